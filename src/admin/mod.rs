@@ -1,0 +1,20 @@
+//! The admin and health listeners: read-only, and not reachable through a route.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The admin listener.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct AdminConfig {
+    /// `address:port`.
+    pub address: String,
+}
+
+/// The listener for probes and metrics.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct HealthConfig {
+    /// `address:port`.
+    pub address: String,
+}

@@ -1,0 +1,76 @@
+//! Time, injected: so that expiry, refresh and rollover are tested without waiting.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// Where the time comes from.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System(Instant),
+    /// Milliseconds since the epoch.
+    Manual(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// The machine's clock.
+    pub fn system() -> Self {
+        Self(Source::System(Instant::now()))
+    }
+
+    /// A clock that stands still until it is moved with [`advance`](Self::advance). Clones move together.
+    pub fn manual(unix_seconds: u64) -> Self {
+        Self(Source::Manual(Arc::new(AtomicU64::new(unix_seconds * 1_000))))
+    }
+
+    /// Seconds since 1970, UTC.
+    pub fn unix_seconds(&self) -> u64 {
+        self.unix().as_secs()
+    }
+
+    /// The time since 1970, UTC.
+    pub fn unix(&self) -> Duration {
+        match &self.0 {
+            // A clock before 1970 counts as 1970: every token is then not valid yet, which is the safe side.
+            Source::System(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            Source::Manual(milliseconds) => Duration::from_millis(milliseconds.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// A reading that never goes back; only differences mean anything.
+    pub fn monotonic(&self) -> Duration {
+        match &self.0 {
+            Source::System(start) => start.elapsed(),
+            Source::Manual(_) => self.unix(),
+        }
+    }
+
+    /// Moves a manual clock on. Does nothing to the machine's clock.
+    pub fn advance(&self, by: Duration) {
+        if let Source::Manual(milliseconds) = &self.0 {
+            milliseconds.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clones_of_a_manual_clock_move_together() {
+        let clock = Clock::manual(1_000);
+
+        clock.clone().advance(Duration::from_secs(5));
+
+        assert_eq!(clock.unix_seconds(), 1_005);
+        assert_eq!(clock.monotonic(), Duration::from_secs(1_005));
+    }
+}

@@ -1,0 +1,137 @@
+//! What is wrong with a config, and where.
+
+use std::fmt;
+
+/// A place in the config: the keys and indexes that lead there, as a JSON pointer (RFC 6901).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place(String);
+
+impl Place {
+    /// The whole document.
+    pub const fn root() -> Self {
+        Self(String::new())
+    }
+
+    /// The value of `key` below this place.
+    #[must_use]
+    pub fn key(&self, key: &str) -> Self {
+        Self(format!("{}/{}", self.0, key.replace('~', "~0").replace('/', "~1")))
+    }
+
+    /// The entry `index` of the list at this place.
+    #[must_use]
+    pub fn index(&self, index: usize) -> Self {
+        Self(format!("{}/{index}", self.0))
+    }
+
+    /// The JSON pointer.
+    pub fn pointer(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Place {
+    fn from(pointer: String) -> Self {
+        Self(pointer)
+    }
+}
+
+/// `routes[2].inbound[0].ip-filter`, as a person would say it.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (depth, part) in self.0.split('/').skip(1).enumerate() {
+            if !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()) {
+                write!(f, "[{part}]")?;
+            } else {
+                let dot = if depth == 0 { "" } else { "." };
+                write!(f, "{dot}{}", part.replace("~1", "/").replace("~0", "~"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How bad a fault is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The config works, and something about it is likely not meant.
+    Warning,
+    /// The config cannot be used.
+    Error,
+}
+
+/// One thing that is wrong, with its place and its cure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Whether the config can be used all the same.
+    pub severity: Severity,
+    /// Where it is.
+    pub place: Place,
+    /// Points to the key itself rather than to its value.
+    pub at_key: bool,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    pub cure: Option<String>,
+}
+
+/// All that is wrong with a config, gathered while it is read and compiled.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    list: Vec<Fault>,
+}
+
+impl Faults {
+    /// Notes an error: what is wrong, and what would be right.
+    pub fn error(&mut self, place: &Place, message: impl Into<String>, cure: impl Into<String>) {
+        self.push(Severity::Error, place, message.into(), cure.into());
+    }
+
+    /// Notes a warning: what is likely not meant, and what would be better.
+    pub fn warning(&mut self, place: &Place, message: impl Into<String>, cure: impl Into<String>) {
+        self.push(Severity::Warning, place, message.into(), cure.into());
+    }
+
+    /// Notes a fault as it is.
+    pub fn add(&mut self, fault: Fault) {
+        self.list.push(fault);
+    }
+
+    fn push(&mut self, severity: Severity, place: &Place, message: String, cure: String) {
+        let cure = (!cure.is_empty()).then_some(cure);
+        self.list.push(Fault { severity, place: place.clone(), at_key: false, message, cure });
+    }
+
+    /// Whether anything found makes the config unusable.
+    pub fn any_error(&self) -> bool {
+        self.list.iter().any(|fault| fault.severity == Severity::Error)
+    }
+
+    /// How many errors there are; for telling whether a part of the build added some.
+    pub fn errors(&self) -> usize {
+        self.list.iter().filter(|fault| fault.severity == Severity::Error).count()
+    }
+
+    /// All faults, in the order they were found.
+    pub fn iter(&self) -> impl Iterator<Item = &Fault> {
+        self.list.iter()
+    }
+
+    /// Whether nothing was found.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn place_reads_as_a_person_would_say_it() {
+        let place = Place::root().key("routes").index(2).key("inbound").index(0).key("ip-filter");
+
+        assert_eq!(place.to_string(), "routes[2].inbound[0].ip-filter");
+        assert_eq!(place.pointer(), "/routes/2/inbound/0/ip-filter");
+    }
+}

@@ -1,0 +1,92 @@
+//! The config: a YAML file, read with all its faults at once, and the settings it holds.
+//!
+//! Written settings (`…Config`, plain data as in the file) and the objects built from them are two things. The settings of a
+//! stage stand beside that stage; this module knows the document as a whole. Building is pure: no network, no clock.
+
+mod fault;
+mod units;
+
+use std::collections::BTreeMap;
+
+pub use fault::{Fault, Faults, Place, Severity};
+use schemars::JsonSchema;
+use serde::Deserialize;
+pub use units::{Size, Span};
+
+use crate::{
+    address::AddressEntryConfig,
+    admin::{AdminConfig, HealthConfig},
+    audit::AuditConfig,
+    credentials::CredentialConfig,
+    entra::TenantConfig,
+    inbound::PolicyConfig,
+    listener::ListenerConfig,
+    route::RouteConfig,
+    telemetry::TelemetryConfig,
+    upstream::UpstreamConfig,
+};
+
+/// The whole config.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Config {
+    /// Further files with the same keys, relative to this one; `*` stands for any part of a file name. A name defined twice is an error.
+    pub include: Vec<String>,
+    /// Values that any text of the config may name as `{{name}}`.
+    pub named_values: BTreeMap<String, NamedValueConfig>,
+    /// Where the gateway listens; at least one.
+    pub listeners: Vec<ListenerConfig>,
+    /// How long requests may go on after SIGTERM before their connections are closed. Default: 30s.
+    pub drain_timeout: Option<Span>,
+    /// The read-only admin listener. Default: 127.0.0.1:9901.
+    pub admin: Option<AdminConfig>,
+    /// The listener for probes and metrics. Default: on the admin listener.
+    pub health: Option<HealthConfig>,
+    /// How Entra and other identity services are reached.
+    pub identity_http: Option<IdentityHttpConfig>,
+    /// The Entra tenants whose tokens are accepted or asked for.
+    pub tenants: BTreeMap<String, TenantConfig>,
+    /// Named lists of addresses.
+    pub address_sets: BTreeMap<String, Vec<AddressEntryConfig>>,
+    /// What the gateway itself is, towards upstreams.
+    pub credentials: BTreeMap<String, CredentialConfig>,
+    /// The backends.
+    pub upstreams: BTreeMap<String, UpstreamConfig>,
+    /// Policies that run first on every route.
+    pub inbound: Vec<PolicyConfig>,
+    /// Named lists of policies, for `include-fragment`.
+    pub fragments: BTreeMap<String, Vec<PolicyConfig>>,
+    /// What is served; the order does not matter.
+    pub routes: Vec<RouteConfig>,
+    /// Where the record of each request goes.
+    pub audit: AuditConfig,
+    /// The gateway's own log.
+    pub telemetry: TelemetryConfig,
+}
+
+/// A named value: `{{name}}` in any text of the config stands for it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct NamedValueConfig {
+    /// The value itself.
+    pub value: Option<String>,
+    /// The environment variable that holds it.
+    pub env: Option<String>,
+    /// What stands in where the environment variable is not set.
+    pub default: Option<String>,
+    /// The file that holds it; trailing line ends are cut. Always a secret.
+    pub file: Option<String>,
+    /// Never printed, and allowed only where a secret is meant. Default: false, but for `file`.
+    #[serde(default)]
+    pub secret: bool,
+}
+
+/// How calls to Entra and other identity services leave the machine.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct IdentityHttpConfig {
+    /// The HTTP proxy for these calls. Default: `HTTPS_PROXY`, with the exceptions of `NO_PROXY`.
+    pub proxy: Option<String>,
+    /// Certificate authorities (PEM) that are trusted for these calls besides the system's.
+    pub ca: Option<String>,
+}

@@ -1,0 +1,128 @@
+//! Durations and sizes, written with their unit.
+
+use std::{borrow::Cow, time::Duration};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de::Error};
+
+/// A length of time: `250ms`, `10s`, `5m`, `1h`, `30d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+/// A number of bytes: `512B`, `64KiB`, `100MiB`, `1GiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+const SPAN_PATTERN: &str = "^[0-9]+(ms|s|m|h|d)$";
+const SIZE_PATTERN: &str = "^[0-9]+(B|KiB|MiB|GiB)$";
+
+impl Span {
+    /// So many seconds.
+    pub const fn seconds(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (number, unit) = split(text)?;
+        let milliseconds = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return None,
+        };
+        Some(Self(Duration::from_millis(number.checked_mul(milliseconds)?)))
+    }
+}
+
+impl Size {
+    fn parse(text: &str) -> Option<Self> {
+        let (number, unit) = split(text)?;
+        let bytes = match unit {
+            "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return None,
+        };
+        Some(Self(number.checked_mul(bytes)?))
+    }
+}
+
+fn split(text: &str) -> Option<(u64, &str)> {
+    let end = text.find(|letter: char| !letter.is_ascii_digit())?;
+    Some((text[..end].parse().ok()?, &text[end..]))
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        Self::parse(&text)
+            .ok_or_else(|| D::Error::custom(format!("`{text}` is no duration; write it as 250ms, 10s, 5m, 1h or 30d")))
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        Self::parse(&text)
+            .ok_or_else(|| D::Error::custom(format!("`{text}` is no size; write it as 512B, 64KiB, 100MiB or 1GiB")))
+    }
+}
+
+impl JsonSchema for Span {
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": SPAN_PATTERN, "description": "A duration with its unit: 250ms, 10s, 5m, 1h, 30d." })
+    }
+}
+
+impl JsonSchema for Size {
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": SIZE_PATTERN, "description": "A size with its unit: 512B, 64KiB, 100MiB, 1GiB." })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_known_unit() {
+        for (text, expected) in [
+            ("250ms", Some(Duration::from_millis(250))),
+            ("10s", Some(Duration::from_secs(10))),
+            ("5m", Some(Duration::from_secs(300))),
+            ("30d", Some(Duration::from_secs(2_592_000))),
+            ("10", None),
+            ("s", None),
+            ("-1s", None),
+            ("1.5s", None),
+            ("99999999999999999999d", None),
+        ] {
+            assert_eq!(Span::parse(text).map(|span| span.0), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_need_a_known_unit() {
+        for (text, expected) in [
+            ("64KiB", Some(65_536)),
+            ("1GiB", Some(1 << 30)),
+            ("5B", Some(5)),
+            ("5", None),
+            ("5KB", None),
+            ("99999999999GiB", None),
+        ] {
+            assert_eq!(Size::parse(text).map(|size| size.0), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The identity provider as both sides know it: clouds, tenants, signing keys, tokens.
+
+pub mod token;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// An Entra tenant.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TenantConfig {
+    /// The tenant: a GUID, a verified domain, or `organizations` or `common` for several tenants.
+    pub id: String,
+    /// The cloud that the tenant lives in. Default: public.
+    #[serde(default)]
+    pub cloud: CloudConfig,
+    /// Another authority host: the development tenant, External ID, a private cloud. `http` only for loopback.
+    pub authority: Option<String>,
+    /// How long the last good keys serve while the authority cannot be reached. Default: 24h.
+    pub stale: Option<crate::config::Span>,
+}
+
+/// A national cloud.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Hash)]
+#[serde(rename_all = "kebab-case")]
+pub enum CloudConfig {
+    /// The worldwide cloud.
+    #[default]
+    Public,
+    /// US Government.
+    UsGovernment,
+    /// China, operated by 21Vianet.
+    China,
+}
+
+/// The tenants of a config, and the sets of signing keys that live on across reloads.
+#[derive(Debug, Default)]
+pub struct Tenants {}

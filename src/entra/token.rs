@@ -1,0 +1,99 @@
+//! A validated token: what policies, expressions and the audit record read of it.
+
+use serde_json::{Map, Value};
+
+/// A token whose signature, issuer and times held. Only [validation](super) makes one.
+#[derive(Clone)]
+pub struct Token {
+    /// All claims, as they were signed.
+    pub claims: Claims,
+    /// Whether a user or an application stands behind it.
+    pub kind: TokenKind,
+    /// The tenant: `tid`, a GUID in lower case. Empty for issuers other than Entra that name none.
+    pub tenant: Box<str>,
+    /// The client application: `azp` or `appid`.
+    pub client: Option<Box<str>>,
+    /// `sub`.
+    pub subject: Option<Box<str>>,
+    /// `oid`.
+    pub object_id: Option<Box<str>>,
+    /// The granted scopes: the words of `scp`.
+    pub scopes: Vec<Box<str>>,
+    /// The granted roles.
+    pub roles: Vec<Box<str>>,
+    /// How the client authenticated to Entra: `azpacr` or `appidacr`.
+    pub credential_kind: Option<CredentialKind>,
+    /// `uti` or `jti`, for the audit record.
+    pub id: Option<Box<str>>,
+    /// `exp`, in seconds since 1970.
+    pub expires_at: u64,
+}
+
+impl std::fmt::Debug for Token {
+    // Claims are personal data and no part of any log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Token")
+            .field("kind", &self.kind)
+            .field("tenant", &self.tenant)
+            .field("client", &self.client)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The claims of a token, by name.
+#[derive(Clone, Default)]
+pub struct Claims(pub Map<String, Value>);
+
+impl std::fmt::Debug for Claims {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Claims").field(&self.0.len()).finish()
+    }
+}
+
+impl Claims {
+    /// The claim of this exact name. A claim that is `null` is absent.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+}
+
+/// Whether a user or an application stands behind a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenKind {
+    /// A user, through a client.
+    User,
+    /// An application by itself.
+    App,
+}
+
+impl TokenKind {
+    /// `user` or `app`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::App => "app",
+        }
+    }
+}
+
+/// How a client authenticated to Entra.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialKind {
+    /// Not at all: a public client.
+    None,
+    /// A client secret.
+    Secret,
+    /// A certificate, or a federated credential.
+    Certificate,
+}
+
+impl CredentialKind {
+    /// `none`, `secret` or `certificate`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Secret => "secret",
+            Self::Certificate => "certificate",
+        }
+    }
+}

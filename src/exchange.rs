@@ -1,0 +1,117 @@
+//! One request on its way: what is learnt of it, station by station.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use http::{HeaderMap, StatusCode};
+
+use crate::{
+    caller::Caller, clock::Clock, entra::token::Token, refusal::Reason, request::RequestId, route::Captures, runtime::Runtime,
+    trace::Trace,
+};
+
+/// What is known of one request. Each station of the way writes what it learns here; the audit record is made from it at the end.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The config that the request started with, and keeps.
+    pub runtime: Arc<Runtime>,
+    /// The connection that the request came on.
+    pub connection: Arc<Connection>,
+    /// Which of the gateway's threads carries the request: the index of its pools, counters and buffers.
+    pub worker: usize,
+    /// The request's id, as on every answer and record.
+    pub id: RequestId,
+    /// The clock's monotonic reading when the request's head was complete.
+    pub started: Duration,
+    /// Whose address it is; set by the `caller` station.
+    pub caller: Option<Caller>,
+    /// The index of the route in the runtime; set by the `route` station.
+    pub route: Option<usize>,
+    /// What the route's path captured.
+    pub captures: Captures,
+    /// The validated token; set by the first token policy that held.
+    pub token: Option<Arc<Token>>,
+    /// What each policy found, where somebody reads it.
+    pub trace: Trace,
+    /// Header fields that go on whatever leaves, refusals included.
+    pub response_headers: HeaderMap,
+    /// How the request ended, as far as it is known.
+    pub outcome: Outcome,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+impl Exchange {
+    /// The caller's address: the one that the `caller` station settled on.
+    ///
+    /// Before that station has run it is the peer's, which nobody but that station asks for.
+    pub fn caller_address(&self) -> IpAddr {
+        self.caller.as_ref().map_or(self.connection.peer.ip(), |caller| caller.address)
+    }
+
+    /// The clock of the runtime.
+    pub fn clock(&self) -> &Clock {
+        &self.runtime.clock
+    }
+}
+
+/// A connection that requests come on.
+#[derive(Debug)]
+pub struct Connection {
+    /// The index of the listener in the runtime's list.
+    pub listener: usize,
+    /// The listener's name.
+    pub listener_name: Arc<str>,
+    /// The peer's socket address; IPv4-mapped addresses are folded.
+    pub peer: SocketAddr,
+    /// The gateway's own address on this connection.
+    pub local: SocketAddr,
+    /// What TLS settled; absent on a plain connection.
+    pub tls: Option<TlsFacts>,
+}
+
+/// What TLS settled for a connection.
+#[derive(Clone, Debug)]
+pub struct TlsFacts {
+    /// The name that the client asked for (SNI), lower case.
+    pub server_name: Option<Box<str>>,
+}
+
+/// How a request ended, or is about to.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The reason of the refusal, where there was one.
+    pub reason: Option<Reason>,
+    /// Which entry decided, as `inbound[1].ip-filter`; absent where no policy did.
+    pub policy: Option<Arc<str>>,
+    /// What the operator could change.
+    pub hint: Option<Box<str>>,
+    /// The chain of causes, for the audit record.
+    pub cause: Option<Box<str>>,
+    /// The status of the answer.
+    pub status: Option<StatusCode>,
+    /// The name of the credential whose token went upstream.
+    pub credential: Option<Arc<str>>,
+    /// The server that was spoken to.
+    pub server: Option<Arc<str>>,
+    /// The body bytes that came from the caller.
+    pub bytes_in: u64,
+    /// The body bytes that went to the caller.
+    pub bytes_out: u64,
+    /// Whether the answer's body went out whole.
+    pub complete: bool,
+}
+
+/// Where the time of a request went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timings {
+    /// Route, policies and all before them.
+    pub policies: Duration,
+    /// Waiting for the gateway's own token.
+    pub credential: Duration,
+    /// From the request's start towards the upstream to the head of its answer.
+    pub upstream: Duration,
+}

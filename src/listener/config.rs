@@ -1,0 +1,102 @@
+//! What a listener is told.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    address::AddressEntryConfig,
+    config::{Size, Span},
+};
+
+/// A listener: where it listens, and whom it believes.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ListenerConfig {
+    /// The listener's name, as in audit records and metrics.
+    pub name: String,
+    /// `address:port`, or a list of them.
+    pub address: OneOrMany<String>,
+    /// Server certificates, chosen by the name that the client asks for (SNI); the first is the default. Absent: no TLS.
+    pub tls: Option<OneOrMany<TlsConfig>>,
+    /// Who may speak for a caller. Default: nobody.
+    #[serde(default)]
+    pub trusted_proxies: Vec<AddressEntryConfig>,
+    /// The header in which trusted proxies name the caller; the others are removed unread. Default: x-forwarded-for.
+    #[serde(default)]
+    pub forwarded_header: ForwardedHeader,
+    /// What a client may ask of the listener.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+}
+
+/// One value or a list of them.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(untagged)]
+pub enum OneOrMany<T> {
+    /// A single one.
+    One(T),
+    /// Several.
+    Many(Vec<T>),
+}
+
+impl<T> OneOrMany<T> {
+    /// The values, in the order written.
+    pub fn as_slice(&self) -> &[T] {
+        match self {
+            Self::One(value) => std::slice::from_ref(value),
+            Self::Many(values) => values,
+        }
+    }
+}
+
+/// A server certificate with its key; both are read again when the files change.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TlsConfig {
+    /// The certificate chain, PEM, leaf first.
+    pub certificate: String,
+    /// The private key, PEM.
+    pub private_key: String,
+}
+
+/// Which header names the caller.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded`, RFC 7239.
+    Forwarded,
+}
+
+/// Limits of a listener. All of them hold by default.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct LimitsConfig {
+    /// Connections at once. Default: 10000.
+    pub connections: u32,
+    /// The bytes of a request's head: request line and header fields. Default: 64KiB.
+    pub header_bytes: Size,
+    /// The time for TLS handshake and head, from accept or from the head's first byte on. Default: 10s.
+    pub header_timeout: Span,
+    /// How long a connection may be idle between requests. Default: 75s.
+    pub idle_timeout: Span,
+    /// The bytes of a request's body. Default: 100MiB.
+    pub body_bytes: Size,
+    /// How long one request may take in all, streams included. Default: 1h.
+    pub max_stream: Span,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            header_bytes: Size(64 << 10),
+            header_timeout: Span::seconds(10),
+            idle_timeout: Span::seconds(75),
+            body_bytes: Size(100 << 20),
+            max_stream: Span::seconds(3_600),
+        }
+    }
+}

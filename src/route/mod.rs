@@ -1,0 +1,108 @@
+//! 3 · Route: host, then path, then method.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{authorization::AuthorizationConfig, inbound::PolicyConfig, outbound::OutboundPolicyConfig};
+
+/// A route: what it matches, who may use it, and where it leads.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RouteConfig {
+    /// The route's name, as in audit records and metrics.
+    pub name: String,
+    /// What the route matches.
+    #[serde(rename = "match")]
+    pub matches: MatchConfig,
+    /// Serves without knowing who calls.
+    #[serde(default)]
+    pub anonymous: bool,
+    /// The policies on the request, in the order they run.
+    #[serde(default)]
+    pub inbound: Vec<PolicyConfig>,
+    /// The policies on the answer, in the order they run.
+    #[serde(default)]
+    pub outbound: Vec<OutboundPolicyConfig>,
+    /// What the upstream gets to see as `Authorization`. Default: remove.
+    #[serde(default)]
+    pub authorization: AuthorizationConfig,
+    /// The upstream's name; or `respond`.
+    pub upstream: Option<String>,
+    /// An answer of the gateway's own; or `upstream`.
+    pub respond: Option<RespondConfig>,
+    /// What is otherwise refused in a target and accepted here.
+    #[serde(default)]
+    pub accept: Vec<AcceptConfig>,
+    /// Answers requests without TLS with 403. Default: false.
+    #[serde(default)]
+    pub require_tls: bool,
+    /// Upgrades that are let through. Default: none.
+    #[serde(default)]
+    pub upgrades: Vec<UpgradeConfig>,
+}
+
+/// What a route matches. Without a path it matches every path.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct MatchConfig {
+    /// Host names: exact, or `*.` and a name for any one name below it. Default: any host.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// A path and all below it, by whole segments; `{name}` captures one segment. Not with `exact-path`.
+    pub path: Option<String>,
+    /// This path alone. Not with `path`.
+    pub exact_path: Option<String>,
+    /// Methods. GET includes HEAD. Default: GET HEAD POST PUT PATCH DELETE OPTIONS.
+    #[serde(default)]
+    pub methods: Vec<String>,
+}
+
+/// An answer of the gateway's own.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RespondConfig {
+    /// The status code.
+    pub status: u16,
+    /// Header fields of the answer.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// The body.
+    pub body: Option<String>,
+}
+
+/// What is refused in a target unless the route accepts it by name.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum AcceptConfig {
+    /// `%2F`.
+    EncodedSlash,
+    /// `;`, which some backends cut off with what follows.
+    Semicolon,
+    /// `//`.
+    EmptySegment,
+    /// `\` and `%5C`.
+    Backslash,
+    /// Bytes beyond ASCII, raw or percent-encoded as something that is no UTF-8.
+    NonAscii,
+    /// `%25`, which a backend that decodes twice reads as the start of another escape.
+    EncodedPercent,
+}
+
+/// An upgrade that a route lets through.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpgradeConfig {
+    /// WebSocket, RFC 6455.
+    Websocket,
+}
+
+/// What a route's path captured: names and raw segments, and the rest below a prefix.
+#[derive(Clone, Debug, Default)]
+pub struct Captures {
+    /// The captured segments as they came, with the names of the route's pattern.
+    pub segments: Vec<(std::sync::Arc<str>, Box<str>)>,
+    /// What follows the prefix: empty, or with its slash.
+    pub rest: Box<str>,
+}
