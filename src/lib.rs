@@ -40,6 +40,8 @@ pub mod audit;
 
 pub mod entra;
 
+pub mod identity_http;
+
 pub mod address;
 
 pub mod expression;

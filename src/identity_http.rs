@@ -1,0 +1,615 @@
+//! Calls to identity services: Entra, vaults, Graph, the platform's token endpoints. One client, bounded in time and size.
+//!
+//! No redirect is ever followed: a token or an assertion goes to the address it was meant for, or nowhere. Plain `http` is
+//! spoken to the machine itself alone, but for the platform's own token endpoints, which the caller has to name as such.
+//! Connections are driven by the runtime that made the call, so make calls from one that outlives them.
+
+use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use url::{Host, Url};
+
+use crate::config::IdentityHttpConfig;
+
+/// How long the connection may take, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a whole call may take, unless it says otherwise.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The client for calls to identity services. Clones share their connections.
+#[derive(Clone)]
+pub struct IdentityHttp {
+    /// Through the corporate proxy, where there is one.
+    outside: reqwest::Client,
+    /// Never through a proxy: this machine and its link-local services.
+    here: reqwest::Client,
+    trusts_nobody: bool,
+}
+
+/// One call.
+#[derive(Clone, Debug)]
+pub struct Call<'a> {
+    /// The method.
+    pub method: Method,
+    /// Where it goes.
+    pub url: &'a Url,
+    /// Header fields besides those that HTTP itself needs. Secret ones are marked as sensitive.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Option<Bytes>,
+    /// The most bytes that the answer's body may have.
+    pub cap: usize,
+    /// How long the call may take. Default: 15 s.
+    pub timeout: Duration,
+    /// Whether this goes to a token endpoint of the platform that the gateway runs on: plain `http` to any address, and never
+    /// through a proxy.
+    pub platform: bool,
+}
+
+/// An answer, read whole.
+#[derive(Clone)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// The body, at most as long as the call allowed.
+    pub body: Bytes,
+}
+
+/// Why a client could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityHttpFault {
+    /// The proxy's address cannot be used. It may hold a password, so it is not repeated.
+    #[error("the proxy's address cannot be used; write it as http://proxy.contoso.example:3128")]
+    Proxy,
+    /// The file with certificate authorities cannot be read.
+    #[error("the certificate authorities in {path} cannot be read")]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The file holds no certificate.
+    #[error("{} holds no PEM certificate", path.display())]
+    CaEmpty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The TLS library refused its own settings.
+    #[error("TLS for identity services cannot be set up")]
+    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Why a call brought no answer. Tells hosts, never a path, a header, a body or a proxy's password.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityHttpError {
+    /// Plain `http` to another machine.
+    #[error("{host} would be spoken to without TLS; only loopback may be")]
+    NotHttps {
+        /// The host.
+        host: String,
+    },
+    /// The URL has no host, holds a password, or is neither `http` nor `https`.
+    #[error("the address of an identity service is not usable")]
+    Address,
+    /// No connection: name, route, TLS.
+    #[error("no connection to {host}{}", if *no_roots { " (this machine has no certificate authorities: install ca-certificates, or set identity-http.ca)" } else { "" })]
+    Connect {
+        /// The host.
+        host: String,
+        /// Whether no authority is trusted at all.
+        no_roots: bool,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Too slow.
+    #[error("{host} did not answer in time")]
+    Timeout {
+        /// The host.
+        host: String,
+    },
+    /// The body is longer than it may be.
+    #[error("{host} answered with more than {cap} bytes")]
+    TooLarge {
+        /// The host.
+        host: String,
+        /// The limit.
+        cap: usize,
+    },
+    /// The connection broke, or what came was no HTTP.
+    #[error("the answer of {host} broke off or is no HTTP")]
+    Broken {
+        /// The host.
+        host: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl IdentityHttpError {
+    /// Whether the other side may not have seen the call: no connection was made.
+    pub const fn never_sent(&self) -> bool {
+        matches!(self, Self::NotHttps { .. } | Self::Address | Self::Connect { .. })
+    }
+}
+
+impl<'a> Call<'a> {
+    /// A GET.
+    pub fn get(url: &'a Url, cap: usize) -> Self {
+        Self { method: Method::GET, url, headers: HeaderMap::new(), body: None, cap, timeout: TOTAL_TIMEOUT, platform: false }
+    }
+
+    /// A POST of a form (`application/x-www-form-urlencoded`).
+    pub fn post_form(url: &'a Url, form: &[(&str, &str)], headers: HeaderMap, cap: usize) -> Self {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        Self::post(url, HeaderValue::from_static("application/x-www-form-urlencoded"), body.into(), headers, cap)
+    }
+
+    /// A POST of JSON.
+    pub fn post_json(url: &'a Url, body: Bytes, headers: HeaderMap, cap: usize) -> Self {
+        Self::post(url, HeaderValue::from_static("application/json"), body, headers, cap)
+    }
+
+    fn post(url: &'a Url, content_type: HeaderValue, body: Bytes, mut headers: HeaderMap, cap: usize) -> Self {
+        headers.insert(header::CONTENT_TYPE, content_type);
+        Self { method: Method::POST, headers, body: Some(body), ..Self::get(url, cap) }
+    }
+
+    /// Sets how long the call may take.
+    #[must_use]
+    pub const fn within(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Marks the call as one to a token endpoint of the platform.
+    #[must_use]
+    pub const fn to_platform(mut self) -> Self {
+        self.platform = true;
+        self
+    }
+}
+
+impl IdentityHttp {
+    /// Makes the client; reads the file of certificate authorities and the proxy's variables of the environment.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the proxy's address cannot be used.
+    pub fn new(config: &IdentityHttpConfig) -> Result<Self, IdentityHttpFault> {
+        Self::with_environment(config, |name| std::env::var(name).ok())
+    }
+
+    fn with_environment(
+        config: &IdentityHttpConfig,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, IdentityHttpFault> {
+        let (tls, trusts_nobody) = tls_config(config)?;
+        let here = builder(tls.clone()).build().map_err(|error| IdentityHttpFault::Tls(error.into()))?;
+        let outside = match proxy(config, environment)? {
+            Some(proxy) => builder(tls).proxy(proxy).build().map_err(|error| IdentityHttpFault::Tls(error.into()))?,
+            None => here.clone(),
+        };
+        Ok(Self { outside, here, trusts_nobody })
+    }
+
+    /// Gets `url`; the body may have `cap` bytes.
+    ///
+    /// # Errors
+    /// Any [`IdentityHttpError`]; a status other than 200 is none.
+    pub async fn get(&self, url: &Url, cap: usize) -> Result<Answer, IdentityHttpError> {
+        self.send(Call::get(url, cap)).await
+    }
+
+    /// Posts a form; the answer's body may have `cap` bytes.
+    ///
+    /// # Errors
+    /// Any [`IdentityHttpError`]; a status other than 200 is none.
+    pub async fn post_form(
+        &self,
+        url: &Url,
+        form: &[(&str, &str)],
+        headers: HeaderMap,
+        cap: usize,
+    ) -> Result<Answer, IdentityHttpError> {
+        self.send(Call::post_form(url, form, headers, cap)).await
+    }
+
+    /// Makes one call. Nothing is repeated, no redirect is followed.
+    ///
+    /// # Errors
+    /// Any [`IdentityHttpError`]; a status other than 200 is none.
+    pub async fn send(&self, call: Call<'_>) -> Result<Answer, IdentityHttpError> {
+        let local = check_address(call.url, call.platform)?;
+        let host = || call.url.host_str().unwrap_or_default().to_owned();
+        let failed = |error: reqwest::Error| {
+            let error = error.without_url();
+            // A connection that took too long is both: that nothing was sent says more.
+            if error.is_connect() {
+                IdentityHttpError::Connect { host: host(), no_roots: self.trusts_nobody, source: error.into() }
+            } else if error.is_timeout() {
+                IdentityHttpError::Timeout { host: host() }
+            } else {
+                IdentityHttpError::Broken { host: host(), source: error.into() }
+            }
+        };
+
+        let client = if local || call.platform { &self.here } else { &self.outside };
+        let mut request = client.request(call.method, call.url.clone()).headers(call.headers).timeout(call.timeout);
+        if let Some(body) = call.body {
+            request = request.body(body);
+        }
+        let mut response = request.send().await.map_err(failed)?;
+        let too_large = || IdentityHttpError::TooLarge { host: host(), cap: call.cap };
+        if response.content_length().is_some_and(|length| length > call.cap as u64) {
+            return Err(too_large());
+        }
+        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            if chunk.len() > call.cap - body.len() {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer { status, headers, body: body.into() })
+    }
+}
+
+impl fmt::Debug for IdentityHttp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdentityHttp").finish_non_exhaustive()
+    }
+}
+
+// Bodies of identity services are tokens and keys.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("status", &self.status).field("bytes", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
+/// Whether `url` names this machine: `localhost` or a loopback address.
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        // RFC 6761, section 6.3: `localhost` never leaves the machine.
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address).to_canonical().is_loopback(),
+        None => false,
+    }
+}
+
+/// Refuses addresses that must not be called; tells whether the address is this machine.
+fn check_address(url: &Url, platform: bool) -> Result<bool, IdentityHttpError> {
+    let local = is_loopback(url);
+    if !url.has_host() || !url.username().is_empty() || url.password().is_some() {
+        return Err(IdentityHttpError::Address);
+    }
+    match url.scheme() {
+        "https" => Ok(local),
+        "http" if local || platform => Ok(local),
+        "http" => Err(IdentityHttpError::NotHttps { host: url.host_str().unwrap_or_default().to_owned() }),
+        _ => Err(IdentityHttpError::Address),
+    }
+}
+
+fn builder(tls: ClientConfig) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .user_agent(concat!("entrada/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(TOTAL_TIMEOUT)
+        .pool_idle_timeout(Duration::from_secs(60))
+}
+
+fn proxy(
+    config: &IdentityHttpConfig,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Option<reqwest::Proxy>, IdentityHttpFault> {
+    let first_set = |names: [&str; 2]| names.iter().find_map(|name| environment(name)).filter(|text| !text.is_empty());
+    let (address, exceptions) = match &config.proxy {
+        Some(address) => (address.clone(), None),
+        None => match first_set(["HTTPS_PROXY", "https_proxy"]) {
+            Some(address) => (address, first_set(["NO_PROXY", "no_proxy"])),
+            None => return Ok(None),
+        },
+    };
+    let address = if address.contains("://") { address } else { format!("http://{address}") };
+    let usable = Url::parse(&address).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    if !usable {
+        return Err(IdentityHttpFault::Proxy);
+    }
+    let proxy = reqwest::Proxy::all(&address).map_err(|_| IdentityHttpFault::Proxy)?;
+    Ok(Some(proxy.no_proxy(exceptions.as_deref().and_then(reqwest::NoProxy::from_string))))
+}
+
+/// The TLS settings, and whether nobody is trusted.
+fn tls_config(config: &IdentityHttpConfig) -> Result<(ClientConfig, bool), IdentityHttpFault> {
+    let mut roots = RootCertStore::empty();
+    // What cannot be read of the system's store is left out; without any authority each connection fails, and says why.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(path) = &config.ca {
+        let path = PathBuf::from(path);
+        let unreadable = |source| IdentityHttpFault::CaFile { path: path.clone(), source };
+        let mut found = false;
+        for certificate in CertificateDer::pem_file_iter(&path).map_err(|error| unreadable(error.into()))? {
+            let certificate = certificate.map_err(|error| unreadable(error.into()))?;
+            roots.add(certificate).map_err(|error| unreadable(error.into()))?;
+            found = true;
+        }
+        if !found {
+            return Err(IdentityHttpFault::CaEmpty { path });
+        }
+    }
+    let trusts_nobody = roots.is_empty();
+    let mut tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| IdentityHttpFault::Tls(error.into()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok((tls, trusts_nobody))
+}
+
+/// A small origin on loopback, for the tests of whoever calls identity services.
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::{
+        net::SocketAddr,
+        sync::{Arc, Mutex},
+    };
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    /// What the origin answers.
+    pub(crate) struct Reply {
+        pub(crate) status: u16,
+        pub(crate) head: String,
+        pub(crate) body: Vec<u8>,
+        /// Held back until this is notified.
+        pub(crate) after: Option<Arc<tokio::sync::Notify>>,
+    }
+
+    impl Reply {
+        pub(crate) fn json(body: impl Into<String>) -> Self {
+            Self {
+                status: 200,
+                head: "content-type: application/json\r\n".to_owned(),
+                body: body.into().into_bytes(),
+                after: None,
+            }
+        }
+
+        pub(crate) fn status(status: u16) -> Self {
+            Self { status, head: String::new(), body: Vec::new(), after: None }
+        }
+    }
+
+    /// An origin that answers by a function and remembers what it was asked.
+    pub(crate) struct Origin {
+        pub(crate) address: SocketAddr,
+        asked: Arc<Mutex<Vec<String>>>,
+        task: tokio::task::JoinHandle<()>,
+    }
+
+    impl Origin {
+        pub(crate) async fn start(answer: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let asked = Arc::new(Mutex::new(Vec::new()));
+            let answer = Arc::new(answer);
+            let log = asked.clone();
+            let task = tokio::spawn(async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let (answer, log) = (answer.clone(), log.clone());
+                    tokio::spawn(async move {
+                        let request = read_request(&mut stream).await;
+                        log.lock().unwrap().push(request.clone());
+                        let reply = answer(&request);
+                        if let Some(after) = &reply.after {
+                            after.notified().await;
+                        }
+                        let head = format!(
+                            "HTTP/1.1 {} Answer\r\n{}content-length: {}\r\nconnection: close\r\n\r\n",
+                            reply.status,
+                            reply.head,
+                            reply.body.len()
+                        );
+                        // A client that has left early is what some tests are about.
+                        let _ = stream.write_all(head.as_bytes()).await;
+                        let _ = stream.write_all(&reply.body).await;
+                    });
+                }
+            });
+            Self { address, asked, task }
+        }
+
+        pub(crate) fn url(&self, path: &str) -> url::Url {
+            url::Url::parse(&format!("http://{}{path}", self.address)).unwrap()
+        }
+
+        /// The requests so far, head and body.
+        pub(crate) fn asked(&self) -> Vec<String> {
+            self.asked.lock().unwrap().clone()
+        }
+    }
+
+    impl Drop for Origin {
+        fn drop(&mut self) {
+            self.task.abort();
+        }
+    }
+
+    async fn read_request(stream: &mut tokio::net::TcpStream) -> String {
+        let mut bytes = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            let count = stream.read(&mut buffer).await.unwrap_or(0);
+            bytes.extend_from_slice(&buffer[..count]);
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                if count == 0 {
+                    return text;
+                }
+                continue;
+            };
+            let expected = head
+                .lines()
+                .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned))
+                .map_or(0, |length| length.parse().unwrap());
+            if count == 0 || body.len() >= expected {
+                return text;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{testing::*, *};
+
+    fn client() -> IdentityHttp {
+        IdentityHttp::with_environment(&IdentityHttpConfig::default(), |_| None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn posts_a_form_and_reads_the_answer() {
+        let origin = Origin::start(|_| Reply::json(r#"{"ok":true}"#)).await;
+        let mut headers = HeaderMap::new();
+        headers.insert("x-client-sku", HeaderValue::from_static("entrada"));
+
+        let answer =
+            client().post_form(&origin.url("/token"), &[("scope", "a b&c"), ("empty", "")], headers, 1024).await.unwrap();
+
+        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(answer.body, r#"{"ok":true}"#);
+        let asked = origin.asked().remove(0);
+        assert!(asked.starts_with("POST /token HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains("content-type: application/x-www-form-urlencoded\r\n"), "{asked}");
+        assert!(asked.contains("x-client-sku: entrada\r\n"), "{asked}");
+        assert!(asked.ends_with("\r\n\r\nscope=a+b%26c&empty="), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn follows_no_redirect() {
+        let elsewhere = Origin::start(|_| Reply::json("{}")).await;
+        let location = elsewhere.url("/stolen");
+        let origin = Origin::start(move |_| Reply { head: format!("location: {location}\r\n"), ..Reply::status(307) }).await;
+
+        let answer = client().get(&origin.url("/keys"), 1024).await.unwrap();
+
+        assert_eq!(answer.status, StatusCode::TEMPORARY_REDIRECT);
+        assert_eq!(elsewhere.asked(), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn refuses_a_body_beyond_the_cap() {
+        let origin = Origin::start(|_| Reply::json("x".repeat(101))).await;
+
+        let error = client().get(&origin.url("/"), 100).await.unwrap_err();
+        let fits = client().get(&origin.url("/"), 101).await.unwrap();
+
+        assert!(matches!(error, IdentityHttpError::TooLarge { cap: 100, .. }), "{error}");
+        assert_eq!(fits.body.len(), 101);
+    }
+
+    #[tokio::test]
+    async fn gives_up_on_a_slow_answer() {
+        let never = Arc::new(tokio::sync::Notify::new());
+        let origin = Origin::start(move |_| Reply { after: Some(never.clone()), ..Reply::status(200) }).await;
+        let url = origin.url("/slow");
+
+        let error = client().send(Call::get(&url, 10).within(Duration::from_millis(50))).await.unwrap_err();
+
+        assert!(matches!(error, IdentityHttpError::Timeout { .. }), "{error}");
+        assert!(!error.never_sent());
+    }
+
+    #[tokio::test]
+    async fn says_when_no_connection_was_made() {
+        let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let url = Url::parse(&format!("http://{unused}/secret-path")).unwrap();
+
+        let error = client().get(&url, 10).await.unwrap_err();
+
+        assert!(error.never_sent());
+        assert!(!format!("{error:?}").contains("secret-path"), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn refuses_addresses_that_leave_the_machine_in_the_clear() {
+        for (text, platform, usable) in [
+            ("https://login.contoso.example/", false, true),
+            ("http://login.contoso.example/", false, false),
+            ("http://localhost:7070/", false, true),
+            ("http://127.0.0.1:7070/", false, true),
+            ("http://[::1]:7070/", false, true),
+            ("http://localhost.contoso.example/", false, false),
+            ("http://192.0.2.1/", false, false),
+            ("http://169.254.169.254/metadata", false, false),
+            ("http://169.254.169.254/metadata", true, true),
+            ("ftp://localhost/", false, false),
+            ("https://user:word@login.contoso.example/", false, false),
+        ] {
+            assert_eq!(check_address(&Url::parse(text).unwrap(), platform).is_ok(), usable, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn goes_through_the_proxy_but_not_for_this_machine() {
+        let proxy = Origin::start(|_| Reply::status(502)).await;
+        let origin = Origin::start(|_| Reply::json("{}")).await;
+        let config = IdentityHttpConfig { proxy: Some(format!("http://{}", proxy.address)), ca: None };
+        let client = IdentityHttp::with_environment(&config, |_| None).unwrap();
+
+        let outside = client.get(&Url::parse("https://login.contoso.example/").unwrap(), 10).await;
+        let here = client.get(&origin.url("/"), 10).await;
+
+        assert!(outside.is_err());
+        assert!(proxy.asked()[0].starts_with("CONNECT login.contoso.example:443 "), "{:?}", proxy.asked());
+        assert_eq!(here.unwrap().status, StatusCode::OK);
+    }
+
+    #[test]
+    fn takes_the_proxy_of_the_environment_unless_one_is_configured() {
+        let environment = |name: &str| match name {
+            "HTTPS_PROXY" => Some("proxy.contoso.example:3128".to_owned()),
+            "NO_PROXY" => Some("internal.example".to_owned()),
+            _ => None,
+        };
+        let broken = |name: &str| (name == "https_proxy").then(|| "http://user:hunter2@[broken".to_owned());
+
+        assert!(proxy(&IdentityHttpConfig::default(), environment).unwrap().is_some());
+        assert!(proxy(&IdentityHttpConfig::default(), |_| None).unwrap().is_none());
+        let error = proxy(&IdentityHttpConfig::default(), broken).unwrap_err();
+        assert!(!format!("{error:?} {error}").contains("hunter2"), "{error:?}");
+    }
+
+    #[test]
+    fn says_which_file_of_authorities_cannot_be_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        let config = |path: &std::path::Path| IdentityHttpConfig { proxy: None, ca: Some(path.display().to_string()) };
+
+        let absent = IdentityHttp::new(&config(&path)).unwrap_err();
+        std::fs::write(&path, "no certificate here").unwrap();
+        let empty = IdentityHttp::new(&config(&path)).unwrap_err();
+
+        assert!(matches!(absent, IdentityHttpFault::CaFile { .. }), "{absent}");
+        assert!(matches!(empty, IdentityHttpFault::CaEmpty { .. }), "{empty}");
+    }
+}
