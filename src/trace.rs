@@ -6,6 +6,7 @@ use crate::refusal::Reason;
 
 /// The steps of one request's decisions. Nothing is noted, and nothing allocated, unless somebody reads it.
 #[derive(Debug, Default)]
+#[expect(clippy::box_collection, reason = "one word in every exchange; the list exists only where somebody reads it")]
 pub struct Trace(Option<Box<Vec<Step>>>);
 
 /// What one policy or station found.
