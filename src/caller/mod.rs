@@ -2,6 +2,10 @@
 
 use std::net::IpAddr;
 
+use http::HeaderValue;
+
+use crate::request::Scheme;
+
 /// Whose address a request comes from, and how that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
@@ -9,6 +13,24 @@ pub struct Caller {
     pub address: IpAddr,
     /// Who said so.
     pub source: AddressSource,
+    /// Whether the peer is a trusted proxy, so that what it says of the caller is believed.
+    pub peer_is_trusted: bool,
+    /// The scheme that the caller used, where a trusted proxy said so.
+    pub scheme: Option<Scheme>,
+    /// The host that the caller asked for, where a trusted proxy said so. Handed on, and never used for routing.
+    pub host: Option<HeaderValue>,
+}
+
+impl Caller {
+    /// The caller is the peer itself.
+    pub fn peer(address: IpAddr) -> Self {
+        Self { address: address.to_canonical(), source: AddressSource::Peer, peer_is_trusted: false, scheme: None, host: None }
+    }
+
+    /// Whether the peer is a trusted proxy, so that what it says of the caller is believed.
+    pub const fn believed(&self) -> bool {
+        self.peer_is_trusted
+    }
 }
 
 /// Who said what the caller's address is.

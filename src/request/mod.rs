@@ -1,10 +1,28 @@
 //! The request as it came: parsed once, strictly, and never changed.
+//!
+//! What two programs could read in two ways is refused here or in [`target`]: decisions are made on the typed request, and the
+//! upstream's is built from it.
 
-use http::{HeaderMap, Method, Version};
-
+mod authority;
+mod id;
+mod reserved;
 pub mod target;
+mod trace_context;
 
-pub use target::Target;
+use std::fmt;
+
+pub use authority::{Authority, AuthorityFault};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
+pub use id::{RequestId, X_REQUEST_ID};
+pub(crate) use reserved::same_folded;
+pub use reserved::{Claim, Reserved, ReservedNames};
+pub use target::{Oddities, Target, TargetFault};
+pub use trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
+
+use crate::{
+    exchange::TlsFacts,
+    refusal::{Reason, Refusal},
+};
 
 /// A request's head, read once. Decisions are made on it, and the upstream's request is built from it.
 #[derive(Debug)]
@@ -21,6 +39,8 @@ pub struct IncomingRequest {
     pub version: Version,
     /// The header fields as they came.
     pub headers: HeaderMap,
+    /// What `Connection` says.
+    pub connection: ConnectionOptions,
 }
 
 /// `http` or `https`.
@@ -32,19 +52,213 @@ pub enum Scheme {
     Https,
 }
 
-/// Host and port, from `Host` or `:authority`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Authority {
-    /// The host: lower case, without a trailing dot; IPv6 in brackets.
-    pub host: Box<str>,
-    /// The port, where one was written.
-    pub port: Option<u16>,
+impl Scheme {
+    /// The scheme's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// The port that is meant where none is written.
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
 }
 
-/// The id of one request: a UUID of version 7, or what a trusted proxy gave.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(pub http::HeaderValue);
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
 
-/// Header names that are spoken for, gathered while the config is built.
-#[derive(Debug, Default)]
-pub struct ReservedNames {}
+/// What `Connection` says (RFC 9110, section 7.6.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionOptions {
+    /// The fields that it names: they go no further. Not those that never do.
+    pub nominated: Vec<HeaderName>,
+    /// Whether it holds `upgrade`.
+    pub upgrade: bool,
+}
+
+impl IncomingRequest {
+    /// Reads the head of a request, as it came over TLS or without.
+    ///
+    /// # Errors
+    /// The refusal of what is malformed, contradicts itself, or is never served.
+    pub fn read(parts: Parts, tls: Option<&TlsFacts>) -> Result<Self, Refusal> {
+        let Parts { method, uri, version, headers, .. } = parts;
+        let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
+        // TRACE shows a caller's headers to whoever can make it ask; CONNECT makes a tunnel of the gateway.
+        if matches!(method.as_str(), "TRACE" | "TRACK" | "CONNECT") {
+            return Err(Refusal::new(Reason::MethodNotAllowed, HeadFault::Method(method)));
+        }
+        judge_framing(version, &headers)?;
+        let target = match uri.path_and_query() {
+            Some(target) => Target::read(target.as_str())?,
+            None => return Err(TargetFault::NotAPath.into()),
+        };
+        if uri.scheme_str().is_some_and(|scheme| !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https")) {
+            return Err(TargetFault::NotAPath.into());
+        }
+        let authority = authority(&uri, &headers, scheme)?;
+        let connection = connection_options(&headers)?;
+        Ok(Self { method, scheme, authority, target, version, headers, connection })
+    }
+
+    /// Judges whether the connection was made for the host that the request names. RFC 9110, section 7.4.
+    ///
+    /// `same_policy` tells whether the TLS settings that were chosen for the name asked for (none: the default) are those of
+    /// the request's host. Where a listener has one set of settings there is nothing to tell apart, and nothing to refuse.
+    ///
+    /// # Errors
+    /// `misdirected-request`, upon which a client opens another connection.
+    pub fn directed_here(
+        &self,
+        tls: Option<&TlsFacts>,
+        same_policy: impl FnOnce(Option<&str>, &str) -> bool,
+    ) -> Result<(), Refusal> {
+        let Some(tls) = tls else { return Ok(()) };
+        let asked = tls.server_name.as_deref();
+        if asked == Some(&*self.authority.host) || same_policy(asked, &self.authority.host) {
+            return Ok(());
+        }
+        Err(Refusal::new(Reason::MisdirectedRequest, HeadFault::OtherHost))
+    }
+
+    /// Whether the request asks for a WebSocket. RFC 6455, section 4.1.
+    pub fn asks_for_websocket(&self) -> bool {
+        let mut values = self.headers.get_all(header::UPGRADE).iter();
+        self.connection.upgrade
+            && self.version == Version::HTTP_11
+            && self.method == Method::GET
+            && values.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+            && values.next().is_none()
+    }
+
+    /// Whether the credentials are bound to a connection (NTLM, Negotiate): behind a pool one caller would act as another.
+    pub fn authenticates_its_connection(&self) -> bool {
+        self.headers.get_all(header::AUTHORIZATION).iter().any(binds_connection)
+    }
+}
+
+/// Whether the value of an `Authorization` field authenticates a connection rather than a request.
+pub(crate) fn binds_connection(value: &HeaderValue) -> bool {
+    let scheme = value.as_bytes().split(|byte| !byte.is_ascii_alphanumeric()).next().unwrap_or_default();
+    scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
+}
+
+/// Why a head is not read.
+#[derive(Debug, thiserror::Error)]
+pub enum HeadFault {
+    /// A method that is never served.
+    #[error("{0} is never served")]
+    Method(Method),
+    /// RFC 9112, section 6.
+    #[error("{0}")]
+    Framing(&'static str),
+    /// RFC 9112, section 3.2.
+    #[error("the request names no host, or more than one")]
+    Hosts,
+    /// RFC 9112, section 3.2.2; RFC 9113, section 8.3.1.
+    #[error("the request names one host in its target and another in `Host`")]
+    HostsDiffer,
+    /// RFC 9110, section 7.6.1.
+    #[error("`Connection` holds something that is no name")]
+    Connection,
+    /// RFC 9113, section 8.2.
+    #[error("`{0}` cannot be in an HTTP/2 request as it is")]
+    Http2(HeaderName),
+    /// RFC 9110, section 15.5.20.
+    #[error("the connection was made for another host")]
+    OtherHost,
+}
+
+fn header_fault(fault: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Refusal {
+    Refusal::new(Reason::RequestHeaderInvalid, fault)
+}
+
+/// What is left to see of the framing behind hyper, which accepts more than one reading of it.
+fn judge_framing(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
+    let fault = |what| Err(Refusal::new(Reason::RequestFramingInvalid, HeadFault::Framing(what)));
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let coding = codings.next();
+    if let Some(coding) = coding {
+        if version != Version::HTTP_11 {
+            return fault("`Transfer-Encoding` is of HTTP/1.1 alone");
+        }
+        if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return fault("`Transfer-Encoding` is something else than `chunked`");
+        }
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    if let Some(length) = lengths.next() {
+        if coding.is_some() {
+            return fault("`Content-Length` stands beside `Transfer-Encoding`");
+        }
+        if lengths.next().is_some() {
+            return fault("`Content-Length` is repeated");
+        }
+        if length.is_empty() || length.len() > 19 || !length.as_bytes().iter().all(u8::is_ascii_digit) {
+            return fault("`Content-Length` is no number");
+        }
+    }
+    if version >= Version::HTTP_2 { judge_http2(headers) } else { Ok(()) }
+}
+
+/// RFC 9113, section 8.2: what would mean something else in HTTP/1.1, where the request may go on.
+fn judge_http2(headers: &HeaderMap) -> Result<(), Refusal> {
+    const CONNECTION_SPECIFIC: [HeaderName; 3] = [header::CONNECTION, header::UPGRADE, HeaderName::from_static("keep-alive")];
+    for name in CONNECTION_SPECIFIC.into_iter().chain([HeaderName::from_static("proxy-connection")]) {
+        if headers.contains_key(&name) {
+            return Err(header_fault(HeadFault::Http2(name)));
+        }
+    }
+    if headers.get_all(header::TE).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"trailers")) {
+        return Err(header_fault(HeadFault::Http2(header::TE)));
+    }
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    match headers.iter().find(|(_, value)| blank(value.as_bytes().first()) || blank(value.as_bytes().last())) {
+        Some((name, _)) => Err(header_fault(HeadFault::Http2(name.clone()))),
+        None => Ok(()),
+    }
+}
+
+/// The one host that the request names: in `Host`, in its target, or alike in both.
+fn authority(uri: &http::Uri, headers: &HeaderMap, scheme: Scheme) -> Result<Authority, Refusal> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next().map(|host| Authority::read(host.as_bytes())).transpose().map_err(header_fault)?;
+    if hosts.next().is_some() {
+        return Err(header_fault(HeadFault::Hosts));
+    }
+    let target = uri.authority().map(|target| Authority::read(target.as_str().as_bytes())).transpose().map_err(header_fault)?;
+    match (host, target) {
+        (Some(host), Some(target)) if !host.agrees_with(&target, scheme) => Err(header_fault(HeadFault::HostsDiffer)),
+        (_, Some(authority)) | (Some(authority), None) => Ok(authority),
+        (None, None) => Err(header_fault(HeadFault::Hosts)),
+    }
+}
+
+fn connection_options(headers: &HeaderMap) -> Result<ConnectionOptions, Refusal> {
+    let mut options = ConnectionOptions::default();
+    for value in headers.get_all(header::CONNECTION) {
+        for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|option| !option.is_empty()) {
+            if option.eq_ignore_ascii_case(b"close") || option.eq_ignore_ascii_case(b"keep-alive") {
+                continue;
+            }
+            if option.eq_ignore_ascii_case(b"upgrade") {
+                options.upgrade = true;
+                continue;
+            }
+            options.nominated.push(HeaderName::from_bytes(option).map_err(|_| header_fault(HeadFault::Connection))?);
+        }
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,697 @@
 //! The request target: one reading of it, or none.
+//!
+//! A path that two programs read in two ways is how authorization is walked around: the gateway judges one reading and the
+//! backend acts on the other. So there is one canonical path, which is matched *and* sent, and whatever some backend is known
+//! to read in another way is an [oddity](Oddities): refused, unless the route accepts it by name.
+//!
+//! Canonical means: escapes of unreserved characters are decoded, all others are written in upper case (RFC 3986, section
+//! 6.2.2), and characters that have no place in a path are escaped. Dot segments are never resolved, but refused.
+
+use std::fmt;
+
+use crate::{
+    refusal::{Reason, Refusal},
+    route::AcceptConfig,
+};
+
+/// The longest target that is read, in bytes. Below what hyper reads at most, so that the answer is our own 414.
+pub const MAX_TARGET: usize = 8 << 10;
+
+/// How often a path may be escaped over again, where the route accepts that at all.
+const MAX_ESCAPE_DEPTH: usize = 3;
 
 /// Path and query of a request, in the one form that is both matched and sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The path, starting with `/`: unreserved characters decoded, other escapes in upper case.
     pub path: Box<str>,
-    /// The query without its `?`, as it came.
+    /// The query without its `?`, as it came but for bytes that have no place in a target, which are escaped.
     pub query: Option<Box<str>>,
+    /// What a route must accept by name before the target is used.
+    pub oddities: Oddities,
+}
+
+impl Target {
+    /// Reads a target in origin form, that is path and query (RFC 9112, section 3.2.1).
+    ///
+    /// # Errors
+    /// What no route can accept. What a route can accept is in [`oddities`](Self::oddities), for [`accepted_by`](Self::accepted_by).
+    pub fn read(path_and_query: impl AsRef<[u8]>) -> Result<Self, TargetFault> {
+        let bytes = path_and_query.as_ref();
+        if bytes.len() > MAX_TARGET {
+            return Err(TargetFault::TooLong);
+        }
+        if bytes.first() != Some(&b'/') {
+            return Err(TargetFault::NotAPath);
+        }
+        let (path, query) = match memchr::memchr(b'?', bytes) {
+            Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),
+            None => (bytes, None),
+        };
+        let mut oddities = Oddities::NONE;
+        let path = read_path(path, &mut oddities)?;
+        let query = query.map(|query| read_query(query, &mut oddities)).transpose()?;
+        Ok(Self { path: path.into(), query: query.map(Into::into), oddities })
+    }
+
+    /// Judges the target's oddities by what the route accepts.
+    ///
+    /// # Errors
+    /// The oddities that the route does not accept.
+    pub fn accepted_by(&self, accept: Oddities) -> Result<(), TargetFault> {
+        let left = self.oddities.minus(accept);
+        if left.is_empty() { Ok(()) } else { Err(TargetFault::NotAccepted(left)) }
+    }
+
+    /// The path as the most careless backend would read it, where that differs: escapes decoded over and over, backslashes
+    /// taken for slashes, parameters cut off, empty segments skipped.
+    pub(crate) fn careless_path(&self) -> Option<String> {
+        if self.oddities.is_empty() {
+            return None;
+        }
+        let mut decoded = self.path.as_bytes().to_vec();
+        for _ in 0..=MAX_ESCAPE_DEPTH {
+            decoded = percent_encoding::percent_decode(&decoded).collect();
+        }
+        let text = String::from_utf8_lossy(&decoded).replace('\\', "/");
+        let segments = text.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
+        let mut path = String::with_capacity(text.len());
+        for segment in segments.filter(|segment| !segment.is_empty()) {
+            path.push('/');
+            path.push_str(segment);
+        }
+        if path.is_empty() || text.ends_with('/') {
+            path.push('/');
+        }
+        Some(path)
+    }
+}
+
+/// `/orders/1?expand=lines`.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)?;
+        self.query.as_ref().map_or(Ok(()), |query| write!(f, "?{query}"))
+    }
+}
+
+/// What some backend reads in another way than the gateway does: a set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Oddities(u8);
+
+impl Oddities {
+    /// Nothing odd.
+    pub const NONE: Self = Self(0);
+
+    const fn one(kind: AcceptConfig) -> Self {
+        Self(1 << kind as u8)
+    }
+
+    fn note(&mut self, kind: AcceptConfig) {
+        self.0 |= Self::one(kind).0;
+    }
+
+    /// Those that are not in `accepted`.
+    #[must_use]
+    pub const fn minus(self, accepted: Self) -> Self {
+        Self(self.0 & !accepted.0)
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether this one is among them.
+    pub const fn contains(self, kind: AcceptConfig) -> bool {
+        self.0 & Self::one(kind).0 != 0
+    }
+}
+
+impl FromIterator<AcceptConfig> for Oddities {
+    fn from_iter<I: IntoIterator<Item = AcceptConfig>>(kinds: I) -> Self {
+        let mut set = Self::NONE;
+        kinds.into_iter().for_each(|kind| set.note(kind));
+        set
+    }
+}
+
+/// `encoded-slash, semicolon`: the words of the route's `accept`.
+impl fmt::Display for Oddities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut names = AcceptConfig::ALL.iter().filter(|kind| self.contains(**kind)).map(|kind| kind.name());
+        f.write_str(names.next().unwrap_or("nothing"))?;
+        names.try_for_each(|name| write!(f, ", {name}"))
+    }
+}
+
+/// Why a target is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetFault {
+    /// Longer than [`MAX_TARGET`].
+    #[error("the target is longer than {MAX_TARGET} bytes")]
+    TooLong,
+    /// `*`, an authority, or nothing.
+    #[error("the target is no path")]
+    NotAPath,
+    /// A control character or a space, raw or escaped.
+    #[error("the target holds a control character or a space")]
+    Control,
+    /// `%` without two hexadecimal digits.
+    #[error("the path holds a `%` that begins no escape")]
+    BadEscape,
+    /// `.` or `..`, in any spelling.
+    #[error("the path holds a dot segment")]
+    DotSegment,
+    /// `#`.
+    #[error("the target holds a fragment")]
+    Fragment,
+    /// An ASCII character as two bytes, which a careless UTF-8 decoder takes for the character.
+    #[error("the path holds an overlong UTF-8 sequence")]
+    Overlong,
+    /// Escapes of escapes of escapes.
+    #[error("the path is escaped more than {MAX_ESCAPE_DEPTH} times over")]
+    TooDeep,
+    /// What the route would have to accept by name.
+    #[error("the target holds what the route does not accept: {0}")]
+    NotAccepted(Oddities),
+    /// A careless reader of the target would find another route.
+    #[error("the target leads to another route when it is read carelessly")]
+    TwoRoutes,
+}
+
+impl From<TargetFault> for Refusal {
+    fn from(fault: TargetFault) -> Self {
+        match fault {
+            TargetFault::TooLong => Self::new(Reason::TargetTooLong, fault),
+            TargetFault::NotAccepted(left) => {
+                Self::new(Reason::RequestTargetInvalid, fault).with_hint(format!("the route could say `accept: [{left}]`"))
+            }
+            TargetFault::NotAPath
+            | TargetFault::Control
+            | TargetFault::BadEscape
+            | TargetFault::DotSegment
+            | TargetFault::Fragment
+            | TargetFault::Overlong
+            | TargetFault::TooDeep
+            | TargetFault::TwoRoutes => Self::new(Reason::RequestTargetInvalid, fault),
+        }
+    }
+}
+
+/// What a byte means where it stands in a path, raw.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Byte {
+    /// Stays as it is.
+    Plain,
+    /// Has no place in a path (RFC 3986, section 3.3) but is sent by browsers all the same: escaped.
+    Escaped,
+    Semicolon,
+    Backslash,
+    Percent,
+    NonAscii,
+    Hash,
+    Control,
+}
+
+const BYTES: [Byte; 256] = {
+    let mut table = [Byte::Control; 256];
+    let mut byte = 0x21;
+    while byte < 0x7F {
+        table[byte] = match byte as u8 {
+            b'"' | b'<' | b'>' | b'?' | b'[' | b']' | b'^' | b'`' | b'{' | b'|' | b'}' => Byte::Escaped,
+            b';' => Byte::Semicolon,
+            b'\\' => Byte::Backslash,
+            b'%' => Byte::Percent,
+            b'#' => Byte::Hash,
+            _ => Byte::Plain,
+        };
+        byte += 1;
+    }
+    let mut byte = 0x80;
+    while byte < 0x100 {
+        table[byte] = Byte::NonAscii;
+        byte += 1;
+    }
+    table
+};
+
+/// RFC 3986, section 2.3.
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+fn read_path(raw: &[u8], oddities: &mut Oddities) -> Result<String, TargetFault> {
+    let path = canonical(raw, oddities, Strictness::Whole)?;
+    refuse_dot_segments(&path)?;
+    // A backend that decodes twice reads what is escaped twice: whatever is never acceptable stays so, however deep it hides.
+    let mut deeper = path.clone();
+    for depth in 0.. {
+        if !deeper.contains("%25") {
+            break;
+        }
+        if depth == MAX_ESCAPE_DEPTH {
+            return Err(TargetFault::TooDeep);
+        }
+        deeper = canonical(deeper.replace("%25", "%").as_bytes(), oddities, Strictness::Deeper)?;
+        refuse_dot_segments(&deeper)?;
+    }
+    Ok(path)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Strictness {
+    /// The path itself: every `%` begins an escape.
+    Whole,
+    /// A path that was decoded once already: a `%` may be the character.
+    Deeper,
+}
+
+fn canonical(raw: &[u8], oddities: &mut Oddities, strictness: Strictness) -> Result<String, TargetFault> {
+    let mut path = String::with_capacity(raw.len());
+    let mut beyond_ascii = false;
+    let mut rest = raw;
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        match BYTES[usize::from(byte)] {
+            Byte::Plain => {
+                if byte == b'/' && path.ends_with('/') {
+                    oddities.note(AcceptConfig::EmptySegment);
+                }
+                path.push(char::from(byte));
+            }
+            Byte::Escaped => push_escape(&mut path, byte),
+            Byte::Semicolon => {
+                oddities.note(AcceptConfig::Semicolon);
+                path.push(';');
+            }
+            Byte::Backslash => {
+                oddities.note(AcceptConfig::Backslash);
+                push_escape(&mut path, byte);
+            }
+            Byte::NonAscii => {
+                oddities.note(AcceptConfig::NonAscii);
+                beyond_ascii = true;
+                push_escape(&mut path, byte);
+            }
+            Byte::Hash => return Err(TargetFault::Fragment),
+            Byte::Control => return Err(TargetFault::Control),
+            Byte::Percent => {
+                let Some((byte, tail)) = escape(rest) else {
+                    if strictness == Strictness::Whole {
+                        return Err(TargetFault::BadEscape);
+                    }
+                    path.push('%');
+                    continue;
+                };
+                rest = tail;
+                match byte {
+                    byte if is_unreserved(byte) => path.push(char::from(byte)),
+                    0..=0x1F | 0x7F => return Err(TargetFault::Control),
+                    b'/' => oddities.note(AcceptConfig::EncodedSlash),
+                    b'\\' => oddities.note(AcceptConfig::Backslash),
+                    // Escaped, too: some backends decode before they cut the parameters off.
+                    b';' => oddities.note(AcceptConfig::Semicolon),
+                    b'%' => oddities.note(AcceptConfig::EncodedPercent),
+                    0x80.. => beyond_ascii = true,
+                    _ => {}
+                }
+                if !is_unreserved(byte) {
+                    push_escape(&mut path, byte);
+                }
+            }
+        }
+    }
+    if beyond_ascii {
+        judge_beyond_ascii(&path, oddities)?;
+    }
+    Ok(path)
+}
+
+/// The byte that the two digits after a `%` stand for, and what follows them.
+fn escape(after: &[u8]) -> Option<(u8, &[u8])> {
+    let (&[high, low], rest) = after.split_first_chunk()?;
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    Some((digit(high)? << 4 | digit(low)?, rest))
+}
+
+fn push_escape(path: &mut String, byte: u8) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    path.push('%');
+    path.push(char::from(DIGITS[usize::from(byte >> 4)]));
+    path.push(char::from(DIGITS[usize::from(byte & 15)]));
+}
+
+fn judge_beyond_ascii(path: &str, oddities: &mut Oddities) -> Result<(), TargetFault> {
+    let decoded: Vec<u8> = percent_encoding::percent_decode_str(path).collect();
+    // `%C0%AE` is `.` and `%C0%AF` is `/` to a decoder that does not check for the shortest form (RFC 3629, section 10).
+    if decoded.windows(2).any(|pair| matches!(pair, [0xC0 | 0xC1, 0x80..=0xBF] | [0xE0, 0x80..=0x9F] | [0xF0, 0x80..=0x8F])) {
+        return Err(TargetFault::Overlong);
+    }
+    match std::str::from_utf8(&decoded) {
+        Err(_) => oddities.note(AcceptConfig::NonAscii),
+        Ok(text) if text.chars().any(char::is_control) => return Err(TargetFault::Control),
+        Ok(text) if text.chars().any(folds_to_delimiter) => oddities.note(AcceptConfig::NonAscii),
+        Ok(_) => {}
+    }
+    Ok(())
+}
+
+/// Characters that a compatibility normalisation (NFKC) or a best-fit conversion turns into `.` `/` `\` `;` `%`.
+const fn folds_to_delimiter(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{2024}'
+            ..='\u{2026}'
+                | '\u{FE52}'
+                | '\u{FF0E}'
+                | '\u{2044}'
+                | '\u{2215}'
+                | '\u{29F8}'
+                | '\u{FF0F}'
+                | '\u{2216}'
+                | '\u{29F5}'
+                | '\u{FE68}'
+                | '\u{FF3C}'
+                | '\u{FE54}'
+                | '\u{FF1B}'
+                | '\u{037E}'
+                | '\u{FE6A}'
+                | '\u{FF05}'
+    )
+}
+
+/// Refuses `.` and `..` between whatever some backend takes for a slash, with parameters or blanks behind them.
+fn refuse_dot_segments(path: &str) -> Result<(), TargetFault> {
+    if !path.contains('.') {
+        return Ok(());
+    }
+    let mut rest = path;
+    loop {
+        let end = rest.find(['/', '%']).unwrap_or(rest.len());
+        let (mut name, mut after) = rest.split_at(end);
+        // An escape that is no slash belongs to the segment.
+        while after.starts_with('%') && !after.starts_with("%2F") && !after.starts_with("%5C") {
+            let length = rest.len() - after.len() + 1;
+            let end = rest[length..].find(['/', '%']).map_or(rest.len(), |at| length + at);
+            (name, after) = rest.split_at(end);
+        }
+        let bare = name.split(';').next().unwrap_or_default();
+        let bare = bare.split("%3B").next().unwrap_or_default();
+        if matches!(bare.trim_end_matches("%20"), "." | "..") {
+            return Err(TargetFault::DotSegment);
+        }
+        rest = match after.as_bytes().first() {
+            None => return Ok(()),
+            Some(b'/') => &after[1..],
+            Some(_) => &after[3..],
+        };
+    }
+}
+
+fn read_query(raw: &[u8], oddities: &mut Oddities) -> Result<String, TargetFault> {
+    let mut query = String::with_capacity(raw.len());
+    for (at, &byte) in raw.iter().enumerate() {
+        match byte {
+            b'#' => return Err(TargetFault::Fragment),
+            0..=0x20 | 0x7F => return Err(TargetFault::Control),
+            b'"' | b'<' | b'>' => push_escape(&mut query, byte),
+            0x80.. => {
+                oddities.note(AcceptConfig::NonAscii);
+                push_escape(&mut query, byte);
+            }
+            _ => {
+                if byte == b'%' && escape(&raw[at + 1..]).is_none() {
+                    oddities.note(AcceptConfig::BareEscape);
+                }
+                query.push(char::from(byte));
+            }
+        }
+    }
+    Ok(query)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn path_of(target: &str) -> Result<String, TargetFault> {
+        Target::read(target).map(|target| target.path.into())
+    }
+
+    #[test]
+    fn reads_each_path_into_one_form() {
+        for (raw, expected) in [
+            ("/", "/"),
+            ("/orders/1", "/orders/1"),
+            ("/orders/", "/orders/"),
+            ("/%6Frders/%7e%2d%5F", "/orders/~-_"),
+            ("/a%2eb", "/a.b"),
+            ("/a..b/...c/.well-known", "/a..b/...c/.well-known"),
+            ("/%c3%a9", "/%C3%A9"),
+            ("/a%20b%3f%23%2c", "/a%20b%3F%23%2C"),
+            ("/a:b@c!$&'()*+,=", "/a:b@c!$&'()*+,="),
+            ("/{x}|\"^`[]<>", "/%7Bx%7D%7C%22%5E%60%5B%5D%3C%3E"),
+        ] {
+            let target = Target::read(raw).unwrap_or_else(|fault| panic!("{raw}: {fault}"));
+            assert_eq!(&*target.path, expected, "{raw}");
+            assert!(target.oddities.is_empty(), "{raw}: {}", target.oddities);
+        }
+    }
+
+    #[test]
+    fn refuses_what_no_route_may_accept() {
+        use TargetFault::{BadEscape, Control, DotSegment, Fragment, NotAPath, Overlong, TooDeep};
+        for (raw, fault) in [
+            ("", NotAPath),
+            ("*", NotAPath),
+            ("orders", NotAPath),
+            ("http://api.contoso.example/", NotAPath),
+            ("/.", DotSegment),
+            ("/..", DotSegment),
+            ("/a/../b", DotSegment),
+            ("/a/./b", DotSegment),
+            ("/a/..", DotSegment),
+            ("/a/%2e%2e/b", DotSegment),
+            ("/a/%2E./b", DotSegment),
+            ("/a/.%2e", DotSegment),
+            ("/a/..;/b", DotSegment),
+            ("/a/..;x=1/b", DotSegment),
+            ("/a/..%3bx/b", DotSegment),
+            ("/a/..%2fb", DotSegment),
+            ("/a%2f..%2fb", DotSegment),
+            ("/a%2F%2e%2e%2Fb", DotSegment),
+            ("/a%20%2F..", DotSegment),
+            ("/a\\..\\b", DotSegment),
+            ("/a/..\\b", DotSegment),
+            ("/a%5c..%5cb", DotSegment),
+            ("/a/..%20/b", DotSegment),
+            ("/a/%252e%252e/b", DotSegment),
+            ("/a/%25252e%25252e/b", DotSegment),
+            ("/a/..%252fb", DotSegment),
+            ("/a%255c..%255cb", DotSegment),
+            ("/a/%252e%2e/b", DotSegment),
+            ("/a\0b", Control),
+            ("/a%00b", Control),
+            ("/a%0d%0ab", Control),
+            ("/a%7f", Control),
+            ("/a\tb", Control),
+            ("/a b", Control),
+            ("/a\u{7f}", Control),
+            ("/a%2500", Control),
+            ("/a%C2%85", Control),
+            ("/a?b\rc", Control),
+            ("/a?b c", Control),
+            ("/%", BadEscape),
+            ("/%4", BadEscape),
+            ("/%zz", BadEscape),
+            ("/%u002e", BadEscape),
+            ("/%+1", BadEscape),
+            ("/a%", BadEscape),
+            ("/a#b", Fragment),
+            ("/a?b#c", Fragment),
+            ("/%c0%ae%c0%ae/", Overlong),
+            ("/%c0%af", Overlong),
+            ("/%e0%80%af", Overlong),
+            ("/%f0%80%80%af", Overlong),
+            ("/%25252525252e", TooDeep),
+        ] {
+            assert_eq!(path_of(raw), Err(fault), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_raw_bytes_in_every_spelling_of_a_control() {
+        for byte in (0..=0x20).chain([0x7F]) {
+            assert_eq!(Target::read([b'/', byte]), Err(TargetFault::Control), "{byte}");
+            assert_eq!(Target::read([b'/', b'?', byte]), Err(TargetFault::Control), "{byte}");
+            if byte != 0x20 {
+                assert_eq!(path_of(&format!("/%{byte:02x}")), Err(TargetFault::Control), "{byte}");
+                assert_eq!(path_of(&format!("/%25{byte:02x}")), Err(TargetFault::Control), "{byte}");
+            }
+        }
+    }
+
+    #[test]
+    fn leaves_oddities_to_the_route() {
+        use AcceptConfig::{Backslash, BareEscape, EmptySegment, EncodedPercent, EncodedSlash, NonAscii, Semicolon};
+        for (raw, path, odd) in [
+            (&b"/a%2fb"[..], "/a%2Fb", &[EncodedSlash][..]),
+            (b"/a;v=1/b", "/a;v=1/b", &[Semicolon]),
+            (b"/a%3bv", "/a%3Bv", &[Semicolon]),
+            (b"//a", "//a", &[EmptySegment]),
+            (b"/a//", "/a//", &[EmptySegment]),
+            (b"/a\\b", "/a%5Cb", &[Backslash]),
+            (b"/a%5cb", "/a%5Cb", &[Backslash]),
+            (b"/100%25", "/100%25", &[EncodedPercent]),
+            (b"/a%252fb", "/a%252Fb", &[EncodedPercent, EncodedSlash]),
+            (b"/a%253bb", "/a%253Bb", &[EncodedPercent, Semicolon]),
+            (b"/\xC3\xA9", "/%C3%A9", &[NonAscii]),
+            (b"/%e9", "/%E9", &[NonAscii]),
+            (b"/%ef%bc%8f", "/%EF%BC%8F", &[NonAscii]),
+            (b"/%ef%bc%8e%ef%bc%8e/a", "/%EF%BC%8E%EF%BC%8E/a", &[NonAscii]),
+            (b"/a?b=\xE9", "/a", &[NonAscii]),
+            (b"/a?b=100%", "/a", &[BareEscape]),
+            (b"/a?b=%2", "/a", &[BareEscape]),
+        ] {
+            let shown = String::from_utf8_lossy(raw);
+            let target = Target::read(raw).unwrap_or_else(|fault| panic!("{shown}: {fault}"));
+            let expected: Oddities = odd.iter().copied().collect();
+
+            // A double escape also keeps its own spelling: only its oddities are those of what it hides.
+            assert!(target.path.eq_ignore_ascii_case(path), "{shown}: {}", target.path);
+            assert_eq!(target.oddities, expected, "{shown}: {}", target.oddities);
+            assert_eq!(target.accepted_by(expected), Ok(()), "{shown}");
+            for missing in odd {
+                let others = odd.iter().copied().filter(|kind| kind != missing).collect();
+                assert!(target.accepted_by(others).is_err(), "{shown} without {missing:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn keeps_the_query_as_it_came() {
+        for (raw, expected) in [
+            ("/a", None),
+            ("/a?", Some("")),
+            ("/a?b=c&d=%2e%2F..//;", Some("b=c&d=%2e%2F..//;")),
+            ("/a?b?c", Some("b?c")),
+            ("/a?f[x]={1}|\\", Some("f[x]={1}|\\")),
+            ("/a?\"<>", Some("%22%3C%3E")),
+        ] {
+            let target = Target::read(raw).unwrap();
+            assert_eq!(target.query.as_deref(), expected, "{raw}");
+            assert!(target.oddities.is_empty(), "{raw}");
+        }
+    }
+
+    #[test]
+    fn too_long_a_target_has_its_own_reason() {
+        let longest = format!("/{}", "a".repeat(MAX_TARGET - 1));
+
+        assert!(Target::read(&longest).is_ok());
+        let fault = Target::read(longest + "a").unwrap_err();
+        assert_eq!(Refusal::from(fault).reason, Reason::TargetTooLong);
+    }
+
+    #[test]
+    fn careless_reading_resolves_every_oddity() {
+        for (raw, expected) in [
+            ("/a%2fb", "/a/b"),
+            ("/a%252fb", "/a/b"),
+            ("//a///b", "/a/b"),
+            ("/a;x=1/b;y", "/a/b"),
+            ("/a%5cb\\c/", "/a/b/c/"),
+            ("//", "/"),
+        ] {
+            assert_eq!(Target::read(raw).unwrap().careless_path().as_deref(), Some(expected), "{raw}");
+        }
+        assert_eq!(Target::read("/a/b").unwrap().careless_path(), None);
+    }
+
+    /// Targets made of the pieces that matter.
+    fn hostile() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop::sample::select(vec![
+            &b"/"[..],
+            b"a",
+            b".",
+            b"..",
+            b"%2e",
+            b"%2E",
+            b"%2f",
+            b"%2F",
+            b"\\",
+            b"%5c",
+            b";",
+            b"%3b",
+            b"%",
+            b"%25",
+            b"25",
+            b"2e",
+            b"%c3%a9",
+            b"%c0",
+            b"%ae",
+            b"\xC3",
+            b"\xA9",
+            b"%00",
+            b"%20",
+            b"?",
+            b"#",
+            b"%41",
+            b"{",
+            b"~",
+            b"//",
+            b"\x7F",
+            b"5c",
+        ]);
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| [b"/".to_vec(), pieces.concat()].concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+        #[test]
+        fn an_accepted_target_reads_as_itself(raw in hostile()) {
+            if let Ok(target) = Target::read(&raw) {
+                let again = Target::read(target.to_string()).expect("what was read once is read again");
+
+                prop_assert_eq!(&again.path, &target.path);
+                prop_assert_eq!(&again.query, &target.query);
+                prop_assert!(again.oddities.minus(target.oddities).is_empty());
+                if target.oddities.is_empty() {
+                    prop_assert_eq!(again, target);
+                }
+            }
+        }
+
+        #[test]
+        fn an_accepted_path_has_one_meaning(raw in hostile()) {
+            let Ok(target) = Target::read(&raw) else { return Ok(()) };
+
+            prop_assert!(http::uri::PathAndQuery::try_from(target.to_string()).is_ok());
+            // However often it is decoded and whatever passes for a slash, no segment climbs.
+            let mut text = target.path.to_string();
+            for _ in 0..6 {
+                for segment in text.split(['/', '\\']) {
+                    let name = segment.split(';').next().unwrap_or_default();
+                    prop_assert!(name != "." && name != "..", "{}", text);
+                }
+                prop_assert!(!text.contains(|letter: char| letter.is_ascii_control()), "{:?}", text);
+                text = percent_encoding::percent_decode_str(&text).decode_utf8_lossy().into_owned();
+            }
+            if target.oddities.is_empty() {
+                let once = percent_encoding::percent_decode_str(&target.path).decode_utf8_lossy().into_owned();
+                prop_assert_eq!(once.matches('/').count(), target.path.matches('/').count());
+                prop_assert!(!once.contains(['\\', ';', '%']) && !once.contains("//"), "{}", once);
+            }
+        }
+
+        #[test]
+        fn no_bytes_are_too_much(raw in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = Target::read(&raw);
+            let _ = Target::read([b"/".as_slice(), &raw].concat());
+        }
+    }
 }

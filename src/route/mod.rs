@@ -73,21 +73,52 @@ pub struct RespondConfig {
 }
 
 /// What is refused in a target unless the route accepts it by name.
+///
+/// Accepting never lets a request change its route: a target that a careless reader would take for another route's is refused
+/// all the same.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum AcceptConfig {
     /// `%2F`.
     EncodedSlash,
-    /// `;`, which some backends cut off with what follows.
+    /// `;` and `%3B`, which some backends cut off with what follows.
     Semicolon,
     /// `//`.
     EmptySegment,
     /// `\` and `%5C`.
     Backslash,
-    /// Bytes beyond ASCII, raw or percent-encoded as something that is no UTF-8.
+    /// Bytes beyond ASCII, raw or percent-encoded as something that is no UTF-8, and characters that some backends turn into `.` or `/`.
     NonAscii,
     /// `%25`, which a backend that decodes twice reads as the start of another escape.
     EncodedPercent,
+    /// `%` in a query without two hexadecimal digits behind it.
+    BareEscape,
+}
+
+impl AcceptConfig {
+    /// All there are.
+    pub const ALL: &[Self] = &[
+        Self::EncodedSlash,
+        Self::Semicolon,
+        Self::EmptySegment,
+        Self::Backslash,
+        Self::NonAscii,
+        Self::EncodedPercent,
+        Self::BareEscape,
+    ];
+
+    /// The word in the config.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EncodedSlash => "encoded-slash",
+            Self::Semicolon => "semicolon",
+            Self::EmptySegment => "empty-segment",
+            Self::Backslash => "backslash",
+            Self::NonAscii => "non-ascii",
+            Self::EncodedPercent => "encoded-percent",
+            Self::BareEscape => "bare-escape",
+        }
+    }
 }
 
 /// An upgrade that a route lets through.

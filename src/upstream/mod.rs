@@ -1,5 +1,8 @@
 //! 6 · Upstream: pools, TLS, balancing, deadlines.
 
+mod request;
+
+pub use request::UpstreamRequest;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -77,17 +80,4 @@ impl Default for TimeoutsConfig {
     fn default() -> Self {
         Self { connect: Span::seconds(2), response: Span::seconds(30), idle: Span::seconds(90) }
     }
-}
-
-/// The request that goes upstream: built anew from what may pass of the incoming one.
-#[derive(Debug)]
-pub struct UpstreamRequest {
-    /// The method.
-    pub method: http::Method,
-    /// The path, starting with `/`.
-    pub path: Box<str>,
-    /// The query without its `?`.
-    pub query: Option<Box<str>>,
-    /// The header fields, without `Host` and framing.
-    pub headers: http::HeaderMap,
 }

@@ -1,0 +1,126 @@
+//! The id of one request.
+
+use std::{
+    cell::Cell,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use uuid::Uuid;
+
+/// `X-Request-Id`, on every answer and on every request upstream.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The longest id that is kept from a trusted proxy.
+const MAX_KEPT: usize = 128;
+
+/// The id of one request: a UUID of version 7, or what a trusted proxy gave. Always visible ASCII.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// A new id: RFC 9562, section 5.7.
+    pub fn generate() -> Self {
+        let milliseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis());
+        let uuid = Uuid::from_u128(version_7(u64::try_from(milliseconds).unwrap_or_default(), random_128()));
+        let mut text = [0; 36];
+        uuid.hyphenated().encode_lower(&mut text);
+        Self(HeaderValue::from_bytes(&text).expect("hexadecimal digits and hyphens are a header value"))
+    }
+
+    /// The id that a proxy gave, if it gave one that can be kept. Only for what a trusted proxy sent.
+    pub fn kept_from(headers: &HeaderMap) -> Option<Self> {
+        let mut values = headers.get_all(X_REQUEST_ID).iter();
+        let (value, None) = (values.next()?, values.next()) else { return None };
+        // It is repeated in logs, headers and documents: nothing that any of these would have to escape.
+        let plain =
+            |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':' | b'+' | b'/' | b'=' | b'|');
+        let bytes = value.as_bytes();
+        (!bytes.is_empty() && bytes.len() <= MAX_KEPT && bytes.iter().all(plain)).then(|| Self(value.clone()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        // Both ways of making one leave nothing but ASCII.
+        self.0.to_str().unwrap_or_default()
+    }
+
+    /// The id as a header value.
+    pub const fn value(&self) -> &HeaderValue {
+        &self.0
+    }
+}
+
+const fn version_7(milliseconds: u64, random: u128) -> u128 {
+    let fields = ((milliseconds as u128) << 80) | (random & 0xFFFF_FFFF_FFFF_FFFF_FFFF);
+    fields & !(0xF << 76) & !(0b11 << 62) | 0x7 << 76 | 0b10 << 62
+}
+
+thread_local! {
+    /// Seeded from the system once a thread: the ids of requests and spans must be unique, and need not be unguessable.
+    static STATE: Cell<u128> = Cell::new(Uuid::new_v4().as_u128() ^ (Uuid::new_v4().as_u128() << 61));
+}
+
+/// 128 bits for ids: no system call, no lock.
+pub(super) fn random_128() -> u128 {
+    (u128::from(random_64()) << 64) | u128::from(random_64())
+}
+
+/// 64 bits for ids: a 128-bit Lehmer generator, of which the upper half is taken.
+pub(super) fn random_64() -> u64 {
+    STATE.with(|state| {
+        // An odd state stays odd, so that the generator never ends at zero.
+        let next = (state.get() | 1).wrapping_mul(0xDA94_2042_E4DD_58B5);
+        state.set(next);
+        (next >> 64) as u64
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn generated_ids_are_uuids_of_version_7_and_now() {
+        let id = RequestId::generate();
+
+        let uuid = Uuid::parse_str(id.as_str()).unwrap();
+        assert_eq!(uuid.get_version_num(), 7);
+        assert_eq!(uuid.get_variant(), uuid::Variant::RFC4122);
+        let (seconds, _) = uuid.get_timestamp().unwrap().to_unix();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        assert!(now - seconds < 5, "{seconds} {now}");
+    }
+
+    #[test]
+    fn ids_are_unique_over_threads() {
+        let threads: Vec<_> =
+            (0..4).map(|_| std::thread::spawn(|| (0..5_000).map(|_| RequestId::generate()).collect::<Vec<_>>())).collect();
+        let ids: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+
+        let unique: HashSet<_> = ids.iter().map(RequestId::as_str).collect();
+
+        assert_eq!(unique.len(), 20_000);
+    }
+
+    #[test]
+    fn keeps_only_plain_ids() {
+        for (values, kept) in [
+            (&[][..], false),
+            (&["0f8fad5b-d9cb-469f-a165-70867728950e"], true),
+            (&["|a.b_c:d+e/f=1"], true),
+            (&[""], false),
+            (&["a", "a"], false),
+            (&["a b"], false),
+            (&["a\"b"], false),
+            (&["<script>"], false),
+            (&[&"a".repeat(128)], true),
+            (&[&"a".repeat(129)], false),
+        ] {
+            let headers = values.iter().map(|value| (X_REQUEST_ID, HeaderValue::from_str(value).unwrap())).collect();
+            assert_eq!(RequestId::kept_from(&headers).is_some(), kept, "{values:?}");
+        }
+    }
+}
