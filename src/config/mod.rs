@@ -3,13 +3,31 @@
 //! Written settings (`…Config`, plain data as in the file) and the objects built from them are two things. The settings of a
 //! stage stand beside that stage; this module knows the document as a whole. Building is pure: no network, no clock.
 
+mod document;
 mod fault;
+mod merge;
+mod named_values;
+mod node;
+mod origin;
+mod report;
+mod schema;
+mod secret;
+mod suggest;
+#[cfg(test)]
+mod tests;
 mod units;
+mod unsupported;
+mod validate;
+mod yaml;
 
 use std::collections::BTreeMap;
 
+pub use document::Document;
 pub use fault::{Fault, Faults, Place, Severity};
+pub use report::Report;
+pub use schema::schema;
 use schemars::JsonSchema;
+pub use secret::{Secret, Secrets, UnknownSecret};
 use serde::Deserialize;
 pub use units::{Size, Span};
 

@@ -1,0 +1,192 @@
+//! A config, read: the settings, and where each of them stands in the files.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    Config, Secrets,
+    fault::{Faults, Place},
+    merge,
+    named_values::{self, Surroundings},
+    node::{Kind, Node},
+    origin::{Origin, SourceFile, Sources},
+    report::{Finding, Report},
+    validate,
+};
+
+/// A config that was read without errors.
+///
+/// What can only be told when it is built (a name that is defined nowhere, a file that is no certificate) goes into [`Faults`],
+/// by place; [`report`](Self::report) finds the lines.
+#[derive(Debug)]
+pub struct Document {
+    /// The settings.
+    pub config: Config,
+    /// What the secrets among the named values are.
+    pub secrets: Secrets,
+    /// Relative paths in the config are relative to this folder: the main file's.
+    pub base: PathBuf,
+    /// The files that were read: the config's own and those of named values.
+    pub files: Vec<PathBuf>,
+    /// The folders where a new file may become part of the config.
+    pub folders: Vec<PathBuf>,
+    warnings: Report,
+    places: Places,
+    sources: Arc<Sources>,
+}
+
+impl Document {
+    /// Reads the config at `path` and all that it includes.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn load(path: &Path) -> Result<Self, Report> {
+        Self::load_with(path, &|name| std::env::var(name).ok())
+    }
+
+    /// The same with variables of one's own instead of the environment's.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn load_with(path: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, Report> {
+        let mut sources = Sources::default();
+        let base = path.parent().map(Path::to_owned).unwrap_or_default();
+        match merge::add_file(path, &mut sources) {
+            Ok(main) => Self::read(main, base, sources, variable),
+            Err(error) => {
+                let message = format!("the config `{}` cannot be read: {error}", path.display());
+                let finding = Finding::nowhere(message, "name the file to read, as in `--config config/entrada.yaml`");
+                Err(Report::new(vec![finding], Arc::new(sources)))
+            }
+        }
+    }
+
+    /// Reads a config from `text`; messages call it `name`. Relative paths are relative to the folder of that name.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn from_text(name: &str, text: &str) -> Result<Self, Report> {
+        Self::from_text_with(name, text, &|name| std::env::var(name).ok())
+    }
+
+    /// The same with variables of one's own instead of the environment's.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn from_text_with(name: &str, text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, Report> {
+        let mut sources = Sources::default();
+        let path = PathBuf::from(name);
+        let base = path.parent().map(Path::to_owned).unwrap_or_default();
+        let main = sources.add(SourceFile { name: name.to_owned(), path, text: text.to_owned() });
+        Self::read(main, base, sources, variable)
+    }
+
+    fn read(main: usize, base: PathBuf, mut sources: Sources, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, Report> {
+        let merge::Reading { mut document, mut findings, folders } = merge::read(main, &base, &mut sources);
+        let resolved = named_values::resolve(&mut document, Surroundings { variable, base: &base }, &mut sources);
+        findings.extend(resolved.findings);
+        findings.extend(validate::validate(&document, &mut sources));
+        let places = Places::of(&document);
+        let files = sources.paths().cloned().chain(resolved.files).collect();
+        let sources = Arc::new(sources);
+        let report = Report::new(findings, sources.clone());
+        if report.errors() > 0 {
+            return Err(report);
+        }
+        let value = if matches!(document.kind, Kind::Null) { serde_json::json!({}) } else { document.to_json() };
+        match serde_path_to_error::deserialize::<_, Config>(value) {
+            Ok(config) => {
+                let secrets = Secrets(resolved.secrets);
+                Ok(Self { config, secrets, base, files, folders, warnings: report, places, sources })
+            }
+            Err(error) => {
+                let place = place_of(error.path());
+                let origin = places.origin(&place, false);
+                let mut faults = Faults::default();
+                faults.error(&place, error.into_inner().to_string(), "");
+                let finding = faults.iter().map(|fault| Finding::of(fault, origin.clone()));
+                Err(report.and(&Report::new(finding.collect(), sources)))
+            }
+        }
+    }
+
+    /// What is likely not meant, found while the config was read.
+    pub const fn warnings(&self) -> &Report {
+        &self.warnings
+    }
+
+    /// The faults that were found while the config was built, with their places in the files, and the warnings from before.
+    pub fn report(&self, faults: &Faults) -> Report {
+        let findings = faults.iter().map(|fault| Finding::of(fault, self.places.origin(&fault.place, fault.at_key)));
+        Report::new(findings.collect(), self.sources.clone()).and(&self.warnings)
+    }
+
+    /// Where a setting stands: the file, line and column.
+    pub fn position(&self, place: &Place) -> Option<(String, usize, usize)> {
+        let origin = self.places.origin(place, false)?;
+        let (line, column) = self.sources.line_column(origin.file, origin.start);
+        Some((self.sources.get(origin.file).name.clone(), line, column))
+    }
+
+    /// The path that a setting names, relative to the main file's folder.
+    pub fn path(&self, written: &str) -> PathBuf {
+        self.base.join(written)
+    }
+}
+
+fn place_of(path: &serde_path_to_error::Path) -> Place {
+    use serde_path_to_error::Segment;
+
+    path.iter().fold(Place::root(), |place, segment| match segment {
+        Segment::Seq { index } => place.index(*index),
+        Segment::Map { key } => place.key(key),
+        Segment::Enum { variant } => place.key(variant),
+        Segment::Unknown => place,
+    })
+}
+
+/// Where each setting stands.
+#[derive(Debug, Default)]
+struct Places(HashMap<Place, (Option<Origin>, Origin)>);
+
+impl Places {
+    fn of(document: &Node) -> Self {
+        let mut places = Self::default();
+        places.note(document, None, Place::root());
+        places
+    }
+
+    fn note(&mut self, node: &Node, key: Option<&Origin>, place: Place) {
+        match &node.kind {
+            Kind::List(entries) => {
+                for (index, entry) in entries.iter().enumerate() {
+                    self.note(entry, None, place.index(index));
+                }
+            }
+            Kind::Map(entries) => {
+                for (key, value) in entries {
+                    self.note(value, Some(&key.at), place.key(&key.text));
+                }
+            }
+            Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text(_) | Kind::Broken => {}
+        }
+        // A whole map or list is better shown by its key than by the first line of what it holds.
+        let value = match (&node.kind, key) {
+            (Kind::List(_) | Kind::Map(_), Some(key)) => key.clone(),
+            _ => node.at.clone(),
+        };
+        self.0.insert(place, (key.cloned(), value));
+    }
+
+    /// Where the place stands; where it does not exist (a default, a missing key), what is around it.
+    fn origin(&self, place: &Place, at_key: bool) -> Option<Origin> {
+        if let Some((key, value)) = self.0.get(place) {
+            return Some(key.clone().filter(|_| at_key).unwrap_or_else(|| value.clone()));
+        }
+        let parent = place.pointer().rfind('/').map(|end| Place::from(place.pointer()[..end].to_owned()))?;
+        self.origin(&parent, true)
+    }
+}

@@ -1,0 +1,260 @@
+//! The files that a config includes, and how all of them become one document.
+
+use std::{
+    collections::HashMap,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    fault::Place,
+    node::{Key, Kind, Node},
+    origin::{Origin, SourceFile, Sources},
+    report::Finding,
+    schema::{Additional, Shape},
+    yaml,
+};
+
+/// How long one file may be.
+const FILE_LIMIT: u64 = 16 << 20;
+
+/// A document in pieces.
+pub(crate) struct Reading {
+    pub(crate) document: Node,
+    pub(crate) findings: Vec<Finding>,
+    /// The folders that hold included files, where new ones may turn up.
+    pub(crate) folders: Vec<PathBuf>,
+}
+
+/// Reads a file and adds it to the sources.
+///
+/// # Errors
+/// What the system says, or that it is too long or no text.
+pub(crate) fn add_file(path: &Path, sources: &mut Sources) -> std::io::Result<usize> {
+    use std::io::{Error, ErrorKind};
+
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(FILE_LIMIT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_LIMIT {
+        return Err(Error::new(ErrorKind::FileTooLarge, "it is longer than 16 MiB"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not UTF-8"))?;
+    Ok(sources.add(SourceFile { name: path.display().to_string(), path: path.to_owned(), text }))
+}
+
+/// Reads the main file, which is in the sources already, and all that it includes.
+pub(crate) fn read(main: usize, base: &Path, sources: &mut Sources) -> Reading {
+    let mut findings = Vec::new();
+    let mut folders = Vec::new();
+    let mut document = yaml::read(&sources.get(main).text, main, &mut findings);
+    for (pattern, at, place) in includes(&document) {
+        if pattern.contains("{{") {
+            findings.push(Finding::error(at, &place, "a file to include cannot hold a named value", "write its name out"));
+            continue;
+        }
+        match expand(base, &pattern, &mut folders) {
+            Err(error) => {
+                findings.push(Finding::error(
+                    at,
+                    &place,
+                    format!("`{pattern}` cannot be read: {error}"),
+                    "paths are relative to the config file",
+                ));
+            }
+            Ok(paths) if paths.is_empty() => {
+                findings.push(Finding::warning(
+                    at,
+                    &place,
+                    format!("`{pattern}` matches no file"),
+                    "check the path; it is relative to the config file",
+                ));
+            }
+            Ok(paths) => {
+                for path in paths {
+                    include(&path, (&at, &place), &mut document, sources, &mut findings);
+                }
+            }
+        }
+    }
+    names_once(&document, &mut findings);
+    Reading { document, findings, folders }
+}
+
+fn include(path: &Path, (at, place): (&Origin, &Place), document: &mut Node, sources: &mut Sources, findings: &mut Vec<Finding>) {
+    if sources.paths().any(|known| known == path) {
+        // Two patterns may well match the same file.
+        return;
+    }
+    match add_file(path, sources) {
+        Ok(file) => {
+            let more = yaml::read(&sources.get(file).text, file, findings);
+            merge(document, more, findings);
+        }
+        Err(error) => {
+            let message = format!("`{}` cannot be read: {error}", path.display());
+            findings.push(Finding::error(at.clone(), place, message, "check that it is there and that this user may read it"));
+        }
+    }
+}
+
+/// What the document says it includes. What is no text is for the schema to report.
+fn includes(document: &Node) -> Vec<(String, Origin, Place)> {
+    let place = Place::root().key("include");
+    let Some(Node { kind: Kind::List(entries), .. }) = document.get("include") else { return Vec::new() };
+    entries
+        .iter()
+        .enumerate()
+        .filter_map(|(index, entry)| Some((entry.as_text()?.to_owned(), entry.at.clone(), place.index(index))))
+        .collect()
+}
+
+/// The files that a pattern stands for, sorted by name; `*` is known in the last part only.
+fn expand(base: &Path, pattern: &str, folders: &mut Vec<PathBuf>) -> std::io::Result<Vec<PathBuf>> {
+    use std::io::{Error, ErrorKind};
+
+    let path = base.join(pattern);
+    if !pattern.contains('*') {
+        return Ok(vec![path]);
+    }
+    let folder = path.parent().unwrap_or(base).to_owned();
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+    if folder.to_string_lossy().contains('*') {
+        return Err(Error::new(ErrorKind::InvalidInput, "`*` works in the name of the file, not in that of a folder"));
+    }
+    let mut found = Vec::new();
+    let listed = if folder.as_os_str().is_empty() { Path::new(".") } else { &folder };
+    for entry in std::fs::read_dir(listed)? {
+        let entry = entry?.file_name();
+        // Editors and Kubernetes keep files of their own behind a leading dot.
+        if let Some(entry) = entry.to_str().filter(|entry| !entry.starts_with('.') && matches(&name, entry)) {
+            found.push(folder.join(entry));
+        }
+    }
+    found.retain(|path| path.is_file());
+    found.sort();
+    folders.push(listed.to_owned());
+    Ok(found)
+}
+
+/// Whether the name fits the pattern, in which `*` stands for any run of letters.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut pieces = pattern.split('*');
+    let first = pieces.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let mut pieces: Vec<&str> = pieces.collect();
+    let Some(last) = pieces.pop() else { return rest.is_empty() };
+    for piece in pieces {
+        let Some(at) = rest.find(piece) else { return false };
+        rest = &rest[at + piece.len()..];
+    }
+    rest.len() >= last.len() && rest.ends_with(last)
+}
+
+/// Adds what an included file says. Lists grow, maps of named things are joined, and nothing is ever replaced.
+fn merge(document: &mut Node, more: Node, findings: &mut Vec<Finding>) {
+    let Kind::Map(more) = more.kind else {
+        if !matches!(more.kind, Kind::Broken | Kind::Null) {
+            let message = format!("a config is a map, not {}", more.what());
+            findings.push(Finding::error(more.at, &Place::root(), message, "write the same keys as in the main file"));
+        }
+        return;
+    };
+    if matches!(document.kind, Kind::Null) {
+        document.kind = Kind::Map(Vec::new());
+    }
+    let Kind::Map(entries) = &mut document.kind else { return };
+    for (key, value) in more {
+        let place = Place::root().key(&key.text);
+        if key.text == "include" {
+            findings.push(Finding::error(key.at, &place, "an included file cannot include others", "name them in the main file"));
+            continue;
+        }
+        let Some((first, existing)) = entries.iter_mut().find(|(known, _)| known.text == key.text) else {
+            entries.push((key, value));
+            continue;
+        };
+        match (&mut existing.kind, value.kind) {
+            (Kind::List(existing), Kind::List(more)) => existing.extend(more),
+            (Kind::Map(existing), Kind::Map(more)) if holds_named_things(&key.text) => join(existing, more, &place, findings),
+            (Kind::Broken | Kind::Null, kind) => existing.kind = kind,
+            (_, Kind::Broken | Kind::Null) => {}
+            _ => {
+                let message = format!("`{}` stands in two files", key.text);
+                findings.push(
+                    Finding::error(key.at, &place, message, "keep it in one of them").related(first.at.clone(), "the first one"),
+                );
+            }
+        }
+    }
+}
+
+fn join(existing: &mut Vec<(Key, Node)>, more: Vec<(Key, Node)>, place: &Place, findings: &mut Vec<Finding>) {
+    for (key, value) in more {
+        match existing.iter().find(|(known, _)| known.text == key.text) {
+            Some((first, _)) => {
+                let finding = Finding::error(
+                    key.at,
+                    &place.key(&key.text),
+                    format!("`{}` is defined twice", key.text),
+                    "rename or remove one of the two",
+                );
+                findings.push(finding.related(first.at.clone(), "the first one"));
+            }
+            None => existing.push((key, value)),
+        }
+    }
+}
+
+/// Whether the key's keys are names that the user gives, as in `tenants`, and no settings.
+fn holds_named_things(key: &str) -> bool {
+    let shape = Shape::root().property(key);
+    shape.is_some_and(|shape| shape.properties().is_none() && matches!(shape.additional(), Additional::Each(_)))
+}
+
+/// Refuses two things of one list, such as two routes, that bear the same name.
+fn names_once(document: &Node, findings: &mut Vec<Finding>) {
+    for (key, value) in document.as_map().into_iter().flatten() {
+        let Kind::List(entries) = &value.kind else { continue };
+        let mut names: HashMap<&str, &Origin> = HashMap::new();
+        for (index, entry) in entries.iter().enumerate() {
+            let Some((name, at)) = entry.get("name").and_then(|name| Some((name.as_text()?, &name.at))) else { continue };
+            match names.get(name) {
+                Some(first) => {
+                    let place = Place::root().key(&key.text).index(index).key("name");
+                    let finding = Finding::error(
+                        at.clone(),
+                        &place,
+                        format!("`{name}` is defined twice"),
+                        "rename or remove one of the two",
+                    );
+                    findings.push(finding.related((*first).clone(), "the first one"));
+                }
+                None => {
+                    names.insert(name, at);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stars_match_any_run_of_letters() {
+        for (pattern, name, expected) in [
+            ("*.yaml", "a.yaml", true),
+            ("*.yaml", "a.yml", false),
+            ("a*b*c", "abc", true),
+            ("a*b*c", "axxbxxc", true),
+            ("a*b*c", "axxcxxb", false),
+            ("a*a", "a", false),
+            ("*", "anything", true),
+            ("same", "same", true),
+            ("same", "samer", false),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! Named values: `{{name}}` in any text of the config, replaced once, after the file is parsed.
+//!
+//! Once: what a variable or a file holds is never looked into again, so it cannot name other values. A named value's own
+//! `value` may name others. Inside of an expression `@(…)` a value becomes a string literal: it can never become code.
+//! Secrets are not put in: their text stays `{{name}}`, which only a [`Secret`](super::Secret) can hold.
+
+use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{
+    fault::Place,
+    node::{Kind, Node},
+    origin::{Origin, Sources},
+    report::Finding,
+    suggest,
+};
+
+/// How long a file that holds a named value may be.
+const FILE_LIMIT: u64 = 64 << 10;
+
+/// A piece of a text.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Part<'a> {
+    Text(&'a str),
+    /// `{{name}}`; `at` is where it begins.
+    Name {
+        name: &'a str,
+        at: usize,
+    },
+    /// `{{` that names nothing.
+    Malformed {
+        text: &'a str,
+    },
+}
+
+/// The pieces of a text, in order.
+pub(crate) fn parts(text: &str) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    let mut done = 0;
+    while let Some(start) = text[done..].find("{{").map(|at| done + at) {
+        if start > done {
+            parts.push(Part::Text(&text[done..start]));
+        }
+        let inner = &text[start + 2..];
+        let name = inner.find("}}").map(|end| &inner[..end]);
+        match name {
+            Some(name) if is_name(name.trim()) => {
+                parts.push(Part::Name { name: name.trim(), at: start });
+                done = start + 4 + name.len();
+            }
+            _ => {
+                parts.push(Part::Malformed { text: &text[start..start + 2] });
+                done = start + 2;
+            }
+        }
+    }
+    if done < text.len() {
+        parts.push(Part::Text(&text[done..]));
+    }
+    parts
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+/// Whether a text is an expression.
+pub(crate) fn is_expression(text: &str) -> bool {
+    text.starts_with("@(")
+}
+
+/// The text as a CEL string literal, quotes included.
+pub(crate) fn literal(text: &str) -> String {
+    let mut literal = String::with_capacity(text.len() + 2);
+    literal.push('"');
+    for letter in text.chars() {
+        match letter {
+            '"' => literal.push_str("\\\""),
+            '\\' => literal.push_str("\\\\"),
+            '\n' => literal.push_str("\\n"),
+            '\r' => literal.push_str("\\r"),
+            '\t' => literal.push_str("\\t"),
+            letter if letter.is_control() => {
+                let _ = write!(literal, "\\u{:04x}", u32::from(letter));
+            }
+            letter => literal.push(letter),
+        }
+    }
+    literal.push('"');
+    literal
+}
+
+/// Whether the byte at `at` stands inside of a string literal of the expression.
+fn inside_string(expression: &str, at: usize) -> bool {
+    let mut quote = None;
+    let mut escaped = false;
+    for letter in expression[..at].chars() {
+        match quote {
+            _ if escaped => escaped = false,
+            Some(_) if letter == '\\' => escaped = true,
+            Some(open) if open == letter => quote = None,
+            None if matches!(letter, '"' | '\'') => quote = Some(letter),
+            _ => {}
+        }
+    }
+    quote.is_some()
+}
+
+/// Where variables and files come from.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) variable: &'a dyn Fn(&str) -> Option<String>,
+    pub(crate) base: &'a Path,
+}
+
+/// What a named value stands for.
+#[derive(Clone, Debug)]
+enum NamedValue {
+    Plain(String),
+    Secret(SecretString),
+    /// Cannot be had; that was reported.
+    Failed,
+}
+
+enum State {
+    Underway,
+    Done(NamedValue),
+}
+
+/// All named values of a config.
+pub(crate) struct NamedValues<'a> {
+    entries: BTreeMap<&'a str, (&'a Origin, &'a Node)>,
+    states: BTreeMap<&'a str, State>,
+    surroundings: Surroundings<'a>,
+    findings: Vec<Finding>,
+    files: Vec<std::path::PathBuf>,
+    hidden: Vec<Origin>,
+}
+
+/// What is left when all is replaced.
+pub(crate) struct Resolved {
+    pub(crate) secrets: BTreeMap<String, SecretString>,
+    pub(crate) findings: Vec<Finding>,
+    /// The files that named values were read from.
+    pub(crate) files: Vec<std::path::PathBuf>,
+}
+
+/// Replaces the named values in the whole document.
+pub(crate) fn resolve(document: &mut Node, surroundings: Surroundings<'_>, sources: &mut Sources) -> Resolved {
+    let section = document.get("named-values").cloned();
+    let mut values = NamedValues {
+        entries: BTreeMap::new(),
+        states: BTreeMap::new(),
+        surroundings,
+        findings: Vec::new(),
+        files: Vec::new(),
+        hidden: Vec::new(),
+    };
+    for (key, node) in section.as_ref().and_then(Node::as_map).into_iter().flatten() {
+        if !is_name(&key.text) {
+            let place = Place::root().key("named-values").key(&key.text);
+            let message = format!("`{}` is no name for a named value", key.text);
+            values.findings.push(Finding::error(key.at.clone(), &place, message, "use letters, digits, `-`, `_` and `.`"));
+        }
+        values.entries.insert(&key.text, (&key.at, node));
+    }
+    for name in values.entries.keys().copied().collect::<Vec<_>>() {
+        values.value(name);
+    }
+    if let Kind::Map(entries) = &mut document.kind {
+        for (key, node) in entries.iter_mut().filter(|(key, _)| key.text != "named-values") {
+            values.replace(node, &Place::root().key(&key.text));
+        }
+    }
+    for origin in &values.hidden {
+        sources.hide(origin.clone());
+    }
+    let secrets = values
+        .states
+        .into_iter()
+        .filter_map(|(name, state)| match state {
+            State::Done(NamedValue::Secret(secret)) => Some((name.to_owned(), secret)),
+            State::Done(_) | State::Underway => None,
+        })
+        .collect();
+    Resolved { secrets, findings: values.findings, files: values.files }
+}
+
+impl<'a> NamedValues<'a> {
+    /// What the name stands for, found out once. `None` where it is being found out: it names itself.
+    fn value(&mut self, name: &'a str) -> Option<NamedValue> {
+        match self.states.get(name) {
+            Some(State::Underway) => return None,
+            Some(State::Done(value)) => return Some(value.clone()),
+            None => {}
+        }
+        self.states.insert(name, State::Underway);
+        let (key, node) = self.entries[name];
+        let place = Place::root().key("named-values").key(name);
+        let value = self.read(key, node, &place).unwrap_or(NamedValue::Failed);
+        self.states.insert(name, State::Done(value.clone()));
+        Some(value)
+    }
+
+    fn error(&mut self, at: &Origin, place: &Place, message: impl Into<String>, cure: impl Into<String>) {
+        self.findings.push(Finding::error(at.clone(), place, message, cure));
+    }
+
+    fn read(&mut self, key: &Origin, node: &'a Node, place: &Place) -> Option<NamedValue> {
+        // What is no map, and a value that is no text, is for the schema to report.
+        node.as_map()?;
+        let secret = matches!(node.get("secret").map(|node| &node.kind), Some(Kind::Bool(true)));
+        let sources: Vec<&str> = ["value", "env", "file"].into_iter().filter(|source| node.get(source).is_some()).collect();
+        let source = match sources.as_slice() {
+            [] if node.get("key-vault").is_some() => return None,
+            [] => {
+                self.error(key, place, "this named value has no source", "give it one of `value`, `env` or `file`");
+                return None;
+            }
+            [source] => *source,
+            [_, second, ..] => {
+                let message = format!("this named value has several sources: {}", sources.join(", "));
+                let at = node.get(second).map_or(key, |node| &node.at);
+                self.error(at, &place.key(second), message, "keep one of them");
+                return None;
+            }
+        };
+        if let Some(default) = node.get("default")
+            && source != "env"
+        {
+            self.error(
+                &default.at,
+                &place.key("default"),
+                "`default` stands in for a variable, and there is none",
+                "remove it, or name the variable in `env`",
+            );
+        }
+        if source == "file"
+            && let Some(Node { kind: Kind::Bool(false), at }) = node.get("secret")
+        {
+            self.error(
+                at,
+                &place.key("secret"),
+                "what comes from a file is always a secret",
+                "remove `secret`, or use `value` or `env`",
+            );
+        }
+        let written = node.get(source)?;
+        let at = &written.at;
+        let place = place.key(source);
+        if source == "value" && secret {
+            self.hidden.push(at.clone());
+        }
+        let (text, uses_secret) = self.own_text(written, &place)?;
+        if uses_secret && !secret {
+            self.error(at, &place, "this value is made from a secret and is none itself", "add `secret: true`");
+            return None;
+        }
+        let text = match source {
+            "env" => self.variable(&text, node.get("default"), at, &place)?,
+            "file" => return self.file(&text, at, &place).map(NamedValue::Secret),
+            _ => text,
+        };
+        Some(if secret { NamedValue::Secret(SecretString::from(text)) } else { NamedValue::Plain(text) })
+    }
+
+    fn variable(&mut self, name: &str, default: Option<&'a Node>, at: &Origin, place: &Place) -> Option<String> {
+        if let Some(value) = (self.surroundings.variable)(name) {
+            return Some(value);
+        }
+        if let Some(default) = default {
+            return self.own_text(default, place).map(|(text, _)| text);
+        }
+        self.error(at, place, format!("the environment variable `{name}` is not set"), "set it, or give a `default`");
+        None
+    }
+
+    fn file(&mut self, path: &str, at: &Origin, place: &Place) -> Option<SecretString> {
+        let path = self.surroundings.base.join(path);
+        self.files.push(path.clone());
+        match read_secret(&path) {
+            Ok(secret) => Some(secret),
+            Err(error) => {
+                self.error(
+                    at,
+                    place,
+                    format!("`{}` cannot be read: {error}", path.display()),
+                    "check that it is there and that this user may read it",
+                );
+                None
+            }
+        }
+    }
+
+    /// A text of the section itself, with what it names put in, and whether that was a secret.
+    fn own_text(&mut self, node: &'a Node, place: &Place) -> Option<(String, bool)> {
+        let text = node.as_text()?;
+        let mut result = String::new();
+        let mut uses_secret = false;
+        for part in parts(text) {
+            match part {
+                Part::Text(text) => result.push_str(text),
+                Part::Malformed { .. } => self.malformed(node, place)?,
+                Part::Name { name, .. } => match self.look_up(name, node, place)? {
+                    NamedValue::Plain(value) => result.push_str(&value),
+                    NamedValue::Secret(secret) => {
+                        uses_secret = true;
+                        result.push_str(secret.expose_secret());
+                    }
+                    NamedValue::Failed => return None,
+                },
+            }
+        }
+        Some((result, uses_secret))
+    }
+
+    fn malformed(&mut self, node: &Node, place: &Place) -> Option<()> {
+        self.error(
+            &node.at,
+            place,
+            "`{{` begins the name of a named value, and none follows",
+            "write `{{name}}`; a text that needs `{{` itself gets it from a named value with `env`",
+        );
+        None
+    }
+
+    fn look_up(&mut self, name: &str, node: &Node, place: &Place) -> Option<NamedValue> {
+        let Some(name) = self.entries.get_key_value(name).map(|(name, _)| *name) else {
+            let cure = suggest::known(name, self.entries.keys().copied(), "the named values are")
+                .unwrap_or_else(|| "define it in `named-values`".to_owned());
+            self.error(&node.at, place, format!("no named value is called `{name}`"), cure);
+            return None;
+        };
+        let value = self.value(name);
+        if value.is_none() {
+            self.error(&node.at, place, format!("the named value `{name}` is made from itself"), "break the circle");
+        }
+        value
+    }
+
+    /// Replaces what the texts below name.
+    fn replace(&mut self, node: &mut Node, place: &Place) {
+        match &mut node.kind {
+            Kind::List(entries) => {
+                for (index, entry) in entries.iter_mut().enumerate() {
+                    self.replace(entry, &place.index(index));
+                }
+            }
+            Kind::Map(entries) => {
+                for (key, value) in entries {
+                    if key.text.contains("{{") {
+                        self.error(
+                            &key.at,
+                            place,
+                            "a key cannot hold a named value",
+                            "write the key out; `{{name}}` works in values",
+                        );
+                    }
+                    self.replace(value, &place.key(&key.text));
+                }
+            }
+            Kind::Text(text) if text.value.contains("{{") => match self.replaced(node, place) {
+                Some((value, names_secret)) => {
+                    let Kind::Text(text) = &mut node.kind else { return };
+                    text.value = value;
+                    text.names_secret = names_secret;
+                }
+                None => node.kind = Kind::Broken,
+            },
+            Kind::Text(_) | Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Broken => {}
+        }
+    }
+
+    fn replaced(&mut self, node: &Node, place: &Place) -> Option<(String, bool)> {
+        let text = node.as_text()?;
+        let expression = is_expression(text);
+        let mut result = String::new();
+        let (mut names_secret, mut put_braces) = (false, false);
+        let mut failed = false;
+        for part in parts(text) {
+            match part {
+                Part::Text(text) => result.push_str(text),
+                Part::Malformed { .. } => failed |= self.malformed(node, place).is_none(),
+                Part::Name { name, at } if expression && inside_string(text, at) => {
+                    let cure = "leave the quotes out: inside of `@(…)` a named value is a string already; join with `+`";
+                    self.error(&node.at, place, format!("`{{{{{name}}}}}` stands inside of a string"), cure);
+                    failed = true;
+                }
+                Part::Name { name, .. } => match self.look_up(name, node, place) {
+                    Some(NamedValue::Plain(value)) => {
+                        put_braces |= value.contains("{{");
+                        result.push_str(&if expression { literal(&value) } else { value });
+                    }
+                    Some(NamedValue::Secret(_)) => {
+                        names_secret = true;
+                        let _ = write!(result, "{{{{{name}}}}}");
+                    }
+                    Some(NamedValue::Failed) | None => failed = true,
+                },
+            }
+        }
+        // What a variable holds must not be able to name a secret.
+        if names_secret && put_braces {
+            self.error(
+                &node.at,
+                place,
+                "a value beside a secret holds `{{`, which would name another secret",
+                "put the two into one named value with `secret: true`",
+            );
+            failed = true;
+        }
+        (!failed).then_some((result, names_secret))
+    }
+}
+
+fn read_secret(path: &Path) -> std::io::Result<SecretString> {
+    use std::io::{Error, ErrorKind, Read as _};
+
+    let mut bytes = zeroize::Zeroizing::new(Vec::new());
+    std::fs::File::open(path)?.take(FILE_LIMIT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_LIMIT {
+        return Err(Error::new(ErrorKind::FileTooLarge, "it is longer than 64 KiB"));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not UTF-8"))?;
+    // Editors and `echo` end a file with a line end that is no part of the secret.
+    Ok(SecretString::from(text.trim_end_matches(['\n', '\r'])))
+}

@@ -1,0 +1,95 @@
+//! What a YAML text says, each part with its place in the text.
+
+use serde_json::{Map, Number, Value};
+
+use super::origin::Origin;
+
+/// One value and where it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) kind: Kind,
+    pub(crate) at: Origin,
+}
+
+/// The key of an entry and where it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Key {
+    pub(crate) text: String,
+    pub(crate) at: Origin,
+}
+
+/// What a value is.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    /// Nothing, `~` or `null`.
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(Text),
+    List(Vec<Node>),
+    Map(Vec<(Key, Node)>),
+    /// Something that was reported already.
+    Broken,
+}
+
+/// A text, and what else it could be taken for.
+#[derive(Clone, Debug)]
+pub(crate) struct Text {
+    pub(crate) value: String,
+    /// Written without quotes, and a number to some readers of YAML: `0123`, `0x1f`, `1_000`.
+    pub(crate) odd: bool,
+    /// Holds `{{…}}` of named values that are secrets.
+    pub(crate) names_secret: bool,
+}
+
+impl Text {
+    pub(crate) const fn plain(value: String) -> Self {
+        Self { value, odd: false, names_secret: false }
+    }
+}
+
+impl Node {
+    pub(crate) const fn broken(at: Origin) -> Self {
+        Self { kind: Kind::Broken, at }
+    }
+
+    pub(crate) const fn as_map(&self) -> Option<&Vec<(Key, Self)>> {
+        if let Kind::Map(entries) = &self.kind { Some(entries) } else { None }
+    }
+
+    pub(crate) fn as_text(&self) -> Option<&str> {
+        if let Kind::Text(text) = &self.kind { Some(&text.value) } else { None }
+    }
+
+    /// The value of `key`, where this is a map that has it.
+    pub(crate) fn get(&self, key: &str) -> Option<&Self> {
+        self.as_map()?.iter().find(|(name, _)| name.text == key).map(|(_, value)| value)
+    }
+
+    /// What a person calls this kind of value.
+    pub(crate) const fn what(&self) -> &'static str {
+        match &self.kind {
+            Kind::Null => "nothing",
+            Kind::Bool(_) => "true or false",
+            Kind::Number(_) => "a number",
+            Kind::Text(_) => "a text",
+            Kind::List(_) => "a list",
+            Kind::Map(_) => "a map",
+            Kind::Broken => "unreadable",
+        }
+    }
+
+    /// The value alone, without its places.
+    pub(crate) fn to_json(&self) -> Value {
+        match &self.kind {
+            Kind::Null | Kind::Broken => Value::Null,
+            Kind::Bool(value) => Value::Bool(*value),
+            Kind::Number(value) => Value::Number(value.clone()),
+            Kind::Text(text) => Value::String(text.value.clone()),
+            Kind::List(entries) => Value::Array(entries.iter().map(Self::to_json).collect()),
+            Kind::Map(entries) => {
+                Value::Object(entries.iter().map(|(key, value)| (key.text.clone(), value.to_json())).collect::<Map<_, _>>())
+            }
+        }
+    }
+}

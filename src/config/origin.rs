@@ -1,0 +1,120 @@
+//! The files that a config was read from, and places in them.
+
+use std::{ops::Range, path::PathBuf};
+
+/// A stretch of one of the files.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Origin {
+    pub(crate) file: usize,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+}
+
+impl Origin {
+    pub(crate) const fn new(file: usize, range: Range<usize>) -> Self {
+        Self { file, start: range.start, end: range.end }
+    }
+
+    /// The whole of a file, where nothing in it can be pointed at.
+    pub(crate) const fn file(file: usize) -> Self {
+        Self { file, start: 0, end: 0 }
+    }
+}
+
+/// One file, as read.
+#[derive(Debug)]
+pub(crate) struct SourceFile {
+    /// The name that people know it by: the path as they gave it.
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+    pub(crate) text: String,
+}
+
+/// All the files of a config.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    files: Vec<SourceFile>,
+    /// What must not be shown: secrets that stand in a file as text.
+    hidden: Vec<Origin>,
+}
+
+impl Sources {
+    pub(crate) fn add(&mut self, file: SourceFile) -> usize {
+        self.files.push(file);
+        self.files.len() - 1
+    }
+
+    pub(crate) fn get(&self, file: usize) -> &SourceFile {
+        &self.files[file]
+    }
+
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        self.files.iter().map(|file| &file.path)
+    }
+
+    /// Keeps a secret that stands in a file as text out of all that is shown of the file.
+    pub(crate) fn hide(&mut self, origin: Origin) {
+        self.hidden.push(origin);
+    }
+
+    /// The file's text with its secrets blanked out, every byte at its old place.
+    pub(crate) fn shown(&self, file: usize) -> String {
+        let text = &self.files[file].text;
+        let mut bytes = text.as_bytes().to_vec();
+        for hidden in self.hidden.iter().filter(|hidden| hidden.file == file) {
+            for byte in bytes.iter_mut().take(hidden.end).skip(hidden.start).filter(|byte| !matches!(**byte, b'\n' | b'\r')) {
+                *byte = b'*';
+            }
+        }
+        String::from_utf8(bytes).expect("whole scalars are replaced, which begin and end between characters")
+    }
+
+    /// Line and column of a byte, both counted from 1, the column in characters.
+    pub(crate) fn line_column(&self, file: usize, offset: usize) -> (usize, usize) {
+        let text = &self.files[file].text;
+        let before = &text[..text.floor_char_boundary(offset)];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+        // A byte order mark is no character of the first line.
+        (line, before[line_start..].trim_start_matches('\u{feff}').chars().count() + 1)
+    }
+
+    /// The part of the origin that stands on its first line, as bytes of the file.
+    pub(crate) fn first_line(&self, origin: &Origin) -> Range<usize> {
+        let text = &self.files[origin.file].text;
+        let start = text.floor_char_boundary(origin.start);
+        let end = text.floor_char_boundary(origin.end.max(start));
+        let line = text[start..end].split(['\n', '\r']).next().unwrap_or_default().trim_end();
+        start..start + line.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sources(text: &str) -> Sources {
+        let mut sources = Sources::default();
+        sources.add(SourceFile { name: "a.yaml".into(), path: "a.yaml".into(), text: text.into() });
+        sources
+    }
+
+    #[test]
+    fn columns_count_characters() {
+        let sources = sources("\u{feff}ä: 1\nöü: x\n");
+
+        assert_eq!(sources.line_column(0, 3), (1, 1));
+        assert_eq!(sources.line_column(0, 5), (1, 2));
+        assert_eq!(sources.line_column(0, 15), (2, 5));
+        assert_eq!(sources.line_column(0, 999), (3, 1));
+    }
+
+    #[test]
+    fn hidden_text_is_not_shown() {
+        let mut sources = sources("secret: häm\nother: 1\n");
+
+        sources.hide(Origin::new(0, 8..12));
+
+        assert_eq!(sources.shown(0), "secret: ****\nother: 1\n");
+    }
+}

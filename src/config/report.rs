@@ -1,0 +1,220 @@
+//! All that is wrong with a config, told to people and to machines.
+
+use std::{fmt, sync::Arc};
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, renderer::DecorStyle};
+use serde_json::{Value, json};
+
+use super::{
+    fault::{Fault, Place, Severity},
+    origin::{Origin, Sources},
+};
+
+/// One thing that is wrong, with where it stands in the files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) severity: Severity,
+    /// Where; nothing where no file could be read.
+    pub(crate) origin: Option<Origin>,
+    pub(crate) place: Place,
+    pub(crate) message: String,
+    pub(crate) cure: Option<String>,
+    /// Other places that have to do with it, and what they are.
+    pub(crate) related: Vec<(Origin, String)>,
+}
+
+impl Finding {
+    pub(crate) fn error(origin: Origin, place: &Place, message: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self::new(Severity::Error, Some(origin), place, message.into(), cure.into())
+    }
+
+    pub(crate) fn warning(origin: Origin, place: &Place, message: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self::new(Severity::Warning, Some(origin), place, message.into(), cure.into())
+    }
+
+    /// A fault of no file in particular.
+    pub(crate) fn nowhere(message: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self::new(Severity::Error, None, &Place::root(), message.into(), cure.into())
+    }
+
+    fn new(severity: Severity, origin: Option<Origin>, place: &Place, message: String, cure: String) -> Self {
+        let cure = (!cure.is_empty()).then_some(cure);
+        Self { severity, origin, place: place.clone(), message, cure, related: Vec::new() }
+    }
+
+    pub(crate) fn of(fault: &Fault, origin: Option<Origin>) -> Self {
+        let cure = fault.cure.clone().unwrap_or_default();
+        Self::new(fault.severity, origin, &fault.place, fault.message.clone(), cure)
+    }
+
+    #[must_use]
+    pub(crate) fn related(mut self, origin: Origin, label: impl Into<String>) -> Self {
+        self.related.push((origin, label.into()));
+        self
+    }
+}
+
+/// All that was found, sorted by place, none twice. Its `Display` is the report for people, without colours.
+#[derive(Clone, Debug)]
+pub struct Report {
+    findings: Vec<Finding>,
+    sources: Arc<Sources>,
+}
+
+impl Report {
+    pub(crate) fn new(mut findings: Vec<Finding>, sources: Arc<Sources>) -> Self {
+        // One slip can be seen from several sides, and an alias shows it at each use: the reader sees it once.
+        findings.sort_by(|a, b| (&a.origin, &a.place, &a.message).cmp(&(&b.origin, &b.place, &b.message)));
+        findings.dedup_by(|a, b| a.origin == b.origin && a.message == b.message && (a.origin.is_some() || a.place == b.place));
+        Self { findings, sources }
+    }
+
+    /// How many errors there are.
+    pub fn errors(&self) -> usize {
+        self.count(Severity::Error)
+    }
+
+    /// How many warnings there are.
+    pub fn warnings(&self) -> usize {
+        self.count(Severity::Warning)
+    }
+
+    /// Whether nothing was found.
+    pub fn is_empty(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    /// This report and another one of the same config.
+    #[must_use]
+    pub fn and(self, other: &Self) -> Self {
+        let findings = [self.findings, other.findings.clone()].concat();
+        Self::new(findings, self.sources)
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|finding| finding.severity == severity).count()
+    }
+
+    /// The report for people: each fault with the lines it stands on, and at the end how many there are.
+    pub fn render(&self, colours: bool) -> String {
+        let renderer = if colours { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
+        let mut text = String::new();
+        for finding in &self.findings {
+            text.push_str(&self.render_one(finding, &renderer));
+            text.push_str("\n\n");
+        }
+        text.push_str(&self.summary());
+        text
+    }
+
+    fn render_one(&self, finding: &Finding, renderer: &Renderer) -> String {
+        let level = match finding.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let title = level.primary_title(finding.message.as_str());
+        let Some(origin) = &finding.origin else {
+            let cure = finding.cure.as_deref().map(|cure| Level::HELP.message(cure));
+            let place = (finding.place != Place::root()).then(|| Level::NOTE.message(format!("at `{}`", finding.place)));
+            return renderer.render(&[Group::with_title(title).elements(place).elements(cure)]);
+        };
+        let mut group = Group::with_title(title).element(
+            self.snippet(origin.file).annotation(AnnotationKind::Primary.span(self.sources.first_line(origin))).annotations(
+                finding
+                    .related
+                    .iter()
+                    .filter(|(other, _)| other.file == origin.file)
+                    .map(|(other, label)| AnnotationKind::Context.span(self.sources.first_line(other)).label(label)),
+            ),
+        );
+        for (other, label) in finding.related.iter().filter(|(other, _)| other.file != origin.file) {
+            let range = self.sources.first_line(other);
+            group = group.element(self.snippet(other.file).annotation(AnnotationKind::Context.span(range).label(label)));
+        }
+        if let Some(cure) = finding.cure.as_deref() {
+            group = group.element(Level::HELP.message(cure));
+        }
+        renderer.render(&[group])
+    }
+
+    fn snippet<'a>(&'a self, file: usize) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+        Snippet::source(self.sources.shown(file)).path(self.sources.get(file).name.as_str())
+    }
+
+    /// `2 errors, 1 warning`.
+    pub fn summary(&self) -> String {
+        let count = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
+        match (self.errors(), self.warnings()) {
+            (0, 0) => "no faults".to_owned(),
+            (errors, 0) => count(errors, "error"),
+            (0, warnings) => count(warnings, "warning"),
+            (errors, warnings) => format!("{}, {}", count(errors, "error"), count(warnings, "warning")),
+        }
+    }
+
+    /// The report for machines: one object a fault.
+    pub fn to_json(&self) -> Value {
+        self.findings.iter().map(|finding| self.one_to_json(finding)).collect()
+    }
+
+    fn one_to_json(&self, finding: &Finding) -> Value {
+        let severity = match finding.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        let mut value = json!({
+            "severity": severity,
+            "message": finding.message,
+            "place": finding.place.to_string(),
+            "pointer": finding.place.pointer(),
+        });
+        if let Some(cure) = &finding.cure {
+            value["cure"] = json!(cure);
+        }
+        if let Some(origin) = &finding.origin {
+            let (line, column) = self.sources.line_column(origin.file, origin.start);
+            value["file"] = json!(self.sources.get(origin.file).name);
+            value["line"] = json!(line);
+            value["column"] = json!(column);
+            value["text"] = json!(self.sources.shown(origin.file)[self.sources.first_line(origin)]);
+        }
+        if !finding.related.is_empty() {
+            value["related"] = finding
+                .related
+                .iter()
+                .map(|(origin, label)| {
+                    let (line, column) = self.sources.line_column(origin.file, origin.start);
+                    json!({ "file": self.sources.get(origin.file).name, "line": line, "column": column, "message": label })
+                })
+                .collect();
+        }
+        value
+    }
+
+    /// One line a fault, `file:line:column: severity: message; cure`: for logs and tests.
+    pub fn lines(&self) -> Vec<String> {
+        self.findings
+            .iter()
+            .map(|finding| {
+                let at = finding.origin.as_ref().map_or_else(String::new, |origin| {
+                    let (line, column) = self.sources.line_column(origin.file, origin.start);
+                    format!("{}:{line}:{column}: ", self.sources.get(origin.file).name)
+                });
+                let severity = match finding.severity {
+                    Severity::Error => "",
+                    Severity::Warning => "warning: ",
+                };
+                let cure = finding.cure.as_ref().map_or_else(String::new, |cure| format!("; {cure}"));
+                format!("{at}{severity}{}{cure}", finding.message)
+            })
+            .collect()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for Report {}

@@ -1,0 +1,235 @@
+//! The schema of the config, made from its types, and how to find one's way in it.
+
+use std::sync::LazyLock;
+
+use serde_json::{Map, Value};
+
+use super::{Config, secret::SECRET_KEYWORD};
+
+static SCHEMA: LazyLock<Value> = LazyLock::new(|| schemars::schema_for!(Config).to_value());
+
+/// The JSON Schema of the config.
+pub fn schema() -> &'static Value {
+    &SCHEMA
+}
+
+/// A schema with all references followed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape<'s> {
+    schema: &'s Value,
+    /// The name of the type it was made from, where it has one.
+    pub(crate) name: &'s str,
+    /// The name of the enum that it is a form of, where it is one.
+    pub(crate) parent: &'s str,
+    /// It is a form of an enum whose forms are told apart by their one key.
+    is_variant: bool,
+}
+
+/// What a schema allows besides its own type.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Additional<'s> {
+    /// No keys but those listed.
+    Nothing,
+    /// Any key, with values of this shape.
+    Each(Shape<'s>),
+    /// Anything at all.
+    Anything,
+}
+
+impl Shape<'static> {
+    /// The whole document.
+    pub(crate) fn root() -> Self {
+        Self { schema: schema(), name: "Config", parent: "", is_variant: false }
+    }
+}
+
+impl<'s> Shape<'s> {
+    fn of(schema: &'s Value, name: &'s str) -> Self {
+        let mut shape = Self { schema, name, parent: "", is_variant: false };
+        // Types can refer to themselves only through a list or a map, which ends the walk here.
+        while let Some(reference) = shape.schema.get("$ref").and_then(Value::as_str) {
+            let Some(name) = reference.strip_prefix("#/$defs/") else { break };
+            let Some(target) = SCHEMA.get("$defs").and_then(|all| all.get(name)) else { break };
+            shape = Self { schema: target, name, ..shape };
+        }
+        shape
+    }
+
+    /// The shapes of which a value must have one; this one alone where it has no alternatives. Nothing (`null`) is none.
+    pub(crate) fn alternatives(self) -> Vec<Self> {
+        let mut found = Vec::new();
+        self.gather(&mut found);
+        found
+    }
+
+    fn gather(self, found: &mut Vec<Self>) {
+        // serde's tagged enums become `oneOf`, its untagged ones and options `anyOf`.
+        let (tagged, untagged) = (self.schema.get("oneOf"), self.schema.get("anyOf"));
+        match tagged.or(untagged).and_then(Value::as_array) {
+            Some(several) => {
+                let parent = if self.name.is_empty() { self.parent } else { self.name };
+                for schema in several {
+                    let form = Self::of(schema, "");
+                    Self { parent, is_variant: tagged.is_some() && form.name.is_empty(), ..form }.gather(found);
+                }
+            }
+            None if self.schema.get("type").and_then(Value::as_str) == Some("null") => {}
+            None => found.push(self),
+        }
+    }
+
+    /// Whether values of this JSON type can fit.
+    pub(crate) fn allows(self, kind: &str) -> bool {
+        match self.schema.get("type") {
+            Some(Value::String(one)) => one == kind,
+            Some(Value::Array(several)) => several.iter().any(|one| one == kind),
+            _ => self.words().is_none_or(|_| kind == "string"),
+        }
+    }
+
+    pub(crate) fn properties(self) -> Option<&'s Map<String, Value>> {
+        self.schema.get("properties").and_then(Value::as_object)
+    }
+
+    pub(crate) fn property(self, key: &str) -> Option<Self> {
+        self.properties()?.get(key).map(|schema| Self::of(schema, ""))
+    }
+
+    /// The keys, in the order of the alphabet.
+    pub(crate) fn keys(self) -> impl Iterator<Item = &'s str> {
+        self.properties().into_iter().flat_map(Map::keys).map(String::as_str)
+    }
+
+    pub(crate) fn required(self) -> impl Iterator<Item = &'s str> {
+        self.schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+    }
+
+    pub(crate) fn additional(self) -> Additional<'s> {
+        match self.schema.get("additionalProperties") {
+            Some(Value::Bool(false)) => Additional::Nothing,
+            Some(schema @ Value::Object(_)) => Additional::Each(Self::of(schema, "")),
+            _ => Additional::Anything,
+        }
+    }
+
+    pub(crate) fn items(self) -> Option<Self> {
+        self.schema.get("items").filter(|items| items.is_object()).map(|items| Self::of(items, ""))
+    }
+
+    /// The one key of an enum's variant that bears a value: `{ ip-filter: … }`.
+    pub(crate) fn tag(self) -> Option<&'s str> {
+        if !self.is_variant {
+            return None;
+        }
+        let properties = self.properties()?;
+        let mut required = self.required();
+        match (required.next(), required.next(), properties.len(), self.additional()) {
+            (Some(tag), None, 1, Additional::Nothing) => Some(tag),
+            _ => None,
+        }
+    }
+
+    /// The only texts that fit, where there is a list of them.
+    pub(crate) fn words(self) -> Option<Vec<&'s str>> {
+        if let Some(word) = self.schema.get("const").and_then(Value::as_str) {
+            return Some(vec![word]);
+        }
+        self.schema.get("enum").and_then(Value::as_array).map(|words| words.iter().filter_map(Value::as_str).collect())
+    }
+
+    pub(crate) fn is_secret(self) -> bool {
+        self.schema.get(SECRET_KEYWORD).is_some()
+    }
+
+    pub(crate) fn pattern(self) -> Option<&'s str> {
+        self.schema.get("pattern").and_then(Value::as_str)
+    }
+
+    /// What the schema says about numbers: least and most.
+    pub(crate) fn bounds(self) -> (Option<f64>, Option<f64>) {
+        let number = |keyword: &str| self.schema.get(keyword).and_then(Value::as_f64);
+        let most = match self.schema.get("format").and_then(Value::as_str) {
+            Some("uint8") => Some(f64::from(u8::MAX)),
+            Some("uint16") => Some(f64::from(u16::MAX)),
+            Some("uint32") => Some(f64::from(u32::MAX)),
+            _ => None,
+        };
+        (number("minimum"), number("maximum").or(most))
+    }
+
+    /// The least number of entries or letters, by its keyword.
+    pub(crate) fn least(self, keyword: &str) -> usize {
+        self.schema.get(keyword).and_then(Value::as_u64).and_then(|least| usize::try_from(least).ok()).unwrap_or(0)
+    }
+
+    /// What the type's documentation says first.
+    pub(crate) fn summary(self) -> Option<&'s str> {
+        summary(self.schema)
+    }
+}
+
+/// The first paragraph of a schema's description.
+pub(crate) fn summary(schema: &Value) -> Option<&str> {
+    let text = schema.get("description")?.as_str()?;
+    Some(text.split("\n\n").next().unwrap_or(text).trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn keywords<'s>(schema: &'s Value, found: &mut BTreeSet<&'s str>) {
+        for (keyword, value) in schema.as_object().into_iter().flatten() {
+            found.insert(keyword);
+            match keyword.as_str() {
+                "properties" | "$defs" => value.as_object().into_iter().flatten().for_each(|(_, value)| keywords(value, found)),
+                "items" | "additionalProperties" => keywords(value, found),
+                "oneOf" | "anyOf" => value.as_array().into_iter().flatten().for_each(|value| keywords(value, found)),
+                _ => {}
+            }
+        }
+    }
+
+    /// What the walk does not know would go unchecked.
+    #[test]
+    fn schema_uses_only_keywords_that_are_checked() {
+        let mut found = BTreeSet::new();
+        keywords(schema(), &mut found);
+
+        let known = [
+            "$schema",
+            "$defs",
+            "$ref",
+            "title",
+            "description",
+            "default",
+            "deprecated",
+            "examples",
+            "type",
+            "properties",
+            "additionalProperties",
+            "required",
+            "items",
+            "oneOf",
+            "anyOf",
+            "const",
+            "enum",
+            "format",
+            "pattern",
+            "minimum",
+            "maximum",
+            "minItems",
+            "minLength",
+            "x-entrada-secret",
+        ];
+        let unknown: Vec<_> = found.iter().filter(|keyword| !known.contains(keyword)).collect();
+        assert_eq!(unknown, Vec::<&&str>::new());
+    }
+
+    #[test]
+    fn schema_is_valid() {
+        assert!(jsonschema::meta::is_valid(schema()));
+    }
+}

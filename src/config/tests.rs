@@ -1,0 +1,387 @@
+//! The reader as a whole: what it accepts, and what it says of what it does not.
+
+use proptest::prelude::*;
+use secrecy::ExposeSecret as _;
+
+use super::*;
+
+/// Reads with two variables set and no others.
+fn read(text: &str) -> Result<Document, Report> {
+    Document::from_text_with("entrada.yaml", text, &|name| match name {
+        "REGION" => Some("westeurope".to_owned()),
+        "BRACES" => Some("{{key}}".to_owned()),
+        "QUOTES" => Some("a\"b\\c\n".to_owned()),
+        _ => None,
+    })
+}
+
+fn faults(text: &str) -> Vec<String> {
+    read(text).expect_err("it has faults").lines()
+}
+
+const GOOD: &str = r#"
+named-values:
+  tenant: { value: aaaabbbb-0000-cccc-1111-dddd2222eeee }
+  region: { env: REGION }
+listeners:
+  - { name: public, address: "127.0.0.1:0", limits: { header-bytes: 64KiB } }
+tenants:
+  contoso: { id: "{{tenant}}", cloud: public }
+upstreams:
+  orders: { servers: ["http://127.0.0.1:1"] }
+routes:
+  - name: orders
+    match: { path: "/{{region}}/orders", methods: [GET] }
+    inbound:
+      - ip-filter: { action: allow, addresses: [192.0.2.7] }
+      - validate-azure-ad-token: { tenant: contoso, audiences: [api://orders] }
+      - set-header: { name: X-Region, value: "@(lower({{region}}))" }
+    authorization: keep
+    upstream: orders
+"#;
+
+#[test]
+fn reads_settings_and_replaces_named_values() {
+    let document = read(GOOD).unwrap_or_else(|report| panic!("{report}"));
+
+    assert_eq!(document.config.tenants["contoso"].id, "aaaabbbb-0000-cccc-1111-dddd2222eeee");
+    assert_eq!(document.config.routes[0].matches.path.as_deref(), Some("/westeurope/orders"));
+    assert_eq!(document.config.routes[0].inbound[1].name(), "validate-azure-ad-token");
+    assert!(document.warnings().is_empty());
+    let place = Place::root().key("routes").index(0).key("inbound").index(0).key("ip-filter").key("action");
+    assert_eq!(document.position(&place), Some(("entrada.yaml".to_owned(), 15, 30)));
+}
+
+#[test]
+fn empty_file_is_an_empty_config() {
+    for text in ["", "\n", "# nothing\n", "---\n", "~\n"] {
+        assert!(read(text).is_ok(), "{text:?}");
+    }
+}
+
+/// One file with every kind of slip: all are told at once, each at its place.
+#[test]
+fn all_faults_of_a_file_are_told_at_once() {
+    let text = r#"
+named-values:
+  one: { value: a, env: B }
+  gone: { env: NOT_SET_ANYWHERE }
+listeners:
+  - name: public
+    adress: 127.0.0.1:0
+    limits: { header-timeout: 10, header-bytes: 64kb, connections: -1 }
+    trusted-proxies: 192.0.2.1
+tenants:
+  contoso: { id: 0123, cloud: publik }
+  contoso: { id: organizations }
+upstreams:
+  orders: { servers: ["http://127.0.0.1:1"], host: no }
+partners: {}
+routes:
+  - name: orders
+    match: { path: "/{{unknown}}" }
+    inbound:
+      - ip-filtr: { action: allow }
+      - ip-filter: { action: allow }
+      - set-header: { name: X-A, value: @(token.claims["a"]) }
+      - set-header:
+          name: X-B
+          value: {{one}}
+    anonymous: "true"
+    upstream:
+    authorization: { on-behalf-of: gateway, scope: x }
+"#;
+
+    assert_eq!(
+        faults(text),
+        [
+            "entrada.yaml:3:25: this named value has several sources: value, env; keep one of them",
+            "entrada.yaml:4:16: the environment variable `NOT_SET_ANYWHERE` is not set; set it, or give a `default`",
+            "entrada.yaml:6:5: `address` is missing; add `address`: `address:port`, or a list of them.",
+            "entrada.yaml:7:5: unknown key `adress`; did you mean `address`?",
+            "entrada.yaml:8:31: `10` is no duration; A duration with its unit: 250ms, 10s, 5m, 1h, 30d.",
+            "entrada.yaml:8:49: `64kb` is no size; A size with its unit: 512B, 64KiB, 100MiB, 1GiB.",
+            "entrada.yaml:8:68: `-1` is too small; write 0 or more",
+            "entrada.yaml:9:22: a list is wanted here, not `192.0.2.1`; write it as a list: [192.0.2.1]",
+            "entrada.yaml:11:18: `0123` is a number to some readers of YAML and none to others; quote it: \"0123\"",
+            "entrada.yaml:11:31: `publik` is none of the words that can stand here; did you mean `public`?",
+            "entrada.yaml:12:3: `contoso` is here twice; remove one of the two",
+            "entrada.yaml:14:52: `no` is read as true or false, and a text is wanted; quote it: \"no\"",
+            "entrada.yaml:15:1: `partners` is not supported yet; remove it: this version would not do what it says",
+            "entrada.yaml:18:20: no named value is called `unknown`; the named values are `gone`, `one`",
+            "entrada.yaml:20:9: unknown key `ip-filtr`; did you mean `ip-filter`?",
+            "entrada.yaml:21:9: `addresses` is missing; add `addresses`: Addresses, CIDRs, ranges or names of address sets; at least one.",
+            "entrada.yaml:22:41: `@(token.claims[\"a\"])` has to stand in quotes, or YAML reads it as something else; quote it: '@(token.claims[\"a\"])'",
+            "entrada.yaml:25:18: `{{one}}` has to stand in quotes, or YAML reads it as something else; quote it: \"{{one}}\"",
+            "entrada.yaml:26:16: true or false is wanted here, not `\"true\"`; write true or false, without quotes",
+            "entrada.yaml:27:5: there is no value here; give it a value, or leave the key out",
+            "entrada.yaml:28:22: `on-behalf-of` is not supported yet; remove it: this version would not do what it says",
+        ]
+    );
+}
+
+#[test]
+fn report_shows_the_line_and_the_cure() {
+    let report =
+        read("listeners:\n  - { name: public, adress: \"127.0.0.1:0\" }\ntenants: {}\ntenants: {}\n").expect_err("faults");
+
+    assert_eq!(
+        report.to_string(),
+        "\
+error: `address` is missing
+ --> entrada.yaml:2:5
+  |
+2 |   - { name: public, adress: \"127.0.0.1:0\" }
+  |     ^
+  |
+  = help: add `address`: `address:port`, or a list of them.
+
+error: unknown key `adress`
+ --> entrada.yaml:2:21
+  |
+2 |   - { name: public, adress: \"127.0.0.1:0\" }
+  |                     ^^^^^^
+  |
+  = help: did you mean `address`?
+
+error: `tenants` is here twice
+ --> entrada.yaml:4:1
+  |
+3 | tenants: {}
+  | ------- the first one
+4 | tenants: {}
+  | ^^^^^^^
+  |
+  = help: remove one of the two
+
+3 errors"
+    );
+    let json = report.to_json();
+    assert_eq!(json[1]["line"], 2);
+    assert_eq!(json[1]["column"], 21);
+    assert_eq!(json[1]["text"], "adress");
+    assert_eq!(json[1]["pointer"], "/listeners/0/adress");
+    assert_eq!(json[2]["related"][0]["line"], 3);
+}
+
+#[test]
+fn syntax_is_told_with_its_place() {
+    for (text, expected) in [
+        (
+            "a: b: c\n",
+            "entrada.yaml:1:5: not readable as YAML: mapping values are not allowed in this context; a text that holds `: ` must stand in quotes",
+        ),
+        (
+            "tenants:\n\ta: {}\n",
+            "entrada.yaml:2:2: not readable as YAML: tabs disallowed within this context (block indentation); indent with spaces",
+        ),
+        (
+            "tenants: {}\n---\nroutes: []\n",
+            "entrada.yaml:2:1: a second document begins here; a config is one document; name further files in `include`",
+        ),
+        ("tenants: &a { <<: *a }\n", "entrada.yaml:1:19: this alias stands inside of what it names"),
+        (
+            "tenants: { <<: {} }\n",
+            "entrada.yaml:1:12: `<<` is not understood: YAML 1.2 has no merge keys; use an alias for a whole value, or a fragment",
+        ),
+        ("upstreams: !env x\n", "entrada.yaml:1:17: the tag `!env` is not understood here; remove it"),
+        (
+            "include: [*.yaml]\n",
+            "entrada.yaml:1:11: `*.yaml` begins with `*`, which YAML reads as the name of an anchor; quote it: \"*.yaml\"",
+        ),
+        ("[1, 2]: x\n", "entrada.yaml:1:1: a key has to be a text"),
+        ("- a\n", "entrada.yaml:1:1: a map is wanted here, not a list; write `key: value` lines instead of a list"),
+    ] {
+        assert_eq!(faults(text).first().map(String::as_str), Some(expected), "{text:?}");
+    }
+}
+
+#[test]
+fn bombs_of_aliases_are_defused() {
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..12 {
+        let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
+        text.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
+    }
+
+    let found = faults(&text);
+
+    assert!(found[0].contains("the file holds too much"), "{found:?}");
+}
+
+#[test]
+fn secrets_stay_out_of_the_settings() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("key"), "hunter2\r\n").expect("written");
+    let path = folder.path().join("entrada.yaml");
+    let text = r#"
+named-values:
+  key: { file: key }
+  open: { value: west }
+routes:
+  - name: a
+    match: { path: / }
+    anonymous: true
+    respond: { status: 204 }
+    inbound:
+      - set-header: { name: X-Key, value: "{{open}} {{key}}" }
+"#;
+    std::fs::write(&path, text).expect("written");
+
+    let report = Document::load(&path).inspect(|document| {
+        let secret = Secret::from("{{key}}").reveal(&document.secrets).expect("known");
+        assert_eq!(secret.expose_secret(), "hunter2");
+        assert!(document.files.contains(&folder.path().join("key")));
+    });
+
+    // Whether the setting may hold a secret is its type's decision; nothing tells the secret either way.
+    let told = report.map_or_else(|report| report.to_string(), |document| format!("{:?}", document.config));
+    assert!(!told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn secrets_are_refused_where_none_is_meant() {
+    let found = faults("named-values: { key: { value: hunter2, secret: true } }\ntenants: { a: { id: \"x{{key}}\" } }\n");
+
+    assert_eq!(
+        found,
+        [
+            "entrada.yaml:2:21: this text names a secret, and none may stand here; a secret is allowed only where one is meant (a password, a client secret, the value of `set-header`)"
+        ]
+    );
+}
+
+#[test]
+fn secrets_written_into_the_file_are_not_shown() {
+    let report = read("named-values: { key: { value: hunter2, secret: true, typo: 1 } }\n").expect_err("a fault");
+
+    assert!(!report.to_string().contains("hunter2"), "{report}");
+    assert!(!report.to_json().to_string().contains("hunter2"));
+}
+
+#[test]
+fn named_values_are_replaced_once_and_never_become_code() {
+    let document = |value: &str| {
+        format!(
+            "named-values:\n  q: {{ env: QUOTES }}\n  b: {{ env: BRACES }}\n  n: {{ value: \"<{{{{q}}}}>\" }}\ntenants: {{ a: {{ id: {value} }} }}\n"
+        )
+    };
+    for (written, expected) in
+        [("\"{{n}}\"", "<a\"b\\c\n>"), ("\"{{b}}\"", "{{key}}"), ("'@({{q}} + \"x\")'", "@(\"a\\\"b\\\\c\\n\" + \"x\")")]
+    {
+        let document = read(&document(written)).unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!(document.config.tenants["a"].id, expected, "{written}");
+    }
+    assert_eq!(
+        faults(&document("'@(\"x{{q}}\")'")),
+        [
+            "entrada.yaml:5:21: `{{q}}` stands inside of a string; leave the quotes out: inside of `@(…)` a named value is a string already; join with `+`"
+        ]
+    );
+}
+
+#[test]
+fn named_values_cannot_be_made_from_themselves() {
+    let found =
+        faults("named-values:\n  a: { value: \"{{b}}\" }\n  b: { value: \"{{a}}\" }\ntenants: { x: { id: \"{{a}}\" } }\n");
+
+    assert_eq!(found, ["entrada.yaml:3:15: the named value `a` is made from itself; break the circle"]);
+}
+
+#[test]
+fn included_files_are_joined_and_names_are_defined_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("routes")).expect("made");
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
+    let route =
+        |name: &str| format!("  - {{ name: {name}, match: {{ path: /{name} }}, anonymous: true, respond: {{ status: 204 }} }}\n");
+    write("entrada.yaml", &format!("include: [\"routes/*.yaml\"]\ntenants: {{ a: {{ id: x }} }}\nroutes:\n{}", route("one")));
+    write("routes/b.yaml", &format!("routes:\n{}", route("three")));
+    write("routes/a.yaml", &format!("tenants: {{ b: {{ id: y }} }}\nroutes:\n{}", route("two")));
+    write("routes/.hidden.yaml", "nonsense: true\n");
+    let path = folder.path().join("entrada.yaml");
+
+    let document = Document::load(&path).unwrap_or_else(|report| panic!("{report}"));
+
+    assert_eq!(document.config.routes.iter().map(|route| route.name.as_str()).collect::<Vec<_>>(), ["one", "two", "three"]);
+    assert_eq!(document.config.tenants.len(), 2);
+    assert_eq!(document.files.len(), 3);
+    assert_eq!(document.folders, [folder.path().join("routes")]);
+
+    write("routes/c.yaml", &format!("drain-timeout: 5s\ntenants: {{ a: {{ id: z }} }}\nroutes:\n{}include: [x]\n", route("one")));
+    write("routes/d.yaml", "drain-timeout: 6s\nadress-sets: {}\n");
+    let report = Document::load(&path).expect_err("names are taken");
+
+    let lines: Vec<String> = report.lines().iter().map(|line| line.replace(&folder.path().display().to_string(), "")).collect();
+    assert_eq!(
+        lines,
+        [
+            "/routes/c.yaml:2:12: `a` is defined twice; rename or remove one of the two",
+            "/routes/c.yaml:4:13: `one` is defined twice; rename or remove one of the two",
+            "/routes/c.yaml:5:1: an included file cannot include others; name them in the main file",
+            "/routes/d.yaml:1:1: `drain-timeout` stands in two files; keep it in one of them",
+            "/routes/d.yaml:2:1: unknown key `adress-sets`; did you mean `address-sets`?",
+        ]
+    );
+}
+
+#[test]
+fn faults_of_the_build_find_their_lines() {
+    let document = read(GOOD).expect("it is good");
+    let mut faults = Faults::default();
+    let route = Place::root().key("routes").index(0);
+    faults.error(&route.key("upstream"), "no upstream is called `orders`", "define it");
+    faults.warning(&route.key("inbound").index(1).key("validate-azure-ad-token").key("scopes"), "no scopes", "");
+
+    let report = document.report(&faults);
+
+    assert_eq!(
+        report.lines(),
+        ["entrada.yaml:16:9: warning: no scopes", "entrada.yaml:19:15: no upstream is called `orders`; define it"]
+    );
+}
+
+#[test]
+fn schema_and_walk_agree() {
+    let validator = jsonschema::validator_for(schema()).expect("the schema is valid");
+    for (text, expected) in [
+        (GOOD, true),
+        ("drain-timeout: 5s", true),
+        ("drain-timeout: 5", false),
+        ("audit: { sinks: [ { stdout: {} } ] }", true),
+        ("audit: { sinks: [ { stdout: {}, file: { path: x } } ] }", false),
+        ("audit: { sinks: [ { stdout: { format: xml } } ] }", false),
+        ("admin: { adress: x }", false),
+        ("routes: [ { name: a, match: {}, authorization: kept } ]", false),
+        ("routes: [ { name: a, match: {}, authorization: { from-header: X } } ]", true),
+        ("routes: [ { name: a, match: {}, respond: { status: 70000 } } ]", false),
+    ] {
+        let value = yaml::read(text, 0, &mut Vec::new()).to_json();
+        assert_eq!(validator.is_valid(&value), expected, "schema: {text}");
+        assert_eq!(read(text).is_ok(), expected, "walk: {text}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn any_text_is_read_or_refused(text in "\\PC{0,80}") {
+        let _ = read(&text).map_err(|report| (report.to_string(), report.to_json()));
+    }
+
+    #[test]
+    fn anything_that_looks_like_yaml_is_read_or_refused(
+        pieces in proptest::collection::vec(
+            proptest::sample::select(vec![
+                "routes", "tenants", "named-values", ": ", ":", "- ", "\n", "\n  ", "\n    ", "{", "}", "[", "]", ", ", "\"", "'",
+                "@(", ")", "{{", "}}", "a", "value", "secret", "true", "null", "0123", "&a ", "*a", "!x ", "|\n", "#", "é", "\t", "<<",
+                "\u{feff}", "---\n", "\r\n", "ip-filter", "inbound", "include", "%",
+            ]),
+            0..40,
+        )
+    ) {
+        let text = pieces.concat();
+        let _ = read(&text).map_err(|report| (report.to_string(), report.to_json()));
+    }
+}
