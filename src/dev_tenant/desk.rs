@@ -1,0 +1,267 @@
+//! The tenant's own desk, `/dev/…`: registrations, tokens of any shape, keys, faults. For callers on this machine alone.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Json, Router,
+    extract::{Query, Request, State as Extract},
+    middleware::{Next, from_fn},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    State,
+    directory::{App, Tenant, User},
+    mint::TokenBuilder,
+    play::Fault,
+    server::Peer,
+};
+use crate::entra::token::CredentialKind;
+
+pub(crate) fn router() -> Router<Arc<State>> {
+    Router::new()
+        .route("/", get(index))
+        .route("/dev/apps", get(apps).post(put_app))
+        .route("/dev/users", get(users).post(put_user))
+        .route("/dev/tenants", get(tenants).post(put_tenant))
+        .route("/dev/token", post(token))
+        .route("/dev/keys/roll", post(roll))
+        .route("/dev/keys/retire", post(retire))
+        .route("/dev/fail", post(fail))
+        .route("/dev/recover", post(recover))
+        .route("/dev/calls", get(calls).delete(forget))
+        .layer(from_fn(this_machine_only))
+}
+
+/// The desk hands out tokens, so it serves neither other machines nor web pages that a browser on this one has open.
+async fn this_machine_only(Extension(Peer(peer)): Extension<Peer>, request: Request, next: Next) -> Response {
+    let of_this_machine = |host: &str| {
+        let name = host
+            .rsplit_once(':')
+            .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
+            .map_or(host, |(name, _)| name);
+        let name = name.trim_matches(['[', ']']);
+        name == "localhost" || name.ends_with(".localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    };
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if !peer.ip().to_canonical().is_loopback() || !of_this_machine(host) || request.headers().contains_key(header::ORIGIN) {
+        return (StatusCode::FORBIDDEN, "The desk of the development tenant answers this machine alone.\n").into_response();
+    }
+    next.run(request).await
+}
+
+async fn index(Extract(state): Extract<Arc<State>>) -> String {
+    let tenants: Vec<String> =
+        state.directory().tenants.iter().map(|tenant| format!("  {}  {}", tenant.id, tenant.name)).collect();
+    format!(
+        "entrada development tenant at {base}\n\nTenants:\n{}\n\n\
+         POST {base}/dev/token         {{\"user\": \"nia\", \"audience\": \"api://orders\", \"scopes\": [\"Orders.Read\"]}}; ?format=text gives the token alone\n\
+         GET  {base}/dev/apps          what is registered; POST registers\n\
+         GET  {base}/dev/users         the users; POST adds\n\
+         POST {base}/dev/keys/roll     sign with a new key; /dev/keys/retire takes the old ones off the list\n\
+         POST {base}/dev/fail          {{\"path\": \"/token\", \"status\": 503, \"times\": 2}}; POST /dev/recover ends it\n\
+         GET  {base}/dev/calls?path=/token   how often an endpoint was asked\n",
+        tenants.join("\n"),
+        base = state.base,
+    )
+}
+
+async fn apps(Extract(state): Extract<Arc<State>>) -> Json<Vec<App>> {
+    // Secrets stay at the desk.
+    Json(state.directory().apps.iter().map(|app| App { secrets: Vec::new(), ..app.clone() }).collect())
+}
+
+async fn put_app(Extract(state): Extract<Arc<State>>, Json(mut app): Json<App>) -> StatusCode {
+    app.client_id.make_ascii_lowercase();
+    state.directory().put_app(app);
+    StatusCode::NO_CONTENT
+}
+
+async fn users(Extract(state): Extract<Arc<State>>) -> Json<Vec<User>> {
+    Json(state.directory().users.clone())
+}
+
+async fn put_user(Extract(state): Extract<Arc<State>>, Json(user): Json<User>) -> StatusCode {
+    state.directory().put_user(user);
+    StatusCode::NO_CONTENT
+}
+
+async fn tenants(Extract(state): Extract<Arc<State>>) -> Json<Vec<Tenant>> {
+    Json(state.directory().tenants.clone())
+}
+
+async fn put_tenant(Extract(state): Extract<Arc<State>>, Json(tenant): Json<Tenant>) -> StatusCode {
+    let mut directory = state.directory();
+    directory.tenants.retain(|other| other.id != tenant.id);
+    directory.tenants.push(tenant);
+    StatusCode::NO_CONTENT
+}
+
+/// A token as a shell user asks for it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Wanted {
+    tenant: Option<String>,
+    user: Option<String>,
+    /// An app's own token.
+    app: Option<String>,
+    client: Option<String>,
+    /// `none`, `secret` or `certificate`.
+    client_credential: Option<String>,
+    audience: Option<String>,
+    scopes: Option<Vec<String>>,
+    roles: Vec<String>,
+    version: Option<u8>,
+    /// Seconds from now; may be negative.
+    expires_in: Option<i64>,
+    issued_in: Option<i64>,
+    expired: bool,
+    id_token: bool,
+    claims: Map<String, Value>,
+    without: Vec<String>,
+    header: Map<String, Value>,
+    without_header: Vec<String>,
+    algorithm: Option<String>,
+    /// `tenant`, `wrong`, `unknown`, `personal` or `app:<client id>`.
+    key: Option<String>,
+}
+
+impl Wanted {
+    fn builder(self, state: Arc<State>) -> Result<TokenBuilder, String> {
+        let mut builder = TokenBuilder::new(state);
+        if self.expired {
+            builder = builder.expired();
+        }
+        builder = match (&self.user, &self.app) {
+            (Some(_), Some(_)) => return Err("a token speaks for a user or for an app, not for both".to_owned()),
+            (None, Some(app)) => builder.app(app),
+            (user, None) => builder.user(user.as_deref().unwrap_or("nia")),
+        };
+        if let Some(tenant) = &self.tenant {
+            builder = builder.tenant(tenant);
+        }
+        if let Some(client) = &self.client {
+            builder = builder.client(client);
+        }
+        if let Some(audience) = &self.audience {
+            builder = builder.audience(audience);
+        }
+        if let Some(scopes) = self.scopes {
+            builder = builder.scopes(scopes);
+        }
+        builder = match self.client_credential.as_deref() {
+            None => builder,
+            Some("none") => builder.client_credential(CredentialKind::None),
+            Some("secret") => builder.client_credential(CredentialKind::Secret),
+            Some("certificate") => builder.client_credential(CredentialKind::Certificate),
+            Some(other) => return Err(format!("client_credential is {other:?}; it is none, secret or certificate")),
+        };
+        builder = match self.version {
+            None => builder,
+            Some(1) => builder.v1(),
+            Some(2) => builder.v2(),
+            Some(other) => return Err(format!("version is {other}; it is 1 or 2")),
+        };
+        if let Some(seconds) = self.issued_in {
+            builder = builder.issued_in(seconds);
+        }
+        if let Some(seconds) = self.expires_in {
+            builder = builder.expires_in(seconds);
+        }
+        if self.id_token {
+            builder = builder.id_token();
+        }
+        if let Some(algorithm) = &self.algorithm {
+            builder = builder.algorithm(algorithm);
+        }
+        builder = match self.key.as_deref() {
+            None | Some("tenant") => builder,
+            Some("wrong") => builder.wrong_key(),
+            Some("unknown") => builder.unknown_key(),
+            Some("personal") => builder.personal_key(),
+            Some(other) => match other.strip_prefix("app:") {
+                Some(app) => builder.app_key(app),
+                None => return Err(format!("key is {other:?}; it is tenant, wrong, unknown, personal or app:<client id>")),
+            },
+        };
+        builder = builder.roles(self.roles);
+        builder = self.claims.into_iter().fold(builder, |builder, (name, value)| builder.claim(&name, value));
+        builder = self.header.into_iter().fold(builder, |builder, (name, value)| builder.header(&name, value));
+        builder = self.without.iter().fold(builder, |builder, name| builder.without(name));
+        Ok(self.without_header.iter().fold(builder, |builder, name| builder.without_header(name)))
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Format {
+    format: Option<String>,
+}
+
+async fn token(Extract(state): Extract<Arc<State>>, Query(query): Query<Format>, headers: HeaderMap, body: String) -> Response {
+    // `curl -d '{…}'` calls its JSON a form; at this desk it is read all the same.
+    let wanted: Wanted = match serde_json::from_str(if body.trim().is_empty() { "{}" } else { &body }) {
+        Ok(wanted) => wanted,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    };
+    let token = wanted.builder(state).and_then(|builder| builder.try_sign().map_err(|error| error.to_string()));
+    match token {
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+        Ok(token) => {
+            let text = query.format.as_deref() == Some("text")
+                || headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes() == b"text/plain");
+            if text {
+                token.into_response()
+            } else {
+                Json(json!({ "token_type": "Bearer", "access_token": token })).into_response()
+            }
+        }
+    }
+}
+
+async fn roll(Extract(state): Extract<Arc<State>>) -> Response {
+    match state.keys().roll() {
+        Ok(key) => Json(json!({ "kid": key.kid() })).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn retire(Extract(state): Extract<Arc<State>>) -> StatusCode {
+    state.keys().retire();
+    StatusCode::NO_CONTENT
+}
+
+async fn fail(Extract(state): Extract<Arc<State>>, body: String) -> Response {
+    match serde_json::from_str::<Fault>(&body) {
+        Ok(fault) => {
+            state.play.fail(fault);
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn recover(Extract(state): Extract<Arc<State>>) -> StatusCode {
+    state.play.recover();
+    StatusCode::NO_CONTENT
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Which {
+    #[serde(default)]
+    path: String,
+}
+
+async fn calls(Extract(state): Extract<Arc<State>>, Query(which): Query<Which>) -> Json<Value> {
+    let requests = state.play.requests(&which.path);
+    let targets: Vec<String> = requests.iter().map(|request| format!("{} {}", request.method, request.target)).collect();
+    Json(json!({ "count": targets.len(), "requests": targets }))
+}
+
+async fn forget(Extract(state): Extract<Arc<State>>) -> StatusCode {
+    state.play.forget();
+    StatusCode::NO_CONTENT
+}

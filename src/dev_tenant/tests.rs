@@ -1,0 +1,607 @@
+//! What the development tenant owes its users: Entra's shapes, and no token for a client that did not prove itself.
+
+use aws_lc_rs::digest;
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD},
+};
+use jsonwebtoken::{DecodingKey, Validation, jwk::JwkSet};
+use serde_json::{Value, json};
+
+use super::{
+    defaults::{CONTOSO, FABRIKAM, GATEWAY, INTERNAL, LEGACY, PARTNER},
+    *,
+};
+
+const BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// A client that asks loopback itself, whatever proxy the machine has.
+fn http() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().expect("client")
+}
+
+async fn fetch(url: impl reqwest::IntoUrl) -> reqwest::Result<reqwest::Response> {
+    http().get(url).send().await
+}
+
+async fn tenant() -> DevTenant {
+    DevTenant::start(Options::default()).await.expect("starts")
+}
+
+async fn get(tenant: &DevTenant, path: &str) -> Value {
+    let answer = fetch(format!("{}{path}", tenant.base_url())).await.expect("answers");
+    serde_json::from_slice(&answer.bytes().await.expect("body")).expect("JSON")
+}
+
+async fn post(tenant: &DevTenant, path: &str, form: &[(&str, &str)]) -> (u16, Value) {
+    let answer = http().post(format!("{}{path}", tenant.base_url())).form(form).send().await.expect("answers");
+    (answer.status().as_u16(), serde_json::from_slice(&answer.bytes().await.expect("body")).expect("JSON"))
+}
+
+/// The claims of a token, its signature checked by another library against the published keys.
+async fn verified(tenant: &DevTenant, keys: &str, token: &str) -> Value {
+    let set: JwkSet = serde_json::from_value(get(tenant, keys).await).expect("key set");
+    let header = jsonwebtoken::decode_header(token).expect("header");
+    let jwk = set.find(header.kid.as_deref().expect("kid")).expect("published key");
+    let mut validation = Validation::new(header.alg);
+    validation.validate_aud = false;
+    jsonwebtoken::decode::<Value>(token, &DecodingKey::from_jwk(jwk).expect("key"), &validation).expect("verifies").claims
+}
+
+/// A client with a certificate, and every way to say which one.
+struct Client {
+    key: SigningKey,
+}
+
+impl Client {
+    fn new() -> Self {
+        Self { key: SigningKey::generate().expect("key") }
+    }
+
+    fn sha256(&self) -> Vec<u8> {
+        digest::digest(&digest::SHA256, self.key.certificate()).as_ref().to_vec()
+    }
+
+    fn sha1(&self) -> Vec<u8> {
+        digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, self.key.certificate()).as_ref().to_vec()
+    }
+
+    fn assert_with(&self, engine: &impl base64::Engine, header: &Value, claims: &Value) -> String {
+        let input = format!("{}.{}", engine.encode(header.to_string()), engine.encode(claims.to_string()));
+        let signature = self.key.sign(header["alg"].as_str().expect("alg"), input.as_bytes()).expect("signs");
+        format!("{input}.{}", engine.encode(signature))
+    }
+
+    fn claims(tenant: &DevTenant) -> Value {
+        let now = crate::clock::Clock::system().unix_seconds();
+        json!({
+            "aud": tenant.token_endpoint(CONTOSO), "iss": GATEWAY, "sub": GATEWAY, "jti": "1", "nbf": now, "exp": now + 300,
+        })
+    }
+
+    fn header(&self) -> Value {
+        json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": URL_SAFE_NO_PAD.encode(self.sha256()) })
+    }
+
+    fn assertion(&self, tenant: &DevTenant) -> String {
+        self.assert_with(&URL_SAFE_NO_PAD, &self.header(), &Self::claims(tenant))
+    }
+
+    async fn registered(tenant: &DevTenant) -> Self {
+        let client = Self::new();
+        tenant.update_app(GATEWAY, |app| app.certificate_der(client.key.certificate()));
+        client
+    }
+}
+
+async fn ask(tenant: &DevTenant, assertion: &str, change: &[(&str, Option<&str>)]) -> (u16, Value) {
+    let mut form = vec![
+        ("client_id", GATEWAY),
+        ("grant_type", "client_credentials"),
+        ("scope", "api://orders-internal/.default"),
+        ("client_assertion_type", BEARER),
+        ("client_assertion", assertion),
+    ];
+    for (name, value) in change {
+        form.retain(|(other, _)| other != name);
+        form.extend(value.map(|value| (*name, value)));
+    }
+    post(tenant, &format!("/{CONTOSO}/oauth2/v2.0/token"), &form).await
+}
+
+#[tokio::test]
+async fn metadata_has_entras_shapes() {
+    let tenant = tenant().await;
+    let base = tenant.base_url();
+
+    let v2 = get(&tenant, &format!("/{CONTOSO}/v2.0/.well-known/openid-configuration")).await;
+    let v1 = get(&tenant, "/contoso.example/.well-known/openid-configuration").await;
+    let any = get(&tenant, "/organizations/v2.0/.well-known/openid-configuration").await;
+    let of_app = get(&tenant, &format!("/{CONTOSO}/v2.0/.well-known/openid-configuration?appid={PARTNER}")).await;
+    let nobody = get(&tenant, "/nobody.example/v2.0/.well-known/openid-configuration").await;
+
+    assert_eq!(v2["issuer"], format!("{base}/{CONTOSO}/v2.0"));
+    assert_eq!(v2["jwks_uri"], format!("{base}/{CONTOSO}/discovery/v2.0/keys"));
+    assert_eq!(v1["issuer"], format!("{base}/{CONTOSO}/"));
+    assert_eq!(any["issuer"], format!("{base}/{{tenantid}}/v2.0"));
+    assert_eq!(of_app["jwks_uri"], format!("{base}/{CONTOSO}/discovery/v2.0/keys?appid={PARTNER}"));
+    assert_eq!(nobody["error_codes"], json!([90002]));
+}
+
+#[tokio::test]
+async fn key_sets_name_issuers_as_entras_do() {
+    let tenant = tenant().await;
+    let template = format!("{}/{{tenantid}}/v2.0", tenant.base_url());
+
+    let v2 = get(&tenant, &format!("/{CONTOSO}/discovery/v2.0/keys")).await;
+    let v1 = get(&tenant, &format!("/{CONTOSO}/discovery/keys")).await;
+    let common = get(&tenant, "/common/discovery/v2.0/keys").await;
+
+    for key in v2["keys"].as_array().expect("keys") {
+        assert_eq!((&key["issuer"], &key["kty"], key.get("alg")), (&json!(template), &json!("RSA"), None));
+    }
+    assert!(v1["keys"].as_array().expect("keys").iter().all(|key| key.get("issuer").is_none() && key["kid"] == key["x5t"]));
+    let personal = format!("{}/{PERSONAL_TENANT}/v2.0", tenant.base_url());
+    assert!(common["keys"].as_array().expect("keys").iter().any(|key| key["issuer"] == personal));
+}
+
+#[tokio::test]
+async fn mints_user_and_app_tokens_of_both_versions() {
+    let tenant = tenant().await;
+    let keys = format!("/{CONTOSO}/discovery/v2.0/keys");
+
+    let user =
+        verified(&tenant, &keys, &tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]).sign()).await;
+    let app = verified(&tenant, &keys, &tenant.token().app(PARTNER).roles(["Orders.Read"]).sign()).await;
+    let v1 = verified(&tenant, &keys, &tenant.token().user("nia").audience("api://legacy").sign()).await;
+
+    assert_eq!(
+        (&user["ver"], &user["scp"], &user["iss"]),
+        (&json!("2.0"), &json!("Orders.Read"), &json!(tenant.issuer_v2(CONTOSO)))
+    );
+    assert_eq!((&app["azp"], &app["azpacr"], &app["roles"]), (&json!(PARTNER), &json!("2"), &json!(["Orders.Read"])));
+    assert_eq!(app["oid"], app["sub"]);
+    assert!(app.get("scp").is_none() && user["oid"] != user["sub"]);
+    assert_eq!((&v1["ver"], &v1["iss"], &v1["appidacr"]), (&json!("1.0"), &json!(tenant.issuer_v1(CONTOSO)), &json!("0")));
+}
+
+#[tokio::test]
+async fn mapped_claims_are_absent_where_the_user_has_no_value() {
+    let tenant = tenant().await;
+    tenant.update_app(LEGACY, |app| {
+        app.mapped_claim("onpremisessamaccountname", "onpremisessamaccountname").accepts_mapped_claims()
+    });
+    let keys = format!("/{CONTOSO}/discovery/keys");
+
+    let synced = verified(&tenant, &keys, &tenant.token().user("nia").audience("api://legacy").sign()).await;
+    let cloud_only = verified(&tenant, &keys, &tenant.token().user("otto").audience("api://legacy").sign()).await;
+
+    assert_eq!(synced["onpremisessamaccountname"], "nokafor");
+    assert!(cloud_only.get("onpremisessamaccountname").is_none());
+}
+
+#[tokio::test]
+async fn an_apps_own_key_is_published_only_with_its_id() {
+    let tenant = tenant().await;
+    tenant.update_app(LEGACY, App::own_signing_key);
+    let token = tenant.token().audience("api://legacy").sign();
+    let kid = jsonwebtoken::decode_header(&token).expect("header").kid;
+
+    let plain: JwkSet = serde_json::from_value(get(&tenant, &format!("/{CONTOSO}/discovery/keys")).await).expect("keys");
+
+    verified(&tenant, &format!("/{CONTOSO}/discovery/keys?appid={LEGACY}"), &token).await;
+    assert!(plain.find(kid.as_deref().expect("kid")).is_none());
+}
+
+#[tokio::test]
+async fn rolling_signs_with_a_new_key_and_keeps_the_old_one_until_it_retires() {
+    let tenant = tenant().await;
+    let keys = format!("/{CONTOSO}/discovery/v2.0/keys");
+    let old = tenant.token().sign();
+
+    let kid = tenant.roll_keys();
+    let new = tenant.token().sign();
+
+    assert_eq!(jsonwebtoken::decode_header(&new).expect("header").kid, Some(kid));
+    verified(&tenant, &keys, &old).await;
+    verified(&tenant, &keys, &new).await;
+    tenant.retire_keys();
+    assert_eq!(get(&tenant, &keys).await["keys"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
+async fn accepts_assertions_in_every_form_that_real_clients_send() {
+    let tenant = tenant().await;
+    let client = Client::registered(&tenant).await;
+    let (sha1, sha256) = (client.sha1(), client.sha256());
+    let der = STANDARD.encode(client.key.certificate());
+    let now = crate::clock::Clock::system().unix_seconds();
+    let plain = Client::claims(&tenant);
+    let with = |more: Value| {
+        let mut claims = plain.clone();
+        claims.as_object_mut().expect("object").extend(more.as_object().expect("object").clone());
+        claims
+    };
+    #[expect(clippy::cast_precision_loss, reason = "seconds")]
+    let fraction = with(json!({ "exp": now as f64 + 600.25, "iat": now as f64 + 0.25, "nbf": null }));
+    let cases: Vec<(&str, Value, Value, bool)> = vec![
+        ("strict", client.header(), plain.clone(), false),
+        (
+            "MSAL Python, certificate",
+            json!({ "alg": "PS256", "typ": "JWT", "x5c": [format!("{}\n{}", &der[..64], &der[64..])],
+            "x5t#S256": URL_SAFE.encode(&sha256) }),
+            fraction.clone(),
+            false,
+        ),
+        ("MSAL Python, thumbprint", json!({ "alg": "RS256", "typ": "JWT", "x5t": URL_SAFE.encode(&sha1) }), fraction, false),
+        (
+            "azure-identity aio",
+            json!({ "typ": "JWT", "alg": "PS256", "x5t#S256": URL_SAFE.encode(&sha256) }),
+            plain.clone(),
+            true,
+        ),
+        (
+            "MSAL .NET",
+            json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": URL_SAFE_NO_PAD.encode(&sha256), "x5c": der }),
+            with(json!({ "nbf": now.to_string(), "exp": (now + 600).to_string() })),
+            false,
+        ),
+        ("MSAL Go", json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": STANDARD.encode(&sha256) }), plain.clone(), false),
+        ("azure_identity Rust", json!({ "alg": "RS256", "x5t": STANDARD_NO_PAD.encode(&sha1) }), plain.clone(), false),
+        ("v1 audience", client.header(), with(json!({ "aud": format!("{}/{CONTOSO}/oauth2/token", tenant.base_url()) })), false),
+    ];
+
+    for (name, header, claims, padded) in cases {
+        let assertion = if padded {
+            client.assert_with(&URL_SAFE, &header, &claims)
+        } else {
+            client.assert_with(&URL_SAFE_NO_PAD, &header, &claims)
+        };
+        let (status, answer) = ask(&tenant, &assertion, &[]).await;
+        assert_eq!(status, 200, "{name}: {answer}");
+        assert_eq!((&answer["token_type"], &answer["expires_in"]), (&json!("Bearer"), &json!(3599)), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_token_of_a_certificate_says_what_was_granted() {
+    let tenant = tenant().await;
+    let client = Client::registered(&tenant).await;
+
+    let (_, answer) = ask(&tenant, &client.assertion(&tenant), &[]).await;
+    let claims =
+        verified(&tenant, &format!("/{CONTOSO}/discovery/v2.0/keys"), answer["access_token"].as_str().expect("token")).await;
+
+    assert_eq!((&claims["aud"], &claims["azp"], &claims["azpacr"]), (&json!(INTERNAL), &json!(GATEWAY), &json!("2")));
+    assert_eq!(claims["roles"], json!(["Orders.Forward"]));
+}
+
+#[tokio::test]
+async fn version_1_answers_with_numbers_as_texts_and_the_resource_as_asked() {
+    let tenant = tenant().await;
+    tenant.update_app(GATEWAY, |app| app.secret("a secret of the tests"));
+
+    let form = [
+        ("client_id", GATEWAY),
+        ("grant_type", "client_credentials"),
+        ("resource", "https://vault.azure.net"),
+        ("client_secret", "a secret of the tests"),
+    ];
+    let (status, answer) = post(&tenant, &format!("/{CONTOSO}/oauth2/token"), &form).await;
+    let claims = verified(&tenant, &format!("/{CONTOSO}/discovery/keys"), answer["access_token"].as_str().expect("token")).await;
+
+    assert_eq!((status, &answer["expires_in"], &answer["resource"]), (200, &json!("3599"), &json!("https://vault.azure.net")));
+    assert_eq!(
+        (&claims["aud"], &claims["appidacr"], &claims["ver"]),
+        (&json!("https://vault.azure.net"), &json!("1"), &json!("1.0"))
+    );
+}
+
+#[tokio::test]
+async fn refuses_assertions_that_do_not_hold() {
+    let tenant = tenant().await;
+    let client = Client::registered(&tenant).await;
+    let stranger = Client::new();
+    let now = crate::clock::Clock::system().unix_seconds();
+    let (header, claims) = (client.header(), Client::claims(&tenant));
+    let changed = |name: &str, value: Value| {
+        let mut claims = claims.clone();
+        claims[name] = value;
+        client.assert_with(&URL_SAFE_NO_PAD, &header, &claims)
+    };
+    let cases = [
+        ("another certificate", stranger.assertion(&tenant), 700_027),
+        ("another key under the thumbprint", stranger.assert_with(&URL_SAFE_NO_PAD, &header, &claims), 700_027),
+        ("no thumbprint", client.assert_with(&URL_SAFE_NO_PAD, &json!({ "alg": "PS256" }), &claims), 50027),
+        ("sub is not iss", changed("sub", json!(PARTNER)), 50048),
+        ("expired", changed("exp", json!(now - 600)), 700_024),
+        ("not yet valid", changed("nbf", json!(now + 600)), 700_024),
+        ("no expiry", changed("exp", Value::Null), 700_024),
+        ("audience of common", changed("aud", json!(format!("{}/common/oauth2/v2.0/token", tenant.base_url()))), 700_023),
+        ("two audiences", changed("aud", json!([tenant.token_endpoint(CONTOSO), "https://other.example"])), 50027),
+    ];
+
+    for (name, assertion, code) in cases {
+        let (status, answer) = ask(&tenant, &assertion, &[]).await;
+        assert_eq!(
+            (status, &answer["error"], &answer["error_codes"]),
+            (401, &json!("invalid_client"), &json!([code])),
+            "{name}: {answer}"
+        );
+    }
+    let (status, answer) = ask(&tenant, "no.jwt", &[]).await;
+    assert_eq!((status, &answer["error_codes"]), (400, &json!([50027])));
+}
+
+#[tokio::test]
+async fn answers_wrong_requests_as_entra_does() {
+    let tenant = tenant().await;
+    let client = Client::registered(&tenant).await;
+    let assertion = client.assertion(&tenant);
+    type Case<'a> = (&'a str, &'a [(&'a str, Option<&'a str>)], u16, &'a str, u32);
+    let cases: &[Case<'_>] = &[
+        ("no grant", &[("grant_type", None)], 400, "invalid_request", 900_144),
+        ("another grant", &[("grant_type", Some("password"))], 400, "unsupported_grant_type", 70003),
+        ("unknown client", &[("client_id", Some("99999999-0000-4000-8000-000000000000"))], 400, "unauthorized_client", 700_016),
+        ("no credential", &[("client_assertion", None)], 401, "invalid_client", 7_000_218),
+        ("wrong secret", &[("client_assertion", None), ("client_secret", Some("x"))], 401, "invalid_client", 7_000_215),
+        ("no default scope", &[("scope", Some("api://orders-internal/Orders.Read"))], 400, "invalid_scope", 1_002_012),
+        (
+            "two resources",
+            &[("scope", Some("api://orders/.default api://orders-internal/.default"))],
+            400,
+            "invalid_scope",
+            700_022,
+        ),
+        ("unknown resource", &[("scope", Some("api://nothing/.default"))], 400, "invalid_resource", 500_011),
+        ("resource at version 2", &[("resource", Some("api://orders"))], 400, "invalid_request", 901_002),
+    ];
+
+    for (name, change, status, error, code) in cases {
+        let (answered, answer) = ask(&tenant, &assertion, change).await;
+        assert_eq!(
+            (answered, &answer["error"], &answer["error_codes"]),
+            (*status, &json!(error), &json!([code])),
+            "{name}: {answer}"
+        );
+        let text = answer["error_description"].as_str().expect("text");
+        assert!(
+            text.starts_with(&format!("AADSTS{code}: ")) && text.contains("Trace ID: ") && text.contains("Correlation ID: "),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn only_tenants_that_consented_know_an_app() {
+    let tenant = tenant().await;
+    tenant.update_app(GATEWAY, |app| app.secret("s"));
+    let path = format!("/{FABRIKAM}/oauth2/v2.0/token");
+    let form = [
+        ("client_id", GATEWAY),
+        ("grant_type", "client_credentials"),
+        ("scope", "https://graph.microsoft.com/.default"),
+        ("client_secret", "s"),
+    ];
+
+    let (_, single) = post(&tenant, &path, &form).await;
+    tenant.update_app(GATEWAY, |app| App { multi_tenant: true, ..app });
+    let (_, unconsented) = post(&tenant, &path, &form).await;
+    tenant.update_app(GATEWAY, |app| app.consented_by("fabrikam"));
+    let (status, _) = post(&tenant, &path, &form).await;
+
+    assert_eq!((&single["error_codes"], &unconsented["error_codes"], status), (&json!([700_016]), &json!([7_000_229]), 200));
+}
+
+#[tokio::test]
+async fn mapped_claims_need_a_key_or_the_manifests_word() {
+    let tenant = tenant().await;
+    tenant.update_app(GATEWAY, |app| app.secret("s"));
+    let path = format!("/{CONTOSO}/oauth2/v2.0/token");
+    let ask = async |scope: &str| {
+        post(
+            &tenant,
+            &path,
+            &[("client_id", GATEWAY), ("grant_type", "client_credentials"), ("scope", scope), ("client_secret", "s")],
+        )
+        .await
+        .1
+    };
+
+    tenant.update_app(LEGACY, |app| app.mapped_claim("sam", "onpremisessamaccountname"));
+    assert_eq!(ask("api://legacy/.default").await["error_codes"], json!([50146]));
+    tenant.update_app(LEGACY, |app| app.accepts_mapped_claims().uri("https://contoso.example/legacy"));
+    assert_eq!(ask("api://legacy/.default").await["error_codes"], json!([501_461]));
+    assert!(ask(&format!("{LEGACY}/.default")).await.get("access_token").is_some());
+    assert!(ask("https://contoso.example/legacy/.default").await.get("access_token").is_some());
+    tenant.update_app(LEGACY, App::own_signing_key);
+    assert!(ask("api://legacy/.default").await.get("access_token").is_some());
+}
+
+#[tokio::test]
+async fn exchanges_a_users_token_and_nothing_else() {
+    let tenant = tenant().await;
+    tenant.update_app(GATEWAY, |app| app.secret("s"));
+    let ask = async |assertion: String, scope: &str| {
+        let form = [
+            ("client_id", GATEWAY),
+            ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"),
+            ("requested_token_use", "on_behalf_of"),
+            ("client_secret", "s"),
+            ("assertion", &assertion),
+            ("scope", scope),
+        ];
+        post(&tenant, &format!("/{CONTOSO}/oauth2/v2.0/token"), &form).await.1
+    };
+    let inbound = || tenant.token().user("nia").audience("api://gateway");
+    let scope = "api://orders-internal/Orders.Read openid profile offline_access";
+
+    let good = ask(inbound().sign(), scope).await;
+    let claims =
+        verified(&tenant, &format!("/{CONTOSO}/discovery/v2.0/keys"), good["access_token"].as_str().expect("token")).await;
+
+    assert_eq!((&claims["scp"], &claims["azp"], &claims["name"]), (&json!("Orders.Read"), &json!(GATEWAY), &json!("Nia Okafor")));
+    assert!(good.get("refresh_token").is_none());
+    for (name, assertion, code) in [
+        ("expired", inbound().expired().sign(), 500_133),
+        ("for another app", inbound().audience("api://orders").sign(), 500_131),
+        ("wrong key", inbound().wrong_key().sign(), 50013),
+        ("own key of the app", inbound().app_key(GATEWAY).sign(), 50013),
+        ("app-only", tenant.token().app(PARTNER).audience("api://gateway").sign(), 7_000_114),
+        ("id token", inbound().id_token().sign(), 240_002),
+    ] {
+        assert_eq!(ask(assertion, scope).await["error_codes"], json!([code]), "{name}");
+    }
+    assert_eq!(ask(inbound().sign(), "api://orders-internal/Orders.Write").await["error_codes"], json!([65001]));
+}
+
+#[tokio::test]
+async fn federated_tokens_match_to_the_letter() {
+    let tenant = tenant().await;
+    let issuer = tenant.issuer_v2(CONTOSO);
+    tenant.update_app(GATEWAY, |app| app.federated(&issuer, "system:serviceaccount:shop:gateway"));
+    let pod =
+        || tenant.token().app(PARTNER).audience(directory::TOKEN_EXCHANGE).claim("sub", "system:serviceaccount:shop:gateway");
+
+    let (status, answer) = ask(&tenant, &pod().sign(), &[]).await;
+
+    assert_eq!(status, 200, "{answer}");
+    for (name, assertion, code) in [
+        ("issuer", pod().claim("iss", "https://other.example").sign(), 700_211),
+        ("audience", pod().claim("aud", "api://other").sign(), 700_212),
+        ("subject", pod().claim("sub", "system:serviceaccount:shop:other").sign(), 700_213),
+        ("letter case", pod().claim("sub", "system:serviceaccount:Shop:gateway").sign(), 7_002_138),
+        ("key", pod().wrong_key().sign(), 700_027),
+        ("user", pod().scopes(["x"]).sign(), 700_229),
+        ("expired", pod().expired().sign(), 700_024),
+    ] {
+        let (status, answer) = ask(&tenant, &assertion, &[]).await;
+        assert_eq!((status, &answer["error_codes"]), (401, &json!([code])), "{name}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn fails_as_often_as_asked_and_counts() {
+    let tenant = tenant().await;
+    let client = Client::registered(&tenant).await;
+    let assertion = client.assertion(&tenant);
+    tenant.fail(Fault::on("/token").status(429).header("Retry-After", "7").times(1));
+    tenant.fail(Fault::on("/token").aadsts(50079).member("claims", "{\"access_token\":{}}").times(1));
+
+    let url = tenant.token_endpoint(CONTOSO);
+    let first = http().post(&url).form(&[("a", "b")]).send().await.expect("answers");
+    let (second, answer) = ask(&tenant, &assertion, &[]).await;
+    let (third, _) = ask(&tenant, &assertion, &[]).await;
+
+    assert_eq!((first.status().as_u16(), first.headers()["retry-after"].as_bytes()), (429, &b"7"[..]));
+    assert_eq!(
+        (second, &answer["error"], &answer["claims"]),
+        (400, &json!("interaction_required"), &json!("{\"access_token\":{}}"))
+    );
+    assert_eq!((third, tenant.calls("/token")), (200, 3));
+    assert_eq!(tenant.requests("/token")[2].field("client_id").as_deref(), Some(GATEWAY));
+}
+
+#[tokio::test]
+async fn held_requests_wait_until_they_are_let_go() {
+    let tenant = tenant().await;
+    let hold = tenant.hold("/keys");
+    let url = format!("{}/{CONTOSO}/discovery/v2.0/keys", tenant.base_url());
+
+    let waiting = tokio::spawn(fetch(url));
+    tenant.arrived("/keys", 1).await;
+    assert!(!waiting.is_finished());
+    drop(hold);
+
+    assert_eq!(waiting.await.expect("runs").expect("answers").status().as_u16(), 200);
+}
+
+#[tokio::test]
+async fn an_answer_can_break_off() {
+    let tenant = tenant().await;
+    tenant.fail(Fault::on("/openid-configuration").body("{\"issuer\":").cut());
+
+    let answer = fetch(format!("{}/{CONTOSO}/v2.0/.well-known/openid-configuration", tenant.base_url())).await;
+
+    assert!(match answer {
+        Err(_) => true,
+        Ok(answer) => answer.bytes().await.is_err(),
+    });
+}
+
+#[tokio::test]
+async fn the_desk_mints_and_registers() {
+    let tenant = tenant().await;
+    let client = http();
+    let url = |path: &str| format!("{}/dev/{path}", tenant.base_url());
+
+    let wanted = json!({ "user": "nia", "audience": "api://orders", "scopes": ["Orders.Read"], "claims": { "x": 1 }, "header": { "nonce": "n" } });
+    let token =
+        client.post(url("token?format=text")).body(wanted.to_string()).send().await.expect("answers").text().await.expect("text");
+    let app = json!({ "client_id": "77778888-0000-4000-8000-000000000000", "identifier_uris": ["api://made"] });
+    let registered = client.post(url("apps")).json(&app).send().await.expect("answers").status();
+    let wrong = client.post(url("token")).body(r#"{"usr":"nia"}"#).send().await.expect("answers").status();
+
+    let claims = verified(&tenant, &format!("/{CONTOSO}/discovery/v2.0/keys"), &token).await;
+    assert_eq!((&claims["x"], &claims["aud"]), (&json!(1), &json!("api://orders")));
+    assert_eq!((registered.as_u16(), wrong.as_u16()), (204, 400));
+    assert!(tenant.apps().iter().any(|app| app.identifier_uris.contains("api://made") && app.token_version == 2));
+}
+
+#[tokio::test]
+async fn the_desk_serves_no_web_page_and_no_foreign_name() {
+    let tenant = tenant().await;
+    let client = http();
+    let url = format!("{}/dev/token", tenant.base_url());
+
+    let page = client.post(&url).header("Origin", "https://evil.example").body("{}").send().await.expect("answers");
+    let rebound = client.post(&url).header("Host", "evil.example:7070").body("{}").send().await.expect("answers");
+
+    assert_eq!((page.status().as_u16(), rebound.status().as_u16()), (403, 403));
+}
+
+#[tokio::test]
+async fn listens_beyond_loopback_only_when_told() {
+    let options = Options { address: "0.0.0.0:0".parse().expect("address"), ..Options::default() };
+
+    assert!(matches!(DevTenant::start(options).await, Err(StartError::NotLoopback(_))));
+}
+
+#[tokio::test]
+async fn tls_is_trusted_through_its_own_authority_only() {
+    let tenant =
+        DevTenant::start(Options { tls: true, host: Some("localhost".to_owned()), ..Options::default() }).await.expect("starts");
+    let url = format!("{}/{CONTOSO}/v2.0/.well-known/openid-configuration", tenant.base_url());
+    let ca = reqwest::Certificate::from_pem(tenant.ca_pem().expect("CA").as_bytes()).expect("PEM");
+
+    let trusting = reqwest::Client::builder()
+        .no_proxy()
+        .tls_certs_only([ca])
+        .build()
+        .expect("client")
+        .get(&url)
+        .send()
+        .await
+        .expect("trusted");
+    let strange = fetch(&url).await;
+
+    assert!(url.starts_with("https://localhost:"));
+    assert_eq!(trusting.status().as_u16(), 200);
+    assert!(strange.is_err());
+}
+
+#[tokio::test]
+async fn token_defects_are_what_they_say() {
+    let tenant = tenant().await;
+    let keys: JwkSet = serde_json::from_value(get(&tenant, &format!("/{CONTOSO}/discovery/v2.0/keys")).await).expect("keys");
+    let kid = |token: &str| jsonwebtoken::decode_header(token).expect("header").kid;
+
+    let wrong = tenant.token().wrong_key().sign();
+    let unknown = tenant.token().unknown_key().sign();
+    let none = tenant.token().algorithm("none").sign();
+
+    assert!(keys.find(&kid(&wrong).expect("kid")).is_some() && keys.find(&kid(&unknown).expect("kid")).is_none());
+    assert!(none.ends_with('.'));
+    assert_eq!(kid(&tenant.token().without_kid().sign()), None);
+    assert!(tenant.token().algorithm("ES256").try_sign().is_err());
+}
