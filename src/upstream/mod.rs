@@ -1,83 +1,72 @@
 //! 6 · Upstream: pools, TLS, balancing, deadlines.
+//!
+//! An [`Upstream`] sends requests to one of its servers over connections that it keeps. Each of the gateway's threads has pools
+//! of its own, so that no thread waits for another; a connection lives and dies on the thread that made it.
+//!
+//! What goes out is built from the [`UpstreamRequest`] alone: target, `Host` or `:authority`, and framing are made here. What
+//! comes back has lost its hop-by-hop fields and the challenges of schemes that authenticate a connection rather than a request
+//! (`NTLM`, `Negotiate`), since the next request on that connection may be another caller's. Redirects are answers like any
+//! other: they are never followed. Interim answers (1xx) are not relayed; 101 is, where an upgrade was asked for.
 
+mod body;
+mod config;
+mod connect;
+mod error;
+mod hygiene;
+mod pool;
 mod request;
+mod send;
+mod server;
+mod tls;
 
-pub use request::UpstreamRequest;
-use schemars::JsonSchema;
-use serde::Deserialize;
+#[cfg(test)]
+mod tests;
 
-use crate::config::Span;
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-/// A backend.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct UpstreamConfig {
-    /// The servers' URLs; a base path is put before the request's path.
-    pub servers: Vec<String>,
-    /// How a server is chosen. Default: least-requests.
-    #[serde(default)]
-    pub balance: BalanceConfig,
-    /// The protocol: `auto` asks TLS servers (ALPN) and speaks HTTP/1.1 to others. Default: auto.
-    #[serde(default)]
-    pub protocol: ProtocolConfig,
-    /// The `Host` that the upstream sees: `upstream` (the server's own), `preserve` (the caller's), or a name. Default: upstream.
-    pub host: Option<String>,
-    /// How TLS servers are verified.
-    #[serde(default)]
-    pub tls: UpstreamTlsConfig,
-    /// Deadlines.
-    #[serde(default)]
-    pub timeouts: TimeoutsConfig,
+pub use self::{
+    body::{ResponseBody, Upgrade, Upgraded},
+    config::{BalanceConfig, ProtocolConfig, TimeoutsConfig, UpstreamConfig, UpstreamTlsConfig},
+    error::UpstreamError,
+    request::UpstreamRequest,
+    send::{Call, Upstream},
+};
+use crate::config::{Faults, Place};
+
+/// The backends by name.
+#[derive(Clone, Debug, Default)]
+pub struct Upstreams {
+    by_name: BTreeMap<Arc<str>, Arc<Upstream>>,
 }
 
-/// How a server is chosen.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum BalanceConfig {
-    /// The server with the fewest requests under way.
-    #[default]
-    LeastRequests,
-    /// One after the other.
-    RoundRobin,
-}
+impl Upstreams {
+    /// Builds the backends, with pools for so many threads. One whose settings are those of `previous` is carried over with
+    /// its connections. `place` is that of the map.
+    pub fn build(
+        configs: &BTreeMap<String, UpstreamConfig>,
+        base: &Path,
+        workers: usize,
+        previous: Option<&Self>,
+        place: &Place,
+        faults: &mut Faults,
+    ) -> Self {
+        let mut trust = tls::Trust::new(base);
+        let mut by_name = BTreeMap::new();
+        for (name, config) in configs {
+            let Some(built) = Upstream::build(name, config, workers, &mut trust, &place.key(name), faults) else { continue };
+            let kept = previous.and_then(|previous| previous.find(name)).filter(|old| old.same_as(&built));
+            by_name.insert(built.name().clone(), kept.cloned().unwrap_or_else(|| Arc::new(built)));
+        }
+        Self { by_name }
+    }
 
-/// The protocol towards the servers.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum ProtocolConfig {
-    /// HTTP/2 where a TLS server offers it, HTTP/1.1 otherwise.
-    #[default]
-    Auto,
-    /// HTTP/1.1.
-    Http1,
-    /// HTTP/2; h2c when the scheme is http.
-    Http2,
-}
+    /// The upstream of this name.
+    pub fn find(&self, name: &str) -> Option<&Arc<Upstream>> {
+        self.by_name.get(name)
+    }
 
-/// How TLS servers are verified.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct UpstreamTlsConfig {
-    /// Certificate authorities (PEM) that alone are trusted. Default: the system's.
-    pub ca: Option<String>,
-    /// The name that the certificate must bear. Default: the server's host.
-    pub server_name: Option<String>,
-}
-
-/// Deadlines towards an upstream.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct TimeoutsConfig {
-    /// For the connection, TLS included. Default: 2s.
-    pub connect: Span,
-    /// From the request to the response head. Default: 30s.
-    pub response: Span,
-    /// How long an idle connection is kept. Default: 90s.
-    pub idle: Span,
-}
-
-impl Default for TimeoutsConfig {
-    fn default() -> Self {
-        Self { connect: Span::seconds(2), response: Span::seconds(30), idle: Span::seconds(90) }
+    /// Every upstream, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.by_name.values()
     }
 }

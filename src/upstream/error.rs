@@ -1,0 +1,110 @@
+//! Why an upstream gave no answer.
+
+use std::{io, sync::Arc, time::Duration};
+
+use crate::refusal::{Reason, Refusal};
+
+/// Why an upstream gave no answer, or broke off in the middle of one.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// No connection could be made.
+    #[error("no connection to {server}")]
+    Connect {
+        /// The server's host and port.
+        server: Arc<str>,
+        /// What the network or TLS said.
+        #[source]
+        source: io::Error,
+    },
+    /// No connection was made in time.
+    #[error("no connection to {server} within {after:?}")]
+    ConnectTimeout {
+        /// The server's host and port.
+        server: Arc<str>,
+        /// The deadline.
+        after: Duration,
+    },
+    /// The server did not answer in time.
+    #[error("no answer from {server} within {after:?}")]
+    Timeout {
+        /// The server's host and port.
+        server: Arc<str>,
+        /// The deadline.
+        after: Duration,
+    },
+    /// The server broke the protocol, or closed the connection instead of answering.
+    #[error("no valid answer from {server}")]
+    Protocol {
+        /// The server's host and port.
+        server: Arc<str>,
+        /// What was wrong.
+        #[source]
+        source: hyper::Error,
+    },
+    /// The head of the answer is one that must not go further.
+    #[error("the answer of {server} {what}")]
+    Answer {
+        /// The server's host and port.
+        server: Arc<str>,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The answer's body ended before its end.
+    #[error("the answer of {server} broke off")]
+    BrokenOff {
+        /// The server's host and port.
+        server: Arc<str>,
+        /// What happened.
+        #[source]
+        source: hyper::Error,
+    },
+    /// The caller's body broke off, or was refused.
+    #[error("the request body broke off")]
+    RequestBody(Box<Refusal>),
+    /// What the policies made cannot be sent as a request.
+    #[error("the request for the upstream cannot be written")]
+    Request(#[from] http::Error),
+    /// Every server is out of service.
+    #[error("every server of {upstream} is out of service")]
+    NoServer {
+        /// The upstream's name.
+        upstream: Arc<str>,
+    },
+}
+
+impl UpstreamError {
+    /// The server that failed, where one was chosen.
+    pub const fn server(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Connect { server, .. }
+            | Self::ConnectTimeout { server, .. }
+            | Self::Timeout { server, .. }
+            | Self::Protocol { server, .. }
+            | Self::Answer { server, .. }
+            | Self::BrokenOff { server, .. } => Some(server),
+            Self::RequestBody(_) | Self::Request(_) | Self::NoServer { .. } => None,
+        }
+    }
+
+    /// Whether the request certainly never reached the server, so that another one may have it.
+    pub(crate) const fn is_connect_failure(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::ConnectTimeout { .. })
+    }
+}
+
+impl From<UpstreamError> for Refusal {
+    fn from(error: UpstreamError) -> Self {
+        let reason = match error {
+            // The caller's fault, and already judged where the body is read.
+            UpstreamError::RequestBody(refusal) => return *refusal,
+            UpstreamError::Connect { .. } | UpstreamError::ConnectTimeout { .. } => Reason::UpstreamUnreachable,
+            UpstreamError::Timeout { .. } => Reason::UpstreamTimeout,
+            UpstreamError::Protocol { .. } | UpstreamError::Answer { .. } | UpstreamError::BrokenOff { .. } => {
+                Reason::UpstreamProtocolError
+            }
+            UpstreamError::Request(_) => Reason::InternalError,
+            UpstreamError::NoServer { .. } => Reason::NoHealthyUpstream,
+        };
+        Self::new(reason, error)
+    }
+}

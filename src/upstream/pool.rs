@@ -1,0 +1,241 @@
+//! The connections of one thread to one server.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use hyper::client::conn::{http1, http2};
+use tokio::{task::AbortHandle, time::Instant};
+
+use super::body::SendBody;
+
+/// How many idle HTTP/1.1 connections a thread keeps to one server.
+const IDLE_CONNECTIONS: usize = 512;
+/// How many streams an HTTP/2 connection carries before another one is made.
+const STREAMS_PER_CONNECTION: usize = 100;
+/// How many HTTP/2 connections a thread makes to one server; beyond, streams share or wait.
+const HTTP2_CONNECTIONS: usize = 8;
+
+/// The connections of one thread to one server.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    shelf: Mutex<Shelf>,
+    /// The requests under way.
+    in_flight: AtomicUsize,
+    /// Held while a connection is made that may turn out to carry many requests, so that those who come meanwhile share it.
+    pub(super) making: tokio::sync::Mutex<()>,
+    /// The server chose HTTP/1.1 the last time it was asked.
+    pub(super) speaks_http1: AtomicBool,
+}
+
+/// Only the thread that owns the pool takes its lock; it is never held across an await.
+#[derive(Debug, Default)]
+struct Shelf {
+    /// The last one put back is the first one taken: what is not needed grows old and is closed.
+    http1: Vec<(Http1, Instant)>,
+    http2: Vec<Arc<Http2>>,
+    /// A task closes what is idle for too long.
+    swept: bool,
+}
+
+/// An HTTP/1.1 connection. Dropped in the middle of an exchange it is closed at once.
+#[derive(Debug)]
+pub(super) struct Http1 {
+    pub(super) sender: http1::SendRequest<SendBody>,
+    driver: Option<AbortHandle>,
+}
+
+/// An HTTP/2 connection.
+#[derive(Debug)]
+pub(super) struct Http2 {
+    pub(super) sender: http2::SendRequest<SendBody>,
+    streams: AtomicUsize,
+    /// When the last stream ended.
+    idle_since: Mutex<Instant>,
+}
+
+/// Counts a stream for as long as it is held.
+#[derive(Debug)]
+pub(super) struct Stream(Arc<Http2>);
+
+/// Counts a request for as long as it is held.
+#[derive(Debug)]
+pub(super) struct InFlight(Arc<Pool>);
+
+/// What the shelf has for a request that may share a connection.
+pub(super) enum Found {
+    Http1(Http1),
+    Http2(Stream),
+    /// Nothing, or HTTP/2 connections that carry so much that there should be another one.
+    Nothing,
+}
+
+impl Http1 {
+    pub(super) const fn new(sender: http1::SendRequest<SendBody>, driver: AbortHandle) -> Self {
+        Self { sender, driver: Some(driver) }
+    }
+
+    /// Lets the connection come to its own end.
+    pub(super) fn release(mut self) {
+        self.driver = None;
+    }
+}
+
+impl Drop for Http1 {
+    fn drop(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            driver.abort();
+        }
+    }
+}
+
+impl Http2 {
+    pub(super) fn new(sender: http2::SendRequest<SendBody>) -> Self {
+        Self { sender, streams: AtomicUsize::new(0), idle_since: Mutex::new(Instant::now()) }
+    }
+}
+
+impl Stream {
+    pub(super) fn of(connection: &Arc<Http2>) -> Self {
+        connection.streams.fetch_add(1, Ordering::Relaxed);
+        Self(connection.clone())
+    }
+
+    pub(super) fn sender(&self) -> http2::SendRequest<SendBody> {
+        self.0.sender.clone()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.0.streams.fetch_sub(1, Ordering::Relaxed) == 1 {
+            *self.0.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+    }
+}
+
+impl InFlight {
+    pub(super) fn of(pool: &Arc<Pool>) -> Self {
+        pool.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(pool.clone())
+    }
+
+    pub(super) const fn pool(&self) -> &Arc<Pool> {
+        &self.0
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Pool {
+    /// How many requests are under way.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        // Nothing under the lock leaves it half done.
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection that is there, unless it was idle for longer than `idle`.
+    pub(super) fn take(&self, idle: Duration) -> Found {
+        let mut shelf = self.shelf();
+        while let Some((connection, since)) = shelf.http1.pop() {
+            if !connection.sender.is_ready() {
+                // The server closed it, or sent what nobody asked for.
+                continue;
+            }
+            if since.elapsed() < idle {
+                return Found::Http1(connection);
+            }
+            connection.release();
+        }
+        if shelf.http2.is_empty() {
+            return Found::Nothing;
+        }
+        shelf.http2.retain(|connection| !connection.sender.is_closed());
+        let Some(quietest) = shelf.http2.iter().min_by_key(|connection| connection.streams.load(Ordering::Relaxed)) else {
+            return Found::Nothing;
+        };
+        let streams = quietest.streams.load(Ordering::Relaxed);
+        let crowded = streams >= STREAMS_PER_CONNECTION && shelf.http2.len() < HTTP2_CONNECTIONS;
+        if crowded { Found::Nothing } else { Found::Http2(Stream::of(quietest)) }
+    }
+
+    /// Keeps a connection whose exchange is over.
+    pub(super) fn put(self: &Arc<Self>, connection: Http1, idle: Duration) {
+        // What is not ready for another request now has an unfinished body or an answer to no request.
+        if !connection.sender.is_ready() {
+            return;
+        }
+        let mut shelf = self.shelf();
+        if shelf.http1.len() >= IDLE_CONNECTIONS {
+            return connection.release();
+        }
+        shelf.http1.push((connection, Instant::now()));
+        self.sweep(&mut shelf, idle);
+    }
+
+    /// Shares an HTTP/2 connection.
+    pub(super) fn share(self: &Arc<Self>, connection: Arc<Http2>, idle: Duration) {
+        let mut shelf = self.shelf();
+        shelf.http2.push(connection);
+        self.sweep(&mut shelf, idle);
+    }
+
+    /// Sees to it that idle connections are closed in time.
+    fn sweep(self: &Arc<Self>, shelf: &mut Shelf, idle: Duration) {
+        if !shelf.swept {
+            shelf.swept = true;
+            tokio::spawn(sweep(Arc::downgrade(self), idle));
+        }
+    }
+}
+
+/// Closes what is idle for longer than `idle`, until there is nothing left.
+async fn sweep(pool: Weak<Pool>, idle: Duration) {
+    let mut guard = Swept(pool);
+    let mut wait = idle;
+    loop {
+        tokio::time::sleep(wait).await;
+        let Some(pool) = guard.0.upgrade() else { return };
+        let mut shelf = pool.shelf();
+        // The oldest stand first.
+        let old = shelf.http1.partition_point(|(_, since)| since.elapsed() >= idle);
+        shelf.http1.drain(..old).for_each(|(connection, _)| connection.release());
+        shelf.http2.retain(|connection| !connection.sender.is_closed() && !connection.idle_for(idle));
+        if shelf.http1.is_empty() && shelf.http2.is_empty() {
+            shelf.swept = false;
+            guard.0 = Weak::new();
+            return;
+        }
+        wait = shelf.http1.first().map_or(idle, |(_, since)| idle.saturating_sub(since.elapsed())).max(Duration::from_millis(10));
+    }
+}
+
+impl Http2 {
+    fn idle_for(&self, time: Duration) -> bool {
+        self.streams.load(Ordering::Relaxed) == 0
+            && self.idle_since.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= time
+    }
+}
+
+/// A sweeper that ends with its runtime makes place for another one.
+struct Swept(Weak<Pool>);
+
+impl Drop for Swept {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.upgrade() {
+            pool.shelf().swept = false;
+        }
+    }
+}
