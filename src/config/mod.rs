@@ -18,6 +18,7 @@ mod tests;
 mod units;
 mod unsupported;
 mod validate;
+pub mod watch;
 mod yaml;
 
 use std::collections::BTreeMap;

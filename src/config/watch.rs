@@ -1,0 +1,232 @@
+//! Notices when files change: the config's own, and certificates, keys and lists of addresses that it names.
+//!
+//! The system is asked to tell of changes in the folders, not in the files: editors and Kubernetes replace a file by a new one
+//! of the same name, and a watch on the old one would sleep for ever. It may not tell at all (network file systems, too many
+//! watches), so the files are looked at now and then all the same. What counts is what the look finds: being told only makes
+//! it happen at once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::{sync::Notify, time::Instant};
+
+/// How often the files are looked at unasked.
+const POLL: Duration = Duration::from_secs(10);
+/// How long nothing more must happen before a change counts: what belongs together (a certificate and its key) comes together.
+const QUIET: Duration = Duration::from_millis(200);
+/// A folder in which something happens all the time is looked at no later than this.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Watches files and folders.
+#[derive(Debug)]
+pub struct Watch {
+    seen: BTreeMap<PathBuf, Option<Stamp>>,
+    told: Arc<Notify>,
+    watcher: Option<RecommendedWatcher>,
+    folders: BTreeSet<PathBuf>,
+    poll: Duration,
+}
+
+/// What tells one state of a file from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamp {
+    changed: Option<SystemTime>,
+    length: u64,
+    node: u64,
+}
+
+impl Stamp {
+    /// The state of the file, links followed; nothing where it is not there.
+    fn of(path: &Path) -> Option<Self> {
+        let data = std::fs::metadata(path).ok()?;
+        #[cfg(unix)]
+        let node = std::os::unix::fs::MetadataExt::ino(&data);
+        #[cfg(not(unix))]
+        let node = 0;
+        Some(Self { changed: data.modified().ok(), length: data.len(), node })
+    }
+}
+
+impl Watch {
+    /// Watches these files and folders; of a folder, which files it holds. They need not exist yet.
+    pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        let told = Arc::new(Notify::new());
+        // That somebody reads a file is no news, and we do ourselves.
+        let is_news = |event: &notify::Result<notify::Event>| event.as_ref().map_or(true, |event| !event.kind.is_access());
+        let tell = told.clone();
+        let on_event = move |event| {
+            if is_news(&event) {
+                tell.notify_one();
+            }
+        };
+        let watcher = notify::recommended_watcher(on_event)
+            .inspect_err(
+                |error| tracing::warn!(%error, "the system does not tell of changed files; they are looked at every {POLL:?}"),
+            )
+            .ok();
+        let mut watch = Self { seen: BTreeMap::new(), told, watcher, folders: BTreeSet::new(), poll: POLL };
+        watch.set(paths);
+        watch
+    }
+
+    /// Watches these files and folders from now on.
+    ///
+    /// For those that were watched before, what counts is the change since [`changed`](Self::changed) last returned: one that came
+    /// while the config was read again is not lost.
+    pub fn set(&mut self, paths: impl IntoIterator<Item = PathBuf>) {
+        let mut before = std::mem::take(&mut self.seen);
+        for path in paths {
+            let stamp = before.remove(&path).unwrap_or_else(|| Stamp::of(&path));
+            self.seen.insert(path, stamp);
+        }
+        let wanted = self.seen.keys().flat_map(|path| folders(path)).collect::<BTreeSet<_>>();
+        let Some(watcher) = &mut self.watcher else { return };
+        for folder in self.folders.difference(&wanted) {
+            // It may be gone already, which is as good.
+            let _ = watcher.unwatch(folder);
+        }
+        let mut watched = BTreeSet::new();
+        for folder in wanted {
+            if self.folders.contains(&folder) || watcher.watch(&folder, RecursiveMode::NonRecursive).is_ok() {
+                watched.insert(folder);
+            } else {
+                tracing::debug!(folder = %folder.display(), "the system does not watch this folder");
+            }
+        }
+        self.folders = watched;
+    }
+
+    /// Waits until any of the files has changed, came or went, and then for a moment in which nothing more happens.
+    ///
+    /// Cancel safe: what is dropped is found again.
+    pub async fn changed(&mut self) {
+        loop {
+            let told = tokio::time::timeout(self.poll, self.told.notified()).await.is_ok();
+            if told {
+                self.calm().await;
+            }
+            let now = self.look().await;
+            if now != self.seen {
+                self.seen = now;
+                return;
+            }
+        }
+    }
+
+    /// Waits until nothing more happens, but not for ever.
+    async fn calm(&self) {
+        let end = Instant::now() + PATIENCE;
+        while let Some(rest) = end.checked_duration_since(Instant::now()) {
+            if tokio::time::timeout(QUIET.min(rest), self.told.notified()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn look(&self) -> BTreeMap<PathBuf, Option<Stamp>> {
+        let paths: Vec<PathBuf> = self.seen.keys().cloned().collect();
+        let look = move || paths.into_iter().map(|path| (Stamp::of(&path), path)).map(|(stamp, path)| (path, stamp)).collect();
+        // Only a runtime that is shutting down drops the task; then nothing is seen any more.
+        tokio::task::spawn_blocking(look).await.unwrap_or_else(|_| self.seen.clone())
+    }
+}
+
+/// The folders in which a change of the path shows: its own, and that of what it links to.
+fn folders(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let parent = |path: &Path| match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
+        parent => parent.map(Path::to_owned),
+    };
+    let target = path.canonicalize().ok();
+    let own = if path.is_dir() { Some(path.to_owned()) } else { parent(path) };
+    own.into_iter().chain(target.as_deref().filter(|target| !target.is_dir()).and_then(parent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Far longer than it takes, so that only a change that is never noticed fails.
+    async fn notices(watch: &mut Watch) -> bool {
+        tokio::time::timeout(Duration::from_secs(60), watch.changed()).await.is_ok()
+    }
+
+    fn polling(paths: &[PathBuf]) -> Watch {
+        Watch { watcher: None, poll: Duration::from_millis(5), ..Watch::new(paths.iter().cloned()) }
+    }
+
+    #[tokio::test]
+    async fn notices_files_that_are_written_replaced_made_and_removed() {
+        for told in [true, false] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let file = folder.path().join("a.yaml");
+            std::fs::write(&file, "one").expect("written");
+            let mut watch = if told { Watch::new([file.clone()]) } else { polling(std::slice::from_ref(&file)) };
+
+            std::fs::write(&file, "three").expect("written");
+            assert!(notices(&mut watch).await, "written");
+
+            std::fs::write(folder.path().join("new"), "three").expect("written");
+            std::fs::rename(folder.path().join("new"), &file).expect("renamed");
+            assert!(notices(&mut watch).await, "replaced");
+
+            std::fs::remove_file(&file).expect("removed");
+            assert!(notices(&mut watch).await, "removed");
+
+            std::fs::write(&file, "four").expect("written");
+            assert!(notices(&mut watch).await, "made");
+        }
+    }
+
+    /// As Kubernetes mounts a config map: the file is a link through a link that is replaced.
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn notices_links_that_are_turned() {
+        use std::os::unix::fs::symlink;
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        for version in ["..1", "..2"] {
+            std::fs::create_dir(path(version)).expect("made");
+            std::fs::write(path(version).join("a.yaml"), "same").expect("written");
+        }
+        symlink("..1", path("..data")).expect("linked");
+        symlink("..data/a.yaml", path("a.yaml")).expect("linked");
+        let mut watch = Watch::new([path("a.yaml")]);
+
+        symlink("..2", path("..new")).expect("linked");
+        std::fs::rename(path("..new"), path("..data")).expect("renamed");
+
+        assert!(notices(&mut watch).await);
+    }
+
+    #[tokio::test]
+    async fn notices_new_files_in_a_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut watch = Watch::new([folder.path().to_owned()]);
+
+        std::fs::write(folder.path().join("b.yaml"), "").expect("written");
+
+        assert!(notices(&mut watch).await);
+    }
+
+    #[tokio::test]
+    async fn changes_while_the_config_is_read_again_are_not_lost() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("a.yaml");
+        std::fs::write(&file, "one").expect("written");
+        let mut watch = Watch::new([file.clone()]);
+        std::fs::write(&file, "two!").expect("written");
+        assert!(notices(&mut watch).await);
+
+        std::fs::write(&file, "three").expect("written");
+        watch.set([file.clone(), folder.path().join("b.yaml")]);
+
+        assert!(notices(&mut watch).await);
+    }
+}
