@@ -1,1 +1,219 @@
-//! Expressions: `@(…)` in the config.
+//! Expressions: what `@(…)` in a config stands for.
+//!
+//! The language is CEL, the Common Expression Language; what it may read is one request. Where the language's own rules could let
+//! through what nobody judged, ours are stricter:
+//!
+//! - **What is absent refuses.** Reading a claim, a header, a parameter or a capture that is not there is an error, and an error
+//!   ends the evaluation: also to the right of `||`, below `!`, within `exists` and `all`. CEL lets `error || true` be true; here the
+//!   operands are evaluated from left to right, and `&&`, `||` and `?:` leave out a side only because of the value on their left.
+//!   `has(token.claims.oid)` asks; `has(token.claims["extn.costCenter"])` does too. A claim that is `null` is absent, one that is the empty text is not.
+//! - **Nothing is converted.** Comparing a text with a number is an error, not `false` (which `!=` would make `true`). Whole numbers and
+//!   fractions compare by value; `string()`, `int()`, `double()` and `bool()` convert.
+//! - **All is checked at load**: names, fields, functions, the number of their arguments, patterns and networks, which have to be literals.
+//! - **The cost is bounded** by [`limits`], whatever the request holds. An expression that reaches a limit refuses.
+//!
+//! | name | what it is |
+//! | --- | --- |
+//! | `request.method`, `request.path`, `request.host` | as the gateway read them: the path that is matched and sent, the host in lower case without its port |
+//! | `request.headers["name"]` | the header as the caller sent it, whatever the case of the name; joined by `,` where it is repeated |
+//! | `request.query["name"]` | the parameter, decoded as a form is (`+` is a space); joined by `,` where it is repeated |
+//! | `caller.address` | the caller's address as text |
+//! | `token.claims.name`, `token.claims["name"]` | a claim as it was signed |
+//! | `token.kind`, `.tenant`, `.client`, `.subject`, `.scopes`, `.roles` | `user` or `app`; GUIDs and texts; lists of texts |
+//! | `captures.name` | what `{name}` in the route's path captured, decoded |
+//!
+//! | function, also as `value.function(…)` | what it gives |
+//! | --- | --- |
+//! | `lower(text)`, `upper(text)` | the text in the other case; a letter beyond ASCII never becomes an ASCII one, so that no lookalike is made equal |
+//! | `split(text, separator)` | a list |
+//! | `join(list, separator)` | a text; an element that contains the separator is an error, since the reader could not tell it from two |
+//! | `cidr("10.0.0.0/8", caller.address)` | whether the address lies in the network, or in one of a list of networks; `caller.address.cidr("10.0.0.0/8")` is the same |
+//! | `startsWith`, `endsWith`, `contains`, `matches` | as in CEL; `matches` takes a literal pattern and finds it anywhere in the text |
+//! | `size(x)`, `string(x)`, `int(x)`, `double(x)`, `bool(x)` | as in CEL |
+//! | `list.exists(x, …)`, `all`, `exists_one`, `filter`, `map` | as in CEL, but for errors, which are never swallowed |
+
+mod check;
+mod evaluate;
+mod facts;
+mod functions;
+mod node;
+mod parse;
+mod template;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::{borrow::Cow, thread};
+
+pub(crate) use self::template::Template;
+use self::{
+    evaluate::Evaluator,
+    node::{Kind, Node},
+};
+pub use self::{
+    facts::Facts,
+    value::{EvaluationError, List, Map, Value},
+};
+
+/// How much an expression may be and do.
+pub mod limits {
+    /// The longest expression, in bytes.
+    pub const LENGTH: usize = 4_096;
+    /// The most signs (operators, dots, brackets, quotes) in an expression.
+    pub const SIGNS: usize = 1_024;
+    /// How deeply brackets may be nested.
+    pub const NESTING: u16 = 32;
+    /// How deeply the parts of an expression may be nested, chains as `a + b + c` and `a.b.c` included.
+    pub const DEPTH: usize = 64;
+    /// The most parts of an expression.
+    pub const PARTS: usize = 1_024;
+    /// The stack for parsing, in bytes.
+    pub(super) const STACK: usize = 32 * 1024 * 1024;
+    /// The most steps of one evaluation; long texts cost more than one.
+    pub const STEPS: u32 = 10_000;
+    /// The most bytes of text that one evaluation may make.
+    pub const TEXT: usize = 64 * 1024;
+    /// The most memory that one compiled pattern may take, in bytes.
+    pub const PATTERN: usize = 256 * 1024;
+}
+
+/// An expression, parsed and checked.
+#[derive(Clone, Debug)]
+pub struct Expression {
+    node: Node,
+    uses: Uses,
+    captures: Vec<Box<str>>,
+}
+
+/// What an expression reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Uses {
+    /// `request`
+    pub request: bool,
+    /// `caller`
+    pub caller: bool,
+    /// `token`
+    pub token: bool,
+    /// `captures`
+    pub captures: bool,
+}
+
+impl Uses {
+    /// Whether a header made from it tells a backend who calls: its name must then never come from the caller.
+    pub const fn identity(self) -> bool {
+        self.token || self.caller
+    }
+}
+
+/// What is wrong with an expression, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("at column {column} of the expression: {message}")]
+pub struct ExpressionError {
+    /// The column, counted in characters from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    pub cure: String,
+}
+
+impl Expression {
+    /// Parses and checks the expression between `@(` and `)`.
+    ///
+    /// # Errors
+    /// What is wrong with it, the first fault only.
+    pub fn parse(text: &str) -> Result<Self, ExpressionError> {
+        parse::bounded(text)?;
+        // The parser descends into itself for every nested part and every link of a chain, on frames of its own size: it gets a stack
+        // that the limits cannot exhaust, whoever calls. This is at load, and takes some microseconds.
+        thread::scope(|scope| {
+            let work = || {
+                let (parsed, source) = parse::parse(text)?;
+                check::check(&parsed, &source, text)
+            };
+            let thread = thread::Builder::new().stack_size(limits::STACK).spawn_scoped(scope, work);
+            match thread.map(thread::ScopedJoinHandle::join) {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) | Err(_) => Err(ExpressionError {
+                    column: 1,
+                    message: "the expression cannot be read".to_owned(),
+                    cure: "write it in a simpler way".to_owned(),
+                }),
+            }
+        })
+    }
+
+    /// Parses and checks a condition: an expression that can be true or false.
+    ///
+    /// # Errors
+    /// What is wrong with it; also that it can be neither true nor false.
+    pub fn parse_condition(text: &str) -> Result<Self, ExpressionError> {
+        let expression = Self::parse(text)?;
+        match expression.node.kind() {
+            None | Some(Kind::Bool) => Ok(expression),
+            Some(kind) => Err(ExpressionError {
+                column: 1,
+                message: format!("a condition is true or false, and this is {kind}"),
+                cure: "compare it with something".to_owned(),
+            }),
+        }
+    }
+
+    /// What the expression reads.
+    pub const fn uses(&self) -> Uses {
+        self.uses
+    }
+
+    /// The captures that it names.
+    pub fn captures(&self) -> impl Iterator<Item = &str> {
+        self.captures.iter().map(|name| &**name)
+    }
+
+    /// What the expression comes to for these facts.
+    ///
+    /// # Errors
+    /// What is absent, of the wrong kind, or beyond the [`limits`].
+    pub fn evaluate<'a>(&'a self, facts: &Facts<'a>) -> Result<Value<'a>, EvaluationError> {
+        // A plain path is one lookup, and the common case.
+        match &self.node {
+            Node::Path(path) => facts.look_up(path),
+            node => Evaluator::new(facts).evaluate(node),
+        }
+    }
+
+    /// Whether the condition holds.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate), and where it comes to anything but true or false.
+    pub fn holds(&self, facts: &Facts<'_>) -> Result<bool, EvaluationError> {
+        match self.evaluate(facts)? {
+            Value::Bool(holds) => Ok(holds),
+            other => Err(EvaluationError::kind("a condition", Kind::Bool, &other)),
+        }
+    }
+
+    /// The value as text: a text, number or boolean as it is.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate), and where it comes to a list or a map, which only an explicit `join` makes a text.
+    pub fn text<'a>(&'a self, facts: &Facts<'a>) -> Result<Cow<'a, str>, EvaluationError> {
+        self.evaluate(facts)?.into_text()
+    }
+}
+
+/// A text as CEL writes it, in double quotes: for what is put into an expression before it is parsed.
+pub fn quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for letter in text.chars() {
+        match letter {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            // Line ends would be normalised by the parser, and other control characters are hard to see in a fault.
+            control if control.is_control() => quoted.push_str(&format!("\\U{:08X}", u32::from(control))),
+            plain => quoted.push(plain),
+        }
+    }
+    quoted.push('"');
+    quoted
+}

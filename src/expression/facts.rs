@@ -1,0 +1,149 @@
+//! What expressions read: one request and what is known of it.
+
+use std::{borrow::Cow, net::IpAddr};
+
+use http::HeaderMap;
+use percent_encoding::percent_decode_str;
+
+use super::{
+    node::{Field, Path},
+    value::{EvaluationError, List, Map, Value},
+};
+use crate::{entra::token::Token, exchange::Exchange, request::IncomingRequest, route::Captures};
+
+/// What is known of a request when an expression is evaluated.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The request as it came.
+    pub request: &'a IncomingRequest,
+    /// The caller's address.
+    pub caller: IpAddr,
+    /// The validated token.
+    pub token: Option<&'a Token>,
+    /// What the route's path captured.
+    pub captures: &'a Captures,
+}
+
+impl<'a> Facts<'a> {
+    /// The facts of a request on its way.
+    pub fn of(exchange: &'a Exchange, request: &'a IncomingRequest) -> Self {
+        Self { request, caller: exchange.caller_address(), token: exchange.token.as_deref(), captures: &exchange.captures }
+    }
+
+    /// Looks a path up.
+    pub(super) fn look_up(&self, path: &Path) -> Result<Value<'a>, EvaluationError> {
+        let text = |text: &'a str| Some(Value::Text(Cow::Borrowed(text)));
+        let found = match &path.field {
+            Field::Method => text(self.request.method.as_str()),
+            Field::RequestPath => text(&self.request.target.path),
+            Field::Host => text(&self.request.authority.host),
+            Field::Header(name) => joined(self.request.headers.get_all(name).iter())?,
+            Field::Headers => Some(Value::Map(Map::Headers(&self.request.headers))),
+            Field::Parameter(name) => parameter(self.query(), name)?,
+            Field::Query => Some(Value::Map(Map::Query(self.query()))),
+            Field::CallerAddress => Some(Value::Text(Cow::Owned(self.caller.to_string()))),
+            Field::Claim(name) => self.token.and_then(|token| token.claims.get(name)).and_then(Value::of_json),
+            Field::Claims => self.token.map(|token| Value::Map(Map::Json(&token.claims.0))),
+            Field::TokenKind => self.token.and_then(|token| text(token.kind.as_str())),
+            Field::Tenant => self.token.filter(|token| !token.tenant.is_empty()).and_then(|token| text(&token.tenant)),
+            Field::Client => self.token.and_then(|token| token.client.as_deref()).and_then(text),
+            Field::Subject => self.token.and_then(|token| token.subject.as_deref()).and_then(text),
+            Field::Scopes => self.token.map(|token| Value::List(List::Texts(&token.scopes))),
+            Field::Roles => self.token.map(|token| Value::List(List::Texts(&token.roles))),
+            Field::Capture(name) => capture(self.captures, name)?,
+            Field::Captures => Some(Value::Map(Map::Captures(self.captures))),
+        };
+        found.ok_or_else(|| EvaluationError::Absent(path.told.clone()))
+    }
+
+    fn query(&self) -> &'a str {
+        self.request.target.query.as_deref().unwrap_or_default()
+    }
+}
+
+/// The header field of this name, if it was sent; joined by comma where it was sent several times (RFC 9110, section 5.3).
+pub(super) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<Value<'a>>, EvaluationError> {
+    joined(headers.get_all(name).iter())
+}
+
+fn joined<'a>(mut values: impl Iterator<Item = &'a http::HeaderValue>) -> Result<Option<Value<'a>>, EvaluationError> {
+    let Some(first) = values.next() else { return Ok(None) };
+    let mut text = Cow::Borrowed(header_text(first)?);
+    for value in values {
+        let text = text.to_mut();
+        text.push(',');
+        text.push_str(header_text(value)?);
+    }
+    Ok(Some(Value::Text(text)))
+}
+
+fn header_text(value: &http::HeaderValue) -> Result<&str, EvaluationError> {
+    str::from_utf8(value.as_bytes()).map_err(|_| EvaluationError::Unfit("a header field is not UTF-8"))
+}
+
+/// The query parameter of this name, decoded; joined by comma where it is repeated, so that no reader of the first or of the last
+/// one alone is fooled.
+pub(super) fn parameter<'a>(query: &'a str, name: &str) -> Result<Option<Value<'a>>, EvaluationError> {
+    let mut found: Option<Cow<'a, str>> = None;
+    for (key, value) in pairs(query) {
+        if decoded(key)? != name {
+            continue;
+        }
+        let value = decoded(value)?;
+        match &mut found {
+            None => found = Some(value),
+            Some(text) => {
+                let text = text.to_mut();
+                text.push(',');
+                text.push_str(&value);
+            }
+        }
+    }
+    Ok(found.map(Value::Text))
+}
+
+/// The names of the query's parameters, each once.
+pub(super) fn parameter_names(query: &str) -> Result<Vec<Cow<'_, str>>, EvaluationError> {
+    let mut names = pairs(query).map(|(key, _)| decoded(key)).collect::<Result<Vec<_>, _>>()?;
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
+}
+
+fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+/// Decodes a form's name or value, or refuses: a broken escape is read in as many ways as there are readers.
+fn decoded(text: &str) -> Result<Cow<'_, str>, EvaluationError> {
+    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Ok(Cow::Borrowed(text));
+    }
+    unescaped(&text.replace('+', " "), "a query parameter is not well encoded").map(Cow::Owned)
+}
+
+/// The captured segment of this name, decoded.
+pub(super) fn capture<'a>(captures: &'a Captures, name: &str) -> Result<Option<Value<'a>>, EvaluationError> {
+    let Some((_, raw)) = captures.segments.iter().find(|(key, _)| &**key == name) else { return Ok(None) };
+    let text = if raw.contains('%') {
+        Cow::Owned(unescaped(raw, "a captured segment is not well encoded")?)
+    } else {
+        Cow::Borrowed(&**raw)
+    };
+    Ok(Some(Value::Text(text)))
+}
+
+fn unescaped(text: &str, complaint: &'static str) -> Result<String, EvaluationError> {
+    let mut rest = text;
+    while let Some(at) = rest.find('%') {
+        let digits = rest.as_bytes().get(at + 1..at + 3).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        if digits.is_none() {
+            return Err(EvaluationError::Unfit(complaint));
+        }
+        rest = &rest[at + 3..];
+    }
+    match percent_decode_str(text).decode_utf8() {
+        Ok(decoded) => Ok(decoded.into_owned()),
+        Err(_) => Err(EvaluationError::Unfit(complaint)),
+    }
+}

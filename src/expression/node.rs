@@ -1,0 +1,326 @@
+//! An expression as it is evaluated: every name resolved, every pattern and network read.
+
+use std::{fmt, sync::Arc};
+
+use http::HeaderName;
+use ipnet::IpNet;
+use regex::Regex;
+
+/// One part of an expression.
+#[derive(Clone, Debug)]
+pub(super) enum Node {
+    Bool(bool),
+    Int(i64),
+    Double(f64),
+    Text(Box<str>),
+    Path(Path),
+    /// A variable of `exists` and the like: how many were bound before it.
+    Variable(usize),
+    /// `of.name`
+    Member {
+        of: Box<Self>,
+        name: Box<str>,
+        told: Arc<str>,
+    },
+    /// `of[key]`
+    Index {
+        of: Box<Self>,
+        key: Box<Self>,
+        told: Arc<str>,
+    },
+    Has(Box<Self>),
+    Not(Box<Self>),
+    Negate(Box<Self>),
+    And(Vec<Self>),
+    Or(Vec<Self>),
+    Choose(Box<[Self; 3]>),
+    Compare(Comparison, Box<[Self; 2]>),
+    Calculate(Calculation, Box<[Self; 2]>),
+    In(Box<[Self; 2]>),
+    List(Vec<Self>),
+    Map(Vec<(Self, Self)>),
+    Each(Each, Box<EachOf>),
+    Call(Function, Vec<Self>),
+    Matches(Box<Self>, Regex),
+    Cidr(Box<[IpNet]>, Box<Self>),
+}
+
+/// What `exists` and the like go over, and what they ask or make of each element.
+#[derive(Clone, Debug)]
+pub(super) struct EachOf {
+    pub(super) over: Node,
+    /// The condition; absent only for `map` without one.
+    pub(super) condition: Option<Node>,
+    /// What `map` makes.
+    pub(super) result: Option<Node>,
+}
+
+/// Something that can be looked up right away.
+#[derive(Clone, Debug)]
+pub(super) struct Path {
+    pub(super) field: Field,
+    /// The path as written, for errors.
+    pub(super) told: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Field {
+    Method,
+    RequestPath,
+    Host,
+    Header(HeaderName),
+    Headers,
+    Parameter(Box<str>),
+    Query,
+    CallerAddress,
+    Claim(Box<str>),
+    Claims,
+    TokenKind,
+    Tenant,
+    Client,
+    Subject,
+    Scopes,
+    Roles,
+    Capture(Box<str>),
+    Captures,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Comparison {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+impl Comparison {
+    pub(super) const fn sign(self) -> &'static str {
+        match self {
+            Self::Equal => "==",
+            Self::NotEqual => "!=",
+            Self::Less => "<",
+            Self::LessOrEqual => "<=",
+            Self::Greater => ">",
+            Self::GreaterOrEqual => ">=",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Calculation {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Remainder,
+}
+
+impl Calculation {
+    pub(super) const fn sign(self) -> &'static str {
+        match self {
+            Self::Add => "+",
+            Self::Subtract => "-",
+            Self::Multiply => "*",
+            Self::Divide => "/",
+            Self::Remainder => "%",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Each {
+    Exists,
+    All,
+    ExistsOne,
+    Filter,
+    Map,
+}
+
+impl Each {
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "exists" => Self::Exists,
+            "all" => Self::All,
+            "exists_one" | "existsOne" => Self::ExistsOne,
+            "filter" => Self::Filter,
+            "map" => Self::Map,
+            _ => return None,
+        })
+    }
+}
+
+/// A function of evaluated arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Function {
+    Lower,
+    Upper,
+    Split,
+    Join,
+    StartsWith,
+    EndsWith,
+    Contains,
+    Size,
+    Text,
+    Int,
+    Double,
+    Bool,
+}
+
+impl Function {
+    pub(super) const ALL: [Self; 12] = [
+        Self::Lower,
+        Self::Upper,
+        Self::Split,
+        Self::Join,
+        Self::StartsWith,
+        Self::EndsWith,
+        Self::Contains,
+        Self::Size,
+        Self::Text,
+        Self::Int,
+        Self::Double,
+        Self::Bool,
+    ];
+
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|function| function.name() == name)
+    }
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Lower => "lower",
+            Self::Upper => "upper",
+            Self::Split => "split",
+            Self::Join => "join",
+            Self::StartsWith => "startsWith",
+            Self::EndsWith => "endsWith",
+            Self::Contains => "contains",
+            Self::Size => "size",
+            Self::Text => "string",
+            Self::Int => "int",
+            Self::Double => "double",
+            Self::Bool => "bool",
+        }
+    }
+
+    /// How many arguments it takes, the one before the dot included.
+    pub(super) const fn arguments(self) -> usize {
+        match self {
+            Self::Split | Self::Join | Self::StartsWith | Self::EndsWith | Self::Contains => 2,
+            Self::Lower | Self::Upper | Self::Size | Self::Text | Self::Int | Self::Double | Self::Bool => 1,
+        }
+    }
+
+    /// Whether it may only be written after a value and a dot, only as a call, or either way.
+    pub(super) const fn member_only(self) -> bool {
+        matches!(self, Self::StartsWith | Self::EndsWith | Self::Contains)
+    }
+
+    pub(super) const fn call_only(self) -> bool {
+        matches!(self, Self::Text | Self::Int | Self::Double | Self::Bool)
+    }
+
+    const fn gives(self) -> Kind {
+        match self {
+            Self::Lower | Self::Upper | Self::Join | Self::Text => Kind::Text,
+            Self::Split => Kind::List,
+            Self::StartsWith | Self::EndsWith | Self::Contains | Self::Bool => Kind::Bool,
+            Self::Size | Self::Int => Kind::Int,
+            Self::Double => Kind::Double,
+        }
+    }
+}
+
+/// What kind of value something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Bool,
+    Int,
+    Double,
+    Text,
+    List,
+    Map,
+}
+
+impl Kind {
+    pub(super) const fn article(self) -> &'static str {
+        match self {
+            Self::Bool => "true or false",
+            Self::Int => "a whole number",
+            Self::Double => "a fraction",
+            Self::Text => "a text",
+            Self::List => "a list",
+            Self::Map => "an object",
+        }
+    }
+
+    /// Whether values of the two kinds can be compared.
+    pub(super) fn comparable(self, other: Self) -> bool {
+        self == other || (self.is_number() && other.is_number())
+    }
+
+    pub(super) const fn is_number(self) -> bool {
+        matches!(self, Self::Int | Self::Double)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.article())
+    }
+}
+
+impl Node {
+    /// The kind of value that this part gives, where that is known before there is a request.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        Some(match self {
+            Self::Bool(_)
+            | Self::Has(_)
+            | Self::Not(_)
+            | Self::And(_)
+            | Self::Or(_)
+            | Self::Compare(..)
+            | Self::In(_)
+            | Self::Matches(..)
+            | Self::Cidr(..)
+            | Self::Each(Each::Exists | Each::All | Each::ExistsOne, _) => Kind::Bool,
+            Self::Int(_) => Kind::Int,
+            Self::Double(_) => Kind::Double,
+            Self::Text(_) => Kind::Text,
+            Self::List(_) | Self::Each(Each::Filter | Each::Map, _) => Kind::List,
+            Self::Map(_) => Kind::Map,
+            Self::Path(path) => return path.field.kind(),
+            Self::Call(function, _) => function.gives(),
+            Self::Negate(of) => return of.kind(),
+            Self::Calculate(_, operands) => return operands[0].kind().or_else(|| operands[1].kind()),
+            Self::Choose(parts) => {
+                let (yes, no) = (parts[1].kind()?, parts[2].kind()?);
+                return (yes == no).then_some(yes);
+            }
+            Self::Variable(_) | Self::Member { .. } | Self::Index { .. } => return None,
+        })
+    }
+}
+
+impl Field {
+    const fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Claim(_) => None,
+            Self::Headers | Self::Query | Self::Claims | Self::Captures => Some(Kind::Map),
+            Self::Scopes | Self::Roles => Some(Kind::List),
+            Self::Method
+            | Self::RequestPath
+            | Self::Host
+            | Self::Header(_)
+            | Self::Parameter(_)
+            | Self::CallerAddress
+            | Self::TokenKind
+            | Self::Tenant
+            | Self::Client
+            | Self::Subject
+            | Self::Capture(_) => Some(Kind::Text),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! A value of the config that may be an expression.
+
+use http::HeaderValue;
+
+use super::{EvaluationError, Expression, Facts, Uses};
+use crate::{
+    config::{Faults, Place},
+    inbound::Scope,
+};
+
+/// A text as it stands, or an expression that makes one.
+#[derive(Clone, Debug)]
+pub(crate) enum Template {
+    /// The text itself.
+    Literal(Box<str>),
+    /// `@(…)`
+    Expression(Box<Expression>),
+}
+
+impl Template {
+    /// Reads a value; an expression is the whole value, as in API Management. What is wrong goes to the faults.
+    pub(crate) fn build(text: &str, place: &Place, faults: &mut Faults) -> Option<Self> {
+        match expression_in(text) {
+            Ok(None) => Some(Self::Literal(text.into())),
+            Ok(Some(inner)) => {
+                parsed(Expression::parse(inner), text, inner, place, faults).map(|it| Self::Expression(Box::new(it)))
+            }
+            Err((message, cure)) => {
+                faults.error(place, message, cure);
+                None
+            }
+        }
+    }
+
+    /// What an expression reads; nothing for a text.
+    pub(crate) fn uses(&self) -> Uses {
+        match self {
+            Self::Literal(_) => Uses::default(),
+            Self::Expression(expression) => expression.uses(),
+        }
+    }
+}
+
+impl Scope<'_> {
+    /// Reads a value that may be an expression, and judges what it names by what the route has before it.
+    pub(crate) fn template(&mut self, text: &str, place: &Place) -> Option<Template> {
+        let template = Template::build(text, place, self.faults)?;
+        match &template {
+            Template::Literal(_) => Some(template),
+            Template::Expression(expression) => self.can_evaluate(expression, place).then_some(template),
+        }
+    }
+
+    /// Reads a condition, and judges what it names by what the route has before it.
+    pub(crate) fn condition(&mut self, text: &str, place: &Place) -> Option<Expression> {
+        let expression = condition(text, place, self.faults)?;
+        self.can_evaluate(&expression, place).then_some(expression)
+    }
+
+    /// Whether what the expression names can be there. An expression that would refuse every request is a mistake in the config.
+    fn can_evaluate(&mut self, expression: &Expression, place: &Place) -> bool {
+        let before = self.faults.errors();
+        if expression.uses().token && self.token_places.is_empty() {
+            let cure = if self.anonymous {
+                "an anonymous route knows no token: leave `anonymous` out and validate one first"
+            } else {
+                "put validate-azure-ad-token before it"
+            };
+            self.faults.error(place, "the expression reads `token`, and no policy before it validates one", cure);
+        }
+        for name in expression.captures() {
+            match self.captures {
+                None => {
+                    let message = format!("`captures.{name}` has a meaning only within a route");
+                    self.faults.error(place, message, "move the policy into the routes whose path captures it");
+                }
+                Some(known) if !known.iter().any(|known| known == name) => {
+                    let message = format!("the route's path captures no `{name}`");
+                    let cure = if known.is_empty() {
+                        format!("write the path with {{{name}}} in it")
+                    } else {
+                        format!("it captures {}", known.join(", "))
+                    };
+                    self.faults.error(place, message, cure);
+                }
+                Some(_) => {}
+            }
+        }
+        self.faults.errors() == before
+    }
+}
+
+/// Reads a condition, `@(…)`, that is true or false. What is wrong goes to the faults.
+pub(crate) fn condition(text: &str, place: &Place, faults: &mut Faults) -> Option<Expression> {
+    match expression_in(text) {
+        Ok(Some(inner)) => parsed(Expression::parse_condition(inner), text, inner, place, faults),
+        Ok(None) => {
+            faults.error(place, format!("`{text}` is no expression"), "write the condition as \"@(…)\"");
+            None
+        }
+        Err((message, cure)) => {
+            faults.error(place, message, cure);
+            None
+        }
+    }
+}
+
+fn parsed(
+    result: Result<Expression, super::ExpressionError>,
+    text: &str,
+    inner: &str,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<Expression> {
+    match result {
+        Ok(expression) => Some(expression),
+        Err(error) => {
+            // The column is counted in the value as it is written, `@(` included.
+            let before = text.len() - text.trim_start().len();
+            let column = error.column + text[..before].chars().count() + 2;
+            let message = format!("`@({inner})` is not a usable expression, at column {column}: {}", error.message);
+            faults.error(place, message, error.cure);
+            None
+        }
+    }
+}
+
+/// What stands between `@(` and its bracket, where the text is an expression.
+fn expression_in(text: &str) -> Result<Option<&str>, (String, String)> {
+    let trimmed = text.trim();
+    if trimmed.starts_with("@{") {
+        let message = "statements in `@{…}` are not supported".to_owned();
+        return Err((message, "write one expression, as @(token.claims.oid)".to_owned()));
+    }
+    let Some(inner) = trimmed.strip_prefix("@(") else {
+        if trimmed.contains("@(") {
+            let message = format!("`{text}` mixes text and an expression, and an expression is the whole value");
+            return Err((message, "write it as @(\"text \" + token.claims.oid)".to_owned()));
+        }
+        return Ok(None);
+    };
+    match closing(inner) {
+        Some(end) if end + 1 == inner.len() => Ok(Some(&inner[..end])),
+        Some(_) => {
+            let message = format!("`{text}` goes on after the expression, and an expression is the whole value");
+            Err((
+                message,
+                "join texts within it with +, as @(token.claims.given_name + \" \" + token.claims.family_name)".to_owned(),
+            ))
+        }
+        None => Err((format!("`{text}` has no closing bracket"), "write it as @(…)".to_owned())),
+    }
+}
+
+/// Where the bracket closes that was open when the text began. Quoted texts, their escapes included, are passed over.
+fn closing(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let (mut depth, mut at) = (0_usize, 0);
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' if depth > 0 => depth -= 1,
+            b')' => return Some(at),
+            b'"' | b'\'' => at = after_quoted(bytes, at)?,
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// The last byte of the quoted text that begins at `start`; three quotes open one that only three close, `r` before it knows no escapes.
+fn after_quoted(bytes: &[u8], start: usize) -> Option<usize> {
+    let quote = bytes[start];
+    let raw = start > 0 && matches!(bytes[start - 1], b'r' | b'R');
+    let triple = bytes[start..].starts_with(&[quote; 3]);
+    let width = if triple { 3 } else { 1 };
+    let mut at = start + width;
+    while at < bytes.len() {
+        if bytes[at] == b'\\' && !raw {
+            at += 2;
+        } else if bytes[at..].starts_with(&[quote; 3][..width]) {
+            return Some(at + width - 1);
+        } else {
+            at += 1;
+        }
+    }
+    None
+}
+
+/// Why a value cannot stand in a header field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HeaderTextError {
+    /// The expression has no value.
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
+    /// The value is a list or an object.
+    #[error("the value is a list or an object; only join(list, separator) makes a list a text")]
+    NotText,
+    /// The value could be read as more than one field, or as another value.
+    #[error("the value begins or ends with a blank, or has control characters")]
+    Unclean,
+}
+
+/// The value of an expression as that of a header field: one line, without control characters, without blanks around it that a
+/// reader would cut off.
+pub(crate) fn header_value(expression: &Expression, facts: &Facts<'_>) -> Result<HeaderValue, HeaderTextError> {
+    let text = expression.evaluate(facts)?.into_text().map_err(|_| HeaderTextError::NotText)?;
+    field_value(&text)
+}
+
+/// A text as the value of a header field.
+pub(crate) fn field_value(text: &str) -> Result<HeaderValue, HeaderTextError> {
+    if text.chars().any(char::is_control) || text.trim() != text {
+        return Err(HeaderTextError::Unclean);
+    }
+    HeaderValue::from_bytes(text.as_bytes()).map_err(|_| HeaderTextError::Unclean)
+}
