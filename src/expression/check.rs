@@ -264,7 +264,7 @@ impl<'a> Checker<'a> {
                     _ => Err(self.fault(expr, "has() asks for a field or an element", "write it as has(token.claims.oid)")),
                 }
             }
-            "matches" => self.matches(expr, call.args.iter().collect(), depth),
+            "matches" => self.matches(expr, &call.args.iter().collect::<Vec<_>>(), depth),
             "cidr" => {
                 let [network, address] = call.args.as_slice() else { return Err(self.count(expr, "cidr", 2, call.args.len())) };
                 self.cidr(network, address, depth)
@@ -290,7 +290,7 @@ impl<'a> Checker<'a> {
             return self.each(expr, each, call, target, depth);
         }
         match name {
-            "matches" => self.matches(expr, std::iter::once(target).chain(&call.args).collect(), depth),
+            "matches" => self.matches(expr, &std::iter::once(target).chain(&call.args).collect::<Vec<_>>(), depth),
             "cidr" => {
                 let [network] = call.args.as_slice() else { return Err(self.count(expr, "cidr", 1, call.args.len())) };
                 self.cidr(network, target, depth)
@@ -397,8 +397,8 @@ impl<'a> Checker<'a> {
         Ok(Node::Each(each, Box::new(EachOf { over, condition, result })))
     }
 
-    fn matches(&mut self, expr: &IdedExpr, arguments: Vec<&'a IdedExpr>, depth: usize) -> Checked {
-        let [text, pattern] = arguments.as_slice() else { return Err(self.count(expr, "matches", 2, arguments.len())) };
+    fn matches(&mut self, expr: &IdedExpr, arguments: &[&'a IdedExpr], depth: usize) -> Checked {
+        let [text, pattern] = arguments else { return Err(self.count(expr, "matches", 2, arguments.len())) };
         let Expr::Literal(LiteralValue::String(written)) = &pattern.expr else {
             let message = "the pattern has to be a literal: it is compiled at load, and never made by a caller";
             return Err(self.fault(pattern, message, "write it as text.matches(\"^[a-z]+$\")"));

@@ -40,12 +40,12 @@ mod node;
 mod parse;
 mod template;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod value;
 
 use std::{borrow::Cow, thread};
 
-pub(crate) use self::template::Template;
+pub(crate) use self::template::{HeaderTextError, Template, field_value, header_value};
 use self::{
     evaluate::Evaluator,
     node::{Kind, Node},

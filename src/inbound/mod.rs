@@ -7,6 +7,8 @@ pub mod check_header;
 pub mod ip_filter;
 pub mod rewrite_uri;
 pub mod set_header;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod validate_azure_ad_token;
 
 use std::{collections::BTreeMap, sync::Arc};

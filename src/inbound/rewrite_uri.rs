@@ -1,10 +1,28 @@
 //! Sends the request to another path.
+//!
+//! ```yaml
+#![doc = include_str!("../../config/policies/rewrite-uri.yaml")]
+//! ```
+//!
+//! `{name}` is a segment that the route's path captured, `{rest}` what follows the path's prefix, with its slash or empty. In the path both
+//! go in as they came; in the query they are encoded anew, so that what was captured cannot become a parameter of its own. What the
+//! template says in its query wins over the caller's parameters of that name, whatever their case: some backends do not tell them apart.
 
+use std::borrow::Cow;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Scope;
-use crate::{config::Place, exchange::Exchange, refusal::Refusal, request::IncomingRequest, upstream::UpstreamRequest};
+use crate::{
+    config::{Faults, Place},
+    exchange::Exchange,
+    refusal::{Reason, Refusal},
+    request::{IncomingRequest, Oddities, Target},
+    route::Captures,
+    upstream::UpstreamRequest,
+};
 
 /// Settings of `rewrite-uri`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -18,12 +36,45 @@ pub struct RewriteUriConfig {
 
 /// Sends the request to another path.
 #[derive(Debug)]
-pub struct RewriteUri {}
+pub struct RewriteUri {
+    path: Vec<Piece>,
+    query: Vec<Piece>,
+    /// The names of the template's own query parameters, decoded.
+    own: Vec<Box<[u8]>>,
+    /// What the template itself holds of what a route would have to accept.
+    oddities: Oddities,
+    copy_unmatched: bool,
+}
+
+/// A piece of a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(Box<str>),
+    Capture(Box<str>),
+    Rest,
+}
+
+/// What stays as it is within a query's value (RFC 3986, section 2.3).
+const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 impl RewriteUri {
     pub(crate) fn build(config: &RewriteUriConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
-        let _ = (config, place, scope);
-        Some(Self {})
+        let place = place.key("template");
+        let template = config.template.as_str();
+        let before = scope.faults.errors();
+        if template.starts_with("@(") {
+            let cure = "write the path with captures, as /items/{id}";
+            scope.faults.error(&place, "a path is never made by an expression, which would have to escape its parts", cure);
+            return None;
+        }
+        let (path, query) = template.split_once('?').unwrap_or((template, ""));
+        let (path, query) = (pieces(path, &place, scope)?, pieces(query, &place, scope)?);
+        let oddities = judge(template, &path, &query, &place, scope.faults);
+        if scope.faults.errors() > before {
+            return None;
+        }
+        let own = parameters(&with_placeholders(&query)).map(|(_, name)| name).collect();
+        Some(Self { path, query, own, oddities: oddities?, copy_unmatched: config.copy_unmatched_params.unwrap_or(true) })
     }
 
     pub(crate) fn apply(
@@ -32,7 +83,323 @@ impl RewriteUri {
         incoming: &IncomingRequest,
         outgoing: &mut UpstreamRequest,
     ) -> Result<(), Refusal> {
-        let _ = (exchange, incoming, outgoing);
+        let path = self.path(&exchange.captures, incoming.target.oddities)?;
+        let query = self.query(&exchange.captures, outgoing.query.as_deref())?;
+        outgoing.path = path;
+        outgoing.query = query;
         Ok(())
+    }
+
+    fn path(&self, captures: &Captures, seen: Oddities) -> Result<Box<str>, RewriteFailed> {
+        let mut path = String::new();
+        for piece in &self.path {
+            path.push_str(raw(piece, captures)?);
+        }
+        if path.is_empty() {
+            path.push('/');
+        }
+        // The pieces are canonical, and what they make has to be so too: no dot segment, no escape, no empty segment that was not
+        // there before may come of putting them together.
+        match Target::read(&path) {
+            Ok(target) if target.path == path.as_str().into() && target.oddities.minus(seen).minus(self.oddities).is_empty() => {
+                Ok(target.path)
+            }
+            _ => Err(RewriteFailed::Ambiguous),
+        }
+    }
+
+    fn query(&self, captures: &Captures, sent: Option<&str>) -> Result<Option<Box<str>>, RewriteFailed> {
+        let mut query = String::new();
+        for piece in &self.query {
+            match piece {
+                Piece::Text(text) => query.push_str(text),
+                captured => {
+                    let decoded: Cow<'_, [u8]> = percent_decode_str(raw(captured, captures)?).into();
+                    query.extend(percent_encode(&decoded, VALUE));
+                }
+            }
+        }
+        if self.copy_unmatched {
+            for (pair, _) in parameters(sent.unwrap_or_default()).filter(|(pair, _)| !self.names_one_of(pair)) {
+                if !query.is_empty() {
+                    query.push('&');
+                }
+                query.push_str(pair);
+            }
+        }
+        Ok((!query.is_empty()).then(|| query.into()))
+    }
+
+    /// Whether a reader could take some part of the pair for a parameter that the template sets: also one that cuts at `;`.
+    fn names_one_of(&self, pair: &str) -> bool {
+        !self.own.is_empty()
+            && pair.split(';').any(|part| {
+                let name = parameter_name(part);
+                self.own.iter().any(|own| own.eq_ignore_ascii_case(&name))
+            })
+    }
+}
+
+/// The parameters of a query: each as it came, and its name, decoded.
+fn parameters(query: &str) -> impl Iterator<Item = (&str, Box<[u8]>)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| (pair, parameter_name(pair)))
+}
+
+fn parameter_name(pair: &str) -> Box<[u8]> {
+    let name = pair.split('=').next().unwrap_or_default().replace('+', " ");
+    percent_decode_str(&name).collect::<Vec<u8>>().into()
+}
+
+fn raw<'a>(piece: &'a Piece, captures: &'a Captures) -> Result<&'a str, RewriteFailed> {
+    match piece {
+        Piece::Text(text) => Ok(text),
+        Piece::Rest => Ok(&captures.rest),
+        Piece::Capture(name) => {
+            let found = captures.segments.iter().find(|(captured, _)| **captured == **name);
+            found.map(|(_, raw)| &**raw).ok_or_else(|| RewriteFailed::NotCaptured(name.clone()))
+        }
+    }
+}
+
+fn pieces(text: &str, place: &Place, scope: &mut Scope<'_>) -> Option<Vec<Piece>> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while let Some(open) = rest.find(['{', '}']) {
+        let Some((name, after)) = rest[open..].strip_prefix('{').and_then(|inner| inner.split_once('}')) else {
+            let cure = "write a capture as {name}, and a brace of the path itself as %7B or %7D";
+            scope.faults.error(place, format!("`{text}` has a brace without its other"), cure);
+            return None;
+        };
+        if open > 0 {
+            pieces.push(Piece::Text(rest[..open].into()));
+        }
+        pieces.push(match name {
+            "rest" => Piece::Rest,
+            name => {
+                known(name, place, scope)?;
+                Piece::Capture(name.into())
+            }
+        });
+        rest = after;
+    }
+    if !rest.is_empty() {
+        pieces.push(Piece::Text(rest.into()));
+    }
+    Some(pieces)
+}
+
+fn known(name: &str, place: &Place, scope: &mut Scope<'_>) -> Option<()> {
+    let captures = scope.captures.unwrap_or_default();
+    if captures.iter().any(|capture| capture == name) {
+        return Some(());
+    }
+    let cure = match (scope.captures, captures) {
+        (None, _) => "move the policy into the routes whose path captures it".to_owned(),
+        (Some(_), []) => format!("write the route's path with {{{name}}} in it, or use {{rest}}"),
+        (Some(_), known) => format!("it captures {}; {{rest}} is what follows the path", known.join(", ")),
+    };
+    scope.faults.error(place, format!("the route's path captures no `{name}`"), cure);
+    None
+}
+
+/// Judges the template with something harmless in the place of each capture; what it holds of what a route would have to accept.
+fn judge(template: &str, path: &[Piece], query: &[Piece], place: &Place, faults: &mut Faults) -> Option<Oddities> {
+    let starts_well = matches!(path, [Piece::Rest, ..]) || matches!(path, [Piece::Text(text), ..] if text.starts_with('/'));
+    if !starts_well {
+        faults.error(place, format!("`{template}` does not begin with `/`"), "write a path, as /v1.0{rest}");
+        return None;
+    }
+    for pair in path.windows(2) {
+        if let [Piece::Text(text), Piece::Rest] = pair
+            && text.ends_with('/')
+        {
+            let cure = format!("write `{}`", template.replace("/{rest}", "{rest}"));
+            faults.error(place, "{rest} begins with a slash of its own", cure);
+            return None;
+        }
+    }
+    let sample = if query.is_empty() {
+        with_placeholders(path)
+    } else {
+        // Within a query what is captured has no slashes.
+        format!("{}?{}", with_placeholders(path), with_placeholders(query).replace("/x", "x"))
+    };
+    match Target::read(&sample) {
+        Ok(target) if target.to_string() == sample => Some(target.oddities),
+        Ok(target) => {
+            faults.error(
+                place,
+                format!("`{template}` is not written as it would be sent"),
+                format!("it would be sent as `{target}`"),
+            );
+            None
+        }
+        Err(fault) => {
+            faults.error(place, format!("`{template}`: {fault}"), "write the path as it is to be sent");
+            None
+        }
+    }
+}
+
+fn with_placeholders(pieces: &[Piece]) -> String {
+    pieces
+        .iter()
+        .map(|piece| match piece {
+            Piece::Text(text) => text,
+            // No digit, so that nothing before it is taken for the first half of an escape.
+            Piece::Capture(_) => "x",
+            Piece::Rest => "/x",
+        })
+        .collect()
+}
+
+/// Why a request cannot be sent to the other path.
+#[derive(Debug, thiserror::Error)]
+enum RewriteFailed {
+    #[error("the new path could be read in two ways")]
+    Ambiguous,
+    #[error("the path captured no `{0}`")]
+    NotCaptured(Box<str>),
+}
+
+impl From<RewriteFailed> for Refusal {
+    fn from(error: RewriteFailed) -> Self {
+        match error {
+            RewriteFailed::Ambiguous => Self::new(Reason::RequestTargetInvalid, error),
+            // The names are checked when the config is built, so this is ours.
+            RewriteFailed::NotCaptured(_) => Self::new(Reason::InternalError, error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::inbound::testing::Building;
+
+    fn built(template: &str, copy: Option<bool>) -> Result<RewriteUri, Vec<String>> {
+        let config = RewriteUriConfig { template: template.to_owned(), copy_unmatched_params: copy };
+        Building { captures: &["person", "id"], ..Building::default() }
+            .build(|place, scope| RewriteUri::build(&config, place, scope))
+    }
+
+    fn captures(person: &str, rest: &str) -> Captures {
+        Captures { segments: vec![("person".into(), person.into()), ("id".into(), "7".into())], rest: rest.into() }
+    }
+
+    #[test]
+    fn puts_captures_and_rest_where_the_template_says() {
+        for (template, person, rest, expected) in [
+            ("/v1.0{rest}", "ada", "/users", "/v1.0/users"),
+            ("/v1.0{rest}", "ada", "", "/v1.0"),
+            ("/v1.0{rest}", "ada", "/", "/v1.0/"),
+            ("{rest}", "ada", "", "/"),
+            ("{rest}", "ada", "/a/b", "/a/b"),
+            ("/users/{person}/messages", "ada%20l", "/x", "/users/ada%20l/messages"),
+            ("/users/{person}/{id}", "ada", "", "/users/ada/7"),
+            ("/u-{person}-{id}", "ada", "", "/u-ada-7"),
+            ("/fixed", "ada", "/x", "/fixed"),
+        ] {
+            let policy = built(template, None).expect(template);
+
+            let path = policy.path(&captures(person, rest), Oddities::NONE).expect(template);
+
+            assert_eq!(&*path, expected, "{template}");
+        }
+    }
+
+    #[test]
+    fn own_parameters_win_over_the_callers() {
+        for (template, copy, sent, expected) in [
+            ("/put", None, Some("a=b&c=d"), Some("a=b&c=d")),
+            ("/put", Some(false), Some("a=b&c=d"), None),
+            ("/put", None, None, None),
+            ("/put?", None, Some(""), None),
+            ("/put?a=1", None, Some("a=2&c=d"), Some("a=1&c=d")),
+            ("/put?a=1", None, Some("%61=2&A=3&a&c=d&a=4"), Some("a=1&c=d")),
+            ("/put?a=1", None, Some("c=d;a=2&e=f"), Some("a=1&e=f")),
+            ("/put?$top=10", None, Some("%24top=99&$TOP=5&$skip=1"), Some("$top=10&$skip=1")),
+            ("/put?a%20b=1", None, Some("a+b=2&a%20b=3"), Some("a%20b=1")),
+            ("/put?a=1&b=2", Some(false), Some("c=3"), Some("a=1&b=2")),
+            ("/put?who={person}", None, Some("x=1"), Some("who=ada%26admin%3D1&x=1")),
+            ("/put?from={rest}", None, None, Some("from=%2Fa%2Fb")),
+        ] {
+            let policy = built(template, copy).expect(template);
+
+            let query = policy.query(&captures("ada&admin=1", "/a%2Fb"), sent).expect(template);
+
+            assert_eq!(query.as_deref(), expected, "{template} and {sent:?}");
+        }
+    }
+
+    #[test]
+    fn a_template_that_cannot_be_right_is_an_error_at_load() {
+        for (template, expected) in [
+            ("v1.0", "does not begin with `/`"),
+            ("", "does not begin with `/`"),
+            ("{person}/x", "does not begin with `/`"),
+            ("/a/{unknown}", "captures no `unknown`"),
+            ("/a?b={unknown}", "captures no `unknown`"),
+            ("/a/{rest}", "slash of its own"),
+            ("/a/{person", "brace without its other"),
+            ("/a/person}", "brace without its other"),
+            ("/a/../b", "dot segment"),
+            ("/a/%zz", "begins no escape"),
+            ("/a%2{id}", "begins no escape"),
+            ("/a b", "control character or a space"),
+            ("/a#b", "fragment"),
+            ("/a%2db", "not written as it would be sent"),
+            ("/caf\u{e9}", "not written as it would be sent"),
+            ("@(request.path)", "never made by an expression"),
+        ] {
+            let faults = built(template, None).expect_err(template);
+            assert!(faults.len() == 1 && faults[0].contains(expected), "{template}: {faults:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_the_whole_path_shows_is_refused() {
+        for (template, person, rest) in [
+            ("/a{rest}/b", "ada", "/x/"),
+            ("/.{person}", ".%20", ""),
+            ("/{person}.", ".;x", ""),
+            ("/{person}", "a%2Fb", ""),
+            ("/{person}", "a;b", ""),
+        ] {
+            let policy = built(template, None).expect(template);
+
+            let refusal = Refusal::from(policy.path(&captures(person, rest), Oddities::NONE).expect_err(template));
+
+            assert_eq!(refusal.reason, Reason::RequestTargetInvalid, "{template}");
+        }
+    }
+
+    #[test]
+    fn what_the_route_accepted_stays_accepted() {
+        let target = Target::read("/people/a%2Fb;v=1").expect("readable");
+        let policy = built("/users/{person}", None).expect("valid");
+
+        let path = policy.path(&captures("a%2Fb;v=1", ""), target.oddities).expect("accepted");
+
+        assert_eq!(&*path, "/users/a%2Fb;v=1");
+    }
+
+    proptest! {
+        #[test]
+        fn a_captured_segment_stays_one_segment(text in "[ -~]{1,20}") {
+            let segment: String = percent_encode(text.as_bytes(), NON_ALPHANUMERIC).collect();
+            let Ok(target) = Target::read(format!("/{segment}")) else { return Ok(()) };
+            let policy = built("/a/{person}/b?p={person}", None).expect("valid");
+            let captures = captures(&target.path[1..], "");
+
+            if let Ok(path) = policy.path(&captures, target.oddities) {
+                prop_assert_eq!(path.matches('/').count(), 3 + target.path[1..].matches('/').count());
+                prop_assert!(path.starts_with("/a/") && path.ends_with("/b"));
+            }
+            let query = policy.query(&captures, None).expect("made").expect("there");
+            prop_assert_eq!(query.matches(['&', '=', '#', '+']).count(), 1);
+        }
     }
 }

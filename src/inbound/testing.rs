@@ -1,0 +1,56 @@
+//! What the tests of policies share: a scope to build them in.
+
+use super::Scope;
+use crate::{
+    authorization::TokenPlace,
+    config::{Faults, Place, Severity},
+    request::ReservedNames,
+};
+
+/// The route that a policy is built for.
+#[derive(Debug, Default)]
+pub(crate) struct Building<'a> {
+    /// The names that its path captures.
+    pub(crate) captures: &'a [&'a str],
+    /// Whether a token policy stands before the one that is built.
+    pub(crate) token: bool,
+    /// Whether it says `anonymous: true`.
+    pub(crate) anonymous: bool,
+}
+
+impl Building<'_> {
+    /// Builds a policy; otherwise what is wrong with it.
+    pub(crate) fn build<T>(&self, policy: impl FnOnce(&Place, &mut Scope<'_>) -> Option<T>) -> Result<T, Vec<String>> {
+        let mut faults = Faults::default();
+        let built = self.build_with(&mut ReservedNames::default(), &mut faults, policy);
+        let errors = faults.iter().filter(|fault| fault.severity == Severity::Error).map(|fault| fault.message.clone()).collect();
+        match built {
+            Some(policy) if !faults.any_error() => Ok(policy),
+            _ => Err(errors),
+        }
+    }
+
+    /// As [`build`](Self::build), with reserved names and faults that several policies share.
+    pub(crate) fn build_with<T>(
+        &self,
+        reserved: &mut ReservedNames,
+        faults: &mut Faults,
+        policy: impl FnOnce(&Place, &mut Scope<'_>) -> Option<T>,
+    ) -> Option<T> {
+        let captures: Vec<_> = self.captures.iter().map(|name| (*name).to_owned()).collect();
+        let mut token_places = Vec::new();
+        if self.token {
+            token_places.push(TokenPlace::Header(http::header::AUTHORIZATION));
+        }
+        let mut scope = Scope {
+            faults,
+            sets: &Default::default(),
+            tenants: &Default::default(),
+            captures: Some(&captures),
+            anonymous: self.anonymous,
+            reserved,
+            token_places: &mut token_places,
+        };
+        policy(&Place::root(), &mut scope)
+    }
+}
