@@ -1,1 +1,4 @@
 //! One file per command.
+
+pub mod certificate;
+pub mod dev_tenant;

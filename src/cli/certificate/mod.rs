@@ -1,0 +1,74 @@
+//! `entrada certificate`: makes the certificates that app registrations need, and says what is in a file.
+
+mod make;
+mod show;
+
+#[cfg(test)]
+mod tests;
+
+use std::{path::Path, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand, ValueEnum};
+pub use make::{Made, MakeError, NewArguments, NewCertificate};
+use secrecy::SecretString;
+pub use show::{Inspection, KeyFinding, ShowArguments, inspect};
+
+/// Arguments of `entrada certificate`.
+#[derive(Args, Debug)]
+pub struct CertificateArguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a key and a self-signed certificate for an app registration
+    New(NewArguments),
+    /// Say what is in a certificate file (PEM, DER or PFX)
+    Show(ShowArguments),
+}
+
+/// How a command speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Carries out `entrada certificate`.
+///
+/// # Errors
+///
+/// What stopped it.
+pub fn run(arguments: &CertificateArguments) -> anyhow::Result<ExitCode> {
+    match &arguments.command {
+        Command::New(arguments) => make::run(arguments),
+        Command::Show(arguments) => show::run(arguments),
+    }
+}
+
+/// The password in a file; the line end that editors add is no part of it.
+fn password(file: &Path) -> anyhow::Result<SecretString> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the password file {}", file.display()))?;
+    Ok(SecretString::from(text.trim_end_matches(['\r', '\n'])))
+}
+
+/// `2027-11-21 12:00:00 UTC`.
+fn in_words(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds)
+        .map(|at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
+        .unwrap_or_else(|_| seconds.to_string())
+}
+
+/// `2027-11-21T12:00:00Z`.
+fn in_json(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map(|at| at.to_string()).unwrap_or_else(|_| seconds.to_string())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+}
