@@ -9,7 +9,7 @@ use std::{
 use super::{
     Config, Secrets,
     fault::{Faults, Place},
-    merge,
+    lint, merge,
     named_values::{self, Surroundings},
     node::{Kind, Node},
     origin::{Origin, SourceFile, Sources},
@@ -99,6 +99,12 @@ impl Document {
         let value = if matches!(document.kind, Kind::Null) { serde_json::json!({}) } else { document.to_json() };
         match serde_path_to_error::deserialize::<_, Config>(value) {
             Ok(config) => {
+                let mut faults = Faults::default();
+                lint::lint(&config, &mut faults);
+                let found = faults.iter().map(|fault| Finding::of(fault, places.origin(&fault.place, fault.at_key)));
+                // A name that looks unused may be named where an error kept us from reading: so not before all is read.
+                let found = found.chain(lint::unused(&document, &resolved.used));
+                let report = report.and(&Report::new(found.collect(), sources.clone()));
                 let secrets = Secrets(resolved.secrets);
                 Ok(Self { config, secrets, base, files, folders, warnings: report, places, sources })
             }

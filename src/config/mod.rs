@@ -5,6 +5,7 @@
 
 mod document;
 mod fault;
+mod lint;
 mod merge;
 mod named_values;
 mod node;

@@ -4,7 +4,11 @@
 //! `value` may name others. Inside of an expression `@(…)` a value becomes a string literal: it can never become code.
 //! Secrets are not put in: their text stays `{{name}}`, which only a [`Secret`](super::Secret) can hold.
 
-use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    path::Path,
+};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -135,6 +139,7 @@ pub(crate) struct NamedValues<'a> {
     findings: Vec<Finding>,
     files: Vec<std::path::PathBuf>,
     hidden: Vec<Origin>,
+    used: BTreeSet<String>,
 }
 
 /// What is left when all is replaced.
@@ -143,6 +148,8 @@ pub(crate) struct Resolved {
     pub(crate) findings: Vec<Finding>,
     /// The files that named values were read from.
     pub(crate) files: Vec<std::path::PathBuf>,
+    /// The names that something uses.
+    pub(crate) used: BTreeSet<String>,
 }
 
 /// Replaces the named values in the whole document.
@@ -155,6 +162,7 @@ pub(crate) fn resolve(document: &mut Node, surroundings: Surroundings<'_>, sourc
         findings: Vec::new(),
         files: Vec::new(),
         hidden: Vec::new(),
+        used: BTreeSet::new(),
     };
     for (key, node) in section.as_ref().and_then(Node::as_map).into_iter().flatten() {
         if !is_name(&key.text) {
@@ -183,7 +191,7 @@ pub(crate) fn resolve(document: &mut Node, surroundings: Surroundings<'_>, sourc
             State::Done(_) | State::Underway => None,
         })
         .collect();
-    Resolved { secrets, findings: values.findings, files: values.files }
+    Resolved { secrets, findings: values.findings, files: values.files, used: values.used }
 }
 
 impl<'a> NamedValues<'a> {
@@ -331,6 +339,7 @@ impl<'a> NamedValues<'a> {
             self.error(&node.at, place, format!("no named value is called `{name}`"), cure);
             return None;
         };
+        self.used.insert(name.to_owned());
         let value = self.value(name);
         if value.is_none() {
             self.error(&node.at, place, format!("the named value `{name}` is made from itself"), "break the circle");

@@ -34,7 +34,7 @@ routes:
     match: { path: "/{{region}}/orders", methods: [GET] }
     inbound:
       - ip-filter: { action: allow, addresses: [192.0.2.7] }
-      - validate-azure-ad-token: { tenant: contoso, audiences: [api://orders] }
+      - validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], roles: [Orders.Read] }
       - set-header: { name: X-Region, value: "@(lower({{region}}))" }
     authorization: keep
     upstream: orders
@@ -342,6 +342,54 @@ fn faults_of_the_build_find_their_lines() {
 }
 
 #[test]
+fn what_is_likely_not_meant_is_warned_of() {
+    let text = r#"
+named-values:
+  used: { value: x }
+  stale: { value: y }
+listeners:
+  - { name: public, address: ["127.0.0.1:1", "0.0.0.0:2"] }
+  - { name: behind, address: "0.0.0.0:3", trusted-proxies: [192.0.2.1] }
+admin: { address: "0.0.0.0:9901" }
+tenants: { contoso: { id: "{{used}}" }, fabrikam: { id: y } }
+address-sets: { all: [192.0.2.0/24, "::/0"] }
+credentials: { gateway: { tenant: contoso, client-id: x, certificate: { pem: a.pem } } }
+upstreams: { clear: { servers: ["http://192.0.2.1"] }, near: { servers: ["http://127.0.0.1:1", "http://[::1]:1", "http://localhost"] } }
+routes:
+  - name: a
+    match: { path: /a }
+    inbound:
+      - ip-filter: { action: allow, addresses: [all, 0.0.0.0/0, 192.0.2.1] }
+      - ip-filter: { action: forbid, addresses: [0.0.0.0/0] }
+      - validate-azure-ad-token: { tenant: contoso, audiences: [x] }
+    authorization: { credential: gateway, scope: x/.default }
+    upstream: clear
+  - name: b
+    match: { path: /b }
+    inbound:
+      - validate-azure-ad-token: { tenant: contoso, audiences: [x], roles: [R] }
+    authorization: { credential: gateway, scope: x/.default }
+    upstream: near
+"#;
+
+    let document = read(text).unwrap_or_else(|report| panic!("{report}"));
+
+    assert_eq!(
+        document.warnings().lines(),
+        [
+            "entrada.yaml:4:3: warning: the named value `stale` is used nowhere; remove it",
+            "entrada.yaml:6:21: warning: the listener `public` takes tokens without TLS from the network; give it `tls`, or name the proxies that end TLS in `trusted-proxies`",
+            "entrada.yaml:8:19: warning: the admin listener can be reached from the network, and asks nobody who they are; keep it on loopback; probes and metrics can have a listener of their own, `health`",
+            "entrada.yaml:9:41: warning: `fabrikam` is used nowhere; remove it, or look for a name that is mistyped",
+            "entrada.yaml:17:49: warning: this allows every address, so the policy does nothing; list the networks that are meant, or remove the policy",
+            "entrada.yaml:17:54: warning: this allows every address, so the policy does nothing; list the networks that are meant, or remove the policy",
+            "entrada.yaml:19:9: warning: every user and application that has any permission for this audience is let through; name `scopes` and `roles`, `client-application-ids` or `required-claims`",
+            "entrada.yaml:20:5: warning: the gateway's own token travels to the upstream in clear; use `https://` servers",
+        ]
+    );
+}
+
+#[test]
 fn schema_and_walk_agree() {
     let validator = jsonschema::validator_for(schema()).expect("the schema is valid");
     for (text, expected) in [
@@ -360,6 +408,24 @@ fn schema_and_walk_agree() {
         assert_eq!(validator.is_valid(&value), expected, "schema: {text}");
         assert_eq!(read(text).is_ok(), expected, "walk: {text}");
     }
+}
+
+#[test]
+fn every_example_is_read_without_a_warning() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).expect("the examples are there") {
+        let path = entry.expect("it can be listed").path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        count += 1;
+
+        let document = Document::load(&path).unwrap_or_else(|report| panic!("{report}"));
+
+        assert!(document.warnings().is_empty(), "{}", document.warnings());
+    }
+    assert!(count >= 3, "{count} examples");
 }
 
 proptest! {

@@ -1,0 +1,180 @@
+//! What works and is likely not meant.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    net::{IpAddr, SocketAddr},
+};
+
+use super::{
+    Config,
+    fault::{Faults, Place},
+    node::{Kind, Node},
+    report::Finding,
+};
+use crate::{
+    address::AddressEntryConfig,
+    authorization::AuthorizationConfig,
+    inbound::{PolicyConfig, ip_filter::Action, validate_azure_ad_token::ValidateAzureAdTokenConfig},
+};
+
+/// Maps of named things that do nothing unless something else names them.
+const NAMED: &[&str] = &["tenants", "issuers", "address-sets", "upstreams", "fragments"];
+
+/// Names that nothing uses: often a typing error on the other side.
+pub(crate) fn unused(document: &Node, used_values: &BTreeSet<String>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (key, _) in document.get("named-values").and_then(Node::as_map).into_iter().flatten() {
+        if !used_values.contains(&key.text) {
+            let place = Place::root().key("named-values").key(&key.text);
+            let message = format!("the named value `{}` is used nowhere", key.text);
+            findings.push(Finding::warning(key.at.clone(), &place, message, "remove it"));
+        }
+    }
+    let mut texts = HashSet::new();
+    gather(document, &mut texts);
+    for section in NAMED {
+        for (key, _) in document.get(section).and_then(Node::as_map).into_iter().flatten() {
+            if !texts.contains(key.text.as_str()) {
+                let place = Place::root().key(section).key(&key.text);
+                let message = format!("`{}` is used nowhere", key.text);
+                findings.push(Finding::warning(
+                    key.at.clone(),
+                    &place,
+                    message,
+                    "remove it, or look for a name that is mistyped",
+                ));
+            }
+        }
+    }
+    findings
+}
+
+/// All texts of the document.
+fn gather<'a>(node: &'a Node, texts: &mut HashSet<&'a str>) {
+    match &node.kind {
+        Kind::Text(text) => {
+            texts.insert(&text.value);
+        }
+        Kind::List(entries) => entries.iter().for_each(|entry| gather(entry, texts)),
+        Kind::Map(entries) => entries.iter().for_each(|(_, value)| gather(value, texts)),
+        Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Broken => {}
+    }
+}
+
+/// Settings that leave a door open.
+pub(crate) fn lint(config: &Config, faults: &mut Faults) {
+    let root = Place::root();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let open = |address: &&String| address.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback());
+        if listener.tls.is_none()
+            && listener.trusted_proxies.is_empty()
+            && listener.address.as_slice().iter().any(|address| open(&address))
+        {
+            let message = format!("the listener `{}` takes tokens without TLS from the network", listener.name);
+            faults.warning(
+                &root.key("listeners").index(index).key("address"),
+                message,
+                "give it `tls`, or name the proxies that end TLS in `trusted-proxies`",
+            );
+        }
+    }
+    if let Some(admin) = &config.admin
+        && admin.address.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback())
+    {
+        let cure = "keep it on loopback; probes and metrics can have a listener of their own, `health`";
+        faults.warning(
+            &root.key("admin").key("address"),
+            "the admin listener can be reached from the network, and asks nobody who they are",
+            cure,
+        );
+    }
+    for (place, policies) in policy_lists(config) {
+        for (index, policy) in policies.iter().enumerate() {
+            let place = place.index(index).key(policy.name());
+            lint_policy(policy, &policies[index + 1..], &place, config, faults);
+        }
+    }
+    for (index, route) in config.routes.iter().enumerate() {
+        lint_route(route, &root.key("routes").index(index), config, faults);
+    }
+}
+
+/// All lists of policies on requests, with their places.
+fn policy_lists(config: &Config) -> Vec<(Place, &[PolicyConfig])> {
+    let root = Place::root();
+    let mut lists = vec![(root.key("inbound"), config.inbound.as_slice())];
+    lists.extend(config.fragments.iter().map(|(name, list)| (root.key("fragments").key(name), list.as_slice())));
+    lists.extend(
+        config
+            .routes
+            .iter()
+            .enumerate()
+            .map(|(index, route)| (root.key("routes").index(index).key("inbound"), route.inbound.as_slice())),
+    );
+    lists
+}
+
+fn lint_policy(policy: &PolicyConfig, later: &[PolicyConfig], place: &Place, config: &Config, faults: &mut Faults) {
+    match policy {
+        PolicyConfig::IpFilter(filter) if filter.action == Action::Allow => {
+            for (index, entry) in filter.addresses.iter().enumerate() {
+                if is_everyone(entry, &config.address_sets) {
+                    faults.warning(
+                        &place.key("addresses").index(index),
+                        "this allows every address, so the policy does nothing",
+                        "list the networks that are meant, or remove the policy",
+                    );
+                }
+            }
+        }
+        PolicyConfig::ValidateAzureAdToken(token)
+            if is_wide(token) && later.iter().all(|later| later.name() != "check-partner" && later.name() != "authorize") =>
+        {
+            let cure = "name `scopes` and `roles`, `client-application-ids` or `required-claims`";
+            faults.warning(place, "every user and application that has any permission for this audience is let through", cure);
+        }
+        _ => {}
+    }
+}
+
+/// Whether nothing but tenant and audience is asked of a token.
+fn is_wide(token: &ValidateAzureAdTokenConfig) -> bool {
+    token.scopes.is_empty()
+        && token.roles.is_empty()
+        && token.client_application_ids.is_empty()
+        && token.required_claims.is_empty()
+}
+
+fn is_everyone(entry: &AddressEntryConfig, sets: &BTreeMap<String, Vec<AddressEntryConfig>>) -> bool {
+    let everyone =
+        |entry: &AddressEntryConfig| matches!(entry, AddressEntryConfig::Text(text) if text == "0.0.0.0/0" || text == "::/0");
+    let named = |entry: &AddressEntryConfig| match entry {
+        AddressEntryConfig::Text(name) => sets.get(name).is_some_and(|set| set.iter().any(everyone)),
+        #[allow(unreachable_patterns, reason = "entries have more forms than texts")]
+        _ => false,
+    };
+    everyone(entry) || named(entry)
+}
+
+fn lint_route(route: &crate::route::RouteConfig, place: &Place, config: &Config, faults: &mut Faults) {
+    let Some(upstream) = route.upstream.as_ref().and_then(|name| config.upstreams.get(name)) else { return };
+    if matches!(route.authorization, AuthorizationConfig::Credential(_))
+        && upstream.servers.iter().any(|server| is_in_clear(server))
+    {
+        faults.warning(
+            &place.key("authorization"),
+            "the gateway's own token travels to the upstream in clear",
+            "use `https://` servers",
+        );
+    }
+}
+
+/// Whether what is sent to the server can be read on its way.
+fn is_in_clear(server: &str) -> bool {
+    let Some(rest) = server.strip_prefix("http://") else { return false };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host =
+        url::Url::parse(server).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_else(|| authority.to_owned());
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host != "localhost" && !address.is_ok_and(|address| address.is_loopback())
+}
