@@ -20,6 +20,21 @@ pub struct TenantConfig {
     pub stale: Option<crate::config::Span>,
 }
 
+impl TenantConfig {
+    /// Where the tenant's tokens are asked for; `None` when id or authority make no URL.
+    pub fn token_endpoint(&self) -> Option<url::Url> {
+        let authority = match (&self.authority, self.cloud) {
+            (Some(authority), _) => authority,
+            (None, CloudConfig::Public) => "https://login.microsoftonline.com",
+            (None, CloudConfig::UsGovernment) => "https://login.microsoftonline.us",
+            (None, CloudConfig::China) => "https://login.partner.microsoftonline.cn",
+        };
+        let mut url = url::Url::parse(authority).ok()?;
+        url.path_segments_mut().ok()?.pop_if_empty().extend([&*self.id, "oauth2", "v2.0", "token"]);
+        Some(url)
+    }
+}
+
 /// A national cloud.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Hash)]
 #[serde(rename_all = "kebab-case")]

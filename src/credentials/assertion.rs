@@ -1,0 +1,286 @@
+//! Client assertions (RFC 7523): how the gateway proves to Entra who it is.
+//!
+//! What Entra's parser forgives (fractions, texts for numbers, padding) others do not: this is the strict form that all take.
+
+use std::sync::{Arc, Mutex};
+
+use aws_lc_rs::{
+    rand::SystemRandom,
+    rsa::KeyPair as RsaKeyPair,
+    signature::{RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding},
+};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Serialize;
+
+use super::{
+    AssertionAlgorithm, AssertionConfig,
+    certificate::{Certificate, KeyedCertificate},
+    error::Failure,
+    token_cache::lock,
+};
+
+/// How long an assertion is good for, in seconds. Microsoft advises five to ten minutes.
+const LIFETIME: u64 = 300;
+/// How long before its end an assertion is replaced, in seconds.
+const MARGIN: u64 = 60;
+
+/// The header of an assertion. One of the thumbprints tells Entra which certificate vouches.
+#[derive(Serialize)]
+struct Header<'a> {
+    alg: &'static str,
+    typ: &'static str,
+    #[serde(rename = "x5t#S256", skip_serializing_if = "Option::is_none")]
+    x5t_s256: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    x5t: Option<String>,
+    /// RFC 7515, section 4.1.6: standard base64, leaf first.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    x5c: &'a [String],
+}
+
+/// The payload of an assertion. RFC 7523, section 3.
+#[derive(Serialize)]
+struct Payload<'a> {
+    aud: &'a str,
+    iss: &'a str,
+    sub: &'a str,
+    jti: String,
+    nbf: u64,
+    iat: u64,
+    exp: u64,
+}
+
+/// What is signed: header and payload, `now` being seconds since 1970.
+pub(crate) fn signing_input(
+    certificate: &Certificate,
+    settings: AssertionConfig,
+    client_id: &str,
+    audience: &str,
+    now: u64,
+) -> String {
+    let chain: Vec<String> = if settings.send_certificate_chain {
+        std::iter::once(certificate.der()).chain(certificate.chain()).map(|der| STANDARD.encode(der)).collect()
+    } else {
+        Vec::new()
+    };
+    let (alg, x5t_s256, x5t) = match settings.algorithm {
+        AssertionAlgorithm::PS256 => ("PS256", Some(certificate.x5t_s256()), None),
+        AssertionAlgorithm::RS256 => ("RS256", None, Some(certificate.x5t())),
+    };
+    let header = Header { alg, typ: "JWT", x5t_s256, x5t, x5c: &chain };
+    let payload = Payload {
+        aud: audience,
+        iss: client_id,
+        sub: client_id,
+        jti: uuid::Uuid::new_v4().to_string(),
+        nbf: now,
+        iat: now,
+        exp: now + LIFETIME,
+    };
+    let encode =
+        |json: Result<Vec<u8>, serde_json::Error>| URL_SAFE_NO_PAD.encode(json.expect("texts and numbers are always JSON"));
+    format!("{}.{}", encode(serde_json::to_vec(&header)), encode(serde_json::to_vec(&payload)))
+}
+
+/// Signs with a key that is here.
+pub(crate) fn sign(key: &RsaKeyPair, algorithm: AssertionAlgorithm, text: &[u8]) -> Result<Vec<u8>, Failure> {
+    let encoding: &'static dyn RsaEncoding = match algorithm {
+        // The salt is as long as the digest: RFC 7518, section 3.5.
+        AssertionAlgorithm::PS256 => &RSA_PSS_SHA256,
+        AssertionAlgorithm::RS256 => &RSA_PKCS1_SHA256,
+    };
+    let mut signature = vec![0; key.public_modulus_len()];
+    key.sign(encoding, &SystemRandom::new(), text, &mut signature).map_err(|_| Failure::Signing)?;
+    Ok(signature)
+}
+
+/// The signed whole.
+pub(crate) fn compact(signing_input: &str, signature: &[u8]) -> Arc<SecretString> {
+    Arc::new(format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(signature)).into())
+}
+
+/// The assertion of one client at one token endpoint: Entra takes it again and again while it is good, so that a key that is
+/// slow or far away is rarely asked.
+#[derive(Debug, Default)]
+pub(crate) struct Assertions(Mutex<Option<Kept>>);
+
+#[derive(Debug)]
+struct Kept {
+    assertion: Arc<SecretString>,
+    /// The thumbprint of the certificate that vouches.
+    certificate: String,
+    settings: AssertionConfig,
+    expires_at: u64,
+}
+
+impl Assertions {
+    /// The assertion that is still good at `now`, or a new one.
+    pub(crate) fn local(
+        &self,
+        pair: &KeyedCertificate,
+        settings: AssertionConfig,
+        client_id: &str,
+        audience: &str,
+        now: u64,
+    ) -> Result<Arc<SecretString>, Failure> {
+        if let Some(kept) = self.kept(pair.certificate(), settings, now) {
+            return Ok(kept);
+        }
+        let input = signing_input(pair.certificate(), settings, client_id, audience, now);
+        let assertion = compact(&input, &sign(pair.key(), settings.algorithm, input.as_bytes())?);
+        self.keep(assertion.clone(), pair.certificate(), settings, now);
+        Ok(assertion)
+    }
+
+    /// The assertion that is still good at `now`.
+    pub(crate) fn kept(&self, certificate: &Certificate, settings: AssertionConfig, now: u64) -> Option<Arc<SecretString>> {
+        lock(&self.0)
+            .as_ref()
+            .filter(|kept| kept.certificate == certificate.x5t_s256() && kept.settings == settings)
+            // A clock that was set back would otherwise keep one that is not good yet.
+            .filter(|kept| now + MARGIN < kept.expires_at && now + LIFETIME >= kept.expires_at)
+            .map(|kept| kept.assertion.clone())
+    }
+
+    /// Keeps an assertion that was signed with `now` in it.
+    pub(crate) fn keep(&self, assertion: Arc<SecretString>, certificate: &Certificate, settings: AssertionConfig, now: u64) {
+        *lock(&self.0) = Some(Kept { assertion, certificate: certificate.x5t_s256(), settings, expires_at: now + LIFETIME });
+    }
+
+    /// Throws away the one that was not accepted.
+    pub(crate) fn forget(&self, refused: &SecretString) {
+        let mut kept = lock(&self.0);
+        if kept.as_ref().is_some_and(|kept| kept.assertion.expose_secret() == refused.expose_secret()) {
+            *kept = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, VerificationAlgorithm};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::credentials::testing::{self, Made};
+
+    static GATEWAY: LazyLock<Made> = LazyLock::new(|| testing::certificate("gateway"));
+    const ENDPOINT: &str = "https://login.microsoftonline.com/aaaabbbb-0000-cccc-1111-dddd2222eeee/oauth2/v2.0/token";
+    const CLIENT: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
+
+    fn settings(algorithm: AssertionAlgorithm, send_certificate_chain: bool) -> AssertionConfig {
+        AssertionConfig { algorithm, send_certificate_chain }
+    }
+
+    fn decoded(part: &str) -> Value {
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn has_the_strict_form_and_a_signature_that_holds() {
+        let pair = GATEWAY.pair();
+        let verifiers: [(AssertionAlgorithm, &'static dyn VerificationAlgorithm, Value); 2] = [
+            (
+                AssertionAlgorithm::PS256,
+                &RSA_PSS_2048_8192_SHA256,
+                json!({"alg": "PS256", "typ": "JWT", "x5t#S256": pair.certificate().x5t_s256()}),
+            ),
+            (
+                AssertionAlgorithm::RS256,
+                &RSA_PKCS1_2048_8192_SHA256,
+                json!({"alg": "RS256", "typ": "JWT", "x5t": pair.certificate().x5t()}),
+            ),
+        ];
+        for (algorithm, verifier, header) in verifiers {
+            let assertion =
+                Assertions::default().local(&pair, settings(algorithm, false), CLIENT, ENDPOINT, 1_800_000_000).unwrap();
+            let text = assertion.expose_secret();
+            let [head, payload, signature] = text.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
+
+            assert_eq!(decoded(head), header);
+            let mut payload_json = decoded(payload);
+            let jti = payload_json.as_object_mut().unwrap().remove("jti").unwrap();
+            assert!(uuid::Uuid::parse_str(jti.as_str().unwrap()).is_ok());
+            assert_eq!(
+                payload_json,
+                json!({"aud": ENDPOINT, "iss": CLIENT, "sub": CLIENT, "nbf": 1_800_000_000, "iat": 1_800_000_000, "exp": 1_800_000_300})
+            );
+            let signed = format!("{head}.{payload}");
+            assert!(pair.certificate().verifies(verifier, signed.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_second_implementation_agrees() {
+        use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+        use x509_parser::prelude::FromDer as _;
+
+        let pair = GATEWAY.pair();
+        let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(pair.certificate().der()).unwrap();
+        let key = DecodingKey::from_rsa_der(&parsed.public_key().subject_public_key.data);
+        for (algorithm, expected) in
+            [(AssertionAlgorithm::PS256, Algorithm::PS256), (AssertionAlgorithm::RS256, Algorithm::RS256)]
+        {
+            let assertion =
+                Assertions::default().local(&pair, settings(algorithm, false), CLIENT, ENDPOINT, 1_800_000_000).unwrap();
+            let mut validation = Validation::new(expected);
+            validation.set_audience(&[ENDPOINT]);
+            validation.set_issuer(&[CLIENT]);
+            validation.validate_exp = false;
+
+            let decoded = jsonwebtoken::decode::<Value>(assertion.expose_secret(), &key, &validation);
+
+            assert!(decoded.is_ok(), "{decoded:?}");
+        }
+    }
+
+    #[test]
+    fn sends_the_chain_leaf_first_in_standard_base64() {
+        let other = testing::certificate("authority");
+        let text = format!("{}{}", other.certificate_pem, GATEWAY.pem());
+        let pair = KeyedCertificate::from_pem(text.as_bytes(), None).unwrap();
+
+        let input = signing_input(pair.certificate(), settings(AssertionAlgorithm::PS256, true), CLIENT, ENDPOINT, 0);
+
+        let header = decoded(input.split('.').next().unwrap());
+        assert_eq!(header["x5c"], json!([STANDARD.encode(&GATEWAY.certificate_der), STANDARD.encode(&other.certificate_der)]));
+    }
+
+    #[test]
+    fn is_reused_until_a_minute_before_its_end() {
+        let pair = GATEWAY.pair();
+        let assertions = Assertions::default();
+        let settings = AssertionConfig::default();
+        let at = |now| assertions.local(&pair, settings, CLIENT, ENDPOINT, now).unwrap();
+
+        let first = at(1_000);
+
+        assert!(Arc::ptr_eq(&first, &at(1_239)));
+        let second = at(1_240);
+        assert!(!Arc::ptr_eq(&first, &second));
+        assertions.forget(&first);
+        assert!(Arc::ptr_eq(&second, &at(1_241)), "another one was refused");
+        assertions.forget(&second);
+        let third = at(1_242);
+        assert!(!Arc::ptr_eq(&second, &third));
+        assert!(!Arc::ptr_eq(&third, &at(500)), "the clock was set back");
+        let other = testing::certificate("other").pair();
+        assert!(!Arc::ptr_eq(&third, &assertions.local(&other, settings, CLIENT, ENDPOINT, 1_242).unwrap()));
+    }
+
+    #[test]
+    fn no_debug_text_shows_an_assertion() {
+        let assertions = Assertions::default();
+        let assertion = assertions.local(&GATEWAY.pair(), AssertionConfig::default(), CLIENT, ENDPOINT, 1_000).unwrap();
+
+        let text = format!("{assertions:?} {assertion:?}");
+
+        assert!(!text.contains("eyJ"), "{text}");
+    }
+}

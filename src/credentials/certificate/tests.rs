@@ -1,0 +1,164 @@
+use std::sync::LazyLock;
+
+use super::*;
+use crate::credentials::testing::{self, Made};
+
+static GATEWAY: LazyLock<Made> = LazyLock::new(|| testing::certificate("gateway"));
+static OTHER: LazyLock<Made> = LazyLock::new(|| testing::certificate("other"));
+
+fn load(text: &str) -> Result<KeyedCertificate, CertificateError> {
+    KeyedCertificate::from_pem(text.as_bytes(), None)
+}
+
+#[test]
+fn reads_certificate_and_key_however_they_are_written() {
+    let (certificate, key) = (&GATEWAY.certificate_pem, &GATEWAY.key_pem);
+    let pkcs1 = GATEWAY.key_pkcs1_pem();
+
+    for (name, text) in [
+        ("certificate first", format!("{certificate}{key}")),
+        ("key first", format!("{key}{certificate}")),
+        ("PKCS#1", format!("{certificate}{pkcs1}")),
+        ("Windows line ends", format!("{certificate}{key}").replace('\n', "\r\n")),
+        ("byte order mark", format!("\u{feff}{certificate}{key}")),
+        (
+            "bag attributes",
+            format!(
+                "Bag Attributes\n    localKeyID: 01 \nsubject=CN = gateway\n{certificate}Key Attributes: <No Attributes>\n{key}"
+            ),
+        ),
+        ("no line end at the end", format!("{certificate}{}", key.trim_end())),
+        ("another certificate first", format!("{}{certificate}{key}", OTHER.certificate_pem)),
+        ("another key too", format!("{certificate}{}{key}", OTHER.key_pem)),
+    ] {
+        let pair = load(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+
+        assert_eq!(pair.certificate().subject(), "CN=gateway", "{name}");
+        assert_eq!(pair.certificate().bits(), 2_048, "{name}");
+    }
+}
+
+#[test]
+fn keeps_the_other_certificates_as_the_chain() {
+    let text = format!("{}{}{}", OTHER.certificate_pem, GATEWAY.certificate_pem, GATEWAY.key_pem);
+
+    let pair = load(&text).unwrap();
+
+    assert_eq!(pair.certificate().chain().collect::<Vec<_>>(), [&*OTHER.certificate_der]);
+}
+
+#[test]
+fn reads_the_key_from_a_file_of_its_own() {
+    let pair = KeyedCertificate::from_pem(GATEWAY.certificate_pem.as_bytes(), Some(GATEWAY.key_pem.as_bytes())).unwrap();
+
+    assert_eq!(pair.certificate().der(), &*GATEWAY.certificate_der);
+}
+
+#[test]
+fn says_what_is_wrong_with_a_file() {
+    let (certificate, key) = (&GATEWAY.certificate_pem, &GATEWAY.key_pem);
+    let elliptic = testing::elliptic_certificate();
+    let old_encryption = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+    let cut = &key[..key.len() / 2];
+
+    for (name, text, expected) in [
+        ("nothing", String::new(), "there is no PEM block in it"),
+        ("no PEM", "0\u{82}\u{3}binary".to_owned(), "there is no PEM block in it"),
+        ("no certificate", key.clone(), "there is no certificate in it"),
+        ("no key", certificate.clone(), "there is no private key in it"),
+        ("cut off", format!("{certificate}{cut}"), "a PEM block is damaged"),
+        (
+            "another's key",
+            format!("{certificate}{}", OTHER.key_pem),
+            "the private key does not belong to the certificate of CN=gateway",
+        ),
+        (
+            "old encryption",
+            format!("{certificate}{old_encryption}"),
+            "the private key is encrypted in OpenSSL's old form (Proc-Type: 4,ENCRYPTED)",
+        ),
+        (
+            "elliptic",
+            format!("{}{}", elliptic.certificate_pem, elliptic.key_pem),
+            "the private key has no RSA key, and Entra accepts RSA keys only",
+        ),
+        (
+            "elliptic certificate",
+            format!("{}{key}", elliptic.certificate_pem),
+            "the certificate has no RSA key, and Entra accepts RSA keys only",
+        ),
+        ("short", format!("{SHORT_CERTIFICATE}{key}"), "the RSA key has 1024 bits, and Entra accepts no fewer than 2048"),
+        (
+            "damaged certificate",
+            format!("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n{key}"),
+            "the certificate cannot be read",
+        ),
+    ] {
+        let error = load(&text).expect_err(name);
+
+        assert_eq!(error.to_string(), expected, "{name}");
+        assert!(!error.cure().is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn refuses_text_in_utf16() {
+    let text: Vec<u8> = [0xff, 0xfe].into_iter().chain(GATEWAY.key_pem.bytes().flat_map(|byte| [byte, 0])).collect();
+
+    assert!(matches!(KeyedCertificate::from_pem(&text, None), Err(CertificateError::Utf16)));
+}
+
+#[test]
+fn thumbprints_are_those_that_microsofts_clients_send() {
+    // The certificate and its thumbprints stand in the captures of real clients.
+    let captured: serde_json::Value =
+        serde_json::from_str(include_str!("../../../tests/fixtures/client-certificates.json")).unwrap();
+
+    for entry in captured.as_array().unwrap() {
+        let text = |name: &str| entry[name].as_str().unwrap();
+        let der = CertificateDer::from_pem_slice(text("pem").as_bytes()).unwrap();
+
+        let certificate = Certificate::from_der(&der).unwrap();
+
+        assert_eq!(certificate.x5t(), text("x5t"));
+        assert_eq!(certificate.x5t_s256(), text("x5t#S256"));
+        assert_eq!(certificate.thumbprint(), text("sha1_hex").to_uppercase());
+        assert_eq!(certificate.thumbprint_sha256(), text("sha256_hex").to_uppercase());
+    }
+}
+
+#[test]
+fn counts_the_days_that_are_left() {
+    let certificate = GATEWAY.pair();
+    let end = certificate.certificate().not_after();
+
+    for (now, days) in [(end - 86_400 * 30, 30), (end - 1, 0), (end, 0), (end + 1, -1)] {
+        assert_eq!(certificate.certificate().days_left(now), days, "{now}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn tells_who_else_may_read_a_key() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for (mode, expected) in
+        [(0o600, None), (0o400, None), (0o440, None), (0o640, None), (0o644, Some("644")), (0o660, Some("660"))]
+    {
+        file.as_file().set_permissions(std::fs::Permissions::from_mode(mode)).unwrap();
+
+        assert_eq!(loose_permissions(file.path()).as_deref(), expected, "{mode:o}");
+    }
+}
+
+#[test]
+fn no_debug_text_shows_a_key() {
+    let text = format!("{:?} {:#?}", GATEWAY.pair(), GATEWAY.pair());
+
+    assert!(text.contains("CN=gateway"), "{text}");
+    assert!(text.len() < 300, "{text}");
+}
+
+/// A certificate of a 1024-bit RSA key that nobody keeps.
+const SHORT_CERTIFICATE: &str = include_str!("../../../tests/fixtures/short-key-certificate.pem");

@@ -1,0 +1,410 @@
+use std::sync::LazyLock;
+
+use http::HeaderMap;
+
+use super::*;
+use crate::{
+    config::IdentityHttpConfig,
+    credentials::{
+        AssertionAlgorithm, AssertionConfig, CertificateConfig,
+        testing::{self, Made},
+    },
+    dev_tenant::{DevTenant, Fault, Options},
+    refusal::Reason,
+};
+
+static GATEWAY: LazyLock<Made> = LazyLock::new(|| testing::certificate("gateway"));
+static OTHER: LazyLock<Made> = LazyLock::new(|| testing::certificate("other"));
+
+const CLIENT: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
+const SCOPE: &str = "api://orders-internal/.default";
+
+/// A development tenant, a folder with the gateway's certificate, and what credentials are built from.
+struct House {
+    entra: DevTenant,
+    folder: tempfile::TempDir,
+    tenants: BTreeMap<String, TenantConfig>,
+    http: Arc<IdentityHttp>,
+    clock: Clock,
+}
+
+impl House {
+    async fn open() -> Self {
+        let clock = Clock::manual(1_800_000_000);
+        let entra = DevTenant::start(Options { clock: clock.clone(), ..Options::default() }).await.unwrap();
+        entra.update_app(CLIENT, |app| app.certificate_pem(&GATEWAY.certificate_pem));
+        let folder = tempfile::tempdir().unwrap();
+        let house = Self {
+            tenants: [("contoso".to_owned(), tenant(&entra.tenant_id(), Some(entra.base_url())))].into(),
+            http: Arc::new(IdentityHttp::new(&IdentityHttpConfig::default()).unwrap()),
+            entra,
+            folder,
+            clock,
+        };
+        house.write("gateway.pem", &GATEWAY.pem());
+        house
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        #[cfg(unix)]
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    }
+
+    fn build(&self, config: CredentialConfig, previous: Option<&Credentials>) -> (Credentials, Faults) {
+        let setting =
+            Setting { tenants: &self.tenants, base: self.folder.path(), http: &self.http, clock: &self.clock, previous };
+        let mut faults = Faults::default();
+        let configs = [("gateway".to_owned(), config)].into();
+        let credentials = Credentials::build(&configs, &setting, &Place::root().key("credentials"), &mut faults);
+        (credentials, faults)
+    }
+
+    fn gateway(&self) -> Credentials {
+        let (credentials, faults) = self.build(config(), None);
+        assert!(faults.is_empty(), "{faults:?}");
+        credentials
+    }
+}
+
+fn tenant(id: &str, authority: Option<&str>) -> TenantConfig {
+    TenantConfig { id: id.to_owned(), cloud: Default::default(), authority: authority.map(str::to_owned), stale: None }
+}
+
+fn config() -> CredentialConfig {
+    CredentialConfig {
+        tenant: "contoso".to_owned(),
+        client_id: CLIENT.to_owned(),
+        certificate: CertificateConfig { pem: "gateway.pem".to_owned(), private_key: None },
+        assertion: AssertionConfig::default(),
+        required: false,
+    }
+}
+
+fn told(faults: &Faults) -> Vec<String> {
+    faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect()
+}
+
+#[tokio::test]
+async fn acquires_a_token_with_either_signature_and_with_the_chain() {
+    let house = House::open().await;
+    for (algorithm, send_certificate_chain) in
+        [(AssertionAlgorithm::PS256, false), (AssertionAlgorithm::RS256, false), (AssertionAlgorithm::PS256, true)]
+    {
+        let config = CredentialConfig { assertion: AssertionConfig { algorithm, send_certificate_chain }, ..config() };
+        let (credentials, _) = house.build(config, None);
+
+        let token = credentials.find("gateway").unwrap().slot(SCOPE).token().await.unwrap();
+
+        assert!(token.header().to_str().unwrap().starts_with("Bearer eyJ"));
+        assert!(token.expires_at() > 1_800_000_000);
+    }
+}
+
+#[tokio::test]
+async fn five_hundred_cold_requests_make_one_token_request() {
+    let house = House::open().await;
+    let credentials = house.gateway();
+    let slot = credentials.find("gateway").unwrap().slot(SCOPE);
+    let hold = house.entra.hold("/token");
+    let waiting: Vec<_> = (0..500)
+        .map(|_| {
+            let slot = slot.clone();
+            tokio::spawn(async move { slot.token().await })
+        })
+        .collect();
+    house.entra.arrived("/token", 1).await;
+
+    drop(hold);
+
+    for waiter in waiting {
+        assert!(waiter.await.unwrap().is_ok());
+    }
+    assert_eq!(house.entra.calls("/token"), 1);
+}
+
+#[tokio::test]
+async fn one_assertion_serves_several_scopes_while_it_is_good() {
+    let house = House::open().await;
+    let credentials = house.gateway();
+    let credential = credentials.find("gateway").unwrap();
+
+    for scope in [SCOPE, "https://graph.microsoft.com/.default", "https://vault.azure.net/.default"] {
+        credential.slot(scope).token().await.unwrap();
+    }
+    house.clock.advance(Duration::from_secs(240));
+    credential.slot("https://monitor.azure.com/.default").token().await.unwrap();
+
+    let assertions: Vec<_> =
+        house.entra.requests("/token").iter().map(|request| request.field("client_assertion").unwrap()).collect();
+    assert_eq!(assertions.len(), 4);
+    assert!(assertions[0] == assertions[1] && assertions[1] == assertions[2]);
+    assert_ne!(assertions[2], assertions[3], "a minute before its end it is replaced");
+}
+
+#[tokio::test]
+async fn the_same_scope_in_another_letter_case_is_the_same_token() {
+    let house = House::open().await;
+    let credentials = house.gateway();
+    let credential = credentials.find("gateway").unwrap();
+
+    assert!(Arc::ptr_eq(&credential.slot(SCOPE), &credential.slot("API://orders-internal/.default")));
+    assert!(!Arc::ptr_eq(&credential.slot(SCOPE), &credential.slot("api://orders/.default")));
+}
+
+#[tokio::test]
+async fn a_refusal_of_entra_comes_with_its_code_and_a_cure() {
+    let house = House::open().await;
+    house.write("gateway.pem", &OTHER.pem());
+    let credentials = house.gateway();
+
+    let error = credentials.find("gateway").unwrap().slot(SCOPE).token().await.unwrap_err();
+
+    assert_eq!(error.reason(), Reason::CredentialUnavailable);
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("AADSTS700027"), "{cause}");
+    let cure = error.cure().unwrap();
+    assert!(cure.contains("upload this certificate"), "{cure}");
+    assert!(cure.contains(&OTHER.pair().certificate().thumbprint()), "{cure}");
+    let status = &credentials.status()[0];
+    assert!(!status.ready);
+    assert_eq!(status.tokens[0].last_error.as_ref().unwrap().cure.as_deref(), Some(&*cure));
+}
+
+#[tokio::test]
+async fn reads_the_certificate_again_when_it_is_not_accepted() {
+    let house = House::open().await;
+    house.write("gateway.pem", &OTHER.pem());
+    let credentials = house.gateway();
+    house.write("gateway.pem", &GATEWAY.pem());
+
+    let token = credentials.find("gateway").unwrap().slot(SCOPE).token().await;
+
+    assert!(token.is_ok(), "{token:?}");
+    assert_eq!(house.entra.calls("/token"), 2);
+    assert_eq!(credentials.status()[0].certificates[0].subject, "CN=gateway");
+}
+
+#[tokio::test]
+async fn an_outage_at_the_start_is_over_when_it_is_over() {
+    let house = House::open().await;
+    house.entra.fail(Fault { path: "/token".to_owned(), status: Some(503), ..Fault::default() });
+    let (credentials, _) = house.build(CredentialConfig { required: true, ..config() }, None);
+    let slot = credentials.find("gateway").unwrap().slot(SCOPE);
+
+    assert!(slot.token().await.is_err());
+    assert_eq!(credentials.unready().collect::<Vec<_>>(), ["gateway"]);
+    house.entra.recover();
+    house.clock.advance(Duration::from_secs(30));
+    credentials.tend();
+    slot.token().await.unwrap();
+
+    assert_eq!(credentials.unready().count(), 0);
+}
+
+#[tokio::test]
+async fn starting_fetches_what_routes_will_ask_for() {
+    let house = House::open().await;
+    let credentials = house.gateway();
+    let slot = credentials.find("gateway").unwrap().slot(SCOPE);
+
+    credentials.start(&Handle::current());
+    slot.token().await.unwrap();
+
+    assert_eq!(house.entra.calls("/token"), 1);
+    assert!(credentials.status()[0].ready);
+}
+
+#[tokio::test]
+async fn what_did_not_change_is_carried_over_and_what_did_inherits_its_tokens() {
+    let house = House::open().await;
+    let first = house.gateway();
+    first.find("gateway").unwrap().slot(SCOPE).token().await.unwrap();
+
+    let (same, _) = house.build(config(), Some(&first));
+    assert!(Arc::ptr_eq(first.find("gateway").unwrap(), same.find("gateway").unwrap()));
+
+    house.write("gateway.pem", &OTHER.pem());
+    let (rotated, _) = house.build(config(), Some(&same));
+    assert!(!Arc::ptr_eq(same.find("gateway").unwrap(), rotated.find("gateway").unwrap()));
+    assert!(
+        rotated.find("gateway").unwrap().slot(SCOPE).cached().is_some(),
+        "tokens outlive the certificate they were earned with"
+    );
+
+    let other = CredentialConfig { client_id: "11111111-aaaa-2222-bbbb-3333cccc4444".to_owned(), ..config() };
+    let (other, _) = house.build(other, Some(&rotated));
+    assert!(other.find("gateway").unwrap().slot(SCOPE).cached().is_none(), "and belong to one client alone");
+    assert_eq!(house.entra.calls("/token"), 1);
+}
+
+#[tokio::test]
+async fn says_what_is_wrong_with_a_credential() {
+    let house = House::open().await;
+    let with = |change: fn(&mut CredentialConfig)| {
+        let mut config = config();
+        change(&mut config);
+        told(&house.build(config, None).1)
+    };
+
+    assert_eq!(with(|config| config.tenant = "elsewhere".into()), ["credentials.gateway.tenant: there is no tenant `elsewhere`"]);
+    assert_eq!(
+        with(|config| config.client_id = "gateway".into()),
+        ["credentials.gateway.client-id: `gateway` is no application id"]
+    );
+    let absent = with(|config| config.certificate.pem = "absent.pem".into());
+    assert!(absent[0].starts_with("credentials.gateway.certificate: absent.pem: "), "{absent:?}");
+    assert_eq!(absent.len(), 1);
+    let several = with(|config| {
+        config.client_id = String::new();
+        config.tenant = "elsewhere".into();
+        config.certificate.pem = "absent.pem".into();
+    });
+    assert_eq!(several.len(), 3, "{several:?}");
+}
+
+#[tokio::test]
+async fn refuses_a_tenant_that_stands_for_many() {
+    let mut house = House::open().await;
+    house.tenants.insert("contoso".to_owned(), tenant("organizations", None));
+
+    assert_eq!(
+        told(&house.build(config(), None).1),
+        ["credentials.gateway.tenant: tenant `contoso` stands for many tenants, and each issues its own tokens"]
+    );
+}
+
+#[tokio::test]
+async fn warns_of_a_certificate_that_ends_soon_and_of_loose_permissions() {
+    let house = House::open().await;
+    let end = GATEWAY.pair().certificate().not_after();
+    house.clock.advance(Duration::from_secs(end - 86_400 * 3 - 1_800_000_000));
+
+    assert_eq!(
+        told(&house.build(config(), None).1),
+        ["credentials.gateway.certificate: the certificate of CN=gateway expires in 3 days"]
+    );
+
+    house.clock.advance(Duration::from_secs(86_400 * 4));
+    assert_eq!(
+        told(&house.build(config(), None).1),
+        ["credentials.gateway.certificate: the certificate of CN=gateway has expired"]
+    );
+    #[cfg(unix)]
+    {
+        let path = house.folder.path().join("gateway.pem");
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        let (credentials, faults) = house.build(config(), None);
+        assert!(credentials.find("gateway").is_some());
+        assert!(told(&faults)[0].contains("others may use it (mode 644)"), "{faults:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_shows_a_token_or_an_assertion() {
+    let house = House::open().await;
+    let credentials = house.gateway();
+    let token = credentials.find("gateway").unwrap().slot(SCOPE).token().await.unwrap();
+    let assertion = house.entra.requests("/token")[0].field("client_assertion").unwrap();
+
+    let shown = format!(
+        "{credentials:#?} {:#?} {} {token:?}",
+        credentials.status(),
+        serde_json::to_string(&credentials.status()).unwrap()
+    );
+
+    for secret in [token.expose(), &assertion, "PRIVATE KEY"] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    assert!(!shown.contains("eyJ"), "{shown}");
+}
+
+/// The captures of real clients, without their tokens.
+mod captures {
+    use serde::Deserialize;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Capture {
+        client: String,
+        form: Vec<(String, String)>,
+        headers: Vec<(String, String)>,
+        assertion_header: serde_json::Map<String, Value>,
+        assertion_payload: serde_json::Map<String, Value>,
+    }
+
+    /// What a real client sends and we do not, and why.
+    const NOT_OURS: &[(&str, &str)] = &[
+        ("client_info", "asks for data about the user; there is none"),
+        ("x-client-sku", "telemetry"),
+        ("x-client-ver", "telemetry"),
+        ("x-client-os", "telemetry"),
+        ("x-client-current-telemetry", "telemetry"),
+        ("x-client-last-telemetry", "telemetry"),
+        ("x-ms-client-request-id", "an older name of client-request-id"),
+        ("accept-encoding", "answers are small"),
+        ("connection", "the default of HTTP/1.1"),
+    ];
+    /// What we send and not every real client does, and why.
+    const OURS: &[(&str, &str)] = &[
+        ("x-ms-lib-capability", "asks for 429 in place of an error that looks final"),
+        ("client-request-id", "lets Microsoft find the request"),
+        ("nbf", "Entra's own texts show it"),
+        ("iat", "RFC 7523 advises it"),
+    ];
+
+    fn differences(theirs: &[String], ours: &[String]) -> Vec<String> {
+        let known = |list: &[(&str, &str)], name: &String| list.iter().any(|(known, _)| known == name);
+        let lacking = theirs.iter().filter(|name| !ours.contains(name) && !known(NOT_OURS, name));
+        let surplus = ours.iter().filter(|name| !theirs.contains(name) && !known(OURS, name));
+        lacking.map(|name| format!("-{name}")).chain(surplus.map(|name| format!("+{name}"))).collect()
+    }
+
+    fn names<V>(pairs: impl IntoIterator<Item = (String, V)>) -> Vec<String> {
+        pairs.into_iter().map(|(name, _)| name).collect()
+    }
+
+    fn header_names(headers: &HeaderMap) -> Vec<String> {
+        headers.keys().map(|name| name.as_str().to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn our_token_request_is_that_of_microsofts_clients_but_for_what_is_listed() {
+        use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+        let house = House::open().await;
+        let captures: Vec<Capture> =
+            serde_json::from_str(include_str!("../../../tests/fixtures/client-credentials-requests.json")).unwrap();
+        assert!(captures.len() > 5);
+
+        for capture in captures {
+            let algorithm =
+                if capture.assertion_header["alg"] == "RS256" { AssertionAlgorithm::RS256 } else { AssertionAlgorithm::PS256 };
+            let send_certificate_chain = capture.assertion_header.contains_key("x5c");
+            let config = CredentialConfig { assertion: AssertionConfig { algorithm, send_certificate_chain }, ..config() };
+            house.entra.forget_calls();
+            let credentials = house.build(config, None).0;
+            credentials.find("gateway").unwrap().slot("https://graph.microsoft.com/.default").token().await.unwrap();
+            let request = house.entra.requests("/token").remove(0);
+            let assertion = request.field("client_assertion").unwrap();
+            let part = |index: usize| -> serde_json::Map<String, Value> {
+                let part = assertion.split('.').nth(index).unwrap();
+                serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+            };
+            let client = &capture.client;
+            assert_eq!(differences(&names(capture.form.clone()), &names(request.form())), [] as [&str; 0], "{client}: form");
+            for (name, value) in &capture.form {
+                if matches!(&**name, "grant_type" | "client_assertion_type" | "scope") {
+                    assert_eq!(request.field(name).as_ref(), Some(value), "{client}: {name}");
+                }
+            }
+            let theirs: Vec<_> = names(capture.headers).into_iter().map(|name| name.to_ascii_lowercase()).collect();
+            assert_eq!(differences(&theirs, &header_names(&request.headers)), [] as [&str; 0], "{client}: headers");
+            assert_eq!(differences(&names(capture.assertion_header), &names(part(0))), [] as [&str; 0], "{client}: assertion");
+            assert_eq!(differences(&names(capture.assertion_payload), &names(part(1))), [] as [&str; 0], "{client}: assertion");
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! Why there is no token, in words for the operator; never with a token, an assertion or a key in it.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use http::StatusCode;
+
+use super::{
+    aadsts::{self, Next},
+    certificate::CertificateError,
+};
+use crate::{identity_http::IdentityHttpError, refusal::Reason};
+
+/// A credential has no token to give.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("credential {credential} has no token")]
+pub struct CredentialError {
+    /// The credential's name.
+    pub credential: Arc<str>,
+    /// What happened when a token was asked for last.
+    #[source]
+    pub failure: Arc<Failure>,
+    /// How long until the next attempt.
+    pub retry_in: Option<Duration>,
+    /// Whose doing it can be.
+    pub for_whom: ForWhom,
+}
+
+/// For whom a token is asked for, and so who can be told what was wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForWhom {
+    /// The gateway, in its own tenant: its failures are the operator's alone.
+    Gateway,
+    /// The caller, or the caller's tenant: that a consent or a sign-in is missing is theirs to mend.
+    Caller,
+}
+
+impl CredentialError {
+    /// What the caller of the gateway is told.
+    pub fn reason(&self) -> Reason {
+        match &*self.failure {
+            Failure::Refused(refused) => match (self.for_whom, refused.next()) {
+                (ForWhom::Caller, Next::Consent) => Reason::TenantNotConsented,
+                (ForWhom::Caller, Next::Interaction) => Reason::InteractionRequired,
+                (ForWhom::Gateway, _) | (ForWhom::Caller, Next::Nothing | Next::OtherCertificate | Next::Wait) => {
+                    Reason::CredentialUnavailable
+                }
+            },
+            Failure::NeedsUser => Reason::OnBehalfOfNeedsUser,
+            Failure::Unreachable(_)
+            | Failure::Nonsense(_)
+            | Failure::Certificate(_)
+            | Failure::Signing
+            | Failure::Interrupted => Reason::CredentialUnavailable,
+        }
+    }
+
+    /// What the operator can do.
+    pub fn cure(&self) -> Option<Cow<'static, str>> {
+        self.failure.cure()
+    }
+}
+
+/// What happened when a token was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// No answer came.
+    #[error("no answer to the token request")]
+    Unreachable(#[source] IdentityHttpError),
+    /// An error was answered.
+    #[error(transparent)]
+    Refused(#[from] Box<Refused>),
+    /// The answer cannot be used.
+    #[error("the answer to the token request {0}")]
+    Nonsense(&'static str),
+    /// The certificate cannot be read any more.
+    #[error("the credential's certificate cannot be used")]
+    Certificate(#[from] CertificateError),
+    /// The assertion could not be signed.
+    #[error("the client assertion could not be signed")]
+    Signing,
+    /// A token on behalf of a user was asked for without one.
+    #[error("a token on behalf of a user needs a user's token")]
+    NeedsUser,
+    /// The gateway stopped before the answer came.
+    #[error("the token request was broken off")]
+    Interrupted,
+}
+
+impl Failure {
+    /// What the operator can do.
+    pub fn cure(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Unreachable(_) => {
+                Some("see that this machine reaches the authority, through `identity-http.proxy` if need be".into())
+            }
+            Self::Refused(refused) => refused.cure(),
+            Self::Nonsense(_) => Some("see that the authority is Entra, and no proxy answers in its place".into()),
+            Self::Certificate(error) => Some(error.cure().into()),
+            Self::NeedsUser => Some("use `credential` for applications that call on their own behalf".into()),
+            Self::Signing | Self::Interrupted => None,
+        }
+    }
+
+    /// Whether the same request, sent again at once, may well succeed: the connection broke, or a server stumbled.
+    pub(crate) fn may_pass_at_once(&self) -> bool {
+        match self {
+            Self::Unreachable(error) => matches!(error, IdentityHttpError::Connect { .. } | IdentityHttpError::Broken { .. }),
+            Self::Refused(refused) => refused.status.is_server_error() && refused.retry_after.is_none(),
+            Self::Nonsense(_) | Self::Certificate(_) | Self::Signing | Self::NeedsUser | Self::Interrupted => false,
+        }
+    }
+
+    /// How the next attempt is put off.
+    pub(crate) fn delay(&self) -> Delay {
+        match self {
+            Self::Refused(refused) => match refused.retry_after {
+                Some(seconds) => Delay::Asked(Duration::from_secs(seconds.clamp(1, 3_600))),
+                None if refused.is_transient() => Delay::Growing,
+                None if refused.concerns_client() => Delay::Client,
+                None => Delay::Request,
+            },
+            Self::Unreachable(_) | Self::Nonsense(_) | Self::Interrupted => Delay::Growing,
+            Self::Certificate(_) | Self::Signing => Delay::Client,
+            Self::NeedsUser => Delay::Request,
+        }
+    }
+}
+
+/// How the next attempt is put off after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delay {
+    /// By a short while, for this very request.
+    Request,
+    /// By a short while, for all requests of this client to this tenant.
+    Client,
+    /// By a time that doubles, for all requests of this client to this tenant.
+    Growing,
+    /// By as long as was asked for, for all requests of this client to this tenant: which one was too much is not told.
+    Asked(Duration),
+}
+
+/// The error that a token endpoint answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the token endpoint answered {} {error}{}: {message}", status.as_u16(), code.map(|code| format!(" (AADSTS{code})")).unwrap_or_default())]
+pub struct Refused {
+    /// The status.
+    pub status: StatusCode,
+    /// `error`: the OAuth code.
+    pub error: Box<str>,
+    /// The first of Entra's own codes.
+    pub code: Option<u32>,
+    /// `error_description`, its first sentence; foreign text, cleaned.
+    pub message: Box<str>,
+    /// `suberror`.
+    pub suberror: Option<Box<str>>,
+    /// `claims`: what the user's next sign-in must bring, as JSON.
+    pub claims: Option<Box<str>>,
+    /// The id by which Microsoft finds this answer.
+    pub trace_id: Option<Box<str>>,
+    /// The id of the request, as we sent it.
+    pub correlation_id: Box<str>,
+    /// `Retry-After`, in seconds.
+    pub retry_after: Option<u64>,
+    /// How far our clock is ahead of the server's, in seconds.
+    pub clock_ahead: Option<i64>,
+    /// The certificate that the request was signed with: its thumbprint, and the end of its validity.
+    pub certificate: Option<Box<str>>,
+}
+
+impl Refused {
+    /// What may help: by the OAuth code first, and by Entra's own where that says more.
+    pub(crate) fn next(&self) -> Next {
+        match &*self.error {
+            "interaction_required" => return Next::Interaction,
+            "temporarily_unavailable" => return Next::Wait,
+            _ => {}
+        }
+        if matches!(
+            self.suberror.as_deref(),
+            Some("basic_action" | "additional_action" | "message_only" | "user_password_expired")
+        ) {
+            return Next::Interaction;
+        }
+        if self.suberror.as_deref() == Some("consent_required") {
+            return Next::Consent;
+        }
+        match self.code.and_then(aadsts::advice) {
+            Some(advice) => advice.next,
+            None if &*self.error == "invalid_client" => Next::OtherCertificate,
+            None => Next::Nothing,
+        }
+    }
+
+    /// Whether time alone may help.
+    pub(crate) fn is_transient(&self) -> bool {
+        self.status.is_server_error()
+            || matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
+            || self.next() == Next::Wait
+    }
+
+    /// Whether every other request of this client would be refused likewise.
+    fn concerns_client(&self) -> bool {
+        matches!(&*self.error, "invalid_client" | "unauthorized_client")
+    }
+
+    fn cure(&self) -> Option<Cow<'static, str>> {
+        let advice = self.code.and_then(aadsts::advice).map(|advice| advice.cure);
+        let certificate = self.certificate.as_deref().filter(|_| self.next() == Next::OtherCertificate);
+        let clock = self.clock_ahead.filter(|seconds| seconds.unsigned_abs() > 60);
+        match (advice, certificate, clock) {
+            (None, None, None) => None,
+            (Some(advice), None, None) => Some(advice.into()),
+            (advice, certificate, clock) => {
+                let mut text = advice.unwrap_or("see what the certificate and the app registration say").to_owned();
+                if let Some(certificate) = certificate {
+                    text.push_str(&format!(" (signed with {certificate})"));
+                }
+                if let Some(seconds) = clock {
+                    text.push_str(&format!(
+                        " (this machine's clock is {} s {})",
+                        seconds.abs(),
+                        if seconds > 0 { "ahead" } else { "behind" }
+                    ));
+                }
+                Some(text.into())
+            }
+        }
+    }
+}
+
+/// Foreign text, fit for a log: one line, bounded, without what looks like a token.
+pub(crate) fn clean(text: &str) -> Box<str> {
+    const LONGEST_WORD: usize = 100;
+    const LONGEST: usize = 300;
+    // Entra puts its ids and the time behind the message, in lines or in words; they are kept apart.
+    let text = text.split("Trace ID:").next().unwrap_or_default();
+    let mut out = String::with_capacity(text.len().min(LONGEST));
+    for word in text.split(|letter: char| letter.is_whitespace() || letter.is_control()).filter(|word| !word.is_empty()) {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        // A signed token starts with `{"` in base64url.
+        out.push_str(if word.chars().count() > LONGEST_WORD || word.contains("eyJ") { "[…]" } else { word });
+        if out.len() > LONGEST {
+            let end = (0..=LONGEST).rev().find(|end| out.is_char_boundary(*end)).unwrap_or(0);
+            out.truncate(end);
+            out.push('…');
+            break;
+        }
+    }
+    out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(error: &str, code: Option<u32>) -> Refused {
+        Refused {
+            status: StatusCode::BAD_REQUEST,
+            error: error.into(),
+            code,
+            message: "AADSTS: told".into(),
+            suberror: None,
+            claims: None,
+            trace_id: None,
+            correlation_id: "id".into(),
+            retry_after: None,
+            clock_ahead: None,
+            certificate: Some("x5t 00AA, valid until 2027-01-01".into()),
+        }
+    }
+
+    #[test]
+    fn foreign_text_becomes_one_bounded_line_without_tokens() {
+        let token = format!("eyJ{}", "a".repeat(20));
+        let long = "b".repeat(200);
+
+        for (text, expected) in [
+            ("AADSTS700027: no.\r\nTrace ID: 1\r\nCorrelation ID: 2".to_owned(), "AADSTS700027: no.".to_owned()),
+            ("a\u{1b}[31m\tb".to_owned(), "a [31m b".to_owned()),
+            (format!("saw '{token}' here"), "saw […] here".to_owned()),
+            (format!("saw {long} here"), "saw […] here".to_owned()),
+            (String::new(), String::new()),
+        ] {
+            assert_eq!(&*clean(&text), expected);
+        }
+        assert!(clean(&"é ".repeat(500)).len() < 310);
+    }
+
+    #[test]
+    fn the_caller_learns_the_least_that_helps() {
+        let (gateway, caller) = (ForWhom::Gateway, ForWhom::Caller);
+        for (error, code, for_whom, reason) in [
+            ("invalid_client", Some(700_027), caller, Reason::CredentialUnavailable),
+            ("invalid_scope", Some(70_011), caller, Reason::CredentialUnavailable),
+            ("unauthorized_client", Some(700_016), caller, Reason::TenantNotConsented),
+            ("unauthorized_client", Some(700_016), gateway, Reason::CredentialUnavailable),
+            ("invalid_grant", Some(65_001), caller, Reason::TenantNotConsented),
+            ("interaction_required", Some(50_079), caller, Reason::InteractionRequired),
+            ("invalid_grant", Some(53_003), caller, Reason::InteractionRequired),
+            ("invalid_grant", Some(53_003), gateway, Reason::CredentialUnavailable),
+            ("server_error", None, caller, Reason::CredentialUnavailable),
+        ] {
+            let error = CredentialError {
+                credential: "gateway".into(),
+                failure: Arc::new(Failure::Refused(Box::new(refused(error, code)))),
+                retry_in: None,
+                for_whom,
+            };
+
+            assert_eq!(error.reason(), reason, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn the_cure_names_the_certificate_and_the_clock() {
+        let mut refused = refused("invalid_client", Some(700_024));
+        refused.clock_ahead = Some(-700);
+
+        assert_eq!(
+            refused.cure().unwrap(),
+            "set this machine's clock right (signed with x5t 00AA, valid until 2027-01-01) (this machine's clock is 700 s behind)"
+        );
+    }
+
+    #[test]
+    fn puts_off_the_next_attempt_by_what_failed() {
+        let delay = |change: fn(&mut Refused)| {
+            let mut refused = refused("invalid_scope", None);
+            change(&mut refused);
+            Failure::Refused(Box::new(refused)).delay()
+        };
+
+        assert_eq!(delay(|_| ()), Delay::Request);
+        assert_eq!(delay(|refused| refused.error = "invalid_client".into()), Delay::Client);
+        assert_eq!(delay(|refused| refused.status = StatusCode::BAD_GATEWAY), Delay::Growing);
+        assert_eq!(delay(|refused| refused.status = StatusCode::TOO_MANY_REQUESTS), Delay::Growing);
+        assert_eq!(delay(|refused| refused.retry_after = Some(0)), Delay::Asked(Duration::from_secs(1)));
+        assert_eq!(delay(|refused| refused.retry_after = Some(99_999)), Delay::Asked(Duration::from_secs(3_600)));
+    }
+}

@@ -1,0 +1,125 @@
+//! What there is to tell of credentials: for the status page and its API.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use url::Url;
+
+use super::{
+    CredentialConfig,
+    certificate::KeyedCertificate,
+    token_cache::{LastFailure, SlotStatus, chain},
+};
+
+/// What there is to tell of a credential.
+#[derive(Clone, Debug, Serialize)]
+pub struct CredentialStatus {
+    /// The credential's name.
+    pub name: String,
+    /// The application id.
+    pub client_id: String,
+    /// The tenant's name.
+    pub tenant: String,
+    /// Where tokens are asked for.
+    pub token_endpoint: String,
+    /// Whether readiness waits for it.
+    pub required: bool,
+    /// Whether every token that routes ask for is there.
+    pub ready: bool,
+    /// The certificates, that which is used first.
+    pub certificates: Vec<CertificateStatus>,
+    /// The tokens, by scope.
+    pub tokens: Vec<TokenStatus>,
+}
+
+/// What there is to tell of a certificate.
+#[derive(Clone, Debug, Serialize)]
+pub struct CertificateStatus {
+    /// Its subject.
+    pub subject: String,
+    /// Its SHA-1 thumbprint in hexadecimal, as the portal shows it.
+    pub thumbprint: String,
+    /// `x5t#S256`.
+    pub x5t_s256: String,
+    /// When it ends, in seconds since 1970.
+    pub not_after: u64,
+    /// Whole days until then.
+    pub days_left: i64,
+}
+
+/// What there is to tell of a token.
+#[derive(Clone, Debug, Serialize)]
+pub struct TokenStatus {
+    /// What it is for.
+    pub scope: String,
+    /// When it ends, in seconds since 1970; absent where there is none.
+    pub expires_at: Option<u64>,
+    /// The seconds until then.
+    pub expires_in: Option<u64>,
+    /// How many token requests were made.
+    pub requests: u64,
+    /// How many attempts failed.
+    pub failures: u64,
+    /// How the last attempt failed, if it did.
+    pub last_error: Option<ErrorStatus>,
+    /// The seconds until the next attempt, where it is put off.
+    pub retry_in: Option<u64>,
+}
+
+/// How an attempt failed.
+#[derive(Clone, Debug, Serialize)]
+pub struct ErrorStatus {
+    /// What happened.
+    pub message: String,
+    /// What mends it.
+    pub cure: Option<String>,
+    /// When, in seconds since 1970.
+    pub at: u64,
+}
+
+pub(super) fn of(
+    name: String,
+    config: &CredentialConfig,
+    endpoint: &Url,
+    certificates: &[(usize, Arc<KeyedCertificate>)],
+    slots: Vec<(Box<str>, SlotStatus)>,
+    now: u64,
+) -> CredentialStatus {
+    CredentialStatus {
+        name,
+        client_id: config.client_id.clone(),
+        tenant: config.tenant.clone(),
+        token_endpoint: endpoint.to_string(),
+        required: config.required,
+        ready: slots.iter().all(|(_, slot)| slot.expires_at.is_some()),
+        certificates: certificates.iter().map(|(_, pair)| certificate(pair, now)).collect(),
+        tokens: slots.into_iter().map(|(scope, slot)| token(scope.into(), slot)).collect(),
+    }
+}
+
+fn certificate(pair: &KeyedCertificate, now: u64) -> CertificateStatus {
+    let certificate = pair.certificate();
+    CertificateStatus {
+        subject: certificate.subject().to_owned(),
+        thumbprint: certificate.thumbprint(),
+        x5t_s256: certificate.x5t_s256(),
+        not_after: certificate.not_after(),
+        days_left: certificate.days_left(now),
+    }
+}
+
+fn token(scope: String, slot: SlotStatus) -> TokenStatus {
+    TokenStatus {
+        scope,
+        expires_at: slot.expires_at,
+        expires_in: slot.expires_in,
+        requests: slot.fetches,
+        failures: slot.failures,
+        last_error: slot.last_failure.map(|LastFailure { failure, at }| ErrorStatus {
+            message: chain(&*failure),
+            cure: failure.cure().map(Into::into),
+            at,
+        }),
+        retry_in: slot.retry_in,
+    }
+}

@@ -1,0 +1,93 @@
+//! Certificates for tests: made on the spot, never kept.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
+
+use super::{
+    certificate::KeyedCertificate,
+    error::{Failure, ForWhom},
+    token_cache::{Background, Issued, TokenSlot},
+};
+use crate::clock::Clock;
+
+/// A self-signed certificate and its key.
+pub(crate) struct Made {
+    pub(crate) certificate_pem: String,
+    pub(crate) certificate_der: Vec<u8>,
+    pub(crate) key_pem: String,
+    key_der: Vec<u8>,
+}
+
+impl Made {
+    pub(crate) fn pair(&self) -> KeyedCertificate {
+        KeyedCertificate::from_pem(self.certificate_pem.as_bytes(), Some(self.key_pem.as_bytes())).unwrap()
+    }
+
+    /// Both in one text.
+    pub(crate) fn pem(&self) -> String {
+        format!("{}{}", self.certificate_pem, self.key_pem)
+    }
+
+    pub(crate) fn key_pkcs1_pem(&self) -> String {
+        // RFC 5208, section 5: the PKCS#1 form is what the octet string at the end of the PKCS#8 form holds.
+        let start = memchr::memmem::find(&self.key_der, &[0x04, 0x82]).unwrap() + 4;
+        let lines: Vec<String> = STANDARD
+            .encode(&self.key_der[start..])
+            .as_bytes()
+            .chunks(64)
+            .map(|line| String::from_utf8(line.to_vec()).unwrap())
+            .collect();
+        format!("-----BEGIN RSA PRIVATE KEY-----\n{}\n-----END RSA PRIVATE KEY-----\n", lines.join("\n"))
+    }
+}
+
+/// A certificate with an RSA key of 2048 bits, valid from 2025 to 2035.
+pub(crate) fn certificate(name: &str) -> Made {
+    made(name, &KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap())
+}
+
+/// A certificate with an elliptic key.
+pub(crate) fn elliptic_certificate() -> Made {
+    made("elliptic", &KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap())
+}
+
+fn made(name: &str, key: &KeyPair) -> Made {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.not_before = rcgen::date_time_ymd(2025, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2035, 1, 1);
+    let certificate = params.self_signed(key).unwrap();
+    Made {
+        certificate_pem: certificate.pem(),
+        certificate_der: certificate.der().to_vec(),
+        key_pem: key.serialize_pem(),
+        key_der: key.serialize_der(),
+    }
+}
+
+/// A slot that gets these tokens, one after the other, and then none.
+pub(crate) fn slot_of<const N: usize>(tokens: [&'static str; N]) -> Arc<TokenSlot> {
+    let clock = Clock::manual(1_000_000);
+    let tokens = Mutex::new(tokens.into_iter());
+    let sent_at = clock.monotonic();
+    TokenSlot::new(
+        "gateway".into(),
+        ForWhom::Gateway,
+        Box::new(move |_| {
+            let token = tokens.lock().unwrap().next();
+            Box::pin(async move {
+                let token = token.ok_or(Failure::Nonsense("holds no token"))?;
+                Ok(Issued { token: token.to_owned().into(), lifetime: Duration::from_secs(3_600), renew_in: None, sent_at })
+            })
+        }),
+        Arc::default(),
+        Background { clock, handle: Arc::default(), second_attempt_after: Duration::ZERO },
+        None,
+    )
+}
