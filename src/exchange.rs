@@ -9,7 +9,14 @@ use std::{
 use http::{HeaderMap, StatusCode};
 
 use crate::{
-    caller::Caller, clock::Clock, entra::token::Token, refusal::Reason, request::RequestId, route::Captures, runtime::Runtime,
+    authorization::{OwnToken, TokenPlace},
+    caller::Caller,
+    clock::Clock,
+    entra::token::Token,
+    refusal::Reason,
+    request::RequestId,
+    route::Captures,
+    runtime::Runtime,
     trace::Trace,
 };
 
@@ -34,6 +41,10 @@ pub struct Exchange {
     pub captures: Captures,
     /// The validated token; set by the first token policy that held.
     pub token: Option<Arc<Token>>,
+    /// Where that token was found; set with it.
+    pub token_place: Option<TokenPlace>,
+    /// The token of the gateway's own that goes upstream; set by the `authorization` station.
+    pub own_token: Option<OwnToken>,
     /// What each policy found, where somebody reads it.
     pub trace: Trace,
     /// Header fields that go on whatever leaves, refusals included.

@@ -1,57 +1,368 @@
 //! 5 · Authorization: what the upstream gets to see as `Authorization`.
+//!
+//! | setting | the upstream sees |
+//! | --- | --- |
+//! | `keep` | the token as it came |
+//! | `remove`, or nothing written | no token |
+//! | `from-header` | the validated token, moved to `Authorization` |
+//! | `credential` | the gateway's own token |
+//!
+//! All but `keep` first clear `Authorization` and every [place](TokenPlace) where a token policy of the route looks. Where `keep`
+//! stands the place of the validated token is left, and the route's others are cleared: nobody has looked at what is in them.
 
-use schemars::JsonSchema;
-use serde::Deserialize;
+mod config;
+mod place;
 
-/// What the upstream gets to see as `Authorization`.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(untagged)]
-pub enum AuthorizationConfig {
-    /// One of the words.
-    Word(AuthorizationWord),
-    /// The validated token moves to `Authorization`; the place it came from is cleared.
-    FromHeader(FromHeaderConfig),
-    /// The gateway's own token, acquired for this route.
-    Credential(UseCredentialConfig),
-    /// Nothing written: as `remove`.
-    #[default]
-    #[serde(skip)]
-    Absent,
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use secrecy::ExposeSecret as _;
+
+pub use self::{
+    config::{AuthorizationConfig, AuthorizationWord, FromHeaderConfig, UseCredentialConfig},
+    place::TokenPlace,
+};
+use crate::{
+    clock::Clock,
+    config::{Faults, Place},
+    credentials::{AccessToken, Credential, CredentialError, Credentials, TokenSlot},
+    exchange::Exchange,
+    refusal::{Reason, Refusal},
+    request::{IncomingRequest, binds_connection},
+    upstream::UpstreamRequest,
+};
+
+/// What a route's `authorization` is built from, besides its own settings.
+#[derive(Clone, Copy, Debug)]
+struct Setting<'a> {
+    credentials: &'a Credentials,
+    token_places: &'a [TokenPlace],
+    anonymous: bool,
 }
 
-/// `keep` or `remove`.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum AuthorizationWord {
-    /// Forwards the token as it came.
+/// What the upstream of a route gets to see as `Authorization`.
+#[derive(Debug)]
+pub struct Authorization {
+    form: Form,
+    /// Where the route's token policies look.
+    places: Box<[TokenPlace]>,
+}
+
+#[derive(Debug)]
+enum Form {
     Keep,
-    /// Clears `Authorization` and every place where a token policy of the route looked.
     Remove,
+    FromHeader,
+    Credential { name: Arc<str>, slot: Arc<TokenSlot> },
 }
 
-/// The token of another header becomes `Authorization: Bearer`.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct FromHeaderConfig {
-    /// The header; one that a token policy of the route reads.
-    pub from_header: String,
+/// The token of the gateway's own that a request bears, and where a fresh one comes from.
+#[derive(Debug)]
+pub struct OwnToken {
+    slot: Arc<TokenSlot>,
+    token: Arc<AccessToken>,
+    /// Whether the upstream refused one before this.
+    refused_before: bool,
 }
 
-/// The gateway's own token, by the client credentials grant.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct UseCredentialConfig {
-    /// The credential's name.
-    pub credential: String,
-    /// One resource with `/.default`.
-    pub scope: String,
+/// What follows from an upstream's 401.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterRefusal {
+    /// It is meant for the caller, whose token it was.
+    PassOn,
+    /// [Apply](Authorization::apply) again to a request built anew, which puts a fresh token on it, and send that.
+    ApplyAgain,
 }
 
-/// A place where a token policy looks for a token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TokenPlace {
-    /// A header field.
-    Header(http::HeaderName),
-    /// A query parameter.
-    Query(Box<str>),
+/// The upstream answered 401 to a token of the gateway's own.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream refused the token of credential {credential}{}", if *.twice { ", and a fresh one too" } else { "" })]
+pub struct UpstreamRefused {
+    credential: Arc<str>,
+    twice: bool,
 }
+
+impl From<UpstreamRefused> for Refusal {
+    fn from(error: UpstreamRefused) -> Self {
+        Self::new(Reason::UpstreamRefusedCredential, error)
+            .with_hint("see that `scope` is this upstream's, and that the credential's application has been given access to it")
+    }
+}
+
+impl OwnToken {
+    fn refused(&self, can_send_again: bool) -> Result<AfterRefusal, UpstreamRefused> {
+        let worth_it = self.slot.refused(&self.token);
+        if worth_it && can_send_again && !self.refused_before {
+            return Ok(AfterRefusal::ApplyAgain);
+        }
+        Err(UpstreamRefused { credential: self.slot.credential().clone(), twice: self.refused_before })
+    }
+}
+
+/// Why the caller's token cannot be handed on.
+#[derive(Debug, thiserror::Error)]
+pub enum NotForwardable {
+    /// There are several.
+    #[error("the request has several Authorization fields")]
+    Repeated,
+    /// No token was validated.
+    #[error("no validated token is there to be moved")]
+    Missing,
+}
+
+impl From<NotForwardable> for Refusal {
+    fn from(error: NotForwardable) -> Self {
+        match error {
+            NotForwardable::Repeated => Self::new(Reason::TokenAmbiguous, error),
+            NotForwardable::Missing => Self::new(Reason::TokenMissing, error),
+        }
+    }
+}
+
+impl From<CredentialError> for Refusal {
+    fn from(error: CredentialError) -> Self {
+        let (reason, cure) = (error.reason(), error.cure());
+        // RFC 9110, section 10.2.3: whole seconds, so that nobody comes back too early.
+        let retry_after =
+            error.retry_in.map(|left| u32::try_from(left.as_secs()).map_or(u32::MAX, |seconds| seconds.saturating_add(1)));
+        let mut refusal = Self::new(reason, error);
+        refusal.hint = cure;
+        refusal.retry_after = retry_after.filter(|_| reason == Reason::CredentialUnavailable);
+        refusal
+    }
+}
+
+impl Authorization {
+    /// Builds the `authorization` of a route, or says in `faults` why not. `token_places` is where the route's token policies
+    /// look, and `anonymous` whether the route says so of itself.
+    pub fn build(
+        config: &AuthorizationConfig,
+        credentials: &Credentials,
+        token_places: &[TokenPlace],
+        anonymous: bool,
+        place: &Place,
+        faults: &mut Faults,
+    ) -> Option<Self> {
+        let setting = &Setting { credentials, token_places, anonymous };
+        let form = match config {
+            AuthorizationConfig::Absent | AuthorizationConfig::Word(AuthorizationWord::Remove) => Form::Remove,
+            AuthorizationConfig::Word(AuthorizationWord::Keep) => Form::Keep,
+            AuthorizationConfig::FromHeader(config) => from_header(config, setting, &place.key("from-header"), faults)?,
+            AuthorizationConfig::Credential(config) => credential(config, setting, place, faults)?,
+        };
+        Some(Self { form, places: token_places.into() })
+    }
+
+    /// Writes to the upstream's request what it gets to see.
+    ///
+    /// # Errors
+    /// When no token of the gateway's own can be had, or the caller's cannot be told from another.
+    pub(crate) async fn apply(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Refusal> {
+        let Exchange { runtime, token_place, own_token, outcome, timings, .. } = exchange;
+        let facts = Facts {
+            clock: &runtime.clock,
+            token_place: token_place.as_ref(),
+            own_token,
+            credential: &mut outcome.credential,
+            waited: &mut timings.credential,
+        };
+        self.write(facts, incoming, outgoing).await
+    }
+
+    async fn write(&self, facts: Facts<'_>, incoming: &IncomingRequest, outgoing: &mut UpstreamRequest) -> Result<(), Refusal> {
+        match &self.form {
+            Form::Keep => self.keep(facts.token_place, incoming, outgoing)?,
+            Form::Remove => self.remove(outgoing),
+            Form::FromHeader => {
+                let token = facts.token_place.and_then(|place| place.token(incoming)).ok_or(NotForwardable::Missing)?;
+                let value = bearer(token.expose_secret()).ok_or(NotForwardable::Missing)?;
+                self.remove(outgoing);
+                outgoing.headers.insert(header::AUTHORIZATION, value);
+            }
+            Form::Credential { name, slot } => {
+                self.remove(outgoing);
+                *facts.credential = Some(name.clone());
+                let token = match slot.cached() {
+                    Some(token) => token,
+                    None => {
+                        let started = facts.clock.monotonic();
+                        let token = Box::pin(slot.token()).await;
+                        *facts.waited += facts.clock.monotonic().saturating_sub(started);
+                        token?
+                    }
+                };
+                outgoing.headers.insert(header::AUTHORIZATION, token.header().clone());
+                let refused_before = facts.own_token.is_some();
+                *facts.own_token = Some(OwnToken { slot: slot.clone(), token, refused_before });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the upstream gets a token of the gateway's own.
+    pub fn is_own(&self) -> bool {
+        match self.form {
+            Form::Credential { .. } => true,
+            Form::Keep | Form::Remove | Form::FromHeader => false,
+        }
+    }
+
+    /// What to do about an upstream's 401. A token of the gateway's own is dropped, and a fresh one is worth one attempt, if the
+    /// request can be sent again.
+    ///
+    /// # Errors
+    /// When it was a token of the gateway's own, and there is no further attempt.
+    pub(crate) fn refused(&self, exchange: &mut Exchange, can_send_again: bool) -> Result<AfterRefusal, Refusal> {
+        let Some(own) = &exchange.own_token else { return Ok(AfterRefusal::PassOn) };
+        own.refused(can_send_again).map_err(Refusal::from)
+    }
+
+    fn remove(&self, outgoing: &mut UpstreamRequest) {
+        outgoing.remove_folded(&header::AUTHORIZATION);
+        for place in &self.places {
+            place.clear(outgoing);
+        }
+    }
+
+    fn keep(
+        &self,
+        validated: Option<&TokenPlace>,
+        incoming: &IncomingRequest,
+        outgoing: &mut UpstreamRequest,
+    ) -> Result<(), NotForwardable> {
+        // Nobody has vouched for what stands in the other places.
+        for place in self.places.iter().filter(|place| validated.is_some_and(|validated| *place != validated)) {
+            place.clear(outgoing);
+        }
+        match validated {
+            // The caller's `Connection` may have named the field, which does not make the gateway forget the token.
+            Some(TokenPlace::Header(name)) if *name != header::AUTHORIZATION => {
+                if let Some(value) = incoming.headers.get(name) {
+                    put(outgoing, name.clone(), value.clone());
+                }
+            }
+            _ => {}
+        }
+        let authorization = TokenPlace::Header(header::AUTHORIZATION);
+        if validated.is_some_and(|validated| *validated != authorization) && self.places.contains(&authorization) {
+            return Ok(());
+        }
+        let value = forwardable(&incoming.headers)?;
+        outgoing.remove_folded(&header::AUTHORIZATION);
+        if let Some(value) = value {
+            put(outgoing, header::AUTHORIZATION, value.clone());
+        }
+        Ok(())
+    }
+}
+
+/// What is known of a request that bears on its `Authorization`, and what is learnt here.
+struct Facts<'a> {
+    clock: &'a Clock,
+    token_place: Option<&'a TokenPlace>,
+    own_token: &'a mut Option<OwnToken>,
+    credential: &'a mut Option<Arc<str>>,
+    waited: &'a mut Duration,
+}
+
+fn put(outgoing: &mut UpstreamRequest, name: HeaderName, mut token: HeaderValue) {
+    token.set_sensitive(true);
+    outgoing.headers.insert(name, token);
+}
+
+/// The caller's one `Authorization` that may cross a pooled connection.
+fn forwardable(headers: &HeaderMap) -> Result<Option<&HeaderValue>, NotForwardable> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter().filter(|value| !binds_connection(value));
+    match (values.next(), values.next()) {
+        // RFC 9110, section 11.6.2: the field is no list, so each reader would choose its own.
+        (Some(_), Some(_)) => Err(NotForwardable::Repeated),
+        (value, _) => Ok(value),
+    }
+}
+
+fn bearer(token: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn from_header(config: &FromHeaderConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Form> {
+    if refuses_anonymous(setting, "from-header", place, faults) {
+        return None;
+    }
+    let Ok(name) = HeaderName::try_from(&*config.from_header) else {
+        faults.error(
+            place,
+            format!("`{}` is no header name", config.from_header),
+            "write the name of a header, as Authorization2",
+        );
+        return None;
+    };
+    if !setting.token_places.contains(&TokenPlace::Header(name)) {
+        faults.error(
+            place,
+            format!("no token policy of this route looks at `{}`", config.from_header),
+            "list it as `header-name` of the route's validate-azure-ad-token: only a validated token is moved",
+        );
+        return None;
+    }
+    Some(Form::FromHeader)
+}
+
+fn credential(config: &UseCredentialConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Form> {
+    let anonymous = refuses_anonymous(setting, "credential", &place.key("credential"), faults);
+    let scope = check_scope(&config.scope, &place.key("scope"), faults);
+    let credential = find(&config.credential, setting, &place.key("credential"), faults)?;
+    if anonymous || !scope {
+        return None;
+    }
+    Some(Form::Credential { name: credential.name().clone(), slot: credential.slot(&config.scope) })
+}
+
+fn find<'a>(name: &str, setting: &Setting<'a>, place: &Place, faults: &mut Faults) -> Option<&'a Arc<Credential>> {
+    let found = setting.credentials.find(name);
+    if found.is_none() && !setting.credentials.is_broken(name) {
+        let known: Vec<_> = setting.credentials.names().collect();
+        let cure = if known.is_empty() {
+            "define it under `credentials`".to_owned()
+        } else {
+            format!("name one of: {}", known.join(", "))
+        };
+        faults.error(place, format!("there is no credential `{name}`"), cure);
+    }
+    found
+}
+
+/// Whether the route lets anyone in, who would then act as the gateway.
+fn refuses_anonymous(setting: &Setting<'_>, key: &str, place: &Place, faults: &mut Faults) -> bool {
+    if setting.anonymous {
+        faults.error(
+            place,
+            format!("`{key}` on a route with `anonymous: true`"),
+            "authenticate the callers with a policy, or leave `authorization` out",
+        );
+    }
+    setting.anonymous
+}
+
+/// Whether `scope` names one resource, as the client credentials grant demands.
+fn check_scope(scope: &str, place: &Place, faults: &mut Faults) -> bool {
+    let cure = "write one resource and /.default, as https://graph.microsoft.com/.default or api://orders/.default";
+    let resource = scope.strip_suffix("/.default").unwrap_or_default();
+    if scope.contains(char::is_whitespace) {
+        faults.error(place, format!("`{scope}` is more than one scope"), cure);
+    } else if resource.is_empty() || scope.len() > 512 || !scope.bytes().all(|byte| byte.is_ascii_graphic()) {
+        faults.error(place, format!("`{scope}` is no scope that an application can ask for"), cure);
+    } else {
+        return true;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! The settings of a route's `authorization`, as written.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// What the upstream gets to see as `Authorization`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(untagged)]
+pub enum AuthorizationConfig {
+    /// One of the words.
+    Word(AuthorizationWord),
+    /// The validated token moves to `Authorization`; the place it came from is cleared.
+    FromHeader(FromHeaderConfig),
+    /// The gateway's own token, acquired for this route.
+    Credential(UseCredentialConfig),
+    /// Nothing written: as `remove`.
+    #[default]
+    #[serde(skip)]
+    Absent,
+}
+
+/// `keep` or `remove`.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuthorizationWord {
+    /// Forwards the token as it came.
+    Keep,
+    /// Clears `Authorization` and every place where a token policy of the route looked.
+    Remove,
+}
+
+/// The token of another header becomes `Authorization: Bearer`.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct FromHeaderConfig {
+    /// The header; one that a token policy of the route reads.
+    pub from_header: String,
+}
+
+/// The gateway's own token, by the client credentials grant.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct UseCredentialConfig {
+    /// The credential's name.
+    pub credential: String,
+    /// One resource with `/.default`.
+    pub scope: String,
+}

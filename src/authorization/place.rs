@@ -1,0 +1,55 @@
+//! Where tokens stand in a request.
+
+use http::{HeaderName, header};
+use secrecy::SecretString;
+
+use crate::{request::IncomingRequest, upstream::UpstreamRequest};
+
+/// A place where a token policy looks for a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenPlace {
+    /// A header field.
+    Header(HeaderName),
+    /// A query parameter.
+    Query(Box<str>),
+}
+
+impl TokenPlace {
+    /// The token that stands here, without its scheme. Of a place that was validated there is one at most.
+    pub(crate) fn token(&self, incoming: &IncomingRequest) -> Option<SecretString> {
+        match self {
+            Self::Header(name) => {
+                let text = incoming.headers.get(name)?.to_str().ok()?.trim();
+                match text.split_once(' ') {
+                    // RFC 9110, section 11.1: schemes are told apart without regard to case.
+                    Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Some(token.trim_start().into()),
+                    Some(_) => None,
+                    None if *name == header::AUTHORIZATION => None,
+                    None => Some(text.into()),
+                }
+            }
+            Self::Query(name) => {
+                let query = incoming.target.query.as_deref()?;
+                let token = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| **key == **name)?.1;
+                Some(token.into_owned().into())
+            }
+        }
+    }
+
+    /// Removes what stands here from the upstream's request, in every spelling that a backend would take for it.
+    pub(crate) fn clear(&self, outgoing: &mut UpstreamRequest) {
+        match self {
+            Self::Header(name) => outgoing.remove_folded(name),
+            Self::Query(name) => {
+                let Some(query) = &outgoing.query else { return };
+                // Many backends look query parameters up without regard to case.
+                let is_here =
+                    |pair: &&str| url::form_urlencoded::parse(pair.as_bytes()).any(|(key, _)| key.eq_ignore_ascii_case(name));
+                if query.split('&').any(|pair| is_here(&pair)) {
+                    let rest: Vec<_> = query.split('&').filter(|pair| !is_here(pair)).collect();
+                    outgoing.query = (!rest.is_empty()).then(|| rest.join("&").into());
+                }
+            }
+        }
+    }
+}

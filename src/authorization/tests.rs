@@ -1,0 +1,289 @@
+use http::Request;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    clock::Clock,
+    credentials::testing::slot_of,
+    request::{IncomingRequest, ReservedNames},
+};
+
+const AUTHORIZATION2: HeaderName = HeaderName::from_static("authorization2");
+
+fn places() -> Vec<TokenPlace> {
+    vec![TokenPlace::Header(AUTHORIZATION2), TokenPlace::Header(header::AUTHORIZATION), TokenPlace::Query("token".into())]
+}
+
+fn authorization(form: Form) -> Authorization {
+    Authorization { form, places: places().into() }
+}
+
+fn incoming(target: &str, fields: &[(&str, &str)]) -> IncomingRequest {
+    let mut request = Request::builder().uri(target).header("host", "api.contoso.example");
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    IncomingRequest::read(request.body(()).unwrap().into_parts().0, None).unwrap()
+}
+
+/// What the upstream sees of tokens, and the query.
+struct Sent {
+    fields: Vec<String>,
+    query: Option<Box<str>>,
+    own: Option<OwnToken>,
+    credential: Option<Arc<str>>,
+}
+
+async fn send(authorization: &Authorization, place: Option<&TokenPlace>, incoming: &IncomingRequest) -> Result<Sent, Refusal> {
+    send_again(authorization, place, incoming, None).await
+}
+
+async fn send_again(
+    authorization: &Authorization,
+    place: Option<&TokenPlace>,
+    incoming: &IncomingRequest,
+    own: Option<OwnToken>,
+) -> Result<Sent, Refusal> {
+    let mut outgoing = UpstreamRequest::of(incoming, &ReservedNames::default().finish(None));
+    let (mut own_token, mut credential, mut waited) = (own, None, Duration::ZERO);
+    let facts = Facts {
+        clock: &Clock::manual(0),
+        token_place: place,
+        own_token: &mut own_token,
+        credential: &mut credential,
+        waited: &mut waited,
+    };
+    authorization.write(facts, incoming, &mut outgoing).await?;
+    let mut fields: Vec<_> =
+        outgoing.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+    fields.sort();
+    for (name, value) in &outgoing.headers {
+        assert!(name != header::AUTHORIZATION || value.is_sensitive());
+    }
+    Ok(Sent { fields, query: outgoing.query, own: own_token, credential })
+}
+
+const EVERYWHERE: &[(&str, &str)] = &[("authorization", "Bearer one"), ("authorization2", "two"), ("x-other", "3")];
+
+#[tokio::test]
+async fn remove_clears_every_place_of_a_token() {
+    let incoming = incoming("/a?x=1&token=three&TOKEN=four&y=2&%74oken=five", EVERYWHERE);
+
+    let sent = send(&authorization(Form::Remove), Some(&places()[0]), &incoming).await.unwrap();
+
+    assert_eq!(sent.fields, ["x-other: 3"]);
+    assert_eq!(sent.query.as_deref(), Some("x=1&y=2"));
+}
+
+#[tokio::test]
+async fn a_query_without_the_parameter_stays_as_it_is_and_an_empty_one_goes() {
+    let remove = authorization(Form::Remove);
+    for (target, expected) in [("/a", None), ("/a?tokens=1&x", Some("tokens=1&x")), ("/a?token=1", None), ("/a?token", None)] {
+        let sent = send(&remove, None, &incoming(target, &[])).await.unwrap();
+
+        assert_eq!(sent.query.as_deref(), expected, "{target}");
+    }
+}
+
+#[tokio::test]
+async fn removes_other_spellings_that_a_backend_would_take_for_the_place() {
+    let authorization =
+        Authorization { form: Form::Remove, places: [TokenPlace::Header(HeaderName::from_static("x-token"))].into() };
+
+    let sent = send(&authorization, None, &incoming("/", &[("x_token", "1"), ("x.token", "2"), ("x-token", "3")])).await.unwrap();
+
+    assert_eq!(sent.fields, [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn keep_forwards_the_token_that_was_validated_and_no_other() {
+    let keep = authorization(Form::Keep);
+    let places = places();
+    let target = "/a?token=three";
+
+    for (name, place, expected, query) in [
+        ("in Authorization", Some(&places[1]), &["authorization: Bearer one", "x-other: 3"][..], None),
+        ("elsewhere", Some(&places[0]), &["authorization2: two", "x-other: 3"], None),
+        ("in the query", Some(&places[2]), &["x-other: 3"], Some("token=three")),
+        ("nowhere", None, &["authorization2: two", "authorization: Bearer one", "x-other: 3"], Some("token=three")),
+    ] {
+        let sent = send(&keep, place, &incoming(target, EVERYWHERE)).await.unwrap();
+
+        assert_eq!(sent.fields, expected, "{name}");
+        assert_eq!(sent.query.as_deref(), query, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_callers_connection_cannot_make_keep_lose_the_token() {
+    let keep = authorization(Form::Keep);
+    let nominated = ("connection", "authorization, authorization2");
+
+    for (place, expected) in [(&places()[1], "authorization: Bearer one"), (&places()[0], "authorization2: two")] {
+        let fields: Vec<_> = EVERYWHERE.iter().copied().chain([nominated]).collect();
+
+        let sent = send(&keep, Some(place), &incoming("/", &fields)).await.unwrap();
+
+        assert!(sent.fields.contains(&expected.to_owned()), "{:?}", sent.fields);
+    }
+}
+
+#[tokio::test]
+async fn keep_forwards_nothing_that_can_be_read_in_two_ways_or_speaks_for_a_connection() {
+    let keep = Authorization { form: Form::Keep, places: [].into() };
+
+    let twice = incoming("/", &[("authorization", "Basic eDp5"), ("authorization", "Bearer one")]);
+    let refusal = send(&keep, None, &twice).await.err().unwrap();
+    assert_eq!(refusal.reason, Reason::TokenAmbiguous);
+
+    let negotiate = incoming("/", &[("authorization", "Negotiate YII")]);
+    assert_eq!(send(&keep, None, &negotiate).await.unwrap().fields, [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn from_header_moves_the_validated_token_wherever_it_came_from() {
+    let moves = authorization(Form::FromHeader);
+    let places = places();
+
+    for (place, fields, target, expected) in [
+        (&places[0], EVERYWHERE, "/", Ok("authorization: Bearer two")),
+        (&places[0], &[("authorization2", "bearer  two")], "/", Ok("authorization: Bearer two")),
+        (&places[1], EVERYWHERE, "/", Ok("authorization: Bearer one")),
+        (&places[2], &[], "/?token=three", Ok("authorization: Bearer three")),
+        (&places[0], &[("authorization2", "Basic eDp5")], "/", Err(Reason::TokenMissing)),
+        (&places[1], &[("authorization", "one")], "/", Err(Reason::TokenMissing)),
+    ] {
+        let sent = send(&moves, Some(place), &incoming(target, fields)).await;
+
+        match (sent, expected) {
+            (Ok(sent), Ok(expected)) => {
+                assert_eq!(sent.fields.iter().filter(|field| field.starts_with("auth")).collect::<Vec<_>>(), [expected]);
+                assert_eq!(sent.query, None);
+            }
+            (Err(refusal), Err(expected)) => assert_eq!(refusal.reason, expected),
+            (sent, _) => panic!("{:?} {fields:?}", sent.map(|sent| sent.fields)),
+        }
+    }
+    assert_eq!(send(&moves, None, &incoming("/", EVERYWHERE)).await.err().unwrap().reason, Reason::TokenMissing);
+}
+
+#[tokio::test]
+async fn credential_replaces_whatever_the_caller_sent() {
+    let own = authorization(Form::Credential { name: "gateway".into(), slot: slot_of(["ours"]) });
+
+    let sent = send(&own, Some(&places()[1]), &incoming("/?token=three", EVERYWHERE)).await.unwrap();
+
+    assert_eq!(sent.fields, ["authorization: Bearer ours", "x-other: 3"]);
+    assert_eq!(sent.query, None);
+    assert_eq!(sent.credential.as_deref(), Some("gateway"));
+    assert!(own.is_own());
+}
+
+#[tokio::test]
+async fn a_refused_token_is_replaced_once() {
+    let own = authorization(Form::Credential { name: "gateway".into(), slot: slot_of(["first", "second", "third"]) });
+    let incoming = incoming("/", &[]);
+
+    let first = send(&own, None, &incoming).await.unwrap().own.unwrap();
+    assert_eq!(first.refused(true).unwrap(), AfterRefusal::ApplyAgain);
+    let sent = send_again(&own, None, &incoming, Some(first)).await.unwrap();
+    assert_eq!(sent.fields, ["authorization: Bearer second"]);
+    let refusal: Refusal = sent.own.unwrap().refused(true).unwrap_err().into();
+
+    assert_eq!(refusal.reason, Reason::UpstreamRefusedCredential);
+    assert_eq!(refusal.cause.unwrap().to_string(), "the upstream refused the token of credential gateway, and a fresh one too");
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_be_sent_again_still_drops_the_token() {
+    let own = authorization(Form::Credential { name: "gateway".into(), slot: slot_of(["first", "second"]) });
+    let incoming = incoming("/", &[]);
+
+    let first = send(&own, None, &incoming).await.unwrap().own.unwrap();
+    assert!(first.refused(false).is_err());
+
+    assert_eq!(send(&own, None, &incoming).await.unwrap().fields, ["authorization: Bearer second"]);
+}
+
+#[tokio::test]
+async fn without_a_token_of_our_own_nothing_goes_out_and_the_log_learns_why() {
+    let own = authorization(Form::Credential { name: "gateway".into(), slot: slot_of([]) });
+
+    let refusal = send(&own, None, &incoming("/", EVERYWHERE)).await.err().unwrap();
+
+    assert_eq!(refusal.reason, Reason::CredentialUnavailable);
+    assert!(refusal.retry_after.is_some());
+    let cause = refusal.cause.unwrap();
+    assert_eq!(cause.to_string(), "credential gateway has no token");
+    assert_eq!(cause.source().unwrap().to_string(), "the answer to the token request holds no token");
+    assert!(refusal.hint.is_some());
+}
+
+fn build(written: &Value, anonymous: bool) -> (Option<Authorization>, Vec<String>) {
+    let config: AuthorizationConfig = serde_json::from_value(written.clone()).unwrap();
+    let mut faults = Faults::default();
+    let place = Place::root().key("authorization");
+    let built = Authorization::build(&config, &Credentials::default(), &places(), anonymous, &place, &mut faults);
+    let told = faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect();
+    (built, told)
+}
+
+#[test]
+fn builds_what_is_written() {
+    for (written, expected) in
+        [(json!("keep"), "Keep"), (json!("remove"), "Remove"), (json!({"from-header": "Authorization2"}), "FromHeader")]
+    {
+        let (built, told) = build(&written, false);
+
+        assert_eq!(format!("{:?}", built.unwrap().form), expected, "{told:?}");
+        assert_eq!(told, [] as [&str; 0]);
+    }
+}
+
+#[test]
+fn says_what_is_wrong() {
+    let credential = "authorization.credential";
+    for (written, anonymous, expected) in [
+        (
+            json!({"from-header": "X-Else"}),
+            false,
+            &["authorization.from-header: no token policy of this route looks at `X-Else`".to_owned()][..],
+        ),
+        (json!({"from-header": "a b"}), false, &["authorization.from-header: `a b` is no header name".to_owned()]),
+        (
+            json!({"from-header": "Authorization2"}),
+            true,
+            &["authorization.from-header: `from-header` on a route with `anonymous: true`".to_owned()],
+        ),
+        (
+            json!({"credential": "nobody", "scope": "https://graph.microsoft.com/.default"}),
+            true,
+            &[
+                format!("{credential}: `credential` on a route with `anonymous: true`"),
+                format!("{credential}: there is no credential `nobody`"),
+            ],
+        ),
+        (
+            json!({"credential": "nobody", "scope": "https://graph.microsoft.com/User.Read"}),
+            false,
+            &[
+                "authorization.scope: `https://graph.microsoft.com/User.Read` is no scope that an application can ask for"
+                    .to_owned(),
+                format!("{credential}: there is no credential `nobody`"),
+            ],
+        ),
+        (
+            json!({"credential": "nobody", "scope": "a/.default b/.default"}),
+            false,
+            &[
+                "authorization.scope: `a/.default b/.default` is more than one scope".to_owned(),
+                format!("{credential}: there is no credential `nobody`"),
+            ],
+        ),
+    ] {
+        let (built, told) = build(&written, anonymous);
+
+        assert!(built.is_none(), "{written}");
+        assert_eq!(told, expected, "{written}");
+    }
+}
