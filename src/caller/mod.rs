@@ -1,8 +1,17 @@
 //! 2 · Caller: whose address this is.
+//!
+//! The peer's, unless the peer is a trusted proxy; then the right-most hop that is not one. Nothing that an untrusted party
+//! wrote is looked at, so the bytes that a client controls cannot choose its address. Nobody is trusted by default.
+
+mod forwarded;
+mod hop;
+mod trust;
 
 use std::net::IpAddr;
 
+pub use hop::HopFault;
 use http::HeaderValue;
+pub use trust::Trust;
 
 use crate::request::Scheme;
 

@@ -12,7 +12,7 @@ use super::{
     report::Finding,
 };
 use crate::{
-    address::AddressEntryConfig,
+    address::{AddressEntryConfig, AddressSetConfig},
     authorization::AuthorizationConfig,
     inbound::{PolicyConfig, ip_filter::Action, validate_azure_ad_token::ValidateAzureAdTokenConfig},
 };
@@ -145,15 +145,16 @@ fn is_wide(token: &ValidateAzureAdTokenConfig) -> bool {
         && token.required_claims.is_empty()
 }
 
-fn is_everyone(entry: &AddressEntryConfig, sets: &BTreeMap<String, Vec<AddressEntryConfig>>) -> bool {
-    let everyone =
-        |entry: &AddressEntryConfig| matches!(entry, AddressEntryConfig::Text(text) if text == "0.0.0.0/0" || text == "::/0");
-    let named = |entry: &AddressEntryConfig| match entry {
-        AddressEntryConfig::Text(name) => sets.get(name).is_some_and(|set| set.iter().any(everyone)),
-        #[allow(unreachable_patterns, reason = "entries have more forms than texts")]
+fn is_everyone(entry: &AddressEntryConfig, sets: &BTreeMap<String, AddressSetConfig>) -> bool {
+    let text = match entry {
+        AddressEntryConfig::Text(text) => text,
+        AddressEntryConfig::Noted(noted) => &noted.address,
+    };
+    let named = |name| match sets.get(name) {
+        Some(AddressSetConfig::Entries(entries)) => entries.iter().any(|entry| is_everyone(entry, &BTreeMap::new())),
         _ => false,
     };
-    everyone(entry) || named(entry)
+    text == "0.0.0.0/0" || text == "::/0" || named(text)
 }
 
 fn lint_route(route: &crate::route::RouteConfig, place: &Place, config: &Config, faults: &mut Faults) {

@@ -31,10 +31,10 @@ pub use schema::schema;
 use schemars::JsonSchema;
 pub use secret::{Secret, Secrets, UnknownSecret};
 use serde::Deserialize;
-pub use units::{Size, Span};
+pub use units::{Day, Size, Span};
 
 use crate::{
-    address::AddressEntryConfig,
+    address::AddressSetConfig,
     admin::{AdminConfig, HealthConfig},
     audit::AuditConfig,
     credentials::CredentialConfig,
@@ -67,7 +67,7 @@ pub struct Config {
     /// The Entra tenants whose tokens are accepted or asked for.
     pub tenants: BTreeMap<String, TenantConfig>,
     /// Named lists of addresses.
-    pub address_sets: BTreeMap<String, Vec<AddressEntryConfig>>,
+    pub address_sets: BTreeMap<String, AddressSetConfig>,
     /// What the gateway itself is, towards upstreams.
     pub credentials: BTreeMap<String, CredentialConfig>,
     /// The backends.
@@ -109,4 +109,13 @@ pub struct IdentityHttpConfig {
     pub proxy: Option<String>,
     /// Certificate authorities (PEM) that are trusted for these calls besides the system's.
     pub ca: Option<String>,
+}
+
+/// A part of a config from YAML, for the tests of the stages.
+#[cfg(test)]
+pub(crate) fn part<T: serde::de::DeserializeOwned>(yaml: &str) -> T {
+    let mut findings = Vec::new();
+    let node = yaml::read(yaml, 0, &mut findings);
+    assert!(findings.is_empty(), "{yaml}");
+    serde_json::from_value(node.to_json()).expect("a part of a config")
 }

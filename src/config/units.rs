@@ -1,6 +1,6 @@
 //! Durations and sizes, written with their unit.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error};
@@ -13,6 +13,11 @@ pub struct Span(pub Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
+/// A day, UTC: `2027-01-31`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Day(jiff::civil::Date);
+
+const DAY_PATTERN: &str = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$";
 const SPAN_PATTERN: &str = "^[0-9]+(ms|s|m|h|d)$";
 const SIZE_PATTERN: &str = "^[0-9]+(B|KiB|MiB|GiB)$";
 
@@ -33,6 +38,29 @@ impl Span {
             _ => return None,
         };
         Some(Self(Duration::from_millis(number.checked_mul(milliseconds)?)))
+    }
+}
+
+impl Day {
+    fn parse(text: &str) -> Option<Self> {
+        // The library reads more spellings than the one that is meant here.
+        let plain = text.len() == 10
+            && text.bytes().enumerate().all(|(at, byte)| if matches!(at, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() });
+        plain.then(|| text.parse().ok().map(Self)).flatten()
+    }
+
+    /// The end of the day, in seconds since 1970.
+    pub fn end(self) -> u64 {
+        const SECONDS: i64 = 86_400;
+        let day = self.0.to_zoned(jiff::tz::TimeZone::UTC).map_or(0, |start| start.timestamp().as_second());
+        // A day before 1970 has ended at any time the clock can show.
+        u64::try_from(day.saturating_add(SECONDS)).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -68,6 +96,23 @@ impl<'de> Deserialize<'de> for Size {
         let text = Cow::<str>::deserialize(deserializer)?;
         Self::parse(&text)
             .ok_or_else(|| D::Error::custom(format!("`{text}` is no size; write it as 512B, 64KiB, 100MiB or 1GiB")))
+    }
+}
+
+impl<'de> Deserialize<'de> for Day {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is no day; write it as 2027-01-31")))
+    }
+}
+
+impl JsonSchema for Day {
+    fn schema_name() -> Cow<'static, str> {
+        "Day".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": DAY_PATTERN, "description": "A day, UTC: 2027-01-31." })
     }
 }
 
@@ -109,6 +154,24 @@ mod tests {
             ("99999999999999999999d", None),
         ] {
             assert_eq!(Span::parse(text).map(|span| span.0), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn days_have_one_spelling_and_end_at_midnight() {
+        for (text, expected) in [
+            ("1970-01-01", Some(86_400)),
+            ("2027-01-31", Some(1_801_440_000)),
+            ("2028-02-29", Some(1_835_481_600)),
+            ("1969-12-30", Some(0)),
+            ("2027-02-29", None),
+            ("2027-1-31", None),
+            ("20270131", None),
+            ("2027-01-31T00:00:00Z", None),
+            ("31.01.2027", None),
+            ("", None),
+        ] {
+            assert_eq!(Day::parse(text).map(Day::end), expected, "{text}");
         }
     }
 

@@ -48,7 +48,11 @@ impl IpFilter {
 
     pub(crate) fn check(&self, exchange: &Exchange) -> Result<(), NotAllowed> {
         let caller = exchange.caller_address();
-        if self.addresses.contains(caller) == (self.action == Action::Allow) { Ok(()) } else { Err(NotAllowed(caller)) }
+        if self.addresses.contains(caller, exchange.clock()) == (self.action == Action::Allow) {
+            Ok(())
+        } else {
+            Err(NotAllowed(caller))
+        }
     }
 }
 

@@ -1,0 +1,89 @@
+//! What is likely not meant in a list of addresses.
+
+use std::fmt;
+
+use super::entry::Span;
+use crate::config::{Faults, Place};
+
+/// How many findings of one kind are told one by one; a file may hold thousands.
+const TOLD: usize = 5;
+
+/// Where an entry was written.
+#[derive(Clone, Debug)]
+pub(super) enum Written {
+    /// In the config.
+    Entry(Place, String),
+    /// In a file that the config names at this place, on this line.
+    Line(Place, usize, String),
+}
+
+impl Written {
+    pub(super) const fn place(&self) -> &Place {
+        match self {
+            Self::Entry(place, _) | Self::Line(place, ..) => place,
+        }
+    }
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Entry(_, text) => write!(f, "`{text}`"),
+            Self::Line(_, line, text) => write!(f, "line {line}: `{text}`"),
+        }
+    }
+}
+
+/// Notes entries that count for nothing, overlap, or are absurdly wide.
+///
+/// `named`: the list is a named set. What every address means in a list of a policy's own is for the policy to say.
+pub(super) fn entries(written: &[(Span, Written)], named: bool, faults: &mut Faults) {
+    for (span, entry) in written {
+        if span.is_everything() && !named {
+            continue;
+        }
+        if span.is_everything() {
+            faults.warning(
+                entry.place(),
+                format!("{entry} is every address there is"),
+                "leave it out, or list the networks that are meant",
+            );
+        } else if span.is_vast() {
+            faults.warning(entry.place(), format!("{entry} is wider than any one network"), "list the networks that are meant");
+        }
+    }
+    let mut sorted: Vec<_> = written.iter().collect();
+    // By start, the widest first: whatever is covered comes behind what covers it. Equal spans stay as written.
+    sorted.sort_by_key(|(span, _)| key(*span));
+    let mut told = 0;
+    let mut widest: Option<&(Span, Written)> = None;
+    for current in sorted {
+        let Some(before) = widest.filter(|before| before.0.meets(current.0)) else {
+            widest = Some(current);
+            continue;
+        };
+        told += 1;
+        if told > TOLD {
+            continue;
+        }
+        let (first, second) = (&before.1, &current.1);
+        if before.0.covers(current.0) {
+            faults.warning(second.place(), format!("{second} is already in {first}"), "leave it out");
+        } else {
+            faults.warning(second.place(), format!("{second} overlaps {first}"), "make the two meet, or one of them");
+            widest = Some(current);
+        }
+    }
+    if let (true, Some((_, entry))) = (told > TOLD, written.first()) {
+        let place = entry.place();
+        faults.warning(place, format!("{} more entries of the list overlap others", told - TOLD), "leave out what is covered");
+    }
+}
+
+/// Sorts by family, then start, then the widest first.
+const fn key(span: Span) -> (bool, u128, u128) {
+    match span {
+        Span::V4(from, to) => (false, from as u128, u128::MAX - to as u128),
+        Span::V6(from, to) => (true, from, u128::MAX - to),
+    }
+}

@@ -1,0 +1,121 @@
+//! Merged, sorted ranges: an address is found in them by binary search.
+
+use std::net::IpAddr;
+
+use super::entry::Span;
+
+/// A set of addresses of both families, without overlaps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ranges {
+    v4: Sorted<u32>,
+    v6: Sorted<u128>,
+}
+
+/// Starts and ends apart, so that the search walks through starts alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Sorted<T> {
+    starts: Box<[T]>,
+    ends: Box<[T]>,
+}
+
+impl Ranges {
+    /// Merges what overlaps or touches.
+    pub(super) fn of(spans: impl IntoIterator<Item = Span>) -> Self {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for span in spans {
+            match span {
+                Span::V4(from, to) => v4.push((from, to)),
+                Span::V6(from, to) => v6.push((from, to)),
+            }
+        }
+        Self { v4: Sorted::of(v4, |end: u32| end.checked_add(1)), v6: Sorted::of(v6, |end: u128| end.checked_add(1)) }
+    }
+
+    /// Whether the address is in the set; an IPv4-mapped one counts as IPv4.
+    pub(super) fn contains(&self, address: IpAddr) -> bool {
+        match address.to_canonical() {
+            IpAddr::V4(address) => self.v4.contains(address.into()),
+            IpAddr::V6(address) => self.v6.contains(address.into()),
+        }
+    }
+
+    pub(super) fn spans(&self) -> impl Iterator<Item = Span> {
+        let v4 = self.v4.starts.iter().zip(&self.v4.ends).map(|(from, to)| Span::V4(*from, *to));
+        v4.chain(self.v6.starts.iter().zip(&self.v6.ends).map(|(from, to)| Span::V6(*from, *to)))
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.v4.starts.is_empty() && self.v6.starts.is_empty()
+    }
+
+    /// How many ranges are left after merging.
+    pub(super) const fn len(&self) -> usize {
+        self.v4.starts.len() + self.v6.starts.len()
+    }
+}
+
+impl<T: Copy + Ord> Sorted<T> {
+    fn of(mut ranges: Vec<(T, T)>, next: impl Fn(T) -> Option<T>) -> Self {
+        ranges.sort_unstable();
+        let mut merged: Vec<(T, T)> = Vec::with_capacity(ranges.len());
+        for (from, to) in ranges {
+            match merged.last_mut() {
+                // The highest address has no next one: nothing can touch it from above that does not overlap it.
+                Some((_, end)) if from <= *end || next(*end) == Some(from) => *end = to.max(*end),
+                _ => merged.push((from, to)),
+            }
+        }
+        Self { starts: merged.iter().map(|range| range.0).collect(), ends: merged.iter().map(|range| range.1).collect() }
+    }
+
+    fn contains(&self, address: T) -> bool {
+        let above = self.starts.partition_point(|start| *start <= address);
+        above.checked_sub(1).is_some_and(|at| address <= self.ends[at])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn merges_what_overlaps_or_touches() {
+        let ranges = Ranges::of([
+            Span::V4(10, 20),
+            Span::V4(15, 30),
+            Span::V4(31, 40),
+            Span::V4(42, 42),
+            Span::V4(u32::MAX - 1, u32::MAX),
+            Span::V4(u32::MAX, u32::MAX),
+            Span::V6(0, 5),
+            Span::V6(2, 3),
+        ]);
+
+        let expected = [Span::V4(10, 40), Span::V4(42, 42), Span::V4(u32::MAX - 1, u32::MAX), Span::V6(0, 5)];
+        assert_eq!(ranges.spans().collect::<Vec<_>>(), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_linear_search(
+            spans in prop::collection::vec((any::<bool>(), 0_u32..64, 0_u32..8), 0..24),
+            probes in prop::collection::vec((any::<bool>(), 0_u32..80), 1..32),
+        ) {
+            let spans: Vec<_> = spans.into_iter().map(|(v4, from, length)| {
+                if v4 { Span::V4(from, from + length) } else { Span::V6(u128::from(from), u128::from(from + length)) }
+            }).collect();
+            let ranges = Ranges::of(spans.iter().copied());
+
+            for (v4, number) in probes {
+                let (address, span): (IpAddr, _) = if v4 {
+                    (std::net::Ipv4Addr::from(number).into(), Span::V4(number, number))
+                } else {
+                    (std::net::Ipv6Addr::from(u128::from(number)).into(), Span::V6(number.into(), number.into()))
+                };
+                prop_assert_eq!(ranges.contains(address), spans.iter().any(|listed| listed.covers(span)), "{}", address);
+            }
+        }
+    }
+}

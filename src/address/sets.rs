@@ -1,0 +1,268 @@
+//! The named sets: lists, files, Microsoft's service tags, and sets of sets.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::Deserialize;
+
+use super::{AddressFileConfig, AddressSet, AddressSetConfig, Parts, entry, lint, suggestion};
+use crate::config::{Faults, Place};
+
+/// The largest file that is read. Microsoft's has 4 MiB, a line of text has 10 to 40 bytes.
+const MAX_FILE: u64 = 64 << 20;
+
+/// How many faults of one file are told one by one.
+const TOLD: usize = 20;
+
+/// The named sets of a config.
+#[derive(Clone, Debug, Default)]
+pub struct AddressSets {
+    /// The sets by name.
+    pub by_name: BTreeMap<String, Arc<AddressSet>>,
+    /// The files that sets were read from: when one changes, the config is to be read again.
+    pub files: BTreeSet<PathBuf>,
+}
+
+impl AddressSets {
+    /// Builds the sets of a config; those that cannot be built stand in as empty ones beside their faults. `base` is the
+    /// folder that relative paths start from, `now` the time in seconds since 1970.
+    pub fn build(config: &BTreeMap<String, AddressSetConfig>, base: &Path, place: &Place, now: u64, faults: &mut Faults) -> Self {
+        let mut builder = Builder { config, base, place, sets: Self::default(), open: Vec::new() };
+        for name in config.keys() {
+            builder.set(name, faults);
+        }
+        for (name, written) in config {
+            lint_expired(written, &place.key(name), now, faults);
+        }
+        builder.sets
+    }
+
+    /// When the next entry of any set expires, in seconds since 1970.
+    pub fn next_expiry(&self, now: u64) -> Option<u64> {
+        self.by_name.values().filter_map(|set| set.next_expiry(now)).min()
+    }
+}
+
+fn lint_expired(set: &AddressSetConfig, place: &Place, now: u64, faults: &mut Faults) {
+    let AddressSetConfig::Entries(entries) = set else { return };
+    for (index, entry) in entries.iter().enumerate() {
+        let super::AddressEntryConfig::Noted(noted) = entry else { continue };
+        let Some(day) = noted.expires.filter(|day| day.end() <= now) else { continue };
+        let owner = noted.owner.as_deref().map(|owner| format!(" (of {owner})")).unwrap_or_default();
+        faults.warning(
+            &place.index(index).key("expires"),
+            format!("`{}`{owner} has expired on {day} and no longer counts", noted.address),
+            "remove it, or give it a later day",
+        );
+    }
+}
+
+struct Builder<'a> {
+    config: &'a BTreeMap<String, AddressSetConfig>,
+    base: &'a Path,
+    place: &'a Place,
+    sets: AddressSets,
+    /// The sets that are being built, the outermost first.
+    open: Vec<&'a str>,
+}
+
+impl<'a> Builder<'a> {
+    /// The set of this name, built now if it was not yet: the order in the file does not matter.
+    fn set(&mut self, name: &str, faults: &mut Faults) -> Option<Arc<AddressSet>> {
+        if let Some(set) = self.sets.by_name.get(name) {
+            return Some(set.clone());
+        }
+        let (name, config) = self.config.get_key_value(name)?;
+        let place = self.place.key(name);
+        if !entry::is_name(name) {
+            faults.error(
+                &place,
+                format!("`{name}` cannot name a set"),
+                "begin with a letter; then letters, digits, `-`, `_`, `.`",
+            );
+        }
+        self.open.push(name);
+        let mut parts = Parts::default();
+        match config {
+            AddressSetConfig::Entries(entries) => {
+                for (index, entry) in entries.iter().enumerate() {
+                    let place = place.index(index);
+                    let names = self.config;
+                    parts.add(entry, &place, faults, |name, faults| self.referenced(name, &place, faults), || names.keys());
+                }
+                if entries.is_empty() {
+                    faults.warning(&place, "the set is empty", "list an address, or remove the set");
+                }
+            }
+            AddressSetConfig::File(file) => self.file(file, &place, &mut parts, faults),
+        }
+        lint::entries(&parts.written, true, faults);
+        self.open.pop();
+        let set = Arc::new(parts.finish());
+        self.sets.by_name.insert(name.clone(), set.clone());
+        Some(set)
+    }
+
+    /// A set that another one names.
+    fn referenced(&mut self, name: &str, place: &Place, faults: &mut Faults) -> Option<Arc<AddressSet>> {
+        if let Some(at) = self.open.iter().position(|open| *open == name) {
+            let circle = [&self.open[at..], &[name]].concat().join("` → `");
+            faults.error(place, format!("the set holds itself: `{circle}`"), "break the circle");
+            return Some(Arc::default());
+        }
+        self.set(name, faults)
+    }
+
+    fn file(&mut self, config: &'a AddressFileConfig, place: &Place, parts: &mut Parts, faults: &mut Faults) {
+        match (&config.file, &config.service_tags) {
+            (Some(file), None) => {
+                let place = place.key("file");
+                if !config.tags.is_empty() {
+                    faults.error(
+                        &place,
+                        "`tags` belong to `service-tags`",
+                        "leave `tags` out, or write `service-tags` for `file`",
+                    );
+                }
+                if let Some(text) = self.read(file, &place, faults) {
+                    lines(&text, &place, parts, faults);
+                }
+            }
+            (None, Some(file)) => {
+                if config.tags.is_empty() {
+                    faults.error(place, "no tag is named", "list them, as in `tags: [AzureFrontDoor.Backend]`");
+                }
+                if let Some(text) = self.read(file, &place.key("service-tags"), faults) {
+                    service_tags(&text, config, place, parts, faults);
+                }
+            }
+            _ => faults.error(
+                place,
+                "the set is neither a list nor one file",
+                "write a list, or `file`, or `service-tags` and `tags`",
+            ),
+        }
+    }
+
+    fn read(&mut self, path: &str, place: &Place, faults: &mut Faults) -> Option<String> {
+        let path = self.base.join(path);
+        // Watched even if it cannot be read now: it may be about to be put there.
+        self.sets.files.insert(path.clone());
+        let mut bytes = Vec::new();
+        let result = File::open(&path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+        if let Err(error) = result {
+            faults.error(
+                place,
+                format!("`{}` cannot be read: {error}", path.display()),
+                "name a file that is there and may be read",
+            );
+            return None;
+        }
+        if bytes.len() as u64 > MAX_FILE {
+            faults.error(place, format!("`{}` is larger than 64 MiB", path.display()), "split the file");
+            return None;
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) => Some(text),
+            Err(_) => {
+                faults.error(place, format!("`{}` is no UTF-8 text", path.display()), "save it as UTF-8");
+                None
+            }
+        }
+    }
+}
+
+/// One address, CIDR or range a line; `#` begins a comment.
+fn lines(text: &str, place: &Place, parts: &mut Parts, faults: &mut Faults) {
+    let mut bad = 0;
+    let mut empty = true;
+    // Editors of some systems begin a file with a byte order mark.
+    for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if line.is_empty() {
+            continue;
+        }
+        empty = false;
+        match line.parse() {
+            Ok(span) => parts.add_written(span, None, lint::Written::Line(place.clone(), index + 1, line.into())),
+            Err(fault) => {
+                bad += 1;
+                if bad <= TOLD {
+                    let fault: super::EntryFault = fault;
+                    faults.error(place, format!("line {}: `{line}`: {fault}", index + 1), fault.cure());
+                }
+            }
+        }
+    }
+    if bad > TOLD {
+        faults.error(place, format!("{} more lines of the file cannot be read", bad - TOLD), "mend those first");
+    }
+    if empty {
+        faults.warning(place, "the file holds no address", "list an address, or remove the set");
+    }
+}
+
+/// Microsoft's published file, as far as it matters here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Published {
+    change_number: u64,
+    values: Vec<Tag>,
+}
+
+#[derive(Deserialize)]
+struct Tag {
+    name: String,
+    properties: Properties,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Properties {
+    address_prefixes: Vec<String>,
+}
+
+fn service_tags(text: &str, config: &AddressFileConfig, place: &Place, parts: &mut Parts, faults: &mut Faults) {
+    let file = place.key("service-tags");
+    let published: Published = match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
+        Ok(published) => published,
+        Err(error) => {
+            faults.error(
+                &file,
+                format!("the file is not Microsoft's list of service tags: {error}"),
+                "download the JSON file again",
+            );
+            return;
+        }
+    };
+    parts.change_number = Some(published.change_number);
+    let mut bad = 0;
+    for (index, name) in config.tags.iter().enumerate() {
+        let place = place.key("tags").index(index);
+        let Some(tag) = published.values.iter().find(|tag| tag.name == *name) else {
+            faults.error(
+                &place,
+                format!("the file has no tag `{name}`"),
+                suggestion(name, published.values.iter().map(|tag| &tag.name)),
+            );
+            continue;
+        };
+        for prefix in &tag.properties.address_prefixes {
+            match prefix.parse::<super::Span>() {
+                // Not linted: overlaps are as published.
+                Ok(span) => parts.push(span, None),
+                Err(fault) => {
+                    bad += 1;
+                    if bad <= TOLD {
+                        faults.error(&place, format!("`{name}` holds `{prefix}`: {fault}"), "download the JSON file again");
+                    }
+                }
+            }
+        }
+    }
+}
