@@ -1,9 +1,31 @@
 //! The identity provider as both sides know it: clouds, tenants, signing keys, tokens.
 
+mod issuer;
+mod json;
+mod jws;
+mod key_set;
+mod keys;
+mod metadata;
+mod seen;
+mod tenant;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod token;
+mod verify;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+pub(crate) use self::{
+    issuer::is_guid,
+    tenant::PERSONAL_ACCOUNTS,
+    verify::{IssuerVerdict, Moment, Verified, Verifier, VerifyError},
+};
+pub use self::{
+    key_set::{KeySet, KeySetStatus},
+    keys::Algorithm,
+    tenant::{Tenant, TenantId, Tenants, UNKNOWN_TENANT},
+};
 
 /// An Entra tenant.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
@@ -47,7 +69,3 @@ pub enum CloudConfig {
     /// China, operated by 21Vianet.
     China,
 }
-
-/// The tenants of a config, and the sets of signing keys that live on across reloads.
-#[derive(Debug, Default)]
-pub struct Tenants {}

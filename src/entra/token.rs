@@ -1,5 +1,8 @@
 //! A validated token: what policies, expressions and the audit record read of it.
 
+mod read;
+
+pub(crate) use read::{Facts, Payload, TokenFault, Version, read_entra};
 use serde_json::{Map, Value};
 
 /// A token whose signature, issuer and times held. Only [validation](super) makes one.

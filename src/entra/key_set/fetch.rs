@@ -1,0 +1,135 @@
+//! One fetch of a key set.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::StatusCode;
+use url::Url;
+
+use super::{Document, Endpoint, Engine, KeySet, status::Attempt};
+use crate::{
+    entra::{
+        keys::{Keys, KeysFault},
+        metadata::{Metadata, MetadataFault},
+    },
+    identity_http::{Call, IdentityHttpError},
+};
+
+/// The longest document that is read. A thousand keys with their certificates are below it.
+const MAX_BYTES: usize = 2 << 20;
+/// How long one call may take. A request may be waiting.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How much is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// Metadata, and the keys that it names.
+    Everything,
+    /// The keys, where the metadata known so far has them; where there is none, everything.
+    Keys,
+}
+
+/// Why a fetch brought nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchFault {
+    #[error(transparent)]
+    Http(#[from] IdentityHttpError),
+    #[error("{host} answered with status {status}")]
+    Status { host: String, status: StatusCode },
+    #[error(transparent)]
+    Metadata(#[from] MetadataFault),
+    #[error(transparent)]
+    Keys(#[from] KeysFault),
+}
+
+impl FetchFault {
+    /// Whether the authority said that there is no such document. It is asked again only with everything else.
+    pub(crate) const fn is_absence(&self) -> bool {
+        matches!(self, Self::Status { status: StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST, .. })
+    }
+}
+
+impl KeySet {
+    /// Fetches from every endpoint at once. What comes and is good replaces what was there; what is not leaves it as it was.
+    pub(super) async fn fetch(&self, engine: &Engine, extent: Extent) -> Vec<Option<Attempt>> {
+        let endpoints = || self.source.endpoints.iter().enumerate();
+        let mut named = Vec::new();
+        for (index, endpoint) in endpoints() {
+            let known = self.slots[index].document.load_full().map(|document| document.metadata.clone());
+            named.push(async move {
+                match known {
+                    Some(metadata) if extent == Extent::Keys => Ok(metadata),
+                    _ => read_metadata(engine, endpoint).await,
+                }
+            });
+        }
+        let named = both(named).await;
+
+        // Both versions may name one place for their keys; it is asked once.
+        let mut places: Vec<&Url> = named.iter().flatten().map(|metadata| &metadata.jwks_uri).collect();
+        places.dedup();
+        let bodies = both(places.iter().map(|url| get(engine, url)).collect()).await;
+
+        let mut attempts = Vec::new();
+        for (index, metadata) in named.iter().enumerate() {
+            let read = metadata.as_ref().map_err(Arc::clone).and_then(|metadata| {
+                let place = places.iter().position(|place| *place == &metadata.jwks_uri);
+                let body = place.and_then(|place| bodies.get(place)).map_or(Ok(Bytes::new()), Clone::clone)?;
+                let keys = self.read_keys(&body, metadata).map_err(|fault| Arc::new(FetchFault::from(fault)))?;
+                Ok(Document { metadata: metadata.clone(), keys })
+            });
+            let at = engine.clock.monotonic();
+            let fault = match read {
+                Ok(document) => {
+                    self.put(index, document, at);
+                    None
+                }
+                Err(fault) => {
+                    tracing::warn!(
+                        url = %self.source.endpoints[index].metadata,
+                        error = &*fault as &dyn std::error::Error,
+                        "signing keys could not be fetched"
+                    );
+                    Some(fault)
+                }
+            };
+            attempts.push(Some(Attempt { at, fault }));
+        }
+        attempts
+    }
+
+    fn read_keys(&self, body: &[u8], metadata: &Metadata) -> Result<Keys, KeysFault> {
+        let mut keys = Keys::read(body, self.source.algorithms)?;
+        // A key for another cloud than the one that the metadata speaks for vouches for nobody here.
+        keys.retain(|key| !matches!((&key.cloud, &metadata.cloud), (Some(own), Some(spoken)) if own != spoken));
+        if keys.len() == 0 { Err(KeysFault::Empty) } else { Ok(keys) }
+    }
+}
+
+async fn read_metadata(engine: &Engine, endpoint: &Endpoint) -> Result<Metadata, Arc<FetchFault>> {
+    let body = get(engine, &endpoint.metadata).await?;
+    Metadata::read(&body, &endpoint.bounds).map_err(|fault| Arc::new(fault.into()))
+}
+
+/// Gets a document; the fault is shared by those that needed it.
+async fn get(engine: &Engine, url: &Url) -> Result<Bytes, Arc<FetchFault>> {
+    let answer = engine.http.send(Call::get(url, MAX_BYTES).within(TIMEOUT)).await.map_err(|fault| Arc::new(fault.into()))?;
+    if answer.status != StatusCode::OK {
+        let host = url.host_str().unwrap_or_default().to_owned();
+        return Err(Arc::new(FetchFault::Status { host, status: answer.status }));
+    }
+    Ok(answer.body)
+}
+
+/// Runs one future or two at once; there are never more endpoints.
+async fn both<T>(futures: Vec<impl Future<Output = T>>) -> Vec<T> {
+    let mut futures = futures.into_iter();
+    let mut results = Vec::new();
+    while let Some(first) = futures.next() {
+        match futures.next() {
+            Some(second) => results.extend(<[T; 2]>::from(tokio::join!(first, second))),
+            None => results.push(first.await),
+        }
+    }
+    results
+}

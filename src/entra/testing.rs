@@ -1,0 +1,149 @@
+//! Keys and tokens for the tests of whoever judges them.
+
+use std::sync::{Arc, OnceLock};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Map, Value, json};
+
+use super::{TenantConfig, Tenants};
+use crate::{
+    clock::Clock,
+    config::{Faults, Place},
+    dev_tenant::SigningKey,
+    request::IncomingRequest,
+};
+
+/// When the tests take place.
+pub(crate) const NOW: u64 = 1_790_000_000;
+pub(crate) const TENANT: &str = "0f0f0f0f-1111-4222-8333-444455556666";
+pub(crate) const OTHER_TENANT: &str = "1a1a1a1a-2222-4333-8444-555566667777";
+pub(crate) const API: &str = "33334444-dddd-5555-eeee-6666ffff7777";
+pub(crate) const CLIENT: &str = "11112222-bbbb-3333-cccc-4444dddd5555";
+pub(crate) const TEMPLATE: &str = "https://login.microsoftonline.com/{tenantid}/v2.0";
+
+/// One of three keys, made once a process.
+pub(crate) fn key(index: usize) -> &'static Arc<SigningKey> {
+    static KEYS: [OnceLock<Arc<SigningKey>>; 3] = [const { OnceLock::new() }; 3];
+    KEYS[index].get_or_init(|| Arc::new(SigningKey::generate().unwrap()))
+}
+
+/// A key set of these entries.
+pub(crate) fn jwks(entries: &[Value]) -> Vec<u8> {
+    json!({ "keys": entries }).to_string().into_bytes()
+}
+
+/// A token in the making: a user's, of version 2, valid for an hour.
+#[derive(Clone)]
+pub(crate) struct Mint {
+    pub(crate) header: Map<String, Value>,
+    pub(crate) claims: Map<String, Value>,
+    pub(crate) key: Arc<SigningKey>,
+}
+
+impl Mint {
+    pub(crate) fn user() -> Self {
+        let key = key(0).clone();
+        let claims = json!({
+            "aud": API, "iss": format!("https://login.microsoftonline.com/{TENANT}/v2.0"), "tid": TENANT, "ver": "2.0",
+            "iat": NOW, "nbf": NOW, "exp": NOW + 3_600, "azp": CLIENT, "azpacr": "0", "name": "Nia Okafor",
+            "oid": "0b1d0000-0000-4000-8000-00000000000a", "sub": "pairwise-value", "scp": "orders.read orders.write",
+            "uti": "q1W2e3R4t5Y6u7I8o9P0aA",
+        });
+        Self { header: object(json!({ "typ": "JWT", "alg": "RS256", "kid": key.kid() })), claims: object(claims), key }
+    }
+
+    pub(crate) fn app() -> Self {
+        Self::user()
+            .without("scp")
+            .without("name")
+            .with("roles", json!(["Orders.Sync.All"]))
+            .with("idtyp", "app")
+            .with("azpacr", "2")
+            .with("oid", "5e500000-0000-4000-8000-00000000005e")
+            .with("sub", "5e500000-0000-4000-8000-00000000005e")
+    }
+
+    /// The same token as version 1 has it.
+    pub(crate) fn version_1(mut self) -> Self {
+        for (v2, v1) in [("azp", "appid"), ("azpacr", "appidacr")] {
+            if let Some(value) = self.claims.remove(v2) {
+                self.claims.insert(v1.to_owned(), value);
+            }
+        }
+        self.with("ver", "1.0").with("iss", format!("https://sts.windows.net/{TENANT}/"))
+    }
+
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.claims.insert(name.to_owned(), value.into());
+        self
+    }
+
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.claims.remove(name);
+        self
+    }
+
+    pub(crate) fn header(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.header.insert(name.to_owned(), value.into());
+        self
+    }
+
+    pub(crate) fn headerless(mut self, name: &str) -> Self {
+        self.header.remove(name);
+        self
+    }
+
+    /// Signs with another key; the key id stays.
+    pub(crate) fn signed_by(mut self, key: &Arc<SigningKey>) -> Self {
+        self.key = key.clone();
+        self
+    }
+
+    pub(crate) fn sign(&self) -> String {
+        self.sign_text(&Value::Object(self.claims.clone()).to_string())
+    }
+
+    /// Signs this text as the payload.
+    pub(crate) fn sign_text(&self, payload: &str) -> String {
+        let header = Value::Object(self.header.clone()).to_string();
+        let input = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+        let algorithm = self.header.get("alg").and_then(Value::as_str).unwrap_or_default();
+        let signature = self.key.sign(algorithm, input.as_bytes()).unwrap_or_default();
+        format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(object) => object,
+        other => unreachable!("{other}"),
+    }
+}
+
+/// Tenants as a config has them, without faults.
+pub(crate) fn tenants(entries: &[(&str, Value)]) -> Tenants {
+    let configs = entries.iter().map(|(name, config)| ((*name).to_owned(), tenant_config(config))).collect();
+    let mut faults = Faults::default();
+    let tenants = Tenants::build(&configs, None, &Place::root().key("tenants"), &mut faults);
+    assert!(faults.is_empty(), "{faults:?}");
+    tenants
+}
+
+pub(crate) fn tenant_config(config: &Value) -> TenantConfig {
+    serde_json::from_value(config.clone()).unwrap()
+}
+
+/// A clock that stands at [`NOW`].
+pub(crate) fn clock() -> Clock {
+    Clock::manual(NOW)
+}
+
+/// A request with these header fields and this query, read as any other.
+pub(crate) fn request(headers: &[(&'static str, &str)], query: Option<&str>) -> IncomingRequest {
+    let target = query.map_or_else(|| "/orders".to_owned(), |query| format!("/orders?{query}"));
+    let mut request = http::Request::builder().uri(target).header("host", "api.contoso.example");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    IncomingRequest::read(request.body(()).unwrap().into_parts().0, None).unwrap()
+}

@@ -1,0 +1,192 @@
+//! From a verified payload to a [`Token`]: every claim that is judged has its type, or the token is malformed.
+
+use serde_json::{Map, Value};
+
+use super::{Claims, CredentialKind, Token, TokenKind};
+use crate::entra::{
+    issuer::is_guid,
+    json::{NotStrict, read_object},
+};
+
+/// Times beyond this cannot be told apart by readers that know only floating point (2^53).
+const LATEST: u64 = 1 << 53;
+
+/// Why a payload is no token, though its signature held. Names claims, never their values.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TokenFault {
+    #[error("its payload is {0}")]
+    Json(#[from] NotStrict),
+    #[error("its claim {0} has the wrong type")]
+    Type(&'static str),
+    #[error("it has no claim {0}")]
+    Absent(&'static str),
+    #[error("it has the claim {0} in two spellings")]
+    TwoSpellings(&'static str),
+    #[error("it ends before it begins")]
+    EndsBeforeItBegins,
+}
+
+/// Claims that a reader without regard for case could take for one another.
+const JUDGED: [&str; 11] = ["iss", "tid", "aud", "exp", "nbf", "azp", "appid", "oid", "scp", "roles", "idtyp"];
+
+/// A payload, read: the token, and what only judges ask for.
+#[derive(Debug)]
+pub(crate) struct Payload {
+    pub(crate) token: Token,
+    pub(crate) facts: Facts,
+}
+
+/// What is judged of a payload besides the token's own fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// `ver`.
+    pub(crate) version: Version,
+    /// `iss`.
+    pub(crate) issuer: Box<str>,
+    /// `tid` as it stands, where it is a GUID.
+    pub(crate) tenant: Box<str>,
+    /// `aud`; only other issuers' tokens may have several.
+    pub(crate) audiences: Vec<Box<str>>,
+    /// `nbf`.
+    pub(crate) not_before: Option<u64>,
+    /// Whether it is certain who stands behind the token.
+    pub(crate) kind_is_certain: bool,
+    /// Whether it has the marks of an ID token.
+    pub(crate) id_token: bool,
+    /// Whether it is bound to a key (`cnf`).
+    pub(crate) bound: bool,
+    /// Whether its groups stand elsewhere.
+    pub(crate) groups_elsewhere: bool,
+}
+
+/// The version that a token says it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Version {
+    V1,
+    V2,
+    /// None, or one that nobody knows.
+    #[default]
+    Unknown,
+}
+
+/// Reads the payload of an Entra token. Which tenant, audience and time are right is judged later.
+///
+/// # Errors
+/// What is malformed.
+pub(crate) fn read_entra(payload: &[u8]) -> Result<Payload, TokenFault> {
+    let claims = read_object(payload)?;
+    for name in claims.keys() {
+        if let Some(twin) = JUDGED.into_iter().find(|judged| name != judged && name.eq_ignore_ascii_case(judged))
+            && claims.contains_key(twin)
+        {
+            return Err(TokenFault::TwoSpellings(twin));
+        }
+    }
+
+    let (not_before, expires_at) = times(&claims)?;
+    let version = match text(&claims, "ver")? {
+        Some("1.0") => Version::V1,
+        Some("2.0") => Version::V2,
+        _ => Version::Unknown,
+    };
+    let scopes: Vec<Box<str>> = words(text(&claims, "scp")?);
+    let roles = list(&claims, "roles")?;
+    let (subject, object_id) = (text(&claims, "sub")?, text(&claims, "oid")?);
+    // The client's claims have other names in each version. Those of the other one are not looked at: a mapped claim may bear them.
+    let (client, strength) = match version {
+        Version::V2 => (text(&claims, "azp")?, text(&claims, "azpacr")?),
+        Version::V1 | Version::Unknown => (text(&claims, "appid")?, text(&claims, "appidacr")?),
+    };
+    let kind = match text(&claims, "idtyp")? {
+        Some("app") => Some(TokenKind::App),
+        Some("user") => Some(TokenKind::User),
+        Some(_) => None,
+        None if !scopes.is_empty() => Some(TokenKind::User),
+        None if subject.is_some() && subject == object_id => Some(TokenKind::App),
+        None => None,
+    };
+    // A tenant that is no GUID is no tenant; that is judged where tenants are.
+    let tenant = claims.get("tid").and_then(Value::as_str).filter(|tenant| is_guid(tenant)).unwrap_or_default();
+
+    let facts = Facts {
+        version,
+        issuer: text(&claims, "iss")?.unwrap_or_default().into(),
+        tenant: tenant.into(),
+        audiences: text(&claims, "aud")?.map(Into::into).into_iter().collect(),
+        not_before,
+        kind_is_certain: kind.is_some(),
+        id_token: is_id_token(&claims),
+        bound: claims.contains_key("cnf"),
+        groups_elsewhere: groups_elsewhere(&claims),
+    };
+    let token = Token {
+        kind: kind.unwrap_or(TokenKind::User),
+        tenant: tenant.to_ascii_lowercase().into(),
+        client: client.map(Into::into),
+        subject: subject.map(Into::into),
+        object_id: object_id.map(Into::into),
+        scopes,
+        roles,
+        credential_kind: match strength {
+            Some("0") => Some(CredentialKind::None),
+            Some("1") => Some(CredentialKind::Secret),
+            Some("2") => Some(CredentialKind::Certificate),
+            _ => None,
+        },
+        id: text(&claims, "uti")?.map(Into::into),
+        expires_at,
+        claims: Claims(claims),
+    };
+    Ok(Payload { token, facts })
+}
+
+/// Whether the claims are those of an ID token. OpenID Connect Core, sections 3.1.3.6 and 3.3.2.11.
+fn is_id_token(claims: &Map<String, Value>) -> bool {
+    claims.contains_key("at_hash") || claims.contains_key("c_hash")
+}
+
+/// Whether the token has more groups than it lists. The place that it names for them is never asked: a token chooses no address.
+fn groups_elsewhere(claims: &Map<String, Value>) -> bool {
+    let has_groups = claims.get("hasgroups").is_some_and(|value| value == true || value == "true");
+    has_groups || claims.get("_claim_names").and_then(Value::as_object).is_some_and(|names| names.contains_key("groups"))
+}
+
+/// `nbf` and `exp`: whole seconds, in range. RFC 7519, section 4.1.4, would allow fractions; Entra sends none, and each reader
+/// rounds them its own way.
+fn times(claims: &Map<String, Value>) -> Result<(Option<u64>, u64), TokenFault> {
+    let seconds = |name: &'static str| match claims.get(name) {
+        None => Ok(None),
+        Some(value) => value.as_u64().filter(|seconds| *seconds <= LATEST).map(Some).ok_or(TokenFault::Type(name)),
+    };
+    let not_before = seconds("nbf")?;
+    let expires_at = seconds("exp")?.ok_or(TokenFault::Absent("exp"))?;
+    if not_before.is_some_and(|not_before| not_before > expires_at) {
+        return Err(TokenFault::EndsBeforeItBegins);
+    }
+    Ok((not_before, expires_at))
+}
+
+/// A claim that is a text or absent; a text may not hold what could end a line elsewhere.
+fn text<'a>(claims: &'a Map<String, Value>, name: &'static str) -> Result<Option<&'a str>, TokenFault> {
+    match claims.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) if !text.chars().any(char::is_control) => Ok(Some(text)),
+        Some(_) => Err(TokenFault::Type(name)),
+    }
+}
+
+fn words(text: Option<&str>) -> Vec<Box<str>> {
+    text.unwrap_or_default().split(' ').filter(|word| !word.is_empty()).map(Into::into).collect()
+}
+
+/// A list of texts; one text alone is a list of one, as some libraries write it.
+fn list(claims: &Map<String, Value>, name: &'static str) -> Result<Vec<Box<str>>, TokenFault> {
+    match claims.get(name) {
+        None => Ok(Vec::new()),
+        Some(Value::String(text)) => Ok(vec![text.as_str().into()]),
+        Some(Value::Array(entries)) => {
+            entries.iter().map(|entry| entry.as_str().map(Into::into).ok_or(TokenFault::Type(name))).collect()
+        }
+        Some(_) => Err(TokenFault::Type(name)),
+    }
+}

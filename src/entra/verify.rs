@@ -1,0 +1,239 @@
+//! From the bytes of a token to a verified one: form, algorithm, key, signature; only then the payload.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    issuer::Issuer,
+    jws::{Jws, JwsError},
+    key_set::{KeySet, Snapshot},
+    keys::{Key, KeyVerdict},
+    token::{Facts, Payload, Token, TokenFault, Version, read_entra},
+};
+use crate::clock::Clock;
+
+/// A token whose signature held under a key of the policy's sets. Whether it lets anybody in is judged for each request.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    pub(crate) token: Arc<Token>,
+    pub(crate) facts: Facts,
+    /// Whether issuer, tenant and signing key agree.
+    pub(crate) issuer: IssuerVerdict,
+    /// Whether the token's tenant is the one that the key set is for.
+    pub(crate) own_tenant: bool,
+    /// The endpoints of the key set whose documents vouch for all this, a bit each.
+    endpoints: u8,
+}
+
+/// Whether issuer, tenant and signing key of a token agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IssuerVerdict {
+    /// They do.
+    Agrees,
+    /// The token says no version, or one that nobody knows.
+    UnknownVersion,
+    /// The token names no tenant.
+    NoTenant,
+    /// It is not the issuer that the metadata of the token's version names.
+    OtherIssuer,
+    /// The signing key is for another issuer.
+    KeyOfOtherIssuer,
+    /// The signing key does not say whose it is, and the set serves many tenants.
+    KeyOfUnknownIssuer,
+    /// The metadata of the token's version could not be had.
+    NoMetadata,
+}
+
+/// Why a token is not verified. In the order of the checks.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VerifyError {
+    #[error("the token cannot be read: {0}")]
+    Form(#[from] JwsError),
+    #[error("the token's algorithm is none that the policy or the key accepts")]
+    Algorithm,
+    #[error("the token names no key")]
+    NoKeyId,
+    #[error("no signing key has the id that the token names")]
+    UnknownKey,
+    #[error("there are no signing keys to check the token with")]
+    NoKeys,
+    #[error("the signature does not hold")]
+    Signature,
+    #[error("the token cannot be read: {0}")]
+    Payload(#[from] TokenFault),
+}
+
+/// What verifies a token: the key sets of a policy, in order of preference.
+#[derive(Clone, Debug)]
+pub(crate) struct Verifier {
+    pub(crate) sets: Vec<Arc<KeySet>>,
+}
+
+/// A key that bears the token's key id.
+struct Candidate<'a> {
+    set: &'a Arc<KeySet>,
+    /// The endpoint that lists it.
+    endpoint: usize,
+    key: Arc<Key>,
+}
+
+impl Verifier {
+    /// What was found of this token before, if that still counts.
+    pub(crate) fn seen(&self, token: &[u8], worker: usize, now: Moment) -> Option<Arc<Verified>> {
+        self.sets.iter().find_map(|set| {
+            let verified = set.seen.get(token, worker, set.generation(), now.unix)?;
+            set.serves(verified.endpoints, now.monotonic).then_some(verified)
+        })
+    }
+
+    /// Verifies a token with the keys at hand.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub(crate) fn verify(&self, token: &[u8], worker: usize, now: Moment) -> Result<Arc<Verified>, VerifyError> {
+        // Before the snapshots: what is verified with newer keys may be kept under an older count, never the other way round.
+        let generations: Vec<u64> = self.sets.iter().map(|set| set.generation()).collect();
+        let snapshots: Vec<Snapshot> = self.sets.iter().map(|set| set.snapshot(now.monotonic)).collect();
+
+        let jws = Jws::read(token)?;
+        let algorithm = jws.header.algorithm.ok_or(VerifyError::Algorithm)?;
+        if !self.sets.iter().any(|set| set.source().algorithms.contains(&algorithm)) {
+            return Err(VerifyError::Algorithm);
+        }
+        let key_id = jws.header.key_id.as_deref().ok_or(VerifyError::NoKeyId)?;
+        let candidates = self.candidates(&snapshots, key_id);
+        if candidates.is_empty() {
+            let complete = snapshots.iter().all(|snapshot| snapshot.documents.iter().any(Option::is_some));
+            return Err(if complete { VerifyError::UnknownKey } else { VerifyError::NoKeys });
+        }
+
+        let mut error = VerifyError::Algorithm;
+        for candidate in candidates {
+            match candidate.key.verify(algorithm, jws.signing_input, &jws.signature) {
+                KeyVerdict::WrongAlgorithm => {}
+                KeyVerdict::Fails => error = VerifyError::Signature,
+                KeyVerdict::Holds => {
+                    let index = self.sets.iter().position(|set| Arc::ptr_eq(set, candidate.set)).unwrap_or_default();
+                    let verified = Arc::new(conclude(&candidate, &snapshots[index], read_entra(&jws.payload)?));
+                    candidate.set.seen.keep(token, worker, generations[index], now.unix, verified.clone());
+                    return Ok(verified);
+                }
+            }
+        }
+        Err(error)
+    }
+
+    /// The keys of this id. The same key under two endpoints is tried once.
+    fn candidates<'a>(&'a self, snapshots: &[Snapshot], key_id: &str) -> Vec<Candidate<'a>> {
+        let mut candidates: Vec<Candidate<'a>> = Vec::new();
+        for (set, snapshot) in self.sets.iter().zip(snapshots) {
+            for (endpoint, document) in snapshot.documents.iter().enumerate() {
+                for key in document.iter().flat_map(|document| document.keys.of(key_id)) {
+                    let known = |other: &Candidate<'_>| Arc::ptr_eq(other.set, set) && other.key.is_same_key(key);
+                    if !candidates.iter().any(known) {
+                        candidates.push(Candidate { set, endpoint, key: key.clone() });
+                    }
+                }
+            }
+        }
+        candidates
+    }
+
+    /// Verifies a token whose key is not at hand, after newer keys came, if they may be asked for.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub(crate) async fn verify_anew(&self, token: &[u8], worker: usize, clock: &Clock) -> Result<Arc<Verified>, VerifyError> {
+        // A fetch that was under way may have begun before the key was published; then one of our own follows it.
+        for _ in 0..2 {
+            let now = clock.monotonic();
+            let waiting: Vec<_> = self.sets.iter().filter_map(|set| set.renew(now)).collect();
+            let joined = waiting.iter().any(|waiting| waiting.joined);
+            if waiting.is_empty() {
+                break;
+            }
+            for fetch in waiting {
+                fetch.over().await;
+            }
+            match self.verify(token, worker, Moment::of(clock)) {
+                Err(VerifyError::UnknownKey) if joined => {}
+                result => return result,
+            }
+        }
+        self.verify(token, worker, Moment::of(clock))
+    }
+}
+
+/// A moment on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    /// Seconds since 1970.
+    pub(crate) unix: u64,
+    pub(crate) monotonic: Duration,
+}
+
+impl Moment {
+    pub(crate) fn of(clock: &Clock) -> Self {
+        Self { unix: clock.unix_seconds(), monotonic: clock.monotonic() }
+    }
+}
+
+fn conclude(candidate: &Candidate<'_>, snapshot: &Snapshot, payload: Payload) -> Verified {
+    let Payload { token, facts } = payload;
+    let source = candidate.set.source();
+    let of_version = source.endpoints.iter().position(|endpoint| endpoint.version == facts.version);
+    let metadata = of_version.and_then(|index| snapshot.documents[index].as_ref()).map(|document| &document.metadata);
+    let issuer = match (facts.version, of_version, metadata) {
+        (Version::Unknown, ..) => IssuerVerdict::UnknownVersion,
+        (_, None, _) => IssuerVerdict::OtherIssuer,
+        // Who has no metadata of a version issues no tokens of it; who could not be asked may.
+        (_, Some(index), None) if candidate.set.is_absent(index) => IssuerVerdict::OtherIssuer,
+        (_, Some(_), None) => IssuerVerdict::NoMetadata,
+        (_, Some(_), Some(metadata)) => {
+            let listed_by = snapshot.documents[candidate.endpoint].as_ref().map(|document| &document.metadata.issuer);
+            agreement(&metadata.issuer, listed_by, candidate.key.issuer.as_ref(), source.many_tenants, &facts)
+        }
+    };
+    let own = source.tenant.as_deref().or_else(|| metadata.and_then(|metadata| metadata.issuer.tenant()));
+    let endpoints = (1 << candidate.endpoint) | of_version.map_or(0, |index| 1 << index);
+    Verified {
+        issuer,
+        own_tenant: own.is_some_and(|own| !token.tenant.is_empty() && own.eq_ignore_ascii_case(&token.tenant)),
+        token: Arc::new(token),
+        facts,
+        endpoints,
+    }
+}
+
+/// Whether the token's issuer is the one of its version, and the key's own issuer agrees.
+///
+/// `listed_by` is the issuer of the document that lists the key: version 1 tokens may be signed by a key that only the version 2
+/// set ascribes to an issuer, and then the key's issuer is held against that set's.
+fn agreement(
+    expected: &Issuer,
+    listed_by: Option<&Issuer>,
+    key: Option<&Issuer>,
+    many_tenants: bool,
+    facts: &Facts,
+) -> IssuerVerdict {
+    if expected.is_template() && facts.tenant.is_empty() {
+        return IssuerVerdict::NoTenant;
+    }
+    if facts.issuer.is_empty() || !expected.is(&facts.issuer, &facts.tenant) {
+        return IssuerVerdict::OtherIssuer;
+    }
+    if facts.tenant.is_empty() {
+        return IssuerVerdict::NoTenant;
+    }
+    if expected.tenant().is_some_and(|tenant| !tenant.eq_ignore_ascii_case(&facts.tenant)) {
+        return IssuerVerdict::OtherIssuer;
+    }
+    match key {
+        None if many_tenants => IssuerVerdict::KeyOfUnknownIssuer,
+        None => IssuerVerdict::Agrees,
+        Some(key) if key.is(&facts.issuer, &facts.tenant) => IssuerVerdict::Agrees,
+        Some(key) => {
+            let agrees = listed_by.is_some_and(|issuer| key.of(&facts.tenant) == issuer.of(&facts.tenant));
+            if agrees { IssuerVerdict::Agrees } else { IssuerVerdict::KeyOfOtherIssuer }
+        }
+    }
+}

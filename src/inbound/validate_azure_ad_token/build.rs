@@ -1,0 +1,386 @@
+//! From the settings to the policy: what cannot be meant is a fault, with its place and its cure.
+
+use std::{fmt::Write, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde_json::json;
+
+use super::{
+    AllowedTenantConfig, AllowedTenantsConfig, Answer, ClientCredentialConfig, SigningKeysConfig, TokenKindConfig,
+    TokenTypeConfig, ValidateAzureAdToken, ValidateAzureAdTokenConfig,
+    judge::{AllowedTenants, RequiredClaim, Rules},
+    place::Places,
+};
+use crate::{
+    authorization::TokenPlace,
+    config::{Faults, Place},
+    entra::{Tenant, TenantId, Tenants, Verifier, is_guid},
+    inbound::Scope,
+    listener::OneOrMany,
+};
+
+const DEFAULT_SKEW: Duration = Duration::from_secs(300);
+const MAX_SKEW: Duration = Duration::from_secs(600);
+
+impl ValidateAzureAdToken {
+    pub(crate) fn build(config: &ValidateAzureAdTokenConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+        let before = scope.faults.errors();
+        let tenant = find_tenant(&config.tenant, place, scope);
+        let places = places(config, place, scope.faults);
+        let rules = Rules {
+            tenants: tenant
+                .and_then(|tenant| allowed_tenants(config, tenant, scope.tenants, place, scope.faults))
+                .unwrap_or(AllowedTenants::Own),
+            audiences: audiences(config, place, scope.faults),
+            clock_skew: clock_skew(config, place, scope.faults),
+            token_type: config.token_type,
+            kind: config.token_kind,
+            clients: guids(&config.client_application_ids, &place.key("client-application-ids"), scope.faults),
+            certificate: config.client_credential == ClientCredentialConfig::Certificate,
+            claims: required_claims(config, place, scope.faults),
+            scopes: words(&config.scopes, &place.key("scopes"), scope.faults),
+            roles: words(&config.roles, &place.key("roles"), scope.faults),
+            contexts: contexts(config, place, scope.faults),
+            partner_check_follows: false,
+        };
+        judge_combination(config, place, scope.faults);
+        let status = status(config, place, scope.faults);
+        let applications = signing_keys(config, place, scope.faults);
+        scope.token_places.extend_from_slice(&places);
+        if scope.faults.errors() > before {
+            return None;
+        }
+
+        let tenant = tenant?;
+        let sets = applications.iter().map(|application| scope.tenants.key_set(tenant, application.as_deref())).collect();
+        let answer = Answer {
+            status,
+            message: config.failed_validation_error_message.as_deref().map(Into::into),
+            scope_challenge: scope_challenge(&rules.scopes),
+            claims_challenge: rules.contexts.first().and_then(|context| claims_challenge(context, tenant)),
+        };
+        Some(Self { places: Places::new(places), verifier: Verifier { sets }, rules, answer })
+    }
+}
+
+fn find_tenant<'a>(name: &str, place: &Place, scope: &mut Scope<'a>) -> Option<&'a Tenant> {
+    let found = scope.tenants.get(name);
+    // A tenant whose own settings are faulty is absent, and has been spoken of already.
+    if found.is_none() && !scope.tenants.mentions(name) {
+        scope.faults.error(
+            &place.key("tenant"),
+            format!("there is no tenant `{name}`"),
+            one_of(scope.tenants.names(), "tenants"),
+        );
+    }
+    found.map(|tenant| &**tenant)
+}
+
+/// `write one of a, b`, or where to define one.
+fn one_of<'a>(names: impl Iterator<Item = &'a str>, section: &str) -> String {
+    let names: Vec<_> = names.collect();
+    if names.is_empty() { format!("define it in `{section}`") } else { format!("write one of {}", names.join(", ")) }
+}
+
+fn places(config: &ValidateAzureAdTokenConfig, place: &Place, faults: &mut Faults) -> Vec<TokenPlace> {
+    let mut places = Vec::new();
+    let names: &[String] = config.header_name.as_ref().map_or(&[], OneOrMany::as_slice);
+    let at = place.key("header-name");
+    if config.header_name.is_some() && names.is_empty() {
+        faults.error(&at, "no header is named, so no token would ever be found", "name one, or leave the setting out");
+    }
+    for name in names {
+        match HeaderName::from_bytes(name.as_bytes()) {
+            Ok(name) if places.contains(&TokenPlace::Header(name.clone())) => {
+                faults.error(&at, format!("`{name}` stands twice"), "name each header once");
+            }
+            Ok(name) if [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION].contains(&name) => {
+                faults.error(&at, format!("`{name}` cannot hold a token"), "name the header that does");
+            }
+            Ok(name) => places.push(TokenPlace::Header(name)),
+            Err(_) => faults.error(&at, format!("`{name}` is no header name"), "write it as Authorization"),
+        }
+    }
+    if config.header_name.is_none() {
+        places.push(TokenPlace::Header(header::AUTHORIZATION));
+    }
+    match config.query_parameter_name.as_deref() {
+        None => {}
+        Some("") => {
+            faults.error(&place.key("query-parameter-name"), "the parameter has no name", "name it, or leave the setting out");
+        }
+        Some(name) => places.push(TokenPlace::Query(name.into())),
+    }
+    places
+}
+
+fn audiences(config: &ValidateAzureAdTokenConfig, place: &Place, faults: &mut Faults) -> Vec<Box<str>> {
+    let at = place.key("audiences");
+    if config.audiences.is_empty() {
+        let what = "no audience is accepted, so every caller would be refused";
+        faults.error(&at, what, "list the API's client id, and its application ID URI where version 1 tokens are issued");
+    }
+    for (index, audience) in config.audiences.iter().enumerate() {
+        if audience.trim() != audience || audience.is_empty() {
+            let cure = "write the API's client id or its application ID URI";
+            faults.error(&at.index(index), format!("`{audience}` can be no audience"), cure);
+        }
+    }
+    config.audiences.iter().map(|audience| audience.as_str().into()).collect()
+}
+
+fn clock_skew(config: &ValidateAzureAdTokenConfig, place: &Place, faults: &mut Faults) -> u64 {
+    let skew = config.clock_skew.map_or(DEFAULT_SKEW, |span| span.0);
+    if skew > MAX_SKEW {
+        let what = "expired tokens would be good for longer than 10m";
+        faults.error(&place.key("clock-skew"), what, "write 10m at most, and set the machines' clocks");
+    }
+    skew.as_secs()
+}
+
+fn guids(texts: &[String], place: &Place, faults: &mut Faults) -> Vec<Box<str>> {
+    for (index, text) in texts.iter().enumerate() {
+        if !is_guid(text) {
+            let cure = "write the application (client) id, as 11112222-bbbb-3333-cccc-4444dddd5555";
+            faults.error(&place.index(index), format!("`{text}` is no GUID"), cure);
+        }
+    }
+    texts.iter().map(|text| text.to_ascii_lowercase().into()).collect()
+}
+
+/// Scopes or roles: RFC 6749, section 3.3, has the letters of one.
+fn words(texts: &[String], place: &Place, faults: &mut Faults) -> Vec<Box<str>> {
+    let letter = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+    for (index, text) in texts.iter().enumerate() {
+        if text.is_empty() || !text.bytes().all(letter) {
+            let cure =
+                "write one a list entry, without spaces, as tokens have them (`Orders.Read`, not `api://orders/Orders.Read`)";
+            faults.error(&place.index(index), format!("`{text}` is no scope or role"), cure);
+        }
+    }
+    texts.iter().map(|text| text.as_str().into()).collect()
+}
+
+fn required_claims(config: &ValidateAzureAdTokenConfig, place: &Place, faults: &mut Faults) -> Vec<RequiredClaim> {
+    let at = place.key("required-claims");
+    for (index, claim) in config.required_claims.iter().enumerate() {
+        let at = at.index(index);
+        if claim.name.is_empty() {
+            faults.error(&at.key("name"), "the claim has no name", "write the claim's name as in the token");
+        }
+        if claim.separator.as_deref() == Some("") {
+            faults.error(&at.key("separator"), "an empty separator separates nothing", "write the separator, as \" \"");
+        }
+    }
+    let build = |claim: &super::RequiredClaimConfig| RequiredClaim {
+        name: claim.name.as_str().into(),
+        matching: claim.matching,
+        values: claim.values.iter().map(|value| value.as_str().into()).collect(),
+        separator: claim.separator.as_deref().map(Into::into),
+    };
+    config.required_claims.iter().map(build).collect()
+}
+
+fn contexts(config: &ValidateAzureAdTokenConfig, place: &Place, faults: &mut Faults) -> Vec<Box<str>> {
+    let names = config.authentication_context.as_ref().map_or(&[][..], OneOrMany::as_slice);
+    let at = place.key("authentication-context");
+    if config.authentication_context.is_some() && names.is_empty() {
+        faults.error(&at, "no authentication context is named", "name one, as c1, or leave the setting out");
+    }
+    for name in names {
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            faults.error(&at, format!("`{name}` is no authentication context"), "write its id, as c1");
+        }
+    }
+    names.iter().map(|name| name.as_str().into()).collect()
+}
+
+fn judge_combination(config: &ValidateAzureAdTokenConfig, place: &Place, faults: &mut Faults) {
+    if config.token_type == TokenTypeConfig::Id {
+        let mut contradiction = |key: &str, what: &str| {
+            faults.error(&place.key(key), what, "leave it out, or ask for access tokens (`token-type: access`)");
+        };
+        if config.token_kind == TokenKindConfig::App {
+            contradiction("token-kind", "applications have no ID tokens");
+        }
+        if !config.client_application_ids.is_empty() {
+            contradiction("client-application-ids", "an ID token names no client");
+        }
+        if config.client_credential == ClientCredentialConfig::Certificate {
+            contradiction("client-credential", "an ID token does not say how a client authenticated");
+        }
+        if !config.scopes.is_empty() {
+            contradiction("scopes", "an ID token has no scopes");
+        }
+    }
+    if config.token_kind == TokenKindConfig::App && config.authentication_context.is_some() {
+        let cure = "leave it out, or accept users (`token-kind: user`)";
+        faults.error(&place.key("authentication-context"), "applications satisfy no authentication context", cure);
+    }
+    if config.token_kind == TokenKindConfig::App && !config.scopes.is_empty() {
+        faults.error(&place.key("scopes"), "applications have no scopes", "name their roles in `roles`");
+    }
+}
+
+fn status(config: &ValidateAzureAdTokenConfig, place: &Place, faults: &mut Faults) -> Option<StatusCode> {
+    let code = config.failed_validation_httpcode?;
+    let status = StatusCode::from_u16(code).ok().filter(StatusCode::is_client_error);
+    if status.is_none() {
+        let at = place.key("failed-validation-httpcode");
+        faults.error(&at, format!("{code} does not tell a caller that it is refused"), "write a status from 400 to 499");
+    }
+    status
+}
+
+/// Whose keys count: for each key set the application, or none for the tenant's own.
+fn signing_keys(config: &ValidateAzureAdTokenConfig, place: &Place, faults: &mut Faults) -> Vec<Option<Box<str>>> {
+    let application = config.signing_keys_of.as_deref();
+    if let Some(text) = application.filter(|text| !is_guid(text)) {
+        let cure = "write the API's application (client) id";
+        faults.error(&place.key("signing-keys-of"), format!("`{text}` is no GUID"), cure);
+    }
+    let application: Option<Box<str>> = application.map(|text| text.to_ascii_lowercase().into());
+    if config.signing_keys.is_empty() {
+        return vec![application];
+    }
+    let at = place.key("signing-keys");
+    let mut sets = Vec::new();
+    for which in &config.signing_keys {
+        let set = match which {
+            SigningKeysConfig::Tenant => None,
+            SigningKeysConfig::App if application.is_none() => {
+                faults.error(&at, "it is not said whose keys `app` means", "add `signing-keys-of` with the API's client id");
+                continue;
+            }
+            SigningKeysConfig::App => application.clone(),
+        };
+        if sets.contains(&set) {
+            faults.error(&at, "an entry stands twice", "write `tenant` and `app` once each");
+        } else {
+            sets.push(set);
+        }
+    }
+    if application.is_some() && !sets.contains(&application) {
+        faults.error(&at, "`signing-keys-of` names keys that do not count", "add `app` to the list, or drop `signing-keys-of`");
+    }
+    sets
+}
+
+fn allowed_tenants(
+    config: &ValidateAzureAdTokenConfig,
+    tenant: &Tenant,
+    tenants: &Tenants,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<AllowedTenants> {
+    let at = place.key("allowed-tenants");
+    let many = tenant.id().is_many();
+    let Some(allowed) = &config.allowed_tenants else {
+        if many {
+            let what = format!("`{}` issues tokens for every tenant, and it is not said whose are accepted", tenant.name());
+            faults.error(&at, what, "list the tenants, or write `any`");
+        }
+        return Some(AllowedTenants::Own);
+    };
+
+    let mut list = Vec::new();
+    match allowed {
+        AllowedTenantsConfig::Word(word) if word == "any" && many => return Some(AllowedTenants::Any),
+        AllowedTenantsConfig::Word(word) if word == "any" => {
+            let cure = "set the tenant's `id` to `organizations`, or leave `allowed-tenants` out";
+            faults.error(&at, format!("`{}` issues tokens for its own tenant alone", tenant.name()), cure);
+            return None;
+        }
+        AllowedTenantsConfig::Word(word) => list.extend(tenant_id(word, tenants, &at, faults)),
+        AllowedTenantsConfig::File(file) => list.extend(read_file(&file.file, &at, faults)),
+        AllowedTenantsConfig::List(entries) => {
+            for (index, entry) in entries.iter().enumerate() {
+                let at = at.index(index);
+                match entry {
+                    AllowedTenantConfig::Word(word) if word == "any" => {
+                        faults.error(&at, "`any` allows all others too", "write `allowed-tenants: any`, or list tenants");
+                    }
+                    AllowedTenantConfig::Word(word) => list.extend(tenant_id(word, tenants, &at, faults)),
+                    AllowedTenantConfig::File(file) => list.extend(read_file(&file.file, &at, faults)),
+                }
+            }
+            if entries.is_empty() {
+                faults.error(&at, "no tenant is allowed, so every caller would be refused", "list the tenants");
+            }
+        }
+    }
+    if !many {
+        let own = |id: &str| matches!(tenant.id(), TenantId::Guid(own) if **own == *id);
+        if let Some(other) = list.iter().find(|id| !own(id)) {
+            let what = format!("`{}` issues no tokens for the tenant {other}", tenant.name());
+            faults.error(&at, what, "set the tenant's `id` to `organizations`, or leave `allowed-tenants` out");
+        }
+        return Some(AllowedTenants::Own);
+    }
+    list.sort_unstable();
+    list.dedup();
+    Some(AllowedTenants::Listed(list))
+}
+
+/// The GUID that a word of `allowed-tenants` stands for.
+fn tenant_id(word: &str, tenants: &Tenants, place: &Place, faults: &mut Faults) -> Option<Box<str>> {
+    if is_guid(word) {
+        return Some(word.to_ascii_lowercase().into());
+    }
+    match tenants.get(word).map(|tenant| tenant.id()) {
+        Some(TenantId::Guid(guid)) => return Some(guid.clone()),
+        Some(_) => faults.error(place, format!("`{word}` does not stand for one GUID"), "write the tenant's GUID here"),
+        None if tenants.mentions(word) => {}
+        None => {
+            faults.error(
+                place,
+                format!("`{word}` is neither a tenant of this config nor a GUID"),
+                one_of(tenants.names(), "tenants"),
+            );
+        }
+    }
+    None
+}
+
+fn read_file(path: &str, place: &Place, faults: &mut Faults) -> Vec<Box<str>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            faults.error(place, format!("{path} cannot be read: {error}"), "name a file with a GUID a line");
+            return Vec::new();
+        }
+    };
+    let mut list = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let entry = line.split('#').next().unwrap_or_default().trim();
+        if is_guid(entry) {
+            list.push(entry.to_ascii_lowercase().into());
+        } else if !entry.is_empty() {
+            faults.error(
+                place,
+                format!("line {} of {path} is no GUID: `{entry}`", number + 1),
+                "write a GUID a line, comments after #",
+            );
+        }
+    }
+    list
+}
+
+/// RFC 6750, section 3.1: which scopes would have been enough.
+fn scope_challenge(scopes: &[Box<str>]) -> Option<HeaderValue> {
+    if scopes.is_empty() {
+        return None;
+    }
+    HeaderValue::try_from(format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", scopes.join(" "))).ok()
+}
+
+/// What a client that understands challenges takes to Entra to step up.
+fn claims_challenge(context: &str, tenant: &Tenant) -> Option<HeaderValue> {
+    let claims = json!({ "access_token": { "acrs": { "essential": true, "value": context } } });
+    let realm = if tenant.id().is_many() { "" } else { tenant.id().as_str() };
+    let mut challenge = format!("Bearer realm=\"{realm}\", authorization_uri=\"{}\"", tenant.below("oauth2/authorize"));
+    // Writing to a text cannot fail.
+    let _ = write!(challenge, ", error=\"insufficient_claims\", claims=\"{}\"", STANDARD.encode(claims.to_string()));
+    HeaderValue::try_from(challenge).ok()
+}

@@ -1,0 +1,161 @@
+//! What `validate-azure-ad-token` may be told.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{config::Span, listener::OneOrMany};
+
+/// Settings of `validate-azure-ad-token`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ValidateAzureAdTokenConfig {
+    /// The name of the tenant that issues the tokens.
+    pub tenant: String,
+    /// The tenants whose tokens are accepted: names of `tenants`, GUIDs, `{ file: … }` with a GUID a line, or `any`. Required where
+    /// `tenant` stands for several; personal accounts only where their tenant is listed by its GUID. Default: the tenant itself.
+    pub allowed_tenants: Option<AllowedTenantsConfig>,
+    /// The accepted audiences, compared exactly; at least one.
+    pub audiences: Vec<String>,
+    /// The accepted client applications. Default: any.
+    #[serde(default)]
+    pub client_application_ids: Vec<String>,
+    /// Claims that the token must have.
+    #[serde(default)]
+    pub required_claims: Vec<RequiredClaimConfig>,
+    /// Scopes of which a user's token must have one.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// Roles of which the token must have one; with `scopes` too, users need a scope and applications a role.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// Whose tokens are accepted. Default: any.
+    #[serde(default)]
+    pub token_kind: TokenKindConfig,
+    /// Which tokens are accepted: access tokens, or the ID tokens that a trusted front end hands on. Default: access.
+    #[serde(default)]
+    pub token_type: TokenTypeConfig,
+    /// How the client must have authenticated to Entra: `certificate` asks for a certificate or a federated credential. Default: any.
+    #[serde(default)]
+    pub client_credential: ClientCredentialConfig,
+    /// The authentication contexts (`c1` …) of which a user's token must satisfy one. Clients that can are asked to step up.
+    pub authentication_context: Option<OneOrMany<String>>,
+    /// The client id of the API whose custom signing key signs the tokens. Only an app registration with such a key needs this.
+    pub signing_keys_of: Option<String>,
+    /// Whose keys count: the tenant's, those of `signing-keys-of`, or both while moving. Default: the application's alone where
+    /// `signing-keys-of` is set, else the tenant's.
+    #[serde(default)]
+    pub signing_keys: Vec<SigningKeysConfig>,
+    /// The header, or headers in order of preference, that hold the token. Default: Authorization.
+    pub header_name: Option<OneOrMany<String>>,
+    /// The query parameter that holds the token; tried last, removed before forwarding.
+    pub query_parameter_name: Option<String>,
+    /// How far clocks may differ. At most 10m. Default: 5m.
+    pub clock_skew: Option<Span>,
+    /// The status of refusals instead of 401 and 403.
+    pub failed_validation_httpcode: Option<u16>,
+    /// The sentence of refusals.
+    pub failed_validation_error_message: Option<String>,
+}
+
+/// `any`, or a list of tenants.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(untagged)]
+pub enum AllowedTenantsConfig {
+    /// `any`, or one tenant.
+    Word(String),
+    // Before the file: serde takes a list of one text for the struct as well.
+    /// Several.
+    List(Vec<AllowedTenantConfig>),
+    /// A file with a GUID a line.
+    File(TenantFileConfig),
+}
+
+/// A tenant, or a file of them.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(untagged)]
+pub enum AllowedTenantConfig {
+    /// A name of `tenants`, or a GUID.
+    Word(String),
+    /// A file with a GUID a line.
+    File(TenantFileConfig),
+}
+
+/// A file of tenants.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct TenantFileConfig {
+    /// The file: one GUID a line, comments after `#`.
+    pub file: String,
+}
+
+/// A claim that the token must have.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RequiredClaimConfig {
+    /// The claim's name.
+    pub name: String,
+    /// Whether all the values must be there, or any one. Default: all.
+    #[serde(default, rename = "match")]
+    pub matching: MatchConfig,
+    /// The values; none means that the claim must exist.
+    #[serde(default)]
+    pub values: Vec<String>,
+    /// What separates the values within one text.
+    pub separator: Option<String>,
+}
+
+/// `all` or `any`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum MatchConfig {
+    /// Every value.
+    #[default]
+    All,
+    /// At least one value.
+    Any,
+}
+
+/// Whose tokens are accepted.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenKindConfig {
+    /// Users' and applications'.
+    #[default]
+    Any,
+    /// Users'.
+    User,
+    /// Applications'.
+    App,
+}
+
+/// `access` or `id`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenTypeConfig {
+    /// Access tokens.
+    #[default]
+    Access,
+    /// ID tokens.
+    Id,
+}
+
+/// `any` or `certificate`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientCredentialConfig {
+    /// No matter how.
+    #[default]
+    Any,
+    /// With a certificate or a federated credential.
+    Certificate,
+}
+
+/// `tenant` or `app`.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum SigningKeysConfig {
+    /// The tenant's keys.
+    Tenant,
+    /// The keys of the application named by `signing-keys-of`.
+    App,
+}

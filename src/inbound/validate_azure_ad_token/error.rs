@@ -1,0 +1,100 @@
+//! Why a token is not accepted, and what the caller is told of it.
+
+use super::place::PlaceError;
+use crate::{
+    entra::{IssuerVerdict, VerifyError},
+    refusal::Reason,
+};
+
+/// Why a request is not admitted. In the order of the checks; for the log, and free of what the token holds.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotAccepted {
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error("the request has no token where the policy looks")]
+    Missing,
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    #[error("the issuer is not accepted: {}", describe(*.0))]
+    Issuer(IssuerVerdict),
+    #[error("the token's tenant is not allowed")]
+    Tenant,
+    #[error("the token is for another audience")]
+    Audience,
+    #[error("the token expired {0} s ago")]
+    Expired(u64),
+    #[error("the token is valid in {0} s")]
+    NotYetValid(u64),
+    #[error("the token is no access token")]
+    NotAccessToken,
+    #[error("the token is no ID token")]
+    NotIdToken,
+    #[error("the token is bound to a key, and came as a bearer token")]
+    Bound,
+    #[error("tokens of this kind are not accepted")]
+    Kind,
+    #[error("the client application is not listed")]
+    Client,
+    #[error("the client did not authenticate with a certificate")]
+    ClientCredential,
+    #[error("the claim {0:?} is absent or has none of the wanted values")]
+    Claim(Box<str>),
+    #[error("the token does not list its groups")]
+    GroupOverage,
+    #[error("none of the scopes was granted")]
+    Scope,
+    #[error("none of the roles was granted")]
+    Role,
+    #[error("the token grants neither a scope nor a role, and its client is not listed")]
+    Permission,
+    #[error("the sign-in satisfies none of the authentication contexts")]
+    Context {
+        /// Whether the client says that it understands challenges.
+        capable: bool,
+    },
+}
+
+const fn describe(verdict: IssuerVerdict) -> &'static str {
+    match verdict {
+        IssuerVerdict::Agrees => "it agrees",
+        IssuerVerdict::UnknownVersion => "the token says no version that has one",
+        IssuerVerdict::NoTenant => "the token names no tenant",
+        IssuerVerdict::OtherIssuer => "it is not the one of the tenant's metadata",
+        IssuerVerdict::KeyOfOtherIssuer => "the signing key is for another one",
+        IssuerVerdict::KeyOfUnknownIssuer => "the signing key does not say whose it is",
+        IssuerVerdict::NoMetadata => "the metadata of the token's version could not be had",
+    }
+}
+
+impl From<&NotAccepted> for Reason {
+    fn from(error: &NotAccepted) -> Self {
+        match error {
+            NotAccepted::Place(PlaceError::Ambiguous) => Self::TokenAmbiguous,
+            NotAccepted::Missing => Self::TokenMissing,
+            NotAccepted::Place(PlaceError::NoToken)
+            | NotAccepted::Verify(VerifyError::Form(_) | VerifyError::NoKeyId | VerifyError::Payload(_)) => Self::TokenMalformed,
+            NotAccepted::Verify(VerifyError::Algorithm) => Self::TokenAlgorithmNotAllowed,
+            NotAccepted::Verify(VerifyError::UnknownKey) => Self::TokenKeyUnknown,
+            NotAccepted::Verify(VerifyError::Signature) => Self::TokenSignatureInvalid,
+            NotAccepted::Verify(VerifyError::NoKeys) | NotAccepted::Issuer(IssuerVerdict::NoMetadata) => {
+                Self::SigningKeysUnavailable
+            }
+            NotAccepted::Issuer(IssuerVerdict::NoTenant) | NotAccepted::Tenant => Self::TokenTenantNotAllowed,
+            NotAccepted::Issuer(_) => Self::TokenIssuerNotAllowed,
+            NotAccepted::Audience => Self::TokenAudienceNotAllowed,
+            NotAccepted::Expired(_) => Self::TokenExpired,
+            NotAccepted::NotYetValid(_) => Self::TokenNotYetValid,
+            NotAccepted::NotAccessToken | NotAccepted::NotIdToken => Self::TokenNotAccessToken,
+            NotAccepted::Bound => Self::TokenBindingMissing,
+            NotAccepted::Kind => Self::TokenKindNotAllowed,
+            NotAccepted::Client => Self::ClientApplicationNotAllowed,
+            NotAccepted::ClientCredential => Self::ClientCredentialTooWeak,
+            NotAccepted::Claim(_) => Self::RequiredClaimMissing,
+            NotAccepted::GroupOverage => Self::GroupOverage,
+            NotAccepted::Scope => Self::ScopeMissing,
+            NotAccepted::Role => Self::RoleMissing,
+            NotAccepted::Permission => Self::PermissionMissing,
+            NotAccepted::Context { .. } => Self::ClaimsChallenge,
+        }
+    }
+}

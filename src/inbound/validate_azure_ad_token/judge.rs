@@ -1,0 +1,209 @@
+//! Whether a verified token lets its bearer in: issuer, tenant, audience, times, kind, client, claims.
+
+use serde_json::Value;
+
+use super::{MatchConfig, TokenKindConfig, TokenTypeConfig, error::NotAccepted};
+use crate::entra::{
+    IssuerVerdict, PERSONAL_ACCOUNTS, Verified,
+    token::{CredentialKind, Token, TokenKind},
+};
+
+/// What a verified token is held to.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) tenants: AllowedTenants,
+    pub(super) audiences: Vec<Box<str>>,
+    /// How far clocks may differ, in seconds.
+    pub(super) clock_skew: u64,
+    pub(super) token_type: TokenTypeConfig,
+    pub(super) kind: TokenKindConfig,
+    /// Lower-case GUIDs; none means any.
+    pub(super) clients: Vec<Box<str>>,
+    pub(super) certificate: bool,
+    pub(super) claims: Vec<RequiredClaim>,
+    pub(super) scopes: Vec<Box<str>>,
+    pub(super) roles: Vec<Box<str>>,
+    /// Authentication contexts of which one must be satisfied; none means any.
+    pub(super) contexts: Vec<Box<str>>,
+    pub(super) partner_check_follows: bool,
+}
+
+/// Whose tokens are accepted.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum AllowedTenants {
+    /// Those of the tenant that the key set is for.
+    Own,
+    /// Everybody's but those of personal accounts, which have to be listed.
+    Any,
+    /// Those of these, sorted, in lower case.
+    Listed(Vec<Box<str>>),
+}
+
+/// A claim that must be there.
+#[derive(Debug)]
+pub(super) struct RequiredClaim {
+    pub(super) name: Box<str>,
+    pub(super) matching: MatchConfig,
+    /// None means that the claim must exist.
+    pub(super) values: Vec<Box<str>>,
+    pub(super) separator: Option<Box<str>>,
+}
+
+impl Rules {
+    /// Judges a token at the time `now`, in seconds since 1970.
+    pub(super) fn judge(&self, verified: &Verified, now: u64) -> Result<(), NotAccepted> {
+        let Verified { token, facts, .. } = verified;
+        if verified.issuer != IssuerVerdict::Agrees {
+            return Err(NotAccepted::Issuer(verified.issuer));
+        }
+        if !self.tenants.allow(&token.tenant, verified.own_tenant) {
+            return Err(NotAccepted::Tenant);
+        }
+        // RFC 7519, section 4.1.3. Entra writes one audience; a list was refused when the token was read.
+        if !facts.audiences.iter().any(|audience| self.audiences.contains(audience)) {
+            return Err(NotAccepted::Audience);
+        }
+        // RFC 7519, sections 4.1.4 and 4.1.5: on or after `exp` a token is over.
+        let over = token.expires_at + self.clock_skew;
+        if now >= over {
+            return Err(NotAccepted::Expired(now - token.expires_at));
+        }
+        if let Some(begins) = facts.not_before.filter(|begins| now + self.clock_skew < *begins) {
+            return Err(NotAccepted::NotYetValid(begins - now));
+        }
+        self.judge_kind(verified)?;
+        self.judge_client(token)?;
+        for claim in &self.claims {
+            if !claim.holds(token) {
+                let elsewhere = &*claim.name == "groups" && facts.groups_elsewhere;
+                return Err(if elsewhere { NotAccepted::GroupOverage } else { NotAccepted::Claim(claim.name.clone()) });
+            }
+        }
+        self.judge_permissions(verified)?;
+        self.judge_context(token)
+    }
+
+    fn judge_kind(&self, verified: &Verified) -> Result<(), NotAccepted> {
+        let Verified { token, facts, .. } = verified;
+        match self.token_type {
+            // An ID token of the same application has the right audience and signature, and may hold roles: what it lacks is a
+            // client.
+            TokenTypeConfig::Access if facts.id_token || token.client.is_none() => return Err(NotAccepted::NotAccessToken),
+            TokenTypeConfig::Access if !facts.kind_is_certain && !token.roles.is_empty() => {
+                return Err(NotAccepted::NotAccessToken);
+            }
+            TokenTypeConfig::Id if !token.scopes.is_empty() || token.kind == TokenKind::App => {
+                return Err(NotAccepted::NotIdToken);
+            }
+            TokenTypeConfig::Id if token.client.is_some() && !facts.id_token => return Err(NotAccepted::NotIdToken),
+            TokenTypeConfig::Access | TokenTypeConfig::Id => {}
+        }
+        // RFC 7800, section 3: a token with `cnf` is for whoever proves the key. Taken as a bearer token, it would be for anybody.
+        if facts.bound {
+            return Err(NotAccepted::Bound);
+        }
+        match (self.kind, token.kind) {
+            (TokenKindConfig::User, TokenKind::App) | (TokenKindConfig::App, TokenKind::User) => Err(NotAccepted::Kind),
+            _ => Ok(()),
+        }
+    }
+
+    fn judge_client(&self, token: &Token) -> Result<(), NotAccepted> {
+        if !self.clients.is_empty() && !self.lists_client(token) {
+            return Err(NotAccepted::Client);
+        }
+        if self.certificate && token.credential_kind != Some(CredentialKind::Certificate) {
+            return Err(NotAccepted::ClientCredential);
+        }
+        Ok(())
+    }
+
+    fn lists_client(&self, token: &Token) -> bool {
+        token.client.as_deref().is_some_and(|client| self.clients.iter().any(|listed| listed.eq_ignore_ascii_case(client)))
+    }
+
+    /// Scopes are granted to users and roles to applications: with both given each is held to its own, so that a user's role that
+    /// is named as an application's does not count. Roles alone are asked of everybody.
+    fn judge_permissions(&self, verified: &Verified) -> Result<(), NotAccepted> {
+        let Verified { token, facts, .. } = verified;
+        let user = token.kind == TokenKind::User;
+        if user && !self.scopes.is_empty() && !token.scopes.iter().any(|scope| self.scopes.contains(scope)) {
+            return Err(NotAccepted::Scope);
+        }
+        let wants_role = !self.roles.is_empty() && (!user || self.scopes.is_empty());
+        if wants_role && !token.roles.iter().any(|role| self.roles.contains(role)) {
+            return Err(NotAccepted::Role);
+        }
+        // Every application of a tenant can get a token for any API of it; without a grant it says nothing.
+        let granted = !token.scopes.is_empty() || !token.roles.is_empty();
+        let vouched_for = facts.kind_is_certain && (self.lists_client(token) || self.partner_check_follows);
+        let needs_grant = self.token_type == TokenTypeConfig::Access;
+        if needs_grant && !granted && !vouched_for { Err(NotAccepted::Permission) } else { Ok(()) }
+    }
+
+    fn judge_context(&self, token: &Token) -> Result<(), NotAccepted> {
+        if self.contexts.is_empty() {
+            return Ok(());
+        }
+        let satisfied =
+            token.claims.get("acrs").is_some_and(|acrs| texts(acrs).any(|acr| self.contexts.iter().any(|own| **own == *acr)));
+        if satisfied {
+            return Ok(());
+        }
+        let capable = token.claims.get("xms_cc").is_some_and(|list| texts(list).any(|word| word.eq_ignore_ascii_case("cp1")));
+        Err(NotAccepted::Context { capable: capable && token.kind == TokenKind::User })
+    }
+}
+
+impl AllowedTenants {
+    fn allow(&self, tenant: &str, own: bool) -> bool {
+        match self {
+            _ if tenant.is_empty() => false,
+            Self::Own => own,
+            Self::Any => tenant != PERSONAL_ACCOUNTS,
+            Self::Listed(list) => list.binary_search_by(|listed| (**listed).cmp(tenant)).is_ok(),
+        }
+    }
+}
+
+impl RequiredClaim {
+    fn holds(&self, token: &Token) -> bool {
+        let Some(claim) = token.claims.get(&self.name) else { return false };
+        match self.matching {
+            _ if self.values.is_empty() => !is_empty(claim),
+            MatchConfig::All => self.values.iter().all(|value| self.has(claim, value)),
+            MatchConfig::Any => self.values.iter().any(|value| self.has(claim, value)),
+        }
+    }
+
+    /// Whether the claim is this value, or lists it. Objects are no values.
+    fn has(&self, claim: &Value, value: &str) -> bool {
+        match claim {
+            Value::String(text) => match self.separator.as_deref() {
+                Some(separator) => text.split(separator).any(|part| part == value),
+                None => text == value,
+            },
+            Value::Array(entries) => entries.iter().any(|entry| !entry.is_array() && self.has(entry, value)),
+            Value::Bool(true) => value == "true",
+            Value::Bool(false) => value == "false",
+            Value::Number(number) => number.to_string() == value,
+            Value::Null | Value::Object(_) => false,
+        }
+    }
+}
+
+fn is_empty(claim: &Value) -> bool {
+    match claim {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(entries) => entries.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// The texts of a claim that is a list, or a single text.
+fn texts(claim: &Value) -> impl Iterator<Item = &str> {
+    let single = claim.as_str();
+    single.into_iter().chain(claim.as_array().into_iter().flatten().filter_map(Value::as_str))
+}

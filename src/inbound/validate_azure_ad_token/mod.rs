@@ -1,0 +1,125 @@
+//! Admits callers with an Entra token.
+//!
+//! The order of the checks is fixed: where the token is, its size and form, its algorithm, its key, its signature; only then is
+//! the payload read, and judged by issuer, tenant, audience, times, kind, client and claims. Which keys may vouch is for the
+//! policy to say, never for the token, and nothing about its claims is told before its signature held.
+
+mod build;
+mod config;
+mod error;
+mod judge;
+mod place;
+
+#[cfg(test)]
+mod tests;
+
+use std::{borrow::Cow, sync::Arc};
+
+use http::{HeaderValue, StatusCode};
+
+pub use self::config::{
+    AllowedTenantConfig, AllowedTenantsConfig, ClientCredentialConfig, MatchConfig, RequiredClaimConfig, SigningKeysConfig,
+    TenantFileConfig, TokenKindConfig, TokenTypeConfig, ValidateAzureAdTokenConfig,
+};
+use self::{error::NotAccepted, judge::Rules, place::Places};
+use crate::{
+    clock::Clock,
+    entra::{Moment, Verified, Verifier, VerifyError},
+    exchange::Exchange,
+    refusal::{Reason, Refusal},
+    request::IncomingRequest,
+    upstream::UpstreamRequest,
+};
+
+/// When to come back while there are no signing keys: they are asked for every few seconds.
+const RETRY_AFTER: u32 = 5;
+
+/// Admits callers with an Entra token.
+#[derive(Debug)]
+pub struct ValidateAzureAdToken {
+    places: Places,
+    verifier: Verifier,
+    rules: Rules,
+    answer: Answer,
+}
+
+/// How refusals are answered.
+#[derive(Debug, Default)]
+struct Answer {
+    /// The status instead of 401 and 403.
+    status: Option<StatusCode>,
+    /// The sentence instead of the reason's.
+    message: Option<Box<str>>,
+    /// The challenge that names the scopes.
+    scope_challenge: Option<HeaderValue>,
+    /// The challenge that asks for an authentication context.
+    claims_challenge: Option<HeaderValue>,
+}
+
+impl ValidateAzureAdToken {
+    /// Judges the token of a request; notes it on the exchange if it holds.
+    pub(crate) async fn check(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        _outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Refusal> {
+        let verified = self.admit(incoming, exchange.clock(), exchange.worker).await?;
+        // What a first token policy established stays.
+        if exchange.token.is_none() {
+            exchange.token = Some(verified.token.clone());
+        }
+        Ok(())
+    }
+
+    /// Judges the token of a request.
+    ///
+    /// # Errors
+    /// The refusal, as the policy was told to answer it.
+    async fn admit(&self, incoming: &IncomingRequest, clock: &Clock, worker: usize) -> Result<Arc<Verified>, Refusal> {
+        self.authenticate(incoming, clock, worker).await.map_err(|error| self.refuse(error))
+    }
+
+    /// A partner's check follows: it decides about applications that have neither scope nor role.
+    pub(crate) const fn followed_by_partner_check(&mut self) {
+        self.rules.partner_check_follows = true;
+    }
+
+    async fn authenticate(&self, incoming: &IncomingRequest, clock: &Clock, worker: usize) -> Result<Arc<Verified>, NotAccepted> {
+        let token: Cow<'_, [u8]> = self.places.find(incoming)?.ok_or(NotAccepted::Missing)?;
+        let now = Moment::of(clock);
+        let verified = match self.verifier.seen(&token, worker, now) {
+            Some(verified) => verified,
+            None => match self.verifier.verify(&token, worker, now) {
+                // The one arm that may wait, and so the one whose future is boxed.
+                Err(VerifyError::UnknownKey | VerifyError::NoKeys) => {
+                    Box::pin(self.verifier.verify_anew(&token, worker, clock)).await?
+                }
+                result => result?,
+            },
+        };
+        self.rules.judge(&verified, now.unix)?;
+        Ok(verified)
+    }
+
+    fn refuse(&self, error: NotAccepted) -> Refusal {
+        let reason = Reason::from(&error);
+        let mut refusal = Refusal::from(reason);
+        match &error {
+            NotAccepted::Scope => refusal.challenge = self.answer.scope_challenge.clone(),
+            NotAccepted::Context { capable: true } => refusal.challenge = self.answer.claims_challenge.clone(),
+            // A client that cannot step up would only try again with the same token.
+            NotAccepted::Context { capable: false } => refusal.status = Some(StatusCode::FORBIDDEN),
+            _ => {}
+        }
+        if matches!(reason.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            refusal.status = self.answer.status.or(refusal.status);
+            refusal.message = self.answer.message.clone();
+        }
+        if reason == Reason::SigningKeysUnavailable {
+            refusal.retry_after = Some(RETRY_AFTER);
+        }
+        refusal.cause = Some(error.into());
+        refusal
+    }
+}

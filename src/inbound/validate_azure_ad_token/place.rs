@@ -1,0 +1,158 @@
+//! Where in a request the token is.
+
+use std::borrow::Cow;
+
+use http::{HeaderName, header};
+use percent_encoding::percent_decode_str;
+
+use crate::{authorization::TokenPlace, request::IncomingRequest};
+
+/// The places where a policy looks, in order of preference.
+#[derive(Debug)]
+pub(super) struct Places(Vec<TokenPlace>);
+
+/// What is wrong with a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum PlaceError {
+    #[error("one place of the request holds two tokens")]
+    Ambiguous,
+    #[error("the place of the token holds none")]
+    NoToken,
+}
+
+/// What one place holds.
+enum Content<'a> {
+    Nothing,
+    Token(Cow<'a, [u8]>),
+}
+
+impl Places {
+    pub(super) const fn new(places: Vec<TokenPlace>) -> Self {
+        Self(places)
+    }
+
+    pub(super) fn as_slice(&self) -> &[TokenPlace] {
+        &self.0
+    }
+
+    /// The token of the most preferred place that holds one.
+    pub(super) fn find<'a>(&self, incoming: &'a IncomingRequest) -> Result<Option<Cow<'a, [u8]>>, PlaceError> {
+        for place in &self.0 {
+            let content = match place {
+                TokenPlace::Header(name) => in_header(incoming, name)?,
+                TokenPlace::Query(name) => in_query(incoming.target.query.as_deref().unwrap_or_default(), name)?,
+            };
+            if let Content::Token(token) = content {
+                return Ok(Some(token));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// `Authorization` needs the Bearer scheme, and with another scheme it holds no token of ours (RFC 9110, section 11.6.2). Other
+/// fields hold the token bare or with the scheme.
+fn in_header<'a>(incoming: &'a IncomingRequest, name: &HeaderName) -> Result<Content<'a>, PlaceError> {
+    let mut values = incoming.headers.get_all(name).iter();
+    let Some(value) = values.next().map(http::HeaderValue::as_bytes) else { return Ok(Content::Nothing) };
+    // RFC 9110, section 5.3: a comma joins two lines of one field. No token and no scheme holds one.
+    if values.next().is_some() || value.contains(&b',') {
+        return Err(PlaceError::Ambiguous);
+    }
+    match (strip_bearer(value), name == header::AUTHORIZATION) {
+        (Some([]), _) => Err(PlaceError::NoToken),
+        (Some(token), _) => Ok(Content::Token(token.into())),
+        (None, true) => Ok(Content::Nothing),
+        (None, false) if value.is_empty() => Ok(Content::Nothing),
+        (None, false) => Ok(Content::Token(value.into())),
+    }
+}
+
+/// What follows the scheme, if it is Bearer: compared without case, one space or more (RFC 9110, section 11.4).
+fn strip_bearer(value: &[u8]) -> Option<&[u8]> {
+    const SCHEME: &[u8] = b"Bearer";
+    let (scheme, rest) = value.split_at_checked(SCHEME.len())?;
+    if !scheme.eq_ignore_ascii_case(SCHEME) {
+        return None;
+    }
+    match rest {
+        [] => Some(rest),
+        [b' ', ..] => Some(rest.trim_ascii_start()),
+        _ => None,
+    }
+}
+
+fn in_query<'a>(query: &'a str, name: &str) -> Result<Content<'a>, PlaceError> {
+    let mut found = Content::Nothing;
+    for pair in query.split('&') {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if !percent_decode_str(key).eq(name.bytes()) {
+            continue;
+        }
+        if matches!(found, Content::Token(_)) {
+            return Err(PlaceError::Ambiguous);
+        }
+        found = Content::Token(percent_decode_str(value).into());
+    }
+    match found {
+        Content::Token(token) if token.is_empty() => Err(PlaceError::NoToken),
+        found => Ok(found),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entra::testing::request;
+
+    fn header(name: &'static str) -> TokenPlace {
+        TokenPlace::Header(HeaderName::from_static(name))
+    }
+
+    #[test]
+    fn finds_the_token_in_each_kind_of_place() {
+        let both = || vec![header("authorization2"), header("authorization"), TokenPlace::Query("access_token".into())];
+        let ambiguous = Err(PlaceError::Ambiguous);
+        let empty = Err(PlaceError::NoToken);
+        for (row, headers, query, expected) in [
+            ("nothing", &[][..], None, Ok(None)),
+            ("scheme", &[("authorization", "Bearer a.b.c")], None, Ok(Some("a.b.c"))),
+            ("scheme, another case", &[("authorization", "bEARER a.b.c")], None, Ok(Some("a.b.c"))),
+            ("more spaces", &[("authorization", "Bearer   a.b.c")], None, Ok(Some("a.b.c"))),
+            ("bare in Authorization", &[("authorization", "a.b.c")], None, Ok(None)),
+            ("another scheme", &[("authorization", "Basic eDp5")], None, Ok(None)),
+            ("a longer scheme", &[("authorization", "BearerToken a.b.c")], None, Ok(None)),
+            ("scheme alone", &[("authorization", "Bearer")], None, empty),
+            ("two lines", &[("authorization", "Bearer a"), ("authorization", "Bearer b")], None, ambiguous),
+            ("one of two is no token", &[("authorization", "Basic a"), ("authorization", "Bearer b")], None, ambiguous),
+            ("joined by a comma", &[("authorization", "Bearer a, Bearer b")], None, ambiguous),
+            ("bare", &[("authorization2", "a.b.c")], None, Ok(Some("a.b.c"))),
+            ("with scheme", &[("authorization2", "bearer a.b.c")], None, Ok(Some("a.b.c"))),
+            ("preferred", &[("authorization", "Bearer x"), ("authorization2", "a.b.c")], None, Ok(Some("a.b.c"))),
+            ("preferred is empty", &[("authorization", "Bearer x"), ("authorization2", "")], None, Ok(Some("x"))),
+            ("query", &[], Some("x=1&access_token=a.b.c"), Ok(Some("a.b.c"))),
+            ("query, escaped", &[], Some("acces%73_token=a%2Eb.c"), Ok(Some("a.b.c"))),
+            ("query, last", &[("authorization", "Bearer x")], Some("access_token=a.b.c"), Ok(Some("x"))),
+            ("query, another name", &[], Some("access_token2=a&Access_Token=b"), Ok(None)),
+            ("query, twice", &[], Some("access_token=a&access_token=b"), ambiguous),
+            ("query, empty", &[], Some("access_token="), empty),
+            ("query, name alone", &[], Some("access_token"), empty),
+        ] {
+            let request = request(headers, query);
+
+            let found = Places::new(both()).find(&request);
+
+            let found = found.map(|token| token.map(|token| String::from_utf8(token.into_owned()).unwrap()));
+            assert_eq!(found, expected.map(|token: Option<&str>| token.map(str::to_owned)), "{row}");
+        }
+    }
+
+    #[test]
+    fn borrows_a_token_that_needs_no_decoding() {
+        let request = request(&[("authorization", "Bearer a.b.c")], None);
+
+        let found = Places::new(vec![header("authorization")]).find(&request).unwrap();
+
+        assert!(matches!(found, Some(Cow::Borrowed(_))));
+    }
+}

@@ -1,0 +1,654 @@
+//! Tokens that fail one check alone, and settings that cannot be meant.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    authorization::TokenPlace,
+    config::{Faults, Place},
+    entra::{Tenants, testing::*},
+    inbound::Scope,
+    request::ReservedNames,
+};
+
+fn build(tenants: &Tenants, config: Value) -> (Option<ValidateAzureAdToken>, Faults, Vec<TokenPlace>) {
+    let config = serde_json::from_value(config).unwrap();
+    let (mut faults, mut token_places) = (Faults::default(), Vec::new());
+    let policy = ValidateAzureAdToken::build(
+        &config,
+        &Place::root(),
+        &mut Scope {
+            faults: &mut faults,
+            sets: &BTreeMap::new(),
+            tenants,
+            captures: None,
+            anonymous: false,
+            reserved: &mut ReservedNames::default(),
+            token_places: &mut token_places,
+        },
+    );
+    (policy, faults, token_places)
+}
+
+fn one_tenant() -> Tenants {
+    tenants(&[("contoso", json!({ "id": TENANT }))])
+}
+
+/// A policy for [`TENANT`] with the usual settings and these, and the first test key behind it.
+fn policy(more: &Value) -> ValidateAzureAdToken {
+    let tenants = one_tenant();
+    let mut config = json!({ "tenant": "contoso", "audiences": [API] });
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let (policy, faults, _) = build(&tenants, config);
+    assert!(faults.is_empty(), "{faults:?}");
+    tenants.assume_keys(&jwks(&[key(0).jwk(Some(TEMPLATE))]), &clock()).unwrap();
+    policy.unwrap()
+}
+
+async fn admit(policy: &ValidateAzureAdToken, token: &str) -> Result<Arc<Verified>, Refusal> {
+    policy.admit(&request(&[("authorization", &format!("Bearer {token}"))], None), &clock(), 0).await
+}
+
+async fn code(policy: &ValidateAzureAdToken, token: &str) -> &'static str {
+    admit(policy, token).await.map_or_else(|refusal| refusal.reason.code(), |_| "accepted")
+}
+
+#[tokio::test]
+async fn accepts_what_entra_issues() {
+    let policy = policy(&json!({}));
+    for (row, token) in [
+        ("a user's, version 2", Mint::user()),
+        ("a user's, version 1", Mint::user().version_1()),
+        ("an application's, version 2", Mint::app()),
+        ("an application's, version 1", Mint::app().version_1()),
+        ("an application's, without its kind", Mint::app().without("idtyp")),
+        ("type of RFC 9068", Mint::user().header("typ", "at+jwt")),
+        ("no type", Mint::user().headerless("typ")),
+        ("with an x5t", Mint::user().header("x5t", "whatever")),
+        ("no time of issue", Mint::user().without("iat").without("nbf")),
+        ("issued in the future", Mint::user().with("iat", NOW + 1_000_000)),
+        ("one role as a text", Mint::app().with("roles", "Orders.Sync.All")),
+    ] {
+        assert_eq!(code(&policy, &token.sign()).await, "accepted", "{row}");
+    }
+}
+
+/// Each token has a signature that holds, but where the row is about that, and fails the one check.
+#[tokio::test]
+async fn tells_what_is_wrong_with_a_token() {
+    let policy = policy(&json!({}));
+    let other = key(1);
+    let user = Mint::user;
+    for (row, token, expected) in [
+        // form
+        ("critical extension", user().header("crit", json!(["x"])).sign(), "token-malformed"),
+        ("compressed", user().header("zip", "DEF").sign(), "token-malformed"),
+        ("another type", user().header("typ", "dpop+jwt").sign(), "token-malformed"),
+        ("no key id", user().headerless("kid").sign(), "token-malformed"),
+        ("key id of 10 KiB", user().header("kid", "k".repeat(10_240)).sign(), "token-malformed"),
+        ("encrypted", format!("{}.x.y", user().sign()), "token-malformed"),
+        ("a word", "hello".to_owned(), "token-malformed"),
+        ("two words", "hello world".to_owned(), "token-malformed"),
+        ("a mebibyte", "a".repeat(1 << 20), "token-malformed"),
+        // algorithm
+        ("none", user().header("alg", "none").sign(), "token-algorithm-not-allowed"),
+        ("None", user().header("alg", "None").sign(), "token-algorithm-not-allowed"),
+        ("nOnE, no key id", user().header("alg", "nOnE").headerless("kid").sign(), "token-algorithm-not-allowed"),
+        ("no algorithm", user().headerless("alg").sign(), "token-algorithm-not-allowed"),
+        ("HMAC", user().header("alg", "HS256").sign(), "token-algorithm-not-allowed"),
+        ("another RSA algorithm", user().header("alg", "RS512").sign(), "token-algorithm-not-allowed"),
+        ("PSS", user().header("alg", "PS256").sign(), "token-algorithm-not-allowed"),
+        ("elliptic", user().header("alg", "ES256").sign(), "token-algorithm-not-allowed"),
+        // key
+        ("unknown key", user().header("kid", other.kid()).signed_by(other).sign(), "token-key-unknown"),
+        ("key id as a path", user().header("kid", "../../dev/null").sign(), "token-key-unknown"),
+        ("empty key id", user().header("kid", "").sign(), "token-key-unknown"),
+        ("embedded key", user().header("kid", "x").header("jwk", other.jwk(None)).signed_by(other).sign(), "token-key-unknown"),
+        // signature
+        ("another key", user().signed_by(other).sign(), "token-signature-invalid"),
+        (
+            "embedded key under a known id",
+            user().header("jwk", other.jwk(None)).signed_by(other).sign(),
+            "token-signature-invalid",
+        ),
+        ("a key elsewhere", user().header("jku", "https://evil.example").signed_by(other).sign(), "token-signature-invalid"),
+        ("no signature", format!("{}.", user().sign().rsplit_once('.').unwrap().0), "token-signature-invalid"),
+        // payload
+        ("no JSON", user().sign_text("hello"), "token-malformed"),
+        ("a list", user().sign_text("[]"), "token-malformed"),
+        ("tenant twice", user().sign_text(&twice("tid")), "token-malformed"),
+        ("roles in two spellings", user().with("roles", json!(["a"])).with("Roles", json!(["b"])).sign(), "token-malformed"),
+        ("no expiry", user().without("exp").sign(), "token-malformed"),
+        ("expiry as a text", user().with("exp", (NOW + 3_600).to_string()).sign(), "token-malformed"),
+        ("expiry as a fraction", user().with("exp", NOW as f64 + 0.5).sign(), "token-malformed"),
+        ("expiry before 1970", user().with("exp", -1).sign(), "token-malformed"),
+        ("expiry beyond all time", user().with("exp", u64::MAX).sign(), "token-malformed"),
+        ("null expiry", user().with("exp", Value::Null).sign(), "token-malformed"),
+        ("begins as a text", user().with("nbf", "0").sign(), "token-malformed"),
+        ("ends before it begins", user().with("nbf", NOW + 3_601).sign(), "token-malformed"),
+        ("audiences in a list", user().with("aud", json!([API])).sign(), "token-malformed"),
+        ("issuer in a list", user().with("iss", json!(["https://x"])).sign(), "token-malformed"),
+        ("roles as an object", Mint::app().with("roles", json!({ "a": 1 })).sign(), "token-malformed"),
+        ("scopes in a list", user().with("scp", json!(["orders.read"])).sign(), "token-malformed"),
+        // issuer
+        ("no issuer", user().without("iss").sign(), "token-issuer-not-allowed"),
+        ("version 3", user().with("ver", "3.0").sign(), "token-issuer-not-allowed"),
+        ("no version", user().without("ver").sign(), "token-issuer-not-allowed"),
+        ("version 1 with the issuer of 2", user().with("ver", "1.0").sign(), "token-issuer-not-allowed"),
+        (
+            "slash more",
+            user().with("iss", format!("https://login.microsoftonline.com/{TENANT}/v2.0/")).sign(),
+            "token-issuer-not-allowed",
+        ),
+        (
+            "slash less",
+            user().version_1().with("iss", format!("https://sts.windows.net/{TENANT}")).sign(),
+            "token-issuer-not-allowed",
+        ),
+        ("alias", user().with("iss", format!("https://login.windows.net/{TENANT}/v2.0")).sign(), "token-issuer-not-allowed"),
+        (
+            "lookalike",
+            user().with("iss", format!("https://login.microsoftonline.com.evil.example/{TENANT}/v2.0")).sign(),
+            "token-issuer-not-allowed",
+        ),
+        (
+            "plain",
+            user().with("iss", format!("http://login.microsoftonline.com/{TENANT}/v2.0")).sign(),
+            "token-issuer-not-allowed",
+        ),
+        (
+            "another cloud",
+            user().with("iss", format!("https://login.microsoftonline.us/{TENANT}/v2.0")).sign(),
+            "token-issuer-not-allowed",
+        ),
+        ("another tenant", of_tenant(OTHER_TENANT).sign(), "token-issuer-not-allowed"),
+        ("another tenant than the issuer's", user().with("tid", OTHER_TENANT).sign(), "token-issuer-not-allowed"),
+        // tenant
+        ("no tenant", user().without("tid").sign(), "token-tenant-not-allowed"),
+        ("a tenant that is no GUID", user().with("tid", "contoso.example").sign(), "token-tenant-not-allowed"),
+        ("a tenant that is no text", user().with("tid", 7).sign(), "token-tenant-not-allowed"),
+        // audience
+        ("no audience", user().without("aud").sign(), "token-audience-not-allowed"),
+        ("another audience", user().with("aud", "api://other").sign(), "token-audience-not-allowed"),
+        ("another case", user().with("aud", API.to_uppercase()).sign(), "token-audience-not-allowed"),
+        ("a slash more", user().with("aud", format!("{API}/")).sign(), "token-audience-not-allowed"),
+        // times
+        ("expired", user().with("exp", NOW - 300).with("nbf", NOW - 4_000).sign(), "token-expired"),
+        ("not yet valid", user().with("nbf", NOW + 301).sign(), "token-not-yet-valid"),
+        // kind
+        ("no client", user().without("azp").sign(), "token-not-access-token"),
+        ("an ID token", user().without("azp").without("scp").with("nonce", "n").sign(), "token-not-access-token"),
+        (
+            "an ID token with roles",
+            user().without("azp").without("scp").with("roles", json!(["a"])).sign(),
+            "token-not-access-token",
+        ),
+        ("hash of an access token", user().with("at_hash", "x").sign(), "token-not-access-token"),
+        ("hash of a code", user().with("c_hash", "x").sign(), "token-not-access-token"),
+        ("roles, but whose", Mint::app().without("idtyp").with("sub", "x").sign(), "token-not-access-token"),
+        ("bound to a certificate", user().with("cnf", json!({ "x5t#S256": "x" })).sign(), "token-binding-missing"),
+        // claims
+        ("no grant, an application", Mint::app().without("roles").sign(), "permission-missing"),
+        ("no grant, a user", user().without("scp").sign(), "permission-missing"),
+        ("an empty grant", user().with("scp", "").sign(), "permission-missing"),
+    ] {
+        assert_eq!(code(&policy, &token).await, expected, "{row}");
+        assert_eq!(code(&policy, &token).await, expected, "{row}, seen again");
+    }
+}
+
+/// The payload of a user's token with one member repeated.
+fn twice(name: &str) -> String {
+    let claims = Value::Object(Mint::user().claims);
+    let member = format!("\"{name}\":{}", claims[name]);
+    claims.to_string().replacen(&member, &format!("{member},{member}"), 1)
+}
+
+fn of_tenant(tenant: &str) -> Mint {
+    Mint::user().with("tid", tenant).with("iss", format!("https://login.microsoftonline.com/{tenant}/v2.0"))
+}
+
+#[tokio::test]
+async fn holds_tokens_to_the_settings() {
+    let user = Mint::user;
+    let app = Mint::app;
+    let listed = json!({ "client-application-ids": [CLIENT] });
+    let both = json!({ "scopes": ["orders.read"], "roles": ["Orders.Sync.All"] });
+    for (row, settings, token, expected) in [
+        ("users only", json!({ "token-kind": "user" }), app(), "token-kind-not-allowed"),
+        ("applications only", json!({ "token-kind": "app" }), user(), "token-kind-not-allowed"),
+        ("users only, a user", json!({ "token-kind": "user" }), user(), "accepted"),
+        ("listed client", listed.clone(), user(), "accepted"),
+        ("another client", listed.clone(), user().with("azp", OTHER_TENANT), "client-application-not-allowed"),
+        ("no grant, but listed", listed.clone(), app().without("roles"), "accepted"),
+        ("no grant, listed, but whose", listed, user().without("scp"), "permission-missing"),
+        ("certificate", json!({ "client-credential": "certificate" }), app(), "accepted"),
+        ("certificate, version 1", json!({ "client-credential": "certificate" }), app().version_1(), "accepted"),
+        ("secret", json!({ "client-credential": "certificate" }), app().with("azpacr", "1"), "client-credential-too-weak"),
+        ("nothing said", json!({ "client-credential": "certificate" }), app().without("azpacr"), "client-credential-too-weak"),
+        (
+            "the other version's name",
+            json!({ "client-credential": "certificate" }),
+            app().without("azpacr").with("appidacr", "2"),
+            "client-credential-too-weak",
+        ),
+        ("a scope", json!({ "scopes": ["orders.write"] }), user(), "accepted"),
+        ("another scope", json!({ "scopes": ["orders.delete"] }), user(), "scope-missing"),
+        ("part of a scope", json!({ "scopes": ["orders"] }), user(), "scope-missing"),
+        ("case of a scope", json!({ "scopes": ["Orders.Read"] }), user(), "scope-missing"),
+        ("scopes are asked of users", json!({ "scopes": ["orders.read"] }), app(), "accepted"),
+        ("a role", json!({ "roles": ["Orders.Sync.All"] }), app(), "accepted"),
+        ("another role", json!({ "roles": ["Orders.Admin"] }), app(), "role-missing"),
+        ("roles are asked of users too", json!({ "roles": ["Orders.Sync.All"] }), user(), "role-missing"),
+        ("both, a user", both.clone(), user(), "accepted"),
+        ("both, an application", both.clone(), app(), "accepted"),
+        (
+            "both, a user with the role",
+            both.clone(),
+            user().with("scp", "x").with("roles", json!(["Orders.Sync.All"])),
+            "scope-missing",
+        ),
+        ("both, an application with another role", both, app().with("roles", json!(["x"])), "role-missing"),
+        ("claim", claim(&json!({ "name": "department" })), user().with("department", "sales"), "accepted"),
+        ("claim absent", claim(&json!({ "name": "department" })), user(), "required-claim-missing"),
+        ("claim null", claim(&json!({ "name": "department" })), user().with("department", Value::Null), "required-claim-missing"),
+        ("claim empty", claim(&json!({ "name": "department" })), user().with("department", ""), "required-claim-missing"),
+        ("dotted name", claim(&json!({ "name": "extn.team", "values": ["a"] })), user().with("extn.team", "a"), "accepted"),
+        (
+            "name as a path",
+            claim(&json!({ "name": "extn.team" })),
+            user().with("extn", json!({ "team": "a" })),
+            "required-claim-missing",
+        ),
+        (
+            "all of",
+            claim(&json!({ "name": "groups", "values": ["a", "b"] })),
+            user().with("groups", json!(["b", "a"])),
+            "accepted",
+        ),
+        (
+            "not all of",
+            claim(&json!({ "name": "groups", "values": ["a", "b"] })),
+            user().with("groups", json!(["a"])),
+            "required-claim-missing",
+        ),
+        (
+            "any of",
+            claim(&json!({ "name": "groups", "values": ["a", "b"], "match": "any" })),
+            user().with("groups", "b"),
+            "accepted",
+        ),
+        (
+            "none of",
+            claim(&json!({ "name": "groups", "values": ["a"], "match": "any" })),
+            user().with("groups", json!([])),
+            "required-claim-missing",
+        ),
+        ("a number", claim(&json!({ "name": "acct", "values": ["0"] })), user().with("acct", 0), "accepted"),
+        ("a boolean", claim(&json!({ "name": "in_corp", "values": ["true"] })), user().with("in_corp", true), "accepted"),
+        (
+            "an object",
+            claim(&json!({ "name": "x", "values": ["a"] })),
+            user().with("x", json!({ "a": "a" })),
+            "required-claim-missing",
+        ),
+        ("separated", claim(&json!({ "name": "scp", "values": ["orders.read"], "separator": " " })), user(), "accepted"),
+        ("not separated", claim(&json!({ "name": "scp", "values": ["orders.read"] })), user(), "required-claim-missing"),
+        (
+            "groups elsewhere",
+            claim(&json!({ "name": "groups", "values": ["a"] })),
+            user().with("_claim_names", json!({ "groups": "src1" })),
+            "group-overage",
+        ),
+        (
+            "groups elsewhere, implicit flow",
+            claim(&json!({ "name": "groups", "values": ["a"] })),
+            user().with("hasgroups", true),
+            "group-overage",
+        ),
+        ("context", json!({ "authentication-context": "c1" }), user().with("acrs", json!(["c2", "c1"])), "accepted"),
+        ("no context", json!({ "authentication-context": ["c1", "c3"] }), user().with("acrs", json!(["c2"])), "claims-challenge"),
+        ("ID token", json!({ "token-type": "id" }), user().without("azp").without("scp"), "accepted"),
+        ("access token for an ID token", json!({ "token-type": "id" }), user(), "token-not-access-token"),
+        ("application's token for an ID token", json!({ "token-type": "id" }), app(), "token-not-access-token"),
+        ("skew", json!({ "clock-skew": "10m" }), user().with("exp", NOW - 599).with("nbf", NOW - 4_000), "accepted"),
+        ("beyond skew", json!({ "clock-skew": "10m" }), user().with("exp", NOW - 600).with("nbf", NOW - 4_000), "token-expired"),
+        ("no skew", json!({ "clock-skew": "0s" }), user().with("exp", NOW).with("nbf", NOW - 4_000), "token-expired"),
+        ("no skew, one second left", json!({ "clock-skew": "0s" }), user().with("exp", NOW + 1), "accepted"),
+        ("no skew, early", json!({ "clock-skew": "0s" }), user().with("nbf", NOW + 1), "token-not-yet-valid"),
+        ("other audience", json!({ "audiences": ["api://orders"] }), user().version_1().with("aud", "api://orders"), "accepted"),
+    ] {
+        assert_eq!(code(&policy(&settings), &token.sign()).await, expected, "{row}");
+    }
+}
+
+fn claim(claim: &Value) -> Value {
+    json!({ "required-claims": [claim] })
+}
+
+#[tokio::test]
+async fn a_partners_check_may_decide_about_applications_without_a_grant() {
+    let mut policy = policy(&json!({}));
+
+    policy.followed_by_partner_check();
+
+    assert_eq!(code(&policy, &Mint::app().without("roles").sign()).await, "accepted");
+    assert_eq!(code(&policy, &Mint::user().without("scp").sign()).await, "permission-missing");
+}
+
+/// A token of `tenant`, signed by the key that is entered with `issuer`.
+async fn judged_with_key_of(config: Value, tenant_id: &str, issuer: Option<&str>, token: &Mint) -> &'static str {
+    let tenants = tenants(&[("entra", json!({ "id": tenant_id }))]);
+    let mut settings = json!({ "tenant": "entra", "audiences": [API] });
+    settings.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+    let (policy, faults, _) = build(&tenants, settings);
+    assert!(faults.is_empty(), "{faults:?}");
+    tenants.assume_keys(&jwks(&[key(0).jwk(issuer)]), &clock()).unwrap();
+    code(&policy.unwrap(), &token.sign()).await
+}
+
+#[tokio::test]
+async fn issuer_tenant_and_key_agree() {
+    const PERSONAL: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
+    let personal = format!("https://login.microsoftonline.com/{PERSONAL}/v2.0");
+    let other = format!("https://login.microsoftonline.com/{OTHER_TENANT}/v2.0");
+    let any = json!({ "allowed-tenants": "any" });
+    let two = json!({ "allowed-tenants": [TENANT, OTHER_TENANT.to_uppercase()] });
+    let named = json!({ "allowed-tenants": [PERSONAL] });
+    for (row, config, id, issuer, token, expected) in [
+        ("any tenant", any.clone(), "organizations", Some(TEMPLATE), of_tenant(OTHER_TENANT), "accepted"),
+        ("any tenant, version 1", any.clone(), "common", Some(TEMPLATE), Mint::user().version_1(), "accepted"),
+        ("a listed tenant", two.clone(), "organizations", Some(TEMPLATE), of_tenant(OTHER_TENANT), "accepted"),
+        ("another tenant", two, "organizations", Some(TEMPLATE), of_tenant(CLIENT), "token-tenant-not-allowed"),
+        (
+            "issuer and tenant differ",
+            any.clone(),
+            "organizations",
+            Some(TEMPLATE),
+            Mint::user().with("tid", OTHER_TENANT),
+            "token-issuer-not-allowed",
+        ),
+        (
+            "the template as issuer",
+            any.clone(),
+            "organizations",
+            Some(TEMPLATE),
+            Mint::user().with("iss", TEMPLATE),
+            "token-issuer-not-allowed",
+        ),
+        ("no tenant", any.clone(), "organizations", Some(TEMPLATE), Mint::user().without("tid"), "token-tenant-not-allowed"),
+        ("key of personal accounts", any.clone(), "common", Some(&*personal), Mint::user(), "token-issuer-not-allowed"),
+        (
+            "key of personal accounts, version 1",
+            any.clone(),
+            "common",
+            Some(&*personal),
+            Mint::user().version_1(),
+            "token-issuer-not-allowed",
+        ),
+        ("key of another tenant", any.clone(), "organizations", Some(&*other), Mint::user(), "token-issuer-not-allowed"),
+        ("key of nobody", any.clone(), "organizations", None, Mint::user(), "token-issuer-not-allowed"),
+        ("personal account", any.clone(), "common", Some(&*personal), of_tenant(PERSONAL), "token-tenant-not-allowed"),
+        ("personal account, named", named, "common", Some(&*personal), of_tenant(PERSONAL), "accepted"),
+        (
+            "one tenant, its key",
+            json!({}),
+            TENANT,
+            Some(&*format!("https://login.microsoftonline.com/{TENANT}/v2.0")),
+            Mint::user(),
+            "accepted",
+        ),
+        ("one tenant, key without issuer", json!({}), TENANT, None, Mint::user(), "accepted"),
+        ("one tenant, key of another", json!({}), TENANT, Some(&*other), Mint::user(), "token-issuer-not-allowed"),
+        (
+            "one tenant, key of another, version 1",
+            json!({}),
+            TENANT,
+            Some(&*other),
+            Mint::user().version_1(),
+            "token-issuer-not-allowed",
+        ),
+        (
+            "one tenant, key without issuer, another tenant",
+            json!({}),
+            TENANT,
+            None,
+            Mint::user().with("tid", OTHER_TENANT),
+            "token-issuer-not-allowed",
+        ),
+    ] {
+        assert_eq!(judged_with_key_of(config, id, issuer, &token).await, expected, "{row}");
+    }
+}
+
+#[tokio::test]
+async fn without_keys_nobody_is_refused_for_good() {
+    let tenants = one_tenant();
+    let (policy, ..) = build(&tenants, json!({ "tenant": "contoso", "audiences": [API], "failed-validation-httpcode": 404 }));
+
+    let refusal = admit(&policy.unwrap(), &Mint::user().sign()).await.unwrap_err();
+
+    assert_eq!(refusal.reason, Reason::SigningKeysUnavailable);
+    assert_eq!(refusal.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refusal.retry_after, Some(RETRY_AFTER));
+}
+
+#[tokio::test]
+async fn answers_as_it_was_told() {
+    let told = policy(&json!({ "failed-validation-httpcode": 418, "failed-validation-error-message": "No entry." }));
+    let plain = policy(&json!({ "scopes": ["orders.delete", "orders.admin"] }));
+
+    let missing = told.admit(&request(&[], None), &clock(), 0).await.unwrap_err();
+    let forbidden = admit(&told, &Mint::app().without("roles").sign()).await.unwrap_err();
+    let twice = told.admit(&request(&[("authorization", "Bearer a, Bearer b")], None), &clock(), 0).await.unwrap_err();
+    let scope = admit(&plain, &Mint::user().sign()).await.unwrap_err();
+
+    for refusal in [&missing, &forbidden] {
+        assert_eq!(refusal.status(), StatusCode::IM_A_TEAPOT);
+        assert_eq!(refusal.message.as_deref(), Some("No entry."));
+    }
+    assert_eq!(twice.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(twice.reason, Reason::TokenAmbiguous);
+    assert_eq!(scope.challenge.unwrap(), "Bearer error=\"insufficient_scope\", scope=\"orders.delete orders.admin\"");
+}
+
+#[tokio::test]
+async fn asks_clients_that_can_to_step_up() {
+    let policy = policy(&json!({ "authentication-context": "c1" }));
+
+    let capable = admit(&policy, &Mint::user().with("xms_cc", json!(["CP1"])).sign()).await.unwrap_err();
+    let other = admit(&policy, &Mint::user().sign()).await.unwrap_err();
+
+    assert_eq!(capable.status(), StatusCode::UNAUTHORIZED);
+    let challenge = capable.challenge.unwrap();
+    assert_eq!(
+        challenge,
+        format!(
+            "Bearer realm=\"{TENANT}\", authorization_uri=\"https://login.microsoftonline.com/{TENANT}/oauth2/authorize\", \
+             error=\"insufficient_claims\", claims=\"eyJhY2Nlc3NfdG9rZW4iOnsiYWNycyI6eyJlc3NlbnRpYWwiOnRydWUsInZhbHVlIjoiYzEifX19\""
+        )
+    );
+    assert_eq!(other.status(), StatusCode::FORBIDDEN);
+    assert_eq!(other.reason, Reason::ClaimsChallenge);
+    assert_eq!(other.challenge, None);
+}
+
+#[tokio::test]
+async fn takes_the_token_from_the_places_it_was_told() {
+    let tenants = one_tenant();
+    let config = json!({
+        "tenant": "contoso", "audiences": [API], "header-name": ["Authorization2", "Authorization"], "query-parameter-name": "token",
+    });
+    let (policy, _, places) = build(&tenants, config);
+    tenants.assume_keys(&jwks(&[key(0).jwk(None)]), &clock()).unwrap();
+    let token = Mint::user().sign();
+    let request = request(&[("authorization", "Bearer nonsense"), ("authorization2", &token)], None);
+
+    let admitted = policy.unwrap().admit(&request, &clock(), 0).await;
+
+    assert!(admitted.is_ok());
+    let header = |name| TokenPlace::Header(http::HeaderName::from_static(name));
+    assert_eq!(places, [header("authorization2"), header("authorization"), TokenPlace::Query("token".into())]);
+}
+
+#[tokio::test]
+async fn a_token_seen_before_is_verified_once_but_judged_each_time() {
+    let policy = policy(&json!({ "clock-skew": "0s" }));
+    let token = Mint::user().sign();
+    let request = request(&[("authorization", &format!("Bearer {token}"))], None);
+    let clock = clock();
+
+    let first = policy.admit(&request, &clock, 3).await.unwrap();
+    let second = policy.admit(&request, &clock, 3).await.unwrap();
+    let elsewhere = policy.admit(&request, &clock, 4).await.unwrap();
+    clock.advance(std::time::Duration::from_secs(3_600));
+    let late = policy.admit(&request, &clock, 3).await.unwrap_err();
+
+    assert!(Arc::ptr_eq(&first, &second));
+    assert!(!Arc::ptr_eq(&first, &elsewhere));
+    assert_eq!(late.reason, Reason::TokenExpired);
+}
+
+#[tokio::test]
+async fn a_token_seen_before_falls_with_its_key() {
+    let tenants = one_tenant();
+    let (policy, ..) = build(&tenants, json!({ "tenant": "contoso", "audiences": [API] }));
+    let policy = policy.unwrap();
+    let token = Mint::user().sign();
+    tenants.assume_keys(&jwks(&[key(0).jwk(None), key(1).jwk(None)]), &clock()).unwrap();
+
+    let before = code(&policy, &token).await;
+    tenants.assume_keys(&jwks(&[key(1).jwk(None)]), &clock()).unwrap();
+    let after = code(&policy, &token).await;
+
+    assert_eq!((before, after), ("accepted", "token-key-unknown"));
+}
+
+#[test]
+fn settings_that_cannot_be_meant_are_faults() {
+    let tenants = tenants(&[
+        ("contoso", json!({ "id": TENANT })),
+        ("fabrikam", json!({ "id": "fabrikam.example" })),
+        ("all", json!({ "id": "organizations" })),
+    ]);
+    for (settings, place, what) in [
+        (json!({ "tenant": "nobody" }), "/tenant", "there is no tenant `nobody`"),
+        (json!({ "audiences": [] }), "/audiences", "every caller would be refused"),
+        (json!({ "audiences": [""] }), "/audiences/0", "no audience"),
+        (json!({ "client-application-ids": ["orders"] }), "/client-application-ids/0", "no GUID"),
+        (json!({ "signing-keys-of": "orders" }), "/signing-keys-of", "no GUID"),
+        (json!({ "signing-keys": ["app"] }), "/signing-keys", "whose keys"),
+        (json!({ "signing-keys": ["tenant"], "signing-keys-of": API }), "/signing-keys", "do not count"),
+        (json!({ "clock-skew": "11m" }), "/clock-skew", "longer than 10m"),
+        (json!({ "header-name": [] }), "/header-name", "no header is named"),
+        (json!({ "header-name": "Host" }), "/header-name", "cannot hold a token"),
+        (json!({ "header-name": "no header" }), "/header-name", "no header name"),
+        (json!({ "header-name": ["A", "a"] }), "/header-name", "twice"),
+        (json!({ "query-parameter-name": "" }), "/query-parameter-name", "no name"),
+        (json!({ "failed-validation-httpcode": 200 }), "/failed-validation-httpcode", "200"),
+        (json!({ "failed-validation-httpcode": 503 }), "/failed-validation-httpcode", "503"),
+        (json!({ "scopes": ["api://orders/read all"] }), "/scopes/0", "no scope"),
+        (json!({ "scopes": ["a"], "token-kind": "app" }), "/scopes", "applications have no scopes"),
+        (json!({ "token-type": "id", "client-application-ids": [CLIENT] }), "/client-application-ids", "no client"),
+        (json!({ "authentication-context": "c 1" }), "/authentication-context", "no authentication context"),
+        (json!({ "required-claims": [{ "name": "" }] }), "/required-claims/0/name", "no name"),
+        (json!({ "required-claims": [{ "name": "scp", "separator": "" }] }), "/required-claims/0/separator", "empty separator"),
+        (json!({ "tenant": "all" }), "/allowed-tenants", "not said whose"),
+        (json!({ "tenant": "all", "allowed-tenants": ["any"] }), "/allowed-tenants/0", "allows all others"),
+        (json!({ "tenant": "all", "allowed-tenants": ["fabrikam"] }), "/allowed-tenants/0", "one GUID"),
+        (json!({ "tenant": "all", "allowed-tenants": ["nobody"] }), "/allowed-tenants/0", "neither a tenant"),
+        (json!({ "tenant": "all", "allowed-tenants": [] }), "/allowed-tenants", "every caller would be refused"),
+        (json!({ "tenant": "all", "allowed-tenants": { "file": "/nowhere/tenants.txt" } }), "/allowed-tenants", "cannot be read"),
+        (json!({ "allowed-tenants": "any" }), "/allowed-tenants", "its own tenant alone"),
+        (json!({ "allowed-tenants": [OTHER_TENANT] }), "/allowed-tenants", "issues no tokens for"),
+    ] {
+        let mut config = json!({ "tenant": "contoso", "audiences": [API] });
+        config.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+
+        let (policy, faults, _) = build(&tenants, config);
+
+        assert!(policy.is_none(), "{settings}");
+        let found: Vec<_> = faults.iter().map(|fault| (fault.place.pointer(), &*fault.message, fault.cure.is_some())).collect();
+        assert!(found.iter().any(|(at, message, cure)| *at == place && message.contains(what) && *cure), "{settings}: {found:?}");
+    }
+}
+
+#[test]
+fn reads_tenants_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tenants.txt");
+    std::fs::write(&path, format!("# partners\n{}\n\n{OTHER_TENANT} # fabrikam\n", TENANT.to_uppercase())).unwrap();
+    let tenants = tenants(&[("all", json!({ "id": "organizations" }))]);
+
+    let (policy, faults, _) =
+        build(&tenants, json!({ "tenant": "all", "audiences": [API], "allowed-tenants": [{ "file": path }, CLIENT] }));
+
+    assert!(faults.is_empty(), "{faults:?}");
+    let listed = judge::AllowedTenants::Listed([TENANT, CLIENT, OTHER_TENANT].map(Into::into).to_vec());
+    assert_eq!(policy.unwrap().rules.tenants, listed);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn no_mutation_of_a_token_is_accepted(position in any::<prop::sample::Index>(), byte in any::<u8>(), kind in 0..3_u8) {
+        let token = Mint::user().sign();
+        let mut bytes = token.clone().into_bytes();
+        let at = position.index(bytes.len());
+        match kind {
+            0 => bytes[at] = byte,
+            1 => bytes.insert(at, byte),
+            _ => _ = bytes.remove(at),
+        }
+        prop_assume!(bytes != token.as_bytes());
+        let policy = policy(&json!({}));
+        let now = Moment::of(&clock());
+
+        // Seen before or not: no other bytes are taken for it.
+        prop_assert!(policy.verifier.verify(&bytes, 0, now).is_err());
+        policy.verifier.verify(token.as_bytes(), 0, now).unwrap();
+        prop_assert!(policy.verifier.seen(&bytes, 0, now).is_none());
+        prop_assert!(policy.verifier.verify(&bytes, 0, now).is_err());
+    }
+
+    #[test]
+    fn no_time_outside_its_window_is_accepted(now in 0..2 * NOW, begins in 0..2 * NOW, lasts in 0..100_000_u64) {
+        let token = Mint::user().with("nbf", begins).with("exp", begins + lasts).sign();
+        let policy = policy(&json!({ "clock-skew": "1m" }));
+        let verified = policy.verifier.verify(token.as_bytes(), 0, Moment { unix: now, monotonic: clock().monotonic() }).unwrap();
+
+        let inside = now + 60 >= begins && now < begins + lasts + 60;
+
+        prop_assert_eq!(policy.rules.judge(&verified, now).is_ok(), inside);
+    }
+
+    #[test]
+    fn agrees_with_another_implementation(
+        audience in prop::sample::select(vec![API, "api://other"]),
+        issuer in prop::sample::select(vec!["https://login.microsoftonline.com/0f0f0f0f-1111-4222-8333-444455556666/v2.0", "https://sts.windows.net/x/"]),
+        offset in -1_000_i64..1_000,
+        signer in 0..2_usize,
+    ) {
+        let expires = NOW.saturating_add_signed(offset);
+        let token = Mint::user().with("aud", audience).with("iss", issuer).with("nbf", NOW - 10_000).with("exp", expires);
+        let token = token.signed_by(key(signer)).sign();
+        let policy = policy(&json!({ "clock-skew": "0s" }));
+        let mut validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::RS256);
+        validation.set_audience(&[API]);
+        validation.set_issuer(&["https://login.microsoftonline.com/0f0f0f0f-1111-4222-8333-444455556666/v2.0"]);
+        validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud"]);
+        // That library knows no clock but the machine's: it judges all but the time, which is judged here.
+        validation.validate_exp = false;
+        let key = jsonwebtoken::DecodingKey::from_rsa_raw_components(key(0).modulus(), key(0).exponent());
+
+        let now = Moment::of(&clock());
+        let own = policy.verifier.verify(token.as_bytes(), 0, now).ok().is_some_and(|verified| policy.rules.judge(&verified, NOW).is_ok());
+        let other = jsonwebtoken::decode::<Value>(&token, &key, &validation).is_ok() && expires > NOW;
+
+        prop_assert_eq!(own, other);
+    }
+}
