@@ -84,6 +84,10 @@ pub struct LimitsConfig {
     pub idle_timeout: Span,
     /// The bytes of a request's body. Default: 100MiB.
     pub body_bytes: Size,
+    /// How long the next bytes of a request's body may take, as long as the request is not answered. Default: 30s.
+    pub body_timeout: Span,
+    /// How long a client may take no byte of an answer that waits for it. Default: 30s.
+    pub write_timeout: Span,
     /// How long one request may take in all, streams included. Default: 1h.
     pub max_stream: Span,
 }
@@ -96,6 +100,8 @@ impl Default for LimitsConfig {
             header_timeout: Span::seconds(10),
             idle_timeout: Span::seconds(75),
             body_bytes: Size(100 << 20),
+            body_timeout: Span::seconds(30),
+            write_timeout: Span::seconds(30),
             max_stream: Span::seconds(3_600),
         }
     }

@@ -1,5 +1,142 @@
 //! 1 · Listener: sockets, TLS, HTTP/1 and HTTP/2 with their limits, drain.
+//!
+//! # What it does
+//! [`bind`] opens an address once for each worker thread, [`serve`] runs one of those sockets: it accepts, shakes hands, settles
+//! the protocol (ALPN on TLS, the HTTP/2 preface on plain sockets) and turns bytes into [`Arrival`]s for a [`Service`]. What the
+//! service answers goes out; what fails before there is a request is a [`ConnectionEvent`]. A [`Drain`] ends it all in order.
+//!
+//! # Why HTTP/1 is spoken by a codec of our own
+//! HTTP/2 is hyper's. HTTP/1 is ours, on `httparse`, for these reasons:
+//!
+//! - **Strictness without a second parser.** hyper forgives what a service then cannot see: bare LF, `Content-Length` beside
+//!   `Transfer-Encoding` (one is dropped), equal repeated lengths (merged), a `#fragment` (cut). A proxy in front that reads those
+//!   bytes another way lets a second request through its trust. A guard before hyper would have to follow message boundaries
+//!   exactly as hyper does; that is a parser too, and one that must agree with another.
+//! - **Answers for broken heads.** The service answers them like any refusal, with a code, a request id and an audit record.
+//! - **The client sees the answer.** A refusal that comes before the end of a large body is followed by a bounded drain.
+//! - **Speed and idle memory.** An idle connection holds no buffer, and a request costs no timer.
+//!
+//! The codec must never be more lenient than hyper: a test compares the two on mutated requests, and so does a fuzz target.
+//!
+//! # Threads
+//! Each worker is a `current_thread` runtime with its own socket, so that a connection's life is spent on one core. Services are
+//! `Send` nevertheless, and nothing here relies on the layout: one runtime of many threads works as well.
 
 mod config;
+mod deadline;
+mod drain;
+mod http1;
+mod http2;
+mod serve;
+mod settings;
+mod socket;
+mod tls;
 
+use std::{borrow::Cow, error::Error, future::Future, net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
 pub use config::{ForwardedHeader, LimitsConfig, ListenerConfig, OneOrMany, TlsConfig};
+pub use drain::{Drain, Drainer};
+use http::{Request, Response};
+pub(crate) use http1::Http1Body;
+pub use http1::{Upgrade, UpgradeError, Upgraded, WholeRequest, read_request};
+pub(crate) use http2::Http2Body;
+pub use serve::serve;
+pub use settings::{Limits, Listener, ListenerSettings};
+pub use socket::bind;
+pub use tls::{CertificateError, ServerTls};
+
+use crate::{exchange::Connection, refusal::Reason, request::RequestBody};
+
+/// What arrives on a connection.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every arrival is a request, and is moved once")]
+pub enum Arrival {
+    /// A request whose framing is sound. Its target is what the client sent, byte for byte.
+    ///
+    /// Where the client asks for another protocol, the extensions hold an [`Upgrade`].
+    Request(Request<RequestBody>),
+    /// A head that is no request. The service's answer is sent, and the connection closed.
+    Broken(Broken),
+}
+
+/// Why a head is no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// What the caller is told.
+    pub reason: Reason,
+    /// What is wrong, for the audit record.
+    pub detail: &'static str,
+}
+
+impl Broken {
+    /// Broken for that reason.
+    pub const fn new(reason: Reason, detail: &'static str) -> Self {
+        Self { reason, detail }
+    }
+}
+
+/// What answers.
+///
+/// This is `tower::Service` without `poll_ready`, for a shared receiver: a listener that is always ready, whose load is shed
+/// by answering, and whose calls borrow what they need instead of cloning it for each request.
+pub trait Service: Clone + Send + Sync + 'static {
+    /// The body of an answer. An error in it resets the connection or the stream: a torn body never looks whole.
+    type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+
+    /// Answers. Dropped when the client is known to have left.
+    fn call(&self, arrival: Arrival, connection: &Arc<Connection>) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// Takes note of what happened where there was no request to answer.
+    fn event(&self, event: ConnectionEvent);
+}
+
+/// Something that happened to a connection, not to a request.
+#[derive(Clone, Debug)]
+pub struct ConnectionEvent {
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// The peer; IPv4-mapped addresses are folded. Absent where there was none yet.
+    pub peer: Option<SocketAddr>,
+    /// What happened.
+    pub kind: EventKind,
+    /// The circumstances, for the log.
+    pub detail: Cow<'static, str>,
+}
+
+/// What happened to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    /// The system would not give the next connection.
+    AcceptFailed,
+    /// There were too many connections.
+    ConnectionRefused,
+    /// The TLS handshake failed.
+    HandshakeFailed,
+    /// Nothing came, or the handshake did not end, in time.
+    HandshakeTimeout,
+    /// The client left in the middle of a request's head.
+    HeadAbandoned,
+    /// The client left before its request was answered to the end, or stopped taking the answer.
+    ClientLeft,
+    /// The client broke HTTP/2, or its connection broke.
+    Http2Failed,
+    /// The answer could not be sent whole: its body failed, or contradicted its head.
+    AnswerAborted,
+}
+
+impl EventKind {
+    /// The word for it in logs and metrics.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::AcceptFailed => "accept-failed",
+            Self::ConnectionRefused => "connection-refused",
+            Self::HandshakeFailed => "handshake-failed",
+            Self::HandshakeTimeout => "handshake-timeout",
+            Self::HeadAbandoned => "head-abandoned",
+            Self::ClientLeft => "client-left",
+            Self::Http2Failed => "http2-failed",
+            Self::AnswerAborted => "answer-aborted",
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! upstream's is built from it.
 
 mod authority;
+pub mod body;
 mod id;
 mod reserved;
 pub mod target;
@@ -12,6 +13,7 @@ mod trace_context;
 use std::fmt;
 
 pub use authority::{Authority, AuthorityFault};
+pub use body::{BodyError, BytesRead, RequestBody};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
 pub use id::{RequestId, X_REQUEST_ID};
 pub(crate) use reserved::same_folded;

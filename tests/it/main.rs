@@ -1,1 +1,3 @@
 //! The gateway as its users meet it: one binary, a module per station.
+
+mod framing;

@@ -1,0 +1,154 @@
+//! Deadlines that cost nothing while they are kept, and the pace of those who are slow.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// A deadline that is moved on far more often than it is missed.
+///
+/// The runtime's timer is moved only when the deadline comes nearer. When it fires too early, because the deadline was moved on
+/// in the meantime, it is wound up again: once in a timeout instead of twice in a request.
+#[derive(Debug, Default)]
+pub(crate) struct Deadline {
+    at: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Deadline {
+    /// Sets the deadline. To be followed by [`poll`](Self::poll), which alone keeps the task's waker.
+    pub(crate) fn set(&mut self, at: Instant) {
+        self.at = Some(at);
+        if let Some(timer) = &mut self.timer
+            && timer.deadline() > at
+        {
+            timer.as_mut().reset(at);
+        }
+    }
+
+    /// Forgets the deadline.
+    pub(crate) const fn clear(&mut self) {
+        self.at = None;
+    }
+
+    /// Whether a deadline is set.
+    pub(crate) const fn is_set(&self) -> bool {
+        self.at.is_some()
+    }
+
+    /// Ready when the deadline has passed; never without one.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(at) = self.at else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        loop {
+            std::task::ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= at {
+                self.at = None;
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(at);
+        }
+    }
+}
+
+/// Bytes in a second below which a peer that we wait for is too slow. A modem has more.
+const LEAST_RATE: u64 = 240;
+
+/// How fast a peer sends or takes bytes, while we wait for it.
+///
+/// A peer may let us wait for the timeout at a time, and for the timeout in all besides what its bytes take at the least rate.
+/// Only waiting counts: a peer that we do not ask for bytes is not slow.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pace {
+    waited: Duration,
+    moved: u64,
+    since: Option<Instant>,
+}
+
+impl Pace {
+    /// Bytes have moved.
+    pub(crate) fn moved(&mut self, bytes: usize) {
+        self.moved += bytes as u64;
+        if let Some(since) = self.since.take() {
+            self.waited += since.elapsed();
+        }
+    }
+
+    /// We wait. Returns when it will have been too long, once for each time of waiting.
+    pub(crate) fn waits(&mut self, timeout: Duration) -> Option<Instant> {
+        if self.since.is_some() {
+            return None;
+        }
+        let now = Instant::now();
+        self.since = Some(now);
+        let in_all = timeout + Duration::from_secs(self.moved / LEAST_RATE);
+        Some(now + timeout.min(in_all.saturating_sub(self.waited)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_moves_on_is_met_later() {
+        let start = Instant::now();
+        let mut deadline = Deadline::default();
+        deadline.set(start + Duration::from_secs(1));
+        assert!(poll_fn(|cx| Poll::Ready(deadline.poll(cx))).await.is_pending());
+
+        deadline.set(start + Duration::from_secs(5));
+        poll_fn(|cx| deadline.poll(cx)).await;
+
+        assert!((5_000..5_010).contains(&start.elapsed().as_millis()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_comes_nearer_is_met_sooner() {
+        let start = Instant::now();
+        let mut deadline = Deadline::default();
+        deadline.set(start + Duration::from_secs(60));
+        assert!(poll_fn(|cx| Poll::Ready(deadline.poll(cx))).await.is_pending());
+
+        deadline.set(start + Duration::from_secs(2));
+        poll_fn(|cx| deadline.poll(cx)).await;
+
+        assert!((2_000..2_010).contains(&start.elapsed().as_millis()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_drips_runs_out_of_time() {
+        let (start, timeout) = (Instant::now(), Duration::from_secs(10));
+        let mut pace = Pace::default();
+
+        // One byte every four seconds keeps any deadline that counts from the last byte.
+        let mut until = pace.waits(timeout).unwrap();
+        while until > Instant::now() + Duration::from_secs(4) {
+            advance(Duration::from_secs(4)).await;
+            pace.moved(1);
+            until = pace.waits(timeout).unwrap();
+        }
+
+        assert_eq!(until, start + timeout);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_with_a_steady_flow_may_take_its_time() {
+        let timeout = Duration::from_secs(10);
+        let mut pace = Pace::default();
+
+        for _ in 0..1_000 {
+            let until = pace.waits(timeout).unwrap();
+            assert!(until > Instant::now() + Duration::from_secs(4));
+            advance(Duration::from_secs(4)).await;
+            pace.moved(1_000);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Drain: how a listener ends without breaking off what it began.
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use pin_project_lite::pin_project;
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+
+use super::settings::Seat;
+
+/// Begins the drain of all listeners that hold its [`Drain`].
+#[derive(Debug)]
+pub struct Drainer(watch::Sender<Option<Instant>>);
+
+/// Tells a listener when to drain.
+#[derive(Clone, Debug)]
+pub struct Drain(watch::Receiver<Option<Instant>>);
+
+impl Drainer {
+    /// A drainer and what listens to it.
+    pub fn new() -> (Self, Drain) {
+        let (sender, receiver) = watch::channel(None);
+        (Self(sender), Drain(receiver))
+    }
+
+    /// Begins the drain. What is not done after `timeout` is broken off.
+    pub fn drain(&self, timeout: Duration) {
+        self.0.send_replace(Some(Instant::now() + timeout));
+    }
+}
+
+impl Drain {
+    /// Waits until the drain begins, and returns when it ends. A drainer that is gone will not begin any.
+    pub(crate) async fn begins(&mut self) -> Instant {
+        let until = self.0.wait_for(Option::is_some).await.ok().and_then(|until| *until);
+        match until {
+            Some(until) => until,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+const DRAINING: u8 = 1;
+const CUT: u8 = 2;
+
+/// What holds a connection to its listener: tells it to finish, or to stop.
+#[derive(Debug, Default)]
+pub(crate) struct Leash {
+    state: AtomicU8,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Leash {
+    /// Whether the connection is to end after the request under way.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.state.load(Ordering::Acquire) >= DRAINING
+    }
+
+    /// Ready when the connection is to stop at once. Keeps the waker for whatever comes before.
+    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
+        {
+            let mut waker = self.waker();
+            if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                *waker = Some(cx.waker().clone());
+            }
+        }
+        if self.state.load(Ordering::Acquire) == CUT { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn pull(&self, state: u8) {
+        self.state.fetch_max(state, Ordering::AcqRel);
+        if let Some(waker) = self.waker().take() {
+            waker.wake();
+        }
+    }
+
+    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The connections of one worker's listener.
+#[derive(Debug, Default)]
+pub(crate) struct Herd {
+    members: Mutex<Members>,
+    emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Members {
+    leashes: HashMap<u64, Arc<Leash>>,
+    next: u64,
+    state: u8,
+}
+
+/// A connection's membership, and its seat; both end on drop.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    herd: Arc<Herd>,
+    key: u64,
+    leash: Arc<Leash>,
+    _seat: Seat,
+}
+
+impl Herd {
+    /// Takes a connection in.
+    pub(crate) fn join(self: &Arc<Self>, seat: Seat) -> Membership {
+        let leash = Arc::new(Leash::default());
+        let mut members = self.members();
+        leash.state.store(members.state, Ordering::Release);
+        let key = members.next;
+        members.next += 1;
+        members.leashes.insert(key, leash.clone());
+        drop(members);
+        Membership { herd: self.clone(), key, leash, _seat: seat }
+    }
+
+    /// Lets all connections finish until the given time, and stops those that have not.
+    pub(crate) async fn drain(&self, until: Instant) {
+        self.pull(DRAINING);
+        if tokio::time::timeout_at(until, self.empty()).await.is_err() {
+            self.pull(CUT);
+            self.empty().await;
+        }
+    }
+
+    async fn empty(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.members().leashes.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    fn pull(&self, state: u8) {
+        let leashes: Vec<_> = {
+            let mut members = self.members();
+            members.state = state;
+            members.leashes.values().cloned().collect()
+        };
+        for leash in leashes {
+            leash.pull(state);
+        }
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Membership {
+    pub(crate) const fn leash(&self) -> &Arc<Leash> {
+        &self.leash
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        let mut members = self.herd.members();
+        members.leashes.remove(&self.key);
+        if members.leashes.is_empty() {
+            drop(members);
+            self.herd.emptied.notify_waiters();
+        }
+    }
+}
+
+pin_project! {
+    /// A connection's future, which ends early when its leash says so.
+    pub(crate) struct Leashed<F> {
+        #[pin]
+        connection: F,
+        leash: Arc<Leash>,
+    }
+}
+
+impl<F> Leashed<F> {
+    pub(crate) const fn new(connection: F, leash: Arc<Leash>) -> Self {
+        Self { connection, leash }
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Leashed<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if this.leash.poll_cut(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        this.connection.poll(cx)
+    }
+}

@@ -1,0 +1,483 @@
+//! The head of a request, read strictly: what can be read in two ways is no request.
+//!
+//! Line ends are checked first, byte by byte as they come in: a head is lines that end in CRLF, none of which is a continuation of
+//! the one before it. What is left goes to `httparse`, which knows tokens and field values, and at last to the types of `http`.
+//! Nothing is repaired on the way. One empty line before the request line is passed over, as RFC 9112, section 2.2 asks.
+
+use std::mem::MaybeUninit;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
+use memchr::memchr2;
+
+use super::framing::Framing;
+use crate::{listener::Broken, refusal::Reason};
+
+/// The most header fields of one head.
+const MAX_FIELDS: usize = 100;
+/// The longest method. The longest registered one, `UPDATEREDIRECTREF`, has 17 letters.
+const MAX_METHOD: usize = 32;
+/// What a request line has besides method and target: two spaces, the version, CR and LF.
+const REQUEST_LINE_REST: usize = 12;
+
+/// A request's head, as read.
+#[derive(Debug)]
+pub(crate) struct Head {
+    /// The method.
+    pub(crate) method: Method,
+    /// The target, byte for byte as it came.
+    pub(crate) uri: Uri,
+    /// 1.0 or 1.1.
+    pub(crate) version: Version,
+    /// The header fields, in the order they came.
+    pub(crate) headers: HeaderMap,
+    /// How the body is delimited.
+    pub(crate) framing: Framing,
+    /// What `Connection` asks for.
+    pub(crate) options: ConnectionOptions,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub(crate) expects_continue: bool,
+}
+
+/// The connection options that the codec itself obeys. RFC 9110, section 7.6.1.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ConnectionOptions {
+    close: bool,
+    keep_alive: bool,
+    upgrade: bool,
+}
+
+impl ConnectionOptions {
+    fn read(&mut self, value: &[u8]) {
+        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            self.close |= option.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            self.upgrade |= option.eq_ignore_ascii_case(b"upgrade");
+        }
+    }
+}
+
+impl Head {
+    /// Whether the connection may carry another request after this one. RFC 9112, section 9.3.
+    pub(crate) fn persists(&self) -> bool {
+        !self.options.close && (self.version == Version::HTTP_11 || self.options.keep_alive)
+    }
+
+    /// Whether the request asks for another protocol in a way that can be granted.
+    ///
+    /// RFC 9110, section 7.8: not in HTTP/1.0. Not beside a body either: nobody needs it, and the new protocol's first byte
+    /// then follows the head with nothing in between.
+    pub(crate) fn asks_for_upgrade(&self) -> bool {
+        self.options.upgrade
+            && self.version == Version::HTTP_11
+            && self.framing == Framing::None
+            && self.headers.contains_key(header::UPGRADE)
+    }
+}
+
+impl Head {
+    /// The request with that body.
+    pub(crate) fn into_request<B>(self, body: B) -> Request<B> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.version_mut() = self.version;
+        *request.headers_mut() = self.headers;
+        request
+    }
+}
+
+/// How far the bytes of a head that is still coming in were looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Scan {
+    /// Up to here every line end is sound.
+    checked: usize,
+    /// Where the line under way begins.
+    line: usize,
+    /// The length of the request line without its line end, once that is known.
+    request_line: Option<usize>,
+    /// Whether an empty line was passed over.
+    skipped: bool,
+}
+
+/// Takes one head from the front of `buffer`, or says that more bytes are needed.
+///
+/// # Errors
+/// What makes the bytes no request. The buffer is then of no more use.
+pub(crate) fn parse(buffer: &mut BytesMut, scan: &mut Scan, header_bytes: usize) -> Result<Option<Head>, Broken> {
+    if scan.checked == 0 && !scan.skipped && buffer.starts_with(b"\r\n") {
+        buffer.advance(2);
+        scan.skipped = true;
+    }
+    let Some(end) = find_end(buffer, scan, header_bytes)? else { return Ok(None) };
+    let line = scan.request_line.unwrap_or_default();
+    *scan = Scan::default();
+    let bytes = if end == buffer.len() { std::mem::take(buffer) } else { buffer.split_to(end) }.freeze();
+    read(&bytes, line).map(Some)
+}
+
+/// Finds the end of the head, and checks on the way all that is a matter of line ends and lengths.
+fn find_end(bytes: &[u8], scan: &mut Scan, header_bytes: usize) -> Result<Option<usize>, Broken> {
+    loop {
+        let Some(found) = memchr2(b'\r', b'\n', &bytes[scan.checked..]) else {
+            scan.checked = bytes.len();
+            break;
+        };
+        let at = scan.checked + found;
+        if bytes[at] == b'\n' {
+            return Err(framing("a line of the head ends in a bare LF"));
+        }
+        match bytes.get(at + 1) {
+            None => {
+                scan.checked = at;
+                break;
+            }
+            Some(b'\n') => {}
+            Some(_) => return Err(framing("the head holds a bare CR")),
+        }
+        if at == scan.line && at == 0 {
+            return Err(framing("the request begins with an empty line"));
+        }
+        // RFC 9112, section 5.2: a folded line is refused, never unfolded.
+        if scan.line > 0 && matches!(bytes[scan.line], b' ' | b'\t') {
+            return Err(framing("a line of the head begins with white space"));
+        }
+        if scan.request_line.is_none() {
+            check_request_line(&bytes[..at], header_bytes)?;
+            scan.request_line = Some(at);
+        }
+        let next = at + 2;
+        if next > header_bytes {
+            return Err(too_large());
+        }
+        if at == scan.line {
+            return Ok(Some(next));
+        }
+        scan.checked = next;
+        scan.line = next;
+    }
+    if scan.request_line.is_none() {
+        check_beginning(bytes, header_bytes)?;
+    } else if bytes.len() > header_bytes {
+        return Err(too_large());
+    }
+    Ok(None)
+}
+
+/// The longest target: half of what the whole head may take.
+const fn target_bytes(header_bytes: usize) -> usize {
+    header_bytes / 2
+}
+
+/// Refuses what cannot become a request line any more, so that garbage need not wait for its deadline.
+fn check_beginning(bytes: &[u8], header_bytes: usize) -> Result<(), Broken> {
+    // Half of the empty line that may come first.
+    if bytes == b"\r" {
+        return Ok(());
+    }
+    let method = bytes.iter().position(|byte| *byte == b' ').unwrap_or(bytes.len());
+    check_method(&bytes[..method], method < bytes.len())?;
+    if bytes.len() - method > target_bytes(header_bytes) + REQUEST_LINE_REST {
+        return Err(too_long());
+    }
+    Ok(())
+}
+
+fn check_method(method: &[u8], whole: bool) -> Result<(), Broken> {
+    let token = method.len() <= MAX_METHOD && method.iter().copied().all(is_token) && !(whole && method.is_empty());
+    if token { Ok(()) } else { Err(framing("the method is no token")) }
+}
+
+/// RFC 9110, section 5.6.2.
+const fn is_token(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
+}
+
+/// Checks the line as it will be split: at its first and its last space, and no other.
+fn check_request_line(line: &[u8], header_bytes: usize) -> Result<(), Broken> {
+    let method = line.iter().position(|byte| *byte == b' ').ok_or(framing("the request line has one word"))?;
+    check_method(&line[..method], true)?;
+    let rest = &line[method + 1..];
+    let target = rest.iter().rposition(|byte| *byte == b' ').ok_or(framing("the request line has two words"))?;
+    let (target, version) = (&rest[..target], &rest[target + 1..]);
+    if version != b"HTTP/1.1" && version != b"HTTP/1.0" {
+        return Err(framing("the version is neither HTTP/1.1 nor HTTP/1.0"));
+    }
+    if target.len() > target_bytes(header_bytes) {
+        return Err(too_long());
+    }
+    // A fragment never belongs into a request (RFC 9112, section 3.2), and `Uri` would drop it in silence.
+    if target.is_empty() || !target.iter().all(|byte| matches!(byte, b'!'..=b'~') && *byte != b'#') {
+        return Err(Broken::new(Reason::RequestTargetInvalid, "the target holds a byte that no target holds"));
+    }
+    Ok(())
+}
+
+/// Reads a whole head, whose lines are known to be sound.
+fn read(bytes: &Bytes, request_line: usize) -> Result<Head, Broken> {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(bytes, &mut fields) {
+        Ok(httparse::Status::Complete(end)) if end == bytes.len() => {}
+        Ok(_) => return Err(framing("the head ends before its empty line")),
+        Err(error) => return Err(broken_by(error)),
+    }
+    let version = if request.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
+    let method =
+        Method::from_bytes(request.method.unwrap_or_default().as_bytes()).map_err(|_| framing("the method is no token"))?;
+    let uri = read_target(bytes.slice(method.as_str().len() + 1..request_line - " HTTP/1.1".len()), &method)?;
+
+    let mut headers = HeaderMap::with_capacity(request.headers.len());
+    let mut fields = Fields::default();
+    for field in request.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| invalid("the name of a field is no token"))?;
+        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value))
+            .map_err(|_| invalid("a field holds a byte that no field holds"))?;
+        fields.read(&name, &value)?;
+        headers.append(name, value);
+    }
+    let framing = fields.framing(version)?;
+    let expects_continue = fields.expects_continue && version == Version::HTTP_11 && framing != Framing::None;
+    Ok(Head { method, uri, version, headers, framing, options: fields.options, expects_continue })
+}
+
+/// RFC 9112, section 3.2: the authority form belongs to CONNECT, the asterisk to OPTIONS.
+fn read_target(target: Bytes, method: &Method) -> Result<Uri, Broken> {
+    let form = match target[0] {
+        b'/' => true,
+        b'*' if target.len() == 1 => *method == Method::OPTIONS,
+        _ => *method == Method::CONNECT || target.windows(3).any(|three| three == b"://"),
+    };
+    let uri = if form { Uri::from_maybe_shared(target).ok() } else { None };
+    uri.ok_or(Broken::new(Reason::RequestTargetInvalid, "the target has none of the forms that the method allows"))
+}
+
+/// What the fields say about the message itself.
+#[derive(Default)]
+struct Fields {
+    length: Option<u64>,
+    chunked: bool,
+    options: ConnectionOptions,
+    expects_continue: bool,
+}
+
+impl Fields {
+    fn read(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Broken> {
+        let value = value.as_bytes();
+        if name == header::CONTENT_LENGTH {
+            // RFC 9110, section 8.6 would let equal lengths pass; who repeats them does not make them for an honest purpose.
+            if self.length.replace(parse_length(value)?).is_some() {
+                return Err(framing("Content-Length is given more than once"));
+            }
+        } else if name == header::TRANSFER_ENCODING {
+            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(framing("Transfer-Encoding is anything but one `chunked`"));
+            }
+            self.chunked = true;
+        } else if name == header::CONNECTION {
+            self.options.read(value);
+        } else if name == header::EXPECT {
+            // RFC 9110, section 10.1.1 knows one expectation.
+            if self.expects_continue || !value.eq_ignore_ascii_case(b"100-continue") {
+                return Err(invalid("Expect is anything but one `100-continue`"));
+            }
+            self.expects_continue = true;
+        }
+        Ok(())
+    }
+
+    /// RFC 9112, section 6.3, without the cases in which one of two statements would win.
+    fn framing(&self, version: Version) -> Result<Framing, Broken> {
+        match (self.chunked, self.length) {
+            (true, Some(_)) => Err(framing("Transfer-Encoding comes with Content-Length")),
+            (true, None) if version == Version::HTTP_10 => Err(framing("Transfer-Encoding comes in HTTP/1.0")),
+            (true, None) => Ok(Framing::Chunked),
+            (false, Some(0) | None) => Ok(Framing::None),
+            (false, Some(length)) => Ok(Framing::Length(length)),
+        }
+    }
+}
+
+/// Digits alone, and so many that they cannot overflow.
+fn parse_length(value: &[u8]) -> Result<u64, Broken> {
+    if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
+        return Err(framing("Content-Length is no number of bytes"));
+    }
+    Ok(value.iter().fold(0, |length, digit| length * 10 + u64::from(digit - b'0')))
+}
+
+const fn framing(detail: &'static str) -> Broken {
+    Broken::new(Reason::RequestFramingInvalid, detail)
+}
+
+const fn invalid(detail: &'static str) -> Broken {
+    Broken::new(Reason::RequestHeaderInvalid, detail)
+}
+
+const fn too_large() -> Broken {
+    Broken::new(Reason::HeadersTooLarge, "the head is longer than header-bytes")
+}
+
+const fn too_long() -> Broken {
+    Broken::new(Reason::TargetTooLong, "the target is longer than half of header-bytes")
+}
+
+const fn broken_by(error: httparse::Error) -> Broken {
+    match error {
+        httparse::Error::HeaderName => invalid("the name of a field is no token"),
+        httparse::Error::HeaderValue => invalid("a field holds a byte that no field holds"),
+        httparse::Error::TooManyHeaders => Broken::new(Reason::HeadersTooLarge, "the head has more than 100 fields"),
+        httparse::Error::NewLine | httparse::Error::Status | httparse::Error::Token | httparse::Error::Version => {
+            framing("the head is malformed")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_all(bytes: &[u8]) -> Result<Option<Head>, Broken> {
+        parse(&mut BytesMut::from(bytes), &mut Scan::default(), 1 << 16)
+    }
+
+    #[test]
+    fn reads_a_plain_request_as_it_came() {
+        let head = parse_all(b"GET /a%2fb?c=d HTTP/1.1\r\nHost: example.com\r\nX-Two:  b \r\nx-two: a\r\n\r\n").unwrap().unwrap();
+
+        assert_eq!(head.method, Method::GET);
+        assert_eq!(head.uri, "/a%2fb?c=d");
+        assert_eq!(head.headers.get_all("x-two").iter().collect::<Vec<_>>(), ["b", "a"]);
+        assert_eq!(head.framing, Framing::None);
+        assert!(head.persists());
+    }
+
+    #[test]
+    fn refuses_what_can_be_read_in_two_ways() {
+        use Reason::{
+            HeadersTooLarge, RequestFramingInvalid as Framing, RequestHeaderInvalid as Header, RequestTargetInvalid as Target,
+        };
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101));
+        for (name, bytes, reason) in [
+            ("bare LF after the request line", "GET / HTTP/1.1\nHost: a\r\n\r\n", Framing),
+            ("bare LF after a field", "GET / HTTP/1.1\r\nHost: a\n\r\n", Framing),
+            ("bare LF as the empty line", "GET / HTTP/1.1\r\nHost: a\r\n\n", Framing),
+            ("bare CR in a value", "GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n", Framing),
+            ("bare CR in the target", "GET /\ra HTTP/1.1\r\nHost: a\r\n\r\n", Framing),
+            ("CR CR LF", "GET / HTTP/1.1\r\nHost: a\r\r\n\r\n", Framing),
+            ("obs-fold", "GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n", Framing),
+            ("obs-fold with a tab", "GET / HTTP/1.1\r\nHost: a\r\n\tb\r\n\r\n", Framing),
+            ("fold before the first field", "GET / HTTP/1.1\r\n Host: a\r\n\r\n", Framing),
+            ("fold that is white space alone", "GET / HTTP/1.1\r\nHost: a\r\n \r\n\r\n", Framing),
+            ("two empty lines first", "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Framing),
+            ("empty line of LF first", "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Framing),
+            ("space before the colon", "GET / HTTP/1.1\r\nHost : a\r\n\r\n", Header),
+            ("tab before the colon", "GET / HTTP/1.1\r\nHost\t: a\r\n\r\n", Header),
+            ("field without a colon", "GET / HTTP/1.1\r\nHost\r\n\r\n", Header),
+            ("field without a name", "GET / HTTP/1.1\r\n: a\r\n\r\n", Header),
+            ("NUL in a value", "GET / HTTP/1.1\r\nHost: a\0\r\n\r\n", Header),
+            ("DEL in a value", "GET / HTTP/1.1\r\nHost: a\x7f\r\n\r\n", Header),
+            ("control byte in a name", "GET / HTTP/1.1\r\nHo\x01st: a\r\n\r\n", Header),
+            ("no method", " / HTTP/1.1\r\n\r\n", Framing),
+            ("method that is no token", "GE(T / HTTP/1.1\r\n\r\n", Framing),
+            ("long method", "GETGETGETGETGETGETGETGETGETGETGETGET / HTTP/1.1\r\n\r\n", Framing),
+            ("HTTP/0.9", "GET /\r\n\r\n", Framing),
+            ("HTTP/1.2", "GET / HTTP/1.2\r\n\r\n", Framing),
+            ("HTTP/2.0", "GET / HTTP/2.0\r\n\r\n", Framing),
+            ("lower-case version", "GET / http/1.1\r\n\r\n", Framing),
+            ("two spaces", "GET  / HTTP/1.1\r\n\r\n", Target),
+            ("two spaces before the version", "GET /  HTTP/1.1\r\n\r\n", Target),
+            ("tab in the request line", "GET\t/\tHTTP/1.1\r\n\r\n", Framing),
+            ("space in the target", "GET /a b HTTP/1.1\r\n\r\n", Target),
+            ("fragment", "GET /a#b HTTP/1.1\r\n\r\n", Target),
+            ("control byte in the target", "GET /\x01 HTTP/1.1\r\n\r\n", Target),
+            ("raw UTF-8 in the target", "GET /é HTTP/1.1\r\n\r\n", Target),
+            ("relative target", "GET a HTTP/1.1\r\n\r\n", Target),
+            ("authority form without CONNECT", "GET a:80 HTTP/1.1\r\n\r\n", Target),
+            ("asterisk without OPTIONS", "GET * HTTP/1.1\r\n\r\n", Target),
+            ("101 fields", &many, HeadersTooLarge),
+            ("both framings", "POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", Framing),
+            ("both framings, length 0", "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n", Framing),
+            ("chunked in HTTP/1.0", "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", Framing),
+            ("chunked twice", "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", Framing),
+            ("chunked twice in a list", "POST / HTTP/1.1\r\nTransfer-Encoding: chunked, chunked\r\n\r\n", Framing),
+            ("gzip, chunked", "POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", Framing),
+            ("identity", "POST / HTTP/1.1\r\nTransfer-Encoding: identity\r\n\r\n", Framing),
+            ("chunked with a parameter", "POST / HTTP/1.1\r\nTransfer-Encoding: chunked;a=b\r\n\r\n", Framing),
+            ("chunked after a vertical tab", "POST / HTTP/1.1\r\nTransfer-Encoding: \x0bchunked\r\n\r\n", Header),
+            ("empty transfer encoding", "POST / HTTP/1.1\r\nTransfer-Encoding:\r\n\r\n", Framing),
+            ("two lengths", "POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", Framing),
+            ("two equal lengths", "POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n", Framing),
+            ("list of lengths", "POST / HTTP/1.1\r\nContent-Length: 3, 3\r\n\r\n", Framing),
+            ("signed length", "POST / HTTP/1.1\r\nContent-Length: +3\r\n\r\n", Framing),
+            ("negative length", "POST / HTTP/1.1\r\nContent-Length: -3\r\n\r\n", Framing),
+            ("empty length", "POST / HTTP/1.1\r\nContent-Length: \r\n\r\n", Framing),
+            ("hexadecimal length", "POST / HTTP/1.1\r\nContent-Length: 0x3\r\n\r\n", Framing),
+            ("length with a unit", "POST / HTTP/1.1\r\nContent-Length: 3 \t4\r\n\r\n", Framing),
+            ("length beyond 64 bits", "POST / HTTP/1.1\r\nContent-Length: 18446744073709551616\r\n\r\n", Framing),
+            ("other expectation", "POST / HTTP/1.1\r\nExpect: 200-ok\r\nContent-Length: 3\r\n\r\n", Header),
+        ] {
+            let broken = parse_all(bytes.as_bytes()).map(|head| head.is_some()).expect_err(name);
+
+            assert_eq!(broken.reason, reason, "{name}: {}", broken.detail);
+        }
+    }
+
+    #[test]
+    fn refuses_garbage_before_its_head_is_complete() {
+        for bytes in [b"\x16\x03\x01\x02".as_slice(), b"GET / HTTP/1.1\nHost", b"GET / HTTP/1.1\r\nA: b\r\n c", b"\0"] {
+            let more = [bytes, b"\r\nx"].concat();
+
+            assert!(parse_all(bytes).is_err() || parse_all(&more).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn reads_a_head_that_comes_byte_by_byte() {
+        let bytes = b"\r\nPOST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
+        let (mut buffer, mut scan) = (BytesMut::new(), Scan::default());
+        let mut heads = Vec::new();
+
+        for byte in bytes {
+            buffer.extend_from_slice(&[*byte]);
+            if heads.is_empty() {
+                heads.extend(parse(&mut buffer, &mut scan, 1 << 16).unwrap());
+            }
+        }
+
+        assert_eq!(heads[0].uri, "/x");
+        assert_eq!(heads[0].framing, Framing::Length(5));
+        assert_eq!(&buffer[..], b"hello");
+    }
+
+    #[test]
+    fn lengths_have_their_own_reasons() {
+        let target = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(2_000));
+        let unfinished = format!("GET /{}", "a".repeat(2_000));
+        let fields = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(2_000));
+        for (bytes, reason) in [
+            (target.as_str(), Reason::TargetTooLong),
+            (&unfinished, Reason::TargetTooLong),
+            (&fields, Reason::HeadersTooLarge),
+            (&fields[..1_900], Reason::HeadersTooLarge),
+        ] {
+            let broken = parse(&mut BytesMut::from(bytes), &mut Scan::default(), 1_024).unwrap_err();
+
+            assert_eq!(broken.reason, reason);
+        }
+    }
+
+    #[test]
+    fn persistence_follows_version_and_options() {
+        for (head, persists) in [
+            ("GET / HTTP/1.1\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\nConnection: close\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nConnection: a, CLOSE\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n", false),
+            ("GET / HTTP/1.0\r\n\r\n", false),
+            ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", true),
+        ] {
+            assert_eq!(parse_all(head.as_bytes()).unwrap().unwrap().persists(), persists, "{head}");
+        }
+    }
+}

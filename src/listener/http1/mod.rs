@@ -1,0 +1,505 @@
+//! HTTP/1.0 and 1.1, as a server: RFC 9112.
+//!
+//! A connection is one task with one loop: read a head, let the service answer, send the answer, see that the request's body has
+//! been read. Requests that a client sends ahead wait in the socket. What a request needs lives in one allocation that goes with
+//! it, so that a connection at rest is small.
+//!
+//! # A client that leaves
+//! A reset is certain, and drops the service's future at once. An end of stream is not: the client may have closed, or may only
+//! have nothing more to say (as `nc -N` does). Such a client gets the answer if it comes within [`HALF_CLOSED`].
+//!
+//! # Early answers
+//! The service may answer before the body was read. A client that is still sending would take a closed connection for a failure
+//! and never see the answer, so what is left is read and dropped within [`DRAIN_BYTES`] and [`LINGER`]; where that is enough
+//! the connection goes on, else our side is closed and the client has the rest of the time to notice.
+
+mod framing;
+mod head;
+mod outgoing;
+mod response;
+mod upgrade;
+mod wire;
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use http::{Request, Response, StatusCode};
+use http_body::Body;
+use tokio::{io::AsyncWrite, sync::oneshot, time::Instant};
+
+pub use self::upgrade::{Upgrade, UpgradeError, Upgraded};
+pub(crate) use self::wire::Http1Body;
+use self::{
+    framing::{Decoded, Decoder, Framing},
+    head::{Head, Scan},
+    outgoing::Outgoing,
+    response::{Asked, Delimiter, asks_to_close, write_head},
+    wire::{Found, OwnedWire, SharedWire},
+};
+use super::{
+    Arrival, Broken, ConnectionEvent, EventKind, Limits, Listener, Service,
+    deadline::{Deadline, Pace},
+    drain::Membership,
+    socket::Socket,
+};
+use crate::{exchange::Connection, refusal::Reason, request::RequestBody};
+
+/// A request with its body, as [`read_request`] finds it.
+#[derive(Debug)]
+pub struct WholeRequest {
+    /// The request.
+    pub request: Request<Vec<u8>>,
+    /// How many bytes it took.
+    pub length: usize,
+}
+
+/// What the codec makes of bytes; `None` if more are needed.
+///
+/// This is the reading of a connection without the connection, for tests and fuzzing.
+///
+/// # Errors
+/// Why the bytes are no request.
+pub fn read_request(bytes: &[u8], header_bytes: usize) -> Result<Option<WholeRequest>, Broken> {
+    let mut buffer = BytesMut::from(bytes);
+    let Some(head) = head::parse(&mut buffer, &mut Scan::default(), header_bytes)? else { return Ok(None) };
+    let (mut decoder, mut body) = (Decoder::from(head.framing), Vec::new());
+    loop {
+        match decoder.decode(&mut buffer).map_err(|detail| Broken::new(Reason::RequestFramingInvalid, detail))? {
+            Decoded::Data(data) => body.extend_from_slice(&data),
+            Decoded::More => return Ok(None),
+            Decoded::End => break,
+        }
+    }
+    Ok(Some(WholeRequest { request: head.into_request(body), length: bytes.len() - buffer.len() }))
+}
+
+/// How long a client that has ended its side is still waited for.
+pub(super) const HALF_CLOSED: Duration = Duration::from_secs(5);
+/// How much of an unread body is read after the answer so that the connection can go on.
+const DRAIN_BYTES: u64 = 1 << 20;
+/// How long a client that still sends has to see the answer.
+const LINGER: Duration = Duration::from_secs(2);
+/// How much it may send in that time.
+const LINGER_BYTES: usize = 64 << 20;
+/// How long a connection that has not said anything yet may begin to, once the listener drains.
+pub(super) const LAST_WORD: Duration = Duration::from_secs(1);
+/// What is answered where the service's own answer is none.
+const NO_ANSWER: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// A connection whose protocol is settled.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub(super) socket: Socket,
+    /// What was read so far.
+    pub(super) buffer: BytesMut,
+    pub(super) listener: Arc<Listener>,
+    pub(super) connection: Arc<Connection>,
+    pub(super) membership: Membership,
+    /// When it was accepted.
+    pub(super) accepted: Instant,
+}
+
+/// What the loop goes by between requests.
+struct Http1 {
+    wire: OwnedWire,
+    listener: Arc<Listener>,
+    membership: Membership,
+    timer: Deadline,
+    scan: Scan,
+    /// The first byte of the head under way has come.
+    began: bool,
+    /// No request was read yet.
+    fresh: bool,
+    /// The first bytes may be those of HTTP/2.
+    may_be_http2: bool,
+}
+
+enum Next {
+    Head(Box<Head>),
+    Broken(Broken),
+    /// Nothing more comes, or nothing more is wanted.
+    Close,
+    /// The client left in the middle of a head.
+    Abandoned,
+    /// The client speaks HTTP/2.
+    Http2,
+}
+
+/// How a connection goes on after a request.
+enum Then {
+    Next,
+    /// Close; the client has nothing more to send.
+    Close,
+    /// Close, and let the client see the answer, although it may still be sending.
+    Linger(Instant),
+    /// Close in a way that cannot be taken for the end of an answer.
+    Reset,
+    /// Hand the connection over.
+    Switch(oneshot::Sender<Upgraded>),
+}
+
+/// Why an answer could not be sent whole.
+enum Torn {
+    /// The client does not take it.
+    Left,
+    /// Its body failed.
+    Body(String),
+}
+
+/// Serves a connection to its end, or gives it back if it turns out to speak HTTP/2, as `may_be_http2` allows.
+pub(super) async fn serve<S: Service>(opening: Opening, service: S, may_be_http2: bool) -> Option<Opening> {
+    let Opening { socket, buffer, listener, connection, membership, accepted } = opening;
+    let mut timer = Deadline::default();
+    timer.set(accepted + listener.limits().header_timeout);
+    let mut http1 = Http1 {
+        wire: OwnedWire(SharedWire::new(socket, buffer)),
+        listener,
+        membership,
+        timer,
+        scan: Scan::default(),
+        began: true,
+        fresh: true,
+        may_be_http2,
+    };
+    loop {
+        let limits = http1.listener.limits();
+        let found = match poll_fn(|cx| http1.poll_next(cx, &limits)).await {
+            Next::Head(head) => Ok(head),
+            Next::Broken(broken) => Err(broken),
+            Next::Abandoned => {
+                note(&service, &connection, EventKind::HeadAbandoned, "the connection ended within a head".to_owned());
+                return None;
+            }
+            Next::Close => {
+                http1.close().await;
+                return None;
+            }
+            Next::Http2 => return Some(http1.give_back(connection, accepted)),
+        };
+        http1.may_be_http2 = false;
+        http1.timer.clear();
+        // Boxed: the future of a request is large, and a connection at rest has no use for its room.
+        match Box::pin(http1.exchange(found, &service, &connection, &limits)).await {
+            Then::Next => {
+                http1.rest(&limits);
+                continue;
+            }
+            Then::Close => http1.close().await,
+            Then::Linger(until) => http1.linger(until).await,
+            Then::Reset => http1.wire.lock().socket.reset(),
+            Then::Switch(claim) => http1.hand_over(claim),
+        }
+        return None;
+    }
+}
+
+fn note<S: Service>(service: &S, connection: &Connection, kind: EventKind, detail: String) {
+    let event =
+        ConnectionEvent { listener: connection.listener_name.clone(), peer: Some(connection.peer), kind, detail: detail.into() };
+    service.event(event);
+}
+
+impl Http1 {
+    /// The next head, or why there is none.
+    fn poll_next(&mut self, cx: &mut Context<'_>, limits: &Limits) -> Poll<Next> {
+        let mut wire = self.wire.lock();
+        match wire.poll_head(cx, &mut self.scan, limits.header_bytes, self.may_be_http2) {
+            Poll::Ready(Found::Head(head)) => {
+                wire.begin(&head, limits.body_timeout);
+                return Poll::Ready(Next::Head(head));
+            }
+            Poll::Ready(Found::Broken(broken)) => return Poll::Ready(Next::Broken(broken)),
+            Poll::Ready(Found::Preface) => return Poll::Ready(Next::Http2),
+            Poll::Ready(Found::End) => return Poll::Ready(if wire.buffer.is_empty() { Next::Close } else { Next::Abandoned }),
+            Poll::Pending => {}
+        }
+        let silent = wire.buffer.is_empty();
+        drop(wire);
+        if silent && self.membership.leash().is_draining() {
+            if !self.fresh {
+                return Poll::Ready(Next::Close);
+            }
+            self.fresh = false;
+            self.timer.set(Instant::now() + LAST_WORD);
+        }
+        if !silent && !self.began {
+            self.began = true;
+            self.timer.set(Instant::now() + limits.header_timeout);
+        }
+        ready!(self.timer.poll(cx));
+        let late = Broken::new(Reason::RequestTimeout, "the head was not complete within header-timeout");
+        Poll::Ready(if silent { Next::Close } else { Next::Broken(late) })
+    }
+
+    /// Between requests.
+    fn rest(&mut self, limits: &Limits) {
+        self.began = false;
+        self.fresh = false;
+        self.timer.set(Instant::now() + limits.idle_timeout);
+    }
+
+    /// One request and its answer.
+    async fn exchange<S: Service>(
+        &mut self,
+        found: Result<Box<Head>, Broken>,
+        service: &S,
+        connection: &Arc<Connection>,
+        limits: &Limits,
+    ) -> Then {
+        let (arrival, asked, claim) = self.arrival(found, limits);
+        let response = {
+            let mut answer = pin!(service.call(arrival, connection));
+            poll_fn(|cx| match answer.as_mut().poll(cx) {
+                Poll::Ready(response) => Poll::Ready(Some(response)),
+                Poll::Pending => self.poll_left(cx).map(|()| None),
+            })
+            .await
+        };
+        self.timer.clear();
+        let Some(response) = response else {
+            note(service, connection, EventKind::ClientLeft, "before the answer".to_owned());
+            return Then::Reset;
+        };
+        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        match self.send(response, asked, limits).await {
+            Ok(_) if switches => claim.map_or(Then::Close, Then::Switch),
+            Ok(persists) => self.after_body(persists).await,
+            Err(torn) => {
+                match torn {
+                    Torn::Left => note(service, connection, EventKind::ClientLeft, "within the answer".to_owned()),
+                    Torn::Body(why) => note(service, connection, EventKind::AnswerAborted, why),
+                }
+                Then::Reset
+            }
+        }
+    }
+
+    /// What the service gets to see.
+    fn arrival(&self, found: Result<Box<Head>, Broken>, limits: &Limits) -> (Arrival, Asked, Option<oneshot::Sender<Upgraded>>) {
+        let head = match found {
+            Ok(head) => *head,
+            Err(broken) => return (Arrival::Broken(broken), Asked::BROKEN, None),
+        };
+        let upgrade = head.asks_for_upgrade();
+        let asked = Asked::by(&head.method, head.version, head.persists(), upgrade);
+        let mut body = if head.framing == Framing::None { RequestBody::empty() } else { RequestBody::http1(self.wire.body()) };
+        // A body that has announced itself as too long says so to whoever reads it.
+        let _ = body.limit(limits.body_bytes);
+        let mut request = head.into_request(body);
+        let claim = upgrade.then(|| {
+            let (claim, upgrade) = Upgrade::new();
+            request.extensions_mut().insert(upgrade);
+            claim
+        });
+        (Arrival::Request(request), asked, claim)
+    }
+
+    /// Ready when the client is known to have left. Only looks where no byte of a body can be taken for one of the next request.
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut wire = self.wire.lock();
+        if !wire.is_body_done() {
+            wire.wake_after_body(cx);
+            return Poll::Pending;
+        }
+        if !wire.ended {
+            if !wire.buffer.is_empty() {
+                return Poll::Pending;
+            }
+            match ready!(wire.poll_fill(cx)) {
+                Ok(0) => {}
+                Ok(_) => return Poll::Pending,
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+        if !self.timer.is_set() {
+            self.timer.set(Instant::now() + HALF_CLOSED);
+        }
+        self.timer.poll(cx)
+    }
+
+    /// Sends the answer. Returns whether the connection may go on.
+    async fn send<B>(&mut self, response: Response<B>, asked: Asked, limits: &Limits) -> Result<bool, Torn>
+    where
+        B: Body<Data = bytes::Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+    {
+        let (parts, body) = response.into_parts();
+        let mut out = Outgoing::default();
+        let mut persists = asked.persists && !asks_to_close(&parts.headers) && !self.membership.leash().is_draining();
+        {
+            let mut wire = self.wire.lock();
+            persists &= wire.answer(&mut out.copied);
+            persists &= self.wire.is_lent() || wire.body_remaining().is_none_or(|remaining| remaining <= DRAIN_BYTES);
+        }
+        let mut delimiter = match Delimiter::of(parts.status, &parts.headers, &body.size_hint(), asked) {
+            Ok(delimiter) => delimiter,
+            Err(error) => {
+                out.copied.extend_from_slice(NO_ANSWER);
+                let _ = poll_fn(|cx| self.poll_flush(cx, &mut out, &mut Pace::default(), limits)).await;
+                return Err(Torn::Body(error.to_string()));
+            }
+        };
+        persists &= delimiter != Delimiter::Close;
+        write_head(&mut out.copied, parts.status, &parts.headers, delimiter, asked, persists);
+        drop(parts);
+
+        let mut body = pin!(body);
+        let mut pace = Pace::default();
+        let mut ended = delimiter == Delimiter::NoBody;
+        poll_fn(|cx| {
+            loop {
+                while !ended && out.has_room() {
+                    match body.as_mut().poll_frame(cx) {
+                        Poll::Ready(Some(Ok(frame))) => {
+                            if let Ok(data) = frame.into_data() {
+                                delimiter.push(data, &mut out).map_err(|error| Torn::Body(error.to_string()))?;
+                            }
+                        }
+                        Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Torn::Body(error.into().to_string()))),
+                        Poll::Ready(None) => {
+                            ended = true;
+                            delimiter.finish(&mut out).map_err(|error| Torn::Body(error.to_string()))?;
+                        }
+                        Poll::Pending => break,
+                    }
+                }
+                let idle = out.is_empty();
+                ready!(self.poll_flush(cx, &mut out, &mut pace, limits))?;
+                if ended {
+                    return Poll::Ready(Ok(persists));
+                }
+                if idle {
+                    return self.poll_left(cx).map(|()| Err(Torn::Left));
+                }
+            }
+        })
+        .await
+    }
+
+    /// Writes all that is to be written.
+    fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Outgoing,
+        pace: &mut Pace,
+        limits: &Limits,
+    ) -> Poll<Result<(), Torn>> {
+        let mut wire = self.wire.lock();
+        loop {
+            let progress = if out.is_empty() {
+                Pin::new(&mut wire.socket).poll_flush(cx).map_ok(|()| 0)
+            } else {
+                out.poll_write(cx, &mut wire.socket)
+            };
+            match progress {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(written)) => {
+                    pace.moved(written);
+                    self.timer.clear();
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Torn::Left)),
+                Poll::Pending => {
+                    if let Some(at) = pace.waits(limits.write_timeout) {
+                        self.timer.set(at);
+                    }
+                    return self.timer.poll(cx).map(|()| Err(Torn::Left));
+                }
+            }
+        }
+    }
+
+    /// Sees to what is left of the request's body, once it was answered.
+    async fn after_body(&mut self, persists: bool) -> Then {
+        let done = {
+            let mut wire = self.wire.lock();
+            wire.revoke();
+            wire.is_body_done()
+        };
+        if done {
+            return if persists { Then::Next } else { Then::Close };
+        }
+        let until = Instant::now() + LINGER;
+        if !persists {
+            return Then::Linger(until);
+        }
+        self.timer.set(until);
+        let mut most = DRAIN_BYTES;
+        let drained = poll_fn(|cx| match self.wire.lock().poll_drain(cx, &mut most) {
+            Poll::Ready(drained) => Poll::Ready(drained),
+            Poll::Pending => self.timer.poll(cx).map(|()| false),
+        })
+        .await;
+        self.timer.clear();
+        if drained { Then::Next } else { Then::Linger(until) }
+    }
+
+    /// Closes. What the client has sent unasked would make the kernel reset the connection, and the answer might be lost with it.
+    async fn close(mut self) {
+        let unread = {
+            let mut wire = self.wire.lock();
+            let ended = wire.ended;
+            !ended && (!wire.buffer.is_empty() || poll_once(|cx| wire.poll_fill(cx)).is_some_and(|read| matches!(read, Ok(1..))))
+        };
+        if unread { self.linger(Instant::now() + LINGER).await } else { self.shut().await }
+    }
+
+    async fn shut(&mut self) {
+        self.timer.set(Instant::now() + LINGER);
+        poll_fn(|cx| match Pin::new(&mut self.wire.lock().socket).poll_shutdown(cx) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => self.timer.poll(cx),
+        })
+        .await;
+    }
+
+    /// Closes our side, and reads on until the client has closed its own, or time is up.
+    async fn linger(mut self, until: Instant) {
+        self.shut().await;
+        self.timer.set(until);
+        let mut most = LINGER_BYTES;
+        poll_fn(|cx| {
+            let mut wire = self.wire.lock();
+            loop {
+                wire.buffer.clear();
+                match wire.poll_fill(cx) {
+                    Poll::Ready(Ok(read @ 1..)) if read <= most => most -= read,
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return self.timer.poll(cx),
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Takes socket and bytes read out of the wire.
+    fn take(&self) -> (Socket, BytesMut) {
+        let mut wire = self.wire.lock();
+        (std::mem::replace(&mut wire.socket, Socket::Gone), std::mem::take(&mut wire.buffer))
+    }
+
+    fn give_back(self, connection: Arc<Connection>, accepted: Instant) -> Opening {
+        let (socket, buffer) = self.take();
+        Opening { socket, buffer, listener: self.listener, connection, membership: self.membership, accepted }
+    }
+
+    /// Gives the socket to whoever claimed it.
+    fn hand_over(self, claim: oneshot::Sender<Upgraded>) {
+        let (socket, read) = self.take();
+        let read = read.freeze();
+        // A claim that was dropped is a connection that nobody wants: it closes.
+        let _ = claim.send(Upgraded::new(socket, read, self.membership));
+    }
+}
+
+/// Polls once, without anybody to be woken.
+fn poll_once<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
+    match poll(&mut Context::from_waker(std::task::Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}

@@ -1,0 +1,106 @@
+//! From HTTP/1 to another protocol: the raw connection, after `101 Switching Protocols`.
+
+use std::{
+    future::Future,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
+};
+
+use crate::listener::{drain::Membership, socket::Socket};
+
+/// A claim to the raw connection, in the extensions of a request that asks for another protocol.
+///
+/// It is granted when the service has answered 101 and that answer has left, and never before. Clones are the same claim: the
+/// first that is awaited gets the connection.
+#[derive(Clone, Debug)]
+pub struct Upgrade(Arc<Mutex<Option<oneshot::Receiver<Upgraded>>>>);
+
+/// The answer was not 101, or the connection is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection was not handed over")]
+pub struct UpgradeError;
+
+impl Upgrade {
+    /// A claim and the means to grant it.
+    pub(super) fn new() -> (oneshot::Sender<Upgraded>, Self) {
+        let (sender, receiver) = oneshot::channel();
+        (sender, Self(Arc::new(Mutex::new(Some(receiver)))))
+    }
+}
+
+impl Future for Upgrade {
+    type Output = Result<Upgraded, UpgradeError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut claim = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(receiver) = claim.as_mut() else { return Poll::Ready(Err(UpgradeError)) };
+        let result = std::task::ready!(Pin::new(receiver).poll(cx));
+        *claim = None;
+        Poll::Ready(result.map_err(|_| UpgradeError))
+    }
+}
+
+/// The raw connection. Bytes that came behind the request's head are read first.
+///
+/// It still counts as a connection of its listener, and breaks when the drain's time is over.
+#[derive(Debug)]
+pub struct Upgraded {
+    socket: Socket,
+    read: Bytes,
+    membership: Membership,
+}
+
+impl Upgraded {
+    pub(super) const fn new(socket: Socket, read: Bytes, membership: Membership) -> Self {
+        Self { socket, read, membership }
+    }
+
+    /// Whether the gateway is about to end: a good moment to say goodbye.
+    pub fn is_draining(&self) -> bool {
+        self.membership.leash().is_draining()
+    }
+}
+
+impl AsyncRead for Upgraded {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.membership.leash().poll_cut(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if self.read.has_remaining() {
+            let bytes = self.read.len().min(buffer.remaining());
+            buffer.put_slice(&self.read.split_to(bytes));
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.socket).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Upgraded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}

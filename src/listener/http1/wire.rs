@@ -1,0 +1,379 @@
+//! The bytes of one HTTP/1 connection, shared by those who read and write it.
+//!
+//! The connection's own task writes answers and reads heads; the body of a request is read by whichever task sends it on. So
+//! the socket and the bytes read from it stand behind one lock, which is held for the time of one poll and never contended
+//! on a runtime of one thread. The two sides do not take each other's wakers: a socket keeps one for reading and one for
+//! writing, and only one of the tasks reads at a time (the body's while there is a body, the connection's before and after).
+
+use std::{
+    io,
+    mem::MaybeUninit,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http_body::SizeHint;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::io::poll_read_buf;
+
+use super::{
+    framing::{Decoded, Decoder},
+    head::{self, Head, Scan},
+};
+use crate::{
+    listener::{
+        Broken,
+        deadline::{Deadline, Pace},
+        http2::PREFACE,
+        socket::Socket,
+    },
+    request::BodyError,
+};
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Socket, bytes read, and the body that is being read.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) socket: Socket,
+    /// What was read and not yet taken. Without memory of its own while the connection is idle.
+    pub(super) buffer: BytesMut,
+    /// The client sends no more.
+    pub(super) ended: bool,
+    body: IncomingBody,
+    /// Which request the body belongs to; a handle from an earlier one reads nothing.
+    serial: u64,
+    /// The connection's task, where it wants to know that the body has been read.
+    owner: Option<Waker>,
+    /// The task that waits for more of the body.
+    reader: Option<Waker>,
+}
+
+/// What was found where a head should begin.
+#[derive(Debug)]
+pub(super) enum Found {
+    Head(Box<Head>),
+    Broken(Broken),
+    /// The preface of HTTP/2.
+    Preface,
+    /// The end of the connection.
+    End,
+}
+
+/// The state of the request's body.
+#[derive(Debug)]
+struct IncomingBody {
+    decoder: Decoder,
+    failed: Option<BodyError>,
+    /// What is left of `100 Continue`, where the client waits for it.
+    interim: &'static [u8],
+    /// The answer has begun: from here on the body is a stream that may rest.
+    answered: bool,
+    timeout: Duration,
+    pace: Pace,
+    timer: Deadline,
+}
+
+/// A wire and its lock.
+#[derive(Debug)]
+pub(super) struct SharedWire(Arc<Mutex<Wire>>);
+
+impl SharedWire {
+    pub(super) fn new(socket: Socket, buffer: BytesMut) -> Self {
+        let body = IncomingBody {
+            decoder: Decoder::Done,
+            failed: None,
+            interim: b"",
+            answered: false,
+            timeout: Duration::ZERO,
+            pace: Pace::default(),
+            timer: Deadline::default(),
+        };
+        Self(Arc::new(Mutex::new(Wire { socket, buffer, ended: false, body, serial: 0, owner: None, reader: None })))
+    }
+
+    /// Another holder of the same wire.
+    pub(super) fn share(&self) -> Self {
+        Self(self.0.clone())
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Wire> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody may still read the body.
+    pub(super) fn is_lent(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    /// A handle on the body of the request that [`begin`](Wire::begin) was called for.
+    pub(super) fn body(&self) -> Http1Body {
+        let wire = self.lock();
+        Http1Body { serial: wire.serial, remaining: wire.body.decoder.remaining(), ended: false, wire: self.share() }
+    }
+}
+
+impl Wire {
+    /// A head was taken; what follows is its body.
+    pub(super) fn begin(&mut self, head: &Head, timeout: Duration) {
+        self.serial += 1;
+        self.body.decoder = Decoder::from(head.framing);
+        self.body.failed = None;
+        self.body.interim = if head.expects_continue { CONTINUE } else { b"" };
+        self.body.answered = false;
+        self.body.timeout = timeout;
+        self.body.pace = Pace::default();
+        self.body.timer.clear();
+    }
+
+    /// The answer begins. What is left of an interim answer goes first; one that was not begun is not wanted any more.
+    ///
+    /// Returns whether a request can follow: not behind a body whose end is lost, nor where the client was never told to send
+    /// its body, in which case nobody knows whether it will.
+    pub(super) fn answer(&mut self, out: &mut Vec<u8>) -> bool {
+        self.body.answered = true;
+        let left = std::mem::take(&mut self.body.interim);
+        if left.len() < CONTINUE.len() {
+            out.extend_from_slice(left);
+            // It may wait for room to write the rest.
+            if let Some(reader) = self.reader.take() {
+                reader.wake();
+            }
+        }
+        self.body.failed.is_none() && (left.len() < CONTINUE.len() || !self.buffer.is_empty())
+    }
+
+    /// Whether the request's last byte was taken.
+    pub(super) const fn is_body_done(&self) -> bool {
+        self.body.decoder.is_done() && self.body.failed.is_none()
+    }
+
+    /// How many bytes of the body are still to come, where that is known.
+    pub(super) const fn body_remaining(&self) -> Option<u64> {
+        self.body.decoder.remaining()
+    }
+
+    /// Wakes the task once the body has been read or cannot be.
+    pub(super) fn wake_after_body(&mut self, cx: &Context<'_>) {
+        match &mut self.owner {
+            Some(owner) => owner.clone_from(cx.waker()),
+            None => self.owner = Some(cx.waker().clone()),
+        }
+    }
+
+    /// Takes the body back from whoever reads it.
+    pub(super) fn revoke(&mut self) {
+        self.serial += 1;
+        self.owner = None;
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// Takes the next head, if it is there. With `preface` that of HTTP/2 may come instead.
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>, scan: &mut Scan, header_bytes: usize, preface: bool) -> Poll<Found> {
+        loop {
+            if preface && self.buffer.starts_with(PREFACE) {
+                return Poll::Ready(Found::Preface);
+            }
+            let undecided = self.buffer.is_empty() || preface && PREFACE.starts_with(&self.buffer);
+            if !undecided && let Some(result) = head::parse(&mut self.buffer, scan, header_bytes).transpose() {
+                return Poll::Ready(result.map_or_else(Found::Broken, |head| Found::Head(Box::new(head))));
+            }
+            if self.ended || !matches!(ready!(self.poll_fill(cx)), Ok(1..)) {
+                return Poll::Ready(Found::End);
+            }
+        }
+    }
+
+    /// Reads more bytes into the buffer; 0 is the end.
+    ///
+    /// The bytes come by way of the stack, so that a connection on which nothing happens keeps no buffer.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut space = [const { MaybeUninit::uninit() }; 8 << 10];
+        let mut read = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut read))?;
+        self.buffer.extend_from_slice(read.filled());
+        self.ended |= read.filled().is_empty();
+        Poll::Ready(Ok(read.filled().len()))
+    }
+
+    /// The next part of the body.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let result = match self.body.failed {
+            Some(error) => Err(error),
+            None => match self.poll_decode(cx) {
+                Poll::Ready(result) => result,
+                Poll::Pending => {
+                    match &mut self.reader {
+                        Some(reader) => reader.clone_from(cx.waker()),
+                        None => self.reader = Some(cx.waker().clone()),
+                    }
+                    return Poll::Pending;
+                }
+            },
+        };
+        if let Err(error) = result {
+            self.body.failed = Some(error);
+        }
+        // With the last byte, not with the end after it: many readers stop as soon as they have what was announced.
+        if self.body.decoder.is_done() || result.is_err() {
+            self.release();
+            if let Some(owner) = self.owner.take() {
+                owner.wake();
+            }
+        }
+        Poll::Ready(result.transpose())
+    }
+
+    fn poll_decode(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
+        loop {
+            match self.body.decoder.decode(&mut self.buffer).map_err(BodyError::Framing)? {
+                Decoded::Data(data) => {
+                    // It did not wait. Half of an interim answer is still finished.
+                    if self.body.interim.len() == CONTINUE.len() {
+                        self.body.interim = b"";
+                    }
+                    return Poll::Ready(Ok(Some(data)));
+                }
+                Decoded::End => return Poll::Ready(Ok(None)),
+                Decoded::More => {}
+            }
+            if self.ended {
+                return Poll::Ready(Err(BodyError::Disconnected));
+            }
+            match self.poll_body_bytes(cx) {
+                Poll::Ready(Ok(0)) => self.ended = true,
+                Poll::Ready(Ok(read)) => self.body.pace.moved(read),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(BodyError::Disconnected)),
+                Poll::Pending => {
+                    ready!(self.poll_too_slow(cx));
+                    return Poll::Ready(Err(BodyError::Timeout));
+                }
+            }
+        }
+    }
+
+    /// Reads body bytes straight to where they stay.
+    fn poll_body_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        ready!(self.poll_continue(cx))?;
+        let wants = self.body.decoder.wants();
+        self.buffer.reserve(wants);
+        poll_read_buf(Pin::new(&mut self.socket), cx, &mut (&mut self.buffer).limit(wants))
+    }
+
+    /// Tells the client to send the body, where it waits for that. RFC 9110, section 10.1.1: not if the body comes anyway.
+    fn poll_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.body.interim.is_empty() {
+            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, self.body.interim))?;
+            self.body.interim = &self.body.interim[written..];
+            if self.body.interim.is_empty() {
+                let _ = Pin::new(&mut self.socket).poll_flush(cx)?;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.body.answered {
+            self.body.timer.clear();
+        } else if let Some(at) = self.body.pace.waits(self.body.timeout) {
+            self.body.timer.set(at);
+        }
+        self.body.timer.poll(cx)
+    }
+
+    /// Reads and forgets what is left of the body, at most `most` bytes more. Ready with whether the end was found.
+    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>, most: &mut u64) -> Poll<bool> {
+        if self.body.failed.is_some() || self.ended {
+            return Poll::Ready(self.is_body_done());
+        }
+        loop {
+            match self.body.decoder.decode(&mut self.buffer) {
+                Err(_) => return Poll::Ready(false),
+                Ok(Decoded::End) => {
+                    self.release();
+                    return Poll::Ready(true);
+                }
+                Ok(Decoded::Data(data)) => match most.checked_sub(data.len() as u64) {
+                    Some(left) => *most = left,
+                    None => return Poll::Ready(false),
+                },
+                Ok(Decoded::More) => {
+                    let wants = self.body.decoder.wants();
+                    self.buffer.reserve(wants);
+                    match ready!(poll_read_buf(Pin::new(&mut self.socket), cx, &mut (&mut self.buffer).limit(wants))) {
+                        Ok(1..) => {}
+                        _ => return Poll::Ready(false),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives the buffer's memory back, if nothing is in it.
+    fn release(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+    }
+}
+
+/// The connection's own hold on the wire. With it goes the socket, whoever else still holds the wire.
+#[derive(Debug)]
+pub(super) struct OwnedWire(pub(super) SharedWire);
+
+impl std::ops::Deref for OwnedWire {
+    type Target = SharedWire;
+
+    fn deref(&self) -> &SharedWire {
+        &self.0
+    }
+}
+
+impl Drop for OwnedWire {
+    fn drop(&mut self) {
+        let mut wire = self.0.lock();
+        wire.socket = Socket::Gone;
+        wire.revoke();
+    }
+}
+
+/// The body of a request over HTTP/1: a claim to the bytes that follow its head.
+#[derive(Debug)]
+pub(crate) struct Http1Body {
+    wire: SharedWire,
+    serial: u64,
+    remaining: Option<u64>,
+    ended: bool,
+}
+
+impl Http1Body {
+    pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let mut wire = self.wire.lock();
+        let result = if wire.serial == self.serial {
+            ready!(wire.poll_body(cx))
+        } else if matches!(wire.socket, Socket::Gone) {
+            Some(Err(BodyError::Disconnected))
+        } else {
+            Some(Err(BodyError::Answered))
+        };
+        self.ended = !matches!(result, Some(Ok(_)));
+        self.remaining = if self.ended { Some(0) } else { wire.body.decoder.remaining() };
+        Poll::Ready(result)
+    }
+
+    pub(crate) fn is_end(&self) -> bool {
+        self.remaining == Some(0)
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        self.remaining.map(SizeHint::with_exact).unwrap_or_default()
+    }
+}

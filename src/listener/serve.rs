@@ -1,0 +1,188 @@
+//! One worker's part of a listener: accepts connections, and settles what is spoken on them.
+
+use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
+
+use bytes::BytesMut;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{Instant, timeout_at},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use super::{
+    ConnectionEvent, EventKind, Listener, Service,
+    drain::{Drain, Herd, Leashed, Membership},
+    http1::{self, Opening},
+    http2,
+    socket::Socket,
+    tls::ServerTls,
+};
+use crate::exchange::{Connection, TlsFacts};
+
+/// What a client gets that is one too many. Bare, since it must cost nothing.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+/// How long to wait when the system has no connection to give, as when it is out of file descriptors.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// Serves one socket of a listener until the drain ends; to be run on the runtime whose worker it is for.
+///
+/// A socket comes from [`bind`](super::bind). Connections that wait in its queue when the drain begins are still accepted.
+///
+/// # Errors
+/// The socket cannot be used at all.
+pub async fn serve<S: Service>(
+    socket: std::net::TcpListener,
+    listener: Arc<Listener>,
+    service: S,
+    mut drain: Drain,
+) -> io::Result<()> {
+    let socket = TcpListener::from_std(socket)?;
+    let door = Door { local: socket.local_addr()?, herd: Arc::default(), listener, service };
+    let until = loop {
+        tokio::select! {
+            biased;
+            until = drain.begins() => break until,
+            accepted = socket.accept() => door.take(accepted).await,
+        }
+    };
+    // Closing the socket would reset those that wait in its queue: the kernel does not move them to another worker's.
+    while let Poll::Ready(accepted) = poll_fn(|cx| Poll::Ready(socket.poll_accept(cx))).await {
+        if accepted.is_err() {
+            break;
+        }
+        door.take(accepted).await;
+    }
+    drop(socket);
+    door.herd.drain(until).await;
+    Ok(())
+}
+
+/// What every connection of a socket has in common.
+struct Door<S> {
+    local: SocketAddr,
+    herd: Arc<Herd>,
+    listener: Arc<Listener>,
+    service: S,
+}
+
+impl<S: Service> Door<S> {
+    async fn take(&self, accepted: io::Result<(TcpStream, SocketAddr)>) {
+        match accepted {
+            Ok((tcp, peer)) => self.admit(tcp, canonical(peer)),
+            // The peer's affair, and over. Everything else is ours, and stays for a while.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                self.note(None, EventKind::AcceptFailed, error.to_string());
+                tokio::time::sleep(BREATH).await;
+            }
+        }
+    }
+
+    fn admit(&self, tcp: TcpStream, peer: SocketAddr) {
+        let accepted = Instant::now();
+        let tls = self.listener.settings.load_full().tls.clone();
+        let Some(seat) = self.listener.admit() else {
+            if tls.is_none() {
+                // Whoever cannot take it at once goes without.
+                let _ = tcp.try_write(FULL);
+            }
+            return self.note(Some(peer), EventKind::ConnectionRefused, "limits.connections is reached".to_owned());
+        };
+        // Answers leave in whole pieces; waiting for more to send with them only costs time.
+        let _ = tcp.set_nodelay(true);
+        let membership = self.herd.join(seat);
+        let leash = membership.leash().clone();
+        let arrived = Arrived { local: self.local_of(&tcp), peer, membership, accepted, listener: self.listener.clone() };
+        let service = self.service.clone();
+        match tls {
+            None => drop(tokio::spawn(Leashed::new(plain(tcp, arrived, service), leash))),
+            Some(tls) => drop(tokio::spawn(Leashed::new(secured(tcp, arrived, tls, service), leash))),
+        }
+    }
+
+    /// The address that was called; a wildcard socket has to ask the connection.
+    fn local_of(&self, tcp: &TcpStream) -> SocketAddr {
+        let asked = if self.local.ip().is_unspecified() { tcp.local_addr().ok() } else { None };
+        asked.map_or(self.local, canonical)
+    }
+
+    fn note(&self, peer: Option<SocketAddr>, kind: EventKind, detail: String) {
+        self.service.event(ConnectionEvent { listener: self.listener.name.clone(), peer, kind, detail: detail.into() });
+    }
+}
+
+/// A connection that was just accepted.
+struct Arrived {
+    peer: SocketAddr,
+    local: SocketAddr,
+    membership: Membership,
+    accepted: Instant,
+    listener: Arc<Listener>,
+}
+
+impl Arrived {
+    fn open(self, socket: Socket, tls: Option<TlsFacts>) -> Opening {
+        let connection = Connection {
+            listener: self.listener.index,
+            listener_name: self.listener.name.clone(),
+            peer: self.peer,
+            local: self.local,
+            tls,
+        };
+        Opening {
+            socket,
+            buffer: BytesMut::new(),
+            listener: self.listener,
+            connection: Arc::new(connection),
+            membership: self.membership,
+            accepted: self.accepted,
+        }
+    }
+
+    fn note<S: Service>(&self, service: &S, kind: EventKind, detail: String) {
+        let listener = self.listener.name.clone();
+        service.event(ConnectionEvent { listener, peer: Some(self.peer), kind, detail: detail.into() });
+    }
+}
+
+/// A connection without TLS: HTTP/2 if its preface comes, else HTTP/1.
+async fn plain<S: Service>(tcp: TcpStream, arrived: Arrived, service: S) {
+    let opening = arrived.open(Socket::Plain(tcp), None);
+    if let Some(opening) = http1::serve(opening, service.clone(), true).await {
+        Box::pin(http2::serve(opening, service)).await;
+    }
+}
+
+/// A connection with TLS: what was settled by ALPN. RFC 9113, section 3.2 knows no other way there.
+async fn secured<S: Service>(tcp: TcpStream, arrived: Arrived, tls: Arc<ServerTls>, service: S) {
+    let Some(stream) = shake_hands(tcp, &arrived, &tls, &service).await else { return };
+    let session = stream.get_ref().1;
+    let http2 = session.alpn_protocol() == Some(b"h2");
+    let facts = TlsFacts { server_name: session.server_name().map(|name| name.to_ascii_lowercase().into()) };
+    let opening = arrived.open(Socket::Tls(Box::new(stream)), Some(facts));
+    if http2 {
+        Box::pin(http2::serve(opening, service)).await;
+    } else {
+        http1::serve(opening, service, false).await;
+    }
+}
+
+async fn shake_hands<S: Service>(
+    tcp: TcpStream,
+    arrived: &Arrived,
+    tls: &ServerTls,
+    service: &S,
+) -> Option<TlsStream<TcpStream>> {
+    let deadline = arrived.accepted + arrived.listener.limits().header_timeout;
+    let handshake = Box::pin(TlsAcceptor::from(tls.config().clone()).accept(tcp));
+    match timeout_at(deadline, handshake).await {
+        Ok(Ok(stream)) => return Some(stream),
+        Ok(Err(error)) => arrived.note(service, EventKind::HandshakeFailed, error.to_string()),
+        Err(_) => arrived.note(service, EventKind::HandshakeTimeout, "no handshake within header-timeout".to_owned()),
+    }
+    None
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

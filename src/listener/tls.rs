@@ -1,0 +1,289 @@
+//! TLS towards clients: certificates chosen by name, and read again when their files change.
+//!
+//! TLS 1.2 and 1.3, without early data: what is sent before the handshake is complete can be sent again by anyone, and the peer
+//! address it came from is not proven.
+
+use std::{collections::HashMap, fs, io, sync::Arc};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs,
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
+
+use super::TlsConfig;
+
+/// The protocols that are offered, best first.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// The TLS side of a listener.
+#[derive(Debug)]
+pub struct ServerTls {
+    config: Arc<ServerConfig>,
+    certificates: Arc<Certificates>,
+    files: Vec<TlsConfig>,
+}
+
+/// Why certificates cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// A file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{path} holds no {what} in PEM form")]
+    Absent {
+        /// The file.
+        path: String,
+        /// What should be there.
+        what: &'static str,
+    },
+    /// The private key is locked.
+    #[error("the private key in {path} is encrypted; decrypt it with `openssl pkey -in {path}`")]
+    Encrypted {
+        /// The file.
+        path: String,
+    },
+    /// Certificate and key are not one another's.
+    #[error("the private key in {private_key} does not belong to the certificate in {certificate}")]
+    Mismatch {
+        /// The certificate's file.
+        certificate: String,
+        /// The key's file.
+        private_key: String,
+    },
+    /// Certificate or key are of a kind that is not supported.
+    #[error("the certificate in {path} cannot be used")]
+    Unusable {
+        /// The certificate's file.
+        path: String,
+        /// What the TLS library says.
+        source: rustls::Error,
+    },
+    /// There is none.
+    #[error("tls lists no certificate")]
+    None,
+}
+
+impl ServerTls {
+    /// Reads certificates and keys. The first is for clients that ask for no name, or for one that no certificate bears.
+    ///
+    /// # Errors
+    /// A file cannot be read, or certificate and key do not fit each other.
+    pub fn load(files: &[TlsConfig]) -> Result<Self, CertificateError> {
+        let certificates = Arc::new(Certificates(ArcSwap::from_pointee(Table::load(files)?)));
+        let unusable = |source| CertificateError::Unusable { path: files[0].certificate.clone(), source };
+        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(unusable)?
+            .with_no_client_auth()
+            .with_cert_resolver(certificates.clone());
+        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
+        // Sessions are resumed from tickets alone: no table that workers share, and nothing kept for clients that never return.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = aws_lc_rs::Ticketer::new().map_err(unusable)?;
+        config.send_tls13_tickets = 1;
+        Ok(Self { config: Arc::new(config), certificates, files: files.to_vec() })
+    }
+
+    /// Reads the files again. All of them are taken over, or none.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load); the certificates in use stay.
+    pub fn reload(&self) -> Result<(), CertificateError> {
+        self.certificates.0.store(Arc::new(Table::load(&self.files)?));
+        Ok(())
+    }
+
+    /// The files that [`reload`](Self::reload) reads: those to watch.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().flat_map(|files| [files.certificate.as_str(), files.private_key.as_str()])
+    }
+
+    pub(crate) const fn config(&self) -> &Arc<ServerConfig> {
+        &self.config
+    }
+}
+
+/// The certificates in use.
+#[derive(Debug)]
+struct Certificates(ArcSwap<Table>);
+
+#[derive(Debug)]
+struct Table {
+    default: Arc<CertifiedKey>,
+    /// Whole names, and what follows the `*` of wildcards (with its dot); lower case.
+    by_name: HashMap<Box<str>, Arc<CertifiedKey>>,
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full().choose(hello.server_name()))
+    }
+}
+
+impl Table {
+    fn load(files: &[TlsConfig]) -> Result<Self, CertificateError> {
+        let mut by_name = HashMap::new();
+        let mut default = None;
+        for files in files {
+            let (key, names) = load_key(files)?;
+            for name in names {
+                // Where several bear a name the one that is listed first has it.
+                by_name.entry(name).or_insert_with(|| key.clone());
+            }
+            default.get_or_insert(key);
+        }
+        Ok(Self { default: default.ok_or(CertificateError::None)?, by_name })
+    }
+
+    fn choose(&self, name: Option<&str>) -> Arc<CertifiedKey> {
+        let chosen = name.and_then(|name| {
+            let name = name.to_ascii_lowercase();
+            // RFC 9525, section 6.3: a wildcard stands for one whole label.
+            let wildcard = || name.find('.').and_then(|dot| self.by_name.get(&name[dot..]));
+            self.by_name.get(name.as_str()).or_else(wildcard)
+        });
+        chosen.unwrap_or(&self.default).clone()
+    }
+}
+
+/// Certificate, key, and the names that the certificate bears.
+fn load_key(files: &TlsConfig) -> Result<(Arc<CertifiedKey>, Vec<Box<str>>), CertificateError> {
+    let pem = read(&files.certificate)?;
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
+    let Some(leaf) = chain.first() else {
+        return Err(CertificateError::Absent { path: files.certificate.clone(), what: "certificate" });
+    };
+    let names = names(leaf);
+    let pem = read(&files.private_key)?;
+    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
+        let path = files.private_key.clone();
+        if memchr::memmem::find(&pem, b"ENCRYPTED").is_some() {
+            CertificateError::Encrypted { path }
+        } else {
+            CertificateError::Absent { path, what: "private key" }
+        }
+    })?;
+    let key = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|source| match source {
+        rustls::Error::InconsistentKeys(_) => {
+            CertificateError::Mismatch { certificate: files.certificate.clone(), private_key: files.private_key.clone() }
+        }
+        source => CertificateError::Unusable { path: files.certificate.clone(), source },
+    })?;
+    Ok((Arc::new(key), names))
+}
+
+fn read(path: &str) -> Result<Vec<u8>, CertificateError> {
+    fs::read(path).map_err(|source| CertificateError::Read { path: path.to_owned(), source })
+}
+
+/// The DNS names of a certificate, as keys of the table.
+fn names(certificate: &CertificateDer<'_>) -> Vec<Box<str>> {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return Vec::new() };
+    let Ok(Some(names)) = certificate.subject_alternative_name() else { return Vec::new() };
+    names
+        .value
+        .general_names
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        })
+        .map(|name| name.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(&name).into())
+        .collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::path::Path;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Writes a new certificate for the names into the folder.
+    pub(crate) fn write(folder: &Path, file: &str, names: &[&str]) -> TlsConfig {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        let path = |extension| folder.join(file).with_extension(extension).display().to_string();
+        let files = TlsConfig { certificate: path("pem"), private_key: path("key") };
+        fs::write(&files.certificate, made.cert.pem()).unwrap();
+        fs::write(&files.private_key, made.signing_key.serialize_pem()).unwrap();
+        files
+    }
+
+    fn leaf(table: &Table, name: Option<&str>) -> Vec<u8> {
+        table.choose(name).cert[0].to_vec()
+    }
+
+    #[test]
+    fn certificates_are_chosen_by_name() {
+        let folder = TempDir::new().unwrap();
+        let first = write(folder.path(), "first", &["first.contoso.example"]);
+        let second = write(folder.path(), "second", &["api.contoso.example", "*.apps.contoso.example"]);
+        let table = Table::load(&[first, second]).unwrap();
+        let (first, second) = (leaf(&table, None), leaf(&table, Some("api.contoso.example")));
+
+        assert_ne!(first, second);
+        for (name, expected) in [
+            ("first.contoso.example", &first),
+            ("API.Contoso.example", &second),
+            ("a.apps.contoso.example", &second),
+            ("a.b.apps.contoso.example", &first),
+            ("apps.contoso.example", &first),
+            (".apps.contoso.example", &second),
+            ("fabrikam.example", &first),
+        ] {
+            assert!(leaf(&table, Some(name)) == *expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_reload_takes_all_or_nothing() {
+        let folder = TempDir::new().unwrap();
+        let files = [write(folder.path(), "a", &["a.example"]), write(folder.path(), "b", &["b.example"])];
+        let tls = ServerTls::load(&files).unwrap();
+        let before = leaf(&tls.certificates.0.load_full(), None);
+
+        write(folder.path(), "a", &["a.example"]);
+        fs::write(&files[1].private_key, "nothing").unwrap();
+        tls.reload().unwrap_err();
+        assert!(leaf(&tls.certificates.0.load_full(), None) == before);
+
+        write(folder.path(), "b", &["b.example"]);
+        tls.reload().unwrap();
+        assert!(leaf(&tls.certificates.0.load_full(), None) != before);
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_the_files() {
+        let folder = TempDir::new().unwrap();
+        let (one, two) = (write(folder.path(), "one", &["a.example"]), write(folder.path(), "two", &["a.example"]));
+        let with_key = |private_key: &str| TlsConfig { private_key: private_key.to_owned(), ..one.clone() };
+        let locked = folder.path().join("locked.key").display().to_string();
+        fs::write(&locked, "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n").unwrap();
+
+        for (files, expected) in [
+            (with_key(&two.private_key), "does not belong"),
+            (with_key(&locked), "is encrypted"),
+            (with_key(&one.certificate), "holds no private key"),
+            (with_key("/nowhere.key"), "cannot read /nowhere.key"),
+            (TlsConfig { certificate: one.private_key.clone(), ..one.clone() }, "holds no certificate"),
+        ] {
+            let error = ServerTls::load(&[files]).unwrap_err().to_string();
+
+            assert!(error.contains(expected), "{error}");
+        }
+        assert!(matches!(ServerTls::load(&[]), Err(CertificateError::None)));
+    }
+}
