@@ -1,9 +1,13 @@
 //! 3 · Route: host, then path, then method.
 
+mod pattern;
+mod table;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+pub use table::{Found, RouteTable};
 
 use crate::{authorization::AuthorizationConfig, inbound::PolicyConfig, outbound::OutboundPolicyConfig};
 
