@@ -1,7 +1,8 @@
 //! Bodies, both ways: streamed, one frame at a time, with nothing kept.
 
 use std::{
-    fmt, io,
+    error::Error,
+    fmt, io, mem,
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -11,11 +12,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::{body::Incoming, upgrade::OnUpgrade};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Instant,
@@ -23,8 +23,9 @@ use tokio::{
 
 use super::{
     error::UpstreamError,
-    hygiene,
-    pool::{Http1, InFlight, Stream},
+    http1, hygiene,
+    io::Io,
+    pool::{InFlight, Stream},
 };
 use crate::refusal::Refusal;
 
@@ -32,6 +33,8 @@ use crate::refusal::Refusal;
 #[derive(Debug)]
 pub(super) struct SendBody {
     source: Source,
+    /// A part of it was taken.
+    touched: bool,
 }
 
 enum Source {
@@ -56,21 +59,13 @@ pub(super) struct Progress {
     moved: AtomicU64,
     /// The server would take more, and the caller has not sent it.
     starved: AtomicBool,
-    /// It went out whole.
-    finished: AtomicBool,
     /// Why it broke off.
     refusal: Mutex<Option<Refusal>>,
 }
 
 impl Progress {
     fn new() -> Self {
-        Self {
-            start: Instant::now(),
-            moved: AtomicU64::new(0),
-            starved: AtomicBool::new(false),
-            finished: AtomicBool::new(false),
-            refusal: Mutex::new(None),
-        }
+        Self { start: Instant::now(), moved: AtomicU64::new(0), starved: AtomicBool::new(false), refusal: Mutex::new(None) }
     }
 
     /// When the body last moved.
@@ -83,26 +78,23 @@ impl Progress {
         self.starved.load(Ordering::Relaxed)
     }
 
-    /// Whether the whole body went out.
-    pub(super) fn finished(&self) -> bool {
-        self.finished.load(Ordering::Relaxed)
-    }
-
     /// Why the body broke off, if it did.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn moves(&self, starved: bool) {
-        self.moved.store(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.starved.store(starved, Ordering::Relaxed);
+        // To be asked again while there is nothing is no move.
+        if !(self.starved.swap(starved, Ordering::Relaxed) && starved) {
+            self.moved.store(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
     }
 }
 
 impl SendBody {
     /// No body.
     pub(super) const fn empty() -> Self {
-        Self { source: Source::Empty }
+        Self { source: Source::Empty, touched: false }
     }
 
     /// The caller's body; one that is over before it began is none.
@@ -114,7 +106,13 @@ impl SendBody {
         if body.is_end_stream() {
             return Self::empty();
         }
-        Self { source: Source::Caller { body: Box::pin(body.map_err(Into::into)), progress: Arc::new(Progress::new()) } }
+        let source = Source::Caller { body: Box::pin(body.map_err(Into::into)), progress: Arc::new(Progress::new()) };
+        Self { source, touched: false }
+    }
+
+    /// Whether the body is still whole.
+    pub(super) const fn is_whole(&self) -> bool {
+        !self.touched
     }
 
     /// How far the body got; absent where there is none.
@@ -136,26 +134,19 @@ impl Body for SendBody {
     type Error = Broken;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let Source::Caller { body, progress } = &mut self.source else { return Poll::Ready(None) };
+        let Self { source: Source::Caller { body, progress }, touched } = &mut *self else { return Poll::Ready(None) };
         let polled = body.as_mut().poll_frame(context);
         progress.moves(polled.is_pending());
-        let frame = match ready!(polled) {
-            Some(Ok(frame)) if frame.is_data() => {
-                if body.is_end_stream() {
-                    progress.finished.store(true, Ordering::Relaxed);
-                }
-                Some(Ok(frame))
-            }
+        let frame = ready!(polled);
+        *touched = true;
+        Poll::Ready(match frame {
+            Some(Ok(frame)) if frame.is_data() => Some(Ok(frame)),
+            Some(Ok(_)) | None => None,
             Some(Err(refusal)) => {
                 *progress.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
                 Some(Err(Broken))
             }
-            Some(Ok(_)) | None => {
-                progress.finished.store(true, Ordering::Relaxed);
-                None
-            }
-        };
-        Poll::Ready(frame)
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -178,37 +169,39 @@ impl Body for SendBody {
 /// When it has been read to its end the connection goes back to its pool; when it is dropped before, the connection is closed
 /// (HTTP/1.1) or the stream reset (HTTP/2). A body that breaks off yields an error, never a clean end.
 pub struct ResponseBody {
-    body: Incoming,
-    /// What goes back when the body is over.
-    lease: Option<Lease>,
+    source: Answer,
     in_flight: Option<InFlight>,
     server: Arc<str>,
     idle: Duration,
-    upgrade: Option<OnUpgrade>,
 }
 
-/// The connection that an answer comes on.
-#[derive(Debug)]
-pub(super) enum Lease {
-    Http1 { connection: Http1, request: Option<Arc<Progress>> },
-    Http2(#[expect(dead_code, reason = "counts the stream while it is held")] Stream),
+/// Where the body of an answer comes from.
+enum Answer {
+    Http1(Box<http1::Connection>),
+    Http2(Incoming, Option<Stream>),
+    /// The connection now speaks another protocol.
+    Switched(Upgraded),
+    Over,
 }
 
 impl ResponseBody {
-    pub(super) fn new(body: Incoming, lease: Lease, in_flight: InFlight, server: Arc<str>, idle: Duration) -> Self {
-        let mut body = Self { body, lease: Some(lease), in_flight: Some(in_flight), server, idle, upgrade: None };
-        if body.body.is_end_stream() {
+    pub(super) fn http1(connection: Box<http1::Connection>, in_flight: InFlight, server: Arc<str>, idle: Duration) -> Self {
+        let over = connection.remaining() == Some(0);
+        let mut body = Self { source: Answer::Http1(connection), in_flight: Some(in_flight), server, idle };
+        if over {
             body.finish();
         }
         body
     }
 
-    /// The body of a 101: the connection now speaks another protocol.
-    pub(super) fn switched(body: Incoming, upgrade: OnUpgrade, lease: Lease, in_flight: InFlight, server: Arc<str>) -> Self {
-        if let Lease::Http1 { connection, .. } = lease {
-            connection.release();
-        }
-        Self { body, lease: None, in_flight: Some(in_flight), server, idle: Duration::ZERO, upgrade: Some(upgrade) }
+    pub(super) const fn http2(body: Incoming, stream: Stream, in_flight: InFlight, server: Arc<str>) -> Self {
+        Self { source: Answer::Http2(body, Some(stream)), in_flight: Some(in_flight), server, idle: Duration::ZERO }
+    }
+
+    pub(super) fn switched(connection: http1::Connection, in_flight: InFlight, server: Arc<str>) -> Self {
+        let (io, read) = connection.into_parts();
+        let upgraded = Upgraded { io, read, _in_flight: in_flight };
+        Self { source: Answer::Switched(upgraded), in_flight: None, server, idle: Duration::ZERO }
     }
 
     /// The server that answers: host and port.
@@ -216,21 +209,31 @@ impl ResponseBody {
         &self.server
     }
 
-    /// The connection to come of a 101 answer; `None` for any other, and the second time.
-    pub fn take_upgrade(&mut self) -> Option<Upgrade> {
-        Some(Upgrade { upgrade: self.upgrade.take()?, in_flight: self.in_flight.take() })
+    /// The connection of a 101 answer; `None` for any other, and the second time.
+    pub fn take_upgrade(&mut self) -> Option<Upgraded> {
+        match mem::replace(&mut self.source, Answer::Over) {
+            Answer::Switched(upgraded) => Some(upgraded),
+            other => {
+                self.source = other;
+                None
+            }
+        }
     }
 
+    /// The answer is over: the connection may carry another request.
     fn finish(&mut self) {
-        if let (Some(Lease::Http1 { connection, request }), Some(in_flight)) = (self.lease.take(), &self.in_flight)
-            // A request that is still being sent would run into the next one.
-            && request.is_none_or(|progress| progress.finished())
-        {
-            in_flight.pool().put(connection, self.idle);
+        match &mut self.source {
+            Answer::Http1(_) => {
+                if let (Answer::Http1(connection), Some(in_flight)) =
+                    (mem::replace(&mut self.source, Answer::Over), &self.in_flight)
+                {
+                    in_flight.pool().put(connection, self.idle);
+                }
+            }
+            Answer::Http2(_, stream) => *stream = None,
+            Answer::Switched(_) | Answer::Over => {}
         }
-        if self.upgrade.is_none() {
-            self.in_flight = None;
-        }
+        self.in_flight = None;
     }
 }
 
@@ -245,80 +248,90 @@ impl Body for ResponseBody {
     type Error = UpstreamError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
-        let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
-            Some(Ok(frame)) => frame,
+        let polled: Option<Result<Frame<Bytes>, Box<dyn Error + Send + Sync>>> = match &mut self.source {
+            Answer::Http1(connection) => ready!(connection.poll_frame(context)).map(|frame| frame.map_err(Into::into)),
+            Answer::Http2(body, _) => ready!(Pin::new(body).poll_frame(context)).map(|frame| match frame {
+                Ok(frame) => Ok(clean(frame)),
+                Err(error) => Err(error.into()),
+            }),
+            Answer::Switched(_) | Answer::Over => return Poll::Ready(None),
+        };
+        match polled {
+            Some(Ok(frame)) => {
+                if self.is_end_stream() {
+                    self.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
             Some(Err(source)) => {
-                self.lease = None;
+                self.source = Answer::Over;
                 self.in_flight = None;
-                return Poll::Ready(Some(Err(UpstreamError::BrokenOff { server: self.server.clone(), source })));
+                Poll::Ready(Some(Err(UpstreamError::BrokenOff { server: self.server.clone(), source })))
             }
             None => {
                 self.finish();
-                return Poll::Ready(None);
+                Poll::Ready(None)
             }
-        };
-        if self.body.is_end_stream() {
-            self.finish();
         }
-        Poll::Ready(Some(Ok(match frame.into_trailers() {
-            Ok(mut trailers) => {
-                hygiene::clean_trailers(&mut trailers);
-                Frame::trailers(trailers)
-            }
-            Err(frame) => frame,
-        })))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.source {
+            Answer::Http1(connection) => connection.remaining() == Some(0),
+            Answer::Http2(body, _) => body.is_end_stream(),
+            Answer::Switched(_) | Answer::Over => true,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.source {
+            Answer::Http1(connection) => connection.remaining().map_or_else(SizeHint::default, SizeHint::with_exact),
+            Answer::Http2(body, _) => body.size_hint(),
+            Answer::Switched(_) | Answer::Over => SizeHint::with_exact(0),
+        }
     }
 }
 
-/// A connection that is about to change its protocol.
-#[derive(Debug)]
-pub struct Upgrade {
-    upgrade: OnUpgrade,
-    in_flight: Option<InFlight>,
-}
-
-impl Upgrade {
-    /// Waits until the connection is handed over.
-    ///
-    /// # Errors
-    /// When it broke before.
-    pub async fn finish(self) -> io::Result<Upgraded> {
-        let stream = self.upgrade.await.map_err(io::Error::other)?;
-        Ok(Upgraded { stream: TokioIo::new(stream), _in_flight: self.in_flight })
+fn clean(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            hygiene::clean_trailers(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
     }
 }
 
 /// A connection to a server that has changed its protocol: bytes both ways.
 #[derive(Debug)]
 pub struct Upgraded {
-    stream: TokioIo<hyper::upgrade::Upgraded>,
-    _in_flight: Option<InFlight>,
+    io: Io,
+    /// What came right behind the answer.
+    read: BytesMut,
+    _in_flight: InFlight,
 }
 
 impl AsyncRead for Upgraded {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        if !self.read.is_empty() {
+            let length = self.read.len().min(buffer.remaining());
+            buffer.put_slice(&self.read.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.io).poll_read(context, buffer)
     }
 }
 
 impl AsyncWrite for Upgraded {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        Pin::new(&mut self.io).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        Pin::new(&mut self.io).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        Pin::new(&mut self.io).poll_shutdown(context)
     }
 }

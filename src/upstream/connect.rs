@@ -2,31 +2,28 @@
 
 use std::{
     io,
-    pin::Pin,
     sync::{Arc, atomic::Ordering},
-    task::{Context, Poll},
     time::Duration,
 };
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{Instant, timeout_at},
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::TlsConnector;
 
 use super::{
     body::SendBody,
     config::{ProtocolConfig, TimeoutsConfig},
     error::UpstreamError,
-    pool::{Found, Http1, Http2, Pool, Stream},
+    http1,
+    io::Io,
+    pool::{Found, Http2, Pool, Stream},
     server::{Address, Server},
 };
 
-/// How much of an answer is read ahead of whoever takes it.
-const READ_AHEAD: usize = 256 * 1024;
 /// The longest header list of an HTTP/2 answer, in bytes.
 const HEADER_LIST: u32 = 64 * 1024;
 /// What a server may send on one HTTP/2 stream, and on all of a connection, before it has to wait.
@@ -39,22 +36,9 @@ const PING_WITHIN: Duration = Duration::from_secs(10);
 /// A connection for one request.
 pub(super) enum Connection {
     /// HTTP/1.1, for this request alone until it is over.
-    Http1 {
-        connection: Http1,
-        /// It carried requests before, so that the server may be closing it just now.
-        reused: bool,
-    },
-    /// A stream of a shared HTTP/2 connection.
+    Http1(Box<http1::Connection>),
+    /// A stream of a shared HTTP/2 connection, and whether that carried requests before.
     Http2 { stream: Stream, reused: bool },
-}
-
-impl Connection {
-    /// Whether it carried requests before.
-    pub(super) const fn reused(&self) -> bool {
-        match self {
-            Self::Http1 { reused, .. } | Self::Http2 { reused, .. } => *reused,
-        }
-    }
 }
 
 /// What a connection is wanted for.
@@ -110,7 +94,7 @@ pub(super) async fn connection(
 
 fn from_shelf(found: Found) -> Option<Connection> {
     match found {
-        Found::Http1(connection) => Some(Connection::Http1 { connection, reused: true }),
+        Found::Http1(connection) => Some(Connection::Http1(connection)),
         Found::Http2(stream) => Some(Connection::Http2 { stream, reused: true }),
         Found::Nothing => None,
     }
@@ -142,13 +126,7 @@ async fn open(server: &Server, pool: &Arc<Pool>, protocol: ProtocolConfig, want:
         return Ok(Connection::Http2 { stream, reused: false });
     }
     pool.speaks_http1.store(protocol == ProtocolConfig::Auto, Ordering::Relaxed);
-    let (sender, connection) =
-        http1::Builder::new().max_buf_size(READ_AHEAD).handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    let driver = tokio::spawn(async move {
-        // What ends the connection is told to whoever waits for an answer; there is nobody else to tell.
-        let _ = connection.with_upgrades().await;
-    });
-    Ok(Connection::Http1 { connection: Http1::new(sender, driver.abort_handle()), reused: false })
+    Ok(Connection::Http1(http1::Connection::new(stream)))
 }
 
 async fn shake_http2(stream: Io) -> hyper::Result<http2::SendRequest<SendBody>> {
@@ -165,60 +143,4 @@ async fn shake_http2(stream: Io) -> hyper::Result<http2::SendRequest<SendBody>> 
         let _ = connection.await;
     });
     Ok(sender)
-}
-
-/// A byte stream to a server.
-pub(super) enum Io {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl AsyncRead for Io {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Io {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! Why an upstream gave no answer.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{error::Error, io, sync::Arc, time::Duration};
 
 use crate::refusal::{Reason, Refusal};
 
@@ -39,7 +39,7 @@ pub enum UpstreamError {
         server: Arc<str>,
         /// What was wrong.
         #[source]
-        source: hyper::Error,
+        source: Box<dyn Error + Send + Sync>,
     },
     /// The head of the answer is one that must not go further.
     #[error("the answer of {server} {what}")]
@@ -56,14 +56,14 @@ pub enum UpstreamError {
         server: Arc<str>,
         /// What happened.
         #[source]
-        source: hyper::Error,
+        source: Box<dyn Error + Send + Sync>,
     },
     /// The caller's body broke off, or was refused.
     #[error("the request body broke off")]
     RequestBody(Box<Refusal>),
     /// What the policies made cannot be sent as a request.
     #[error("the request for the upstream cannot be written")]
-    Request(#[from] http::Error),
+    Request(#[source] Box<dyn Error + Send + Sync>),
     /// Every server is out of service.
     #[error("every server of {upstream} is out of service")]
     NoServer {

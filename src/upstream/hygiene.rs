@@ -1,19 +1,10 @@
 //! What of an answer's head, and of its trailers, may go further.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-/// RFC 9110, section 7.6.1, with the names that implementations use besides: fields of this connection.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::UPGRADE,
-    header::TE,
-    // They are between the upstream and us (RFC 9110, section 11.7), and none of the caller's business.
-    header::PROXY_AUTHENTICATE,
-    HeaderName::from_static("proxy-authentication-info"),
-];
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
 
 /// Fields that a recipient must not take from a trailer section (RFC 9110, section 6.5.1): framing, routing, authentication,
 /// and how to read the content.
@@ -37,40 +28,31 @@ const NO_TRAILERS: [HeaderName; 14] = [
 /// Schemes that authenticate a connection, not a request: behind a pool one caller would act as another.
 const CONNECTION_BOUND: [&str; 2] = ["ntlm", "negotiate"];
 
-/// Removes from an answer what is not for the caller. `upgrade` is the protocol that was asked for.
-///
-/// # Errors
-/// What makes the answer one that must not go further.
-pub(super) fn clean<B>(response: &mut Response<B>, upgrade: Option<&HeaderValue>) -> Result<(), &'static str> {
-    let status = response.status();
-    let headers = response.headers_mut();
-    // RFC 9112, section 6.3: two opinions on where the message ends may be an attempt at response splitting.
-    if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
-        return Err("has both Transfer-Encoding and Content-Length");
-    }
-    if status == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(asked) = upgrade else { return Err("switches protocols unasked") };
-        let switched = headers.get(header::UPGRADE);
-        if !switched.is_some_and(|switched| switched.as_bytes().eq_ignore_ascii_case(asked.as_bytes())) {
-            return Err("switches to another protocol than was asked for");
-        }
-        let switched = switched.cloned();
-        remove_hop_by_hop(headers);
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.extend(switched.map(|protocol| (header::UPGRADE, protocol)));
-        return Ok(());
-    }
-    remove_hop_by_hop(headers);
-    if status == StatusCode::UNAUTHORIZED {
-        remove_connection_bound_challenges(headers);
-    }
-    Ok(())
+/// Whether a field is of one connection (RFC 9110, section 7.6.1, and names that implementations use besides), or between the
+/// upstream and us (section 11.7).
+pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    *name == header::CONNECTION
+        || *name == header::TRANSFER_ENCODING
+        || *name == header::UPGRADE
+        || *name == header::TE
+        || *name == header::PROXY_AUTHENTICATE
+        || *name == header::PROXY_AUTHORIZATION
+        || *name == KEEP_ALIVE
+        || *name == PROXY_CONNECTION
+        || *name == PROXY_AUTHENTICATION_INFO
+}
+
+/// Removes from the head of an HTTP/2 answer what is not for the caller. Fields of a connection cannot be in it: it would be
+/// malformed (RFC 9113, section 8.2.2).
+pub(super) fn clean_http2(headers: &mut HeaderMap) {
+    headers.remove(header::PROXY_AUTHENTICATE);
+    headers.remove(PROXY_AUTHENTICATION_INFO);
 }
 
 /// Removes from trailers what may only stand in a head.
 pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
-    remove_hop_by_hop(trailers);
-    for name in &NO_TRAILERS {
+    let hop_by_hop: Vec<HeaderName> = trailers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    for name in hop_by_hop.iter().chain(&NO_TRAILERS) {
         trailers.remove(name);
     }
 }
@@ -81,26 +63,8 @@ fn is_connection_bound(challenge: &[u8]) -> bool {
     CONNECTION_BOUND.iter().any(|bound| scheme.eq_ignore_ascii_case(bound.as_bytes()))
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let nominated: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-            // How the body ends was read from it, and is not for the server to take back.
-            .filter(|name| name != header::CONTENT_LENGTH)
-            .collect();
-        for name in nominated {
-            headers.remove(name);
-        }
-    }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
-}
-
-fn remove_connection_bound_challenges(headers: &mut HeaderMap) {
+/// Removes the challenges of schemes that authenticate a connection.
+pub(super) fn remove_connection_bound_challenges(headers: &mut HeaderMap) {
     let bound = |value: &HeaderValue| challenges(value.as_bytes()).iter().any(|challenge| is_connection_bound(challenge));
     if !headers.get_all(header::WWW_AUTHENTICATE).iter().any(bound) {
         return;
@@ -169,60 +133,10 @@ fn trim(bytes: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, fields: &[(&'static str, &'static str)]) -> Response<()> {
-        let mut response = Response::new(());
-        *response.status_mut() = StatusCode::from_u16(status).unwrap();
-        for (name, value) in fields {
-            response.headers_mut().append(*name, HeaderValue::from_static(value));
-        }
-        response
-    }
-
     fn fields(headers: &HeaderMap) -> Vec<String> {
         let mut fields: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         fields.sort();
         fields
-    }
-
-    #[test]
-    fn hop_by_hop_fields_and_what_connection_names_go_no_further() {
-        let mut response = answer(
-            200,
-            &[
-                ("connection", "close, x-private"),
-                ("connection", "Content-Length"),
-                ("x-private", "1"),
-                ("keep-alive", "timeout=5"),
-                ("proxy-connection", "keep-alive"),
-                ("proxy-authenticate", "Basic"),
-                ("upgrade", "h2c"),
-                ("content-length", "3"),
-                ("etag", "\"1\""),
-            ],
-        );
-
-        clean(&mut response, None).unwrap();
-
-        assert_eq!(fields(response.headers()), ["content-length: 3", "etag: \"1\""]);
-    }
-
-    #[test]
-    fn two_framings_are_refused() {
-        let mut response = answer(200, &[("transfer-encoding", "chunked"), ("content-length", "3")]);
-
-        assert!(clean(&mut response, None).is_err());
-    }
-
-    #[test]
-    fn protocols_switch_only_as_asked() {
-        let websocket = HeaderValue::from_static("websocket");
-        for (asked, given, fine) in
-            [(None, "websocket", false), (Some(&websocket), "h2c", false), (Some(&websocket), "WebSocket", true)]
-        {
-            let mut response = answer(101, &[("connection", "Upgrade"), ("upgrade", given)]);
-            assert_eq!(clean(&mut response, asked).is_ok(), fine, "{asked:?} {given}");
-            assert!(!fine || fields(response.headers()) == ["connection: upgrade", "upgrade: WebSocket"]);
-        }
     }
 
     #[test]
@@ -237,9 +151,12 @@ mod tests {
                 &["www-authenticate: Bearer realm=\"a\", error = \"b\", Digest qop=\"auth, auth-int\""],
             ),
         ] {
-            let mut response = answer(401, &lines.iter().map(|line| ("www-authenticate", *line)).collect::<Vec<_>>());
-            clean(&mut response, None).unwrap();
-            assert_eq!(fields(response.headers()), expected, "{lines:?}");
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append("www-authenticate", HeaderValue::from_static(line));
+            }
+            remove_connection_bound_challenges(&mut headers);
+            assert_eq!(fields(&headers), expected, "{lines:?}");
         }
     }
 

@@ -12,7 +12,9 @@ mod body;
 mod config;
 mod connect;
 mod error;
+mod http1;
 mod hygiene;
+mod io;
 mod pool;
 mod request;
 mod send;
@@ -25,7 +27,7 @@ mod tests;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 pub use self::{
-    body::{ResponseBody, Upgrade, Upgraded},
+    body::{ResponseBody, Upgraded},
     config::{BalanceConfig, ProtocolConfig, TimeoutsConfig, UpstreamConfig, UpstreamTlsConfig},
     error::UpstreamError,
     request::UpstreamRequest,

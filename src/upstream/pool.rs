@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use hyper::client::conn::{http1, http2};
-use tokio::{task::AbortHandle, time::Instant};
+use hyper::client::conn::http2;
+use tokio::time::Instant;
 
-use super::body::SendBody;
+use super::{body::SendBody, http1};
 
 /// How many idle HTTP/1.1 connections a thread keeps to one server.
 const IDLE_CONNECTIONS: usize = 512;
@@ -19,6 +19,9 @@ const IDLE_CONNECTIONS: usize = 512;
 const STREAMS_PER_CONNECTION: usize = 100;
 /// How many HTTP/2 connections a thread makes to one server; beyond, streams share or wait.
 const HTTP2_CONNECTIONS: usize = 8;
+
+/// How often idle connections are looked after.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// The connections of one thread to one server.
 #[derive(Debug, Default)]
@@ -36,17 +39,10 @@ pub(super) struct Pool {
 #[derive(Debug, Default)]
 struct Shelf {
     /// The last one put back is the first one taken: what is not needed grows old and is closed.
-    http1: Vec<(Http1, Instant)>,
+    http1: Vec<(Box<http1::Connection>, Instant)>,
     http2: Vec<Arc<Http2>>,
     /// A task closes what is idle for too long.
     swept: bool,
-}
-
-/// An HTTP/1.1 connection. Dropped in the middle of an exchange it is closed at once.
-#[derive(Debug)]
-pub(super) struct Http1 {
-    pub(super) sender: http1::SendRequest<SendBody>,
-    driver: Option<AbortHandle>,
 }
 
 /// An HTTP/2 connection.
@@ -68,29 +64,10 @@ pub(super) struct InFlight(Arc<Pool>);
 
 /// What the shelf has for a request that may share a connection.
 pub(super) enum Found {
-    Http1(Http1),
+    Http1(Box<http1::Connection>),
     Http2(Stream),
     /// Nothing, or HTTP/2 connections that carry so much that there should be another one.
     Nothing,
-}
-
-impl Http1 {
-    pub(super) const fn new(sender: http1::SendRequest<SendBody>, driver: AbortHandle) -> Self {
-        Self { sender, driver: Some(driver) }
-    }
-
-    /// Lets the connection come to its own end.
-    pub(super) fn release(mut self) {
-        self.driver = None;
-    }
-}
-
-impl Drop for Http1 {
-    fn drop(&mut self) {
-        if let Some(driver) = self.driver.take() {
-            driver.abort();
-        }
-    }
 }
 
 impl Http2 {
@@ -149,15 +126,11 @@ impl Pool {
     /// A connection that is there, unless it was idle for longer than `idle`.
     pub(super) fn take(&self, idle: Duration) -> Found {
         let mut shelf = self.shelf();
-        while let Some((connection, since)) = shelf.http1.pop() {
-            if !connection.sender.is_ready() {
-                // The server closed it, or sent what nobody asked for.
-                continue;
-            }
-            if since.elapsed() < idle {
+        while let Some((mut connection, since)) = shelf.http1.pop() {
+            // One that the server closed, or on which it sent what nobody asked for, is closed here.
+            if since.elapsed() < idle && connection.is_quiet() {
                 return Found::Http1(connection);
             }
-            connection.release();
         }
         if shelf.http2.is_empty() {
             return Found::Nothing;
@@ -172,17 +145,12 @@ impl Pool {
     }
 
     /// Keeps a connection whose exchange is over.
-    pub(super) fn put(self: &Arc<Self>, connection: Http1, idle: Duration) {
-        // What is not ready for another request now has an unfinished body or an answer to no request.
-        if !connection.sender.is_ready() {
-            return;
-        }
+    pub(super) fn put(self: &Arc<Self>, mut connection: Box<http1::Connection>, idle: Duration) {
         let mut shelf = self.shelf();
-        if shelf.http1.len() >= IDLE_CONNECTIONS {
-            return connection.release();
+        if connection.rest() && shelf.http1.len() < IDLE_CONNECTIONS {
+            shelf.http1.push((connection, Instant::now()));
+            self.sweep(&mut shelf, idle);
         }
-        shelf.http1.push((connection, Instant::now()));
-        self.sweep(&mut shelf, idle);
     }
 
     /// Shares an HTTP/2 connection.
@@ -201,24 +169,20 @@ impl Pool {
     }
 }
 
-/// Closes what is idle for longer than `idle`, until there is nothing left.
+/// Closes what is idle for longer than `idle`, and what its server closed, until there is nothing left.
 async fn sweep(pool: Weak<Pool>, idle: Duration) {
-    let mut guard = Swept(pool);
-    let mut wait = idle;
+    let mut swept = Swept(pool);
     loop {
-        tokio::time::sleep(wait).await;
-        let Some(pool) = guard.0.upgrade() else { return };
+        tokio::time::sleep(idle.min(SWEEP)).await;
+        let Some(pool) = swept.0.upgrade() else { return };
         let mut shelf = pool.shelf();
-        // The oldest stand first.
-        let old = shelf.http1.partition_point(|(_, since)| since.elapsed() >= idle);
-        shelf.http1.drain(..old).for_each(|(connection, _)| connection.release());
+        shelf.http1.retain_mut(|(connection, since)| since.elapsed() < idle && connection.is_quiet());
         shelf.http2.retain(|connection| !connection.sender.is_closed() && !connection.idle_for(idle));
         if shelf.http1.is_empty() && shelf.http2.is_empty() {
             shelf.swept = false;
-            guard.0 = Weak::new();
+            swept.0 = Weak::new();
             return;
         }
-        wait = shelf.http1.first().map_or(idle, |(_, since)| idle.saturating_sub(since.elapsed())).max(Duration::from_millis(10));
     }
 }
 

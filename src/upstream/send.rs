@@ -1,11 +1,14 @@
 //! An upstream: which server a request goes to, and how it gets there.
 
 use std::{
+    error::Error,
+    mem,
     pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -14,17 +17,17 @@ use http::{
     uri::{self, PathAndQuery},
 };
 use http_body::Body;
-use hyper::{body::Incoming, client::conn::TrySendError};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     UpstreamRequest,
-    body::{Lease, Progress, ResponseBody, SendBody},
+    body::{Progress, ResponseBody, SendBody},
     config::{BalanceConfig, UpstreamConfig},
     connect::{self, Connection, Want},
     error::UpstreamError,
+    http1::{self, Framing},
     hygiene,
-    pool::{InFlight, Pool},
+    pool::{InFlight, Pool, Stream},
     server::{Location, Server},
     tls::Trust,
 };
@@ -194,86 +197,136 @@ impl Upstream {
         outgoing: &mut Outgoing,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
         let pool = server.pool(call.worker);
-        let in_flight = InFlight::of(pool);
         let mut want = if call.upgrade.is_some() { Want::Upgrade } else { Want::Any };
         loop {
+            let in_flight = InFlight::of(pool);
             let connection = connect::connection(server, pool, self.config.protocol, &self.config.timeouts, want).await?;
-            let reused = connection.reused();
-            let http2 = matches!(connection, Connection::Http2 { .. });
-            let request = outgoing.write(self, server, call, http2, reused)?;
-            match self.exchange(server, connection, request, outgoing.progress.as_ref()).await {
-                Ok((response, lease)) => return self.accept(server, call, response, lease, in_flight),
+            let sent = match connection {
+                Connection::Http1(connection) => self.send_http1(server, call, outgoing, connection, in_flight).await,
+                Connection::Http2 { stream, reused } => self.send_http2(server, call, outgoing, stream, reused, in_flight).await,
+            };
+            match sent {
+                Ok(response) => return Ok(response),
                 Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Unanswered { source, request }) => {
-                    // Only a connection that carried requests before may just have been closed; a new one shows what the server does.
-                    if !reused || !outgoing.restore(request, &source) {
-                        return Err(UpstreamError::Protocol { server: server.name.clone(), source });
-                    }
-                    want = Want::Fresh;
-                }
+                // Only a connection that carried requests before may just have been closed; a new one shows what the server does.
+                Err(Failure::Stale) => want = Want::Fresh,
             }
         }
     }
 
-    /// Sends the request on this connection and waits for the head of its answer.
-    async fn exchange(
-        &self,
-        server: &Server,
-        connection: Connection,
-        request: Request<SendBody>,
-        progress: Option<&Arc<Progress>>,
-    ) -> Result<(Response<Incoming>, Lease), Failure> {
-        let answered = async {
-            match connection {
-                Connection::Http1 { mut connection, .. } => {
-                    let response = connection.sender.try_send_request(request).await?;
-                    Ok((response, Lease::Http1 { connection, request: progress.cloned() }))
-                }
-                Connection::Http2 { stream, .. } => Ok((stream.sender().try_send_request(request).await?, Lease::Http2(stream))),
-            }
-        };
-        let mut answered = pin!(answered);
-        let within = self.config.timeouts.response.0;
-        let mut deadline = Instant::now() + within;
-        loop {
-            if let Ok(result) = timeout_at(deadline, answered.as_mut()).await {
-                return result.map_err(|mut error: TrySendError<Request<SendBody>>| {
-                    if let Some(refusal) = progress.and_then(|progress| progress.refusal()) {
-                        return Failure::Final(UpstreamError::RequestBody(Box::new(refusal)));
-                    }
-                    let request = error.take_message().map(Box::new);
-                    Failure::Unanswered { source: error.into_error(), request }
-                });
-            }
-            // As long as a body is on its way, the answer is not overdue.
-            match progress {
-                Some(progress) if progress.moved() + within > Instant::now() => deadline = progress.moved() + within,
-                Some(progress) if progress.starved() => {
-                    let refusal = Refusal::new(Reason::RequestTimeout, format!("the body stood still for {within:?}"));
-                    return Err(Failure::Final(UpstreamError::RequestBody(Box::new(refusal))));
-                }
-                _ => return Err(Failure::Final(UpstreamError::Timeout { server: server.name.clone(), after: within })),
-            }
-        }
-    }
-
-    /// Takes the answer, if it is one that may go further.
-    fn accept(
+    async fn send_http1(
         &self,
         server: &Server,
         call: &Call<'_>,
-        mut response: Response<Incoming>,
-        lease: Lease,
+        outgoing: &mut Outgoing,
+        mut connection: Box<http1::Connection>,
         in_flight: InFlight,
-    ) -> Result<Response<ResponseBody>, UpstreamError> {
-        hygiene::clean(&mut response, call.upgrade)
-            .map_err(|what| UpstreamError::Answer { server: server.name.clone(), what })?;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let upgrade = hyper::upgrade::on(&mut response);
-            return Ok(response.map(|body| ResponseBody::switched(body, upgrade, lease, in_flight, server.name.clone())));
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let host = match &self.host {
+            Host::Server => server.host.clone(),
+            Host::Named(_, host) => host.clone(),
+            Host::Caller => HeaderValue::try_from(call.host.to_string()).map_err(unwritable)?,
+        };
+        let progress = outgoing.body.progress();
+        let head = http1::RequestHead {
+            method: &outgoing.method,
+            base: &server.base,
+            path: &outgoing.path,
+            query: outgoing.query.as_deref(),
+            host: &host,
+            headers: &outgoing.headers,
+            upgrade: call.upgrade,
+            framing: outgoing.framing(),
+        };
+        let head = match self.in_time(server, progress.as_deref(), connection.exchange(head, &mut outgoing.body)).await? {
+            Ok(head) => head,
+            Err(http1::Fault::Unanswered(_)) if connection.reused && outgoing.may_repeat() => return Err(Failure::Stale),
+            Err(fault @ (http1::Fault::Target | http1::Fault::RequestLength)) => return Err(unwritable(fault)),
+            Err(fault) => return Err(fault_of(server, progress.as_deref(), fault)),
+        };
+        connection.keep(&mut outgoing.body);
+
+        let http1::Head { status, headers, upgrade, .. } = head;
+        let server = server.name.clone();
+        let mut response = if status == StatusCode::SWITCHING_PROTOCOLS {
+            let asked = call.upgrade.ok_or(Failure::answer(&server, "changes the protocol unasked"))?;
+            let upgrade = upgrade.filter(|given| given.as_bytes().eq_ignore_ascii_case(asked.as_bytes()));
+            let upgrade = upgrade.ok_or(Failure::answer(&server, "changes to another protocol than was asked for"))?;
+            let mut response = Response::new(ResponseBody::switched(*connection, in_flight, server));
+            *response.headers_mut() = headers;
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            response.headers_mut().insert(header::UPGRADE, upgrade);
+            response
+        } else {
+            let mut response = Response::new(ResponseBody::http1(connection, in_flight, server, self.config.timeouts.idle.0));
+            *response.headers_mut() = headers;
+            response
+        };
+        *response.status_mut() = status;
+        clean(&mut response);
+        Ok(response)
+    }
+
+    async fn send_http2(
+        &self,
+        server: &Server,
+        call: &Call<'_>,
+        outgoing: &mut Outgoing,
+        stream: Stream,
+        reused: bool,
+        in_flight: InFlight,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        // The body goes with the request and does not come back, so that only an empty one is still there.
+        let repeat = reused && outgoing.may_repeat() && outgoing.body.is_end_stream();
+        let request = outgoing.http2(self, server, call, repeat).map_err(unwritable)?;
+        let progress = request.body().progress();
+        let mut sender = stream.sender();
+        match self.in_time(server, progress.as_deref(), sender.try_send_request(request)).await? {
+            Ok(response) => {
+                let mut response = response.map(|body| ResponseBody::http2(body, stream, in_flight, server.name.clone()));
+                hygiene::clean_http2(response.headers_mut());
+                clean(&mut response);
+                Ok(response)
+            }
+            Err(mut error) => {
+                // What never left can be sent by another connection, whatever it is.
+                if let Some(request) = error.take_message().filter(|_| reused) {
+                    outgoing.restore(request);
+                    return Err(Failure::Stale);
+                }
+                let error = error.into_error();
+                if repeat && !error.is_parse() {
+                    return Err(Failure::Stale);
+                }
+                Err(fault_of(server, progress.as_deref(), error))
+            }
         }
-        let idle = self.config.timeouts.idle.0;
-        Ok(response.map(|body| ResponseBody::new(body, lease, in_flight, server.name.clone(), idle)))
+    }
+
+    /// Waits for the head of an answer until the deadline. As long as the request's body is on its way, nothing is overdue.
+    async fn in_time<T>(
+        &self,
+        server: &Server,
+        progress: Option<&Progress>,
+        answer: impl Future<Output = T>,
+    ) -> Result<T, Failure> {
+        let mut answer = pin!(answer);
+        let within = self.config.timeouts.response.0;
+        let mut deadline = Instant::now() + within;
+        loop {
+            if let Ok(answer) = timeout_at(deadline, answer.as_mut()).await {
+                return Ok(answer);
+            }
+            let Some(progress) = progress else { return Err(Failure::overdue(server, within)) };
+            if progress.moved() + within > Instant::now() {
+                deadline = progress.moved() + within;
+            } else if progress.starved() {
+                let refusal = Refusal::new(Reason::RequestTimeout, format!("the body stood still for {within:?}"));
+                return Err(Failure::Final(UpstreamError::RequestBody(Box::new(refusal))));
+            } else {
+                return Err(Failure::overdue(server, within));
+            }
+        }
     }
 }
 
@@ -281,8 +334,37 @@ impl Upstream {
 enum Failure {
     /// That is the end of it.
     Final(UpstreamError),
-    /// The connection ended before an answer began. A request that never left comes back.
-    Unanswered { source: hyper::Error, request: Option<Box<Request<SendBody>>> },
+    /// The connection was closed while it was idle; the request may be sent on another one.
+    Stale,
+}
+
+impl Failure {
+    fn answer(server: &Arc<str>, what: &'static str) -> Self {
+        Self::Final(UpstreamError::Answer { server: server.clone(), what })
+    }
+
+    fn overdue(server: &Server, after: Duration) -> Self {
+        Self::Final(UpstreamError::Timeout { server: server.name.clone(), after })
+    }
+}
+
+/// What a failed exchange comes to.
+fn fault_of(server: &Server, progress: Option<&Progress>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
+    Failure::Final(match progress.and_then(Progress::refusal) {
+        Some(refusal) => UpstreamError::RequestBody(Box::new(refusal)),
+        None => UpstreamError::Protocol { server: server.name.clone(), source: source.into() },
+    })
+}
+
+fn unwritable(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
+    Failure::Final(UpstreamError::Request(error.into()))
+}
+
+/// What is not for the caller, whatever protocol it came by.
+fn clean(response: &mut Response<ResponseBody>) {
+    if response.status() == StatusCode::UNAUTHORIZED {
+        hygiene::remove_connection_bound_challenges(response.headers_mut());
+    }
 }
 
 /// The request as it is to be sent, until it was.
@@ -292,75 +374,42 @@ struct Outgoing {
     query: Option<Box<str>>,
     headers: HeaderMap,
     body: SendBody,
-    progress: Option<Arc<Progress>>,
-    /// `headers` were kept when the request was sent: it has no body, and sending it again does no harm.
-    kept: bool,
 }
 
 impl Outgoing {
     fn new(request: UpstreamRequest, body: SendBody) -> Self {
-        let UpstreamRequest { method, path, query, mut headers } = request;
-        // Framing is made here, from the body alone.
-        headers.remove(header::CONTENT_LENGTH);
-        headers.remove(header::TRANSFER_ENCODING);
-        Self { progress: body.progress(), method, path, query, headers, body, kept: false }
+        let UpstreamRequest { method, path, query, headers } = request;
+        Self { method, path, query, headers, body }
     }
 
-    /// Writes the request for a connection. What may have to be repeated is kept.
-    fn write(
+    /// Whether sending the request a second time does no harm, and is possible.
+    fn may_repeat(&self) -> bool {
+        is_idempotent(&self.method) && self.body.is_whole()
+    }
+
+    /// Framing is made from the body alone.
+    fn framing(&self) -> Framing {
+        match self.body.size_hint().exact() {
+            // A method that means something with content says that there is none (RFC 9110, section 8.6).
+            Some(0) if !matches!(self.method, Method::POST | Method::PUT | Method::PATCH) => Framing::None,
+            Some(length) => Framing::Length(length),
+            None => Framing::Chunked,
+        }
+    }
+
+    /// Writes the request for HTTP/2. What may have to be sent once more is kept.
+    fn http2(
         &mut self,
         upstream: &Upstream,
         server: &Server,
         call: &Call<'_>,
-        http2: bool,
-        reused: bool,
-    ) -> Result<Request<SendBody>, UpstreamError> {
-        self.kept = reused && self.progress.is_none() && is_idempotent(&self.method);
-        let mut headers = if self.kept { self.headers.clone() } else { std::mem::take(&mut self.headers) };
-        let length = self.body.size_hint().exact();
-        match length {
-            // A method that means something with content says that there is none (RFC 9110, section 8.6).
-            Some(0) if !matches!(self.method, Method::POST | Method::PUT | Method::PATCH) => {}
-            Some(length) => drop(headers.insert(header::CONTENT_LENGTH, length.into())),
-            // Said explicitly, or a GET with a body of unknown length would lose it.
-            None if !http2 => drop(headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))),
-            None => {}
-        }
-        let (authority, host) = match &upstream.host {
-            Host::Server => (server.authority.clone(), server.host.clone()),
-            Host::Named(authority, host) => (authority.clone(), host.clone()),
-            Host::Caller => {
-                let host = call.host.to_string();
-                (host.parse().map_err(http::Error::from)?, HeaderValue::try_from(host).map_err(http::Error::from)?)
-            }
+        keep: bool,
+    ) -> Result<Request<SendBody>, http::Error> {
+        let authority = match &upstream.host {
+            Host::Server => server.authority.clone(),
+            Host::Named(authority, _) => authority.clone(),
+            Host::Caller => call.host.to_string().parse()?,
         };
-        let target = self.target(server)?;
-        let mut request = Request::new(std::mem::replace(&mut self.body, SendBody::empty()));
-        if http2 {
-            headers.remove(header::HOST);
-            let mut parts = uri::Parts::default();
-            parts.scheme = Some(server.scheme.clone());
-            parts.authority = Some(authority);
-            parts.path_and_query = Some(target);
-            *request.uri_mut() = Uri::from_parts(parts).map_err(http::Error::from)?;
-            *request.version_mut() = Version::HTTP_2;
-        } else {
-            headers.insert(header::HOST, host);
-            // It would have to be named by `Connection`, and trailers may come unasked (RFC 9110, section 6.5.1).
-            headers.remove(header::TE);
-            if let Some(protocol) = call.upgrade {
-                headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-                headers.insert(header::UPGRADE, protocol.clone());
-            }
-            *request.uri_mut() = target.into();
-        }
-        *request.method_mut() = self.method.clone();
-        *request.headers_mut() = headers;
-        Ok(request)
-    }
-
-    /// The server's base path, the path and the query.
-    fn target(&self, server: &Server) -> Result<PathAndQuery, UpstreamError> {
         let query = self.query.as_deref();
         let mut target = String::with_capacity(server.base.len() + self.path.len() + query.map_or(0, |query| query.len() + 1));
         target.push_str(&server.base);
@@ -369,20 +418,32 @@ impl Outgoing {
             target.push('?');
             target.push_str(query);
         }
-        PathAndQuery::from_maybe_shared(Bytes::from(target)).map_err(|error| http::Error::from(error).into())
+        let mut parts = uri::Parts::default();
+        parts.scheme = Some(server.scheme.clone());
+        parts.authority = Some(authority);
+        parts.path_and_query = Some(PathAndQuery::from_maybe_shared(Bytes::from(target))?);
+
+        // RFC 9113, section 8.3.1: the authority is said once.
+        self.headers.remove(header::HOST);
+        self.headers.remove(header::CONTENT_LENGTH);
+        self.headers.remove(header::TRANSFER_ENCODING);
+        if let Framing::Length(length) = self.framing() {
+            self.headers.insert(header::CONTENT_LENGTH, length.into());
+        }
+        let body = mem::replace(&mut self.body, SendBody::empty());
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::from_parts(parts)?;
+        *request.version_mut() = Version::HTTP_2;
+        *request.headers_mut() = if keep { self.headers.clone() } else { mem::take(&mut self.headers) };
+        Ok(request)
     }
 
-    /// Makes ready for another connection, if the request may be sent again.
-    fn restore(&mut self, unsent: Option<Box<Request<SendBody>>>, error: &hyper::Error) -> bool {
-        if let Some(request) = unsent {
-            let (parts, body) = request.into_parts();
-            self.headers = parts.headers;
-            self.headers.remove(header::TRANSFER_ENCODING);
-            self.body = body;
-            return true;
-        }
-        // What cannot be read is an answer too.
-        self.kept && !error.is_parse()
+    /// Takes back a request that never left.
+    fn restore(&mut self, request: Request<SendBody>) {
+        let (parts, body) = request.into_parts();
+        self.headers = parts.headers;
+        self.body = body;
     }
 }
 

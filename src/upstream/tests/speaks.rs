@@ -242,7 +242,7 @@ async fn a_connection_switches_protocols_when_asked() {
     assert_eq!(response.status(), 101);
     assert_eq!(response.headers()["upgrade"], "websocket");
 
-    let mut stream = response.body_mut().take_upgrade().unwrap().finish().await.unwrap();
+    let mut stream = response.body_mut().take_upgrade().unwrap();
     drop(response);
     stream.write_all(b"ping").await.unwrap();
     let mut word = [0; 4];

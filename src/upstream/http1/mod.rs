@@ -1,0 +1,334 @@
+//! HTTP/1.1 towards a server, on `httparse`.
+//!
+//! It is a codec of our own for three reasons. A pooled connection is trusted with the next caller's answer, so that an answer
+//! is read as strictly as a request is: bare LF, two framings, codings nobody asked for and surplus bytes end the connection.
+//! An exchange runs in the task of the request that it belongs to, without a task, a channel and a wake-up for each direction.
+//! And a request whose idle connection has just died is written again from what it was made of, with nothing copied in advance.
+
+mod framing;
+mod head;
+
+use std::{
+    future::poll_fn,
+    io::{self, IoSlice},
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::Method;
+use http_body::{Body, Frame};
+use tokio::io::{AsyncReadExt, AsyncWrite, ReadBuf};
+
+use self::framing::{Decoded, Decoder};
+pub(super) use self::head::{Framing, Head, RequestHead};
+use super::{body::SendBody, hygiene, io::Io};
+
+/// How much is read at once where nothing is known of what comes.
+const READ: usize = 4 * 1024;
+/// How much is read at once of a long body.
+const READ_BODY: usize = 64 * 1024;
+/// The largest buffer that an idle connection keeps.
+const IDLE_BUFFER: usize = 8 * 1024;
+/// How many interim answers (1xx) may come before the answer.
+const INTERIM: usize = 16;
+
+/// What is wrong with a connection or an answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    /// The connection ended before any byte of an answer.
+    #[error("the connection ended before an answer began")]
+    Unanswered(#[source] io::Error),
+    #[error("the connection failed")]
+    Io(#[source] io::Error),
+    #[error("the connection ended in the middle of the answer")]
+    Incomplete,
+    #[error("the head of the answer cannot be read")]
+    Parse(#[from] httparse::Error),
+    #[error("{0}")]
+    Head(&'static str),
+    #[error("{0}")]
+    Framing(&'static str),
+    /// What the policies made is no request target.
+    #[error("the target holds what no target may hold")]
+    Target,
+    /// The caller's body broke off.
+    #[error("the request body broke off")]
+    RequestBody,
+    #[error("the request body has another length than was announced")]
+    RequestLength,
+}
+
+/// A connection to a server, and how far its exchange got. Dropped, it is closed.
+#[derive(Debug)]
+pub(super) struct Connection {
+    io: Io,
+    /// What was read and not yet used.
+    read: BytesMut,
+    outbox: Outbox,
+    /// How the body of the request is delimited; the length counts down.
+    framing: Framing,
+    /// The request was sent whole.
+    sent: bool,
+    /// The server takes no more.
+    deaf: bool,
+    /// The rest of the caller's body, where the answer began before its end.
+    rest: Option<SendBody>,
+    answer: Decoder,
+    persists: bool,
+    /// It carried a request before this one.
+    pub(super) reused: bool,
+}
+
+/// What is to be written, in this order.
+#[derive(Debug, Default)]
+struct Outbox {
+    /// The head of the request, or of a chunk.
+    head: Vec<u8>,
+    at: usize,
+    data: Bytes,
+    tail: &'static [u8],
+}
+
+impl Outbox {
+    fn is_empty(&self) -> bool {
+        self.at == self.head.len() && self.data.is_empty() && self.tail.is_empty()
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        let head = written.min(self.head.len() - self.at);
+        self.at += head;
+        written -= head;
+        let data = written.min(self.data.len());
+        self.data.advance(data);
+        self.tail = &self.tail[written - data..];
+        if self.at == self.head.len() {
+            self.head.clear();
+            self.at = 0;
+        }
+    }
+}
+
+impl Connection {
+    pub(super) fn new(io: Io) -> Box<Self> {
+        Box::new(Self {
+            io,
+            read: BytesMut::new(),
+            outbox: Outbox::default(),
+            framing: Framing::None,
+            sent: false,
+            deaf: false,
+            rest: None,
+            answer: Decoder::Done,
+            persists: true,
+            reused: false,
+        })
+    }
+
+    /// Sends a request and waits for the head of the answer. The body may still be on its way then; [`keep`](Self::keep) it.
+    pub(super) async fn exchange(&mut self, request: RequestHead<'_>, body: &mut SendBody) -> Result<Head, Fault> {
+        self.framing = if request.framing == Framing::Length(0) { Framing::None } else { request.framing };
+        self.sent = false;
+        self.deaf = false;
+        self.outbox.at = 0;
+        request.write(&mut self.outbox.head)?;
+        let mut interim = 0;
+        let head = poll_fn(|context| {
+            if !self.sent && !self.deaf {
+                match self.poll_send(context, body) {
+                    Poll::Ready(Ok(())) => self.sent = true,
+                    Poll::Ready(Err(Fault::Io(_))) => self.deaf = true,
+                    Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
+                    Poll::Pending => {}
+                }
+            }
+            self.poll_head(context, request.method, &mut interim)
+        })
+        .await?;
+        self.answer = head.body;
+        self.persists = head.persists;
+        Ok(head)
+    }
+
+    /// Takes the body whose end was not sent before the answer began, to send the rest of it while the answer is read.
+    pub(super) fn keep(&mut self, body: &mut SendBody) {
+        if !self.sent && !self.deaf {
+            self.rest = Some(std::mem::replace(body, SendBody::empty()));
+        }
+    }
+
+    /// Writes until the request is sent whole.
+    fn poll_send(&mut self, context: &mut Context<'_>, body: &mut SendBody) -> Poll<Result<(), Fault>> {
+        loop {
+            // The first part of the body leaves with the head.
+            let starved = self.framing != Framing::None
+                && self.outbox.data.is_empty()
+                && self.outbox.tail.is_empty()
+                && self.poll_part(context, body)?.is_pending();
+            while !self.outbox.is_empty() {
+                let written = ready!(self.poll_write(context)).map_err(Fault::Io)?;
+                if written == 0 {
+                    return Poll::Ready(Err(Fault::Io(io::ErrorKind::WriteZero.into())));
+                }
+                self.outbox.advance(written);
+            }
+            if starved || self.framing == Framing::None {
+                ready!(Pin::new(&mut self.io).poll_flush(context)).map_err(Fault::Io)?;
+                return if starved { Poll::Pending } else { Poll::Ready(Ok(())) };
+            }
+        }
+    }
+
+    /// Puts the next part of the body into the outbox. When that was the last, there is no framing left.
+    fn poll_part(&mut self, context: &mut Context<'_>, body: &mut SendBody) -> Result<Poll<()>, Fault> {
+        let frame = match Pin::new(&mut *body).poll_frame(context) {
+            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Ready(frame) => frame.transpose().map_err(|_| Fault::RequestBody)?,
+        };
+        let data = frame.and_then(|frame| frame.into_data().ok());
+        match (&mut self.framing, data) {
+            (Framing::None, _) => {}
+            (Framing::Length(left), Some(data)) => {
+                *left = left.checked_sub(data.len() as u64).ok_or(Fault::RequestLength)?;
+                if *left == 0 {
+                    self.framing = Framing::None;
+                }
+                self.outbox.data = data;
+            }
+            (Framing::Length(_), None) => return Err(Fault::RequestLength),
+            // An empty chunk would be the end.
+            (Framing::Chunked, Some(data)) if data.is_empty() => {}
+            (Framing::Chunked, Some(data)) => {
+                // Writing to a vector cannot fail.
+                let _ = io::Write::write_fmt(&mut self.outbox.head, format_args!("{:x}\r\n", data.len()));
+                self.outbox.data = data;
+                let last = body.is_end_stream();
+                self.outbox.tail = if last { b"\r\n0\r\n\r\n" } else { b"\r\n" };
+                if last {
+                    self.framing = Framing::None;
+                }
+            }
+            (Framing::Chunked, None) => {
+                self.outbox.tail = b"0\r\n\r\n";
+                self.framing = Framing::None;
+            }
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Outbox { head, at, data, tail } = &self.outbox;
+        let io = Pin::new(&mut self.io);
+        if data.is_empty() && tail.is_empty() {
+            return io.poll_write(context, &head[*at..]);
+        }
+        io.poll_write_vectored(context, &[IoSlice::new(&head[*at..]), IoSlice::new(data), IoSlice::new(tail)])
+    }
+
+    fn poll_head(&mut self, context: &mut Context<'_>, method: &Method, interim: &mut usize) -> Poll<Result<Head, Fault>> {
+        loop {
+            while let Some(head) = head::parse(&mut self.read, method)? {
+                if !head.is_interim() {
+                    return Poll::Ready(Ok(head));
+                }
+                *interim += 1;
+                if *interim > INTERIM {
+                    return Poll::Ready(Err(Fault::Head("there is no end of interim answers")));
+                }
+            }
+            let nothing_yet = self.read.is_empty() && *interim == 0;
+            match ready!(self.poll_read(context, READ)) {
+                Ok(0) if nothing_yet => return Poll::Ready(Err(Fault::Unanswered(io::ErrorKind::UnexpectedEof.into()))),
+                Ok(0) => return Poll::Ready(Err(Fault::Incomplete)),
+                Ok(_) => {}
+                Err(error) if nothing_yet => return Poll::Ready(Err(Fault::Unanswered(error))),
+                Err(error) => return Poll::Ready(Err(Fault::Io(error))),
+            }
+        }
+    }
+
+    /// The next part of the answer's body. The rest of the request's body is sent meanwhile.
+    pub(super) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        if let Some(mut rest) = self.rest.take() {
+            match self.poll_send(context, &mut rest) {
+                Poll::Ready(Ok(())) => self.sent = true,
+                Poll::Ready(Err(Fault::Io(_))) => self.deaf = true,
+                Poll::Ready(Err(fault)) => return Poll::Ready(Some(Err(fault))),
+                Poll::Pending => self.rest = Some(rest),
+            }
+        }
+        loop {
+            match self.answer.decode(&mut self.read) {
+                Ok(Decoded::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(Decoded::Trailers(mut trailers)) => {
+                    hygiene::clean_trailers(&mut trailers);
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                Ok(Decoded::End) => return Poll::Ready(None),
+                Ok(Decoded::More) => {}
+                Err(fault) => return Poll::Ready(Some(Err(fault))),
+            }
+            let most = match self.answer {
+                Decoder::Length(left) | Decoder::ChunkData(left) => {
+                    usize::try_from(left).unwrap_or(READ_BODY).clamp(READ, READ_BODY)
+                }
+                Decoder::UntilClose => READ_BODY,
+                Decoder::Done | Decoder::ChunkSize | Decoder::ChunkEnd | Decoder::Trailers => READ,
+            };
+            match ready!(self.poll_read(context, most)) {
+                Ok(0) if self.answer == Decoder::UntilClose => {
+                    self.answer = Decoder::Done;
+                    return Poll::Ready(None);
+                }
+                Ok(0) => return Poll::Ready(Some(Err(Fault::Incomplete))),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Some(Err(Fault::Io(error)))),
+            }
+        }
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
+        self.read.reserve(most);
+        pin!(self.io.read_buf(&mut self.read)).poll(context)
+    }
+
+    /// How many bytes of the answer's body are to come, where that is known.
+    pub(super) const fn remaining(&self) -> Option<u64> {
+        match self.answer {
+            Decoder::Done => Some(0),
+            Decoder::Length(left) => Some(left),
+            Decoder::UntilClose | Decoder::ChunkSize | Decoder::ChunkData(_) | Decoder::ChunkEnd | Decoder::Trailers => None,
+        }
+    }
+
+    /// Makes ready for another exchange, if there may be one: both messages are over, and nothing followed.
+    pub(super) fn rest(&mut self) -> bool {
+        let clean = self.persists && self.sent && self.answer == Decoder::Done && self.read.is_empty();
+        if clean {
+            self.reused = true;
+            if self.read.capacity() > IDLE_BUFFER {
+                self.read = BytesMut::new();
+            }
+        }
+        clean
+    }
+
+    /// Whether an idle connection is still open, and silent as it should be.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let mut byte = [0];
+        let mut buffer = ReadBuf::new(&mut byte);
+        tokio::io::AsyncRead::poll_read(Pin::new(&mut self.io), &mut Context::from_waker(Waker::noop()), &mut buffer).is_pending()
+    }
+
+    /// The stream, and what was read of it after the head: for the protocol that it changed to.
+    pub(super) fn into_parts(self) -> (Io, BytesMut) {
+        (self.io, self.read)
+    }
+}
+
+impl Head {
+    /// Whether another head follows. RFC 9110, section 15.2.
+    fn is_interim(&self) -> bool {
+        self.status.is_informational() && self.status != http::StatusCode::SWITCHING_PROTOCOLS
+    }
+}
