@@ -202,7 +202,9 @@ impl Assertion {
         }
         let (issuer, subject) = (self.text("iss").unwrap_or_default(), self.text("sub").unwrap_or_default());
         let audience = self.text("aud").or_else(|| self.claims.get("aud")?.as_array()?.first()?.as_str()).unwrap_or_default();
-        self.match_federated(&app.federated, issuer, subject, audience)?;
+        // A token for a service of version 2 bears its client id; the trust entry names the service by its URI.
+        let uri = state.directory().resource(audience).and_then(|service| service.identifier_uris.first().cloned());
+        match_federated(&app.federated, issuer, subject, uri.as_deref().unwrap_or(audience))?;
         if self.claims.contains_key("scp") {
             return Err(Aadsts::invalid_client(
                 700_229,
@@ -220,38 +222,6 @@ impl Assertion {
         self.check_times(now)
     }
 
-    fn match_federated(
-        &self,
-        trusted: &[FederatedCredential],
-        issuer: &str,
-        subject: &str,
-        audience: &str,
-    ) -> Result<(), Aadsts> {
-        let presented =
-            format!("Assertion Issuer: '{issuer}'. Assertion Subject: '{subject}'. Assertion Audience: '{audience}'.");
-        let none = |code: u32, what: &str| {
-            Err(Aadsts::invalid_client(
-                code,
-                format!("No matching federated identity record found for presented assertion {what}. {presented}"),
-            ))
-        };
-        let of_issuer: Vec<_> = trusted.iter().filter(|entry| entry.issuer == issuer).collect();
-        if of_issuer.is_empty() {
-            return none(700_211, "issuer");
-        }
-        let of_audience: Vec<_> = of_issuer.into_iter().filter(|entry| entry.audience == audience).collect();
-        if of_audience.is_empty() {
-            return none(700_212, "audience");
-        }
-        if of_audience.iter().any(|entry| entry.subject == subject) {
-            return Ok(());
-        }
-        if of_audience.iter().any(|entry| entry.subject.eq_ignore_ascii_case(subject)) {
-            return none(7_002_138, "subject: the letter case differs");
-        }
-        none(700_213, "subject")
-    }
-
     /// Whether one of the tenant's keys signed this.
     pub(crate) fn is_signed_by(&self, key: &SigningKey) -> bool {
         self.header.get("alg").and_then(Value::as_str) == Some("RS256")
@@ -264,6 +234,32 @@ impl Assertion {
     pub(crate) fn names_certificate(&self) -> bool {
         ["x5t", "x5t#S256", "x5c"].iter().any(|name| self.header.contains_key(*name)) && self.text("iss") == self.text("sub")
     }
+}
+
+/// The trust entry that a presented token fits, or which part of it fits none.
+fn match_federated(trusted: &[FederatedCredential], issuer: &str, subject: &str, audience: &str) -> Result<(), Aadsts> {
+    let presented = format!("Assertion Issuer: '{issuer}'. Assertion Subject: '{subject}'. Assertion Audience: '{audience}'.");
+    let none = |code: u32, what: &str| {
+        Err(Aadsts::invalid_client(
+            code,
+            format!("No matching federated identity record found for presented assertion {what}. {presented}"),
+        ))
+    };
+    let of_issuer: Vec<_> = trusted.iter().filter(|entry| entry.issuer == issuer).collect();
+    if of_issuer.is_empty() {
+        return none(700_211, "issuer");
+    }
+    let of_audience: Vec<_> = of_issuer.into_iter().filter(|entry| entry.audience == audience).collect();
+    if of_audience.is_empty() {
+        return none(700_212, "audience");
+    }
+    if of_audience.iter().any(|entry| entry.subject == subject) {
+        return Ok(());
+    }
+    if of_audience.iter().any(|entry| entry.subject.eq_ignore_ascii_case(subject)) {
+        return none(7_002_138, "subject: the letter case differs");
+    }
+    none(700_213, "subject")
 }
 
 /// The DER of a registered certificate: PEM text, or base64 of the DER.

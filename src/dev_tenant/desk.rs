@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -31,6 +32,9 @@ pub(crate) fn router() -> Router<Arc<State>> {
         .route("/dev/token", post(token))
         .route("/dev/keys/roll", post(roll))
         .route("/dev/keys/retire", post(retire))
+        .route("/dev/vault/certificates", post(vault_certificate))
+        .route("/dev/vault/secrets", post(vault_secret))
+        .route("/dev/machine", get(machine))
         .route("/dev/fail", post(fail))
         .route("/dev/recover", post(recover))
         .route("/dev/calls", get(calls).delete(forget))
@@ -232,6 +236,57 @@ async fn roll(Extract(state): Extract<Arc<State>>) -> Response {
 async fn retire(Extract(state): Extract<Arc<State>>) -> StatusCode {
     state.keys().retire();
     StatusCode::NO_CONTENT
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewCertificate {
+    name: String,
+    #[serde(default)]
+    exportable: bool,
+    #[serde(default = "a_year")]
+    days: u32,
+    /// The app registration that the certificate is uploaded to at once.
+    app: Option<String>,
+}
+
+const fn a_year() -> u32 {
+    365
+}
+
+async fn vault_certificate(Extract(state): Extract<Arc<State>>, Json(wanted): Json<NewCertificate>) -> Response {
+    let now = state.clock.unix_seconds();
+    let made = state.vault().certify(&wanted.name, wanted.exportable, now, wanted.days);
+    match made {
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        Ok((version, key)) => {
+            if let Some(client_id) = &wanted.app {
+                let mut directory = state.directory();
+                let app = directory.app(client_id).cloned().unwrap_or_else(|| App::new(client_id));
+                directory.put_app(app.certificate_der(key.certificate()));
+            }
+            Json(json!({ "name": wanted.name, "version": version, "cer": STANDARD.encode(key.certificate()) })).into_response()
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewSecret {
+    name: String,
+    value: String,
+    expires: Option<u64>,
+}
+
+async fn vault_secret(Extract(state): Extract<Arc<State>>, Json(wanted): Json<NewSecret>) -> Json<Value> {
+    let now = state.clock.unix_seconds();
+    let version = state.vault().put_secret(&wanted.name, &wanted.value, None, wanted.expires, now);
+    Json(json!({ "name": wanted.name, "version": version }))
+}
+
+/// The environment of a program that runs on the machine that the tenant plays.
+async fn machine(Extract(state): Extract<Arc<State>>) -> Json<Value> {
+    Json(state.machine().environment(&state.base))
 }
 
 async fn fail(Extract(state): Extract<Arc<State>>, body: String) -> Response {

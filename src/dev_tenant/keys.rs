@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use aws_lc_rs::{
@@ -50,13 +51,24 @@ impl SigningKey {
     ///
     /// When the cryptographic library can make neither the key nor the certificate.
     pub fn generate() -> Result<Self, KeyError> {
+        // 2020 to 2099.
+        Self::certified("development tenant signing key", 1_577_836_800, 4_070_908_800)
+    }
+
+    /// A fresh RSA key of 2048 bits with a certificate of this common name and validity, in seconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// When the cryptographic library can make neither the key nor the certificate.
+    pub fn certified(common_name: &str, not_before: u64, not_after: u64) -> Result<Self, KeyError> {
         let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| KeyError("generate an RSA key"))?;
         let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).map_err(|_| KeyError("encode an RSA key"))?.as_ref().to_vec();
         let signer = rcgen::KeyPair::try_from(pkcs8.as_slice()).map_err(|_| KeyError("read an RSA key"))?;
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "development tenant signing key");
-        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-        params.not_after = rcgen::date_time_ymd(2099, 1, 1);
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        params.not_before = epoch + Duration::from_secs(not_before);
+        params.not_after = epoch + Duration::from_secs(not_after);
         let certificate = params.self_signed(&signer).map_err(|_| KeyError("certify an RSA key"))?.der().to_vec();
         // Entra's key ids are the SHA-1 thumbprints of the certificates that carry the keys.
         let kid = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &certificate));

@@ -23,16 +23,21 @@ mod assertion;
 mod defaults;
 mod desk;
 pub mod directory;
+mod graph;
 pub mod keys;
+mod managed_identity;
 mod metadata;
 mod mint;
 mod play;
 mod problem;
 mod server;
 mod token;
+mod vault;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_services;
 
 use std::{
     net::SocketAddr,
@@ -41,6 +46,7 @@ use std::{
 
 pub use directory::{App, FederatedCredential, Tenant, User};
 pub use keys::SigningKey;
+pub use managed_identity::ManagedIdentity;
 pub use mint::{DEFAULT_AUDIENCE, DEFAULT_CLIENT, MintError, PERSONAL_TENANT, TokenBuilder};
 pub use play::{Fault, Hold, Recorded};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -110,6 +116,8 @@ pub(crate) struct State {
     directory: Mutex<Directory>,
     keys: Mutex<KeyRing>,
     play: Arc<Play>,
+    vault: Mutex<vault::Vault>,
+    machine: Mutex<managed_identity::Machine>,
 }
 
 impl State {
@@ -119,6 +127,14 @@ impl State {
 
     fn keys(&self) -> MutexGuard<'_, KeyRing> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn vault(&self) -> MutexGuard<'_, vault::Vault> {
+        self.vault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn machine(&self) -> MutexGuard<'_, managed_identity::Machine> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn issuer_v1(&self, tenant: &str) -> String {
@@ -171,6 +187,8 @@ impl DevTenant {
             directory: Mutex::new(defaults::directory()),
             keys: Mutex::new(keys),
             play: Arc::default(),
+            vault: Mutex::default(),
+            machine: Mutex::default(),
         });
         let (acceptor, ca_pem) = tls.map(|tls| (tls.acceptor, tls.ca_pem)).unzip();
         let stop = CancellationToken::new();
@@ -267,6 +285,15 @@ impl DevTenant {
     /// The key that signs now.
     pub fn signing_key(&self) -> Arc<SigningKey> {
         self.state.keys().current()
+    }
+
+    /// The claims of a token that one of the published keys signed and that has not expired; `None` for any other text.
+    pub fn verify(&self, token: &str) -> Option<serde_json::Map<String, serde_json::Value>> {
+        let token = assertion::Assertion::read(token).ok()?;
+        let keys = self.state.keys().published.clone();
+        let expires = token.claims.get("exp").and_then(serde_json::Value::as_u64)?;
+        let good = expires > self.state.clock.unix_seconds() && keys.iter().any(|key| token.is_signed_by(key));
+        good.then_some(token.claims)
     }
 
     /// Plays a fault until it has been played often enough, or [`recover`](Self::recover).

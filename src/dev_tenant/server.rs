@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::{State, desk, metadata, play, token};
+use super::{State, desk, graph, managed_identity, metadata, play, token, vault};
 
 /// A connection's own address, for the desk.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +35,9 @@ pub(crate) fn router(state: &Arc<State>) -> Router {
         .route("/{tenant}/oauth2/v2.0/token", post(token::v2))
         .route("/{tenant}/oauth2/token", post(token::v1))
         .merge(desk::router())
+        .merge(vault::router())
+        .merge(managed_identity::router())
+        .merge(graph::router())
         .layer(axum::middleware::from_fn_with_state(state.clone(), play::middleware))
         .with_state(state.clone())
 }

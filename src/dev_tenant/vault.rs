@@ -1,0 +1,590 @@
+//! A Key Vault: certificates with their keys, signing, secrets, versions, and who may do what.
+//!
+//! The real one is told by its host name; this tenant has one vault under every name, at `/certificates`, `/keys` and
+//! `/secrets`. A private key leaves it only as part of the secret of a certificate that is exportable.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use aws_lc_rs::digest;
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{Path, Query, State as Extract},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use p12_keystore::{Certificate as P12Certificate, KeyStore, KeyStoreEntry, PrivateKey, PrivateKeyChain};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    DevTenant, State,
+    assertion::{Assertion, decode},
+    directory::new_id,
+    keys::{KeyError, SigningKey},
+};
+
+/// The audience of vault tokens: no slash at the end, and not the vault's own URL.
+const AUDIENCE: &str = "https://vault.azure.net";
+/// The longest text of a secret.
+const SECRET_LIMIT: usize = 25 * 1024;
+
+/// All that the vault holds.
+#[derive(Debug, Default)]
+pub(crate) struct Vault {
+    /// By lower-case name; the newest version is the last.
+    certificates: BTreeMap<String, Vec<CertificateVersion>>,
+    secrets: BTreeMap<String, Vec<SecretVersion>>,
+    /// What each client may do; a client that is not listed may do anything.
+    permissions: BTreeMap<String, BTreeSet<String>>,
+}
+
+#[derive(Clone, Debug)]
+struct CertificateVersion {
+    id: String,
+    key: Arc<SigningKey>,
+    exportable: bool,
+    enabled: bool,
+    created: u64,
+    not_after: u64,
+}
+
+#[derive(Clone)]
+struct SecretVersion {
+    id: String,
+    value: String,
+    content_type: Option<String>,
+    enabled: bool,
+    created: u64,
+    expires: Option<u64>,
+}
+
+impl std::fmt::Debug for SecretVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SecretVersion").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Vault {
+    /// A new version of a certificate.
+    pub(crate) fn certify(
+        &mut self,
+        name: &str,
+        exportable: bool,
+        now: u64,
+        days: u32,
+    ) -> Result<(String, Arc<SigningKey>), KeyError> {
+        let not_after = now + u64::from(days) * 86_400;
+        let key = Arc::new(SigningKey::certified(name, now.saturating_sub(600), not_after)?);
+        let id = new_id().replace('-', "");
+        let version = CertificateVersion { id: id.clone(), key: key.clone(), exportable, enabled: true, created: now, not_after };
+        self.certificates.entry(name.to_ascii_lowercase()).or_default().push(version);
+        Ok((id, key))
+    }
+
+    pub(crate) fn put_secret(
+        &mut self,
+        name: &str,
+        value: &str,
+        content_type: Option<&str>,
+        expires: Option<u64>,
+        now: u64,
+    ) -> String {
+        let id = new_id().replace('-', "");
+        self.secrets.entry(name.to_ascii_lowercase()).or_default().push(SecretVersion {
+            id: id.clone(),
+            value: value.to_owned(),
+            content_type: content_type.map(ToOwned::to_owned),
+            enabled: true,
+            created: now,
+            expires,
+        });
+        id
+    }
+
+    pub(crate) fn enable(&mut self, name: &str, version: &str, enabled: bool) {
+        let name = name.to_ascii_lowercase();
+        let certificates = self.certificates.get_mut(&name).into_iter().flatten();
+        certificates.filter(|entry| entry.id == version).for_each(|entry| entry.enabled = enabled);
+        let secrets = self.secrets.get_mut(&name).into_iter().flatten();
+        secrets.filter(|entry| entry.id == version).for_each(|entry| entry.enabled = enabled);
+    }
+
+    pub(crate) fn restrict(&mut self, client_id: &str, permissions: &[&str]) {
+        self.permissions.insert(client_id.to_ascii_lowercase(), permissions.iter().map(|&name| name.to_owned()).collect());
+    }
+
+    fn certificate(&self, name: &str, version: Option<&str>) -> Option<&CertificateVersion> {
+        let versions = self.certificates.get(&name.to_ascii_lowercase())?;
+        match version {
+            Some(version) => versions.iter().find(|entry| entry.id.eq_ignore_ascii_case(version)),
+            None => versions.iter().rev().find(|entry| entry.enabled),
+        }
+    }
+
+    fn secret(&self, name: &str, version: Option<&str>) -> Option<&SecretVersion> {
+        let versions = self.secrets.get(&name.to_ascii_lowercase())?;
+        match version {
+            Some(version) => versions.iter().find(|entry| entry.id.eq_ignore_ascii_case(version)),
+            None => versions.iter().rev().find(|entry| entry.enabled),
+        }
+    }
+}
+
+/// The vault, as tests and the demo set it up.
+impl DevTenant {
+    /// Makes a new version of a certificate in the vault, as auto-renewal does: it is the latest at once. Returns the version and
+    /// the certificate (DER), which the app registration does not know until it is told.
+    ///
+    /// # Panics
+    ///
+    /// Where the cryptographic library makes no key.
+    pub fn vault_certificate(&self, name: &str, exportable: bool, days: u32) -> (String, Vec<u8>) {
+        let now = self.state.clock.unix_seconds();
+        match self.state.vault().certify(name, exportable, now, days) {
+            Ok((version, key)) => (version, key.certificate().to_vec()),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Puts a new version of a secret into the vault, and returns the version.
+    pub fn vault_secret(&self, name: &str, value: &str, expires: Option<u64>) -> String {
+        let now = self.state.clock.unix_seconds();
+        self.state.vault().put_secret(name, value, None, expires, now)
+    }
+
+    /// Enables or disables a version.
+    pub fn vault_enable(&self, name: &str, version: &str, enabled: bool) {
+        self.state.vault().enable(name, version, enabled);
+    }
+
+    /// Lets a client do only what is listed: `keys/get`, `keys/sign`, `certificates/get`, `certificates/list`, `secrets/get`, ….
+    pub fn vault_restrict(&self, client_id: &str, permissions: &[&str]) {
+        self.state.vault().restrict(client_id, permissions);
+    }
+}
+
+pub(crate) fn router() -> Router<Arc<State>> {
+    Router::new()
+        .route("/certificates/{*path}", get(certificates).post(create_certificate))
+        .route("/keys/{*path}", get(keys).post(sign))
+        .route("/secrets/{*path}", get(secrets).put(set_secret))
+}
+
+/// An error of the vault: status, code, inner code, text.
+struct Refused {
+    status: StatusCode,
+    code: &'static str,
+    inner: Option<&'static str>,
+    text: String,
+    challenge: Option<String>,
+}
+
+impl Refused {
+    fn new(status: StatusCode, code: &'static str, text: impl Into<String>) -> Self {
+        Self { status, code, inner: None, text: text.into(), challenge: None }
+    }
+
+    fn inner(mut self, inner: &'static str) -> Self {
+        self.inner = Some(inner);
+        self
+    }
+
+    fn not_found(kind: &'static str, name: &str) -> Self {
+        let code = match kind {
+            "certificate" => "CertificateNotFound",
+            "key" => "KeyNotFound",
+            _ => "SecretNotFound",
+        };
+        Self::new(
+            StatusCode::NOT_FOUND,
+            code,
+            format!(
+                "A {kind} with (name/id) {name} was not found in this key vault. If you recently deleted this {kind} you may be able to recover it."
+            ),
+        )
+    }
+
+    fn bad(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BadParameter", text)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let mut error = json!({ "code": self.code, "message": self.text });
+        if let Some(inner) = self.inner {
+            error["innererror"] = json!({ "code": inner });
+        }
+        let mut response = (self.status, Json(json!({ "error": error }))).into_response();
+        let headers = response.headers_mut();
+        if let Some(challenge) = self.challenge.and_then(|challenge| HeaderValue::try_from(challenge).ok()) {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        headers.insert("x-ms-keyvault-region", HeaderValue::from_static("westeurope"));
+        if let Ok(id) = HeaderValue::try_from(new_id()) {
+            headers.insert("x-ms-request-id", id);
+        }
+        response
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Asked {
+    #[serde(rename = "api-version")]
+    api_version: Option<String>,
+    maxresults: Option<usize>,
+    skip: Option<usize>,
+}
+
+/// One request: who asks, and for what.
+struct Visit {
+    state: Arc<State>,
+    /// Scheme and host as they were called: ids are URLs of the vault.
+    base: String,
+    segments: Vec<String>,
+    query: Asked,
+}
+
+impl Visit {
+    /// Lets in who has a token for the vault and the permission.
+    fn new(state: Arc<State>, path: &str, query: Asked, headers: &HeaderMap, permission: &str) -> Result<Self, Refused> {
+        let tenant = state.directory().home(None);
+        let refuse = |text: String| Refused {
+            challenge: Some(format!("Bearer authorization=\"{}/{tenant}\", resource=\"{AUDIENCE}\"", state.base)),
+            ..Refused::new(StatusCode::UNAUTHORIZED, "Unauthorized", text)
+        };
+        let token = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "));
+        let token = token.ok_or_else(|| refuse("AKV10000: Request is missing a Bearer or PoP token.".to_owned()))?;
+        let token = Assertion::read(token).map_err(|_| refuse("AKV10001: The token cannot be read.".to_owned()))?;
+        let claim = |name: &str| token.claims.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        if !state.keys().published.iter().any(|key| token.is_signed_by(key)) {
+            return Err(refuse("AKV10013: The token's signature is not valid.".to_owned()));
+        }
+        let (issuer, expected) = (claim("iss"), [state.issuer_v1(&tenant), state.issuer_v2(&tenant)]);
+        if !expected.contains(&issuer) {
+            return Err(refuse(format!("AKV10032: Invalid issuer. Expected one of {}, found {issuer}.", expected.join(", "))));
+        }
+        let audience = claim("aud");
+        if audience != AUDIENCE {
+            return Err(refuse(format!("AKV10022: Invalid audience. Expected {AUDIENCE}, found: {audience}.")));
+        }
+        if token.claims.get("exp").and_then(Value::as_u64).is_none_or(|exp| exp <= state.clock.unix_seconds()) {
+            return Err(refuse("AKV10014: The token has expired.".to_owned()));
+        }
+        if query.api_version.as_deref().is_none_or(str::is_empty) {
+            return Err(Refused::bad("api-version must be specified"));
+        }
+        let client = [claim("appid"), claim("azp")].into_iter().find(|client| !client.is_empty()).unwrap_or_default();
+        let allowed =
+            state.vault().permissions.get(&client.to_ascii_lowercase()).is_none_or(|allowed| allowed.contains(permission));
+        if !allowed {
+            return Err(Refused::new(
+                StatusCode::FORBIDDEN,
+                "Forbidden",
+                format!(
+                    "Caller is not authorized to perform action on resource. Caller: appid={client};oid={};iss={issuer} Action: 'Microsoft.KeyVault/vaults/{permission}/action'",
+                    claim("oid")
+                ),
+            )
+            .inner("ForbiddenByRbac"));
+        }
+        let scheme = if state.base.starts_with("https") { "https" } else { "http" };
+        let base = match headers.get(header::HOST).and_then(|host| host.to_str().ok()) {
+            Some(host) => format!("{scheme}://{host}"),
+            None => state.base.clone(),
+        };
+        let segments = path.split('/').filter(|segment| !segment.is_empty()).map(ToOwned::to_owned).collect();
+        Ok(Self { state, base, segments, query })
+    }
+
+    fn name(&self) -> &str {
+        self.segments.first().map_or("", String::as_str)
+    }
+
+    fn version(&self) -> Option<&str> {
+        self.segments.get(1).map(String::as_str)
+    }
+
+    fn url(&self, kind: &str, name: &str, version: &str) -> String {
+        format!("{}/{kind}/{name}/{version}", self.base)
+    }
+
+    /// A certificate that may be used now.
+    fn usable(&self) -> Result<CertificateVersion, Refused> {
+        let vault = self.state.vault();
+        let entry = vault.certificate(self.name(), self.version()).ok_or_else(|| Refused::not_found("key", self.name()))?.clone();
+        let now = self.state.clock.unix_seconds();
+        if !entry.enabled {
+            return Err(Refused::new(StatusCode::FORBIDDEN, "Forbidden", "Operation is not allowed on a disabled key.")
+                .inner("KeyDisabled"));
+        }
+        if now > entry.not_after {
+            return Err(Refused::new(StatusCode::FORBIDDEN, "Forbidden", "Operation is not allowed on an expired key.")
+                .inner("KeyExpired"));
+        }
+        Ok(entry)
+    }
+}
+
+fn attributes(entry: &CertificateVersion) -> Value {
+    json!({
+        "enabled": entry.enabled,
+        "nbf": entry.created.saturating_sub(600),
+        "exp": entry.not_after,
+        "created": entry.created,
+        "updated": entry.created,
+        "recoveryLevel": "Recoverable+Purgeable",
+        "recoverableDays": 90,
+    })
+}
+
+async fn certificates(
+    Extract(state): Extract<Arc<State>>,
+    Path(path): Path<String>,
+    Query(query): Query<Asked>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let listing = path.trim_end_matches('/').ends_with("/versions");
+    let visit = Visit::new(state, &path, query, &headers, if listing { "certificates/list" } else { "certificates/get" })?;
+    if listing {
+        return Ok(list(&visit));
+    }
+    let vault = visit.state.vault();
+    let entry =
+        vault.certificate(visit.name(), visit.version()).ok_or_else(|| Refused::not_found("certificate", visit.name()))?;
+    Ok(Json(bundle(&visit, visit.name(), entry)).into_response())
+}
+
+/// `cer` is in the standard alphabet, `x5t` in the other one: so it is there.
+fn bundle(visit: &Visit, name: &str, entry: &CertificateVersion) -> Value {
+    json!({
+        "id": visit.url("certificates", name, &entry.id),
+        "kid": visit.url("keys", name, &entry.id),
+        "sid": visit.url("secrets", name, &entry.id),
+        "x5t": URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, entry.key.certificate())),
+        "cer": STANDARD.encode(entry.key.certificate()),
+        "attributes": attributes(entry),
+        "policy": {
+            "id": format!("{}/certificates/{name}/policy", visit.base),
+            "key_props": { "exportable": entry.exportable, "kty": "RSA", "key_size": 2048, "reuse_key": false },
+            "secret_props": { "contentType": "application/x-pkcs12" },
+            "x509_props": { "subject": format!("CN={name}"), "key_usage": ["digitalSignature"], "validity_months": 12 },
+            "issuer": { "name": "Self" },
+        },
+    })
+}
+
+fn list(visit: &Visit) -> Response {
+    let vault = visit.state.vault();
+    let versions = vault.certificates.get(&visit.name().to_ascii_lowercase()).map(Vec::as_slice).unwrap_or_default();
+    let (skip, most) = (visit.query.skip.unwrap_or(0), visit.query.maxresults.unwrap_or(25).clamp(1, 25));
+    let value: Vec<Value> = versions
+        .iter()
+        .skip(skip)
+        .take(most)
+        .map(|entry| {
+            json!({
+                "id": visit.url("certificates", visit.name(), &entry.id),
+                "x5t": URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, entry.key.certificate())),
+                "attributes": attributes(entry),
+            })
+        })
+        .collect();
+    let next = (skip + most < versions.len()).then(|| {
+        format!(
+            "{}/certificates/{}/versions?api-version={}&maxresults={most}&skip={}",
+            visit.base,
+            visit.name(),
+            visit.query.api_version.as_deref().unwrap_or_default(),
+            skip + most
+        )
+    });
+    Json(json!({ "value": value, "nextLink": next })).into_response()
+}
+
+/// `POST /certificates/{name}/create`: a new version, done at once.
+async fn create_certificate(
+    Extract(state): Extract<Arc<State>>,
+    Path(path): Path<String>,
+    Query(query): Query<Asked>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refused> {
+    let visit = Visit::new(state, &path, query, &headers, "certificates/create")?;
+    if visit.version() != Some("create") {
+        return Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "The method is not allowed."));
+    }
+    let policy: Value = serde_json::from_slice(&body).map_err(|_| Refused::bad("The body is no JSON."))?;
+    let exportable = policy["policy"]["key_props"]["exportable"].as_bool().unwrap_or(true);
+    let now = visit.state.clock.unix_seconds();
+    visit
+        .state
+        .vault()
+        .certify(visit.name(), exportable, now, 365)
+        .map_err(|error| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", error.to_string()))?;
+    let operation = json!({
+        "id": format!("{}/certificates/{}/pending", visit.base, visit.name()),
+        "status": "completed",
+        "target": format!("{}/certificates/{}", visit.base, visit.name()),
+        "issuer": { "name": "Self" },
+        "request_id": new_id().replace('-', ""),
+    });
+    Ok((StatusCode::ACCEPTED, Json(operation)).into_response())
+}
+
+async fn keys(
+    Extract(state): Extract<Arc<State>>,
+    Path(path): Path<String>,
+    Query(query): Query<Asked>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let visit = Visit::new(state, &path, query, &headers, "keys/get")?;
+    let vault = visit.state.vault();
+    let entry = vault.certificate(visit.name(), visit.version()).ok_or_else(|| Refused::not_found("key", visit.name()))?;
+    let mut attributes = attributes(entry);
+    attributes["exportable"] = entry.exportable.into();
+    Ok(Json(json!({
+        "key": {
+            "kid": visit.url("keys", visit.name(), &entry.id),
+            "kty": "RSA",
+            "key_ops": ["sign", "verify"],
+            "n": URL_SAFE_NO_PAD.encode(entry.key.modulus()),
+            "e": URL_SAFE_NO_PAD.encode(entry.key.exponent()),
+        },
+        "attributes": attributes,
+        "managed": true,
+    }))
+    .into_response())
+}
+
+#[derive(Debug, Deserialize)]
+struct SignRequest {
+    alg: String,
+    value: String,
+}
+
+/// `POST /keys/{name}[/{version}]/sign`: signs a digest. Without a version the newest one signs.
+async fn sign(
+    Extract(state): Extract<Arc<State>>,
+    Path(path): Path<String>,
+    Query(query): Query<Asked>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refused> {
+    let mut visit = Visit::new(state, &path, query, &headers, "keys/sign")?;
+    if visit.segments.pop().as_deref() != Some("sign") {
+        return Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "The method is not allowed."));
+    }
+    let entry = visit.usable()?;
+    let request: SignRequest =
+        serde_json::from_slice(&body).map_err(|error| Refused::bad(format!("The body cannot be read: {error}")))?;
+    let digest = decode(&request.value).ok_or_else(|| Refused::bad("Property value has invalid value: it is no base64url."))?;
+    let signature = entry.key.sign_digest(&request.alg, &digest).ok_or_else(|| {
+        Refused::bad(format!("Property alg has invalid value, or the digest's length does not fit {}.", request.alg))
+    })?;
+    Ok(Json(json!({ "kid": visit.url("keys", visit.name(), &entry.id), "value": URL_SAFE_NO_PAD.encode(signature) }))
+        .into_response())
+}
+
+async fn secrets(
+    Extract(state): Extract<Arc<State>>,
+    Path(path): Path<String>,
+    Query(query): Query<Asked>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let visit = Visit::new(state, &path, query, &headers, "secrets/get")?;
+    let vault = visit.state.vault();
+    if let Some(secret) = vault.secret(visit.name(), visit.version()) {
+        if !secret.enabled {
+            return Err(Refused::new(StatusCode::FORBIDDEN, "Forbidden", "Operation get is not allowed on a disabled secret.")
+                .inner("SecretDisabled"));
+        }
+        return Ok(Json(secret_body(&visit, secret)).into_response());
+    }
+    let entry = vault.certificate(visit.name(), visit.version()).ok_or_else(|| Refused::not_found("secret", visit.name()))?;
+    let value = pfx(visit.name(), entry)
+        .ok_or_else(|| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "The PFX cannot be made."))?;
+    Ok(Json(json!({
+        "value": STANDARD.encode(value),
+        "contentType": "application/x-pkcs12",
+        "id": visit.url("secrets", visit.name(), &entry.id),
+        "managed": true,
+        "kid": visit.url("keys", visit.name(), &entry.id),
+        "attributes": attributes(entry),
+    }))
+    .into_response())
+}
+
+fn secret_body(visit: &Visit, secret: &SecretVersion) -> Value {
+    let mut attributes = json!({
+        "enabled": secret.enabled,
+        "created": secret.created,
+        "updated": secret.created,
+        "recoveryLevel": "Recoverable+Purgeable",
+        "recoverableDays": 90,
+    });
+    if let Some(expires) = secret.expires {
+        attributes["exp"] = expires.into();
+    }
+    let mut body =
+        json!({ "value": secret.value, "id": visit.url("secrets", visit.name(), &secret.id), "attributes": attributes });
+    if let Some(content_type) = &secret.content_type {
+        body["contentType"] = content_type.as_str().into();
+    }
+    body
+}
+
+/// The certificate as a PFX with an empty password; with its private key only where that may leave.
+fn pfx(name: &str, entry: &CertificateVersion) -> Option<Vec<u8>> {
+    let certificate = P12Certificate::from_der(entry.key.certificate()).ok()?;
+    let content = if entry.exportable {
+        let key = PrivateKey::from_der(entry.key.pkcs8()).ok()?;
+        KeyStoreEntry::PrivateKeyChain(PrivateKeyChain::new(entry.id.as_bytes(), key, [certificate]))
+    } else {
+        KeyStoreEntry::Certificate(certificate)
+    };
+    let mut store = KeyStore::new();
+    store.add_entry(name, content);
+    store.writer("").write().ok()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NewSecret {
+    value: String,
+    content_type: Option<String>,
+    #[serde(default)]
+    attributes: Value,
+}
+
+async fn set_secret(
+    Extract(state): Extract<Arc<State>>,
+    Path(path): Path<String>,
+    Query(query): Query<Asked>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refused> {
+    let visit = Visit::new(state, &path, query, &headers, "secrets/set")?;
+    let secret: NewSecret =
+        serde_json::from_slice(&body).map_err(|error| Refused::bad(format!("The body cannot be read: {error}")))?;
+    if secret.value.len() > SECRET_LIMIT {
+        return Err(Refused::bad("The secret is longer than 25 KB."));
+    }
+    let now = visit.state.clock.unix_seconds();
+    let mut vault = visit.state.vault();
+    vault.put_secret(visit.name(), &secret.value, secret.content_type.as_deref(), secret.attributes["exp"].as_u64(), now);
+    let stored = vault.secret(visit.name(), None).ok_or_else(|| Refused::not_found("secret", visit.name()))?;
+    Ok(Json(secret_body(&visit, stored)).into_response())
+}
