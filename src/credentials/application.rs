@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::{
@@ -41,9 +41,45 @@ impl Endpoint {
 #[derive(Debug)]
 pub(crate) struct Application {
     pub(crate) client_id: Box<str>,
-    pub(crate) certificates: Certificates,
+    pub(crate) identity: Identity,
     pub(crate) http: IdentityHttp,
     pub(crate) clock: Clock,
+}
+
+/// How an application proves who it is.
+#[derive(Debug)]
+pub(crate) enum Identity {
+    /// With a signed assertion.
+    Certificates(Certificates),
+    /// With a shared secret.
+    Secret(SecretString),
+}
+
+impl Identity {
+    /// The certificates, that which is used first.
+    pub(crate) fn certificates(&self) -> Vec<(usize, Arc<KeyedCertificate>)> {
+        match self {
+            Self::Certificates(certificates) => certificates.in_order(),
+            Self::Secret(_) => Vec::new(),
+        }
+    }
+
+    /// Whether both are the same, as far as it can be seen.
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Certificates(one), Self::Certificates(other)) => one.same_as(other),
+            (Self::Secret(one), Self::Secret(other)) => one.expose_secret() == other.expose_secret(),
+            (Self::Certificates(_) | Self::Secret(_), _) => false,
+        }
+    }
+
+    /// The files that it comes from.
+    pub(crate) fn files(&self) -> Vec<&Path> {
+        match self {
+            Self::Certificates(certificates) => certificates.sources.iter().flat_map(CertificateSource::files).collect(),
+            Self::Secret(_) => Vec::new(),
+        }
+    }
 }
 
 /// What a token is asked for.
@@ -55,46 +91,45 @@ pub(crate) struct Ask<'a> {
 }
 
 impl Application {
-    /// Asks for a token; with another certificate too, where the first is not accepted and there is another.
+    /// Asks for a token.
     pub(crate) async fn ask(&self, endpoint: &Endpoint, ask: Ask<'_>) -> Fetched {
-        let mut refused = Vec::new();
-        let mut candidates = self.certificates.in_order();
+        match &self.identity {
+            Identity::Certificates(certificates) => self.ask_with_any(certificates, endpoint, ask).await,
+            Identity::Secret(secret) => self.send(Proof::Secret(secret), endpoint, ask).await,
+        }
+    }
+
+    /// Asks with the certificate that was accepted last; if it is not accepted now, with what its file holds by now and with the
+    /// others.
+    async fn ask_with_any(&self, certificates: &Certificates, endpoint: &Endpoint, ask: Ask<'_>) -> Fetched {
+        let mut refused: Vec<String> = Vec::new();
         loop {
-            let Some((index, pair)) = candidates.iter().find(|(_, pair)| !refused.contains(&pair.certificate().x5t_s256()))
-            else {
-                return Err(Failure::Certificate(CertificateError::NoCertificate));
-            };
-            let fetched = self.ask_with(pair, endpoint, ask.clone()).await;
+            let candidates = certificates.in_order();
+            let next = candidates.iter().find(|(_, pair)| !refused.contains(&pair.certificate().x5t_s256()));
+            let Some((index, pair)) = next else { return Err(Failure::Certificate(CertificateError::NoCertificate)) };
+            let fetched = self.ask_with(pair, certificates.settings, endpoint, ask.clone()).await;
             match &fetched {
                 Ok(_) => {
-                    self.certificates.accepted.store(*index, Ordering::Relaxed);
+                    certificates.accepted.store(*index, Ordering::Relaxed);
                     return fetched;
                 }
-                Err(Failure::Refused(failure)) if failure.next() == Next::OtherCertificate && refused.len() < 3 => {}
+                Err(Failure::Refused(failure)) if failure.next() == Next::OtherCertificate => {}
                 Err(_) => return fetched,
             }
             refused.push(pair.certificate().x5t_s256());
-            // The file may hold another one by now; during a rotation there is a second one anyway.
-            self.certificates.reload();
-            candidates = self.certificates.in_order();
-            if candidates.iter().all(|(_, pair)| refused.contains(&pair.certificate().x5t_s256())) {
+            // The file may hold another one by now.
+            certificates.reload();
+            let others = certificates.in_order();
+            if others.iter().all(|(_, pair)| refused.contains(&pair.certificate().x5t_s256())) {
                 return fetched;
             }
         }
     }
 
-    async fn ask_with(&self, pair: &KeyedCertificate, endpoint: &Endpoint, ask: Ask<'_>) -> Fetched {
-        let assertion = self.assertion(pair, endpoint)?;
-        let request = TokenRequest {
-            endpoint: &endpoint.url,
-            client_id: &self.client_id,
-            scope: ask.scope,
-            grant: ask.grant,
-            proof: Proof::Assertion(&assertion),
-            claims: ask.claims,
-        };
-        let fetched = request.send(&self.http, &self.clock).await;
-        match fetched {
+    async fn ask_with(&self, pair: &KeyedCertificate, settings: AssertionConfig, endpoint: &Endpoint, ask: Ask<'_>) -> Fetched {
+        let audience = endpoint.url.as_str();
+        let assertion = endpoint.assertions.local(pair, settings, &self.client_id, audience, self.clock.unix_seconds())?;
+        match self.send(Proof::Assertion(&assertion), endpoint, ask).await {
             Err(Failure::Refused(mut failure)) if failure.next() == Next::OtherCertificate => {
                 endpoint.assertions.forget(&assertion);
                 failure.certificate = Some(describe(pair).into());
@@ -104,14 +139,10 @@ impl Application {
         }
     }
 
-    fn assertion(&self, pair: &KeyedCertificate, endpoint: &Endpoint) -> Result<Arc<SecretString>, Failure> {
-        endpoint.assertions.local(
-            pair,
-            self.certificates.settings,
-            &self.client_id,
-            endpoint.url.as_str(),
-            self.clock.unix_seconds(),
-        )
+    async fn send(&self, proof: Proof<'_>, endpoint: &Endpoint, ask: Ask<'_>) -> Fetched {
+        let Ask { scope, grant, claims } = ask;
+        let request = TokenRequest { endpoint: &endpoint.url, client_id: &self.client_id, scope, grant, proof, claims };
+        request.send(&self.http, &self.clock).await
     }
 }
 
@@ -136,13 +167,21 @@ impl Certificates {
     /// The certificates of `sources`, which are never none.
     ///
     /// # Errors
-    /// The index of the source that cannot be loaded, and why.
-    pub(crate) fn load(settings: AssertionConfig, sources: Vec<CertificateSource>) -> Result<Self, (usize, CertificateError)> {
-        let loaded = sources
-            .iter()
-            .enumerate()
-            .map(|(index, source)| source.load().map(Arc::new).map_err(|error| (index, error)))
-            .collect::<Result<Vec<_>, _>>()?;
+    /// The indexes of the sources that cannot be loaded, and why.
+    pub(crate) fn load(
+        settings: AssertionConfig,
+        sources: Vec<CertificateSource>,
+    ) -> Result<Self, Vec<(usize, CertificateError)>> {
+        let (mut loaded, mut failed) = (Vec::new(), Vec::new());
+        for (index, source) in sources.iter().enumerate() {
+            match source.load() {
+                Ok(pair) => loaded.push(Arc::new(pair)),
+                Err(error) => failed.push((index, error)),
+            }
+        }
+        if !failed.is_empty() {
+            return Err(failed);
+        }
         Ok(Self { settings, sources, loaded: ArcSwap::from_pointee(loaded), accepted: AtomicUsize::new(0) })
     }
 
@@ -173,46 +212,54 @@ impl Certificates {
             |list: &Self| list.loaded.load_full().iter().map(|pair| pair.certificate().x5t_s256()).collect::<Vec<_>>();
         thumbprints(self) == thumbprints(other)
     }
-
-    /// The files that the certificates come from.
-    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
-        self.sources.iter().flat_map(CertificateSource::files)
-    }
 }
 
 /// Where a certificate and its key come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum CertificateSource {
-    /// PEM files.
-    Pem {
-        /// The certificate, and the key unless that has a file of its own.
-        pem: PathBuf,
-        /// The key.
-        private_key: Option<PathBuf>,
-    },
+#[derive(Clone, Debug)]
+pub(crate) struct CertificateSource {
+    /// Where the certificate is.
+    pub(crate) file: PathBuf,
+    /// What the file is.
+    pub(crate) form: CertificateForm,
+    /// The password of the file, or of the key.
+    pub(crate) password: Option<SecretString>,
+}
+
+/// The form of a certificate's file.
+#[derive(Clone, Debug)]
+pub(crate) enum CertificateForm {
+    /// PEM; the key is in this file, where it has one of its own.
+    Pem(Option<PathBuf>),
+    /// PKCS#12.
+    Pfx,
 }
 
 impl CertificateSource {
     fn load(&self) -> Result<KeyedCertificate, CertificateError> {
-        match self {
-            Self::Pem { pem, private_key } => {
-                let text = certificate::read_file(pem)?;
-                let key = private_key.as_deref().map(certificate::read_file).transpose()?;
-                KeyedCertificate::from_pem(&text, key.as_ref().map(|key| key.as_slice()))
+        let bytes = certificate::read_file(&self.file)?;
+        let password = self.password.as_ref();
+        match &self.form {
+            CertificateForm::Pem(key) => {
+                let key = key.as_deref().map(certificate::read_file).transpose()?;
+                KeyedCertificate::from_pem(&bytes, key.as_ref().map(|key| key.as_slice()), password)
             }
+            CertificateForm::Pfx => KeyedCertificate::from_pfx(&bytes, password),
         }
     }
 
     fn files(&self) -> impl Iterator<Item = &Path> {
-        match self {
-            Self::Pem { pem, private_key } => std::iter::once(pem.as_path()).chain(private_key.as_deref()),
-        }
+        let key = match &self.form {
+            CertificateForm::Pem(key) => key.as_deref(),
+            CertificateForm::Pfx => None,
+        };
+        std::iter::once(&*self.file).chain(key)
     }
 
     /// The file that holds the key.
     pub(crate) fn key_file(&self) -> &Path {
-        match self {
-            Self::Pem { pem, private_key } => private_key.as_deref().unwrap_or(pem),
+        match &self.form {
+            CertificateForm::Pem(Some(key)) => key,
+            CertificateForm::Pem(None) | CertificateForm::Pfx => &self.file,
         }
     }
 }

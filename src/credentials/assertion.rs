@@ -244,7 +244,7 @@ mod tests {
     fn sends_the_chain_leaf_first_in_standard_base64() {
         let other = testing::certificate("authority");
         let text = format!("{}{}", other.certificate_pem, GATEWAY.pem());
-        let pair = KeyedCertificate::from_pem(text.as_bytes(), None).unwrap();
+        let pair = KeyedCertificate::from_pem(text.as_bytes(), None, None).unwrap();
 
         let input = signing_input(pair.certificate(), settings(AssertionAlgorithm::PS256, true), CLIENT, ENDPOINT, 0);
 

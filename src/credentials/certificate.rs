@@ -14,9 +14,15 @@ use aws_lc_rs::{
     rsa::KeyPair as RsaKeyPair,
     signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, UnparsedPublicKey},
 };
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use p12_keystore::Pkcs12Archive;
+use pkcs8::EncryptedPrivateKeyInfoRef;
 use rustls::{SignatureAlgorithm, crypto::aws_lc_rs::sign::any_supported_type};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use secrecy::{ExposeSecret as _, SecretString};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer, public_key::PublicKey};
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -155,12 +161,44 @@ impl KeyedCertificate {
     ///
     /// # Errors
     /// When something is missing, cannot be read, does not belong together or is not accepted by Entra.
-    pub fn from_pem(pem: &[u8], key_pem: Option<&[u8]>) -> Result<Self, CertificateError> {
+    pub fn from_pem(pem: &[u8], key_pem: Option<&[u8]>, password: Option<&SecretString>) -> Result<Self, CertificateError> {
         let sections = sections(pem)?;
         let key_sections = key_pem.map(self::sections).transpose()?;
         let certificates = certificates(&sections)?;
-        let keys = keys(key_sections.as_deref().unwrap_or(&sections))?;
+        let keys = keys(key_sections.as_deref().unwrap_or(&sections), password)?;
         Self::matching(&certificates, keys)
+    }
+
+    /// Reads certificates and a private key from a PKCS#12 file (RFC 7292).
+    ///
+    /// # Errors
+    /// When the password is wrong or missing, or as with [`from_pem`](Self::from_pem).
+    pub fn from_pfx(pfx: &[u8], password: Option<&SecretString>) -> Result<Self, CertificateError> {
+        use p12_keystore::error::Error;
+
+        if pfx.starts_with(b"-----BEGIN ") {
+            return Err(CertificateError::NotPfx);
+        }
+        let text = password.map_or("", |password| password.expose_secret());
+        let archive = Pkcs12Archive::from_pkcs12(pfx, text).map_err(|error| match error {
+            // A wrong password shows as a wrong MAC, or as bad padding where there is no MAC.
+            Error::MacError(_) | Error::Pkcs5Error(_) | Error::UnpadError if password.is_none() => CertificateError::Encrypted,
+            Error::MacError(_) | Error::Pkcs5Error(_) | Error::UnpadError => CertificateError::WrongPassword,
+            Error::UnsupportedEncryptionScheme | Error::UnsupportedMacAlgorithm => CertificateError::PfxTooOld,
+            Error::DerError(_) => CertificateError::NotPfx,
+            error => CertificateError::PfxUnreadable { reason: error.to_string().into() },
+        })?;
+        let certificates: Vec<_> = archive.certs.iter().map(|bag| CertificateDer::from(bag.cert.as_der().to_vec())).collect();
+        let keys: Vec<_> = archive
+            .keys
+            .iter()
+            .map(|bag| rsa_key(PrivateKeyDer::Pkcs8(bag.key.as_der().to_vec().into())))
+            .collect::<Result<_, _>>()?;
+        match (certificates.is_empty(), keys.is_empty()) {
+            (true, _) => Err(CertificateError::NoCertificate),
+            (_, true) => Err(CertificateError::NoKey),
+            (false, false) => Self::matching(&certificates, keys),
+        }
     }
 
     /// The pair of a certificate and a key that belong together.
@@ -260,11 +298,12 @@ fn certificates(sections: &[Section<'_>]) -> Result<Vec<CertificateDer<'static>>
     if found.is_empty() { Err(CertificateError::NoCertificate) } else { Ok(found) }
 }
 
-fn keys(sections: &[Section<'_>]) -> Result<Vec<RsaKeyPair>, CertificateError> {
+fn keys(sections: &[Section<'_>], password: Option<&SecretString>) -> Result<Vec<RsaKeyPair>, CertificateError> {
     let mut found = Vec::new();
     for section in sections.iter().filter(|section| section.label.ends_with(b"PRIVATE KEY")) {
         if section.label == b"ENCRYPTED PRIVATE KEY" {
-            return Err(CertificateError::Encrypted);
+            found.push(decrypt(section, password.ok_or(CertificateError::Encrypted)?)?);
+            continue;
         }
         // RFC 1421, section 4.6: how OpenSSL once marked an encrypted key. It derives the key with one round of MD5.
         if find(section.text, b"Proc-Type:").is_some() {
@@ -274,6 +313,22 @@ fn keys(sections: &[Section<'_>]) -> Result<Vec<RsaKeyPair>, CertificateError> {
         found.push(rsa_key(der)?);
     }
     if found.is_empty() { Err(CertificateError::NoKey) } else { Ok(found) }
+}
+
+/// A key in the encrypted form of PKCS#8: RFC 5958, section 3.
+fn decrypt(section: &Section<'_>, password: &SecretString) -> Result<RsaKeyPair, CertificateError> {
+    let lines = section.text.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"-----"));
+    let text: Vec<u8> = lines.flatten().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let der = STANDARD.decode(text).map_err(|_| CertificateError::PemUnreadable)?;
+    let encrypted = EncryptedPrivateKeyInfoRef::try_from(&*der).map_err(|_| CertificateError::EncryptionUnknown)?;
+    let decrypted = encrypted.decrypt(password.expose_secret()).map_err(|error| match error {
+        pkcs8::Error::EncryptedPrivateKey(pkcs8::pkcs5::Error::UnsupportedAlgorithm { .. }) => {
+            CertificateError::EncryptionUnknown
+        }
+        // Bad padding, or what came out is no key.
+        _ => CertificateError::WrongPassword,
+    })?;
+    rsa_key(PrivateKeyDer::Pkcs8(decrypted.as_bytes().to_vec().into()))
 }
 
 fn rsa_key(mut der: PrivateKeyDer<'static>) -> Result<RsaKeyPair, CertificateError> {
@@ -351,9 +406,27 @@ pub enum CertificateError {
     /// There is no private key.
     #[error("there is no private key in it")]
     NoKey,
-    /// The private key is encrypted.
+    /// The private key is encrypted, and no password is given.
     #[error("the private key is encrypted")]
     Encrypted,
+    /// The password is wrong.
+    #[error("the password is wrong")]
+    WrongPassword,
+    /// The private key is encrypted in a way that is not understood.
+    #[error("the private key is encrypted in a way that is not understood")]
+    EncryptionUnknown,
+    /// The file is no PKCS#12 file.
+    #[error("it is no PKCS#12 file")]
+    NotPfx,
+    /// The PKCS#12 file uses an algorithm that is not understood.
+    #[error("the PKCS#12 file is encrypted in a way that is not understood")]
+    PfxTooOld,
+    /// The PKCS#12 file is damaged.
+    #[error("the PKCS#12 file cannot be read ({reason})")]
+    PfxUnreadable {
+        /// What its reader says; nothing of the content.
+        reason: Box<str>,
+    },
     /// The private key is encrypted in OpenSSL's old form.
     #[error("the private key is encrypted in OpenSSL's old form (Proc-Type: 4,ENCRYPTED)")]
     OldEncryption,
@@ -395,13 +468,20 @@ impl CertificateError {
         match self {
             Self::File { .. } => "name a file that the gateway may read; relative paths start at the config file",
             Self::FileTooLarge { .. } => "name the file that holds the certificate",
-            Self::NotPem => "name a PEM file; a PKCS#12 file is converted with `openssl pkcs12 -in FILE -nodes -out gateway.pem`",
+            Self::NotPem => "name a PEM file here; a PKCS#12 file goes under `pfx`",
             Self::Utf16 => "save it as UTF-8 or ASCII",
             Self::PemUnreadable => "export certificate and key again; each block runs from its BEGIN line to its END line",
             Self::NoCertificate => "put the certificate into it, beside the private key",
             Self::NoKey => "put the private key into it, or name the key's file as `private-key`",
-            Self::Encrypted => "decrypt it with `openssl pkcs8 -in KEY -out gateway.key`, readable by the gateway alone",
-            Self::OldEncryption => "convert it with `openssl pkcs8 -topk8 -in KEY -out gateway.key`",
+            Self::Encrypted => "give the `password`, as a named value from a file",
+            Self::WrongPassword => {
+                "give the password that the file was made with; a file for a named value may end in one line end"
+            }
+            Self::EncryptionUnknown | Self::OldEncryption => "convert it with `openssl pkcs8 -topk8 -in KEY -out gateway.key`",
+            Self::NotPfx => "name a PKCS#12 file here; a PEM file goes under `pem`",
+            Self::PfxTooOld | Self::PfxUnreadable { .. } => {
+                "export it again with AES-256, as `openssl pkcs12 -export` does by default"
+            }
             Self::CertificateUnreadable => "export the certificate again",
             Self::NotRsa { .. } | Self::TooShort { .. } => {
                 "make an RSA certificate with `entrada certificate new` and upload it to the app registration"

@@ -3,17 +3,18 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use secrecy::SecretString;
 use tokio::runtime::Handle;
 use url::Url;
 
 use super::{
-    CredentialConfig,
-    application::{Application, Ask, CertificateSource, Certificates, Endpoint},
+    CertificateConfig, CredentialConfig,
+    application::{Application, Ask, CertificateForm, CertificateSource, Certificates, Endpoint, Identity},
     certificate::loose_permissions,
     error::ForWhom,
     status::{self, CredentialStatus},
@@ -22,7 +23,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    config::{Faults, Place},
+    config::{Faults, Place, Secret, Secrets},
     entra::TenantConfig,
     identity_http::IdentityHttp,
 };
@@ -41,6 +42,8 @@ pub struct Setting<'a> {
     pub tenants: &'a BTreeMap<String, TenantConfig>,
     /// The folder that relative paths start at.
     pub base: &'a Path,
+    /// What the secrets of the config stand for.
+    pub secrets: &'a Secrets,
     /// How Entra is reached. Pass the same one again, and not an equal one, for as long as `identity-http` does not change.
     pub http: &'a Arc<IdentityHttp>,
     /// Where time comes from.
@@ -146,9 +149,9 @@ impl Credentials {
         self.built.values().map(|credential| credential.status()).collect()
     }
 
-    /// The files that a change of calls for a new build.
+    /// The files whose change calls for a new build.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.built.values().flat_map(|credential| credential.application.certificates.files())
+        self.built.values().flat_map(|credential| credential.application.identity.files())
     }
 
     fn slots(&self) -> Vec<Arc<TokenSlot>> {
@@ -173,27 +176,22 @@ impl Credential {
         faults: &mut Faults,
     ) -> Option<Arc<Self>> {
         let errors = faults.errors();
-        if uuid::Uuid::parse_str(&config.client_id).is_err() {
-            faults.error(
-                &place.key("client-id"),
-                format!("`{}` is no application id", config.client_id),
-                "write the application (client) id of the app registration, a GUID",
-            );
-        }
+        let client_id = client_id(config, place, faults);
         let endpoint = token_endpoint(config, setting, place, faults);
-        let certificates = certificates(config, setting, place, faults);
-        let (endpoint, certificates) = (endpoint?, certificates?);
+        let identity = identity(config, setting, place, faults);
+        let (client_id, endpoint, identity) = (client_id?, endpoint?, identity?);
         if faults.errors() > errors {
             return None;
         }
 
-        let previous = setting.previous.and_then(|previous| previous.find(name)).filter(|previous| {
-            previous.endpoint.url == endpoint && previous.config.client_id.eq_ignore_ascii_case(&config.client_id)
-        });
+        let previous = setting
+            .previous
+            .and_then(|previous| previous.find(name))
+            .filter(|previous| previous.endpoint.url == endpoint && previous.application.client_id == client_id);
         if let Some(previous) = previous
             && previous.config == *config
             && Arc::ptr_eq(&previous.shared_http, setting.http)
-            && previous.application.certificates.same_as(&certificates)
+            && previous.application.identity.same_as(&identity)
         {
             return Some(previous.clone());
         }
@@ -202,8 +200,8 @@ impl Credential {
             config: config.clone(),
             endpoint: Arc::new(Endpoint::new(endpoint)),
             application: Arc::new(Application {
-                client_id: config.client_id.to_ascii_lowercase().into(),
-                certificates,
+                client_id,
+                identity,
                 http: IdentityHttp::clone(setting.http),
                 clock: setting.clock.clone(),
             }),
@@ -263,7 +261,7 @@ impl Credential {
     pub fn status(&self) -> CredentialStatus {
         let slots: Vec<_> = lock(&self.slots).iter().map(|(scope, slot)| (scope.clone(), slot.status())).collect();
         let now = self.background.clock.unix_seconds();
-        let certificates = self.application.certificates.in_order();
+        let certificates = self.application.identity.certificates();
         status::of(self.name.to_string(), &self.config, &self.endpoint.url, &certificates, slots, now)
     }
 
@@ -282,19 +280,35 @@ impl fmt::Debug for Credential {
     }
 }
 
+fn client_id(config: &CredentialConfig, place: &Place, faults: &mut Faults) -> Option<Box<str>> {
+    let cure = "write the application (client) id of the app registration, a GUID";
+    match &config.client_id {
+        Some(id) if uuid::Uuid::parse_str(id).is_ok_and(|parsed| parsed.to_string() == id.to_ascii_lowercase()) => {
+            return Some(id.to_ascii_lowercase().into());
+        }
+        Some(id) => faults.error(&place.key("client-id"), format!("`{id}` is no application id"), cure),
+        None => faults.error(place, "`client-id` is missing", cure),
+    }
+    None
+}
+
 fn token_endpoint(config: &CredentialConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Url> {
+    let known: Vec<_> = setting.tenants.keys().map(String::as_str).collect();
+    let cure =
+        if known.is_empty() { "define one under `tenants`".to_owned() } else { format!("name one of: {}", known.join(", ")) };
+    let Some(name) = &config.tenant else {
+        faults.error(place, "`tenant` is missing", cure);
+        return None;
+    };
     let place = place.key("tenant");
-    let Some(tenant) = setting.tenants.get(&config.tenant) else {
-        let known: Vec<_> = setting.tenants.keys().map(String::as_str).collect();
-        let cure =
-            if known.is_empty() { "define it under `tenants`".to_owned() } else { format!("name one of: {}", known.join(", ")) };
-        faults.error(&place, format!("there is no tenant `{}`", config.tenant), cure);
+    let Some(tenant) = setting.tenants.get(name) else {
+        faults.error(&place, format!("there is no tenant `{name}`"), cure);
         return None;
     };
     if matches!(&*tenant.id.to_ascii_lowercase(), "common" | "organizations" | "consumers") {
         faults.error(
             &place,
-            format!("tenant `{}` stands for many tenants, and each issues its own tokens", config.tenant),
+            format!("tenant `{name}` stands for many tenants, and each issues its own tokens"),
             "name a tenant with an id of its own",
         );
         return None;
@@ -302,38 +316,89 @@ fn token_endpoint(config: &CredentialConfig, setting: &Setting<'_>, place: &Plac
     // What is wrong with the tenant itself is told at the tenant.
     let url = tenant.token_endpoint();
     if url.is_none() && !faults.any_error() {
-        faults.error(
-            &place,
-            format!("tenant `{}` has no usable authority", config.tenant),
-            "mend the tenant's `id` or `authority`",
-        );
+        faults.error(&place, format!("tenant `{name}` has no usable authority"), "mend the tenant's `id` or `authority`");
     }
     url
 }
 
-fn certificates(config: &CredentialConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Certificates> {
-    let place = place.key("certificate");
-    let path = |text: &String| -> PathBuf { setting.base.join(text) };
-    let source = CertificateSource::Pem {
-        pem: path(&config.certificate.pem),
-        private_key: config.certificate.private_key.as_ref().map(path),
+/// The one means by which the application proves itself.
+fn identity(config: &CredentialConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Identity> {
+    let means: Vec<_> = [
+        ("certificate", config.certificate.is_some()),
+        ("certificates", !config.certificates.is_empty()),
+        ("client-secret", config.client_secret.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(name, given)| given.then_some(name))
+    .collect();
+    match means[..] {
+        [] => {
+            faults.error(place, "it has nothing to prove itself with", "give it a `certificate`");
+            None
+        }
+        ["client-secret"] => secret(config.client_secret.as_ref()?, setting, &place.key("client-secret"), faults),
+        [_] => certificates(config, setting, place, faults).map(Identity::Certificates),
+        _ => {
+            let message = format!("it has several means to prove itself: {}", means.join(", "));
+            faults.error(place, message, "leave one of them");
+            None
+        }
+    }
+}
+
+fn secret(written: &Secret, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Identity> {
+    let (message, cure) = if written.names_secret() {
+        (
+            "a client secret can be copied by whoever sees it",
+            "let a certificate prove the gateway: its key never leaves the machine",
+        )
+    } else {
+        ("a client secret stands in the config itself", "name a secret from a file, as \"{{name}}\"; better: use a certificate")
     };
-    let key_file = source.key_file().to_owned();
-    let certificates = match Certificates::load(config.assertion, vec![source]) {
+    faults.warning(place, message, cure);
+    reveal(written, setting, place, faults).map(Identity::Secret)
+}
+
+fn reveal(written: &Secret, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<SecretString> {
+    match written.reveal(setting.secrets) {
+        Ok(secret) => Some(secret),
+        Err(error) => {
+            faults.error(place, error.to_string(), "define it under `named-values`");
+            None
+        }
+    }
+}
+
+fn certificates(config: &CredentialConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Certificates> {
+    let written: Vec<_> = match &config.certificate {
+        Some(certificate) => vec![(place.key("certificate"), certificate)],
+        None => {
+            let place = place.key("certificates");
+            config.certificates.iter().enumerate().map(|(index, certificate)| (place.index(index), certificate)).collect()
+        }
+    };
+    let sources: Vec<_> = written.iter().map(|(place, written)| source(written, setting, place, faults)).collect();
+    let sources: Vec<_> = sources.into_iter().collect::<Option<_>>()?;
+    let certificates = match Certificates::load(config.assertion, sources.clone()) {
         Ok(certificates) => certificates,
-        Err((_, error)) => {
-            faults.error(&place, format!("{}: {}", config.certificate.pem, super::token_cache::chain(&error)), error.cure());
+        Err(failed) => {
+            for (index, error) in failed {
+                let file = sources[index].file.display();
+                faults.error(&written[index].0, format!("{file}: {}", super::token_cache::chain(&error)), error.cure());
+            }
             return None;
         }
     };
-    if let Some(mode) = loose_permissions(&key_file) {
-        faults.warning(
-            &place,
-            format!("{} holds a private key, and others may use it (mode {mode})", key_file.display()),
-            "let the gateway's user alone read it: chmod 600, or defaultMode: 0440 on a mounted secret",
-        );
+    for ((place, _), source) in written.iter().zip(&sources) {
+        if let Some(mode) = loose_permissions(source.key_file()) {
+            faults.warning(
+                place,
+                format!("{} holds a private key, and others may use it (mode {mode})", source.key_file().display()),
+                "let the gateway's user alone read it: chmod 600, or defaultMode: 0440 on a mounted secret",
+            );
+        }
     }
-    for (_, pair) in certificates.in_order() {
+    for (index, pair) in certificates.in_order() {
         let days = pair.certificate().days_left(setting.clock.unix_seconds());
         let subject = pair.certificate().subject();
         let message = match days {
@@ -341,9 +406,36 @@ fn certificates(config: &CredentialConfig, setting: &Setting<'_>, place: &Place,
             0..WARN_DAYS => format!("the certificate of {subject} expires in {days} days"),
             _ => continue,
         };
-        faults.warning(&place, message, "make a new one with `entrada certificate new`, and upload it beside the old one");
+        let cure = "make a new one with `entrada certificate new`, and upload it beside the old one";
+        faults.warning(&written[index].0, message, cure);
     }
     Some(certificates)
+}
+
+fn source(written: &CertificateConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<CertificateSource> {
+    let path = |text: &String| setting.base.join(text);
+    let password = match &written.password {
+        Some(password) => Some(reveal(password, setting, &place.key("password"), faults)?),
+        None => None,
+    };
+    match (&written.pem, &written.pfx, &written.private_key) {
+        (Some(pem), None, key) => {
+            Some(CertificateSource { file: path(pem), form: CertificateForm::Pem(key.as_ref().map(path)), password })
+        }
+        (None, Some(pfx), None) => Some(CertificateSource { file: path(pfx), form: CertificateForm::Pfx, password }),
+        (None, Some(_), Some(_)) => {
+            faults.error(&place.key("private-key"), "a PFX file holds its private key itself", "leave `private-key` out");
+            None
+        }
+        (Some(_), Some(_), _) => {
+            faults.error(place, "both `pem` and `pfx` are given", "leave one of them");
+            None
+        }
+        (None, None, _) => {
+            faults.error(place, "no file is named", "name one as `pem` or `pfx`");
+            None
+        }
+    }
 }
 
 #[cfg(test)]

@@ -17,9 +17,9 @@ pub struct CredentialStatus {
     /// The credential's name.
     pub name: String,
     /// The application id.
-    pub client_id: String,
+    pub client_id: Option<String>,
     /// The tenant's name.
-    pub tenant: String,
+    pub tenant: Option<String>,
     /// Where tokens are asked for.
     pub token_endpoint: String,
     /// Whether readiness waits for it.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use p12_keystore::{EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, PrivateKeyChain};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
 
 use super::{
@@ -20,12 +21,12 @@ pub(crate) struct Made {
     pub(crate) certificate_pem: String,
     pub(crate) certificate_der: Vec<u8>,
     pub(crate) key_pem: String,
-    key_der: Vec<u8>,
+    pub(crate) key_der: Vec<u8>,
 }
 
 impl Made {
     pub(crate) fn pair(&self) -> KeyedCertificate {
-        KeyedCertificate::from_pem(self.certificate_pem.as_bytes(), Some(self.key_pem.as_bytes())).unwrap()
+        KeyedCertificate::from_pem(self.certificate_pem.as_bytes(), Some(self.key_pem.as_bytes()), None).unwrap()
     }
 
     /// Both in one text.
@@ -33,17 +34,43 @@ impl Made {
         format!("{}{}", self.certificate_pem, self.key_pem)
     }
 
+    /// The key, encrypted with `password` as PKCS#8 has it.
+    pub(crate) fn key_encrypted_pem(&self, parameters: &pkcs8::pkcs5::pbes2::Parameters, password: &str) -> String {
+        let encrypted = parameters.encrypt(password, &self.key_der).unwrap();
+        let info = pkcs8::EncryptedPrivateKeyInfoOwned {
+            encryption_algorithm: parameters.clone().into(),
+            encrypted_data: pkcs8::der::asn1::OctetString::new(encrypted).unwrap(),
+        };
+        pem("ENCRYPTED PRIVATE KEY", &pkcs8::der::Encode::to_der(&info).unwrap())
+    }
+
+    /// Both as PKCS#12.
+    pub(crate) fn pfx(&self, password: &str, encryption: EncryptionAlgorithm, mac: MacAlgorithm) -> Vec<u8> {
+        let certificate = p12_keystore::Certificate::from_der(&self.certificate_der).unwrap();
+        let key = p12_keystore::PrivateKey::from_der(&self.key_der).unwrap();
+        let mut store = KeyStore::new();
+        store.add_entry("gateway", KeyStoreEntry::PrivateKeyChain(PrivateKeyChain::new(vec![1], key, [certificate])));
+        store
+            .writer(password)
+            .encryption_algorithm(encryption)
+            .mac_algorithm(mac)
+            .encryption_iterations(1_000)
+            .mac_iterations(1_000)
+            .write()
+            .unwrap()
+    }
+
     pub(crate) fn key_pkcs1_pem(&self) -> String {
         // RFC 5208, section 5: the PKCS#1 form is what the octet string at the end of the PKCS#8 form holds.
         let start = memchr::memmem::find(&self.key_der, &[0x04, 0x82]).unwrap() + 4;
-        let lines: Vec<String> = STANDARD
-            .encode(&self.key_der[start..])
-            .as_bytes()
-            .chunks(64)
-            .map(|line| String::from_utf8(line.to_vec()).unwrap())
-            .collect();
-        format!("-----BEGIN RSA PRIVATE KEY-----\n{}\n-----END RSA PRIVATE KEY-----\n", lines.join("\n"))
+        pem("RSA PRIVATE KEY", &self.key_der[start..])
     }
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 /// A certificate with an RSA key of 2048 bits, valid from 2025 to 2035.

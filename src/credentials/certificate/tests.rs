@@ -7,7 +7,7 @@ static GATEWAY: LazyLock<Made> = LazyLock::new(|| testing::certificate("gateway"
 static OTHER: LazyLock<Made> = LazyLock::new(|| testing::certificate("other"));
 
 fn load(text: &str) -> Result<KeyedCertificate, CertificateError> {
-    KeyedCertificate::from_pem(text.as_bytes(), None)
+    KeyedCertificate::from_pem(text.as_bytes(), None, None)
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn keeps_the_other_certificates_as_the_chain() {
 
 #[test]
 fn reads_the_key_from_a_file_of_its_own() {
-    let pair = KeyedCertificate::from_pem(GATEWAY.certificate_pem.as_bytes(), Some(GATEWAY.key_pem.as_bytes())).unwrap();
+    let pair = KeyedCertificate::from_pem(GATEWAY.certificate_pem.as_bytes(), Some(GATEWAY.key_pem.as_bytes()), None).unwrap();
 
     assert_eq!(pair.certificate().der(), &*GATEWAY.certificate_der);
 }
@@ -102,10 +102,69 @@ fn says_what_is_wrong_with_a_file() {
 }
 
 #[test]
+fn opens_encrypted_keys_with_their_password_alone() {
+    use pkcs8::pkcs5::pbes2::Parameters;
+
+    let modern = Parameters::generate_pbkdf2_sha256_aes256cbc(2_048, &[7; 16], [9; 16]).unwrap();
+    // What OpenSSL 1.0 wrote: PBKDF2 with HMAC-SHA-1, and 3DES.
+    let mut old = modern.clone();
+    old.kdf = pkcs8::pkcs5::pbes2::Kdf::Pbkdf2(pkcs8::pkcs5::pbes2::Pbkdf2Params {
+        salt: pkcs8::pkcs5::pbes2::Salt::new([7; 8]).unwrap(),
+        iteration_count: 2_048,
+        key_length: None,
+        prf: pkcs8::pkcs5::pbes2::Pbkdf2Prf::HmacWithSha1,
+    });
+    old.encryption = pkcs8::pkcs5::pbes2::EncryptionScheme::DesEde3Cbc { iv: [9; 8] };
+    for (name, parameters) in [("AES", modern), ("3DES", old)] {
+        let key = GATEWAY.key_encrypted_pem(&parameters, "correct horse");
+        let load = |password: Option<&str>| {
+            let password = password.map(SecretString::from);
+            KeyedCertificate::from_pem(GATEWAY.certificate_pem.as_bytes(), Some(key.as_bytes()), password.as_ref())
+        };
+
+        assert!(load(Some("correct horse")).is_ok(), "{name}: {:?}", load(Some("correct horse")));
+        assert!(matches!(load(Some("wrong")), Err(CertificateError::WrongPassword)), "{name}");
+        assert!(matches!(load(None), Err(CertificateError::Encrypted)), "{name}");
+    }
+}
+
+#[test]
+fn opens_pfx_files_modern_and_old() {
+    use p12_keystore::{EncryptionAlgorithm, MacAlgorithm};
+
+    for (name, encryption, mac) in [
+        ("AES", EncryptionAlgorithm::PbeWithHmacSha256AndAes256, MacAlgorithm::HmacSha256),
+        ("3DES", EncryptionAlgorithm::PbeWithShaAnd3KeyTripleDesCbc, MacAlgorithm::HmacSha1),
+        ("RC2", EncryptionAlgorithm::PbeWithShaAnd40BitRc4Cbc, MacAlgorithm::HmacSha1),
+    ] {
+        for password in ["hunter2", "pässwörd", ""] {
+            let pfx = GATEWAY.pfx(password, encryption, mac);
+            let load = |password: &str| KeyedCertificate::from_pfx(&pfx, Some(&SecretString::from(password)));
+
+            let pair = load(password).unwrap_or_else(|error| panic!("{name} `{password}`: {error}"));
+            assert_eq!(pair.certificate().subject(), "CN=gateway");
+            assert!(matches!(load("wrong"), Err(CertificateError::WrongPassword)), "{name} `{password}`");
+            let without = KeyedCertificate::from_pfx(&pfx, None);
+            assert_eq!(password.is_empty(), without.is_ok(), "{name} `{password}`: {without:?}");
+        }
+    }
+}
+
+#[test]
+fn says_what_is_wrong_with_a_pfx_file() {
+    for (name, bytes) in [("PEM", GATEWAY.pem().into_bytes()), ("DER", GATEWAY.certificate_der.clone()), ("nothing", Vec::new())]
+    {
+        let error = KeyedCertificate::from_pfx(&bytes, None).expect_err(name);
+
+        assert!(matches!(error, CertificateError::NotPfx), "{name}: {error:?}");
+    }
+}
+
+#[test]
 fn refuses_text_in_utf16() {
     let text: Vec<u8> = [0xff, 0xfe].into_iter().chain(GATEWAY.key_pem.bytes().flat_map(|byte| [byte, 0])).collect();
 
-    assert!(matches!(KeyedCertificate::from_pem(&text, None), Err(CertificateError::Utf16)));
+    assert!(matches!(KeyedCertificate::from_pem(&text, None, None), Err(CertificateError::Utf16)));
 }
 
 #[test]

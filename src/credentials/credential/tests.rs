@@ -26,6 +26,7 @@ struct House {
     tenants: BTreeMap<String, TenantConfig>,
     http: Arc<IdentityHttp>,
     clock: Clock,
+    secrets: Secrets,
 }
 
 impl House {
@@ -40,6 +41,7 @@ impl House {
             entra,
             folder,
             clock,
+            secrets: Secrets::default(),
         };
         house.write("gateway.pem", &GATEWAY.pem());
         house
@@ -53,8 +55,14 @@ impl House {
     }
 
     fn build(&self, config: CredentialConfig, previous: Option<&Credentials>) -> (Credentials, Faults) {
-        let setting =
-            Setting { tenants: &self.tenants, base: self.folder.path(), http: &self.http, clock: &self.clock, previous };
+        let setting = Setting {
+            tenants: &self.tenants,
+            base: self.folder.path(),
+            secrets: &self.secrets,
+            http: &self.http,
+            clock: &self.clock,
+            previous,
+        };
         let mut faults = Faults::default();
         let configs = [("gateway".to_owned(), config)].into();
         let credentials = Credentials::build(&configs, &setting, &Place::root().key("credentials"), &mut faults);
@@ -74,12 +82,15 @@ fn tenant(id: &str, authority: Option<&str>) -> TenantConfig {
 
 fn config() -> CredentialConfig {
     CredentialConfig {
-        tenant: "contoso".to_owned(),
-        client_id: CLIENT.to_owned(),
-        certificate: CertificateConfig { pem: "gateway.pem".to_owned(), private_key: None },
-        assertion: AssertionConfig::default(),
-        required: false,
+        tenant: Some("contoso".to_owned()),
+        client_id: Some(CLIENT.to_owned()),
+        certificate: Some(pem("gateway.pem")),
+        ..CredentialConfig::default()
     }
+}
+
+fn pem(name: &str) -> CertificateConfig {
+    CertificateConfig { pem: Some(name.to_owned()), ..CertificateConfig::default() }
 }
 
 fn told(faults: &Faults) -> Vec<String> {
@@ -187,6 +198,92 @@ async fn reads_the_certificate_again_when_it_is_not_accepted() {
 }
 
 #[tokio::test]
+async fn of_two_certificates_the_one_that_is_accepted_is_remembered() {
+    let house = House::open().await;
+    house.write("new.pem", &OTHER.pem());
+    let config = CredentialConfig { certificate: None, certificates: vec![pem("new.pem"), pem("gateway.pem")], ..config() };
+    let (credentials, faults) = house.build(config, None);
+    assert!(faults.is_empty(), "{faults:?}");
+    let credential = credentials.find("gateway").unwrap();
+
+    credential.slot(SCOPE).token().await.unwrap();
+    assert_eq!(house.entra.calls("/token"), 2, "Entra does not know the new one yet");
+    credential.slot("https://graph.microsoft.com/.default").token().await.unwrap();
+    assert_eq!(house.entra.calls("/token"), 3, "and the old one is asked first from now on");
+    assert_eq!(credentials.status()[0].certificates[0].subject, "CN=gateway");
+
+    house.entra.update_app(CLIENT, |mut app| {
+        app.certificates.clear();
+        app.certificate_pem(&OTHER.certificate_pem)
+    });
+    house.clock.advance(Duration::from_secs(300));
+    credential.slot("https://vault.azure.net/.default").token().await.unwrap();
+
+    assert_eq!(credentials.status()[0].certificates[0].subject, "CN=other");
+}
+
+#[tokio::test]
+async fn acquires_a_token_with_a_pfx_file_and_with_a_secret() {
+    let mut house = House::open().await;
+    let pfx = GATEWAY.pfx(
+        "hunter2",
+        p12_keystore::EncryptionAlgorithm::PbeWithHmacSha256AndAes256,
+        p12_keystore::MacAlgorithm::HmacSha256,
+    );
+    std::fs::write(house.folder.path().join("gateway.pfx"), pfx).unwrap();
+    house.secrets = Secrets([("word".to_owned(), SecretString::from("hunter2"))].into());
+    house.entra.update_app(CLIENT, |app| app.secret("hunter2"));
+    let with_pfx =
+        CertificateConfig { pfx: Some("gateway.pfx".to_owned()), password: Some("{{word}}".into()), ..Default::default() };
+
+    for config in [
+        CredentialConfig { certificate: Some(with_pfx), ..config() },
+        CredentialConfig { certificate: None, client_secret: Some("{{word}}".into()), ..config() },
+    ] {
+        let (credentials, faults) = house.build(config, None);
+        assert!(!faults.any_error(), "{faults:?}");
+
+        let token = credentials.find("gateway").unwrap().slot(SCOPE).token().await;
+
+        assert!(token.is_ok(), "{token:?}");
+        assert!(!format!("{credentials:#?} {faults:?}").contains("hunter2"));
+    }
+}
+
+#[tokio::test]
+async fn a_credential_has_one_means_to_prove_itself() {
+    let mut house = House::open().await;
+    house.secrets = Secrets([("word".to_owned(), SecretString::from("hunter2"))].into());
+    let with = |change: fn(&mut CredentialConfig)| {
+        let mut config = config();
+        change(&mut config);
+        told(&house.build(config, None).1)
+    };
+    let at = "credentials.gateway";
+
+    assert_eq!(with(|config| config.certificate = None), [format!("{at}: it has nothing to prove itself with")]);
+    assert_eq!(
+        with(|config| config.client_secret = Some("{{word}}".into())),
+        [format!("{at}: it has several means to prove itself: certificate, client-secret")]
+    );
+    assert_eq!(
+        with(|config| config.certificate = Some(CertificateConfig::default())),
+        [format!("{at}.certificate: no file is named")]
+    );
+    assert_eq!(
+        with(|config| config.certificate = Some(CertificateConfig { pfx: Some("a".into()), ..pem("b") })),
+        [format!("{at}.certificate: both `pem` and `pfx` are given")]
+    );
+    assert_eq!(
+        with(|config| {
+            config.certificate = None;
+            config.client_secret = Some("hunter2".into());
+        }),
+        [format!("{at}.client-secret: a client secret stands in the config itself")]
+    );
+}
+
+#[tokio::test]
 async fn an_outage_at_the_start_is_over_when_it_is_over() {
     let house = House::open().await;
     house.entra.fail(Fault { path: "/token".to_owned(), status: Some(503), ..Fault::default() });
@@ -233,7 +330,7 @@ async fn what_did_not_change_is_carried_over_and_what_did_inherits_its_tokens() 
         "tokens outlive the certificate they were earned with"
     );
 
-    let other = CredentialConfig { client_id: "11111111-aaaa-2222-bbbb-3333cccc4444".to_owned(), ..config() };
+    let other = CredentialConfig { client_id: Some("11111111-aaaa-2222-bbbb-3333cccc4444".to_owned()), ..config() };
     let (other, _) = house.build(other, Some(&rotated));
     assert!(other.find("gateway").unwrap().slot(SCOPE).cached().is_none(), "and belong to one client alone");
     assert_eq!(house.entra.calls("/token"), 1);
@@ -248,18 +345,21 @@ async fn says_what_is_wrong_with_a_credential() {
         told(&house.build(config, None).1)
     };
 
-    assert_eq!(with(|config| config.tenant = "elsewhere".into()), ["credentials.gateway.tenant: there is no tenant `elsewhere`"]);
     assert_eq!(
-        with(|config| config.client_id = "gateway".into()),
+        with(|config| config.tenant = Some("elsewhere".into())),
+        ["credentials.gateway.tenant: there is no tenant `elsewhere`"]
+    );
+    assert_eq!(
+        with(|config| config.client_id = Some("gateway".into())),
         ["credentials.gateway.client-id: `gateway` is no application id"]
     );
-    let absent = with(|config| config.certificate.pem = "absent.pem".into());
-    assert!(absent[0].starts_with("credentials.gateway.certificate: absent.pem: "), "{absent:?}");
+    let absent = with(|config| config.certificate = Some(pem("absent.pem")));
+    assert!(absent[0].starts_with("credentials.gateway.certificate: ") && absent[0].contains("absent.pem"), "{absent:?}");
     assert_eq!(absent.len(), 1);
     let several = with(|config| {
-        config.client_id = String::new();
-        config.tenant = "elsewhere".into();
-        config.certificate.pem = "absent.pem".into();
+        config.client_id = None;
+        config.tenant = Some("elsewhere".into());
+        config.certificate = Some(pem("absent.pem"));
     });
     assert_eq!(several.len(), 3, "{several:?}");
 }
