@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::Scope;
 use crate::{
     address::{AddressEntryConfig, AddressSet},
+    clock::Clock,
     config::Place,
     exchange::Exchange,
     refusal::{Reason, Refusal},
@@ -42,27 +43,160 @@ pub struct IpFilter {
 
 impl IpFilter {
     pub(crate) fn build(config: &IpFilterConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
-        let addresses = AddressSet::build(&config.addresses, &place.key("addresses"), scope.sets, scope.faults)?;
+        let place = place.key("addresses");
+        if config.addresses.is_empty() {
+            let effect = match config.action {
+                Action::Allow => "every caller would be refused",
+                Action::Forbid => "no caller would be refused",
+            };
+            scope.faults.error(&place, format!("the list is empty, so {effect}"), "list at least one address");
+            return None;
+        }
+        let addresses = AddressSet::build(&config.addresses, &place, scope.sets, scope.faults)?;
+        if config.action == Action::Allow && addresses.is_empty() {
+            scope.faults.warning(
+                &place,
+                "the named sets are empty, so every caller is refused",
+                "fill them, or remove the policy",
+            );
+        }
+        if config.action == Action::Forbid && addresses.holds_a_whole_family() {
+            scope.faults.warning(
+                &place,
+                "every address of a family is listed, so every such caller is refused",
+                "list the networks that are meant",
+            );
+        }
         Some(Self { action: config.action, addresses })
     }
 
     pub(crate) fn check(&self, exchange: &Exchange) -> Result<(), NotAllowed> {
-        let caller = exchange.caller_address();
-        if self.addresses.contains(caller, exchange.clock()) == (self.action == Action::Allow) {
-            Ok(())
-        } else {
-            Err(NotAllowed(caller))
+        self.judge(exchange.caller_address(), exchange.clock())
+    }
+
+    fn judge(&self, caller: IpAddr, clock: &Clock) -> Result<(), NotAllowed> {
+        let listed = self.addresses.contains(caller, clock);
+        match self.action {
+            Action::Allow if !listed => Err(NotAllowed::Unlisted(caller)),
+            Action::Forbid if listed => Err(NotAllowed::Listed(caller)),
+            Action::Allow | Action::Forbid => Ok(()),
         }
     }
 }
 
 /// The caller's address is not admitted.
-#[derive(Debug, thiserror::Error)]
-#[error("{0} is not an allowed address")]
-pub struct NotAllowed(IpAddr);
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAllowed {
+    /// Not among those that alone are admitted.
+    #[error("{0} is not among the allowed addresses")]
+    Unlisted(IpAddr),
+    /// Among those that are refused.
+    #[error("{0} is among the forbidden addresses")]
+    Listed(IpAddr),
+}
 
 impl From<NotAllowed> for Refusal {
     fn from(error: NotAllowed) -> Self {
         Self::new(Reason::CallerAddressNotAllowed, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{config::Faults, inbound::testing::Building, request::ReservedNames};
+
+    fn filter(yaml: &str) -> Result<IpFilter, Vec<String>> {
+        let config: IpFilterConfig = crate::config::part(yaml);
+        Building::default().build(|place, scope| IpFilter::build(&config, place, scope))
+    }
+
+    fn admits(filter: &IpFilter, address: &str) -> bool {
+        filter.judge(address.parse().unwrap(), &Clock::manual(0)).is_ok()
+    }
+
+    #[test]
+    fn allow_admits_the_listed_alone_and_forbid_all_others() {
+        let list = "[192.0.2.7, 203.0.113.0/24, 198.51.100.10-198.51.100.40, '2001:db8::/32']";
+        let allow = filter(&format!("{{ action: allow, addresses: {list} }}")).unwrap();
+        let forbid = filter(&format!("{{ action: forbid, addresses: {list} }}")).unwrap();
+        for (address, listed) in [
+            ("192.0.2.7", true),
+            ("192.0.2.6", false),
+            ("192.0.2.8", false),
+            ("::ffff:192.0.2.7", true),
+            ("203.0.113.0", true),
+            ("203.0.113.255", true),
+            ("203.0.112.255", false),
+            ("203.0.114.0", false),
+            ("198.51.100.9", false),
+            ("198.51.100.10", true),
+            ("198.51.100.40", true),
+            ("198.51.100.41", false),
+            ("2001:db8::", true),
+            ("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", true),
+            ("2001:db9::", false),
+            ("::192.0.2.7", false),
+            ("::1", false),
+            ("127.0.0.1", false),
+        ] {
+            assert_eq!(admits(&allow, address), listed, "{address}");
+            assert_eq!(admits(&forbid, address), !listed, "{address}");
+        }
+    }
+
+    #[test]
+    fn several_filters_all_hold() {
+        let filters = ["{ action: allow, addresses: [192.0.2.0/24] }", "{ action: forbid, addresses: [192.0.2.7] }"]
+            .map(|yaml| filter(yaml).unwrap());
+
+        for (address, expected) in [("192.0.2.6", true), ("192.0.2.7", false), ("198.51.100.1", false)] {
+            assert_eq!(filters.iter().all(|filter| admits(filter, address)), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn an_expired_entry_no_longer_counts_either_way() {
+        let list = "[{ address: 192.0.2.7, expires: 1970-01-01 }]";
+        let allow = filter(&format!("{{ action: allow, addresses: {list} }}")).unwrap();
+        let forbid = filter(&format!("{{ action: forbid, addresses: {list} }}")).unwrap();
+        let (clock, caller) = (Clock::manual(86_399), "192.0.2.7".parse().unwrap());
+
+        assert!(allow.judge(caller, &clock).is_ok() && forbid.judge(caller, &clock).is_err());
+        clock.advance(Duration::from_secs(1));
+        assert!(allow.judge(caller, &clock).is_err() && forbid.judge(caller, &clock).is_ok());
+    }
+
+    #[test]
+    fn the_refusal_tells_the_operator_which_address_it_was() {
+        let refusal = Refusal::from(
+            filter("{ action: allow, addresses: [192.0.2.7] }")
+                .unwrap()
+                .judge("192.0.2.8".parse().unwrap(), &Clock::manual(0))
+                .unwrap_err(),
+        );
+
+        assert_eq!(refusal.reason, Reason::CallerAddressNotAllowed);
+        assert_eq!(refusal.cause.unwrap().to_string(), "192.0.2.8 is not among the allowed addresses");
+    }
+
+    #[test]
+    fn lists_that_cannot_be_meant_are_faults() {
+        for (yaml, fault) in [
+            ("{ action: allow, addresses: [] }", "the list is empty, so every caller would be refused"),
+            ("{ action: forbid, addresses: [] }", "the list is empty, so no caller would be refused"),
+            ("{ action: allow, addresses: [10.1.2.3/8] }", "`10.1.2.3/8`: the address has bits set behind the prefix"),
+            ("{ action: allow, addresses: [192.0.2.9-192.0.2.1] }", "`192.0.2.9-192.0.2.1`: the range begins behind its end"),
+            ("{ action: allow, addresses: [offices] }", "there is no address set `offices`"),
+        ] {
+            assert_eq!(filter(yaml).unwrap_err(), [fault], "{yaml}");
+        }
+        let mut faults = Faults::default();
+        let config: IpFilterConfig = crate::config::part("{ action: forbid, addresses: [0.0.0.0/1, 128.0.0.0/1] }");
+        let build = |place: &Place, scope: &mut Scope<'_>| IpFilter::build(&config, place, scope);
+        assert!(Building::default().build_with(&mut ReservedNames::default(), &mut faults, build).is_some());
+        assert!(faults.iter().any(|fault| fault.message.starts_with("every address of a family is listed")));
     }
 }
