@@ -6,6 +6,8 @@
 
 mod fetch;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::{
     sync::{

@@ -13,7 +13,7 @@ mod place;
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
 
@@ -23,6 +23,7 @@ pub use self::config::{
 };
 use self::{error::NotAccepted, judge::Rules, place::Places};
 use crate::{
+    authorization::TokenPlace,
     clock::Clock,
     entra::{Moment, Verified, Verifier, VerifyError},
     exchange::Exchange,
@@ -56,6 +57,9 @@ struct Answer {
     claims_challenge: Option<HeaderValue>,
 }
 
+/// A token that was accepted, and where it stood.
+type Admitted<'a> = (Arc<Verified>, &'a TokenPlace);
+
 impl ValidateAzureAdToken {
     /// Judges the token of a request; notes it on the exchange if it holds.
     pub(crate) async fn check(
@@ -64,10 +68,11 @@ impl ValidateAzureAdToken {
         incoming: &IncomingRequest,
         _outgoing: &mut UpstreamRequest,
     ) -> Result<(), Refusal> {
-        let verified = self.admit(incoming, exchange.clock(), exchange.worker).await?;
+        let (verified, place) = self.admit(incoming, exchange.clock(), exchange.worker).await?;
         // What a first token policy established stays.
         if exchange.token.is_none() {
             exchange.token = Some(verified.token.clone());
+            exchange.token_place = Some(place.clone());
         }
         Ok(())
     }
@@ -76,7 +81,7 @@ impl ValidateAzureAdToken {
     ///
     /// # Errors
     /// The refusal, as the policy was told to answer it.
-    async fn admit(&self, incoming: &IncomingRequest, clock: &Clock, worker: usize) -> Result<Arc<Verified>, Refusal> {
+    async fn admit(&self, incoming: &IncomingRequest, clock: &Clock, worker: usize) -> Result<Admitted<'_>, Refusal> {
         self.authenticate(incoming, clock, worker).await.map_err(|error| self.refuse(error))
     }
 
@@ -85,8 +90,8 @@ impl ValidateAzureAdToken {
         self.rules.partner_check_follows = true;
     }
 
-    async fn authenticate(&self, incoming: &IncomingRequest, clock: &Clock, worker: usize) -> Result<Arc<Verified>, NotAccepted> {
-        let token: Cow<'_, [u8]> = self.places.find(incoming)?.ok_or(NotAccepted::Missing)?;
+    async fn authenticate(&self, incoming: &IncomingRequest, clock: &Clock, worker: usize) -> Result<Admitted<'_>, NotAccepted> {
+        let (token, place) = self.places.find(incoming)?.ok_or(NotAccepted::Missing)?;
         let now = Moment::of(clock);
         let verified = match self.verifier.seen(&token, worker, now) {
             Some(verified) => verified,
@@ -99,7 +104,7 @@ impl ValidateAzureAdToken {
             },
         };
         self.rules.judge(&verified, now.unix)?;
-        Ok(verified)
+        Ok((verified, place))
     }
 
     fn refuse(&self, error: NotAccepted) -> Refusal {

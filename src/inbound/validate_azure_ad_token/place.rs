@@ -20,6 +20,9 @@ pub(super) enum PlaceError {
     NoToken,
 }
 
+/// A token, and the place that held it.
+pub(super) type Found<'a, 'b> = (Cow<'a, [u8]>, &'b TokenPlace);
+
 /// What one place holds.
 enum Content<'a> {
     Nothing,
@@ -31,19 +34,15 @@ impl Places {
         Self(places)
     }
 
-    pub(super) fn as_slice(&self) -> &[TokenPlace] {
-        &self.0
-    }
-
-    /// The token of the most preferred place that holds one.
-    pub(super) fn find<'a>(&self, incoming: &'a IncomingRequest) -> Result<Option<Cow<'a, [u8]>>, PlaceError> {
+    /// The token of the most preferred place that holds one, and that place.
+    pub(super) fn find<'a>(&self, incoming: &'a IncomingRequest) -> Result<Option<Found<'a, '_>>, PlaceError> {
         for place in &self.0 {
             let content = match place {
                 TokenPlace::Header(name) => in_header(incoming, name)?,
                 TokenPlace::Query(name) => in_query(incoming.target.query.as_deref().unwrap_or_default(), name)?,
             };
             if let Content::Token(token) = content {
-                return Ok(Some(token));
+                return Ok(Some((token, place)));
             }
         }
         Ok(None)
@@ -140,9 +139,10 @@ mod tests {
         ] {
             let request = request(headers, query);
 
-            let found = Places::new(both()).find(&request);
+            let places = Places::new(both());
+            let found = places.find(&request);
 
-            let found = found.map(|token| token.map(|token| String::from_utf8(token.into_owned()).unwrap()));
+            let found = found.map(|found| found.map(|(token, _)| String::from_utf8(token.into_owned()).unwrap()));
             assert_eq!(found, expected.map(|token: Option<&str>| token.map(str::to_owned)), "{row}");
         }
     }
@@ -151,8 +151,9 @@ mod tests {
     fn borrows_a_token_that_needs_no_decoding() {
         let request = request(&[("authorization", "Bearer a.b.c")], None);
 
-        let found = Places::new(vec![header("authorization")]).find(&request).unwrap();
+        let places = Places::new(vec![header("authorization")]);
+        let found = places.find(&request).unwrap();
 
-        assert!(matches!(found, Some(Cow::Borrowed(_))));
+        assert!(matches!(found, Some((Cow::Borrowed(_), _))));
     }
 }

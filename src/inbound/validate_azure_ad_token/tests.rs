@@ -49,7 +49,8 @@ fn policy(more: &Value) -> ValidateAzureAdToken {
 }
 
 async fn admit(policy: &ValidateAzureAdToken, token: &str) -> Result<Arc<Verified>, Refusal> {
-    policy.admit(&request(&[("authorization", &format!("Bearer {token}"))], None), &clock(), 0).await
+    let request = request(&[("authorization", &format!("Bearer {token}"))], None);
+    policy.admit(&request, &clock(), 0).await.map(|(verified, _)| verified)
 }
 
 async fn code(policy: &ValidateAzureAdToken, token: &str) -> &'static str {
@@ -483,13 +484,14 @@ async fn takes_the_token_from_the_places_it_was_told() {
         "tenant": "contoso", "audiences": [API], "header-name": ["Authorization2", "Authorization"], "query-parameter-name": "token",
     });
     let (policy, _, places) = build(&tenants, config);
+    let policy = policy.unwrap();
     tenants.assume_keys(&jwks(&[key(0).jwk(None)]), &clock()).unwrap();
     let token = Mint::user().sign();
     let request = request(&[("authorization", "Bearer nonsense"), ("authorization2", &token)], None);
 
-    let admitted = policy.unwrap().admit(&request, &clock(), 0).await;
+    let (_, place) = policy.admit(&request, &clock(), 0).await.unwrap();
 
-    assert!(admitted.is_ok());
+    assert_eq!(*place, places[0]);
     let header = |name| TokenPlace::Header(http::HeaderName::from_static(name));
     assert_eq!(places, [header("authorization2"), header("authorization"), TokenPlace::Query("token".into())]);
 }
@@ -501,9 +503,9 @@ async fn a_token_seen_before_is_verified_once_but_judged_each_time() {
     let request = request(&[("authorization", &format!("Bearer {token}"))], None);
     let clock = clock();
 
-    let first = policy.admit(&request, &clock, 3).await.unwrap();
-    let second = policy.admit(&request, &clock, 3).await.unwrap();
-    let elsewhere = policy.admit(&request, &clock, 4).await.unwrap();
+    let (first, _) = policy.admit(&request, &clock, 3).await.unwrap();
+    let (second, _) = policy.admit(&request, &clock, 3).await.unwrap();
+    let (elsewhere, _) = policy.admit(&request, &clock, 4).await.unwrap();
     clock.advance(std::time::Duration::from_secs(3_600));
     let late = policy.admit(&request, &clock, 3).await.unwrap_err();
 
