@@ -28,6 +28,7 @@ use super::{
     Arrival, Broken, ConnectionEvent, EventKind, Limits, Service,
     deadline::{Deadline, Pace},
     http1::{LAST_WORD, Opening},
+    settings::describe,
     socket::Socket,
 };
 use crate::{
@@ -111,18 +112,6 @@ pub(super) async fn serve<S: Service>(opening: Opening, service: S) {
             detail: describe(&error).into(),
         });
     }
-}
-
-/// Error and causes in one line.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn builder(limits: &Limits) -> http2::Builder<TokioExecutor> {

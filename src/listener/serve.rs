@@ -1,6 +1,6 @@
 //! One worker's part of a listener: accepts connections, and settles what is spoken on them.
 
-use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use tokio::{
@@ -45,12 +45,15 @@ pub async fn serve<S: Service>(
             accepted = socket.accept() => door.take(accepted).await,
         }
     };
-    // Closing the socket would reset those that wait in its queue: the kernel does not move them to another worker's.
-    while let Poll::Ready(accepted) = poll_fn(|cx| Poll::Ready(socket.poll_accept(cx))).await {
-        if accepted.is_err() {
-            break;
+    // Closing the socket would reset those that wait in its queue: the kernel does not move them to another worker's. The system
+    // is asked itself, since the runtime may not have been told of them yet.
+    let socket = socket.into_std()?;
+    while let Ok((tcp, peer)) = socket.accept() {
+        if tcp.set_nonblocking(true).is_ok()
+            && let Ok(tcp) = TcpStream::from_std(tcp)
+        {
+            door.admit(tcp, canonical(peer));
         }
-        door.take(accepted).await;
     }
     drop(socket);
     door.herd.drain(until).await;

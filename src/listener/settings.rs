@@ -1,6 +1,9 @@
 //! What the connections of a listener go by; swapped whole on reload.
 
 use std::{
+    error::Error,
+    net::SocketAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,7 +13,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{LimitsConfig, tls::ServerTls};
+use super::{LimitsConfig, ListenerConfig, OneOrMany, TlsConfig, tls::ServerTls};
+use crate::config::{Faults, Place};
 
 /// A listener, as shared by the workers that serve it.
 #[derive(Debug)]
@@ -50,6 +54,99 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// How long a client may take no byte of an answer.
     pub write_timeout: Duration,
+}
+
+/// The least room for a head: less would refuse what every browser sends.
+const LEAST_HEADER_BYTES: u64 = 1 << 10;
+/// The most: a target of half of it must fit into what `http` holds.
+const MOST_HEADER_BYTES: u64 = 128 << 10;
+
+impl ListenerSettings {
+    /// Builds the settings; file names are relative to `base`. What is wrong goes to the faults.
+    pub fn build(config: &ListenerConfig, base: &Path, place: &Place, faults: &mut Faults) -> Option<Self> {
+        let before = faults.errors();
+        check_limits(&config.limits, &place.key("limits"), faults);
+        let tls = config.tls.as_ref().and_then(|tls| load_tls(tls, base, &place.key("tls"), faults));
+        (faults.errors() == before).then(|| Self { limits: Limits::from(&config.limits), tls: tls.map(Arc::new) })
+    }
+}
+
+impl ListenerConfig {
+    /// The addresses to listen on. What is wrong goes to the faults.
+    pub fn addresses(&self, place: &Place, faults: &mut Faults) -> Vec<SocketAddr> {
+        let place = place.key("address");
+        if self.address.as_slice().is_empty() {
+            faults.error(&place, "the listener has no address", "write one as 0.0.0.0:8443");
+        }
+        let mut addresses = Vec::new();
+        for (index, text) in self.address.as_slice().iter().enumerate() {
+            let place = if matches!(self.address, OneOrMany::One(_)) { place.clone() } else { place.index(index) };
+            match text.parse() {
+                Ok(address) => addresses.push(address),
+                Err(_) => faults.error(
+                    &place,
+                    format!("`{text}` is no address to listen on"),
+                    "write address and port: 0.0.0.0:8443, 127.0.0.1:8080 or [::]:8443",
+                ),
+            }
+        }
+        addresses
+    }
+}
+
+fn check_limits(limits: &LimitsConfig, place: &Place, faults: &mut Faults) {
+    if !(LEAST_HEADER_BYTES..=MOST_HEADER_BYTES).contains(&limits.header_bytes.0) {
+        let cure = "choose between 1KiB and 128KiB; the default is 64KiB";
+        faults.error(&place.key("header-bytes"), format!("{} bytes is no sensible size for a head", limits.header_bytes.0), cure);
+    }
+    if limits.connections == 0 {
+        faults.error(&place.key("connections"), "0 connections would refuse every caller", "allow some; the default is 10000");
+    }
+    for (key, span) in [
+        ("header-timeout", limits.header_timeout),
+        ("idle-timeout", limits.idle_timeout),
+        ("body-timeout", limits.body_timeout),
+        ("write-timeout", limits.write_timeout),
+        ("max-stream", limits.max_stream),
+    ] {
+        if span.0.is_zero() {
+            faults.error(&place.key(key), format!("a {key} of nothing would end every request"), "give it some time, as in 10s");
+        }
+    }
+}
+
+fn load_tls(config: &OneOrMany<TlsConfig>, base: &Path, place: &Place, faults: &mut Faults) -> Option<ServerTls> {
+    let under_base = |path: &str| base.join(path).display().to_string();
+    let files: Vec<_> = config
+        .as_slice()
+        .iter()
+        .map(|files| TlsConfig { certificate: under_base(&files.certificate), private_key: under_base(&files.private_key) })
+        .collect();
+    let mut sound = true;
+    for (index, files) in files.iter().enumerate() {
+        let place = if matches!(config, OneOrMany::One(_)) { place.clone() } else { place.index(index) };
+        if let Err(error) = ServerTls::check(files) {
+            let (key, cure) = error.cure(files);
+            faults.error(&place.key(key), describe(&error), cure);
+            sound = false;
+        }
+    }
+    if !sound {
+        return None;
+    }
+    ServerTls::load(&files).map_err(|error| faults.error(place, describe(&error), "list at least one certificate")).ok()
+}
+
+/// An error and its causes in one line.
+pub(super) fn describe(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 impl From<&LimitsConfig> for Limits {
@@ -103,5 +200,71 @@ pub(crate) struct Seat(Arc<Listener>);
 impl Drop for Seat {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{config::Size, listener::tls};
+
+    fn config(address: &[&str], limits: LimitsConfig, tls: Option<OneOrMany<TlsConfig>>) -> ListenerConfig {
+        let address = OneOrMany::Many(address.iter().map(|text| (*text).to_owned()).collect());
+        ListenerConfig {
+            name: "public".to_owned(),
+            address,
+            tls,
+            trusted_proxies: Vec::new(),
+            forwarded_header: super::super::ForwardedHeader::default(),
+            limits,
+        }
+    }
+
+    fn places(faults: &Faults) -> Vec<String> {
+        faults.iter().map(|fault| fault.place.to_string()).collect()
+    }
+
+    #[test]
+    fn every_fault_is_told_at_its_place() {
+        let folder = TempDir::new().unwrap();
+        let sound = tls::tests::write(folder.path(), "a", &["a.example"]);
+        let other = tls::tests::write(folder.path(), "b", &["b.example"]);
+        let mixed = TlsConfig { private_key: other.private_key, ..sound.clone() };
+        let limits = LimitsConfig { header_bytes: Size(10), connections: 0, ..LimitsConfig::default() };
+        let config = config(&["127.0.0.1:0", "8443", "localhost:1"], limits, Some(OneOrMany::Many(vec![sound, mixed])));
+        let (mut faults, place) = (Faults::default(), Place::root().key("listeners").index(0));
+
+        let addresses = config.addresses(&place, &mut faults);
+        let settings = ListenerSettings::build(&config, folder.path(), &place, &mut faults);
+
+        assert!(settings.is_none());
+        assert_eq!(addresses.len(), 1);
+        assert_eq!(
+            places(&faults),
+            [
+                "listeners[0].address[1]",
+                "listeners[0].address[2]",
+                "listeners[0].limits.header-bytes",
+                "listeners[0].limits.connections",
+                "listeners[0].tls[1].private-key",
+            ]
+        );
+    }
+
+    #[test]
+    fn file_names_are_relative_to_the_config() {
+        let folder = TempDir::new().unwrap();
+        tls::tests::write(folder.path(), "a", &["a.example"]);
+        let files = TlsConfig { certificate: "a.pem".to_owned(), private_key: "a.key".to_owned() };
+        let config = config(&["127.0.0.1:0"], LimitsConfig::default(), Some(OneOrMany::One(files)));
+        let mut faults = Faults::default();
+
+        let settings = ListenerSettings::build(&config, folder.path(), &Place::root(), &mut faults).unwrap();
+
+        assert!(faults.is_empty());
+        assert_eq!(settings.tls.unwrap().files().count(), 2);
+        assert_eq!(settings.limits, Limits::default());
     }
 }

@@ -74,7 +74,32 @@ pub enum CertificateError {
     None,
 }
 
+impl CertificateError {
+    /// The key of the setting that is at fault, and what to do.
+    pub(super) fn cure(&self, files: &TlsConfig) -> (&'static str, &'static str) {
+        let of_key = |path: &str| path == files.private_key;
+        match self {
+            Self::Read { path, .. } if of_key(path) => ("private-key", "name a file that the gateway may read"),
+            Self::Read { .. } => ("certificate", "name a file that the gateway may read"),
+            Self::Absent { path, .. } if of_key(path) => ("private-key", "name a file with `-----BEGIN PRIVATE KEY-----`"),
+            Self::Absent { .. } => ("certificate", "name a file with `-----BEGIN CERTIFICATE-----`, the server's own first"),
+            Self::Encrypted { .. } => ("private-key", "decrypt it, and let the file's permissions protect it"),
+            Self::Mismatch { .. } => ("private-key", "name the key that the certificate was made for"),
+            Self::Unusable { .. } => ("certificate", "use an RSA key of at least 2048 bits, ECDSA on P-256 or P-384, or Ed25519"),
+            Self::None => ("certificate", "list at least one certificate"),
+        }
+    }
+}
+
 impl ServerTls {
+    /// Whether certificate and key can be used, without keeping them.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub(super) fn check(files: &TlsConfig) -> Result<(), CertificateError> {
+        load_key(files).map(drop)
+    }
+
     /// Reads certificates and keys. The first is for clients that ask for no name, or for one that no certificate bears.
     ///
     /// # Errors

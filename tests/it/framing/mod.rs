@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bodies;
+mod clients;
+mod differential;
+mod drain;
 mod heads;
 mod limits;
+mod oracle;
 mod support;

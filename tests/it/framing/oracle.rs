@@ -1,0 +1,96 @@
+//! The second opinion: hyper's server on the same bytes.
+//!
+//! What our codec takes for a request hyper must take for the same one, and must find the next request at the same byte. What we
+//! refuse is no matter here. Used by the property test beside this file and by the fuzz target.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
+
+use entrada::listener::{WholeRequest, read_request};
+use http::{HeaderMap, Method, Request, Response, Uri, Version};
+use http_body_util::{BodyExt, Empty};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
+
+const HEADER_BYTES: usize = 64 << 10;
+/// What comes next on the connection.
+const SENTINEL: &[u8] = b"GET /sentinel HTTP/1.1\r\nhost: a\r\n\r\n";
+
+/// All of a request that an upstream could tell from another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Reading {
+    method: Method,
+    target: Uri,
+    version: Version,
+    fields: Vec<(String, Vec<u8>)>,
+    body: Vec<u8>,
+}
+
+impl Reading {
+    fn of(method: &Method, target: &Uri, version: Version, headers: &HeaderMap, body: &[u8]) -> Self {
+        let fields = headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
+        Self { method: method.clone(), target: target.clone(), version, fields, body: body.to_vec() }
+    }
+
+    fn closes(&self) -> bool {
+        let named = |option: &str| {
+            self.fields.iter().filter(|(name, _)| name == "connection").any(|(_, value)| {
+                String::from_utf8_lossy(value).to_ascii_lowercase().split(',').any(|token| token.trim() == option)
+            })
+        };
+        named("close")
+            || self.version == Version::HTTP_10 && !named("keep-alive")
+            || self.method == Method::CONNECT
+            || named("upgrade")
+    }
+}
+
+/// Reads the bytes both ways. Returns whether they were taken for a request.
+///
+/// # Panics
+/// The two readings differ.
+pub(crate) fn agrees_with_hyper(bytes: &[u8]) -> bool {
+    let Ok(Some(WholeRequest { request, length })) = read_request(bytes, HEADER_BYTES) else { return false };
+    let ours = Reading::of(request.method(), request.uri(), request.version(), request.headers(), request.body());
+    let theirs = read_by_hyper(&[&bytes[..length], SENTINEL].concat());
+    assert_eq!(theirs.first(), Some(&ours), "hyper reads another request than we do");
+    if !ours.closes() {
+        let next = theirs.get(1).map(|reading| reading.target.to_string());
+        assert_eq!(next.as_deref(), Some("/sentinel"), "hyper finds the next request elsewhere");
+    }
+    true
+}
+
+fn read_by_hyper(bytes: &[u8]) -> Vec<Reading> {
+    let readings = Arc::new(Mutex::new(Vec::new()));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers needs nothing");
+    runtime.block_on(async {
+        let (near, far) = duplex(1 << 20);
+        let seen = readings.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let seen = seen.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                if let Ok(body) = body.collect().await {
+                    let reading = Reading::of(&head.method, &head.uri, head.version, &head.headers, &body.to_bytes());
+                    seen.lock().expect("nobody panics with it").push(reading);
+                }
+                Ok::<_, Infallible>(Response::new(Empty::<bytes::Bytes>::new()))
+            }
+        });
+        let server = http1::Builder::new().half_close(true).serve_connection(TokioIo::new(far), service);
+        let client = async {
+            let (mut read, mut write) = split(near);
+            // hyper may close before it has read everything.
+            let _ = write.write_all(bytes).await;
+            let _ = write.shutdown().await;
+            let _ = read.read_to_end(&mut Vec::new()).await;
+        };
+        let _ = tokio::join!(server, client);
+    });
+    let readings = readings.lock().expect("nobody panics with it");
+    readings.clone()
+}
