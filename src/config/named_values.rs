@@ -400,6 +400,12 @@ impl<'a> NamedValues<'a> {
                         put_braces |= value.contains("{{");
                         result.push_str(&if expression { literal(&value) } else { value });
                     }
+                    Some(NamedValue::Secret(_)) if expression => {
+                        // What goes wrong in an expression is told with its values.
+                        let cure = format!("write text around it instead, as in `Bearer {{{{{name}}}}}`");
+                        self.error(&node.at, place, format!("the secret `{name}` cannot stand inside of an expression"), cure);
+                        failed = true;
+                    }
                     Some(NamedValue::Secret(_)) => {
                         names_secret = true;
                         let _ = write!(result, "{{{{{name}}}}}");

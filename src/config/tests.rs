@@ -1,5 +1,7 @@
 //! The reader as a whole: what it accepts, and what it says of what it does not.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use secrecy::ExposeSecret as _;
 
@@ -252,6 +254,20 @@ fn secrets_are_refused_where_none_is_meant() {
 }
 
 #[test]
+fn secrets_cannot_stand_inside_of_expressions() {
+    let found = faults(
+        "named-values: { key: { value: hunter2, secret: true } }\ninbound: [ { set-header: { name: X-A, value: \"@({{key}})\" } } ]\n",
+    );
+
+    assert_eq!(
+        found,
+        [
+            "entrada.yaml:2:46: the secret `key` cannot stand inside of an expression; write text around it instead, as in `Bearer {{key}}`"
+        ]
+    );
+}
+
+#[test]
 fn secrets_written_into_the_file_are_not_shown() {
     let report = read("named-values: { key: { value: hunter2, secret: true, typo: 1 } }\n").expect_err("a fault");
 
@@ -410,11 +426,46 @@ fn schema_and_walk_agree() {
     }
 }
 
+/// The examples in a folder of their own, with the files that they name.
+fn examples() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(path, text).expect("written");
+    };
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).expect("a key");
+    let parameters = rcgen::CertificateParams::new(["orders.internal".to_owned()]).expect("a name");
+    let certificate = parameters.self_signed(&key).expect("a certificate").pem();
+    for name in ["tls/server.pem", "tls/corporate-ca.pem", "tls/internal-ca.pem"] {
+        write(name, &certificate);
+    }
+    write("tls/server.key", &key.serialize_pem());
+    write("certs/gateway.pem", &format!("{certificate}{}", key.serialize_pem()));
+    write("certs/gateway.key", &key.serialize_pem());
+    write("blocklist.txt", "192.0.2.66\n");
+    write("tenants.txt", "aaaabbbb-0000-cccc-1111-dddd2222eeee\n");
+    write(
+        "ServiceTags_Public.json",
+        r#"{"changeNumber":1,"cloud":"Public","values":[{"name":"AzureFrontDoor.Backend","id":"AzureFrontDoor.Backend","properties":{"addressPrefixes":["192.0.2.128/25"]}}]}"#,
+    );
+    write("secrets/password", "hunter2\n");
+    write("secrets/backend-key", "hunter2\n");
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    for entry in std::fs::read_dir(source).expect("the examples are there") {
+        let entry = entry.expect("it can be listed");
+        if entry.path().extension().is_some_and(|extension| extension == "yaml") {
+            std::fs::copy(entry.path(), folder.path().join(entry.file_name())).expect("copied");
+        }
+    }
+    folder
+}
+
 #[test]
 fn every_example_is_read_without_a_warning() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let folder = examples();
     let mut count = 0;
-    for entry in std::fs::read_dir(folder).expect("the examples are there") {
+    for entry in std::fs::read_dir(folder.path()).expect("the examples are there") {
         let path = entry.expect("it can be listed").path();
         if path.extension().is_none_or(|extension| extension != "yaml") {
             continue;
@@ -426,6 +477,61 @@ fn every_example_is_read_without_a_warning() {
         assert!(document.warnings().is_empty(), "{}", document.warnings());
     }
     assert!(count >= 3, "{count} examples");
+}
+
+/// Gathers the keys that a document uses, each with the type that it belongs to.
+fn keys_used(node: &node::Node, shape: schema::Shape<'_>, used: &mut BTreeSet<(String, String)>) {
+    let forms = shape.alternatives();
+    match &node.kind {
+        node::Kind::List(entries) => {
+            let items = forms.iter().find_map(|form| form.items());
+            entries.iter().for_each(|entry| keys_used(entry, items.expect("a list"), used));
+        }
+        node::Kind::Map(entries) => {
+            for (key, value) in entries {
+                for form in forms.iter().filter(|form| form.allows("object")) {
+                    if let Some(inner) = form.property(&key.text) {
+                        used.insert((if form.name.is_empty() { form.parent } else { form.name }.to_owned(), key.text.clone()));
+                        keys_used(value, inner, used);
+                    } else if let schema::Additional::Each(inner) = form.additional() {
+                        keys_used(value, inner, used);
+                    }
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// All keys there are, each with the type that it belongs to.
+fn keys_known(schema: &serde_json::Value, owner: &str, known: &mut BTreeSet<(String, String)>) {
+    for (keyword, value) in schema.as_object().into_iter().flatten() {
+        match keyword.as_str() {
+            "properties" => {
+                for (key, inner) in value.as_object().into_iter().flatten() {
+                    known.insert((owner.to_owned(), key.clone()));
+                    keys_known(inner, owner, known);
+                }
+            }
+            "$defs" => value.as_object().into_iter().flatten().for_each(|(name, schema)| keys_known(schema, name, known)),
+            "oneOf" | "anyOf" => value.as_array().into_iter().flatten().for_each(|form| keys_known(form, owner, known)),
+            "items" | "additionalProperties" => keys_known(value, owner, known),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn the_complete_example_shows_every_key() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/complete.yaml");
+    let text = std::fs::read_to_string(path).expect("the example is there");
+    let (mut used, mut known) = (BTreeSet::new(), BTreeSet::new());
+
+    keys_used(&yaml::read(&text, 0, &mut Vec::new()), schema::Shape::root(), &mut used);
+    keys_known(schema(), "Config", &mut known);
+
+    let missing: Vec<String> = known.difference(&used).map(|(owner, key)| format!("{owner}: {key}")).collect();
+    assert!(missing.is_empty(), "config/complete.yaml lacks {missing:#?}");
 }
 
 proptest! {

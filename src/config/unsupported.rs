@@ -8,19 +8,13 @@ const PLANNED: &[(&str, &[&str])] = &[
     ("Config", &["issuers", "partners", "tests"]),
     ("NamedValueConfig", &["key-vault"]),
     ("ListenerConfig", &["client-certificates", "trust-path", "proxy-protocol"]),
-    (
-        "AddressEntryConfig",
-        &["addresses", "require-header", "address", "service-tags", "tags", "file", "owner", "reason", "expires"],
-    ),
+    ("AddressEntryConfig", &["addresses", "require-header"]),
     ("CredentialConfig", &["federated-token", "workload-identity", "managed-identity"]),
     ("CertificateConfig", &["key-vault"]),
     ("UpstreamConfig", &["retries", "health", "ejection", "case-insensitive-paths", "connection-affinity"]),
     ("UpstreamTlsConfig", &["client-certificate"]),
     ("RouteConfig", &["trusted-headers", "identity-headers", "mode", "token-relay"]),
-    (
-        "ValidateAzureAdTokenConfig",
-        &["token-type", "client-credential", "authentication-context", "group-lookup", "signing-keys", "mode", "as"],
-    ),
+    ("ValidateAzureAdTokenConfig", &["group-lookup", "mode", "as"]),
     ("IpFilterConfig", &["mode"]),
     (
         "PolicyConfig",

@@ -25,7 +25,7 @@ use self::{
 };
 use crate::{
     address::AddressSet,
-    config::{Faults, Place},
+    config::{Faults, Place, Secrets},
     entra::Tenants,
     exchange::Exchange,
     refusal::Refusal,
@@ -75,6 +75,8 @@ pub struct Scope<'a> {
     pub sets: &'a BTreeMap<String, Arc<AddressSet>>,
     /// The tenants by name, and their key sets.
     pub tenants: &'a Tenants,
+    /// What the secrets among the named values are.
+    pub secrets: &'a Secrets,
     /// The names that the path of the route captures; `None` for policies that belong to no one route.
     pub captures: Option<&'a [String]>,
     /// Whether the route says `anonymous: true`.

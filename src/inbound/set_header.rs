@@ -13,11 +13,12 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use schemars::JsonSchema;
+use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
 use super::Scope;
 use crate::{
-    config::{Faults, Place},
+    config::{Faults, Place, Secret},
     exchange::Exchange,
     expression::{Expression, Facts, HeaderTextError, Template, field_value, header_value},
     refusal::{Reason, Refusal},
@@ -34,10 +35,10 @@ pub struct SetHeaderConfig {
     #[serde(default)]
     pub exists_action: ExistsAction,
     /// The value: a text, or an expression `@(…)`. Not with `values`.
-    pub value: Option<String>,
+    pub value: Option<Secret>,
     /// Several values.
     #[serde(default)]
-    pub values: Vec<String>,
+    pub values: Vec<Secret>,
     /// What happens where a value cannot be had. Default: refuse.
     #[serde(default)]
     pub when_absent: WhenAbsent,
@@ -284,7 +285,7 @@ pub(super) fn name(written: &str, place: &Place, faults: &mut Faults) -> Option<
 
 /// What is written as `value` or `values`, with its places.
 fn values(config: &SetHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Vec<(Template, Place)>> {
-    let written: Vec<(&str, Place)> = match (&config.value, config.values.as_slice()) {
+    let written: Vec<(&Secret, Place)> = match (&config.value, config.values.as_slice()) {
         (Some(_), [_, ..]) => {
             scope.faults.error(place, "both `value` and `values` are written", "leave one of them out");
             return None;
@@ -292,7 +293,7 @@ fn values(config: &SetHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Opt
         (Some(value), []) => vec![(value, place.key("value"))],
         (None, values) => {
             let place = place.key("values");
-            values.iter().enumerate().map(|(index, value)| (value.as_str(), place.index(index))).collect()
+            values.iter().enumerate().map(|(index, value)| (value, place.index(index))).collect()
         }
     };
     if config.exists_action == ExistsAction::Delete {
@@ -307,8 +308,22 @@ fn values(config: &SetHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Opt
         return None;
     }
     let built: Vec<_> =
-        written.into_iter().map(|(text, place)| scope.template(text, &place).map(|template| (template, place))).collect();
+        written.into_iter().map(|(text, place)| template(text, &place, scope).map(|template| (template, place))).collect();
     built.into_iter().collect()
+}
+
+/// One value as written. What a secret is made of is never read as an expression.
+fn template(written: &Secret, place: &Place, scope: &mut Scope<'_>) -> Option<Template> {
+    match written.plain() {
+        Some(text) => scope.template(text, place),
+        None => match written.reveal(scope.secrets) {
+            Ok(text) => Some(Template::Literal(text.expose_secret().into())),
+            Err(error) => {
+                scope.faults.error(place, error.to_string(), "define it in `named-values`");
+                None
+            }
+        },
+    }
 }
 
 /// A literal value, parsed once. It may be a secret, so it is never shown and never put into a compression table.
@@ -368,7 +383,7 @@ mod tests {
     };
 
     fn config(name: &str, action: ExistsAction, values: &[&str]) -> SetHeaderConfig {
-        let owned: Vec<_> = values.iter().map(|value| (*value).to_owned()).collect();
+        let owned: Vec<_> = values.iter().map(|value| Secret::from(*value)).collect();
         let (value, values) = if let [value] = owned.as_slice() { (Some(value.clone()), vec![]) } else { (None, owned) };
         SetHeaderConfig { name: name.to_owned(), exists_action: action, value, values, when_absent: WhenAbsent::Refuse }
     }
@@ -376,6 +391,37 @@ mod tests {
     fn built(config: &SetHeaderConfig) -> Result<SetHeader, Vec<String>> {
         Building { token: true, captures: &["person"], ..Building::default() }
             .build(|place, scope| SetHeader::build(config, place, scope))
+    }
+
+    #[test]
+    fn values_hold_secrets_and_never_show_them() {
+        let text = r##"
+named-values: { key: { value: "@(hunter2)", secret: true } }
+inbound: [ { set-header: { name: X-Key, value: "Bearer {{key}}" } } ]
+"##;
+        let document = crate::config::Document::from_text("entrada.yaml", text).unwrap_or_else(|report| panic!("{report}"));
+        let crate::inbound::PolicyConfig::SetHeader(config) = &document.config.inbound[0] else { panic!("another policy") };
+
+        let policy = Building::default()
+            .build(|place, scope| {
+                let mut scope = Scope {
+                    faults: scope.faults,
+                    sets: scope.sets,
+                    tenants: scope.tenants,
+                    secrets: &document.secrets,
+                    captures: scope.captures,
+                    anonymous: scope.anonymous,
+                    reserved: scope.reserved,
+                    token_places: scope.token_places,
+                };
+                SetHeader::build(config, place, &mut scope)
+            })
+            .expect("it is good");
+
+        assert!(!format!("{policy:?} {config:?}").contains("hunter2"));
+        let Values::Ready(lines) = &policy.values else { panic!("made for each request") };
+        assert_eq!(lines[0].as_bytes(), b"Bearer @(hunter2)");
+        assert!(lines[0].is_sensitive());
     }
 
     fn header(lines: &[(&str, &str)]) -> HeaderMap {
@@ -547,7 +593,7 @@ mod tests {
             let faults = built(&config(name, action, values)).expect_err(name);
             assert!(faults.len() == 1 && faults[0].contains(expected), "{name} {values:?}: {faults:?}");
         }
-        let both = SetHeaderConfig { values: vec!["b".to_owned()], ..config("x-a", Override, &["a"]) };
+        let both = SetHeaderConfig { values: vec!["b".into()], ..config("x-a", Override, &["a"]) };
         assert!(built(&both).expect_err("both")[0].contains("both `value` and `values`"));
     }
 

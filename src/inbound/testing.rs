@@ -46,6 +46,7 @@ impl Building<'_> {
             faults,
             sets: &Default::default(),
             tenants: &Default::default(),
+            secrets: &Default::default(),
             captures: Some(&captures),
             anonymous: self.anonymous,
             reserved,

@@ -24,6 +24,7 @@ fn build(tenants: &Tenants, config: Value) -> (Option<ValidateAzureAdToken>, Fau
             faults: &mut faults,
             sets: &BTreeMap::new(),
             tenants,
+            secrets: &Default::default(),
             captures: None,
             anonymous: false,
             reserved: &mut ReservedNames::default(),
