@@ -11,7 +11,7 @@ const PLANNED: &[(&str, &[&str])] = &[
     ("AddressEntryConfig", &["addresses", "require-header"]),
     ("CredentialConfig", &["federated-token", "workload-identity", "managed-identity"]),
     ("CertificateConfig", &["key-vault"]),
-    ("UpstreamConfig", &["retries", "health", "ejection", "case-insensitive-paths", "connection-affinity"]),
+    ("UpstreamConfig", &["case-insensitive-paths", "connection-affinity"]),
     ("UpstreamTlsConfig", &["client-certificate"]),
     ("RouteConfig", &["trusted-headers", "identity-headers", "mode", "token-relay"]),
     ("ValidateAzureAdTokenConfig", &["group-lookup", "mode", "as"]),

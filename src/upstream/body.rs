@@ -110,6 +110,12 @@ impl SendBody {
         Self { source, touched: false }
     }
 
+    /// Gives the body away. What is left of one that was not empty is a body that is not whole.
+    pub(super) fn take(&mut self) -> Self {
+        let left = Self { source: Source::Empty, touched: self.touched || !self.is_end_stream() };
+        mem::replace(self, left)
+    }
+
     /// Whether the body is still whole.
     pub(super) const fn is_whole(&self) -> bool {
         !self.touched

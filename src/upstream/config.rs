@@ -1,7 +1,9 @@
 //! The settings of an upstream, as written.
 
-use schemars::JsonSchema;
-use serde::Deserialize;
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de::Error};
 
 use crate::config::Span;
 
@@ -25,6 +27,12 @@ pub struct UpstreamConfig {
     /// Deadlines.
     #[serde(default)]
     pub timeouts: TimeoutsConfig,
+    /// What is tried again. Default: nothing, but a server that cannot be connected to is passed over for the next one.
+    pub retries: Option<RetriesConfig>,
+    /// Checks whether the servers are well. Default: none.
+    pub health: Option<UpstreamHealthConfig>,
+    /// Leaves a server alone that fails several times in a row. Default: never.
+    pub ejection: Option<EjectionConfig>,
 }
 
 /// How a server is chosen.
@@ -77,4 +85,151 @@ impl Default for TimeoutsConfig {
     fn default() -> Self {
         Self { connect: Span::seconds(2), response: Span::seconds(30), idle: Span::seconds(90) }
     }
+}
+
+/// What is tried again: requests whose method is idempotent (RFC 9110, section 9.2.2) and whose body was not begun, and any
+/// request that was never sent.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RetriesConfig {
+    /// How many times beyond the first: 1 to 5. Default: 1.
+    #[serde(default = "one")]
+    pub attempts: u32,
+    /// After what: `connect-failure`, `reset-before-response`, `timeout`, or a status as `"503"`. Default: connect-failure and
+    /// reset-before-response.
+    #[serde(default = "RetryCondition::defaults")]
+    pub when: Vec<RetryCondition>,
+    /// The largest share of all requests that may be retries. Default: 20%.
+    #[serde(default)]
+    pub budget: Percent,
+}
+
+/// What a request is tried again after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryCondition {
+    /// No connection could be made to any server.
+    ConnectFailure,
+    /// The connection ended before an answer began.
+    ResetBeforeResponse,
+    /// There was no answer in time.
+    Timeout,
+    /// The answer has this status: 400 to 599.
+    Status(u16),
+}
+
+/// A share of a hundred: `20%`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Percent(pub u32);
+
+/// Checks of a server: `GET` of a path, with a connection of its own. It passes with a status from 200 to 399.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct UpstreamHealthConfig {
+    /// The path, below the server's base path.
+    pub path: String,
+    /// How often, and how long an answer may take. At least 100ms. Default: 5s.
+    #[serde(default = "five_seconds")]
+    pub interval: Span,
+    /// How many checks in a row must pass before a server is put back into service. Default: 2.
+    #[serde(default = "two")]
+    pub healthy: u32,
+    /// How many checks in a row must fail before a server is taken out of service. Default: 3.
+    #[serde(default = "three")]
+    pub unhealthy: u32,
+}
+
+/// Leaves a server alone that fails several times in a row: no connection, no answer, or 502, 503 or 504. As long as others
+/// are in service; the last one is never left alone for that.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct EjectionConfig {
+    /// How many failures in a row. Default: 5.
+    pub consecutive_failures: u32,
+    /// For how long. Default: 30s.
+    pub r#for: Span,
+}
+
+impl Default for EjectionConfig {
+    fn default() -> Self {
+        Self { consecutive_failures: 5, r#for: Span::seconds(30) }
+    }
+}
+
+impl Default for Percent {
+    fn default() -> Self {
+        Self(20)
+    }
+}
+
+const CONDITION_PATTERN: &str = "^(connect-failure|reset-before-response|timeout|[45][0-9][0-9])$";
+const PERCENT_PATTERN: &str = "^([0-9]|[1-9][0-9]|100)%$";
+
+impl RetryCondition {
+    fn defaults() -> Vec<Self> {
+        vec![Self::ConnectFailure, Self::ResetBeforeResponse]
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "connect-failure" => Self::ConnectFailure,
+            "reset-before-response" => Self::ResetBeforeResponse,
+            "timeout" => Self::Timeout,
+            _ => Self::Status(text.parse().ok().filter(|status| (400..600).contains(status) && text.len() == 3)?),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for RetryCondition {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| {
+            D::Error::custom(format!(
+                "`{text}` is none of connect-failure, reset-before-response, timeout, or a status as \"503\""
+            ))
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Percent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        let number = text.strip_suffix('%').and_then(|number| number.parse().ok()).filter(|number| *number <= 100);
+        number.map(Self).ok_or_else(|| D::Error::custom(format!("`{text}` is no share; write it as 20%")))
+    }
+}
+
+impl JsonSchema for RetryCondition {
+    fn schema_name() -> Cow<'static, str> {
+        "RetryCondition".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": CONDITION_PATTERN, "description": "connect-failure, reset-before-response, timeout, or a status as \"503\"." })
+    }
+}
+
+impl JsonSchema for Percent {
+    fn schema_name() -> Cow<'static, str> {
+        "Percent".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": PERCENT_PATTERN, "description": "A share: 20%." })
+    }
+}
+
+const fn one() -> u32 {
+    1
+}
+
+const fn two() -> u32 {
+    2
+}
+
+const fn three() -> u32 {
+    3
+}
+
+const fn five_seconds() -> Span {
+    Span::seconds(5)
 }

@@ -32,7 +32,16 @@ pub enum UpstreamError {
         /// The deadline.
         after: Duration,
     },
-    /// The server broke the protocol, or closed the connection instead of answering.
+    /// The connection ended before an answer began.
+    #[error("no answer from {server}")]
+    Unanswered {
+        /// The server's host and port.
+        server: Arc<str>,
+        /// What happened.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The server broke the protocol.
     #[error("no valid answer from {server}")]
     Protocol {
         /// The server's host and port.
@@ -79,6 +88,7 @@ impl UpstreamError {
             Self::Connect { server, .. }
             | Self::ConnectTimeout { server, .. }
             | Self::Timeout { server, .. }
+            | Self::Unanswered { server, .. }
             | Self::Protocol { server, .. }
             | Self::Answer { server, .. }
             | Self::BrokenOff { server, .. } => Some(server),
@@ -99,9 +109,10 @@ impl From<UpstreamError> for Refusal {
             UpstreamError::RequestBody(refusal) => return *refusal,
             UpstreamError::Connect { .. } | UpstreamError::ConnectTimeout { .. } => Reason::UpstreamUnreachable,
             UpstreamError::Timeout { .. } => Reason::UpstreamTimeout,
-            UpstreamError::Protocol { .. } | UpstreamError::Answer { .. } | UpstreamError::BrokenOff { .. } => {
-                Reason::UpstreamProtocolError
-            }
+            UpstreamError::Unanswered { .. }
+            | UpstreamError::Protocol { .. }
+            | UpstreamError::Answer { .. }
+            | UpstreamError::BrokenOff { .. } => Reason::UpstreamProtocolError,
             UpstreamError::Request(_) => Reason::InternalError,
             UpstreamError::NoServer { .. } => Reason::NoHealthyUpstream,
         };

@@ -9,16 +9,21 @@
 //! other: they are never followed. Interim answers (1xx) are not relayed; 101 is, where an upgrade was asked for.
 
 mod body;
+mod build;
 mod config;
 mod connect;
 mod error;
+mod health;
 mod http1;
 mod hygiene;
 mod io;
+mod outgoing;
 mod pool;
 mod request;
+mod retry;
 mod send;
 mod server;
+mod standing;
 mod tls;
 
 #[cfg(test)]
@@ -28,11 +33,16 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 pub use self::{
     body::{ResponseBody, Upgraded},
-    config::{BalanceConfig, ProtocolConfig, TimeoutsConfig, UpstreamConfig, UpstreamTlsConfig},
+    config::{
+        BalanceConfig, EjectionConfig, Percent, ProtocolConfig, RetriesConfig, RetryCondition, TimeoutsConfig, UpstreamConfig,
+        UpstreamHealthConfig, UpstreamTlsConfig,
+    },
     error::UpstreamError,
     request::UpstreamRequest,
-    send::{Call, Upstream},
+    send::{Call, ServerState, Upstream},
 };
+use tokio::runtime::Handle;
+
 use crate::config::{Faults, Place};
 
 /// The backends by name.
@@ -60,6 +70,11 @@ impl Upstreams {
             by_name.insert(built.name().clone(), kept.cloned().unwrap_or_else(|| Arc::new(built)));
         }
         Self { by_name }
+    }
+
+    /// Begins what needs the network: health checks, on `background`. Does nothing for those that were carried over.
+    pub fn start(&self, background: &Handle) {
+        self.iter().for_each(|upstream| health::start(upstream, background));
     }
 
     /// The upstream of this name.

@@ -2,20 +2,16 @@
 
 use std::{
     error::Error,
-    mem,
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
-    uri::{self, PathAndQuery},
-};
+use http::{HeaderValue, Response, StatusCode, header, uri};
 use http_body::Body;
 use tokio::time::{Instant, timeout_at};
 
@@ -25,32 +21,45 @@ use super::{
     config::{BalanceConfig, UpstreamConfig},
     connect::{self, Connection, Want},
     error::UpstreamError,
-    http1::{self, Framing},
-    hygiene,
+    http1, hygiene,
+    outgoing::Outgoing,
     pool::{InFlight, Pool, Stream},
-    server::{Location, Server},
-    tls::Trust,
+    retry::Budget,
+    server::Server,
 };
 use crate::{
-    config::{Faults, Place},
     refusal::{Reason, Refusal},
     request::Authority,
 };
 
+/// How long the only server of an upstream is left alone before it is tried again.
+const BACKOFF: Duration = Duration::from_millis(25);
+
 /// A backend: its servers, and the connections to them.
 #[derive(Debug)]
 pub struct Upstream {
-    name: Arc<str>,
-    config: UpstreamConfig,
-    host: Host,
-    servers: Box<[Arc<Server>]>,
-    /// Where each thread goes on in the round of servers.
-    turns: Box<[AtomicUsize]>,
+    pub(super) name: Arc<str>,
+    pub(super) config: UpstreamConfig,
+    pub(super) host: Host,
+    pub(super) servers: Box<[Server]>,
+    /// What each of the gateway's threads keeps for itself.
+    pub(super) desks: Box<[Desk]>,
+    /// Whether its servers are being watched.
+    pub(super) watched: AtomicBool,
+}
+
+/// What one of the gateway's threads keeps of an upstream. Aligned, so that no two threads write to one cache line.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(super) struct Desk {
+    /// Where the thread goes on in the round of servers.
+    pub(super) turn: AtomicUsize,
+    pub(super) budget: Budget,
 }
 
 /// What the upstream gets to see as `Host`.
 #[derive(Clone, Debug)]
-enum Host {
+pub(super) enum Host {
     Server,
     Caller,
     Named(uri::Authority, HeaderValue),
@@ -67,59 +76,20 @@ pub struct Call<'a> {
     pub upgrade: Option<&'a HeaderValue>,
 }
 
-impl Upstream {
-    /// Builds an upstream from its settings, or says what is wrong with them.
-    pub(super) fn build(
-        name: &str,
-        config: &UpstreamConfig,
-        workers: usize,
-        trust: &mut Trust<'_>,
-        place: &Place,
-        faults: &mut Faults,
-    ) -> Option<Self> {
-        let before = faults.errors();
-        let locations = locations(config, &place.key("servers"), faults);
-        let tls_wanted = locations.iter().any(|location| location.scheme == uri::Scheme::HTTPS);
-        if !tls_wanted && config.tls != Default::default() && !locations.is_empty() {
-            faults.warning(
-                &place.key("tls"),
-                "no server of this upstream uses TLS",
-                "write the servers as https://, or drop `tls`",
-            );
-        }
-        let tls = if tls_wanted { trust.tls(&config.tls, config.protocol, &place.key("tls"), faults) } else { None };
-        let host = host(config.host.as_deref(), &place.key("host"), faults);
-        let servers = locations.into_iter().filter_map(|location| {
-            let tls = match &tls {
-                Some(tls) if location.scheme == uri::Scheme::HTTPS => {
-                    Some((tls.clone(), tls.server_name.clone().or_else(|| location.server_name())?))
-                }
-                _ => None,
-            };
-            Some(Arc::new(Server {
-                name: location.name().into(),
-                host: HeaderValue::from_str(location.authority.as_str()).ok()?,
-                pools: (0..workers.max(1)).map(|_| Arc::new(Pool::default())).collect(),
-                scheme: location.scheme,
-                authority: location.authority,
-                base: location.base,
-                address: location.address,
-                tls,
-            }))
-        });
-        let servers: Box<[_]> = servers.collect();
-        if faults.errors() > before || servers.is_empty() {
-            return None;
-        }
-        Some(Self {
-            name: name.into(),
-            config: config.clone(),
-            host: host?,
-            servers,
-            turns: (0..workers.max(1)).map(|_| AtomicUsize::new(0)).collect(),
-        })
-    }
+/// A server of an upstream, as it stands now.
+#[derive(Clone, Debug)]
+pub struct ServerState {
+    /// Host and port.
+    pub name: Arc<str>,
+    /// The requests under way.
+    pub in_flight: usize,
+    /// Its health checks pass, as far as there are any.
+    pub healthy: bool,
+    /// It failed several times in a row and is left alone for a while.
+    pub ejected: bool,
+}
 
+impl Upstream {
     /// The upstream's name.
     pub const fn name(&self) -> &Arc<str> {
         &self.name
@@ -127,13 +97,23 @@ impl Upstream {
 
     /// The servers by host and port, each with the number of requests under way.
     pub fn servers(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
-        self.servers.iter().map(|server| (&server.name, server.pools.iter().map(|pool| pool.in_flight()).sum()))
+        self.servers.iter().map(|server| (&server.name, server.in_flight()))
+    }
+
+    /// The servers, as they stand now.
+    pub fn states(&self) -> impl Iterator<Item = ServerState> {
+        self.servers.iter().map(|server| ServerState {
+            name: server.name.clone(),
+            in_flight: server.in_flight(),
+            healthy: server.standing.is_up(),
+            ejected: server.standing.is_ejected(),
+        })
     }
 
     /// Whether the other one has the same settings and trusts the same authorities.
     pub(super) fn same_as(&self, other: &Self) -> bool {
         self.config == other.config
-            && self.turns.len() == other.turns.len()
+            && self.desks.len() == other.desks.len()
             && self.servers.iter().zip(&other.servers).all(|(one, other)| match (&one.tls, &other.tls) {
                 (None, None) => true,
                 (Some((one, _)), Some((other, _))) => one.same_as(other),
@@ -146,7 +126,7 @@ impl Upstream {
     ///
     /// A server that cannot be connected to is passed over for the next one. A request that failed on a connection that had
     /// been idle, before any byte of an answer, is sent once more on a new one, if it never left or may be repeated
-    /// (RFC 9110, section 9.2.2).
+    /// (RFC 9110, section 9.2.2). Beyond that `retries` decides.
     ///
     /// # Errors
     /// No connection, no answer in time, or none that may go further; or the caller's body broke off.
@@ -160,43 +140,93 @@ impl Upstream {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Refusal>,
     {
+        let desk = &self.desks[call.worker % self.desks.len()];
         let mut outgoing = Outgoing::new(request, SendBody::of(body));
-        let mut failed = None;
-        for server in self.in_turn(call.worker) {
-            match self.send_to(server, &call, &mut outgoing).await {
-                Err(error) if error.is_connect_failure() => failed = Some(error),
-                result => return result,
+        let retries = self.config.retries.as_ref();
+        outgoing.keeps = retries.is_some();
+        if let Some(retries) = retries {
+            desk.budget.earn(retries);
+        }
+        let mut left = retries.map_or(0, |retries| retries.attempts);
+        let (first, count) = (self.first(desk, call.worker)?, self.servers.len());
+        let mut at = first;
+        // How many servers could not be connected to, without a stop.
+        let mut unreachable = 0;
+        loop {
+            let server = &self.servers[at];
+            let result = self.send_to(server, server.pool(call.worker), &call, &mut outgoing).await;
+            self.judge(server, &result);
+            at = self.next(at);
+            unreachable = if result.as_ref().is_err_and(UpstreamError::is_connect_failure) { unreachable + 1 } else { 0 };
+            if unreachable > 0 && unreachable < count && at != first {
+                continue;
+            }
+            let again = left > 0 && retries.is_some_and(|retries| retries.ask_for(&result, &outgoing)) && desk.budget.spend();
+            if !again {
+                return result;
+            }
+            left -= 1;
+            if count == 1 {
+                // It was there a moment ago; another one would be asked at once.
+                tokio::time::sleep(BACKOFF).await;
             }
         }
-        Err(failed.unwrap_or_else(|| UpstreamError::NoServer { upstream: self.name.clone() }))
     }
 
-    /// The servers, the one that is due first.
-    fn in_turn(&self, worker: usize) -> impl Iterator<Item = &Server> {
+    /// The server that is due.
+    fn first(&self, desk: &Desk, worker: usize) -> Result<usize, UpstreamError> {
         let count = self.servers.len();
-        let first = if count == 1 {
-            0
-        } else {
-            let turn = self.turns[worker % self.turns.len()].fetch_add(1, Ordering::Relaxed);
-            match self.config.balance {
-                BalanceConfig::RoundRobin => turn % count,
-                // Starting at another one each time spreads requests among servers that are equally busy.
-                BalanceConfig::LeastRequests => (0..count)
-                    .map(|offset| (turn + offset) % count)
-                    .min_by_key(|at| self.servers[*at].pool(worker).in_flight())
-                    .unwrap_or(0),
-            }
+        let turn = if count == 1 { 0 } else { desk.turn.fetch_add(1, Ordering::Relaxed) };
+        let round = || (0..count).map(|offset| (turn + offset) % count);
+        let available = || round().filter(|at| self.servers[*at].standing.is_available());
+        let first = match self.config.balance {
+            BalanceConfig::RoundRobin => available().next(),
+            // Starting at another one each time spreads requests among servers that are equally busy.
+            BalanceConfig::LeastRequests => available().min_by_key(|at| self.servers[*at].pool(worker).in_flight()),
         };
-        (0..count).map(move |offset| &*self.servers[(first + offset) % count])
+        // To be ejected is a guess from a few requests: it never leaves a caller without any server. A health check knows.
+        first
+            .or_else(|| round().find(|at| self.servers[*at].standing.is_up()))
+            .ok_or_else(|| UpstreamError::NoServer { upstream: self.name.clone() })
     }
 
-    async fn send_to(
+    /// The server that is next in the round: the same one if no other is in service.
+    fn next(&self, at: usize) -> usize {
+        let count = self.servers.len();
+        (1..count).map(|offset| (at + offset) % count).find(|at| self.servers[*at].standing.is_available()).unwrap_or(at)
+    }
+
+    /// Takes note of how a server did.
+    fn judge(&self, server: &Server, result: &Result<Response<ResponseBody>, UpstreamError>) {
+        let Some(ejection) = &self.config.ejection else { return };
+        let failed = match result {
+            Ok(response) => {
+                matches!(
+                    response.status(),
+                    StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+                )
+            }
+            Err(error) => error.server().is_some(),
+        };
+        if !failed {
+            server.standing.succeeded();
+        } else if server.standing.failed(ejection) {
+            tracing::warn!(
+                upstream = &*self.name,
+                server = &*server.name,
+                "a server failed too often and is left alone for a while"
+            );
+        }
+    }
+
+    /// Sends the request to this server: once, or once more where the first connection had been closed while it was idle.
+    pub(super) async fn send_to(
         &self,
         server: &Server,
+        pool: &Arc<Pool>,
         call: &Call<'_>,
         outgoing: &mut Outgoing,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
-        let pool = server.pool(call.worker);
         let mut want = if call.upgrade.is_some() { Want::Upgrade } else { Want::Any };
         loop {
             let in_flight = InFlight::of(pool);
@@ -241,6 +271,7 @@ impl Upstream {
         let head = match self.in_time(server, progress.as_deref(), connection.exchange(head, &mut outgoing.body)).await? {
             Ok(head) => head,
             Err(http1::Fault::Unanswered(_)) if connection.reused && outgoing.may_repeat() => return Err(Failure::Stale),
+            Err(http1::Fault::Unanswered(error)) => return Err(unanswered(server, progress.as_deref(), error)),
             Err(fault @ (http1::Fault::Target | http1::Fault::RequestLength)) => return Err(unwritable(fault)),
             Err(fault) => return Err(fault_of(server, progress.as_deref(), fault)),
         };
@@ -277,8 +308,8 @@ impl Upstream {
         in_flight: InFlight,
     ) -> Result<Response<ResponseBody>, Failure> {
         // The body goes with the request and does not come back, so that only an empty one is still there.
-        let repeat = reused && outgoing.may_repeat() && outgoing.body.is_end_stream();
-        let request = outgoing.http2(self, server, call, repeat).map_err(unwritable)?;
+        let repeat = outgoing.may_repeat() && outgoing.body.is_end_stream();
+        let request = outgoing.http2(&self.host, server, call, repeat && (reused || outgoing.keeps)).map_err(unwritable)?;
         let progress = request.body().progress();
         let mut sender = stream.sender();
         match self.in_time(server, progress.as_deref(), sender.try_send_request(request)).await? {
@@ -295,10 +326,10 @@ impl Upstream {
                     return Err(Failure::Stale);
                 }
                 let error = error.into_error();
-                if repeat && !error.is_parse() {
-                    return Err(Failure::Stale);
+                if error.is_parse() {
+                    return Err(fault_of(server, progress.as_deref(), error));
                 }
-                Err(fault_of(server, progress.as_deref(), error))
+                Err(if repeat && reused { Failure::Stale } else { unanswered(server, progress.as_deref(), error) })
             }
         }
     }
@@ -356,6 +387,16 @@ fn fault_of(server: &Server, progress: Option<&Progress>, source: impl Into<Box<
     })
 }
 
+/// What it comes to that a connection ended before an answer began.
+fn unanswered(server: &Server, progress: Option<&Progress>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
+    match fault_of(server, progress, source) {
+        Failure::Final(UpstreamError::Protocol { server, source }) => {
+            Failure::Final(UpstreamError::Unanswered { server, source })
+        }
+        other => other,
+    }
+}
+
 fn unwritable(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
     Failure::Final(UpstreamError::Request(error.into()))
 }
@@ -364,135 +405,5 @@ fn unwritable(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
 fn clean(response: &mut Response<ResponseBody>) {
     if response.status() == StatusCode::UNAUTHORIZED {
         hygiene::remove_connection_bound_challenges(response.headers_mut());
-    }
-}
-
-/// The request as it is to be sent, until it was.
-struct Outgoing {
-    method: Method,
-    path: Box<str>,
-    query: Option<Box<str>>,
-    headers: HeaderMap,
-    body: SendBody,
-}
-
-impl Outgoing {
-    fn new(request: UpstreamRequest, body: SendBody) -> Self {
-        let UpstreamRequest { method, path, query, headers } = request;
-        Self { method, path, query, headers, body }
-    }
-
-    /// Whether sending the request a second time does no harm, and is possible.
-    fn may_repeat(&self) -> bool {
-        is_idempotent(&self.method) && self.body.is_whole()
-    }
-
-    /// Framing is made from the body alone.
-    fn framing(&self) -> Framing {
-        match self.body.size_hint().exact() {
-            // A method that means something with content says that there is none (RFC 9110, section 8.6).
-            Some(0) if !matches!(self.method, Method::POST | Method::PUT | Method::PATCH) => Framing::None,
-            Some(length) => Framing::Length(length),
-            None => Framing::Chunked,
-        }
-    }
-
-    /// Writes the request for HTTP/2. What may have to be sent once more is kept.
-    fn http2(
-        &mut self,
-        upstream: &Upstream,
-        server: &Server,
-        call: &Call<'_>,
-        keep: bool,
-    ) -> Result<Request<SendBody>, http::Error> {
-        let authority = match &upstream.host {
-            Host::Server => server.authority.clone(),
-            Host::Named(authority, _) => authority.clone(),
-            Host::Caller => call.host.to_string().parse()?,
-        };
-        let query = self.query.as_deref();
-        let mut target = String::with_capacity(server.base.len() + self.path.len() + query.map_or(0, |query| query.len() + 1));
-        target.push_str(&server.base);
-        target.push_str(&self.path);
-        if let Some(query) = query {
-            target.push('?');
-            target.push_str(query);
-        }
-        let mut parts = uri::Parts::default();
-        parts.scheme = Some(server.scheme.clone());
-        parts.authority = Some(authority);
-        parts.path_and_query = Some(PathAndQuery::from_maybe_shared(Bytes::from(target))?);
-
-        // RFC 9113, section 8.3.1: the authority is said once.
-        self.headers.remove(header::HOST);
-        self.headers.remove(header::CONTENT_LENGTH);
-        self.headers.remove(header::TRANSFER_ENCODING);
-        if let Framing::Length(length) = self.framing() {
-            self.headers.insert(header::CONTENT_LENGTH, length.into());
-        }
-        let body = mem::replace(&mut self.body, SendBody::empty());
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = Uri::from_parts(parts)?;
-        *request.version_mut() = Version::HTTP_2;
-        *request.headers_mut() = if keep { self.headers.clone() } else { mem::take(&mut self.headers) };
-        Ok(request)
-    }
-
-    /// Takes back a request that never left.
-    fn restore(&mut self, request: Request<SendBody>) {
-        let (parts, body) = request.into_parts();
-        self.headers = parts.headers;
-        self.body = body;
-    }
-}
-
-/// RFC 9110, section 9.2.2, of the methods that are let through.
-fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
-}
-
-fn locations(config: &UpstreamConfig, place: &Place, faults: &mut Faults) -> Vec<Location> {
-    if config.servers.is_empty() {
-        faults.error(place, "there is no server", "list at least one URL, as https://10.0.0.5:8443");
-    }
-    let mut locations: Vec<Location> = Vec::new();
-    for (index, text) in config.servers.iter().enumerate() {
-        let place = place.index(index);
-        match Location::parse(text) {
-            Err(what) => {
-                faults.error(&place, format!("`{text}` {what}"), "write scheme, host and port, as https://10.0.0.5:8443")
-            }
-            Ok(location) => {
-                if locations.iter().any(|other| other.name() == location.name() && other.base == location.base) {
-                    faults.error(&place, format!("`{text}` is listed twice"), "list each server once");
-                }
-                if location.scheme == uri::Scheme::HTTPS && config.tls.server_name.is_none() && location.server_name().is_none() {
-                    faults.error(
-                        &place,
-                        format!("no certificate can bear the host of `{text}`"),
-                        "set `tls: { server-name: … }`",
-                    );
-                }
-                locations.push(location);
-            }
-        }
-    }
-    locations
-}
-
-fn host(text: Option<&str>, place: &Place, faults: &mut Faults) -> Option<Host> {
-    match text {
-        None | Some("upstream") => Some(Host::Server),
-        Some("preserve") => Some(Host::Caller),
-        Some(name) => {
-            let authority = name.parse::<uri::Authority>().ok().filter(|authority| !authority.as_str().contains('@'));
-            let value = HeaderValue::from_str(name).ok();
-            if let (Some(authority), Some(value)) = (authority, value) {
-                return Some(Host::Named(authority, value));
-            }
-            faults.error(place, format!("`{name}` is no host"), "write `upstream`, `preserve` or a host name");
-            None
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use http::{HeaderValue, Uri, uri::Authority, uri::Scheme};
 use rustls_pki_types::ServerName;
 
-use super::{pool::Pool, tls::Tls};
+use super::{pool::Pool, standing::Standing, tls::Tls};
 
 /// One server of an upstream: where it is, and each thread's connections to it.
 #[derive(Debug)]
@@ -26,12 +26,19 @@ pub(super) struct Server {
     pub(super) tls: Option<(Tls, ServerName<'static>)>,
     /// The connections, a pool for each thread.
     pub(super) pools: Box<[Arc<Pool>]>,
+    /// Whether it is in service.
+    pub(super) standing: Standing,
 }
 
 impl Server {
     /// The connections of one of the gateway's threads.
     pub(super) fn pool(&self, worker: usize) -> &Arc<Pool> {
         &self.pools[worker % self.pools.len()]
+    }
+
+    /// How many requests are under way.
+    pub(super) fn in_flight(&self) -> usize {
+        self.pools.iter().map(|pool| pool.in_flight()).sum()
     }
 }
 

@@ -153,7 +153,7 @@ impl Connection {
     /// Takes the body whose end was not sent before the answer began, to send the rest of it while the answer is read.
     pub(super) fn keep(&mut self, body: &mut SendBody) {
         if !self.sent && !self.deaf {
-            self.rest = Some(std::mem::replace(body, SendBody::empty()));
+            self.rest = Some(body.take());
         }
     }
 

@@ -317,3 +317,115 @@ async fn a_closed_http2_connection_is_replaced() {
     assert_eq!(reason(get(&upstream, "/").await), Reason::UpstreamProtocolError);
     assert_eq!(server.connections(), 1);
 }
+
+const BUSY: Step = Step::Write("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy");
+
+fn resilient(servers: &[String], more: &serde_json::Value) -> UpstreamConfig {
+    let mut config = serde_json::json!({ "servers": servers, "balance": "round-robin" });
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    serde_json::from_value(config).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_to_be_tried_again_is() {
+    for (failure, when) in
+        [(&[Step::Head, BUSY][..], "503"), (&[Step::Head, Step::Close], "reset-before-response"), (&[Step::Head], "timeout")]
+    {
+        let (bad, good) = (Scripted::start(&[failure]).await, Good::http1().await);
+        let retries = serde_json::json!({ "retries": { "when": [when] }, "timeouts": { "response": "100ms" } });
+        let upstream = upstream(resilient(&[bad.url(), good.url()], &retries));
+
+        assert_eq!(get(&upstream, "/").await.unwrap().0, 200, "{when}");
+        assert_eq!((bad.connections(), good.connections()), (1, 1), "{when}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_to_be_tried_again_is_not() {
+    let retries = serde_json::json!({ "retries": { "attempts": 2, "when": ["503"] } });
+    let (bad, good) = (
+        Scripted::start(&[&[Step::Head, Step::Until("body"), BUSY, Step::Close], &[Step::Head, Step::Close]]).await,
+        Good::http1().await,
+    );
+    // A method that may change something; a failure that is not listed.
+    let upstream = upstream(resilient(&[bad.url(), good.url()], &retries));
+    assert_eq!(post(&upstream, "/", "body").await.unwrap().0, 503);
+    assert_eq!(get(&upstream, "/").await.unwrap().0, 200);
+    assert_eq!(reason(get(&upstream, "/").await), Reason::UpstreamProtocolError);
+
+    // No more than so many times.
+    let busy = Scripted::start(&[&[Step::Head, BUSY, Step::Close][..]; 4]).await;
+    let upstream = super::upstream(resilient(&[busy.url()], &retries));
+    assert_eq!(get(&upstream, "/").await.unwrap(), (503, "busy".to_owned()));
+    assert_eq!(busy.connections(), 3);
+}
+
+#[tokio::test]
+async fn an_answer_to_half_a_body_is_not_asked_for_again() {
+    let retries = serde_json::json!({ "retries": { "when": ["503"] } });
+    let (bad, good) = (Scripted::start(&[&[Step::Head, Step::Until("half"), BUSY]]).await, Good::http1().await);
+    let upstream = upstream(resilient(&[bad.url(), good.url()], &retries));
+    let (sender, body) = frames();
+    sender.send(Ok(Frame::data(Bytes::from("half")))).await.unwrap();
+
+    let answer = read(send(&upstream, request(Method::PUT, "/"), body).await.unwrap()).await.unwrap();
+
+    assert_eq!(answer, (503, "busy".to_owned()));
+    assert_eq!(good.connections(), 0);
+    drop(sender);
+}
+
+#[tokio::test]
+async fn a_server_that_keeps_failing_is_left_alone() {
+    let script = &[Step::Head, BUSY, Step::Head, BUSY, Step::Head, BUSY][..];
+    let (bad, good) = (Scripted::start(&[script]).await, Good::http1().await);
+    let ejection = serde_json::json!({ "ejection": { "consecutive-failures": 2, "for": "1h" } });
+    let upstream = upstream(resilient(&[bad.url(), good.url()], &ejection));
+
+    let mut statuses = Vec::new();
+    for _ in 0..8 {
+        statuses.push(get(&upstream, "/").await.unwrap().0);
+    }
+
+    assert_eq!(statuses, [503, 200, 503, 200, 200, 200, 200, 200]);
+    assert_eq!(upstream.states().map(|state| state.ejected).collect::<Vec<_>>(), [true, false]);
+}
+
+#[tokio::test]
+async fn the_last_server_is_never_left_alone() {
+    let script = &[Step::Head, BUSY, Step::Head, BUSY, Step::Head, FINE][..];
+    let server = Scripted::start(&[script]).await;
+    let ejection = serde_json::json!({ "ejection": { "consecutive-failures": 1, "for": "1h" } });
+    let upstream = upstream(resilient(&[server.url()], &ejection));
+
+    assert_eq!(get(&upstream, "/").await.unwrap().0, 503);
+    assert_eq!(get(&upstream, "/").await.unwrap().0, 503);
+    assert_eq!(get(&upstream, "/").await.unwrap().1, "fine");
+}
+
+#[tokio::test]
+async fn a_server_whose_checks_fail_gets_no_requests_until_they_pass() {
+    // Each check comes on a connection of its own: two fail, then two pass.
+    let check = |answer: Step| [Step::Head, answer];
+    let (bad, well) = (check(BUSY), check(FINE));
+    let server = Scripted::start(&[&bad, &bad, &well, &well, &well]).await;
+    let health = serde_json::json!({ "health": { "path": "/healthz?deep", "interval": "100ms", "healthy": 2, "unhealthy": 2 } });
+    let configs = BTreeMap::from([("orders".to_owned(), resilient(&[server.url() + "/base"], &health))]);
+    let upstreams = Upstreams::build(&configs, Path::new("/"), 1, None, &Place::root(), &mut Faults::default());
+    upstreams.start(&tokio::runtime::Handle::current());
+    upstreams.start(&tokio::runtime::Handle::current());
+    let upstream = upstreams.find("orders").unwrap();
+    let healthy = || upstream.states().all(|state| state.healthy);
+
+    assert!(healthy());
+    while healthy() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(reason(get(upstream, "/").await), Reason::NoHealthyUpstream);
+    while !healthy() {
+        tokio::task::yield_now().await;
+    }
+
+    assert_eq!(get(upstream, "/").await.unwrap().1, "fine");
+    assert!(server.heads()[..4].iter().all(|head| head.starts_with("GET /base/healthz?deep HTTP/1.1\r\n")));
+}

@@ -1,7 +1,7 @@
 //! TLS, and what is built from settings.
 
 use super::{
-    super::config::ProtocolConfig,
+    super::{RetriesConfig, config::ProtocolConfig},
     servers::{Good, Scripted, Step, TestAuthority},
     *,
 };
@@ -123,6 +123,12 @@ fn faults_come_all_at_once_with_their_places() {
         serde_json::json!({ "servers": ["https://127.0.0.1:1"], "tls": { "ca": "none.pem", "server-name": "not a name" } }),
         serde_json::json!({ "servers": ["http://127.0.0.1:1"], "host": "not a host" }),
         serde_json::json!({ "servers": ["http://127.0.0.1:1"], "tls": { "ca": "none.pem" } }),
+        serde_json::json!({
+            "servers": ["http://127.0.0.1:1"],
+            "retries": { "attempts": 9, "when": [] },
+            "health": { "path": "healthz", "interval": "1ms", "healthy": 0 },
+            "ejection": { "consecutive-failures": 0 }
+        }),
     ];
     let configs = (0..).map(|n| format!("u{n}")).zip(configs.map(|config| serde_json::from_value(config).unwrap())).collect();
 
@@ -138,7 +144,31 @@ fn faults_come_all_at_once_with_their_places() {
         ("upstreams.u2.tls.ca", true),
         ("upstreams.u3.host", true),
         ("upstreams.u4.tls", false),
+        ("upstreams.u5.retries.attempts", true),
+        ("upstreams.u5.retries.when", true),
+        ("upstreams.u5.health.path", true),
+        ("upstreams.u5.health.interval", true),
+        ("upstreams.u5.health.healthy", true),
+        ("upstreams.u5.ejection.consecutive-failures", true),
     ];
     assert_eq!(places, expected.map(|(place, error)| (place.to_owned(), error)));
     assert_eq!(built.iter().map(|upstream| &**upstream.name()).collect::<Vec<_>>(), ["u4"]);
+}
+
+#[test]
+fn conditions_and_shares_are_read_strictly() {
+    for (when, budget, fine) in [
+        ("503", "20%", true),
+        ("connect-failure", "0%", true),
+        ("timeout", "100%", true),
+        ("200", "20%", false),
+        ("+503", "20%", false),
+        ("reset", "20%", false),
+        ("503", "20", false),
+        ("503", "101%", false),
+        ("503", "-1%", false),
+    ] {
+        let retries: Result<RetriesConfig, _> = serde_json::from_value(serde_json::json!({ "when": [when], "budget": budget }));
+        assert_eq!(retries.is_ok(), fine, "{when} {budget}");
+    }
 }

@@ -1,0 +1,101 @@
+//! The request as it is sent: target, host and framing.
+
+use std::mem;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, Method, Request, Uri, Version, header,
+    uri::{self, PathAndQuery},
+};
+use http_body::Body;
+
+use super::{
+    UpstreamRequest,
+    body::SendBody,
+    http1::Framing,
+    send::{Call, Host},
+    server::Server,
+};
+
+/// The request as it is to be sent, until it was.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) method: Method,
+    pub(super) path: Box<str>,
+    pub(super) query: Option<Box<str>>,
+    pub(super) headers: HeaderMap,
+    pub(super) body: SendBody,
+    /// It may be sent to another server, so that nothing of it is given away that can be kept.
+    pub(super) keeps: bool,
+}
+
+impl Outgoing {
+    pub(super) fn new(request: UpstreamRequest, body: SendBody) -> Self {
+        let UpstreamRequest { method, path, query, headers } = request;
+        Self { method, path, query, headers, body, keeps: false }
+    }
+
+    /// Whether sending the request a second time does no harm, and is possible.
+    pub(super) fn may_repeat(&self) -> bool {
+        // RFC 9110, section 9.2.2.
+        self.method.is_idempotent() && self.body.is_whole()
+    }
+
+    /// Framing is made from the body alone.
+    pub(super) fn framing(&self) -> Framing {
+        match self.body.size_hint().exact() {
+            // A method that means something with content says that there is none (RFC 9110, section 8.6).
+            Some(0) if !matches!(self.method, Method::POST | Method::PUT | Method::PATCH) => Framing::None,
+            Some(length) => Framing::Length(length),
+            None => Framing::Chunked,
+        }
+    }
+
+    /// Writes the request for HTTP/2. What may have to be sent once more is kept.
+    pub(super) fn http2(
+        &mut self,
+        host: &Host,
+        server: &Server,
+        call: &Call<'_>,
+        keep: bool,
+    ) -> Result<Request<SendBody>, http::Error> {
+        let authority = match host {
+            Host::Server => server.authority.clone(),
+            Host::Named(authority, _) => authority.clone(),
+            Host::Caller => call.host.to_string().parse()?,
+        };
+        let query = self.query.as_deref();
+        let mut target = String::with_capacity(server.base.len() + self.path.len() + query.map_or(0, |query| query.len() + 1));
+        target.push_str(&server.base);
+        target.push_str(&self.path);
+        if let Some(query) = query {
+            target.push('?');
+            target.push_str(query);
+        }
+        let mut parts = uri::Parts::default();
+        parts.scheme = Some(server.scheme.clone());
+        parts.authority = Some(authority);
+        parts.path_and_query = Some(PathAndQuery::from_maybe_shared(Bytes::from(target))?);
+
+        // RFC 9113, section 8.3.1: the authority is said once.
+        self.headers.remove(header::HOST);
+        self.headers.remove(header::CONTENT_LENGTH);
+        self.headers.remove(header::TRANSFER_ENCODING);
+        if let Framing::Length(length) = self.framing() {
+            self.headers.insert(header::CONTENT_LENGTH, length.into());
+        }
+        let mut request = Request::new(self.body.take());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::from_parts(parts)?;
+        *request.version_mut() = Version::HTTP_2;
+        *request.headers_mut() = if keep { self.headers.clone() } else { mem::take(&mut self.headers) };
+        Ok(request)
+    }
+
+    /// Takes back a request that never left.
+    pub(super) fn restore(&mut self, request: Request<SendBody>) {
+        let (parts, body) = request.into_parts();
+        self.headers = parts.headers;
+        self.body = body;
+    }
+}

@@ -1,0 +1,122 @@
+//! Whether a server is in service: as its health checks say, and as its answers do.
+
+use std::{
+    sync::{
+        LazyLock,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::config::{EjectionConfig, UpstreamHealthConfig};
+
+/// What times are counted from; never zero milliseconds ago.
+static START: LazyLock<Instant> = LazyLock::new(|| Instant::now() - Duration::from_millis(1));
+
+/// Whether a server is in service. Read by every request, written only when something changes.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// Its health checks fail.
+    down: AtomicBool,
+    /// Checks in a row that say otherwise.
+    contrary: AtomicU32,
+    /// Requests in a row that failed.
+    failures: AtomicU32,
+    /// Until when it is left alone, in milliseconds; 0 if it is not.
+    ejected_until: AtomicU64,
+}
+
+impl Standing {
+    /// Whether it may be given requests.
+    pub(super) fn is_available(&self) -> bool {
+        self.is_up() && !self.is_ejected()
+    }
+
+    /// Whether its health checks pass, as far as there are any.
+    pub(super) fn is_up(&self) -> bool {
+        !self.down.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is left alone.
+    pub(super) fn is_ejected(&self) -> bool {
+        let until = self.ejected_until.load(Ordering::Relaxed);
+        until != 0 && until > now()
+    }
+
+    /// A request was answered.
+    pub(super) fn succeeded(&self) {
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// A request failed. Tells whether the server is left alone from now on.
+    pub(super) fn failed(&self, ejection: &EjectionConfig) -> bool {
+        if self.is_ejected() || self.failures.fetch_add(1, Ordering::Relaxed) + 1 < ejection.consecutive_failures {
+            return false;
+        }
+        self.failures.store(0, Ordering::Relaxed);
+        let time = u64::try_from(ejection.r#for.0.as_millis()).unwrap_or(u64::MAX);
+        self.ejected_until.store(now().saturating_add(time), Ordering::Relaxed);
+        true
+    }
+
+    /// A health check passed or failed. Tells whether that changed anything.
+    pub(super) fn checked(&self, passed: bool, health: &UpstreamHealthConfig) -> bool {
+        if passed == self.is_up() {
+            self.contrary.store(0, Ordering::Relaxed);
+            return false;
+        }
+        let needed = if passed { health.healthy } else { health.unhealthy };
+        if self.contrary.fetch_add(1, Ordering::Relaxed) + 1 < needed {
+            return false;
+        }
+        self.contrary.store(0, Ordering::Relaxed);
+        self.down.store(!passed, Ordering::Relaxed);
+        true
+    }
+}
+
+fn now() -> u64 {
+    u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Span;
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_in_a_row_eject_for_a_while() {
+        let (standing, ejection) = (Standing::default(), EjectionConfig { consecutive_failures: 3, r#for: Span::seconds(30) });
+
+        for failures in [2, 3] {
+            standing.succeeded();
+            for _ in 0..failures {
+                assert!(standing.is_available());
+                standing.failed(&ejection);
+            }
+        }
+        assert!(!standing.is_available());
+        assert!(standing.is_up());
+
+        tokio::time::advance(Duration::from_secs(31)).await;
+        assert!(standing.is_available());
+    }
+
+    #[test]
+    fn checks_in_a_row_change_the_standing() {
+        let standing = Standing::default();
+        let health: UpstreamHealthConfig = serde_json::from_value(serde_json::json!({ "path": "/" })).unwrap();
+
+        let changes: Vec<_> = [false, false, true, false, false, false, true, false, true, true]
+            .into_iter()
+            .map(|passed| (standing.checked(passed, &health), standing.is_up()))
+            .filter(|(changed, _)| *changed)
+            .collect();
+
+        assert_eq!(changes, [(true, false), (true, true)]);
+    }
+}
