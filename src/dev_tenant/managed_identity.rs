@@ -61,6 +61,7 @@ impl Machine {
             "identities": self.identities,
             "app-service": { "IDENTITY_ENDPOINT": format!("{base}/msi/token"), "IDENTITY_HEADER": self.identity_header },
             "app-service-2017": { "MSI_ENDPOINT": format!("{base}/msi/token"), "MSI_SECRET": self.identity_header },
+            "azure-ml": { "MSI_ENDPOINT": format!("{base}/ml/token"), "MSI_SECRET": self.identity_header },
             "imds": { "AZURE_POD_IDENTITY_AUTHORITY_HOST": base },
             "arc": { "IDENTITY_ENDPOINT": format!("{base}/arc/token"), "IMDS_ENDPOINT": base },
         })
@@ -94,6 +95,7 @@ pub(crate) fn router() -> Router<Arc<State>> {
     Router::new()
         .route("/metadata/identity/oauth2/token", get(imds))
         .route("/msi/token", get(app_service))
+        .route("/ml/token", get(azure_ml))
         .route("/arc/token", get(arc))
 }
 
@@ -190,6 +192,15 @@ async fn imds(Extract(state): Extract<Arc<State>>, Query(fields): Query<Fields>,
 
 /// App Service's, in the current form or in the one of 2017: no `expires_in`, and the older one writes the expiry as a date.
 async fn app_service(Extract(state): Extract<Arc<State>>, Query(fields): Query<Fields>, headers: HeaderMap) -> Response {
+    local_service(state, &fields, &headers, date)
+}
+
+/// Azure ML's: App Service's older form, with the expiry in seconds.
+async fn azure_ml(Extract(state): Extract<Arc<State>>, Query(fields): Query<Fields>, headers: HeaderMap) -> Response {
+    local_service(state, &fields, &headers, |seconds| seconds.to_string())
+}
+
+fn local_service(state: Arc<State>, fields: &Fields, headers: &HeaderMap, old_date: fn(u64) -> String) -> Response {
     let refuse = |status: StatusCode, text: &str| {
         (status, Json(json!({ "statusCode": status.as_u16(), "message": text }))).into_response()
     };
@@ -205,7 +216,7 @@ async fn app_service(Extract(state): Extract<Arc<State>>, Query(fields): Query<F
     let Some(resource) = fields.get("resource").filter(|resource| !resource.is_empty()) else {
         return refuse(StatusCode::BAD_REQUEST, "The resource is missing.");
     };
-    let Some(identity) = identity(&state, &fields, "mi_res_id") else {
+    let Some(identity) = identity(&state, fields, "mi_res_id") else {
         return refuse(StatusCode::BAD_REQUEST, "No managed identity was found for the given parameters.");
     };
     let expires = state.clock.unix_seconds() + LIFETIME;
@@ -213,7 +224,7 @@ async fn app_service(Extract(state): Extract<Arc<State>>, Query(fields): Query<F
     let Some(token) = token(state, &identity, resource) else {
         return refuse(StatusCode::INTERNAL_SERVER_ERROR, "An unexpected error occurred while fetching the AAD token.");
     };
-    let expires_on = if old { date(expires) } else { expires.to_string() };
+    let expires_on = if old { old_date(expires) } else { expires.to_string() };
     answer(json!({
         "access_token": token,
         "expires_on": expires_on,
