@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    directory::{App, Directory, TOKEN_EXCHANGE, Tenant, User},
+    directory::{App, Directory, EVERY_TENANT, TOKEN_EXCHANGE, Tenant, User},
     mint::{DEFAULT_AUDIENCE, DEFAULT_CLIENT},
 };
 
@@ -66,5 +66,5 @@ pub(crate) fn directory() -> Directory {
 
 /// A service of Microsoft's, known in every tenant.
 fn service(client_id: &str, name: &str, uris: &[&str]) -> App {
-    uris.iter().fold(App::new(client_id).named(name).consented_by("fabrikam"), |app, uri| app.uri(uri))
+    uris.iter().fold(App::new(client_id).named(name).consented_by(EVERY_TENANT), |app, uri| app.uri(uri))
 }

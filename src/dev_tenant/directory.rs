@@ -92,7 +92,7 @@ pub struct App {
     /// The home tenant, by id or name. Default: the first tenant.
     #[serde(default)]
     pub tenant: Option<String>,
-    /// Other tenants, by id or name, whose administrators consented. An app with an entry here, or with `multi_tenant`, is multi-tenant.
+    /// Other tenants, by id or name, whose administrators consented; `*` for all. An app with an entry here, or with `multi_tenant`, is multi-tenant.
     #[serde(default)]
     pub consented: BTreeSet<String>,
     /// Whether other tenants may consent at all.
@@ -159,6 +159,9 @@ pub struct FederatedCredential {
 fn exchange() -> String {
     TOKEN_EXCHANGE.to_owned()
 }
+
+/// Stands among the tenants that consented for all of them, as Microsoft's own services have it.
+pub const EVERY_TENANT: &str = "*";
 
 /// The audience of federated credentials.
 pub const TOKEN_EXCHANGE: &str = "api://AzureADTokenExchange";
@@ -376,7 +379,8 @@ impl Directory {
 
     /// Whether an app has a service principal in a tenant.
     pub(crate) fn is_in(&self, app: &App, tenant: &str) -> bool {
-        self.home(app.tenant.as_deref()) == tenant || app.consented.iter().any(|name| self.home(Some(name)) == tenant)
+        self.home(app.tenant.as_deref()) == tenant
+            || app.consented.iter().any(|name| name == EVERY_TENANT || self.home(Some(name)) == tenant)
     }
 
     pub(crate) fn put_app(&mut self, app: App) {

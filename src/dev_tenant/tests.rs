@@ -605,3 +605,55 @@ async fn token_defects_are_what_they_say() {
     assert_eq!(kid(&tenant.token().without_kid().sign()), None);
     assert!(tenant.token().algorithm("ES256").try_sign().is_err());
 }
+
+/// What real clients sent, byte for byte, where the captures lie beside the checkout.
+#[tokio::test]
+async fn accepts_what_real_clients_were_seen_to_send() {
+    let Some(folder) = std::env::var_os("ENTRADA_GOLDEN").map(std::path::PathBuf::from).filter(|folder| folder.is_dir()) else {
+        eprintln!("skipped: ENTRADA_GOLDEN names no folder with captures");
+        return;
+    };
+    let read = |path: &std::path::Path| -> Value { serde_json::from_slice(&std::fs::read(path).expect("reads")).expect("JSON") };
+    let certificates = read(&folder.join("certificates.json"));
+    let mut replayed = 0;
+    for entry in std::fs::read_dir(&folder).expect("folder").map(|entry| entry.expect("entry").path()) {
+        if entry.extension().is_none_or(|extension| extension != "json") || entry.ends_with("certificates.json") {
+            continue;
+        }
+        for request in read(&entry)["requests"].as_array().cloned().unwrap_or_default() {
+            let Some(assertion) = request["client_assertion_compact"].as_str() else { continue };
+            let mut form: Vec<(String, String)> = serde_json::from_value(request["form_in_order"].clone()).expect("form");
+            for (name, value) in &mut form {
+                if name == "client_assertion" {
+                    assertion.clone_into(value);
+                }
+            }
+            // The user tokens of the on-behalf-of captures were invented.
+            if form.iter().any(|(name, _)| name == "assertion") {
+                continue;
+            }
+            let claims = &request["client_assertion_decoded"]["payload"];
+            let expires = claims["exp"].as_f64().expect("exp");
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time")]
+            let clock = crate::clock::Clock::manual(expires as u64 - 60);
+            let url = reqwest::Url::parse(request["url"].as_str().expect("url")).expect("URL");
+            let aliases = vec!["https://login.microsoftonline.com".to_owned()];
+            let tenant = DevTenant::start(Options { clock, aliases, ..Options::default() }).await.expect("starts");
+            let id = url.path_segments().and_then(|mut segments| segments.next()).expect("tenant");
+            tenant.add_tenant(Tenant {
+                id: id.to_owned(),
+                name: "captured".to_owned(),
+                domains: std::collections::BTreeSet::default(),
+            });
+            let client = form.iter().find(|(name, _)| name == "client_id").expect("client").1.clone();
+            let pems = ["leaf_certificate_pem", "chain_leaf_certificate_pem"]
+                .map(|name| certificates[name].as_str().unwrap_or_default());
+            tenant.register(pems.iter().fold(App::new(&client).in_tenant("captured"), |app, pem| app.certificate_pem(pem)));
+            let answer = http().post(format!("{}{}", tenant.base_url(), url.path())).form(&form).send().await.expect("answers");
+
+            assert_eq!(answer.status().as_u16(), 200, "{}: {}", entry.display(), answer.text().await.expect("text"));
+            replayed += 1;
+        }
+    }
+    assert!(replayed >= 10, "{replayed} requests replayed");
+}
