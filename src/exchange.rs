@@ -7,6 +7,7 @@ use std::{
 };
 
 use http::{HeaderMap, StatusCode};
+use tokio::time::Instant;
 
 use crate::{
     authorization::{OwnToken, TokenPlace},
@@ -14,11 +15,16 @@ use crate::{
     clock::Clock,
     entra::token::Token,
     refusal::Reason,
-    request::RequestId,
-    route::Captures,
+    request::{BytesRead, IncomingRequest, RequestId, TraceContext},
+    route::{Captures, Route},
     runtime::Runtime,
+    telemetry::Counters,
     trace::Trace,
+    upstream::UpstreamRequest,
 };
+
+/// How far a stream may outlive the token that opened it: as far as clocks may differ.
+const CLOCK_SKEW: Duration = Duration::from_secs(300);
 
 /// What is known of one request. Each station of the way writes what it learns here; the audit record is made from it at the end.
 #[derive(Debug)]
@@ -39,6 +45,8 @@ pub struct Exchange {
     pub route: Option<usize>,
     /// What the route's path captured.
     pub captures: Captures,
+    /// The trace that the request belongs to.
+    pub trace_context: Option<TraceContext>,
     /// The validated token; set by the first token policy that held.
     pub token: Option<Arc<Token>>,
     /// Where that token was found; set with it.
@@ -56,11 +64,72 @@ pub struct Exchange {
 }
 
 impl Exchange {
+    /// The exchange of a request that has just arrived.
+    pub fn begin(runtime: Arc<Runtime>, connection: Arc<Connection>, worker: usize) -> Self {
+        Self {
+            started: runtime.clock.monotonic(),
+            runtime,
+            connection,
+            worker,
+            id: RequestId::generate(),
+            caller: None,
+            route: None,
+            captures: Captures::default(),
+            trace_context: None,
+            token: None,
+            token_place: None,
+            own_token: None,
+            trace: Trace::default(),
+            response_headers: HeaderMap::new(),
+            outcome: Outcome::default(),
+            timings: Timings::default(),
+        }
+    }
+
+    /// The route that was found, if one was.
+    pub fn matched_route(&self) -> Option<&Route> {
+        self.route.map(|index| &self.runtime.routes[index])
+    }
+
+    /// The counters that this request counts in.
+    pub fn counters(&self) -> &Counters {
+        let counters = self.matched_route().map_or(&self.runtime.unrouted, |route| &route.counters);
+        &counters[self.worker]
+    }
+
+    /// The time since the request's head was complete.
+    pub fn elapsed(&self) -> Duration {
+        self.runtime.clock.monotonic().saturating_sub(self.started)
+    }
+
     /// The caller's address: the one that the `caller` station settled on.
     ///
     /// Before that station has run it is the peer's, which nobody but that station asks for.
     pub fn caller_address(&self) -> IpAddr {
         self.caller.as_ref().map_or(self.connection.peer.ip(), |caller| caller.address)
+    }
+
+    /// The trace that the request belongs to, in hexadecimal.
+    pub fn trace_id(&self) -> Option<String> {
+        self.trace_context.as_ref().map(TraceContext::trace_id_hex)
+    }
+
+    /// Tells the upstream on whose behalf the request goes.
+    pub(crate) fn introduce(&self, incoming: &IncomingRequest, outgoing: &mut UpstreamRequest) {
+        if let (Some(caller), Some(trace)) = (&self.caller, &self.trace_context) {
+            outgoing.introduce(incoming, caller, &self.id, trace);
+        }
+    }
+
+    /// When the answer must have ended: with the token that the request came with, and with the listener's `max-stream`.
+    pub(crate) fn ends_at(&self) -> Option<Instant> {
+        let listener = self.runtime.listener(&self.connection.listener_name)?;
+        let token = self
+            .token
+            .as_ref()
+            .map(|token| Duration::from_secs(token.expires_at).saturating_sub(self.clock().unix()) + CLOCK_SKEW);
+        let left = listener.max_stream.saturating_sub(self.elapsed());
+        Some(Instant::now() + token.map_or(left, |token| token.min(left)))
     }
 
     /// The clock of the runtime.
@@ -72,8 +141,6 @@ impl Exchange {
 /// A connection that requests come on.
 #[derive(Debug)]
 pub struct Connection {
-    /// The index of the listener in the runtime's list.
-    pub listener: usize,
     /// The listener's name.
     pub listener_name: Arc<str>,
     /// The peer's socket address; IPv4-mapped addresses are folded.
@@ -109,7 +176,7 @@ pub struct Outcome {
     /// The server that was spoken to.
     pub server: Option<Arc<str>>,
     /// The body bytes that came from the caller.
-    pub bytes_in: u64,
+    pub bytes_in: BytesRead,
     /// The body bytes that went to the caller.
     pub bytes_out: u64,
     /// Whether the answer's body went out whole.

@@ -15,9 +15,12 @@
 //! is a [`Reason`](refusal::Reason) with a stable code. The rules stand in a [`Runtime`](runtime::Runtime), compiled once from
 //! the [`config`] and swapped whole.
 
+pub mod answer;
 pub mod exchange;
+pub mod gateway;
 pub mod refusal;
 pub mod runtime;
+pub mod server;
 pub mod trace;
 
 pub mod listener;

@@ -1,3 +1,16 @@
 //! Arguments to command; prints the error chain and picks the exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use entrada::cli::Arguments;
+
+fn main() -> ExitCode {
+    match Arguments::parse().execute() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("entrada: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

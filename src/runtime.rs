@@ -1,10 +1,216 @@
 //! A config, compiled: immutable, swapped whole.
 
-use crate::clock::Clock;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::runtime::Handle;
+
+use crate::{
+    address::AddressSets,
+    caller::Trust,
+    clock::Clock,
+    config::{Config, Document, Faults, IdentityHttpConfig, Place},
+    credentials::{Credentials, Setting},
+    entra::Tenants,
+    identity_http::IdentityHttp,
+    listener::ListenerSettings,
+    route::{Route, RouteBuilder, RouteTable},
+    telemetry::{Counters, Metrics, NO_ROUTE},
+    upstream::Upstreams,
+};
 
 /// All that requests are judged by, made once from a config.
 #[derive(Debug)]
 pub struct Runtime {
+    /// How many configs there were before this one in the life of the process.
+    pub generation: u64,
     /// Where the time comes from.
     pub clock: Clock,
+    /// What requests are believed, by the index of their listener.
+    pub listeners: Vec<ListenerRules>,
+    /// Which route a request takes.
+    pub table: RouteTable,
+    /// The routes, by index.
+    pub routes: Vec<Route>,
+    /// How identity services are reached, as written and as built.
+    identity_http: IdentityHttpConfig,
+    http: Arc<IdentityHttp>,
+    /// The tenants with their signing keys.
+    pub tenants: Tenants,
+    /// The gateway's own credentials.
+    pub credentials: Credentials,
+    /// The backends.
+    pub upstreams: Upstreams,
+    /// The files that the config names, whose change calls for a new build.
+    pub files: Vec<PathBuf>,
+    /// What is counted of requests that no route matched, one for each worker.
+    pub unrouted: Arc<[Counters]>,
+}
+
+/// How a listener's requests are read.
+#[derive(Debug)]
+pub struct ListenerRules {
+    /// The listener's name.
+    pub name: Arc<str>,
+    /// Who may speak for a caller.
+    pub trust: Trust,
+    /// Where it listens.
+    pub addresses: Vec<SocketAddr>,
+    /// Its limits and certificates.
+    pub settings: ListenerSettings,
+    /// How long one request may take in all.
+    pub max_stream: Duration,
+}
+
+/// What a runtime is built with besides its config.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// The config.
+    pub document: &'a Document,
+    /// How many threads carry requests.
+    pub workers: usize,
+    /// Where the time comes from.
+    pub clock: &'a Clock,
+    /// Where requests are counted.
+    pub metrics: &'a Metrics,
+}
+
+impl Runtime {
+    /// Compiles a config. Pure: nothing is fetched, and of files only those that the config names are read.
+    ///
+    /// What lives longer than a config (key sets, tokens, pools) is taken over from `previous` where its settings did not change.
+    /// Everything that is wrong goes into `faults`; `None` if any of it is an error.
+    pub fn build(surroundings: Surroundings<'_>, previous: Option<&Self>, faults: &mut Faults) -> Option<Self> {
+        let errors = faults.errors();
+        let root = Place::root();
+        let Surroundings { document, workers, clock, metrics } = surroundings;
+        let Document { config, base, .. } = document;
+
+        let sets = AddressSets::build(&config.address_sets, base, &root.key("address-sets"), clock.unix_seconds(), faults);
+        let tenants = Tenants::build(&config.tenants, previous.map(|old| &old.tenants), &root.key("tenants"), faults);
+        let http = identity_http(config, document, previous, &root.key("identity-http"), faults)?;
+        let setting = Setting {
+            tenants: &config.tenants,
+            base,
+            secrets: &document.secrets,
+            http: &http,
+            clock,
+            previous: previous.map(|old| &old.credentials),
+        };
+        let credentials = Credentials::build(&config.credentials, &setting, &root.key("credentials"), faults);
+        let upstreams = Upstreams::build(
+            &config.upstreams,
+            base,
+            workers,
+            previous.map(|old| &old.upstreams),
+            &root.key("upstreams"),
+            faults,
+        );
+        let listeners = build_listeners(document, &sets, faults);
+        let table = RouteTable::build(config.routes.iter().map(|route| &route.matches), &root.key("routes"), faults);
+        let builder = RouteBuilder {
+            config,
+            secrets: &document.secrets,
+            sets: &sets,
+            tenants: &tenants,
+            credentials: &credentials,
+            upstreams: &upstreams,
+            table: &table,
+            metrics,
+            workers,
+        };
+        let routes = builder.build(faults);
+
+        if faults.errors() > errors {
+            return None;
+        }
+        Some(Self {
+            files: files(document, &sets, &credentials),
+            generation: previous.map_or(0, |old| old.generation + 1),
+            clock: clock.clone(),
+            listeners,
+            table,
+            routes,
+            identity_http: config.identity_http.clone().unwrap_or_default(),
+            http,
+            tenants,
+            credentials,
+            upstreams,
+            unrouted: metrics.route(NO_ROUTE, workers),
+        })
+    }
+
+    /// Begins what needs the network: keys and tokens are fetched, and kept fresh.
+    pub fn start(&self, background: &Handle) {
+        self.tenants.start(&self.http, &self.clock, background);
+        self.credentials.start(background);
+    }
+
+    /// The rules of the listener of this name. `None` for one that a reload took away and that is draining.
+    pub fn listener(&self, name: &str) -> Option<&ListenerRules> {
+        self.listeners.iter().find(|listener| &*listener.name == name)
+    }
+}
+
+/// The client for identity services: that of the config before where its settings did not change, so that credentials and key
+/// sets that did not change either go on with it.
+fn identity_http(
+    config: &Config,
+    document: &Document,
+    previous: Option<&Runtime>,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<Arc<IdentityHttp>> {
+    let mut written = config.identity_http.clone().unwrap_or_default();
+    if let Some(previous) = previous.filter(|previous| previous.identity_http == written) {
+        return Some(previous.http.clone());
+    }
+    written.ca = written.ca.map(|ca| document.path(&ca).to_string_lossy().into_owned());
+    match IdentityHttp::new(&written) {
+        Ok(http) => Some(Arc::new(http)),
+        Err(fault) => {
+            faults.error(place, crate::answer::chain(&fault), "");
+            None
+        }
+    }
+}
+
+fn files(document: &Document, sets: &AddressSets, credentials: &Credentials) -> Vec<PathBuf> {
+    let config = &document.config;
+    let tls = config.listeners.iter().flat_map(|listener| &listener.tls).flat_map(|tls| tls.as_slice());
+    let tls = tls.flat_map(|tls| [&tls.certificate, &tls.private_key]);
+    let authorities = config.upstreams.values().filter_map(|upstream| upstream.tls.ca.as_ref());
+    let named = tls.chain(authorities).map(|file| document.path(file));
+    named.chain(sets.files.iter().cloned()).chain(credentials.files().map(Path::to_owned)).collect()
+}
+
+fn build_listeners(document: &Document, sets: &AddressSets, faults: &mut Faults) -> Vec<ListenerRules> {
+    let Document { config, base, .. } = document;
+    let place = Place::root().key("listeners");
+    if config.listeners.is_empty() {
+        faults.error(&place, "no listener is defined, so nothing would be served", "add one with a `name` and an `address`");
+    }
+    let mut rules: Vec<ListenerRules> = Vec::new();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let place = place.index(index);
+        if rules.iter().any(|other| *other.name == *listener.name) {
+            let message = format!("there are two listeners named `{}`", listener.name);
+            faults.error(&place.key("name"), message, "give each listener a name of its own");
+        }
+        let settings = ListenerSettings::build(listener, base, &place, faults);
+        let trust = Trust::build(listener, &place, &sets.by_name, faults);
+        let (Some(settings), Some(trust)) = (settings, trust) else { continue };
+        rules.push(ListenerRules {
+            name: listener.name.as_str().into(),
+            trust,
+            addresses: listener.addresses(&place, faults),
+            settings,
+            max_stream: listener.limits.max_stream.0,
+        });
+    }
+    rules
 }

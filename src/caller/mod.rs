@@ -11,6 +11,7 @@ use std::net::IpAddr;
 
 pub use hop::HopFault;
 use http::HeaderValue;
+use serde::Serialize;
 pub use trust::Trust;
 
 use crate::request::Scheme;
@@ -43,7 +44,8 @@ impl Caller {
 }
 
 /// Who said what the caller's address is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum AddressSource {
     /// The connection itself.
     Peer,

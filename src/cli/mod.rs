@@ -1,4 +1,43 @@
-//! One file per command.
+//! The command line: one file per command.
+//!
+//! Exit codes: 0 fine, 1 the answer is no, 2 used wrongly or cannot start.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
 
 pub mod certificate;
 pub mod dev_tenant;
+pub mod run;
+
+/// The arguments of the program.
+#[derive(Debug, Parser)]
+#[command(name = "entrada", version, about = "An authenticating reverse proxy for Microsoft Entra ID", propagate_version = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the routes of a config
+    Run(run::RunArguments),
+    /// Play Entra on this machine: metadata, keys and tokens for development and tests
+    DevTenant(dev_tenant::DevTenantArguments),
+    /// Make certificates for app registrations, and see what is in one
+    Certificate(certificate::CertificateArguments),
+}
+
+impl Arguments {
+    /// Carries out the command.
+    ///
+    /// # Errors
+    /// What stopped it; the program then exits with 2.
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Run(arguments) => run::run(&arguments),
+            Command::DevTenant(arguments) => dev_tenant::run(&arguments),
+            Command::Certificate(arguments) => certificate::run(&arguments),
+        }
+    }
+}

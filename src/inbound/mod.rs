@@ -64,6 +64,11 @@ impl PolicyConfig {
             Self::IncludeFragment(_) => "include-fragment",
         }
     }
+
+    /// Whether the policy establishes who calls.
+    pub const fn authenticates(&self) -> bool {
+        matches!(self, Self::ValidateAzureAdToken(_))
+    }
 }
 
 /// What a policy may look at, and must tell, while it is built.
@@ -144,11 +149,6 @@ impl InboundPolicy {
             Self::CheckHeader(policy) => policy.check(incoming),
             Self::RewriteUri(policy) => policy.apply(exchange, incoming, outgoing),
         }
-    }
-
-    /// Whether the policy establishes who calls.
-    pub const fn authenticates(&self) -> bool {
-        matches!(self, Self::ValidateAzureAdToken(_))
     }
 }
 

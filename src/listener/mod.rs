@@ -46,7 +46,11 @@ pub use settings::{Limits, Listener, ListenerSettings};
 pub use socket::bind;
 pub use tls::{CertificateError, ServerTls};
 
-use crate::{exchange::Connection, refusal::Reason, request::RequestBody};
+use crate::{
+    exchange::Connection,
+    refusal::{Reason, Refusal},
+    request::RequestBody,
+};
 
 /// What arrives on a connection.
 #[derive(Debug)]
@@ -73,6 +77,12 @@ impl Broken {
     /// Broken for that reason.
     pub const fn new(reason: Reason, detail: &'static str) -> Self {
         Self { reason, detail }
+    }
+}
+
+impl From<Broken> for Refusal {
+    fn from(broken: Broken) -> Self {
+        Self::new(broken.reason, broken.detail)
     }
 }
 

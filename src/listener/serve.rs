@@ -125,13 +125,7 @@ struct Arrived {
 
 impl Arrived {
     fn open(self, socket: Socket, tls: Option<TlsFacts>) -> Opening {
-        let connection = Connection {
-            listener: self.listener.index,
-            listener_name: self.listener.name.clone(),
-            peer: self.peer,
-            local: self.local,
-            tls,
-        };
+        let connection = Connection { listener_name: self.listener.name.clone(), peer: self.peer, local: self.local, tls };
         Opening {
             socket,
             buffer: BytesMut::new(),

@@ -19,8 +19,6 @@ use crate::config::{Faults, Place};
 /// A listener, as shared by the workers that serve it.
 #[derive(Debug)]
 pub struct Listener {
-    /// Its index in the runtime's list.
-    pub index: usize,
     /// Its name, as in audit records and metrics.
     pub name: Arc<str>,
     /// What holds now. A connection takes the TLS settings it began with; limits are read anew for each request.
@@ -170,9 +168,9 @@ impl Default for Limits {
 }
 
 impl Listener {
-    /// A listener of that name and place in the runtime's list.
-    pub fn new(index: usize, name: impl Into<Arc<str>>, settings: ListenerSettings) -> Arc<Self> {
-        Arc::new(Self { index, name: name.into(), settings: ArcSwap::from_pointee(settings), connections: AtomicUsize::new(0) })
+    /// A listener of that name.
+    pub fn new(name: impl Into<Arc<str>>, settings: ListenerSettings) -> Arc<Self> {
+        Arc::new(Self { name: name.into(), settings: ArcSwap::from_pointee(settings), connections: AtomicUsize::new(0) })
     }
 
     /// The limits that hold now.

@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 
 use crate::{
     listener::{Http1Body, Http2Body},
-    refusal::Reason,
+    refusal::{Reason, Refusal},
 };
 
 /// The body of a request.
@@ -68,6 +68,13 @@ impl BodyError {
             Self::Timeout => Some(Reason::RequestTimeout),
             Self::Disconnected | Self::Answered => None,
         }
+    }
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        // Where nobody is there to be told, the record still says that the request never came whole.
+        Self::new(error.reason().unwrap_or(Reason::RequestTimeout), error)
     }
 }
 

@@ -1,10 +1,14 @@
 //! 3 · Route: host, then path, then method.
 
+mod build;
 mod pattern;
+mod plan;
 mod table;
 
 use std::collections::BTreeMap;
 
+pub(crate) use build::RouteBuilder;
+pub use plan::{Action, OwnAnswer, Route};
 use schemars::JsonSchema;
 use serde::Deserialize;
 pub use table::{Found, RouteTable};

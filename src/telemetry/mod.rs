@@ -1,29 +1,10 @@
 //! The gateway's own log and metrics.
 
-use schemars::JsonSchema;
-use serde::Deserialize;
+mod config;
+mod log;
+mod metrics;
 
-/// The gateway's own log.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct TelemetryConfig {
-    /// How much is logged. Default: info.
-    pub log: LogLevel,
-}
-
-/// How much is logged.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogLevel {
-    /// What stops the gateway or a part of it.
-    Error,
-    /// What an operator should look at.
-    Warn,
-    /// What happens: start, reload, key and token fetches.
-    #[default]
-    Info,
-    /// How it happens.
-    Debug,
-    /// Everything.
-    Trace,
-}
+pub use config::{LogLevel, TelemetryConfig};
+pub use log::start_logging;
+pub(crate) use metrics::NO_ROUTE;
+pub use metrics::{Counters, Metrics, MetricsText};

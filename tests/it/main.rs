@@ -1,3 +1,9 @@
-//! The gateway as its users meet it: one binary, a module per station.
+//! Whole-gateway tests: requests go in over a socket, and what counts is what the upstream really received.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 mod framing;
+mod reload;
+mod support;
+mod token;
+mod way;

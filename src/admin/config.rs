@@ -1,0 +1,20 @@
+//! Where the admin and health listeners are.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The admin listener.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct AdminConfig {
+    /// `address:port`.
+    pub address: String,
+}
+
+/// The listener for probes and metrics.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct HealthConfig {
+    /// `address:port`.
+    pub address: String,
+}

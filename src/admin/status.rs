@@ -1,0 +1,136 @@
+//! What the status page and the probes tell.
+
+use serde::Serialize;
+
+use super::Admin;
+use crate::{entra::KeySetStatus, route::Action, telemetry::MetricsText};
+
+/// `/api/status`.
+#[derive(Debug, Serialize)]
+pub(super) struct Status {
+    version: &'static str,
+    ready: bool,
+    waiting_for: Vec<String>,
+    draining: bool,
+    generation: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_reload_error: Option<String>,
+    audit_records_lost: u64,
+    routes: Vec<RouteStatus>,
+    signing_keys: Vec<SigningKeysStatus>,
+    credentials: Vec<crate::credentials::CredentialStatus>,
+    upstreams: Vec<UpstreamStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct RouteStatus {
+    name: String,
+    policies: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<String>,
+}
+
+/// One discovery document and its keys.
+#[derive(Debug, Serialize)]
+struct SigningKeysStatus {
+    url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    application: Option<String>,
+    keys: usize,
+    serves: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl From<KeySetStatus> for SigningKeysStatus {
+    fn from(status: KeySetStatus) -> Self {
+        let KeySetStatus { url, application, keys, serves, age, error, .. } = status;
+        Self { url, application, keys, serves, age_seconds: age.map(|age| age.as_secs()), error }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct UpstreamStatus {
+    name: String,
+    servers: Vec<ServerStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct ServerStatus {
+    server: String,
+    requests_under_way: usize,
+}
+
+impl Admin {
+    /// What the gateway still waits for before it is ready; nothing once it is.
+    pub(super) fn waiting_for(&self) -> Vec<String> {
+        let runtime = self.runtime.load_full();
+        let mut waiting = Vec::new();
+        if self.lifecycle.is_draining() {
+            waiting.push("the end: it is draining".to_owned());
+        }
+        if !runtime.tenants.were_tried() {
+            waiting.push("signing keys".to_owned());
+        }
+        waiting.extend(runtime.credentials.unready().map(|credential| format!("a token for credential {credential}")));
+        waiting
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let runtime = self.runtime.load_full();
+        let waiting_for = self.waiting_for();
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            ready: waiting_for.is_empty(),
+            waiting_for,
+            draining: self.lifecycle.is_draining(),
+            generation: runtime.generation,
+            last_reload_error: self.lifecycle.last_reload_error().map(|error| error.to_string()),
+            audit_records_lost: self.audit.dropped(),
+            routes: runtime
+                .routes
+                .iter()
+                .map(|route| RouteStatus {
+                    name: route.name.to_string(),
+                    policies: route.inbound.iter().map(|entry| entry.at.to_string()).collect(),
+                    upstream: match &route.action {
+                        Action::Forward(upstream) => Some(upstream.name().to_string()),
+                        Action::Respond(_) => None,
+                    },
+                })
+                .collect(),
+            signing_keys: runtime.tenants.status(&runtime.clock).into_iter().map(SigningKeysStatus::from).collect(),
+            credentials: runtime.credentials.status(),
+            upstreams: runtime
+                .upstreams
+                .iter()
+                .map(|upstream| UpstreamStatus {
+                    name: upstream.name().to_string(),
+                    servers: upstream
+                        .servers()
+                        .map(|(server, requests_under_way)| ServerStatus { server: server.to_string(), requests_under_way })
+                        .collect(),
+                })
+                .collect(),
+        }
+    }
+
+    pub(super) fn write_metrics(&self, text: &mut MetricsText) {
+        let runtime = self.runtime.load_full();
+        self.metrics.write(text);
+        text.family("entrada_config_generation", "gauge", "How many configs were in force before this one.");
+        text.sample("entrada_config_generation", &[], runtime.generation);
+        text.family("entrada_config_reload_failed", "gauge", "Whether the last reload was not taken.");
+        text.sample("entrada_config_reload_failed", &[], u8::from(self.lifecycle.last_reload_error().is_some()));
+        text.family("entrada_audit_records_lost_total", "counter", "Audit records that no sink took.");
+        text.sample("entrada_audit_records_lost_total", &[], self.audit.dropped());
+        text.family("entrada_upstream_requests_under_way", "gauge", "Requests that wait for a server's answer.");
+        for upstream in runtime.upstreams.iter() {
+            for (server, count) in upstream.servers() {
+                text.sample("entrada_upstream_requests_under_way", &[("upstream", upstream.name()), ("server", server)], count);
+            }
+        }
+    }
+}

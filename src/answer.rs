@@ -1,0 +1,240 @@
+//! What the caller gets: refusals as problem documents (RFC 9457), and the body that ends with the audit record.
+
+use std::{
+    error::Error,
+    fmt::Write,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, header};
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::{
+    audit::Recorder,
+    exchange::Exchange,
+    refusal::{Reason, Refusal},
+    upstream,
+};
+
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// Makes the answer to a refused request, and writes on the exchange what the record will say.
+pub(crate) fn refuse(refusal: Refusal, exchange: &mut Exchange) -> Response<ResponseBody> {
+    let status = refusal.status();
+    let title = refusal.message.as_deref().unwrap_or(refusal.reason.title());
+    let mut response = Response::new(ResponseBody::whole(problem(refusal.reason, status.as_u16(), title, exchange.id.as_str())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
+    if let Some(challenge) = refusal.challenge.or_else(|| challenge(refusal.reason, status.as_u16())) {
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if let Some(seconds) = refusal.retry_after {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    if let Some(allow) = refusal.allow {
+        headers.insert(header::ALLOW, allow);
+    }
+
+    let outcome = &mut exchange.outcome;
+    outcome.reason = Some(refusal.reason);
+    outcome.hint = refusal.hint.map(|hint| hint.into_owned().into());
+    outcome.cause = refusal.cause.map(|cause| chain(&*cause).into());
+    response
+}
+
+/// The problem document of a refusal.
+fn problem(reason: Reason, status: u16, title: &str, request_id: &str) -> Bytes {
+    #[derive(serde::Serialize)]
+    struct Problem<'a> {
+        r#type: String,
+        title: &'a str,
+        status: u16,
+        code: &'static str,
+        request_id: &'a str,
+    }
+    let code = reason.code();
+    let problem = Problem { r#type: format!("urn:entrada:{code}"), title, status, code, request_id };
+    serde_json::to_vec(&problem).expect("texts and a number are always JSON").into()
+}
+
+/// The challenge that belongs to a reason: with every 401, and wherever RFC 6750 has an error for it.
+fn challenge(reason: Reason, status: u16) -> Option<HeaderValue> {
+    match reason.challenge_error() {
+        Some(error) => {
+            let mut text = format!("Bearer error=\"{error}\", error_description=\"{}\"", reason.title());
+            text.shrink_to_fit();
+            HeaderValue::from_str(&text).ok()
+        }
+        None => (status == 401).then(|| HeaderValue::from_static("Bearer")),
+    }
+}
+
+/// An error and what led to it, in one line.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        // Writing to a string cannot fail.
+        let _ = write!(text, ": {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// The body of an answer. It holds the request's record, which is written when the body has gone out or is dropped.
+#[derive(Debug)]
+pub struct ResponseBody {
+    source: Source,
+    recorder: Option<Box<Recorder>>,
+    /// When the body must end, whether or not it is busy.
+    ends_at: Option<Instant>,
+    /// Made only when the body keeps the caller waiting: most answers are there at once.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Whole(Option<Bytes>),
+    Upstream(upstream::ResponseBody),
+}
+
+/// Why a body ends before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The upstream broke off.
+    #[error("the upstream's answer broke off")]
+    Upstream(#[source] upstream::UpstreamError),
+    /// The token that opened the stream has expired, or the listener's `max-stream` is over.
+    #[error("the stream has reached the end of its time")]
+    Lifetime,
+}
+
+impl ResponseBody {
+    /// A body that is known as a whole.
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        Self { source: Source::Whole((!bytes.is_empty()).then_some(bytes)), recorder: None, ends_at: None, timer: None }
+    }
+
+    /// The body that an upstream sends.
+    pub(crate) fn upstream(body: upstream::ResponseBody) -> Self {
+        Self { source: Source::Upstream(body), recorder: None, ends_at: None, timer: None }
+    }
+
+    /// Ties the request's record to this body, and the time at which it must end.
+    pub(crate) fn ends_with(&mut self, recorder: Box<Recorder>, ends_at: Option<Instant>) {
+        self.recorder = Some(recorder);
+        self.ends_at = ends_at;
+    }
+
+    fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.source {
+            Source::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Upstream(body) => Pin::new(body).poll_frame(context).map_err(BodyError::Upstream),
+        }
+    }
+
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(ends_at) = self.ends_at else { return Poll::Pending };
+        self.timer.get_or_insert_with(|| Box::pin(sleep_until(ends_at))).as_mut().poll(context)
+    }
+
+    /// Ends the body before its end; the record says why.
+    fn break_off(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(mut recorder) = self.recorder.take() {
+            recorder.exchange.outcome.cause = Some(chain(&error).into());
+        }
+        Poll::Ready(Some(Err(error)))
+    }
+
+    /// The body has gone out whole: the record is written now, not when the connection gets around to dropping the body.
+    fn complete(&mut self) {
+        if let Some(mut recorder) = self.recorder.take() {
+            recorder.exchange.outcome.complete = true;
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let body = &mut *self;
+        match body.poll_source(context) {
+            Poll::Ready(Some(Ok(_))) if body.ends_at.is_some_and(|ends_at| Instant::now() >= ends_at) => {
+                body.break_off(BodyError::Lifetime)
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                if let (Some(recorder), Some(data)) = (&mut body.recorder, frame.data_ref()) {
+                    recorder.exchange.outcome.bytes_out += data.len() as u64;
+                }
+                if body.is_end_stream() {
+                    body.complete();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                body.complete();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => body.break_off(error),
+            Poll::Pending => {
+                ready!(body.poll_end(context));
+                body.break_off(BodyError::Lifetime)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Whole(bytes) => bytes.is_none(),
+            Source::Upstream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Source::Upstream(body) => body.size_hint(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problem_document_has_code_and_request_id() {
+        let body = problem(Reason::TokenExpired, 401, "a \"quoted\" title", "id-1");
+
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            body,
+            serde_json::json!({ "type": "urn:entrada:token-expired", "title": "a \"quoted\" title", "status": 401, "code": "token-expired", "request_id": "id-1" })
+        );
+    }
+
+    #[test]
+    fn challenges_follow_rfc_6750() {
+        for (reason, expected) in [
+            (Reason::TokenMissing, Some("Bearer")),
+            (Reason::TokenExpired, Some("Bearer error=\"invalid_token\", error_description=\"The token has expired.\"")),
+            (
+                Reason::ScopeMissing,
+                Some("Bearer error=\"insufficient_scope\", error_description=\"A required scope is missing.\""),
+            ),
+            (Reason::RoleMissing, None),
+            (Reason::NoRoute, None),
+        ] {
+            let challenge = challenge(reason, reason.status().as_u16());
+            assert_eq!(challenge.as_ref().map(|value| value.to_str().unwrap()), expected, "{reason}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Where audit records wait, and the thread that writes them out.
+
+use std::{
+    collections::VecDeque,
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::sync::broadcast;
+
+use super::{AuditConfig, SinkConfig};
+
+/// How many records the admin listener shows.
+pub const RECENT_RECORDS: usize = 256;
+
+/// How long a record waits at the most until it is written.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The bytes that one worker's buffer holds at the most while the sinks do not take them.
+const BUFFER_LIMIT: usize = 16 << 20;
+
+/// The audit records of all workers, on their way to the sinks.
+///
+/// Each worker writes to a buffer of its own, whose lock nobody holds but the writer thread for the moment of a swap.
+#[derive(Debug)]
+pub struct AuditLog {
+    buffers: Box<[Mutex<Vec<u8>>]>,
+    dropped: AtomicU64,
+    recent: Mutex<VecDeque<Bytes>>,
+    followers: broadcast::Sender<Bytes>,
+    sinks: Mutex<Vec<Sink>>,
+    stop: (Mutex<bool>, Condvar),
+}
+
+#[derive(Debug)]
+enum Sink {
+    Stdout,
+    File(PathBuf, File),
+}
+
+impl AuditLog {
+    /// A log for so many workers, with its sinks open.
+    ///
+    /// # Errors
+    /// When a sink's file cannot be opened.
+    pub fn open(config: &AuditConfig, base: &Path, workers: usize) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            buffers: (0..workers).map(|_| Mutex::default()).collect(),
+            dropped: AtomicU64::new(0),
+            recent: Mutex::default(),
+            followers: broadcast::channel(RECENT_RECORDS).0,
+            sinks: Mutex::new(open_sinks(config, base)?),
+            stop: Default::default(),
+        }))
+    }
+
+    /// Goes over to other sinks; files are opened again, so that they can be moved away.
+    ///
+    /// # Errors
+    /// When a sink's file cannot be opened; the old sinks then stay.
+    pub fn reopen(&self, config: &AuditConfig, base: &Path) -> io::Result<()> {
+        let sinks = open_sinks(config, base)?;
+        self.flush();
+        *lock(&self.sinks) = sinks;
+        Ok(())
+    }
+
+    /// Adds one line to the worker's buffer: `write` is given the buffer and must end with a line end.
+    ///
+    /// A record that finds the buffer full, because no sink takes records any more, is counted and lost: to hold up every
+    /// request for a full disk would be worse.
+    pub(super) fn append(&self, worker: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut buffer = lock(&self.buffers[worker]);
+        if buffer.len() < BUFFER_LIMIT {
+            write(&mut buffer);
+        } else {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Records that were lost because no sink took them.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// The newest records, oldest first, each one JSON object.
+    pub fn recent(&self) -> Vec<Bytes> {
+        self.flush();
+        lock(&self.recent).iter().cloned().collect()
+    }
+
+    /// The records from now on.
+    pub fn follow(&self) -> broadcast::Receiver<Bytes> {
+        self.followers.subscribe()
+    }
+
+    /// Starts the thread that writes the records out, until [`stop`](Self::stop).
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn spawn_writer(self: &Arc<Self>) -> io::Result<JoinHandle<()>> {
+        let log = self.clone();
+        std::thread::Builder::new().name("audit".into()).spawn(move || {
+            loop {
+                let stopped = log
+                    .stop
+                    .1
+                    .wait_timeout_while(lock(&log.stop.0), FLUSH_INTERVAL, |stopped| !*stopped)
+                    .map_or(true, |(stopped, _)| *stopped);
+                log.flush();
+                if stopped {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// Lets the writer thread write what is there, and end.
+    pub fn stop(&self) {
+        *lock(&self.stop.0) = true;
+        self.stop.1.notify_all();
+    }
+
+    /// Writes out what the buffers hold.
+    pub fn flush(&self) {
+        let mut sinks = lock(&self.sinks);
+        for buffer in &self.buffers {
+            let lines = Bytes::from(std::mem::take(&mut *lock(buffer)));
+            if lines.is_empty() {
+                continue;
+            }
+            for sink in sinks.iter_mut() {
+                if let Err(error) = sink.write(&lines) {
+                    // Standard error, not the log: the log may go to the very place that failed.
+                    eprintln!("audit records could not be written: {error}");
+                    self.dropped.fetch_add(lines.iter().filter(|byte| **byte == b'\n').count() as u64, Ordering::Relaxed);
+                }
+            }
+            self.remember(&lines);
+        }
+    }
+
+    fn remember(&self, lines: &Bytes) {
+        let mut recent = lock(&self.recent);
+        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            if recent.len() == RECENT_RECORDS {
+                recent.pop_front();
+            }
+            // A copy, so that one line does not keep the whole buffer alive.
+            let line = Bytes::copy_from_slice(line);
+            recent.push_back(line.clone());
+            // An error only says that nobody follows.
+            let _ = self.followers.send(line);
+        }
+    }
+}
+
+impl Sink {
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(lines)?;
+                stdout.flush()
+            }
+            Self::File(path, file) => {
+                file.write_all(lines).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+            }
+        }
+    }
+}
+
+fn open_sinks(config: &AuditConfig, base: &Path) -> io::Result<Vec<Sink>> {
+    config
+        .sinks
+        .iter()
+        .map(|sink| match sink {
+            SinkConfig::Stdout(_) => Ok(Sink::Stdout),
+            SinkConfig::File(file) => {
+                let path = base.join(&file.path);
+                let file = OpenOptions::new()
+                    .append(true)
+                    .create(true)
+                    .open(&path)
+                    .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+                Ok(Sink::File(path, file))
+            }
+        })
+        .collect()
+}
+
+/// The lock of something that stays whole whatever a panicking thread did.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,233 @@
+//! The way of a request, as one function.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::{HeaderValue, Response, StatusCode};
+use http_body::Body as _;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    answer::{self, ResponseBody},
+    audit::{AuditLog, Recorder, record_connection_event},
+    authorization::AfterRefusal,
+    exchange::{Connection, Exchange},
+    listener::{Arrival, ConnectionEvent, Service, Upgrade},
+    refusal::{Reason, Refusal},
+    request::{IncomingRequest, Oddities, RequestBody, RequestId, TraceContext, X_REQUEST_ID},
+    route::{Action, Route},
+    runtime::Runtime,
+    trace::{Step, Verdict},
+    upstream::{self, Call, Upstream, UpstreamRequest},
+};
+
+static WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+
+/// The data plane of one worker.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    runtime: Arc<ArcSwap<Runtime>>,
+    audit: Arc<AuditLog>,
+    worker: usize,
+}
+
+/// How a request ends before it was forwarded.
+#[derive(Debug)]
+pub enum Stop {
+    /// It is refused.
+    Refuse(Refusal),
+    /// The gateway answers itself.
+    Respond(Box<Response<ResponseBody>>),
+}
+
+impl<E: Into<Refusal>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Refuse(error.into())
+    }
+}
+
+impl Gateway {
+    /// The data plane of the worker with this index.
+    pub fn new(runtime: Arc<ArcSwap<Runtime>>, audit: Arc<AuditLog>, worker: usize) -> Self {
+        Self { runtime, audit, worker }
+    }
+
+    /// Takes one request along the whole way: one snapshot of the config, one record, one answer.
+    pub async fn serve(&self, arrival: Arrival, connection: &Arc<Connection>) -> Response<ResponseBody> {
+        // `load_full`: the request keeps the rules it started with, and a guard must not cross an await.
+        let exchange = Exchange::begin(self.runtime.load_full(), connection.clone(), self.worker);
+        let mut recorder = Box::new(Recorder::new(exchange, self.audit.clone()));
+        let result = match arrival {
+            Arrival::Request(request) => forward(&mut recorder, request).await,
+            Arrival::Broken(broken) => Err(Stop::Refuse(broken.into())),
+        };
+        let response = result.unwrap_or_else(|stop| match stop {
+            Stop::Refuse(refusal) => answer::refuse(refusal, &mut recorder.exchange),
+            Stop::Respond(response) => *response,
+        });
+        finish(response, recorder)
+    }
+}
+
+/// The way of a request.
+async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -> Result<Response<ResponseBody>, Stop> {
+    let Recorder { exchange, incoming, .. } = recorder;
+    let runtime = exchange.runtime.clone();
+    let listener = runtime.listener(&exchange.connection.listener_name).ok_or(Reason::Overloaded)?;
+    let (parts, mut body) = request.into_parts();
+    let upgrade = parts.extensions.get::<Upgrade>().cloned();
+
+    let incoming = &*incoming.insert(IncomingRequest::read(parts, exchange.connection.tls.as_ref())?);
+    exchange.trace_context = Some(TraceContext::of(&incoming.headers));
+    let caller =
+        exchange.caller.insert(listener.trust.caller(exchange.connection.peer.ip(), &incoming.headers, &runtime.clock)?);
+    if let Some(id) = caller.believed().then(|| RequestId::kept_from(&incoming.headers)).flatten() {
+        exchange.id = id;
+    }
+    exchange.outcome.bytes_in = body.count();
+    body.limit(listener.settings.limits.body_bytes)?;
+
+    // A target that no route accepts by name is refused as such, not as one that leads nowhere: where it leads is the question.
+    let found = runtime.table.find(incoming).or_else(|refusal| {
+        incoming.target.accepted_by(Oddities::NONE)?;
+        Err(refusal)
+    })?;
+    let route = &runtime.routes[found.route];
+    exchange.route = Some(found.route);
+    exchange.captures = found.captures;
+    exchange.trace.note(|| Step { at: "route".into(), verdict: Verdict::Passed, saw: route.name.to_string().into() });
+    route.admits(incoming)?;
+
+    let mut outgoing = UpstreamRequest::of(incoming, &route.reserved);
+    for policy in &route.inbound {
+        policy.run(exchange, incoming, &mut outgoing).await?;
+    }
+    exchange.timings.policies = exchange.elapsed();
+    let mut response = match &route.action {
+        Action::Respond(answer) => answer.response(),
+        Action::Forward(upstream) => {
+            let leg = Leg {
+                route,
+                upstream: upstream.as_ref(),
+                incoming,
+                upgrade: upgrade.filter(|_| route.websocket && incoming.asks_for_websocket()),
+            };
+            leg.send(exchange, outgoing, body).await?
+        }
+    };
+    for policy in &route.outbound {
+        policy.apply(exchange, incoming, &mut response)?;
+    }
+    Ok(response)
+}
+
+/// The last leg: from the policies' verdict to the head of the upstream's answer.
+struct Leg<'a> {
+    route: &'a Route,
+    upstream: &'a Upstream,
+    incoming: &'a IncomingRequest,
+    /// The caller's connection, where it may become a tunnel.
+    upgrade: Option<Upgrade>,
+}
+
+impl Leg<'_> {
+    async fn send(
+        &self,
+        exchange: &mut Exchange,
+        outgoing: UpstreamRequest,
+        body: RequestBody,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        // Only our own token can be had afresh, and only what nobody has read yet can be sent again.
+        let repeatable = self.route.authorization.is_own() && body.is_end_stream() && self.incoming.method.is_idempotent();
+        let again = repeatable.then(|| outgoing.clone());
+        let response = self.send_once(exchange, outgoing, body).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        match (self.route.authorization.refused(exchange, again.is_some())?, again) {
+            (AfterRefusal::ApplyAgain, Some(outgoing)) => {
+                let response = self.send_once(exchange, outgoing, RequestBody::empty()).await?;
+                if response.status() == StatusCode::UNAUTHORIZED {
+                    // The upstream's challenge speaks of our token, which is no business of the caller's: this ends in a refusal.
+                    self.route.authorization.refused(exchange, false)?;
+                }
+                Ok(response)
+            }
+            (AfterRefusal::PassOn | AfterRefusal::ApplyAgain, _) => Ok(response),
+        }
+    }
+
+    async fn send_once(
+        &self,
+        exchange: &mut Exchange,
+        mut outgoing: UpstreamRequest,
+        body: RequestBody,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        self.route.authorization.apply(exchange, self.incoming, &mut outgoing).await?;
+        exchange.introduce(self.incoming, &mut outgoing);
+        let began = exchange.elapsed();
+        let call =
+            Call { worker: exchange.worker, host: &self.incoming.authority, upgrade: self.upgrade.as_ref().map(|_| &WEBSOCKET) };
+        let sent = self.upstream.send(call, outgoing, body).await;
+        exchange.timings.upstream += exchange.elapsed().saturating_sub(began);
+        match sent {
+            Ok(response) => Ok(self.answer(exchange, response)),
+            Err(error) => {
+                exchange.outcome.server = error.server().cloned();
+                Err(error.into())
+            }
+        }
+    }
+
+    fn answer(&self, exchange: &mut Exchange, mut response: Response<upstream::ResponseBody>) -> Response<ResponseBody> {
+        exchange.outcome.server = Some(response.body().server().clone());
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let (Some(downstream), Some(upstream)) = (self.upgrade.clone(), response.body_mut().take_upgrade())
+        {
+            tokio::spawn(tunnel(downstream, upstream, exchange.ends_at()));
+        }
+        response.map(ResponseBody::upstream)
+    }
+}
+
+/// Carries bytes both ways until one side ends, or the token that opened the tunnel does.
+async fn tunnel(downstream: Upgrade, mut upstream: upstream::Upgraded, ends_at: Option<Instant>) {
+    let carry = async {
+        let Ok(mut downstream) = downstream.await else { return };
+        // However a tunnel ends, there is nobody left to tell.
+        let _ = tokio::io::copy_bidirectional(&mut downstream, &mut upstream).await;
+    };
+    match ends_at {
+        Some(ends_at) => drop(timeout_at(ends_at, carry).await),
+        None => carry.await,
+    }
+}
+
+/// Adds what goes on whatever leaves, and ties the record to the body.
+fn finish(mut response: Response<ResponseBody>, mut recorder: Box<Recorder>) -> Response<ResponseBody> {
+    let exchange = &mut recorder.exchange;
+    exchange.outcome.status = Some(response.status());
+    let headers = response.headers_mut();
+    for (name, value) in exchange.response_headers.drain() {
+        // A name is only given with the first of its values.
+        if let Some(name) = name {
+            headers.append(name, value);
+        }
+    }
+    headers.insert(X_REQUEST_ID, exchange.id.value().clone());
+    let ends_at = exchange.ends_at();
+    response.body_mut().ends_with(recorder, ends_at);
+    response
+}
+
+impl Service for Gateway {
+    type Body = ResponseBody;
+
+    fn call(&self, arrival: Arrival, connection: &Arc<Connection>) -> impl Future<Output = Response<ResponseBody>> + Send {
+        self.serve(arrival, connection)
+    }
+
+    fn event(&self, event: ConnectionEvent) {
+        record_connection_event(&self.audit, self.worker, &self.runtime.load_full().clock, &event);
+    }
+}

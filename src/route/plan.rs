@@ -1,0 +1,144 @@
+//! A route, built: what happens to a request that it matches.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+
+use super::{RespondConfig, RouteConfig};
+use crate::{
+    answer::ResponseBody,
+    authorization::Authorization,
+    config::{Faults, Place},
+    inbound::PolicyEntry,
+    outbound::OutboundPolicy,
+    refusal::{Reason, Refusal},
+    request::{IncomingRequest, Oddities, Reserved, Scheme},
+    telemetry::Counters,
+    upstream::Upstream,
+};
+
+/// A route, built.
+#[derive(Debug)]
+pub struct Route {
+    /// The name, as in the config.
+    pub name: Arc<str>,
+    /// What is otherwise refused in a target and accepted here.
+    pub accept: Oddities,
+    /// Whether plain requests are refused.
+    pub require_tls: bool,
+    /// Whether WebSocket upgrades are let through.
+    pub websocket: bool,
+    /// The policies on the request: the global ones, then the route's.
+    pub inbound: Vec<PolicyEntry>,
+    /// What the upstream gets to see as `Authorization`.
+    pub authorization: Authorization,
+    /// Where the request goes.
+    pub action: Action,
+    /// The policies on the answer.
+    pub outbound: Vec<OutboundPolicy>,
+    /// The header names that never come from the caller.
+    pub reserved: Arc<Reserved>,
+    /// What is counted, one for each worker.
+    pub counters: Arc<[Counters]>,
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub enum Action {
+    /// To an upstream.
+    Forward(Arc<Upstream>),
+    /// Nowhere: the gateway answers itself.
+    Respond(OwnAnswer),
+}
+
+impl Route {
+    /// Judges what the route asks of every request before its policies run.
+    ///
+    /// # Errors
+    /// The refusal that ends the request.
+    pub(crate) fn admits(&self, incoming: &IncomingRequest) -> Result<(), Refusal> {
+        incoming.target.accepted_by(self.accept)?;
+        if self.require_tls && incoming.scheme == Scheme::Http {
+            return Err(Reason::TlsRequired.into());
+        }
+        Ok(())
+    }
+
+    /// The name of the upstream, where the route has one.
+    pub fn upstream_name(&self) -> Option<&str> {
+        match &self.action {
+            Action::Forward(upstream) => Some(upstream.name()),
+            Action::Respond(_) => None,
+        }
+    }
+}
+
+/// An answer of the gateway's own, ready to go out.
+#[derive(Debug)]
+pub struct OwnAnswer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl OwnAnswer {
+    /// Builds the answer, or says why not.
+    pub(crate) fn build(config: &RespondConfig, place: &Place, faults: &mut Faults) -> Option<Self> {
+        let status = StatusCode::from_u16(config.status).ok().filter(|status| status.as_u16() >= 200 && status.as_u16() < 600);
+        if status.is_none() {
+            faults.error(
+                &place.key("status"),
+                format!("{} is no status to answer with", config.status),
+                "use a status from 200 to 599",
+            );
+        }
+        let headers = header_map(&config.headers, &place.key("headers"), faults);
+        Some(Self { status: status?, headers: headers?, body: Bytes::from(config.body.clone().unwrap_or_default()) })
+    }
+
+    /// The answer to one request.
+    pub(crate) fn response(&self) -> Response<ResponseBody> {
+        let mut response = Response::new(ResponseBody::whole(self.body.clone()));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers.clone();
+        response
+    }
+}
+
+fn header_map(written: &BTreeMap<String, String>, place: &Place, faults: &mut Faults) -> Option<HeaderMap> {
+    let before = faults.errors();
+    let mut headers = HeaderMap::with_capacity(written.len());
+    for (name, value) in written {
+        match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            (Ok(name), Ok(value)) => drop(headers.insert(name, value)),
+            (Err(_), _) => faults.error(&place.key(name), format!("`{name}` is no header name"), "use letters, digits and `-`"),
+            (_, Err(_)) => faults.error(&place.key(name), "the value cannot stand in a header", "leave out control characters"),
+        }
+    }
+    (faults.errors() == before).then_some(headers)
+}
+
+/// What a route leads to, as written.
+pub(crate) enum Target<'a> {
+    Upstream(&'a str),
+    Respond(&'a RespondConfig),
+}
+
+impl RouteConfig {
+    /// Where the route leads, or why that cannot be told.
+    pub(crate) fn leads_to(&self, place: &Place, faults: &mut Faults) -> Option<Target<'_>> {
+        match (&self.upstream, &self.respond) {
+            (Some(upstream), None) => Some(Target::Upstream(upstream)),
+            (None, Some(respond)) => Some(Target::Respond(respond)),
+            (None, None) => {
+                faults.error(place, "the route leads nowhere", "give it an `upstream`, or an answer with `respond`");
+                None
+            }
+            (Some(_), Some(_)) => {
+                faults.error(&place.key("respond"), "the route has both `upstream` and `respond`", "keep one of them");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! The process: workers, listeners, reload and drain.
+//!
+//! Requests are carried by one thread per core, each with a runtime, sockets and upstream pools of its own, so that no core
+//! waits for another. What is not a request (key and token fetches, the admin listener, file watching) runs beside them on one
+//! background runtime.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, watch},
+};
+
+use crate::{
+    admin::Admin,
+    audit::AuditLog,
+    clock::Clock,
+    config::{Config, Document, Faults, Report},
+    gateway::Gateway,
+    listener::{self, Drain, Drainer, Listener, ListenerSettings},
+    runtime::{Runtime, Surroundings},
+    telemetry::Metrics,
+};
+
+/// How the process is set up, beyond its config.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// How many threads carry requests.
+    pub workers: usize,
+    /// Where the time comes from.
+    pub clock: Clock,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self { workers: std::thread::available_parallelism().map_or(1, usize::from), clock: Clock::system() }
+    }
+}
+
+/// Why the gateway could not start, or a reload was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The config is faulty.
+    #[error("the config cannot be used")]
+    Config(Box<Report>),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// The address.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A sink of the audit log cannot be opened.
+    #[error("the audit log cannot be opened")]
+    Audit(#[source] io::Error),
+    /// No thread could be had.
+    #[error("no thread could be started")]
+    Thread(#[source] io::Error),
+}
+
+/// Where the process stands in its life.
+#[derive(Debug, Default)]
+pub struct Lifecycle {
+    draining: AtomicBool,
+    last_reload_error: ArcSwapOption<String>,
+}
+
+impl Lifecycle {
+    /// Whether the gateway finishes its requests and takes no new connections.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Why the last reload was not taken; `None` if it was.
+    pub fn last_reload_error(&self) -> Option<Arc<String>> {
+        self.last_reload_error.load_full()
+    }
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Server {
+    runtime: Arc<ArcSwap<Runtime>>,
+    audit: Arc<AuditLog>,
+    metrics: Arc<Metrics>,
+    lifecycle: Arc<Lifecycle>,
+    listeners: HashMap<ListenerKey, RunningListener>,
+    admin: Option<SocketAddr>,
+    health: Option<SocketAddr>,
+    workers: Vec<Worker>,
+    writer: Option<JoinHandle<()>>,
+    background: Option<tokio::runtime::Runtime>,
+    stop: watch::Sender<bool>,
+    drain_timeout: Duration,
+    options: ServerOptions,
+}
+
+/// A listener is the same one across reloads as long as its name and address stay.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct ListenerKey {
+    name: Arc<str>,
+    address: SocketAddr,
+}
+
+#[derive(Debug)]
+struct RunningListener {
+    listener: Arc<Listener>,
+    local: SocketAddr,
+    drainer: Drainer,
+}
+
+/// A listener whose sockets are open, one for each worker, and that nobody serves yet.
+struct Bound {
+    key: ListenerKey,
+    settings: ListenerSettings,
+    /// Empty for a listener that is running already.
+    sockets: Vec<std::net::TcpListener>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    commands: mpsc::UnboundedSender<Serve>,
+    thread: JoinHandle<()>,
+}
+
+/// What a worker is told: to serve this socket until the listener drains.
+#[derive(Debug)]
+struct Serve {
+    socket: std::net::TcpListener,
+    listener: Arc<Listener>,
+    drain: Drain,
+}
+
+impl Server {
+    /// Starts a gateway: compiles the config, opens the listeners, and begins to fetch keys and tokens.
+    ///
+    /// # Errors
+    /// When the config is faulty, or what it names cannot be had.
+    pub fn start(document: &Document, options: ServerOptions) -> Result<Self, ServerError> {
+        let config = &document.config;
+        let metrics = Arc::new(Metrics::default());
+        let background = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("background")
+            .enable_all()
+            .build()
+            .map_err(ServerError::Thread)?;
+        let runtime = Arc::new(ArcSwap::from_pointee(build(document, &options, &metrics, None)?));
+        let audit = AuditLog::open(&config.audit, &document.base, options.workers).map_err(ServerError::Audit)?;
+        let workers = (0..options.workers)
+            .map(|index| Worker::spawn(Gateway::new(runtime.clone(), audit.clone(), index), index))
+            .collect::<io::Result<_>>()
+            .map_err(ServerError::Thread)?;
+        let mut server = Self {
+            runtime,
+            metrics,
+            lifecycle: Arc::default(),
+            listeners: HashMap::new(),
+            admin: None,
+            health: None,
+            workers,
+            writer: Some(audit.spawn_writer().map_err(ServerError::Thread)?),
+            audit,
+            background: Some(background),
+            stop: watch::channel(false).0,
+            drain_timeout: drain_timeout(config),
+            options,
+        };
+        server.open_admin(config)?;
+        let runtime = server.runtime();
+        let bound = server.bind(&runtime)?;
+        runtime.start(server.handle());
+        server.serve(bound);
+        Ok(server)
+    }
+
+    /// Goes over to another config, whole or not at all. Requests under way keep the rules that they started with.
+    ///
+    /// # Errors
+    /// When the config is faulty, or what it names cannot be had; the old one then serves on.
+    pub fn reload(&mut self, document: &Document) -> Result<(), ServerError> {
+        let result = self.try_reload(document);
+        self.reloaded(result.as_ref().err().map(|error| crate::answer::chain(error)));
+        result
+    }
+
+    /// Notes how an attempt at a reload went, for the status page: what was wrong, or nothing.
+    pub fn reloaded(&self, error: Option<String>) {
+        self.lifecycle.last_reload_error.store(error.map(Arc::new));
+    }
+
+    fn try_reload(&mut self, document: &Document) -> Result<(), ServerError> {
+        let runtime = build(document, &self.options, &self.metrics, Some(&self.runtime.load_full()))?;
+        let bound = self.bind(&runtime)?;
+        self.audit.reopen(&document.config.audit, &document.base).map_err(ServerError::Audit)?;
+        // From here on nothing fails. The rules come first, so that a new listener never meets the old ones.
+        let runtime = Arc::new(runtime);
+        runtime.start(self.handle());
+        self.runtime.store(runtime);
+        self.drain_timeout = drain_timeout(&document.config);
+        self.serve(bound);
+        Ok(())
+    }
+
+    /// Opens the sockets of listeners that are new.
+    fn bind(&self, runtime: &Runtime) -> Result<Vec<Bound>, ServerError> {
+        let mut all = Vec::new();
+        for rules in &runtime.listeners {
+            for &address in &rules.addresses {
+                let key = ListenerKey { name: rules.name.clone(), address };
+                let sockets = if self.listeners.contains_key(&key) {
+                    Vec::new()
+                } else {
+                    listener::bind(address, self.options.workers)
+                        .map_err(|source| ServerError::Bind { address: address.to_string(), source })?
+                };
+                all.push(Bound { key, settings: rules.settings.clone(), sockets });
+            }
+        }
+        Ok(all)
+    }
+
+    /// Serves what is new, goes over to the new settings of what stays, and drains what is gone.
+    fn serve(&mut self, bound: Vec<Bound>) {
+        let mut gone = std::mem::take(&mut self.listeners);
+        for Bound { key, settings, sockets } in bound {
+            if let Some(running) = gone.remove(&key) {
+                running.listener.settings.store(Arc::new(settings));
+                self.listeners.insert(key, running);
+                continue;
+            }
+            let Some(local) = sockets.first().and_then(|socket| socket.local_addr().ok()) else { continue };
+            let listener = Listener::new(key.name.clone(), settings);
+            let (drainer, drain) = Drainer::new();
+            for (worker, socket) in self.workers.iter().zip(sockets) {
+                worker.serve(Serve { socket, listener: listener.clone(), drain: drain.clone() });
+            }
+            tracing::info!(listener = %key.name, address = %local, "listening");
+            self.listeners.insert(key, RunningListener { listener, local, drainer });
+        }
+        for (key, running) in gone {
+            tracing::info!(listener = %key.name, address = %running.local, "no longer listening");
+            running.drainer.drain(self.drain_timeout);
+        }
+    }
+
+    fn open_admin(&mut self, config: &Config) -> Result<(), ServerError> {
+        let admin = Admin {
+            runtime: self.runtime.clone(),
+            audit: self.audit.clone(),
+            metrics: self.metrics.clone(),
+            lifecycle: self.lifecycle.clone(),
+        };
+        let address = config.admin.as_ref().map_or(DEFAULT_ADMIN, |admin| &admin.address);
+        let socket = self.open_background(address)?;
+        self.admin = socket.local_addr().ok();
+        self.handle().spawn(admin.clone().serve(socket, config.health.is_none(), self.stop.subscribe()));
+        if let Some(health) = &config.health {
+            let socket = self.open_background(&health.address)?;
+            self.health = socket.local_addr().ok();
+            self.handle().spawn(admin.serve_health(socket, self.stop.subscribe()));
+        }
+        Ok(())
+    }
+
+    fn open_background(&self, address: &str) -> Result<tokio::net::TcpListener, ServerError> {
+        self.handle()
+            .block_on(tokio::net::TcpListener::bind(address))
+            .map_err(|source| ServerError::Bind { address: address.to_owned(), source })
+    }
+
+    /// The runtime for what is not a request.
+    pub fn handle(&self) -> &Handle {
+        self.background.as_ref().expect("the background runtime lives as long as the server").handle()
+    }
+
+    /// Where the listener of this name listens; the first of its addresses.
+    pub fn address(&self, name: &str) -> Option<SocketAddr> {
+        self.listeners.iter().filter(|(key, _)| &*key.name == name).map(|(_, running)| running.local).min()
+    }
+
+    /// Where the admin listener is.
+    pub const fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Where the health listener is, if it is not the admin listener.
+    pub const fn health_address(&self) -> Option<SocketAddr> {
+        self.health
+    }
+
+    /// The config in force.
+    pub fn runtime(&self) -> Arc<Runtime> {
+        self.runtime.load_full()
+    }
+
+    /// The records of requests.
+    pub const fn audit(&self) -> &Arc<AuditLog> {
+        &self.audit
+    }
+
+    /// Takes no new connections, lets the requests under way end, and stops. What is not done after `drain-timeout` is broken off.
+    pub fn drain(mut self) {
+        self.lifecycle.draining.store(true, Ordering::Relaxed);
+        for running in self.listeners.values() {
+            running.drainer.drain(self.drain_timeout);
+        }
+        for worker in self.workers.drain(..) {
+            worker.finish();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        for running in self.listeners.values() {
+            running.drainer.drain(Duration::ZERO);
+        }
+        for worker in self.workers.drain(..) {
+            worker.finish();
+        }
+        self.stop.send_replace(true);
+        // The writer goes last: it writes the records that the workers' last requests left.
+        self.audit.stop();
+        if let Some(writer) = self.writer.take() {
+            // A writer that panicked has said so.
+            let _ = writer.join();
+        }
+        if let Some(background) = self.background.take() {
+            // Not a drop: a server may be dropped within another runtime, where waiting is not allowed.
+            background.shutdown_background();
+        }
+    }
+}
+
+impl Worker {
+    fn spawn(gateway: Gateway, index: usize) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (commands, mut told) = mpsc::unbounded_channel::<Serve>();
+        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            runtime.block_on(async {
+                let mut serving = tokio::task::JoinSet::new();
+                while let Some(Serve { socket, listener, drain }) = told.recv().await {
+                    serving.spawn(listener::serve(socket, listener, gateway.clone(), drain));
+                }
+                while serving.join_next().await.is_some() {}
+            });
+        })?;
+        Ok(Self { commands, thread })
+    }
+
+    fn serve(&self, command: Serve) {
+        // A worker ends only when its commands do; one that panicked has said so.
+        let _ = self.commands.send(command);
+    }
+
+    /// Waits until everything that the worker serves has drained.
+    fn finish(self) {
+        drop(self.commands);
+        let _ = self.thread.join();
+    }
+}
+
+const DEFAULT_ADMIN: &str = "127.0.0.1:9901";
+
+fn drain_timeout(config: &Config) -> Duration {
+    config.drain_timeout.map_or(Duration::from_secs(30), |span| span.0)
+}
+
+fn build(
+    document: &Document,
+    options: &ServerOptions,
+    metrics: &Metrics,
+    previous: Option<&Runtime>,
+) -> Result<Runtime, ServerError> {
+    let mut faults = Faults::default();
+    let surroundings = Surroundings { document, workers: options.workers, clock: &options.clock, metrics };
+    let runtime = Runtime::build(surroundings, previous, &mut faults);
+    let report = document.report(&faults);
+    runtime.ok_or_else(|| ServerError::Config(Box::new(report)))
+}

@@ -1,0 +1,83 @@
+//! A caller: requests by a real client, and raw bytes.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use entrada::refusal::Reason;
+
+/// An answer, read whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) async fn read(response: reqwest::Response) -> Self {
+        let (status, headers) = (response.status(), response.headers().clone());
+        Self { status, headers, body: response.bytes().await.expect("the answer's body comes whole") }
+    }
+
+    /// The header's value.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+    }
+
+    /// Asserts that the request was let through.
+    #[track_caller]
+    pub(crate) fn assert_allowed(&self) {
+        assert_eq!(self.status, StatusCode::OK, "{:?}", self.body);
+    }
+
+    /// Asserts that the request was refused for this reason, with all that belongs to a refusal.
+    #[track_caller]
+    pub(crate) fn assert_refused(&self, reason: Reason) {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        let problem = self.json();
+        assert_eq!(problem["code"], reason.code(), "{problem}");
+        assert_eq!(problem["type"], format!("urn:entrada:{}", reason.code()));
+        assert_eq!(problem["status"], self.status.as_u16());
+        assert_eq!(problem["request_id"].as_str(), self.header("x-request-id"));
+        assert_eq!(self.status, reason.status(), "{problem}");
+        assert_eq!(self.header("cache-control"), Some("no-store"));
+        assert!(self.status != StatusCode::UNAUTHORIZED || self.headers.contains_key("www-authenticate"), "{self:?}");
+    }
+}
+
+/// A connection on which the caller writes what it likes.
+pub(crate) struct RawConnection(TcpStream);
+
+impl RawConnection {
+    pub(crate) async fn open(address: SocketAddr) -> Self {
+        Self(TcpStream::connect(address).await.unwrap())
+    }
+
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).await.unwrap();
+    }
+
+    /// Sends no more; a gateway that waits for more then need not.
+    pub(crate) async fn end(&mut self) {
+        self.0.shutdown().await.unwrap();
+    }
+
+    /// Everything that comes until the gateway closes the connection.
+    pub(crate) async fn read_to_end(&mut self) -> String {
+        let mut bytes = Vec::new();
+        // A reset after the answer is an end like any other.
+        let _ = self.0.read_to_end(&mut bytes).await;
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}

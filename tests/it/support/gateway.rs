@@ -1,0 +1,155 @@
+//! A gateway in the test's own process, started from config text as a user would write it.
+
+use std::net::SocketAddr;
+
+use http::Method;
+
+use entrada::{
+    config::Document,
+    server::{Server, ServerOptions},
+};
+
+use super::Answer;
+
+/// A running gateway.
+pub(crate) struct Gateway {
+    server: Option<Server>,
+    address: SocketAddr,
+    client: reqwest::Client,
+}
+
+impl Gateway {
+    /// Starts a gateway from the config, to which a listener on loopback is added. Waits until it is ready.
+    pub(crate) async fn start(config: &str) -> Self {
+        Self::start_with(config, ServerOptions { workers: 1, ..ServerOptions::default() }).await
+    }
+
+    /// The same with options.
+    pub(crate) async fn start_with(config: &str, options: ServerOptions) -> Self {
+        let document = Self::document(config);
+        // Off the test's thread: a server waits for its own threads.
+        let server = tokio::task::spawn_blocking(move || {
+            Server::start(&document, options).unwrap_or_else(|error| panic!("{}", describe(&error)))
+        })
+        .await
+        .unwrap();
+        let address = server.address("public").unwrap();
+        // One client a gateway, and no proxy that the environment names.
+        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let gateway = Self { server: Some(server), address, client };
+        gateway.ready().await;
+        gateway
+    }
+
+    fn document(config: &str) -> Document {
+        let config = format!(
+            "{config}\naudit: {{ sinks: [] }}\nadmin: {{ address: \"127.0.0.1:0\" }}\n{}",
+            if config.contains("listeners:") { "" } else { "listeners: [ { name: public, address: \"127.0.0.1:0\" } ]\n" },
+        );
+        Document::from_text("test.yaml", &config).unwrap_or_else(|report| panic!("{report}"))
+    }
+
+    /// Goes over to another config.
+    pub(crate) async fn reload(&mut self, config: &str) {
+        let document = Self::document(config);
+        let mut server = self.server.take().unwrap();
+        let server = tokio::task::spawn_blocking(move || {
+            server.reload(&document).unwrap_or_else(|error| panic!("{}", describe(&error)));
+            server
+        });
+        self.server = Some(server.await.unwrap());
+    }
+
+    async fn ready(&self) {
+        let admin = self.admin_address();
+        loop {
+            let answer = self.client.get(format!("http://{admin}/readyz")).send().await.unwrap();
+            if answer.status().is_success() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The server itself.
+    pub(crate) fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
+    }
+
+    /// Where requests go.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where the admin listener is.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.server().admin_address().unwrap()
+    }
+
+    /// The newest audit record that satisfies the condition; waits for it.
+    pub(crate) async fn record(&self, is_it: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        loop {
+            let found = self.records().into_iter().rev().find(&is_it);
+            if let Some(record) = found {
+                return record;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The audit records so far.
+    pub(crate) fn records(&self) -> Vec<serde_json::Value> {
+        self.server().audit().recent().iter().map(|line| serde_json::from_slice(line).unwrap()).collect()
+    }
+
+    /// A GET request.
+    pub(crate) fn get(&self, target: &str) -> Call {
+        self.request(Method::GET, target)
+    }
+
+    /// A request.
+    pub(crate) fn request(&self, method: Method, target: &str) -> Call {
+        Call(self.client.request(method, format!("http://{}{target}", self.address)))
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // Stopping waits for the workers; not on a thread that drives the test's own connections.
+        if let Some(server) = self.server.take() {
+            std::thread::spawn(move || drop(server));
+        }
+    }
+}
+
+fn describe(error: &entrada::server::ServerError) -> String {
+    match error {
+        entrada::server::ServerError::Config(report) => report.to_string(),
+        error => format!("{error:?}"),
+    }
+}
+
+/// A request that is being put together.
+pub(crate) struct Call(reqwest::RequestBuilder);
+
+impl Call {
+    /// With a bearer token.
+    pub(crate) fn bearer(self, token: impl AsRef<str>) -> Self {
+        Self(self.0.bearer_auth(token.as_ref()))
+    }
+
+    /// With a header field.
+    pub(crate) fn header(self, name: &str, value: impl AsRef<str>) -> Self {
+        Self(self.0.header(name, value.as_ref()))
+    }
+
+    /// With a body.
+    pub(crate) fn body(self, body: impl Into<reqwest::Body>) -> Self {
+        Self(self.0.body(body))
+    }
+
+    /// Sends it, and reads the answer whole.
+    pub(crate) async fn send(self) -> Answer {
+        Answer::read(self.0.send().await.expect("the gateway answers")).await
+    }
+}

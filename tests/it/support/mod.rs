@@ -1,0 +1,11 @@
+//! What the stories are told with: a tenant that issues tokens, an upstream that remembers, a gateway, and a caller.
+
+mod caller;
+mod gateway;
+mod house;
+mod upstream;
+
+pub(crate) use caller::{Answer, RawConnection};
+pub(crate) use gateway::Gateway;
+pub(crate) use house::{House, ORDERS_TOKEN, config};
+pub(crate) use upstream::Upstream;

@@ -1,0 +1,165 @@
+//! Who is let through: tokens, and what becomes of them.
+
+use entrada::refusal::Reason;
+use http::StatusCode;
+
+use crate::support::{House, ORDERS_TOKEN};
+
+#[tokio::test]
+async fn a_valid_token_is_let_through_and_kept() {
+    let house = House::with_orders().await;
+    let token = house.user_token();
+
+    let answer = house.gateway.get("/orders/7?expand=lines").bearer(&token).send().await;
+
+    answer.assert_allowed();
+    assert_eq!(answer.body, "from the backend");
+    let received = house.upstream.last();
+    assert_eq!(received.uri, "/orders/7?expand=lines");
+    assert_eq!(received.value("authorization"), Some(&*format!("Bearer {token}")));
+    assert_eq!(received.value("x-forwarded-for"), Some("127.0.0.1"));
+    assert_eq!(received.value("x-forwarded-proto"), Some("http"));
+    assert_eq!(received.value("x-request-id"), answer.header("x-request-id"));
+}
+
+#[tokio::test]
+async fn each_defect_is_refused_with_its_own_code_and_never_reaches_the_backend() {
+    let house = House::with_orders().await;
+    let token = || house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
+    let cases = [
+        (Reason::TokenMalformed, "no.token".to_owned()),
+        (Reason::TokenExpired, token().expired().sign()),
+        (Reason::TokenNotYetValid, token().not_yet_valid().sign()),
+        (Reason::TokenAudienceNotAllowed, token().audience("api://payroll").sign()),
+        (Reason::TokenSignatureInvalid, token().wrong_key().sign()),
+        (Reason::TokenKeyUnknown, token().unknown_key().sign()),
+        (Reason::TokenNotAccessToken, token().id_token().sign()),
+        (Reason::TokenAlgorithmNotAllowed, token().algorithm("none").sign()),
+        (Reason::TokenAlgorithmNotAllowed, token().algorithm("HS256").sign()),
+        (Reason::ScopeMissing, token().scopes(["Orders.Write"]).sign()),
+        (
+            Reason::RoleMissing,
+            house.tenant.token().app("22223333-cccc-4444-dddd-5555eeee6666").audience("api://orders").roles(["Other"]).sign(),
+        ),
+    ];
+
+    for (reason, token) in cases {
+        house.gateway.get("/orders").bearer(&token).send().await.assert_refused(reason);
+    }
+    house.gateway.get("/orders").send().await.assert_refused(Reason::TokenMissing);
+
+    assert_eq!(house.upstream.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_missing_token_gets_a_bare_challenge_and_a_bad_one_gets_an_error() {
+    let house = House::with_orders().await;
+
+    let missing = house.gateway.get("/orders").send().await;
+    let expired =
+        house.gateway.get("/orders").bearer(house.tenant.token().audience("api://orders").expired().sign()).send().await;
+
+    assert_eq!(missing.header("www-authenticate"), Some("Bearer"));
+    assert!(expired.header("www-authenticate").unwrap().starts_with("Bearer error=\"invalid_token\""));
+}
+
+#[tokio::test]
+async fn the_token_is_removed_unless_the_route_keeps_it() {
+    let route = format!("- {{ name: orders, match: {{ path: /orders }}, inbound: [ {ORDERS_TOKEN} ], upstream: backend }}");
+    let house = House::with(&route, "").await;
+
+    house.gateway.get("/orders").bearer(house.user_token()).send().await.assert_allowed();
+
+    assert_eq!(house.upstream.last().value("authorization"), None);
+}
+
+#[tokio::test]
+async fn a_token_in_another_header_moves_to_authorization() {
+    let route = "- name: legacy
+  match: { path: /legacy }
+  inbound: [ validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], header-name: [Authorization2, Authorization], scopes: [Orders.Read] } ]
+  authorization: { from-header: Authorization2 }
+  upstream: backend";
+    let house = House::with(route, "").await;
+    let token = house.user_token();
+
+    let answer =
+        house.gateway.get("/legacy").header("Authorization2", &token).header("Authorization", "Bearer other").send().await;
+
+    answer.assert_allowed();
+    let received = house.upstream.last();
+    assert_eq!(received.value("authorization"), Some(&*format!("Bearer {token}")));
+    assert_eq!(received.value("authorization2"), None);
+}
+
+#[tokio::test]
+async fn a_header_made_from_a_claim_is_never_the_callers_own() {
+    let route = format!(
+        "- name: orders
+  match: {{ path: /orders }}
+  inbound:
+    - {ORDERS_TOKEN}
+    - set-header: {{ name: X-Remote-User, value: \"@(token.claims.onpremisessamaccountname)\" }}
+  upstream: backend
+- {{ name: open, match: {{ path: /open }}, anonymous: true, upstream: backend }}"
+    );
+    let house = House::with(&route, "").await;
+    let token = house
+        .tenant
+        .token()
+        .user("nia")
+        .audience("api://orders")
+        .scopes(["Orders.Read"])
+        .claim("onpremisessamaccountname", "nokafor")
+        .sign();
+    let without = house
+        .tenant
+        .token()
+        .user("nia")
+        .audience("api://orders")
+        .scopes(["Orders.Read"])
+        .without("onpremisessamaccountname")
+        .sign();
+
+    let request = house.gateway.get("/orders").bearer(&token).header("X-Remote-User", "admin").header("x_remote_user", "admin");
+    request.send().await.assert_allowed();
+    let received = house.upstream.last();
+    assert_eq!(received.value("x-remote-user"), Some("nokafor"));
+    assert_eq!(received.values("x_remote_user"), [""; 0]);
+
+    house
+        .gateway
+        .get("/orders")
+        .bearer(&without)
+        .header("X-Remote-User", "admin")
+        .send()
+        .await
+        .assert_refused(Reason::HeaderValueUnavailable);
+    house.gateway.get("/open").header("X.Remote.User", "admin").send().await.assert_allowed();
+    assert_eq!(house.upstream.last().values("x.remote.user"), [""; 0]);
+}
+
+#[tokio::test]
+async fn rolled_keys_are_followed_without_a_restart() {
+    let house = House::with_orders().await;
+    house.gateway.get("/orders").bearer(house.user_token()).send().await.assert_allowed();
+
+    house.tenant.roll_keys();
+
+    house.gateway.get("/orders").bearer(house.user_token()).send().await.assert_allowed();
+}
+
+#[tokio::test]
+async fn the_status_of_a_refusal_can_be_set() {
+    let route = "- name: orders
+  match: { path: /orders }
+  inbound: [ validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], failed-validation-httpcode: 404, failed-validation-error-message: Nothing here. } ]
+  upstream: backend";
+    let house = House::with(route, "").await;
+
+    let answer = house.gateway.get("/orders").send().await;
+
+    assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    assert_eq!(answer.json()["title"], "Nothing here.");
+    assert_eq!(answer.json()["code"], "token-missing");
+}
