@@ -13,6 +13,8 @@ pub enum AuthorizationConfig {
     FromHeader(FromHeaderConfig),
     /// The gateway's own token, acquired for this route.
     Credential(UseCredentialConfig),
+    /// A token that is exchanged for the user's, on the user's behalf.
+    OnBehalfOf(OnBehalfOfConfig),
     /// Nothing written: as `remove`.
     #[default]
     #[serde(skip)]
@@ -44,5 +46,17 @@ pub struct UseCredentialConfig {
     /// The credential's name.
     pub credential: String,
     /// One resource with `/.default`.
+    pub scope: String,
+    /// The tenant that issues the token: a name of `tenants`, or `"@(token.tenant)"`, the caller's own. Default: the credential's.
+    pub tenant: Option<String>,
+}
+
+/// A token for the upstream that speaks for the user who calls.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct OnBehalfOfConfig {
+    /// The credential's name; its `client-id` is an audience of the route.
+    pub on_behalf_of: String,
+    /// One or more delegated permissions of one resource, separated by blanks.
     pub scope: String,
 }

@@ -5,7 +5,8 @@
 //! | `keep` | the token as it came |
 //! | `remove`, or nothing written | no token |
 //! | `from-header` | the validated token, moved to `Authorization` |
-//! | `credential` | the gateway's own token |
+//! | `credential` | the gateway's own token, of its tenant or of the caller's |
+//! | `on-behalf-of` | a token that is exchanged for the user's |
 //!
 //! All but `keep` first clear `Authorization` and every [place](TokenPlace) where a token policy of the route looks. Where `keep`
 //! stands the place of the validated token is left, and the route's others are cleared: nobody has looked at what is in them.
@@ -19,14 +20,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use secrecy::ExposeSecret as _;
 
 pub use self::{
-    config::{AuthorizationConfig, AuthorizationWord, FromHeaderConfig, UseCredentialConfig},
+    config::{AuthorizationConfig, AuthorizationWord, FromHeaderConfig, OnBehalfOfConfig, UseCredentialConfig},
     place::TokenPlace,
 };
 use crate::{
     clock::Clock,
     config::{Faults, Place},
-    credentials::{AccessToken, Credential, CredentialError, Credentials, TokenSlot},
+    credentials::{AccessToken, Credential, CredentialError, Credentials, TokenSlot, UserToken},
+    entra::token::{Token, TokenKind},
     exchange::Exchange,
+    inbound::PolicyConfig,
     refusal::{Reason, Refusal},
     request::{IncomingRequest, binds_connection},
     upstream::UpstreamRequest,
@@ -53,7 +56,20 @@ enum Form {
     Keep,
     Remove,
     FromHeader,
-    Credential { name: Arc<str>, slot: Arc<TokenSlot> },
+    /// One token for all requests of the route.
+    Credential {
+        name: Arc<str>,
+        slot: Arc<TokenSlot>,
+    },
+    /// The credential's token in the caller's tenant.
+    InCallersTenant {
+        credential: Arc<Credential>,
+        scope: Box<str>,
+    },
+    OnBehalfOf {
+        credential: Arc<Credential>,
+        scope: Box<str>,
+    },
 }
 
 /// The token of the gateway's own that a request bears, and where a fresh one comes from.
@@ -106,8 +122,14 @@ pub enum NotForwardable {
     #[error("the request has several Authorization fields")]
     Repeated,
     /// No token was validated.
-    #[error("no validated token is there to be moved")]
+    #[error("no validated token is there to be moved or exchanged")]
     Missing,
+    /// The token's tenant has no token endpoint.
+    #[error("the token's tenant has no token endpoint")]
+    Tenant,
+    /// The token is an application's.
+    #[error("an application's token cannot be exchanged on a user's behalf")]
+    NoUser,
 }
 
 impl From<NotForwardable> for Refusal {
@@ -115,6 +137,9 @@ impl From<NotForwardable> for Refusal {
         match error {
             NotForwardable::Repeated => Self::new(Reason::TokenAmbiguous, error),
             NotForwardable::Missing => Self::new(Reason::TokenMissing, error),
+            NotForwardable::Tenant => Self::new(Reason::CredentialUnavailable, error),
+            NotForwardable::NoUser => Self::new(Reason::OnBehalfOfNeedsUser, error)
+                .with_hint("use `credential` on a route of its own for applications that call on their own behalf"),
         }
     }
 }
@@ -125,7 +150,9 @@ impl From<CredentialError> for Refusal {
         // RFC 9110, section 10.2.3: whole seconds, so that nobody comes back too early.
         let retry_after =
             error.retry_in.map(|left| u32::try_from(left.as_secs()).map_or(u32::MAX, |seconds| seconds.saturating_add(1)));
+        let challenge = error.challenge();
         let mut refusal = Self::new(reason, error);
+        refusal.challenge = challenge;
         refusal.hint = cure;
         refusal.retry_after = retry_after.filter(|_| reason == Reason::CredentialUnavailable);
         refusal
@@ -149,6 +176,7 @@ impl Authorization {
             AuthorizationConfig::Word(AuthorizationWord::Keep) => Form::Keep,
             AuthorizationConfig::FromHeader(config) => from_header(config, setting, &place.key("from-header"), faults)?,
             AuthorizationConfig::Credential(config) => credential(config, setting, place, faults)?,
+            AuthorizationConfig::OnBehalfOf(config) => on_behalf_of(config, setting, place, faults)?,
         };
         Some(Self { form, places: token_places.into() })
     }
@@ -163,9 +191,10 @@ impl Authorization {
         incoming: &IncomingRequest,
         outgoing: &mut UpstreamRequest,
     ) -> Result<(), Refusal> {
-        let Exchange { runtime, token_place, own_token, outcome, timings, .. } = exchange;
+        let Exchange { runtime, token, token_place, own_token, outcome, timings, .. } = exchange;
         let facts = Facts {
             clock: &runtime.clock,
+            token: token.as_deref(),
             token_place: token_place.as_ref(),
             own_token,
             credential: &mut outcome.credential,
@@ -186,19 +215,24 @@ impl Authorization {
             }
             Form::Credential { name, slot } => {
                 self.remove(outgoing);
-                *facts.credential = Some(name.clone());
-                let token = match slot.cached() {
-                    Some(token) => token,
-                    None => {
-                        let started = facts.clock.monotonic();
-                        let token = Box::pin(slot.token()).await;
-                        *facts.waited += facts.clock.monotonic().saturating_sub(started);
-                        token?
-                    }
-                };
-                outgoing.headers.insert(header::AUTHORIZATION, token.header().clone());
-                let refused_before = facts.own_token.is_some();
-                *facts.own_token = Some(OwnToken { slot: slot.clone(), token, refused_before });
+                present(name, slot, facts, outgoing).await?;
+            }
+            Form::InCallersTenant { credential, scope } => {
+                self.remove(outgoing);
+                let token = facts.token.ok_or(NotForwardable::Missing)?;
+                let slot = credential.slot_in(&token.tenant, scope).ok_or(NotForwardable::Tenant)?;
+                present(credential.name(), &slot, facts, outgoing).await?;
+            }
+            Form::OnBehalfOf { credential, scope } => {
+                self.remove(outgoing);
+                let token = facts.token.ok_or(NotForwardable::Missing)?;
+                if token.kind != TokenKind::User {
+                    return Err(NotForwardable::NoUser.into());
+                }
+                let presented = facts.token_place.and_then(|place| place.token(incoming)).ok_or(NotForwardable::Missing)?;
+                let user = UserToken { token: &presented, tenant: &token.tenant, expires_at: token.expires_at };
+                let slot = credential.slot_on_behalf_of(user, scope).ok_or(NotForwardable::Tenant)?;
+                present(credential.name(), &slot, facts, outgoing).await?;
             }
         }
         Ok(())
@@ -207,7 +241,7 @@ impl Authorization {
     /// Whether the upstream gets a token of the gateway's own.
     pub fn is_own(&self) -> bool {
         match self.form {
-            Form::Credential { .. } => true,
+            Form::Credential { .. } | Form::InCallersTenant { .. } | Form::OnBehalfOf { .. } => true,
             Form::Keep | Form::Remove | Form::FromHeader => false,
         }
     }
@@ -220,6 +254,26 @@ impl Authorization {
     pub(crate) fn refused(&self, exchange: &mut Exchange, can_send_again: bool) -> Result<AfterRefusal, Refusal> {
         let Some(own) = &exchange.own_token else { return Ok(AfterRefusal::PassOn) };
         own.refused(can_send_again).map_err(Refusal::from)
+    }
+
+    /// Tells of token policies whose audience is not the application that exchanges their tokens: Entra would refuse each.
+    pub fn check_audiences<'a>(&self, policies: impl IntoIterator<Item = &'a PolicyConfig>, place: &Place, faults: &mut Faults) {
+        let Form::OnBehalfOf { credential, .. } = &self.form else { return };
+        let audiences: Vec<_> = policies
+            .into_iter()
+            .filter_map(|policy| match policy {
+                PolicyConfig::ValidateAzureAdToken(policy) => Some(&policy.audiences),
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        if !audiences.iter().any(|audience| audience.eq_ignore_ascii_case(credential.client_id())) {
+            faults.error(
+                &place.key("on-behalf-of"),
+                format!("no audience of this route is {}, which credential `{}` is", credential.client_id(), credential.name()),
+                "Entra exchanges tokens for the application that asks alone: list its client id in `audiences`",
+            );
+        }
     }
 
     fn remove(&self, outgoing: &mut UpstreamRequest) {
@@ -261,9 +315,33 @@ impl Authorization {
     }
 }
 
+/// Puts the token of a slot on the upstream's request, waiting for it only if it must.
+async fn present(
+    name: &Arc<str>,
+    slot: &Arc<TokenSlot>,
+    facts: Facts<'_>,
+    outgoing: &mut UpstreamRequest,
+) -> Result<(), CredentialError> {
+    *facts.credential = Some(name.clone());
+    let token = match slot.cached() {
+        Some(token) => token,
+        None => {
+            let started = facts.clock.monotonic();
+            let token = Box::pin(slot.token()).await;
+            *facts.waited += facts.clock.monotonic().saturating_sub(started);
+            token?
+        }
+    };
+    outgoing.headers.insert(header::AUTHORIZATION, token.header().clone());
+    let refused_before = facts.own_token.is_some();
+    *facts.own_token = Some(OwnToken { slot: slot.clone(), token, refused_before });
+    Ok(())
+}
+
 /// What is known of a request that bears on its `Authorization`, and what is learnt here.
 struct Facts<'a> {
     clock: &'a Clock,
+    token: Option<&'a Token>,
     token_place: Option<&'a TokenPlace>,
     own_token: &'a mut Option<OwnToken>,
     credential: &'a mut Option<Arc<str>>,
@@ -318,10 +396,46 @@ fn credential(config: &UseCredentialConfig, setting: &Setting<'_>, place: &Place
     let anonymous = refuses_anonymous(setting, "credential", &place.key("credential"), faults);
     let scope = check_scope(&config.scope, &place.key("scope"), faults);
     let credential = find(&config.credential, setting, &place.key("credential"), faults)?;
-    if anonymous || !scope {
-        return None;
+    let at = place.key("tenant");
+    let form = match config.tenant.as_deref().map(str::trim) {
+        Some("@(token.tenant)") => Form::InCallersTenant { credential: credential.clone(), scope: config.scope.as_str().into() },
+        Some(expression) if expression.starts_with("@(") => {
+            let cure = "write \"@(token.tenant)\": the tenant that the token policy validated";
+            faults.error(&at, "a tenant from another expression is not supported yet", cure);
+            return None;
+        }
+        Some(name) => {
+            let Some(id) = setting.credentials.tenant_of(credential, name) else {
+                let cure =
+                    "name one of `tenants` that has an id of its own and the credential's authority, or \"@(token.tenant)\"";
+                faults.error(&at, format!("credential `{}` cannot ask tenant `{name}`", config.credential), cure);
+                return None;
+            };
+            Form::Credential { name: credential.name().clone(), slot: credential.slot_in(id, &config.scope)? }
+        }
+        None => {
+            let Some(slot) = credential.slot(&config.scope) else {
+                let message = format!("credential `{}` has no tenant of its own", config.credential);
+                faults.error(place, message, "name the `tenant` here, as \"@(token.tenant)\", or at the credential");
+                return None;
+            };
+            Form::Credential { name: credential.name().clone(), slot }
+        }
+    };
+    (!anonymous && scope).then_some(form)
+}
+
+fn on_behalf_of(config: &OnBehalfOfConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Form> {
+    let anonymous = refuses_anonymous(setting, "on-behalf-of", &place.key("on-behalf-of"), faults);
+    let scopes: Vec<_> = config.scope.split_ascii_whitespace().collect();
+    let usable =
+        !scopes.is_empty() && config.scope.len() <= 1_024 && config.scope.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if !usable {
+        let message = format!("`{}` is no scope", config.scope);
+        faults.error(&place.key("scope"), message, "write a delegated permission, as https://graph.microsoft.com/User.Read");
     }
-    Some(Form::Credential { name: credential.name().clone(), slot: credential.slot(&config.scope) })
+    let credential = find(&config.on_behalf_of, setting, &place.key("on-behalf-of"), faults)?;
+    (!anonymous && usable).then(|| Form::OnBehalfOf { credential: credential.clone(), scope: scopes.join(" ").into() })
 }
 
 fn find<'a>(name: &str, setting: &Setting<'a>, place: &Place, faults: &mut Faults) -> Option<&'a Arc<Credential>> {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     clock::Clock,
-    credentials::testing::slot_of,
+    credentials::testing::{CLIENT, House, slot_of},
     request::{IncomingRequest, ReservedNames},
 };
 
@@ -38,8 +38,24 @@ async fn send(authorization: &Authorization, place: Option<&TokenPlace>, incomin
     send_again(authorization, place, incoming, None).await
 }
 
+/// As [`send`], with a validated token.
+async fn send_as(authorization: &Authorization, token: &Token, presented: &str) -> Result<Sent, Refusal> {
+    let incoming = incoming("/", &[("authorization", &format!("Bearer {presented}"))]);
+    send_all(authorization, Some(token), Some(&TokenPlace::Header(header::AUTHORIZATION)), &incoming, None).await
+}
+
 async fn send_again(
     authorization: &Authorization,
+    place: Option<&TokenPlace>,
+    incoming: &IncomingRequest,
+    own: Option<OwnToken>,
+) -> Result<Sent, Refusal> {
+    send_all(authorization, None, place, incoming, own).await
+}
+
+async fn send_all(
+    authorization: &Authorization,
+    token: Option<&Token>,
     place: Option<&TokenPlace>,
     incoming: &IncomingRequest,
     own: Option<OwnToken>,
@@ -48,6 +64,7 @@ async fn send_again(
     let (mut own_token, mut credential, mut waited) = (own, None, Duration::ZERO);
     let facts = Facts {
         clock: &Clock::manual(0),
+        token,
         token_place: place,
         own_token: &mut own_token,
         credential: &mut credential,
@@ -286,4 +303,90 @@ fn says_what_is_wrong() {
         assert!(built.is_none(), "{written}");
         assert_eq!(told, expected, "{written}");
     }
+}
+
+/// A token as validation would leave it.
+fn validated(kind: TokenKind, tenant: &str, expires_at: u64) -> Token {
+    Token {
+        claims: Default::default(),
+        kind,
+        tenant: tenant.into(),
+        client: None,
+        subject: None,
+        object_id: None,
+        scopes: Vec::new(),
+        roles: Vec::new(),
+        credential_kind: None,
+        id: None,
+        expires_at,
+    }
+}
+
+fn built(house: &House, credentials: &Credentials, written: Value) -> Authorization {
+    let config: AuthorizationConfig = serde_json::from_value(written).unwrap();
+    let mut faults = Faults::default();
+    let built = Authorization::build(&config, credentials, &places(), false, &Place::root(), &mut faults);
+    assert!(faults.is_empty(), "{faults:?} {}", house.entra.base_url());
+    built.unwrap()
+}
+
+#[tokio::test]
+async fn on_behalf_of_exchanges_a_users_token_and_refuses_an_applications() {
+    let house = House::open().await;
+    let credentials = house.gateway();
+    let exchange =
+        built(&house, &credentials, json!({"on-behalf-of": "gateway", "scope": "https://graph.microsoft.com/User.Read"}));
+    let presented = house.entra.token().user("nia").audience(CLIENT).scopes(["access_as_user"]).sign();
+    let expires_at = house.clock.unix_seconds() + 1_000;
+
+    let sent = send_as(&exchange, &validated(TokenKind::User, &house.entra.tenant_id(), expires_at), &presented).await.unwrap();
+    let refused = send_as(&exchange, &validated(TokenKind::App, &house.entra.tenant_id(), expires_at), &presented).await;
+
+    assert_eq!(sent.fields.len(), 1);
+    assert!(!sent.fields[0].contains(&presented), "the user's own token stays here");
+    assert_eq!(sent.credential.as_deref(), Some("gateway"));
+    assert_eq!(refused.err().unwrap().reason, Reason::OnBehalfOfNeedsUser);
+}
+
+#[tokio::test]
+async fn a_caller_of_another_tenant_gets_that_tenants_token() {
+    let house = House::open().await;
+    let credentials = house.gateway();
+    let written = json!({"credential": "gateway", "scope": "https://graph.microsoft.com/.default", "tenant": "@(token.tenant)"});
+    let own = built(&house, &credentials, written);
+    let fabrikam = validated(TokenKind::App, "bbbbcccc-1111-dddd-2222-eeee3333ffff", 2_000_000_000);
+
+    let refused = send_as(&own, &fabrikam, "a.b.c").await.err().unwrap();
+    assert_eq!(refused.reason, Reason::TenantNotConsented);
+    let sent = send_as(&own, &validated(TokenKind::App, &house.entra.tenant_id(), 2_000_000_000), "a.b.c").await;
+
+    assert!(sent.is_ok());
+}
+
+#[tokio::test]
+async fn says_what_is_wrong_with_an_exchange() {
+    let house = House::open().await;
+    let credentials = house.gateway();
+    let told = |written: Value| {
+        let config: AuthorizationConfig = serde_json::from_value(written).unwrap();
+        let mut faults = Faults::default();
+        if let Some(built) = Authorization::build(&config, &credentials, &places(), false, &Place::root(), &mut faults) {
+            built.check_audiences([], &Place::root(), &mut faults);
+        }
+        faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect::<Vec<_>>()
+    };
+
+    assert_eq!(
+        told(json!({"on-behalf-of": "gateway", "scope": "https://graph.microsoft.com/User.Read"})),
+        [format!("on-behalf-of: no audience of this route is {CLIENT}, which credential `gateway` is")]
+    );
+    assert_eq!(told(json!({"on-behalf-of": "gateway", "scope": " "})), ["scope: ` ` is no scope"]);
+    assert_eq!(
+        told(json!({"credential": "gateway", "scope": "api://a/.default", "tenant": "@(captures.tenant)"})),
+        ["tenant: a tenant from another expression is not supported yet"]
+    );
+    assert_eq!(
+        told(json!({"credential": "gateway", "scope": "api://a/.default", "tenant": "nowhere"})),
+        ["tenant: credential `gateway` cannot ask tenant `nowhere`"]
+    );
 }

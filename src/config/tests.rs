@@ -91,7 +91,7 @@ routes:
           value: {{one}}
     anonymous: "true"
     upstream:
-    authorization: { on-behalf-of: gateway, scope: x }
+    trusted-headers: { names: [X-A], from: [a] }
 "#;
 
     assert_eq!(
@@ -117,7 +117,7 @@ routes:
             "entrada.yaml:25:18: `{{one}}` has to stand in quotes, or YAML reads it as something else; quote it: \"{{one}}\"",
             "entrada.yaml:26:16: true or false is wanted here, not `\"true\"`; write true or false, without quotes",
             "entrada.yaml:27:5: there is no value here; give it a value, or leave the key out",
-            "entrada.yaml:28:22: `on-behalf-of` is not supported yet; remove it: this version would not do what it says",
+            "entrada.yaml:28:5: `trusted-headers` is not supported yet; remove it: this version would not do what it says",
         ]
     );
 }

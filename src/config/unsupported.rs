@@ -34,8 +34,6 @@ const PLANNED: &[(&str, &[&str])] = &[
         ],
     ),
     ("OutboundPolicyConfig", &["return-response", "include-fragment"]),
-    ("AuthorizationConfig", &["on-behalf-of"]),
-    ("UseCredentialConfig", &["tenant"]),
     ("AuditConfig", &[]),
     ("TelemetryConfig", &["otlp"]),
 ];

@@ -4,32 +4,38 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     path::Path,
+    pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use secrecy::SecretString;
+use aws_lc_rs::digest;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Handle;
-use url::Url;
 
 use super::{
     CertificateConfig, CredentialConfig,
     application::{Application, Ask, CertificateForm, CertificateSource, Certificates, Endpoint, Identity},
     certificate::loose_permissions,
     error::ForWhom,
+    generations::Generations,
     status::{self, CredentialStatus},
-    token_cache::{AccessToken, Background, TokenSlot, lock},
+    token_cache::{AccessToken, Background, Fetched, TokenSlot, lock},
     token_request::Grant,
 };
 use crate::{
     clock::Clock,
     config::{Faults, Place, Secret, Secrets},
-    entra::TenantConfig,
+    entra::{CloudConfig, TenantConfig},
     identity_http::IdentityHttp,
 };
 
 /// How many days before its end a certificate is warned of.
 const WARN_DAYS: i64 = 30;
+/// The most tenants of callers whose token endpoints are remembered.
+const MOST_TENANTS: usize = 2_000;
+/// The most tokens that are kept for callers.
+const MOST_CALLERS: usize = 10_000;
 /// How often the tokens are looked after.
 const TEND_EVERY: Duration = Duration::from_secs(5);
 /// How long a token request that failed for a passing reason waits before its second attempt.
@@ -58,19 +64,47 @@ pub struct Credentials {
     built: Arc<BTreeMap<String, Arc<Credential>>>,
     /// Those that a fault was told of.
     broken: BTreeSet<String>,
+    tenants: BTreeMap<String, TenantConfig>,
 }
 
 /// One credential of the gateway.
 pub struct Credential {
     name: Arc<str>,
     config: CredentialConfig,
-    endpoint: Arc<Endpoint>,
+    /// The authority, with the credential's own tenant where it has one.
+    authority: TenantConfig,
+    /// The token endpoint of the credential's own tenant.
+    endpoint: Option<Arc<Endpoint>>,
     application: Arc<Application>,
     shared_http: Arc<IdentityHttp>,
     background: Background,
     slots: Mutex<BTreeMap<Box<str>, Arc<TokenSlot>>>,
+    /// The token endpoints of callers' tenants.
+    elsewhere: Generations<Box<str>, Endpoint>,
+    /// The tokens for callers' tenants and on behalf of users.
+    for_callers: Generations<CallerKey, TokenSlot>,
     /// The tokens of the credential that this one takes the place of, by scope.
     inherited: HashMap<Box<str>, Arc<AccessToken>>,
+}
+
+/// What a token for a caller is kept under: all that goes into its request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct CallerKey {
+    tenant: Box<str>,
+    scope: Box<str>,
+    /// SHA-256 of the user's token.
+    user: Option<[u8; 32]>,
+}
+
+/// The validated token of a user, to be exchanged.
+#[derive(Clone, Copy, Debug)]
+pub struct UserToken<'a> {
+    /// The token as it came.
+    pub token: &'a SecretString,
+    /// Its tenant, as validated.
+    pub tenant: &'a str,
+    /// Its end, in seconds since 1970.
+    pub expires_at: u64,
 }
 
 impl Credentials {
@@ -88,7 +122,7 @@ impl Credentials {
                 None => _ = broken.insert(name.clone()),
             }
         }
-        Self { built: Arc::new(built), broken }
+        Self { built: Arc::new(built), broken, tenants: setting.tenants.clone() }
     }
 
     /// The credential of this name.
@@ -99,6 +133,13 @@ impl Credentials {
     /// Whether the config has it, and it could not be built: what refers to it need not complain as well.
     pub fn is_broken(&self, name: &str) -> bool {
         self.broken.contains(name)
+    }
+
+    /// The id of the tenant that the config names so, if this credential can ask there: it is one tenant, under the same authority.
+    pub(crate) fn tenant_of(&self, credential: &Credential, name: &str) -> Option<&str> {
+        let tenant = self.tenants.get(name)?;
+        let own = &credential.authority;
+        (tenant.cloud == own.cloud && tenant.authority == own.authority && !is_many(&tenant.id)).then_some(&*tenant.id)
     }
 
     /// The names, in order.
@@ -164,6 +205,9 @@ fn tend(credentials: &BTreeMap<String, Arc<Credential>>) {
         for slot in credential.slots() {
             slot.tend(credential.config.required);
         }
+        for slot in credential.for_callers.entries() {
+            slot.tend(false);
+        }
     }
 }
 
@@ -177,9 +221,9 @@ impl Credential {
     ) -> Option<Arc<Self>> {
         let errors = faults.errors();
         let client_id = client_id(config, place, faults);
-        let endpoint = token_endpoint(config, setting, place, faults);
+        let authority = authority(config, setting, place, faults);
         let identity = identity(config, setting, place, faults);
-        let (client_id, endpoint, identity) = (client_id?, endpoint?, identity?);
+        let (client_id, authority, identity) = (client_id?, authority?, identity?);
         if faults.errors() > errors {
             return None;
         }
@@ -187,7 +231,7 @@ impl Credential {
         let previous = setting
             .previous
             .and_then(|previous| previous.find(name))
-            .filter(|previous| previous.endpoint.url == endpoint && previous.application.client_id == client_id);
+            .filter(|previous| previous.authority == authority && previous.application.client_id == client_id);
         if let Some(previous) = previous
             && previous.config == *config
             && Arc::ptr_eq(&previous.shared_http, setting.http)
@@ -198,7 +242,8 @@ impl Credential {
         Some(Arc::new(Self {
             name: name.into(),
             config: config.clone(),
-            endpoint: Arc::new(Endpoint::new(endpoint)),
+            endpoint: authority.token_endpoint().filter(|_| !is_many(&authority.id)).map(|url| Arc::new(Endpoint::new(url))),
+            authority,
             application: Arc::new(Application {
                 client_id,
                 identity,
@@ -212,6 +257,8 @@ impl Credential {
                 second_attempt_after: SECOND_ATTEMPT_AFTER,
             },
             slots: Mutex::default(),
+            elsewhere: Generations::new(MOST_TENANTS),
+            for_callers: Generations::new(MOST_CALLERS),
             // A new certificate is no reason to throw away what the old one earned.
             inherited: previous.map(|previous| previous.bequest()).unwrap_or_default(),
         }))
@@ -232,29 +279,79 @@ impl Credential {
         self.config.required
     }
 
-    /// The place where this credential's token for `scope` is kept. The same one for the same scope, in whatever letter case.
-    pub fn slot(&self, scope: &str) -> Arc<TokenSlot> {
-        let key: Box<str> = scope.to_lowercase().into();
-        lock(&self.slots).entry(key.clone()).or_insert_with(|| self.new_slot(scope, &key)).clone()
+    /// Whether the credential has a tenant of its own, which [`slot`](Self::slot) asks.
+    pub const fn has_own_tenant(&self) -> bool {
+        self.endpoint.is_some()
     }
 
-    fn new_slot(&self, scope: &str, key: &str) -> Arc<TokenSlot> {
-        let (application, endpoint) = (self.application.clone(), self.endpoint.clone());
-        let scope: Arc<str> = scope.into();
-        TokenSlot::new(
-            self.name.clone(),
-            ForWhom::Gateway,
-            Box::new(move |claims| {
-                let (application, endpoint, scope) = (application.clone(), endpoint.clone(), scope.clone());
+    /// The place where this credential's token for `scope` is kept. The same one for the same scope, in whatever letter case.
+    /// `None` where the credential has no tenant of its own.
+    pub fn slot(&self, scope: &str) -> Option<Arc<TokenSlot>> {
+        let endpoint = self.endpoint.as_ref()?;
+        let key: Box<str> = scope.to_lowercase().into();
+        let inherited = || self.inherited.get(&key).cloned();
+        let make = || self.new_slot(endpoint, ForWhom::Gateway, scope, inherited());
+        Some(lock(&self.slots).entry(key.clone()).or_insert_with(make).clone())
+    }
+
+    /// The place where this credential's token for `scope` in another tenant is kept. The tenant is one that was validated, or
+    /// that the config names: a caller must not choose it. `None` where it makes no URL.
+    pub fn slot_in(&self, tenant: &str, scope: &str) -> Option<Arc<TokenSlot>> {
+        let endpoint = self.endpoint_of(tenant)?;
+        let key = CallerKey { tenant: tenant.to_ascii_lowercase().into(), scope: scope.to_lowercase().into(), user: None };
+        Some(self.for_callers.get(&key, || self.new_slot(&endpoint, ForWhom::Caller, scope, None)))
+    }
+
+    /// The place where the token is kept that this credential gets for `scope` on behalf of a user. It ends with the user's own.
+    /// `None` where the tenant makes no URL.
+    pub fn slot_on_behalf_of(&self, user: UserToken<'_>, scope: &str) -> Option<Arc<TokenSlot>> {
+        let endpoint = self.endpoint_of(user.tenant)?;
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest::digest(&digest::SHA256, user.token.expose_secret().as_bytes()).as_ref());
+        let key = CallerKey { tenant: user.tenant.into(), scope: scope.to_lowercase().into(), user: Some(hash) };
+        Some(self.for_callers.get(&key, || {
+            let (application, clock, scope) = (self.application.clone(), self.background.clock.clone(), Arc::<str>::from(scope));
+            let (assertion, expires_at, pace) = (Arc::new(user.token.clone()), user.expires_at, endpoint.pace.clone());
+            let fetch = Box::new(move |claims: Option<Arc<str>>| -> Pin<Box<dyn Future<Output = Fetched> + Send>> {
+                let (application, endpoint, clock) = (application.clone(), endpoint.clone(), clock.clone());
+                let (scope, assertion) = (scope.clone(), assertion.clone());
                 Box::pin(async move {
-                    let ask = Ask { scope: &scope, grant: Grant::ClientCredentials, claims: claims.as_deref() };
-                    application.ask(&endpoint, ask).await
+                    let ask = Ask { scope: &scope, grant: Grant::OnBehalfOf(&assertion), claims: claims.as_deref() };
+                    let mut issued = application.ask(&endpoint, ask).await?;
+                    let left = Duration::from_secs(expires_at.saturating_sub(clock.unix_seconds()));
+                    issued.lifetime = issued.lifetime.min(left + clock.monotonic().saturating_sub(issued.sent_at));
+                    Ok(issued)
                 })
-            }),
-            self.endpoint.pace.clone(),
-            self.background.clone(),
-            self.inherited.get(key).cloned(),
-        )
+            });
+            TokenSlot::new(self.name.clone(), ForWhom::Caller, fetch, pace, self.background.clone(), None)
+        }))
+    }
+
+    fn endpoint_of(&self, tenant: &str) -> Option<Arc<Endpoint>> {
+        if let Some(own) = self.endpoint.as_ref().filter(|_| self.authority.id.eq_ignore_ascii_case(tenant)) {
+            return Some(own.clone());
+        }
+        let url = TenantConfig { id: tenant.to_ascii_lowercase(), ..self.authority.clone() }.token_endpoint()?;
+        Some(self.elsewhere.get(&tenant.to_ascii_lowercase().into(), || Arc::new(Endpoint::new(url))))
+    }
+
+    fn new_slot(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        for_whom: ForWhom,
+        scope: &str,
+        inherited: Option<Arc<AccessToken>>,
+    ) -> Arc<TokenSlot> {
+        let (application, endpoint, scope) = (self.application.clone(), endpoint.clone(), Arc::<str>::from(scope));
+        let pace = endpoint.pace.clone();
+        let fetch = Box::new(move |claims: Option<Arc<str>>| -> Pin<Box<dyn Future<Output = Fetched> + Send>> {
+            let (application, endpoint, scope) = (application.clone(), endpoint.clone(), scope.clone());
+            Box::pin(async move {
+                let ask = Ask { scope: &scope, grant: Grant::ClientCredentials, claims: claims.as_deref() };
+                application.ask(&endpoint, ask).await
+            })
+        });
+        TokenSlot::new(self.name.clone(), for_whom, fetch, pace, self.background.clone(), inherited)
     }
 
     /// What there is to tell of it.
@@ -262,7 +359,9 @@ impl Credential {
         let slots: Vec<_> = lock(&self.slots).iter().map(|(scope, slot)| (scope.clone(), slot.status())).collect();
         let now = self.background.clock.unix_seconds();
         let certificates = self.application.identity.certificates();
-        status::of(self.name.to_string(), &self.config, &self.endpoint.url, &certificates, slots, now)
+        let endpoint = self.endpoint.as_ref().map(|endpoint| endpoint.url.to_string());
+        let for_callers = self.for_callers.entries().iter().filter(|slot| slot.is_ready()).count();
+        status::of(self.name.to_string(), &self.config, endpoint, for_callers, &certificates, slots, now)
     }
 
     fn slots(&self) -> Vec<Arc<TokenSlot>> {
@@ -292,33 +391,33 @@ fn client_id(config: &CredentialConfig, place: &Place, faults: &mut Faults) -> O
     None
 }
 
-fn token_endpoint(config: &CredentialConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Url> {
-    let known: Vec<_> = setting.tenants.keys().map(String::as_str).collect();
-    let cure =
-        if known.is_empty() { "define one under `tenants`".to_owned() } else { format!("name one of: {}", known.join(", ")) };
+/// The authority of a credential, with the id of its tenant.
+fn authority(config: &CredentialConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<TenantConfig> {
     let Some(name) = &config.tenant else {
-        faults.error(place, "`tenant` is missing", cure);
-        return None;
+        // Each route names the tenant then; what they share is the worldwide cloud.
+        return Some(TenantConfig { id: "organizations".to_owned(), cloud: CloudConfig::Public, authority: None, stale: None });
     };
     let place = place.key("tenant");
     let Some(tenant) = setting.tenants.get(name) else {
+        let known: Vec<_> = setting.tenants.keys().map(String::as_str).collect();
+        let cure =
+            if known.is_empty() { "define one under `tenants`".to_owned() } else { format!("name one of: {}", known.join(", ")) };
         faults.error(&place, format!("there is no tenant `{name}`"), cure);
         return None;
     };
-    if matches!(&*tenant.id.to_ascii_lowercase(), "common" | "organizations" | "consumers") {
-        faults.error(
-            &place,
-            format!("tenant `{name}` stands for many tenants, and each issues its own tokens"),
-            "name a tenant with an id of its own",
-        );
+    // What is wrong with the tenant itself is told at the tenant.
+    if tenant.token_endpoint().is_none() {
+        if !faults.any_error() {
+            faults.error(&place, format!("tenant `{name}` has no usable authority"), "mend the tenant's `id` or `authority`");
+        }
         return None;
     }
-    // What is wrong with the tenant itself is told at the tenant.
-    let url = tenant.token_endpoint();
-    if url.is_none() && !faults.any_error() {
-        faults.error(&place, format!("tenant `{name}` has no usable authority"), "mend the tenant's `id` or `authority`");
-    }
-    url
+    Some(TenantConfig { stale: None, ..tenant.clone() })
+}
+
+/// Whether a tenant's id stands for many tenants, none of which issues tokens under that name.
+fn is_many(id: &str) -> bool {
+    ["common", "organizations", "consumers"].iter().any(|many| id.eq_ignore_ascii_case(many))
 }
 
 /// The one means by which the application proves itself.

@@ -2,7 +2,8 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use http::StatusCode;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderValue, StatusCode};
 
 use super::{
     aadsts::{self, Next},
@@ -58,6 +59,20 @@ impl CredentialError {
     pub fn cure(&self) -> Option<Cow<'static, str>> {
         self.failure.cure()
     }
+
+    /// The challenge for the caller whose user has to sign in again: RFC 6750, section 3, as Microsoft's clients read it.
+    pub fn challenge(&self) -> Option<HeaderValue> {
+        let Failure::Refused(refused) = &*self.failure else { return None };
+        if self.reason() != Reason::InteractionRequired {
+            return None;
+        }
+        let uri = refused.authorization_uri.as_deref().unwrap_or_default();
+        let what = match &refused.claims {
+            Some(claims) => format!("error=\"insufficient_claims\", claims=\"{}\"", STANDARD.encode(claims.as_bytes())),
+            None => "error=\"interaction_required\", error_description=\"The user has to sign in again.\"".to_owned(),
+        };
+        HeaderValue::try_from(format!("Bearer realm=\"\", authorization_uri=\"{uri}\", {what}")).ok()
+    }
 }
 
 /// What happened when a token was asked for.
@@ -111,8 +126,10 @@ impl Failure {
     }
 
     /// How the next attempt is put off.
-    pub(crate) fn delay(&self) -> Delay {
+    pub(crate) fn delay(&self, for_whom: ForWhom) -> Delay {
         match self {
+            // The same token of the same user cannot succeed later.
+            Self::Refused(refused) if for_whom == ForWhom::Caller && refused.next() == Next::Interaction => Delay::Long,
             Self::Refused(refused) => match refused.retry_after {
                 Some(seconds) => Delay::Asked(Duration::from_secs(seconds.clamp(1, 3_600))),
                 None if refused.is_transient() => Delay::Growing,
@@ -131,6 +148,8 @@ impl Failure {
 pub(crate) enum Delay {
     /// By a short while, for this very request.
     Request,
+    /// By a long while, for this very request.
+    Long,
     /// By a short while, for all requests of this client to this tenant.
     Client,
     /// By a time that doubles, for all requests of this client to this tenant.
@@ -163,6 +182,8 @@ pub struct Refused {
     pub retry_after: Option<u64>,
     /// How far our clock is ahead of the server's, in seconds.
     pub clock_ahead: Option<i64>,
+    /// Where a user signs in again.
+    pub authorization_uri: Option<Box<str>>,
     /// The certificate that the request was signed with: its thumbprint, and the end of its validity.
     pub certificate: Option<Box<str>>,
 }
@@ -267,6 +288,7 @@ mod tests {
             correlation_id: "id".into(),
             retry_after: None,
             clock_ahead: None,
+            authorization_uri: None,
             certificate: Some("x5t 00AA, valid until 2027-01-01".into()),
         }
     }
@@ -329,7 +351,7 @@ mod tests {
         let delay = |change: fn(&mut Refused)| {
             let mut refused = refused("invalid_scope", None);
             change(&mut refused);
-            Failure::Refused(Box::new(refused)).delay()
+            Failure::Refused(Box::new(refused)).delay(ForWhom::Gateway)
         };
 
         assert_eq!(delay(|_| ()), Delay::Request);

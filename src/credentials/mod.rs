@@ -10,6 +10,7 @@ pub mod certificate;
 mod config;
 mod credential;
 mod error;
+mod generations;
 mod status;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -18,7 +19,7 @@ mod token_request;
 
 pub use self::{
     config::{AssertionAlgorithm, AssertionConfig, CertificateConfig, CredentialConfig},
-    credential::{Credential, Credentials, Setting},
+    credential::{Credential, Credentials, Setting, UserToken},
     error::{CredentialError, Failure, ForWhom, Refused},
     status::{CertificateStatus, CredentialStatus, ErrorStatus, TokenStatus},
     token_cache::{AccessToken, TokenSlot},

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use url::Url;
 
 use super::{
     CredentialConfig,
@@ -20,14 +19,16 @@ pub struct CredentialStatus {
     pub client_id: Option<String>,
     /// The tenant's name.
     pub tenant: Option<String>,
-    /// Where tokens are asked for.
-    pub token_endpoint: String,
+    /// Where tokens are asked for; absent where each route names the tenant.
+    pub token_endpoint: Option<String>,
     /// Whether readiness waits for it.
     pub required: bool,
     /// Whether every token that routes ask for is there.
     pub ready: bool,
     /// The certificates, that which is used first.
     pub certificates: Vec<CertificateStatus>,
+    /// How many tokens are kept for callers' tenants and on behalf of users.
+    pub tokens_for_callers: usize,
     /// The tokens, by scope.
     pub tokens: Vec<TokenStatus>,
 }
@@ -80,7 +81,8 @@ pub struct ErrorStatus {
 pub(super) fn of(
     name: String,
     config: &CredentialConfig,
-    endpoint: &Url,
+    endpoint: Option<String>,
+    tokens_for_callers: usize,
     certificates: &[(usize, Arc<KeyedCertificate>)],
     slots: Vec<(Box<str>, SlotStatus)>,
     now: u64,
@@ -89,7 +91,8 @@ pub(super) fn of(
         name,
         client_id: config.client_id.clone(),
         tenant: config.tenant.clone(),
-        token_endpoint: endpoint.to_string(),
+        token_endpoint: endpoint,
+        tokens_for_callers,
         required: config.required,
         ready: slots.iter().all(|(_, slot)| slot.expires_at.is_some()),
         certificates: certificates.iter().map(|(_, pair)| certificate(pair, now)).collect(),

@@ -1,7 +1,8 @@
 //! Certificates for tests: made on the spot, never kept.
 
 use std::{
-    sync::{Arc, Mutex},
+    collections::BTreeMap,
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
@@ -14,7 +15,14 @@ use super::{
     error::{Failure, ForWhom},
     token_cache::{Background, Issued, TokenSlot},
 };
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    config::{Faults, IdentityHttpConfig, Place, Secrets},
+    credentials::{CertificateConfig, CredentialConfig, Credentials, Setting},
+    dev_tenant::{DevTenant, Options},
+    entra::TenantConfig,
+    identity_http::IdentityHttp,
+};
 
 /// A self-signed certificate and its key.
 pub(crate) struct Made {
@@ -41,7 +49,7 @@ impl Made {
             encryption_algorithm: parameters.clone().into(),
             encrypted_data: pkcs8::der::asn1::OctetString::new(encrypted).unwrap(),
         };
-        pem("ENCRYPTED PRIVATE KEY", &pkcs8::der::Encode::to_der(&info).unwrap())
+        pem_of("ENCRYPTED PRIVATE KEY", &pkcs8::der::Encode::to_der(&info).unwrap())
     }
 
     /// Both as PKCS#12.
@@ -63,11 +71,11 @@ impl Made {
     pub(crate) fn key_pkcs1_pem(&self) -> String {
         // RFC 5208, section 5: the PKCS#1 form is what the octet string at the end of the PKCS#8 form holds.
         let start = memchr::memmem::find(&self.key_der, &[0x04, 0x82]).unwrap() + 4;
-        pem("RSA PRIVATE KEY", &self.key_der[start..])
+        pem_of("RSA PRIVATE KEY", &self.key_der[start..])
     }
 }
 
-fn pem(label: &str, der: &[u8]) -> String {
+fn pem_of(label: &str, der: &[u8]) -> String {
     let text = STANDARD.encode(der);
     let lines: Vec<_> = text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
@@ -117,4 +125,84 @@ pub(crate) fn slot_of<const N: usize>(tokens: [&'static str; N]) -> Arc<TokenSlo
         Background { clock, handle: Arc::default(), second_attempt_after: Duration::ZERO },
         None,
     )
+}
+
+pub(crate) static GATEWAY: LazyLock<Made> = LazyLock::new(|| certificate("gateway"));
+pub(crate) static OTHER: LazyLock<Made> = LazyLock::new(|| certificate("other"));
+
+pub(crate) const CLIENT: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
+pub(crate) const SCOPE: &str = "api://orders-internal/.default";
+
+/// A development tenant, a folder with the gateway's certificate, and what credentials are built from.
+pub(crate) struct House {
+    pub(crate) entra: DevTenant,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) tenants: BTreeMap<String, TenantConfig>,
+    pub(crate) http: Arc<IdentityHttp>,
+    pub(crate) clock: Clock,
+    pub(crate) secrets: Secrets,
+}
+
+impl House {
+    pub(crate) async fn open() -> Self {
+        let clock = Clock::manual(1_800_000_000);
+        let entra = DevTenant::start(Options { clock: clock.clone(), ..Options::default() }).await.unwrap();
+        entra.update_app(CLIENT, |app| app.certificate_pem(&GATEWAY.certificate_pem));
+        let folder = tempfile::tempdir().unwrap();
+        let house = Self {
+            tenants: [("contoso".to_owned(), tenant(&entra.tenant_id(), Some(entra.base_url())))].into(),
+            http: Arc::new(IdentityHttp::new(&IdentityHttpConfig::default()).unwrap()),
+            entra,
+            folder,
+            clock,
+            secrets: Secrets::default(),
+        };
+        house.write("gateway.pem", &GATEWAY.pem());
+        house
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        #[cfg(unix)]
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    }
+
+    pub(crate) fn build(&self, config: CredentialConfig, previous: Option<&Credentials>) -> (Credentials, Faults) {
+        let setting = Setting {
+            tenants: &self.tenants,
+            base: self.folder.path(),
+            secrets: &self.secrets,
+            http: &self.http,
+            clock: &self.clock,
+            previous,
+        };
+        let mut faults = Faults::default();
+        let configs = [("gateway".to_owned(), config)].into();
+        let credentials = Credentials::build(&configs, &setting, &Place::root().key("credentials"), &mut faults);
+        (credentials, faults)
+    }
+
+    pub(crate) fn gateway(&self) -> Credentials {
+        let (credentials, faults) = self.build(config(), None);
+        assert!(faults.is_empty(), "{faults:?}");
+        credentials
+    }
+}
+
+pub(crate) fn tenant(id: &str, authority: Option<&str>) -> TenantConfig {
+    TenantConfig { id: id.to_owned(), cloud: Default::default(), authority: authority.map(str::to_owned), stale: None }
+}
+
+pub(crate) fn config() -> CredentialConfig {
+    CredentialConfig {
+        tenant: Some("contoso".to_owned()),
+        client_id: Some(CLIENT.to_owned()),
+        certificate: Some(pem("gateway.pem")),
+        ..CredentialConfig::default()
+    }
+}
+
+pub(crate) fn pem(name: &str) -> CertificateConfig {
+    CertificateConfig { pem: Some(name.to_owned()), ..CertificateConfig::default() }
 }

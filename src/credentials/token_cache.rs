@@ -38,6 +38,8 @@ const LAST_MARGIN: Duration = Duration::from_secs(5);
 const FORCED_EVERY: Duration = Duration::from_secs(60);
 /// How long a final answer is remembered.
 const FINAL_DELAY: Duration = Duration::from_secs(10);
+/// How long an answer is remembered that only a user can change.
+const LONG_DELAY: Duration = Duration::from_secs(600);
 /// The longest pause between attempts that failed for a passing reason.
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
@@ -155,9 +157,10 @@ impl Pace {
         milliseconds(now) < self.not_before.load(Ordering::Relaxed)
     }
 
-    fn hold(&self, now: Duration, failure: &Arc<Failure>, jitter: f64) {
+    fn hold(&self, now: Duration, failure: &Arc<Failure>, delay: Delay, jitter: f64) {
         let mut state = lock(&self.state);
-        let pause = match failure.delay() {
+        let pause = match delay {
+            Delay::Long => LONG_DELAY,
             Delay::Asked(pause) => pause,
             Delay::Growing => {
                 let full = Duration::from_secs(1 << state.failures.min(5)).min(LONGEST_DELAY);
@@ -474,8 +477,12 @@ impl TokenSlot {
             }
             Err(failure) => {
                 let failure = Arc::new(failure);
-                let pace = if failure.delay() == Delay::Request { &self.own } else { &self.shared };
-                pace.hold(now, &failure, random());
+                let delay = failure.delay(self.for_whom);
+                let pace = match delay {
+                    Delay::Request | Delay::Long => &self.own,
+                    Delay::Client | Delay::Growing | Delay::Asked(_) => &self.shared,
+                };
+                pace.hold(now, &failure, delay, random());
                 let retry_in = pace.held(now).map(|(_, left)| left);
                 {
                     let mut state = lock(&self.state);

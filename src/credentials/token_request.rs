@@ -102,7 +102,10 @@ impl TokenRequest<'_> {
         if answer.status == http::StatusCode::OK {
             issued(&answer.body, sent_at)
         } else {
-            Err(Failure::Refused(Box::new(refused(&answer, clock, correlation_id.into()))))
+            let mut refused = refused(&answer, clock, correlation_id.into());
+            refused.authorization_uri =
+                self.endpoint.as_str().strip_suffix("/token").map(|endpoint| format!("{endpoint}/authorize").into());
+            Err(Failure::Refused(Box::new(refused)))
         }
     }
 }
@@ -183,6 +186,7 @@ fn refused(answer: &Answer, clock: &Clock, correlation_id: Box<str>) -> Refused 
         correlation_id,
         retry_after: text(header::RETRY_AFTER).and_then(|value| retry_after(value, clock.unix_seconds())),
         clock_ahead: text(header::DATE).and_then(http_date).map(|date| clock.unix_seconds().cast_signed() - date),
+        authorization_uri: None,
         certificate: None,
     }
 }

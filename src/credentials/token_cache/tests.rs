@@ -105,6 +105,7 @@ fn refused(status: u16, error: &str, retry_after: Option<u64>) -> Failure {
         correlation_id: "id".into(),
         retry_after,
         clock_ahead: None,
+        authorization_uri: None,
         certificate: None,
     }))
 }
