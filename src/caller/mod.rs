@@ -3,12 +3,15 @@
 //! The peer's, unless the peer is a trusted proxy; then the right-most hop that is not one. Nothing that an untrusted party
 //! wrote is looked at, so the bytes that a client controls cannot choose its address. Nobody is trusted by default.
 
+mod config;
 mod forwarded;
 mod hop;
+pub mod proxy_protocol;
 mod trust;
 
 use std::net::IpAddr;
 
+pub use config::{ProxyProtocolConfig, TrustStepConfig, TrustedGroupConfig, TrustedProxyConfig};
 pub use hop::HopFault;
 use http::HeaderValue;
 use serde::Serialize;

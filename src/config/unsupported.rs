@@ -7,8 +7,7 @@
 const PLANNED: &[(&str, &[&str])] = &[
     ("Config", &["issuers", "partners", "tests"]),
     ("NamedValueConfig", &["key-vault"]),
-    ("ListenerConfig", &["client-certificates", "trust-path", "proxy-protocol"]),
-    ("AddressEntryConfig", &["addresses", "require-header"]),
+    ("ListenerConfig", &["client-certificates", "proxy-protocol"]),
     ("CredentialConfig", &["federated-token", "workload-identity", "managed-identity"]),
     ("CertificateConfig", &["key-vault"]),
     ("UpstreamConfig", &["case-insensitive-paths", "connection-affinity"]),

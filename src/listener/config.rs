@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    address::AddressEntryConfig,
+    caller::{TrustStepConfig, TrustedProxyConfig},
     config::{Size, Span},
 };
 
@@ -20,7 +20,11 @@ pub struct ListenerConfig {
     pub tls: Option<OneOrMany<TlsConfig>>,
     /// Who may speak for a caller. Default: nobody.
     #[serde(default)]
-    pub trusted_proxies: Vec<AddressEntryConfig>,
+    pub trusted_proxies: Vec<TrustedProxyConfig>,
+    /// The proxies that requests pass through on their way, the outermost first. Instead of `trusted-proxies`, where entrances
+    /// differ: each step is believed once, and in this order alone.
+    #[serde(default)]
+    pub trust_path: Vec<TrustStepConfig>,
     /// The header in which trusted proxies name the caller; the others are removed unread. Default: x-forwarded-for.
     #[serde(default)]
     pub forwarded_header: ForwardedHeader,

@@ -215,6 +215,7 @@ mod tests {
             address,
             tls,
             trusted_proxies: Vec::new(),
+            trust_path: Vec::new(),
             forwarded_header: super::super::ForwardedHeader::default(),
             limits,
         }

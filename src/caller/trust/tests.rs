@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::address::AddressEntryConfig;
+use crate::address::AddressSets;
 
 /// The proxies that the tests trust.
 const PROXIES: [&str; 2] = ["10.1.0.1", "2001:db8:f::1"];
@@ -9,8 +9,8 @@ const CLIENT: &str = "192.0.2.7";
 
 fn trust(proxies: &[&str], header: ForwardedHeader) -> Trust {
     let entries: Vec<_> = proxies.iter().map(|text| AddressEntryConfig::Text((*text).into())).collect();
-    let proxies = AddressSet::build(&entries, &Place::root(), &BTreeMap::new(), &mut Faults::default()).unwrap();
-    Trust { proxies, header }
+    let addresses = AddressSet::build(&entries, &Place::root(), &BTreeMap::new(), &mut Faults::default()).unwrap();
+    Trust { rule: Rule::Any(vec![Believed { addresses, required: Vec::new() }]), header }
 }
 
 fn fields(name: &HeaderName, lines: &[&str]) -> HeaderMap {
@@ -138,28 +138,137 @@ fn forwarded_gives_scheme_and_host_of_the_callers_own_hop() {
     assert_eq!((caller.scheme, caller.host.unwrap().to_str().unwrap()), (Some(Scheme::Https), "a.example"));
 }
 
+/// A listener's trust, with the sets `fd` (Front Door) and `gw` (application gateways).
+fn built(listener: &str) -> Result<Trust, Vec<String>> {
+    let sets = crate::config::part("{ fd: [192.0.2.64/28], gw: [10.1.0.0/28], lb: [10.2.0.1] }");
+    let sets = AddressSets::build(&sets, std::path::Path::new("."), &Place::root(), 0, &mut Faults::default());
+    let listener: ListenerConfig = crate::config::part(&format!("name: public\naddress: 127.0.0.1:0\n{listener}"));
+    let mut faults = Faults::default();
+    let trust = Trust::build(&listener, &Place::root().key("listeners").index(0), &sets.by_name, &mut faults);
+    let errors: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect();
+    match trust {
+        Some(trust) if errors.is_empty() => Ok(trust),
+        _ => Err(errors),
+    }
+}
+
 #[test]
-fn trusting_everybody_is_an_error() {
-    for (proxies, fine) in [
-        ("[]", true),
-        ("[10.1.0.0/28]", true),
-        ("[0.0.0.0/0]", false),
-        ("['::/0']", false),
-        ("['::ffff:0:0/96']", false),
-        ("[0.0.0.0/1, 128.0.0.0-255.255.255.255]", false),
-        ("[nowhere]", false),
-        ("[10.1.0.1/28]", false),
+fn faults_of_trust_are_told_at_their_place() {
+    let everyone = "every address of a family is trusted, so every caller could choose its own address";
+    for (listener, fault) in [
+        ("trusted-proxies: []", None),
+        ("trusted-proxies: [gw, { address: 10.3.0.1, owner: net }]", None),
+        ("trusted-proxies: [0.0.0.0/0]", Some(format!("listeners[0].trusted-proxies[0]: {everyone}"))),
+        ("trusted-proxies: [gw, '::/0']", Some(format!("listeners[0].trusted-proxies[1]: {everyone}"))),
+        ("trusted-proxies: ['::ffff:0:0/96']", Some(format!("listeners[0].trusted-proxies[0]: {everyone}"))),
+        (
+            "trusted-proxies: [{ addresses: [0.0.0.0/0], require-header: { X-A: [b] } }]",
+            Some(format!("listeners[0].trusted-proxies[0].addresses: {everyone}")),
+        ),
+        ("trust-path: [{ from: 0.0.0.0/0 }]", Some(format!("listeners[0].trust-path[0].from: {everyone}"))),
+        ("trusted-proxies: [nowhere]", Some("listeners[0].trusted-proxies[0]: there is no address set `nowhere`".into())),
+        (
+            "trusted-proxies: [{ address: 10.1.0.1/28 }]",
+            Some("listeners[0].trusted-proxies[0].address: `10.1.0.1/28`: the address has bits set behind the prefix".into()),
+        ),
+        (
+            "trusted-proxies: [{ addresses: [gw, x] }]",
+            Some("listeners[0].trusted-proxies[0].addresses[1]: there is no address set `x`".into()),
+        ),
+        (
+            "trusted-proxies: [{ addresses: [gw], require-header: { X-A: [] } }]",
+            Some(
+                "listeners[0].trusted-proxies[0].require-header.X-A: no value is listed, so the proxies would never be believed"
+                    .into(),
+            ),
+        ),
+        (
+            "trusted-proxies: [{ addresses: [gw], require-header: { 'X A': [b] } }]",
+            Some("listeners[0].trusted-proxies[0].require-header.X A: `X A` is no header name".into()),
+        ),
+        (
+            "trust-path: [{ from: [] }]",
+            Some("listeners[0].trust-path[0].from: the step names no proxy, so nothing could pass it".into()),
+        ),
+        (
+            "trusted-proxies: [gw]\ntrust-path: [{ from: gw }]",
+            Some("listeners[0].trust-path: `trust-path` stands beside `trusted-proxies`".into()),
+        ),
     ] {
-        let yaml = format!("name: public\naddress: 127.0.0.1:0\ntrusted-proxies: {proxies}");
-        let listener: ListenerConfig = crate::config::part(&yaml);
-        let mut faults = Faults::default();
+        match (built(listener), fault) {
+            (Ok(_), None) => {}
+            (Err(faults), Some(fault)) => assert_eq!(faults, [fault], "{listener}"),
+            (trust, fault) => panic!("{listener}: {trust:?} {fault:?}"),
+        }
+    }
+    let halves = built("trusted-proxies: [0.0.0.0/1, 128.0.0.0-255.255.255.255]").unwrap_err();
+    assert!(halves.contains(&format!("listeners[0].trusted-proxies: {everyone}")), "{halves:?}");
+}
 
-        let trust = Trust::build(&listener, &Place::root().key("listeners").index(0), &BTreeMap::new(), &mut faults);
+#[test]
+fn shared_proxies_are_believed_only_with_their_header() {
+    let trust = built("trusted-proxies: [gw, { addresses: [fd], require-header: { X-Azure-FDID: [ours, ours-too] } }]").unwrap();
+    for (peer, id, chain, expected) in [
+        ("192.0.2.65", &["ours"][..], "198.51.100.1, 203.0.113.7", "203.0.113.7"),
+        ("192.0.2.65", &["ours-too"], "203.0.113.7", "203.0.113.7"),
+        ("192.0.2.65", &["other"], "203.0.113.7", "192.0.2.65"),
+        ("192.0.2.65", &["OURS"], "203.0.113.7", "192.0.2.65"),
+        ("192.0.2.65", &[""], "203.0.113.7", "192.0.2.65"),
+        ("192.0.2.65", &[], "203.0.113.7", "192.0.2.65"),
+        ("192.0.2.65", &["ours", "ours"], "203.0.113.7", "192.0.2.65"),
+        ("192.0.2.65", &["ours, other"], "203.0.113.7", "192.0.2.65"),
+        ("192.0.2.99", &["ours"], "203.0.113.7", "192.0.2.99"),
+        // Through a gateway behind Front Door: its hop is believed under the same condition.
+        ("10.1.0.1", &["ours"], "203.0.113.7, 192.0.2.65", "203.0.113.7"),
+        ("10.1.0.1", &["other"], "203.0.113.7, 192.0.2.65", "192.0.2.65"),
+        ("10.1.0.1", &["ours"], "192.0.2.65, 203.0.113.7", "203.0.113.7"),
+    ] {
+        let mut headers = fields(&X_FORWARDED_FOR, &[chain]);
+        headers.extend(fields(&HeaderName::from_static("x-azure-fdid"), id));
+        assert_eq!(address(&trust, peer, &headers).as_deref(), Ok(expected), "{peer} {id:?} {chain}");
+    }
+}
 
-        assert_eq!(trust.is_some(), fine, "{proxies}");
-        assert_eq!(faults.any_error(), !fine, "{proxies}");
-        let place = |fault: &crate::config::Fault| fault.place.to_string().starts_with("listeners[0].trusted-proxies");
-        assert!(faults.iter().all(place), "{proxies}");
+#[test]
+fn a_trust_path_believes_each_step_once_and_in_order() {
+    let optional = built("trust-path: [{ from: fd, optional: true }, { from: gw }]").unwrap();
+    let required = built("trust-path: [{ from: fd }, { from: gw }]").unwrap();
+    let nearest_optional = built("trust-path: [{ from: fd }, { from: [gw, lb], optional: true }]").unwrap();
+    for (name, trust, peer, chain, expected) in [
+        ("optional", &optional, "10.1.0.1", "203.0.113.7, 192.0.2.65", "203.0.113.7"),
+        ("optional", &optional, "10.1.0.1", "198.51.100.1, 203.0.113.7", "203.0.113.7"),
+        // A second hop of a step that was passed already was made up, or took another way.
+        ("optional", &optional, "10.1.0.1", "203.0.113.7, 10.1.0.2", "10.1.0.2"),
+        ("optional", &optional, "10.1.0.1", "203.0.113.7, 192.0.2.66, 192.0.2.65", "192.0.2.66"),
+        ("optional", &optional, "10.1.0.1", "203.0.113.7, 10.1.0.2, 192.0.2.65", "10.1.0.2"),
+        ("optional", &optional, "192.0.2.65", "203.0.113.7", "192.0.2.65"),
+        ("optional", &optional, "203.0.113.7", "198.51.100.1", "203.0.113.7"),
+        ("required", &required, "10.1.0.1", "203.0.113.7, 192.0.2.65", "203.0.113.7"),
+        ("required", &required, "10.1.0.1", "192.0.2.65, 203.0.113.7", "203.0.113.7"),
+        ("nearest", &nearest_optional, "192.0.2.65", "203.0.113.7", "203.0.113.7"),
+        ("nearest", &nearest_optional, "10.2.0.1", "203.0.113.7, 192.0.2.65", "203.0.113.7"),
+        ("nearest", &nearest_optional, "10.2.0.1", "203.0.113.7", "203.0.113.7"),
+        ("nearest", &nearest_optional, "10.2.0.1", "203.0.113.7, 10.1.0.1", "10.1.0.1"),
+    ] {
+        let found = address(trust, peer, &fields(&X_FORWARDED_FOR, &[chain]));
+        assert_eq!(found.as_deref(), Ok(expected), "{name} {peer} {chain}");
+    }
+}
+
+#[test]
+fn only_listed_proxies_may_introduce_a_connection() {
+    let clock = Clock::manual(0);
+    for (listener, address, expected) in [
+        ("trusted-proxies: [lb]", "10.2.0.1", true),
+        ("trusted-proxies: [lb]", "::ffff:10.2.0.1", true),
+        ("trusted-proxies: [lb]", "10.2.0.2", false),
+        ("trust-path: [{ from: fd }, { from: lb, optional: true }]", "10.2.0.1", true),
+        ("trust-path: [{ from: fd }]", "10.2.0.1", false),
+        ("trusted-proxies: []", "127.0.0.1", false),
+    ] {
+        let trust = built(listener).unwrap();
+        assert_eq!(trust.is_nobody(), listener == "trusted-proxies: []");
+        assert_eq!(trust.may_introduce(address.parse().unwrap(), &clock), expected, "{listener} {address}");
     }
 }
 

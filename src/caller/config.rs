@@ -1,0 +1,60 @@
+//! Who may speak for a caller, as written.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    address::{AddressEntryConfig, NotedAddressConfig},
+    listener::OneOrMany,
+};
+
+/// An entry of `trusted-proxies`: an address, a CIDR, a range or the name of an address set; or addresses that are trusted under a condition.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(untagged)]
+pub enum TrustedProxyConfig {
+    /// `10.1.0.0/28`, `app-gateways`.
+    Text(String),
+    /// The same with a note.
+    Noted(NotedAddressConfig),
+    /// Addresses that are trusted under a condition.
+    Group(TrustedGroupConfig),
+}
+
+/// Addresses that are trusted where the request bears certain header fields.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TrustedGroupConfig {
+    /// Addresses, CIDRs, ranges or names of address sets.
+    pub addresses: Vec<AddressEntryConfig>,
+    /// Header fields, each with the values of which it must have one. A proxy whose addresses are shared by all customers of
+    /// a platform, as Front Door's are, is told from theirs by such a field.
+    #[serde(default)]
+    pub require_header: BTreeMap<String, Vec<String>>,
+}
+
+/// A step of `trust-path`: proxies that a request passes through on its way.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TrustStepConfig {
+    /// The proxies of this step: an address, a CIDR, a range or the name of an address set, or a list of them.
+    pub from: OneOrMany<AddressEntryConfig>,
+    /// Whether requests may come without passing through here. Default: false.
+    #[serde(default)]
+    pub optional: bool,
+    /// Header fields that the request must bear for the step to be believed, each with the values of which it must have one.
+    #[serde(default)]
+    pub require_header: BTreeMap<String, Vec<String>>,
+}
+
+/// Whether connections begin with a PROXY protocol header, which says who the peer is.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyProtocolConfig {
+    /// They do not.
+    #[default]
+    None,
+    /// They do (version 1 or 2), and only trusted proxies may connect.
+    Required,
+}
