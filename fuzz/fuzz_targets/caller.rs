@@ -1,0 +1,37 @@
+//! Whatever a client writes before what its proxy appends, it is the client's own address that is found, or none.
+
+#![no_main]
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use entrada::{
+    caller::{Trust, proxy_protocol},
+    clock::Clock,
+    config::{Faults, Place},
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use libfuzzer_sys::fuzz_target;
+
+static TRUSTS: LazyLock<[(Trust, HeaderName, &str); 2]> = LazyLock::new(|| {
+    [("x-forwarded-for", "192.0.2.7"), ("forwarded", "for=192.0.2.7")].map(|(header, appended)| {
+        let config = serde_json::json!({
+            "name": "public", "address": "127.0.0.1:0", "trusted-proxies": ["10.1.0.1"], "forwarded-header": header,
+        });
+        let config = serde_json::from_value(config).expect("a listener");
+        let trust = Trust::build(&config, &Place::root(), &BTreeMap::new(), &mut Faults::default()).expect("it is sound");
+        (trust, HeaderName::from_static(header), appended)
+    })
+});
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(proxy_protocol::Progress::Complete(header)) = proxy_protocol::read(bytes) {
+        assert!(header.length <= bytes.len());
+    }
+    for (trust, name, appended) in &*TRUSTS {
+        let Ok(value) = HeaderValue::from_bytes(&[bytes, b", ", appended.as_bytes()].concat()) else { return };
+        let headers = HeaderMap::from_iter([(name.clone(), value)]);
+        if let Ok(caller) = trust.caller([10, 1, 0, 1].into(), &headers, &Clock::manual(0)) {
+            assert_eq!(caller.address.to_string(), "192.0.2.7");
+        }
+    }
+});
