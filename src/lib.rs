@@ -47,6 +47,8 @@ pub mod identity_http;
 
 pub mod address;
 
+pub mod partner;
+
 pub mod expression;
 
 pub mod credentials;

@@ -4,6 +4,7 @@
 //! file, its example in `config/policies/`, its variant in [`PolicyConfig`] and [`InboundPolicy`], and its line in `build` and `check`.
 
 pub mod check_header;
+pub mod check_partner;
 pub mod ip_filter;
 pub mod rewrite_uri;
 pub mod set_header;

@@ -1,0 +1,236 @@
+//! Admits the calls of known partners.
+//!
+//! Stands behind a token policy, and judges who the token was issued to, where the call comes from and what it is for, in the
+//! order that [`Partners::judge`] has.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{
+    PolicyConfig,
+    validate_azure_ad_token::{AllowedTenantConfig, AllowedTenantsConfig},
+};
+use crate::{
+    config::{Faults, Place},
+    entra::Tenants,
+    exchange::Exchange,
+    partner::{Call, Partner, PartnerFault, Partners},
+    refusal::{Reason, Refusal},
+};
+
+/// Settings of `check-partner`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct CheckPartnerConfig {
+    /// The partners that may pass. Default: all whose `routes` allow it.
+    pub partners: Option<Vec<String>>,
+}
+
+/// Admits the calls of known partners.
+#[derive(Debug)]
+pub struct CheckPartner {
+    partners: Arc<Partners>,
+    only: Option<Box<[Arc<str>]>>,
+    route: Arc<str>,
+}
+
+/// The route that a policy is built for, as far as partners are concerned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PartnerRoute<'a> {
+    /// Its name.
+    pub(crate) name: &'a str,
+    /// Whether a token policy stands before the check.
+    pub(crate) has_token: bool,
+    /// Whether its token policies let tokens of more than one tenant through.
+    pub(crate) several_tenants: bool,
+}
+
+impl CheckPartner {
+    pub(crate) fn build(
+        config: &CheckPartnerConfig,
+        place: &Place,
+        partners: &Arc<Partners>,
+        route: PartnerRoute<'_>,
+        faults: &mut Faults,
+    ) -> Option<Self> {
+        let before = faults.errors();
+        if !route.has_token {
+            faults.error(place, "no token is validated before the partner is checked", "put `validate-azure-ad-token` before it");
+        }
+        let list = place.key("partners");
+        for (index, name) in config.partners.iter().flatten().enumerate() {
+            match partners.get(name) {
+                Some(partner) if !partner.may_use(route.name) => {
+                    let cure = "add this route to the partner's `routes`, or leave the partner out here";
+                    faults.error(
+                        &list.index(index),
+                        format!("the partner `{name}` may not use the route `{}`", route.name),
+                        cure,
+                    );
+                }
+                None if !partners.mentions(name) => {
+                    faults.error(&list.index(index), format!("there is no partner `{name}`"), "name one of `partners`");
+                }
+                _ => {}
+            }
+        }
+        if config.partners.as_ref().is_some_and(Vec::is_empty) {
+            let cure = "name a partner, or leave `partners` out for all of them";
+            faults.error(&list, "the list is empty, so every call would be refused", cure);
+        }
+        let only: Option<Box<[Arc<str>]>> =
+            config.partners.as_ref().map(|names| names.iter().map(|name| name.as_str().into()).collect());
+        let concerns =
+            |partner: &Partner| only.as_ref().map_or_else(|| partner.may_use(route.name), |only| only.contains(&partner.name));
+        if route.several_tenants {
+            for partner in partners.iter().filter(|partner| !partner.names_tenants() && concerns(partner)) {
+                // Anybody can register an application with a chosen display name, and have a foreign one in the own tenant.
+                faults.error(
+                    &Place::root().key("partners").key(&partner.name),
+                    format!(
+                        "the route `{}` takes tokens of several tenants, and it is not said which are this partner's",
+                        route.name
+                    ),
+                    "list the partner's `tenants`",
+                );
+            }
+        }
+        if !partners.iter().any(|partner| concerns(partner)) && faults.errors() == before {
+            faults.warning(place, "no partner may use this route, so every call is refused", "name the partners in `partners`");
+        }
+        (faults.errors() == before).then(|| Self { partners: partners.clone(), only, route: route.name.into() })
+    }
+
+    /// The partner that the call comes from.
+    ///
+    /// # Errors
+    /// The refusal that ends the request.
+    pub(crate) fn check(&self, exchange: &Exchange) -> Result<Arc<Partner>, Refusal> {
+        // The build has made sure that a token policy stands before; report-only ones leave no token.
+        let token = exchange.token.as_deref().ok_or(Reason::TokenMissing)?;
+        let call = Call {
+            application: token.client.as_deref(),
+            tenant: &token.tenant,
+            kind: token.kind,
+            credential: token.credential_kind,
+            address: exchange.caller_address(),
+            route: &self.route,
+        };
+        let partner = self.partners.judge(call, self.only.as_deref(), exchange.clock()).map_err(|fault: PartnerFault| {
+            let hint = fault.partner().map(|name| format!("see `partners.{name}`"));
+            let refusal = Refusal::from(fault);
+            if let Some(hint) = hint { refusal.with_hint(hint) } else { refusal }
+        })?;
+        Ok(partner.clone())
+    }
+}
+
+/// Whether token policies, taken together, let tokens of more than one tenant through.
+pub(crate) fn allows_several_tenants<'a>(policies: impl IntoIterator<Item = &'a PolicyConfig>, tenants: &Tenants) -> bool {
+    let mut named: Option<&str> = None;
+    for policy in policies {
+        let PolicyConfig::ValidateAzureAdToken(policy) = policy else { continue };
+        let many = tenants.get(&policy.tenant).is_some_and(|tenant| tenant.id().is_many());
+        let one_listed = match &policy.allowed_tenants {
+            Some(AllowedTenantsConfig::Word(word)) => word != "any",
+            Some(AllowedTenantsConfig::List(list)) => matches!(list.as_slice(), [AllowedTenantConfig::Word(_)]),
+            Some(AllowedTenantsConfig::File(_)) | None => false,
+        };
+        if (many && !one_listed) || named.is_some_and(|named| named != policy.tenant) {
+            return true;
+        }
+        named = Some(&policy.tenant);
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::partner::Surroundings;
+
+    const APP: &str = "22223333-cccc-4444-dddd-5555eeee6666";
+
+    fn tenants() -> Tenants {
+        let tenants = "{ contoso: { id: aaaabbbb-0000-cccc-1111-dddd2222eeee }, fabrikam: { id: bbbbcccc-0000-cccc-1111-dddd2222eeee }, any: { id: organizations } }";
+        Tenants::build(&crate::config::part(tenants), None, &Place::root(), &mut Faults::default())
+    }
+
+    fn build(partners: &str, policy: &str, route: PartnerRoute<'_>) -> Vec<String> {
+        let mut faults = Faults::default();
+        let (tenants, sets) = (tenants(), BTreeMap::new());
+        let with = Surroundings { sets: &sets, tenants: &tenants, routes: &["orders", "partners"], now: 0 };
+        let partners = Partners::build(&crate::config::part(partners), with, &Place::root().key("partners"), &mut faults);
+        assert!(faults.is_empty());
+        let built = CheckPartner::build(
+            &crate::config::part(policy),
+            &Place::root().key("inbound").index(1),
+            &Arc::new(partners),
+            route,
+            &mut faults,
+        );
+        assert_eq!(built.is_none(), faults.any_error());
+        faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect()
+    }
+
+    const ROUTE: PartnerRoute<'static> = PartnerRoute { name: "orders", has_token: true, several_tenants: false };
+
+    #[test]
+    fn a_policy_that_could_admit_nobody_or_anybody_is_told_of() {
+        let one = format!("p: {{ client-application-ids: [{APP}], addresses: [192.0.2.1], routes: [partners] }}");
+        let open = format!("p: {{ client-application-ids: [{APP}], addresses: [192.0.2.1] }}");
+        let bound = format!("p: {{ client-application-ids: [{APP}], addresses: [192.0.2.1], tenants: [contoso] }}");
+        let several = PartnerRoute { several_tenants: true, ..ROUTE };
+        for (partners, policy, route, expected) in [
+            (&open, "{}", ROUTE, None),
+            (&open, "{ partners: [p] }", ROUTE, None),
+            (&bound, "{}", several, None),
+            (&one, "{}", several, Some("inbound[1]: no partner may use this route, so every call is refused")),
+            (
+                &open,
+                "{}",
+                PartnerRoute { has_token: false, ..ROUTE },
+                Some("inbound[1]: no token is validated before the partner is checked"),
+            ),
+            (&open, "{ partners: [q] }", ROUTE, Some("inbound[1].partners[0]: there is no partner `q`")),
+            (&open, "{ partners: [] }", ROUTE, Some("inbound[1].partners: the list is empty, so every call would be refused")),
+            (&one, "{ partners: [p] }", ROUTE, Some("inbound[1].partners[0]: the partner `p` may not use the route `orders`")),
+            (
+                &open,
+                "{}",
+                several,
+                Some(
+                    "partners.p: the route `orders` takes tokens of several tenants, and it is not said which are this partner's",
+                ),
+            ),
+        ] {
+            let faults = build(partners, policy, route);
+            assert_eq!(faults.first().map(String::as_str), expected, "{partners} {policy}");
+            assert!(faults.len() <= 1, "{faults:?}");
+        }
+    }
+
+    #[test]
+    fn token_policies_of_several_tenants_are_noticed() {
+        let token = |rest: &str| format!("{{ validate-azure-ad-token: {{ audiences: [a], {rest} }} }}");
+        for (policies, expected) in [
+            (&[token("tenant: contoso")][..], false),
+            (&[token("tenant: contoso"), token("tenant: contoso")], false),
+            (&[token("tenant: contoso"), token("tenant: fabrikam")], true),
+            (&[token("tenant: any, allowed-tenants: any")], true),
+            (&[token("tenant: any, allowed-tenants: [contoso]")], false),
+            (&[token("tenant: any, allowed-tenants: contoso")], false),
+            (&[token("tenant: any, allowed-tenants: [contoso, fabrikam]")], true),
+            (&[token("tenant: any, allowed-tenants: { file: tenants.txt }")], true),
+            (&[token("tenant: any, allowed-tenants: [{ file: tenants.txt }]")], true),
+            (&[], false),
+        ] {
+            let policies: Vec<PolicyConfig> = policies.iter().map(|yaml| crate::config::part(yaml)).collect();
+            assert_eq!(allows_several_tenants(&policies, &tenants()), expected, "{policies:?}");
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! Partners: who of other organizations may call, from where, what, and until when.
+//!
+//! A partner is known by the application that its token was issued to *and* the tenant that issued it: an application id alone
+//! says nothing, since the same application may be installed in any tenant.
+
+mod config;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
+
+pub use config::{PartnerConfig, PartnerCredential, PartnerTokenKind};
+
+use crate::{
+    address::AddressSet,
+    clock::Clock,
+    config::{Faults, Place},
+    entra::{
+        TenantId, Tenants, is_guid,
+        token::{CredentialKind, TokenKind},
+    },
+    refusal::{Reason, Refusal},
+};
+
+/// How long before its end a partner's access is warned of, in seconds.
+const WARNED_AHEAD: u64 = 30 * 86_400;
+
+/// A partner, built.
+#[derive(Debug)]
+pub struct Partner {
+    /// The name, as in audit records and metrics.
+    pub name: Arc<str>,
+    /// Whether the partner has access at all.
+    pub enabled: bool,
+    /// Whom to ask.
+    pub owner: Option<Box<str>>,
+    /// When the access ends, in seconds since 1970.
+    pub until: Option<u64>,
+    /// `None`: the one tenant that the route's token policy allows.
+    tenants: Option<Vec<Box<str>>>,
+    token_kind: PartnerTokenKind,
+    credential: PartnerCredential,
+    addresses: Option<Arc<AddressSet>>,
+    /// `None`: every route that checks partners.
+    routes: Option<Vec<Box<str>>>,
+}
+
+/// The partners of a config.
+#[derive(Debug, Default)]
+pub struct Partners {
+    by_name: BTreeMap<String, Arc<Partner>>,
+    /// By application id, in lower case. Several partners may share one in different tenants.
+    by_application: HashMap<Box<str>, Vec<Arc<Partner>>>,
+    /// The names of those whose settings cannot be used.
+    faulty: Vec<String>,
+}
+
+/// What partners are built with.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// The address sets by name.
+    pub sets: &'a BTreeMap<String, Arc<AddressSet>>,
+    /// The tenants by name.
+    pub tenants: &'a Tenants,
+    /// The names of the routes.
+    pub routes: &'a [&'a str],
+    /// The time, in seconds since 1970: for telling of partners whose access ends soon.
+    pub now: u64,
+}
+
+/// What a partner is judged by: the validated token, and where the call comes from and goes to.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The application that the token was issued to.
+    pub application: Option<&'a str>,
+    /// The tenant that issued it.
+    pub tenant: &'a str,
+    /// Whether a user or an application stands behind it.
+    pub kind: TokenKind,
+    /// How the application authenticated to Entra.
+    pub credential: Option<CredentialKind>,
+    /// The caller's address.
+    pub address: IpAddr,
+    /// The route's name.
+    pub route: &'a str,
+}
+
+impl Partners {
+    /// Builds the partners of a config; `place` is that of the map. What is wrong goes to `faults`.
+    pub fn build(configs: &BTreeMap<String, PartnerConfig>, with: Surroundings<'_>, place: &Place, faults: &mut Faults) -> Self {
+        let mut partners = Self::default();
+        for (name, config) in configs {
+            let place = place.key(name);
+            let before = faults.errors();
+            let partner = Partner::build(name, config, with, &place, faults).map(Arc::new);
+            let applications = applications(config, &place, faults);
+            let Some(partner) = partner.filter(|_| faults.errors() == before) else {
+                partners.faulty.push(name.clone());
+                continue;
+            };
+            for application in applications {
+                let same = partners.by_application.entry(application.clone()).or_default();
+                if let Some(other) = same.iter().find(|other| other.shares_a_tenant_with(&partner)) {
+                    faults.error(
+                        &place.key("client-application-ids"),
+                        format!("`{application}` is an application of the partner `{}`, too", other.name),
+                        "list it once, or give both partners `tenants` that differ",
+                    );
+                }
+                same.push(partner.clone());
+            }
+            partners.by_name.insert(name.clone(), partner);
+        }
+        partners
+    }
+
+    /// The partner of this name.
+    pub fn get(&self, name: &str) -> Option<&Arc<Partner>> {
+        self.by_name.get(name)
+    }
+
+    /// All partners, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Partner>> {
+        self.by_name.values()
+    }
+
+    /// Whether the config has a partner of this name, faulty or not.
+    pub(crate) fn mentions(&self, name: &str) -> bool {
+        self.by_name.contains_key(name) || self.faulty.iter().any(|faulty| faulty == name)
+    }
+
+    /// The partner that a call comes from, judged in this order: application and tenant, whether it is switched on, the route,
+    /// the address, the credential, the end of its access. `only` narrows to some partners.
+    ///
+    /// # Errors
+    /// The first thing that does not hold.
+    pub fn judge(&self, call: Call<'_>, only: Option<&[Arc<str>]>, clock: &Clock) -> Result<&Arc<Partner>, PartnerFault> {
+        let partner = self.of(call).ok_or(PartnerFault::Unknown)?;
+        let name = || partner.name.clone();
+        if !partner.enabled {
+            return Err(PartnerFault::Disabled(name()));
+        }
+        let narrowed_away = only.is_some_and(|only| !only.contains(&partner.name));
+        if narrowed_away || !partner.may_use(call.route) {
+            return Err(PartnerFault::Route(name()));
+        }
+        if partner.addresses.as_ref().is_some_and(|addresses| !addresses.contains(call.address, clock)) {
+            return Err(PartnerFault::Address(name(), call.address));
+        }
+        if partner.credential == PartnerCredential::Certificate && call.credential != Some(CredentialKind::Certificate) {
+            return Err(PartnerFault::Credential(name()));
+        }
+        if partner.until.is_some_and(|until| clock.unix_seconds() >= until) {
+            return Err(PartnerFault::Expired(name()));
+        }
+        Ok(partner)
+    }
+
+    fn of(&self, call: Call<'_>) -> Option<&Arc<Partner>> {
+        // Entra writes its ids in lower case.
+        let application = call.application?.to_ascii_lowercase();
+        self.by_application.get(&*application)?.iter().find(|partner| partner.speaks_through(call))
+    }
+}
+
+impl Partner {
+    fn build(name: &str, config: &PartnerConfig, with: Surroundings<'_>, place: &Place, faults: &mut Faults) -> Option<Self> {
+        let tenants = config.tenants.as_ref().map(|written| tenants(written, with.tenants, &place.key("tenants"), faults));
+        let addresses = match &config.addresses {
+            None => None,
+            Some(written) if written.is_empty() => {
+                faults.error(&place.key("addresses"), "the list is empty, so every call would be refused", "list an address");
+                return None;
+            }
+            Some(written) => Some(AddressSet::build(written, &place.key("addresses"), with.sets, faults)?),
+        };
+        for (index, route) in config.routes.iter().flatten().enumerate() {
+            if !with.routes.contains(&route.as_str()) {
+                let near = with.routes.iter().find(|name| strsim::damerau_levenshtein(name, route) <= 2);
+                let cure = near.map_or_else(|| "name a route of this config".into(), |name| format!("is `{name}` meant?"));
+                faults.error(&place.key("routes").index(index), format!("there is no route `{route}`"), cure);
+            }
+        }
+        if config.routes.as_ref().is_some_and(Vec::is_empty) {
+            let cure = "name a route, or leave `routes` out for every route that checks partners";
+            faults.error(&place.key("routes"), "the list is empty, so every call would be refused", cure);
+        }
+        let partner = Self {
+            name: name.into(),
+            enabled: config.enabled,
+            owner: config.owner.as_deref().map(Into::into),
+            until: config.expires.map(crate::config::Day::end),
+            tenants,
+            token_kind: config.token_kind,
+            credential: config.client_credential,
+            addresses,
+            routes: config.routes.as_ref().map(|routes| routes.iter().map(|route| route.as_str().into()).collect()),
+        };
+        partner.lint(config, place, with.now, faults);
+        Some(partner)
+    }
+
+    fn lint(&self, config: &PartnerConfig, place: &Place, now: u64, faults: &mut Faults) {
+        if let (Some(until), Some(day)) = (self.until, config.expires)
+            && self.enabled
+        {
+            let whom = self.owner.as_deref().map(|owner| format!("; {owner} knows")).unwrap_or_default();
+            let place = place.key("expires");
+            if until <= now {
+                faults.warning(
+                    &place,
+                    format!("the partner's access has ended on {day}"),
+                    format!("remove the partner, or give it a later day{whom}"),
+                );
+            } else if until - now <= WARNED_AHEAD {
+                let days = (until - now).div_ceil(86_400);
+                faults.warning(
+                    &place,
+                    format!("the partner's access ends in {days} days, on {day}"),
+                    format!("give it a later day, or let it end{whom}"),
+                );
+            }
+        }
+        if self.enabled && self.addresses.is_none() {
+            faults.warning(place, "the partner may call from any address", "list its `addresses`");
+        }
+    }
+
+    /// Whether the partner may use a route that checks partners.
+    pub(crate) fn may_use(&self, route: &str) -> bool {
+        self.routes.as_ref().is_none_or(|routes| routes.iter().any(|name| **name == *route))
+    }
+
+    /// Whether it is said in which tenants the partner's applications are its own.
+    pub(crate) const fn names_tenants(&self) -> bool {
+        self.tenants.is_some()
+    }
+
+    /// Whether a token of the partner's application, of this tenant and kind, is the partner's.
+    fn speaks_through(&self, call: Call<'_>) -> bool {
+        let tenant =
+            self.tenants.as_ref().is_none_or(|tenants| tenants.iter().any(|tenant| tenant.eq_ignore_ascii_case(call.tenant)));
+        tenant && (call.kind == TokenKind::App || self.token_kind == PartnerTokenKind::Any)
+    }
+
+    fn shares_a_tenant_with(&self, other: &Self) -> bool {
+        match (&self.tenants, &other.tenants) {
+            (Some(own), Some(others)) => own.iter().any(|tenant| others.contains(tenant)),
+            _ => true,
+        }
+    }
+}
+
+/// The application ids of a partner, in lower case.
+fn applications(config: &PartnerConfig, place: &Place, faults: &mut Faults) -> Vec<Box<str>> {
+    let place = place.key("client-application-ids");
+    if config.client_application_ids.is_empty() {
+        faults.error(
+            &place,
+            "the list is empty, so nobody would be this partner",
+            "list the client ids of the partner's applications",
+        );
+    }
+    let mut applications: Vec<Box<str>> = Vec::new();
+    for (index, text) in config.client_application_ids.iter().enumerate() {
+        let id: Box<str> = text.to_ascii_lowercase().into();
+        if !is_guid(&id) {
+            let cure = "write the application (client) id, as in 22223333-cccc-4444-dddd-5555eeee6666";
+            faults.error(&place.index(index), format!("`{text}` is no application id"), cure);
+        } else if applications.contains(&id) {
+            faults.warning(&place.index(index), format!("`{text}` is listed already"), "leave it out");
+        } else {
+            applications.push(id);
+        }
+    }
+    applications
+}
+
+/// The GUIDs of a partner's tenants.
+fn tenants(written: &[String], tenants: &Tenants, place: &Place, faults: &mut Faults) -> Vec<Box<str>> {
+    if written.is_empty() {
+        faults.error(place, "the list is empty, so nobody would be this partner", "list the partner's tenants");
+    }
+    let mut ids = Vec::new();
+    for (index, word) in written.iter().enumerate() {
+        let place = place.index(index);
+        if is_guid(word) {
+            ids.push(word.to_ascii_lowercase().into());
+            continue;
+        }
+        match tenants.get(word).map(|tenant| tenant.id()) {
+            Some(TenantId::Guid(guid)) => ids.push(guid.clone()),
+            Some(_) => faults.error(&place, format!("`{word}` does not stand for one GUID"), "write the tenant's GUID here"),
+            None if tenants.mentions(word) => {}
+            None => faults.error(
+                &place,
+                format!("`{word}` is neither a tenant of this config nor a GUID"),
+                "name one of `tenants`, or write its GUID",
+            ),
+        }
+    }
+    ids
+}
+
+/// Why a call is not admitted as a partner's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PartnerFault {
+    /// No partner has this application in this tenant, or takes this kind of token.
+    #[error("the token's application is no partner's in the token's tenant")]
+    Unknown,
+    /// `enabled: false`.
+    #[error("the partner `{0}` is switched off")]
+    Disabled(Arc<str>),
+    /// Not among the partner's routes, or the policy's partners.
+    #[error("the partner `{0}` may not use this route")]
+    Route(Arc<str>),
+    /// Not among the partner's addresses.
+    #[error("the partner `{0}` does not call from {1}")]
+    Address(Arc<str>, IpAddr),
+    /// Less than a certificate.
+    #[error("the partner `{0}` did not authenticate with a certificate")]
+    Credential(Arc<str>),
+    /// After its last day.
+    #[error("the access of the partner `{0}` has ended")]
+    Expired(Arc<str>),
+}
+
+impl PartnerFault {
+    /// The partner, where one was known.
+    pub fn partner(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Unknown => None,
+            Self::Disabled(name) | Self::Route(name) | Self::Address(name, _) | Self::Credential(name) | Self::Expired(name) => {
+                Some(name)
+            }
+        }
+    }
+}
+
+impl From<PartnerFault> for Refusal {
+    fn from(fault: PartnerFault) -> Self {
+        let reason = match &fault {
+            PartnerFault::Unknown => Reason::PartnerUnknown,
+            PartnerFault::Disabled(_) => Reason::PartnerDisabled,
+            PartnerFault::Route(_) => Reason::PartnerRouteNotAllowed,
+            PartnerFault::Address(..) => Reason::PartnerAddressNotAllowed,
+            PartnerFault::Credential(_) => Reason::PartnerCredentialTooWeak,
+            PartnerFault::Expired(_) => Reason::PartnerExpired,
+        };
+        Self::new(reason, fault)
+    }
+}
+
+#[cfg(test)]
+mod tests;

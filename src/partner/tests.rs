@@ -1,0 +1,224 @@
+use std::time::Duration;
+
+use super::*;
+
+const APP: &str = "22223333-cccc-4444-dddd-5555eeee6666";
+const OTHER_APP: &str = "77778888-cccc-4444-dddd-5555eeee6666";
+const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
+const OTHER_TENANT: &str = "bbbbcccc-0000-cccc-1111-dddd2222eeee";
+
+fn partners(yaml: &str) -> (Partners, Vec<String>) {
+    partners_at(yaml, 0)
+}
+
+fn partners_at(yaml: &str, now: u64) -> (Partners, Vec<String>) {
+    let mut faults = Faults::default();
+    let tenants = crate::config::part(&format!("{{ contoso: {{ id: {TENANT} }}, any: {{ id: organizations }} }}"));
+    let tenants = Tenants::build(&tenants, None, &Place::root(), &mut faults);
+    let with = Surroundings { sets: &BTreeMap::new(), tenants: &tenants, routes: &["orders", "partners"], now };
+    let partners = Partners::build(&crate::config::part(yaml), with, &Place::root().key("partners"), &mut faults);
+    (partners, faults.iter().map(|fault| format!("{:?} {}: {}", fault.severity, fault.place, fault.message)).collect())
+}
+
+/// A partner with all there is, but for the `enabled` that is asked for.
+fn fabrikam(enabled: bool) -> Partners {
+    let (partners, faults) = partners(&format!(
+        "fabrikam: {{ enabled: {enabled}, client-application-ids: [{}], tenants: [contoso], client-credential: certificate, \
+         addresses: [203.0.113.7, 198.51.100.0/24], routes: [partners], owner: integration@contoso.example, expires: 1970-03-01 }}",
+        APP.to_ascii_uppercase()
+    ));
+    assert!(faults.iter().all(|fault| fault.starts_with("Warning")), "{faults:?}");
+    partners
+}
+
+fn call<'a>() -> Call<'a> {
+    Call {
+        application: Some(APP),
+        tenant: TENANT,
+        kind: TokenKind::App,
+        credential: Some(CredentialKind::Certificate),
+        address: IpAddr::from([203, 0, 113, 7]),
+        route: "partners",
+    }
+}
+
+fn reason(partners: &Partners, call: Call<'_>, clock: &Clock) -> Option<Reason> {
+    partners.judge(call, None, clock).err().map(|fault| Refusal::from(fault).reason)
+}
+
+#[test]
+fn every_combination_is_judged_in_the_documented_order() {
+    const END: u64 = 60 * 86_400;
+    let mut judged = 0;
+    for enabled in [true, false] {
+        let partners = fabrikam(enabled);
+        for application in [Some(APP), Some(OTHER_APP), None] {
+            for tenant in [TENANT, OTHER_TENANT, ""] {
+                for kind in [TokenKind::App, TokenKind::User] {
+                    for route in ["partners", "orders"] {
+                        for address in ["203.0.113.7", "198.51.100.9", "::ffff:203.0.113.7", "203.0.113.8", "2001:db8::1"] {
+                            for credential in [
+                                Some(CredentialKind::Certificate),
+                                Some(CredentialKind::Secret),
+                                Some(CredentialKind::None),
+                                None,
+                            ] {
+                                for now in [0, END - 1, END, END + 1] {
+                                    let call =
+                                        Call { application, tenant, kind, credential, address: address.parse().unwrap(), route };
+                                    let expected = if application != Some(APP) || tenant != TENANT || kind != TokenKind::App {
+                                        Some(Reason::PartnerUnknown)
+                                    } else if !enabled {
+                                        Some(Reason::PartnerDisabled)
+                                    } else if route != "partners" {
+                                        Some(Reason::PartnerRouteNotAllowed)
+                                    } else if matches!(address, "203.0.113.8" | "2001:db8::1") {
+                                        Some(Reason::PartnerAddressNotAllowed)
+                                    } else if credential != Some(CredentialKind::Certificate) {
+                                        Some(Reason::PartnerCredentialTooWeak)
+                                    } else {
+                                        (now >= END).then_some(Reason::PartnerExpired)
+                                    };
+                                    assert_eq!(self::reason(&partners, call, &Clock::manual(now)), expected, "{call:?} at {now}");
+                                    judged += 1;
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(judged, 2 * 3 * 3 * 2 * 2 * 5 * 4 * 4);
+}
+
+#[test]
+fn access_ends_while_the_clock_goes_on() {
+    let (partners, clock) = (fabrikam(true), Clock::manual(60 * 86_400 - 1));
+
+    assert_eq!(partners.judge(call(), None, &clock).unwrap().name.as_ref(), "fabrikam");
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(reason(&partners, call(), &clock), Some(Reason::PartnerExpired));
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let (partners, faults) = partners(&format!("p: {{ client-application-ids: [{APP}] }}"));
+    assert_eq!(faults, ["Warning partners.p: the partner may call from any address"]);
+    let clock = Clock::manual(0);
+
+    for (call, expected) in [
+        (Call { credential: None, ..call() }, None),
+        (Call { address: [192, 0, 2, 1].into(), ..call() }, None),
+        (Call { route: "orders", ..call() }, None),
+        (Call { kind: TokenKind::User, ..call() }, Some(Reason::PartnerUnknown)),
+    ] {
+        assert_eq!(reason(&partners, call, &clock), expected, "{call:?}");
+    }
+}
+
+#[test]
+fn users_tokens_count_only_where_the_partner_says_so() {
+    let (partners, _) = partners(&format!("p: {{ client-application-ids: [{APP}], token-kind: any }}"));
+
+    assert_eq!(reason(&partners, Call { kind: TokenKind::User, ..call() }, &Clock::manual(0)), None);
+}
+
+#[test]
+fn one_application_may_be_two_partners_in_two_tenants() {
+    let (partners, faults) = partners(&format!(
+        "a: {{ client-application-ids: [{APP}], tenants: [contoso], addresses: [203.0.113.7] }}\n\
+         b: {{ client-application-ids: [{APP}], tenants: [{OTHER_TENANT}], addresses: [203.0.113.7] }}"
+    ));
+    assert!(faults.is_empty(), "{faults:?}");
+
+    for (tenant, name) in [(TENANT, "a"), (OTHER_TENANT, "b")] {
+        assert_eq!(&*partners.judge(Call { tenant, ..call() }, None, &Clock::manual(0)).unwrap().name, name);
+    }
+}
+
+#[test]
+fn a_policy_narrows_to_some_partners() {
+    let partners = fabrikam(true);
+
+    assert!(partners.judge(call(), Some(&["fabrikam".into()]), &Clock::manual(0)).is_ok());
+    let fault = partners.judge(call(), Some(&["tailspin".into()]), &Clock::manual(0)).unwrap_err();
+    assert_eq!(fault, PartnerFault::Route("fabrikam".into()));
+    assert_eq!(fault.partner().map(|name| &**name), Some("fabrikam"));
+}
+
+#[test]
+fn what_is_incomplete_or_contradicts_itself_is_an_error() {
+    for (yaml, fault) in [
+        (
+            "p: { client-application-ids: [] }".to_owned(),
+            "Error partners.p.client-application-ids: the list is empty, so nobody would be this partner",
+        ),
+        (
+            "p: { client-application-ids: [orders] }".to_owned(),
+            "Error partners.p.client-application-ids[0]: `orders` is no application id",
+        ),
+        (
+            format!("p: {{ client-application-ids: [{APP}], tenants: [] }}"),
+            "Error partners.p.tenants: the list is empty, so nobody would be this partner",
+        ),
+        (
+            format!("p: {{ client-application-ids: [{APP}], tenants: [nowhere] }}"),
+            "Error partners.p.tenants[0]: `nowhere` is neither a tenant of this config nor a GUID",
+        ),
+        (
+            format!("p: {{ client-application-ids: [{APP}], tenants: [any] }}"),
+            "Error partners.p.tenants[0]: `any` does not stand for one GUID",
+        ),
+        (
+            format!("p: {{ client-application-ids: [{APP}], addresses: [] }}"),
+            "Error partners.p.addresses: the list is empty, so every call would be refused",
+        ),
+        (
+            format!("p: {{ client-application-ids: [{APP}], addresses: [offices] }}"),
+            "Error partners.p.addresses[0]: there is no address set `offices`",
+        ),
+        (
+            format!("p: {{ client-application-ids: [{APP}], routes: [] }}"),
+            "Error partners.p.routes: the list is empty, so every call would be refused",
+        ),
+        (
+            format!("p: {{ client-application-ids: [{APP}], routes: [partner] }}"),
+            "Error partners.p.routes[0]: there is no route `partner`",
+        ),
+        (
+            format!("a: {{ client-application-ids: [{APP}], tenants: [contoso] }}\nb: {{ client-application-ids: [{APP}] }}"),
+            "Error partners.b.client-application-ids: `22223333-cccc-4444-dddd-5555eeee6666` is an application of the partner `a`, too",
+        ),
+        (
+            format!(
+                "a: {{ client-application-ids: [{APP}], tenants: [contoso] }}\nb: {{ client-application-ids: [{APP}], tenants: [{TENANT}] }}"
+            ),
+            "Error partners.b.client-application-ids: `22223333-cccc-4444-dddd-5555eeee6666` is an application of the partner `a`, too",
+        ),
+    ] {
+        let (_, faults) = partners(&yaml);
+        let errors: Vec<_> = faults.iter().filter(|fault| fault.starts_with("Error")).collect();
+        assert_eq!(errors, [fault], "{yaml}");
+    }
+}
+
+#[test]
+fn the_end_of_access_is_warned_of_ahead() {
+    let yaml = |enabled| {
+        format!(
+            "p: {{ enabled: {enabled}, client-application-ids: [{APP}], addresses: [192.0.2.1], owner: Ann, expires: 1970-03-01 }}"
+        )
+    };
+    for (day, enabled, expected) in [
+        (0, true, None),
+        (29, true, None),
+        (30, true, Some("Warning partners.p.expires: the partner's access ends in 30 days, on 1970-03-01")),
+        (59, true, Some("Warning partners.p.expires: the partner's access ends in 1 days, on 1970-03-01")),
+        (60, true, Some("Warning partners.p.expires: the partner's access has ended on 1970-03-01")),
+        (60, false, None),
+    ] {
+        let (_, faults) = partners_at(&yaml(enabled), day * 86_400);
+        assert_eq!(faults.first().map(String::as_str), expected, "day {day}");
+    }
+}
