@@ -1,7 +1,7 @@
 //! A config, compiled: immutable, swapped whole.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -19,6 +19,7 @@ use crate::{
     identity_http::IdentityHttp,
     listener::ListenerSettings,
     route::{Route, RouteBuilder, RouteTable},
+    server::DEFAULT_ADMIN,
     telemetry::{Counters, Metrics, NO_ROUTE},
     upstream::Upstreams,
 };
@@ -110,6 +111,7 @@ impl Runtime {
             &root.key("upstreams"),
             faults,
         );
+        refuse_own_admin(config, faults);
         let listeners = build_listeners(document, &sets, faults);
         let table = RouteTable::build(config.routes.iter().map(|route| &route.matches), &root.key("routes"), faults);
         let builder = RouteBuilder {
@@ -175,6 +177,36 @@ fn identity_http(
         Err(fault) => {
             faults.error(place, crate::answer::chain(&fault), "");
             None
+        }
+    }
+}
+
+/// The admin listener is not reachable through a route: no upstream may lead to it.
+fn refuse_own_admin(config: &Config, faults: &mut Faults) {
+    let admin = config.admin.as_ref().map_or(DEFAULT_ADMIN, |admin| &admin.address);
+    let own = [Some(admin), config.health.as_ref().map(|health| &*health.address)];
+    let own: Vec<SocketAddr> = own.into_iter().flatten().filter_map(|address| address.parse().ok()).collect();
+    for (name, upstream) in &config.upstreams {
+        for (index, server) in upstream.servers.iter().enumerate() {
+            let Ok(url) = url::Url::parse(server) else { continue };
+            // A name other than `localhost` is not looked up here: what it stands for can change at any time.
+            let host = match url.host() {
+                Some(url::Host::Ipv4(address)) => Some(IpAddr::from(address)),
+                Some(url::Host::Ipv6(address)) => Some(IpAddr::from(address).to_canonical()),
+                Some(url::Host::Domain("localhost")) => Some(IpAddr::from([127, 0, 0, 1])),
+                Some(url::Host::Domain(_)) | None => None,
+            };
+            let (Some(host), Some(port)) = (host, url.port_or_known_default()) else { continue };
+            let leads_there = |own: &SocketAddr| {
+                let same_host = own.ip() == host
+                    || (own.ip().is_unspecified() || own.ip().is_loopback()) && (host.is_loopback() || host.is_unspecified());
+                own.port() == port && port != 0 && same_host
+            };
+            if own.iter().any(leads_there) {
+                let place = Place::root().key("upstreams").key(name).key("servers").index(index);
+                let message = format!("`{server}` is the gateway's own admin or health listener, which no route may lead to");
+                faults.error(&place, message, "name the backend, or move `admin` to another port");
+            }
         }
     }
 }

@@ -374,7 +374,8 @@ impl Worker {
     }
 }
 
-const DEFAULT_ADMIN: &str = "127.0.0.1:9901";
+/// Where the admin listener is unless the config says otherwise.
+pub(crate) const DEFAULT_ADMIN: &str = "127.0.0.1:9901";
 
 fn drain_timeout(config: &Config) -> Duration {
     config.drain_timeout.map_or(Duration::from_secs(30), |span| span.0)

@@ -41,6 +41,14 @@ impl Gateway {
         gateway
     }
 
+    /// What a config is refused with.
+    pub(crate) fn refusal(config: &str) -> String {
+        match Server::start(&Self::document(config), ServerOptions { workers: 1, ..ServerOptions::default() }) {
+            Ok(_) => panic!("the config was taken:\n{config}"),
+            Err(error) => describe(&error),
+        }
+    }
+
     fn document(config: &str) -> Document {
         let config = format!(
             "{config}\naudit: {{ sinks: [] }}\nadmin: {{ address: \"127.0.0.1:0\" }}\n{}",
