@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
+mod admin;
 mod config;
 mod framing;
 mod reload;
 mod support;
 mod token;
+mod upstream;
 mod way;

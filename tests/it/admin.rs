@@ -1,0 +1,71 @@
+//! What operators see, and that nobody else does.
+
+use crate::support::House;
+
+const OPEN: &str = "- { name: open, match: { path: /open }, anonymous: true, upstream: backend }";
+
+async fn get(house: &House, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut request = client.get(format!("http://{}{path}", house.gateway.admin_address()));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let answer = request.send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn probes_metrics_and_status_tell_how_it_goes() {
+    let house = House::with_orders().await;
+    house.gateway.get("/orders").bearer(house.user_token()).send().await.assert_allowed();
+    house.gateway.get("/orders").send().await;
+    house.gateway.get("/other").send().await;
+    house.gateway.record(|record| record["code"] == "no-route").await;
+
+    let (alive, _) = get(&house, "/healthz", &[]).await;
+    let (ready, _) = get(&house, "/readyz", &[]).await;
+    let (_, metrics) = get(&house, "/metrics", &[]).await;
+    let (_, status) = get(&house, "/api/status", &[]).await;
+    let (_, decisions) = get(&house, "/api/decisions", &[]).await;
+    let (page, html) = get(&house, "/", &[]).await;
+
+    assert_eq!((alive, ready, page), (200, 200, 200));
+    assert!(html.contains("<title>entrada</title>"));
+    assert!(metrics.contains("entrada_requests_total{route=\"orders\",decision=\"allow\",code=\"\"} 1"), "{metrics}");
+    assert!(metrics.contains("entrada_requests_total{route=\"orders\",decision=\"deny\",code=\"token-missing\"} 1"), "{metrics}");
+    assert!(metrics.contains("entrada_requests_total{route=\"\",decision=\"deny\",code=\"no-route\"} 1"), "{metrics}");
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["ready"], true);
+    assert_eq!(status["routes"][0]["name"], "orders");
+    assert!(status["signing_keys"][0]["keys"].as_u64().unwrap() > 0, "{status}");
+    let decisions: Vec<serde_json::Value> = serde_json::from_str(&decisions).unwrap();
+    assert_eq!(decisions.len(), 3);
+}
+
+#[tokio::test]
+async fn foreign_hosts_origins_methods_and_paths_are_turned_away() {
+    let house = House::with(OPEN, "").await;
+
+    assert_eq!(get(&house, "/api/status", &[("host", "attacker.example")]).await.0, 403);
+    assert_eq!(get(&house, "/api/status", &[("origin", "https://attacker.example")]).await.0, 403);
+    assert_eq!(get(&house, "/api/status/", &[]).await.0, 404);
+    assert_eq!(get(&house, "/api//status", &[]).await.0, 404);
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let post = client.post(format!("http://{}/api/status", house.gateway.admin_address())).send().await.unwrap();
+    assert_eq!(post.status(), 405);
+}
+
+#[tokio::test]
+async fn neither_status_nor_records_nor_metrics_hold_a_token() {
+    let house = House::with_orders().await;
+    let token = house.user_token();
+    house.gateway.get("/orders").bearer(&token).send().await.assert_allowed();
+    house.gateway.get("/orders").bearer(format!("{token}x")).send().await;
+    house.gateway.record(|record| record["decision"] == "deny").await;
+    let (payload, signature) = (token.split('.').nth(1).unwrap(), token.split('.').nth(2).unwrap());
+
+    for path in ["/api/status", "/api/decisions", "/metrics", "/readyz"] {
+        let (_, text) = get(&house, path, &[]).await;
+        assert!(!text.contains(payload) && !text.contains(signature), "{path} holds a token");
+    }
+}
