@@ -275,6 +275,10 @@ impl Fields {
             }
             self.chunked = true;
         } else if name == header::CONNECTION {
+            // A list of tokens (RFC 9110, section 7.6.1); what is none cannot say what to do with the connection.
+            if !value.iter().all(|byte| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t')) {
+                return Err(invalid("Connection holds a byte that no token holds"));
+            }
             self.options.read(value);
         } else if name == header::EXPECT {
             // RFC 9110, section 10.1.1 knows one expectation.
@@ -335,6 +339,8 @@ const fn broken_by(error: httparse::Error) -> Broken {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
     use super::*;
 
     fn parse_all(bytes: &[u8]) -> Result<Option<Head>, Broken> {
@@ -415,6 +421,7 @@ mod tests {
             ("hexadecimal length", "POST / HTTP/1.1\r\nContent-Length: 0x3\r\n\r\n", Framing),
             ("length with a unit", "POST / HTTP/1.1\r\nContent-Length: 3 \t4\r\n\r\n", Framing),
             ("length beyond 64 bits", "POST / HTTP/1.1\r\nContent-Length: 18446744073709551616\r\n\r\n", Framing),
+            ("obs-text in Connection", "GET / HTTP/1.1\r\nConnection: é, close\r\n\r\n", Header),
             ("other expectation", "POST / HTTP/1.1\r\nExpect: 200-ok\r\nContent-Length: 3\r\n\r\n", Header),
         ] {
             let broken = parse_all(bytes.as_bytes()).map(|head| head.is_some()).expect_err(name);
@@ -478,6 +485,33 @@ mod tests {
             ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", true),
         ] {
             assert_eq!(parse_all(head.as_bytes()).unwrap().unwrap().persists(), persists, "{head}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_make_no_difference(
+            lines in vec(select(&["GET / HTTP/1.1", "GET /\r HTTP/1.0", "", " a", "a: b", "a:\0", "Content-Length: 3", "\t"][..]), 0..6),
+            ends in vec(select(&["\r\n", "\r\n", "\r\n", "\n", "\r", "\r\r\n", "\r\n\r\n"][..]), 6),
+            cuts in vec(1..9_usize, 1..40),
+        ) {
+            let text: String = lines.iter().zip(&ends).flat_map(|(line, end)| [*line, *end]).collect();
+            let whole = parse_all(text.as_bytes()).map(|head| head.map(|head| head.uri));
+
+            let (mut buffer, mut scan, mut rest) = (BytesMut::new(), Scan::default(), text.as_bytes());
+            let mut in_pieces = Ok(None);
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() || !matches!(in_pieces, Ok(None)) {
+                    break;
+                }
+                let (piece, more) = rest.split_at((*cut).min(rest.len()));
+                buffer.extend_from_slice(piece);
+                rest = more;
+                in_pieces = parse(&mut buffer, &mut scan, 1 << 16).map(|head| head.map(|head| head.uri));
+            }
+
+            prop_assert_eq!(whole.is_err(), in_pieces.is_err(), "{:?}", text);
+            prop_assert_eq!(whole.ok(), in_pieces.ok(), "{:?}", text);
         }
     }
 }

@@ -4,6 +4,9 @@
 //! been read. Requests that a client sends ahead wait in the socket. What a request needs lives in one allocation that goes with
 //! it, so that a connection at rest is small.
 //!
+//! Of interim answers there are two: 100, sent when somebody begins to read a body that the client waits to be asked for, and 101.
+//! Others are not passed on.
+//!
 //! # A client that leaves
 //! A reset is certain, and drops the service's future at once. An end of stream is not: the client may have closed, or may only
 //! have nothing more to say (as `nc -N` does). Such a client gets the answer if it comes within [`HALF_CLOSED`].

@@ -127,8 +127,13 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
+/// As many as `PROPTEST_CASES` says, for a night's run.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(3_000)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases()) })]
 
     #[test]
     fn what_we_take_hyper_takes_alike(request in select(&REQUESTS[..]), changes in vec(change(), 0..4)) {

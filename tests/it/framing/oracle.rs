@@ -37,8 +37,9 @@ impl Reading {
 
     fn closes(&self) -> bool {
         let named = |option: &str| {
-            self.fields.iter().filter(|(name, _)| name == "connection").any(|(_, value)| {
-                String::from_utf8_lossy(value).to_ascii_lowercase().split(',').any(|token| token.trim() == option)
+            let mut options = self.fields.iter().filter(|(name, _)| name == "connection").map(|(_, value)| value);
+            options.any(|value| {
+                value.split(|byte| *byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
             })
         };
         named("close")
