@@ -92,7 +92,9 @@ impl Runtime {
         let Document { config, base, .. } = document;
 
         let sets = AddressSets::build(&config.address_sets, base, &root.key("address-sets"), clock.unix_seconds(), faults);
-        let tenants = Tenants::build(&config.tenants, previous.map(|old| &old.tenants), &root.key("tenants"), faults);
+        let tenants = Tenants::build(&config.tenants, previous.map(|old| &old.tenants), &root.key("tenants"), faults)
+            .relative_to(base)
+            .with_issuers(&config.issuers, &root.key("issuers"), faults);
         let http = identity_http(config, document, previous, &root.key("identity-http"), faults)?;
         let setting = Setting {
             tenants: &config.tenants,

@@ -73,6 +73,8 @@ impl Admin {
         }
         if !runtime.tenants.were_tried() {
             waiting.push("signing keys".to_owned());
+        } else if !runtime.tenants.required_are_there(&runtime.clock) {
+            waiting.push("the signing keys of a required issuer".to_owned());
         }
         waiting.extend(runtime.credentials.unready().map(|credential| format!("a token for credential {credential}")));
         waiting

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 pub mod certificate;
 pub mod dev_tenant;
 pub mod run;
+pub mod token;
 
 /// The arguments of the program.
 #[derive(Debug, Parser)]
@@ -26,6 +27,8 @@ enum Command {
     DevTenant(dev_tenant::DevTenantArguments),
     /// Make certificates for app registrations, and see what is in one
     Certificate(certificate::CertificateArguments),
+    /// See what is in a token, and which check it fails
+    Token(token::TokenArguments),
 }
 
 impl Arguments {
@@ -38,6 +41,7 @@ impl Arguments {
             Command::Run(arguments) => run::run(&arguments),
             Command::DevTenant(arguments) => dev_tenant::run(&arguments),
             Command::Certificate(arguments) => certificate::run(&arguments),
+            Command::Token(arguments) => token::run(&arguments),
         }
     }
 }

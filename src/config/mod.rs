@@ -38,7 +38,7 @@ use crate::{
     admin::{AdminConfig, HealthConfig},
     audit::AuditConfig,
     credentials::CredentialConfig,
-    entra::TenantConfig,
+    entra::{IssuerConfig, TenantConfig},
     inbound::PolicyConfig,
     listener::ListenerConfig,
     route::RouteConfig,
@@ -66,6 +66,8 @@ pub struct Config {
     pub identity_http: Option<IdentityHttpConfig>,
     /// The Entra tenants whose tokens are accepted or asked for.
     pub tenants: BTreeMap<String, TenantConfig>,
+    /// Issuers of tokens besides Entra, for `validate-jwt`.
+    pub issuers: BTreeMap<String, IssuerConfig>,
     /// Named lists of addresses.
     pub address_sets: BTreeMap<String, AddressSetConfig>,
     /// What the gateway itself is, towards upstreams.

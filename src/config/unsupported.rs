@@ -5,7 +5,7 @@
 
 /// Types of the config and the keys they will have.
 const PLANNED: &[(&str, &[&str])] = &[
-    ("Config", &["issuers", "partners", "tests"]),
+    ("Config", &["partners", "tests"]),
     ("NamedValueConfig", &["key-vault"]),
     ("ListenerConfig", &["client-certificates", "proxy-protocol"]),
     ("CredentialConfig", &["federated-token", "workload-identity", "managed-identity"]),
@@ -18,7 +18,6 @@ const PLANNED: &[(&str, &[&str])] = &[
     (
         "PolicyConfig",
         &[
-            "validate-jwt",
             "validate-client-certificate",
             "check-partner",
             "authorize",

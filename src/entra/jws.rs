@@ -97,6 +97,16 @@ fn decode(part: &[u8], what: &'static str) -> Result<Vec<u8>, JwsError> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| JwsError::Encoding(what))
 }
 
+/// What is wrong with the form of a token, or with its algorithm for a token of Entra's, as far as that shows without a key.
+pub(crate) fn inspect_form(token: &[u8]) -> Result<(), String> {
+    let jws = Jws::read(token).map_err(|error| error.to_string())?;
+    match (jws.header.algorithm, &jws.header.key_id) {
+        (None, _) => Err("its algorithm is none that is accepted".to_owned()),
+        (Some(_), None) => Err("it names no key".to_owned()),
+        (Some(_), Some(_)) => Ok(()),
+    }
+}
+
 impl Header {
     fn read(bytes: &[u8]) -> Result<Self, JwsError> {
         if bytes.len() > MAX_HEADER_BYTES {

@@ -56,6 +56,8 @@ pub(crate) struct Source {
     pub(crate) application: Option<Box<str>>,
     /// How long the last good documents serve while new ones cannot be had.
     pub(crate) stale: Duration,
+    /// Whether a fetch that fails is nothing to warn of.
+    pub(crate) quiet: bool,
 }
 
 /// Where one discovery document is.
@@ -100,6 +102,8 @@ struct Slot {
 #[derive(Debug, Default)]
 struct Machine {
     engine: Option<Engine>,
+    /// Whether the keys stand in the config.
+    given: bool,
     /// The fetch under way: turns true, or closes, when it has ended.
     running: Option<watch::Receiver<bool>>,
     /// The monotonic reading before which unknown key ids cause no fetch.
@@ -150,8 +154,23 @@ impl KeySet {
         })
     }
 
+    /// A set whose keys are given: nothing is ever fetched.
+    pub(crate) fn given(source: Source, document: Document) -> Arc<Self> {
+        let set = Self::new(source);
+        set.put(0, document, Duration::ZERO);
+        set.tried.send_replace(true);
+        set.machine().given = true;
+        set
+    }
+
     pub(crate) const fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// Whether both come from the same place, or hold the same given keys.
+    pub(crate) fn is_as(&self, other: &Self) -> bool {
+        let given = |set: &Self| set.machine().given.then(|| set.slots.first().and_then(|slot| slot.document.load_full()));
+        self.source == other.source && given(self) == given(other)
     }
 
     /// The count of changes; what was verified under another count has to be verified again.
@@ -179,7 +198,12 @@ impl KeySet {
     /// Begins to fetch and keeps the set fresh from then on; a set that lives already goes on with the new client.
     pub(crate) fn start(self: &Arc<Self>, http: &IdentityHttp, clock: &Clock, handle: &Handle) {
         let engine = Engine { http: http.clone(), clock: clock.clone(), handle: handle.clone() };
-        let lives = self.machine().engine.replace(engine).is_some();
+        let mut machine = self.machine();
+        if machine.given {
+            return;
+        }
+        let lives = machine.engine.replace(engine).is_some();
+        drop(machine);
         if !lives {
             handle.spawn(keep_fresh(Arc::downgrade(self)));
         }
@@ -225,6 +249,11 @@ impl KeySet {
     /// Whether the endpoint has no document because its authority has none, rather than because it could not be asked.
     pub(crate) fn is_absent(&self, endpoint: usize) -> bool {
         matches!(self.machine().attempts.get(endpoint), Some(Some(Attempt { fault: Some(fault), .. })) if fault.is_absence())
+    }
+
+    /// Whether any document lists a key of this id, however old.
+    pub(crate) fn lists(&self, key_id: &str) -> bool {
+        self.slots.iter().filter_map(|slot| slot.document.load_full()).any(|document| !document.keys.of(key_id).is_empty())
     }
 
     /// Takes a document as if it had just been fetched.

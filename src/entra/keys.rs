@@ -296,6 +296,14 @@ fn edwards(jwk: &Map<String, Value>, usable: &[Algorithm]) -> Result<Parsed, Unu
     Ok((vec![(Algorithm::EdDsa, parsed)], point))
 }
 
+/// How many usable signing keys a key set (RFC 7517) holds.
+///
+/// # Errors
+/// What is wrong with it as a whole.
+pub fn inspect_key_set(document: &[u8]) -> Result<usize, String> {
+    Keys::read(document, Algorithm::ALL).map(|keys| keys.len()).map_err(|error| error.to_string())
+}
+
 /// The keys of one set, by id.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Keys {
@@ -341,9 +349,14 @@ impl Keys {
         self.by_id.get(id).map_or(&[], Vec::as_slice)
     }
 
-    /// The keys without an id.
-    pub(crate) fn nameless(&self) -> &[Arc<Key>] {
-        &self.nameless
+    /// The keys that a token may mean: those of its key id, or those that bear none. A token that names no key means the one key
+    /// of the set, if there is but one.
+    pub(crate) fn matching(&self, id: Option<&str>) -> &[Arc<Key>] {
+        match id.map(|id| self.of(id)) {
+            Some(keys) if !keys.is_empty() => keys,
+            None if self.nameless.is_empty() && self.by_id.len() == 1 => self.by_id.values().next().map_or(&[], Vec::as_slice),
+            _ => &self.nameless,
+        }
     }
 
     /// How many keys there are.

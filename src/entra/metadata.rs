@@ -47,6 +47,8 @@ pub(crate) enum IssuerBounds {
     },
     /// Exactly this one.
     Exactly(Box<str>),
+    /// The one that the document was found under, with or without a slash at its end.
+    Discovered(Box<str>),
 }
 
 /// What a discovery document says.
@@ -92,11 +94,25 @@ impl Metadata {
     }
 }
 
+/// The issuer and the place of the keys that a discovery document names, held to one host.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn inspect_metadata(document: &[u8], host: &str) -> Result<(String, Url), String> {
+    let origins = vec![Origin::https(host)];
+    let issuers = IssuerBounds::Entra { origins: origins.clone(), tenant: None, template: false };
+    let metadata = Metadata::read(document, &Bounds { key_origins: origins, issuers }).map_err(|error| error.to_string())?;
+    Ok((metadata.issuer.of(super::issuer::PLACEHOLDER), metadata.jwks_uri))
+}
+
 impl IssuerBounds {
     fn judge(&self, stated: &str) -> Result<Issuer, MetadataFault> {
         let (origins, tenant, template) = match self {
             Self::Exactly(issuer) if **issuer == *stated => return Ok(Issuer::Literal(issuer.clone())),
-            Self::Exactly(_) => return Err(MetadataFault::IssuerElsewhere(stated.to_owned())),
+            Self::Discovered(before) if *stated.trim_end_matches('/') == *before.trim_end_matches('/') => {
+                return Ok(Issuer::Literal(stated.into()));
+            }
+            Self::Exactly(_) | Self::Discovered(_) => return Err(MetadataFault::IssuerElsewhere(stated.to_owned())),
             Self::Entra { origins, tenant, template } => (origins, tenant, *template),
         };
         let issuer = Issuer::read(stated).ok_or(MetadataFault::Member("issuer"))?;

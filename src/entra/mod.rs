@@ -6,6 +6,7 @@ mod jws;
 mod key_set;
 mod keys;
 mod metadata;
+mod openid;
 mod seen;
 mod tenant;
 #[cfg(test)]
@@ -18,12 +19,16 @@ use serde::Deserialize;
 
 pub(crate) use self::{
     issuer::is_guid,
+    json::read_object,
+    jws::inspect_form,
     tenant::PERSONAL_ACCOUNTS,
-    verify::{IssuerVerdict, Moment, Verified, Verifier, VerifyError},
+    verify::{IssuerVerdict, Moment, Profile, Verified, Verifier, VerifyError},
 };
 pub use self::{
     key_set::{KeySet, KeySetStatus},
-    keys::Algorithm,
+    keys::{Algorithm, inspect_key_set},
+    metadata::inspect_metadata,
+    openid::{IssuerConfig, IssuerKeysConfig},
     tenant::{Tenant, TenantId, Tenants, UNKNOWN_TENANT},
 };
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -15,6 +16,7 @@ use super::{
     key_set::{Document, Endpoint, KeySet, KeySetStatus, Source},
     keys::{Algorithm, Keys},
     metadata::{Bounds, IssuerBounds, Metadata, Origin},
+    openid::{self, IssuerConfig},
     token::Version,
 };
 use crate::{
@@ -24,7 +26,7 @@ use crate::{
 };
 
 /// How long the last good keys serve while new ones cannot be had.
-const STALE: Duration = Duration::from_secs(24 * 3_600);
+pub(super) const STALE: Duration = Duration::from_secs(24 * 3_600);
 
 /// The tenant of personal Microsoft accounts.
 pub(crate) const PERSONAL_ACCOUNTS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
@@ -172,6 +174,11 @@ impl Tenant {
         self.cloud
     }
 
+    /// Whether another authority than the cloud's speaks for it.
+    pub const fn has_own_authority(&self) -> bool {
+        self.custom_authority
+    }
+
     /// The authority's URL up to and with the tenant: `https://login.microsoftonline.com/{tenant}`.
     pub const fn base(&self) -> &Url {
         &self.base
@@ -242,6 +249,7 @@ impl Tenant {
             many_tenants: self.id.is_many(),
             application: application.map(Into::into),
             stale: self.stale,
+            quiet: false,
         }
     }
 }
@@ -267,12 +275,23 @@ fn authority(text: &str, place: &Place, faults: &mut Faults) -> Option<Url> {
     Some(url)
 }
 
+/// An issuer besides Entra.
+#[derive(Debug)]
+struct Issuing {
+    set: Arc<KeySet>,
+    required: bool,
+}
+
 /// The tenants of a config, and the sets of signing keys that live on across reloads.
 #[derive(Debug, Default)]
 pub struct Tenants {
     by_name: BTreeMap<String, Arc<Tenant>>,
     /// The names of those whose settings cannot be used.
     faulty: Vec<String>,
+    /// Other issuers by name, each with its keys; `None` where the settings cannot be used.
+    issuers: BTreeMap<String, Option<Issuing>>,
+    /// Relative paths of the settings are relative to this folder.
+    base: PathBuf,
     /// The key sets that policies asked for.
     key_sets: Mutex<Vec<Arc<KeySet>>>,
     /// Those of the config before, to go on with where nothing changed.
@@ -290,7 +309,60 @@ impl Tenants {
             }
         }
         let inherited = previous.map(|previous| previous.key_sets()).unwrap_or_default();
-        Self { by_name, faulty, key_sets: Mutex::default(), inherited: Mutex::new(inherited) }
+        Self {
+            by_name,
+            faulty,
+            issuers: BTreeMap::new(),
+            base: PathBuf::new(),
+            key_sets: Mutex::default(),
+            inherited: Mutex::new(inherited),
+        }
+    }
+
+    /// Names the folder that relative paths of the settings are relative to.
+    #[must_use]
+    pub fn relative_to(mut self, base: &Path) -> Self {
+        self.base = base.to_owned();
+        self
+    }
+
+    /// Reads the issuers of a config besides Entra; `place` is that of the map.
+    #[must_use]
+    pub fn with_issuers(mut self, configs: &BTreeMap<String, IssuerConfig>, place: &Place, faults: &mut Faults) -> Self {
+        for (name, config) in configs {
+            let set = openid::build(config, &self.base, &place.key(name), faults);
+            let issuing = set.map(|set| Issuing { set, required: config.required.unwrap_or(true) });
+            self.issuers.insert(name.clone(), issuing);
+        }
+        self
+    }
+
+    /// The key set of an issuer besides Entra: the one that is there, or a new one. `Err` if there is no such issuer, and
+    /// `Ok(None)` if its settings cannot be used.
+    pub(crate) fn issuer_keys(&self, name: &str) -> Result<Option<Arc<KeySet>>, ()> {
+        let Some(issuing) = self.issuers.get(name).ok_or(())? else { return Ok(None) };
+        Ok(Some(self.register(issuing.set.clone())))
+    }
+
+    /// The names of the issuers besides Entra.
+    pub(crate) fn issuer_names(&self) -> impl Iterator<Item = &str> {
+        self.issuers.keys().map(String::as_str)
+    }
+
+    /// A path of the settings, made absolute.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.base.join(path)
+    }
+
+    /// Whether every issuer that is required has keys.
+    pub fn required_are_there(&self, clock: &Clock) -> bool {
+        let now = clock.monotonic();
+        let has_keys = |set: &KeySet| set.snapshot(now).documents.iter().any(Option::is_some);
+        self.issuers.values().flatten().filter(|issuing| issuing.required).all(|issuing| {
+            let live = self.key_sets().into_iter().find(|set| set.source() == issuing.set.source());
+            // An issuer that no policy names is asked for nothing.
+            live.is_none_or(|set| has_keys(&set))
+        })
     }
 
     /// The tenant of this name.
@@ -310,13 +382,23 @@ impl Tenants {
 
     /// The key set of a tenant, or of an application of it: the one that is there, or a new one.
     pub(crate) fn key_set(&self, tenant: &Tenant, application: Option<&str>) -> Arc<KeySet> {
-        let source = tenant.source(application);
+        self.register(KeySet::new(tenant.source(application)))
+    }
+
+    /// The key set of an application that might have keys of its own, though no policy says so: for telling which setting is
+    /// missing, never for judging.
+    pub(crate) fn suspect(&self, tenant: &Tenant, application: &str) -> Arc<KeySet> {
+        self.register(KeySet::new(Source { quiet: true, ..tenant.source(Some(application)) }))
+    }
+
+    /// The set of the same source that lives already, or this one.
+    fn register(&self, new: Arc<KeySet>) -> Arc<KeySet> {
         let mut sets = self.key_sets.lock().unwrap_or_else(PoisonError::into_inner);
         let inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(set) = sets.iter().find(|set| *set.source() == source) {
+        if let Some(set) = sets.iter().find(|set| set.is_as(&new)) {
             return set.clone();
         }
-        let set = inherited.iter().find(|set| *set.source() == source).cloned().unwrap_or_else(|| KeySet::new(source));
+        let set = inherited.iter().find(|set| set.is_as(&new)).cloned().unwrap_or(new);
         sets.push(set.clone());
         set
     }
@@ -363,7 +445,7 @@ impl Tenants {
     /// How each document of each key set fares.
     pub fn status(&self, clock: &Clock) -> Vec<KeySetStatus> {
         let now = clock.monotonic();
-        self.key_sets().iter().flat_map(|set| set.status(now)).collect()
+        self.key_sets().iter().filter(|set| !set.source().quiet).flat_map(|set| set.status(now)).collect()
     }
 
     fn key_sets(&self) -> Vec<Arc<KeySet>> {

@@ -2,7 +2,7 @@
 
 mod read;
 
-pub(crate) use read::{Facts, Payload, TokenFault, Version, read_entra};
+pub(crate) use read::{Facts, Payload, TokenFault, Version, read_entra, read_other};
 use serde_json::{Map, Value};
 
 /// A token whose signature, issuer and times held. Only [validation](super) makes one.

@@ -6,8 +6,8 @@ use super::{
     issuer::Issuer,
     jws::{Jws, JwsError},
     key_set::{KeySet, Snapshot},
-    keys::{Key, KeyVerdict},
-    token::{Facts, Payload, Token, TokenFault, Version, read_entra},
+    keys::{Algorithm, Key, KeyVerdict},
+    token::{Facts, Payload, Token, TokenFault, Version, read_entra, read_other},
 };
 use crate::clock::Clock;
 
@@ -20,6 +20,8 @@ pub(crate) struct Verified {
     pub(crate) issuer: IssuerVerdict,
     /// Whether the token's tenant is the one that the key set is for.
     pub(crate) own_tenant: bool,
+    /// The algorithm that the signature is of.
+    algorithm: Algorithm,
     /// The endpoints of the key set whose documents vouch for all this, a bit each.
     endpoints: u8,
 }
@@ -66,6 +68,18 @@ pub(crate) enum VerifyError {
 #[derive(Clone, Debug)]
 pub(crate) struct Verifier {
     pub(crate) sets: Vec<Arc<KeySet>>,
+    pub(crate) profile: Profile,
+    /// The algorithms that are accepted.
+    pub(crate) algorithms: Vec<Algorithm>,
+}
+
+/// Whose tokens are verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Entra's.
+    Entra,
+    /// Another issuer's.
+    Other,
 }
 
 /// A key that bears the token's key id.
@@ -81,7 +95,9 @@ impl Verifier {
     pub(crate) fn seen(&self, token: &[u8], worker: usize, now: Moment) -> Option<Arc<Verified>> {
         self.sets.iter().find_map(|set| {
             let verified = set.seen.get(token, worker, set.generation(), now.unix)?;
-            set.serves(verified.endpoints, now.monotonic).then_some(verified)
+            // Policies that share a key set may differ in what they accept.
+            let accepted = self.algorithms.contains(&verified.algorithm);
+            (accepted && set.serves(verified.endpoints, now.monotonic)).then_some(verified)
         })
     }
 
@@ -96,10 +112,13 @@ impl Verifier {
 
         let jws = Jws::read(token)?;
         let algorithm = jws.header.algorithm.ok_or(VerifyError::Algorithm)?;
-        if !self.sets.iter().any(|set| set.source().algorithms.contains(&algorithm)) {
+        if !self.algorithms.contains(&algorithm) {
             return Err(VerifyError::Algorithm);
         }
-        let key_id = jws.header.key_id.as_deref().ok_or(VerifyError::NoKeyId)?;
+        let key_id = jws.header.key_id.as_deref();
+        if key_id.is_none() && self.profile == Profile::Entra {
+            return Err(VerifyError::NoKeyId);
+        }
         let candidates = self.candidates(&snapshots, key_id);
         if candidates.is_empty() {
             let complete = snapshots.iter().all(|snapshot| snapshot.documents.iter().any(Option::is_some));
@@ -113,7 +132,10 @@ impl Verifier {
                 KeyVerdict::Fails => error = VerifyError::Signature,
                 KeyVerdict::Holds => {
                     let index = self.sets.iter().position(|set| Arc::ptr_eq(set, candidate.set)).unwrap_or_default();
-                    let verified = Arc::new(conclude(&candidate, &snapshots[index], read_entra(&jws.payload)?));
+                    let verified = Arc::new(match self.profile {
+                        Profile::Entra => conclude(&candidate, &snapshots[index], algorithm, read_entra(&jws.payload)?),
+                        Profile::Other => conclude_other(&candidate, &snapshots[index], algorithm, read_other(&jws.payload)?),
+                    });
                     candidate.set.seen.keep(token, worker, generations[index], now.unix, verified.clone());
                     return Ok(verified);
                 }
@@ -123,11 +145,16 @@ impl Verifier {
     }
 
     /// The keys of this id. The same key under two endpoints is tried once.
-    fn candidates<'a>(&'a self, snapshots: &[Snapshot], key_id: &str) -> Vec<Candidate<'a>> {
+    fn candidates<'a>(&'a self, snapshots: &[Snapshot], key_id: Option<&str>) -> Vec<Candidate<'a>> {
         let mut candidates: Vec<Candidate<'a>> = Vec::new();
         for (set, snapshot) in self.sets.iter().zip(snapshots) {
             for (endpoint, document) in snapshot.documents.iter().enumerate() {
-                for key in document.iter().flat_map(|document| document.keys.of(key_id)) {
+                let keys = document.as_ref().map_or(&[][..], |document| match self.profile {
+                    // Entra names every key, and every token names its key.
+                    Profile::Entra => document.keys.of(key_id.unwrap_or_default()),
+                    Profile::Other => document.keys.matching(key_id),
+                });
+                for key in keys {
                     let known = |other: &Candidate<'_>| Arc::ptr_eq(other.set, set) && other.key.is_same_key(key);
                     if !candidates.iter().any(known) {
                         candidates.push(Candidate { set, endpoint, key: key.clone() });
@@ -177,7 +204,21 @@ impl Moment {
     }
 }
 
-fn conclude(candidate: &Candidate<'_>, snapshot: &Snapshot, payload: Payload) -> Verified {
+/// For an issuer of one name: the token must bear it, and a key that says whose it is must agree.
+fn conclude_other(candidate: &Candidate<'_>, snapshot: &Snapshot, algorithm: Algorithm, payload: Payload) -> Verified {
+    let Payload { token, facts } = payload;
+    let expected = snapshot.documents[candidate.endpoint].as_ref().map(|document| &document.metadata.issuer);
+    let bears = |issuer: &Issuer| !facts.issuer.is_empty() && issuer.is(&facts.issuer, "");
+    let issuer = match (expected, &candidate.key.issuer) {
+        (Some(expected), _) if !bears(expected) => IssuerVerdict::OtherIssuer,
+        (Some(_), Some(own)) if !bears(own) => IssuerVerdict::KeyOfOtherIssuer,
+        (Some(_), _) => IssuerVerdict::Agrees,
+        (None, _) => IssuerVerdict::NoMetadata,
+    };
+    Verified { issuer, own_tenant: true, token: Arc::new(token), facts, algorithm, endpoints: 1 << candidate.endpoint }
+}
+
+fn conclude(candidate: &Candidate<'_>, snapshot: &Snapshot, algorithm: Algorithm, payload: Payload) -> Verified {
     let Payload { token, facts } = payload;
     let source = candidate.set.source();
     let of_version = source.endpoints.iter().position(|endpoint| endpoint.version == facts.version);
@@ -200,6 +241,7 @@ fn conclude(candidate: &Candidate<'_>, snapshot: &Snapshot, payload: Payload) ->
         own_tenant: own.is_some_and(|own| !token.tenant.is_empty() && own.eq_ignore_ascii_case(&token.tenant)),
         token: Arc::new(token),
         facts,
+        algorithm,
         endpoints,
     }
 }

@@ -11,6 +11,7 @@ pub mod set_header;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod validate_azure_ad_token;
+pub mod validate_jwt;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -23,6 +24,7 @@ use self::{
     rewrite_uri::{RewriteUri, RewriteUriConfig},
     set_header::{SetHeader, SetHeaderConfig},
     validate_azure_ad_token::{ValidateAzureAdToken, ValidateAzureAdTokenConfig},
+    validate_jwt::{ValidateJwt, ValidateJwtConfig},
 };
 use crate::{
     address::AddressSet,
@@ -43,6 +45,8 @@ pub enum PolicyConfig {
     IpFilter(IpFilterConfig),
     /// Admits callers with an Entra token.
     ValidateAzureAdToken(Box<ValidateAzureAdTokenConfig>),
+    /// Admits callers with a token of another issuer.
+    ValidateJwt(Box<ValidateJwtConfig>),
     /// Sets, adds or removes a header field.
     SetHeader(SetHeaderConfig),
     /// Admits requests that bear a header field.
@@ -59,6 +63,7 @@ impl PolicyConfig {
         match self {
             Self::IpFilter(_) => "ip-filter",
             Self::ValidateAzureAdToken(_) => "validate-azure-ad-token",
+            Self::ValidateJwt(_) => "validate-jwt",
             Self::SetHeader(_) => "set-header",
             Self::CheckHeader(_) => "check-header",
             Self::RewriteUri(_) => "rewrite-uri",
@@ -68,7 +73,7 @@ impl PolicyConfig {
 
     /// Whether the policy establishes who calls.
     pub const fn authenticates(&self) -> bool {
-        matches!(self, Self::ValidateAzureAdToken(_))
+        matches!(self, Self::ValidateAzureAdToken(_) | Self::ValidateJwt(_))
     }
 }
 
@@ -100,6 +105,8 @@ pub enum InboundPolicy {
     IpFilter(IpFilter),
     /// `validate-azure-ad-token`
     ValidateAzureAdToken(Box<ValidateAzureAdToken>),
+    /// `validate-jwt`
+    ValidateJwt(Box<ValidateJwt>),
     /// `set-header`
     SetHeader(SetHeader),
     /// `check-header`
@@ -125,6 +132,7 @@ impl InboundPolicy {
             PolicyConfig::ValidateAzureAdToken(config) => {
                 Self::ValidateAzureAdToken(Box::new(ValidateAzureAdToken::build(config, place, scope)?))
             }
+            PolicyConfig::ValidateJwt(config) => Self::ValidateJwt(Box::new(ValidateJwt::build(config, place, scope)?)),
             PolicyConfig::SetHeader(config) => Self::SetHeader(SetHeader::build(config, place, scope)?),
             PolicyConfig::CheckHeader(config) => Self::CheckHeader(CheckHeader::build(config, place, scope)?),
             PolicyConfig::RewriteUri(config) => Self::RewriteUri(RewriteUri::build(config, place, scope)?),
@@ -146,6 +154,7 @@ impl InboundPolicy {
         match self {
             Self::IpFilter(policy) => policy.check(exchange).map_err(Refusal::from),
             Self::ValidateAzureAdToken(policy) => policy.check(exchange, incoming, outgoing).await,
+            Self::ValidateJwt(policy) => policy.check(exchange, incoming, outgoing).await,
             Self::SetHeader(policy) => policy.apply(exchange, incoming, &mut outgoing.headers).map_err(Refusal::from),
             Self::CheckHeader(policy) => policy.check(incoming),
             Self::RewriteUri(policy) => policy.apply(exchange, incoming, outgoing),

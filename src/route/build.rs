@@ -195,7 +195,7 @@ fn check_authentication(config: &RouteConfig, authenticates: bool, place: &Place
         faults.error(
             &place.key("name"),
             format!("route `{}` forwards requests and authenticates nobody", config.name),
-            "add `validate-azure-ad-token` to its `inbound` list, or say `anonymous: true`",
+            "add `validate-azure-ad-token` or `validate-jwt` to its `inbound` list, or say `anonymous: true`",
         );
     }
 }

@@ -85,11 +85,12 @@ impl KeySet {
                     None
                 }
                 Err(fault) => {
-                    tracing::warn!(
-                        url = %self.source.endpoints[index].metadata,
-                        error = &*fault as &dyn std::error::Error,
-                        "signing keys could not be fetched"
-                    );
+                    let (url, error) = (&self.source.endpoints[index].metadata, &*fault as &dyn std::error::Error);
+                    if self.source.quiet {
+                        tracing::debug!(%url, error, "signing keys could not be fetched");
+                    } else {
+                        tracing::warn!(%url, error, "signing keys could not be fetched");
+                    }
                     Some(fault)
                 }
             };

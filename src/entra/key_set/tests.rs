@@ -8,7 +8,7 @@ use crate::{
     config::{Faults, Place, Span},
     dev_tenant::{DEFAULT_AUDIENCE, DevTenant, Fault, Options},
     entra::{
-        CloudConfig, Moment, TenantConfig, Tenants, Verifier, VerifyError,
+        CloudConfig, Moment, Profile, TenantConfig, Tenants, Verifier, VerifyError,
         testing::{NOW, tenant_config},
     },
 };
@@ -45,7 +45,7 @@ impl Scene {
         let set = tenants.key_set(tenants.get("dev").unwrap(), application);
         tenants.start(&IdentityHttp::new(&IdentityHttpConfig::default()).unwrap(), &clock, &Handle::current());
         tenants.tried().await;
-        let verifier = Verifier { sets: vec![set.clone()] };
+        let verifier = Verifier { sets: vec![set.clone()], profile: Profile::Entra, algorithms: Algorithm::ENTRA.to_vec() };
         Self { entra, clock, tenants, set, verifier }
     }
 

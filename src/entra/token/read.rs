@@ -140,6 +140,53 @@ pub(crate) fn read_entra(payload: &[u8]) -> Result<Payload, TokenFault> {
     Ok(Payload { token, facts })
 }
 
+/// Reads the payload of another issuer's token: RFC 7519, and RFC 9068 for what an access token has besides.
+///
+/// # Errors
+/// What is malformed.
+pub(crate) fn read_other(payload: &[u8]) -> Result<Payload, TokenFault> {
+    let claims = read_object(payload)?;
+    let (not_before, expires_at) = times(&claims)?;
+    let subject = text(&claims, "sub")?;
+    let client = match text(&claims, "client_id")? {
+        Some(client) => Some(client),
+        None => text(&claims, "azp")?,
+    };
+    // RFC 6749, section 3.3, writes scopes in one text; some issuers write a list.
+    let scopes = match (claims.get("scope"), claims.get("scp")) {
+        (Some(Value::String(scope)), _) | (None, Some(Value::String(scope))) => words(Some(scope)),
+        (Some(_), _) => list(&claims, "scope")?,
+        (None, _) => list(&claims, "scp")?,
+    };
+    let facts = Facts {
+        version: Version::Unknown,
+        issuer: text(&claims, "iss")?.unwrap_or_default().into(),
+        tenant: Box::default(),
+        audiences: list(&claims, "aud")?,
+        not_before,
+        kind_is_certain: true,
+        id_token: is_id_token(&claims),
+        bound: claims.contains_key("cnf"),
+        groups_elsewhere: false,
+    };
+    // RFC 9068, section 2.2: without a user the subject is the client itself.
+    let app = subject.is_some() && subject == client;
+    let token = Token {
+        kind: if app { TokenKind::App } else { TokenKind::User },
+        tenant: Box::default(),
+        client: client.map(Into::into),
+        subject: subject.map(Into::into),
+        object_id: text(&claims, "oid")?.map(Into::into),
+        scopes,
+        roles: list(&claims, "roles")?,
+        credential_kind: None,
+        id: text(&claims, "jti")?.map(Into::into),
+        expires_at,
+        claims: Claims(claims),
+    };
+    Ok(Payload { token, facts })
+}
+
 /// Whether the claims are those of an ID token. OpenID Connect Core, sections 3.1.3.6 and 3.3.2.11.
 fn is_id_token(claims: &Map<String, Value>) -> bool {
     claims.contains_key("at_hash") || claims.contains_key("c_hash")

@@ -1,6 +1,6 @@
 //! From the settings to the policy: what cannot be meant is a fault, with its place and its cure.
 
-use std::{fmt::Write, time::Duration};
+use std::{collections::BTreeMap, fmt::Write, path::Path, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -14,10 +14,11 @@ use super::{
 };
 use crate::{
     authorization::TokenPlace,
-    config::{Faults, Place},
-    entra::{Tenant, TenantId, Tenants, Verifier, is_guid},
-    inbound::Scope,
+    config::{Faults, Place, Secrets},
+    entra::{Algorithm, KeySet, Profile, Tenant, TenantId, Tenants, Verifier, is_guid},
+    inbound::{Scope, validate_jwt::ValidateJwtConfig},
     listener::OneOrMany,
+    request::ReservedNames,
 };
 
 const DEFAULT_SKEW: Duration = Duration::from_secs(300);
@@ -27,41 +28,120 @@ impl ValidateAzureAdToken {
     pub(crate) fn build(config: &ValidateAzureAdTokenConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
         let before = scope.faults.errors();
         let tenant = find_tenant(&config.tenant, place, scope);
-        let places = places(config, place, scope.faults);
+        let tenants = tenant.and_then(|tenant| allowed_tenants(config, tenant, scope.tenants, place, scope.faults));
         let rules = Rules {
-            tenants: tenant
-                .and_then(|tenant| allowed_tenants(config, tenant, scope.tenants, place, scope.faults))
-                .unwrap_or(AllowedTenants::Own),
-            audiences: audiences(config, place, scope.faults),
-            clock_skew: clock_skew(config, place, scope.faults),
-            token_type: config.token_type,
-            kind: config.token_kind,
+            tenants: tenants.unwrap_or(AllowedTenants::Own),
             clients: guids(&config.client_application_ids, &place.key("client-application-ids"), scope.faults),
-            certificate: config.client_credential == ClientCredentialConfig::Certificate,
-            claims: required_claims(config, place, scope.faults),
-            scopes: words(&config.scopes, &place.key("scopes"), scope.faults),
-            roles: words(&config.roles, &place.key("roles"), scope.faults),
             contexts: contexts(config, place, scope.faults),
-            partner_check_follows: false,
+            ..rules(config, Profile::Entra, place, scope.faults)
         };
         judge_combination(config, place, scope.faults);
-        let status = status(config, place, scope.faults);
         let applications = signing_keys(config, place, scope.faults);
-        scope.token_places.extend_from_slice(&places);
+        let (places, answer) = (places(config, place, scope), answer(config, &rules, place, scope.faults));
         if scope.faults.errors() > before {
             return None;
         }
 
         let tenant = tenant?;
         let sets = applications.iter().map(|application| scope.tenants.key_set(tenant, application.as_deref())).collect();
-        let answer = Answer {
-            status,
-            message: config.failed_validation_error_message.as_deref().map(Into::into),
-            scope_challenge: scope_challenge(&rules.scopes),
-            claims_challenge: rules.contexts.first().and_then(|context| claims_challenge(context, tenant)),
-        };
-        Some(Self { places: Places::new(places), verifier: Verifier { sets }, rules, answer })
+        let suspects =
+            if config.signing_keys_of.is_some() { Vec::new() } else { suspects(&rules.audiences, tenant, scope.tenants) };
+        let claims_challenge = rules.contexts.first().and_then(|context| claims_challenge(context, tenant));
+        Some(Self {
+            places: Places::new(places),
+            verifier: Verifier { sets, profile: Profile::Entra, algorithms: Algorithm::ENTRA.to_vec() },
+            rules,
+            answer: Answer { claims_challenge, ..answer },
+            suspects,
+            cloud: (!tenant.has_own_authority()).then(|| tenant.cloud()),
+        })
     }
+
+    /// The same for another issuer's tokens.
+    pub(crate) fn of_issuer(
+        config: &ValidateJwtConfig,
+        algorithms: Vec<Algorithm>,
+        place: &Place,
+        scope: &mut Scope<'_>,
+    ) -> Option<Self> {
+        let before = scope.faults.errors();
+        let keys = scope.tenants.issuer_keys(&config.issuer);
+        if keys.is_err() {
+            let cure = one_of(scope.tenants.issuer_names(), "issuers");
+            scope.faults.error(&place.key("issuer"), format!("there is no issuer `{}`", config.issuer), cure);
+        }
+        let clients = config.client_application_ids.iter().map(|client| client.as_str().into()).collect();
+        let config = ValidateAzureAdTokenConfig::from(config);
+        let rules = Rules { tenants: AllowedTenants::NotAsked, clients, ..rules(&config, Profile::Other, place, scope.faults) };
+        judge_combination(&config, place, scope.faults);
+        let (places, answer) = (places(&config, place, scope), answer(&config, &rules, place, scope.faults));
+        if scope.faults.errors() > before {
+            return None;
+        }
+        Some(Self {
+            places: Places::new(places),
+            verifier: Verifier { sets: vec![keys.ok()??], profile: Profile::Other, algorithms },
+            rules,
+            answer,
+            suspects: Vec::new(),
+            cloud: None,
+        })
+    }
+
+    /// A policy that belongs to no route, for judging single tokens.
+    pub fn alone(config: &ValidateAzureAdTokenConfig, tenants: &Tenants, faults: &mut Faults) -> Option<Self> {
+        let mut scope = Scope {
+            faults,
+            sets: &BTreeMap::new(),
+            tenants,
+            captures: None,
+            anonymous: false,
+            reserved: &mut ReservedNames::default(),
+            secrets: &Secrets::default(),
+            token_places: &mut Vec::new(),
+        };
+        Self::build(config, &Place::root(), &mut scope)
+    }
+}
+
+/// What both kinds of tokens are held to alike.
+fn rules(config: &ValidateAzureAdTokenConfig, profile: Profile, place: &Place, faults: &mut Faults) -> Rules {
+    Rules {
+        profile,
+        tenants: AllowedTenants::Own,
+        audiences: audiences(config, place, faults),
+        clock_skew: clock_skew(config, place, faults),
+        token_type: config.token_type,
+        kind: config.token_kind,
+        clients: Vec::new(),
+        certificate: config.client_credential == ClientCredentialConfig::Certificate,
+        claims: required_claims(config, place, faults),
+        scopes: words(&config.scopes, &place.key("scopes"), faults),
+        roles: words(&config.roles, &place.key("roles"), faults),
+        contexts: Vec::new(),
+        partner_check_follows: false,
+    }
+}
+
+fn answer(config: &ValidateAzureAdTokenConfig, rules: &Rules, place: &Place, faults: &mut Faults) -> Answer {
+    Answer {
+        status: status(config, place, faults),
+        message: config.failed_validation_error_message.as_deref().map(Into::into),
+        scope_challenge: scope_challenge(&rules.scopes),
+        claims_challenge: None,
+    }
+}
+
+/// The applications among the audiences, which might have keys of their own.
+fn suspects(audiences: &[Box<str>], tenant: &Tenant, tenants: &Tenants) -> Vec<Arc<KeySet>> {
+    let mut applications: Vec<_> = audiences
+        .iter()
+        .map(|audience| audience.strip_prefix("api://").unwrap_or(audience).to_ascii_lowercase())
+        .filter(|audience| is_guid(audience))
+        .collect();
+    applications.sort_unstable();
+    applications.dedup();
+    applications.iter().map(|application| tenants.suspect(tenant, application)).collect()
 }
 
 fn find_tenant<'a>(name: &str, place: &Place, scope: &mut Scope<'a>) -> Option<&'a Tenant> {
@@ -83,7 +163,8 @@ fn one_of<'a>(names: impl Iterator<Item = &'a str>, section: &str) -> String {
     if names.is_empty() { format!("define it in `{section}`") } else { format!("write one of {}", names.join(", ")) }
 }
 
-fn places(config: &ValidateAzureAdTokenConfig, place: &Place, faults: &mut Faults) -> Vec<TokenPlace> {
+fn places(config: &ValidateAzureAdTokenConfig, place: &Place, scope: &mut Scope<'_>) -> Vec<TokenPlace> {
+    let faults = &mut *scope.faults;
     let mut places = Vec::new();
     let names: &[String] = config.header_name.as_ref().map_or(&[], OneOrMany::as_slice);
     let at = place.key("header-name");
@@ -112,6 +193,7 @@ fn places(config: &ValidateAzureAdTokenConfig, place: &Place, faults: &mut Fault
         }
         Some(name) => places.push(TokenPlace::Query(name.into())),
     }
+    scope.token_places.extend_from_slice(&places);
     places
 }
 
@@ -293,7 +375,7 @@ fn allowed_tenants(
             return None;
         }
         AllowedTenantsConfig::Word(word) => list.extend(tenant_id(word, tenants, &at, faults)),
-        AllowedTenantsConfig::File(file) => list.extend(read_file(&file.file, &at, faults)),
+        AllowedTenantsConfig::File(file) => list.extend(read_file(&tenants.path(&file.file), &at, faults)),
         AllowedTenantsConfig::List(entries) => {
             for (index, entry) in entries.iter().enumerate() {
                 let at = at.index(index);
@@ -302,7 +384,7 @@ fn allowed_tenants(
                         faults.error(&at, "`any` allows all others too", "write `allowed-tenants: any`, or list tenants");
                     }
                     AllowedTenantConfig::Word(word) => list.extend(tenant_id(word, tenants, &at, faults)),
-                    AllowedTenantConfig::File(file) => list.extend(read_file(&file.file, &at, faults)),
+                    AllowedTenantConfig::File(file) => list.extend(read_file(&tenants.path(&file.file), &at, faults)),
                 }
             }
             if entries.is_empty() {
@@ -343,11 +425,12 @@ fn tenant_id(word: &str, tenants: &Tenants, place: &Place, faults: &mut Faults) 
     None
 }
 
-fn read_file(path: &str, place: &Place, faults: &mut Faults) -> Vec<Box<str>> {
+fn read_file(path: &Path, place: &Place, faults: &mut Faults) -> Vec<Box<str>> {
+    let name = path.display();
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
-            faults.error(place, format!("{path} cannot be read: {error}"), "name a file with a GUID a line");
+            faults.error(place, format!("{name} cannot be read: {error}"), "name a file with a GUID a line");
             return Vec::new();
         }
     };
@@ -359,7 +442,7 @@ fn read_file(path: &str, place: &Place, faults: &mut Faults) -> Vec<Box<str>> {
         } else if !entry.is_empty() {
             faults.error(
                 place,
-                format!("line {} of {path} is no GUID: `{entry}`", number + 1),
+                format!("line {} of {name} is no GUID: `{entry}`", number + 1),
                 "write a GUID a line, comments after #",
             );
         }
@@ -383,4 +466,30 @@ fn claims_challenge(context: &str, tenant: &Tenant) -> Option<HeaderValue> {
     // Writing to a text cannot fail.
     let _ = write!(challenge, ", error=\"insufficient_claims\", claims=\"{}\"", STANDARD.encode(claims.to_string()));
     HeaderValue::try_from(challenge).ok()
+}
+
+impl From<&ValidateJwtConfig> for ValidateAzureAdTokenConfig {
+    /// The settings that both policies have.
+    fn from(config: &ValidateJwtConfig) -> Self {
+        Self {
+            tenant: String::new(),
+            allowed_tenants: None,
+            audiences: config.audiences.clone(),
+            client_application_ids: Vec::new(),
+            required_claims: config.required_claims.clone(),
+            scopes: config.scopes.clone(),
+            roles: config.roles.clone(),
+            token_kind: config.token_kind,
+            token_type: TokenTypeConfig::Access,
+            client_credential: ClientCredentialConfig::Any,
+            authentication_context: None,
+            signing_keys_of: None,
+            signing_keys: Vec::new(),
+            header_name: config.header_name.clone(),
+            query_parameter_name: config.query_parameter_name.clone(),
+            clock_skew: config.clock_skew,
+            failed_validation_httpcode: config.failed_validation_httpcode,
+            failed_validation_error_message: config.failed_validation_error_message.clone(),
+        }
+    }
 }

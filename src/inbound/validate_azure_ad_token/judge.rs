@@ -4,13 +4,14 @@ use serde_json::Value;
 
 use super::{MatchConfig, TokenKindConfig, TokenTypeConfig, error::NotAccepted};
 use crate::entra::{
-    IssuerVerdict, PERSONAL_ACCOUNTS, Verified,
+    IssuerVerdict, PERSONAL_ACCOUNTS, Profile, Verified,
     token::{CredentialKind, Token, TokenKind},
 };
 
 /// What a verified token is held to.
 #[derive(Debug)]
 pub(super) struct Rules {
+    pub(super) profile: Profile,
     pub(super) tenants: AllowedTenants,
     pub(super) audiences: Vec<Box<str>>,
     /// How far clocks may differ, in seconds.
@@ -31,6 +32,8 @@ pub(super) struct Rules {
 /// Whose tokens are accepted.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum AllowedTenants {
+    /// Tenants are none of this issuer's business.
+    NotAsked,
     /// Those of the tenant that the key set is for.
     Own,
     /// Everybody's but those of personal accounts, which have to be listed.
@@ -88,7 +91,10 @@ impl Rules {
         match self.token_type {
             // An ID token of the same application has the right audience and signature, and may hold roles: what it lacks is a
             // client.
-            TokenTypeConfig::Access if facts.id_token || token.client.is_none() => return Err(NotAccepted::NotAccessToken),
+            TokenTypeConfig::Access if facts.id_token => return Err(NotAccepted::NotAccessToken),
+            TokenTypeConfig::Access if token.client.is_none() && self.profile == Profile::Entra => {
+                return Err(NotAccepted::NotAccessToken);
+            }
             TokenTypeConfig::Access if !facts.kind_is_certain && !token.roles.is_empty() => {
                 return Err(NotAccepted::NotAccessToken);
             }
@@ -119,7 +125,12 @@ impl Rules {
     }
 
     fn lists_client(&self, token: &Token) -> bool {
-        token.client.as_deref().is_some_and(|client| self.clients.iter().any(|listed| listed.eq_ignore_ascii_case(client)))
+        let listed = |client: &str| match self.profile {
+            // GUIDs are one in either case.
+            Profile::Entra => self.clients.iter().any(|listed| listed.eq_ignore_ascii_case(client)),
+            Profile::Other => self.clients.iter().any(|listed| **listed == *client),
+        };
+        token.client.as_deref().is_some_and(listed)
     }
 
     /// Scopes are granted to users and roles to applications: with both given each is held to its own, so that a user's role that
@@ -137,7 +148,7 @@ impl Rules {
         // Every application of a tenant can get a token for any API of it; without a grant it says nothing.
         let granted = !token.scopes.is_empty() || !token.roles.is_empty();
         let vouched_for = facts.kind_is_certain && (self.lists_client(token) || self.partner_check_follows);
-        let needs_grant = self.token_type == TokenTypeConfig::Access;
+        let needs_grant = self.token_type == TokenTypeConfig::Access && self.profile == Profile::Entra;
         if needs_grant && !granted && !vouched_for { Err(NotAccepted::Permission) } else { Ok(()) }
     }
 
@@ -158,6 +169,7 @@ impl Rules {
 impl AllowedTenants {
     fn allow(&self, tenant: &str, own: bool) -> bool {
         match self {
+            Self::NotAsked => true,
             _ if tenant.is_empty() => false,
             Self::Own => own,
             Self::Any => tenant != PERSONAL_ACCOUNTS,

@@ -7,6 +7,7 @@
 mod build;
 mod config;
 mod error;
+mod hint;
 mod judge;
 mod place;
 
@@ -25,7 +26,7 @@ use self::{error::NotAccepted, judge::Rules, place::Places};
 use crate::{
     authorization::TokenPlace,
     clock::Clock,
-    entra::{Moment, Verified, Verifier, VerifyError},
+    entra::{CloudConfig, KeySet, Moment, Verified, Verifier, VerifyError},
     exchange::Exchange,
     refusal::{Reason, Refusal},
     request::IncomingRequest,
@@ -42,6 +43,10 @@ pub struct ValidateAzureAdToken {
     verifier: Verifier,
     rules: Rules,
     answer: Answer,
+    /// The key sets of applications among the audiences, for telling that `signing-keys-of` is missing. They vouch for nothing.
+    suspects: Vec<Arc<KeySet>>,
+    /// The cloud of the tenant, unless it has an authority of its own.
+    cloud: Option<CloudConfig>,
 }
 
 /// How refusals are answered.
@@ -82,7 +87,18 @@ impl ValidateAzureAdToken {
     /// # Errors
     /// The refusal, as the policy was told to answer it.
     async fn admit(&self, incoming: &IncomingRequest, clock: &Clock, worker: usize) -> Result<Admitted<'_>, Refusal> {
-        self.authenticate(incoming, clock, worker).await.map_err(|error| self.refuse(error))
+        self.authenticate(incoming, clock, worker).await.map_err(|error| {
+            let token = self.places.find(incoming).ok().flatten();
+            self.refuse(error, token.as_ref().map(|(token, _)| &**token))
+        })
+    }
+
+    /// Judges a token that came in no request.
+    ///
+    /// # Errors
+    /// The refusal that a request with it would meet.
+    pub async fn judge_text(&self, token: &[u8], clock: &Clock) -> Result<(), Refusal> {
+        self.judge(token, clock, 0).await.map(drop).map_err(|error| self.refuse(error, Some(token)))
     }
 
     /// A partner's check follows: it decides about applications that have neither scope nor role.
@@ -92,22 +108,26 @@ impl ValidateAzureAdToken {
 
     async fn authenticate(&self, incoming: &IncomingRequest, clock: &Clock, worker: usize) -> Result<Admitted<'_>, NotAccepted> {
         let (token, place) = self.places.find(incoming)?.ok_or(NotAccepted::Missing)?;
+        Ok((self.judge(&token, clock, worker).await?, place))
+    }
+
+    async fn judge(&self, token: &[u8], clock: &Clock, worker: usize) -> Result<Arc<Verified>, NotAccepted> {
         let now = Moment::of(clock);
-        let verified = match self.verifier.seen(&token, worker, now) {
+        let verified = match self.verifier.seen(token, worker, now) {
             Some(verified) => verified,
-            None => match self.verifier.verify(&token, worker, now) {
+            None => match self.verifier.verify(token, worker, now) {
                 // The one arm that may wait, and so the one whose future is boxed.
                 Err(VerifyError::UnknownKey | VerifyError::NoKeys) => {
-                    Box::pin(self.verifier.verify_anew(&token, worker, clock)).await?
+                    Box::pin(self.verifier.verify_anew(token, worker, clock)).await?
                 }
                 result => result?,
             },
         };
         self.rules.judge(&verified, now.unix)?;
-        Ok((verified, place))
+        Ok(verified)
     }
 
-    fn refuse(&self, error: NotAccepted) -> Refusal {
+    fn refuse(&self, error: NotAccepted, token: Option<&[u8]>) -> Refusal {
         let reason = Reason::from(&error);
         let mut refusal = Refusal::from(reason);
         match &error {
@@ -124,6 +144,7 @@ impl ValidateAzureAdToken {
         if reason == Reason::SigningKeysUnavailable {
             refusal.retry_after = Some(RETRY_AFTER);
         }
+        refusal.hint = self.hint(&error, token);
         refusal.cause = Some(error.into());
         refusal
     }

@@ -655,3 +655,49 @@ proptest! {
         prop_assert_eq!(own, other);
     }
 }
+
+/// What the operator is told of a token, under these settings.
+async fn hint(settings: &Value, token: &str) -> String {
+    admit(&policy(settings), token).await.unwrap_err().hint.unwrap_or_default().into_owned()
+}
+
+#[tokio::test]
+async fn operators_are_told_what_to_change() {
+    let user = Mint::user;
+    let uri = json!({ "audiences": [format!("api://{API}")] });
+    let graph = |mint: Mint| mint.with("aud", "00000003-0000-0000-c000-000000000000");
+    for (row, settings, token, expected) in [
+        ("Graph's, unverifiable", json!({}), graph(user()).header("nonce", "n").signed_by(key(1)).sign(), "Microsoft Graph"),
+        ("Graph's, verifiable", json!({}), graph(user()).sign(), "Microsoft Graph"),
+        ("client id against URI", uri, user().sign(), &*format!("add {API} to audiences")),
+        (
+            "URI against client id",
+            json!({}),
+            user().with("aud", format!("api://{API}")).sign(),
+            &*format!("add api://{API} to audiences"),
+        ),
+        ("a slash", json!({ "audiences": ["api://orders"] }), user().with("aud", "api://orders/").sign(), "slash"),
+        ("case", json!({ "audiences": ["api://orders"] }), user().with("aud", "api://Orders").sign(), "upper and lower case"),
+        ("another API", json!({}), user().with("aud", "api://other").sign(), "another API"),
+        ("another tenant", json!({}), of_tenant(OTHER_TENANT).sign(), "allowed-tenants"),
+        (
+            "another cloud",
+            json!({}),
+            user().with("iss", format!("https://login.microsoftonline.us/{TENANT}/v2.0")).sign(),
+            "us-government",
+        ),
+        ("an ID token", json!({}), user().without("azp").without("scp").sign(), "access token"),
+        ("a clock ahead", json!({}), user().with("exp", NOW - 400).with("nbf", NOW - 4_000).sign(), "clock"),
+        ("a clock behind", json!({}), user().with("nbf", NOW + 400).sign(), "clock"),
+        ("scope", json!({ "scopes": ["orders.delete"] }), user().sign(), "orders.delete"),
+        ("role", json!({ "roles": ["Orders.Admin"] }), Mint::app().sign(), "Orders.Admin"),
+        ("secret", json!({ "client-credential": "certificate" }), user().sign(), "Certificates & secrets"),
+        ("mapped claim", claim(&json!({ "name": "samaccount" })), user().sign(), "acceptMappedClaims"),
+        ("groups", claim(&json!({ "name": "groups" })), user().with("hasgroups", true).sign(), "ApplicationGroup"),
+    ] {
+        let hint = hint(&settings, &token).await;
+
+        assert!(hint.contains(expected), "{row}: {hint}");
+        assert!(!hint.contains("Okafor") && !hint.contains(CLIENT), "{row}: {hint}");
+    }
+}

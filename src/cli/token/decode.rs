@@ -1,0 +1,348 @@
+//! `entrada token decode`: header and claims, times in words, what kind of token it is, and which check it fails.
+//!
+//! What is shown is what stands there. Only `--verify` says whether any of it is true.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    cli::certificate::Format,
+    clock::Clock,
+    config::{Faults, IdentityHttpConfig, Place},
+    entra::{CloudConfig, TenantConfig, Tenants, inspect_form, read_object},
+    identity_http::IdentityHttp,
+    inbound::validate_azure_ad_token::{ValidateAzureAdToken, ValidateAzureAdTokenConfig},
+};
+
+/// The longest text that is read; a token with a mark around it is far below.
+const MAX_INPUT: u64 = 256 << 10;
+
+/// Arguments of `entrada token decode`.
+#[derive(Args, Debug)]
+pub struct DecodeArguments {
+    /// The file that holds the token; `-` or nothing reads standard input
+    file: Option<PathBuf>,
+    /// Fetch the tenant's keys and say which check fails
+    #[arg(long, requires = "tenant")]
+    verify: bool,
+    /// The tenant whose tokens are accepted: a GUID, a verified domain, `organizations` or `common`
+    #[arg(long, value_name = "ID")]
+    tenant: Option<String>,
+    /// Another authority than the cloud's
+    #[arg(long, value_name = "URL", requires = "verify")]
+    authority: Option<String>,
+    /// The cloud that the tenant lives in
+    #[arg(long, value_enum, default_value_t = CloudName::Public, requires = "verify")]
+    cloud: CloudName,
+    /// An accepted audience; may stand several times. Without it the audience is not judged
+    #[arg(long, value_name = "AUDIENCE", requires = "verify")]
+    audience: Vec<String>,
+    /// The client id of the API whose own signing key signs the token
+    #[arg(long, value_name = "ID", requires = "verify")]
+    signing_keys_of: Option<String>,
+    /// The proxy for fetching. Default: HTTPS_PROXY
+    #[arg(long, value_name = "URL", requires = "verify")]
+    proxy: Option<String>,
+    /// Certificate authorities (PEM) to trust besides the system's
+    #[arg(long, value_name = "FILE", requires = "verify")]
+    ca: Option<PathBuf>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// A cloud's name on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CloudName {
+    Public,
+    UsGovernment,
+    China,
+}
+
+impl From<CloudName> for CloudConfig {
+    fn from(name: CloudName) -> Self {
+        match name {
+            CloudName::Public => Self::Public,
+            CloudName::UsGovernment => Self::UsGovernment,
+            CloudName::China => Self::China,
+        }
+    }
+}
+
+/// What a text holds that should be a token. Nothing of it is verified.
+#[derive(Clone, Debug, Serialize)]
+pub struct Decoded {
+    /// What kind of token it looks like, in words.
+    pub kind: String,
+    /// The header's members.
+    pub header: Option<Map<String, Value>>,
+    /// The claims.
+    pub claims: Option<Map<String, Value>>,
+    /// Times among the claims: seconds since 1970, and the same in words.
+    pub times: BTreeMap<&'static str, String>,
+    /// Why the gateway would call it malformed, or of an algorithm that it does not accept.
+    pub problems: Vec<String>,
+}
+
+/// What verifying found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// Whether every check held.
+    pub accepted: bool,
+    /// The checks that held, in their order, up to the one that failed.
+    pub passed: Vec<&'static str>,
+    /// The one that failed.
+    pub failed: Option<&'static str>,
+    /// The reason's code, as callers would get it.
+    pub code: Option<&'static str>,
+    /// What was wrong.
+    pub cause: Option<String>,
+    /// What could be changed.
+    pub hint: Option<String>,
+}
+
+/// Takes a text apart that should be a token; `now` is in seconds since 1970.
+pub fn decode(text: &str, now: u64) -> Decoded {
+    let token = bare(text);
+    let mut problems = Vec::new();
+    let parts: Vec<_> = token.split('.').collect();
+    let mut part = |index: usize, name: &str| {
+        let bytes = URL_SAFE_NO_PAD.decode(parts.get(index)?);
+        let object = bytes
+            .map_err(|_| "no strict base64url".to_owned())
+            .and_then(|bytes| read_object(&bytes).map_err(|error| error.to_string()));
+        object.map_err(|what| problems.push(format!("the {name} is {what}"))).ok()
+    };
+    let header = part(0, "header");
+    // The middle part of an encrypted token is no payload.
+    let claims = if parts.len() == 3 { part(1, "payload") } else { None };
+    if let Err(error) = inspect_form(token.as_bytes()) {
+        problems.push(error);
+    }
+    problems.dedup();
+    let times = claims.as_ref().map(|claims| times(claims, now)).unwrap_or_default();
+    let kind = match (parts.len(), &header, &claims) {
+        (5, ..) => "an encrypted token (JWE); the gateway reads signed tokens only".to_owned(),
+        (3, Some(header), Some(claims)) => kind(header, claims),
+        _ => "no token that can be read".to_owned(),
+    };
+    Decoded { kind, header, claims, times, problems }
+}
+
+/// The token itself: without space around it and without a scheme before it.
+fn bare(text: &str) -> &str {
+    let text = text.trim();
+    match text.split_once(char::is_whitespace) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+        _ => text,
+    }
+}
+
+fn kind(header: &Map<String, Value>, claims: &Map<String, Value>) -> String {
+    let text = |name: &str| claims.get(name).and_then(Value::as_str).unwrap_or_default();
+    let has = |name: &str| claims.contains_key(name);
+    let version = match text("ver") {
+        "1.0" => "version 1, ",
+        "2.0" => "version 2, ",
+        _ => "",
+    };
+    let graph = ["https://graph.microsoft.com", "https://graph.microsoft.com/", "00000003-0000-0000-c000-000000000000"];
+    if graph.contains(&text("aud")) || header.contains_key("nonce") {
+        return format!("an access token for Microsoft Graph ({version}only Graph can verify it)");
+    }
+    let entra = if has("tid") { "Entra's" } else { "another issuer's" };
+    let client = has("azp") || has("appid") || has("client_id");
+    if has("at_hash") || has("c_hash") || (!client && !has("scp")) {
+        return format!("an ID token ({version}{entra})");
+    }
+    let app = match text("idtyp") {
+        "app" => true,
+        "user" => false,
+        _ => !has("scp") && has("sub") && claims.get("sub") == claims.get("oid"),
+    };
+    let whose = if app { "an application's own" } else { "a user's" };
+    format!("an access token ({version}{entra}, {whose})")
+}
+
+const TIMES: [&str; 4] = ["auth_time", "iat", "nbf", "exp"];
+
+fn times(claims: &Map<String, Value>, now: u64) -> BTreeMap<&'static str, String> {
+    let in_words = |name: &'static str| {
+        let seconds = claims.get(name)?.as_i64()?;
+        let at = jiff::Timestamp::from_second(seconds).ok()?.strftime("%Y-%m-%d %H:%M:%S UTC");
+        let distance = i128::from(seconds) - i128::from(now);
+        let span = span(distance.unsigned_abs());
+        Some((name, if distance >= 0 { format!("{at}, in {span}") } else { format!("{at}, {span} ago") }))
+    };
+    TIMES.into_iter().filter_map(in_words).collect()
+}
+
+/// `2 h 5 min`.
+fn span(seconds: u128) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+/// The checks, in their order, and the codes that each may fail with.
+const CHECKS: [(&str, &[&str]); 9] = [
+    ("form", &["token-malformed"]),
+    ("algorithm", &["token-algorithm-not-allowed"]),
+    ("key", &["token-key-unknown", "signing-keys-unavailable"]),
+    ("signature", &["token-signature-invalid"]),
+    ("issuer", &["token-issuer-not-allowed"]),
+    ("tenant", &["token-tenant-not-allowed"]),
+    ("audience", &["token-audience-not-allowed"]),
+    ("times", &["token-expired", "token-not-yet-valid"]),
+    ("kind", &["token-not-access-token", "token-binding-missing", "permission-missing"]),
+];
+
+pub(super) fn run(arguments: &DecodeArguments) -> anyhow::Result<ExitCode> {
+    let text = read(arguments.file.as_deref())?;
+    let clock = Clock::system();
+    let decoded = decode(&text, clock.unix_seconds());
+    let check = if arguments.verify { Some(verify(arguments, bare(&text), &decoded, &clock)?) } else { None };
+
+    let output = match arguments.format {
+        Format::Text => in_words(&decoded, check.as_ref()),
+        Format::Json => {
+            let mut document = serde_json::to_value(&decoded)?;
+            if let Some(check) = &check {
+                document["check"] = serde_json::to_value(check)?;
+            }
+            format!("{document:#}\n")
+        }
+    };
+    print!("{output}");
+    let fine = decoded.problems.is_empty() && check.is_none_or(|check| check.accepted);
+    Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn read(file: Option<&Path>) -> anyhow::Result<String> {
+    let mut text = String::new();
+    match file.filter(|file| *file != Path::new("-")) {
+        Some(file) => {
+            let open = std::fs::File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+            open.take(MAX_INPUT).read_to_string(&mut text).with_context(|| format!("cannot read {}", file.display()))?;
+        }
+        None => _ = std::io::stdin().take(MAX_INPUT).read_to_string(&mut text).context("cannot read standard input")?,
+    }
+    Ok(text)
+}
+
+pub(super) fn verify(arguments: &DecodeArguments, token: &str, decoded: &Decoded, clock: &Clock) -> anyhow::Result<Check> {
+    let config = TenantConfig {
+        id: arguments.tenant.clone().unwrap_or_default(),
+        cloud: arguments.cloud.into(),
+        authority: arguments.authority.clone(),
+        stale: None,
+    };
+    let many = matches!(&*config.id.to_ascii_lowercase(), "organizations" | "common");
+    let mut faults = Faults::default();
+    let tenants = Tenants::build(&[("tenant".to_owned(), config)].into(), None, &Place::root(), &mut faults);
+    // Without a word about the audience whatever the token says is right.
+    let own = decoded.claims.as_ref().and_then(|claims| claims.get("aud")).and_then(Value::as_str).unwrap_or("none");
+    let audiences = if arguments.audience.is_empty() { vec![own.to_owned()] } else { arguments.audience.clone() };
+    let mut settings = json!({ "tenant": "tenant", "audiences": audiences, "signing-keys-of": arguments.signing_keys_of });
+    if many {
+        settings["allowed-tenants"] = "any".into();
+    }
+    let settings: ValidateAzureAdTokenConfig = serde_json::from_value(settings)?;
+    let policy = ValidateAzureAdToken::alone(&settings, &tenants, &mut faults);
+    let Some(policy) = policy.filter(|_| !faults.any_error()) else {
+        let faults: Vec<_> =
+            faults.iter().map(|fault| format!("{}; {}", fault.message, fault.cure.as_deref().unwrap_or_default())).collect();
+        anyhow::bail!("{}", faults.join("\n"));
+    };
+
+    let ca = arguments.ca.as_ref().map(|path| path.display().to_string());
+    let http = IdentityHttp::new(&IdentityHttpConfig { proxy: arguments.proxy.clone(), ca })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let verdict = runtime.block_on(async {
+        tenants.start(&http, clock, runtime.handle());
+        tenants.tried().await;
+        policy.judge_text(token.as_bytes(), clock).await
+    });
+    let Err(refusal) = verdict else {
+        let passed = CHECKS.iter().map(|(name, _)| *name).collect();
+        return Ok(Check { accepted: true, passed, failed: None, code: None, cause: None, hint: None });
+    };
+    let code = refusal.reason.code();
+    let at = CHECKS.iter().position(|(_, codes)| codes.contains(&code)).unwrap_or(CHECKS.len() - 1);
+    let unfetched =
+        tenants.status(clock).into_iter().filter_map(|document| Some(format!("{}: {}", document.url, document.error?)));
+    let cause = refusal.cause.map(|cause| cause.to_string()).into_iter();
+    let cause: Vec<_> = if code == "signing-keys-unavailable" { cause.chain(unfetched).collect() } else { cause.collect() };
+    Ok(Check {
+        accepted: false,
+        passed: CHECKS[..at].iter().map(|(name, _)| *name).collect(),
+        failed: Some(CHECKS[at].0),
+        code: Some(code),
+        cause: Some(cause.join("; ")),
+        hint: refusal.hint.map(Into::into),
+    })
+}
+
+fn in_words(decoded: &Decoded, check: Option<&Check>) -> String {
+    let mut text = String::new();
+    // Writing to a text cannot fail.
+    let _ = writeln!(text, "{}", capitalised(&decoded.kind));
+    for (title, object) in [("Header", &decoded.header), ("Claims", &decoded.claims)] {
+        let Some(object) = object else { continue };
+        let _ = writeln!(text, "\n{title}");
+        for (name, value) in object {
+            let time = decoded.times.iter().find(|(time, _)| *time == name).map(|(_, words)| format!("   ({words})"));
+            let _ = writeln!(text, "  {}: {}{}", printable(name), printable(&value.to_string()), time.unwrap_or_default());
+        }
+    }
+    if !decoded.problems.is_empty() {
+        let _ = writeln!(text, "\nMalformed");
+        for problem in &decoded.problems {
+            let _ = writeln!(text, "  {problem}");
+        }
+    }
+    let Some(check) = check else {
+        let _ = writeln!(text, "\nNothing of this is verified; --verify does that.");
+        return text;
+    };
+    let _ = writeln!(text, "\nChecks");
+    for passed in &check.passed {
+        let _ = writeln!(text, "  {passed}: holds");
+    }
+    if let (Some(failed), Some(code)) = (check.failed, check.code) {
+        let _ = writeln!(text, "  {failed}: FAILS, {code}");
+    }
+    for (title, words) in [("Cause", &check.cause), ("Hint", &check.hint)] {
+        if let Some(words) = words {
+            let _ = writeln!(text, "{title}: {words}");
+        }
+    }
+    if check.accepted {
+        let _ = writeln!(text, "Every check holds.");
+    }
+    text
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// A token may hold what a terminal would obey.
+fn printable(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter }).collect()
+}

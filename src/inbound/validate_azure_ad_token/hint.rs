@@ -1,0 +1,228 @@
+//! What an operator could change so that a refused token passes: a diagnosis for the audit record, never for the caller.
+//!
+//! It may look at a token whose signature did not hold, since nothing is decided by it. What it says is made of words and of the
+//! policy's own settings; nothing of the token is repeated.
+
+use std::borrow::Cow;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Map, Value};
+
+use super::{ValidateAzureAdToken, error::NotAccepted};
+use crate::entra::{CloudConfig, IssuerVerdict, Profile, VerifyError, is_guid, read_object};
+
+/// Audiences that are Microsoft Graph.
+const GRAPH: [&str; 3] = ["https://graph.microsoft.com", "https://graph.microsoft.com/", "00000003-0000-0000-c000-000000000000"];
+
+/// How long after its end a token looks as if a clock were wrong.
+const RECENTLY: u64 = 3_600;
+
+/// What a token says of itself, unverified.
+struct Unverified {
+    header: Map<String, Value>,
+    claims: Map<String, Value>,
+}
+
+impl Unverified {
+    fn read(token: &[u8]) -> Option<Self> {
+        let mut parts =
+            token.split(|byte| *byte == b'.').take(2).map(|part| read_object(&URL_SAFE_NO_PAD.decode(part).ok()?).ok());
+        Some(Self { header: parts.next()??, claims: parts.next()?? })
+    }
+
+    fn text(&self, claim: &str) -> &str {
+        self.claims.get(claim).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn is_for_graph(&self) -> bool {
+        GRAPH.contains(&self.text("aud"))
+    }
+
+    fn is_id_token(&self) -> bool {
+        let absent = |names: [&str; 3]| names.iter().all(|name| !self.claims.contains_key(*name));
+        self.claims.contains_key("nonce") && absent(["scp", "azp", "appid"])
+    }
+}
+
+type Hint = Option<Cow<'static, str>>;
+
+impl ValidateAzureAdToken {
+    /// What could be changed so that the token passes.
+    pub(super) fn hint(&self, error: &NotAccepted, token: Option<&[u8]>) -> Hint {
+        let token = || token.and_then(Unverified::read);
+        match error {
+            NotAccepted::Verify(VerifyError::UnknownKey | VerifyError::Signature) => self.hint_for_key(&token()?),
+            NotAccepted::Verify(VerifyError::Algorithm) => {
+                Some("the algorithm is not accepted: Entra signs with RS256 alone, and for other issuers `algorithms` says what is".into())
+            }
+            NotAccepted::Verify(VerifyError::NoKeys) | NotAccepted::Issuer(IssuerVerdict::NoMetadata) => Some(
+                "the tenant's metadata or keys cannot be fetched: look at the status page for the error, and at identity-http for the \
+                 proxy"
+                    .into(),
+            ),
+            NotAccepted::Verify(_) | NotAccepted::Place(_) | NotAccepted::Missing | NotAccepted::Kind | NotAccepted::Client => None,
+            NotAccepted::Issuer(_) if self.rules.profile == Profile::Other => {
+                Some("the token's issuer and the one of the setting differ: compare them letter by letter, a slash at the end counts".into())
+            }
+            NotAccepted::Issuer(verdict) => self.hint_for_issuer(*verdict, &token()?),
+            NotAccepted::Tenant => Some("add the token's tenant (tid) to allowed-tenants if its users are meant to come in".into()),
+            NotAccepted::Audience => self.hint_for_audience(&token()?),
+            NotAccepted::Expired(ago) if *ago < RECENTLY => Some(
+                "the client does not renew its token in time, or the clock of this machine is ahead: compare it with a time server"
+                    .into(),
+            ),
+            NotAccepted::Expired(_) => Some("the client goes on with a token that is long over: it should ask for a new one".into()),
+            NotAccepted::NotYetValid(_) => Some("the clock of this machine is behind: compare it with a time server".into()),
+            NotAccepted::NotAccessToken => Some(
+                "the client sends an ID token: it should send the access token, acquired for a scope of this API (Expose an API in the \
+                 app registration)"
+                    .into(),
+            ),
+            NotAccepted::NotIdToken => Some("the place holds an access token: set token-type to access".into()),
+            NotAccepted::Bound => Some("the client acquires proof-of-possession tokens: it should acquire bearer tokens".into()),
+            NotAccepted::ClientCredential => Some(
+                "the client authenticates to Entra with a secret or with nothing: upload a certificate in its app registration \
+                 (Certificates & secrets), and acquire with that"
+                    .into(),
+            ),
+            NotAccepted::Claim(name) => Some(hint_for_claim(name)),
+            NotAccepted::GroupOverage => Some(
+                "the user is in more groups than a token lists: set groupMembershipClaims to ApplicationGroup in the API's manifest, and \
+                 assign the groups to the application; or check app roles instead"
+                    .into(),
+            ),
+            NotAccepted::Scope => Some(
+                format!(
+                    "the client should ask for one of the scopes {} (Expose an API in this API's app registration, API permissions in the \
+                     client's), with consent",
+                    self.rules.scopes.join(", ")
+                )
+                .into(),
+            ),
+            NotAccepted::Role => Some(
+                format!(
+                    "assign one of the app roles {} (App roles in this API's app registration): to applications under API permissions with \
+                     admin consent, to users under Enterprise applications",
+                    self.rules.roles.join(", ")
+                )
+                .into(),
+            ),
+            NotAccepted::Permission => Some(
+                "grant the client an app role of this API (API permissions, admin consent), or list it in client-application-ids".into(),
+            ),
+            NotAccepted::Context { capable: true } => None,
+            NotAccepted::Context { capable: false } => Some(
+                "the client did not say that it understands claims challenges: it should declare the capability cp1, and the API's \
+                 manifest should ask for the optional claims xms_cc and acrs"
+                    .into(),
+            ),
+        }
+    }
+
+    fn hint_for_key(&self, token: &Unverified) -> Hint {
+        // Graph's tokens are signed in a way that nobody else can verify, and their header has a nonce.
+        if token.header.contains_key("nonce") || token.is_for_graph() {
+            return Some(
+                "the token is for Microsoft Graph, and nobody but Graph can verify it: the client should ask for a scope of this API \
+                 (Expose an API in the app registration)"
+                    .into(),
+            );
+        }
+        let key_id = token.header.get("kid").and_then(Value::as_str)?;
+        let application =
+            self.suspects.iter().find(|suspect| suspect.lists(key_id)).and_then(|suspect| suspect.source().application.clone());
+        if let Some(application) = application {
+            return Some(format!("the key is the application's own: set signing-keys-of to {application}").into());
+        }
+        let elsewhere = self.other_cloud(token.text("iss"));
+        elsewhere
+            .map(|cloud| format!("the token is from another cloud: set the tenant's cloud to {cloud} if that is meant").into())
+    }
+
+    fn hint_for_audience(&self, token: &Unverified) -> Hint {
+        let audience = token.text("aud");
+        let listed = || self.rules.audiences.iter().map(|own| &**own);
+        let guid = |text: &'_ str| text.strip_prefix("api://").filter(|id| is_guid(id)).map(str::to_owned);
+        if token.is_for_graph() {
+            Some(
+                "the token is for Microsoft Graph: the client should ask for a scope of this API (Expose an API in the app registration)"
+                    .into(),
+            )
+        } else if let Some(own) = listed().find(|own| guid(own).as_deref() == Some(audience)) {
+            let id = own.trim_start_matches("api://");
+            Some(format!("version 2 tokens name the API by its client id: add {id} to audiences").into())
+        } else if let Some(own) = listed().find(|own| guid(audience).as_deref() == Some(*own)) {
+            Some(
+                format!(
+                    "version 1 tokens name the API as the client asked for it: add api://{own} to audiences, or set \
+                     requestedAccessTokenVersion to 2 in the API's manifest"
+                )
+                .into(),
+            )
+        } else if is_guid(audience) && listed().all(|own| !is_guid(own)) {
+            Some(
+                "version 2 tokens name the API by its client id: add that id to audiences if the token is meant for this API"
+                    .into(),
+            )
+        } else if listed().any(|own| own.trim_end_matches('/') == audience.trim_end_matches('/')) {
+            Some("audience and setting differ by a slash at the end: write it as the token has it".into())
+        } else if listed().any(|own| own.eq_ignore_ascii_case(audience)) {
+            Some("audience and setting differ by upper and lower case: write it as the token has it".into())
+        } else if token.is_id_token() {
+            Some(
+                "the client sends an ID token of its own: it should send the access token, acquired for a scope of this API"
+                    .into(),
+            )
+        } else {
+            Some("the client asks for a token for another API: it should ask for a scope of this one".into())
+        }
+    }
+
+    fn hint_for_issuer(&self, verdict: IssuerVerdict, token: &Unverified) -> Hint {
+        match verdict {
+            IssuerVerdict::Agrees | IssuerVerdict::NoMetadata => None,
+            IssuerVerdict::UnknownVersion => {
+                Some("the token is none of Entra's version 1 or 2; tokens of other issuers need validate-jwt".into())
+            }
+            IssuerVerdict::NoTenant => Some("the token names no tenant (tid); tokens of other issuers need validate-jwt".into()),
+            IssuerVerdict::KeyOfOtherIssuer | IssuerVerdict::KeyOfUnknownIssuer => {
+                Some("the signing key is not one for tokens of this tenant: the token is forged, or of a personal account".into())
+            }
+            IssuerVerdict::OtherIssuer => Some(match self.other_cloud(token.text("iss")) {
+                Some(cloud) => {
+                    format!("the token is from another cloud: set the tenant's cloud to {cloud} if that is meant").into()
+                }
+                None => {
+                    "the token is from another tenant: the client should sign in to this one, or, to accept several, set the \
+                         tenant's id to organizations and list them in allowed-tenants"
+                        .into()
+                }
+            }),
+        }
+    }
+
+    /// The cloud that an issuer belongs to, where its host tells and it is not the policy's own.
+    fn other_cloud(&self, issuer: &str) -> Option<&'static str> {
+        let (cloud, name) = match issuer.strip_prefix("https://")?.split('/').next()? {
+            "login.microsoftonline.com" => (CloudConfig::Public, "public"),
+            "login.microsoftonline.us" => (CloudConfig::UsGovernment, "us-government"),
+            "login.partner.microsoftonline.cn" | "sts.chinacloudapi.cn" => (CloudConfig::China, "china"),
+            _ => return None,
+        };
+        (self.cloud != Some(cloud)).then_some(name)
+    }
+}
+
+fn hint_for_claim(name: &str) -> Cow<'static, str> {
+    match name {
+        "scp" => "a token lists its scopes in one text: use `scopes`, or a separator of one space".into(),
+        "groups" => "set groupMembershipClaims in the API's manifest (Token configuration, Add groups claim)".into(),
+        name if name.starts_with("extn.") => {
+            "add the directory extension as an optional claim of the access token (Token configuration in the API's registration)"
+                .into()
+        }
+        _ => "if no token has the claim: add it in the API's registration (Token configuration, or a claims-mapping policy with \
+              acceptMappedClaims or a custom signing key); users of the cloud alone and applications lack claims from on premises"
+            .into(),
+    }
+}
