@@ -36,8 +36,6 @@ mod vault;
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_services;
 
 use std::{
     net::SocketAddr,

@@ -11,15 +11,7 @@ use base64::{
 use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{defaults::*, *};
-
-async fn tenant() -> DevTenant {
-    DevTenant::start(Options::default()).await.expect("starts")
-}
-
-fn http() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().build().expect("client")
-}
+use super::{super::defaults::*, *};
 
 async fn send(request: reqwest::RequestBuilder) -> (u16, http::HeaderMap, Value) {
     let answer = request.send().await.expect("answers");

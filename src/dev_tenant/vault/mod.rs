@@ -1,0 +1,154 @@
+//! A Key Vault: certificates with their keys, signing, secrets, versions, and who may do what.
+//!
+//! The real one is told by its host name; this tenant has one vault under every name, at `/certificates`, `/keys` and
+//! `/secrets`. A private key leaves it only as part of the secret of a certificate that is exportable.
+
+mod wire;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+pub(crate) use wire::router;
+
+use super::{
+    DevTenant,
+    directory::new_id,
+    keys::{KeyError, SigningKey},
+};
+
+/// All that the vault holds.
+#[derive(Debug, Default)]
+pub(crate) struct Vault {
+    /// By lower-case name; the newest version is the last.
+    certificates: BTreeMap<String, Vec<CertificateVersion>>,
+    secrets: BTreeMap<String, Vec<SecretVersion>>,
+    /// What each client may do; a client that is not listed may do anything.
+    permissions: BTreeMap<String, BTreeSet<String>>,
+}
+
+#[derive(Clone, Debug)]
+struct CertificateVersion {
+    id: String,
+    key: Arc<SigningKey>,
+    exportable: bool,
+    enabled: bool,
+    created: u64,
+    not_after: u64,
+}
+
+#[derive(Clone)]
+struct SecretVersion {
+    id: String,
+    value: String,
+    content_type: Option<String>,
+    enabled: bool,
+    created: u64,
+    expires: Option<u64>,
+}
+
+impl std::fmt::Debug for SecretVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SecretVersion").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Vault {
+    /// A new version of a certificate.
+    pub(crate) fn certify(
+        &mut self,
+        name: &str,
+        exportable: bool,
+        now: u64,
+        days: u32,
+    ) -> Result<(String, Arc<SigningKey>), KeyError> {
+        let not_after = now + u64::from(days) * 86_400;
+        let key = Arc::new(SigningKey::certified(name, now.saturating_sub(600), not_after)?);
+        let id = new_id().replace('-', "");
+        let version = CertificateVersion { id: id.clone(), key: key.clone(), exportable, enabled: true, created: now, not_after };
+        self.certificates.entry(name.to_ascii_lowercase()).or_default().push(version);
+        Ok((id, key))
+    }
+
+    pub(crate) fn put_secret(
+        &mut self,
+        name: &str,
+        value: &str,
+        content_type: Option<&str>,
+        expires: Option<u64>,
+        now: u64,
+    ) -> String {
+        let id = new_id().replace('-', "");
+        self.secrets.entry(name.to_ascii_lowercase()).or_default().push(SecretVersion {
+            id: id.clone(),
+            value: value.to_owned(),
+            content_type: content_type.map(ToOwned::to_owned),
+            enabled: true,
+            created: now,
+            expires,
+        });
+        id
+    }
+
+    pub(crate) fn enable(&mut self, name: &str, version: &str, enabled: bool) {
+        let name = name.to_ascii_lowercase();
+        let certificates = self.certificates.get_mut(&name).into_iter().flatten();
+        certificates.filter(|entry| entry.id == version).for_each(|entry| entry.enabled = enabled);
+        let secrets = self.secrets.get_mut(&name).into_iter().flatten();
+        secrets.filter(|entry| entry.id == version).for_each(|entry| entry.enabled = enabled);
+    }
+
+    pub(crate) fn restrict(&mut self, client_id: &str, permissions: &[&str]) {
+        self.permissions.insert(client_id.to_ascii_lowercase(), permissions.iter().map(|&name| name.to_owned()).collect());
+    }
+
+    fn certificate(&self, name: &str, version: Option<&str>) -> Option<&CertificateVersion> {
+        let versions = self.certificates.get(&name.to_ascii_lowercase())?;
+        match version {
+            Some(version) => versions.iter().find(|entry| entry.id.eq_ignore_ascii_case(version)),
+            None => versions.iter().rev().find(|entry| entry.enabled),
+        }
+    }
+
+    fn secret(&self, name: &str, version: Option<&str>) -> Option<&SecretVersion> {
+        let versions = self.secrets.get(&name.to_ascii_lowercase())?;
+        match version {
+            Some(version) => versions.iter().find(|entry| entry.id.eq_ignore_ascii_case(version)),
+            None => versions.iter().rev().find(|entry| entry.enabled),
+        }
+    }
+}
+
+/// The vault, as tests and the demo set it up.
+impl DevTenant {
+    /// Makes a new version of a certificate in the vault, as auto-renewal does: it is the latest at once. Returns the version and
+    /// the certificate (DER), which the app registration does not know until it is told.
+    ///
+    /// # Panics
+    ///
+    /// Where the cryptographic library makes no key.
+    pub fn vault_certificate(&self, name: &str, exportable: bool, days: u32) -> (String, Vec<u8>) {
+        let now = self.state.clock.unix_seconds();
+        match self.state.vault().certify(name, exportable, now, days) {
+            Ok((version, key)) => (version, key.certificate().to_vec()),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Puts a new version of a secret into the vault, and returns the version.
+    pub fn vault_secret(&self, name: &str, value: &str, expires: Option<u64>) -> String {
+        let now = self.state.clock.unix_seconds();
+        self.state.vault().put_secret(name, value, None, expires, now)
+    }
+
+    /// Enables or disables a version.
+    pub fn vault_enable(&self, name: &str, version: &str, enabled: bool) {
+        self.state.vault().enable(name, version, enabled);
+    }
+
+    /// Lets a client do only what is listed: `keys/get`, `keys/sign`, `certificates/get`, `certificates/list`, `secrets/get`, ….
+    pub fn vault_restrict(&self, client_id: &str, permissions: &[&str]) {
+        self.state.vault().restrict(client_id, permissions);
+    }
+}
