@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub mod certificate;
+pub mod demo;
 pub mod dev_tenant;
 pub mod run;
 pub mod token;
@@ -23,6 +24,8 @@ pub struct Arguments {
 enum Command {
     /// Serve the routes of a config
     Run(run::RunArguments),
+    /// See it work: a tenant, two backends and a gateway in one process
+    Demo(demo::DemoArguments),
     /// Play Entra on this machine: metadata, keys and tokens for development and tests
     DevTenant(dev_tenant::DevTenantArguments),
     /// Make certificates for app registrations, and see what is in one
@@ -39,6 +42,7 @@ impl Arguments {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Run(arguments) => run::run(&arguments),
+            Command::Demo(arguments) => demo::run(&arguments),
             Command::DevTenant(arguments) => dev_tenant::run(&arguments),
             Command::Certificate(arguments) => certificate::run(&arguments),
             Command::Token(arguments) => token::run(&arguments),

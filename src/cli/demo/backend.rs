@@ -1,0 +1,131 @@
+//! The demo's two backends: one tells what it received, one demands the gateway's own token.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::Context as _;
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, StatusCode, header};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use super::stage::{GATEWAY, INTERNAL};
+use crate::dev_tenant::DevTenant;
+
+/// A request as a backend saw it.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) path: String,
+    pub(super) headers: HeaderMap,
+}
+
+impl Seen {
+    /// All values of a field, under any spelling that a CGI-like reader takes for it.
+    pub(super) fn all(&self, name: &str) -> Vec<String> {
+        let folded = |name: &str| name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "_").to_ascii_lowercase();
+        self.headers
+            .iter()
+            .filter(|(other, _)| folded(other.as_str()) == folded(name))
+            .map(|(_, value)| String::from_utf8_lossy(value.as_bytes()).into_owned())
+            .collect()
+    }
+
+    pub(super) fn bearer(&self) -> Option<&str> {
+        self.headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+    }
+}
+
+/// A running backend.
+#[derive(Debug)]
+pub(super) struct Backend {
+    pub(super) address: SocketAddr,
+    last: Arc<Mutex<Option<Seen>>>,
+}
+
+/// What a backend's handler needs.
+#[derive(Clone)]
+struct Desk {
+    last: Arc<Mutex<Option<Seen>>>,
+    /// Whose tokens are demanded; `None` for the backend that takes everybody.
+    tenant: Option<Arc<DevTenant>>,
+}
+
+impl Backend {
+    /// Tells each caller what it received.
+    pub(super) async fn echo() -> anyhow::Result<Self> {
+        Self::start(None).await
+    }
+
+    /// Lets in only the gateway's own token, which it checks.
+    pub(super) async fn demanding(tenant: Arc<DevTenant>) -> anyhow::Result<Self> {
+        Self::start(Some(tenant)).await
+    }
+
+    async fn start(tenant: Option<Arc<DevTenant>>) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.context("a backend cannot listen")?;
+        let address = listener.local_addr().context("a backend cannot listen")?;
+        let last: Arc<Mutex<Option<Seen>>> = Arc::default();
+        let router = Router::new().fallback(answer).with_state(Desk { last: last.clone(), tenant });
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Ok(Self { address, last })
+    }
+
+    /// What it saw since it was last asked.
+    pub(super) fn take(&self) -> Option<Seen> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+async fn answer(State(desk): State<Desk>, request: Request) -> Response {
+    let seen = Seen { path: request.uri().path().to_owned(), headers: request.headers().clone() };
+    *desk.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen.clone());
+    match &desk.tenant {
+        None => Json(json!({ "backend": "orders", "method": request.method().as_str(), "path": seen.path, "headers": plain(&seen.headers) }))
+            .into_response(),
+        Some(tenant) => match admit(tenant, &seen) {
+            Ok(client) => Json(json!({ "backend": "internal", "path": seen.path, "accepted": client })).into_response(),
+            Err(why) => (
+                StatusCode::UNAUTHORIZED,
+                [(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")],
+                Json(json!({ "backend": "internal", "refused": why })),
+            )
+                .into_response(),
+        },
+    }
+}
+
+/// What any careful API checks: signature, audience, client, role.
+fn admit(tenant: &DevTenant, seen: &Seen) -> Result<Value, &'static str> {
+    let claims = seen.bearer().and_then(|token| tenant.verify(token)).ok_or("no token of this tenant")?;
+    if claims.get("aud").and_then(Value::as_str) != Some(INTERNAL) {
+        return Err("a token for another API");
+    }
+    if claims.get("azp").and_then(Value::as_str) != Some(GATEWAY) || claims.get("azpacr").and_then(Value::as_str) != Some("2") {
+        return Err("not the gateway, or not by certificate");
+    }
+    let roles = claims.get("roles").and_then(Value::as_array);
+    if !roles.is_some_and(|roles| roles.iter().any(|role| role == "Orders.Forward")) {
+        return Err("no role");
+    }
+    Ok(json!({ "client": claims["azp"], "credential": "certificate", "roles": claims["roles"] }))
+}
+
+/// Header fields as JSON; tokens are shortened, they are long and nobody's business.
+fn plain(headers: &HeaderMap) -> Value {
+    let fields = headers.iter().map(|(name, value)| {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        let text = if value.len() > 100 {
+            format!("{}… ({} characters)", value.chars().take(24).collect::<String>(), value.len())
+        } else {
+            value.into_owned()
+        };
+        (name.as_str().to_owned(), Value::from(text))
+    });
+    Value::Object(fields.collect())
+}

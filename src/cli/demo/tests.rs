@@ -1,0 +1,41 @@
+//! The demo tells the truth, and would notice if it did not.
+
+use std::sync::Mutex;
+
+use super::*;
+
+/// Gateways start threads and listeners of their own; one demo at a time is plenty for a test machine.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn walked(broken: Option<usize>) -> Vec<Outcome> {
+    let _guard = ONE_AT_A_TIME.lock();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
+    let stage = Stage::set(&runtime).expect("stage");
+    let outcomes = runtime
+        .block_on(async {
+            stage.ready().await?;
+            walk::walk(&stage, broken).await
+        })
+        .expect("walks");
+    let farewell = stage.farewell();
+    assert!(farewell.contains("curl -i http://127.0.0.1:") && farewell.contains("status page"), "{farewell}");
+    stage.strike();
+    outcomes
+}
+
+#[test]
+fn every_outcome_is_as_expected() {
+    let outcomes = walked(None);
+
+    let table = table::render(&outcomes, false);
+    assert!(outcomes.len() >= 10 && outcomes.iter().all(Outcome::is_as_expected), "{table}");
+    assert!(!table.contains('\x1b') && table::render(&outcomes, true).contains("\x1b[32m"));
+}
+
+#[test]
+fn a_broken_expectation_is_noticed() {
+    let outcomes = walked(Some(1));
+
+    assert_eq!(outcomes.iter().filter(|outcome| !outcome.is_as_expected()).count(), 1);
+    assert!(table::render(&outcomes, false).contains("not as expected: the status should be 418"));
+}
