@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Microsoft's own client libraries against `entrada dev-tenant`, and their tokens through `entrada run` to an nginx.
+#
+#   tests/interop/run.sh [BINARY]
+#
+# Everything listens on loopback, every wait is bounded, and only processes that this started are ended. The last line is
+# `N passed, N failed`; the exit code is 0 only when nothing failed.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+entrada=$(realpath "${1:-${ENTRADA:-$root/target/release/entrada}}")
+[ -x "$entrada" ] || { echo "no such program: $entrada" >&2; exit 2; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+nginx=$(command -v nginx || echo /usr/sbin/nginx)
+if [ ! -x "$nginx" ]; then
+    # Debian starts a server as soon as it is installed, unless this says no.
+    policy=/usr/sbin/policy-rc.d
+    made=
+    if [ ! -e $policy ]; then
+        printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+        as_root chmod +x $policy
+        made=yes
+    fi
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends nginx-light >/dev/null
+    [ -z "$made" ] || as_root rm -f $policy
+    nginx=$(command -v nginx || echo /usr/sbin/nginx)
+fi
+
+python=python3
+if ! "$python" -c 'import aiohttp, azure.identity, azure.keyvault.certificates, azure.keyvault.keys, azure.keyvault.secrets, msal' 2>/dev/null; then
+    venv=$root/target/interop-venv
+    [ -x "$venv/bin/pip" ] || python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
+    python=$venv/bin/python
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+# The clients must reach loopback, not a proxy of the machine's.
+export NO_PROXY=localhost,127.0.0.1 no_proxy=localhost,127.0.0.1
+timeout --signal=INT --kill-after=20 900 "$python" "$here/interop.py" --entrada "$entrada" --nginx "$nginx" --work "$work"
