@@ -120,10 +120,15 @@ impl Stage {
         let status = self.admin.map(|admin| format!("  status page         http://{admin}/\n")).unwrap_or_default();
         format!(
             "\nIt stays up. Each line is ready to paste, and makes its own token:\n\n\
+             \x20 # Nia reads an order\n\
              \x20 curl -i http://{gateway}/orders/17 -H \"Authorization: Bearer {user}\"\n\
+             \x20 # her token sits in another header, and she claims to be somebody else\n\
              \x20 curl -i http://{gateway}/legacy/home -H \"Authorization2: Bearer {legacy}\" -H 'X-Remote-User: admin'\n\
+             \x20 # the backend is shown the gateway's own token\n\
              \x20 curl -i http://{gateway}/internal/stock -H \"Authorization: Bearer {user}\"\n\
+             \x20 # an expired token\n\
              \x20 curl -i http://{gateway}/orders/17 -H \"Authorization: Bearer {expired}\"\n\
+             \x20 # from an address outside the list\n\
              \x20 curl -i http://{gateway}/orders/17 -H \"Authorization: Bearer {user}\" -H 'X-Forwarded-For: 198.51.100.77'\n\n\
              {status}\
              \x20 config              {config}\n\

@@ -36,7 +36,11 @@ pub(super) fn render(outcomes: &[Outcome], colours: bool) -> String {
     let (title, request) = (width(|outcome| outcome.title.chars().count()), width(|outcome| outcome.request.chars().count()));
     let number = outcomes.len().to_string().len();
 
-    let mut text = String::new();
+    let mut text = format!(
+        "{} a development tenant, two backends and a gateway, in this one process.\n{} requests, and what became of each:\n",
+        paint.strong("entrada demo:"),
+        outcomes.len(),
+    );
     for (heading, allowed) in [("Let through", true), ("Refused", false)] {
         let _ = writeln!(text, "\n{}", paint.strong(heading));
         for (index, outcome) in outcomes.iter().enumerate().filter(|(_, outcome)| outcome.allowed == allowed) {
