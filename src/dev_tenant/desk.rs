@@ -68,6 +68,8 @@ async fn index(Extract(state): Extract<Arc<State>>) -> String {
          GET  {base}/dev/users         the users; POST adds\n\
          POST {base}/dev/keys/roll     sign with a new key; /dev/keys/retire takes the old ones off the list\n\
          POST {base}/dev/fail          {{\"path\": \"/token\", \"status\": 503, \"times\": 2}}; POST /dev/recover ends it\n\
+         POST {base}/dev/vault/certificates  {{\"name\": \"gateway\"}} makes a version; /dev/vault/secrets {{\"name\": \"…\", \"value\": \"…\"}}\n\
+         GET  {base}/dev/machine       the environment of a program with a managed identity\n\
          GET  {base}/dev/calls?path=/token   how often an endpoint was asked\n",
         tenants.join("\n"),
         base = state.base,

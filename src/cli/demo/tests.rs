@@ -32,6 +32,24 @@ fn every_outcome_is_as_expected() {
     assert!(!table.contains('\x1b') && table::render(&outcomes, true).contains("\x1b[32m"));
 }
 
+/// The exit code of the command, as a shell would see it.
+fn exit_code(line: &[&str]) -> String {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: DemoArguments,
+    }
+    let _guard = ONE_AT_A_TIME.lock();
+    let line = <Line as clap::Parser>::try_parse_from(["demo", "--once", "--format", "json"].iter().chain(line)).expect("parses");
+    format!("{:?}", run(&line.arguments).expect("runs"))
+}
+
+#[test]
+fn the_exit_code_tells_whether_all_was_as_expected() {
+    assert_eq!(exit_code(&[]), format!("{:?}", ExitCode::SUCCESS));
+    assert_eq!(exit_code(&["--break-expectation", "9"]), format!("{:?}", ExitCode::from(1)));
+}
+
 #[test]
 fn a_broken_expectation_is_noticed() {
     let outcomes = walked(Some(1));

@@ -27,10 +27,13 @@ struct Step {
     verdict: Verdict,
 }
 
+/// What must hold of what a backend sees: the note for the table, or what is wrong.
+type Holds = dyn Fn(&Seen) -> Result<String, String>;
+
 /// What should become of a request.
 enum Verdict {
     /// A backend sees it, and this holds of what it sees: the note for the table, or what is wrong.
-    Allowed(Box<dyn Fn(&Seen) -> Result<String, String>>),
+    Allowed(Box<Holds>),
     /// The gateway refuses with this code, and no backend sees anything.
     Refused(&'static str),
     /// The backend itself refuses.
