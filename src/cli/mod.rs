@@ -8,9 +8,12 @@ use clap::{Parser, Subcommand};
 
 pub mod certificate;
 pub mod demo;
+pub mod check;
+pub mod completions;
 pub mod dev_tenant;
 pub mod run;
 pub mod token;
+pub mod schema;
 
 /// The arguments of the program.
 #[derive(Debug, Parser)]
@@ -26,12 +29,18 @@ enum Command {
     Run(run::RunArguments),
     /// See it work: a tenant, two backends and a gateway in one process
     Demo(demo::DemoArguments),
+    /// Tell all that is wrong with a config, without serving it
+    Check(check::CheckArguments),
+    /// Print the JSON Schema of the config
+    Schema,
     /// Play Entra on this machine: metadata, keys and tokens for development and tests
     DevTenant(dev_tenant::DevTenantArguments),
     /// Make certificates for app registrations, and see what is in one
     Certificate(certificate::CertificateArguments),
     /// See what is in a token, and which check it fails
     Token(token::TokenArguments),
+    /// Print a script that lets a shell complete this program's arguments
+    Completions(completions::CompletionsArguments),
 }
 
 impl Arguments {
@@ -43,9 +52,12 @@ impl Arguments {
         match self.command {
             Command::Run(arguments) => run::run(&arguments),
             Command::Demo(arguments) => demo::run(&arguments),
+            Command::Check(arguments) => check::run(&arguments),
+            Command::Schema => schema::run(),
             Command::DevTenant(arguments) => dev_tenant::run(&arguments),
             Command::Certificate(arguments) => certificate::run(&arguments),
             Command::Token(arguments) => token::run(&arguments),
+            Command::Completions(arguments) => completions::run(&arguments),
         }
     }
 }

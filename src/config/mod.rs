@@ -15,6 +15,8 @@ mod schema;
 mod secret;
 mod suggest;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod units;
 mod unsupported;

@@ -95,8 +95,11 @@ impl Report {
         self.findings.iter().filter(|finding| finding.severity == severity).count()
     }
 
-    /// The report for people: each fault with the lines it stands on, and at the end how many there are.
+    /// The report for people: each fault with the lines it stands on, and at the end how many there are. Nothing if nothing was found.
     pub fn render(&self, colours: bool) -> String {
+        if self.is_empty() {
+            return String::new();
+        }
         let renderer = if colours { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
         let mut text = String::new();
         for finding in &self.findings {
@@ -104,6 +107,7 @@ impl Report {
             text.push_str("\n\n");
         }
         text.push_str(&self.summary());
+        text.push('\n');
         text
     }
 

@@ -248,10 +248,10 @@ impl Walk<'_> {
         }
         let cure = free.iter().find_map(|shape| shape.summary()).unwrap_or("see the documentation of this key");
         let kind = free.iter().find(|shape| shape.pattern().is_some()).map_or("", |shape| shape.name);
-        let message = match kind {
-            "Duration" => format!("`{text}` is no duration"),
-            "Size" => format!("`{text}` is no size"),
-            _ => format!("`{text}` is not in the form that is wanted here"),
+        let (message, cure) = match kind {
+            "Duration" => (format!("`{text}` is no duration"), "write a whole number and its unit: 250ms, 10s, 5m, 1h or 30d"),
+            "Size" => (format!("`{text}` is no size"), "write a whole number and its unit: 512B, 64KiB, 100MiB or 1GiB"),
+            _ => (format!("`{text}` is not in the form that is wanted here"), cure),
         };
         self.error(&node.at, place, message, cure);
     }

@@ -74,7 +74,8 @@ impl IpFilter {
         self.judge(exchange.caller_address(), exchange.clock())
     }
 
-    fn judge(&self, caller: IpAddr, clock: &Clock) -> Result<(), NotAllowed> {
+    /// Judges an address.
+    pub(crate) fn judge(&self, caller: IpAddr, clock: &Clock) -> Result<(), NotAllowed> {
         let listed = self.addresses.contains(caller, clock);
         match self.action {
             Action::Allow if !listed => Err(NotAllowed::Unlisted(caller)),

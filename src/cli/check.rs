@@ -1,0 +1,219 @@
+//! `entrada check`: tells all that is wrong with a config, without serving it.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    net::IpAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::Args;
+use serde_json::json;
+
+use super::certificate::Format;
+use crate::{
+    clock::Clock,
+    config::{Document, Faults, Place, Report},
+    inbound::InboundPolicy,
+    runtime::{Runtime, Surroundings},
+    telemetry::Metrics,
+};
+
+/// Arguments of `entrada check`.
+#[derive(Args, Debug)]
+pub struct CheckArguments {
+    /// The config file
+    #[arg(default_value = "config/entrada.yaml", env = "ENTRADA_CONFIG")]
+    file: PathBuf,
+    /// Let warnings count as errors
+    #[arg(long)]
+    deny_warnings: bool,
+    /// An address that no `ip-filter` may refuse; can be given several times
+    #[arg(long, value_name = "ADDR")]
+    must_allow: Vec<IpAddr>,
+    /// The routes that `--must-allow` is about [default: all]; can be given several times
+    #[arg(long, value_name = "NAME", requires = "must_allow")]
+    route: Vec<String>,
+    /// For people or for machines
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Checks the config.
+///
+/// # Errors
+/// Standard output cannot be written to.
+pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
+    let report = check(arguments);
+    let passed = report.errors() == 0 && !(arguments.deny_warnings && report.warnings() > 0);
+    let mut out = std::io::stdout().lock();
+    match arguments.format {
+        Format::Json => {
+            let value = json!({
+                "file": arguments.file,
+                "passed": passed,
+                "errors": report.errors(),
+                "warnings": report.warnings(),
+                "findings": report.to_json(),
+            });
+            writeln!(out, "{value:#}")?;
+        }
+        Format::Text if report.is_empty() => writeln!(out, "{}: no faults", arguments.file.display())?,
+        Format::Text => {
+            let colours = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            write!(out, "{}", report.render(colours))?;
+        }
+    }
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn check(arguments: &CheckArguments) -> Report {
+    let document = match Document::load(&arguments.file) {
+        Ok(document) => document,
+        Err(report) => return report,
+    };
+    let mut faults = Faults::default();
+    let clock = Clock::system();
+    let metrics = Metrics::default();
+    let surroundings = Surroundings { document: &document, workers: 1, clock: &clock, metrics: &metrics };
+    if let Some(runtime) = Runtime::build(surroundings, None, &mut faults) {
+        must_allow(arguments, &document, &runtime, &mut faults);
+    }
+    document.report(&faults)
+}
+
+/// Notes every route that would lock one of the addresses out.
+fn must_allow(arguments: &CheckArguments, document: &Document, runtime: &Runtime, faults: &mut Faults) {
+    let place = Place::root().key("routes");
+    for name in &arguments.route {
+        if !document.config.routes.iter().any(|route| route.name == *name) {
+            faults.error(&place, format!("no route is called `{name}`, as `--route` has it"), "");
+        }
+    }
+    for (index, (written, route)) in document.config.routes.iter().zip(&runtime.routes).enumerate() {
+        if !arguments.route.is_empty() && !arguments.route.contains(&written.name) {
+            continue;
+        }
+        for address in &arguments.must_allow {
+            for entry in &route.inbound {
+                let InboundPolicy::IpFilter(filter) = &entry.policy else { continue };
+                if let Err(refusal) = filter.judge(address.to_canonical(), &runtime.clock) {
+                    let message = format!("the route `{}` would lock {address} out: {}: {refusal}", written.name, entry.at);
+                    let cure = "list the address, or name the routes that are meant with `--route`";
+                    faults.error(&place.index(index).key("name"), message, cure);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::config::testing::{examples, write_all};
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: CheckArguments,
+    }
+
+    fn checked(file: &Path, more: &[&str]) -> Vec<String> {
+        let line = [&["check", file.to_str().expect("a text")], more].concat();
+        let folder = format!("{}/", file.parent().expect("a folder").display());
+        check(&Line::parse_from(line).arguments).lines().iter().map(|line| line.replace(&folder, "")).collect()
+    }
+
+    /// A config with these policies on its one route.
+    fn config(policies: &str) -> String {
+        let policies: String = policies.lines().map(|line| format!("      {line}\n")).collect();
+        format!(
+            r#"
+listeners: [ {{ name: public, address: "127.0.0.1:0" }} ]
+tenants: {{ contoso: {{ id: aaaabbbb-0000-cccc-1111-dddd2222eeee }} }}
+address-sets: {{ offices: [203.0.113.0/24] }}
+upstreams: {{ orders: {{ servers: ["http://127.0.0.1:1"] }} }}
+fragments: {{ staff-only: [ {{ check-header: {{ name: X-Staff }} }} ] }}
+routes:
+  - name: orders
+    match: {{ path: "/orders/{{person}}" }}
+    inbound:
+{policies}
+    upstream: orders
+"#
+        )
+    }
+
+    const TOKEN: &str = "- validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], roles: [Orders.Read] }\n";
+
+    #[test]
+    fn every_example_can_be_served() {
+        let folder = examples();
+        for entry in std::fs::read_dir(folder.path()).expect("the examples are there") {
+            let path = entry.expect("it can be listed").path();
+            if path.extension().is_none_or(|extension| extension != "yaml") {
+                continue;
+            }
+
+            let found = checked(&path, &[]);
+
+            let errors: Vec<_> = found.iter().filter(|line| !line.contains(": warning: ")).collect();
+            assert!(errors.is_empty(), "{errors:#?}");
+        }
+    }
+
+    /// Each policy's own example stands on a route behind a token policy, as readers will paste it.
+    #[test]
+    fn every_policy_example_can_be_served() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/policies");
+        for entry in std::fs::read_dir(source).expect("the examples are there") {
+            let path = entry.expect("it can be listed").path();
+            let name = path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned();
+            let text = std::fs::read_to_string(&path).expect("it can be read");
+            // Entries that are alternatives stand apart; each must be right by itself.
+            for policy in text.split("\n\n").filter(|policy| policy.contains("- ")) {
+                let token = if name.starts_with("validate-") { "" } else { TOKEN };
+                let folder = examples();
+                write_all(folder.path(), &[("policy.yaml", &config(&format!("{token}{policy}")))]);
+
+                let found = checked(&folder.path().join("policy.yaml"), &[]);
+
+                let errors: Vec<_> = found.iter().filter(|line| !line.contains(": warning: ")).collect();
+                assert!(errors.is_empty(), "{name}: {errors:#?}\n{policy}");
+            }
+        }
+    }
+
+    #[test]
+    fn faults_of_the_build_are_told_with_their_places() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("entrada.yaml");
+        let text = config(TOKEN).replace("upstream: orders", "upstream: order");
+        std::fs::write(&file, text).expect("written");
+
+        let found = checked(&file, &[]);
+
+        assert!(found.iter().any(|line| line.starts_with("entrada.yaml:13:15: ") && line.contains("`order`")), "{found:#?}");
+    }
+
+    #[test]
+    fn addresses_that_must_get_in_are_not_locked_out() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("entrada.yaml");
+        let text = config(&format!("{TOKEN}- ip-filter: {{ action: allow, addresses: [offices] }}"));
+        std::fs::write(&file, text).expect("written");
+
+        let locked_out = |more: &[&str]| checked(&file, more).iter().any(|line| line.contains("would lock"));
+        assert!(!locked_out(&[]));
+        assert!(!locked_out(&["--must-allow", "203.0.113.9"]));
+        assert!(!locked_out(&["--must-allow", "::ffff:203.0.113.9"]));
+        assert!(locked_out(&["--must-allow", "203.0.113.9", "--must-allow", "192.0.2.1"]));
+        assert!(locked_out(&["--must-allow", "192.0.2.1", "--route", "orders"]));
+        let unknown = checked(&file, &["--must-allow", "192.0.2.1", "--route", "other"]);
+        assert!(unknown.iter().any(|line| line.contains("no route is called `other`")), "{unknown:#?}");
+    }
+}

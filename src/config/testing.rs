@@ -1,0 +1,51 @@
+//! The examples of `config/`, ready to be read by tests.
+
+use std::path::Path;
+
+use p12_keystore::{EncryptionAlgorithm, MacAlgorithm};
+
+use crate::credentials::testing::certificate;
+
+/// Writes files below a folder.
+pub(crate) fn write_all(folder: &Path, files: &[(&str, &str)]) {
+    for (name, text) in files {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(path, text).expect("written");
+    }
+}
+
+/// The examples in a folder of their own, with the files that they name.
+pub(crate) fn examples() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = certificate("orders.internal");
+    write_all(
+        folder.path(),
+        &[
+            ("tls/server.pem", &made.certificate_pem),
+            ("tls/server.key", &made.key_pem),
+            ("tls/corporate-ca.pem", &made.certificate_pem),
+            ("tls/internal-ca.pem", &made.certificate_pem),
+            ("certs/gateway.pem", &made.pem()),
+            ("certs/gateway.key", &made.key_pem),
+            ("blocklist.txt", "192.0.2.66\n"),
+            ("tenants.txt", "aaaabbbb-0000-cccc-1111-dddd2222eeee\n"),
+            (
+                "ServiceTags_Public.json",
+                r#"{"changeNumber":1,"cloud":"Public","values":[{"name":"AzureFrontDoor.Backend","id":"AzureFrontDoor.Backend","properties":{"addressPrefixes":["192.0.2.128/25"]}}]}"#,
+            ),
+            ("secrets/password", "hunter2\n"),
+            ("secrets/backend-key", "hunter2\n"),
+        ],
+    );
+    let pfx = made.pfx("hunter2", EncryptionAlgorithm::PbeWithHmacSha256AndAes256, MacAlgorithm::HmacSha256);
+    std::fs::write(folder.path().join("certs/gateway.pfx"), pfx).expect("written");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    for entry in std::fs::read_dir(source).expect("the examples are there") {
+        let entry = entry.expect("it can be listed");
+        if entry.path().extension().is_some_and(|extension| extension == "yaml") {
+            std::fs::copy(entry.path(), folder.path().join(entry.file_name())).expect("copied");
+        }
+    }
+    folder
+}

@@ -1,0 +1,128 @@
+//! The commands that look at a config, by their exit codes and what they print.
+
+use std::process::{Command, Output};
+
+fn entrada(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_entrada")).args(arguments).env_remove("ENTRADA_CONFIG").output().expect("it runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("it prints UTF-8")
+}
+
+const GOOD: &str = r#"
+listeners: [ { name: public, address: "127.0.0.1:0" } ]
+routes: [ { name: ping, match: { exact-path: /ping }, anonymous: true, respond: { status: 204 } } ]
+"#;
+
+struct File(tempfile::TempDir);
+
+impl File {
+    fn new(text: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("entrada.yaml"), text).expect("written");
+        Self(folder)
+    }
+
+    fn path(&self) -> String {
+        self.0.path().join("entrada.yaml").display().to_string()
+    }
+}
+
+#[test]
+fn a_good_config_passes() {
+    let file = File::new(GOOD);
+
+    let output = entrada(&["check", &file.path()]);
+
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    assert_eq!(text(&output.stdout), format!("{}: no faults\n", file.path()));
+}
+
+#[test]
+fn warnings_count_only_when_they_are_told_to() {
+    let file = File::new(&format!("{GOOD}tenants: {{ unused: {{ id: aaaabbbb-0000-cccc-1111-dddd2222eeee }} }}\n"));
+
+    let lenient = entrada(&["check", &file.path()]);
+    let strict = entrada(&["check", &file.path(), "--deny-warnings"]);
+
+    assert_eq!(lenient.status.code(), Some(0));
+    assert!(text(&lenient.stdout).contains("warning: `unused` is used nowhere"));
+    assert_eq!(strict.status.code(), Some(1));
+}
+
+/// One file with more than twelve different faults: all are told, by `check` and by `run`.
+#[test]
+fn many_faults_are_told_at_once() {
+    let file = File::new(
+        r#"named-values: { region: { value: a, env: B } }
+listeners:
+  - { name: public, adress: "127.0.0.1:0", address: "127.0.0.1:0" }
+  - { name: other, address: "127.0.0.1:0", limits: { header-timeout: 10 } }
+drain-timeout: 5s
+drain-timeout: 6s
+tenants: { contoso: { id: 0123 }, fabrikam: { id: "{{nowhere}}", cloud: publik } }
+partners: {}
+routes:
+  - match: { path: / }
+    anonymous: "yes"
+    inbound: [ { ip-filtr: {} } ]
+  - { name: ping, match: { path: /{{region}} }, respond: { status: 70000 } }
+"#,
+    );
+    let places = ["1:42", "3:21", "4:70", "6:1", "7:27", "7:51", "7:73", "8:1", "10:5", "11:16", "12:18", "13:35", "13:68"]
+        .map(|place| format!("{}:{place}\n", file.path()));
+
+    let checked = entrada(&["check", &file.path()]);
+    let run = entrada(&["run", "--config", &file.path()]);
+
+    assert_eq!(checked.status.code(), Some(1));
+    for place in &places {
+        assert!(text(&checked.stdout).contains(place), "check: {place}{}", text(&checked.stdout));
+        assert!(text(&run.stderr).contains(place), "run: {place}{}", text(&run.stderr));
+    }
+    assert!(text(&checked.stdout).ends_with("13 errors\n"));
+    assert_eq!(run.status.code(), Some(2));
+}
+
+#[test]
+fn machines_get_json() {
+    let file = File::new("listeners: 5\n");
+
+    let output = entrada(&["check", &file.path(), "--format", "json"]);
+
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(value["passed"], false);
+    assert_eq!(value["errors"], 1);
+    assert_eq!(value["findings"][0]["line"], 1);
+    assert_eq!(value["findings"][0]["column"], 12);
+    assert_eq!(value["findings"][0]["text"], "5");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_config_that_is_not_there_is_a_fault() {
+    let output = entrada(&["check", "/nowhere/entrada.yaml"]);
+
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("/nowhere/entrada.yaml"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn the_schema_is_printed() {
+    let output = entrada(&["schema"]);
+
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(schema["properties"]["routes"].is_object());
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn shells_are_told_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = entrada(&["completions", shell]);
+
+        assert!(text(&output.stdout).contains("must-allow"), "{shell}");
+        assert_eq!(output.status.code(), Some(0));
+    }
+}
