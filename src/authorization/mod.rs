@@ -435,6 +435,11 @@ fn on_behalf_of(config: &OnBehalfOfConfig, setting: &Setting<'_>, place: &Place,
         faults.error(&place.key("scope"), message, "write a delegated permission, as https://graph.microsoft.com/User.Read");
     }
     let credential = find(&config.on_behalf_of, setting, &place.key("on-behalf-of"), faults)?;
+    if !credential.is_application() {
+        let message = format!("credential `{}` is a managed identity, which cannot exchange tokens", config.on_behalf_of);
+        faults.error(&place.key("on-behalf-of"), message, "name a credential with a `client-id`");
+        return None;
+    }
     (!anonymous && usable).then(|| Form::OnBehalfOf { credential: credential.clone(), scope: scopes.join(" ").into() })
 }
 

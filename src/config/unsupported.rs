@@ -8,8 +8,6 @@ const PLANNED: &[(&str, &[&str])] = &[
     ("Config", &["partners", "tests"]),
     ("NamedValueConfig", &["key-vault"]),
     ("ListenerConfig", &["client-certificates", "proxy-protocol"]),
-    ("CredentialConfig", &["federated-token", "workload-identity", "managed-identity"]),
-    ("CertificateConfig", &["key-vault"]),
     ("UpstreamConfig", &["case-insensitive-paths", "connection-affinity"]),
     ("UpstreamTlsConfig", &["client-certificate"]),
     ("RouteConfig", &["trusted-headers", "identity-headers", "mode", "token-relay"]),

@@ -8,17 +8,18 @@ use std::{
     },
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::{
     AssertionConfig,
     aadsts::Next,
-    assertion::Assertions,
-    certificate::{self, CertificateError, KeyedCertificate},
+    assertion::{self, Assertions},
+    certificate::{self, Certificate, CertificateError, KeyedCertificate},
     error::Failure,
-    token_cache::{Fetched, Pace},
+    key_vault::Vault,
+    token_cache::{Fetched, Pace, TokenSlot},
     token_request::{Grant, Proof, TokenRequest},
 };
 use crate::{clock::Clock, identity_http::IdentityHttp};
@@ -51,16 +52,25 @@ pub(crate) struct Application {
 pub(crate) enum Identity {
     /// With a signed assertion.
     Certificates(Certificates),
+    /// With an assertion that a vault signs.
+    Vault(VaultIdentity),
     /// With a shared secret.
     Secret(SecretString),
+    /// With a token of another issuer, which the platform keeps fresh in a file.
+    File(PathBuf),
+    /// With the token of a managed identity.
+    Managed(Arc<TokenSlot>),
 }
 
 impl Identity {
     /// The certificates, that which is used first.
-    pub(crate) fn certificates(&self) -> Vec<(usize, Arc<KeyedCertificate>)> {
+    pub(crate) fn certificates(&self) -> Vec<Certificate> {
         match self {
-            Self::Certificates(certificates) => certificates.in_order(),
-            Self::Secret(_) => Vec::new(),
+            Self::Certificates(certificates) => {
+                certificates.in_order().into_iter().map(|(_, pair)| pair.certificate().clone()).collect()
+            }
+            Self::Vault(vault) => vault.current.load_full().map(|pair| pair.certificate.clone()).into_iter().collect(),
+            Self::Secret(_) | Self::File(_) | Self::Managed(_) => Vec::new(),
         }
     }
 
@@ -69,7 +79,11 @@ impl Identity {
         match (self, other) {
             (Self::Certificates(one), Self::Certificates(other)) => one.same_as(other),
             (Self::Secret(one), Self::Secret(other)) => one.expose_secret() == other.expose_secret(),
-            (Self::Certificates(_) | Self::Secret(_), _) => false,
+            // What has not been built anew is the same, if the settings are; those are compared elsewhere.
+            (Self::Vault(one), Self::Vault(other)) => Arc::ptr_eq(&one.vault.slot, &other.vault.slot),
+            (Self::File(one), Self::File(other)) => one == other,
+            (Self::Managed(one), Self::Managed(other)) => Arc::ptr_eq(one, other),
+            (Self::Certificates(_) | Self::Vault(_) | Self::Secret(_) | Self::File(_) | Self::Managed(_), _) => false,
         }
     }
 
@@ -77,8 +91,52 @@ impl Identity {
     pub(crate) fn files(&self) -> Vec<&Path> {
         match self {
             Self::Certificates(certificates) => certificates.sources.iter().flat_map(CertificateSource::files).collect(),
-            Self::Secret(_) => Vec::new(),
+            // The platform's file changes all the time, and is read for each request.
+            Self::Vault(_) | Self::Secret(_) | Self::File(_) | Self::Managed(_) => Vec::new(),
         }
+    }
+}
+
+/// A certificate in a vault, which signs with its key.
+#[derive(Debug)]
+pub(crate) struct VaultIdentity {
+    pub(crate) vault: Vault,
+    pub(crate) name: String,
+    pub(crate) version: Option<String>,
+    pub(crate) settings: AssertionConfig,
+    /// What was read last, and accepted.
+    pub(crate) current: ArcSwapOption<VaultPair>,
+}
+
+/// A certificate, and the URL of its very key: so that header and signature always belong together.
+#[derive(Debug)]
+pub(crate) struct VaultPair {
+    certificate: Certificate,
+    key: Url,
+}
+
+impl VaultIdentity {
+    async fn read(&self) -> Result<Arc<VaultPair>, Failure> {
+        let (certificate, key) = self.vault.certificate(&self.name, self.version.as_deref()).await?;
+        Ok(Arc::new(VaultPair { certificate, key }))
+    }
+
+    async fn assertion(
+        &self,
+        pair: &VaultPair,
+        endpoint: &Endpoint,
+        client_id: &str,
+        now: u64,
+    ) -> Result<Arc<SecretString>, Failure> {
+        let VaultPair { certificate, key } = pair;
+        if let Some(kept) = endpoint.assertions.kept(certificate, self.settings, now) {
+            return Ok(kept);
+        }
+        let input = assertion::signing_input(certificate, self.settings, client_id, endpoint.url.as_str(), now);
+        let signature = self.vault.sign(key, certificate, self.settings.algorithm, input.as_bytes()).await?;
+        let assertion = assertion::compact(&input, &signature);
+        endpoint.assertions.keep(assertion.clone(), certificate, self.settings, now);
+        Ok(assertion)
     }
 }
 
@@ -95,8 +153,57 @@ impl Application {
     pub(crate) async fn ask(&self, endpoint: &Endpoint, ask: Ask<'_>) -> Fetched {
         match &self.identity {
             Identity::Certificates(certificates) => self.ask_with_any(certificates, endpoint, ask).await,
+            Identity::Vault(vault) => self.ask_with_vault(vault, endpoint, ask).await,
             Identity::Secret(secret) => self.send(Proof::Secret(secret), endpoint, ask).await,
+            Identity::File(file) => {
+                // The platform replaces the token long before it ends, so a copy of it would only grow old.
+                let bytes = certificate::read_file(file)?;
+                let text = str::from_utf8(&bytes).map_err(|_| Failure::Signing)?;
+                self.send(Proof::Assertion(&text.trim().into()), endpoint, ask).await
+            }
+            Identity::Managed(slot) => {
+                let token = slot.token().await.map_err(|error| Failure::Identity(Box::new(error)))?;
+                self.send(Proof::Assertion(&token.expose().into()), endpoint, ask).await
+            }
         }
+    }
+
+    /// Asks with the version that was accepted last. When it is refused, the vault's latest is tried, and taken if it is accepted.
+    async fn ask_with_vault(&self, identity: &VaultIdentity, endpoint: &Endpoint, ask: Ask<'_>) -> Fetched {
+        let pair = match identity.current.load_full() {
+            Some(pair) => pair,
+            None => identity.read().await?,
+        };
+        let fetched = self.ask_with_vault_pair(identity, &pair, endpoint, ask.clone()).await;
+        match &fetched {
+            Ok(_) => {
+                identity.current.store(Some(pair));
+                return fetched;
+            }
+            Err(Failure::Refused(failure)) if failure.next() == Next::OtherCertificate => {}
+            Err(_) => return fetched,
+        }
+        let latest = identity.read().await?;
+        if latest.certificate.x5t_s256() == pair.certificate.x5t_s256() {
+            return fetched;
+        }
+        let fetched = self.ask_with_vault_pair(identity, &latest, endpoint, ask).await;
+        if fetched.is_ok() {
+            identity.current.store(Some(latest));
+        }
+        fetched
+    }
+
+    async fn ask_with_vault_pair(
+        &self,
+        identity: &VaultIdentity,
+        pair: &VaultPair,
+        endpoint: &Endpoint,
+        ask: Ask<'_>,
+    ) -> Fetched {
+        let assertion = identity.assertion(pair, endpoint, &self.client_id, self.clock.unix_seconds()).await?;
+        let fetched = self.send(Proof::Assertion(&assertion), endpoint, ask).await;
+        fetched.map_err(|failure| doubted(failure, endpoint, &assertion, &pair.certificate))
     }
 
     /// Asks with the certificate that was accepted last; if it is not accepted now, with what its file holds by now and with the
@@ -129,14 +236,8 @@ impl Application {
     async fn ask_with(&self, pair: &KeyedCertificate, settings: AssertionConfig, endpoint: &Endpoint, ask: Ask<'_>) -> Fetched {
         let audience = endpoint.url.as_str();
         let assertion = endpoint.assertions.local(pair, settings, &self.client_id, audience, self.clock.unix_seconds())?;
-        match self.send(Proof::Assertion(&assertion), endpoint, ask).await {
-            Err(Failure::Refused(mut failure)) if failure.next() == Next::OtherCertificate => {
-                endpoint.assertions.forget(&assertion);
-                failure.certificate = Some(describe(pair).into());
-                Err(Failure::Refused(failure))
-            }
-            fetched => fetched,
-        }
+        let fetched = self.send(Proof::Assertion(&assertion), endpoint, ask).await;
+        fetched.map_err(|failure| doubted(failure, endpoint, &assertion, pair.certificate()))
     }
 
     async fn send(&self, proof: Proof<'_>, endpoint: &Endpoint, ask: Ask<'_>) -> Fetched {
@@ -146,9 +247,20 @@ impl Application {
     }
 }
 
+/// Forgets an assertion whose certificate was not accepted, and names that certificate in the failure.
+fn doubted(failure: Failure, endpoint: &Endpoint, assertion: &SecretString, certificate: &Certificate) -> Failure {
+    match failure {
+        Failure::Refused(mut refused) if refused.next() == Next::OtherCertificate => {
+            endpoint.assertions.forget(assertion);
+            refused.certificate = Some(describe(certificate).into());
+            Failure::Refused(refused)
+        }
+        failure => failure,
+    }
+}
+
 /// A certificate as an operator looks for it in the portal.
-fn describe(pair: &KeyedCertificate) -> String {
-    let certificate = pair.certificate();
+fn describe(certificate: &Certificate) -> String {
     let end = jiff::Timestamp::from_second(certificate.not_after().cast_signed()).map(|end| end.strftime("%Y-%m-%d").to_string());
     format!("{}, thumbprint {}, valid until {}", certificate.subject(), certificate.thumbprint(), end.unwrap_or_default())
 }

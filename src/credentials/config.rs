@@ -21,6 +21,12 @@ pub struct CredentialConfig {
     pub assertion: AssertionConfig,
     /// A client secret. A certificate is better: a secret can be copied by whoever sees it, and leaves the machine on each request.
     pub client_secret: Option<Secret>,
+    /// A token of another issuer that the app registration trusts, in place of a certificate.
+    pub federated_token: Option<FederatedTokenConfig>,
+    /// The identity of the Kubernetes pod.
+    pub workload_identity: Option<WorkloadIdentityConfig>,
+    /// The identity of the machine, or of the service that the gateway runs in.
+    pub managed_identity: Option<ManagedIdentityConfig>,
     /// Whether `/readyz` waits until the tokens of this credential are there. Default: false.
     pub required: bool,
 }
@@ -37,6 +43,81 @@ pub struct CertificateConfig {
     pub pfx: Option<String>,
     /// The password of the PFX file, or of an encrypted private key.
     pub password: Option<Secret>,
+    /// A certificate in a Key Vault, whose private key signs there.
+    pub key_vault: Option<KeyVaultCertificateConfig>,
+}
+
+/// A certificate in a Key Vault.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct KeyVaultCertificateConfig {
+    /// The vault: `https://contoso.vault.azure.net`.
+    pub vault: String,
+    /// The certificate's name.
+    pub certificate: String,
+    /// The one version that is used. Default: the latest; a later one is looked for when this one is no longer accepted.
+    pub version: Option<String>,
+    /// The credential that opens the vault: one with a managed identity, a workload identity or another certificate.
+    pub identity: String,
+    /// What is done with the private key. Default: sign.
+    #[serde(default, rename = "use")]
+    pub key_use: KeyUse,
+}
+
+/// What is done with a private key in a vault.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyUse {
+    /// It stays in the vault and signs there.
+    #[default]
+    Sign,
+}
+
+/// A token of another issuer that the app registration trusts: from a file, or of a managed identity.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct FederatedTokenConfig {
+    /// The file that holds the token; read anew for each token request.
+    pub file: Option<String>,
+    /// The credential with the managed identity.
+    pub managed_identity: Option<String>,
+}
+
+/// The identity of the Kubernetes pod. What is not written is taken from the environment, as the platform sets it.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct WorkloadIdentityConfig {
+    /// The file that holds the pod's token. Default: `AZURE_FEDERATED_TOKEN_FILE`.
+    pub token_file: Option<String>,
+}
+
+/// The identity of the machine: its own, or one that is assigned to it and named here by one of its ids.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct ManagedIdentityConfig {
+    /// The client id of a user-assigned identity.
+    pub client_id: Option<String>,
+    /// The object (principal) id of a user-assigned identity.
+    pub object_id: Option<String>,
+    /// The resource id of a user-assigned identity: `/subscriptions/…`.
+    pub resource_id: Option<String>,
+    /// Which of the platform's endpoints is asked. Default: auto.
+    pub source: ManagedIdentitySource,
+}
+
+/// Which of the platform's endpoints is asked for the tokens of a managed identity.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum ManagedIdentitySource {
+    /// The one that the environment names, or else that of virtual machines.
+    #[default]
+    Auto,
+    /// Virtual machines and Kubernetes nodes.
+    Imds,
+    /// App Service, Functions and Container Apps.
+    AppService,
+    /// Machines that Azure Arc manages.
+    Arc,
 }
 
 /// How client assertions are signed.

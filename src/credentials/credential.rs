@@ -9,18 +9,21 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Handle;
 
 use super::{
     CertificateConfig, CredentialConfig,
-    application::{Application, Ask, CertificateForm, CertificateSource, Certificates, Endpoint, Identity},
+    application::{Application, Ask, CertificateForm, CertificateSource, Certificates, Endpoint, Identity, VaultIdentity},
     certificate::loose_permissions,
     error::ForWhom,
     generations::Generations,
+    key_vault::{self, Vault},
+    managed_identity::{ManagedIdentity, Platform},
     status::{self, CredentialStatus},
-    token_cache::{AccessToken, Background, Fetched, TokenSlot, lock},
+    token_cache::{AccessToken, Background, Fetched, Pace, TokenSlot, lock},
     token_request::Grant,
 };
 use crate::{
@@ -75,7 +78,8 @@ pub struct Credential {
     authority: TenantConfig,
     /// The token endpoint of the credential's own tenant.
     endpoint: Option<Arc<Endpoint>>,
-    application: Arc<Application>,
+    /// What proves itself at the authority, or lets the platform vouch for it.
+    source: Source,
     shared_http: Arc<IdentityHttp>,
     background: Background,
     slots: Mutex<BTreeMap<Box<str>, Arc<TokenSlot>>>,
@@ -85,6 +89,22 @@ pub struct Credential {
     for_callers: Generations<CallerKey, TokenSlot>,
     /// The tokens of the credential that this one takes the place of, by scope.
     inherited: HashMap<Box<str>, Arc<AccessToken>>,
+}
+
+/// The credentials of the same config that were built before.
+#[derive(Clone, Copy)]
+struct Siblings<'a> {
+    built: &'a BTreeMap<String, Arc<Credential>>,
+    broken: &'a BTreeSet<String>,
+}
+
+/// Where tokens come from.
+#[derive(Debug)]
+enum Source {
+    /// An application at an authority.
+    Application(Arc<Application>),
+    /// The platform that the gateway runs on.
+    Platform(Arc<ManagedIdentity>, Arc<Pace>),
 }
 
 /// What a token for a caller is kept under: all that goes into its request.
@@ -116,10 +136,34 @@ impl Credentials {
         faults: &mut Faults,
     ) -> Self {
         let (mut built, mut broken) = (BTreeMap::new(), BTreeSet::new());
-        for (name, config) in configs {
-            match Credential::build(name, config, setting, &place.key(name), faults) {
-                Some(credential) => _ = built.insert(name.clone(), credential),
-                None => _ = broken.insert(name.clone()),
+        let mut left: Vec<_> = configs.iter().collect();
+        while !left.is_empty() {
+            let before = left.len();
+            // What stands on another credential is built after that one.
+            left.retain(|(name, config)| {
+                let waits = config
+                    .stands_on()
+                    .is_some_and(|other| configs.contains_key(other) && !built.contains_key(other) && !broken.contains(other));
+                if !waits {
+                    let siblings = Siblings { built: &built, broken: &broken };
+                    match Credential::build(name, config, setting, siblings, &place.key(name), faults) {
+                        Some(credential) => _ = built.insert((*name).clone(), credential),
+                        None => _ = broken.insert((*name).clone()),
+                    }
+                }
+                waits
+            });
+            if left.len() == before {
+                for (name, config) in left.drain(..) {
+                    let other = config.stands_on().unwrap_or_default();
+                    let message = format!("it needs `{other}` for its token, and `{other}` needs it in turn");
+                    faults.error(
+                        &place.key(name),
+                        message,
+                        "let a managed identity, a workload identity or a file open the vault",
+                    );
+                    broken.insert(name.clone());
+                }
             }
         }
         Self { built: Arc::new(built), broken, tenants: setting.tenants.clone() }
@@ -192,7 +236,7 @@ impl Credentials {
 
     /// The files whose change calls for a new build.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.built.values().flat_map(|credential| credential.application.identity.files())
+        self.built.values().flat_map(|credential| credential.identity().map(Identity::files).unwrap_or_default())
     }
 
     fn slots(&self) -> Vec<Arc<TokenSlot>> {
@@ -216,14 +260,24 @@ impl Credential {
         name: &str,
         config: &CredentialConfig,
         setting: &Setting<'_>,
+        siblings: Siblings<'_>,
         place: &Place,
         faults: &mut Faults,
     ) -> Option<Arc<Self>> {
         let errors = faults.errors();
-        let client_id = client_id(config, place, faults);
-        let authority = authority(config, setting, place, faults);
-        let identity = identity(config, setting, place, faults);
-        let (client_id, authority, identity) = (client_id?, authority?, identity?);
+        let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let (source, authority) = if config.managed_identity.is_some() {
+            let identity = managed_identity(config, setting, environment, place, faults)?;
+            // Nobody asks an authority; what stands here only has to stay the same.
+            (Source::Platform(Arc::new(identity), Arc::default()), worldwide())
+        } else {
+            let client_id = client_id(config, environment, place, faults);
+            let authority = authority(config, setting, environment, place, faults);
+            let identity = identity(config, setting, siblings, environment, place, faults);
+            let (client_id, authority, identity) = (client_id?, authority?, identity?);
+            let (http, clock) = (IdentityHttp::clone(setting.http), setting.clock.clone());
+            (Source::Application(Arc::new(Application { client_id, identity, http, clock })), authority)
+        };
         if faults.errors() > errors {
             return None;
         }
@@ -231,11 +285,11 @@ impl Credential {
         let previous = setting
             .previous
             .and_then(|previous| previous.find(name))
-            .filter(|previous| previous.authority == authority && previous.application.client_id == client_id);
+            .filter(|previous| previous.authority == authority && previous.source.is_same_client(&source));
         if let Some(previous) = previous
             && previous.config == *config
             && Arc::ptr_eq(&previous.shared_http, setting.http)
-            && previous.application.identity.same_as(&identity)
+            && previous.source.same_as(&source)
         {
             return Some(previous.clone());
         }
@@ -244,12 +298,7 @@ impl Credential {
             config: config.clone(),
             endpoint: authority.token_endpoint().filter(|_| !is_many(&authority.id)).map(|url| Arc::new(Endpoint::new(url))),
             authority,
-            application: Arc::new(Application {
-                client_id,
-                identity,
-                http: IdentityHttp::clone(setting.http),
-                clock: setting.clock.clone(),
-            }),
+            source,
             shared_http: setting.http.clone(),
             background: Background {
                 clock: setting.clock.clone(),
@@ -271,7 +320,22 @@ impl Credential {
 
     /// The application id that the credential proves.
     pub fn client_id(&self) -> &str {
-        &self.application.client_id
+        match &self.source {
+            Source::Application(application) => &application.client_id,
+            Source::Platform(identity, _) => identity.which.client_id.as_deref().unwrap_or("the platform's own"),
+        }
+    }
+
+    /// Whether it is an application that can exchange users' tokens and ask several tenants; a managed identity can do neither.
+    pub const fn is_application(&self) -> bool {
+        matches!(self.source, Source::Application(_))
+    }
+
+    fn identity(&self) -> Option<&Identity> {
+        match &self.source {
+            Source::Application(application) => Some(&application.identity),
+            Source::Platform(..) => None,
+        }
     }
 
     /// Whether the gateway is not ready without it.
@@ -281,36 +345,47 @@ impl Credential {
 
     /// Whether the credential has a tenant of its own, which [`slot`](Self::slot) asks.
     pub const fn has_own_tenant(&self) -> bool {
-        self.endpoint.is_some()
+        self.endpoint.is_some() || !self.is_application()
     }
 
     /// The place where this credential's token for `scope` is kept. The same one for the same scope, in whatever letter case.
     /// `None` where the credential has no tenant of its own.
     pub fn slot(&self, scope: &str) -> Option<Arc<TokenSlot>> {
-        let endpoint = self.endpoint.as_ref()?;
         let key: Box<str> = scope.to_lowercase().into();
-        let inherited = || self.inherited.get(&key).cloned();
-        let make = || self.new_slot(endpoint, ForWhom::Gateway, scope, inherited());
-        Some(lock(&self.slots).entry(key.clone()).or_insert_with(make).clone())
+        let mut slots = lock(&self.slots);
+        if let Some(slot) = slots.get(&key) {
+            return Some(slot.clone());
+        }
+        let inherited = self.inherited.get(&key).cloned();
+        let slot = match &self.source {
+            Source::Application(application) => {
+                self.new_slot(application, self.endpoint.as_ref()?, ForWhom::Gateway, scope, inherited)
+            }
+            Source::Platform(identity, pace) => self.new_platform_slot(identity, pace, scope, inherited),
+        };
+        slots.insert(key, slot.clone());
+        Some(slot)
     }
 
     /// The place where this credential's token for `scope` in another tenant is kept. The tenant is one that was validated, or
     /// that the config names: a caller must not choose it. `None` where it makes no URL.
     pub fn slot_in(&self, tenant: &str, scope: &str) -> Option<Arc<TokenSlot>> {
+        let Source::Application(application) = &self.source else { return None };
         let endpoint = self.endpoint_of(tenant)?;
         let key = CallerKey { tenant: tenant.to_ascii_lowercase().into(), scope: scope.to_lowercase().into(), user: None };
-        Some(self.for_callers.get(&key, || self.new_slot(&endpoint, ForWhom::Caller, scope, None)))
+        Some(self.for_callers.get(&key, || self.new_slot(application, &endpoint, ForWhom::Caller, scope, None)))
     }
 
     /// The place where the token is kept that this credential gets for `scope` on behalf of a user. It ends with the user's own.
     /// `None` where the tenant makes no URL.
     pub fn slot_on_behalf_of(&self, user: UserToken<'_>, scope: &str) -> Option<Arc<TokenSlot>> {
+        let Source::Application(application) = &self.source else { return None };
         let endpoint = self.endpoint_of(user.tenant)?;
         let mut hash = [0; 32];
         hash.copy_from_slice(digest::digest(&digest::SHA256, user.token.expose_secret().as_bytes()).as_ref());
         let key = CallerKey { tenant: user.tenant.into(), scope: scope.to_lowercase().into(), user: Some(hash) };
         Some(self.for_callers.get(&key, || {
-            let (application, clock, scope) = (self.application.clone(), self.background.clock.clone(), Arc::<str>::from(scope));
+            let (application, clock, scope) = (application.clone(), self.background.clock.clone(), Arc::<str>::from(scope));
             let (assertion, expires_at, pace) = (Arc::new(user.token.clone()), user.expires_at, endpoint.pace.clone());
             let fetch = Box::new(move |claims: Option<Arc<str>>| -> Pin<Box<dyn Future<Output = Fetched> + Send>> {
                 let (application, endpoint, clock) = (application.clone(), endpoint.clone(), clock.clone());
@@ -335,14 +410,30 @@ impl Credential {
         Some(self.elsewhere.get(&tenant.to_ascii_lowercase().into(), || Arc::new(Endpoint::new(url))))
     }
 
+    fn new_platform_slot(
+        &self,
+        identity: &Arc<ManagedIdentity>,
+        pace: &Arc<Pace>,
+        scope: &str,
+        inherited: Option<Arc<AccessToken>>,
+    ) -> Arc<TokenSlot> {
+        let (identity, scope) = (identity.clone(), Arc::<str>::from(scope));
+        let fetch = Box::new(move |_: Option<Arc<str>>| -> Pin<Box<dyn Future<Output = Fetched> + Send>> {
+            let (identity, scope) = (identity.clone(), scope.clone());
+            Box::pin(async move { identity.ask(&scope).await })
+        });
+        TokenSlot::new(self.name.clone(), ForWhom::Gateway, fetch, pace.clone(), self.background.clone(), inherited)
+    }
+
     fn new_slot(
         &self,
+        application: &Arc<Application>,
         endpoint: &Arc<Endpoint>,
         for_whom: ForWhom,
         scope: &str,
         inherited: Option<Arc<AccessToken>>,
     ) -> Arc<TokenSlot> {
-        let (application, endpoint, scope) = (self.application.clone(), endpoint.clone(), Arc::<str>::from(scope));
+        let (application, endpoint, scope) = (application.clone(), endpoint.clone(), Arc::<str>::from(scope));
         let pace = endpoint.pace.clone();
         let fetch = Box::new(move |claims: Option<Arc<str>>| -> Pin<Box<dyn Future<Output = Fetched> + Send>> {
             let (application, endpoint, scope) = (application.clone(), endpoint.clone(), scope.clone());
@@ -358,7 +449,7 @@ impl Credential {
     pub fn status(&self) -> CredentialStatus {
         let slots: Vec<_> = lock(&self.slots).iter().map(|(scope, slot)| (scope.clone(), slot.status())).collect();
         let now = self.background.clock.unix_seconds();
-        let certificates = self.application.identity.certificates();
+        let certificates = self.identity().map(Identity::certificates).unwrap_or_default();
         let endpoint = self.endpoint.as_ref().map(|endpoint| endpoint.url.to_string());
         let for_callers = self.for_callers.entries().iter().filter(|slot| slot.is_ready()).count();
         status::of(self.name.to_string(), &self.config, endpoint, for_callers, &certificates, slots, now)
@@ -379,10 +470,73 @@ impl fmt::Debug for Credential {
     }
 }
 
-fn client_id(config: &CredentialConfig, place: &Place, faults: &mut Faults) -> Option<Box<str>> {
+impl Source {
+    fn is_same_client(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Application(one), Self::Application(other)) => one.client_id == other.client_id,
+            (Self::Platform(one, _), Self::Platform(other, _)) => one.which == other.which,
+            (Self::Application(_) | Self::Platform(..), _) => false,
+        }
+    }
+
+    fn same_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Application(one), Self::Application(other)) => one.identity.same_as(&other.identity),
+            (Self::Platform(..), Self::Platform(..)) => true,
+            (Self::Application(_) | Self::Platform(..), _) => false,
+        }
+    }
+}
+
+impl CredentialConfig {
+    /// The credential without whose token this one gets none.
+    fn stands_on(&self) -> Option<&str> {
+        let vault = self.certificate.as_ref().and_then(|certificate| certificate.key_vault.as_ref());
+        let federated = self.federated_token.as_ref().and_then(|federated| federated.managed_identity.as_deref());
+        vault.map(|vault| &*vault.identity).or(federated)
+    }
+}
+
+fn managed_identity(
+    config: &CredentialConfig,
+    setting: &Setting<'_>,
+    environment: impl Fn(&str) -> Option<String>,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<ManagedIdentity> {
+    let which = config.managed_identity.clone()?;
+    let others = CredentialConfig { managed_identity: None, required: false, ..config.clone() };
+    if others != CredentialConfig::default() {
+        let cure = "leave what is beside it; which identity is meant stands below `managed-identity`";
+        faults.error(place, "a managed identity needs no tenant, no client id and no other means", cure);
+        return None;
+    }
+    let place = place.key("managed-identity");
+    if [&which.client_id, &which.object_id, &which.resource_id].into_iter().flatten().count() > 1 {
+        faults.error(&place, "it is named by several ids", "leave one of `client-id`, `object-id` and `resource-id`");
+        return None;
+    }
+    match Platform::detect(which.source, environment) {
+        Ok(platform) => {
+            Some(ManagedIdentity { platform, which, http: IdentityHttp::clone(setting.http), clock: setting.clock.clone() })
+        }
+        Err(error) => {
+            faults.error(&place, error.to_string(), "run where the platform sets it, or name another `source`");
+            None
+        }
+    }
+}
+
+fn client_id(
+    config: &CredentialConfig,
+    environment: impl Fn(&str) -> Option<String>,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<Box<str>> {
     let cure = "write the application (client) id of the app registration, a GUID";
-    match &config.client_id {
-        Some(id) if uuid::Uuid::parse_str(id).is_ok_and(|parsed| parsed.to_string() == id.to_ascii_lowercase()) => {
+    let from_platform = || config.workload_identity.as_ref().and_then(|_| environment("AZURE_CLIENT_ID"));
+    match config.client_id.clone().or_else(from_platform) {
+        Some(id) if uuid::Uuid::parse_str(&id).is_ok_and(|parsed| parsed.to_string() == id.to_ascii_lowercase()) => {
             return Some(id.to_ascii_lowercase().into());
         }
         Some(id) => faults.error(&place.key("client-id"), format!("`{id}` is no application id"), cure),
@@ -392,10 +546,23 @@ fn client_id(config: &CredentialConfig, place: &Place, faults: &mut Faults) -> O
 }
 
 /// The authority of a credential, with the id of its tenant.
-fn authority(config: &CredentialConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<TenantConfig> {
+fn authority(
+    config: &CredentialConfig,
+    setting: &Setting<'_>,
+    environment: impl Fn(&str) -> Option<String>,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<TenantConfig> {
     let Some(name) = &config.tenant else {
-        // Each route names the tenant then; what they share is the worldwide cloud.
-        return Some(TenantConfig { id: "organizations".to_owned(), cloud: CloudConfig::Public, authority: None, stale: None });
+        if config.workload_identity.is_none() {
+            // Each route names the tenant then; what they share is the worldwide cloud.
+            return Some(worldwide());
+        }
+        let Some(id) = environment("AZURE_TENANT_ID") else {
+            faults.error(place, "`tenant` is missing", "name one of `tenants`, or run where the platform sets AZURE_TENANT_ID");
+            return None;
+        };
+        return Some(TenantConfig { id, authority: environment("AZURE_AUTHORITY_HOST"), ..worldwide() });
     };
     let place = place.key("tenant");
     let Some(tenant) = setting.tenants.get(name) else {
@@ -415,17 +582,31 @@ fn authority(config: &CredentialConfig, setting: &Setting<'_>, place: &Place, fa
     Some(TenantConfig { stale: None, ..tenant.clone() })
 }
 
+/// Many tenants of the worldwide cloud.
+fn worldwide() -> TenantConfig {
+    TenantConfig { id: "organizations".to_owned(), cloud: CloudConfig::Public, authority: None, stale: None }
+}
+
 /// Whether a tenant's id stands for many tenants, none of which issues tokens under that name.
 fn is_many(id: &str) -> bool {
     ["common", "organizations", "consumers"].iter().any(|many| id.eq_ignore_ascii_case(many))
 }
 
 /// The one means by which the application proves itself.
-fn identity(config: &CredentialConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Identity> {
+fn identity(
+    config: &CredentialConfig,
+    setting: &Setting<'_>,
+    siblings: Siblings<'_>,
+    environment: impl Fn(&str) -> Option<String>,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<Identity> {
     let means: Vec<_> = [
         ("certificate", config.certificate.is_some()),
         ("certificates", !config.certificates.is_empty()),
         ("client-secret", config.client_secret.is_some()),
+        ("federated-token", config.federated_token.is_some()),
+        ("workload-identity", config.workload_identity.is_some()),
     ]
     .into_iter()
     .filter_map(|(name, given)| given.then_some(name))
@@ -436,6 +617,20 @@ fn identity(config: &CredentialConfig, setting: &Setting<'_>, place: &Place, fau
             None
         }
         ["client-secret"] => secret(config.client_secret.as_ref()?, setting, &place.key("client-secret"), faults),
+        ["federated-token"] => federated(config, setting, siblings, &place.key("federated-token"), faults),
+        ["workload-identity"] => {
+            let written = config.workload_identity.as_ref().and_then(|workload| workload.token_file.as_ref());
+            let file = written.map(|file| setting.base.join(file));
+            let file = file.or_else(|| environment("AZURE_FEDERATED_TOKEN_FILE").map(Into::into));
+            if file.is_none() {
+                let cure = "write `token-file`, or run where the platform sets AZURE_FEDERATED_TOKEN_FILE";
+                faults.error(&place.key("workload-identity"), "no file with the pod's token is known", cure);
+            }
+            file.map(Identity::File)
+        }
+        ["certificate"] if config.certificate.as_ref().is_some_and(|certificate| certificate.key_vault.is_some()) => {
+            vault(config, setting, siblings, &place.key("certificate"), faults).map(Identity::Vault)
+        }
         [_] => certificates(config, setting, place, faults).map(Identity::Certificates),
         _ => {
             let message = format!("it has several means to prove itself: {}", means.join(", "));
@@ -443,6 +638,90 @@ fn identity(config: &CredentialConfig, setting: &Setting<'_>, place: &Place, fau
             None
         }
     }
+}
+
+fn federated(
+    config: &CredentialConfig,
+    setting: &Setting<'_>,
+    siblings: Siblings<'_>,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<Identity> {
+    let written = config.federated_token.as_ref()?;
+    match (&written.file, &written.managed_identity) {
+        (Some(file), None) => Some(Identity::File(setting.base.join(file))),
+        (None, Some(name)) => {
+            let place = place.key("managed-identity");
+            let other = other(name, siblings, &place, faults)?;
+            if other.is_application() {
+                let cure = "name a credential with `managed-identity`";
+                faults.error(&place, format!("credential `{name}` is no managed identity"), cure);
+                return None;
+            }
+            let cloud = config.tenant.as_ref().and_then(|tenant| setting.tenants.get(tenant)).map(|tenant| tenant.cloud);
+            let audience = match cloud.unwrap_or_default() {
+                CloudConfig::Public => "api://AzureADTokenExchange/.default",
+                CloudConfig::UsGovernment => "api://AzureADTokenExchangeUSGov/.default",
+                CloudConfig::China => "api://AzureADTokenExchangeChina/.default",
+            };
+            other.slot(audience).map(Identity::Managed)
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            faults.error(place, "it needs one source", "write either `file` or `managed-identity`");
+            None
+        }
+    }
+}
+
+fn vault(
+    config: &CredentialConfig,
+    setting: &Setting<'_>,
+    siblings: Siblings<'_>,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<VaultIdentity> {
+    let certificate = config.certificate.as_ref()?;
+    let written = certificate.key_vault.as_ref()?;
+    if *certificate != (CertificateConfig { key_vault: Some(written.clone()), ..CertificateConfig::default() }) {
+        faults.error(place, "both a file and `key-vault` are given", "leave one of them");
+        return None;
+    }
+    let place = place.key("key-vault");
+    let url = key_vault::vault_url(&written.vault);
+    if url.is_none() {
+        let cure = "write it as https://contoso.vault.azure.net";
+        faults.error(&place.key("vault"), format!("`{}` is no vault", written.vault), cure);
+    }
+    for (key, name) in [("certificate", Some(&written.certificate)), ("version", written.version.as_ref())] {
+        if let Some(name) = name.filter(|name| !key_vault::is_name(name)) {
+            let message = format!("`{name}` cannot be the name of something in a vault");
+            faults.error(&place.key(key), message, "names have letters, digits and hyphens alone");
+            return None;
+        }
+    }
+    let url = url?;
+    let opens = other(&written.identity, siblings, &place.key("identity"), faults)?;
+    let Some(slot) = opens.slot(key_vault::scope_of(&url)) else {
+        let message = format!("credential `{}` has no tenant of its own", written.identity);
+        faults.error(&place.key("identity"), message, "name the vault's tenant at that credential");
+        return None;
+    };
+    Some(VaultIdentity {
+        vault: Vault { url, slot, http: IdentityHttp::clone(setting.http), clock: setting.clock.clone() },
+        name: written.certificate.clone(),
+        version: written.version.clone(),
+        settings: config.assertion,
+        current: ArcSwapOption::empty(),
+    })
+}
+
+/// Another credential, which was built before.
+fn other<'a>(name: &str, siblings: Siblings<'a>, place: &Place, faults: &mut Faults) -> Option<&'a Arc<Credential>> {
+    let found = siblings.built.get(name);
+    if found.is_none() && !siblings.broken.contains(name) {
+        faults.error(place, format!("there is no credential `{name}`"), "define it under `credentials`");
+    }
+    found
 }
 
 fn secret(written: &Secret, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Identity> {

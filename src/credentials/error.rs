@@ -8,6 +8,7 @@ use http::{HeaderValue, StatusCode};
 use super::{
     aadsts::{self, Next},
     certificate::CertificateError,
+    key_vault::VaultError,
 };
 use crate::{identity_http::IdentityHttpError, refusal::Reason};
 
@@ -50,6 +51,8 @@ impl CredentialError {
             Failure::Unreachable(_)
             | Failure::Nonsense(_)
             | Failure::Certificate(_)
+            | Failure::Vault(_)
+            | Failure::Identity(_)
             | Failure::Signing
             | Failure::Interrupted => Reason::CredentialUnavailable,
         }
@@ -90,6 +93,12 @@ pub enum Failure {
     /// The certificate cannot be read any more.
     #[error("the credential's certificate cannot be used")]
     Certificate(#[from] CertificateError),
+    /// The vault with the certificate gave nothing.
+    #[error("the vault with the certificate gave nothing")]
+    Vault(#[from] VaultError),
+    /// The identity behind it has no token.
+    #[error("the identity behind it has no token")]
+    Identity(#[source] Box<CredentialError>),
     /// The assertion could not be signed.
     #[error("the client assertion could not be signed")]
     Signing,
@@ -111,6 +120,11 @@ impl Failure {
             Self::Refused(refused) => refused.cure(),
             Self::Nonsense(_) => Some("see that the authority is Entra, and no proxy answers in its place".into()),
             Self::Certificate(error) => Some(error.cure().into()),
+            Self::Vault(error) => match error {
+                VaultError::Token(error) => error.cure(),
+                error => error.cure().map(Cow::Borrowed),
+            },
+            Self::Identity(error) => error.cure(),
             Self::NeedsUser => Some("use `credential` for applications that call on their own behalf".into()),
             Self::Signing | Self::Interrupted => None,
         }
@@ -121,7 +135,13 @@ impl Failure {
         match self {
             Self::Unreachable(error) => matches!(error, IdentityHttpError::Connect { .. } | IdentityHttpError::Broken { .. }),
             Self::Refused(refused) => refused.status.is_server_error() && refused.retry_after.is_none(),
-            Self::Nonsense(_) | Self::Certificate(_) | Self::Signing | Self::NeedsUser | Self::Interrupted => false,
+            Self::Nonsense(_)
+            | Self::Certificate(_)
+            | Self::Vault(_)
+            | Self::Identity(_)
+            | Self::Signing
+            | Self::NeedsUser
+            | Self::Interrupted => false,
         }
     }
 
@@ -137,6 +157,15 @@ impl Failure {
                 None => Delay::Request,
             },
             Self::Unreachable(_) | Self::Nonsense(_) | Self::Interrupted => Delay::Growing,
+            Self::Vault(VaultError::Refused { retry_after: Some(seconds), .. }) => {
+                Delay::Asked(Duration::from_secs((*seconds).clamp(1, 3_600)))
+            }
+            Self::Vault(VaultError::Refused { status, .. })
+                if status.is_client_error() && *status != StatusCode::TOO_MANY_REQUESTS =>
+            {
+                Delay::Client
+            }
+            Self::Vault(_) | Self::Identity(_) => Delay::Growing,
             Self::Certificate(_) | Self::Signing => Delay::Client,
             Self::NeedsUser => Delay::Request,
         }
@@ -215,7 +244,11 @@ impl Refused {
     /// Whether time alone may help.
     pub(crate) fn is_transient(&self) -> bool {
         self.status.is_server_error()
-            || matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
+            // The metadata service answers 404 while it starts, and 410 while it is being updated.
+            || matches!(
+                self.status,
+                StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::NOT_FOUND | StatusCode::GONE
+            )
             || self.next() == Next::Wait
     }
 

@@ -11,6 +11,8 @@ mod config;
 mod credential;
 mod error;
 mod generations;
+mod key_vault;
+mod managed_identity;
 mod status;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -18,9 +20,13 @@ mod token_cache;
 mod token_request;
 
 pub use self::{
-    config::{AssertionAlgorithm, AssertionConfig, CertificateConfig, CredentialConfig},
+    config::{
+        AssertionAlgorithm, AssertionConfig, CertificateConfig, CredentialConfig, FederatedTokenConfig, KeyUse,
+        KeyVaultCertificateConfig, ManagedIdentityConfig, ManagedIdentitySource, WorkloadIdentityConfig,
+    },
     credential::{Credential, Credentials, Setting, UserToken},
     error::{CredentialError, Failure, ForWhom, Refused},
+    key_vault::VaultError,
     status::{CertificateStatus, CredentialStatus, ErrorStatus, TokenStatus},
     token_cache::{AccessToken, TokenSlot},
 };

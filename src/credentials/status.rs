@@ -1,12 +1,10 @@
 //! What there is to tell of credentials: for the status page and its API.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 
 use super::{
     CredentialConfig,
-    certificate::KeyedCertificate,
+    certificate::Certificate,
     token_cache::{LastFailure, SlotStatus, chain},
 };
 
@@ -83,7 +81,7 @@ pub(super) fn of(
     config: &CredentialConfig,
     endpoint: Option<String>,
     tokens_for_callers: usize,
-    certificates: &[(usize, Arc<KeyedCertificate>)],
+    certificates: &[Certificate],
     slots: Vec<(Box<str>, SlotStatus)>,
     now: u64,
 ) -> CredentialStatus {
@@ -95,13 +93,12 @@ pub(super) fn of(
         tokens_for_callers,
         required: config.required,
         ready: slots.iter().all(|(_, slot)| slot.expires_at.is_some()),
-        certificates: certificates.iter().map(|(_, pair)| certificate(pair, now)).collect(),
+        certificates: certificates.iter().map(|certificate| of_certificate(certificate, now)).collect(),
         tokens: slots.into_iter().map(|(scope, slot)| token(scope.into(), slot)).collect(),
     }
 }
 
-fn certificate(pair: &KeyedCertificate, now: u64) -> CertificateStatus {
-    let certificate = pair.certificate();
+fn of_certificate(certificate: &Certificate, now: u64) -> CertificateStatus {
     CertificateStatus {
         subject: certificate.subject().to_owned(),
         thumbprint: certificate.thumbprint(),

@@ -169,6 +169,14 @@ impl House {
     }
 
     pub(crate) fn build(&self, config: CredentialConfig, previous: Option<&Credentials>) -> (Credentials, Faults) {
+        self.build_all([("gateway".to_owned(), config)].into(), previous)
+    }
+
+    pub(crate) fn build_all(
+        &self,
+        configs: BTreeMap<String, CredentialConfig>,
+        previous: Option<&Credentials>,
+    ) -> (Credentials, Faults) {
         let setting = Setting {
             tenants: &self.tenants,
             base: self.folder.path(),
@@ -178,7 +186,6 @@ impl House {
             previous,
         };
         let mut faults = Faults::default();
-        let configs = [("gateway".to_owned(), config)].into();
         let credentials = Credentials::build(&configs, &setting, &Place::root().key("credentials"), &mut faults);
         (credentials, faults)
     }

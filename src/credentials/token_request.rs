@@ -120,7 +120,7 @@ struct Success {
 }
 
 /// Seconds, as a number or, from older endpoints, as a text.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Seconds {
     Number(u64),
@@ -128,6 +128,17 @@ pub(crate) enum Seconds {
 }
 
 impl Seconds {
+    /// A time, in seconds since 1970. The oldest endpoint writes it as `11/22/2026 12:00:00 PM +00:00`.
+    pub(crate) fn instant(&self) -> Option<u64> {
+        match self {
+            Self::Number(seconds) => Some(*seconds),
+            Self::Text(text) => text.trim().parse().ok().or_else(|| {
+                let at = jiff::Timestamp::strptime("%m/%d/%Y %I:%M:%S %p %:z", text.trim()).ok()?;
+                u64::try_from(at.as_second()).ok()
+            }),
+        }
+    }
+
     pub(crate) fn duration(&self) -> Option<Duration> {
         match self {
             Self::Number(seconds) => Some(*seconds),
@@ -170,16 +181,18 @@ struct ErrorBody {
     suberror: Option<String>,
     claims: Option<String>,
     trace_id: Option<String>,
+    /// App Service's own word for the description.
+    message: Option<String>,
 }
 
-fn refused(answer: &Answer, clock: &Clock, correlation_id: Box<str>) -> Refused {
+pub(crate) fn refused(answer: &Answer, clock: &Clock, correlation_id: Box<str>) -> Refused {
     let body: ErrorBody = serde_json::from_slice(&answer.body).unwrap_or_default();
     let text = |name: HeaderName| answer.headers.get(name).and_then(|value| value.to_str().ok());
     Refused {
         status: answer.status,
         error: clean(body.error.as_deref().unwrap_or("without an error code")),
         code: body.error_codes.first().copied(),
-        message: clean(body.error_description.as_deref().unwrap_or("no description")),
+        message: clean(body.error_description.as_deref().or(body.message.as_deref()).unwrap_or("no description")),
         suberror: body.suberror.as_deref().map(clean),
         claims: body.claims.filter(|claims| claims.len() <= 8 << 10).map(Into::into),
         trace_id: body.trace_id.as_deref().map(clean),

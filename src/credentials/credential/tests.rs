@@ -546,3 +546,172 @@ mod for_callers {
         assert!(token.is_ok(), "{token:?}");
     }
 }
+
+/// Keys that stay in a vault, and tokens of other issuers.
+mod without_a_key {
+    use super::*;
+    use crate::credentials::{
+        FederatedTokenConfig, KeyUse, KeyVaultCertificateConfig, ManagedIdentityConfig, WorkloadIdentityConfig,
+    };
+
+    /// The application whose key is in the vault.
+    const VAULTED: &str = "22223333-cccc-4444-dddd-5555eeee6666";
+    const ORDERS: &str = "api://orders/.default";
+
+    /// `gateway` opens the vault in which `vaulted` has its certificate.
+    fn configs(house: &House) -> BTreeMap<String, CredentialConfig> {
+        let key_vault = KeyVaultCertificateConfig {
+            vault: house.entra.base_url().to_owned(),
+            certificate: "gateway-key".to_owned(),
+            version: None,
+            identity: "gateway".to_owned(),
+            key_use: KeyUse::Sign,
+        };
+        let certificate = CertificateConfig { key_vault: Some(key_vault), ..CertificateConfig::default() };
+        let vaulted = CredentialConfig { client_id: Some(VAULTED.to_owned()), certificate: Some(certificate), ..config() };
+        [("gateway".to_owned(), config()), ("a-vaulted".to_owned(), vaulted)].into()
+    }
+
+    fn build(house: &House) -> Credentials {
+        let (credentials, faults) = house.build_all(configs(house), None);
+        assert!(faults.is_empty(), "{faults:?}");
+        credentials
+    }
+
+    #[tokio::test]
+    async fn the_vault_signs_and_the_key_stays_there() {
+        let house = House::open().await;
+        let (version, der) = house.entra.vault_certificate("gateway-key", false, 365);
+        house.entra.update_app(VAULTED, |app| app.certificate_der(&der));
+        house.entra.vault_restrict(CLIENT, &["certificates/get", "keys/sign"]);
+        let credentials = build(&house);
+        let credential = credentials.find("a-vaulted").unwrap();
+
+        credential.slot(ORDERS).unwrap().token().await.unwrap();
+        credential.slot("https://graph.microsoft.com/.default").unwrap().token().await.unwrap();
+
+        let signed = house.entra.requests("/sign");
+        assert_eq!(signed.len(), 1, "one signature serves several token requests");
+        assert_eq!(signed[0].target.path(), format!("/keys/gateway-key/{version}/sign"));
+        assert_eq!(credentials.status().iter().find(|status| status.name == "a-vaulted").unwrap().certificates.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_new_version_is_taken_when_the_old_one_is_no_longer_accepted_and_not_before() {
+        let house = House::open().await;
+        let (first, der) = house.entra.vault_certificate("gateway-key", false, 365);
+        house.entra.update_app(VAULTED, |app| app.certificate_der(&der));
+        let credentials = build(&house);
+        let credential = credentials.find("a-vaulted").unwrap();
+        credential.slot(ORDERS).unwrap().token().await.unwrap();
+
+        let (second, der) = house.entra.vault_certificate("gateway-key", false, 365);
+        house.clock.advance(Duration::from_secs(300));
+        credential.slot("https://graph.microsoft.com/.default").unwrap().token().await.unwrap();
+        house.entra.update_app(VAULTED, |mut app| {
+            app.certificates.clear();
+            app.certificate_der(&der)
+        });
+        house.clock.advance(Duration::from_secs(300));
+        credential.slot("https://vault.azure.net/.default").unwrap().token().await.unwrap();
+
+        let signed: Vec<_> = house.entra.requests("/sign").iter().map(|request| request.target.path().to_owned()).collect();
+        let path = |version: &str| format!("/keys/gateway-key/{version}/sign");
+        assert_eq!(signed, [path(&first), path(&first), path(&first), path(&second)]);
+    }
+
+    #[tokio::test]
+    async fn a_missing_role_is_named() {
+        let house = House::open().await;
+        let (_, der) = house.entra.vault_certificate("gateway-key", false, 365);
+        house.entra.update_app(VAULTED, |app| app.certificate_der(&der));
+        house.entra.vault_restrict(CLIENT, &["certificates/get"]);
+        let credentials = build(&house);
+
+        let error = credentials.find("a-vaulted").unwrap().slot(ORDERS).unwrap().token().await.unwrap_err();
+
+        assert_eq!(error.reason(), Reason::CredentialUnavailable);
+        assert!(error.cure().unwrap().contains("Key Vault Crypto User"), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn tokens_are_served_through_an_outage_of_the_vault() {
+        let house = House::open().await;
+        let (_, der) = house.entra.vault_certificate("gateway-key", false, 365);
+        house.entra.update_app(VAULTED, |app| app.certificate_der(&der));
+        let credentials = build(&house);
+        let slot = credentials.find("a-vaulted").unwrap().slot(ORDERS).unwrap();
+        let token = slot.token().await.unwrap();
+
+        house.entra.fail(Fault { path: "/keys/".to_owned(), status: Some(503), ..Fault::default() });
+        house.clock.advance(Duration::from_secs(token.expires_at() - house.clock.unix_seconds() - 30));
+
+        assert!(Arc::ptr_eq(&token, &slot.token().await.unwrap()));
+    }
+
+    #[tokio::test]
+    async fn the_platforms_token_is_read_anew_for_each_request() {
+        let house = House::open().await;
+        let issuer = house.entra.issuer_v2(&house.entra.tenant_id());
+        house.entra.update_app(CLIENT, |app| app.federated(&issuer, "pod"));
+        let pod = || house.entra.token().app(VAULTED).audience("api://AzureADTokenExchange").claim("sub", "pod").sign();
+        let by_file = FederatedTokenConfig { file: Some("token".to_owned()), managed_identity: None };
+        let by_pod = WorkloadIdentityConfig { token_file: Some("token".to_owned()) };
+
+        for config in [
+            CredentialConfig { certificate: None, federated_token: Some(by_file), ..config() },
+            CredentialConfig { certificate: None, workload_identity: Some(by_pod), ..config() },
+        ] {
+            house.entra.forget_calls();
+            let (credentials, faults) = house.build(config, None);
+            assert!(faults.is_empty(), "{faults:?}");
+            let credential = credentials.find("gateway").unwrap();
+            for scope in [SCOPE, "https://graph.microsoft.com/.default"] {
+                let token = pod();
+                house.write("token", &format!("{token}\n"));
+
+                let acquired = credential.slot(scope).unwrap().token().await;
+
+                assert!(acquired.is_ok(), "{acquired:?}");
+                assert_eq!(house.entra.requests("/token").last().unwrap().field("client_assertion"), Some(token));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn says_what_is_wrong() {
+        let house = House::open().await;
+        let with = |change: fn(&mut BTreeMap<String, CredentialConfig>)| {
+            let mut configs = configs(&house);
+            change(&mut configs);
+            told(&house.build_all(configs, None).1)
+        };
+        fn vault(configs: &mut BTreeMap<String, CredentialConfig>) -> &mut KeyVaultCertificateConfig {
+            configs.get_mut("a-vaulted").unwrap().certificate.as_mut().unwrap().key_vault.as_mut().unwrap()
+        }
+        let at = "credentials.a-vaulted";
+
+        assert_eq!(
+            with(|configs| vault(configs).identity = "a-vaulted".into()),
+            [format!("{at}: it needs `a-vaulted` for its token, and `a-vaulted` needs it in turn")]
+        );
+        assert_eq!(
+            with(|configs| vault(configs).identity = "nobody".into()),
+            [format!("{at}.certificate.key-vault.identity: there is no credential `nobody`")]
+        );
+        assert_eq!(
+            with(|configs| vault(configs).vault = "http://contoso.vault.azure.net".into())[0],
+            format!("{at}.certificate.key-vault.vault: `http://contoso.vault.azure.net` is no vault")
+        );
+        assert_eq!(
+            with(|configs| vault(configs).certificate = "../secrets/x".into()),
+            [format!("{at}.certificate.key-vault.certificate: `../secrets/x` cannot be the name of something in a vault")]
+        );
+        assert_eq!(
+            with(|configs| {
+                configs.get_mut("gateway").unwrap().managed_identity = Some(ManagedIdentityConfig::default());
+            }),
+            ["credentials.gateway: a managed identity needs no tenant, no client id and no other means"]
+        );
+    }
+}

@@ -1,0 +1,428 @@
+//! Managed identities: tokens from the platform that the gateway runs on, without any credential of its own.
+
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::{
+    ManagedIdentityConfig, ManagedIdentitySource,
+    error::Failure,
+    token_cache::{Fetched, Issued},
+    token_request::{Seconds, refused},
+};
+use crate::{
+    clock::Clock,
+    identity_http::{Answer, Call, IdentityHttp},
+};
+
+/// Far more than any token answer.
+const CAP: usize = 64 << 10;
+/// How long one call may take. The endpoint is on this machine or next to it.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Where Azure Arc's agent leaves its challenges, and the only folder that one is read from.
+const ARC_FOLDER: &str = "/var/opt/azcmagent/tokens";
+/// More than any of these challenges.
+const ARC_CHALLENGE: u64 = 4_096;
+
+/// An identity that the platform vouches for.
+#[derive(Debug)]
+pub(crate) struct ManagedIdentity {
+    pub(crate) platform: Platform,
+    pub(crate) which: ManagedIdentityConfig,
+    pub(crate) http: IdentityHttp,
+    pub(crate) clock: Clock,
+}
+
+/// Where the platform hands out tokens.
+#[derive(Debug)]
+pub(crate) enum Platform {
+    /// Virtual machines, scale sets, Kubernetes nodes.
+    Imds(Url),
+    /// App Service, Functions, Container Apps.
+    AppService(Url, SecretString),
+    /// The same in the form of 2017, which some plans still have.
+    AppService2017(Url, SecretString),
+    /// Machines that Azure Arc manages.
+    Arc(Url, PathBuf),
+}
+
+/// Why the platform's endpoint cannot be told.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum NoPlatform {
+    /// The environment lacks what the source needs.
+    #[error("the environment has no {0}")]
+    Lacks(&'static str),
+    /// What the environment says is no URL.
+    #[error("{0} is no URL")]
+    NoUrl(&'static str),
+    /// Service Fabric.
+    #[error("this is Service Fabric, whose managed identities are not supported yet")]
+    ServiceFabric,
+}
+
+impl Platform {
+    /// Finds the platform in the environment; `auto` looks in the order that Microsoft's clients look in.
+    pub(crate) fn detect(
+        source: ManagedIdentitySource,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, NoPlatform> {
+        let get = |name: &str| environment(name).filter(|value| !value.is_empty());
+        let url = |name: &'static str| {
+            let text = get(name).ok_or(NoPlatform::Lacks(name))?;
+            Url::parse(&text).ok().filter(|url| url.has_host()).ok_or(NoPlatform::NoUrl(name))
+        };
+        let secret = |name: &'static str| get(name).map(SecretString::from).ok_or(NoPlatform::Lacks(name));
+        match source {
+            ManagedIdentitySource::Auto if get("IDENTITY_SERVER_THUMBPRINT").is_some() => Err(NoPlatform::ServiceFabric),
+            ManagedIdentitySource::Auto if get("IDENTITY_ENDPOINT").is_some() && get("IDENTITY_HEADER").is_some() => {
+                Self::detect(ManagedIdentitySource::AppService, environment)
+            }
+            ManagedIdentitySource::Auto if get("IDENTITY_ENDPOINT").is_some() && get("IMDS_ENDPOINT").is_some() => {
+                Self::detect(ManagedIdentitySource::Arc, environment)
+            }
+            ManagedIdentitySource::Auto if get("MSI_ENDPOINT").is_some() && get("MSI_SECRET").is_some() => {
+                Self::detect(ManagedIdentitySource::AppService, environment)
+            }
+            ManagedIdentitySource::Auto => Self::detect(ManagedIdentitySource::Imds, environment),
+            ManagedIdentitySource::AppService if get("IDENTITY_ENDPOINT").is_none() && get("MSI_ENDPOINT").is_some() => {
+                Ok(Self::AppService2017(url("MSI_ENDPOINT")?, secret("MSI_SECRET")?))
+            }
+            ManagedIdentitySource::AppService => Ok(Self::AppService(url("IDENTITY_ENDPOINT")?, secret("IDENTITY_HEADER")?)),
+            ManagedIdentitySource::Arc => Ok(Self::Arc(url("IDENTITY_ENDPOINT")?, ARC_FOLDER.into())),
+            ManagedIdentitySource::Imds => {
+                let name = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
+                let mut base = if get(name).is_some() {
+                    url(name)?
+                } else {
+                    Url::parse("http://169.254.169.254").map_err(|_| NoPlatform::NoUrl("the metadata service"))?
+                };
+                base.set_path("/metadata/identity/oauth2/token");
+                Ok(Self::Imds(base))
+            }
+        }
+    }
+
+    /// The platform, as settings name it.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Imds(_) => "imds",
+            Self::AppService(..) | Self::AppService2017(..) => "app-service",
+            Self::Arc(..) => "arc",
+        }
+    }
+
+    fn endpoint(&self) -> &Url {
+        match self {
+            Self::Imds(url) | Self::AppService(url, _) | Self::AppService2017(url, _) | Self::Arc(url, _) => url,
+        }
+    }
+
+    const fn api_version(&self) -> &'static str {
+        match self {
+            Self::Imds(_) => "2018-02-01",
+            Self::AppService(..) => "2019-08-01",
+            Self::AppService2017(..) => "2017-09-01",
+            Self::Arc(..) => "2020-06-01",
+        }
+    }
+}
+
+impl ManagedIdentity {
+    /// Asks the platform for a token for the resource of `scope`.
+    pub(crate) async fn ask(&self, scope: &str) -> Fetched {
+        // The platform knows resources and no scopes; the token's audience is the text as it is sent.
+        let resource = scope.strip_suffix("/.default").unwrap_or(scope);
+        let url = self.url(resource);
+        let correlation_id = uuid::Uuid::new_v4().to_string();
+        let sent_at = self.clock.monotonic();
+        let mut answer = self.call(&url, &correlation_id, None).await?;
+        if let (Platform::Arc(_, folder), StatusCode::UNAUTHORIZED) = (&self.platform, answer.status) {
+            let proof = arc_proof(&answer, folder)?;
+            answer = self.call(&url, &correlation_id, Some(proof)).await?;
+        }
+        if answer.status == StatusCode::OK {
+            self.issued(&answer, sent_at)
+        } else {
+            Err(Failure::Refused(Box::new(refused(&answer, &self.clock, correlation_id.into()))))
+        }
+    }
+
+    fn url(&self, resource: &str) -> Url {
+        let mut url = self.platform.endpoint().clone();
+        let mut query = url.query_pairs_mut();
+        query.append_pair("api-version", self.platform.api_version()).append_pair("resource", resource);
+        let ManagedIdentityConfig { client_id, object_id, resource_id, .. } = &self.which;
+        // Each service has its own names for the same thing.
+        let names = match &self.platform {
+            Platform::Imds(_) | Platform::Arc(..) => ("client_id", "object_id", "msi_res_id"),
+            Platform::AppService(..) => ("client_id", "object_id", "mi_res_id"),
+            Platform::AppService2017(..) => ("clientid", "objectid", "mi_res_id"),
+        };
+        for (name, value) in [(names.0, client_id), (names.1, object_id), (names.2, resource_id)] {
+            if let Some(value) = value {
+                query.append_pair(name, value);
+            }
+        }
+        drop(query);
+        url
+    }
+
+    async fn call(&self, url: &Url, correlation_id: &str, proof: Option<HeaderValue>) -> Result<Answer, Failure> {
+        let mut headers = HeaderMap::new();
+        // Keeps web pages and careless proxies out; some of the other endpoints ask for it too.
+        headers.insert(HeaderName::from_static("metadata"), HeaderValue::from_static("true"));
+        if let Ok(id) = HeaderValue::from_str(correlation_id) {
+            headers.insert(HeaderName::from_static("x-ms-client-request-id"), id);
+        }
+        let secret = match &self.platform {
+            Platform::AppService(_, secret) => Some(("x-identity-header", secret)),
+            Platform::AppService2017(_, secret) => Some(("secret", secret)),
+            Platform::Imds(_) | Platform::Arc(..) => None,
+        };
+        if let Some((name, secret)) = secret {
+            let mut value = HeaderValue::from_str(secret.expose_secret()).map_err(|_| Failure::Signing)?;
+            value.set_sensitive(true);
+            headers.insert(HeaderName::from_static(name), value);
+        }
+        if let Some(proof) = proof {
+            headers.insert(header::AUTHORIZATION, proof);
+        }
+        let call = Call { headers, ..Call::get(url, CAP) };
+        self.http.send(call.to_platform().within(TIMEOUT)).await.map_err(Failure::Unreachable)
+    }
+
+    fn issued(&self, answer: &Answer, sent_at: Duration) -> Fetched {
+        #[derive(Deserialize)]
+        struct Success {
+            access_token: Zeroizing<String>,
+            expires_in: Option<Seconds>,
+            expires_on: Option<Seconds>,
+            client_id: Option<String>,
+        }
+
+        let success: Success =
+            serde_json::from_slice(&answer.body).map_err(|_| Failure::Nonsense("is no JSON with a token in it"))?;
+        if success.access_token.is_empty() {
+            return Err(Failure::Nonsense("holds no token"));
+        }
+        // An old agent of Azure Arc passes over the identity that was asked for, and answers with the machine's own.
+        if let (Platform::Arc(..), Some(asked)) = (&self.platform, &self.which.client_id)
+            && !success.client_id.is_some_and(|given| given.eq_ignore_ascii_case(asked))
+        {
+            return Err(Failure::Nonsense("holds the token of another identity than was asked for"));
+        }
+        let now = self.clock.unix_seconds();
+        let lifetime = match (&success.expires_in, &success.expires_on) {
+            (Some(expires_in), _) => expires_in.duration(),
+            (None, Some(expires_on)) => {
+                expires_on.instant().map(|end| Duration::from_secs(end.saturating_sub(now).min(30 * 86_400)))
+            }
+            (None, None) => None,
+        };
+        let lifetime = lifetime.ok_or(Failure::Nonsense("does not say how long the token lives"))?;
+        // These tokens live for a day, and the platform hands out the same one for hours: half its life is time enough.
+        let renew_in = (lifetime >= Duration::from_secs(7_200)).then_some(lifetime / 2);
+        Ok(Issued { token: success.access_token, lifetime, renew_in, sent_at })
+    }
+}
+
+/// The content of the file that Arc's challenge names: that this process may read it is the proof.
+fn arc_proof(answer: &Answer, folder: &Path) -> Result<HeaderValue, Failure> {
+    let nonsense = || Failure::Nonsense("holds no challenge of Azure Arc");
+    let challenge = answer.headers.get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()).ok_or_else(nonsense)?;
+    let named = Path::new(challenge.strip_prefix("Basic realm=").ok_or_else(nonsense)?.trim_matches('"'));
+    // Whoever answers must not choose which file of this machine is read to them.
+    if named.parent() != Some(folder) || named.extension().is_none_or(|extension| extension != "key") {
+        return Err(Failure::Nonsense("names a file that is no challenge of Azure Arc"));
+    }
+    let unreadable =
+        |_| Failure::Nonsense("names a challenge of Azure Arc that cannot be read: add this user to the group himds");
+    let mut text = Zeroizing::new(String::new());
+    let file = std::fs::File::open(named).map_err(unreadable)?;
+    file.take(ARC_CHALLENGE + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > ARC_CHALLENGE {
+        return Err(nonsense());
+    }
+    let mut value = HeaderValue::try_from(format!("Basic {}", text.trim())).map_err(|_| nonsense())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        config::IdentityHttpConfig,
+        dev_tenant::{DevTenant, Options},
+    };
+
+    const VAULT: &str = "https://vault.azure.net/.default";
+
+    async fn entra() -> (DevTenant, Clock) {
+        let clock = Clock::manual(1_800_000_000);
+        (DevTenant::start(Options { clock: clock.clone(), ..Options::default() }).await.unwrap(), clock)
+    }
+
+    fn identity(platform: Platform, which: ManagedIdentityConfig, clock: &Clock) -> ManagedIdentity {
+        let http = IdentityHttp::new(&IdentityHttpConfig::default()).unwrap();
+        ManagedIdentity { platform, which, http, clock: clock.clone() }
+    }
+
+    fn environment(pairs: &[(&str, String)]) -> impl Fn(&str) -> Option<String> {
+        let map: BTreeMap<String, String> = pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        move |name| map.get(name).cloned()
+    }
+
+    fn detect(pairs: &[(&str, String)]) -> Platform {
+        Platform::detect(ManagedIdentitySource::Auto, environment(pairs)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn gets_tokens_from_each_platform() {
+        let (entra, clock) = entra().await;
+        let base = entra.base_url();
+        let folder = tempfile::tempdir().unwrap();
+        entra.play_arc(folder.path());
+        let endpoint = format!("{base}/msi/token");
+        let mut platforms = vec![
+            detect(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", base.to_owned())]),
+            detect(&[("IDENTITY_ENDPOINT", endpoint.clone()), ("IDENTITY_HEADER", entra.identity_header())]),
+            detect(&[("MSI_ENDPOINT", endpoint), ("MSI_SECRET", entra.identity_header())]),
+        ];
+        platforms.push(Platform::Arc(Url::parse(&format!("{base}/arc/token")).unwrap(), folder.path().to_owned()));
+
+        for platform in platforms {
+            let name = format!("{platform:?}");
+            let client_id = entra.identities()[0].client_id.clone();
+            let which = ManagedIdentityConfig { client_id: Some(client_id), ..Default::default() };
+
+            let issued = identity(platform, which, &clock).ask(VAULT).await;
+
+            let issued = issued.unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(issued.lifetime.as_secs(), 86_399, "{name}");
+            assert_eq!(issued.renew_in, Some(issued.lifetime / 2), "{name}");
+            assert!(!name.contains(&entra.identity_header()), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_identity_that_is_not_there_is_refused_with_its_text() {
+        let (entra, clock) = entra().await;
+        let platform = detect(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", entra.base_url().to_owned())]);
+        let which =
+            ManagedIdentityConfig { client_id: Some("00001111-2222-3333-4444-555566667777".into()), ..Default::default() };
+
+        let failure = identity(platform, which, &clock).ask(VAULT).await.err().unwrap();
+
+        assert!(failure.to_string().contains("Identity not found"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn reads_no_file_that_is_no_challenge() {
+        let folder = tempfile::tempdir().unwrap();
+        let inside = folder.path().join("good.key");
+        std::fs::write(&inside, "proof").unwrap();
+        let other = tempfile::NamedTempFile::with_suffix(".key").unwrap();
+        std::fs::write(folder.path().join("long.key"), "x".repeat(5_000)).unwrap();
+        let at = |path: &str| folder.path().join(path).display().to_string();
+
+        for (realm, fine) in [
+            (at("good.key"), true),
+            (at("long.key"), false),
+            (at("../good.key"), false),
+            (at("absent.key"), false),
+            (at("good.txt"), false),
+            (other.path().display().to_string(), false),
+            ("/etc/passwd".to_owned(), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::try_from(format!("Basic realm={realm}")).unwrap());
+            let answer = Answer { status: StatusCode::UNAUTHORIZED, headers, body: bytes::Bytes::new() };
+
+            assert_eq!(arc_proof(&answer, folder.path()).is_ok(), fine, "{realm}");
+        }
+    }
+
+    #[test]
+    fn finds_the_platform_in_the_order_that_microsofts_clients_look_in() {
+        let url = || "http://127.0.0.1:1/x".to_owned();
+        for (pairs, expected) in [
+            (vec![], Ok("imds")),
+            (vec![("IDENTITY_ENDPOINT", url()), ("IDENTITY_HEADER", "h".into())], Ok("app-service")),
+            (vec![("IDENTITY_ENDPOINT", url()), ("IMDS_ENDPOINT", url())], Ok("arc")),
+            (vec![("MSI_ENDPOINT", url()), ("MSI_SECRET", "s".into())], Ok("app-service")),
+            (vec![("IDENTITY_ENDPOINT", String::new()), ("IDENTITY_HEADER", "h".into())], Ok("imds")),
+            (
+                vec![("IDENTITY_ENDPOINT", "x".into()), ("IDENTITY_HEADER", "h".into())],
+                Err(NoPlatform::NoUrl("IDENTITY_ENDPOINT")),
+            ),
+            (
+                vec![("IDENTITY_ENDPOINT", url()), ("IDENTITY_HEADER", "h".into()), ("IDENTITY_SERVER_THUMBPRINT", "t".into())],
+                Err(NoPlatform::ServiceFabric),
+            ),
+        ] {
+            let found = Platform::detect(ManagedIdentitySource::Auto, environment(&pairs));
+
+            assert_eq!(
+                found.as_ref().map(Platform::name).map_err(|error| error.to_string()),
+                expected.map_err(|error| error.to_string())
+            );
+        }
+        let lacks = Platform::detect(ManagedIdentitySource::AppService, environment(&[]));
+        assert_eq!(lacks.unwrap_err(), NoPlatform::Lacks("IDENTITY_ENDPOINT"));
+    }
+
+    #[tokio::test]
+    async fn our_requests_are_those_of_microsofts_clients() {
+        let (entra, clock) = entra().await;
+        let base = entra.base_url().to_owned();
+        let endpoint = format!("{base}/msi/token");
+        let id = "00000000-aaaa-0000-aaaa-000000000000".to_owned();
+        let by_client = ManagedIdentityConfig { client_id: Some(id.clone()), ..Default::default() };
+        let by_resource = ManagedIdentityConfig { resource_id: Some("/subscriptions/s".into()), ..Default::default() };
+        let imds = [("AZURE_POD_IDENTITY_AUTHORITY_HOST", base)];
+        let service = [("IDENTITY_ENDPOINT", endpoint.clone()), ("IDENTITY_HEADER", "header".to_owned())];
+        let old = [("MSI_ENDPOINT", endpoint), ("MSI_SECRET", "header".to_owned())];
+
+        for (environment, which, path, query) in [
+            (
+                &imds[..],
+                Default::default(),
+                "/metadata/identity/oauth2/token",
+                "api-version=2018-02-01&resource=https://vault.azure.net".to_owned(),
+            ),
+            (
+                &imds,
+                by_resource,
+                "/metadata/identity/oauth2/token",
+                "api-version=2018-02-01&resource=https://vault.azure.net&msi_res_id=/subscriptions/s".to_owned(),
+            ),
+            (
+                &service,
+                by_client.clone(),
+                "/msi/token",
+                format!("api-version=2019-08-01&resource=https://vault.azure.net&client_id={id}"),
+            ),
+            (&old, by_client, "/msi/token", format!("api-version=2017-09-01&resource=https://vault.azure.net&clientid={id}")),
+        ] {
+            entra.forget_calls();
+
+            let _ = identity(detect(environment), which, &clock).ask(VAULT).await;
+
+            let request = entra.requests(path).remove(0);
+            let sent = percent_encoding::percent_decode_str(request.target.query().unwrap()).decode_utf8().unwrap().into_owned();
+            assert_eq!(sent, query);
+            assert_eq!(request.headers["metadata"], "true");
+        }
+    }
+}
