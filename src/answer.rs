@@ -26,7 +26,7 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 pub(crate) fn refuse(refusal: Refusal, exchange: &mut Exchange) -> Response<ResponseBody> {
     let status = refusal.status();
     let title = refusal.message.as_deref().unwrap_or(refusal.reason.title());
-    let mut response = Response::new(ResponseBody::whole(problem(refusal.reason, status.as_u16(), title, exchange.id.as_str())));
+    let mut response = Response::new(ResponseBody::whole(problem(refusal.code(), status.as_u16(), title, exchange.id.as_str())));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
@@ -43,22 +43,22 @@ pub(crate) fn refuse(refusal: Refusal, exchange: &mut Exchange) -> Response<Resp
 
     let outcome = &mut exchange.outcome;
     outcome.reason = Some(refusal.reason);
+    outcome.code = refusal.code;
     outcome.hint = refusal.hint.map(|hint| hint.into_owned().into());
     outcome.cause = refusal.cause.map(|cause| chain(&*cause).into());
     response
 }
 
 /// The problem document of a refusal.
-fn problem(reason: Reason, status: u16, title: &str, request_id: &str) -> Bytes {
+fn problem(code: &str, status: u16, title: &str, request_id: &str) -> Bytes {
     #[derive(serde::Serialize)]
     struct Problem<'a> {
         r#type: String,
         title: &'a str,
         status: u16,
-        code: &'static str,
+        code: &'a str,
         request_id: &'a str,
     }
-    let code = reason.code();
     let problem = Problem { r#type: format!("urn:entrada:{code}"), title, status, code, request_id };
     serde_json::to_vec(&problem).expect("texts and a number are always JSON").into()
 }
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn problem_document_has_code_and_request_id() {
-        let body = problem(Reason::TokenExpired, 401, "a \"quoted\" title", "id-1");
+        let body = problem("token-expired", 401, "a \"quoted\" title", "id-1");
 
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(

@@ -14,6 +14,7 @@ use crate::{
     caller::Caller,
     clock::Clock,
     entra::token::Token,
+    limits::Held,
     refusal::Reason,
     request::{BytesRead, IncomingRequest, RequestId, TraceContext},
     route::{Captures, Route},
@@ -55,6 +56,10 @@ pub struct Exchange {
     pub own_token: Option<OwnToken>,
     /// What each policy found, where somebody reads it.
     pub trace: Trace,
+    /// What the request holds of limits, until its answer has ended.
+    pub limits: Held,
+    /// Whether a `cors` policy speaks for the answer: permissions that the upstream gives itself are then dropped.
+    pub cors: bool,
     /// Header fields that go on whatever leaves, refusals included.
     pub response_headers: HeaderMap,
     /// How the request ended, as far as it is known.
@@ -80,10 +85,32 @@ impl Exchange {
             token_place: None,
             own_token: None,
             trace: Trace::default(),
+            limits: Held::default(),
+            cors: false,
             response_headers: HeaderMap::new(),
             outcome: Outcome::default(),
             timings: Timings::default(),
         }
+    }
+
+    /// What policies have found so far, for a policy that tries several ways.
+    pub(crate) fn judged(&self) -> Judged {
+        Judged {
+            token: self.token.clone(),
+            token_place: self.token_place.clone(),
+            response_headers: self.response_headers.clone(),
+            permits: self.limits.permits.len(),
+            pending: self.limits.pending.len(),
+        }
+    }
+
+    /// Forgets what policies have found since then.
+    pub(crate) fn back_to(&mut self, before: Judged) {
+        self.token = before.token;
+        self.token_place = before.token_place;
+        self.response_headers = before.response_headers;
+        self.limits.permits.truncate(before.permits);
+        self.limits.pending.truncate(before.pending);
     }
 
     /// The route that was found, if one was.
@@ -138,6 +165,16 @@ impl Exchange {
     }
 }
 
+/// What policies had found at some point.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    token: Option<Arc<Token>>,
+    token_place: Option<TokenPlace>,
+    response_headers: HeaderMap,
+    permits: usize,
+    pending: usize,
+}
+
 /// A connection that requests come on.
 #[derive(Debug)]
 pub struct Connection {
@@ -163,6 +200,8 @@ pub struct TlsFacts {
 pub struct Outcome {
     /// The reason of the refusal, where there was one.
     pub reason: Option<Reason>,
+    /// The code of the refusal, where the policy was told another one than the reason's.
+    pub code: Option<Arc<str>>,
     /// Which entry decided, as `inbound[1].ip-filter`; absent where no policy did.
     pub policy: Option<Arc<str>>,
     /// What the operator could change.

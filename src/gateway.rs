@@ -12,10 +12,11 @@ use crate::{
     audit::{AuditLog, Recorder, record_connection_event},
     authorization::AfterRefusal,
     exchange::{Connection, Exchange},
+    inbound::cors,
     listener::{Arrival, ConnectionEvent, Service, Upgrade},
     refusal::{Reason, Refusal},
     request::{IncomingRequest, Oddities, RequestBody, RequestId, TraceContext, X_REQUEST_ID},
-    route::{Action, Route},
+    route::{Action, Found, Route},
     runtime::Runtime,
     trace::{Step, Verdict},
     upstream::{self, Call, Upstream, UpstreamRequest},
@@ -88,7 +89,7 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
     body.limit(listener.settings.limits.body_bytes)?;
 
     // A target that no route accepts by name is refused as such, not as one that leads nowhere: where it leads is the question.
-    let found = runtime.table.find(incoming).or_else(|refusal| {
+    let found = find(&runtime, incoming).or_else(|refusal| {
         incoming.target.accepted_by(Oddities::NONE)?;
         Err(refusal)
     })?;
@@ -99,9 +100,7 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
     route.admits(incoming)?;
 
     let mut outgoing = UpstreamRequest::of(incoming, &route.reserved);
-    for policy in &route.inbound {
-        policy.run(exchange, incoming, &mut outgoing).await?;
-    }
+    route.inbound.run(exchange, incoming, &mut outgoing).await?;
     exchange.timings.policies = exchange.elapsed();
     let mut response = match &route.action {
         Action::Respond(answer) => answer.response(),
@@ -119,6 +118,17 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
         policy.apply(exchange, incoming, &mut response)?;
     }
     Ok(response)
+}
+
+/// The route of a request. A preflight takes the route of the method that it asks for, where preflights are answered there.
+fn find(runtime: &Runtime, incoming: &IncomingRequest) -> Result<Found, Refusal> {
+    if let Some(method) = cors::preflight(incoming)
+        && let Ok(found) = runtime.table.find_for(&incoming.authority.host, &incoming.target, &method)
+        && runtime.routes[found.route].inbound.answers_preflights()
+    {
+        return Ok(found);
+    }
+    runtime.table.find(incoming)
 }
 
 /// The last leg: from the policies' verdict to the head of the upstream's answer.
@@ -208,11 +218,12 @@ fn finish(mut response: Response<ResponseBody>, mut recorder: Box<Recorder>) -> 
     let exchange = &mut recorder.exchange;
     exchange.outcome.status = Some(response.status());
     let headers = response.headers_mut();
-    for (name, value) in exchange.response_headers.drain() {
-        // A name is only given with the first of its values.
-        if let Some(name) = name {
-            headers.append(name, value);
-        }
+    if exchange.cors {
+        let given: Vec<_> = headers.keys().filter(|name| cors::is_permission(name)).cloned().collect();
+        given.into_iter().for_each(|name| drop(headers.remove(name)));
+    }
+    for (name, value) in &std::mem::take(&mut exchange.response_headers) {
+        headers.append(name, value.clone());
     }
     headers.insert(X_REQUEST_ID, exchange.id.value().clone());
     let ends_at = exchange.ends_at();

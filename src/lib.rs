@@ -51,6 +51,8 @@ pub mod partner;
 
 pub mod expression;
 
+pub mod limits;
+
 pub mod credentials;
 
 pub mod config;

@@ -213,6 +213,8 @@ pub struct Refusal {
     pub hint: Option<Cow<'static, str>>,
     /// The status that the policy was told to answer with, instead of the reason's own.
     pub status: Option<StatusCode>,
+    /// The code that the policy was told to answer with, instead of the reason's own.
+    pub code: Option<std::sync::Arc<str>>,
     /// The sentence that the policy was told to answer with, instead of the reason's own.
     pub message: Option<Box<str>>,
     /// The whole challenge for `WWW-Authenticate`, where the one of the reason is not enough.
@@ -236,6 +238,11 @@ impl Refusal {
         self
     }
 
+    /// The code of the answer.
+    pub fn code(&self) -> &str {
+        self.code.as_deref().unwrap_or(self.reason.code())
+    }
+
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         self.status.unwrap_or(self.reason.status())
@@ -244,7 +251,17 @@ impl Refusal {
 
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
-        Self { reason, cause: None, hint: None, status: None, message: None, challenge: None, retry_after: None, allow: None }
+        Self {
+            reason,
+            cause: None,
+            hint: None,
+            status: None,
+            code: None,
+            message: None,
+            challenge: None,
+            retry_after: None,
+            allow: None,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
     credentials::{Credentials, Setting},
     entra::Tenants,
     identity_http::IdentityHttp,
+    limits::Limits,
     listener::ListenerSettings,
     route::{Route, RouteBuilder, RouteTable},
     server::DEFAULT_ADMIN,
@@ -46,6 +47,8 @@ pub struct Runtime {
     pub credentials: Credentials,
     /// The backends.
     pub upstreams: Upstreams,
+    /// What was counted of calls; goes on from one config to the next.
+    pub limits: Arc<Limits>,
     /// The files that the config names, whose change calls for a new build.
     pub files: Vec<PathBuf>,
     /// What is counted of requests that no route matched, one for each worker.
@@ -116,9 +119,9 @@ impl Runtime {
         refuse_own_admin(config, faults);
         let listeners = build_listeners(document, &sets, faults);
         let table = RouteTable::build(config.routes.iter().map(|route| &route.matches), &root.key("routes"), faults);
+        let limits = previous.map_or_else(Arc::default, |old| old.limits.clone());
         let builder = RouteBuilder {
             config,
-            secrets: &document.secrets,
             sets: &sets,
             tenants: &tenants,
             credentials: &credentials,
@@ -126,6 +129,8 @@ impl Runtime {
             table: &table,
             metrics,
             workers,
+            limits: &limits,
+            secrets: &document.secrets,
         };
         let routes = builder.build(faults);
 
@@ -144,6 +149,7 @@ impl Runtime {
             tenants,
             credentials,
             upstreams,
+            limits,
             unrouted: metrics.route(NO_ROUTE, workers),
         })
     }

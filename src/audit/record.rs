@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use super::AuditLog;
 use crate::{
-    caller::AddressSource, clock::Clock, exchange::Exchange, listener::ConnectionEvent, refusal::Reason, request::IncomingRequest,
+    caller::AddressSource, clock::Clock, exchange::Exchange, limits::Held, listener::ConnectionEvent, refusal::Reason,
+    request::IncomingRequest,
 };
 
 /// Holds a request's exchange, and writes its record when dropped: at the end of the answer's body, or when the caller leaves.
@@ -32,6 +33,7 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
+        Held::settle(&mut self.exchange, self.incoming.as_ref());
         let duration = self.exchange.elapsed();
         self.exchange.counters().count(self.exchange.outcome.reason, duration);
         let record = Record::of(&self.exchange, self.incoming.as_ref(), duration);
@@ -85,7 +87,7 @@ struct Record<'a> {
     path: Option<&'a str>,
     decision: Decision,
     #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'static str>,
+    code: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,7 +142,7 @@ impl<'a> Record<'a> {
             host: incoming.map(|incoming| &*incoming.authority.host),
             path: incoming.map(|incoming| &*incoming.target.path),
             decision: Decision::of(outcome.reason),
-            code: outcome.reason.map(Reason::code),
+            code: outcome.code.as_deref().or(outcome.reason.map(Reason::code)),
             policy: outcome.policy.as_deref(),
             hint: outcome.hint.as_deref(),
             cause: outcome.cause.as_deref(),

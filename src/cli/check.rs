@@ -95,7 +95,7 @@ fn must_allow(arguments: &CheckArguments, document: &Document, runtime: &Runtime
             continue;
         }
         for address in &arguments.must_allow {
-            for entry in &route.inbound {
+            for entry in route.inbound.iter() {
                 let InboundPolicy::IpFilter(filter) = &entry.policy else { continue };
                 if let Err(refusal) = filter.judge(address.to_canonical(), &runtime.clock) {
                     let message = format!("the route `{}` would lock {address} out: {}: {refusal}", written.name, entry.at);

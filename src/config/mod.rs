@@ -28,6 +28,8 @@ use std::collections::BTreeMap;
 
 pub use document::Document;
 pub use fault::{Fault, Faults, Place, Severity};
+#[cfg(test)]
+pub(crate) use named_values::literal;
 pub use report::Report;
 pub use schema::schema;
 use schemars::JsonSchema;

@@ -12,7 +12,7 @@ use super::{
     node::{Calculation, Comparison, Each, EachOf, Field, Function, Kind, Node, Path},
 };
 
-const ROOTS: [&str; 6] = ["request", "caller", "token", "captures", "partner", "route"];
+const ROOTS: [&str; 7] = ["request", "caller", "token", "captures", "partner", "route", "response"];
 const REQUEST: [&str; 5] = ["method", "path", "host", "headers", "query"];
 const CALLER: [&str; 1] = ["address"];
 const TOKEN: [&str; 7] = ["claims", "kind", "tenant", "client", "subject", "scopes", "roles"];
@@ -171,7 +171,12 @@ impl<'a> Checker<'a> {
             }
             ("partner", "name") => return Err(self.fault(expr, "partner.name is not supported yet", "")),
             ("partner", _) => return Err(self.unknown_field(expr, root, name, &["name"])),
-            ("route", "name") => return Err(self.fault(expr, "route.name is not supported yet", "")),
+            ("route", "name") => Field::RouteName,
+            ("response", "status") => {
+                self.uses.response = true;
+                Field::Status
+            }
+            ("response", _) => return Err(self.unknown_field(expr, root, name, &["status"])),
             ("route", _) => return Err(self.unknown_field(expr, root, name, &["name"])),
             _ => return Err(self.unknown_root(expr, root)),
         })

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, net::IpAddr};
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::{
@@ -22,12 +22,23 @@ pub struct Facts<'a> {
     pub token: Option<&'a Token>,
     /// What the route's path captured.
     pub captures: &'a Captures,
+    /// The route's name.
+    pub route: Option<&'a str>,
+    /// The status of the answer, once there is one.
+    pub status: Option<StatusCode>,
 }
 
 impl<'a> Facts<'a> {
     /// The facts of a request on its way.
     pub fn of(exchange: &'a Exchange, request: &'a IncomingRequest) -> Self {
-        Self { request, caller: exchange.caller_address(), token: exchange.token.as_deref(), captures: &exchange.captures }
+        Self {
+            request,
+            caller: exchange.caller_address(),
+            token: exchange.token.as_deref(),
+            captures: &exchange.captures,
+            route: exchange.matched_route().map(|route| &*route.name),
+            status: exchange.outcome.status,
+        }
     }
 
     /// Looks a path up.
@@ -51,6 +62,8 @@ impl<'a> Facts<'a> {
             Field::Scopes => self.token.map(|token| Value::List(List::Texts(&token.scopes))),
             Field::Roles => self.token.map(|token| Value::List(List::Texts(&token.roles))),
             Field::Capture(name) => capture(self.captures, name)?,
+            Field::RouteName => self.route.and_then(text),
+            Field::Status => self.status.map(|status| Value::Int(status.as_u16().into())),
             Field::Captures => Some(Value::Map(Map::Captures(self.captures))),
         };
         found.ok_or_else(|| EvaluationError::Absent(path.told.clone()))

@@ -20,6 +20,8 @@
 //! | `caller.address` | the caller's address as text |
 //! | `token.claims.name`, `token.claims["name"]` | a claim as it was signed |
 //! | `token.kind`, `.tenant`, `.client`, `.subject`, `.scopes`, `.roles` | `user` or `app`; GUIDs and texts; lists of texts |
+//! | `route.name` | the route's name in the config |
+//! | `response.status` | the status of the answer, in `outbound` policies and in the `increment-condition` of limits |
 //! | `captures.name` | what `{name}` in the route's path captured, decoded |
 //!
 //! | function, also as `value.function(…)` | what it gives |
@@ -43,7 +45,7 @@ mod template;
 pub(crate) mod tests;
 mod value;
 
-use std::{borrow::Cow, thread};
+use std::{borrow::Cow, fmt, thread};
 
 pub(crate) use self::template::{HeaderTextError, Template, field_value, header_value};
 use self::{
@@ -78,11 +80,18 @@ pub mod limits {
 }
 
 /// An expression, parsed and checked.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Expression {
     node: Node,
     uses: Uses,
     captures: Vec<Box<str>>,
+}
+
+// A text within it may be a secret.
+impl fmt::Debug for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Expression").field("uses", &self.uses).finish_non_exhaustive()
+    }
 }
 
 /// What an expression reads.
@@ -96,6 +105,8 @@ pub struct Uses {
     pub token: bool,
     /// `captures`
     pub captures: bool,
+    /// `response`, which only policies on the answer know, and conditions that are judged after it
+    pub response: bool,
 }
 
 impl Uses {
@@ -199,21 +210,4 @@ impl Expression {
     pub fn text<'a>(&'a self, facts: &Facts<'a>) -> Result<Cow<'a, str>, EvaluationError> {
         self.evaluate(facts)?.into_text()
     }
-}
-
-/// A text as CEL writes it, in double quotes: for what is put into an expression before it is parsed.
-pub fn quote(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for letter in text.chars() {
-        match letter {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            // Line ends would be normalised by the parser, and other control characters are hard to see in a fault.
-            control if control.is_control() => quoted.push_str(&format!("\\U{:08X}", u32::from(control))),
-            plain => quoted.push(plain),
-        }
-    }
-    quoted.push('"');
-    quoted
 }

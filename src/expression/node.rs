@@ -83,6 +83,8 @@ pub(super) enum Field {
     Roles,
     Capture(Box<str>),
     Captures,
+    RouteName,
+    Status,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -308,6 +310,7 @@ impl Field {
     const fn kind(&self) -> Option<Kind> {
         match self {
             Self::Claim(_) => None,
+            Self::Status => Some(Kind::Int),
             Self::Headers | Self::Query | Self::Claims | Self::Captures => Some(Kind::Map),
             Self::Scopes | Self::Roles => Some(Kind::List),
             Self::Method
@@ -320,7 +323,8 @@ impl Field {
             | Self::Tenant
             | Self::Client
             | Self::Subject
-            | Self::Capture(_) => Some(Kind::Text),
+            | Self::Capture(_)
+            | Self::RouteName => Some(Kind::Text),
         }
     }
 }

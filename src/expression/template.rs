@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// A text as it stands, or an expression that makes one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Template {
     /// The text itself.
     Literal(Box<str>),
@@ -17,14 +17,22 @@ pub(crate) enum Template {
     Expression(Box<Expression>),
 }
 
+// A text may be a secret.
+impl std::fmt::Debug for Template {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Literal(_) => f.write_str("Literal"),
+            Self::Expression(expression) => expression.fmt(f),
+        }
+    }
+}
+
 impl Template {
     /// Reads a value; an expression is the whole value, as in API Management. What is wrong goes to the faults.
     pub(crate) fn build(text: &str, place: &Place, faults: &mut Faults) -> Option<Self> {
         match expression_in(text) {
             Ok(None) => Some(Self::Literal(text.into())),
-            Ok(Some(inner)) => {
-                parsed(Expression::parse(inner), text, inner, place, faults).map(|it| Self::Expression(Box::new(it)))
-            }
+            Ok(Some(inner)) => parsed(Expression::parse(inner), place, faults).map(|it| Self::Expression(Box::new(it))),
             Err((message, cure)) => {
                 faults.error(place, message, cure);
                 None
@@ -44,6 +52,12 @@ impl Template {
 impl Scope<'_> {
     /// Reads a value that may be an expression, and judges what it names by what the route has before it.
     pub(crate) fn template(&mut self, text: &str, place: &Place) -> Option<Template> {
+        let template = self.template_on_answer(text, place)?;
+        self.is_before_answer(template.uses(), place).then_some(template)
+    }
+
+    /// As [`template`](Self::template), for a value that is made when there is an answer.
+    pub(crate) fn template_on_answer(&mut self, text: &str, place: &Place) -> Option<Template> {
         let template = Template::build(text, place, self.faults)?;
         match &template {
             Template::Literal(_) => Some(template),
@@ -51,8 +65,23 @@ impl Scope<'_> {
         }
     }
 
+    /// Whether there is no answer yet that the expression would have to read; a fault otherwise.
+    pub(crate) fn is_before_answer(&mut self, uses: Uses, place: &Place) -> bool {
+        if uses.response {
+            let cure = "use it in `outbound`, or in the `increment-condition` of a limit";
+            self.faults.error(place, "the expression reads `response`, and there is no answer yet", cure);
+        }
+        !uses.response
+    }
+
     /// Reads a condition, and judges what it names by what the route has before it.
     pub(crate) fn condition(&mut self, text: &str, place: &Place) -> Option<Expression> {
+        let expression = self.condition_on_answer(text, place)?;
+        self.is_before_answer(expression.uses(), place).then_some(expression)
+    }
+
+    /// As [`condition`](Self::condition), for one that may be judged when there is an answer.
+    pub(crate) fn condition_on_answer(&mut self, text: &str, place: &Place) -> Option<Expression> {
         let expression = condition(text, place, self.faults)?;
         self.can_evaluate(&expression, place).then_some(expression)
     }
@@ -91,9 +120,9 @@ impl Scope<'_> {
 }
 
 /// Reads a condition, `@(…)`, that is true or false. What is wrong goes to the faults.
-pub(crate) fn condition(text: &str, place: &Place, faults: &mut Faults) -> Option<Expression> {
+fn condition(text: &str, place: &Place, faults: &mut Faults) -> Option<Expression> {
     match expression_in(text) {
-        Ok(Some(inner)) => parsed(Expression::parse_condition(inner), text, inner, place, faults),
+        Ok(Some(inner)) => parsed(Expression::parse_condition(inner), place, faults),
         Ok(None) => {
             faults.error(place, format!("`{text}` is no expression"), "write the condition as \"@(…)\"");
             None
@@ -105,20 +134,13 @@ pub(crate) fn condition(text: &str, place: &Place, faults: &mut Faults) -> Optio
     }
 }
 
-fn parsed(
-    result: Result<Expression, super::ExpressionError>,
-    text: &str,
-    inner: &str,
-    place: &Place,
-    faults: &mut Faults,
-) -> Option<Expression> {
+fn parsed(result: Result<Expression, super::ExpressionError>, place: &Place, faults: &mut Faults) -> Option<Expression> {
     match result {
         Ok(expression) => Some(expression),
         Err(error) => {
             // The column is counted in the value as it is written, `@(` included.
-            let before = text.len() - text.trim_start().len();
-            let column = error.column + text[..before].chars().count() + 2;
-            let message = format!("`@({inner})` is not a usable expression, at column {column}: {}", error.message);
+            let column = error.column + 2;
+            let message = format!("at column {column} of the expression: {}", error.message);
             faults.error(place, message, error.cure);
             None
         }
@@ -127,7 +149,8 @@ fn parsed(
 
 /// What stands between `@(` and its bracket, where the text is an expression.
 fn expression_in(text: &str) -> Result<Option<&str>, (String, String)> {
-    let trimmed = text.trim();
+    // A block of text ends with a line end.
+    let trimmed = text.trim_end();
     if trimmed.starts_with("@{") {
         let message = "statements in `@{…}` are not supported".to_owned();
         return Err((message, "write one expression, as @(token.claims.oid)".to_owned()));

@@ -1,11 +1,12 @@
 use std::net::IpAddr;
 
-use http::Request;
+use http::{Request, StatusCode};
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
 use crate::{
+    config::literal,
     entra::token::{Claims, Token, TokenKind},
     request::IncomingRequest,
     route::Captures,
@@ -60,7 +61,14 @@ impl World {
     }
 
     pub(crate) fn facts(&self) -> Facts<'_> {
-        Facts { request: &self.request, caller: self.caller, token: self.token.as_ref(), captures: &self.captures }
+        Facts {
+            request: &self.request,
+            caller: self.caller,
+            token: self.token.as_ref(),
+            captures: &self.captures,
+            route: Some("people"),
+            status: Some(StatusCode::NOT_FOUND),
+        }
     }
 }
 
@@ -107,6 +115,8 @@ fn expressions_give_what_the_request_holds() {
         ("token.subject", "subject-1"),
         ("token.scopes[0]", "Orders.Read"),
         ("captures.person", "ada l"),
+        ("route.name", "people"),
+        ("string(response.status)", "404"),
         ("captures[\"person\"]", "ada l"),
         // Functions.
         ("lower(token.claims.upn)", "ada@contoso.example"),
@@ -321,12 +331,12 @@ fn mistakes_are_found_at_load_with_their_column() {
         ("[1].exists(token, token == 1)", 12, "`token` has a meaning already", "choose another name, as `x`"),
         ("[1].exists(x, [2].exists(x, x == 1))", 26, "`x` has a meaning already", "choose another name, as `x`"),
         ("[1].exists(1, true)", 12, "the first argument is a name for the element", "write it as list.exists(x, …)"),
-        ("x", 1, "nothing is called `x`", "there are request, caller, token, captures, partner, route"),
+        ("x", 1, "nothing is called `x`", "there are request, caller, token, captures, partner, route, response"),
         (
             "[1].exists(x, true) && x == 1",
             24,
             "nothing is called `x`",
-            "there are request, caller, token, captures, partner, route",
+            "there are request, caller, token, captures, partner, route, response",
         ),
         ("request.headers[\"a b\"]", 16, "`a b` is no header's name", "a header's name has letters, digits and `-`"),
         ("Message{a: 1}", 8, "messages are not supported", "write a map as {\"name\": value}"),
@@ -360,7 +370,7 @@ fn expressions_tell_what_they_read() {
         Expression::parse("has(token.claims.oid) && cidr(\"10.0.0.0/8\", caller.address) && captures.a == captures[\"b\"]")
             .expect("valid");
 
-    assert_eq!(expression.uses(), Uses { token: true, caller: true, captures: true, request: false });
+    assert_eq!(expression.uses(), Uses { token: true, caller: true, captures: true, ..Uses::default() });
     assert!(expression.uses().identity());
     assert_eq!(expression.captures().collect::<Vec<_>>(), ["a", "b"]);
     assert!(!Expression::parse("request.headers.accept").expect("valid").uses().identity());
@@ -370,7 +380,7 @@ fn expressions_tell_what_they_read() {
 fn a_quoted_text_reads_back_as_itself() {
     let world = World::new();
     for text in ["", "plain", "with \"quotes\" and \\", "line\r\nend", "\u{1f600} ü", "@(1)", "')", "\u{0}"] {
-        assert_eq!(text_of(&quote(text), &world).as_deref(), Ok(text));
+        assert_eq!(text_of(&literal(text), &world).as_deref(), Ok(text));
     }
 }
 
@@ -439,7 +449,7 @@ fn source() -> impl Strategy<Value = String> {
         Just("true".to_owned()),
         Just("1.5".to_owned()),
         any::<i64>().prop_map(|number| number.to_string()),
-        ".{0,6}".prop_map(|text| quote(&text)),
+        ".{0,6}".prop_map(|text| literal(&text)),
         ".{0,6}",
     ];
     leaf.prop_recursive(6, 64, 4, |inner| {
@@ -481,8 +491,8 @@ proptest! {
     #[test]
     fn quoting_holds_for_every_text(text in any::<String>()) {
         let world = World::new();
-        if quote(&text).len() <= limits::LENGTH && quote(&text).bytes().filter(u8::is_ascii_punctuation).count() <= limits::SIGNS {
-            prop_assert_eq!(text_of(&quote(&text), &world), Ok(text));
+        if literal(&text).len() <= limits::LENGTH && literal(&text).bytes().filter(u8::is_ascii_punctuation).count() <= limits::SIGNS {
+            prop_assert_eq!(text_of(&literal(&text), &world), Ok(text));
         }
     }
 }

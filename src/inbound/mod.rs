@@ -3,11 +3,22 @@
 //! A route's policies are a plain list that runs in the order written; the first refusal ends the request. A new policy is one
 //! file, its example in `config/policies/`, its variant in [`PolicyConfig`] and [`InboundPolicy`], and its line in `build` and `check`.
 
+pub mod any_of;
+pub mod authorize;
 pub mod check_header;
 pub mod check_partner;
+pub mod choose;
+pub mod cors;
 pub mod ip_filter;
+pub mod limit_concurrency;
+pub mod list;
+mod query;
+pub mod quota_by_key;
+pub mod rate_limit_by_key;
+pub mod return_response;
 pub mod rewrite_uri;
 pub mod set_header;
+pub mod set_query_parameter;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod validate_azure_ad_token;
@@ -19,10 +30,20 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::{
+    any_of::AnyOf,
+    authorize::{Authorize, AuthorizeConfig},
     check_header::{CheckHeader, CheckHeaderConfig},
+    choose::{BranchConfig, Choose},
+    cors::{Cors, CorsConfig},
     ip_filter::{IpFilter, IpFilterConfig},
+    limit_concurrency::{LimitConcurrency, LimitConcurrencyConfig},
+    list::Fragments,
+    quota_by_key::{QuotaByKey, QuotaByKeyConfig},
+    rate_limit_by_key::{RateLimitByKey, RateLimitByKeyConfig},
+    return_response::{ReturnResponse, ReturnResponseConfig},
     rewrite_uri::{RewriteUri, RewriteUriConfig},
     set_header::{SetHeader, SetHeaderConfig},
+    set_query_parameter::{SetQueryParameter, SetQueryParameterConfig},
     validate_azure_ad_token::{ValidateAzureAdToken, ValidateAzureAdTokenConfig},
     validate_jwt::{ValidateJwt, ValidateJwtConfig},
 };
@@ -31,7 +52,8 @@ use crate::{
     config::{Faults, Place, Secrets},
     entra::Tenants,
     exchange::Exchange,
-    refusal::Refusal,
+    gateway::Stop,
+    limits::Limits,
     request::{IncomingRequest, ReservedNames},
     trace::{Step, Verdict},
     upstream::UpstreamRequest,
@@ -53,6 +75,24 @@ pub enum PolicyConfig {
     CheckHeader(CheckHeaderConfig),
     /// Sends the request to another path.
     RewriteUri(RewriteUriConfig),
+    /// Sets, adds to or removes a parameter of the query.
+    SetQueryParameter(SetQueryParameterConfig),
+    /// Admits requests for which a condition holds.
+    Authorize(AuthorizeConfig),
+    /// Limits how often something happens.
+    RateLimitByKey(Box<RateLimitByKeyConfig>),
+    /// Limits calls or bytes over a long time.
+    QuotaByKey(Box<QuotaByKeyConfig>),
+    /// Limits how many calls are under way at once.
+    LimitConcurrency(LimitConcurrencyConfig),
+    /// Lets pages of other origins call.
+    Cors(CorsConfig),
+    /// Answers the request itself.
+    ReturnResponse(ReturnResponseConfig),
+    /// Runs the first branch whose condition holds.
+    Choose(Vec<BranchConfig>),
+    /// Admits requests that one of several lists admits.
+    AnyOf(Vec<Vec<Self>>),
     /// Stands for the policies of a fragment.
     IncludeFragment(String),
 }
@@ -67,13 +107,17 @@ impl PolicyConfig {
             Self::SetHeader(_) => "set-header",
             Self::CheckHeader(_) => "check-header",
             Self::RewriteUri(_) => "rewrite-uri",
+            Self::SetQueryParameter(_) => "set-query-parameter",
+            Self::Authorize(_) => "authorize",
+            Self::RateLimitByKey(_) => "rate-limit-by-key",
+            Self::QuotaByKey(_) => "quota-by-key",
+            Self::LimitConcurrency(_) => "limit-concurrency",
+            Self::Cors(_) => "cors",
+            Self::ReturnResponse(_) => "return-response",
+            Self::Choose(_) => "choose",
+            Self::AnyOf(_) => "any-of",
             Self::IncludeFragment(_) => "include-fragment",
         }
-    }
-
-    /// Whether the policy establishes who calls.
-    pub const fn authenticates(&self) -> bool {
-        matches!(self, Self::ValidateAzureAdToken(_) | Self::ValidateJwt(_))
     }
 }
 
@@ -86,8 +130,14 @@ pub struct Scope<'a> {
     pub sets: &'a BTreeMap<String, Arc<AddressSet>>,
     /// The tenants by name, and their key sets.
     pub tenants: &'a Tenants,
-    /// What the secrets among the named values are.
+    /// The counters of the process.
+    pub limits: &'a Limits,
+    /// What named values that are secrets stand for.
     pub secrets: &'a Secrets,
+    /// Named lists of policies, for `include-fragment`.
+    pub(crate) fragments: &'a Fragments,
+    /// How deeply the list that is built stands within others.
+    pub depth: usize,
     /// The names that the path of the route captures; `None` for policies that belong to no one route.
     pub captures: Option<&'a [String]>,
     /// Whether the route says `anonymous: true`.
@@ -113,6 +163,24 @@ pub enum InboundPolicy {
     CheckHeader(CheckHeader),
     /// `rewrite-uri`
     RewriteUri(RewriteUri),
+    /// `set-query-parameter`
+    SetQueryParameter(SetQueryParameter),
+    /// `authorize`
+    Authorize(Authorize),
+    /// `rate-limit-by-key`
+    RateLimitByKey(Box<RateLimitByKey>),
+    /// `quota-by-key`
+    QuotaByKey(Box<QuotaByKey>),
+    /// `limit-concurrency`
+    LimitConcurrency(LimitConcurrency),
+    /// `cors`
+    Cors(Box<Cors>),
+    /// `return-response`
+    ReturnResponse(Box<ReturnResponse>),
+    /// `choose`
+    Choose(Choose),
+    /// `any-of`
+    AnyOf(AnyOf),
 }
 
 /// One entry of a route's list: the policy and its place in the config.
@@ -126,7 +194,9 @@ pub struct PolicyEntry {
 
 impl InboundPolicy {
     /// Builds the policy, or says why not in the scope's faults.
-    pub(crate) fn build(config: &PolicyConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+    ///
+    /// `at` is what audit records call the entry.
+    pub(crate) fn build(config: &PolicyConfig, place: &Place, at: &str, scope: &mut Scope<'_>) -> Option<Self> {
         Some(match config {
             PolicyConfig::IpFilter(config) => Self::IpFilter(IpFilter::build(config, place, scope)?),
             PolicyConfig::ValidateAzureAdToken(config) => {
@@ -136,6 +206,15 @@ impl InboundPolicy {
             PolicyConfig::SetHeader(config) => Self::SetHeader(SetHeader::build(config, place, scope)?),
             PolicyConfig::CheckHeader(config) => Self::CheckHeader(CheckHeader::build(config, place, scope)?),
             PolicyConfig::RewriteUri(config) => Self::RewriteUri(RewriteUri::build(config, place, scope)?),
+            PolicyConfig::SetQueryParameter(config) => Self::SetQueryParameter(SetQueryParameter::build(config, place, scope)?),
+            PolicyConfig::Authorize(config) => Self::Authorize(Authorize::build(config, place, scope)?),
+            PolicyConfig::RateLimitByKey(config) => Self::RateLimitByKey(Box::new(RateLimitByKey::build(config, place, scope)?)),
+            PolicyConfig::QuotaByKey(config) => Self::QuotaByKey(Box::new(QuotaByKey::build(config, place, scope)?)),
+            PolicyConfig::LimitConcurrency(config) => Self::LimitConcurrency(LimitConcurrency::build(config, place, scope)?),
+            PolicyConfig::Cors(config) => Self::Cors(Box::new(Cors::build(config, place, scope)?)),
+            PolicyConfig::ReturnResponse(config) => Self::ReturnResponse(Box::new(ReturnResponse::build(config, place, scope)?)),
+            PolicyConfig::Choose(config) => Self::Choose(Choose::build(config, place, at, scope)?),
+            PolicyConfig::AnyOf(config) => Self::AnyOf(AnyOf::build(config, place, at, scope)?),
             // Fragments are spliced in before the policies are built.
             PolicyConfig::IncludeFragment(_) => return None,
         })
@@ -144,21 +223,33 @@ impl InboundPolicy {
     /// Judges the request, and writes to the upstream's what the policy is for.
     ///
     /// # Errors
-    /// The refusal that ends the request.
+    /// The refusal, or the gateway's own answer, that ends the request.
     pub(crate) async fn check(
         &self,
         exchange: &mut Exchange,
         incoming: &IncomingRequest,
         outgoing: &mut UpstreamRequest,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Stop> {
         match self {
-            Self::IpFilter(policy) => policy.check(exchange).map_err(Refusal::from),
-            Self::ValidateAzureAdToken(policy) => policy.check(exchange, incoming, outgoing).await,
-            Self::ValidateJwt(policy) => policy.check(exchange, incoming, outgoing).await,
-            Self::SetHeader(policy) => policy.apply(exchange, incoming, &mut outgoing.headers).map_err(Refusal::from),
-            Self::CheckHeader(policy) => policy.check(incoming),
-            Self::RewriteUri(policy) => policy.apply(exchange, incoming, outgoing),
+            Self::IpFilter(policy) => policy.check(exchange)?,
+            Self::ValidateAzureAdToken(policy) => policy.check(exchange, incoming, outgoing).await?,
+            Self::ValidateJwt(policy) => policy.check(exchange, incoming, outgoing).await?,
+            Self::SetHeader(policy) => policy.apply(exchange, incoming, &mut outgoing.headers)?,
+            Self::CheckHeader(policy) => policy.check(incoming)?,
+            Self::RewriteUri(policy) => policy.apply(exchange, incoming, outgoing)?,
+            Self::SetQueryParameter(policy) => policy.apply(exchange, incoming, outgoing)?,
+            Self::Authorize(policy) => policy.check(exchange, incoming)?,
+            Self::RateLimitByKey(policy) => policy.check(exchange, incoming)?,
+            Self::QuotaByKey(policy) => policy.check(exchange, incoming)?,
+            Self::LimitConcurrency(policy) => policy.check(exchange, incoming)?,
+            Self::Cors(policy) => policy.check(exchange, incoming)?,
+            Self::ReturnResponse(policy) => {
+                return Err(Stop::Respond(Box::new(policy.response(exchange, incoming, None)?)));
+            }
+            Self::Choose(policy) => policy.run(exchange, incoming, outgoing).await?,
+            Self::AnyOf(policy) => policy.run(exchange, incoming, outgoing).await?,
         }
+        Ok(())
     }
 }
 
@@ -166,29 +257,30 @@ impl PolicyEntry {
     /// Runs the policy and notes what it found.
     ///
     /// # Errors
-    /// The refusal that ends the request.
+    /// The refusal, or the gateway's own answer, that ends the request.
     pub(crate) async fn run(
         &self,
         exchange: &mut Exchange,
         incoming: &IncomingRequest,
         outgoing: &mut UpstreamRequest,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Stop> {
         let result = self.policy.check(exchange, incoming, outgoing).await;
         let verdict = match &result {
             Ok(()) => Verdict::Passed,
-            Err(refusal) => Verdict::Refused(refusal.reason),
+            Err(Stop::Refuse(refusal)) => Verdict::Refused(refusal.reason),
+            Err(Stop::Respond(_)) => Verdict::Answered,
         };
-        if verdict != Verdict::Passed {
+        // A policy within this one has said so already.
+        if verdict != Verdict::Passed && exchange.outcome.policy.is_none() {
             exchange.outcome.policy = Some(self.at.clone());
         }
         exchange.trace.note(|| Step {
             at: self.at.clone(),
             verdict,
-            saw: result
-                .as_ref()
-                .err()
-                .and_then(|refusal| refusal.cause.as_ref())
-                .map_or(std::borrow::Cow::Borrowed(""), |cause| cause.to_string().into()),
+            saw: match &result {
+                Err(Stop::Refuse(refusal)) => refusal.cause.as_ref().map_or("".into(), |cause| cause.to_string().into()),
+                Ok(()) | Err(Stop::Respond(_)) => "".into(),
+            },
         });
         result
     }

@@ -10,11 +10,11 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use percent_encoding::percent_decode_str;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Scope;
+use super::{Scope, query};
 use crate::{
     config::{Faults, Place},
     exchange::Exchange,
@@ -54,9 +54,6 @@ enum Piece {
     Rest,
 }
 
-/// What stays as it is within a query's value (RFC 3986, section 2.3).
-const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
 impl RewriteUri {
     pub(crate) fn build(config: &RewriteUriConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
         let place = place.key("template");
@@ -67,14 +64,15 @@ impl RewriteUri {
             scope.faults.error(&place, "a path is never made by an expression, which would have to escape its parts", cure);
             return None;
         }
-        let (path, query) = template.split_once('?').unwrap_or((template, ""));
-        let (path, query) = (pieces(path, &place, scope)?, pieces(query, &place, scope)?);
-        let oddities = judge(template, &path, &query, &place, scope.faults);
+        let (path, parameters) = template.split_once('?').unwrap_or((template, ""));
+        let (path, parameters) = (pieces(path, &place, scope)?, pieces(parameters, &place, scope)?);
+        let oddities = judge(template, &path, &parameters, &place, scope.faults);
         if scope.faults.errors() > before {
             return None;
         }
-        let own = parameters(&with_placeholders(&query)).map(|(_, name)| name).collect();
-        Some(Self { path, query, own, oddities: oddities?, copy_unmatched: config.copy_unmatched_params.unwrap_or(true) })
+        let own = query::pairs(&with_placeholders(&parameters)).map(query::name).collect();
+        let copy_unmatched = config.copy_unmatched_params.unwrap_or(true);
+        Some(Self { path, query: parameters, own, oddities: oddities?, copy_unmatched })
     }
 
     pub(crate) fn apply(
@@ -109,45 +107,22 @@ impl RewriteUri {
     }
 
     fn query(&self, captures: &Captures, sent: Option<&str>) -> Result<Option<Box<str>>, RewriteFailed> {
-        let mut query = String::new();
+        let mut made = String::new();
         for piece in &self.query {
             match piece {
-                Piece::Text(text) => query.push_str(text),
+                Piece::Text(text) => made.push_str(text),
                 captured => {
                     let decoded: Cow<'_, [u8]> = percent_decode_str(raw(captured, captures)?).into();
-                    query.extend(percent_encode(&decoded, VALUE));
+                    made.extend(query::escaped(&decoded));
                 }
             }
         }
         if self.copy_unmatched {
-            for (pair, _) in parameters(sent.unwrap_or_default()).filter(|(pair, _)| !self.names_one_of(pair)) {
-                if !query.is_empty() {
-                    query.push('&');
-                }
-                query.push_str(pair);
-            }
+            let own = |pair: &&str| self.own.iter().any(|own| query::could_be(pair, own));
+            query::pairs(sent.unwrap_or_default()).filter(|pair| !own(pair)).for_each(|pair| query::push(&mut made, pair));
         }
-        Ok((!query.is_empty()).then(|| query.into()))
+        Ok((!made.is_empty()).then(|| made.into()))
     }
-
-    /// Whether a reader could take some part of the pair for a parameter that the template sets: also one that cuts at `;`.
-    fn names_one_of(&self, pair: &str) -> bool {
-        !self.own.is_empty()
-            && pair.split(';').any(|part| {
-                let name = parameter_name(part);
-                self.own.iter().any(|own| own.eq_ignore_ascii_case(&name))
-            })
-    }
-}
-
-/// The parameters of a query: each as it came, and its name, decoded.
-fn parameters(query: &str) -> impl Iterator<Item = (&str, Box<[u8]>)> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| (pair, parameter_name(pair)))
-}
-
-fn parameter_name(pair: &str) -> Box<[u8]> {
-    let name = pair.split('=').next().unwrap_or_default().replace('+', " ");
-    percent_decode_str(&name).collect::<Vec<u8>>().into()
 }
 
 fn raw<'a>(piece: &'a Piece, captures: &'a Captures) -> Result<&'a str, RewriteFailed> {
@@ -274,6 +249,7 @@ impl From<RewriteFailed> for Refusal {
 
 #[cfg(test)]
 mod tests {
+    use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
     use proptest::prelude::*;
 
     use super::*;

@@ -4,6 +4,7 @@ use super::Scope;
 use crate::{
     authorization::TokenPlace,
     config::{Faults, Place, Severity},
+    limits::Limits,
     request::ReservedNames,
 };
 
@@ -14,6 +15,8 @@ pub(crate) struct Building<'a> {
     pub(crate) captures: &'a [&'a str],
     /// Whether a token policy stands before the one that is built.
     pub(crate) token: bool,
+    /// The counters; new ones if there are none.
+    pub(crate) limits: Option<&'a Limits>,
     /// Whether it says `anonymous: true`.
     pub(crate) anonymous: bool,
 }
@@ -42,11 +45,15 @@ impl Building<'_> {
         if self.token {
             token_places.push(TokenPlace::Header(http::header::AUTHORIZATION));
         }
+        let none = Limits::default();
         let mut scope = Scope {
             faults,
             sets: &Default::default(),
             tenants: &Default::default(),
+            limits: self.limits.unwrap_or(&none),
             secrets: &Default::default(),
+            fragments: &Default::default(),
+            depth: 0,
             captures: Some(&captures),
             anonymous: self.anonymous,
             reserved,

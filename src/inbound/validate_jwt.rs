@@ -134,7 +134,10 @@ mod tests {
             captures: None,
             anonymous: false,
             reserved: &mut ReservedNames::default(),
+            limits: &Default::default(),
             secrets: &Secrets::default(),
+            fragments: &Default::default(),
+            depth: 0,
             token_places: &mut Vec::new(),
         };
         let policy = ValidateJwt::build(&serde_json::from_value(config).unwrap(), &Place::root(), &mut scope);

@@ -74,7 +74,10 @@ impl OutboundPolicy {
         response: &mut Response<B>,
     ) -> Result<(), Refusal> {
         let result = match &self.kind {
-            Kind::SetHeader(policy) => policy.apply(exchange, incoming, response.headers_mut()).map_err(Refusal::from),
+            Kind::SetHeader(policy) => {
+                let status = response.status();
+                policy.apply_to_answer(exchange, incoming, status, response.headers_mut()).map_err(Refusal::from)
+            }
         };
         let verdict = match &result {
             Ok(()) => Verdict::Passed,

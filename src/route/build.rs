@@ -15,7 +15,11 @@ use crate::{
     config::{Config, Faults, Place, Secrets},
     credentials::Credentials,
     entra::Tenants,
-    inbound::{InboundPolicy, PolicyConfig, PolicyEntry, Scope},
+    inbound::{
+        Scope,
+        list::{self, PolicyList, Written},
+    },
+    limits::Limits,
     outbound::OutboundPolicy,
     request::{Oddities, Reserved, ReservedNames},
     telemetry::Metrics,
@@ -34,13 +38,7 @@ pub(crate) struct RouteBuilder<'a> {
     pub(crate) table: &'a RouteTable,
     pub(crate) metrics: &'a Metrics,
     pub(crate) workers: usize,
-}
-
-/// One policy of a route with its place, fragments spliced in.
-struct Written<'a> {
-    config: &'a PolicyConfig,
-    place: Place,
-    at: Arc<str>,
+    pub(crate) limits: &'a Limits,
 }
 
 impl<'a> RouteBuilder<'a> {
@@ -89,16 +87,16 @@ impl<'a> RouteBuilder<'a> {
             sets: &self.sets.by_name,
             secrets: self.secrets,
             tenants: self.tenants,
+            limits: self.limits,
+            fragments: &self.config.fragments,
+            depth: 0,
             captures: Some(&captures),
             anonymous: config.anonymous,
             reserved: names,
             token_places: &mut token_places,
         };
-        let mut inbound = Vec::new();
-        for written in self.policies(config, &place, scope.faults) {
-            let policy = InboundPolicy::build(written.config, &written.place, &mut scope);
-            inbound.extend(policy.map(|policy| PolicyEntry { policy, at: written.at }));
-        }
+        let lists = self.lists(config, &place);
+        let inbound = PolicyList::build(&lists, &mut scope);
         let outbound = config
             .outbound
             .iter()
@@ -106,7 +104,7 @@ impl<'a> RouteBuilder<'a> {
             .filter_map(|(index, policy)| OutboundPolicy::build(policy, &place.key("outbound").index(index), &mut scope));
         let outbound: Vec<_> = outbound.collect();
 
-        let authenticates = self.policies(config, &place, faults).iter().any(|written| written.config.authenticates());
+        let authenticates = lists.iter().any(|list| list::authenticates(list.policies, &self.config.fragments, 0));
         check_authentication(config, authenticates, &place, faults);
         let authorization = Authorization::build(
             &config.authorization,
@@ -148,45 +146,13 @@ impl<'a> RouteBuilder<'a> {
         }
     }
 
-    /// The policies of a route in the order they run, fragments spliced in.
-    fn policies(&self, config: &'a RouteConfig, place: &Place, faults: &mut Faults) -> Vec<Written<'a>> {
-        let mut all = Vec::new();
-        let global = List { policies: &self.config.inbound, place: Place::root().key("inbound"), name: "global" };
-        let own = List { policies: &config.inbound, place: place.key("inbound"), name: "inbound" };
-        for list in [global, own] {
-            self.splice(&list, &mut Vec::new(), &mut all, faults);
-        }
-        all
+    /// The lists of policies that a route's requests run through, in their order.
+    fn lists(&self, config: &'a RouteConfig, place: &Place) -> [Written<'a>; 2] {
+        [
+            Written { policies: &self.config.inbound, place: Place::root().key("inbound"), name: "global" },
+            Written { policies: &config.inbound, place: place.key("inbound"), name: "inbound" },
+        ]
     }
-
-    fn splice(&self, list: &List<'a>, within: &mut Vec<&'a str>, all: &mut Vec<Written<'a>>, faults: &mut Faults) {
-        for (index, policy) in list.policies.iter().enumerate() {
-            let place = list.place.index(index);
-            let PolicyConfig::IncludeFragment(name) = policy else {
-                let at = format!("{}[{index}].{}", list.name, policy.name()).into();
-                all.push(Written { config: policy, place: place.key(policy.name()), at });
-                continue;
-            };
-            let place = place.key("include-fragment");
-            if within.contains(&name.as_str()) {
-                faults.error(&place, format!("the fragment `{name}` includes itself"), "take it out of its own list");
-            } else if let Some((name, policies)) = self.config.fragments.get_key_value(name) {
-                within.push(name);
-                let place = Place::root().key("fragments").key(name);
-                self.splice(&List { policies, place, name }, within, all, faults);
-                within.pop();
-            } else {
-                faults.error(&place, format!("there is no fragment `{name}`"), one_of(self.config.fragments.keys()));
-            }
-        }
-    }
-}
-
-/// A list of policies as it stands in the config, with the name that audit records give it.
-struct List<'a> {
-    policies: &'a [PolicyConfig],
-    place: Place,
-    name: &'a str,
 }
 
 /// A forwarding route authenticates, or says that it does not; one that says so hands on no identity.

@@ -10,7 +10,7 @@ use crate::{
     answer::ResponseBody,
     authorization::Authorization,
     config::{Faults, Place},
-    inbound::PolicyEntry,
+    inbound::list::PolicyList,
     outbound::OutboundPolicy,
     refusal::{Reason, Refusal},
     request::{IncomingRequest, Oddities, Reserved, Scheme},
@@ -30,7 +30,7 @@ pub struct Route {
     /// Whether WebSocket upgrades are let through.
     pub websocket: bool,
     /// The policies on the request: the global ones, then the route's.
-    pub inbound: Vec<PolicyEntry>,
+    pub inbound: PolicyList,
     /// What the upstream gets to see as `Authorization`.
     pub authorization: Authorization,
     /// Where the request goes.

@@ -2,10 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
-mod check;
 mod admin;
+mod check;
 mod config;
 mod framing;
+mod policies;
 mod reload;
 mod support;
 mod token;

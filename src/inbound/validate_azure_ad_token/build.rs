@@ -97,7 +97,10 @@ impl ValidateAzureAdToken {
             captures: None,
             anonymous: false,
             reserved: &mut ReservedNames::default(),
+            limits: &Default::default(),
             secrets: &Secrets::default(),
+            fragments: &Default::default(),
+            depth: 0,
             token_places: &mut Vec::new(),
         };
         Self::build(config, &Place::root(), &mut scope)

@@ -1,0 +1,73 @@
+//! Admits requests that one of several lists of policies admits.
+//!
+//! ```yaml
+#![doc = include_str!("../../config/policies/any-of.yaml")]
+//! ```
+//!
+//! The lists are tried in their order, and the first that lets the request pass wins: its token is `token`, and what it wrote goes
+//! upstream. What a list did that refused is undone, but for what was counted. Where all refuse, the first list's refusal is the answer.
+
+use super::{
+    PolicyConfig, Scope,
+    list::{PolicyList, Written},
+};
+use crate::{config::Place, exchange::Exchange, gateway::Stop, request::IncomingRequest, upstream::UpstreamRequest};
+
+/// Admits requests that one of several lists of policies admits.
+#[derive(Debug)]
+pub struct AnyOf(Vec<PolicyList>);
+
+impl AnyOf {
+    pub(crate) fn build(config: &[Vec<PolicyConfig>], place: &Place, at: &str, scope: &mut Scope<'_>) -> Option<Self> {
+        let before = scope.faults.errors();
+        let mut lists = Vec::with_capacity(config.len());
+        for (index, policies) in config.iter().enumerate() {
+            let place = place.index(index);
+            if policies.is_empty() {
+                scope.faults.error(
+                    &place,
+                    "the list is empty, so every request would pass",
+                    "write a policy, or leave the list out",
+                );
+            }
+            let name = format!("{at}[{index}]");
+            lists.push(PolicyList::build(&[Written { policies, place, name: &name }], scope));
+        }
+        if config.len() < 2 {
+            scope.faults.error(place, "there are fewer than two lists to choose from", "write at least two lists of policies");
+        }
+        (scope.faults.errors() == before).then_some(Self(lists))
+    }
+
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        let mut first = None;
+        for list in &self.0 {
+            let before = exchange.judged();
+            let mut tried = outgoing.clone();
+            match list.run_within(exchange, incoming, &mut tried).await {
+                Ok(()) => {
+                    *outgoing = tried;
+                    return Ok(());
+                }
+                Err(Stop::Refuse(refusal)) => {
+                    let decided = exchange.outcome.policy.take();
+                    exchange.back_to(before);
+                    first.get_or_insert((refusal, decided));
+                }
+                Err(answer @ Stop::Respond(_)) => return Err(answer),
+            }
+        }
+        match first {
+            None => Ok(()),
+            Some((refusal, decided)) => {
+                exchange.outcome.policy = decided;
+                Err(Stop::Refuse(refusal))
+            }
+        }
+    }
+}

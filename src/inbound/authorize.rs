@@ -1,0 +1,136 @@
+//! Admits requests for which a condition holds.
+//!
+//! ```yaml
+#![doc = include_str!("../../config/policies/authorize.yaml")]
+//! ```
+//!
+//! Refuses with [`Reason::NotAuthorized`], or with a code of the policy's own and the same status. A condition that cannot be judged,
+//! since something that it reads is absent or of another kind, does not hold.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::Scope;
+use crate::{
+    config::Place,
+    exchange::Exchange,
+    expression::{EvaluationError, Expression, Facts},
+    refusal::{Reason, Refusal},
+    request::IncomingRequest,
+};
+
+/// Settings of `authorize`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct AuthorizeConfig {
+    /// What must hold: an expression `@(…)` that is true or false.
+    pub condition: String,
+    /// The code of the refusal: lower-case words joined by `-`. Default: not-authorized.
+    pub code: Option<String>,
+    /// The sentence of the refusal.
+    pub message: Option<String>,
+}
+
+/// Admits requests for which a condition holds.
+#[derive(Debug)]
+pub struct Authorize {
+    condition: Expression,
+    code: Option<Arc<str>>,
+    message: Option<Box<str>>,
+}
+
+impl Authorize {
+    pub(crate) fn build(config: &AuthorizeConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+        let condition = scope.condition(&config.condition, &place.key("condition"));
+        if let Some(code) = &config.code {
+            let word =
+                |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+            let place = place.key("code");
+            if code.len() > 64 || !code.split('-').all(word) {
+                scope.faults.error(&place, format!("`{code}` is no code"), "write lower-case words joined by `-`, as read-only");
+                return None;
+            }
+            if Reason::ALL.iter().any(|reason| reason.code() == code) {
+                let message = format!("`{code}` has a meaning of its own already");
+                scope.faults.error(&place, message, "choose a code that the gateway does not use");
+                return None;
+            }
+        }
+        Some(Self {
+            condition: condition?,
+            code: config.code.as_deref().map(Into::into),
+            message: config.message.as_deref().map(Into::into),
+        })
+    }
+
+    pub(crate) fn check(&self, exchange: &Exchange, incoming: &IncomingRequest) -> Result<(), Refusal> {
+        self.judge(&Facts::of(exchange, incoming)).map_err(|error| {
+            let mut refusal = Refusal::new(Reason::NotAuthorized, error);
+            refusal.code.clone_from(&self.code);
+            refusal.message.clone_from(&self.message);
+            refusal
+        })
+    }
+
+    fn judge(&self, facts: &Facts<'_>) -> Result<(), NotAuthorized> {
+        if self.condition.holds(facts)? { Ok(()) } else { Err(NotAuthorized::DoesNotHold) }
+    }
+}
+
+/// Why a request is not admitted.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum NotAuthorized {
+    #[error("the condition does not hold")]
+    DoesNotHold,
+    #[error("the condition cannot be judged")]
+    CannotBeJudged(#[from] EvaluationError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{expression::tests::World, inbound::testing::Building};
+
+    fn config(condition: &str) -> AuthorizeConfig {
+        AuthorizeConfig { condition: condition.to_owned(), code: None, message: None }
+    }
+
+    fn built(config: &AuthorizeConfig) -> Result<Authorize, Vec<String>> {
+        Building { token: true, ..Building::default() }.build(|place, scope| Authorize::build(config, place, scope))
+    }
+
+    #[test]
+    fn admits_where_the_condition_holds_and_nowhere_else() {
+        let world = World::new();
+        for (condition, admitted) in [
+            ("@(token.claims.level >= 5)", true),
+            ("@(token.claims.level > 5)", false),
+            ("@(token.claims.yes)", true),
+            ("@(token.claims.oid)", false),
+            ("@(token.claims.missing)", false),
+            ("@(!token.claims.missing)", false),
+            ("@(token.claims.missing || true)", false),
+            ("@(!has(token.claims.missing))", true),
+        ] {
+            let policy = built(&config(condition)).expect(condition);
+            assert_eq!(policy.judge(&world.facts()).is_ok(), admitted, "{condition}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_found_at_load() {
+        for (condition, code, expected) in [
+            ("true", None, "is no expression"),
+            ("@(request.path)", None, "a condition is true or false"),
+            ("@(true)", Some("Read Only"), "is no code"),
+            ("@(true)", Some("a--b"), "is no code"),
+            ("@(true)", Some("no-route"), "has a meaning of its own"),
+        ] {
+            let config = AuthorizeConfig { code: code.map(str::to_owned), ..config(condition) };
+            let faults = built(&config).expect_err(condition);
+            assert!(faults.len() == 1 && faults[0].contains(expected), "{condition}: {faults:?}");
+        }
+    }
+}

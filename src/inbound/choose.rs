@@ -1,0 +1,113 @@
+//! Runs the policies of the first branch whose condition holds.
+//!
+//! ```yaml
+#![doc = include_str!("../../config/policies/choose.yaml")]
+//! ```
+//!
+//! Conditions are judged in their order, and those after the first that holds are not. One that cannot be judged refuses with
+//! [`Reason::NotAuthorized`]: another branch might be the weaker one. Where none holds and there is no `otherwise`, the request goes on.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{
+    PolicyConfig, Scope,
+    list::{PolicyList, Written},
+};
+use crate::{
+    config::Place,
+    exchange::Exchange,
+    expression::{EvaluationError, Expression, Facts},
+    gateway::Stop,
+    refusal::{Reason, Refusal},
+    request::IncomingRequest,
+    upstream::UpstreamRequest,
+};
+
+/// One branch of `choose`: `when` and `do`, or `otherwise`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BranchConfig {
+    /// The condition: an expression `@(…)` that is true or false.
+    pub when: Option<String>,
+    /// The policies that run where it holds.
+    #[serde(rename = "do")]
+    pub then: Option<Vec<PolicyConfig>>,
+    /// The policies that run where no condition holds; the last branch.
+    pub otherwise: Option<Vec<PolicyConfig>>,
+}
+
+impl BranchConfig {
+    /// The policies of the branch.
+    pub(crate) fn policies(&self) -> &[PolicyConfig] {
+        self.then.as_deref().or(self.otherwise.as_deref()).unwrap_or_default()
+    }
+}
+
+/// Runs the policies of the first branch whose condition holds.
+#[derive(Debug)]
+pub struct Choose {
+    branches: Vec<(Expression, PolicyList)>,
+    otherwise: PolicyList,
+}
+
+impl Choose {
+    pub(crate) fn build(config: &[BranchConfig], place: &Place, at: &str, scope: &mut Scope<'_>) -> Option<Self> {
+        let before = scope.faults.errors();
+        let mut built = Self { branches: Vec::new(), otherwise: PolicyList::default() };
+        for (index, branch) in config.iter().enumerate() {
+            let place = place.index(index);
+            match branch {
+                BranchConfig { when: Some(when), then: Some(then), otherwise: None } => {
+                    let condition = scope.condition(when, &place.key("when"));
+                    let name = format!("{at}[{index}].do");
+                    let list = PolicyList::build(&[Written { policies: then, place: place.key("do"), name: &name }], scope);
+                    built.branches.extend(condition.map(|condition| (condition, list)));
+                }
+                BranchConfig { when: None, then: None, otherwise: Some(otherwise) } if index > 0 && index + 1 == config.len() => {
+                    let name = format!("{at}[{index}].otherwise");
+                    let list = Written { policies: otherwise, place: place.key("otherwise"), name: &name };
+                    built.otherwise = PolicyList::build(&[list], scope);
+                }
+                BranchConfig { when: None, then: None, otherwise: Some(_) } => {
+                    scope.faults.error(&place, "`otherwise` is not the last branch after others", "put it last");
+                }
+                _ => {
+                    let cure = "write { when: \"@(…)\", do: […] }, or at last { otherwise: […] }";
+                    scope.faults.error(&place, "a branch has either `when` and `do`, or `otherwise` alone", cure);
+                }
+            }
+        }
+        if config.is_empty() {
+            scope.faults.error(place, "there is no branch", "write { when: \"@(…)\", do: […] }");
+        }
+        (scope.faults.errors() == before).then_some(built)
+    }
+
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        let mut chosen = &self.otherwise;
+        for (condition, list) in &self.branches {
+            if condition.holds(&Facts::of(exchange, incoming)).map_err(CannotChoose)? {
+                chosen = list;
+                break;
+            }
+        }
+        chosen.run_within(exchange, incoming, outgoing).await
+    }
+}
+
+/// A condition cannot be judged.
+#[derive(Debug, thiserror::Error)]
+#[error("the condition cannot be judged")]
+struct CannotChoose(#[source] EvaluationError);
+
+impl From<CannotChoose> for Refusal {
+    fn from(error: CannotChoose) -> Self {
+        Self::new(Reason::NotAuthorized, error)
+    }
+}

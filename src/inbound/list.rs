@@ -1,0 +1,242 @@
+//! A list of policies: fragments spliced in, built, and run in the order written.
+
+use std::{collections::BTreeMap, pin::Pin, sync::Arc};
+
+use super::{InboundPolicy, PolicyConfig, PolicyEntry, Scope};
+use crate::{config::Place, exchange::Exchange, gateway::Stop, request::IncomingRequest, upstream::UpstreamRequest};
+
+/// Named lists of policies, for `include-fragment`.
+pub(crate) type Fragments = BTreeMap<String, Vec<PolicyConfig>>;
+
+/// How deeply lists may stand within lists.
+pub(crate) const MAX_DEPTH: usize = 8;
+
+/// A list of policies, built.
+#[derive(Debug, Default)]
+pub struct PolicyList(Vec<PolicyEntry>);
+
+/// A list of policies as it stands in the config.
+#[derive(Clone, Debug)]
+pub(crate) struct Written<'a> {
+    pub(crate) policies: &'a [PolicyConfig],
+    pub(crate) place: Place,
+    /// What audit records call it, as `inbound`.
+    pub(crate) name: &'a str,
+}
+
+impl PolicyList {
+    /// Builds the lists, one after the other; what cannot be built is left out, and why is in the scope's faults.
+    pub(crate) fn build(lists: &[Written<'_>], scope: &mut Scope<'_>) -> Self {
+        let mut entries = Vec::new();
+        for list in lists {
+            if scope.depth >= MAX_DEPTH {
+                let message = format!("lists of policies stand more than {MAX_DEPTH} deep within each other");
+                scope.faults.error(&list.place, message, "write them flatter; a fragment must not include itself");
+                continue;
+            }
+            scope.depth += 1;
+            add(list, &mut Vec::new(), scope, &mut entries);
+            scope.depth -= 1;
+        }
+        Self(entries)
+    }
+
+    /// The entries, in the order they run.
+    pub fn iter(&self) -> impl Iterator<Item = &PolicyEntry> {
+        self.0.iter()
+    }
+
+    /// Whether preflights of browsers are answered.
+    pub fn answers_preflights(&self) -> bool {
+        self.iter().any(|entry| matches!(entry.policy, InboundPolicy::Cors(_)))
+    }
+
+    /// Runs the policies, until one stops the request.
+    ///
+    /// # Errors
+    /// The refusal, or the gateway's own answer, that ends the request.
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        for entry in self.iter() {
+            entry.run(exchange, incoming, outgoing).await?;
+        }
+        Ok(())
+    }
+
+    /// As [`run`](Self::run), for a list within a policy: its size is not known before it runs.
+    pub(crate) fn run_within<'a>(
+        &'a self,
+        exchange: &'a mut Exchange,
+        incoming: &'a IncomingRequest,
+        outgoing: &'a mut UpstreamRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Stop>> + Send + 'a>> {
+        Box::pin(self.run(exchange, incoming, outgoing))
+    }
+}
+
+/// Builds one list, and the fragments that it includes in their places.
+fn add(list: &Written<'_>, within: &mut Vec<String>, scope: &mut Scope<'_>, entries: &mut Vec<PolicyEntry>) {
+    for (index, config) in list.policies.iter().enumerate() {
+        let place = list.place.index(index);
+        let PolicyConfig::IncludeFragment(name) = config else {
+            let at: Arc<str> = format!("{}[{index}].{}", list.name, config.name()).into();
+            let policy = InboundPolicy::build(config, &place.key(config.name()), &at, scope);
+            entries.extend(policy.map(|policy| PolicyEntry { policy, at }));
+            continue;
+        };
+        let place = place.key("include-fragment");
+        let fragments = scope.fragments;
+        if within.contains(name) {
+            scope.faults.error(&place, format!("the fragment `{name}` includes itself"), "take it out of its own list");
+        } else if let Some(policies) = fragments.get(name) {
+            within.push(name.clone());
+            let fragment = Written { policies, place: Place::root().key("fragments").key(name), name };
+            add(&fragment, within, scope, entries);
+            within.pop();
+        } else {
+            scope.faults.error(&place, format!("there is no fragment `{name}`"), defined(fragments.keys()));
+        }
+    }
+}
+
+fn defined<'n>(names: impl Iterator<Item = &'n String>) -> String {
+    let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
+    if names.is_empty() { "none is defined".to_owned() } else { format!("defined are {}", names.join(", ")) }
+}
+
+/// Whether some policy of the list establishes who calls, whatever way a request takes through it.
+pub(crate) fn authenticates(policies: &[PolicyConfig], fragments: &Fragments, depth: usize) -> bool {
+    // Too deep a list is a fault of its own.
+    depth < MAX_DEPTH * 2
+        && policies.iter().any(|policy| match policy {
+            PolicyConfig::ValidateAzureAdToken(_) | PolicyConfig::ValidateJwt(_) => true,
+            PolicyConfig::IncludeFragment(name) => {
+                fragments.get(name).is_some_and(|policies| authenticates(policies, fragments, depth + 1))
+            }
+            PolicyConfig::AnyOf(lists) => {
+                !lists.is_empty() && lists.iter().all(|policies| authenticates(policies, fragments, depth + 1))
+            }
+            PolicyConfig::Choose(branches) => {
+                branches.iter().any(|branch| branch.otherwise.is_some())
+                    && branches.iter().all(|branch| ends(branch.policies(), fragments, depth))
+            }
+            _ => false,
+        })
+}
+
+/// Whether no request that takes the list gets past it without saying who calls.
+fn ends(policies: &[PolicyConfig], fragments: &Fragments, depth: usize) -> bool {
+    policies.iter().any(|policy| matches!(policy, PolicyConfig::ReturnResponse(_)))
+        || authenticates(policies, fragments, depth + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{config::Document, inbound::testing::Building};
+
+    fn policies(yaml: &str) -> Vec<PolicyConfig> {
+        let text = format!("inbound:\n{yaml}");
+        Document::from_text("entrada.yaml", &text).unwrap_or_else(|report| panic!("{report}")).config.inbound
+    }
+
+    fn built(policies: &[PolicyConfig], token: bool) -> Result<PolicyList, Vec<String>> {
+        let building = Building { token, captures: &["person", "rest"], ..Building::default() };
+        building.build(|place, scope| {
+            let list = PolicyList::build(&[Written { policies, place: place.clone(), name: "inbound" }], scope);
+            (!scope.faults.any_error()).then_some(list)
+        })
+    }
+
+    #[test]
+    fn every_example_is_read_and_every_policy_has_one() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/policies");
+        let mut seen = Vec::new();
+        for file in folder.read_dir().expect("the folder of examples") {
+            let path = file.expect("an entry").path();
+            let name = path.file_stem().and_then(|stem| stem.to_str()).expect("a name").to_owned();
+            let policies = policies(&std::fs::read_to_string(&path).expect("readable"));
+
+            assert!(policies.iter().all(|policy| policy.name() == name), "{name}");
+            // These name tenants and fragments that a whole config has.
+            if !matches!(&*name, "validate-azure-ad-token" | "any-of" | "include-fragment") {
+                let list = built(&policies, true).unwrap_or_else(|faults| panic!("{name}: {faults:?}"));
+                assert_eq!(list.iter().count(), policies.len());
+            }
+            seen.push(name);
+        }
+        let schema = schemars::schema_for!(PolicyConfig).to_value().to_string();
+        for name in &seen {
+            assert!(schema.contains(&format!("\"{name}\"")), "{name}");
+        }
+        assert!(seen.len() >= 15, "{seen:?}");
+    }
+
+    #[test]
+    fn lists_within_lists_have_an_end() {
+        let mut nested = policies("- authorize: { condition: \"@(true)\" }");
+        for _ in 0..MAX_DEPTH {
+            nested = vec![PolicyConfig::AnyOf(vec![nested.clone(), nested])];
+        }
+
+        let faults = built(&nested, false).expect_err("too deep");
+        assert!(faults.iter().any(|fault| fault.contains("deep within each other")), "{faults:?}");
+    }
+
+    #[test]
+    fn branches_are_what_they_should_be() {
+        for (yaml, expected) in [
+            ("- choose: []", "there is no branch"),
+            ("- choose: [ { otherwise: [] } ]", "not the last branch"),
+            ("- choose: [ { otherwise: [] }, { when: \"@(true)\", do: [] } ]", "not the last branch"),
+            ("- choose: [ { when: \"@(true)\" } ]", "either `when` and `do`"),
+            ("- choose: [ { when: \"true\", do: [] } ]", "is no expression"),
+            ("- any-of: []", "fewer than two"),
+            ("- any-of: [ [], [ { check-header: { name: a } } ] ]", "the list is empty"),
+            ("- include-fragment: nowhere", "no fragment `nowhere`"),
+        ] {
+            let faults = built(&policies(yaml), false).expect_err(yaml);
+            assert!(faults.len() == 1 && faults[0].contains(expected), "{yaml}: {faults:?}");
+        }
+    }
+
+    #[test]
+    fn a_route_authenticates_only_if_every_way_through_it_does() {
+        let token = "validate-azure-ad-token: { tenant: contoso, audiences: [api://orders] }";
+        let open = "check-header: { name: X-Door }";
+        let fragments = Fragments::from([
+            ("staff".to_owned(), policies(&format!("- {token}"))),
+            ("loop".to_owned(), policies("- include-fragment: loop")),
+        ]);
+        for (yaml, expected) in [
+            (format!("- {token}"), true),
+            (format!("- {open}"), false),
+            ("- include-fragment: staff".to_owned(), true),
+            ("- include-fragment: loop".to_owned(), false),
+            ("- include-fragment: nowhere".to_owned(), false),
+            (format!("- any-of: [ [ {{ {token} }} ], [ {{ {open} }}, {{ include-fragment: staff }} ] ]"), true),
+            (format!("- any-of: [ [ {{ {token} }} ], [ {{ {open} }} ] ]"), false),
+            (format!("- choose: [ {{ when: \"@(true)\", do: [ {{ {token} }} ] }} ]"), false),
+            (format!("- choose: [ {{ when: \"@(true)\", do: [ {{ {token} }} ] }}, {{ otherwise: [ {{ {open} }} ] }} ]"), false),
+            (format!("- choose: [ {{ when: \"@(true)\", do: [ {{ {token} }} ] }}, {{ otherwise: [ {{ {token} }} ] }} ]"), true),
+            (
+                format!(
+                    "- choose: [ {{ when: \"@(true)\", do: [ {{ {token} }} ] }}, {{ otherwise: [ {{ return-response: {{}} }} ] }} ]"
+                ),
+                true,
+            ),
+            (
+                "- choose: [ { when: \"@(true)\", do: [ { return-response: {} } ] }, { otherwise: [ { return-response: {} } ] } ]".to_owned(),
+                true,
+            ),
+        ] {
+            assert_eq!(authenticates(&policies(&yaml), &fragments, 0), expected, "{yaml}");
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Limits how often something happens, by any key.
+//!
+//! ```yaml
+#![doc = include_str!("../../config/policies/rate-limit-by-key.yaml")]
+//! ```
+//!
+//! There are never more than `calls` within any stretch of time as long as `renewal-period`, wherever it begins. A call is counted
+//! where the policy stands in the list, so only what the policies before it let through counts; what is refused does not. Every
+//! policy with the same key and period counts in one place, whichever route it stands on: write the route into the key to keep them
+//! apart. With an `increment-condition` that reads `response` a call counts when its answer has ended, so that a burst may pass.
+//!
+//! Answers bear `RateLimit` and `RateLimit-Policy`; what is too much is refused with [`Reason::RateLimitExceeded`] and `Retry-After`.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderName, HeaderValue};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Scope, set_header};
+use crate::{
+    config::{Faults, Place, Span},
+    exchange::Exchange,
+    expression::{EvaluationError, Expression, Facts, Template},
+    limits::{Ask, Pending, Sliding, Taken},
+    refusal::{Reason, Refusal},
+    request::IncomingRequest,
+};
+
+/// Settings of `rate-limit-by-key`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RateLimitByKeyConfig {
+    /// How many calls there may be within the period.
+    pub calls: u64,
+    /// The length of the period, from 1s to 24h.
+    pub renewal_period: Span,
+    /// What is counted apart from each other: an expression, as `@(caller.address)`.
+    pub counter_key: String,
+    /// Counts a call only if this holds; a condition on `response` is judged when the answer has ended. Default: every call counts.
+    pub increment_condition: Option<String>,
+    /// How much a call counts. Default: 1.
+    pub increment_count: Option<u32>,
+    /// A header of the answer that tells how many calls are left. Default: none.
+    pub remaining_calls_header_name: Option<String>,
+    /// A header of the answer that tells how many calls there may be. Default: none.
+    pub total_calls_header_name: Option<String>,
+    /// Where calls are counted. Default: local.
+    #[serde(default)]
+    pub store: StoreConfig,
+}
+
+/// Where something is counted.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum StoreConfig {
+    /// In this process; a restart begins anew.
+    #[default]
+    Local,
+    /// In a Redis or Valkey that several gateways share.
+    Redis,
+}
+
+/// Limits how often something happens, by any key.
+#[derive(Debug)]
+pub struct RateLimitByKey {
+    key: Template,
+    calls: u64,
+    counter: Arc<Sliding>,
+    increment: Increment,
+    announcement: Announcement,
+}
+
+impl RateLimitByKey {
+    pub(crate) fn build(config: &RateLimitByKeyConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+        let before = scope.faults.errors();
+        let key = key(&config.counter_key, &place.key("counter-key"), scope);
+        let increment = Increment::build(config.increment_condition.as_deref(), config.increment_count, place, scope);
+        let period = config.renewal_period.0;
+        if period < Duration::from_secs(1) || period > Sliding::MAX_PERIOD {
+            let cure = "write one from 1s to 24h; quota-by-key counts over longer ones";
+            scope.faults.error(&place.key("renewal-period"), "the period is too short or too long for a rate", cure);
+        }
+        if config.calls == 0 {
+            scope.faults.error(&place.key("calls"), "no call at all would be let through", "write a number of at least 1");
+        }
+        local_only(config.store, place, scope.faults);
+        let mut announcement = Announcement::new("rate", config.calls, period);
+        announcement.remaining =
+            extra(config.remaining_calls_header_name.as_deref(), "remaining-calls-header-name", place, scope.faults);
+        announcement.total = extra(config.total_calls_header_name.as_deref(), "total-calls-header-name", place, scope.faults);
+        if scope.faults.errors() > before {
+            return None;
+        }
+        Some(Self { key: key?, calls: config.calls, counter: scope.limits.rate(period), increment: increment?, announcement })
+    }
+
+    pub(crate) fn check(&self, exchange: &mut Exchange, incoming: &IncomingRequest) -> Result<(), Refusal> {
+        let facts = Facts::of(exchange, incoming);
+        let key = key_text(&self.key, &facts)?;
+        let cost = self.increment.cost_now(&facts)?;
+        let now = exchange.clock().monotonic();
+        let taken = self.counter.judge(&key, Ask { limit: self.calls, cost: cost.unwrap_or(0), now });
+        if let (None, Some(condition), true) = (cost, &self.increment.condition, taken.admitted) {
+            let pending = Pending::Rate(self.counter.clone(), key.into(), self.increment.count, condition.clone());
+            exchange.limits.pending.push(pending);
+        }
+        self.announcement.announce(taken, exchange);
+        if taken.admitted { Ok(()) } else { Err(exceeded(Reason::RateLimitExceeded, taken)) }
+    }
+}
+
+/// Whether and how much a call counts.
+#[derive(Debug)]
+pub(super) struct Increment {
+    pub(super) condition: Option<Arc<Expression>>,
+    pub(super) count: u64,
+}
+
+impl Increment {
+    pub(super) fn build(condition: Option<&str>, count: Option<u32>, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+        if count == Some(0) {
+            let message = "a call that counts nothing is never limited";
+            scope.faults.error(&place.key("increment-count"), message, "write a number of at least 1, or an increment-condition");
+        }
+        let condition = match condition {
+            Some(text) => Some(Arc::new(scope.condition_on_answer(text, &place.key("increment-condition"))?)),
+            None => None,
+        };
+        Some(Self { condition, count: u64::from(count.unwrap_or(1)) })
+    }
+
+    /// How much the call counts right away; `None` where only the answer tells.
+    pub(super) fn cost_now(&self, facts: &Facts<'_>) -> Result<Option<u64>, KeyUnavailable> {
+        match &self.condition {
+            Some(condition) if condition.uses().response => Ok(None),
+            Some(condition) => Ok(Some(if condition.holds(facts)? { self.count } else { 0 })),
+            None => Ok(Some(self.count)),
+        }
+    }
+}
+
+/// What answers tell of a limit.
+///
+/// `RateLimit` and `RateLimit-Policy` are those of the IETF's draft on rate limit header fields: lists, so that several limits add up.
+#[derive(Debug)]
+pub(super) struct Announcement {
+    name: Box<str>,
+    policy: HeaderValue,
+    limit: u64,
+    pub(super) remaining: Option<HeaderName>,
+    pub(super) total: Option<HeaderName>,
+}
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+impl Announcement {
+    pub(super) fn new(kind: &str, limit: u64, period: Duration) -> Self {
+        let seconds = whole_seconds(period);
+        let name = format!("{kind}-{seconds}s");
+        let policy = HeaderValue::try_from(format!("\"{name}\";q={limit};w={seconds}"));
+        Self {
+            name: name.into(),
+            policy: policy.expect("a word and numbers are a header value"),
+            limit,
+            remaining: None,
+            total: None,
+        }
+    }
+
+    pub(super) fn announce(&self, taken: Taken, exchange: &mut Exchange) {
+        let state = format!("\"{}\";r={};t={}", self.name, taken.remaining, whole_seconds(taken.wait));
+        let headers = &mut exchange.response_headers;
+        headers.append(RATE_LIMIT_POLICY, self.policy.clone());
+        headers.append(RATE_LIMIT, HeaderValue::try_from(state).expect("a word and numbers are a header value"));
+        if let Some(name) = &self.remaining {
+            headers.insert(name.clone(), taken.remaining.into());
+        }
+        if let Some(name) = &self.total {
+            headers.insert(name.clone(), self.limit.into());
+        }
+    }
+}
+
+/// Seconds, rounded up: who waits that long has waited long enough.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+pub(super) fn exceeded(reason: Reason, taken: Taken) -> Refusal {
+    let mut refusal = Refusal::from(reason);
+    refusal.retry_after = Some(u32::try_from(whole_seconds(taken.wait).max(1)).unwrap_or(u32::MAX));
+    refusal
+}
+
+/// Reads a key. One that is the same for every request is allowed: then all count together.
+pub(super) fn key(text: &str, place: &Place, scope: &mut Scope<'_>) -> Option<Template> {
+    if text.is_empty() {
+        scope.faults.error(place, "the key is empty", "write what is counted apart, as \"@(caller.address)\"");
+        return None;
+    }
+    scope.template(text, place)
+}
+
+pub(super) fn key_text(key: &Template, facts: &Facts<'_>) -> Result<String, KeyUnavailable> {
+    match key {
+        Template::Literal(text) => Ok(text.to_string()),
+        Template::Expression(expression) => Ok(expression.text(facts)?.into_owned()),
+    }
+}
+
+pub(super) fn local_only(store: StoreConfig, place: &Place, faults: &mut Faults) {
+    if store == StoreConfig::Redis {
+        faults.error(
+            &place.key("store"),
+            "`store: redis` is not supported yet",
+            "leave it out: each gateway then counts by itself",
+        );
+    }
+}
+
+fn extra(written: Option<&str>, key: &str, place: &Place, faults: &mut Faults) -> Option<HeaderName> {
+    written.and_then(|written| set_header::name(written, &place.key(key), faults))
+}
+
+/// What is counted, or whether it is, cannot be told. Such a request is refused: it would escape the limit.
+#[derive(Debug, thiserror::Error)]
+#[error("the limit's key or condition has no value")]
+pub(super) struct KeyUnavailable(#[from] EvaluationError);
+
+impl From<KeyUnavailable> for Refusal {
+    fn from(error: KeyUnavailable) -> Self {
+        Self::new(Reason::NotAuthorized, error)
+    }
+}

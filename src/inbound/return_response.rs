@@ -1,0 +1,171 @@
+//! Answers the request itself; nothing is sent upstream.
+//!
+//! ```yaml
+#![doc = include_str!("../../config/policies/return-response.yaml")]
+//! ```
+//!
+//! Values of headers and the body may be expressions; one that has no value refuses with [`Reason::HeaderValueUnavailable`]. In
+//! `outbound` it takes the place of the answer, and the policies after it still run.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Scope, set_header};
+use crate::{
+    answer::ResponseBody,
+    config::Place,
+    exchange::Exchange,
+    expression::{Expression, Facts, HeaderTextError, Template, field_value, header_value},
+    refusal::{Reason, Refusal},
+    request::IncomingRequest,
+};
+
+/// Settings of `return-response`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ReturnResponseConfig {
+    /// The status, from 200 to 599. Default: 200.
+    pub status: Option<u16>,
+    /// Header fields of the answer: texts, or expressions `@(…)`.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// The body: a text, or an expression. Default: none.
+    pub body: Option<String>,
+}
+
+/// Answers the request itself.
+#[derive(Debug)]
+pub struct ReturnResponse {
+    status: StatusCode,
+    headers: Vec<(HeaderName, FieldValue)>,
+    body: Option<Template>,
+}
+
+#[derive(Debug)]
+enum FieldValue {
+    Ready(HeaderValue),
+    Made(Box<Expression>),
+}
+
+impl ReturnResponse {
+    pub(crate) fn build(config: &ReturnResponseConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+        let before = scope.faults.errors();
+        let code = config.status.unwrap_or(200);
+        let status = StatusCode::from_u16(code).ok().filter(|_| (200..600).contains(&code));
+        if status.is_none() {
+            scope.faults.error(&place.key("status"), format!("{code} is no status to answer with"), "write one from 200 to 599");
+        }
+        let mut headers = Vec::new();
+        for (written, text) in &config.headers {
+            let place = place.key("headers").key(written);
+            let name = set_header::name(written, &place, scope.faults);
+            let value = match scope.template_on_answer(text, &place) {
+                Some(Template::Expression(expression)) => Some(FieldValue::Made(expression)),
+                Some(Template::Literal(text)) => match field_value(&text) {
+                    Ok(value) => Some(FieldValue::Ready(value)),
+                    Err(error) => {
+                        scope.faults.error(&place, error.to_string(), "write the value on one line, without blanks around it");
+                        None
+                    }
+                },
+                None => None,
+            };
+            headers.extend(name.zip(value));
+        }
+        let body = config.body.as_ref().and_then(|body| scope.template_on_answer(body, &place.key("body")));
+        if scope.faults.errors() > before {
+            return None;
+        }
+        Some(Self { status: status?, headers, body })
+    }
+
+    /// The answer to one request; `status` is that of the answer whose place it takes.
+    pub(crate) fn response(
+        &self,
+        exchange: &Exchange,
+        incoming: &IncomingRequest,
+        status: Option<StatusCode>,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        let (headers, body) = self.parts(&Facts { status, ..Facts::of(exchange, incoming) })?;
+        let mut response = Response::new(ResponseBody::whole(body));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+
+    fn parts(&self, facts: &Facts<'_>) -> Result<(HeaderMap, Bytes), Unavailable> {
+        let mut headers = HeaderMap::with_capacity(self.headers.len());
+        for (name, value) in &self.headers {
+            let value = match value {
+                FieldValue::Ready(value) => value.clone(),
+                FieldValue::Made(expression) => header_value(expression, facts)?,
+            };
+            headers.append(name.clone(), value);
+        }
+        let body = match &self.body {
+            None => Bytes::new(),
+            Some(Template::Literal(text)) => Bytes::copy_from_slice(text.as_bytes()),
+            Some(Template::Expression(expression)) => {
+                let text = expression.text(facts).map_err(HeaderTextError::from)?;
+                Bytes::from(text.into_owned())
+            }
+        };
+        Ok((headers, body))
+    }
+}
+
+/// The answer cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("a value of the answer cannot be had")]
+struct Unavailable(#[from] HeaderTextError);
+
+impl From<Unavailable> for Refusal {
+    fn from(error: Unavailable) -> Self {
+        Self::new(Reason::HeaderValueUnavailable, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{expression::tests::World, inbound::testing::Building};
+
+    fn built(config: &ReturnResponseConfig) -> Result<ReturnResponse, Vec<String>> {
+        Building { token: true, ..Building::default() }.build(|place, scope| ReturnResponse::build(config, place, scope))
+    }
+
+    #[test]
+    fn makes_headers_and_body_from_the_request() {
+        let headers =
+            [("X-User".to_owned(), "@(token.claims.oid)".to_owned()), ("Content-Type".to_owned(), "text/plain".to_owned())];
+        let config =
+            ReturnResponseConfig { status: Some(404), headers: headers.into(), body: Some("@('no ' + request.path)".to_owned()) };
+
+        let policy = built(&config).expect("valid");
+        let (headers, body) = policy.parts(&World::new().facts()).expect("values can be had");
+
+        assert_eq!((headers["x-user"].as_bytes(), headers["content-type"].as_bytes()), (&b"0f0f"[..], &b"text/plain"[..]));
+        assert_eq!((policy.status, &body[..]), (StatusCode::NOT_FOUND, &b"no /people/ada%20l/mail"[..]));
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_had_refuses() {
+        let config = ReturnResponseConfig { body: Some("@(token.claims.missing)".to_owned()), ..ReturnResponseConfig::default() };
+
+        let refusal = built(&config).expect("valid").parts(&World::new().facts()).expect_err("absent");
+
+        assert_eq!(Refusal::from(refusal).reason, Reason::HeaderValueUnavailable);
+    }
+
+    #[test]
+    fn mistakes_are_found_at_load() {
+        let headers = [("Content-Length".to_owned(), "5".to_owned()), ("X-A".to_owned(), "a\nb".to_owned())];
+        let config = ReturnResponseConfig { status: Some(199), headers: headers.into(), body: Some("@(".to_owned()) };
+
+        assert_eq!(built(&config).expect_err("four faults").len(), 4);
+    }
+}

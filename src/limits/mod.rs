@@ -1,0 +1,99 @@
+//! How much: rates, quotas and calls at once, counted by any key.
+//!
+//! Counters live as long as the process: a reload takes them over, so that it is no way around a limit. Memory is bounded however
+//! many keys there are, and what the bound costs is exactness on the safe side: where a [table](table) is full, a new key takes over
+//! the smallest count of its neighbours, so nobody ever gets more than the limit, and a flood of made-up keys pushes strangers
+//! towards it only very slowly. Tables are divided into many parts with a lock each.
+//!
+//! [`Counter`] is the seam for a store that several gateways share.
+
+mod concurrency;
+mod fixed;
+mod held;
+mod sliding;
+mod table;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+pub use self::{
+    concurrency::{Concurrency, Permit},
+    fixed::Fixed,
+    held::{Held, Pending},
+    sliding::Sliding,
+};
+
+/// Counts by key against a limit within a period of time.
+pub trait Counter {
+    /// Judges one call, and counts it if it is admitted.
+    fn take(&self, key: &str, ask: Ask) -> impl Future<Output = Result<Taken, StoreFailure>> + Send;
+
+    /// Counts what was judged before, or is only known now.
+    fn add(&self, key: &str, cost: u64, now: Duration) -> impl Future<Output = Result<(), StoreFailure>> + Send;
+}
+
+/// One call to be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// How much there may be within the period.
+    pub limit: u64,
+    /// How much the call counts; 0 only asks whether there is room for one.
+    pub cost: u64,
+    /// The time: the monotonic one for rates, that since 1970 for quotas.
+    pub now: Duration,
+}
+
+/// The answer to one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Whether it is within the limit.
+    pub admitted: bool,
+    /// How much is left.
+    pub remaining: u64,
+    /// When more is there: for a call that is not admitted, when it would be.
+    pub wait: Duration,
+}
+
+/// A store that several gateways share cannot be reached.
+#[derive(Debug, thiserror::Error)]
+#[error("the store of counters cannot be reached")]
+pub struct StoreFailure;
+
+/// The counters of this process, by what they count and for how long.
+#[derive(Debug, Default)]
+pub struct Limits {
+    rates: Mutex<BTreeMap<Duration, Arc<Sliding>>>,
+    quotas: Mutex<BTreeMap<(Quantity, Duration), Arc<Fixed>>>,
+    concurrency: Arc<Concurrency>,
+}
+
+/// What a quota counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Quantity {
+    /// Calls.
+    Calls,
+    /// Bytes of bodies, both ways.
+    Bytes,
+}
+
+impl Limits {
+    /// The counter of calls in any stretch of time of this length. Asked for while a config is built, not per request.
+    pub fn rate(&self, period: Duration) -> Arc<Sliding> {
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        rates.entry(period).or_insert_with(|| Arc::new(Sliding::new(period))).clone()
+    }
+
+    /// The counter within fixed periods of this length. Asked for while a config is built, not per request.
+    pub fn quota(&self, quantity: Quantity, period: Duration) -> Arc<Fixed> {
+        let mut quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
+        quotas.entry((quantity, period)).or_insert_with(|| Arc::new(Fixed::new(period))).clone()
+    }
+
+    /// The calls under way.
+    pub fn concurrency(&self) -> Arc<Concurrency> {
+        self.concurrency.clone()
+    }
+}

@@ -1,0 +1,185 @@
+//! Policies that shape, limit or answer requests, as callers and upstreams see them.
+
+use bytes::Bytes;
+use entrada::refusal::Reason;
+use http::{Method, Response, StatusCode};
+use http_body_util::Full;
+
+use crate::support::{House, ORDERS_TOKEN, Upstream, config};
+
+fn route(inbound: &str) -> String {
+    format!("- {{ name: open, match: {{ path: /open }}, anonymous: true, inbound: [ {inbound} ], upstream: backend }}")
+}
+
+fn orders(inbound: &str) -> String {
+    format!("- {{ name: orders, match: {{ path: /orders }}, inbound: [ {ORDERS_TOKEN}, {inbound} ], upstream: backend }}")
+}
+
+#[tokio::test]
+async fn a_claim_becomes_a_header_that_no_caller_can_make() {
+    let house =
+        House::with(&orders(r#"set-header: { name: X-Remote-User, value: "@(lower(token.claims.nickname))" }"#), "").await;
+    let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
+
+    let with =
+        house.gateway.get("/orders").bearer(token.claim("nickname", "NIA").sign()).header("X_Remote-User", "root").send().await;
+    let without = house.gateway.get("/orders").bearer(house.user_token()).header("X-Remote-User", "root").send().await;
+
+    with.assert_allowed();
+    without.assert_refused(Reason::HeaderValueUnavailable);
+    assert_eq!(house.upstream.requests(), 1);
+    assert_eq!(house.upstream.last().values("x-remote-user"), ["nia"]);
+    assert!(house.upstream.last().values("x_remote-user").is_empty());
+}
+
+#[tokio::test]
+async fn too_many_calls_are_refused_also_after_a_reload() {
+    let limit = r#"rate-limit-by-key: { calls: 2, renewal-period: 60s, counter-key: "@(route.name + caller.address)" }"#;
+    let mut house = House::with(&route(limit), "").await;
+
+    let first = house.gateway.get("/open").send().await;
+    first.assert_allowed();
+    assert_eq!(first.header("ratelimit-policy"), Some("\"rate-60s\";q=2;w=60"));
+    assert_eq!(first.header("ratelimit"), Some("\"rate-60s\";r=1;t=60"));
+    house.gateway.get("/open").send().await.assert_allowed();
+    let text = config(&house.tenant, &house.upstream, &route(limit), "drain-timeout: 1s");
+    house.gateway.reload(&text).await;
+    let third = house.gateway.get("/open").send().await;
+
+    third.assert_refused(Reason::RateLimitExceeded);
+    let wait: u64 = third.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+    assert!(third.header("ratelimit").unwrap().contains("r=0"));
+    assert_eq!(house.upstream.requests(), 2);
+}
+
+#[tokio::test]
+async fn only_what_the_condition_on_the_answer_says_is_counted() {
+    let upstream = Upstream::answering(|received| {
+        let status = if received.uri.path().contains("missing") { StatusCode::NOT_FOUND } else { StatusCode::OK };
+        let mut response = Response::new(Full::new(Bytes::new()));
+        *response.status_mut() = status;
+        response
+    })
+    .await;
+    let limit = r#"rate-limit-by-key: { calls: 1, renewal-period: 60s, counter-key: all, increment-condition: "@(response.status == 404)" }"#;
+    let house = House::around(upstream, &route(limit), "").await;
+
+    for _ in 0..3 {
+        house.gateway.get("/open/there").send().await.assert_allowed();
+    }
+    assert_eq!(house.gateway.get("/open/missing").send().await.status, StatusCode::NOT_FOUND);
+    // A call is counted when its answer has ended, which is when its record is written.
+    house.gateway.record(|record| record["status"] == 404).await;
+
+    house.gateway.get("/open/there").send().await.assert_refused(Reason::RateLimitExceeded);
+}
+
+#[tokio::test]
+async fn a_used_up_quota_refuses() {
+    let house = House::with(&route("quota-by-key: { calls: 1, renewal-period: 30d, counter-key: all }"), "").await;
+
+    house.gateway.get("/open").send().await.assert_allowed();
+    let second = house.gateway.get("/open").send().await;
+
+    second.assert_refused(Reason::QuotaExceeded);
+    assert!(second.headers.contains_key("retry-after"));
+}
+
+#[tokio::test]
+async fn a_call_under_way_holds_its_place_until_its_body_has_ended() {
+    let house = House::with(&route("limit-concurrency: { max-count: 1, key: all }"), "").await;
+
+    for _ in 0..3 {
+        house.gateway.get("/open").send().await.assert_allowed();
+        house.gateway.record(|record| record["status"] == 200).await;
+    }
+
+    assert_eq!(house.upstream.requests(), 3);
+}
+
+#[tokio::test]
+async fn the_first_branch_that_holds_runs() {
+    let choose = r#"choose: [ { when: "@(request.method == 'GET')", do: [ set-header: { name: X-Way, value: read } ] }, { when: "@(request.query.force == 'yes')", do: [ set-header: { name: X-Way, value: forced } ] }, { otherwise: [ return-response: { status: 418, headers: { X-Why: "@(request.method)" }, body: stop } ] } ]"#;
+    let house = House::with(&route(choose), "").await;
+
+    house.gateway.get("/open").send().await.assert_allowed();
+    assert_eq!(house.upstream.last().value("x-way"), Some("read"));
+    house.gateway.request(Method::PUT, "/open?force=yes").send().await.assert_allowed();
+    assert_eq!(house.upstream.last().value("x-way"), Some("forced"));
+    let answered = house.gateway.request(Method::PUT, "/open?force=no").send().await;
+    assert_eq!((answered.status.as_u16(), answered.header("x-why"), &answered.body[..]), (418, Some("PUT"), &b"stop"[..]));
+    // A condition that cannot be judged is no reason to take a weaker branch.
+    house.gateway.request(Method::PUT, "/open").send().await.assert_refused(Reason::NotAuthorized);
+
+    assert_eq!(house.upstream.requests(), 2);
+    let record = house.gateway.record(|record| record["status"] == 418).await;
+    assert_eq!(record["policy"], "inbound[0].choose[2].otherwise[0].return-response");
+}
+
+#[tokio::test]
+async fn any_of_takes_the_first_list_that_admits() {
+    let inbound = r#"any-of: [ [ validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], token-kind: user, scopes: [Orders.Read] } ], [ set-header: { name: X-Tried, value: second }, validate-azure-ad-token: { tenant: contoso, audiences: [api://batch], token-kind: app, roles: [Run] }, authorize: { condition: "@(token.kind == 'app')" } ] ], set-header: { name: X-Kind, value: "@(token.kind)" }"#;
+    let routes = format!("- {{ name: orders, match: {{ path: /orders }}, inbound: [ {inbound} ], upstream: backend }}");
+    let house = House::with(&routes, "").await;
+    let daemon = house.tenant.token().app("22223333-cccc-4444-dddd-5555eeee6666").audience("api://batch").roles(["Run"]).sign();
+
+    house.gateway.get("/orders").bearer(house.user_token()).send().await.assert_allowed();
+    assert_eq!((house.upstream.last().value("x-kind"), house.upstream.last().value("x-tried")), (Some("user"), None));
+    house.gateway.get("/orders").bearer(daemon).send().await.assert_allowed();
+    assert_eq!((house.upstream.last().value("x-kind"), house.upstream.last().value("x-tried")), (Some("app"), Some("second")));
+
+    let expired = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]).expired().sign();
+    house.gateway.get("/orders").bearer(expired).send().await.assert_refused(Reason::TokenExpired);
+    house.gateway.get("/orders").send().await.assert_refused(Reason::TokenMissing);
+    assert_eq!(house.upstream.requests(), 2);
+}
+
+#[tokio::test]
+async fn an_authorization_may_have_a_code_of_its_own() {
+    let inbound = r#"authorize: { condition: "@(token.kind == 'app')", code: daemons-only, message: Daemons only. }"#;
+    let house = House::with(&orders(inbound), "").await;
+
+    let answer = house.gateway.get("/orders").bearer(house.user_token()).send().await;
+
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    assert_eq!((&answer.json()["code"], &answer.json()["title"]), (&"daemons-only".into(), &"Daemons only.".into()));
+    let record = house.gateway.record(|record| record["code"] == "daemons-only").await;
+    assert_eq!(record["decision"], "deny");
+    assert_eq!(house.upstream.requests(), 0);
+}
+
+#[tokio::test]
+async fn pages_of_an_allowed_origin_may_ask_and_read_refusals() {
+    let cors =
+        "cors: { allowed-origins: [https://app.contoso.example], allowed-methods: [GET], allowed-headers: [Authorization] }";
+    let routes = format!(
+        "- {{ name: orders, match: {{ path: /orders, methods: [GET] }}, inbound: [ {cors}, {ORDERS_TOKEN} ], upstream: backend }}"
+    );
+    let upstream = Upstream::answering(|_| {
+        let response = Response::builder().header("access-control-allow-origin", "*").header("vary", "accept");
+        response.body(Full::new(Bytes::new())).unwrap()
+    })
+    .await;
+    let house = House::around(upstream, &routes, "").await;
+    let origin = "https://app.contoso.example";
+    let ask = |origin: &'static str, method: &'static str| {
+        let call = house.gateway.request(Method::OPTIONS, "/orders").header("Origin", origin);
+        call.header("Access-Control-Request-Method", method).header("Access-Control-Request-Headers", "authorization").send()
+    };
+
+    let asked = ask(origin, "GET").await;
+    assert_eq!((asked.status, asked.header("access-control-allow-origin")), (StatusCode::OK, Some(origin)));
+    assert_eq!(ask("https://evil.example", "GET").await.header("access-control-allow-origin"), None);
+    ask(origin, "PUT").await.assert_refused(Reason::MethodNotAllowed);
+    assert_eq!(house.upstream.requests(), 0);
+
+    let refused = house.gateway.get("/orders").header("Origin", origin).send().await;
+    refused.assert_refused(Reason::TokenMissing);
+    assert_eq!(refused.header("access-control-allow-origin"), Some(origin));
+    let allowed = house.gateway.get("/orders").header("Origin", origin).bearer(house.user_token()).send().await;
+    assert_eq!(allowed.headers.get_all("access-control-allow-origin").iter().collect::<Vec<_>>(), [origin]);
+    assert_eq!(allowed.headers.get_all("vary").iter().count(), 2);
+    let other = house.gateway.get("/orders").header("Origin", "https://evil.example").bearer(house.user_token()).send().await;
+    assert_eq!(other.header("access-control-allow-origin"), None);
+}
