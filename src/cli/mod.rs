@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub mod certificate;
-pub mod demo;
 pub mod check;
 pub mod completions;
+pub mod demo;
 pub mod dev_tenant;
 pub mod run;
-pub mod token;
 pub mod schema;
+pub mod token;
 
 /// The arguments of the program.
 #[derive(Debug, Parser)]
