@@ -232,7 +232,7 @@ impl Vault {
         struct Inner {
             code: String,
             message: String,
-            innererror: Option<Box<Inner>>,
+            innererror: Option<Box<Self>>,
         }
 
         if answer.status == StatusCode::OK {

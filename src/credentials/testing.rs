@@ -169,12 +169,12 @@ impl House {
     }
 
     pub(crate) fn build(&self, config: CredentialConfig, previous: Option<&Credentials>) -> (Credentials, Faults) {
-        self.build_all([("gateway".to_owned(), config)].into(), previous)
+        self.build_all(&BTreeMap::from([("gateway".to_owned(), config)]), previous)
     }
 
     pub(crate) fn build_all(
         &self,
-        configs: BTreeMap<String, CredentialConfig>,
+        configs: &BTreeMap<String, CredentialConfig>,
         previous: Option<&Credentials>,
     ) -> (Credentials, Faults) {
         let setting = Setting {
@@ -186,7 +186,7 @@ impl House {
             previous,
         };
         let mut faults = Faults::default();
-        let credentials = Credentials::build(&configs, &setting, &Place::root().key("credentials"), &mut faults);
+        let credentials = Credentials::build(configs, &setting, &Place::root().key("credentials"), &mut faults);
         (credentials, faults)
     }
 

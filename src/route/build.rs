@@ -114,6 +114,10 @@ impl<'a> RouteBuilder<'a> {
             &place.key("authorization"),
             faults,
         );
+        if let Some(authorization) = &authorization {
+            let policies = self.policies(config, &place, &mut Faults::default());
+            authorization.check_audiences(policies.iter().map(|written| written.config), &place.key("authorization"), faults);
+        }
         Some(Route {
             name: config.name.as_str().into(),
             accept: config.accept.iter().copied().collect::<Oddities>(),

@@ -573,7 +573,7 @@ mod without_a_key {
     }
 
     fn build(house: &House) -> Credentials {
-        let (credentials, faults) = house.build_all(configs(house), None);
+        let (credentials, faults) = house.build_all(&configs(house), None);
         assert!(faults.is_empty(), "{faults:?}");
         credentials
     }
@@ -684,7 +684,7 @@ mod without_a_key {
         let with = |change: fn(&mut BTreeMap<String, CredentialConfig>)| {
             let mut configs = configs(&house);
             change(&mut configs);
-            told(&house.build_all(configs, None).1)
+            told(&house.build_all(&configs, None).1)
         };
         fn vault(configs: &mut BTreeMap<String, CredentialConfig>) -> &mut KeyVaultCertificateConfig {
             configs.get_mut("a-vaulted").unwrap().certificate.as_mut().unwrap().key_vault.as_mut().unwrap()
