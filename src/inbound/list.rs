@@ -108,6 +108,34 @@ fn defined<'n>(names: impl Iterator<Item = &'n String>) -> String {
     if names.is_empty() { "none is defined".to_owned() } else { format!("defined are {}", names.join(", ")) }
 }
 
+/// Visits every policy of the list, and those of its fragments and branches.
+pub(crate) fn each<'a>(
+    policies: &'a [PolicyConfig],
+    fragments: &'a Fragments,
+    depth: usize,
+    visit: &mut dyn FnMut(&'a PolicyConfig),
+) {
+    // Too deep a list is a fault of its own.
+    if depth >= MAX_DEPTH * 2 {
+        return;
+    }
+    for policy in policies {
+        visit(policy);
+        match policy {
+            PolicyConfig::IncludeFragment(name) => {
+                if let Some(policies) = fragments.get(name) {
+                    each(policies, fragments, depth + 1, visit);
+                }
+            }
+            PolicyConfig::AnyOf(lists) => lists.iter().for_each(|policies| each(policies, fragments, depth + 1, visit)),
+            PolicyConfig::Choose(branches) => {
+                branches.iter().for_each(|branch| each(branch.policies(), fragments, depth + 1, visit));
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Whether some policy of the list establishes who calls, whatever way a request takes through it.
 pub(crate) fn authenticates(policies: &[PolicyConfig], fragments: &Fragments, depth: usize) -> bool {
     // Too deep a list is a fault of its own.

@@ -115,8 +115,11 @@ impl<'a> RouteBuilder<'a> {
             faults,
         );
         if let Some(authorization) = &authorization {
-            let policies = self.policies(config, &place, &mut Faults::default());
-            authorization.check_audiences(policies.iter().map(|written| written.config), &place.key("authorization"), faults);
+            let mut policies = Vec::new();
+            for list in &lists {
+                list::each(list.policies, &self.config.fragments, 0, &mut |policy| policies.push(policy));
+            }
+            authorization.check_audiences(policies, &place.key("authorization"), faults);
         }
         Some(Route {
             name: config.name.as_str().into(),
