@@ -193,7 +193,7 @@ mod tests {
 
             assert!(policies.iter().all(|policy| policy.name() == name), "{name}");
             // These name tenants and fragments that a whole config has.
-            if !matches!(&*name, "validate-azure-ad-token" | "any-of" | "include-fragment") {
+            if !matches!(&*name, "validate-azure-ad-token" | "validate-jwt" | "any-of" | "include-fragment") {
                 let list = built(&policies, true).unwrap_or_else(|faults| panic!("{name}: {faults:?}"));
                 assert_eq!(list.iter().count(), policies.len());
             }
