@@ -240,8 +240,11 @@ impl Partner {
 
     /// Whether a token of the partner's application, of this tenant and kind, is the partner's.
     fn speaks_through(&self, call: Call<'_>) -> bool {
-        let tenant =
-            self.tenants.as_ref().is_none_or(|tenants| tenants.iter().any(|tenant| tenant.eq_ignore_ascii_case(call.tenant)));
+        // A token of no tenant is of an issuer other than Entra, where the same application id is somebody else's.
+        let tenant = match &self.tenants {
+            Some(tenants) => tenants.iter().any(|tenant| tenant.eq_ignore_ascii_case(call.tenant)),
+            None => !call.tenant.is_empty(),
+        };
         tenant && (call.kind == TokenKind::App || self.token_kind == PartnerTokenKind::Any)
     }
 

@@ -111,6 +111,7 @@ fn what_is_left_out_has_its_default() {
         (Call { credential: None, ..call() }, None),
         (Call { address: [192, 0, 2, 1].into(), ..call() }, None),
         (Call { route: "orders", ..call() }, None),
+        (Call { tenant: "", ..call() }, Some(Reason::PartnerUnknown)),
         (Call { kind: TokenKind::User, ..call() }, Some(Reason::PartnerUnknown)),
     ] {
         assert_eq!(reason(&partners, call, &clock), expected, "{call:?}");
