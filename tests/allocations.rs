@@ -1,0 +1,115 @@
+//! What a request costs in allocations, counted over the whole process: the caller and the backend of this test allocate
+//! nothing once they run, so that what is counted is the gateway's.
+//!
+//! The limits are the numbers of the day they were set, and are lowered when the numbers fall. One more is a reason to look, two
+//! more fail. They are counts: no clock decides this test.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::{
+    alloc::System,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    thread,
+};
+
+use entrada::{
+    config::Document,
+    dev_tenant::{DevTenant, Options},
+    server::{Server, ServerOptions},
+};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const REQUESTS: usize = 2_000;
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nserver: backend\r\ncontent-type: text/plain\r\ncontent-length: 4\r\n\r\nfine";
+const TOKEN_POLICIES: &str = r#"
+      - ip-filter: { action: allow, addresses: [127.0.0.0/8, 10.0.0.0/8, 192.168.0.0/16] }
+      - validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], scopes: [Orders.Read] }
+      - set-header: { name: X-User, value: "@(token.claims.oid)" }"#;
+
+#[test]
+fn a_request_allocates_no_more_than_it_did() {
+    let rest = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let tenant = rest.block_on(DevTenant::start(Options::default())).unwrap();
+    let token = tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]).sign();
+    let config = format!(
+        "listeners: [ {{ name: public, address: \"127.0.0.1:0\" }} ]\nadmin: {{ address: \"127.0.0.1:0\" }}\n\
+         audit: {{ sinks: [ {{ file: {{ path: /dev/null }} }} ] }}\n\
+         tenants: {{ contoso: {{ id: {}, authority: \"{}\" }} }}\nupstreams: {{ backend: {{ servers: [\"http://{}\"] }} }}\n\
+         routes:\n  - {{ name: plain, match: {{ path: /plain }}, anonymous: true, upstream: backend }}\n\
+         \x20 - name: orders\n    match: {{ path: /orders }}\n    authorization: keep\n    upstream: backend\n    inbound:{TOKEN_POLICIES}\n",
+        tenant.tenant_id(),
+        tenant.base_url(),
+        backend(),
+    );
+    let document = Document::from_text("test.yaml", &config).unwrap_or_else(|report| panic!("{report}"));
+    let server = Server::start(&document, ServerOptions { workers: 1, ..ServerOptions::default() }).unwrap();
+    let address = server.address("public").unwrap();
+
+    let plain = count(address, "GET /plain/42?x=1 HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let seen =
+        count(address, &format!("GET /orders/42?x=1 HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n"));
+    eprintln!("allocations a request: {plain:.2} passed on, {seen:.2} with a token seen before");
+    server.drain();
+
+    assert!(plain < PLAIN + 2.0, "a request that is passed on allocates {plain:.2} times, {PLAIN} before");
+    assert!(seen < SEEN + 2.0, "a request with a token seen before allocates {seen:.2} times, {SEEN} before");
+}
+
+/// A request that is passed on without any policy.
+const PLAIN: f64 = 30.0;
+/// Address list, a token seen before, a claim as a header, the audit record.
+const SEEN: f64 = 32.0;
+
+/// Allocations for each request, on one connection, once everything is warm.
+fn count(address: SocketAddr, request: &str) -> f64 {
+    let mut connection = TcpStream::connect(address).unwrap();
+    let mut buffer = [0; 4096];
+    let mut ask = |times: usize| {
+        for _ in 0..times {
+            connection.write_all(request.as_bytes()).unwrap();
+            let mut length = 0;
+            while !buffer[..length].ends_with(b"\r\n\r\nfine") {
+                let read = connection.read(&mut buffer[length..]).unwrap();
+                assert!(read > 0, "{}", String::from_utf8_lossy(&buffer[..length]));
+                length += read;
+            }
+            assert!(buffer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&buffer[..length]));
+        }
+    };
+    ask(200);
+    let region = Region::new(ALLOCATOR);
+    ask(REQUESTS);
+    let change = region.change();
+    (change.allocations + change.reallocations) as f64 / REQUESTS as f64
+}
+
+/// A backend that answers every request alike, on threads of its own.
+fn backend() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let (mut buffer, mut length) = ([0; 4096], 0);
+                loop {
+                    match stream.read(&mut buffer[length..]) {
+                        Ok(read) if read > 0 => length += read,
+                        _ => return,
+                    }
+                    if buffer[..length].ends_with(b"\r\n\r\n") {
+                        length = 0;
+                        if stream.write_all(ANSWER).is_err() {
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    address
+}
