@@ -154,10 +154,11 @@ impl Runtime {
         })
     }
 
-    /// Begins what needs the network: keys and tokens are fetched, and kept fresh.
+    /// Begins what needs the network: keys and tokens are fetched and kept fresh, servers are checked.
     pub fn start(&self, background: &Handle) {
         self.tenants.start(&self.http, &self.clock, background);
         self.credentials.start(background);
+        self.upstreams.start(background);
     }
 
     /// The rules of the listener of this name. `None` for one that a reload took away and that is draining.
