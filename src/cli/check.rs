@@ -134,7 +134,8 @@ mod tests {
         format!(
             r#"
 listeners: [ {{ name: public, address: "127.0.0.1:0" }} ]
-tenants: {{ contoso: {{ id: aaaabbbb-0000-cccc-1111-dddd2222eeee }} }}
+tenants: {{ contoso: {{ id: aaaabbbb-0000-cccc-1111-dddd2222eeee }}, fabrikam: {{ id: bbbbcccc-1111-dddd-2222-eeee3333ffff }} }}
+issuers: {{ partner-idp: {{ openid-config: https://idp.fabrikam.example/.well-known/openid-configuration }} }}
 address-sets: {{ offices: [203.0.113.0/24] }}
 upstreams: {{ orders: {{ servers: ["http://127.0.0.1:1"] }} }}
 fragments: {{ staff-only: [ {{ check-header: {{ name: X-Staff }} }} ] }}
@@ -197,7 +198,7 @@ routes:
 
         let found = checked(&file, &[]);
 
-        assert!(found.iter().any(|line| line.starts_with("entrada.yaml:13:15: ") && line.contains("`order`")), "{found:#?}");
+        assert!(found.iter().any(|line| line.starts_with("entrada.yaml:14:15: ") && line.contains("`order`")), "{found:#?}");
     }
 
     #[test]

@@ -68,6 +68,7 @@ pub(crate) fn lint(config: &Config, faults: &mut Faults) {
         let open = |address: &&String| address.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback());
         if listener.tls.is_none()
             && listener.trusted_proxies.is_empty()
+            && listener.trust_path.is_empty()
             && listener.address.as_slice().iter().any(|address| open(&address))
         {
             let message = format!("the listener `{}` takes tokens without TLS from the network", listener.name);

@@ -4,7 +4,10 @@ use std::path::Path;
 
 use p12_keystore::{EncryptionAlgorithm, MacAlgorithm};
 
-use crate::credentials::testing::certificate;
+use crate::{
+    credentials::testing::certificate,
+    entra::testing::{jwks, key},
+};
 
 /// Writes files below a folder.
 pub(crate) fn write_all(folder: &Path, files: &[(&str, &str)]) {
@@ -28,6 +31,8 @@ pub(crate) fn examples() -> tempfile::TempDir {
             ("tls/internal-ca.pem", &made.certificate_pem),
             ("certs/gateway.pem", &made.pem()),
             ("certs/gateway.key", &made.key_pem),
+            ("keys/tools.pem", &made.certificate_pem),
+            ("keys/build.json", &String::from_utf8_lossy(&jwks(&[key(0).jwk(None)]))),
             ("blocklist.txt", "192.0.2.66\n"),
             ("tenants.txt", "aaaabbbb-0000-cccc-1111-dddd2222eeee\n"),
             (
