@@ -52,6 +52,8 @@ pub struct Exchange {
     pub token: Option<Arc<Token>>,
     /// Where that token was found; set with it.
     pub token_place: Option<TokenPlace>,
+    /// The partner that calls; set by `check-partner`, also where the partner is refused.
+    pub partner: Option<Arc<str>>,
     /// The token of the gateway's own that goes upstream; set by the `authorization` station.
     pub own_token: Option<OwnToken>,
     /// What each policy found, where somebody reads it.
@@ -83,6 +85,7 @@ impl Exchange {
             trace_context: None,
             token: None,
             token_place: None,
+            partner: None,
             own_token: None,
             trace: Trace::default(),
             limits: Held::default(),

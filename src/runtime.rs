@@ -19,6 +19,7 @@ use crate::{
     identity_http::IdentityHttp,
     limits::Limits,
     listener::ListenerSettings,
+    partner::{Partners, Surroundings as PartnerSurroundings},
     route::{Route, RouteBuilder, RouteTable},
     server::DEFAULT_ADMIN,
     telemetry::{Counters, Metrics, NO_ROUTE},
@@ -45,6 +46,8 @@ pub struct Runtime {
     pub tenants: Tenants,
     /// The gateway's own credentials.
     pub credentials: Credentials,
+    /// The partners whose daemons call.
+    pub partners: Arc<Partners>,
     /// The backends.
     pub upstreams: Upstreams,
     /// What was counted of calls; goes on from one config to the next.
@@ -98,6 +101,9 @@ impl Runtime {
         let tenants = Tenants::build(&config.tenants, previous.map(|old| &old.tenants), &root.key("tenants"), faults)
             .relative_to(base)
             .with_issuers(&config.issuers, &root.key("issuers"), faults);
+        let routes: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
+        let with = PartnerSurroundings { sets: &sets.by_name, tenants: &tenants, routes: &routes, now: clock.unix_seconds() };
+        let partners = Arc::new(Partners::build(&config.partners, with, &root.key("partners"), faults));
         let http = identity_http(config, document, previous, &root.key("identity-http"), faults)?;
         let setting = Setting {
             tenants: &config.tenants,
@@ -126,6 +132,7 @@ impl Runtime {
             tenants: &tenants,
             credentials: &credentials,
             upstreams: &upstreams,
+            partners: &partners,
             table: &table,
             metrics,
             workers,
@@ -148,6 +155,7 @@ impl Runtime {
             http,
             tenants,
             credentials,
+            partners,
             upstreams,
             limits,
             unrouted: metrics.route(NO_ROUTE, workers),

@@ -107,6 +107,8 @@ struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     token_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    partner: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     credential: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<&'a str>,
@@ -152,6 +154,7 @@ impl<'a> Record<'a> {
             subject: token.and_then(|token| token.subject.as_deref()),
             object_id: token.and_then(|token| token.object_id.as_deref()),
             token_id: token.and_then(|token| token.id.as_deref()),
+            partner: exchange.partner.as_deref(),
             credential: outcome.credential.as_deref(),
             upstream: route.and_then(|route| route.upstream_name()),
             server: outcome.server.as_deref(),

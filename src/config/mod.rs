@@ -45,6 +45,7 @@ use crate::{
     entra::{IssuerConfig, TenantConfig},
     inbound::PolicyConfig,
     listener::ListenerConfig,
+    partner::PartnerConfig,
     route::RouteConfig,
     telemetry::TelemetryConfig,
     upstream::UpstreamConfig,
@@ -76,6 +77,8 @@ pub struct Config {
     pub address_sets: BTreeMap<String, AddressSetConfig>,
     /// What the gateway itself is, towards upstreams.
     pub credentials: BTreeMap<String, CredentialConfig>,
+    /// The partners whose daemons call, for `check-partner`.
+    pub partners: BTreeMap<String, PartnerConfig>,
     /// The backends.
     pub upstreams: BTreeMap<String, UpstreamConfig>,
     /// Policies that run first on every route.

@@ -5,15 +5,16 @@
 
 /// Types of the config and the keys they will have.
 const PLANNED: &[(&str, &[&str])] = &[
-    ("Config", &["partners", "tests"]),
+    ("Config", &["tests"]),
     ("NamedValueConfig", &["key-vault"]),
     ("ListenerConfig", &["client-certificates", "proxy-protocol"]),
+    ("PartnerConfig", &["client-certificate", "rate-limit", "quota"]),
     ("UpstreamConfig", &["case-insensitive-paths", "connection-affinity"]),
     ("UpstreamTlsConfig", &["client-certificate"]),
     ("RouteConfig", &["trusted-headers", "identity-headers", "mode", "token-relay"]),
     ("ValidateAzureAdTokenConfig", &["group-lookup", "mode", "as"]),
     ("IpFilterConfig", &["mode"]),
-    ("PolicyConfig", &["validate-client-certificate", "check-partner"]),
+    ("PolicyConfig", &["validate-client-certificate"]),
     ("OutboundPolicyConfig", &["return-response", "include-fragment"]),
     ("AuditConfig", &[]),
     ("TelemetryConfig", &["otlp"]),

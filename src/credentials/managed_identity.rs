@@ -111,7 +111,8 @@ impl Platform {
     }
 
     /// The platform, as settings name it.
-    pub(crate) const fn name(&self) -> &'static str {
+    #[cfg(test)]
+    const fn name(&self) -> &'static str {
         match self {
             Self::Imds(_) => "imds",
             Self::AppService(..) | Self::AppService2017(..) => "app-service",

@@ -46,8 +46,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(30);
 /// An access token of the gateway's own.
 pub struct AccessToken {
     header: HeaderValue,
-    /// When the request for it was sent, on the monotonic clock.
-    sent_at: Duration,
+    /// When it is to be renewed, and until when it serves: on the monotonic clock.
     renew_at: Duration,
     fresh_until: Duration,
     dead_at: Duration,
@@ -92,7 +91,6 @@ impl AccessToken {
         header.set_sensitive(true);
         Ok(Self {
             header,
-            sent_at: issued.sent_at,
             renew_at: issued.sent_at + renew,
             fresh_until: issued.sent_at + lifetime.saturating_sub(margin),
             dead_at: issued.sent_at + lifetime.saturating_sub(last_margin),

@@ -35,8 +35,6 @@ pub(crate) struct Header {
     pub(crate) algorithm: Option<Algorithm>,
     /// `kid`.
     pub(crate) key_id: Option<Box<str>>,
-    /// Whether it has a `nonce`, as Microsoft Graph's tokens do.
-    pub(crate) nonce: bool,
 }
 
 /// Why a token cannot be read. Tells nothing that it holds.
@@ -137,11 +135,7 @@ impl Header {
         if let Some(length) = key_id.map(str::len).filter(|length| *length > MAX_KEY_ID_BYTES) {
             return Err(JwsError::KeyIdTooLong(length));
         }
-        Ok(Self {
-            algorithm: text("alg")?.and_then(Algorithm::named),
-            key_id: key_id.map(Into::into),
-            nonce: header.contains_key("nonce"),
-        })
+        Ok(Self { algorithm: text("alg")?.and_then(Algorithm::named), key_id: key_id.map(Into::into) })
     }
 }
 
@@ -164,7 +158,6 @@ mod tests {
 
         assert_eq!(jws.header.algorithm, Some(Algorithm::Rs256));
         assert_eq!(jws.header.key_id.as_deref(), Some("k1"));
-        assert!(jws.header.nonce);
         assert_eq!(jws.payload, b"{}");
         assert_eq!(jws.signature, [0, 0, 0]);
         assert_eq!(jws.signing_input, &token.as_bytes()[..token.len() - 5]);

@@ -1,5 +1,9 @@
 //! Admits the calls of known partners.
 //!
+//! ```yaml
+#![doc = include_str!("../../config/policies/check-partner.yaml")]
+//! ```
+//!
 //! Stands behind a token policy, and judges who the token was issued to, where the call comes from and what it is for, in the
 //! order that [`Partners::judge`] has.
 
@@ -16,7 +20,7 @@ use crate::{
     config::{Faults, Place},
     entra::Tenants,
     exchange::Exchange,
-    partner::{Call, Partner, PartnerFault, Partners},
+    partner::{Call, Partner, Partners},
     refusal::{Reason, Refusal},
 };
 
@@ -103,12 +107,12 @@ impl CheckPartner {
         (faults.errors() == before).then(|| Self { partners: partners.clone(), only, route: route.name.into() })
     }
 
-    /// The partner that the call comes from.
+    /// Judges whose call it is, and notes the partner, also one that is refused.
     ///
     /// # Errors
     /// The refusal that ends the request.
-    pub(crate) fn check(&self, exchange: &Exchange) -> Result<Arc<Partner>, Refusal> {
-        // The build has made sure that a token policy stands before; report-only ones leave no token.
+    pub(crate) fn check(&self, exchange: &mut Exchange) -> Result<(), Refusal> {
+        // The build has made sure that a token policy stands before.
         let token = exchange.token.as_deref().ok_or(Reason::TokenMissing)?;
         let call = Call {
             application: token.client.as_deref(),
@@ -118,12 +122,18 @@ impl CheckPartner {
             address: exchange.caller_address(),
             route: &self.route,
         };
-        let partner = self.partners.judge(call, self.only.as_deref(), exchange.clock()).map_err(|fault: PartnerFault| {
-            let hint = fault.partner().map(|name| format!("see `partners.{name}`"));
-            let refusal = Refusal::from(fault);
-            if let Some(hint) = hint { refusal.with_hint(hint) } else { refusal }
-        })?;
-        Ok(partner.clone())
+        match self.partners.judge(call, self.only.as_deref(), exchange.clock()) {
+            Ok(partner) => {
+                exchange.partner = Some(partner.name.clone());
+                Ok(())
+            }
+            Err(fault) => {
+                exchange.partner = fault.partner().cloned();
+                let hint = exchange.partner.as_ref().map(|name| format!("see `partners.{name}`"));
+                let refusal = Refusal::from(fault);
+                Err(if let Some(hint) = hint { refusal.with_hint(hint) } else { refusal })
+            }
+        }
     }
 }
 

@@ -1,4 +1,8 @@
 //! Admits or refuses callers by network address.
+//!
+//! ```yaml
+#![doc = include_str!("../../config/policies/ip-filter.yaml")]
+//! ```
 
 use std::{net::IpAddr, sync::Arc};
 

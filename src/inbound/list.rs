@@ -84,6 +84,9 @@ fn add(list: &Written<'_>, within: &mut Vec<String>, scope: &mut Scope<'_>, entr
         let place = list.place.index(index);
         let PolicyConfig::IncludeFragment(name) = config else {
             let at: Arc<str> = format!("{}[{index}].{}", list.name, config.name()).into();
+            if matches!(config, PolicyConfig::CheckPartner(_)) {
+                followed_by_partner_check(entries);
+            }
             let policy = InboundPolicy::build(config, &place.key(config.name()), &at, scope);
             entries.extend(policy.map(|policy| PolicyEntry { policy, at }));
             continue;
@@ -99,6 +102,15 @@ fn add(list: &Written<'_>, within: &mut Vec<String>, scope: &mut Scope<'_>, entr
             within.pop();
         } else {
             scope.faults.error(&place, format!("there is no fragment `{name}`"), defined(fragments.keys()));
+        }
+    }
+}
+
+/// A check of partners decides about applications that were granted nothing: the token policies before it let them through.
+fn followed_by_partner_check(before: &mut [PolicyEntry]) {
+    for entry in before {
+        if let InboundPolicy::ValidateAzureAdToken(policy) = &mut entry.policy {
+            policy.followed_by_partner_check();
         }
     }
 }

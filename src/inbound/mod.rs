@@ -33,6 +33,7 @@ use self::{
     any_of::AnyOf,
     authorize::{Authorize, AuthorizeConfig},
     check_header::{CheckHeader, CheckHeaderConfig},
+    check_partner::{CheckPartner, CheckPartnerConfig, PartnerRoute},
     choose::{BranchConfig, Choose},
     cors::{Cors, CorsConfig},
     ip_filter::{IpFilter, IpFilterConfig},
@@ -54,6 +55,7 @@ use crate::{
     exchange::Exchange,
     gateway::Stop,
     limits::Limits,
+    partner::Partners,
     request::{IncomingRequest, ReservedNames},
     trace::{Step, Verdict},
     upstream::UpstreamRequest,
@@ -93,6 +95,8 @@ pub enum PolicyConfig {
     Choose(Vec<BranchConfig>),
     /// Admits requests that one of several lists admits.
     AnyOf(Vec<Vec<Self>>),
+    /// Admits the calls of known partners.
+    CheckPartner(CheckPartnerConfig),
     /// Stands for the policies of a fragment.
     IncludeFragment(String),
 }
@@ -116,6 +120,7 @@ impl PolicyConfig {
             Self::ReturnResponse(_) => "return-response",
             Self::Choose(_) => "choose",
             Self::AnyOf(_) => "any-of",
+            Self::CheckPartner(_) => "check-partner",
             Self::IncludeFragment(_) => "include-fragment",
         }
     }
@@ -144,6 +149,8 @@ pub struct Scope<'a> {
     pub anonymous: bool,
     /// Header names that are spoken for.
     pub reserved: &'a mut ReservedNames,
+    /// The partners, and what bears on them of the route; `None` for policies that belong to no one route.
+    pub(crate) partners: Option<(&'a Arc<Partners>, PartnerRoute<'a>)>,
     /// The places where token policies of the route look for a token, gathered as they are built.
     pub token_places: &'a mut Vec<crate::authorization::TokenPlace>,
 }
@@ -181,6 +188,8 @@ pub enum InboundPolicy {
     Choose(Choose),
     /// `any-of`
     AnyOf(AnyOf),
+    /// `check-partner`
+    CheckPartner(CheckPartner),
 }
 
 /// One entry of a route's list: the policy and its place in the config.
@@ -215,6 +224,11 @@ impl InboundPolicy {
             PolicyConfig::ReturnResponse(config) => Self::ReturnResponse(Box::new(ReturnResponse::build(config, place, scope)?)),
             PolicyConfig::Choose(config) => Self::Choose(Choose::build(config, place, at, scope)?),
             PolicyConfig::AnyOf(config) => Self::AnyOf(AnyOf::build(config, place, at, scope)?),
+            PolicyConfig::CheckPartner(config) => {
+                let (partners, route) = scope.partners?;
+                let route = PartnerRoute { has_token: !scope.token_places.is_empty(), ..route };
+                Self::CheckPartner(CheckPartner::build(config, place, partners, route, scope.faults)?)
+            }
             // Fragments are spliced in before the policies are built.
             PolicyConfig::IncludeFragment(_) => return None,
         })
@@ -248,6 +262,7 @@ impl InboundPolicy {
             }
             Self::Choose(policy) => policy.run(exchange, incoming, outgoing).await?,
             Self::AnyOf(policy) => policy.run(exchange, incoming, outgoing).await?,
+            Self::CheckPartner(policy) => policy.check(exchange)?,
         }
         Ok(())
     }

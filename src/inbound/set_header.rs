@@ -430,6 +430,7 @@ inbound: [ { set-header: { name: X-Key, value: "Bearer {{key}}" } } ]
                     captures: scope.captures,
                     anonymous: scope.anonymous,
                     reserved: scope.reserved,
+                    partners: None,
                     token_places: scope.token_places,
                 };
                 SetHeader::build(config, place, &mut scope)

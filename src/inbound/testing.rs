@@ -57,6 +57,7 @@ impl Building<'_> {
             captures: Some(&captures),
             anonymous: self.anonymous,
             reserved,
+            partners: None,
             token_places: &mut token_places,
         };
         policy(&Place::root(), &mut scope)

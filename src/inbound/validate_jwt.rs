@@ -138,6 +138,7 @@ mod tests {
             secrets: &Secrets::default(),
             fragments: &Default::default(),
             depth: 0,
+            partners: None,
             token_places: &mut Vec::new(),
         };
         let policy = ValidateJwt::build(&serde_json::from_value(config).unwrap(), &Place::root(), &mut scope);

@@ -17,10 +17,12 @@ use crate::{
     entra::Tenants,
     inbound::{
         Scope,
+        check_partner::{PartnerRoute, allows_several_tenants},
         list::{self, PolicyList, Written},
     },
     limits::Limits,
     outbound::OutboundPolicy,
+    partner::Partners,
     request::{Oddities, Reserved, ReservedNames},
     telemetry::Metrics,
     upstream::Upstreams,
@@ -35,6 +37,7 @@ pub(crate) struct RouteBuilder<'a> {
     pub(crate) tenants: &'a Tenants,
     pub(crate) credentials: &'a Credentials,
     pub(crate) upstreams: &'a Upstreams,
+    pub(crate) partners: &'a Arc<Partners>,
     pub(crate) table: &'a RouteTable,
     pub(crate) metrics: &'a Metrics,
     pub(crate) workers: usize,
@@ -80,6 +83,13 @@ impl<'a> RouteBuilder<'a> {
         let action = self.action(config, &place, faults);
         names.enter(config.upstream.as_deref());
 
+        let lists = self.lists(config, &place);
+        let mut policies = Vec::new();
+        for list in &lists {
+            list::each(list.policies, &self.config.fragments, 0, &mut |policy| policies.push(policy));
+        }
+        let several_tenants = allows_several_tenants(policies.iter().copied(), self.tenants);
+        let partner_route = PartnerRoute { name: &config.name, has_token: false, several_tenants };
         let mut token_places = Vec::new();
         let captures = self.table.captures(index);
         let mut scope = Scope {
@@ -93,9 +103,9 @@ impl<'a> RouteBuilder<'a> {
             captures: Some(&captures),
             anonymous: config.anonymous,
             reserved: names,
+            partners: Some((self.partners, partner_route)),
             token_places: &mut token_places,
         };
-        let lists = self.lists(config, &place);
         let inbound = PolicyList::build(&lists, &mut scope);
         let outbound = config
             .outbound
@@ -115,11 +125,7 @@ impl<'a> RouteBuilder<'a> {
             faults,
         );
         if let Some(authorization) = &authorization {
-            let mut policies = Vec::new();
-            for list in &lists {
-                list::each(list.policies, &self.config.fragments, 0, &mut |policy| policies.push(policy));
-            }
-            authorization.check_audiences(policies, &place.key("authorization"), faults);
+            authorization.check_audiences(policies.iter().copied(), &place.key("authorization"), faults);
         }
         Some(Route {
             name: config.name.as_str().into(),

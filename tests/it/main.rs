@@ -6,6 +6,7 @@ mod admin;
 mod check;
 mod config;
 mod framing;
+mod partner;
 mod policies;
 mod reload;
 mod support;

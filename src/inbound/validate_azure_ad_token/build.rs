@@ -101,6 +101,7 @@ impl ValidateAzureAdToken {
             secrets: &Secrets::default(),
             fragments: &Default::default(),
             depth: 0,
+            partners: None,
             token_places: &mut Vec::new(),
         };
         Self::build(config, &Place::root(), &mut scope)

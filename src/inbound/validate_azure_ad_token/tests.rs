@@ -31,6 +31,7 @@ fn build(tenants: &Tenants, config: Value) -> (Option<ValidateAzureAdToken>, Fau
             captures: None,
             anonymous: false,
             reserved: &mut ReservedNames::default(),
+            partners: None,
             token_places: &mut token_places,
         },
     );

@@ -87,11 +87,6 @@ impl Decoder {
             }
         }
     }
-
-    /// Whether the end of the connection is the end of the body.
-    pub(super) const fn ends_with_connection(self) -> bool {
-        matches!(self, Self::UntilClose)
-    }
 }
 
 /// At most so many bytes from the front; none if there are none.
