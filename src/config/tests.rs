@@ -78,7 +78,7 @@ tenants:
   contoso: { id: organizations }
 upstreams:
   orders: { servers: ["http://127.0.0.1:1"], host: no }
-issuers: {}
+tests: []
 routes:
   - name: orders
     match: { path: "/{{unknown}}" }
@@ -109,7 +109,7 @@ routes:
             "entrada.yaml:11:31: `publik` is none of the words that can stand here; did you mean `public`?",
             "entrada.yaml:12:3: `contoso` is here twice; remove one of the two",
             "entrada.yaml:14:52: `no` is read as true or false, and a text is wanted; quote it: \"no\"",
-            "entrada.yaml:15:1: `issuers` is not supported yet; remove it: this version would not do what it says",
+            "entrada.yaml:15:1: `tests` is not supported yet; remove it: this version would not do what it says",
             "entrada.yaml:18:20: no named value is called `unknown`; the named values are `gone`, `one`",
             "entrada.yaml:20:9: unknown key `ip-filtr`; did you mean `ip-filter`?",
             "entrada.yaml:21:9: `addresses` is missing; add `addresses`: Addresses, CIDRs, ranges or names of address sets; at least one.",
