@@ -62,7 +62,7 @@ listeners:
 drain-timeout: 5s
 drain-timeout: 6s
 tenants: { contoso: { id: 0123 }, fabrikam: { id: "{{nowhere}}", cloud: publik } }
-partners: {}
+tests: []
 routes:
   - match: { path: / }
     anonymous: "yes"
