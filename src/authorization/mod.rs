@@ -86,7 +86,7 @@ pub struct OwnToken {
 pub enum AfterRefusal {
     /// It is meant for the caller, whose token it was.
     PassOn,
-    /// [Apply](Authorization::apply) again to a request built anew, which puts a fresh token on it, and send that.
+    /// Apply again to a request built anew, which puts a fresh token on it, and send that.
     ApplyAgain,
 }
 

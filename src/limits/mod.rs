@@ -1,7 +1,7 @@
 //! How much: rates, quotas and calls at once, counted by any key.
 //!
 //! Counters live as long as the process: a reload takes them over, so that it is no way around a limit. Memory is bounded however
-//! many keys there are, and what the bound costs is exactness on the safe side: where a [table](table) is full, a new key takes over
+//! many keys there are, and what the bound costs is exactness on the safe side: where a table is full, a new key takes over
 //! the smallest count of its neighbours, so nobody ever gets more than the limit, and a flood of made-up keys pushes strangers
 //! towards it only very slowly. Tables are divided into many parts with a lock each.
 //!
