@@ -402,6 +402,11 @@ impl Credential {
         }))
     }
 
+    /// Where the tokens of another tenant are asked for.
+    pub fn token_endpoint_in(&self, tenant: &str) -> Option<String> {
+        self.endpoint_of(tenant).filter(|_| self.is_application()).map(|endpoint| endpoint.url.to_string())
+    }
+
     fn endpoint_of(&self, tenant: &str) -> Option<Arc<Endpoint>> {
         if let Some(own) = self.endpoint.as_ref().filter(|_| self.authority.id.eq_ignore_ascii_case(tenant)) {
             return Some(own.clone());

@@ -130,6 +130,22 @@ impl Failure {
         }
     }
 
+    /// The answer of a token endpoint at the root of it, if that is what went wrong: here, or for the identity behind it.
+    pub fn refused(&self) -> Option<&Refused> {
+        match self {
+            Self::Refused(refused) => Some(refused),
+            Self::Vault(VaultError::Token(error)) => error.failure.refused(),
+            Self::Identity(error) => error.failure.refused(),
+            Self::Unreachable(_)
+            | Self::Nonsense(_)
+            | Self::Certificate(_)
+            | Self::Vault(_)
+            | Self::Signing
+            | Self::NeedsUser
+            | Self::Interrupted => None,
+        }
+    }
+
     /// Whether the same request, sent again at once, may well succeed: the connection broke, or a server stumbled.
     pub(crate) fn may_pass_at_once(&self) -> bool {
         match self {
@@ -189,7 +205,7 @@ pub(crate) enum Delay {
 
 /// The error that a token endpoint answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the token endpoint answered {} {error}{}: {message}", status.as_u16(), code.map(|code| format!(" (AADSTS{code})")).unwrap_or_default())]
+#[error("the token endpoint answered {} {error}{}: {message}", status.as_u16(), self.name().map(|name| format!(" ({name})")).unwrap_or_default())]
 pub struct Refused {
     /// The status.
     pub status: StatusCode,
@@ -218,6 +234,16 @@ pub struct Refused {
 }
 
 impl Refused {
+    /// Entra's own code as Microsoft's documents have it: `AADSTS700027`.
+    pub fn name(&self) -> Option<String> {
+        self.code.map(|code| format!("AADSTS{code}"))
+    }
+
+    /// What Entra's own code means, where that is known.
+    pub fn meaning(&self) -> Option<&'static str> {
+        self.code.and_then(aadsts::advice).map(|advice| advice.meaning)
+    }
+
     /// What may help: by the OAuth code first, and by Entra's own where that says more.
     pub(crate) fn next(&self) -> Next {
         match &*self.error {

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{
     CredentialConfig,
     certificate::Certificate,
+    error::{Failure, Refused},
     token_cache::{LastFailure, SlotStatus, chain},
 };
 
@@ -70,10 +71,34 @@ pub struct TokenStatus {
 pub struct ErrorStatus {
     /// What happened.
     pub message: String,
+    /// Entra's own code, where that is what answered: `AADSTS700027`.
+    pub code: Option<String>,
+    /// What the code means.
+    pub meaning: Option<&'static str>,
     /// What mends it.
     pub cure: Option<String>,
+    /// The id by which Microsoft finds the answer.
+    pub trace_id: Option<String>,
+    /// The id of the request, as it was sent.
+    pub correlation_id: Option<String>,
     /// When, in seconds since 1970.
     pub at: u64,
+}
+
+impl ErrorStatus {
+    /// What there is to tell of a failure.
+    pub fn of(failure: &Failure, at: u64) -> Self {
+        let refused = failure.refused();
+        Self {
+            message: chain(failure),
+            code: refused.and_then(Refused::name),
+            meaning: refused.and_then(Refused::meaning),
+            cure: failure.cure().map(Into::into),
+            trace_id: refused.and_then(|refused| refused.trace_id.clone()).map(Into::into),
+            correlation_id: refused.map(|refused| refused.correlation_id.clone().into()),
+            at,
+        }
+    }
 }
 
 pub(super) fn of(
@@ -115,11 +140,7 @@ fn token(scope: String, slot: SlotStatus) -> TokenStatus {
         expires_in: slot.expires_in,
         requests: slot.fetches,
         failures: slot.failures,
-        last_error: slot.last_failure.map(|LastFailure { failure, at }| ErrorStatus {
-            message: chain(&*failure),
-            cure: failure.cure().map(Into::into),
-            at,
-        }),
+        last_error: slot.last_failure.map(|LastFailure { failure, at }| ErrorStatus::of(&failure, at)),
         retry_in: slot.retry_in,
     }
 }

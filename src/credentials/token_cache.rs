@@ -27,7 +27,7 @@ use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use tokio::{runtime::Handle, sync::watch};
 
-use super::error::{CredentialError, Delay, Failure, ForWhom};
+use super::error::{CredentialError, Delay, Failure, ForWhom, Refused};
 use crate::clock::Clock;
 
 /// How long before its end a token is no longer served if another can be had.
@@ -63,6 +63,11 @@ impl AccessToken {
     /// When the token ends, in seconds since 1970.
     pub const fn expires_at(&self) -> u64 {
         self.expires_at
+    }
+
+    /// How long until the gateway renews it.
+    pub fn renew_in(&self, clock: &Clock) -> Duration {
+        self.renew_at.saturating_sub(clock.monotonic())
     }
 
     /// The token itself. Never for a log.
@@ -488,10 +493,15 @@ impl TokenSlot {
                     state.last_failure = Some(LastFailure { failure: failure.clone(), at: self.background.clock.unix_seconds() });
                 }
                 let error = self.error(failure, retry_in);
+                let refused = error.failure.refused();
                 tracing::warn!(
                     credential = &*self.credential,
                     error = chain(&error),
+                    code = refused.and_then(Refused::name),
+                    meaning = refused.and_then(Refused::meaning),
                     cure = error.cure().as_deref(),
+                    correlation_id = refused.map(|refused| &*refused.correlation_id),
+                    trace_id = refused.and_then(|refused| refused.trace_id.as_deref()),
                     retry_in_ms = retry_in.map(milliseconds),
                     serving = self.is_ready(),
                     "no token"

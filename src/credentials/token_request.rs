@@ -187,12 +187,14 @@ struct ErrorBody {
 
 pub(crate) fn refused(answer: &Answer, clock: &Clock, correlation_id: Box<str>) -> Refused {
     let body: ErrorBody = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let description = body.error_description.as_deref().or(body.message.as_deref()).unwrap_or("no description");
+    let (code, description) = named_code(description);
     let text = |name: HeaderName| answer.headers.get(name).and_then(|value| value.to_str().ok());
     Refused {
         status: answer.status,
         error: clean(body.error.as_deref().unwrap_or("without an error code")),
-        code: body.error_codes.first().copied(),
-        message: clean(body.error_description.as_deref().or(body.message.as_deref()).unwrap_or("no description")),
+        code: body.error_codes.first().copied().or(code),
+        message: clean(description),
         suberror: body.suberror.as_deref().map(clean),
         claims: body.claims.filter(|claims| claims.len() <= 8 << 10).map(Into::into),
         trace_id: body.trace_id.as_deref().map(clean),
@@ -201,6 +203,15 @@ pub(crate) fn refused(answer: &Answer, clock: &Clock, correlation_id: Box<str>) 
         clock_ahead: text(header::DATE).and_then(http_date).map(|date| clock.unix_seconds().cast_signed() - date),
         authorization_uri: None,
         certificate: None,
+    }
+}
+
+/// The code that Entra puts before its sentence (`AADSTS700027: …`), and the sentence.
+fn named_code(description: &str) -> (Option<u32>, &str) {
+    let named = description.strip_prefix("AADSTS").and_then(|rest| rest.split_once(':'));
+    match named.and_then(|(code, sentence)| Some((code.parse().ok()?, sentence))) {
+        Some((code, sentence)) => (Some(code), sentence.trim_start()),
+        None => (None, description),
     }
 }
 
@@ -280,7 +291,7 @@ mod tests {
 
         assert_eq!(
             refused.to_string(),
-            "the token endpoint answered 401 invalid_client (AADSTS700027): AADSTS700027: The certificate is not registered."
+            "the token endpoint answered 401 invalid_client (AADSTS700027): The certificate is not registered."
         );
         assert_eq!(refused.retry_after, Some(60));
         assert_eq!(refused.clock_ahead, Some(-300));
