@@ -177,7 +177,7 @@ impl Runtime {
 
 /// The client for identity services: that of the config before where its settings did not change, so that credentials and key
 /// sets that did not change either go on with it.
-fn identity_http(
+pub(crate) fn identity_http(
     config: &Config,
     document: &Document,
     previous: Option<&Runtime>,

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 pub mod certificate;
 pub mod check;
 pub mod completions;
+mod credentials;
 pub mod demo;
 pub mod dev_tenant;
 pub mod run;
@@ -37,7 +38,7 @@ enum Command {
     DevTenant(dev_tenant::DevTenantArguments),
     /// Make certificates for app registrations, and see what is in one
     Certificate(certificate::CertificateArguments),
-    /// See what is in a token, and which check it fails
+    /// See what is in a token and which check it fails, or acquire one of the gateway's own
     Token(token::TokenArguments),
     /// Print a script that lets a shell complete this program's arguments
     Completions(completions::CompletionsArguments),

@@ -141,7 +141,7 @@ pub fn decode(text: &str, now: u64) -> Decoded {
 }
 
 /// The token itself: without space around it and without a scheme before it.
-fn bare(text: &str) -> &str {
+pub(super) fn bare(text: &str) -> &str {
     let text = text.trim();
     match text.split_once(char::is_whitespace) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
@@ -189,7 +189,7 @@ fn times(claims: &Map<String, Value>, now: u64) -> BTreeMap<&'static str, String
 }
 
 /// `2 h 5 min`.
-fn span(seconds: u128) -> String {
+pub(super) fn span(seconds: u128) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
@@ -232,7 +232,7 @@ pub(super) fn run(arguments: &DecodeArguments) -> anyhow::Result<ExitCode> {
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn read(file: Option<&Path>) -> anyhow::Result<String> {
+pub(super) fn read(file: Option<&Path>) -> anyhow::Result<String> {
     let mut text = String::new();
     match file.filter(|file| *file != Path::new("-")) {
         Some(file) => {
@@ -297,10 +297,10 @@ pub(super) fn verify(arguments: &DecodeArguments, token: &str, decoded: &Decoded
     })
 }
 
-fn in_words(decoded: &Decoded, check: Option<&Check>) -> String {
+/// Header and claims, a line each, and what is wrong with them.
+pub(super) fn claims_in_words(decoded: &Decoded) -> String {
     let mut text = String::new();
     // Writing to a text cannot fail.
-    let _ = writeln!(text, "{}", capitalised(&decoded.kind));
     for (title, object) in [("Header", &decoded.header), ("Claims", &decoded.claims)] {
         let Some(object) = object else { continue };
         let _ = writeln!(text, "\n{title}");
@@ -315,6 +315,11 @@ fn in_words(decoded: &Decoded, check: Option<&Check>) -> String {
             let _ = writeln!(text, "  {problem}");
         }
     }
+    text
+}
+
+fn in_words(decoded: &Decoded, check: Option<&Check>) -> String {
+    let mut text = format!("{}\n{}", capitalised(&decoded.kind), claims_in_words(decoded));
     let Some(check) = check else {
         let _ = writeln!(text, "\nNothing of this is verified; --verify does that.");
         return text;
@@ -343,6 +348,6 @@ fn capitalised(text: &str) -> String {
 }
 
 /// A token may hold what a terminal would obey.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter }).collect()
 }

@@ -1,5 +1,6 @@
-//! `entrada token`: what is in a token, and what the gateway would say of it.
+//! `entrada token`: what is in a token, what the gateway would say of it, and the tokens that it acquires itself.
 
+mod acquire;
 mod decode;
 
 #[cfg(test)]
@@ -7,6 +8,7 @@ mod tests;
 
 use std::process::ExitCode;
 
+pub use acquire::AcquireArguments;
 use clap::{Args, Subcommand};
 pub use decode::{Check, DecodeArguments, Decoded, decode};
 
@@ -21,6 +23,8 @@ pub struct TokenArguments {
 enum Command {
     /// Show header and claims of a token; with --verify, say which check fails
     Decode(DecodeArguments),
+    /// Acquire a token of the gateway's own, as the gateway would
+    Acquire(AcquireArguments),
 }
 
 /// Carries out `entrada token`.
@@ -31,5 +35,6 @@ enum Command {
 pub fn run(arguments: &TokenArguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
         Command::Decode(arguments) => decode::run(arguments),
+        Command::Acquire(arguments) => acquire::run(arguments),
     }
 }

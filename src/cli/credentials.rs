@@ -1,0 +1,58 @@
+//! The credentials of a config, built as the gateway builds them: for the commands that try them.
+//!
+//! Nothing else of the config is built, so that a route that is wrong does not hide what is wrong with a credential.
+
+use std::path::Path;
+
+use crate::{
+    clock::Clock,
+    config::{Document, Faults, Place, Report},
+    credentials::{Credentials, Setting},
+    runtime::identity_http,
+};
+
+/// The credentials of a config.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// The config.
+    pub(crate) document: Document,
+    /// Those that could be built.
+    pub(crate) credentials: Credentials,
+    /// What is wrong with them.
+    faults: Faults,
+}
+
+impl Loaded {
+    /// Reads the config at `path` and builds its credentials. Nobody is asked for anything.
+    ///
+    /// # Errors
+    /// All that is wrong with the config, where it cannot be read. A credential that cannot be built is no reason.
+    pub(crate) fn load(path: &Path, clock: &Clock) -> Result<Self, Report> {
+        let document = Document::load(path)?;
+        let mut faults = Faults::default();
+        let root = Place::root();
+        let Some(http) = identity_http(&document.config, &document, None, &root.key("identity-http"), &mut faults) else {
+            return Err(document.report(&faults));
+        };
+        let setting = Setting {
+            tenants: &document.config.tenants,
+            base: &document.base,
+            secrets: &document.secrets,
+            http: &http,
+            clock,
+            previous: None,
+        };
+        let credentials = Credentials::build(&document.config.credentials, &setting, &root.key("credentials"), &mut faults);
+        Ok(Self { document, credentials, faults })
+    }
+
+    /// What is wrong with the credentials, with the lines it stands on.
+    pub(crate) fn report(&self) -> Report {
+        self.document.report(&self.faults)
+    }
+
+    /// The names that the config has, in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.document.config.credentials.keys().map(String::as_str)
+    }
+}
