@@ -6,6 +6,7 @@
 pub mod aadsts;
 mod application;
 mod assertion;
+mod build;
 pub mod certificate;
 mod config;
 mod credential;
@@ -13,6 +14,7 @@ mod error;
 mod generations;
 mod key_vault;
 mod managed_identity;
+mod set;
 mod status;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -24,9 +26,10 @@ pub use self::{
         AssertionAlgorithm, AssertionConfig, CertificateConfig, CredentialConfig, FederatedTokenConfig, KeyUse,
         KeyVaultCertificateConfig, ManagedIdentityConfig, ManagedIdentitySource, WorkloadIdentityConfig,
     },
-    credential::{Credential, Credentials, Setting, UserToken},
+    credential::{Credential, UserToken},
     error::{CredentialError, Failure, ForWhom, Refused},
     key_vault::VaultError,
+    set::{Credentials, Setting},
     status::{CertificateStatus, CredentialStatus, ErrorStatus, TokenStatus},
     token_cache::{AccessToken, TokenSlot},
 };

@@ -1,9 +1,11 @@
 use http::HeaderMap;
+use tokio::runtime::Handle;
 
 use super::*;
 use crate::{
+    config::{Faults, Secrets},
     credentials::{
-        AssertionAlgorithm, AssertionConfig, CertificateConfig, CredentialError,
+        AssertionAlgorithm, AssertionConfig, CertificateConfig, CredentialError, Credentials,
         testing::{CLIENT, GATEWAY, House, OTHER, SCOPE, config, pem},
     },
     dev_tenant::Fault,

@@ -1,0 +1,182 @@
+//! The credentials of a config: built together, started together, tended together.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::runtime::Handle;
+
+use super::{Credential, CredentialConfig, CredentialStatus, application::Identity, build::is_many, token_cache::TokenSlot};
+use crate::{
+    clock::Clock,
+    config::{Faults, Place, Secrets},
+    entra::TenantConfig,
+    identity_http::IdentityHttp,
+};
+
+/// How often the tokens are looked after.
+const TEND_EVERY: Duration = Duration::from_secs(5);
+
+/// What credentials are built from, besides their own settings.
+#[derive(Clone, Debug)]
+pub struct Setting<'a> {
+    /// The tenants of the config, by name.
+    pub tenants: &'a BTreeMap<String, TenantConfig>,
+    /// The folder that relative paths start at.
+    pub base: &'a Path,
+    /// What the secrets of the config stand for.
+    pub secrets: &'a Secrets,
+    /// How Entra is reached. Pass the same one again, and not an equal one, for as long as `identity-http` does not change.
+    pub http: &'a Arc<IdentityHttp>,
+    /// Where time comes from.
+    pub clock: &'a Clock,
+    /// The credentials of the config before: what did not change is carried over, with its tokens.
+    pub previous: Option<&'a Credentials>,
+}
+
+/// The credentials of a config, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    built: Arc<BTreeMap<String, Arc<Credential>>>,
+    /// Those that a fault was told of.
+    broken: BTreeSet<String>,
+    tenants: BTreeMap<String, TenantConfig>,
+}
+
+/// The credentials of the same config that were built before.
+#[derive(Clone, Copy)]
+pub(super) struct Siblings<'a> {
+    pub(super) built: &'a BTreeMap<String, Arc<Credential>>,
+    pub(super) broken: &'a BTreeSet<String>,
+}
+
+impl Credentials {
+    /// Builds the credentials; what is wrong goes to `faults`, and that credential is left out.
+    pub fn build(
+        configs: &BTreeMap<String, CredentialConfig>,
+        setting: &Setting<'_>,
+        place: &Place,
+        faults: &mut Faults,
+    ) -> Self {
+        let (mut built, mut broken) = (BTreeMap::new(), BTreeSet::new());
+        let mut left: Vec<_> = configs.iter().collect();
+        while !left.is_empty() {
+            let before = left.len();
+            // What stands on another credential is built after that one.
+            left.retain(|(name, config)| {
+                let waits = config
+                    .stands_on()
+                    .is_some_and(|other| configs.contains_key(other) && !built.contains_key(other) && !broken.contains(other));
+                if !waits {
+                    let siblings = Siblings { built: &built, broken: &broken };
+                    match Credential::build(name, config, setting, siblings, &place.key(name), faults) {
+                        Some(credential) => _ = built.insert((*name).clone(), credential),
+                        None => _ = broken.insert((*name).clone()),
+                    }
+                }
+                waits
+            });
+            if left.len() == before {
+                for (name, config) in left.drain(..) {
+                    let other = config.stands_on().unwrap_or_default();
+                    let message = format!("it needs `{other}` for its token, and `{other}` needs it in turn");
+                    faults.error(
+                        &place.key(name),
+                        message,
+                        "let a managed identity, a workload identity or a file open the vault",
+                    );
+                    broken.insert(name.clone());
+                }
+            }
+        }
+        Self { built: Arc::new(built), broken, tenants: setting.tenants.clone() }
+    }
+
+    /// The credential of this name.
+    pub fn find(&self, name: &str) -> Option<&Arc<Credential>> {
+        self.built.get(name)
+    }
+
+    /// Whether the config has it, and it could not be built: what refers to it need not complain as well.
+    pub fn is_broken(&self, name: &str) -> bool {
+        self.broken.contains(name)
+    }
+
+    /// The id of the tenant that the config names so, if this credential can ask there: it is one tenant, under the same authority.
+    pub(crate) fn tenant_of(&self, credential: &Credential, name: &str) -> Option<&str> {
+        let tenant = self.tenants.get(name)?;
+        let own = &credential.authority;
+        (tenant.cloud == own.cloud && tenant.authority == own.authority && !is_many(&tenant.id)).then_some(&*tenant.id)
+    }
+
+    /// The names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.built.keys().map(String::as_str)
+    }
+
+    /// Begins what needs the network, on a runtime that outlives requests: every token that a route will ask for is fetched, so
+    /// that the first request need not wait, and kept fresh for as long as this set of credentials is in force.
+    pub fn start(&self, background: &Handle) {
+        for credential in self.built.values() {
+            // A credential that was carried over has its runtime already.
+            let _ = credential.background.handle.set(background.clone());
+        }
+        self.warm();
+        let built = Arc::downgrade(&self.built);
+        background.spawn(async move {
+            let mut ticks = tokio::time::interval(TEND_EVERY);
+            loop {
+                ticks.tick().await;
+                let Some(built) = built.upgrade() else { return };
+                tend(&built);
+            }
+        });
+    }
+
+    /// Starts to fetch every token that a route will ask for.
+    pub fn warm(&self) {
+        for slot in self.slots() {
+            slot.warm();
+        }
+    }
+
+    /// Renews what is due and used, and asks again for what a `required` credential lacks. For a timer of some seconds.
+    pub fn tend(&self) {
+        tend(&self.built);
+    }
+
+    /// The names of the `required` credentials that have no token yet.
+    pub fn unready(&self) -> impl Iterator<Item = &str> {
+        let lacks =
+            |credential: &Credential| credential.config.required && credential.slots().iter().any(|slot| !slot.is_ready());
+        self.built.values().filter(move |credential| lacks(credential)).map(|credential| &*credential.name)
+    }
+
+    /// What there is to tell of each, for the status page.
+    pub fn status(&self) -> Vec<CredentialStatus> {
+        self.built.values().map(|credential| credential.status()).collect()
+    }
+
+    /// The files whose change calls for a new build.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.built.values().flat_map(|credential| credential.identity().map(Identity::files).unwrap_or_default())
+    }
+
+    fn slots(&self) -> Vec<Arc<TokenSlot>> {
+        self.built.values().flat_map(|credential| credential.slots()).collect()
+    }
+}
+
+fn tend(credentials: &BTreeMap<String, Arc<Credential>>) {
+    for credential in credentials.values() {
+        for slot in credential.slots() {
+            slot.tend(credential.config.required);
+        }
+        for slot in credential.for_callers.entries() {
+            slot.tend(false);
+        }
+    }
+}
