@@ -9,6 +9,7 @@ pub mod check_header;
 pub mod check_partner;
 pub mod choose;
 pub mod cors;
+pub(crate) mod header;
 pub mod ip_filter;
 pub mod limit_concurrency;
 pub mod list;

@@ -17,7 +17,7 @@ use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Scope, set_header};
+use super::{Scope, header};
 use crate::{
     config::{Faults, Place, Span},
     exchange::Exchange,
@@ -221,7 +221,7 @@ pub(super) fn local_only(store: StoreConfig, place: &Place, faults: &mut Faults)
 }
 
 fn extra(written: Option<&str>, key: &str, place: &Place, faults: &mut Faults) -> Option<HeaderName> {
-    written.and_then(|written| set_header::name(written, &place.key(key), faults))
+    written.and_then(|written| header::name(written, &place.key(key), faults))
 }
 
 /// What is counted, or whether it is, cannot be told. Such a request is refused: it would escape the limit.

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Scope, set_header};
+use super::{Scope, header};
 use crate::{
     answer::ResponseBody,
     config::Place,
@@ -62,7 +62,7 @@ impl ReturnResponse {
         let mut headers = Vec::new();
         for (written, text) in &config.headers {
             let place = place.key("headers").key(written);
-            let name = set_header::name(written, &place, scope.faults);
+            let name = header::name(written, &place, scope.faults);
             let value = match scope.template_on_answer(text, &place) {
                 Some(Template::Expression(expression)) => Some(FieldValue::Made(expression)),
                 Some(Template::Literal(text)) => match field_value(&text) {

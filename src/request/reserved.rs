@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
 
 use crate::config::{Faults, Place};
 
@@ -217,6 +217,14 @@ fn fold(name: &str) -> Box<str> {
 /// Whether a CGI program sees both names as one.
 pub(crate) fn same_folded(one: &str, other: &str) -> bool {
     one.len() == other.len() && one.bytes().zip(other.bytes()).all(|(one, other)| fold_byte(one) == fold_byte(other))
+}
+
+/// Removes a field in every spelling that a CGI program takes for it.
+pub(crate) fn remove_folded(headers: &mut HeaderMap, name: &HeaderName) {
+    let spellings: Vec<_> = headers.keys().filter(|other| same_folded(other.as_str(), name.as_str())).cloned().collect();
+    for spelling in spellings {
+        headers.remove(spelling);
+    }
 }
 
 fn starts_folded(name: &str, prefix: &str) -> bool {

@@ -5,7 +5,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use crate::{
     caller::Caller,
     request::{
-        IncomingRequest, RequestId, Reserved, TRACEPARENT, TRACESTATE, TraceContext, X_REQUEST_ID, binds_connection, same_folded,
+        IncomingRequest, RequestId, Reserved, TRACEPARENT, TRACESTATE, TraceContext, X_REQUEST_ID, binds_connection,
+        remove_folded,
     },
 };
 
@@ -76,10 +77,7 @@ impl UpstreamRequest {
 
     /// Removes a field in every spelling that a CGI-like backend would take for it.
     pub fn remove_folded(&mut self, name: &HeaderName) {
-        let spellings: Vec<_> = self.headers.keys().filter(|other| same_folded(other.as_str(), name.as_str())).cloned().collect();
-        for spelling in spellings {
-            self.headers.remove(spelling);
-        }
+        remove_folded(&mut self.headers, name);
     }
 }
 

@@ -1,0 +1,306 @@
+//! Sets, adds to or removes a header field: of the upstream's request in `inbound`, of the answer in `outbound`.
+//!
+//! ```yaml
+#![doc = include_str!("../../../config/policies/set-header.yaml")]
+//! ```
+//!
+//! Several values make one line, joined by `, `; the few fields whose values are lines of their own (`Set-Cookie`, `WWW-Authenticate` …)
+//! stay apart. A value that cannot be had refuses with
+//! [`header-value-unavailable`](crate::refusal::Reason::HeaderValueUnavailable), unless `when-absent: skip`; one with control
+//! characters, blanks around it, or a list where a text belongs always does.
+//!
+//! A field made from `token` or `caller` tells the backend who calls: its name is reserved on every route. `override` reserves the
+//! name on the routes of the same upstream.
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use schemars::JsonSchema;
+use secrecy::ExposeSecret as _;
+use serde::Deserialize;
+
+use super::{
+    Scope,
+    header::{Unavailable, joined, literal, name},
+};
+use crate::{
+    config::{Faults, Place, Secret},
+    exchange::Exchange,
+    expression::{Expression, Facts, HeaderTextError, Template, header_value},
+    request::{Claim, IncomingRequest, remove_folded},
+};
+
+/// Settings of `set-header`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SetHeaderConfig {
+    /// The field's name.
+    pub name: String,
+    /// What happens where the field is there already. Default: override.
+    #[serde(default)]
+    pub exists_action: ExistsAction,
+    /// The value: a text, or an expression `@(…)`. Not with `values`.
+    pub value: Option<Secret>,
+    /// Several values.
+    #[serde(default)]
+    pub values: Vec<Secret>,
+    /// What happens where a value cannot be had. Default: refuse.
+    #[serde(default)]
+    pub when_absent: WhenAbsent,
+}
+
+/// What happens where the field is there already.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExistsAction {
+    /// Replaces all values.
+    #[default]
+    Override,
+    /// Adds to the values.
+    Append,
+    /// Leaves the values as they are.
+    Skip,
+    /// Removes the field.
+    Delete,
+}
+
+/// What happens where a value cannot be had.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenAbsent {
+    /// The request is refused.
+    #[default]
+    Refuse,
+    /// The field is left out; a caller's own value is removed all the same.
+    Skip,
+}
+
+/// Whose header is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Request,
+    Answer,
+}
+
+/// Sets, adds to or removes a header field.
+#[derive(Debug)]
+pub struct SetHeader {
+    name: HeaderName,
+    action: ExistsAction,
+    values: Values,
+    when_absent: WhenAbsent,
+}
+
+#[derive(Debug)]
+enum Values {
+    /// Literals: the lines, ready to be sent.
+    Ready(Vec<HeaderValue>),
+    /// Values to be made for each request; one line each, or all on one.
+    Made { parts: Vec<Part>, apart: bool },
+}
+
+#[derive(Debug)]
+enum Part {
+    Literal(HeaderValue),
+    Expression(Box<Expression>),
+}
+
+/// Fields whose values are lines of their own: a comma within them means something else.
+const APART: [HeaderName; 12] = [
+    header::USER_AGENT,
+    header::WWW_AUTHENTICATE,
+    header::PROXY_AUTHENTICATE,
+    header::COOKIE,
+    header::SET_COOKIE,
+    header::WARNING,
+    header::DATE,
+    header::EXPIRES,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+    header::LAST_MODIFIED,
+    header::RETRY_AFTER,
+];
+
+impl SetHeader {
+    pub(crate) fn build(config: &SetHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+        Self::build_for(Side::Request, config, place, scope)
+    }
+
+    /// As [`build`](Self::build), for a policy on the answer.
+    pub(crate) fn build_for_answer(config: &SetHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+        Self::build_for(Side::Answer, config, place, scope)
+    }
+
+    fn build_for(side: Side, config: &SetHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+        let name = name(&config.name, &place.key("name"), scope.faults);
+        let values = values(side, config, place, scope);
+        let (name, templates) = (name?, values?);
+        let identity = templates.iter().any(|(template, _)| template.uses().identity());
+        let values = Values::build(templates, &name, scope.faults)?;
+        if side == Side::Request {
+            if identity {
+                scope.reserved.claim(&name, Claim::Identity);
+            }
+            match config.exists_action {
+                ExistsAction::Override => scope.reserved.claim(&name, Claim::Override),
+                ExistsAction::Append => scope.reserved.adds_to(&name, "append", &place.key("exists-action")),
+                ExistsAction::Skip => scope.reserved.adds_to(&name, "skip", &place.key("exists-action")),
+                ExistsAction::Delete => {}
+            }
+        }
+        Some(Self { name, action: config.exists_action, values, when_absent: config.when_absent })
+    }
+
+    pub(crate) fn apply(
+        &self,
+        exchange: &Exchange,
+        incoming: &IncomingRequest,
+        headers: &mut HeaderMap,
+    ) -> Result<(), Unavailable> {
+        self.set(&Facts::of(exchange, incoming), headers)
+    }
+
+    /// As [`apply`](Self::apply), on an answer of this status.
+    pub(crate) fn apply_to_answer(
+        &self,
+        exchange: &Exchange,
+        incoming: &IncomingRequest,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+    ) -> Result<(), Unavailable> {
+        self.set(&Facts { status: Some(status), ..Facts::of(exchange, incoming) }, headers)
+    }
+
+    fn set(&self, facts: &Facts<'_>, headers: &mut HeaderMap) -> Result<(), Unavailable> {
+        match self.action {
+            ExistsAction::Delete => {
+                remove_folded(headers, &self.name);
+                return Ok(());
+            }
+            ExistsAction::Skip if headers.contains_key(&self.name) => return Ok(()),
+            ExistsAction::Override => {
+                headers.remove(&self.name);
+            }
+            ExistsAction::Skip | ExistsAction::Append => {}
+        }
+        match &self.values {
+            Values::Ready(lines) => lines.iter().for_each(|line| {
+                headers.append(self.name.clone(), line.clone());
+            }),
+            Values::Made { parts, apart } => {
+                let mut line: Option<HeaderValue> = None;
+                for part in parts {
+                    let Some(value) = self.value(part, facts, *apart || parts.len() == 1)? else { continue };
+                    if *apart {
+                        headers.append(self.name.clone(), value);
+                    } else {
+                        line = Some(match line {
+                            None => value,
+                            Some(before) => joined(&before, &value).ok_or_else(|| self.unavailable(HeaderTextError::Unclean))?,
+                        });
+                    }
+                }
+                if let Some(line) = line {
+                    headers.append(self.name.clone(), line);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One value; `None` where it cannot be had and is left out.
+    fn value(&self, part: &Part, facts: &Facts<'_>, alone: bool) -> Result<Option<HeaderValue>, Unavailable> {
+        let expression = match part {
+            Part::Literal(value) => return Ok(Some(value.clone())),
+            Part::Expression(expression) => expression,
+        };
+        match header_value(expression, facts) {
+            // A comma would make two values of one.
+            Ok(value) if !alone && value.as_bytes().contains(&b',') => Err(self.unavailable(HeaderTextError::Unclean)),
+            Ok(value) => Ok(Some(value)),
+            Err(HeaderTextError::Evaluation(_)) if self.when_absent == WhenAbsent::Skip => Ok(None),
+            Err(error) => Err(self.unavailable(error)),
+        }
+    }
+
+    fn unavailable(&self, source: HeaderTextError) -> Unavailable {
+        Unavailable { name: self.name.clone(), source }
+    }
+}
+
+impl Values {
+    fn build(templates: Vec<(Template, Place)>, name: &HeaderName, faults: &mut Faults) -> Option<Self> {
+        let apart = APART.contains(name);
+        let mut parts = Vec::with_capacity(templates.len());
+        for (template, place) in templates {
+            parts.push(match template {
+                Template::Expression(expression) => Some(Part::Expression(expression)),
+                Template::Literal(text) => literal(&text, &place, faults).map(Part::Literal),
+            });
+        }
+        let parts = parts.into_iter().collect::<Option<Vec<_>>>()?;
+        let literals = parts.iter().map(|part| match part {
+            Part::Literal(value) => Some(value.clone()),
+            Part::Expression(_) => None,
+        });
+        match literals.collect::<Option<Vec<_>>>() {
+            Some(lines) if apart => Some(Self::Ready(lines)),
+            Some(lines) => {
+                let line = lines.into_iter().try_fold(None, |line: Option<HeaderValue>, value| match line {
+                    None => Some(Some(value)),
+                    Some(before) => joined(&before, &value).map(Some),
+                });
+                Some(Self::Ready(line?.into_iter().collect()))
+            }
+            None => Some(Self::Made { parts, apart }),
+        }
+    }
+}
+
+/// What is written as `value` or `values`, with its places.
+fn values(side: Side, config: &SetHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Vec<(Template, Place)>> {
+    let written: Vec<(&Secret, Place)> = match (&config.value, config.values.as_slice()) {
+        (Some(_), [_, ..]) => {
+            scope.faults.error(place, "both `value` and `values` are written", "leave one of them out");
+            return None;
+        }
+        (Some(value), []) => vec![(value, place.key("value"))],
+        (None, values) => {
+            let place = place.key("values");
+            values.iter().enumerate().map(|(index, value)| (value, place.index(index))).collect()
+        }
+    };
+    if config.exists_action == ExistsAction::Delete {
+        if let Some((_, place)) = written.first() {
+            scope.faults.error(place, "`exists-action: delete` takes no value", "leave the value out");
+            return None;
+        }
+        return Some(Vec::new());
+    }
+    if written.is_empty() {
+        scope.faults.error(place, "no `value` is written", "write one, or `exists-action: delete` to remove the field");
+        return None;
+    }
+    let built = written.into_iter().map(|(text, place)| {
+        let template = template(text, &place, scope)?;
+        (side == Side::Answer || scope.is_before_answer(template.uses(), &place)).then_some((template, place))
+    });
+    // All of them are built before any is missed, so that every fault is told.
+    let built: Vec<_> = built.collect();
+    built.into_iter().collect()
+}
+
+/// One value as written. What a secret is made of is never read as an expression.
+fn template(written: &Secret, place: &Place, scope: &mut Scope<'_>) -> Option<Template> {
+    match written.plain() {
+        Some(text) => scope.template_on_answer(text, place),
+        None => match written.reveal(scope.secrets) {
+            Ok(text) => Some(Template::Literal(text.expose_secret().into())),
+            Err(error) => {
+                scope.faults.error(place, error.to_string(), "define it in `named-values`");
+                None
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;
