@@ -78,7 +78,7 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
     let (parts, mut body) = request.into_parts();
     let upgrade = parts.extensions.get::<Upgrade>().cloned();
 
-    let incoming = &*incoming.insert(IncomingRequest::read(parts, exchange.connection.tls.as_ref())?);
+    let incoming = incoming.insert(IncomingRequest::read(parts, exchange.connection.tls.as_ref())?);
     exchange.trace_context = Some(TraceContext::of(&incoming.headers));
     let caller =
         exchange.caller.insert(listener.trust.caller(exchange.connection.peer.ip(), &incoming.headers, &runtime.clock)?);
@@ -98,9 +98,18 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
     exchange.captures = found.captures;
     exchange.trace.note(|| Step { at: "route".into(), verdict: Verdict::Passed, saw: route.name.to_string().into() });
     route.admits(incoming)?;
+    if let Some(trusted) = &route.trusted_headers {
+        // What is not believed is gone before a policy could read it.
+        trusted.admit(exchange.connection.peer.ip(), &runtime.clock, incoming)?;
+    }
 
+    let incoming = &*incoming;
     let mut outgoing = UpstreamRequest::of(incoming, &route.reserved);
+    if let Some(trusted) = &route.trusted_headers {
+        trusted.hand_on(incoming, &mut outgoing);
+    }
     route.inbound.run(exchange, incoming, &mut outgoing).await?;
+    route.identity_headers.apply(exchange, incoming, &mut outgoing.headers)?;
     exchange.timings.policies = exchange.elapsed();
     let mut response = match &route.action {
         Action::Respond(answer) => answer.response(),

@@ -6,7 +6,7 @@
 //! 2. [`caller`]: whose address this is
 //! 3. [`route`]: host, then path, then method
 //! 4. [`inbound`]: the policies on the request, one file each
-//! 5. [`authorization`]: what the upstream gets to see as `Authorization`
+//! 5. [`authorization`]: what the upstream gets to see as `Authorization`; [`identity`]: what else it is told of who calls
 //! 6. [`upstream`]: pools, TLS, balancing, deadlines
 //! 7. [`outbound`]: the policies on the answer
 //! 8. [`audit`]: the record of the request, whatever the outcome
@@ -34,6 +34,8 @@ pub mod route;
 pub mod inbound;
 
 pub mod authorization;
+
+pub mod identity;
 
 pub mod upstream;
 

@@ -77,7 +77,7 @@ tenants:
   contoso: { id: 0123, cloud: publik }
   contoso: { id: organizations }
 upstreams:
-  orders: { servers: ["http://127.0.0.1:1"], host: no }
+  orders: { servers: ["http://127.0.0.1:1"], host: no, connection-affinity: per-caller }
 tests: []
 routes:
   - name: orders
@@ -91,7 +91,6 @@ routes:
           value: {{one}}
     anonymous: "true"
     upstream:
-    trusted-headers: { names: [X-A], from: [a] }
 "#;
 
     assert_eq!(
@@ -109,6 +108,7 @@ routes:
             "entrada.yaml:11:31: `publik` is none of the words that can stand here; did you mean `public`?",
             "entrada.yaml:12:3: `contoso` is here twice; remove one of the two",
             "entrada.yaml:14:52: `no` is read as true or false, and a text is wanted; quote it: \"no\"",
+            "entrada.yaml:14:56: `connection-affinity` is not supported yet; remove it: this version would not do what it says",
             "entrada.yaml:15:1: `tests` is not supported yet; remove it: this version would not do what it says",
             "entrada.yaml:18:20: no named value is called `unknown`; the named values are `gone`, `one`",
             "entrada.yaml:20:9: unknown key `ip-filtr`; did you mean `ip-filter`?",
@@ -117,7 +117,6 @@ routes:
             "entrada.yaml:25:18: `{{one}}` has to stand in quotes, or YAML reads it as something else; quote it: \"{{one}}\"",
             "entrada.yaml:26:16: true or false is wanted here, not `\"true\"`; write true or false, without quotes",
             "entrada.yaml:27:5: there is no value here; give it a value, or leave the key out",
-            "entrada.yaml:28:5: `trusted-headers` is not supported yet; remove it: this version would not do what it says",
         ]
     );
 }

@@ -170,6 +170,12 @@ impl Expression {
         }
     }
 
+    /// The claim of this exact name, without any text to be parsed.
+    pub(crate) fn claim(name: &str) -> Self {
+        let path = node::Path { field: node::Field::Claim(name.into()), told: format!("token.claims.{name}").into() };
+        Self { node: Node::Path(path), uses: Uses { token: true, ..Uses::default() }, captures: Vec::new() }
+    }
+
     /// What the expression reads.
     pub const fn uses(&self) -> Uses {
         self.uses

@@ -87,7 +87,7 @@ impl Scope<'_> {
     }
 
     /// Whether what the expression names can be there. An expression that would refuse every request is a mistake in the config.
-    fn can_evaluate(&mut self, expression: &Expression, place: &Place) -> bool {
+    pub(crate) fn can_evaluate(&mut self, expression: &Expression, place: &Place) -> bool {
         let before = self.faults.errors();
         if expression.uses().token && self.token_places.is_empty() {
             let cure = if self.anonymous {

@@ -140,6 +140,33 @@ impl<'a> Value<'a> {
         })
     }
 
+    /// The value as JSON: a claim as it was signed.
+    ///
+    /// # Errors
+    /// For parts of the request that cannot be read as text.
+    pub(crate) fn into_json(self) -> Result<Json, EvaluationError> {
+        Ok(match self {
+            Self::Bool(value) => value.into(),
+            Self::Int(number) => number.into(),
+            Self::Large(number) => number.into(),
+            Self::Double(number) => number.into(),
+            Self::Text(text) => text.into_owned().into(),
+            // Whole, so that an entry that is `null` stays one.
+            Self::List(List::Json(list)) => Json::Array(list.to_vec()),
+            Self::List(list) => list.iter().map(|element| element?.into_json()).collect::<Result<_, _>>()?,
+            Self::Map(Map::Json(map)) => Json::Object(map.clone()),
+            Self::Map(map) => {
+                let mut json = serde_json::Map::new();
+                for name in map.names()? {
+                    if let Some(value) = map.get(&name)? {
+                        json.insert(name.into_owned(), value.into_json()?);
+                    }
+                }
+                Json::Object(json)
+            }
+        })
+    }
+
     /// Whether two values are the same; `spend` is asked before each comparison.
     pub(super) fn equals(
         &self,
@@ -246,7 +273,7 @@ impl<'a> List<'a> {
         element.ok_or_else(|| EvaluationError::Absent("the element of a list".into()))
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = Result<Value<'a>, EvaluationError>> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Result<Value<'a>, EvaluationError>> + '_ {
         (0..self.len()).map(|index| self.get(index))
     }
 }

@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue, header};
 
 use crate::{
     config::{Faults, Place},
-    expression::{HeaderTextError, field_value},
+    expression::field_value,
     refusal::{Reason, Refusal},
 };
 
@@ -79,8 +79,15 @@ pub(crate) fn joined(one: &HeaderValue, other: &HeaderValue) -> Option<HeaderVal
 #[derive(Debug, thiserror::Error)]
 #[error("the value of {name} cannot be had")]
 pub struct Unavailable {
-    pub(crate) name: HeaderName,
-    pub(crate) source: HeaderTextError,
+    name: HeaderName,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl Unavailable {
+    /// The value of this field, and why it cannot be had.
+    pub(crate) fn new(name: &HeaderName, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self { name: name.clone(), source: Box::new(source) }
+    }
 }
 
 impl From<Unavailable> for Refusal {

@@ -16,8 +16,8 @@ pub use authority::{Authority, AuthorityFault};
 pub use body::{BodyError, BytesRead, RequestBody};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
 pub use id::{RequestId, X_REQUEST_ID};
-pub(crate) use reserved::remove_folded;
 pub use reserved::{Claim, Reserved, ReservedNames};
+pub(crate) use reserved::{remove_folded, same_folded};
 pub use target::{Oddities, Target, TargetFault};
 pub use trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
 

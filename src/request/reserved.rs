@@ -40,6 +40,9 @@ const ALWAYS: &[&str] = &[
 /// Reserved with whatever follows.
 const ALWAYS_PREFIXES: &[&str] = &["x_forwarded_", "x_ms_client_principal", "x_ms_token_", "x_entrada_"];
 
+/// Of those, what platforms write to say who calls, with whatever follows: a config may believe it of some peers.
+const PLATFORM_PREFIXES: &[&str] = &["x_ms_client_principal", "x_ms_token_", "x_arr_clientcert", "x_client_cert"];
+
 /// Fields that speak of one connection or one message and never go further (RFC 9110, section 7.6.1), or that the gateway
 /// makes anew. A backend that folds names reads `Content_Length` as the length, so the folded spellings stop here, too.
 const CONNECTION: &[&str] = &[
@@ -181,6 +184,11 @@ impl Reserved {
     /// Whether a caller's field of this name goes no further: it is spoken for, or it speaks of the connection.
     pub fn stops(&self, name: &HeaderName) -> bool {
         self.find(name.as_str()).is_some()
+    }
+
+    /// Whether the name is the gateway's own to write, or says where a request goes or comes from, whatever the config says.
+    pub(crate) fn is_the_gateways(name: &HeaderName) -> bool {
+        Self::default().stops(name) && !PLATFORM_PREFIXES.iter().any(|prefix| starts_folded(name.as_str(), prefix))
     }
 
     fn find(&self, name: &str) -> Option<Stops> {

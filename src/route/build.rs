@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    RouteConfig, RouteTable,
+    RouteConfig, RouteTable, TrustedHeaders,
     plan::{Action, OwnAnswer, Route, Target},
 };
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     config::{Config, Faults, Place, Secrets},
     credentials::Credentials,
     entra::Tenants,
+    identity::IdentityHeaders,
     inbound::{
         Scope,
         check_partner::{PartnerRoute, allows_several_tenants},
@@ -113,6 +114,16 @@ impl<'a> RouteBuilder<'a> {
             .enumerate()
             .filter_map(|(index, policy)| OutboundPolicy::build(policy, &place.key("outbound").index(index), &mut scope));
         let outbound: Vec<_> = outbound.collect();
+        let identity_headers =
+            IdentityHeaders::build(&config.identity_headers, &place.key("identity-headers"), &mut scope).unwrap_or_default();
+        let trusted_headers = config
+            .trusted_headers
+            .as_ref()
+            .and_then(|config| TrustedHeaders::build(config, &place.key("trusted-headers"), &mut scope));
+        if config.upstream.is_none() && !config.identity_headers.is_empty() {
+            let place = place.key("identity-headers");
+            faults.error(&place, "the route has no upstream that could be told who calls", "leave it out");
+        }
 
         let authenticates = lists.iter().any(|list| list::authenticates(list.policies, &self.config.fragments, 0));
         check_authentication(config, authenticates, &place, faults);
@@ -132,7 +143,9 @@ impl<'a> RouteBuilder<'a> {
             accept: config.accept.iter().copied().collect::<Oddities>(),
             require_tls: config.require_tls,
             websocket: config.upgrades.contains(&super::UpgradeConfig::Websocket),
+            trusted_headers,
             inbound,
+            identity_headers,
             authorization: authorization?,
             action: action?,
             outbound,

@@ -4,6 +4,7 @@ mod build;
 mod pattern;
 mod plan;
 mod table;
+mod trusted_headers;
 
 use std::collections::BTreeMap;
 
@@ -12,8 +13,11 @@ pub use plan::{Action, OwnAnswer, Route};
 use schemars::JsonSchema;
 use serde::Deserialize;
 pub use table::{Found, RouteTable};
+pub use trusted_headers::{TrustedHeaders, TrustedHeadersConfig};
 
-use crate::{authorization::AuthorizationConfig, inbound::PolicyConfig, outbound::OutboundPolicyConfig};
+use crate::{
+    authorization::AuthorizationConfig, identity::IdentityHeaderConfig, inbound::PolicyConfig, outbound::OutboundPolicyConfig,
+};
 
 /// A route: what it matches, who may use it, and where it leads.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -27,9 +31,14 @@ pub struct RouteConfig {
     /// Serves without knowing who calls.
     #[serde(default)]
     pub anonymous: bool,
+    /// Header fields that are believed from some peers, and removed from the requests of all others. Default: none.
+    pub trusted_headers: Option<TrustedHeadersConfig>,
     /// The policies on the request, in the order they run.
     #[serde(default)]
     pub inbound: Vec<PolicyConfig>,
+    /// Header fields that tell the upstream who calls, by name; made after the policies on the request have run.
+    #[serde(default)]
+    pub identity_headers: BTreeMap<String, IdentityHeaderConfig>,
     /// The policies on the answer, in the order they run.
     #[serde(default)]
     pub outbound: Vec<OutboundPolicyConfig>,

@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
-use super::{RespondConfig, RouteConfig};
+use super::{RespondConfig, RouteConfig, TrustedHeaders};
 use crate::{
     answer::ResponseBody,
     authorization::Authorization,
     config::{Faults, Place},
+    identity::IdentityHeaders,
     inbound::list::PolicyList,
     outbound::OutboundPolicy,
     refusal::{Reason, Refusal},
@@ -29,8 +30,12 @@ pub struct Route {
     pub require_tls: bool,
     /// Whether WebSocket upgrades are let through.
     pub websocket: bool,
+    /// The fields that are believed from some peers.
+    pub trusted_headers: Option<TrustedHeaders>,
     /// The policies on the request: the global ones, then the route's.
     pub inbound: PolicyList,
+    /// What tells the upstream who calls.
+    pub identity_headers: IdentityHeaders,
     /// What the upstream gets to see as `Authorization`.
     pub authorization: Authorization,
     /// Where the request goes.

@@ -7,6 +7,7 @@ mod admin;
 mod check;
 mod config;
 mod framing;
+mod identity;
 mod partner;
 mod policies;
 mod reload;

@@ -222,7 +222,7 @@ impl SetHeader {
     }
 
     fn unavailable(&self, source: HeaderTextError) -> Unavailable {
-        Unavailable { name: self.name.clone(), source }
+        Unavailable::new(&self.name, source)
     }
 }
 

@@ -6,6 +6,6 @@ mod house;
 mod upstream;
 
 pub(crate) use caller::{Answer, RawConnection};
-pub(crate) use gateway::Gateway;
+pub(crate) use gateway::{Call, Gateway};
 pub(crate) use house::{House, ORDERS_TOKEN, config};
 pub(crate) use upstream::Upstream;

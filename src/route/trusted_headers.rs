@@ -1,0 +1,221 @@
+//! `trusted-headers`: fields that somebody in front of the gateway writes to say who calls, believed from there alone.
+//!
+//! Who wrote a field can only be told of whoever made the connection, so what counts is the **peer**, never the caller: a
+//! caller's address may have come by way of hops that hand on what their clients send. (Where a connection begins with a PROXY
+//! protocol header, its source made the connection.) The name is reserved: it is removed from the requests of every other
+//! route, in every spelling, and here from those of every other peer, before any policy can read it.
+//!
+//! A peer that is believed is believed in the written spelling alone. A connector that writes `X-Sso-User` hands on the
+//! `X_Sso_User` of its client, and a backend behind CGI takes one for the other.
+
+use std::{net::IpAddr, sync::Arc};
+
+use http::HeaderName;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    address::{AddressEntryConfig, AddressSet},
+    clock::Clock,
+    config::{Faults, Place},
+    inbound::Scope,
+    refusal::{Reason, Refusal},
+    request::{Claim, IncomingRequest, Reserved, remove_folded, same_folded},
+    upstream::UpstreamRequest,
+};
+
+/// Header fields that are believed from some peers.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TrustedHeadersConfig {
+    /// The names of the fields; at least one.
+    pub names: Vec<String>,
+    /// The peers that are believed: addresses, CIDRs, ranges or names of address sets.
+    pub from: Vec<AddressEntryConfig>,
+}
+
+/// Header fields that are believed from some peers.
+#[derive(Debug)]
+pub struct TrustedHeaders {
+    names: Box<[HeaderName]>,
+    from: Arc<AddressSet>,
+}
+
+/// A field that says who calls was sent more than once.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} came more than once, and only one of them can be the peer's own")]
+struct Repeated(HeaderName);
+
+impl TrustedHeaders {
+    /// Builds the setting at this place, or says in the scope's faults why not.
+    pub(crate) fn build(config: &TrustedHeadersConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+        let before = scope.faults.errors();
+        let list = place.key("names");
+        if config.names.is_empty() {
+            scope.faults.error(&list, "the list is empty", "name the headers that are believed, or leave `trusted-headers` out");
+        }
+        let mut names: Vec<HeaderName> = Vec::new();
+        for (index, written) in config.names.iter().enumerate() {
+            let place = list.index(index);
+            let Some(name) = name(written, &place, scope.faults) else { continue };
+            if let Some(other) = names.iter().find(|other| same_folded(other.as_str(), name.as_str())) {
+                let message = format!("a backend may take `{written}` and `{other}` for one header");
+                scope.faults.error(&place, message, "keep the one that the peer writes");
+            }
+            names.push(name);
+        }
+        let list = place.key("from");
+        if config.from.is_empty() {
+            scope.faults.error(&list, "the list is empty, so nobody would be believed", "list the addresses of the connectors");
+        }
+        let from = AddressSet::build(&config.from, &list, scope.sets, scope.faults);
+        if from.as_ref().is_some_and(|from| from.holds_a_whole_family()) {
+            let message = "every address of a family is believed, so every caller could choose who it is";
+            scope.faults.error(&list, message, "list the connectors alone");
+        }
+        if scope.faults.errors() > before {
+            return None;
+        }
+        for name in &names {
+            scope.reserved.claim(name, Claim::Identity);
+        }
+        Some(Self { names: names.into(), from: from? })
+    }
+
+    /// Leaves of a request from this peer what may be believed.
+    ///
+    /// # Errors
+    /// A field came more than once: the peer wrote one, and handed on its client's.
+    pub(crate) fn admit(&self, peer: IpAddr, clock: &Clock, incoming: &mut IncomingRequest) -> Result<(), Refusal> {
+        let believed = self.from.contains(peer, clock);
+        for name in &self.names {
+            let mut values = incoming.headers.get_all(name).iter();
+            // RFC 9110, section 7.6.1: what `Connection` names is of that connection alone.
+            let value = values.next().filter(|_| believed && !incoming.connection.nominated.contains(name)).cloned();
+            if value.is_some() && values.next().is_some() {
+                return Err(Refusal::new(Reason::RequestHeaderInvalid, Repeated(name.clone()))
+                    .with_hint("let the connector replace the header, not add to what its client sent"));
+            }
+            remove_folded(&mut incoming.headers, name);
+            if let Some(value) = value {
+                incoming.headers.insert(name.clone(), value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands on what is left of the fields: they are reserved, so nothing else of the request is.
+    pub(crate) fn hand_on(&self, admitted: &IncomingRequest, outgoing: &mut UpstreamRequest) {
+        for name in &self.names {
+            if let Some(value) = admitted.headers.get(name) {
+                outgoing.headers.insert(name.clone(), value.clone());
+            }
+        }
+    }
+}
+
+fn name(written: &str, place: &Place, faults: &mut Faults) -> Option<HeaderName> {
+    let name = crate::inbound::header::name(written, place, faults)?;
+    if name == http::header::COOKIE {
+        faults.error(place, "cookies are every client's own", "name the header that the peer writes");
+        return None;
+    }
+    if Reserved::is_the_gateways(&name) {
+        let message =
+            format!("`{written}` is the gateway's own to write, or says where a request goes; it is believed from nobody");
+        faults.error(place, message, "name the header that the peer writes; who may speak for a caller is `trusted-proxies`");
+        return None;
+    }
+    Some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, Request};
+
+    use super::*;
+    use crate::{inbound::testing::Building, request::ReservedNames};
+
+    fn built(yaml: &str) -> Result<TrustedHeaders, Vec<String>> {
+        let config = crate::config::part(yaml);
+        Building::default().build(|place, scope| TrustedHeaders::build(&config, place, scope))
+    }
+
+    fn incoming(fields: &[(&str, &str)]) -> IncomingRequest {
+        let mut request = Request::builder().uri("/").header("host", "a.example");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        IncomingRequest::read(request.body(()).expect("a request").into_parts().0, None).expect("readable")
+    }
+
+    /// What a policy sees, and what is handed on.
+    fn admitted(from: &str, fields: &[(&str, &str)]) -> Result<(Vec<String>, Vec<String>), Refusal> {
+        let trusted = built("{ names: [X-Sso-User, X-Sso-Groups], from: [10.1.0.0/28] }").expect("valid");
+        let mut names = ReservedNames::default();
+        for name in &trusted.names {
+            names.claim(name, Claim::Identity);
+        }
+        let mut incoming = incoming(fields);
+        trusted.admit(from.parse().expect("an address"), &Clock::manual(0), &mut incoming)?;
+        let mut outgoing = UpstreamRequest::of(&incoming, &names.finish(None));
+        trusted.hand_on(&incoming, &mut outgoing);
+        let told = |headers: &HeaderMap| {
+            let fields = headers.iter().filter(|(name, _)| name.as_str().contains("sso"));
+            fields.map(|(name, value)| format!("{name}: {}", value.to_str().expect("ASCII"))).collect()
+        };
+        Ok((told(&incoming.headers), told(&outgoing.headers)))
+    }
+
+    #[test]
+    fn the_peers_own_spelling_is_believed_from_the_peer_alone() {
+        let user = ["x-sso-user: nia".to_owned()];
+        for (peer, fields, expected) in [
+            ("10.1.0.5", &[("X-Sso-User", "nia")][..], &user[..]),
+            ("::ffff:10.1.0.5", &[("X-Sso-User", "nia")], &user),
+            (
+                "10.1.0.5",
+                &[("X-Sso-User", "nia"), ("X_Sso_User", "root"), ("x.sso-user", "root"), ("X_Sso_Groups", "admins")],
+                &user,
+            ),
+            ("10.1.0.5", &[("X_Sso_User", "root")], &[]),
+            ("10.1.0.5", &[("X-Sso-User", "nia"), ("Connection", "X-Sso-User")], &[]),
+            ("10.1.0.16", &[("X-Sso-User", "root")], &[]),
+            ("10.1.0.16", &[("X-Sso-User", "root"), ("X-Sso-User", "root"), ("X_Sso_User", "root")], &[]),
+            ("127.0.0.1", &[("X-Sso-User", "root"), ("X-Forwarded-For", "10.1.0.5")], &[]),
+        ] {
+            let (seen, sent) = admitted(peer, fields).unwrap_or_else(|refusal| panic!("{fields:?}: {refusal:?}"));
+            assert_eq!((&*seen, &*sent), (expected, expected), "{peer} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn two_of_them_refuse() {
+        let refusal = admitted("10.1.0.5", &[("X-Sso-User", "nia"), ("X-Sso-User", "root")]).expect_err("two");
+
+        assert_eq!(refusal.reason, Reason::RequestHeaderInvalid);
+    }
+
+    #[test]
+    fn mistakes_are_found_at_load() {
+        for (yaml, expected) in [
+            ("{ names: [], from: [10.1.0.1] }", "the list is empty"),
+            ("{ names: [X-A], from: [] }", "nobody would be believed"),
+            ("{ names: [X-A], from: [0.0.0.0/0] }", "every address of a family is believed"),
+            ("{ names: [X-A], from: [connectors] }", "connectors"),
+            ("{ names: [X-A, X_A], from: [10.1.0.1] }", "for one header"),
+            ("{ names: [x a], from: [10.1.0.1] }", "no header's name"),
+            ("{ names: [Authorization], from: [10.1.0.1] }", "`Authorization` is not set as a header"),
+            ("{ names: [Cookie], from: [10.1.0.1] }", "every client's own"),
+            ("{ names: [X-Forwarded-For], from: [10.1.0.1] }", "the gateway's own to write"),
+            ("{ names: [X-Original-URL], from: [10.1.0.1] }", "the gateway's own to write"),
+            ("{ names: [X-Entrada-Assertion], from: [10.1.0.1] }", "the gateway's own to write"),
+            ("{ names: [Content-Length], from: [10.1.0.1] }", "the gateway sets it itself"),
+        ] {
+            let faults = built(yaml).expect_err(yaml);
+            assert!(faults.len() == 1 && faults[0].contains(expected), "{yaml}: {faults:?}");
+        }
+        // What platforms write to say who calls can be believed from them.
+        assert!(built("{ names: [X-MS-CLIENT-PRINCIPAL-NAME, X-ARR-ClientCert], from: [10.1.0.1] }").is_ok());
+    }
+}

@@ -1,0 +1,161 @@
+//! What the backend is told of who calls, and that nobody else tells it.
+
+use entrada::refusal::Reason;
+use http::Method;
+
+use crate::support::{House, ORDERS_TOKEN, RawConnection, config};
+
+fn orders(headers: &str) -> String {
+    format!(
+        "- name: orders
+  match: {{ path: /orders }}
+  inbound: [ {ORDERS_TOKEN} ]
+  identity-headers: {headers}
+  upstream: backend
+- {{ name: open, match: {{ path: /open }}, anonymous: true, upstream: backend }}"
+    )
+}
+
+#[tokio::test]
+async fn claims_become_headers_in_the_form_that_the_backend_wants() {
+    let headers = r#"
+    X-Remote-User: { value: '@("CONTOSO\\" + lower(token.claims.onpremisessamaccountname))' }
+    X-Groups: { claim: groups, encoding: joined, separator: ";", when-absent: skip }
+    X-Roles: { claim: wids, encoding: repeated, when-absent: skip }
+    X-Address: { claim: address, encoding: json, when-absent: skip }
+    X-Display-Name: { claim: name, non-ascii: percent }
+    X-Department: { claim: department, default: none }"#;
+    let house = House::with(&orders(headers), "").await;
+    let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
+    let token = token
+        .claim("onpremisessamaccountname", "NOkafor")
+        .claim("groups", vec!["a", "b"])
+        .claim("wids", vec!["1", "2"])
+        .claim("address", serde_json::json!({ "city": "Lag\u{f3}s" }))
+        .claim("name", "Nia \u{d6}kafor 100%")
+        .sign();
+
+    house.gateway.get("/orders").bearer(&token).send().await.assert_allowed();
+
+    let received = house.upstream.last();
+    assert_eq!(received.value("x-remote-user"), Some("CONTOSO\\nokafor"));
+    assert_eq!(received.value("x-groups"), Some("a;b"));
+    assert_eq!(received.values("x-roles"), ["1", "2"]);
+    assert_eq!(received.value("x-address"), Some(r#"{"city":"Lag\u00f3s"}"#));
+    assert_eq!(received.value("x-display-name"), Some("Nia %C3%96kafor 100%25"));
+    assert_eq!(received.value("x-department"), Some("none"));
+}
+
+#[tokio::test]
+async fn an_identity_header_is_never_the_callers_own() {
+    let house = House::with(
+        &orders("{ X-Remote-User: { claim: nickname }, X-Groups: { claim: groups, encoding: joined, when-absent: skip } }"),
+        "",
+    )
+    .await;
+    let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
+
+    let forged = |call: crate::support::Call| {
+        call.header("X_Remote_User", "root").header("X-Groups", "admins").header("x.groups", "admins")
+    };
+    let with = forged(house.gateway.get("/orders").bearer(token.claim("nickname", "nia").sign())).send().await;
+    with.assert_allowed();
+    let received = house.upstream.last();
+    assert_eq!(received.value("x-remote-user"), Some("nia"));
+    for name in ["x_remote_user", "x-groups", "x.groups"] {
+        assert!(!received.headers.contains_key(name), "{name} got through");
+    }
+
+    forged(house.gateway.get("/open")).send().await.assert_allowed();
+    let received = house.upstream.last();
+    for name in ["x-remote-user", "x_remote_user", "x-groups", "x.groups"] {
+        assert!(!received.headers.contains_key(name), "{name} got through");
+    }
+
+    let without = forged(house.gateway.get("/orders").bearer(house.user_token())).send().await;
+    without.assert_refused(Reason::HeaderValueUnavailable);
+    let record = house.gateway.record(|record| record["code"] == "header-value-unavailable").await;
+    assert_eq!(record["policy"], "identity-headers.x-remote-user");
+    assert_eq!(house.upstream.requests(), 2);
+}
+
+#[tokio::test]
+async fn a_claim_that_could_break_out_of_its_header_refuses() {
+    let house = House::with(&orders("{ X-Name: { claim: name } }"), "").await;
+    for name in ["nia\r\nX-Remote-User: root", "nia\u{0}", "nia\u{85}", " nia"] {
+        let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]).claim("name", name).sign();
+        house.gateway.get("/orders").bearer(&token).send().await.assert_refused(Reason::HeaderValueUnavailable);
+    }
+    assert_eq!(house.upstream.requests(), 0);
+}
+
+/// Two routes to one backend; the connector of the first writes who calls.
+fn behind_connector(from: &str) -> String {
+    format!(
+        "- name: legacy
+  match: {{ path: /legacy }}
+  anonymous: true
+  trusted-headers: {{ names: [X-Sso-User], from: [{from}] }}
+  inbound: [ {{ authorize: {{ condition: \"@(has(request.headers['x-sso-user']) || request.path != '/legacy/own')\" }} }} ]
+  upstream: backend
+- {{ name: open, match: {{ path: /open }}, anonymous: true, upstream: backend }}"
+    )
+}
+
+#[tokio::test]
+async fn a_trusted_header_is_believed_from_its_peer_alone() {
+    let mut house = House::with(&behind_connector("127.0.0.1"), "").await;
+    let call = |house: &House, path: &str| {
+        let call = house.gateway.get(path).header("X-Sso-User", "nia");
+        call.header("X_Sso_User", "root").header("X.Sso.User", "root").header("x-sso_user", "root")
+    };
+
+    call(&house, "/legacy/own").send().await.assert_allowed();
+    let received = house.upstream.last();
+    assert_eq!(received.value("x-sso-user"), Some("nia"));
+    assert!(!received.headers.keys().any(|name| name != "x-sso-user" && name.as_str().contains("sso")), "{received:?}");
+
+    // Another route to the same backend must not hand it on.
+    call(&house, "/open").send().await.assert_allowed();
+    assert!(!house.upstream.last().headers.keys().any(|name| name.as_str().contains("sso")));
+
+    // What the client says of where it comes from is of no account, and neither policies nor the backend see its field.
+    let text = config(&house.tenant, &house.upstream, &behind_connector("10.1.0.0/28"), "");
+    house.gateway.reload(&text).await;
+    let answer = call(&house, "/legacy").header("X-Forwarded-For", "10.1.0.5").send().await;
+    answer.assert_allowed();
+    assert!(!house.upstream.last().headers.keys().any(|name| name.as_str().contains("sso")));
+    call(&house, "/legacy/own").send().await.assert_refused(Reason::NotAuthorized);
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_that_speaks_for_a_connector_is_not_the_connector() {
+    let listener = "listeners: [ { name: public, address: \"127.0.0.1:0\", trusted-proxies: [127.0.0.1] } ]";
+    let house = House::with(&behind_connector("10.1.0.0/28"), listener).await;
+
+    let call = house.gateway.get("/legacy").header("X-Forwarded-For", "10.1.0.5").header("X-Sso-User", "root");
+    call.send().await.assert_allowed();
+
+    let received = house.upstream.last();
+    assert_eq!(received.value("x-forwarded-for"), Some("10.1.0.5"));
+    assert!(!received.headers.contains_key("x-sso-user"));
+}
+
+#[tokio::test]
+async fn a_trusted_header_that_came_twice_is_refused() {
+    let house = House::with(&behind_connector("127.0.0.1"), "").await;
+
+    let twice = house.gateway.get("/legacy").header("X-Sso-User", "nia").header("X-Sso-User", "root").send().await;
+    twice.assert_refused(Reason::RequestHeaderInvalid);
+    let mut connection = RawConnection::open(house.gateway.address()).await;
+    connection
+        .send(b"POST /legacy HTTP/1.1\r\nHost: a\r\nConnection: close, X-Sso-User\r\nX-Sso-User: root\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sso-User\r\n\r\n0\r\nX-Sso-User: root\r\n\r\n")
+        .await;
+    let answer = connection.read_to_end().await;
+
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let received = house.upstream.last();
+    assert_eq!(received.method, Method::POST);
+    assert!(!received.headers.contains_key("x-sso-user") && received.trailers.is_empty());
+    assert_eq!(house.upstream.requests(), 1);
+}
