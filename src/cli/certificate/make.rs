@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use aws_lc_rs::{digest, rand};
+use aws_lc_rs::rand;
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
@@ -24,8 +24,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::{Format, hex, in_json, in_words};
-use crate::clock::Clock;
+use super::{Format, in_json, in_words};
+use crate::{clock::Clock, credentials::certificate::Thumbprints};
 
 /// Clocks differ; a certificate that is valid from this very second is not valid yet for somebody.
 const BACKDATED: u64 = 300;
@@ -100,6 +100,7 @@ pub enum MakeError {
 pub struct Made {
     subject: String,
     der: Vec<u8>,
+    thumbprints: Thumbprints,
     certificate_pem: String,
     key_pem: Zeroizing<String>,
     key_der: Zeroizing<Vec<u8>>,
@@ -109,7 +110,10 @@ pub struct Made {
 
 impl std::fmt::Debug for Made {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Made").field("subject", &self.subject).field("x5t", &self.x5t()).finish_non_exhaustive()
+        f.debug_struct("Made")
+            .field("subject", &self.subject)
+            .field("thumbprint", &self.thumbprints.hex())
+            .finish_non_exhaustive()
     }
 }
 
@@ -139,6 +143,7 @@ impl NewCertificate {
         let certificate = params.self_signed(&key)?;
         Ok(Made {
             subject: subject_text(&params.distinguished_name),
+            thumbprints: Thumbprints::of(certificate.der()),
             der: certificate.der().to_vec(),
             certificate_pem: certificate.pem(),
             key_pem: Zeroizing::new(key.serialize_pem()),
@@ -177,35 +182,21 @@ impl Made {
         }
         let certificate = P12Certificate::from_der(&self.der).map_err(refused)?;
         let key = PrivateKey::from_der(&self.key_der).map_err(refused)?;
-        let chain = PrivateKeyChain::new(self.sha1(), key, [certificate]);
+        let chain = PrivateKeyChain::new(self.thumbprints.sha1().to_vec(), key, [certificate]);
         let mut store = KeyStore::new();
         store.add_entry(&self.subject, KeyStoreEntry::PrivateKeyChain(chain));
         store.writer(password.expose_secret()).write().map_err(refused)
     }
 
-    fn sha1(&self) -> Vec<u8> {
-        digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &self.der).as_ref().to_vec()
-    }
-
-    /// The SHA-1 thumbprint in hexadecimal, as the portal shows it.
-    pub fn thumbprint(&self) -> String {
-        hex(&self.sha1())
-    }
-
-    /// The SHA-1 thumbprint in base64url, as in assertions.
-    pub fn x5t(&self) -> String {
-        URL_SAFE_NO_PAD.encode(self.sha1())
-    }
-
-    /// The SHA-256 thumbprint in base64url, as in assertions.
-    pub fn x5t_s256(&self) -> String {
-        URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &self.der))
+    /// The names by which the portal, manifests and assertions know it.
+    pub const fn thumbprints(&self) -> &Thumbprints {
+        &self.thumbprints
     }
 
     /// The entry for `keyCredentials` of an app manifest.
     pub fn key_credential(&self) -> Value {
         json!({
-            "customKeyIdentifier": STANDARD.encode(self.sha1()),
+            "customKeyIdentifier": STANDARD.encode(self.thumbprints.sha1()),
             "displayName": self.subject,
             "endDateTime": in_json(self.not_after),
             "key": STANDARD.encode(&self.der),
@@ -349,9 +340,9 @@ fn report(made: &Made, pem: &Path, public: &Path, pfx: Option<&Path>, password_f
         "subject": made.subject,
         "not_before": in_json(made.not_before),
         "not_after": in_json(made.not_after),
-        "thumbprint": made.thumbprint(),
-        "x5t": made.x5t(),
-        "x5t_s256": made.x5t_s256(),
+        "thumbprint": made.thumbprints.hex(),
+        "x5t": made.thumbprints.x5t(),
+        "x5t_s256": made.thumbprints.x5t_s256(),
         "pem": pem,
         "certificate": public,
         "pfx": pfx,
@@ -365,9 +356,9 @@ fn words(made: &Made, bits: u16, pem: &Path, public: &Path, pfx: Option<&Path>, 
         format!("Subject      {}", made.subject),
         format!("Valid        {} to {}", in_words(made.not_before), in_words(made.not_after)),
         format!("Key          RSA, {bits} bits, certificate signed with SHA-256"),
-        format!("Thumbprint   {}   (SHA-1, as the portal shows it)", made.thumbprint()),
-        format!("x5t          {}", made.x5t()),
-        format!("x5t#S256     {}", made.x5t_s256()),
+        format!("Thumbprint   {}   (SHA-1, as the portal shows it)", made.thumbprints.hex()),
+        format!("x5t          {}", made.thumbprints.x5t()),
+        format!("x5t#S256     {}", made.thumbprints.x5t_s256()),
         String::new(),
         format!("{}   certificate and private key, for the gateway; keep it secret", pem.display()),
         format!("{}   the certificate alone: upload it to the app registration (Certificates & secrets)", public.display()),

@@ -68,7 +68,3 @@ fn in_words(seconds: i64) -> String {
 fn in_json(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map(|at| at.to_string()).unwrap_or_else(|_| seconds.to_string())
 }
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
-}

@@ -5,13 +5,11 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, bail};
-use aws_lc_rs::{digest, rsa::KeyPair as RsaKeyPair, signature::KeyPair as _};
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
-use p12_keystore::Pkcs12Archive;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject as _};
-use secrecy::{ExposeSecret as _, SecretString};
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls_pki_types::PrivateKeyDer;
+use secrecy::SecretString;
 use serde::Serialize;
 use x509_parser::{
     oid_registry::OidRegistry,
@@ -19,11 +17,11 @@ use x509_parser::{
     public_key::PublicKey,
 };
 
-use super::{Format, hex, in_json, in_words};
-use crate::clock::Clock;
-
-/// A certificate file is small; a wrong path should not be read into memory whole.
-const LARGEST_FILE: u64 = 1 << 20;
+use super::{Format, in_json, in_words};
+use crate::{
+    clock::Clock,
+    credentials::certificate::{CertificateError, Contents, Thumbprints, bits, read_file},
+};
 
 /// Arguments of `entrada certificate show`.
 #[derive(Args, Debug)]
@@ -33,7 +31,7 @@ pub struct ShowArguments {
     /// The file with the private key, where it is another one
     #[arg(long, value_name = "FILE")]
     private_key: Option<PathBuf>,
-    /// The file that holds the password of a PFX
+    /// The file that holds the password of a PFX, or of an encrypted private key
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
     /// How to speak
@@ -84,13 +82,10 @@ pub enum KeyFinding {
     Matches,
     /// There is one, of another certificate.
     Differs,
+    /// There is one, and it is of no use: damaged, or of a kind that is not understood.
+    Unusable,
     /// There is none.
     Absent,
-}
-
-struct Contents {
-    certificates: Vec<CertificateDer<'static>>,
-    keys: Vec<PrivateKeyDer<'static>>,
 }
 
 /// Looks at the certificate in a file.
@@ -106,18 +101,16 @@ pub fn inspect(
 ) -> anyhow::Result<Inspection> {
     let mut contents = read(file, password)?;
     if let Some(private_key) = private_key {
-        contents.keys = read(private_key, password)?.keys;
+        contents.keys = std::mem::take(&mut read(private_key, password)?.keys);
     }
-    let publics: Vec<Vec<u8>> = contents.keys.iter().filter_map(rsa_public).collect();
+    let publics: Vec<Vec<u8>> = contents.keys.iter().filter_map(public).collect();
     let parsed: Vec<X509Certificate<'_>> = contents
         .certificates
         .iter()
         .map(|der| X509Certificate::from_der(der).map(|(_, certificate)| certificate))
         .collect::<Result<_, _>>()
         .with_context(|| format!("a certificate in {} cannot be read", file.display()))?;
-    let belongs = |certificate: &X509Certificate<'_>| {
-        publics.iter().any(|public| *public == certificate.public_key().subject_public_key.data.as_ref())
-    };
+    let belongs = |certificate: &X509Certificate<'_>| publics.iter().any(|public| *public == certificate.public_key().raw);
     // The certificate that counts is the one whose key is there; the leaf need not come first.
     let index = parsed.iter().position(belongs).unwrap_or(0);
     let (Some(certificate), Some(der)) = (parsed.get(index), contents.certificates.get(index)) else {
@@ -127,6 +120,8 @@ pub fn inspect(
         KeyFinding::Matches
     } else if contents.keys.is_empty() {
         KeyFinding::Absent
+    } else if publics.is_empty() {
+        KeyFinding::Unusable
     } else {
         KeyFinding::Differs
     };
@@ -143,6 +138,7 @@ pub fn inspect(
         .with_all_crypto()
         .get(&certificate.signature_algorithm.algorithm)
         .map_or_else(|| certificate.signature_algorithm.algorithm.to_id_string(), |entry| entry.sn().to_owned());
+    let thumbprints = Thumbprints::of(der);
     let mut problems = Vec::new();
     if key_type != "RSA" {
         problems.push("Entra accepts certificates with RSA keys only".to_owned());
@@ -157,8 +153,10 @@ pub fn inspect(
     if signature_algorithm.to_ascii_lowercase().contains("sha1") || signature_algorithm.to_ascii_lowercase().contains("md5") {
         problems.push(format!("it is signed with {signature_algorithm}; Entra wants SHA-256 or better"));
     }
-    if private_key == KeyFinding::Differs {
-        problems.push("the private key belongs to another certificate".to_owned());
+    match private_key {
+        KeyFinding::Differs => problems.push("the private key belongs to another certificate".to_owned()),
+        KeyFinding::Unusable => problems.push("the private key is damaged, or of a kind that is not understood".to_owned()),
+        KeyFinding::Matches | KeyFinding::Absent => {}
     }
     Ok(Inspection {
         subject: certificate.subject().to_string(),
@@ -169,9 +167,9 @@ pub fn inspect(
         key_type: key_type.to_owned(),
         key_bits,
         signature_algorithm,
-        thumbprint: hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der).as_ref()),
-        x5t: URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der)),
-        x5t_s256: URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, der)),
+        thumbprint: thumbprints.hex(),
+        x5t: thumbprints.x5t(),
+        x5t_s256: thumbprints.x5t_s256(),
         private_key,
         chain: parsed
             .iter()
@@ -184,65 +182,19 @@ pub fn inspect(
     })
 }
 
-fn bits(number: &[u8]) -> usize {
-    let first = number.iter().position(|byte| *byte != 0).unwrap_or(number.len());
-    number[first..].first().map_or(0, |top| (number.len() - first) * 8 - top.leading_zeros() as usize)
-}
-
 fn read(file: &Path, password: Option<&SecretString>) -> anyhow::Result<Contents> {
-    let size = std::fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
-    if size > LARGEST_FILE {
-        bail!("{} is larger than 1 MiB: that is no certificate file", file.display());
-    }
-    let bytes = zeroize::Zeroizing::new(std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?);
-    if memchr::memmem::find(&bytes, b"-----BEGIN ").is_some() {
-        return pem(file, &bytes);
-    }
-    if X509Certificate::from_der(&bytes).is_ok() {
-        return Ok(Contents { certificates: vec![CertificateDer::from(bytes.to_vec())], keys: Vec::new() });
-    }
-    pfx(file, &bytes, password)
-}
-
-fn pem(file: &Path, bytes: &[u8]) -> anyhow::Result<Contents> {
-    if memchr::memmem::find(bytes, b"-----BEGIN ENCRYPTED PRIVATE KEY").is_some()
-        || memchr::memmem::find(bytes, b"Proc-Type: 4,ENCRYPTED").is_some()
-    {
-        bail!("the private key in {} is encrypted; decrypt it with `openssl pkey -in {0} -out FILE`", file.display());
-    }
-    let certificates = CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>();
-    let keys = PrivateKeyDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>();
-    match (certificates, keys) {
-        (Ok(certificates), Ok(keys)) => Ok(Contents { certificates, keys }),
-        (Err(error), _) | (_, Err(error)) => bail!("a PEM block in {} is damaged: {error}", file.display()),
-    }
-}
-
-fn pfx(file: &Path, bytes: &[u8], password: Option<&SecretString>) -> anyhow::Result<Contents> {
-    let text = password.map_or("", |password| password.expose_secret());
-    let archive = Pkcs12Archive::from_pkcs12(bytes, text).map_err(|error| {
-        // A wrong password shows as a wrong MAC, or as bad padding where there is no MAC.
-        let wrong = matches!(error, p12_keystore::error::Error::MacError(_) | p12_keystore::error::Error::Pkcs5Error(_));
-        match (wrong, password.is_some()) {
-            (true, true) => anyhow::anyhow!("the password of {} is wrong", file.display()),
-            (true, false) => anyhow::anyhow!("{} needs a password: say --password-file FILE", file.display()),
-            (false, _) => anyhow::anyhow!("{} is neither PEM nor DER nor PFX ({error})", file.display()),
-        }
-    })?;
-    Ok(Contents {
-        certificates: archive.certs.iter().map(|bag| CertificateDer::from(bag.cert.as_der().to_vec())).collect(),
-        keys: archive.keys.iter().map(|bag| PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(bag.key.as_der().to_vec()))).collect(),
-    })
-}
-
-/// The public half of an RSA key, as certificates hold it.
-fn rsa_public(key: &PrivateKeyDer<'_>) -> Option<Vec<u8>> {
-    let pair = match key {
-        PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
-        PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
-        _ => return None,
+    let told = |error: CertificateError| match error {
+        CertificateError::NotPfx => anyhow!("{} is neither PEM nor DER nor PFX", file.display()),
+        CertificateError::Encrypted => anyhow!("{} needs a password: say --password-file FILE", file.display()),
+        CertificateError::File { .. } | CertificateError::FileTooLarge { .. } => error.into(),
+        error => anyhow!("{}: {error}; {}", file.display(), error.cure()),
     };
-    pair.ok().map(|pair| pair.public_key().as_ref().to_vec())
+    Contents::from_any(&read_file(file).map_err(told)?, password).map_err(told)
+}
+
+/// The public half of a private key, as certificates hold it.
+fn public(key: &PrivateKeyDer<'_>) -> Option<Vec<u8>> {
+    any_supported_type(key).ok()?.public_key().map(|public| public.to_vec())
 }
 
 pub(super) fn run(arguments: &ShowArguments) -> anyhow::Result<ExitCode> {
@@ -273,6 +225,7 @@ fn words(found: &Inspection) -> String {
             match found.private_key {
                 KeyFinding::Matches => "in the file, and belongs to the certificate",
                 KeyFinding::Differs => "of another certificate",
+                KeyFinding::Unusable => "in the file, and of no use",
                 KeyFinding::Absent => "not in the file",
             }
         ),

@@ -37,7 +37,10 @@ fn shows_what_was_made() {
 
     assert_eq!((found.subject.as_str(), found.private_key), ("CN=gateway, O=Contoso", KeyFinding::Matches));
     assert_eq!((found.key_type.as_str(), found.key_bits, found.days_left), ("RSA", 2048, 88));
-    assert_eq!((found.thumbprint, found.x5t, found.x5t_s256), (made.thumbprint(), made.x5t(), made.x5t_s256()));
+    assert_eq!(
+        (found.thumbprint, found.x5t, found.x5t_s256),
+        (made.thumbprints().hex(), made.thumbprints().x5t(), made.thumbprints().x5t_s256())
+    );
     assert_eq!((found.not_before.as_str(), found.problems), ("2026-11-21T11:55:00Z", Vec::<String>::new()));
 }
 
@@ -48,7 +51,7 @@ fn shows_der_and_pem_without_key() {
 
     for file in [write(folder.path(), "a.der", made.der()), write(folder.path(), "a.cer", made.certificate_pem())] {
         let found = inspect(&file, None, None, &Clock::manual(NOW)).expect("inspects");
-        assert_eq!((found.private_key, found.x5t_s256), (KeyFinding::Absent, made.x5t_s256()));
+        assert_eq!((found.private_key, found.x5t_s256), (KeyFinding::Absent, made.thumbprints().x5t_s256()));
     }
 }
 
@@ -65,8 +68,8 @@ fn tells_a_wrong_password_from_a_wrong_file() {
 
     let found = look(&file, Some("Grüße 1")).expect("inspects");
 
-    assert_eq!((found.private_key, found.x5t), (KeyFinding::Matches, made.x5t()));
-    assert!(look(&file, Some("other")).expect_err("refuses").contains("password of"));
+    assert_eq!((found.private_key, found.x5t), (KeyFinding::Matches, made.thumbprints().x5t()));
+    assert!(look(&file, Some("other")).expect_err("refuses").contains("the password is wrong"));
     assert!(look(&file, None).expect_err("refuses").contains("--password-file"));
     assert!(look(&junk, Some("x")).expect_err("refuses").contains("neither PEM nor DER nor PFX"));
     assert!(made.pfx(&SecretString::from("")).is_err());
@@ -82,16 +85,21 @@ fn lists_what_entra_would_refuse() {
         format!("{}{}", one.certificate_pem(), other.pem().split_once("-----END CERTIFICATE-----\n").expect("PEM").1),
     );
     let elliptic = rcgen::generate_simple_self_signed(["gateway.contoso.example".to_owned()]).expect("makes");
-    let elliptic = write(folder.path(), "ec.pem", elliptic.cert.pem());
+    let elliptic = write(folder.path(), "ec.pem", elliptic.cert.pem() + &elliptic.signing_key.serialize_pem());
+    let cut = one.pem().replace("-----BEGIN PRIVATE KEY-----\nMII", "-----BEGIN PRIVATE KEY-----\nAII");
+    let cut = write(folder.path(), "cut.pem", cut);
 
     let expired = inspect(&write(folder.path(), "old.pem", one.pem().as_bytes()), None, None, &Clock::manual(NOW + 91 * 86_400))
         .expect("inspects");
     let mixed = inspect(&mixed, None, None, &Clock::manual(NOW)).expect("inspects");
     let elliptic = inspect(&elliptic, None, None, &Clock::manual(NOW)).expect("inspects");
+    let cut = inspect(&cut, None, None, &Clock::manual(NOW)).expect("inspects");
 
     assert_eq!((expired.problems, expired.days_left), (vec!["it has expired".to_owned()], -2));
     assert_eq!((mixed.private_key, mixed.problems.len()), (KeyFinding::Differs, 1));
     assert!(elliptic.problems[0].contains("RSA keys only"));
+    assert_eq!((elliptic.private_key, elliptic.key_type.as_str()), (KeyFinding::Matches, "EC"));
+    assert_eq!((cut.private_key, cut.problems.len()), (KeyFinding::Unusable, 1));
 }
 
 #[test]
@@ -103,7 +111,8 @@ fn the_manifest_entry_is_complete() {
 
     assert_eq!((&entry["type"], &entry["usage"]), (&"AsymmetricX509Cert".into(), &"Verify".into()));
     assert_eq!(STANDARD.decode(entry["key"].as_str().expect("text")).expect("base64"), made.der());
-    assert_eq!(hex(&STANDARD.decode(entry["customKeyIdentifier"].as_str().expect("text")).expect("base64")), made.thumbprint());
+    let name = STANDARD.decode(entry["customKeyIdentifier"].as_str().expect("text")).expect("base64");
+    assert_eq!(name, made.thumbprints().sha1());
     assert_eq!(entry["endDateTime"], "2027-02-19T11:55:00Z");
 }
 
@@ -148,5 +157,5 @@ fn openssl_reads_what_we_write_and_we_read_what_it_writes() {
     assert!(written.status.success(), "{written:?}");
     let found =
         inspect(&folder.path().join("b.pfx"), None, Some(&SecretString::from("pw2")), &Clock::manual(NOW)).expect("inspects");
-    assert_eq!((found.private_key, found.x5t_s256), (KeyFinding::Matches, made.x5t_s256()));
+    assert_eq!((found.private_key, found.x5t_s256), (KeyFinding::Matches, made.thumbprints().x5t_s256()));
 }

@@ -1,5 +1,7 @@
 use std::sync::LazyLock;
 
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+
 use super::*;
 use crate::credentials::testing::{self, Made};
 
@@ -161,6 +163,43 @@ fn says_what_is_wrong_with_a_pfx_file() {
 }
 
 #[test]
+fn tells_a_pfx_that_is_cut_off_from_one_whose_password_is_wrong() {
+    use p12_keystore::{EncryptionAlgorithm, MacAlgorithm};
+
+    let pfx = GATEWAY.pfx("hunter2", EncryptionAlgorithm::PbeWithHmacSha256AndAes256, MacAlgorithm::HmacSha256);
+    let password = SecretString::from("hunter2");
+    for length in [pfx.len() - 1, pfx.len() / 2, 4] {
+        let error = KeyedCertificate::from_pfx(&pfx[..length], Some(&password)).expect_err("it is cut off");
+
+        assert_eq!(error.to_string(), format!("the PKCS#12 file is cut off: {length} bytes of {}", pfx.len()));
+    }
+    for length in [0, 1, 3] {
+        assert!(matches!(KeyedCertificate::from_pfx(&pfx[..length], Some(&password)), Err(CertificateError::NotPfx)));
+    }
+}
+
+#[test]
+fn a_key_of_another_kind_beside_the_right_one_does_no_harm() {
+    let elliptic = testing::elliptic_certificate();
+    let text = format!("{}{}{}{}", elliptic.certificate_pem, elliptic.key_pem, GATEWAY.certificate_pem, GATEWAY.key_pem);
+
+    assert_eq!(load(&text).unwrap().certificate().subject(), "CN=gateway");
+}
+
+/// Bad padding gives most wrong passwords away, and what comes out the rest: no wrong password may pass for a broken key.
+#[test]
+fn every_wrong_password_is_called_one() {
+    let parameters = pkcs8::pkcs5::pbes2::Parameters::generate_pbkdf2_sha256_aes256cbc(1, &[7; 16], [9; 16]).unwrap();
+    let key = GATEWAY.key_encrypted_pem(&parameters, "correct horse");
+    for number in 0..1_000 {
+        let password = SecretString::from(format!("wrong {number}"));
+        let pair = KeyedCertificate::from_pem(GATEWAY.certificate_pem.as_bytes(), Some(key.as_bytes()), Some(&password));
+
+        assert!(matches!(pair, Err(CertificateError::WrongPassword)), "{number}: {pair:?}");
+    }
+}
+
+#[test]
 fn refuses_text_in_utf16() {
     let text: Vec<u8> = [0xff, 0xfe].into_iter().chain(GATEWAY.key_pem.bytes().flat_map(|byte| [byte, 0])).collect();
 
@@ -182,7 +221,7 @@ fn thumbprints_are_those_that_microsofts_clients_send() {
         assert_eq!(certificate.x5t(), text("x5t"));
         assert_eq!(certificate.x5t_s256(), text("x5t#S256"));
         assert_eq!(certificate.thumbprint(), text("sha1_hex").to_uppercase());
-        assert_eq!(certificate.thumbprint_sha256(), text("sha256_hex").to_uppercase());
+        assert_eq!(certificate.thumbprints().hex_sha256(), text("sha256_hex").to_uppercase());
     }
 }
 

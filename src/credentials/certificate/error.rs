@@ -1,0 +1,132 @@
+//! What can be wrong with a certificate or its key, and what mends it.
+
+use std::{io, path::PathBuf};
+
+use super::LEAST_BITS;
+
+/// Why a certificate or its key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// The file cannot be read.
+    #[error("{} cannot be read", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file is far larger than any certificate file.
+    #[error("{} is larger than 1 MiB", path.display())]
+    FileTooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is no PEM block.
+    #[error("there is no PEM block in it")]
+    NotPem,
+    /// The text is in an encoding that PEM does not know.
+    #[error("the file is UTF-16 text")]
+    Utf16,
+    /// A PEM block is damaged.
+    #[error("a PEM block is damaged")]
+    PemUnreadable,
+    /// There is no certificate.
+    #[error("there is no certificate in it")]
+    NoCertificate,
+    /// There is no private key.
+    #[error("there is no private key in it")]
+    NoKey,
+    /// The private key is encrypted, and no password is given.
+    #[error("the private key is encrypted")]
+    Encrypted,
+    /// The password is wrong.
+    #[error("the password is wrong")]
+    WrongPassword,
+    /// The private key is encrypted in a way that is not understood.
+    #[error("the private key is encrypted in a way that is not understood")]
+    EncryptionUnknown,
+    /// The file is no PKCS#12 file.
+    #[error("it is no PKCS#12 file")]
+    NotPfx,
+    /// The PKCS#12 file is shorter than it says.
+    #[error("the PKCS#12 file is cut off: {bytes} bytes of {of}")]
+    PfxCutOff {
+        /// How long it is.
+        bytes: usize,
+        /// How long it says that it is.
+        of: usize,
+    },
+    /// The PKCS#12 file uses an algorithm that is not understood.
+    #[error("the PKCS#12 file is encrypted in a way that is not understood")]
+    PfxTooOld,
+    /// The PKCS#12 file is damaged.
+    #[error("the PKCS#12 file cannot be read ({reason})")]
+    PfxUnreadable {
+        /// What its reader says; nothing of the content.
+        reason: Box<str>,
+    },
+    /// The private key is encrypted in OpenSSL's old form.
+    #[error("the private key is encrypted in OpenSSL's old form (Proc-Type: 4,ENCRYPTED)")]
+    OldEncryption,
+    /// The certificate is damaged.
+    #[error("the certificate cannot be read")]
+    CertificateUnreadable,
+    /// The key is an elliptic one, or of another kind.
+    #[error("the {what} has no RSA key, and Entra accepts RSA keys only")]
+    NotRsa {
+        /// The certificate or the private key.
+        what: &'static str,
+    },
+    /// The RSA key is too short.
+    #[error("the RSA key has {bits} bits, and Entra accepts no fewer than {LEAST_BITS}")]
+    TooShort {
+        /// The size of the modulus.
+        bits: usize,
+    },
+    /// The private key is damaged, or of a form that is not understood.
+    #[error("the private key cannot be used ({reason})")]
+    KeyUnusable {
+        /// What the cryptography library says.
+        reason: Box<str>,
+    },
+    /// The private key belongs to another certificate.
+    #[error("the private key does not belong to the certificate of {subject}")]
+    Mismatch {
+        /// Whose certificate it is.
+        subject: Box<str>,
+    },
+    /// The private key makes signatures that do not hold.
+    #[error("the private key makes signatures that do not hold under its certificate")]
+    KeyDefective,
+}
+
+impl CertificateError {
+    /// What the operator can do about it.
+    pub const fn cure(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "name a file that the gateway may read; relative paths start at the config file",
+            Self::FileTooLarge { .. } => "name the file that holds the certificate",
+            Self::NotPem => "name a PEM file here; a PKCS#12 file goes under `pfx`",
+            Self::Utf16 => "save it as UTF-8 or ASCII",
+            Self::PemUnreadable => "export certificate and key again; each block runs from its BEGIN line to its END line",
+            Self::NoCertificate => "put the certificate into it, beside the private key",
+            Self::NoKey => "put the private key into it, or name the key's file as `private-key`",
+            Self::Encrypted => "give the `password`, as a named value from a file",
+            Self::WrongPassword => {
+                "give the password that the file was made with; a file for a named value may end in one line end. A damaged file looks the same"
+            }
+            Self::EncryptionUnknown | Self::OldEncryption => "convert it with `openssl pkcs8 -topk8 -in KEY -out gateway.key`",
+            Self::NotPfx => "name a PKCS#12 file here; a PEM file goes under `pem`",
+            Self::PfxTooOld | Self::PfxUnreadable { .. } => {
+                "export it again with AES-256, as `openssl pkcs12 -export` does by default"
+            }
+            Self::PfxCutOff { .. } => "copy it again, as binary",
+            Self::CertificateUnreadable => "export the certificate again",
+            Self::NotRsa { .. } | Self::TooShort { .. } => {
+                "make an RSA certificate with `entrada certificate new` and upload it to the app registration"
+            }
+            Self::KeyUnusable { .. } | Self::KeyDefective => "export the private key again, as PKCS#8 or PKCS#1",
+            Self::Mismatch { .. } => "name the key that this certificate was made with",
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Reading certificate files: PEM, PKCS#12 and DER, encrypted or not. The one reader, for credentials and for the commands.
+
+use std::path::Path;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use p12_keystore::Pkcs12Archive;
+use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use secrecy::{ExposeSecret as _, SecretString};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::CertificateError;
+
+/// More than any file with certificates and a key; a bound, so that a wrong path is not read into memory whole.
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// The certificates and private keys of a file, in their order. The keys are decrypted, and wiped when they are done with.
+#[derive(Default)]
+pub(crate) struct Contents {
+    pub(crate) certificates: Vec<CertificateDer<'static>>,
+    pub(crate) keys: Vec<PrivateKeyDer<'static>>,
+}
+
+impl Drop for Contents {
+    fn drop(&mut self) {
+        self.keys.iter_mut().for_each(PrivateKeyDer::zeroize);
+    }
+}
+
+impl Contents {
+    /// Reads a file of any of the forms, as it shows by its first bytes.
+    ///
+    /// # Errors
+    /// When something in it cannot be read. That something is missing is none.
+    pub(crate) fn from_any(bytes: &[u8], password: Option<&SecretString>) -> Result<Self, CertificateError> {
+        match Pem::read(bytes) {
+            Ok(pem) => Ok(Self { certificates: pem.certificates()?, keys: pem.keys(password)? }),
+            Err(CertificateError::NotPem) if X509Certificate::from_der(bytes).is_ok() => {
+                Ok(Self { certificates: vec![CertificateDer::from(bytes.to_vec())], keys: Vec::new() })
+            }
+            Err(CertificateError::NotPem) => Self::from_pfx(bytes, password),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads a PKCS#12 file (RFC 7292).
+    ///
+    /// # Errors
+    /// When the password is wrong or missing, or when something in it cannot be read.
+    pub(crate) fn from_pfx(pfx: &[u8], password: Option<&SecretString>) -> Result<Self, CertificateError> {
+        use p12_keystore::error::Error;
+
+        let length = whole(pfx).ok_or(CertificateError::NotPfx)?;
+        if pfx.len() < length {
+            return Err(CertificateError::PfxCutOff { bytes: pfx.len(), of: length });
+        }
+        let text = password.map_or("", |password| password.expose_secret());
+        let archive = Pkcs12Archive::from_pkcs12(pfx, text).map_err(|error| match error {
+            // A wrong password shows as a wrong MAC, or as bad padding where there is no MAC.
+            Error::MacError(_) | Error::Pkcs5Error(_) | Error::UnpadError if password.is_none() => CertificateError::Encrypted,
+            Error::MacError(_) | Error::Pkcs5Error(_) | Error::UnpadError => CertificateError::WrongPassword,
+            Error::UnsupportedEncryptionScheme | Error::UnsupportedMacAlgorithm => CertificateError::PfxTooOld,
+            Error::DerError(_) => CertificateError::NotPfx,
+            error => CertificateError::PfxUnreadable { reason: error.to_string().into() },
+        })?;
+        Ok(Self {
+            certificates: archive.certs.iter().map(|bag| CertificateDer::from(bag.cert.as_der().to_vec())).collect(),
+            keys: archive.keys.iter().map(|bag| PrivateKeyDer::Pkcs8(bag.key.as_der().to_vec().into())).collect(),
+        })
+    }
+}
+
+/// How long a DER sequence is by its own word, tag and length included; `None` where this is none. ITU-T X.690, section 8.1.3.
+fn whole(der: &[u8]) -> Option<usize> {
+    match *der {
+        [0x30, short @ 0..=0x7f, ..] => Some(2 + usize::from(short)),
+        // The indefinite form, which BER allows: only its end tells.
+        [0x30, 0x80, ..] => Some(0),
+        [0x30, long @ 0x81..=0x84, ref rest @ ..] => {
+            let count = usize::from(long & 0x7f);
+            let length = rest.get(..count)?.iter().fold(0_usize, |length, byte| length << 8 | usize::from(*byte));
+            length.checked_add(2 + count)
+        }
+        _ => None,
+    }
+}
+
+/// The blocks of a PEM file. Text outside them, as the bag attributes that OpenSSL writes, is passed over.
+pub(super) struct Pem<'a>(Vec<Section<'a>>);
+
+/// One block of a PEM file.
+struct Section<'a> {
+    label: &'a [u8],
+    /// From `-----BEGIN` to the end of the `-----END` line.
+    text: &'a [u8],
+}
+
+impl<'a> Pem<'a> {
+    /// Finds the blocks.
+    pub(super) fn read(text: &'a [u8]) -> Result<Self, CertificateError> {
+        if text.starts_with(&[0xff, 0xfe]) || text.starts_with(&[0xfe, 0xff]) {
+            return Err(CertificateError::Utf16);
+        }
+        let mut found = Vec::new();
+        let mut rest = text;
+        while let Some(start) = find(rest, b"-----BEGIN ") {
+            let text = &rest[start..];
+            let after = &text[b"-----BEGIN ".len()..];
+            let label = &after[..find(after, b"-----").ok_or(CertificateError::PemUnreadable)?];
+            let end_line = [b"-----END ", label, b"-----"].concat();
+            let end = find(text, &end_line).ok_or(CertificateError::PemUnreadable)? + end_line.len();
+            found.push(Section { label, text: &text[..end] });
+            rest = &text[end..];
+        }
+        if found.is_empty() { Err(CertificateError::NotPem) } else { Ok(Self(found)) }
+    }
+
+    /// The certificates among them.
+    pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+        // What OpenSSL once called them, and what it calls those with its own trust settings behind them.
+        let certificates = self.0.iter().filter(|section| matches!(section.label, b"CERTIFICATE" | b"X509 CERTIFICATE"));
+        certificates.map(|section| decode(section).map(|der| CertificateDer::from(der.to_vec()))).collect()
+    }
+
+    /// The private keys among them, decrypted.
+    pub(super) fn keys(&self, password: Option<&SecretString>) -> Result<Vec<PrivateKeyDer<'static>>, CertificateError> {
+        let keys = self.0.iter().filter(|section| section.label.ends_with(b"PRIVATE KEY"));
+        keys.map(|section| key(section, password)).collect()
+    }
+}
+
+fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+    memchr::memmem::find(text, what)
+}
+
+fn key(section: &Section<'_>, password: Option<&SecretString>) -> Result<PrivateKeyDer<'static>, CertificateError> {
+    if section.label == b"ENCRYPTED PRIVATE KEY" {
+        return decrypt(section, password.ok_or(CertificateError::Encrypted)?);
+    }
+    // RFC 1421, section 4.6: how OpenSSL once marked an encrypted key. It derives the key with one round of MD5.
+    if find(section.text, b"Proc-Type:").is_some() {
+        return Err(CertificateError::OldEncryption);
+    }
+    PrivateKeyDer::from_pem_slice(section.text).map_err(|_| CertificateError::PemUnreadable)
+}
+
+/// A key in the encrypted form of PKCS#8: RFC 5958, section 3.
+fn decrypt(section: &Section<'_>, password: &SecretString) -> Result<PrivateKeyDer<'static>, CertificateError> {
+    let der = decode(section)?;
+    let encrypted = EncryptedPrivateKeyInfoRef::try_from(der.as_slice()).map_err(|_| CertificateError::EncryptionUnknown)?;
+    let decrypted = encrypted.decrypt(password.expose_secret()).map_err(|error| match error {
+        pkcs8::Error::EncryptedPrivateKey(pkcs8::pkcs5::Error::UnsupportedAlgorithm { .. }) => {
+            CertificateError::EncryptionUnknown
+        }
+        // Bad padding, or what came out is no key.
+        _ => CertificateError::WrongPassword,
+    })?;
+    // One wrong password in some hundreds leaves padding that looks right.
+    if PrivateKeyInfoRef::try_from(decrypted.as_bytes()).is_err() {
+        return Err(CertificateError::WrongPassword);
+    }
+    Ok(PrivateKeyDer::Pkcs8(decrypted.as_bytes().to_vec().into()))
+}
+
+/// What a block holds.
+fn decode(section: &Section<'_>) -> Result<Zeroizing<Vec<u8>>, CertificateError> {
+    let lines = section.text.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"-----"));
+    let text: Zeroizing<Vec<u8>> = Zeroizing::new(lines.flatten().copied().filter(|byte| !byte.is_ascii_whitespace()).collect());
+    STANDARD.decode(&*text).map(Zeroizing::new).map_err(|_| CertificateError::PemUnreadable)
+}
+
+/// Reads a file that holds a certificate or a key; its bytes are wiped when they are done with.
+///
+/// # Errors
+/// When the file cannot be read, or is far too large.
+pub(crate) fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, CertificateError> {
+    let unreadable = |source| CertificateError::File { path: path.to_owned(), source };
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if metadata.len() > LARGEST_FILE {
+        return Err(CertificateError::FileTooLarge { path: path.to_owned() });
+    }
+    std::fs::read(path).map(Zeroizing::new).map_err(unreadable)
+}
+
+/// Who else may read a file with a private key, or put another one in its place; `None` where nobody may.
+#[cfg(unix)]
+pub(crate) fn loose_permissions(path: &Path) -> Option<String> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    // A group that may read is how container platforms hand out secrets.
+    (mode & 0o027 != 0).then(|| format!("{mode:03o}"))
+}
+
+/// Who else may read a file with a private key: not told on this platform.
+#[cfg(not(unix))]
+pub(crate) fn loose_permissions(_: &Path) -> Option<String> {
+    None
+}
