@@ -67,6 +67,7 @@ impl Bench {
         let connection = Arc::new(Connection {
             listener_name: "public".into(),
             peer: ([127, 0, 0, 1], 50_000).into(),
+            introduction: None,
             local: ([127, 0, 0, 1], 8_080).into(),
             tls: None,
         });

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     authorization::{OwnToken, TokenPlace},
-    caller::Caller,
+    caller::{Caller, Introduction},
     clock::Clock,
     entra::token::Token,
     limits::Held,
@@ -183,8 +183,10 @@ pub(crate) struct Judged {
 pub struct Connection {
     /// The listener's name.
     pub listener_name: Arc<str>,
-    /// The peer's socket address; IPv4-mapped addresses are folded.
+    /// The peer's socket address; IPv4-mapped addresses are folded. The one that the PROXY protocol names, where it does.
     pub peer: SocketAddr,
+    /// Who introduced the connection, where it began with a PROXY protocol header.
+    pub introduction: Option<Introduction>,
     /// The gateway's own address on this connection.
     pub local: SocketAddr,
     /// What TLS settled; absent on a plain connection.

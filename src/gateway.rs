@@ -80,8 +80,7 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
 
     let incoming = incoming.insert(IncomingRequest::read(parts, exchange.connection.tls.as_ref())?);
     exchange.trace_context = Some(TraceContext::of(&incoming.headers));
-    let caller =
-        exchange.caller.insert(listener.trust.caller(exchange.connection.peer.ip(), &incoming.headers, &runtime.clock)?);
+    let caller = exchange.caller.insert(listener.caller(&exchange.connection, incoming, &runtime.clock)?);
     if let Some(id) = caller.believed().then(|| RequestId::kept_from(&incoming.headers)).flatten() {
         exchange.id = id;
     }

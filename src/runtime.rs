@@ -11,15 +11,18 @@ use tokio::runtime::Handle;
 
 use crate::{
     address::AddressSets,
-    caller::Trust,
+    caller::{Caller, Introducers, Trust},
     clock::Clock,
     config::{Config, Document, Faults, IdentityHttpConfig, Place},
     credentials::{Credentials, Setting},
     entra::Tenants,
+    exchange::Connection,
     identity_http::IdentityHttp,
     limits::Limits,
     listener::ListenerSettings,
     partner::{Partners, Surroundings as PartnerSurroundings},
+    refusal::Refusal,
+    request::IncomingRequest,
     route::{Route, RouteBuilder, RouteTable},
     server::DEFAULT_ADMIN,
     telemetry::{Counters, Metrics, NO_ROUTE},
@@ -64,7 +67,7 @@ pub struct ListenerRules {
     /// The listener's name.
     pub name: Arc<str>,
     /// Who may speak for a caller.
-    pub trust: Trust,
+    pub trust: Arc<Trust>,
     /// Where it listens.
     pub addresses: Vec<SocketAddr>,
     /// Its limits and certificates.
@@ -123,7 +126,7 @@ impl Runtime {
             faults,
         );
         refuse_own_admin(config, faults);
-        let listeners = build_listeners(document, &sets, faults);
+        let listeners = build_listeners(document, &sets, clock, faults);
         let table = RouteTable::build(config.routes.iter().map(|route| &route.matches), &root.key("routes"), faults);
         let limits = previous.map_or_else(Arc::default, |old| old.limits.clone());
         let builder = RouteBuilder {
@@ -237,7 +240,21 @@ fn files(document: &Document, sets: &AddressSets, credentials: &Credentials) -> 
     named.chain(sets.files.iter().cloned()).chain(credentials.files().map(Path::to_owned)).collect()
 }
 
-fn build_listeners(document: &Document, sets: &AddressSets, faults: &mut Faults) -> Vec<ListenerRules> {
+impl ListenerRules {
+    /// Whose address a request on this connection comes from.
+    ///
+    /// # Errors
+    /// A trusted proxy said something that cannot be read as an address.
+    pub(crate) fn caller(&self, connection: &Connection, incoming: &IncomingRequest, clock: &Clock) -> Result<Caller, Refusal> {
+        let peer = connection.peer.ip();
+        match connection.introduction {
+            None => self.trust.caller(peer, &incoming.headers, clock),
+            Some(introduction) => self.trust.introduced_caller(peer, introduction, &incoming.headers, clock),
+        }
+    }
+}
+
+fn build_listeners(document: &Document, sets: &AddressSets, clock: &Clock, faults: &mut Faults) -> Vec<ListenerRules> {
     let Document { config, base, .. } = document;
     let place = Place::root().key("listeners");
     if config.listeners.is_empty() {
@@ -252,7 +269,8 @@ fn build_listeners(document: &Document, sets: &AddressSets, faults: &mut Faults)
         }
         let settings = ListenerSettings::build(listener, base, &place, faults);
         let trust = Trust::build(listener, &place, &sets.by_name, faults);
-        let (Some(settings), Some(trust)) = (settings, trust) else { continue };
+        let (Some(mut settings), Some(trust)) = (settings, trust.map(Arc::new)) else { continue };
+        settings.introducers = Introducers::build(listener.proxy_protocol, &trust, clock, &place.key("proxy-protocol"), faults);
         rules.push(ListenerRules {
             name: listener.name.as_str().into(),
             trust,

@@ -76,6 +76,8 @@ struct Record<'a> {
     route: Option<&'a str>,
     peer: SocketAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
+    proxy: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     caller: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     address_source: Option<AddressSource>,
@@ -138,6 +140,7 @@ impl<'a> Record<'a> {
             listener: &exchange.connection.listener_name,
             route: route.map(|route| &*route.name),
             peer: exchange.connection.peer,
+            proxy: exchange.connection.introduction.map(|introduction| introduction.by),
             caller: caller.map(|caller| caller.address),
             address_source: caller.map(|caller| caller.source),
             method: incoming.map(|incoming| incoming.method.as_str()),

@@ -2,10 +2,13 @@
 //!
 //! The peer's, unless the peer is a trusted proxy; then the right-most hop that is not one. Nothing that an untrusted party
 //! wrote is looked at, so the bytes that a client controls cannot choose its address. Nobody is trusted by default.
+//!
+//! Where a connection begins with a PROXY protocol header, its source is the peer to begin with.
 
 mod config;
 mod forwarded;
 mod hop;
+mod introduction;
 pub mod proxy_protocol;
 mod trust;
 
@@ -14,6 +17,7 @@ use std::net::IpAddr;
 pub use config::{ProxyProtocolConfig, TrustStepConfig, TrustedGroupConfig, TrustedProxyConfig};
 pub use hop::HopFault;
 use http::HeaderValue;
+pub use introduction::{Introducers, Introduction};
 use serde::Serialize;
 pub use trust::Trust;
 
@@ -52,6 +56,8 @@ impl Caller {
 pub enum AddressSource {
     /// The connection itself.
     Peer,
+    /// The PROXY protocol header that the connection began with, from a trusted proxy.
+    ProxyProtocol,
     /// `X-Forwarded-For`, from a trusted proxy.
     XForwardedFor,
     /// `Forwarded`, from a trusted proxy.

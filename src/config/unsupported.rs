@@ -7,7 +7,7 @@
 const PLANNED: &[(&str, &[&str])] = &[
     ("Config", &["tests"]),
     ("NamedValueConfig", &["key-vault"]),
-    ("ListenerConfig", &["client-certificates", "proxy-protocol"]),
+    ("ListenerConfig", &["client-certificates"]),
     ("PartnerConfig", &["client-certificate", "rate-limit", "quota"]),
     ("UpstreamConfig", &["case-insensitive-paths", "connection-affinity"]),
     ("UpstreamTlsConfig", &["client-certificate"]),

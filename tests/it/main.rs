@@ -10,6 +10,7 @@ mod framing;
 mod identity;
 mod partner;
 mod policies;
+mod proxy_protocol;
 mod reload;
 mod support;
 mod token;

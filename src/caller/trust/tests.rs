@@ -264,11 +264,64 @@ fn only_listed_proxies_may_introduce_a_connection() {
         ("trusted-proxies: [lb]", "10.2.0.2", false),
         ("trust-path: [{ from: fd }, { from: lb, optional: true }]", "10.2.0.1", true),
         ("trust-path: [{ from: fd }]", "10.2.0.1", false),
+        ("trust-path: [{ from: fd, optional: true }, { from: lb }]", "10.2.0.1", true),
+        ("trust-path: [{ from: fd, optional: true }, { from: lb }]", "192.0.2.65", false),
+        ("trust-path: [{ from: fd }, { from: lb, optional: true }]", "192.0.2.65", true),
+        ("trusted-proxies: [{ addresses: [fd], require-header: { X-Azure-FDID: [ours] } }]", "192.0.2.65", false),
+        ("trusted-proxies: [lb, { addresses: [fd], require-header: { X-Azure-FDID: [ours] } }]", "192.0.2.65", false),
+        ("trusted-proxies: [lb, { addresses: [fd], require-header: { X-Azure-FDID: [ours] } }]", "10.2.0.1", true),
+        ("trust-path: [{ from: lb, require-header: { X-A: [b] } }]", "10.2.0.1", false),
+        ("trust-path: [{ from: lb }, { from: gw, require-header: { X-A: [b] } }]", "10.2.0.1", false),
         ("trusted-proxies: []", "127.0.0.1", false),
     ] {
         let trust = built(listener).unwrap();
-        assert_eq!(trust.is_nobody(), listener == "trusted-proxies: []");
+        let nobody = [
+            "trusted-proxies: []",
+            "trusted-proxies: [{ addresses: [fd], require-header: { X-Azure-FDID: [ours] } }]",
+            "trust-path: [{ from: lb, require-header: { X-A: [b] } }]",
+            "trust-path: [{ from: lb }, { from: gw, require-header: { X-A: [b] } }]",
+        ];
+        assert_eq!(trust.introduces_nobody(), nobody.contains(&listener), "{listener}");
         assert_eq!(trust.may_introduce(address.parse().unwrap(), &clock), expected, "{listener} {address}");
+    }
+}
+
+#[test]
+fn the_source_of_an_introduced_connection_is_the_peer_to_begin_with() {
+    let any = built("trusted-proxies: [lb, gw]").unwrap();
+    let path = built("trust-path: [{ from: gw }, { from: lb }]").unwrap();
+    let optional = built("trust-path: [{ from: gw, optional: true }, { from: lb }]").unwrap();
+    let shared = built("trusted-proxies: [lb, { addresses: [fd], require-header: { X-Azure-FDID: [ours] } }]").unwrap();
+    let (peer, proxy, forwarded) = (AddressSource::Peer, AddressSource::ProxyProtocol, AddressSource::XForwardedFor);
+    for (name, trust, by, source, chain, expected) in [
+        ("any", &any, "10.2.0.1", Some("192.0.2.7"), "198.51.100.1", ("192.0.2.7", proxy)),
+        ("any", &any, "10.2.0.1", Some("::ffff:192.0.2.7"), "198.51.100.1", ("192.0.2.7", proxy)),
+        ("any", &any, "10.2.0.1", Some("10.1.0.1"), "198.51.100.1, 192.0.2.7", ("192.0.2.7", forwarded)),
+        // Whose connection it is nobody said: it may be that of whoever wrote the chain.
+        ("any", &any, "10.2.0.1", None, "198.51.100.1", ("10.2.0.1", peer)),
+        // The proxy was trusted when it connected; since then the config has changed.
+        ("any", &any, "10.3.0.1", Some("192.0.2.7"), "198.51.100.1", ("10.3.0.1", peer)),
+        ("any", &any, "10.3.0.1", Some("10.1.0.1"), "198.51.100.1", ("10.3.0.1", peer)),
+        ("path", &path, "10.2.0.1", Some("10.1.0.1"), "203.0.113.7, 192.0.2.7", ("192.0.2.7", forwarded)),
+        ("path", &path, "10.2.0.1", Some("192.0.2.7"), "10.1.0.1", ("192.0.2.7", proxy)),
+        // The step of the introducer is passed: another of its kind further out was made up.
+        ("path", &path, "10.2.0.1", Some("10.2.0.1"), "10.1.0.1", ("10.2.0.1", proxy)),
+        ("path", &path, "10.1.0.1", Some("192.0.2.7"), "198.51.100.1", ("10.1.0.1", peer)),
+        ("optional", &optional, "10.2.0.1", Some("192.0.2.7"), "198.51.100.1", ("192.0.2.7", proxy)),
+        ("optional", &optional, "10.2.0.1", Some("10.1.0.1"), "192.0.2.7", ("192.0.2.7", forwarded)),
+        ("shared", &shared, "192.0.2.65", Some("203.0.113.7"), "198.51.100.1", ("192.0.2.65", peer)),
+        ("shared", &shared, "10.2.0.1", Some("192.0.2.65"), "198.51.100.1", ("198.51.100.1", forwarded)),
+    ] {
+        let mut headers = fields(&X_FORWARDED_FOR, &[chain]);
+        headers.extend(fields(&HeaderName::from_static("x-azure-fdid"), &["ours"]));
+        let by = std::net::SocketAddr::new(by.parse().unwrap(), 4711);
+        let introduction = Introduction { by, names_source: source.is_some() };
+        let peer = source.map_or(by.ip(), |source| source.parse().unwrap());
+
+        let caller = trust.introduced_caller(peer, introduction, &headers, &Clock::manual(0)).unwrap();
+
+        assert_eq!((caller.address.to_string().as_str(), caller.source), expected, "{name} {by} {source:?} {chain}");
+        assert_eq!(caller.believed(), caller.source == forwarded, "{name} {by} {source:?} {chain}");
     }
 }
 
