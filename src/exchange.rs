@@ -15,6 +15,7 @@ use crate::{
     clock::Clock,
     entra::token::Token,
     limits::Held,
+    partner::{Access, Partner},
     refusal::Reason,
     request::{BytesRead, IncomingRequest, RequestId, TraceContext},
     route::{Captures, Route},
@@ -101,6 +102,7 @@ impl Exchange {
         Judged {
             token: self.token.clone(),
             token_place: self.token_place.clone(),
+            partner: self.partner.clone(),
             response_headers: self.response_headers.clone(),
             permits: self.limits.permits.len(),
             pending: self.limits.pending.len(),
@@ -111,6 +113,7 @@ impl Exchange {
     pub(crate) fn back_to(&mut self, before: Judged) {
         self.token = before.token;
         self.token_place = before.token_place;
+        self.partner = before.partner;
         self.response_headers = before.response_headers;
         self.limits.permits.truncate(before.permits);
         self.limits.pending.truncate(before.pending);
@@ -119,6 +122,20 @@ impl Exchange {
     /// The route that was found, if one was.
     pub fn matched_route(&self) -> Option<&Route> {
         self.route.map(|index| &self.runtime.routes[index])
+    }
+
+    /// The partner that calls, also one that is refused.
+    pub(crate) fn partner(&self) -> Option<&Arc<Partner>> {
+        self.runtime.partners.get(self.partner.as_deref()?)
+    }
+
+    /// The access that the request stands and falls with: that of the partner whose call was let through.
+    pub(crate) fn access(&self) -> Option<&Access> {
+        self.let_through().then(|| self.partner())?.map(|partner| &partner.access)
+    }
+
+    const fn let_through(&self) -> bool {
+        self.outcome.reason.is_none()
     }
 
     /// The counters that this request counts in.
@@ -151,15 +168,18 @@ impl Exchange {
         }
     }
 
-    /// When the answer must have ended: with the token that the request came with, and with the listener's `max-stream`.
+    /// When the answer must have ended: with the token that the request came with, with the access of the partner that it came from,
+    /// and with the listener's `max-stream`.
     pub(crate) fn ends_at(&self) -> Option<Instant> {
         let listener = self.runtime.listener(&self.connection.listener_name)?;
         let token = self
             .token
             .as_ref()
             .map(|token| Duration::from_secs(token.expires_at).saturating_sub(self.clock().unix()) + CLOCK_SKEW);
+        let partner = self.partner().filter(|_| self.let_through()).and_then(|partner| partner.until);
+        let partner = partner.map(|until| Duration::from_secs(until).saturating_sub(self.clock().unix()));
         let left = listener.max_stream.saturating_sub(self.elapsed());
-        Some(Instant::now() + token.map_or(left, |token| token.min(left)))
+        Some(Instant::now() + [token, partner].into_iter().flatten().fold(left, Duration::min))
     }
 
     /// The clock of the runtime.
@@ -173,6 +193,7 @@ impl Exchange {
 pub(crate) struct Judged {
     token: Option<Arc<Token>>,
     token_place: Option<TokenPlace>,
+    partner: Option<Arc<str>>,
     response_headers: HeaderMap,
     permits: usize,
     pending: usize,

@@ -14,6 +14,7 @@ use crate::{
     exchange::{Connection, Exchange},
     inbound::cors,
     listener::{Arrival, ConnectionEvent, Service, Upgrade},
+    partner::Access,
     refusal::{Reason, Refusal},
     request::{IncomingRequest, Oddities, RequestBody, RequestId, TraceContext, X_REQUEST_ID},
     route::{Action, Found, Route},
@@ -186,11 +187,12 @@ impl Leg<'_> {
         let began = exchange.elapsed();
         let call =
             Call { worker: exchange.worker, host: &self.incoming.authority, upgrade: self.upgrade.as_ref().map(|_| &WEBSOCKET) };
-        let sent = self.upstream.send(call, outgoing, body).await;
+        let sent = unless_revoked(exchange.access().cloned(), self.upstream.send(call, outgoing, body)).await;
         exchange.timings.upstream += exchange.elapsed().saturating_sub(began);
         match sent {
-            Ok(response) => Ok(self.answer(exchange, response)),
-            Err(error) => {
+            None => Err(Reason::PartnerDisabled.into()),
+            Some(Ok(response)) => Ok(self.answer(exchange, response)),
+            Some(Err(error)) => {
                 exchange.outcome.server = error.server().cloned();
                 Err(error.into())
             }
@@ -202,22 +204,35 @@ impl Leg<'_> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS
             && let (Some(downstream), Some(upstream)) = (self.upgrade.clone(), response.body_mut().take_upgrade())
         {
-            tokio::spawn(tunnel(downstream, upstream, exchange.ends_at()));
+            tokio::spawn(tunnel(downstream, upstream, exchange.ends_at(), exchange.access().cloned()));
         }
         response.map(ResponseBody::upstream)
     }
 }
 
-/// Carries bytes both ways until one side ends, or the token that opened the tunnel does.
-async fn tunnel(downstream: Upgrade, mut upstream: upstream::Upgraded, ends_at: Option<Instant>) {
+/// Carries bytes both ways until one side ends, or the token that opened the tunnel does, or the partner's access.
+async fn tunnel(downstream: Upgrade, mut upstream: upstream::Upgraded, ends_at: Option<Instant>, access: Option<Access>) {
     let carry = async {
         let Ok(mut downstream) = downstream.await else { return };
         // However a tunnel ends, there is nobody left to tell.
         let _ = tokio::io::copy_bidirectional(&mut downstream, &mut upstream).await;
     };
-    match ends_at {
-        Some(ends_at) => drop(timeout_at(ends_at, carry).await),
-        None => carry.await,
+    let carry = async {
+        match ends_at {
+            Some(ends_at) => drop(timeout_at(ends_at, carry).await),
+            None => carry.await,
+        }
+    };
+    unless_revoked(access, carry).await;
+}
+
+/// What the future gives; nothing if the partner's access ends first.
+async fn unless_revoked<T>(access: Option<Access>, future: impl Future<Output = T>) -> Option<T> {
+    let Some(access) = access else { return Some(future.await) };
+    tokio::select! {
+        biased;
+        () = access.ended() => None,
+        result = future => Some(result),
     }
 }
 
@@ -234,8 +249,7 @@ fn finish(mut response: Response<ResponseBody>, mut recorder: Box<Recorder>) -> 
         headers.append(name, value.clone());
     }
     headers.insert(X_REQUEST_ID, exchange.id.value().clone());
-    let ends_at = exchange.ends_at();
-    response.body_mut().ends_with(recorder, ends_at);
+    response.body_mut().ends_with(recorder);
     response
 }
 

@@ -105,7 +105,16 @@ impl Runtime {
             .relative_to(base)
             .with_issuers(&config.issuers, &root.key("issuers"), faults);
         let routes: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
-        let with = PartnerSurroundings { sets: &sets.by_name, tenants: &tenants, routes: &routes, now: clock.unix_seconds() };
+        let limits = previous.map_or_else(Arc::default, |old| old.limits.clone());
+        let with = PartnerSurroundings {
+            sets: &sets.by_name,
+            tenants: &tenants,
+            routes: &routes,
+            now: clock.unix_seconds(),
+            limits: &limits,
+            metrics: (metrics, workers),
+            previous: previous.map(|old| &*old.partners),
+        };
         let partners = Arc::new(Partners::build(&config.partners, with, &root.key("partners"), faults));
         let http = identity_http(config, document, previous, &root.key("identity-http"), faults)?;
         let setting = Setting {
@@ -128,7 +137,6 @@ impl Runtime {
         refuse_own_admin(config, faults);
         let listeners = build_listeners(document, &sets, clock, faults);
         let table = RouteTable::build(config.routes.iter().map(|route| &route.matches), &root.key("routes"), faults);
-        let limits = previous.map_or_else(Arc::default, |old| old.limits.clone());
         let builder = RouteBuilder {
             config,
             sets: &sets,

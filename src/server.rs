@@ -203,13 +203,15 @@ impl Server {
     }
 
     fn try_reload(&mut self, document: &Document) -> Result<(), ServerError> {
-        let runtime = build(document, &self.options, &self.metrics, Some(&self.runtime.load_full()))?;
+        let before = self.runtime.load_full();
+        let runtime = build(document, &self.options, &self.metrics, Some(&before))?;
         let bound = self.bind(&runtime)?;
         self.audit.reopen(&document.config.audit, &document.base).map_err(ServerError::Audit)?;
         // From here on nothing fails. The rules come first, so that a new listener never meets the old ones.
         let runtime = Arc::new(runtime);
         runtime.start(self.handle());
-        self.runtime.store(runtime);
+        self.runtime.store(runtime.clone());
+        before.partners.give_way_to(&runtime.partners);
         self.drain_timeout = drain_timeout(&document.config);
         self.serve(bound);
         Ok(())

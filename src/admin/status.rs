@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Admin;
-use crate::{entra::KeySetStatus, route::Action, telemetry::MetricsText};
+use crate::{entra::KeySetStatus, partner::PartnerStatus, route::Action, telemetry::MetricsText};
 
 /// `/api/status`.
 #[derive(Debug, Serialize)]
@@ -19,6 +19,7 @@ pub(super) struct Status {
     routes: Vec<RouteStatus>,
     signing_keys: Vec<SigningKeysStatus>,
     credentials: Vec<crate::credentials::CredentialStatus>,
+    partners: Vec<PartnerStatus>,
     upstreams: Vec<UpstreamStatus>,
 }
 
@@ -105,6 +106,7 @@ impl Admin {
                 .collect(),
             signing_keys: runtime.tenants.status(&runtime.clock).into_iter().map(SigningKeysStatus::from).collect(),
             credentials: runtime.credentials.status(),
+            partners: runtime.partners.status(&runtime.clock),
             upstreams: runtime
                 .upstreams
                 .iter()
@@ -122,6 +124,7 @@ impl Admin {
     pub(super) fn write_metrics(&self, text: &mut MetricsText) {
         let runtime = self.runtime.load_full();
         self.metrics.write(text);
+        runtime.partners.write_metrics(text);
         text.family("entrada_config_generation", "gauge", "How many configs were in force before this one.");
         text.sample("entrada_config_generation", &[], runtime.generation);
         text.family("entrada_config_reload_failed", "gauge", "Whether the last reload was not taken.");

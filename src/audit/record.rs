@@ -36,6 +36,9 @@ impl Drop for Recorder {
         Held::settle(&mut self.exchange, self.incoming.as_ref());
         let duration = self.exchange.elapsed();
         self.exchange.counters().count(self.exchange.outcome.reason, duration);
+        if let Some(partner) = self.exchange.partner() {
+            partner.counters[self.exchange.worker].count(self.exchange.outcome.reason, duration);
+        }
         let record = Record::of(&self.exchange, self.incoming.as_ref(), duration);
         self.log.append(self.exchange.worker, |buffer| {
             // A vector takes every write, and the record holds no map with keys that are not text.

@@ -8,7 +8,7 @@ const PLANNED: &[(&str, &[&str])] = &[
     ("Config", &["tests"]),
     ("NamedValueConfig", &["key-vault"]),
     ("ListenerConfig", &["client-certificates"]),
-    ("PartnerConfig", &["client-certificate", "rate-limit", "quota"]),
+    ("PartnerConfig", &["client-certificate"]),
     ("UpstreamConfig", &["case-insensitive-paths", "connection-affinity"]),
     ("UpstreamTlsConfig", &["client-certificate"]),
     ("RouteConfig", &["mode", "token-relay"]),

@@ -169,7 +169,10 @@ impl<'a> Checker<'a> {
                 self.captures.push(name.into());
                 Field::Capture(name.into())
             }
-            ("partner", "name") => return Err(self.fault(expr, "partner.name is not supported yet", "")),
+            ("partner", "name") => {
+                self.uses.partner = true;
+                Field::PartnerName
+            }
             ("partner", _) => return Err(self.unknown_field(expr, root, name, &["name"])),
             ("route", "name") => Field::RouteName,
             ("response", "status") => {

@@ -20,6 +20,8 @@ pub struct Facts<'a> {
     pub caller: IpAddr,
     /// The validated token.
     pub token: Option<&'a Token>,
+    /// The name of the partner that calls.
+    pub partner: Option<&'a str>,
     /// What the route's path captured.
     pub captures: &'a Captures,
     /// The route's name.
@@ -35,6 +37,7 @@ impl<'a> Facts<'a> {
             request,
             caller: exchange.caller_address(),
             token: exchange.token.as_deref(),
+            partner: exchange.partner.as_deref(),
             captures: &exchange.captures,
             route: exchange.matched_route().map(|route| &*route.name),
             status: exchange.outcome.status,
@@ -62,6 +65,7 @@ impl<'a> Facts<'a> {
             Field::Scopes => self.token.map(|token| Value::List(List::Texts(&token.scopes))),
             Field::Roles => self.token.map(|token| Value::List(List::Texts(&token.roles))),
             Field::Capture(name) => capture(self.captures, name)?,
+            Field::PartnerName => self.partner.and_then(text),
             Field::RouteName => self.route.and_then(text),
             Field::Status => self.status.map(|status| Value::Int(status.as_u16().into())),
             Field::Captures => Some(Value::Map(Map::Captures(self.captures))),

@@ -103,6 +103,8 @@ pub struct Uses {
     pub caller: bool,
     /// `token`
     pub token: bool,
+    /// `partner`
+    pub partner: bool,
     /// `captures`
     pub captures: bool,
     /// `response`, which only policies on the answer know, and conditions that are judged after it
@@ -112,7 +114,7 @@ pub struct Uses {
 impl Uses {
     /// Whether a header made from it tells a backend who calls: its name must then never come from the caller.
     pub const fn identity(self) -> bool {
-        self.token || self.caller
+        self.token || self.caller || self.partner
     }
 }
 

@@ -83,6 +83,7 @@ pub(super) enum Field {
     Roles,
     Capture(Box<str>),
     Captures,
+    PartnerName,
     RouteName,
     Status,
 }
@@ -324,6 +325,7 @@ impl Field {
             | Self::Client
             | Self::Subject
             | Self::Capture(_)
+            | Self::PartnerName
             | Self::RouteName => Some(Kind::Text),
         }
     }

@@ -97,6 +97,10 @@ impl Scope<'_> {
             };
             self.faults.error(place, "the expression reads `token`, and no policy before it validates one", cure);
         }
+        if expression.uses().partner && !self.partners.is_some_and(|(_, route)| route.checked) {
+            let cure = "put check-partner before it";
+            self.faults.error(place, "the expression reads `partner`, and no policy before it says which one calls", cure);
+        }
         for name in expression.captures() {
             match self.captures {
                 None => {

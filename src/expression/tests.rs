@@ -66,6 +66,7 @@ impl World {
             caller: self.caller,
             token: self.token.as_ref(),
             captures: &self.captures,
+            partner: Some("fabrikam"),
             route: Some("people"),
             status: Some(StatusCode::NOT_FOUND),
         }
@@ -86,6 +87,7 @@ fn expressions_give_what_the_request_holds() {
         ("request.method", "GET"),
         ("request.path", "/people/ada%20l/mail"),
         ("request.host", "api.contoso.example"),
+        ("partner.name", "fabrikam"),
         ("request.headers[\"x-a\"]", "one"),
         ("request.headers[\"X-A\"]", "one"),
         ("request.headers.accept", "text/html"),

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Stands behind a token policy, and judges who the token was issued to, where the call comes from and what it is for, in the
-//! order that [`Partners::judge`] has.
+//! order that [`Partners::judge`] has. What is in order is counted against the partner's rate and quota.
 
 use std::sync::Arc;
 
@@ -49,6 +49,8 @@ pub(crate) struct PartnerRoute<'a> {
     pub(crate) has_token: bool,
     /// Whether its token policies let tokens of more than one tenant through.
     pub(crate) several_tenants: bool,
+    /// Whether a check stands before what is built now, so that it is known which partner calls.
+    pub(crate) checked: bool,
 }
 
 impl CheckPartner {
@@ -123,10 +125,7 @@ impl CheckPartner {
             route: &self.route,
         };
         match self.partners.judge(call, self.only.as_deref(), exchange.clock()) {
-            Ok(partner) => {
-                exchange.partner = Some(partner.name.clone());
-                Ok(())
-            }
+            Ok(partner) => partner.admit(exchange),
             Err(fault) => {
                 exchange.partner = fault.partner().cloned();
                 let hint = exchange.partner.as_ref().map(|name| format!("see `partners.{name}`"));
@@ -173,7 +172,16 @@ mod tests {
     fn build(partners: &str, policy: &str, route: PartnerRoute<'_>) -> Vec<String> {
         let mut faults = Faults::default();
         let (tenants, sets) = (tenants(), BTreeMap::new());
-        let with = Surroundings { sets: &sets, tenants: &tenants, routes: &["orders", "partners"], now: 0 };
+        let (limits, metrics) = (crate::limits::Limits::default(), crate::telemetry::Metrics::default());
+        let with = Surroundings {
+            sets: &sets,
+            tenants: &tenants,
+            routes: &["orders", "partners"],
+            now: 0,
+            limits: &limits,
+            metrics: (&metrics, 1),
+            previous: None,
+        };
         let partners = Partners::build(&crate::config::part(partners), with, &Place::root().key("partners"), &mut faults);
         assert!(faults.is_empty());
         let built = CheckPartner::build(
@@ -187,7 +195,7 @@ mod tests {
         faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect()
     }
 
-    const ROUTE: PartnerRoute<'static> = PartnerRoute { name: "orders", has_token: true, several_tenants: false };
+    const ROUTE: PartnerRoute<'static> = PartnerRoute { name: "orders", has_token: true, several_tenants: false, checked: false };
 
     #[test]
     fn a_policy_that_could_admit_nobody_or_anybody_is_told_of() {

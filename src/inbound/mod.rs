@@ -226,8 +226,10 @@ impl InboundPolicy {
             PolicyConfig::Choose(config) => Self::Choose(Choose::build(config, place, at, scope)?),
             PolicyConfig::AnyOf(config) => Self::AnyOf(AnyOf::build(config, place, at, scope)?),
             PolicyConfig::CheckPartner(config) => {
-                let (partners, route) = scope.partners?;
-                let route = PartnerRoute { has_token: !scope.token_places.is_empty(), ..route };
+                let (partners, known) = scope.partners.as_mut()?;
+                // Also where it cannot be built: that is a fault of its own, and not of those that follow.
+                known.checked = true;
+                let (partners, route) = (*partners, PartnerRoute { has_token: !scope.token_places.is_empty(), ..*known });
                 Self::CheckPartner(CheckPartner::build(config, place, partners, route, scope.faults)?)
             }
             // Fragments are spliced in before the policies are built.

@@ -90,7 +90,7 @@ impl<'a> RouteBuilder<'a> {
             list::each(list.policies, &self.config.fragments, 0, &mut |policy| policies.push(policy));
         }
         let several_tenants = allows_several_tenants(policies.iter().copied(), self.tenants);
-        let partner_route = PartnerRoute { name: &config.name, has_token: false, several_tenants };
+        let partner_route = PartnerRoute { name: &config.name, has_token: false, several_tenants, checked: false };
         let mut token_places = Vec::new();
         let captures = self.table.captures(index);
         let mut scope = Scope {
