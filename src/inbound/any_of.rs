@@ -56,16 +56,19 @@ impl AnyOf {
                 }
                 Err(Stop::Refuse(refusal)) => {
                     let decided = exchange.outcome.policy.take();
+                    let partner = exchange.partner.take();
                     exchange.back_to(before);
-                    first.get_or_insert((refusal, decided));
+                    first.get_or_insert((refusal, decided, partner));
                 }
                 Err(answer @ Stop::Respond(_)) => return Err(answer),
             }
         }
         match first {
             None => Ok(()),
-            Some((refusal, decided)) => {
+            Some((refusal, decided, partner)) => {
                 exchange.outcome.policy = decided;
+                // For the record, and for nothing else: the request ends here.
+                exchange.partner = partner;
                 Err(Stop::Refuse(refusal))
             }
         }
