@@ -1,6 +1,6 @@
 //! How long it takes to look up an address in a set, and a route in a table.
 
-use std::{collections::BTreeMap, hint::black_box, net::IpAddr};
+use std::{hint::black_box, net::IpAddr};
 
 use divan::Bencher;
 use entrada::{
@@ -33,7 +33,8 @@ fn prefixes(count: usize) -> Vec<AddressEntryConfig> {
 }
 
 fn set(count: usize) -> std::sync::Arc<AddressSet> {
-    AddressSet::build(&prefixes(count), &Place::root(), &BTreeMap::new(), &mut Faults::default()).expect("prefixes are fine")
+    AddressSet::build(&prefixes(count), &Place::root(), &AddressSets::default(), &mut Faults::default())
+        .expect("prefixes are fine")
 }
 
 #[divan::bench(args = [10, 1_000, 100_000])]
@@ -49,7 +50,7 @@ fn address(bencher: Bencher<'_, '_>, count: usize) {
 #[divan::bench(args = [1_000, 100_000], sample_count = 10)]
 fn build_set(bencher: Bencher<'_, '_>, count: usize) {
     let entries = prefixes(count);
-    bencher.bench_local(|| AddressSet::build(&entries, &Place::root(), &BTreeMap::new(), &mut Faults::default()));
+    bencher.bench_local(|| AddressSet::build(&entries, &Place::root(), &AddressSets::default(), &mut Faults::default()));
 }
 
 /// Microsoft's published file with 70,000 prefixes, as at load.

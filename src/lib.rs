@@ -59,6 +59,8 @@ pub mod credentials;
 
 pub mod config;
 
+mod calendar;
+
 pub mod clock;
 
 pub mod telemetry;

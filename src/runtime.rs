@@ -49,6 +49,8 @@ pub struct Runtime {
     pub tenants: Tenants,
     /// The gateway's own credentials.
     pub credentials: Credentials,
+    /// The named address sets.
+    pub address_sets: AddressSets,
     /// The partners whose daemons call.
     pub partners: Arc<Partners>,
     /// The backends.
@@ -107,7 +109,7 @@ impl Runtime {
         let routes: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
         let limits = previous.map_or_else(Arc::default, |old| old.limits.clone());
         let with = PartnerSurroundings {
-            sets: &sets.by_name,
+            sets: &sets,
             tenants: &tenants,
             routes: &routes,
             now: clock.unix_seconds(),
@@ -166,6 +168,7 @@ impl Runtime {
             http,
             tenants,
             credentials,
+            address_sets: sets,
             partners,
             upstreams,
             limits,
@@ -276,7 +279,7 @@ fn build_listeners(document: &Document, sets: &AddressSets, clock: &Clock, fault
             faults.error(&place.key("name"), message, "give each listener a name of its own");
         }
         let settings = ListenerSettings::build(listener, base, &place, faults);
-        let trust = Trust::build(listener, &place, &sets.by_name, faults);
+        let trust = Trust::build(listener, &place, sets, faults);
         let (Some(mut settings), Some(trust)) = (settings, trust.map(Arc::new)) else { continue };
         settings.introducers = Introducers::build(listener.proxy_protocol, &trust, clock, &place.key("proxy-protocol"), faults);
         rules.push(ListenerRules {

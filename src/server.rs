@@ -25,6 +25,7 @@ use tokio::{
 use crate::{
     admin::Admin,
     audit::AuditLog,
+    calendar,
     clock::Clock,
     config::{Config, Document, Faults, Report},
     gateway::Gateway,
@@ -183,6 +184,7 @@ impl Server {
         let runtime = server.runtime();
         let bound = server.bind(&runtime)?;
         runtime.start(server.handle());
+        server.handle().spawn(calendar::tell(server.runtime.clone()));
         server.serve(bound);
         Ok(server)
     }
@@ -392,6 +394,11 @@ fn build(
     let mut faults = Faults::default();
     let surroundings = Surroundings { document, workers: options.workers, clock: &options.clock, metrics };
     let runtime = Runtime::build(surroundings, previous, &mut faults);
-    let report = document.report(&faults);
-    runtime.ok_or_else(|| ServerError::Config(Box::new(report)))
+    if let Some(runtime) = runtime {
+        for fault in faults.iter() {
+            tracing::warn!(at = %fault.place, cure = fault.cure, "{}", fault.message);
+        }
+        return Ok(runtime);
+    }
+    Err(ServerError::Config(Box::new(document.report(&faults))))
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Admin;
-use crate::{entra::KeySetStatus, partner::PartnerStatus, route::Action, telemetry::MetricsText};
+use crate::{address::AddressSetStatus, entra::KeySetStatus, partner::PartnerStatus, route::Action, telemetry::MetricsText};
 
 /// `/api/status`.
 #[derive(Debug, Serialize)]
@@ -19,6 +19,7 @@ pub(super) struct Status {
     routes: Vec<RouteStatus>,
     signing_keys: Vec<SigningKeysStatus>,
     credentials: Vec<crate::credentials::CredentialStatus>,
+    address_sets: Vec<AddressSetStatus>,
     partners: Vec<PartnerStatus>,
     upstreams: Vec<UpstreamStatus>,
 }
@@ -106,6 +107,7 @@ impl Admin {
                 .collect(),
             signing_keys: runtime.tenants.status(&runtime.clock).into_iter().map(SigningKeysStatus::from).collect(),
             credentials: runtime.credentials.status(),
+            address_sets: runtime.address_sets.status(runtime.clock.unix_seconds()),
             partners: runtime.partners.status(&runtime.clock),
             upstreams: runtime
                 .upstreams

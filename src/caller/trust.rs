@@ -10,7 +10,7 @@ use super::{
     hop::{self, HopFault},
 };
 use crate::{
-    address::{AddressEntryConfig, AddressSet},
+    address::{AddressEntryConfig, AddressSet, AddressSets},
     clock::Clock,
     config::{Faults, Place},
     listener::{ForwardedHeader, ListenerConfig},
@@ -61,7 +61,7 @@ impl Believed {
         addresses: &[AddressEntryConfig],
         required: &BTreeMap<String, Vec<String>>,
         (list, place): (&Place, &Place),
-        sets: &BTreeMap<String, Arc<AddressSet>>,
+        sets: &AddressSets,
         faults: &mut Faults,
     ) -> Option<Self> {
         let required = read_required(required, &place.key("require-header"), faults);
@@ -124,12 +124,7 @@ fn read_required(
 
 impl Trust {
     /// Builds the trust of a listener, whose place in the config is `place`; or says why not.
-    pub fn build(
-        listener: &ListenerConfig,
-        place: &Place,
-        sets: &BTreeMap<String, Arc<AddressSet>>,
-        faults: &mut Faults,
-    ) -> Option<Self> {
+    pub fn build(listener: &ListenerConfig, place: &Place, sets: &AddressSets, faults: &mut Faults) -> Option<Self> {
         let before = faults.errors();
         let rule = if listener.trust_path.is_empty() {
             Rule::Any(build_any(&listener.trusted_proxies, &place.key("trusted-proxies"), sets, faults))
@@ -204,12 +199,7 @@ impl Trust {
     }
 }
 
-fn build_any(
-    written: &[TrustedProxyConfig],
-    place: &Place,
-    sets: &BTreeMap<String, Arc<AddressSet>>,
-    faults: &mut Faults,
-) -> Vec<Believed> {
+fn build_any(written: &[TrustedProxyConfig], place: &Place, sets: &AddressSets, faults: &mut Faults) -> Vec<Believed> {
     let mut any = Vec::new();
     let mut everything = Vec::new();
     for (index, entry) in written.iter().enumerate() {
@@ -245,12 +235,7 @@ fn build_any(
     any
 }
 
-fn build_path(
-    written: &[TrustStepConfig],
-    place: &Place,
-    sets: &BTreeMap<String, Arc<AddressSet>>,
-    faults: &mut Faults,
-) -> Vec<Step> {
+fn build_path(written: &[TrustStepConfig], place: &Place, sets: &AddressSets, faults: &mut Faults) -> Vec<Step> {
     let mut steps = Vec::new();
     for (index, step) in written.iter().enumerate() {
         let place = place.index(index);

@@ -157,8 +157,6 @@ pub(crate) fn allows_several_tenants<'a>(policies: impl IntoIterator<Item = &'a 
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::partner::Surroundings;
 
@@ -171,7 +169,7 @@ mod tests {
 
     fn build(partners: &str, policy: &str, route: PartnerRoute<'_>) -> Vec<String> {
         let mut faults = Faults::default();
-        let (tenants, sets) = (tenants(), BTreeMap::new());
+        let (tenants, sets) = (tenants(), crate::address::AddressSets::default());
         let (limits, metrics) = (crate::limits::Limits::default(), crate::telemetry::Metrics::default());
         let with = Surroundings {
             sets: &sets,

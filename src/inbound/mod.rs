@@ -25,7 +25,7 @@ pub(crate) mod testing;
 pub mod validate_azure_ad_token;
 pub mod validate_jwt;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -50,7 +50,7 @@ use self::{
     validate_jwt::{ValidateJwt, ValidateJwtConfig},
 };
 use crate::{
-    address::AddressSet,
+    address::AddressSets,
     config::{Faults, Place, Secrets},
     entra::Tenants,
     exchange::Exchange,
@@ -132,8 +132,8 @@ impl PolicyConfig {
 pub struct Scope<'a> {
     /// What is wrong goes here; the build goes on.
     pub faults: &'a mut Faults,
-    /// The address sets by name.
-    pub sets: &'a BTreeMap<String, Arc<AddressSet>>,
+    /// The named address sets.
+    pub sets: &'a AddressSets,
     /// The tenants by name, and their key sets.
     pub tenants: &'a Tenants,
     /// The counters of the process.

@@ -129,7 +129,7 @@ mod tests {
         let mut faults = Faults::default();
         let mut scope = Scope {
             faults: &mut faults,
-            sets: &BTreeMap::new(),
+            sets: &Default::default(),
             tenants,
             captures: None,
             anonymous: false,

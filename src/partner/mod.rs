@@ -22,7 +22,7 @@ use serde::Serialize;
 pub(crate) use status::PartnerStatus;
 
 use crate::{
-    address::AddressSet,
+    address::{AddressSet, AddressSets},
     clock::Clock,
     config::{Day, Faults, Place},
     entra::{
@@ -92,8 +92,8 @@ pub enum Standing {
 /// What partners are built with.
 #[derive(Clone, Copy, Debug)]
 pub struct Surroundings<'a> {
-    /// The address sets by name.
-    pub sets: &'a BTreeMap<String, Arc<AddressSet>>,
+    /// The named address sets.
+    pub sets: &'a AddressSets,
     /// The tenants by name.
     pub tenants: &'a Tenants,
     /// The names of the routes.

@@ -20,7 +20,7 @@ fn partners_after(previous: Option<&Partners>, yaml: &str, now: u64) -> (Partner
     let tenants = crate::config::part(&format!("{{ contoso: {{ id: {TENANT} }}, any: {{ id: organizations }} }}"));
     let tenants = Tenants::build(&tenants, None, &Place::root(), &mut faults);
     let with = Surroundings {
-        sets: &BTreeMap::new(),
+        sets: &AddressSets::default(),
         tenants: &tenants,
         routes: &["orders", "partners"],
         now,

@@ -95,7 +95,7 @@ impl<'a> RouteBuilder<'a> {
         let captures = self.table.captures(index);
         let mut scope = Scope {
             faults,
-            sets: &self.sets.by_name,
+            sets: self.sets,
             secrets: self.secrets,
             tenants: self.tenants,
             limits: self.limits,

@@ -9,7 +9,7 @@ const CLIENT: &str = "192.0.2.7";
 
 fn trust(proxies: &[&str], header: ForwardedHeader) -> Trust {
     let entries: Vec<_> = proxies.iter().map(|text| AddressEntryConfig::Text((*text).into())).collect();
-    let addresses = AddressSet::build(&entries, &Place::root(), &BTreeMap::new(), &mut Faults::default()).unwrap();
+    let addresses = AddressSet::build(&entries, &Place::root(), &AddressSets::default(), &mut Faults::default()).unwrap();
     Trust { rule: Rule::Any(vec![Believed { addresses, required: Vec::new() }]), header }
 }
 
@@ -144,7 +144,7 @@ fn built(listener: &str) -> Result<Trust, Vec<String>> {
     let sets = AddressSets::build(&sets, std::path::Path::new("."), &Place::root(), 0, &mut Faults::default());
     let listener: ListenerConfig = crate::config::part(&format!("name: public\naddress: 127.0.0.1:0\n{listener}"));
     let mut faults = Faults::default();
-    let trust = Trust::build(&listener, &Place::root().key("listeners").index(0), &sets.by_name, &mut faults);
+    let trust = Trust::build(&listener, &Place::root().key("listeners").index(0), &sets, &mut faults);
     let errors: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect();
     match trust {
         Some(trust) if errors.is_empty() => Ok(trust),

@@ -1,6 +1,6 @@
 //! From the settings to the policy: what cannot be meant is a fault, with its place and its cure.
 
-use std::{collections::BTreeMap, fmt::Write, path::Path, sync::Arc, time::Duration};
+use std::{fmt::Write, path::Path, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -92,7 +92,7 @@ impl ValidateAzureAdToken {
     pub fn alone(config: &ValidateAzureAdTokenConfig, tenants: &Tenants, faults: &mut Faults) -> Option<Self> {
         let mut scope = Scope {
             faults,
-            sets: &BTreeMap::new(),
+            sets: &Default::default(),
             tenants,
             captures: None,
             anonymous: false,

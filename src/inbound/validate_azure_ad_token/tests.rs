@@ -1,7 +1,5 @@
 //! Tokens that fail one check alone, and settings that cannot be meant.
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -22,7 +20,7 @@ fn build(tenants: &Tenants, config: Value) -> (Option<ValidateAzureAdToken>, Fau
         &Place::root(),
         &mut Scope {
             faults: &mut faults,
-            sets: &BTreeMap::new(),
+            sets: &Default::default(),
             tenants,
             limits: &Default::default(),
             secrets: &Default::default(),
