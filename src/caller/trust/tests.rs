@@ -429,6 +429,99 @@ fn no_forged_prefix_chooses_the_address_in_forwarded_either() {
     assert!(found_cases > 1_000, "{found_cases}");
 }
 
+/// Every rule over the two proxies: any of them, or a path of one or two steps that may be optional.
+fn rules() -> Vec<Rule> {
+    let believed = |proxy: &str| {
+        let entries = [AddressEntryConfig::Text(proxy.into())];
+        let addresses = AddressSet::build(&entries, &Place::root(), &AddressSets::default(), &mut Faults::default()).unwrap();
+        Believed { addresses, required: Vec::new() }
+    };
+    let choices: Vec<_> = PROXIES.iter().flat_map(|proxy| [(*proxy, false), (*proxy, true)]).collect();
+    let step = |(proxy, optional): (&str, bool)| Step { believed: believed(proxy), optional };
+    let mut rules = vec![Rule::Any(PROXIES.iter().map(|proxy| believed(proxy)).collect())];
+    for first in &choices {
+        rules.push(Rule::Path(vec![step(*first)]));
+        rules.extend(choices.iter().map(|second| Rule::Path(vec![step(*first), step(*second)])));
+    }
+    rules
+}
+
+/// Whether a request through these proxies, the outermost first, came the way that the rule describes.
+fn fits(rule: &Rule, proxies: &[&str]) -> bool {
+    fn path(steps: &[Step], proxies: &[&str]) -> bool {
+        let Some((step, before)) = steps.split_last() else { return proxies.is_empty() };
+        let passed = proxies.split_last().is_some_and(|(nearest, further)| {
+            step.believed.addresses.contains(nearest.parse().unwrap(), &Clock::manual(0)) && path(before, further)
+        });
+        passed || (step.optional && path(before, proxies))
+    }
+    match rule {
+        Rule::Any(_) => true,
+        Rule::Path(steps) => path(steps, proxies),
+    }
+}
+
+/// A request that the client sent through these proxies, as it arrives.
+#[derive(Clone, Copy)]
+struct Journey<'j> {
+    proxies: &'j [&'j str],
+    /// Whether the nearest proxy speaks the PROXY protocol instead of HTTP.
+    introduced: bool,
+}
+
+impl Journey<'_> {
+    /// What `X-Forwarded-For` lists in the end, where the client has written the beginning of it; and who the peer is.
+    fn chain(&self, forged: &[&str]) -> (Vec<String>, IpAddr) {
+        let http = if self.introduced { &self.proxies[..self.proxies.len() - 1] } else { self.proxies };
+        let (entries, peer) = chain(forged, http);
+        (entries.into_iter().map(str::to_owned).collect(), peer.parse().unwrap())
+    }
+
+    /// Who is found by these lines of `X-Forwarded-For`.
+    fn found(&self, trust: &Trust, lines: &[String]) -> Result<String, Reason> {
+        let (clock, (_, peer)) = (Clock::manual(0), self.chain(&[]));
+        let headers = fields(&X_FORWARDED_FOR, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+        let caller = match self.proxies.last().filter(|_| self.introduced) {
+            None => trust.caller(peer, &headers, &clock),
+            Some(by) => {
+                let introduction = Introduction { by: std::net::SocketAddr::new(by.parse().unwrap(), 4711), names_source: true };
+                trust.introduced_caller(peer, introduction, &headers, &clock)
+            }
+        };
+        caller.map(|caller| caller.address.to_string()).map_err(|refusal| refusal.reason)
+    }
+}
+
+#[test]
+fn no_forged_prefix_changes_what_any_rule_finds_on_any_journey() {
+    let forged = ["10.1.0.1", "2001:db8:f::1", "198.51.100.1", "unknown", ""];
+    let (mut cases, mut fitting) = (0, 0);
+    for rule in rules() {
+        let trust = Trust { rule, header: ForwardedHeader::XForwardedFor };
+        for proxies in lists(&PROXIES, 3) {
+            for introduced in [false, true] {
+                if introduced && proxies.is_empty() {
+                    continue;
+                }
+                let journey = Journey { proxies: &proxies, introduced };
+                let honest = journey.found(&trust, &journey.chain(&[]).0).unwrap();
+                if fits(&trust.rule, &proxies) {
+                    assert_eq!(honest, CLIENT, "{:?} {proxies:?} {introduced}", trust.rule);
+                    fitting += 1;
+                }
+                assert!(honest == CLIENT || proxies.contains(&honest.as_str()), "{honest}");
+                for forged in lists(&forged, 2) {
+                    for lines in spreads(&journey.chain(&forged).0) {
+                        assert_eq!(journey.found(&trust, &lines).as_ref(), Ok(&honest), "{lines:?} {proxies:?} {introduced}");
+                        cases += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(cases > 50_000 && fitting > 100, "{cases} {fitting}");
+}
+
 /// Bytes that can stand in a header field.
 fn field_bytes() -> impl Strategy<Value = Vec<u8>> {
     let pieces = prop::sample::select(vec![
@@ -498,6 +591,24 @@ proptest! {
                 Err(reason) => prop_assert!(is_forwarded && reason == Reason::CallerAddressUnparsable),
             }
         }
+    }
+
+    #[test]
+    fn bytes_of_the_client_change_nothing_that_any_rule_finds(
+        forged in field_bytes(),
+        rule in 0..rules().len(),
+        proxies in prop::collection::vec(prop::sample::select(PROXIES.to_vec()), 1..4),
+        introduced in any::<bool>(),
+    ) {
+        let trust = Trust { rule: rules().swap_remove(rule), header: ForwardedHeader::XForwardedFor };
+        let journey = Journey { proxies: &proxies, introduced };
+        let (honest, _) = journey.chain(&[]);
+        let Ok(forged) = String::from_utf8(forged) else { return Ok(()) };
+
+        let found = journey.found(&trust, &[&[forged], honest.as_slice()].concat());
+        let honest = journey.found(&trust, &honest).unwrap();
+
+        prop_assert_eq!(found, Ok(honest));
     }
 
     #[test]
