@@ -2,7 +2,7 @@
 
 use std::{hint::black_box, net::IpAddr};
 
-use divan::Bencher;
+use divan::{AllocProfiler, Bencher};
 use entrada::{
     address::{AddressEntryConfig, AddressSet, AddressSets},
     clock::Clock,
@@ -11,6 +11,10 @@ use entrada::{
     route::{MatchConfig, RouteTable},
 };
 use http::Method;
+
+/// Tells what a set takes up in memory, too: the `max alloc` of the rows that build one.
+#[global_allocator]
+static ALLOC: AllocProfiler = AllocProfiler::system();
 
 fn main() {
     divan::main();
@@ -64,6 +68,13 @@ fn build_service_tags(bencher: Bencher<'_, '_>) {
     let config = serde_json::from_value(serde_json::json!({ "azure": { "service-tags": "tags.json", "tags": ["AzureCloud"] } }))
         .expect("a config");
     bencher.bench_local(|| AddressSets::build(&config, folder.path(), &Place::root(), 0, &mut Faults::default()));
+}
+
+/// What a set takes up once it is built: the `max alloc` of copying the ranges that are left after merging.
+#[divan::bench(args = [1_000, 100_000], sample_count = 10)]
+fn set_in_memory(bencher: Bencher<'_, '_>, count: usize) {
+    let set = set(count);
+    bencher.bench_local(|| set.as_ref().clone());
 }
 
 #[divan::bench(args = [1, 100, 5_000])]
