@@ -10,6 +10,7 @@ mod error;
 mod hint;
 mod judge;
 mod place;
+mod settings;
 
 #[cfg(test)]
 mod tests;
