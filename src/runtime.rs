@@ -145,7 +145,7 @@ impl Runtime {
             return None;
         }
         Some(Self {
-            files: files(document, &sets, &credentials),
+            files: files(document, &sets, &tenants, &credentials),
             generation: previous.map_or(0, |old| old.generation + 1),
             clock: clock.clone(),
             listeners,
@@ -228,13 +228,14 @@ fn refuse_own_admin(config: &Config, faults: &mut Faults) {
     }
 }
 
-fn files(document: &Document, sets: &AddressSets, credentials: &Credentials) -> Vec<PathBuf> {
+fn files(document: &Document, sets: &AddressSets, tenants: &Tenants, credentials: &Credentials) -> Vec<PathBuf> {
     let config = &document.config;
     let tls = config.listeners.iter().flat_map(|listener| &listener.tls).flat_map(|tls| tls.as_slice());
     let tls = tls.flat_map(|tls| [&tls.certificate, &tls.private_key]);
     let authorities = config.upstreams.values().filter_map(|upstream| upstream.tls.ca.as_ref());
     let named = tls.chain(authorities).map(|file| document.path(file));
-    named.chain(sets.files.iter().cloned()).chain(credentials.files().map(Path::to_owned)).collect()
+    let named = named.chain(sets.files.iter().cloned()).chain(tenants.files());
+    named.chain(credentials.files().map(Path::to_owned)).collect()
 }
 
 fn build_listeners(document: &Document, sets: &AddressSets, faults: &mut Faults) -> Vec<ListenerRules> {

@@ -1,7 +1,7 @@
 //! Tenants: where each one's documents are, and the key sets that policies ask for.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -16,7 +16,7 @@ use super::{
     key_set::{Document, Endpoint, KeySet, KeySetStatus, Source},
     keys::{Algorithm, Keys},
     metadata::{Bounds, IssuerBounds, Metadata, Origin},
-    openid::{self, IssuerConfig},
+    openid::{self, IssuerConfig, IssuerKeysConfig},
     token::Version,
 };
 use crate::{
@@ -292,6 +292,8 @@ pub struct Tenants {
     issuers: BTreeMap<String, Option<Issuing>>,
     /// Relative paths of the settings are relative to this folder.
     base: PathBuf,
+    /// The files that were read for issuers and policies.
+    files: Mutex<BTreeSet<PathBuf>>,
     /// The key sets that policies asked for.
     key_sets: Mutex<Vec<Arc<KeySet>>>,
     /// Those of the config before, to go on with where nothing changed.
@@ -314,6 +316,7 @@ impl Tenants {
             faulty,
             issuers: BTreeMap::new(),
             base: PathBuf::new(),
+            files: Mutex::default(),
             key_sets: Mutex::default(),
             inherited: Mutex::new(inherited),
         }
@@ -330,6 +333,9 @@ impl Tenants {
     #[must_use]
     pub fn with_issuers(mut self, configs: &BTreeMap<String, IssuerConfig>, place: &Place, faults: &mut Faults) -> Self {
         for (name, config) in configs {
+            if let Some(IssuerKeysConfig::Jwks(file) | IssuerKeysConfig::Pem(file)) = &config.keys {
+                self.file(file);
+            }
             let set = openid::build(config, &self.base, &place.key(name), faults);
             let issuing = set.map(|set| Issuing { set, required: config.required.unwrap_or(true) });
             self.issuers.insert(name.clone(), issuing);
@@ -349,9 +355,16 @@ impl Tenants {
         self.issuers.keys().map(String::as_str)
     }
 
-    /// A path of the settings, made absolute.
-    pub(crate) fn path(&self, path: &str) -> PathBuf {
-        self.base.join(path)
+    /// The path of a file that the settings name and that is read now; its change calls for a new build.
+    pub(crate) fn file(&self, path: &str) -> PathBuf {
+        let path = self.base.join(path);
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
+        path
+    }
+
+    /// The files whose change calls for a new build.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// Whether every issuer that is required has keys.

@@ -227,6 +227,7 @@ mod tests {
         std::fs::write(&path, pair.public_key_pem()).unwrap();
         let (tenants, faults) = issuers(&json!({ "issuer": ISSUER, "keys": { "pem": path } }));
         assert!(faults.is_empty(), "{faults:?}");
+        assert_eq!(tenants.files(), [path], "its change calls for a new build");
         let (policy, _) = policy(&tenants, &json!({}));
         let policy = policy.unwrap();
         let signer = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pair.serialized_der()).unwrap();

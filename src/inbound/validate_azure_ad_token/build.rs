@@ -246,7 +246,7 @@ fn allowed_tenants(
             return None;
         }
         AllowedTenantsConfig::Word(word) => list.extend(tenant_id(word, tenants, &at, faults)),
-        AllowedTenantsConfig::File(file) => list.extend(read_file(&tenants.path(&file.file), &at, faults)),
+        AllowedTenantsConfig::File(file) => list.extend(read_file(&tenants.file(&file.file), &at, faults)),
         AllowedTenantsConfig::List(entries) => {
             for (index, entry) in entries.iter().enumerate() {
                 let at = at.index(index);
@@ -255,7 +255,7 @@ fn allowed_tenants(
                         faults.error(&at, "`any` allows all others too", "write `allowed-tenants: any`, or list tenants");
                     }
                     AllowedTenantConfig::Word(word) => list.extend(tenant_id(word, tenants, &at, faults)),
-                    AllowedTenantConfig::File(file) => list.extend(read_file(&tenants.path(&file.file), &at, faults)),
+                    AllowedTenantConfig::File(file) => list.extend(read_file(&tenants.file(&file.file), &at, faults)),
                 }
             }
             if entries.is_empty() {

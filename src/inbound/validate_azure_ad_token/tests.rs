@@ -596,6 +596,7 @@ fn reads_tenants_from_a_file() {
     assert!(faults.is_empty(), "{faults:?}");
     let listed = judge::AllowedTenants::Listed([TENANT, CLIENT, OTHER_TENANT].map(Into::into).to_vec());
     assert_eq!(policy.unwrap().rules.tenants, listed);
+    assert_eq!(tenants.files(), [path], "its change calls for a new build");
 }
 
 proptest! {
