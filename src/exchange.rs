@@ -52,6 +52,8 @@ pub struct Exchange {
     pub token: Option<Arc<Token>>,
     /// Where that token was found; set with it.
     pub token_place: Option<TokenPlace>,
+    /// The validated tokens that `as` names, in the order they were judged.
+    pub named_tokens: Vec<NamedToken>,
     /// The partner that calls; set by `check-partner`, also where the partner is refused.
     pub partner: Option<Arc<str>>,
     /// The token of the gateway's own that goes upstream; set by the `authorization` station.
@@ -85,6 +87,7 @@ impl Exchange {
             trace_context: None,
             token: None,
             token_place: None,
+            named_tokens: Vec::new(),
             partner: None,
             own_token: None,
             trace: Trace::default(),
@@ -101,6 +104,7 @@ impl Exchange {
         Judged {
             token: self.token.clone(),
             token_place: self.token_place.clone(),
+            named_tokens: self.named_tokens.len(),
             response_headers: self.response_headers.clone(),
             permits: self.limits.permits.len(),
             pending: self.limits.pending.len(),
@@ -111,6 +115,7 @@ impl Exchange {
     pub(crate) fn back_to(&mut self, before: Judged) {
         self.token = before.token;
         self.token_place = before.token_place;
+        self.named_tokens.truncate(before.named_tokens);
         self.response_headers = before.response_headers;
         self.limits.permits.truncate(before.permits);
         self.limits.pending.truncate(before.pending);
@@ -151,12 +156,12 @@ impl Exchange {
         }
     }
 
-    /// When the answer must have ended: with the token that the request came with, and with the listener's `max-stream`.
+    /// When the answer must have ended: with the first of the tokens that the request came with, and with the listener's `max-stream`.
     pub(crate) fn ends_at(&self) -> Option<Instant> {
         let listener = self.runtime.listener(&self.connection.listener_name)?;
-        let token = self
-            .token
-            .as_ref()
+        let tokens = self.token.iter().chain(self.named_tokens.iter().map(|named| &named.token));
+        let token = tokens
+            .min_by_key(|token| token.expires_at)
             .map(|token| Duration::from_secs(token.expires_at).saturating_sub(self.clock().unix()) + CLOCK_SKEW);
         let left = listener.max_stream.saturating_sub(self.elapsed());
         Some(Instant::now() + token.map_or(left, |token| token.min(left)))
@@ -168,11 +173,23 @@ impl Exchange {
     }
 }
 
+/// A validated token that a policy names with `as`.
+#[derive(Clone, Debug)]
+pub struct NamedToken {
+    /// The name.
+    pub name: Arc<str>,
+    /// The token.
+    pub token: Arc<Token>,
+    /// Where it was found.
+    pub place: TokenPlace,
+}
+
 /// What policies had found at some point.
 #[derive(Debug)]
 pub(crate) struct Judged {
     token: Option<Arc<Token>>,
     token_place: Option<TokenPlace>,
+    named_tokens: usize,
     response_headers: HeaderMap,
     permits: usize,
     pending: usize,

@@ -28,7 +28,7 @@ use crate::{
     config::{Faults, Place},
     credentials::{AccessToken, Credential, CredentialError, Credentials, TokenSlot, UserToken},
     entra::token::{Token, TokenKind},
-    exchange::Exchange,
+    exchange::{Exchange, NamedToken},
     inbound::PolicyConfig,
     refusal::{Reason, Refusal},
     request::{IncomingRequest, binds_connection},
@@ -55,7 +55,8 @@ pub struct Authorization {
 enum Form {
     Keep,
     Remove,
-    FromHeader,
+    /// The token that was validated in this header.
+    FromHeader(HeaderName),
     /// One token for all requests of the route.
     Credential {
         name: Arc<str>,
@@ -191,11 +192,12 @@ impl Authorization {
         incoming: &IncomingRequest,
         outgoing: &mut UpstreamRequest,
     ) -> Result<(), Refusal> {
-        let Exchange { runtime, token, token_place, own_token, outcome, timings, .. } = exchange;
+        let Exchange { runtime, token, token_place, named_tokens, own_token, outcome, timings, .. } = exchange;
         let facts = Facts {
             clock: &runtime.clock,
             token: token.as_deref(),
             token_place: token_place.as_ref(),
+            named_tokens,
             own_token,
             credential: &mut outcome.credential,
             waited: &mut timings.credential,
@@ -205,10 +207,13 @@ impl Authorization {
 
     async fn write(&self, facts: Facts<'_>, incoming: &IncomingRequest, outgoing: &mut UpstreamRequest) -> Result<(), Refusal> {
         match &self.form {
-            Form::Keep => self.keep(facts.token_place, incoming, outgoing)?,
+            Form::Keep => self.keep(&facts, incoming, outgoing)?,
             Form::Remove => self.remove(outgoing),
-            Form::FromHeader => {
-                let token = facts.token_place.and_then(|place| place.token(incoming)).ok_or(NotForwardable::Missing)?;
+            Form::FromHeader(name) => {
+                let in_it = |place: &&TokenPlace| matches!(place, TokenPlace::Header(header) if header == name);
+                let named = facts.named_tokens.iter().map(|named| &named.place).find(in_it);
+                let place = named.or(facts.token_place);
+                let token = place.and_then(|place| place.token(incoming)).ok_or(NotForwardable::Missing)?;
                 let value = bearer(token.expose_secret()).ok_or(NotForwardable::Missing)?;
                 self.remove(outgoing);
                 outgoing.headers.insert(header::AUTHORIZATION, value);
@@ -242,7 +247,7 @@ impl Authorization {
     pub fn is_own(&self) -> bool {
         match self.form {
             Form::Credential { .. } | Form::InCallersTenant { .. } | Form::OnBehalfOf { .. } => true,
-            Form::Keep | Form::Remove | Form::FromHeader => false,
+            Form::Keep | Form::Remove | Form::FromHeader(_) => false,
         }
     }
 
@@ -283,27 +288,24 @@ impl Authorization {
         }
     }
 
-    fn keep(
-        &self,
-        validated: Option<&TokenPlace>,
-        incoming: &IncomingRequest,
-        outgoing: &mut UpstreamRequest,
-    ) -> Result<(), NotForwardable> {
+    fn keep(&self, facts: &Facts<'_>, incoming: &IncomingRequest, outgoing: &mut UpstreamRequest) -> Result<(), NotForwardable> {
+        let validated = || facts.token_place.into_iter().chain(facts.named_tokens.iter().map(|named| &named.place));
+        let vouched_for = |place: &TokenPlace| facts.token_place.is_none() || validated().any(|validated| validated == place);
         // Nobody has vouched for what stands in the other places.
-        for place in self.places.iter().filter(|place| validated.is_some_and(|validated| *place != validated)) {
+        for place in self.places.iter().filter(|place| !vouched_for(place)) {
             place.clear(outgoing);
         }
-        match validated {
+        for place in validated() {
             // The caller's `Connection` may have named the field, which does not make the gateway forget the token.
-            Some(TokenPlace::Header(name)) if *name != header::AUTHORIZATION => {
-                if let Some(value) = incoming.headers.get(name) {
-                    put(outgoing, name.clone(), value.clone());
-                }
+            if let TokenPlace::Header(name) = place
+                && *name != header::AUTHORIZATION
+                && let Some(value) = incoming.headers.get(name)
+            {
+                put(outgoing, name.clone(), value.clone());
             }
-            _ => {}
         }
         let authorization = TokenPlace::Header(header::AUTHORIZATION);
-        if validated.is_some_and(|validated| *validated != authorization) && self.places.contains(&authorization) {
+        if !vouched_for(&authorization) && self.places.contains(&authorization) {
             return Ok(());
         }
         let value = forwardable(&incoming.headers)?;
@@ -343,6 +345,7 @@ struct Facts<'a> {
     clock: &'a Clock,
     token: Option<&'a Token>,
     token_place: Option<&'a TokenPlace>,
+    named_tokens: &'a [NamedToken],
     own_token: &'a mut Option<OwnToken>,
     credential: &'a mut Option<Arc<str>>,
     waited: &'a mut Duration,
@@ -381,7 +384,7 @@ fn from_header(config: &FromHeaderConfig, setting: &Setting<'_>, place: &Place, 
         );
         return None;
     };
-    if !setting.token_places.contains(&TokenPlace::Header(name)) {
+    if !setting.token_places.contains(&TokenPlace::Header(name.clone())) {
         faults.error(
             place,
             format!("no token policy of this route looks at `{}`", config.from_header),
@@ -389,7 +392,7 @@ fn from_header(config: &FromHeaderConfig, setting: &Setting<'_>, place: &Place, 
         );
         return None;
     }
-    Some(Form::FromHeader)
+    Some(Form::FromHeader(name))
 }
 
 fn credential(config: &UseCredentialConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Form> {

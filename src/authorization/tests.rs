@@ -66,6 +66,7 @@ async fn send_all(
         clock: &Clock::manual(0),
         token,
         token_place: place,
+        named_tokens: &[],
         own_token: &mut own_token,
         credential: &mut credential,
         waited: &mut waited,
@@ -159,7 +160,7 @@ async fn keep_forwards_nothing_that_can_be_read_in_two_ways_or_speaks_for_a_conn
 
 #[tokio::test]
 async fn from_header_moves_the_validated_token_wherever_it_came_from() {
-    let moves = authorization(Form::FromHeader);
+    let moves = authorization(Form::FromHeader(AUTHORIZATION2));
     let places = places();
 
     for (place, fields, target, expected) in [
@@ -247,9 +248,11 @@ fn build(written: &Value, anonymous: bool) -> (Option<Authorization>, Vec<String
 
 #[test]
 fn builds_what_is_written() {
-    for (written, expected) in
-        [(json!("keep"), "Keep"), (json!("remove"), "Remove"), (json!({"from-header": "Authorization2"}), "FromHeader")]
-    {
+    for (written, expected) in [
+        (json!("keep"), "Keep"),
+        (json!("remove"), "Remove"),
+        (json!({"from-header": "Authorization2"}), "FromHeader(\"authorization2\")"),
+    ] {
         let (built, told) = build(&written, false);
 
         assert_eq!(format!("{:?}", built.unwrap().form), expected, "{told:?}");

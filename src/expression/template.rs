@@ -29,10 +29,15 @@ impl std::fmt::Debug for Template {
 
 impl Template {
     /// Reads a value; an expression is the whole value, as in API Management. What is wrong goes to the faults.
-    pub(crate) fn build(text: &str, place: &Place, faults: &mut Faults) -> Option<Self> {
+    ///
+    /// `tokens` are the names of tokens besides `token`.
+    pub(crate) fn build(text: &str, tokens: &[Box<str>], place: &Place, faults: &mut Faults) -> Option<Self> {
         match expression_in(text) {
             Ok(None) => Some(Self::Literal(text.into())),
-            Ok(Some(inner)) => parsed(Expression::parse(inner), place, faults).map(|it| Self::Expression(Box::new(it))),
+            Ok(Some(inner)) => {
+                let expression = parsed(Expression::parse_knowing(inner, tokens), place, faults)?;
+                Some(Self::Expression(Box::new(expression)))
+            }
             Err((message, cure)) => {
                 faults.error(place, message, cure);
                 None
@@ -58,7 +63,7 @@ impl Scope<'_> {
 
     /// As [`template`](Self::template), for a value that is made when there is an answer.
     pub(crate) fn template_on_answer(&mut self, text: &str, place: &Place) -> Option<Template> {
-        let template = Template::build(text, place, self.faults)?;
+        let template = Template::build(text, &self.way.names, place, self.faults)?;
         match &template {
             Template::Literal(_) => Some(template),
             Template::Expression(expression) => self.can_evaluate(expression, place).then_some(template),
@@ -82,7 +87,7 @@ impl Scope<'_> {
 
     /// As [`condition`](Self::condition), for one that may be judged when there is an answer.
     pub(crate) fn condition_on_answer(&mut self, text: &str, place: &Place) -> Option<Expression> {
-        let expression = condition(text, place, self.faults)?;
+        let expression = condition(text, &self.way.names, place, self.faults)?;
         self.can_evaluate(&expression, place).then_some(expression)
     }
 
@@ -120,9 +125,9 @@ impl Scope<'_> {
 }
 
 /// Reads a condition, `@(…)`, that is true or false. What is wrong goes to the faults.
-fn condition(text: &str, place: &Place, faults: &mut Faults) -> Option<Expression> {
+fn condition(text: &str, tokens: &[Box<str>], place: &Place, faults: &mut Faults) -> Option<Expression> {
     match expression_in(text) {
-        Ok(Some(inner)) => parsed(Expression::parse_condition(inner), place, faults),
+        Ok(Some(inner)) => parsed(Expression::parse_knowing(inner, tokens).and_then(Expression::into_condition), place, faults),
         Ok(None) => {
             faults.error(place, format!("`{text}` is no expression"), "write the condition as \"@(…)\"");
             None

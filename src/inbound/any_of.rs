@@ -20,6 +20,7 @@ pub struct AnyOf(Vec<PolicyList>);
 impl AnyOf {
     pub(crate) fn build(config: &[Vec<PolicyConfig>], place: &Place, at: &str, scope: &mut Scope<'_>) -> Option<Self> {
         let before = scope.faults.errors();
+        let (way, mut after) = (scope.way.clone(), scope.way.clone());
         let mut lists = Vec::with_capacity(config.len());
         for (index, policies) in config.iter().enumerate() {
             let place = place.index(index);
@@ -31,8 +32,11 @@ impl AnyOf {
                 );
             }
             let name = format!("{at}[{index}]");
+            scope.way.clone_from(&way);
             lists.push(PolicyList::build(&[Written { policies, place, name: &name }], scope));
+            after.join(scope.way);
         }
+        *scope.way = after;
         if config.len() < 2 {
             scope.faults.error(place, "there are fewer than two lists to choose from", "write at least two lists of policies");
         }

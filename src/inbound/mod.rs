@@ -154,6 +154,25 @@ pub struct Scope<'a> {
     pub(crate) partners: Option<(&'a Arc<Partners>, PartnerRoute<'a>)>,
     /// The places where token policies of the route look for a token, gathered as they are built.
     pub token_places: &'a mut Vec<crate::authorization::TokenPlace>,
+    /// What is known of tokens where the policy stands.
+    pub way: &'a mut Way,
+}
+
+/// What policies establish about tokens on the way that a request takes to some point of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Way {
+    /// Whether a token policy may have held.
+    pub has_token: bool,
+    /// The names of tokens besides `token`.
+    pub names: Vec<Box<str>>,
+}
+
+impl Way {
+    /// Takes in what another way to the same point establishes.
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.has_token |= other.has_token;
+        self.names.extend(other.names.iter().filter(|name| !self.names.contains(name)).cloned().collect::<Vec<_>>());
+    }
 }
 
 /// One policy, built.

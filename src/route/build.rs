@@ -106,6 +106,7 @@ impl<'a> RouteBuilder<'a> {
             reserved: names,
             partners: Some((self.partners, partner_route)),
             token_places: &mut token_places,
+            way: &mut Default::default(),
         };
         let inbound = PolicyList::build(&lists, &mut scope);
         let outbound = config

@@ -150,6 +150,55 @@ async fn rolled_keys_are_followed_without_a_restart() {
 }
 
 #[tokio::test]
+async fn a_second_token_is_judged_and_read_by_its_name() {
+    let device = "validate-azure-ad-token: { tenant: contoso, audiences: [api://devices], token-kind: app, roles: [Device], header-name: X-Device-Token, as: device }";
+    let route = format!(
+        "- name: orders
+  match: {{ path: /orders }}
+  inbound:
+    - {ORDERS_TOKEN}
+    - {device}
+    - set-header: {{ name: X-Who, value: \"@(token.claims.name + ' at ' + device.client)\" }}
+  authorization: keep
+  upstream: backend
+- name: moved
+  match: {{ path: /moved }}
+  inbound: [ {ORDERS_TOKEN}, {device} ]
+  authorization: {{ from-header: X-Device-Token }}
+  upstream: backend"
+    );
+    let house = House::with(&route, "").await;
+    let user = house.user_token();
+    let device = "22223333-cccc-4444-dddd-5555eeee6666";
+    let device_token = house.tenant.token().app(device).audience("api://devices").roles(["Device"]).sign();
+
+    let both = house.gateway.get("/orders").bearer(&user).header("X-Device-Token", &device_token).send().await;
+    both.assert_allowed();
+    let kept = house.upstream.last();
+    let moved = house.gateway.get("/moved").bearer(&user).header("X-Device-Token", &device_token).send().await;
+    moved.assert_allowed();
+    let moved = house.upstream.last();
+
+    assert_eq!(kept.value("x-who"), Some(&*format!("Nia Okafor at {device}")));
+    assert_eq!(kept.value("authorization"), Some(&*format!("Bearer {user}")));
+    assert_eq!(kept.value("x-device-token"), Some(&*device_token));
+    assert_eq!(moved.value("authorization"), Some(&*format!("Bearer {device_token}")));
+    assert_eq!(moved.value("x-device-token"), None);
+    // Neither stands in for the other.
+    house.gateway.get("/orders").bearer(&user).send().await.assert_refused(Reason::TokenMissing);
+    house.gateway.get("/orders").header("X-Device-Token", &device_token).send().await.assert_refused(Reason::TokenMissing);
+    house
+        .gateway
+        .get("/orders")
+        .bearer(&user)
+        .header("X-Device-Token", &user)
+        .send()
+        .await
+        .assert_refused(Reason::TokenAudienceNotAllowed);
+    assert_eq!(house.upstream.requests(), 2);
+}
+
+#[tokio::test]
 async fn the_status_of_a_refusal_can_be_set() {
     let route = "- name: orders
   match: { path: /orders }

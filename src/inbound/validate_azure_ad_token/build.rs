@@ -38,6 +38,7 @@ impl ValidateAzureAdToken {
         judge_combination(config, place, scope.faults);
         let applications = signing_keys(config, place, scope.faults);
         let (places, answer) = (settings.places(place, scope), settings.answer(place, scope.faults));
+        let name = settings.name(place, scope);
         if scope.faults.errors() > before {
             return None;
         }
@@ -49,6 +50,7 @@ impl ValidateAzureAdToken {
         let claims_challenge = rules.contexts.first().and_then(|context| claims_challenge(context, tenant));
         Some(Self {
             places: Places::new(places),
+            name,
             verifier: Verifier { sets, profile: Profile::Entra, algorithms: Algorithm::ENTRA.to_vec() },
             rules,
             answer: Answer { claims_challenge, ..answer },
@@ -74,11 +76,13 @@ impl ValidateAzureAdToken {
         let clients = config.client_application_ids.iter().map(|client| client.as_str().into()).collect();
         let rules = Rules { clients, ..settings.rules(Profile::Other, place, scope.faults) };
         let (places, answer) = (settings.places(place, scope), settings.answer(place, scope.faults));
+        let name = settings.name(place, scope);
         if scope.faults.errors() > before {
             return None;
         }
         Some(Self {
             places: Places::new(places),
+            name,
             verifier: Verifier { sets: vec![keys.ok()??], profile: Profile::Other, algorithms },
             rules,
             answer,
@@ -102,6 +106,7 @@ impl ValidateAzureAdToken {
             depth: 0,
             partners: None,
             token_places: &mut Vec::new(),
+            way: &mut Default::default(),
         };
         Self::build(config, &Place::root(), &mut scope)
     }

@@ -49,6 +49,10 @@ pub struct ValidateAzureAdTokenConfig {
     pub header_name: Option<OneOrMany<String>>,
     /// The query parameter that holds the token; tried last, removed before forwarding.
     pub query_parameter_name: Option<String>,
+    /// The name by which expressions read the token: `name.claims.…`. A second token policy on a route needs one; the token of the
+    /// first is `token`, whether or not it has a name.
+    #[serde(rename = "as")]
+    pub named: Option<String>,
     /// How far clocks may differ. At most 10m. Default: 5m.
     pub clock_skew: Option<Span>,
     /// The status of refusals instead of 401 and 403.

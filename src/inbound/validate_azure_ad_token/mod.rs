@@ -28,7 +28,7 @@ use crate::{
     authorization::TokenPlace,
     clock::Clock,
     entra::{CloudConfig, KeySet, Moment, Verified, Verifier, VerifyError},
-    exchange::Exchange,
+    exchange::{Exchange, NamedToken},
     refusal::{Reason, Refusal},
     request::IncomingRequest,
     upstream::UpstreamRequest,
@@ -41,6 +41,8 @@ const RETRY_AFTER: u32 = 5;
 #[derive(Debug)]
 pub struct ValidateAzureAdToken {
     places: Places,
+    /// What the token is called besides `token`.
+    name: Option<Arc<str>>,
     verifier: Verifier,
     rules: Rules,
     answer: Answer,
@@ -75,6 +77,10 @@ impl ValidateAzureAdToken {
         _outgoing: &mut UpstreamRequest,
     ) -> Result<(), Refusal> {
         let (verified, place) = self.admit(incoming, exchange.clock(), exchange.worker).await?;
+        if let Some(name) = &self.name {
+            let (name, token) = (name.clone(), verified.token.clone());
+            exchange.named_tokens.push(NamedToken { name, token, place: place.clone() });
+        }
         // What a first token policy established stays.
         if exchange.token.is_none() {
             exchange.token = Some(verified.token.clone());

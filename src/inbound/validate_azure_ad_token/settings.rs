@@ -1,6 +1,6 @@
 //! The settings that both token policies have, read the same for both.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
@@ -12,6 +12,7 @@ use crate::{
     authorization::TokenPlace,
     config::{Faults, Place, Span},
     entra::Profile,
+    expression::is_free_name,
     inbound::{Scope, validate_jwt::ValidateJwtConfig},
     listener::OneOrMany,
 };
@@ -50,6 +51,7 @@ shared_settings! {
     token_kind: TokenKindConfig,
     header_name: Option<OneOrMany<String>>,
     query_parameter_name: Option<String>,
+    named: Option<String>,
     clock_skew: Option<Span>,
     failed_validation_httpcode: Option<u16>,
     failed_validation_error_message: Option<String>,
@@ -117,6 +119,30 @@ impl Settings<'_> {
         }
         scope.token_places.extend_from_slice(&places);
         places
+    }
+
+    /// The name of the token besides `token`, if it gets one. To be called once: from here on there is a token on the way.
+    pub(super) fn name(self, place: &Place, scope: &mut Scope<'_>) -> Option<Arc<str>> {
+        let at = place.key("as");
+        let name = self.named.as_deref();
+        match name {
+            None if scope.way.has_token => scope.faults.error(
+                place,
+                "a token policy stands before this one, so nothing could tell the two tokens apart",
+                "name the token of this one, as `as: device`; expressions then read device.claims",
+            ),
+            Some(name) if !is_free_name(name) => {
+                let cure = "write a word of small letters, digits and `_` that means nothing yet, as device";
+                scope.faults.error(&at, format!("`{name}` cannot be the name of a token"), cure);
+            }
+            Some(name) if scope.way.names.iter().any(|other| **other == *name) => {
+                scope.faults.error(&at, format!("another token is called `{name}`"), "give each token a name of its own");
+            }
+            Some(name) => scope.way.names.push(name.into()),
+            None => {}
+        }
+        scope.way.has_token = true;
+        name.map(Into::into)
     }
 
     /// How refusals are answered.

@@ -33,6 +33,7 @@ fn build(tenants: &Tenants, config: Value) -> (Option<ValidateAzureAdToken>, Fau
             reserved: &mut ReservedNames::default(),
             partners: None,
             token_places: &mut token_places,
+            way: &mut Default::default(),
         },
     );
     (policy, faults, token_places)
