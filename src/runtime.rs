@@ -15,7 +15,7 @@ use crate::{
     clock::Clock,
     config::{Config, Document, Faults, IdentityHttpConfig, Place},
     credentials::{Credentials, Setting},
-    entra::Tenants,
+    entra::{Tenants, graph::Graphs},
     identity_http::IdentityHttp,
     limits::Limits,
     listener::ListenerSettings,
@@ -46,6 +46,8 @@ pub struct Runtime {
     pub tenants: Tenants,
     /// The gateway's own credentials.
     pub credentials: Credentials,
+    /// Microsoft Graph, as policies ask it.
+    pub graphs: Graphs,
     /// The partners whose daemons call.
     pub partners: Arc<Partners>,
     /// The backends.
@@ -114,6 +116,7 @@ impl Runtime {
             previous: previous.map(|old| &old.credentials),
         };
         let credentials = Credentials::build(&config.credentials, &setting, &root.key("credentials"), faults);
+        let graphs = Graphs::after(previous.map(|old| &old.graphs));
         let upstreams = Upstreams::build(
             &config.upstreams,
             base,
@@ -131,6 +134,7 @@ impl Runtime {
             sets: &sets,
             tenants: &tenants,
             credentials: &credentials,
+            graphs: &graphs,
             upstreams: &upstreams,
             partners: &partners,
             table: &table,
@@ -155,6 +159,7 @@ impl Runtime {
             http,
             tenants,
             credentials,
+            graphs,
             partners,
             upstreams,
             limits,
@@ -166,6 +171,7 @@ impl Runtime {
     pub fn start(&self, background: &Handle) {
         self.tenants.start(&self.http, &self.clock, background);
         self.credentials.start(background);
+        self.graphs.start(&self.http, &self.clock, background);
         self.upstreams.start(background);
     }
 

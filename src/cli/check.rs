@@ -137,6 +137,7 @@ listeners: [ {{ name: public, address: "127.0.0.1:0" }} ]
 tenants: {{ contoso: {{ id: aaaabbbb-0000-cccc-1111-dddd2222eeee }}, fabrikam: {{ id: bbbbcccc-1111-dddd-2222-eeee3333ffff }} }}
 issuers: {{ partner-idp: {{ openid-config: https://idp.fabrikam.example/.well-known/openid-configuration }} }}
 address-sets: {{ offices: [203.0.113.0/24] }}
+credentials: {{ gateway: {{ managed-identity: {{}} }} }}
 upstreams: {{ orders: {{ servers: ["http://127.0.0.1:1"] }} }}
 fragments: {{ staff-only: [ {{ check-header: {{ name: X-Staff }} }} ] }}
 routes:
@@ -198,7 +199,7 @@ routes:
 
         let found = checked(&file, &[]);
 
-        assert!(found.iter().any(|line| line.starts_with("entrada.yaml:14:15: ") && line.contains("`order`")), "{found:#?}");
+        assert!(found.iter().any(|line| line.starts_with("entrada.yaml:15:15: ") && line.contains("`order`")), "{found:#?}");
     }
 
     #[test]

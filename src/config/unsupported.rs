@@ -12,7 +12,7 @@ const PLANNED: &[(&str, &[&str])] = &[
     ("UpstreamConfig", &["case-insensitive-paths", "connection-affinity"]),
     ("UpstreamTlsConfig", &["client-certificate"]),
     ("RouteConfig", &["mode", "token-relay"]),
-    ("ValidateAzureAdTokenConfig", &["group-lookup", "mode"]),
+    ("ValidateAzureAdTokenConfig", &["mode"]),
     ("IpFilterConfig", &["mode"]),
     ("PolicyConfig", &["validate-client-certificate"]),
     ("OutboundPolicyConfig", &["return-response", "include-fragment"]),

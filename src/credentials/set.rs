@@ -107,9 +107,14 @@ impl Credentials {
 
     /// The id of the tenant that the config names so, if this credential can ask there: it is one tenant, under the same authority.
     pub(crate) fn tenant_of(&self, credential: &Credential, name: &str) -> Option<&str> {
-        let tenant = self.tenants.get(name)?;
+        let tenant = self.tenants.get(name).filter(|tenant| !is_many(&tenant.id))?;
+        self.shares_authority(credential, name).then_some(&*tenant.id)
+    }
+
+    /// Whether this credential asks for tokens where the tenant or the tenants are that the config names so.
+    pub(crate) fn shares_authority(&self, credential: &Credential, name: &str) -> bool {
         let own = &credential.authority;
-        (tenant.cloud == own.cloud && tenant.authority == own.authority && !is_many(&tenant.id)).then_some(&*tenant.id)
+        self.tenants.get(name).is_some_and(|tenant| tenant.cloud == own.cloud && tenant.authority == own.authority)
     }
 
     /// The names, in order.

@@ -1,5 +1,6 @@
 //! The identity provider as both sides know it: clouds, tenants, signing keys, tokens.
 
+pub mod graph;
 mod issuer;
 mod json;
 mod jws;
@@ -43,6 +44,9 @@ pub struct TenantConfig {
     pub cloud: CloudConfig,
     /// Another authority host: the development tenant, External ID, a private cloud. `http` only for loopback.
     pub authority: Option<String>,
+    /// Where Microsoft Graph is, for `group-lookup` and `claim-lookup`, as `https://dod-graph.microsoft.us`. `http` only for loopback.
+    /// Default: the cloud's; the authority itself where that is on this machine.
+    pub graph: Option<String>,
     /// How long the last good keys serve while the authority cannot be reached. Default: 24h.
     pub stale: Option<crate::config::Span>,
 }

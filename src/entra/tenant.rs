@@ -12,6 +12,7 @@ use url::Url;
 
 use super::{
     CloudConfig, TenantConfig,
+    graph::GraphAddress,
     issuer::{Issuer, PLACEHOLDER, is_guid},
     key_set::{Document, Endpoint, KeySet, KeySetStatus, Source},
     keys::{Algorithm, Keys},
@@ -41,6 +42,8 @@ pub struct Tenant {
     /// Scheme, host and path up to and with the tenant, without a slash at its end.
     base: Url,
     custom_authority: bool,
+    /// Where Graph is asked about its users.
+    graph: GraphAddress,
     stale: Duration,
 }
 
@@ -105,6 +108,8 @@ struct Cloud {
     aliases: &'static [&'static str],
     /// The host of version 1 issuers. Where Microsoft's documents are silent any of these is believed if the metadata names it.
     tokens: &'static [&'static str],
+    /// Microsoft Graph.
+    graph: &'static str,
 }
 
 impl CloudConfig {
@@ -114,14 +119,19 @@ impl CloudConfig {
                 login: "login.microsoftonline.com",
                 aliases: &["login.windows.net", "login.microsoft.com", "sts.windows.net"],
                 tokens: &["sts.windows.net"],
+                graph: "graph.microsoft.com",
             },
-            Self::UsGovernment => {
-                Cloud { login: "login.microsoftonline.us", aliases: &["login.usgovcloudapi.net"], tokens: &["sts.windows.net"] }
-            }
+            Self::UsGovernment => Cloud {
+                login: "login.microsoftonline.us",
+                aliases: &["login.usgovcloudapi.net"],
+                tokens: &["sts.windows.net"],
+                graph: "graph.microsoft.us",
+            },
             Self::China => Cloud {
                 login: "login.partner.microsoftonline.cn",
                 aliases: &["login.chinacloudapi.cn"],
                 tokens: &["sts.chinacloudapi.cn"],
+                graph: "microsoftgraph.chinacloudapi.cn",
             },
         }
     }
@@ -143,7 +153,8 @@ impl Tenant {
             None => Url::parse(&format!("https://{}", config.cloud.hosts().login)).ok(),
             Some(text) => authority(text, &place.key("authority"), faults),
         };
-        let (id, mut base) = (id?, authority?);
+        let graph = authority.as_ref().and_then(|authority| graph(config, authority, place, faults));
+        let (id, mut base, graph) = (id?, authority?, graph?);
 
         let path = base.path().trim_end_matches('/').to_owned();
         let names_tenant = path.split('/').any(|segment| segment.eq_ignore_ascii_case(id.as_str()));
@@ -155,6 +166,7 @@ impl Tenant {
             cloud: config.cloud,
             base,
             custom_authority: config.authority.is_some(),
+            graph,
             stale: config.stale.map_or(STALE, |span| span.0),
         })
     }
@@ -177,6 +189,11 @@ impl Tenant {
     /// Whether another authority than the cloud's speaks for it.
     pub const fn has_own_authority(&self) -> bool {
         self.custom_authority
+    }
+
+    /// Where Graph is asked about the tenant's users.
+    pub(crate) const fn graph(&self) -> &GraphAddress {
+        &self.graph
     }
 
     /// The authority's URL up to and with the tenant: `https://login.microsoftonline.com/{tenant}`.
@@ -252,6 +269,20 @@ impl Tenant {
             quiet: false,
         }
     }
+}
+
+/// Where Graph is: the cloud's, the one that the config names, or the authority itself where that plays Entra on this machine.
+fn graph(config: &TenantConfig, authority: &Url, place: &Place, faults: &mut Faults) -> Option<GraphAddress> {
+    let of_cloud = Url::parse(&format!("https://{}", config.cloud.hosts().graph)).ok()?;
+    let base = match &config.graph {
+        Some(text) => self::authority(text, &place.key("graph"), faults)?,
+        None if config.authority.is_some() && is_loopback(authority) => authority.join("/").ok()?,
+        None => of_cloud.clone(),
+    };
+    // What plays Graph on this machine takes the tokens that are meant for the cloud's.
+    let resource = if is_loopback(&base) { &of_cloud } else { &base };
+    let scope = format!("{}/.default", resource.origin().ascii_serialization()).into();
+    Some(GraphAddress { base, scope })
 }
 
 fn authority(text: &str, place: &Place, faults: &mut Faults) -> Option<Url> {

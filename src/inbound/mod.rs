@@ -52,7 +52,8 @@ use self::{
 use crate::{
     address::AddressSet,
     config::{Faults, Place, Secrets},
-    entra::Tenants,
+    credentials::Credentials,
+    entra::{Tenants, graph::Graphs},
     exchange::Exchange,
     gateway::Stop,
     limits::Limits,
@@ -154,6 +155,8 @@ pub struct Scope<'a> {
     pub(crate) partners: Option<(&'a Arc<Partners>, PartnerRoute<'a>)>,
     /// The places where token policies of the route look for a token, gathered as they are built.
     pub token_places: &'a mut Vec<crate::authorization::TokenPlace>,
+    /// Microsoft Graph, and who can ask it; `None` for policies that belong to no one route.
+    pub(crate) graph: Option<(&'a Graphs, &'a Credentials)>,
     /// What is known of tokens where the policy stands.
     pub way: &'a mut Way,
 }

@@ -144,6 +144,7 @@ mod tests {
             depth: 0,
             partners: None,
             token_places: &mut Vec::new(),
+            graph: None,
             way: &mut Default::default(),
         };
         let policy = ValidateJwt::build(&serde_json::from_value(config).unwrap(), &Place::root(), &mut scope);

@@ -14,7 +14,7 @@ use crate::{
     authorization::Authorization,
     config::{Config, Faults, Place, Secrets},
     credentials::Credentials,
-    entra::Tenants,
+    entra::{Tenants, graph::Graphs},
     identity::IdentityHeaders,
     inbound::{
         Scope,
@@ -37,6 +37,7 @@ pub(crate) struct RouteBuilder<'a> {
     pub(crate) secrets: &'a Secrets,
     pub(crate) tenants: &'a Tenants,
     pub(crate) credentials: &'a Credentials,
+    pub(crate) graphs: &'a Graphs,
     pub(crate) upstreams: &'a Upstreams,
     pub(crate) partners: &'a Arc<Partners>,
     pub(crate) table: &'a RouteTable,
@@ -106,6 +107,7 @@ impl<'a> RouteBuilder<'a> {
             reserved: names,
             partners: Some((self.partners, partner_route)),
             token_places: &mut token_places,
+            graph: Some((self.graphs, self.credentials)),
             way: &mut Default::default(),
         };
         let inbound = PolicyList::build(&lists, &mut scope);

@@ -8,6 +8,7 @@ mod check;
 mod config;
 mod framing;
 mod identity;
+mod lookups;
 mod partner;
 mod policies;
 mod reload;

@@ -39,6 +39,7 @@ impl Scene {
             cloud: CloudConfig::Public,
             authority: Some(entra.base_url().to_owned()),
             stale,
+            graph: None,
         };
         let configs = [("dev".to_owned(), config)].into();
         let tenants = Tenants::build(&configs, None, &Place::root(), &mut Faults::default());

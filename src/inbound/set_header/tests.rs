@@ -41,6 +41,7 @@ inbound: [ { set-header: { name: X-Key, value: "Bearer {{key}}" } } ]
                 reserved: scope.reserved,
                 partners: None,
                 token_places: scope.token_places,
+                graph: None,
                 way: scope.way,
             };
             SetHeader::build(config, place, &mut scope)

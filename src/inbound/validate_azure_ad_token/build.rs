@@ -10,6 +10,7 @@ use super::{
     AllowedTenantConfig, AllowedTenantsConfig, Answer, ClientCredentialConfig, SigningKeysConfig, TokenKindConfig,
     TokenTypeConfig, ValidateAzureAdToken, ValidateAzureAdTokenConfig,
     judge::{AllowedTenants, Rules},
+    lookup::Lookups,
     place::Places,
     settings::Settings,
 };
@@ -27,7 +28,7 @@ impl ValidateAzureAdToken {
         let settings = Settings::from(config);
         let tenant = find_tenant(&config.tenant, place, scope);
         let tenants = tenant.and_then(|tenant| allowed_tenants(config, tenant, scope.tenants, place, scope.faults));
-        let rules = Rules {
+        let mut rules = Rules {
             tenants: tenants.unwrap_or(AllowedTenants::Own),
             token_type: config.token_type,
             clients: guids(&config.client_application_ids, &place.key("client-application-ids"), scope.faults),
@@ -35,6 +36,7 @@ impl ValidateAzureAdToken {
             contexts: contexts(config, place, scope.faults),
             ..settings.rules(Profile::Entra, place, scope.faults)
         };
+        rules.lookups = Lookups::build(config, tenant, &rules.claims, place, scope);
         judge_combination(config, place, scope.faults);
         let applications = signing_keys(config, place, scope.faults);
         let (places, answer) = (settings.places(place, scope), settings.answer(place, scope.faults));
@@ -106,6 +108,7 @@ impl ValidateAzureAdToken {
             depth: 0,
             partners: None,
             token_places: &mut Vec::new(),
+            graph: None,
             way: &mut Default::default(),
         };
         Self::build(config, &Place::root(), &mut scope)

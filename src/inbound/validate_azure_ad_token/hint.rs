@@ -88,9 +88,10 @@ impl ValidateAzureAdToken {
             NotAccepted::Claim(name) => Some(hint_for_claim(name)),
             NotAccepted::GroupOverage => Some(
                 "the user is in more groups than a token lists: set groupMembershipClaims to ApplicationGroup in the API's manifest, and \
-                 assign the groups to the application; or check app roles instead"
+                 assign the groups to the application; or check app roles instead; or set group-lookup with a credential"
                     .into(),
             ),
+            NotAccepted::Lookup(fault) => fault.cure(),
             NotAccepted::Scope => Some(
                 format!(
                     "the client should ask for one of the scopes {} (Expose an API in this API's app registration, API permissions in the \

@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use super::{
     Answer, RequiredClaimConfig, TokenKindConfig, TokenTypeConfig, ValidateAzureAdTokenConfig,
     judge::{AllowedTenants, RequiredClaim, Rules},
+    lookup::Lookups,
 };
 use crate::{
     authorization::TokenPlace,
@@ -77,6 +78,7 @@ impl Settings<'_> {
             roles: words(self.roles, &place.key("roles"), faults),
             contexts: Vec::new(),
             partner_check_follows: false,
+            lookups: Lookups::default(),
         }
     }
 

@@ -33,6 +33,7 @@ fn build(tenants: &Tenants, config: Value) -> (Option<ValidateAzureAdToken>, Fau
             reserved: &mut ReservedNames::default(),
             partners: None,
             token_places: &mut token_places,
+            graph: None,
             way: &mut Default::default(),
         },
     );
