@@ -63,11 +63,23 @@ impl Gateway {
             Arrival::Broken(broken) => Err(Stop::Refuse(broken.into())),
         };
         let response = result.unwrap_or_else(|stop| match stop {
-            Stop::Refuse(refusal) => answer::refuse(refusal, &mut recorder.exchange),
+            Stop::Refuse(refusal) => refuse(refusal, &mut recorder),
             Stop::Respond(response) => *response,
         });
         finish(response, recorder)
     }
+}
+
+/// The answer to a refused request, with what its route has to say to clients.
+fn refuse(refusal: Refusal, recorder: &mut Recorder) -> Response<ResponseBody> {
+    let mut response = answer::refuse(refusal, &mut recorder.exchange);
+    let exchange = &recorder.exchange;
+    let metadata = exchange.matched_route().and_then(|route| route.metadata.as_ref());
+    if let (Some(metadata), Some(incoming)) = (metadata, &recorder.incoming) {
+        let status = response.status();
+        metadata.name_in(response.headers_mut(), status, exchange, incoming);
+    }
+    response
 }
 
 /// The way of a request.
@@ -113,6 +125,7 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
     exchange.timings.policies = exchange.elapsed();
     let mut response = match &route.action {
         Action::Respond(answer) => answer.response(),
+        Action::Describe(metadata) => metadata.response(exchange, incoming),
         Action::Forward(upstream) => {
             let leg = Leg {
                 route,

@@ -20,7 +20,7 @@ use crate::{
     limits::Limits,
     listener::ListenerSettings,
     partner::{Partners, Surroundings as PartnerSurroundings},
-    route::{Route, RouteBuilder, RouteTable},
+    route::{Described, Route, RouteBuilder, RouteTable, described},
     server::DEFAULT_ADMIN,
     telemetry::{Counters, Metrics, NO_ROUTE},
     upstream::Upstreams,
@@ -127,7 +127,8 @@ impl Runtime {
         );
         refuse_own_admin(config, faults);
         let listeners = build_listeners(document, &sets, faults);
-        let table = RouteTable::build(config.routes.iter().map(|route| &route.matches), &root.key("routes"), faults);
+        let described = described(&config.routes, &root.key("routes"), faults);
+        let table = route_table(config, &described, faults);
         let limits = previous.map_or_else(Arc::default, |old| old.limits.clone());
         let builder = RouteBuilder {
             config,
@@ -138,6 +139,7 @@ impl Runtime {
             upstreams: &upstreams,
             partners: &partners,
             table: &table,
+            described: &described,
             metrics,
             workers,
             limits: &limits,
@@ -179,6 +181,15 @@ impl Runtime {
     pub fn listener(&self, name: &str) -> Option<&ListenerRules> {
         self.listeners.iter().find(|listener| &*listener.name == name)
     }
+}
+
+/// The routes of the config, and behind them the documents that describe some of them.
+fn route_table(config: &Config, described: &[Described], faults: &mut Faults) -> RouteTable {
+    let place = |index: usize| Place::root().key("routes").index(index);
+    let routes = config.routes.iter().enumerate().map(|(index, route)| (&route.matches, place(index), "match"));
+    let documents =
+        described.iter().map(|described| (&described.matches, place(described.routes[0]), "protected-resource-metadata"));
+    RouteTable::build_at(routes.chain(documents), faults)
 }
 
 /// The client for identity services: that of the config before where its settings did not change, so that credentials and key

@@ -381,6 +381,12 @@ impl Tenants {
         Ok(Some(self.register(issuing.set.clone())))
     }
 
+    /// The issuer besides Entra of this name, as tokens bear it.
+    pub(crate) fn issuer(&self, name: &str) -> Option<String> {
+        let set = &self.issuers.get(name)?.as_ref()?.set;
+        set.source().endpoints.first().map(|endpoint| endpoint.assumed_issuer.of(""))
+    }
+
     /// The names of the issuers besides Entra.
     pub(crate) fn issuer_names(&self) -> impl Iterator<Item = &str> {
         self.issuers.keys().map(String::as_str)

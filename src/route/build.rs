@@ -6,18 +6,18 @@ use std::{
 };
 
 use super::{
-    RouteConfig, RouteTable, TrustedHeaders,
+    Described, ResourceMetadata, RouteConfig, RouteTable, TrustedHeaders,
     plan::{Action, OwnAnswer, Route, Target},
 };
 use crate::{
     address::AddressSets,
-    authorization::Authorization,
+    authorization::{Authorization, AuthorizationConfig},
     config::{Config, Faults, Place, Secrets},
     credentials::Credentials,
     entra::{Tenants, graph::Graphs},
     identity::IdentityHeaders,
     inbound::{
-        Scope,
+        PolicyConfig, Scope,
         check_partner::{PartnerRoute, allows_several_tenants},
         list::{self, PolicyList, Written},
     },
@@ -41,6 +41,7 @@ pub(crate) struct RouteBuilder<'a> {
     pub(crate) upstreams: &'a Upstreams,
     pub(crate) partners: &'a Arc<Partners>,
     pub(crate) table: &'a RouteTable,
+    pub(crate) described: &'a [Described],
     pub(crate) metrics: &'a Metrics,
     pub(crate) workers: usize,
     pub(crate) limits: &'a Limits,
@@ -61,6 +62,7 @@ impl<'a> RouteBuilder<'a> {
             .filter_map(|(index, route)| self.route(index, route, &mut names, faults))
             .collect();
         names.check(faults);
+        self.describe(&mut routes, faults);
         let mut by_upstream: BTreeMap<Option<String>, Arc<Reserved>> = BTreeMap::new();
         for route in &mut routes {
             let upstream = route.upstream_name().map(str::to_owned);
@@ -68,6 +70,71 @@ impl<'a> RouteBuilder<'a> {
             route.reserved = reserved.clone();
         }
         routes
+    }
+
+    /// Gives routes the metadata that they ask for, and adds the routes that serve it.
+    fn describe(&self, routes: &mut Vec<Route>, faults: &mut Faults) {
+        for described in self.described {
+            let Some(metadata) = ResourceMetadata::build(described, self.config, self.tenants, faults) else { continue };
+            for index in &described.routes {
+                // A route that could not be built keeps the config from being used, whichever route this is then.
+                if let Some(route) = routes.get_mut(*index) {
+                    route.metadata = Some(metadata.clone());
+                }
+            }
+            let names = described.routes.iter().filter_map(|index| self.config.routes.get(*index)).map(|route| &*route.name);
+            let name = format!("{} (metadata)", names.collect::<Vec<_>>().join(", "));
+            routes.extend(self.document(&name, metadata, faults));
+        }
+    }
+
+    /// The route of a metadata document. It is served without a token: of the global policies those run that stand before the
+    /// first one that asks for one.
+    fn document(&self, name: &str, metadata: Arc<ResourceMetadata>, faults: &mut Faults) -> Option<Route> {
+        let asks = |policy: &PolicyConfig| {
+            let mut asks = false;
+            list::each(std::slice::from_ref(policy), &self.config.fragments, 0, &mut |policy| {
+                asks |= matches!(policy, PolicyConfig::ValidateAzureAdToken(_) | PolicyConfig::ValidateJwt(_));
+            });
+            asks
+        };
+        let public = self.config.inbound.iter().position(asks).unwrap_or(self.config.inbound.len());
+        let list = Written { policies: &self.config.inbound[..public], place: Place::root().key("inbound"), name: "global" };
+        let mut names = ReservedNames::default();
+        let mut scope = Scope {
+            faults,
+            sets: &self.sets.by_name,
+            secrets: self.secrets,
+            tenants: self.tenants,
+            limits: self.limits,
+            fragments: &self.config.fragments,
+            depth: 0,
+            captures: None,
+            anonymous: true,
+            reserved: &mut names,
+            partners: None,
+            token_places: &mut Vec::new(),
+            graph: None,
+            way: &mut Default::default(),
+        };
+        let inbound = PolicyList::build(&[list], &mut scope);
+        let place = Place::root();
+        let authorization = Authorization::build(&AuthorizationConfig::Absent, self.credentials, &[], true, &place, faults)?;
+        Some(Route {
+            name: name.into(),
+            accept: Oddities::NONE,
+            require_tls: false,
+            websocket: false,
+            trusted_headers: None,
+            inbound,
+            identity_headers: Default::default(),
+            authorization,
+            action: Action::Describe(metadata),
+            outbound: Vec::new(),
+            metadata: None,
+            reserved: Arc::default(),
+            counters: self.metrics.route(name, self.workers),
+        })
     }
 
     fn check_names(&self, faults: &mut Faults) {
@@ -152,6 +219,7 @@ impl<'a> RouteBuilder<'a> {
             authorization: authorization?,
             action: action?,
             outbound,
+            metadata: None,
             reserved: Arc::default(),
             counters: self.metrics.route(&config.name, self.workers),
         })

@@ -1,6 +1,7 @@
 //! 3 · Route: host, then path, then method.
 
 mod build;
+mod metadata;
 mod pattern;
 mod plan;
 mod table;
@@ -9,6 +10,8 @@ mod trusted_headers;
 use std::collections::BTreeMap;
 
 pub(crate) use build::RouteBuilder;
+pub(crate) use metadata::{Described, described};
+pub use metadata::{ProtectedResourceMetadataConfig, ResourceMetadata, ResourceMetadataConfig};
 pub use plan::{Action, OwnAnswer, Route};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -55,6 +58,8 @@ pub struct RouteConfig {
     /// Answers requests without TLS with 403. Default: false.
     #[serde(default)]
     pub require_tls: bool,
+    /// Tells clients where they get tokens (RFC 9728): `true`, or what is not derived from the token policies. Default: false.
+    pub protected_resource_metadata: Option<ProtectedResourceMetadataConfig>,
     /// Upgrades that are let through. Default: none.
     #[serde(default)]
     pub upgrades: Vec<UpgradeConfig>,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
-use super::{RespondConfig, RouteConfig, TrustedHeaders};
+use super::{ResourceMetadata, RespondConfig, RouteConfig, TrustedHeaders};
 use crate::{
     answer::ResponseBody,
     authorization::Authorization,
@@ -42,6 +42,8 @@ pub struct Route {
     pub action: Action,
     /// The policies on the answer.
     pub outbound: Vec<OutboundPolicy>,
+    /// Where clients are told to get their tokens.
+    pub metadata: Option<Arc<ResourceMetadata>>,
     /// The header names that never come from the caller.
     pub reserved: Arc<Reserved>,
     /// What is counted, one for each worker.
@@ -55,6 +57,8 @@ pub enum Action {
     Forward(Arc<Upstream>),
     /// Nowhere: the gateway answers itself.
     Respond(OwnAnswer),
+    /// Nowhere: the gateway tells where tokens for another route come from.
+    Describe(Arc<ResourceMetadata>),
 }
 
 impl Route {
@@ -74,7 +78,7 @@ impl Route {
     pub fn upstream_name(&self) -> Option<&str> {
         match &self.action {
             Action::Forward(upstream) => Some(upstream.name()),
-            Action::Respond(_) => None,
+            Action::Respond(_) | Action::Describe(_) => None,
         }
     }
 }

@@ -9,6 +9,7 @@ mod config;
 mod framing;
 mod identity;
 mod lookups;
+mod metadata;
 mod partner;
 mod policies;
 mod reload;
