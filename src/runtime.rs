@@ -102,6 +102,7 @@ impl Runtime {
         let sets = AddressSets::build(&config.address_sets, base, &root.key("address-sets"), clock.unix_seconds(), faults);
         let tenants = Tenants::build(&config.tenants, previous.map(|old| &old.tenants), &root.key("tenants"), faults)
             .relative_to(base)
+            .remembering(config.token_cache)
             .with_issuers(&config.issuers, &root.key("issuers"), faults);
         let routes: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
         let with = PartnerSurroundings { sets: &sets.by_name, tenants: &tenants, routes: &routes, now: clock.unix_seconds() };

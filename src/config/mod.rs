@@ -42,7 +42,7 @@ use crate::{
     admin::{AdminConfig, HealthConfig},
     audit::AuditConfig,
     credentials::CredentialConfig,
-    entra::{IssuerConfig, TenantConfig},
+    entra::{IssuerConfig, TenantConfig, TokenCacheConfig},
     inbound::PolicyConfig,
     listener::ListenerConfig,
     partner::PartnerConfig,
@@ -71,6 +71,8 @@ pub struct Config {
     pub identity_http: Option<IdentityHttpConfig>,
     /// The Entra tenants whose tokens are accepted or asked for.
     pub tenants: BTreeMap<String, TenantConfig>,
+    /// How many verified tokens are remembered. Default: 2048 for each thread and set of signing keys.
+    pub token_cache: Option<TokenCacheConfig>,
     /// Issuers of tokens besides Entra, for `validate-jwt`.
     pub issuers: BTreeMap<String, IssuerConfig>,
     /// Named lists of addresses.

@@ -66,6 +66,17 @@ impl TenantConfig {
     }
 }
 
+/// Tokens whose signatures held: seen again, they need not be verified again.
+///
+/// What is kept is that a signature held, never that a token was let in: each request is judged by issuer, audience, time and claims,
+/// and a signing key that is gone takes what it signed with it.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TokenCacheConfig {
+    /// How many tokens each thread keeps for each set of signing keys. 0 keeps none: every signature is verified each time.
+    pub per_thread: usize,
+}
+
 /// A national cloud.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Hash)]
 #[serde(rename_all = "kebab-case")]

@@ -6,19 +6,24 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use super::verify::Verified;
 
 /// How many shards there are: one for each thread, on any machine of a usual size.
 const SHARDS: usize = 64;
-/// How many tokens a shard keeps.
+/// How many tokens a shard keeps, unless the config says otherwise.
 const TOKENS_PER_SHARD: usize = 2_048;
 
 /// The verified tokens of one key set, in shards by the thread that asks, so that no thread waits for another.
 pub(crate) struct Seen {
     shards: Box<[Mutex<Shard>]>,
+    /// How many tokens a shard keeps.
+    most: AtomicUsize,
 }
 
 /// Kept on cache lines of its own, so that the threads' locks do not share one.
@@ -83,18 +88,29 @@ impl Seen {
     /// Keeps a token that was verified under this generation of the keys.
     pub(crate) fn keep(&self, token: &[u8], worker: usize, generation: u64, now: u64, verified: Arc<Verified>) {
         let Some(place) = tail(token) else { return };
-        if verified.token.expires_at <= now {
+        let most = self.most.load(Ordering::Relaxed);
+        if verified.token.expires_at <= now || most == 0 {
             return;
         }
         let mut shard = self.shard(worker);
-        if shard.tokens.len() >= TOKENS_PER_SHARD && !shard.tokens.contains_key(&place) {
+        if shard.tokens.len() >= most && !shard.tokens.contains_key(&place) {
             shard.tokens.retain(|_, entry| entry.generation == generation && entry.verified.token.expires_at > now);
-            if shard.tokens.len() >= TOKENS_PER_SHARD {
+            if shard.tokens.len() >= most {
                 // Full of live ones: start anew. Each of them costs one verification to come back.
                 shard.tokens.clear();
             }
         }
         shard.tokens.insert(place, Entry { bytes: token.into(), generation, verified });
+    }
+
+    /// Sets how many tokens a shard keeps; without a word about it the usual number. Shards that hold more begin anew.
+    pub(crate) fn keep_at_most(&self, tokens: Option<usize>) {
+        let most = tokens.unwrap_or(TOKENS_PER_SHARD);
+        if self.most.swap(most, Ordering::Relaxed) > most {
+            for worker in 0..SHARDS {
+                self.shard(worker).tokens.clear();
+            }
+        }
     }
 
     fn shard(&self, worker: usize) -> std::sync::MutexGuard<'_, Shard> {
@@ -104,7 +120,7 @@ impl Seen {
 
 impl Default for Seen {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), most: AtomicUsize::new(TOKENS_PER_SHARD) }
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use super::{
-    CloudConfig, TenantConfig,
+    CloudConfig, TenantConfig, TokenCacheConfig,
     graph::GraphAddress,
     issuer::{Issuer, PLACEHOLDER, is_guid},
     key_set::{Document, Endpoint, KeySet, KeySetStatus, Source},
@@ -323,6 +323,8 @@ pub struct Tenants {
     issuers: BTreeMap<String, Option<Issuing>>,
     /// Relative paths of the settings are relative to this folder.
     base: PathBuf,
+    /// How many verified tokens are kept, where the config says so.
+    cache: Option<TokenCacheConfig>,
     /// The files that were read for issuers and policies.
     files: Mutex<BTreeSet<PathBuf>>,
     /// The key sets that policies asked for.
@@ -347,6 +349,7 @@ impl Tenants {
             faulty,
             issuers: BTreeMap::new(),
             base: PathBuf::new(),
+            cache: None,
             files: Mutex::default(),
             key_sets: Mutex::default(),
             inherited: Mutex::new(inherited),
@@ -357,6 +360,13 @@ impl Tenants {
     #[must_use]
     pub fn relative_to(mut self, base: &Path) -> Self {
         self.base = base.to_owned();
+        self
+    }
+
+    /// Says how many verified tokens are kept.
+    #[must_use]
+    pub const fn remembering(mut self, cache: Option<TokenCacheConfig>) -> Self {
+        self.cache = cache;
         self
     }
 
@@ -449,6 +459,7 @@ impl Tenants {
             return set.clone();
         }
         let set = inherited.iter().find(|set| set.is_as(&new)).cloned().unwrap_or(new);
+        set.seen.keep_at_most(self.cache.map(|cache| cache.per_thread));
         sets.push(set.clone());
         set
     }

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     authorization::TokenPlace,
     config::{Faults, Place},
-    entra::{Tenants, testing::*},
+    entra::{Tenants, TokenCacheConfig, testing::*},
     inbound::Scope,
     request::ReservedNames,
 };
@@ -519,6 +519,30 @@ async fn a_token_seen_before_is_verified_once_but_judged_each_time() {
     assert!(Arc::ptr_eq(&first, &second));
     assert!(!Arc::ptr_eq(&first, &elsewhere));
     assert_eq!(late.reason, Reason::TokenExpired);
+}
+
+#[tokio::test]
+async fn how_many_tokens_are_remembered_is_for_the_config_to_say() {
+    for (per_thread, at_most) in [(None, 3), (Some(0), 0), (Some(2), 2), (Some(3), 3)] {
+        let cache = per_thread.map(|per_thread| TokenCacheConfig { per_thread });
+        let tenants = one_tenant().remembering(cache);
+        let (policy, ..) = build(&tenants, json!({ "tenant": "contoso", "audiences": [API] }));
+        let policy = policy.unwrap();
+        tenants.assume_keys(&jwks(&[key(0).jwk(None)]), &clock()).unwrap();
+        let tokens = ["a", "b", "c"].map(|id| Mint::user().with("uti", id).sign());
+        for token in &tokens {
+            assert_eq!(code(&policy, token).await, "accepted");
+        }
+        let seen = |token: &String| policy.verifier.seen(token.as_bytes(), 0, Moment::of(&clock())).is_some();
+
+        assert!(tokens.iter().filter(|token| seen(token)).count() <= at_most, "{per_thread:?}");
+        assert_eq!(seen(&tokens[2]), at_most > 0, "{per_thread:?}: the newest one is always kept");
+        // A smaller number counts at once, for what is kept as well.
+        policy.verifier.sets[0].seen.keep_at_most(Some(0));
+        assert!(!seen(&tokens[2]));
+        assert_eq!(code(&policy, &tokens[2]).await, "accepted");
+        assert!(!seen(&tokens[2]));
+    }
 }
 
 #[tokio::test]
