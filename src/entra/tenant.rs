@@ -445,10 +445,10 @@ impl Tenants {
         self.register(KeySet::new(tenant.source(application)))
     }
 
-    /// The key set of an application that might have keys of its own, though no policy says so: for telling which setting is
-    /// missing, never for judging.
-    pub(crate) fn suspect(&self, tenant: &Tenant, application: &str) -> Arc<KeySet> {
-        self.register(KeySet::new(Source { quiet: true, ..tenant.source(Some(application)) }))
+    /// The key set of an application that might have keys of its own, though no policy says so, or of the tenant, where a policy
+    /// goes by an application's: for telling which setting is wrong, never for judging.
+    pub(crate) fn suspect(&self, tenant: &Tenant, application: Option<&str>) -> Arc<KeySet> {
+        self.register(KeySet::new(Source { quiet: true, ..tenant.source(application) }))
     }
 
     /// The set of the same source that lives already, or this one.

@@ -47,8 +47,13 @@ impl ValidateAzureAdToken {
 
         let tenant = tenant?;
         let sets = applications.iter().map(|application| scope.tenants.key_set(tenant, application.as_deref())).collect();
-        let suspects =
-            if config.signing_keys_of.is_some() { Vec::new() } else { suspects(&rules.audiences, tenant, scope.tenants) };
+        let suspects = if config.signing_keys_of.is_none() {
+            suspects(&rules.audiences, tenant, scope.tenants)
+        } else if applications.contains(&None) {
+            Vec::new()
+        } else {
+            vec![scope.tenants.suspect(tenant, None)]
+        };
         let claims_challenge = rules.contexts.first().and_then(|context| claims_challenge(context, tenant));
         Some(Self {
             places: Places::new(places),
@@ -124,7 +129,7 @@ fn suspects(audiences: &[Box<str>], tenant: &Tenant, tenants: &Tenants) -> Vec<A
         .collect();
     applications.sort_unstable();
     applications.dedup();
-    applications.iter().map(|application| tenants.suspect(tenant, application)).collect()
+    applications.iter().map(|application| tenants.suspect(tenant, Some(application))).collect()
 }
 
 fn find_tenant<'a>(name: &str, place: &Place, scope: &mut Scope<'a>) -> Option<&'a Tenant> {

@@ -49,7 +49,8 @@ pub struct ValidateAzureAdToken {
     verifier: Verifier,
     rules: Rules,
     answer: Answer,
-    /// The key sets of applications among the audiences, for telling that `signing-keys-of` is missing. They vouch for nothing.
+    /// The key sets of applications among the audiences, or of the tenant, for telling that `signing-keys-of` is missing, or not
+    /// needed. They vouch for nothing.
     suspects: Vec<Arc<KeySet>>,
     /// The cloud of the tenant, unless it has an authority of its own.
     cloud: Option<CloudConfig>,

@@ -8,8 +8,11 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     authorization::TokenPlace,
+    config::IdentityHttpConfig,
     config::{Faults, Place},
+    dev_tenant::{App, DevTenant, Options},
     entra::{Tenants, TokenCacheConfig, testing::*},
+    identity_http::IdentityHttp,
     inbound::Scope,
     request::ReservedNames,
 };
@@ -687,6 +690,46 @@ proptest! {
     }
 }
 
+/// With the tenant's keys and an application's, told apart by `?appid=`, as they are fetched.
+#[tokio::test]
+async fn operators_are_told_whose_keys_would_do() {
+    let clock = clock();
+    let entra = DevTenant::start(Options { clock: clock.clone(), ..Options::default() }).await.unwrap();
+    entra.update_app(API, App::own_signing_key);
+    let tenants = tenants(&[("contoso", json!({ "id": entra.tenant_id(), "authority": entra.base_url() }))]);
+    let build = |more: Value| {
+        let mut config = json!({ "tenant": "contoso", "audiences": [format!("api://{API}"), API] });
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let (policy, faults, _) = build(&tenants, config);
+        assert!(faults.is_empty(), "{faults:?}");
+        policy.unwrap()
+    };
+    let (plain, application) = (build(json!({})), build(json!({ "signing-keys-of": API })));
+    let both = build(json!({ "signing-keys-of": API, "signing-keys": ["tenant", "app"] }));
+    let http = IdentityHttp::new(&IdentityHttpConfig::default()).unwrap();
+    tenants.start(&http, &clock, &tokio::runtime::Handle::current());
+    tenants.tried().await;
+    let of_application = entra.token().audience(API).app_key(API).sign();
+    let of_tenant = entra.token().audience(API).key(entra.signing_key()).sign();
+    let told = async |policy: &ValidateAzureAdToken, token: &str| {
+        let request = request(&[("authorization", &format!("Bearer {token}"))], None);
+        let verdict = policy.admit(&request, &clock, 0).await;
+        verdict.map_or_else(
+            |refusal| (refusal.reason.code(), refusal.hint.unwrap_or_default().into_owned()),
+            |_| ("accepted", String::new()),
+        )
+    };
+
+    let (code, hint) = told(&plain, &of_application).await;
+    assert!(code == "token-key-unknown" && hint.contains(&format!("set signing-keys-of to {API}")), "{code}: {hint}");
+    let (code, hint) = told(&application, &of_tenant).await;
+    assert!(code == "token-key-unknown" && hint.contains("remove signing-keys-of"), "{code}: {hint}");
+    for (policy, token) in [(&plain, &of_tenant), (&application, &of_application), (&both, &of_tenant), (&both, &of_application)]
+    {
+        assert_eq!(told(policy, token).await.0, "accepted");
+    }
+}
+
 /// What the operator is told of a token, under these settings.
 async fn hint(settings: &Value, token: &str) -> String {
     admit(&policy(settings), token).await.unwrap_err().hint.unwrap_or_default().into_owned()
@@ -718,6 +761,18 @@ async fn operators_are_told_what_to_change() {
             "us-government",
         ),
         ("an ID token", json!({}), user().without("azp").without("scp").sign(), "access token"),
+        (
+            "an ID token of the client's",
+            json!({}),
+            user().without("azp").without("scp").with("aud", OTHER_TENANT).sign(),
+            "Expose an API",
+        ),
+        ("an application's", json!({ "token-kind": "user" }), Mint::app().sign(), "sign a user in"),
+        ("a user's", json!({ "token-kind": "app" }), user().sign(), "client credentials"),
+        ("client", json!({ "client-application-ids": [OTHER_TENANT] }), user().sign(), "client-application-ids"),
+        ("no grant", json!({}), Mint::app().without("roles").sign(), "app role"),
+        ("an unknown key", json!({}), user().header("kid", "x").sign(), "signing-keys-of"),
+        ("an unknown key, version 1", json!({}), user().version_1().header("kid", "x").sign(), "signing-keys-of"),
         ("a clock ahead", json!({}), user().with("exp", NOW - 400).with("nbf", NOW - 4_000).sign(), "clock"),
         ("a clock behind", json!({}), user().with("nbf", NOW + 400).sign(), "clock"),
         ("scope", json!({ "scopes": ["orders.delete"] }), user().sign(), "orders.delete"),
