@@ -42,6 +42,8 @@ pub struct Tenant {
     /// Scheme, host and path up to and with the tenant, without a slash at its end.
     base: Url,
     custom_authority: bool,
+    /// Whether the authority is a user flow of Azure AD B2C: its path goes on behind the tenant.
+    user_flow: bool,
     /// Where Graph is asked about its users.
     graph: GraphAddress,
     stale: Duration,
@@ -158,6 +160,8 @@ impl Tenant {
 
         let path = base.path().trim_end_matches('/').to_owned();
         let names_tenant = path.split('/').any(|segment| segment.eq_ignore_ascii_case(id.as_str()));
+        // Nothing else of Entra's has a segment there: https://contoso.b2clogin.com/contoso.onmicrosoft.com/b2c_1_signin.
+        let user_flow = names_tenant && !path.rsplit('/').next().is_some_and(|last| last.eq_ignore_ascii_case(id.as_str()));
         let path = if names_tenant { path } else { format!("{path}/{}", id.as_str()) };
         base.set_path(&path);
         Some(Self {
@@ -166,6 +170,7 @@ impl Tenant {
             cloud: config.cloud,
             base,
             custom_authority: config.authority.is_some(),
+            user_flow,
             graph,
             stale: config.stale.map_or(STALE, |span| span.0),
         })
@@ -256,11 +261,14 @@ impl Tenant {
             let assumed_issuer = Issuer::read(issuer).unwrap_or_else(|| Issuer::Literal(issuer.into()));
             Endpoint { version, metadata, bounds: bounds.clone(), assumed_issuer }
         };
+        let mut endpoints = vec![endpoint(Version::V2, "v2.0/.well-known/openid-configuration", &self.issuer_v2(guid))];
+        // User flows have one document, whatever their tokens say of their version.
+        if !self.user_flow {
+            endpoints.push(endpoint(Version::V1, ".well-known/openid-configuration", &self.issuer_v1(guid)));
+        }
         Source {
-            endpoints: vec![
-                endpoint(Version::V2, "v2.0/.well-known/openid-configuration", &self.issuer_v2(guid)),
-                endpoint(Version::V1, ".well-known/openid-configuration", &self.issuer_v1(guid)),
-            ],
+            endpoints,
+            user_flow: self.user_flow,
             algorithms: Algorithm::ENTRA,
             tenant,
             many_tenants: self.id.is_many(),

@@ -74,6 +74,18 @@ pub(crate) enum Version {
 /// # Errors
 /// What is malformed.
 pub(crate) fn read_entra(payload: &[u8]) -> Result<Payload, TokenFault> {
+    read(payload, false)
+}
+
+/// Reads the payload of a token of a user flow of Azure AD B2C: it says that it is of version 1 and is of version 2, but for that.
+///
+/// # Errors
+/// What is malformed.
+pub(crate) fn read_user_flow(payload: &[u8]) -> Result<Payload, TokenFault> {
+    read(payload, true)
+}
+
+fn read(payload: &[u8], user_flow: bool) -> Result<Payload, TokenFault> {
     let claims = read_object(payload)?;
     for name in claims.keys() {
         if let Some(twin) = JUDGED.into_iter().find(|judged| name != judged && name.eq_ignore_ascii_case(judged))
@@ -85,7 +97,8 @@ pub(crate) fn read_entra(payload: &[u8]) -> Result<Payload, TokenFault> {
 
     let (not_before, expires_at) = times(&claims)?;
     let version = match text(&claims, "ver")? {
-        Some("1.0") => Version::V1,
+        Some("1.0") if !user_flow => Version::V1,
+        Some("1.0") => Version::V2,
         Some("2.0") => Version::V2,
         _ => Version::Unknown,
     };

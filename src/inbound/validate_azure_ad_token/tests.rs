@@ -12,7 +12,10 @@ use crate::{
     config::{Faults, Place},
     dev_tenant::{App, DevTenant, Options},
     entra::{Tenants, TokenCacheConfig, testing::*},
-    identity_http::IdentityHttp,
+    identity_http::{
+        IdentityHttp,
+        testing::{Origin, Reply},
+    },
     inbound::Scope,
     request::ReservedNames,
 };
@@ -432,6 +435,80 @@ async fn issuer_tenant_and_key_agree() {
         ),
     ] {
         assert_eq!(judged_with_key_of(config, id, issuer, &token).await, expected, "{row}");
+    }
+}
+
+/// Issuers as each cloud's and each product's metadata names them, held against tokens of both versions.
+#[tokio::test]
+async fn every_clouds_own_issuers_are_accepted_and_no_others() {
+    let of = |issuer: String| Mint::user().with("iss", issuer);
+    let v1 = |issuer: String| Mint::user().version_1().with("iss", issuer);
+    let clouds = [
+        ("public", json!({ "id": TENANT }), "login.microsoftonline.com", "sts.windows.net"),
+        ("US Government", json!({ "id": TENANT, "cloud": "us-government" }), "login.microsoftonline.us", "sts.windows.net"),
+        ("China", json!({ "id": TENANT, "cloud": "china" }), "login.partner.microsoftonline.cn", "sts.chinacloudapi.cn"),
+        (
+            "a private cloud",
+            json!({ "id": TENANT, "authority": "https://login.private.example" }),
+            "login.private.example",
+            "login.private.example",
+        ),
+    ];
+    for (row, config, login, tokens) in &clouds {
+        let all = tenants(&[("contoso", config.clone())]);
+        let (policy, faults, _) = build(&all, json!({ "tenant": "contoso", "audiences": [API] }));
+        assert!(faults.is_empty(), "{faults:?}");
+        let policy = policy.unwrap();
+        all.assume_keys(&jwks(&[key(0).jwk(None)]), &clock()).unwrap();
+
+        assert_eq!(code(&policy, &of(format!("https://{login}/{TENANT}/v2.0")).sign()).await, "accepted", "{row}");
+        assert_eq!(code(&policy, &v1(format!("https://{tokens}/{TENANT}/")).sign()).await, "accepted", "{row}, version 1");
+        for (other, _, elsewhere, theirs) in clouds.iter().filter(|(_, _, elsewhere, _)| elsewhere != login) {
+            let token = of(format!("https://{elsewhere}/{TENANT}/v2.0")).sign();
+            assert_eq!(code(&policy, &token).await, "token-issuer-not-allowed", "{row}, a token of {other}");
+            let token = v1(format!("https://{theirs}/{TENANT}/")).sign();
+            assert_eq!(code(&policy, &token).await == "accepted", theirs == tokens, "{row}, version 1 of {other}");
+        }
+    }
+}
+
+/// A user flow of Azure AD B2C: its path stands behind the tenant, its tokens say version 1, and need not name their tenant.
+#[tokio::test]
+async fn user_flows_of_b2c_are_judged_as_what_they_are() {
+    const FLOW: &str = "/contoso.onmicrosoft.com/b2c_1_signin";
+    let origin = Origin::start(|request| {
+        let host = request.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default().to_owned();
+        if request.starts_with(&format!("GET {FLOW}/v2.0/.well-known/openid-configuration ")) {
+            let (issuer, keys) = (format!("http://{host}/{TENANT}/v2.0/"), format!("http://{host}{FLOW}/discovery/v2.0/keys"));
+            return Reply::json(json!({ "issuer": issuer, "jwks_uri": keys }).to_string());
+        }
+        assert!(request.starts_with(&format!("GET {FLOW}/discovery/v2.0/keys ")), "{request}");
+        Reply::json(String::from_utf8(jwks(&[key(0).jwk(None)])).unwrap())
+    })
+    .await;
+    let authority = format!("http://{}{FLOW}", origin.address);
+    let issuer = format!("http://{}/{TENANT}/v2.0/", origin.address);
+    let all = tenants(&[("customers", json!({ "id": "contoso.onmicrosoft.com", "authority": authority }))]);
+    let (policy, faults, _) = build(&all, json!({ "tenant": "customers", "audiences": [API], "scopes": ["orders.read"] }));
+    assert!(faults.is_empty(), "{faults:?}");
+    let policy = policy.unwrap();
+    all.start(&IdentityHttp::new(&IdentityHttpConfig::default()).unwrap(), &clock(), &tokio::runtime::Handle::current());
+    all.tried().await;
+    let token = || {
+        Mint::user().with("ver", "1.0").with("iss", issuer.as_str()).with("tfp", "b2c_1_signin").without("tid").without("azpacr")
+    };
+
+    for (row, token, expected) in [
+        ("as B2C writes it", token(), "accepted"),
+        ("with its tenant", token().with("tid", TENANT), "accepted"),
+        ("with another tenant", token().with("tid", OTHER_TENANT), "token-issuer-not-allowed"),
+        ("a tenant that is none", token().with("tid", "contoso"), "token-tenant-not-allowed"),
+        ("no slash", token().with("iss", issuer.trim_end_matches('/')), "token-issuer-not-allowed"),
+        ("another tenant's issuer", token().with("iss", issuer.replace(TENANT, OTHER_TENANT)), "token-issuer-not-allowed"),
+        ("no client", token().without("azp"), "token-not-access-token"),
+        ("no scope", token().with("scp", "other"), "scope-missing"),
+    ] {
+        assert_eq!(code(&policy, &token.sign()).await, expected, "{row}");
     }
 }
 
