@@ -171,8 +171,8 @@ async fn a_claim_that_is_required_may_come_from_graph() {
     house.gateway.get("/orders").bearer(token(&house, "ada").sign()).send().await.assert_refused(Reason::CredentialUnavailable);
 }
 
-#[tokio::test]
-async fn a_lookup_that_cannot_be_meant_is_a_config_error() {
+#[test]
+fn a_lookup_that_cannot_be_meant_is_a_config_error() {
     let named = format!("required-claims: [ {{ name: groups, values: [{STAFF}] }} ]");
     let config = |policy: &str, more: &str| {
         format!(

@@ -125,8 +125,8 @@ async fn routes_of_one_path_share_a_document_that_needs_no_token() {
     assert!(posted.header("www-authenticate").unwrap().contains("oauth-protected-resource/orders"), "{posted:?}");
 }
 
-#[tokio::test]
-async fn metadata_that_cannot_be_right_is_a_config_error() {
+#[test]
+fn metadata_that_cannot_be_right_is_a_config_error() {
     let config = |route: &str, more: &str| {
         format!(
             "tenants: {{ contoso: {{ id: aaaabbbb-0000-cccc-1111-dddd2222eeee }} }}\nupstreams: {{ backend: {{ servers: [\"http://127.0.0.1:1\"] }} }}\nroutes:\n{}{more}",

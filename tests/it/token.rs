@@ -2,6 +2,7 @@
 
 use entrada::refusal::Reason;
 use http::StatusCode;
+use serde_json::json;
 
 use crate::support::{House, ORDERS_TOKEN};
 
@@ -211,4 +212,56 @@ async fn the_status_of_a_refusal_can_be_set() {
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
     assert_eq!(answer.json()["title"], "Nothing here.");
     assert_eq!(answer.json()["code"], "token-missing");
+}
+
+/// What docs/tokens.md says of mapped claims.
+#[tokio::test]
+async fn each_shape_of_a_mapped_claim_has_one_outcome() {
+    let token = |more: &str| {
+        format!("validate-azure-ad-token: {{ tenant: contoso, audiences: [api://orders], scopes: [Orders.Read]{more} }}")
+    };
+    let route = |name: &str, policies: String| {
+        format!("- {{ name: {name}, match: {{ path: /{name} }}, inbound: [ {policies} ], upstream: backend }}\n")
+    };
+    let header =
+        |more: &str| format!("{}, set-header: {{ name: X-Account, value: \"@(token.claims['x.account'])\"{more} }}", token(""));
+    let routes = route("named", token(", required-claims: [ { name: x.account } ]"))
+        + &route("valued", token(", required-claims: [ { name: x.account, values: [nokafor] } ]"))
+        + &route("header", header(""))
+        + &route("skip", header(", when-absent: skip"))
+        + &route("asked", format!("{}, authorize: {{ condition: \"@(has(token.claims['x.account']))\" }}", token("")));
+    let house = House::with(&routes, "").await;
+    let (met, refused) = ("met", "required-claim-missing");
+    let unavailable = "header-value-unavailable";
+    for (row, value, expected) in [
+        ("absent", None, [refused, refused, unavailable, "", "not-authorized"]),
+        ("null", Some(json!(null)), [refused, refused, unavailable, "", "not-authorized"]),
+        ("empty", Some(json!("")), [refused, refused, unavailable, "", met]),
+        ("the text", Some(json!("nokafor")), [met, met, "nokafor", "nokafor", met]),
+        ("another text", Some(json!("other")), [met, refused, "other", "other", met]),
+        ("a number", Some(json!(7)), [met, refused, "7", "7", met]),
+        ("a boolean", Some(json!(false)), [met, refused, "false", "false", met]),
+        ("a list", Some(json!(["nokafor", "x"])), [met, met, unavailable, unavailable, met]),
+        ("an empty list", Some(json!([])), [refused, refused, unavailable, unavailable, met]),
+        ("an object", Some(json!({ "a": "nokafor" })), [met, refused, unavailable, unavailable, met]),
+        ("an empty object", Some(json!({})), [refused, refused, unavailable, unavailable, met]),
+        ("a line end", Some(json!("a\r\nX-Admin: 1")), [met, refused, unavailable, unavailable, met]),
+        ("a blank before it", Some(json!(" nokafor")), [met, refused, unavailable, unavailable, met]),
+    ] {
+        let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
+        let token = value.into_iter().fold(token, |token, value| token.claim("x.account", value)).sign();
+
+        let mut found = Vec::new();
+        for route in ["named", "valued", "header", "skip", "asked"] {
+            let answer = house.gateway.get(&format!("/{route}")).bearer(&token).header("X-Account", "admin").send().await;
+            found.push(match (answer.status, route) {
+                (StatusCode::OK, "header" | "skip") => house.upstream.last().value("x-account").unwrap_or_default().to_owned(),
+                (StatusCode::OK, _) => met.to_owned(),
+                _ => answer.json()["code"].as_str().unwrap().to_owned(),
+            });
+        }
+
+        assert_eq!(found, expected, "{row}");
+        assert_eq!(house.upstream.last().values("x-admin"), [""; 0], "{row}");
+    }
 }

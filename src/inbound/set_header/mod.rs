@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Several values make one line, joined by `, `; the few fields whose values are lines of their own (`Set-Cookie`, `WWW-Authenticate` …)
-//! stay apart. A value that cannot be had refuses with
+//! stay apart. A value that cannot be had, or is the empty text, refuses with
 //! [`header-value-unavailable`](crate::refusal::Reason::HeaderValueUnavailable), unless `when-absent: skip`; one with control
 //! characters, blanks around it, or a list where a text belongs always does.
 //!
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     config::{Faults, Place, Secret},
     exchange::Exchange,
-    expression::{Expression, Facts, HeaderTextError, Template, header_value},
+    expression::{EvaluationError, Expression, Facts, HeaderTextError, Template, header_value},
     request::{Claim, IncomingRequest, remove_folded},
 };
 
@@ -119,6 +119,8 @@ const APART: [HeaderName; 12] = [
     header::RETRY_AFTER,
 ];
 
+const EMPTY: EvaluationError = EvaluationError::Unfit("the value is the empty text");
+
 impl SetHeader {
     pub(crate) fn build(config: &SetHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
         Self::build_for(Side::Request, config, place, scope)
@@ -212,7 +214,9 @@ impl SetHeader {
             Part::Literal(value) => return Ok(Some(value.clone())),
             Part::Expression(expression) => expression,
         };
-        match header_value(expression, facts) {
+        // An empty field is no value that a backend could tell from none.
+        let filled = |value: HeaderValue| if value.is_empty() { Err(EMPTY.into()) } else { Ok(value) };
+        match header_value(expression, facts).and_then(filled) {
             // A comma would make two values of one.
             Ok(value) if !alone && value.as_bytes().contains(&b',') => Err(self.unavailable(HeaderTextError::Unclean)),
             Ok(value) => Ok(Some(value)),
