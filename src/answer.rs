@@ -66,6 +66,8 @@ fn problem(code: &str, status: u16, title: &str, request_id: &str) -> Bytes {
 /// The challenge that belongs to a reason: with every 401, and wherever RFC 6750 has an error for it.
 fn challenge(reason: Reason, status: u16) -> Option<HeaderValue> {
     match reason.challenge_error() {
+        // Whom to ask for which claims is for the policy to say; a client that cannot be asked is told nothing that looks like it.
+        _ if reason == Reason::ClaimsChallenge && status != 401 => None,
         Some(error) => {
             let mut text = format!("Bearer error=\"{error}\", error_description=\"{}\"", reason.title());
             text.shrink_to_fit();

@@ -131,6 +131,9 @@ pub struct App {
     /// Whether the app has a signing key of its own, published only with `?appid=`.
     #[serde(default)]
     pub custom_signing_key: bool,
+    /// `groupMembershipClaims` of the manifest: users' tokens for it list their groups, up to 200 of them.
+    #[serde(default)]
+    pub group_claims: bool,
     /// Whether only clients with a role get tokens for it.
     #[serde(default)]
     pub assignment_required: bool,
@@ -186,6 +189,7 @@ impl App {
             claims_mapping: BTreeMap::new(),
             accept_mapped_claims: false,
             custom_signing_key: false,
+            group_claims: false,
             assignment_required: false,
             disabled: false,
         }
@@ -294,6 +298,13 @@ impl App {
     #[must_use]
     pub const fn own_signing_key(mut self) -> Self {
         self.custom_signing_key = true;
+        self
+    }
+
+    /// Lists the groups of users in their tokens.
+    #[must_use]
+    pub const fn lists_groups(mut self) -> Self {
+        self.group_claims = true;
         self
     }
 

@@ -1,7 +1,7 @@
 //! Users whose tokens do not say enough: what Microsoft Graph is asked about them, and what follows.
 
 use entrada::{
-    dev_tenant::{Fault, TokenBuilder, User},
+    dev_tenant::{App, Fault, TokenBuilder, User},
     refusal::Reason,
 };
 use serde_json::{Value, json};
@@ -70,6 +70,28 @@ async fn graph_is_asked_about_the_groups_that_the_policy_names() {
 }
 
 #[tokio::test]
+async fn a_user_of_many_groups_gets_in_by_one_of_them() {
+    let house = house(&groups("group-lookup: { graph: gateway }")).await;
+    house.tenant.update_app("33334444-dddd-5555-eeee-6666ffff7777", App::lists_groups);
+    let user = |name: &str, count: usize| {
+        let others = (1..count).map(|index| format!("{index:08}-1111-2222-3333-bbbb4444cccc"));
+        others.fold(User::new(name).group(STAFF), |user, group| user.group(&group))
+    };
+    house.tenant.add_user(user("few", 200));
+    house.tenant.add_user(user("many", 201));
+
+    for (name, lists, asked) in [("few", true, 0), ("many", false, 1)] {
+        let token = token(&house, name).sign();
+        let claims = house.tenant.verify(&token).unwrap();
+        assert_eq!((claims.contains_key("groups"), claims.contains_key("_claim_names")), (lists, !lists), "{name}");
+
+        house.gateway.get("/orders").bearer(&token).send().await.assert_allowed();
+
+        assert_eq!(house.tenant.calls("/checkMemberGroups"), asked, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn only_what_a_good_token_leaves_open_is_asked() {
     let house = house(&groups("group-lookup: graph")).await;
     let refused = async |token: String, reason| house.gateway.get("/orders").bearer(token).send().await.assert_refused(reason);
@@ -125,7 +147,7 @@ async fn nobody_is_let_in_while_graph_cannot_answer() {
 #[tokio::test]
 async fn a_missing_permission_is_told_to_the_operator_alone() {
     let house = house(&groups("group-lookup: { graph: gateway }")).await;
-    house.tenant.update_app(GATEWAY, |app| entrada::dev_tenant::App { roles: Default::default(), ..app });
+    house.tenant.update_app(GATEWAY, |app| App { roles: Default::default(), ..app });
 
     let answer = house.gateway.get("/orders").bearer(overage(&house, "nia").sign()).send().await;
 

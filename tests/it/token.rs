@@ -151,6 +151,28 @@ async fn rolled_keys_are_followed_without_a_restart() {
 }
 
 #[tokio::test]
+async fn only_a_client_that_understands_is_asked_to_step_up() {
+    let policy = "validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], authentication-context: c1 }";
+    let route = format!("- {{ name: orders, match: {{ path: /orders }}, inbound: [ {policy} ], upstream: backend }}");
+    let house = House::with(&route, "").await;
+    let token = || house.tenant.token().user("nia").audience("api://orders");
+
+    let capable = house.gateway.get("/orders").bearer(token().claim("xms_cc", json!(["cp1"])).sign()).send().await;
+    let other = house.gateway.get("/orders").bearer(token().sign()).send().await;
+    let done = house.gateway.get("/orders").bearer(token().claim("acrs", json!(["c1"])).sign()).send().await;
+
+    assert_eq!((capable.status, other.status), (StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN));
+    assert_eq!((&capable.json()["code"], &other.json()["code"]), (&json!("claims-challenge"), &json!("claims-challenge")));
+    let challenge = capable.header("www-authenticate").unwrap();
+    assert!(
+        challenge.starts_with("Bearer realm=") && challenge.contains("error=\"insufficient_claims\", claims=\""),
+        "{challenge}"
+    );
+    assert_eq!(other.header("www-authenticate"), None);
+    done.assert_allowed();
+}
+
+#[tokio::test]
 async fn a_second_token_is_judged_and_read_by_its_name() {
     let device = "validate-azure-ad-token: { tenant: contoso, audiences: [api://devices], token-kind: app, roles: [Device], header-name: X-Device-Token, as: device }";
     let route = format!(
