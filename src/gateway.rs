@@ -163,12 +163,12 @@ impl Leg<'_> {
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
-        match (self.route.authorization.refused(exchange, again.is_some())?, again) {
+        match (self.route.authorization.refused(exchange, response.headers(), again.is_some())?, again) {
             (AfterRefusal::ApplyAgain, Some(outgoing)) => {
                 let response = self.send_once(exchange, outgoing, RequestBody::empty()).await?;
                 if response.status() == StatusCode::UNAUTHORIZED {
                     // The upstream's challenge speaks of our token, which is no business of the caller's: this ends in a refusal.
-                    self.route.authorization.refused(exchange, false)?;
+                    self.route.authorization.refused(exchange, response.headers(), false)?;
                 }
                 Ok(response)
             }

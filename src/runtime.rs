@@ -13,7 +13,7 @@ use crate::{
     address::AddressSets,
     caller::Trust,
     clock::Clock,
-    config::{Config, Document, Faults, IdentityHttpConfig, Place},
+    config::{Config, Document, Faults, IdentityHttpConfig, Place, Secrets},
     credentials::{Credentials, Setting},
     entra::Tenants,
     identity_http::IdentityHttp,
@@ -44,6 +44,8 @@ pub struct Runtime {
     http: Arc<IdentityHttp>,
     /// The tenants with their signing keys.
     pub tenants: Tenants,
+    /// What named values that are secrets stand for.
+    secrets: Secrets,
     /// The gateway's own credentials.
     pub credentials: Credentials,
     /// The partners whose daemons call.
@@ -105,10 +107,11 @@ impl Runtime {
         let with = PartnerSurroundings { sets: &sets.by_name, tenants: &tenants, routes: &routes, now: clock.unix_seconds() };
         let partners = Arc::new(Partners::build(&config.partners, with, &root.key("partners"), faults));
         let http = identity_http(config, document, previous, &root.key("identity-http"), faults)?;
+        let secrets = document.secrets.after(previous.map(|old| &old.secrets));
         let setting = Setting {
             tenants: &config.tenants,
             base,
-            secrets: &document.secrets,
+            secrets: &secrets,
             http: &http,
             clock,
             previous: previous.map(|old| &old.credentials),
@@ -137,7 +140,7 @@ impl Runtime {
             metrics,
             workers,
             limits: &limits,
-            secrets: &document.secrets,
+            secrets: &secrets,
         };
         let routes = builder.build(faults);
 
@@ -154,6 +157,7 @@ impl Runtime {
             identity_http: config.identity_http.clone().unwrap_or_default(),
             http,
             tenants,
+            secrets,
             credentials,
             partners,
             upstreams,

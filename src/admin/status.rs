@@ -19,6 +19,7 @@ pub(super) struct Status {
     routes: Vec<RouteStatus>,
     signing_keys: Vec<SigningKeysStatus>,
     credentials: Vec<crate::credentials::CredentialStatus>,
+    vault_secrets: Vec<crate::credentials::VaultSecretStatus>,
     upstreams: Vec<UpstreamStatus>,
 }
 
@@ -77,6 +78,8 @@ impl Admin {
             waiting.push("the signing keys of a required issuer".to_owned());
         }
         waiting.extend(runtime.credentials.unready().map(|credential| format!("a token for credential {credential}")));
+        let now = runtime.clock.unix_seconds();
+        waiting.extend(runtime.credentials.awaited_secrets(now).map(|name| format!("the named value {name} from its vault")));
         waiting
     }
 
@@ -105,6 +108,7 @@ impl Admin {
                 .collect(),
             signing_keys: runtime.tenants.status(&runtime.clock).into_iter().map(SigningKeysStatus::from).collect(),
             credentials: runtime.credentials.status(),
+            vault_secrets: runtime.credentials.secrets(runtime.clock.unix_seconds()),
             upstreams: runtime
                 .upstreams
                 .iter()

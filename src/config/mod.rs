@@ -33,7 +33,7 @@ pub(crate) use named_values::literal;
 pub use report::Report;
 pub use schema::schema;
 use schemars::JsonSchema;
-pub use secret::{Secret, Secrets, UnknownSecret};
+pub use secret::{LiveSecret, Secret, Secrets, UnknownSecret};
 use serde::Deserialize;
 pub use units::{Day, Size, Span};
 
@@ -41,7 +41,7 @@ use crate::{
     address::AddressSetConfig,
     admin::{AdminConfig, HealthConfig},
     audit::AuditConfig,
-    credentials::CredentialConfig,
+    credentials::{CredentialConfig, KeyVaultSecretConfig},
     entra::{IssuerConfig, TenantConfig},
     inbound::PolicyConfig,
     listener::ListenerConfig,
@@ -105,7 +105,9 @@ pub struct NamedValueConfig {
     pub default: Option<String>,
     /// The file that holds it; trailing line ends are cut. Always a secret.
     pub file: Option<String>,
-    /// Never printed, and allowed only where a secret is meant. Default: false, but for `file`.
+    /// The secret of a Key Vault that holds it; read again while the gateway runs. Always a secret.
+    pub key_vault: Option<KeyVaultSecretConfig>,
+    /// Never printed, and allowed only where a secret is meant. Default: false, but for `file` and `key-vault`.
     #[serde(default)]
     pub secret: bool,
 }

@@ -6,7 +6,6 @@
 /// Types of the config and the keys they will have.
 const PLANNED: &[(&str, &[&str])] = &[
     ("Config", &["tests"]),
-    ("NamedValueConfig", &["key-vault"]),
     ("ListenerConfig", &["client-certificates", "proxy-protocol"]),
     ("PartnerConfig", &["client-certificate", "rate-limit", "quota"]),
     ("UpstreamConfig", &["case-insensitive-paths", "connection-affinity"]),

@@ -8,10 +8,13 @@ mod application;
 mod assertion;
 mod build;
 pub mod certificate;
+mod certificates;
+mod challenge;
 mod config;
 mod credential;
 mod error;
 mod generations;
+mod holder;
 mod key_vault;
 mod managed_identity;
 mod set;
@@ -21,14 +24,15 @@ pub(crate) mod testing;
 mod token_cache;
 mod token_request;
 
+pub(crate) use self::challenge::wanted_claims;
 pub use self::{
     config::{
         AssertionAlgorithm, AssertionConfig, CertificateConfig, CredentialConfig, FederatedTokenConfig, KeyUse,
-        KeyVaultCertificateConfig, ManagedIdentityConfig, ManagedIdentitySource, WorkloadIdentityConfig,
+        KeyVaultCertificateConfig, KeyVaultSecretConfig, ManagedIdentityConfig, ManagedIdentitySource, WorkloadIdentityConfig,
     },
     credential::{Credential, UserToken},
     error::{CredentialError, Failure, ForWhom, Refused},
-    key_vault::VaultError,
+    key_vault::{VaultAction, VaultError, VaultSecret, VaultSecretStatus},
     set::{Credentials, Setting},
     status::{CertificateStatus, CredentialStatus, ErrorStatus, TokenStatus},
     token_cache::{AccessToken, TokenSlot},

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     address::AddressSets,
-    authorization::Authorization,
+    authorization::{self, Authorization},
     config::{Config, Faults, Place, Secrets},
     credentials::Credentials,
     entra::Tenants,
@@ -127,14 +127,15 @@ impl<'a> RouteBuilder<'a> {
 
         let authenticates = lists.iter().any(|list| list::authenticates(list.policies, &self.config.fragments, 0));
         check_authentication(config, authenticates, &place, faults);
-        let authorization = Authorization::build(
-            &config.authorization,
-            self.credentials,
-            &token_places,
-            config.anonymous,
-            &place.key("authorization"),
-            faults,
-        );
+        let setting = authorization::Setting {
+            credentials: self.credentials,
+            tenants: self.tenants,
+            policies: &policies,
+            token_places: &token_places,
+            captures: &captures,
+            anonymous: config.anonymous,
+        };
+        let authorization = Authorization::build(&config.authorization, setting, &place.key("authorization"), faults);
         if let Some(authorization) = &authorization {
             authorization.check_audiences(policies.iter().copied(), &place.key("authorization"), faults);
         }

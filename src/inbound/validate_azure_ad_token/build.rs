@@ -409,6 +409,15 @@ fn allowed_tenants(
     Some(AllowedTenants::Listed(list))
 }
 
+/// The tenants whose tokens a policy accepts, where they are listed. What is wrong with the list is told where it is built.
+pub(crate) fn listed_tenants(config: &ValidateAzureAdTokenConfig, tenants: &Tenants) -> Option<Vec<Box<str>>> {
+    let tenant = tenants.get(&config.tenant)?;
+    match allowed_tenants(config, tenant, tenants, &Place::root(), &mut Faults::default())? {
+        AllowedTenants::Listed(list) => Some(list),
+        AllowedTenants::Own | AllowedTenants::Any | AllowedTenants::NotAsked => None,
+    }
+}
+
 /// The GUID that a word of `allowed-tenants` stands for.
 fn tenant_id(word: &str, tenants: &Tenants, place: &Place, faults: &mut Faults) -> Option<Box<str>> {
     if is_guid(word) {

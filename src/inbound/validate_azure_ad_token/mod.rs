@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
 
+pub(crate) use self::build::listed_tenants;
 pub use self::config::{
     AllowedTenantConfig, AllowedTenantsConfig, ClientCredentialConfig, MatchConfig, RequiredClaimConfig, SigningKeysConfig,
     TenantFileConfig, TokenKindConfig, TokenTypeConfig, ValidateAzureAdTokenConfig,
