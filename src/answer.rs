@@ -16,6 +16,8 @@ use crate::{
     audit::Recorder,
     exchange::Exchange,
     refusal::{Reason, Refusal},
+    route::Route,
+    token_relay::oauth_error,
     upstream,
 };
 
@@ -26,7 +28,9 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 pub(crate) fn refuse(refusal: Refusal, exchange: &mut Exchange) -> Response<ResponseBody> {
     let status = refusal.status();
     let title = refusal.message.as_deref().unwrap_or(refusal.reason.title());
-    let mut response = Response::new(ResponseBody::whole(problem(refusal.code(), status.as_u16(), title, exchange.id.as_str())));
+    let oauth = exchange.matched_route().is_some_and(Route::is_token_relay).then(|| oauth_error(refusal.reason));
+    let problem = problem(refusal.code(), status.as_u16(), title, exchange.id.as_str(), oauth);
+    let mut response = Response::new(ResponseBody::whole(problem));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
@@ -49,8 +53,8 @@ pub(crate) fn refuse(refusal: Refusal, exchange: &mut Exchange) -> Response<Resp
     response
 }
 
-/// The problem document of a refusal.
-fn problem(code: &str, status: u16, title: &str, request_id: &str) -> Bytes {
+/// The problem document of a refusal. `oauth`: what OAuth clients look for in it (RFC 6749, section 5.2), where such a client asked.
+fn problem(code: &str, status: u16, title: &str, request_id: &str, oauth: Option<&str>) -> Bytes {
     #[derive(serde::Serialize)]
     struct Problem<'a> {
         r#type: String,
@@ -58,8 +62,14 @@ fn problem(code: &str, status: u16, title: &str, request_id: &str) -> Bytes {
         status: u16,
         code: &'a str,
         request_id: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error_description: Option<String>,
     }
-    let problem = Problem { r#type: format!("urn:entrada:{code}"), title, status, code, request_id };
+    let error_description = oauth.map(|_| format!("{code}: {title} (request {request_id})"));
+    let problem =
+        Problem { r#type: format!("urn:entrada:{code}"), title, status, code, request_id, error: oauth, error_description };
     serde_json::to_vec(&problem).expect("texts and a number are always JSON").into()
 }
 
@@ -212,7 +222,7 @@ mod tests {
 
     #[test]
     fn problem_document_has_code_and_request_id() {
-        let body = problem("token-expired", 401, "a \"quoted\" title", "id-1");
+        let body = problem("token-expired", 401, "a \"quoted\" title", "id-1", None);
 
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(

@@ -20,6 +20,7 @@ use crate::{
     route::{Captures, Route},
     runtime::Runtime,
     telemetry::Counters,
+    token_relay::Relayed,
     trace::Trace,
     upstream::UpstreamRequest,
 };
@@ -52,6 +53,8 @@ pub struct Exchange {
     pub token: Option<Arc<Token>>,
     /// Where that token was found; set with it.
     pub token_place: Option<TokenPlace>,
+    /// Who asks for a token, where the route relays the request; set before it is judged.
+    pub relayed: Option<Relayed>,
     /// The partner that calls; set by `check-partner`, also where the partner is refused.
     pub partner: Option<Arc<str>>,
     /// The token of the gateway's own that goes upstream; set by the `authorization` station.
@@ -85,6 +88,7 @@ impl Exchange {
             trace_context: None,
             token: None,
             token_place: None,
+            relayed: None,
             partner: None,
             own_token: None,
             trace: Trace::default(),

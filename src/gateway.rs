@@ -113,6 +113,7 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
     exchange.timings.policies = exchange.elapsed();
     let mut response = match &route.action {
         Action::Respond(answer) => answer.response(),
+        Action::Relay(relay) => Box::pin(relay.answer(exchange, incoming, body)).await?,
         Action::Forward(upstream) => {
             let leg = Leg {
                 route,

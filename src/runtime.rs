@@ -137,6 +137,7 @@ impl Runtime {
             metrics,
             workers,
             limits: &limits,
+            http: &http,
             secrets: &document.secrets,
         };
         let routes = builder.build(faults);
@@ -167,6 +168,7 @@ impl Runtime {
         self.tenants.start(&self.http, &self.clock, background);
         self.credentials.start(background);
         self.upstreams.start(background);
+        self.routes.iter().for_each(|route| route.start(background));
     }
 
     /// The rules of the listener of this name. `None` for one that a reload took away and that is draining.

@@ -129,6 +129,7 @@ impl<'a> Record<'a> {
     fn of(exchange: &'a Exchange, incoming: Option<&'a IncomingRequest>, duration: Duration) -> Self {
         let route = exchange.matched_route();
         let token = exchange.token.as_deref();
+        let relayed = exchange.relayed.as_ref();
         let caller = exchange.caller.as_ref();
         let outcome = &exchange.outcome;
         Self {
@@ -148,9 +149,12 @@ impl<'a> Record<'a> {
             policy: outcome.policy.as_deref(),
             hint: outcome.hint.as_deref(),
             cause: outcome.cause.as_deref(),
-            tenant_id: token.map(|token| &*token.tenant).filter(|tenant| !tenant.is_empty()),
-            client_application: token.and_then(|token| token.client.as_deref()),
-            credential_kind: token.and_then(|token| token.credential_kind).map(|kind| kind.as_str()),
+            tenant_id: token.map(|token| &*token.tenant).filter(|tenant| !tenant.is_empty()).or(relayed.map(|it| &*it.tenant)),
+            client_application: token.and_then(|token| token.client.as_deref()).or(relayed.map(|it| &*it.client)),
+            credential_kind: token
+                .and_then(|token| token.credential_kind)
+                .or(relayed.map(|it| it.credential))
+                .map(|kind| kind.as_str()),
             subject: token.and_then(|token| token.subject.as_deref()),
             object_id: token.and_then(|token| token.object_id.as_deref()),
             token_id: token.and_then(|token| token.id.as_deref()),

@@ -11,7 +11,7 @@ const PLANNED: &[(&str, &[&str])] = &[
     ("PartnerConfig", &["client-certificate", "rate-limit", "quota"]),
     ("UpstreamConfig", &["case-insensitive-paths", "connection-affinity"]),
     ("UpstreamTlsConfig", &["client-certificate"]),
-    ("RouteConfig", &["mode", "token-relay"]),
+    ("RouteConfig", &["mode"]),
     ("ValidateAzureAdTokenConfig", &["group-lookup", "mode", "as"]),
     ("IpFilterConfig", &["mode"]),
     ("PolicyConfig", &["validate-client-certificate"]),

@@ -21,6 +21,7 @@ pub(crate) mod testing;
 mod token_cache;
 mod token_request;
 
+pub(crate) use self::token_request::{ANSWER_CAP, Grant, Proof, TokenRequest, refused};
 pub use self::{
     config::{
         AssertionAlgorithm, AssertionConfig, CertificateConfig, CredentialConfig, FederatedTokenConfig, KeyUse,

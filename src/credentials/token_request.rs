@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Far more than any token answer.
-const CAP: usize = 256 << 10;
+pub(crate) const ANSWER_CAP: usize = 256 << 10;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -96,7 +96,7 @@ impl TokenRequest<'_> {
         let correlation_id = uuid::Uuid::new_v4().to_string();
         let sent_at = clock.monotonic();
         let answer = http
-            .post_form(self.endpoint, &self.form(), Self::headers(&correlation_id), CAP)
+            .post_form(self.endpoint, &self.form(), Self::headers(&correlation_id), ANSWER_CAP)
             .await
             .map_err(Failure::Unreachable)?;
         if answer.status == http::StatusCode::OK {

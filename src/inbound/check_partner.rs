@@ -51,6 +51,13 @@ pub(crate) struct PartnerRoute<'a> {
     pub(crate) several_tenants: bool,
 }
 
+impl<'a> PartnerRoute<'a> {
+    /// A route of this name whose token, if there is one, is of one tenant.
+    pub(crate) const fn of(name: &'a str) -> Self {
+        Self { name, has_token: false, several_tenants: false }
+    }
+}
+
 impl CheckPartner {
     pub(crate) fn build(
         config: &CheckPartnerConfig,
@@ -113,7 +120,7 @@ impl CheckPartner {
     /// The refusal that ends the request.
     pub(crate) fn check(&self, exchange: &mut Exchange) -> Result<(), Refusal> {
         // The build has made sure that a token policy stands before.
-        let token = exchange.token.as_deref().ok_or(Reason::TokenMissing)?;
+        let token = exchange.token.clone().ok_or(Reason::TokenMissing)?;
         let call = Call {
             application: token.client.as_deref(),
             tenant: &token.tenant,
@@ -122,6 +129,19 @@ impl CheckPartner {
             address: exchange.caller_address(),
             route: &self.route,
         };
+        self.judge(call, exchange)
+    }
+
+    /// The name of the route that the policy was built for.
+    pub(crate) fn route(&self) -> &str {
+        &self.route
+    }
+
+    /// Judges whose call this is, and notes the partner, also one that is refused.
+    ///
+    /// # Errors
+    /// The refusal that ends the request.
+    pub(crate) fn judge(&self, call: Call<'_>, exchange: &mut Exchange) -> Result<(), Refusal> {
         match self.partners.judge(call, self.only.as_deref(), exchange.clock()) {
             Ok(partner) => {
                 exchange.partner = Some(partner.name.clone());

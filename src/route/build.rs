@@ -16,6 +16,7 @@ use crate::{
     credentials::Credentials,
     entra::Tenants,
     identity::IdentityHeaders,
+    identity_http::IdentityHttp,
     inbound::{
         Scope,
         check_partner::{PartnerRoute, allows_several_tenants},
@@ -26,6 +27,7 @@ use crate::{
     partner::Partners,
     request::{Oddities, Reserved, ReservedNames},
     telemetry::Metrics,
+    token_relay::{self, TokenRelay},
     upstream::Upstreams,
 };
 
@@ -43,6 +45,7 @@ pub(crate) struct RouteBuilder<'a> {
     pub(crate) metrics: &'a Metrics,
     pub(crate) workers: usize,
     pub(crate) limits: &'a Limits,
+    pub(crate) http: &'a Arc<IdentityHttp>,
 }
 
 impl<'a> RouteBuilder<'a> {
@@ -157,6 +160,16 @@ impl<'a> RouteBuilder<'a> {
     fn action(&self, config: &RouteConfig, place: &Place, faults: &mut Faults) -> Option<Action> {
         match config.leads_to(place, faults)? {
             Target::Respond(respond) => OwnAnswer::build(respond, &place.key("respond"), faults).map(Action::Respond),
+            Target::Relay(relay) => {
+                let with = token_relay::Surroundings {
+                    tenants: self.tenants,
+                    partners: self.partners,
+                    http: self.http,
+                    route: &config.name,
+                    matches: (&config.matches, &place.key("match")),
+                };
+                TokenRelay::build(relay, with, &place.key("token-relay"), faults).map(|relay| Action::Relay(Box::new(relay)))
+            }
             Target::Upstream(name) => {
                 let upstream = self.upstreams.find(name).cloned().map(Action::Forward);
                 // An upstream that is there and could not be built has been reported where it stands.

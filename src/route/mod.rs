@@ -17,6 +17,7 @@ pub use trusted_headers::{TrustedHeaders, TrustedHeadersConfig};
 
 use crate::{
     authorization::AuthorizationConfig, identity::IdentityHeaderConfig, inbound::PolicyConfig, outbound::OutboundPolicyConfig,
+    token_relay::TokenRelayConfig,
 };
 
 /// A route: what it matches, who may use it, and where it leads.
@@ -49,6 +50,8 @@ pub struct RouteConfig {
     pub upstream: Option<String>,
     /// An answer of the gateway's own; or `upstream`.
     pub respond: Option<RespondConfig>,
+    /// Passes partners' requests for tokens through to a tenant's token endpoint; instead of `upstream`.
+    pub token_relay: Option<TokenRelayConfig>,
     /// What is otherwise refused in a target and accepted here.
     #[serde(default)]
     pub accept: Vec<AcceptConfig>,

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use tokio::runtime::Handle;
 
 use super::{RespondConfig, RouteConfig, TrustedHeaders};
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     refusal::{Reason, Refusal},
     request::{IncomingRequest, Oddities, Reserved, Scheme},
     telemetry::Counters,
+    token_relay::{TokenRelay, TokenRelayConfig},
     upstream::Upstream,
 };
 
@@ -55,6 +57,8 @@ pub enum Action {
     Forward(Arc<Upstream>),
     /// Nowhere: the gateway answers itself.
     Respond(OwnAnswer),
+    /// To a tenant's token endpoint.
+    Relay(Box<TokenRelay>),
 }
 
 impl Route {
@@ -74,7 +78,19 @@ impl Route {
     pub fn upstream_name(&self) -> Option<&str> {
         match &self.action {
             Action::Forward(upstream) => Some(upstream.name()),
-            Action::Respond(_) => None,
+            Action::Respond(_) | Action::Relay(_) => None,
+        }
+    }
+
+    /// Whether it passes requests for tokens through.
+    pub(crate) const fn is_token_relay(&self) -> bool {
+        matches!(self.action, Action::Relay(_))
+    }
+
+    /// Names the runtime that carries what outlives requests.
+    pub(crate) fn start(&self, background: &Handle) {
+        if let Action::Relay(relay) = &self.action {
+            relay.start(background);
         }
     }
 }
@@ -128,22 +144,27 @@ fn header_map(written: &BTreeMap<String, String>, place: &Place, faults: &mut Fa
 pub(crate) enum Target<'a> {
     Upstream(&'a str),
     Respond(&'a RespondConfig),
+    Relay(&'a TokenRelayConfig),
 }
 
 impl RouteConfig {
     /// Where the route leads, or why that cannot be told.
     pub(crate) fn leads_to(&self, place: &Place, faults: &mut Faults) -> Option<Target<'_>> {
-        match (&self.upstream, &self.respond) {
-            (Some(upstream), None) => Some(Target::Upstream(upstream)),
-            (None, Some(respond)) => Some(Target::Respond(respond)),
-            (None, None) => {
-                faults.error(place, "the route leads nowhere", "give it an `upstream`, or an answer with `respond`");
-                None
-            }
-            (Some(_), Some(_)) => {
-                faults.error(&place.key("respond"), "the route has both `upstream` and `respond`", "keep one of them");
-                None
-            }
+        let mut targets = [
+            ("upstream", self.upstream.as_deref().map(Target::Upstream)),
+            ("respond", self.respond.as_ref().map(Target::Respond)),
+            ("token-relay", self.token_relay.as_ref().map(Target::Relay)),
+        ]
+        .into_iter()
+        .filter_map(|(key, target)| target.map(|target| (key, target)));
+        let Some((first, target)) = targets.next() else {
+            faults.error(place, "the route leads nowhere", "give it an `upstream`, or an answer with `respond`");
+            return None;
+        };
+        if let Some((second, _)) = targets.next() {
+            faults.error(&place.key(second), format!("the route has both `{first}` and `{second}`"), "keep one of them");
+            return None;
         }
+        Some(target)
     }
 }

@@ -13,5 +13,6 @@ mod policies;
 mod reload;
 mod support;
 mod token;
+mod token_relay;
 mod upstream;
 mod way;
