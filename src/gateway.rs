@@ -16,7 +16,7 @@ use crate::{
     listener::{Arrival, ConnectionEvent, Service, Upgrade},
     refusal::{Reason, Refusal},
     request::{IncomingRequest, Oddities, RequestBody, RequestId, TraceContext, X_REQUEST_ID},
-    route::{Action, Found, Route},
+    route::{Action, Found, OwnAnswer, Route},
     runtime::Runtime,
     trace::{Step, Verdict},
     upstream::{self, Call, Upstream, UpstreamRequest},
@@ -110,9 +110,13 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
     }
     route.inbound.run(exchange, incoming, &mut outgoing).await?;
     route.identity_headers.apply(exchange, incoming, &mut outgoing.headers)?;
+    if let Some(assertion) = &route.backend_assertion {
+        assertion.apply(exchange, &route.reserved, &mut outgoing)?;
+    }
     exchange.timings.policies = exchange.elapsed();
     let mut response = match &route.action {
         Action::Respond(answer) => answer.response(),
+        Action::Keys(keys) => OwnAnswer::of_keys(keys),
         Action::Relay(relay) => Box::pin(relay.answer(exchange, incoming, body)).await?,
         Action::Forward(upstream) => {
             let leg = Leg {

@@ -16,6 +16,7 @@ use crate::{
     config::{Config, Document, Faults, IdentityHttpConfig, Place},
     credentials::{Credentials, Setting},
     entra::Tenants,
+    identity::AssertionKeys,
     identity_http::IdentityHttp,
     limits::Limits,
     listener::ListenerSettings,
@@ -46,6 +47,8 @@ pub struct Runtime {
     pub tenants: Tenants,
     /// The gateway's own credentials.
     pub credentials: Credentials,
+    /// The keys that sign what backends are told of callers; `None` where nothing asks for them.
+    pub assertion_keys: Option<Arc<AssertionKeys>>,
     /// The partners whose daemons call.
     pub partners: Arc<Partners>,
     /// The backends.
@@ -126,6 +129,7 @@ impl Runtime {
         let listeners = build_listeners(document, &sets, faults);
         let table = RouteTable::build(config.routes.iter().map(|route| &route.matches), &root.key("routes"), faults);
         let limits = previous.map_or_else(Arc::default, |old| old.limits.clone());
+        let assertion_keys = assertion_keys(document, clock, previous, faults);
         let builder = RouteBuilder {
             config,
             sets: &sets,
@@ -138,6 +142,7 @@ impl Runtime {
             workers,
             limits: &limits,
             http: &http,
+            assertion_keys: assertion_keys.as_ref(),
             secrets: &document.secrets,
         };
         let routes = builder.build(faults);
@@ -146,7 +151,7 @@ impl Runtime {
             return None;
         }
         Some(Self {
-            files: files(document, &sets, &credentials),
+            files: files(document, &sets, &credentials, assertion_keys.as_deref()),
             generation: previous.map_or(0, |old| old.generation + 1),
             clock: clock.clone(),
             listeners,
@@ -156,6 +161,7 @@ impl Runtime {
             http,
             tenants,
             credentials,
+            assertion_keys,
             partners,
             upstreams,
             limits,
@@ -169,6 +175,9 @@ impl Runtime {
         self.credentials.start(background);
         self.upstreams.start(background);
         self.routes.iter().for_each(|route| route.start(background));
+        if let Some(keys) = &self.assertion_keys {
+            keys.start(background);
+        }
     }
 
     /// The rules of the listener of this name. `None` for one that a reload took away and that is draining.
@@ -230,13 +239,33 @@ fn refuse_own_admin(config: &Config, faults: &mut Faults) {
     }
 }
 
-fn files(document: &Document, sets: &AddressSets, credentials: &Credentials) -> Vec<PathBuf> {
+/// The keys that sign assertions, where some route needs them.
+fn assertion_keys(
+    document: &Document,
+    clock: &Clock,
+    previous: Option<&Runtime>,
+    faults: &mut Faults,
+) -> Option<Arc<AssertionKeys>> {
+    let config = &document.config;
+    let asked = config.routes.iter().any(|route| route.backend_assertion.is_some() || route.assertion_keys.is_some());
+    let written = config.backend_assertion.clone().or_else(|| asked.then(Default::default))?;
+    let previous = previous.and_then(|previous| previous.assertion_keys.as_ref());
+    AssertionKeys::build(&written, &document.base, clock, previous, &Place::root().key("backend-assertion"), faults)
+}
+
+fn files(
+    document: &Document,
+    sets: &AddressSets,
+    credentials: &Credentials,
+    assertion_keys: Option<&AssertionKeys>,
+) -> Vec<PathBuf> {
     let config = &document.config;
     let tls = config.listeners.iter().flat_map(|listener| &listener.tls).flat_map(|tls| tls.as_slice());
     let tls = tls.flat_map(|tls| [&tls.certificate, &tls.private_key]);
     let authorities = config.upstreams.values().filter_map(|upstream| upstream.tls.ca.as_ref());
     let named = tls.chain(authorities).map(|file| document.path(file));
-    named.chain(sets.files.iter().cloned()).chain(credentials.files().map(Path::to_owned)).collect()
+    let named = named.chain(sets.files.iter().cloned()).chain(credentials.files().map(Path::to_owned));
+    named.chain(assertion_keys.into_iter().flat_map(AssertionKeys::files).map(Path::to_owned)).collect()
 }
 
 fn build_listeners(document: &Document, sets: &AddressSets, faults: &mut Faults) -> Vec<ListenerRules> {

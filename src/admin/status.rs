@@ -99,7 +99,7 @@ impl Admin {
                     policies: route.inbound.iter().map(|entry| entry.at.to_string()).collect(),
                     upstream: match &route.action {
                         Action::Forward(upstream) => Some(upstream.name().to_string()),
-                        Action::Respond(_) | Action::Relay(_) => None,
+                        Action::Respond(_) | Action::Relay(_) | Action::Keys(_) => None,
                     },
                 })
                 .collect(),

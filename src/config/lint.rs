@@ -14,7 +14,11 @@ use super::{
 use crate::{
     address::{AddressEntryConfig, AddressSetConfig},
     authorization::AuthorizationConfig,
-    inbound::{PolicyConfig, ip_filter::Action, validate_azure_ad_token::ValidateAzureAdTokenConfig},
+    inbound::{
+        PolicyConfig,
+        ip_filter::Action,
+        validate_azure_ad_token::{TokenTypeConfig, ValidateAzureAdTokenConfig},
+    },
 };
 
 /// Maps of named things that do nothing unless something else names them.
@@ -138,9 +142,10 @@ fn lint_policy(policy: &PolicyConfig, later: &[PolicyConfig], place: &Place, con
     }
 }
 
-/// Whether nothing but tenant and audience is asked of a token.
+/// Whether nothing but tenant and audience is asked of a token. An ID token's audience is the application that its user signed in to.
 fn is_wide(token: &ValidateAzureAdTokenConfig) -> bool {
-    token.scopes.is_empty()
+    token.token_type == TokenTypeConfig::Access
+        && token.scopes.is_empty()
         && token.roles.is_empty()
         && token.client_application_ids.is_empty()
         && token.required_claims.is_empty()

@@ -43,6 +43,7 @@ use crate::{
     audit::AuditConfig,
     credentials::CredentialConfig,
     entra::{IssuerConfig, TenantConfig},
+    identity::AssertionKeysConfig,
     inbound::PolicyConfig,
     listener::ListenerConfig,
     partner::PartnerConfig,
@@ -77,6 +78,8 @@ pub struct Config {
     pub address_sets: BTreeMap<String, AddressSetConfig>,
     /// What the gateway itself is, towards upstreams.
     pub credentials: BTreeMap<String, CredentialConfig>,
+    /// How the gateway signs what it tells backends of callers, for `backend-assertion` on a route.
+    pub backend_assertion: Option<AssertionKeysConfig>,
     /// The partners whose daemons call, for `check-partner`.
     pub partners: BTreeMap<String, PartnerConfig>,
     /// The backends.

@@ -15,7 +15,7 @@ use crate::{
     config::{Config, Faults, Place, Secrets},
     credentials::Credentials,
     entra::Tenants,
-    identity::IdentityHeaders,
+    identity::{AssertionKeys, BackendAssertion, IdentityHeaders},
     identity_http::IdentityHttp,
     inbound::{
         Scope,
@@ -46,6 +46,8 @@ pub(crate) struct RouteBuilder<'a> {
     pub(crate) workers: usize,
     pub(crate) limits: &'a Limits,
     pub(crate) http: &'a Arc<IdentityHttp>,
+    /// The keys that sign assertions; `None` where they cannot be used, which was told.
+    pub(crate) assertion_keys: Option<&'a Arc<AssertionKeys>>,
 }
 
 impl<'a> RouteBuilder<'a> {
@@ -123,13 +125,21 @@ impl<'a> RouteBuilder<'a> {
             .trusted_headers
             .as_ref()
             .and_then(|config| TrustedHeaders::build(config, &place.key("trusted-headers"), &mut scope));
-        if config.upstream.is_none() && !config.identity_headers.is_empty() {
-            let place = place.key("identity-headers");
-            faults.error(&place, "the route has no upstream that could be told who calls", "leave it out");
+        let told = [
+            ("identity-headers", !config.identity_headers.is_empty()),
+            ("backend-assertion", config.backend_assertion.is_some()),
+        ];
+        for (key, _) in told.into_iter().filter(|(_, written)| *written && config.upstream.is_none()) {
+            faults.error(&place.key(key), "the route has no upstream that could be told who calls", "leave it out");
         }
 
         let authenticates = lists.iter().any(|list| list::authenticates(list.policies, &self.config.fragments, 0));
         check_authentication(config, authenticates, &place, faults);
+        let backend_assertion = config.backend_assertion.as_ref().and_then(|config| {
+            // A token is what there is to assert something of: other ways to say who calls leave none.
+            let knows = !token_places.is_empty();
+            BackendAssertion::build(config, self.assertion_keys, knows, &place.key("backend-assertion"), faults)
+        });
         let authorization = Authorization::build(
             &config.authorization,
             self.credentials,
@@ -149,6 +159,7 @@ impl<'a> RouteBuilder<'a> {
             trusted_headers,
             inbound,
             identity_headers,
+            backend_assertion,
             authorization: authorization?,
             action: action?,
             outbound,
@@ -170,6 +181,7 @@ impl<'a> RouteBuilder<'a> {
                 };
                 TokenRelay::build(relay, with, &place.key("token-relay"), faults).map(|relay| Action::Relay(Box::new(relay)))
             }
+            Target::Keys => self.assertion_keys.cloned().map(Action::Keys),
             Target::Upstream(name) => {
                 let upstream = self.upstreams.find(name).cloned().map(Action::Forward);
                 // An upstream that is there and could not be built has been reported where it stands.

@@ -16,7 +16,10 @@ pub use table::{Found, RouteTable};
 pub use trusted_headers::{TrustedHeaders, TrustedHeadersConfig};
 
 use crate::{
-    authorization::AuthorizationConfig, identity::IdentityHeaderConfig, inbound::PolicyConfig, outbound::OutboundPolicyConfig,
+    authorization::AuthorizationConfig,
+    identity::{BackendAssertionConfig, IdentityHeaderConfig},
+    inbound::PolicyConfig,
+    outbound::OutboundPolicyConfig,
     token_relay::TokenRelayConfig,
 };
 
@@ -40,6 +43,8 @@ pub struct RouteConfig {
     /// Header fields that tell the upstream who calls, by name; made after the policies on the request have run.
     #[serde(default)]
     pub identity_headers: BTreeMap<String, IdentityHeaderConfig>,
+    /// A signed statement of who calls for the upstream, `X-Entrada-Assertion`. Default: none.
+    pub backend_assertion: Option<BackendAssertionConfig>,
     /// The policies on the answer, in the order they run.
     #[serde(default)]
     pub outbound: Vec<OutboundPolicyConfig>,
@@ -52,6 +57,8 @@ pub struct RouteConfig {
     pub respond: Option<RespondConfig>,
     /// Passes partners' requests for tokens through to a tenant's token endpoint; instead of `upstream`.
     pub token_relay: Option<TokenRelayConfig>,
+    /// Answers with the public keys of `backend-assertion`; instead of `upstream`.
+    pub assertion_keys: Option<AssertionKeysRouteConfig>,
     /// What is otherwise refused in a target and accepted here.
     #[serde(default)]
     pub accept: Vec<AcceptConfig>,
@@ -78,6 +85,11 @@ pub struct MatchConfig {
     #[serde(default)]
     pub methods: Vec<String>,
 }
+
+/// Answers with the public keys by which backends check assertions.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct AssertionKeysRouteConfig {}
 
 /// An answer of the gateway's own.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use tokio::runtime::Handle;
 
 use super::{RespondConfig, RouteConfig, TrustedHeaders};
@@ -11,7 +11,7 @@ use crate::{
     answer::ResponseBody,
     authorization::Authorization,
     config::{Faults, Place},
-    identity::IdentityHeaders,
+    identity::{AssertionKeys, BackendAssertion, IdentityHeaders},
     inbound::list::PolicyList,
     outbound::OutboundPolicy,
     refusal::{Reason, Refusal},
@@ -38,6 +38,8 @@ pub struct Route {
     pub inbound: PolicyList,
     /// What tells the upstream who calls.
     pub identity_headers: IdentityHeaders,
+    /// What the upstream can check of it.
+    pub backend_assertion: Option<BackendAssertion>,
     /// What the upstream gets to see as `Authorization`.
     pub authorization: Authorization,
     /// Where the request goes.
@@ -59,6 +61,8 @@ pub enum Action {
     Respond(OwnAnswer),
     /// To a tenant's token endpoint.
     Relay(Box<TokenRelay>),
+    /// Nowhere: the gateway tells its public keys.
+    Keys(Arc<AssertionKeys>),
 }
 
 impl Route {
@@ -78,7 +82,7 @@ impl Route {
     pub fn upstream_name(&self) -> Option<&str> {
         match &self.action {
             Action::Forward(upstream) => Some(upstream.name()),
-            Action::Respond(_) | Action::Relay(_) => None,
+            Action::Respond(_) | Action::Relay(_) | Action::Keys(_) => None,
         }
     }
 
@@ -118,6 +122,15 @@ impl OwnAnswer {
         Some(Self { status: status?, headers: headers?, body: Bytes::from(config.body.clone().unwrap_or_default()) })
     }
 
+    /// The public keys by which backends check assertions, as they are now.
+    pub(crate) fn of_keys(keys: &AssertionKeys) -> Response<ResponseBody> {
+        let mut response = Response::new(ResponseBody::whole(keys.published()));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(AssertionKeys::CONTENT_TYPE));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(AssertionKeys::CACHE_CONTROL));
+        response
+    }
+
     /// The answer to one request.
     pub(crate) fn response(&self) -> Response<ResponseBody> {
         let mut response = Response::new(ResponseBody::whole(self.body.clone()));
@@ -145,6 +158,7 @@ pub(crate) enum Target<'a> {
     Upstream(&'a str),
     Respond(&'a RespondConfig),
     Relay(&'a TokenRelayConfig),
+    Keys,
 }
 
 impl RouteConfig {
@@ -154,6 +168,7 @@ impl RouteConfig {
             ("upstream", self.upstream.as_deref().map(Target::Upstream)),
             ("respond", self.respond.as_ref().map(Target::Respond)),
             ("token-relay", self.token_relay.as_ref().map(Target::Relay)),
+            ("assertion-keys", self.assertion_keys.map(|_| Target::Keys)),
         ]
         .into_iter()
         .filter_map(|(key, target)| target.map(|target| (key, target)));

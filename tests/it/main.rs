@@ -4,6 +4,8 @@
 
 mod acquire;
 mod admin;
+mod app_proxy;
+mod assertion;
 mod check;
 mod config;
 mod framing;
