@@ -57,4 +57,6 @@ status=0
 timeout --signal=INT --kill-after=20 900 "$python" "$here/interop.py" --entrada "$entrada" --nginx "$nginx" --work "$work" || status=$?
 mkdir "$work/oidc"
 timeout --signal=INT --kill-after=20 300 "$python" "$here/oidc.py" --entrada "$entrada" --work "$work/oidc" || status=$?
+mkdir "$work/relay"
+timeout --signal=INT --kill-after=20 300 "$python" "$here/relay.py" --entrada "$entrada" --work "$work/relay" || status=$?
 exit $status
