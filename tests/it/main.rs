@@ -9,6 +9,7 @@ mod assertion;
 mod check;
 mod config;
 mod framing;
+mod hostile;
 mod identity;
 mod partner;
 mod policies;
