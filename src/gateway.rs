@@ -128,9 +128,7 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
             leg.send(exchange, outgoing, body).await?
         }
     };
-    for policy in &route.outbound {
-        policy.apply(exchange, incoming, &mut response)?;
-    }
+    route.outbound.apply(exchange, incoming, &mut response)?;
     Ok(response)
 }
 

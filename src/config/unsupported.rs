@@ -15,7 +15,6 @@ const PLANNED: &[(&str, &[&str])] = &[
     ("ValidateAzureAdTokenConfig", &["group-lookup", "mode", "as"]),
     ("IpFilterConfig", &["mode"]),
     ("PolicyConfig", &["validate-client-certificate"]),
-    ("OutboundPolicyConfig", &["return-response", "include-fragment"]),
     ("AuditConfig", &[]),
     ("TelemetryConfig", &["otlp"]),
 ];

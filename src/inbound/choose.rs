@@ -104,7 +104,7 @@ impl Choose {
 /// A condition cannot be judged.
 #[derive(Debug, thiserror::Error)]
 #[error("the condition cannot be judged")]
-struct CannotChoose(#[source] EvaluationError);
+pub(crate) struct CannotChoose(#[source] pub(crate) EvaluationError);
 
 impl From<CannotChoose> for Refusal {
     fn from(error: CannotChoose) -> Self {

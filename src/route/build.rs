@@ -23,7 +23,7 @@ use crate::{
         list::{self, PolicyList, Written},
     },
     limits::Limits,
-    outbound::OutboundPolicy,
+    outbound::OutboundList,
     partner::Partners,
     request::{Oddities, Reserved, ReservedNames},
     telemetry::Metrics,
@@ -113,12 +113,7 @@ impl<'a> RouteBuilder<'a> {
             token_places: &mut token_places,
         };
         let inbound = PolicyList::build(&lists, &mut scope);
-        let outbound = config
-            .outbound
-            .iter()
-            .enumerate()
-            .filter_map(|(index, policy)| OutboundPolicy::build(policy, &place.key("outbound").index(index), &mut scope));
-        let outbound: Vec<_> = outbound.collect();
+        let outbound = OutboundList::build(&config.outbound, &place.key("outbound"), &mut scope);
         let identity_headers =
             IdentityHeaders::build(&config.identity_headers, &place.key("identity-headers"), &mut scope).unwrap_or_default();
         let trusted_headers = config

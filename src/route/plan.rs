@@ -13,7 +13,7 @@ use crate::{
     config::{Faults, Place},
     identity::{AssertionKeys, BackendAssertion, IdentityHeaders},
     inbound::list::PolicyList,
-    outbound::OutboundPolicy,
+    outbound::OutboundList,
     refusal::{Reason, Refusal},
     request::{IncomingRequest, Oddities, Reserved, Scheme},
     telemetry::Counters,
@@ -45,7 +45,7 @@ pub struct Route {
     /// Where the request goes.
     pub action: Action,
     /// The policies on the answer.
-    pub outbound: Vec<OutboundPolicy>,
+    pub outbound: OutboundList,
     /// The header names that never come from the caller.
     pub reserved: Arc<Reserved>,
     /// What is counted, one for each worker.
