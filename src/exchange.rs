@@ -12,13 +12,13 @@ use tokio::time::Instant;
 use crate::{
     authorization::{OwnToken, TokenPlace},
     caller::Caller,
-    clock::Clock,
+    clock::{Clock, Reading},
     entra::token::Token,
     limits::Held,
     refusal::Reason,
     request::{BytesRead, IncomingRequest, RequestId, TraceContext},
     route::{Captures, Route},
-    runtime::Runtime,
+    runtime::Snapshot,
     telemetry::Counters,
     trace::Trace,
     upstream::UpstreamRequest,
@@ -31,15 +31,15 @@ const CLOCK_SKEW: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub struct Exchange {
     /// The config that the request started with, and keeps.
-    pub runtime: Arc<Runtime>,
+    pub runtime: Snapshot,
     /// The connection that the request came on.
     pub connection: Arc<Connection>,
     /// Which of the gateway's threads carries the request: the index of its pools, counters and buffers.
     pub worker: usize,
     /// The request's id, as on every answer and record.
     pub id: RequestId,
-    /// The clock's monotonic reading when the request's head was complete.
-    pub started: Duration,
+    /// When the request's head was complete.
+    pub began: Reading,
     /// Whose address it is; set by the `caller` station.
     pub caller: Option<Caller>,
     /// The index of the route in the runtime; set by the `route` station.
@@ -72,13 +72,14 @@ pub struct Exchange {
 
 impl Exchange {
     /// The exchange of a request that has just arrived.
-    pub fn begin(runtime: Arc<Runtime>, connection: Arc<Connection>, worker: usize) -> Self {
+    pub fn begin(runtime: Snapshot, connection: Arc<Connection>, worker: usize) -> Self {
+        let began = runtime.clock.read();
         Self {
-            started: runtime.clock.monotonic(),
+            id: RequestId::generate(began.unix),
+            began,
             runtime,
             connection,
             worker,
-            id: RequestId::generate(),
             caller: None,
             route: None,
             captures: Captures::default(),
@@ -129,7 +130,7 @@ impl Exchange {
 
     /// The time since the request's head was complete.
     pub fn elapsed(&self) -> Duration {
-        self.runtime.clock.monotonic().saturating_sub(self.started)
+        self.runtime.clock.monotonic().saturating_sub(self.began.monotonic)
     }
 
     /// The caller's address: the one that the `caller` station settled on.
@@ -137,11 +138,6 @@ impl Exchange {
     /// Before that station has run it is the peer's, which nobody but that station asks for.
     pub fn caller_address(&self) -> IpAddr {
         self.caller.as_ref().map_or(self.connection.peer.ip(), |caller| caller.address)
-    }
-
-    /// The trace that the request belongs to, in hexadecimal.
-    pub fn trace_id(&self) -> Option<String> {
-        self.trace_context.as_ref().map(TraceContext::trace_id_hex)
     }
 
     /// Tells the upstream on whose behalf the request goes.
@@ -154,12 +150,10 @@ impl Exchange {
     /// When the answer must have ended: with the token that the request came with, and with the listener's `max-stream`.
     pub(crate) fn ends_at(&self) -> Option<Instant> {
         let listener = self.runtime.listener(&self.connection.listener_name)?;
-        let token = self
-            .token
-            .as_ref()
-            .map(|token| Duration::from_secs(token.expires_at).saturating_sub(self.clock().unix()) + CLOCK_SKEW);
-        let left = listener.max_stream.saturating_sub(self.elapsed());
-        Some(Instant::now() + token.map_or(left, |token| token.min(left)))
+        let token =
+            self.token.as_ref().map(|token| Duration::from_secs(token.expires_at).saturating_sub(self.began.unix) + CLOCK_SKEW);
+        let longest = token.map_or(listener.max_stream, |token| token.min(listener.max_stream));
+        Some(self.began.instant + longest)
     }
 
     /// The clock of the runtime.

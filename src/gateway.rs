@@ -1,6 +1,6 @@
 //! The way of a request, as one function.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Response, StatusCode};
@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     answer::{self, ResponseBody},
-    audit::{AuditLog, Recorder, record_connection_event},
+    audit::{AuditLog, Recorder, WorkerLog, record_connection_event},
     authorization::AfterRefusal,
     exchange::{Connection, Exchange},
     inbound::cors,
@@ -17,7 +17,7 @@ use crate::{
     refusal::{Reason, Refusal},
     request::{IncomingRequest, Oddities, RequestBody, RequestId, TraceContext, X_REQUEST_ID},
     route::{Action, Found, Route},
-    runtime::Runtime,
+    runtime::{Runtime, Snapshot},
     trace::{Step, Verdict},
     upstream::{self, Call, Upstream, UpstreamRequest},
 };
@@ -28,8 +28,17 @@ static WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 #[derive(Clone, Debug)]
 pub struct Gateway {
     runtime: Arc<ArcSwap<Runtime>>,
-    audit: Arc<AuditLog>,
+    /// What the worker's requests hold, so that counting them is no other core's affair.
+    own: Arc<Own>,
     worker: usize,
+}
+
+/// What is one worker's own.
+#[derive(Debug)]
+struct Own {
+    /// The runtime of the last request, which is mostly that of the next.
+    snapshot: Mutex<Snapshot>,
+    log: Arc<WorkerLog>,
 }
 
 /// How a request ends before it was forwarded.
@@ -50,14 +59,25 @@ impl<E: Into<Refusal>> From<E> for Stop {
 impl Gateway {
     /// The data plane of the worker with this index.
     pub fn new(runtime: Arc<ArcSwap<Runtime>>, audit: Arc<AuditLog>, worker: usize) -> Self {
-        Self { runtime, audit, worker }
+        let snapshot = Mutex::new(runtime.load_full().into());
+        Self { runtime, own: Arc::new(Own { snapshot, log: Arc::new(WorkerLog::new(audit, worker)) }), worker }
+    }
+
+    /// The runtime that a request which begins now goes by. Called for no request, it lets go of an older one.
+    #[expect(clippy::disallowed_methods, reason = "the guard ends here; a counted pointer would be written to by every core")]
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let runtime = self.runtime.load();
+        let mut own = self.own.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        if !own.is_of(&runtime) {
+            *own = Arc::clone(&runtime).into();
+        }
+        own.clone()
     }
 
     /// Takes one request along the whole way: one snapshot of the config, one record, one answer.
     pub async fn serve(&self, arrival: Arrival, connection: &Arc<Connection>) -> Response<ResponseBody> {
-        // `load_full`: the request keeps the rules it started with, and a guard must not cross an await.
-        let exchange = Exchange::begin(self.runtime.load_full(), connection.clone(), self.worker);
-        let mut recorder = Box::new(Recorder::new(exchange, self.audit.clone()));
+        let exchange = Exchange::begin(self.snapshot(), connection.clone(), self.worker);
+        let mut recorder = Box::new(Recorder::new(exchange, self.own.log.clone()));
         let result = match arrival {
             Arrival::Request(request) => forward(&mut recorder, request).await,
             Arrival::Broken(broken) => Err(Stop::Refuse(broken.into())),
@@ -248,6 +268,6 @@ impl Service for Gateway {
     }
 
     fn event(&self, event: ConnectionEvent) {
-        record_connection_event(&self.audit, self.worker, &self.runtime.load_full().clock, &event);
+        record_connection_event(&self.own.log, &self.snapshot().clock, &event);
     }
 }

@@ -61,6 +61,12 @@ pub mod config;
 
 pub mod clock;
 
+mod deadline;
+
+mod digits;
+
+mod recycled;
+
 pub mod telemetry;
 
 pub mod admin;

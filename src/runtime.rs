@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    ops::Deref,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -56,6 +57,32 @@ pub struct Runtime {
     pub files: Vec<PathBuf>,
     /// What is counted of requests that no route matched, one for each worker.
     pub unrouted: Arc<[Counters]>,
+}
+
+/// A worker's hold on the runtime. To clone and drop it touches a counter that no other core touches.
+#[derive(Clone, Debug)]
+#[expect(clippy::redundant_allocation, reason = "the outer count is the worker's own; the inner one is every core's")]
+pub struct Snapshot(Arc<Arc<Runtime>>);
+
+impl Snapshot {
+    /// Whether it is one of this runtime.
+    pub fn is_of(&self, runtime: &Arc<Runtime>) -> bool {
+        Arc::ptr_eq(&*self.0, runtime)
+    }
+}
+
+impl From<Arc<Runtime>> for Snapshot {
+    fn from(runtime: Arc<Runtime>) -> Self {
+        Self(Arc::new(runtime))
+    }
+}
+
+impl Deref for Snapshot {
+    type Target = Runtime;
+
+    fn deref(&self) -> &Runtime {
+        &self.0
+    }
 }
 
 /// How a listener's requests are read.

@@ -132,16 +132,17 @@ struct Bound {
 
 #[derive(Debug)]
 struct Worker {
-    commands: mpsc::UnboundedSender<Serve>,
+    commands: mpsc::UnboundedSender<Command>,
     thread: JoinHandle<()>,
 }
 
-/// What a worker is told: to serve this socket until the listener drains.
+/// What a worker is told.
 #[derive(Debug)]
-struct Serve {
-    socket: std::net::TcpListener,
-    listener: Arc<Listener>,
-    drain: Drain,
+enum Command {
+    /// To serve this socket until the listener drains.
+    Serve { socket: std::net::TcpListener, listener: Arc<Listener>, drain: Drain },
+    /// To let go of the rules before: there are new ones, and no request may come that would notice.
+    Refresh,
 }
 
 impl Server {
@@ -210,6 +211,7 @@ impl Server {
         let runtime = Arc::new(runtime);
         runtime.start(self.handle());
         self.runtime.store(runtime);
+        self.workers.iter().for_each(Worker::refresh);
         self.drain_timeout = drain_timeout(&document.config);
         self.serve(bound);
         Ok(())
@@ -246,7 +248,7 @@ impl Server {
             let listener = Listener::new(key.name.clone(), settings);
             let (drainer, drain) = Drainer::new();
             for (worker, socket) in self.workers.iter().zip(sockets) {
-                worker.serve(Serve { socket, listener: listener.clone(), drain: drain.clone() });
+                worker.tell(Command::Serve { socket, listener: listener.clone(), drain: drain.clone() });
             }
             tracing::info!(listener = %key.name, address = %local, "listening");
             self.listeners.insert(key, RunningListener { listener, local, drainer });
@@ -349,12 +351,17 @@ impl Drop for Server {
 impl Worker {
     fn spawn(gateway: Gateway, index: usize) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (commands, mut told) = mpsc::unbounded_channel::<Serve>();
+        let (commands, mut told) = mpsc::unbounded_channel();
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             runtime.block_on(async {
                 let mut serving = tokio::task::JoinSet::new();
-                while let Some(Serve { socket, listener, drain }) = told.recv().await {
-                    serving.spawn(listener::serve(socket, listener, gateway.clone(), drain));
+                while let Some(command) = told.recv().await {
+                    match command {
+                        Command::Serve { socket, listener, drain } => {
+                            serving.spawn(listener::serve(socket, listener, gateway.clone(), drain));
+                        }
+                        Command::Refresh => drop(gateway.snapshot()),
+                    }
                 }
                 while serving.join_next().await.is_some() {}
             });
@@ -362,7 +369,11 @@ impl Worker {
         Ok(Self { commands, thread })
     }
 
-    fn serve(&self, command: Serve) {
+    fn refresh(&self) {
+        self.tell(Command::Refresh);
+    }
+
+    fn tell(&self, command: Command) {
         // A worker ends only when its commands do; one that panicked has said so.
         let _ = self.commands.send(command);
     }

@@ -14,7 +14,6 @@ use std::net::IpAddr;
 pub use config::{ProxyProtocolConfig, TrustStepConfig, TrustedGroupConfig, TrustedProxyConfig};
 pub use hop::HopFault;
 use http::HeaderValue;
-use serde::Serialize;
 pub use trust::Trust;
 
 use crate::request::Scheme;
@@ -47,8 +46,7 @@ impl Caller {
 }
 
 /// Who said what the caller's address is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressSource {
     /// The connection itself.
     Peer,
@@ -56,4 +54,15 @@ pub enum AddressSource {
     XForwardedFor,
     /// `Forwarded`, from a trusted proxy.
     Forwarded,
+}
+
+impl AddressSource {
+    /// The word for it in records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::Forwarded => "forwarded",
+        }
+    }
 }

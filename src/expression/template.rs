@@ -6,6 +6,7 @@ use super::{EvaluationError, Expression, Facts, Uses};
 use crate::{
     config::{Faults, Place},
     inbound::Scope,
+    recycled,
 };
 
 /// A text as it stands, or an expression that makes one.
@@ -237,5 +238,5 @@ pub(crate) fn field_value(text: &str) -> Result<HeaderValue, HeaderTextError> {
     if text.chars().any(char::is_control) || text.trim() != text {
         return Err(HeaderTextError::Unclean);
     }
-    HeaderValue::from_bytes(text.as_bytes()).map_err(|_| HeaderTextError::Unclean)
+    HeaderValue::from_maybe_shared(recycled::bytes(text.as_bytes())).map_err(|_| HeaderTextError::Unclean)
 }

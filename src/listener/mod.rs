@@ -23,7 +23,6 @@
 //! `Send` nevertheless, and nothing here relies on the layout: one runtime of many threads works as well.
 
 mod config;
-mod deadline;
 mod drain;
 mod http1;
 mod http2;

@@ -9,6 +9,7 @@ mod trusted_headers;
 use std::collections::BTreeMap;
 
 pub(crate) use build::RouteBuilder;
+use bytestring::ByteString;
 pub use plan::{Action, OwnAnswer, Route};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -150,7 +151,7 @@ pub enum UpgradeConfig {
 #[derive(Clone, Debug, Default)]
 pub struct Captures {
     /// The captured segments as they came, with the names of the route's pattern.
-    pub segments: Vec<(std::sync::Arc<str>, Box<str>)>,
+    pub segments: Vec<(std::sync::Arc<str>, ByteString)>,
     /// What follows the prefix: empty, or with its slash.
-    pub rest: Box<str>,
+    pub rest: ByteString,
 }

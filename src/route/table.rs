@@ -143,8 +143,11 @@ impl RouteTable {
             return Err(Refusal { allow: Some(leaf.allow.clone()), ..Reason::MethodNotAllowed.into() });
         };
         let names = &self.captures[*route];
-        let segments = names.iter().zip(&place.captured).map(|(name, (from, to))| (name.clone(), target.path[*from..*to].into()));
-        let captures = Captures { segments: segments.collect(), rest: target.path[place.rest..].into() };
+        let segments = names
+            .iter()
+            .zip(&place.captured)
+            .map(|(name, (from, to))| (name.clone(), target.path.slice_ref(&target.path[*from..*to])));
+        let captures = Captures { segments: segments.collect(), rest: target.path.slice_ref(&target.path[place.rest..]) };
         Ok(Found { route: *route, captures })
     }
 
