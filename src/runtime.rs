@@ -27,6 +27,9 @@ use crate::{
     upstream::Upstreams,
 };
 
+/// The most verified tokens that a thread may be told to keep of one key set: 4 GiB of them.
+const MOST_VERIFIED_TOKENS: u32 = 1 << 20;
+
 /// All that requests are judged by, made once from a config.
 #[derive(Debug)]
 pub struct Runtime {
@@ -168,9 +171,14 @@ impl Runtime {
         };
         let routes = builder.build(faults);
 
+        if config.verified_tokens.is_some_and(|tokens| tokens > MOST_VERIFIED_TOKENS) {
+            let message = format!("each thread would keep more than {MOST_VERIFIED_TOKENS} verified tokens of a tenant's");
+            faults.error(&root.key("verified-tokens"), message, "choose fewer: one takes about 4 KiB; the default is 16384");
+        }
         if faults.errors() > errors {
             return None;
         }
+        tenants.keep_tokens(config.verified_tokens);
         Some(Self {
             files: files(document, &sets, &credentials),
             generation: previous.map_or(0, |old| old.generation + 1),

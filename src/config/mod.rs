@@ -73,6 +73,9 @@ pub struct Config {
     pub tenants: BTreeMap<String, TenantConfig>,
     /// Issuers of tokens besides Entra, for `validate-jwt`.
     pub issuers: BTreeMap<String, IssuerConfig>,
+    /// How many verified tokens each thread keeps of a tenant's or an issuer's, so as not to verify them again; at most 1048576.
+    /// One takes about 4 KiB. Default: 16384.
+    pub verified_tokens: Option<u32>,
     /// Named lists of addresses.
     pub address_sets: BTreeMap<String, AddressSetConfig>,
     /// What the gateway itself is, towards upstreams.

@@ -6,7 +6,10 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use super::verify::Verified;
@@ -14,13 +17,13 @@ use super::verify::Verified;
 /// How many shards there are: one for each thread, on any machine of a usual size.
 const SHARDS: usize = 64;
 /// How many tokens a shard keeps, unless it is told otherwise.
-const ROOM: usize = 16_384;
+pub(crate) const ROOM: usize = 16_384;
 
 /// The verified tokens of one key set, in shards by the thread that asks, so that no thread waits for another.
 pub(crate) struct Seen {
     shards: Box<[Mutex<Shard>]>,
     /// How many tokens each shard has room for.
-    room: usize,
+    room: AtomicUsize,
 }
 
 /// The tokens of one thread, at most so many. Where there is no room, a token goes that was not asked for since the hand last
@@ -112,11 +115,13 @@ impl Seen {
         if verified.token.expires_at <= now {
             return;
         }
+        let room = self.room.load(Ordering::Relaxed);
         let mut shard = self.shard(worker);
+        shard.shrink(room);
         let place = match shard.places.get(&tail).copied() {
             Some(place) => place,
-            None if shard.entries.len() < self.room => shard.entries.len(),
-            None if shard.meets(tail, self.room) => shard.make_room(generation, now),
+            None if shard.entries.len() < room => shard.entries.len(),
+            None if room > 0 && shard.meets(tail, room) => shard.make_room(generation, now),
             None => return,
         };
         let entry = Entry { tail, bytes: token.into(), generation, verified: verified.clone(), used: false };
@@ -125,6 +130,11 @@ impl Seen {
             Some(taken) => *taken = entry,
             None => shard.entries.push(entry),
         }
+    }
+
+    /// Gives each thread room for so many tokens from now on.
+    pub(crate) fn set_room(&self, tokens: usize) {
+        self.room.store(tokens, Ordering::Relaxed);
     }
 
     fn shard(&self, worker: usize) -> std::sync::MutexGuard<'_, Shard> {
@@ -141,12 +151,22 @@ impl Shard {
         }
     }
 
+    /// Lets go of what there is no room for any more.
+    fn shrink(&mut self, room: usize) {
+        if self.entries.len() > room {
+            for gone in self.entries.drain(room..) {
+                self.places.remove(&gone.tail);
+            }
+            self.met = Box::default();
+        }
+    }
+
     /// Whether a token of this tail came lately, and could not be kept then.
     fn meets(&mut self, tail: u64, room: usize) -> bool {
         if self.met.is_empty() {
             self.met = vec![0; room].into();
         }
-        let place = usize::try_from(spread(tail) >> 32).unwrap_or_default() % room;
+        let place = usize::try_from(spread(tail) >> 32).unwrap_or_default() % self.met.len();
         std::mem::replace(&mut self.met[place], tail) == tail
     }
 
@@ -167,7 +187,7 @@ impl Shard {
 
 impl Default for Seen {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), room: ROOM }
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), room: ROOM.into() }
     }
 }
 
@@ -185,7 +205,7 @@ mod tests {
     const ROOM: usize = 100;
 
     fn seen() -> Seen {
-        Seen { room: ROOM, ..Seen::default() }
+        Seen { room: ROOM.into(), ..Seen::default() }
     }
 
     /// A token that differs from others where signatures do.
@@ -257,6 +277,20 @@ mod tests {
         let shard = seen.shard(0);
         assert_eq!((shard.entries.len(), shard.places.len()), (ROOM, ROOM));
         assert!(shard.places.iter().all(|(tail, at)| shard.entries[*at].tail == *tail));
+    }
+
+    #[test]
+    fn less_room_holds_fewer_tokens_and_none_holds_none() {
+        let seen = seen();
+        seen.verifications(0..ROOM);
+
+        seen.set_room(ROOM / 4);
+        assert_eq!(seen.verifications([0, ROOM].into_iter()), 1);
+        assert_eq!(seen.shard(0).entries.len(), ROOM / 4);
+        assert_eq!(seen.verifications(0..ROOM / 4), 0);
+        seen.set_room(0);
+        assert_eq!(seen.verifications([ROOM; 4].into_iter()), 4);
+        assert!(seen.shard(0).entries.is_empty());
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::{
     keys::{Algorithm, Keys},
     metadata::{Bounds, IssuerBounds, Metadata, Origin},
     openid::{self, IssuerConfig},
+    seen,
     token::Version,
 };
 use crate::{
@@ -410,6 +411,12 @@ impl Tenants {
         for set in self.key_sets() {
             set.start(http, clock, handle);
         }
+    }
+
+    /// Gives each thread room for so many verified tokens of each key set; `None`: as many as ever.
+    pub(crate) fn keep_tokens(&self, tokens: Option<u32>) {
+        let room = tokens.map_or(seen::ROOM, |tokens| tokens as usize);
+        self.key_sets().iter().for_each(|set| set.seen.set_room(room));
     }
 
     /// Whether a first fetch of every key set has ended, well or not.
