@@ -20,6 +20,17 @@ pub(crate) fn decimal(out: &mut Vec<u8>, mut number: u64) {
     out.extend_from_slice(&digits[at..]);
 }
 
+/// Writes a number below 256 in decimal.
+fn octet(out: &mut Vec<u8>, number: u8) {
+    if number >= 100 {
+        out.push(b'0' + number / 100);
+    }
+    if number >= 10 {
+        out.push(b'0' + number / 10 % 10);
+    }
+    out.push(b'0' + number % 10);
+}
+
 /// Fills the room with the last digits of a number in hexadecimal, in lower case.
 pub(crate) fn hexadecimal(room: &mut [u8], mut number: u128) {
     for digit in room.iter_mut().rev() {
@@ -32,11 +43,11 @@ pub(crate) fn hexadecimal(room: &mut [u8], mut number: u128) {
 pub(crate) fn address(out: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(address) => {
-            for (index, octet) in address.octets().into_iter().enumerate() {
+            for (index, number) in address.octets().into_iter().enumerate() {
                 if index > 0 {
                     out.push(b'.');
                 }
-                decimal(out, octet.into());
+                octet(out, number);
             }
         }
         // Writing to a vector cannot fail.

@@ -1,6 +1,9 @@
 //! The way of a request, as one function.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Response, StatusCode};
@@ -140,7 +143,7 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
                 incoming,
                 upgrade: upgrade.filter(|_| route.websocket && incoming.asks_for_websocket()),
             };
-            leg.send(exchange, outgoing, body).await?
+            leg.send(exchange, &mut outgoing, &mut body).await?
         }
     };
     for policy in &route.outbound {
@@ -173,8 +176,8 @@ impl Leg<'_> {
     async fn send(
         &self,
         exchange: &mut Exchange,
-        outgoing: UpstreamRequest,
-        body: RequestBody,
+        outgoing: &mut UpstreamRequest,
+        body: &mut RequestBody,
     ) -> Result<Response<ResponseBody>, Refusal> {
         // Only our own token can be had afresh, and only what nobody has read yet can be sent again.
         let repeatable = self.route.authorization.is_own() && body.is_end_stream() && self.incoming.method.is_idempotent();
@@ -184,8 +187,8 @@ impl Leg<'_> {
             return Ok(response);
         }
         match (self.route.authorization.refused(exchange, again.is_some())?, again) {
-            (AfterRefusal::ApplyAgain, Some(outgoing)) => {
-                let response = self.send_once(exchange, outgoing, RequestBody::empty()).await?;
+            (AfterRefusal::ApplyAgain, Some(mut outgoing)) => {
+                let response = self.send_once(exchange, &mut outgoing, &mut RequestBody::empty()).await?;
                 if response.status() == StatusCode::UNAUTHORIZED {
                     // The upstream's challenge speaks of our token, which is no business of the caller's: this ends in a refusal.
                     self.route.authorization.refused(exchange, false)?;
@@ -199,15 +202,16 @@ impl Leg<'_> {
     async fn send_once(
         &self,
         exchange: &mut Exchange,
-        mut outgoing: UpstreamRequest,
-        body: RequestBody,
+        outgoing: &mut UpstreamRequest,
+        body: &mut RequestBody,
     ) -> Result<Response<ResponseBody>, Refusal> {
-        self.route.authorization.apply(exchange, self.incoming, &mut outgoing).await?;
-        exchange.introduce(self.incoming, &mut outgoing);
+        self.route.authorization.apply(exchange, self.incoming, outgoing).await?;
+        exchange.introduce(self.incoming, outgoing);
         let began = exchange.elapsed();
         let call =
             Call { worker: exchange.worker, host: &self.incoming.authority, upgrade: self.upgrade.as_ref().map(|_| &WEBSOCKET) };
-        let sent = self.upstream.send(call, outgoing, body).await;
+        // Taken only here: what is handed from one future to the next is copied each time.
+        let sent = self.upstream.send(call, mem::take(outgoing), mem::take(body)).await;
         exchange.timings.upstream += exchange.elapsed().saturating_sub(began);
         match sent {
             Ok(response) => Ok(self.answer(exchange, response)),
@@ -251,7 +255,7 @@ fn finish(mut response: Response<ResponseBody>, mut recorder: Box<Recorder>) -> 
         let given: Vec<_> = headers.keys().filter(|name| cors::is_permission(name)).cloned().collect();
         given.into_iter().for_each(|name| drop(headers.remove(name)));
     }
-    for (name, value) in &std::mem::take(&mut exchange.response_headers) {
+    for (name, value) in &mem::take(&mut exchange.response_headers) {
         headers.append(name, value.clone());
     }
     headers.insert(X_REQUEST_ID, exchange.id.value().clone());

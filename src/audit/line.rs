@@ -108,11 +108,19 @@ fn with_second(second: u64, write: impl FnOnce(&str)) {
     });
 }
 
+const fn is_special(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
 /// RFC 8259, section 7.
 fn escape(out: &mut Vec<u8>, text: &str) {
+    // Without a way out of the loop, so that many bytes are looked at in one step: nearly every text is plain.
+    if !text.bytes().fold(false, |special, byte| special | is_special(byte)) {
+        return out.extend_from_slice(text.as_bytes());
+    }
     let mut plain = 0;
     for (at, byte) in text.bytes().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+        if !is_special(byte) {
             continue;
         }
         out.extend_from_slice(&text.as_bytes()[plain..at]);

@@ -218,9 +218,14 @@ fn times(claims: &Map<String, Value>) -> Result<(Option<u64>, u64), TokenFault> 
 fn text<'a>(claims: &'a Map<String, Value>, name: &'static str) -> Result<Option<&'a str>, TokenFault> {
     match claims.get(name) {
         None => Ok(None),
-        Some(Value::String(text)) if !text.chars().any(char::is_control) => Ok(Some(text)),
+        Some(Value::String(text)) if !holds_control(text) => Ok(Some(text)),
         Some(_) => Err(TokenFault::Type(name)),
     }
+}
+
+/// Whether any character is a control one. Nearly every claim is ASCII, which needs no decoding to see that.
+fn holds_control(text: &str) -> bool {
+    if text.is_ascii() { text.bytes().any(|byte| byte.is_ascii_control()) } else { text.chars().any(char::is_control) }
 }
 
 fn words(text: Option<&str>) -> Vec<Box<str>> {
