@@ -11,6 +11,8 @@ mod seen;
 mod tenant;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub mod token;
 mod verify;
 
@@ -26,7 +28,7 @@ pub(crate) use self::{
 };
 pub use self::{
     key_set::{KeySet, KeySetStatus},
-    keys::{Algorithm, inspect_key_set},
+    keys::{Algorithm, inspect_key_set, inspect_signature},
     metadata::inspect_metadata,
     openid::{IssuerConfig, IssuerKeysConfig},
     tenant::{Tenant, TenantId, Tenants, UNKNOWN_TENANT},
