@@ -1,5 +1,8 @@
 //! The life of a key set against a development tenant: rollover, floods, outages, documents that lie.
 
+mod background;
+mod documents;
+
 use serde_json::json;
 
 use super::*;
