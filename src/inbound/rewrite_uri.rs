@@ -287,6 +287,16 @@ mod tests {
     }
 
     #[test]
+    fn a_capture_that_the_route_does_not_make_is_a_fault_of_ours() {
+        let policy = built("/users/{person}", None).expect("the route could have it");
+        let none = Captures { segments: Vec::new(), rest: "".into() };
+
+        let refusal = Refusal::from(policy.path(&none, Oddities::NONE).expect_err("there is no person"));
+
+        assert_eq!(refusal.reason, Reason::InternalError);
+    }
+
+    #[test]
     fn own_parameters_win_over_the_callers() {
         for (template, copy, sent, expected) in [
             ("/put", None, Some("a=b&c=d"), Some("a=b&c=d")),
