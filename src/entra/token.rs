@@ -2,6 +2,7 @@
 
 mod read;
 
+pub use read::inspect_payload;
 pub(crate) use read::{Facts, Payload, TokenFault, Version, read_entra, read_other};
 use serde_json::{Map, Value};
 

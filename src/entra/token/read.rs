@@ -187,6 +187,11 @@ pub(crate) fn read_other(payload: &[u8]) -> Result<Payload, TokenFault> {
     Ok(Payload { token, facts })
 }
 
+/// Whether the payload of a token can be read: as Entra's, and as another issuer's.
+pub fn inspect_payload(payload: &[u8]) -> (bool, bool) {
+    (read_entra(payload).is_ok(), read_other(payload).is_ok())
+}
+
 /// Whether the claims are those of an ID token. OpenID Connect Core, sections 3.1.3.6 and 3.3.2.11.
 fn is_id_token(claims: &Map<String, Value>) -> bool {
     claims.contains_key("at_hash") || claims.contains_key("c_hash")
