@@ -111,17 +111,17 @@ pub(crate) struct VaultIdentity {
 /// A certificate, and the URL of its very key: so that header and signature always belong together.
 #[derive(Debug)]
 pub(crate) struct VaultPair {
-    certificate: Certificate,
+    pub(crate) certificate: Certificate,
     key: Url,
 }
 
 impl VaultIdentity {
-    async fn read(&self) -> Result<Arc<VaultPair>, Failure> {
+    pub(crate) async fn read(&self) -> Result<Arc<VaultPair>, Failure> {
         let (certificate, key) = self.vault.certificate(&self.name, self.version.as_deref()).await?;
         Ok(Arc::new(VaultPair { certificate, key }))
     }
 
-    async fn assertion(
+    pub(crate) async fn assertion(
         &self,
         pair: &VaultPair,
         endpoint: &Endpoint,

@@ -25,8 +25,6 @@ use crate::{
     identity_http::IdentityHttp,
 };
 
-/// How many days before its end a certificate is warned of.
-const WARN_DAYS: i64 = 30;
 /// How long a token request that failed for a passing reason waits before its second attempt.
 const SECOND_ATTEMPT_AFTER: Duration = Duration::from_millis(300);
 
@@ -378,15 +376,10 @@ fn certificates(config: &CredentialConfig, setting: &Setting<'_>, place: &Place,
         }
     }
     for (index, pair) in certificates.in_order() {
-        let days = pair.certificate().days_left(setting.clock.unix_seconds());
-        let subject = pair.certificate().subject();
-        let message = match days {
-            ..0 => format!("the certificate of {subject} has expired"),
-            0..WARN_DAYS => format!("the certificate of {subject} expires in {days} days"),
-            _ => continue,
-        };
-        let cure = "make a new one with `entrada certificate new`, and upload it beside the old one";
-        faults.warning(&written[index].0, message, cure);
+        let now = setting.clock.unix_seconds();
+        if let Some(concern) = pair.certificate().concern(now) {
+            faults.warning(&written[index].0, concern, pair.certificate().standing(now).cure());
+        }
     }
     Some(certificates)
 }

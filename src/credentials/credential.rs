@@ -168,6 +168,11 @@ impl Credential {
         }))
     }
 
+    /// The token endpoint of the credential's own tenant, or of another one.
+    pub(super) fn endpoint_for(&self, tenant: Option<&str>) -> Option<Arc<Endpoint>> {
+        tenant.map_or_else(|| self.endpoint.clone(), |tenant| self.endpoint_of(tenant))
+    }
+
     /// Where the tokens of another tenant are asked for.
     pub fn token_endpoint_in(&self, tenant: &str) -> Option<String> {
         self.endpoint_of(tenant).filter(|_| self.is_application()).map(|endpoint| endpoint.url.to_string())

@@ -11,9 +11,11 @@ pub mod certificate;
 mod config;
 mod credential;
 mod error;
+mod examine;
 mod generations;
 mod key_vault;
 mod managed_identity;
+mod registration;
 mod set;
 mod status;
 #[cfg(test)]
@@ -28,6 +30,7 @@ pub use self::{
     },
     credential::{Credential, UserToken},
     error::{CredentialError, Failure, ForWhom, Refused},
+    examine::{Outcome, Step},
     key_vault::VaultError,
     set::{Credentials, Setting},
     status::{CertificateStatus, CredentialStatus, ErrorStatus, TokenStatus},

@@ -224,7 +224,7 @@ pub(crate) fn retry_after(value: &str, now: u64) -> Option<u64> {
 }
 
 /// A date of HTTP, in seconds since 1970. RFC 9110, section 5.6.7; only the form that senders must use.
-fn http_date(text: &str) -> Option<i64> {
+pub(crate) fn http_date(text: &str) -> Option<i64> {
     jiff::fmt::rfc2822::parse(text.trim()).ok().map(|date| date.timestamp().as_second())
 }
 

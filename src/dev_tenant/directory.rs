@@ -110,6 +110,18 @@ pub struct App {
     /// Client secrets.
     #[serde(default)]
     pub secrets: Vec<String>,
+    /// When the client secrets end, in seconds since 1970. Default: not in this life.
+    #[serde(default)]
+    pub secrets_end: Option<u64>,
+    /// Where a sign-in may lead back to.
+    #[serde(default)]
+    pub redirect_uris: Vec<String>,
+    /// Whether the implicit grant is switched on.
+    #[serde(default)]
+    pub implicit_grant: bool,
+    /// Whether public client flows are allowed.
+    #[serde(default)]
+    pub public_client: bool,
     /// Whom else the app trusts to say that it is the app.
     #[serde(default)]
     pub federated: Vec<FederatedCredential>,
@@ -179,6 +191,10 @@ impl App {
             token_version: 2,
             certificates: Vec::new(),
             secrets: Vec::new(),
+            secrets_end: None,
+            redirect_uris: Vec::new(),
+            implicit_grant: false,
+            public_client: false,
             federated: Vec::new(),
             roles: BTreeMap::new(),
             delegated: BTreeMap::new(),
@@ -245,6 +261,27 @@ impl App {
     #[must_use]
     pub fn secret(mut self, secret: &str) -> Self {
         self.secrets.push(secret.to_owned());
+        self
+    }
+
+    /// Lets its client secrets end, in seconds since 1970.
+    #[must_use]
+    pub const fn secrets_end_at(mut self, end: u64) -> Self {
+        self.secrets_end = Some(end);
+        self
+    }
+
+    /// Adds a redirect URI.
+    #[must_use]
+    pub fn redirect_uri(mut self, uri: &str) -> Self {
+        self.redirect_uris.push(uri.to_owned());
+        self
+    }
+
+    /// Switches the implicit grant on.
+    #[must_use]
+    pub const fn implicit_grant(mut self) -> Self {
+        self.implicit_grant = true;
         self
     }
 
