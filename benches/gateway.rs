@@ -30,13 +30,46 @@ struct Bench {
     connection: Arc<Connection>,
 }
 
-fn config(tenant: &DevTenant) -> Document {
+/// How much a config holds that is none of the request's business.
+#[derive(Clone, Copy)]
+struct Size {
+    /// Routes beside the request's own.
+    routes: usize,
+    /// Networks in the list that the request's address is looked up in.
+    networks: usize,
+    /// Policies of another route.
+    policies: usize,
+}
+
+const SMALL: Size = Size { routes: 0, networks: 0, policies: 0 };
+
+impl Size {
+    fn routes(self) -> String {
+        let policy = "      - set-header: { name: X-Region, value: westeurope }\n";
+        let policies = policy.repeat(self.policies);
+        let other = |number| {
+            let inbound = if number == 0 && self.policies > 0 { format!("    inbound:\n{policies}") } else { String::new() };
+            format!(
+                "  - name: other-{number}\n    match: {{ path: /service-{number}/items }}\n    anonymous: true\n{inbound}    respond: {{ status: 204 }}\n"
+            )
+        };
+        (0..self.routes.max(usize::from(self.policies > 0))).map(other).collect()
+    }
+
+    /// Networks that lie apart, so that none is merged with another.
+    fn networks(self) -> String {
+        let network = |number: usize| format!(", {}.{}.{}.0/25", 11 + (number >> 16), (number >> 8) & 255, number & 255);
+        (0..self.networks).map(network).collect()
+    }
+}
+
+fn config(tenant: &DevTenant, size: Size) -> Document {
     let text = format!(
         "listeners: [ {{ name: public, address: \"127.0.0.1:0\" }} ]
 admin: {{ address: \"127.0.0.1:0\" }}
 audit: {{ sinks: [] }}
 tenants: {{ contoso: {{ id: {}, authority: \"{}\" }} }}
-address-sets: {{ offices: [127.0.0.0/8, 10.0.0.0/8, 192.168.0.0/16] }}
+address-sets: {{ offices: [127.0.0.0/8, 10.0.0.0/8, 192.168.0.0/16{}] }}
 routes:
   - {{ name: plain, match: {{ path: /plain }}, anonymous: true, respond: {{ status: 200, body: fine }} }}
   - name: orders
@@ -46,9 +79,11 @@ routes:
       - validate-azure-ad-token: {{ tenant: contoso, audiences: [api://orders], scopes: [Orders.Read] }}
       - set-header: {{ name: X-User, value: \"@(token.subject)\" }}
     respond: {{ status: 200, body: fine }}
-",
+{}",
         tenant.tenant_id(),
-        tenant.base_url()
+        tenant.base_url(),
+        size.networks(),
+        size.routes(),
     );
     Document::from_text("bench.yaml", &text).expect("the config is good")
 }
@@ -59,14 +94,19 @@ fn start(document: &Document) -> Server {
 
 impl Bench {
     fn new() -> Self {
+        Self::of(SMALL)
+    }
+
+    fn of(size: Size) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let tenant = runtime.block_on(DevTenant::start(Options::default())).expect("the tenant starts");
-        let server = start(&config(&tenant));
+        let server = start(&config(&tenant, size));
         server.handle().block_on(server.runtime().tenants.tried());
         let gateway = Gateway::new(Arc::new(ArcSwap::from(server.runtime())), server.audit().clone(), 0);
         let connection = Arc::new(Connection {
             listener_name: "public".into(),
             peer: ([127, 0, 0, 1], 50_000).into(),
+            introduction: None,
             local: ([127, 0, 0, 1], 8_080).into(),
             tls: None,
         });
@@ -98,9 +138,31 @@ fn plain(bencher: Bencher) {
 /// Address list, a token seen before, a header from a claim.
 #[divan::bench]
 fn token_seen_before(bencher: Bencher) {
-    let bench = Bench::new();
+    token_in(bencher, SMALL);
+}
+
+fn token_in(bencher: Bencher, size: Size) {
+    let bench = Bench::of(size);
     let token = bench.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]).sign();
     bench.run(bencher, "/orders/7", Some(&token), 200);
+}
+
+/// The same among so many routes.
+#[divan::bench(args = [1, 100, 5_000])]
+fn growth_routes(bencher: Bencher, routes: usize) {
+    token_in(bencher, Size { routes, ..SMALL });
+}
+
+/// The same with so many networks in the list.
+#[divan::bench(args = [1, 1_000, 100_000])]
+fn growth_networks(bencher: Bencher, networks: usize) {
+    token_in(bencher, Size { networks, ..SMALL });
+}
+
+/// The same beside a route with so many policies.
+#[divan::bench(args = [1, 100])]
+fn growth_policies_elsewhere(bencher: Bencher, policies: usize) {
+    token_in(bencher, Size { policies, ..SMALL });
 }
 
 /// The same with a token for another API.
@@ -115,6 +177,6 @@ fn refused(bencher: Bencher) {
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn start_and_stop(bencher: Bencher) {
     let bench = Bench::new();
-    let document = config(&bench.tenant);
+    let document = config(&bench.tenant, SMALL);
     bencher.bench_local(|| drop(start(&document)));
 }

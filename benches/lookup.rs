@@ -1,8 +1,8 @@
 //! How long it takes to look up an address in a set, and a route in a table.
 
-use std::{collections::BTreeMap, hint::black_box, net::IpAddr};
+use std::{hint::black_box, net::IpAddr};
 
-use divan::Bencher;
+use divan::{AllocProfiler, Bencher};
 use entrada::{
     address::{AddressEntryConfig, AddressSet, AddressSets},
     clock::Clock,
@@ -11,6 +11,10 @@ use entrada::{
     route::{MatchConfig, RouteTable},
 };
 use http::Method;
+
+/// Tells what a set takes up in memory, too: the `max alloc` of the rows that build one.
+#[global_allocator]
+static ALLOC: AllocProfiler = AllocProfiler::system();
 
 fn main() {
     divan::main();
@@ -33,7 +37,8 @@ fn prefixes(count: usize) -> Vec<AddressEntryConfig> {
 }
 
 fn set(count: usize) -> std::sync::Arc<AddressSet> {
-    AddressSet::build(&prefixes(count), &Place::root(), &BTreeMap::new(), &mut Faults::default()).expect("prefixes are fine")
+    AddressSet::build(&prefixes(count), &Place::root(), &AddressSets::default(), &mut Faults::default())
+        .expect("prefixes are fine")
 }
 
 #[divan::bench(args = [10, 1_000, 100_000])]
@@ -49,7 +54,7 @@ fn address(bencher: Bencher<'_, '_>, count: usize) {
 #[divan::bench(args = [1_000, 100_000], sample_count = 10)]
 fn build_set(bencher: Bencher<'_, '_>, count: usize) {
     let entries = prefixes(count);
-    bencher.bench_local(|| AddressSet::build(&entries, &Place::root(), &BTreeMap::new(), &mut Faults::default()));
+    bencher.bench_local(|| AddressSet::build(&entries, &Place::root(), &AddressSets::default(), &mut Faults::default()));
 }
 
 /// Microsoft's published file with 70,000 prefixes, as at load.
@@ -63,6 +68,13 @@ fn build_service_tags(bencher: Bencher<'_, '_>) {
     let config = serde_json::from_value(serde_json::json!({ "azure": { "service-tags": "tags.json", "tags": ["AzureCloud"] } }))
         .expect("a config");
     bencher.bench_local(|| AddressSets::build(&config, folder.path(), &Place::root(), 0, &mut Faults::default()));
+}
+
+/// What a set takes up once it is built: the `max alloc` of copying the ranges that are left after merging.
+#[divan::bench(args = [1_000, 100_000], sample_count = 10)]
+fn set_in_memory(bencher: Bencher<'_, '_>, count: usize) {
+    let set = set(count);
+    bencher.bench_local(|| set.as_ref().clone());
 }
 
 #[divan::bench(args = [1, 100, 5_000])]

@@ -2,7 +2,7 @@
 
 use std::{
     error::Error,
-    fmt::Write,
+    fmt::{self, Write},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -15,7 +15,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::{
     audit::Recorder,
     exchange::Exchange,
+    partner::Access,
     refusal::{Reason, Refusal},
+    route::Route,
+    token_relay::oauth_error,
     upstream,
 };
 
@@ -26,7 +29,9 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 pub(crate) fn refuse(refusal: Refusal, exchange: &mut Exchange) -> Response<ResponseBody> {
     let status = refusal.status();
     let title = refusal.message.as_deref().unwrap_or(refusal.reason.title());
-    let mut response = Response::new(ResponseBody::whole(problem(refusal.code(), status.as_u16(), title, exchange.id.as_str())));
+    let oauth = exchange.matched_route().is_some_and(Route::is_token_relay).then(|| oauth_error(refusal.reason));
+    let problem = problem(refusal.code(), status.as_u16(), title, exchange.id.as_str(), oauth);
+    let mut response = Response::new(ResponseBody::whole(problem));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
@@ -49,8 +54,8 @@ pub(crate) fn refuse(refusal: Refusal, exchange: &mut Exchange) -> Response<Resp
     response
 }
 
-/// The problem document of a refusal.
-fn problem(code: &str, status: u16, title: &str, request_id: &str) -> Bytes {
+/// The problem document of a refusal. `oauth`: what OAuth clients look for in it (RFC 6749, section 5.2), where such a client asked.
+fn problem(code: &str, status: u16, title: &str, request_id: &str, oauth: Option<&str>) -> Bytes {
     #[derive(serde::Serialize)]
     struct Problem<'a> {
         r#type: String,
@@ -58,14 +63,22 @@ fn problem(code: &str, status: u16, title: &str, request_id: &str) -> Bytes {
         status: u16,
         code: &'a str,
         request_id: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error_description: Option<String>,
     }
-    let problem = Problem { r#type: format!("urn:entrada:{code}"), title, status, code, request_id };
+    let error_description = oauth.map(|_| format!("{code}: {title} (request {request_id})"));
+    let problem =
+        Problem { r#type: format!("urn:entrada:{code}"), title, status, code, request_id, error: oauth, error_description };
     serde_json::to_vec(&problem).expect("texts and a number are always JSON").into()
 }
 
 /// The challenge that belongs to a reason: with every 401, and wherever RFC 6750 has an error for it.
 fn challenge(reason: Reason, status: u16) -> Option<HeaderValue> {
     match reason.challenge_error() {
+        // Whom to ask for which claims is for the policy to say; a client that cannot be asked is told nothing that looks like it.
+        _ if reason == Reason::ClaimsChallenge && status != 401 => None,
         Some(error) => {
             let mut text = format!("Bearer error=\"{error}\", error_description=\"{}\"", reason.title());
             text.shrink_to_fit();
@@ -88,7 +101,6 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
 }
 
 /// The body of an answer. It holds the request's record, which is written when the body has gone out or is dropped.
-#[derive(Debug)]
 pub struct ResponseBody {
     source: Source,
     recorder: Option<Box<Recorder>>,
@@ -96,6 +108,10 @@ pub struct ResponseBody {
     ends_at: Option<Instant>,
     /// Made only when the body keeps the caller waiting: most answers are there at once.
     timer: Option<Pin<Box<Sleep>>>,
+    /// The access that the body ends with, where a partner called.
+    access: Option<Access>,
+    /// Made only when the body keeps the caller waiting, too.
+    access_ended: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 #[derive(Debug)]
@@ -113,23 +129,37 @@ pub enum BodyError {
     /// The token that opened the stream has expired, or the listener's `max-stream` is over.
     #[error("the stream has reached the end of its time")]
     Lifetime,
+    /// The partner that opened the stream was switched off.
+    #[error("the partner's access was taken away")]
+    Revoked,
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody").field("source", &self.source).field("ends_at", &self.ends_at).finish_non_exhaustive()
+    }
 }
 
 impl ResponseBody {
     /// A body that is known as a whole.
     pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self { source: Source::Whole((!bytes.is_empty()).then_some(bytes)), recorder: None, ends_at: None, timer: None }
+        Self::of(Source::Whole((!bytes.is_empty()).then_some(bytes)))
     }
 
     /// The body that an upstream sends.
     pub(crate) fn upstream(body: upstream::ResponseBody) -> Self {
-        Self { source: Source::Upstream(body), recorder: None, ends_at: None, timer: None }
+        Self::of(Source::Upstream(body))
     }
 
-    /// Ties the request's record to this body, and the time at which it must end.
-    pub(crate) fn ends_with(&mut self, recorder: Box<Recorder>, ends_at: Option<Instant>) {
+    fn of(source: Source) -> Self {
+        Self { source, recorder: None, ends_at: None, timer: None, access: None, access_ended: None }
+    }
+
+    /// Ties the request's record to this body, and when it must end.
+    pub(crate) fn ends_with(&mut self, recorder: Box<Recorder>) {
+        self.ends_at = recorder.exchange.ends_at();
+        self.access = recorder.exchange.access().cloned();
         self.recorder = Some(recorder);
-        self.ends_at = ends_at;
     }
 
     fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -139,9 +169,24 @@ impl ResponseBody {
         }
     }
 
-    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// Why the body must end now, although it may be busy.
+    fn overdue(&self) -> Option<BodyError> {
+        if self.access.as_ref().is_some_and(Access::has_ended) {
+            return Some(BodyError::Revoked);
+        }
+        self.ends_at.is_some_and(|ends_at| Instant::now() >= ends_at).then_some(BodyError::Lifetime)
+    }
+
+    /// Waits until the body must end.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<BodyError> {
+        if let Some(access) = &self.access {
+            let ended = self.access_ended.get_or_insert_with(|| Box::pin(access.clone().ended()));
+            if ended.as_mut().poll(context).is_ready() {
+                return Poll::Ready(BodyError::Revoked);
+            }
+        }
         let Some(ends_at) = self.ends_at else { return Poll::Pending };
-        self.timer.get_or_insert_with(|| Box::pin(sleep_until(ends_at))).as_mut().poll(context)
+        self.timer.get_or_insert_with(|| Box::pin(sleep_until(ends_at))).as_mut().poll(context).map(|()| BodyError::Lifetime)
     }
 
     /// Ends the body before its end; the record says why.
@@ -167,10 +212,10 @@ impl Body for ResponseBody {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let body = &mut *self;
         match body.poll_source(context) {
-            Poll::Ready(Some(Ok(_))) if body.ends_at.is_some_and(|ends_at| Instant::now() >= ends_at) => {
-                body.break_off(BodyError::Lifetime)
-            }
             Poll::Ready(Some(Ok(frame))) => {
+                if let Some(error) = body.overdue() {
+                    return body.break_off(error);
+                }
                 if let (Some(recorder), Some(data)) = (&mut body.recorder, frame.data_ref()) {
                     recorder.exchange.outcome.bytes_out += data.len() as u64;
                 }
@@ -185,8 +230,8 @@ impl Body for ResponseBody {
             }
             Poll::Ready(Some(Err(error))) => body.break_off(error),
             Poll::Pending => {
-                ready!(body.poll_end(context));
-                body.break_off(BodyError::Lifetime)
+                let error = ready!(body.poll_end(context));
+                body.break_off(error)
             }
         }
     }
@@ -212,7 +257,7 @@ mod tests {
 
     #[test]
     fn problem_document_has_code_and_request_id() {
-        let body = problem("token-expired", 401, "a \"quoted\" title", "id-1");
+        let body = problem("token-expired", 401, "a \"quoted\" title", "id-1", None);
 
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(

@@ -12,6 +12,17 @@ use std::{
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
 
+/// A moment, as the clock shows it in each of its ways.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// The time since 1970, UTC.
+    pub unix: Duration,
+    /// The reading that never goes back.
+    pub monotonic: Duration,
+    /// The same for timers.
+    pub instant: tokio::time::Instant,
+}
+
 #[derive(Clone, Debug)]
 enum Source {
     System(Instant),
@@ -50,6 +61,16 @@ impl Clock {
             Source::System(start) => start.elapsed(),
             Source::Manual(_) => self.unix(),
         }
+    }
+
+    /// The moment, read once for all that begins with it.
+    pub fn read(&self) -> Reading {
+        let instant = tokio::time::Instant::now();
+        let monotonic = match &self.0 {
+            Source::System(start) => instant.into_std().saturating_duration_since(*start),
+            Source::Manual(_) => self.unix(),
+        };
+        Reading { unix: self.unix(), monotonic, instant }
     }
 
     /// Moves a manual clock on. Does nothing to the machine's clock.

@@ -11,15 +11,17 @@ use tokio::time::Instant;
 
 use crate::{
     authorization::{OwnToken, TokenPlace},
-    caller::Caller,
-    clock::Clock,
+    caller::{Caller, Introduction},
+    clock::{Clock, Reading},
     entra::token::Token,
     limits::Held,
+    partner::{Access, Partner},
     refusal::Reason,
     request::{BytesRead, IncomingRequest, RequestId, TraceContext},
     route::{Captures, Route},
-    runtime::Runtime,
+    runtime::Snapshot,
     telemetry::Counters,
+    token_relay::Relayed,
     trace::Trace,
     upstream::UpstreamRequest,
 };
@@ -31,15 +33,15 @@ const CLOCK_SKEW: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub struct Exchange {
     /// The config that the request started with, and keeps.
-    pub runtime: Arc<Runtime>,
+    pub runtime: Snapshot,
     /// The connection that the request came on.
     pub connection: Arc<Connection>,
     /// Which of the gateway's threads carries the request: the index of its pools, counters and buffers.
     pub worker: usize,
     /// The request's id, as on every answer and record.
     pub id: RequestId,
-    /// The clock's monotonic reading when the request's head was complete.
-    pub started: Duration,
+    /// When the request's head was complete.
+    pub began: Reading,
     /// Whose address it is; set by the `caller` station.
     pub caller: Option<Caller>,
     /// The index of the route in the runtime; set by the `route` station.
@@ -52,6 +54,10 @@ pub struct Exchange {
     pub token: Option<Arc<Token>>,
     /// Where that token was found; set with it.
     pub token_place: Option<TokenPlace>,
+    /// The validated tokens that `as` names, in the order they were judged.
+    pub named_tokens: Vec<NamedToken>,
+    /// Who asks for a token, where the route relays the request; set before it is judged.
+    pub relayed: Option<Relayed>,
     /// The partner that calls; set by `check-partner`, also where the partner is refused.
     pub partner: Option<Arc<str>>,
     /// The token of the gateway's own that goes upstream; set by the `authorization` station.
@@ -72,19 +78,22 @@ pub struct Exchange {
 
 impl Exchange {
     /// The exchange of a request that has just arrived.
-    pub fn begin(runtime: Arc<Runtime>, connection: Arc<Connection>, worker: usize) -> Self {
+    pub fn begin(runtime: Snapshot, connection: Arc<Connection>, worker: usize) -> Self {
+        let began = runtime.clock.read();
         Self {
-            started: runtime.clock.monotonic(),
+            id: RequestId::generate(began.unix),
+            began,
             runtime,
             connection,
             worker,
-            id: RequestId::generate(),
             caller: None,
             route: None,
             captures: Captures::default(),
             trace_context: None,
             token: None,
             token_place: None,
+            named_tokens: Vec::new(),
+            relayed: None,
             partner: None,
             own_token: None,
             trace: Trace::default(),
@@ -101,6 +110,8 @@ impl Exchange {
         Judged {
             token: self.token.clone(),
             token_place: self.token_place.clone(),
+            partner: self.partner.clone(),
+            named_tokens: self.named_tokens.len(),
             response_headers: self.response_headers.clone(),
             permits: self.limits.permits.len(),
             pending: self.limits.pending.len(),
@@ -111,6 +122,8 @@ impl Exchange {
     pub(crate) fn back_to(&mut self, before: Judged) {
         self.token = before.token;
         self.token_place = before.token_place;
+        self.partner = before.partner;
+        self.named_tokens.truncate(before.named_tokens);
         self.response_headers = before.response_headers;
         self.limits.permits.truncate(before.permits);
         self.limits.pending.truncate(before.pending);
@@ -121,6 +134,20 @@ impl Exchange {
         self.route.map(|index| &self.runtime.routes[index])
     }
 
+    /// The partner that calls, also one that is refused.
+    pub(crate) fn partner(&self) -> Option<&Arc<Partner>> {
+        self.runtime.partners.get(self.partner.as_deref()?)
+    }
+
+    /// The access that the request stands and falls with: that of the partner whose call was let through.
+    pub(crate) fn access(&self) -> Option<&Access> {
+        self.let_through().then(|| self.partner())?.map(|partner| &partner.access)
+    }
+
+    const fn let_through(&self) -> bool {
+        self.outcome.reason.is_none()
+    }
+
     /// The counters that this request counts in.
     pub fn counters(&self) -> &Counters {
         let counters = self.matched_route().map_or(&self.runtime.unrouted, |route| &route.counters);
@@ -129,7 +156,7 @@ impl Exchange {
 
     /// The time since the request's head was complete.
     pub fn elapsed(&self) -> Duration {
-        self.runtime.clock.monotonic().saturating_sub(self.started)
+        self.runtime.clock.monotonic().saturating_sub(self.began.monotonic)
     }
 
     /// The caller's address: the one that the `caller` station settled on.
@@ -139,11 +166,6 @@ impl Exchange {
         self.caller.as_ref().map_or(self.connection.peer.ip(), |caller| caller.address)
     }
 
-    /// The trace that the request belongs to, in hexadecimal.
-    pub fn trace_id(&self) -> Option<String> {
-        self.trace_context.as_ref().map(TraceContext::trace_id_hex)
-    }
-
     /// Tells the upstream on whose behalf the request goes.
     pub(crate) fn introduce(&self, incoming: &IncomingRequest, outgoing: &mut UpstreamRequest) {
         if let (Some(caller), Some(trace)) = (&self.caller, &self.trace_context) {
@@ -151,15 +173,18 @@ impl Exchange {
         }
     }
 
-    /// When the answer must have ended: with the token that the request came with, and with the listener's `max-stream`.
+    /// When the answer must have ended: with the first of the tokens that the request came with, with the access of the partner that it
+    /// came from, and with the listener's `max-stream`.
     pub(crate) fn ends_at(&self) -> Option<Instant> {
         let listener = self.runtime.listener(&self.connection.listener_name)?;
-        let token = self
-            .token
-            .as_ref()
-            .map(|token| Duration::from_secs(token.expires_at).saturating_sub(self.clock().unix()) + CLOCK_SKEW);
-        let left = listener.max_stream.saturating_sub(self.elapsed());
-        Some(Instant::now() + token.map_or(left, |token| token.min(left)))
+        let now = self.began.unix;
+        let tokens = self.token.iter().chain(self.named_tokens.iter().map(|named| &named.token));
+        let token = tokens
+            .min_by_key(|token| token.expires_at)
+            .map(|token| Duration::from_secs(token.expires_at).saturating_sub(now) + CLOCK_SKEW);
+        let partner = self.partner().filter(|_| self.let_through()).and_then(|partner| partner.until);
+        let partner = partner.map(|until| Duration::from_secs(until).saturating_sub(now));
+        Some(self.began.instant + [token, partner].into_iter().flatten().fold(listener.max_stream, Duration::min))
     }
 
     /// The clock of the runtime.
@@ -168,11 +193,24 @@ impl Exchange {
     }
 }
 
+/// A validated token that a policy names with `as`.
+#[derive(Clone, Debug)]
+pub struct NamedToken {
+    /// The name.
+    pub name: Arc<str>,
+    /// The token.
+    pub token: Arc<Token>,
+    /// Where it was found.
+    pub place: TokenPlace,
+}
+
 /// What policies had found at some point.
 #[derive(Debug)]
 pub(crate) struct Judged {
     token: Option<Arc<Token>>,
     token_place: Option<TokenPlace>,
+    partner: Option<Arc<str>>,
+    named_tokens: usize,
     response_headers: HeaderMap,
     permits: usize,
     pending: usize,
@@ -183,8 +221,10 @@ pub(crate) struct Judged {
 pub struct Connection {
     /// The listener's name.
     pub listener_name: Arc<str>,
-    /// The peer's socket address; IPv4-mapped addresses are folded.
+    /// The peer's socket address; IPv4-mapped addresses are folded. The one that the PROXY protocol names, where it does.
     pub peer: SocketAddr,
+    /// Who introduced the connection, where it began with a PROXY protocol header.
+    pub introduction: Option<Introduction>,
     /// The gateway's own address on this connection.
     pub local: SocketAddr,
     /// What TLS settled; absent on a plain connection.

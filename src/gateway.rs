@@ -1,6 +1,9 @@
 //! The way of a request, as one function.
 
-use std::sync::Arc;
+use std::{
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Response, StatusCode};
@@ -9,15 +12,16 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     answer::{self, ResponseBody},
-    audit::{AuditLog, Recorder, record_connection_event},
+    audit::{AuditLog, Recorder, WorkerLog, record_connection_event},
     authorization::AfterRefusal,
     exchange::{Connection, Exchange},
     inbound::cors,
     listener::{Arrival, ConnectionEvent, Service, Upgrade},
+    partner::Access,
     refusal::{Reason, Refusal},
     request::{IncomingRequest, Oddities, RequestBody, RequestId, TraceContext, X_REQUEST_ID},
-    route::{Action, Found, Route},
-    runtime::Runtime,
+    route::{Action, Found, OwnAnswer, Route},
+    runtime::{Runtime, Snapshot},
     trace::{Step, Verdict},
     upstream::{self, Call, Upstream, UpstreamRequest},
 };
@@ -28,8 +32,17 @@ static WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 #[derive(Clone, Debug)]
 pub struct Gateway {
     runtime: Arc<ArcSwap<Runtime>>,
-    audit: Arc<AuditLog>,
+    /// What the worker's requests hold, so that counting them is no other core's affair.
+    own: Arc<Own>,
     worker: usize,
+}
+
+/// What is one worker's own.
+#[derive(Debug)]
+struct Own {
+    /// The runtime of the last request, which is mostly that of the next.
+    snapshot: Mutex<Snapshot>,
+    log: Arc<WorkerLog>,
 }
 
 /// How a request ends before it was forwarded.
@@ -50,24 +63,47 @@ impl<E: Into<Refusal>> From<E> for Stop {
 impl Gateway {
     /// The data plane of the worker with this index.
     pub fn new(runtime: Arc<ArcSwap<Runtime>>, audit: Arc<AuditLog>, worker: usize) -> Self {
-        Self { runtime, audit, worker }
+        let snapshot = Mutex::new(runtime.load_full().into());
+        Self { runtime, own: Arc::new(Own { snapshot, log: Arc::new(WorkerLog::new(audit, worker)) }), worker }
+    }
+
+    /// The runtime that a request which begins now goes by. Called for no request, it lets go of an older one.
+    #[expect(clippy::disallowed_methods, reason = "the guard ends here; a counted pointer would be written to by every core")]
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let runtime = self.runtime.load();
+        let mut own = self.own.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        if !own.is_of(&runtime) {
+            *own = Arc::clone(&runtime).into();
+        }
+        own.clone()
     }
 
     /// Takes one request along the whole way: one snapshot of the config, one record, one answer.
     pub async fn serve(&self, arrival: Arrival, connection: &Arc<Connection>) -> Response<ResponseBody> {
-        // `load_full`: the request keeps the rules it started with, and a guard must not cross an await.
-        let exchange = Exchange::begin(self.runtime.load_full(), connection.clone(), self.worker);
-        let mut recorder = Box::new(Recorder::new(exchange, self.audit.clone()));
+        let exchange = Exchange::begin(self.snapshot(), connection.clone(), self.worker);
+        let mut recorder = Box::new(Recorder::new(exchange, self.own.log.clone()));
         let result = match arrival {
             Arrival::Request(request) => forward(&mut recorder, request).await,
             Arrival::Broken(broken) => Err(Stop::Refuse(broken.into())),
         };
         let response = result.unwrap_or_else(|stop| match stop {
-            Stop::Refuse(refusal) => answer::refuse(refusal, &mut recorder.exchange),
+            Stop::Refuse(refusal) => refuse(refusal, &mut recorder),
             Stop::Respond(response) => *response,
         });
         finish(response, recorder)
     }
+}
+
+/// The answer to a refused request, with what its route has to say to clients.
+fn refuse(refusal: Refusal, recorder: &mut Recorder) -> Response<ResponseBody> {
+    let mut response = answer::refuse(refusal, &mut recorder.exchange);
+    let exchange = &recorder.exchange;
+    let metadata = exchange.matched_route().and_then(|route| route.metadata.as_ref());
+    if let (Some(metadata), Some(incoming)) = (metadata, &recorder.incoming) {
+        let status = response.status();
+        metadata.name_in(response.headers_mut(), status, exchange, incoming);
+    }
+    response
 }
 
 /// The way of a request.
@@ -80,8 +116,7 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
 
     let incoming = incoming.insert(IncomingRequest::read(parts, exchange.connection.tls.as_ref())?);
     exchange.trace_context = Some(TraceContext::of(&incoming.headers));
-    let caller =
-        exchange.caller.insert(listener.trust.caller(exchange.connection.peer.ip(), &incoming.headers, &runtime.clock)?);
+    let caller = exchange.caller.insert(listener.caller(&exchange.connection, incoming, &runtime.clock)?);
     if let Some(id) = caller.believed().then(|| RequestId::kept_from(&incoming.headers)).flatten() {
         exchange.id = id;
     }
@@ -110,9 +145,15 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
     }
     route.inbound.run(exchange, incoming, &mut outgoing).await?;
     route.identity_headers.apply(exchange, incoming, &mut outgoing.headers)?;
+    if let Some(assertion) = &route.backend_assertion {
+        assertion.apply(exchange, &route.reserved, &mut outgoing)?;
+    }
     exchange.timings.policies = exchange.elapsed();
     let mut response = match &route.action {
         Action::Respond(answer) => answer.response(),
+        Action::Describe(metadata) => metadata.response(exchange, incoming),
+        Action::Keys(keys) => OwnAnswer::of_keys(keys),
+        Action::Relay(relay) => Box::pin(relay.answer(exchange, incoming, body)).await?,
         Action::Forward(upstream) => {
             let leg = Leg {
                 route,
@@ -120,12 +161,10 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
                 incoming,
                 upgrade: upgrade.filter(|_| route.websocket && incoming.asks_for_websocket()),
             };
-            leg.send(exchange, outgoing, body).await?
+            leg.send(exchange, &mut outgoing, &mut body).await?
         }
     };
-    for policy in &route.outbound {
-        policy.apply(exchange, incoming, &mut response)?;
-    }
+    route.outbound.apply(exchange, incoming, &mut response)?;
     Ok(response)
 }
 
@@ -153,8 +192,8 @@ impl Leg<'_> {
     async fn send(
         &self,
         exchange: &mut Exchange,
-        outgoing: UpstreamRequest,
-        body: RequestBody,
+        outgoing: &mut UpstreamRequest,
+        body: &mut RequestBody,
     ) -> Result<Response<ResponseBody>, Refusal> {
         // Only our own token can be had afresh, and only what nobody has read yet can be sent again.
         let repeatable = self.route.authorization.is_own() && body.is_end_stream() && self.incoming.method.is_idempotent();
@@ -163,12 +202,12 @@ impl Leg<'_> {
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
-        match (self.route.authorization.refused(exchange, again.is_some())?, again) {
-            (AfterRefusal::ApplyAgain, Some(outgoing)) => {
-                let response = self.send_once(exchange, outgoing, RequestBody::empty()).await?;
+        match (self.route.authorization.refused(exchange, response.headers(), again.is_some())?, again) {
+            (AfterRefusal::ApplyAgain, Some(mut outgoing)) => {
+                let response = self.send_once(exchange, &mut outgoing, &mut RequestBody::empty()).await?;
                 if response.status() == StatusCode::UNAUTHORIZED {
                     // The upstream's challenge speaks of our token, which is no business of the caller's: this ends in a refusal.
-                    self.route.authorization.refused(exchange, false)?;
+                    self.route.authorization.refused(exchange, response.headers(), false)?;
                 }
                 Ok(response)
             }
@@ -179,19 +218,22 @@ impl Leg<'_> {
     async fn send_once(
         &self,
         exchange: &mut Exchange,
-        mut outgoing: UpstreamRequest,
-        body: RequestBody,
+        outgoing: &mut UpstreamRequest,
+        body: &mut RequestBody,
     ) -> Result<Response<ResponseBody>, Refusal> {
-        self.route.authorization.apply(exchange, self.incoming, &mut outgoing).await?;
-        exchange.introduce(self.incoming, &mut outgoing);
+        self.route.authorization.apply(exchange, self.incoming, outgoing).await?;
+        exchange.introduce(self.incoming, outgoing);
         let began = exchange.elapsed();
         let call =
             Call { worker: exchange.worker, host: &self.incoming.authority, upgrade: self.upgrade.as_ref().map(|_| &WEBSOCKET) };
-        let sent = self.upstream.send(call, outgoing, body).await;
+        // Taken only here: what is handed from one future to the next is copied each time.
+        let sending = self.upstream.send(call, mem::take(outgoing), mem::take(body));
+        let sent = unless_revoked(exchange.access().cloned(), sending).await;
         exchange.timings.upstream += exchange.elapsed().saturating_sub(began);
         match sent {
-            Ok(response) => Ok(self.answer(exchange, response)),
-            Err(error) => {
+            None => Err(Reason::PartnerDisabled.into()),
+            Some(Ok(response)) => Ok(self.answer(exchange, response)),
+            Some(Err(error)) => {
                 exchange.outcome.server = error.server().cloned();
                 Err(error.into())
             }
@@ -203,22 +245,35 @@ impl Leg<'_> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS
             && let (Some(downstream), Some(upstream)) = (self.upgrade.clone(), response.body_mut().take_upgrade())
         {
-            tokio::spawn(tunnel(downstream, upstream, exchange.ends_at()));
+            tokio::spawn(tunnel(downstream, upstream, exchange.ends_at(), exchange.access().cloned()));
         }
         response.map(ResponseBody::upstream)
     }
 }
 
-/// Carries bytes both ways until one side ends, or the token that opened the tunnel does.
-async fn tunnel(downstream: Upgrade, mut upstream: upstream::Upgraded, ends_at: Option<Instant>) {
+/// Carries bytes both ways until one side ends, or the token that opened the tunnel does, or the partner's access.
+async fn tunnel(downstream: Upgrade, mut upstream: upstream::Upgraded, ends_at: Option<Instant>, access: Option<Access>) {
     let carry = async {
         let Ok(mut downstream) = downstream.await else { return };
         // However a tunnel ends, there is nobody left to tell.
         let _ = tokio::io::copy_bidirectional(&mut downstream, &mut upstream).await;
     };
-    match ends_at {
-        Some(ends_at) => drop(timeout_at(ends_at, carry).await),
-        None => carry.await,
+    let carry = async {
+        match ends_at {
+            Some(ends_at) => drop(timeout_at(ends_at, carry).await),
+            None => carry.await,
+        }
+    };
+    unless_revoked(access, carry).await;
+}
+
+/// What the future gives; nothing if the partner's access ends first.
+async fn unless_revoked<T>(access: Option<Access>, future: impl Future<Output = T>) -> Option<T> {
+    let Some(access) = access else { return Some(future.await) };
+    tokio::select! {
+        biased;
+        () = access.ended() => None,
+        result = future => Some(result),
     }
 }
 
@@ -231,12 +286,11 @@ fn finish(mut response: Response<ResponseBody>, mut recorder: Box<Recorder>) -> 
         let given: Vec<_> = headers.keys().filter(|name| cors::is_permission(name)).cloned().collect();
         given.into_iter().for_each(|name| drop(headers.remove(name)));
     }
-    for (name, value) in &std::mem::take(&mut exchange.response_headers) {
+    for (name, value) in &mem::take(&mut exchange.response_headers) {
         headers.append(name, value.clone());
     }
     headers.insert(X_REQUEST_ID, exchange.id.value().clone());
-    let ends_at = exchange.ends_at();
-    response.body_mut().ends_with(recorder, ends_at);
+    response.body_mut().ends_with(recorder);
     response
 }
 
@@ -248,6 +302,6 @@ impl Service for Gateway {
     }
 
     fn event(&self, event: ConnectionEvent) {
-        record_connection_event(&self.audit, self.worker, &self.runtime.load_full().clock, &event);
+        record_connection_event(&self.own.log, &self.snapshot().clock, &event);
     }
 }

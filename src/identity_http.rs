@@ -599,6 +599,35 @@ mod tests {
         assert!(!format!("{error:?} {error}").contains("hunter2"), "{error:?}");
     }
 
+    #[tokio::test]
+    async fn exceptions_of_the_environment_do_not_go_through_its_proxy() {
+        for (row, names) in [("upper case", ["HTTPS_PROXY", "NO_PROXY"]), ("lower case", ["https_proxy", "no_proxy"])] {
+            let proxy = Origin::start(|_| Reply::status(502)).await;
+            let environment = |name: &str| match name {
+                name if name == names[0] => Some(proxy.address.to_string()),
+                name if name == names[1] => Some("vault.example.invalid, .internal.invalid,192.0.2.0/24".to_owned()),
+                _ => None,
+            };
+            let client = IdentityHttp::with_environment(&IdentityHttpConfig::default(), environment).unwrap();
+            for (host, through) in [
+                ("login.example.invalid", true),
+                ("vault.example.invalid", false),
+                ("vault.example.invalid.example.org", true),
+                ("login.internal.invalid", false),
+                ("192.0.2.7", false),
+                ("198.51.100.7", true),
+            ] {
+                let before = proxy.asked().len();
+                let url = Url::parse(&format!("https://{host}/")).unwrap();
+
+                // No such host is there; what counts is who is asked for it.
+                let _ = client.send(Call::get(&url, 10).within(Duration::from_millis(300))).await;
+
+                assert_eq!(proxy.asked().len() > before, through, "{row}: {host}");
+            }
+        }
+    }
+
     #[test]
     fn says_which_file_of_authorities_cannot_be_used() {
         let folder = tempfile::tempdir().unwrap();

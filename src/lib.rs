@@ -11,6 +11,8 @@
 //! 7. [`outbound`]: the policies on the answer
 //! 8. [`audit`]: the record of the request, whatever the outcome
 //!
+//! A route of the kind [`token_relay`] leads to the tenant's token endpoint, and not to an upstream.
+//!
 //! The request is read once ([`request`]) and never changed; the upstream's is built anew from what may pass. What refuses it
 //! is a [`Reason`](refusal::Reason) with a stable code. The rules stand in a [`Runtime`](runtime::Runtime), compiled once from
 //! the [`config`] and swapped whole.
@@ -37,6 +39,8 @@ pub mod authorization;
 
 pub mod identity;
 
+pub mod token_relay;
+
 pub mod upstream;
 
 pub mod outbound;
@@ -59,7 +63,15 @@ pub mod credentials;
 
 pub mod config;
 
+mod calendar;
+
 pub mod clock;
+
+mod deadline;
+
+mod digits;
+
+mod recycled;
 
 pub mod telemetry;
 

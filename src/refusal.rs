@@ -145,6 +145,14 @@ reasons! {
     /// `set-header`: the value cannot be had.
     HeaderValueUnavailable = "header-value-unavailable", FORBIDDEN, "The request lacks what the backend needs.";
 
+    // Token requests that are relayed.
+    /// `token-relay`: the request is no token request that can be read in one way.
+    TokenRequestInvalid = "token-request-invalid", BAD_REQUEST, "The token request is not acceptable.";
+    /// `token-relay`: the grant type is not one that may be used.
+    GrantTypeNotAllowed = "grant-type-not-allowed", FORBIDDEN, "The grant type is not allowed.";
+    /// `token-relay`: the scope is not one that may be asked for.
+    ScopeNotAllowed = "scope-not-allowed", FORBIDDEN, "The scope is not allowed.";
+
     // How much.
     /// Too many calls in the period.
     RateLimitExceeded = "rate-limit-exceeded", TOO_MANY_REQUESTS, "Too many requests; please try again later.";

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    ops::Deref,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -11,20 +12,27 @@ use tokio::runtime::Handle;
 
 use crate::{
     address::AddressSets,
-    caller::Trust,
+    caller::{Caller, Introducers, Trust},
     clock::Clock,
-    config::{Config, Document, Faults, IdentityHttpConfig, Place},
+    config::{Config, Document, Faults, IdentityHttpConfig, Place, Secrets},
     credentials::{Credentials, Setting},
-    entra::Tenants,
+    entra::{Tenants, graph::Graphs},
+    exchange::Connection,
+    identity::AssertionKeys,
     identity_http::IdentityHttp,
     limits::Limits,
     listener::ListenerSettings,
     partner::{Partners, Surroundings as PartnerSurroundings},
-    route::{Route, RouteBuilder, RouteTable},
+    refusal::Refusal,
+    request::IncomingRequest,
+    route::{Described, Route, RouteBuilder, RouteTable, described},
     server::DEFAULT_ADMIN,
     telemetry::{Counters, Metrics, NO_ROUTE},
     upstream::Upstreams,
 };
+
+/// The most verified tokens that a thread may be told to keep of one key set: 4 GiB of them.
+const MOST_VERIFIED_TOKENS: u32 = 1 << 20;
 
 /// All that requests are judged by, made once from a config.
 #[derive(Debug)]
@@ -44,8 +52,16 @@ pub struct Runtime {
     http: Arc<IdentityHttp>,
     /// The tenants with their signing keys.
     pub tenants: Tenants,
+    /// What named values that are secrets stand for.
+    secrets: Secrets,
     /// The gateway's own credentials.
     pub credentials: Credentials,
+    /// The named address sets.
+    pub address_sets: AddressSets,
+    /// Microsoft Graph, as policies ask it.
+    pub graphs: Graphs,
+    /// The keys that sign what backends are told of callers; `None` where nothing asks for them.
+    pub assertion_keys: Option<Arc<AssertionKeys>>,
     /// The partners whose daemons call.
     pub partners: Arc<Partners>,
     /// The backends.
@@ -58,13 +74,39 @@ pub struct Runtime {
     pub unrouted: Arc<[Counters]>,
 }
 
+/// A worker's hold on the runtime. To clone and drop it touches a counter that no other core touches.
+#[derive(Clone, Debug)]
+#[expect(clippy::redundant_allocation, reason = "the outer count is the worker's own; the inner one is every core's")]
+pub struct Snapshot(Arc<Arc<Runtime>>);
+
+impl Snapshot {
+    /// Whether it is one of this runtime.
+    pub fn is_of(&self, runtime: &Arc<Runtime>) -> bool {
+        Arc::ptr_eq(&*self.0, runtime)
+    }
+}
+
+impl From<Arc<Runtime>> for Snapshot {
+    fn from(runtime: Arc<Runtime>) -> Self {
+        Self(Arc::new(runtime))
+    }
+}
+
+impl Deref for Snapshot {
+    type Target = Runtime;
+
+    fn deref(&self) -> &Runtime {
+        &self.0
+    }
+}
+
 /// How a listener's requests are read.
 #[derive(Debug)]
 pub struct ListenerRules {
     /// The listener's name.
     pub name: Arc<str>,
     /// Who may speak for a caller.
-    pub trust: Trust,
+    pub trust: Arc<Trust>,
     /// Where it listens.
     pub addresses: Vec<SocketAddr>,
     /// Its limits and certificates.
@@ -102,18 +144,29 @@ impl Runtime {
             .relative_to(base)
             .with_issuers(&config.issuers, &root.key("issuers"), faults);
         let routes: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
-        let with = PartnerSurroundings { sets: &sets.by_name, tenants: &tenants, routes: &routes, now: clock.unix_seconds() };
+        let limits = previous.map_or_else(Arc::default, |old| old.limits.clone());
+        let with = PartnerSurroundings {
+            sets: &sets,
+            tenants: &tenants,
+            routes: &routes,
+            now: clock.unix_seconds(),
+            limits: &limits,
+            metrics: (metrics, workers),
+            previous: previous.map(|old| &*old.partners),
+        };
         let partners = Arc::new(Partners::build(&config.partners, with, &root.key("partners"), faults));
         let http = identity_http(config, document, previous, &root.key("identity-http"), faults)?;
+        let secrets = document.secrets.after(previous.map(|old| &old.secrets));
         let setting = Setting {
             tenants: &config.tenants,
             base,
-            secrets: &document.secrets,
+            secrets: &secrets,
             http: &http,
             clock,
             previous: previous.map(|old| &old.credentials),
         };
         let credentials = Credentials::build(&config.credentials, &setting, &root.key("credentials"), faults);
+        let graphs = Graphs::after(previous.map(|old| &old.graphs));
         let upstreams = Upstreams::build(
             &config.upstreams,
             base,
@@ -123,29 +176,39 @@ impl Runtime {
             faults,
         );
         refuse_own_admin(config, faults);
-        let listeners = build_listeners(document, &sets, faults);
-        let table = RouteTable::build(config.routes.iter().map(|route| &route.matches), &root.key("routes"), faults);
-        let limits = previous.map_or_else(Arc::default, |old| old.limits.clone());
+        let listeners = build_listeners(document, &sets, clock, faults);
+        let described = described(&config.routes, &root.key("routes"), faults);
+        let table = route_table(config, &described, faults);
+        let assertion_keys = assertion_keys(document, clock, previous, faults);
         let builder = RouteBuilder {
             config,
             sets: &sets,
             tenants: &tenants,
             credentials: &credentials,
+            graphs: &graphs,
             upstreams: &upstreams,
             partners: &partners,
             table: &table,
+            described: &described,
             metrics,
             workers,
             limits: &limits,
-            secrets: &document.secrets,
+            http: &http,
+            assertion_keys: assertion_keys.as_ref(),
+            secrets: &secrets,
         };
         let routes = builder.build(faults);
 
+        if config.verified_tokens.is_some_and(|tokens| tokens > MOST_VERIFIED_TOKENS) {
+            let message = format!("each thread would keep more than {MOST_VERIFIED_TOKENS} verified tokens of a tenant's");
+            faults.error(&root.key("verified-tokens"), message, "choose fewer: one takes about 4 KiB; the default is 16384");
+        }
         if faults.errors() > errors {
             return None;
         }
+        tenants.keep_tokens(config.verified_tokens);
         Some(Self {
-            files: files(document, &sets, &credentials),
+            files: files(document, &sets, &tenants, &credentials, assertion_keys.as_deref()),
             generation: previous.map_or(0, |old| old.generation + 1),
             clock: clock.clone(),
             listeners,
@@ -154,7 +217,11 @@ impl Runtime {
             identity_http: config.identity_http.clone().unwrap_or_default(),
             http,
             tenants,
+            secrets,
             credentials,
+            address_sets: sets,
+            graphs,
+            assertion_keys,
             partners,
             upstreams,
             limits,
@@ -166,13 +233,27 @@ impl Runtime {
     pub fn start(&self, background: &Handle) {
         self.tenants.start(&self.http, &self.clock, background);
         self.credentials.start(background);
+        self.graphs.start(&self.http, &self.clock, background);
         self.upstreams.start(background);
+        self.routes.iter().for_each(|route| route.start(background));
+        if let Some(keys) = &self.assertion_keys {
+            keys.start(background);
+        }
     }
 
     /// The rules of the listener of this name. `None` for one that a reload took away and that is draining.
     pub fn listener(&self, name: &str) -> Option<&ListenerRules> {
         self.listeners.iter().find(|listener| &*listener.name == name)
     }
+}
+
+/// The routes of the config, and behind them the documents that describe some of them.
+fn route_table(config: &Config, described: &[Described], faults: &mut Faults) -> RouteTable {
+    let place = |index: usize| Place::root().key("routes").index(index);
+    let routes = config.routes.iter().enumerate().map(|(index, route)| (&route.matches, place(index), "match"));
+    let documents =
+        described.iter().map(|described| (&described.matches, place(described.routes[0]), "protected-resource-metadata"));
+    RouteTable::build_at(routes.chain(documents), faults)
 }
 
 /// The client for identity services: that of the config before where its settings did not change, so that credentials and key
@@ -228,16 +309,52 @@ fn refuse_own_admin(config: &Config, faults: &mut Faults) {
     }
 }
 
-fn files(document: &Document, sets: &AddressSets, credentials: &Credentials) -> Vec<PathBuf> {
+/// The keys that sign assertions, where some route needs them.
+fn assertion_keys(
+    document: &Document,
+    clock: &Clock,
+    previous: Option<&Runtime>,
+    faults: &mut Faults,
+) -> Option<Arc<AssertionKeys>> {
+    let config = &document.config;
+    let asked = config.routes.iter().any(|route| route.backend_assertion.is_some() || route.assertion_keys.is_some());
+    let written = config.backend_assertion.clone().or_else(|| asked.then(Default::default))?;
+    let previous = previous.and_then(|previous| previous.assertion_keys.as_ref());
+    AssertionKeys::build(&written, &document.base, clock, previous, &Place::root().key("backend-assertion"), faults)
+}
+
+fn files(
+    document: &Document,
+    sets: &AddressSets,
+    tenants: &Tenants,
+    credentials: &Credentials,
+    assertion_keys: Option<&AssertionKeys>,
+) -> Vec<PathBuf> {
     let config = &document.config;
     let tls = config.listeners.iter().flat_map(|listener| &listener.tls).flat_map(|tls| tls.as_slice());
     let tls = tls.flat_map(|tls| [&tls.certificate, &tls.private_key]);
     let authorities = config.upstreams.values().filter_map(|upstream| upstream.tls.ca.as_ref());
     let named = tls.chain(authorities).map(|file| document.path(file));
-    named.chain(sets.files.iter().cloned()).chain(credentials.files().map(Path::to_owned)).collect()
+    let named = named.chain(sets.files.iter().cloned()).chain(tenants.files());
+    let named = named.chain(credentials.files().map(Path::to_owned));
+    named.chain(assertion_keys.into_iter().flat_map(AssertionKeys::files).map(Path::to_owned)).collect()
 }
 
-fn build_listeners(document: &Document, sets: &AddressSets, faults: &mut Faults) -> Vec<ListenerRules> {
+impl ListenerRules {
+    /// Whose address a request on this connection comes from.
+    ///
+    /// # Errors
+    /// A trusted proxy said something that cannot be read as an address.
+    pub(crate) fn caller(&self, connection: &Connection, incoming: &IncomingRequest, clock: &Clock) -> Result<Caller, Refusal> {
+        let peer = connection.peer.ip();
+        match connection.introduction {
+            None => self.trust.caller(peer, &incoming.headers, clock),
+            Some(introduction) => self.trust.introduced_caller(peer, introduction, &incoming.headers, clock),
+        }
+    }
+}
+
+fn build_listeners(document: &Document, sets: &AddressSets, clock: &Clock, faults: &mut Faults) -> Vec<ListenerRules> {
     let Document { config, base, .. } = document;
     let place = Place::root().key("listeners");
     if config.listeners.is_empty() {
@@ -251,8 +368,9 @@ fn build_listeners(document: &Document, sets: &AddressSets, faults: &mut Faults)
             faults.error(&place.key("name"), message, "give each listener a name of its own");
         }
         let settings = ListenerSettings::build(listener, base, &place, faults);
-        let trust = Trust::build(listener, &place, &sets.by_name, faults);
-        let (Some(settings), Some(trust)) = (settings, trust) else { continue };
+        let trust = Trust::build(listener, &place, sets, faults);
+        let (Some(mut settings), Some(trust)) = (settings, trust.map(Arc::new)) else { continue };
+        settings.introducers = Introducers::build(listener.proxy_protocol, &trust, clock, &place.key("proxy-protocol"), faults);
         rules.push(ListenerRules {
             name: listener.name.as_str().into(),
             trust,

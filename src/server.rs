@@ -25,6 +25,7 @@ use tokio::{
 use crate::{
     admin::Admin,
     audit::AuditLog,
+    calendar,
     clock::Clock,
     config::{Config, Document, Faults, Report},
     gateway::Gateway,
@@ -132,16 +133,17 @@ struct Bound {
 
 #[derive(Debug)]
 struct Worker {
-    commands: mpsc::UnboundedSender<Serve>,
+    commands: mpsc::UnboundedSender<Command>,
     thread: JoinHandle<()>,
 }
 
-/// What a worker is told: to serve this socket until the listener drains.
+/// What a worker is told.
 #[derive(Debug)]
-struct Serve {
-    socket: std::net::TcpListener,
-    listener: Arc<Listener>,
-    drain: Drain,
+enum Command {
+    /// To serve this socket until the listener drains.
+    Serve { socket: std::net::TcpListener, listener: Arc<Listener>, drain: Drain },
+    /// To let go of the rules before: there are new ones, and no request may come that would notice.
+    Refresh,
 }
 
 impl Server {
@@ -152,14 +154,15 @@ impl Server {
     pub fn start(document: &Document, options: ServerOptions) -> Result<Self, ServerError> {
         let config = &document.config;
         let metrics = Arc::new(Metrics::default());
+        let runtime = Arc::new(ArcSwap::from_pointee(build(document, &options, &metrics, None)?));
+        let audit = AuditLog::open(&config.audit, &document.base, options.workers).map_err(ServerError::Audit)?;
+        // Only now: where the config is faulty there is no runtime to end, which must not happen within another one.
         let background = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("background")
             .enable_all()
             .build()
             .map_err(ServerError::Thread)?;
-        let runtime = Arc::new(ArcSwap::from_pointee(build(document, &options, &metrics, None)?));
-        let audit = AuditLog::open(&config.audit, &document.base, options.workers).map_err(ServerError::Audit)?;
         let workers = (0..options.workers)
             .map(|index| Worker::spawn(Gateway::new(runtime.clone(), audit.clone(), index), index))
             .collect::<io::Result<_>>()
@@ -183,6 +186,7 @@ impl Server {
         let runtime = server.runtime();
         let bound = server.bind(&runtime)?;
         runtime.start(server.handle());
+        server.handle().spawn(calendar::tell(server.runtime.clone()));
         server.serve(bound);
         Ok(server)
     }
@@ -203,13 +207,16 @@ impl Server {
     }
 
     fn try_reload(&mut self, document: &Document) -> Result<(), ServerError> {
-        let runtime = build(document, &self.options, &self.metrics, Some(&self.runtime.load_full()))?;
+        let before = self.runtime.load_full();
+        let runtime = build(document, &self.options, &self.metrics, Some(&before))?;
         let bound = self.bind(&runtime)?;
         self.audit.reopen(&document.config.audit, &document.base).map_err(ServerError::Audit)?;
         // From here on nothing fails. The rules come first, so that a new listener never meets the old ones.
         let runtime = Arc::new(runtime);
         runtime.start(self.handle());
-        self.runtime.store(runtime);
+        self.runtime.store(runtime.clone());
+        self.workers.iter().for_each(Worker::refresh);
+        before.partners.give_way_to(&runtime.partners);
         self.drain_timeout = drain_timeout(&document.config);
         self.serve(bound);
         Ok(())
@@ -246,7 +253,7 @@ impl Server {
             let listener = Listener::new(key.name.clone(), settings);
             let (drainer, drain) = Drainer::new();
             for (worker, socket) in self.workers.iter().zip(sockets) {
-                worker.serve(Serve { socket, listener: listener.clone(), drain: drain.clone() });
+                worker.tell(Command::Serve { socket, listener: listener.clone(), drain: drain.clone() });
             }
             tracing::info!(listener = %key.name, address = %local, "listening");
             self.listeners.insert(key, RunningListener { listener, local, drainer });
@@ -349,12 +356,17 @@ impl Drop for Server {
 impl Worker {
     fn spawn(gateway: Gateway, index: usize) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (commands, mut told) = mpsc::unbounded_channel::<Serve>();
+        let (commands, mut told) = mpsc::unbounded_channel();
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             runtime.block_on(async {
                 let mut serving = tokio::task::JoinSet::new();
-                while let Some(Serve { socket, listener, drain }) = told.recv().await {
-                    serving.spawn(listener::serve(socket, listener, gateway.clone(), drain));
+                while let Some(command) = told.recv().await {
+                    match command {
+                        Command::Serve { socket, listener, drain } => {
+                            serving.spawn(listener::serve(socket, listener, gateway.clone(), drain));
+                        }
+                        Command::Refresh => drop(gateway.snapshot()),
+                    }
                 }
                 while serving.join_next().await.is_some() {}
             });
@@ -362,7 +374,11 @@ impl Worker {
         Ok(Self { commands, thread })
     }
 
-    fn serve(&self, command: Serve) {
+    fn refresh(&self) {
+        self.tell(Command::Refresh);
+    }
+
+    fn tell(&self, command: Command) {
         // A worker ends only when its commands do; one that panicked has said so.
         let _ = self.commands.send(command);
     }
@@ -390,6 +406,11 @@ fn build(
     let mut faults = Faults::default();
     let surroundings = Surroundings { document, workers: options.workers, clock: &options.clock, metrics };
     let runtime = Runtime::build(surroundings, previous, &mut faults);
-    let report = document.report(&faults);
-    runtime.ok_or_else(|| ServerError::Config(Box::new(report)))
+    if let Some(runtime) = runtime {
+        for fault in faults.iter() {
+            tracing::warn!(at = %fault.place, cure = fault.cure, "{}", fault.message);
+        }
+        return Ok(runtime);
+    }
+    Err(ServerError::Config(Box::new(document.report(&faults))))
 }

@@ -3,6 +3,9 @@
 //!
 //! The limits are the numbers of the day they were set, and are lowered when the numbers fall. One more is a reason to look, two
 //! more fail. They are counts: no clock decides this test.
+//!
+//! What is left is the codec's and the message's: the bytes of the head and the counter of their holders, the parsed head, the
+//! future of the request, its exchange with the record that it becomes, and a part of a chunk for small texts.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -52,7 +55,11 @@ fn a_request_allocates_no_more_than_it_did() {
     let plain = count(address, "GET /plain/42?x=1 HTTP/1.1\r\nhost: localhost\r\n\r\n");
     let seen =
         count(address, &format!("GET /orders/42?x=1 HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n"));
-    eprintln!("allocations a request: {plain:.2} passed on, {seen:.2} with a token seen before");
+    eprintln!(
+        "allocations a request: {plain:.2} passed on ({:+.2} from {PLAIN}), {seen:.2} with a token seen before ({:+.2} from {SEEN})",
+        plain - PLAIN,
+        seen - SEEN
+    );
     server.drain();
 
     assert!(plain < PLAIN + 2.0, "a request that is passed on allocates {plain:.2} times, {PLAIN} before");
@@ -60,9 +67,9 @@ fn a_request_allocates_no_more_than_it_did() {
 }
 
 /// A request that is passed on without any policy.
-const PLAIN: f64 = 30.0;
+const PLAIN: f64 = 6.3;
 /// Address list, a token seen before, a claim as a header, the audit record.
-const SEEN: f64 = 32.0;
+const SEEN: f64 = 7.2;
 
 /// Allocations for each request, on one connection, once everything is warm.
 fn count(address: SocketAddr, request: &str) -> f64 {

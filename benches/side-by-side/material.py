@@ -18,6 +18,7 @@ TENANT = "aaaabbbb-0000-cccc-1111-dddd2222eeee"
 AUDIENCE = "33334444-dddd-5555-eeee-6666ffff7777"
 CLIENT = "11112222-bbbb-3333-cccc-4444dddd5555"
 KEY_ID = "bench-key"
+MANY = 10_000
 
 _key = None
 
@@ -50,15 +51,16 @@ def _load_key(pem: bytes) -> None:
 
 
 def make(folder: Path, authority: str, unique: int, processes: int) -> None:
-    """Writes one.txt, many.txt (10,000) and unique.txt, the key set with its discovery documents, and a TLS certificate."""
+    """Writes one.txt, many.txt (10,000) and unique.txt (others than those), the key set with its discovery documents, and a TLS certificate."""
     key = rsa.generate_private_key(65537, 2048)
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     issuer, now = f"{authority}/{TENANT}/v2.0", int(time.time())
     step = 1_000
-    jobs = [(start, min(start + step, unique), issuer, now) for start in range(0, unique, step)]
+    total = MANY + unique
+    jobs = [(start, min(start + step, total), issuer, now) for start in range(0, total, step)]
     with ProcessPoolExecutor(processes, initializer=_load_key, initargs=(pem,)) as pool:
         tokens = [token for part in pool.map(_sign_range, jobs) for token in part]
-    for name, some in (("one", tokens[:1]), ("many", tokens[:10_000]), ("unique", tokens)):
+    for name, some in (("one", tokens[:1]), ("many", tokens[:MANY]), ("unique", tokens[MANY:])):
         (folder / f"{name}.txt").write_text("\n".join(some) + "\n")
     (folder / "none.txt").write_text("\n")
 

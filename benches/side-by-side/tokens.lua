@@ -1,15 +1,20 @@
--- wrk -s tokens.lua URL -- FILE SKIP [close]: bearer tokens from FILE in turn, one a line, from the one after SKIP;
--- `close` asks for a connection a request.
-local requests, at = {}, 0
+-- wrk -s tokens.lua URL -- FILE SKIP: bearer tokens from FILE in turn, one a line, from the one after SKIP.
+-- Two threads begin half the file apart.
+local requests, at, threads = {}, 0, 0
+
+function setup(thread)
+  thread:set("number", threads)
+  threads = threads + 1
+end
 
 function init(args)
   local headers = { ["Host"] = "localhost" }
-  if args[3] == "close" then headers["Connection"] = "close" end
   at = tonumber(args[2])
   for token in io.lines(args[1]) do
     headers["Authorization"] = "Bearer " .. token
     requests[#requests + 1] = wrk.format("GET", "/orders/42?x=1", headers)
   end
+  at = at + number * math.floor(#requests / 2)
 end
 
 function request()

@@ -2,9 +2,10 @@
 
 #![no_main]
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::sync::LazyLock;
 
 use entrada::{
+    address::AddressSets,
     caller::{Trust, proxy_protocol},
     clock::Clock,
     config::{Faults, Place},
@@ -18,7 +19,7 @@ static TRUSTS: LazyLock<[(Trust, HeaderName, &str); 2]> = LazyLock::new(|| {
             "name": "public", "address": "127.0.0.1:0", "trusted-proxies": ["10.1.0.1"], "forwarded-header": header,
         });
         let config = serde_json::from_value(config).expect("a listener");
-        let trust = Trust::build(&config, &Place::root(), &BTreeMap::new(), &mut Faults::default()).expect("it is sound");
+        let trust = Trust::build(&config, &Place::root(), &AddressSets::default(), &mut Faults::default()).expect("it is sound");
         (trust, HeaderName::from_static(header), appended)
     })
 });

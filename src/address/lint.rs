@@ -1,8 +1,8 @@
 //! What is likely not meant in a list of addresses.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use super::entry::Span;
+use super::{AddressSet, entry::Span};
 use crate::config::{Faults, Place};
 
 /// How many findings of one kind are told one by one; a file may hold thousands.
@@ -77,6 +77,33 @@ pub(super) fn entries(written: &[(Span, Written)], named: bool, faults: &mut Fau
     if let (true, Some((_, entry))) = (told > TOLD, written.first()) {
         let place = entry.place();
         faults.warning(place, format!("{} more entries of the list overlap others", told - TOLD), "leave out what is covered");
+    }
+}
+
+/// Notes entries that a set named in the same list holds already, and sets that another one holds whole.
+pub(super) fn included(written: &[(Span, Written)], sets: &[(Arc<AddressSet>, Written)], faults: &mut Faults) {
+    let mut told = 0;
+    let mut tell = |entry: &Written, whole: &Written| {
+        told += 1;
+        if told <= TOLD {
+            faults.warning(entry.place(), format!("{entry} is already in {whole}"), "leave it out");
+        }
+    };
+    for (index, (set, whole)) in sets.iter().enumerate() {
+        for (_, entry) in written.iter().filter(|(span, _)| set.covers(*span)) {
+            tell(entry, whole);
+        }
+        for (other, (part, entry)) in sets.iter().enumerate() {
+            // Of two that hold the same the first is left.
+            let same = part.covers_all_of(set) && other < index;
+            if other != index && !part.is_empty() && set.covers_all_of(part) && !same {
+                tell(entry, whole);
+            }
+        }
+    }
+    if let (true, Some((_, set))) = (told > TOLD, sets.first()) {
+        let message = format!("{} more entries of the list are in sets that it names", told - TOLD);
+        faults.warning(set.place(), message, "leave out what is covered");
     }
 }
 

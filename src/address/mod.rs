@@ -7,6 +7,7 @@ mod entry;
 mod lint;
 mod ranges;
 mod sets;
+mod status;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -16,6 +17,7 @@ use ranges::Ranges;
 use schemars::JsonSchema;
 use serde::Deserialize;
 pub use sets::AddressSets;
+pub(crate) use status::AddressSetStatus;
 
 use crate::{
     clock::Clock,
@@ -69,7 +71,7 @@ pub struct AddressFileConfig {
 }
 
 /// A set of addresses, made once and looked up by binary search.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct AddressSet {
     /// What always counts.
     lasting: Ranges,
@@ -77,22 +79,33 @@ pub struct AddressSet {
     expiring: Vec<(u64, Ranges)>,
     /// The number of the published file that the set was made from.
     change_number: Option<u64>,
+    /// The entries of its own that do not count for ever.
+    dated: Box<[Dated]>,
+}
+
+/// An entry that counts until a day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dated {
+    /// The entry as written.
+    pub address: Box<str>,
+    /// Whose it is.
+    pub owner: Option<Box<str>>,
+    /// Why it is listed.
+    pub reason: Option<Box<str>>,
+    /// The last day on which it counts, UTC.
+    pub expires: Day,
 }
 
 impl AddressSet {
     /// Builds the set that `entries` describe, where names stand for the sets in `named`; or says why not.
-    pub fn build(
-        entries: &[AddressEntryConfig],
-        place: &Place,
-        named: &BTreeMap<String, Arc<Self>>,
-        faults: &mut Faults,
-    ) -> Option<Arc<Self>> {
+    pub fn build(entries: &[AddressEntryConfig], place: &Place, named: &AddressSets, faults: &mut Faults) -> Option<Arc<Self>> {
         let before = faults.errors();
-        let mut parts = Parts::default();
+        let mut parts = Parts::at(named.now);
         for (index, entry) in entries.iter().enumerate() {
-            parts.add(entry, &place.index(index), faults, |name, _| named.get(name).cloned(), || named.keys());
+            let find = |name: &str, _: &mut Faults| named.by_name.get(name).cloned();
+            parts.add(entry, &place.index(index), faults, find, || named.by_name.keys());
         }
-        lint::entries(&parts.written, false, faults);
+        parts.lint(false, faults);
         (faults.errors() == before).then(|| Arc::new(parts.finish()))
     }
 
@@ -122,6 +135,22 @@ impl AddressSet {
         self.change_number
     }
 
+    /// The entries that do not count for ever, as written in the set itself.
+    pub const fn dated(&self) -> &[Dated] {
+        &self.dated
+    }
+
+    /// Whether every address of the span is in the set for good.
+    fn covers(&self, span: Span) -> bool {
+        self.lasting.covers(span)
+    }
+
+    /// Whether every address of the other set is in this one for good.
+    fn covers_all_of(&self, other: &Self) -> bool {
+        let expiring = other.expiring.iter().flat_map(|(_, ranges)| ranges.spans());
+        other.lasting.spans().chain(expiring).all(|span| self.covers(span))
+    }
+
     /// When the next entry expires, in seconds since 1970.
     pub fn next_expiry(&self, now: u64) -> Option<u64> {
         self.expiring.iter().map(|(until, _)| *until).filter(|until| *until > now).min()
@@ -137,14 +166,23 @@ impl AddressSet {
 /// A set in the making.
 #[derive(Debug, Default)]
 struct Parts {
+    /// The time, in seconds since 1970: for telling of entries that have expired.
+    now: u64,
     lasting: Vec<Span>,
     expiring: BTreeMap<u64, Vec<Span>>,
     change_number: Option<u64>,
     /// The entries that were written here, with their places, for the lints.
     written: Vec<(Span, lint::Written)>,
+    /// The sets that were named here, with their places, for the lints.
+    included: Vec<(Arc<AddressSet>, lint::Written)>,
+    dated: Vec<Dated>,
 }
 
 impl Parts {
+    fn at(now: u64) -> Self {
+        Self { now, ..Self::default() }
+    }
+
     /// Adds an entry. `find` knows the sets by name, and says itself why one that it knows cannot be used; `names` are those there are.
     fn add<'n, N: Iterator<Item = &'n String>>(
         &mut self,
@@ -156,12 +194,21 @@ impl Parts {
     ) {
         let (text, expires, place) = match entry {
             AddressEntryConfig::Text(text) => (text, None, place.clone()),
-            AddressEntryConfig::Noted(noted) => (&noted.address, noted.expires, place.key("address")),
+            AddressEntryConfig::Noted(noted) => {
+                self.note(noted, place, faults);
+                (&noted.address, noted.expires, place.key("address"))
+            }
         };
         let until = expires.map(Day::end);
         if entry::is_name(text) {
             match find(text, faults) {
-                Some(set) => self.include(&set, until),
+                Some(set) => {
+                    self.include(&set, until);
+                    // What else names these addresses counts for nothing only as long as the set does.
+                    if until.is_none() {
+                        self.included.push((set, lint::Written::Entry(place, text.clone())));
+                    }
+                }
                 None => faults.error(&place, format!("there is no address set `{text}`"), suggestion(text, names())),
             }
             return;
@@ -170,6 +217,28 @@ impl Parts {
             Ok(span) => self.add_written(span, until, lint::Written::Entry(place, text.clone())),
             Err(fault) => faults.error(&place, format!("`{text}`: {fault}"), fault.cure()),
         }
+    }
+
+    /// Keeps what is said of an entry that does not count for ever.
+    fn note(&mut self, noted: &NotedAddressConfig, place: &Place, faults: &mut Faults) {
+        let Some(expires) = noted.expires else { return };
+        let text = |text: &Option<String>| text.as_deref().map(Into::into);
+        if expires.end() <= self.now {
+            let owner = noted.owner.as_deref().map(|owner| format!(" (of {owner})")).unwrap_or_default();
+            faults.warning(
+                &place.key("expires"),
+                format!("`{}`{owner} has expired on {expires} and no longer counts", noted.address),
+                "remove it, or give it a later day",
+            );
+        }
+        let (owner, reason) = (text(&noted.owner), text(&noted.reason));
+        self.dated.push(Dated { address: noted.address.as_str().into(), owner, reason, expires });
+    }
+
+    /// Notes what is likely not meant; `named`: the list is a named set.
+    fn lint(&self, named: bool, faults: &mut Faults) {
+        lint::entries(&self.written, named, faults);
+        lint::included(&self.written, &self.included, faults);
     }
 
     fn add_written(&mut self, span: Span, until: Option<u64>, written: lint::Written) {
@@ -202,6 +271,7 @@ impl Parts {
             lasting: Ranges::of(self.lasting),
             expiring: self.expiring.into_iter().rev().map(|(until, spans)| (until, Ranges::of(spans))).collect(),
             change_number: self.change_number,
+            dated: self.dated.into(),
         }
     }
 }

@@ -39,6 +39,14 @@ impl Ranges {
         }
     }
 
+    /// Whether every address of the span is in the set.
+    pub(super) fn covers(&self, span: Span) -> bool {
+        match span {
+            Span::V4(from, to) => self.v4.covers(from, to),
+            Span::V6(from, to) => self.v6.covers(from, to),
+        }
+    }
+
     pub(super) fn spans(&self) -> impl Iterator<Item = Span> {
         let v4 = self.v4.starts.iter().zip(&self.v4.ends).map(|(from, to)| Span::V4(*from, *to));
         v4.chain(self.v6.starts.iter().zip(&self.v6.ends).map(|(from, to)| Span::V6(*from, *to)))
@@ -69,8 +77,12 @@ impl<T: Copy + Ord> Sorted<T> {
     }
 
     fn contains(&self, address: T) -> bool {
-        let above = self.starts.partition_point(|start| *start <= address);
-        above.checked_sub(1).is_some_and(|at| address <= self.ends[at])
+        self.covers(address, address)
+    }
+
+    fn covers(&self, from: T, to: T) -> bool {
+        let above = self.starts.partition_point(|start| *start <= from);
+        above.checked_sub(1).is_some_and(|at| to <= self.ends[at])
     }
 }
 

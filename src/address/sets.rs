@@ -26,18 +26,18 @@ pub struct AddressSets {
     pub by_name: BTreeMap<String, Arc<AddressSet>>,
     /// The files that sets were read from: when one changes, the config is to be read again.
     pub files: BTreeSet<PathBuf>,
+    /// When they were read, in seconds since 1970: for telling of entries that have expired.
+    pub now: u64,
 }
 
 impl AddressSets {
     /// Builds the sets of a config; those that cannot be built stand in as empty ones beside their faults. `base` is the
     /// folder that relative paths start from, `now` the time in seconds since 1970.
     pub fn build(config: &BTreeMap<String, AddressSetConfig>, base: &Path, place: &Place, now: u64, faults: &mut Faults) -> Self {
-        let mut builder = Builder { config, base, place, sets: Self::default(), open: Vec::new() };
+        let sets = Self { now, ..Self::default() };
+        let mut builder = Builder { config, base, place, sets, open: Vec::new() };
         for name in config.keys() {
             builder.set(name, faults);
-        }
-        for (name, written) in config {
-            lint_expired(written, &place.key(name), now, faults);
         }
         builder.sets
     }
@@ -45,20 +45,6 @@ impl AddressSets {
     /// When the next entry of any set expires, in seconds since 1970.
     pub fn next_expiry(&self, now: u64) -> Option<u64> {
         self.by_name.values().filter_map(|set| set.next_expiry(now)).min()
-    }
-}
-
-fn lint_expired(set: &AddressSetConfig, place: &Place, now: u64, faults: &mut Faults) {
-    let AddressSetConfig::Entries(entries) = set else { return };
-    for (index, entry) in entries.iter().enumerate() {
-        let super::AddressEntryConfig::Noted(noted) = entry else { continue };
-        let Some(day) = noted.expires.filter(|day| day.end() <= now) else { continue };
-        let owner = noted.owner.as_deref().map(|owner| format!(" (of {owner})")).unwrap_or_default();
-        faults.warning(
-            &place.index(index).key("expires"),
-            format!("`{}`{owner} has expired on {day} and no longer counts", noted.address),
-            "remove it, or give it a later day",
-        );
     }
 }
 
@@ -87,7 +73,7 @@ impl<'a> Builder<'a> {
             );
         }
         self.open.push(name);
-        let mut parts = Parts::default();
+        let mut parts = Parts::at(self.sets.now);
         match config {
             AddressSetConfig::Entries(entries) => {
                 for (index, entry) in entries.iter().enumerate() {
@@ -101,7 +87,7 @@ impl<'a> Builder<'a> {
             }
             AddressSetConfig::File(file) => self.file(file, &place, &mut parts, faults),
         }
-        lint::entries(&parts.written, true, faults);
+        parts.lint(true, faults);
         self.open.pop();
         let set = Arc::new(parts.finish());
         self.sets.by_name.insert(name.clone(), set.clone());

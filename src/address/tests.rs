@@ -225,6 +225,50 @@ fn overlaps_and_absurd_entries_are_findings() {
 }
 
 #[test]
+fn what_a_named_set_holds_already_is_a_finding() {
+    let yaml = "offices: [192.0.2.0/24, '2001:db8::/32']\nparis: [192.0.2.64/26]\nelsewhere: [198.51.100.0/24]\n\
+                a: [offices, 192.0.2.7, 192.0.2.250-192.0.3.1, '2001:db8::7', elsewhere]\nb: [paris, offices]\nc: [offices, offices]\n\
+                d: [{ address: offices, expires: 2099-01-01 }, 192.0.2.7]";
+    let (_, faults) = sets(yaml);
+
+    assert_eq!(
+        told(&faults),
+        [
+            "Warning address-sets.a[1]: `192.0.2.7` is already in `offices`",
+            "Warning address-sets.a[3]: `2001:db8::7` is already in `offices`",
+            "Warning address-sets.b[0]: `paris` is already in `offices`",
+            "Warning address-sets.c[1]: `offices` is already in `offices`",
+        ]
+    );
+}
+
+#[test]
+fn entries_of_a_policys_own_list_expire_too() {
+    let sets = AddressSets { now: 3 * 86_400, ..AddressSets::default() };
+    let entries = [crate::config::part("{ address: 192.0.2.7, owner: sales, expires: 1970-01-03 }")];
+    let mut faults = Faults::default();
+
+    AddressSet::build(&entries, &Place::root(), &sets, &mut faults).unwrap();
+
+    assert_eq!(told(&faults), ["Warning [0].expires: `192.0.2.7` (of sales) has expired on 1970-01-03 and no longer counts"]);
+}
+
+#[test]
+fn the_status_page_tells_of_numbers_and_days() {
+    let yaml = "guests: [{ address: 192.0.2.7, owner: events, reason: fair, expires: 1970-01-03 }, { address: 192.0.2.9, expires: 1970-01-05 }, 192.0.2.8]";
+    let (sets, _) = sets(yaml);
+
+    assert_eq!(
+        serde_json::to_value(sets.status(3 * 86_400)).unwrap(),
+        serde_json::json!([{
+            "name": "guests", "ranges": 3,
+            "expired": [{ "address": "192.0.2.7", "owner": "events", "reason": "fair", "expires": "1970-01-03" }],
+            "expiring": [{ "address": "192.0.2.9", "expires": "1970-01-05" }],
+        }])
+    );
+}
+
+#[test]
 fn many_overlaps_are_summed_up() {
     let entries: Vec<_> = (0..100).map(|_| "192.0.2.1").collect();
 
@@ -241,12 +285,12 @@ fn an_inline_list_names_sets() {
     let entries = ["offices", "203.0.113.7"].map(|text| AddressEntryConfig::Text(text.into()));
     let mut faults = Faults::default();
 
-    let set = AddressSet::build(&entries, &Place::root(), &sets.by_name, &mut faults).unwrap();
+    let set = AddressSet::build(&entries, &Place::root(), &sets, &mut faults).unwrap();
 
     assert_clean(&faults);
     assert!(contains(&set, "192.0.2.9") && contains(&set, "203.0.113.7") && !contains(&set, "203.0.113.8"));
     let unknown = [AddressEntryConfig::Text("ofices".into())];
-    assert!(AddressSet::build(&unknown, &Place::root(), &sets.by_name, &mut faults).is_none());
+    assert!(AddressSet::build(&unknown, &Place::root(), &sets, &mut faults).is_none());
     assert_eq!(told(&faults), ["Error [0]: there is no address set `ofices`"]);
 }
 

@@ -26,6 +26,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     audit::AuditLog,
+    identity::AssertionKeys,
     runtime::Runtime,
     server::Lifecycle,
     telemetry::{Metrics, MetricsText},
@@ -69,7 +70,19 @@ async fn run(socket: TcpListener, router: Router, mut stop: watch::Receiver<bool
 }
 
 fn health_paths() -> Router<Admin> {
-    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).route("/metrics", get(metrics))
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/.well-known/jwks.json", get(assertion_keys))
+}
+
+/// The public keys by which backends check assertions. On this listener, and on others where a route says so.
+async fn assertion_keys(State(admin): State<Admin>) -> Response {
+    match &admin.runtime.load_full().assertion_keys {
+        Some(keys) => ([(header::CONTENT_TYPE, AssertionKeys::CONTENT_TYPE)], keys.published()).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 async fn healthz() -> &'static str {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Admin;
-use crate::{entra::KeySetStatus, route::Action, telemetry::MetricsText};
+use crate::{address::AddressSetStatus, entra::KeySetStatus, partner::PartnerStatus, route::Action, telemetry::MetricsText};
 
 /// `/api/status`.
 #[derive(Debug, Serialize)]
@@ -19,6 +19,9 @@ pub(super) struct Status {
     routes: Vec<RouteStatus>,
     signing_keys: Vec<SigningKeysStatus>,
     credentials: Vec<crate::credentials::CredentialStatus>,
+    address_sets: Vec<AddressSetStatus>,
+    partners: Vec<PartnerStatus>,
+    vault_secrets: Vec<crate::credentials::VaultSecretStatus>,
     upstreams: Vec<UpstreamStatus>,
 }
 
@@ -77,6 +80,8 @@ impl Admin {
             waiting.push("the signing keys of a required issuer".to_owned());
         }
         waiting.extend(runtime.credentials.unready().map(|credential| format!("a token for credential {credential}")));
+        let now = runtime.clock.unix_seconds();
+        waiting.extend(runtime.credentials.awaited_secrets(now).map(|name| format!("the named value {name} from its vault")));
         waiting
     }
 
@@ -99,12 +104,15 @@ impl Admin {
                     policies: route.inbound.iter().map(|entry| entry.at.to_string()).collect(),
                     upstream: match &route.action {
                         Action::Forward(upstream) => Some(upstream.name().to_string()),
-                        Action::Respond(_) => None,
+                        Action::Respond(_) | Action::Describe(_) | Action::Relay(_) | Action::Keys(_) => None,
                     },
                 })
                 .collect(),
             signing_keys: runtime.tenants.status(&runtime.clock).into_iter().map(SigningKeysStatus::from).collect(),
             credentials: runtime.credentials.status(),
+            address_sets: runtime.address_sets.status(runtime.clock.unix_seconds()),
+            partners: runtime.partners.status(&runtime.clock),
+            vault_secrets: runtime.credentials.secrets(runtime.clock.unix_seconds()),
             upstreams: runtime
                 .upstreams
                 .iter()
@@ -122,6 +130,7 @@ impl Admin {
     pub(super) fn write_metrics(&self, text: &mut MetricsText) {
         let runtime = self.runtime.load_full();
         self.metrics.write(text);
+        runtime.partners.write_metrics(text);
         text.family("entrada_config_generation", "gauge", "How many configs were in force before this one.");
         text.sample("entrada_config_generation", &[], runtime.generation);
         text.family("entrada_config_reload_failed", "gauge", "Whether the last reload was not taken.");

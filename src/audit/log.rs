@@ -27,6 +27,10 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 /// The bytes that one worker's buffer holds at the most while the sinks do not take them.
 const BUFFER_LIMIT: usize = 16 << 20;
 
+/// What a buffer keeps of its memory from one flush to the next: what a busy worker fills in that time. To grow it anew each
+/// time costs more than the records.
+const BUFFER_KEPT: usize = 2 << 20;
+
 /// The audit records of all workers, on their way to the sinks.
 ///
 /// Each worker writes to a buffer of its own, whose lock nobody holds but the writer thread for the moment of a swap.
@@ -36,8 +40,42 @@ pub struct AuditLog {
     dropped: AtomicU64,
     recent: Mutex<VecDeque<Bytes>>,
     followers: broadcast::Sender<Bytes>,
-    sinks: Mutex<Vec<Sink>>,
+    outlet: Mutex<Outlet>,
     stop: (Mutex<bool>, Condvar),
+}
+
+/// Where records go, and the buffer that a worker gets for its own while that is written out.
+#[derive(Debug)]
+struct Outlet {
+    sinks: Vec<Sink>,
+    /// Empty but for the time of a flush.
+    spare: Vec<u8>,
+}
+
+/// One worker's way to the log. Requests hold it, so that no two cores count the same holders.
+#[derive(Debug)]
+pub(crate) struct WorkerLog {
+    log: Arc<AuditLog>,
+    worker: usize,
+}
+
+impl WorkerLog {
+    pub(crate) const fn new(log: Arc<AuditLog>, worker: usize) -> Self {
+        Self { log, worker }
+    }
+
+    /// Adds one line to the worker's buffer: `write` is given the buffer and must end with a line end.
+    ///
+    /// A record that finds the buffer full, because no sink takes records any more, is counted and lost: to hold up every
+    /// request for a full disk would be worse.
+    pub(super) fn append(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut buffer = lock(&self.log.buffers[self.worker]);
+        if buffer.len() < BUFFER_LIMIT {
+            write(&mut buffer);
+        } else {
+            self.log.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -57,7 +95,7 @@ impl AuditLog {
             dropped: AtomicU64::new(0),
             recent: Mutex::default(),
             followers: broadcast::channel(RECENT_RECORDS).0,
-            sinks: Mutex::new(open_sinks(config, base)?),
+            outlet: Mutex::new(Outlet { sinks: open_sinks(config, base)?, spare: Vec::new() }),
             stop: Default::default(),
         }))
     }
@@ -69,21 +107,8 @@ impl AuditLog {
     pub fn reopen(&self, config: &AuditConfig, base: &Path) -> io::Result<()> {
         let sinks = open_sinks(config, base)?;
         self.flush();
-        *lock(&self.sinks) = sinks;
+        lock(&self.outlet).sinks = sinks;
         Ok(())
-    }
-
-    /// Adds one line to the worker's buffer: `write` is given the buffer and must end with a line end.
-    ///
-    /// A record that finds the buffer full, because no sink takes records any more, is counted and lost: to hold up every
-    /// request for a full disk would be worse.
-    pub(super) fn append(&self, worker: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        let mut buffer = lock(&self.buffers[worker]);
-        if buffer.len() < BUFFER_LIMIT {
-            write(&mut buffer);
-        } else {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
     }
 
     /// Records that were lost because no sink took them.
@@ -131,30 +156,37 @@ impl AuditLog {
 
     /// Writes out what the buffers hold.
     pub fn flush(&self) {
-        let mut sinks = lock(&self.sinks);
+        let mut outlet = lock(&self.outlet);
+        let Outlet { sinks, spare: lines } = &mut *outlet;
         for buffer in &self.buffers {
-            let lines = Bytes::from(std::mem::take(&mut *lock(buffer)));
+            std::mem::swap(&mut *lock(buffer), lines);
             if lines.is_empty() {
                 continue;
             }
             for sink in sinks.iter_mut() {
-                if let Err(error) = sink.write(&lines) {
+                if let Err(error) = sink.write(lines) {
                     // Standard error, not the log: the log may go to the very place that failed.
                     eprintln!("audit records could not be written: {error}");
-                    self.dropped.fetch_add(lines.iter().filter(|byte| **byte == b'\n').count() as u64, Ordering::Relaxed);
+                    self.dropped.fetch_add(memchr::memchr_iter(b'\n', lines).count() as u64, Ordering::Relaxed);
                 }
             }
-            self.remember(&lines);
+            self.remember(lines);
+            lines.clear();
+            lines.shrink_to(BUFFER_KEPT);
         }
     }
 
-    fn remember(&self, lines: &Bytes) {
+    fn remember(&self, lines: &[u8]) {
+        // Unless somebody follows, only the newest are ever read.
+        let newest = match self.followers.receiver_count() {
+            0 => memchr::memrchr_iter(b'\n', lines).nth(RECENT_RECORDS).map_or(0, |end| end + 1),
+            _ => 0,
+        };
         let mut recent = lock(&self.recent);
-        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        for line in lines[newest..].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             if recent.len() == RECENT_RECORDS {
                 recent.pop_front();
             }
-            // A copy, so that one line does not keep the whole buffer alive.
             let line = Bytes::copy_from_slice(line);
             recent.push_back(line.clone());
             // An error only says that nobody follows.

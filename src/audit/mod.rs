@@ -5,9 +5,12 @@
 //! `tracing` is not used for it: an own line into an own buffer costs a fifth of it on the hot path.
 
 mod config;
+mod line;
 mod log;
 mod record;
 
 pub use config::{AuditConfig, FileConfig, FormatConfig, SinkConfig, StdoutConfig};
+pub(crate) use log::WorkerLog;
 pub use log::{AuditLog, RECENT_RECORDS};
-pub use record::{Recorder, record_connection_event};
+pub use record::Recorder;
+pub(crate) use record::record_connection_event;

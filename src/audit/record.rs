@@ -1,16 +1,10 @@
 //! The record of one request.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use serde::Serialize;
-
-use super::AuditLog;
+use super::{WorkerLog, line::Line};
 use crate::{
-    caller::AddressSource, clock::Clock, exchange::Exchange, limits::Held, listener::ConnectionEvent, refusal::Reason,
+    clock::Clock, exchange::Exchange, limits::Held, listener::ConnectionEvent, recycled, refusal::Reason,
     request::IncomingRequest,
 };
 
@@ -21,12 +15,12 @@ pub struct Recorder {
     pub exchange: Exchange,
     /// The request's head, once it was read.
     pub incoming: Option<IncomingRequest>,
-    log: Arc<AuditLog>,
+    log: Arc<WorkerLog>,
 }
 
 impl Recorder {
     /// A guard for this exchange.
-    pub fn new(exchange: Exchange, log: Arc<AuditLog>) -> Self {
+    pub(crate) fn new(exchange: Exchange, log: Arc<WorkerLog>) -> Self {
         Self { exchange, incoming: None, log }
     }
 }
@@ -36,18 +30,18 @@ impl Drop for Recorder {
         Held::settle(&mut self.exchange, self.incoming.as_ref());
         let duration = self.exchange.elapsed();
         self.exchange.counters().count(self.exchange.outcome.reason, duration);
-        let record = Record::of(&self.exchange, self.incoming.as_ref(), duration);
-        self.log.append(self.exchange.worker, |buffer| {
-            // A vector takes every write, and the record holds no map with keys that are not text.
-            let _ = serde_json::to_writer(&mut *buffer, &record);
-            buffer.push(b'\n');
-        });
+        if let Some(partner) = self.exchange.partner() {
+            partner.counters[self.exchange.worker].count(self.exchange.outcome.reason, duration);
+        }
+        self.log.append(|buffer| write(buffer, &self.exchange, self.incoming.as_ref(), duration));
+        if let Some(incoming) = &mut self.incoming {
+            recycled::keep_headers(std::mem::take(&mut incoming.headers));
+        }
     }
 }
 
 /// `allow`, `deny` or `error`.
-#[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Decision {
     Allow,
     Deny,
@@ -62,145 +56,76 @@ impl Decision {
             Some(_) => Self::Deny,
         }
     }
-}
 
-/// One record; the fields stand as in the documentation.
-#[derive(Serialize)]
-struct Record<'a> {
-    time: jiff::Timestamp,
-    request_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trace_id: Option<String>,
-    listener: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    route: Option<&'a str>,
-    peer: SocketAddr,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    caller: Option<IpAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    address_source: Option<AddressSource>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    method: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<&'a str>,
-    decision: Decision,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    policy: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cause: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tenant_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_application: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    credential_kind: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    subject: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    object_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    partner: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    credential: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    server: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<u16>,
-    complete: bool,
-    bytes_in: u64,
-    bytes_out: u64,
-    duration_us: u64,
-    policies_us: u64,
-    credential_us: u64,
-    upstream_us: u64,
-}
-
-impl<'a> Record<'a> {
-    fn of(exchange: &'a Exchange, incoming: Option<&'a IncomingRequest>, duration: Duration) -> Self {
-        let route = exchange.matched_route();
-        let token = exchange.token.as_deref();
-        let caller = exchange.caller.as_ref();
-        let outcome = &exchange.outcome;
-        Self {
-            time: timestamp(exchange.clock().unix()),
-            request_id: exchange.id.as_str(),
-            trace_id: exchange.trace_id(),
-            listener: &exchange.connection.listener_name,
-            route: route.map(|route| &*route.name),
-            peer: exchange.connection.peer,
-            caller: caller.map(|caller| caller.address),
-            address_source: caller.map(|caller| caller.source),
-            method: incoming.map(|incoming| incoming.method.as_str()),
-            host: incoming.map(|incoming| &*incoming.authority.host),
-            path: incoming.map(|incoming| &*incoming.target.path),
-            decision: Decision::of(outcome.reason),
-            code: outcome.code.as_deref().or(outcome.reason.map(Reason::code)),
-            policy: outcome.policy.as_deref(),
-            hint: outcome.hint.as_deref(),
-            cause: outcome.cause.as_deref(),
-            tenant_id: token.map(|token| &*token.tenant).filter(|tenant| !tenant.is_empty()),
-            client_application: token.and_then(|token| token.client.as_deref()),
-            credential_kind: token.and_then(|token| token.credential_kind).map(|kind| kind.as_str()),
-            subject: token.and_then(|token| token.subject.as_deref()),
-            object_id: token.and_then(|token| token.object_id.as_deref()),
-            token_id: token.and_then(|token| token.id.as_deref()),
-            partner: exchange.partner.as_deref(),
-            credential: outcome.credential.as_deref(),
-            upstream: route.and_then(|route| route.upstream_name()),
-            server: outcome.server.as_deref(),
-            status: outcome.status.map(|status| status.as_u16()),
-            complete: outcome.complete,
-            bytes_in: outcome.bytes_in.get(),
-            bytes_out: outcome.bytes_out,
-            duration_us: microseconds(duration),
-            policies_us: microseconds(exchange.timings.policies),
-            credential_us: microseconds(exchange.timings.credential),
-            upstream_us: microseconds(exchange.timings.upstream),
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Error => "error",
         }
     }
 }
 
-/// Writes the record of what happened on a connection where there was no request.
-pub fn record_connection_event(log: &AuditLog, worker: usize, clock: &Clock, event: &ConnectionEvent) {
-    #[derive(Serialize)]
-    struct Record<'a> {
-        time: jiff::Timestamp,
-        listener: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        peer: Option<SocketAddr>,
-        event: &'static str,
-        #[serde(skip_serializing_if = "str::is_empty")]
-        detail: &'a str,
-    }
-    let record = Record {
-        time: timestamp(clock.unix()),
-        listener: &event.listener,
-        peer: event.peer,
-        event: event.kind.code(),
-        detail: &event.detail,
-    };
-    log.append(worker, |buffer| {
-        let _ = serde_json::to_writer(&mut *buffer, &record);
-        buffer.push(b'\n');
-    });
+/// Writes one record; the members stand as in the documentation.
+fn write(buffer: &mut Vec<u8>, exchange: &Exchange, incoming: Option<&IncomingRequest>, duration: Duration) {
+    let route = exchange.matched_route();
+    let token = exchange.token.as_deref();
+    let relayed = exchange.relayed.as_ref();
+    let caller = exchange.caller.as_ref();
+    let outcome = &exchange.outcome;
+
+    let mut line = Line::begin(buffer);
+    line.time("time", exchange.began.unix + duration);
+    line.text("request_id", exchange.id.as_str());
+    line.hexadecimal("trace_id", exchange.trace_context.as_ref().map(|trace| trace.trace_id));
+    line.text("listener", &*exchange.connection.listener_name);
+    line.text("route", route.map(|route| &*route.name));
+    line.socket_address("peer", Some(exchange.connection.peer));
+    line.socket_address("proxy", exchange.connection.introduction.map(|introduction| introduction.by));
+    line.address("caller", caller.map(|caller| caller.address));
+    line.text("address_source", caller.map(|caller| caller.source.as_str()));
+    line.text("method", incoming.map(|incoming| incoming.method.as_str()));
+    line.text("host", incoming.map(|incoming| &*incoming.authority.host));
+    line.text("path", incoming.map(|incoming| &*incoming.target.path));
+    line.text("decision", Decision::of(outcome.reason).as_str());
+    line.text("code", outcome.code.as_deref().or(outcome.reason.map(Reason::code)));
+    line.text("policy", outcome.policy.as_deref());
+    line.text("hint", outcome.hint.as_deref());
+    line.text("cause", outcome.cause.as_deref());
+    let tenant = token.map(|token| &*token.tenant).filter(|tenant| !tenant.is_empty());
+    line.text("tenant_id", tenant.or(relayed.map(|it| &*it.tenant)));
+    line.text("client_application", token.and_then(|token| token.client.as_deref()).or(relayed.map(|it| &*it.client)));
+    let credential = token.and_then(|token| token.credential_kind).or(relayed.map(|it| it.credential));
+    line.text("credential_kind", credential.map(|kind| kind.as_str()));
+    line.text("subject", token.and_then(|token| token.subject.as_deref()));
+    line.text("object_id", token.and_then(|token| token.object_id.as_deref()));
+    line.text("token_id", token.and_then(|token| token.id.as_deref()));
+    line.text("partner", exchange.partner.as_deref());
+    line.text("credential", outcome.credential.as_deref());
+    line.text("upstream", route.and_then(|route| route.upstream_name()));
+    line.text("server", outcome.server.as_deref());
+    line.number("status", outcome.status.map(|status| status.as_u16().into()));
+    line.truth("complete", outcome.complete);
+    line.number("bytes_in", outcome.bytes_in.get());
+    line.number("bytes_out", outcome.bytes_out);
+    line.number("duration_us", microseconds(duration));
+    line.number("policies_us", microseconds(exchange.timings.policies));
+    line.number("credential_us", microseconds(exchange.timings.credential));
+    line.number("upstream_us", microseconds(exchange.timings.upstream));
+    line.end();
 }
 
-fn timestamp(since_epoch: Duration) -> jiff::Timestamp {
-    // Microseconds are fine enough for a record, and a time beyond the calendar's end cannot come from a clock.
-    i64::try_from(since_epoch.as_micros())
-        .ok()
-        .and_then(|microseconds| jiff::Timestamp::from_microsecond(microseconds).ok())
-        .unwrap_or(jiff::Timestamp::MAX)
+/// Writes the record of what happened on a connection where there was no request.
+pub(crate) fn record_connection_event(log: &WorkerLog, clock: &Clock, event: &ConnectionEvent) {
+    log.append(|buffer| {
+        let mut line = Line::begin(buffer);
+        line.time("time", clock.unix());
+        line.text("listener", &*event.listener);
+        line.socket_address("peer", event.peer);
+        line.text("event", event.kind.code());
+        line.text("detail", Some(&*event.detail).filter(|detail| !detail.is_empty()));
+        line.end();
+    });
 }
 
 fn microseconds(duration: Duration) -> u64 {
@@ -216,5 +141,6 @@ mod tests {
         assert_eq!(Decision::of(None), Decision::Allow);
         assert_eq!(Decision::of(Some(Reason::TokenExpired)), Decision::Deny);
         assert_eq!(Decision::of(Some(Reason::SigningKeysUnavailable)), Decision::Error);
+        assert_eq!([Decision::Allow, Decision::Deny, Decision::Error].map(Decision::as_str), ["allow", "deny", "error"]);
     }
 }

@@ -47,8 +47,12 @@ pub struct UseCredentialConfig {
     pub credential: String,
     /// One resource with `/.default`.
     pub scope: String,
-    /// The tenant that issues the token: a name of `tenants`, or `"@(token.tenant)"`, the caller's own. Default: the credential's.
+    /// The tenant that issues the token: a name of `tenants`; `"@(token.tenant)"`, the caller's own; or `"@(captures.name)"`, one of
+    /// `allowed-tenants` that the path names by its id. Default: the credential's.
     pub tenant: Option<String>,
+    /// The tenants that the path may name: ids, or names of `tenants`. Default: those that the route's token policy lists.
+    #[serde(default)]
+    pub allowed_tenants: Vec<String>,
 }
 
 /// A token for the upstream that speaks for the user who calls.

@@ -26,21 +26,34 @@ pub use self::{
 use crate::{
     clock::Clock,
     config::{Faults, Place},
-    credentials::{AccessToken, Credential, CredentialError, Credentials, TokenSlot, UserToken},
-    entra::token::{Token, TokenKind},
-    exchange::Exchange,
-    inbound::PolicyConfig,
+    credentials::{AccessToken, Credential, CredentialError, Credentials, TokenSlot, UserToken, wanted_claims},
+    entra::{
+        TenantId, Tenants, is_guid,
+        token::{Token, TokenKind},
+    },
+    exchange::{Exchange, NamedToken},
+    inbound::{PolicyConfig, validate_azure_ad_token::listed_tenants},
     refusal::{Reason, Refusal},
     request::{IncomingRequest, binds_connection},
+    route::Captures,
     upstream::UpstreamRequest,
 };
 
 /// What a route's `authorization` is built from, besides its own settings.
 #[derive(Clone, Copy, Debug)]
-struct Setting<'a> {
-    credentials: &'a Credentials,
-    token_places: &'a [TokenPlace],
-    anonymous: bool,
+pub(crate) struct Setting<'a> {
+    /// The gateway's credentials.
+    pub(crate) credentials: &'a Credentials,
+    /// The tenants of the config.
+    pub(crate) tenants: &'a Tenants,
+    /// The route's policies, those of fragments and of lists within lists among them.
+    pub(crate) policies: &'a [&'a PolicyConfig],
+    /// Where the route's token policies look.
+    pub(crate) token_places: &'a [TokenPlace],
+    /// The names that the route's path captures.
+    pub(crate) captures: &'a [String],
+    /// Whether the route says so of itself.
+    pub(crate) anonymous: bool,
 }
 
 /// What the upstream of a route gets to see as `Authorization`.
@@ -55,7 +68,8 @@ pub struct Authorization {
 enum Form {
     Keep,
     Remove,
-    FromHeader,
+    /// The token that was validated in this header.
+    FromHeader(HeaderName),
     /// One token for all requests of the route.
     Credential {
         name: Arc<str>,
@@ -65,6 +79,13 @@ enum Form {
     InCallersTenant {
         credential: Arc<Credential>,
         scope: Box<str>,
+    },
+    /// The credential's token in a tenant that the path names, if that is one of these.
+    InNamedTenant {
+        credential: Arc<Credential>,
+        scope: Box<str>,
+        capture: Box<str>,
+        allowed: Box<[Box<str>]>,
     },
     OnBehalfOf {
         credential: Arc<Credential>,
@@ -106,8 +127,13 @@ impl From<UpstreamRefused> for Refusal {
 }
 
 impl OwnToken {
-    fn refused(&self, can_send_again: bool) -> Result<AfterRefusal, UpstreamRefused> {
-        let worth_it = self.slot.refused(&self.token);
+    fn refused(&self, answer: &HeaderMap, can_send_again: bool) -> Result<AfterRefusal, UpstreamRefused> {
+        // A challenge that asks for claims is answered once; the fresh token has brought what was asked for.
+        let claims = if self.refused_before { None } else { wanted_claims(answer) };
+        let worth_it = match claims {
+            Some(claims) => self.slot.challenged(&self.token, claims),
+            None => self.slot.refused(&self.token),
+        };
         if worth_it && can_send_again && !self.refused_before {
             return Ok(AfterRefusal::ApplyAgain);
         }
@@ -127,6 +153,9 @@ pub enum NotForwardable {
     /// The token's tenant has no token endpoint.
     #[error("the token's tenant has no token endpoint")]
     Tenant,
+    /// The path names a tenant that is not allowed.
+    #[error("the path names no tenant of `allowed-tenants`")]
+    TenantNotAllowed,
     /// The token is an application's.
     #[error("an application's token cannot be exchanged on a user's behalf")]
     NoUser,
@@ -138,6 +167,7 @@ impl From<NotForwardable> for Refusal {
             NotForwardable::Repeated => Self::new(Reason::TokenAmbiguous, error),
             NotForwardable::Missing => Self::new(Reason::TokenMissing, error),
             NotForwardable::Tenant => Self::new(Reason::CredentialUnavailable, error),
+            NotForwardable::TenantNotAllowed => Self::new(Reason::TokenTenantNotAllowed, error),
             NotForwardable::NoUser => Self::new(Reason::OnBehalfOfNeedsUser, error)
                 .with_hint("use `credential` on a route of its own for applications that call on their own behalf"),
         }
@@ -160,17 +190,9 @@ impl From<CredentialError> for Refusal {
 }
 
 impl Authorization {
-    /// Builds the `authorization` of a route, or says in `faults` why not. `token_places` is where the route's token policies
-    /// look, and `anonymous` whether the route says so of itself.
-    pub fn build(
-        config: &AuthorizationConfig,
-        credentials: &Credentials,
-        token_places: &[TokenPlace],
-        anonymous: bool,
-        place: &Place,
-        faults: &mut Faults,
-    ) -> Option<Self> {
-        let setting = &Setting { credentials, token_places, anonymous };
+    /// Builds the `authorization` of a route, or says in `faults` why not.
+    pub(crate) fn build(config: &AuthorizationConfig, setting: Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Self> {
+        let setting = &setting;
         let form = match config {
             AuthorizationConfig::Absent | AuthorizationConfig::Word(AuthorizationWord::Remove) => Form::Remove,
             AuthorizationConfig::Word(AuthorizationWord::Keep) => Form::Keep,
@@ -178,7 +200,7 @@ impl Authorization {
             AuthorizationConfig::Credential(config) => credential(config, setting, place, faults)?,
             AuthorizationConfig::OnBehalfOf(config) => on_behalf_of(config, setting, place, faults)?,
         };
-        Some(Self { form, places: token_places.into() })
+        Some(Self { form, places: setting.token_places.into() })
     }
 
     /// Writes to the upstream's request what it gets to see.
@@ -191,11 +213,13 @@ impl Authorization {
         incoming: &IncomingRequest,
         outgoing: &mut UpstreamRequest,
     ) -> Result<(), Refusal> {
-        let Exchange { runtime, token, token_place, own_token, outcome, timings, .. } = exchange;
+        let Exchange { runtime, token, token_place, named_tokens, captures, own_token, outcome, timings, .. } = exchange;
         let facts = Facts {
             clock: &runtime.clock,
+            captures,
             token: token.as_deref(),
             token_place: token_place.as_ref(),
+            named_tokens,
             own_token,
             credential: &mut outcome.credential,
             waited: &mut timings.credential,
@@ -205,10 +229,13 @@ impl Authorization {
 
     async fn write(&self, facts: Facts<'_>, incoming: &IncomingRequest, outgoing: &mut UpstreamRequest) -> Result<(), Refusal> {
         match &self.form {
-            Form::Keep => self.keep(facts.token_place, incoming, outgoing)?,
+            Form::Keep => self.keep(&facts, incoming, outgoing)?,
             Form::Remove => self.remove(outgoing),
-            Form::FromHeader => {
-                let token = facts.token_place.and_then(|place| place.token(incoming)).ok_or(NotForwardable::Missing)?;
+            Form::FromHeader(name) => {
+                let in_it = |place: &&TokenPlace| matches!(place, TokenPlace::Header(header) if header == name);
+                let named = facts.named_tokens.iter().map(|named| &named.place).find(in_it);
+                let place = named.or(facts.token_place);
+                let token = place.and_then(|place| place.token(incoming)).ok_or(NotForwardable::Missing)?;
                 let value = bearer(token.expose_secret()).ok_or(NotForwardable::Missing)?;
                 self.remove(outgoing);
                 outgoing.headers.insert(header::AUTHORIZATION, value);
@@ -221,6 +248,14 @@ impl Authorization {
                 self.remove(outgoing);
                 let token = facts.token.ok_or(NotForwardable::Missing)?;
                 let slot = credential.slot_in(&token.tenant, scope).ok_or(NotForwardable::Tenant)?;
+                present(credential.name(), &slot, facts, outgoing).await?;
+            }
+            Form::InNamedTenant { credential, scope, capture, allowed } => {
+                self.remove(outgoing);
+                let named = facts.captures.segments.iter().find(|(name, _)| **name == **capture).map(|(_, segment)| segment);
+                let tenant = named.and_then(|named| allowed.iter().find(|tenant| tenant.eq_ignore_ascii_case(named)));
+                let tenant = tenant.ok_or(NotForwardable::TenantNotAllowed)?;
+                let slot = credential.slot_in(tenant, scope).ok_or(NotForwardable::Tenant)?;
                 present(credential.name(), &slot, facts, outgoing).await?;
             }
             Form::OnBehalfOf { credential, scope } => {
@@ -241,19 +276,24 @@ impl Authorization {
     /// Whether the upstream gets a token of the gateway's own.
     pub fn is_own(&self) -> bool {
         match self.form {
-            Form::Credential { .. } | Form::InCallersTenant { .. } | Form::OnBehalfOf { .. } => true,
-            Form::Keep | Form::Remove | Form::FromHeader => false,
+            Form::Credential { .. } | Form::InCallersTenant { .. } | Form::InNamedTenant { .. } | Form::OnBehalfOf { .. } => true,
+            Form::Keep | Form::Remove | Form::FromHeader(_) => false,
         }
     }
 
-    /// What to do about an upstream's 401. A token of the gateway's own is dropped, and a fresh one is worth one attempt, if the
-    /// request can be sent again.
+    /// What to do about an upstream's 401, whose header fields are `answer`. A token of the gateway's own is dropped, and a fresh
+    /// one is worth one attempt, if the request can be sent again; it brings the claims that the upstream asks for, if it does.
     ///
     /// # Errors
     /// When it was a token of the gateway's own, and there is no further attempt.
-    pub(crate) fn refused(&self, exchange: &mut Exchange, can_send_again: bool) -> Result<AfterRefusal, Refusal> {
+    pub(crate) fn refused(
+        &self,
+        exchange: &mut Exchange,
+        answer: &HeaderMap,
+        can_send_again: bool,
+    ) -> Result<AfterRefusal, Refusal> {
         let Some(own) = &exchange.own_token else { return Ok(AfterRefusal::PassOn) };
-        own.refused(can_send_again).map_err(Refusal::from)
+        own.refused(answer, can_send_again).map_err(Refusal::from)
     }
 
     /// Tells of token policies whose audience is not the application that exchanges their tokens: Entra would refuse each.
@@ -283,27 +323,24 @@ impl Authorization {
         }
     }
 
-    fn keep(
-        &self,
-        validated: Option<&TokenPlace>,
-        incoming: &IncomingRequest,
-        outgoing: &mut UpstreamRequest,
-    ) -> Result<(), NotForwardable> {
+    fn keep(&self, facts: &Facts<'_>, incoming: &IncomingRequest, outgoing: &mut UpstreamRequest) -> Result<(), NotForwardable> {
+        let validated = || facts.token_place.into_iter().chain(facts.named_tokens.iter().map(|named| &named.place));
+        let vouched_for = |place: &TokenPlace| facts.token_place.is_none() || validated().any(|validated| validated == place);
         // Nobody has vouched for what stands in the other places.
-        for place in self.places.iter().filter(|place| validated.is_some_and(|validated| *place != validated)) {
+        for place in self.places.iter().filter(|place| !vouched_for(place)) {
             place.clear(outgoing);
         }
-        match validated {
+        for place in validated() {
             // The caller's `Connection` may have named the field, which does not make the gateway forget the token.
-            Some(TokenPlace::Header(name)) if *name != header::AUTHORIZATION => {
-                if let Some(value) = incoming.headers.get(name) {
-                    put(outgoing, name.clone(), value.clone());
-                }
+            if let TokenPlace::Header(name) = place
+                && *name != header::AUTHORIZATION
+                && let Some(value) = incoming.headers.get(name)
+            {
+                put(outgoing, name.clone(), value.clone());
             }
-            _ => {}
         }
         let authorization = TokenPlace::Header(header::AUTHORIZATION);
-        if validated.is_some_and(|validated| *validated != authorization) && self.places.contains(&authorization) {
+        if !vouched_for(&authorization) && self.places.contains(&authorization) {
             return Ok(());
         }
         let value = forwardable(&incoming.headers)?;
@@ -341,8 +378,10 @@ async fn present(
 /// What is known of a request that bears on its `Authorization`, and what is learnt here.
 struct Facts<'a> {
     clock: &'a Clock,
+    captures: &'a Captures,
     token: Option<&'a Token>,
     token_place: Option<&'a TokenPlace>,
+    named_tokens: &'a [NamedToken],
     own_token: &'a mut Option<OwnToken>,
     credential: &'a mut Option<Arc<str>>,
     waited: &'a mut Duration,
@@ -381,7 +420,7 @@ fn from_header(config: &FromHeaderConfig, setting: &Setting<'_>, place: &Place, 
         );
         return None;
     };
-    if !setting.token_places.contains(&TokenPlace::Header(name)) {
+    if !setting.token_places.contains(&TokenPlace::Header(name.clone())) {
         faults.error(
             place,
             format!("no token policy of this route looks at `{}`", config.from_header),
@@ -389,7 +428,7 @@ fn from_header(config: &FromHeaderConfig, setting: &Setting<'_>, place: &Place, 
         );
         return None;
     }
-    Some(Form::FromHeader)
+    Some(Form::FromHeader(name))
 }
 
 fn credential(config: &UseCredentialConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Form> {
@@ -400,9 +439,14 @@ fn credential(config: &UseCredentialConfig, setting: &Setting<'_>, place: &Place
     let form = match config.tenant.as_deref().map(str::trim) {
         Some("@(token.tenant)") => Form::InCallersTenant { credential: credential.clone(), scope: config.scope.as_str().into() },
         Some(expression) if expression.starts_with("@(") => {
-            let cure = "write \"@(token.tenant)\": the tenant that the token policy validated";
-            faults.error(&at, "a tenant from another expression is not supported yet", cure);
-            return None;
+            let capture = captured(expression, setting, &at, faults);
+            let allowed = allowed_tenants(config, setting, place, faults);
+            Form::InNamedTenant {
+                credential: credential.clone(),
+                scope: config.scope.as_str().into(),
+                capture: capture?,
+                allowed: allowed?,
+            }
         }
         Some(name) => {
             let Some(id) = setting.credentials.tenant_of(credential, name) else {
@@ -423,6 +467,57 @@ fn credential(config: &UseCredentialConfig, setting: &Setting<'_>, place: &Place
         }
     };
     (!anonymous && scope).then_some(form)
+}
+
+/// The name of the capture that an expression for a tenant is. What else a caller may have written is never a tenant.
+fn captured(expression: &str, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Box<str>> {
+    let name = expression.strip_prefix("@(captures.").and_then(|rest| rest.strip_suffix(')'));
+    let Some(name) = name.filter(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
+    else {
+        let cure = "write \"@(token.tenant)\", the tenant that the token policy validated, or a capture of the path";
+        faults.error(place, format!("`{expression}` names no tenant that could be checked"), cure);
+        return None;
+    };
+    if !setting.captures.iter().any(|capture| capture == name) {
+        faults.error(place, format!("the route's path has no capture `{name}`"), format!("write it as {{{name}}} in the path"));
+        return None;
+    }
+    Some(name.into())
+}
+
+/// The ids of the tenants that a path may name.
+fn allowed_tenants(
+    config: &UseCredentialConfig,
+    setting: &Setting<'_>,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<Box<[Box<str>]>> {
+    let mut ids = Vec::new();
+    if config.allowed_tenants.is_empty() {
+        let policies = setting.policies.iter().filter_map(|policy| match policy {
+            PolicyConfig::ValidateAzureAdToken(policy) => Some(listed_tenants(policy, setting.tenants)),
+            _ => None,
+        });
+        ids = policies.collect::<Option<Vec<_>>>().unwrap_or_default().concat();
+        if ids.is_empty() {
+            let cure = "list them as `allowed-tenants` here, or at the route's token policy";
+            faults.error(&place.key("tenant"), "the path names the tenant, and it is not said which ones it may name", cure);
+        }
+    }
+    let at = place.key("allowed-tenants");
+    for (index, word) in config.allowed_tenants.iter().enumerate() {
+        let id = match setting.tenants.get(word).map(|tenant| tenant.id()) {
+            Some(TenantId::Guid(id)) => Some(Box::<str>::from(&**id)),
+            Some(_) => None,
+            None => is_guid(word).then(|| word.to_ascii_lowercase().into()),
+        };
+        if id.is_none() {
+            let cure = "write a tenant's id, or the name of one of `tenants` that has an id of its own";
+            faults.error(&at.index(index), format!("`{word}` is no tenant that a path could name"), cure);
+        }
+        ids.extend(id);
+    }
+    (!ids.is_empty()).then(|| ids.into())
 }
 
 fn on_behalf_of(config: &OnBehalfOfConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Form> {

@@ -41,7 +41,8 @@ async fn send(authorization: &Authorization, place: Option<&TokenPlace>, incomin
 /// As [`send`], with a validated token.
 async fn send_as(authorization: &Authorization, token: &Token, presented: &str) -> Result<Sent, Refusal> {
     let incoming = incoming("/", &[("authorization", &format!("Bearer {presented}"))]);
-    send_all(authorization, Some(token), Some(&TokenPlace::Header(header::AUTHORIZATION)), &incoming, None).await
+    let place = TokenPlace::Header(header::AUTHORIZATION);
+    send_all(authorization, Some(token), Some(&place), &incoming, &Captures::default(), None).await
 }
 
 async fn send_again(
@@ -50,7 +51,7 @@ async fn send_again(
     incoming: &IncomingRequest,
     own: Option<OwnToken>,
 ) -> Result<Sent, Refusal> {
-    send_all(authorization, None, place, incoming, own).await
+    send_all(authorization, None, place, incoming, &Captures::default(), own).await
 }
 
 async fn send_all(
@@ -58,14 +59,17 @@ async fn send_all(
     token: Option<&Token>,
     place: Option<&TokenPlace>,
     incoming: &IncomingRequest,
+    captures: &Captures,
     own: Option<OwnToken>,
 ) -> Result<Sent, Refusal> {
     let mut outgoing = UpstreamRequest::of(incoming, &ReservedNames::default().finish(None));
     let (mut own_token, mut credential, mut waited) = (own, None, Duration::ZERO);
     let facts = Facts {
         clock: &Clock::manual(0),
+        captures,
         token,
         token_place: place,
+        named_tokens: &[],
         own_token: &mut own_token,
         credential: &mut credential,
         waited: &mut waited,
@@ -77,7 +81,7 @@ async fn send_all(
     for (name, value) in &outgoing.headers {
         assert!(name != header::AUTHORIZATION || value.is_sensitive());
     }
-    Ok(Sent { fields, query: outgoing.query, own: own_token, credential })
+    Ok(Sent { fields, query: outgoing.query.as_deref().map(Into::into), own: own_token, credential })
 }
 
 const EVERYWHERE: &[(&str, &str)] = &[("authorization", "Bearer one"), ("authorization2", "two"), ("x-other", "3")];
@@ -159,7 +163,7 @@ async fn keep_forwards_nothing_that_can_be_read_in_two_ways_or_speaks_for_a_conn
 
 #[tokio::test]
 async fn from_header_moves_the_validated_token_wherever_it_came_from() {
-    let moves = authorization(Form::FromHeader);
+    let moves = authorization(Form::FromHeader(AUTHORIZATION2));
     let places = places();
 
     for (place, fields, target, expected) in [
@@ -202,10 +206,10 @@ async fn a_refused_token_is_replaced_once() {
     let incoming = incoming("/", &[]);
 
     let first = send(&own, None, &incoming).await.unwrap().own.unwrap();
-    assert_eq!(first.refused(true).unwrap(), AfterRefusal::ApplyAgain);
+    assert_eq!(first.refused(&HeaderMap::new(), true).unwrap(), AfterRefusal::ApplyAgain);
     let sent = send_again(&own, None, &incoming, Some(first)).await.unwrap();
     assert_eq!(sent.fields, ["authorization: Bearer second"]);
-    let refusal: Refusal = sent.own.unwrap().refused(true).unwrap_err().into();
+    let refusal: Refusal = sent.own.unwrap().refused(&HeaderMap::new(), true).unwrap_err().into();
 
     assert_eq!(refusal.reason, Reason::UpstreamRefusedCredential);
     assert_eq!(refusal.cause.unwrap().to_string(), "the upstream refused the token of credential gateway, and a fresh one too");
@@ -217,7 +221,7 @@ async fn a_request_that_cannot_be_sent_again_still_drops_the_token() {
     let incoming = incoming("/", &[]);
 
     let first = send(&own, None, &incoming).await.unwrap().own.unwrap();
-    assert!(first.refused(false).is_err());
+    assert!(first.refused(&HeaderMap::new(), false).is_err());
 
     assert_eq!(send(&own, None, &incoming).await.unwrap().fields, ["authorization: Bearer second"]);
 }
@@ -236,20 +240,40 @@ async fn without_a_token_of_our_own_nothing_goes_out_and_the_log_learns_why() {
     assert!(refusal.hint.is_some());
 }
 
+fn build_with(
+    config: &AuthorizationConfig,
+    credentials: &Credentials,
+    anonymous: bool,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<Authorization> {
+    let setting = Setting {
+        credentials,
+        tenants: &Tenants::default(),
+        policies: &[],
+        token_places: &places(),
+        captures: &["customer".to_owned()],
+        anonymous,
+    };
+    Authorization::build(config, setting, place, faults)
+}
+
 fn build(written: &Value, anonymous: bool) -> (Option<Authorization>, Vec<String>) {
     let config: AuthorizationConfig = serde_json::from_value(written.clone()).unwrap();
     let mut faults = Faults::default();
     let place = Place::root().key("authorization");
-    let built = Authorization::build(&config, &Credentials::default(), &places(), anonymous, &place, &mut faults);
+    let built = build_with(&config, &Credentials::default(), anonymous, &place, &mut faults);
     let told = faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect();
     (built, told)
 }
 
 #[test]
 fn builds_what_is_written() {
-    for (written, expected) in
-        [(json!("keep"), "Keep"), (json!("remove"), "Remove"), (json!({"from-header": "Authorization2"}), "FromHeader")]
-    {
+    for (written, expected) in [
+        (json!("keep"), "Keep"),
+        (json!("remove"), "Remove"),
+        (json!({"from-header": "Authorization2"}), "FromHeader(\"authorization2\")"),
+    ] {
         let (built, told) = build(&written, false);
 
         assert_eq!(format!("{:?}", built.unwrap().form), expected, "{told:?}");
@@ -325,7 +349,7 @@ fn validated(kind: TokenKind, tenant: &str, expires_at: u64) -> Token {
 fn built(house: &House, credentials: &Credentials, written: Value) -> Authorization {
     let config: AuthorizationConfig = serde_json::from_value(written).unwrap();
     let mut faults = Faults::default();
-    let built = Authorization::build(&config, credentials, &places(), false, &Place::root(), &mut faults);
+    let built = build_with(&config, credentials, false, &Place::root(), &mut faults);
     assert!(faults.is_empty(), "{faults:?} {}", house.entra.base_url());
     built.unwrap()
 }
@@ -364,13 +388,40 @@ async fn a_caller_of_another_tenant_gets_that_tenants_token() {
 }
 
 #[tokio::test]
+async fn a_path_names_the_tenant_among_those_that_are_allowed() {
+    const FABRIKAM: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";
+    let house = House::open().await;
+    let credentials = house.gateway();
+    let own = house.entra.tenant_id();
+    let authorization = built(
+        &house,
+        &credentials,
+        json!({"credential": "gateway", "scope": "https://graph.microsoft.com/.default", "tenant": "@(captures.customer)", "allowed-tenants": [own, FABRIKAM]}),
+    );
+    let named = async |segment: &str| {
+        let captures = Captures { segments: [("customer".into(), segment.into())].into(), ..Captures::default() };
+        send_all(&authorization, None, None, &incoming("/", &[]), &captures, None).await
+    };
+
+    assert_eq!(named(&own.to_uppercase()).await.unwrap().fields.len(), 1);
+    assert_eq!(named(FABRIKAM).await.err().unwrap().reason, Reason::TenantNotConsented);
+    for other in ["ccccdddd-2222-eeee-3333-ffff4444aaaa", "..", "common", ""] {
+        assert_eq!(named(other).await.err().unwrap().reason, Reason::TokenTenantNotAllowed, "{other}");
+    }
+    house.entra.update_app(CLIENT, |app| app.consented_by("fabrikam"));
+    house.clock.advance(Duration::from_secs(10));
+    assert!(named(FABRIKAM).await.is_ok());
+    assert!(house.entra.requests("/token").last().unwrap().target.path().starts_with(&format!("/{FABRIKAM}/")));
+}
+
+#[tokio::test]
 async fn says_what_is_wrong_with_an_exchange() {
     let house = House::open().await;
     let credentials = house.gateway();
     let told = |written: Value| {
         let config: AuthorizationConfig = serde_json::from_value(written).unwrap();
         let mut faults = Faults::default();
-        if let Some(built) = Authorization::build(&config, &credentials, &places(), false, &Place::root(), &mut faults) {
+        if let Some(built) = build_with(&config, &credentials, false, &Place::root(), &mut faults) {
             built.check_audiences([], &Place::root(), &mut faults);
         }
         faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect::<Vec<_>>()
@@ -382,8 +433,17 @@ async fn says_what_is_wrong_with_an_exchange() {
     );
     assert_eq!(told(json!({"on-behalf-of": "gateway", "scope": " "})), ["scope: ` ` is no scope"]);
     assert_eq!(
-        told(json!({"credential": "gateway", "scope": "api://a/.default", "tenant": "@(captures.tenant)"})),
-        ["tenant: a tenant from another expression is not supported yet"]
+        told(json!({"credential": "gateway", "scope": "api://a/.default", "tenant": "@(request.headers['x-tenant'])"})),
+        [
+            "tenant: `@(request.headers['x-tenant'])` names no tenant that could be checked",
+            "tenant: the path names the tenant, and it is not said which ones it may name"
+        ]
+    );
+    assert_eq!(
+        told(
+            json!({"credential": "gateway", "scope": "api://a/.default", "tenant": "@(captures.other)", "allowed-tenants": ["x"]})
+        ),
+        ["tenant: the route's path has no capture `other`", "allowed-tenants[0]: `x` is no tenant that a path could name"]
     );
     assert_eq!(
         told(json!({"credential": "gateway", "scope": "api://a/.default", "tenant": "nowhere"})),

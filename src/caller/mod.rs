@@ -2,10 +2,13 @@
 //!
 //! The peer's, unless the peer is a trusted proxy; then the right-most hop that is not one. Nothing that an untrusted party
 //! wrote is looked at, so the bytes that a client controls cannot choose its address. Nobody is trusted by default.
+//!
+//! Where a connection begins with a PROXY protocol header, its source is the peer to begin with.
 
 mod config;
 mod forwarded;
 mod hop;
+mod introduction;
 pub mod proxy_protocol;
 mod trust;
 
@@ -14,7 +17,7 @@ use std::net::IpAddr;
 pub use config::{ProxyProtocolConfig, TrustStepConfig, TrustedGroupConfig, TrustedProxyConfig};
 pub use hop::HopFault;
 use http::HeaderValue;
-use serde::Serialize;
+pub use introduction::{Introducers, Introduction};
 pub use trust::Trust;
 
 use crate::request::Scheme;
@@ -47,13 +50,26 @@ impl Caller {
 }
 
 /// Who said what the caller's address is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressSource {
     /// The connection itself.
     Peer,
+    /// The PROXY protocol header that the connection began with, from a trusted proxy.
+    ProxyProtocol,
     /// `X-Forwarded-For`, from a trusted proxy.
     XForwardedFor,
     /// `Forwarded`, from a trusted proxy.
     Forwarded,
+}
+
+impl AddressSource {
+    /// The word for it in records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::Forwarded => "forwarded",
+            Self::ProxyProtocol => "proxy-protocol",
+        }
+    }
 }

@@ -5,12 +5,12 @@ use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, sync::Arc};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{
-    AddressSource, Caller, TrustStepConfig, TrustedProxyConfig,
+    AddressSource, Caller, Introduction, TrustStepConfig, TrustedProxyConfig,
     forwarded::{self, Element},
     hop::{self, HopFault},
 };
 use crate::{
-    address::{AddressEntryConfig, AddressSet},
+    address::{AddressEntryConfig, AddressSet, AddressSets},
     clock::Clock,
     config::{Faults, Place},
     listener::{ForwardedHeader, ListenerConfig},
@@ -61,7 +61,7 @@ impl Believed {
         addresses: &[AddressEntryConfig],
         required: &BTreeMap<String, Vec<String>>,
         (list, place): (&Place, &Place),
-        sets: &BTreeMap<String, Arc<AddressSet>>,
+        sets: &AddressSets,
         faults: &mut Faults,
     ) -> Option<Self> {
         let required = read_required(required, &place.key("require-header"), faults);
@@ -76,6 +76,11 @@ impl Believed {
             return None;
         }
         Some(Self { addresses, required: required? })
+    }
+
+    /// Whether these proxies are told by their addresses alone, which are all that is known when a connection begins.
+    const fn may_introduce(&self) -> bool {
+        self.required.is_empty()
     }
 
     /// Whether the address is one of these proxies', and the request bears what it must.
@@ -119,12 +124,7 @@ fn read_required(
 
 impl Trust {
     /// Builds the trust of a listener, whose place in the config is `place`; or says why not.
-    pub fn build(
-        listener: &ListenerConfig,
-        place: &Place,
-        sets: &BTreeMap<String, Arc<AddressSet>>,
-        faults: &mut Faults,
-    ) -> Option<Self> {
+    pub fn build(listener: &ListenerConfig, place: &Place, sets: &AddressSets, faults: &mut Faults) -> Option<Self> {
         let before = faults.errors();
         let rule = if listener.trust_path.is_empty() {
             Rule::Any(build_any(&listener.trusted_proxies, &place.key("trusted-proxies"), sets, faults))
@@ -137,21 +137,23 @@ impl Trust {
         (faults.errors() == before).then_some(Self { rule, header: listener.forwarded_header })
     }
 
-    /// Whether nobody is trusted, so that a listener that insists on the PROXY protocol could have no connections.
-    pub const fn is_nobody(&self) -> bool {
+    /// Whether there is no proxy that may introduce connections.
+    pub(super) fn introduces_nobody(&self) -> bool {
         match &self.rule {
-            Rule::Any(believed) => believed.is_empty(),
-            Rule::Path(steps) => steps.is_empty(),
+            Rule::Any(believed) => !believed.iter().any(Believed::may_introduce),
+            Rule::Path(steps) => {
+                // As far in as the first step that every request passes.
+                let within = steps.iter().rev().position(|step| !step.optional).map_or(steps.len(), |at| at + 1);
+                !steps.iter().rev().take(within).any(|step| step.believed.may_introduce())
+            }
         }
     }
 
-    /// Whether a connection from this address may begin with a PROXY protocol header, which says who its peer is. Header
-    /// fields cannot be asked for at this point.
+    /// Whether a connection from this address may begin with a PROXY protocol header, which says who its peer is.
+    ///
+    /// Proxies that are told from others by a header field may not: it cannot be asked for before there is a request.
     pub fn may_introduce(&self, address: IpAddr, clock: &Clock) -> bool {
-        match &self.rule {
-            Rule::Any(believed) => believed.iter().any(|believed| believed.addresses.contains(address, clock)),
-            Rule::Path(steps) => steps.iter().any(|step| step.believed.addresses.contains(address, clock)),
-        }
+        self.rule.behind_introducer(address, clock).is_some()
     }
 
     /// Whose address a request comes from: the right-most hop that is not trusted, or the left-most where all are.
@@ -159,25 +161,45 @@ impl Trust {
     /// # Errors
     /// A trusted proxy said something that cannot be read as an address. What an untrusted peer says is never read.
     pub fn caller(&self, peer: IpAddr, headers: &HeaderMap, clock: &Clock) -> Result<Caller, Refusal> {
-        let peer = peer.to_canonical();
-        let mut walk = Walk { rule: &self.rule, headers, clock, steps: self.rule.steps() };
-        if !walk.believes(peer) {
-            return Ok(Caller::peer(peer));
+        self.walk(peer, AddressSource::Peer, Walk { rule: &self.rule, headers, clock, steps: self.rule.steps() })
+    }
+
+    /// The same for a request on a connection that began with a PROXY protocol header, whose source is `peer`.
+    ///
+    /// # Errors
+    /// A trusted proxy said something that cannot be read as an address.
+    pub fn introduced_caller(
+        &self,
+        peer: IpAddr,
+        introduction: Introduction,
+        headers: &HeaderMap,
+        clock: &Clock,
+    ) -> Result<Caller, Refusal> {
+        let by = introduction.by.ip();
+        match self.rule.behind_introducer(by, clock) {
+            Some(steps) if introduction.names_source => {
+                self.walk(peer, AddressSource::ProxyProtocol, Walk { rule: &self.rule, headers, clock, steps })
+            }
+            // Whose bytes these are nobody knows, so nothing in them is believed, although the proxy is. Nor is a proxy that was
+            // trusted when it connected and is not any more.
+            _ => Ok(Caller::peer(by)),
+        }
+    }
+
+    fn walk(&self, peer: IpAddr, source: AddressSource, mut walk: Walk<'_>) -> Result<Caller, Refusal> {
+        let peer = Caller { source, ..Caller::peer(peer) };
+        if !walk.believes(peer.address) {
+            return Ok(peer);
         }
         let caller = match self.header {
-            ForwardedHeader::XForwardedFor => by_x_forwarded_for(peer, walk),
-            ForwardedHeader::Forwarded => by_forwarded(peer, walk),
+            ForwardedHeader::XForwardedFor => by_x_forwarded_for(&peer, walk),
+            ForwardedHeader::Forwarded => by_forwarded(&peer, walk),
         };
         caller.map_err(|fault| Refusal::new(Reason::CallerAddressUnparsable, fault))
     }
 }
 
-fn build_any(
-    written: &[TrustedProxyConfig],
-    place: &Place,
-    sets: &BTreeMap<String, Arc<AddressSet>>,
-    faults: &mut Faults,
-) -> Vec<Believed> {
+fn build_any(written: &[TrustedProxyConfig], place: &Place, sets: &AddressSets, faults: &mut Faults) -> Vec<Believed> {
     let mut any = Vec::new();
     let mut everything = Vec::new();
     for (index, entry) in written.iter().enumerate() {
@@ -213,12 +235,7 @@ fn build_any(
     any
 }
 
-fn build_path(
-    written: &[TrustStepConfig],
-    place: &Place,
-    sets: &BTreeMap<String, Arc<AddressSet>>,
-    faults: &mut Faults,
-) -> Vec<Step> {
+fn build_path(written: &[TrustStepConfig], place: &Place, sets: &AddressSets, faults: &mut Faults) -> Vec<Step> {
     let mut steps = Vec::new();
     for (index, step) in written.iter().enumerate() {
         let place = place.index(index);
@@ -237,6 +254,25 @@ impl Rule {
         match self {
             Self::Any(_) => 0,
             Self::Path(steps) => steps.len(),
+        }
+    }
+
+    /// How many steps are ahead of a request on a connection that this proxy introduced; `None` if it may not.
+    fn behind_introducer(&self, proxy: IpAddr, clock: &Clock) -> Option<usize> {
+        let introduces = |believed: &Believed| believed.may_introduce() && believed.addresses.contains(proxy, clock);
+        match self {
+            Self::Any(believed) => believed.iter().any(introduces).then_some(0),
+            Self::Path(steps) => {
+                for (ahead, step) in steps.iter().enumerate().rev() {
+                    if introduces(&step.believed) {
+                        return Some(ahead);
+                    }
+                    if !step.optional {
+                        return None;
+                    }
+                }
+                None
+            }
         }
     }
 }
@@ -288,22 +324,22 @@ impl Walk<'_> {
     }
 }
 
-fn by_x_forwarded_for(peer: IpAddr, walk: Walk<'_>) -> Result<Caller, HopFault> {
+fn by_x_forwarded_for(peer: &Caller, walk: Walk<'_>) -> Result<Caller, HopFault> {
     let headers = walk.headers;
     // Several lines are one list, in order (RFC 9110, section 5.3).
     let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
     let hops = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')).map(hop::of_x_forwarded_for);
     let found = walk.find_caller(hops)?;
     Ok(Caller {
-        address: found.map_or(peer, |(address, _)| address),
-        source: found.map_or(AddressSource::Peer, |_| AddressSource::XForwardedFor),
+        address: found.map_or(peer.address, |(address, _)| address),
+        source: found.map_or(peer.source, |_| AddressSource::XForwardedFor),
         peer_is_trusted: true,
         scheme: last(headers, &X_FORWARDED_PROTO).and_then(scheme),
         host: last(headers, &X_FORWARDED_HOST).and_then(host),
     })
 }
 
-fn by_forwarded(peer: IpAddr, walk: Walk<'_>) -> Result<Caller, HopFault> {
+fn by_forwarded(peer: &Caller, walk: Walk<'_>) -> Result<Caller, HopFault> {
     let mut elements = Vec::new();
     for line in walk.headers.get_all(header::FORWARDED) {
         elements.extend(forwarded::elements(line.as_bytes())?);
@@ -312,8 +348,8 @@ fn by_forwarded(peer: IpAddr, walk: Walk<'_>) -> Result<Caller, HopFault> {
     // What is believed of the caller's request is what the proxy said that the caller spoke to.
     let said = found.map(|(_, steps)| &elements[elements.len() - steps]);
     Ok(Caller {
-        address: found.map_or(peer, |(address, _)| address),
-        source: found.map_or(AddressSource::Peer, |_| AddressSource::Forwarded),
+        address: found.map_or(peer.address, |(address, _)| address),
+        source: found.map_or(peer.source, |_| AddressSource::Forwarded),
         peer_is_trusted: true,
         scheme: said.and_then(|said| said.proto.as_deref()).and_then(|proto| scheme(proto.as_bytes())),
         host: said.and_then(|said| said.host.as_deref()).and_then(|name| host(name.as_bytes())),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::{
     clock::Clock,
-    config::{Document, Faults, Place, Report},
+    config::{Document, Fault, Faults, Place, Report},
     credentials::{Credentials, Setting},
     runtime::identity_http,
 };
@@ -49,6 +49,13 @@ impl Loaded {
     /// What is wrong with the credentials, with the lines it stands on.
     pub(crate) fn report(&self) -> Report {
         self.document.report(&self.faults)
+    }
+
+    /// What is wrong with one credential.
+    pub(crate) fn faults_of(&self, name: &str) -> impl Iterator<Item = &Fault> {
+        let place = Place::root().key("credentials").key(name);
+        let below = format!("{}/", place.pointer());
+        self.faults.iter().filter(move |fault| fault.place == place || fault.place.pointer().starts_with(&below))
     }
 
     /// The names that the config has, in order.

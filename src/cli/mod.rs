@@ -12,6 +12,7 @@ pub mod completions;
 mod credentials;
 pub mod demo;
 pub mod dev_tenant;
+pub mod doctor;
 pub mod run;
 pub mod schema;
 pub mod token;
@@ -40,6 +41,8 @@ enum Command {
     Certificate(certificate::CertificateArguments),
     /// See what is in a token and which check it fails, or acquire one of the gateway's own
     Token(token::TokenArguments),
+    /// Try each credential, and say which link of its chain breaks and what mends it
+    Doctor(doctor::DoctorArguments),
     /// Print a script that lets a shell complete this program's arguments
     Completions(completions::CompletionsArguments),
 }
@@ -58,6 +61,7 @@ impl Arguments {
             Command::DevTenant(arguments) => dev_tenant::run(&arguments),
             Command::Certificate(arguments) => certificate::run(&arguments),
             Command::Token(arguments) => token::run(&arguments),
+            Command::Doctor(arguments) => doctor::run(&arguments),
             Command::Completions(arguments) => completions::run(&arguments),
         }
     }

@@ -1,7 +1,7 @@
 //! What works and is likely not meant.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeSet, HashSet},
     net::{IpAddr, SocketAddr},
 };
 
@@ -12,9 +12,11 @@ use super::{
     report::Finding,
 };
 use crate::{
-    address::{AddressEntryConfig, AddressSetConfig},
     authorization::AuthorizationConfig,
-    inbound::{PolicyConfig, ip_filter::Action, validate_azure_ad_token::ValidateAzureAdTokenConfig},
+    inbound::{
+        PolicyConfig,
+        validate_azure_ad_token::{TokenTypeConfig, ValidateAzureAdTokenConfig},
+    },
 };
 
 /// Maps of named things that do nothing unless something else names them.
@@ -92,7 +94,7 @@ pub(crate) fn lint(config: &Config, faults: &mut Faults) {
     for (place, policies) in policy_lists(config) {
         for (index, policy) in policies.iter().enumerate() {
             let place = place.index(index).key(policy.name());
-            lint_policy(policy, &policies[index + 1..], &place, config, faults);
+            lint_policy(policy, &policies[index + 1..], &place, faults);
         }
     }
     for (index, route) in config.routes.iter().enumerate() {
@@ -115,47 +117,23 @@ fn policy_lists(config: &Config) -> Vec<(Place, &[PolicyConfig])> {
     lists
 }
 
-fn lint_policy(policy: &PolicyConfig, later: &[PolicyConfig], place: &Place, config: &Config, faults: &mut Faults) {
-    match policy {
-        PolicyConfig::IpFilter(filter) if filter.action == Action::Allow => {
-            for (index, entry) in filter.addresses.iter().enumerate() {
-                if is_everyone(entry, &config.address_sets) {
-                    faults.warning(
-                        &place.key("addresses").index(index),
-                        "this allows every address, so the policy does nothing",
-                        "list the networks that are meant, or remove the policy",
-                    );
-                }
-            }
-        }
-        PolicyConfig::ValidateAzureAdToken(token)
-            if is_wide(token) && later.iter().all(|later| later.name() != "check-partner" && later.name() != "authorize") =>
-        {
-            let cure = "name `scopes` and `roles`, `client-application-ids` or `required-claims`";
-            faults.warning(place, "every user and application that has any permission for this audience is let through", cure);
-        }
-        _ => {}
+fn lint_policy(policy: &PolicyConfig, later: &[PolicyConfig], place: &Place, faults: &mut Faults) {
+    if let PolicyConfig::ValidateAzureAdToken(token) = policy
+        && is_wide(token)
+        && later.iter().all(|later| later.name() != "check-partner" && later.name() != "authorize")
+    {
+        let cure = "name `scopes` and `roles`, `client-application-ids` or `required-claims`";
+        faults.warning(place, "every user and application that has any permission for this audience is let through", cure);
     }
 }
 
-/// Whether nothing but tenant and audience is asked of a token.
+/// Whether nothing but tenant and audience is asked of a token. An ID token's audience is the application that its user signed in to.
 fn is_wide(token: &ValidateAzureAdTokenConfig) -> bool {
-    token.scopes.is_empty()
+    token.token_type == TokenTypeConfig::Access
+        && token.scopes.is_empty()
         && token.roles.is_empty()
         && token.client_application_ids.is_empty()
         && token.required_claims.is_empty()
-}
-
-fn is_everyone(entry: &AddressEntryConfig, sets: &BTreeMap<String, AddressSetConfig>) -> bool {
-    let text = match entry {
-        AddressEntryConfig::Text(text) => text,
-        AddressEntryConfig::Noted(noted) => &noted.address,
-    };
-    let named = |name| match sets.get(name) {
-        Some(AddressSetConfig::Entries(entries)) => entries.iter().any(|entry| is_everyone(entry, &BTreeMap::new())),
-        _ => false,
-    };
-    text == "0.0.0.0/0" || text == "::/0" || named(text)
 }
 
 fn lint_route(route: &crate::route::RouteConfig, place: &Place, config: &Config, faults: &mut Faults) {

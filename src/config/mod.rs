@@ -33,7 +33,7 @@ pub(crate) use named_values::literal;
 pub use report::Report;
 pub use schema::schema;
 use schemars::JsonSchema;
-pub use secret::{Secret, Secrets, UnknownSecret};
+pub use secret::{LiveSecret, Secret, Secrets, UnknownSecret};
 use serde::Deserialize;
 pub use units::{Day, Size, Span};
 
@@ -41,8 +41,9 @@ use crate::{
     address::AddressSetConfig,
     admin::{AdminConfig, HealthConfig},
     audit::AuditConfig,
-    credentials::CredentialConfig,
+    credentials::{CredentialConfig, KeyVaultSecretConfig},
     entra::{IssuerConfig, TenantConfig},
+    identity::AssertionKeysConfig,
     inbound::PolicyConfig,
     listener::ListenerConfig,
     partner::PartnerConfig,
@@ -73,10 +74,15 @@ pub struct Config {
     pub tenants: BTreeMap<String, TenantConfig>,
     /// Issuers of tokens besides Entra, for `validate-jwt`.
     pub issuers: BTreeMap<String, IssuerConfig>,
+    /// How many verified tokens each thread keeps of a tenant's or an issuer's, so as not to verify them again; at most 1048576.
+    /// One takes about 4 KiB. 0 keeps none: every signature is verified each time. Default: 16384.
+    pub verified_tokens: Option<u32>,
     /// Named lists of addresses.
     pub address_sets: BTreeMap<String, AddressSetConfig>,
     /// What the gateway itself is, towards upstreams.
     pub credentials: BTreeMap<String, CredentialConfig>,
+    /// How the gateway signs what it tells backends of callers, for `backend-assertion` on a route.
+    pub backend_assertion: Option<AssertionKeysConfig>,
     /// The partners whose daemons call, for `check-partner`.
     pub partners: BTreeMap<String, PartnerConfig>,
     /// The backends.
@@ -105,7 +111,9 @@ pub struct NamedValueConfig {
     pub default: Option<String>,
     /// The file that holds it; trailing line ends are cut. Always a secret.
     pub file: Option<String>,
-    /// Never printed, and allowed only where a secret is meant. Default: false, but for `file`.
+    /// The secret of a Key Vault that holds it; read again while the gateway runs. Always a secret.
+    pub key_vault: Option<KeyVaultSecretConfig>,
+    /// Never printed, and allowed only where a secret is meant. Default: false, but for `file` and `key-vault`.
     #[serde(default)]
     pub secret: bool,
 }

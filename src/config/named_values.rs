@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     path::Path,
+    sync::Arc,
 };
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -17,8 +18,10 @@ use super::{
     node::{Kind, Node},
     origin::{Origin, Sources},
     report::Finding,
+    secret::SecretSource,
     suggest,
 };
+use crate::credentials::{KeyVaultSecretConfig, VaultSecret};
 
 /// How long a file that holds a named value may be.
 const FILE_LIMIT: u64 = 64 << 10;
@@ -118,10 +121,10 @@ pub(crate) struct Surroundings<'a> {
 }
 
 /// What a named value stands for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum NamedValue {
     Plain(String),
-    Secret(SecretString),
+    Secret(SecretSource),
     /// Cannot be had; that was reported.
     Failed,
 }
@@ -144,7 +147,7 @@ pub(crate) struct NamedValues<'a> {
 
 /// What is left when all is replaced.
 pub(crate) struct Resolved {
-    pub(crate) secrets: BTreeMap<String, SecretString>,
+    pub(crate) secrets: BTreeMap<String, SecretSource>,
     pub(crate) findings: Vec<Finding>,
     /// The files that named values were read from.
     pub(crate) files: Vec<std::path::PathBuf>,
@@ -205,7 +208,7 @@ impl<'a> NamedValues<'a> {
         self.states.insert(name, State::Underway);
         let (key, node) = self.entries[name];
         let place = Place::root().key("named-values").key(name);
-        let value = self.read(key, node, &place).unwrap_or(NamedValue::Failed);
+        let value = self.read(name, key, node, &place).unwrap_or(NamedValue::Failed);
         self.states.insert(name, State::Done(value.clone()));
         Some(value)
     }
@@ -214,15 +217,16 @@ impl<'a> NamedValues<'a> {
         self.findings.push(Finding::error(at.clone(), place, message, cure));
     }
 
-    fn read(&mut self, key: &Origin, node: &'a Node, place: &Place) -> Option<NamedValue> {
+    fn read(&mut self, name: &str, key: &Origin, node: &'a Node, place: &Place) -> Option<NamedValue> {
         // What is no map, and a value that is no text, is for the schema to report.
         node.as_map()?;
         let secret = matches!(node.get("secret").map(|node| &node.kind), Some(Kind::Bool(true)));
-        let sources: Vec<&str> = ["value", "env", "file"].into_iter().filter(|source| node.get(source).is_some()).collect();
+        let sources: Vec<&str> =
+            ["value", "env", "file", "key-vault"].into_iter().filter(|source| node.get(source).is_some()).collect();
         let source = match sources.as_slice() {
-            [] if node.get("key-vault").is_some() => return None,
             [] => {
-                self.error(key, place, "this named value has no source", "give it one of `value`, `env` or `file`");
+                let cure = "give it one of `value`, `env`, `file` or `key-vault`";
+                self.error(key, place, "this named value has no source", cure);
                 return None;
             }
             [source] => *source,
@@ -243,19 +247,23 @@ impl<'a> NamedValues<'a> {
                 "remove it, or name the variable in `env`",
             );
         }
-        if source == "file"
+        if matches!(source, "file" | "key-vault")
             && let Some(Node { kind: Kind::Bool(false), at }) = node.get("secret")
         {
             self.error(
                 at,
                 &place.key("secret"),
-                "what comes from a file is always a secret",
+                format!("what comes from a {} is always a secret", if source == "file" { "file" } else { "vault" }),
                 "remove `secret`, or use `value` or `env`",
             );
         }
         let written = node.get(source)?;
         let at = &written.at;
         let place = place.key(source);
+        if source == "key-vault" {
+            let secret = VaultSecret::new(name, self.key_vault(written, &place)?);
+            return Some(NamedValue::Secret(SecretSource::Vault(Arc::new(secret))));
+        }
         if source == "value" && secret {
             self.hidden.push(at.clone());
         }
@@ -266,10 +274,32 @@ impl<'a> NamedValues<'a> {
         }
         let text = match source {
             "env" => self.variable(&text, node.get("default"), at, &place)?,
-            "file" => return self.file(&text, at, &place).map(NamedValue::Secret),
+            "file" => return self.file(&text, at, &place).map(|secret| NamedValue::Secret(SecretSource::Known(secret))),
             _ => text,
         };
-        Some(if secret { NamedValue::Secret(SecretString::from(text)) } else { NamedValue::Plain(text) })
+        Some(if secret { NamedValue::Secret(SecretSource::Known(text.into())) } else { NamedValue::Plain(text) })
+    }
+
+    /// Where a vault holds the value. What is missing or of the wrong kind is for the schema to report.
+    fn key_vault(&mut self, node: &'a Node, place: &Place) -> Option<KeyVaultSecretConfig> {
+        let mut text = |key: &str| -> Option<Option<String>> {
+            let Some(written) = node.get(key) else { return Some(None) };
+            let place = place.key(key);
+            let (text, uses_secret) = self.own_text(written, &place)?;
+            if uses_secret {
+                self.error(&written.at, &place, "this text names a secret, and none may stand here", "write it out");
+                return None;
+            }
+            Some(Some(text))
+        };
+        let (vault, secret, version, identity) = (text("vault"), text("secret"), text("version"), text("identity"));
+        Some(KeyVaultSecretConfig {
+            vault: vault??,
+            secret: secret??,
+            version: version?,
+            identity: identity??,
+            required: matches!(node.get("required").map(|node| &node.kind), Some(Kind::Bool(true))),
+        })
     }
 
     fn variable(&mut self, name: &str, default: Option<&'a Node>, at: &Origin, place: &Place) -> Option<String> {
@@ -311,9 +341,14 @@ impl<'a> NamedValues<'a> {
                 Part::Malformed { .. } => self.malformed(node, place)?,
                 Part::Name { name, .. } => match self.look_up(name, node, place)? {
                     NamedValue::Plain(value) => result.push_str(&value),
-                    NamedValue::Secret(secret) => {
+                    NamedValue::Secret(SecretSource::Known(secret)) => {
                         uses_secret = true;
                         result.push_str(secret.expose_secret());
+                    }
+                    NamedValue::Secret(SecretSource::Vault(_)) => {
+                        let cure = format!("write `{{{{{name}}}}}` where the value is used, with the text around it");
+                        self.error(&node.at, place, format!("`{name}` is in a vault, and no other value is made from it"), cure);
+                        return None;
                     }
                     NamedValue::Failed => return None,
                 },

@@ -1,12 +1,14 @@
 //! Secrets of the config: what names them, and what they are.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
+use arc_swap::ArcSwapOption;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 
 use super::named_values::{self, Part};
+use crate::credentials::VaultSecret;
 
 /// The mark of a place that may hold a secret, in the schema.
 pub(crate) const SECRET_KEYWORD: &str = "x-entrada-secret";
@@ -32,34 +34,189 @@ impl Secret {
         self.0.expose_secret().contains("{{")
     }
 
-    /// The text with its secrets put in.
+    /// The text with its secrets put in, for settings that are read once: when the config is built.
     ///
     /// # Errors
-    /// The name that stands for no secret. A loaded [`Document`](super::Document) has none such.
+    /// The name that stands for no secret (a loaded [`Document`](super::Document) has none such), or for one that a vault holds and
+    /// that is therefore not known yet.
     pub fn reveal(&self, secrets: &Secrets) -> Result<SecretString, UnknownSecret> {
         let text = self.0.expose_secret();
         let mut revealed = zeroize::Zeroizing::new(String::with_capacity(text.len()));
         for part in named_values::parts(text) {
             match part {
                 Part::Text(text) | Part::Malformed { text, .. } => revealed.push_str(text),
-                Part::Name { name, .. } => {
-                    let secret = secrets.0.get(name).ok_or_else(|| UnknownSecret(name.to_owned()))?;
-                    revealed.push_str(secret.expose_secret());
-                }
+                Part::Name { name, .. } => match secrets.find(name)? {
+                    SecretSource::Known(secret) => revealed.push_str(secret.expose_secret()),
+                    SecretSource::Vault(_) => return Err(UnknownSecret::InVault(name.to_owned())),
+                },
             }
         }
         Ok(SecretString::from(revealed.as_str()))
     }
+
+    /// The text, to be asked for each time it is used: what a vault holds changes while the gateway runs.
+    ///
+    /// # Errors
+    /// The name that stands for no secret.
+    pub fn live(&self, secrets: &Secrets) -> Result<LiveSecret, UnknownSecret> {
+        let mut parts = Vec::new();
+        for part in named_values::parts(self.0.expose_secret()) {
+            parts.push(match part {
+                Part::Text(text) | Part::Malformed { text, .. } => SecretSource::Known(text.into()),
+                Part::Name { name, .. } => secrets.find(name)?.clone(),
+            });
+        }
+        Ok(LiveSecret { parts: parts.into(), made: Arc::default() })
+    }
 }
 
-/// A name that stands for no secret.
+/// Why a text cannot be had with its secrets put in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no secret is named `{0}`")]
-pub struct UnknownSecret(pub String);
+pub enum UnknownSecret {
+    /// The name stands for no secret.
+    #[error("no secret is named `{0}`")]
+    NotNamed(String),
+    /// The secret is in a vault, and the setting is read once.
+    #[error("the secret `{0}` is in a vault, and this setting is read before any vault is asked")]
+    InVault(String),
+}
+
+impl UnknownSecret {
+    /// How the config is mended.
+    pub const fn cure(&self) -> &'static str {
+        match self {
+            Self::NotNamed(_) => "define it in `named-values`",
+            Self::InVault(_) => "take it from a `file`; secrets of a vault can be client secrets and values of `set-header`",
+        }
+    }
+}
+
+/// Where a secret comes from.
+#[derive(Clone)]
+pub(crate) enum SecretSource {
+    /// It is known: from a file, a variable or the config itself.
+    Known(SecretString),
+    /// A vault holds it.
+    Vault(Arc<VaultSecret>),
+}
 
 /// The secrets among the named values, by name. Nothing shows what they are.
 #[derive(Clone, Default)]
-pub struct Secrets(pub(crate) BTreeMap<String, SecretString>);
+pub struct Secrets(pub(crate) BTreeMap<String, SecretSource>);
+
+impl Secrets {
+    /// Secrets that are known.
+    pub fn known<const N: usize>(secrets: [(&str, &str); N]) -> Self {
+        Self(secrets.map(|(name, secret)| (name.to_owned(), SecretSource::Known(secret.into()))).into())
+    }
+
+    /// One secret that a vault holds.
+    #[cfg(test)]
+    pub(crate) fn in_vault(secret: VaultSecret) -> Self {
+        Self([(secret.name().to_owned(), SecretSource::Vault(Arc::new(secret)))].into())
+    }
+
+    /// The secrets with those of a vault taken over from the config before, where they are the same ones: what was read of them
+    /// need not be read again.
+    #[must_use]
+    pub fn after(&self, previous: Option<&Self>) -> Self {
+        let mut secrets = self.clone();
+        for (name, source) in &mut secrets.0 {
+            if let (SecretSource::Vault(own), Some(SecretSource::Vault(before))) =
+                (&*source, previous.and_then(|previous| previous.0.get(name)))
+                && own.config() == before.config()
+            {
+                *source = SecretSource::Vault(before.clone());
+            }
+        }
+        secrets
+    }
+
+    /// The secrets that vaults hold.
+    pub(crate) fn in_vaults(&self) -> impl Iterator<Item = &Arc<VaultSecret>> {
+        self.0.values().filter_map(|source| match source {
+            SecretSource::Vault(secret) => Some(secret),
+            SecretSource::Known(_) => None,
+        })
+    }
+
+    fn find(&self, name: &str) -> Result<&SecretSource, UnknownSecret> {
+        self.0.get(name).ok_or_else(|| UnknownSecret::NotNamed(name.to_owned()))
+    }
+}
+
+/// A text with secrets in it that may change while the gateway runs.
+#[derive(Clone)]
+pub struct LiveSecret {
+    parts: Arc<[SecretSource]>,
+    /// What it was made into last, and from which values.
+    made: Arc<ArcSwapOption<Made>>,
+}
+
+struct Made {
+    from: Vec<Arc<SecretString>>,
+    text: Arc<SecretString>,
+}
+
+impl LiveSecret {
+    /// What it is at `now`, in seconds since 1970: the same `Arc` for as long as nothing has changed. `None` while a vault's part
+    /// of it is not there.
+    pub fn value(&self, now: u64) -> Option<Arc<SecretString>> {
+        let made = self.made.load_full();
+        let mut same = made.is_some();
+        let mut from = made.iter().flat_map(|made| &made.from);
+        for secret in self.in_vaults() {
+            let value = secret.value(now)?;
+            same = same && from.next().is_some_and(|before| Arc::ptr_eq(before, &value));
+        }
+        match made {
+            Some(made) if same => Some(made.text.clone()),
+            _ => self.make(now),
+        }
+    }
+
+    fn make(&self, now: u64) -> Option<Arc<SecretString>> {
+        let mut text = zeroize::Zeroizing::new(String::new());
+        let mut from = Vec::new();
+        for part in &*self.parts {
+            match part {
+                SecretSource::Known(known) => text.push_str(known.expose_secret()),
+                SecretSource::Vault(secret) => {
+                    let value = secret.value(now)?;
+                    text.push_str(value.expose_secret());
+                    from.push(value);
+                }
+            }
+        }
+        let text = Arc::new(SecretString::from(text.as_str()));
+        self.made.store(Some(Arc::new(Made { from, text: text.clone() })));
+        Some(text)
+    }
+
+    /// The secrets of vaults in it.
+    pub(crate) fn in_vaults(&self) -> impl Iterator<Item = &Arc<VaultSecret>> {
+        self.parts.iter().filter_map(|part| match part {
+            SecretSource::Vault(secret) => Some(secret),
+            SecretSource::Known(_) => None,
+        })
+    }
+
+    /// Whether both are made of the same: of secrets in vaults only where they are, not what, is compared.
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        self.parts.len() == other.parts.len()
+            && self.parts.iter().zip(&*other.parts).all(|(one, other)| match (one, other) {
+                (SecretSource::Known(one), SecretSource::Known(other)) => one.expose_secret() == other.expose_secret(),
+                (SecretSource::Vault(one), SecretSource::Vault(other)) => Arc::ptr_eq(one, other),
+                (SecretSource::Known(_) | SecretSource::Vault(_), _) => false,
+            })
+    }
+}
+
+impl fmt::Debug for LiveSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LiveSecret")
+    }
+}
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -109,15 +266,20 @@ mod tests {
     use super::*;
 
     fn secrets() -> Secrets {
-        Secrets([("key".to_owned(), SecretString::from("hunter\"2"))].into())
+        Secrets::known([("key", "hunter\"2")])
     }
 
     #[test]
     fn secrets_are_put_in_where_they_are_used() {
         for (text, expected) in [("plain", "plain"), ("{{key}}", "hunter\"2"), ("Bearer {{ key }}!", "Bearer hunter\"2!")] {
             assert_eq!(Secret::from(text).reveal(&secrets()).expect("known").expose_secret(), expected);
+            let live = Secret::from(text).live(&secrets()).expect("known");
+            let value = live.value(0).expect("known");
+            assert_eq!(value.expose_secret(), expected);
+            assert!(Arc::ptr_eq(&value, &live.value(1).expect("known")), "made once");
         }
-        assert_eq!(Secret::from("{{other}}").reveal(&secrets()).err(), Some(UnknownSecret("other".into())));
+        assert_eq!(Secret::from("{{other}}").reveal(&secrets()).err(), Some(UnknownSecret::NotNamed("other".into())));
+        assert_eq!(Secret::from("{{other}}").live(&secrets()).err(), Some(UnknownSecret::NotNamed("other".into())));
     }
 
     #[test]

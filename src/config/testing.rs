@@ -31,6 +31,7 @@ pub(crate) fn examples() -> tempfile::TempDir {
             ("tls/internal-ca.pem", &made.certificate_pem),
             ("certs/gateway.pem", &made.pem()),
             ("certs/gateway.key", &made.key_pem),
+            ("keys/assertion.pem", &made.key_pem),
             ("keys/tools.pem", &made.certificate_pem),
             ("keys/build.json", &String::from_utf8_lossy(&jwks(&[key(0).jwk(None)]))),
             ("blocklist.txt", "192.0.2.66\n"),

@@ -6,16 +6,14 @@
 /// Types of the config and the keys they will have.
 const PLANNED: &[(&str, &[&str])] = &[
     ("Config", &["tests"]),
-    ("NamedValueConfig", &["key-vault"]),
-    ("ListenerConfig", &["client-certificates", "proxy-protocol"]),
-    ("PartnerConfig", &["client-certificate", "rate-limit", "quota"]),
+    ("ListenerConfig", &["client-certificates"]),
+    ("PartnerConfig", &["client-certificate"]),
     ("UpstreamConfig", &["case-insensitive-paths", "connection-affinity"]),
     ("UpstreamTlsConfig", &["client-certificate"]),
-    ("RouteConfig", &["mode", "token-relay"]),
-    ("ValidateAzureAdTokenConfig", &["group-lookup", "mode", "as"]),
+    ("RouteConfig", &["mode"]),
+    ("ValidateAzureAdTokenConfig", &["mode"]),
     ("IpFilterConfig", &["mode"]),
     ("PolicyConfig", &["validate-client-certificate"]),
-    ("OutboundPolicyConfig", &["return-response", "include-fragment"]),
     ("AuditConfig", &[]),
     ("TelemetryConfig", &["otlp"]),
 ];

@@ -18,10 +18,12 @@ use serde::Serialize;
 
 use super::{
     AssertionAlgorithm, AssertionConfig,
-    certificate::{Certificate, KeyedCertificate},
+    certificate::Certificate,
     error::Failure,
-    token_cache::lock,
+    holder::Holder,
+    token_cache::{chain, lock},
 };
+use crate::clock::Clock;
 
 /// How long an assertion is good for, in seconds. Microsoft advises five to ten minutes.
 const LIFETIME: u64 = 300;
@@ -104,9 +106,13 @@ pub(crate) fn compact(signing_input: &str, signature: &[u8]) -> Arc<SecretString
 }
 
 /// The assertion of one client at one token endpoint: Entra takes it again and again while it is good, so that a key that is
-/// slow or far away is rarely asked.
+/// slow or far away is rarely asked. One that a vault signs is replaced ahead of need, so that nobody waits for the vault.
 #[derive(Debug, Default)]
-pub(crate) struct Assertions(Mutex<Option<Kept>>);
+pub(crate) struct Assertions {
+    kept: Mutex<Option<Kept>>,
+    /// Held by whoever signs: one signature serves all who wait for it.
+    signing: Arc<tokio::sync::Mutex<()>>,
+}
 
 #[derive(Debug)]
 struct Kept {
@@ -117,43 +123,82 @@ struct Kept {
     expires_at: u64,
 }
 
+/// What an assertion says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subject<'a> {
+    pub(crate) settings: AssertionConfig,
+    pub(crate) client_id: &'a str,
+    pub(crate) audience: &'a str,
+}
+
 impl Assertions {
-    /// The assertion that is still good at `now`, or a new one.
-    pub(crate) fn local(
-        &self,
-        pair: &KeyedCertificate,
-        settings: AssertionConfig,
-        client_id: &str,
-        audience: &str,
-        now: u64,
-    ) -> Result<Arc<SecretString>, Failure> {
-        if let Some(kept) = self.kept(pair.certificate(), settings, now) {
-            return Ok(kept);
+    /// The assertion that is still good, or a new one; and whether it was used before.
+    pub(crate) async fn of(
+        self: &Arc<Self>,
+        holder: &Arc<Holder>,
+        subject: Subject<'_>,
+        clock: &Clock,
+    ) -> Result<(Arc<SecretString>, bool), Failure> {
+        if let Some((kept, left)) = self.kept(holder.certificate(), subject.settings, clock.unix_seconds()) {
+            if holder.is_far() && left < LIFETIME / 2 {
+                self.replace_ahead(holder, subject, clock);
+            }
+            return Ok((kept, true));
         }
-        let input = signing_input(pair.certificate(), settings, client_id, audience, now);
-        let assertion = compact(&input, &sign(pair.key(), settings.algorithm, input.as_bytes())?);
-        self.keep(assertion.clone(), pair.certificate(), settings, now);
+        let _one = self.signing.lock().await;
+        // Somebody else has signed one meanwhile.
+        if let Some((kept, _)) = self.kept(holder.certificate(), subject.settings, clock.unix_seconds()) {
+            return Ok((kept, true));
+        }
+        Ok((self.sign(holder, subject, clock.unix_seconds()).await?, false))
+    }
+
+    /// Waits until nobody signs.
+    #[cfg(test)]
+    pub(crate) async fn settled(&self) {
+        drop(self.signing.lock().await);
+    }
+
+    /// Signs the next one while the one before is good, unless that is under way.
+    fn replace_ahead(self: &Arc<Self>, holder: &Arc<Holder>, subject: Subject<'_>, clock: &Clock) {
+        let Ok(one) = self.signing.clone().try_lock_owned() else { return };
+        let (assertions, holder, clock) = (self.clone(), holder.clone(), clock.clone());
+        let (settings, client_id, audience) = (subject.settings, subject.client_id.to_owned(), subject.audience.to_owned());
+        tokio::spawn(async move {
+            let _one = one;
+            let subject = Subject { settings, client_id: &client_id, audience: &audience };
+            if let Err(failure) = assertions.sign(&holder, subject, clock.unix_seconds()).await {
+                tracing::debug!(error = chain(&failure), "no assertion was signed ahead of need");
+            }
+        });
+    }
+
+    async fn sign(&self, holder: &Holder, subject: Subject<'_>, now: u64) -> Result<Arc<SecretString>, Failure> {
+        let Subject { settings, client_id, audience } = subject;
+        let input = signing_input(holder.certificate(), settings, client_id, audience, now);
+        let assertion = compact(&input, &holder.sign(settings.algorithm, input.as_bytes()).await?);
+        *lock(&self.kept) = Some(Kept {
+            assertion: assertion.clone(),
+            certificate: holder.certificate().x5t_s256(),
+            settings,
+            expires_at: now + LIFETIME,
+        });
         Ok(assertion)
     }
 
-    /// The assertion that is still good at `now`.
-    pub(crate) fn kept(&self, certificate: &Certificate, settings: AssertionConfig, now: u64) -> Option<Arc<SecretString>> {
-        lock(&self.0)
+    /// The assertion that is still good at `now`, and for how long yet.
+    fn kept(&self, certificate: &Certificate, settings: AssertionConfig, now: u64) -> Option<(Arc<SecretString>, u64)> {
+        lock(&self.kept)
             .as_ref()
             .filter(|kept| kept.certificate == certificate.x5t_s256() && kept.settings == settings)
             // A clock that was set back would otherwise keep one that is not good yet.
             .filter(|kept| now + MARGIN < kept.expires_at && now + LIFETIME >= kept.expires_at)
-            .map(|kept| kept.assertion.clone())
-    }
-
-    /// Keeps an assertion that was signed with `now` in it.
-    pub(crate) fn keep(&self, assertion: Arc<SecretString>, certificate: &Certificate, settings: AssertionConfig, now: u64) {
-        *lock(&self.0) = Some(Kept { assertion, certificate: certificate.x5t_s256(), settings, expires_at: now + LIFETIME });
+            .map(|kept| (kept.assertion.clone(), kept.expires_at - now))
     }
 
     /// Throws away the one that was not accepted.
     pub(crate) fn forget(&self, refused: &SecretString) {
-        let mut kept = lock(&self.0);
+        let mut kept = lock(&self.kept);
         if kept.as_ref().is_some_and(|kept| kept.assertion.expose_secret() == refused.expose_secret()) {
             *kept = None;
         }
@@ -168,11 +213,20 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::credentials::testing::{self, Made};
+    use crate::credentials::{
+        certificate::KeyedCertificate,
+        testing::{self, Made},
+    };
 
     static GATEWAY: LazyLock<Made> = LazyLock::new(|| testing::certificate("gateway"));
     const ENDPOINT: &str = "https://login.microsoftonline.com/aaaabbbb-0000-cccc-1111-dddd2222eeee/oauth2/v2.0/token";
     const CLIENT: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
+
+    async fn made(pair: KeyedCertificate, settings: AssertionConfig) -> Arc<SecretString> {
+        let subject = Subject { settings, client_id: CLIENT, audience: ENDPOINT };
+        let (holder, clock) = (Arc::new(Holder::Here(pair)), Clock::manual(1_800_000_000));
+        Arc::<Assertions>::default().of(&holder, subject, &clock).await.unwrap().0
+    }
 
     fn settings(algorithm: AssertionAlgorithm, send_certificate_chain: bool) -> AssertionConfig {
         AssertionConfig { algorithm, send_certificate_chain }
@@ -182,8 +236,8 @@ mod tests {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
     }
 
-    #[test]
-    fn has_the_strict_form_and_a_signature_that_holds() {
+    #[tokio::test]
+    async fn has_the_strict_form_and_a_signature_that_holds() {
         let pair = GATEWAY.pair();
         let verifiers: [(AssertionAlgorithm, &'static dyn VerificationAlgorithm, Value); 2] = [
             (
@@ -198,8 +252,7 @@ mod tests {
             ),
         ];
         for (algorithm, verifier, header) in verifiers {
-            let assertion =
-                Assertions::default().local(&pair, settings(algorithm, false), CLIENT, ENDPOINT, 1_800_000_000).unwrap();
+            let assertion = made(GATEWAY.pair(), settings(algorithm, false)).await;
             let text = assertion.expose_secret();
             let [head, payload, signature] = text.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
 
@@ -216,8 +269,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_second_implementation_agrees() {
+    #[tokio::test]
+    async fn a_second_implementation_agrees() {
         use jsonwebtoken::{Algorithm, DecodingKey, Validation};
         use x509_parser::prelude::FromDer as _;
 
@@ -227,8 +280,7 @@ mod tests {
         for (algorithm, expected) in
             [(AssertionAlgorithm::PS256, Algorithm::PS256), (AssertionAlgorithm::RS256, Algorithm::RS256)]
         {
-            let assertion =
-                Assertions::default().local(&pair, settings(algorithm, false), CLIENT, ENDPOINT, 1_800_000_000).unwrap();
+            let assertion = made(GATEWAY.pair(), settings(algorithm, false)).await;
             let mut validation = Validation::new(expected);
             validation.set_audience(&[ENDPOINT]);
             validation.set_issuer(&[CLIENT]);
@@ -252,34 +304,38 @@ mod tests {
         assert_eq!(header["x5c"], json!([STANDARD.encode(&GATEWAY.certificate_der), STANDARD.encode(&other.certificate_der)]));
     }
 
-    #[test]
-    fn is_reused_until_a_minute_before_its_end() {
-        let pair = GATEWAY.pair();
-        let assertions = Assertions::default();
-        let settings = AssertionConfig::default();
-        let at = |now| assertions.local(&pair, settings, CLIENT, ENDPOINT, now).unwrap();
+    #[tokio::test]
+    async fn is_reused_until_a_minute_before_its_end() {
+        let (holder, other) =
+            (Arc::new(Holder::Here(GATEWAY.pair())), Arc::new(Holder::Here(testing::certificate("other").pair())));
+        let assertions = Arc::<Assertions>::default();
+        let subject = Subject { settings: AssertionConfig::default(), client_id: CLIENT, audience: ENDPOINT };
+        let at = async |holder: &Arc<Holder>, now| assertions.of(holder, subject, &Clock::manual(now)).await.unwrap();
 
-        let first = at(1_000);
+        let (first, reused) = at(&holder, 1_000).await;
+        assert!(!reused);
 
-        assert!(Arc::ptr_eq(&first, &at(1_239)));
-        let second = at(1_240);
+        let (again, reused) = at(&holder, 1_239).await;
+        assert!(Arc::ptr_eq(&first, &again) && reused);
+        let (second, _) = at(&holder, 1_240).await;
         assert!(!Arc::ptr_eq(&first, &second));
         assertions.forget(&first);
-        assert!(Arc::ptr_eq(&second, &at(1_241)), "another one was refused");
+        assert!(Arc::ptr_eq(&second, &at(&holder, 1_241).await.0), "another one was refused");
         assertions.forget(&second);
-        let third = at(1_242);
+        let (third, _) = at(&holder, 1_242).await;
         assert!(!Arc::ptr_eq(&second, &third));
-        assert!(!Arc::ptr_eq(&third, &at(500)), "the clock was set back");
-        let other = testing::certificate("other").pair();
-        assert!(!Arc::ptr_eq(&third, &assertions.local(&other, settings, CLIENT, ENDPOINT, 1_242).unwrap()));
+        assert!(!Arc::ptr_eq(&third, &at(&holder, 500).await.0), "the clock was set back");
+        assert!(!Arc::ptr_eq(&third, &at(&other, 1_242).await.0));
     }
 
-    #[test]
-    fn no_debug_text_shows_an_assertion() {
-        let assertions = Assertions::default();
-        let assertion = assertions.local(&GATEWAY.pair(), AssertionConfig::default(), CLIENT, ENDPOINT, 1_000).unwrap();
+    #[tokio::test]
+    async fn no_debug_text_shows_an_assertion() {
+        let assertions = Arc::<Assertions>::default();
+        let subject = Subject { settings: AssertionConfig::default(), client_id: CLIENT, audience: ENDPOINT };
+        let holder = Arc::new(Holder::Here(GATEWAY.pair()));
+        let (assertion, _) = assertions.of(&holder, subject, &Clock::manual(1_000)).await.unwrap();
 
-        let text = format!("{assertions:?} {assertion:?}");
+        let text = format!("{assertions:?} {assertion:?} {holder:?}");
 
         assert!(!text.contains("eyJ"), "{text}");
     }

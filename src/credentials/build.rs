@@ -5,28 +5,26 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
 use secrecy::SecretString;
 
 use super::{
-    CertificateConfig, Credential, CredentialConfig,
-    application::{Application, CertificateForm, CertificateSource, Certificates, Endpoint, Identity, VaultIdentity},
+    CertificateConfig, Credential, CredentialConfig, KeyVaultCertificateConfig, KeyVaultSecretConfig, VaultSecret,
+    application::{Application, ClientSecret, Endpoint, Identity},
     certificate::loose_permissions,
+    certificates::{CertificateFile, CertificateForm, CertificateSource, Certificates, VaultSource},
     credential::{MOST_CALLERS, MOST_TENANTS, Source},
     generations::Generations,
-    key_vault::{self, Vault},
+    key_vault::{self, OpenedSecret, Vault},
     managed_identity::{ManagedIdentity, Platform},
     set::{Setting, Siblings},
     token_cache::{self, Background},
 };
 use crate::{
-    config::{Faults, Place, Secret},
+    config::{Faults, LiveSecret, Place, Secret, Secrets},
     entra::{CloudConfig, TenantConfig},
     identity_http::IdentityHttp,
 };
 
-/// How many days before its end a certificate is warned of.
-const WARN_DAYS: i64 = 30;
 /// How long a token request that failed for a passing reason waits before its second attempt.
 const SECOND_ATTEMPT_AFTER: Duration = Duration::from_millis(300);
 
@@ -51,7 +49,8 @@ impl Credential {
             let identity = identity(config, setting, siblings, environment, place, faults);
             let (client_id, authority, identity) = (client_id?, authority?, identity?);
             let (http, clock) = (IdentityHttp::clone(setting.http), setting.clock.clone());
-            (Source::Application(Arc::new(Application { client_id, identity, http, clock })), authority)
+            let answers_challenges = config.answers_claims_challenges;
+            (Source::Application(Arc::new(Application { client_id, identity, answers_challenges, http, clock })), authority)
         };
         if faults.errors() > errors {
             return None;
@@ -68,6 +67,7 @@ impl Credential {
         {
             return Some(previous.clone());
         }
+        let source = source.after(previous.map(|previous| &previous.source));
         Some(Arc::new(Self {
             name: name.into(),
             config: config.clone(),
@@ -83,19 +83,67 @@ impl Credential {
             slots: Mutex::default(),
             elsewhere: Generations::new(MOST_TENANTS),
             for_callers: Generations::new(MOST_CALLERS),
+            vaults: Mutex::default(),
             // A new certificate is no reason to throw away what the old one earned.
             inherited: previous.map(|previous| previous.bequest()).unwrap_or_default(),
         }))
     }
 }
 
-impl CredentialConfig {
-    /// The credential without whose token this one gets none.
-    pub(super) fn stands_on(&self) -> Option<&str> {
-        let vault = self.certificate.as_ref().and_then(|certificate| certificate.key_vault.as_ref());
-        let federated = self.federated_token.as_ref().and_then(|federated| federated.managed_identity.as_deref());
-        vault.map(|vault| &*vault.identity).or(federated)
+/// The credentials without whose tokens this one gets none: they open the vaults that it needs, or vouch for it.
+pub(super) fn stands_on(config: &CredentialConfig, secrets: &Secrets) -> Vec<String> {
+    let certificates = config.certificate.iter().chain(&config.certificates);
+    let vaults = certificates.filter_map(|certificate| certificate.key_vault.as_ref()).map(|vault| vault.identity.clone());
+    let federated = config.federated_token.iter().filter_map(|federated| federated.managed_identity.clone());
+    let secret = config.client_secret.as_ref().and_then(|secret| secret.live(secrets).ok());
+    let in_vaults = secret.iter().flat_map(LiveSecret::in_vaults).map(|secret| secret.config().identity.clone());
+    vaults.chain(federated).chain(in_vaults).collect()
+}
+
+/// The named values that vaults hold, each with its vault.
+pub(super) fn open_secrets(setting: &Setting<'_>, siblings: Siblings<'_>, faults: &mut Faults) -> Vec<OpenedSecret> {
+    setting.secrets.in_vaults().filter_map(|secret| open_secret(secret, siblings, faults)).collect()
+}
+
+fn open_secret(secret: &Arc<VaultSecret>, siblings: Siblings<'_>, faults: &mut Faults) -> Option<OpenedSecret> {
+    let KeyVaultSecretConfig { vault, secret: name, version, identity, .. } = secret.config();
+    let place = Place::root().key("named-values").key(secret.name()).key("key-vault");
+    let names = [("secret", Some(name)), ("version", version.as_ref())];
+    let vault = open_vault(vault, identity, &names, siblings, &place, faults)?;
+    Some(OpenedSecret { secret: secret.clone(), vault })
+}
+
+/// The vault at an address, opened with a credential that was built before; `names` is what is read there.
+fn open_vault(
+    address: &str,
+    identity: &str,
+    names: &[(&str, Option<&String>)],
+    siblings: Siblings<'_>,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<Arc<Vault>> {
+    let before = faults.errors();
+    let url = key_vault::vault_url(address);
+    if url.is_none() {
+        let cure = "write it as https://contoso.vault.azure.net";
+        faults.error(&place.key("vault"), format!("`{address}` is no vault"), cure);
     }
+    for (key, name) in names {
+        if let Some(name) = name.filter(|name| !key_vault::is_name(name)) {
+            let message = format!("`{name}` cannot be the name of something in a vault");
+            faults.error(&place.key(key), message, "names have letters, digits and hyphens alone");
+        }
+    }
+    let opens = other(identity, siblings, &place.key("identity"), faults)?;
+    if faults.errors() > before {
+        return None;
+    }
+    let vault = opens.vault(url?);
+    if vault.is_none() {
+        let message = format!("credential `{identity}` has no tenant of its own");
+        faults.error(&place.key("identity"), message, "name the vault's tenant at that credential");
+    }
+    vault
 }
 
 fn managed_identity(
@@ -180,12 +228,12 @@ fn authority(
         }
         return None;
     }
-    Some(TenantConfig { stale: None, ..tenant.clone() })
+    Some(TenantConfig { stale: None, graph: None, ..tenant.clone() })
 }
 
 /// Many tenants of the worldwide cloud.
 fn worldwide() -> TenantConfig {
-    TenantConfig { id: "organizations".to_owned(), cloud: CloudConfig::Public, authority: None, stale: None }
+    TenantConfig { id: "organizations".to_owned(), cloud: CloudConfig::Public, authority: None, stale: None, graph: None }
 }
 
 /// Whether a tenant's id stands for many tenants, none of which issues tokens under that name.
@@ -217,7 +265,7 @@ fn identity(
             faults.error(place, "it has nothing to prove itself with", "give it a `certificate`");
             None
         }
-        ["client-secret"] => secret(config.client_secret.as_ref()?, setting, &place.key("client-secret"), faults),
+        ["client-secret"] => secret(config.client_secret.as_ref()?, setting, siblings, &place.key("client-secret"), faults),
         ["federated-token"] => federated(config, setting, siblings, &place.key("federated-token"), faults),
         ["workload-identity"] => {
             let written = config.workload_identity.as_ref().and_then(|workload| workload.token_file.as_ref());
@@ -229,10 +277,7 @@ fn identity(
             }
             file.map(Identity::File)
         }
-        ["certificate"] if config.certificate.as_ref().is_some_and(|certificate| certificate.key_vault.is_some()) => {
-            vault(config, setting, siblings, &place.key("certificate"), faults).map(Identity::Vault)
-        }
-        [_] => certificates(config, setting, place, faults).map(Identity::Certificates),
+        [_] => certificates(config, setting, siblings, place, faults).map(Identity::Certificates),
         _ => {
             let message = format!("it has several means to prove itself: {}", means.join(", "));
             faults.error(place, message, "leave one of them");
@@ -274,48 +319,6 @@ fn federated(
     }
 }
 
-fn vault(
-    config: &CredentialConfig,
-    setting: &Setting<'_>,
-    siblings: Siblings<'_>,
-    place: &Place,
-    faults: &mut Faults,
-) -> Option<VaultIdentity> {
-    let certificate = config.certificate.as_ref()?;
-    let written = certificate.key_vault.as_ref()?;
-    if *certificate != (CertificateConfig { key_vault: Some(written.clone()), ..CertificateConfig::default() }) {
-        faults.error(place, "both a file and `key-vault` are given", "leave one of them");
-        return None;
-    }
-    let place = place.key("key-vault");
-    let url = key_vault::vault_url(&written.vault);
-    if url.is_none() {
-        let cure = "write it as https://contoso.vault.azure.net";
-        faults.error(&place.key("vault"), format!("`{}` is no vault", written.vault), cure);
-    }
-    for (key, name) in [("certificate", Some(&written.certificate)), ("version", written.version.as_ref())] {
-        if let Some(name) = name.filter(|name| !key_vault::is_name(name)) {
-            let message = format!("`{name}` cannot be the name of something in a vault");
-            faults.error(&place.key(key), message, "names have letters, digits and hyphens alone");
-            return None;
-        }
-    }
-    let url = url?;
-    let opens = other(&written.identity, siblings, &place.key("identity"), faults)?;
-    let Some(slot) = opens.slot(key_vault::scope_of(&url)) else {
-        let message = format!("credential `{}` has no tenant of its own", written.identity);
-        faults.error(&place.key("identity"), message, "name the vault's tenant at that credential");
-        return None;
-    };
-    Some(VaultIdentity {
-        vault: Vault { url, slot, http: IdentityHttp::clone(setting.http), clock: setting.clock.clone() },
-        name: written.certificate.clone(),
-        version: written.version.clone(),
-        settings: config.assertion,
-        current: ArcSwapOption::empty(),
-    })
-}
-
 /// Another credential, which was built before.
 fn other<'a>(name: &str, siblings: Siblings<'a>, place: &Place, faults: &mut Faults) -> Option<&'a Arc<Credential>> {
     let found = siblings.built.get(name);
@@ -325,7 +328,13 @@ fn other<'a>(name: &str, siblings: Siblings<'a>, place: &Place, faults: &mut Fau
     found
 }
 
-fn secret(written: &Secret, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Identity> {
+fn secret(
+    written: &Secret,
+    setting: &Setting<'_>,
+    siblings: Siblings<'_>,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<Identity> {
     let (message, cure) = if written.names_secret() {
         (
             "a client secret can be copied by whoever sees it",
@@ -335,20 +344,37 @@ fn secret(written: &Secret, setting: &Setting<'_>, place: &Place, faults: &mut F
         ("a client secret stands in the config itself", "name a secret from a file, as \"{{name}}\"; better: use a certificate")
     };
     faults.warning(place, message, cure);
-    reveal(written, setting, place, faults).map(Identity::Secret)
+    match written.live(setting.secrets) {
+        Ok(secret) => {
+            // What is wrong with the named value is told once, where that stands.
+            let silent = &mut Faults::default();
+            let opened: Vec<_> = secret.in_vaults().filter_map(|secret| open_secret(secret, siblings, silent)).collect();
+            (opened.len() == secret.in_vaults().count()).then_some(Identity::Secret(ClientSecret { secret, opened }))
+        }
+        Err(error) => {
+            faults.error(place, error.to_string(), error.cure());
+            None
+        }
+    }
 }
 
 fn reveal(written: &Secret, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<SecretString> {
     match written.reveal(setting.secrets) {
         Ok(secret) => Some(secret),
         Err(error) => {
-            faults.error(place, error.to_string(), "define it under `named-values`");
+            faults.error(place, error.to_string(), error.cure());
             None
         }
     }
 }
 
-fn certificates(config: &CredentialConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Certificates> {
+fn certificates(
+    config: &CredentialConfig,
+    setting: &Setting<'_>,
+    siblings: Siblings<'_>,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<Certificates> {
     let written: Vec<_> = match &config.certificate {
         Some(certificate) => vec![(place.key("certificate"), certificate)],
         None => {
@@ -356,19 +382,21 @@ fn certificates(config: &CredentialConfig, setting: &Setting<'_>, place: &Place,
             config.certificates.iter().enumerate().map(|(index, certificate)| (place.index(index), certificate)).collect()
         }
     };
-    let sources: Vec<_> = written.iter().map(|(place, written)| source(written, setting, place, faults)).collect();
+    let sources: Vec<_> = written.iter().map(|(place, written)| source(written, setting, siblings, place, faults)).collect();
     let sources: Vec<_> = sources.into_iter().collect::<Option<_>>()?;
     let certificates = match Certificates::load(config.assertion, sources.clone()) {
         Ok(certificates) => certificates,
         Err(failed) => {
             for (index, error) in failed {
-                let file = sources[index].file.display();
+                let CertificateSource::File(source) = &sources[index] else { continue };
+                let file = source.file.display();
                 faults.error(&written[index].0, format!("{file}: {}", token_cache::chain(&error)), error.cure());
             }
             return None;
         }
     };
     for ((place, _), source) in written.iter().zip(&sources) {
+        let CertificateSource::File(source) = source else { continue };
         if let Some(mode) = loose_permissions(source.key_file()) {
             faults.warning(
                 place,
@@ -377,21 +405,33 @@ fn certificates(config: &CredentialConfig, setting: &Setting<'_>, place: &Place,
             );
         }
     }
-    for (index, pair) in certificates.in_order() {
-        let days = pair.certificate().days_left(setting.clock.unix_seconds());
-        let subject = pair.certificate().subject();
-        let message = match days {
-            ..0 => format!("the certificate of {subject} has expired"),
-            0..WARN_DAYS => format!("the certificate of {subject} expires in {days} days"),
-            _ => continue,
-        };
-        let cure = "make a new one with `entrada certificate new`, and upload it beside the old one";
-        faults.warning(&written[index].0, message, cure);
+    for (index, holder) in certificates.by_source() {
+        let now = setting.clock.unix_seconds();
+        if let Some(concern) = holder.certificate().concern(now) {
+            faults.warning(&written[index].0, concern, holder.certificate().standing(now).cure());
+        }
     }
     Some(certificates)
 }
 
-fn source(written: &CertificateConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<CertificateSource> {
+fn source(
+    written: &CertificateConfig,
+    setting: &Setting<'_>,
+    siblings: Siblings<'_>,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<CertificateSource> {
+    if let Some(kept) = &written.key_vault {
+        if *written != (CertificateConfig { key_vault: Some(kept.clone()), ..CertificateConfig::default() }) {
+            faults.error(place, "both a file and `key-vault` are given", "leave one of them");
+            return None;
+        }
+        let KeyVaultCertificateConfig { vault, certificate, version, identity, key_use } = kept;
+        let names = [("certificate", Some(certificate)), ("version", version.as_ref())];
+        let vault = open_vault(vault, identity, &names, siblings, &place.key("key-vault"), faults)?;
+        let (name, version, key_use) = (certificate.clone(), version.clone(), *key_use);
+        return Some(CertificateSource::Vault(VaultSource { vault, name, version, key_use }));
+    }
     let path = |text: &String| setting.base.join(text);
     let password = match &written.password {
         Some(password) => Some(reveal(password, setting, &place.key("password"), faults)?),
@@ -399,9 +439,12 @@ fn source(written: &CertificateConfig, setting: &Setting<'_>, place: &Place, fau
     };
     match (&written.pem, &written.pfx, &written.private_key) {
         (Some(pem), None, key) => {
-            Some(CertificateSource { file: path(pem), form: CertificateForm::Pem(key.as_ref().map(path)), password })
+            let form = CertificateForm::Pem(key.as_ref().map(path));
+            Some(CertificateSource::File(CertificateFile { file: path(pem), form, password }))
         }
-        (None, Some(pfx), None) => Some(CertificateSource { file: path(pfx), form: CertificateForm::Pfx, password }),
+        (None, Some(pfx), None) => {
+            Some(CertificateSource::File(CertificateFile { file: path(pfx), form: CertificateForm::Pfx, password }))
+        }
         (None, Some(_), Some(_)) => {
             faults.error(&place.key("private-key"), "a PFX file holds its private key itself", "leave `private-key` out");
             None

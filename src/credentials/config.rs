@@ -27,6 +27,9 @@ pub struct CredentialConfig {
     pub workload_identity: Option<WorkloadIdentityConfig>,
     /// The identity of the machine, or of the service that the gateway runs in.
     pub managed_identity: Option<ManagedIdentityConfig>,
+    /// Whether its token requests say that claims challenges are answered (`xms_cc: cp1`): Microsoft Graph then issues tokens
+    /// that live for a day and are revoked at once when they have to be. Default: false.
+    pub answers_claims_challenges: bool,
     /// Whether `/readyz` waits until the tokens of this credential are there. Default: false.
     pub required: bool,
 }
@@ -71,6 +74,25 @@ pub enum KeyUse {
     /// It stays in the vault and signs there.
     #[default]
     Sign,
+    /// It is read from the vault, which the certificate's policy has to allow, and signs here.
+    Download,
+}
+
+/// A secret in a Key Vault.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct KeyVaultSecretConfig {
+    /// The vault: `https://contoso.vault.azure.net`.
+    pub vault: String,
+    /// The secret's name.
+    pub secret: String,
+    /// The one version that is used. Default: the latest that is enabled; a later one is found by itself.
+    pub version: Option<String>,
+    /// The credential that opens the vault: one with a managed identity, a workload identity or a certificate.
+    pub identity: String,
+    /// Whether `/readyz` waits until it is there, and not only until it was asked for. Default: false.
+    #[serde(default)]
+    pub required: bool,
 }
 
 /// A token of another issuer that the app registration trusts: from a file, or of a managed identity.

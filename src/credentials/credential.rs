@@ -10,12 +10,14 @@ use std::{
 
 use aws_lc_rs::digest;
 use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
 
 use super::{
     CredentialConfig,
     application::{Application, Ask, Endpoint, Identity},
     error::ForWhom,
     generations::Generations,
+    key_vault::{self, Vault},
     managed_identity::ManagedIdentity,
     status::{self, CredentialStatus},
     token_cache::{AccessToken, Background, Fetched, Pace, TokenSlot, lock},
@@ -45,6 +47,8 @@ pub struct Credential {
     pub(super) elsewhere: Generations<Box<str>, Endpoint>,
     /// The tokens for callers' tenants and on behalf of users.
     pub(super) for_callers: Generations<CallerKey, TokenSlot>,
+    /// The vaults that are opened with this credential, by their address.
+    pub(super) vaults: Mutex<BTreeMap<Url, Arc<Vault>>>,
     /// The tokens of the credential that this one takes the place of, by scope.
     pub(super) inherited: HashMap<Box<str>, Arc<AccessToken>>,
 }
@@ -164,13 +168,30 @@ impl Credential {
                     Ok(issued)
                 })
             });
-            TokenSlot::new(self.name.clone(), ForWhom::Caller, fetch, pace, self.background.clone(), None)
+            TokenSlot::new(self.name.clone(), ForWhom::Caller, fetch, pace, self.background.clone(), None).until(expires_at)
         }))
+    }
+
+    /// The token endpoint of the credential's own tenant, or of another one.
+    pub(super) fn endpoint_for(&self, tenant: Option<&str>) -> Option<Arc<Endpoint>> {
+        tenant.map_or_else(|| self.endpoint.clone(), |tenant| self.endpoint_of(tenant))
     }
 
     /// Where the tokens of another tenant are asked for.
     pub fn token_endpoint_in(&self, tenant: &str) -> Option<String> {
         self.endpoint_of(tenant).filter(|_| self.is_application()).map(|endpoint| endpoint.url.to_string())
+    }
+
+    /// The vault at this address, opened with this credential; the same one for all that is read from it. `None` where the
+    /// credential has no tenant of its own.
+    pub(super) fn vault(&self, url: Url) -> Option<Arc<Vault>> {
+        if let Some(vault) = lock(&self.vaults).get(&url) {
+            return Some(vault.clone());
+        }
+        let slot = self.slot(key_vault::scope_of(&url))?;
+        let (http, clock) = (IdentityHttp::clone(&self.shared_http), self.background.clock.clone());
+        let vault = Arc::new(Vault { url: url.clone(), slot, http, clock, pace: Pace::default() });
+        Some(lock(&self.vaults).entry(url).or_insert(vault).clone())
     }
 
     fn endpoint_of(&self, tenant: &str) -> Option<Arc<Endpoint>> {
@@ -220,7 +241,7 @@ impl Credential {
     pub fn status(&self) -> CredentialStatus {
         let slots: Vec<_> = lock(&self.slots).iter().map(|(scope, slot)| (scope.clone(), slot.status())).collect();
         let now = self.background.clock.unix_seconds();
-        let certificates = self.identity().map(Identity::certificates).unwrap_or_default();
+        let certificates = self.identity().map(|identity| identity.certificates(now)).unwrap_or_default();
         let endpoint = self.endpoint.as_ref().map(|endpoint| endpoint.url.to_string());
         let for_callers = self.for_callers.entries().iter().filter(|slot| slot.is_ready()).count();
         status::of(self.name.to_string(), &self.config, endpoint, for_callers, &certificates, slots, now)
@@ -250,6 +271,22 @@ impl Source {
         }
     }
 
+    /// This source, after that of the config before.
+    pub(super) fn after(self, previous: Option<&Self>) -> Self {
+        let Self::Application(application) = self else { return self };
+        let previous = match previous {
+            Some(Self::Application(previous)) => Some(&previous.identity),
+            Some(Self::Platform(..)) | None => None,
+        };
+        Self::Application(match Arc::try_unwrap(application) {
+            Ok(application) => {
+                let identity = application.identity.after(previous);
+                Arc::new(Application { identity, ..application })
+            }
+            Err(shared) => shared,
+        })
+    }
+
     pub(super) fn same_as(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Application(one), Self::Application(other)) => one.identity.same_as(&other.identity),
@@ -261,3 +298,5 @@ impl Source {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vault_tests;

@@ -52,6 +52,7 @@ impl CredentialError {
             | Failure::Nonsense(_)
             | Failure::Certificate(_)
             | Failure::Vault(_)
+            | Failure::NoSecret
             | Failure::Identity(_)
             | Failure::Signing
             | Failure::Interrupted => Reason::CredentialUnavailable,
@@ -93,12 +94,15 @@ pub enum Failure {
     /// The certificate cannot be read any more.
     #[error("the credential's certificate cannot be used")]
     Certificate(#[from] CertificateError),
-    /// The vault with the certificate gave nothing.
-    #[error("the vault with the certificate gave nothing")]
-    Vault(#[from] VaultError),
+    /// The vault with the certificate or the secret gave nothing.
+    #[error("the vault gave nothing")]
+    Vault(#[from] Arc<VaultError>),
     /// The identity behind it has no token.
     #[error("the identity behind it has no token")]
     Identity(#[source] Box<CredentialError>),
+    /// The client secret is not there.
+    #[error("the client secret is not there yet")]
+    NoSecret,
     /// The assertion could not be signed.
     #[error("the client assertion could not be signed")]
     Signing,
@@ -120,13 +124,13 @@ impl Failure {
             Self::Refused(refused) => refused.cure(),
             Self::Nonsense(_) => Some("see that the authority is Entra, and no proxy answers in its place".into()),
             Self::Certificate(error) => Some(error.cure().into()),
-            Self::Vault(error) => match error {
+            Self::Vault(error) => match &**error {
                 VaultError::Token(error) => error.cure(),
                 error => error.cure().map(Cow::Borrowed),
             },
             Self::Identity(error) => error.cure(),
             Self::NeedsUser => Some("use `credential` for applications that call on their own behalf".into()),
-            Self::Signing | Self::Interrupted => None,
+            Self::NoSecret | Self::Signing | Self::Interrupted => None,
         }
     }
 
@@ -134,12 +138,15 @@ impl Failure {
     pub fn refused(&self) -> Option<&Refused> {
         match self {
             Self::Refused(refused) => Some(refused),
-            Self::Vault(VaultError::Token(error)) => error.failure.refused(),
+            Self::Vault(error) => match &**error {
+                VaultError::Token(error) => error.failure.refused(),
+                _ => None,
+            },
             Self::Identity(error) => error.failure.refused(),
             Self::Unreachable(_)
             | Self::Nonsense(_)
             | Self::Certificate(_)
-            | Self::Vault(_)
+            | Self::NoSecret
             | Self::Signing
             | Self::NeedsUser
             | Self::Interrupted => None,
@@ -154,6 +161,7 @@ impl Failure {
             Self::Nonsense(_)
             | Self::Certificate(_)
             | Self::Vault(_)
+            | Self::NoSecret
             | Self::Identity(_)
             | Self::Signing
             | Self::NeedsUser
@@ -173,15 +181,16 @@ impl Failure {
                 None => Delay::Request,
             },
             Self::Unreachable(_) | Self::Nonsense(_) | Self::Interrupted => Delay::Growing,
-            Self::Vault(VaultError::Refused { retry_after: Some(seconds), .. }) => {
-                Delay::Asked(Duration::from_secs((*seconds).clamp(1, 3_600)))
-            }
-            Self::Vault(VaultError::Refused { status, .. })
-                if status.is_client_error() && *status != StatusCode::TOO_MANY_REQUESTS =>
-            {
-                Delay::Client
-            }
-            Self::Vault(_) | Self::Identity(_) => Delay::Growing,
+            Self::Vault(error) => match &**error {
+                VaultError::Refused { retry_after: Some(seconds), .. } => {
+                    Delay::Asked(Duration::from_secs((*seconds).clamp(1, 3_600)))
+                }
+                VaultError::Refused { status, .. } if status.is_client_error() && *status != StatusCode::TOO_MANY_REQUESTS => {
+                    Delay::Client
+                }
+                _ => Delay::Growing,
+            },
+            Self::NoSecret | Self::Identity(_) => Delay::Growing,
             Self::Certificate(_) | Self::Signing => Delay::Client,
             Self::NeedsUser => Delay::Request,
         }

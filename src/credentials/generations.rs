@@ -41,6 +41,13 @@ impl<K: Hash + Eq + Clone, V> Generations<K, V> {
         entry
     }
 
+    /// Lets go of the entries that are not worth keeping.
+    pub(crate) fn retain(&self, is_worth: impl Fn(&V) -> bool) {
+        let mut maps = lock(&self.maps);
+        maps.young.retain(|_, entry| is_worth(entry));
+        maps.old.retain(|_, entry| is_worth(entry));
+    }
+
     /// The entries, in no order.
     pub(crate) fn entries(&self) -> Vec<Arc<V>> {
         let maps = lock(&self.maps);

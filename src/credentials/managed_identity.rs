@@ -1,6 +1,7 @@
 //! Managed identities: tokens from the platform that the gateway runs on, without any credential of its own.
 
 use std::{
+    fmt,
     io::Read as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -111,7 +112,6 @@ impl Platform {
     }
 
     /// The platform, as settings name it.
-    #[cfg(test)]
     const fn name(&self) -> &'static str {
         match self {
             Self::Imds(_) => "imds",
@@ -133,6 +133,13 @@ impl Platform {
             Self::AppService2017(..) => "2017-09-01",
             Self::Arc(..) => "2020-06-01",
         }
+    }
+}
+
+/// As an operator knows it: `imds at 169.254.169.254`.
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.name(), self.endpoint().host_str().unwrap_or_default())
     }
 }
 

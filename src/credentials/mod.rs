@@ -8,12 +8,17 @@ mod application;
 mod assertion;
 mod build;
 pub mod certificate;
+mod certificates;
+mod challenge;
 mod config;
 mod credential;
 mod error;
+mod examine;
 mod generations;
+mod holder;
 mod key_vault;
 mod managed_identity;
+mod registration;
 mod set;
 mod status;
 #[cfg(test)]
@@ -21,14 +26,20 @@ pub(crate) mod testing;
 mod token_cache;
 mod token_request;
 
+pub(crate) use self::{
+    challenge::wanted_claims,
+    generations::Generations,
+    token_request::{ANSWER_CAP, Grant, Proof, TokenRequest, refused},
+};
 pub use self::{
     config::{
         AssertionAlgorithm, AssertionConfig, CertificateConfig, CredentialConfig, FederatedTokenConfig, KeyUse,
-        KeyVaultCertificateConfig, ManagedIdentityConfig, ManagedIdentitySource, WorkloadIdentityConfig,
+        KeyVaultCertificateConfig, KeyVaultSecretConfig, ManagedIdentityConfig, ManagedIdentitySource, WorkloadIdentityConfig,
     },
     credential::{Credential, UserToken},
     error::{CredentialError, Failure, ForWhom, Refused},
-    key_vault::VaultError,
+    examine::{Outcome, Step},
+    key_vault::{VaultAction, VaultError, VaultSecret, VaultSecretStatus},
     set::{Credentials, Setting},
     status::{CertificateStatus, CredentialStatus, ErrorStatus, TokenStatus},
     token_cache::{AccessToken, TokenSlot},

@@ -9,7 +9,13 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use super::{Credential, CredentialConfig, CredentialStatus, application::Identity, build::is_many, token_cache::TokenSlot};
+use super::{
+    Credential, CredentialConfig, CredentialStatus, VaultSecretStatus,
+    application::Identity,
+    build::{is_many, open_secrets, stands_on},
+    key_vault::OpenedSecret,
+    token_cache::TokenSlot,
+};
 use crate::{
     clock::Clock,
     config::{Faults, Place, Secrets},
@@ -41,6 +47,8 @@ pub struct Setting<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
     built: Arc<BTreeMap<String, Arc<Credential>>>,
+    /// The named values that vaults hold, each with the vault that it is read from.
+    secrets: Arc<Vec<OpenedSecret>>,
     /// Those that a fault was told of.
     broken: BTreeSet<String>,
     tenants: BTreeMap<String, TenantConfig>,
@@ -67,9 +75,9 @@ impl Credentials {
             let before = left.len();
             // What stands on another credential is built after that one.
             left.retain(|(name, config)| {
-                let waits = config
-                    .stands_on()
-                    .is_some_and(|other| configs.contains_key(other) && !built.contains_key(other) && !broken.contains(other));
+                let waits = stands_on(config, setting.secrets)
+                    .iter()
+                    .any(|other| configs.contains_key(other) && !built.contains_key(other) && !broken.contains(other));
                 if !waits {
                     let siblings = Siblings { built: &built, broken: &broken };
                     match Credential::build(name, config, setting, siblings, &place.key(name), faults) {
@@ -81,7 +89,8 @@ impl Credentials {
             });
             if left.len() == before {
                 for (name, config) in left.drain(..) {
-                    let other = config.stands_on().unwrap_or_default();
+                    let others = stands_on(config, setting.secrets);
+                    let other = others.iter().find(|other| !built.contains_key(*other)).map_or("", String::as_str);
                     let message = format!("it needs `{other}` for its token, and `{other}` needs it in turn");
                     faults.error(
                         &place.key(name),
@@ -92,7 +101,8 @@ impl Credentials {
                 }
             }
         }
-        Self { built: Arc::new(built), broken, tenants: setting.tenants.clone() }
+        let secrets = open_secrets(setting, Siblings { built: &built, broken: &broken }, faults);
+        Self { built: Arc::new(built), secrets: Arc::new(secrets), broken, tenants: setting.tenants.clone() }
     }
 
     /// The credential of this name.
@@ -107,9 +117,14 @@ impl Credentials {
 
     /// The id of the tenant that the config names so, if this credential can ask there: it is one tenant, under the same authority.
     pub(crate) fn tenant_of(&self, credential: &Credential, name: &str) -> Option<&str> {
-        let tenant = self.tenants.get(name)?;
+        let tenant = self.tenants.get(name).filter(|tenant| !is_many(&tenant.id))?;
+        self.shares_authority(credential, name).then_some(&*tenant.id)
+    }
+
+    /// Whether this credential asks for tokens where the tenant or the tenants are that the config names so.
+    pub(crate) fn shares_authority(&self, credential: &Credential, name: &str) -> bool {
         let own = &credential.authority;
-        (tenant.cloud == own.cloud && tenant.authority == own.authority && !is_many(&tenant.id)).then_some(&*tenant.id)
+        self.tenants.get(name).is_some_and(|tenant| tenant.cloud == own.cloud && tenant.authority == own.authority)
     }
 
     /// The names, in order.
@@ -125,13 +140,15 @@ impl Credentials {
             let _ = credential.background.handle.set(background.clone());
         }
         self.warm();
-        let built = Arc::downgrade(&self.built);
+        let (built, secrets) = (Arc::downgrade(&self.built), self.secrets.clone());
+        let handle = background.clone();
         background.spawn(async move {
             let mut ticks = tokio::time::interval(TEND_EVERY);
             loop {
                 ticks.tick().await;
                 let Some(built) = built.upgrade() else { return };
                 tend(&built);
+                tend_secrets(&secrets, &handle);
             }
         });
     }
@@ -143,9 +160,21 @@ impl Credentials {
         }
     }
 
-    /// Renews what is due and used, and asks again for what a `required` credential lacks. For a timer of some seconds.
-    pub fn tend(&self) {
+    /// Renews what is due and used, asks again for what a `required` credential lacks, and reads secrets of vaults that are due, on
+    /// `background`. For a timer of some seconds.
+    pub fn tend(&self, background: &Handle) {
         tend(&self.built);
+        tend_secrets(&self.secrets, background);
+    }
+
+    /// The named values of vaults that readiness waits for: those that were not asked for yet, or are `required` and not there.
+    pub fn awaited_secrets(&self, now: u64) -> impl Iterator<Item = &str> {
+        self.secrets.iter().filter(move |opened| opened.secret.is_awaited(now)).map(|opened| opened.secret.name())
+    }
+
+    /// What there is to tell of the named values that vaults hold.
+    pub fn secrets(&self, now: u64) -> Vec<VaultSecretStatus> {
+        self.secrets.iter().map(|opened| opened.secret.status(now)).collect()
     }
 
     /// The names of the `required` credentials that have no token yet.
@@ -160,6 +189,14 @@ impl Credentials {
         self.built.values().map(|credential| credential.status()).collect()
     }
 
+    /// Waits until no secret is being read.
+    #[cfg(test)]
+    pub(crate) async fn settled(&self) {
+        for opened in &*self.secrets {
+            opened.settled().await;
+        }
+    }
+
     /// The files whose change calls for a new build.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.built.values().flat_map(|credential| credential.identity().map(Identity::files).unwrap_or_default())
@@ -167,6 +204,12 @@ impl Credentials {
 
     fn slots(&self) -> Vec<Arc<TokenSlot>> {
         self.built.values().flat_map(|credential| credential.slots()).collect()
+    }
+}
+
+fn tend_secrets(secrets: &[OpenedSecret], background: &Handle) {
+    for opened in secrets {
+        opened.tend(background);
     }
 }
 
@@ -178,5 +221,7 @@ fn tend(credentials: &BTreeMap<String, Arc<Credential>>) {
         for slot in credential.for_callers.entries() {
             slot.tend(false);
         }
+        // What was exchanged for a token that has ended is of no use to anybody.
+        credential.for_callers.retain(|slot| !slot.has_ended());
     }
 }

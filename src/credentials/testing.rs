@@ -198,7 +198,13 @@ impl House {
 }
 
 pub(crate) fn tenant(id: &str, authority: Option<&str>) -> TenantConfig {
-    TenantConfig { id: id.to_owned(), cloud: Default::default(), authority: authority.map(str::to_owned), stale: None }
+    TenantConfig {
+        id: id.to_owned(),
+        cloud: Default::default(),
+        authority: authority.map(str::to_owned),
+        stale: None,
+        graph: None,
+    }
 }
 
 pub(crate) fn config() -> CredentialConfig {

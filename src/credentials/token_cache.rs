@@ -142,25 +142,37 @@ pub(crate) struct Background {
 }
 
 /// When a client may ask a token endpoint again: what one request learnt, all of that client's heed.
-#[derive(Debug, Default)]
-pub(crate) struct Pace {
+#[derive(Debug)]
+pub(crate) struct Pace<F = Failure> {
     /// No request before this, in milliseconds of the monotonic clock.
     not_before: AtomicU64,
-    state: Mutex<Held>,
+    state: Mutex<Held<F>>,
 }
 
-#[derive(Debug, Default)]
-struct Held {
-    failure: Option<Arc<Failure>>,
+#[derive(Debug)]
+struct Held<F> {
+    failure: Option<Arc<F>>,
     failures: u32,
 }
 
-impl Pace {
+impl<F> Default for Pace<F> {
+    fn default() -> Self {
+        Self { not_before: AtomicU64::new(0), state: Mutex::default() }
+    }
+}
+
+impl<F> Default for Held<F> {
+    fn default() -> Self {
+        Self { failure: None, failures: 0 }
+    }
+}
+
+impl<F> Pace<F> {
     fn holds(&self, now: Duration) -> bool {
         milliseconds(now) < self.not_before.load(Ordering::Relaxed)
     }
 
-    fn hold(&self, now: Duration, failure: &Arc<Failure>, delay: Delay, jitter: f64) {
+    pub(crate) fn hold(&self, now: Duration, failure: &Arc<F>, delay: Delay, jitter: f64) {
         let mut state = lock(&self.state);
         let pause = match delay {
             Delay::Long => LONG_DELAY,
@@ -176,13 +188,13 @@ impl Pace {
         self.not_before.store(milliseconds(now + pause), Ordering::Relaxed);
     }
 
-    fn release(&self) {
+    pub(crate) fn release(&self) {
         *lock(&self.state) = Held::default();
         self.not_before.store(0, Ordering::Relaxed);
     }
 
     /// The failure that holds, and for how long yet.
-    fn held(&self, now: Duration) -> Option<(Arc<Failure>, Duration)> {
+    pub(crate) fn held(&self, now: Duration) -> Option<(Arc<F>, Duration)> {
         let until = Duration::from_millis(self.not_before.load(Ordering::Relaxed));
         let left = until.checked_sub(now).filter(|left| !left.is_zero())?;
         lock(&self.state).failure.clone().map(|failure| (failure, left))
@@ -194,6 +206,8 @@ pub struct TokenSlot {
     credential: Arc<str>,
     for_whom: ForWhom,
     fetch: Fetch,
+    /// When no token can be had any more, in seconds since 1970: with the user's own, where it is exchanged for one.
+    ends_at: Option<u64>,
     background: Background,
     current: ArcSwapOption<AccessToken>,
     /// What holds this slot alone.
@@ -209,16 +223,15 @@ pub struct TokenSlot {
 struct State {
     flight: Option<Flight>,
     forced_at: Option<Duration>,
+    /// What an upstream's challenge asked for and no token brought yet.
+    wanted: Option<Arc<str>>,
     last_failure: Option<LastFailure>,
     fetches: u64,
     failures: u64,
 }
 
 /// A fetch under way.
-struct Flight {
-    claims: Option<Arc<str>>,
-    outcome: watch::Receiver<Option<Outcome>>,
-}
+struct Flight(watch::Receiver<Option<Outcome>>);
 
 /// The failure of the last attempt, where that failed.
 #[derive(Clone, Debug)]
@@ -259,6 +272,7 @@ impl TokenSlot {
             credential,
             for_whom,
             fetch,
+            ends_at: None,
             background,
             current: ArcSwapOption::new(inherited),
             own: Pace::default(),
@@ -266,6 +280,19 @@ impl TokenSlot {
             used: AtomicBool::new(false),
             state: Mutex::default(),
         })
+    }
+
+    /// The same with an end, in seconds since 1970, after which there is nothing to ask for.
+    pub(crate) fn until(self: Arc<Self>, ends_at: u64) -> Arc<Self> {
+        match Arc::try_unwrap(self) {
+            Ok(slot) => Arc::new(Self { ends_at: Some(ends_at), ..slot }),
+            Err(shared) => shared,
+        }
+    }
+
+    /// Whether there is nothing to ask for any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ends_at.is_some_and(|end| end <= self.background.clock.unix_seconds())
     }
 
     /// The credential's name.
@@ -288,7 +315,7 @@ impl TokenSlot {
                 if now >= token.fresh_until {
                     return None;
                 }
-                drop(self.board(None));
+                drop(self.board());
             }
         }
         if !self.used.load(Ordering::Relaxed) {
@@ -306,28 +333,11 @@ impl TokenSlot {
             return Ok(token);
         }
         self.used.store(true, Ordering::Relaxed);
-        match self.wait(None).await {
+        match self.wait().await {
             Ok(token) => Ok(token),
             // Renewing failed, and the old one still lives: an outage is no reason to stop.
             Err(error) => self.current.load_full().filter(|token| self.now() < token.dead_at).ok_or(error),
         }
-    }
-
-    /// A token that brings what an upstream's claims challenge asks for; it takes the place of the cached one.
-    ///
-    /// # Errors
-    /// When none can be had.
-    pub async fn token_with_claims(self: &Arc<Self>, claims: Arc<str>) -> Result<Arc<AccessToken>, CredentialError> {
-        let under_way = lock(&self.state)
-            .flight
-            .as_ref()
-            .filter(|flight| flight.claims.as_ref() != Some(&claims))
-            .map(|flight| flight.outcome.clone());
-        if let Some(mut other) = under_way {
-            // What that one brings lacks these claims; its end is all that matters here.
-            let _ = other.wait_for(Option::is_some).await;
-        }
-        self.wait(Some(claims)).await
     }
 
     /// Notes that an upstream refused `token`, and drops that very one.
@@ -335,6 +345,16 @@ impl TokenSlot {
     /// Tells whether another attempt makes sense: not when a token was already thrown away within the last minute, since an
     /// upstream that always refuses would otherwise cause a storm of token requests.
     pub fn refused(&self, token: &Arc<AccessToken>) -> bool {
+        self.drop_refused(token, None)
+    }
+
+    /// As [`refused`](Self::refused), where the upstream also said which claims the next token has to bring: the token request is
+    /// made with these, and what it brings takes the place of the plain token.
+    pub fn challenged(&self, token: &Arc<AccessToken>, claims: Arc<str>) -> bool {
+        self.drop_refused(token, Some(claims))
+    }
+
+    fn drop_refused(&self, token: &Arc<AccessToken>, claims: Option<Arc<str>>) -> bool {
         let now = self.now();
         let mut state = lock(&self.state);
         let current = self.current.load_full();
@@ -346,6 +366,7 @@ impl TokenSlot {
             return false;
         }
         state.forced_at = Some(now);
+        state.wanted = claims;
         self.current.store(None);
         true
     }
@@ -368,14 +389,14 @@ impl TokenSlot {
                 self.warm();
             }
         } else if now >= token.renew_at && !self.is_held(now) && (always || self.used.load(Ordering::Relaxed)) {
-            drop(self.board(None));
+            drop(self.board());
         }
     }
 
     /// Fetches a token if there is none, without waiting for it.
     pub(crate) fn warm(self: &Arc<Self>) {
         if self.current.load_full().is_none() && !self.is_held(self.now()) {
-            drop(self.board(None));
+            drop(self.board());
         }
     }
 
@@ -416,8 +437,8 @@ impl TokenSlot {
         CredentialError { credential: self.credential.clone(), failure, retry_in, for_whom: self.for_whom }
     }
 
-    async fn wait(self: &Arc<Self>, claims: Option<Arc<str>>) -> Outcome {
-        let mut flight = self.board(claims)?;
+    async fn wait(self: &Arc<Self>) -> Outcome {
+        let mut flight = self.board()?;
         match flight.wait_for(Option::is_some).await {
             Ok(outcome) => match &*outcome {
                 Some(outcome) => outcome.clone(),
@@ -429,11 +450,11 @@ impl TokenSlot {
     }
 
     /// Joins the fetch that is under way, or starts one.
-    fn board(self: &Arc<Self>, claims: Option<Arc<str>>) -> Result<watch::Receiver<Option<Outcome>>, CredentialError> {
+    fn board(self: &Arc<Self>) -> Result<watch::Receiver<Option<Outcome>>, CredentialError> {
         let now = self.now();
         let mut state = lock(&self.state);
-        if let Some(flight) = &state.flight {
-            return Ok(flight.outcome.clone());
+        if let Some(Flight(outcome)) = &state.flight {
+            return Ok(outcome.clone());
         }
         if let Some((failure, left)) = self.own.held(now).or_else(|| self.shared.held(now)) {
             return Err(self.error(failure, Some(left)));
@@ -442,16 +463,21 @@ impl TokenSlot {
             return Err(self.error(Arc::new(Failure::Interrupted), None));
         };
         let (sender, receiver) = watch::channel(None);
-        state.flight = Some(Flight { claims: claims.clone(), outcome: receiver.clone() });
+        state.flight = Some(Flight(receiver.clone()));
         let slot = Landing(self.clone());
         handle.spawn(async move {
-            let mut fetched = slot.0.fetch(claims.clone()).await;
-            if fetched.as_ref().is_err_and(Failure::may_pass_at_once) && !slot.0.is_ready() {
-                // Somebody waits, and the next answer may well be another one.
-                tokio::time::sleep(slot.0.background.second_attempt_after).await;
-                fetched = slot.0.fetch(claims).await;
-            }
-            let outcome = slot.0.settle(fetched);
+            let outcome = loop {
+                let claims = slot.0.wanted();
+                let mut fetched = slot.0.fetch(claims.clone()).await;
+                if fetched.as_ref().is_err_and(Failure::may_pass_at_once) && !slot.0.is_ready() {
+                    // Somebody waits, and the next answer may well be another one.
+                    tokio::time::sleep(slot.0.background.second_attempt_after).await;
+                    fetched = slot.0.fetch(claims.clone()).await;
+                }
+                if let Some(outcome) = slot.0.settle(fetched, claims.as_ref()) {
+                    break outcome;
+                }
+            };
             // The door to this flight closes before its passengers leave: who comes now finds the new token or starts anew.
             drop(slot);
             sender.send_replace(Some(outcome));
@@ -459,12 +485,17 @@ impl TokenSlot {
         Ok(receiver)
     }
 
+    fn wanted(&self) -> Option<Arc<str>> {
+        lock(&self.state).wanted.clone()
+    }
+
     fn fetch(&self, claims: Option<Arc<str>>) -> Pin<Box<dyn Future<Output = Fetched> + Send>> {
         lock(&self.state).fetches += 1;
         (self.fetch)(claims)
     }
 
-    fn settle(&self, fetched: Fetched) -> Outcome {
+    /// Notes how a fetch ended. `None` where a challenge came meanwhile that asks for more than this token brings.
+    fn settle(&self, fetched: Fetched, claims: Option<&Arc<str>>) -> Option<Outcome> {
         let now = self.now();
         let settled = fetched.and_then(|issued| AccessToken::new(&issued, &self.background.clock, random()));
         match settled {
@@ -472,11 +503,17 @@ impl TokenSlot {
                 let token = Arc::new(token);
                 self.own.release();
                 self.shared.release();
+                // The lock is the one under which a refused token is dropped: no challenge slips in between.
+                let mut state = lock(&self.state);
+                if state.wanted.is_some() && state.wanted.as_ref() != claims {
+                    return None;
+                }
+                (state.wanted, state.last_failure) = (None, None);
                 self.used.store(false, Ordering::Relaxed);
                 self.current.store(Some(token.clone()));
-                lock(&self.state).last_failure = None;
+                drop(state);
                 tracing::debug!(credential = &*self.credential, expires_at = token.expires_at, "token acquired");
-                Ok(token)
+                Some(Ok(token))
             }
             Err(failure) => {
                 let failure = Arc::new(failure);
@@ -490,6 +527,10 @@ impl TokenSlot {
                 {
                     let mut state = lock(&self.state);
                     state.failures += 1;
+                    // What the issuer has no token for is not asked for again: the plain token may do for others.
+                    if matches!(delay, Delay::Request | Delay::Long) {
+                        state.wanted = None;
+                    }
                     state.last_failure = Some(LastFailure { failure: failure.clone(), at: self.background.clock.unix_seconds() });
                 }
                 let error = self.error(failure, retry_in);
@@ -506,7 +547,7 @@ impl TokenSlot {
                     serving = self.is_ready(),
                     "no token"
                 );
-                Err(error)
+                Some(Err(error))
             }
         }
     }
@@ -552,7 +593,7 @@ fn milliseconds(time: Duration) -> u64 {
 }
 
 /// A number from 0 to 1, by chance.
-fn random() -> f64 {
+pub(crate) fn random() -> f64 {
     let mut bytes = [0; 4];
     // Without randomness there is no jitter, and nothing worse.
     if aws_lc_rs::rand::fill(&mut bytes).is_err() {

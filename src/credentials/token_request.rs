@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Far more than any token answer.
-const CAP: usize = 256 << 10;
+pub(crate) const ANSWER_CAP: usize = 256 << 10;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -96,7 +96,7 @@ impl TokenRequest<'_> {
         let correlation_id = uuid::Uuid::new_v4().to_string();
         let sent_at = clock.monotonic();
         let answer = http
-            .post_form(self.endpoint, &self.form(), Self::headers(&correlation_id), CAP)
+            .post_form(self.endpoint, &self.form(), Self::headers(&correlation_id), ANSWER_CAP)
             .await
             .map_err(Failure::Unreachable)?;
         if answer.status == http::StatusCode::OK {
@@ -224,7 +224,7 @@ pub(crate) fn retry_after(value: &str, now: u64) -> Option<u64> {
 }
 
 /// A date of HTTP, in seconds since 1970. RFC 9110, section 5.6.7; only the form that senders must use.
-fn http_date(text: &str) -> Option<i64> {
+pub(crate) fn http_date(text: &str) -> Option<i64> {
     jiff::fmt::rfc2822::parse(text.trim()).ok().map(|date| date.timestamp().as_second())
 }
 

@@ -246,6 +246,9 @@ struct NewCertificate {
     name: String,
     #[serde(default)]
     exportable: bool,
+    /// Whether the secret beside it is PEM text instead of a PKCS#12 file.
+    #[serde(default)]
+    pem: bool,
     #[serde(default = "a_year")]
     days: u32,
     /// The app registration that the certificate is uploaded to at once.
@@ -258,6 +261,7 @@ const fn a_year() -> u32 {
 
 async fn vault_certificate(Extract(state): Extract<Arc<State>>, Json(wanted): Json<NewCertificate>) -> Response {
     let now = state.clock.unix_seconds();
+    state.vault().set_form(&wanted.name, wanted.pem);
     let made = state.vault().certify(&wanted.name, wanted.exportable, now, wanted.days);
     match made {
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
@@ -277,12 +281,13 @@ async fn vault_certificate(Extract(state): Extract<Arc<State>>, Json(wanted): Js
 struct NewSecret {
     name: String,
     value: String,
+    content_type: Option<String>,
     expires: Option<u64>,
 }
 
 async fn vault_secret(Extract(state): Extract<Arc<State>>, Json(wanted): Json<NewSecret>) -> Json<Value> {
     let now = state.clock.unix_seconds();
-    let version = state.vault().put_secret(&wanted.name, &wanted.value, None, wanted.expires, now);
+    let version = state.vault().put_secret(&wanted.name, &wanted.value, wanted.content_type.as_deref(), wanted.expires, now);
     Json(json!({ "name": wanted.name, "version": version }))
 }
 

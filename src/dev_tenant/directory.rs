@@ -110,6 +110,18 @@ pub struct App {
     /// Client secrets.
     #[serde(default)]
     pub secrets: Vec<String>,
+    /// When the client secrets end, in seconds since 1970. Default: not in this life.
+    #[serde(default)]
+    pub secrets_end: Option<u64>,
+    /// Where a sign-in may lead back to.
+    #[serde(default)]
+    pub redirect_uris: Vec<String>,
+    /// Whether the implicit grant is switched on.
+    #[serde(default)]
+    pub implicit_grant: bool,
+    /// Whether public client flows are allowed.
+    #[serde(default)]
+    pub public_client: bool,
     /// Whom else the app trusts to say that it is the app.
     #[serde(default)]
     pub federated: Vec<FederatedCredential>,
@@ -131,6 +143,9 @@ pub struct App {
     /// Whether the app has a signing key of its own, published only with `?appid=`.
     #[serde(default)]
     pub custom_signing_key: bool,
+    /// `groupMembershipClaims` of the manifest: users' tokens for it list their groups, up to 200 of them.
+    #[serde(default)]
+    pub group_claims: bool,
     /// Whether only clients with a role get tokens for it.
     #[serde(default)]
     pub assignment_required: bool,
@@ -179,6 +194,10 @@ impl App {
             token_version: 2,
             certificates: Vec::new(),
             secrets: Vec::new(),
+            secrets_end: None,
+            redirect_uris: Vec::new(),
+            implicit_grant: false,
+            public_client: false,
             federated: Vec::new(),
             roles: BTreeMap::new(),
             delegated: BTreeMap::new(),
@@ -186,6 +205,7 @@ impl App {
             claims_mapping: BTreeMap::new(),
             accept_mapped_claims: false,
             custom_signing_key: false,
+            group_claims: false,
             assignment_required: false,
             disabled: false,
         }
@@ -248,6 +268,27 @@ impl App {
         self
     }
 
+    /// Lets its client secrets end, in seconds since 1970.
+    #[must_use]
+    pub const fn secrets_end_at(mut self, end: u64) -> Self {
+        self.secrets_end = Some(end);
+        self
+    }
+
+    /// Adds a redirect URI.
+    #[must_use]
+    pub fn redirect_uri(mut self, uri: &str) -> Self {
+        self.redirect_uris.push(uri.to_owned());
+        self
+    }
+
+    /// Switches the implicit grant on.
+    #[must_use]
+    pub const fn implicit_grant(mut self) -> Self {
+        self.implicit_grant = true;
+        self
+    }
+
     /// Trusts an issuer's word about a subject.
     #[must_use]
     pub fn federated(mut self, issuer: &str, subject: &str) -> Self {
@@ -294,6 +335,13 @@ impl App {
     #[must_use]
     pub const fn own_signing_key(mut self) -> Self {
         self.custom_signing_key = true;
+        self
+    }
+
+    /// Lists the groups of users in their tokens.
+    #[must_use]
+    pub const fn lists_groups(mut self) -> Self {
+        self.group_claims = true;
         self
     }
 

@@ -25,7 +25,7 @@ pub(crate) fn router() -> Router<Arc<State>> {
         .route("/dataCollectionRules/{rule}/streams/{stream}", post(ingest))
 }
 
-fn refuse(status: StatusCode, code: &str, text: &str) -> Response {
+pub(super) fn refuse(status: StatusCode, code: &str, text: &str) -> Response {
     let error = json!({ "error": {
         "code": code,
         "message": text,
@@ -35,7 +35,7 @@ fn refuse(status: StatusCode, code: &str, text: &str) -> Response {
 }
 
 /// The claims of a good token for a service, or the answer that refuses it.
-fn admit(state: &State, headers: &HeaderMap, audience: &str, role: &str) -> Result<(), Box<Response>> {
+pub(super) fn admit(state: &State, headers: &HeaderMap, audience: &str, role: &str) -> Result<(), Box<Response>> {
     let unauthorized = |text: &str| Box::new(refuse(StatusCode::UNAUTHORIZED, "InvalidAuthenticationToken", text));
     let token =
         headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));

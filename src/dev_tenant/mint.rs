@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     State,
-    directory::{App, Directory, id_of},
+    directory::{App, Directory, User, id_of},
     keys::{KeyError, SigningKey},
 };
 use crate::entra::token::CredentialKind;
@@ -391,6 +391,9 @@ impl TokenBuilder {
                     let scopes = self.scopes.clone().unwrap_or_else(|| vec!["user_impersonation".to_owned()]);
                     put("scp", scopes.join(" ").into());
                 }
+                if resource.is_some_and(|app| app.group_claims) {
+                    groups(&user, &tenant).into_iter().for_each(|(name, value)| put(name, value));
+                }
                 for (claim, attribute) in resource.map(|app| &app.claims_mapping).into_iter().flatten() {
                     if let Some(value) = user.attributes.get(attribute) {
                         put(claim, value.clone());
@@ -425,6 +428,22 @@ impl TokenBuilder {
         }
         claims
     }
+}
+
+/// The most groups that a token lists.
+const MOST_GROUPS: usize = 200;
+
+/// The groups of a user, or where Entra says that they can be asked for, where they are too many.
+fn groups(user: &User, tenant: &str) -> Vec<(&'static str, Value)> {
+    if user.groups.is_empty() {
+        return Vec::new();
+    }
+    if user.groups.len() <= MOST_GROUPS {
+        return vec![("groups", json!(user.groups))];
+    }
+    // An address of a service that is gone, as Entra still writes it.
+    let endpoint = format!("https://graph.windows.net/{tenant}/users/{}/getMemberObjects", Directory::object_id(user));
+    vec![("_claim_names", json!({ "groups": "src1" })), ("_claim_sources", json!({ "src1": { "endpoint": endpoint } }))]
 }
 
 /// A token could not be made.

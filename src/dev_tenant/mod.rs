@@ -30,6 +30,7 @@ mod metadata;
 mod mint;
 mod play;
 mod problem;
+mod registration;
 mod server;
 mod token;
 mod vault;

@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::{State, desk, graph, managed_identity, metadata, play, token, vault};
+use super::{State, desk, graph, managed_identity, metadata, play, registration, token, vault};
 
 /// A connection's own address, for the desk.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +38,7 @@ pub(crate) fn router(state: &Arc<State>) -> Router {
         .merge(vault::router())
         .merge(managed_identity::router())
         .merge(graph::router())
+        .merge(registration::router())
         .layer(axum::middleware::from_fn_with_state(state.clone(), play::middleware))
         .with_state(state.clone())
 }

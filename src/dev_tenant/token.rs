@@ -161,6 +161,12 @@ impl Call<'_> {
             }
             (None, Some(secret)) => {
                 if app.secrets.iter().any(|known| known == secret) {
+                    if app.secrets_end.is_some_and(|end| end <= self.now) {
+                        return Err(Aadsts::invalid_client(
+                            7_000_222,
+                            format!("The provided client secret keys for app '{}' are expired.", app.client_id),
+                        ));
+                    }
                     return Ok(CredentialKind::Secret);
                 }
                 Err(Aadsts::invalid_client(

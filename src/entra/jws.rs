@@ -2,6 +2,8 @@
 //!
 //! Nothing of a token is looked at before its size, and nothing of its payload before its signature held.
 
+use std::{cell::RefCell, sync::Arc};
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
@@ -29,12 +31,12 @@ pub(crate) struct Jws<'a> {
 }
 
 /// What the header of a token says. `jku`, `jwk`, `x5u` and `x5c` are not among it: a token never says where its key is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Header {
     /// `alg`; `None` where it is absent or no algorithm that we know, `none` and HMAC among them.
     pub(crate) algorithm: Option<Algorithm>,
     /// `kid`.
-    pub(crate) key_id: Option<Box<str>>,
+    pub(crate) key_id: Option<Arc<str>>,
 }
 
 /// Why a token cannot be read. Tells nothing that it holds.
@@ -79,10 +81,14 @@ impl<'a> Jws<'a> {
                 return Err(JwsError::Parts(1 + usize::from(first.is_some()) + usize::from(second.is_some()) + more));
             }
         };
-        let header = decode(&token[..first], "header")?;
+        let known = Header::known(&token[..first]);
+        let header = known.is_none().then(|| decode(&token[..first], "header")).transpose()?;
         let payload = decode(&token[first + 1..second], "payload")?;
         let signature = decode(&token[second + 1..], "signature")?;
-        let header = Header::read(&header)?;
+        let header = match (known, header) {
+            (Some(known), _) => known,
+            (None, decoded) => Header::read(&decoded.unwrap_or_default())?.remembered(&token[..first]),
+        };
         if payload.is_empty() {
             return Err(JwsError::EmptyPayload);
         }
@@ -105,7 +111,22 @@ pub(crate) fn inspect_form(token: &[u8]) -> Result<(), String> {
     }
 }
 
+thread_local! {
+    /// The last header that was read, as it stood in its token: the tokens of one key differ in all but that.
+    static LAST: RefCell<Option<(Box<[u8]>, Header)>> = const { RefCell::new(None) };
+}
+
 impl Header {
+    /// The header of this encoded form, if it is that of the last token.
+    fn known(encoded: &[u8]) -> Option<Self> {
+        LAST.with_borrow(|last| last.as_ref().filter(|(known, _)| **known == *encoded).map(|(_, header)| header.clone()))
+    }
+
+    fn remembered(self, encoded: &[u8]) -> Self {
+        LAST.set(Some((encoded.into(), self.clone())));
+        self
+    }
+
     fn read(bytes: &[u8]) -> Result<Self, JwsError> {
         if bytes.len() > MAX_HEADER_BYTES {
             return Err(JwsError::HeaderTooLong(bytes.len()));
@@ -161,6 +182,18 @@ mod tests {
         assert_eq!(jws.payload, b"{}");
         assert_eq!(jws.signature, [0, 0, 0]);
         assert_eq!(jws.signing_input, &token.as_bytes()[..token.len() - 5]);
+    }
+
+    #[test]
+    fn a_header_that_was_read_before_is_that_one_and_no_other() {
+        let (one, other) = (token(r#"{"alg":"RS256","kid":"k1"}"#), token(r#"{"alg":"RS256","kid":"k2"}"#));
+        for (text, key_id) in [(&one, "k1"), (&one, "k1"), (&other, "k2"), (&one, "k1")] {
+            assert_eq!(Jws::read(text.as_bytes()).unwrap().header.key_id.as_deref(), Some(key_id));
+        }
+
+        // What is refused is not remembered, and refused again.
+        let refused = token(r#"{"alg":"RS256","crit":["exp"]}"#);
+        assert!(Jws::read(refused.as_bytes()).is_err() && Jws::read(refused.as_bytes()).is_err());
     }
 
     #[test]

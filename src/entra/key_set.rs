@@ -52,6 +52,8 @@ pub(crate) struct Source {
     pub(crate) tenant: Option<Box<str>>,
     /// Whether tokens of several tenants are signed by this set.
     pub(crate) many_tenants: bool,
+    /// Whether this is a user flow of Azure AD B2C.
+    pub(crate) user_flow: bool,
     /// The application whose own keys these are.
     pub(crate) application: Option<Box<str>>,
     /// How long the last good documents serve while new ones cannot be had.

@@ -304,6 +304,17 @@ pub fn inspect_key_set(document: &[u8]) -> Result<usize, String> {
     Keys::read(document, Algorithm::ALL).map(|keys| keys.len()).map_err(|error| error.to_string())
 }
 
+/// Whether `signature` covers `message` under a key (RFC 7517) and an algorithm (RFC 7518) of these names.
+///
+/// # Errors
+/// Why the key cannot be used for that.
+pub fn inspect_signature(jwk: &[u8], algorithm: &str, message: &[u8], signature: &[u8]) -> Result<bool, String> {
+    let algorithm = Algorithm::named(algorithm).ok_or("no such algorithm")?;
+    let jwk = read_object(jwk).map_err(|error| error.to_string())?;
+    let key = Key::read(&Value::Object(jwk), &[algorithm]).map_err(|error| error.to_string())?;
+    Ok(key.verify(algorithm, message, signature) == KeyVerdict::Holds)
+}
+
 /// The keys of one set, by id.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Keys {

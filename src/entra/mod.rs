@@ -1,5 +1,6 @@
 //! The identity provider as both sides know it: clouds, tenants, signing keys, tokens.
 
+pub mod graph;
 mod issuer;
 mod json;
 mod jws;
@@ -11,6 +12,8 @@ mod seen;
 mod tenant;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub mod token;
 mod verify;
 
@@ -26,7 +29,7 @@ pub(crate) use self::{
 };
 pub use self::{
     key_set::{KeySet, KeySetStatus},
-    keys::{Algorithm, inspect_key_set},
+    keys::{Algorithm, inspect_key_set, inspect_signature},
     metadata::inspect_metadata,
     openid::{IssuerConfig, IssuerKeysConfig},
     tenant::{Tenant, TenantId, Tenants, UNKNOWN_TENANT},
@@ -43,6 +46,9 @@ pub struct TenantConfig {
     pub cloud: CloudConfig,
     /// Another authority host: the development tenant, External ID, a private cloud. `http` only for loopback.
     pub authority: Option<String>,
+    /// Where Microsoft Graph is, for `group-lookup` and `claim-lookup`, as `https://dod-graph.microsoft.us`. `http` only for loopback.
+    /// Default: the cloud's; the authority itself where that is on this machine.
+    pub graph: Option<String>,
     /// How long the last good keys serve while the authority cannot be reached. Default: 24h.
     pub stale: Option<crate::config::Span>,
 }

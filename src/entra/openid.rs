@@ -161,7 +161,16 @@ fn given(keys: &IssuerKeysConfig, config: &IssuerConfig, base: &Path, place: &Pl
 }
 
 fn source(endpoints: Vec<Endpoint>, stale: Duration) -> Source {
-    Source { endpoints, algorithms: Algorithm::ALL, tenant: None, many_tenants: false, application: None, stale, quiet: false }
+    Source {
+        endpoints,
+        algorithms: Algorithm::ALL,
+        tenant: None,
+        many_tenants: false,
+        user_flow: false,
+        application: None,
+        stale,
+        quiet: false,
+    }
 }
 
 /// The public keys of a PEM file, as JSON Web Keys without an id. What is none of the supported kinds is passed over.

@@ -1,7 +1,7 @@
 //! Tenants: where each one's documents are, and the key sets that policies ask for.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -12,11 +12,13 @@ use url::Url;
 
 use super::{
     CloudConfig, TenantConfig,
+    graph::GraphAddress,
     issuer::{Issuer, PLACEHOLDER, is_guid},
     key_set::{Document, Endpoint, KeySet, KeySetStatus, Source},
     keys::{Algorithm, Keys},
     metadata::{Bounds, IssuerBounds, Metadata, Origin},
-    openid::{self, IssuerConfig},
+    openid::{self, IssuerConfig, IssuerKeysConfig},
+    seen,
     token::Version,
 };
 use crate::{
@@ -41,6 +43,10 @@ pub struct Tenant {
     /// Scheme, host and path up to and with the tenant, without a slash at its end.
     base: Url,
     custom_authority: bool,
+    /// Whether the authority is a user flow of Azure AD B2C: its path goes on behind the tenant.
+    user_flow: bool,
+    /// Where Graph is asked about its users.
+    graph: GraphAddress,
     stale: Duration,
 }
 
@@ -105,6 +111,8 @@ struct Cloud {
     aliases: &'static [&'static str],
     /// The host of version 1 issuers. Where Microsoft's documents are silent any of these is believed if the metadata names it.
     tokens: &'static [&'static str],
+    /// Microsoft Graph.
+    graph: &'static str,
 }
 
 impl CloudConfig {
@@ -114,14 +122,19 @@ impl CloudConfig {
                 login: "login.microsoftonline.com",
                 aliases: &["login.windows.net", "login.microsoft.com", "sts.windows.net"],
                 tokens: &["sts.windows.net"],
+                graph: "graph.microsoft.com",
             },
-            Self::UsGovernment => {
-                Cloud { login: "login.microsoftonline.us", aliases: &["login.usgovcloudapi.net"], tokens: &["sts.windows.net"] }
-            }
+            Self::UsGovernment => Cloud {
+                login: "login.microsoftonline.us",
+                aliases: &["login.usgovcloudapi.net"],
+                tokens: &["sts.windows.net"],
+                graph: "graph.microsoft.us",
+            },
             Self::China => Cloud {
                 login: "login.partner.microsoftonline.cn",
                 aliases: &["login.chinacloudapi.cn"],
                 tokens: &["sts.chinacloudapi.cn"],
+                graph: "microsoftgraph.chinacloudapi.cn",
             },
         }
     }
@@ -143,10 +156,13 @@ impl Tenant {
             None => Url::parse(&format!("https://{}", config.cloud.hosts().login)).ok(),
             Some(text) => authority(text, &place.key("authority"), faults),
         };
-        let (id, mut base) = (id?, authority?);
+        let graph = authority.as_ref().and_then(|authority| graph(config, authority, place, faults));
+        let (id, mut base, graph) = (id?, authority?, graph?);
 
         let path = base.path().trim_end_matches('/').to_owned();
         let names_tenant = path.split('/').any(|segment| segment.eq_ignore_ascii_case(id.as_str()));
+        // Nothing else of Entra's has a segment there: https://contoso.b2clogin.com/contoso.onmicrosoft.com/b2c_1_signin.
+        let user_flow = names_tenant && !path.rsplit('/').next().is_some_and(|last| last.eq_ignore_ascii_case(id.as_str()));
         let path = if names_tenant { path } else { format!("{path}/{}", id.as_str()) };
         base.set_path(&path);
         Some(Self {
@@ -155,6 +171,8 @@ impl Tenant {
             cloud: config.cloud,
             base,
             custom_authority: config.authority.is_some(),
+            user_flow,
+            graph,
             stale: config.stale.map_or(STALE, |span| span.0),
         })
     }
@@ -177,6 +195,11 @@ impl Tenant {
     /// Whether another authority than the cloud's speaks for it.
     pub const fn has_own_authority(&self) -> bool {
         self.custom_authority
+    }
+
+    /// Where Graph is asked about the tenant's users.
+    pub(crate) const fn graph(&self) -> &GraphAddress {
+        &self.graph
     }
 
     /// The authority's URL up to and with the tenant: `https://login.microsoftonline.com/{tenant}`.
@@ -239,11 +262,14 @@ impl Tenant {
             let assumed_issuer = Issuer::read(issuer).unwrap_or_else(|| Issuer::Literal(issuer.into()));
             Endpoint { version, metadata, bounds: bounds.clone(), assumed_issuer }
         };
+        let mut endpoints = vec![endpoint(Version::V2, "v2.0/.well-known/openid-configuration", &self.issuer_v2(guid))];
+        // User flows have one document, whatever their tokens say of their version.
+        if !self.user_flow {
+            endpoints.push(endpoint(Version::V1, ".well-known/openid-configuration", &self.issuer_v1(guid)));
+        }
         Source {
-            endpoints: vec![
-                endpoint(Version::V2, "v2.0/.well-known/openid-configuration", &self.issuer_v2(guid)),
-                endpoint(Version::V1, ".well-known/openid-configuration", &self.issuer_v1(guid)),
-            ],
+            endpoints,
+            user_flow: self.user_flow,
             algorithms: Algorithm::ENTRA,
             tenant,
             many_tenants: self.id.is_many(),
@@ -252,6 +278,20 @@ impl Tenant {
             quiet: false,
         }
     }
+}
+
+/// Where Graph is: the cloud's, the one that the config names, or the authority itself where that plays Entra on this machine.
+fn graph(config: &TenantConfig, authority: &Url, place: &Place, faults: &mut Faults) -> Option<GraphAddress> {
+    let of_cloud = Url::parse(&format!("https://{}", config.cloud.hosts().graph)).ok()?;
+    let base = match &config.graph {
+        Some(text) => self::authority(text, &place.key("graph"), faults)?,
+        None if config.authority.is_some() && is_loopback(authority) => authority.join("/").ok()?,
+        None => of_cloud.clone(),
+    };
+    // What plays Graph on this machine takes the tokens that are meant for the cloud's.
+    let resource = if is_loopback(&base) { &of_cloud } else { &base };
+    let scope = format!("{}/.default", resource.origin().ascii_serialization()).into();
+    Some(GraphAddress { base, scope })
 }
 
 fn authority(text: &str, place: &Place, faults: &mut Faults) -> Option<Url> {
@@ -292,6 +332,8 @@ pub struct Tenants {
     issuers: BTreeMap<String, Option<Issuing>>,
     /// Relative paths of the settings are relative to this folder.
     base: PathBuf,
+    /// The files that were read for issuers and policies.
+    files: Mutex<BTreeSet<PathBuf>>,
     /// The key sets that policies asked for.
     key_sets: Mutex<Vec<Arc<KeySet>>>,
     /// Those of the config before, to go on with where nothing changed.
@@ -314,6 +356,7 @@ impl Tenants {
             faulty,
             issuers: BTreeMap::new(),
             base: PathBuf::new(),
+            files: Mutex::default(),
             key_sets: Mutex::default(),
             inherited: Mutex::new(inherited),
         }
@@ -330,6 +373,9 @@ impl Tenants {
     #[must_use]
     pub fn with_issuers(mut self, configs: &BTreeMap<String, IssuerConfig>, place: &Place, faults: &mut Faults) -> Self {
         for (name, config) in configs {
+            if let Some(IssuerKeysConfig::Jwks(file) | IssuerKeysConfig::Pem(file)) = &config.keys {
+                self.file(file);
+            }
             let set = openid::build(config, &self.base, &place.key(name), faults);
             let issuing = set.map(|set| Issuing { set, required: config.required.unwrap_or(true) });
             self.issuers.insert(name.clone(), issuing);
@@ -344,14 +390,27 @@ impl Tenants {
         Ok(Some(self.register(issuing.set.clone())))
     }
 
+    /// The issuer besides Entra of this name, as tokens bear it.
+    pub(crate) fn issuer(&self, name: &str) -> Option<String> {
+        let set = &self.issuers.get(name)?.as_ref()?.set;
+        set.source().endpoints.first().map(|endpoint| endpoint.assumed_issuer.of(""))
+    }
+
     /// The names of the issuers besides Entra.
     pub(crate) fn issuer_names(&self) -> impl Iterator<Item = &str> {
         self.issuers.keys().map(String::as_str)
     }
 
-    /// A path of the settings, made absolute.
-    pub(crate) fn path(&self, path: &str) -> PathBuf {
-        self.base.join(path)
+    /// The path of a file that the settings name and that is read now; its change calls for a new build.
+    pub(crate) fn file(&self, path: &str) -> PathBuf {
+        let path = self.base.join(path);
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
+        path
+    }
+
+    /// The files whose change calls for a new build.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// Whether every issuer that is required has keys.
@@ -385,10 +444,10 @@ impl Tenants {
         self.register(KeySet::new(tenant.source(application)))
     }
 
-    /// The key set of an application that might have keys of its own, though no policy says so: for telling which setting is
-    /// missing, never for judging.
-    pub(crate) fn suspect(&self, tenant: &Tenant, application: &str) -> Arc<KeySet> {
-        self.register(KeySet::new(Source { quiet: true, ..tenant.source(Some(application)) }))
+    /// The key set of an application that might have keys of its own, though no policy says so, or of the tenant, where a policy
+    /// goes by an application's: for telling which setting is wrong, never for judging.
+    pub(crate) fn suspect(&self, tenant: &Tenant, application: Option<&str>) -> Arc<KeySet> {
+        self.register(KeySet::new(Source { quiet: true, ..tenant.source(application) }))
     }
 
     /// The set of the same source that lives already, or this one.
@@ -410,6 +469,12 @@ impl Tenants {
         for set in self.key_sets() {
             set.start(http, clock, handle);
         }
+    }
+
+    /// Gives each thread room for so many verified tokens of each key set; `None`: as many as ever.
+    pub(crate) fn keep_tokens(&self, tokens: Option<u32>) {
+        let room = tokens.map_or(seen::ROOM, |tokens| tokens as usize);
+        self.key_sets().iter().for_each(|set| set.seen.set_room(room));
     }
 
     /// Whether a first fetch of every key set has ended, well or not.

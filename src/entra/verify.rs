@@ -7,7 +7,7 @@ use super::{
     jws::{Jws, JwsError},
     key_set::{KeySet, Snapshot},
     keys::{Algorithm, Key, KeyVerdict},
-    token::{Facts, Payload, Token, TokenFault, Version, read_entra, read_other},
+    token::{Facts, Payload, Token, TokenFault, Version, read_entra, read_other, read_user_flow},
 };
 use crate::clock::Clock;
 
@@ -133,10 +133,13 @@ impl Verifier {
                 KeyVerdict::Holds => {
                     let index = self.sets.iter().position(|set| Arc::ptr_eq(set, candidate.set)).unwrap_or_default();
                     let verified = Arc::new(match self.profile {
-                        Profile::Entra => conclude(&candidate, &snapshots[index], algorithm, read_entra(&jws.payload)?),
+                        Profile::Entra => {
+                            let payload = if candidate.set.source().user_flow { read_user_flow } else { read_entra };
+                            conclude(&candidate, &snapshots[index], algorithm, payload(&jws.payload)?)
+                        }
                         Profile::Other => conclude_other(&candidate, &snapshots[index], algorithm, read_other(&jws.payload)?),
                     });
-                    candidate.set.seen.keep(token, worker, generations[index], now.unix, verified.clone());
+                    candidate.set.seen.keep(token, worker, generations[index], now.unix, &verified);
                     return Ok(verified);
                 }
             }
@@ -219,10 +222,18 @@ fn conclude_other(candidate: &Candidate<'_>, snapshot: &Snapshot, algorithm: Alg
 }
 
 fn conclude(candidate: &Candidate<'_>, snapshot: &Snapshot, algorithm: Algorithm, payload: Payload) -> Verified {
-    let Payload { token, facts } = payload;
+    let Payload { mut token, mut facts } = payload;
     let source = candidate.set.source();
     let of_version = source.endpoints.iter().position(|endpoint| endpoint.version == facts.version);
     let metadata = of_version.and_then(|index| snapshot.documents[index].as_ref()).map(|document| &document.metadata);
+    // Tokens of a user flow need not name their tenant: its issuer, which they bear, does.
+    if source.user_flow
+        && token.claims.get("tid").is_none()
+        && let Some(tenant) = metadata.and_then(|metadata| metadata.issuer.tenant())
+    {
+        token.tenant = tenant.to_ascii_lowercase().into();
+        facts.tenant = tenant.into();
+    }
     let issuer = match (facts.version, of_version, metadata) {
         (Version::Unknown, ..) => IssuerVerdict::UnknownVersion,
         (_, None, _) => IssuerVerdict::OtherIssuer,
@@ -277,5 +288,17 @@ fn agreement(
             let agrees = listed_by.is_some_and(|issuer| key.of(&facts.tenant) == issuer.of(&facts.tenant));
             if agrees { IssuerVerdict::Agrees } else { IssuerVerdict::KeyOfOtherIssuer }
         }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A token as it comes out of a verification, with this end.
+    pub(crate) fn verified(expires_at: u64) -> Arc<Verified> {
+        let Payload { token, facts } = read_other(format!(r#"{{"exp":{expires_at}}}"#).as_bytes()).unwrap();
+        let issuer = IssuerVerdict::Agrees;
+        Arc::new(Verified { token: Arc::new(token), facts, issuer, own_tenant: true, algorithm: Algorithm::Rs256, endpoints: 1 })
     }
 }

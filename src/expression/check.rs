@@ -12,14 +12,22 @@ use super::{
     node::{Calculation, Comparison, Each, EachOf, Field, Function, Kind, Node, Path},
 };
 
-const ROOTS: [&str; 7] = ["request", "caller", "token", "captures", "partner", "route", "response"];
+pub(super) const ROOTS: [&str; 7] = ["request", "caller", "token", "captures", "partner", "route", "response"];
 const REQUEST: [&str; 5] = ["method", "path", "host", "headers", "query"];
 const CALLER: [&str; 1] = ["address"];
 const TOKEN: [&str; 7] = ["claims", "kind", "tenant", "client", "subject", "scopes", "roles"];
 
 /// Checks a parsed expression and makes it ready for evaluation.
-pub(super) fn check(parsed: &IdedExpr, source: &SourceInfo, text: &str) -> Result<Expression, ExpressionError> {
-    let mut checker = Checker { source, text, parts: 0, variables: Vec::new(), uses: Uses::default(), captures: Vec::new() };
+///
+/// `tokens` are the names of tokens besides `token`.
+pub(super) fn check(
+    parsed: &IdedExpr,
+    source: &SourceInfo,
+    text: &str,
+    tokens: &[Box<str>],
+) -> Result<Expression, ExpressionError> {
+    let mut checker =
+        Checker { source, text, tokens, parts: 0, variables: Vec::new(), uses: Uses::default(), captures: Vec::new() };
     let node = checker.node(parsed, 0)?;
     Ok(Expression { node, uses: checker.uses, captures: checker.captures })
 }
@@ -27,6 +35,7 @@ pub(super) fn check(parsed: &IdedExpr, source: &SourceInfo, text: &str) -> Resul
 struct Checker<'a> {
     source: &'a SourceInfo,
     text: &'a str,
+    tokens: &'a [Box<str>],
     parts: usize,
     variables: Vec<&'a str>,
     uses: Uses,
@@ -100,7 +109,7 @@ impl<'a> Checker<'a> {
         let (owner, name) = match &expr.expr {
             Expr::Ident(name) if name == "captures" && !self.bound(name) => {
                 self.uses.captures = true;
-                return Ok(Some(Path { field: Field::Captures, told: name.as_str().into() }));
+                return Ok(Some(Path { field: Field::Captures, token: None, told: name.as_str().into() }));
             }
             Expr::Select(select) if !select.test => (&*select.operand, select.field.as_str()),
             Expr::Call(call) if call.func_name == operators::INDEX && call.target.is_none() => match call.args.as_slice() {
@@ -109,14 +118,20 @@ impl<'a> Checker<'a> {
             },
             _ => return Ok(None),
         };
+        let mut token = None;
         let field = match &owner.expr {
+            Expr::Ident(root) if !self.bound(root) && self.is_token(root) => {
+                token = self.named(root);
+                Some(self.token_field(expr, root, name)?)
+            }
             Expr::Ident(root) if !self.bound(root) && !ROOTS.contains(&root.as_str()) => {
                 return Err(self.unknown_root(owner, root));
             }
             Expr::Ident(root) if !self.bound(root) => Some(self.field(expr, root, name)?),
             Expr::Select(SelectExpr { operand, field: group, test: false }) => match (&operand.expr, group.as_str()) {
-                (Expr::Ident(root), "claims") if root == "token" && !self.bound(root) => {
+                (Expr::Ident(root), "claims") if self.is_token(root) && !self.bound(root) => {
                     self.uses.token = true;
+                    token = self.named(root);
                     Some(Field::Claim(name.into()))
                 }
                 (Expr::Ident(root), "headers") if root == "request" && !self.bound(root) => {
@@ -133,7 +148,7 @@ impl<'a> Checker<'a> {
             },
             _ => None,
         };
-        Ok(field.map(|field| Path { told: told(expr), field }))
+        Ok(field.map(|field| Path { told: told(expr), token, field }))
     }
 
     fn field(&mut self, expr: &IdedExpr, root: &str, name: &str) -> Checked<Field> {
@@ -150,26 +165,15 @@ impl<'a> Checker<'a> {
             }
             ("caller", "certificate") => return Err(self.fault(expr, "caller.certificate is not supported yet", "")),
             ("caller", _) => return Err(self.unknown_field(expr, root, name, &CALLER)),
-            ("token", "claims") => self.token(Field::Claims),
-            ("token", "kind") => self.token(Field::TokenKind),
-            ("token", "tenant") => self.token(Field::Tenant),
-            ("token", "client") => self.token(Field::Client),
-            ("token", "subject") => self.token(Field::Subject),
-            ("token", "scopes") => self.token(Field::Scopes),
-            ("token", "roles") => self.token(Field::Roles),
-            ("token", _) => {
-                let mut fault = self.unknown_field(expr, root, name, &TOKEN);
-                if !fault.cure.starts_with("did") {
-                    fault.cure = format!("a claim of that name is token.claims.{name}");
-                }
-                return Err(fault);
-            }
             ("captures", _) => {
                 self.uses.captures = true;
                 self.captures.push(name.into());
                 Field::Capture(name.into())
             }
-            ("partner", "name") => return Err(self.fault(expr, "partner.name is not supported yet", "")),
+            ("partner", "name") => {
+                self.uses.partner = true;
+                Field::PartnerName
+            }
             ("partner", _) => return Err(self.unknown_field(expr, root, name, &["name"])),
             ("route", "name") => Field::RouteName,
             ("response", "status") => {
@@ -187,9 +191,35 @@ impl<'a> Checker<'a> {
         field
     }
 
-    const fn token(&mut self, field: Field) -> Field {
+    /// The field of a token: of `token`, or of one that has another name.
+    fn token_field(&mut self, expr: &IdedExpr, root: &str, name: &str) -> Checked<Field> {
+        let field = match name {
+            "claims" => Field::Claims,
+            "kind" => Field::TokenKind,
+            "tenant" => Field::Tenant,
+            "client" => Field::Client,
+            "subject" => Field::Subject,
+            "scopes" => Field::Scopes,
+            "roles" => Field::Roles,
+            _ => {
+                let mut fault = self.unknown_field(expr, root, name, &TOKEN);
+                if !fault.cure.starts_with("did") {
+                    fault.cure = format!("a claim of that name is {root}.claims.{name}");
+                }
+                return Err(fault);
+            }
+        };
         self.uses.token = true;
-        field
+        Ok(field)
+    }
+
+    fn is_token(&self, root: &str) -> bool {
+        root == "token" || self.tokens.iter().any(|name| **name == *root)
+    }
+
+    /// The name of a token, where it is not `token`.
+    fn named(&self, root: &str) -> Option<Box<str>> {
+        (root != "token").then(|| root.into())
     }
 
     fn bound(&self, name: &str) -> bool {
@@ -381,7 +411,7 @@ impl<'a> Checker<'a> {
                 format!("write it as list.{name}(x, …)"),
             ));
         };
-        if ROOTS.contains(&bound.as_str()) || self.bound(bound) {
+        if ROOTS.contains(&bound.as_str()) || self.is_token(bound) || self.bound(bound) {
             return Err(self.fault(variable, format!("`{bound}` has a meaning already"), "choose another name, as `x`"));
         }
         let over = self.node(target, depth + 1)?;
@@ -468,16 +498,17 @@ impl<'a> Checker<'a> {
     }
 
     fn unknown_root(&self, at: &IdedExpr, name: &str) -> ExpressionError {
-        if ROOTS.contains(&name) {
+        if ROOTS.contains(&name) || self.is_token(name) {
             let example = match name {
-                "request" => "request.path",
-                "caller" => "caller.address",
-                "token" => "token.claims.oid",
-                other => other,
+                "request" => "request.path".to_owned(),
+                "caller" => "caller.address".to_owned(),
+                token if self.is_token(token) => format!("{token}.claims.oid"),
+                other => other.to_owned(),
             };
             return self.fault(at, format!("`{name}` is no value by itself"), format!("name one of its fields, as {example}"));
         }
-        self.fault(at, format!("nothing is called `{name}`"), suggestion(name, &ROOTS))
+        let known: Vec<&str> = ROOTS.into_iter().chain(self.tokens.iter().map(|name| &**name)).collect();
+        self.fault(at, format!("nothing is called `{name}`"), suggestion(name, &known))
     }
 
     fn unknown_field(&self, at: &IdedExpr, root: &str, name: &str, fields: &[&str]) -> ExpressionError {

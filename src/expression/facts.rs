@@ -9,7 +9,12 @@ use super::{
     node::{Field, Path},
     value::{EvaluationError, List, Map, Value},
 };
-use crate::{entra::token::Token, exchange::Exchange, request::IncomingRequest, route::Captures};
+use crate::{
+    entra::token::Token,
+    exchange::{Exchange, NamedToken},
+    request::IncomingRequest,
+    route::Captures,
+};
 
 /// What is known of a request when an expression is evaluated.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +25,10 @@ pub struct Facts<'a> {
     pub caller: IpAddr,
     /// The validated token.
     pub token: Option<&'a Token>,
+    /// The name of the partner that calls.
+    pub partner: Option<&'a str>,
+    /// Further tokens, by the names that the config gave them.
+    pub named_tokens: &'a [NamedToken],
     /// What the route's path captured.
     pub captures: &'a Captures,
     /// The route's name.
@@ -35,6 +44,8 @@ impl<'a> Facts<'a> {
             request,
             caller: exchange.caller_address(),
             token: exchange.token.as_deref(),
+            partner: exchange.partner.as_deref(),
+            named_tokens: &exchange.named_tokens,
             captures: &exchange.captures,
             route: exchange.matched_route().map(|route| &*route.name),
             status: exchange.outcome.status,
@@ -44,6 +55,10 @@ impl<'a> Facts<'a> {
     /// Looks a path up.
     pub(super) fn look_up(&self, path: &Path) -> Result<Value<'a>, EvaluationError> {
         let text = |text: &'a str| Some(Value::Text(Cow::Borrowed(text)));
+        let token = match &path.token {
+            None => self.token,
+            Some(name) => self.named_tokens.iter().find(|named| *named.name == **name).map(|named| &*named.token),
+        };
         let found = match &path.field {
             Field::Method => text(self.request.method.as_str()),
             Field::RequestPath => text(&self.request.target.path),
@@ -53,15 +68,16 @@ impl<'a> Facts<'a> {
             Field::Parameter(name) => parameter(self.query(), name)?,
             Field::Query => Some(Value::Map(Map::Query(self.query()))),
             Field::CallerAddress => Some(Value::Text(Cow::Owned(self.caller.to_string()))),
-            Field::Claim(name) => self.token.and_then(|token| token.claims.get(name)).and_then(Value::of_json),
-            Field::Claims => self.token.map(|token| Value::Map(Map::Json(&token.claims.0))),
-            Field::TokenKind => self.token.and_then(|token| text(token.kind.as_str())),
-            Field::Tenant => self.token.filter(|token| !token.tenant.is_empty()).and_then(|token| text(&token.tenant)),
-            Field::Client => self.token.and_then(|token| token.client.as_deref()).and_then(text),
-            Field::Subject => self.token.and_then(|token| token.subject.as_deref()).and_then(text),
-            Field::Scopes => self.token.map(|token| Value::List(List::Texts(&token.scopes))),
-            Field::Roles => self.token.map(|token| Value::List(List::Texts(&token.roles))),
+            Field::Claim(name) => token.and_then(|token| token.claims.get(name)).and_then(Value::of_json),
+            Field::Claims => token.map(|token| Value::Map(Map::Json(&token.claims.0))),
+            Field::TokenKind => token.and_then(|token| text(token.kind.as_str())),
+            Field::Tenant => token.filter(|token| !token.tenant.is_empty()).and_then(|token| text(&token.tenant)),
+            Field::Client => token.and_then(|token| token.client.as_deref()).and_then(text),
+            Field::Subject => token.and_then(|token| token.subject.as_deref()).and_then(text),
+            Field::Scopes => token.map(|token| Value::List(List::Texts(&token.scopes))),
+            Field::Roles => token.map(|token| Value::List(List::Texts(&token.roles))),
             Field::Capture(name) => capture(self.captures, name)?,
+            Field::PartnerName => self.partner.and_then(text),
             Field::RouteName => self.route.and_then(text),
             Field::Status => self.status.map(|status| Value::Int(status.as_u16().into())),
             Field::Captures => Some(Value::Map(Map::Captures(self.captures))),

@@ -20,6 +20,7 @@
 //! | `caller.address` | the caller's address as text |
 //! | `token.claims.name`, `token.claims["name"]` | a claim as it was signed |
 //! | `token.kind`, `.tenant`, `.client`, `.subject`, `.scopes`, `.roles` | `user` or `app`; GUIDs and texts; lists of texts |
+//! | `name.claims.…`, `name.kind`, … | the same of a further token, which its policy names with `as: name` |
 //! | `route.name` | the route's name in the config |
 //! | `response.status` | the status of the answer, in `outbound` policies and in the `increment-condition` of limits |
 //! | `captures.name` | what `{name}` in the route's path captured, decoded |
@@ -56,6 +57,19 @@ pub use self::{
     facts::Facts,
     value::{EvaluationError, List, Map, Value},
 };
+
+/// Whether a token may be called so: a word that expressions can name and that has no meaning yet.
+pub(crate) fn is_free_name(name: &str) -> bool {
+    // Words of the language, and those that it keeps for later.
+    const KEPT: &str = " as break const continue else false for function has if import in let loop namespace null package return true \
+                        var void while ";
+    let mut letters = name.bytes();
+    letters.next().is_some_and(|first| first.is_ascii_lowercase())
+        && letters.all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == b'_')
+        && name.len() <= 32
+        && !check::ROOTS.contains(&name)
+        && !KEPT.contains(&format!(" {name} "))
+}
 
 /// How much an expression may be and do.
 pub mod limits {
@@ -103,6 +117,8 @@ pub struct Uses {
     pub caller: bool,
     /// `token`
     pub token: bool,
+    /// `partner`
+    pub partner: bool,
     /// `captures`
     pub captures: bool,
     /// `response`, which only policies on the answer know, and conditions that are judged after it
@@ -112,7 +128,7 @@ pub struct Uses {
 impl Uses {
     /// Whether a header made from it tells a backend who calls: its name must then never come from the caller.
     pub const fn identity(self) -> bool {
-        self.token || self.caller
+        self.token || self.caller || self.partner
     }
 }
 
@@ -134,13 +150,21 @@ impl Expression {
     /// # Errors
     /// What is wrong with it, the first fault only.
     pub fn parse(text: &str) -> Result<Self, ExpressionError> {
+        Self::parse_knowing(text, &[])
+    }
+
+    /// As [`parse`](Self::parse), where there are tokens of these names besides `token`.
+    ///
+    /// # Errors
+    /// What is wrong with it, the first fault only.
+    pub fn parse_knowing(text: &str, tokens: &[Box<str>]) -> Result<Self, ExpressionError> {
         parse::bounded(text)?;
         // The parser descends into itself for every nested part and every link of a chain, on frames of its own size: it gets a stack
         // that the limits cannot exhaust, whoever calls. This is at load, and takes some microseconds.
         thread::scope(|scope| {
             let work = || {
                 let (parsed, source) = parse::parse(text)?;
-                check::check(&parsed, &source, text)
+                check::check(&parsed, &source, text, tokens)
             };
             let thread = thread::Builder::new().stack_size(limits::STACK).spawn_scoped(scope, work);
             match thread.map(thread::ScopedJoinHandle::join) {
@@ -159,9 +183,13 @@ impl Expression {
     /// # Errors
     /// What is wrong with it; also that it can be neither true nor false.
     pub fn parse_condition(text: &str) -> Result<Self, ExpressionError> {
-        let expression = Self::parse(text)?;
-        match expression.node.kind() {
-            None | Some(Kind::Bool) => Ok(expression),
+        Self::parse(text)?.into_condition()
+    }
+
+    /// The expression as a condition: one that can be true or false.
+    pub(crate) fn into_condition(self) -> Result<Self, ExpressionError> {
+        match self.node.kind() {
+            None | Some(Kind::Bool) => Ok(self),
             Some(kind) => Err(ExpressionError {
                 column: 1,
                 message: format!("a condition is true or false, and this is {kind}"),
@@ -172,7 +200,8 @@ impl Expression {
 
     /// The claim of this exact name, without any text to be parsed.
     pub(crate) fn claim(name: &str) -> Self {
-        let path = node::Path { field: node::Field::Claim(name.into()), told: format!("token.claims.{name}").into() };
+        let path =
+            node::Path { field: node::Field::Claim(name.into()), token: None, told: format!("token.claims.{name}").into() };
         Self { node: Node::Path(path), uses: Uses { token: true, ..Uses::default() }, captures: Vec::new() }
     }
 

@@ -59,6 +59,8 @@ pub(super) struct EachOf {
 #[derive(Clone, Debug)]
 pub(super) struct Path {
     pub(super) field: Field,
+    /// The name of the token that is read, where it is not `token`.
+    pub(super) token: Option<Box<str>>,
     /// The path as written, for errors.
     pub(super) told: Arc<str>,
 }
@@ -83,6 +85,7 @@ pub(super) enum Field {
     Roles,
     Capture(Box<str>),
     Captures,
+    PartnerName,
     RouteName,
     Status,
 }
@@ -324,6 +327,7 @@ impl Field {
             | Self::Client
             | Self::Subject
             | Self::Capture(_)
+            | Self::PartnerName
             | Self::RouteName => Some(Kind::Text),
         }
     }

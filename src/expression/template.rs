@@ -6,6 +6,7 @@ use super::{EvaluationError, Expression, Facts, Uses};
 use crate::{
     config::{Faults, Place},
     inbound::Scope,
+    recycled,
 };
 
 /// A text as it stands, or an expression that makes one.
@@ -29,10 +30,15 @@ impl std::fmt::Debug for Template {
 
 impl Template {
     /// Reads a value; an expression is the whole value, as in API Management. What is wrong goes to the faults.
-    pub(crate) fn build(text: &str, place: &Place, faults: &mut Faults) -> Option<Self> {
+    ///
+    /// `tokens` are the names of tokens besides `token`.
+    pub(crate) fn build(text: &str, tokens: &[Box<str>], place: &Place, faults: &mut Faults) -> Option<Self> {
         match expression_in(text) {
             Ok(None) => Some(Self::Literal(text.into())),
-            Ok(Some(inner)) => parsed(Expression::parse(inner), place, faults).map(|it| Self::Expression(Box::new(it))),
+            Ok(Some(inner)) => {
+                let expression = parsed(Expression::parse_knowing(inner, tokens), place, faults)?;
+                Some(Self::Expression(Box::new(expression)))
+            }
             Err((message, cure)) => {
                 faults.error(place, message, cure);
                 None
@@ -58,7 +64,7 @@ impl Scope<'_> {
 
     /// As [`template`](Self::template), for a value that is made when there is an answer.
     pub(crate) fn template_on_answer(&mut self, text: &str, place: &Place) -> Option<Template> {
-        let template = Template::build(text, place, self.faults)?;
+        let template = Template::build(text, &self.way.names, place, self.faults)?;
         match &template {
             Template::Literal(_) => Some(template),
             Template::Expression(expression) => self.can_evaluate(expression, place).then_some(template),
@@ -82,7 +88,7 @@ impl Scope<'_> {
 
     /// As [`condition`](Self::condition), for one that may be judged when there is an answer.
     pub(crate) fn condition_on_answer(&mut self, text: &str, place: &Place) -> Option<Expression> {
-        let expression = condition(text, place, self.faults)?;
+        let expression = condition(text, &self.way.names, place, self.faults)?;
         self.can_evaluate(&expression, place).then_some(expression)
     }
 
@@ -96,6 +102,10 @@ impl Scope<'_> {
                 "put validate-azure-ad-token before it"
             };
             self.faults.error(place, "the expression reads `token`, and no policy before it validates one", cure);
+        }
+        if expression.uses().partner && !self.partners.is_some_and(|(_, route)| route.checked) {
+            let cure = "put check-partner before it";
+            self.faults.error(place, "the expression reads `partner`, and no policy before it says which one calls", cure);
         }
         for name in expression.captures() {
             match self.captures {
@@ -120,9 +130,9 @@ impl Scope<'_> {
 }
 
 /// Reads a condition, `@(…)`, that is true or false. What is wrong goes to the faults.
-fn condition(text: &str, place: &Place, faults: &mut Faults) -> Option<Expression> {
+fn condition(text: &str, tokens: &[Box<str>], place: &Place, faults: &mut Faults) -> Option<Expression> {
     match expression_in(text) {
-        Ok(Some(inner)) => parsed(Expression::parse_condition(inner), place, faults),
+        Ok(Some(inner)) => parsed(Expression::parse_knowing(inner, tokens).and_then(Expression::into_condition), place, faults),
         Ok(None) => {
             faults.error(place, format!("`{text}` is no expression"), "write the condition as \"@(…)\"");
             None
@@ -237,5 +247,5 @@ pub(crate) fn field_value(text: &str) -> Result<HeaderValue, HeaderTextError> {
     if text.chars().any(char::is_control) || text.trim() != text {
         return Err(HeaderTextError::Unclean);
     }
-    HeaderValue::from_bytes(text.as_bytes()).map_err(|_| HeaderTextError::Unclean)
+    HeaderValue::from_maybe_shared(recycled::bytes(text.as_bytes())).map_err(|_| HeaderTextError::Unclean)
 }

@@ -6,8 +6,10 @@ use serde_json::json;
 
 use super::*;
 use crate::{
+    authorization::TokenPlace,
     config::literal,
     entra::token::{Claims, Token, TokenKind},
+    exchange::NamedToken,
     request::IncomingRequest,
     route::Captures,
 };
@@ -65,7 +67,9 @@ impl World {
             request: &self.request,
             caller: self.caller,
             token: self.token.as_ref(),
+            named_tokens: &[],
             captures: &self.captures,
+            partner: Some("fabrikam"),
             route: Some("people"),
             status: Some(StatusCode::NOT_FOUND),
         }
@@ -86,6 +90,7 @@ fn expressions_give_what_the_request_holds() {
         ("request.method", "GET"),
         ("request.path", "/people/ada%20l/mail"),
         ("request.host", "api.contoso.example"),
+        ("partner.name", "fabrikam"),
         ("request.headers[\"x-a\"]", "one"),
         ("request.headers[\"X-A\"]", "one"),
         ("request.headers.accept", "text/html"),
@@ -278,6 +283,63 @@ fn without_a_token_all_of_it_is_absent() {
         assert!(text_of(source, &world).is_err_and(|error| error.ends_with(" is absent")), "{source}");
     }
     assert_eq!(text_of("has(token.claims.oid) || has(token.kind) ? \"a\" : \"b\"", &world).as_deref(), Ok("b"));
+}
+
+#[test]
+fn further_tokens_are_read_by_their_names() {
+    let world = World::new();
+    let device = Token { claims: Claims(json!({ "sub": "d-7" }).as_object().unwrap().clone()), ..world.token.clone().unwrap() };
+    let place = TokenPlace::Query("device".into());
+    let named = [NamedToken { name: "device".into(), token: device.into(), place }];
+    let facts = Facts { named_tokens: &named, ..world.facts() };
+    let names = ["device".into(), "build".into()];
+    let text = |source: &str| {
+        let expression = Expression::parse_knowing(source, &names).map_err(|error| format!("{error}; {}", error.cure))?;
+        expression.text(&facts).map(Cow::into_owned).map_err(|error| error.to_string())
+    };
+
+    for (source, expected) in [
+        ("device.claims.sub", Ok("d-7")),
+        ("device.claims[\"sub\"] + token.claims.oid", Ok("d-70f0f")),
+        ("join(device.scopes, ' ')", Ok("Orders.Read Mail.Read")),
+        ("has(device.claims.oid) ? 'both' : 'one'", Ok("one")),
+        ("device.claims.oid", Err("device.claims.oid is absent")),
+        // Named by the config, and not among the request's: no other token takes its place.
+        ("build.claims.oid", Err("build.claims.oid is absent")),
+        (
+            "device.sub",
+            Err("at column 8 of the expression: `device` has no field `sub`; a claim of that name is device.claims.sub"),
+        ),
+        ("devise.claims.sub", Err("at column 1 of the expression: nothing is called `devise`; did you mean `device`?")),
+        (
+            "device",
+            Err("at column 1 of the expression: `device` is no value by itself; name one of its fields, as device.claims.oid"),
+        ),
+        ("[1].map(device, 2)", Err("at column 9 of the expression: `device` has a meaning already; choose another name, as `x`")),
+    ] {
+        assert_eq!(text(source), expected.map(str::to_owned).map_err(str::to_owned), "{source}");
+    }
+    assert!(Expression::parse_knowing("device.kind", &names).unwrap().uses().identity());
+}
+
+#[test]
+fn a_tokens_name_is_a_word_without_a_meaning() {
+    for (name, free) in [
+        ("device", true),
+        ("second_token2", true),
+        ("token", false),
+        ("request", false),
+        ("in", false),
+        ("as", false),
+        ("true", false),
+        ("Device", false),
+        ("2nd", false),
+        ("my-token", false),
+        ("", false),
+        ("a name", false),
+    ] {
+        assert_eq!(is_free_name(name), free, "{name}");
+    }
 }
 
 #[test]

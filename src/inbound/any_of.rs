@@ -20,6 +20,7 @@ pub struct AnyOf(Vec<PolicyList>);
 impl AnyOf {
     pub(crate) fn build(config: &[Vec<PolicyConfig>], place: &Place, at: &str, scope: &mut Scope<'_>) -> Option<Self> {
         let before = scope.faults.errors();
+        let (way, mut after) = (scope.way.clone(), scope.way.clone());
         let mut lists = Vec::with_capacity(config.len());
         for (index, policies) in config.iter().enumerate() {
             let place = place.index(index);
@@ -31,8 +32,11 @@ impl AnyOf {
                 );
             }
             let name = format!("{at}[{index}]");
+            scope.way.clone_from(&way);
             lists.push(PolicyList::build(&[Written { policies, place, name: &name }], scope));
+            after.join(scope.way);
         }
+        *scope.way = after;
         if config.len() < 2 {
             scope.faults.error(place, "there are fewer than two lists to choose from", "write at least two lists of policies");
         }
@@ -56,16 +60,19 @@ impl AnyOf {
                 }
                 Err(Stop::Refuse(refusal)) => {
                     let decided = exchange.outcome.policy.take();
+                    let partner = exchange.partner.take();
                     exchange.back_to(before);
-                    first.get_or_insert((refusal, decided));
+                    first.get_or_insert((refusal, decided, partner));
                 }
                 Err(answer @ Stop::Respond(_)) => return Err(answer),
             }
         }
         match first {
             None => Ok(()),
-            Some((refusal, decided)) => {
+            Some((refusal, decided, partner)) => {
                 exchange.outcome.policy = decided;
+                // For the record, and for nothing else: the request ends here.
+                exchange.partner = partner;
                 Err(Stop::Refuse(refusal))
             }
         }

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Stands behind a token policy, and judges who the token was issued to, where the call comes from and what it is for, in the
-//! order that [`Partners::judge`] has.
+//! order that [`Partners::judge`] has. What is in order is counted against the partner's rate and quota.
 
 use std::sync::Arc;
 
@@ -49,6 +49,15 @@ pub(crate) struct PartnerRoute<'a> {
     pub(crate) has_token: bool,
     /// Whether its token policies let tokens of more than one tenant through.
     pub(crate) several_tenants: bool,
+    /// Whether a check stands before what is built now, so that it is known which partner calls.
+    pub(crate) checked: bool,
+}
+
+impl<'a> PartnerRoute<'a> {
+    /// A route of this name whose token, if there is one, is of one tenant.
+    pub(crate) const fn of(name: &'a str) -> Self {
+        Self { name, has_token: false, several_tenants: false, checked: false }
+    }
 }
 
 impl CheckPartner {
@@ -113,7 +122,7 @@ impl CheckPartner {
     /// The refusal that ends the request.
     pub(crate) fn check(&self, exchange: &mut Exchange) -> Result<(), Refusal> {
         // The build has made sure that a token policy stands before.
-        let token = exchange.token.as_deref().ok_or(Reason::TokenMissing)?;
+        let token = exchange.token.clone().ok_or(Reason::TokenMissing)?;
         let call = Call {
             application: token.client.as_deref(),
             tenant: &token.tenant,
@@ -122,11 +131,21 @@ impl CheckPartner {
             address: exchange.caller_address(),
             route: &self.route,
         };
+        self.judge(call, exchange)
+    }
+
+    /// The name of the route that the policy was built for.
+    pub(crate) fn route(&self) -> &str {
+        &self.route
+    }
+
+    /// Judges whose call this is, and notes the partner, also one that is refused.
+    ///
+    /// # Errors
+    /// The refusal that ends the request.
+    pub(crate) fn judge(&self, call: Call<'_>, exchange: &mut Exchange) -> Result<(), Refusal> {
         match self.partners.judge(call, self.only.as_deref(), exchange.clock()) {
-            Ok(partner) => {
-                exchange.partner = Some(partner.name.clone());
-                Ok(())
-            }
+            Ok(partner) => partner.admit(exchange),
             Err(fault) => {
                 exchange.partner = fault.partner().cloned();
                 let hint = exchange.partner.as_ref().map(|name| format!("see `partners.{name}`"));
@@ -158,8 +177,6 @@ pub(crate) fn allows_several_tenants<'a>(policies: impl IntoIterator<Item = &'a 
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::partner::Surroundings;
 
@@ -172,8 +189,17 @@ mod tests {
 
     fn build(partners: &str, policy: &str, route: PartnerRoute<'_>) -> Vec<String> {
         let mut faults = Faults::default();
-        let (tenants, sets) = (tenants(), BTreeMap::new());
-        let with = Surroundings { sets: &sets, tenants: &tenants, routes: &["orders", "partners"], now: 0 };
+        let (tenants, sets) = (tenants(), crate::address::AddressSets::default());
+        let (limits, metrics) = (crate::limits::Limits::default(), crate::telemetry::Metrics::default());
+        let with = Surroundings {
+            sets: &sets,
+            tenants: &tenants,
+            routes: &["orders", "partners"],
+            now: 0,
+            limits: &limits,
+            metrics: (&metrics, 1),
+            previous: None,
+        };
         let partners = Partners::build(&crate::config::part(partners), with, &Place::root().key("partners"), &mut faults);
         assert!(faults.is_empty());
         let built = CheckPartner::build(
@@ -187,7 +213,7 @@ mod tests {
         faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect()
     }
 
-    const ROUTE: PartnerRoute<'static> = PartnerRoute { name: "orders", has_token: true, several_tenants: false };
+    const ROUTE: PartnerRoute<'static> = PartnerRoute { name: "orders", has_token: true, several_tenants: false, checked: false };
 
     #[test]
     fn a_policy_that_could_admit_nobody_or_anybody_is_told_of() {

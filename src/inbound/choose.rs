@@ -55,8 +55,10 @@ impl Choose {
     pub(crate) fn build(config: &[BranchConfig], place: &Place, at: &str, scope: &mut Scope<'_>) -> Option<Self> {
         let before = scope.faults.errors();
         let mut built = Self { branches: Vec::new(), otherwise: PolicyList::default() };
+        let (way, mut after) = (scope.way.clone(), scope.way.clone());
         for (index, branch) in config.iter().enumerate() {
             let place = place.index(index);
+            scope.way.clone_from(&way);
             match branch {
                 BranchConfig { when: Some(when), then: Some(then), otherwise: None } => {
                     let condition = scope.condition(when, &place.key("when"));
@@ -77,7 +79,9 @@ impl Choose {
                     scope.faults.error(&place, "a branch has either `when` and `do`, or `otherwise` alone", cure);
                 }
             }
+            after.join(scope.way);
         }
+        *scope.way = after;
         if config.is_empty() {
             scope.faults.error(place, "there is no branch", "write { when: \"@(…)\", do: […] }");
         }
@@ -104,7 +108,7 @@ impl Choose {
 /// A condition cannot be judged.
 #[derive(Debug, thiserror::Error)]
 #[error("the condition cannot be judged")]
-struct CannotChoose(#[source] EvaluationError);
+pub(crate) struct CannotChoose(#[source] pub(crate) EvaluationError);
 
 impl From<CannotChoose> for Refusal {
     fn from(error: CannotChoose) -> Self {

@@ -80,18 +80,29 @@ pub(crate) fn joined(one: &HeaderValue, other: &HeaderValue) -> Option<HeaderVal
 #[error("the value of {name} cannot be had")]
 pub struct Unavailable {
     name: HeaderName,
+    reason: Reason,
     source: Box<dyn std::error::Error + Send + Sync>,
 }
 
 impl Unavailable {
     /// The value of this field, and why it cannot be had.
     pub(crate) fn new(name: &HeaderName, source: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self { name: name.clone(), source: Box::new(source) }
+        Self { name: name.clone(), reason: Reason::HeaderValueUnavailable, source: Box::new(source) }
+    }
+
+    /// The same where a secret of a vault is not there, which is no doing of the caller's.
+    pub(crate) fn secret(name: &HeaderName, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self { reason: Reason::CredentialUnavailable, ..Self::new(name, source) }
     }
 }
 
 impl From<Unavailable> for Refusal {
     fn from(error: Unavailable) -> Self {
-        Self::new(Reason::HeaderValueUnavailable, error)
+        match error.reason {
+            reason @ Reason::CredentialUnavailable => {
+                Self::new(reason, error).with_hint("`vault_secrets` of the status page says what the vault answered")
+            }
+            reason => Self::new(reason, error),
+        }
     }
 }

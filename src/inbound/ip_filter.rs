@@ -64,12 +64,13 @@ impl IpFilter {
                 "fill them, or remove the policy",
             );
         }
-        if config.action == Action::Forbid && addresses.holds_a_whole_family() {
-            scope.faults.warning(
-                &place,
-                "every address of a family is listed, so every such caller is refused",
-                "list the networks that are meant",
-            );
+        if addresses.holds_a_whole_family() {
+            let effect = match config.action {
+                Action::Allow => "so every such caller is admitted",
+                Action::Forbid => "so every such caller is refused",
+            };
+            let message = format!("every address of a family is listed, {effect}");
+            scope.faults.warning(&place, message, "list the networks that are meant, or remove the policy");
         }
         Some(Self { action: config.action, addresses })
     }
@@ -199,9 +200,13 @@ mod tests {
             assert_eq!(filter(yaml).unwrap_err(), [fault], "{yaml}");
         }
         let mut faults = Faults::default();
-        let config: IpFilterConfig = crate::config::part("{ action: forbid, addresses: [0.0.0.0/1, 128.0.0.0/1] }");
-        let build = |place: &Place, scope: &mut Scope<'_>| IpFilter::build(&config, place, scope);
-        assert!(Building::default().build_with(&mut ReservedNames::default(), &mut faults, build).is_some());
-        assert!(faults.iter().any(|fault| fault.message.starts_with("every address of a family is listed")));
+        for (action, effect) in [("forbid", "refused"), ("allow", "admitted")] {
+            let config: IpFilterConfig =
+                crate::config::part(&format!("{{ action: {action}, addresses: [0.0.0.0/1, 128.0.0.0/1] }}"));
+            let build = |place: &Place, scope: &mut Scope<'_>| IpFilter::build(&config, place, scope);
+            assert!(Building::default().build_with(&mut ReservedNames::default(), &mut faults, build).is_some());
+            let message = format!("every address of a family is listed, so every such caller is {effect}");
+            assert!(faults.iter().any(|fault| fault.message == message));
+        }
     }
 }

@@ -248,6 +248,37 @@ mod tests {
     }
 
     #[test]
+    fn a_second_token_has_a_name_of_its_own() {
+        let token = |more: &str| format!("validate-jwt: {{ issuer: idp, audiences: [orders]{more} }}");
+        let (plain, device) = (token(""), token(", as: device"));
+        let header = "set-header: { name: X-Device, value: \"@(device.client)\" }";
+        let without = "nothing could tell the two tokens apart";
+        for (yaml, expected) in [
+            (format!("- {plain}\n- {device}\n- {header}"), None),
+            (format!("- {device}\n- {header}"), None),
+            (format!("- {plain}\n- {plain}"), Some(without)),
+            (format!("- {device}\n- {plain}"), Some(without)),
+            (format!("- {plain}\n- {device}\n- {device}"), Some("another token is called `device`")),
+            (format!("- {}", token(", as: token")), Some("cannot be the name of a token")),
+            (format!("- {header}\n- {device}"), Some("nothing is called `device`")),
+            // Alternatives are no second ones, and what follows them knows the names of all.
+            (format!("- any-of: [ [ {{ {plain} }} ], [ {{ {plain} }} ] ]"), None),
+            (format!("- any-of: [ [ {{ {device} }} ], [ {{ {plain} }}, {{ {device} }} ] ]\n- {header}"), None),
+            (format!("- any-of: [ [ {{ {plain} }} ], [ {{ check-header: {{ name: a }} }} ] ]\n- {plain}"), Some(without)),
+            (format!("- choose: [ {{ when: \"@(true)\", do: [ {{ {plain} }} ] }}, {{ otherwise: [ {{ {plain} }} ] }} ]"), None),
+            (format!("- choose: [ {{ when: \"@(true)\", do: [ {{ {plain} }} ] }} ]\n- {plain}"), Some(without)),
+        ] {
+            // The issuer is one of a whole config; here only what concerns the names is looked at.
+            let faults = built(&policies(&yaml), false).err().unwrap_or_default();
+            let faults: Vec<_> = faults.into_iter().filter(|fault| !fault.contains("no issuer")).collect();
+            match expected {
+                None => assert!(faults.is_empty(), "{yaml}: {faults:?}"),
+                Some(expected) => assert!(faults.len() == 1 && faults[0].contains(expected), "{yaml}: {faults:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn a_route_authenticates_only_if_every_way_through_it_does() {
         let token = "validate-azure-ad-token: { tenant: contoso, audiences: [api://orders] }";
         let open = "check-header: { name: X-Door }";

@@ -25,7 +25,7 @@ pub(crate) mod testing;
 pub mod validate_azure_ad_token;
 pub mod validate_jwt;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -50,9 +50,10 @@ use self::{
     validate_jwt::{ValidateJwt, ValidateJwtConfig},
 };
 use crate::{
-    address::AddressSet,
+    address::AddressSets,
     config::{Faults, Place, Secrets},
-    entra::Tenants,
+    credentials::Credentials,
+    entra::{Tenants, graph::Graphs},
     exchange::Exchange,
     gateway::Stop,
     limits::Limits,
@@ -132,8 +133,8 @@ impl PolicyConfig {
 pub struct Scope<'a> {
     /// What is wrong goes here; the build goes on.
     pub faults: &'a mut Faults,
-    /// The address sets by name.
-    pub sets: &'a BTreeMap<String, Arc<AddressSet>>,
+    /// The named address sets.
+    pub sets: &'a AddressSets,
     /// The tenants by name, and their key sets.
     pub tenants: &'a Tenants,
     /// The counters of the process.
@@ -154,6 +155,27 @@ pub struct Scope<'a> {
     pub(crate) partners: Option<(&'a Arc<Partners>, PartnerRoute<'a>)>,
     /// The places where token policies of the route look for a token, gathered as they are built.
     pub token_places: &'a mut Vec<crate::authorization::TokenPlace>,
+    /// Microsoft Graph, and who can ask it; `None` for policies that belong to no one route.
+    pub(crate) graph: Option<(&'a Graphs, &'a Credentials)>,
+    /// What is known of tokens where the policy stands.
+    pub way: &'a mut Way,
+}
+
+/// What policies establish about tokens on the way that a request takes to some point of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Way {
+    /// Whether a token policy may have held.
+    pub has_token: bool,
+    /// The names of tokens besides `token`.
+    pub names: Vec<Box<str>>,
+}
+
+impl Way {
+    /// Takes in what another way to the same point establishes.
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.has_token |= other.has_token;
+        self.names.extend(other.names.iter().filter(|name| !self.names.contains(name)).cloned().collect::<Vec<_>>());
+    }
 }
 
 /// One policy, built.
@@ -226,8 +248,10 @@ impl InboundPolicy {
             PolicyConfig::Choose(config) => Self::Choose(Choose::build(config, place, at, scope)?),
             PolicyConfig::AnyOf(config) => Self::AnyOf(AnyOf::build(config, place, at, scope)?),
             PolicyConfig::CheckPartner(config) => {
-                let (partners, route) = scope.partners?;
-                let route = PartnerRoute { has_token: !scope.token_places.is_empty(), ..route };
+                let (partners, known) = scope.partners.as_mut()?;
+                // Also where it cannot be built: that is a fault of its own, and not of those that follow.
+                known.checked = true;
+                let (partners, route) = (*partners, PartnerRoute { has_token: !scope.token_places.is_empty(), ..*known });
                 Self::CheckPartner(CheckPartner::build(config, place, partners, route, scope.faults)?)
             }
             // Fragments are spliced in before the policies are built.

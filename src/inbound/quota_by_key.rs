@@ -17,13 +17,13 @@ use serde::Deserialize;
 
 use super::{
     Scope,
-    rate_limit_by_key::{Announcement, Increment, StoreConfig, exceeded, key, key_text, local_only},
+    rate_limit_by_key::{Increment, StoreConfig, key, key_text, local_only},
 };
 use crate::{
     config::{Place, Size, Span},
     exchange::Exchange,
     expression::{Facts, Template},
-    limits::{Ask, Fixed, Pending, Quantity},
+    limits::{Announcement, Ask, Counted, Fixed, Pending, exceeded},
     refusal::{Reason, Refusal},
     request::IncomingRequest,
 };
@@ -89,8 +89,8 @@ impl QuotaByKey {
             key: key?,
             calls: config
                 .calls
-                .map(|calls| (calls, limits.quota(Quantity::Calls, period), Announcement::new("quota", calls, period))),
-            bandwidth: config.bandwidth.map(|size| (size.0, limits.quota(Quantity::Bytes, period))),
+                .map(|calls| (calls, limits.quota(Counted::Calls, period), Announcement::new("quota", calls, period))),
+            bandwidth: config.bandwidth.map(|size| (size.0, limits.quota(Counted::Bytes, period))),
             increment: increment?,
         })
     }

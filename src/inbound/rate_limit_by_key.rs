@@ -13,7 +13,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -22,7 +22,7 @@ use crate::{
     config::{Faults, Place, Span},
     exchange::Exchange,
     expression::{EvaluationError, Expression, Facts, Template},
-    limits::{Ask, Pending, Sliding, Taken},
+    limits::{Announcement, Ask, Counted, Pending, Sliding, exceeded},
     refusal::{Reason, Refusal},
     request::IncomingRequest,
 };
@@ -92,7 +92,13 @@ impl RateLimitByKey {
         if scope.faults.errors() > before {
             return None;
         }
-        Some(Self { key: key?, calls: config.calls, counter: scope.limits.rate(period), increment: increment?, announcement })
+        Some(Self {
+            key: key?,
+            calls: config.calls,
+            counter: scope.limits.rate(Counted::Calls, period),
+            increment: increment?,
+            announcement,
+        })
     }
 
     pub(crate) fn check(&self, exchange: &mut Exchange, incoming: &IncomingRequest) -> Result<(), Refusal> {
@@ -138,60 +144,6 @@ impl Increment {
             None => Ok(Some(self.count)),
         }
     }
-}
-
-/// What answers tell of a limit.
-///
-/// `RateLimit` and `RateLimit-Policy` are those of the IETF's draft on rate limit header fields: lists, so that several limits add up.
-#[derive(Debug)]
-pub(super) struct Announcement {
-    name: Box<str>,
-    policy: HeaderValue,
-    limit: u64,
-    pub(super) remaining: Option<HeaderName>,
-    pub(super) total: Option<HeaderName>,
-}
-
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-
-impl Announcement {
-    pub(super) fn new(kind: &str, limit: u64, period: Duration) -> Self {
-        let seconds = whole_seconds(period);
-        let name = format!("{kind}-{seconds}s");
-        let policy = HeaderValue::try_from(format!("\"{name}\";q={limit};w={seconds}"));
-        Self {
-            name: name.into(),
-            policy: policy.expect("a word and numbers are a header value"),
-            limit,
-            remaining: None,
-            total: None,
-        }
-    }
-
-    pub(super) fn announce(&self, taken: Taken, exchange: &mut Exchange) {
-        let state = format!("\"{}\";r={};t={}", self.name, taken.remaining, whole_seconds(taken.wait));
-        let headers = &mut exchange.response_headers;
-        headers.append(RATE_LIMIT_POLICY, self.policy.clone());
-        headers.append(RATE_LIMIT, HeaderValue::try_from(state).expect("a word and numbers are a header value"));
-        if let Some(name) = &self.remaining {
-            headers.insert(name.clone(), taken.remaining.into());
-        }
-        if let Some(name) = &self.total {
-            headers.insert(name.clone(), self.limit.into());
-        }
-    }
-}
-
-/// Seconds, rounded up: who waits that long has waited long enough.
-fn whole_seconds(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
-}
-
-pub(super) fn exceeded(reason: Reason, taken: Taken) -> Refusal {
-    let mut refusal = Refusal::from(reason);
-    refusal.retry_after = Some(u32::try_from(whole_seconds(taken.wait).max(1)).unwrap_or(u32::MAX));
-    refusal
 }
 
 /// Reads a key. One that is the same for every request is allowed: then all count together.

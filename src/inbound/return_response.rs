@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Values of headers and the body may be expressions; one that has no value refuses with [`Reason::HeaderValueUnavailable`]. In
-//! `outbound` it takes the place of the answer, and the policies after it still run.
+//! `outbound` it takes the place of the answer, and the policies after it do not run, as in API Management.
 
 use std::collections::BTreeMap;
 

@@ -10,6 +10,7 @@
 
 use std::borrow::Cow;
 
+use bytestring::ByteString;
 use percent_encoding::percent_decode_str;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -88,7 +89,7 @@ impl RewriteUri {
         Ok(())
     }
 
-    fn path(&self, captures: &Captures, seen: Oddities) -> Result<Box<str>, RewriteFailed> {
+    fn path(&self, captures: &Captures, seen: Oddities) -> Result<ByteString, RewriteFailed> {
         let mut path = String::new();
         for piece in &self.path {
             path.push_str(raw(piece, captures)?);
@@ -99,14 +100,12 @@ impl RewriteUri {
         // The pieces are canonical, and what they make has to be so too: no dot segment, no escape, no empty segment that was not
         // there before may come of putting them together.
         match Target::read(&path) {
-            Ok(target) if target.path == path.as_str().into() && target.oddities.minus(seen).minus(self.oddities).is_empty() => {
-                Ok(target.path)
-            }
+            Ok(target) if *target.path == *path && target.oddities.minus(seen).minus(self.oddities).is_empty() => Ok(target.path),
             _ => Err(RewriteFailed::Ambiguous),
         }
     }
 
-    fn query(&self, captures: &Captures, sent: Option<&str>) -> Result<Option<Box<str>>, RewriteFailed> {
+    fn query(&self, captures: &Captures, sent: Option<&str>) -> Result<Option<ByteString>, RewriteFailed> {
         let mut made = String::new();
         for piece in &self.query {
             match piece {
@@ -284,6 +283,16 @@ mod tests {
 
             assert_eq!(&*path, expected, "{template}");
         }
+    }
+
+    #[test]
+    fn a_capture_that_the_route_does_not_make_is_a_fault_of_ours() {
+        let policy = built("/users/{person}", None).expect("the route could have it");
+        let none = Captures { segments: Vec::new(), rest: "".into() };
+
+        let refusal = Refusal::from(policy.path(&none, Oddities::NONE).expect_err("there is no person"));
+
+        assert_eq!(refusal.reason, Reason::InternalError);
     }
 
     #[test]

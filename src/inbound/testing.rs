@@ -59,6 +59,8 @@ impl Building<'_> {
             reserved,
             partners: None,
             token_places: &mut token_places,
+            graph: None,
+            way: &mut Default::default(),
         };
         policy(&Place::root(), &mut scope)
     }

@@ -50,6 +50,10 @@ pub struct ValidateJwtConfig {
     pub header_name: Option<OneOrMany<String>>,
     /// The query parameter that holds the token; tried last, removed before forwarding.
     pub query_parameter_name: Option<String>,
+    /// The name by which expressions read the token: `name.claims.…`. A second token policy on a route needs one; the token of the
+    /// first is `token`, whether or not it has a name.
+    #[serde(rename = "as")]
+    pub named: Option<String>,
     /// How far clocks may differ. At most 10m. Default: 5m.
     pub clock_skew: Option<Span>,
     /// The status of refusals instead of 401 and 403.
@@ -129,7 +133,7 @@ mod tests {
         let mut faults = Faults::default();
         let mut scope = Scope {
             faults: &mut faults,
-            sets: &BTreeMap::new(),
+            sets: &Default::default(),
             tenants,
             captures: None,
             anonymous: false,
@@ -140,6 +144,8 @@ mod tests {
             depth: 0,
             partners: None,
             token_places: &mut Vec::new(),
+            graph: None,
+            way: &mut Default::default(),
         };
         let policy = ValidateJwt::build(&serde_json::from_value(config).unwrap(), &Place::root(), &mut scope);
         (policy, faults)
@@ -227,6 +233,7 @@ mod tests {
         std::fs::write(&path, pair.public_key_pem()).unwrap();
         let (tenants, faults) = issuers(&json!({ "issuer": ISSUER, "keys": { "pem": path } }));
         assert!(faults.is_empty(), "{faults:?}");
+        assert_eq!(tenants.files(), [path], "its change calls for a new build");
         let (policy, _) = policy(&tenants, &json!({}));
         let policy = policy.unwrap();
         let signer = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pair.serialized_der()).unwrap();

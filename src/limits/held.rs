@@ -16,6 +16,8 @@ pub struct Held {
     pub permits: Vec<Permit>,
     /// What is counted when the request has ended.
     pub pending: Vec<Pending>,
+    /// The partner that the request was counted for.
+    pub partner: Option<Arc<str>>,
 }
 
 /// Something that is counted when the request has ended.

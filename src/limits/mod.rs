@@ -7,6 +7,7 @@
 //!
 //! [`Counter`] is the seam for a store that several gateways share.
 
+mod announcement;
 mod concurrency;
 mod fixed;
 mod held;
@@ -19,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use self::announcement::{Announcement, exceeded};
 pub use self::{
     concurrency::{Concurrency, Permit},
     fixed::Fixed,
@@ -65,31 +67,33 @@ pub struct StoreFailure;
 /// The counters of this process, by what they count and for how long.
 #[derive(Debug, Default)]
 pub struct Limits {
-    rates: Mutex<BTreeMap<Duration, Arc<Sliding>>>,
-    quotas: Mutex<BTreeMap<(Quantity, Duration), Arc<Fixed>>>,
+    rates: Mutex<BTreeMap<(Counted, Duration), Arc<Sliding>>>,
+    quotas: Mutex<BTreeMap<(Counted, Duration), Arc<Fixed>>>,
     concurrency: Arc<Concurrency>,
 }
 
-/// What a quota counts.
+/// What is counted apart from everything else, whatever the keys are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Quantity {
-    /// Calls.
+pub enum Counted {
+    /// Calls, by a key that the config makes.
     Calls,
-    /// Bytes of bodies, both ways.
+    /// Bytes of bodies, both ways, by a key that the config makes.
     Bytes,
+    /// Calls of partners, by their names.
+    Partners,
 }
 
 impl Limits {
     /// The counter of calls in any stretch of time of this length. Asked for while a config is built, not per request.
-    pub fn rate(&self, period: Duration) -> Arc<Sliding> {
+    pub fn rate(&self, counted: Counted, period: Duration) -> Arc<Sliding> {
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        rates.entry(period).or_insert_with(|| Arc::new(Sliding::new(period))).clone()
+        rates.entry((counted, period)).or_insert_with(|| Arc::new(Sliding::new(period))).clone()
     }
 
     /// The counter within fixed periods of this length. Asked for while a config is built, not per request.
-    pub fn quota(&self, quantity: Quantity, period: Duration) -> Arc<Fixed> {
+    pub fn quota(&self, counted: Counted, period: Duration) -> Arc<Fixed> {
         let mut quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
-        quotas.entry((quantity, period)).or_insert_with(|| Arc::new(Fixed::new(period))).clone()
+        quotas.entry((counted, period)).or_insert_with(|| Arc::new(Fixed::new(period))).clone()
     }
 
     /// The calls under way.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    caller::{TrustStepConfig, TrustedProxyConfig},
+    caller::{ProxyProtocolConfig, TrustStepConfig, TrustedProxyConfig},
     config::{Size, Span},
 };
 
@@ -28,6 +28,9 @@ pub struct ListenerConfig {
     /// The header in which trusted proxies name the caller; the others are removed unread. Default: x-forwarded-for.
     #[serde(default)]
     pub forwarded_header: ForwardedHeader,
+    /// Whether connections begin with a PROXY protocol header, before TLS. Only trusted proxies may then connect. Default: none.
+    #[serde(default)]
+    pub proxy_protocol: ProxyProtocolConfig,
     /// What a client may ask of the listener.
     #[serde(default)]
     pub limits: LimitsConfig,

@@ -26,12 +26,12 @@ use tokio::{
 
 use super::{
     Arrival, Broken, ConnectionEvent, EventKind, Limits, Service,
-    deadline::{Deadline, Pace},
     http1::{LAST_WORD, Opening},
     settings::describe,
     socket::Socket,
 };
 use crate::{
+    deadline::{Deadline, Pace},
     exchange::Connection,
     refusal::Reason,
     request::{BodyError, RequestBody},

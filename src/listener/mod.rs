@@ -23,10 +23,10 @@
 //! `Send` nevertheless, and nothing here relies on the layout: one runtime of many threads works as well.
 
 mod config;
-mod deadline;
 mod drain;
 mod http1;
 mod http2;
+mod introduction;
 mod serve;
 mod settings;
 mod socket;
@@ -121,9 +121,13 @@ pub enum EventKind {
     AcceptFailed,
     /// There were too many connections.
     ConnectionRefused,
+    /// A connection that must begin with a PROXY protocol header came from somebody else than a trusted proxy.
+    PeerNotTrusted,
+    /// What a trusted proxy's connection began with is no PROXY protocol header.
+    ProxyHeaderInvalid,
     /// The TLS handshake failed.
     HandshakeFailed,
-    /// Nothing came, or the handshake did not end, in time.
+    /// Nothing came, or the PROXY protocol header or the handshake did not end, in time.
     HandshakeTimeout,
     /// The client left in the middle of a request's head.
     HeadAbandoned,
@@ -141,6 +145,8 @@ impl EventKind {
         match self {
             Self::AcceptFailed => "accept-failed",
             Self::ConnectionRefused => "connection-refused",
+            Self::PeerNotTrusted => "peer-not-trusted",
+            Self::ProxyHeaderInvalid => "proxy-header-invalid",
             Self::HandshakeFailed => "handshake-failed",
             Self::HandshakeTimeout => "handshake-timeout",
             Self::HeadAbandoned => "head-abandoned",

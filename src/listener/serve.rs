@@ -14,10 +14,14 @@ use super::{
     drain::{Drain, Herd, Leashed, Membership},
     http1::{self, Opening},
     http2,
+    introduction::{self, NotIntroduced},
     socket::Socket,
     tls::ServerTls,
 };
-use crate::exchange::{Connection, TlsFacts};
+use crate::{
+    caller::{Introducers, Introduction},
+    exchange::{Connection, TlsFacts},
+};
 
 /// What a client gets that is one too many. Bare, since it must cost nothing.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
@@ -83,7 +87,8 @@ impl<S: Service> Door<S> {
 
     fn admit(&self, tcp: TcpStream, peer: SocketAddr) {
         let accepted = Instant::now();
-        let tls = self.listener.settings.load_full().tls.clone();
+        let settings = self.listener.settings.load_full();
+        let tls = settings.tls.clone();
         let Some(seat) = self.listener.admit() else {
             if tls.is_none() {
                 // Whoever cannot take it at once goes without.
@@ -95,11 +100,15 @@ impl<S: Service> Door<S> {
         let _ = tcp.set_nodelay(true);
         let membership = self.herd.join(seat);
         let leash = membership.leash().clone();
-        let arrived = Arrived { local: self.local_of(&tcp), peer, membership, accepted, listener: self.listener.clone() };
+        let listener = self.listener.clone();
+        let arrived = Arrived { local: self.local_of(&tcp), peer, introduction: None, membership, accepted, listener };
         let service = self.service.clone();
-        match tls {
-            None => drop(tokio::spawn(Leashed::new(plain(tcp, arrived, service), leash))),
-            Some(tls) => drop(tokio::spawn(Leashed::new(secured(tcp, arrived, tls, service), leash))),
+        match (settings.introducers.clone(), tls) {
+            (Some(introducers), tls) => {
+                drop(tokio::spawn(Leashed::new(introduced(tcp, arrived, introducers, tls, service), leash)));
+            }
+            (None, None) => drop(tokio::spawn(Leashed::new(plain(tcp, arrived, service), leash))),
+            (None, Some(tls)) => drop(tokio::spawn(Leashed::new(secured(tcp, arrived, tls, service), leash))),
         }
     }
 
@@ -117,6 +126,7 @@ impl<S: Service> Door<S> {
 /// A connection that was just accepted.
 struct Arrived {
     peer: SocketAddr,
+    introduction: Option<Introduction>,
     local: SocketAddr,
     membership: Membership,
     accepted: Instant,
@@ -125,7 +135,13 @@ struct Arrived {
 
 impl Arrived {
     fn open(self, socket: Socket, tls: Option<TlsFacts>) -> Opening {
-        let connection = Connection { listener_name: self.listener.name.clone(), peer: self.peer, local: self.local, tls };
+        let connection = Connection {
+            listener_name: self.listener.name.clone(),
+            peer: self.peer,
+            introduction: self.introduction,
+            local: self.local,
+            tls,
+        };
         Opening {
             socket,
             buffer: BytesMut::new(),
@@ -139,6 +155,34 @@ impl Arrived {
     fn note<S: Service>(&self, service: &S, kind: EventKind, detail: String) {
         let listener = self.listener.name.clone();
         service.event(ConnectionEvent { listener, peer: Some(self.peer), kind, detail: detail.into() });
+    }
+}
+
+/// A connection that begins with a PROXY protocol header; what follows is as on any other.
+async fn introduced<S: Service>(
+    mut tcp: TcpStream,
+    mut arrived: Arrived,
+    introducers: Introducers,
+    tls: Option<Arc<ServerTls>>,
+    service: S,
+) {
+    let deadline = arrived.accepted + arrived.listener.limits().header_timeout;
+    match Box::pin(introduction::read(&mut tcp, arrived.peer, &introducers, deadline)).await {
+        Ok((peer, introduction)) => (arrived.peer, arrived.introduction) = (peer, Some(introduction)),
+        Err(fault) => {
+            let kind = match fault {
+                NotIntroduced::Silent => return,
+                NotIntroduced::Untrusted => EventKind::PeerNotTrusted,
+                NotIntroduced::Late => EventKind::HandshakeTimeout,
+                NotIntroduced::Faulty(_) => EventKind::ProxyHeaderInvalid,
+                NotIntroduced::Abandoned | NotIntroduced::Broken(_) => EventKind::HeadAbandoned,
+            };
+            return arrived.note(&service, kind, fault.to_string());
+        }
+    }
+    match tls {
+        None => plain(tcp, arrived, service).await,
+        Some(tls) => secured(tcp, arrived, tls, service).await,
     }
 }
 

@@ -14,7 +14,10 @@ use std::{
 use arc_swap::ArcSwap;
 
 use super::{LimitsConfig, ListenerConfig, OneOrMany, TlsConfig, tls::ServerTls};
-use crate::config::{Faults, Place};
+use crate::{
+    caller::Introducers,
+    config::{Faults, Place},
+};
 
 /// A listener, as shared by the workers that serve it.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub struct ListenerSettings {
     pub limits: Limits,
     /// The certificates; absent on a plain listener.
     pub tls: Option<Arc<ServerTls>>,
+    /// Who may introduce connections, where they begin with a PROXY protocol header.
+    pub introducers: Option<Introducers>,
 }
 
 /// The limits of a listener.
@@ -60,12 +65,17 @@ const LEAST_HEADER_BYTES: u64 = 1 << 10;
 const MOST_HEADER_BYTES: u64 = 128 << 10;
 
 impl ListenerSettings {
-    /// Builds the settings; file names are relative to `base`. What is wrong goes to the faults.
+    /// Builds the settings; file names are relative to `base`. Who may introduce connections is for the one who knows the proxies
+    /// to add. What is wrong goes to the faults.
     pub fn build(config: &ListenerConfig, base: &Path, place: &Place, faults: &mut Faults) -> Option<Self> {
         let before = faults.errors();
         check_limits(&config.limits, &place.key("limits"), faults);
         let tls = config.tls.as_ref().and_then(|tls| load_tls(tls, base, &place.key("tls"), faults));
-        (faults.errors() == before).then(|| Self { limits: Limits::from(&config.limits), tls: tls.map(Arc::new) })
+        (faults.errors() == before).then(|| Self {
+            limits: Limits::from(&config.limits),
+            tls: tls.map(Arc::new),
+            introducers: None,
+        })
     }
 }
 
@@ -217,6 +227,7 @@ mod tests {
             trusted_proxies: Vec::new(),
             trust_path: Vec::new(),
             forwarded_header: super::super::ForwardedHeader::default(),
+            proxy_protocol: crate::caller::ProxyProtocolConfig::default(),
             limits,
         }
     }

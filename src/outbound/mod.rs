@@ -1,18 +1,24 @@
 //! 7 · Outbound: the policies on the answer.
 //!
-//! They run in the order written, on the answer of the upstream or of the gateway itself, and see the request as it came.
+//! They run in the order written, on the answer of the upstream or of the gateway itself, and see the request as it came. What
+//! refuses takes the answer's place; `return-response` does, too, and ends the list, as in API Management.
+
+mod list;
 
 use std::sync::Arc;
 
-use http::Response;
+use http::{Response, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use self::list::OutboundList;
 use crate::{
-    config::Place,
+    answer::ResponseBody,
     exchange::Exchange,
+    expression::{Expression, Facts},
     inbound::{
-        Scope,
+        choose::CannotChoose,
+        return_response::{ReturnResponse, ReturnResponseConfig},
         set_header::{SetHeader, SetHeaderConfig},
     },
     refusal::Refusal,
@@ -26,6 +32,25 @@ use crate::{
 pub enum OutboundPolicyConfig {
     /// Sets, adds or removes a header field of the answer.
     SetHeader(SetHeaderConfig),
+    /// Takes the answer's place; the policies after it do not run.
+    ReturnResponse(ReturnResponseConfig),
+    /// Runs the first branch whose condition holds.
+    Choose(Vec<OutboundBranchConfig>),
+    /// Stands for the policies of a fragment, which have to be such as can stand here.
+    IncludeFragment(String),
+}
+
+/// One branch of `choose`: `when` and `do`, or `otherwise`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct OutboundBranchConfig {
+    /// The condition: an expression `@(…)` that is true or false, as `"@(response.status >= 500)"`.
+    pub when: Option<String>,
+    /// The policies that run where it holds.
+    #[serde(rename = "do")]
+    pub then: Option<Vec<OutboundPolicyConfig>>,
+    /// The policies that run where no condition holds; the last branch.
+    pub otherwise: Option<Vec<OutboundPolicyConfig>>,
 }
 
 impl OutboundPolicyConfig {
@@ -33,13 +58,16 @@ impl OutboundPolicyConfig {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::SetHeader(_) => "set-header",
+            Self::ReturnResponse(_) => "return-response",
+            Self::Choose(_) => "choose",
+            Self::IncludeFragment(_) => "include-fragment",
         }
     }
 }
 
-/// One entry of a route's `outbound`: the policy and its place in the config.
+/// One entry of a list: the policy and its place in the config.
 #[derive(Debug)]
-pub struct OutboundPolicy {
+struct OutboundPolicy {
     kind: Kind,
     /// The entry as audit records name it: `outbound[0].set-header`.
     at: Arc<str>,
@@ -48,45 +76,73 @@ pub struct OutboundPolicy {
 #[derive(Debug)]
 enum Kind {
     SetHeader(SetHeader),
+    ReturnResponse(Box<ReturnResponse>),
+    Choose { branches: Vec<(Expression, OutboundList)>, otherwise: OutboundList },
+}
+
+/// Whether the policies after one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    Goes,
+    Ends,
 }
 
 impl OutboundPolicy {
-    /// Builds the entry at this place of a route's `outbound`, or says why not in the scope's faults.
-    pub(crate) fn build(config: &OutboundPolicyConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
-        let place = place.key(config.name());
-        let kind = match config {
-            OutboundPolicyConfig::SetHeader(config) => Kind::SetHeader(SetHeader::build_for_answer(config, &place, scope)?),
-        };
-        let at = place.to_string();
-        // The record names the route beside it.
-        let at = at.find("outbound[").map_or(at.as_str(), |start| &at[start..]);
-        Some(Self { kind, at: at.into() })
-    }
-
-    /// Changes the answer.
-    ///
-    /// # Errors
-    /// The refusal that takes the answer's place, where a value for it cannot be had.
-    pub(crate) fn apply<B>(
+    fn apply(
         &self,
         exchange: &mut Exchange,
         incoming: &IncomingRequest,
-        response: &mut Response<B>,
-    ) -> Result<(), Refusal> {
-        let result = match &self.kind {
-            Kind::SetHeader(policy) => {
-                let status = response.status();
-                policy.apply_to_answer(exchange, incoming, status, response.headers_mut()).map_err(Refusal::from)
-            }
-        };
+        response: &mut Response<ResponseBody>,
+    ) -> Result<Flow, Refusal> {
+        let result = self.change(exchange, incoming, response);
         let verdict = match &result {
-            Ok(()) => Verdict::Passed,
-            Err(refusal) => {
-                exchange.outcome.policy = Some(self.at.clone());
-                Verdict::Refused(refusal.reason)
-            }
+            Ok(_) if matches!(self.kind, Kind::ReturnResponse(_)) => Verdict::Answered,
+            Ok(_) => Verdict::Passed,
+            Err(refusal) => Verdict::Refused(refusal.reason),
         };
+        // A policy within this one has said so already.
+        if result.is_err() && exchange.outcome.policy.is_none() {
+            exchange.outcome.policy = Some(self.at.clone());
+        }
         exchange.trace.note(|| Step { at: self.at.clone(), verdict, saw: "".into() });
         result
     }
+
+    fn change(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        response: &mut Response<ResponseBody>,
+    ) -> Result<Flow, Refusal> {
+        let status = response.status();
+        match &self.kind {
+            Kind::SetHeader(policy) => {
+                policy.apply_to_answer(exchange, incoming, status, response.headers_mut())?;
+                Ok(Flow::Goes)
+            }
+            Kind::ReturnResponse(policy) => {
+                *response = policy.response(exchange, incoming, Some(status))?;
+                Ok(Flow::Ends)
+            }
+            Kind::Choose { branches, otherwise } => {
+                let mut chosen = otherwise;
+                for (condition, list) in branches {
+                    if holds(condition, exchange, incoming, status)? {
+                        chosen = list;
+                        break;
+                    }
+                }
+                chosen.run(exchange, incoming, response)
+            }
+        }
+    }
+}
+
+fn holds(
+    condition: &Expression,
+    exchange: &Exchange,
+    incoming: &IncomingRequest,
+    status: StatusCode,
+) -> Result<bool, CannotChoose> {
+    condition.holds(&Facts { status: Some(status), ..Facts::of(exchange, incoming) }).map_err(CannotChoose)
 }

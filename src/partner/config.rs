@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{address::AddressEntryConfig, config::Day};
+use crate::{
+    address::AddressEntryConfig,
+    config::{Day, Span},
+};
 
 /// A partner: whose applications may call, from where, what, and until when.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
@@ -25,6 +28,11 @@ pub struct PartnerConfig {
     pub client_credential: PartnerCredential,
     /// The addresses that the partner calls from: addresses, CIDRs, ranges or names of address sets. Default: any address.
     pub addresses: Option<Vec<AddressEntryConfig>>,
+    /// How many calls there may be in any stretch of time as long as the period, over all routes together. Default: no limit.
+    pub rate_limit: Option<PartnerLimitConfig>,
+    /// How many calls there may be in each period, over all routes together; the periods follow each other from the first of January
+    /// 1970 on, UTC. Kept in the process: a restart begins anew. Default: no limit.
+    pub quota: Option<PartnerLimitConfig>,
     /// The routes that the partner may use. Default: every route that checks partners.
     pub routes: Option<Vec<String>>,
     /// Whom to ask.
@@ -35,6 +43,16 @@ pub struct PartnerConfig {
 
 const fn yes() -> bool {
     true
+}
+
+/// So many calls within a period.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PartnerLimitConfig {
+    /// How many calls; at least 1.
+    pub calls: u64,
+    /// The length of the period: from 1s on, for a rate up to 24h.
+    pub renewal_period: Span,
 }
 
 /// `app` or `any`.

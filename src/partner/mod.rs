@@ -3,7 +3,10 @@
 //! A partner is known by the application that its token was issued to *and* the tenant that issued it: an application id alone
 //! says nothing, since the same application may be installed in any tenant.
 
+mod access;
 mod config;
+mod limits;
+mod status;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,17 +14,25 @@ use std::{
     sync::Arc,
 };
 
-pub use config::{PartnerConfig, PartnerCredential, PartnerTokenKind};
+pub use access::Access;
+pub use config::{PartnerConfig, PartnerCredential, PartnerLimitConfig, PartnerTokenKind};
+use limits::PartnerLimits;
+pub use limits::Used;
+use serde::Serialize;
+pub(crate) use status::PartnerStatus;
 
 use crate::{
-    address::AddressSet,
+    address::{AddressSet, AddressSets},
     clock::Clock,
-    config::{Faults, Place},
+    config::{Day, Faults, Place},
     entra::{
         TenantId, Tenants, is_guid,
         token::{CredentialKind, TokenKind},
     },
+    exchange::Exchange,
+    limits::Limits,
     refusal::{Reason, Refusal},
+    telemetry::{Counters, Metrics},
 };
 
 /// How long before its end a partner's access is warned of, in seconds.
@@ -36,8 +47,14 @@ pub struct Partner {
     pub enabled: bool,
     /// Whom to ask.
     pub owner: Option<Box<str>>,
+    /// The last day of the access.
+    pub expires: Option<Day>,
     /// When the access ends, in seconds since 1970.
     pub until: Option<u64>,
+    /// The access, as long as no reload takes it away.
+    pub access: Access,
+    /// What is counted of the partner's calls, one for each worker.
+    pub counters: Arc<[Counters]>,
     /// `None`: the one tenant that the route's token policy allows.
     tenants: Option<Vec<Box<str>>>,
     token_kind: PartnerTokenKind,
@@ -45,6 +62,7 @@ pub struct Partner {
     addresses: Option<Arc<AddressSet>>,
     /// `None`: every route that checks partners.
     routes: Option<Vec<Box<str>>>,
+    limits: PartnerLimits,
 }
 
 /// The partners of a config.
@@ -57,17 +75,37 @@ pub struct Partners {
     faulty: Vec<String>,
 }
 
+/// Where a partner stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It has access.
+    Active,
+    /// It has access, and not for much longer.
+    Expiring,
+    /// Its access has ended.
+    Expired,
+    /// It is switched off.
+    Disabled,
+}
+
 /// What partners are built with.
 #[derive(Clone, Copy, Debug)]
 pub struct Surroundings<'a> {
-    /// The address sets by name.
-    pub sets: &'a BTreeMap<String, Arc<AddressSet>>,
+    /// The named address sets.
+    pub sets: &'a AddressSets,
     /// The tenants by name.
     pub tenants: &'a Tenants,
     /// The names of the routes.
     pub routes: &'a [&'a str],
     /// The time, in seconds since 1970: for telling of partners whose access ends soon.
     pub now: u64,
+    /// Where calls are counted against limits.
+    pub limits: &'a Limits,
+    /// Where calls are counted to be looked at, by how many threads.
+    pub metrics: (&'a Metrics, usize),
+    /// The partners of the config before.
+    pub previous: Option<&'a Partners>,
 }
 
 /// What a partner is judged by: the validated token, and where the call comes from and goes to.
@@ -126,6 +164,13 @@ impl Partners {
         self.by_name.values()
     }
 
+    /// Ends the access of those that the next config does not have, or has switched off.
+    pub(crate) fn give_way_to(&self, next: &Self) {
+        for partner in self.iter().filter(|partner| next.get(&partner.name).is_none_or(|next| !next.enabled)) {
+            partner.access.end();
+        }
+    }
+
     /// Whether the config has a partner of this name, faulty or not.
     pub(crate) fn mentions(&self, name: &str) -> bool {
         self.by_name.contains_key(name) || self.faulty.iter().any(|faulty| faulty == name)
@@ -139,7 +184,8 @@ impl Partners {
     pub fn judge(&self, call: Call<'_>, only: Option<&[Arc<str>]>, clock: &Clock) -> Result<&Arc<Partner>, PartnerFault> {
         let partner = self.of(call).ok_or(PartnerFault::Unknown)?;
         let name = || partner.name.clone();
-        if !partner.enabled {
+        // One that a reload has just revoked is revoked for requests that began before it, too.
+        if !partner.enabled || partner.access.has_ended() {
             return Err(PartnerFault::Disabled(name()));
         }
         let narrowed_away = only.is_some_and(|only| !only.contains(&partner.name));
@@ -191,12 +237,16 @@ impl Partner {
             name: name.into(),
             enabled: config.enabled,
             owner: config.owner.as_deref().map(Into::into),
-            until: config.expires.map(crate::config::Day::end),
+            expires: config.expires,
+            until: config.expires.map(Day::end),
+            access: Access::going_on(with.previous.and_then(|old| old.get(name)).map(|old| &old.access), config.enabled),
+            counters: with.metrics.0.partner(name, with.metrics.1),
             tenants,
             token_kind: config.token_kind,
             credential: config.client_credential,
             addresses,
             routes: config.routes.as_ref().map(|routes| routes.iter().map(|route| route.as_str().into()).collect()),
+            limits: PartnerLimits::build(config, with.limits, place, faults),
         };
         partner.lint(config, place, with.now, faults);
         Some(partner)
@@ -223,9 +273,42 @@ impl Partner {
                 );
             }
         }
-        if self.enabled && self.addresses.is_none() {
+        if self.enabled && self.addresses.as_ref().is_none_or(|addresses| addresses.holds_a_whole_family()) {
             faults.warning(place, "the partner may call from any address", "list its `addresses`");
         }
+    }
+
+    /// Notes that the call is this partner's, and counts it: once, however often it is judged.
+    ///
+    /// # Errors
+    /// The partner has called too often.
+    pub(crate) fn admit(&self, exchange: &mut Exchange) -> Result<(), Refusal> {
+        exchange.partner = Some(self.name.clone());
+        if exchange.limits.partner.as_ref() != Some(&self.name) {
+            self.limits.count(&self.name, exchange)?;
+            exchange.limits.partner = Some(self.name.clone());
+        }
+        Ok(())
+    }
+
+    /// Where the partner stands.
+    pub fn standing(&self, now: u64) -> Standing {
+        match self.until {
+            _ if !self.enabled => Standing::Disabled,
+            Some(until) if until <= now => Standing::Expired,
+            Some(until) if until - now <= WARNED_AHEAD => Standing::Expiring,
+            _ => Standing::Active,
+        }
+    }
+
+    /// How far the partner's rate is used up; `None` without one.
+    pub fn rate(&self, clock: &Clock) -> Option<Used> {
+        self.limits.rate(&self.name, clock)
+    }
+
+    /// How far the partner's quota is used up; `None` without one.
+    pub fn quota(&self, clock: &Clock) -> Option<Used> {
+        self.limits.quota(&self.name, clock)
     }
 
     /// Whether the partner may use a route that checks partners.

@@ -12,10 +12,22 @@ fn partners(yaml: &str) -> (Partners, Vec<String>) {
 }
 
 fn partners_at(yaml: &str, now: u64) -> (Partners, Vec<String>) {
+    partners_after(None, yaml, now)
+}
+
+fn partners_after(previous: Option<&Partners>, yaml: &str, now: u64) -> (Partners, Vec<String>) {
     let mut faults = Faults::default();
     let tenants = crate::config::part(&format!("{{ contoso: {{ id: {TENANT} }}, any: {{ id: organizations }} }}"));
     let tenants = Tenants::build(&tenants, None, &Place::root(), &mut faults);
-    let with = Surroundings { sets: &BTreeMap::new(), tenants: &tenants, routes: &["orders", "partners"], now };
+    let with = Surroundings {
+        sets: &AddressSets::default(),
+        tenants: &tenants,
+        routes: &["orders", "partners"],
+        now,
+        limits: &Limits::default(),
+        metrics: (&Metrics::default(), 1),
+        previous,
+    };
     let partners = Partners::build(&crate::config::part(yaml), with, &Place::root().key("partners"), &mut faults);
     (partners, faults.iter().map(|fault| format!("{:?} {}: {}", fault.severity, fault.place, fault.message)).collect())
 }
@@ -201,6 +213,68 @@ fn what_is_incomplete_or_contradicts_itself_is_an_error() {
         let (_, faults) = partners(&yaml);
         let errors: Vec<_> = faults.iter().filter(|fault| fault.starts_with("Error")).collect();
         assert_eq!(errors, [fault], "{yaml}");
+    }
+}
+
+#[test]
+fn access_goes_on_with_the_partner_and_ends_with_it() {
+    let yaml = |enabled| format!("p: {{ enabled: {enabled}, client-application-ids: [{APP}] }}");
+    let (first, _) = partners(&yaml(true));
+    let (same, _) = partners_after(Some(&first), &yaml(true), 0);
+    first.give_way_to(&same);
+    let access = |partners: &Partners| partners.get("p").unwrap().access.clone();
+    assert!(!access(&first).has_ended() && !access(&same).has_ended());
+
+    let (off, _) = partners_after(Some(&same), &yaml(false), 0);
+    assert!(!access(&same).has_ended(), "not before the other config is in force");
+    assert!(access(&off).has_ended());
+    same.give_way_to(&off);
+    assert!(access(&first).has_ended() && access(&same).has_ended(), "for requests of all configs before");
+    assert_eq!(reason(&same, call(), &Clock::manual(0)), Some(Reason::PartnerDisabled));
+
+    let (again, _) = partners_after(Some(&off), &yaml(true), 0);
+    off.give_way_to(&again);
+    assert!(!access(&again).has_ended());
+    assert_eq!(reason(&again, call(), &Clock::manual(0)), None);
+    again.give_way_to(&Partners::default());
+    assert!(access(&again).has_ended(), "gone from the config");
+}
+
+#[test]
+fn limits_that_cannot_be_meant_are_faults() {
+    for (limit, expected) in [
+        ("rate-limit: { calls: 1, renewal-period: 1s }", None),
+        ("rate-limit: { calls: 1, renewal-period: 24h }", None),
+        ("quota: { calls: 1, renewal-period: 365d }", None),
+        (
+            "rate-limit: { calls: 0, renewal-period: 60s }",
+            Some("Error partners.p.rate-limit.calls: no call at all would be let through"),
+        ),
+        (
+            "rate-limit: { calls: 1, renewal-period: 25h }",
+            Some("Error partners.p.rate-limit.renewal-period: the period is too short or too long"),
+        ),
+        (
+            "rate-limit: { calls: 1, renewal-period: 999ms }",
+            Some("Error partners.p.rate-limit.renewal-period: the period is too short or too long"),
+        ),
+        ("quota: { calls: 0, renewal-period: 30d }", Some("Error partners.p.quota.calls: no call at all would be let through")),
+        (
+            "quota: { calls: 1, renewal-period: 999ms }",
+            Some("Error partners.p.quota.renewal-period: the period is too short or too long"),
+        ),
+    ] {
+        let (_, faults) = partners(&format!("p: {{ client-application-ids: [{APP}], {limit} }}"));
+        let errors: Vec<_> = faults.iter().filter(|fault| fault.starts_with("Error")).map(String::as_str).collect();
+        assert_eq!(errors, expected.as_slice(), "{limit}");
+    }
+}
+
+#[test]
+fn every_address_is_any_address() {
+    for addresses in ["[0.0.0.0/0]", "['::/0', 192.0.2.1]", "[0.0.0.0/1, 128.0.0.0/1]"] {
+        let (_, faults) = partners(&format!("p: {{ client-application-ids: [{APP}], addresses: {addresses} }}"));
+        assert!(faults.contains(&"Warning partners.p: the partner may call from any address".to_owned()), "{faults:?}");
     }
 }
 

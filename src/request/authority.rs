@@ -2,7 +2,10 @@
 
 use std::{fmt, net::Ipv4Addr, net::Ipv6Addr};
 
+use bytestring::ByteString;
+
 use super::Scheme;
+use crate::recycled;
 
 /// The longest host name. RFC 1035, section 2.3.4.
 const MAX_HOST: usize = 253;
@@ -11,7 +14,7 @@ const MAX_HOST: usize = 253;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
     /// The host: lower case, without a trailing dot; IPv6 in brackets, in its shortest form.
-    pub host: Box<str>,
+    pub host: ByteString,
     /// The port, where one was written.
     pub port: Option<u16>,
 }
@@ -70,7 +73,7 @@ pub enum AuthorityFault {
 }
 
 /// Lower case, without the dot that ends a full name.
-fn host_name(written: &str) -> Result<Box<str>, AuthorityFault> {
+fn host_name(written: &str) -> Result<ByteString, AuthorityFault> {
     let name = written.strip_suffix('.').unwrap_or(written);
     if name.is_empty() || name.len() > MAX_HOST {
         return Err(AuthorityFault::Host);
@@ -93,7 +96,10 @@ fn host_name(written: &str) -> Result<Box<str>, AuthorityFault> {
     if numeric && name.parse::<Ipv4Addr>().is_err() {
         return Err(AuthorityFault::Host);
     }
-    Ok(name.to_ascii_lowercase().into())
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Ok(recycled::text(&name.to_ascii_lowercase()));
+    }
+    Ok(recycled::text(name))
 }
 
 /// `:8443`, or nothing.

@@ -229,8 +229,7 @@ pub(crate) fn same_folded(one: &str, other: &str) -> bool {
 
 /// Removes a field in every spelling that a CGI program takes for it.
 pub(crate) fn remove_folded(headers: &mut HeaderMap, name: &HeaderName) {
-    let spellings: Vec<_> = headers.keys().filter(|other| same_folded(other.as_str(), name.as_str())).cloned().collect();
-    for spelling in spellings {
+    while let Some(spelling) = headers.keys().find(|other| same_folded(other.as_str(), name.as_str())).cloned() {
         headers.remove(spelling);
     }
 }

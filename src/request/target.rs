@@ -7,9 +7,12 @@
 //! Canonical means: escapes of unreserved characters are decoded, all others are written in upper case (RFC 3986, section
 //! 6.2.2), and characters that have no place in a path are escaped. Dot segments are never resolved, but refused.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
+
+use bytestring::ByteString;
 
 use crate::{
+    recycled,
     refusal::{Reason, Refusal},
     route::AcceptConfig,
 };
@@ -24,9 +27,9 @@ const MAX_ESCAPE_DEPTH: usize = 3;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The path, starting with `/`: unreserved characters decoded, other escapes in upper case.
-    pub path: Box<str>,
+    pub path: ByteString,
     /// The query without its `?`, as it came but for bytes that have no place in a target, which are escaped.
-    pub query: Option<Box<str>>,
+    pub query: Option<ByteString>,
     /// What a route must accept by name before the target is used.
     pub oddities: Oddities,
 }
@@ -51,7 +54,7 @@ impl Target {
         let mut oddities = Oddities::NONE;
         let path = read_path(path, &mut oddities)?;
         let query = query.map(|query| read_query(query, &mut oddities)).transpose()?;
-        Ok(Self { path: path.into(), query: query.map(Into::into), oddities })
+        Ok(Self { path, query, oddities })
     }
 
     /// Judges the target's oddities by what the route accepts.
@@ -241,11 +244,15 @@ const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-fn read_path(raw: &[u8], oddities: &mut Oddities) -> Result<String, TargetFault> {
+fn read_path(raw: &[u8], oddities: &mut Oddities) -> Result<ByteString, TargetFault> {
+    if let Some(path) = plain(raw) {
+        refuse_dot_segments(path)?;
+        return Ok(recycled::text(path));
+    }
     let path = canonical(raw, oddities, Strictness::Whole)?;
     refuse_dot_segments(&path)?;
     // A backend that decodes twice reads what is escaped twice: whatever is never acceptable stays so, however deep it hides.
-    let mut deeper = path.clone();
+    let mut deeper = Cow::Borrowed(&*path);
     for depth in 0.. {
         if !deeper.contains("%25") {
             break;
@@ -253,10 +260,21 @@ fn read_path(raw: &[u8], oddities: &mut Oddities) -> Result<String, TargetFault>
         if depth == MAX_ESCAPE_DEPTH {
             return Err(TargetFault::TooDeep);
         }
-        deeper = canonical(deeper.replace("%25", "%").as_bytes(), oddities, Strictness::Deeper)?;
+        deeper = canonical(deeper.replace("%25", "%").as_bytes(), oddities, Strictness::Deeper)?.into();
         refuse_dot_segments(&deeper)?;
     }
-    Ok(path)
+    Ok(recycled::text(&path))
+}
+
+/// The bytes, if they are their own canonical form, as most are: nothing to decode, to escape or to note.
+fn plain(raw: &[u8]) -> Option<&str> {
+    let mut before = 0;
+    let plain = raw.iter().all(|byte| {
+        let twice = *byte == b'/' && before == b'/';
+        before = *byte;
+        BYTES[usize::from(*byte)] == Byte::Plain && !twice
+    });
+    plain.then(|| std::str::from_utf8(raw).ok()).flatten()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -409,7 +427,10 @@ fn refuse_dot_segments(path: &str) -> Result<(), TargetFault> {
     }
 }
 
-fn read_query(raw: &[u8], oddities: &mut Oddities) -> Result<String, TargetFault> {
+fn read_query(raw: &[u8], oddities: &mut Oddities) -> Result<ByteString, TargetFault> {
+    if let Some(query) = plain(raw) {
+        return Ok(recycled::text(query));
+    }
     let mut query = String::with_capacity(raw.len());
     for (at, &byte) in raw.iter().enumerate() {
         match byte {
@@ -428,7 +449,7 @@ fn read_query(raw: &[u8], oddities: &mut Oddities) -> Result<String, TargetFault
             }
         }
     }
-    Ok(query)
+    Ok(recycled::text(&query))
 }
 
 #[cfg(test)]
@@ -438,7 +459,7 @@ mod tests {
     use super::*;
 
     fn path_of(target: &str) -> Result<String, TargetFault> {
-        Target::read(target).map(|target| target.path.into())
+        Target::read(target).map(|target| target.path.to_string())
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::id::{random_64, random_128};
+use crate::{digits, recycled};
 
 /// `traceparent`.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -46,22 +47,15 @@ impl TraceContext {
     /// The `traceparent` that goes on: the same trace, the gateway's span.
     pub fn header_value(&self) -> HeaderValue {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        write_hex(&mut text[3..35], self.trace_id);
-        write_hex(&mut text[36..52], u128::from(self.span_id));
-        write_hex(&mut text[53..55], u128::from(self.flags));
-        HeaderValue::from_bytes(&text).expect("hexadecimal digits and hyphens are a header value")
+        digits::hexadecimal(&mut text[3..35], self.trace_id);
+        digits::hexadecimal(&mut text[36..52], u128::from(self.span_id));
+        digits::hexadecimal(&mut text[53..55], u128::from(self.flags));
+        HeaderValue::from_maybe_shared(recycled::bytes(&text)).expect("hexadecimal digits and hyphens are a header value")
     }
 
     /// Whether the caller's `tracestate` goes on: only beside a trace of the caller's (section 3.3).
     pub const fn keeps_state(&self) -> bool {
         self.parent_id.is_some()
-    }
-}
-
-fn write_hex(into: &mut [u8], mut number: u128) {
-    for digit in into.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(number & 15) as usize];
-        number >>= 4;
     }
 }
 

@@ -6,26 +6,28 @@ use std::{
 };
 
 use super::{
-    RouteConfig, RouteTable, TrustedHeaders,
+    Described, ResourceMetadata, RouteConfig, RouteTable, TrustedHeaders,
     plan::{Action, OwnAnswer, Route, Target},
 };
 use crate::{
     address::AddressSets,
-    authorization::Authorization,
+    authorization::{self, Authorization, AuthorizationConfig},
     config::{Config, Faults, Place, Secrets},
     credentials::Credentials,
-    entra::Tenants,
-    identity::IdentityHeaders,
+    entra::{Tenants, graph::Graphs},
+    identity::{AssertionKeys, BackendAssertion, IdentityHeaders},
+    identity_http::IdentityHttp,
     inbound::{
-        Scope,
+        PolicyConfig, Scope,
         check_partner::{PartnerRoute, allows_several_tenants},
         list::{self, PolicyList, Written},
     },
     limits::Limits,
-    outbound::OutboundPolicy,
+    outbound::OutboundList,
     partner::Partners,
     request::{Oddities, Reserved, ReservedNames},
     telemetry::Metrics,
+    token_relay::{self, TokenRelay},
     upstream::Upstreams,
 };
 
@@ -37,12 +39,17 @@ pub(crate) struct RouteBuilder<'a> {
     pub(crate) secrets: &'a Secrets,
     pub(crate) tenants: &'a Tenants,
     pub(crate) credentials: &'a Credentials,
+    pub(crate) graphs: &'a Graphs,
     pub(crate) upstreams: &'a Upstreams,
     pub(crate) partners: &'a Arc<Partners>,
     pub(crate) table: &'a RouteTable,
+    pub(crate) described: &'a [Described],
     pub(crate) metrics: &'a Metrics,
     pub(crate) workers: usize,
     pub(crate) limits: &'a Limits,
+    pub(crate) http: &'a Arc<IdentityHttp>,
+    /// The keys that sign assertions; `None` where they cannot be used, which was told.
+    pub(crate) assertion_keys: Option<&'a Arc<AssertionKeys>>,
 }
 
 impl<'a> RouteBuilder<'a> {
@@ -60,6 +67,7 @@ impl<'a> RouteBuilder<'a> {
             .filter_map(|(index, route)| self.route(index, route, &mut names, faults))
             .collect();
         names.check(faults);
+        self.describe(&mut routes, faults);
         let mut by_upstream: BTreeMap<Option<String>, Arc<Reserved>> = BTreeMap::new();
         for route in &mut routes {
             let upstream = route.upstream_name().map(str::to_owned);
@@ -67,6 +75,80 @@ impl<'a> RouteBuilder<'a> {
             route.reserved = reserved.clone();
         }
         routes
+    }
+
+    /// Gives routes the metadata that they ask for, and adds the routes that serve it.
+    fn describe(&self, routes: &mut Vec<Route>, faults: &mut Faults) {
+        for described in self.described {
+            let Some(metadata) = ResourceMetadata::build(described, self.config, self.tenants, faults) else { continue };
+            for index in &described.routes {
+                // A route that could not be built keeps the config from being used, whichever route this is then.
+                if let Some(route) = routes.get_mut(*index) {
+                    route.metadata = Some(metadata.clone());
+                }
+            }
+            let names = described.routes.iter().filter_map(|index| self.config.routes.get(*index)).map(|route| &*route.name);
+            let name = format!("{} (metadata)", names.collect::<Vec<_>>().join(", "));
+            routes.extend(self.document(&name, metadata, faults));
+        }
+    }
+
+    /// The route of a metadata document. It is served without a token: of the global policies those run that stand before the
+    /// first one that asks for one.
+    fn document(&self, name: &str, metadata: Arc<ResourceMetadata>, faults: &mut Faults) -> Option<Route> {
+        let asks = |policy: &PolicyConfig| {
+            let mut asks = false;
+            list::each(std::slice::from_ref(policy), &self.config.fragments, 0, &mut |policy| {
+                asks |= matches!(policy, PolicyConfig::ValidateAzureAdToken(_) | PolicyConfig::ValidateJwt(_));
+            });
+            asks
+        };
+        let public = self.config.inbound.iter().position(asks).unwrap_or(self.config.inbound.len());
+        let list = Written { policies: &self.config.inbound[..public], place: Place::root().key("inbound"), name: "global" };
+        let mut names = ReservedNames::default();
+        let mut scope = Scope {
+            faults,
+            sets: self.sets,
+            secrets: self.secrets,
+            tenants: self.tenants,
+            limits: self.limits,
+            fragments: &self.config.fragments,
+            depth: 0,
+            captures: None,
+            anonymous: true,
+            reserved: &mut names,
+            partners: None,
+            token_places: &mut Vec::new(),
+            graph: None,
+            way: &mut Default::default(),
+        };
+        let inbound = PolicyList::build(&[list], &mut scope);
+        let place = Place::root();
+        let setting = authorization::Setting {
+            credentials: self.credentials,
+            tenants: self.tenants,
+            policies: &[],
+            token_places: &[],
+            captures: &[],
+            anonymous: true,
+        };
+        let authorization = Authorization::build(&AuthorizationConfig::Absent, setting, &place, faults)?;
+        Some(Route {
+            name: name.into(),
+            accept: Oddities::NONE,
+            require_tls: false,
+            websocket: false,
+            trusted_headers: None,
+            inbound,
+            identity_headers: Default::default(),
+            backend_assertion: None,
+            authorization,
+            action: Action::Describe(metadata),
+            outbound: Default::default(),
+            metadata: None,
+            reserved: Arc::default(),
+            counters: self.metrics.route(name, self.workers),
+        })
     }
 
     fn check_names(&self, faults: &mut Faults) {
@@ -90,12 +172,12 @@ impl<'a> RouteBuilder<'a> {
             list::each(list.policies, &self.config.fragments, 0, &mut |policy| policies.push(policy));
         }
         let several_tenants = allows_several_tenants(policies.iter().copied(), self.tenants);
-        let partner_route = PartnerRoute { name: &config.name, has_token: false, several_tenants };
+        let partner_route = PartnerRoute { name: &config.name, has_token: false, several_tenants, checked: false };
         let mut token_places = Vec::new();
         let captures = self.table.captures(index);
         let mut scope = Scope {
             faults,
-            sets: &self.sets.by_name,
+            sets: self.sets,
             secrets: self.secrets,
             tenants: self.tenants,
             limits: self.limits,
@@ -106,35 +188,41 @@ impl<'a> RouteBuilder<'a> {
             reserved: names,
             partners: Some((self.partners, partner_route)),
             token_places: &mut token_places,
+            graph: Some((self.graphs, self.credentials)),
+            way: &mut Default::default(),
         };
         let inbound = PolicyList::build(&lists, &mut scope);
-        let outbound = config
-            .outbound
-            .iter()
-            .enumerate()
-            .filter_map(|(index, policy)| OutboundPolicy::build(policy, &place.key("outbound").index(index), &mut scope));
-        let outbound: Vec<_> = outbound.collect();
+        let outbound = OutboundList::build(&config.outbound, &place.key("outbound"), &mut scope);
         let identity_headers =
             IdentityHeaders::build(&config.identity_headers, &place.key("identity-headers"), &mut scope).unwrap_or_default();
         let trusted_headers = config
             .trusted_headers
             .as_ref()
             .and_then(|config| TrustedHeaders::build(config, &place.key("trusted-headers"), &mut scope));
-        if config.upstream.is_none() && !config.identity_headers.is_empty() {
-            let place = place.key("identity-headers");
-            faults.error(&place, "the route has no upstream that could be told who calls", "leave it out");
+        let told = [
+            ("identity-headers", !config.identity_headers.is_empty()),
+            ("backend-assertion", config.backend_assertion.is_some()),
+        ];
+        for (key, _) in told.into_iter().filter(|(_, written)| *written && config.upstream.is_none()) {
+            faults.error(&place.key(key), "the route has no upstream that could be told who calls", "leave it out");
         }
 
         let authenticates = lists.iter().any(|list| list::authenticates(list.policies, &self.config.fragments, 0));
         check_authentication(config, authenticates, &place, faults);
-        let authorization = Authorization::build(
-            &config.authorization,
-            self.credentials,
-            &token_places,
-            config.anonymous,
-            &place.key("authorization"),
-            faults,
-        );
+        let backend_assertion = config.backend_assertion.as_ref().and_then(|config| {
+            // A token is what there is to assert something of: other ways to say who calls leave none.
+            let knows = !token_places.is_empty();
+            BackendAssertion::build(config, self.assertion_keys, knows, &place.key("backend-assertion"), faults)
+        });
+        let setting = authorization::Setting {
+            credentials: self.credentials,
+            tenants: self.tenants,
+            policies: &policies,
+            token_places: &token_places,
+            captures: &captures,
+            anonymous: config.anonymous,
+        };
+        let authorization = Authorization::build(&config.authorization, setting, &place.key("authorization"), faults);
         if let Some(authorization) = &authorization {
             authorization.check_audiences(policies.iter().copied(), &place.key("authorization"), faults);
         }
@@ -146,9 +234,11 @@ impl<'a> RouteBuilder<'a> {
             trusted_headers,
             inbound,
             identity_headers,
+            backend_assertion,
             authorization: authorization?,
             action: action?,
             outbound,
+            metadata: None,
             reserved: Arc::default(),
             counters: self.metrics.route(&config.name, self.workers),
         })
@@ -157,6 +247,17 @@ impl<'a> RouteBuilder<'a> {
     fn action(&self, config: &RouteConfig, place: &Place, faults: &mut Faults) -> Option<Action> {
         match config.leads_to(place, faults)? {
             Target::Respond(respond) => OwnAnswer::build(respond, &place.key("respond"), faults).map(Action::Respond),
+            Target::Relay(relay) => {
+                let with = token_relay::Surroundings {
+                    tenants: self.tenants,
+                    partners: self.partners,
+                    http: self.http,
+                    route: &config.name,
+                    matches: (&config.matches, &place.key("match")),
+                };
+                TokenRelay::build(relay, with, &place.key("token-relay"), faults).map(|relay| Action::Relay(Box::new(relay)))
+            }
+            Target::Keys => self.assertion_keys.cloned().map(Action::Keys),
             Target::Upstream(name) => {
                 let upstream = self.upstreams.find(name).cloned().map(Action::Forward);
                 // An upstream that is there and could not be built has been reported where it stands.

@@ -1,6 +1,7 @@
 //! 3 · Route: host, then path, then method.
 
 mod build;
+mod metadata;
 mod pattern;
 mod plan;
 mod table;
@@ -9,6 +10,9 @@ mod trusted_headers;
 use std::collections::BTreeMap;
 
 pub(crate) use build::RouteBuilder;
+use bytestring::ByteString;
+pub(crate) use metadata::{Described, described};
+pub use metadata::{ProtectedResourceMetadataConfig, ResourceMetadata, ResourceMetadataConfig};
 pub use plan::{Action, OwnAnswer, Route};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -16,7 +20,11 @@ pub use table::{Found, RouteTable};
 pub use trusted_headers::{TrustedHeaders, TrustedHeadersConfig};
 
 use crate::{
-    authorization::AuthorizationConfig, identity::IdentityHeaderConfig, inbound::PolicyConfig, outbound::OutboundPolicyConfig,
+    authorization::AuthorizationConfig,
+    identity::{BackendAssertionConfig, IdentityHeaderConfig},
+    inbound::PolicyConfig,
+    outbound::OutboundPolicyConfig,
+    token_relay::TokenRelayConfig,
 };
 
 /// A route: what it matches, who may use it, and where it leads.
@@ -39,6 +47,8 @@ pub struct RouteConfig {
     /// Header fields that tell the upstream who calls, by name; made after the policies on the request have run.
     #[serde(default)]
     pub identity_headers: BTreeMap<String, IdentityHeaderConfig>,
+    /// A signed statement of who calls for the upstream, `X-Entrada-Assertion`. Default: none.
+    pub backend_assertion: Option<BackendAssertionConfig>,
     /// The policies on the answer, in the order they run.
     #[serde(default)]
     pub outbound: Vec<OutboundPolicyConfig>,
@@ -49,12 +59,18 @@ pub struct RouteConfig {
     pub upstream: Option<String>,
     /// An answer of the gateway's own; or `upstream`.
     pub respond: Option<RespondConfig>,
+    /// Passes partners' requests for tokens through to a tenant's token endpoint; instead of `upstream`.
+    pub token_relay: Option<TokenRelayConfig>,
+    /// Answers with the public keys of `backend-assertion`; instead of `upstream`.
+    pub assertion_keys: Option<AssertionKeysRouteConfig>,
     /// What is otherwise refused in a target and accepted here.
     #[serde(default)]
     pub accept: Vec<AcceptConfig>,
     /// Answers requests without TLS with 403. Default: false.
     #[serde(default)]
     pub require_tls: bool,
+    /// Tells clients where they get tokens (RFC 9728): `true`, or what is not derived from the token policies. Default: false.
+    pub protected_resource_metadata: Option<ProtectedResourceMetadataConfig>,
     /// Upgrades that are let through. Default: none.
     #[serde(default)]
     pub upgrades: Vec<UpgradeConfig>,
@@ -75,6 +91,11 @@ pub struct MatchConfig {
     #[serde(default)]
     pub methods: Vec<String>,
 }
+
+/// Answers with the public keys by which backends check assertions.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct AssertionKeysRouteConfig {}
 
 /// An answer of the gateway's own.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -150,7 +171,7 @@ pub enum UpgradeConfig {
 #[derive(Clone, Debug, Default)]
 pub struct Captures {
     /// The captured segments as they came, with the names of the route's pattern.
-    pub segments: Vec<(std::sync::Arc<str>, Box<str>)>,
+    pub segments: Vec<(std::sync::Arc<str>, ByteString)>,
     /// What follows the prefix: empty, or with its slash.
-    pub rest: Box<str>,
+    pub rest: ByteString,
 }

@@ -154,8 +154,8 @@ fn host(text: &str, place: &Place, faults: &mut Faults) -> Option<Host> {
             faults.error(place, format!("`{text}` is no host"), "write `*.` and a name, as in `*.contoso.example`");
             None
         }
-        Ok(authority) if wildcard => Some(Host::Below(authority.host)),
-        Ok(authority) => Some(Host::Exact(authority.host)),
+        Ok(authority) if wildcard => Some(Host::Below((*authority.host).into())),
+        Ok(authority) => Some(Host::Exact((*authority.host).into())),
         Err(_) if !text.is_ascii() => {
             faults.error(
                 place,

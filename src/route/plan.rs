@@ -3,19 +3,21 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use tokio::runtime::Handle;
 
-use super::{RespondConfig, RouteConfig, TrustedHeaders};
+use super::{ResourceMetadata, RespondConfig, RouteConfig, TrustedHeaders};
 use crate::{
     answer::ResponseBody,
     authorization::Authorization,
     config::{Faults, Place},
-    identity::IdentityHeaders,
+    identity::{AssertionKeys, BackendAssertion, IdentityHeaders},
     inbound::list::PolicyList,
-    outbound::OutboundPolicy,
+    outbound::OutboundList,
     refusal::{Reason, Refusal},
     request::{IncomingRequest, Oddities, Reserved, Scheme},
     telemetry::Counters,
+    token_relay::{TokenRelay, TokenRelayConfig},
     upstream::Upstream,
 };
 
@@ -36,12 +38,16 @@ pub struct Route {
     pub inbound: PolicyList,
     /// What tells the upstream who calls.
     pub identity_headers: IdentityHeaders,
+    /// What the upstream can check of it.
+    pub backend_assertion: Option<BackendAssertion>,
     /// What the upstream gets to see as `Authorization`.
     pub authorization: Authorization,
     /// Where the request goes.
     pub action: Action,
     /// The policies on the answer.
-    pub outbound: Vec<OutboundPolicy>,
+    pub outbound: OutboundList,
+    /// Where clients are told to get their tokens.
+    pub metadata: Option<Arc<ResourceMetadata>>,
     /// The header names that never come from the caller.
     pub reserved: Arc<Reserved>,
     /// What is counted, one for each worker.
@@ -55,6 +61,12 @@ pub enum Action {
     Forward(Arc<Upstream>),
     /// Nowhere: the gateway answers itself.
     Respond(OwnAnswer),
+    /// Nowhere: the gateway tells where tokens for another route come from.
+    Describe(Arc<ResourceMetadata>),
+    /// To a tenant's token endpoint.
+    Relay(Box<TokenRelay>),
+    /// Nowhere: the gateway tells its public keys.
+    Keys(Arc<AssertionKeys>),
 }
 
 impl Route {
@@ -74,7 +86,19 @@ impl Route {
     pub fn upstream_name(&self) -> Option<&str> {
         match &self.action {
             Action::Forward(upstream) => Some(upstream.name()),
-            Action::Respond(_) => None,
+            Action::Respond(_) | Action::Describe(_) | Action::Relay(_) | Action::Keys(_) => None,
+        }
+    }
+
+    /// Whether it passes requests for tokens through.
+    pub(crate) const fn is_token_relay(&self) -> bool {
+        matches!(self.action, Action::Relay(_))
+    }
+
+    /// Names the runtime that carries what outlives requests.
+    pub(crate) fn start(&self, background: &Handle) {
+        if let Action::Relay(relay) = &self.action {
+            relay.start(background);
         }
     }
 }
@@ -100,6 +124,15 @@ impl OwnAnswer {
         }
         let headers = header_map(&config.headers, &place.key("headers"), faults);
         Some(Self { status: status?, headers: headers?, body: Bytes::from(config.body.clone().unwrap_or_default()) })
+    }
+
+    /// The public keys by which backends check assertions, as they are now.
+    pub(crate) fn of_keys(keys: &AssertionKeys) -> Response<ResponseBody> {
+        let mut response = Response::new(ResponseBody::whole(keys.published()));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(AssertionKeys::CONTENT_TYPE));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(AssertionKeys::CACHE_CONTROL));
+        response
     }
 
     /// The answer to one request.
@@ -128,22 +161,29 @@ fn header_map(written: &BTreeMap<String, String>, place: &Place, faults: &mut Fa
 pub(crate) enum Target<'a> {
     Upstream(&'a str),
     Respond(&'a RespondConfig),
+    Relay(&'a TokenRelayConfig),
+    Keys,
 }
 
 impl RouteConfig {
     /// Where the route leads, or why that cannot be told.
     pub(crate) fn leads_to(&self, place: &Place, faults: &mut Faults) -> Option<Target<'_>> {
-        match (&self.upstream, &self.respond) {
-            (Some(upstream), None) => Some(Target::Upstream(upstream)),
-            (None, Some(respond)) => Some(Target::Respond(respond)),
-            (None, None) => {
-                faults.error(place, "the route leads nowhere", "give it an `upstream`, or an answer with `respond`");
-                None
-            }
-            (Some(_), Some(_)) => {
-                faults.error(&place.key("respond"), "the route has both `upstream` and `respond`", "keep one of them");
-                None
-            }
+        let mut targets = [
+            ("upstream", self.upstream.as_deref().map(Target::Upstream)),
+            ("respond", self.respond.as_ref().map(Target::Respond)),
+            ("token-relay", self.token_relay.as_ref().map(Target::Relay)),
+            ("assertion-keys", self.assertion_keys.map(|_| Target::Keys)),
+        ]
+        .into_iter()
+        .filter_map(|(key, target)| target.map(|target| (key, target)));
+        let Some((first, target)) = targets.next() else {
+            faults.error(place, "the route leads nowhere", "give it an `upstream`, or an answer with `respond`");
+            return None;
+        };
+        if let Some((second, _)) = targets.next() {
+            faults.error(&place.key(second), format!("the route has both `{first}` and `{second}`"), "keep one of them");
+            return None;
         }
+        Some(target)
     }
 }

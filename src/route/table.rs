@@ -30,6 +30,8 @@ pub struct RouteTable {
     paths: Vec<Paths>,
     /// The names that each route captures, by its index.
     captures: Vec<Arc<[Arc<str>]>>,
+    /// Where in the config each route stands.
+    places: Vec<Place>,
 }
 
 /// The route of a request.
@@ -68,9 +70,19 @@ struct Leaf {
 impl RouteTable {
     /// Builds the table from what the routes match, in the order of the config. `place` is that of the list of routes.
     pub fn build<'a>(matches: impl IntoIterator<Item = &'a MatchConfig>, place: &Place, faults: &mut Faults) -> Self {
+        let matches = matches.into_iter().enumerate();
+        Self::build_at(matches.map(|(route, config)| (config, place.index(route), "match")), faults)
+    }
+
+    /// As [`build`](Self::build), for what routes and others match: each with its place, and the key there that says it.
+    pub(crate) fn build_at<'a>(
+        matches: impl IntoIterator<Item = (&'a MatchConfig, Place, &'a str)>,
+        faults: &mut Faults,
+    ) -> Self {
         let mut table = Self::default();
-        for (route, config) in matches.into_iter().enumerate() {
-            let place = place.index(route).key("match");
+        for (route, (config, place, key)) in matches.into_iter().enumerate() {
+            table.places.push(place.clone());
+            let place = place.key(key);
             let pattern = Pattern::read(config, &place, faults);
             let names = pattern.iter().flat_map(|pattern| pattern.captures().map(Arc::from)).collect();
             table.captures.push(names);
@@ -105,7 +117,7 @@ impl RouteTable {
         if let Some(other) = alike {
             faults.error(
                 place,
-                format!("the route matches requests that `routes[{other}]` matches alike"),
+                format!("the route matches requests that `{}` matches alike", self.places[other]),
                 "give one of them another host, path or method, or remove it",
             );
         }
@@ -143,8 +155,11 @@ impl RouteTable {
             return Err(Refusal { allow: Some(leaf.allow.clone()), ..Reason::MethodNotAllowed.into() });
         };
         let names = &self.captures[*route];
-        let segments = names.iter().zip(&place.captured).map(|(name, (from, to))| (name.clone(), target.path[*from..*to].into()));
-        let captures = Captures { segments: segments.collect(), rest: target.path[place.rest..].into() };
+        let segments = names
+            .iter()
+            .zip(&place.captured)
+            .map(|(name, (from, to))| (name.clone(), target.path.slice_ref(&target.path[*from..*to])));
+        let captures = Captures { segments: segments.collect(), rest: target.path.slice_ref(&target.path[place.rest..]) };
         Ok(Found { route: *route, captures })
     }
 

@@ -52,40 +52,33 @@ impl Counters {
 /// All counters, by route and worker. They live as long as the process, so that a reload resets nothing.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    routes: Mutex<BTreeMap<Arc<str>, Arc<[Counters]>>>,
+    routes: ByName,
+    partners: ByName,
 }
+
+/// The counters of each worker, by the name of what is counted.
+type ByName = Mutex<BTreeMap<Arc<str>, Arc<[Counters]>>>;
 
 impl Metrics {
     /// The counters of a route, one for each worker.
     pub fn route(&self, name: &str, workers: usize) -> Arc<[Counters]> {
-        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(counters) = routes.get(name) {
-            return counters.clone();
-        }
-        let counters: Arc<[Counters]> = (0..workers).map(|_| Counters::default()).collect();
-        routes.insert(name.into(), counters.clone());
-        counters
+        counters(&self.routes, name, workers)
+    }
+
+    /// The counters of a partner, one for each worker.
+    pub fn partner(&self, name: &str, workers: usize) -> Arc<[Counters]> {
+        counters(&self.partners, name, workers)
     }
 
     /// Writes the request metrics.
     pub fn write(&self, text: &mut MetricsText) {
         let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         text.family("entrada_requests_total", "counter", "Requests by route, decision and refusal code.");
-        for (route, workers) in routes.iter() {
-            for outcome in 0..OUTCOMES {
-                let count: u64 = workers.iter().map(|counters| counters.outcomes[outcome].load(Ordering::Relaxed)).sum();
-                if count > 0 {
-                    let reason = outcome.checked_sub(1).map(|index| Reason::ALL[index]);
-                    let decision = match reason {
-                        None => "allow",
-                        Some(reason) if reason.status().is_server_error() => "error",
-                        Some(_) => "deny",
-                    };
-                    let code = reason.map_or("", Reason::code);
-                    text.sample("entrada_requests_total", &[("route", route), ("decision", decision), ("code", code)], count);
-                }
-            }
-        }
+        write_outcomes(text, "entrada_requests_total", "route", &routes);
+        let partners = self.partners.lock().unwrap_or_else(PoisonError::into_inner);
+        text.family("entrada_partner_requests_total", "counter", "Requests by partner, decision and refusal code.");
+        write_outcomes(text, "entrada_partner_requests_total", "partner", &partners);
+        drop(partners);
         text.family("entrada_request_duration_seconds", "histogram", "Time from a request's head to the end of its answer.");
         for (route, workers) in routes.iter() {
             let mut sum = 0;
@@ -97,6 +90,34 @@ impl Metrics {
             let total: u64 = workers.iter().map(|counters| counters.microseconds.load(Ordering::Relaxed)).sum();
             text.sample("entrada_request_duration_seconds_sum", &[("route", route)], seconds(total));
             text.sample("entrada_request_duration_seconds_count", &[("route", route)], sum);
+        }
+    }
+}
+
+fn counters(all: &ByName, name: &str, workers: usize) -> Arc<[Counters]> {
+    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(counters) = all.get(name) {
+        return counters.clone();
+    }
+    let counters: Arc<[Counters]> = (0..workers).map(|_| Counters::default()).collect();
+    all.insert(name.into(), counters.clone());
+    counters
+}
+
+fn write_outcomes(text: &mut MetricsText, family: &str, label: &str, all: &BTreeMap<Arc<str>, Arc<[Counters]>>) {
+    for (name, workers) in all {
+        for outcome in 0..OUTCOMES {
+            let count: u64 = workers.iter().map(|counters| counters.outcomes[outcome].load(Ordering::Relaxed)).sum();
+            if count > 0 {
+                let reason = outcome.checked_sub(1).map(|index| Reason::ALL[index]);
+                let decision = match reason {
+                    None => "allow",
+                    Some(reason) if reason.status().is_server_error() => "error",
+                    Some(_) => "deny",
+                };
+                let code = reason.map_or("", Reason::code);
+                text.sample(family, &[(label, name), ("decision", decision), ("code", code)], count);
+            }
         }
     }
 }

@@ -52,10 +52,11 @@ impl Upstream {
                 }
                 _ => None,
             };
+            let name = location.name();
             Some(Server {
-                name: location.name().into(),
+                name: name.as_str().into(),
                 host: HeaderValue::from_str(location.authority.as_str()).ok()?,
-                pools: (0..workers.max(1)).map(|_| Arc::new(Pool::default())).collect(),
+                pools: (0..workers.max(1)).map(|_| Arc::new(Pool::new(&name))).collect(),
                 scheme: location.scheme,
                 authority: location.authority,
                 base: location.base,

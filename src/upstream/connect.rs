@@ -85,7 +85,8 @@ pub(super) async fn connection(
         }
         open(server, pool, protocol, want, idle).await
     };
-    match timeout_at(deadline, attempt).await {
+    // Boxed: a handshake has a large future, and nearly every request finds a connection and has no use for its room.
+    match timeout_at(deadline, Box::pin(attempt)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(source)) => Err(UpstreamError::Connect { server: server.name.clone(), source }),
         Err(_) => Err(UpstreamError::ConnectTimeout { server: server.name.clone(), after: timeouts.connect.0 }),

@@ -54,6 +54,6 @@ async fn check(upstream: &Upstream, index: usize, path: &str) -> bool {
     let host = Authority { host: server.authority.host().into(), port: server.authority.port_u16() };
     let call = Call { worker: 0, host: &host, upgrade: None };
     let mut outgoing = Outgoing::new(request, SendBody::empty());
-    let answer = upstream.send_to(server, &Arc::new(Pool::default()), &call, &mut outgoing).await;
+    let answer = upstream.send_to(server, &Arc::new(Pool::new(&server.name)), &call, &mut outgoing).await;
     answer.is_ok_and(|answer| answer.status().is_success() || answer.status().is_redirection())
 }

@@ -3,6 +3,7 @@
 use std::mem;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use http::{
     HeaderMap, Method, Request, Uri, Version, header,
     uri::{self, PathAndQuery},
@@ -16,17 +17,24 @@ use super::{
     send::{Call, Host},
     server::Server,
 };
+use crate::recycled;
 
 /// The request as it is to be sent, until it was.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) method: Method,
-    pub(super) path: Box<str>,
-    pub(super) query: Option<Box<str>>,
+    pub(super) path: ByteString,
+    pub(super) query: Option<ByteString>,
     pub(super) headers: HeaderMap,
     pub(super) body: SendBody,
     /// It may be sent to another server, so that nothing of it is given away that can be kept.
     pub(super) keeps: bool,
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        recycled::keep_headers(mem::take(&mut self.headers));
+    }
 }
 
 impl Outgoing {

@@ -24,8 +24,10 @@ const HTTP2_CONNECTIONS: usize = 8;
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// The connections of one thread to one server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pool {
+    /// The server by host and port: the thread's own copy, whose holders no other core counts.
+    pub(super) server: Arc<str>,
     shelf: Mutex<Shelf>,
     /// The requests under way.
     in_flight: AtomicUsize,
@@ -113,6 +115,17 @@ impl Drop for InFlight {
 }
 
 impl Pool {
+    /// An empty pool of connections to the server of this name.
+    pub(super) fn new(server: &str) -> Self {
+        Self {
+            server: server.into(),
+            shelf: Mutex::default(),
+            in_flight: AtomicUsize::new(0),
+            making: tokio::sync::Mutex::default(),
+            speaks_http1: AtomicBool::new(false),
+        }
+    }
+
     /// How many requests are under way.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)

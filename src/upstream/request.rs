@@ -1,9 +1,13 @@
 //! The request that goes upstream.
 
+use std::io::Write as _;
+
+use bytestring::ByteString;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 
 use crate::{
     caller::Caller,
+    digits, recycled,
     request::{
         IncomingRequest, RequestId, Reserved, TRACEPARENT, TRACESTATE, TraceContext, X_REQUEST_ID, binds_connection,
         remove_folded,
@@ -15,14 +19,14 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// The request that goes upstream: built anew from what may pass of the incoming one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct UpstreamRequest {
     /// The method.
     pub method: Method,
     /// The path, starting with `/`.
-    pub path: Box<str>,
+    pub path: ByteString,
     /// The query without its `?`.
-    pub query: Option<Box<str>>,
+    pub query: Option<ByteString>,
     /// The header fields, without `Host` and framing.
     pub headers: HeaderMap,
 }
@@ -31,7 +35,7 @@ impl UpstreamRequest {
     /// Copies what may pass: not what speaks of the caller's connection, not what is reserved, and not what the caller's
     /// `Connection` names. The last cannot erase what the gateway sets, for that is added later.
     pub fn of(incoming: &IncomingRequest, reserved: &Reserved) -> Self {
-        let mut headers = HeaderMap::with_capacity(incoming.headers.keys_len() + 8);
+        let mut headers = recycled::headers();
         let nominated = &incoming.connection.nominated;
         for name in incoming.headers.keys() {
             // RFC 9110, section 7.6.1: fields named by Connection go no further.
@@ -60,8 +64,7 @@ impl UpstreamRequest {
     /// use to a backend, and a single value reads the same from the left and from the right.
     pub fn introduce(&mut self, incoming: &IncomingRequest, caller: &Caller, id: &RequestId, trace: &TraceContext) {
         let headers = &mut self.headers;
-        let address = caller.address.to_string();
-        headers.insert(X_FORWARDED_FOR, HeaderValue::try_from(address).expect("an address is a header value"));
+        headers.insert(X_FORWARDED_FOR, made(|out| digits::address(out, caller.address)));
         let scheme = HeaderValue::from_static(caller.scheme.unwrap_or(incoming.scheme).as_str());
         headers.insert(X_FORWARDED_PROTO, scheme);
         headers.insert(X_FORWARDED_HOST, caller.host.clone().unwrap_or_else(|| host(incoming)));
@@ -86,8 +89,14 @@ fn host(incoming: &IncomingRequest) -> HeaderValue {
     let authority = &incoming.authority;
     match incoming.headers.get(header::HOST) {
         Some(written) if authority.port.is_none() && written.as_bytes() == authority.host.as_bytes() => written.clone(),
-        _ => HeaderValue::try_from(authority.to_string()).expect("host and port are a header value"),
+        // Writing to a vector cannot fail.
+        _ => made(|out| drop(write!(out, "{authority}"))),
     }
+}
+
+/// An address, or host and port, as a header value.
+fn made(make: impl FnOnce(&mut Vec<u8>)) -> HeaderValue {
+    HeaderValue::from_maybe_shared(recycled::made(make)).expect("letters, digits and colons are a header value")
 }
 
 #[cfg(test)]
@@ -173,7 +182,7 @@ mod tests {
         let incoming =
             incoming(Version::HTTP_11, &[("connection", nominated), ("x-request-id", "forged"), ("tracestate", "a=b")]);
         let mut request = UpstreamRequest::of(&incoming, &reserved());
-        let (id, trace) = (RequestId::generate(), TraceContext::of(&incoming.headers));
+        let (id, trace) = (RequestId::generate(std::time::Duration::ZERO), TraceContext::of(&incoming.headers));
 
         request.introduce(&incoming, &caller(), &id, &trace);
 
@@ -208,7 +217,12 @@ mod tests {
             ..caller()
         };
 
-        request.introduce(&incoming, &caller, &RequestId::generate(), &TraceContext::of(&incoming.headers));
+        request.introduce(
+            &incoming,
+            &caller,
+            &RequestId::generate(std::time::Duration::ZERO),
+            &TraceContext::of(&incoming.headers),
+        );
 
         assert_eq!(request.headers[X_FORWARDED_PROTO], "https");
         assert_eq!(request.headers[X_FORWARDED_HOST], "public.contoso.example");
@@ -287,7 +301,7 @@ mod tests {
             let incoming = IncomingRequest::read(request.into_parts().0, None).unwrap();
 
             let mut outgoing = UpstreamRequest::of(&incoming, &reserved());
-            outgoing.introduce(&incoming, &caller(), &RequestId::generate(), &TraceContext::of(&incoming.headers));
+            outgoing.introduce(&incoming, &caller(), &RequestId::generate(std::time::Duration::ZERO), &TraceContext::of(&incoming.headers));
 
             for (name, value) in cgi(&outgoing.headers) {
                 prop_assert!(value != "forged" || name == "ACCEPT", "{} {}", name, value);

@@ -2,18 +2,21 @@
 
 use std::{
     error::Error,
+    future::poll_fn,
+    mem,
     pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header, uri};
 use http_body::Body;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{
     UpstreamRequest,
@@ -28,6 +31,7 @@ use super::{
     server::Server,
 };
 use crate::{
+    deadline::Deadline,
     refusal::{Reason, Refusal},
     request::Authority,
 };
@@ -252,10 +256,14 @@ impl Upstream {
         mut connection: Box<http1::Connection>,
         in_flight: InFlight,
     ) -> Result<Response<ResponseBody>, Failure> {
+        let written;
         let host = match &self.host {
-            Host::Server => server.host.clone(),
-            Host::Named(_, host) => host.clone(),
-            Host::Caller => HeaderValue::try_from(call.host.to_string()).map_err(unwritable)?,
+            Host::Server => &server.host,
+            Host::Named(_, host) => host,
+            Host::Caller => {
+                written = HeaderValue::try_from(call.host.to_string()).map_err(unwritable)?;
+                &written
+            }
         };
         let progress = outgoing.body.progress();
         let head = http1::RequestHead {
@@ -263,22 +271,26 @@ impl Upstream {
             base: &server.base,
             path: &outgoing.path,
             query: outgoing.query.as_deref(),
-            host: &host,
+            host,
             headers: &outgoing.headers,
             upgrade: call.upgrade,
             framing: outgoing.framing(),
         };
-        let head = match self.in_time(server, progress.as_deref(), connection.exchange(head, &mut outgoing.body)).await? {
+        // The connection's own timer, which is wound up once in many requests.
+        let mut timer = mem::take(&mut connection.timer);
+        let answer = connection.exchange(head, &mut outgoing.body);
+        let head = match self.in_time(server, progress.as_deref(), &mut timer, answer).await? {
             Ok(head) => head,
             Err(http1::Fault::Unanswered(_)) if connection.reused && outgoing.may_repeat() => return Err(Failure::Stale),
             Err(http1::Fault::Unanswered(error)) => return Err(unanswered(server, progress.as_deref(), error)),
             Err(fault @ (http1::Fault::Target | http1::Fault::RequestLength)) => return Err(unwritable(fault)),
             Err(fault) => return Err(fault_of(server, progress.as_deref(), fault)),
         };
+        connection.timer = timer;
         connection.keep(&mut outgoing.body);
 
         let http1::Head { status, headers, upgrade, .. } = head;
-        let server = server.name.clone();
+        let server = in_flight.pool().server.clone();
         let mut response = if status == StatusCode::SWITCHING_PROTOCOLS {
             let asked = call.upgrade.ok_or(Failure::answer(&server, "changes the protocol unasked"))?;
             let upgrade = upgrade.filter(|given| given.as_bytes().eq_ignore_ascii_case(asked.as_bytes()));
@@ -312,9 +324,11 @@ impl Upstream {
         let request = outgoing.http2(&self.host, server, call, repeat && (reused || outgoing.keeps)).map_err(unwritable)?;
         let progress = request.body().progress();
         let mut sender = stream.sender();
-        match self.in_time(server, progress.as_deref(), sender.try_send_request(request)).await? {
+        let mut timer = Deadline::default();
+        match self.in_time(server, progress.as_deref(), &mut timer, sender.try_send_request(request)).await? {
             Ok(response) => {
-                let mut response = response.map(|body| ResponseBody::http2(body, stream, in_flight, server.name.clone()));
+                let name = in_flight.pool().server.clone();
+                let mut response = response.map(|body| ResponseBody::http2(body, stream, in_flight, name));
                 hygiene::clean_http2(response.headers_mut());
                 clean(&mut response);
                 Ok(response)
@@ -339,18 +353,24 @@ impl Upstream {
         &self,
         server: &Server,
         progress: Option<&Progress>,
+        timer: &mut Deadline,
         answer: impl Future<Output = T>,
     ) -> Result<T, Failure> {
         let mut answer = pin!(answer);
         let within = self.config.timeouts.response.0;
-        let mut deadline = Instant::now() + within;
+        timer.set(Instant::now() + within);
         loop {
-            if let Ok(answer) = timeout_at(deadline, answer.as_mut()).await {
+            let answered = poll_fn(|context| match answer.as_mut().poll(context) {
+                Poll::Ready(answer) => Poll::Ready(Some(answer)),
+                Poll::Pending => timer.poll(context).map(|()| None),
+            });
+            if let Some(answer) = answered.await {
+                timer.clear();
                 return Ok(answer);
             }
             let Some(progress) = progress else { return Err(Failure::overdue(server, within)) };
             if progress.moved() + within > Instant::now() {
-                deadline = progress.moved() + within;
+                timer.set(progress.moved() + within);
             } else if progress.starved() {
                 let refusal = Refusal::new(Reason::RequestTimeout, format!("the body stood still for {within:?}"));
                 return Err(Failure::Final(UpstreamError::RequestBody(Box::new(refusal))));

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Microsoft's own client libraries against `entrada dev-tenant`, and their tokens through `entrada run` to an nginx; then tokens of
-# an OpenID provider that nobody here wrote, through `validate-jwt`.
+# an OpenID provider that nobody here wrote, through `validate-jwt`; then callers behind nginx and HAProxy, and Azure's address prefixes.
 #
 #   tests/interop/run.sh [BINARY]
 #
@@ -17,7 +17,11 @@ as_root() {
 }
 
 nginx=$(command -v nginx || echo /usr/sbin/nginx)
-if [ ! -x "$nginx" ]; then
+haproxy=$(command -v haproxy || echo /usr/sbin/haproxy)
+missing=()
+[ -x "$nginx" ] || missing+=(nginx-light)
+[ -x "$haproxy" ] || missing+=(haproxy)
+if [ ${#missing[@]} -gt 0 ]; then
     # Debian starts a server as soon as it is installed, unless this says no.
     policy=/usr/sbin/policy-rc.d
     made=
@@ -27,13 +31,14 @@ if [ ! -x "$nginx" ]; then
         made=yes
     fi
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends nginx-light >/dev/null
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "${missing[@]}" >/dev/null
     [ -z "$made" ] || as_root rm -f $policy
     nginx=$(command -v nginx || echo /usr/sbin/nginx)
+    haproxy=$(command -v haproxy || echo /usr/sbin/haproxy)
 fi
 
 python=python3
-if ! "$python" -c 'import aiohttp, azure.identity, azure.keyvault.certificates, azure.keyvault.keys, azure.keyvault.secrets, msal' 2>/dev/null; then
+if ! "$python" -c 'import aiohttp, azure.identity, azure.keyvault.certificates, azure.keyvault.keys, azure.keyvault.secrets, cloudip, msal' 2>/dev/null; then
     venv=$root/target/interop-venv
     [ -x "$venv/bin/pip" ] || python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
@@ -57,4 +62,8 @@ status=0
 timeout --signal=INT --kill-after=20 900 "$python" "$here/interop.py" --entrada "$entrada" --nginx "$nginx" --work "$work" || status=$?
 mkdir "$work/oidc"
 timeout --signal=INT --kill-after=20 300 "$python" "$here/oidc.py" --entrada "$entrada" --work "$work/oidc" || status=$?
+mkdir "$work/callers"
+timeout --signal=INT --kill-after=20 300 "$python" "$here/callers.py" --entrada "$entrada" --nginx "$nginx" --haproxy "$haproxy" --work "$work/callers" || status=$?
+mkdir "$work/relay"
+timeout --signal=INT --kill-after=20 300 "$python" "$here/relay.py" --entrada "$entrada" --work "$work/relay" || status=$?
 exit $status

@@ -4,14 +4,27 @@
 
 mod acquire;
 mod admin;
+mod app_proxy;
+mod assertion;
 mod check;
 mod config;
+mod coverage;
 mod framing;
+mod hostile;
 mod identity;
+mod key_life;
+mod lookups;
+mod metadata;
+mod own_identity;
 mod partner;
 mod policies;
+mod proxy_protocol;
+mod refusals;
 mod reload;
+mod secrecy;
 mod support;
 mod token;
+mod token_codes;
+mod token_relay;
 mod upstream;
 mod way;

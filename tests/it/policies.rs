@@ -33,6 +33,52 @@ async fn a_claim_becomes_a_header_that_no_caller_can_make() {
 }
 
 #[tokio::test]
+async fn an_answer_can_be_replaced_by_one_of_the_gateways_own() {
+    let upstream = Upstream::answering(|received| {
+        let status = if received.uri.path().contains("broken") { 500 } else { 200 };
+        let response = Response::builder().status(status).header("X-Powered-By", "legacy").header("Server", "legacy");
+        response.body(Full::new(Bytes::from_static(b"Traceback: hunter2"))).unwrap()
+    })
+    .await;
+    let route = r#"- name: open
+  match: { path: /open }
+  anonymous: true
+  outbound:
+    - include-fragment: plain
+    - choose:
+        - when: "@(response.status >= 500)"
+          do:
+            - return-response: { status: 503, headers: { X-Was: "@(string(response.status))" }, body: Sorry. }
+            - set-header: { name: X-After, value: within }
+        - otherwise: [ set-header: { name: X-Fine, value: "1" } ]
+    - set-header: { name: X-Last, value: "1" }
+  upstream: backend"#;
+    let more = "fragments: { plain: [ set-header: { name: Server, exists-action: delete }, set-header: { name: X-Powered-By, exists-action: delete } ] }";
+    let house = House::around(upstream, route, more).await;
+
+    let broken = house.gateway.get("/open/broken").send().await;
+    assert_eq!((broken.status, &*broken.body), (StatusCode::SERVICE_UNAVAILABLE, &b"Sorry."[..]));
+    assert_eq!(broken.header("x-was"), Some("500"));
+    // It ends the list, and those that it stands within.
+    for name in ["x-after", "x-last", "x-fine", "server", "x-powered-by"] {
+        assert_eq!(broken.header(name), None, "{name}");
+    }
+    let record = house.gateway.record(|record| record["path"] == "/open/broken").await;
+    assert_eq!((&record["status"], &record["decision"]), (&503.into(), &"allow".into()));
+
+    let fine = house.gateway.get("/open/fine").send().await;
+    assert_eq!((fine.status, fine.header("x-fine"), fine.header("x-last")), (StatusCode::OK, Some("1"), Some("1")));
+    assert_eq!((fine.header("server"), fine.header("x-powered-by")), (None, None));
+}
+
+#[test]
+fn a_fragment_that_judges_requests_cannot_stand_among_the_policies_on_the_answer() {
+    let route = "routes: [ { name: a, match: { path: /a }, anonymous: true, outbound: [ include-fragment: f ], respond: { status: 200 } } ]";
+    let refusal = crate::support::Gateway::refusal(&format!("{route}\nfragments: {{ f: [ check-header: {{ name: X-A }} ] }}\n"));
+    assert!(refusal.contains("has `check-header`, which is for requests"), "{refusal}");
+}
+
+#[tokio::test]
 async fn too_many_calls_are_refused_also_after_a_reload() {
     let limit = r#"rate-limit-by-key: { calls: 2, renewal-period: 60s, counter-key: "@(route.name + caller.address)" }"#;
     let mut house = House::with(&route(limit), "").await;

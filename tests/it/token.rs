@@ -2,6 +2,7 @@
 
 use entrada::refusal::Reason;
 use http::StatusCode;
+use serde_json::json;
 
 use crate::support::{House, ORDERS_TOKEN};
 
@@ -150,6 +151,77 @@ async fn rolled_keys_are_followed_without_a_restart() {
 }
 
 #[tokio::test]
+async fn only_a_client_that_understands_is_asked_to_step_up() {
+    let policy = "validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], authentication-context: c1 }";
+    let route = format!("- {{ name: orders, match: {{ path: /orders }}, inbound: [ {policy} ], upstream: backend }}");
+    let house = House::with(&route, "").await;
+    let token = || house.tenant.token().user("nia").audience("api://orders");
+
+    let capable = house.gateway.get("/orders").bearer(token().claim("xms_cc", json!(["cp1"])).sign()).send().await;
+    let other = house.gateway.get("/orders").bearer(token().sign()).send().await;
+    let done = house.gateway.get("/orders").bearer(token().claim("acrs", json!(["c1"])).sign()).send().await;
+
+    assert_eq!((capable.status, other.status), (StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN));
+    assert_eq!((&capable.json()["code"], &other.json()["code"]), (&json!("claims-challenge"), &json!("claims-challenge")));
+    let challenge = capable.header("www-authenticate").unwrap();
+    assert!(
+        challenge.starts_with("Bearer realm=") && challenge.contains("error=\"insufficient_claims\", claims=\""),
+        "{challenge}"
+    );
+    assert_eq!(other.header("www-authenticate"), None);
+    done.assert_allowed();
+}
+
+#[tokio::test]
+async fn a_second_token_is_judged_and_read_by_its_name() {
+    let device = "validate-azure-ad-token: { tenant: contoso, audiences: [api://devices], token-kind: app, roles: [Device], header-name: X-Device-Token, as: device }";
+    let route = format!(
+        "- name: orders
+  match: {{ path: /orders }}
+  inbound:
+    - {ORDERS_TOKEN}
+    - {device}
+    - set-header: {{ name: X-Who, value: \"@(token.claims.name + ' at ' + device.client)\" }}
+  authorization: keep
+  upstream: backend
+- name: moved
+  match: {{ path: /moved }}
+  inbound: [ {ORDERS_TOKEN}, {device} ]
+  authorization: {{ from-header: X-Device-Token }}
+  upstream: backend"
+    );
+    let house = House::with(&route, "").await;
+    let user = house.user_token();
+    let device = "22223333-cccc-4444-dddd-5555eeee6666";
+    let device_token = house.tenant.token().app(device).audience("api://devices").roles(["Device"]).sign();
+
+    let both = house.gateway.get("/orders").bearer(&user).header("X-Device-Token", &device_token).send().await;
+    both.assert_allowed();
+    let kept = house.upstream.last();
+    let moved = house.gateway.get("/moved").bearer(&user).header("X-Device-Token", &device_token).send().await;
+    moved.assert_allowed();
+    let moved = house.upstream.last();
+
+    assert_eq!(kept.value("x-who"), Some(&*format!("Nia Okafor at {device}")));
+    assert_eq!(kept.value("authorization"), Some(&*format!("Bearer {user}")));
+    assert_eq!(kept.value("x-device-token"), Some(&*device_token));
+    assert_eq!(moved.value("authorization"), Some(&*format!("Bearer {device_token}")));
+    assert_eq!(moved.value("x-device-token"), None);
+    // Neither stands in for the other.
+    house.gateway.get("/orders").bearer(&user).send().await.assert_refused(Reason::TokenMissing);
+    house.gateway.get("/orders").header("X-Device-Token", &device_token).send().await.assert_refused(Reason::TokenMissing);
+    house
+        .gateway
+        .get("/orders")
+        .bearer(&user)
+        .header("X-Device-Token", &user)
+        .send()
+        .await
+        .assert_refused(Reason::TokenAudienceNotAllowed);
+    assert_eq!(house.upstream.requests(), 2);
+}
+
+#[tokio::test]
 async fn the_status_of_a_refusal_can_be_set() {
     let route = "- name: orders
   match: { path: /orders }
@@ -162,4 +234,56 @@ async fn the_status_of_a_refusal_can_be_set() {
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
     assert_eq!(answer.json()["title"], "Nothing here.");
     assert_eq!(answer.json()["code"], "token-missing");
+}
+
+/// What docs/tokens.md says of mapped claims.
+#[tokio::test]
+async fn each_shape_of_a_mapped_claim_has_one_outcome() {
+    let token = |more: &str| {
+        format!("validate-azure-ad-token: {{ tenant: contoso, audiences: [api://orders], scopes: [Orders.Read]{more} }}")
+    };
+    let route = |name: &str, policies: String| {
+        format!("- {{ name: {name}, match: {{ path: /{name} }}, inbound: [ {policies} ], upstream: backend }}\n")
+    };
+    let header =
+        |more: &str| format!("{}, set-header: {{ name: X-Account, value: \"@(token.claims['x.account'])\"{more} }}", token(""));
+    let routes = route("named", token(", required-claims: [ { name: x.account } ]"))
+        + &route("valued", token(", required-claims: [ { name: x.account, values: [nokafor] } ]"))
+        + &route("header", header(""))
+        + &route("skip", header(", when-absent: skip"))
+        + &route("asked", format!("{}, authorize: {{ condition: \"@(has(token.claims['x.account']))\" }}", token("")));
+    let house = House::with(&routes, "").await;
+    let (met, refused) = ("met", "required-claim-missing");
+    let unavailable = "header-value-unavailable";
+    for (row, value, expected) in [
+        ("absent", None, [refused, refused, unavailable, "", "not-authorized"]),
+        ("null", Some(json!(null)), [refused, refused, unavailable, "", "not-authorized"]),
+        ("empty", Some(json!("")), [refused, refused, unavailable, "", met]),
+        ("the text", Some(json!("nokafor")), [met, met, "nokafor", "nokafor", met]),
+        ("another text", Some(json!("other")), [met, refused, "other", "other", met]),
+        ("a number", Some(json!(7)), [met, refused, "7", "7", met]),
+        ("a boolean", Some(json!(false)), [met, refused, "false", "false", met]),
+        ("a list", Some(json!(["nokafor", "x"])), [met, met, unavailable, unavailable, met]),
+        ("an empty list", Some(json!([])), [refused, refused, unavailable, unavailable, met]),
+        ("an object", Some(json!({ "a": "nokafor" })), [met, refused, unavailable, unavailable, met]),
+        ("an empty object", Some(json!({})), [refused, refused, unavailable, unavailable, met]),
+        ("a line end", Some(json!("a\r\nX-Admin: 1")), [met, refused, unavailable, unavailable, met]),
+        ("a blank before it", Some(json!(" nokafor")), [met, refused, unavailable, unavailable, met]),
+    ] {
+        let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
+        let token = value.into_iter().fold(token, |token, value| token.claim("x.account", value)).sign();
+
+        let mut found = Vec::new();
+        for route in ["named", "valued", "header", "skip", "asked"] {
+            let answer = house.gateway.get(&format!("/{route}")).bearer(&token).header("X-Account", "admin").send().await;
+            found.push(match (answer.status, route) {
+                (StatusCode::OK, "header" | "skip") => house.upstream.last().value("x-account").unwrap_or_default().to_owned(),
+                (StatusCode::OK, _) => met.to_owned(),
+                _ => answer.json()["code"].as_str().unwrap().to_owned(),
+            });
+        }
+
+        assert_eq!(found, expected, "{row}");
+        assert_eq!(house.upstream.last().values("x-admin"), [""; 0], "{row}");
+    }
 }

@@ -9,7 +9,7 @@ const CLIENT: &str = "192.0.2.7";
 
 fn trust(proxies: &[&str], header: ForwardedHeader) -> Trust {
     let entries: Vec<_> = proxies.iter().map(|text| AddressEntryConfig::Text((*text).into())).collect();
-    let addresses = AddressSet::build(&entries, &Place::root(), &BTreeMap::new(), &mut Faults::default()).unwrap();
+    let addresses = AddressSet::build(&entries, &Place::root(), &AddressSets::default(), &mut Faults::default()).unwrap();
     Trust { rule: Rule::Any(vec![Believed { addresses, required: Vec::new() }]), header }
 }
 
@@ -144,7 +144,7 @@ fn built(listener: &str) -> Result<Trust, Vec<String>> {
     let sets = AddressSets::build(&sets, std::path::Path::new("."), &Place::root(), 0, &mut Faults::default());
     let listener: ListenerConfig = crate::config::part(&format!("name: public\naddress: 127.0.0.1:0\n{listener}"));
     let mut faults = Faults::default();
-    let trust = Trust::build(&listener, &Place::root().key("listeners").index(0), &sets.by_name, &mut faults);
+    let trust = Trust::build(&listener, &Place::root().key("listeners").index(0), &sets, &mut faults);
     let errors: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect();
     match trust {
         Some(trust) if errors.is_empty() => Ok(trust),
@@ -264,11 +264,64 @@ fn only_listed_proxies_may_introduce_a_connection() {
         ("trusted-proxies: [lb]", "10.2.0.2", false),
         ("trust-path: [{ from: fd }, { from: lb, optional: true }]", "10.2.0.1", true),
         ("trust-path: [{ from: fd }]", "10.2.0.1", false),
+        ("trust-path: [{ from: fd, optional: true }, { from: lb }]", "10.2.0.1", true),
+        ("trust-path: [{ from: fd, optional: true }, { from: lb }]", "192.0.2.65", false),
+        ("trust-path: [{ from: fd }, { from: lb, optional: true }]", "192.0.2.65", true),
+        ("trusted-proxies: [{ addresses: [fd], require-header: { X-Azure-FDID: [ours] } }]", "192.0.2.65", false),
+        ("trusted-proxies: [lb, { addresses: [fd], require-header: { X-Azure-FDID: [ours] } }]", "192.0.2.65", false),
+        ("trusted-proxies: [lb, { addresses: [fd], require-header: { X-Azure-FDID: [ours] } }]", "10.2.0.1", true),
+        ("trust-path: [{ from: lb, require-header: { X-A: [b] } }]", "10.2.0.1", false),
+        ("trust-path: [{ from: lb }, { from: gw, require-header: { X-A: [b] } }]", "10.2.0.1", false),
         ("trusted-proxies: []", "127.0.0.1", false),
     ] {
         let trust = built(listener).unwrap();
-        assert_eq!(trust.is_nobody(), listener == "trusted-proxies: []");
+        let nobody = [
+            "trusted-proxies: []",
+            "trusted-proxies: [{ addresses: [fd], require-header: { X-Azure-FDID: [ours] } }]",
+            "trust-path: [{ from: lb, require-header: { X-A: [b] } }]",
+            "trust-path: [{ from: lb }, { from: gw, require-header: { X-A: [b] } }]",
+        ];
+        assert_eq!(trust.introduces_nobody(), nobody.contains(&listener), "{listener}");
         assert_eq!(trust.may_introduce(address.parse().unwrap(), &clock), expected, "{listener} {address}");
+    }
+}
+
+#[test]
+fn the_source_of_an_introduced_connection_is_the_peer_to_begin_with() {
+    let any = built("trusted-proxies: [lb, gw]").unwrap();
+    let path = built("trust-path: [{ from: gw }, { from: lb }]").unwrap();
+    let optional = built("trust-path: [{ from: gw, optional: true }, { from: lb }]").unwrap();
+    let shared = built("trusted-proxies: [lb, { addresses: [fd], require-header: { X-Azure-FDID: [ours] } }]").unwrap();
+    let (peer, proxy, forwarded) = (AddressSource::Peer, AddressSource::ProxyProtocol, AddressSource::XForwardedFor);
+    for (name, trust, by, source, chain, expected) in [
+        ("any", &any, "10.2.0.1", Some("192.0.2.7"), "198.51.100.1", ("192.0.2.7", proxy)),
+        ("any", &any, "10.2.0.1", Some("::ffff:192.0.2.7"), "198.51.100.1", ("192.0.2.7", proxy)),
+        ("any", &any, "10.2.0.1", Some("10.1.0.1"), "198.51.100.1, 192.0.2.7", ("192.0.2.7", forwarded)),
+        // Whose connection it is nobody said: it may be that of whoever wrote the chain.
+        ("any", &any, "10.2.0.1", None, "198.51.100.1", ("10.2.0.1", peer)),
+        // The proxy was trusted when it connected; since then the config has changed.
+        ("any", &any, "10.3.0.1", Some("192.0.2.7"), "198.51.100.1", ("10.3.0.1", peer)),
+        ("any", &any, "10.3.0.1", Some("10.1.0.1"), "198.51.100.1", ("10.3.0.1", peer)),
+        ("path", &path, "10.2.0.1", Some("10.1.0.1"), "203.0.113.7, 192.0.2.7", ("192.0.2.7", forwarded)),
+        ("path", &path, "10.2.0.1", Some("192.0.2.7"), "10.1.0.1", ("192.0.2.7", proxy)),
+        // The step of the introducer is passed: another of its kind further out was made up.
+        ("path", &path, "10.2.0.1", Some("10.2.0.1"), "10.1.0.1", ("10.2.0.1", proxy)),
+        ("path", &path, "10.1.0.1", Some("192.0.2.7"), "198.51.100.1", ("10.1.0.1", peer)),
+        ("optional", &optional, "10.2.0.1", Some("192.0.2.7"), "198.51.100.1", ("192.0.2.7", proxy)),
+        ("optional", &optional, "10.2.0.1", Some("10.1.0.1"), "192.0.2.7", ("192.0.2.7", forwarded)),
+        ("shared", &shared, "192.0.2.65", Some("203.0.113.7"), "198.51.100.1", ("192.0.2.65", peer)),
+        ("shared", &shared, "10.2.0.1", Some("192.0.2.65"), "198.51.100.1", ("198.51.100.1", forwarded)),
+    ] {
+        let mut headers = fields(&X_FORWARDED_FOR, &[chain]);
+        headers.extend(fields(&HeaderName::from_static("x-azure-fdid"), &["ours"]));
+        let by = std::net::SocketAddr::new(by.parse().unwrap(), 4711);
+        let introduction = Introduction { by, names_source: source.is_some() };
+        let peer = source.map_or(by.ip(), |source| source.parse().unwrap());
+
+        let caller = trust.introduced_caller(peer, introduction, &headers, &Clock::manual(0)).unwrap();
+
+        assert_eq!((caller.address.to_string().as_str(), caller.source), expected, "{name} {by} {source:?} {chain}");
+        assert_eq!(caller.believed(), caller.source == forwarded, "{name} {by} {source:?} {chain}");
     }
 }
 
@@ -376,6 +429,99 @@ fn no_forged_prefix_chooses_the_address_in_forwarded_either() {
     assert!(found_cases > 1_000, "{found_cases}");
 }
 
+/// Every rule over the two proxies: any of them, or a path of one or two steps that may be optional.
+fn rules() -> Vec<Rule> {
+    let believed = |proxy: &str| {
+        let entries = [AddressEntryConfig::Text(proxy.into())];
+        let addresses = AddressSet::build(&entries, &Place::root(), &AddressSets::default(), &mut Faults::default()).unwrap();
+        Believed { addresses, required: Vec::new() }
+    };
+    let choices: Vec<_> = PROXIES.iter().flat_map(|proxy| [(*proxy, false), (*proxy, true)]).collect();
+    let step = |(proxy, optional): (&str, bool)| Step { believed: believed(proxy), optional };
+    let mut rules = vec![Rule::Any(PROXIES.iter().map(|proxy| believed(proxy)).collect())];
+    for first in &choices {
+        rules.push(Rule::Path(vec![step(*first)]));
+        rules.extend(choices.iter().map(|second| Rule::Path(vec![step(*first), step(*second)])));
+    }
+    rules
+}
+
+/// Whether a request through these proxies, the outermost first, came the way that the rule describes.
+fn fits(rule: &Rule, proxies: &[&str]) -> bool {
+    fn path(steps: &[Step], proxies: &[&str]) -> bool {
+        let Some((step, before)) = steps.split_last() else { return proxies.is_empty() };
+        let passed = proxies.split_last().is_some_and(|(nearest, further)| {
+            step.believed.addresses.contains(nearest.parse().unwrap(), &Clock::manual(0)) && path(before, further)
+        });
+        passed || (step.optional && path(before, proxies))
+    }
+    match rule {
+        Rule::Any(_) => true,
+        Rule::Path(steps) => path(steps, proxies),
+    }
+}
+
+/// A request that the client sent through these proxies, as it arrives.
+#[derive(Clone, Copy)]
+struct Journey<'j> {
+    proxies: &'j [&'j str],
+    /// Whether the nearest proxy speaks the PROXY protocol instead of HTTP.
+    introduced: bool,
+}
+
+impl Journey<'_> {
+    /// What `X-Forwarded-For` lists in the end, where the client has written the beginning of it; and who the peer is.
+    fn chain(&self, forged: &[&str]) -> (Vec<String>, IpAddr) {
+        let http = if self.introduced { &self.proxies[..self.proxies.len() - 1] } else { self.proxies };
+        let (entries, peer) = chain(forged, http);
+        (entries.into_iter().map(str::to_owned).collect(), peer.parse().unwrap())
+    }
+
+    /// Who is found by these lines of `X-Forwarded-For`.
+    fn found(&self, trust: &Trust, lines: &[String]) -> Result<String, Reason> {
+        let (clock, (_, peer)) = (Clock::manual(0), self.chain(&[]));
+        let headers = fields(&X_FORWARDED_FOR, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+        let caller = match self.proxies.last().filter(|_| self.introduced) {
+            None => trust.caller(peer, &headers, &clock),
+            Some(by) => {
+                let introduction = Introduction { by: std::net::SocketAddr::new(by.parse().unwrap(), 4711), names_source: true };
+                trust.introduced_caller(peer, introduction, &headers, &clock)
+            }
+        };
+        caller.map(|caller| caller.address.to_string()).map_err(|refusal| refusal.reason)
+    }
+}
+
+#[test]
+fn no_forged_prefix_changes_what_any_rule_finds_on_any_journey() {
+    let forged = ["10.1.0.1", "2001:db8:f::1", "198.51.100.1", "unknown", ""];
+    let (mut cases, mut fitting) = (0, 0);
+    for rule in rules() {
+        let trust = Trust { rule, header: ForwardedHeader::XForwardedFor };
+        for proxies in lists(&PROXIES, 3) {
+            for introduced in [false, true] {
+                if introduced && proxies.is_empty() {
+                    continue;
+                }
+                let journey = Journey { proxies: &proxies, introduced };
+                let honest = journey.found(&trust, &journey.chain(&[]).0).unwrap();
+                if fits(&trust.rule, &proxies) {
+                    assert_eq!(honest, CLIENT, "{:?} {proxies:?} {introduced}", trust.rule);
+                    fitting += 1;
+                }
+                assert!(honest == CLIENT || proxies.contains(&honest.as_str()), "{honest}");
+                for forged in lists(&forged, 2) {
+                    for lines in spreads(&journey.chain(&forged).0) {
+                        assert_eq!(journey.found(&trust, &lines).as_ref(), Ok(&honest), "{lines:?} {proxies:?} {introduced}");
+                        cases += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(cases > 50_000 && fitting > 100, "{cases} {fitting}");
+}
+
 /// Bytes that can stand in a header field.
 fn field_bytes() -> impl Strategy<Value = Vec<u8>> {
     let pieces = prop::sample::select(vec![
@@ -445,6 +591,24 @@ proptest! {
                 Err(reason) => prop_assert!(is_forwarded && reason == Reason::CallerAddressUnparsable),
             }
         }
+    }
+
+    #[test]
+    fn bytes_of_the_client_change_nothing_that_any_rule_finds(
+        forged in field_bytes(),
+        rule in 0..rules().len(),
+        proxies in prop::collection::vec(prop::sample::select(PROXIES.to_vec()), 1..4),
+        introduced in any::<bool>(),
+    ) {
+        let trust = Trust { rule: rules().swap_remove(rule), header: ForwardedHeader::XForwardedFor };
+        let journey = Journey { proxies: &proxies, introduced };
+        let (honest, _) = journey.chain(&[]);
+        let Ok(forged) = String::from_utf8(forged) else { return Ok(()) };
+
+        let found = journey.found(&trust, &[&[forged], honest.as_slice()].concat());
+        let honest = journey.found(&trust, &honest).unwrap();
+
+        prop_assert_eq!(found, Ok(honest));
     }
 
     #[test]

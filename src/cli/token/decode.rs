@@ -250,6 +250,7 @@ pub(super) fn verify(arguments: &DecodeArguments, token: &str, decoded: &Decoded
         cloud: arguments.cloud.into(),
         authority: arguments.authority.clone(),
         stale: None,
+        graph: None,
     };
     let many = matches!(&*config.id.to_ascii_lowercase(), "organizations" | "common");
     let mut faults = Faults::default();

@@ -24,6 +24,8 @@ pub use self::error::CertificateError;
 use self::read::Pem;
 pub(crate) use self::read::{Contents, loose_permissions, read_file};
 
+/// How many days before its end a certificate is warned of.
+const WARN_DAYS: i64 = 30;
 /// The least that Entra accepts, in bits of the modulus.
 const LEAST_BITS: usize = 2_048;
 
@@ -39,6 +41,30 @@ pub struct Certificate {
     /// The RSA public key as PKCS#1.
     public_key: Box<[u8]>,
     thumbprints: Thumbprints,
+}
+
+/// How a certificate's validity stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is valid, and will be for a while.
+    Good,
+    /// It is valid for less than 30 days.
+    EndsSoon,
+    /// It has expired.
+    Ended,
+    /// Its validity has not begun.
+    NotYet,
+}
+
+impl Standing {
+    /// What the operator can do about it.
+    pub const fn cure(self) -> &'static str {
+        match self {
+            Self::Good => "nothing is to be done",
+            Self::EndsSoon | Self::Ended => "make a new one with `entrada certificate new`, and upload it beside the old one",
+            Self::NotYet => "set this machine's clock right, or wait",
+        }
+    }
 }
 
 /// The names of a certificate: digests of its whole DER form, in the spellings that portals, manifests and assertions have.
@@ -139,6 +165,27 @@ impl Certificate {
     /// Whole days until the certificate ends to be valid; negative when it has.
     pub fn days_left(&self, now: u64) -> i64 {
         (self.not_after.cast_signed() - now.cast_signed()).div_euclid(86_400)
+    }
+
+    /// How its validity stands.
+    pub fn standing(&self, now: u64) -> Standing {
+        match self.days_left(now) {
+            ..0 => Standing::Ended,
+            _ if now < self.not_before => Standing::NotYet,
+            0..WARN_DAYS => Standing::EndsSoon,
+            _ => Standing::Good,
+        }
+    }
+
+    /// What there is to worry about its validity, in words.
+    pub fn concern(&self, now: u64) -> Option<String> {
+        let Self { subject, .. } = self;
+        match self.standing(now) {
+            Standing::Good => None,
+            Standing::EndsSoon => Some(format!("the certificate of {subject} expires in {} days", self.days_left(now))),
+            Standing::Ended => Some(format!("the certificate of {subject} has expired")),
+            Standing::NotYet => Some(format!("the certificate of {subject} is not valid yet")),
+        }
     }
 
     /// The size of the RSA key.

@@ -150,7 +150,7 @@ async fn acquires_a_token_with_a_pfx_file_and_with_a_secret() {
         p12_keystore::MacAlgorithm::HmacSha256,
     );
     std::fs::write(house.folder.path().join("gateway.pfx"), pfx).unwrap();
-    house.secrets = Secrets([("word".to_owned(), SecretString::from("hunter2"))].into());
+    house.secrets = Secrets::known([("word", "hunter2")]);
     house.entra.update_app(CLIENT, |app| app.secret("hunter2"));
     let with_pfx =
         CertificateConfig { pfx: Some("gateway.pfx".to_owned()), password: Some("{{word}}".into()), ..Default::default() };
@@ -172,7 +172,7 @@ async fn acquires_a_token_with_a_pfx_file_and_with_a_secret() {
 #[tokio::test]
 async fn a_credential_has_one_means_to_prove_itself() {
     let mut house = House::open().await;
-    house.secrets = Secrets([("word".to_owned(), SecretString::from("hunter2"))].into());
+    house.secrets = Secrets::known([("word", "hunter2")]);
     let with = |change: fn(&mut CredentialConfig)| {
         let mut config = config();
         change(&mut config);
@@ -213,7 +213,7 @@ async fn an_outage_at_the_start_is_over_when_it_is_over() {
     assert_eq!(credentials.unready().collect::<Vec<_>>(), ["gateway"]);
     house.entra.recover();
     house.clock.advance(Duration::from_secs(30));
-    credentials.tend();
+    credentials.tend(&Handle::current());
     slot.token().await.unwrap();
 
     assert_eq!(credentials.unready().count(), 0);

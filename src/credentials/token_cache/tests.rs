@@ -307,34 +307,58 @@ async fn a_refused_token_is_dropped_once_a_minute() {
 }
 
 #[tokio::test]
-async fn a_token_with_claims_takes_the_place_of_the_plain_one() {
-    let issuer = Issuer::new(&[Answer::Token(3_600), Answer::Token(3_600)]);
+async fn a_challenge_is_answered_with_its_claims_and_the_answer_takes_the_place_of_the_plain_token() {
+    let issuer = Issuer::new(&[Answer::Token(3_600), Answer::Token(3_600), Answer::Token(3_600)]);
     let slot = issuer.slot();
-    slot.token().await.unwrap();
+    let plain = slot.token().await.unwrap();
 
-    slot.token_with_claims("{}".into()).await.unwrap();
+    assert!(slot.challenged(&plain, "{}".into()));
+    assert!(slot.challenged(&plain, "{}".into()), "another caller with the same token waits for the same answer");
+    assert_eq!(slot.token().await.unwrap().expose(), "token-2");
 
+    assert!(!slot.challenged(&slot.cached().unwrap(), "{}".into()), "an upstream that always refuses causes no storm");
     assert_eq!(slot.cached().unwrap().expose(), "token-2");
-    assert_eq!(*lock(&issuer.claims), [None, Some("{}".into())]);
+    issuer.pass(3_600);
+    slot.token().await.unwrap();
+    assert_eq!(*lock(&issuer.claims), [None, Some("{}".into()), None], "what was asked for once is not asked for for ever");
 }
 
 #[tokio::test]
-async fn a_token_with_claims_does_not_settle_for_the_plain_one_under_way() {
-    let (issuer, gate) = Issuer::gated(&[Answer::Token(3_600), Answer::Token(3_600)]);
+async fn a_challenge_does_not_settle_for_the_plain_token_under_way() {
+    let (issuer, gate) = Issuer::gated(&[Answer::Token(3_600), Answer::Token(3_600), Answer::Token(3_600)]);
     let slot = issuer.slot();
-    slot.warm();
+    gate.notify_one();
+    let first = slot.token().await.unwrap();
+    issuer.pass(3_001);
+    slot.cached().unwrap();
     settle().await;
+
+    assert!(slot.challenged(&first, "{}".into()));
     let waiter = tokio::spawn({
         let slot = slot.clone();
-        async move { slot.token_with_claims("{}".into()).await }
+        async move { slot.token().await }
     });
     settle().await;
-
     gate.notify_one();
     settle().await;
     gate.notify_one();
 
-    assert_eq!(waiter.await.unwrap().unwrap().expose(), "token-2");
+    assert_eq!(waiter.await.unwrap().unwrap().expose(), "token-3");
+    assert_eq!(*lock(&issuer.claims), [None, None, Some("{}".into())]);
+}
+
+#[tokio::test]
+async fn claims_that_the_issuer_refuses_leave_the_plain_token_to_others() {
+    let issuer = Issuer::new(&[Answer::Token(3_600), Answer::InvalidScope, Answer::Token(3_600)]);
+    let slot = issuer.slot();
+    let plain = slot.token().await.unwrap();
+
+    slot.challenged(&plain, "{}".into());
+    assert!(slot.token().await.is_err());
+    issuer.pass(10);
+    slot.token().await.unwrap();
+
+    assert_eq!(*lock(&issuer.claims), [None, Some("{}".into()), None]);
 }
 
 #[tokio::test]

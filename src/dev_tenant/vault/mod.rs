@@ -24,6 +24,8 @@ pub(crate) struct Vault {
     /// By lower-case name; the newest version is the last.
     certificates: BTreeMap<String, Vec<CertificateVersion>>,
     secrets: BTreeMap<String, Vec<SecretVersion>>,
+    /// The certificates, by lower-case name, whose secret is PEM text instead of a PKCS#12 file.
+    as_pem: BTreeSet<String>,
     /// What each client may do; a client that is not listed may do anything.
     permissions: BTreeMap<String, BTreeSet<String>>,
 }
@@ -91,6 +93,16 @@ impl Vault {
         id
     }
 
+    /// Whether the secret beside a certificate is PEM text.
+    pub(crate) fn set_form(&mut self, name: &str, as_pem: bool) {
+        let name = name.to_ascii_lowercase();
+        if as_pem {
+            self.as_pem.insert(name);
+        } else {
+            self.as_pem.remove(&name);
+        }
+    }
+
     pub(crate) fn enable(&mut self, name: &str, version: &str, enabled: bool) {
         let name = name.to_ascii_lowercase();
         let certificates = self.certificates.get_mut(&name).into_iter().flatten();
@@ -140,6 +152,17 @@ impl DevTenant {
     pub fn vault_secret(&self, name: &str, value: &str, expires: Option<u64>) -> String {
         let now = self.state.clock.unix_seconds();
         self.state.vault().put_secret(name, value, None, expires, now)
+    }
+
+    /// The key of a version of a certificate, for tests that look whether it ever left.
+    pub fn vault_key(&self, name: &str, version: &str) -> Option<Arc<SigningKey>> {
+        self.state.vault().certificate(name, Some(version)).map(|entry| entry.key.clone())
+    }
+
+    /// In which form the vault gives a certificate with its private key: `application/x-pkcs12` or `application/x-pem-file`, as
+    /// the certificate's policy says it.
+    pub fn vault_certificate_form(&self, name: &str, content_type: &str) {
+        self.state.vault().set_form(name, content_type == "application/x-pem-file");
     }
 
     /// Enables or disables a version.

@@ -225,11 +225,12 @@ async fn certificates(
     let vault = visit.state.vault();
     let entry =
         vault.certificate(visit.name(), visit.version()).ok_or_else(|| Refused::not_found("certificate", visit.name()))?;
-    Ok(Json(bundle(&visit, visit.name(), entry)).into_response())
+    Ok(Json(bundle(&visit, visit.name(), entry, content_type(vault.as_pem.contains(&visit.name().to_ascii_lowercase()))))
+        .into_response())
 }
 
 /// `cer` is in the standard alphabet, `x5t` in the other one: so it is there.
-fn bundle(visit: &Visit, name: &str, entry: &CertificateVersion) -> Value {
+fn bundle(visit: &Visit, name: &str, entry: &CertificateVersion, content_type: &str) -> Value {
     json!({
         "id": visit.url("certificates", name, &entry.id),
         "kid": visit.url("keys", name, &entry.id),
@@ -240,7 +241,7 @@ fn bundle(visit: &Visit, name: &str, entry: &CertificateVersion) -> Value {
         "policy": {
             "id": format!("{}/certificates/{name}/policy", visit.base),
             "key_props": { "exportable": entry.exportable, "kty": "RSA", "key_size": 2048, "reuse_key": false },
-            "secret_props": { "contentType": "application/x-pkcs12" },
+            "secret_props": { "contentType": content_type },
             "x509_props": { "subject": format!("CN={name}"), "key_usage": ["digitalSignature"], "validity_months": 12 },
             "issuer": { "name": "Self" },
         },
@@ -365,8 +366,16 @@ async fn secrets(
     Query(query): Query<Asked>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
-    let visit = Visit::new(state, &path, query, &headers, "secrets/get")?;
+    let listing = path.trim_end_matches('/').ends_with("/versions");
+    let visit = Visit::new(state, &path, query, &headers, if listing { "secrets/list" } else { "secrets/get" })?;
     let vault = visit.state.vault();
+    if listing {
+        let versions = vault.secrets.get(&visit.name().to_ascii_lowercase()).map(Vec::as_slice).unwrap_or_default();
+        let mut value: Vec<Value> = versions.iter().map(|secret| secret_body(&visit, secret)).collect();
+        // A list tells what there is, and never what it says.
+        value.iter_mut().filter_map(Value::as_object_mut).for_each(|entry| drop(entry.remove("value")));
+        return Ok(Json(json!({ "value": value, "nextLink": null })).into_response());
+    }
     if let Some(secret) = vault.secret(visit.name(), visit.version()) {
         if !secret.enabled {
             return Err(Refused::new(StatusCode::FORBIDDEN, "Forbidden", "Operation get is not allowed on a disabled secret.")
@@ -375,11 +384,13 @@ async fn secrets(
         return Ok(Json(secret_body(&visit, secret)).into_response());
     }
     let entry = vault.certificate(visit.name(), visit.version()).ok_or_else(|| Refused::not_found("secret", visit.name()))?;
-    let value = pfx(visit.name(), entry)
-        .ok_or_else(|| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "The PFX cannot be made."))?;
+    let as_pem = vault.as_pem.contains(&visit.name().to_ascii_lowercase());
+    let value = if as_pem { Some(pem(entry)) } else { pfx(visit.name(), entry).map(|pfx| STANDARD.encode(pfx)) };
+    let value =
+        value.ok_or_else(|| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "The PFX cannot be made."))?;
     Ok(Json(json!({
-        "value": STANDARD.encode(value),
-        "contentType": "application/x-pkcs12",
+        "value": value,
+        "contentType": content_type(as_pem),
         "id": visit.url("secrets", visit.name(), &entry.id),
         "managed": true,
         "kid": visit.url("keys", visit.name(), &entry.id),
@@ -405,6 +416,21 @@ fn secret_body(visit: &Visit, secret: &SecretVersion) -> Value {
         body["contentType"] = content_type.as_str().into();
     }
     body
+}
+
+const fn content_type(as_pem: bool) -> &'static str {
+    if as_pem { "application/x-pem-file" } else { "application/x-pkcs12" }
+}
+
+/// The certificate as PEM text; with its private key only where that may leave.
+fn pem(entry: &CertificateVersion) -> String {
+    let block = |label: &str, der: &[u8]| {
+        let text = STANDARD.encode(der);
+        let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+        format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+    };
+    let key = if entry.exportable { block("PRIVATE KEY", entry.key.pkcs8()) } else { String::new() };
+    key + &block("CERTIFICATE", entry.key.certificate())
 }
 
 /// The certificate as a PFX with an empty password; with its private key only where that may leave.

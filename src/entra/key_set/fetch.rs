@@ -42,10 +42,18 @@ pub(crate) enum FetchFault {
     Keys(#[from] KeysFault),
 }
 
+/// The metadata of one endpoint, or why there is none.
+type Named = Result<Metadata, Arc<FetchFault>>;
+
 impl FetchFault {
     /// Whether the authority said that there is no such document. It is asked again only with everything else.
     pub(crate) const fn is_absence(&self) -> bool {
         matches!(self, Self::Status { status: StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST, .. })
+    }
+
+    /// Whether something answered, though not with what was asked for.
+    const fn was_answered(&self) -> bool {
+        matches!(self, Self::Status { .. } | Self::Keys(_))
     }
 }
 
@@ -64,20 +72,21 @@ impl KeySet {
             });
         }
         let named = both(named).await;
-
-        // Both versions may name one place for their keys; it is asked once.
-        let mut places: Vec<&Url> = named.iter().flatten().map(|metadata| &metadata.jwks_uri).collect();
-        places.dedup();
-        let bodies = both(places.iter().map(|url| get(engine, url)).collect()).await;
+        let mut documents = self.documents(engine, &named).await;
+        let gone = |(named, document): (&Named, &Result<_, Arc<FetchFault>>)| {
+            named.is_ok() && document.as_ref().is_err_and(|fault| fault.was_answered())
+        };
+        if extent == Extent::Keys && named.iter().zip(&documents).any(gone) {
+            // The keys may have moved, which the metadata alone tells. Where they have not, nothing is asked for twice.
+            let anew = both(endpoints().map(|(_, endpoint)| read_metadata(engine, endpoint)).collect()).await;
+            let moved = |pair: (&Named, &Named)| matches!(pair, (Ok(old), Ok(new)) if old.jwks_uri != new.jwks_uri);
+            if named.iter().zip(&anew).any(moved) {
+                documents = self.documents(engine, &anew).await;
+            }
+        }
 
         let mut attempts = Vec::new();
-        for (index, metadata) in named.iter().enumerate() {
-            let read = metadata.as_ref().map_err(Arc::clone).and_then(|metadata| {
-                let place = places.iter().position(|place| *place == &metadata.jwks_uri);
-                let body = place.and_then(|place| bodies.get(place)).map_or(Ok(Bytes::new()), Clone::clone)?;
-                let keys = self.read_keys(&body, metadata).map_err(|fault| Arc::new(FetchFault::from(fault)))?;
-                Ok(Document { metadata: metadata.clone(), keys })
-            });
+        for (index, read) in documents.into_iter().enumerate() {
             let at = engine.clock.monotonic();
             let fault = match read {
                 Ok(document) => {
@@ -99,6 +108,23 @@ impl KeySet {
         attempts
     }
 
+    /// The documents of the metadata, with the keys that each names.
+    async fn documents(&self, engine: &Engine, named: &[Named]) -> Vec<Result<Document, Arc<FetchFault>>> {
+        // Both versions may name one place for their keys; it is asked once.
+        let mut places: Vec<&Url> = named.iter().flatten().map(|metadata| &metadata.jwks_uri).collect();
+        places.dedup();
+        let bodies = both(places.iter().map(|url| get(engine, url)).collect()).await;
+
+        let document = |metadata: &Named| {
+            let metadata = metadata.as_ref().map_err(Arc::clone)?;
+            let place = places.iter().position(|place| **place == metadata.jwks_uri);
+            let body = place.and_then(|place| bodies.get(place)).map_or(Ok(Bytes::new()), Clone::clone)?;
+            let keys = self.read_keys(&body, metadata).map_err(|fault| Arc::new(FetchFault::from(fault)))?;
+            Ok(Document { metadata: metadata.clone(), keys })
+        };
+        named.iter().map(document).collect()
+    }
+
     fn read_keys(&self, body: &[u8], metadata: &Metadata) -> Result<Keys, KeysFault> {
         let mut keys = Keys::read(body, self.source.algorithms)?;
         // A key for another cloud than the one that the metadata speaks for vouches for nobody here.
@@ -107,7 +133,7 @@ impl KeySet {
     }
 }
 
-async fn read_metadata(engine: &Engine, endpoint: &Endpoint) -> Result<Metadata, Arc<FetchFault>> {
+async fn read_metadata(engine: &Engine, endpoint: &Endpoint) -> Named {
     let body = get(engine, &endpoint.metadata).await?;
     Metadata::read(&body, &endpoint.bounds).map_err(|fault| Arc::new(fault.into()))
 }

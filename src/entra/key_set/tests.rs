@@ -1,5 +1,8 @@
 //! The life of a key set against a development tenant: rollover, floods, outages, documents that lie.
 
+mod background;
+mod documents;
+
 use serde_json::json;
 
 use super::*;
@@ -39,6 +42,7 @@ impl Scene {
             cloud: CloudConfig::Public,
             authority: Some(entra.base_url().to_owned()),
             stale,
+            graph: None,
         };
         let configs = [("dev".to_owned(), config)].into();
         let tenants = Tenants::build(&configs, None, &Place::root(), &mut Faults::default());

@@ -74,8 +74,21 @@ pub(crate) enum Version {
 /// # Errors
 /// What is malformed.
 pub(crate) fn read_entra(payload: &[u8]) -> Result<Payload, TokenFault> {
+    read(payload, false)
+}
+
+/// Reads the payload of a token of a user flow of Azure AD B2C: it says that it is of version 1 and is of version 2, but for that.
+///
+/// # Errors
+/// What is malformed.
+pub(crate) fn read_user_flow(payload: &[u8]) -> Result<Payload, TokenFault> {
+    read(payload, true)
+}
+
+fn read(payload: &[u8], user_flow: bool) -> Result<Payload, TokenFault> {
     let claims = read_object(payload)?;
-    for name in claims.keys() {
+    // What is not one of the names and reads like one has a capital letter.
+    for name in claims.keys().filter(|name| name.bytes().any(|byte| byte.is_ascii_uppercase())) {
         if let Some(twin) = JUDGED.into_iter().find(|judged| name != judged && name.eq_ignore_ascii_case(judged))
             && claims.contains_key(twin)
         {
@@ -85,7 +98,8 @@ pub(crate) fn read_entra(payload: &[u8]) -> Result<Payload, TokenFault> {
 
     let (not_before, expires_at) = times(&claims)?;
     let version = match text(&claims, "ver")? {
-        Some("1.0") => Version::V1,
+        Some("1.0") if !user_flow => Version::V1,
+        Some("1.0") => Version::V2,
         Some("2.0") => Version::V2,
         _ => Version::Unknown,
     };
@@ -187,6 +201,11 @@ pub(crate) fn read_other(payload: &[u8]) -> Result<Payload, TokenFault> {
     Ok(Payload { token, facts })
 }
 
+/// Whether the payload of a token can be read: as Entra's, and as another issuer's.
+pub fn inspect_payload(payload: &[u8]) -> (bool, bool) {
+    (read_entra(payload).is_ok(), read_other(payload).is_ok())
+}
+
 /// Whether the claims are those of an ID token. OpenID Connect Core, sections 3.1.3.6 and 3.3.2.11.
 fn is_id_token(claims: &Map<String, Value>) -> bool {
     claims.contains_key("at_hash") || claims.contains_key("c_hash")
@@ -217,9 +236,14 @@ fn times(claims: &Map<String, Value>) -> Result<(Option<u64>, u64), TokenFault> 
 fn text<'a>(claims: &'a Map<String, Value>, name: &'static str) -> Result<Option<&'a str>, TokenFault> {
     match claims.get(name) {
         None => Ok(None),
-        Some(Value::String(text)) if !text.chars().any(char::is_control) => Ok(Some(text)),
+        Some(Value::String(text)) if !holds_control(text) => Ok(Some(text)),
         Some(_) => Err(TokenFault::Type(name)),
     }
+}
+
+/// Whether any character is a control one. Nearly every claim is ASCII, which needs no decoding to see that.
+fn holds_control(text: &str) -> bool {
+    if text.is_ascii() { text.bytes().any(|byte| byte.is_ascii_control()) } else { text.chars().any(char::is_control) }
 }
 
 fn words(text: Option<&str>) -> Vec<Box<str>> {

@@ -5,26 +5,30 @@
 //! ```
 //!
 //! Several values make one line, joined by `, `; the few fields whose values are lines of their own (`Set-Cookie`, `WWW-Authenticate` …)
-//! stay apart. A value that cannot be had refuses with
+//! stay apart. A value that cannot be had, or is the empty text, refuses with
 //! [`header-value-unavailable`](crate::refusal::Reason::HeaderValueUnavailable), unless `when-absent: skip`; one with control
 //! characters, blanks around it, or a list where a text belongs always does.
 //!
 //! A field made from `token` or `caller` tells the backend who calls: its name is reserved on every route. `override` reserves the
 //! name on the routes of the same upstream.
 
+mod secret;
+
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
+use self::secret::{NoSecret, SecretLine};
 use super::{
     Scope,
     header::{Unavailable, joined, literal, name},
 };
 use crate::{
-    config::{Faults, Place, Secret},
+    clock::Clock,
+    config::{Faults, LiveSecret, Place, Secret},
     exchange::Exchange,
-    expression::{Expression, Facts, HeaderTextError, Template, header_value},
+    expression::{EvaluationError, Expression, Facts, HeaderTextError, Template, header_value},
     request::{Claim, IncomingRequest, remove_folded},
 };
 
@@ -101,6 +105,8 @@ enum Values {
 enum Part {
     Literal(HeaderValue),
     Expression(Box<Expression>),
+    /// What a vault holds of it changes while the gateway runs.
+    Secret(Box<SecretLine>),
 }
 
 /// Fields whose values are lines of their own: a comma within them means something else.
@@ -119,6 +125,8 @@ const APART: [HeaderName; 12] = [
     header::RETRY_AFTER,
 ];
 
+const EMPTY: EvaluationError = EvaluationError::Unfit("the value is the empty text");
+
 impl SetHeader {
     pub(crate) fn build(config: &SetHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
         Self::build_for(Side::Request, config, place, scope)
@@ -133,7 +141,10 @@ impl SetHeader {
         let name = name(&config.name, &place.key("name"), scope.faults);
         let values = values(side, config, place, scope);
         let (name, templates) = (name?, values?);
-        let identity = templates.iter().any(|(template, _)| template.uses().identity());
+        let identity = templates.iter().any(|(written, _)| match written {
+            Written::Template(template) => template.uses().identity(),
+            Written::Secret(_) => false,
+        });
         let values = Values::build(templates, &name, scope.faults)?;
         if side == Side::Request {
             if identity {
@@ -155,7 +166,7 @@ impl SetHeader {
         incoming: &IncomingRequest,
         headers: &mut HeaderMap,
     ) -> Result<(), Unavailable> {
-        self.set(&Facts::of(exchange, incoming), headers)
+        self.set(&Facts::of(exchange, incoming), exchange.clock(), headers)
     }
 
     /// As [`apply`](Self::apply), on an answer of this status.
@@ -166,10 +177,10 @@ impl SetHeader {
         status: StatusCode,
         headers: &mut HeaderMap,
     ) -> Result<(), Unavailable> {
-        self.set(&Facts { status: Some(status), ..Facts::of(exchange, incoming) }, headers)
+        self.set(&Facts { status: Some(status), ..Facts::of(exchange, incoming) }, exchange.clock(), headers)
     }
 
-    fn set(&self, facts: &Facts<'_>, headers: &mut HeaderMap) -> Result<(), Unavailable> {
+    fn set(&self, facts: &Facts<'_>, clock: &Clock, headers: &mut HeaderMap) -> Result<(), Unavailable> {
         match self.action {
             ExistsAction::Delete => {
                 remove_folded(headers, &self.name);
@@ -188,7 +199,7 @@ impl SetHeader {
             Values::Made { parts, apart } => {
                 let mut line: Option<HeaderValue> = None;
                 for part in parts {
-                    let Some(value) = self.value(part, facts, *apart || parts.len() == 1)? else { continue };
+                    let Some(value) = self.value(part, facts, clock, *apart || parts.len() == 1)? else { continue };
                     if *apart {
                         headers.append(self.name.clone(), value);
                     } else {
@@ -207,12 +218,21 @@ impl SetHeader {
     }
 
     /// One value; `None` where it cannot be had and is left out.
-    fn value(&self, part: &Part, facts: &Facts<'_>, alone: bool) -> Result<Option<HeaderValue>, Unavailable> {
+    fn value(&self, part: &Part, facts: &Facts<'_>, clock: &Clock, alone: bool) -> Result<Option<HeaderValue>, Unavailable> {
         let expression = match part {
             Part::Literal(value) => return Ok(Some(value.clone())),
+            Part::Secret(line) => {
+                return match line.value(clock.unix_seconds()) {
+                    Ok(value) => Ok(Some(value)),
+                    Err(NoSecret::NotThere) if self.when_absent == WhenAbsent::Skip => Ok(None),
+                    Err(error) => Err(Unavailable::secret(&self.name, error)),
+                };
+            }
             Part::Expression(expression) => expression,
         };
-        match header_value(expression, facts) {
+        // An empty field is no value that a backend could tell from none.
+        let filled = |value: HeaderValue| if value.is_empty() { Err(EMPTY.into()) } else { Ok(value) };
+        match header_value(expression, facts).and_then(filled) {
             // A comma would make two values of one.
             Ok(value) if !alone && value.as_bytes().contains(&b',') => Err(self.unavailable(HeaderTextError::Unclean)),
             Ok(value) => Ok(Some(value)),
@@ -227,19 +247,20 @@ impl SetHeader {
 }
 
 impl Values {
-    fn build(templates: Vec<(Template, Place)>, name: &HeaderName, faults: &mut Faults) -> Option<Self> {
+    fn build(templates: Vec<(Written, Place)>, name: &HeaderName, faults: &mut Faults) -> Option<Self> {
         let apart = APART.contains(name);
         let mut parts = Vec::with_capacity(templates.len());
         for (template, place) in templates {
             parts.push(match template {
-                Template::Expression(expression) => Some(Part::Expression(expression)),
-                Template::Literal(text) => literal(&text, &place, faults).map(Part::Literal),
+                Written::Secret(secret) => Some(Part::Secret(Box::new(SecretLine::new(secret)))),
+                Written::Template(Template::Expression(expression)) => Some(Part::Expression(expression)),
+                Written::Template(Template::Literal(text)) => literal(&text, &place, faults).map(Part::Literal),
             });
         }
         let parts = parts.into_iter().collect::<Option<Vec<_>>>()?;
         let literals = parts.iter().map(|part| match part {
             Part::Literal(value) => Some(value.clone()),
-            Part::Expression(_) => None,
+            Part::Expression(_) | Part::Secret(_) => None,
         });
         match literals.collect::<Option<Vec<_>>>() {
             Some(lines) if apart => Some(Self::Ready(lines)),
@@ -255,8 +276,15 @@ impl Values {
     }
 }
 
+/// A value as written.
+enum Written {
+    Template(Template),
+    /// With a secret of a vault in it.
+    Secret(LiveSecret),
+}
+
 /// What is written as `value` or `values`, with its places.
-fn values(side: Side, config: &SetHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Vec<(Template, Place)>> {
+fn values(side: Side, config: &SetHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Vec<(Written, Place)>> {
     let written: Vec<(&Secret, Place)> = match (&config.value, config.values.as_slice()) {
         (Some(_), [_, ..]) => {
             scope.faults.error(place, "both `value` and `values` are written", "leave one of them out");
@@ -280,8 +308,12 @@ fn values(side: Side, config: &SetHeaderConfig, place: &Place, scope: &mut Scope
         return None;
     }
     let built = written.into_iter().map(|(text, place)| {
-        let template = template(text, &place, scope)?;
-        (side == Side::Answer || scope.is_before_answer(template.uses(), &place)).then_some((template, place))
+        let written = template(text, &place, scope)?;
+        let before_answer = match &written {
+            Written::Template(template) => side == Side::Answer || scope.is_before_answer(template.uses(), &place),
+            Written::Secret(_) => true,
+        };
+        before_answer.then_some((written, place))
     });
     // All of them are built before any is missed, so that every fault is told.
     let built: Vec<_> = built.collect();
@@ -289,16 +321,18 @@ fn values(side: Side, config: &SetHeaderConfig, place: &Place, scope: &mut Scope
 }
 
 /// One value as written. What a secret is made of is never read as an expression.
-fn template(written: &Secret, place: &Place, scope: &mut Scope<'_>) -> Option<Template> {
-    match written.plain() {
-        Some(text) => scope.template_on_answer(text, place),
-        None => match written.reveal(scope.secrets) {
-            Ok(text) => Some(Template::Literal(text.expose_secret().into())),
-            Err(error) => {
-                scope.faults.error(place, error.to_string(), "define it in `named-values`");
-                None
-            }
-        },
+fn template(written: &Secret, place: &Place, scope: &mut Scope<'_>) -> Option<Written> {
+    if let Some(text) = written.plain() {
+        return scope.template_on_answer(text, place).map(Written::Template);
+    }
+    match written.live(scope.secrets) {
+        Ok(live) if live.in_vaults().next().is_some() => Some(Written::Secret(live)),
+        // What no vault holds is known, at any time.
+        Ok(live) => live.value(0).map(|text| Written::Template(Template::Literal(text.expose_secret().into()))),
+        Err(error) => {
+            scope.faults.error(place, error.to_string(), error.cure());
+            None
+        }
     }
 }
 

@@ -41,6 +41,8 @@ inbound: [ { set-header: { name: X-Key, value: "Bearer {{key}}" } } ]
                 reserved: scope.reserved,
                 partners: None,
                 token_places: scope.token_places,
+                graph: None,
+                way: scope.way,
             };
             SetHeader::build(config, place, &mut scope)
         })
@@ -89,7 +91,7 @@ fn does_what_the_action_says() {
         let policy = built(&config(name, action, values)).expect(name);
         let mut headers = header(before);
 
-        policy.set(&world.facts(), &mut headers).expect("values can be had");
+        policy.set(&world.facts(), &Clock::manual(0), &mut headers).expect("values can be had");
 
         assert_eq!(lines(&headers, name), after, "{name} {action:?} {values:?}");
     }
@@ -100,7 +102,7 @@ fn delete_removes_what_a_backend_would_take_for_the_field() {
     let mut headers = header(&[("x-debug", "1"), ("x_debug", "1"), ("x-debug-level", "2")]);
 
     let policy = built(&config("X-Debug", ExistsAction::Delete, &[])).expect("valid");
-    policy.set(&World::new().facts(), &mut headers).expect("nothing to be had");
+    policy.set(&World::new().facts(), &Clock::manual(0), &mut headers).expect("nothing to be had");
 
     assert_eq!(headers, header(&[("x-debug-level", "2")]));
 }
@@ -127,8 +129,8 @@ fn a_value_that_cannot_be_had_refuses_unless_it_is_skipped() {
         let skipping = SetHeaderConfig { when_absent: WhenAbsent::Skip, ..refusing.clone() };
         let mut headers = header(&[("x-a", "the caller's")]);
 
-        let refusal = built(&refusing).expect(value).set(&world.facts(), &mut headers).expect_err(value);
-        let answer = built(&skipping).expect(value).set(&world.facts(), &mut headers);
+        let refusal = built(&refusing).expect(value).set(&world.facts(), &Clock::manual(0), &mut headers).expect_err(value);
+        let answer = built(&skipping).expect(value).set(&world.facts(), &Clock::manual(0), &mut headers);
 
         assert_eq!(Refusal::from(refusal).reason, Reason::HeaderValueUnavailable, "{value}");
         assert_eq!(answer.is_ok(), skipped, "{value}");
@@ -140,7 +142,7 @@ fn a_value_that_cannot_be_had_refuses_unless_it_is_skipped() {
 fn a_comma_in_one_of_several_values_refuses() {
     let policy = built(&config("x-a", ExistsAction::Override, &["fixed", "@('a,b')"])).expect("valid");
 
-    assert!(policy.set(&World::new().facts(), &mut HeaderMap::new()).is_err());
+    assert!(policy.set(&World::new().facts(), &Clock::manual(0), &mut HeaderMap::new()).is_err());
 }
 
 #[test]

@@ -1,19 +1,20 @@
 //! From the settings to the policy: what cannot be meant is a fault, with its place and its cure.
 
-use std::{collections::BTreeMap, fmt::Write, path::Path, sync::Arc, time::Duration};
+use std::{fmt::Write, path::Path, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::HeaderValue;
 use serde_json::json;
 
 use super::{
     AllowedTenantConfig, AllowedTenantsConfig, Answer, ClientCredentialConfig, SigningKeysConfig, TokenKindConfig,
     TokenTypeConfig, ValidateAzureAdToken, ValidateAzureAdTokenConfig,
-    judge::{AllowedTenants, RequiredClaim, Rules},
+    judge::{AllowedTenants, Rules},
+    lookup::Lookups,
     place::Places,
+    settings::Settings,
 };
 use crate::{
-    authorization::TokenPlace,
     config::{Faults, Place, Secrets},
     entra::{Algorithm, KeySet, Profile, Tenant, TenantId, Tenants, Verifier, is_guid},
     inbound::{Scope, validate_jwt::ValidateJwtConfig},
@@ -21,34 +22,42 @@ use crate::{
     request::ReservedNames,
 };
 
-const DEFAULT_SKEW: Duration = Duration::from_secs(300);
-const MAX_SKEW: Duration = Duration::from_secs(600);
-
 impl ValidateAzureAdToken {
     pub(crate) fn build(config: &ValidateAzureAdTokenConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
         let before = scope.faults.errors();
+        let settings = Settings::from(config);
         let tenant = find_tenant(&config.tenant, place, scope);
         let tenants = tenant.and_then(|tenant| allowed_tenants(config, tenant, scope.tenants, place, scope.faults));
-        let rules = Rules {
+        let mut rules = Rules {
             tenants: tenants.unwrap_or(AllowedTenants::Own),
+            token_type: config.token_type,
             clients: guids(&config.client_application_ids, &place.key("client-application-ids"), scope.faults),
+            certificate: config.client_credential == ClientCredentialConfig::Certificate,
             contexts: contexts(config, place, scope.faults),
-            ..rules(config, Profile::Entra, place, scope.faults)
+            ..settings.rules(Profile::Entra, place, scope.faults)
         };
+        rules.lookups = Lookups::build(config, tenant, &rules.claims, place, scope);
         judge_combination(config, place, scope.faults);
         let applications = signing_keys(config, place, scope.faults);
-        let (places, answer) = (places(config, place, scope), answer(config, &rules, place, scope.faults));
+        let (places, answer) = (settings.places(place, scope), settings.answer(place, scope.faults));
+        let name = settings.name(place, scope);
         if scope.faults.errors() > before {
             return None;
         }
 
         let tenant = tenant?;
         let sets = applications.iter().map(|application| scope.tenants.key_set(tenant, application.as_deref())).collect();
-        let suspects =
-            if config.signing_keys_of.is_some() { Vec::new() } else { suspects(&rules.audiences, tenant, scope.tenants) };
+        let suspects = if config.signing_keys_of.is_none() {
+            suspects(&rules.audiences, tenant, scope.tenants)
+        } else if applications.contains(&None) {
+            Vec::new()
+        } else {
+            vec![scope.tenants.suspect(tenant, None)]
+        };
         let claims_challenge = rules.contexts.first().and_then(|context| claims_challenge(context, tenant));
         Some(Self {
             places: Places::new(places),
+            name,
             verifier: Verifier { sets, profile: Profile::Entra, algorithms: Algorithm::ENTRA.to_vec() },
             rules,
             answer: Answer { claims_challenge, ..answer },
@@ -65,21 +74,22 @@ impl ValidateAzureAdToken {
         scope: &mut Scope<'_>,
     ) -> Option<Self> {
         let before = scope.faults.errors();
+        let settings = Settings::from(config);
         let keys = scope.tenants.issuer_keys(&config.issuer);
         if keys.is_err() {
             let cure = one_of(scope.tenants.issuer_names(), "issuers");
             scope.faults.error(&place.key("issuer"), format!("there is no issuer `{}`", config.issuer), cure);
         }
         let clients = config.client_application_ids.iter().map(|client| client.as_str().into()).collect();
-        let config = ValidateAzureAdTokenConfig::from(config);
-        let rules = Rules { tenants: AllowedTenants::NotAsked, clients, ..rules(&config, Profile::Other, place, scope.faults) };
-        judge_combination(&config, place, scope.faults);
-        let (places, answer) = (places(&config, place, scope), answer(&config, &rules, place, scope.faults));
+        let rules = Rules { clients, ..settings.rules(Profile::Other, place, scope.faults) };
+        let (places, answer) = (settings.places(place, scope), settings.answer(place, scope.faults));
+        let name = settings.name(place, scope);
         if scope.faults.errors() > before {
             return None;
         }
         Some(Self {
             places: Places::new(places),
+            name,
             verifier: Verifier { sets: vec![keys.ok()??], profile: Profile::Other, algorithms },
             rules,
             answer,
@@ -92,7 +102,7 @@ impl ValidateAzureAdToken {
     pub fn alone(config: &ValidateAzureAdTokenConfig, tenants: &Tenants, faults: &mut Faults) -> Option<Self> {
         let mut scope = Scope {
             faults,
-            sets: &BTreeMap::new(),
+            sets: &Default::default(),
             tenants,
             captures: None,
             anonymous: false,
@@ -103,36 +113,10 @@ impl ValidateAzureAdToken {
             depth: 0,
             partners: None,
             token_places: &mut Vec::new(),
+            graph: None,
+            way: &mut Default::default(),
         };
         Self::build(config, &Place::root(), &mut scope)
-    }
-}
-
-/// What both kinds of tokens are held to alike.
-fn rules(config: &ValidateAzureAdTokenConfig, profile: Profile, place: &Place, faults: &mut Faults) -> Rules {
-    Rules {
-        profile,
-        tenants: AllowedTenants::Own,
-        audiences: audiences(config, place, faults),
-        clock_skew: clock_skew(config, place, faults),
-        token_type: config.token_type,
-        kind: config.token_kind,
-        clients: Vec::new(),
-        certificate: config.client_credential == ClientCredentialConfig::Certificate,
-        claims: required_claims(config, place, faults),
-        scopes: words(&config.scopes, &place.key("scopes"), faults),
-        roles: words(&config.roles, &place.key("roles"), faults),
-        contexts: Vec::new(),
-        partner_check_follows: false,
-    }
-}
-
-fn answer(config: &ValidateAzureAdTokenConfig, rules: &Rules, place: &Place, faults: &mut Faults) -> Answer {
-    Answer {
-        status: status(config, place, faults),
-        message: config.failed_validation_error_message.as_deref().map(Into::into),
-        scope_challenge: scope_challenge(&rules.scopes),
-        claims_challenge: None,
     }
 }
 
@@ -145,7 +129,7 @@ fn suspects(audiences: &[Box<str>], tenant: &Tenant, tenants: &Tenants) -> Vec<A
         .collect();
     applications.sort_unstable();
     applications.dedup();
-    applications.iter().map(|application| tenants.suspect(tenant, application)).collect()
+    applications.iter().map(|application| tenants.suspect(tenant, Some(application))).collect()
 }
 
 fn find_tenant<'a>(name: &str, place: &Place, scope: &mut Scope<'a>) -> Option<&'a Tenant> {
@@ -161,70 +145,6 @@ fn find_tenant<'a>(name: &str, place: &Place, scope: &mut Scope<'a>) -> Option<&
     found.map(|tenant| &**tenant)
 }
 
-/// `write one of a, b`, or where to define one.
-fn one_of<'a>(names: impl Iterator<Item = &'a str>, section: &str) -> String {
-    let names: Vec<_> = names.collect();
-    if names.is_empty() { format!("define it in `{section}`") } else { format!("write one of {}", names.join(", ")) }
-}
-
-fn places(config: &ValidateAzureAdTokenConfig, place: &Place, scope: &mut Scope<'_>) -> Vec<TokenPlace> {
-    let faults = &mut *scope.faults;
-    let mut places = Vec::new();
-    let names: &[String] = config.header_name.as_ref().map_or(&[], OneOrMany::as_slice);
-    let at = place.key("header-name");
-    if config.header_name.is_some() && names.is_empty() {
-        faults.error(&at, "no header is named, so no token would ever be found", "name one, or leave the setting out");
-    }
-    for name in names {
-        match HeaderName::from_bytes(name.as_bytes()) {
-            Ok(name) if places.contains(&TokenPlace::Header(name.clone())) => {
-                faults.error(&at, format!("`{name}` stands twice"), "name each header once");
-            }
-            Ok(name) if [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION].contains(&name) => {
-                faults.error(&at, format!("`{name}` cannot hold a token"), "name the header that does");
-            }
-            Ok(name) => places.push(TokenPlace::Header(name)),
-            Err(_) => faults.error(&at, format!("`{name}` is no header name"), "write it as Authorization"),
-        }
-    }
-    if config.header_name.is_none() {
-        places.push(TokenPlace::Header(header::AUTHORIZATION));
-    }
-    match config.query_parameter_name.as_deref() {
-        None => {}
-        Some("") => {
-            faults.error(&place.key("query-parameter-name"), "the parameter has no name", "name it, or leave the setting out");
-        }
-        Some(name) => places.push(TokenPlace::Query(name.into())),
-    }
-    scope.token_places.extend_from_slice(&places);
-    places
-}
-
-fn audiences(config: &ValidateAzureAdTokenConfig, place: &Place, faults: &mut Faults) -> Vec<Box<str>> {
-    let at = place.key("audiences");
-    if config.audiences.is_empty() {
-        let what = "no audience is accepted, so every caller would be refused";
-        faults.error(&at, what, "list the API's client id, and its application ID URI where version 1 tokens are issued");
-    }
-    for (index, audience) in config.audiences.iter().enumerate() {
-        if audience.trim() != audience || audience.is_empty() {
-            let cure = "write the API's client id or its application ID URI";
-            faults.error(&at.index(index), format!("`{audience}` can be no audience"), cure);
-        }
-    }
-    config.audiences.iter().map(|audience| audience.as_str().into()).collect()
-}
-
-fn clock_skew(config: &ValidateAzureAdTokenConfig, place: &Place, faults: &mut Faults) -> u64 {
-    let skew = config.clock_skew.map_or(DEFAULT_SKEW, |span| span.0);
-    if skew > MAX_SKEW {
-        let what = "expired tokens would be good for longer than 10m";
-        faults.error(&place.key("clock-skew"), what, "write 10m at most, and set the machines' clocks");
-    }
-    skew.as_secs()
-}
-
 fn guids(texts: &[String], place: &Place, faults: &mut Faults) -> Vec<Box<str>> {
     for (index, text) in texts.iter().enumerate() {
         if !is_guid(text) {
@@ -235,37 +155,10 @@ fn guids(texts: &[String], place: &Place, faults: &mut Faults) -> Vec<Box<str>> 
     texts.iter().map(|text| text.to_ascii_lowercase().into()).collect()
 }
 
-/// Scopes or roles: RFC 6749, section 3.3, has the letters of one.
-fn words(texts: &[String], place: &Place, faults: &mut Faults) -> Vec<Box<str>> {
-    let letter = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
-    for (index, text) in texts.iter().enumerate() {
-        if text.is_empty() || !text.bytes().all(letter) {
-            let cure =
-                "write one a list entry, without spaces, as tokens have them (`Orders.Read`, not `api://orders/Orders.Read`)";
-            faults.error(&place.index(index), format!("`{text}` is no scope or role"), cure);
-        }
-    }
-    texts.iter().map(|text| text.as_str().into()).collect()
-}
-
-fn required_claims(config: &ValidateAzureAdTokenConfig, place: &Place, faults: &mut Faults) -> Vec<RequiredClaim> {
-    let at = place.key("required-claims");
-    for (index, claim) in config.required_claims.iter().enumerate() {
-        let at = at.index(index);
-        if claim.name.is_empty() {
-            faults.error(&at.key("name"), "the claim has no name", "write the claim's name as in the token");
-        }
-        if claim.separator.as_deref() == Some("") {
-            faults.error(&at.key("separator"), "an empty separator separates nothing", "write the separator, as \" \"");
-        }
-    }
-    let build = |claim: &super::RequiredClaimConfig| RequiredClaim {
-        name: claim.name.as_str().into(),
-        matching: claim.matching,
-        values: claim.values.iter().map(|value| value.as_str().into()).collect(),
-        separator: claim.separator.as_deref().map(Into::into),
-    };
-    config.required_claims.iter().map(build).collect()
+/// `write one of a, b`, or where to define one.
+fn one_of<'a>(names: impl Iterator<Item = &'a str>, section: &str) -> String {
+    let names: Vec<_> = names.collect();
+    if names.is_empty() { format!("define it in `{section}`") } else { format!("write one of {}", names.join(", ")) }
 }
 
 fn contexts(config: &ValidateAzureAdTokenConfig, place: &Place, faults: &mut Faults) -> Vec<Box<str>> {
@@ -304,19 +197,6 @@ fn judge_combination(config: &ValidateAzureAdTokenConfig, place: &Place, faults:
         let cure = "leave it out, or accept users (`token-kind: user`)";
         faults.error(&place.key("authentication-context"), "applications satisfy no authentication context", cure);
     }
-    if config.token_kind == TokenKindConfig::App && !config.scopes.is_empty() {
-        faults.error(&place.key("scopes"), "applications have no scopes", "name their roles in `roles`");
-    }
-}
-
-fn status(config: &ValidateAzureAdTokenConfig, place: &Place, faults: &mut Faults) -> Option<StatusCode> {
-    let code = config.failed_validation_httpcode?;
-    let status = StatusCode::from_u16(code).ok().filter(StatusCode::is_client_error);
-    if status.is_none() {
-        let at = place.key("failed-validation-httpcode");
-        faults.error(&at, format!("{code} does not tell a caller that it is refused"), "write a status from 400 to 499");
-    }
-    status
 }
 
 /// Whose keys count: for each key set the application, or none for the tenant's own.
@@ -379,7 +259,7 @@ fn allowed_tenants(
             return None;
         }
         AllowedTenantsConfig::Word(word) => list.extend(tenant_id(word, tenants, &at, faults)),
-        AllowedTenantsConfig::File(file) => list.extend(read_file(&tenants.path(&file.file), &at, faults)),
+        AllowedTenantsConfig::File(file) => list.extend(read_file(&tenants.file(&file.file), &at, faults)),
         AllowedTenantsConfig::List(entries) => {
             for (index, entry) in entries.iter().enumerate() {
                 let at = at.index(index);
@@ -388,7 +268,7 @@ fn allowed_tenants(
                         faults.error(&at, "`any` allows all others too", "write `allowed-tenants: any`, or list tenants");
                     }
                     AllowedTenantConfig::Word(word) => list.extend(tenant_id(word, tenants, &at, faults)),
-                    AllowedTenantConfig::File(file) => list.extend(read_file(&tenants.path(&file.file), &at, faults)),
+                    AllowedTenantConfig::File(file) => list.extend(read_file(&tenants.file(&file.file), &at, faults)),
                 }
             }
             if entries.is_empty() {
@@ -407,6 +287,15 @@ fn allowed_tenants(
     list.sort_unstable();
     list.dedup();
     Some(AllowedTenants::Listed(list))
+}
+
+/// The tenants whose tokens a policy accepts, where they are listed. What is wrong with the list is told where it is built.
+pub(crate) fn listed_tenants(config: &ValidateAzureAdTokenConfig, tenants: &Tenants) -> Option<Vec<Box<str>>> {
+    let tenant = tenants.get(&config.tenant)?;
+    match allowed_tenants(config, tenant, tenants, &Place::root(), &mut Faults::default())? {
+        AllowedTenants::Listed(list) => Some(list),
+        AllowedTenants::Own | AllowedTenants::Any | AllowedTenants::NotAsked => None,
+    }
 }
 
 /// The GUID that a word of `allowed-tenants` stands for.
@@ -454,14 +343,6 @@ fn read_file(path: &Path, place: &Place, faults: &mut Faults) -> Vec<Box<str>> {
     list
 }
 
-/// RFC 6750, section 3.1: which scopes would have been enough.
-fn scope_challenge(scopes: &[Box<str>]) -> Option<HeaderValue> {
-    if scopes.is_empty() {
-        return None;
-    }
-    HeaderValue::try_from(format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", scopes.join(" "))).ok()
-}
-
 /// What a client that understands challenges takes to Entra to step up.
 fn claims_challenge(context: &str, tenant: &Tenant) -> Option<HeaderValue> {
     let claims = json!({ "access_token": { "acrs": { "essential": true, "value": context } } });
@@ -470,30 +351,4 @@ fn claims_challenge(context: &str, tenant: &Tenant) -> Option<HeaderValue> {
     // Writing to a text cannot fail.
     let _ = write!(challenge, ", error=\"insufficient_claims\", claims=\"{}\"", STANDARD.encode(claims.to_string()));
     HeaderValue::try_from(challenge).ok()
-}
-
-impl From<&ValidateJwtConfig> for ValidateAzureAdTokenConfig {
-    /// The settings that both policies have.
-    fn from(config: &ValidateJwtConfig) -> Self {
-        Self {
-            tenant: String::new(),
-            allowed_tenants: None,
-            audiences: config.audiences.clone(),
-            client_application_ids: Vec::new(),
-            required_claims: config.required_claims.clone(),
-            scopes: config.scopes.clone(),
-            roles: config.roles.clone(),
-            token_kind: config.token_kind,
-            token_type: TokenTypeConfig::Access,
-            client_credential: ClientCredentialConfig::Any,
-            authentication_context: None,
-            signing_keys_of: None,
-            signing_keys: Vec::new(),
-            header_name: config.header_name.clone(),
-            query_parameter_name: config.query_parameter_name.clone(),
-            clock_skew: config.clock_skew,
-            failed_validation_httpcode: config.failed_validation_httpcode,
-            failed_validation_error_message: config.failed_validation_error_message.clone(),
-        }
-    }
 }

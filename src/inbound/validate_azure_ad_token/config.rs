@@ -1,5 +1,7 @@
 //! What `validate-azure-ad-token` may be told.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -37,6 +39,12 @@ pub struct ValidateAzureAdTokenConfig {
     /// How the client must have authenticated to Entra: `certificate` asks for a certificate or a federated credential. Default: any.
     #[serde(default)]
     pub client_credential: ClientCredentialConfig,
+    /// Asks Microsoft Graph whether a user is in the groups of `required-claims`, where the token has more groups than it lists:
+    /// `{ graph: CREDENTIAL }`, or `graph` where one credential alone could be meant. Default: such a token is refused (`group-overage`).
+    pub group_lookup: Option<GroupLookupConfig>,
+    /// Asks Microsoft Graph for attributes of a user whose token lacks a mapped claim: `{ graph: CREDENTIAL, claims: { … } }`, or
+    /// `graph` for the account name. Default: what the token lacks is absent.
+    pub claim_lookup: Option<ClaimLookupConfig>,
     /// The authentication contexts (`c1` …) of which a user's token must satisfy one. Clients that can are asked to step up.
     pub authentication_context: Option<OneOrMany<String>>,
     /// The client id of the API whose custom signing key signs the tokens. Only an app registration with such a key needs this.
@@ -49,6 +57,10 @@ pub struct ValidateAzureAdTokenConfig {
     pub header_name: Option<OneOrMany<String>>,
     /// The query parameter that holds the token; tried last, removed before forwarding.
     pub query_parameter_name: Option<String>,
+    /// The name by which expressions read the token: `name.claims.…`. A second token policy on a route needs one; the token of the
+    /// first is `token`, whether or not it has a name.
+    #[serde(rename = "as")]
+    pub named: Option<String>,
     /// How far clocks may differ. At most 10m. Default: 5m.
     pub clock_skew: Option<Span>,
     /// The status of refusals instead of 401 and 403.
@@ -86,6 +98,56 @@ pub enum AllowedTenantConfig {
 pub struct TenantFileConfig {
     /// The file: one GUID a line, comments after `#`.
     pub file: String,
+}
+
+/// Whom to ask about groups.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(untagged)]
+pub enum GroupLookupConfig {
+    /// `graph`, with the only credential that can ask about the tenant.
+    Word(LookupWord),
+    /// Microsoft Graph, with a credential.
+    Graph(GraphGroupsConfig),
+}
+
+/// Whom to ask for claims.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(untagged)]
+pub enum ClaimLookupConfig {
+    /// `graph`, with the only credential that can ask about the tenant, for the account name.
+    Word(LookupWord),
+    /// Microsoft Graph, with a credential.
+    Graph(GraphClaimsConfig),
+}
+
+/// `graph`.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum LookupWord {
+    /// Microsoft Graph.
+    Graph,
+}
+
+/// How Microsoft Graph is asked about groups.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct GraphGroupsConfig {
+    /// The credential whose application may read users and group members (`User.Read.All`, `GroupMember.Read.All`).
+    pub graph: String,
+    /// How long an answer serves. At most 1h. Default: 5m.
+    pub cache: Option<Span>,
+}
+
+/// How Microsoft Graph is asked for claims.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct GraphClaimsConfig {
+    /// The credential whose application may read users (`User.Read.All`).
+    pub graph: String,
+    /// The claims, each with the attribute that it is filled from. Default: onpremisessamaccountname from onPremisesSamAccountName.
+    pub claims: Option<BTreeMap<String, String>>,
+    /// How long an answer serves. At most 1h. Default: 5m.
+    pub cache: Option<Span>,
 }
 
 /// A claim that the token must have.

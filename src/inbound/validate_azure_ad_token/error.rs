@@ -1,8 +1,10 @@
 //! Why a token is not accepted, and what the caller is told of it.
 
+use std::sync::Arc;
+
 use super::place::PlaceError;
 use crate::{
-    entra::{IssuerVerdict, VerifyError},
+    entra::{IssuerVerdict, VerifyError, graph::GraphFault},
     refusal::Reason,
 };
 
@@ -41,6 +43,8 @@ pub(super) enum NotAccepted {
     Claim(Box<str>),
     #[error("the token does not list its groups")]
     GroupOverage,
+    #[error("what the token does not say could not be looked up")]
+    Lookup(#[source] Arc<GraphFault>),
     #[error("none of the scopes was granted")]
     Scope,
     #[error("none of the roles was granted")]
@@ -91,6 +95,7 @@ impl From<&NotAccepted> for Reason {
             NotAccepted::ClientCredential => Self::ClientCredentialTooWeak,
             NotAccepted::Claim(_) => Self::RequiredClaimMissing,
             NotAccepted::GroupOverage => Self::GroupOverage,
+            NotAccepted::Lookup(fault) => fault.reason(),
             NotAccepted::Scope => Self::ScopeMissing,
             NotAccepted::Role => Self::RoleMissing,
             NotAccepted::Permission => Self::PermissionMissing,

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
-use super::{ValidateAzureAdToken, error::NotAccepted};
+use super::{TokenKindConfig, ValidateAzureAdToken, error::NotAccepted};
 use crate::entra::{CloudConfig, IssuerVerdict, Profile, VerifyError, is_guid, read_object};
 
 /// Audiences that are Microsoft Graph.
@@ -38,9 +38,9 @@ impl Unverified {
         GRAPH.contains(&self.text("aud"))
     }
 
+    /// An ID token names nobody that it was given to, but the application that it is for.
     fn is_id_token(&self) -> bool {
-        let absent = |names: [&str; 3]| names.iter().all(|name| !self.claims.contains_key(*name));
-        self.claims.contains_key("nonce") && absent(["scp", "azp", "appid"])
+        ["scp", "azp", "appid", "idtyp"].iter().all(|name| !self.claims.contains_key(*name))
     }
 }
 
@@ -60,7 +60,22 @@ impl ValidateAzureAdToken {
                  proxy"
                     .into(),
             ),
-            NotAccepted::Verify(_) | NotAccepted::Place(_) | NotAccepted::Missing | NotAccepted::Kind | NotAccepted::Client => None,
+            NotAccepted::Verify(_) | NotAccepted::Place(_) | NotAccepted::Missing => None,
+            NotAccepted::Kind => Some(match self.rules.kind {
+                TokenKindConfig::App => "the client calls for a user: it should acquire a token of its own (client credentials), for which \
+                                         its app registration needs an app role of this API (API permissions, admin consent); or set \
+                                         token-kind to any"
+                    .into(),
+                TokenKindConfig::User | TokenKindConfig::Any => {
+                    "the client calls for itself: it should sign a user in and ask for a scope of this API (Expose an API in the app \
+                     registration); or set token-kind to any"
+                        .into()
+                }
+            }),
+            NotAccepted::Client => Some(
+                "add the client's application (client) id, azp or appid in its token, to client-application-ids if it is meant to call"
+                    .into(),
+            ),
             NotAccepted::Issuer(_) if self.rules.profile == Profile::Other => {
                 Some("the token's issuer and the one of the setting differ: compare them letter by letter, a slash at the end counts".into())
             }
@@ -88,9 +103,10 @@ impl ValidateAzureAdToken {
             NotAccepted::Claim(name) => Some(hint_for_claim(name)),
             NotAccepted::GroupOverage => Some(
                 "the user is in more groups than a token lists: set groupMembershipClaims to ApplicationGroup in the API's manifest, and \
-                 assign the groups to the application; or check app roles instead"
+                 assign the groups to the application; or check app roles instead; or set group-lookup with a credential"
                     .into(),
             ),
+            NotAccepted::Lookup(fault) => fault.cure(),
             NotAccepted::Scope => Some(
                 format!(
                     "the client should ask for one of the scopes {} (Expose an API in this API's app registration, API permissions in the \
@@ -129,14 +145,34 @@ impl ValidateAzureAdToken {
             );
         }
         let key_id = token.header.get("kid").and_then(Value::as_str)?;
-        let application =
-            self.suspects.iter().find(|suspect| suspect.lists(key_id)).and_then(|suspect| suspect.source().application.clone());
-        if let Some(application) = application {
-            return Some(format!("the key is the application's own: set signing-keys-of to {application}").into());
+        if let Some(suspect) = self.suspects.iter().find(|suspect| suspect.lists(key_id)) {
+            return Some(match &suspect.source().application {
+                Some(application) => format!(
+                    "the API's app registration has a custom signing key, which its claims are mapped with: set signing-keys-of to \
+                     {application}"
+                )
+                .into(),
+                None => "the tenant's own key signed, so the API's app registration has no custom signing key (with acceptMappedClaims in \
+                         its manifest it needs none): remove signing-keys-of, or set signing-keys to [tenant, app] while moving"
+                    .into(),
+            });
         }
-        let elsewhere = self.other_cloud(token.text("iss"));
-        elsewhere
-            .map(|cloud| format!("the token is from another cloud: set the tenant's cloud to {cloud} if that is meant").into())
+        if let Some(cloud) = self.other_cloud(token.text("iss")) {
+            return Some(format!("the token is from another cloud: set the tenant's cloud to {cloud} if that is meant").into());
+        }
+        let own = self.verifier.sets.iter().filter_map(|set| set.source().tenant.as_deref());
+        let unlisted = self.verifier.sets.iter().all(|set| !set.lists(key_id));
+        if unlisted
+            && self.rules.profile == Profile::Entra
+            && own.into_iter().any(|own| own.eq_ignore_ascii_case(token.text("tid")))
+        {
+            return Some(
+                "the token says that it is of this tenant, and no key of the tenant's signed it: if the API's app registration has a \
+                 custom signing key (mapped claims), set signing-keys-of to the API's client id; otherwise it is forged"
+                    .into(),
+            );
+        }
+        None
     }
 
     fn hint_for_audience(&self, token: &Unverified) -> Hint {
@@ -150,7 +186,13 @@ impl ValidateAzureAdToken {
             )
         } else if let Some(own) = listed().find(|own| guid(own).as_deref() == Some(audience)) {
             let id = own.trim_start_matches("api://");
-            Some(format!("version 2 tokens name the API by its client id: add {id} to audiences").into())
+            Some(
+                format!(
+                    "version 2 tokens (requestedAccessTokenVersion in the API's manifest) name the API by its client id: add {id} to \
+                     audiences"
+                )
+                .into(),
+            )
         } else if let Some(own) = listed().find(|own| guid(audience).as_deref() == Some(*own)) {
             Some(
                 format!(
@@ -161,7 +203,8 @@ impl ValidateAzureAdToken {
             )
         } else if is_guid(audience) && listed().all(|own| !is_guid(own)) {
             Some(
-                "version 2 tokens name the API by its client id: add that id to audiences if the token is meant for this API"
+                "version 2 tokens (requestedAccessTokenVersion in the API's manifest) name the API by its client id: add that id to \
+                 audiences if the token is meant for this API"
                     .into(),
             )
         } else if listed().any(|own| own.trim_end_matches('/') == audience.trim_end_matches('/')) {
@@ -170,11 +213,16 @@ impl ValidateAzureAdToken {
             Some("audience and setting differ by upper and lower case: write it as the token has it".into())
         } else if token.is_id_token() {
             Some(
-                "the client sends an ID token of its own: it should send the access token, acquired for a scope of this API"
+                "the client sends an ID token of its own: it should send the access token, acquired for a scope of this API (Expose an \
+                 API in the app registration)"
                     .into(),
             )
         } else {
-            Some("the client asks for a token for another API: it should ask for a scope of this one".into())
+            Some(
+                "the client asks for a token for another API: it should ask for a scope of this one (API permissions in its app \
+                 registration)"
+                    .into(),
+            )
         }
     }
 
@@ -190,11 +238,16 @@ impl ValidateAzureAdToken {
             }
             IssuerVerdict::OtherIssuer => Some(match self.other_cloud(token.text("iss")) {
                 Some(cloud) => {
-                    format!("the token is from another cloud: set the tenant's cloud to {cloud} if that is meant").into()
+                    format!(
+                        "the token is from another cloud, where the client's and the API's app registrations are: set the tenant's cloud \
+                         to {cloud} if that is meant"
+                    )
+                    .into()
                 }
                 None => {
-                    "the token is from another tenant: the client should sign in to this one, or, to accept several, set the \
-                         tenant's id to organizations and list them in allowed-tenants"
+                    "the token is from another tenant: the client should sign in to this one; or, to accept several, make the API \
+                     multi-tenant (Supported account types under Authentication in its app registration), set the tenant's id to \
+                     organizations, and list them in allowed-tenants"
                         .into()
                 }
             }),

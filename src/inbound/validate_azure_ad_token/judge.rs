@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{MatchConfig, TokenKindConfig, TokenTypeConfig, error::NotAccepted};
+use super::{MatchConfig, TokenKindConfig, TokenTypeConfig, error::NotAccepted, lookup::Lookups};
 use crate::entra::{
     IssuerVerdict, PERSONAL_ACCOUNTS, Profile, Verified,
     token::{CredentialKind, Token, TokenKind},
@@ -27,6 +27,8 @@ pub(super) struct Rules {
     /// Authentication contexts of which one must be satisfied; none means any.
     pub(super) contexts: Vec<Box<str>>,
     pub(super) partner_check_follows: bool,
+    /// What is asked elsewhere where the token does not say it.
+    pub(super) lookups: Lookups,
 }
 
 /// Whose tokens are accepted.
@@ -53,7 +55,7 @@ pub(super) struct RequiredClaim {
 }
 
 impl Rules {
-    /// Judges a token at the time `now`, in seconds since 1970.
+    /// Judges a token at the time `now`, in seconds since 1970. Claims that a lookup may tell are left to it.
     pub(super) fn judge(&self, verified: &Verified, now: u64) -> Result<(), NotAccepted> {
         let Verified { token, facts, .. } = verified;
         if verified.issuer != IssuerVerdict::Agrees {
@@ -77,7 +79,7 @@ impl Rules {
         self.judge_kind(verified)?;
         self.judge_client(token)?;
         for claim in &self.claims {
-            if !claim.holds(token) {
+            if !claim.holds(token) && !self.lookups.may_tell(&claim.name, verified) {
                 let elsewhere = &*claim.name == "groups" && facts.groups_elsewhere;
                 return Err(if elsewhere { NotAccepted::GroupOverage } else { NotAccepted::Claim(claim.name.clone()) });
             }
@@ -179,8 +181,12 @@ impl AllowedTenants {
 }
 
 impl RequiredClaim {
-    fn holds(&self, token: &Token) -> bool {
-        let Some(claim) = token.claims.get(&self.name) else { return false };
+    pub(super) fn holds(&self, token: &Token) -> bool {
+        token.claims.get(&self.name).is_some_and(|claim| self.is_met_by(claim))
+    }
+
+    /// Whether a claim that is there is the one that is required.
+    pub(super) fn is_met_by(&self, claim: &Value) -> bool {
         match self.matching {
             _ if self.values.is_empty() => !is_empty(claim),
             MatchConfig::All => self.values.iter().all(|value| self.has(claim, value)),

@@ -2,14 +2,17 @@
 //!
 //! The order of the checks is fixed: where the token is, its size and form, its algorithm, its key, its signature; only then is
 //! the payload read, and judged by issuer, tenant, audience, times, kind, client and claims. Which keys may vouch is for the
-//! policy to say, never for the token, and nothing about its claims is told before its signature held.
+//! policy to say, never for the token, and nothing about its claims is told before its signature held. Last of all, where the
+//! policy says so, Microsoft Graph is asked for what a user's token does not say.
 
 mod build;
 mod config;
 mod error;
 mod hint;
 mod judge;
+mod lookup;
 mod place;
+mod settings;
 
 #[cfg(test)]
 mod tests;
@@ -18,16 +21,18 @@ use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
 
+pub(crate) use self::build::listed_tenants;
 pub use self::config::{
-    AllowedTenantConfig, AllowedTenantsConfig, ClientCredentialConfig, MatchConfig, RequiredClaimConfig, SigningKeysConfig,
-    TenantFileConfig, TokenKindConfig, TokenTypeConfig, ValidateAzureAdTokenConfig,
+    AllowedTenantConfig, AllowedTenantsConfig, ClaimLookupConfig, ClientCredentialConfig, GraphClaimsConfig, GraphGroupsConfig,
+    GroupLookupConfig, LookupWord, MatchConfig, RequiredClaimConfig, SigningKeysConfig, TenantFileConfig, TokenKindConfig,
+    TokenTypeConfig, ValidateAzureAdTokenConfig,
 };
 use self::{error::NotAccepted, judge::Rules, place::Places};
 use crate::{
     authorization::TokenPlace,
     clock::Clock,
     entra::{CloudConfig, KeySet, Moment, Verified, Verifier, VerifyError},
-    exchange::Exchange,
+    exchange::{Exchange, NamedToken},
     refusal::{Reason, Refusal},
     request::IncomingRequest,
     upstream::UpstreamRequest,
@@ -40,10 +45,13 @@ const RETRY_AFTER: u32 = 5;
 #[derive(Debug)]
 pub struct ValidateAzureAdToken {
     places: Places,
+    /// What the token is called besides `token`.
+    name: Option<Arc<str>>,
     verifier: Verifier,
     rules: Rules,
     answer: Answer,
-    /// The key sets of applications among the audiences, for telling that `signing-keys-of` is missing. They vouch for nothing.
+    /// The key sets of applications among the audiences, or of the tenant, for telling that `signing-keys-of` is missing, or not
+    /// needed. They vouch for nothing.
     suspects: Vec<Arc<KeySet>>,
     /// The cloud of the tenant, unless it has an authority of its own.
     cloud: Option<CloudConfig>,
@@ -74,9 +82,19 @@ impl ValidateAzureAdToken {
         _outgoing: &mut UpstreamRequest,
     ) -> Result<(), Refusal> {
         let (verified, place) = self.admit(incoming, exchange.clock(), exchange.worker).await?;
+        let token = if self.rules.lookups.are_none() {
+            verified.token.clone()
+        } else {
+            let completed = Box::pin(self.rules.lookups.complete(&verified, &self.rules)).await;
+            completed.map_err(|error| self.refuse(error, None))?
+        };
+        if let Some(name) = &self.name {
+            let (name, token) = (name.clone(), token.clone());
+            exchange.named_tokens.push(NamedToken { name, token, place: place.clone() });
+        }
         // What a first token policy established stays.
         if exchange.token.is_none() {
-            exchange.token = Some(verified.token.clone());
+            exchange.token = Some(token);
             exchange.token_place = Some(place.clone());
         }
         Ok(())
@@ -143,6 +161,9 @@ impl ValidateAzureAdToken {
         }
         if reason == Reason::SigningKeysUnavailable {
             refusal.retry_after = Some(RETRY_AFTER);
+        }
+        if let NotAccepted::Lookup(fault) = &error {
+            refusal.retry_after = fault.retry_after();
         }
         refusal.hint = self.hint(&error, token);
         refusal.cause = Some(error.into());

@@ -55,7 +55,7 @@ fn in_header<'a>(incoming: &'a IncomingRequest, name: &HeaderName) -> Result<Con
     let mut values = incoming.headers.get_all(name).iter();
     let Some(value) = values.next().map(http::HeaderValue::as_bytes) else { return Ok(Content::Nothing) };
     // RFC 9110, section 5.3: a comma joins two lines of one field. No token and no scheme holds one.
-    if values.next().is_some() || value.contains(&b',') {
+    if values.next().is_some() || memchr::memchr(b',', value).is_some() {
         return Err(PlaceError::Ambiguous);
     }
     match (strip_bearer(value), name == header::AUTHORIZATION) {

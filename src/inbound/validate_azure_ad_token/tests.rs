@@ -1,15 +1,19 @@
 //! Tokens that fail one check alone, and settings that cannot be meant.
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
     authorization::TokenPlace,
+    config::IdentityHttpConfig,
     config::{Faults, Place},
+    dev_tenant::{App, DevTenant, Options},
     entra::{Tenants, testing::*},
+    identity_http::{
+        IdentityHttp,
+        testing::{Origin, Reply},
+    },
     inbound::Scope,
     request::ReservedNames,
 };
@@ -22,7 +26,7 @@ fn build(tenants: &Tenants, config: Value) -> (Option<ValidateAzureAdToken>, Fau
         &Place::root(),
         &mut Scope {
             faults: &mut faults,
-            sets: &BTreeMap::new(),
+            sets: &Default::default(),
             tenants,
             limits: &Default::default(),
             secrets: &Default::default(),
@@ -33,6 +37,8 @@ fn build(tenants: &Tenants, config: Value) -> (Option<ValidateAzureAdToken>, Fau
             reserved: &mut ReservedNames::default(),
             partners: None,
             token_places: &mut token_places,
+            graph: None,
+            way: &mut Default::default(),
         },
     );
     (policy, faults, token_places)
@@ -430,6 +436,80 @@ async fn issuer_tenant_and_key_agree() {
     }
 }
 
+/// Issuers as each cloud's and each product's metadata names them, held against tokens of both versions.
+#[tokio::test]
+async fn every_clouds_own_issuers_are_accepted_and_no_others() {
+    let of = |issuer: String| Mint::user().with("iss", issuer);
+    let v1 = |issuer: String| Mint::user().version_1().with("iss", issuer);
+    let clouds = [
+        ("public", json!({ "id": TENANT }), "login.microsoftonline.com", "sts.windows.net"),
+        ("US Government", json!({ "id": TENANT, "cloud": "us-government" }), "login.microsoftonline.us", "sts.windows.net"),
+        ("China", json!({ "id": TENANT, "cloud": "china" }), "login.partner.microsoftonline.cn", "sts.chinacloudapi.cn"),
+        (
+            "a private cloud",
+            json!({ "id": TENANT, "authority": "https://login.private.example" }),
+            "login.private.example",
+            "login.private.example",
+        ),
+    ];
+    for (row, config, login, tokens) in &clouds {
+        let all = tenants(&[("contoso", config.clone())]);
+        let (policy, faults, _) = build(&all, json!({ "tenant": "contoso", "audiences": [API] }));
+        assert!(faults.is_empty(), "{faults:?}");
+        let policy = policy.unwrap();
+        all.assume_keys(&jwks(&[key(0).jwk(None)]), &clock()).unwrap();
+
+        assert_eq!(code(&policy, &of(format!("https://{login}/{TENANT}/v2.0")).sign()).await, "accepted", "{row}");
+        assert_eq!(code(&policy, &v1(format!("https://{tokens}/{TENANT}/")).sign()).await, "accepted", "{row}, version 1");
+        for (other, _, elsewhere, theirs) in clouds.iter().filter(|(_, _, elsewhere, _)| elsewhere != login) {
+            let token = of(format!("https://{elsewhere}/{TENANT}/v2.0")).sign();
+            assert_eq!(code(&policy, &token).await, "token-issuer-not-allowed", "{row}, a token of {other}");
+            let token = v1(format!("https://{theirs}/{TENANT}/")).sign();
+            assert_eq!(code(&policy, &token).await == "accepted", theirs == tokens, "{row}, version 1 of {other}");
+        }
+    }
+}
+
+/// A user flow of Azure AD B2C: its path stands behind the tenant, its tokens say version 1, and need not name their tenant.
+#[tokio::test]
+async fn user_flows_of_b2c_are_judged_as_what_they_are() {
+    const FLOW: &str = "/contoso.onmicrosoft.com/b2c_1_signin";
+    let origin = Origin::start(|request| {
+        let host = request.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default().to_owned();
+        if request.starts_with(&format!("GET {FLOW}/v2.0/.well-known/openid-configuration ")) {
+            let (issuer, keys) = (format!("http://{host}/{TENANT}/v2.0/"), format!("http://{host}{FLOW}/discovery/v2.0/keys"));
+            return Reply::json(json!({ "issuer": issuer, "jwks_uri": keys }).to_string());
+        }
+        assert!(request.starts_with(&format!("GET {FLOW}/discovery/v2.0/keys ")), "{request}");
+        Reply::json(String::from_utf8(jwks(&[key(0).jwk(None)])).unwrap())
+    })
+    .await;
+    let authority = format!("http://{}{FLOW}", origin.address);
+    let issuer = format!("http://{}/{TENANT}/v2.0/", origin.address);
+    let all = tenants(&[("customers", json!({ "id": "contoso.onmicrosoft.com", "authority": authority }))]);
+    let (policy, faults, _) = build(&all, json!({ "tenant": "customers", "audiences": [API], "scopes": ["orders.read"] }));
+    assert!(faults.is_empty(), "{faults:?}");
+    let policy = policy.unwrap();
+    all.start(&IdentityHttp::new(&IdentityHttpConfig::default()).unwrap(), &clock(), &tokio::runtime::Handle::current());
+    all.tried().await;
+    let token = || {
+        Mint::user().with("ver", "1.0").with("iss", issuer.as_str()).with("tfp", "b2c_1_signin").without("tid").without("azpacr")
+    };
+
+    for (row, token, expected) in [
+        ("as B2C writes it", token(), "accepted"),
+        ("with its tenant", token().with("tid", TENANT), "accepted"),
+        ("with another tenant", token().with("tid", OTHER_TENANT), "token-issuer-not-allowed"),
+        ("a tenant that is none", token().with("tid", "contoso"), "token-tenant-not-allowed"),
+        ("no slash", token().with("iss", issuer.trim_end_matches('/')), "token-issuer-not-allowed"),
+        ("another tenant's issuer", token().with("iss", issuer.replace(TENANT, OTHER_TENANT)), "token-issuer-not-allowed"),
+        ("no client", token().without("azp"), "token-not-access-token"),
+        ("no scope", token().with("scp", "other"), "scope-missing"),
+    ] {
+        assert_eq!(code(&policy, &token.sign()).await, expected, "{row}");
+    }
+}
+
 #[tokio::test]
 async fn without_keys_nobody_is_refused_for_good() {
     let tenants = one_tenant();
@@ -520,6 +600,30 @@ async fn a_token_seen_before_is_verified_once_but_judged_each_time() {
 }
 
 #[tokio::test]
+async fn how_many_tokens_are_remembered_is_for_the_config_to_say() {
+    for (tokens_kept, expected) in [(None, 3), (Some(0), 0), (Some(2), 2), (Some(3), 3)] {
+        let tenants = one_tenant();
+        let (policy, ..) = build(&tenants, json!({ "tenant": "contoso", "audiences": [API] }));
+        let policy = policy.unwrap();
+        tenants.assume_keys(&jwks(&[key(0).jwk(None)]), &clock()).unwrap();
+        tenants.keep_tokens(tokens_kept);
+        let tokens = ["a", "b", "c"].map(|id| Mint::user().with("uti", id).sign());
+        for token in &tokens {
+            assert_eq!(code(&policy, token).await, "accepted");
+        }
+        let seen =
+            || tokens.iter().filter(|token| policy.verifier.seen(token.as_bytes(), 0, Moment::of(&clock())).is_some()).count();
+
+        assert_eq!(seen(), expected, "{tokens_kept:?}");
+        // A smaller number counts at once, for what is kept as well.
+        tenants.keep_tokens(Some(0));
+        assert_eq!(seen(), 0);
+        assert_eq!(code(&policy, &tokens[2]).await, "accepted");
+        assert_eq!(seen(), 0);
+    }
+}
+
+#[tokio::test]
 async fn a_token_seen_before_falls_with_its_key() {
     let tenants = one_tenant();
     let (policy, ..) = build(&tenants, json!({ "tenant": "contoso", "audiences": [API] }));
@@ -596,6 +700,7 @@ fn reads_tenants_from_a_file() {
     assert!(faults.is_empty(), "{faults:?}");
     let listed = judge::AllowedTenants::Listed([TENANT, CLIENT, OTHER_TENANT].map(Into::into).to_vec());
     assert_eq!(policy.unwrap().rules.tenants, listed);
+    assert_eq!(tenants.files(), [path], "its change calls for a new build");
 }
 
 proptest! {
@@ -660,6 +765,46 @@ proptest! {
     }
 }
 
+/// With the tenant's keys and an application's, told apart by `?appid=`, as they are fetched.
+#[tokio::test]
+async fn operators_are_told_whose_keys_would_do() {
+    let clock = clock();
+    let entra = DevTenant::start(Options { clock: clock.clone(), ..Options::default() }).await.unwrap();
+    entra.update_app(API, App::own_signing_key);
+    let tenants = tenants(&[("contoso", json!({ "id": entra.tenant_id(), "authority": entra.base_url() }))]);
+    let build = |more: Value| {
+        let mut config = json!({ "tenant": "contoso", "audiences": [format!("api://{API}"), API] });
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let (policy, faults, _) = build(&tenants, config);
+        assert!(faults.is_empty(), "{faults:?}");
+        policy.unwrap()
+    };
+    let (plain, application) = (build(json!({})), build(json!({ "signing-keys-of": API })));
+    let both = build(json!({ "signing-keys-of": API, "signing-keys": ["tenant", "app"] }));
+    let http = IdentityHttp::new(&IdentityHttpConfig::default()).unwrap();
+    tenants.start(&http, &clock, &tokio::runtime::Handle::current());
+    tenants.tried().await;
+    let of_application = entra.token().audience(API).app_key(API).sign();
+    let of_tenant = entra.token().audience(API).key(entra.signing_key()).sign();
+    let told = async |policy: &ValidateAzureAdToken, token: &str| {
+        let request = request(&[("authorization", &format!("Bearer {token}"))], None);
+        let verdict = policy.admit(&request, &clock, 0).await;
+        verdict.map_or_else(
+            |refusal| (refusal.reason.code(), refusal.hint.unwrap_or_default().into_owned()),
+            |_| ("accepted", String::new()),
+        )
+    };
+
+    let (code, hint) = told(&plain, &of_application).await;
+    assert!(code == "token-key-unknown" && hint.contains(&format!("set signing-keys-of to {API}")), "{code}: {hint}");
+    let (code, hint) = told(&application, &of_tenant).await;
+    assert!(code == "token-key-unknown" && hint.contains("remove signing-keys-of"), "{code}: {hint}");
+    for (policy, token) in [(&plain, &of_tenant), (&application, &of_application), (&both, &of_tenant), (&both, &of_application)]
+    {
+        assert_eq!(told(policy, token).await.0, "accepted");
+    }
+}
+
 /// What the operator is told of a token, under these settings.
 async fn hint(settings: &Value, token: &str) -> String {
     admit(&policy(settings), token).await.unwrap_err().hint.unwrap_or_default().into_owned()
@@ -691,6 +836,18 @@ async fn operators_are_told_what_to_change() {
             "us-government",
         ),
         ("an ID token", json!({}), user().without("azp").without("scp").sign(), "access token"),
+        (
+            "an ID token of the client's",
+            json!({}),
+            user().without("azp").without("scp").with("aud", OTHER_TENANT).sign(),
+            "Expose an API",
+        ),
+        ("an application's", json!({ "token-kind": "user" }), Mint::app().sign(), "sign a user in"),
+        ("a user's", json!({ "token-kind": "app" }), user().sign(), "client credentials"),
+        ("client", json!({ "client-application-ids": [OTHER_TENANT] }), user().sign(), "client-application-ids"),
+        ("no grant", json!({}), Mint::app().without("roles").sign(), "app role"),
+        ("an unknown key", json!({}), user().header("kid", "x").sign(), "signing-keys-of"),
+        ("an unknown key, version 1", json!({}), user().version_1().header("kid", "x").sign(), "signing-keys-of"),
         ("a clock ahead", json!({}), user().with("exp", NOW - 400).with("nbf", NOW - 4_000).sign(), "clock"),
         ("a clock behind", json!({}), user().with("nbf", NOW + 400).sign(), "clock"),
         ("scope", json!({ "scopes": ["orders.delete"] }), user().sign(), "orders.delete"),

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, he
 use memchr::memchr2;
 
 use super::framing::Framing;
-use crate::{listener::Broken, refusal::Reason};
+use crate::{listener::Broken, recycled, refusal::Reason};
 
 /// The most header fields of one head.
 const MAX_FIELDS: usize = 100;
@@ -227,7 +227,7 @@ fn read(bytes: &Bytes, request_line: usize) -> Result<Head, Broken> {
         Method::from_bytes(request.method.unwrap_or_default().as_bytes()).map_err(|_| framing("the method is no token"))?;
     let uri = read_target(bytes.slice(method.as_str().len() + 1..request_line - " HTTP/1.1".len()), &method)?;
 
-    let mut headers = HeaderMap::with_capacity(request.headers.len());
+    let mut headers = recycled::headers();
     let mut fields = Fields::default();
     for field in request.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| invalid("the name of a field is no token"))?;

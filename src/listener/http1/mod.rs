@@ -45,13 +45,14 @@ use self::{
     response::{Asked, Delimiter, asks_to_close, write_head},
     wire::{Found, OwnedWire, SharedWire},
 };
-use super::{
-    Arrival, Broken, ConnectionEvent, EventKind, Limits, Listener, Service,
+use super::{Arrival, Broken, ConnectionEvent, EventKind, Limits, Listener, Service, drain::Membership, socket::Socket};
+use crate::{
     deadline::{Deadline, Pace},
-    drain::Membership,
-    socket::Socket,
+    exchange::Connection,
+    recycled,
+    refusal::Reason,
+    request::RequestBody,
 };
-use crate::{exchange::Connection, refusal::Reason, request::RequestBody};
 
 /// A request with its body, as [`read_request`] finds it.
 #[derive(Debug)]
@@ -349,7 +350,7 @@ impl Http1 {
         };
         persists &= delimiter != Delimiter::Close;
         write_head(&mut out.copied, parts.status, &parts.headers, delimiter, asked, persists);
-        drop(parts);
+        recycled::keep_headers(parts.headers);
 
         let mut body = pin!(body);
         let mut pace = Pace::default();

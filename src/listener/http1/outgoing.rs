@@ -9,18 +9,32 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
 
+use crate::recycled;
+
 /// Up to here copying costs less than another entry in the list of a vectored write.
 const COPIED: usize = 4 << 10;
 /// What is gathered before it is written.
 const GATHERED: usize = 32 << 10;
 
 /// What is to be written, in order: `copied`, `data`, `tail`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) copied: Vec<u8>,
     written: usize,
     data: Bytes,
     tail: &'static [u8],
+}
+
+impl Default for Outgoing {
+    fn default() -> Self {
+        Self { copied: recycled::buffer(), written: 0, data: Bytes::new(), tail: b"" }
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        recycled::keep_buffer(std::mem::take(&mut self.copied));
+    }
 }
 
 impl Outgoing {

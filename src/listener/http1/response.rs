@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use http_body::SizeHint;
 
 use super::outgoing::Outgoing;
+use crate::digits;
 
 /// How the body of an answer is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,7 +170,7 @@ pub(super) fn write_head(
     match delimiter {
         Delimiter::Length(length) => {
             out.extend_from_slice(b"content-length: ");
-            write_decimal(out, length);
+            digits::decimal(out, length);
             out.extend_from_slice(b"\r\n");
         }
         Delimiter::Chunks => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
@@ -186,20 +187,6 @@ pub(super) fn write_head(
         write_date(out);
     }
     out.extend_from_slice(b"\r\n");
-}
-
-fn write_decimal(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
 }
 
 /// Writes `Date` (RFC 9110, section 6.6.1), which is made once a second.

@@ -24,12 +24,8 @@ use super::{
     head::{self, Head, Scan},
 };
 use crate::{
-    listener::{
-        Broken,
-        deadline::{Deadline, Pace},
-        http2::PREFACE,
-        socket::Socket,
-    },
+    deadline::{Deadline, Pace},
+    listener::{Broken, http2::PREFACE, socket::Socket},
     request::BodyError,
 };
 

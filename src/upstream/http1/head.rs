@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use memchr::{memchr_iter, memmem};
 
 use super::{Fault, framing::Decoder};
-use crate::upstream::hygiene;
+use crate::{recycled, upstream::hygiene};
 
 /// The longest head of an answer.
 const HEAD: usize = 64 * 1024;
@@ -122,7 +122,7 @@ fn read(
     fields: &[httparse::Header<'_>],
     method: &Method,
 ) -> Result<Head, Fault> {
-    let mut headers = HeaderMap::with_capacity(fields.len());
+    let mut headers = recycled::headers();
     let mut connection = Options::default();
     let (mut length, mut chunked, mut upgrade) = (None, false, None);
     for written in fields {

@@ -23,6 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, ReadBuf};
 use self::framing::{Decoded, Decoder};
 pub(super) use self::head::{Framing, Head, RequestHead};
 use super::{body::SendBody, hygiene, io::Io};
+use crate::deadline::Deadline;
 
 /// How much is read at once where nothing is known of what comes.
 const READ: usize = 4 * 1024;
@@ -78,6 +79,8 @@ pub(super) struct Connection {
     persists: bool,
     /// It carried a request before this one.
     pub(super) reused: bool,
+    /// Until when an answer must begin.
+    pub(super) timer: Deadline,
 }
 
 /// What is to be written, in this order.
@@ -122,6 +125,7 @@ impl Connection {
             answer: Decoder::Done,
             persists: true,
             reused: false,
+            timer: Deadline::default(),
         })
     }
 

@@ -8,4 +8,4 @@ mod upstream;
 pub(crate) use caller::{Answer, RawConnection};
 pub(crate) use gateway::{Call, Gateway};
 pub(crate) use house::{House, ORDERS_TOKEN, config};
-pub(crate) use upstream::Upstream;
+pub(crate) use upstream::{Received, Upstream};

@@ -81,6 +81,11 @@ impl Upstream {
         self.connections.load(Ordering::Relaxed)
     }
 
+    /// All requests so far.
+    pub(crate) fn all(&self) -> Vec<Received> {
+        self.received.lock().unwrap().clone()
+    }
+
     /// The last request.
     pub(crate) fn last(&self) -> Received {
         self.received.lock().unwrap().last().expect("the upstream received nothing").clone()

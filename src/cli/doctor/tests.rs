@@ -1,0 +1,272 @@
+//! Each way in which a chain can break, and what the doctor says of it.
+
+use std::path::Path;
+
+use clap::Parser as _;
+
+use super::*;
+use crate::{
+    cli::certificate::NewCertificate,
+    dev_tenant::{DevTenant, Fault as Played, Options},
+};
+
+const GATEWAY: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
+const PARTNER: &str = "22223333-cccc-4444-dddd-5555eeee6666";
+
+/// A development tenant, and a folder with a config whose credentials it knows.
+struct House {
+    entra: DevTenant,
+    folder: tempfile::TempDir,
+}
+
+impl House {
+    async fn open() -> Self {
+        let entra = DevTenant::start(Options::default()).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for (name, client) in [("gateway", GATEWAY), ("opener", PARTNER)] {
+            let made = certificate(name, 90);
+            write(&folder.path().join(format!("{name}.pem")), &made.pem());
+            entra.update_app(client, |app| app.certificate_pem(made.certificate_pem()));
+        }
+        entra.update_app(PARTNER, |app| app.granted("https://vault.azure.net", ["user_impersonation"]));
+        Self { entra, folder }
+    }
+
+    /// What the doctor finds with these credentials, and after them the routes.
+    async fn examine(&self, credentials: &str, more: &[&str]) -> Diagnosis {
+        #[derive(Debug, clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            arguments: DoctorArguments,
+        }
+
+        let file = self.folder.path().join("entrada.yaml");
+        let text = format!(
+            "tenants:\n  contoso: {{ id: {tenant}, authority: \"{base}\" }}\n  many: {{ id: organizations, authority: \"{base}\" }}\n  lost: {{ id: 99999999-0000-4000-8000-000000000000, authority: \"{base}\" }}\ncredentials:\n{credentials}",
+            tenant = self.entra.tenant_id(),
+            base = self.entra.base_url(),
+        );
+        write(&file, &text);
+        let arguments =
+            Line::try_parse_from(["doctor", "--config", file.to_str().unwrap()].iter().chain(more)).unwrap().arguments;
+        let loaded = Loaded::load(&file, &Clock::system()).unwrap_or_else(|report| panic!("{report}"));
+        diagnose(&arguments, &loaded).await
+    }
+
+    /// The links of the one credential named `gateway`.
+    async fn links(&self, credentials: &str, more: &[&str]) -> Vec<(&'static str, Outcome)> {
+        let line = [&["--credential", "gateway"], more].concat();
+        let mut diagnosis = self.examine(credentials, &line).await;
+        diagnosis.credentials.remove(0).steps.into_iter().map(|step| (step.step, step.outcome)).collect()
+    }
+
+    /// The link that broke.
+    async fn broken(&self, credentials: &str, more: &[&str]) -> Step {
+        let line = [&["--credential", "gateway"], more].concat();
+        let diagnosis = self.examine(credentials, &line).await;
+        assert!(!diagnosis.healthy, "{}", in_words(&diagnosis));
+        let mut broken: Vec<_> =
+            diagnosis.credentials[0].steps.iter().filter(|step| step.outcome == Outcome::Failed).cloned().collect();
+        assert_eq!(broken.len(), 1, "{}", in_words(&diagnosis));
+        broken.remove(0)
+    }
+}
+
+fn certificate(name: &str, days: u32) -> crate::cli::certificate::Made {
+    NewCertificate { subject: format!("CN={name}"), days, bits: 2048 }.make(&Clock::system()).unwrap()
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    #[cfg(unix)]
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+fn with_file() -> String {
+    format!("  gateway: {{ tenant: contoso, client-id: {GATEWAY}, certificate: {{ pem: gateway.pem }} }}\n")
+}
+
+fn with_vault(vault: &str) -> String {
+    format!(
+        "  opener: {{ tenant: contoso, client-id: {PARTNER}, certificate: {{ pem: opener.pem }} }}\n  gateway: {{ tenant: contoso, client-id: {GATEWAY}, certificate: {{ key-vault: {{ vault: \"{vault}\", certificate: signer, identity: opener }} }} }}\n"
+    )
+}
+
+#[tokio::test]
+async fn a_chain_that_holds_is_told_link_by_link() {
+    use Outcome::{Ok, Skipped};
+
+    let house = House::open().await;
+
+    let links = house.links(&with_file(), &[]).await;
+
+    assert_eq!(links, [("certificate", Ok), ("assertion", Ok), ("authority", Ok), ("token", Ok), ("registration", Skipped)]);
+}
+
+#[tokio::test]
+async fn a_chain_through_a_vault_is_told_link_by_link() {
+    use Outcome::{Ok, Skipped, Warning};
+
+    let house = House::open().await;
+    let (_, certificate) = house.entra.vault_certificate("signer", false, 20);
+    house.entra.update_app(GATEWAY, |app| app.certificate_der(&certificate));
+
+    let links = house.links(&with_vault(house.entra.base_url()), &[]).await;
+
+    assert_eq!(
+        links,
+        [
+            ("identity", Ok),
+            ("vault", Ok),
+            ("certificate", Warning),
+            ("assertion", Ok),
+            ("authority", Ok),
+            ("token", Ok),
+            ("registration", Skipped)
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_link_that_breaks_is_named_with_what_mends_it() {
+    let house = House::open().await;
+    let vault = with_vault(house.entra.base_url());
+    let (_, signer) = house.entra.vault_certificate("signer", false, 90);
+
+    house.entra.vault_restrict(PARTNER, &[]);
+    let link = house.broken(&vault, &[]).await;
+    assert_eq!(link.step, "vault", "{link:?}");
+    let cure = link.cure.unwrap();
+    assert!(cure.contains("Key Vault Reader (21090545-7ca7-4776-b22c-e363652d74d2)") && cure.contains("object id"), "{cure}");
+
+    house.entra.vault_restrict(PARTNER, &["certificates/get"]);
+    let link = house.broken(&vault, &[]).await;
+    assert_eq!(link.step, "assertion", "{link:?}");
+    assert!(link.cure.unwrap().contains("Key Vault Crypto User (12338af0-0e69-4776-bea7-57ae8d297424)"));
+
+    house.entra.vault_restrict(PARTNER, &["certificates/get", "keys/sign"]);
+    let link = house.broken(&vault, &[]).await;
+    assert_eq!((link.step, link.code.as_deref()), ("token", Some("AADSTS700027")), "{link:?}");
+    house.entra.update_app(GATEWAY, |app| app.certificate_der(&signer));
+    assert_eq!(house.links(&vault, &[]).await.len(), 7);
+
+    house.entra.update_app(PARTNER, |mut app| {
+        app.certificates.clear();
+        app
+    });
+    let link = house.broken(&vault, &[]).await;
+    assert_eq!((link.step, link.code.as_deref()), ("identity", Some("AADSTS700027")), "{link:?}");
+}
+
+#[tokio::test]
+async fn what_stands_in_the_way_of_a_file_of_a_tenant_or_of_a_scope_is_told() {
+    let house = House::open().await;
+    let at = |tenant: &str, means: &str| format!("  gateway: {{ tenant: {tenant}, client-id: {GATEWAY}, {means} }}\n");
+    let pem = "certificate: { pem: gateway.pem }";
+    write(&house.folder.path().join("old.pem"), &old_certificate());
+    write(&house.folder.path().join("pod.jwt"), "no token\n");
+    for (credentials, more, step, found) in [
+        (at("contoso", "certificate: { pem: absent.pem }"), &[][..], "config", "absent.pem cannot be read"),
+        (at("contoso", "certificate: { pem: old.pem }"), &[], "certificate", "the certificate of CN=old has expired"),
+        (at("lost", pem), &[], "authority", "AADSTS90002"),
+        (at("contoso", pem), &["--scope", "api://nothing/.default"], "token", "AADSTS500011"),
+        (at("contoso", "federated-token: { file: absent.jwt }"), &[], "federated-token", "absent.jwt cannot be read"),
+        (at("contoso", "federated-token: { file: pod.jwt }"), &[], "federated-token", "holds no token that can be read"),
+        (at("many", pem), &[], "authority", "it has no tenant of its own"),
+    ] {
+        let link = house.broken(&credentials, more).await;
+
+        assert_eq!(link.step, step, "{link:?}");
+        assert!(link.found.contains(found), "{found}: {link:?}");
+        assert!(link.cure.is_some(), "{link:?}");
+    }
+    let links = house.links(&at("many", pem), &["--tenant", "contoso"]).await;
+    assert!(links.contains(&("token", Outcome::Ok)), "{links:?}");
+
+    house.entra.fail(Played::on("/token").status(503));
+    assert_eq!(house.broken(&with_file(), &[]).await.step, "token");
+}
+
+#[tokio::test]
+async fn a_federated_token_is_shown_as_the_registration_must_have_it() {
+    let house = House::open().await;
+    let issuer = house.entra.issuer_v2(&house.entra.tenant_id());
+    let subject = "system:serviceaccount:shop:gateway";
+    house.entra.update_app(GATEWAY, |app| app.federated(&issuer, subject));
+    let pod = || house.entra.token().app(PARTNER).audience("api://AzureADTokenExchange").claim("sub", subject);
+    let file = house.folder.path().join("pod.jwt");
+    let credentials = format!("  gateway: {{ tenant: contoso, client-id: {GATEWAY}, federated-token: {{ file: pod.jwt }} }}\n");
+
+    write(&file, &pod().sign());
+    let diagnosis = house.examine(&credentials, &[]).await;
+    assert!(diagnosis.healthy, "{}", in_words(&diagnosis));
+    let words = in_words(&diagnosis);
+    for part in [&*issuer, subject, "api://AzureADTokenExchange"] {
+        assert!(words.contains(part), "{words}");
+    }
+    assert!(!words.contains("eyJ"), "{words}");
+
+    write(&file, &pod().expired().sign());
+    assert_eq!(house.broken(&credentials, &[]).await.step, "federated-token");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_is_told_and_so_is_what_the_build_warned_of() {
+    let house = House::open().await;
+    house.entra.fail(Played::on("openid-configuration").header("date", "Sat, 21 Nov 2020 23:40:00 GMT").body("{}"));
+    write(&house.folder.path().join("soon.pem"), &soon_certificate(&house.entra));
+    #[cfg(unix)]
+    std::fs::set_permissions(house.folder.path().join("soon.pem"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let credentials = format!("  gateway: {{ tenant: contoso, client-id: {GATEWAY}, certificate: {{ pem: soon.pem }} }}\n");
+
+    let diagnosis = house.examine(&credentials, &[]).await;
+
+    let warned: Vec<_> = diagnosis.credentials[0]
+        .steps
+        .iter()
+        .filter(|step| step.outcome == Outcome::Warning)
+        .map(|step| (step.step, &*step.found))
+        .collect();
+    let told = |step: &str, part: &str| warned.iter().filter(|(of, found)| *of == step && found.contains(part)).count();
+    assert_eq!(told("authority", "ahead of that of"), 1, "{warned:?}");
+    assert_eq!(told("certificate", "expires in"), 1, "{warned:?}");
+    assert_eq!(told("config", "others may use it"), usize::from(cfg!(unix)), "{warned:?}");
+    assert_eq!(told("config", "expires in"), 0, "the certificate is told of once: {warned:?}");
+    assert!(diagnosis.healthy);
+}
+
+#[tokio::test]
+async fn tokens_are_tried_for_what_the_routes_and_the_vaults_ask() {
+    let house = House::open().await;
+    let file = house.folder.path().join("entrada.yaml");
+    let text = format!(
+        "{}{}",
+        format_args!(
+            "tenants:\n  contoso: {{ id: {}, authority: \"{}\" }}\ncredentials:\n{}",
+            house.entra.tenant_id(),
+            house.entra.base_url(),
+            with_vault(house.entra.base_url())
+        ),
+        "upstreams: { orders: { servers: [\"http://127.0.0.1:1\"] } }\nroutes:\n- { name: a, match: { path: /a }, inbound: [ { validate-azure-ad-token: { tenant: contoso, audiences: [x], roles: [r] } } ], authorization: { credential: gateway, scope: api://orders-internal/.default }, upstream: orders }\n- { name: b, match: { path: /b }, inbound: [ { validate-azure-ad-token: { tenant: contoso, audiences: [x], roles: [r] } } ], authorization: { on-behalf-of: gateway, scope: https://graph.microsoft.com/Mail.Read }, upstream: orders }\n"
+    );
+    write(&file, &text);
+    let loaded = Loaded::load(&file, &Clock::system()).unwrap_or_else(|report| panic!("{report}"));
+    let of = |name: &str| -> Vec<String> {
+        scopes(&loaded.document.config, loaded.credentials.find(name).unwrap()).into_iter().collect()
+    };
+
+    assert_eq!(of("gateway"), ["api://orders-internal/.default", "https://graph.microsoft.com/.default"]);
+    assert_eq!(of("opener"), ["https://vault.azure.net/.default"]);
+}
+
+fn old_certificate() -> String {
+    let clock = Clock::manual(Clock::system().unix_seconds() - 40 * 86_400);
+    let made = NewCertificate { subject: "CN=old".to_owned(), days: 30, bits: 2048 }.make(&clock).unwrap();
+    made.pem().to_string()
+}
+
+fn soon_certificate(entra: &DevTenant) -> String {
+    let made = certificate("soon", 20);
+    entra.update_app(GATEWAY, |app| app.certificate_pem(made.certificate_pem()));
+    made.pem().to_string()
+}

@@ -1,0 +1,311 @@
+//! The certificates that an application may prove itself with: from files and from vaults, through rotations.
+//!
+//! A source gives the certificate that it holds now. The one that was accepted last goes first, so that a new version in a vault,
+//! which Entra does not know before somebody uploads it, changes nothing; when it is refused, the sources are read again and
+//! what they hold is tried. What an earlier config signed with is tried last: a file is often replaced before Entra knows.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use secrecy::SecretString;
+
+use super::{
+    AssertionConfig, KeyUse,
+    certificate::{self, Certificate, CertificateError, KeyedCertificate},
+    error::Failure,
+    holder::Holder,
+    key_vault::{Vault, VaultError},
+    token_cache::{chain, lock},
+};
+use crate::clock::Clock;
+
+/// How often a vault is asked for a newer version unasked.
+const LOOK_EVERY: Duration = Duration::from_secs(6 * 3_600);
+/// How many days before its end a certificate of a vault is warned of when it is read.
+const WARN_DAYS: i64 = 30;
+
+/// The certificates of an application, in the order of preference.
+#[derive(Debug)]
+pub(crate) struct Certificates {
+    pub(crate) settings: AssertionConfig,
+    sources: Vec<Kept>,
+    /// The SHA-256 thumbprint of the one that was accepted last.
+    accepted: Mutex<Option<String>>,
+    /// What the config before this one signed with, and was accepted.
+    before: Option<Arc<Holder>>,
+}
+
+/// A source, and what it held when it was read.
+#[derive(Debug)]
+struct Kept {
+    source: CertificateSource,
+    newest: ArcSwapOption<Holder>,
+    /// The one before that, which may still be the one that is accepted.
+    older: ArcSwapOption<Holder>,
+    /// When it was read last, on the monotonic clock.
+    read_at: Mutex<Option<Duration>>,
+}
+
+/// Where a certificate and its key come from.
+#[derive(Clone, Debug)]
+pub(crate) enum CertificateSource {
+    /// Files.
+    File(CertificateFile),
+    /// A vault.
+    Vault(VaultSource),
+}
+
+/// A certificate in files.
+#[derive(Clone, Debug)]
+pub(crate) struct CertificateFile {
+    /// Where the certificate is.
+    pub(crate) file: PathBuf,
+    /// What the file is.
+    pub(crate) form: CertificateForm,
+    /// The password of the file, or of the key.
+    pub(crate) password: Option<SecretString>,
+}
+
+/// The form of a certificate's file.
+#[derive(Clone, Debug)]
+pub(crate) enum CertificateForm {
+    /// PEM; the key is in this file, where it has none of its own.
+    Pem(Option<PathBuf>),
+    /// PKCS#12.
+    Pfx,
+}
+
+/// A certificate in a vault.
+#[derive(Clone, Debug)]
+pub(crate) struct VaultSource {
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) name: String,
+    /// The one version that is used.
+    pub(crate) version: Option<String>,
+    pub(crate) key_use: KeyUse,
+}
+
+impl Certificates {
+    /// The certificates of `sources`, which are never none. Files are read at once, vaults when the first token is asked for.
+    ///
+    /// # Errors
+    /// The indexes of the files that cannot be loaded, and why.
+    pub(crate) fn load(
+        settings: AssertionConfig,
+        sources: Vec<CertificateSource>,
+    ) -> Result<Self, Vec<(usize, CertificateError)>> {
+        let (mut kept, mut failed) = (Vec::new(), Vec::new());
+        for (index, source) in sources.into_iter().enumerate() {
+            let newest = match &source {
+                CertificateSource::File(file) => match file.load() {
+                    Ok(pair) => Some(Arc::new(Holder::Here(pair))),
+                    Err(error) => {
+                        failed.push((index, error));
+                        continue;
+                    }
+                },
+                CertificateSource::Vault(_) => None,
+            };
+            kept.push(Kept {
+                source,
+                newest: ArcSwapOption::new(newest),
+                older: ArcSwapOption::empty(),
+                read_at: Mutex::default(),
+            });
+        }
+        if failed.is_empty() {
+            Ok(Self { settings, sources: kept, accepted: Mutex::default(), before: None })
+        } else {
+            Err(failed)
+        }
+    }
+
+    /// Takes what the config before this one signed with as a last resort, where a source may hold another one by now.
+    pub(crate) fn after(mut self, previous: &Self) -> Self {
+        // A version that is pinned is the one that is meant.
+        let follows = |kept: &Kept| !matches!(&kept.source, CertificateSource::Vault(VaultSource { version: Some(_), .. }));
+        if self.sources.iter().any(follows) {
+            let accepted = lock(&previous.accepted).clone();
+            self.before = previous.known().into_iter().find(|holder| accepted == Some(holder.certificate().x5t_s256()));
+        }
+        self
+    }
+
+    /// The certificates that are loaded, in the order in which they are tried.
+    pub(crate) fn in_order(&self, now: u64) -> Vec<Arc<Holder>> {
+        let accepted = lock(&self.accepted).clone();
+        let mut known = self.known();
+        known.sort_by_key(|holder| {
+            let certificate = holder.certificate();
+            (certificate.not_after() < now, accepted.as_ref() != Some(&certificate.x5t_s256()))
+        });
+        known
+    }
+
+    /// The certificates of the sources as they are written, for what is told of each when it is loaded.
+    pub(crate) fn by_source(&self) -> impl Iterator<Item = (usize, Arc<Holder>)> {
+        self.sources.iter().enumerate().filter_map(|(index, kept)| Some((index, kept.newest.load_full()?)))
+    }
+
+    /// Where they come from, with what was read of each last.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = (&CertificateSource, Option<Arc<Holder>>)> {
+        self.sources.iter().map(|kept| (&kept.source, kept.newest.load_full()))
+    }
+
+    fn known(&self) -> Vec<Arc<Holder>> {
+        let mut known: Vec<Arc<Holder>> = Vec::new();
+        let newest = self.sources.iter().map(|kept| kept.newest.load_full());
+        let older = self.sources.iter().map(|kept| kept.older.load_full());
+        for holder in newest.chain(older).flatten().chain(self.before.clone()) {
+            if !known.iter().any(|other| other.certificate().der() == holder.certificate().der()) {
+                known.push(holder);
+            }
+        }
+        known
+    }
+
+    /// The certificates to try, in order. Vaults that nobody has asked yet, or not for long, are asked.
+    ///
+    /// # Errors
+    /// When there is none, since no vault gave any.
+    pub(crate) async fn to_try(&self, clock: &Clock) -> Result<Vec<Arc<Holder>>, Failure> {
+        let mut failure = None;
+        for kept in &self.sources {
+            let read_at = *lock(&kept.read_at);
+            let due = match &kept.source {
+                CertificateSource::File(_) => false,
+                CertificateSource::Vault(VaultSource { version: Some(_), .. }) => read_at.is_none(),
+                CertificateSource::Vault(_) => read_at.is_none_or(|at| clock.monotonic() >= at + LOOK_EVERY),
+            };
+            if due && let Err(error) = kept.read(clock).await {
+                failure.get_or_insert(error);
+            }
+        }
+        match (self.in_order(clock.unix_seconds()), failure) {
+            (known, Some(failure)) if known.is_empty() => Err(failure),
+            (known, _) => Ok(known),
+        }
+    }
+
+    /// Reads all sources again, since what they held was not accepted.
+    pub(crate) async fn read_again(&self, clock: &Clock) {
+        for kept in &self.sources {
+            if let Err(error) = kept.read(clock).await {
+                tracing::warn!(error = chain(&error), "the certificate cannot be read again");
+            }
+        }
+    }
+
+    /// Remembers the certificate that was accepted.
+    pub(crate) fn accept(&self, holder: &Holder) {
+        let thumbprint = holder.certificate().x5t_s256();
+        let mut accepted = lock(&self.accepted);
+        if accepted.as_ref() != Some(&thumbprint) {
+            if accepted.is_some() {
+                let (subject, thumbprint) = (holder.certificate().subject(), holder.certificate().thumbprint());
+                tracing::info!(subject, thumbprint, "another certificate is accepted from now on");
+            }
+            *accepted = Some(thumbprint);
+        }
+    }
+
+    /// Whether both hold the same, as far as it can be seen: what is in a vault is the same if the settings are, and those are
+    /// compared elsewhere.
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        self.sources.len() == other.sources.len()
+            && self.sources.iter().zip(&other.sources).all(|(one, other)| match (&one.source, &other.source) {
+                (CertificateSource::Vault(one), CertificateSource::Vault(other)) => Arc::ptr_eq(&one.vault, &other.vault),
+                (CertificateSource::File(_), CertificateSource::File(_)) => {
+                    let thumbprint = |kept: &Kept| kept.newest.load_full().map(|holder| holder.certificate().x5t_s256());
+                    thumbprint(one) == thumbprint(other)
+                }
+                (CertificateSource::Vault(_) | CertificateSource::File(_), _) => false,
+            })
+    }
+
+    /// The files that they come from.
+    pub(crate) fn files(&self) -> Vec<&Path> {
+        let files = self.sources.iter().filter_map(|kept| match &kept.source {
+            CertificateSource::File(file) => Some(file.files()),
+            CertificateSource::Vault(_) => None,
+        });
+        files.flatten().collect()
+    }
+}
+
+impl Kept {
+    async fn read(&self, clock: &Clock) -> Result<(), Failure> {
+        let read = match &self.source {
+            CertificateSource::File(file) => Holder::Here(file.load()?),
+            CertificateSource::Vault(source) => source.read().await?,
+        };
+        *lock(&self.read_at) = Some(clock.monotonic());
+        let before = self.newest.load_full();
+        if before.as_ref().is_some_and(|before| before.certificate().der() == read.certificate().der()) {
+            return Ok(());
+        }
+        if let CertificateSource::Vault(source) = &self.source {
+            tell(source, read.certificate(), clock.unix_seconds());
+        }
+        if before.is_some() {
+            self.older.store(before);
+        }
+        self.newest.store(Some(Arc::new(read)));
+        Ok(())
+    }
+}
+
+/// Tells which version of a certificate a vault gave, and that it ends soon.
+fn tell(source: &VaultSource, certificate: &Certificate, now: u64) {
+    let (name, subject, thumbprint) = (&*source.name, certificate.subject(), certificate.thumbprint());
+    let days_left = certificate.days_left(now);
+    if days_left < WARN_DAYS {
+        tracing::warn!(name, subject, thumbprint, days_left, "the certificate in the vault ends soon");
+    } else {
+        tracing::info!(name, subject, thumbprint, days_left, "certificate read from its vault");
+    }
+}
+
+impl VaultSource {
+    pub(crate) async fn read(&self) -> Result<Holder, Arc<VaultError>> {
+        let (name, version) = (&*self.name, self.version.as_deref());
+        match self.key_use {
+            KeyUse::Sign => Ok(Holder::InVault(self.vault.certificate(name, version).await?, self.vault.clone())),
+            KeyUse::Download => Ok(Holder::Here(self.vault.keyed_certificate(name, version).await?)),
+        }
+    }
+}
+
+impl CertificateFile {
+    fn load(&self) -> Result<KeyedCertificate, CertificateError> {
+        let bytes = certificate::read_file(&self.file)?;
+        let password = self.password.as_ref();
+        match &self.form {
+            CertificateForm::Pem(key) => {
+                let key = key.as_deref().map(certificate::read_file).transpose()?;
+                KeyedCertificate::from_pem(&bytes, key.as_ref().map(|key| key.as_slice()), password)
+            }
+            CertificateForm::Pfx => KeyedCertificate::from_pfx(&bytes, password),
+        }
+    }
+
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        let key = match &self.form {
+            CertificateForm::Pem(key) => key.as_deref(),
+            CertificateForm::Pfx => None,
+        };
+        std::iter::once(&*self.file).chain(key)
+    }
+
+    /// The file that holds the key.
+    pub(crate) fn key_file(&self) -> &Path {
+        match &self.form {
+            CertificateForm::Pem(Some(key)) => key,
+            CertificateForm::Pem(None) | CertificateForm::Pfx => &self.file,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What a vault holds: certificates, the keys that sign for them, and secrets.
+
+use std::sync::Arc;
+
+use aws_lc_rs::{
+    digest,
+    signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, VerificationAlgorithm},
+};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use serde_json::json;
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::{Vault, VaultAction, VaultError, is_name};
+use crate::credentials::{
+    AssertionAlgorithm,
+    certificate::{Certificate, CertificateError, KeyedCertificate},
+};
+
+/// The public part of a certificate, and the URL of the very key that belongs to it.
+#[derive(Debug)]
+pub(crate) struct VaultCertificate {
+    pub(crate) certificate: Certificate,
+    pub(crate) key: Url,
+}
+
+/// One version of a secret.
+#[derive(Debug)]
+pub(crate) struct KeptSecret {
+    pub(crate) value: SecretString,
+    /// What the value is, where the vault was told.
+    content_type: Option<Box<str>>,
+    /// Which version it is, where the vault says so.
+    pub(crate) version: Option<Box<str>>,
+    /// From when on it may be used, in seconds since 1970.
+    pub(crate) not_before: Option<u64>,
+    /// Until when it may be used, in seconds since 1970.
+    pub(crate) expires_at: Option<u64>,
+}
+
+impl Vault {
+    /// The public part of a certificate, with the key that belongs to it. Without a version the latest one.
+    pub(crate) async fn certificate(&self, name: &str, version: Option<&str>) -> Result<VaultCertificate, Arc<VaultError>> {
+        #[derive(Deserialize)]
+        struct Bundle {
+            cer: String,
+            kid: String,
+        }
+
+        let answer = self.call(VaultAction::ReadCertificate, self.object("certificates", name, version), None).await?;
+        let bundle: Bundle = serde_json::from_slice(&answer.body).map_err(|_| VaultError::Nonsense("holds no certificate"))?;
+        let der = STANDARD.decode(bundle.cer).map_err(|_| VaultError::Nonsense("holds no certificate"))?;
+        let certificate = Certificate::from_der(&der).map_err(VaultError::Certificate)?;
+        Ok(VaultCertificate { certificate, key: self.key_url(&bundle.kid)? })
+    }
+
+    /// Signs with the key at `key`, and holds the signature against the certificate before anybody else sees it.
+    pub(crate) async fn sign(
+        &self,
+        key: &Url,
+        certificate: &Certificate,
+        algorithm: AssertionAlgorithm,
+        text: &[u8],
+    ) -> Result<Vec<u8>, Arc<VaultError>> {
+        #[derive(Deserialize)]
+        struct Signed {
+            kid: String,
+            value: String,
+        }
+
+        let (name, verifier): (_, &'static dyn VerificationAlgorithm) = match algorithm {
+            AssertionAlgorithm::PS256 => ("PS256", &RSA_PSS_2048_8192_SHA256),
+            AssertionAlgorithm::RS256 => ("RS256", &RSA_PKCS1_2048_8192_SHA256),
+        };
+        let mut url = key.clone();
+        url.set_path(&format!("{}/sign", key.path()));
+        // The vault signs a digest: the text itself stays here.
+        let value = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, text));
+        let body = json!({ "alg": name, "value": value }).to_string().into();
+        let answer = self.call(VaultAction::Sign, url, Some(body)).await?;
+        let signed: Signed = serde_json::from_slice(&answer.body).map_err(|_| VaultError::Nonsense("holds no signature"))?;
+        if self.key_url(&signed.kid)? != *key {
+            return Err(VaultError::Nonsense("is signed with another version of the key").into());
+        }
+        let signature =
+            URL_SAFE_NO_PAD.decode(signed.value.trim_end_matches('=')).map_err(|_| VaultError::Nonsense("holds no signature"))?;
+        if !certificate.verifies(verifier, text, &signature) {
+            return Err(VaultError::Nonsense("holds a signature that does not belong to the certificate").into());
+        }
+        Ok(signature)
+    }
+
+    /// A secret. Without a version the latest one that is enabled.
+    pub(crate) async fn secret(&self, name: &str, version: Option<&str>) -> Result<KeptSecret, Arc<VaultError>> {
+        self.read_secret(VaultAction::ReadSecret, name, version).await
+    }
+
+    /// A certificate with its private key: the secret that stands beside it under the same name.
+    pub(crate) async fn keyed_certificate(&self, name: &str, version: Option<&str>) -> Result<KeyedCertificate, Arc<VaultError>> {
+        let secret = self.read_secret(VaultAction::DownloadCertificate, name, version).await?;
+        let text = secret.value.expose_secret();
+        let pair = match secret.content_type.as_deref() {
+            Some("application/x-pem-file") => KeyedCertificate::from_pem(text.as_bytes(), None, None),
+            // A certificate's secret is a PKCS#12 file with an empty password.
+            _ => match STANDARD.decode(text.trim()) {
+                Ok(pfx) => KeyedCertificate::from_pfx(&Zeroizing::new(pfx), None),
+                Err(_) => Err(CertificateError::NotPfx),
+            },
+        };
+        pair.map_err(|error| VaultError::Certificate(error).into())
+    }
+
+    async fn read_secret(&self, action: VaultAction, name: &str, version: Option<&str>) -> Result<KeptSecret, Arc<VaultError>> {
+        #[derive(Deserialize)]
+        struct Bundle {
+            value: Zeroizing<String>,
+            #[serde(rename = "contentType")]
+            content_type: Option<Box<str>>,
+            id: Option<String>,
+            #[serde(default)]
+            attributes: Attributes,
+        }
+        #[derive(Default, Deserialize)]
+        struct Attributes {
+            nbf: Option<u64>,
+            exp: Option<u64>,
+        }
+
+        let answer = self.call(action, self.object("secrets", name, version), None).await?;
+        // The parser's own words could quote the value.
+        let bundle: Bundle = serde_json::from_slice(&answer.body).map_err(|_| VaultError::Nonsense("holds no secret"))?;
+        let version = bundle.id.as_deref().and_then(|id| id.rsplit('/').next()).filter(|version| is_name(version));
+        Ok(KeptSecret {
+            version: version.map(Into::into),
+            value: SecretString::from(bundle.value.as_str()),
+            content_type: bundle.content_type,
+            not_before: bundle.attributes.nbf,
+            expires_at: bundle.attributes.exp,
+        })
+    }
+
+    fn object(&self, kind: &str, name: &str, version: Option<&str>) -> Url {
+        let mut url = self.url.clone();
+        url.set_path(&match version {
+            Some(version) => format!("/{kind}/{name}/{version}"),
+            None => format!("/{kind}/{name}"),
+        });
+        url
+    }
+
+    /// A key's URL, if it is one of this vault with a version: whatever else is no place for the vault's token.
+    fn key_url(&self, text: &str) -> Result<Url, VaultError> {
+        let elsewhere = VaultError::Nonsense("names a key of another vault");
+        let Some(url) = Url::parse(text).ok().filter(|url| url.origin() == self.url.origin()) else { return Err(elsewhere) };
+        let mut segments = url.path().trim_matches('/').split('/');
+        match (segments.next(), segments.next(), segments.next(), segments.next()) {
+            (Some("keys"), Some(name), Some(version), None) if is_name(name) && is_name(version) => {
+                Ok(self.object("keys", name, Some(version)))
+            }
+            _ => Err(VaultError::Nonsense("names no key with a version")),
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! A secret of a vault, kept: what it is now, read again before it ends and now and then.
+//!
+//! The last value serves while the vault cannot be reached. It does not serve beyond its own end, nor once the vault says that it
+//! is disabled or gone. What uses it asks for it each time, so that a new version needs no restart.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use secrecy::SecretString;
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+use super::{KeptSecret, Vault, VaultError};
+use crate::credentials::{
+    KeyVaultSecretConfig,
+    error::Delay,
+    token_cache::{Pace, chain, lock, random},
+};
+
+/// How often a secret is read again.
+const EVERY: Duration = Duration::from_secs(300);
+/// How long a secret that was just read is not read again, whatever speaks for it.
+const NOT_WITHIN: Duration = Duration::from_secs(10);
+/// The shortest time between two readings of a secret that is about to end.
+const AT_MOST_EVERY: Duration = Duration::from_secs(5);
+
+/// A named value that a vault holds.
+pub struct VaultSecret {
+    name: Box<str>,
+    config: KeyVaultSecretConfig,
+    current: ArcSwapOption<Current>,
+    /// Held by whoever reads it: one reading serves all who wait for it.
+    reading: tokio::sync::Mutex<()>,
+    /// What puts the next attempt off after a failure.
+    pace: Pace<VaultError>,
+    state: Mutex<State>,
+}
+
+struct Current {
+    value: Arc<SecretString>,
+    version: Option<Box<str>>,
+    expires_at: Option<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    tried: bool,
+    /// On the monotonic clock.
+    read_at: Option<Duration>,
+    next_at: Duration,
+    last_failure: Option<(Arc<VaultError>, u64)>,
+}
+
+/// A secret, and the vault that it is read from.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenedSecret {
+    pub(crate) secret: Arc<VaultSecret>,
+    pub(crate) vault: Arc<Vault>,
+}
+
+/// What there is to tell of a secret of a vault.
+#[derive(Clone, Debug, Serialize)]
+pub struct VaultSecretStatus {
+    /// The name of the named value.
+    pub name: String,
+    /// The vault.
+    pub vault: String,
+    /// The secret's name there.
+    pub secret: String,
+    /// Whether it is there.
+    pub ready: bool,
+    /// The version that is in use.
+    pub version: Option<String>,
+    /// When that ends, in seconds since 1970.
+    pub expires_at: Option<u64>,
+    /// How the last attempt failed, if it did.
+    pub last_error: Option<String>,
+    /// What mends it.
+    pub cure: Option<&'static str>,
+    /// When that was, in seconds since 1970.
+    pub last_error_at: Option<u64>,
+}
+
+impl VaultSecret {
+    /// A secret that nobody has read yet.
+    pub(crate) fn new(name: &str, config: KeyVaultSecretConfig) -> Self {
+        Self {
+            name: name.into(),
+            config,
+            current: ArcSwapOption::empty(),
+            reading: tokio::sync::Mutex::default(),
+            pace: Pace::default(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// The name of the named value.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it is.
+    pub(crate) const fn config(&self) -> &KeyVaultSecretConfig {
+        &self.config
+    }
+
+    /// What it is at `now`, in seconds since 1970; `None` while it is not known, or has ended.
+    pub(crate) fn value(&self, now: u64) -> Option<Arc<SecretString>> {
+        let current = self.current.load_full()?;
+        current.expires_at.is_none_or(|end| now < end).then(|| current.value.clone())
+    }
+
+    /// Whether readiness waits for it.
+    pub(crate) fn is_awaited(&self, now: u64) -> bool {
+        let tried = lock(&self.state).tried;
+        !tried || (self.config.required && self.value(now).is_none())
+    }
+
+    /// How the last attempt to read it failed, if it did.
+    pub(crate) fn last_failure(&self) -> Option<Arc<VaultError>> {
+        lock(&self.state).last_failure.as_ref().map(|(failure, _)| failure.clone())
+    }
+
+    pub(crate) fn status(&self, now: u64) -> VaultSecretStatus {
+        let current = self.current.load_full();
+        let failure = lock(&self.state).last_failure.clone();
+        VaultSecretStatus {
+            name: self.name.to_string(),
+            vault: self.config.vault.clone(),
+            secret: self.config.secret.clone(),
+            ready: self.value(now).is_some(),
+            version: current.as_ref().and_then(|current| current.version.clone()).map(Into::into),
+            expires_at: current.and_then(|current| current.expires_at),
+            last_error: failure.as_ref().map(|(failure, _)| chain(&**failure)),
+            cure: failure.as_ref().and_then(|(failure, _)| failure.cure()),
+            last_error_at: failure.map(|(_, at)| at),
+        }
+    }
+}
+
+impl fmt::Debug for VaultSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VaultSecret").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl OpenedSecret {
+    /// Reads the secret if that is due, in the background. For a timer of some seconds.
+    pub(crate) fn tend(&self, background: &Handle) {
+        let now = self.vault.clock.monotonic();
+        let due = lock(&self.secret.state).next_at <= now && self.secret.pace.held(now).is_none();
+        if due && self.secret.reading.try_lock().is_ok() {
+            let opened = self.clone();
+            background.spawn(async move { opened.read(Duration::ZERO).await });
+        }
+    }
+
+    /// Waits until nobody reads it.
+    #[cfg(test)]
+    pub(crate) async fn settled(&self) {
+        drop(self.secret.reading.lock().await);
+    }
+
+    /// Reads the secret because what it is does not do; once for all who ask at the same time.
+    pub(crate) async fn read_again(&self) {
+        self.read(NOT_WITHIN).await;
+    }
+
+    /// Reads the secret, unless it was read within this time.
+    async fn read(&self, not_within: Duration) {
+        let _one = self.secret.reading.lock().await;
+        let now = self.vault.clock.monotonic();
+        let read_at = lock(&self.secret.state).read_at;
+        // Somebody else's reading, for which this one has waited, is as good as its own.
+        if read_at.is_some_and(|at| now < at + not_within) || self.secret.pace.held(now).is_some() {
+            return;
+        }
+        let KeyVaultSecretConfig { secret, version, .. } = &self.secret.config;
+        let read = self.vault.secret(secret, version.as_deref()).await;
+        self.settle(read);
+    }
+
+    fn settle(&self, read: Result<KeptSecret, Arc<VaultError>>) {
+        let (clock, secret) = (&self.vault.clock, &self.secret);
+        let (now, wall) = (clock.monotonic(), clock.unix_seconds());
+        let read = read.and_then(|kept| match (kept.not_before, kept.expires_at) {
+            (Some(start), _) if wall < start => Err(VaultError::OutOfTime("is not valid yet").into()),
+            (_, Some(end)) if end <= wall => Err(VaultError::OutOfTime("has ended").into()),
+            _ => Ok(kept),
+        });
+        let failure = match read {
+            Ok(kept) => {
+                secret.pace.release();
+                // Replicas that started together do not read together.
+                let every = EVERY.mul_f64(0.9 + random() / 10.0);
+                // One that is about to end has a successor soon, or has it already when half of what is left has passed.
+                let left = kept.expires_at.map(|end| Duration::from_secs(end - wall) / 2);
+                let next_at = now + left.map_or(every, |left| every.min(left.max(AT_MOST_EVERY)));
+                let before = secret.current.load_full();
+                let version = kept.version.as_deref().unwrap_or_default();
+                if before.is_none_or(|before| before.version != kept.version) {
+                    tracing::info!(
+                        named_value = &*secret.name,
+                        version,
+                        expires_at = kept.expires_at,
+                        "secret read from its vault"
+                    );
+                }
+                secret.current.store(Some(Arc::new(Current {
+                    value: Arc::new(kept.value),
+                    version: kept.version,
+                    expires_at: kept.expires_at,
+                })));
+                *lock(&secret.state) = State { tried: true, read_at: Some(now), next_at, last_failure: None };
+                return;
+            }
+            Err(failure) => failure,
+        };
+        let withdrawn = failure.is_withdrawn();
+        if withdrawn && !matches!(*failure, VaultError::OutOfTime("is not valid yet")) {
+            secret.current.store(None);
+        }
+        secret.pace.hold(now, &failure, Delay::Growing, random());
+        tracing::warn!(
+            named_value = &*secret.name,
+            error = chain(&*failure),
+            cure = failure.cure(),
+            serving = secret.value(wall).is_some(),
+            "the secret cannot be read from its vault"
+        );
+        let mut state = lock(&secret.state);
+        state.tried = true;
+        state.last_failure = Some((failure, wall));
+    }
+}

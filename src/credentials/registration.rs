@@ -1,0 +1,343 @@
+//! What stands on an app registration, as Microsoft Graph tells it, held against what a daemon's registration should have.
+//!
+//! A gateway signs nobody in: redirect URIs, the implicit grant and public client flows are of no use to it, and each is a way to
+//! tokens under its name. Where the application may not read its own registration, that is no fault: it is told what to look for.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderMap, StatusCode, header};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Deserializer};
+use url::Url;
+
+use super::{
+    Credential,
+    application::{Application, Identity},
+    certificate::Certificate,
+    credential::Source,
+    examine::{Outcome, Step},
+    token_cache::{AccessToken, chain},
+};
+use crate::{
+    entra::{CloudConfig, TenantConfig},
+    identity_http::{Call, is_loopback},
+};
+
+/// More than any registration.
+const CAP: usize = 1 << 20;
+/// How many days before its end a client secret is warned of.
+const WARN_DAYS: i64 = 30;
+/// What is read; the public keys themselves are not.
+const SELECT: &str = "displayName,signInAudience,isFallbackPublicClient,web,spa,publicClient,passwordCredentials,keyCredentials";
+
+/// An `application` of Graph, as far as it is judged.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Registration {
+    sign_in_audience: Option<String>,
+    is_fallback_public_client: Option<bool>,
+    web: Web,
+    spa: Redirects,
+    public_client: Redirects,
+    password_credentials: Vec<PasswordCredential>,
+    key_credentials: Vec<KeyCredential>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Web {
+    redirect_uris: Vec<String>,
+    implicit_grant_settings: ImplicitGrant,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ImplicitGrant {
+    enable_access_token_issuance: Option<bool>,
+    enable_id_token_issuance: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Redirects {
+    redirect_uris: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct PasswordCredential {
+    display_name: Option<String>,
+    /// The first letters of the secret, by which it is told from others.
+    hint: Option<String>,
+    #[serde(deserialize_with = "time")]
+    end_date_time: Option<jiff::Timestamp>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct KeyCredential {
+    display_name: Option<String>,
+    /// The certificate's SHA-1: its bytes in base64, or in hexadecimal where a person wrote it.
+    custom_key_identifier: Option<String>,
+    #[serde(deserialize_with = "time")]
+    end_date_time: Option<jiff::Timestamp>,
+}
+
+/// A time that cannot be read is as good as none: it only goes into advice.
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<jiff::Timestamp>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.and_then(|text| text.parse().ok()))
+}
+
+/// Where Microsoft Graph answers for a tenant, and the scope of tokens for it.
+pub(super) fn graph(authority: &TenantConfig) -> Option<(Url, String)> {
+    let of_cloud = match authority.cloud {
+        CloudConfig::Public => "https://graph.microsoft.com",
+        CloudConfig::UsGovernment => "https://graph.microsoft.us",
+        CloudConfig::China => "https://microsoftgraph.chinacloudapi.cn",
+    };
+    // What plays Entra on this machine plays Graph, too, and takes the tokens that are meant for the cloud's.
+    let own = authority.authority.as_ref().and_then(|own| Url::parse(own).ok()).filter(is_loopback);
+    let base = own.map_or_else(|| Url::parse(of_cloud), |own| own.join("/")).ok()?;
+    Some((base, format!("{of_cloud}/.default")))
+}
+
+impl Credential {
+    /// The scope of tokens for Microsoft Graph in this credential's cloud: every tenant has it.
+    pub fn graph_scope(&self) -> Option<String> {
+        graph(&self.authority).map(|(_, scope)| scope)
+    }
+
+    /// Reads the credential's own app registration, where it may, and says what should not be on it. Nothing for a managed
+    /// identity, which has none.
+    pub async fn examine_registration(&self, tenant: Option<&str>) -> Vec<Step> {
+        let (Source::Application(application), Some((base, scope))) = (&self.source, graph(&self.authority)) else {
+            return Vec::new();
+        };
+        let look = "look under Authentication and Certificates & secrets in the portal: a gateway needs neither redirect URIs nor \
+                    the implicit grant nor public client flows nor client secrets";
+        let skipped = |why: String| vec![Step::new("registration", Outcome::Skipped, why).cure(look)];
+        let Some(slot) = self.slot_for(tenant, &scope) else { return Vec::new() };
+        let token = match slot.token().await {
+            Ok(token) => token,
+            Err(error) => return skipped(format!("no token for Microsoft Graph: {}", chain(&*error.failure))),
+        };
+        match application.read_registration(&base, &token).await {
+            Ok(registration) => {
+                let now = application.clock.unix_seconds();
+                judge(&registration, &application.identity, self.has_own_tenant() && tenant.is_none(), now)
+            }
+            Err(why) => skipped(why),
+        }
+    }
+}
+
+impl Application {
+    async fn read_registration(&self, base: &Url, token: &AccessToken) -> Result<Registration, String> {
+        let mut url = base.clone();
+        // Read and checked when the credential was built: a client id is a GUID.
+        url.set_path(&format!("/v1.0/applications(appId='{}')", self.client_id));
+        url.set_query(Some(&format!("$select={SELECT}")));
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, token.header().clone());
+        let answer = self.http.send(Call { headers, ..Call::get(&url, CAP) }).await.map_err(|error| chain(&error))?;
+        match answer.status {
+            StatusCode::OK => {
+                serde_json::from_slice(&answer.body).map_err(|_| "Microsoft Graph's answer cannot be read".to_owned())
+            }
+            StatusCode::FORBIDDEN => {
+                Err("the application may not read its own registration, which is as it should be".to_owned())
+            }
+            StatusCode::NOT_FOUND => Err("the application is registered in another tenant".to_owned()),
+            status => Err(format!("Microsoft Graph answered {}", status.as_u16())),
+        }
+    }
+}
+
+/// What should not be on a registration, or not for long; one word of praise where there is nothing.
+fn judge(registration: &Registration, identity: &Identity, single_tenant: bool, now: u64) -> Vec<Step> {
+    let mut found = Vec::new();
+    let mut note = |what: String, cure: &str| found.push(Step::new("registration", Outcome::Warning, what).cure(cure));
+
+    let web = registration.web.redirect_uris.iter();
+    let others = registration.spa.redirect_uris.iter().chain(&registration.public_client.redirect_uris);
+    let redirects: Vec<_> = web.chain(others).map(String::as_str).collect();
+    if !redirects.is_empty() {
+        let what = format!("it has redirect URIs: {}", redirects.join(", "));
+        note(what, "remove them: nobody signs in to the gateway, and codes and tokens can be sent there");
+    }
+    let implicit = &registration.web.implicit_grant_settings;
+    if implicit.enable_access_token_issuance == Some(true) || implicit.enable_id_token_issuance == Some(true) {
+        note("the implicit grant is switched on".to_owned(), "switch it off: it gives tokens to browsers");
+    }
+    if registration.is_fallback_public_client == Some(true) {
+        note(
+            "public client flows are allowed".to_owned(),
+            "switch `Allow public client flows` off: whoever knows the id is the client",
+        );
+    }
+    if single_tenant && registration.sign_in_audience.as_deref().is_some_and(|audience| audience != "AzureADMyOrg") {
+        let what = format!("it can be used in other tenants ({})", registration.sign_in_audience.as_deref().unwrap_or_default());
+        note(what, "make it single-tenant, unless routes name other tenants");
+    }
+    let own_secret = match identity {
+        Identity::Secret(secret) => secret.secret.value(now),
+        Identity::Certificates(_) | Identity::File(_) | Identity::Managed(_) => None,
+    };
+    for password in &registration.password_credentials {
+        judge_password(password, own_secret.as_deref(), now, &mut note);
+    }
+    let certificates = identity.certificates(now);
+    for key in &registration.key_credentials {
+        let name = key.display_name.as_deref().unwrap_or("without a name");
+        if days(key.end_date_time, now).is_some_and(|days| days < 0) {
+            note(format!("it has a certificate that has expired ({name})"), "remove it");
+        }
+    }
+    // Graph tells thumbprints in one of two spellings; one that it does not tell says nothing.
+    let named = registration.key_credentials.iter().all(|key| key.custom_key_identifier.is_some());
+    for certificate in certificates.iter().filter(|_| named) {
+        if !registration.key_credentials.iter().any(|key| names(key, certificate)) {
+            let what = format!("the certificate of {} ({}) is not on it", certificate.subject(), certificate.thumbprint());
+            note(what, "upload it; a new upload takes minutes to be known everywhere");
+        }
+    }
+    if found.is_empty() {
+        found.push(Step::new("registration", Outcome::Ok, "nothing is on it that a gateway does not need"));
+    }
+    found
+}
+
+fn judge_password(password: &PasswordCredential, own: Option<&SecretString>, now: u64, note: &mut impl FnMut(String, &str)) {
+    let name = password.display_name.as_deref().unwrap_or("without a name");
+    let left = days(password.end_date_time, now);
+    let hint = password.hint.as_deref().filter(|hint| !hint.is_empty());
+    let is_own = own.is_some_and(|own| hint.is_none_or(|hint| own.expose_secret().starts_with(hint)));
+    match (is_own, left) {
+        (true, Some(..0)) => note(format!("the client secret {name} has expired"), "make a new one; better: use a certificate"),
+        (true, Some(left @ 0..WARN_DAYS)) => {
+            note(format!("the client secret {name} expires in {left} days"), "make a new one; better: use a certificate");
+        }
+        (true, _) => {}
+        (false, _) => note(format!("it has a client secret that this credential does not use ({name})"), "remove it"),
+    }
+}
+
+fn days(end: Option<jiff::Timestamp>, now: u64) -> Option<i64> {
+    end.map(|end| (end.as_second() - now.cast_signed()).div_euclid(86_400))
+}
+
+fn names(key: &KeyCredential, certificate: &Certificate) -> bool {
+    let (sha1, hex) = (certificate.thumbprints().sha1(), certificate.thumbprint());
+    key.custom_key_identifier.as_deref().is_some_and(|written| {
+        let decoded = STANDARD.decode(written).unwrap_or_default();
+        written.eq_ignore_ascii_case(&hex) || decoded == sha1 || decoded.eq_ignore_ascii_case(hex.as_bytes())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::credentials::{
+        application::ClientSecret,
+        testing::{CLIENT, GATEWAY, House, OTHER},
+    };
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn told(registration: &Value, identity: &Identity) -> Vec<String> {
+        let registration: Registration = serde_json::from_value(registration.clone()).unwrap();
+        judge(&registration, identity, true, NOW).into_iter().map(|step| step.found).collect()
+    }
+
+    #[test]
+    fn names_what_should_not_be_on_a_registration() {
+        let file = Identity::File(PathBuf::from("token"));
+        let fine = "nothing is on it that a gateway does not need";
+        for (registration, expected) in [
+            (json!({}), fine),
+            (json!({ "signInAudience": "AzureADMyOrg", "isFallbackPublicClient": null, "web": { "redirectUris": [] } }), fine),
+            (json!({ "web": { "redirectUris": ["https://a.example/"] } }), "it has redirect URIs: https://a.example/"),
+            (
+                json!({ "spa": { "redirectUris": ["https://b.example/"] }, "publicClient": { "redirectUris": ["x:y"] } }),
+                "it has redirect URIs: https://b.example/, x:y",
+            ),
+            (
+                json!({ "web": { "implicitGrantSettings": { "enableIdTokenIssuance": true } } }),
+                "the implicit grant is switched on",
+            ),
+            (json!({ "isFallbackPublicClient": true }), "public client flows are allowed"),
+            (json!({ "signInAudience": "AzureADMultipleOrgs" }), "it can be used in other tenants (AzureADMultipleOrgs)"),
+            (
+                json!({ "passwordCredentials": [{ "displayName": "old", "endDateTime": "2030-01-01T00:00:00Z" }] }),
+                "it has a client secret that this credential does not use (old)",
+            ),
+            (
+                json!({ "keyCredentials": [{ "displayName": "CN=old", "endDateTime": "2020-01-01T00:00:00Z" }] }),
+                "it has a certificate that has expired (CN=old)",
+            ),
+        ] {
+            assert_eq!(told(&registration, &file), [expected], "{registration}");
+        }
+    }
+
+    #[test]
+    fn a_secret_of_its_own_is_warned_of_before_it_ends() {
+        let secret = crate::config::Secret::from("abcdef").live(&Default::default()).unwrap();
+        let own = Identity::Secret(ClientSecret { secret, opened: Vec::new() });
+        let secret =
+            |hint: &str, end: &str| json!({ "passwordCredentials": [{ "displayName": "s", "hint": hint, "endDateTime": end }] });
+        let fine = "nothing is on it that a gateway does not need";
+        for (registration, expected) in [
+            (secret("abc", "2028-01-01T00:00:00Z"), fine),
+            (secret("abc", "2027-01-20T00:00:00Z"), "the client secret s expires in 4 days"),
+            (secret("abc", "2026-01-20T00:00:00Z"), "the client secret s has expired"),
+            (secret("xyz", "2028-01-01T00:00:00Z"), "it has a client secret that this credential does not use (s)"),
+        ] {
+            assert_eq!(told(&registration, &own), [expected], "{registration}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_is_not_uploaded_is_told() {
+        let house = House::open().await;
+        let credentials = house.gateway();
+        let Source::Application(application) = &credentials.find("gateway").unwrap().source else { panic!("an application") };
+        let sha1 = |made: &crate::credentials::testing::Made| *made.pair().certificate().thumbprints().sha1();
+        let hex = GATEWAY.pair().certificate().thumbprint();
+        for (identifier, known) in [
+            (STANDARD.encode(sha1(&GATEWAY)), true),
+            (hex.clone(), true),
+            (STANDARD.encode(hex.as_bytes()), true),
+            (STANDARD.encode(sha1(&OTHER)), false),
+        ] {
+            let found = told(&json!({ "keyCredentials": [{ "customKeyIdentifier": identifier }] }), &application.identity);
+
+            assert_eq!(!found[0].contains("is not on it"), known, "{identifier}: {found:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn reads_the_registration_where_it_may_and_says_what_to_look_for_where_not() {
+        let house = House::open().await;
+        let credentials = house.gateway();
+        let examine = async || house.gateway().find("gateway").unwrap().examine_registration(None).await;
+
+        let steps = examine().await;
+        assert_eq!(steps[0].outcome, Outcome::Skipped, "{steps:?}");
+        assert!(steps[0].found.contains("may not read its own registration"), "{steps:?}");
+
+        house.entra.update_app(CLIENT, |app| app.granted("https://graph.microsoft.com", ["Application.Read.All"]));
+        let steps = examine().await;
+        assert_eq!(steps.iter().map(|step| step.outcome).collect::<Vec<_>>(), [Outcome::Ok], "{steps:?}");
+
+        house.entra.update_app(CLIENT, |app| app.redirect_uri("https://contoso.example/signin").secret("s").implicit_grant());
+        let steps = examine().await;
+        let told: Vec<_> = steps.iter().map(|step| &*step.found).collect();
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told[0].contains("https://contoso.example/signin"), "{told:?}");
+        drop(credentials);
+    }
+}

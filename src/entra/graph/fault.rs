@@ -1,0 +1,99 @@
+//! Why Graph gave no answer.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use http::StatusCode;
+
+use crate::{
+    credentials::CredentialError,
+    identity_http::IdentityHttpError,
+    refusal::{Reason, Refusal},
+};
+
+/// How long Graph is left alone after it could not be reached.
+const PAUSE: Duration = Duration::from_secs(2);
+/// The longest that it may ask to be left alone.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Why Graph gave no answer. Names no user and no group.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GraphFault {
+    #[error("there is no token for Microsoft Graph")]
+    Credential(#[from] CredentialError),
+    #[error("Microsoft Graph cannot be reached")]
+    Unreachable(#[from] IdentityHttpError),
+    #[error("Microsoft Graph is busy (status {})", status.as_u16())]
+    Busy { status: StatusCode, retry_after: Option<u64> },
+    #[error("Microsoft Graph is left alone for another {seconds} s")]
+    Paused { seconds: u64 },
+    #[error("Microsoft Graph refused the gateway's token")]
+    Unauthorized,
+    #[error("Microsoft Graph refused the question (status {}, {code})", status.as_u16())]
+    Refused { status: StatusCode, code: Box<str> },
+    #[error("the answer of Microsoft Graph cannot be read")]
+    Nonsense,
+    #[error("the token names no user that Microsoft Graph could be asked about")]
+    NoPerson,
+    #[error("Microsoft Graph is not asked yet")]
+    NotStarted,
+    #[error("the call to Microsoft Graph was broken off")]
+    Interrupted,
+}
+
+impl GraphFault {
+    /// For how long nothing should be asked.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after, .. } => {
+                Some(retry_after.map_or(PAUSE, |seconds| Duration::from_secs(seconds).clamp(PAUSE, LONGEST_PAUSE)))
+            }
+            Self::Unreachable(_) => Some(PAUSE),
+            _ => None,
+        }
+    }
+
+    /// What the caller is told: the gateway could not use its credential, but for what only the caller's tenant can mend.
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Self::Credential(error) => error.reason(),
+            _ => Reason::CredentialUnavailable,
+        }
+    }
+
+    /// When to come back, in seconds.
+    pub(crate) fn retry_after(&self) -> Option<u32> {
+        let seconds = match self {
+            Self::Credential(error) => error.retry_in?.as_secs() + 1,
+            Self::Paused { seconds } => *seconds,
+            fault => fault.pause().unwrap_or(PAUSE).as_secs(),
+        };
+        Some(u32::try_from(seconds).unwrap_or(u32::MAX))
+    }
+
+    /// What the operator can do.
+    pub(crate) fn cure(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Credential(error) => error.cure(),
+            Self::Unauthorized | Self::Refused { status: StatusCode::FORBIDDEN, .. } => Some(
+                "grant the application of the lookup's credential the application permissions User.Read.All and GroupMember.Read.All \
+                 of Microsoft Graph (API permissions in its app registration), with admin consent"
+                    .into(),
+            ),
+            Self::Refused { .. } => Some("see that every group and attribute that the policy names exists in the tenant".into()),
+            Self::Unreachable(_) | Self::Nonsense => {
+                Some("see that this machine reaches Microsoft Graph, through `identity-http.proxy` if need be".into())
+            }
+            Self::Busy { .. } | Self::Paused { .. } => None,
+            Self::NoPerson | Self::NotStarted | Self::Interrupted => None,
+        }
+    }
+}
+
+impl From<&Arc<GraphFault>> for Refusal {
+    fn from(fault: &Arc<GraphFault>) -> Self {
+        let mut refusal = Self::from(fault.reason());
+        refusal.retry_after = fault.retry_after().filter(|_| fault.reason() == Reason::CredentialUnavailable);
+        refusal.hint = fault.cure();
+        refusal
+    }
+}

@@ -1,0 +1,50 @@
+//! A value with a secret of a vault in it, which changes while the gateway runs.
+
+use std::{fmt, sync::Arc};
+
+use arc_swap::ArcSwapOption;
+use http::HeaderValue;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::{config::LiveSecret, expression::field_value};
+
+/// The value, and the line that was made of it last.
+pub(super) struct SecretLine {
+    secret: LiveSecret,
+    made: ArcSwapOption<(Arc<SecretString>, HeaderValue)>,
+}
+
+impl SecretLine {
+    pub(super) fn new(secret: LiveSecret) -> Self {
+        Self { secret, made: ArcSwapOption::empty() }
+    }
+
+    /// The value as it is at `now`, in seconds since 1970: parsed once for as long as it stays the same.
+    pub(super) fn value(&self, now: u64) -> Result<HeaderValue, NoSecret> {
+        let text = self.secret.value(now).ok_or(NoSecret::NotThere)?;
+        if let Some(made) = self.made.load_full().filter(|made| Arc::ptr_eq(&made.0, &text)) {
+            return Ok(made.1.clone());
+        }
+        let mut value = field_value(text.expose_secret()).map_err(|_| NoSecret::Unfit)?;
+        value.set_sensitive(true);
+        self.made.store(Some(Arc::new((text, value.clone()))));
+        Ok(value)
+    }
+}
+
+impl fmt::Debug for SecretLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretLine")
+    }
+}
+
+/// Why a secret of a vault makes no value.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(super) enum NoSecret {
+    /// No vault has given it, or it has ended.
+    #[error("a secret in it is not there")]
+    NotThere,
+    /// It holds what no header can.
+    #[error("a secret in it is empty, or has line ends, control characters or blanks around it")]
+    Unfit,
+}

@@ -1,0 +1,227 @@
+//! A list of policies on the answer: fragments spliced in, built, and run in the order written.
+
+use http::Response;
+
+use super::{Flow, Kind, OutboundBranchConfig, OutboundPolicy, OutboundPolicyConfig};
+use crate::{
+    answer::ResponseBody,
+    config::Place,
+    exchange::Exchange,
+    inbound::{
+        PolicyConfig, Scope, choose::BranchConfig, list::MAX_DEPTH, return_response::ReturnResponse, set_header::SetHeader,
+    },
+    refusal::Refusal,
+    request::IncomingRequest,
+};
+
+/// The policies on the answer, built.
+#[derive(Debug, Default)]
+pub struct OutboundList(Vec<OutboundPolicy>);
+
+impl OutboundList {
+    /// Builds a route's list at this place; what cannot be built is left out, and why is in the scope's faults.
+    pub(crate) fn build(configs: &[OutboundPolicyConfig], place: &Place, scope: &mut Scope<'_>) -> Self {
+        Builder { scope, within: Vec::new(), depth: 0 }.list(configs, place, "outbound")
+    }
+
+    /// Changes the answer.
+    ///
+    /// # Errors
+    /// The refusal that takes the answer's place, where something that is needed for it cannot be had.
+    pub(crate) fn apply(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        response: &mut Response<ResponseBody>,
+    ) -> Result<(), Refusal> {
+        self.run(exchange, incoming, response).map(|_| ())
+    }
+
+    pub(super) fn run(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        response: &mut Response<ResponseBody>,
+    ) -> Result<Flow, Refusal> {
+        for policy in &self.0 {
+            if policy.apply(exchange, incoming, response)? == Flow::Ends {
+                return Ok(Flow::Ends);
+            }
+        }
+        Ok(Flow::Goes)
+    }
+}
+
+/// What a list is built with.
+struct Builder<'b, 's> {
+    scope: &'b mut Scope<'s>,
+    /// The fragments that the list stands within.
+    within: Vec<String>,
+    depth: usize,
+}
+
+impl Builder<'_, '_> {
+    /// `name` is what audit records call the list.
+    fn list(&mut self, configs: &[OutboundPolicyConfig], place: &Place, name: &str) -> OutboundList {
+        let mut policies = Vec::new();
+        if self.depth >= MAX_DEPTH {
+            let message = format!("lists of policies stand more than {MAX_DEPTH} deep within each other");
+            self.scope.faults.error(place, message, "write them flatter");
+            return OutboundList::default();
+        }
+        self.depth += 1;
+        for (index, config) in configs.iter().enumerate() {
+            let place = place.index(index).key(config.name());
+            let at = format!("{name}[{index}].{}", config.name());
+            let kind = match config {
+                OutboundPolicyConfig::SetHeader(config) => {
+                    SetHeader::build_for_answer(config, &place, self.scope).map(Kind::SetHeader)
+                }
+                OutboundPolicyConfig::ReturnResponse(config) => {
+                    ReturnResponse::build(config, &place, self.scope).map(Box::new).map(Kind::ReturnResponse)
+                }
+                OutboundPolicyConfig::Choose(branches) => self.choose(branches, &place, &at),
+                OutboundPolicyConfig::IncludeFragment(fragment) => {
+                    policies.extend(self.fragment(fragment, &place).0);
+                    None
+                }
+            };
+            policies.extend(kind.map(|kind| OutboundPolicy { kind, at: at.into() }));
+        }
+        self.depth -= 1;
+        OutboundList(policies)
+    }
+
+    fn fragment(&mut self, name: &str, place: &Place) -> OutboundList {
+        let fragments = self.scope.fragments;
+        if self.within.iter().any(|within| within == name) {
+            self.scope.faults.error(place, format!("the fragment `{name}` includes itself"), "take it out of its own list");
+            return OutboundList::default();
+        }
+        let Some(policies) = fragments.get(name) else {
+            let names: Vec<_> = fragments.keys().map(|name| format!("`{name}`")).collect();
+            let cure = if names.is_empty() { "none is defined".to_owned() } else { format!("defined are {}", names.join(", ")) };
+            self.scope.faults.error(place, format!("there is no fragment `{name}`"), cure);
+            return OutboundList::default();
+        };
+        match policies.iter().map(for_answers).collect::<Result<Vec<_>, _>>() {
+            Ok(policies) => {
+                self.within.push(name.to_owned());
+                let list = self.list(&policies, &Place::root().key("fragments").key(name), name);
+                self.within.pop();
+                list
+            }
+            Err(policy) => {
+                let message =
+                    format!("the fragment `{name}` has `{policy}`, which is for requests: here there is an answer already");
+                let cure = "include fragments of set-header, return-response and choose alone";
+                self.scope.faults.error(place, message, cure);
+                OutboundList::default()
+            }
+        }
+    }
+
+    fn choose(&mut self, config: &[OutboundBranchConfig], place: &Place, at: &str) -> Option<Kind> {
+        let before = self.scope.faults.errors();
+        let (mut branches, mut last) = (Vec::new(), OutboundList::default());
+        for (index, branch) in config.iter().enumerate() {
+            let place = place.index(index);
+            match branch {
+                OutboundBranchConfig { when: Some(when), then: Some(then), otherwise: None } => {
+                    let condition = self.scope.condition_on_answer(when, &place.key("when"));
+                    let list = self.list(then, &place.key("do"), &format!("{at}[{index}].do"));
+                    branches.extend(condition.map(|condition| (condition, list)));
+                }
+                OutboundBranchConfig { when: None, then: None, otherwise: Some(otherwise) }
+                    if index > 0 && index + 1 == config.len() =>
+                {
+                    last = self.list(otherwise, &place.key("otherwise"), &format!("{at}[{index}].otherwise"));
+                }
+                _ => {
+                    let cure = "write { when: \"@(…)\", do: […] }, or at last { otherwise: […] }";
+                    self.scope.faults.error(&place, "a branch has either `when` and `do`, or at last `otherwise` alone", cure);
+                }
+            }
+        }
+        if config.is_empty() {
+            self.scope.faults.error(place, "there is no branch", "write { when: \"@(…)\", do: […] }");
+        }
+        (self.scope.faults.errors() == before).then_some(Kind::Choose { branches, otherwise: last })
+    }
+}
+
+/// A policy of a fragment as one on the answer; the name of one that cannot be.
+fn for_answers(policy: &PolicyConfig) -> Result<OutboundPolicyConfig, &'static str> {
+    let list = |policies: &Option<Vec<PolicyConfig>>| {
+        policies.as_ref().map(|policies| policies.iter().map(for_answers).collect::<Result<Vec<_>, _>>()).transpose()
+    };
+    Ok(match policy {
+        PolicyConfig::SetHeader(config) => OutboundPolicyConfig::SetHeader(config.clone()),
+        PolicyConfig::ReturnResponse(config) => OutboundPolicyConfig::ReturnResponse(config.clone()),
+        PolicyConfig::IncludeFragment(name) => OutboundPolicyConfig::IncludeFragment(name.clone()),
+        PolicyConfig::Choose(branches) => {
+            let branch = |branch: &BranchConfig| {
+                Ok(OutboundBranchConfig {
+                    when: branch.when.clone(),
+                    then: list(&branch.then)?,
+                    otherwise: list(&branch.otherwise)?,
+                })
+            };
+            OutboundPolicyConfig::Choose(branches.iter().map(branch).collect::<Result<_, &'static str>>()?)
+        }
+        other => return Err(other.name()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inbound::testing::Building;
+
+    fn built(yaml: &str) -> Result<OutboundList, Vec<String>> {
+        let configs: Vec<OutboundPolicyConfig> = crate::config::part(yaml);
+        Building::default().build(|place, scope| Some(OutboundList::build(&configs, &place.key("outbound"), scope)))
+    }
+
+    #[test]
+    fn entries_are_named_as_audit_records_name_them() {
+        let list = built(
+            "[ { set-header: { name: A, value: a } }, { choose: [ { when: '@(response.status == 404)', do: [ { return-response: {} } ] }, { otherwise: [ { set-header: { name: B, value: b } } ] } ] } ]",
+        )
+        .expect("valid");
+
+        let Kind::Choose { branches, otherwise } = &list.0[1].kind else { panic!("{list:?}") };
+        let names = [&list.0[0], &list.0[1], &branches[0].1.0[0], &otherwise.0[0]].map(|policy| policy.at.to_string());
+        assert_eq!(
+            names,
+            [
+                "outbound[0].set-header",
+                "outbound[1].choose",
+                "outbound[1].choose[0].do[0].return-response",
+                "outbound[1].choose[1].otherwise[0].set-header"
+            ]
+        );
+    }
+
+    #[test]
+    fn mistakes_are_found_at_load() {
+        for (yaml, expected) in [
+            ("[ { choose: [] } ]", "there is no branch"),
+            ("[ { choose: [ { otherwise: [] } ] } ]", "either `when` and `do`"),
+            ("[ { choose: [ { when: '@(response.status)', do: [] } ] } ]", "a condition is true or false"),
+            ("[ { include-fragment: nowhere } ]", "there is no fragment `nowhere`"),
+            ("[ { return-response: { status: 99 } } ]", "no status to answer with"),
+        ] {
+            let faults = built(yaml).expect_err(yaml);
+            assert!(faults.len() == 1 && faults[0].contains(expected), "{yaml}: {faults:?}");
+        }
+    }
+
+    #[test]
+    fn a_fragment_of_checks_is_for_requests() {
+        let policies: Vec<PolicyConfig> =
+            crate::config::part("[ { set-header: { name: A, value: a } }, { check-header: { name: B } } ]");
+        let converted: Vec<_> = policies.iter().map(for_answers).map(|it| it.map(|it| it.name())).collect();
+        assert_eq!(converted, [Ok("set-header"), Err("check-header")]);
+    }
+}

@@ -1,0 +1,71 @@
+//! What the status page and the metrics tell of partners.
+
+use serde::Serialize;
+
+use super::{Partner, Partners, Standing, Used};
+use crate::{clock::Clock, telemetry::MetricsText};
+
+/// A partner, for the status page.
+#[derive(Debug, Serialize)]
+pub(crate) struct PartnerStatus {
+    name: String,
+    state: Standing,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
+    /// The last day of its access.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    days_left: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_limit: Option<LimitStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quota: Option<LimitStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct LimitStatus {
+    calls: u64,
+    renewal_period_seconds: u64,
+    remaining: u64,
+}
+
+impl From<Used> for LimitStatus {
+    fn from(Used { calls, period, remaining }: Used) -> Self {
+        Self { calls, renewal_period_seconds: period.as_secs(), remaining }
+    }
+}
+
+impl Partner {
+    fn status(&self, clock: &Clock) -> PartnerStatus {
+        let now = clock.unix_seconds();
+        PartnerStatus {
+            name: self.name.to_string(),
+            state: self.standing(now),
+            owner: self.owner.as_deref().map(str::to_owned),
+            expires: self.expires.map(|day| day.to_string()),
+            days_left: self.until.map(|until| until.saturating_sub(now).div_ceil(86_400)),
+            rate_limit: self.rate(clock).map(LimitStatus::from),
+            quota: self.quota(clock).map(LimitStatus::from),
+        }
+    }
+}
+
+impl Partners {
+    /// All partners, for the status page.
+    pub(crate) fn status(&self, clock: &Clock) -> Vec<PartnerStatus> {
+        self.iter().map(|partner| partner.status(clock)).collect()
+    }
+
+    /// Writes what is known of partners besides their calls.
+    pub(crate) fn write_metrics(&self, text: &mut MetricsText) {
+        text.family("entrada_partner_enabled", "gauge", "Whether the partner is switched on.");
+        for partner in self.iter() {
+            text.sample("entrada_partner_enabled", &[("partner", &partner.name)], u8::from(partner.enabled));
+        }
+        text.family("entrada_partner_expires_timestamp_seconds", "gauge", "When the partner's access ends.");
+        for (partner, until) in self.iter().filter_map(|partner| partner.until.map(|until| (partner, until))) {
+            text.sample("entrada_partner_expires_timestamp_seconds", &[("partner", &partner.name)], until);
+        }
+    }
+}

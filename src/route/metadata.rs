@@ -1,0 +1,305 @@
+//! Protected resource metadata (RFC 9728): where the clients of a route get their tokens, and for which scopes.
+//!
+//! ```yaml
+//! protected-resource-metadata: {}      # all that can be derived is
+//! ```
+//!
+//! The document is served at `/.well-known/oauth-protected-resource` and the resource's path, on the hosts of the route, to whoever
+//! asks; and every challenge of the route names it (`resource_metadata`, section 5.1). Without `resource` it speaks of the host that was
+//! asked and the route's path, so that it is right under each of several names.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use url::Url;
+
+use super::{MatchConfig, RouteConfig};
+use crate::{
+    answer::ResponseBody,
+    config::{Config, Faults, Place},
+    entra::Tenants,
+    exchange::Exchange,
+    identity_http::is_loopback,
+    inbound::{
+        PolicyConfig, list,
+        validate_azure_ad_token::{TokenTypeConfig, ValidateAzureAdTokenConfig},
+        validate_jwt::ValidateJwtConfig,
+    },
+    listener::OneOrMany,
+    request::IncomingRequest,
+};
+
+/// RFC 9728, section 3.
+const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+
+/// Whether clients are told where they get their tokens, and what they are told.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(untagged)]
+pub enum ProtectedResourceMetadataConfig {
+    /// `true` for all that can be derived.
+    Switch(bool),
+    /// What is not derived.
+    Settings(ResourceMetadataConfig),
+}
+
+/// What protected resource metadata (RFC 9728) says.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct ResourceMetadataConfig {
+    /// The resource's identifier, an https URL; the document is served at the place that follows from its path. Default: the host that
+    /// is asked, with the route's path.
+    pub resource: Option<String>,
+    /// The issuers that clients get tokens from. Default: those of the route's token policies.
+    pub authorization_servers: Vec<String>,
+    /// The scopes that clients ask for. Default: those of the route's token policies, as Entra takes them: the audience, a slash, the
+    /// scope.
+    pub scopes_supported: Option<Vec<String>>,
+    /// What the resource is called, for people.
+    pub resource_name: Option<String>,
+    /// Where its documentation is.
+    pub resource_documentation: Option<String>,
+}
+
+/// The metadata of a resource, ready to be served and to be named.
+#[derive(Debug)]
+pub struct ResourceMetadata {
+    /// The resource, where the config says it.
+    resource: Option<Box<str>>,
+    /// Scheme, host and port of that resource.
+    origin: Option<Box<str>>,
+    /// The resource's path.
+    path: Box<str>,
+    /// The members besides the resource.
+    members: serde_json::Map<String, Value>,
+}
+
+/// One document, the routes that it speaks of, and what matches requests for it.
+#[derive(Debug)]
+pub(crate) struct Described {
+    /// Their indexes. The first one's settings count where they differ, and lists are joined.
+    pub(crate) routes: Vec<usize>,
+    pub(crate) matches: MatchConfig,
+    path: Box<str>,
+}
+
+impl RouteConfig {
+    fn described(&self) -> Option<ResourceMetadataConfig> {
+        match self.protected_resource_metadata.as_ref()? {
+            ProtectedResourceMetadataConfig::Switch(on) => on.then(ResourceMetadataConfig::default),
+            ProtectedResourceMetadataConfig::Settings(settings) => Some(settings.clone()),
+        }
+    }
+}
+
+/// The documents that the routes ask for: one for each host and path, however many routes share them.
+pub(crate) fn described(routes: &[RouteConfig], place: &Place, faults: &mut Faults) -> Vec<Described> {
+    let mut all: Vec<Described> = Vec::new();
+    for (index, route) in routes.iter().enumerate() {
+        let Some(settings) = route.described() else { continue };
+        let place = place.index(index).key("protected-resource-metadata");
+        let Some(path) = path(route, &settings, &place, faults) else { continue };
+        let hosts = &route.matches.hosts;
+        if let Some(other) = all.iter_mut().find(|other| other.path == path && other.matches.hosts == *hosts) {
+            other.routes.push(index);
+            continue;
+        }
+        let matches = MatchConfig {
+            hosts: hosts.clone(),
+            path: None,
+            exact_path: Some(format!("{WELL_KNOWN}{path}")),
+            methods: vec!["GET".to_owned()],
+        };
+        all.push(Described { routes: vec![index], matches, path });
+    }
+    all
+}
+
+/// The path of the resource, as it stands behind the well-known one: without a slash at its end (RFC 9728, section 3.1).
+fn path(route: &RouteConfig, settings: &ResourceMetadataConfig, place: &Place, faults: &mut Faults) -> Option<Box<str>> {
+    if let Some(resource) = &settings.resource {
+        let url = read_url(resource, &place.key("resource"), faults)?;
+        return Some(url.path().trim_end_matches('/').into());
+    }
+    let path = route.matches.path.as_deref().or(route.matches.exact_path.as_deref()).unwrap_or_default();
+    if path.contains('{') {
+        let message = format!("`{path}` stands for many resources, and it is not said which one is described");
+        faults.error(place, message, "write the `resource`, as https://api.contoso.example/people");
+        return None;
+    }
+    Some(path.trim_end_matches('/').into())
+}
+
+/// RFC 9728, section 1.2: an https URL without a fragment. http is for this machine alone.
+fn read_url(text: &str, place: &Place, faults: &mut Faults) -> Option<Url> {
+    let url = Url::parse(text).ok().filter(|url| {
+        let safe = url.scheme() == "https" || url.scheme() == "http" && is_loopback(url);
+        safe && url.has_host() && url.username().is_empty() && url.query().is_none() && url.fragment().is_none()
+    });
+    if url.is_none() {
+        let cure = "write an https URL without a query, as https://api.contoso.example/orders";
+        faults.error(place, format!("`{text}` is no resource that clients could be told of"), cure);
+    }
+    url
+}
+
+impl ResourceMetadata {
+    /// Builds a document from the settings and the token policies of its routes.
+    pub(crate) fn build(described: &Described, config: &Config, tenants: &Tenants, faults: &mut Faults) -> Option<Arc<Self>> {
+        let before = faults.errors();
+        let mut resource = None;
+        let (mut servers, mut scopes, mut methods) = (Vec::new(), Vec::new(), Vec::new());
+        let mut texts = BTreeMap::new();
+        for index in &described.routes {
+            let route = &config.routes[*index];
+            let place = Place::root().key("routes").index(*index).key("protected-resource-metadata");
+            let settings = route.described().unwrap_or_default();
+            let mut derived = Derived::default();
+            for policies in [&config.inbound, &route.inbound] {
+                list::each(policies, &config.fragments, 0, &mut |policy| derived.take(policy, tenants));
+            }
+            if !derived.has_policy {
+                faults.error(&place, "no policy of the route asks for a token", "add a token policy, or leave the metadata out");
+            }
+            for (index, server) in settings.authorization_servers.iter().enumerate() {
+                read_url(server, &place.key("authorization-servers").index(index), faults);
+            }
+            if let Some(page) = &settings.resource_documentation {
+                read_url(page, &place.key("resource-documentation"), faults);
+            }
+            let own = settings.authorization_servers;
+            join(&mut servers, if own.is_empty() { derived.servers } else { own });
+            join(&mut scopes, settings.scopes_supported.unwrap_or(derived.scopes));
+            join(&mut methods, derived.methods);
+            resource = resource.or(settings.resource);
+            let named = [("resource_name", settings.resource_name), ("resource_documentation", settings.resource_documentation)];
+            for (name, text) in named.into_iter().filter_map(|(name, text)| Some((name, text?))) {
+                texts.entry(name).or_insert(text);
+            }
+        }
+        let mut members = serde_json::Map::new();
+        let mut add = |name: &str, value: Value| _ = members.insert(name.to_owned(), value);
+        // RFC 9728, section 2: a member without a value is left out, but no bearer method at all is said as an empty list.
+        if !servers.is_empty() {
+            add("authorization_servers", json!(servers));
+        }
+        if !scopes.is_empty() {
+            add("scopes_supported", json!(scopes));
+        }
+        add("bearer_methods_supported", json!(methods));
+        for (name, text) in texts {
+            add(name, text.into());
+        }
+        let url = resource.as_deref().and_then(|resource| Url::parse(resource).ok());
+        (faults.errors() == before).then(|| {
+            Arc::new(Self {
+                origin: url.map(|url| url.origin().ascii_serialization().into()),
+                resource: resource.map(Into::into),
+                path: described.path.clone(),
+                members,
+            })
+        })
+    }
+
+    /// The document, for a request that asks for it. Public, so that pages of any origin may read it.
+    pub(crate) fn response(&self, exchange: &Exchange, incoming: &IncomingRequest) -> Response<ResponseBody> {
+        let resource = match &self.resource {
+            Some(resource) => resource.to_string(),
+            None => format!("{}{}", origin(exchange, incoming), self.path),
+        };
+        let mut document = serde_json::Map::from_iter([("resource".to_owned(), Value::from(resource))]);
+        document.extend(self.members.clone());
+        let mut response = Response::new(ResponseBody::whole(Bytes::from(Value::Object(document).to_string())));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // It may speak of the host that was asked, which no cache between need know of.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        response
+    }
+
+    /// Names the document in the challenge of a refusal, where there is one.
+    pub(crate) fn name_in(&self, headers: &mut HeaderMap, status: StatusCode, exchange: &Exchange, incoming: &IncomingRequest) {
+        if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return;
+        }
+        let Some(challenge) = headers.get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()) else { return };
+        let origin = self.origin.as_deref().map_or_else(|| origin(exchange, incoming), str::to_owned);
+        // RFC 9110, section 11.6.1: a blank stands before the first parameter, a comma before the others.
+        let separator = if challenge.contains(' ') { "," } else { "" };
+        let named = format!("{challenge}{separator} resource_metadata=\"{origin}{WELL_KNOWN}{}\"", self.path);
+        if let Ok(named) = HeaderValue::try_from(named) {
+            headers.insert(header::WWW_AUTHENTICATE, named);
+        }
+    }
+}
+
+/// Scheme, host and port as the caller used them, or as a trusted proxy says that it did.
+fn origin(exchange: &Exchange, incoming: &IncomingRequest) -> String {
+    let caller = exchange.caller.as_ref();
+    let scheme = caller.and_then(|caller| caller.scheme).unwrap_or(incoming.scheme).as_str();
+    let told = caller.and_then(|caller| caller.host.as_ref()?.to_str().ok());
+    let of = |host: &str| Url::parse(&format!("{scheme}://{host}")).ok().filter(|url| url.has_host() && url.path() == "/");
+    let url = told.and_then(of).or_else(|| of(&incoming.authority.to_string()));
+    url.map(|url| url.origin().ascii_serialization()).unwrap_or_default()
+}
+
+/// What a route's policies say of tokens.
+#[derive(Debug, Default)]
+struct Derived {
+    has_policy: bool,
+    servers: Vec<String>,
+    scopes: Vec<String>,
+    methods: Vec<String>,
+}
+
+impl Derived {
+    fn take(&mut self, policy: &PolicyConfig, tenants: &Tenants) {
+        match policy {
+            PolicyConfig::ValidateAzureAdToken(policy) => self.take_entra(policy, tenants),
+            PolicyConfig::ValidateJwt(policy) => self.take_other(policy, tenants),
+            _ => {}
+        }
+    }
+
+    fn take_entra(&mut self, policy: &ValidateAzureAdTokenConfig, tenants: &Tenants) {
+        self.has_policy = true;
+        if policy.token_type == TokenTypeConfig::Id {
+            // ID tokens are handed on by a front end; no client asks for one to call an API.
+            return;
+        }
+        join(&mut self.servers, tenants.get(&policy.tenant).map(|tenant| tenant.below("v2.0").to_string()));
+        // Entra takes a scope with its API before it: by the URI where it has one, by the client id otherwise.
+        let api = policy.audiences.iter().find(|audience| audience.contains("://")).or(policy.audiences.first());
+        let scopes = api.into_iter().flat_map(|api| policy.scopes.iter().map(move |scope| format!("{api}/{scope}")));
+        join(&mut self.scopes, scopes);
+        self.take_places(policy.header_name.as_ref(), policy.query_parameter_name.as_ref());
+    }
+
+    fn take_other(&mut self, policy: &ValidateJwtConfig, tenants: &Tenants) {
+        self.has_policy = true;
+        join(&mut self.servers, tenants.issuer(&policy.issuer));
+        join(&mut self.scopes, policy.scopes.iter().cloned());
+        self.take_places(policy.header_name.as_ref(), policy.query_parameter_name.as_ref());
+    }
+
+    /// RFC 6750, section 2: the one header that is meant by "header" is `Authorization`.
+    fn take_places(&mut self, headers: Option<&OneOrMany<String>>, parameter: Option<&String>) {
+        let in_header =
+            headers.is_none_or(|names| names.as_slice().iter().any(|name| name.eq_ignore_ascii_case("authorization")));
+        join(&mut self.methods, in_header.then(|| "header".to_owned()));
+        join(&mut self.methods, parameter.map(|_| "query".to_owned()));
+    }
+}
+
+/// Adds what is not there yet.
+fn join(list: &mut Vec<String>, more: impl IntoIterator<Item = String>) {
+    for entry in more {
+        if !list.contains(&entry) {
+            list.push(entry);
+        }
+    }
+}

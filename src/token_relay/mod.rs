@@ -1,0 +1,389 @@
+//! `token-relay`: partners' requests for tokens, passed through to Entra's token endpoint.
+//!
+//! A route of this kind stands before a third party's client credentials. Whether a request may pass is decided by the partner
+//! that its `client_id` belongs to (address, kind of credential, routes, expiry, rate and quota, as for
+//! [`check-partner`](crate::inbound::check_partner)) and by the route: grant types, scopes, kind of credential. The tenant is the
+//! route's. What passes is a request made anew of the few parameters that were judged; Entra's answer comes back without Entra's
+//! header fields. Nothing is kept, and nothing of a secret or an assertion is logged.
+//!
+//! The decision rests on what Entra reads, too: an assertion that the client issued to itself has to be that client's, and a
+//! parameter that is there twice, in whatever case, refuses.
+//!
+//! # What it binds
+//!
+//! Whoever has the credentials can ask Entra directly, from anywhere. The relay binds where a Conditional Access policy for
+//! workload identities admits the partner's application from the gateway's own egress address alone. It is no replacement for
+//! that policy, and that policy cannot tell one partner behind the relay from another: the relay does.
+//!
+//! # Assertions
+//!
+//! An assertion is made for one URL, its `aud`, and Entra takes those for its own token endpoint alone. A client library that is
+//! pointed at the relay makes them for the relay's URL. So clients with a secret only need another URL; clients with a certificate
+//! have to make the assertion for `https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token` and send it here, as Microsoft's
+//! libraries do where the application brings the assertion (`client_assertion`, `WithClientAssertion`).
+
+mod form;
+
+use std::sync::{Arc, OnceLock};
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body_util::BodyExt as _;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::runtime::Handle;
+use url::Url;
+use zeroize::Zeroizing;
+
+use self::form::{Asked, FormFault, Shown};
+use crate::{
+    answer::ResponseBody,
+    config::{Faults, Place},
+    credentials::{ANSWER_CAP, Grant, Proof, TokenRequest, refused},
+    entra::{
+        TenantId, Tenants,
+        token::{CredentialKind, TokenKind},
+    },
+    exchange::Exchange,
+    identity_http::{Answer, IdentityHttp, IdentityHttpError},
+    inbound::check_partner::{CheckPartner, CheckPartnerConfig, PartnerRoute},
+    partner::{Call, PartnerCredential, Partners},
+    refusal::{Reason, Refusal},
+    request::{IncomingRequest, RequestBody},
+    route::MatchConfig,
+};
+
+/// The longest request that is read.
+const MOST_BYTES: u64 = 64 << 10;
+
+/// A relay of token requests.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TokenRelayConfig {
+    /// The tenant whose token endpoint is asked: a name of `tenants`. Requests cannot choose another one.
+    pub tenant: String,
+    /// The grant types that may be used. Default: client_credentials.
+    #[serde(default = "client_credentials")]
+    pub grant_types: Vec<GrantType>,
+    /// The scopes that may be asked for, one in a request, exactly as written here; at least one.
+    pub scopes: Vec<String>,
+    /// How clients must authenticate: any, or certificate, which takes assertions alone. Default: any.
+    #[serde(default)]
+    pub client_credential: PartnerCredential,
+    /// The partners that may pass. Default: all whose `routes` allow it.
+    pub partners: Option<Vec<String>>,
+}
+
+/// A grant type that can be relayed.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+pub enum GrantType {
+    /// RFC 6749, section 4.4.
+    #[serde(rename = "client_credentials")]
+    ClientCredentials,
+}
+
+impl GrantType {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientCredentials => "client_credentials",
+        }
+    }
+}
+
+fn client_credentials() -> Vec<GrantType> {
+    vec![GrantType::ClientCredentials]
+}
+
+/// A relay of token requests, built.
+#[derive(Debug)]
+pub struct TokenRelay {
+    /// The tenant, a GUID.
+    tenant: Box<str>,
+    endpoint: Arc<Url>,
+    /// The audiences of assertions that Entra takes there.
+    audiences: [Box<str>; 2],
+    grant_types: Vec<GrantType>,
+    scopes: Box<[Box<str>]>,
+    credential: PartnerCredential,
+    partner: CheckPartner,
+    http: Arc<IdentityHttp>,
+    /// What carries the calls: their connections outlive the requests.
+    background: OnceLock<Handle>,
+}
+
+/// What a relay is built with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) tenants: &'a Tenants,
+    pub(crate) partners: &'a Arc<Partners>,
+    pub(crate) http: &'a Arc<IdentityHttp>,
+    /// The route's name.
+    pub(crate) route: &'a str,
+    /// What the route matches, at its place.
+    pub(crate) matches: (&'a MatchConfig, &'a Place),
+}
+
+/// What the client of a relayed request says that it is. Entra's answer says whether it was.
+#[derive(Clone, Debug)]
+pub struct Relayed {
+    /// The tenant that is asked.
+    pub tenant: Box<str>,
+    /// The client's application id.
+    pub client: Box<str>,
+    /// How the client authenticates.
+    pub credential: CredentialKind,
+}
+
+/// Why a request is not relayed, or its answer not passed on. Holds nothing that the client sent.
+#[derive(Debug, thiserror::Error)]
+enum RelayFault {
+    #[error("the body is no form: {0}")]
+    NotAForm(&'static str),
+    #[error("the form cannot be used")]
+    Form(#[from] FormFault),
+    #[error("the grant type is not one of `grant-types`")]
+    GrantType,
+    #[error("the scope is not one of `scopes`")]
+    Scope,
+    #[error("the client sent a secret, and `client-credential` asks for an assertion")]
+    Credential,
+    #[error("the token endpoint cannot be reached")]
+    Unreachable(#[source] IdentityHttpError),
+    #[error("the token endpoint answered {0} with something that is no JSON object")]
+    NoAnswer(StatusCode),
+    #[error("the call of the token endpoint was broken off")]
+    Interrupted,
+}
+
+impl From<RelayFault> for Refusal {
+    fn from(fault: RelayFault) -> Self {
+        let reason = match &fault {
+            RelayFault::NotAForm(_) | RelayFault::Form(_) => Reason::TokenRequestInvalid,
+            RelayFault::GrantType => Reason::GrantTypeNotAllowed,
+            RelayFault::Scope => Reason::ScopeNotAllowed,
+            RelayFault::Credential => Reason::ClientCredentialTooWeak,
+            RelayFault::Unreachable(IdentityHttpError::Timeout { .. }) => Reason::UpstreamTimeout,
+            RelayFault::Unreachable(error) if error.never_sent() => Reason::UpstreamUnreachable,
+            RelayFault::Unreachable(_) | RelayFault::NoAnswer(_) => Reason::UpstreamProtocolError,
+            RelayFault::Interrupted => Reason::InternalError,
+        };
+        Self::new(reason, fault)
+    }
+}
+
+impl TokenRelay {
+    /// Builds the relay at this place, or says in `faults` why not.
+    pub(crate) fn build(config: &TokenRelayConfig, with: Surroundings<'_>, place: &Place, faults: &mut Faults) -> Option<Self> {
+        let before = faults.errors();
+        let (matches, at) = with.matches;
+        if matches.exact_path.is_none() || matches.methods.as_slice() != ["POST"] {
+            let cure = "write { exact-path: /token, methods: [POST] }";
+            faults.error(at, "a relay of token requests is one path that takes POST alone", cure);
+        }
+        let tenant = with.tenants.get(&config.tenant);
+        let id = match tenant.map(|tenant| tenant.id()) {
+            Some(TenantId::Guid(guid)) => Some(guid.clone()),
+            Some(_) => {
+                let message = format!("`{}` does not stand for one tenant by its GUID", config.tenant);
+                faults.error(&place.key("tenant"), message, "name a tenant whose `id` is a GUID");
+                None
+            }
+            None if with.tenants.mentions(&config.tenant) => None,
+            None => {
+                faults.error(&place.key("tenant"), format!("there is no tenant `{}`", config.tenant), "name one of `tenants`");
+                None
+            }
+        };
+        if config.grant_types.is_empty() {
+            faults.error(
+                &place.key("grant-types"),
+                "the list is empty, so every request would be refused",
+                "list client_credentials",
+            );
+        }
+        if config.scopes.is_empty() {
+            faults.error(&place.key("scopes"), "the list is empty, so every request would be refused", "list the scopes");
+        }
+        for (index, scope) in config.scopes.iter().enumerate() {
+            let resource = scope.strip_suffix("/.default").unwrap_or_default();
+            if resource.is_empty() || !scope.bytes().all(|byte| byte.is_ascii_graphic()) {
+                let message = format!("`{scope}` is no scope of this grant: applications ask for all that they were given");
+                faults.error(&place.key("scopes").index(index), message, "write it as api://orders/.default");
+            }
+        }
+        let check = CheckPartnerConfig { partners: config.partners.clone() };
+        let route = PartnerRoute { has_token: true, ..PartnerRoute::of(with.route) };
+        let partner = CheckPartner::build(&check, place, with.partners, route, faults);
+        if faults.errors() > before {
+            return None;
+        }
+        let tenant = tenant?;
+        let endpoint = tenant.below("oauth2/v2.0/token");
+        Some(Self {
+            tenant: id?,
+            audiences: [endpoint.as_str().into(), tenant.below("oauth2/token").as_str().into()],
+            endpoint: Arc::new(endpoint),
+            grant_types: config.grant_types.clone(),
+            scopes: config.scopes.iter().map(|scope| scope.as_str().into()).collect(),
+            credential: config.client_credential,
+            partner: partner?,
+            http: with.http.clone(),
+            background: OnceLock::new(),
+        })
+    }
+
+    /// Names the runtime that carries the calls.
+    pub(crate) fn start(&self, background: &Handle) {
+        self.background.get_or_init(|| background.clone());
+    }
+
+    /// Judges a request, asks Entra, and passes its answer on.
+    ///
+    /// # Errors
+    /// The refusal of a request that may not pass, or that there is no answer.
+    pub(crate) async fn answer(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        body: RequestBody,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        judge_head(incoming)?;
+        let asked = form::read(&read(body).await?).map_err(RelayFault::from)?;
+        let credential = asked.shown.kind();
+        exchange.relayed = Some(Relayed { tenant: self.tenant.clone(), client: asked.client_id.as_str().into(), credential });
+        let call = Call {
+            application: Some(&asked.client_id),
+            tenant: &self.tenant,
+            kind: TokenKind::App,
+            credential: Some(credential),
+            address: exchange.caller_address(),
+            route: self.partner.route(),
+        };
+        self.partner.judge(call, exchange)?;
+        self.judge(&asked)?;
+        exchange.timings.policies = exchange.elapsed();
+
+        // Entra calls it a correlation id: it names the request in both logs.
+        let correlation_id = uuid::Uuid::parse_str(exchange.id.as_str()).unwrap_or_else(|_| uuid::Uuid::new_v4()).to_string();
+        let for_entra = asked.shown.is_for(&self.audiences);
+        exchange.outcome.server = self.endpoint.host_str().map(Into::into);
+        let began = exchange.elapsed();
+        let answer = self.ask(asked, correlation_id.clone()).await;
+        exchange.timings.upstream = exchange.elapsed().saturating_sub(began);
+        let answer = answer?;
+        if answer.status.is_client_error() || answer.status.is_server_error() {
+            let refused = refused(&answer, exchange.clock(), correlation_id.into());
+            exchange.outcome.cause = Some(refused.to_string().into());
+            exchange.outcome.hint = (!for_entra).then(|| {
+                format!("the client made its assertion for another URL; Entra takes those for {}", self.endpoint).into()
+            });
+        }
+        Ok(passed_on(answer)?)
+    }
+
+    fn judge(&self, asked: &Asked) -> Result<(), RelayFault> {
+        if !self.grant_types.iter().any(|grant| grant.as_str() == asked.grant_type) {
+            return Err(RelayFault::GrantType);
+        }
+        if !self.scopes.iter().any(|scope| **scope == *asked.scope) {
+            return Err(RelayFault::Scope);
+        }
+        match (self.credential, &asked.shown) {
+            (PartnerCredential::Certificate, Shown::Secret(_)) => Err(RelayFault::Credential),
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks Entra, with a request of our own making.
+    async fn ask(&self, asked: Asked, correlation_id: String) -> Result<Answer, RelayFault> {
+        let (http, endpoint) = (self.http.clone(), self.endpoint.clone());
+        let call = async move {
+            let request = TokenRequest {
+                endpoint: &endpoint,
+                client_id: &asked.client_id,
+                scope: &asked.scope,
+                grant: Grant::ClientCredentials,
+                proof: match &asked.shown {
+                    Shown::Secret(secret) => Proof::Secret(secret),
+                    Shown::Assertion { assertion, .. } => Proof::Assertion(assertion),
+                },
+                claims: None,
+            };
+            http.post_form(&endpoint, &request.form(), TokenRequest::headers(&correlation_id), ANSWER_CAP).await
+        };
+        let answer = match self.background.get() {
+            Some(background) => background.spawn(call).await.map_err(|_| RelayFault::Interrupted)?,
+            None => call.await,
+        };
+        answer.map_err(RelayFault::Unreachable)
+    }
+}
+
+/// Judges what can be told without the body. A query, another form of body and other credentials have no place here: what is in
+/// them would be read by one side alone.
+fn judge_head(incoming: &IncomingRequest) -> Result<(), RelayFault> {
+    if incoming.target.query.is_some() {
+        return Err(RelayFault::NotAForm("the request has a query"));
+    }
+    if incoming.headers.contains_key(header::AUTHORIZATION) {
+        return Err(RelayFault::NotAForm("the client's credential is in a header; it belongs in the form"));
+    }
+    if incoming.headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(RelayFault::NotAForm("the content is encoded"));
+    }
+    let mut types = incoming.headers.get_all(header::CONTENT_TYPE).iter();
+    let content_type = types.next().filter(|_| types.next().is_none()).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (kind, parameter) = content_type.split_once(';').unwrap_or((content_type, "charset=utf-8"));
+    let charset = parameter.trim().to_ascii_lowercase();
+    if !kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        || !matches!(&*charset, "charset=utf-8" | "charset=\"utf-8\"")
+    {
+        return Err(RelayFault::NotAForm("the content type is not `application/x-www-form-urlencoded`"));
+    }
+    Ok(())
+}
+
+/// The whole body. It holds a secret, so the copy does not stay in memory.
+async fn read(mut body: RequestBody) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+    body.limit(MOST_BYTES)?;
+    // Never grown, which would leave copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MOST_BYTES as usize));
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(bytes)
+}
+
+/// Entra's answer, as the client gets it: status and body, when to come back, and that nobody may keep it. RFC 6749, section 5.1.
+fn passed_on(answer: Answer) -> Result<Response<ResponseBody>, RelayFault> {
+    let object = serde_json::from_slice::<std::collections::BTreeMap<String, serde::de::IgnoredAny>>(&answer.body).is_ok();
+    let answers = answer.status == StatusCode::OK || answer.status.is_client_error() || answer.status.is_server_error();
+    if !object || !answers {
+        return Err(RelayFault::NoAnswer(answer.status));
+    }
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    if let Some(retry_after) = answer.headers.get(header::RETRY_AFTER) {
+        headers.insert(header::RETRY_AFTER, retry_after.clone());
+    }
+    let mut response = Response::new(ResponseBody::whole(answer.body));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+/// The `error` that OAuth clients look for in a refusal. RFC 6749, section 5.2.
+pub(crate) fn oauth_error(reason: Reason) -> &'static str {
+    match reason {
+        Reason::GrantTypeNotAllowed => "unsupported_grant_type",
+        Reason::ScopeNotAllowed => "invalid_scope",
+        reason if reason.status().is_server_error() || reason.status() == StatusCode::TOO_MANY_REQUESTS => {
+            "temporarily_unavailable"
+        }
+        reason if reason.status() == StatusCode::FORBIDDEN => "unauthorized_client",
+        _ => "invalid_request",
+    }
+}
