@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import msal
 import requests
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509 import load_pem_x509_certificate
-from interop import PARTNER, Processes, certificate, check, claims, expect, failed, free_port, passed, wait_until
+from interop import ORDERS, PARTNER, Processes, certificate, check, claims, expect, failed, free_port, passed, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 STRANGER = "99993333-cccc-4444-dddd-5555eeee6666"
@@ -73,7 +74,7 @@ routes:
   - {{ name: keys, match: {{ exact-path: /.well-known/jwks.json, methods: [GET] }}, assertion-keys: {{}} }}
   - name: orders
     match: {{ path: /orders }}
-    inbound: [ validate-azure-ad-token: {{ tenant: contoso, audiences: [api://orders], roles: [Orders.Read], scopes: [Orders.Read] }} ]
+    inbound: [ validate-azure-ad-token: {{ tenant: contoso, audiences: [api://orders, {ORDERS}], roles: [Orders.Read], scopes: [Orders.Read] }} ]
     identity-headers:
       X-Remote-User: {{ claim: nickname, default: nobody }}
       X-Groups: {{ claim: groups, encoding: repeated, when-absent: skip }}
@@ -141,6 +142,8 @@ def walk(arguments, processes):
     health = f"http://127.0.0.1:{ports['health']}"
     wait_until(lambda: requests.get(f"{health}/readyz", timeout=5).ok, "the gateway")
     gateway, trusted = f"https://localhost:{ports['tls']}", str(work / "server.pem")
+    # Before what a session is told to trust, requests asks the environment, which a machine may have set.
+    os.environ["REQUESTS_CA_BUNDLE"] = trusted
 
     def relayed(credential, client=PARTNER, scope=SCOPE):
         client = msal.ConfidentialClientApplication(client, client_credential=credential, authority=f"{gateway}/contoso", instance_discovery=False, verify=trusted)
@@ -162,7 +165,7 @@ def walk(arguments, processes):
         payload = {"aud": endpoint, "iss": PARTNER, "sub": PARTNER, "jti": str(uuid4()), "nbf": now, "iat": now, "exp": now + 300}
         key = serialization.load_pem_private_key(pem.encode(), None)
         assertion = jwt.encode(payload, key, algorithm="PS256", headers={"x5t#S256": thumbprint})
-        token = relayed({"client_assertion": assertion})["access_token"]
+        token = relayed({"client_assertion": lambda: assertion})["access_token"]
         expect(claims(token)["azpacr"], "2", "azpacr")
 
     @check("msal, a certificate pointed at the relay: the tenant refuses an assertion for another URL")
@@ -170,8 +173,7 @@ def walk(arguments, processes):
         answer = relayed({"private_key": pem, "public_certificate": pem})
         if "access_token" in answer or "AADSTS" not in answer["error_description"]:
             raise AssertionError(answer)
-        hints = [json.loads(line).get("hint") or "" for line in (work / "audit.jsonl").read_text().splitlines()]
-        expect(any("made its assertion for another URL" in hint for hint in hints), True, "a hint in the audit log")
+        wait_until(lambda: "made its assertion for another URL" in (work / "audit.jsonl").read_text(), "the hint in the audit log")
 
     @check("msal reads the relay's own refusals")
     def _():
