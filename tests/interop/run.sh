@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Microsoft's own client libraries against `entrada dev-tenant`, and their tokens through `entrada run` to an nginx; then tokens of
-# an OpenID provider that nobody here wrote, through `validate-jwt`; then callers behind nginx and HAProxy, and Azure's address prefixes.
+# an OpenID provider that nobody here wrote, through `validate-jwt`; then callers behind nginx and HAProxy, and Azure's address prefixes;
+# then the gateway's own identity: OpenSSL's certificate files, and our assertions before that provider.
 #
 #   tests/interop/run.sh [BINARY]
 #
@@ -66,4 +67,6 @@ mkdir "$work/callers"
 timeout --signal=INT --kill-after=20 300 "$python" "$here/callers.py" --entrada "$entrada" --nginx "$nginx" --haproxy "$haproxy" --work "$work/callers" || status=$?
 mkdir "$work/relay"
 timeout --signal=INT --kill-after=20 300 "$python" "$here/relay.py" --entrada "$entrada" --work "$work/relay" || status=$?
+mkdir "$work/identity"
+timeout --signal=INT --kill-after=20 300 "$python" "$here/identity.py" --entrada "$entrada" --work "$work/identity" || status=$?
 exit $status
