@@ -30,6 +30,10 @@ const CAP: usize = 64 << 10;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Where Azure Arc's agent leaves its challenges, and the only folder that one is read from.
 const ARC_FOLDER: &str = "/var/opt/azcmagent/tokens";
+/// The agent itself; where it is, the machine is managed.
+const ARC_AGENT: &str = "/opt/azcmagent/bin/himds";
+/// Where the agent listens unless the environment says otherwise.
+const ARC_ENDPOINT: &str = "http://localhost:40342/metadata/identity/oauth2/token";
 /// More than any of these challenges.
 const ARC_CHALLENGE: u64 = 4_096;
 
@@ -92,11 +96,17 @@ impl Platform {
             ManagedIdentitySource::Auto if get("MSI_ENDPOINT").is_some() && get("MSI_SECRET").is_some() => {
                 Self::detect(ManagedIdentitySource::AppService, environment)
             }
+            // A service that is started by itself has no variables; the agent is there all the same.
+            ManagedIdentitySource::Auto if Path::new(ARC_AGENT).exists() => Self::detect(ManagedIdentitySource::Arc, environment),
             ManagedIdentitySource::Auto => Self::detect(ManagedIdentitySource::Imds, environment),
             ManagedIdentitySource::AppService if get("IDENTITY_ENDPOINT").is_none() && get("MSI_ENDPOINT").is_some() => {
                 Ok(Self::AppService2017(url("MSI_ENDPOINT")?, secret("MSI_SECRET")?))
             }
             ManagedIdentitySource::AppService => Ok(Self::AppService(url("IDENTITY_ENDPOINT")?, secret("IDENTITY_HEADER")?)),
+            ManagedIdentitySource::Arc if get("IDENTITY_ENDPOINT").is_none() => {
+                let url = Url::parse(ARC_ENDPOINT).map_err(|_| NoPlatform::NoUrl("the agent's endpoint"))?;
+                Ok(Self::Arc(url, ARC_FOLDER.into()))
+            }
             ManagedIdentitySource::Arc => Ok(Self::Arc(url("IDENTITY_ENDPOINT")?, ARC_FOLDER.into())),
             ManagedIdentitySource::Imds => {
                 let name = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
@@ -214,6 +224,8 @@ impl ManagedIdentity {
             expires_in: Option<Seconds>,
             expires_on: Option<Seconds>,
             client_id: Option<String>,
+            object_id: Option<String>,
+            msi_res_id: Option<String>,
         }
 
         let success: Success =
@@ -222,9 +234,12 @@ impl ManagedIdentity {
             return Err(Failure::Nonsense("holds no token"));
         }
         // An old agent of Azure Arc passes over the identity that was asked for, and answers with the machine's own.
-        if let (Platform::Arc(..), Some(asked)) = (&self.platform, &self.which.client_id)
-            && !success.client_id.is_some_and(|given| given.eq_ignore_ascii_case(asked))
-        {
+        let ManagedIdentityConfig { client_id, object_id, resource_id, .. } = &self.which;
+        let given = [(client_id, success.client_id), (object_id, success.object_id), (resource_id, success.msi_res_id)];
+        let another = |(asked, given): &(&Option<String>, Option<String>)| {
+            asked.as_ref().is_some_and(|asked| given.as_ref().is_none_or(|given| !given.eq_ignore_ascii_case(asked)))
+        };
+        if matches!(self.platform, Platform::Arc(..)) && given.iter().any(another) {
             return Err(Failure::Nonsense("holds the token of another identity than was asked for"));
         }
         let now = self.clock.unix_seconds();
@@ -321,6 +336,32 @@ mod tests {
             assert_eq!(issued.renew_in, Some(issued.lifetime / 2), "{name}");
             assert!(!name.contains(&entra.identity_header()), "{name}");
         }
+    }
+
+    #[test]
+    fn finds_the_agent_of_a_managed_machine_where_nothing_names_it() {
+        let nothing = environment(&[]);
+        let Ok(Platform::Arc(url, folder)) = Platform::detect(ManagedIdentitySource::Arc, nothing) else { panic!("arc") };
+
+        assert_eq!((url.as_str(), folder.as_path()), (ARC_ENDPOINT, Path::new(ARC_FOLDER)));
+    }
+
+    /// Agents echo the identity that they were asked for; old ones answer with the machine's own.
+    #[tokio::test]
+    async fn a_managed_machine_has_to_answer_for_the_identity_that_was_asked_for() {
+        let (entra, clock) = entra().await;
+        let folder = tempfile::tempdir().unwrap();
+        entra.play_arc(folder.path());
+        let object_id = entra.identities()[0].object_id();
+        let arc = || Platform::Arc(Url::parse(&format!("{}/arc/token", entra.base_url())).unwrap(), folder.path().to_owned());
+        let which = ManagedIdentityConfig { object_id: Some(object_id), ..Default::default() };
+
+        assert!(identity(arc(), which.clone(), &clock).ask(VAULT).await.is_ok());
+        let old = "{\"access_token\":\"eyJ\",\"client_id\":\"machine\",\"expires_in\":\"86399\"}";
+        entra.fail(crate::dev_tenant::Fault::on("/arc/token").body(old));
+        let failure = identity(arc(), which, &clock).ask(VAULT).await.err().unwrap();
+
+        assert!(failure.to_string().contains("another identity"), "{failure}");
     }
 
     #[tokio::test]

@@ -278,6 +278,8 @@ async fn arc(Extract(state): Extract<Arc<State>>, Query(fields): Query<Fields>, 
     answer(json!({
         "access_token": token,
         "client_id": identity.client_id,
+        "object_id": identity.object_id(),
+        "msi_res_id": identity.resource_id,
         "expires_in": LIFETIME.to_string(),
         "expires_on": (now + LIFETIME).to_string(),
         "resource": resource,
