@@ -306,6 +306,10 @@ impl TokenSlot {
     pub fn cached(self: &Arc<Self>) -> Option<Arc<AccessToken>> {
         let token = self.current.load_full()?;
         let now = self.now();
+        // A machine that slept finds its monotonic clock behind; the wall's is not.
+        if self.background.clock.unix_seconds() >= token.expires_at {
+            return None;
+        }
         if now >= token.renew_at {
             if now >= token.dead_at {
                 return None;
@@ -336,7 +340,7 @@ impl TokenSlot {
         match self.wait().await {
             Ok(token) => Ok(token),
             // Renewing failed, and the old one still lives: an outage is no reason to stop.
-            Err(error) => self.current.load_full().filter(|token| self.now() < token.dead_at).ok_or(error),
+            Err(error) => self.current.load_full().filter(|token| self.lives(token)).ok_or(error),
         }
     }
 
@@ -402,7 +406,11 @@ impl TokenSlot {
 
     /// Whether a token is there that could be sent now.
     pub(crate) fn is_ready(&self) -> bool {
-        self.current.load_full().is_some_and(|token| self.now() < token.dead_at)
+        self.current.load_full().is_some_and(|token| self.lives(&token))
+    }
+
+    fn lives(&self, token: &AccessToken) -> bool {
+        self.now() < token.dead_at && self.background.clock.unix_seconds() < token.expires_at
     }
 
     /// The current token, for the slot that takes this one's place.
