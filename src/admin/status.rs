@@ -137,11 +137,37 @@ impl Admin {
         text.sample("entrada_config_reload_failed", &[], u8::from(self.lifecycle.last_reload_error().is_some()));
         text.family("entrada_audit_records_lost_total", "counter", "Audit records that no sink took.");
         text.sample("entrada_audit_records_lost_total", &[], self.audit.dropped());
+        write_credentials(&runtime.credentials.status(), text);
         text.family("entrada_upstream_requests_under_way", "gauge", "Requests that wait for a server's answer.");
         for upstream in runtime.upstreams.iter() {
             for (server, count) in upstream.servers() {
                 text.sample("entrada_upstream_requests_under_way", &[("upstream", upstream.name()), ("server", server)], count);
             }
+        }
+    }
+}
+
+/// What credentials are watched for: tokens that cannot be had, and certificates that end.
+fn write_credentials(credentials: &[crate::credentials::CredentialStatus], text: &mut MetricsText) {
+    text.family("entrada_credential_ready", "gauge", "Whether every token that routes ask for is there.");
+    for credential in credentials {
+        text.sample("entrada_credential_ready", &[("credential", &credential.name)], u8::from(credential.ready));
+    }
+    text.family("entrada_credential_token_requests_total", "counter", "Token requests that were made.");
+    for credential in credentials {
+        let requests: u64 = credential.tokens.iter().map(|token| token.requests).sum();
+        text.sample("entrada_credential_token_requests_total", &[("credential", &credential.name)], requests);
+    }
+    text.family("entrada_credential_token_failures_total", "counter", "Token requests that failed.");
+    for credential in credentials {
+        let failures: u64 = credential.tokens.iter().map(|token| token.failures).sum();
+        text.sample("entrada_credential_token_failures_total", &[("credential", &credential.name)], failures);
+    }
+    text.family("entrada_credential_certificate_expiry_seconds", "gauge", "When a certificate ends, in seconds since 1970.");
+    for credential in credentials {
+        for certificate in &credential.certificates {
+            let labels = [("credential", &*credential.name), ("thumbprint", &*certificate.thumbprint)];
+            text.sample("entrada_credential_certificate_expiry_seconds", &labels, certificate.not_after);
         }
     }
 }

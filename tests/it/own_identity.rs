@@ -278,4 +278,14 @@ async fn without_the_vault_the_gateway_starts_and_refuses_what_needs_it() {
     let secret = &status["vault_secrets"][0];
     assert_eq!((&secret["name"], &secret["ready"]), (&"partner-key".into(), &false.into()));
     assert!(secret["last_error"].as_str().unwrap().contains("503"), "{secret}");
+
+    let metrics = reqwest::get(format!("http://{}/metrics", gateway.admin_address())).await.unwrap().text().await.unwrap();
+    for line in [
+        "entrada_credential_ready{credential=\"gateway\"} 1",
+        "entrada_credential_token_requests_total{credential=\"gateway\"} 1",
+        "entrada_credential_token_failures_total{credential=\"gateway\"} 0",
+        "entrada_credential_certificate_expiry_seconds{credential=\"gateway\",thumbprint=",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
 }
