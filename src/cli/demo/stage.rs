@@ -61,7 +61,7 @@ impl Stage {
     /// Starts all parts. The gateway has threads of its own; the others live on `runtime`.
     pub(super) fn set(runtime: &Runtime) -> anyhow::Result<Self> {
         let folder = Folder::new()?;
-        let certificate = NewCertificate { subject: "CN=entrada demo".to_owned(), days: 30, bits: 2048 }.make(&Clock::system())?;
+        let certificate = NewCertificate { subject: "CN=entrada demo".to_owned(), days: 90, bits: 2048 }.make(&Clock::system())?;
         // Made readable for the owner alone, as `certificate new` does; the folder is closed to others anyway.
         fs::write(folder.0.join("gateway.pem"), certificate.pem().as_bytes())
             .context("cannot write the gateway's certificate")?;
