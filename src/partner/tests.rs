@@ -241,6 +241,64 @@ fn access_goes_on_with_the_partner_and_ends_with_it() {
 }
 
 #[test]
+fn a_partner_that_cannot_be_used_is_mentioned_and_not_there() {
+    let (partners, _) = partners(&format!(
+        "p: {{ client-application-ids: [{APP}], tenants: [nowhere] }}\nq: {{ client-application-ids: [{OTHER_APP}] }}"
+    ));
+
+    assert!(partners.mentions("p") && partners.get("p").is_none());
+    assert!(partners.mentions("q") && partners.get("q").is_some());
+    assert!(!partners.mentions("r"));
+    assert_eq!(reason(&partners, call(), &Clock::manual(0)), Some(Reason::PartnerUnknown));
+}
+
+#[test]
+fn the_status_tells_where_a_partner_stands() {
+    let limits = "rate-limit: { calls: 5, renewal-period: 60s }, quota: { calls: 50, renewal-period: 30d }";
+    let yaml = |enabled| {
+        format!(
+            "p: {{ enabled: {enabled}, client-application-ids: [{APP}], owner: Ann, expires: 1970-03-01, {limits} }}\nq: {{ client-application-ids: [{OTHER_APP}] }}"
+        )
+    };
+    let ((on, _), (off, _)) = (partners(&yaml(true)), partners(&yaml(false)));
+    for (partners, day, state, days_left) in [
+        (&on, 0, "active", 60),
+        (&on, 29, "active", 31),
+        (&on, 30, "expiring", 30),
+        (&on, 59, "expiring", 1),
+        (&on, 60, "expired", 0),
+        (&on, 61, "expired", 0),
+        (&off, 0, "disabled", 60),
+        (&off, 61, "disabled", 0),
+    ] {
+        assert_eq!(
+            serde_json::to_value(partners.status(&Clock::manual(day * 86_400))).unwrap(),
+            serde_json::json!([
+                {
+                    "name": "p", "state": state, "owner": "Ann", "expires": "1970-03-01", "days_left": days_left,
+                    "rate_limit": { "calls": 5, "renewal_period_seconds": 60, "remaining": 5 },
+                    "quota": { "calls": 50, "renewal_period_seconds": 30 * 86_400, "remaining": 50 },
+                },
+                { "name": "q", "state": "active" },
+            ]),
+            "day {day}"
+        );
+    }
+
+    let mut text = crate::telemetry::MetricsText::default();
+    off.write_metrics(&mut text);
+    let text = text.into_string();
+    for line in [
+        "entrada_partner_enabled{partner=\"p\"} 0\n",
+        "entrada_partner_enabled{partner=\"q\"} 1\n",
+        "entrada_partner_expires_timestamp_seconds{partner=\"p\"} 5184000\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    assert!(!text.contains("seconds{partner=\"q\"}"), "{text}");
+}
+
+#[test]
 fn limits_that_cannot_be_meant_are_faults() {
     for (limit, expected) in [
         ("rate-limit: { calls: 1, renewal-period: 1s }", None),
