@@ -130,13 +130,13 @@ mod tests {
 
     #[test]
     fn takes_scheme_and_host_from_each_hop() {
-        let line = b"for=192.0.2.1;proto=HTTPS;host=\"a.example:8443\", for=192.0.2.2;PROTO=http";
+        let line = b"for=192.0.2.1;proto=HTTPS;host=\"a.example:8443\", for=192.0.2.2;PROTO=http;by=203.0.113.1;secret=b";
 
         let elements = elements(line).unwrap();
 
         assert_eq!(elements[0].proto.as_deref(), Some("HTTPS"));
         assert_eq!(elements[0].host.as_deref(), Some("a.example:8443"));
-        assert_eq!(elements[1].proto.as_deref(), Some("http"));
+        assert_eq!((elements[1].proto.as_deref(), elements[1].host.as_deref()), (Some("http"), None));
         assert!(elements.iter().all(|element| !element.repeats));
     }
 

@@ -55,3 +55,27 @@ impl Introducers {
         self.trust.may_introduce(proxy, &self.clock)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{address::AddressSets, listener::ListenerConfig};
+
+    fn introducers(listener: &str) -> (Option<Introducers>, bool) {
+        let config: ListenerConfig = crate::config::part(&format!("name: a\naddress: 127.0.0.1:0\n{listener}"));
+        let (mut faults, place) = (Faults::default(), Place::root());
+        let trust = Arc::new(Trust::build(&config, &place, &AddressSets::default(), &mut faults).expect("sound"));
+        let introducers = Introducers::build(config.proxy_protocol, &trust, &Clock::manual(0), &place, &mut faults);
+        (introducers, faults.any_error())
+    }
+
+    #[test]
+    fn trusted_proxies_may_introduce_connections_where_that_is_asked_for() {
+        let (some, faulty) = introducers("proxy-protocol: required\ntrusted-proxies: [10.2.0.1]");
+        let some = some.expect("it is asked for");
+        assert!(!faulty && some.include([10, 2, 0, 1].into()) && !some.include([10, 2, 0, 2].into()));
+
+        assert!(introducers("trusted-proxies: [10.2.0.1]").0.is_none());
+        assert!(introducers("proxy-protocol: required").1, "nobody could connect");
+    }
+}
