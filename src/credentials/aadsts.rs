@@ -41,6 +41,11 @@ pub fn advice(code: u32) -> Option<Advice> {
         700_024 => ("the assertion is outside its time range", "set this machine's clock right", Next::OtherCertificate),
         1_000_502 => ("the certificate is outside its validity", "make a new certificate and upload it", Next::OtherCertificate),
         7_000_214 => ("the certificate was revoked", "make a new certificate and upload it", Next::OtherCertificate),
+        50_032 => (
+            "the RSA key is too weak",
+            "make a certificate of 2048 bits at least with `entrada certificate new`",
+            Next::OtherCertificate,
+        ),
         700_030 => (
             "the certificate's subject is not trusted by name",
             "upload the certificate itself and switch `send-certificate-chain` off",
@@ -171,6 +176,37 @@ pub fn advice(code: u32) -> Option<Advice> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The codes that a daemon can meet, by what they are about.
+    const MET: &[&[u32]] = &[
+        // The assertion, the certificate, the secret.
+        &[
+            700_027, 700_024, 1_000_502, 7_000_214, 700_030, 700_023, 50_027, 50_048, 50_012, 50_032, 7_000_215, 7_000_222,
+            7_000_218, 700_025,
+        ],
+        // The application and the tenant.
+        &[700_016, 7_000_229, 7_000_112, 70_001, 90_002, 900_023, 90_038, 900_382, 900_432, 50_194, 9_001_023],
+        // The resource and the scope.
+        &[500_011, 50_001, 650_057, 70_011, 28_002, 28_003, 700_022, 1_002_012, 501_051, 50_146, 501_461],
+        // On behalf of users.
+        &[
+            65_001, 50_013, 500_131, 500_133, 240_002, 7_000_114, 50_076, 50_079, 50_074, 50_158, 53_000, 53_001, 53_002, 53_003,
+            530_032, 50_173, 50_132, 50_133, 700_082, 70_043,
+        ],
+        // Federated tokens.
+        &[70_021, 700_211, 700_212, 700_213, 7_002_137, 7_002_138, 700_229, 5_002_738],
+        // What passes, and what is asked too often.
+        &[100_007, 50_196, 90_055, 50_033, 50_087, 90_006, 90_012, 90_024, 90_033, 90_090, 40_010],
+    ];
+
+    #[test]
+    fn each_code_that_a_daemon_can_meet_has_a_meaning_and_a_cure() {
+        for code in MET.iter().copied().flatten() {
+            let advice = advice(*code).unwrap_or_else(|| panic!("AADSTS{code} has no advice"));
+
+            assert!(!advice.meaning.is_empty() && !advice.cure.is_empty(), "AADSTS{code}");
+        }
+    }
 
     #[test]
     fn tells_what_the_gateway_can_do_by_itself() {

@@ -1,7 +1,7 @@
 //! From the settings to a credential: what cannot be meant is a fault, with its place and its cure.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -84,6 +84,7 @@ impl Credential {
             elsewhere: Generations::new(MOST_TENANTS),
             for_callers: Generations::new(MOST_CALLERS),
             vaults: Mutex::default(),
+            warned_on: AtomicU64::default(),
             // A new certificate is no reason to throw away what the old one earned.
             inherited: previous.map(|previous| previous.bequest()).unwrap_or_default(),
         }))

@@ -4,7 +4,10 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -49,6 +52,8 @@ pub struct Credential {
     pub(super) for_callers: Generations<CallerKey, TokenSlot>,
     /// The vaults that are opened with this credential, by their address.
     pub(super) vaults: Mutex<BTreeMap<Url, Arc<Vault>>>,
+    /// The day on which certificates were looked at last, counted from 1970.
+    pub(super) warned_on: AtomicU64,
     /// The tokens of the credential that this one takes the place of, by scope.
     pub(super) inherited: HashMap<Box<str>, Arc<AccessToken>>,
 }
@@ -245,6 +250,24 @@ impl Credential {
         let endpoint = self.endpoint.as_ref().map(|endpoint| endpoint.url.to_string());
         let for_callers = self.for_callers.entries().iter().filter(|slot| slot.is_ready()).count();
         status::of(self.name.to_string(), &self.config, endpoint, for_callers, &certificates, slots, now)
+    }
+
+    /// Warns of certificates that end soon: once a day, since a gateway may run for longer than a certificate lives.
+    pub(super) fn warn_of_certificates(&self) -> bool {
+        let now = self.background.clock.unix_seconds();
+        let today = now / 86_400;
+        if self.warned_on.swap(today, Ordering::Relaxed) == today {
+            return false;
+        }
+        let mut warned = false;
+        for certificate in self.identity().map(|identity| identity.certificates(now)).unwrap_or_default() {
+            if let Some(concern) = certificate.concern(now) {
+                let (thumbprint, cure) = (certificate.thumbprint(), certificate.standing(now).cure());
+                tracing::warn!(credential = &*self.name, thumbprint, cure, "{concern}");
+                warned = true;
+            }
+        }
+        warned
     }
 
     pub(super) fn slots(&self) -> Vec<Arc<TokenSlot>> {

@@ -18,8 +18,8 @@ use super::{
     token_cache::{AccessToken, chain},
 };
 use crate::{
-    entra::{CloudConfig, TenantConfig},
-    identity_http::{Call, is_loopback},
+    entra::{graph::GraphAddress, graph_address},
+    identity_http::Call,
 };
 
 /// More than any registration.
@@ -87,29 +87,18 @@ fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<jiff::Times
     Ok(Option::<String>::deserialize(deserializer)?.and_then(|text| text.parse().ok()))
 }
 
-/// Where Microsoft Graph answers for a tenant, and the scope of tokens for it.
-pub(super) fn graph(authority: &TenantConfig) -> Option<(Url, String)> {
-    let of_cloud = match authority.cloud {
-        CloudConfig::Public => "https://graph.microsoft.com",
-        CloudConfig::UsGovernment => "https://graph.microsoft.us",
-        CloudConfig::China => "https://microsoftgraph.chinacloudapi.cn",
-    };
-    // What plays Entra on this machine plays Graph, too, and takes the tokens that are meant for the cloud's.
-    let own = authority.authority.as_ref().and_then(|own| Url::parse(own).ok()).filter(is_loopback);
-    let base = own.map_or_else(|| Url::parse(of_cloud), |own| own.join("/")).ok()?;
-    Some((base, format!("{of_cloud}/.default")))
-}
-
 impl Credential {
     /// The scope of tokens for Microsoft Graph in this credential's cloud: every tenant has it.
     pub fn graph_scope(&self) -> Option<String> {
-        graph(&self.authority).map(|(_, scope)| scope)
+        graph_address(&self.authority).map(|graph| graph.scope.into())
     }
 
     /// Reads the credential's own app registration, where it may, and says what should not be on it. Nothing for a managed
     /// identity, which has none.
     pub async fn examine_registration(&self, tenant: Option<&str>) -> Vec<Step> {
-        let (Source::Application(application), Some((base, scope))) = (&self.source, graph(&self.authority)) else {
+        let (Source::Application(application), Some(GraphAddress { base, scope })) =
+            (&self.source, graph_address(&self.authority))
+        else {
             return Vec::new();
         };
         let look = "look under Authentication and Certificates & secrets in the portal: a gateway needs neither redirect URIs nor \

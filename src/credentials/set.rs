@@ -215,6 +215,7 @@ fn tend_secrets(secrets: &[OpenedSecret], background: &Handle) {
 
 fn tend(credentials: &BTreeMap<String, Arc<Credential>>) {
     for credential in credentials.values() {
+        credential.warn_of_certificates();
         for slot in credential.slots() {
             slot.tend(credential.config.required);
         }

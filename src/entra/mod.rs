@@ -24,7 +24,7 @@ pub(crate) use self::{
     issuer::is_guid,
     json::read_object,
     jws::inspect_form,
-    tenant::PERSONAL_ACCOUNTS,
+    tenant::{PERSONAL_ACCOUNTS, graph_address},
     verify::{IssuerVerdict, Moment, Profile, Verified, Verifier, VerifyError},
 };
 pub use self::{

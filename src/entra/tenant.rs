@@ -280,6 +280,11 @@ impl Tenant {
     }
 }
 
+/// Where Graph answers for a tenant, and what tokens for it are asked for; `None` where the tenant's settings cannot be used.
+pub(crate) fn graph_address(config: &TenantConfig) -> Option<GraphAddress> {
+    Tenant::build("", config, &Place::root(), &mut Faults::default()).map(|tenant| tenant.graph)
+}
+
 /// Where Graph is: the cloud's, the one that the config names, or the authority itself where that plays Entra on this machine.
 fn graph(config: &TenantConfig, authority: &Url, place: &Place, faults: &mut Faults) -> Option<GraphAddress> {
     let of_cloud = Url::parse(&format!("https://{}", config.cloud.hosts().graph)).ok()?;

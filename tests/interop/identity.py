@@ -112,7 +112,7 @@ def certificates(entrada, files):
         ("mixed.pem", None, "does not belong to the certificate"),
         ("ec.pem", None, "Entra accepts RSA keys only"),
         ("ec.pfx", "password", "Entra accepts RSA keys only"),
-        ("short.pem", None, "cannot be used"),
+        ("short.pem", None, "1024 bits"),
         ("certificate.pem", None, "there is no private key in it"),
         ("key.pem", None, "there is no certificate in it"),
         ("no-key.pfx", "password", "there is no private key in it"),

@@ -272,7 +272,14 @@ impl KeyedCertificate {
         }
         match (certificates.is_empty(), pairs.is_empty()) {
             (true, _) => return Err(CertificateError::NoCertificate),
-            (_, true) => return Err(refused.unwrap_or(CertificateError::NoKey)),
+            (_, true) => {
+                // A key that is too short is told by its certificate, which says by how much.
+                let short = certificates.iter().find_map(|der| match Certificate::from_der(der) {
+                    Err(error @ CertificateError::TooShort { .. }) if refused.is_some() => Some(error),
+                    _ => None,
+                });
+                return Err(short.or(refused).unwrap_or(CertificateError::NoKey));
+            }
             (false, false) => {}
         }
         let mut subject = None;
