@@ -430,48 +430,4 @@ mod tests {
         let lacks = Platform::detect(ManagedIdentitySource::AppService, environment(&[]));
         assert_eq!(lacks.unwrap_err(), NoPlatform::Lacks("IDENTITY_ENDPOINT"));
     }
-
-    #[tokio::test]
-    async fn our_requests_are_those_of_microsofts_clients() {
-        let (entra, clock) = entra().await;
-        let base = entra.base_url().to_owned();
-        let endpoint = format!("{base}/msi/token");
-        let id = "00000000-aaaa-0000-aaaa-000000000000".to_owned();
-        let by_client = ManagedIdentityConfig { client_id: Some(id.clone()), ..Default::default() };
-        let by_resource = ManagedIdentityConfig { resource_id: Some("/subscriptions/s".into()), ..Default::default() };
-        let imds = [("AZURE_POD_IDENTITY_AUTHORITY_HOST", base)];
-        let service = [("IDENTITY_ENDPOINT", endpoint.clone()), ("IDENTITY_HEADER", "header".to_owned())];
-        let old = [("MSI_ENDPOINT", endpoint), ("MSI_SECRET", "header".to_owned())];
-
-        for (environment, which, path, query) in [
-            (
-                &imds[..],
-                Default::default(),
-                "/metadata/identity/oauth2/token",
-                "api-version=2018-02-01&resource=https://vault.azure.net".to_owned(),
-            ),
-            (
-                &imds,
-                by_resource,
-                "/metadata/identity/oauth2/token",
-                "api-version=2018-02-01&resource=https://vault.azure.net&msi_res_id=/subscriptions/s".to_owned(),
-            ),
-            (
-                &service,
-                by_client.clone(),
-                "/msi/token",
-                format!("api-version=2019-08-01&resource=https://vault.azure.net&client_id={id}"),
-            ),
-            (&old, by_client, "/msi/token", format!("api-version=2017-09-01&resource=https://vault.azure.net&clientid={id}")),
-        ] {
-            entra.forget_calls();
-
-            let _ = identity(detect(environment), which, &clock).ask(VAULT).await;
-
-            let request = entra.requests(path).remove(0);
-            let sent = percent_encoding::percent_decode_str(request.target.query().unwrap()).decode_utf8().unwrap().into_owned();
-            assert_eq!(sent, query);
-            assert_eq!(request.headers["metadata"], "true");
-        }
-    }
 }

@@ -15,6 +15,8 @@ mod credential;
 mod error;
 mod examine;
 mod generations;
+#[cfg(test)]
+mod golden;
 mod holder;
 mod key_vault;
 mod managed_identity;
