@@ -231,6 +231,13 @@ pub struct Connection {
     pub tls: Option<TlsFacts>,
 }
 
+impl Connection {
+    /// Who made the connection. `None` where a proxy introduced it and did not say whose it is: its bytes may be anybody's.
+    pub(crate) fn maker(&self) -> Option<IpAddr> {
+        self.introduction.is_none_or(|introduction| introduction.names_source).then(|| self.peer.ip())
+    }
+}
+
 /// What TLS settled for a connection.
 #[derive(Clone, Debug)]
 pub struct TlsFacts {

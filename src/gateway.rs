@@ -135,7 +135,7 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
     route.admits(incoming)?;
     if let Some(trusted) = &route.trusted_headers {
         // What is not believed is gone before a policy could read it.
-        trusted.admit(exchange.connection.peer.ip(), &runtime.clock, incoming)?;
+        trusted.admit(exchange.connection.maker(), &runtime.clock, incoming)?;
     }
 
     let incoming = &*incoming;

@@ -82,12 +82,12 @@ impl TrustedHeaders {
         Some(Self { names: names.into(), from: from? })
     }
 
-    /// Leaves of a request from this peer what may be believed.
+    /// Leaves of a request what may be believed of this peer; of one that nobody knows, nothing.
     ///
     /// # Errors
     /// A field came more than once: the peer wrote one, and handed on its client's.
-    pub(crate) fn admit(&self, peer: IpAddr, clock: &Clock, incoming: &mut IncomingRequest) -> Result<(), Refusal> {
-        let believed = self.from.contains(peer, clock);
+    pub(crate) fn admit(&self, peer: Option<IpAddr>, clock: &Clock, incoming: &mut IncomingRequest) -> Result<(), Refusal> {
+        let believed = peer.is_some_and(|peer| self.from.contains(peer, clock));
         for name in &self.names {
             let mut values = incoming.headers.get_all(name).iter();
             // RFC 9110, section 7.6.1: what `Connection` names is of that connection alone.
@@ -157,7 +157,7 @@ mod tests {
             names.claim(name, Claim::Identity);
         }
         let mut incoming = incoming(fields);
-        trusted.admit(from.parse().expect("an address"), &Clock::manual(0), &mut incoming)?;
+        trusted.admit(from.parse().ok(), &Clock::manual(0), &mut incoming)?;
         let mut outgoing = UpstreamRequest::of(&incoming, &names.finish(None));
         trusted.hand_on(&incoming, &mut outgoing);
         let told = |headers: &HeaderMap| {
@@ -181,6 +181,7 @@ mod tests {
             ("10.1.0.5", &[("X_Sso_User", "root")], &[]),
             ("10.1.0.5", &[("X-Sso-User", "nia"), ("Connection", "X-Sso-User")], &[]),
             ("10.1.0.16", &[("X-Sso-User", "root")], &[]),
+            ("nobody knows", &[("X-Sso-User", "root")], &[]),
             ("10.1.0.16", &[("X-Sso-User", "root"), ("X-Sso-User", "root"), ("X_Sso_User", "root")], &[]),
             ("127.0.0.1", &[("X-Sso-User", "root"), ("X-Forwarded-For", "10.1.0.5")], &[]),
         ] {

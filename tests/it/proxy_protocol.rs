@@ -5,7 +5,8 @@ use entrada::dev_tenant::{DevTenant, Options};
 use crate::support::{Gateway, House, RawConnection, Upstream, config};
 
 const ROUTES: &str = "- { name: open, match: { path: /open }, anonymous: true, upstream: backend }\n\
-     - { name: office, match: { path: /office }, inbound: [ { ip-filter: { action: allow, addresses: [192.0.2.7] } } ], anonymous: true, upstream: backend }";
+     - { name: office, match: { path: /office }, inbound: [ { ip-filter: { action: allow, addresses: [192.0.2.7] } } ], anonymous: true, upstream: backend }\n\
+     - { name: sso, match: { path: /sso }, anonymous: true, trusted-headers: { names: [X-Sso-User], from: [127.0.0.1, 192.0.2.7] }, upstream: backend }";
 
 /// A gateway that connections must be introduced to.
 async fn house(trusted: &str) -> House {
@@ -58,6 +59,21 @@ async fn the_source_is_the_caller_in_policies_upstream_and_record() {
     assert_eq!(record["peer"], "192.0.2.8:4711");
     assert_eq!(record["address_source"], "proxy-protocol");
     assert!(record["proxy"].as_str().unwrap().starts_with("127.0.0.1:"), "{record}");
+}
+
+#[tokio::test]
+async fn a_header_is_believed_of_the_source_and_never_of_the_proxy() {
+    let house = house(BALANCER).await;
+    let unknown = b"PROXY UNKNOWN\r\n".to_vec();
+
+    for (header, believed) in
+        [(v1("192.0.2.7"), true), (v1("192.0.2.8"), false), (unknown, false), (v2(0x20, [192, 0, 2, 7]), false)]
+    {
+        let answer = answer(&house, &[&header, &get("/sso", "X-Sso-User: nia\r\nX-Forwarded-For: 192.0.2.7\r\n")]).await;
+
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(house.upstream.last().value("x-sso-user"), believed.then_some("nia"), "{}", String::from_utf8_lossy(&header));
+    }
 }
 
 #[tokio::test]
