@@ -17,6 +17,7 @@ mod lookups;
 mod metadata;
 mod own_identity;
 mod partner;
+mod places;
 mod policies;
 mod proxy_protocol;
 mod refusals;
