@@ -96,13 +96,16 @@ impl From<HeaderTextError> for Unfit {
 }
 
 impl Form {
-    /// The lines of the field; none where the value is an empty list, which is as good as absent.
+    /// The lines of the field; none where the value is an empty text or list, which is as good as absent.
     pub(super) fn lines(&self, value: Value<'_>) -> Result<Vec<HeaderValue>, Unfit> {
         match self.encoding {
             None => match value {
                 Value::List(_) => Err(Unfit::List),
                 Value::Map(_) => Err(Unfit::Object),
-                value => Ok(vec![self.line(&value.into_text()?)?]),
+                value => match &*value.into_text()? {
+                    "" => Ok(Vec::new()),
+                    text => Ok(vec![self.line(text)?]),
+                },
             },
             Some(Encoding::Json) => {
                 let json = value.into_json()?;

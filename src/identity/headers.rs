@@ -145,8 +145,10 @@ impl IdentityHeader {
             }
             (Absent::Default(value), true) => drop(headers.insert(self.name.clone(), value.clone())),
             (Absent::Skip, true) => {}
-            // An empty list grants nothing that a backend could read: it is as good as no claim.
-            (Absent::Refuse, true) => return Err(self.unavailable(EvaluationError::Absent("an element of the list".into()))),
+            // An empty text or list says nothing that a backend could tell from no field: it is as good as no claim.
+            (Absent::Refuse, true) => {
+                return Err(self.unavailable(EvaluationError::Absent("a text or an element in the claim".into())));
+            }
         }
         Ok(())
     }
@@ -260,7 +262,8 @@ mod tests {
             ("X-Groups: { claim: none, encoding: joined, when-absent: skip }", &[]),
             ("X-Groups: { claim: gone, default: nobody }", &["x-groups: nobody"]),
             ("X-Groups: { claim: none, encoding: repeated, default: '' }", &["x-groups: "]),
-            ("X-Groups: { claim: empty }", &["x-groups: "]),
+            ("X-Groups: { claim: empty, when-absent: skip }", &[]),
+            ("X-Groups: { claim: empty, default: nobody }", &["x-groups: nobody"]),
         ] {
             let before = [("x_user", "policy"), ("x-groups", "policy")];
             let lines = written(yaml, &before).unwrap_or_else(|error| panic!("{yaml}: {error:?}"));
@@ -282,6 +285,7 @@ mod tests {
             "X-User: { claim: missing }",
             "X-User: { claim: gone }",
             "X-User: { claim: none, encoding: joined }",
+            "X-User: { claim: empty }",
             "X-User: { claim: groups }",
             "X-User: { claim: line }",
             // To be absent is one thing, to be unfit another.
