@@ -5,6 +5,7 @@
 //!
 //! Where a connection begins with a PROXY protocol header, its source is the peer to begin with.
 
+pub mod certificate;
 mod config;
 mod forwarded;
 mod hop;

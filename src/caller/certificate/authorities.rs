@@ -1,0 +1,482 @@
+//! Who vouches for clients' certificates: authorities, and their lists of what was revoked.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+use rustls::{DistinguishedName, crypto::aws_lc_rs::default_provider};
+use rustls_pki_types::{
+    CertificateDer, CertificateRevocationListDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime, pem::PemObject,
+};
+use serde::Serialize;
+use webpki::{
+    CertRevocationList, EndEntityCert, Error, ExpirationPolicy, KeyUsage, OwnedCertRevocationList, RevocationCheckDepth,
+    RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
+};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer, revocation_list::CertificateRevocationList};
+
+use super::{CertificateFault, ClientCertificate, Thumbprint, hash, name, seconds};
+
+/// How many shards of verdicts there are: one for each thread, on any machine of a usual size.
+const SHARDS: usize = 64;
+/// How many verdicts a shard keeps.
+const VERDICTS_PER_SHARD: usize = 512;
+/// More than any file of authorities, and less than what would be noticed in memory.
+const LARGEST_FILE: u64 = 64 << 20;
+
+/// Certificate authorities that alone are trusted, with their revocation lists.
+pub struct Authorities {
+    anchors: Box<[TrustAnchor<'static>]>,
+    /// What is told of each anchor, in the same order.
+    told: Box<[Authority]>,
+    lists: Box<[RevocationList]>,
+    algorithms: &'static [&'static dyn SignatureVerificationAlgorithm],
+    /// What was found of certificates, by the digest of their chains: in shards by the thread that asks, so that none waits.
+    verdicts: Box<[Mutex<Shard>]>,
+}
+
+/// The verdicts of one thread, on cache lines of their own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Shard(HashMap<[u8; 32], Arc<Verdict>>);
+
+struct Authority {
+    subject: Box<str>,
+    not_before: u64,
+    not_after: u64,
+    fingerprint: Fingerprint,
+}
+
+struct RevocationList {
+    list: CertRevocationList<'static>,
+    issuer: Box<str>,
+    /// When the next one is due, in seconds since 1970: from then on this one says nothing.
+    next_update: u64,
+}
+
+/// What is told of an authority.
+#[derive(Clone, Debug, Serialize)]
+pub struct AuthorityStatus {
+    /// Its name.
+    pub subject: Box<str>,
+    /// Whole days until it ends to be valid.
+    pub days_left: i64,
+}
+
+/// What is told of a revocation list.
+#[derive(Clone, Debug, Serialize)]
+pub struct RevocationListStatus {
+    /// Whose it is.
+    pub issuer: Box<str>,
+    /// Seconds until the next one is due; negative when it is overdue.
+    pub seconds_left: i64,
+}
+
+/// Why a file of authorities or revocation lists cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthoritiesError {
+    /// It cannot be read.
+    #[error("`{}` cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It holds nothing that counts.
+    #[error("`{}` holds no {what}", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+        /// What should be there.
+        what: &'static str,
+    },
+    /// A part of it is damaged.
+    #[error("`{}` holds a {what} that cannot be read", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What cannot be read.
+        what: &'static str,
+    },
+    /// A certificate in it may make no others.
+    #[error("`{}` holds the certificate of {subject}, which is no authority", path.display())]
+    NoAuthority {
+        /// The file.
+        path: PathBuf,
+        /// Whose certificate it is.
+        subject: Box<str>,
+    },
+    /// A kind of list that is not understood.
+    #[error("`{}` holds a revocation list of a kind that is not supported ({source})", path.display())]
+    List {
+        /// The file.
+        path: PathBuf,
+        /// What the library says.
+        source: Error,
+    },
+}
+
+impl AuthoritiesError {
+    /// What the operator can do about it.
+    pub const fn cure(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "name a file that the gateway may read; relative paths start at the config file",
+            Self::Empty { .. } | Self::Damaged { .. } => {
+                "name a file with the certificates of authorities (PEM), or with revocation lists (PEM or DER)"
+            }
+            // Whoever has its key could make certificates for everybody.
+            Self::NoAuthority { .. } => "name the authority that issued it; a single certificate is pinned by its thumbprint",
+            Self::List { .. } => "name complete lists of the authorities themselves: no delta lists, no indirect ones",
+        }
+    }
+}
+
+/// Which questions a verdict is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checks {
+    /// Whether an authority vouches for the certificate.
+    pub trust: bool,
+    /// Whether it was revoked.
+    pub revocation: bool,
+    /// Whether it is valid already.
+    pub not_before: bool,
+    /// Whether it is still valid.
+    pub not_after: bool,
+}
+
+impl Checks {
+    /// All of them.
+    pub const ALL: Self = Self { trust: true, revocation: true, not_before: true, not_after: true };
+}
+
+/// What authorities say of a certificate. Signatures are in it; the time it is held against is the asker's.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// With what issued it.
+    trust: Result<Fingerprint, CertificateFault>,
+    /// Until when the lists tell; `None` where no list was asked.
+    revocation: Result<Option<u64>, CertificateFault>,
+    /// When all certificates of the path are valid.
+    not_before: u64,
+    not_after: u64,
+}
+
+/// What a certificate is known by.
+#[derive(Clone, Copy, Debug)]
+struct Fingerprint {
+    sha1: [u8; 20],
+    sha256: [u8; 32],
+}
+
+impl Verdict {
+    /// Whether the certificate stands at this time, as far as the checks ask.
+    ///
+    /// # Errors
+    /// The first thing that does not hold: trust, then time, then revocation.
+    pub fn check(&self, checks: Checks, now: u64) -> Result<(), CertificateFault> {
+        if checks.trust {
+            self.trust.as_ref().map_err(Clone::clone)?;
+        }
+        check_times((self.not_before, self.not_after), checks, now)?;
+        if checks.trust && checks.revocation {
+            let until = self.revocation.as_ref().map_err(Clone::clone)?;
+            if until.is_some_and(|until| now >= until) {
+                return Err(CertificateFault::RevocationUnknown("the revocation list is older than its next update".into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the certificate was issued with the one of this thumbprint.
+    pub fn is_issued_by(&self, thumbprint: &Thumbprint) -> bool {
+        self.trust.as_ref().is_ok_and(|issuer| thumbprint.is(&issuer.sha1, &issuer.sha256))
+    }
+}
+
+/// Holds the time against a validity, both ends included.
+pub(super) fn check_times((not_before, not_after): (u64, u64), checks: Checks, now: u64) -> Result<(), CertificateFault> {
+    if checks.not_before && now < not_before {
+        return Err(CertificateFault::NotYetValid(not_before - now));
+    }
+    if checks.not_after && now > not_after {
+        return Err(CertificateFault::Expired(now - not_after));
+    }
+    Ok(())
+}
+
+impl Authorities {
+    /// Reads authorities (PEM) and revocation lists (PEM or DER).
+    ///
+    /// # Errors
+    /// A file that cannot be used; with it the index of the list, `None` for the file of authorities. All of them are told.
+    pub fn load(ca: &Path, crl: &[PathBuf]) -> Result<Self, Vec<(Option<usize>, AuthoritiesError)>> {
+        let mut errors = Vec::new();
+        let mut lists = Vec::new();
+        let authorities = read_authorities(ca).map_err(|error| errors.push((None, error))).unwrap_or_default();
+        for (index, path) in crl.iter().enumerate() {
+            match read_lists(path) {
+                Ok(read) => lists.extend(read),
+                Err(error) => errors.push((Some(index), error)),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let (anchors, told): (Vec<_>, Vec<_>) = authorities.into_iter().unzip();
+        Ok(Self {
+            anchors: anchors.into(),
+            told: told.into(),
+            lists: lists.into(),
+            algorithms: default_provider().signature_verification_algorithms.all,
+            verdicts: (0..SHARDS).map(|_| Mutex::default()).collect(),
+        })
+    }
+
+    /// The names of the authorities, as TLS tells them to clients.
+    pub(crate) fn names(&self) -> impl Iterator<Item = DistinguishedName> {
+        self.anchors.iter().map(|anchor| DistinguishedName::in_sequence(&anchor.subject))
+    }
+
+    /// Whether there are revocation lists.
+    pub const fn has_lists(&self) -> bool {
+        !self.lists.is_empty()
+    }
+
+    /// The authorities at this time.
+    pub fn status(&self, now: u64) -> impl Iterator<Item = AuthorityStatus> {
+        self.told.iter().map(move |authority| AuthorityStatus {
+            subject: authority.subject.clone(),
+            days_left: (authority.not_after.cast_signed() - now.cast_signed()).div_euclid(86_400),
+        })
+    }
+
+    /// The revocation lists at this time.
+    pub fn list_status(&self, now: u64) -> impl Iterator<Item = RevocationListStatus> {
+        self.lists.iter().map(move |list| RevocationListStatus {
+            issuer: list.issuer.clone(),
+            seconds_left: list.next_update.cast_signed().saturating_sub(now.cast_signed()),
+        })
+    }
+
+    /// What these authorities say of a certificate. What was found once is found again, by one of the gateway's threads.
+    pub fn judge(&self, certificate: &ClientCertificate, worker: usize, now: u64) -> Arc<Verdict> {
+        let shard = &self.verdicts[worker % SHARDS];
+        let lock = || shard.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(verdict) = lock().0.get(&certificate.digest)
+            // An issuer's own validity may have ended while the certificate's has not: there may be another path by now.
+            && (now <= verdict.not_after || !certificate.is_valid_at(now))
+        {
+            return verdict.clone();
+        }
+        let verdict = Arc::new(self.judge_anew(certificate, now));
+        // What depends on the moment is not kept.
+        if !matches!(verdict.trust, Err(CertificateFault::Expired(_) | CertificateFault::NotYetValid(_))) {
+            let mut shard = lock();
+            if shard.0.len() >= VERDICTS_PER_SHARD {
+                // Each of them costs one verification to come back.
+                shard.0.clear();
+            }
+            shard.0.insert(certificate.digest, verdict.clone());
+        }
+        verdict
+    }
+
+    /// Builds the path from the certificate to an authority.
+    fn judge_anew(&self, certificate: &ClientCertificate, now: u64) -> Verdict {
+        // The certificate's own times are held against each request's; here they are left out of the question whether anybody
+        // vouches for it, so that a stranger's certificate is not called an expired one.
+        let moment = now.clamp(certificate.not_before, certificate.not_after.max(certificate.not_before));
+        let at = UnixTime::since_unix_epoch(Duration::from_secs(moment));
+        let own = (certificate.not_before, certificate.not_after);
+        let refused = |fault: CertificateFault| Verdict {
+            trust: Err(fault.clone()),
+            revocation: Err(fault),
+            not_before: own.0,
+            not_after: own.1,
+        };
+        let leaf = match EndEntityCert::try_from(&certificate.chain[0]) {
+            Ok(leaf) => leaf,
+            Err(error) => return refused(fault(&error, moment)),
+        };
+        let lists: Vec<&CertRevocationList<'_>> = self.lists.iter().map(|list| &list.list).collect();
+        let verify = |revocation| {
+            leaf.verify_for_usage(
+                self.algorithms,
+                &self.anchors,
+                &certificate.chain[1..],
+                at,
+                KeyUsage::client_auth(),
+                revocation,
+                None,
+            )
+        };
+        let options = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
+            options
+                .with_depth(RevocationCheckDepth::Chain)
+                .with_status_policy(UnknownStatusPolicy::Deny)
+                // How old a list may be is judged with each request.
+                .with_expiration_policy(ExpirationPolicy::Ignore)
+                .build()
+        });
+        let (path, revocation) = match verify(options) {
+            Ok(path) => (path, Ok(())),
+            // With several paths, or where only the lists stand in the way: who vouches is another question than what was revoked.
+            Err(revoked) if options.is_some() => match verify(None) {
+                Ok(path) => (path, Err(fault(&revoked, moment))),
+                Err(error) => return refused(fault(&error, moment)),
+            },
+            Err(error) => return refused(fault(&error, moment)),
+        };
+        match self.follow(&path, own) {
+            Some(followed) => Verdict {
+                trust: Ok(followed.issuer),
+                revocation: revocation.map(|()| followed.lists_until),
+                not_before: followed.not_before,
+                not_after: followed.not_after,
+            },
+            None => refused(CertificateFault::Untrusted("a certificate of its path cannot be read".into())),
+        }
+    }
+
+    /// What the certificates of a verified path say, beginning with the validity of the client's own.
+    fn follow(&self, path: &VerifiedPath<'_>, own: (u64, u64)) -> Option<Followed> {
+        let anchor = self.anchors.iter().position(|anchor| anchor == path.anchor())?;
+        let anchor = &self.told[anchor];
+        let mut followed = Followed { issuer: anchor.fingerprint, lists_until: None, not_before: own.0, not_after: own.1 };
+        // Where an authority's own validity ends, so does its word, though the path builder does not ask.
+        followed.narrow((anchor.not_before, anchor.not_after));
+        let mut issuers: Vec<&[u8]> = vec![path.end_entity().issuer()];
+        // The first of them issued the client's certificate.
+        for (index, certificate) in path.intermediate_certificates().enumerate() {
+            let der = certificate.der();
+            let (_, parsed) = X509Certificate::from_der(&der).ok()?;
+            followed.narrow(validity(&parsed));
+            issuers.push(certificate.issuer());
+            if index == 0 {
+                followed.issuer = Fingerprint::of(&der);
+            }
+        }
+        let asked = self.lists.iter().filter(|list| issuers.contains(&list.list.issuer()));
+        followed.lists_until = asked.map(|list| list.next_update).min();
+        Some(followed)
+    }
+}
+
+impl std::fmt::Debug for Authorities {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let subjects: Vec<_> = self.told.iter().map(|authority| &authority.subject).collect();
+        f.debug_struct("Authorities").field("subjects", &subjects).field("lists", &self.lists.len()).finish_non_exhaustive()
+    }
+}
+
+/// What was learnt on the way along a path.
+struct Followed {
+    issuer: Fingerprint,
+    lists_until: Option<u64>,
+    not_before: u64,
+    not_after: u64,
+}
+
+impl Followed {
+    /// Nothing holds longer than what it rests on.
+    fn narrow(&mut self, (not_before, not_after): (u64, u64)) {
+        self.not_before = self.not_before.max(not_before);
+        self.not_after = self.not_after.min(not_after);
+    }
+}
+
+impl Fingerprint {
+    fn of(der: &[u8]) -> Self {
+        Self { sha1: hash(&SHA1_FOR_LEGACY_USE_ONLY, der), sha256: hash(&SHA256, der) }
+    }
+}
+
+fn validity(certificate: &X509Certificate<'_>) -> (u64, u64) {
+    (seconds(certificate.validity().not_before), seconds(certificate.validity().not_after))
+}
+
+/// What an error of the path builder means.
+fn fault(error: &Error, moment: u64) -> CertificateFault {
+    match error {
+        Error::CertExpired { not_after, .. } => CertificateFault::Expired(moment.saturating_sub(not_after.as_secs())),
+        Error::CertNotValidYet { not_before, .. } => CertificateFault::NotYetValid(not_before.as_secs().saturating_sub(moment)),
+        Error::CertRevoked => CertificateFault::Revoked,
+        Error::UnknownRevocationStatus => {
+            CertificateFault::RevocationUnknown("no revocation list is there for one of its issuers".into())
+        }
+        Error::InvalidCrlSignatureForPublicKey
+        | Error::IssuerNotCrlSigner
+        | Error::UnsupportedCrlSignatureAlgorithmContext(_)
+        | Error::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => {
+            CertificateFault::RevocationUnknown("a revocation list is not signed by its issuer".into())
+        }
+        Error::UnknownIssuer => CertificateFault::Untrusted("its issuer is none of the authorities".into()),
+        Error::RequiredEkuNotFoundContext(_) | Error::EmptyEkuExtension => {
+            CertificateFault::Untrusted("it was not issued for clients (extended key usage)".into())
+        }
+        Error::CaUsedAsEndEntity => CertificateFault::Untrusted("it is the certificate of an authority itself".into()),
+        // What is left speaks of form and signatures, and holds nothing of the certificate.
+        error => CertificateFault::Untrusted(error.to_string().into()),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, AuthoritiesError> {
+    let unreadable = |source| AuthoritiesError::Read { path: path.to_owned(), source };
+    let length = fs::metadata(path).map_err(unreadable)?.len();
+    if length > LARGEST_FILE {
+        return Err(unreadable(io::Error::other("it is far too large")));
+    }
+    fs::read(path).map_err(unreadable)
+}
+
+fn read_authorities(path: &Path) -> Result<Vec<(TrustAnchor<'static>, Authority)>, AuthoritiesError> {
+    const WHAT: &str = "certificate";
+    let damaged = || AuthoritiesError::Damaged { path: path.to_owned(), what: WHAT };
+    let text = read(path)?;
+    let mut found: Vec<(TrustAnchor<'static>, Authority)> = Vec::new();
+    for der in CertificateDer::pem_slice_iter(&text) {
+        let der = der.map_err(|_| damaged())?;
+        let (_, parsed) = X509Certificate::from_der(&der).map_err(|_| damaged())?;
+        let subject = name::of(parsed.subject());
+        if !parsed.is_ca() {
+            return Err(AuthoritiesError::NoAuthority { path: path.to_owned(), subject });
+        }
+        let anchor = webpki::anchor_from_trusted_cert(&der).map_err(|_| damaged())?.to_owned();
+        if found.iter().any(|(known, _)| *known == anchor) {
+            continue;
+        }
+        let (not_before, not_after) = validity(&parsed);
+        found.push((anchor, Authority { subject, not_before, not_after, fingerprint: Fingerprint::of(&der) }));
+    }
+    if found.is_empty() { Err(AuthoritiesError::Empty { path: path.to_owned(), what: WHAT }) } else { Ok(found) }
+}
+
+fn read_lists(path: &Path) -> Result<Vec<RevocationList>, AuthoritiesError> {
+    const WHAT: &str = "revocation list";
+    let damaged = || AuthoritiesError::Damaged { path: path.to_owned(), what: WHAT };
+    let bytes = read(path)?;
+    // Authorities publish them as DER, which begins with a sequence; everything else may be PEM, with text around it.
+    let lists: Vec<CertificateRevocationListDer<'_>> = if bytes.first() == Some(&0x30) {
+        vec![bytes.as_slice().into()]
+    } else {
+        CertificateRevocationListDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(|_| damaged())?
+    };
+    if lists.is_empty() {
+        return Err(AuthoritiesError::Empty { path: path.to_owned(), what: WHAT });
+    }
+    let read = lists.iter().map(|der| {
+        let list =
+            OwnedCertRevocationList::from_der(der).map_err(|source| AuthoritiesError::List { path: path.to_owned(), source })?;
+        let (_, parsed) = CertificateRevocationList::from_der(der).map_err(|_| damaged())?;
+        // RFC 5280, section 5.1.2.5: authorities must say when the next one is due.
+        let next_update = seconds(parsed.next_update().ok_or_else(damaged)?);
+        Ok(RevocationList { list: list.into(), issuer: name::of(parsed.issuer()), next_update })
+    });
+    read.collect()
+}

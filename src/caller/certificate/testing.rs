@@ -1,0 +1,142 @@
+//! Authorities and clients' certificates for tests: made on the spot, never kept.
+
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+};
+use rustls_pki_types::CertificateDer;
+
+use super::ClientCertificate;
+
+/// 2026-01-01, within the validity of what is made here unless a test says otherwise.
+pub(crate) const NOW: u64 = 1_767_225_600;
+
+/// An authority.
+pub(crate) struct Authority(pub(crate) CertifiedIssuer<'static, KeyPair>);
+
+/// A client's certificate with its key.
+pub(crate) struct Issued {
+    pub(crate) der: CertificateDer<'static>,
+    pub(crate) pem: String,
+    pub(crate) key_pem: String,
+}
+
+/// What is unusual about a certificate.
+#[derive(Clone, Default)]
+pub(crate) struct Unusual {
+    /// The years in which it begins and ends to be valid; 2025 and 2035 otherwise.
+    pub(crate) years: Option<(i32, i32)>,
+    /// For servers alone.
+    pub(crate) for_servers: bool,
+    /// DNS names.
+    pub(crate) dns_names: Vec<String>,
+    /// The serial number; 7 otherwise.
+    pub(crate) serial: Option<u64>,
+}
+
+fn params(name: &str, years: (i32, i32)) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CountryName, "NL");
+    params.distinguished_name.push(DnType::OrganizationName, "Fabrikam, Inc.");
+    params.distinguished_name.push(DnType::CommonName, name);
+    (params.not_before, params.not_after) = (date_time_ymd(years.0, 1, 1), date_time_ymd(years.1, 1, 1));
+    params
+}
+
+fn authority_params(name: &str, years: (i32, i32)) -> CertificateParams {
+    let mut params = params(name, years);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+impl Authority {
+    pub(crate) fn new(name: &str) -> Self {
+        Self::valid_in(name, (2025, 2035))
+    }
+
+    pub(crate) fn valid_in(name: &str, years: (i32, i32)) -> Self {
+        Self(CertifiedIssuer::self_signed(authority_params(name, years), KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// An authority that this one vouches for.
+    pub(crate) fn subordinate(&self, name: &str, years: (i32, i32)) -> Self {
+        let mut params = authority_params(name, years);
+        params.serial_number = Some(SerialNumber::from(77));
+        Self(CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &self.0).unwrap())
+    }
+
+    pub(crate) fn issue(&self, name: &str) -> Issued {
+        self.issue_unusual(name, &Unusual::default())
+    }
+
+    pub(crate) fn issue_unusual(&self, name: &str, unusual: &Unusual) -> Issued {
+        let params = client_params(name, unusual);
+        let key = KeyPair::generate().unwrap();
+        let made = params.signed_by(&key, &self.0).unwrap();
+        Issued { der: made.der().clone(), pem: made.pem(), key_pem: key.serialize_pem() }
+    }
+
+    /// A list of what this authority revoked, the next one due in that year.
+    pub(crate) fn revoke(&self, serials: &[u64], next_update: i32) -> String {
+        let revoked = serials.iter().map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: date_time_ymd(2025, 6, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2025, 6, 1),
+            next_update: date_time_ymd(next_update, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.0).unwrap().pem().unwrap()
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+}
+
+/// A certificate that nobody vouches for but itself.
+pub(crate) fn self_signed(name: &str) -> Issued {
+    let params = client_params(name, &Unusual::default());
+    let key = KeyPair::generate().unwrap();
+    let made = params.self_signed(&key).unwrap();
+    Issued { der: made.der().clone(), pem: made.pem(), key_pem: key.serialize_pem() }
+}
+
+fn client_params(name: &str, unusual: &Unusual) -> CertificateParams {
+    let mut params = params(name, unusual.years.unwrap_or((2025, 2035)));
+    params.serial_number = Some(SerialNumber::from(unusual.serial.unwrap_or(7)));
+    let purpose = if unusual.for_servers { ExtendedKeyUsagePurpose::ServerAuth } else { ExtendedKeyUsagePurpose::ClientAuth };
+    params.extended_key_usages = vec![purpose];
+    params.subject_alt_names =
+        unusual.dns_names.iter().map(|name| rcgen::SanType::DnsName(name.clone().try_into().unwrap())).collect();
+    params
+}
+
+impl Issued {
+    /// The certificate, with others that a client would send along.
+    pub(crate) fn read(&self, more: &[&Authority]) -> ClientCertificate {
+        let chain: Vec<_> = std::iter::once(self.der.clone()).chain(more.iter().map(|authority| authority.der())).collect();
+        ClientCertificate::read(&chain).unwrap()
+    }
+}
+
+/// Writes a file, and gives its path.
+pub(crate) fn write(folder: &Path, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}

@@ -1,0 +1,265 @@
+//! Who vouches for which certificate, and until when.
+
+use tempfile::TempDir;
+
+use super::{
+    testing::{Authority, Issued, NOW, Unusual, self_signed, write},
+    *,
+};
+
+fn authorities(folder: &TempDir, ca: &str, lists: &[String]) -> Authorities {
+    let ca = write(folder.path(), "ca.pem", ca);
+    let lists: Vec<_> =
+        lists.iter().enumerate().map(|(index, list)| write(folder.path(), &format!("{index}.crl"), list)).collect();
+    Authorities::load(&ca, &lists).unwrap()
+}
+
+fn check(authorities: &Authorities, certificate: &ClientCertificate, now: u64) -> Result<(), CertificateFault> {
+    authorities.judge(certificate, 0, now).check(Checks::ALL, now)
+}
+
+fn code(result: Result<(), CertificateFault>) -> &'static str {
+    result.map_or_else(|fault| Refusal::from(fault).reason.code(), |()| "fine")
+}
+
+/// The first second of a year.
+fn year(year: i16) -> u64 {
+    let time = jiff::civil::date(year, 1, 1).to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp();
+    u64::try_from(time.as_second()).unwrap()
+}
+
+#[test]
+fn says_what_stands_in_the_certificate() {
+    let authority = Authority::new("Fabrikam Root");
+    let unusual = Unusual { dns_names: vec!["Client.Fabrikam.example".to_owned()], serial: Some(0xA1), ..Unusual::default() };
+    let issued = authority.issue_unusual("client", &unusual);
+
+    let certificate = issued.read(&[]);
+
+    assert_eq!(certificate.subject(), "CN=client, O=Fabrikam\\, Inc., C=NL");
+    assert_eq!(certificate.issuer(), "CN=Fabrikam Root, O=Fabrikam\\, Inc., C=NL");
+    assert_eq!(certificate.common_name(), Some("client"));
+    assert_eq!(certificate.serial(), "A1");
+    assert_eq!(certificate.dns_names(), ["client.fabrikam.example".into()]);
+    assert_eq!((certificate.not_before(), certificate.not_after()), (year(2025), year(2035)));
+    assert_eq!(certificate.thumbprint(), &*hex(&hash::<20>(&SHA1_FOR_LEGACY_USE_ONLY, &issued.der)));
+    for thumbprint in [certificate.thumbprint(), certificate.thumbprint_sha256()] {
+        assert!(Thumbprint::parse(thumbprint).unwrap().is_of(&certificate));
+        assert!(!Thumbprint::parse(thumbprint).unwrap().is_of(&self_signed("client").read(&[])));
+    }
+    assert_eq!(STANDARD.decode(certificate.encoded()).unwrap(), *issued.der);
+    assert!(!format!("{certificate:?}").contains("client"));
+}
+
+#[test]
+fn what_is_no_certificate_is_not_read() {
+    let der = self_signed("client").der;
+    let with_more: Vec<u8> = der.iter().copied().chain([0]).collect();
+
+    for chain in [vec![], vec![der[..der.len() - 1].to_vec()], vec![with_more], vec![der.to_vec(); LONGEST_CHAIN + 1]] {
+        let chain: Vec<CertificateDer<'_>> = chain.into_iter().map(Into::into).collect();
+        assert_eq!(ClientCertificate::read(&chain).err(), Some(Unreadable));
+    }
+}
+
+#[test]
+fn each_defect_has_its_own_word() {
+    let folder = TempDir::new().unwrap();
+    let (root, stranger) = (Authority::new("Root"), Authority::new("Root"));
+    let sub = root.subordinate("Issuing", (2025, 2035));
+    let old_sub = root.subordinate("Issuing 2010", (2010, 2020));
+    let lists = [root.revoke(&[8], 2030), sub.revoke(&[9], 2030)];
+    let plain = authorities(&folder, &root.pem(), &[]);
+    let listed = authorities(&folder, &root.pem(), &lists);
+    let years = |years| Unusual { years: Some(years), ..Unusual::default() };
+    let serial = |serial| Unusual { serial: Some(serial), ..Unusual::default() };
+    let unusual = |authority: &Authority, unusual: Unusual| authority.issue_unusual("client", &unusual);
+
+    for (row, issued, more, expected, expected_with_lists) in [
+        ("of the root", root.issue("client"), &[][..], "fine", "fine"),
+        ("of one below it", sub.issue("client"), &[&sub], "fine", "fine"),
+        ("with the root sent along", sub.issue("client"), &[&sub, &root], "fine", "fine"),
+        ("without what issued it", sub.issue("client"), &[], "client-certificate-untrusted", "client-certificate-untrusted"),
+        ("self-signed", self_signed("client"), &[], "client-certificate-untrusted", "client-certificate-untrusted"),
+        (
+            "of an authority of the same name",
+            stranger.issue("client"),
+            &[&stranger],
+            "client-certificate-untrusted",
+            "client-certificate-untrusted",
+        ),
+        (
+            "for servers",
+            unusual(&root, Unusual { for_servers: true, ..Unusual::default() }),
+            &[],
+            "client-certificate-untrusted",
+            "client-certificate-untrusted",
+        ),
+        ("over", unusual(&root, years((2020, 2025))), &[], "client-certificate-expired", "client-certificate-expired"),
+        ("to come", unusual(&root, years((2030, 2031))), &[], "client-certificate-expired", "client-certificate-expired"),
+        (
+            "over, and of a stranger",
+            unusual(&stranger, years((2020, 2025))),
+            &[],
+            "client-certificate-untrusted",
+            "client-certificate-untrusted",
+        ),
+        (
+            "of one that is over",
+            unusual(&old_sub, years((2015, 2035))),
+            &[&old_sub],
+            "client-certificate-expired",
+            "client-certificate-expired",
+        ),
+        ("revoked", unusual(&root, serial(8)), &[], "fine", "client-certificate-revoked"),
+        ("revoked by one below", unusual(&sub, serial(9)), &[&sub], "fine", "client-certificate-revoked"),
+        ("another's serial", unusual(&root, serial(9)), &[], "fine", "fine"),
+        (
+            "revoked and over",
+            unusual(&root, Unusual { serial: Some(8), ..years((2020, 2025)) }),
+            &[],
+            "client-certificate-expired",
+            "client-certificate-expired",
+        ),
+    ] {
+        let certificate = issued.read(more);
+        for _ in 0..2 {
+            assert_eq!(code(check(&plain, &certificate, NOW)), expected, "{row}");
+            assert_eq!(code(check(&listed, &certificate, NOW)), expected_with_lists, "{row}, with lists");
+        }
+    }
+}
+
+#[test]
+fn an_authority_itself_is_no_client() {
+    let folder = TempDir::new().unwrap();
+    let root = Authority::new("Root");
+    let sub = root.subordinate("Issuing", (2025, 2035));
+    let authorities = authorities(&folder, &root.pem(), &[]);
+
+    let certificate = ClientCertificate::read(&[sub.der()]).unwrap();
+
+    assert_eq!(code(check(&authorities, &certificate, NOW)), "client-certificate-untrusted");
+}
+
+#[test]
+fn a_list_must_be_there_for_every_issuer_and_must_not_be_overdue() {
+    let folder = TempDir::new().unwrap();
+    let (root, stranger) = (Authority::new("Root"), Authority::new("Root"));
+    let sub = root.subordinate("Issuing", (2025, 2035));
+    let certificate = sub.issue("client").read(&[&sub]);
+    let of_root = || root.revoke(&[], 2030);
+
+    for (row, lists, now, expected) in [
+        ("both", vec![of_root(), sub.revoke(&[], 2030)], NOW, Ok(())),
+        ("the issuing one's is missing", vec![of_root()], NOW, Err("no revocation list is there")),
+        ("the root's is missing", vec![sub.revoke(&[], 2030)], NOW, Err("no revocation list is there")),
+        ("one of a stranger", vec![stranger.revoke(&[], 2030), sub.revoke(&[], 2030)], NOW, Err("not signed by its issuer")),
+        ("the last second", vec![of_root(), sub.revoke(&[], 2027)], year(2027) - 1, Ok(())),
+        ("overdue", vec![of_root(), sub.revoke(&[], 2027)], year(2027), Err("older than its next update")),
+        ("the issuing one itself is revoked", vec![root.revoke(&[77], 2030), sub.revoke(&[], 2030)], NOW, Err("was revoked")),
+    ] {
+        let authorities = authorities(&folder, &root.pem(), &lists);
+        // Judged before, as on a connection that has been open for long.
+        authorities.judge(&certificate, 0, NOW);
+        let found = check(&authorities, &certificate, now).map_err(|fault| fault.to_string());
+        match expected {
+            Ok(()) => assert_eq!(found, Ok(()), "{row}"),
+            Err(words) => assert!(found.as_ref().is_err_and(|fault| fault.contains(words)), "{row}: {found:?}"),
+        }
+    }
+}
+
+#[test]
+fn time_is_held_against_the_whole_path_whenever_it_was_judged() {
+    let folder = TempDir::new().unwrap();
+    let root = Authority::valid_in("Root", (2025, 2029));
+    let sub = root.subordinate("Issuing", (2026, 2028));
+    let authorities = authorities(&folder, &root.pem(), &[]);
+    let by_root = root.issue("client").read(&[]);
+    let by_sub = sub.issue("client").read(&[&sub]);
+
+    for (now, of_root, of_sub) in [
+        (year(2025) - 1, "client-certificate-expired", "client-certificate-expired"),
+        (year(2025), "fine", "client-certificate-expired"),
+        (year(2026), "fine", "fine"),
+        (year(2028), "fine", "fine"),
+        (year(2028) + 1, "fine", "client-certificate-expired"),
+        (year(2029), "fine", "client-certificate-expired"),
+        (year(2029) + 1, "client-certificate-expired", "client-certificate-expired"),
+    ] {
+        assert_eq!(code(check(&authorities, &by_root, now)), of_root, "{now}");
+        assert_eq!(code(check(&authorities, &by_sub, now)), of_sub, "{now}");
+    }
+}
+
+#[test]
+fn a_question_that_is_not_asked_is_not_answered() {
+    let folder = TempDir::new().unwrap();
+    let root = Authority::new("Root");
+    let authorities = authorities(&folder, &root.pem(), &[root.revoke(&[8], 2030)]);
+    let years = |years, serial| Unusual { years: Some(years), serial: Some(serial), ..Unusual::default() };
+    let over = root.issue_unusual("client", &years((2020, 2025), 7)).read(&[]);
+    let to_come = root.issue_unusual("client", &years((2030, 2031), 7)).read(&[]);
+    let revoked = root.issue_unusual("client", &years((2025, 2035), 8)).read(&[]);
+
+    for (certificate, checks, expected) in [
+        (&over, Checks { not_after: false, ..Checks::ALL }, "fine"),
+        (&over, Checks { not_before: false, ..Checks::ALL }, "client-certificate-expired"),
+        (&to_come, Checks { not_before: false, ..Checks::ALL }, "fine"),
+        (&to_come, Checks { not_after: false, ..Checks::ALL }, "client-certificate-expired"),
+        (&revoked, Checks { revocation: false, ..Checks::ALL }, "fine"),
+        (&revoked, Checks::ALL, "client-certificate-revoked"),
+    ] {
+        assert_eq!(code(authorities.judge(certificate, 0, NOW).check(checks, NOW)), expected, "{checks:?}");
+    }
+}
+
+#[test]
+fn knows_what_issued_a_certificate() {
+    let folder = TempDir::new().unwrap();
+    let root = Authority::new("Root");
+    let sub = root.subordinate("Issuing", (2025, 2035));
+    let authorities = authorities(&folder, &root.pem(), &[]);
+    let of = |authority: &Authority| Thumbprint::Sha256(hash(&SHA256, &authority.der()));
+    let issued = |issued: Issued, more: &[&Authority]| authorities.judge(&issued.read(more), 0, NOW);
+
+    let (by_root, by_sub) = (issued(root.issue("client"), &[]), issued(sub.issue("client"), &[&sub]));
+
+    assert!(by_root.is_issued_by(&of(&root)) && !by_root.is_issued_by(&of(&sub)));
+    assert!(by_sub.is_issued_by(&of(&sub)) && !by_sub.is_issued_by(&of(&root)));
+    assert!(!issued(self_signed("client"), &[]).is_issued_by(&of(&root)));
+}
+
+#[test]
+fn files_that_would_check_nothing_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let root = Authority::new("Root");
+    let file = |name: &str, text: &str| write(folder.path(), name, text);
+    let (ca, list) = (file("ca.pem", &root.pem()), file("root.crl", &root.revoke(&[], 2030)));
+    let load = |ca: &std::path::Path, list: &std::path::Path| {
+        let errors = Authorities::load(ca, &[list.to_owned()]).err().unwrap_or_default();
+        errors.into_iter().map(|(index, error)| (index, error.to_string())).collect::<Vec<_>>()
+    };
+    assert_eq!(load(&ca, &list), []);
+
+    let empty = file("empty", "");
+    let key = file("client.key", &root.issue("client").key_pem);
+    let leaf = file("leaf.pem", &root.issue("client").pem);
+    let damaged = file("damaged.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let damaged_list = file("damaged.crl", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n");
+    for (ca, list, index, words) in [
+        (&folder.path().join("nowhere"), &list, None, "cannot be read"),
+        (&empty, &list, None, "holds no certificate"),
+        (&key, &list, None, "holds no certificate"),
+        (&leaf, &list, None, "is no authority"),
+        (&damaged, &list, None, "holds a certificate that cannot be read"),
+        (&ca, &folder.path().join("nowhere"), Some(0), "cannot be read"),
+        (&ca, &empty, Some(0), "holds no revocation list"),
+        (&ca, &ca, Some(0), "holds no revocation list"),
+        (&ca, &damaged_list, Some(0), "of a kind that is not supported"),
+    ] {
+        let errors = load(ca, list);
+        assert!(errors.len() == 1 && errors[0].0 == index && errors[0].1.contains(words), "{words}: {errors:?}");
+    }
+}
