@@ -11,15 +11,19 @@ use tokio::time::Instant;
 
 use crate::{
     authorization::{OwnToken, TokenPlace},
-    caller::{Caller, Introduction},
+    caller::{
+        Caller, Introduction,
+        certificate::{CertificateFault, ClientCertificate},
+    },
     clock::{Clock, Reading},
     entra::token::Token,
     limits::Held,
+    listener::ClientCertificateMode,
     partner::{Access, Partner},
     refusal::Reason,
     request::{BytesRead, IncomingRequest, RequestId, TraceContext},
     route::{Captures, Route},
-    runtime::Snapshot,
+    runtime::{ListenerRules, Snapshot},
     telemetry::Counters,
     token_relay::Relayed,
     trace::Trace,
@@ -58,6 +62,10 @@ pub struct Exchange {
     pub named_tokens: Vec<NamedToken>,
     /// Who asks for a token, where the route relays the request; set before it is judged.
     pub relayed: Option<Relayed>,
+    /// The caller's certificate, once a policy or the listener has accepted it.
+    pub certificate: Option<Arc<ClientCertificate>>,
+    /// The certificate that was judged last, accepted or not: for the record.
+    pub judged_certificate: Option<Arc<ClientCertificate>>,
     /// The partner that calls; set by `check-partner`, also where the partner is refused.
     pub partner: Option<Arc<str>>,
     /// The token of the gateway's own that goes upstream; set by the `authorization` station.
@@ -94,6 +102,8 @@ impl Exchange {
             token_place: None,
             named_tokens: Vec::new(),
             relayed: None,
+            certificate: None,
+            judged_certificate: None,
             partner: None,
             own_token: None,
             trace: Trace::default(),
@@ -112,6 +122,7 @@ impl Exchange {
             token_place: self.token_place.clone(),
             partner: self.partner.clone(),
             named_tokens: self.named_tokens.len(),
+            certificate: self.certificate.clone(),
             response_headers: self.response_headers.clone(),
             permits: self.limits.permits.len(),
             pending: self.limits.pending.len(),
@@ -124,6 +135,7 @@ impl Exchange {
         self.token_place = before.token_place;
         self.partner = before.partner;
         self.named_tokens.truncate(before.named_tokens);
+        self.certificate = before.certificate;
         self.response_headers = before.response_headers;
         self.limits.permits.truncate(before.permits);
         self.limits.pending.truncate(before.pending);
@@ -173,8 +185,30 @@ impl Exchange {
         }
     }
 
-    /// When the answer must have ended: with the first of the tokens that the request came with, with the access of the partner that it
-    /// came from, and with the listener's `max-stream`.
+    /// Holds the caller's certificate against what the listener requires of every request.
+    ///
+    /// # Errors
+    /// What does not hold, where the listener requires a certificate.
+    pub(crate) fn admit_certificate(&mut self, listener: &ListenerRules) -> Result<(), CertificateFault> {
+        let Some(asked) = listener.settings.client_certificates() else { return Ok(()) };
+        if asked.mode() == ClientCertificateMode::Optional {
+            return Ok(());
+        }
+        let shown = self.connection.tls.as_ref().and_then(|tls| tls.certificate.clone());
+        self.judged_certificate.clone_from(&shown);
+        asked.admit(shown.as_deref(), self.worker, self.clock().unix_seconds())?;
+        self.certificate = shown;
+        Ok(())
+    }
+
+    /// The certificate whose key the caller holds: the one that was accepted, or else the connection's own, for which nobody has
+    /// vouched. Good for whoever knows the very certificate.
+    pub fn proven_certificate(&self) -> Option<&Arc<ClientCertificate>> {
+        self.certificate.as_ref().or_else(|| self.connection.tls.as_ref()?.certificate.as_ref())
+    }
+
+    /// When the answer must have ended: with the first of the tokens that the request came with, with its certificate, with the access of
+    /// the partner that it came from, and with the listener's `max-stream`.
     pub(crate) fn ends_at(&self) -> Option<Instant> {
         let listener = self.runtime.listener(&self.connection.listener_name)?;
         let now = self.began.unix;
@@ -184,7 +218,9 @@ impl Exchange {
             .map(|token| Duration::from_secs(token.expires_at).saturating_sub(now) + CLOCK_SKEW);
         let partner = self.partner().filter(|_| self.let_through()).and_then(|partner| partner.until);
         let partner = partner.map(|until| Duration::from_secs(until).saturating_sub(now));
-        Some(self.began.instant + [token, partner].into_iter().flatten().fold(listener.max_stream, Duration::min))
+        let certificate = self.certificate.as_ref().map(|certificate| Duration::from_secs(certificate.not_after() + 1));
+        let certificate = certificate.map(|until| until.saturating_sub(now));
+        Some(self.began.instant + [token, partner, certificate].into_iter().flatten().fold(listener.max_stream, Duration::min))
     }
 
     /// The clock of the runtime.
@@ -211,6 +247,7 @@ pub(crate) struct Judged {
     token_place: Option<TokenPlace>,
     partner: Option<Arc<str>>,
     named_tokens: usize,
+    certificate: Option<Arc<ClientCertificate>>,
     response_headers: HeaderMap,
     permits: usize,
     pending: usize,
@@ -243,6 +280,8 @@ impl Connection {
 pub struct TlsFacts {
     /// The name that the client asked for (SNI), lower case.
     pub server_name: Option<Box<str>>,
+    /// The certificate whose private key the client has proven to hold; nothing says yet who vouches for it.
+    pub certificate: Option<Arc<ClientCertificate>>,
 }
 
 /// How a request ended, or is about to.

@@ -120,6 +120,7 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
     if let Some(id) = caller.believed().then(|| RequestId::kept_from(&incoming.headers)).flatten() {
         exchange.id = id;
     }
+    exchange.admit_certificate(listener)?;
     exchange.outcome.bytes_in = body.count();
     body.limit(listener.settings.limits.body_bytes)?;
 

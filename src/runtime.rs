@@ -20,6 +20,7 @@ use crate::{
     exchange::Connection,
     identity::AssertionKeys,
     identity_http::IdentityHttp,
+    inbound::{PolicyConfig, list, validate_client_certificate::ValidateClientCertificateConfig},
     limits::Limits,
     listener::ListenerSettings,
     partner::{Partners, Surroundings as PartnerSurroundings},
@@ -149,6 +150,7 @@ impl Runtime {
             sets: &sets,
             tenants: &tenants,
             routes: &routes,
+            certificates: can_show_certificates(config),
             now: clock.unix_seconds(),
             limits: &limits,
             metrics: (metrics, workers),
@@ -182,6 +184,7 @@ impl Runtime {
         let assertion_keys = assertion_keys(document, clock, previous, faults);
         let builder = RouteBuilder {
             config,
+            base,
             sets: &sets,
             tenants: &tenants,
             credentials: &credentials,
@@ -333,11 +336,35 @@ fn files(
     let config = &document.config;
     let tls = config.listeners.iter().flat_map(|listener| &listener.tls).flat_map(|tls| tls.as_slice());
     let tls = tls.flat_map(|tls| [&tls.certificate, &tls.private_key]);
+    let asked = config.listeners.iter().filter_map(|listener| listener.client_certificates.as_ref());
+    let asked = asked.flat_map(|asked| std::iter::once(&asked.ca).chain(&asked.crl));
     let authorities = config.upstreams.values().filter_map(|upstream| upstream.tls.ca.as_ref());
-    let named = tls.chain(authorities).map(|file| document.path(file));
-    let named = named.chain(sets.files.iter().cloned()).chain(tenants.files());
+    let named = tls.chain(asked).chain(authorities).map(|file| document.path(file));
+    let policies = certificate_policies(config).into_iter();
+    let own = policies.flat_map(|policy| policy.ca.iter().chain(&policy.crl)).map(|file| document.path(file));
+    let named = named.chain(own).chain(sets.files.iter().cloned()).chain(tenants.files());
     let named = named.chain(credentials.files().map(Path::to_owned));
     named.chain(assertion_keys.into_iter().flat_map(AssertionKeys::files).map(Path::to_owned)).collect()
+}
+
+/// The policies that judge certificates.
+fn certificate_policies(config: &Config) -> Vec<&ValidateClientCertificateConfig> {
+    let mut found = Vec::new();
+    let routes = config.routes.iter().map(|route| &route.inbound);
+    for policies in std::iter::once(&config.inbound).chain(config.fragments.values()).chain(routes) {
+        list::each(policies, &config.fragments, 0, &mut |policy| {
+            if let PolicyConfig::ValidateClientCertificate(policy) = policy {
+                found.push(&**policy);
+            }
+        });
+    }
+    found
+}
+
+/// Whether callers can show certificates: in the handshake, or through a proxy.
+fn can_show_certificates(config: &Config) -> bool {
+    config.listeners.iter().any(|listener| listener.client_certificates.is_some())
+        || certificate_policies(config).iter().any(|policy| policy.from.is_some())
 }
 
 impl ListenerRules {

@@ -100,6 +100,8 @@ fn write(buffer: &mut Vec<u8>, exchange: &Exchange, incoming: Option<&IncomingRe
     line.text("subject", token.and_then(|token| token.subject.as_deref()));
     line.text("object_id", token.and_then(|token| token.object_id.as_deref()));
     line.text("token_id", token.and_then(|token| token.id.as_deref()));
+    let certificate = exchange.judged_certificate.as_ref();
+    line.text("client_certificate", certificate.map(|certificate| certificate.thumbprint_sha256()));
     line.text("partner", exchange.partner.as_deref());
     line.text("credential", outcome.credential.as_deref());
     line.text("upstream", route.and_then(|route| route.upstream_name()));

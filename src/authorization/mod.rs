@@ -19,6 +19,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use secrecy::ExposeSecret as _;
 
+pub(crate) use self::place::TOKEN_SCHEMES;
 pub use self::{
     config::{AuthorizationConfig, AuthorizationWord, FromHeaderConfig, OnBehalfOfConfig, UseCredentialConfig},
     place::TokenPlace,

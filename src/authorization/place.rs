@@ -5,6 +5,10 @@ use secrecy::SecretString;
 
 use crate::{request::IncomingRequest, upstream::UpstreamRequest};
 
+/// The schemes under which tokens come in `Authorization`: RFC 6750, and what Microsoft's clients write before a token that is bound
+/// to their certificate. Whether a token is bound is read from the token alone.
+pub(crate) const TOKEN_SCHEMES: [&str; 2] = ["Bearer", "mtls_pop"];
+
 /// A place where a token policy looks for a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenPlace {
@@ -22,7 +26,9 @@ impl TokenPlace {
                 let text = incoming.headers.get(name)?.to_str().ok()?.trim();
                 match text.split_once(' ') {
                     // RFC 9110, section 11.1: schemes are told apart without regard to case.
-                    Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Some(token.trim_start().into()),
+                    Some((scheme, token)) if TOKEN_SCHEMES.iter().any(|ours| scheme.eq_ignore_ascii_case(ours)) => {
+                        Some(token.trim_start().into())
+                    }
                     Some(_) => None,
                     None if *name == header::AUTHORIZATION => None,
                     None => Some(text.into()),

@@ -168,6 +168,10 @@ routes:
         }
     }
 
+    /// The rest of a listener that asks for all that policies judge.
+    const LISTENER: &str = "\"127.0.0.1:0\", tls: { certificate: tls/server.pem, private-key: tls/server.key }, \
+        client-certificates: { mode: optional, ca: tls/partners-ca.pem } }";
+
     /// Each policy's own example stands on a route behind a token policy, as readers will paste it.
     #[test]
     fn every_policy_example_can_be_served() {
@@ -180,7 +184,8 @@ routes:
             for policy in text.split("\n\n").filter(|policy| policy.contains("- ")) {
                 let token = if name.starts_with("validate-") || name == "any-of" { "" } else { TOKEN };
                 let folder = examples();
-                write_all(folder.path(), &[("policy.yaml", &config(&format!("{token}{policy}")))]);
+                let text = config(&format!("{token}{policy}")).replace("\"127.0.0.1:0\" }", LISTENER);
+                write_all(folder.path(), &[("policy.yaml", &text)]);
 
                 let found = checked(&folder.path().join("policy.yaml"), &[]);
 

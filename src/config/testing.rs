@@ -5,6 +5,7 @@ use std::path::Path;
 use p12_keystore::{EncryptionAlgorithm, MacAlgorithm};
 
 use crate::{
+    caller::certificate::testing::Authority,
     credentials::testing::certificate,
     entra::testing::{jwks, key},
 };
@@ -22,6 +23,7 @@ pub(crate) fn write_all(folder: &Path, files: &[(&str, &str)]) {
 pub(crate) fn examples() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let made = certificate("orders.internal");
+    let partners = Authority::new("Partners");
     write_all(
         folder.path(),
         &[
@@ -29,6 +31,8 @@ pub(crate) fn examples() -> tempfile::TempDir {
             ("tls/server.key", &made.key_pem),
             ("tls/corporate-ca.pem", &made.certificate_pem),
             ("tls/internal-ca.pem", &made.certificate_pem),
+            ("tls/partners-ca.pem", &partners.pem()),
+            ("tls/partners.crl", &partners.revoke(&[], 2090)),
             ("certs/gateway.pem", &made.pem()),
             ("certs/gateway.key", &made.key_pem),
             ("keys/assertion.pem", &made.key_pem),

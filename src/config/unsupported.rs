@@ -6,14 +6,11 @@
 /// Types of the config and the keys they will have.
 const PLANNED: &[(&str, &[&str])] = &[
     ("Config", &["tests"]),
-    ("ListenerConfig", &["client-certificates"]),
-    ("PartnerConfig", &["client-certificate"]),
     ("UpstreamConfig", &["case-insensitive-paths", "connection-affinity"]),
     ("UpstreamTlsConfig", &["client-certificate"]),
     ("RouteConfig", &["mode"]),
     ("ValidateAzureAdTokenConfig", &["mode"]),
     ("IpFilterConfig", &["mode"]),
-    ("PolicyConfig", &["validate-client-certificate"]),
     ("AuditConfig", &[]),
     ("TelemetryConfig", &["otlp"]),
 ];

@@ -3,7 +3,7 @@
 mod read;
 
 pub use read::inspect_payload;
-pub(crate) use read::{Facts, Payload, TokenFault, Version, read_entra, read_other, read_user_flow};
+pub(crate) use read::{Binding, Facts, Payload, TokenFault, Version, read_entra, read_other, read_user_flow};
 use serde_json::{Map, Value};
 
 /// A token whose signature, issuer and times held. Only [validation](super) makes one.

@@ -8,13 +8,15 @@ use ipnet::IpNet;
 use regex::{Regex, RegexBuilder};
 
 use super::{
-    Expression, ExpressionError, Uses, limits,
+    Expression, ExpressionError, Uses,
+    certificate::CertificateField,
+    limits,
     node::{Calculation, Comparison, Each, EachOf, Field, Function, Kind, Node, Path},
 };
 
 pub(super) const ROOTS: [&str; 7] = ["request", "caller", "token", "captures", "partner", "route", "response"];
 const REQUEST: [&str; 5] = ["method", "path", "host", "headers", "query"];
-const CALLER: [&str; 1] = ["address"];
+const CALLER: [&str; 2] = ["address", "certificate"];
 const TOKEN: [&str; 7] = ["claims", "kind", "tenant", "client", "subject", "scopes", "roles"];
 
 /// Checks a parsed expression and makes it ready for evaluation.
@@ -134,6 +136,11 @@ impl<'a> Checker<'a> {
                     token = self.named(root);
                     Some(Field::Claim(name.into()))
                 }
+                (Expr::Ident(root), "certificate") if root == "caller" && !self.bound(root) => {
+                    let field = CertificateField::named(name)
+                        .ok_or_else(|| self.unknown_field(expr, "caller.certificate", name, &CertificateField::NAMES))?;
+                    Some(self.certificate(Field::CertificateField(field)))
+                }
                 (Expr::Ident(root), "headers") if root == "request" && !self.bound(root) => {
                     self.uses.request = true;
                     let header = HeaderName::from_bytes(name.as_bytes());
@@ -163,7 +170,7 @@ impl<'a> Checker<'a> {
                 self.uses.caller = true;
                 Field::CallerAddress
             }
-            ("caller", "certificate") => return Err(self.fault(expr, "caller.certificate is not supported yet", "")),
+            ("caller", "certificate") => self.certificate(Field::Certificate),
             ("caller", _) => return Err(self.unknown_field(expr, root, name, &CALLER)),
             ("captures", _) => {
                 self.uses.captures = true;
@@ -188,6 +195,12 @@ impl<'a> Checker<'a> {
 
     const fn request(&mut self, field: Field) -> Field {
         self.uses.request = true;
+        field
+    }
+
+    const fn certificate(&mut self, field: Field) -> Field {
+        self.uses.caller = true;
+        self.uses.certificate = true;
         field
     }
 

@@ -10,6 +10,7 @@ use super::{
     value::{EvaluationError, List, Map, Value},
 };
 use crate::{
+    caller::certificate::ClientCertificate,
     entra::token::Token,
     exchange::{Exchange, NamedToken},
     request::IncomingRequest,
@@ -23,6 +24,8 @@ pub struct Facts<'a> {
     pub request: &'a IncomingRequest,
     /// The caller's address.
     pub caller: IpAddr,
+    /// The caller's certificate, once it was accepted.
+    pub certificate: Option<&'a ClientCertificate>,
     /// The validated token.
     pub token: Option<&'a Token>,
     /// The name of the partner that calls.
@@ -43,6 +46,7 @@ impl<'a> Facts<'a> {
         Self {
             request,
             caller: exchange.caller_address(),
+            certificate: exchange.certificate.as_deref(),
             token: exchange.token.as_deref(),
             partner: exchange.partner.as_deref(),
             named_tokens: &exchange.named_tokens,
@@ -68,6 +72,8 @@ impl<'a> Facts<'a> {
             Field::Parameter(name) => parameter(self.query(), name)?,
             Field::Query => Some(Value::Map(Map::Query(self.query()))),
             Field::CallerAddress => Some(Value::Text(Cow::Owned(self.caller.to_string()))),
+            Field::Certificate => self.certificate.map(|certificate| Value::Map(Map::Certificate(certificate))),
+            Field::CertificateField(field) => self.certificate.and_then(|certificate| field.of(certificate)),
             Field::Claim(name) => token.and_then(|token| token.claims.get(name)).and_then(Value::of_json),
             Field::Claims => token.map(|token| Value::Map(Map::Json(&token.claims.0))),
             Field::TokenKind => token.and_then(|token| text(token.kind.as_str())),

@@ -18,6 +18,13 @@
 //! | `request.headers["name"]` | the header as the caller sent it, whatever the case of the name; joined by `,` where it is repeated |
 //! | `request.query["name"]` | the parameter, decoded as a form is (`+` is a space); joined by `,` where it is repeated |
 //! | `caller.address` | the caller's address as text |
+//! | `caller.certificate` | the caller's certificate, once the listener (`mode: required`) or `validate-client-certificate` has accepted it |
+//! | `.subject`, `.issuer` of it | names as RFC 4514 writes them, with a blank after each comma: `CN=daemon, O=Fabrikam, C=NL` |
+//! | `.common_name`, `.serial` | texts; the serial number in hexadecimal, upper case, without leading zeros |
+//! | `.thumbprint`, `.thumbprint_sha256` | SHA-1 and SHA-256 in hexadecimal, upper case |
+//! | `.dns_names`, `.emails`, `.uris` | lists of texts: the subject alternative names |
+//! | `.not_before`, `.not_after` | the first and the last second of its validity, since 1970 |
+//! | `.encoded` | the certificate itself in base64 |
 //! | `token.claims.name`, `token.claims["name"]` | a claim as it was signed |
 //! | `token.kind`, `.tenant`, `.client`, `.subject`, `.scopes`, `.roles` | `user` or `app`; GUIDs and texts; lists of texts |
 //! | `name.claims.…`, `name.kind`, … | the same of a further token, which its policy names with `as: name` |
@@ -35,6 +42,7 @@
 //! | `size(x)`, `string(x)`, `int(x)`, `double(x)`, `bool(x)` | as in CEL |
 //! | `list.exists(x, …)`, `all`, `exists_one`, `filter`, `map` | as in CEL, but for errors, which are never swallowed |
 
+mod certificate;
 mod check;
 mod evaluate;
 mod facts;
@@ -115,6 +123,8 @@ pub struct Uses {
     pub request: bool,
     /// `caller`
     pub caller: bool,
+    /// `caller.certificate`
+    pub certificate: bool,
     /// `token`
     pub token: bool,
     /// `partner`

@@ -6,6 +6,8 @@ use http::HeaderName;
 use ipnet::IpNet;
 use regex::Regex;
 
+use super::certificate::CertificateField;
+
 /// One part of an expression.
 #[derive(Clone, Debug)]
 pub(super) enum Node {
@@ -75,6 +77,8 @@ pub(super) enum Field {
     Parameter(Box<str>),
     Query,
     CallerAddress,
+    Certificate,
+    CertificateField(CertificateField),
     Claim(Box<str>),
     Claims,
     TokenKind,
@@ -314,7 +318,8 @@ impl Field {
         match self {
             Self::Claim(_) => None,
             Self::Status => Some(Kind::Int),
-            Self::Headers | Self::Query | Self::Claims | Self::Captures => Some(Kind::Map),
+            Self::CertificateField(field) => Some(field.kind()),
+            Self::Headers | Self::Query | Self::Claims | Self::Captures | Self::Certificate => Some(Kind::Map),
             Self::Scopes | Self::Roles => Some(Kind::List),
             Self::Method
             | Self::RequestPath

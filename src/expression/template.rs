@@ -107,6 +107,11 @@ impl Scope<'_> {
             let cure = "put check-partner before it";
             self.faults.error(place, "the expression reads `partner`, and no policy before it says which one calls", cure);
         }
+        if expression.uses().certificate && !self.certificates.validated {
+            let cure = "put validate-client-certificate before it";
+            let message = "the expression reads `caller.certificate`, and nothing before it accepts one";
+            self.faults.error(place, message, cure);
+        }
         for name in expression.captures() {
             match self.captures {
                 None => {

@@ -7,6 +7,10 @@ use serde_json::json;
 use super::*;
 use crate::{
     authorization::TokenPlace,
+    caller::certificate::{
+        ClientCertificate,
+        testing::{Unusual, self_signed},
+    },
     config::literal,
     entra::token::{Claims, Token, TokenKind},
     exchange::NamedToken,
@@ -18,6 +22,7 @@ use crate::{
 pub(crate) struct World {
     pub(crate) request: IncomingRequest,
     pub(crate) caller: IpAddr,
+    pub(crate) certificate: Option<ClientCertificate>,
     pub(crate) token: Option<Token>,
     pub(crate) captures: Captures,
 }
@@ -42,6 +47,7 @@ impl World {
         Self {
             request,
             caller: IpAddr::from([203, 0, 113, 7]),
+            certificate: None,
             token: Some(Token {
                 claims: Claims(claims),
                 kind: TokenKind::User,
@@ -66,6 +72,7 @@ impl World {
         Facts {
             request: &self.request,
             caller: self.caller,
+            certificate: self.certificate.as_ref(),
             token: self.token.as_ref(),
             named_tokens: &[],
             captures: &self.captures,
@@ -359,7 +366,12 @@ fn mistakes_are_found_at_load_with_their_column() {
         ("token.oid", 7, "`token` has no field `oid`", "a claim of that name is token.claims.oid"),
         ("token", 1, "`token` is no value by itself", "name one of its fields, as token.claims.oid"),
         ("request.header", 9, "`request` has no field `header`", "did you mean `headers`?"),
-        ("caller.certificate", 8, "caller.certificate is not supported yet", ""),
+        (
+            "caller.certificate.sha1",
+            20,
+            "`caller.certificate` has no field `sha1`",
+            "there are subject, issuer, common_name, serial, thumbprint, thumbprint_sha256, dns_names, emails, uris, not_before, not_after, encoded",
+        ),
         ("\"\u{fc}\" + lowr(\"a\")", 7, "no function is called `lowr`", "did you mean `lower`?"),
         ("lower()", 1, "`lower` takes 1 argument here, and 0 are given", ""),
         ("split(\"a\")", 1, "`split` takes 2 arguments here, and 1 are given", ""),
@@ -557,4 +569,36 @@ proptest! {
             prop_assert_eq!(text_of(&literal(&text), &world), Ok(text));
         }
     }
+}
+
+#[test]
+fn a_certificate_that_was_accepted_can_be_read() {
+    let mut world = World::new();
+    assert_eq!(text_of("caller.certificate.subject", &world), Err("caller.certificate.subject is absent".to_owned()));
+    assert_eq!(text_of("has(caller.certificate)", &world), Ok("false".to_owned()));
+    let certificate = self_signed("daemon").read(&[]);
+    let (thumbprint, encoded) = (certificate.thumbprint_sha256().to_owned(), certificate.encoded());
+    world.certificate = Some(certificate);
+
+    for (source, expected) in [
+        ("caller.certificate.subject", "CN=daemon, O=Fabrikam\\, Inc., C=NL"),
+        ("caller.certificate.issuer", "CN=daemon, O=Fabrikam\\, Inc., C=NL"),
+        ("caller.certificate.common_name", "daemon"),
+        ("caller.certificate[\"common_name\"]", "daemon"),
+        ("caller.certificate.serial", "7"),
+        ("caller.certificate.thumbprint_sha256", thumbprint.as_str()),
+        ("size(caller.certificate.thumbprint)", "40"),
+        ("size(caller.certificate.dns_names)", "0"),
+        ("size(caller.certificate.emails) + size(caller.certificate.uris)", "0"),
+        ("caller.certificate.not_after - caller.certificate.not_before > 86400", "true"),
+        ("caller.certificate.encoded", encoded.as_str()),
+        ("has(caller.certificate) && has(caller.certificate.subject)", "true"),
+        ("[\"serial\"].all(name, caller.certificate[name] == \"7\")", "true"),
+    ] {
+        assert_eq!(text_of(source, &world).as_deref(), Ok(expected), "{source}");
+    }
+    let authority = crate::caller::certificate::testing::Authority::new("Root");
+    let unusual = Unusual { dns_names: vec!["a.example".to_owned()], ..Unusual::default() };
+    world.certificate = Some(authority.issue_unusual("daemon", &unusual).read(&[]));
+    assert_eq!(text_of("\"a.example\" in caller.certificate.dns_names", &world), Ok("true".to_owned()));
 }

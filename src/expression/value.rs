@@ -5,8 +5,8 @@ use std::{borrow::Cow, cmp::Ordering, fmt, sync::Arc};
 use http::HeaderMap;
 use serde_json::Value as Json;
 
-use super::{facts, node::Kind};
-use crate::route::Captures;
+use super::{certificate::CertificateField, facts, node::Kind};
+use crate::{caller::certificate::ClientCertificate, route::Captures};
 
 /// What an expression, or a part of one, comes to. Borrows from the request wherever it can.
 #[derive(Clone)]
@@ -43,6 +43,8 @@ pub enum List<'a> {
 pub enum Map<'a> {
     /// Claims, or a claim.
     Json(&'a serde_json::Map<String, Json>),
+    /// The caller's certificate.
+    Certificate(&'a ClientCertificate),
     /// The request's header.
     Headers(&'a HeaderMap),
     /// The request's query, still encoded.
@@ -283,6 +285,7 @@ impl<'a> Map<'a> {
     pub(super) fn get(&self, name: &str) -> Result<Option<Value<'a>>, EvaluationError> {
         Ok(match self {
             Self::Json(map) => map.get(name).and_then(Value::of_json),
+            Self::Certificate(certificate) => CertificateField::named(name).and_then(|field| field.of(certificate)),
             Self::Headers(headers) => facts::header(headers, name)?,
             Self::Query(query) => facts::parameter(query, name)?,
             Self::Captures(captures) => facts::capture(captures, name)?,
@@ -296,6 +299,10 @@ impl<'a> Map<'a> {
             Self::Json(map) => {
                 map.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| Cow::Borrowed(name.as_str())).collect()
             }
+            Self::Certificate(certificate) => {
+                let says = |name: &&str| CertificateField::named(name).is_some_and(|field| field.of(certificate).is_some());
+                CertificateField::NAMES.into_iter().filter(says).map(Cow::Borrowed).collect()
+            }
             Self::Headers(headers) => headers.keys().map(|name| Cow::Borrowed(name.as_str())).collect(),
             Self::Query(query) => facts::parameter_names(query)?,
             Self::Captures(captures) => captures.segments.iter().map(|(name, _)| Cow::Borrowed(&**name)).collect(),
@@ -308,7 +315,7 @@ impl<'a> Map<'a> {
         match self {
             Self::Query(query) => query.len(),
             Self::Made(entries) => entries.len() * 8,
-            Self::Json(_) | Self::Headers(_) | Self::Captures(_) => 0,
+            Self::Json(_) | Self::Headers(_) | Self::Captures(_) | Self::Certificate(_) => 0,
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     config::{Faults, Place},
     entra::Tenants,
     exchange::Exchange,
-    partner::{Call, Partner, Partners},
+    partner::{Call, Partner, PartnerFault, Partners},
     refusal::{Reason, Refusal},
 };
 
@@ -121,6 +121,7 @@ impl CheckPartner {
     /// # Errors
     /// The refusal that ends the request.
     pub(crate) fn check(&self, exchange: &mut Exchange) -> Result<(), Refusal> {
+        let certificate = exchange.proven_certificate().cloned();
         // The build has made sure that a token policy stands before.
         let token = exchange.token.clone().ok_or(Reason::TokenMissing)?;
         let call = Call {
@@ -128,6 +129,7 @@ impl CheckPartner {
             tenant: &token.tenant,
             kind: token.kind,
             credential: token.credential_kind,
+            certificate: certificate.as_deref(),
             address: exchange.caller_address(),
             route: &self.route,
         };
@@ -148,6 +150,9 @@ impl CheckPartner {
             Ok(partner) => partner.admit(exchange),
             Err(fault) => {
                 exchange.partner = fault.partner().cloned();
+                if matches!(fault, PartnerFault::Certificate(_)) {
+                    exchange.judged_certificate = exchange.proven_certificate().cloned();
+                }
                 let hint = exchange.partner.as_ref().map(|name| format!("see `partners.{name}`"));
                 let refusal = Refusal::from(fault);
                 Err(if let Some(hint) = hint { refusal.with_hint(hint) } else { refusal })
@@ -195,6 +200,7 @@ mod tests {
             sets: &sets,
             tenants: &tenants,
             routes: &["orders", "partners"],
+            certificates: true,
             now: 0,
             limits: &limits,
             metrics: (&metrics, 1),

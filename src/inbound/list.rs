@@ -153,7 +153,9 @@ pub(crate) fn authenticates(policies: &[PolicyConfig], fragments: &Fragments, de
     // Too deep a list is a fault of its own.
     depth < MAX_DEPTH * 2
         && policies.iter().any(|policy| match policy {
-            PolicyConfig::ValidateAzureAdToken(_) | PolicyConfig::ValidateJwt(_) => true,
+            PolicyConfig::ValidateAzureAdToken(_) | PolicyConfig::ValidateJwt(_) | PolicyConfig::ValidateClientCertificate(_) => {
+                true
+            }
             PolicyConfig::IncludeFragment(name) => {
                 fragments.get(name).is_some_and(|policies| authenticates(policies, fragments, depth + 1))
             }
@@ -205,7 +207,14 @@ mod tests {
 
             assert!(policies.iter().all(|policy| policy.name() == name), "{name}");
             // These name what only a whole config has; `entrada check` is tested on them.
-            let of_a_config = ["validate-azure-ad-token", "validate-jwt", "check-partner", "any-of", "include-fragment"];
+            let of_a_config = [
+                "validate-azure-ad-token",
+                "validate-jwt",
+                "validate-client-certificate",
+                "check-partner",
+                "any-of",
+                "include-fragment",
+            ];
             if !of_a_config.contains(&&*name) {
                 let list = built(&policies, true).unwrap_or_else(|faults| panic!("{name}: {faults:?}"));
                 assert_eq!(list.iter().count(), policies.len());
@@ -289,6 +298,7 @@ mod tests {
         for (yaml, expected) in [
             (format!("- {token}"), true),
             (format!("- {open}"), false),
+            ("- validate-client-certificate: {}".to_owned(), true),
             ("- include-fragment: staff".to_owned(), true),
             ("- include-fragment: loop".to_owned(), false),
             ("- include-fragment: nowhere".to_owned(), false),

@@ -23,9 +23,10 @@ pub mod set_query_parameter;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod validate_azure_ad_token;
+pub mod validate_client_certificate;
 pub mod validate_jwt;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -47,6 +48,7 @@ use self::{
     set_header::{SetHeader, SetHeaderConfig},
     set_query_parameter::{SetQueryParameter, SetQueryParameterConfig},
     validate_azure_ad_token::{ValidateAzureAdToken, ValidateAzureAdTokenConfig},
+    validate_client_certificate::{ValidateClientCertificate, ValidateClientCertificateConfig},
     validate_jwt::{ValidateJwt, ValidateJwtConfig},
 };
 use crate::{
@@ -57,6 +59,7 @@ use crate::{
     exchange::Exchange,
     gateway::Stop,
     limits::Limits,
+    listener::{ClientCertificateMode, ListenerConfig},
     partner::Partners,
     request::{IncomingRequest, ReservedNames},
     trace::{Step, Verdict},
@@ -73,6 +76,8 @@ pub enum PolicyConfig {
     ValidateAzureAdToken(Box<ValidateAzureAdTokenConfig>),
     /// Admits callers with a token of another issuer.
     ValidateJwt(Box<ValidateJwtConfig>),
+    /// Admits callers by their certificate.
+    ValidateClientCertificate(Box<ValidateClientCertificateConfig>),
     /// Sets, adds or removes a header field.
     SetHeader(SetHeaderConfig),
     /// Admits requests that bear a header field.
@@ -110,6 +115,7 @@ impl PolicyConfig {
             Self::IpFilter(_) => "ip-filter",
             Self::ValidateAzureAdToken(_) => "validate-azure-ad-token",
             Self::ValidateJwt(_) => "validate-jwt",
+            Self::ValidateClientCertificate(_) => "validate-client-certificate",
             Self::SetHeader(_) => "set-header",
             Self::CheckHeader(_) => "check-header",
             Self::RewriteUri(_) => "rewrite-uri",
@@ -151,6 +157,8 @@ pub struct Scope<'a> {
     pub anonymous: bool,
     /// Header names that are spoken for.
     pub reserved: &'a mut ReservedNames,
+    /// What bears on clients' certificates.
+    pub(crate) certificates: CertificateScope<'a>,
     /// The partners, and what bears on them of the route; `None` for policies that belong to no one route.
     pub(crate) partners: Option<(&'a Arc<Partners>, PartnerRoute<'a>)>,
     /// The places where token policies of the route look for a token, gathered as they are built.
@@ -178,6 +186,46 @@ impl Way {
     }
 }
 
+/// What bears on clients' certificates where a policy is built.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CertificateScope<'a> {
+    /// What file names are relative to.
+    pub(crate) base: &'a Path,
+    /// What the listeners ask.
+    pub(crate) asked: AskedCertificates,
+    /// Whether `caller.certificate` may be there: a policy before, or a listener, accepts one.
+    pub(crate) validated: bool,
+}
+
+/// What the listeners of a config ask of clients' certificates.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct AskedCertificates {
+    /// Some listener asks for them.
+    pub(crate) any: bool,
+    /// Some listener requires them.
+    pub(crate) required: bool,
+    /// There are revocation lists wherever they are asked for.
+    pub(crate) every_one_has_lists: bool,
+}
+
+impl AskedCertificates {
+    /// What these listeners ask.
+    pub(crate) fn by(listeners: &[ListenerConfig]) -> Self {
+        let mut asked = listeners.iter().filter_map(|listener| listener.client_certificates.as_ref()).peekable();
+        Self {
+            any: asked.peek().is_some(),
+            every_one_has_lists: asked.clone().all(|asked| !asked.crl.is_empty()),
+            required: asked.any(|asked| asked.mode == ClientCertificateMode::Required),
+        }
+    }
+}
+
+impl Default for CertificateScope<'_> {
+    fn default() -> Self {
+        Self { base: Path::new(""), asked: AskedCertificates::default(), validated: false }
+    }
+}
+
 /// One policy, built.
 #[derive(Debug)]
 pub enum InboundPolicy {
@@ -187,6 +235,8 @@ pub enum InboundPolicy {
     ValidateAzureAdToken(Box<ValidateAzureAdToken>),
     /// `validate-jwt`
     ValidateJwt(Box<ValidateJwt>),
+    /// `validate-client-certificate`
+    ValidateClientCertificate(Box<ValidateClientCertificate>),
     /// `set-header`
     SetHeader(SetHeader),
     /// `check-header`
@@ -235,6 +285,9 @@ impl InboundPolicy {
                 Self::ValidateAzureAdToken(Box::new(ValidateAzureAdToken::build(config, place, scope)?))
             }
             PolicyConfig::ValidateJwt(config) => Self::ValidateJwt(Box::new(ValidateJwt::build(config, place, scope)?)),
+            PolicyConfig::ValidateClientCertificate(config) => {
+                Self::ValidateClientCertificate(Box::new(ValidateClientCertificate::build(config, place, scope)?))
+            }
             PolicyConfig::SetHeader(config) => Self::SetHeader(SetHeader::build(config, place, scope)?),
             PolicyConfig::CheckHeader(config) => Self::CheckHeader(CheckHeader::build(config, place, scope)?),
             PolicyConfig::RewriteUri(config) => Self::RewriteUri(RewriteUri::build(config, place, scope)?),
@@ -273,6 +326,7 @@ impl InboundPolicy {
             Self::IpFilter(policy) => policy.check(exchange)?,
             Self::ValidateAzureAdToken(policy) => policy.check(exchange, incoming, outgoing).await?,
             Self::ValidateJwt(policy) => policy.check(exchange, incoming, outgoing).await?,
+            Self::ValidateClientCertificate(policy) => policy.check(exchange, incoming)?,
             Self::SetHeader(policy) => policy.apply(exchange, incoming, &mut outgoing.headers)?,
             Self::CheckHeader(policy) => policy.check(incoming)?,
             Self::RewriteUri(policy) => policy.apply(exchange, incoming, outgoing)?,

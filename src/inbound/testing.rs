@@ -1,6 +1,6 @@
 //! What the tests of policies share: a scope to build them in.
 
-use super::Scope;
+use super::{CertificateScope, Scope};
 use crate::{
     authorization::TokenPlace,
     config::{Faults, Place, Severity},
@@ -17,6 +17,8 @@ pub(crate) struct Building<'a> {
     pub(crate) token: bool,
     /// The counters; new ones if there are none.
     pub(crate) limits: Option<&'a Limits>,
+    /// What bears on clients' certificates.
+    pub(crate) certificates: CertificateScope<'a>,
     /// Whether it says `anonymous: true`.
     pub(crate) anonymous: bool,
 }
@@ -57,6 +59,7 @@ impl Building<'_> {
             captures: Some(&captures),
             anonymous: self.anonymous,
             reserved,
+            certificates: self.certificates,
             partners: None,
             token_places: &mut token_places,
             graph: None,

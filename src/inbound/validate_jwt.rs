@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{
     Scope,
-    validate_azure_ad_token::{RequiredClaimConfig, TokenKindConfig, ValidateAzureAdToken},
+    validate_azure_ad_token::{RequiredClaimConfig, TokenBindingConfig, TokenKindConfig, ValidateAzureAdToken},
 };
 use crate::{
     config::{Place, Span},
@@ -46,6 +46,10 @@ pub struct ValidateJwtConfig {
     /// Whose tokens are accepted. An application's own token names the application as its subject. Default: any.
     #[serde(default)]
     pub token_kind: TokenKindConfig,
+    /// Whether the token must be bound to the certificate that the caller shows (`cnf` with `x5t#S256`, RFC 8705): one that is
+    /// bound always needs it. Default: any.
+    #[serde(default)]
+    pub token_binding: TokenBindingConfig,
     /// The header, or headers in order of preference, that hold the token. Default: Authorization.
     pub header_name: Option<OneOrMany<String>>,
     /// The query parameter that holds the token; tried last, removed before forwarding.
@@ -142,6 +146,7 @@ mod tests {
             secrets: &Secrets::default(),
             fragments: &Default::default(),
             depth: 0,
+            certificates: Default::default(),
             partners: None,
             token_places: &mut Vec::new(),
             graph: None,

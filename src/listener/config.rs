@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::ClientCertificatesConfig;
 use crate::{
     caller::{ProxyProtocolConfig, TrustStepConfig, TrustedProxyConfig},
     config::{Size, Span},
@@ -18,6 +19,8 @@ pub struct ListenerConfig {
     pub address: OneOrMany<String>,
     /// Server certificates, chosen by the name that the client asks for (SNI); the first is the default. Absent: no TLS.
     pub tls: Option<OneOrMany<TlsConfig>>,
+    /// Whether clients show certificates of their own. Default: they are not asked for.
+    pub client_certificates: Option<ClientCertificatesConfig>,
     /// Who may speak for a caller. Default: nobody.
     #[serde(default)]
     pub trusted_proxies: Vec<TrustedProxyConfig>,

@@ -22,6 +22,7 @@
 //! Each worker is a `current_thread` runtime with its own socket, so that a connection's life is spent on one core. Services are
 //! `Send` nevertheless, and nothing here relies on the layout: one runtime of many threads works as well.
 
+mod client_certificates;
 mod config;
 mod drain;
 mod http1;
@@ -35,6 +36,8 @@ mod tls;
 use std::{borrow::Cow, error::Error, future::Future, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
+pub(crate) use client_certificates::load_authorities;
+pub use client_certificates::{ClientCertificateMode, ClientCertificates, ClientCertificatesConfig};
 pub use config::{ForwardedHeader, LimitsConfig, ListenerConfig, OneOrMany, TlsConfig};
 pub use drain::{Drain, Drainer};
 use http::{Request, Response};

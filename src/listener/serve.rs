@@ -19,7 +19,7 @@ use super::{
     tls::ServerTls,
 };
 use crate::{
-    caller::{Introducers, Introduction},
+    caller::{Introducers, Introduction, certificate::ClientCertificate},
     exchange::{Connection, TlsFacts},
 };
 
@@ -199,7 +199,11 @@ async fn secured<S: Service>(tcp: TcpStream, arrived: Arrived, tls: Arc<ServerTl
     let Some(stream) = shake_hands(tcp, &arrived, &tls, &service).await else { return };
     let session = stream.get_ref().1;
     let http2 = session.alpn_protocol() == Some(b"h2");
-    let facts = TlsFacts { server_name: session.server_name().map(|name| name.to_ascii_lowercase().into()) };
+    let facts = TlsFacts {
+        server_name: session.server_name().map(|name| name.to_ascii_lowercase().into()),
+        // The handshake has read it already, or a session before has.
+        certificate: session.peer_certificates().and_then(|chain| ClientCertificate::read(chain).ok()).map(Arc::new),
+    };
     let opening = arrived.open(Socket::Tls(Box::new(stream)), Some(facts));
     if http2 {
         Box::pin(http2::serve(opening, service)).await;

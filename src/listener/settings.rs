@@ -13,7 +13,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{LimitsConfig, ListenerConfig, OneOrMany, TlsConfig, tls::ServerTls};
+use super::{ClientCertificates, LimitsConfig, ListenerConfig, OneOrMany, TlsConfig, tls::ServerTls};
 use crate::{
     caller::Introducers,
     config::{Faults, Place},
@@ -70,12 +70,26 @@ impl ListenerSettings {
     pub fn build(config: &ListenerConfig, base: &Path, place: &Place, faults: &mut Faults) -> Option<Self> {
         let before = faults.errors();
         check_limits(&config.limits, &place.key("limits"), faults);
-        let tls = config.tls.as_ref().and_then(|tls| load_tls(tls, base, &place.key("tls"), faults));
+        let asked = place.key("client-certificates");
+        if config.client_certificates.is_some() && config.tls.is_none() {
+            faults.error(&asked, "clients show certificates in TLS alone, and this listener has none", "give it `tls`");
+        }
+        let client_certificates = config.client_certificates.as_ref();
+        let client_certificates =
+            client_certificates.and_then(|config| ClientCertificates::build(config, base, &asked, faults)).map(Arc::new);
+        let tls = config.tls.as_ref().and_then(|tls| load_tls(tls, client_certificates, base, &place.key("tls"), faults));
         (faults.errors() == before).then(|| Self {
             limits: Limits::from(&config.limits),
             tls: tls.map(Arc::new),
             introducers: None,
         })
+    }
+}
+
+impl ListenerSettings {
+    /// What is asked of clients' certificates, if they are asked for.
+    pub fn client_certificates(&self) -> Option<&ClientCertificates> {
+        self.tls.as_ref()?.client_certificates().map(|asked| &**asked)
     }
 }
 
@@ -123,7 +137,13 @@ fn check_limits(limits: &LimitsConfig, place: &Place, faults: &mut Faults) {
     }
 }
 
-fn load_tls(config: &OneOrMany<TlsConfig>, base: &Path, place: &Place, faults: &mut Faults) -> Option<ServerTls> {
+fn load_tls(
+    config: &OneOrMany<TlsConfig>,
+    client_certificates: Option<Arc<ClientCertificates>>,
+    base: &Path,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<ServerTls> {
     let under_base = |path: &str| base.join(path).display().to_string();
     let files: Vec<_> = config
         .as_slice()
@@ -142,7 +162,9 @@ fn load_tls(config: &OneOrMany<TlsConfig>, base: &Path, place: &Place, faults: &
     if !sound {
         return None;
     }
-    ServerTls::load(&files).map_err(|error| faults.error(place, describe(&error), "list at least one certificate")).ok()
+    ServerTls::asking(&files, client_certificates)
+        .map_err(|error| faults.error(place, describe(&error), "list at least one certificate"))
+        .ok()
 }
 
 /// An error and its causes in one line.
@@ -224,6 +246,7 @@ mod tests {
             name: "public".to_owned(),
             address,
             tls,
+            client_certificates: None,
             trusted_proxies: Vec::new(),
             trust_path: Vec::new(),
             forwarded_header: super::super::ForwardedHeader::default(),

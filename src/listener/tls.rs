@@ -15,7 +15,10 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 
-use super::TlsConfig;
+use super::{
+    TlsConfig,
+    client_certificates::{ClientCertificates, Verifier},
+};
 
 /// The protocols that are offered, best first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -26,6 +29,8 @@ pub struct ServerTls {
     config: Arc<ServerConfig>,
     certificates: Arc<Certificates>,
     files: Vec<TlsConfig>,
+    /// What is asked of clients' certificates; `None`: they are not asked for.
+    client_certificates: Option<Arc<ClientCertificates>>,
 }
 
 /// Why certificates cannot be used.
@@ -105,19 +110,32 @@ impl ServerTls {
     /// # Errors
     /// A file cannot be read, or certificate and key do not fit each other.
     pub fn load(files: &[TlsConfig]) -> Result<Self, CertificateError> {
+        Self::asking(files, None)
+    }
+
+    /// The same, asking clients for certificates of their own.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn asking(files: &[TlsConfig], client_certificates: Option<Arc<ClientCertificates>>) -> Result<Self, CertificateError> {
         let certificates = Arc::new(Certificates(ArcSwap::from_pointee(Table::load(files)?)));
         let unusable = |source| CertificateError::Unusable { path: files[0].certificate.clone(), source };
-        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(unusable)?
-            .with_no_client_auth()
-            .with_cert_resolver(certificates.clone());
+            .map_err(unusable)?;
+        let config = match &client_certificates {
+            None => config.with_no_client_auth(),
+            Some(asked) => config.with_client_cert_verifier(Verifier::new(asked.clone())),
+        };
+        let mut config = config.with_cert_resolver(certificates.clone());
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
-        // Sessions are resumed from tickets alone: no table that workers share, and nothing kept for clients that never return.
+        // Sessions are resumed from tickets alone: no table that workers share, and nothing kept for clients that never return. Their
+        // key is made with these settings and ends with them, so that no session is resumed that began under others: it would bring
+        // a client's certificate along that these settings never saw.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(unusable)?;
         config.send_tls13_tickets = 1;
-        Ok(Self { config: Arc::new(config), certificates, files: files.to_vec() })
+        Ok(Self { config: Arc::new(config), certificates, files: files.to_vec(), client_certificates })
     }
 
     /// Reads the files again. All of them are taken over, or none.
@@ -132,6 +150,11 @@ impl ServerTls {
     /// The files that [`reload`](Self::reload) reads: those to watch.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.files.iter().flat_map(|files| [files.certificate.as_str(), files.private_key.as_str()])
+    }
+
+    /// What is asked of clients' certificates, if they are asked for.
+    pub const fn client_certificates(&self) -> Option<&Arc<ClientCertificates>> {
+        self.client_certificates.as_ref()
     }
 
     pub(crate) const fn config(&self) -> &Arc<ServerConfig> {

@@ -26,6 +26,8 @@ pub struct PartnerConfig {
     /// How the partner's applications must have authenticated to Entra. Default: any.
     #[serde(default)]
     pub client_credential: PartnerCredential,
+    /// The certificates of which the partner's calls must show one, whoever vouches for them. Default: none is asked for.
+    pub client_certificate: Option<PinConfig>,
     /// The addresses that the partner calls from: addresses, CIDRs, ranges or names of address sets. Default: any address.
     pub addresses: Option<Vec<AddressEntryConfig>>,
     /// How many calls there may be in any stretch of time as long as the period, over all routes together. Default: no limit.
@@ -53,6 +55,14 @@ pub struct PartnerLimitConfig {
     pub calls: u64,
     /// The length of the period: from 1s on, for a rate up to 24h.
     pub renewal_period: Span,
+}
+
+/// Certificates that are known by their thumbprints.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PinConfig {
+    /// SHA-1 or SHA-256 of each certificate, in hexadecimal. Two of them serve while one replaces the other.
+    pub thumbprints: Vec<String>,
 }
 
 /// `app` or `any`.

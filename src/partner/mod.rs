@@ -15,7 +15,7 @@ use std::{
 };
 
 pub use access::Access;
-pub use config::{PartnerConfig, PartnerCredential, PartnerLimitConfig, PartnerTokenKind};
+pub use config::{PartnerConfig, PartnerCredential, PartnerLimitConfig, PartnerTokenKind, PinConfig};
 use limits::PartnerLimits;
 pub use limits::Used;
 use serde::Serialize;
@@ -23,6 +23,7 @@ pub(crate) use status::PartnerStatus;
 
 use crate::{
     address::{AddressSet, AddressSets},
+    caller::certificate::{ClientCertificate, Thumbprint},
     clock::Clock,
     config::{Day, Faults, Place},
     entra::{
@@ -59,6 +60,8 @@ pub struct Partner {
     tenants: Option<Vec<Box<str>>>,
     token_kind: PartnerTokenKind,
     credential: PartnerCredential,
+    /// `None`: no certificate is asked for.
+    pins: Option<Box<[Thumbprint]>>,
     addresses: Option<Arc<AddressSet>>,
     /// `None`: every route that checks partners.
     routes: Option<Vec<Box<str>>>,
@@ -98,6 +101,8 @@ pub struct Surroundings<'a> {
     pub tenants: &'a Tenants,
     /// The names of the routes.
     pub routes: &'a [&'a str],
+    /// Whether callers can show certificates at all.
+    pub certificates: bool,
     /// The time, in seconds since 1970: for telling of partners whose access ends soon.
     pub now: u64,
     /// Where calls are counted against limits.
@@ -119,6 +124,8 @@ pub struct Call<'a> {
     pub kind: TokenKind,
     /// How the application authenticated to Entra.
     pub credential: Option<CredentialKind>,
+    /// The certificate whose key the caller has proven to hold.
+    pub certificate: Option<&'a ClientCertificate>,
     /// The caller's address.
     pub address: IpAddr,
     /// The route's name.
@@ -177,7 +184,7 @@ impl Partners {
     }
 
     /// The partner that a call comes from, judged in this order: application and tenant, whether it is switched on, the route,
-    /// the address, the credential, the end of its access. `only` narrows to some partners.
+    /// the address, the credential, the certificate, the end of its access. `only` narrows to some partners.
     ///
     /// # Errors
     /// The first thing that does not hold.
@@ -197,6 +204,13 @@ impl Partners {
         }
         if partner.credential == PartnerCredential::Certificate && call.credential != Some(CredentialKind::Certificate) {
             return Err(PartnerFault::Credential(name()));
+        }
+        if let Some(pins) = &partner.pins {
+            let now = clock.unix_seconds();
+            let pinned = |certificate: &ClientCertificate| pins.iter().any(|pin| pin.is_of(certificate));
+            if !call.certificate.is_some_and(|certificate| certificate.is_valid_at(now) && pinned(certificate)) {
+                return Err(PartnerFault::Certificate(name()));
+            }
         }
         if partner.until.is_some_and(|until| clock.unix_seconds() >= until) {
             return Err(PartnerFault::Expired(name()));
@@ -222,6 +236,10 @@ impl Partner {
             }
             Some(written) => Some(AddressSet::build(written, &place.key("addresses"), with.sets, faults)?),
         };
+        let pins = match &config.client_certificate {
+            None => None,
+            Some(pin) => Some(pins(pin, with, &place.key("client-certificate"), faults)?),
+        };
         for (index, route) in config.routes.iter().flatten().enumerate() {
             if !with.routes.contains(&route.as_str()) {
                 let near = with.routes.iter().find(|name| strsim::damerau_levenshtein(name, route) <= 2);
@@ -244,6 +262,7 @@ impl Partner {
             tenants,
             token_kind: config.token_kind,
             credential: config.client_credential,
+            pins,
             addresses,
             routes: config.routes.as_ref().map(|routes| routes.iter().map(|route| route.as_str().into()).collect()),
             limits: PartnerLimits::build(config, with.limits, place, faults),
@@ -364,6 +383,31 @@ fn applications(config: &PartnerConfig, place: &Place, faults: &mut Faults) -> V
     applications
 }
 
+/// The certificates of a partner.
+fn pins(config: &PinConfig, with: Surroundings<'_>, place: &Place, faults: &mut Faults) -> Option<Box<[Thumbprint]>> {
+    if !with.certificates {
+        let message = "no listener asks callers for certificates, so every call of the partner would be refused";
+        let cure =
+            "give the listener `client-certificates`, or take them from a proxy (`validate-client-certificate` with `from`)";
+        faults.warning(place, message, cure);
+    }
+    let list = place.key("thumbprints");
+    if config.thumbprints.is_empty() {
+        let cure = "list the thumbprint of the partner's certificate, or leave `client-certificate` out";
+        faults.error(&list, "the list is empty, so every call would be refused", cure);
+    }
+    let pins = config.thumbprints.iter().enumerate().map(|(index, text)| {
+        let read = Thumbprint::parse(text);
+        read.map_err(|fault| {
+            let cure = "write the SHA-1 or SHA-256 of the certificate in hexadecimal, as `entrada certificate show` prints it";
+            faults.error(&list.index(index), format!("`{text}` is no thumbprint: {fault}"), cure);
+        })
+    });
+    // All of them are read before any is missed, so that every fault is told.
+    let pins: Vec<_> = pins.collect();
+    pins.into_iter().collect::<Result<_, ()>>().ok()
+}
+
 /// The GUIDs of a partner's tenants.
 fn tenants(written: &[String], tenants: &Tenants, place: &Place, faults: &mut Faults) -> Vec<Box<str>> {
     if written.is_empty() {
@@ -408,6 +452,9 @@ pub enum PartnerFault {
     /// Less than a certificate.
     #[error("the partner `{0}` did not authenticate with a certificate")]
     Credential(Arc<str>),
+    /// Not one of the partner's certificates, or one that is not valid now.
+    #[error("the caller showed no valid certificate of the partner `{0}`")]
+    Certificate(Arc<str>),
     /// After its last day.
     #[error("the access of the partner `{0}` has ended")]
     Expired(Arc<str>),
@@ -418,9 +465,12 @@ impl PartnerFault {
     pub fn partner(&self) -> Option<&Arc<str>> {
         match self {
             Self::Unknown => None,
-            Self::Disabled(name) | Self::Route(name) | Self::Address(name, _) | Self::Credential(name) | Self::Expired(name) => {
-                Some(name)
-            }
+            Self::Disabled(name)
+            | Self::Route(name)
+            | Self::Address(name, _)
+            | Self::Credential(name)
+            | Self::Certificate(name)
+            | Self::Expired(name) => Some(name),
         }
     }
 }
@@ -432,7 +482,7 @@ impl From<PartnerFault> for Refusal {
             PartnerFault::Disabled(_) => Reason::PartnerDisabled,
             PartnerFault::Route(_) => Reason::PartnerRouteNotAllowed,
             PartnerFault::Address(..) => Reason::PartnerAddressNotAllowed,
-            PartnerFault::Credential(_) => Reason::PartnerCredentialTooWeak,
+            PartnerFault::Credential(_) | PartnerFault::Certificate(_) => Reason::PartnerCredentialTooWeak,
             PartnerFault::Expired(_) => Reason::PartnerExpired,
         };
         Self::new(reason, fault)

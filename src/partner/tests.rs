@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::caller::certificate::testing::{NOW, self_signed};
 
 const APP: &str = "22223333-cccc-4444-dddd-5555eeee6666";
 const OTHER_APP: &str = "77778888-cccc-4444-dddd-5555eeee6666";
@@ -23,6 +24,7 @@ fn partners_after(previous: Option<&Partners>, yaml: &str, now: u64) -> (Partner
         sets: &AddressSets::default(),
         tenants: &tenants,
         routes: &["orders", "partners"],
+        certificates: true,
         now,
         limits: &Limits::default(),
         metrics: (&Metrics::default(), 1),
@@ -49,6 +51,7 @@ fn call<'a>() -> Call<'a> {
         tenant: TENANT,
         kind: TokenKind::App,
         credential: Some(CredentialKind::Certificate),
+        certificate: None,
         address: IpAddr::from([203, 0, 113, 7]),
         route: "partners",
     }
@@ -69,6 +72,7 @@ fn every_combination_is_judged_in_the_documented_order() {
                 for kind in [TokenKind::App, TokenKind::User] {
                     for route in ["partners", "orders"] {
                         for address in ["203.0.113.7", "198.51.100.9", "::ffff:203.0.113.7", "203.0.113.8", "2001:db8::1"] {
+                            let is_elsewhere = matches!(address, "203.0.113.8" | "2001:db8::1");
                             for credential in [
                                 Some(CredentialKind::Certificate),
                                 Some(CredentialKind::Secret),
@@ -76,15 +80,16 @@ fn every_combination_is_judged_in_the_documented_order() {
                                 None,
                             ] {
                                 for now in [0, END - 1, END, END + 1] {
-                                    let call =
-                                        Call { application, tenant, kind, credential, address: address.parse().unwrap(), route };
+                                    let address = address.parse().unwrap();
+                                    let certificate = None;
+                                    let call = Call { application, tenant, kind, credential, certificate, address, route };
                                     let expected = if application != Some(APP) || tenant != TENANT || kind != TokenKind::App {
                                         Some(Reason::PartnerUnknown)
                                     } else if !enabled {
                                         Some(Reason::PartnerDisabled)
                                     } else if route != "partners" {
                                         Some(Reason::PartnerRouteNotAllowed)
-                                    } else if matches!(address, "203.0.113.8" | "2001:db8::1") {
+                                    } else if is_elsewhere {
                                         Some(Reason::PartnerAddressNotAllowed)
                                     } else if credential != Some(CredentialKind::Certificate) {
                                         Some(Reason::PartnerCredentialTooWeak)
@@ -128,6 +133,39 @@ fn what_is_left_out_has_its_default() {
     ] {
         assert_eq!(reason(&partners, call, &clock), expected, "{call:?}");
     }
+}
+
+#[test]
+fn a_pinned_certificate_is_asked_for_after_the_credential_and_before_the_end_of_access() {
+    let issued = self_signed("daemon");
+    let (own, other) = (issued.read(&[]), self_signed("daemon").read(&[]));
+    let pinned = |thumbprint: &str| {
+        let (partners, faults) = partners(&format!(
+            "p: {{ client-application-ids: [{APP}], client-credential: certificate, addresses: [203.0.113.7], \
+             client-certificate: {{ thumbprints: [\"{}\", \"{thumbprint}\"] }}, expires: 2030-01-01 }}",
+            "00".repeat(20)
+        ));
+        assert!(faults.is_empty(), "{faults:?}");
+        partners
+    };
+    let weak = Some(Reason::PartnerCredentialTooWeak);
+
+    for partners in [pinned(own.thumbprint()), pinned(own.thumbprint_sha256())] {
+        for (certificate, credential, now, expected) in [
+            (Some(&own), Some(CredentialKind::Certificate), NOW, None),
+            (Some(&other), Some(CredentialKind::Certificate), NOW, weak),
+            (None, Some(CredentialKind::Certificate), NOW, weak),
+            (Some(&own), Some(CredentialKind::Secret), NOW, weak),
+            (Some(&own), Some(CredentialKind::Certificate), own.not_before() - 1, weak),
+            (Some(&own), Some(CredentialKind::Certificate), own.not_after() + 1, weak),
+            (Some(&own), Some(CredentialKind::Certificate), own.not_after(), Some(Reason::PartnerExpired)),
+        ] {
+            let call = Call { certificate, credential, ..call() };
+            assert_eq!(reason(&partners, call, &Clock::manual(now)), expected, "{certificate:?} {credential:?} {now}");
+        }
+    }
+    let call = Call { certificate: Some(&own), address: [192, 0, 2, 1].into(), ..call() };
+    assert_eq!(reason(&pinned(own.thumbprint()), call, &Clock::manual(NOW)), Some(Reason::PartnerAddressNotAllowed));
 }
 
 #[test]
@@ -190,6 +228,14 @@ fn what_is_incomplete_or_contradicts_itself_is_an_error() {
         (
             format!("p: {{ client-application-ids: [{APP}], addresses: [offices] }}"),
             "Error partners.p.addresses[0]: there is no address set `offices`",
+        ),
+        (
+            format!("p: {{ client-application-ids: [{APP}], client-certificate: {{ thumbprints: [] }} }}"),
+            "Error partners.p.client-certificate.thumbprints: the list is empty, so every call would be refused",
+        ),
+        (
+            format!("p: {{ client-application-ids: [{APP}], client-certificate: {{ thumbprints: [abc] }} }}"),
+            "Error partners.p.client-certificate.thumbprints[0]: `abc` is no thumbprint: it has 3 hexadecimal digits; SHA-1 has 40, SHA-256 has 64",
         ),
         (
             format!("p: {{ client-application-ids: [{APP}], routes: [] }}"),

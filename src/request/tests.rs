@@ -132,7 +132,7 @@ fn tells_credentials_that_authenticate_a_connection() {
 #[test]
 fn a_connection_for_another_host_is_misdirected_only_where_settings_differ() {
     let request = get("/", &[("host", "b.example")]).unwrap();
-    let tls = |name: Option<&str>| TlsFacts { server_name: name.map(Into::into) };
+    let tls = |name: Option<&str>| TlsFacts { server_name: name.map(Into::into), certificate: None };
 
     assert!(request.directed_here(None, |_, _| false).is_ok());
     assert!(request.directed_here(Some(&tls(Some("b.example"))), |_, _| false).is_ok());

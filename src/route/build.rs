@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     sync::Arc,
 };
 
@@ -18,7 +19,7 @@ use crate::{
     identity::{AssertionKeys, BackendAssertion, IdentityHeaders},
     identity_http::IdentityHttp,
     inbound::{
-        PolicyConfig, Scope,
+        AskedCertificates, CertificateScope, PolicyConfig, Scope,
         check_partner::{PartnerRoute, allows_several_tenants},
         list::{self, PolicyList, Written},
     },
@@ -35,6 +36,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct RouteBuilder<'a> {
     pub(crate) config: &'a Config,
+    /// What file names are relative to.
+    pub(crate) base: &'a Path,
     pub(crate) sets: &'a AddressSets,
     pub(crate) secrets: &'a Secrets,
     pub(crate) tenants: &'a Tenants,
@@ -117,6 +120,7 @@ impl<'a> RouteBuilder<'a> {
             captures: None,
             anonymous: true,
             reserved: &mut names,
+            certificates: self.certificates(),
             partners: None,
             token_places: &mut Vec::new(),
             graph: None,
@@ -149,6 +153,12 @@ impl<'a> RouteBuilder<'a> {
             reserved: Arc::default(),
             counters: self.metrics.route(name, self.workers),
         })
+    }
+
+    /// What bears on clients' certificates before any policy of a route.
+    fn certificates(&self) -> CertificateScope<'a> {
+        let asked = AskedCertificates::by(&self.config.listeners);
+        CertificateScope { base: self.base, asked, validated: asked.required }
     }
 
     fn check_names(&self, faults: &mut Faults) {
@@ -186,6 +196,7 @@ impl<'a> RouteBuilder<'a> {
             captures: Some(&captures),
             anonymous: config.anonymous,
             reserved: names,
+            certificates: self.certificates(),
             partners: Some((self.partners, partner_route)),
             token_places: &mut token_places,
             graph: Some((self.graphs, self.credentials)),
@@ -288,7 +299,7 @@ fn check_authentication(config: &RouteConfig, authenticates: bool, place: &Place
         faults.error(
             &place.key("name"),
             format!("route `{}` forwards requests and authenticates nobody", config.name),
-            "add `validate-azure-ad-token` or `validate-jwt` to its `inbound` list, or say `anonymous: true`",
+            "add `validate-azure-ad-token`, `validate-jwt` or `validate-client-certificate` to its `inbound` list, or say `anonymous: true`",
         );
     }
 }

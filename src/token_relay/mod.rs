@@ -250,11 +250,13 @@ impl TokenRelay {
         let asked = form::read(&read(body).await?).map_err(RelayFault::from)?;
         let credential = asked.shown.kind();
         exchange.relayed = Some(Relayed { tenant: self.tenant.clone(), client: asked.client_id.as_str().into(), credential });
+        let certificate = exchange.proven_certificate().cloned();
         let call = Call {
             application: Some(&asked.client_id),
             tenant: &self.tenant,
             kind: TokenKind::App,
             credential: Some(credential),
+            certificate: certificate.as_deref(),
             address: exchange.caller_address(),
             route: self.partner.route(),
         };

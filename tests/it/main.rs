@@ -7,6 +7,7 @@ mod admin;
 mod app_proxy;
 mod assertion;
 mod check;
+mod client_certificate;
 mod config;
 mod coverage;
 mod framing;

@@ -1,5 +1,6 @@
 //! From a verified payload to a [`Token`]: every claim that is judged has its type, or the token is malformed.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
 use super::{Claims, CredentialKind, Token, TokenKind};
@@ -53,10 +54,32 @@ pub(crate) struct Facts {
     pub(crate) kind_is_certain: bool,
     /// Whether it has the marks of an ID token.
     pub(crate) id_token: bool,
-    /// Whether it is bound to a key (`cnf`).
-    pub(crate) bound: bool,
+    /// What it is bound to (`cnf`), if it is.
+    pub(crate) binding: Option<Binding>,
     /// Whether its groups stand elsewhere.
     pub(crate) groups_elsewhere: bool,
+}
+
+/// What a token is bound to: whoever presents it has to hold that key. RFC 7800, section 3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Binding {
+    /// The certificate with this SHA-256. RFC 8705, section 3.1.
+    Certificate([u8; 32]),
+    /// Something that no policy can have proof of: a key (`jwk`, `kid`, `jkt`), or several things at once.
+    Other,
+}
+
+impl Binding {
+    fn of(claims: &Map<String, Value>) -> Option<Self> {
+        let confirmation = claims.get("cnf")?;
+        // Every member would have to hold, and so would one that nobody here knows.
+        let thumbprint = match confirmation.as_object() {
+            Some(members) if members.len() == 1 => members.get("x5t#S256").and_then(Value::as_str),
+            _ => None,
+        };
+        let hash = thumbprint.and_then(|text| URL_SAFE_NO_PAD.decode(text).ok()).and_then(|hash| hash.try_into().ok());
+        Some(hash.map_or(Self::Other, Self::Certificate))
+    }
 }
 
 /// The version that a token says it has.
@@ -130,7 +153,7 @@ fn read(payload: &[u8], user_flow: bool) -> Result<Payload, TokenFault> {
         not_before,
         kind_is_certain: kind.is_some(),
         id_token: is_id_token(&claims),
-        bound: claims.contains_key("cnf"),
+        binding: Binding::of(&claims),
         groups_elsewhere: groups_elsewhere(&claims),
     };
     let token = Token {
@@ -180,7 +203,7 @@ pub(crate) fn read_other(payload: &[u8]) -> Result<Payload, TokenFault> {
         not_before,
         kind_is_certain: true,
         id_token: is_id_token(&claims),
-        bound: claims.contains_key("cnf"),
+        binding: Binding::of(&claims),
         groups_elsewhere: false,
     };
     // RFC 9068, section 2.2: without a user the subject is the client itself.

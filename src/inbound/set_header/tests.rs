@@ -39,6 +39,7 @@ inbound: [ { set-header: { name: X-Key, value: "Bearer {{key}}" } } ]
                 captures: scope.captures,
                 anonymous: scope.anonymous,
                 reserved: scope.reserved,
+                certificates: Default::default(),
                 partners: None,
                 token_places: scope.token_places,
                 graph: None,

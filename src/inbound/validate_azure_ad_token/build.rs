@@ -111,6 +111,7 @@ impl ValidateAzureAdToken {
             secrets: &Secrets::default(),
             fragments: &Default::default(),
             depth: 0,
+            certificates: Default::default(),
             partners: None,
             token_places: &mut Vec::new(),
             graph: None,

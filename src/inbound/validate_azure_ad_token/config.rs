@@ -39,6 +39,10 @@ pub struct ValidateAzureAdTokenConfig {
     /// How the client must have authenticated to Entra: `certificate` asks for a certificate or a federated credential. Default: any.
     #[serde(default)]
     pub client_credential: ClientCredentialConfig,
+    /// Whether the token must be bound to the certificate that the caller shows (`cnf` with `x5t#S256`, RFC 8705): one that is
+    /// bound always needs it. Default: any.
+    #[serde(default)]
+    pub token_binding: TokenBindingConfig,
     /// Asks Microsoft Graph whether a user is in the groups of `required-claims`, where the token has more groups than it lists:
     /// `{ graph: CREDENTIAL }`, or `graph` where one credential alone could be meant. Default: such a token is refused (`group-overage`).
     pub group_lookup: Option<GroupLookupConfig>,
@@ -209,6 +213,17 @@ pub enum ClientCredentialConfig {
     #[default]
     Any,
     /// With a certificate or a federated credential.
+    Certificate,
+}
+
+/// `any` or `certificate`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenBindingConfig {
+    /// Bound or not.
+    #[default]
+    Any,
+    /// Bound to the caller's certificate.
     Certificate,
 }
 

@@ -31,8 +31,14 @@ pub(super) enum NotAccepted {
     NotAccessToken,
     #[error("the token is no ID token")]
     NotIdToken,
-    #[error("the token is bound to a key, and came as a bearer token")]
+    #[error("the token is bound to a key of which there is no proof here")]
     Bound,
+    #[error("the token is bound to a certificate, and the caller showed none")]
+    BoundToCertificate,
+    #[error("the token is bound to another certificate than the caller's")]
+    BoundToAnother,
+    #[error("the token is not bound to a certificate")]
+    Unbound,
     #[error("tokens of this kind are not accepted")]
     Kind,
     #[error("the client application is not listed")]
@@ -89,7 +95,9 @@ impl From<&NotAccepted> for Reason {
             NotAccepted::Expired(_) => Self::TokenExpired,
             NotAccepted::NotYetValid(_) => Self::TokenNotYetValid,
             NotAccepted::NotAccessToken | NotAccepted::NotIdToken => Self::TokenNotAccessToken,
-            NotAccepted::Bound => Self::TokenBindingMissing,
+            NotAccepted::Bound | NotAccepted::BoundToCertificate | NotAccepted::BoundToAnother | NotAccepted::Unbound => {
+                Self::TokenBindingMissing
+            }
             NotAccepted::Kind => Self::TokenKindNotAllowed,
             NotAccepted::Client => Self::ClientApplicationNotAllowed,
             NotAccepted::ClientCredential => Self::ClientCredentialTooWeak,

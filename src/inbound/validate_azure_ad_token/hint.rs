@@ -52,6 +52,14 @@ impl ValidateAzureAdToken {
         let token = || token.and_then(Unverified::read);
         match error {
             NotAccepted::Verify(VerifyError::UnknownKey | VerifyError::Signature) => self.hint_for_key(&token()?),
+            NotAccepted::BoundToCertificate => Some(
+                "the caller has to show the certificate that the token is bound to: let the listener ask for one \
+                 (`client-certificates`), or take it from the proxy that ends TLS (`validate-client-certificate` with `from`)"
+                    .into(),
+            ),
+            NotAccepted::Unbound => {
+                Some("the client has to ask Entra for a token that is bound to its certificate, as `token-binding` demands".into())
+            }
             NotAccepted::Verify(VerifyError::Algorithm) => {
                 Some("the algorithm is not accepted: Entra signs with RS256 alone, and for other issuers `algorithms` says what is".into())
             }
@@ -94,7 +102,12 @@ impl ValidateAzureAdToken {
                     .into(),
             ),
             NotAccepted::NotIdToken => Some("the place holds an access token: set token-type to access".into()),
-            NotAccepted::Bound => Some("the client acquires proof-of-possession tokens: it should acquire bearer tokens".into()),
+            NotAccepted::BoundToAnother => Some(
+                "the client has to show the certificate with which it acquired the token, and ask for a new token where it was \
+                 renewed"
+                    .into(),
+            ),
+            NotAccepted::Bound => Some("the client acquires proof-of-possession tokens: it should acquire bearer tokens, or bind them to its certificate".into()),
             NotAccepted::ClientCredential => Some(
                 "the client authenticates to Entra with a secret or with nothing: upload a certificate in its app registration \
                  (Certificates & secrets), and acquire with that"

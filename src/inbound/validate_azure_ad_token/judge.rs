@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{MatchConfig, TokenKindConfig, TokenTypeConfig, error::NotAccepted, lookup::Lookups};
 use crate::entra::{
     IssuerVerdict, PERSONAL_ACCOUNTS, Profile, Verified,
-    token::{CredentialKind, Token, TokenKind},
+    token::{Binding, CredentialKind, Token, TokenKind},
 };
 
 /// What a verified token is held to.
@@ -21,6 +21,8 @@ pub(super) struct Rules {
     /// Lower-case GUIDs; none means any.
     pub(super) clients: Vec<Box<str>>,
     pub(super) certificate: bool,
+    /// Whether the token must be bound to the caller's certificate.
+    pub(super) bound: bool,
     pub(super) claims: Vec<RequiredClaim>,
     pub(super) scopes: Vec<Box<str>>,
     pub(super) roles: Vec<Box<str>>,
@@ -55,8 +57,9 @@ pub(super) struct RequiredClaim {
 }
 
 impl Rules {
-    /// Judges a token at the time `now`, in seconds since 1970. Claims that a lookup may tell are left to it.
-    pub(super) fn judge(&self, verified: &Verified, now: u64) -> Result<(), NotAccepted> {
+    /// Judges a token at the time `now`, in seconds since 1970. `certificate` is the SHA-256 of the certificate whose key the caller
+    /// has proven to hold. Claims that a lookup may tell are left to it.
+    pub(super) fn judge(&self, verified: &Verified, now: u64, certificate: Option<&[u8; 32]>) -> Result<(), NotAccepted> {
         let Verified { token, facts, .. } = verified;
         if verified.issuer != IssuerVerdict::Agrees {
             return Err(NotAccepted::Issuer(verified.issuer));
@@ -77,6 +80,8 @@ impl Rules {
             return Err(NotAccepted::NotYetValid(begins - now));
         }
         self.judge_kind(verified)?;
+        self.judge_binding(facts.binding.as_ref(), certificate)?;
+        self.judge_own_kind(token)?;
         self.judge_client(token)?;
         for claim in &self.claims {
             if !claim.holds(token) && !self.lookups.may_tell(&claim.name, verified) {
@@ -106,10 +111,22 @@ impl Rules {
             TokenTypeConfig::Id if token.client.is_some() && !facts.id_token => return Err(NotAccepted::NotIdToken),
             TokenTypeConfig::Access | TokenTypeConfig::Id => {}
         }
-        // RFC 7800, section 3: a token with `cnf` is for whoever proves the key. Taken as a bearer token, it would be for anybody.
-        if facts.bound {
-            return Err(NotAccepted::Bound);
+        Ok(())
+    }
+
+    /// RFC 7800, section 3: a token with `cnf` is for whoever proves the key. Taken as a bearer token, it would be for anybody.
+    fn judge_binding(&self, binding: Option<&Binding>, certificate: Option<&[u8; 32]>) -> Result<(), NotAccepted> {
+        match (binding, certificate) {
+            (None, _) if self.bound => Err(NotAccepted::Unbound),
+            (None, _) => Ok(()),
+            (Some(Binding::Certificate(wanted)), Some(shown)) if wanted == shown => Ok(()),
+            (Some(Binding::Certificate(_)), Some(_)) => Err(NotAccepted::BoundToAnother),
+            (Some(Binding::Certificate(_)), None) => Err(NotAccepted::BoundToCertificate),
+            (Some(Binding::Other), _) => Err(NotAccepted::Bound),
         }
+    }
+
+    fn judge_own_kind(&self, token: &Token) -> Result<(), NotAccepted> {
         match (self.kind, token.kind) {
             (TokenKindConfig::User, TokenKind::App) | (TokenKindConfig::App, TokenKind::User) => Err(NotAccepted::Kind),
             _ => Ok(()),

@@ -24,8 +24,8 @@ use http::{HeaderValue, StatusCode};
 pub(crate) use self::build::listed_tenants;
 pub use self::config::{
     AllowedTenantConfig, AllowedTenantsConfig, ClaimLookupConfig, ClientCredentialConfig, GraphClaimsConfig, GraphGroupsConfig,
-    GroupLookupConfig, LookupWord, MatchConfig, RequiredClaimConfig, SigningKeysConfig, TenantFileConfig, TokenKindConfig,
-    TokenTypeConfig, ValidateAzureAdTokenConfig,
+    GroupLookupConfig, LookupWord, MatchConfig, RequiredClaimConfig, SigningKeysConfig, TenantFileConfig, TokenBindingConfig,
+    TokenKindConfig, TokenTypeConfig, ValidateAzureAdTokenConfig,
 };
 use self::{error::NotAccepted, judge::Rules, place::Places};
 use crate::{
@@ -70,6 +70,15 @@ struct Answer {
     claims_challenge: Option<HeaderValue>,
 }
 
+/// What bears on a token besides itself.
+#[derive(Clone, Copy, Default)]
+struct Caller<'a> {
+    /// Which of the gateway's threads asks.
+    worker: usize,
+    /// The SHA-256 of the certificate whose key the caller has proven to hold.
+    certificate: Option<&'a [u8; 32]>,
+}
+
 /// A token that was accepted, and where it stood.
 type Admitted<'a> = (Arc<Verified>, &'a TokenPlace);
 
@@ -81,7 +90,9 @@ impl ValidateAzureAdToken {
         incoming: &IncomingRequest,
         _outgoing: &mut UpstreamRequest,
     ) -> Result<(), Refusal> {
-        let (verified, place) = self.admit(incoming, exchange.clock(), exchange.worker).await?;
+        let certificate = exchange.proven_certificate().map(|certificate| *certificate.sha256());
+        let caller = Caller { worker: exchange.worker, certificate: certificate.as_ref() };
+        let (verified, place) = self.admit(incoming, exchange.clock(), caller).await?;
         let token = if self.rules.lookups.are_none() {
             verified.token.clone()
         } else {
@@ -104,8 +115,8 @@ impl ValidateAzureAdToken {
     ///
     /// # Errors
     /// The refusal, as the policy was told to answer it.
-    async fn admit(&self, incoming: &IncomingRequest, clock: &Clock, worker: usize) -> Result<Admitted<'_>, Refusal> {
-        self.authenticate(incoming, clock, worker).await.map_err(|error| {
+    async fn admit(&self, incoming: &IncomingRequest, clock: &Clock, caller: Caller<'_>) -> Result<Admitted<'_>, Refusal> {
+        self.authenticate(incoming, clock, caller).await.map_err(|error| {
             let token = self.places.find(incoming).ok().flatten();
             self.refuse(error, token.as_ref().map(|(token, _)| &**token))
         })
@@ -116,7 +127,7 @@ impl ValidateAzureAdToken {
     /// # Errors
     /// The refusal that a request with it would meet.
     pub async fn judge_text(&self, token: &[u8], clock: &Clock) -> Result<(), Refusal> {
-        self.judge(token, clock, 0).await.map(drop).map_err(|error| self.refuse(error, Some(token)))
+        self.judge(token, clock, Caller::default()).await.map(drop).map_err(|error| self.refuse(error, Some(token)))
     }
 
     /// A partner's check follows: it decides about applications that have neither scope nor role.
@@ -124,12 +135,18 @@ impl ValidateAzureAdToken {
         self.rules.partner_check_follows = true;
     }
 
-    async fn authenticate(&self, incoming: &IncomingRequest, clock: &Clock, worker: usize) -> Result<Admitted<'_>, NotAccepted> {
+    async fn authenticate(
+        &self,
+        incoming: &IncomingRequest,
+        clock: &Clock,
+        caller: Caller<'_>,
+    ) -> Result<Admitted<'_>, NotAccepted> {
         let (token, place) = self.places.find(incoming)?.ok_or(NotAccepted::Missing)?;
-        Ok((self.judge(&token, clock, worker).await?, place))
+        Ok((self.judge(&token, clock, caller).await?, place))
     }
 
-    async fn judge(&self, token: &[u8], clock: &Clock, worker: usize) -> Result<Arc<Verified>, NotAccepted> {
+    async fn judge(&self, token: &[u8], clock: &Clock, caller: Caller<'_>) -> Result<Arc<Verified>, NotAccepted> {
+        let worker = caller.worker;
         let now = Moment::of(clock);
         let verified = match self.verifier.seen(token, worker, now) {
             Some(verified) => verified,
@@ -141,7 +158,7 @@ impl ValidateAzureAdToken {
                 result => result?,
             },
         };
-        self.rules.judge(&verified, now.unix)?;
+        self.rules.judge(&verified, now.unix, caller.certificate)?;
         Ok(verified)
     }
 

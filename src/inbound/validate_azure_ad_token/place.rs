@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use http::{HeaderName, header};
 use percent_encoding::percent_decode_str;
 
-use crate::{authorization::TokenPlace, request::IncomingRequest};
+use crate::{
+    authorization::{TOKEN_SCHEMES, TokenPlace},
+    request::IncomingRequest,
+};
 
 /// The places where a policy looks, in order of preference.
 #[derive(Debug)]
@@ -49,7 +52,7 @@ impl Places {
     }
 }
 
-/// `Authorization` needs the Bearer scheme, and with another scheme it holds no token of ours (RFC 9110, section 11.6.2). Other
+/// `Authorization` needs the Bearer scheme (or that of tokens that are bound to a certificate), and with another scheme it holds no token of ours (RFC 9110, section 11.6.2). Other
 /// fields hold the token bare or with the scheme.
 fn in_header<'a>(incoming: &'a IncomingRequest, name: &HeaderName) -> Result<Content<'a>, PlaceError> {
     let mut values = incoming.headers.get_all(name).iter();
@@ -58,7 +61,7 @@ fn in_header<'a>(incoming: &'a IncomingRequest, name: &HeaderName) -> Result<Con
     if values.next().is_some() || memchr::memchr(b',', value).is_some() {
         return Err(PlaceError::Ambiguous);
     }
-    match (strip_bearer(value), name == header::AUTHORIZATION) {
+    match (strip_scheme(value), name == header::AUTHORIZATION) {
         (Some([]), _) => Err(PlaceError::NoToken),
         (Some(token), _) => Ok(Content::Token(token.into())),
         (None, true) => Ok(Content::Nothing),
@@ -67,18 +70,12 @@ fn in_header<'a>(incoming: &'a IncomingRequest, name: &HeaderName) -> Result<Con
     }
 }
 
-/// What follows the scheme, if it is Bearer: compared without case, one space or more (RFC 9110, section 11.4).
-fn strip_bearer(value: &[u8]) -> Option<&[u8]> {
-    const SCHEME: &[u8] = b"Bearer";
-    let (scheme, rest) = value.split_at_checked(SCHEME.len())?;
-    if !scheme.eq_ignore_ascii_case(SCHEME) {
-        return None;
-    }
-    match rest {
-        [] => Some(rest),
-        [b' ', ..] => Some(rest.trim_ascii_start()),
-        _ => None,
-    }
+/// What follows the scheme, if it is one of ours: compared without case, one space or more (RFC 9110, section 11.4).
+fn strip_scheme(value: &[u8]) -> Option<&[u8]> {
+    let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
+    let (scheme, rest) = value.split_at(end);
+    let ours = TOKEN_SCHEMES.iter().any(|ours| scheme.eq_ignore_ascii_case(ours.as_bytes()));
+    ours.then(|| rest.trim_ascii_start())
 }
 
 fn in_query<'a>(query: &'a str, name: &str) -> Result<Content<'a>, PlaceError> {
@@ -117,6 +114,8 @@ mod tests {
             ("nothing", &[][..], None, Ok(None)),
             ("scheme", &[("authorization", "Bearer a.b.c")], None, Ok(Some("a.b.c"))),
             ("scheme, another case", &[("authorization", "bEARER a.b.c")], None, Ok(Some("a.b.c"))),
+            ("of a bound token", &[("authorization", "MTLS_PoP a.b.c")], None, Ok(Some("a.b.c"))),
+            ("of a signed request", &[("authorization", "PoP a.b.c")], None, Ok(None)),
             ("more spaces", &[("authorization", "Bearer   a.b.c")], None, Ok(Some("a.b.c"))),
             ("bare in Authorization", &[("authorization", "a.b.c")], None, Ok(None)),
             ("another scheme", &[("authorization", "Basic eDp5")], None, Ok(None)),

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
-    Answer, RequiredClaimConfig, TokenKindConfig, TokenTypeConfig, ValidateAzureAdTokenConfig,
+    Answer, RequiredClaimConfig, TokenBindingConfig, TokenKindConfig, TokenTypeConfig, ValidateAzureAdTokenConfig,
     judge::{AllowedTenants, RequiredClaim, Rules},
     lookup::Lookups,
 };
@@ -50,6 +50,7 @@ shared_settings! {
     scopes: Vec<String>,
     roles: Vec<String>,
     token_kind: TokenKindConfig,
+    token_binding: TokenBindingConfig,
     header_name: Option<OneOrMany<String>>,
     query_parameter_name: Option<String>,
     named: Option<String>,
@@ -73,6 +74,7 @@ impl Settings<'_> {
             kind: *self.token_kind,
             clients: Vec::new(),
             certificate: false,
+            bound: *self.token_binding == TokenBindingConfig::Certificate,
             claims: self.required_claims(place, faults),
             scopes: words(self.scopes, &place.key("scopes"), faults),
             roles: words(self.roles, &place.key("roles"), faults),

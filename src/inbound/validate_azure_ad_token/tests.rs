@@ -1,5 +1,6 @@
 //! Tokens that fail one check alone, and settings that cannot be meant.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -35,6 +36,7 @@ fn build(tenants: &Tenants, config: Value) -> (Option<ValidateAzureAdToken>, Fau
             captures: None,
             anonymous: false,
             reserved: &mut ReservedNames::default(),
+            certificates: Default::default(),
             partners: None,
             token_places: &mut token_places,
             graph: None,
@@ -61,7 +63,7 @@ fn policy(more: &Value) -> ValidateAzureAdToken {
 
 async fn admit(policy: &ValidateAzureAdToken, token: &str) -> Result<Arc<Verified>, Refusal> {
     let request = request(&[("authorization", &format!("Bearer {token}"))], None);
-    policy.admit(&request, &clock(), 0).await.map(|(verified, _)| verified)
+    policy.admit(&request, &clock(), Caller::default()).await.map(|(verified, _)| verified)
 }
 
 async fn code(policy: &ValidateAzureAdToken, token: &str) -> &'static str {
@@ -527,9 +529,10 @@ async fn answers_as_it_was_told() {
     let told = policy(&json!({ "failed-validation-httpcode": 418, "failed-validation-error-message": "No entry." }));
     let plain = policy(&json!({ "scopes": ["orders.delete", "orders.admin"] }));
 
-    let missing = told.admit(&request(&[], None), &clock(), 0).await.unwrap_err();
+    let missing = told.admit(&request(&[], None), &clock(), Caller::default()).await.unwrap_err();
     let forbidden = admit(&told, &Mint::app().without("roles").sign()).await.unwrap_err();
-    let twice = told.admit(&request(&[("authorization", "Bearer a, Bearer b")], None), &clock(), 0).await.unwrap_err();
+    let twice =
+        told.admit(&request(&[("authorization", "Bearer a, Bearer b")], None), &clock(), Caller::default()).await.unwrap_err();
     let scope = admit(&plain, &Mint::user().sign()).await.unwrap_err();
 
     for refusal in [&missing, &forbidden] {
@@ -574,7 +577,7 @@ async fn takes_the_token_from_the_places_it_was_told() {
     let token = Mint::user().sign();
     let request = request(&[("authorization", "Bearer nonsense"), ("authorization2", &token)], None);
 
-    let (_, place) = policy.admit(&request, &clock(), 0).await.unwrap();
+    let (_, place) = policy.admit(&request, &clock(), Caller::default()).await.unwrap();
 
     assert_eq!(*place, places[0]);
     let header = |name| TokenPlace::Header(http::HeaderName::from_static(name));
@@ -588,11 +591,11 @@ async fn a_token_seen_before_is_verified_once_but_judged_each_time() {
     let request = request(&[("authorization", &format!("Bearer {token}"))], None);
     let clock = clock();
 
-    let (first, _) = policy.admit(&request, &clock, 3).await.unwrap();
-    let (second, _) = policy.admit(&request, &clock, 3).await.unwrap();
-    let (elsewhere, _) = policy.admit(&request, &clock, 4).await.unwrap();
+    let (first, _) = policy.admit(&request, &clock, Caller { worker: 3, ..Caller::default() }).await.unwrap();
+    let (second, _) = policy.admit(&request, &clock, Caller { worker: 3, ..Caller::default() }).await.unwrap();
+    let (elsewhere, _) = policy.admit(&request, &clock, Caller { worker: 4, ..Caller::default() }).await.unwrap();
     clock.advance(std::time::Duration::from_secs(3_600));
-    let late = policy.admit(&request, &clock, 3).await.unwrap_err();
+    let late = policy.admit(&request, &clock, Caller { worker: 3, ..Caller::default() }).await.unwrap_err();
 
     assert!(Arc::ptr_eq(&first, &second));
     assert!(!Arc::ptr_eq(&first, &elsewhere));
@@ -735,7 +738,7 @@ proptest! {
 
         let inside = now + 60 >= begins && now < begins + lasts + 60;
 
-        prop_assert_eq!(policy.rules.judge(&verified, now).is_ok(), inside);
+        prop_assert_eq!(policy.rules.judge(&verified, now, None).is_ok(), inside);
     }
 
     #[test]
@@ -758,7 +761,7 @@ proptest! {
         let key = jsonwebtoken::DecodingKey::from_rsa_raw_components(key(0).modulus(), key(0).exponent());
 
         let now = Moment::of(&clock());
-        let own = policy.verifier.verify(token.as_bytes(), 0, now).ok().is_some_and(|verified| policy.rules.judge(&verified, NOW).is_ok());
+        let own = policy.verifier.verify(token.as_bytes(), 0, now).ok().is_some_and(|verified| policy.rules.judge(&verified, NOW, None).is_ok());
         let other = jsonwebtoken::decode::<Value>(&token, &key, &validation).is_ok() && expires > NOW;
 
         prop_assert_eq!(own, other);
@@ -788,7 +791,7 @@ async fn operators_are_told_whose_keys_would_do() {
     let of_tenant = entra.token().audience(API).key(entra.signing_key()).sign();
     let told = async |policy: &ValidateAzureAdToken, token: &str| {
         let request = request(&[("authorization", &format!("Bearer {token}"))], None);
-        let verdict = policy.admit(&request, &clock, 0).await;
+        let verdict = policy.admit(&request, &clock, Caller::default()).await;
         verdict.map_or_else(
             |refusal| (refusal.reason.code(), refusal.hint.unwrap_or_default().into_owned()),
             |_| ("accepted", String::new()),
@@ -802,6 +805,43 @@ async fn operators_are_told_whose_keys_would_do() {
     for (policy, token) in [(&plain, &of_tenant), (&application, &of_application), (&both, &of_tenant), (&both, &of_application)]
     {
         assert_eq!(told(policy, token).await.0, "accepted");
+    }
+}
+
+#[tokio::test]
+async fn a_bound_token_is_for_whoever_holds_its_certificate() {
+    let (own, other) = ([7_u8; 32], [8_u8; 32]);
+    let hash = URL_SAFE_NO_PAD.encode(own);
+    let bound = |cnf: Value| Mint::user().with("cnf", cnf).sign();
+    let (any, demanding) = (policy(&json!({})), policy(&json!({ "token-binding": "certificate" })));
+    let plain = Mint::user().sign();
+    let (good, padded) = (bound(json!({ "x5t#S256": hash })), bound(json!({ "x5t#S256": format!("{hash}=") })));
+
+    for (row, token, certificate, expected, expected_where_demanded) in [
+        ("not bound", &plain, None, true, false),
+        ("not bound, with a certificate", &plain, Some(&own), true, false),
+        ("bound", &good, Some(&own), true, true),
+        ("bound to another", &good, Some(&other), false, false),
+        ("bound, without a certificate", &good, None, false, false),
+        ("padded", &padded, Some(&own), false, false),
+        ("nothing", &bound(json!({})), Some(&own), false, false),
+        ("null", &bound(json!(null)), Some(&own), false, false),
+        ("a text", &bound(json!(hash)), Some(&own), false, false),
+        ("a list", &bound(json!([{ "x5t#S256": hash }])), Some(&own), false, false),
+        ("a number", &bound(json!({ "x5t#S256": 7 })), Some(&own), false, false),
+        ("too short", &bound(json!({ "x5t#S256": URL_SAFE_NO_PAD.encode([7; 31]) })), Some(&own), false, false),
+        ("hexadecimal", &bound(json!({ "x5t#S256": "07".repeat(32) })), Some(&own), false, false),
+        ("SHA-1", &bound(json!({ "x5t": hash })), Some(&own), false, false),
+        ("a key id", &bound(json!({ "kid": "a" })), Some(&own), false, false),
+        ("a key", &bound(json!({ "jwk": {} })), Some(&own), false, false),
+        ("a key besides", &bound(json!({ "x5t#S256": hash, "jkt": "a" })), Some(&own), false, false),
+    ] {
+        for (policy, expected) in [(&any, expected), (&demanding, expected_where_demanded)] {
+            let request = request(&[("authorization", &format!("Bearer {token}"))], None);
+            let found = policy.admit(&request, &clock(), Caller { worker: 0, certificate }).await;
+            let found = found.map_or_else(|refusal| refusal.reason.code(), |_| "accepted");
+            assert_eq!(found, if expected { "accepted" } else { "token-binding-missing" }, "{row}");
+        }
     }
 }
 

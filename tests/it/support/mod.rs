@@ -1,10 +1,12 @@
 //! What the stories are told with: a tenant that issues tokens, an upstream that remembers, a gateway, and a caller.
 
+mod authority;
 mod caller;
 mod gateway;
 mod house;
 mod upstream;
 
+pub(crate) use authority::{Authority, Identity, client_of, self_signed, tls_of};
 pub(crate) use caller::{Answer, RawConnection};
 pub(crate) use gateway::{Call, Gateway};
 pub(crate) use house::{House, ORDERS_TOKEN, config};

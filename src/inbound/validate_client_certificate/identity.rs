@@ -1,0 +1,103 @@
+//! Which certificates are meant.
+
+use super::IdentityConfig;
+use crate::{
+    caller::certificate::{ClientCertificate, Thumbprint, Verdict, canonical, serial_number},
+    config::{Faults, Place},
+};
+
+/// A certificate that is meant: all that is known of it fits.
+#[derive(Debug)]
+pub(super) struct Identity(Vec<Mark>);
+
+/// Something that a certificate is known by.
+#[derive(Debug)]
+enum Mark {
+    Thumbprint(Thumbprint),
+    SerialNumber(Box<str>),
+    CommonName(Box<str>),
+    Subject(Box<str>),
+    DnsName(Box<str>),
+    Uri(Box<str>),
+    Email(Box<str>),
+    IssuerSubject(Box<str>),
+    IssuerThumbprint(Thumbprint),
+}
+
+impl Identity {
+    pub(super) fn build(config: &IdentityConfig, place: &Place, faults: &mut Faults) -> Option<Self> {
+        let before = faults.errors();
+        let mut marks = Vec::new();
+        let mut add = |key: &str, written: &Option<String>, read: &dyn Fn(&str) -> Read<Mark>| {
+            let Some(text) = written else { return };
+            match read(text) {
+                Ok(mark) => marks.push(mark),
+                Err((what, cure)) => faults.error(&place.key(key), what, cure),
+            }
+        };
+        add("thumbprint", &config.thumbprint, &|text| thumbprint(text).map(Mark::Thumbprint));
+        add("serial-number", &config.serial_number, &|text| {
+            let read = serial_number(text).map_err(|fault| (format!("`{text}` is no serial number: {fault}"), HEXADECIMAL));
+            read.map(Mark::SerialNumber)
+        });
+        add("common-name", &config.common_name, &|text| plain(text).map(Mark::CommonName));
+        add("subject", &config.subject, &|text| name(text).map(Mark::Subject));
+        add("dns-name", &config.dns_name, &|text| plain(&text.to_ascii_lowercase()).map(Mark::DnsName));
+        add("uri", &config.uri, &|text| plain(text).map(Mark::Uri));
+        add("email", &config.email, &|text| plain(text).map(Mark::Email));
+        add("issuer-subject", &config.issuer_subject, &|text| name(text).map(Mark::IssuerSubject));
+        add("issuer-thumbprint", &config.issuer_thumbprint, &|text| thumbprint(text).map(Mark::IssuerThumbprint));
+        if faults.errors() == before && marks.is_empty() {
+            let cure = "write a thumbprint, a subject or another mark, or leave `identities` out";
+            faults.error(place, "nothing is written of this certificate, so every one would fit", cure);
+        }
+        (faults.errors() == before).then_some(Self(marks))
+    }
+
+    /// Whether it is one certificate alone, whoever vouches for it.
+    pub(super) fn is_pinned(&self) -> bool {
+        self.0.iter().any(|mark| matches!(mark, Mark::Thumbprint(_)))
+    }
+
+    /// Whether it speaks of the certificate's issuer as it was verified.
+    pub(super) fn asks_for_issuer(&self) -> bool {
+        self.0.iter().any(|mark| matches!(mark, Mark::IssuerThumbprint(_)))
+    }
+
+    /// Whether the certificate fits. Without a verdict no issuer is known.
+    pub(super) fn fits(&self, certificate: &ClientCertificate, verdict: Option<&Verdict>) -> bool {
+        self.0.iter().all(|mark| match mark {
+            Mark::Thumbprint(thumbprint) => thumbprint.is_of(certificate),
+            Mark::SerialNumber(serial) => **serial == *certificate.serial(),
+            Mark::CommonName(name) => certificate.common_name() == Some(name),
+            Mark::Subject(name) => **name == *certificate.subject(),
+            Mark::DnsName(name) => certificate.dns_names().contains(name),
+            Mark::Uri(uri) => certificate.uris().contains(uri),
+            Mark::Email(email) => certificate.emails().contains(email),
+            Mark::IssuerSubject(name) => **name == *certificate.issuer(),
+            Mark::IssuerThumbprint(thumbprint) => verdict.is_some_and(|verdict| verdict.is_issued_by(thumbprint)),
+        })
+    }
+}
+
+const HEXADECIMAL: &str = "write hexadecimal digits, with colons between them or without";
+
+/// What was read; else what is wrong, and what would be right.
+type Read<T> = Result<T, (String, &'static str)>;
+
+fn thumbprint(text: &str) -> Read<Thumbprint> {
+    let cure = "write the SHA-1 or SHA-256 of the certificate in hexadecimal, as `entrada certificate show` prints it";
+    Thumbprint::parse(text).map_err(|fault| (format!("`{text}` is no thumbprint: {fault}"), cure))
+}
+
+fn name(text: &str) -> Read<Box<str>> {
+    let cure = "write it as `CN=daemon, O=Fabrikam, C=NL`, the most specific part first";
+    canonical(text).map_err(|fault| (format!("`{text}` is no name: {fault}"), cure))
+}
+
+fn plain(text: &str) -> Read<Box<str>> {
+    if text.trim().is_empty() {
+        return Err(("this text is empty".to_owned(), "write something, or leave the key out"));
+    }
+    Ok(text.into())
+}

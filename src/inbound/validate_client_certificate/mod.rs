@@ -1,0 +1,263 @@
+//! Admits callers by their certificate: the one of the TLS connection, or one that a trusted proxy hands on.
+//!
+//! ```yaml
+#![doc = include_str!("../../../config/policies/validate-client-certificate.yaml")]
+//! ```
+//!
+//! Questions are asked in this order, and the first that does not hold refuses: whether there is a certificate, whether an authority
+//! vouches for it, whether it is valid now, whether it was revoked, whether it is one of those that are meant. What API Management
+//! calls `ignore-error` is missing here: a check of who calls that lets everybody through is none.
+//!
+//! With `from` the certificate is read from a header field, if the peer is one of the proxies; the certificate of the connection
+//! is then the proxy's, and not looked at. The name of the field is reserved: from anybody else it is removed unread.
+
+mod config;
+mod identity;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use http::{HeaderName, header};
+
+pub use self::config::{FromConfig, IdentityConfig, ValidateClientCertificateConfig};
+use self::identity::Identity;
+use super::Scope;
+use crate::{
+    address::AddressSet,
+    caller::certificate::{Authorities, CertificateFault, Checks, ClientCertificate, Verdict, header as certificate_header},
+    config::Place,
+    exchange::Exchange,
+    listener::load_authorities,
+    refusal::Refusal,
+    request::{Claim, IncomingRequest},
+};
+
+/// Admits callers by their certificate.
+#[derive(Debug)]
+pub struct ValidateClientCertificate {
+    source: Source,
+    /// Who vouches; `None`: those of the listener that the request came on.
+    authorities: Option<Arc<Authorities>>,
+    checks: Checks,
+    /// None means every certificate.
+    identities: Option<Box<[Identity]>>,
+}
+
+/// Where the certificate is.
+#[derive(Debug)]
+enum Source {
+    Connection,
+    Header { name: HeaderName, addresses: Arc<AddressSet> },
+}
+
+impl ValidateClientCertificate {
+    pub(crate) fn build(config: &ValidateClientCertificateConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+        let before = scope.faults.errors();
+        let source = match &config.from {
+            None => Some(Source::Connection),
+            Some(from) => source(from, &place.key("from"), scope),
+        };
+        let identities = identities(config, place, scope);
+        let authorities =
+            config.ca.as_ref().and_then(|ca| load_authorities(ca, &config.crl, scope.certificates.base, place, scope.faults));
+        judge_combination(config, place, scope);
+        if let (false, Some(identities)) = (config.validate_trust, &identities) {
+            for (index, identity) in identities.iter().enumerate() {
+                let place = place.key("identities").index(index);
+                if !identity.is_pinned() {
+                    let message = "without `validate-trust` anybody can make a certificate that says this";
+                    scope.faults.error(&place, message, "give it a `thumbprint`, or leave `validate-trust: false` out");
+                } else if identity.asks_for_issuer() {
+                    let message = "without `validate-trust` nothing is known of the issuer's certificate";
+                    scope.faults.error(&place, message, "leave `issuer-thumbprint` out");
+                }
+            }
+        }
+        // What follows on the route may read it, whatever is wrong with the policy itself.
+        scope.certificates.validated = true;
+        if scope.faults.errors() > before {
+            return None;
+        }
+        let checks = Checks {
+            trust: config.validate_trust,
+            revocation: config.validate_revocation.unwrap_or(true),
+            not_before: config.validate_not_before,
+            not_after: config.validate_not_after,
+        };
+        Some(Self { source: source?, authorities, checks, identities })
+    }
+
+    /// Judges the caller's certificate; notes it on the exchange, as accepted if it is.
+    pub(crate) fn check(&self, exchange: &mut Exchange, incoming: &IncomingRequest) -> Result<(), Refusal> {
+        let certificate = self.certificate(exchange, incoming)?;
+        exchange.judged_certificate = Some(certificate.clone());
+        self.judge(&certificate, exchange).map_err(|fault| {
+            let hint = hint(&fault);
+            let refusal = Refusal::from(fault);
+            if let Some(hint) = hint { refusal.with_hint(hint) } else { refusal }
+        })?;
+        exchange.certificate = Some(certificate);
+        Ok(())
+    }
+
+    fn certificate(&self, exchange: &Exchange, incoming: &IncomingRequest) -> Result<Arc<ClientCertificate>, CertificateFault> {
+        let Source::Header { name, addresses } = &self.source else {
+            let tls = exchange.connection.tls.as_ref();
+            return tls.and_then(|tls| tls.certificate.clone()).ok_or(CertificateFault::Missing);
+        };
+        // The peer's own address and no other: it is the peer that wrote the field.
+        if !addresses.contains(exchange.connection.peer.ip(), exchange.clock()) {
+            return Err(CertificateFault::Missing);
+        }
+        let mut values = incoming.headers.get_all(name).iter();
+        let value = values.next().ok_or(CertificateFault::Missing)?;
+        if values.next().is_some() {
+            return Err(certificate_header::HeaderFault::Repeated.into());
+        }
+        let chain = certificate_header::read(value.as_bytes())?;
+        if chain.is_empty() {
+            return Err(CertificateFault::Missing);
+        }
+        let read = ClientCertificate::read(&chain).map_err(|_| certificate_header::HeaderFault::Certificate)?;
+        Ok(Arc::new(read))
+    }
+
+    fn judge(&self, certificate: &ClientCertificate, exchange: &Exchange) -> Result<(), CertificateFault> {
+        let now = exchange.clock().unix_seconds();
+        let authorities = self.authorities.as_deref().or_else(|| {
+            let listener = exchange.runtime.listener(&exchange.connection.listener_name)?;
+            Some(&**listener.settings.client_certificates()?.authorities())
+        });
+        self.judge_by(certificate, authorities, exchange.worker, now)
+    }
+
+    fn judge_by(
+        &self,
+        certificate: &ClientCertificate,
+        authorities: Option<&Authorities>,
+        worker: usize,
+        now: u64,
+    ) -> Result<(), CertificateFault> {
+        let verdict = if self.checks.trust {
+            let unknown = || CertificateFault::Untrusted("the listener knows no authorities".into());
+            let verdict = authorities.ok_or_else(unknown)?.judge(certificate, worker, now);
+            verdict.check(self.checks, now)?;
+            Some(verdict)
+        } else {
+            certificate.check_times(self.checks, now)?;
+            None
+        };
+        let Some(identities) = &self.identities else { return Ok(()) };
+        let verdict: Option<&Verdict> = verdict.as_deref();
+        if identities.iter().any(|identity| identity.fits(certificate, verdict)) {
+            return Ok(());
+        }
+        Err(CertificateFault::NotAllowed {
+            subject: certificate.subject().into(),
+            thumbprint: certificate.thumbprint_sha256().into(),
+        })
+    }
+}
+
+/// What the operator could change, where that is not plain from the fault.
+const fn hint(fault: &CertificateFault) -> Option<&'static str> {
+    match fault {
+        CertificateFault::NotAllowed { .. } => Some("if it is meant, add it to `identities`"),
+        CertificateFault::RevocationUnknown(_) => {
+            Some("give `crl` a current list of every issuer on the way to the authority, its own included")
+        }
+        CertificateFault::Untrusted(_) => {
+            Some("if it is meant, add its authority to `ca`; a client has to send the certificates between the two")
+        }
+        _ => None,
+    }
+}
+
+fn source(config: &FromConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Source> {
+    let at = place.key("header");
+    let name = match HeaderName::from_bytes(config.header.as_bytes()) {
+        Ok(name) if [header::AUTHORIZATION, header::HOST, header::COOKIE].contains(&name) => {
+            scope.faults.error(&at, format!("`{}` holds no certificate", config.header), "name the field that the proxy writes");
+            None
+        }
+        Ok(name) => Some(name),
+        Err(_) => {
+            scope.faults.error(&at, format!("`{}` is no header name", config.header), "use letters, digits and `-`");
+            None
+        }
+    };
+    let at = place.key("addresses");
+    if config.addresses.is_empty() {
+        let cure = "list the proxies that hand certificates on";
+        scope.faults.error(&at, "the list is empty, so the field would never be believed", cure);
+        return None;
+    }
+    let addresses = AddressSet::build(&config.addresses, &at, scope.sets, scope.faults)?;
+    if addresses.holds_a_whole_family() {
+        let message = "every address of a family is believed, so every caller could claim any certificate";
+        scope.faults.error(&at, message, "list the proxies alone");
+        return None;
+    }
+    let name = name?;
+    scope.reserved.claim(&name, Claim::Identity);
+    Some(Source::Header { name, addresses })
+}
+
+fn identities(config: &ValidateClientCertificateConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Box<[Identity]>> {
+    let written = config.identities.as_ref()?;
+    let place = place.key("identities");
+    if written.is_empty() {
+        let cure = "list the certificates that are meant, or leave `identities` out for every one that is trusted";
+        scope.faults.error(&place, "the list is empty, so every caller would be refused", cure);
+    }
+    let built = written.iter().enumerate().map(|(index, config)| Identity::build(config, &place.index(index), scope.faults));
+    // All of them are built before any is missed, so that every fault is told.
+    let built: Vec<_> = built.collect();
+    built.into_iter().collect()
+}
+
+/// Settings that contradict each other, or would check nothing.
+fn judge_combination(config: &ValidateClientCertificateConfig, place: &Place, scope: &mut Scope<'_>) {
+    let asked = scope.certificates.asked;
+    let faults = &mut *scope.faults;
+    if config.from.is_none() && !asked.any {
+        faults.error(
+            place,
+            "no listener asks clients for certificates, so every caller would be refused",
+            "give the listener `client-certificates`, or say `from` which proxy hands them on",
+        );
+    } else if config.validate_trust && config.ca.is_none() && !asked.any {
+        faults.error(
+            place,
+            "it is not said which authorities are trusted",
+            "name them as `ca`; or pin `identities` by thumbprint and say `validate-trust: false`",
+        );
+    }
+    if config.ca.is_none() && !config.crl.is_empty() {
+        faults.error(&place.key("crl"), "these are lists of no authority that is named here", "name it as `ca`");
+    }
+    if !config.validate_trust {
+        if config.identities.is_none() {
+            faults.error(
+                &place.key("validate-trust"),
+                "every certificate would be let through, also those that callers make themselves",
+                "leave it out, or pin `identities` by thumbprint",
+            );
+        }
+        if config.ca.is_some() {
+            faults.error(&place.key("ca"), "without `validate-trust` no authority is asked", "leave one of the two out");
+        }
+        if config.validate_revocation == Some(true) {
+            let message = "without `validate-trust` no authority is known whose lists would count";
+            faults.error(&place.key("validate-revocation"), message, "leave one of the two out");
+        }
+    } else if config.validate_revocation == Some(true) {
+        let listed = if config.ca.is_some() { !config.crl.is_empty() } else { asked.every_one_has_lists };
+        if !listed {
+            let message = "there are no revocation lists to look into";
+            faults.error(&place.key("validate-revocation"), message, "name them as `crl`, beside the `ca` that counts here");
+        }
+    }
+}

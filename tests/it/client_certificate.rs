@@ -1,0 +1,521 @@
+//! Who calls, by the certificate that the caller shows: in the handshake, or handed on by a proxy.
+
+use std::{path::PathBuf, sync::Arc};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use entrada::{
+    config::Document,
+    dev_tenant::{DevTenant, Options},
+    refusal::Reason,
+};
+use http::StatusCode;
+use rcgen::{ExtendedKeyUsagePurpose, SerialNumber, date_time_ymd};
+use rustls::HandshakeKind;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+use crate::support::{Answer, Authority, Gateway, Identity, Upstream, client_of, self_signed, tls_of};
+
+/// A gateway whose listener asks for certificates, the authorities of both sides, and a backend.
+struct Door {
+    folder: TempDir,
+    servers: Authority,
+    clients: Authority,
+    upstream: Upstream,
+    gateway: Gateway,
+}
+
+const ROUTE: &str =
+    "- { name: orders, match: { path: /orders }, inbound: [ validate-client-certificate: {} ], upstream: backend }";
+
+impl Door {
+    async fn open(mode: &str, routes: &str) -> Self {
+        Self::with_lists(mode, routes, false).await
+    }
+
+    /// A door with a revocation list on which the serial number 666 stands, if there are `lists`.
+    async fn with_lists(mode: &str, routes: &str, lists: bool) -> Self {
+        Self::with_more(mode, routes, lists, |_| String::new()).await
+    }
+
+    /// The same with further top-level keys, which may name what the clients' authority issues.
+    async fn with_more(mode: &str, routes: &str, lists: bool, more: impl FnOnce(&Authority) -> String) -> Self {
+        let (servers, clients) = (Authority::new("Contoso Servers"), Authority::new("Fabrikam Root"));
+        let folder = TempDir::new().unwrap();
+        servers.server("gateway.contoso.example").write(folder.path(), "server");
+        let upstream = Upstream::start().await;
+        std::fs::write(folder.path().join("ca.pem"), clients.pem()).unwrap();
+        std::fs::write(folder.path().join("root.crl"), clients.revoked(&[666])).unwrap();
+        let more = more(&clients);
+        let gateway = Gateway::start(&format!("{}\n{more}", config(&folder, &upstream, mode, routes, lists))).await;
+        Self { folder, servers, clients, upstream, gateway }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    async fn reload(&mut self, mode: &str, routes: &str, lists: bool) {
+        let config = config(&self.folder, &self.upstream, mode, routes, lists);
+        self.gateway.reload(&config).await;
+    }
+
+    /// A GET request by somebody with this certificate.
+    async fn get(&self, target: &str, identity: Option<&Identity>) -> Answer {
+        self.get_with(target, identity, false).await
+    }
+
+    async fn get_with(&self, target: &str, identity: Option<&Identity>, http2: bool) -> Answer {
+        let client = client_of(&self.servers, identity, http2);
+        let request = client.get(format!("https://{}{target}", self.gateway.address()));
+        Answer::read(request.send().await.expect("the gateway answers")).await
+    }
+
+    /// What becomes of a handshake that the gateway ends: the detail of the event that is recorded.
+    async fn event(&self, identity: Option<&Identity>) -> String {
+        let request = client_of(&self.servers, identity, false).get(format!("https://{}/orders", self.gateway.address()));
+        request.send().await.expect_err("the handshake ends");
+        let record = self.gateway.record(|record| record["event"] == "handshake-failed").await;
+        record["detail"].as_str().unwrap().to_owned()
+    }
+}
+
+fn config(folder: &TempDir, upstream: &Upstream, mode: &str, routes: &str, lists: bool) -> String {
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let lists = if lists { file("root.crl") } else { String::new() };
+    format!(
+        "listeners:\n  - name: public\n    address: \"127.0.0.1:0\"\n    tls: {{ certificate: {}, private-key: {} }}\n    \
+         client-certificates: {{ mode: {mode}, ca: {}, crl: [{lists}] }}\n\
+         upstreams: {{ backend: {{ servers: [\"{}\"] }} }}\nroutes:\n{}",
+        file("server.pem"),
+        file("server.key"),
+        file("ca.pem"),
+        upstream.url(),
+        routes.lines().map(|line| format!("  {line}\n")).collect::<String>(),
+    )
+}
+
+#[tokio::test]
+async fn a_trusted_certificate_is_let_through_and_recorded() {
+    let door = Door::open("optional", ROUTE).await;
+    let daemon = door.clients.client("daemon");
+
+    for http2 in [false, true] {
+        door.get_with("/orders/7", Some(&daemon), http2).await.assert_allowed();
+        let record = door.gateway.record(|record| record["decision"] == "allow").await;
+        assert_eq!(record["client_certificate"], daemon.thumbprint());
+    }
+
+    assert_eq!(door.upstream.requests(), 2);
+}
+
+#[tokio::test]
+async fn where_certificates_are_optional_each_defect_is_told_to_the_caller() {
+    let route = "- name: orders
+  match: { path: /orders }
+  inbound: [ validate-client-certificate: { identities: [ { common-name: daemon }, { uri: spiffe://fabrikam.example/robot } ] } ]
+  upstream: backend";
+    let door = Door::with_lists("optional", route, true).await;
+    let stranger = Authority::new("Fabrikam Root");
+    let years = |from, until| {
+        move |params: &mut rcgen::CertificateParams| {
+            (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(until, 1, 1));
+        }
+    };
+    let cases = [
+        ("none", None, Some(Reason::ClientCertificateMissing)),
+        ("the one", Some(door.clients.client("daemon")), None),
+        ("another one", Some(door.clients.client("robot")), None),
+        ("not one of them", Some(door.clients.client("other")), Some(Reason::ClientCertificateNotAllowed)),
+        ("of a stranger of the same name", Some(stranger.client("daemon")), Some(Reason::ClientCertificateUntrusted)),
+        ("self-signed", Some(self_signed("daemon")), Some(Reason::ClientCertificateUntrusted)),
+        (
+            "for servers",
+            Some(door.clients.client_with("daemon", |params| {
+                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            })),
+            Some(Reason::ClientCertificateUntrusted),
+        ),
+        ("over", Some(door.clients.client_with("daemon", years(2015, 2020))), Some(Reason::ClientCertificateExpired)),
+        ("to come", Some(door.clients.client_with("daemon", years(2080, 2090))), Some(Reason::ClientCertificateExpired)),
+        (
+            "revoked",
+            Some(door.clients.client_with("daemon", |params| params.serial_number = Some(SerialNumber::from(666)))),
+            Some(Reason::ClientCertificateRevoked),
+        ),
+    ];
+
+    for (row, identity, expected) in &cases {
+        let answer = door.get("/orders", identity.as_ref()).await;
+        match expected {
+            None => answer.assert_allowed(),
+            Some(reason) => {
+                answer.assert_refused(*reason);
+                let record = door.gateway.record(|record| record["request_id"] == answer.json()["request_id"]).await;
+                assert_eq!(record["policy"], "inbound[0].validate-client-certificate", "{row}");
+                let thumbprint = identity.as_ref().map(Identity::thumbprint);
+                assert_eq!(record["client_certificate"].as_str(), thumbprint.as_deref(), "{row}");
+            }
+        }
+    }
+
+    assert_eq!(door.upstream.requests(), 2);
+}
+
+#[tokio::test]
+async fn where_certificates_are_required_a_handshake_without_a_good_one_ends() {
+    let open = "- { name: orders, match: { path: /orders }, anonymous: true, upstream: backend }";
+    for (row, detail) in
+        [("none", "peer sent no certificates"), ("self-signed", "UnknownIssuer"), ("over", "Expired"), ("revoked", "Revoked")]
+    {
+        let door = Door::with_lists("required", open, true).await;
+        let identity = match row {
+            "none" => None,
+            "self-signed" => Some(self_signed("daemon")),
+            "over" => Some(door.clients.client_with("daemon", |params| params.not_after = date_time_ymd(2025, 2, 1))),
+            _ => Some(door.clients.client_with("daemon", |params| params.serial_number = Some(SerialNumber::from(666)))),
+        };
+
+        let told = door.event(identity.as_ref()).await;
+
+        assert!(told.contains(detail), "{row}: {told}");
+        assert_eq!(door.upstream.requests(), 0);
+    }
+
+    let door = Door::with_lists("required", open, true).await;
+    let daemon = door.clients.client("daemon");
+    door.get("/orders", Some(&daemon)).await.assert_allowed();
+    let record = door.gateway.record(|record| record["decision"] == "allow").await;
+    assert_eq!(record["client_certificate"], daemon.thumbprint());
+}
+
+#[tokio::test]
+async fn what_lies_between_a_certificate_and_its_authority_comes_from_the_client() {
+    let door = Door::open("optional", ROUTE).await;
+    let issuing = door.clients.subordinate("Fabrikam Issuing");
+
+    door.get("/orders", Some(&issuing.client_with_chain("daemon"))).await.assert_allowed();
+    door.get("/orders", Some(&issuing.client("daemon"))).await.assert_refused(Reason::ClientCertificateUntrusted);
+}
+
+/// A connection of the caller's own, whose TLS settings resume sessions.
+async fn call(door: &Door, tls: &Arc<rustls::ClientConfig>) -> (HandshakeKind, String) {
+    let tcp = TcpStream::connect(door.gateway.address()).await.unwrap();
+    let name = rustls_pki_types::ServerName::from(door.gateway.address().ip());
+    let mut stream = TlsConnector::from(tls.clone()).connect(name, tcp).await.unwrap();
+    stream.write_all(b"GET /orders HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    // A reset after the answer is an end like any other.
+    let _ = stream.read_to_end(&mut answer).await;
+    let kind = stream.get_ref().1.handshake_kind().unwrap();
+    (kind, String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[tokio::test]
+async fn a_resumed_session_brings_the_certificate_and_no_verdict() {
+    let mut door = Door::open("optional", ROUTE).await;
+    let daemon = door.clients.client_with("daemon", |params| params.serial_number = Some(SerialNumber::from(666)));
+    let tls = tls_of(&door.servers, Some(&daemon));
+
+    let (first, answer) = call(&door, &tls).await;
+    assert!(first == HandshakeKind::Full && answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let (second, answer) = call(&door, &tls).await;
+    assert!(second == HandshakeKind::Resumed && answer.starts_with("HTTP/1.1 200"), "{answer}");
+
+    // With other settings no session of before is resumed, and the certificate is judged by the new ones.
+    door.reload("optional", ROUTE, true).await;
+    let (third, answer) = call(&door, &tls).await;
+    assert_eq!(third, HandshakeKind::Full);
+    assert!(answer.contains("client-certificate-revoked"), "{answer}");
+    let (fourth, answer) = call(&door, &tls).await;
+    assert_eq!(fourth, HandshakeKind::Resumed);
+    assert!(answer.contains("client-certificate-revoked"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_open_is_held_to_what_a_reload_asks() {
+    let open = "- { name: orders, match: { path: /orders }, anonymous: true, upstream: backend }";
+    let mut door = Door::open("optional", open).await;
+    let daemon = door.clients.client_with("daemon", |params| params.serial_number = Some(SerialNumber::from(666)));
+    let target = format!("https://{}/orders", door.gateway.address());
+    let (with, without) = (client_of(&door.servers, Some(&daemon), true), client_of(&door.servers, None, true));
+    let get = async |client: &reqwest::Client| Answer::read(client.get(&target).send().await.unwrap()).await;
+    get(&with).await.assert_allowed();
+    get(&without).await.assert_allowed();
+
+    door.reload("required", open, true).await;
+
+    get(&with).await.assert_refused(Reason::ClientCertificateRevoked);
+    get(&without).await.assert_refused(Reason::ClientCertificateMissing);
+}
+
+#[tokio::test]
+async fn authorities_and_lists_are_both_taken_over_or_neither() {
+    let mut door = Door::with_lists("optional", ROUTE, true).await;
+    let daemon = door.clients.client_with("daemon", |params| params.serial_number = Some(SerialNumber::from(5)));
+    door.get("/orders", Some(&daemon)).await.assert_allowed();
+
+    // A list that revokes, and an authority's file that cannot be used: nothing changes.
+    std::fs::write(door.file("root.crl"), door.clients.revoked(&[5])).unwrap();
+    std::fs::write(door.file("ca.pem"), "").unwrap();
+    let broken = config(&door.folder, &door.upstream, "optional", ROUTE, true);
+    // Off the test's thread: a server that does not start waits for its own threads.
+    let refusal = tokio::task::spawn_blocking(move || Gateway::refusal(&broken)).await.unwrap();
+    assert!(refusal.contains("holds no certificate") && refusal.contains("test.yaml:"), "{refusal}");
+    door.get("/orders", Some(&daemon)).await.assert_allowed();
+
+    std::fs::write(door.file("ca.pem"), door.clients.pem()).unwrap();
+    door.reload("optional", ROUTE, true).await;
+    door.get("/orders", Some(&daemon)).await.assert_refused(Reason::ClientCertificateRevoked);
+}
+
+#[tokio::test]
+async fn the_files_are_among_those_whose_change_calls_for_a_reload() {
+    let route = ROUTE.replace("{} ]", "{ ca: CA, crl: [CRL] } ]");
+    let other = TempDir::new().unwrap();
+    let authority = Authority::new("Fabrikam Other");
+    let (ca, crl) = (other.path().join("other.pem"), other.path().join("other.crl"));
+    std::fs::write(&ca, authority.pem()).unwrap();
+    std::fs::write(&crl, authority.revoked(&[])).unwrap();
+    let route = route.replace("CA", &ca.display().to_string()).replace("CRL", &crl.display().to_string());
+    let door = Door::with_lists("optional", &route, true).await;
+
+    let files = door.gateway.server().runtime().files.clone();
+
+    for file in [door.file("ca.pem"), door.file("root.crl"), ca, crl] {
+        assert!(files.contains(&file), "{}", file.display());
+    }
+    // The policy's own authority counts, and not the listener's.
+    door.get("/orders", Some(&authority.client("daemon"))).await.assert_allowed();
+    door.get("/orders", Some(&door.clients.client("daemon"))).await.assert_refused(Reason::ClientCertificateUntrusted);
+}
+
+#[test]
+fn a_listener_that_could_check_nothing_is_refused_at_start() {
+    let folder = TempDir::new().unwrap();
+    let clients = Authority::new("Fabrikam Root");
+    clients.server("gateway.contoso.example").write(folder.path(), "server");
+    std::fs::write(folder.path().join("ca.pem"), clients.pem()).unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let tls = format!("tls: {{ certificate: {}, private-key: {} }}", file("server.pem"), file("server.key"));
+    let ca = file("ca.pem");
+    for (listener, expected) in [
+        (format!("client-certificates: {{ mode: optional, ca: {ca} }}"), "clients show certificates in TLS alone"),
+        (format!("{tls}, client-certificates: {{ mode: required, ca: /nowhere.pem }}"), "cannot be read"),
+        (format!("{tls}, client-certificates: {{ mode: required, ca: {} }}", file("server.key")), "holds no certificate"),
+        (format!("{tls}, client-certificates: {{ mode: required, ca: {} }}", file("server.pem")), "is no authority"),
+        (format!("{tls}, client-certificates: {{ mode: required, ca: {ca}, crl: [{ca}] }}"), "holds no revocation list"),
+    ] {
+        let listener = format!("listeners: [ {{ name: public, address: \"127.0.0.1:0\", {listener} }} ]");
+        let refusal = Gateway::refusal(&format!(
+            "{listener}\nroutes: [ {{ name: ping, match: {{ path: /ping }}, anonymous: true, respond: {{ status: 204 }} }} ]"
+        ));
+        assert!(refusal.contains(expected) && refusal.contains("test.yaml:"), "{expected}: {refusal}");
+    }
+    for (listener, expected) in [("mode: required", "`ca` is missing"), ("ca: ca.pem", "`mode` is missing")] {
+        let text = format!("listeners: [ {{ name: public, address: \"127.0.0.1:0\", client-certificates: {{ {listener} }} }} ]");
+        let report = Document::from_text("test.yaml", &text).expect_err(expected).to_string();
+        assert!(report.contains(expected), "{report}");
+    }
+}
+
+#[tokio::test]
+async fn a_route_without_the_policy_asks_nobody() {
+    let routes = format!("{ROUTE}\n- {{ name: ping, match: {{ path: /ping }}, anonymous: true, respond: {{ status: 204 }} }}");
+    let door = Door::open("optional", &routes).await;
+
+    for identity in [None, Some(self_signed("daemon"))] {
+        let answer = door.get("/ping", identity.as_ref()).await;
+        assert_eq!(answer.status, StatusCode::NO_CONTENT);
+    }
+}
+
+/// The `tenants` key for a development tenant.
+fn tenants(tenant: &DevTenant) -> String {
+    format!("tenants: {{ contoso: {{ id: {}, authority: \"{}\" }} }}", tenant.tenant_id(), tenant.base_url())
+}
+
+#[tokio::test]
+async fn a_token_that_is_bound_to_a_certificate_is_for_whoever_holds_its_key() {
+    let tenant = DevTenant::start(Options::default()).await.unwrap();
+    let policy = |more: &str| {
+        format!("validate-azure-ad-token: {{ tenant: contoso, audiences: [api://orders], scopes: [Orders.Read]{more} }}")
+    };
+    let routes = format!(
+        "- {{ name: any, match: {{ path: /any }}, inbound: [ {} ], authorization: keep, upstream: backend }}\n\
+         - {{ name: bound, match: {{ path: /bound }}, inbound: [ {} ], upstream: backend }}",
+        policy(""),
+        policy(", token-binding: certificate")
+    );
+    let door = Door::with_more("optional", &routes, false, |_| tenants(&tenant)).await;
+    // Nobody has to vouch for it: the token says which one it is.
+    let (own, other) = (self_signed("daemon"), self_signed("daemon"));
+    let token = || tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
+    let (plain, bound) = (token().sign(), token().claim("cnf", json!({ "x5t#S256": own.x5t_s256() })).sign());
+    let key = token().claim("cnf", json!({ "jkt": own.x5t_s256() })).sign();
+
+    for (row, path, token, identity, expected) in [
+        ("a bearer token", "/any", &plain, None, true),
+        ("a bearer token where a bound one is asked for", "/bound", &plain, Some(&own), false),
+        ("bound", "/any", &bound, Some(&own), true),
+        ("bound, as asked for", "/bound", &bound, Some(&own), true),
+        ("stolen", "/any", &bound, None, false),
+        ("stolen by somebody with a certificate", "/any", &bound, Some(&other), false),
+        ("bound to a key of which there is no proof", "/any", &key, Some(&own), false),
+    ] {
+        for http2 in [false, true] {
+            let client = client_of(&door.servers, identity, http2);
+            let request = client.get(format!("https://{}{path}", door.gateway.address())).bearer_auth(token);
+            let answer = Answer::read(request.send().await.unwrap()).await;
+            if expected {
+                assert_eq!(answer.status, StatusCode::OK, "{row}: {:?}", answer.body);
+            } else {
+                answer.assert_refused(Reason::TokenBindingMissing);
+                assert!(answer.header("www-authenticate").unwrap().contains("invalid_token"), "{row}");
+            }
+        }
+    }
+
+    assert_eq!(door.upstream.requests(), 6);
+}
+
+#[tokio::test]
+async fn a_partner_that_is_pinned_needs_its_token_and_its_certificate() {
+    const FABRIKAM: &str = "22223333-cccc-4444-dddd-5555eeee6666";
+    let tenant = DevTenant::start(Options::default()).await.unwrap();
+    let route = "- name: orders
+  match: { path: /orders }
+  inbound: [ { validate-azure-ad-token: { tenant: contoso, audiences: [api://orders] } }, { check-partner: {} } ]
+  upstream: backend";
+    let (own, other) = (self_signed("daemon"), self_signed("daemon"));
+    let partner = format!(
+        "partners: {{ fabrikam: {{ client-application-ids: [{FABRIKAM}], addresses: [127.0.0.1], client-certificate: {{ thumbprints: [\"{}\"] }} }} }}",
+        own.thumbprint()
+    );
+    let door = Door::with_more("optional", route, false, |_| format!("{}\n{partner}", tenants(&tenant))).await;
+    let token = tenant.token().app(FABRIKAM).audience("api://orders").sign();
+    let call = async |identity: Option<&Identity>| {
+        let request = client_of(&door.servers, identity, true).get(format!("https://{}/orders", door.gateway.address()));
+        Answer::read(request.bearer_auth(&token).send().await.unwrap()).await
+    };
+
+    call(Some(&own)).await.assert_allowed();
+    for identity in [None, Some(&other)] {
+        let answer = call(identity).await;
+        answer.assert_refused(Reason::PartnerCredentialTooWeak);
+        let record = door.gateway.record(|record| record["request_id"] == answer.json()["request_id"]).await;
+        assert_eq!(record["partner"], "fabrikam");
+        assert_eq!(record["client_certificate"].as_str(), identity.map(Identity::thumbprint).as_deref());
+    }
+
+    assert_eq!(door.upstream.requests(), 1);
+}
+
+/// A gateway without TLS behind a proxy of these addresses, which hands certificates on in this field.
+async fn behind_a_proxy(clients: &Authority, header: &str, addresses: &str) -> (TempDir, Upstream, Gateway) {
+    let (folder, upstream) = (TempDir::new().unwrap(), Upstream::start().await);
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, clients.pem()).unwrap();
+    let gateway = Gateway::start(&format!(
+        "listeners: [ {{ name: public, address: \"127.0.0.1:0\", trusted-proxies: [127.0.0.1] }} ]\n\
+         upstreams: {{ backend: {{ servers: [\"{}\"] }} }}\n\
+         routes:\n  - name: orders\n    match: {{ path: /orders }}\n    inbound:\n      \
+         - validate-client-certificate: {{ ca: {}, from: {{ header: {header}, addresses: [{addresses}] }} }}\n      \
+         - set-header: {{ name: X-Daemon, value: \"@(caller.certificate.common_name + ' ' + caller.certificate.uris[0])\" }}\n    upstream: backend\n  \
+         - {{ name: open, match: {{ path: /open }}, anonymous: true, upstream: backend }}",
+        upstream.url(),
+        ca.display(),
+    ))
+    .await;
+    (folder, upstream, gateway)
+}
+
+fn escaped(text: &str) -> String {
+    text.bytes()
+        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_certificate_that_a_proxy_hands_on_is_judged_here() {
+    let clients = Authority::new("Fabrikam Root");
+    let issuing = clients.subordinate("Fabrikam Issuing");
+    let daemon = clients.client("daemon");
+    let base64 = STANDARD.encode(&daemon.der);
+    for (header, value) in [
+        ("X-ARR-ClientCert", base64.clone()),
+        ("Client-Cert", format!(":{base64}:")),
+        ("X-SSL-Cert", escaped(&daemon.chain)),
+        ("X-SSL-Cert", daemon.chain.trim_end().replace('\n', " ")),
+        ("X-Forwarded-Client-Cert", format!("Hash=00;Cert=\"{}\";Subject=\"CN=daemon\"", escaped(&daemon.chain))),
+        ("X-SSL-Cert", escaped(&issuing.client_with_chain("daemon").chain)),
+    ] {
+        let (_folder, upstream, gateway) = behind_a_proxy(&clients, header, "127.0.0.1").await;
+
+        gateway.get("/orders").header(header, &value).header("x-daemon", "forged").send().await.assert_allowed();
+
+        let received = upstream.last();
+        assert_eq!(received.value("x-daemon"), Some("daemon spiffe://fabrikam.example/daemon"), "{value}");
+        assert_eq!(received.values(header), [""; 0]);
+    }
+
+    let (_folder, upstream, gateway) = behind_a_proxy(&clients, "X-SSL-Cert", "127.0.0.1").await;
+    let stranger = Authority::new("Fabrikam Root").client("daemon");
+    let over = clients.client_with("daemon", |params| params.not_after = date_time_ymd(2025, 2, 1));
+    for (value, reason) in [
+        ("".to_owned(), Reason::ClientCertificateMissing),
+        (escaped(&stranger.chain), Reason::ClientCertificateUntrusted),
+        (escaped(&over.chain), Reason::ClientCertificateExpired),
+        (escaped("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), Reason::ClientCertificateUntrusted),
+        ("nonsense!".to_owned(), Reason::ClientCertificateUntrusted),
+    ] {
+        gateway.get("/orders").header("x-ssl-cert", &value).send().await.assert_refused(reason);
+    }
+    let twice = gateway.get("/orders").header("x-ssl-cert", &base64).header("x-ssl-cert", &base64);
+    twice.send().await.assert_refused(Reason::ClientCertificateUntrusted);
+    gateway.get("/orders").send().await.assert_refused(Reason::ClientCertificateMissing);
+    assert_eq!(upstream.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_certificate_in_a_header_is_believed_from_the_proxy_alone() {
+    let clients = Authority::new("Fabrikam Root");
+    let value = STANDARD.encode(&clients.client("daemon").der);
+    let (_folder, upstream, gateway) = behind_a_proxy(&clients, "X-SSL-Cert", "192.0.2.1").await;
+
+    // Not by claiming to be the proxy, nor by another spelling.
+    for (name, forwarded) in [("X-SSL-Cert", None), ("X-SSL-Cert", Some("192.0.2.1")), ("X_SSL_Cert", None)] {
+        let mut request = gateway.get("/orders").header(name, &value);
+        if let Some(address) = forwarded {
+            request = request.header("X-Forwarded-For", address);
+        }
+        request.send().await.assert_refused(Reason::ClientCertificateMissing);
+    }
+    assert_eq!(upstream.requests(), 0);
+
+    // Nor does it reach a backend on a route that asks nobody.
+    for name in ["X-SSL-Cert", "x_ssl_cert", "X.SSL.Cert", "X-Daemon"] {
+        gateway.get("/open").header(name, &value).send().await.assert_allowed();
+        assert_eq!(upstream.last().values(name), [""; 0], "{name}");
+    }
+}
+
+#[test]
+fn an_expression_cannot_read_a_certificate_that_nobody_accepted() {
+    let route = |inbound: &str| {
+        format!(
+            "upstreams: {{ backend: {{ servers: [\"http://127.0.0.1:3000\"] }} }}\n\
+             routes: [ {{ name: a, match: {{ path: /a }}, anonymous: true, inbound: [ {inbound} ], upstream: backend }} ]"
+        )
+    };
+
+    let refusal = Gateway::refusal(&route("set-header: { name: X-Daemon, value: \"@(caller.certificate.subject)\" }"));
+    assert!(refusal.contains("nothing before it accepts one"), "{refusal}");
+    let refusal = Gateway::refusal(&route("validate-client-certificate: {}"));
+    assert!(refusal.contains("no listener asks clients for certificates"), "{refusal}");
+}
