@@ -177,6 +177,7 @@ impl Runtime {
             &root.key("upstreams"),
             faults,
         );
+        upstreams.lint(&root.key("upstreams"), clock.unix_seconds(), faults);
         refuse_own_admin(config, faults);
         let listeners = build_listeners(document, &sets, clock, faults);
         let described = described(&config.routes, &root.key("routes"), faults);
@@ -339,7 +340,9 @@ fn files(
     let asked = config.listeners.iter().filter_map(|listener| listener.client_certificates.as_ref());
     let asked = asked.flat_map(|asked| std::iter::once(&asked.ca).chain(&asked.crl));
     let authorities = config.upstreams.values().filter_map(|upstream| upstream.tls.ca.as_ref());
-    let named = tls.chain(asked).chain(authorities).map(|file| document.path(file));
+    let shown = config.upstreams.values().filter_map(|upstream| upstream.tls.client_certificate.as_ref());
+    let shown = shown.flat_map(|shown| shown.files());
+    let named = tls.chain(asked).chain(shown).chain(authorities).map(|file| document.path(file));
     let policies = certificate_policies(config).into_iter();
     let own = policies.flat_map(|policy| policy.ca.iter().chain(&policy.crl)).map(|file| document.path(file));
     let named = named.chain(own).chain(sets.files.iter().cloned()).chain(tenants.files());

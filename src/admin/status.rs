@@ -3,7 +3,10 @@
 use serde::Serialize;
 
 use super::Admin;
-use crate::{address::AddressSetStatus, entra::KeySetStatus, partner::PartnerStatus, route::Action, telemetry::MetricsText};
+use crate::{
+    address::AddressSetStatus, entra::KeySetStatus, partner::PartnerStatus, route::Action, telemetry::MetricsText,
+    upstream::OwnCertificateStatus,
+};
 
 /// `/api/status`.
 #[derive(Debug, Serialize)]
@@ -57,6 +60,9 @@ impl From<KeySetStatus> for SigningKeysStatus {
 #[derive(Debug, Serialize)]
 struct UpstreamStatus {
     name: String,
+    /// The gateway's own certificate towards the servers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_certificate: Option<OwnCertificateStatus>,
     servers: Vec<ServerStatus>,
 }
 
@@ -118,6 +124,7 @@ impl Admin {
                 .iter()
                 .map(|upstream| UpstreamStatus {
                     name: upstream.name().to_string(),
+                    client_certificate: upstream.own_certificate_status(runtime.clock.unix_seconds()),
                     servers: upstream
                         .servers()
                         .map(|(server, requests_under_way)| ServerStatus { server: server.to_string(), requests_under_way })

@@ -24,6 +24,7 @@ pub(crate) fn examples() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let made = certificate("orders.internal");
     let partners = Authority::new("Partners");
+    let own = partners.issue("gateway");
     write_all(
         folder.path(),
         &[
@@ -32,6 +33,8 @@ pub(crate) fn examples() -> tempfile::TempDir {
             ("tls/corporate-ca.pem", &made.certificate_pem),
             ("tls/internal-ca.pem", &made.certificate_pem),
             ("tls/partners-ca.pem", &partners.pem()),
+            ("certs/mtls.pem", &own.pem),
+            ("certs/mtls.key", &own.key_pem),
             ("tls/partners.crl", &partners.revoke(&[], 2090)),
             ("certs/gateway.pem", &made.pem()),
             ("certs/gateway.key", &made.key_pem),

@@ -7,7 +7,6 @@
 const PLANNED: &[(&str, &[&str])] = &[
     ("Config", &["tests"]),
     ("UpstreamConfig", &["case-insensitive-paths", "connection-affinity"]),
-    ("UpstreamTlsConfig", &["client-certificate"]),
     ("RouteConfig", &["mode"]),
     ("ValidateAzureAdTokenConfig", &["mode"]),
     ("IpFilterConfig", &["mode"]),

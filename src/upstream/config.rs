@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error};
 
+use super::UpstreamCertificateConfig;
 use crate::config::Span;
 
 /// A backend.
@@ -67,6 +68,8 @@ pub struct UpstreamTlsConfig {
     pub ca: Option<String>,
     /// The name that the certificate must bear. Default: the server's host.
     pub server_name: Option<String>,
+    /// The gateway's own certificate, for servers that ask for one. Default: none.
+    pub client_certificate: Option<UpstreamCertificateConfig>,
 }
 
 /// Deadlines towards an upstream.

@@ -10,6 +10,7 @@
 
 mod body;
 mod build;
+mod client_certificate;
 mod config;
 mod connect;
 mod error;
@@ -33,6 +34,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 pub use self::{
     body::{ResponseBody, Upgraded},
+    client_certificate::{OwnCertificateStatus, UpstreamCertificateConfig},
     config::{
         BalanceConfig, EjectionConfig, Percent, ProtocolConfig, RetriesConfig, RetryCondition, TimeoutsConfig, UpstreamConfig,
         UpstreamHealthConfig, UpstreamTlsConfig,
@@ -75,6 +77,15 @@ impl Upstreams {
     /// Begins what needs the network: health checks, on `background`. Does nothing for those that were carried over.
     pub fn start(&self, background: &Handle) {
         self.iter().for_each(|upstream| health::start(upstream, background));
+    }
+
+    /// Warns of what will stop working soon. `place` is that of the map.
+    pub(crate) fn lint(&self, place: &Place, now: u64, faults: &mut Faults) {
+        for upstream in self.iter() {
+            if let Some(own) = upstream.own_certificate() {
+                own.lint(&place.key(upstream.name()).key("tls").key("client-certificate"), now, faults);
+            }
+        }
     }
 
     /// The upstream of this name.

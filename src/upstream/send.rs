@@ -19,8 +19,9 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use super::{
-    UpstreamRequest,
+    OwnCertificateStatus, UpstreamRequest,
     body::{Progress, ResponseBody, SendBody},
+    client_certificate::OwnCertificate,
     config::{BalanceConfig, UpstreamConfig},
     connect::{self, Connection, Want},
     error::UpstreamError,
@@ -114,7 +115,17 @@ impl Upstream {
         })
     }
 
-    /// Whether the other one has the same settings and trusts the same authorities.
+    /// The gateway's own certificate towards these servers at this time, if it has one.
+    pub fn own_certificate_status(&self, now: u64) -> Option<OwnCertificateStatus> {
+        self.own_certificate().map(|own| own.status(now))
+    }
+
+    /// The gateway's own certificate towards these servers, if it has one.
+    pub(super) fn own_certificate(&self) -> Option<&OwnCertificate> {
+        self.servers.iter().find_map(|server| server.tls.as_ref()?.0.own.as_ref())
+    }
+
+    /// Whether the other one has the same settings trusts the same authorities and shows the same certificate.
     pub(super) fn same_as(&self, other: &Self) -> bool {
         self.config == other.config
             && self.desks.len() == other.desks.len()

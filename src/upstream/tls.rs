@@ -2,10 +2,13 @@
 
 use std::{fs, io, path::Path, sync::Arc};
 
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, sign::SingleCertAndKey};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 
-use super::config::{ProtocolConfig, UpstreamTlsConfig};
+use super::{
+    client_certificate::OwnCertificate,
+    config::{ProtocolConfig, UpstreamTlsConfig},
+};
 use crate::config::{Faults, Place};
 
 /// Reads certificate authorities for the upstreams of one config: the system's once, files beside the config.
@@ -26,12 +29,19 @@ pub(super) struct Tls {
     pub(super) server_name: Option<ServerName<'static>>,
     /// The authorities, to see whether they changed.
     roots: Arc<RootCertStore>,
+    /// The gateway's own certificate, if it has one.
+    pub(super) own: Option<OwnCertificate>,
 }
 
 impl Tls {
-    /// Whether the same authorities are trusted.
+    /// Whether the same authorities are trusted, and the same certificate is shown.
     pub(super) fn same_as(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.roots, &other.roots) || self.roots.roots == other.roots.roots
+        let own = match (&self.own, &other.own) {
+            (None, None) => true,
+            (Some(one), Some(other)) => one.same_as(other),
+            _ => false,
+        };
+        own && (Arc::ptr_eq(&self.roots, &other.roots) || self.roots.roots == other.roots.roots)
     }
 }
 
@@ -63,6 +73,10 @@ impl<'a> Trust<'a> {
                 "write the name that the certificate bears",
             );
         }
+        let own = match &config.client_certificate {
+            Some(config) => Some(OwnCertificate::build(config, self.base, &place.key("client-certificate"), faults)?),
+            None => None,
+        };
         let roots = match &config.ca {
             Some(path) => self.file(path, &place.key("ca"), faults)?,
             None => self.system(place, faults)?,
@@ -73,10 +87,11 @@ impl<'a> Trust<'a> {
             ProtocolConfig::Http2 => &[b"h2"],
         };
         Some(Tls {
-            config: client(&roots, offers),
-            http1: client(&roots, &[b"http/1.1"]),
+            config: client(&roots, own.as_ref(), offers),
+            http1: client(&roots, own.as_ref(), &[b"http/1.1"]),
             server_name: server_name.flatten(),
             roots,
+            own,
         })
     }
 
@@ -122,12 +137,15 @@ impl<'a> Trust<'a> {
     }
 }
 
-fn client(roots: &Arc<RootCertStore>, offers: &[&[u8]]) -> Arc<ClientConfig> {
-    let mut client = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+fn client(roots: &Arc<RootCertStore>, own: Option<&OwnCertificate>, offers: &[&[u8]]) -> Arc<ClientConfig> {
+    let client = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("the provider knows TLS 1.2 and 1.3")
-        .with_root_certificates(roots.clone())
-        .with_no_client_auth();
+        .with_root_certificates(roots.clone());
+    let mut client = match own {
+        Some(own) => client.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own.key.clone()))),
+        None => client.with_no_client_auth(),
+    };
     client.alpn_protocols = offers.iter().map(|offer| offer.to_vec()).collect();
     Arc::new(client)
 }

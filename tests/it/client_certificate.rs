@@ -519,3 +519,57 @@ fn an_expression_cannot_read_a_certificate_that_nobody_accepted() {
     let refusal = Gateway::refusal(&route("validate-client-certificate: {}"));
     assert!(refusal.contains("no listener asks clients for certificates"), "{refusal}");
 }
+
+#[tokio::test]
+async fn the_gateway_shows_its_own_certificate_to_a_backend_that_asks() {
+    let open = "- { name: orders, match: { path: /orders }, anonymous: true, upstream: backend }";
+    // The backend is another gateway, which requires a certificate and remembers which one it saw.
+    let backend = Door::with_lists("required", open, false).await;
+    let folder = TempDir::new().unwrap();
+    let (first, second) = (backend.clients.client("gateway"), backend.clients.client("gateway"));
+    let write = |identity: &Identity| {
+        // In one file, the key first and the authority before the certificate: what belongs together is found.
+        std::fs::write(folder.path().join("both.pem"), format!("{}{}{}", identity.key, backend.clients.pem(), identity.chain))
+            .unwrap();
+    };
+    std::fs::write(folder.path().join("servers.pem"), backend.servers.pem()).unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let config = |certificate: &str| {
+        format!(
+            "upstreams: {{ backend: {{ servers: [\"https://{}\"], tls: {{ ca: {}{certificate} }} }} }}\nroutes: [ {} ]",
+            backend.gateway.address(),
+            file("servers.pem"),
+            &open[2..],
+        )
+    };
+    let with = config(&format!(", client-certificate: {{ pem: {} }}", file("both.pem")));
+    write(&first);
+    let mut gateway = Gateway::start(&with).await;
+    gateway.get("/orders").send().await.assert_allowed();
+    backend.gateway.record(|record| record["client_certificate"] == first.thumbprint()).await;
+    assert!(gateway.server().runtime().files.contains(&folder.path().join("both.pem")));
+
+    // Another certificate in the same file: connections that are open go, and new ones show the new one.
+    write(&second);
+    gateway.reload(&with).await;
+    gateway.get("/orders").send().await.assert_allowed();
+    backend.gateway.record(|record| record["client_certificate"] == second.thumbprint()).await;
+    let admin = gateway.admin_address();
+    let status: serde_json::Value = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .unwrap()
+        .get(format!("http://{admin}/api/status"))
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    assert_eq!(status["upstreams"][0]["client_certificate"]["thumbprint"], second.thumbprint());
+    assert!(status["upstreams"][0]["client_certificate"]["days_left"].as_i64().unwrap() > 1_000);
+
+    let without = Gateway::start(&config("")).await;
+    let answer = without.get("/orders").send().await;
+    assert_eq!(answer.status, StatusCode::BAD_GATEWAY, "{:?}", answer.body);
+}
