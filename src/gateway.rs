@@ -139,6 +139,8 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
         trusted.admit(exchange.connection.maker(), &runtime.clock, incoming)?;
     }
 
+    route.reserved.remove_claimed(&mut incoming.headers, &route.read);
+
     let incoming = &*incoming;
     let mut outgoing = UpstreamRequest::of(incoming, &route.reserved);
     if let Some(trusted) = &route.trusted_headers {

@@ -133,7 +133,7 @@ impl CheckPartner {
             address: exchange.caller_address(),
             route: &self.route,
         };
-        self.judge(call, exchange)
+        self.judge(call, exchange)?.admit(exchange)
     }
 
     /// The name of the route that the policy was built for.
@@ -145,9 +145,9 @@ impl CheckPartner {
     ///
     /// # Errors
     /// The refusal that ends the request.
-    pub(crate) fn judge(&self, call: Call<'_>, exchange: &mut Exchange) -> Result<(), Refusal> {
+    pub(crate) fn judge(&self, call: Call<'_>, exchange: &mut Exchange) -> Result<Arc<Partner>, Refusal> {
         match self.partners.judge(call, self.only.as_deref(), exchange.clock()) {
-            Ok(partner) => partner.admit(exchange),
+            Ok(partner) => Ok(partner.clone()),
             Err(fault) => {
                 exchange.partner = fault.partner().cloned();
                 if matches!(fault, PartnerFault::Certificate(_)) {

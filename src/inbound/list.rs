@@ -106,11 +106,14 @@ fn add(list: &Written<'_>, within: &mut Vec<String>, scope: &mut Scope<'_>, entr
     }
 }
 
-/// A check of partners decides about applications that were granted nothing: the token policies before it let them through.
+/// A check of partners decides about applications that were granted nothing: the policy of the token that it looks at lets them
+/// through. That is the first token; of those that `as` names it sees nothing.
 fn followed_by_partner_check(before: &mut [PolicyEntry]) {
     for entry in before {
-        if let InboundPolicy::ValidateAzureAdToken(policy) = &mut entry.policy {
-            policy.followed_by_partner_check();
+        match &mut entry.policy {
+            InboundPolicy::ValidateAzureAdToken(policy) => return policy.followed_by_partner_check(),
+            InboundPolicy::ValidateJwt(_) => return,
+            _ => {}
         }
     }
 }

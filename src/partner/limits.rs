@@ -70,6 +70,23 @@ impl PartnerLimits {
         Ok(())
     }
 
+    /// Whether a call would be let through, without counting it.
+    ///
+    /// # Errors
+    /// There were too many.
+    pub(super) fn have_room(&self, partner: &str, exchange: &Exchange) -> Result<(), Refusal> {
+        let room = |taken: Taken| Taken { admitted: taken.remaining > 0, ..taken };
+        if let Some(Limit { calls, counter, .. }) = &self.rate {
+            let taken = counter.judge(partner, Ask { limit: *calls, cost: 0, now: exchange.clock().monotonic() });
+            admitted(room(taken), Reason::RateLimitExceeded, || format!("see `partners.{partner}.rate-limit`"))?;
+        }
+        if let Some(Limit { calls, counter, .. }) = &self.quota {
+            let taken = counter.judge(partner, Ask { limit: *calls, cost: 0, now: exchange.clock().unix() });
+            admitted(room(taken), Reason::QuotaExceeded, || format!("see `partners.{partner}.quota`"))?;
+        }
+        Ok(())
+    }
+
     /// How far the rate is used up.
     pub(super) fn rate(&self, partner: &str, clock: &Clock) -> Option<Used> {
         let Limit { calls, period, counter, .. } = self.rate.as_ref()?;

@@ -310,6 +310,15 @@ impl Partner {
         Ok(())
     }
 
+    /// Lets a call in whose caller has proven nothing yet: it is noted as the partner's, and counted when it has.
+    ///
+    /// # Errors
+    /// The partner has called too often.
+    pub(crate) fn admit_unproven(&self, exchange: &mut Exchange) -> Result<(), Refusal> {
+        exchange.partner = Some(self.name.clone());
+        self.limits.have_room(&self.name, exchange)
+    }
+
     /// Where the partner stands.
     pub fn standing(&self, now: u64) -> Standing {
         match self.until {

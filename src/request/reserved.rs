@@ -41,7 +41,8 @@ const ALWAYS: &[&str] = &[
 const ALWAYS_PREFIXES: &[&str] = &["x_forwarded_", "x_ms_client_principal", "x_ms_token_", "x_entrada_"];
 
 /// Of those, what platforms write to say who calls, with whatever follows: a config may believe it of some peers.
-const PLATFORM_PREFIXES: &[&str] = &["x_ms_client_principal", "x_ms_token_", "x_arr_clientcert", "x_client_cert"];
+const PLATFORM_PREFIXES: &[&str] =
+    &["x_ms_client_principal", "x_ms_token_", "x_arr_clientcert", "x_client_cert", "x_forwarded_client_cert"];
 
 /// Fields that speak of one connection or one message and never go further (RFC 9110, section 7.6.1), or that the gateway
 /// makes anew. A backend that folds names reads `Content_Length` as the length, so the folded spellings stop here, too.
@@ -73,6 +74,8 @@ pub struct ReservedNames {
     additions: Vec<Addition>,
     /// The upstream of the route that is being built.
     upstream: Option<Box<str>>,
+    /// The fields that policies of that route read from callers, though their names are reserved: they judge who wrote them.
+    read: Vec<HeaderName>,
 }
 
 #[derive(Debug)]
@@ -107,6 +110,16 @@ impl ReservedNames {
         };
     }
 
+    /// Notes that a policy of the route that is being built reads such a field from callers, and judges itself who wrote it.
+    pub(crate) fn reads(&mut self, name: &HeaderName) {
+        self.read.push(name.clone());
+    }
+
+    /// The fields that policies read since this was asked last.
+    pub(crate) fn take_read(&mut self) -> Vec<HeaderName> {
+        std::mem::take(&mut self.read)
+    }
+
     /// Notes that a policy adds to a field or leaves what is there (`append`, `skip`), which cannot be where the name is reserved.
     pub fn adds_to(&mut self, name: &HeaderName, action: &'static str, place: &Place) {
         self.additions.push(Addition { name: name.clone(), action, upstream: self.upstream.clone(), place: place.clone() });
@@ -132,8 +145,8 @@ impl ReservedNames {
     pub fn finish(&self, upstream: Option<&str>) -> Reserved {
         let everywhere = self.overrides.get(&None);
         let here = upstream.and_then(|upstream| self.overrides.get(&Some(upstream.into())));
-        let claimed = self.identity.iter().chain(everywhere.into_iter().flatten()).chain(here.into_iter().flatten()).cloned();
-        Reserved::of(claimed)
+        let overrides = everywhere.into_iter().flatten().chain(here.into_iter().flatten()).cloned();
+        Reserved::of(self.identity.iter().cloned(), overrides)
     }
 }
 
@@ -157,14 +170,17 @@ enum Stops {
     Connection,
     /// The name is spoken for.
     Reserved,
+    /// The name is spoken for, and says who calls.
+    Identity,
 }
 
 impl Reserved {
-    fn of(claimed: impl Iterator<Item = Box<str>>) -> Self {
+    fn of(identity: impl Iterator<Item = Box<str>>, overrides: impl Iterator<Item = Box<str>>) -> Self {
         let connection = CONNECTION.iter().map(|name| Slot { folded: fold(name), stops: Stops::Connection });
         let always = ALWAYS.iter().map(|name| Slot { folded: fold(name), stops: Stops::Reserved });
-        let claimed = claimed.map(|folded| Slot { folded, stops: Stops::Reserved });
-        let names: Vec<Slot> = connection.chain(always).chain(claimed).collect();
+        let identity = identity.map(|folded| Slot { folded, stops: Stops::Identity });
+        let overrides = overrides.map(|folded| Slot { folded, stops: Stops::Reserved });
+        let names: Vec<Slot> = connection.chain(identity).chain(always).chain(overrides).collect();
         let mut slots = vec![None; (names.len() * 2).next_power_of_two()];
         for name in names {
             let mut at = hash(&name.folded) & (slots.len() - 1);
@@ -178,7 +194,25 @@ impl Reserved {
 
     /// Whether the name is spoken for.
     pub fn contains(&self, name: &HeaderName) -> bool {
-        self.find(name.as_str()) == Some(Stops::Reserved)
+        matches!(self.find(name.as_str()), Some(Stops::Reserved | Stops::Identity))
+    }
+
+    /// Removes what callers wrote under names that say who calls, so that no policy takes it for what the gateway or a platform
+    /// would have written; but for the fields in `read`, whose readers judge who wrote them.
+    pub(crate) fn remove_claimed(&self, headers: &mut HeaderMap, read: &[HeaderName]) {
+        let claimed = |name: &HeaderName| self.says_who_calls(name.as_str()) && !read.contains(name);
+        if headers.keys().any(claimed) {
+            let names: Vec<_> = headers.keys().filter(|name| claimed(name)).cloned().collect();
+            names.into_iter().for_each(|name| drop(headers.remove(name)));
+        }
+    }
+
+    fn says_who_calls(&self, name: &str) -> bool {
+        match self.find(name) {
+            Some(Stops::Identity) => true,
+            Some(Stops::Reserved) => PLATFORM_PREFIXES.iter().any(|prefix| starts_folded(name, prefix)),
+            Some(Stops::Connection) | None => false,
+        }
     }
 
     /// Whether a caller's field of this name goes no further: it is spoken for, or it speaks of the connection.
@@ -208,7 +242,7 @@ impl Reserved {
 
 impl Default for Reserved {
     fn default() -> Self {
-        Self::of(std::iter::empty())
+        Self::of(std::iter::empty(), std::iter::empty())
     }
 }
 

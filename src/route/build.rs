@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     address::AddressSets,
-    authorization::{self, Authorization, AuthorizationConfig},
+    authorization::{self, Authorization, AuthorizationConfig, TokenPlace},
     config::{Config, Faults, Place, Secrets},
     credentials::Credentials,
     entra::{Tenants, graph::Graphs},
@@ -151,6 +151,7 @@ impl<'a> RouteBuilder<'a> {
             outbound: Default::default(),
             metadata: None,
             reserved: Arc::default(),
+            read: Box::default(),
             counters: self.metrics.route(name, self.workers),
         })
     }
@@ -210,6 +211,11 @@ impl<'a> RouteBuilder<'a> {
             .trusted_headers
             .as_ref()
             .and_then(|config| TrustedHeaders::build(config, &place.key("trusted-headers"), &mut scope));
+        let mut read = names.take_read();
+        read.extend(token_places.iter().filter_map(|place| match place {
+            TokenPlace::Header(name) => Some(name.clone()),
+            TokenPlace::Query(_) => None,
+        }));
         let told = [
             ("identity-headers", !config.identity_headers.is_empty()),
             ("backend-assertion", config.backend_assertion.is_some()),
@@ -251,6 +257,7 @@ impl<'a> RouteBuilder<'a> {
             outbound,
             metadata: None,
             reserved: Arc::default(),
+            read: read.into(),
             counters: self.metrics.route(&config.name, self.workers),
         })
     }

@@ -50,6 +50,8 @@ pub struct Route {
     pub metadata: Option<Arc<ResourceMetadata>>,
     /// The header names that never come from the caller.
     pub reserved: Arc<Reserved>,
+    /// Those of them that policies of the route read all the same: they judge who wrote them.
+    pub read: Box<[HeaderName]>,
     /// What is counted, one for each worker.
     pub counters: Arc<[Counters]>,
 }

@@ -78,6 +78,7 @@ impl TrustedHeaders {
         }
         for name in &names {
             scope.reserved.claim(name, Claim::Identity);
+            scope.reserved.reads(name);
         }
         Some(Self { names: names.into(), from: from? })
     }

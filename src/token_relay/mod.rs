@@ -260,7 +260,9 @@ impl TokenRelay {
             address: exchange.caller_address(),
             route: self.partner.route(),
         };
-        self.partner.judge(call, exchange)?;
+        let partner = self.partner.judge(call, exchange)?;
+        // Anybody can write the partner's id: what is counted against the partner is what Entra has taken for its own.
+        partner.admit_unproven(exchange)?;
         self.judge(&asked)?;
         exchange.timings.policies = exchange.elapsed();
 
@@ -272,6 +274,9 @@ impl TokenRelay {
         let answer = self.ask(asked, correlation_id.clone()).await;
         exchange.timings.upstream = exchange.elapsed().saturating_sub(began);
         let answer = answer?;
+        if answer.status.is_success() {
+            partner.admit(exchange)?;
+        }
         if answer.status.is_client_error() || answer.status.is_server_error() {
             let refused = refused(&answer, exchange.clock(), correlation_id.into());
             exchange.outcome.cause = Some(refused.to_string().into());

@@ -467,8 +467,11 @@ async fn a_certificate_that_a_proxy_hands_on_is_judged_here() {
     let (_folder, upstream, gateway) = behind_a_proxy(&clients, "X-SSL-Cert", "127.0.0.1").await;
     let stranger = Authority::new("Fabrikam Root").client("daemon");
     let over = clients.client_with("daemon", |params| params.not_after = date_time_ymd(2025, 2, 1));
+    let other = STANDARD.encode(&clients.client("other").der);
     for (value, reason) in [
         ("".to_owned(), Reason::ClientCertificateMissing),
+        // A certificate is no secret: a client may send a copy of another's to a proxy that adds what it verified.
+        (format!("{base64},{other}"), Reason::ClientCertificateUntrusted),
         (escaped(&stranger.chain), Reason::ClientCertificateUntrusted),
         (escaped(&over.chain), Reason::ClientCertificateExpired),
         (escaped("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), Reason::ClientCertificateUntrusted),

@@ -129,6 +129,31 @@ async fn a_trusted_header_is_believed_from_its_peer_alone() {
 }
 
 #[tokio::test]
+async fn no_policy_reads_what_a_caller_writes_under_a_name_that_says_who_calls() {
+    let other = "
+- name: other
+  match: { path: /other }
+  anonymous: true
+  inbound: [ { check-header: { name: X-Sso-User, values: [root] } } ]
+  upstream: backend
+- name: platform
+  match: { path: /platform }
+  anonymous: true
+  inbound: [ { authorize: { condition: \"@(request.headers['x-ms-client-principal-name'] == 'root')\" } } ]
+  upstream: backend";
+    let house = House::with(&(behind_connector("10.1.0.0/28") + other), "").await;
+
+    for (path, name, reason) in [
+        ("/other", "X-Sso-User", Reason::HeaderCheckFailed),
+        ("/other", "X_Sso_User", Reason::HeaderCheckFailed),
+        ("/platform", "X-MS-CLIENT-PRINCIPAL-NAME", Reason::NotAuthorized),
+    ] {
+        house.gateway.get(path).header(name, "root").send().await.assert_refused(reason);
+    }
+    assert_eq!(house.upstream.requests(), 0);
+}
+
+#[tokio::test]
 async fn a_trusted_proxy_that_speaks_for_a_connector_is_not_the_connector() {
     let listener = "listeners: [ { name: public, address: \"127.0.0.1:0\", trusted-proxies: [127.0.0.1] } ]";
     let house = House::with(&behind_connector("10.1.0.0/28"), listener).await;

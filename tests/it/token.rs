@@ -222,6 +222,25 @@ async fn a_second_token_is_judged_and_read_by_its_name() {
 }
 
 #[tokio::test]
+async fn a_check_of_partners_vouches_for_the_token_that_it_looks_at_alone() {
+    const PARTNER: &str = "22223333-cccc-4444-dddd-5555eeee6666";
+    let first = "validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], token-kind: app }";
+    let second = "validate-azure-ad-token: { tenant: contoso, audiences: [api://devices], header-name: X-Second, as: second }";
+    let route = format!(
+        "- {{ name: orders, match: {{ path: /orders }}, inbound: [ {first}, {second}, check-partner: {{}} ], upstream: backend }}"
+    );
+    let partners = format!("partners: {{ fabrikam: {{ client-application-ids: [{PARTNER}] }} }}");
+    let house = House::with(&route, &partners).await;
+    let partners_own = house.tenant.token().app(PARTNER).audience("api://orders").sign();
+    let granted = house.tenant.token().app(PARTNER).audience("api://devices").roles(["Device"]).sign();
+    let not_granted = house.tenant.token().app("55556666-cccc-4444-dddd-5555eeee7777").audience("api://devices").sign();
+
+    let call = |second: &str| house.gateway.get("/orders").bearer(&partners_own).header("X-Second", second);
+    call(&granted).send().await.assert_allowed();
+    call(&not_granted).send().await.assert_refused(Reason::PermissionMissing);
+}
+
+#[tokio::test]
 async fn the_status_of_a_refusal_can_be_set() {
     let route = "- name: orders
   match: { path: /orders }

@@ -18,6 +18,7 @@ use base64::{
 };
 use percent_encoding::percent_decode;
 use rustls_pki_types::CertificateDer;
+use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 use super::LONGEST_CHAIN;
 
@@ -56,6 +57,9 @@ pub enum HeaderFault {
     /// More certificates than any chain has.
     #[error("it holds more than {LONGEST_CHAIN} certificates")]
     TooMany,
+    /// Certificates that did not issue each other: of those the first may be what the client sent to a proxy that adds its own.
+    #[error("its certificates are no chain")]
+    NoChain,
     /// The certificate itself.
     #[error("it holds no certificate that can be read")]
     Certificate,
@@ -83,6 +87,23 @@ pub fn read(value: &[u8]) -> Result<Vec<CertificateDer<'static>>, HeaderFault> {
         }
     };
     if chain.len() > LONGEST_CHAIN { Err(HeaderFault::TooMany) } else { Ok(chain) }
+}
+
+/// Holds several certificates to what a chain is: each was issued by the one behind it.
+///
+/// # Errors
+/// [`HeaderFault::NoChain`], or a certificate that cannot be read.
+pub fn check_chain(chain: &[CertificateDer<'_>]) -> Result<(), HeaderFault> {
+    for pair in chain.windows(2) {
+        let parsed = |der: &CertificateDer<'_>, name: fn(&X509Certificate<'_>) -> Vec<u8>| {
+            X509Certificate::from_der(der).map(|(_, certificate)| name(&certificate)).map_err(|_| HeaderFault::Certificate)
+        };
+        let issuer = parsed(&pair[0], |certificate| certificate.issuer().as_raw().to_vec())?;
+        if issuer != parsed(&pair[1], |certificate| certificate.subject().as_raw().to_vec())? {
+            return Err(HeaderFault::NoChain);
+        }
+    }
+    Ok(())
 }
 
 fn decode(text: &[u8]) -> Result<CertificateDer<'static>, HeaderFault> {

@@ -25,8 +25,8 @@ struct Entry<V> {
 
 struct Kept<V> {
     answer: Arc<V>,
-    /// On the monotonic clock.
-    until: Duration,
+    /// When it was asked for, on the monotonic clock: how long it serves is for each policy to say.
+    asked_at: Duration,
 }
 
 impl<K: Hash + Eq + Clone, V: Send + Sync + 'static> Answers<K, V> {
@@ -47,7 +47,7 @@ impl<K: Hash + Eq + Clone, V: Send + Sync + 'static> Answers<K, V> {
         F: Future<Output = Result<V, GraphFault>> + Send + 'static,
     {
         let entry = self.0.get(key, || Arc::new(Entry { kept: ArcSwapOption::empty(), asking: Mutex::new(None) }));
-        if let Some(answer) = entry.kept(clock) {
+        if let Some(answer) = entry.kept(clock, lasts) {
             return Ok(answer);
         }
         let mut outcome = entry.join(clock, handle, lasts, ask);
@@ -59,8 +59,8 @@ impl<K: Hash + Eq + Clone, V: Send + Sync + 'static> Answers<K, V> {
 }
 
 impl<V: Send + Sync + 'static> Entry<V> {
-    fn kept(&self, clock: &Clock) -> Option<Arc<V>> {
-        let kept = self.kept.load_full().filter(|kept| clock.monotonic() < kept.until)?;
+    fn kept(&self, clock: &Clock, lasts: Duration) -> Option<Arc<V>> {
+        let kept = self.kept.load_full().filter(|kept| clock.monotonic() < kept.asked_at + lasts)?;
         Some(kept.answer.clone())
     }
 
@@ -81,7 +81,7 @@ impl<V: Send + Sync + 'static> Entry<V> {
         }
         let (done, outcome) = watch::channel(None);
         // A call may have ended between the look at what is kept and the lock.
-        if let Some(answer) = self.kept(clock) {
+        if let Some(answer) = self.kept(clock, lasts) {
             done.send_replace(Some(Ok(answer)));
             return outcome;
         }
@@ -89,10 +89,10 @@ impl<V: Send + Sync + 'static> Entry<V> {
         let (entry, clock, call) = (self.clone(), clock.clone(), ask());
         handle.spawn(async move {
             // What was true when the question was sent is as old as that.
-            let until = clock.monotonic() + lasts;
+            let asked_at = clock.monotonic();
             let result = call.await.map(Arc::new).map_err(Arc::new);
             if let Ok(answer) = &result {
-                entry.kept.store(Some(Arc::new(Kept { answer: answer.clone(), until })));
+                entry.kept.store(Some(Arc::new(Kept { answer: answer.clone(), asked_at })));
             }
             *locked(&entry.asking) = None;
             done.send_replace(Some(result));

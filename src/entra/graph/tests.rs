@@ -44,8 +44,12 @@ impl House {
     }
 
     async fn groups(&self, person: Person<'_>, groups: &[&str]) -> Result<Value, String> {
+        self.groups_within(person, groups, MINUTES).await
+    }
+
+    async fn groups_within(&self, person: Person<'_>, groups: &[&str], lasts: Duration) -> Result<Value, String> {
         let groups: Arc<[Box<str>]> = groups.iter().map(|group| (*group).into()).collect();
-        let found = self.graph.groups(person, &groups, MINUTES).await;
+        let found = self.graph.groups(person, &groups, lasts).await;
         found.map(|found| found.claim().clone()).map_err(|fault| fault.to_string())
     }
 
@@ -102,6 +106,19 @@ async fn an_answer_serves_for_its_time_and_no_longer() {
     house.of.entra.fail(Fault::on("/checkMemberGroups").status(503));
     house.of.clock.advance(MINUTES);
     assert!(house.groups(house.nia(), &[STAFF]).await.is_err());
+}
+
+#[tokio::test]
+async fn an_answer_that_another_policy_keeps_for_longer_serves_no_longer_here() {
+    let house = House::open().await;
+    assert_eq!(house.groups(house.nia(), &[STAFF]).await, Ok(json!([STAFF])));
+    house.of.entra.add_user(User { object_id: Some(NIA.to_owned()), ..User::new("nia") });
+
+    house.of.clock.advance(Duration::from_secs(2));
+    let patient = house.groups(house.nia(), &[STAFF]).await;
+    let hasty = house.groups_within(house.nia(), &[STAFF], Duration::from_secs(1)).await;
+
+    assert_eq!((patient, hasty), (Ok(json!([STAFF])), Ok(json!([]))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

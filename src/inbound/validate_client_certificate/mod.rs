@@ -107,8 +107,8 @@ impl ValidateClientCertificate {
             let tls = exchange.connection.tls.as_ref();
             return tls.and_then(|tls| tls.certificate.clone()).ok_or(CertificateFault::Missing);
         };
-        // The peer's own address and no other: it is the peer that wrote the field.
-        if !addresses.contains(exchange.connection.peer.ip(), exchange.clock()) {
+        // Whoever made the connection and nobody else: it wrote the field. Behind a proxy that does not say who did, nobody is believed.
+        if !exchange.connection.maker().is_some_and(|maker| addresses.contains(maker, exchange.clock())) {
             return Err(CertificateFault::Missing);
         }
         let mut values = incoming.headers.get_all(name).iter();
@@ -120,6 +120,7 @@ impl ValidateClientCertificate {
         if chain.is_empty() {
             return Err(CertificateFault::Missing);
         }
+        certificate_header::check_chain(&chain)?;
         let read = ClientCertificate::read(&chain).map_err(|_| certificate_header::HeaderFault::Certificate)?;
         Ok(Arc::new(read))
     }
@@ -202,6 +203,7 @@ fn source(config: &FromConfig, place: &Place, scope: &mut Scope<'_>) -> Option<S
     }
     let name = name?;
     scope.reserved.claim(&name, Claim::Identity);
+    scope.reserved.reads(&name);
     Some(Source::Header { name, addresses })
 }
 
