@@ -6,7 +6,7 @@
 //! own credential goes to.
 //!
 //! Answers are kept for a while, in a bounded number, and one call serves all who wait for it. What cannot be answered is an
-//! error, never "no": a [`GraphFault`] refuses the request.
+//! error, never "no": a fault refuses the request.
 
 mod answers;
 mod fault;
