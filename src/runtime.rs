@@ -130,6 +130,12 @@ pub struct Surroundings<'a> {
 }
 
 impl Runtime {
+    /// Compiles a config to see what is wrong with it.
+    pub fn try_out(document: &Document, faults: &mut Faults) -> Option<Self> {
+        let (clock, metrics) = (Clock::system(), Metrics::default());
+        Self::build(Surroundings { document, workers: 1, clock: &clock, metrics: &metrics }, None, faults)
+    }
+
     /// Compiles a config. Pure: nothing is fetched, and of files only those that the config names are read.
     ///
     /// What lives longer than a config (key sets, tokens, pools) is taken over from `previous` where its settings did not change.

@@ -12,11 +12,9 @@ use serde_json::json;
 
 use super::certificate::Format;
 use crate::{
-    clock::Clock,
     config::{Document, Faults, Place, Report},
     inbound::InboundPolicy,
-    runtime::{Runtime, Surroundings},
-    telemetry::Metrics,
+    runtime::Runtime,
 };
 
 /// Arguments of `entrada check`.
@@ -70,13 +68,10 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
 fn check(arguments: &CheckArguments) -> Report {
     let document = match Document::load(&arguments.file) {
         Ok(document) => document,
-        Err(report) => return report,
+        Err(report) => return report.with_the_rest(|document, faults| drop(Runtime::try_out(document, faults))),
     };
     let mut faults = Faults::default();
-    let clock = Clock::system();
-    let metrics = Metrics::default();
-    let surroundings = Surroundings { document: &document, workers: 1, clock: &clock, metrics: &metrics };
-    if let Some(runtime) = Runtime::build(surroundings, None, &mut faults) {
+    if let Some(runtime) = Runtime::try_out(&document, &mut faults) {
         must_allow(arguments, &document, &runtime, &mut faults);
     }
     document.report(&faults)

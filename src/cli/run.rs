@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     config::{Document, watch::Watch},
+    runtime::Runtime,
     server::{Server, ServerError, ServerOptions},
     telemetry,
 };
@@ -60,6 +61,7 @@ fn load(arguments: &RunArguments) -> Option<Document> {
             Some(document)
         }
         Err(report) => {
+            let report = report.with_the_rest(|document, faults| drop(Runtime::try_out(document, faults)));
             eprint!("{report}");
             None
         }

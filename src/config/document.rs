@@ -14,6 +14,7 @@ use super::{
     node::{Kind, Node},
     origin::{Origin, SourceFile, Sources},
     report::{Finding, Report},
+    rest::{self, Rest},
     validate,
 };
 
@@ -94,7 +95,13 @@ impl Document {
         let sources = Arc::new(sources);
         let report = Report::new(findings, sources.clone());
         if report.errors() > 0 {
-            return Err(report);
+            let rest = rest::without_errors(&document, report.findings()).and_then(|(node, without)| {
+                let config = serde_json::from_value(node.to_json()).ok()?;
+                let warnings = Report::new(Vec::new(), sources.clone());
+                let (files, folders, secrets) = (Vec::new(), Vec::new(), Secrets(resolved.secrets));
+                Some(Rest { document: Self { config, secrets, base, files, folders, warnings, places, sources }, without })
+            });
+            return Err(if let Some(rest) = rest { report.beside(rest) } else { report });
         }
         let value = if matches!(document.kind, Kind::Null) { serde_json::json!({}) } else { document.to_json() };
         match serde_path_to_error::deserialize::<_, Config>(value) {

@@ -11,6 +11,7 @@ mod named_values;
 mod node;
 mod origin;
 mod report;
+mod rest;
 mod schema;
 mod secret;
 mod suggest;

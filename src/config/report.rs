@@ -6,8 +6,10 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, rendere
 use serde_json::{Value, json};
 
 use super::{
-    fault::{Fault, Place, Severity},
+    document::Document,
+    fault::{Fault, Faults, Place, Severity},
     origin::{Origin, Sources},
+    rest::Rest,
 };
 
 /// One thing that is wrong, with where it stands in the files.
@@ -59,6 +61,8 @@ impl Finding {
 pub struct Report {
     findings: Vec<Finding>,
     sources: Arc<Sources>,
+    /// What could be read beside the errors.
+    rest: Option<Arc<Rest>>,
 }
 
 impl Report {
@@ -66,7 +70,7 @@ impl Report {
         // One slip can be seen from several sides, and an alias shows it at each use: the reader sees it once.
         findings.sort_by(|a, b| (&a.origin, &a.place, &a.message).cmp(&(&b.origin, &b.place, &b.message)));
         findings.dedup_by(|a, b| a.origin == b.origin && a.message == b.message && (a.origin.is_some() || a.place == b.place));
-        Self { findings, sources }
+        Self { findings, sources, rest: None }
     }
 
     /// How many errors there are.
@@ -88,7 +92,28 @@ impl Report {
     #[must_use]
     pub fn and(self, other: &Self) -> Self {
         let findings = [self.findings, other.findings.clone()].concat();
-        Self::new(findings, self.sources)
+        Self { rest: self.rest, ..Self::new(findings, self.sources) }
+    }
+
+    pub(crate) fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// This report of a config that could be read but for its errors.
+    pub(crate) fn beside(self, rest: Rest) -> Self {
+        Self { rest: Some(Arc::new(rest)), ..self }
+    }
+
+    /// This report, and what `build` finds wrong with the rest of the config: what stands wrong in one place need not hide what
+    /// stands wrong in another.
+    #[must_use]
+    pub fn with_the_rest(self, build: impl FnOnce(&Document, &mut Faults)) -> Self {
+        let Some(rest) = self.rest.clone() else { return self };
+        let (mut all, mut own) = (Faults::default(), Faults::default());
+        build(&rest.document, &mut all);
+        all.iter().filter(|fault| rest.is_the_configs(fault)).for_each(|fault| own.add(fault.clone()));
+        let more = rest.document.report(&own);
+        self.and(&more)
     }
 
     fn count(&self, severity: Severity) -> usize {

@@ -85,6 +85,35 @@ routes:
     assert_eq!(run.status.code(), Some(2));
 }
 
+/// A slip in one place hides none in another, and is not told a second time by what misses it.
+#[test]
+fn slips_and_dangling_names_are_told_in_one_go() {
+    let file = File::new(
+        r#"listeners: [ { name: public, address: "127.0.0.1:0", prot: 80 } ]
+named-values: { password: { file: not/there } }
+tenants: { contoso: { id: aaaabbbb-0000-cccc-1111-dddd2222eeee, clowd: public } }
+upstreams:
+  orders: { servers: ["http://127.0.0.1:1"], timeouts: { connect: soon } }
+routes:
+  - name: orders
+    match: { path: /orders }
+    inbound: [ { validate-azure-ad-token: { tenant: contosso, audiences: [api://orders], scopes: [a] } } ]
+    upstream: order
+  - { name: open, match: { path: /open }, upstream: orders }
+  - { name: own, match: { path: /own }, anonymus: true, upstream: orders }
+"#,
+    );
+
+    let output = entrada(&["check", &file.path()]);
+
+    let told = text(&output.stdout);
+    let expected = ["1:54", "2:35", "3:65", "5:67", "9:53", "10:15", "11:13", "12:41"];
+    let places: Vec<_> = told.lines().filter_map(|line| line.trim().strip_prefix("--> ")).collect();
+    let expected = expected.map(|place| format!("{}:{place}", file.path()));
+    assert_eq!(places, expected, "{told}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
 #[test]
 fn machines_get_json() {
     let file = File::new("listeners: 5\n");
