@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Config,
+    Config, Secret,
     fault::{Faults, Place},
     node::{Kind, Node},
     report::Finding,
@@ -15,7 +15,7 @@ use crate::{
     authorization::AuthorizationConfig,
     inbound::{
         PolicyConfig,
-        validate_azure_ad_token::{TokenTypeConfig, ValidateAzureAdTokenConfig},
+        validate_azure_ad_token::{TokenKindConfig, TokenTypeConfig, ValidateAzureAdTokenConfig},
     },
 };
 
@@ -125,6 +125,44 @@ fn lint_policy(policy: &PolicyConfig, later: &[PolicyConfig], place: &Place, fau
         let cure = "name `scopes` and `roles`, `client-application-ids` or `required-claims`";
         faults.warning(place, "every user and application that has any permission for this audience is let through", cure);
     }
+    match policy {
+        PolicyConfig::ValidateAzureAdToken(token) => lint_token(token, later, place, faults),
+        PolicyConfig::SetHeader(config) => {
+            let looks_meant = |text: &str| {
+                let root = text.split(['.', '[']).next().unwrap_or_default();
+                text.len() > root.len() && ["token", "caller", "request", "partner", "captures"].contains(&root)
+            };
+            if let Some(text) = config.value.as_ref().and_then(Secret::plain).filter(|text| looks_meant(text)) {
+                let cure = format!("write \"@({text})\" for what it stands for");
+                faults.warning(&place.key("value"), format!("the header is the text `{text}` itself"), cure);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Settings of a token policy that say less, or something else, than they seem to.
+fn lint_token(token: &ValidateAzureAdTokenConfig, later: &[PolicyConfig], place: &Place, faults: &mut Faults) {
+    for (index, scope) in token.scopes.iter().enumerate().filter(|(_, scope)| scope.contains("://")) {
+        let bare = scope.rsplit('/').next().unwrap_or_default();
+        let message =
+            format!("no token has the scope `{scope}`: clients ask for it so, and tokens hold the part behind the last slash");
+        faults.warning(&place.key("scopes").index(index), message, format!("write `{bare}`"));
+    }
+    let restricts_applications = !token.roles.is_empty()
+        || !token.client_application_ids.is_empty()
+        || !token.required_claims.is_empty()
+        || token.token_kind == TokenKindConfig::User
+        || token.token_type == TokenTypeConfig::Id
+        || later.iter().any(|later| matches!(later.name(), "check-partner" | "authorize"));
+    if !token.scopes.is_empty() && !restricts_applications {
+        let cure = "name the `roles` that applications need, or say `token-kind: user`";
+        faults.warning(
+            place,
+            "`scopes` are asked of users alone: every application with any role for this audience is let through",
+            cure,
+        );
+    }
 }
 
 /// Whether nothing but tenant and audience is asked of a token. An ID token's audience is the application that its user signed in to.
@@ -137,6 +175,13 @@ fn is_wide(token: &ValidateAzureAdTokenConfig) -> bool {
 }
 
 fn lint_route(route: &crate::route::RouteConfig, place: &Place, config: &Config, faults: &mut Faults) {
+    for (key, path) in [("path", &route.matches.path), ("exact-path", &route.matches.exact_path)] {
+        if let Some(path) = path.as_ref().filter(|path| path.contains('*')) {
+            let message = format!("`*` in `{path}` is a star in the path of a request, and stands for nothing else");
+            let cure = "a `path` matches all below it by itself; write `{name}` for any one segment";
+            faults.warning(&place.key("match").key(key), message, cure);
+        }
+    }
     let Some(upstream) = route.upstream.as_ref().and_then(|name| config.upstreams.get(name)) else { return };
     if matches!(route.authorization, AuthorizationConfig::Credential(_))
         && upstream.servers.iter().any(|server| is_in_clear(server))

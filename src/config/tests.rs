@@ -424,6 +424,36 @@ fn schema_and_walk_agree() {
 }
 
 #[test]
+fn what_reads_like_something_else_is_warned_of() {
+    let policies = |policies: &str| {
+        format!(
+            "tenants: {{ contoso: {{ id: x }} }}\nupstreams: {{ near: {{ servers: [\"http://127.0.0.1:1\"] }} }}\nroutes: [ {{ name: a, match: {{ path: /a }}, inbound: [ {policies} ], upstream: near }} ]"
+        )
+    };
+    let token = |rest: &str| policies(&format!("validate-azure-ad-token: {{ tenant: contoso, audiences: [x], {rest} }}"));
+    for (text, expected) in [
+        (token("scopes: [a]"), Some("every application with any role for this audience is let through")),
+        (token("scopes: [a], roles: [R]"), None),
+        (token("scopes: [a], token-kind: user"), None),
+        (token("scopes: [a], client-application-ids: [y]"), None),
+        (token("scopes: [a] }, check-partner: {"), None),
+        (token("scopes: [api://x/a], roles: [R]"), Some("tokens hold the part behind the last slash; write `a`")),
+        (policies("set-header: { name: X-A, value: token.claims.oid }"), Some("write \"@(token.claims.oid)\"")),
+        (policies("set-header: { name: X-A, value: \"@(token.claims.oid)\" }"), None),
+        (policies("set-header: { name: X-A, value: tokens.example }"), None),
+        (policies("").replace("/a }", "/a/* }"), Some("`*` in `/a/*` is a star")),
+    ] {
+        let text = text.replace("inbound: [  ]", "anonymous: true");
+
+        let found = read(&text).unwrap_or_else(|report| panic!("{text}: {report}")).warnings().lines();
+        let found: Vec<_> = found.into_iter().filter(|line| !line.contains("used nowhere")).collect();
+
+        assert_eq!(found.len(), usize::from(expected.is_some()), "{text}: {found:?}");
+        assert!(expected.is_none_or(|expected| found[0].contains(expected)), "{text}: {found:?}");
+    }
+}
+
+#[test]
 fn every_example_is_read_without_a_warning() {
     let folder = examples();
     let mut count = 0;

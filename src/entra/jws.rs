@@ -44,7 +44,7 @@ pub(crate) struct Header {
 pub(crate) enum JwsError {
     #[error("it has {0} bytes, more than {MAX_TOKEN_BYTES}")]
     TooLong(usize),
-    #[error("it has {0} parts instead of three")]
+    #[error("the number of its parts is {0} and not 3")]
     Parts(usize),
     #[error("its {0} is no strict base64url")]
     Encoding(&'static str),

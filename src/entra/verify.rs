@@ -48,7 +48,7 @@ pub(crate) enum IssuerVerdict {
 /// Why a token is not verified. In the order of the checks.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum VerifyError {
-    #[error("the token cannot be read: {0}")]
+    #[error("the token cannot be read")]
     Form(#[from] JwsError),
     #[error("the token's algorithm is none that the policy or the key accepts")]
     Algorithm,
@@ -60,7 +60,7 @@ pub(crate) enum VerifyError {
     NoKeys,
     #[error("the signature does not hold")]
     Signature,
-    #[error("the token cannot be read: {0}")]
+    #[error("the token cannot be read")]
     Payload(#[from] TokenFault),
 }
 
