@@ -1,7 +1,9 @@
 # entrada as a static binary on an image that holds certificate authorities and nothing else.
 #
 #   docker build -t entrada .
-#   docker run --read-only -p 8443:8443 -v ./config:/etc/entrada:ro entrada
+#   docker run --read-only -p 8443:8443 -v ./my-config:/etc/entrada:ro entrada
+#
+# The folder holds entrada.yaml, whose listener has to be on 0.0.0.0:8443 for that: within a container 127.0.0.1 is the container's own.
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
