@@ -1,6 +1,5 @@
 """Who calls, told by real proxies in front of the gateway (nginx, HAProxy), and judged by Azure's real address prefixes."""
 
-import argparse
 import bisect
 import ipaddress
 import json
@@ -8,13 +7,12 @@ import random
 import subprocess
 import sys
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from http.server import ThreadingHTTPServer
 from threading import Thread
 
 import requests
 from cloudip import embedded
-from interop import Processes, check, curl, expect, failed, free_port, nginx_config, passed, wait_until
+from interop import Echo, check, conduct, curl, expect, free_port, nginx_config, wait_until
 
 #: Whom the office route admits, and somebody else. Both are loopback, so that curl can really call from there.
 OFFICE, OTHER = "127.0.0.5", "127.0.0.6"
@@ -22,22 +20,6 @@ OFFICE, OTHER = "127.0.0.5", "127.0.0.6"
 NGINX = "127.0.0.3"
 CHANGE_NUMBER = 331
 FRONT_DOORS = "AZUREFRONTDOOR.BACKEND"
-
-
-class Backend(BaseHTTPRequestHandler):
-    """Says what reached it."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):  # noqa: N802 - the name is the library's
-        body = json.dumps({name.lower(): value for name, value in self.headers.items()}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
 
 
 def gateway_config(ports, tags):
@@ -189,29 +171,9 @@ def probes(prefixes, count):
                 yield kind(number)
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    for name in ("entrada", "nginx", "haproxy", "work"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    arguments = parser.parse_args()
-    processes = Processes(arguments.work)
-    try:
-        walk(arguments, processes)
-    except Exception as error:  # noqa: BLE001 - what could not be set up counts as one failure
-        failed.append("setting up")
-        print(f"  FAIL  setting up: {type(error).__name__}: {error}", flush=True)
-    finally:
-        processes.stop()
-    if failed:
-        for log in sorted(arguments.work.glob("*.log")):
-            print(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}", flush=True)
-    print(f"{len(passed)} passed, {len(failed)} failed")
-    return 1 if failed else 0
-
-
 def walk(arguments, processes):
     entrada, work = arguments.entrada, arguments.work
-    backend = ThreadingHTTPServer(("127.0.0.1", 0), Backend)
+    backend = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
     Thread(target=backend.serve_forever, daemon=True).start()
     names = ("forwarded", "introduced", "introduced-tls", "path", "checked", "clouds", "admin", "nginx", "nginx-behind", "v1", "v2", "v2-tls", "v2-ends-tls", "before-nginx")
     ports = {name: free_port() for name in names} | {"backend": backend.server_port}
@@ -354,4 +316,4 @@ def walk(arguments, processes):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(conduct(walk, "entrada", "nginx", "haproxy", "work"))

@@ -1,6 +1,5 @@
 """The gateway's own identity: certificate files that OpenSSL makes, and assertions that a provider judges that nobody here wrote."""
 
-import argparse
 import json
 import os
 import subprocess
@@ -10,7 +9,7 @@ from pathlib import Path
 from threading import Thread
 
 import requests
-from interop import Processes, check, claims, expect, failed, free_port, passed, wait_until
+from interop import check, claims, conduct, expect, free_port, wait_until
 
 GATEWAY = "00001111-aaaa-2222-bbbb-3333cccc4444"
 TENANT = "aaaabbbb-0000-cccc-1111-dddd2222eeee"
@@ -299,24 +298,5 @@ def walk(arguments, processes):
     provider(arguments.entrada, arguments.work, files, processes)
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    for name in ("entrada", "work"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    arguments = parser.parse_args()
-    processes = Processes(arguments.work)
-    try:
-        walk(arguments, processes)
-    except Exception as error:  # noqa: BLE001 - what could not be set up counts as one failure
-        failed.append("setting up")
-        print(f"  FAIL  setting up: {type(error).__name__}: {error}", flush=True)
-        for log in sorted(arguments.work.glob("*.log")):
-            print(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}", flush=True)
-    finally:
-        processes.stop()
-    print(f"{len(passed)} passed, {len(failed)} failed")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(conduct(walk, "entrada", "work"))

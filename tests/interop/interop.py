@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from base64 import b64decode, urlsafe_b64decode
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import msal
@@ -190,9 +191,10 @@ def curl(*line, seconds=120):
     return int(status), version, body
 
 
-def main():
+def conduct(walk, *names):
+    """Runs a walk with these paths from the command line; its exit code says whether every check held."""
     parser = argparse.ArgumentParser()
-    for name in ("entrada", "nginx", "work"):
+    for name in names:
         parser.add_argument(f"--{name}", type=Path, required=True)
     arguments = parser.parse_args()
     processes = Processes(arguments.work)
@@ -201,12 +203,29 @@ def main():
     except Exception as error:  # noqa: BLE001 - what could not be set up counts as one failure
         failed.append("setting up")
         print(f"  FAIL  setting up: {type(error).__name__}: {error}", flush=True)
-        for log in sorted(arguments.work.glob("*.log")):
-            print(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}", flush=True)
     finally:
         processes.stop()
+    if failed:
+        for log in sorted(arguments.work.glob("*.log")):
+            print(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}", flush=True)
     print(f"{len(passed)} passed, {len(failed)} failed")
     return 1 if failed else 0
+
+
+class Echo(BaseHTTPRequestHandler):
+    """A backend that says which header fields reached it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):  # noqa: N802 - the name is the library's
+        body = json.dumps({name.lower(): value for name, value in self.headers.items()}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
 
 
 def certificate(entrada, work, name):
@@ -538,4 +557,4 @@ def walk(arguments, processes):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(conduct(walk, "entrada", "nginx", "work"))

@@ -1,12 +1,11 @@
 """Tokens of an OpenID provider that nobody here wrote (npm `oidc-provider`), through `validate-jwt`."""
 
-import argparse
 import json
 import subprocess
 import sys
 import time
 from base64 import urlsafe_b64encode
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from uuid import uuid4
@@ -15,27 +14,11 @@ import requests
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from interop import Processes, check, claims, expect, failed, free_port, passed, wait_until
+from interop import Echo, check, claims, conduct, expect, free_port, wait_until
 
 ALGORITHMS = ("RS256", "PS256", "RS512", "ES256", "ES384", "ES512", "EdDSA")
 ORDERS = "urn:entrada:orders"
 SECRET = "a secret of the tests"
-
-
-class Backend(BaseHTTPRequestHandler):
-    """Says what reached it."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):  # noqa: N802 - the name is the library's
-        body = json.dumps({name.lower(): value for name, value in self.headers.items()}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
 
 
 class Peer:
@@ -112,7 +95,7 @@ def proof(url):
 
 def walk(arguments, processes):
     work = arguments.work
-    backend = ThreadingHTTPServer(("127.0.0.1", 0), Backend)
+    backend = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
     Thread(target=backend.serve_forever, daemon=True).start()
     # A key set is asked about unknown keys once in half a minute, so each story about rotation has a provider of its own.
     peers = {name: Peer(processes, work, name) for name in ("steady", "rolling", "retiring")}
@@ -198,24 +181,5 @@ def walk(arguments, processes):
         expect(steady.calls()["/.well-known/openid-configuration"], 1, "fetches of the metadata")
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    for name in ("entrada", "work"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    arguments = parser.parse_args()
-    processes = Processes(arguments.work)
-    try:
-        walk(arguments, processes)
-    except Exception as error:  # noqa: BLE001 - what could not be set up counts as one failure
-        failed.append("setting up")
-        print(f"  FAIL  setting up: {type(error).__name__}: {error}", flush=True)
-        for log in sorted(arguments.work.glob("*.log")):
-            print(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}", flush=True)
-    finally:
-        processes.stop()
-    print(f"{len(passed)} passed, {len(failed)} failed")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(conduct(walk, "entrada", "work"))

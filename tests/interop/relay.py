@@ -1,6 +1,5 @@
 """MSAL through the token relay, and a backend that checks assertions as `docs/backend-assertion.md` says."""
 
-import argparse
 import json
 import os
 import re
@@ -18,7 +17,7 @@ import msal
 import requests
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509 import load_pem_x509_certificate
-from interop import ORDERS, PARTNER, Processes, certificate, check, claims, expect, failed, free_port, passed, wait_until
+from interop import ORDERS, PARTNER, certificate, check, claims, conduct, expect, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 STRANGER = "99993333-cccc-4444-dddd-5555eeee6666"
@@ -91,25 +90,6 @@ def documented():
     module = {}
     exec(compile(code, "docs/backend-assertion.md", "exec"), module)  # noqa: S102 - it is our own, and this is its test
     return module
-
-
-def main():
-    parser = argparse.ArgumentParser()
-    for name in ("entrada", "work"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    arguments = parser.parse_args()
-    processes = Processes(arguments.work)
-    try:
-        walk(arguments, processes)
-    except Exception as error:  # noqa: BLE001 - what could not be set up counts as one failure
-        failed.append("setting up")
-        print(f"  FAIL  setting up: {type(error).__name__}: {error}", flush=True)
-        for log in sorted(arguments.work.glob("*.log")):
-            print(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}", flush=True)
-    finally:
-        processes.stop()
-    print(f"{len(passed)} passed, {len(failed)} failed")
-    return 1 if failed else 0
 
 
 def walk(arguments, processes):
@@ -253,4 +233,4 @@ def kid(keys, algorithm):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(conduct(walk, "entrada", "work"))
