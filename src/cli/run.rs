@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    config::{Document, watch::Watch},
+    config::{Document, Report, watch::Watch},
     runtime::Runtime,
     server::{Server, ServerError, ServerOptions},
     telemetry,
@@ -29,7 +29,7 @@ pub struct RunArguments {
 /// # Errors
 /// When the gateway cannot start.
 pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
-    let Some(document) = load(arguments) else { return Ok(ExitCode::from(2)) };
+    let Ok(document) = load(arguments) else { return Ok(ExitCode::from(2)) };
     telemetry::start_logging(document.config.telemetry.log);
     let mut options = ServerOptions::default();
     if let Some(workers) = arguments.workers {
@@ -54,18 +54,17 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
 }
 
 /// Reads the config; what is wrong with it is printed.
-fn load(arguments: &RunArguments) -> Option<Document> {
-    match Document::load(&arguments.config) {
-        Ok(document) => {
-            eprint!("{}", document.warnings());
-            Some(document)
-        }
-        Err(report) => {
-            let report = report.with_the_rest(|document, faults| drop(Runtime::try_out(document, faults)));
-            eprint!("{report}");
-            None
-        }
-    }
+///
+/// # Errors
+/// All that is wrong with it.
+fn load(arguments: &RunArguments) -> Result<Document, Report> {
+    let document = Document::load(&arguments.config).map_err(|report| {
+        let report = report.with_the_rest(|document, faults| drop(Runtime::try_out(document, faults)));
+        eprint!("{report}");
+        report
+    })?;
+    eprint!("{}", document.warnings());
+    Ok(document)
 }
 
 /// Reloads when told to, until told to stop.
@@ -86,10 +85,9 @@ async fn serve(server: &mut Server, arguments: &RunArguments, document: &Documen
 
 /// Goes over to the config as it is now. One that cannot be used is reported, and the old one serves on.
 fn reload(server: &mut Server, arguments: &RunArguments, watch: &mut Watch) {
-    let Some(document) = load(arguments) else {
-        server.reloaded(Some("the config cannot be used".to_owned()));
-        tracing::error!("the config cannot be used; the old one stays in force");
-        return;
+    let document = match load(arguments) {
+        Ok(document) => document,
+        Err(report) => return not_taken(server, &report),
     };
     let result = server.reload(&document);
     watch.set(watched(server, &document));
@@ -98,10 +96,18 @@ fn reload(server: &mut Server, arguments: &RunArguments, watch: &mut Watch) {
         Err(error) => {
             if let ServerError::Config(report) = &error {
                 eprint!("{report}");
+                return not_taken(server, report);
             }
             tracing::error!(error = crate::answer::chain(&error), "the new config was not taken; the old one stays in force");
         }
     }
+}
+
+/// Notes why a config was not taken, line by line, where operators look: the log and the status page.
+fn not_taken(server: &Server, report: &Report) {
+    let faults = report.lines().join("\n");
+    tracing::error!(faults, "the new config cannot be used; the old one stays in force");
+    server.reloaded(Some(faults));
 }
 
 /// The files whose change is a reason to reload: the config's own, and those that it names.
