@@ -74,10 +74,10 @@ impl Rest {
 fn comes_from(fault: &Fault, taken_out: &Place) -> bool {
     let (at, out) = (fault.place.pointer(), taken_out.pointer());
     let within = |inner: &str, outer: &str| inner == outer || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
-    let above = |place: &'_ str| place.rfind('/').unwrap_or_default();
-    let around = &out[..above(out)];
-    // About the thing itself or a part of it; about the map or list that it was taken out of, an entry of that, or what is around it.
-    if within(at, out) || within(around, at) || at[..above(at)] == *around {
+    let around = &out[..out.rfind('/').unwrap_or_default()];
+    // About the thing itself or a part of it; about the map or list that it was taken out of, which may be told at its name; or about
+    // what is around that.
+    if within(at, out) || within(around, at) || at.strip_prefix(around) == Some("/name") {
         return true;
     }
     // Something that names what is gone.

@@ -100,14 +100,14 @@ routes:
     inbound: [ { validate-azure-ad-token: { tenant: contosso, audiences: [api://orders], scopes: [a] } } ]
     upstream: order
   - { name: open, match: { path: /open }, upstream: orders }
-  - { name: own, match: { path: /own }, anonymus: true, upstream: orders }
+  - { name: own, match: { path: /own }, anonymus: true, upstream: ordes }
 "#,
     );
 
     let output = entrada(&["check", &file.path()]);
 
     let told = text(&output.stdout);
-    let expected = ["1:54", "2:35", "3:65", "5:67", "9:53", "10:15", "11:13", "12:41"];
+    let expected = ["1:54", "2:35", "3:65", "5:67", "9:53", "10:15", "11:13", "12:41", "12:67"];
     let places: Vec<_> = told.lines().filter_map(|line| line.trim().strip_prefix("--> ")).collect();
     let expected = expected.map(|place| format!("{}:{place}", file.path()));
     assert_eq!(places, expected, "{told}");
