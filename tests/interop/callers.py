@@ -214,34 +214,36 @@ def walk(arguments, processes):
         lines = (work / "audit.jsonl").read_text().splitlines()
         return [record for record in map(json.loads, lines) if record["listener"] == listener]
 
-    def judged(listener, caller, source):
-        """The newest record says so; waits for it to be written."""
+    def judged(listener, path, caller, source):
+        """The record of the only request for this path says so. Each worker writes its own records, so those of two workers stand in any order."""
 
-        def there():
-            found = [record for record in records(listener) if "request_id" in record]
-            return found and (found[-1].get("caller"), found[-1].get("address_source")) == (caller, source)
+        def found():
+            return [record for record in records(listener) if record.get("path") == path]
 
-        wait_until(there, f"a record of {caller} by {source}", 10)
+        wait_until(found, f"a record of {path}", 10)
+        expect([(record["caller"], record["address_source"]) for record in found()], [(caller, source)], "what the record says")
 
-    for name, url, listener, source in (
+    ways = (
         ("nginx, X-Forwarded-For", f"http://127.0.0.1:{ports['nginx']}", "forwarded", "x-forwarded-for"),
         ("haproxy, PROXY v1", f"http://127.0.0.1:{ports['v1']}", "introduced", "proxy-protocol"),
         ("haproxy, PROXY v2", f"http://127.0.0.1:{ports['v2']}", "introduced", "proxy-protocol"),
         ("haproxy, PROXY v2 before TLS", f"https://localhost:{ports['v2-tls']}", "introduced-tls", "proxy-protocol"),
         ("haproxy ends TLS, PROXY v2 with TLVs", f"https://localhost:{ports['v2-ends-tls']}", "introduced", "proxy-protocol"),
         ("nginx, then haproxy: a trust path", f"http://127.0.0.1:{ports['nginx-behind']}", "path", "x-forwarded-for"),
-    ):
+    )
+    for number, (name, url, listener, source) in enumerate(ways):
         forged = ("--header", f"X-Forwarded-For: {OFFICE}", "--header", f"Forwarded: for={OFFICE}", "--header", f"X-Real-IP: {OFFICE}")
 
         @check(f"{name}: judged by the true caller")
-        def _(url=url, listener=listener, source=source, forged=forged):
-            status, _, body = curl(url + "/office", "--interface", OFFICE, "--cacert", cafile)
+        def _(number=number, url=url, listener=listener, source=source, forged=forged):
+            admitted, refused = f"/office/{number}/admitted", f"/office/{number}/refused"
+            status, _, body = curl(url + admitted, "--interface", OFFICE, "--cacert", cafile)
             expect(status, 200, "status")
             expect(json.loads(body)["x-forwarded-for"], OFFICE, "what the backend saw")
-            judged(listener, OFFICE, source)
-            status, _, body = curl(url + "/office", "--interface", OTHER, "--cacert", cafile, *forged)
+            judged(listener, admitted, OFFICE, source)
+            status, _, body = curl(url + refused, "--interface", OTHER, "--cacert", cafile, *forged)
             expect((status, json.loads(body)["code"]), (403, "caller-address-not-allowed"))
-            judged(listener, OTHER, source)
+            judged(listener, refused, OTHER, source)
             status, _, body = curl(url + "/anybody", "--interface", OTHER, "--cacert", cafile, *forged)
             expect((status, json.loads(body)["x-forwarded-for"]), (200, OTHER), "what the backend saw")
 
@@ -278,9 +280,9 @@ def walk(arguments, processes):
 
     @check("curl speaks the PROXY protocol as haproxy does")
     def _():
-        status, _, _ = curl(f"http://127.0.0.1:{ports['introduced']}/anybody", "--haproxy-protocol")
+        status, _, _ = curl(f"http://127.0.0.1:{ports['introduced']}/anybody/curl", "--haproxy-protocol")
         expect(status, 200, "status")
-        judged("introduced", "127.0.0.1", "proxy-protocol")
+        judged("introduced", "/anybody/curl", "127.0.0.1", "proxy-protocol")
 
     def agrees(path, prefixes, count):
         oracle, session, inside, asked = Merged(prefixes), requests.Session(), 0, 0
