@@ -67,6 +67,7 @@ def nginx(setup: Setup, kind: str) -> list[str]:
 
 
 def haproxy(setup: Setup, kind: str) -> list[str]:
+    """`relay` copies bytes and reads none of them: what any proxy costs at least."""
     bearer = "var(txn.bearer)"
     deny = lambda status, condition: f"  http-request deny deny_status {status} {condition}\n"
     checks = "" if kind != "token" else (
@@ -86,22 +87,21 @@ def haproxy(setup: Setup, kind: str) -> list[str]:
         + f"  http-request set-header X-User %[{bearer},jwt_payload_query('$.sub')]\n"
     )
     tls = f" ssl crt {setup.folder}/tls.both no-tls-tickets" if kind == "tls" else ""
+    http = "" if kind == "relay" else "  option http-keep-alive\n  http-reuse always\n"
+    forwarded = "" if kind == "relay" else "  http-request set-header X-Forwarded-For %[src]\n"
     path = setup.write(f"haproxy-{kind}.cfg", f"""
 global
   nbthread {setup.threads}
   maxconn 9950
   tune.ssl.cachesize 0
 defaults
-  mode http
+  mode {"tcp" if kind == "relay" else "http"}
   timeout client 300s
   timeout server 300s
   timeout connect 5s
-  option http-keep-alive
-  http-reuse always
-frontend front
+{http}frontend front
   bind 127.0.0.1:{setup.port} backlog 4096{tls}
-{checks}  http-request set-header X-Forwarded-For %[src]
-  default_backend back
+{checks}{forwarded}  default_backend back
 backend back
   server b 127.0.0.1:{setup.backend} pool-max-conn 512
 """)

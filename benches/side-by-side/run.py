@@ -257,7 +257,7 @@ class Comparison:
         return {"cpu": used / max(done, 1) * 1e6, "rate": done / seconds}
 
     def open_loop(self, target: Target) -> dict[str, float]:
-        command = ["taskset", "-c", self.load, sys.executable, str(HERE / "openloop.py"), str(target.port), str(self.options.rate),
+        command = ["taskset", "-c", self.load, str(self.open_loop_program()), str(target.port), str(self.options.rate),
                    str(self.options.seconds), "64", str(self.folder / "one.txt")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=self.options.seconds + 60)
         if not done.stdout.startswith("RESULT "):
@@ -266,6 +266,13 @@ class Comparison:
         if failed:
             print(f"! {target.name}: {failed:.0f} failed", file=sys.stderr)
         return {"p50": p50, "p99": p99}
+
+    def open_loop_program(self) -> Path:
+        """Built by the compiler alone: in Python the load would take more of its core than the backend beside it."""
+        program = self.folder / "open_loop"
+        if not program.exists():
+            subprocess.run(["rustc", "--edition", "2024", "-O", str(HERE / "open_loop.rs"), "-o", str(program)], check=True)
+        return program
 
     def rounds(self, jobs: dict[str, object]) -> dict[str, dict[str, list[float]]]:
         """Runs the jobs in turns, and gathers what each measured."""
@@ -316,7 +323,7 @@ class Comparison:
     def latency(self) -> None:
         rate = self.options.rate
         jobs = {"direct": lambda: self.open_loop(self.targets["direct"])}
-        for name in ("nginx-plain", "haproxy-token", "envoy-cache", "entrada-token"):
+        for name in ("haproxy-relay", "nginx-plain", "entrada-plain", "haproxy-token", "envoy-cache", "entrada-token"):
             target = self.start(name)
             jobs[name] = lambda target=target: self.open_loop(target)
         results = self.rounds(jobs)
