@@ -10,7 +10,8 @@ use crate::{
     listener::OneOrMany,
 };
 
-/// An entry of `trusted-proxies`: an address, a CIDR, a range or the name of an address set; or addresses that are trusted under a condition.
+/// Peers that are believed, as `trusted-proxies` and others list them: an address, a CIDR, a range or the name of an address set; or
+/// addresses that are trusted under a condition.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(untagged)]
 pub enum TrustedProxyConfig {

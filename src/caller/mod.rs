@@ -5,6 +5,7 @@
 //!
 //! Where a connection begins with a PROXY protocol header, its source is the peer to begin with.
 
+mod believed;
 pub mod certificate;
 mod config;
 mod forwarded;
@@ -15,6 +16,7 @@ mod trust;
 
 use std::net::IpAddr;
 
+pub(crate) use believed::{Believed, Stake};
 pub use config::{ProxyProtocolConfig, TrustStepConfig, TrustedGroupConfig, TrustedProxyConfig};
 pub use hop::HopFault;
 use http::HeaderValue;

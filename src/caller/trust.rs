@@ -1,16 +1,16 @@
 //! Who may speak for a caller, and what of it is believed.
 
-use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{
-    AddressSource, Caller, Introduction, TrustStepConfig, TrustedProxyConfig,
+    AddressSource, Believed, Caller, Introduction, Stake, TrustStepConfig,
     forwarded::{self, Element},
     hop::{self, HopFault},
 };
 use crate::{
-    address::{AddressEntryConfig, AddressSet, AddressSets},
+    address::AddressSets,
     clock::Clock,
     config::{Faults, Place},
     listener::{ForwardedHeader, ListenerConfig},
@@ -49,85 +49,13 @@ struct Step {
     optional: bool,
 }
 
-/// Proxies, and what their requests must bear.
-#[derive(Debug)]
-struct Believed {
-    addresses: Arc<AddressSet>,
-    required: Vec<(HeaderName, Vec<HeaderValue>)>,
-}
-
-impl Believed {
-    fn build(
-        addresses: &[AddressEntryConfig],
-        required: &BTreeMap<String, Vec<String>>,
-        (list, place): (&Place, &Place),
-        sets: &AddressSets,
-        faults: &mut Faults,
-    ) -> Option<Self> {
-        let required = read_required(required, &place.key("require-header"), faults);
-        let addresses = AddressSet::build(addresses, list, sets, faults)?;
-        if addresses.holds_a_whole_family() {
-            // Whoever calls would choose the address that is judged.
-            faults.error(
-                list,
-                "every address of a family is trusted, so every caller could choose its own address",
-                "list the proxies alone",
-            );
-            return None;
-        }
-        Some(Self { addresses, required: required? })
-    }
-
-    /// Whether these proxies are told by their addresses alone, which are all that is known when a connection begins.
-    const fn may_introduce(&self) -> bool {
-        self.required.is_empty()
-    }
-
-    /// Whether the address is one of these proxies', and the request bears what it must.
-    fn holds(&self, address: IpAddr, headers: &HeaderMap, clock: &Clock) -> bool {
-        self.addresses.contains(address, clock)
-            && self.required.iter().all(|(name, accepted)| {
-                let mut values = headers.get_all(name).iter();
-                // Exactly one: of two it would not be known which the proxy wrote.
-                matches!((values.next(), values.next()), (Some(value), None) if accepted.contains(value))
-            })
-    }
-}
-
-fn read_required(
-    written: &BTreeMap<String, Vec<String>>,
-    place: &Place,
-    faults: &mut Faults,
-) -> Option<Vec<(HeaderName, Vec<HeaderValue>)>> {
-    let before = faults.errors();
-    let mut required = Vec::new();
-    for (name, values) in written {
-        let place = place.key(name);
-        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
-            faults.error(&place, format!("`{name}` is no header name"), "use letters, digits and `-`");
-            continue;
-        };
-        if values.is_empty() {
-            faults.error(&place, "no value is listed, so the proxies would never be believed", "list the accepted values");
-        }
-        let mut accepted = Vec::new();
-        for (index, value) in values.iter().enumerate() {
-            match HeaderValue::from_str(value) {
-                Ok(value) if !value.is_empty() => accepted.push(value),
-                _ => faults.error(&place.index(index), format!("`{value}` is no header value"), "write the value as it is sent"),
-            }
-        }
-        required.push((name, accepted));
-    }
-    (faults.errors() == before).then_some(required)
-}
-
 impl Trust {
     /// Builds the trust of a listener, whose place in the config is `place`; or says why not.
     pub fn build(listener: &ListenerConfig, place: &Place, sets: &AddressSets, faults: &mut Faults) -> Option<Self> {
         let before = faults.errors();
         let rule = if listener.trust_path.is_empty() {
-            Rule::Any(build_any(&listener.trusted_proxies, &place.key("trusted-proxies"), sets, faults))
+            let place = place.key("trusted-proxies");
+            Rule::Any(Believed::list(&listener.trusted_proxies, &place, Stake::ADDRESS, sets, faults))
         } else {
             if !listener.trusted_proxies.is_empty() {
                 faults.error(&place.key("trust-path"), "`trust-path` stands beside `trusted-proxies`", "keep one of them");
@@ -199,42 +127,6 @@ impl Trust {
     }
 }
 
-fn build_any(written: &[TrustedProxyConfig], place: &Place, sets: &AddressSets, faults: &mut Faults) -> Vec<Believed> {
-    let mut any = Vec::new();
-    let mut everything = Vec::new();
-    for (index, entry) in written.iter().enumerate() {
-        let place = place.index(index);
-        let (addresses, list, required) = match entry {
-            TrustedProxyConfig::Text(text) => (vec![AddressEntryConfig::Text(text.clone())], &place, None),
-            TrustedProxyConfig::Noted(noted) => (vec![AddressEntryConfig::Noted(noted.clone())], &place, None),
-            TrustedProxyConfig::Group(group) => (group.addresses.clone(), &place.key("addresses"), Some(&group.require_header)),
-        };
-        // One entry of its own is a list of one: its faults are told at the entry.
-        let mut own = Faults::default();
-        let believed = Believed::build(&addresses, required.unwrap_or(&BTreeMap::new()), (list, &place), sets, &mut own);
-        for mut fault in own.iter().cloned() {
-            if required.is_none() && fault.place.pointer().starts_with(place.index(0).pointer()) {
-                fault.place = Place::from(fault.place.pointer().replacen(place.index(0).pointer(), place.pointer(), 1));
-            }
-            faults.add(fault);
-        }
-        everything.extend(addresses);
-        any.extend(believed);
-    }
-    // However a whole family is put together from several entries.
-    if any.len() == written.len() && any.len() > 1 {
-        let all = AddressSet::build(&everything, place, sets, &mut Faults::default());
-        if all.is_some_and(|all| all.holds_a_whole_family()) {
-            faults.error(
-                place,
-                "every address of a family is trusted, so every caller could choose its own address",
-                "list the proxies alone",
-            );
-        }
-    }
-    any
-}
-
 fn build_path(written: &[TrustStepConfig], place: &Place, sets: &AddressSets, faults: &mut Faults) -> Vec<Step> {
     let mut steps = Vec::new();
     for (index, step) in written.iter().enumerate() {
@@ -243,7 +135,7 @@ fn build_path(written: &[TrustStepConfig], place: &Place, sets: &AddressSets, fa
         if step.from.as_slice().is_empty() {
             faults.error(&from, "the step names no proxy, so nothing could pass it", "name the step's proxies, or remove it");
         }
-        let believed = Believed::build(step.from.as_slice(), &step.require_header, (&from, &place), sets, faults);
+        let believed = Believed::build(step.from.as_slice(), &step.require_header, (&from, &place), Stake::ADDRESS, sets, faults);
         steps.extend(believed.map(|believed| Step { believed, optional: step.optional }));
     }
     steps
@@ -259,7 +151,7 @@ impl Rule {
 
     /// How many steps are ahead of a request on a connection that this proxy introduced; `None` if it may not.
     fn behind_introducer(&self, proxy: IpAddr, clock: &Clock) -> Option<usize> {
-        let introduces = |believed: &Believed| believed.may_introduce() && believed.addresses.contains(proxy, clock);
+        let introduces = |believed: &Believed| believed.introduces(proxy, clock);
         match self {
             Self::Any(believed) => believed.iter().any(introduces).then_some(0),
             Self::Path(steps) => {

@@ -5,17 +5,20 @@
 //! protocol header, its source made the connection.) The name is reserved: it is removed from the requests of every other
 //! route, in every spelling, and here from those of every other peer, before any policy can read it.
 //!
+//! Where others use the peer's addresses, too, as all customers of Front Door do, its requests must bear a field that tells it from
+//! them (`require-header`); that is asked of each request.
+//!
 //! A peer that is believed is believed in the written spelling alone. A connector that writes `X-Sso-User` hands on the
 //! `X_Sso_User` of its client, and a backend behind CGI takes one for the other.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use http::HeaderName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    address::{AddressEntryConfig, AddressSet},
+    caller::{Believed, Stake, TrustedProxyConfig},
     clock::Clock,
     config::{Faults, Place},
     inbound::Scope,
@@ -30,15 +33,21 @@ use crate::{
 pub struct TrustedHeadersConfig {
     /// The names of the fields; at least one.
     pub names: Vec<String>,
-    /// The peers that are believed: addresses, CIDRs, ranges or names of address sets.
-    pub from: Vec<AddressEntryConfig>,
+    /// The peers that are believed: addresses, CIDRs, ranges or names of address sets; or `addresses` with the `require-header` that
+    /// tells a peer from others at the same addresses.
+    pub from: Vec<TrustedProxyConfig>,
 }
+
+const STAKE: Stake = Stake {
+    everybody: "every address of a family is believed, so every caller could choose who it is",
+    cure: "list the connectors alone",
+};
 
 /// Header fields that are believed from some peers.
 #[derive(Debug)]
 pub struct TrustedHeaders {
     names: Box<[HeaderName]>,
-    from: Arc<AddressSet>,
+    from: Box<[Believed]>,
 }
 
 /// A field that says who calls was sent more than once.
@@ -68,11 +77,7 @@ impl TrustedHeaders {
         if config.from.is_empty() {
             scope.faults.error(&list, "the list is empty, so nobody would be believed", "list the addresses of the connectors");
         }
-        let from = AddressSet::build(&config.from, &list, scope.sets, scope.faults);
-        if from.as_ref().is_some_and(|from| from.holds_a_whole_family()) {
-            let message = "every address of a family is believed, so every caller could choose who it is";
-            scope.faults.error(&list, message, "list the connectors alone");
-        }
+        let from = Believed::list(&config.from, &list, STAKE, scope.sets, scope.faults);
         if scope.faults.errors() > before {
             return None;
         }
@@ -80,7 +85,7 @@ impl TrustedHeaders {
             scope.reserved.claim(name, Claim::Identity);
             scope.reserved.reads(name);
         }
-        Some(Self { names: names.into(), from: from? })
+        Some(Self { names: names.into(), from: from.into() })
     }
 
     /// Leaves of a request what may be believed of this peer; of one that nobody knows, nothing.
@@ -88,7 +93,7 @@ impl TrustedHeaders {
     /// # Errors
     /// A field came more than once: the peer wrote one, and handed on its client's.
     pub(crate) fn admit(&self, peer: Option<IpAddr>, clock: &Clock, incoming: &mut IncomingRequest) -> Result<(), Refusal> {
-        let believed = peer.is_some_and(|peer| self.from.contains(peer, clock));
+        let believed = self.believes(peer, clock, incoming);
         for name in &self.names {
             let mut values = incoming.headers.get_all(name).iter();
             // RFC 9110, section 7.6.1: what `Connection` names is of that connection alone.
@@ -103,6 +108,10 @@ impl TrustedHeaders {
             }
         }
         Ok(())
+    }
+
+    fn believes(&self, peer: Option<IpAddr>, clock: &Clock, incoming: &IncomingRequest) -> bool {
+        peer.is_some_and(|peer| self.from.iter().any(|believed| believed.holds(peer, &incoming.headers, clock)))
     }
 
     /// Hands on what is left of the fields: they are reserved, so nothing else of the request is.
@@ -192,6 +201,30 @@ mod tests {
     }
 
     #[test]
+    fn where_others_share_the_peers_addresses_it_proves_itself_by_a_header() {
+        let from = "[10.1.0.5, { addresses: [10.2.0.0/28], require-header: { X-Azure-FDID: [ours, spare], X-Hop: [edge] } }]";
+        let trusted = built(&format!("{{ names: [X-Sso-User], from: {from} }}")).expect("valid");
+        for (peer, proof, expected) in [
+            ("10.1.0.5", &[][..], true),
+            ("10.2.0.5", &[("X-Azure-FDID", "ours"), ("X-Hop", "edge")], true),
+            ("10.2.0.5", &[("x-azure-fdid", "spare"), ("X-Hop", "edge")], true),
+            ("10.2.0.5", &[], false),
+            ("10.2.0.5", &[("X-Azure-FDID", "ours")], false),
+            ("10.2.0.5", &[("X-Azure-FDID", "theirs"), ("X-Hop", "edge")], false),
+            ("10.2.0.5", &[("X-Azure-FDID", "ours, theirs"), ("X-Hop", "edge")], false),
+            ("10.2.0.5", &[("X-Azure-FDID", "ours"), ("X-Azure-FDID", "theirs"), ("X-Hop", "edge")], false),
+            ("10.2.0.5", &[("X-Azure-FDID", "ours"), ("X-Azure-FDID", "ours"), ("X-Hop", "edge")], false),
+            ("10.2.0.5", &[("X_Azure_FDID", "ours"), ("X-Hop", "edge")], false),
+            ("10.3.0.5", &[("X-Azure-FDID", "ours"), ("X-Hop", "edge")], false),
+            ("nobody knows", &[("X-Azure-FDID", "ours"), ("X-Hop", "edge")], false),
+        ] {
+            let mut incoming = incoming(&[proof, &[("X-Sso-User", "nia")]].concat());
+            trusted.admit(peer.parse().ok(), &Clock::manual(0), &mut incoming).expect("one of each");
+            assert_eq!(incoming.headers.contains_key("x-sso-user"), expected, "{peer} {proof:?}");
+        }
+    }
+
+    #[test]
     fn two_of_them_refuse() {
         let refusal = admitted("10.1.0.5", &[("X-Sso-User", "nia"), ("X-Sso-User", "root")]).expect_err("two");
 
@@ -205,6 +238,13 @@ mod tests {
             ("{ names: [X-A], from: [] }", "nobody would be believed"),
             ("{ names: [X-A], from: [0.0.0.0/0] }", "every address of a family is believed"),
             ("{ names: [X-A], from: [connectors] }", "connectors"),
+            ("{ names: [X-A], from: [0.0.0.0/1, 128.0.0.0/1] }", "every address of a family is believed"),
+            (
+                "{ names: [X-A], from: [{ addresses: ['::/0'], require-header: { X-B: [c] } }] }",
+                "every address of a family is believed",
+            ),
+            ("{ names: [X-A], from: [{ addresses: [10.1.0.1], require-header: { X-B: [] } }] }", "no value is listed"),
+            ("{ names: [X-A], from: [{ addresses: [10.1.0.1], require-header: { 'x b': [c] } }] }", "is no header name"),
             ("{ names: [X-A, X_A], from: [10.1.0.1] }", "for one header"),
             ("{ names: [x a], from: [10.1.0.1] }", "no header's name"),
             ("{ names: [Authorization], from: [10.1.0.1] }", "`Authorization` is not set as a header"),

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::support::{Answer, Authority, Gateway, Identity, Upstream, client_of, self_signed, tls_of};
+use crate::support::{Answer, Authority, Gateway, Identity, RawConnection, Upstream, client_of, self_signed, tls_of};
 
 /// A gateway whose listener asks for certificates, the authorities of both sides, and a backend.
 struct Door {
@@ -418,14 +418,20 @@ async fn a_partner_that_is_pinned_needs_its_token_and_its_certificate() {
 
 /// A gateway without TLS behind a proxy of these addresses, which hands certificates on in this field.
 async fn behind_a_proxy(clients: &Authority, header: &str, addresses: &str) -> (TempDir, Upstream, Gateway) {
+    let listener = "trusted-proxies: [127.0.0.1]";
+    behind_a_proxy_at(clients, listener, &format!("header: {header}, addresses: [{addresses}]")).await
+}
+
+/// The same with a listener of this trust, and what is written of `from`.
+async fn behind_a_proxy_at(clients: &Authority, listener: &str, from: &str) -> (TempDir, Upstream, Gateway) {
     let (folder, upstream) = (TempDir::new().unwrap(), Upstream::start().await);
     let ca = folder.path().join("ca.pem");
     std::fs::write(&ca, clients.pem()).unwrap();
     let gateway = Gateway::start(&format!(
-        "listeners: [ {{ name: public, address: \"127.0.0.1:0\", trusted-proxies: [127.0.0.1] }} ]\n\
+        "listeners: [ {{ name: public, address: \"127.0.0.1:0\", {listener} }} ]\n\
          upstreams: {{ backend: {{ servers: [\"{}\"] }} }}\n\
          routes:\n  - name: orders\n    match: {{ path: /orders }}\n    inbound:\n      \
-         - validate-client-certificate: {{ ca: {}, from: {{ header: {header}, addresses: [{addresses}] }} }}\n      \
+         - validate-client-certificate: {{ ca: {}, from: {{ {from} }} }}\n      \
          - set-header: {{ name: X-Daemon, value: \"@(caller.certificate.common_name + ' ' + caller.certificate.uris[0])\" }}\n    upstream: backend\n  \
          - {{ name: open, match: {{ path: /open }}, anonymous: true, upstream: backend }}",
         upstream.url(),
@@ -506,6 +512,58 @@ async fn a_certificate_in_a_header_is_believed_from_the_proxy_alone() {
         gateway.get("/open").header(name, &value).send().await.assert_allowed();
         assert_eq!(upstream.last().values(name), [""; 0], "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_proxy_whose_addresses_are_shared_proves_itself_before_its_certificates_are_believed() {
+    let clients = Authority::new("Fabrikam Root");
+    let value = STANDARD.encode(&clients.client("daemon").der);
+    let from = "header: X-SSL-Cert, addresses: [127.0.0.1], require-header: { X-Azure-FDID: [5f5f0000-1111] }";
+    let (_folder, upstream, gateway) = behind_a_proxy_at(&clients, "trusted-proxies: [127.0.0.1]", from).await;
+    let call = || gateway.get("/orders").header("X-SSL-Cert", &value);
+
+    call().header("X-Azure-FDID", "5f5f0000-1111").send().await.assert_allowed();
+    let another = call().header("X-Azure-FDID", "00000000-1111").send().await;
+    let both = call().header("X-Azure-FDID", "5f5f0000-1111").header("X-Azure-FDID", "00000000-1111").send().await;
+
+    for answer in [call().send().await, another, both] {
+        answer.assert_refused(Reason::ClientCertificateMissing);
+    }
+    assert_eq!(upstream.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_certificate_in_a_header_is_not_believed_where_nobody_knows_whose_connection_it_is() {
+    let clients = Authority::new("Fabrikam Root");
+    let value = STANDARD.encode(&clients.client("daemon").der);
+    let listener = "trusted-proxies: [127.0.0.1], proxy-protocol: required";
+    // The balancer is a proxy that is believed, and so is a proxy behind it: neither of them has written these bytes, as far as is known.
+    let from = "header: X-SSL-Cert, addresses: [127.0.0.1, 192.0.2.7]";
+    let (_folder, upstream, gateway) = behind_a_proxy_at(&clients, listener, from).await;
+    let local =
+        [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[0x20, 0x11, 0, 12, 192, 0, 2, 7, 203, 0, 113, 1, 0x12, 0x67, 0x01, 0xBB]].concat();
+
+    for (header, believed) in [
+        (&b"PROXY TCP4 192.0.2.7 203.0.113.1 4711 443\r\n"[..], true),
+        (b"PROXY TCP4 192.0.2.8 203.0.113.1 4711 443\r\n", false),
+        (b"PROXY UNKNOWN\r\n", false),
+        (b"PROXY UNKNOWN 192.0.2.7 203.0.113.1 4711 443\r\n", false),
+        (&local, false),
+    ] {
+        let request = format!("GET /orders HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-SSL-Cert: {value}\r\n\r\n");
+        let mut connection = RawConnection::open(gateway.address()).await;
+        connection.send(&[header, request.as_bytes()].concat()).await;
+        let answer = connection.read_to_end().await;
+
+        let shown = String::from_utf8_lossy(header);
+        if believed {
+            assert!(answer.starts_with("HTTP/1.1 200"), "{shown}: {answer}");
+            assert_eq!(upstream.last().value("x-daemon"), Some("daemon spiffe://fabrikam.example/daemon"));
+        } else {
+            assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("client-certificate-missing"), "{shown}: {answer}");
+        }
+    }
+    assert_eq!(upstream.requests(), 1);
 }
 
 #[test]

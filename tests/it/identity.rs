@@ -167,6 +167,24 @@ async fn a_trusted_proxy_that_speaks_for_a_connector_is_not_the_connector() {
 }
 
 #[tokio::test]
+async fn where_others_share_the_connectors_addresses_its_header_tells_it_from_them() {
+    let ours = "{ addresses: [127.0.0.1], require-header: { X-Azure-FDID: [5f5f0000-1111-4222-8333-abcdefabcdef] } }";
+    let house = House::with(&behind_connector(ours), "").await;
+
+    for (proof, believed) in [
+        (&["5f5f0000-1111-4222-8333-abcdefabcdef"][..], true),
+        (&[], false),
+        (&["00000000-1111-4222-8333-abcdefabcdef"], false),
+        (&["00000000-1111-4222-8333-abcdefabcdef", "5f5f0000-1111-4222-8333-abcdefabcdef"], false),
+    ] {
+        let call = house.gateway.get("/legacy").header("X-Sso-User", "nia").header("X_Azure_FDID", "5f5f0000");
+        proof.iter().fold(call, |call, value| call.header("X-Azure-FDID", value)).send().await.assert_allowed();
+
+        assert_eq!(house.upstream.last().value("x-sso-user"), believed.then_some("nia"), "{proof:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_trusted_header_that_came_twice_is_refused() {
     let house = House::with(&behind_connector("127.0.0.1"), "").await;
 

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::address::AddressSets;
+use crate::address::{AddressEntryConfig, AddressSet};
 
 /// The proxies that the tests trust.
 const PROXIES: [&str; 2] = ["10.1.0.1", "2001:db8:f::1"];
@@ -10,7 +10,7 @@ const CLIENT: &str = "192.0.2.7";
 fn trust(proxies: &[&str], header: ForwardedHeader) -> Trust {
     let entries: Vec<_> = proxies.iter().map(|text| AddressEntryConfig::Text((*text).into())).collect();
     let addresses = AddressSet::build(&entries, &Place::root(), &AddressSets::default(), &mut Faults::default()).unwrap();
-    Trust { rule: Rule::Any(vec![Believed { addresses, required: Vec::new() }]), header }
+    Trust { rule: Rule::Any(vec![addresses.into()]), header }
 }
 
 fn fields(name: &HeaderName, lines: &[&str]) -> HeaderMap {
@@ -434,7 +434,7 @@ fn rules() -> Vec<Rule> {
     let believed = |proxy: &str| {
         let entries = [AddressEntryConfig::Text(proxy.into())];
         let addresses = AddressSet::build(&entries, &Place::root(), &AddressSets::default(), &mut Faults::default()).unwrap();
-        Believed { addresses, required: Vec::new() }
+        Believed::from(addresses)
     };
     let choices: Vec<_> = PROXIES.iter().flat_map(|proxy| [(*proxy, false), (*proxy, true)]).collect();
     let step = |(proxy, optional): (&str, bool)| Step { believed: believed(proxy), optional };
@@ -451,7 +451,7 @@ fn fits(rule: &Rule, proxies: &[&str]) -> bool {
     fn path(steps: &[Step], proxies: &[&str]) -> bool {
         let Some((step, before)) = steps.split_last() else { return proxies.is_empty() };
         let passed = proxies.split_last().is_some_and(|(nearest, further)| {
-            step.believed.addresses.contains(nearest.parse().unwrap(), &Clock::manual(0)) && path(before, further)
+            step.believed.holds(nearest.parse().unwrap(), &HeaderMap::new(), &Clock::manual(0)) && path(before, further)
         });
         passed || (step.optional && path(before, proxies))
     }

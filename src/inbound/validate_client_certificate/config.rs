@@ -1,5 +1,7 @@
 //! What `validate-client-certificate` may be told.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -68,4 +70,8 @@ pub struct FromConfig {
     pub header: String,
     /// The proxies: addresses, CIDRs, ranges or names of address sets. They must replace what a caller sends in that field.
     pub addresses: Vec<AddressEntryConfig>,
+    /// Header fields that requests must bear besides, each with the values of which it must have one: they tell a proxy from others
+    /// at the same addresses, as `X-Azure-FDID` does. Default: none.
+    #[serde(default)]
+    pub require_header: BTreeMap<String, Vec<String>>,
 }

@@ -9,7 +9,8 @@
 //! calls `ignore-error` is missing here: a check of who calls that lets everybody through is none.
 //!
 //! With `from` the certificate is read from a header field, if the peer is one of the proxies; the certificate of the connection
-//! is then the proxy's, and not looked at. The name of the field is reserved: from anybody else it is removed unread.
+//! is then the proxy's, and not looked at. Where others use the proxies' addresses, too, the request must bear the fields of
+//! `require-header` besides. The name of the field is reserved: from anybody else it is removed unread.
 
 mod config;
 mod identity;
@@ -25,8 +26,10 @@ pub use self::config::{FromConfig, IdentityConfig, ValidateClientCertificateConf
 use self::identity::Identity;
 use super::Scope;
 use crate::{
-    address::AddressSet,
-    caller::certificate::{Authorities, CertificateFault, Checks, ClientCertificate, Verdict, header as certificate_header},
+    caller::{
+        Believed, Stake,
+        certificate::{Authorities, CertificateFault, Checks, ClientCertificate, Verdict, header as certificate_header},
+    },
     config::Place,
     exchange::Exchange,
     listener::load_authorities,
@@ -49,8 +52,13 @@ pub struct ValidateClientCertificate {
 #[derive(Debug)]
 enum Source {
     Connection,
-    Header { name: HeaderName, addresses: Arc<AddressSet> },
+    Header { name: HeaderName, from: Believed },
 }
+
+const STAKE: Stake = Stake {
+    everybody: "every address of a family is believed, so every caller could claim any certificate",
+    cure: "list the proxies alone",
+};
 
 impl ValidateClientCertificate {
     pub(crate) fn build(config: &ValidateClientCertificateConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
@@ -103,12 +111,12 @@ impl ValidateClientCertificate {
     }
 
     fn certificate(&self, exchange: &Exchange, incoming: &IncomingRequest) -> Result<Arc<ClientCertificate>, CertificateFault> {
-        let Source::Header { name, addresses } = &self.source else {
+        let Source::Header { name, from } = &self.source else {
             let tls = exchange.connection.tls.as_ref();
             return tls.and_then(|tls| tls.certificate.clone()).ok_or(CertificateFault::Missing);
         };
         // Whoever made the connection and nobody else: it wrote the field. Behind a proxy that does not say who did, nobody is believed.
-        if !exchange.connection.maker().is_some_and(|maker| addresses.contains(maker, exchange.clock())) {
+        if !exchange.connection.maker().is_some_and(|maker| from.holds(maker, &incoming.headers, exchange.clock())) {
             return Err(CertificateFault::Missing);
         }
         let mut values = incoming.headers.get_all(name).iter();
@@ -189,22 +197,17 @@ fn source(config: &FromConfig, place: &Place, scope: &mut Scope<'_>) -> Option<S
             None
         }
     };
-    let at = place.key("addresses");
+    let list = place.key("addresses");
     if config.addresses.is_empty() {
         let cure = "list the proxies that hand certificates on";
-        scope.faults.error(&at, "the list is empty, so the field would never be believed", cure);
+        scope.faults.error(&list, "the list is empty, so the field would never be believed", cure);
         return None;
     }
-    let addresses = AddressSet::build(&config.addresses, &at, scope.sets, scope.faults)?;
-    if addresses.holds_a_whole_family() {
-        let message = "every address of a family is believed, so every caller could claim any certificate";
-        scope.faults.error(&at, message, "list the proxies alone");
-        return None;
-    }
+    let from = Believed::build(&config.addresses, &config.require_header, (&list, place), STAKE, scope.sets, scope.faults)?;
     let name = name?;
     scope.reserved.claim(&name, Claim::Identity);
     scope.reserved.reads(&name);
-    Some(Source::Header { name, addresses })
+    Some(Source::Header { name, from })
 }
 
 fn identities(config: &ValidateClientCertificateConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Box<[Identity]>> {

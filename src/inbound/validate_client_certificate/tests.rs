@@ -73,6 +73,12 @@ fn settings_that_would_check_nothing_are_faults() {
         (format!("{{ {from}, validate-trust: false, identities: [{{ thumbprint: {sha1} }}] }}"), none, None),
         ("{ ca: ca.pem, from: { header: X-A, addresses: [] } }".to_owned(), none, Some("would never be believed")),
         ("{ ca: ca.pem, from: { header: X-A, addresses: [0.0.0.0/0] } }".to_owned(), none, Some("could claim any certificate")),
+        ("{ ca: ca.pem, from: { header: X-A, addresses: [10.1.0.1], require-header: { X-B: [c] } } }".to_owned(), none, None),
+        (
+            "{ ca: ca.pem, from: { header: X-A, addresses: [10.1.0.1], require-header: { X-B: [] } } }".to_owned(),
+            none,
+            Some("no value is listed"),
+        ),
         ("{ ca: ca.pem, from: { header: 'X A', addresses: [10.1.0.1] } }".to_owned(), none, Some("is no header name")),
         ("{ ca: ca.pem, from: { header: Cookie, addresses: [10.1.0.1] } }".to_owned(), none, Some("holds no certificate")),
     ] {

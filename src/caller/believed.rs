@@ -1,0 +1,152 @@
+//! Peers that are believed: by their addresses, and where others use those as well, by a header field besides.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::TrustedProxyConfig;
+use crate::{
+    address::{AddressEntryConfig, AddressSet, AddressSets},
+    clock::Clock,
+    config::{Faults, Place},
+};
+
+/// Peers, and what their requests must bear to be believed.
+#[derive(Debug)]
+pub(crate) struct Believed {
+    addresses: Arc<AddressSet>,
+    required: Vec<(HeaderName, Vec<HeaderValue>)>,
+}
+
+/// What is at stake where everybody is believed: how that is told, and what would be right.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stake {
+    /// Why nobody may believe every address of a family.
+    pub(crate) everybody: &'static str,
+    /// Whom to list instead.
+    pub(crate) cure: &'static str,
+}
+
+impl Stake {
+    /// Whose address a request comes from.
+    pub(super) const ADDRESS: Self = Self {
+        everybody: "every address of a family is trusted, so every caller could choose its own address",
+        cure: "list the proxies alone",
+    };
+}
+
+impl Believed {
+    /// Builds what is believed: `addresses` stand at the first place, the entry with its `require-header` at the second.
+    pub(crate) fn build(
+        addresses: &[AddressEntryConfig],
+        required: &BTreeMap<String, Vec<String>>,
+        (list, place): (&Place, &Place),
+        stake: Stake,
+        sets: &AddressSets,
+        faults: &mut Faults,
+    ) -> Option<Self> {
+        let required = read_required(required, &place.key("require-header"), faults);
+        let addresses = AddressSet::build(addresses, list, sets, faults)?;
+        if addresses.holds_a_whole_family() {
+            faults.error(list, stake.everybody, stake.cure);
+            return None;
+        }
+        Some(Self { addresses, required: required? })
+    }
+
+    /// Builds a list of them, each of which is enough.
+    pub(crate) fn list(
+        written: &[TrustedProxyConfig],
+        place: &Place,
+        stake: Stake,
+        sets: &AddressSets,
+        faults: &mut Faults,
+    ) -> Vec<Self> {
+        let mut any = Vec::new();
+        let mut everything = Vec::new();
+        for (index, entry) in written.iter().enumerate() {
+            let place = place.index(index);
+            let (addresses, list, required) = match entry {
+                TrustedProxyConfig::Text(text) => (vec![AddressEntryConfig::Text(text.clone())], &place, None),
+                TrustedProxyConfig::Noted(noted) => (vec![AddressEntryConfig::Noted(noted.clone())], &place, None),
+                TrustedProxyConfig::Group(group) => {
+                    (group.addresses.clone(), &place.key("addresses"), Some(&group.require_header))
+                }
+            };
+            // One entry of its own is a list of one: its faults are told at the entry.
+            let mut own = Faults::default();
+            let believed = Self::build(&addresses, required.unwrap_or(&BTreeMap::new()), (list, &place), stake, sets, &mut own);
+            for mut fault in own.iter().cloned() {
+                if required.is_none() && fault.place.pointer().starts_with(place.index(0).pointer()) {
+                    fault.place = Place::from(fault.place.pointer().replacen(place.index(0).pointer(), place.pointer(), 1));
+                }
+                faults.add(fault);
+            }
+            everything.extend(addresses);
+            any.extend(believed);
+        }
+        // However a whole family is put together from several entries.
+        if any.len() == written.len() && any.len() > 1 {
+            let all = AddressSet::build(&everything, place, sets, &mut Faults::default());
+            if all.is_some_and(|all| all.holds_a_whole_family()) {
+                faults.error(place, stake.everybody, stake.cure);
+            }
+        }
+        any
+    }
+
+    /// Whether these peers are told by their addresses alone, which are all that is known when a connection begins.
+    pub(super) const fn may_introduce(&self) -> bool {
+        self.required.is_empty()
+    }
+
+    /// Whether a connection from this address may begin with a PROXY protocol header.
+    pub(super) fn introduces(&self, address: IpAddr, clock: &Clock) -> bool {
+        self.may_introduce() && self.addresses.contains(address, clock)
+    }
+
+    /// Whether the address is one of these peers', and the request bears what it must.
+    pub(crate) fn holds(&self, address: IpAddr, headers: &HeaderMap, clock: &Clock) -> bool {
+        self.addresses.contains(address, clock)
+            && self.required.iter().all(|(name, accepted)| {
+                let mut values = headers.get_all(name).iter();
+                // Exactly one: of two it would not be known which the proxy wrote.
+                matches!((values.next(), values.next()), (Some(value), None) if accepted.contains(value))
+            })
+    }
+}
+
+#[cfg(test)]
+impl From<Arc<AddressSet>> for Believed {
+    fn from(addresses: Arc<AddressSet>) -> Self {
+        Self { addresses, required: Vec::new() }
+    }
+}
+
+fn read_required(
+    written: &BTreeMap<String, Vec<String>>,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<Vec<(HeaderName, Vec<HeaderValue>)>> {
+    let before = faults.errors();
+    let mut required = Vec::new();
+    for (name, values) in written {
+        let place = place.key(name);
+        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
+            faults.error(&place, format!("`{name}` is no header name"), "use letters, digits and `-`");
+            continue;
+        };
+        if values.is_empty() {
+            faults.error(&place, "no value is listed, so the proxies would never be believed", "list the accepted values");
+        }
+        let mut accepted = Vec::new();
+        for (index, value) in values.iter().enumerate() {
+            match HeaderValue::from_str(value) {
+                Ok(value) if !value.is_empty() => accepted.push(value),
+                _ => faults.error(&place.index(index), format!("`{value}` is no header value"), "write the value as it is sent"),
+            }
+        }
+        required.push((name, accepted));
+    }
+    (faults.errors() == before).then_some(required)
+}
