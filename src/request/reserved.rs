@@ -16,8 +16,6 @@ use crate::config::{Faults, Place};
 const ALWAYS: &[&str] = &[
     "forwarded",
     "x-forwarded",
-    "x-arr-clientcert",
-    "x-client-cert",
     "x-original-url",
     "x-original-host",
     "x-original-forwarded-for",
@@ -40,9 +38,26 @@ const ALWAYS: &[&str] = &[
 /// Reserved with whatever follows.
 const ALWAYS_PREFIXES: &[&str] = &["x_forwarded_", "x_ms_client_principal", "x_ms_token_", "x_entrada_"];
 
-/// Of those, what platforms write to say who calls, with whatever follows: a config may believe it of some peers.
+/// Reserved with whatever follows: where front ends that end TLS hand on the caller's certificate, and what they found of it.
+const CERTIFICATE_PREFIXES: &[&str] = &[
+    // RFC 9440: `Client-Cert`, `Client-Cert-Chain`.
+    "client_cert",
+    "x_client_cert",
+    "x_arr_clientcert",
+    // Controllers of nginx (`ssl-client-cert`, `ssl-client-verify`, `ssl-client-subject-dn`); Apache's variables as fields.
+    "ssl_client_",
+    "x_ssl_client_",
+    "x_ssl_cert",
+    // Load balancers of AWS.
+    "x_amzn_mtls_",
+    // Cloudflare.
+    "cf_client_cert_",
+];
+
+/// Of those, what platforms write to say who calls, with whatever follows: a config may believe it of some peers, as it may the
+/// certificates above.
 const PLATFORM_PREFIXES: &[&str] =
-    &["x_ms_client_principal", "x_ms_token_", "x_arr_clientcert", "x_client_cert", "x_forwarded_client_cert"];
+    &["x_ms_client_principal", "x_ms_token_", "x_forwarded_client_cert", "x_forwarded_tls_client_cert"];
 
 /// Fields that speak of one connection or one message and never go further (RFC 9110, section 7.6.1), or that the gateway
 /// makes anew. A backend that folds names reads `Content_Length` as the length, so the folded spellings stop here, too.
@@ -210,7 +225,7 @@ impl Reserved {
     fn says_who_calls(&self, name: &str) -> bool {
         match self.find(name) {
             Some(Stops::Identity) => true,
-            Some(Stops::Reserved) => PLATFORM_PREFIXES.iter().any(|prefix| starts_folded(name, prefix)),
+            Some(Stops::Reserved) => is_a_platforms(name),
             Some(Stops::Connection) | None => false,
         }
     }
@@ -222,7 +237,7 @@ impl Reserved {
 
     /// Whether the name is the gateway's own to write, or says where a request goes or comes from, whatever the config says.
     pub(crate) fn is_the_gateways(name: &HeaderName) -> bool {
-        Self::default().stops(name) && !PLATFORM_PREFIXES.iter().any(|prefix| starts_folded(name.as_str(), prefix))
+        Self::default().stops(name) && !is_a_platforms(name.as_str())
     }
 
     fn find(&self, name: &str) -> Option<Stops> {
@@ -233,7 +248,7 @@ impl Reserved {
             }
             at = (at + 1) & (self.slots.len() - 1);
         }
-        if ALWAYS_PREFIXES.iter().any(|prefix| starts_folded(name, prefix)) {
+        if ALWAYS_PREFIXES.iter().chain(CERTIFICATE_PREFIXES).any(|prefix| starts_folded(name, prefix)) {
             return Some(Stops::Reserved);
         }
         CONNECTION_PREFIXES.iter().any(|prefix| starts_folded(name, prefix)).then_some(Stops::Connection)
@@ -266,6 +281,11 @@ pub(crate) fn remove_folded(headers: &mut HeaderMap, name: &HeaderName) {
     while let Some(spelling) = headers.keys().find(|other| same_folded(other.as_str(), name.as_str())).cloned() {
         headers.remove(spelling);
     }
+}
+
+/// Whether platforms write it to say who calls.
+fn is_a_platforms(name: &str) -> bool {
+    PLATFORM_PREFIXES.iter().chain(CERTIFICATE_PREFIXES).any(|prefix| starts_folded(name, prefix))
 }
 
 fn starts_folded(name: &str, prefix: &str) -> bool {
@@ -310,6 +330,18 @@ mod tests {
             "x_arr_clientcert",
             "X-Forwarded-Client-Cert",
             "X-Client-Cert",
+            "X-Client-Cert-Chain",
+            "Client-Cert",
+            "Client-Cert-Chain",
+            "client_cert",
+            "Client.Cert-Chain",
+            "X-SSL-Cert",
+            "X-SSL-Client-Verify",
+            "SSL_CLIENT_CERT",
+            "ssl-client-subject-dn",
+            "X-Forwarded-Tls-Client-Cert",
+            "X-Amzn-Mtls-Clientcert-Leaf",
+            "Cf-Client-Cert-Der-Base64",
             "X-Original-URL",
             "X-Rewrite-URL",
             "X-HTTP-Method-Override",
@@ -370,6 +402,12 @@ mod tests {
             "X-Ms-Version",
             "X-Ms-Client-Request-Id",
             "X-Entrada",
+            "Client-Id",
+            "X-Client-Version",
+            "X-SSL",
+            "SSL-Clients",
+            "X-Amzn-Trace-Id",
+            "CF-Ray",
             "Host-Name",
             "Proximity",
             "X-Remote-User",
