@@ -1,8 +1,7 @@
 //! What the caller gets: refusals as problem documents (RFC 9457), and the body that ends with the audit record.
 
 use std::{
-    error::Error,
-    fmt::{self, Write},
+    fmt,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -14,6 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
     audit::Recorder,
+    causes::chain,
     exchange::Exchange,
     partner::Access,
     refusal::{Reason, Refusal},
@@ -87,18 +87,6 @@ fn challenge(reason: Reason, status: u16) -> Option<HeaderValue> {
         }
         None => (status == 401).then(|| HeaderValue::from_static("Bearer")),
     }
-}
-
-/// An error and what led to it, in one line.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        // Writing to a string cannot fail.
-        let _ = write!(text, ": {error}");
-        source = error.source();
-    }
-    text
 }
 
 /// The body of an answer. It holds the request's record, which is written when the body has gone out or is dropped.

@@ -2,7 +2,7 @@
 
 use std::{
     mem,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use arc_swap::ArcSwap;
@@ -17,6 +17,7 @@ use crate::{
     exchange::{Connection, Exchange},
     inbound::cors,
     listener::{Arrival, ConnectionEvent, Service, Upgrade},
+    lock::lock,
     partner::Access,
     refusal::{Reason, Refusal},
     request::{IncomingRequest, Oddities, RequestBody, RequestId, TraceContext, X_REQUEST_ID},
@@ -71,7 +72,7 @@ impl Gateway {
     #[expect(clippy::disallowed_methods, reason = "the guard ends here; a counted pointer would be written to by every core")]
     pub(crate) fn snapshot(&self) -> Snapshot {
         let runtime = self.runtime.load();
-        let mut own = self.own.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut own = lock(&self.own.snapshot);
         if !own.is_of(&runtime) {
             *own = Arc::clone(&runtime).into();
         }

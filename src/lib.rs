@@ -65,11 +65,15 @@ pub mod config;
 
 mod calendar;
 
+mod causes;
+
 pub mod clock;
 
 mod deadline;
 
 mod digits;
+
+mod lock;
 
 mod recycled;
 

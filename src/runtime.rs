@@ -283,7 +283,7 @@ pub(crate) fn identity_http(
     match IdentityHttp::new(&written) {
         Ok(http) => Some(Arc::new(http)),
         Err(fault) => {
-            faults.error(place, crate::answer::chain(&fault), "");
+            faults.error(place, crate::causes::chain(&fault), "");
             None
         }
     }

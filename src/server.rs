@@ -197,7 +197,7 @@ impl Server {
     /// When the config is faulty, or what it names cannot be had; the old one then serves on.
     pub fn reload(&mut self, document: &Document) -> Result<(), ServerError> {
         let result = self.try_reload(document);
-        self.reloaded(result.as_ref().err().map(|error| crate::answer::chain(error)));
+        self.reloaded(result.as_ref().err().map(|error| crate::causes::chain(error)));
         result
     }
 

@@ -6,7 +6,7 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -17,6 +17,8 @@ use bytes::Bytes;
 use tokio::sync::broadcast;
 
 use super::{AuditConfig, SinkConfig};
+
+use crate::lock::lock;
 
 /// How many records the admin listener shows.
 pub const RECENT_RECORDS: usize = 256;
@@ -227,9 +229,4 @@ fn open_sinks(config: &AuditConfig, base: &Path) -> io::Result<Vec<Sink>> {
             }
         })
         .collect()
-}
-
-/// The lock of something that stays whole whatever a panicking thread did.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

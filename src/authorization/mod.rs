@@ -11,6 +11,7 @@
 //! All but `keep` first clear `Authorization` and every [place](TokenPlace) where a token policy of the route looks. Where `keep`
 //! stands the place of the validated token is left, and the route's others are cleared: nobody has looked at what is in them.
 
+mod build;
 mod config;
 mod place;
 
@@ -19,43 +20,21 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use secrecy::ExposeSecret as _;
 
-pub(crate) use self::place::TOKEN_SCHEMES;
+pub(crate) use self::{build::Setting, place::TOKEN_SCHEMES};
 pub use self::{
     config::{AuthorizationConfig, AuthorizationWord, FromHeaderConfig, OnBehalfOfConfig, UseCredentialConfig},
     place::TokenPlace,
 };
 use crate::{
     clock::Clock,
-    config::{Faults, Place},
-    credentials::{AccessToken, Credential, CredentialError, Credentials, TokenSlot, UserToken, wanted_claims},
-    entra::{
-        TenantId, Tenants, is_guid,
-        token::{Token, TokenKind},
-    },
+    credentials::{AccessToken, Credential, CredentialError, TokenSlot, UserToken, wanted_claims},
+    entra::token::{Token, TokenKind},
     exchange::{Exchange, NamedToken},
-    inbound::{PolicyConfig, validate_azure_ad_token::listed_tenants},
     refusal::{Reason, Refusal},
     request::{IncomingRequest, binds_connection},
     route::Captures,
     upstream::UpstreamRequest,
 };
-
-/// What a route's `authorization` is built from, besides its own settings.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Setting<'a> {
-    /// The gateway's credentials.
-    pub(crate) credentials: &'a Credentials,
-    /// The tenants of the config.
-    pub(crate) tenants: &'a Tenants,
-    /// The route's policies, those of fragments and of lists within lists among them.
-    pub(crate) policies: &'a [&'a PolicyConfig],
-    /// Where the route's token policies look.
-    pub(crate) token_places: &'a [TokenPlace],
-    /// The names that the route's path captures.
-    pub(crate) captures: &'a [String],
-    /// Whether the route says so of itself.
-    pub(crate) anonymous: bool,
-}
 
 /// What the upstream of a route gets to see as `Authorization`.
 #[derive(Debug)]
@@ -191,19 +170,6 @@ impl From<CredentialError> for Refusal {
 }
 
 impl Authorization {
-    /// Builds the `authorization` of a route, or says in `faults` why not.
-    pub(crate) fn build(config: &AuthorizationConfig, setting: Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Self> {
-        let setting = &setting;
-        let form = match config {
-            AuthorizationConfig::Absent | AuthorizationConfig::Word(AuthorizationWord::Remove) => Form::Remove,
-            AuthorizationConfig::Word(AuthorizationWord::Keep) => Form::Keep,
-            AuthorizationConfig::FromHeader(config) => from_header(config, setting, &place.key("from-header"), faults)?,
-            AuthorizationConfig::Credential(config) => credential(config, setting, place, faults)?,
-            AuthorizationConfig::OnBehalfOf(config) => on_behalf_of(config, setting, place, faults)?,
-        };
-        Some(Self { form, places: setting.token_places.into() })
-    }
-
     /// Writes to the upstream's request what it gets to see.
     ///
     /// # Errors
@@ -297,26 +263,6 @@ impl Authorization {
         own.refused(answer, can_send_again).map_err(Refusal::from)
     }
 
-    /// Tells of token policies whose audience is not the application that exchanges their tokens: Entra would refuse each.
-    pub fn check_audiences<'a>(&self, policies: impl IntoIterator<Item = &'a PolicyConfig>, place: &Place, faults: &mut Faults) {
-        let Form::OnBehalfOf { credential, .. } = &self.form else { return };
-        let audiences: Vec<_> = policies
-            .into_iter()
-            .filter_map(|policy| match policy {
-                PolicyConfig::ValidateAzureAdToken(policy) => Some(&policy.audiences),
-                _ => None,
-            })
-            .flatten()
-            .collect();
-        if !audiences.iter().any(|audience| audience.eq_ignore_ascii_case(credential.client_id())) {
-            faults.error(
-                &place.key("on-behalf-of"),
-                format!("no audience of this route is {}, which credential `{}` is", credential.client_id(), credential.name()),
-                "Entra exchanges tokens for the application that asks alone: list its client id in `audiences`",
-            );
-        }
-    }
-
     fn remove(&self, outgoing: &mut UpstreamRequest) {
         outgoing.remove_folded(&header::AUTHORIZATION);
         for place in &self.places {
@@ -407,176 +353,6 @@ fn bearer(token: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-fn from_header(config: &FromHeaderConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Form> {
-    if refuses_anonymous(setting, "from-header", place, faults) {
-        return None;
-    }
-    let Ok(name) = HeaderName::try_from(&*config.from_header) else {
-        faults.error(
-            place,
-            format!("`{}` is no header name", config.from_header),
-            "write the name of a header, as Authorization2",
-        );
-        return None;
-    };
-    if !setting.token_places.contains(&TokenPlace::Header(name.clone())) {
-        faults.error(
-            place,
-            format!("no token policy of this route looks at `{}`", config.from_header),
-            "list it as `header-name` of the route's validate-azure-ad-token: only a validated token is moved",
-        );
-        return None;
-    }
-    Some(Form::FromHeader(name))
-}
-
-fn credential(config: &UseCredentialConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Form> {
-    let anonymous = refuses_anonymous(setting, "credential", &place.key("credential"), faults);
-    let scope = check_scope(&config.scope, &place.key("scope"), faults);
-    let credential = find(&config.credential, setting, &place.key("credential"), faults)?;
-    let at = place.key("tenant");
-    let form = match config.tenant.as_deref().map(str::trim) {
-        Some("@(token.tenant)") => Form::InCallersTenant { credential: credential.clone(), scope: config.scope.as_str().into() },
-        Some(expression) if expression.starts_with("@(") => {
-            let capture = captured(expression, setting, &at, faults);
-            let allowed = allowed_tenants(config, setting, place, faults);
-            Form::InNamedTenant {
-                credential: credential.clone(),
-                scope: config.scope.as_str().into(),
-                capture: capture?,
-                allowed: allowed?,
-            }
-        }
-        Some(name) => {
-            let Some(id) = setting.credentials.tenant_of(credential, name) else {
-                let cure =
-                    "name one of `tenants` that has an id of its own and the credential's authority, or \"@(token.tenant)\"";
-                faults.error(&at, format!("credential `{}` cannot ask tenant `{name}`", config.credential), cure);
-                return None;
-            };
-            Form::Credential { name: credential.name().clone(), slot: credential.slot_in(id, &config.scope)? }
-        }
-        None => {
-            let Some(slot) = credential.slot(&config.scope) else {
-                let message = format!("credential `{}` has no tenant of its own", config.credential);
-                faults.error(place, message, "name the `tenant` here, as \"@(token.tenant)\", or at the credential");
-                return None;
-            };
-            Form::Credential { name: credential.name().clone(), slot }
-        }
-    };
-    (!anonymous && scope).then_some(form)
-}
-
-/// The name of the capture that an expression for a tenant is. What else a caller may have written is never a tenant.
-fn captured(expression: &str, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Box<str>> {
-    let name = expression.strip_prefix("@(captures.").and_then(|rest| rest.strip_suffix(')'));
-    let Some(name) = name.filter(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
-    else {
-        let cure = "write \"@(token.tenant)\", the tenant that the token policy validated, or a capture of the path";
-        faults.error(place, format!("`{expression}` names no tenant that could be checked"), cure);
-        return None;
-    };
-    if !setting.captures.iter().any(|capture| capture == name) {
-        faults.error(place, format!("the route's path has no capture `{name}`"), format!("write it as {{{name}}} in the path"));
-        return None;
-    }
-    Some(name.into())
-}
-
-/// The ids of the tenants that a path may name.
-fn allowed_tenants(
-    config: &UseCredentialConfig,
-    setting: &Setting<'_>,
-    place: &Place,
-    faults: &mut Faults,
-) -> Option<Box<[Box<str>]>> {
-    let mut ids = Vec::new();
-    if config.allowed_tenants.is_empty() {
-        let policies = setting.policies.iter().filter_map(|policy| match policy {
-            PolicyConfig::ValidateAzureAdToken(policy) => Some(listed_tenants(policy, setting.tenants)),
-            _ => None,
-        });
-        ids = policies.collect::<Option<Vec<_>>>().unwrap_or_default().concat();
-        if ids.is_empty() {
-            let cure = "list them as `allowed-tenants` here, or at the route's token policy";
-            faults.error(&place.key("tenant"), "the path names the tenant, and it is not said which ones it may name", cure);
-        }
-    }
-    let at = place.key("allowed-tenants");
-    for (index, word) in config.allowed_tenants.iter().enumerate() {
-        let id = match setting.tenants.get(word).map(|tenant| tenant.id()) {
-            Some(TenantId::Guid(id)) => Some(Box::<str>::from(&**id)),
-            Some(_) => None,
-            None => is_guid(word).then(|| word.to_ascii_lowercase().into()),
-        };
-        if id.is_none() {
-            let cure = "write a tenant's id, or the name of one of `tenants` that has an id of its own";
-            faults.error(&at.index(index), format!("`{word}` is no tenant that a path could name"), cure);
-        }
-        ids.extend(id);
-    }
-    (!ids.is_empty()).then(|| ids.into())
-}
-
-fn on_behalf_of(config: &OnBehalfOfConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Form> {
-    let anonymous = refuses_anonymous(setting, "on-behalf-of", &place.key("on-behalf-of"), faults);
-    let scopes: Vec<_> = config.scope.split_ascii_whitespace().collect();
-    let usable =
-        !scopes.is_empty() && config.scope.len() <= 1_024 && config.scope.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-    if !usable {
-        let message = format!("`{}` is no scope", config.scope);
-        faults.error(&place.key("scope"), message, "write a delegated permission, as https://graph.microsoft.com/User.Read");
-    }
-    let credential = find(&config.on_behalf_of, setting, &place.key("on-behalf-of"), faults)?;
-    if !credential.is_application() {
-        let message = format!("credential `{}` is a managed identity, which cannot exchange tokens", config.on_behalf_of);
-        faults.error(&place.key("on-behalf-of"), message, "name a credential with a `client-id`");
-        return None;
-    }
-    (!anonymous && usable).then(|| Form::OnBehalfOf { credential: credential.clone(), scope: scopes.join(" ").into() })
-}
-
-fn find<'a>(name: &str, setting: &Setting<'a>, place: &Place, faults: &mut Faults) -> Option<&'a Arc<Credential>> {
-    let found = setting.credentials.find(name);
-    if found.is_none() && !setting.credentials.is_broken(name) {
-        let known: Vec<_> = setting.credentials.names().collect();
-        let cure = if known.is_empty() {
-            "define it under `credentials`".to_owned()
-        } else {
-            format!("name one of: {}", known.join(", "))
-        };
-        faults.error(place, format!("there is no credential `{name}`"), cure);
-    }
-    found
-}
-
-/// Whether the route lets anyone in, who would then act as the gateway.
-fn refuses_anonymous(setting: &Setting<'_>, key: &str, place: &Place, faults: &mut Faults) -> bool {
-    if setting.anonymous {
-        faults.error(
-            place,
-            format!("`{key}` on a route with `anonymous: true`"),
-            "authenticate the callers with a policy, or leave `authorization` out",
-        );
-    }
-    setting.anonymous
-}
-
-/// Whether `scope` names one resource, as the client credentials grant demands.
-fn check_scope(scope: &str, place: &Place, faults: &mut Faults) -> bool {
-    let cure = "write one resource and /.default, as https://graph.microsoft.com/.default or api://orders/.default";
-    let resource = scope.strip_suffix("/.default").unwrap_or_default();
-    if scope.contains(char::is_whitespace) {
-        faults.error(place, format!("`{scope}` is more than one scope"), cure);
-    } else if resource.is_empty() || scope.len() > 512 || !scope.bytes().all(|byte| byte.is_ascii_graphic()) {
-        faults.error(place, format!("`{scope}` is no scope that an application can ask for"), cure);
-    } else {
-        return true;
-    }
-    false
 }
 
 #[cfg(test)]

@@ -4,7 +4,12 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     clock::Clock,
-    credentials::testing::{CLIENT, House, slot_of},
+    config::{Faults, Place},
+    credentials::{
+        Credentials,
+        testing::{CLIENT, House, slot_of},
+    },
+    entra::Tenants,
     request::{IncomingRequest, ReservedNames},
 };
 

@@ -98,7 +98,7 @@ fn reload(server: &mut Server, arguments: &RunArguments, watch: &mut Watch) {
                 eprint!("{report}");
                 return not_taken(server, report);
             }
-            tracing::error!(error = crate::answer::chain(&error), "the new config was not taken; the old one stays in force");
+            tracing::error!(error = crate::causes::chain(&error), "the new config was not taken; the old one stays in force");
         }
     }
 }

@@ -18,7 +18,8 @@ use super::{
     error::Failure,
     holder::Holder,
     key_vault::OpenedSecret,
-    token_cache::{Fetched, Pace, TokenSlot},
+    pace::Pace,
+    token_cache::{Fetched, TokenSlot},
     token_request::{Grant, Proof, TokenRequest},
 };
 use crate::{clock::Clock, config::LiveSecret, identity_http::IdentityHttp};

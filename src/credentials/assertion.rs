@@ -16,14 +16,8 @@ use base64::{
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 
-use super::{
-    AssertionAlgorithm, AssertionConfig,
-    certificate::Certificate,
-    error::Failure,
-    holder::Holder,
-    token_cache::{chain, lock},
-};
-use crate::clock::Clock;
+use super::{AssertionAlgorithm, AssertionConfig, certificate::Certificate, error::Failure, holder::Holder};
+use crate::{causes::chain, clock::Clock, lock::lock};
 
 /// How long an assertion is good for, in seconds. Microsoft advises five to ten minutes.
 const LIFETIME: u64 = 300;

@@ -17,7 +17,7 @@ use super::{
     key_vault::{self, OpenedSecret, Vault},
     managed_identity::{ManagedIdentity, Platform},
     set::{Setting, Siblings},
-    token_cache::{self, Background},
+    token_cache::Background,
 };
 use crate::{
     config::{Faults, LiveSecret, Place, Secret, Secrets},
@@ -391,7 +391,7 @@ fn certificates(
             for (index, error) in failed {
                 let CertificateSource::File(source) = &sources[index] else { continue };
                 let file = source.file.display();
-                faults.error(&written[index].0, format!("{file}: {}", token_cache::chain(&error)), error.cure());
+                faults.error(&written[index].0, format!("{file}: {}", crate::causes::chain(&error)), error.cure());
             }
             return None;
         }

@@ -19,9 +19,8 @@ use super::{
     error::Failure,
     holder::Holder,
     key_vault::{Vault, VaultError},
-    token_cache::{chain, lock},
 };
-use crate::clock::Clock;
+use crate::{causes::chain, clock::Clock, lock::lock};
 
 /// How often a vault is asked for a newer version unasked.
 const LOOK_EVERY: Duration = Duration::from_secs(6 * 3_600);

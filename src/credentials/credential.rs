@@ -17,16 +17,18 @@ use url::Url;
 
 use super::{
     CredentialConfig,
+    access_token::AccessToken,
     application::{Application, Ask, Endpoint, Identity},
     error::ForWhom,
     generations::Generations,
     key_vault::{self, Vault},
     managed_identity::ManagedIdentity,
+    pace::Pace,
     status::{self, CredentialStatus},
-    token_cache::{AccessToken, Background, Fetched, Pace, TokenSlot, lock},
+    token_cache::{Background, Fetched, TokenSlot},
     token_request::Grant,
 };
-use crate::{entra::TenantConfig, identity_http::IdentityHttp};
+use crate::{entra::TenantConfig, identity_http::IdentityHttp, lock::lock};
 
 /// The most tenants of callers whose token endpoints are remembered.
 pub(super) const MOST_TENANTS: usize = 2_000;

@@ -13,6 +13,7 @@ use url::Url;
 
 use super::{
     AssertionAlgorithm, Credential, CredentialConfig, CredentialError, ErrorStatus, TokenSlot, VaultAction, VaultError,
+    access_token::AccessToken,
     application::{Application, Endpoint, Identity},
     assertion::Subject,
     certificate::{self, Certificate, Standing},
@@ -21,9 +22,10 @@ use super::{
     error::Failure,
     holder::Holder,
     key_vault::{scope_of, vault_url},
-    token_cache::{AccessToken, chain},
     token_request::{http_date, refused},
 };
+
+use crate::causes::chain;
 
 /// By how much this machine's clock may differ, in seconds. Entra bears with five minutes.
 const CLOCK_TOLERANCE: u64 = 60;

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use super::token_cache::lock;
+use crate::lock::lock;
 
 /// A map that keeps what was used lately, in two generations: the older one is dropped when the younger one is full.
 pub(crate) struct Generations<K, V> {

@@ -15,8 +15,9 @@ use zeroize::Zeroizing;
 
 use super::{
     ManagedIdentityConfig, ManagedIdentitySource,
+    access_token::Issued,
     error::Failure,
-    token_cache::{Fetched, Issued},
+    token_cache::Fetched,
     token_request::{Seconds, refused},
 };
 use crate::{

@@ -4,6 +4,7 @@
 //! reads files and asks nobody; what needs the network starts with [`Credentials::warm`], or with the first request.
 
 pub mod aadsts;
+mod access_token;
 mod application;
 mod assertion;
 mod build;
@@ -20,6 +21,7 @@ mod golden;
 mod holder;
 mod key_vault;
 mod managed_identity;
+mod pace;
 mod registration;
 mod set;
 mod status;
@@ -28,12 +30,8 @@ pub(crate) mod testing;
 mod token_cache;
 mod token_request;
 
-pub(crate) use self::{
-    challenge::wanted_claims,
-    generations::Generations,
-    token_request::{ANSWER_CAP, Grant, Proof, TokenRequest, refused},
-};
 pub use self::{
+    access_token::AccessToken,
     config::{
         AssertionAlgorithm, AssertionConfig, CertificateConfig, CredentialConfig, FederatedTokenConfig, KeyUse,
         KeyVaultCertificateConfig, KeyVaultSecretConfig, ManagedIdentityConfig, ManagedIdentitySource, WorkloadIdentityConfig,
@@ -44,5 +42,10 @@ pub use self::{
     key_vault::{VaultAction, VaultError, VaultSecret, VaultSecretStatus},
     set::{Credentials, Setting},
     status::{CertificateStatus, CredentialStatus, ErrorStatus, TokenStatus},
-    token_cache::{AccessToken, TokenSlot},
+    token_cache::TokenSlot,
+};
+pub(crate) use self::{
+    challenge::wanted_claims,
+    generations::Generations,
+    token_request::{ANSWER_CAP, Grant, Proof, TokenRequest, refused},
 };

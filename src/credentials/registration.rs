@@ -11,13 +11,14 @@ use url::Url;
 
 use super::{
     Credential,
+    access_token::AccessToken,
     application::{Application, Identity},
     certificate::Certificate,
     credential::Source,
     examine::{Outcome, Step},
-    token_cache::{AccessToken, chain},
 };
 use crate::{
+    causes::chain,
     entra::{graph::GraphAddress, graph_address},
     identity_http::Call,
 };

@@ -6,8 +6,10 @@ use super::{
     CredentialConfig,
     certificate::Certificate,
     error::{Failure, Refused},
-    token_cache::{LastFailure, SlotStatus, chain},
+    token_cache::{LastFailure, SlotStatus},
 };
+
+use crate::causes::chain;
 
 /// What there is to tell of a credential.
 #[derive(Clone, Debug, Serialize)]

@@ -11,9 +11,10 @@ use p12_keystore::{EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, P
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
 
 use super::{
+    access_token::Issued,
     certificate::KeyedCertificate,
     error::{Failure, ForWhom},
-    token_cache::{Background, Issued, TokenSlot},
+    token_cache::{Background, TokenSlot},
 };
 use crate::{
     clock::Clock,

@@ -17,111 +17,24 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
-use http::HeaderValue;
 use tokio::{runtime::Handle, sync::watch};
 
-use super::error::{CredentialError, Delay, Failure, ForWhom, Refused};
-use crate::clock::Clock;
+use super::{
+    access_token::{AccessToken, Issued},
+    error::{CredentialError, Delay, Failure, ForWhom, Refused},
+    pace::{Pace, milliseconds},
+};
+use crate::{causes::chain, clock::Clock, lock::lock};
 
-/// How long before its end a token is no longer served if another can be had.
-const MARGIN: Duration = Duration::from_secs(60);
-/// How long before its end a token is no longer served at all: it has to arrive, too.
-const LAST_MARGIN: Duration = Duration::from_secs(5);
 /// How often a token may be thrown away because an upstream refused it.
 const FORCED_EVERY: Duration = Duration::from_secs(60);
-/// How long a final answer is remembered.
-const FINAL_DELAY: Duration = Duration::from_secs(10);
-/// How long an answer is remembered that only a user can change.
-const LONG_DELAY: Duration = Duration::from_secs(600);
-/// The longest pause between attempts that failed for a passing reason.
-const LONGEST_DELAY: Duration = Duration::from_secs(30);
-
-/// An access token of the gateway's own.
-pub struct AccessToken {
-    header: HeaderValue,
-    /// When it is to be renewed, and until when it serves: on the monotonic clock.
-    renew_at: Duration,
-    fresh_until: Duration,
-    dead_at: Duration,
-    /// When it ends, in seconds since 1970, for people.
-    expires_at: u64,
-}
-
-impl AccessToken {
-    /// `Bearer` and the token, marked as sensitive: ready for `Authorization`.
-    pub fn header(&self) -> &HeaderValue {
-        &self.header
-    }
-
-    /// When the token ends, in seconds since 1970.
-    pub const fn expires_at(&self) -> u64 {
-        self.expires_at
-    }
-
-    /// How long until the gateway renews it.
-    pub fn renew_in(&self, clock: &Clock) -> Duration {
-        self.renew_at.saturating_sub(clock.monotonic())
-    }
-
-    /// The token itself. Never for a log.
-    pub fn expose(&self) -> &str {
-        self.header.to_str().ok().and_then(|text| text.strip_prefix("Bearer ")).unwrap_or_default()
-    }
-
-    fn new(issued: &Issued, clock: &Clock, jitter: f64) -> Result<Self, Failure> {
-        let lifetime = issued.lifetime;
-        // A token that lives for less than some minutes gets margins that leave something of it.
-        let margin = MARGIN.min(lifetime / 4);
-        let last_margin = LAST_MARGIN.min(lifetime / 8);
-        let half = lifetime / 2;
-        let renew = match issued.renew_in {
-            Some(renew_in) => renew_in.min(half),
-            None => lifetime.saturating_sub(MARGIN * 10).max(half),
-        };
-        // Replicas that started together do not renew together.
-        let renew = renew.saturating_sub((lifetime - renew).mul_f64(jitter.clamp(0.0, 1.0) / 10.0));
-        let age = clock.monotonic().saturating_sub(issued.sent_at);
-        if age + last_margin >= lifetime {
-            return Err(Failure::Nonsense("holds a token that has expired already"));
-        }
-        let mut header = HeaderValue::try_from(format!("Bearer {}", issued.token.as_str()))
-            .map_err(|_| Failure::Nonsense("holds a token that is none"))?;
-        header.set_sensitive(true);
-        Ok(Self {
-            header,
-            renew_at: issued.sent_at + renew,
-            fresh_until: issued.sent_at + lifetime.saturating_sub(margin),
-            dead_at: issued.sent_at + lifetime.saturating_sub(last_margin),
-            expires_at: clock.unix_seconds() + (lifetime.saturating_sub(age)).as_secs(),
-        })
-    }
-}
-
-impl fmt::Debug for AccessToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessToken").field("expires_at", &self.expires_at).finish_non_exhaustive()
-    }
-}
-
-/// What a token endpoint gave.
-pub(crate) struct Issued {
-    /// The token.
-    pub(crate) token: zeroize::Zeroizing<String>,
-    /// How long it lives, from `sent_at` on.
-    pub(crate) lifetime: Duration,
-    /// When the issuer wants it renewed, from `sent_at` on.
-    pub(crate) renew_in: Option<Duration>,
-    /// When the request was sent, on the monotonic clock.
-    pub(crate) sent_at: Duration,
-}
-
 /// How one attempt at a token ended.
 pub(crate) type Fetched = Result<Issued, Failure>;
 
@@ -139,66 +52,6 @@ pub(crate) struct Background {
     pub(crate) handle: Arc<OnceLock<Handle>>,
     /// How long a fetch that failed for a passing reason waits before it tries once more.
     pub(crate) second_attempt_after: Duration,
-}
-
-/// When a client may ask a token endpoint again: what one request learnt, all of that client's heed.
-#[derive(Debug)]
-pub(crate) struct Pace<F = Failure> {
-    /// No request before this, in milliseconds of the monotonic clock.
-    not_before: AtomicU64,
-    state: Mutex<Held<F>>,
-}
-
-#[derive(Debug)]
-struct Held<F> {
-    failure: Option<Arc<F>>,
-    failures: u32,
-}
-
-impl<F> Default for Pace<F> {
-    fn default() -> Self {
-        Self { not_before: AtomicU64::new(0), state: Mutex::default() }
-    }
-}
-
-impl<F> Default for Held<F> {
-    fn default() -> Self {
-        Self { failure: None, failures: 0 }
-    }
-}
-
-impl<F> Pace<F> {
-    fn holds(&self, now: Duration) -> bool {
-        milliseconds(now) < self.not_before.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn hold(&self, now: Duration, failure: &Arc<F>, delay: Delay, jitter: f64) {
-        let mut state = lock(&self.state);
-        let pause = match delay {
-            Delay::Long => LONG_DELAY,
-            Delay::Asked(pause) => pause,
-            Delay::Growing => {
-                let full = Duration::from_secs(1 << state.failures.min(5)).min(LONGEST_DELAY);
-                full.mul_f64(jitter.clamp(0.0, 1.0)).max(Duration::from_millis(100))
-            }
-            Delay::Client | Delay::Request => FINAL_DELAY,
-        };
-        state.failures = state.failures.saturating_add(1);
-        state.failure = Some(failure.clone());
-        self.not_before.store(milliseconds(now + pause), Ordering::Relaxed);
-    }
-
-    pub(crate) fn release(&self) {
-        *lock(&self.state) = Held::default();
-        self.not_before.store(0, Ordering::Relaxed);
-    }
-
-    /// The failure that holds, and for how long yet.
-    pub(crate) fn held(&self, now: Duration) -> Option<(Arc<F>, Duration)> {
-        let until = Duration::from_millis(self.not_before.load(Ordering::Relaxed));
-        let left = until.checked_sub(now).filter(|left| !left.is_zero())?;
-        lock(&self.state).failure.clone().map(|failure| (failure, left))
-    }
 }
 
 /// One token that the gateway keeps: for one client, one tenant, one scope and, on behalf of a user, that user's token.
@@ -577,27 +430,6 @@ impl Drop for Landing {
     fn drop(&mut self) {
         lock(&self.0.state).flight = None;
     }
-}
-
-/// An error and what led to it, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        next = error.source();
-    }
-    text
-}
-
-/// A lock whose holder cannot panic, so that a poisoned one means nothing.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A number from 0 to 1, by chance.

@@ -9,8 +9,9 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{
+    access_token::Issued,
     error::{Failure, Refused, clean},
-    token_cache::{Fetched, Issued},
+    token_cache::Fetched,
 };
 use crate::{
     clock::Clock,

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -27,6 +27,8 @@ use x509_parser::{
     prelude::{FromDer as _, X509Certificate},
     public_key::PublicKey,
 };
+
+use crate::lock::lock;
 
 /// A key pair with a self-signed certificate around it, as Entra publishes its signing keys.
 pub struct SigningKey {
@@ -173,7 +175,7 @@ static POOL: Mutex<BTreeMap<usize, Arc<SigningKey>>> = Mutex::new(BTreeMap::new(
 /// The key at a place in the process's line of keys; made when it is first asked for.
 pub(crate) fn pooled(place: usize) -> Result<Arc<SigningKey>, KeyError> {
     // The lock is held while the key is made, so that two tenants that start at once do not both make it.
-    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut pool = lock(&POOL);
     if let Some(key) = pool.get(&place) {
         return Ok(key.clone());
     }

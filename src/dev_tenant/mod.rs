@@ -40,7 +40,7 @@ mod tests;
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 pub use directory::{App, FederatedCredential, Tenant, User};
@@ -51,7 +51,7 @@ pub use play::{Fault, Hold, Recorded};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{directory::Directory, keys::KeyRing, play::Play};
-use crate::clock::Clock;
+use crate::{clock::Clock, lock::lock};
 
 /// How a development tenant is started.
 #[derive(Clone, Debug)]
@@ -121,19 +121,19 @@ pub(crate) struct State {
 
 impl State {
     fn directory(&self) -> MutexGuard<'_, Directory> {
-        self.directory.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.directory)
     }
 
     fn keys(&self) -> MutexGuard<'_, KeyRing> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.keys)
     }
 
     fn vault(&self) -> MutexGuard<'_, vault::Vault> {
-        self.vault.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.vault)
     }
 
     fn machine(&self) -> MutexGuard<'_, managed_identity::Machine> {
-        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.machine)
     }
 
     fn issuer_v1(&self, tenant: &str) -> String {

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -19,6 +19,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{State, problem::Aadsts};
+
+use crate::lock::lock;
 
 /// The longest body that any endpoint reads.
 const BODY_LIMIT: usize = 8 << 20;
@@ -215,16 +217,16 @@ pub(crate) struct Play {
 
 impl Play {
     fn holds(&self) -> std::sync::MutexGuard<'_, Vec<(String, watch::Receiver<bool>)>> {
-        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.holds)
     }
 
     pub(crate) fn requests(&self, path: &str) -> Vec<Recorded> {
-        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let requests = lock(&self.requests);
         requests.iter().filter(|request| matches(request.target.path(), path)).cloned().collect()
     }
 
     pub(crate) fn forget(&self) {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.requests).clear();
     }
 
     pub(crate) fn arrivals(&self) -> watch::Receiver<usize> {
@@ -232,11 +234,11 @@ impl Play {
     }
 
     pub(crate) fn fail(&self, fault: Fault) {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
+        lock(&self.faults).push(fault);
     }
 
     pub(crate) fn recover(&self) {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.faults).clear();
     }
 
     pub(crate) fn hold(self: &Arc<Self>, path: &str) -> Hold {
@@ -247,7 +249,7 @@ impl Play {
 
     /// The fault for a request, counted.
     fn fault(&self, path: &str) -> Option<Fault> {
-        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut faults = lock(&self.faults);
         let fault = faults.iter_mut().find(|fault| path.contains(&fault.path) && fault.times != Some(0))?;
         if let Some(times) = &mut fault.times {
             *times -= 1;
@@ -273,7 +275,7 @@ pub(crate) async fn middleware(Extract(state): Extract<Arc<State>>, request: Req
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
     {
-        let mut requests = state.play.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut requests = lock(&state.play.requests);
         if requests.len() == KEPT {
             requests.pop_front();
         }

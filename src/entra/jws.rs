@@ -7,8 +7,8 @@ use std::{cell::RefCell, sync::Arc};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
+    algorithm::Algorithm,
     json::{NotStrict, read_object},
-    keys::Algorithm,
 };
 
 /// The longest token that is read. Entra's stay below 16 KiB, group claims included.

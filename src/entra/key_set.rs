@@ -11,7 +11,7 @@ mod tests;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -24,13 +24,14 @@ use url::Url;
 pub use self::status::KeySetStatus;
 use self::{fetch::Extent, status::Attempt};
 use super::{
+    algorithm::Algorithm,
     issuer::Issuer,
-    keys::{Algorithm, Keys},
+    keys::Keys,
     metadata::{Bounds, Metadata},
     seen::Seen,
     token::Version,
 };
-use crate::{clock::Clock, identity_http::IdentityHttp};
+use crate::{clock::Clock, identity_http::IdentityHttp, lock::lock};
 
 /// How often a healthy set is fetched anew, give or take a tenth.
 const REFRESH: Duration = Duration::from_secs(3_600);
@@ -316,7 +317,7 @@ impl KeySet {
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {
-        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.machine)
     }
 }
 

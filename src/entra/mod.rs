@@ -1,5 +1,6 @@
 //! The identity provider as both sides know it: clouds, tenants, signing keys, tokens.
 
+mod algorithm;
 pub mod graph;
 mod issuer;
 mod json;
@@ -10,6 +11,7 @@ mod metadata;
 mod openid;
 mod seen;
 mod tenant;
+mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -20,19 +22,21 @@ mod verify;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use self::{
+    algorithm::Algorithm,
+    key_set::{KeySet, KeySetStatus},
+    keys::{inspect_key_set, inspect_signature},
+    metadata::inspect_metadata,
+    openid::{IssuerConfig, IssuerKeysConfig},
+    tenant::{Tenant, TenantId, UNKNOWN_TENANT},
+    tenants::Tenants,
+};
 pub(crate) use self::{
     issuer::is_guid,
     json::read_object,
     jws::inspect_form,
     tenant::{PERSONAL_ACCOUNTS, graph_address},
     verify::{IssuerVerdict, Moment, Profile, Verified, Verifier, VerifyError},
-};
-pub use self::{
-    key_set::{KeySet, KeySetStatus},
-    keys::{Algorithm, inspect_key_set, inspect_signature},
-    metadata::inspect_metadata,
-    openid::{IssuerConfig, IssuerKeysConfig},
-    tenant::{Tenant, TenantId, Tenants, UNKNOWN_TENANT},
 };
 
 /// An Entra tenant.

@@ -11,9 +11,10 @@ use url::Url;
 use x509_parser::{prelude::FromDer, public_key::PublicKey, x509::SubjectPublicKeyInfo};
 
 use super::{
+    algorithm::Algorithm,
     issuer::Issuer,
     key_set::{Document, Endpoint, KeySet, Source},
-    keys::{Algorithm, Keys},
+    keys::Keys,
     metadata::{Bounds, IssuerBounds, Metadata, Origin},
     tenant::STALE,
     token::Version,

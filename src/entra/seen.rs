@@ -7,12 +7,14 @@ use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
 use super::verify::Verified;
+
+use crate::lock::lock;
 
 /// How many shards there are: one for each thread, on any machine of a usual size.
 const SHARDS: usize = 64;
@@ -141,7 +143,7 @@ impl Seen {
     }
 
     fn shard(&self, worker: usize) -> std::sync::MutexGuard<'_, Shard> {
-        self.shards[worker % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shards[worker % SHARDS])
     }
 }
 

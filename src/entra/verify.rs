@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    algorithm::Algorithm,
     issuer::Issuer,
     jws::{Jws, JwsError},
     key_set::{KeySet, Snapshot},
-    keys::{Algorithm, Key, KeyVerdict},
+    keys::{Key, KeyVerdict},
     token::{Facts, Payload, Token, TokenFault, Version, read_entra, read_other, read_user_flow},
 };
 use crate::clock::Clock;

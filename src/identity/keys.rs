@@ -149,7 +149,7 @@ impl AssertionKeys {
                 Ok(key) => keys.push(Turn { key: Arc::new(key), signs_from: (index == 0).then_some(0) }),
                 Err(fault) => {
                     let cure = "make one with: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256";
-                    let message = format!("`{written}` is no key to sign with: {}", crate::answer::chain(&fault));
+                    let message = format!("`{written}` is no key to sign with: {}", crate::causes::chain(&fault));
                     faults.error(&place.key("private-keys").index(index), message, cure);
                 }
             }

@@ -3,8 +3,10 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     hash::{BuildHasher, RandomState},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
+
+use crate::lock::lock;
 
 /// How many locks there are.
 const SHARDS: usize = 64;
@@ -33,7 +35,7 @@ impl Concurrency {
     /// Begins a call, unless `most` of that key are under way.
     pub fn begin(self: &Arc<Self>, key: &str, most: u32) -> Option<Permit> {
         let key = self.seed.hash_one(key);
-        let mut calls = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner);
+        let mut calls = lock(self.shard(key));
         let count = calls.entry(key).or_default();
         if *count < most {
             *count += 1;
@@ -57,7 +59,7 @@ impl Concurrency {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut calls = self.of.shard(self.key).lock().unwrap_or_else(PoisonError::into_inner);
+        let mut calls = lock(self.of.shard(self.key));
         if let Entry::Occupied(mut count) = calls.entry(self.key) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {

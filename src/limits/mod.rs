@@ -16,7 +16,7 @@ mod table;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -27,6 +27,7 @@ pub use self::{
     held::{Held, Pending},
     sliding::Sliding,
 };
+use crate::lock::lock;
 
 /// Counts by key against a limit within a period of time.
 pub trait Counter {
@@ -86,13 +87,13 @@ pub enum Counted {
 impl Limits {
     /// The counter of calls in any stretch of time of this length. Asked for while a config is built, not per request.
     pub fn rate(&self, counted: Counted, period: Duration) -> Arc<Sliding> {
-        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rates = lock(&self.rates);
         rates.entry((counted, period)).or_insert_with(|| Arc::new(Sliding::new(period))).clone()
     }
 
     /// The counter within fixed periods of this length. Asked for while a config is built, not per request.
     pub fn quota(&self, counted: Counted, period: Duration) -> Arc<Fixed> {
-        let mut quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut quotas = lock(&self.quotas);
         quotas.entry((counted, period)).or_insert_with(|| Arc::new(Fixed::new(period))).clone()
     }
 

@@ -6,9 +6,11 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     time::Duration,
 };
+
+use crate::lock::lock;
 
 /// How many locks there are.
 const SHARDS: usize = 64;
@@ -50,7 +52,7 @@ impl<C: Count> Table<C> {
         // The low bits choose the lock, others the set: both are well mixed.
         let shard = &self.shards[hash as usize % SHARDS];
         // A panic within leaves a count as it is, which is still one.
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = lock(shard);
         let set = &mut shard.sets[(hash >> 32) as usize % SETS];
         let index = match set.iter().position(|(known, _)| *known == hash) {
             Some(index) => index,

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -18,6 +18,8 @@ use tokio::{
 };
 
 use super::settings::Seat;
+
+use crate::lock::lock;
 
 /// Begins the drain of all listeners that hold its [`Drain`].
 #[derive(Debug)]
@@ -86,7 +88,7 @@ impl Leash {
     }
 
     fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
-        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waker)
     }
 }
 
@@ -157,7 +159,7 @@ impl Herd {
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.members)
     }
 }
 

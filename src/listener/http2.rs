@@ -27,10 +27,10 @@ use tokio::{
 use super::{
     Arrival, Broken, ConnectionEvent, EventKind, Limits, Service,
     http1::{LAST_WORD, Opening},
-    settings::describe,
     socket::Socket,
 };
 use crate::{
+    causes::chain,
     deadline::{Deadline, Pace},
     exchange::Connection,
     refusal::Reason,
@@ -109,7 +109,7 @@ pub(super) async fn serve<S: Service>(opening: Opening, service: S) {
             listener: connection.listener_name.clone(),
             peer: Some(connection.peer),
             kind: EventKind::Http2Failed,
-            detail: describe(&error).into(),
+            detail: chain(&error).into(),
         });
     }
 }

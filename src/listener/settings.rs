@@ -1,7 +1,6 @@
 //! What the connections of a listener go by; swapped whole on reload.
 
 use std::{
-    error::Error,
     net::SocketAddr,
     path::Path,
     sync::{
@@ -16,6 +15,7 @@ use arc_swap::ArcSwap;
 use super::{ClientCertificates, LimitsConfig, ListenerConfig, OneOrMany, TlsConfig, tls::ServerTls};
 use crate::{
     caller::Introducers,
+    causes::chain,
     config::{Faults, Place},
 };
 
@@ -155,7 +155,7 @@ fn load_tls(
         let place = if matches!(config, OneOrMany::One(_)) { place.clone() } else { place.index(index) };
         if let Err(error) = ServerTls::check(files) {
             let (key, cure) = error.cure(files);
-            faults.error(&place.key(key), describe(&error), cure);
+            faults.error(&place.key(key), chain(&error), cure);
             sound = false;
         }
     }
@@ -163,20 +163,8 @@ fn load_tls(
         return None;
     }
     ServerTls::asking(&files, client_certificates)
-        .map_err(|error| faults.error(place, describe(&error), "list at least one certificate"))
+        .map_err(|error| faults.error(place, chain(&error), "list at least one certificate"))
         .ok()
-}
-
-/// An error and its causes in one line.
-pub(super) fn describe(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 impl From<&LimitsConfig> for Limits {

@@ -4,13 +4,13 @@ use std::{
     collections::BTreeMap,
     fmt::Write,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use crate::refusal::Reason;
+use crate::{lock::lock, refusal::Reason};
 
 /// The upper bounds of the duration histogram, in microseconds.
 const BUCKETS: [u64; 12] = [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 5_000_000, 30_000_000];
@@ -72,10 +72,10 @@ impl Metrics {
 
     /// Writes the request metrics.
     pub fn write(&self, text: &mut MetricsText) {
-        let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let routes = lock(&self.routes);
         text.family("entrada_requests_total", "counter", "Requests by route, decision and refusal code.");
         write_outcomes(text, "entrada_requests_total", "route", &routes);
-        let partners = self.partners.lock().unwrap_or_else(PoisonError::into_inner);
+        let partners = lock(&self.partners);
         text.family("entrada_partner_requests_total", "counter", "Requests by partner, decision and refusal code.");
         write_outcomes(text, "entrada_partner_requests_total", "partner", &partners);
         drop(partners);
@@ -95,7 +95,7 @@ impl Metrics {
 }
 
 fn counters(all: &ByName, name: &str, workers: usize) -> Arc<[Counters]> {
-    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut all = lock(all);
     if let Some(counters) = all.get(name) {
         return counters.clone();
     }

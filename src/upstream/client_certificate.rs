@@ -77,7 +77,7 @@ impl OwnCertificate {
                     CertificateError::Encrypted => "decrypt it, and let the file's permissions protect it",
                     ref error => error.cure(),
                 };
-                let message = format!("{}: {}", file.display(), crate::answer::chain(&error));
+                let message = format!("{}: {}", file.display(), crate::causes::chain(&error));
                 faults.error(&place.key(at), message, cure);
                 None
             }

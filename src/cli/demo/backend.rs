@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use anyhow::Context as _;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::stage::{GATEWAY, INTERNAL};
-use crate::dev_tenant::DevTenant;
+use crate::{dev_tenant::DevTenant, lock::lock};
 
 /// A request as a backend saw it.
 #[derive(Clone, Debug)]
@@ -78,13 +78,13 @@ impl Backend {
 
     /// What it saw since it was last asked.
     pub(super) fn take(&self) -> Option<Seen> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.last).take()
     }
 }
 
 async fn answer(State(desk): State<Desk>, request: Request) -> Response {
     let seen = Seen { path: request.uri().path().to_owned(), headers: request.headers().clone() };
-    *desk.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen.clone());
+    *lock(&desk.last) = Some(seen.clone());
     match &desk.tenant {
         None => Json(json!({ "backend": "orders", "method": request.method().as_str(), "path": seen.path, "headers": plain(&seen.headers) }))
             .into_response(),

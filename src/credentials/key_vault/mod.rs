@@ -20,10 +20,12 @@ pub(crate) use self::{
     secret::OpenedSecret,
 };
 use super::{
+    access_token::AccessToken,
     certificate::CertificateError,
     challenge::{Challenge, challenges},
     error::{CredentialError, Delay, clean},
-    token_cache::{AccessToken, Pace, TokenSlot, random},
+    pace::Pace,
+    token_cache::{TokenSlot, random},
     token_request::retry_after,
 };
 use crate::{

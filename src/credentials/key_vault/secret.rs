@@ -15,10 +15,10 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use super::{KeptSecret, Vault, VaultError};
-use crate::credentials::{
-    KeyVaultSecretConfig,
-    error::Delay,
-    token_cache::{Pace, chain, lock, random},
+use crate::{
+    causes::chain,
+    credentials::{KeyVaultSecretConfig, error::Delay, pace::Pace, token_cache::random},
+    lock::lock,
 };
 
 /// How often a secret is read again.

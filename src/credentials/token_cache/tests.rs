@@ -4,7 +4,7 @@ use http::StatusCode;
 use tokio::sync::Notify;
 
 use super::*;
-use crate::credentials::error::Refused;
+use crate::credentials::{access_token::Issued, error::Refused};
 
 /// An issuer that follows a script, and waits to be let go on where it is told to.
 struct Issuer {

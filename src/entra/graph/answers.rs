@@ -9,7 +9,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use tokio::{runtime::Handle, sync::watch};
 
-use super::{fault::GraphFault, locked};
+use super::{fault::GraphFault, lock};
 use crate::{clock::Clock, credentials::Generations};
 
 type Outcome<V> = Result<Arc<V>, Arc<GraphFault>>;
@@ -75,7 +75,7 @@ impl<V: Send + Sync + 'static> Entry<V> {
     where
         F: Future<Output = Result<V, GraphFault>> + Send + 'static,
     {
-        let mut asking = locked(&self.asking);
+        let mut asking = lock(&self.asking);
         if let Some(outcome) = asking.as_ref().filter(|outcome| outcome.has_changed().is_ok()) {
             return outcome.clone();
         }
@@ -94,7 +94,7 @@ impl<V: Send + Sync + 'static> Entry<V> {
             if let Ok(answer) = &result {
                 entry.kept.store(Some(Arc::new(Kept { answer: answer.clone(), asked_at })));
             }
-            *locked(&entry.asking) = None;
+            *lock(&entry.asking) = None;
             done.send_replace(Some(result));
         });
         outcome

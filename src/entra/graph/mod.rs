@@ -16,7 +16,7 @@ mod tests;
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -37,6 +37,7 @@ use crate::{
     clock::Clock,
     credentials::{Credential, TokenSlot},
     identity_http::IdentityHttp,
+    lock::lock,
 };
 
 /// How many answers of each kind are kept.
@@ -178,18 +179,18 @@ pub struct Graphs {
 impl Graphs {
     /// None yet; what `previous` knows lives on where it is asked for again.
     pub fn after(previous: Option<&Self>) -> Self {
-        let inherited = previous.map(|previous| locked(&previous.asked).clone()).unwrap_or_default();
+        let inherited = previous.map(|previous| lock(&previous.asked).clone()).unwrap_or_default();
         Self { asked: Mutex::default(), inherited: Mutex::new(inherited) }
     }
 
     /// Graph at an address as a credential sees it: the one that is there, or a new one.
     pub(crate) fn of(&self, address: &GraphAddress, credential: &Arc<Credential>) -> Arc<Graph> {
         let is_it = |graph: &&Arc<Graph>| graph.address == *address && Arc::ptr_eq(&graph.credential, credential);
-        let mut asked = locked(&self.asked);
+        let mut asked = lock(&self.asked);
         if let Some(graph) = asked.iter().find(is_it) {
             return graph.clone();
         }
-        let inherited = locked(&self.inherited).iter().find(is_it).cloned();
+        let inherited = lock(&self.inherited).iter().find(is_it).cloned();
         let graph = inherited.unwrap_or_else(|| Graph::new(address.clone(), credential.clone()));
         asked.push(graph.clone());
         graph
@@ -197,16 +198,12 @@ impl Graphs {
 
     /// Lets them call, on a runtime that outlives requests.
     pub fn start(&self, http: &IdentityHttp, clock: &Clock, handle: &Handle) {
-        locked(&self.inherited).clear();
-        for graph in &*locked(&self.asked) {
+        lock(&self.inherited).clear();
+        for graph in &*lock(&self.asked) {
             // One that lived under the config before goes on with its client: a changed client makes a new credential.
             let _ = graph.engine.set(Engine { http: http.clone(), clock: clock.clone(), handle: handle.clone() });
         }
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn milliseconds(reading: Duration) -> u64 {

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     io::{self, IoSlice},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll},
 };
 
@@ -14,7 +14,10 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::listener::{drain::Membership, socket::Socket};
+use crate::{
+    listener::{drain::Membership, socket::Socket},
+    lock::lock,
+};
 
 /// A claim to the raw connection, in the extensions of a request that asks for another protocol.
 ///
@@ -40,7 +43,7 @@ impl Future for Upgrade {
     type Output = Result<Upgraded, UpgradeError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut claim = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claim = lock(&self.0);
         let Some(receiver) = claim.as_mut() else { return Poll::Ready(Err(UpgradeError)) };
         let result = std::task::ready!(Pin::new(receiver).poll(cx));
         *claim = None;

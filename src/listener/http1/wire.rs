@@ -9,7 +9,7 @@ use std::{
     io,
     mem::MaybeUninit,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
@@ -26,6 +26,7 @@ use super::{
 use crate::{
     deadline::{Deadline, Pace},
     listener::{Broken, http2::PREFACE, socket::Socket},
+    lock::lock,
     request::BodyError,
 };
 
@@ -97,7 +98,7 @@ impl SharedWire {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Wire> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Whether somebody may still read the body.

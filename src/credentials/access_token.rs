@@ -1,0 +1,93 @@
+//! A token that was issued to the gateway, and until when it serves.
+
+use std::{fmt, time::Duration};
+
+use http::HeaderValue;
+
+use super::error::Failure;
+use crate::clock::Clock;
+
+/// How long before its end a token is no longer served if another can be had.
+const MARGIN: Duration = Duration::from_secs(60);
+/// How long before its end a token is no longer served at all: it has to arrive, too.
+const LAST_MARGIN: Duration = Duration::from_secs(5);
+
+/// An access token of the gateway's own.
+pub struct AccessToken {
+    header: HeaderValue,
+    /// When it is to be renewed, and until when it serves: on the monotonic clock.
+    pub(super) renew_at: Duration,
+    pub(super) fresh_until: Duration,
+    pub(super) dead_at: Duration,
+    /// When it ends, in seconds since 1970, for people.
+    pub(super) expires_at: u64,
+}
+
+impl AccessToken {
+    /// `Bearer` and the token, marked as sensitive: ready for `Authorization`.
+    pub fn header(&self) -> &HeaderValue {
+        &self.header
+    }
+
+    /// When the token ends, in seconds since 1970.
+    pub const fn expires_at(&self) -> u64 {
+        self.expires_at
+    }
+
+    /// How long until the gateway renews it.
+    pub fn renew_in(&self, clock: &Clock) -> Duration {
+        self.renew_at.saturating_sub(clock.monotonic())
+    }
+
+    /// The token itself. Never for a log.
+    pub fn expose(&self) -> &str {
+        self.header.to_str().ok().and_then(|text| text.strip_prefix("Bearer ")).unwrap_or_default()
+    }
+
+    /// What the issuer gave, with the times at which to renew it and to let it go; `jitter` is from 0 to 1.
+    pub(super) fn new(issued: &Issued, clock: &Clock, jitter: f64) -> Result<Self, Failure> {
+        let lifetime = issued.lifetime;
+        // A token that lives for less than some minutes gets margins that leave something of it.
+        let margin = MARGIN.min(lifetime / 4);
+        let last_margin = LAST_MARGIN.min(lifetime / 8);
+        let half = lifetime / 2;
+        let renew = match issued.renew_in {
+            Some(renew_in) => renew_in.min(half),
+            None => lifetime.saturating_sub(MARGIN * 10).max(half),
+        };
+        // Replicas that started together do not renew together.
+        let renew = renew.saturating_sub((lifetime - renew).mul_f64(jitter.clamp(0.0, 1.0) / 10.0));
+        let age = clock.monotonic().saturating_sub(issued.sent_at);
+        if age + last_margin >= lifetime {
+            return Err(Failure::Nonsense("holds a token that has expired already"));
+        }
+        let mut header = HeaderValue::try_from(format!("Bearer {}", issued.token.as_str()))
+            .map_err(|_| Failure::Nonsense("holds a token that is none"))?;
+        header.set_sensitive(true);
+        Ok(Self {
+            header,
+            renew_at: issued.sent_at + renew,
+            fresh_until: issued.sent_at + lifetime.saturating_sub(margin),
+            dead_at: issued.sent_at + lifetime.saturating_sub(last_margin),
+            expires_at: clock.unix_seconds() + (lifetime.saturating_sub(age)).as_secs(),
+        })
+    }
+}
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessToken").field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
+}
+
+/// What a token endpoint gave.
+pub(crate) struct Issued {
+    /// The token.
+    pub(crate) token: zeroize::Zeroizing<String>,
+    /// How long it lives, from `sent_at` on.
+    pub(crate) lifetime: Duration,
+    /// When the issuer wants it renewed, from `sent_at` on.
+    pub(crate) renew_in: Option<Duration>,
+    /// When the request was sent, on the monotonic clock.
+    pub(crate) sent_at: Duration,
+}
