@@ -28,16 +28,15 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// Makes the answer to a refused request, and writes on the exchange what the record will say.
 pub(crate) fn refuse(refusal: Refusal, exchange: &mut Exchange) -> Response<ResponseBody> {
     let status = refusal.status();
-    let told = refusal.told();
-    let title = refusal.message.as_deref().unwrap_or(told.title());
-    let oauth = exchange.matched_route().is_some_and(Route::is_token_relay).then(|| oauth_error(told));
+    let title = refusal.message.as_deref().unwrap_or(refusal.reason.title());
+    let oauth = exchange.matched_route().is_some_and(Route::is_token_relay).then(|| oauth_error(refusal.reason));
     let problem = problem(refusal.code(), status.as_u16(), title, exchange.id.as_str(), oauth);
     let mut response = Response::new(ResponseBody::whole(problem));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
     headers.insert(header::CACHE_CONTROL, NO_STORE);
-    if let Some(challenge) = refusal.challenge.or_else(|| challenge(told, status.as_u16())) {
+    if let Some(challenge) = refusal.challenge.or_else(|| challenge(refusal.reason, status.as_u16())) {
         headers.insert(header::WWW_AUTHENTICATE, challenge);
     }
     if let Some(seconds) = refusal.retry_after {

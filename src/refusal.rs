@@ -213,10 +213,8 @@ impl fmt::Display for Reason {
 /// One request's refusal: the public reason, and what only the operator sees.
 #[derive(Debug)]
 pub struct Refusal {
-    /// Why; what the caller is told, unless `told` says otherwise.
+    /// What the caller is told.
     pub reason: Reason,
-    /// What the caller is told instead, where the reason would tell a stranger more than it should know. The record has the reason.
-    pub told: Option<Reason>,
     /// What happened, for the log and the audit record.
     pub cause: Option<Box<dyn Error + Send + Sync>>,
     /// What the operator could change so that this request passes, for the audit record.
@@ -248,26 +246,14 @@ impl Refusal {
         self
     }
 
-    /// Tells the caller this reason, and the true one to the record alone.
-    #[must_use]
-    pub fn told_as(mut self, reason: Reason) -> Self {
-        self.told = Some(reason);
-        self
-    }
-
-    /// The reason that the caller is told.
-    pub fn told(&self) -> Reason {
-        self.told.unwrap_or(self.reason)
-    }
-
     /// The code of the answer.
     pub fn code(&self) -> &str {
-        self.code.as_deref().unwrap_or(self.told().code())
+        self.code.as_deref().unwrap_or(self.reason.code())
     }
 
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
-        self.status.unwrap_or(self.told().status())
+        self.status.unwrap_or(self.reason.status())
     }
 }
 
@@ -275,7 +261,6 @@ impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
         Self {
             reason,
-            told: None,
             cause: None,
             hint: None,
             status: None,

@@ -9,11 +9,6 @@
 //! The decision rests on what Entra reads, too: an assertion that the client issued to itself has to be that client's, and a
 //! parameter that is there twice, in whatever case, refuses.
 //!
-//! # What strangers are told
-//!
-//! Nobody has proven anything when a request is judged. Who is no partner, and a partner that may not call, or not from here, or
-//! not so, gets one answer, so that nobody can find out by asking who the partners are. The record has the true reason.
-//!
 //! # What it binds
 //!
 //! Whoever has the credentials can ask Entra directly, from anywhere. The relay binds where a Conditional Access policy for
@@ -265,16 +260,10 @@ impl TokenRelay {
             address: exchange.caller_address(),
             route: self.partner.route(),
         };
-        let partner = self.partner.judge(call, exchange);
-        if let Ok(partner) = &partner {
-            exchange.partner = Some(partner.name.clone());
-        }
-        // First what is refused whoever asks. Anybody can write a partner's id, so that nothing told before Entra has taken the
-        // client's credential may differ from what a stranger is told; the record says what it was.
-        self.judge(&asked)?;
-        let partner = partner.map_err(|refusal| refusal.told_as(Reason::PartnerUnknown))?;
-        // For the same reason what is counted against the partner is what Entra has taken for its own.
+        let partner = self.partner.judge(call, exchange)?;
+        // Anybody can write the partner's id: what is counted against the partner is what Entra has taken for its own.
         partner.admit_unproven(exchange)?;
+        self.judge(&asked)?;
         exchange.timings.policies = exchange.elapsed();
 
         // Entra calls it a correlation id: it names the request in both logs.
