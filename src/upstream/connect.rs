@@ -21,6 +21,7 @@ use super::{
     http1,
     io::Io,
     pool::{Found, Http2, Pool, Stream},
+    resolve::resolve,
     server::{Address, Server},
 };
 
@@ -105,7 +106,7 @@ fn from_shelf(found: Found) -> Option<Connection> {
 async fn open(server: &Server, pool: &Arc<Pool>, protocol: ProtocolConfig, want: Want, idle: Duration) -> io::Result<Connection> {
     let tcp = match &server.address {
         Address::Known(address) => TcpStream::connect(address).await?,
-        Address::Named(host, port) => TcpStream::connect((&**host, *port)).await?,
+        Address::Named(host, port) => TcpStream::connect(&*resolve(host, *port).await?).await?,
     };
     tcp.set_nodelay(true)?;
     let (stream, http2) = match &server.tls {

@@ -21,6 +21,7 @@ mod io;
 mod outgoing;
 mod pool;
 mod request;
+mod resolve;
 mod retry;
 mod send;
 mod server;

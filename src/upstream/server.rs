@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use http::{HeaderValue, Uri, uri::Authority, uri::Scheme};
 use rustls_pki_types::ServerName;
 
-use super::{pool::Pool, standing::Standing, tls::Tls};
+use super::{pool::Pool, resolve::is_platform, standing::Standing, tls::Tls};
 
 /// One server of an upstream: where it is, and each thread's connections to it.
 #[derive(Debug)]
@@ -91,6 +91,9 @@ impl Location {
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         let address =
             host.parse().map_or_else(|_| Address::Named(host.into(), port), |ip| Address::Known(SocketAddr::new(ip, port)));
+        if matches!(address, Address::Known(address) if is_platform(address.ip())) {
+            return Err("is the platform's own service, which would take the gateway for the caller");
+        }
         Ok(Self { scheme, base: base.into(), address, authority })
     }
 
@@ -129,6 +132,9 @@ mod tests {
             ("http://orders.internal/#top", Err("has a fragment")),
             ("http://orders.internal/a/../b", Err("has an empty or dotted segment in its path")),
             ("http://orders.internal//b", Err("has an empty or dotted segment in its path")),
+            ("http://169.254.169.254", Err("is the platform's own service, which would take the gateway for the caller")),
+            ("http://[::ffff:a9fe:a9fe]:80/", Err("is the platform's own service, which would take the gateway for the caller")),
+            ("http://168.63.129.16", Err("is the platform's own service, which would take the gateway for the caller")),
             ("http://orders.internal:", Err("lacks a host or a port")),
             ("http://", Err("is no URL")),
         ] {
