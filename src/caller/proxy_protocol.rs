@@ -225,6 +225,20 @@ mod tests {
     }
 
     #[test]
+    fn a_header_may_be_as_long_as_its_bound_and_no_longer() {
+        let line = |length: usize| format!("PROXY UNKNOWN {}\r\n", "a".repeat(length - 16)).into_bytes();
+        let tlvs = |length: usize| v2(0x21, 0x11, &vec![1; length - 16]);
+        let source = Some("1.1.1.1:257");
+
+        assert_eq!(read(&line(MAX_V1)), complete(107, None));
+        assert_eq!(read(&line(MAX_V1)[..MAX_V1 - 1]), Ok(Progress::Partial));
+        assert_eq!(read(&line(MAX_V1 + 1)[..MAX_V1]), Err(ProxyProtocolFault::TooLong), "as soon as that is known");
+        assert_eq!(read(&tlvs(MAX_V2)), complete(4_096, source));
+        assert_eq!(read(&tlvs(MAX_V2)[..16]), Ok(Progress::Partial));
+        assert_eq!(read(&tlvs(MAX_V2 + 1)[..16]), Err(ProxyProtocolFault::TooLong), "as soon as that is known");
+    }
+
+    #[test]
     fn every_beginning_of_a_header_is_partial() {
         let headers = [
             b"PROXY TCP4 192.0.2.7 203.0.113.1 4711 443\r\n".to_vec(),

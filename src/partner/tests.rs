@@ -1,7 +1,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::caller::certificate::testing::{NOW, self_signed};
+use crate::{
+    caller::certificate::testing::{NOW, self_signed},
+    config::Severity,
+};
 
 const APP: &str = "22223333-cccc-4444-dddd-5555eeee6666";
 const OTHER_APP: &str = "77778888-cccc-4444-dddd-5555eeee6666";
@@ -17,9 +20,13 @@ fn partners_at(yaml: &str, now: u64) -> (Partners, Vec<String>) {
 }
 
 fn partners_after(previous: Option<&Partners>, yaml: &str, now: u64) -> (Partners, Vec<String>) {
-    let mut faults = Faults::default();
-    let tenants = crate::config::part(&format!("{{ contoso: {{ id: {TENANT} }}, any: {{ id: organizations }} }}"));
-    let tenants = Tenants::build(&tenants, None, &Place::root(), &mut faults);
+    let (partners, faults) = built(previous, yaml, now);
+    (partners, faults.iter().map(|fault| format!("{:?} {}: {}", fault.severity, fault.place, fault.message)).collect())
+}
+
+fn built(previous: Option<&Partners>, yaml: &str, now: u64) -> (Partners, Faults) {
+    let tenants = format!("{{ contoso: {{ id: {TENANT} }}, any: {{ id: organizations }}, faulty: {{ id: '?' }} }}");
+    let tenants = Tenants::build(&crate::config::part(&tenants), None, &Place::root(), &mut Faults::default());
     let with = Surroundings {
         sets: &AddressSets::default(),
         tenants: &tenants,
@@ -30,8 +37,9 @@ fn partners_after(previous: Option<&Partners>, yaml: &str, now: u64) -> (Partner
         metrics: (&Metrics::default(), 1),
         previous,
     };
+    let mut faults = Faults::default();
     let partners = Partners::build(&crate::config::part(yaml), with, &Place::root().key("partners"), &mut faults);
-    (partners, faults.iter().map(|fault| format!("{:?} {}: {}", fault.severity, fault.place, fault.message)).collect())
+    (partners, faults)
 }
 
 /// A partner with all there is, but for the `enabled` that is asked for.
@@ -260,6 +268,26 @@ fn what_is_incomplete_or_contradicts_itself_is_an_error() {
         let errors: Vec<_> = faults.iter().filter(|fault| fault.starts_with("Error")).collect();
         assert_eq!(errors, [fault], "{yaml}");
     }
+}
+
+#[test]
+fn a_route_that_is_nearly_there_is_offered() {
+    for (route, expected) in
+        [("partner", "is `partners` meant?"), ("Orders", "is `orders` meant?"), ("ping", "name a route of this config")]
+    {
+        let (_, faults) = built(None, &format!("p: {{ client-application-ids: [{APP}], routes: [{route}] }}"), 0);
+        let cures: Vec<_> =
+            faults.iter().filter(|fault| fault.severity == Severity::Error).filter_map(|fault| fault.cure.as_deref()).collect();
+        assert_eq!(cures, [expected], "{route}");
+    }
+}
+
+#[test]
+fn a_tenant_that_is_faulty_itself_is_told_of_once() {
+    let (partners, faults) = partners(&format!("p: {{ client-application-ids: [{APP}], tenants: [faulty] }}"));
+
+    assert!(!faults.iter().any(|fault| fault.contains("partners.p.tenants")), "{faults:?}");
+    assert_eq!(reason(&partners, call(), &Clock::manual(0)), Some(Reason::PartnerUnknown));
 }
 
 #[test]

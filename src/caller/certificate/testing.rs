@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 use rustls_pki_types::CertificateDer;
 
@@ -32,6 +32,10 @@ pub(crate) struct Unusual {
     pub(crate) for_servers: bool,
     /// DNS names.
     pub(crate) dns_names: Vec<String>,
+    /// E-mail addresses.
+    pub(crate) emails: Vec<String>,
+    /// URIs.
+    pub(crate) uris: Vec<String>,
     /// The serial number; 7 otherwise.
     pub(crate) serial: Option<u64>,
 }
@@ -121,8 +125,10 @@ fn client_params(name: &str, unusual: &Unusual) -> CertificateParams {
     params.serial_number = Some(SerialNumber::from(unusual.serial.unwrap_or(7)));
     let purpose = if unusual.for_servers { ExtendedKeyUsagePurpose::ServerAuth } else { ExtendedKeyUsagePurpose::ClientAuth };
     params.extended_key_usages = vec![purpose];
-    params.subject_alt_names =
-        unusual.dns_names.iter().map(|name| rcgen::SanType::DnsName(name.clone().try_into().unwrap())).collect();
+    let dns_names = unusual.dns_names.iter().map(|name| SanType::DnsName(name.clone().try_into().unwrap()));
+    let emails = unusual.emails.iter().map(|email| SanType::Rfc822Name(email.clone().try_into().unwrap()));
+    let uris = unusual.uris.iter().map(|uri| SanType::URI(uri.clone().try_into().unwrap()));
+    params.subject_alt_names = dns_names.chain(emails).chain(uris).collect();
     params
 }
 

@@ -31,7 +31,13 @@ fn year(year: i16) -> u64 {
 #[test]
 fn says_what_stands_in_the_certificate() {
     let authority = Authority::new("Fabrikam Root");
-    let unusual = Unusual { dns_names: vec!["Client.Fabrikam.example".to_owned()], serial: Some(0xA1), ..Unusual::default() };
+    let unusual = Unusual {
+        dns_names: vec!["Client.Fabrikam.example".to_owned()],
+        emails: vec!["Ops@fabrikam.example".to_owned()],
+        uris: vec!["spiffe://fabrikam.example/Client".to_owned()],
+        serial: Some(0xA1),
+        ..Unusual::default()
+    };
     let issued = authority.issue_unusual("client", &unusual);
 
     let certificate = issued.read(&[]);
@@ -41,14 +47,18 @@ fn says_what_stands_in_the_certificate() {
     assert_eq!(certificate.common_name(), Some("client"));
     assert_eq!(certificate.serial(), "A1");
     assert_eq!(certificate.dns_names(), ["client.fabrikam.example".into()]);
+    assert_eq!(certificate.emails(), ["Ops@fabrikam.example".into()]);
+    assert_eq!(certificate.uris(), ["spiffe://fabrikam.example/Client".into()]);
     assert_eq!((certificate.not_before(), certificate.not_after()), (year(2025), year(2035)));
     assert_eq!(certificate.thumbprint(), &*hex(&hash::<20>(&SHA1_FOR_LEGACY_USE_ONLY, &issued.der)));
+    assert_eq!(*certificate.sha256(), hash(&SHA256, &issued.der));
     for thumbprint in [certificate.thumbprint(), certificate.thumbprint_sha256()] {
         assert!(Thumbprint::parse(thumbprint).unwrap().is_of(&certificate));
         assert!(!Thumbprint::parse(thumbprint).unwrap().is_of(&self_signed("client").read(&[])));
     }
     assert_eq!(STANDARD.decode(certificate.encoded()).unwrap(), *issued.der);
-    assert!(!format!("{certificate:?}").contains("client"));
+    let printed = format!("{certificate:?}");
+    assert_eq!(printed, format!("ClientCertificate {{ thumbprint_sha256: {:?}, .. }}", certificate.thumbprint_sha256()));
 }
 
 #[test]

@@ -183,6 +183,10 @@ fn faults_of_trust_are_told_at_their_place() {
             ),
         ),
         (
+            "trusted-proxies: [{ addresses: [gw], require-header: { X-A: [b, ''] } }]",
+            Some("listeners[0].trusted-proxies[0].require-header.X-A[1]: `` is no header value".into()),
+        ),
+        (
             "trusted-proxies: [{ addresses: [gw], require-header: { 'X A': [b] } }]",
             Some("listeners[0].trusted-proxies[0].require-header.X A: `X A` is no header name".into()),
         ),
