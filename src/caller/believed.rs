@@ -77,16 +77,16 @@ impl Believed {
             let mut own = Faults::default();
             let believed = Self::build(&addresses, required.unwrap_or(&BTreeMap::new()), (list, &place), stake, sets, &mut own);
             for mut fault in own.iter().cloned() {
-                if required.is_none() && fault.place.pointer().starts_with(place.index(0).pointer()) {
-                    fault.place = Place::from(fault.place.pointer().replacen(place.index(0).pointer(), place.pointer(), 1));
+                if let Some(rest) = fault.place.pointer().strip_prefix(place.index(0).pointer()) {
+                    fault.place = Place::from(format!("{}{rest}", place.pointer()));
                 }
                 faults.add(fault);
             }
             everything.extend(addresses);
             any.extend(believed);
         }
-        // However a whole family is put together from several entries.
-        if any.len() == written.len() && any.len() > 1 {
+        // However a whole family is put together from several entries: where one of them is one already, that was told.
+        if any.len() == written.len() {
             let all = AddressSet::build(&everything, place, sets, &mut Faults::default());
             if all.is_some_and(|all| all.holds_a_whole_family()) {
                 faults.error(place, stake.everybody, stake.cure);

@@ -160,6 +160,7 @@ fn faults_of_trust_are_told_at_their_place() {
         ("trusted-proxies: [gw, { address: 10.3.0.1, owner: net }]", None),
         ("trusted-proxies: [0.0.0.0/0]", Some(format!("listeners[0].trusted-proxies[0]: {everyone}"))),
         ("trusted-proxies: [gw, '::/0']", Some(format!("listeners[0].trusted-proxies[1]: {everyone}"))),
+        ("trusted-proxies: [gw, '::/0', lb]", Some(format!("listeners[0].trusted-proxies[1]: {everyone}"))),
         ("trusted-proxies: ['::ffff:0:0/96']", Some(format!("listeners[0].trusted-proxies[0]: {everyone}"))),
         (
             "trusted-proxies: [{ addresses: [0.0.0.0/0], require-header: { X-A: [b] } }]",
