@@ -76,3 +76,20 @@ impl AddressSource {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_have_a_word_for_each_source() {
+        for (source, word) in [
+            (AddressSource::Peer, "peer"),
+            (AddressSource::ProxyProtocol, "proxy-protocol"),
+            (AddressSource::XForwardedFor, "x-forwarded-for"),
+            (AddressSource::Forwarded, "forwarded"),
+        ] {
+            assert_eq!(source.as_str(), word);
+        }
+    }
+}

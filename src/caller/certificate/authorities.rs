@@ -23,11 +23,11 @@ use x509_parser::{certificate::X509Certificate, prelude::FromDer, revocation_lis
 use super::{CertificateFault, ClientCertificate, Thumbprint, hash, name, seconds};
 
 /// How many shards of verdicts there are: one for each thread, on any machine of a usual size.
-const SHARDS: usize = 64;
+pub(super) const SHARDS: usize = 64;
 /// How many verdicts a shard keeps.
 const VERDICTS_PER_SHARD: usize = 512;
 /// More than any file of authorities, and less than what would be noticed in memory.
-const LARGEST_FILE: u64 = 64 << 20;
+pub(super) const LARGEST_FILE: u64 = 64 << 20;
 
 /// Certificate authorities that alone are trusted, with their revocation lists.
 pub struct Authorities {

@@ -220,6 +220,7 @@ fn quoted_or_not(text: &[u8]) -> Result<Said<'_>, HeaderFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::caller::certificate::testing::Authority;
 
     /// Bytes that stand for a certificate: whether they are one is not asked here.
     const DER: &[u8] = b"\x30\x03\x02\x01\xfb?>";
@@ -255,10 +256,32 @@ mod tests {
             ("Envoy", envoy.clone(), vec![DER]),
             ("Envoy, the nearest proxy's", format!("Cert=\"{}\",{envoy}", escaped(&pem(OTHER, "\n"))), vec![DER]),
             ("Envoy, without quotes", format!("cert={}", escaped(&pem(DER, "\n"))), vec![DER]),
-            ("Envoy, a chain", chain, vec![DER, OTHER]),
+            ("Envoy, a chain", chain.clone(), vec![DER, OTHER]),
+            ("Envoy, a certificate and its chain", format!("Cert=\"{}\";{chain}", escaped(&pem(DER, "\n"))), vec![DER, OTHER]),
+            ("base64, the longest list", vec![base64; LONGEST_CHAIN].join(","), vec![DER; LONGEST_CHAIN]),
+            ("PEM, the longest chain", pem(DER, " ").repeat(LONGEST_CHAIN), vec![DER; LONGEST_CHAIN]),
         ] {
             let read = read(value.as_bytes()).unwrap_or_else(|fault| panic!("{row}: {fault}"));
             assert_eq!(read.iter().map(|der| der.as_ref()).collect::<Vec<_>>(), expected, "{row}");
+        }
+    }
+
+    #[test]
+    fn certificates_of_a_chain_issued_each_other() {
+        let root = Authority::new("Root");
+        let sub = root.subordinate("Issuing", (2025, 2035));
+        let (client, other) = (sub.issue("client").der, root.issue("client").der);
+        for (row, chain, expected) in [
+            ("none", vec![], Ok(())),
+            ("one", vec![client.clone()], Ok(())),
+            ("two", vec![client.clone(), sub.der()], Ok(())),
+            ("with the root", vec![client.clone(), sub.der(), root.der()], Ok(())),
+            ("another's before it", vec![other, client.clone(), sub.der()], Err(HeaderFault::NoChain)),
+            ("a gap", vec![client.clone(), root.der()], Err(HeaderFault::NoChain)),
+            ("the other way round", vec![sub.der(), client.clone()], Err(HeaderFault::NoChain)),
+            ("no certificate", vec![client, DER.into()], Err(HeaderFault::Certificate)),
+        ] {
+            assert_eq!(check_chain(&chain), expected, "{row}");
         }
     }
 

@@ -247,6 +247,7 @@ mod tests {
             ("CN=\"  spaces  \"", "CN=\\  spaces \\ "),
             ("CN=Lu\\C4\\8Di\\C4\\87", "CN=Lučić"),
             ("CN=#0402AB", "CN=#0402AB"),
+            ("CN=a\\00b\\C2\\85", "CN=a\\00b\\C2\\85"),
             ("CN=", "CN="),
         ] {
             assert_eq!(canonical(text).as_deref(), Ok(expected), "{text}");
@@ -261,11 +262,34 @@ mod tests {
             ("client", NameFault::Part("client".into())),
             ("CN=client,", NameFault::Part(String::new())),
             ("XX=client", NameFault::Type("XX".into())),
+            ("5=client", NameFault::Type("5".into())),
+            ("2..5=client", NameFault::Type("2..5".into())),
+            ("2.5.x=client", NameFault::Type("2.5.x".into())),
             ("CN=\"client", NameFault::Unfinished),
             ("CN=client\\", NameFault::Unfinished),
             ("CN=client\\C4", NameFault::Unfinished),
         ] {
             assert_eq!(canonical(text), Err(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn values_are_texts_whatever_kind_of_string_they_are_held_in() {
+        for (tag, bytes, expected) in [
+            (Tag::Utf8String, "Lučić".as_bytes(), Some("Lučić")),
+            (Tag::Utf8String, b"\xFF", None),
+            (Tag::PrintableString, b"Fabrikam", Some("Fabrikam")),
+            (Tag::Ia5String, b"ops@fabrikam.example", Some("ops@fabrikam.example")),
+            (Tag::NumericString, b"42", Some("42")),
+            (Tag::VisibleString, b"Fabrikam", Some("Fabrikam")),
+            (Tag::T61String, b"Fabrikam", Some("Fabrikam")),
+            (Tag::T61String, "Luc\u{ed}a".as_bytes(), None),
+            (Tag::BmpString, b"\0L\0u\x01\x0D", Some("Lu\u{10d}")),
+            (Tag::BmpString, b"\0L\0", None),
+            (Tag::BmpString, b"\xD8\0", None),
+            (Tag::OctetString, b"Fabrikam", None),
+        ] {
+            assert_eq!(text(&Any::from_tag_and_data(tag, bytes)).as_deref(), expected, "{tag} {bytes:02X?}");
         }
     }
 

@@ -73,6 +73,12 @@ impl Authority {
         Self(CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &self.0).unwrap())
     }
 
+    /// The same authority with another certificate: its name and its key, for other years.
+    pub(crate) fn renewed_by(&self, issuer: &Self, name: &str, years: (i32, i32)) -> Self {
+        let key = KeyPair::from_pem(&self.0.key().serialize_pem()).unwrap();
+        Self(CertifiedIssuer::signed_by(authority_params(name, years), key, &issuer.0).unwrap())
+    }
+
     pub(crate) fn issue(&self, name: &str) -> Issued {
         self.issue_unusual(name, &Unusual::default())
     }

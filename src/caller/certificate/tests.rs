@@ -1,8 +1,11 @@
 //! Who vouches for which certificate, and until when.
 
+use std::sync::Arc;
+
 use tempfile::TempDir;
 
 use super::{
+    authorities::{LARGEST_FILE, SHARDS},
     testing::{Authority, Issued, NOW, Unusual, self_signed, write},
     *,
 };
@@ -204,6 +207,88 @@ fn time_is_held_against_the_whole_path_whenever_it_was_judged() {
 }
 
 #[test]
+fn what_was_found_once_is_found_again() {
+    let folder = TempDir::new().unwrap();
+    let root = Authority::new("Root");
+    let authorities = authorities(&folder, &root.pem(), &[]);
+    let (one, other) = (root.issue("one").read(&[]), root.issue("other").read(&[]));
+
+    for worker in [0, 1, SHARDS, usize::MAX] {
+        let judge = |certificate, now| authorities.judge(certificate, worker, now);
+        let first = judge(&one, NOW);
+        judge(&other, NOW);
+        assert!(Arc::ptr_eq(&first, &judge(&one, NOW + 1)), "{worker}");
+        assert!(
+            Arc::ptr_eq(&first, &judge(&one, one.not_after() + 1)),
+            "{worker}: nothing else can be found of one that is over"
+        );
+    }
+}
+
+#[test]
+fn another_path_is_looked_for_where_an_issuer_has_ended_and_the_certificate_has_not() {
+    let folder = TempDir::new().unwrap();
+    let root = Authority::new("Root");
+    let sub = root.subordinate("Issuing", (2025, 2027));
+    let renewed = sub.renewed_by(&root, "Issuing", (2025, 2030));
+    let authorities = authorities(&folder, &root.pem(), &[]);
+    let certificate = sub.issue("client").read(&[&sub, &renewed]);
+
+    for (now, expected) in
+        [(NOW, "fine"), (year(2027) + 1, "fine"), (year(2030), "fine"), (year(2030) + 1, "client-certificate-expired")]
+    {
+        assert_eq!(code(check(&authorities, &certificate, now)), expected, "{now}");
+    }
+}
+
+#[test]
+fn tells_how_long_something_is_from_being_valid() {
+    let certificate = self_signed("client").read(&[]);
+    let (from, until) = (certificate.not_before(), certificate.not_after());
+
+    for (now, expected) in [
+        (from - 7, Err(CertificateFault::NotYetValid(7))),
+        (from, Ok(())),
+        (until, Ok(())),
+        (until + 7, Err(CertificateFault::Expired(7))),
+    ] {
+        assert_eq!(certificate.check_times(Checks::ALL, now), expected, "{now}");
+        assert_eq!(certificate.is_valid_at(now), expected.is_ok(), "{now}");
+    }
+}
+
+#[test]
+fn authorities_and_lists_are_told_of_with_the_time_that_is_left() {
+    const DAY: u64 = 86_400;
+    let folder = TempDir::new().unwrap();
+    let (root, other) = (Authority::new("Root"), Authority::valid_in("Other", (2025, 2027)));
+    let twice = [root.pem(), other.pem(), root.pem()].concat();
+    let without = authorities(&folder, &twice, &[]);
+    let with = authorities(&folder, &twice, &[root.revoke(&[], 2027)]);
+    let days = |until| i64::try_from((until - NOW) / DAY).unwrap();
+    let (end, name) = (year(2027), |name: &str| format!("CN={name}, O=Fabrikam\\, Inc., C=NL").into_boxed_str());
+
+    let told = |now| with.status(now).map(|status| (status.subject, status.days_left)).collect::<Vec<_>>();
+    assert_eq!(told(NOW), [(name("Root"), days(year(2035))), (name("Other"), days(end))], "each once, whatever the file repeats");
+    for (now, left) in [(end - DAY, 1), (end - DAY + 1, 0), (end, 0), (end + 1, -1), (end + 2 * DAY, -2)] {
+        assert_eq!(told(now)[1].1, left, "{now}");
+    }
+    let lists = |now| with.list_status(now).map(|list| (list.issuer, list.seconds_left)).collect::<Vec<_>>();
+    assert_eq!(lists(end - 9), [(name("Root"), 9)]);
+    assert_eq!(lists(end + 9), [(name("Root"), -9)]);
+    assert!(with.has_lists() && !without.has_lists() && without.list_status(NOW).next().is_none());
+
+    let names: Vec<_> = with.names().map(|name| name.as_ref().to_vec()).collect();
+    let own = |authority: &Authority| {
+        let der = authority.der();
+        X509Certificate::from_der(&der).unwrap().1.subject().as_raw().to_vec()
+    };
+    assert_eq!(names, [own(&root), own(&other)]);
+    let printed = format!("{with:?}");
+    assert_eq!(printed, format!("Authorities {{ subjects: {:?}, lists: 1, .. }}", [name("Root"), name("Other")]));
+}
+
+#[test]
 fn a_question_that_is_not_asked_is_not_answered() {
     let folder = TempDir::new().unwrap();
     let root = Authority::new("Root");
@@ -231,6 +316,7 @@ fn knows_what_issued_a_certificate() {
     let root = Authority::new("Root");
     let sub = root.subordinate("Issuing", (2025, 2035));
     let authorities = authorities(&folder, &root.pem(), &[]);
+    let sha1 = |authority: &Authority| Thumbprint::Sha1(hash(&SHA1_FOR_LEGACY_USE_ONLY, &authority.der()));
     let of = |authority: &Authority| Thumbprint::Sha256(hash(&SHA256, &authority.der()));
     let issued = |issued: Issued, more: &[&Authority]| authorities.judge(&issued.read(more), 0, NOW);
 
@@ -238,6 +324,7 @@ fn knows_what_issued_a_certificate() {
 
     assert!(by_root.is_issued_by(&of(&root)) && !by_root.is_issued_by(&of(&sub)));
     assert!(by_sub.is_issued_by(&of(&sub)) && !by_sub.is_issued_by(&of(&root)));
+    assert!(by_sub.is_issued_by(&sha1(&sub)) && !by_sub.is_issued_by(&sha1(&root)));
     assert!(!issued(self_signed("client"), &[]).is_issued_by(&of(&root)));
 }
 
@@ -249,7 +336,7 @@ fn files_that_would_check_nothing_are_refused() {
     let (ca, list) = (file("ca.pem", &root.pem()), file("root.crl", &root.revoke(&[], 2030)));
     let load = |ca: &std::path::Path, list: &std::path::Path| {
         let errors = Authorities::load(ca, &[list.to_owned()]).err().unwrap_or_default();
-        errors.into_iter().map(|(index, error)| (index, error.to_string())).collect::<Vec<_>>()
+        errors.into_iter().map(|(index, error)| (index, error.to_string(), error.cure())).collect::<Vec<_>>()
     };
     assert_eq!(load(&ca, &list), []);
 
@@ -258,18 +345,34 @@ fn files_that_would_check_nothing_are_refused() {
     let leaf = file("leaf.pem", &root.issue("client").pem);
     let damaged = file("damaged.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let damaged_list = file("damaged.crl", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n");
-    for (ca, list, index, words) in [
-        (&folder.path().join("nowhere"), &list, None, "cannot be read"),
-        (&empty, &list, None, "holds no certificate"),
-        (&key, &list, None, "holds no certificate"),
-        (&leaf, &list, None, "is no authority"),
-        (&damaged, &list, None, "holds a certificate that cannot be read"),
-        (&ca, &folder.path().join("nowhere"), Some(0), "cannot be read"),
-        (&ca, &empty, Some(0), "holds no revocation list"),
-        (&ca, &ca, Some(0), "holds no revocation list"),
-        (&ca, &damaged_list, Some(0), "of a kind that is not supported"),
+    let (may_read, kind) = ("that the gateway may read", "with the certificates of authorities (PEM), or with revocation lists");
+    for (ca, list, index, words, cure) in [
+        (&folder.path().join("nowhere"), &list, None, "cannot be read", may_read),
+        (&empty, &list, None, "holds no certificate", kind),
+        (&key, &list, None, "holds no certificate", kind),
+        (&leaf, &list, None, "is no authority", "name the authority that issued it"),
+        (&damaged, &list, None, "holds a certificate that cannot be read", kind),
+        (&ca, &folder.path().join("nowhere"), Some(0), "cannot be read", may_read),
+        (&ca, &empty, Some(0), "holds no revocation list", kind),
+        (&ca, &ca, Some(0), "holds no revocation list", kind),
+        (&ca, &damaged_list, Some(0), "of a kind that is not supported", "name complete lists"),
     ] {
         let errors = load(ca, list);
-        assert!(errors.len() == 1 && errors[0].0 == index && errors[0].1.contains(words), "{words}: {errors:?}");
+        let [(found_index, told, offered)] = errors.as_slice() else { panic!("{words}: {errors:?}") };
+        assert_eq!(*found_index, index, "{words}");
+        assert!(told.contains(words) && offered.contains(cure), "{words}: {told}; {offered}");
     }
+}
+
+#[test]
+fn a_file_far_too_large_is_not_read() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("large.pem");
+    // It takes no room: nothing is written.
+    std::fs::File::create(&path).unwrap().set_len(LARGEST_FILE + 1).unwrap();
+
+    let errors = Authorities::load(&path, &[]).err().unwrap();
+
+    let [(None, AuthoritiesError::Read { source, .. })] = errors.as_slice() else { panic!("{errors:?}") };
+    assert_eq!(source.to_string(), "it is far too large");
 }
