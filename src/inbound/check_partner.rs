@@ -192,7 +192,8 @@ mod tests {
         Tenants::build(&crate::config::part(tenants), None, &Place::root(), &mut Faults::default())
     }
 
-    fn build(partners: &str, policy: &str, route: PartnerRoute<'_>) -> Vec<String> {
+    /// What is told of the partners, and then of the policy, which is there unless an error is.
+    fn build(partners: &str, policy: &str, route: PartnerRoute<'_>) -> (Option<CheckPartner>, [Vec<String>; 2]) {
         let mut faults = Faults::default();
         let (tenants, sets) = (tenants(), crate::address::AddressSets::default());
         let (limits, metrics) = (crate::limits::Limits::default(), crate::telemetry::Metrics::default());
@@ -207,7 +208,9 @@ mod tests {
             previous: None,
         };
         let partners = Partners::build(&crate::config::part(partners), with, &Place::root().key("partners"), &mut faults);
-        assert!(faults.is_empty());
+        let told = |faults: &Faults| faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect();
+        let of_partners = told(&faults);
+        let mut faults = Faults::default();
         let built = CheckPartner::build(
             &crate::config::part(policy),
             &Place::root().key("inbound").index(1),
@@ -216,7 +219,7 @@ mod tests {
             &mut faults,
         );
         assert_eq!(built.is_none(), faults.any_error());
-        faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect()
+        (built, [of_partners, told(&faults)])
     }
 
     const ROUTE: PartnerRoute<'static> = PartnerRoute { name: "orders", has_token: true, several_tenants: false, checked: false };
@@ -250,10 +253,24 @@ mod tests {
                 ),
             ),
         ] {
-            let faults = build(partners, policy, route);
+            let (_, [of_partners, faults]) = build(partners, policy, route);
+            assert!(of_partners.is_empty());
             assert_eq!(faults.first().map(String::as_str), expected, "{partners} {policy}");
             assert!(faults.len() <= 1, "{faults:?}");
         }
+    }
+
+    #[test]
+    fn a_partner_that_is_faulty_itself_is_told_of_once() {
+        let partners = format!(
+            "p: {{ client-application-ids: [p], addresses: [192.0.2.1] }}\nq: {{ client-application-ids: [{APP}], addresses: [192.0.2.1] }}"
+        );
+
+        let (policy, [of_partners, faults]) = build(&partners, "{ partners: [p, q] }", ROUTE);
+
+        assert_eq!(of_partners.len(), 1, "{of_partners:?}");
+        assert!(faults.is_empty(), "{faults:?}");
+        assert_eq!(policy.expect("nothing is wrong with it").route(), "orders");
     }
 
     #[test]
