@@ -15,6 +15,7 @@ use super::{
     origin::{Origin, SourceFile, Sources},
     report::{Finding, Report},
     rest::{self, Rest},
+    settings::settings,
     validate,
 };
 
@@ -96,15 +97,15 @@ impl Document {
         let report = Report::new(findings, sources.clone());
         if report.errors() > 0 {
             let rest = rest::without_errors(&document, report.findings()).and_then(|(node, without)| {
-                let config = serde_json::from_value(node.to_json()).ok()?;
+                let config = settings(&node).ok()?;
                 let warnings = Report::new(Vec::new(), sources.clone());
                 let (files, folders, secrets) = (Vec::new(), Vec::new(), Secrets(resolved.secrets));
                 Some(Rest { document: Self { config, secrets, base, files, folders, warnings, places, sources }, without })
             });
             return Err(if let Some(rest) = rest { report.beside(rest) } else { report });
         }
-        let value = if matches!(document.kind, Kind::Null) { serde_json::json!({}) } else { document.to_json() };
-        match serde_path_to_error::deserialize::<_, Config>(value) {
+        let config = if matches!(document.kind, Kind::Null) { Ok(Config::default()) } else { settings::<Config>(&document) };
+        match config {
             Ok(config) => {
                 let mut faults = Faults::default();
                 lint::lint(&config, &mut faults);
@@ -115,11 +116,11 @@ impl Document {
                 let secrets = Secrets(resolved.secrets);
                 Ok(Self { config, secrets, base, files, folders, warnings: report, places, sources })
             }
-            Err(error) => {
-                let place = place_of(error.path());
+            Err(misfit) => {
+                let place = misfit.place();
                 let origin = places.origin(&place, false);
                 let mut faults = Faults::default();
-                faults.error(&place, error.into_inner().to_string(), "");
+                faults.error(&place, misfit.to_string(), "");
                 let finding = faults.iter().map(|fault| Finding::of(fault, origin.clone()));
                 Err(report.and(&Report::new(finding.collect(), sources)))
             }
@@ -148,17 +149,6 @@ impl Document {
     pub fn path(&self, written: &str) -> PathBuf {
         self.base.join(written)
     }
-}
-
-fn place_of(path: &serde_path_to_error::Path) -> Place {
-    use serde_path_to_error::Segment;
-
-    path.iter().fold(Place::root(), |place, segment| match segment {
-        Segment::Seq { index } => place.index(*index),
-        Segment::Map { key } => place.key(key),
-        Segment::Enum { variant } => place.key(variant),
-        Segment::Unknown => place,
-    })
 }
 
 /// Where each setting stands.

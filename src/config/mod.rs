@@ -14,6 +14,7 @@ mod report;
 mod rest;
 mod schema;
 mod secret;
+mod settings;
 mod suggest;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -135,5 +136,5 @@ pub(crate) fn part<T: serde::de::DeserializeOwned>(yaml: &str) -> T {
     let mut findings = Vec::new();
     let node = yaml::read(yaml, 0, &mut findings);
     assert!(findings.is_empty(), "{yaml}");
-    serde_json::from_value(node.to_json()).expect("a part of a config")
+    settings::settings(&node).expect("a part of a config")
 }

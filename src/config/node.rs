@@ -1,6 +1,8 @@
 //! What a YAML text says, each part with its place in the text.
 
-use serde_json::{Map, Number, Value};
+use serde_json::Number;
+#[cfg(test)]
+use serde_json::{Map, Value};
 
 use super::origin::Origin;
 
@@ -80,6 +82,7 @@ impl Node {
     }
 
     /// The value alone, without its places.
+    #[cfg(test)]
     pub(crate) fn to_json(&self) -> Value {
         match &self.kind {
             Kind::Null | Kind::Broken => Value::Null,
