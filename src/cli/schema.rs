@@ -8,7 +8,7 @@ use std::{io::Write as _, process::ExitCode};
 /// Standard output cannot be written to.
 pub fn run() -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, crate::config::schema())?;
+    serde_json::to_writer_pretty(&mut out, &crate::config::schema())?;
     writeln!(out)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -15,6 +15,7 @@ use super::{
     origin::{Origin, SourceFile, Sources},
     report::{Finding, Report},
     rest::{self, Rest},
+    schema::{Shape, schema},
     settings::settings,
     validate,
 };
@@ -87,10 +88,14 @@ impl Document {
     }
 
     fn read(main: usize, base: PathBuf, mut sources: Sources, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, Report> {
-        let merge::Reading { mut document, mut findings, folders } = merge::read(main, &base, &mut sources);
+        let schema = schema();
+        let shape = Shape::root(&schema);
+        let merge::Reading { mut document, mut findings, folders } = merge::read(main, &base, &mut sources, shape);
         let resolved = named_values::resolve(&mut document, Surroundings { variable, base: &base }, &mut sources);
         findings.extend(resolved.findings);
-        findings.extend(validate::validate(&document, &mut sources));
+        findings.extend(validate::validate(&document, shape, &mut sources));
+        // What is made of the config can lie where the schema lay.
+        drop(schema);
         let places = Places::of(&document);
         let files = sources.paths().cloned().chain(resolved.files).collect();
         let sources = Arc::new(sources);

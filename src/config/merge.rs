@@ -43,7 +43,7 @@ pub(crate) fn add_file(path: &Path, sources: &mut Sources) -> std::io::Result<us
 }
 
 /// Reads the main file, which is in the sources already, and all that it includes.
-pub(crate) fn read(main: usize, base: &Path, sources: &mut Sources) -> Reading {
+pub(crate) fn read(main: usize, base: &Path, sources: &mut Sources, shape: Shape<'_>) -> Reading {
     let mut findings = Vec::new();
     let mut folders = Vec::new();
     let mut document = yaml::read(&sources.get(main).text, main, &mut findings);
@@ -71,7 +71,7 @@ pub(crate) fn read(main: usize, base: &Path, sources: &mut Sources) -> Reading {
             }
             Ok(paths) => {
                 for path in paths {
-                    include(&path, (&at, &place), &mut document, sources, &mut findings);
+                    include(&path, (&at, &place), &mut document, sources, shape, &mut findings);
                 }
             }
         }
@@ -80,7 +80,14 @@ pub(crate) fn read(main: usize, base: &Path, sources: &mut Sources) -> Reading {
     Reading { document, findings, folders }
 }
 
-fn include(path: &Path, (at, place): (&Origin, &Place), document: &mut Node, sources: &mut Sources, findings: &mut Vec<Finding>) {
+fn include(
+    path: &Path,
+    (at, place): (&Origin, &Place),
+    document: &mut Node,
+    sources: &mut Sources,
+    shape: Shape<'_>,
+    findings: &mut Vec<Finding>,
+) {
     if sources.paths().any(|known| known == path) {
         // Two patterns may well match the same file.
         return;
@@ -88,7 +95,7 @@ fn include(path: &Path, (at, place): (&Origin, &Place), document: &mut Node, sou
     match add_file(path, sources) {
         Ok(file) => {
             let more = yaml::read(&sources.get(file).text, file, findings);
-            merge(document, more, findings);
+            merge(document, more, shape, findings);
         }
         Err(error) => {
             let message = format!("`{}` cannot be read: {error}", path.display());
@@ -151,7 +158,7 @@ fn matches(pattern: &str, name: &str) -> bool {
 }
 
 /// Adds what an included file says. Lists grow, maps of named things are joined, and nothing is ever replaced.
-fn merge(document: &mut Node, more: Node, findings: &mut Vec<Finding>) {
+fn merge(document: &mut Node, more: Node, shape: Shape<'_>, findings: &mut Vec<Finding>) {
     let Kind::Map(more) = more.kind else {
         if !matches!(more.kind, Kind::Broken | Kind::Null) {
             let message = format!("a config is a map, not {}", more.what());
@@ -175,7 +182,9 @@ fn merge(document: &mut Node, more: Node, findings: &mut Vec<Finding>) {
         };
         match (&mut existing.kind, value.kind) {
             (Kind::List(existing), Kind::List(more)) => existing.extend(more),
-            (Kind::Map(existing), Kind::Map(more)) if holds_named_things(&key.text) => join(existing, more, &place, findings),
+            (Kind::Map(existing), Kind::Map(more)) if holds_named_things(shape, &key.text) => {
+                join(existing, more, &place, findings)
+            }
             (Kind::Broken | Kind::Null, kind) => existing.kind = kind,
             (_, Kind::Broken | Kind::Null) => {}
             _ => {
@@ -206,9 +215,8 @@ fn join(existing: &mut Vec<(Key, Node)>, more: Vec<(Key, Node)>, place: &Place, 
 }
 
 /// Whether the key's keys are names that the user gives, as in `tenants`, and no settings.
-fn holds_named_things(key: &str) -> bool {
-    let shape = Shape::root().property(key);
-    shape.is_some_and(|shape| shape.properties().is_none() && matches!(shape.additional(), Additional::Each(_)))
+fn holds_named_things(document: Shape<'_>, key: &str) -> bool {
+    document.property(key).is_some_and(|shape| shape.properties().is_none() && matches!(shape.additional(), Additional::Each(_)))
 }
 
 /// Refuses two things of one list, such as two routes, that bear the same name.

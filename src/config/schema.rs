@@ -1,22 +1,33 @@
 //! The schema of the config, made from its types, and how to find one's way in it.
 
-use std::sync::LazyLock;
-
 use serde_json::{Map, Value};
 
-use super::{Config, secret::SECRET_KEYWORD};
+use super::{Config, Day, Size, Span, secret::SECRET_KEYWORD};
+use crate::upstream::{Percent, RetryCondition};
 
-static SCHEMA: LazyLock<Value> = LazyLock::new(|| schemars::schema_for!(Config).to_value());
-
-/// The JSON Schema of the config.
-pub fn schema() -> &'static Value {
-    &SCHEMA
+/// The JSON Schema of the config, made anew: a gateway needs it while it reads its config, and no more once it serves.
+pub fn schema() -> Value {
+    schemars::schema_for!(Config).to_value()
 }
+
+/// Whether a text has a form.
+type Fits = fn(&str) -> bool;
+
+/// The types that the schema tells by a pattern, and who knows better whether a text is one: the type itself.
+const FORMS: [(&str, Fits); 5] = [
+    ("Duration", |text| Span::parse(text).is_some()),
+    ("Size", |text| Size::parse(text).is_some()),
+    ("Day", |text| Day::parse(text).is_some()),
+    ("Percent", |text| Percent::parse(text).is_some()),
+    ("RetryCondition", |text| RetryCondition::parse(text).is_some()),
+];
 
 /// A schema with all references followed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape<'s> {
     schema: &'s Value,
+    /// The whole schema, for references.
+    root: &'s Value,
     /// The name of the type it was made from, where it has one.
     pub(crate) name: &'s str,
     /// The name of the enum that it is a form of, where it is one.
@@ -36,20 +47,19 @@ pub(crate) enum Additional<'s> {
     Anything,
 }
 
-impl Shape<'static> {
-    /// The whole document.
-    pub(crate) fn root() -> Self {
-        Self { schema: schema(), name: "Config", parent: "", is_variant: false }
-    }
-}
-
 impl<'s> Shape<'s> {
-    fn of(schema: &'s Value, name: &'s str) -> Self {
-        let mut shape = Self { schema, name, parent: "", is_variant: false };
+    /// The whole document, by its [`schema`].
+    pub(crate) const fn root(schema: &'s Value) -> Self {
+        Self { schema, root: schema, name: "Config", parent: "", is_variant: false }
+    }
+
+    /// What a part of this shape's schema says.
+    fn part(self, schema: &'s Value) -> Self {
+        let mut shape = Self { schema, name: "", parent: "", is_variant: false, ..self };
         // Types can refer to themselves only through a list or a map, which ends the walk here.
         while let Some(reference) = shape.schema.get("$ref").and_then(Value::as_str) {
             let Some(name) = reference.strip_prefix("#/$defs/") else { break };
-            let Some(target) = SCHEMA.get("$defs").and_then(|all| all.get(name)) else { break };
+            let Some(target) = self.root.get("$defs").and_then(|all| all.get(name)) else { break };
             shape = Self { schema: target, name, ..shape };
         }
         shape
@@ -69,7 +79,7 @@ impl<'s> Shape<'s> {
             Some(several) => {
                 let parent = if self.name.is_empty() { self.parent } else { self.name };
                 for schema in several {
-                    let form = Self::of(schema, "");
+                    let form = self.part(schema);
                     Self { parent, is_variant: tagged.is_some() && form.name.is_empty(), ..form }.gather(found);
                 }
             }
@@ -92,7 +102,7 @@ impl<'s> Shape<'s> {
     }
 
     pub(crate) fn property(self, key: &str) -> Option<Self> {
-        self.properties()?.get(key).map(|schema| Self::of(schema, ""))
+        self.properties()?.get(key).map(|schema| self.part(schema))
     }
 
     /// The keys, in the order of the alphabet.
@@ -107,13 +117,13 @@ impl<'s> Shape<'s> {
     pub(crate) fn additional(self) -> Additional<'s> {
         match self.schema.get("additionalProperties") {
             Some(Value::Bool(false)) => Additional::Nothing,
-            Some(schema @ Value::Object(_)) => Additional::Each(Self::of(schema, "")),
+            Some(schema @ Value::Object(_)) => Additional::Each(self.part(schema)),
             _ => Additional::Anything,
         }
     }
 
     pub(crate) fn items(self) -> Option<Self> {
-        self.schema.get("items").filter(|items| items.is_object()).map(|items| Self::of(items, ""))
+        self.schema.get("items").filter(|items| items.is_object()).map(|items| self.part(items))
     }
 
     /// The one key of an enum's variant that bears a value: `{ ip-filter: … }`.
@@ -141,8 +151,12 @@ impl<'s> Shape<'s> {
         self.schema.get(SECRET_KEYWORD).is_some()
     }
 
-    pub(crate) fn pattern(self) -> Option<&'s str> {
-        self.schema.get("pattern").and_then(Value::as_str)
+    /// Whether a text has the form that is wanted, where there is one.
+    pub(crate) fn form(self) -> Option<Fits> {
+        self.schema.get("pattern")?;
+        // Where nobody can judge, nothing fits.
+        let nothing: Fits = |_| false;
+        Some(FORMS.iter().find(|(name, _)| *name == self.name).map_or(nothing, |(_, fits)| *fits))
     }
 
     /// What the schema says about numbers: least and most.
@@ -195,8 +209,9 @@ mod tests {
     /// What the walk does not know would go unchecked.
     #[test]
     fn schema_uses_only_keywords_that_are_checked() {
+        let schema = schema();
         let mut found = BTreeSet::new();
-        keywords(schema(), &mut found);
+        keywords(&schema, &mut found);
 
         let known = [
             "$schema",
@@ -230,6 +245,62 @@ mod tests {
 
     #[test]
     fn schema_is_valid() {
-        assert!(jsonschema::meta::is_valid(schema()));
+        assert!(jsonschema::meta::is_valid(&schema()));
+    }
+
+    /// Editors go by the pattern, the walk by the type.
+    #[test]
+    fn patterns_and_their_types_agree() {
+        let schema = schema();
+        let defs = schema["$defs"].as_object().expect("types have names");
+        let with_pattern: Vec<&str> =
+            defs.iter().filter(|(_, schema)| schema.get("pattern").is_some()).map(|(name, _)| name.as_str()).collect();
+        let mut judged: Vec<&str> = FORMS.iter().map(|(name, _)| *name).collect();
+        judged.sort_unstable();
+        assert_eq!(with_pattern, judged);
+        assert_eq!(schema.to_string().matches("\"pattern\":\"").count(), FORMS.len(), "a pattern stands at a type of its own");
+
+        let texts = [
+            "250ms",
+            "10s",
+            "5m",
+            "1h",
+            "30d",
+            "10",
+            "s",
+            "-1s",
+            "+1s",
+            "1.5s",
+            "10s ",
+            "64KiB",
+            "1GiB",
+            "5B",
+            "5KB",
+            "2027-01-31",
+            "2027-1-31",
+            "20270131",
+            "0%",
+            "7%",
+            "20%",
+            "100%",
+            "101%",
+            "007%",
+            "+7%",
+            "%",
+            "timeout",
+            "connect-failure",
+            "503",
+            "600",
+            "+50",
+            "50",
+            "reset",
+            "",
+        ];
+        for (name, fits) in FORMS {
+            let pattern = regex::Regex::new(defs[name]["pattern"].as_str().expect("a text")).expect("a pattern");
+            for text in texts {
+                assert_eq!(fits(text), pattern.is_match(text), "{name}: `{text}`");
+            }
+        }
     }
 }

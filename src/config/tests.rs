@@ -404,7 +404,7 @@ routes:
 
 #[test]
 fn schema_and_walk_agree() {
-    let validator = jsonschema::validator_for(schema()).expect("the schema is valid");
+    let validator = jsonschema::validator_for(&schema()).expect("the schema is valid");
     for (text, expected) in [
         (GOOD, true),
         ("drain-timeout: 5s", true),
@@ -519,8 +519,9 @@ fn the_complete_example_shows_every_key() {
     let text = std::fs::read_to_string(path).expect("the example is there");
     let (mut used, mut known) = (BTreeSet::new(), BTreeSet::new());
 
-    keys_used(&yaml::read(&text, 0, &mut Vec::new()), schema::Shape::root(), &mut used);
-    keys_known(schema(), "Config", &mut known);
+    let schema = schema();
+    keys_used(&yaml::read(&text, 0, &mut Vec::new()), schema::Shape::root(&schema), &mut used);
+    keys_known(&schema, "Config", &mut known);
 
     // Keys from files are replaced by whoever made them: `rotate` is told in a comment.
     known.remove(&("AssertionKeysConfig".to_owned(), "rotate".to_owned()));

@@ -27,7 +27,7 @@ impl Span {
         Self(Duration::from_secs(seconds))
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (number, unit) = split(text)?;
         let milliseconds = match unit {
             "ms" => 1,
@@ -42,7 +42,7 @@ impl Span {
 }
 
 impl Day {
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         // The library reads more spellings than the one that is meant here.
         let plain = text.len() == 10
             && text.bytes().enumerate().all(|(at, byte)| if matches!(at, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() });
@@ -65,7 +65,7 @@ impl fmt::Display for Day {
 }
 
 impl Size {
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (number, unit) = split(text)?;
         let bytes = match unit {
             "B" => 1,

@@ -13,10 +13,10 @@ use super::{
     yaml::in_quotes,
 };
 
-/// Checks the whole document.
-pub(crate) fn validate(document: &Node, sources: &mut Sources) -> Vec<Finding> {
+/// Checks the whole document against the shape of one.
+pub(crate) fn validate(document: &Node, shape: Shape<'_>, sources: &mut Sources) -> Vec<Finding> {
     let mut walk = Walk { findings: Vec::new(), sources };
-    walk.check(document, None, Shape::root(), &Place::root());
+    walk.check(document, None, shape, &Place::root());
     walk.findings
 }
 
@@ -238,16 +238,15 @@ impl Walk<'_> {
             let cure = suggest::known(text, words.iter().copied(), "write one of").unwrap_or_default();
             return self.error(&node.at, place, format!("`{text}` is none of the words that can stand here"), cure);
         }
-        if free.iter().any(|shape| {
-            shape.pattern().is_none_or(|pattern| matches(pattern, text)) && text.chars().count() >= shape.least("minLength")
-        }) {
+        if free.iter().any(|shape| shape.form().is_none_or(|fits| fits(text)) && text.chars().count() >= shape.least("minLength"))
+        {
             return;
         }
         if text.is_empty() {
             return self.error(&node.at, place, "this text is empty", "write something, or leave the key out");
         }
         let cure = free.iter().find_map(|shape| shape.summary()).unwrap_or("see the documentation of this key");
-        let kind = free.iter().find(|shape| shape.pattern().is_some()).map_or("", |shape| shape.name);
+        let kind = free.iter().find(|shape| shape.form().is_some()).map_or("", |shape| shape.name);
         let (message, cure) = match kind {
             "Duration" => (format!("`{text}` is no duration"), "write a whole number and its unit: 250ms, 10s, 5m, 1h or 30d"),
             "Size" => (format!("`{text}` is no size"), "write a whole number and its unit: 512B, 64KiB, 100MiB or 1GiB"),
@@ -280,10 +279,7 @@ impl Walk<'_> {
                 self.sources.hide(node.at.clone());
                 return self.error(&node.at, place, "a text is wanted here, and this is none without quotes", "quote it");
             }
-            if texts
-                .iter()
-                .all(|shape| shape.words().is_some() || shape.pattern().is_some_and(|pattern| !matches(pattern, &written)))
-            {
+            if texts.iter().all(|shape| shape.words().is_some() || shape.form().is_some_and(|fits| !fits(&written))) {
                 return self.word(node, &written, &texts, place);
             }
             let message = format!("`{written}` is read as {}, and a text is wanted", node.what());
@@ -302,10 +298,6 @@ fn is_planned(owners: &[&str], key: &str) -> bool {
 /// The alternative that values of this JSON type are held against.
 fn pick<'s>(shape: Shape<'s>, kind: &str) -> Option<Shape<'s>> {
     shape.alternatives().into_iter().find(|shape| shape.allows(kind))
-}
-
-fn matches(pattern: &str, text: &str) -> bool {
-    regex::Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text))
 }
 
 /// The kinds of values that fit, in words.

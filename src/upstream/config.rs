@@ -172,13 +172,22 @@ impl RetryCondition {
         vec![Self::ConnectFailure, Self::ResetBeforeResponse]
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// The condition that the text names.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "connect-failure" => Self::ConnectFailure,
             "reset-before-response" => Self::ResetBeforeResponse,
             "timeout" => Self::Timeout,
             _ => Self::Status(text.parse().ok().filter(|status| (400..600).contains(status) && text.len() == 3)?),
         })
+    }
+}
+
+impl Percent {
+    /// The share that the text tells.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let number = text.strip_suffix('%')?;
+        number.parse().ok().filter(|share: &u32| *share <= 100 && share.to_string() == number).map(Self)
     }
 }
 
@@ -196,8 +205,7 @@ impl<'de> Deserialize<'de> for RetryCondition {
 impl<'de> Deserialize<'de> for Percent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        let number = text.strip_suffix('%').and_then(|number| number.parse().ok()).filter(|number| *number <= 100);
-        number.map(Self).ok_or_else(|| D::Error::custom(format!("`{text}` is no share; write it as 20%")))
+        Self::parse(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is no share; write it as 20%")))
     }
 }
 
