@@ -20,6 +20,12 @@ pub(crate) struct NotStrict {
     what: &'static str,
 }
 
+impl NotStrict {
+    pub(super) fn of(error: &serde_json::Error) -> Self {
+        Self { line: error.line(), column: error.column(), what: describe(error) }
+    }
+}
+
 /// Reads one JSON object: UTF-8, nothing after it, no member twice.
 ///
 /// # Errors
@@ -29,14 +35,14 @@ pub(crate) fn read_object(bytes: &[u8]) -> Result<Map<String, Value>, NotStrict>
     let value = Strict { depth: 0 }
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))
-        .map_err(|error| NotStrict { line: error.line(), column: error.column(), what: describe(&error) })?;
+        .map_err(|error| NotStrict::of(&error))?;
     match value {
         Value::Object(object) => Ok(object),
         _ => Err(NotStrict { line: 1, column: 1, what: "not an object" }),
     }
 }
 
-const TWICE: &str = "a member stands twice";
+pub(super) const TWICE: &str = "a member stands twice";
 const TOO_DEEP: &str = "nested too deep";
 
 /// The error's kind. Its own text could repeat what was read.
@@ -45,11 +51,17 @@ fn describe(error: &serde_json::Error) -> &'static str {
     [TWICE, TOO_DEEP].into_iter().find(|known| text.starts_with(known)).unwrap_or("malformed")
 }
 
-struct Strict {
+/// One value, strictly.
+pub(super) struct Strict {
     depth: usize,
 }
 
 impl Strict {
+    /// The value of a member of the whole object.
+    pub(super) const fn member() -> Self {
+        Self { depth: 1 }
+    }
+
     fn deeper<E: Error>(&self) -> Result<Self, E> {
         if self.depth == MAX_DEPTH { Err(E::custom(TOO_DEEP)) } else { Ok(Self { depth: self.depth + 1 }) }
     }

@@ -7,6 +7,7 @@ mod json;
 mod jws;
 mod key_set;
 mod keys;
+mod members;
 mod metadata;
 mod openid;
 mod seen;

@@ -4,7 +4,9 @@ mod read;
 
 pub use read::inspect_payload;
 pub(crate) use read::{Binding, Facts, Payload, TokenFault, Version, read_entra, read_other, read_user_flow};
-use serde_json::{Map, Value};
+use serde_json::Value;
+
+pub use crate::entra::members::Members;
 
 /// A token whose signature, issuer and times held. Only [validation](super) makes one.
 #[derive(Clone)]
@@ -46,7 +48,7 @@ impl std::fmt::Debug for Token {
 
 /// The claims of a token, by name.
 #[derive(Clone, Default)]
-pub struct Claims(pub Map<String, Value>);
+pub struct Claims(pub Members);
 
 impl std::fmt::Debug for Claims {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

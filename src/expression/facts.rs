@@ -75,7 +75,7 @@ impl<'a> Facts<'a> {
             Field::Certificate => self.certificate.map(|certificate| Value::Map(Map::Certificate(certificate))),
             Field::CertificateField(field) => self.certificate.and_then(|certificate| field.of(certificate)),
             Field::Claim(name) => token.and_then(|token| token.claims.get(name)).and_then(Value::of_json),
-            Field::Claims => token.map(|token| Value::Map(Map::Json(&token.claims.0))),
+            Field::Claims => token.map(|token| Value::Map(Map::Claims(&token.claims.0))),
             Field::TokenKind => token.and_then(|token| text(token.kind.as_str())),
             Field::Tenant => token.filter(|token| !token.tenant.is_empty()).and_then(|token| text(&token.tenant)),
             Field::Client => token.and_then(|token| token.client.as_deref()).and_then(text),

@@ -43,13 +43,12 @@ impl World {
             "holes": ["a", null], "extn.costCenter": "4711", "address": {"street": "Main", "zip": null}, "line": "a\r\nx-evil: 1",
             "comma": ["a,b", "c"], "padded": " ada", "kelvin": "\u{212a}im", "umlaut": "M\u{dc}LLER",
         });
-        let serde_json::Value::Object(claims) = claims else { unreachable!("written as an object") };
         Self {
             request,
             caller: IpAddr::from([203, 0, 113, 7]),
             certificate: None,
             token: Some(Token {
-                claims: Claims(claims),
+                claims: Claims(claims.into()),
                 kind: TokenKind::User,
                 tenant: "aaaabbbb-0000-cccc-1111-dddd2222eeee".into(),
                 client: Some("11112222-bbbb-3333-cccc-4444dddd5555".into()),
@@ -295,7 +294,7 @@ fn without_a_token_all_of_it_is_absent() {
 #[test]
 fn further_tokens_are_read_by_their_names() {
     let world = World::new();
-    let device = Token { claims: Claims(json!({ "sub": "d-7" }).as_object().unwrap().clone()), ..world.token.clone().unwrap() };
+    let device = Token { claims: Claims(json!({ "sub": "d-7" }).into()), ..world.token.clone().unwrap() };
     let place = TokenPlace::Query("device".into());
     let named = [NamedToken { name: "device".into(), token: device.into(), place }];
     let facts = Facts { named_tokens: &named, ..world.facts() };
@@ -494,8 +493,8 @@ fn costly_evaluations_end_in_a_refusal() {
     let mut world = World::new();
     let many: Vec<_> = (0..500).map(|index| json!(format!("group-{index}"))).collect();
     let token = world.token.as_mut().expect("there is a token");
-    token.claims.0.insert("many".to_owned(), many.into());
-    token.claims.0.insert("long".to_owned(), "x".repeat(30_000).into());
+    token.claims.0.put("many", many.into());
+    token.claims.0.put("long", "x".repeat(30_000).into());
 
     for source in [
         "token.claims.many.all(a, token.claims.many.all(b, a == a || b == b)) ? \"a\" : \"b\"",

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use serde_json::Value as Json;
 
 use super::{certificate::CertificateField, facts, node::Kind};
-use crate::{caller::certificate::ClientCertificate, route::Captures};
+use crate::{caller::certificate::ClientCertificate, entra::token::Members, route::Captures};
 
 /// What an expression, or a part of one, comes to. Borrows from the request wherever it can.
 #[derive(Clone)]
@@ -41,7 +41,9 @@ pub enum List<'a> {
 /// Values by name.
 #[derive(Clone)]
 pub enum Map<'a> {
-    /// Claims, or a claim.
+    /// Claims.
+    Claims(&'a Members),
+    /// A claim.
     Json(&'a serde_json::Map<String, Json>),
     /// The caller's certificate.
     Certificate(&'a ClientCertificate),
@@ -157,6 +159,9 @@ impl<'a> Value<'a> {
             Self::List(List::Json(list)) => Json::Array(list.to_vec()),
             Self::List(list) => list.iter().map(|element| element?.into_json()).collect::<Result<_, _>>()?,
             Self::Map(Map::Json(map)) => Json::Object(map.clone()),
+            Self::Map(Map::Claims(claims)) => {
+                Json::Object(claims.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect())
+            }
             Self::Map(map) => {
                 let mut json = serde_json::Map::new();
                 for name in map.names()? {
@@ -284,6 +289,7 @@ impl<'a> Map<'a> {
     /// The value of this name, if there is one. Names of header fields have no case.
     pub(super) fn get(&self, name: &str) -> Result<Option<Value<'a>>, EvaluationError> {
         Ok(match self {
+            Self::Claims(claims) => claims.get(name).and_then(Value::of_json),
             Self::Json(map) => map.get(name).and_then(Value::of_json),
             Self::Certificate(certificate) => CertificateField::named(name).and_then(|field| field.of(certificate)),
             Self::Headers(headers) => facts::header(headers, name)?,
@@ -296,6 +302,9 @@ impl<'a> Map<'a> {
     /// The names, each once.
     pub(super) fn names(&self) -> Result<Vec<Cow<'a, str>>, EvaluationError> {
         Ok(match self {
+            Self::Claims(claims) => {
+                claims.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| Cow::Borrowed(name)).collect()
+            }
             Self::Json(map) => {
                 map.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| Cow::Borrowed(name.as_str())).collect()
             }
@@ -315,7 +324,7 @@ impl<'a> Map<'a> {
         match self {
             Self::Query(query) => query.len(),
             Self::Made(entries) => entries.len() * 8,
-            Self::Json(_) | Self::Headers(_) | Self::Captures(_) | Self::Certificate(_) => 0,
+            Self::Claims(_) | Self::Json(_) | Self::Headers(_) | Self::Captures(_) | Self::Certificate(_) => 0,
         }
     }
 }

@@ -161,7 +161,7 @@ impl Attributes {
         let mut more = Token::clone(token);
         for (name, value) in &self.claims {
             if more.claims.get(name).is_none() {
-                more.claims.0.insert((**name).to_owned(), value.clone());
+                more.claims.0.put(name, value.clone());
             }
         }
         let more = Arc::new(more);

@@ -214,7 +214,7 @@ async fn attributes_become_claims_that_the_token_lacks() {
     ]);
     let token = |claims: Value| {
         Arc::new(Token {
-            claims: Claims(claims.as_object().unwrap().clone()),
+            claims: Claims(claims.into()),
             kind: TokenKind::User,
             tenant: house.tenant.as_str().into(),
             client: None,
