@@ -8,7 +8,7 @@ use entrada::{
     clock::Clock,
     config::{Faults, Place},
     request::Target,
-    route::{MatchConfig, RouteTable},
+    route::{MatchConfig, Matching, RouteTable},
 };
 use http::Method;
 
@@ -79,6 +79,16 @@ fn set_in_memory(bencher: Bencher<'_, '_>, count: usize) {
 
 #[divan::bench(args = [1, 100, 5_000])]
 fn route(bencher: Bencher<'_, '_>, count: usize) {
+    find_route(bencher, count, false);
+}
+
+/// The same where the upstream knows no case.
+#[divan::bench(args = [1, 100, 5_000])]
+fn route_without_case(bencher: Bencher<'_, '_>, count: usize) {
+    find_route(bencher, count, true);
+}
+
+fn find_route(bencher: Bencher<'_, '_>, count: usize, folds: bool) {
     let routes: Vec<_> = (0..count)
         .map(|index| MatchConfig {
             hosts: vec![format!("api{}.contoso.example", index % 50)],
@@ -87,7 +97,8 @@ fn route(bencher: Bencher<'_, '_>, count: usize) {
             methods: vec!["GET".to_owned(), "POST".to_owned()],
         })
         .collect();
-    let table = RouteTable::build(&routes, &Place::root(), &mut Faults::default());
+    let matching = routes.iter().map(|config| Matching { config, at: (Place::root(), "match"), folds });
+    let table = RouteTable::build(matching, &mut Faults::default());
     let last = count - 1;
     let host = format!("api{}.contoso.example", last % 50);
     let target = Target::read(format!("/teams/{}/orders/4711/lines", last / 50)).expect("a plain target");

@@ -26,7 +26,7 @@ use crate::{
     partner::{Partners, Surroundings as PartnerSurroundings},
     refusal::Refusal,
     request::IncomingRequest,
-    route::{Described, Route, RouteBuilder, RouteTable, described},
+    route::{Described, Matching, Route, RouteBuilder, RouteTable, described},
     server::DEFAULT_ADMIN,
     telemetry::{Counters, Metrics, NO_ROUTE},
     upstream::Upstreams,
@@ -260,10 +260,16 @@ impl Runtime {
 /// The routes of the config, and behind them the documents that describe some of them.
 fn route_table(config: &Config, described: &[Described], faults: &mut Faults) -> RouteTable {
     let place = |index: usize| Place::root().key("routes").index(index);
-    let routes = config.routes.iter().enumerate().map(|(index, route)| (&route.matches, place(index), "match"));
-    let documents =
-        described.iter().map(|described| (&described.matches, place(described.routes[0]), "protected-resource-metadata"));
-    RouteTable::build_at(routes.chain(documents), faults)
+    let routes = config.routes.iter().enumerate().map(|(index, route)| {
+        let upstream = route.upstream.as_ref().and_then(|name| config.upstreams.get(name));
+        let folds = upstream.is_some_and(|upstream| upstream.case_insensitive_paths);
+        Matching { config: &route.matches, at: (place(index), "match"), folds }
+    });
+    let documents = described.iter().map(|described| {
+        let at = (place(described.routes[0]), "protected-resource-metadata");
+        Matching { config: &described.matches, at, folds: false }
+    });
+    RouteTable::build(routes.chain(documents), faults)
 }
 
 /// The client for identity services: that of the config before where its settings did not change, so that credentials and key

@@ -6,7 +6,7 @@
 /// Types of the config and the keys they will have.
 const PLANNED: &[(&str, &[&str])] = &[
     ("Config", &["tests"]),
-    ("UpstreamConfig", &["case-insensitive-paths", "connection-affinity"]),
+    ("UpstreamConfig", &["connection-affinity"]),
     ("RouteConfig", &["mode"]),
     ("ValidateAzureAdTokenConfig", &["mode"]),
     ("IpFilterConfig", &["mode"]),

@@ -1,7 +1,9 @@
 //! 3 · Route: host, then path, then method.
 
 mod build;
+mod fold;
 mod metadata;
+mod paths;
 mod pattern;
 mod plan;
 mod table;
@@ -16,7 +18,7 @@ pub use metadata::{ProtectedResourceMetadataConfig, ResourceMetadata, ResourceMe
 pub use plan::{Action, OwnAnswer, Route};
 use schemars::JsonSchema;
 use serde::Deserialize;
-pub use table::{Found, RouteTable};
+pub use table::{Found, Matching, RouteTable};
 pub use trusted_headers::{TrustedHeaders, TrustedHeadersConfig};
 
 use crate::{

@@ -107,6 +107,19 @@ impl Pattern {
         Some(Self { hosts: hosts?, segments: segments?, exact, methods: methods? })
     }
 
+    /// The segments that are written out, in the order of the path.
+    pub(super) fn literals(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().filter_map(|segment| match segment {
+            Segment::Literal(text) => Some(&**text),
+            Segment::Capture(_) => None,
+        })
+    }
+
+    /// Whether what is written out is written as in the other pattern.
+    pub(super) fn is_spelled_as(&self, other: &Self) -> bool {
+        self.literals().eq(other.literals())
+    }
+
     /// The names of the captures, in the order of the path.
     pub(super) fn captures(&self) -> impl Iterator<Item = &str> {
         self.segments.iter().filter_map(|segment| match segment {

@@ -5,14 +5,20 @@
 //! the most segments; where those are alike, a segment that is written out comes before a capture, from left to right.
 //!
 //! The table is a trie of segments for each host, so that a lookup costs what the path is long, however many routes there are.
+//!
+//! Where an upstream knows no case (`case-insensitive-paths`) its routes match as it reads: `/Admin` is `/admin` there. What such an
+//! upstream gets is always by the route that its path has in any case; a path that is nearer to another route's in another case is
+//! refused, or a caller could walk around that route. Routes to other upstreams match as they are written.
 
 use std::{collections::HashMap, sync::Arc};
 
-use http::{HeaderValue, Method};
+use http::Method;
 
 use super::{
     Captures, MatchConfig,
-    pattern::{Host, Pattern, Segment},
+    fold::fold,
+    paths::{Match, Paths},
+    pattern::{Host, Pattern},
 };
 use crate::{
     config::{Faults, Place},
@@ -27,11 +33,33 @@ pub struct RouteTable {
     /// By the name that follows the first dot.
     below: HashMap<Box<str>, usize>,
     any: Option<usize>,
-    paths: Vec<Paths>,
+    served: Vec<Served>,
     /// The names that each route captures, by its index.
     captures: Vec<Arc<[Arc<str>]>>,
     /// Where in the config each route stands.
     places: Vec<Place>,
+    /// Whether each route leads to an upstream that knows no case.
+    folds: Vec<bool>,
+}
+
+/// What a route matches, and what bears on it.
+#[derive(Clone, Debug)]
+pub struct Matching<'a> {
+    /// What is written.
+    pub config: &'a MatchConfig,
+    /// The route's place, and the key there that says what it matches.
+    pub at: (Place, &'a str),
+    /// Whether the route leads to an upstream that knows no case.
+    pub folds: bool,
+}
+
+/// What is served under one host.
+#[derive(Debug, Default)]
+struct Served {
+    /// The paths as they are written.
+    written: Paths,
+    /// All of them without case, where a route leads to an upstream that knows none.
+    folded: Option<Paths>,
 }
 
 /// The route of a request.
@@ -43,55 +71,27 @@ pub struct Found {
     pub captures: Captures,
 }
 
-/// The paths of one host: a trie of segments, whose root is the first node.
-#[derive(Debug, Default)]
-struct Paths {
-    nodes: Vec<Node>,
-    leaves: Vec<Leaf>,
-}
-
-#[derive(Debug, Default)]
-struct Node {
-    literals: HashMap<Box<str>, usize>,
-    capture: Option<usize>,
-    /// The leaf of a path that ends here and has nothing below it.
-    exact: Option<usize>,
-    /// The leaf of a path that begins so.
-    prefix: Option<usize>,
-}
-
-/// A path: its routes, told apart by their methods.
-#[derive(Debug)]
-struct Leaf {
-    routes: Vec<(usize, Vec<Method>)>,
-    allow: HeaderValue,
-}
-
 impl RouteTable {
-    /// Builds the table from what the routes match, in the order of the config. `place` is that of the list of routes.
-    pub fn build<'a>(matches: impl IntoIterator<Item = &'a MatchConfig>, place: &Place, faults: &mut Faults) -> Self {
-        let matches = matches.into_iter().enumerate();
-        Self::build_at(matches.map(|(route, config)| (config, place.index(route), "match")), faults)
-    }
-
-    /// As [`build`](Self::build), for what routes and others match: each with its place, and the key there that says it.
-    pub(crate) fn build_at<'a>(
-        matches: impl IntoIterator<Item = (&'a MatchConfig, Place, &'a str)>,
-        faults: &mut Faults,
-    ) -> Self {
+    /// Builds the table from what the routes match, in the order of the config.
+    pub fn build<'a>(matching: impl IntoIterator<Item = Matching<'a>>, faults: &mut Faults) -> Self {
         let mut table = Self::default();
-        for (route, (config, place, key)) in matches.into_iter().enumerate() {
+        let mut patterns = Vec::new();
+        for (route, Matching { config, at: (place, key), folds }) in matching.into_iter().enumerate() {
             table.places.push(place.clone());
+            table.folds.push(folds);
             let place = place.key(key);
             let pattern = Pattern::read(config, &place, faults);
             let names = pattern.iter().flat_map(|pattern| pattern.captures().map(Arc::from)).collect();
             table.captures.push(names);
             if let Some(pattern) = pattern {
                 table.insert(route, &pattern, &place, faults);
+                patterns.push((route, pattern, place));
             }
         }
-        for leaf in table.paths.iter_mut().flat_map(|paths| &mut paths.leaves) {
-            leaf.allow = allow(&leaf.routes);
+        table.fold(&patterns, faults);
+        for served in &mut table.served {
+            served.written.finish();
+            served.folded.iter_mut().for_each(Paths::finish);
         }
         table
     }
@@ -100,16 +100,16 @@ impl RouteTable {
         // One fault for a pair of routes, however many hosts they share.
         let mut alike: Option<usize> = None;
         for host in &pattern.hosts {
-            let new = self.paths.len();
+            let new = self.served.len();
             let at = match host {
                 Host::Exact(name) => *self.hosts.entry(name.clone()).or_insert(new),
                 Host::Below(name) => *self.below.entry(name.clone()).or_insert(new),
                 Host::Any => *self.any.get_or_insert(new),
             };
             if at == new {
-                self.paths.push(Paths { nodes: vec![Node::default()], leaves: Vec::new() });
+                self.served.push(Served::default());
             }
-            let leaf = self.paths[at].leaf(pattern);
+            let leaf = self.served[at].written.leaf(pattern);
             let same = |(_, methods): &&(usize, Vec<Method>)| methods.iter().any(|method| pattern.methods.contains(method));
             alike = alike.or(leaf.routes.iter().find(same).map(|(other, _)| *other));
             leaf.routes.push((route, pattern.methods.clone()));
@@ -120,6 +120,51 @@ impl RouteTable {
                 format!("the route matches requests that `{}` matches alike", self.places[other]),
                 "give one of them another host, path or method, or remove it",
             );
+        }
+    }
+
+    /// Builds the paths without case under each host where they are needed.
+    fn fold(&mut self, patterns: &[(usize, Pattern, Place)], faults: &mut Faults) {
+        let at = |table: &Self, host: &Host| match host {
+            Host::Exact(name) => table.hosts[name],
+            Host::Below(name) => table.below[name],
+            Host::Any => table.any.expect("the pattern is in the table"),
+        };
+        for (_, pattern, place) in patterns.iter().filter(|(route, ..)| self.folds[*route]) {
+            if let Some(literal) = pattern.literals().find(|literal| fold(literal) != literal.to_ascii_lowercase()) {
+                faults.error(
+                    place,
+                    format!("`{literal}` has capital letters beyond ASCII, which are not compared without case"),
+                    format!("write `{}`", fold(literal)),
+                );
+            }
+            for host in &pattern.hosts {
+                let at = at(self, host);
+                self.served[at].folded.get_or_insert_default();
+            }
+        }
+        for (route, pattern, place) in patterns {
+            let mut alike: Option<usize> = None;
+            for host in &pattern.hosts {
+                let at = at(self, host);
+                let Some(folded) = &mut self.served[at].folded else { continue };
+                let leaf = folded.leaf_by(pattern, |literal| fold(literal).into());
+                let same = |(other, methods): &&(usize, Vec<Method>)| {
+                    let spelled_otherwise = patterns.iter().any(|(it, theirs, _)| it == other && !theirs.is_spelled_as(pattern));
+                    spelled_otherwise
+                        && (self.folds[*other] || self.folds[*route])
+                        && methods.iter().any(|method| pattern.methods.contains(method))
+                };
+                alike = alike.or(leaf.routes.iter().find(same).map(|(other, _)| *other));
+                leaf.routes.push((*route, pattern.methods.clone()));
+            }
+            if let Some(other) = alike {
+                let message = format!(
+                    "the path differs from that of `{}` by case alone, and an upstream of the two knows no case",
+                    self.places[other]
+                );
+                faults.error(place, message, "give one of them another host, path or method, or remove it");
+            }
         }
     }
 
@@ -141,7 +186,13 @@ impl RouteTable {
     /// # Errors
     /// As [`find`](Self::find).
     pub fn find_for(&self, host: &str, target: &Target, method: &Method) -> Result<Found, Refusal> {
-        let paths = self.paths_of(host).ok_or(Reason::NoRoute)?;
+        let served = self.served_at(host).ok_or(Reason::NoRoute)?;
+        if let Some(folded) = &served.folded
+            && let Some(found) = self.find_folded(folded, target, method)?
+        {
+            return Ok(found);
+        }
+        let paths = &served.written;
         let place = paths.find(&target.path).ok_or(Reason::NoRoute)?;
         // The route may accept the target's oddities by name; that lets a backend read them as it likes, and must not let a
         // caller reach what another route guards.
@@ -150,118 +201,59 @@ impl RouteTable {
         {
             return Err(TargetFault::TwoRoutes.into());
         }
-        let leaf = &paths.leaves[place.leaf];
-        let Some((route, _)) = leaf.routes.iter().find(|(_, methods)| methods.contains(method)) else {
+        let leaf = paths.at(&place);
+        let Some(route) = leaf.route(method) else {
             return Err(Refusal { allow: Some(leaf.allow.clone()), ..Reason::MethodNotAllowed.into() });
         };
-        let names = &self.captures[*route];
+        if self.folds[route] {
+            // Without case the path is another route's, or it would have been found before.
+            return Err(TargetFault::TwoRoutes.into());
+        }
+        Ok(self.found(route, &place, target))
+    }
+
+    /// The route of a request among the paths without case; `None` where it does not lead to an upstream that knows none.
+    fn find_folded(&self, folded: &Paths, target: &Target, method: &Method) -> Result<Option<Found>, Refusal> {
+        // As long as the path, so that what is found in the one stands at the same place in the other.
+        let lower = target.path.to_ascii_lowercase();
+        let place = folded.find(&lower);
+        // What the upstream may take for it: letters beyond ASCII know no case there, either, and some of them are ASCII's then.
+        let all = fold(&target.path);
+        let governing = if all == lower { None } else { Some(folded.find(&all)) };
+        let Some(judged) = governing.as_ref().unwrap_or(&place) else { return Ok(None) };
+        let leaf = folded.at(judged);
+        let route = match leaf.route(method) {
+            Some(route) if self.folds[route] => route,
+            None if leaf.routes.iter().any(|(route, _)| self.folds[*route]) => {
+                return Err(Refusal { allow: Some(leaf.allow.clone()), ..Reason::MethodNotAllowed.into() });
+            }
+            Some(_) | None => return Ok(None),
+        };
+        let careless = target.careless_path().and_then(|careless| folded.find(&fold(&careless)));
+        match &place {
+            Some(place) if place.leaf == judged.leaf && careless.is_none_or(|careless| careless.leaf == place.leaf) => {
+                Ok(Some(self.found(route, place, target)))
+            }
+            _ => Err(TargetFault::TwoRoutes.into()),
+        }
+    }
+
+    fn found(&self, route: usize, place: &Match, target: &Target) -> Found {
+        let names = &self.captures[route];
         let segments = names
             .iter()
             .zip(&place.captured)
             .map(|(name, (from, to))| (name.clone(), target.path.slice_ref(&target.path[*from..*to])));
         let captures = Captures { segments: segments.collect(), rest: target.path.slice_ref(&target.path[place.rest..]) };
-        Ok(Found { route: *route, captures })
+        Found { route, captures }
     }
 
-    /// The paths of the most specific host: those of less specific ones are not served under it.
-    fn paths_of(&self, host: &str) -> Option<&Paths> {
+    /// What the most specific host serves: the paths of less specific ones are not served under it.
+    fn served_at(&self, host: &str) -> Option<&Served> {
         let below = || host.split_once('.').and_then(|(_, parent)| self.below.get(parent));
         let at = self.hosts.get(host).or_else(below).copied().or(self.any)?;
-        self.paths.get(at)
+        self.served.get(at)
     }
-}
-
-impl Paths {
-    /// The leaf of a pattern, made where there is none.
-    fn leaf(&mut self, pattern: &Pattern) -> &mut Leaf {
-        let mut at = 0;
-        for segment in &pattern.segments {
-            let new = self.nodes.len();
-            at = match segment {
-                Segment::Literal(text) => *self.nodes[at].literals.entry(text.clone()).or_insert(new),
-                Segment::Capture(_) => *self.nodes[at].capture.get_or_insert(new),
-            };
-            if at == new {
-                self.nodes.push(Node::default());
-            }
-        }
-        let new = self.leaves.len();
-        let node = &mut self.nodes[at];
-        let leaf = *if pattern.exact { &mut node.exact } else { &mut node.prefix }.get_or_insert(new);
-        if leaf == new {
-            self.leaves.push(Leaf { routes: Vec::new(), allow: HeaderValue::from_static("") });
-        }
-        &mut self.leaves[leaf]
-    }
-
-    fn find(&self, path: &str) -> Option<Match> {
-        let mut search = Search { paths: self, path, captured: Vec::new(), found: None };
-        search.descend(0, 0, 0);
-        search.found.map(|(_, found)| found)
-    }
-}
-
-/// Where a path led.
-#[derive(Debug)]
-struct Match {
-    leaf: usize,
-    /// Where in the path the rest begins.
-    rest: usize,
-    /// From where to where each capture goes.
-    captured: Vec<(usize, usize)>,
-}
-
-struct Search<'a> {
-    paths: &'a Paths,
-    path: &'a str,
-    /// The captures on the way to the node that is looked at.
-    captured: Vec<(usize, usize)>,
-    /// The best match so far, with its number of segments.
-    found: Option<(usize, Match)>,
-}
-
-impl Search<'_> {
-    /// Looks at a node and below it. `at` is where in the path the part behind the node begins: a slash, or the end. Whether
-    /// an exact match was found, which ends the search.
-    ///
-    /// No deeper than the longest path of the config, and no node is looked at twice: the config bounds the cost, not the caller.
-    fn descend(&mut self, node: usize, at: usize, depth: usize) -> bool {
-        let node = &self.paths.nodes[node];
-        // Of two that are as long, the first one found stays: written out segments are tried before captures.
-        if let Some(leaf) = node.prefix
-            && self.found.as_ref().is_none_or(|(best, _)| depth > *best)
-        {
-            self.found = Some((depth, Match { leaf, rest: at, captured: self.captured.clone() }));
-        }
-        if at == self.path.len() {
-            let Some(leaf) = node.exact else { return false };
-            self.found = Some((depth, Match { leaf, rest: at, captured: std::mem::take(&mut self.captured) }));
-            return true;
-        }
-        let from = at + 1;
-        let to = memchr::memchr(b'/', &self.path.as_bytes()[from..]).map_or(self.path.len(), |length| from + length);
-        if let Some(child) = node.literals.get(&self.path[from..to])
-            && self.descend(*child, to, depth + 1)
-        {
-            return true;
-        }
-        if let (Some(child), true) = (node.capture, from < to) {
-            self.captured.push((from, to));
-            if self.descend(child, to, depth + 1) {
-                return true;
-            }
-            self.captured.pop();
-        }
-        false
-    }
-}
-
-/// RFC 9110, section 10.2.1.
-fn allow(routes: &[(usize, Vec<Method>)]) -> HeaderValue {
-    let mut methods: Vec<_> = routes.iter().flat_map(|(_, methods)| methods.iter().map(Method::as_str)).collect();
-    methods.sort_unstable();
-    methods.dedup();
-    HeaderValue::try_from(methods.join(", ")).expect("method names are tokens")
 }
 
 #[cfg(test)]

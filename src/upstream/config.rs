@@ -34,6 +34,10 @@ pub struct UpstreamConfig {
     pub health: Option<UpstreamHealthConfig>,
     /// Leaves a server alone that fails several times in a row. Default: never.
     pub ejection: Option<EjectionConfig>,
+    /// Whether the servers take `/Orders` and `/orders` for one path, as IIS does: routes that lead here then match as they do. Default:
+    /// false.
+    #[serde(default)]
+    pub case_insensitive_paths: bool,
 }
 
 /// How a server is chosen.

@@ -9,9 +9,19 @@ fn table(routes: &[&str]) -> RouteTable {
 }
 
 fn build(routes: &[&str]) -> (RouteTable, Vec<String>) {
+    build_folding(routes, |_| false)
+}
+
+/// The same, where some of the routes lead to an upstream that knows no case.
+fn build_folding(routes: &[&str], folds: impl Fn(usize) -> bool) -> (RouteTable, Vec<String>) {
     let configs: Vec<MatchConfig> = routes.iter().map(|yaml| crate::config::part(yaml)).collect();
     let mut faults = Faults::default();
-    let table = RouteTable::build(&configs, &Place::root().key("routes"), &mut faults);
+    let matching = configs.iter().enumerate().map(|(index, config)| Matching {
+        config,
+        at: (Place::root().key("routes").index(index), "match"),
+        folds: folds(index),
+    });
+    let table = RouteTable::build(matching, &mut faults);
     (table, faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect())
 }
 
@@ -231,6 +241,140 @@ fn no_spelling_leads_around_the_route_that_guards_a_path() {
     }
 }
 
+/// A table in which the first routes lead to an upstream that knows no case.
+fn folding(first: usize, routes: &[&str]) -> RouteTable {
+    let (table, faults) = build_folding(routes, |route| route < first);
+    assert!(faults.is_empty(), "{faults:?}");
+    table
+}
+
+const TWO_ROUTES: Result<usize, Reason> = Err(Reason::RequestTargetInvalid);
+
+#[test]
+fn routes_to_an_upstream_without_case_match_as_it_reads() {
+    let table = folding(
+        3,
+        &[
+            "{ hosts: [h], path: /Admin }",
+            "{ hosts: [h], path: '/Users/{user}/Mail' }",
+            "{ hosts: [h], exact-path: /caf%C3%A9 }",
+            "{ hosts: [h], path: /orders }",
+            "{ hosts: [other], path: /Admin }",
+        ],
+    );
+    for (host, target, expected) in [
+        ("h", "/Admin", Ok(0)),
+        ("h", "/admin", Ok(0)),
+        ("h", "/ADMIN/Users", Ok(0)),
+        ("h", "/%41dm%69N", Ok(0)),
+        ("h", "/administration", Err(Reason::NoRoute)),
+        ("h", "/users/ann/mail", Ok(1)),
+        ("h", "/users/ann", Err(Reason::NoRoute)),
+        ("h", "/CAF%c3%a9", Ok(2)),
+        // Another letter to the gateway and, as far as it knows, the same one to the upstream.
+        ("h", "/caf%C3%89", TWO_ROUTES),
+        ("h", "/orders", Ok(3)),
+        ("h", "/Orders", Err(Reason::NoRoute)),
+        ("other", "/Admin", Ok(4)),
+        ("other", "/admin", Err(Reason::NoRoute)),
+    ] {
+        assert_eq!(route(&table, host, target), expected, "{host} {target}");
+    }
+    // What the route captures, and what follows, is as the caller wrote it.
+    let captures = find(&table, "GET", "h", "/USERS/Ann%20B/mail/In%2CBox").unwrap().captures;
+    assert_eq!((&*captures.segments[0].1, &*captures.rest), ("Ann%20B", "/In%2CBox"));
+    let refusal = folding(1, &["{ path: /Admin, methods: [GET] }", "{ path: / }"]);
+    let refusal = find(&refusal, "POST", "h", "/admin").unwrap_err();
+    assert_eq!((refusal.reason, refusal.allow.unwrap().to_str().unwrap()), (Reason::MethodNotAllowed, "GET, HEAD"));
+}
+
+#[test]
+fn in_no_case_does_a_path_lead_around_the_route_that_guards_it() {
+    // `/` leads to an upstream without case, and so does `/admin`.
+    let table = folding(2, &["{ path: / }", "{ path: /admin }"]);
+    for (target, expected) in [
+        ("/ADMIN", Ok(1)),
+        ("/aDMin/users", Ok(1)),
+        ("/%41DMIN", Ok(1)),
+        ("/ADMIN%2Fusers", TWO_ROUTES),
+        ("/x;/..", Ok(0)),
+        ("//ADMIN", TWO_ROUTES),
+        ("/ADMIN;x", TWO_ROUTES),
+        ("/%2541DMIN", TWO_ROUTES),
+        ("/ADM%C4%B1N", TWO_ROUTES),
+        ("/files", Ok(0)),
+    ] {
+        let Ok(parsed) = Target::read(target) else { continue };
+        assert_eq!(
+            table.find_for("h", &parsed, &Method::GET).map(|found| found.route).map_err(|r| r.reason),
+            expected,
+            "{target}"
+        );
+    }
+    // `/admin` leads elsewhere, or nowhere: what the upstream of `/` has there is not to be had in another case.
+    let table = folding(1, &["{ path: / }", "{ path: /admin }", "{ path: '/users/keys' }"]);
+    for (target, expected) in [
+        ("/admin", Ok(1)),
+        ("/ADMIN", TWO_ROUTES),
+        ("/Admin/users", TWO_ROUTES),
+        ("/u%C5%BFers/keys", TWO_ROUTES),
+        ("/users/%E2%84%AAeys", TWO_ROUTES),
+        ("/users/keyring", Ok(0)),
+        ("/Users", Ok(0)),
+    ] {
+        assert_eq!(route(&table, "h", target), expected, "{target}");
+    }
+    // Another upstream's paths are as they are written.
+    let table = folding(1, &["{ path: /legacy }", "{ path: / }", "{ path: /public }", "{ path: /PUBLIC/x }"]);
+    for (target, expected) in
+        [("/public", Ok(2)), ("/Public", Ok(1)), ("/PUBLIC/x", Ok(3)), ("/public/x", Ok(2)), ("/LEGACY", Ok(0)), ("/", Ok(1))]
+    {
+        assert_eq!(route(&table, "h", target), expected, "{target}");
+    }
+}
+
+#[test]
+fn two_routes_that_differ_by_case_alone_are_errors_where_an_upstream_knows_none() {
+    let alone =
+        "routes[1].match: the path differs from that of `routes[0]` by case alone, and an upstream of the two knows no case";
+    for (routes, folds, fault) in [
+        (&["{ path: /Admin }", "{ path: /admin }"][..], &[0, 1][..], Some(alone)),
+        (&["{ path: /Admin }", "{ path: /admin }"], &[0], Some(alone)),
+        (&["{ path: /Admin }", "{ path: /admin }"], &[1], Some(alone)),
+        (&["{ path: /Admin }", "{ path: /admin }"], &[], None),
+        (&["{ path: /Admin }", "{ hosts: [h], path: /admin }"], &[0, 1], None),
+        (&["{ path: '/{a}/Admin' }", "{ path: '/{b}/admin' }"], &[0], Some(alone)),
+        (&["{ path: /Admin, methods: [GET] }", "{ path: /admin, methods: [POST] }"], &[0, 1], None),
+        (&["{ path: /Admin }", "{ exact-path: /admin }"], &[0, 1], None),
+        (&["{ path: /admin, methods: [GET] }", "{ path: /admin, methods: [POST] }"], &[0], None),
+        (
+            &["{ path: /admin }", "{ path: /admin }"],
+            &[0],
+            Some("routes[1].match: the route matches requests that `routes[0]` matches alike"),
+        ),
+        (
+            &["{ path: /caf%C3%89 }"],
+            &[0],
+            Some("routes[0].match: `caf%C3%89` has capital letters beyond ASCII, which are not compared without case"),
+        ),
+    ] {
+        let (_, faults) = build_folding(routes, |route| folds.contains(&route));
+        assert_eq!(faults.first().map(String::as_str), fault, "{routes:?} {folds:?}");
+        assert!(faults.len() <= 1, "{faults:?}");
+    }
+    // Told apart by their methods, whoever knows case and whoever does not.
+    let table = folding(1, &["{ path: /Admin, methods: [GET] }", "{ path: /Admin, methods: [POST] }", "{ path: / }"]);
+    for (method, target, expected) in [
+        ("GET", "/admin", Ok(0)),
+        ("POST", "/Admin", Ok(1)),
+        ("POST", "/admin", Ok(2)),
+        ("PUT", "/Admin", Err(Reason::MethodNotAllowed)),
+    ] {
+        let found = find(&table, method, "h", target).map(|found| found.route).map_err(|refusal| refusal.reason);
+        assert_eq!(found, expected, "{method} {target}");
+    }
+}
+
 #[test]
 fn an_empty_table_serves_nothing() {
     assert_eq!(route(&RouteTable::default(), "a", "/"), Err(Reason::NoRoute));
@@ -252,6 +396,45 @@ fn by_hand(shapes: &[Shape], path: &[u8]) -> Option<usize> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// An upstream without case gets a path by the route of that path in small letters, however it is spelled, or not at all; any other
+    /// upstream gets it by the route that it would have by itself.
+    #[test]
+    fn an_upstream_without_case_is_reached_by_one_route_alone(
+        mut paths in prop::collection::vec((prop::collection::vec(prop::sample::select(b"aAbB*".to_vec()), 1..4), any::<bool>()), 1..10),
+        path in prop::collection::vec(prop::sample::select(b"aAbBc".to_vec()), 1..4),
+    ) {
+        let small = |path: &[u8]| path.to_ascii_lowercase();
+        paths.sort_by_key(|(path, _)| small(path));
+        paths.dedup_by(|one, other| small(&one.0) == small(&other.0));
+        let write = |path: &[u8], capture: bool| -> String {
+            let mut names = (b'a'..=b'z').map(char::from);
+            path.iter().map(|letter| match letter {
+                b'*' if capture => format!("/{{{}}}", names.next().unwrap()),
+                letter => format!("/{}", char::from(*letter)),
+            }).collect()
+        };
+        let written: Vec<_> = paths.iter().map(|(path, _)| format!("{{ path: '{}' }}", write(path, true))).collect();
+        let lower: Vec<_> = paths.iter().map(|(path, _)| format!("{{ path: '{}' }}", write(&small(path), true))).collect();
+        let written: Vec<_> = written.iter().map(String::as_str).collect();
+        let lower: Vec<_> = lower.iter().map(String::as_str).collect();
+        let (found_by, faults) = build_folding(&written, |route| paths[route].1);
+        prop_assert!(faults.is_empty(), "{:?}", faults);
+        let (as_written, in_small) = (table(&written), table(&lower));
+
+        let target = write(&path, false);
+        let found = route(&found_by, "h", &target);
+        let governing = route(&in_small, "h", &write(&small(&path), false));
+        let exact = route(&as_written, "h", &target);
+
+        match governing {
+            Ok(governing) if paths[governing].1 => prop_assert_eq!(found, Ok(governing)),
+            _ => match exact {
+                Ok(exact) if paths[exact].1 => prop_assert_eq!(found, TWO_ROUTES),
+                exact => prop_assert_eq!(found, exact),
+            },
+        }
+    }
 
     #[test]
     fn agrees_with_trying_every_route(

@@ -1,0 +1,156 @@
+//! The paths of one host: a trie of segments.
+
+use std::collections::HashMap;
+
+use http::{HeaderValue, Method};
+
+use super::pattern::{Pattern, Segment};
+
+/// A trie of segments, whose root is the first node.
+#[derive(Debug)]
+pub(super) struct Paths {
+    nodes: Vec<Node>,
+    leaves: Vec<Leaf>,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    literals: HashMap<Box<str>, usize>,
+    capture: Option<usize>,
+    /// The leaf of a path that ends here and has nothing below it.
+    exact: Option<usize>,
+    /// The leaf of a path that begins so.
+    prefix: Option<usize>,
+}
+
+/// A path: its routes, told apart by their methods.
+#[derive(Debug)]
+pub(super) struct Leaf {
+    pub(super) routes: Vec<(usize, Vec<Method>)>,
+    /// The methods of all of them, for `Allow`.
+    pub(super) allow: HeaderValue,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self { nodes: vec![Node::default()], leaves: Vec::new() }
+    }
+}
+
+impl Paths {
+    /// The leaf of a pattern, made where there is none.
+    pub(super) fn leaf(&mut self, pattern: &Pattern) -> &mut Leaf {
+        self.leaf_by(pattern, |literal| literal.into())
+    }
+
+    /// The leaf of a pattern whose literals are written as `spell` says, made where there is none.
+    pub(super) fn leaf_by(&mut self, pattern: &Pattern, spell: impl Fn(&str) -> Box<str>) -> &mut Leaf {
+        let mut at = 0;
+        for segment in &pattern.segments {
+            let new = self.nodes.len();
+            at = match segment {
+                Segment::Literal(text) => *self.nodes[at].literals.entry(spell(text)).or_insert(new),
+                Segment::Capture(_) => *self.nodes[at].capture.get_or_insert(new),
+            };
+            if at == new {
+                self.nodes.push(Node::default());
+            }
+        }
+        let new = self.leaves.len();
+        let node = &mut self.nodes[at];
+        let leaf = *if pattern.exact { &mut node.exact } else { &mut node.prefix }.get_or_insert(new);
+        if leaf == new {
+            self.leaves.push(Leaf { routes: Vec::new(), allow: HeaderValue::from_static("") });
+        }
+        &mut self.leaves[leaf]
+    }
+
+    /// Writes down what each leaf allows, when all routes are in.
+    pub(super) fn finish(&mut self) {
+        for leaf in &mut self.leaves {
+            leaf.allow = allow(&leaf.routes);
+        }
+    }
+
+    /// The leaf at which a path ended.
+    pub(super) fn at(&self, place: &Match) -> &Leaf {
+        &self.leaves[place.leaf]
+    }
+
+    /// Where a path leads.
+    pub(super) fn find(&self, path: &str) -> Option<Match> {
+        let mut search = Search { paths: self, path, captured: Vec::new(), found: None };
+        search.descend(0, 0, 0);
+        search.found.map(|(_, found)| found)
+    }
+}
+
+impl Leaf {
+    /// The route that serves a method.
+    pub(super) fn route(&self, method: &Method) -> Option<usize> {
+        self.routes.iter().find(|(_, methods)| methods.contains(method)).map(|(route, _)| *route)
+    }
+}
+
+/// Where a path led.
+#[derive(Debug)]
+pub(super) struct Match {
+    pub(super) leaf: usize,
+    /// Where in the path the rest begins.
+    pub(super) rest: usize,
+    /// From where to where each capture goes.
+    pub(super) captured: Vec<(usize, usize)>,
+}
+
+struct Search<'a> {
+    paths: &'a Paths,
+    path: &'a str,
+    /// The captures on the way to the node that is looked at.
+    captured: Vec<(usize, usize)>,
+    /// The best match so far, with its number of segments.
+    found: Option<(usize, Match)>,
+}
+
+impl Search<'_> {
+    /// Looks at a node and below it. `at` is where in the path the part behind the node begins: a slash, or the end. Whether
+    /// an exact match was found, which ends the search.
+    ///
+    /// No deeper than the longest path of the config, and no node is looked at twice: the config bounds the cost, not the caller.
+    fn descend(&mut self, node: usize, at: usize, depth: usize) -> bool {
+        let node = &self.paths.nodes[node];
+        // Of two that are as long, the first one found stays: written out segments are tried before captures.
+        if let Some(leaf) = node.prefix
+            && self.found.as_ref().is_none_or(|(best, _)| depth > *best)
+        {
+            self.found = Some((depth, Match { leaf, rest: at, captured: self.captured.clone() }));
+        }
+        if at == self.path.len() {
+            let Some(leaf) = node.exact else { return false };
+            self.found = Some((depth, Match { leaf, rest: at, captured: std::mem::take(&mut self.captured) }));
+            return true;
+        }
+        let from = at + 1;
+        let to = memchr::memchr(b'/', &self.path.as_bytes()[from..]).map_or(self.path.len(), |length| from + length);
+        if let Some(child) = node.literals.get(&self.path[from..to])
+            && self.descend(*child, to, depth + 1)
+        {
+            return true;
+        }
+        if let (Some(child), true) = (node.capture, from < to) {
+            self.captured.push((from, to));
+            if self.descend(child, to, depth + 1) {
+                return true;
+            }
+            self.captured.pop();
+        }
+        false
+    }
+}
+
+/// RFC 9110, section 10.2.1.
+fn allow(routes: &[(usize, Vec<Method>)]) -> HeaderValue {
+    let mut methods: Vec<_> = routes.iter().flat_map(|(_, methods)| methods.iter().map(Method::as_str)).collect();
+    methods.sort_unstable();
+    methods.dedup();
+    HeaderValue::try_from(methods.join(", ")).expect("method names are tokens")
+}
