@@ -109,6 +109,7 @@ impl Bench {
             introduction: None,
             local: ([127, 0, 0, 1], 8_080).into(),
             tls: None,
+            affinity: Default::default(),
         });
         Self { runtime, tenant, server, gateway, connection }
     }

@@ -1,12 +1,13 @@
 //! One request on its way: what is learnt of it, station by station.
 
 use std::{
+    fmt::Write as _,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Version};
 use tokio::time::Instant;
 
 use crate::{
@@ -27,7 +28,7 @@ use crate::{
     telemetry::Counters,
     token_relay::Relayed,
     trace::Trace,
-    upstream::UpstreamRequest,
+    upstream::{Affinity, UpstreamRequest},
 };
 
 /// How far a stream may outlive the token that opened it: as far as clocks may differ.
@@ -70,6 +71,8 @@ pub struct Exchange {
     pub partner: Option<Arc<str>>,
     /// The token of the gateway's own that goes upstream; set by the `authorization` station.
     pub own_token: Option<OwnToken>,
+    /// Whether the request goes on a connection of its caller's own, so that credentials of a connection may go with it.
+    pub own_connection: bool,
     /// What each policy found, where somebody reads it.
     pub trace: Trace,
     /// What the request holds of limits, until its answer has ended.
@@ -106,6 +109,7 @@ impl Exchange {
             judged_certificate: None,
             partner: None,
             own_token: None,
+            own_connection: false,
             trace: Trace::default(),
             limits: Held::default(),
             cors: false,
@@ -207,6 +211,34 @@ impl Exchange {
         self.certificate.as_ref().or_else(|| self.connection.tls.as_ref()?.certificate.as_ref())
     }
 
+    /// Whether whoever made the connection is the caller, so that what authenticates a connection speaks for it and for nobody else:
+    /// not a proxy, which sends the requests of several callers on one connection, and not HTTP/2.
+    pub(crate) fn has_connection_of_its_own(&self, incoming: &IncomingRequest) -> bool {
+        let Some(maker) = self.connection.maker() else { return false };
+        let shown = self.connection.tls.as_ref().and_then(|tls| tls.certificate.as_ref());
+        let handed_on = self.certificate.as_ref().is_some_and(|accepted| shown.is_none_or(|shown| !Arc::ptr_eq(shown, accepted)));
+        let speaks_for_others = |route: &Route| {
+            route.trusted_headers.as_ref().is_some_and(|trusted| trusted.believes(Some(maker), self.clock(), incoming))
+        };
+        incoming.version < Version::HTTP_2
+            && self.caller.as_ref().is_some_and(|caller| !caller.believed() && caller.address == maker)
+            && !handed_on
+            && !self.matched_route().is_some_and(speaks_for_others)
+    }
+
+    /// Who calls, as far as that is known: somebody else on the same connection differs in something.
+    pub(crate) fn who(&self) -> Arc<str> {
+        let mut who = self.caller_address().to_string();
+        for token in self.token.iter().chain(self.named_tokens.iter().map(|named| &named.token)) {
+            // Writing to a string cannot fail. Quoted, so that no two callers are written alike.
+            let _ = write!(who, " {:?} {:?} {:?}", token.tenant, token.subject, token.client);
+        }
+        if let Some(certificate) = self.proven_certificate() {
+            let _ = write!(who, " {}", certificate.thumbprint_sha256());
+        }
+        who.into()
+    }
+
     /// When the answer must have ended: with the first of the tokens that the request came with, with its certificate, with the access of
     /// the partner that it came from, and with the listener's `max-stream`.
     pub(crate) fn ends_at(&self) -> Option<Instant> {
@@ -266,6 +298,8 @@ pub struct Connection {
     pub local: SocketAddr,
     /// What TLS settled; absent on a plain connection.
     pub tls: Option<TlsFacts>,
+    /// The connections to servers that belong to this one.
+    pub affinity: Affinity,
 }
 
 impl Connection {

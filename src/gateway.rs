@@ -24,7 +24,7 @@ use crate::{
     route::{Action, Found, OwnAnswer, Route},
     runtime::{Runtime, Snapshot},
     trace::{Step, Verdict},
-    upstream::{self, Call, Upstream, UpstreamRequest},
+    upstream::{self, Call, Owner, Upstream, UpstreamRequest},
 };
 
 static WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
@@ -225,11 +225,19 @@ impl Leg<'_> {
         outgoing: &mut UpstreamRequest,
         body: &mut RequestBody,
     ) -> Result<Response<ResponseBody>, Refusal> {
+        exchange.own_connection = self.upstream.has_affinity()
+            && self.route.authorization.is_kept()
+            && exchange.has_connection_of_its_own(self.incoming);
         self.route.authorization.apply(exchange, self.incoming, outgoing).await?;
         exchange.introduce(self.incoming, outgoing);
         let began = exchange.elapsed();
-        let call =
-            Call { worker: exchange.worker, host: &self.incoming.authority, upgrade: self.upgrade.as_ref().map(|_| &WEBSOCKET) };
+        let connection = exchange.own_connection.then(|| exchange.connection.clone());
+        let call = Call {
+            worker: exchange.worker,
+            host: &self.incoming.authority,
+            upgrade: self.upgrade.as_ref().map(|_| &WEBSOCKET),
+            owner: connection.as_deref().map(|connection| Owner { affinity: &connection.affinity, who: exchange.who() }),
+        };
         // Taken only here: what is handed from one future to the next is copied each time.
         let sending = self.upstream.send(call, mem::take(outgoing), mem::take(body));
         let sent = unless_revoked(exchange.access().cloned(), sending).await;

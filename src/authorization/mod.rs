@@ -180,7 +180,8 @@ impl Authorization {
         incoming: &IncomingRequest,
         outgoing: &mut UpstreamRequest,
     ) -> Result<(), Refusal> {
-        let Exchange { runtime, token, token_place, named_tokens, captures, own_token, outcome, timings, .. } = exchange;
+        let Exchange { runtime, token, token_place, named_tokens, captures, own_token, own_connection, outcome, timings, .. } =
+            exchange;
         let facts = Facts {
             clock: &runtime.clock,
             captures,
@@ -188,6 +189,7 @@ impl Authorization {
             token_place: token_place.as_ref(),
             named_tokens,
             own_token,
+            own_connection: *own_connection,
             credential: &mut outcome.credential,
             waited: &mut timings.credential,
         };
@@ -240,6 +242,11 @@ impl Authorization {
         Ok(())
     }
 
+    /// Whether the upstream gets the caller's own.
+    pub(crate) const fn is_kept(&self) -> bool {
+        matches!(self.form, Form::Keep)
+    }
+
     /// Whether the upstream gets a token of the gateway's own.
     pub fn is_own(&self) -> bool {
         match self.form {
@@ -290,7 +297,7 @@ impl Authorization {
         if !vouched_for(&authorization) && self.places.contains(&authorization) {
             return Ok(());
         }
-        let value = forwardable(&incoming.headers)?;
+        let value = forwardable(&incoming.headers, facts.own_connection)?;
         outgoing.remove_folded(&header::AUTHORIZATION);
         if let Some(value) = value {
             put(outgoing, header::AUTHORIZATION, value.clone());
@@ -330,6 +337,7 @@ struct Facts<'a> {
     token_place: Option<&'a TokenPlace>,
     named_tokens: &'a [NamedToken],
     own_token: &'a mut Option<OwnToken>,
+    own_connection: bool,
     credential: &'a mut Option<Arc<str>>,
     waited: &'a mut Duration,
 }
@@ -339,9 +347,9 @@ fn put(outgoing: &mut UpstreamRequest, name: HeaderName, mut token: HeaderValue)
     outgoing.headers.insert(name, token);
 }
 
-/// The caller's one `Authorization` that may cross a pooled connection.
-fn forwardable(headers: &HeaderMap) -> Result<Option<&HeaderValue>, NotForwardable> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter().filter(|value| !binds_connection(value));
+/// The caller's one `Authorization` that may go further. What authenticates a connection goes only on one of the caller's own.
+fn forwardable(headers: &HeaderMap, own_connection: bool) -> Result<Option<&HeaderValue>, NotForwardable> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter().filter(|value| own_connection || !binds_connection(value));
     match (values.next(), values.next()) {
         // RFC 9110, section 11.6.2: the field is no list, so each reader would choose its own.
         (Some(_), Some(_)) => Err(NotForwardable::Repeated),

@@ -76,6 +76,7 @@ async fn send_all(
         token_place: place,
         named_tokens: &[],
         own_token: &mut own_token,
+        own_connection: false,
         credential: &mut credential,
         waited: &mut waited,
     };

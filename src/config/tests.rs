@@ -77,7 +77,7 @@ tenants:
   contoso: { id: 0123, cloud: publik }
   contoso: { id: organizations }
 upstreams:
-  orders: { servers: ["http://127.0.0.1:1"], host: no, connection-affinity: per-caller }
+  orders: { servers: ["http://127.0.0.1:1"], host: no }
 tests: []
 routes:
   - name: orders
@@ -108,7 +108,6 @@ routes:
             "entrada.yaml:11:31: `publik` is none of the words that can stand here; did you mean `public`?",
             "entrada.yaml:12:3: `contoso` is here twice; remove one of the two",
             "entrada.yaml:14:52: `no` is read as true or false, and a text is wanted; quote it: \"no\"",
-            "entrada.yaml:14:56: `connection-affinity` is not supported yet; remove it: this version would not do what it says",
             "entrada.yaml:15:1: `tests` is not supported yet; remove it: this version would not do what it says",
             "entrada.yaml:18:20: no named value is called `unknown`; the named values are `gone`, `one`",
             "entrada.yaml:20:9: unknown key `ip-filtr`; did you mean `ip-filter`?",

@@ -6,7 +6,6 @@
 /// Types of the config and the keys they will have.
 const PLANNED: &[(&str, &[&str])] = &[
     ("Config", &["tests"]),
-    ("UpstreamConfig", &["connection-affinity"]),
     ("RouteConfig", &["mode"]),
     ("ValidateAzureAdTokenConfig", &["mode"]),
     ("IpFilterConfig", &["mode"]),

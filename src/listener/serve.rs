@@ -21,6 +21,7 @@ use super::{
 use crate::{
     caller::{Introducers, Introduction, certificate::ClientCertificate},
     exchange::{Connection, TlsFacts},
+    upstream::Affinity,
 };
 
 /// What a client gets that is one too many. Bare, since it must cost nothing.
@@ -141,6 +142,7 @@ impl Arrived {
             introduction: self.introduction,
             local: self.local,
             tls,
+            affinity: Affinity::default(),
         };
         Opening {
             socket,

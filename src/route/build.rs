@@ -70,6 +70,7 @@ impl<'a> RouteBuilder<'a> {
             .filter_map(|(index, route)| self.route(index, route, &mut names, faults))
             .collect();
         names.check(faults);
+        self.lint_affinity(&routes, faults);
         self.describe(&mut routes, faults);
         let mut by_upstream: BTreeMap<Option<String>, Arc<Reserved>> = BTreeMap::new();
         for route in &mut routes {
@@ -78,6 +79,17 @@ impl<'a> RouteBuilder<'a> {
             route.reserved = reserved.clone();
         }
         routes
+    }
+
+    /// Warns of upstreams whose connections would be callers' own, and no caller's credentials reach them.
+    fn lint_affinity(&self, routes: &[Route], faults: &mut Faults) {
+        let kept =
+            |upstream: &str| routes.iter().any(|route| route.upstream_name() == Some(upstream) && route.authorization.is_kept());
+        for upstream in self.upstreams.iter().filter(|upstream| upstream.has_affinity() && !kept(upstream.name())) {
+            let place = Place::root().key("upstreams").key(upstream.name()).key("connection-affinity");
+            let message = "no route lets callers' own credentials through to this upstream, so NTLM and Negotiate never reach it";
+            faults.warning(&place, message, "write `authorization: keep` on its route, or leave this out");
+        }
     }
 
     /// Gives routes the metadata that they ask for, and adds the routes that serve it.

@@ -110,7 +110,8 @@ impl TrustedHeaders {
         Ok(())
     }
 
-    fn believes(&self, peer: Option<IpAddr>, clock: &Clock, incoming: &IncomingRequest) -> bool {
+    /// Whether this peer is believed for the request.
+    pub(crate) fn believes(&self, peer: Option<IpAddr>, clock: &Clock, incoming: &IncomingRequest) -> bool {
         peer.is_some_and(|peer| self.from.iter().any(|believed| believed.holds(peer, &incoming.headers, clock)))
     }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use http::{HeaderValue, uri};
 
 use super::{
-    config::UpstreamConfig,
+    affinity::UpstreamId,
+    config::{ProtocolConfig, UpstreamConfig},
     pool::Pool,
     retry::Budget,
     send::{Desk, Host, Upstream},
@@ -33,6 +34,15 @@ impl Upstream {
         faults: &mut Faults,
     ) -> Option<Self> {
         let before = faults.errors();
+        let mut config = config.clone();
+        if config.connection_affinity.is_some() {
+            if config.protocol == ProtocolConfig::Http2 {
+                let message = "over HTTP/2 many callers share a connection, so none can belong to one of them";
+                faults.error(&place.key("connection-affinity"), message, "use `protocol: http1`, or leave one of the two out");
+            }
+            config.protocol = ProtocolConfig::Http1;
+        }
+        let config = &config;
         let locations = locations(config, &place.key("servers"), faults);
         let tls_wanted = locations.iter().any(|location| location.scheme == uri::Scheme::HTTPS);
         if !tls_wanted && config.tls != Default::default() && !locations.is_empty() {
@@ -70,6 +80,7 @@ impl Upstream {
             return None;
         }
         Some(Self {
+            id: UpstreamId::new(),
             name: name.into(),
             config: config.clone(),
             host: host?,

@@ -38,6 +38,17 @@ pub struct UpstreamConfig {
     /// false.
     #[serde(default)]
     pub case_insensitive_paths: bool,
+    /// Whom a connection to the servers belongs to. Default: to nobody, requests of all callers come on it.
+    pub connection_affinity: Option<AffinityConfig>,
+}
+
+/// Whom a connection belongs to.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum AffinityConfig {
+    /// To the client's connection: only its requests come on it, by HTTP/1.1, and it ends with it. Needed before NTLM or Negotiate is
+    /// let through, which authenticate a connection.
+    PerCaller,
 }
 
 /// How a server is chosen.

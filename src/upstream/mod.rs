@@ -5,9 +5,11 @@
 //!
 //! What goes out is built from the [`UpstreamRequest`] alone: target, `Host` or `:authority`, and framing are made here. What
 //! comes back has lost its hop-by-hop fields and the challenges of schemes that authenticate a connection rather than a request
-//! (`NTLM`, `Negotiate`), since the next request on that connection may be another caller's. Redirects are answers like any
+//! (`NTLM`, `Negotiate`), since the next request on that connection may be another caller's; unless the upstream has
+//! `connection-affinity`, and the request a connection of its caller's own. Redirects are answers like any
 //! other: they are never followed. Interim answers (1xx) are not relayed; 101 is, where an upgrade was asked for.
 
+mod affinity;
 mod body;
 mod build;
 mod client_certificate;
@@ -34,11 +36,12 @@ mod tests;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 pub use self::{
+    affinity::{Affinity, Owner},
     body::{ResponseBody, Upgraded},
     client_certificate::{OwnCertificateStatus, UpstreamCertificateConfig},
     config::{
-        BalanceConfig, EjectionConfig, Percent, ProtocolConfig, RetriesConfig, RetryCondition, TimeoutsConfig, UpstreamConfig,
-        UpstreamHealthConfig, UpstreamTlsConfig,
+        AffinityConfig, BalanceConfig, EjectionConfig, Percent, ProtocolConfig, RetriesConfig, RetryCondition, TimeoutsConfig,
+        UpstreamConfig, UpstreamHealthConfig, UpstreamTlsConfig,
     },
     error::UpstreamError,
     request::UpstreamRequest,

@@ -157,8 +157,14 @@ impl Pool {
         if crowded { Found::Nothing } else { Found::Http2(Stream::of(quietest)) }
     }
 
-    /// Keeps a connection whose exchange is over.
+    /// Keeps a connection whose exchange is over; one that is a caller's own goes back to it, and never in here.
     pub(super) fn put(self: &Arc<Self>, mut connection: Box<http1::Connection>, idle: Duration) {
+        if let Some(home) = connection.home.take() {
+            if connection.rest() {
+                home.keep(connection);
+            }
+            return;
+        }
         let mut shelf = self.shelf();
         if connection.rest() && shelf.http1.len() < IDLE_CONNECTIONS {
             shelf.http1.push((connection, Instant::now()));

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::{
     OwnCertificateStatus, UpstreamRequest,
+    affinity::{Owner, UpstreamId},
     body::{Progress, ResponseBody, SendBody},
     client_certificate::OwnCertificate,
     config::{BalanceConfig, UpstreamConfig},
@@ -43,6 +44,7 @@ const BACKOFF: Duration = Duration::from_millis(25);
 /// A backend: its servers, and the connections to them.
 #[derive(Debug)]
 pub struct Upstream {
+    pub(super) id: UpstreamId,
     pub(super) name: Arc<str>,
     pub(super) config: UpstreamConfig,
     pub(super) host: Host,
@@ -79,6 +81,8 @@ pub struct Call<'a> {
     pub host: &'a Authority,
     /// The protocol to change to, where the route lets it through.
     pub upgrade: Option<&'a HeaderValue>,
+    /// The caller, where the request is to come on a connection of its own.
+    pub owner: Option<Owner<'a>>,
 }
 
 /// A server of an upstream, as it stands now.
@@ -98,6 +102,11 @@ impl Upstream {
     /// The upstream's name.
     pub const fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Whether a caller may have connections of its own.
+    pub const fn has_affinity(&self) -> bool {
+        self.config.connection_affinity.is_some()
     }
 
     /// The servers by host and port, each with the number of requests under way.
@@ -163,13 +172,20 @@ impl Upstream {
             desk.budget.earn(retries);
         }
         let mut left = retries.map_or(0, |retries| retries.attempts);
-        let (first, count) = (self.first(desk, call.worker)?, self.servers.len());
+        // The connection that the caller has already, and the server that it leads to.
+        let mut own = call.owner.as_ref().and_then(|owner| self.own(owner));
+        let first = match &own {
+            Some((at, _)) => *at,
+            None => self.first(desk, call.worker)?,
+        };
+        let count = self.servers.len();
         let mut at = first;
         // How many servers could not be connected to, without a stop.
         let mut unreachable = 0;
         loop {
             let server = &self.servers[at];
-            let result = self.send_to(server, server.pool(call.worker), &call, &mut outgoing).await;
+            let own = own.take().map(|(_, connection)| connection);
+            let result = self.send_to(server, server.pool(call.worker), &call, &mut outgoing, own).await;
             self.judge(server, &result);
             at = self.next(at);
             unreachable = if result.as_ref().is_err_and(UpstreamError::is_connect_failure) { unreachable + 1 } else { 0 };
@@ -186,6 +202,12 @@ impl Upstream {
                 tokio::time::sleep(BACKOFF).await;
             }
         }
+    }
+
+    /// The connection of the caller's own, and the server that it leads to.
+    fn own(&self, owner: &Owner<'_>) -> Option<(usize, Box<http1::Connection>)> {
+        let (server, connection) = owner.take(self.id, self.config.timeouts.idle.0)?;
+        Some((self.servers.iter().position(|known| known.name == server)?, connection))
     }
 
     /// The server that is due.
@@ -241,11 +263,20 @@ impl Upstream {
         pool: &Arc<Pool>,
         call: &Call<'_>,
         outgoing: &mut Outgoing,
+        mut own: Option<Box<http1::Connection>>,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
-        let mut want = if call.upgrade.is_some() { Want::Upgrade } else { Want::Any };
+        let mut want = match call {
+            Call { upgrade: Some(_), .. } => Want::Upgrade,
+            // Whose requests came on a connection of the pool nobody knows.
+            Call { owner: Some(_), .. } => Want::Fresh,
+            _ => Want::Any,
+        };
         loop {
             let in_flight = InFlight::of(pool);
-            let connection = connect::connection(server, pool, self.config.protocol, &self.config.timeouts, want).await?;
+            let connection = match own.take() {
+                Some(own) => Connection::Http1(own),
+                None => connect::connection(server, pool, self.config.protocol, &self.config.timeouts, want).await?,
+            };
             let sent = match connection {
                 Connection::Http1(connection) => self.send_http1(server, call, outgoing, connection, in_flight).await,
                 Connection::Http2 { stream, reused } => self.send_http2(server, call, outgoing, stream, reused, in_flight).await,
@@ -287,6 +318,7 @@ impl Upstream {
             upgrade: call.upgrade,
             framing: outgoing.framing(),
         };
+        connection.home = call.owner.as_ref().map(|owner| owner.home(self.id, &server.name));
         // The connection's own timer, which is wound up once in many requests.
         let mut timer = mem::take(&mut connection.timer);
         let answer = connection.exchange(head, &mut outgoing.body);
@@ -317,7 +349,9 @@ impl Upstream {
             response
         };
         *response.status_mut() = status;
-        clean(&mut response);
+        if call.owner.is_none() {
+            clean(&mut response);
+        }
         Ok(response)
     }
 
@@ -432,7 +466,7 @@ fn unwritable(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
     Failure::Final(UpstreamError::Request(error.into()))
 }
 
-/// What is not for the caller, whatever protocol it came by.
+/// What is not for the caller, whatever protocol it came by, where others' requests come on the same connection.
 fn clean(response: &mut Response<ResponseBody>) {
     if response.status() == StatusCode::UNAUTHORIZED {
         hygiene::remove_connection_bound_challenges(response.headers_mut());

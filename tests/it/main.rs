@@ -30,3 +30,4 @@ mod token_codes;
 mod token_relay;
 mod upstream;
 mod way;
+mod windows_backend;

@@ -22,7 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, ReadBuf};
 
 use self::framing::{Decoded, Decoder};
 pub(super) use self::head::{Framing, Head, RequestHead};
-use super::{body::SendBody, hygiene, io::Io};
+use super::{affinity::Home, body::SendBody, hygiene, io::Io};
 use crate::deadline::Deadline;
 
 /// How much is read at once where nothing is known of what comes.
@@ -79,6 +79,8 @@ pub(super) struct Connection {
     persists: bool,
     /// It carried a request before this one.
     pub(super) reused: bool,
+    /// Where it goes when its exchange is over, if it is one caller's own; to the pool otherwise.
+    pub(super) home: Option<Home>,
     /// Until when an answer must begin.
     pub(super) timer: Deadline,
 }
@@ -125,6 +127,7 @@ impl Connection {
             answer: Decoder::Done,
             persists: true,
             reused: false,
+            home: None,
             timer: Deadline::default(),
         })
     }

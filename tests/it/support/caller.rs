@@ -73,6 +73,24 @@ impl RawConnection {
         self.0.shutdown().await.unwrap();
     }
 
+    /// The next answer, whose length its head tells; the connection stays open.
+    pub(crate) async fn read_answer(&mut self) -> String {
+        let mut bytes = Vec::new();
+        let mut missing = 1;
+        while missing > 0 {
+            let mut part = vec![0; missing];
+            let length = self.0.read(&mut part).await.unwrap();
+            assert_ne!(length, 0, "the gateway closed: {}", String::from_utf8_lossy(&bytes));
+            bytes.extend_from_slice(&part[..length]);
+            let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+            missing = text.split_once("\r\n\r\n").map_or(1, |(head, body)| {
+                let announced = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                announced.map_or(0, |length| length.parse::<usize>().unwrap()) - body.len()
+            });
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// Everything that comes until the gateway closes the connection.
     pub(crate) async fn read_to_end(&mut self) -> String {
         let mut bytes = Vec::new();

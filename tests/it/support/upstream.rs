@@ -24,6 +24,8 @@ pub(crate) struct Received {
     pub(crate) headers: HeaderMap,
     pub(crate) trailers: HeaderMap,
     pub(crate) body: Bytes,
+    /// Which of the connections it came on, from 1.
+    pub(crate) connection: usize,
 }
 
 impl Received {
@@ -46,7 +48,13 @@ type Answers = dyn Fn(&Received) -> Response<Full<Bytes>> + Send + Sync;
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
-    connections: Arc<AtomicUsize>,
+    connections: Arc<Connections>,
+}
+
+#[derive(Default)]
+struct Connections {
+    made: AtomicUsize,
+    ended: AtomicUsize,
 }
 
 impl Upstream {
@@ -60,7 +68,7 @@ impl Upstream {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let received = Arc::new(Mutex::new(Vec::new()));
-        let connections = Arc::new(AtomicUsize::new(0));
+        let connections = Arc::<Connections>::default();
         let answer: Arc<Answers> = Arc::new(answer);
         tokio::spawn(accept(socket, received.clone(), connections.clone(), answer));
         Self { address, received, connections }
@@ -78,7 +86,19 @@ impl Upstream {
 
     /// How many connections were made.
     pub(crate) fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.connections.made.load(Ordering::Relaxed)
+    }
+
+    /// How many of them are open.
+    pub(crate) fn open_connections(&self) -> usize {
+        self.connections() - self.connections.ended.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many connections are open.
+    pub(crate) async fn until_open(&self, count: usize) {
+        while self.open_connections() != count {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// All requests so far.
@@ -92,11 +112,11 @@ impl Upstream {
     }
 }
 
-async fn accept(socket: TcpListener, received: Arc<Mutex<Vec<Received>>>, connections: Arc<AtomicUsize>, answer: Arc<Answers>) {
+async fn accept(socket: TcpListener, received: Arc<Mutex<Vec<Received>>>, connections: Arc<Connections>, answer: Arc<Answers>) {
     loop {
         let Ok((stream, _)) = socket.accept().await else { return };
-        connections.fetch_add(1, Ordering::Relaxed);
-        let (received, answer) = (received.clone(), answer.clone());
+        let connection = connections.made.fetch_add(1, Ordering::Relaxed) + 1;
+        let (received, answer, connections) = (received.clone(), answer.clone(), connections.clone());
         tokio::spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
                 let (received, answer) = (received.clone(), answer.clone());
@@ -111,6 +131,7 @@ async fn accept(socket: TcpListener, received: Arc<Mutex<Vec<Received>>>, connec
                         headers: parts.headers,
                         trailers,
                         body: body.to_bytes(),
+                        connection,
                     };
                     let response = answer(&request);
                     received.lock().unwrap().push(request);
@@ -120,6 +141,7 @@ async fn accept(socket: TcpListener, received: Arc<Mutex<Vec<Received>>>, connec
             let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
             // A connection that ends badly ends some story's point.
             let _ = server.serve_connection(TokioIo::new(stream), service).await;
+            connections.ended.fetch_add(1, Ordering::Relaxed);
         });
     }
 }

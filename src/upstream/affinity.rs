@@ -1,0 +1,111 @@
+//! `connection-affinity: per-caller`: connections to servers that belong to one client's connection.
+//!
+//! NTLM, and Negotiate as IIS does it, authenticate a connection: whatever comes on it afterwards is taken for the user's. So such
+//! credentials pass only on connections that no other caller's requests ever come on. They are kept with the client's connection,
+//! are never put into a pool, and are closed with it; and if on that connection another caller turns up than the one who used them
+//! first, they are closed then.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::http1;
+use crate::lock::lock;
+
+/// The connections to servers that belong to one client's connection. Costs nothing until there is one.
+#[derive(Debug, Default)]
+pub struct Affinity(OnceLock<Arc<Kept>>);
+
+/// The connections of one client's connection that wait for its next request: one for each upstream.
+#[derive(Default)]
+struct Kept(Mutex<Vec<Own>>);
+
+/// A connection that waits.
+struct Own {
+    ties: Ties,
+    connection: Box<http1::Connection>,
+    since: Instant,
+}
+
+/// Whose a connection is, and where it leads.
+#[derive(Clone, Debug)]
+struct Ties {
+    upstream: UpstreamId,
+    server: Arc<str>,
+    who: Arc<str>,
+}
+
+/// Tells upstreams apart, also those that bear one name before a reload and after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct UpstreamId(u64);
+
+/// The caller whose requests have connections of their own.
+#[derive(Clone, Debug)]
+pub struct Owner<'a> {
+    /// Where they are kept.
+    pub affinity: &'a Affinity,
+    /// Who calls, as far as that is known: another one on the same client's connection is another caller.
+    pub who: Arc<str>,
+}
+
+/// Where a connection goes back to when its exchange is over.
+#[derive(Debug)]
+pub(super) struct Home {
+    kept: Weak<Kept>,
+    ties: Ties,
+}
+
+impl UpstreamId {
+    pub(super) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Owner<'_> {
+    /// The caller's own connection to this upstream, with its server, if it is still good. One that was another caller's is closed.
+    pub(super) fn take(&self, upstream: UpstreamId, idle: Duration) -> Option<(Arc<str>, Box<http1::Connection>)> {
+        let mut own = self.affinity.0.get()?.lock();
+        let found = own.iter().position(|own| own.ties.upstream == upstream).map(|at| own.swap_remove(at));
+        // What has ended meanwhile is not held on to for as long as the client stays.
+        own.retain_mut(|own| own.since.elapsed() < idle && own.connection.is_quiet());
+        drop(own);
+        let mut found = found.filter(|own| own.ties.who == self.who && own.since.elapsed() < idle)?;
+        found.connection.is_quiet().then_some((found.ties.server, found.connection))
+    }
+
+    /// Where a connection to this server belongs.
+    pub(super) fn home(&self, upstream: UpstreamId, server: &Arc<str>) -> Home {
+        let kept = self.affinity.0.get_or_init(Arc::default);
+        Home { kept: Arc::downgrade(kept), ties: Ties { upstream, server: server.clone(), who: self.who.clone() } }
+    }
+}
+
+impl Home {
+    /// Keeps the connection for the caller's next request, unless its client is gone: then it is closed.
+    pub(super) fn keep(self, connection: Box<http1::Connection>) {
+        let Some(kept) = self.kept.upgrade() else { return };
+        let mut own = kept.lock();
+        own.retain(|own| own.ties.upstream != self.ties.upstream);
+        own.push(Own { ties: self.ties, connection, since: Instant::now() });
+    }
+}
+
+impl Kept {
+    fn lock(&self) -> MutexGuard<'_, Vec<Own>> {
+        lock(&self.0)
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Kept").field(&self.lock().len()).finish()
+    }
+}
