@@ -19,6 +19,10 @@ pub struct ListenerConfig {
     pub address: OneOrMany<String>,
     /// Server certificates, chosen by the name that the client asks for (SNI); the first is the default. Absent: no TLS.
     pub tls: Option<OneOrMany<TlsConfig>>,
+    /// Whether HTTP/2 is spoken besides HTTP/1.1. Without it browsers can sign in with Windows credentials (NTLM), which are of a
+    /// connection's one caller. Default: true.
+    #[serde(default = "yes")]
+    pub http2: bool,
     /// Whether clients show certificates of their own. Default: they are not asked for.
     pub client_certificates: Option<ClientCertificatesConfig>,
     /// Who may speak for a caller. Default: nobody.
@@ -37,6 +41,10 @@ pub struct ListenerConfig {
     /// What a client may ask of the listener.
     #[serde(default)]
     pub limits: LimitsConfig,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// One value or a list of them.

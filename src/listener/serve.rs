@@ -188,10 +188,11 @@ async fn introduced<S: Service>(
     }
 }
 
-/// A connection without TLS: HTTP/2 if its preface comes, else HTTP/1.
+/// A connection without TLS: HTTP/2 if its preface comes and it is spoken here, else HTTP/1.
 async fn plain<S: Service>(tcp: TcpStream, arrived: Arrived, service: S) {
+    let http2 = arrived.listener.speaks_http2();
     let opening = arrived.open(Socket::Plain(tcp), None);
-    if let Some(opening) = http1::serve(opening, service.clone(), true).await {
+    if let Some(opening) = http1::serve(opening, service.clone(), http2).await {
         Box::pin(http2::serve(opening, service)).await;
     }
 }

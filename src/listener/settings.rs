@@ -38,6 +38,8 @@ pub struct ListenerSettings {
     pub tls: Option<Arc<ServerTls>>,
     /// Who may introduce connections, where they begin with a PROXY protocol header.
     pub introducers: Option<Introducers>,
+    /// Whether HTTP/2 is spoken besides HTTP/1.1.
+    pub http2: bool,
 }
 
 /// The limits of a listener.
@@ -78,10 +80,12 @@ impl ListenerSettings {
         let client_certificates =
             client_certificates.and_then(|config| ClientCertificates::build(config, base, &asked, faults)).map(Arc::new);
         let tls = config.tls.as_ref().and_then(|tls| load_tls(tls, client_certificates, base, &place.key("tls"), faults));
+        let tls = if config.http2 { tls } else { tls.map(ServerTls::without_http2) };
         (faults.errors() == before).then(|| Self {
             limits: Limits::from(&config.limits),
             tls: tls.map(Arc::new),
             introducers: None,
+            http2: config.http2,
         })
     }
 }
@@ -199,6 +203,12 @@ impl Listener {
         self.settings.load().limits
     }
 
+    /// Whether HTTP/2 is spoken now, besides HTTP/1.1.
+    #[expect(clippy::disallowed_methods, reason = "the guard ends here; a counted pointer would be written to by every core")]
+    pub(super) fn speaks_http2(&self) -> bool {
+        self.settings.load().http2
+    }
+
     /// How many connections are open, on all workers together.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
@@ -234,6 +244,7 @@ mod tests {
             name: "public".to_owned(),
             address,
             tls,
+            http2: true,
             client_certificates: None,
             trusted_proxies: Vec::new(),
             trust_path: Vec::new(),

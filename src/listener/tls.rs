@@ -138,6 +138,13 @@ impl ServerTls {
         Ok(Self { config: Arc::new(config), certificates, files: files.to_vec(), client_certificates })
     }
 
+    /// The same, where HTTP/2 is not offered.
+    #[must_use]
+    pub(super) fn without_http2(mut self) -> Self {
+        Arc::make_mut(&mut self.config).alpn_protocols.retain(|protocol| protocol != b"h2");
+        self
+    }
+
     /// Reads the files again. All of them are taken over, or none.
     ///
     /// # Errors

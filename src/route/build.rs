@@ -90,6 +90,15 @@ impl<'a> RouteBuilder<'a> {
             let message = "no route lets callers' own credentials through to this upstream, so NTLM and Negotiate never reach it";
             faults.warning(&place, message, "write `authorization: keep` on its route, or leave this out");
         }
+        let listeners = &self.config.listeners;
+        let affinity = self.upstreams.iter().find(|upstream| upstream.has_affinity());
+        if let Some(upstream) =
+            affinity.filter(|_| !listeners.is_empty() && listeners.iter().all(|it| it.http2 && it.tls.is_some()))
+        {
+            let place = Place::root().key("upstreams").key(upstream.name()).key("connection-affinity");
+            let message = "every listener offers HTTP/2, which browsers then take, and there NTLM and Negotiate cannot work";
+            faults.warning(&place, message, "write `http2: false` on the listener that these callers use");
+        }
     }
 
     /// Gives routes the metadata that they ask for, and adds the routes that serve it.

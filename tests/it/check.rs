@@ -2,6 +2,8 @@
 
 use std::process::{Command, Output};
 
+use crate::support::Authority;
+
 fn entrada(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_entrada")).args(arguments).env_remove("ENTRADA_CONFIG").output().expect("it runs")
 }
@@ -49,6 +51,34 @@ fn warnings_count_only_when_they_are_told_to() {
     assert_eq!(lenient.status.code(), Some(0));
     assert!(text(&lenient.stdout).contains("warning: `unused` is used nowhere"));
     assert_eq!(strict.status.code(), Some(1));
+}
+
+#[test]
+fn connections_of_callers_own_that_nobody_could_sign_in_on_are_warned_of() {
+    let check = |listener: &str, authorization: &str| {
+        let file = File::new(&format!(
+            "listeners: [ {{ name: public, address: \"127.0.0.1:0\", {listener} }} ]
+upstreams: {{ portal: {{ servers: [\"http://127.0.0.1:1\"], connection-affinity: per-caller }} }}
+routes: [ {{ name: a, match: {{ path: /a }}, anonymous: true, authorization: {authorization}, upstream: portal }} ]"
+        ));
+        Authority::new("Contoso Servers").server("gateway.contoso.example").write(file.0.path(), "server");
+        text(&entrada(&["check", &file.path()]).stdout)
+    };
+    let tls = "tls: { certificate: server.pem, private-key: server.key }";
+    let (nobody, http2) = ("no route lets callers' own credentials through", "every listener offers HTTP/2");
+
+    for (listener, authorization, expected) in [
+        ("", "keep", None),
+        ("", "remove", Some(nobody)),
+        (tls, "keep", Some(http2)),
+        (&format!("{tls}, http2: false"), "keep", None),
+    ] {
+        let told = check(listener, authorization);
+        for words in [nobody, http2] {
+            assert_eq!(told.contains(words), expected == Some(words), "{listener} {authorization}: {told}");
+        }
+        assert_eq!(told.contains("no faults"), expected.is_none(), "{told}");
+    }
 }
 
 /// One file with more than twelve different faults: all are told, by `check` and by `run`.

@@ -10,10 +10,11 @@ use entrada::{
     dev_tenant::{DevTenant, Options},
     refusal::Reason,
 };
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Version};
 use http_body_util::Full;
+use tempfile::TempDir;
 
-use crate::support::{Gateway, House, ORDERS_TOKEN, RawConnection, Received, Upstream};
+use crate::support::{Authority, Gateway, House, ORDERS_TOKEN, RawConnection, Received, Upstream, client_of};
 
 /// A backend that signs users in as NTLM does: a connection, in two steps. Its answers name the user and the connection.
 async fn iis() -> Upstream {
@@ -282,6 +283,32 @@ async fn another_config_for_the_upstream_ends_what_was_opened_under_the_one_befo
     house.gateway.reload(&config(&house.tenant, &house.upstream, "20s", PORTAL, "")).await;
     assert!(nia.get("/portal", "").await.starts_with("HTTP/1.1 401"));
     taken_for(&nia.sign_in("/portal", "nia").await);
+}
+
+#[tokio::test]
+async fn a_listener_without_http2_offers_a_browser_what_it_can_sign_in_by() {
+    for (http2, version, challenged) in [("true", Version::HTTP_2, false), ("false", Version::HTTP_11, true)] {
+        let (servers, folder) = (Authority::new("Contoso Servers"), TempDir::new().unwrap());
+        servers.server("gateway.contoso.example").write(folder.path(), "server");
+        let file = |name: &str| folder.path().join(name).display().to_string();
+        let (certificate, key) = (file("server.pem"), file("server.key"));
+        let listener = format!(
+            "listeners: [ {{ name: public, address: \"127.0.0.1:0\", http2: {http2}, tls: {{ certificate: {certificate}, private-key: {key} }} }} ]"
+        );
+        let house = house(PORTAL, &listener).await;
+        // As a browser does, it takes HTTP/2 where that is offered.
+        let client = client_of(&servers, None, true);
+
+        let answer = client.get(format!("https://{}/portal", house.gateway.address())).send().await.unwrap();
+
+        assert_eq!((answer.status(), answer.version()), (StatusCode::UNAUTHORIZED, version));
+        let challenges: Vec<_> = answer.headers().get_all("www-authenticate").iter().collect();
+        assert_eq!(challenges, if challenged { &["Negotiate", "NTLM"][..] } else { &[] });
+    }
+    let plain = house(PORTAL, "listeners: [ { name: public, address: \"127.0.0.1:0\", http2: false } ]").await;
+    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    client.get(format!("http://{}/portal", plain.gateway.address())).send().await.expect_err("it is not spoken here");
+    assert_eq!(plain.upstream.requests(), 0);
 }
 
 #[test]
