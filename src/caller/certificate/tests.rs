@@ -368,10 +368,14 @@ fn files_that_would_check_nothing_are_refused() {
 fn a_file_far_too_large_is_not_read() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("large.pem");
-    // It takes no room: nothing is written.
-    std::fs::File::create(&path).unwrap().set_len(LARGEST_FILE + 1).unwrap();
+    let file = std::fs::File::create(&path).unwrap();
+    let load = || Authorities::load(&path, &[]).err().unwrap();
 
-    let errors = Authorities::load(&path, &[]).err().unwrap();
+    // It takes no room: nothing is written.
+    file.set_len(LARGEST_FILE).unwrap();
+    assert!(matches!(load().as_slice(), [(None, AuthoritiesError::Empty { .. })]));
+    file.set_len(LARGEST_FILE + 1).unwrap();
+    let errors = load();
 
     let [(None, AuthoritiesError::Read { source, .. })] = errors.as_slice() else { panic!("{errors:?}") };
     assert_eq!(source.to_string(), "it is far too large");
