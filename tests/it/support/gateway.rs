@@ -1,6 +1,9 @@
 //! A gateway in the test's own process, started from config text as a user would write it.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use http::Method;
 
@@ -10,6 +13,9 @@ use entrada::{
 };
 
 use super::Answer;
+
+/// How long a test waits for what has to come: far longer than it takes on any machine.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// A running gateway.
 pub(crate) struct Gateway {
@@ -94,13 +100,15 @@ impl Gateway {
         self.server().admin_address().unwrap()
     }
 
-    /// The newest audit record that satisfies the condition; waits for it.
+    /// The newest audit record that satisfies the condition; waits for it, and fails where none comes.
     pub(crate) async fn record(&self, is_it: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        let begun = Instant::now();
         loop {
-            let found = self.records().into_iter().rev().find(&is_it);
-            if let Some(record) = found {
-                return record;
+            let records = self.records();
+            if let Some(record) = records.iter().rev().find(|record| is_it(record)) {
+                return record.clone();
             }
+            assert!(begun.elapsed() < LONGEST_WAIT, "no such record: {records:#?}");
             tokio::task::yield_now().await;
         }
     }
