@@ -75,14 +75,13 @@ impl PartnerLimits {
     /// # Errors
     /// There were too many.
     pub(super) fn have_room(&self, partner: &str, exchange: &Exchange) -> Result<(), Refusal> {
-        let room = |taken: Taken| Taken { admitted: taken.remaining > 0, ..taken };
         if let Some(Limit { calls, counter, .. }) = &self.rate {
             let taken = counter.judge(partner, Ask { limit: *calls, cost: 0, now: exchange.clock().monotonic() });
-            admitted(room(taken), Reason::RateLimitExceeded, || format!("see `partners.{partner}.rate-limit`"))?;
+            admitted(taken, Reason::RateLimitExceeded, || format!("see `partners.{partner}.rate-limit`"))?;
         }
         if let Some(Limit { calls, counter, .. }) = &self.quota {
             let taken = counter.judge(partner, Ask { limit: *calls, cost: 0, now: exchange.clock().unix() });
-            admitted(room(taken), Reason::QuotaExceeded, || format!("see `partners.{partner}.quota`"))?;
+            admitted(taken, Reason::QuotaExceeded, || format!("see `partners.{partner}.quota`"))?;
         }
         Ok(())
     }
