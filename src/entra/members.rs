@@ -75,7 +75,7 @@ impl Members {
     /// Where the member of this name stands, or would.
     fn find(&self, name: &str) -> Result<usize, usize> {
         let wanted = prefix(name);
-        self.list.binary_search_by(|member| order((member.prefix, self.name(member)), (wanted, name)))
+        self.list.binary_search_by(|member| member.prefix.cmp(&wanted).then_with(|| member.beyond_prefix(&self.names, name)))
     }
 
     fn name(&self, member: &Member) -> &str {
@@ -97,12 +97,22 @@ fn prefix(name: &str) -> u64 {
     }
 }
 
-/// The order of two names, each with its prefix.
-fn order((prefix, name): (u64, &str), (other_prefix, other): (u64, &str)) -> Ordering {
-    prefix.cmp(&other_prefix).then_with(|| {
-        // Where the prefix is all there is, what differs can only be how many of its last bytes are zero.
-        if name.len() <= PREFIX && other.len() <= PREFIX { name.len().cmp(&other.len()) } else { name.cmp(other) }
-    })
+impl Member {
+    /// How this member's name stands to one with the same prefix. Most names are no longer, and are not looked at.
+    fn beyond_prefix(&self, names: &str, other: &str) -> Ordering {
+        let length = self.end - self.start;
+        if length <= PREFIX && other.len() <= PREFIX {
+            // What differs can only be how many of the last bytes are zero.
+            length.cmp(&other.len())
+        } else {
+            names[self.start..self.end].cmp(other)
+        }
+    }
+
+    /// The order of two members by their names.
+    fn order(&self, names: &str, other: &Self) -> Ordering {
+        self.prefix.cmp(&other.prefix).then_with(|| self.beyond_prefix(names, &names[other.start..other.end]))
+    }
 }
 
 #[cfg(test)]
@@ -145,9 +155,8 @@ impl<'de> Visitor<'de> for Object {
             members.list.push(Member { prefix: prefix(&members.names[start..end]), start, end, value });
         }
         let names = &members.names;
-        let key = |member: &Member| (member.prefix, &names[member.start..member.end]);
-        members.list.sort_unstable_by(|a, b| order(key(a), key(b)));
-        if members.list.array_windows().any(|[a, b]| order(key(a), key(b)).is_eq()) {
+        members.list.sort_unstable_by(|a, b| a.order(names, b));
+        if members.list.array_windows().any(|[a, b]| a.order(names, b).is_eq()) {
             return Err(A::Error::custom(TWICE));
         }
         Ok(members)
