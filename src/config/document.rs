@@ -101,11 +101,10 @@ impl Document {
         let sources = Arc::new(sources);
         let report = Report::new(findings, sources.clone());
         if report.errors() > 0 {
-            let rest = rest::without_errors(&document, report.findings()).and_then(|(node, without)| {
-                let config = settings(&node).ok()?;
+            let rest = rest::readable(&document, report.findings()).map(|(config, nodes, without)| {
                 let warnings = Report::new(Vec::new(), sources.clone());
                 let (files, folders, secrets) = (Vec::new(), Vec::new(), Secrets(resolved.secrets));
-                Some(Rest { document: Self { config, secrets, base, files, folders, warnings, places, sources }, without })
+                Rest { document: Self { config, secrets, base, files, folders, warnings, places, sources }, nodes, without }
             });
             return Err(if let Some(rest) = rest { report.beside(rest) } else { report });
         }

@@ -111,7 +111,7 @@ impl Report {
         let Some(rest) = self.rest.clone() else { return self };
         let (mut all, mut own) = (Faults::default(), Faults::default());
         build(&rest.document, &mut all);
-        all.iter().filter(|fault| rest.is_the_configs(fault)).for_each(|fault| own.add(fault.clone()));
+        all.iter().filter_map(|fault| rest.as_written(fault)).for_each(|fault| own.add(fault));
         let more = rest.document.report(&own);
         self.and(&more)
     }

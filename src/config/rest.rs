@@ -3,48 +3,72 @@
 //! What the reader found wrong is taken out, and what is left is built like a whole config. Of what that tells only those faults
 //! count that cannot come from what was taken out.
 
+use std::collections::HashSet;
+
+use serde::de::DeserializeOwned;
+
 use super::{
     document::Document,
     fault::{Fault, Place, Severity},
     node::{Kind, Node},
     report::Finding,
+    settings::settings,
 };
 
 /// Names that may be missing because what defines them was taken out.
 const SECTIONS: [&str; 8] =
     ["named-values", "tenants", "issuers", "address-sets", "credentials", "partners", "upstreams", "fragments"];
 
+/// How many settings are taken out because they lack a part that is gone. Beyond, the first errors are enough to do.
+const MOST_MISFITS: usize = 64;
+
 /// A config without what was wrong with it.
 #[derive(Debug)]
 pub(crate) struct Rest {
     pub(crate) document: Document,
+    /// The config as it was written, but for what was taken out.
+    pub(crate) nodes: Node,
     /// What was taken out.
     pub(crate) without: Vec<Place>,
 }
 
-/// Takes out of the document what the errors are about. `None` where the fault is the document itself.
-pub(crate) fn without_errors(document: &Node, findings: &[Finding]) -> Option<(Node, Vec<Place>)> {
-    let mut without: Vec<Place> =
-        findings.iter().filter(|finding| finding.severity == Severity::Error).map(|finding| finding.place.clone()).collect();
-    if without.iter().any(|place| *place == Place::root()) {
+/// What can be read beside the errors: settings, the nodes that they were made of, and what was taken out. `None` where the fault is
+/// the document itself.
+pub(crate) fn readable<T: DeserializeOwned>(document: &Node, findings: &[Finding]) -> Option<(T, Node, Vec<Place>)> {
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error);
+    let wrong: HashSet<Place> = errors.map(|finding| finding.place.clone()).collect();
+    if wrong.contains(&Place::root()) {
         return None;
     }
-    let mut rest = document.clone();
-    take_out(&mut rest, &Place::root(), &mut without);
-    Some((rest, without))
+    let mut nodes = document.clone();
+    let mut without = Vec::new();
+    take_out(&mut nodes, &Place::root(), &wrong, &mut without);
+    without.extend(wrong);
+    for _ in 0..MOST_MISFITS {
+        match settings(&nodes) {
+            Ok(config) => return Some((config, nodes, without)),
+            // What lacks a part that is gone cannot be read either, and goes, too.
+            Err(misfit) => {
+                let place = misfit.place();
+                remove(&mut nodes, place.pointer())?;
+                without.push(place);
+            }
+        }
+    }
+    None
 }
 
 /// Takes out what stands at one of the places, and what was reported already.
-fn take_out(node: &mut Node, place: &Place, without: &mut Vec<Place>) {
+fn take_out(node: &mut Node, place: &Place, wrong: &HashSet<Place>, broken: &mut Vec<Place>) {
     let mut stays = |node: &mut Node, place: Place| {
         if matches!(node.kind, Kind::Broken) {
-            without.push(place);
+            broken.push(place);
             return false;
         }
-        if without.contains(&place) {
+        if wrong.contains(&place) {
             return false;
         }
-        take_out(node, &place, without);
+        take_out(node, &place, wrong, broken);
         true
     };
     match &mut node.kind {
@@ -52,22 +76,81 @@ fn take_out(node: &mut Node, place: &Place, without: &mut Vec<Place>) {
         Kind::List(entries) => {
             for (index, entry) in entries.iter_mut().enumerate() {
                 if !stays(entry, place.index(index)) {
+                    // It keeps its place, so that those behind it keep theirs; nobody reads it.
                     entry.kind = Kind::Broken;
                 }
-            }
-            // Those in between have to stay, or the places of all behind them would be others.
-            while entries.last().is_some_and(|entry| matches!(entry.kind, Kind::Broken)) {
-                entries.pop();
             }
         }
         Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text(_) | Kind::Broken => {}
     }
 }
 
+/// Removes what stands at a pointer. `None` if nothing does.
+fn remove(node: &mut Node, pointer: &str) -> Option<()> {
+    let (step, rest) = split(pointer)?;
+    match &mut node.kind {
+        Kind::Map(entries) => {
+            let at = entries.iter().position(|(key, _)| escaped(&key.text) == step)?;
+            if rest.is_empty() {
+                entries.remove(at);
+                return Some(());
+            }
+            remove(&mut entries[at].1, rest)
+        }
+        Kind::List(entries) => {
+            let entry = entries.get_mut(step.parse::<usize>().ok()?)?;
+            if rest.is_empty() {
+                let gone = !matches!(entry.kind, Kind::Broken);
+                entry.kind = Kind::Broken;
+                return gone.then_some(());
+            }
+            remove(entry, rest)
+        }
+        Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text(_) | Kind::Broken => None,
+    }
+}
+
+/// The first step of a pointer, and the pointer behind it.
+fn split(pointer: &str) -> Option<(&str, &str)> {
+    let pointer = pointer.strip_prefix('/')?;
+    Some(pointer.find('/').map_or((pointer, ""), |end| pointer.split_at(end)))
+}
+
+fn escaped(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
 impl Rest {
-    /// Whether a fault that the build found is one of the config, and not of what was taken out.
-    pub(crate) fn is_the_configs(&self, fault: &Fault) -> bool {
-        fault.severity == Severity::Error && self.without.iter().all(|place| !comes_from(fault, place))
+    /// A fault that the build found, if it is one of the config, and not of what was taken out; at its place as written.
+    pub(crate) fn as_written(&self, fault: &Fault) -> Option<Fault> {
+        let fault = Fault { place: self.written(fault.place.pointer()), ..fault.clone() };
+        let counts = fault.severity == Severity::Error && self.without.iter().all(|place| !comes_from(&fault, place));
+        counts.then_some(fault)
+    }
+
+    /// Where something was written: what is behind an entry that was taken out of a list has moved up.
+    fn written(&self, mut pointer: &str) -> Place {
+        let (mut node, mut place) = (Some(&self.nodes), String::new());
+        while let Some((step, rest)) = split(pointer) {
+            place.push('/');
+            let (step, below) = match node.map(|node| &node.kind) {
+                Some(Kind::List(entries)) => {
+                    let index = step.parse::<usize>().ok();
+                    let mut left = entries.iter().enumerate().filter(|(_, entry)| !matches!(entry.kind, Kind::Broken));
+                    match index.and_then(|index| left.nth(index)) {
+                        Some((index, entry)) => (index.to_string(), Some(entry)),
+                        None => (step.to_owned(), None),
+                    }
+                }
+                Some(Kind::Map(entries)) => {
+                    (step.to_owned(), entries.iter().find(|(key, _)| escaped(&key.text) == step).map(|(_, value)| value))
+                }
+                _ => (step.to_owned(), None),
+            };
+            place.push_str(&step);
+            (node, pointer) = (below, rest);
+        }
+        Place::from(place)
     }
 }
 
@@ -77,11 +160,28 @@ fn comes_from(fault: &Fault, taken_out: &Place) -> bool {
     let around = &out[..out.rfind('/').unwrap_or_default()];
     // About the thing itself or a part of it; about the map or list that it was taken out of, which may be told at its name; or about
     // what is around that.
-    if within(at, out) || within(around, at) || at.strip_prefix(around) == Some("/name") {
+    if within(at, out) || within(around, at) || at.strip_prefix(around) == Some("/name") || misses_a_policy(at, out) {
         return true;
     }
     // Something that names what is gone.
     let mut parts = out.split('/').skip(1);
     let (section, name) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     SECTIONS.contains(&section) && !name.is_empty() && fault.message.contains(&format!("`{name}`"))
+}
+
+/// Whether what stands at `at` may be wrong only because a policy at `out` is gone, which may have validated a token or named one: all of
+/// a route counts, and every route for the lists that many have.
+fn misses_a_policy(at: &str, out: &str) -> bool {
+    let is_entry = out.rsplit('/').next().is_some_and(|step| !step.is_empty() && step.bytes().all(|byte| byte.is_ascii_digit()));
+    let steps: Vec<&str> = out.split('/').skip(1).collect();
+    match steps.as_slice() {
+        ["routes", route, "inbound" | "outbound", ..] if is_entry => at
+            .strip_prefix("/routes/")
+            .and_then(|rest| rest.strip_prefix(route))
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        ["inbound" | "outbound" | "fragments", ..] if is_entry => {
+            ["/routes", "/inbound", "/outbound", "/fragments"].iter().any(|section| at.starts_with(section))
+        }
+        _ => false,
+    }
 }

@@ -85,7 +85,7 @@ impl<'de> Deserializer<'de> for &Node {
             (Kind::List(entries), _) => {
                 let mut rest = List { entries: entries.iter(), index: 0 };
                 let value = visitor.visit_seq(&mut rest)?;
-                if rest.entries.len() > 0 {
+                if rest.entries.any(is_there) {
                     return Err(Misfit::invalid_length(entries.len(), &"a shorter list"));
                 }
                 Ok(value)
@@ -139,16 +139,23 @@ impl<'de> Deserializer<'de> for &Node {
 
 struct List<'n> {
     entries: std::slice::Iter<'n, Node>,
+    /// How many were passed.
     index: usize,
+}
+
+/// Whether an entry of a list counts: what was reported already is passed over.
+fn is_there(entry: &Node) -> bool {
+    !matches!(entry.kind, Kind::Broken)
 }
 
 impl<'de> SeqAccess<'de> for List<'_> {
     type Error = Misfit;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Misfit> {
-        let Some(entry) = self.entries.next() else { return Ok(None) };
-        let index = self.index;
-        self.index += 1;
+        let before = self.entries.len();
+        let Some(entry) = self.entries.find(|entry| is_there(entry)) else { return Ok(None) };
+        self.index += before - self.entries.len();
+        let index = self.index - 1;
         seed.deserialize(entry).map(Some).map_err(|misfit| misfit.below(Step::Index(index)))
     }
 

@@ -144,6 +144,34 @@ routes:
     assert_eq!(output.status.code(), Some(1));
 }
 
+/// What cannot be read at all stands in the middle of a list, and what is behind it is told at its own place.
+#[test]
+fn policies_that_cannot_be_read_hide_nothing_of_other_routes() {
+    let file = File::new(
+        r#"listeners: [ { name: public, address: "127.0.0.1:0" } ]
+upstreams: { orders: { servers: ["http://127.0.0.1:1"] }, stock: { timeouts: { connect: 1s } } }
+fragments: { office: [ ip-filter: { action: allow, addresses: [offices] } ] }
+routes:
+  - name: first
+    match: { path: /first }
+    inbound: [ validate-azure-add-token: { tenant: contoso }, check-partner: {} ]
+    authorization: { from-header: X-Token }
+    upstream: orders
+  - { name: second, match: { path: /second }, anonymous: yess, upstream: orders }
+  - { name: third, match: { path: /third }, anonymous: true, inbound: [ ip-filter: { addresses: [10.0.0.0/8] }, include-fragment: office ], upstream: stock }
+  - { name: fourth, match: { path: /fourth }, anonymous: true, inbound: [ include-fragment: offise ], upstream: ordes }
+"#,
+    );
+
+    let output = entrada(&["check", &file.path()]);
+
+    let told = text(&output.stdout);
+    let expected = ["2:59", "3:64", "7:16", "10:58", "11:73", "12:93", "12:113"];
+    let places: Vec<_> = told.lines().filter_map(|line| line.trim().strip_prefix("--> ")).collect();
+    let expected = expected.map(|place| format!("{}:{place}", file.path()));
+    assert_eq!(places, expected, "{told}");
+}
+
 #[test]
 fn machines_get_json() {
     let file = File::new("listeners: 5\n");
