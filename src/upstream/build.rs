@@ -99,9 +99,11 @@ fn locations(config: &UpstreamConfig, place: &Place, faults: &mut Faults) -> Vec
     for (index, text) in config.servers.iter().enumerate() {
         let place = place.index(index);
         match Location::parse(text) {
-            Err(what) => {
-                faults.error(&place, format!("`{text}` {what}"), "write scheme, host and port, as https://10.0.0.5:8443")
-            }
+            Err(what) => faults.error(
+                &place,
+                format!("`{text}` {what}"),
+                "write scheme, host and port of a backend, as https://10.0.0.5:8443",
+            ),
             Ok(location) => {
                 if locations.iter().any(|other| other.name() == location.name() && other.base == location.base) {
                     faults.error(&place, format!("`{text}` is listed twice"), "list each server once");
