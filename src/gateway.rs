@@ -20,7 +20,7 @@ use crate::{
     lock::lock,
     partner::Access,
     refusal::{Reason, Refusal},
-    request::{IncomingRequest, Oddities, RequestBody, RequestId, TraceContext, X_REQUEST_ID},
+    request::{IncomingRequest, Informational, Oddities, RequestBody, RequestId, TraceContext, X_REQUEST_ID},
     route::{Action, Found, OwnAnswer, Route},
     runtime::{Runtime, Snapshot},
     trace::{Step, Verdict},
@@ -164,6 +164,7 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
                 upstream: upstream.as_ref(),
                 incoming,
                 upgrade: upgrade.filter(|_| route.websocket && incoming.asks_for_websocket()),
+                informational: body.take_informational(),
             };
             leg.send(exchange, &mut outgoing, &mut body).await?
         }
@@ -190,6 +191,8 @@ struct Leg<'a> {
     incoming: &'a IncomingRequest,
     /// The caller's connection, where it may become a tunnel.
     upgrade: Option<Upgrade>,
+    /// The way of informational answers to the caller.
+    informational: Option<Informational>,
 }
 
 impl Leg<'_> {
@@ -237,6 +240,7 @@ impl Leg<'_> {
             host: &self.incoming.authority,
             upgrade: self.upgrade.as_ref().map(|_| &WEBSOCKET),
             owner: connection.as_deref().map(|connection| Owner { affinity: &connection.affinity, who: exchange.who() }),
+            informational: self.informational.as_ref(),
         };
         // Taken only here: what is handed from one future to the next is copied each time.
         let sending = self.upstream.send(call, mem::take(outgoing), mem::take(body));

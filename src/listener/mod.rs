@@ -41,7 +41,7 @@ pub use client_certificates::{ClientCertificateMode, ClientCertificates, ClientC
 pub use config::{ForwardedHeader, LimitsConfig, ListenerConfig, OneOrMany, TlsConfig};
 pub use drain::{Drain, Drainer};
 use http::{Request, Response};
-pub(crate) use http1::Http1Body;
+pub(crate) use http1::{Http1Body, Http1Informational};
 pub use http1::{Upgrade, UpgradeError, Upgraded, WholeRequest, read_request};
 pub(crate) use http2::Http2Body;
 pub use serve::serve;

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::Informational;
 use crate::{
     listener::{Http1Body, Http2Body},
     refusal::{Reason, Refusal},
@@ -28,6 +29,7 @@ pub struct RequestBody {
     /// How many bytes may still come.
     allowance: u64,
     counter: BytesRead,
+    informational: Option<Informational>,
 }
 
 enum Source {
@@ -112,7 +114,17 @@ impl RequestBody {
     }
 
     const fn of(source: Source) -> Self {
-        Self { source, allowance: u64::MAX, counter: BytesRead(None) }
+        Self { source, allowance: u64::MAX, counter: BytesRead(None), informational: None }
+    }
+
+    /// Says by which way informational answers reach the caller.
+    pub(crate) fn informs(&mut self, informational: Informational) {
+        self.informational = Some(informational);
+    }
+
+    /// Takes the way by which informational answers reach the caller, where there is one.
+    pub fn take_informational(&mut self) -> Option<Informational> {
+        self.informational.take()
     }
 
     /// Lets at most so many bytes pass; of several limits the lowest holds.

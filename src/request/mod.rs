@@ -6,6 +6,7 @@
 mod authority;
 pub mod body;
 mod id;
+pub(crate) mod informational;
 mod reserved;
 pub mod target;
 mod trace_context;
@@ -16,6 +17,7 @@ pub use authority::{Authority, AuthorityFault};
 pub use body::{BodyError, BytesRead, RequestBody};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
 pub use id::{RequestId, X_REQUEST_ID};
+pub use informational::Informational;
 pub use reserved::{Claim, Reserved, ReservedNames};
 pub(crate) use reserved::{remove_folded, same_folded};
 pub use target::{Oddities, Target, TargetFault};

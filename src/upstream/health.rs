@@ -52,7 +52,7 @@ async fn check(upstream: &Upstream, index: usize, path: &str) -> bool {
     let request =
         UpstreamRequest { method: Method::GET, path: path.into(), query: query.map(Into::into), headers: HeaderMap::new() };
     let host = Authority { host: server.authority.host().into(), port: server.authority.port_u16() };
-    let call = Call { worker: 0, host: &host, upgrade: None, owner: None };
+    let call = Call { worker: 0, host: &host, upgrade: None, owner: None, informational: None };
     let mut outgoing = Outgoing::new(request, SendBody::empty());
     let answer = upstream.send_to(server, &Arc::new(Pool::new(&server.name)), &call, &mut outgoing, None).await;
     answer.is_ok_and(|answer| answer.status().is_success() || answer.status().is_redirection())

@@ -35,7 +35,7 @@ use super::{
 use crate::{
     deadline::Deadline,
     refusal::{Reason, Refusal},
-    request::Authority,
+    request::{Authority, Informational},
 };
 
 /// How long the only server of an upstream is left alone before it is tried again.
@@ -83,6 +83,8 @@ pub struct Call<'a> {
     pub upgrade: Option<&'a HeaderValue>,
     /// The caller, where the request is to come on a connection of its own.
     pub owner: Option<Owner<'a>>,
+    /// Where informational answers of the server go, if the caller takes any.
+    pub informational: Option<&'a Informational>,
 }
 
 /// A server of an upstream, as it stands now.

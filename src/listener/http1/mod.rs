@@ -4,8 +4,8 @@
 //! been read. Requests that a client sends ahead wait in the socket. What a request needs lives in one allocation that goes with
 //! it, so that a connection at rest is small.
 //!
-//! Of interim answers there are two: 100, sent when somebody begins to read a body that the client waits to be asked for, and 101.
-//! Others are not passed on.
+//! Of interim answers there are two of our own: 100, sent when somebody begins to read a body that the client waits to be asked for,
+//! and 101. Those of the service go by way of [`Informational`], to clients that speak HTTP/1.1.
 //!
 //! # A client that leaves
 //! A reset is certain, and drops the service's future at once. An end of stream is not: the client may have closed, or may only
@@ -32,12 +32,12 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
 use tokio::{io::AsyncWrite, sync::oneshot, time::Instant};
 
 pub use self::upgrade::{Upgrade, UpgradeError, Upgraded};
-pub(crate) use self::wire::Http1Body;
+pub(crate) use self::wire::{Http1Body, Http1Informational};
 use self::{
     framing::{Decoded, Decoder, Framing},
     head::{Head, Scan},
@@ -51,7 +51,7 @@ use crate::{
     exchange::Connection,
     recycled,
     refusal::Reason,
-    request::RequestBody,
+    request::{Informational, RequestBody},
 };
 
 /// A request with its body, as [`read_request`] finds it.
@@ -293,6 +293,9 @@ impl Http1 {
         let upgrade = head.asks_for_upgrade();
         let asked = Asked::by(&head.method, head.version, head.persists(), upgrade);
         let mut body = if head.framing == Framing::None { RequestBody::empty() } else { RequestBody::http1(self.wire.body()) };
+        if head.version == Version::HTTP_11 {
+            body.informs(Informational::http1(self.wire.informational()));
+        }
         // A body that has announced itself as too long says so to whoever reads it.
         let _ = body.limit(limits.body_bytes);
         let mut request = head.into_request(body);
@@ -307,6 +310,9 @@ impl Http1 {
     /// Ready when the client is known to have left. Only looks where no byte of a body can be taken for one of the next request.
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut wire = self.wire.lock();
+        if let Poll::Ready(Err(_)) = wire.poll_informational(cx) {
+            return Poll::Ready(());
+        }
         if !wire.is_body_done() {
             wire.wake_after_body(cx);
             return Poll::Pending;

@@ -14,7 +14,8 @@ use std::{
     time::Duration,
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
 use http_body::SizeHint;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
@@ -27,10 +28,12 @@ use crate::{
     deadline::{Deadline, Pace},
     listener::{Broken, http2::PREFACE, socket::Socket},
     lock::lock,
-    request::BodyError,
+    request::{BodyError, informational::stays_behind},
 };
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// Bytes of informational answers that wait for a client, before further ones are dropped.
+const MOST_INFORMATIONAL: usize = 16 << 10;
 
 /// Socket, bytes read, and the body that is being read.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub(super) struct Wire {
     pub(super) buffer: BytesMut,
     /// The client sends no more.
     pub(super) ended: bool,
+    /// Informational answers that wait to be written. Without memory of its own while there is none.
+    informational: BytesMut,
     body: IncomingBody,
     /// Which request the body belongs to; a handle from an earlier one reads nothing.
     serial: u64,
@@ -89,7 +94,9 @@ impl SharedWire {
             pace: Pace::default(),
             timer: Deadline::default(),
         };
-        Self(Arc::new(Mutex::new(Wire { socket, buffer, ended: false, body, serial: 0, owner: None, reader: None })))
+        let informational = BytesMut::new();
+        let wire = Wire { socket, buffer, ended: false, informational, body, serial: 0, owner: None, reader: None };
+        Self(Arc::new(Mutex::new(wire)))
     }
 
     /// Another holder of the same wire.
@@ -104,6 +111,11 @@ impl SharedWire {
     /// Whether somebody may still read the body.
     pub(super) fn is_lent(&self) -> bool {
         Arc::strong_count(&self.0) > 1
+    }
+
+    /// A way for informational answers to the request that [`begin`](Wire::begin) was called for.
+    pub(super) fn informational(&self) -> Http1Informational {
+        Http1Informational { serial: self.lock().serial, wire: self.share() }
     }
 
     /// A handle on the body of the request that [`begin`](Wire::begin) was called for.
@@ -139,6 +151,9 @@ impl Wire {
             if let Some(reader) = self.reader.take() {
                 reader.wake();
             }
+        }
+        if !self.informational.is_empty() {
+            out.extend_from_slice(&std::mem::take(&mut self.informational));
         }
         self.body.failed.is_none() && (left.len() < CONTINUE.len() || !self.buffer.is_empty())
     }
@@ -264,14 +279,71 @@ impl Wire {
 
     /// Tells the client to send the body, where it waits for that. RFC 9110, section 10.1.1: not if the body comes anyway.
     fn poll_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.body.interim.is_empty() {
-            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, self.body.interim))?;
-            self.body.interim = &self.body.interim[written..];
-            if self.body.interim.is_empty() {
+        if self.informational.is_empty() && self.body.interim.is_empty() {
+            Poll::Ready(Ok(()))
+        } else {
+            self.poll_interim(cx, true)
+        }
+    }
+
+    /// Writes the informational answers that wait.
+    pub(super) fn poll_informational(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.informational.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let result = ready!(self.poll_interim(cx, false));
+        // The body's reader may have waited for the same room.
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+        Poll::Ready(result)
+    }
+
+    /// Writes what comes before the final answer, one after the other; `100 Continue` only if somebody asks for the body.
+    fn poll_interim(&mut self, cx: &mut Context<'_>, body: bool) -> Poll<io::Result<()>> {
+        loop {
+            let begun = (1..CONTINUE.len()).contains(&self.body.interim.len());
+            if begun || body && self.informational.is_empty() && !self.body.interim.is_empty() {
+                let written = ready!(Pin::new(&mut self.socket).poll_write(cx, self.body.interim))?;
+                self.body.interim = &self.body.interim[written..];
+            } else if !self.informational.is_empty() {
+                let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.informational))?;
+                self.informational.advance(written);
+                if self.informational.is_empty() {
+                    self.informational = BytesMut::new();
+                }
+            } else {
                 let _ = Pin::new(&mut self.socket).poll_flush(cx)?;
+                return Poll::Ready(Ok(()));
             }
         }
-        Poll::Ready(Ok(()))
+    }
+
+    /// Takes an informational answer on; one that the client does not wait for, or that comes too late, is dropped.
+    fn inform(&mut self, status: StatusCode, headers: &HeaderMap) {
+        if self.body.answered || self.informational.len() >= MOST_INFORMATIONAL {
+            return;
+        }
+        if status == StatusCode::CONTINUE {
+            if self.body.interim.len() < CONTINUE.len() {
+                return;
+            }
+            // Said once: whoever reads the body later need not.
+            self.body.interim = b"";
+        }
+        let out = &mut self.informational;
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(status.as_str().as_bytes());
+        out.extend_from_slice(b" ");
+        out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+        out.extend_from_slice(b"\r\n");
+        for (name, value) in headers.iter().filter(|(name, _)| !stays_behind(name)) {
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
     }
 
     fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -336,6 +408,22 @@ impl Drop for OwnedWire {
         let mut wire = self.0.lock();
         wire.socket = Socket::Gone;
         wire.revoke();
+    }
+}
+
+/// The way of informational answers to a client over HTTP/1.1. It leads nowhere once the request is answered.
+#[derive(Debug)]
+pub(crate) struct Http1Informational {
+    wire: SharedWire,
+    serial: u64,
+}
+
+impl Http1Informational {
+    pub(crate) fn send(&self, status: StatusCode, headers: &HeaderMap) {
+        let mut wire = self.wire.lock();
+        if wire.serial == self.serial {
+            wire.inform(status, headers);
+        }
     }
 }
 
