@@ -9,10 +9,10 @@ use http::{HeaderValue, StatusCode};
 
 /// Declares [`Reason`]: one line a reason, with its code, status and title.
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $code:literal, $status:ident, $title:literal;)*) => {
+    ($($(#[doc = $doc:literal])+ $name:ident = $code:literal, $status:ident, $title:literal;)*) => {
         /// Why a request is refused. The code never changes its meaning and is never used again for another one.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Reason { $($(#[$doc])* $name,)* }
+        pub enum Reason { $($(#[doc = $doc])+ $name,)* }
 
         impl Reason {
             /// Every reason there is, in the order of the table.
@@ -31,6 +31,11 @@ macro_rules! reasons {
             /// One sentence for the caller. Tells nothing that helps an attacker.
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$name => $title,)* }
+            }
+
+            /// The meaning for operators, as `docs/refusal-codes.md` tells it.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+).trim_ascii_start(),)* }
             }
         }
     };
