@@ -21,6 +21,7 @@ mod partner;
 mod places;
 mod policies;
 mod proxy_protocol;
+mod reference;
 mod refusals;
 mod reload;
 mod secrecy;
