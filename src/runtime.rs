@@ -208,6 +208,7 @@ impl Runtime {
             secrets: &secrets,
         };
         let routes = builder.build(faults);
+        sets.finish();
 
         if config.verified_tokens.is_some_and(|tokens| tokens > MOST_VERIFIED_TOKENS) {
             let message = format!("each thread would keep more than {MOST_VERIFIED_TOKENS} verified tokens of a tenant's");

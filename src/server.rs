@@ -5,7 +5,7 @@
 //! background runtime.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     net::SocketAddr,
     sync::{
@@ -407,7 +407,9 @@ fn build(
     let surroundings = Surroundings { document, workers: options.workers, clock: &options.clock, metrics };
     let runtime = Runtime::build(surroundings, previous, &mut faults);
     if let Some(runtime) = runtime {
-        for fault in faults.iter() {
+        // What many routes have in common is told once.
+        let mut told = HashSet::new();
+        for fault in faults.iter().filter(|fault| told.insert((&fault.place, &fault.message))) {
             tracing::warn!(at = %fault.place, cure = fault.cure, "{}", fault.message);
         }
         return Ok(runtime);

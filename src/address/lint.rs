@@ -9,27 +9,29 @@ use crate::config::{Faults, Place};
 const TOLD: usize = 5;
 
 /// Where an entry was written.
-#[derive(Clone, Debug)]
-pub(super) enum Written {
-    /// In the config.
-    Entry(Place, String),
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Written<'a> {
+    /// In the config: an entry of the list at this place.
+    Entry { list: &'a Place, index: usize, noted: bool, text: &'a str },
     /// In a file that the config names at this place, on this line.
-    Line(Place, usize, String),
+    Line { file: &'a Place, line: usize, text: &'a str },
 }
 
-impl Written {
-    pub(super) const fn place(&self) -> &Place {
+impl Written<'_> {
+    pub(super) fn place(&self) -> Place {
         match self {
-            Self::Entry(place, _) | Self::Line(place, ..) => place,
+            Self::Entry { list, index, noted: false, .. } => list.index(*index),
+            Self::Entry { list, index, noted: true, .. } => list.index(*index).key("address"),
+            Self::Line { file, .. } => (*file).clone(),
         }
     }
 }
 
-impl fmt::Display for Written {
+impl fmt::Display for Written<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Entry(_, text) => write!(f, "`{text}`"),
-            Self::Line(_, line, text) => write!(f, "line {line}: `{text}`"),
+            Self::Entry { text, .. } => write!(f, "`{text}`"),
+            Self::Line { line, text, .. } => write!(f, "line {line}: `{text}`"),
         }
     }
 }
@@ -37,26 +39,26 @@ impl fmt::Display for Written {
 /// Notes entries that count for nothing, overlap, or are absurdly wide.
 ///
 /// `named`: the list is a named set. What every address means in a list of a policy's own is for the policy to say.
-pub(super) fn entries(written: &[(Span, Written)], named: bool, faults: &mut Faults) {
+pub(super) fn entries(written: &[(Span, Written<'_>)], named: bool, faults: &mut Faults) {
     for (span, entry) in written {
         if span.is_everything() && !named {
             continue;
         }
         if span.is_everything() {
             faults.warning(
-                entry.place(),
+                &entry.place(),
                 format!("{entry} is every address there is"),
                 "leave it out, or list the networks that are meant",
             );
         } else if span.is_vast() {
-            faults.warning(entry.place(), format!("{entry} is wider than any one network"), "list the networks that are meant");
+            faults.warning(&entry.place(), format!("{entry} is wider than any one network"), "list the networks that are meant");
         }
     }
     let mut sorted: Vec<_> = written.iter().collect();
     // By start, the widest first: whatever is covered comes behind what covers it. Equal spans stay as written.
     sorted.sort_by_key(|(span, _)| key(*span));
     let mut told = 0;
-    let mut widest: Option<&(Span, Written)> = None;
+    let mut widest: Option<&(Span, Written<'_>)> = None;
     for current in sorted {
         let Some(before) = widest.filter(|before| before.0.meets(current.0)) else {
             widest = Some(current);
@@ -68,25 +70,25 @@ pub(super) fn entries(written: &[(Span, Written)], named: bool, faults: &mut Fau
         }
         let (first, second) = (&before.1, &current.1);
         if before.0.covers(current.0) {
-            faults.warning(second.place(), format!("{second} is already in {first}"), "leave it out");
+            faults.warning(&second.place(), format!("{second} is already in {first}"), "leave it out");
         } else {
-            faults.warning(second.place(), format!("{second} overlaps {first}"), "make the two meet, or one of them");
+            faults.warning(&second.place(), format!("{second} overlaps {first}"), "make the two meet, or one of them");
             widest = Some(current);
         }
     }
     if let (true, Some((_, entry))) = (told > TOLD, written.first()) {
         let place = entry.place();
-        faults.warning(place, format!("{} more entries of the list overlap others", told - TOLD), "leave out what is covered");
+        faults.warning(&place, format!("{} more entries of the list overlap others", told - TOLD), "leave out what is covered");
     }
 }
 
 /// Notes entries that a set named in the same list holds already, and sets that another one holds whole.
-pub(super) fn included(written: &[(Span, Written)], sets: &[(Arc<AddressSet>, Written)], faults: &mut Faults) {
+pub(super) fn included(written: &[(Span, Written<'_>)], sets: &[(Arc<AddressSet>, Written<'_>)], faults: &mut Faults) {
     let mut told = 0;
-    let mut tell = |entry: &Written, whole: &Written| {
+    let mut tell = |entry: &Written<'_>, whole: &Written<'_>| {
         told += 1;
         if told <= TOLD {
-            faults.warning(entry.place(), format!("{entry} is already in {whole}"), "leave it out");
+            faults.warning(&entry.place(), format!("{entry} is already in {whole}"), "leave it out");
         }
     };
     for (index, (set, whole)) in sets.iter().enumerate() {
@@ -95,15 +97,15 @@ pub(super) fn included(written: &[(Span, Written)], sets: &[(Arc<AddressSet>, Wr
         }
         for (other, (part, entry)) in sets.iter().enumerate() {
             // Of two that hold the same the first is left.
-            let same = part.covers_all_of(set) && other < index;
-            if other != index && !part.is_empty() && set.covers_all_of(part) && !same {
+            let covered = other != index && !part.is_empty() && set.covers_all_of(part);
+            if covered && !(other < index && part.covers_all_of(set)) {
                 tell(entry, whole);
             }
         }
     }
     if let (true, Some((_, set))) = (told > TOLD, sets.first()) {
         let message = format!("{} more entries of the list are in sets that it names", told - TOLD);
-        faults.warning(set.place(), message, "leave out what is covered");
+        faults.warning(&set.place(), message, "leave out what is covered");
     }
 }
 

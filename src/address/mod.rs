@@ -3,16 +3,19 @@
 //! A set is compiled into sorted ranges without overlaps, where a lookup is one binary search however long the list was. Entries
 //! that expire are kept apart by their day, so that they stop counting on that day without anything being built again.
 
+mod built;
 mod entry;
 mod lint;
+mod parts;
 mod ranges;
 mod sets;
 mod status;
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 pub(crate) use entry::address as read_address;
 pub use entry::{EntryFault, Span};
+use parts::{Parts, Piece};
 use ranges::Ranges;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -71,12 +74,16 @@ pub struct AddressFileConfig {
 }
 
 /// A set of addresses, made once and looked up by binary search.
+///
+/// Large sets that it names are not copied into it: their pieces are shared by whatever names them.
 #[derive(Clone, Debug, Default)]
 pub struct AddressSet {
-    /// What always counts.
-    lasting: Ranges,
-    /// What counts until a moment, in seconds since 1970; the latest first.
-    expiring: Vec<(u64, Ranges)>,
+    /// What its own entries hold, and the small sets among them.
+    own: Arc<Piece>,
+    /// The pieces of large sets, and until when they count here.
+    shared: Box<[(Option<u64>, Arc<Piece>)]>,
+    /// Whether anything of it does not count for ever.
+    expires: bool,
     /// The number of the published file that the set was made from.
     change_number: Option<u64>,
     /// The entries of its own that do not count for ever.
@@ -98,36 +105,59 @@ pub struct Dated {
 
 impl AddressSet {
     /// Builds the set that `entries` describe, where names stand for the sets in `named`; or says why not.
+    ///
+    /// Whoever lists the same entries gets the same set.
     pub fn build(entries: &[AddressEntryConfig], place: &Place, named: &AddressSets, faults: &mut Faults) -> Option<Arc<Self>> {
-        let before = faults.errors();
-        let mut parts = Parts::at(named.now);
-        for (index, entry) in entries.iter().enumerate() {
-            let find = |name: &str, _: &mut Faults| named.by_name.get(name).cloned();
-            parts.add(entry, &place.index(index), faults, find, || named.by_name.keys());
-        }
-        parts.lint(false, faults);
-        (faults.errors() == before).then(|| Arc::new(parts.finish()))
+        named.built.once(built::key_of(entries), place, faults, |faults| {
+            let before = faults.errors();
+            let mut parts = Parts::at(named.now);
+            for (index, entry) in entries.iter().enumerate() {
+                let find = |name: &str, _: &mut Faults| named.by_name.get(name).cloned();
+                parts.add(entry, (place, index), faults, find, || named.by_name.keys());
+            }
+            parts.lint(false, faults);
+            (faults.errors() == before).then(|| Arc::new(parts.finish()))
+        })
     }
 
     /// Whether the address is in the set. An IPv4-mapped IPv6 address is the IPv4 one.
     ///
     /// The clock is read only where an entry that expires could decide.
     pub fn contains(&self, address: IpAddr, clock: &Clock) -> bool {
-        self.lasting.contains(address) || (!self.expiring.is_empty() && self.contains_at(address, clock.unix_seconds()))
+        self.lasting().any(|ranges| ranges.contains(address)) || (self.expires && self.contains_at(address, clock.unix_seconds()))
     }
 
     fn contains_at(&self, address: IpAddr, now: u64) -> bool {
-        self.expiring.iter().take_while(|(until, _)| now < *until).any(|(_, ranges)| ranges.contains(address))
+        self.expiring().any(|(until, ranges)| now < until && ranges.contains(address))
+    }
+
+    /// The pieces, and until when each counts at the most.
+    fn pieces(&self) -> impl Iterator<Item = (Option<u64>, &Arc<Piece>)> {
+        std::iter::once((None, &self.own)).chain(self.shared.iter().map(|(until, piece)| (*until, piece)))
+    }
+
+    /// What always counts.
+    fn lasting(&self) -> impl Iterator<Item = &Ranges> {
+        self.pieces().filter(|(until, _)| until.is_none()).map(|(_, piece)| &piece.lasting)
+    }
+
+    /// What counts until a moment.
+    fn expiring(&self) -> impl Iterator<Item = (u64, &Ranges)> {
+        self.pieces().flat_map(|(until, piece)| {
+            let lasting = until.map(|until| (until, &piece.lasting));
+            let own = piece.expiring.iter().map(move |(ends, ranges)| (until.map_or(*ends, |until| until.min(*ends)), ranges));
+            lasting.into_iter().chain(own)
+        })
     }
 
     /// Whether no address is in the set.
     pub fn is_empty(&self) -> bool {
-        self.lasting.is_empty() && self.expiring.iter().all(|(_, ranges)| ranges.is_empty())
+        self.ranges() == 0
     }
 
-    /// How many ranges the set holds after merging.
+    /// How many ranges are looked through.
     pub fn ranges(&self) -> usize {
-        self.lasting.len() + self.expiring.iter().map(|(_, ranges)| ranges.len()).sum::<usize>()
+        self.pieces().map(|(_, piece)| piece.len()).sum()
     }
 
     /// The number of Microsoft's published file, where the set was made from one.
@@ -140,139 +170,35 @@ impl AddressSet {
         &self.dated
     }
 
-    /// Whether every address of the span is in the set for good.
+    /// Whether one of the set's pieces holds every address of the span for good.
     fn covers(&self, span: Span) -> bool {
-        self.lasting.covers(span)
+        self.lasting().any(|ranges| ranges.covers(span))
     }
 
     /// Whether every address of the other set is in this one for good.
     fn covers_all_of(&self, other: &Self) -> bool {
-        let expiring = other.expiring.iter().flat_map(|(_, ranges)| ranges.spans());
-        other.lasting.spans().chain(expiring).all(|span| self.covers(span))
+        let is_ours = |piece: &Arc<Piece>| self.pieces().any(|(until, own)| until.is_none() && Arc::ptr_eq(own, piece));
+        let covers = |ranges: &Ranges| ranges.spans().all(|span| self.covers(span));
+        other.pieces().all(|(_, piece)| {
+            (is_ours(piece) || covers(&piece.lasting)) && piece.expiring.iter().all(|(_, ranges)| covers(ranges))
+        })
     }
 
     /// When the next entry expires, in seconds since 1970.
     pub fn next_expiry(&self, now: u64) -> Option<u64> {
-        self.expiring.iter().map(|(until, _)| *until).filter(|until| *until > now).min()
+        self.expiring().map(|(until, _)| until).filter(|until| *until > now).min()
     }
 
     /// Whether the set holds every address of a family, however it is put together.
     pub(crate) fn holds_a_whole_family(&self) -> bool {
-        let all = Ranges::of(self.lasting.spans().chain(self.expiring.iter().flat_map(|(_, ranges)| ranges.spans())));
-        all.spans().any(Span::is_everything)
-    }
-}
-
-/// A set in the making.
-#[derive(Debug, Default)]
-struct Parts {
-    /// The time, in seconds since 1970: for telling of entries that have expired.
-    now: u64,
-    lasting: Vec<Span>,
-    expiring: BTreeMap<u64, Vec<Span>>,
-    change_number: Option<u64>,
-    /// The entries that were written here, with their places, for the lints.
-    written: Vec<(Span, lint::Written)>,
-    /// The sets that were named here, with their places, for the lints.
-    included: Vec<(Arc<AddressSet>, lint::Written)>,
-    dated: Vec<Dated>,
-}
-
-impl Parts {
-    fn at(now: u64) -> Self {
-        Self { now, ..Self::default() }
-    }
-
-    /// Adds an entry. `find` knows the sets by name, and says itself why one that it knows cannot be used; `names` are those there are.
-    fn add<'n, N: Iterator<Item = &'n String>>(
-        &mut self,
-        entry: &AddressEntryConfig,
-        place: &Place,
-        faults: &mut Faults,
-        find: impl FnOnce(&str, &mut Faults) -> Option<Arc<AddressSet>>,
-        names: impl FnOnce() -> N,
-    ) {
-        let (text, expires, place) = match entry {
-            AddressEntryConfig::Text(text) => (text, None, place.clone()),
-            AddressEntryConfig::Noted(noted) => {
-                self.note(noted, place, faults);
-                (&noted.address, noted.expires, place.key("address"))
-            }
-        };
-        let until = expires.map(Day::end);
-        if entry::is_name(text) {
-            match find(text, faults) {
-                Some(set) => {
-                    self.include(&set, until);
-                    // What else names these addresses counts for nothing only as long as the set does.
-                    if until.is_none() {
-                        self.included.push((set, lint::Written::Entry(place, text.clone())));
-                    }
-                }
-                None => faults.error(&place, format!("there is no address set `{text}`"), suggestion(text, names())),
-            }
-            return;
+        // Merging is for sets alone that hold as many addresses as a family has.
+        let sizes = self.pieces().map(|(_, piece)| piece.size);
+        let size = sizes.fold((0, 0), |(v4, v6): (u128, u128), size| (v4.saturating_add(size.0), v6.saturating_add(size.1)));
+        if size.0 <= u128::from(u32::MAX) && size.1 < u128::MAX {
+            return false;
         }
-        match text.parse() {
-            Ok(span) => self.add_written(span, until, lint::Written::Entry(place, text.clone())),
-            Err(fault) => faults.error(&place, format!("`{text}`: {fault}"), fault.cure()),
-        }
-    }
-
-    /// Keeps what is said of an entry that does not count for ever.
-    fn note(&mut self, noted: &NotedAddressConfig, place: &Place, faults: &mut Faults) {
-        let Some(expires) = noted.expires else { return };
-        let text = |text: &Option<String>| text.as_deref().map(Into::into);
-        if expires.end() <= self.now {
-            let owner = noted.owner.as_deref().map(|owner| format!(" (of {owner})")).unwrap_or_default();
-            faults.warning(
-                &place.key("expires"),
-                format!("`{}`{owner} has expired on {expires} and no longer counts", noted.address),
-                "remove it, or give it a later day",
-            );
-        }
-        let (owner, reason) = (text(&noted.owner), text(&noted.reason));
-        self.dated.push(Dated { address: noted.address.as_str().into(), owner, reason, expires });
-    }
-
-    /// Notes what is likely not meant; `named`: the list is a named set.
-    fn lint(&self, named: bool, faults: &mut Faults) {
-        lint::entries(&self.written, named, faults);
-        lint::included(&self.written, &self.included, faults);
-    }
-
-    fn add_written(&mut self, span: Span, until: Option<u64>, written: lint::Written) {
-        self.push(span, until);
-        self.written.push((span, written));
-    }
-
-    fn push(&mut self, span: Span, until: Option<u64>) {
-        match until {
-            Some(until) => self.expiring.entry(until).or_default().push(span),
-            None => self.lasting.push(span),
-        }
-    }
-
-    /// Takes over another set; what was to last longer than `until` ends with it.
-    fn include(&mut self, set: &AddressSet, until: Option<u64>) {
-        for span in set.lasting.spans() {
-            self.push(span, until);
-        }
-        for (ends, ranges) in &set.expiring {
-            for span in ranges.spans() {
-                self.push(span, Some(until.map_or(*ends, |until| until.min(*ends))));
-            }
-        }
-        self.change_number = self.change_number.max(set.change_number);
-    }
-
-    fn finish(self) -> AddressSet {
-        AddressSet {
-            lasting: Ranges::of(self.lasting),
-            expiring: self.expiring.into_iter().rev().map(|(until, spans)| (until, Ranges::of(spans))).collect(),
-            change_number: self.change_number,
-            dated: self.dated.into(),
-        }
+        let all = self.pieces().flat_map(|(_, piece)| piece.all()).flat_map(Ranges::spans);
+        Ranges::of(all).spans().any(Span::is_everything)
     }
 }
 

@@ -52,8 +52,11 @@ impl Ranges {
         v4.chain(self.v6.starts.iter().zip(&self.v6.ends).map(|(from, to)| Span::V6(*from, *to)))
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
-        self.v4.starts.is_empty() && self.v6.starts.is_empty()
+    /// How many addresses of either family there are; what exceeds the number counts as the number.
+    pub(super) fn size(&self) -> (u128, u128) {
+        let v4 = self.v4.starts.iter().zip(&self.v4.ends).map(|(from, to)| u128::from(to - from) + 1);
+        let v6 = self.v6.starts.iter().zip(&self.v6.ends).map(|(from, to)| (to - from).saturating_add(1));
+        (v4.sum(), v6.fold(0, u128::saturating_add))
     }
 
     /// How many ranges are left after merging.

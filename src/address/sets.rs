@@ -10,7 +10,11 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{AddressFileConfig, AddressSet, AddressSetConfig, Parts, entry, lint, suggestion};
+use super::{
+    AddressFileConfig, AddressSet, AddressSetConfig, Parts,
+    built::{self, BuiltSets},
+    entry, lint, suggestion,
+};
 use crate::config::{Faults, Place};
 
 /// The largest file that is read. Microsoft's has 4 MiB, a line of text has 10 to 40 bytes.
@@ -28,6 +32,8 @@ pub struct AddressSets {
     pub files: BTreeSet<PathBuf>,
     /// When they were read, in seconds since 1970: for telling of entries that have expired.
     pub now: u64,
+    /// The sets that lists and files describe, while a config is compiled.
+    pub(super) built: Arc<BuiltSets>,
 }
 
 impl AddressSets {
@@ -35,11 +41,16 @@ impl AddressSets {
     /// folder that relative paths start from, `now` the time in seconds since 1970.
     pub fn build(config: &BTreeMap<String, AddressSetConfig>, base: &Path, place: &Place, now: u64, faults: &mut Faults) -> Self {
         let sets = Self { now, ..Self::default() };
-        let mut builder = Builder { config, base, place, sets, open: Vec::new() };
+        let mut builder = Builder { config, base, place, sets, open: Vec::new(), published: BTreeMap::new() };
         for name in config.keys() {
             builder.set(name, faults);
         }
         builder.sets
+    }
+
+    /// Lets go of what only the build needs. To be called when all lists of the config are built.
+    pub(crate) fn finish(&self) {
+        self.built.clear();
     }
 
     /// When the next entry of any set expires, in seconds since 1970.
@@ -55,6 +66,8 @@ struct Builder<'a> {
     sets: AddressSets,
     /// The sets that are being built, the outermost first.
     open: Vec<&'a str>,
+    /// Microsoft's files, each read once however many sets take tags from it.
+    published: BTreeMap<&'a str, Arc<Published>>,
 }
 
 impl<'a> Builder<'a> {
@@ -73,23 +86,23 @@ impl<'a> Builder<'a> {
             );
         }
         self.open.push(name);
-        let mut parts = Parts::at(self.sets.now);
-        match config {
+        let set = match config {
             AddressSetConfig::Entries(entries) => {
+                let mut parts = Parts::at(self.sets.now);
                 for (index, entry) in entries.iter().enumerate() {
-                    let place = place.index(index);
+                    let at = place.index(index);
                     let names = self.config;
-                    parts.add(entry, &place, faults, |name, faults| self.referenced(name, &place, faults), || names.keys());
+                    parts.add(entry, (&place, index), faults, |name, faults| self.referenced(name, &at, faults), || names.keys());
                 }
                 if entries.is_empty() {
                     faults.warning(&place, "the set is empty", "list an address, or remove the set");
                 }
+                parts.lint(true, faults);
+                Arc::new(parts.finish())
             }
-            AddressSetConfig::File(file) => self.file(file, &place, &mut parts, faults),
-        }
-        parts.lint(true, faults);
+            AddressSetConfig::File(file) => self.file(file, &place, faults).unwrap_or_default(),
+        };
         self.open.pop();
-        let set = Arc::new(parts.finish());
         self.sets.by_name.insert(name.clone(), set.clone());
         Some(set)
     }
@@ -104,34 +117,57 @@ impl<'a> Builder<'a> {
         self.set(name, faults)
     }
 
-    fn file(&mut self, config: &'a AddressFileConfig, place: &Place, parts: &mut Parts, faults: &mut Faults) {
+    /// The set that a file holds; nothing where the place says so of none or of two.
+    fn file(&mut self, config: &'a AddressFileConfig, place: &Place, faults: &mut Faults) -> Option<Arc<AddressSet>> {
+        let built = self.sets.built.clone();
         match (&config.file, &config.service_tags) {
             (Some(file), None) => {
-                let place = place.key("file");
                 if !config.tags.is_empty() {
                     faults.error(
-                        &place,
+                        &place.key("file"),
                         "`tags` belong to `service-tags`",
                         "leave `tags` out, or write `service-tags` for `file`",
                     );
                 }
-                if let Some(text) = self.read(file, &place, faults) {
-                    lines(&text, &place, parts, faults);
-                }
+                built.once(built::key_of_file("file", file, &[]), place, faults, |faults| {
+                    let place = place.key("file");
+                    let text = self.read(file, &place, faults)?;
+                    let mut parts = Parts::at(self.sets.now);
+                    lines(&text, &place, &mut parts, faults);
+                    parts.lint(true, faults);
+                    Some(Arc::new(parts.finish()))
+                })
             }
             (None, Some(file)) => {
                 if config.tags.is_empty() {
                     faults.error(place, "no tag is named", "list them, as in `tags: [AzureFrontDoor.Backend]`");
                 }
-                if let Some(text) = self.read(file, &place.key("service-tags"), faults) {
-                    service_tags(&text, config, place, parts, faults);
-                }
+                built.once(built::key_of_file("service-tags", file, &config.tags), place, faults, |faults| {
+                    let published = self.published(file, &place.key("service-tags"), faults)?;
+                    Some(Arc::new(service_tags(&published, &config.tags, &place.key("tags"), faults)))
+                })
             }
-            _ => faults.error(
-                place,
-                "the set is neither a list nor one file",
-                "write a list, or `file`, or `service-tags` and `tags`",
-            ),
+            _ => {
+                let cure = "write a list, or `file`, or `service-tags` and `tags`";
+                faults.error(place, "the set is neither a list nor one file", cure);
+                None
+            }
+        }
+    }
+
+    /// Microsoft's file of this name, parsed once.
+    fn published(&mut self, file: &'a str, place: &Place, faults: &mut Faults) -> Option<Arc<Published>> {
+        if let Some(known) = self.published.get(file) {
+            return Some(known.clone());
+        }
+        let text = self.read(file, place, faults)?;
+        match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
+            Ok(published) => Some(self.published.entry(file).or_insert(Arc::new(published)).clone()),
+            Err(error) => {
+                let message = format!("the file is not Microsoft's list of service tags: {error}");
+                faults.error(place, message, "download the JSON file again");
+                None
+            }
         }
     }
 
@@ -164,7 +200,7 @@ impl<'a> Builder<'a> {
 }
 
 /// One address, CIDR or range a line; `#` begins a comment.
-fn lines(text: &str, place: &Place, parts: &mut Parts, faults: &mut Faults) {
+fn lines<'a>(text: &'a str, place: &'a Place, parts: &mut Parts<'a>, faults: &mut Faults) {
     let mut bad = 0;
     let mut empty = true;
     // Editors of some systems begin a file with a byte order mark.
@@ -175,7 +211,7 @@ fn lines(text: &str, place: &Place, parts: &mut Parts, faults: &mut Faults) {
         }
         empty = false;
         match line.parse() {
-            Ok(span) => parts.add_written(span, None, lint::Written::Line(place.clone(), index + 1, line.into())),
+            Ok(span) => parts.add_written(span, None, lint::Written::Line { file: place, line: index + 1, text: line }),
             Err(fault) => {
                 bad += 1;
                 if bad <= TOLD {
@@ -194,42 +230,32 @@ fn lines(text: &str, place: &Place, parts: &mut Parts, faults: &mut Faults) {
 }
 
 /// Microsoft's published file, as far as it matters here.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Published {
     change_number: u64,
     values: Vec<Tag>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Tag {
     name: String,
     properties: Properties,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Properties {
     address_prefixes: Vec<String>,
 }
 
-fn service_tags(text: &str, config: &AddressFileConfig, place: &Place, parts: &mut Parts, faults: &mut Faults) {
-    let file = place.key("service-tags");
-    let published: Published = match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
-        Ok(published) => published,
-        Err(error) => {
-            faults.error(
-                &file,
-                format!("the file is not Microsoft's list of service tags: {error}"),
-                "download the JSON file again",
-            );
-            return;
-        }
-    };
+/// The set of these tags, which are listed at the place.
+fn service_tags(published: &Published, tags: &[String], place: &Place, faults: &mut Faults) -> AddressSet {
+    let mut parts = Parts::default();
     parts.change_number = Some(published.change_number);
     let mut bad = 0;
-    for (index, name) in config.tags.iter().enumerate() {
-        let place = place.key("tags").index(index);
+    for (index, name) in tags.iter().enumerate() {
+        let place = place.index(index);
         let Some(tag) = published.values.iter().find(|tag| tag.name == *name) else {
             faults.error(
                 &place,
@@ -251,4 +277,5 @@ fn service_tags(text: &str, config: &AddressFileConfig, place: &Place, parts: &m
             }
         }
     }
+    parts.finish()
 }

@@ -1,4 +1,4 @@
-use std::{fs, time::Duration};
+use std::{collections::BTreeMap, fs, time::Duration};
 
 use super::*;
 use crate::config::Severity;
@@ -307,4 +307,129 @@ fn a_whole_family_is_noticed_however_it_is_put_together() {
     ] {
         assert_eq!(sets(yaml).0.by_name["a"].holds_a_whole_family(), expected, "{yaml}");
     }
+}
+
+/// A set of as many single addresses, no two of which touch.
+fn many(count: u32) -> String {
+    let addresses: Vec<_> = (0..count).map(|index| std::net::Ipv4Addr::from(0x0A00_0000 + 2 * index).to_string()).collect();
+    format!("[{}]", addresses.join(", "))
+}
+
+/// How many of the sets' pieces are `of`'s own.
+fn shares(set: &AddressSet, of: &AddressSet) -> bool {
+    set.pieces().any(|(_, piece)| Arc::ptr_eq(piece, &of.own))
+}
+
+fn list(entries: &[&str], sets: &AddressSets) -> Arc<AddressSet> {
+    let entries: Vec<_> = entries.iter().map(|text| AddressEntryConfig::Text((*text).to_owned())).collect();
+    AddressSet::build(&entries, &Place::root(), sets, &mut Faults::default()).unwrap()
+}
+
+#[test]
+fn large_sets_are_shared_and_small_ones_copied() {
+    let yaml = format!("large: {}\nsmall: [192.0.2.1]\nboth: [large, small, 198.51.100.1]\nall: [both, large]", many(1_000));
+    let (sets, _) = sets(&yaml);
+    let (large, small) = (&sets.by_name["large"], &sets.by_name["small"]);
+    let inline = list(&["all", "203.0.113.1"], &sets);
+
+    for set in [&sets.by_name["both"], &sets.by_name["all"], &inline] {
+        assert!(shares(set, large) && !shares(set, small), "{set:?}");
+        for (address, expected) in [("10.0.0.2", true), ("10.0.0.1", false), ("192.0.2.1", true), ("198.51.100.1", true)] {
+            assert_eq!(contains(set, address), expected, "{address}");
+        }
+    }
+    assert!(contains(&inline, "203.0.113.1") && !contains(&sets.by_name["all"], "203.0.113.1"));
+    // However many ways lead to a piece, it is looked through once.
+    assert_eq!(sets.by_name["all"].ranges(), 1_002);
+}
+
+#[test]
+fn lists_of_the_same_entries_are_one_set_whose_faults_are_told_at_each_place() {
+    let (sets, _) = sets(&format!("large: {}", many(100)));
+    let entries = ["large", "10.0.0.2", "192.0.2.1"].map(|text| AddressEntryConfig::Text(text.into()));
+    let mut faults = Faults::default();
+
+    let one = AddressSet::build(&entries, &Place::root().key("a"), &sets, &mut faults).unwrap();
+    let other = AddressSet::build(&entries.clone(), &Place::root().key("b").index(0), &sets, &mut faults).unwrap();
+
+    assert!(Arc::ptr_eq(&one, &other));
+    let message = "`10.0.0.2` is already in `large`";
+    assert_eq!(told(&faults), [format!("Warning a[1]: {message}"), format!("Warning b[0][1]: {message}")]);
+    let wrong = ["10.1.2.3/8"].map(|text| AddressEntryConfig::Text(text.into()));
+    for place in ["c", "d"] {
+        assert!(AddressSet::build(&wrong, &Place::root().key(place), &sets, &mut faults).is_none());
+    }
+    assert_eq!(faults.errors(), 2);
+    assert!(!Arc::ptr_eq(&list(&["192.0.2.1"], &sets), &list(&["192.0.2.2"], &sets)));
+}
+
+#[test]
+fn a_shared_set_ends_with_the_entry_that_names_it() {
+    let yaml = format!(
+        "large: {}\nguests: [{{ address: large, expires: 1970-01-02 }}, 192.0.2.1]\nlater: [guests, {{ address: large, expires: 1970-01-03 }}]\nalways: [guests, large]",
+        many(100)
+    );
+    let (sets, clock) = (sets(&yaml).0, Clock::manual(0));
+    let holds = |name: &str| sets.by_name[name].contains("10.0.0.2".parse().unwrap(), &clock);
+
+    assert_eq!(sets.by_name["guests"].next_expiry(0), Some(2 * 86_400));
+    for (day, guests, later) in [(0, true, true), (1, true, true), (2, false, true), (3, false, false)] {
+        assert_eq!((holds("guests"), holds("later"), holds("always")), (guests, later, true), "day {day}");
+        clock.advance(DAY);
+    }
+}
+
+#[test]
+fn a_set_of_very_many_large_sets_is_merged() {
+    let names: Vec<_> = (0..40).map(|index| format!("s{index}")).collect();
+    let texts: Vec<_> = (0..40_u32)
+        .map(|set| {
+            let addresses: Vec<_> = (0..100).map(|index| std::net::Ipv4Addr::from((set << 16) + 2 * index).to_string()).collect();
+            format!("s{set}: [{}]", addresses.join(", "))
+        })
+        .collect();
+    let (sets, _) = sets(&format!("{}\nall: [{}]", texts.join("\n"), names.join(", ")));
+
+    let all = &sets.by_name["all"];
+    assert_eq!((all.pieces().count(), all.ranges()), (1, 4_000));
+    assert!(contains(all, "0.39.0.198") && !contains(all, "0.39.0.199"));
+}
+
+#[test]
+fn a_whole_family_is_noticed_across_shared_sets() {
+    let halves = |start: u64| {
+        let spans: Vec<_> = (0..100_u64)
+            .map(|part| {
+                let (from, to) = (start + (part << 31) / 100, start + ((part + 1) << 31) / 100 - 1);
+                let address = |number: u64| std::net::Ipv4Addr::from(u32::try_from(number).unwrap());
+                // Each part meets the next one but for one address, which the other list has.
+                format!("{}-{}", address(from), address(to - 1))
+            })
+            .collect();
+        let ends: Vec<_> = (0..100_u64)
+            .map(|part| std::net::Ipv4Addr::from(u32::try_from(start + ((part + 1) << 31) / 100 - 1).unwrap()).to_string())
+            .collect();
+        (spans.join(", "), ends.join(", "))
+    };
+    let ((low, low_ends), (high, high_ends)) = (halves(0), halves(1 << 31));
+    let (sets, _) =
+        sets(&format!("a: [{low}]\nb: [{low_ends}]\nc: [{high}]\nd: [{high_ends}]\nall: [a, b, c, d]\nmost: [a, b, c]"));
+
+    assert!(sets.by_name["all"].holds_a_whole_family());
+    assert!(!sets.by_name["most"].holds_a_whole_family());
+}
+
+#[test]
+fn a_file_that_several_sets_name_is_read_once() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("list.txt"), "192.0.2.7\n192.0.2.7\n").unwrap();
+
+    let (sets, faults) = sets_in("a: { file: list.txt }\nb: { file: list.txt }", folder.path(), 0);
+
+    assert!(Arc::ptr_eq(&sets.by_name["a"], &sets.by_name["b"]));
+    let message = "line 2: `192.0.2.7` is already in line 1: `192.0.2.7`";
+    assert_eq!(
+        told(&faults),
+        [format!("Warning address-sets.a.file: {message}"), format!("Warning address-sets.b.file: {message}")]
+    );
 }

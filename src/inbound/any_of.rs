@@ -33,7 +33,7 @@ impl AnyOf {
             }
             let name = format!("{at}[{index}]");
             scope.way.clone_from(&way);
-            lists.push(PolicyList::build(&[Written { policies, place, name: &name }], scope));
+            lists.push(PolicyList::build(&[Written { policies, place, name: &name, shared: false }], scope));
             after.join(scope.way);
         }
         *scope.way = after;

@@ -36,7 +36,7 @@ pub struct CheckPartnerConfig {
 #[derive(Debug)]
 pub struct CheckPartner {
     partners: Arc<Partners>,
-    only: Option<Box<[Arc<str>]>>,
+    only: Option<Arc<[Arc<str>]>>,
     route: Arc<str>,
 }
 
@@ -93,8 +93,7 @@ impl CheckPartner {
             let cure = "name a partner, or leave `partners` out for all of them";
             faults.error(&list, "the list is empty, so every call would be refused", cure);
         }
-        let only: Option<Box<[Arc<str>]>> =
-            config.partners.as_ref().map(|names| names.iter().map(|name| name.as_str().into()).collect());
+        let only = config.partners.as_ref().map(|names| partners.selection(names));
         let concerns =
             |partner: &Partner| only.as_ref().map_or_else(|| partner.may_use(route.name), |only| only.contains(&partner.name));
         if route.several_tenants {

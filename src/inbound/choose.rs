@@ -63,12 +63,15 @@ impl Choose {
                 BranchConfig { when: Some(when), then: Some(then), otherwise: None } => {
                     let condition = scope.condition(when, &place.key("when"));
                     let name = format!("{at}[{index}].do");
-                    let list = PolicyList::build(&[Written { policies: then, place: place.key("do"), name: &name }], scope);
+                    let list = PolicyList::build(
+                        &[Written { policies: then, place: place.key("do"), name: &name, shared: false }],
+                        scope,
+                    );
                     built.branches.extend(condition.map(|condition| (condition, list)));
                 }
                 BranchConfig { when: None, then: None, otherwise: Some(otherwise) } if index > 0 && index + 1 == config.len() => {
                     let name = format!("{at}[{index}].otherwise");
-                    let list = Written { policies: otherwise, place: place.key("otherwise"), name: &name };
+                    let list = Written { policies: otherwise, place: place.key("otherwise"), name: &name, shared: false };
                     built.otherwise = PolicyList::build(&[list], scope);
                 }
                 BranchConfig { when: None, then: None, otherwise: Some(_) } => {

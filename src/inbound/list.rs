@@ -3,7 +3,13 @@
 use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 
 use super::{InboundPolicy, PolicyConfig, PolicyEntry, Scope};
-use crate::{config::Place, exchange::Exchange, gateway::Stop, request::IncomingRequest, upstream::UpstreamRequest};
+use crate::{
+    config::{Faults, Place},
+    exchange::Exchange,
+    gateway::Stop,
+    request::IncomingRequest,
+    upstream::UpstreamRequest,
+};
 
 /// Named lists of policies, for `include-fragment`.
 pub(crate) type Fragments = BTreeMap<String, Vec<PolicyConfig>>;
@@ -11,9 +17,9 @@ pub(crate) type Fragments = BTreeMap<String, Vec<PolicyConfig>>;
 /// How deeply lists may stand within lists.
 pub(crate) const MAX_DEPTH: usize = 8;
 
-/// A list of policies, built.
+/// A list of policies, built. Entries that several lists have in common are shared.
 #[derive(Debug, Default)]
-pub struct PolicyList(Vec<PolicyEntry>);
+pub struct PolicyList(Vec<Arc<PolicyEntry>>);
 
 /// A list of policies as it stands in the config.
 #[derive(Clone, Debug)]
@@ -22,28 +28,51 @@ pub(crate) struct Written<'a> {
     pub(crate) place: Place,
     /// What audit records call it, as `inbound`.
     pub(crate) name: &'a str,
+    /// Whether other routes run it, too.
+    pub(crate) shared: bool,
+}
+
+/// An entry of a list, once the fragments stand in their places.
+struct Listed<'a> {
+    config: &'a PolicyConfig,
+    /// Of the settings.
+    place: Place,
+    /// The entry as audit records name it.
+    at: String,
+    shared: bool,
 }
 
 impl PolicyList {
     /// Builds the lists, one after the other; what cannot be built is left out, and why is in the scope's faults.
     pub(crate) fn build(lists: &[Written<'_>], scope: &mut Scope<'_>) -> Self {
-        let mut entries = Vec::new();
-        for list in lists {
-            if scope.depth >= MAX_DEPTH {
-                let message = format!("lists of policies stand more than {MAX_DEPTH} deep within each other");
-                scope.faults.error(&list.place, message, "write them flatter; a fragment must not include itself");
-                continue;
+        if scope.depth >= MAX_DEPTH {
+            let message = format!("lists of policies stand more than {MAX_DEPTH} deep within each other");
+            for list in lists {
+                scope.faults.error(&list.place, message.as_str(), "write them flatter; a fragment must not include itself");
             }
-            scope.depth += 1;
-            add(list, &mut Vec::new(), scope, &mut entries);
-            scope.depth -= 1;
+            return Self::default();
         }
+        let mut listed = Vec::new();
+        for list in lists {
+            add(list, &mut Vec::new(), scope.fragments, scope.faults, &mut listed);
+        }
+        let before_partner_check = before_partner_check(&listed);
+        scope.depth += 1;
+        let built = listed.iter().enumerate().filter_map(|(index, listed)| {
+            let followed = before_partner_check == Some(index);
+            match listed.shared {
+                true => scope.shared.once(listed.config, followed, scope, |scope| listed.build(followed, scope)),
+                false => listed.build(followed, scope),
+            }
+        });
+        let entries = built.collect();
+        scope.depth -= 1;
         Self(entries)
     }
 
     /// The entries, in the order they run.
     pub fn iter(&self) -> impl Iterator<Item = &PolicyEntry> {
-        self.0.iter()
+        self.0.iter().map(|entry| &**entry)
     }
 
     /// Whether preflights of browsers are answered.
@@ -78,44 +107,52 @@ impl PolicyList {
     }
 }
 
-/// Builds one list, and the fragments that it includes in their places.
-fn add(list: &Written<'_>, within: &mut Vec<String>, scope: &mut Scope<'_>, entries: &mut Vec<PolicyEntry>) {
+impl Listed<'_> {
+    /// Builds the entry; `followed`: a check of partners looks at the token of this policy.
+    fn build(&self, followed: bool, scope: &mut Scope<'_>) -> Option<Arc<PolicyEntry>> {
+        let mut policy = InboundPolicy::build(self.config, &self.place, &self.at, scope)?;
+        if let (true, InboundPolicy::ValidateAzureAdToken(policy)) = (followed, &mut policy) {
+            policy.followed_by_partner_check();
+        }
+        Some(Arc::new(PolicyEntry { policy, at: self.at.as_str().into() }))
+    }
+}
+
+/// Lists the entries of one list, and those of the fragments that it includes in their places.
+fn add<'a>(
+    list: &Written<'a>,
+    within: &mut Vec<&'a str>,
+    fragments: &'a Fragments,
+    faults: &mut Faults,
+    listed: &mut Vec<Listed<'a>>,
+) {
     for (index, config) in list.policies.iter().enumerate() {
-        let place = list.place.index(index);
+        let place = list.place.index(index).key(config.name());
         let PolicyConfig::IncludeFragment(name) = config else {
-            let at: Arc<str> = format!("{}[{index}].{}", list.name, config.name()).into();
-            if matches!(config, PolicyConfig::CheckPartner(_)) {
-                followed_by_partner_check(entries);
-            }
-            let policy = InboundPolicy::build(config, &place.key(config.name()), &at, scope);
-            entries.extend(policy.map(|policy| PolicyEntry { policy, at }));
+            let at = format!("{}[{index}].{}", list.name, config.name());
+            listed.push(Listed { config, place, at, shared: list.shared });
             continue;
         };
-        let place = place.key("include-fragment");
-        let fragments = scope.fragments;
-        if within.contains(name) {
-            scope.faults.error(&place, format!("the fragment `{name}` includes itself"), "take it out of its own list");
+        if within.contains(&name.as_str()) {
+            faults.error(&place, format!("the fragment `{name}` includes itself"), "take it out of its own list");
         } else if let Some(policies) = fragments.get(name) {
-            within.push(name.clone());
-            let fragment = Written { policies, place: Place::root().key("fragments").key(name), name };
-            add(&fragment, within, scope, entries);
+            within.push(name);
+            let fragment = Written { policies, place: Place::root().key("fragments").key(name), name, shared: true };
+            add(&fragment, within, fragments, faults, listed);
             within.pop();
         } else {
-            scope.faults.error(&place, format!("there is no fragment `{name}`"), defined(fragments.keys()));
+            faults.error(&place, format!("there is no fragment `{name}`"), defined(fragments.keys()));
         }
     }
 }
 
-/// A check of partners decides about applications that were granted nothing: the policy of the token that it looks at lets them
-/// through. That is the first token; of those that `as` names it sees nothing.
-fn followed_by_partner_check(before: &mut [PolicyEntry]) {
-    for entry in before {
-        match &mut entry.policy {
-            InboundPolicy::ValidateAzureAdToken(policy) => return policy.followed_by_partner_check(),
-            InboundPolicy::ValidateJwt(_) => return,
-            _ => {}
-        }
-    }
+/// Which entry validates the token that a check of partners looks at. The check decides about applications that were granted
+/// nothing: the policy of that token lets them through. It is the first token; of those that `as` names the check sees nothing.
+fn before_partner_check(listed: &[Listed<'_>]) -> Option<usize> {
+    let is_token = |policy: &PolicyConfig| matches!(policy, PolicyConfig::ValidateAzureAdToken(_) | PolicyConfig::ValidateJwt(_));
+    let first = listed.iter().position(|listed| is_token(listed.config))?;
+    let checked = listed[first..].iter().any(|listed| matches!(listed.config, PolicyConfig::CheckPartner(_)));
+    (checked && matches!(listed[first].config, PolicyConfig::ValidateAzureAdToken(_))).then_some(first)
 }
 
 fn defined<'n>(names: impl Iterator<Item = &'n String>) -> String {
@@ -194,7 +231,7 @@ mod tests {
     fn built(policies: &[PolicyConfig], token: bool) -> Result<PolicyList, Vec<String>> {
         let building = Building { token, captures: &["person", "rest"], ..Building::default() };
         building.build(|place, scope| {
-            let list = PolicyList::build(&[Written { policies, place: place.clone(), name: "inbound" }], scope);
+            let list = PolicyList::build(&[Written { policies, place: place.clone(), name: "inbound", shared: false }], scope);
             (!scope.faults.any_error()).then_some(list)
         })
     }

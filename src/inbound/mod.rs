@@ -20,6 +20,7 @@ pub mod return_response;
 pub mod rewrite_uri;
 pub mod set_header;
 pub mod set_query_parameter;
+mod shared;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod validate_azure_ad_token;
@@ -31,6 +32,7 @@ use std::{path::Path, sync::Arc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub(crate) use self::shared::SharedPolicies;
 use self::{
     any_of::AnyOf,
     authorize::{Authorize, AuthorizeConfig},
@@ -149,6 +151,8 @@ pub struct Scope<'a> {
     pub secrets: &'a Secrets,
     /// Named lists of policies, for `include-fragment`.
     pub(crate) fragments: &'a Fragments,
+    /// The policies of lists that several routes run, as far as they are built.
+    pub(crate) shared: &'a SharedPolicies,
     /// How deeply the list that is built stands within others.
     pub depth: usize,
     /// The names that the path of the route captures; `None` for policies that belong to no one route.
@@ -170,7 +174,7 @@ pub struct Scope<'a> {
 }
 
 /// What policies establish about tokens on the way that a request takes to some point of a list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Way {
     /// Whether a token policy may have held.
     pub has_token: bool,

@@ -55,6 +55,7 @@ impl Building<'_> {
             limits: self.limits.unwrap_or(&none),
             secrets: &Default::default(),
             fragments: &Default::default(),
+            shared: &Default::default(),
             depth: 0,
             captures: Some(&captures),
             anonymous: self.anonymous,

@@ -145,6 +145,7 @@ mod tests {
             limits: &Default::default(),
             secrets: &Secrets::default(),
             fragments: &Default::default(),
+            shared: &Default::default(),
             depth: 0,
             certificates: Default::default(),
             partners: None,

@@ -9,9 +9,9 @@ mod limits;
 mod status;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 pub use access::Access;
@@ -32,6 +32,7 @@ use crate::{
     },
     exchange::Exchange,
     limits::Limits,
+    lock::lock,
     refusal::{Reason, Refusal},
     telemetry::{Counters, Metrics},
 };
@@ -76,6 +77,8 @@ pub struct Partners {
     by_application: HashMap<Box<str>, Vec<Arc<Partner>>>,
     /// The names of those whose settings cannot be used.
     faulty: Vec<String>,
+    /// The selections of partners that policies name.
+    selections: Mutex<HashSet<Arc<[Arc<str>]>>>,
 }
 
 /// Where a partner stands.
@@ -176,6 +179,18 @@ impl Partners {
         for partner in self.iter().filter(|partner| next.get(&partner.name).is_none_or(|next| !next.enabled)) {
             partner.access.end();
         }
+    }
+
+    /// The partners of these names, as one list for all policies that name the same.
+    pub(crate) fn selection(&self, names: &[String]) -> Arc<[Arc<str>]> {
+        let name = |name: &String| self.get(name).map_or_else(|| name.as_str().into(), |partner| partner.name.clone());
+        let names: Arc<[Arc<str>]> = names.iter().map(name).collect();
+        let mut selections = lock(&self.selections);
+        if let Some(known) = selections.get(&names) {
+            return known.clone();
+        }
+        selections.insert(names.clone());
+        names
     }
 
     /// Whether the config has a partner of this name, faulty or not.

@@ -140,10 +140,28 @@ impl ReservedNames {
         self.additions.push(Addition { name: name.clone(), action, upstream: self.upstream.clone(), place: place.clone() });
     }
 
+    /// Repeats for the route that is being built what others noted for policies that it has, too.
+    pub(crate) fn take_over(&mut self, others: &Self) {
+        self.identity.extend(others.identity.iter().cloned());
+        if let Some(overrides) = others.overrides.get(&others.upstream) {
+            self.overrides.entry(self.upstream.clone()).or_default().extend(overrides.iter().cloned());
+        }
+        let additions = others.additions.iter().map(|addition| Addition {
+            name: addition.name.clone(),
+            action: addition.action,
+            upstream: self.upstream.clone(),
+            place: addition.place.clone(),
+        });
+        self.additions.extend(additions);
+        self.read.extend(others.read.iter().cloned());
+    }
+
     /// Judges the uses that a reserved name forbids. To be called when all policies are built.
     pub fn check(&self, faults: &mut Faults) {
+        let mut reserved = BTreeMap::new();
         for addition in &self.additions {
-            if self.finish(addition.upstream.as_deref()).contains(&addition.name) {
+            let upstream = addition.upstream.as_deref();
+            if reserved.entry(upstream).or_insert_with(|| self.finish(upstream)).contains(&addition.name) {
                 faults.error(
                     &addition.place,
                     format!(

@@ -19,7 +19,7 @@ use crate::{
     identity::{AssertionKeys, BackendAssertion, IdentityHeaders},
     identity_http::IdentityHttp,
     inbound::{
-        AskedCertificates, CertificateScope, PolicyConfig, Scope,
+        AskedCertificates, CertificateScope, PolicyConfig, Scope, SharedPolicies,
         check_partner::{PartnerRoute, allows_several_tenants},
         list::{self, PolicyList, Written},
     },
@@ -62,16 +62,17 @@ impl<'a> RouteBuilder<'a> {
         // A name made from an identity is reserved on every route, one that a route overrides on all routes of its upstream:
         // so the routes are built first, and told of each other's names at the end.
         let mut names = ReservedNames::default();
+        let shared = SharedPolicies::default();
         let mut routes: Vec<_> = self
             .config
             .routes
             .iter()
             .enumerate()
-            .filter_map(|(index, route)| self.route(index, route, &mut names, faults))
+            .filter_map(|(index, route)| self.route(index, route, (&mut names, &shared), faults))
             .collect();
         names.check(faults);
         self.lint_affinity(&routes, faults);
-        self.describe(&mut routes, faults);
+        self.describe(&mut routes, &shared, faults);
         let mut by_upstream: BTreeMap<Option<String>, Arc<Reserved>> = BTreeMap::new();
         for route in &mut routes {
             let upstream = route.upstream_name().map(str::to_owned);
@@ -102,7 +103,7 @@ impl<'a> RouteBuilder<'a> {
     }
 
     /// Gives routes the metadata that they ask for, and adds the routes that serve it.
-    fn describe(&self, routes: &mut Vec<Route>, faults: &mut Faults) {
+    fn describe(&self, routes: &mut Vec<Route>, shared: &SharedPolicies, faults: &mut Faults) {
         for described in self.described {
             let Some(metadata) = ResourceMetadata::build(described, self.config, self.tenants, faults) else { continue };
             for index in &described.routes {
@@ -113,13 +114,19 @@ impl<'a> RouteBuilder<'a> {
             }
             let names = described.routes.iter().filter_map(|index| self.config.routes.get(*index)).map(|route| &*route.name);
             let name = format!("{} (metadata)", names.collect::<Vec<_>>().join(", "));
-            routes.extend(self.document(&name, metadata, faults));
+            routes.extend(self.document(&name, metadata, shared, faults));
         }
     }
 
     /// The route of a metadata document. It is served without a token: of the global policies those run that stand before the
     /// first one that asks for one.
-    fn document(&self, name: &str, metadata: Arc<ResourceMetadata>, faults: &mut Faults) -> Option<Route> {
+    fn document(
+        &self,
+        name: &str,
+        metadata: Arc<ResourceMetadata>,
+        shared: &SharedPolicies,
+        faults: &mut Faults,
+    ) -> Option<Route> {
         let asks = |policy: &PolicyConfig| {
             let mut asks = false;
             list::each(std::slice::from_ref(policy), &self.config.fragments, 0, &mut |policy| {
@@ -128,7 +135,12 @@ impl<'a> RouteBuilder<'a> {
             asks
         };
         let public = self.config.inbound.iter().position(asks).unwrap_or(self.config.inbound.len());
-        let list = Written { policies: &self.config.inbound[..public], place: Place::root().key("inbound"), name: "global" };
+        let list = Written {
+            policies: &self.config.inbound[..public],
+            place: Place::root().key("inbound"),
+            name: "global",
+            shared: true,
+        };
         let mut names = ReservedNames::default();
         let mut scope = Scope {
             faults,
@@ -137,6 +149,7 @@ impl<'a> RouteBuilder<'a> {
             tenants: self.tenants,
             limits: self.limits,
             fragments: &self.config.fragments,
+            shared,
             depth: 0,
             captures: None,
             anonymous: true,
@@ -193,7 +206,13 @@ impl<'a> RouteBuilder<'a> {
         }
     }
 
-    fn route(&self, index: usize, config: &RouteConfig, names: &mut ReservedNames, faults: &mut Faults) -> Option<Route> {
+    fn route(
+        &self,
+        index: usize,
+        config: &RouteConfig,
+        (names, shared): (&mut ReservedNames, &SharedPolicies),
+        faults: &mut Faults,
+    ) -> Option<Route> {
         let place = Place::root().key("routes").index(index);
         let action = self.action(config, &place, faults);
         names.enter(config.upstream.as_deref());
@@ -214,6 +233,7 @@ impl<'a> RouteBuilder<'a> {
             tenants: self.tenants,
             limits: self.limits,
             fragments: &self.config.fragments,
+            shared,
             depth: 0,
             captures: Some(&captures),
             anonymous: config.anonymous,
@@ -315,8 +335,8 @@ impl<'a> RouteBuilder<'a> {
     /// The lists of policies that a route's requests run through, in their order.
     fn lists(&self, config: &'a RouteConfig, place: &Place) -> [Written<'a>; 2] {
         [
-            Written { policies: &self.config.inbound, place: Place::root().key("inbound"), name: "global" },
-            Written { policies: &config.inbound, place: place.key("inbound"), name: "inbound" },
+            Written { policies: &self.config.inbound, place: Place::root().key("inbound"), name: "global", shared: true },
+            Written { policies: &config.inbound, place: place.key("inbound"), name: "inbound", shared: false },
         ]
     }
 }

@@ -25,6 +25,7 @@ mod reference;
 mod refusals;
 mod reload;
 mod secrecy;
+mod shared_lists;
 mod support;
 mod token;
 mod token_codes;

@@ -35,6 +35,7 @@ inbound: [ { set-header: { name: X-Key, value: "Bearer {{key}}" } } ]
                 secrets: &document.secrets,
                 limits: scope.limits,
                 fragments: scope.fragments,
+                shared: scope.shared,
                 depth: scope.depth,
                 captures: scope.captures,
                 anonymous: scope.anonymous,

@@ -110,6 +110,7 @@ impl ValidateAzureAdToken {
             limits: &Default::default(),
             secrets: &Secrets::default(),
             fragments: &Default::default(),
+            shared: &Default::default(),
             depth: 0,
             certificates: Default::default(),
             partners: None,

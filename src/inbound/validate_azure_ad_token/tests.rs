@@ -32,6 +32,7 @@ fn build(tenants: &Tenants, config: Value) -> (Option<ValidateAzureAdToken>, Fau
             limits: &Default::default(),
             secrets: &Default::default(),
             fragments: &Default::default(),
+            shared: &Default::default(),
             depth: 0,
             captures: None,
             anonymous: false,

@@ -1,0 +1,122 @@
+//! The sets that were built already: each is built once, whatever uses it and however often.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+use super::{AddressEntryConfig, AddressSet};
+use crate::{
+    config::{Fault, Faults, Place},
+    lock::lock,
+};
+
+/// What a set is made of, as a digest: sets of equal keys are equal.
+pub(super) type Key = [u8; 32];
+
+/// The sets that were built from lists and files while a config is compiled.
+#[derive(Debug, Default)]
+pub(super) struct BuiltSets(Mutex<HashMap<Key, Built>>);
+
+/// A set, and what was told of it when it was built.
+#[derive(Clone, Debug)]
+struct Built {
+    set: Option<Arc<AddressSet>>,
+    told: Arc<[Told]>,
+}
+
+/// A fault; of one that lies within the list, only the way from there is kept.
+#[derive(Debug)]
+struct Told {
+    within: Option<String>,
+    fault: Fault,
+}
+
+impl BuiltSets {
+    /// The set of this key, built if it was not yet. Faults that lie within `place`, where the set was built first, are told of
+    /// every other place that lists the same.
+    pub(super) fn once(
+        &self,
+        key: Key,
+        place: &Place,
+        faults: &mut Faults,
+        build: impl FnOnce(&mut Faults) -> Option<Arc<AddressSet>>,
+    ) -> Option<Arc<AddressSet>> {
+        // A set may name others, which are built meanwhile: the table is not held.
+        let known = lock(&self.0).get(&key).cloned();
+        let built = known.unwrap_or_else(|| {
+            let mut own = Faults::default();
+            let set = build(&mut own);
+            let told = own.iter().map(|fault| Told {
+                within: fault.place.pointer().strip_prefix(place.pointer()).map(str::to_owned),
+                fault: fault.clone(),
+            });
+            let built = Built { set, told: told.collect() };
+            lock(&self.0).insert(key, built.clone());
+            built
+        });
+        for Told { within, fault } in &*built.told {
+            let mut fault = fault.clone();
+            if let Some(within) = within {
+                fault.place = Place::from(format!("{}{within}", place.pointer()));
+            }
+            faults.add(fault);
+        }
+        built.set
+    }
+
+    /// Lets go of what only the build needs.
+    pub(super) fn clear(&self) {
+        *lock(&self.0) = HashMap::new();
+    }
+}
+
+/// The key of a list.
+pub(super) fn key_of(entries: &[AddressEntryConfig]) -> Key {
+    let mut digest = Digest::new("list");
+    for entry in entries {
+        match entry {
+            AddressEntryConfig::Text(text) => digest.add(Some(text)),
+            AddressEntryConfig::Noted(noted) => {
+                digest.add(None);
+                digest.add(Some(&noted.address));
+                digest.add(noted.owner.as_deref());
+                digest.add(noted.reason.as_deref());
+                digest.add(noted.expires.map(|day| day.to_string()).as_deref());
+            }
+        }
+    }
+    digest.finish()
+}
+
+/// The key of what is read from a file.
+pub(super) fn key_of_file(kind: &str, path: &str, tags: &[String]) -> Key {
+    let mut digest = Digest::new(kind);
+    digest.add(Some(path));
+    tags.iter().for_each(|tag| digest.add(Some(tag)));
+    digest.finish()
+}
+
+struct Digest(Context);
+
+impl Digest {
+    fn new(kind: &str) -> Self {
+        let mut digest = Self(Context::new(&SHA256));
+        digest.add(Some(kind));
+        digest
+    }
+
+    /// Adds a text with its length, so that no two sequences of texts look alike.
+    fn add(&mut self, text: Option<&str>) {
+        self.0.update(&text.map_or(u64::MAX, |text| text.len() as u64).to_le_bytes());
+        self.0.update(text.unwrap_or_default().as_bytes());
+    }
+
+    fn finish(self) -> Key {
+        let mut key = [0; 32];
+        key.copy_from_slice(self.0.finish().as_ref());
+        key
+    }
+}

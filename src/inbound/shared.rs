@@ -1,0 +1,144 @@
+//! Policies of lists that many routes run: each is built once for all the routes that it means the same to.
+//!
+//! What the global list and the fragments hold can be large, and there can be thousands of routes. A policy is built anew only where
+//! something that it is judged by is not the same; what its build establishes for those that follow is repeated for each route.
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
+
+use super::{PolicyConfig, PolicyEntry, Scope, Way, list};
+use crate::{authorization::TokenPlace, request::ReservedNames};
+
+/// The policies of shared lists that were built already. Lives no longer than the config that they are built from.
+#[derive(Debug, Default)]
+pub(crate) struct SharedPolicies(RefCell<HashMap<Key, Rc<Built>>>);
+
+/// All that the build of a policy looks at besides what is the same for the whole config.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key {
+    /// The address of the settings, which stay where they are while they are built from.
+    config: usize,
+    partner_check_follows: bool,
+    depth: usize,
+    anonymous: bool,
+    certificate: bool,
+    token: bool,
+    graph: bool,
+    way: Way,
+    /// Of partners: whether several tenants' tokens come, whether a check stands before, and the route's name where that matters.
+    partners: Option<(bool, bool, Option<Box<str>>)>,
+    /// The route's captures, where they may matter.
+    captures: Option<Option<Box<[String]>>>,
+}
+
+/// A policy, and what the scope is after it.
+#[derive(Debug)]
+struct Built {
+    entry: Option<Arc<PolicyEntry>>,
+    names: ReservedNames,
+    token_places: Box<[TokenPlace]>,
+    way: Way,
+    certificate: bool,
+    checked: bool,
+}
+
+impl Key {
+    fn of(config: &PolicyConfig, partner_check_follows: bool, scope: &Scope<'_>) -> Self {
+        let depends = Dependence::of(config, scope);
+        let partners = scope
+            .partners
+            .as_ref()
+            .map(|(_, route)| (route.several_tenants, route.checked, depends.on_route.then(|| route.name.into())));
+        Self {
+            config: std::ptr::from_ref(config).addr(),
+            partner_check_follows,
+            depth: scope.depth,
+            anonymous: scope.anonymous,
+            certificate: scope.certificates.validated,
+            token: !scope.token_places.is_empty(),
+            graph: scope.graph.is_some(),
+            way: scope.way.clone(),
+            partners,
+            captures: depends.on_captures.then(|| scope.captures.map(Into::into)),
+        }
+    }
+}
+
+/// What of a route a policy may mean something else by.
+#[derive(Debug, Default)]
+struct Dependence {
+    on_captures: bool,
+    on_route: bool,
+}
+
+impl Dependence {
+    fn of(config: &PolicyConfig, scope: &Scope<'_>) -> Self {
+        let mut depends = Self::default();
+        list::each(std::slice::from_ref(config), scope.fragments, 0, &mut |policy| match policy {
+            // These hold texts that may be expressions, or a path with captures.
+            PolicyConfig::SetHeader(_)
+            | PolicyConfig::RewriteUri(_)
+            | PolicyConfig::SetQueryParameter(_)
+            | PolicyConfig::Authorize(_)
+            | PolicyConfig::RateLimitByKey(_)
+            | PolicyConfig::QuotaByKey(_)
+            | PolicyConfig::LimitConcurrency(_)
+            | PolicyConfig::ReturnResponse(_)
+            | PolicyConfig::Choose(_) => depends.on_captures = true,
+            PolicyConfig::CheckPartner(_) => depends.on_route = true,
+            PolicyConfig::IpFilter(_)
+            | PolicyConfig::ValidateAzureAdToken(_)
+            | PolicyConfig::ValidateJwt(_)
+            | PolicyConfig::ValidateClientCertificate(_)
+            | PolicyConfig::CheckHeader(_)
+            | PolicyConfig::Cors(_)
+            | PolicyConfig::AnyOf(_)
+            | PolicyConfig::IncludeFragment(_) => {}
+        });
+        depends
+    }
+}
+
+impl SharedPolicies {
+    /// The policy that these settings describe, built by `build` if it was not yet for a scope like this one.
+    pub(super) fn once(
+        &self,
+        config: &PolicyConfig,
+        partner_check_follows: bool,
+        scope: &mut Scope<'_>,
+        build: impl FnOnce(&mut Scope<'_>) -> Option<Arc<PolicyEntry>>,
+    ) -> Option<Arc<PolicyEntry>> {
+        let key = Key::of(config, partner_check_follows, scope);
+        let known = self.0.borrow().get(&key).cloned();
+        if let Some(known) = known {
+            known.enter(scope);
+            return known.entry.clone();
+        }
+        let (outer, places) = (std::mem::take(scope.reserved), scope.token_places.len());
+        let entry = build(scope);
+        let built = Built {
+            entry,
+            names: std::mem::replace(scope.reserved, outer),
+            token_places: scope.token_places[places..].into(),
+            way: scope.way.clone(),
+            certificate: scope.certificates.validated,
+            checked: scope.partners.as_ref().is_some_and(|(_, route)| route.checked),
+        };
+        scope.reserved.take_over(&built.names);
+        let entry = built.entry.clone();
+        self.0.borrow_mut().insert(key, Rc::new(built));
+        entry
+    }
+}
+
+impl Built {
+    /// Establishes for another route what the build established for the first one.
+    fn enter(&self, scope: &mut Scope<'_>) {
+        scope.reserved.take_over(&self.names);
+        scope.token_places.extend_from_slice(&self.token_places);
+        scope.way.clone_from(&self.way);
+        scope.certificates.validated = self.certificate;
+        if let Some((_, route)) = &mut scope.partners {
+            route.checked = self.checked;
+        }
+    }
+}
