@@ -95,13 +95,14 @@ impl IncomingRequest {
     /// # Errors
     /// The refusal of what is malformed, contradicts itself, or is never served.
     pub fn read(parts: Parts, tls: Option<&TlsFacts>) -> Result<Self, Refusal> {
-        let Parts { method, uri, version, headers, .. } = parts;
+        let Parts { method, uri, version, mut headers, .. } = parts;
         let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
         // TRACE shows a caller's headers to whoever can make it ask; CONNECT makes a tunnel of the gateway.
         if matches!(method.as_str(), "TRACE" | "TRACK" | "CONNECT") {
             return Err(Refusal::new(Reason::MethodNotAllowed, HeadFault::Method(method)));
         }
         judge_framing(version, &headers)?;
+        join_cookies(&mut headers);
         let target = match uri.path_and_query() {
             Some(target) => Target::read(target.as_str())?,
             None => return Err(TargetFault::NotAPath.into()),
@@ -229,6 +230,20 @@ fn judge_http2(headers: &HeaderMap) -> Result<(), Refusal> {
     match headers.iter().find(|(_, value)| blank(value.as_bytes().first()) || blank(value.as_bytes().last())) {
         Some((name, _)) => Err(header_fault(HeadFault::Http2(name.clone()))),
         None => Ok(()),
+    }
+}
+
+/// Makes one field of several `Cookie` fields: HTTP/2 lets a client split them (RFC 9113, section 8.2.3), and of several lines in
+/// HTTP/1.1 some backends read the first and others the last.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(header::COOKIE).iter();
+    if crumbs.next().is_none() || crumbs.next().is_none() {
+        return;
+    }
+    let crumbs: Vec<_> =
+        headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).filter(|crumb| !crumb.is_empty()).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
     }
 }
 
