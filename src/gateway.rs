@@ -24,7 +24,7 @@ use crate::{
     route::{Action, Found, OwnAnswer, Route},
     runtime::{Runtime, Snapshot},
     trace::{Step, Verdict},
-    upstream::{self, Call, Owner, Upstream, UpstreamRequest},
+    upstream::{self, Call, Interim, Owner, Upstream, UpstreamRequest},
 };
 
 static WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
@@ -240,7 +240,7 @@ impl Leg<'_> {
             host: &self.incoming.authority,
             upgrade: self.upgrade.as_ref().map(|_| &WEBSOCKET),
             owner: connection.as_deref().map(|connection| Owner { affinity: &connection.affinity, who: exchange.who() }),
-            informational: self.informational.as_ref(),
+            informational: self.informational.as_ref().map(|way| Interim { way, withheld: &self.route.outbound }),
         };
         // Taken only here: what is handed from one future to the next is copied each time.
         let sending = self.upstream.send(call, mem::take(outgoing), mem::take(body));

@@ -1,6 +1,6 @@
 //! A list of policies on the answer: fragments spliced in, built, and run in the order written.
 
-use http::Response;
+use http::{HeaderName, Response};
 
 use super::{Flow, Kind, OutboundBranchConfig, OutboundPolicy, OutboundPolicyConfig};
 use crate::{
@@ -8,10 +8,11 @@ use crate::{
     config::Place,
     exchange::Exchange,
     inbound::{
-        PolicyConfig, Scope, choose::BranchConfig, list::MAX_DEPTH, return_response::ReturnResponse, set_header::SetHeader,
+        PolicyConfig, Scope, choose::BranchConfig, cors, list::MAX_DEPTH, return_response::ReturnResponse, set_header::SetHeader,
     },
     refusal::Refusal,
-    request::IncomingRequest,
+    request::{IncomingRequest, X_REQUEST_ID},
+    upstream::Withheld,
 };
 
 /// The policies on the answer, built.
@@ -49,6 +50,22 @@ impl OutboundList {
             }
         }
         Ok(Flow::Goes)
+    }
+}
+
+/// An informational answer is not the one that the policies are for; what they would change of that goes on by none.
+impl Withheld for OutboundList {
+    fn withholds(&self, name: &HeaderName) -> bool {
+        let said_by_the_gateway = *name == X_REQUEST_ID || cors::is_permission(name);
+        said_by_the_gateway
+            || self.0.iter().any(|policy| match &policy.kind {
+                Kind::SetHeader(policy) => policy.name() == name,
+                // It takes the place of all that the server says.
+                Kind::ReturnResponse(_) => true,
+                Kind::Choose { branches, otherwise } => {
+                    otherwise.withholds(name) || branches.iter().any(|(_, list)| list.withholds(name))
+                }
+            })
     }
 }
 

@@ -15,18 +15,12 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Instant,
 };
 
-use super::{
-    error::UpstreamError,
-    http1, hygiene,
-    io::Io,
-    pool::{InFlight, Stream},
-};
+use super::{error::UpstreamError, http1, http2, hygiene, io::Io, pool::InFlight};
 use crate::refusal::Refusal;
 
 /// A body on its way to a server. Trailers end here: nothing that a route decides on is read from them.
@@ -184,7 +178,7 @@ pub struct ResponseBody {
 /// Where the body of an answer comes from.
 enum Answer {
     Http1(Box<http1::Connection>),
-    Http2(Incoming, Option<Stream>),
+    Http2(http2::Answer),
     /// The connection now speaks another protocol.
     Switched(Upgraded),
     Over,
@@ -200,8 +194,8 @@ impl ResponseBody {
         body
     }
 
-    pub(super) const fn http2(body: Incoming, stream: Stream, in_flight: InFlight, server: Arc<str>) -> Self {
-        Self { source: Answer::Http2(body, Some(stream)), in_flight: Some(in_flight), server, idle: Duration::ZERO }
+    pub(super) const fn http2(answer: http2::Answer, in_flight: InFlight, server: Arc<str>) -> Self {
+        Self { source: Answer::Http2(answer), in_flight: Some(in_flight), server, idle: Duration::ZERO }
     }
 
     pub(super) fn switched(connection: http1::Connection, in_flight: InFlight, server: Arc<str>) -> Self {
@@ -236,8 +230,8 @@ impl ResponseBody {
                     in_flight.pool().put(connection, self.idle);
                 }
             }
-            Answer::Http2(_, stream) => *stream = None,
-            Answer::Switched(_) | Answer::Over => {}
+            // It knows for itself when it is over.
+            Answer::Http2(_) | Answer::Switched(_) | Answer::Over => {}
         }
         self.in_flight = None;
     }
@@ -256,7 +250,7 @@ impl Body for ResponseBody {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
         let polled: Option<Result<Frame<Bytes>, Box<dyn Error + Send + Sync>>> = match &mut self.source {
             Answer::Http1(connection) => ready!(connection.poll_frame(context)).map(|frame| frame.map_err(Into::into)),
-            Answer::Http2(body, _) => ready!(Pin::new(body).poll_frame(context)).map(|frame| match frame {
+            Answer::Http2(answer) => ready!(answer.poll_frame(context)).map(|frame| match frame {
                 Ok(frame) => Ok(clean(frame)),
                 Err(error) => Err(error.into()),
             }),
@@ -284,7 +278,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Answer::Http1(connection) => connection.remaining() == Some(0),
-            Answer::Http2(body, _) => body.is_end_stream(),
+            Answer::Http2(answer) => answer.is_end_stream(),
             Answer::Switched(_) | Answer::Over => true,
         }
     }
@@ -292,7 +286,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Answer::Http1(connection) => connection.remaining().map_or_else(SizeHint::default, SizeHint::with_exact),
-            Answer::Http2(body, _) => body.size_hint(),
+            Answer::Http2(answer) => answer.size_hint(),
             Answer::Switched(_) | Answer::Over => SizeHint::with_exact(0),
         }
     }

@@ -6,8 +6,6 @@ use std::{
     time::Duration,
 };
 
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout_at},
@@ -15,31 +13,21 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    body::SendBody,
     config::{ProtocolConfig, TimeoutsConfig},
     error::UpstreamError,
-    http1,
+    http1, http2,
     io::Io,
-    pool::{Found, Http2, Pool, Stream},
+    pool::{Found, Pool},
     resolve::resolve,
     server::{Address, Server},
 };
-
-/// The longest header list of an HTTP/2 answer, in bytes.
-const HEADER_LIST: u32 = 64 * 1024;
-/// What a server may send on one HTTP/2 stream, and on all of a connection, before it has to wait.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
-/// How often a server is asked whether it is still there while it owes an answer, and how long it may take to say so.
-const PING_EVERY: Duration = Duration::from_secs(20);
-const PING_WITHIN: Duration = Duration::from_secs(10);
 
 /// A connection for one request.
 pub(super) enum Connection {
     /// HTTP/1.1, for this request alone until it is over.
     Http1(Box<http1::Connection>),
-    /// A stream of a shared HTTP/2 connection, and whether that carried requests before.
-    Http2 { stream: Stream, reused: bool },
+    /// A place on a shared HTTP/2 connection.
+    Http2(http2::Stream),
 }
 
 /// What a connection is wanted for.
@@ -47,10 +35,19 @@ pub(super) enum Connection {
 pub(super) enum Want {
     /// Any connection.
     Any,
+    /// One that was made after that, at least.
+    MadeAfter(Instant),
     /// One that was never used.
     Fresh,
     /// A new HTTP/1.1 connection that will change its protocol.
     Upgrade,
+}
+
+/// What a connection is wanted for, and whether the request has a body.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) what: Want,
+    pub(super) upload: bool,
 }
 
 /// A connection from the pool, or a new one.
@@ -59,11 +56,11 @@ pub(super) async fn connection(
     pool: &Arc<Pool>,
     protocol: ProtocolConfig,
     timeouts: &TimeoutsConfig,
-    want: Want,
+    wanted: Wanted,
 ) -> Result<Connection, UpstreamError> {
-    let idle = timeouts.idle.0;
+    let (idle, want) = (timeouts.idle.0, wanted.what);
     if want == Want::Any
-        && let Some(connection) = from_shelf(pool.take(idle))
+        && let Some(connection) = from_shelf(pool.take(idle, wanted.upload, None))
     {
         return Ok(connection);
     }
@@ -77,14 +74,25 @@ pub(super) async fn connection(
         if !may_share || want == Want::Upgrade {
             return open(server, pool, protocol, want, idle).await;
         }
-        // Those who wait here while a connection is made find it on the shelf.
-        let _making = pool.making.lock().await;
-        if want == Want::Any
-            && let Some(connection) = from_shelf(pool.take(idle))
-        {
-            return Ok(connection);
+        let after = match want {
+            Want::Any => None,
+            Want::MadeAfter(after) => Some(after),
+            Want::Fresh | Want::Upgrade => return open(server, pool, protocol, want, idle).await,
+        };
+        loop {
+            // Those who wait here while a connection is made find it on the shelf.
+            let making = pool.making.lock().await;
+            match pool.take(idle, wanted.upload, after) {
+                Found::Unsettled(connection) => connection.settles().await,
+                Found::Full => {
+                    drop(making);
+                    pool.vacancy.notified().await;
+                }
+                Found::Nothing => return open(server, pool, protocol, want, idle).await,
+                Found::Http1(connection) => return Ok(Connection::Http1(connection)),
+                Found::Http2(stream) => return Ok(Connection::Http2(stream)),
+            }
         }
-        open(server, pool, protocol, want, idle).await
     };
     // Boxed: a handshake has a large future, and nearly every request finds a connection and has no use for its room.
     match timeout_at(deadline, Box::pin(attempt)).await {
@@ -97,8 +105,8 @@ pub(super) async fn connection(
 fn from_shelf(found: Found) -> Option<Connection> {
     match found {
         Found::Http1(connection) => Some(Connection::Http1(connection)),
-        Found::Http2(stream) => Some(Connection::Http2 { stream, reused: true }),
-        Found::Nothing => None,
+        Found::Http2(stream) => Some(Connection::Http2(stream)),
+        Found::Unsettled(_) | Found::Full | Found::Nothing => None,
     }
 }
 
@@ -122,27 +130,11 @@ async fn open(server: &Server, pool: &Arc<Pool>, protocol: ProtocolConfig, want:
         }
     };
     if http2 {
-        let connection = Arc::new(Http2::new(shake_http2(stream).await.map_err(io::Error::other)?));
-        let stream = Stream::of(&connection);
+        let connection = http2::Connection::open(stream, pool.vacancy.clone()).await.map_err(io::Error::other)?;
+        let stream = http2::Stream::of(&connection);
         pool.share(connection, idle);
-        return Ok(Connection::Http2 { stream, reused: false });
+        return Ok(Connection::Http2(stream));
     }
     pool.speaks_http1.store(protocol == ProtocolConfig::Auto, Ordering::Relaxed);
     Ok(Connection::Http1(http1::Connection::new(stream)))
-}
-
-async fn shake_http2(stream: Io) -> hyper::Result<http2::SendRequest<SendBody>> {
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(HEADER_LIST)
-        .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_WITHIN)
-        .handshake(TokioIo::new(stream))
-        .await?;
-    tokio::spawn(async move {
-        let _ = connection.await;
-    });
-    Ok(sender)
 }

@@ -7,7 +7,8 @@
 //! comes back has lost its hop-by-hop fields and the challenges of schemes that authenticate a connection rather than a request
 //! (`NTLM`, `Negotiate`), since the next request on that connection may be another caller's; unless the upstream has
 //! `connection-affinity`, and the request a connection of its caller's own. Redirects are answers like any
-//! other: they are never followed. Interim answers (1xx) are not relayed; 101 is, where an upgrade was asked for.
+//! other: they are never followed. Informational answers (1xx) go on to the caller before the answer; 101 does where an upgrade was
+//! asked for.
 
 mod affinity;
 mod body;
@@ -18,7 +19,9 @@ mod connect;
 mod error;
 mod health;
 mod http1;
+mod http2;
 mod hygiene;
+mod interim;
 mod io;
 mod outgoing;
 mod pool;
@@ -44,6 +47,8 @@ pub use self::{
         UpstreamConfig, UpstreamHealthConfig, UpstreamTlsConfig,
     },
     error::UpstreamError,
+    http2::{Http2Reading, read_http2},
+    interim::{Interim, Withheld},
     request::UpstreamRequest,
     send::{Call, ServerState, Upstream},
 };

@@ -14,6 +14,7 @@ use super::{
     UpstreamRequest,
     body::SendBody,
     http1::Framing,
+    hygiene,
     send::{Call, Host},
     server::Server,
 };
@@ -27,8 +28,6 @@ pub(super) struct Outgoing {
     pub(super) query: Option<ByteString>,
     pub(super) headers: HeaderMap,
     pub(super) body: SendBody,
-    /// It may be sent to another server, so that nothing of it is given away that can be kept.
-    pub(super) keeps: bool,
 }
 
 impl Drop for Outgoing {
@@ -40,7 +39,7 @@ impl Drop for Outgoing {
 impl Outgoing {
     pub(super) fn new(request: UpstreamRequest, body: SendBody) -> Self {
         let UpstreamRequest { method, path, query, headers } = request;
-        Self { method, path, query, headers, body, keeps: false }
+        Self { method, path, query, headers, body }
     }
 
     /// Whether sending the request a second time does no harm, and is possible.
@@ -59,14 +58,8 @@ impl Outgoing {
         }
     }
 
-    /// Writes the request for HTTP/2. What may have to be sent once more is kept.
-    pub(super) fn http2(
-        &mut self,
-        host: &Host,
-        server: &Server,
-        call: &Call<'_>,
-        keep: bool,
-    ) -> Result<Request<SendBody>, http::Error> {
+    /// Writes the request's head for HTTP/2. All of it is kept, for it may have to be sent once more.
+    pub(super) fn http2(&self, host: &Host, server: &Server, call: &Call<'_>) -> Result<Request<()>, http::Error> {
         let authority = match host {
             Host::Server => server.authority.clone(),
             Host::Named(authority, _) => authority.clone(),
@@ -85,25 +78,24 @@ impl Outgoing {
         parts.authority = Some(authority);
         parts.path_and_query = Some(PathAndQuery::from_maybe_shared(Bytes::from(target))?);
 
-        // RFC 9113, section 8.3.1: the authority is said once.
-        self.headers.remove(header::HOST);
-        self.headers.remove(header::CONTENT_LENGTH);
-        self.headers.remove(header::TRANSFER_ENCODING);
-        if let Framing::Length(length) = self.framing() {
-            self.headers.insert(header::CONTENT_LENGTH, length.into());
+        // RFC 9113, section 8.3.1: the authority is said once. Section 8.2.2: there is no field of a connection but `te: trailers`.
+        let mut headers = HeaderMap::with_capacity(self.headers.len() + 1);
+        for (name, value) in &self.headers {
+            let stays = *name == header::HOST
+                || *name == header::CONTENT_LENGTH
+                || (hygiene::is_hop_by_hop(name) && (*name != header::TE || value != "trailers"));
+            if !stays {
+                headers.append(name.clone(), value.clone());
+            }
         }
-        let mut request = Request::new(self.body.take());
+        if let Framing::Length(length) = self.framing() {
+            headers.insert(header::CONTENT_LENGTH, length.into());
+        }
+        let mut request = Request::new(());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = Uri::from_parts(parts)?;
         *request.version_mut() = Version::HTTP_2;
-        *request.headers_mut() = if keep { self.headers.clone() } else { mem::take(&mut self.headers) };
+        *request.headers_mut() = headers;
         Ok(request)
-    }
-
-    /// Takes back a request that never left.
-    pub(super) fn restore(&mut self, request: Request<SendBody>) {
-        let (parts, body) = request.into_parts();
-        self.headers = parts.headers;
-        self.body = body;
     }
 }

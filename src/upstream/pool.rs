@@ -8,17 +8,14 @@ use std::{
     time::Duration,
 };
 
-use hyper::client::conn::http2;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
-use super::{body::SendBody, http1};
+use super::{http1, http2};
 
 /// How many idle HTTP/1.1 connections a thread keeps to one server.
 const IDLE_CONNECTIONS: usize = 512;
-/// How many streams an HTTP/2 connection carries before another one is made.
-const STREAMS_PER_CONNECTION: usize = 100;
-/// How many HTTP/2 connections a thread makes to one server; beyond, streams share or wait.
-const HTTP2_CONNECTIONS: usize = 8;
+/// How many HTTP/2 connections a thread makes to one server; beyond, requests wait for a place on one of them.
+const HTTP2_CONNECTIONS: usize = 64;
 
 /// How often idle connections are looked after.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -33,6 +30,8 @@ pub(super) struct Pool {
     in_flight: AtomicUsize,
     /// Held while a connection is made that may turn out to carry many requests, so that those who come meanwhile share it.
     pub(super) making: tokio::sync::Mutex<()>,
+    /// Told when there is room for another stream.
+    pub(super) vacancy: Arc<Notify>,
     /// The server chose HTTP/1.1 the last time it was asked.
     pub(super) speaks_http1: AtomicBool,
 }
@@ -42,23 +41,10 @@ pub(super) struct Pool {
 struct Shelf {
     /// The last one put back is the first one taken: what is not needed grows old and is closed.
     http1: Vec<(Box<http1::Connection>, Instant)>,
-    http2: Vec<Arc<Http2>>,
+    http2: Vec<Arc<http2::Connection>>,
     /// A task closes what is idle for too long.
     swept: bool,
 }
-
-/// An HTTP/2 connection.
-#[derive(Debug)]
-pub(super) struct Http2 {
-    pub(super) sender: http2::SendRequest<SendBody>,
-    streams: AtomicUsize,
-    /// When the last stream ended.
-    idle_since: Mutex<Instant>,
-}
-
-/// Counts a stream for as long as it is held.
-#[derive(Debug)]
-pub(super) struct Stream(Arc<Http2>);
 
 /// Counts a request for as long as it is held.
 #[derive(Debug)]
@@ -67,34 +53,13 @@ pub(super) struct InFlight(Arc<Pool>);
 /// What the shelf has for a request that may share a connection.
 pub(super) enum Found {
     Http1(Box<http1::Connection>),
-    Http2(Stream),
+    Http2(http2::Stream),
+    /// An HTTP/2 connection of which will soon be known how much it carries.
+    Unsettled(Arc<http2::Connection>),
+    /// As many HTTP/2 connections as there may be, and no place on any.
+    Full,
     /// Nothing, or HTTP/2 connections that carry so much that there should be another one.
     Nothing,
-}
-
-impl Http2 {
-    pub(super) fn new(sender: http2::SendRequest<SendBody>) -> Self {
-        Self { sender, streams: AtomicUsize::new(0), idle_since: Mutex::new(Instant::now()) }
-    }
-}
-
-impl Stream {
-    pub(super) fn of(connection: &Arc<Http2>) -> Self {
-        connection.streams.fetch_add(1, Ordering::Relaxed);
-        Self(connection.clone())
-    }
-
-    pub(super) fn sender(&self) -> http2::SendRequest<SendBody> {
-        self.0.sender.clone()
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        if self.0.streams.fetch_sub(1, Ordering::Relaxed) == 1 {
-            *self.0.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        }
-    }
 }
 
 impl InFlight {
@@ -122,6 +87,7 @@ impl Pool {
             shelf: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             making: tokio::sync::Mutex::default(),
+            vacancy: Arc::default(),
             speaks_http1: AtomicBool::new(false),
         }
     }
@@ -136,10 +102,13 @@ impl Pool {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection that is there, unless it was idle for longer than `idle`.
-    pub(super) fn take(&self, idle: Duration) -> Found {
+    /// A connection that is there, unless it was idle for longer than `idle`. For an upload, one that has room for it; and one that was
+    /// made after that time, where one is given.
+    pub(super) fn take(&self, idle: Duration, upload: bool, after: Option<Instant>) -> Found {
         let mut shelf = self.shelf();
-        while let Some((mut connection, since)) = shelf.http1.pop() {
+        while after.is_none()
+            && let Some((mut connection, since)) = shelf.http1.pop()
+        {
             // One that the server closed, or on which it sent what nobody asked for, is closed here.
             if since.elapsed() < idle && connection.is_quiet() {
                 return Found::Http1(connection);
@@ -148,13 +117,24 @@ impl Pool {
         if shelf.http2.is_empty() {
             return Found::Nothing;
         }
-        shelf.http2.retain(|connection| !connection.sender.is_closed());
-        let Some(quietest) = shelf.http2.iter().min_by_key(|connection| connection.streams.load(Ordering::Relaxed)) else {
-            return Found::Nothing;
+        shelf.http2.retain(|connection| !connection.is_spent());
+        let vacant = |connection: &&Arc<http2::Connection>| {
+            connection.vacancies() > 0 && after.is_none_or(|after| connection.made() >= after)
         };
-        let streams = quietest.streams.load(Ordering::Relaxed);
-        let crowded = streams >= STREAMS_PER_CONNECTION && shelf.http2.len() < HTTP2_CONNECTIONS;
-        if crowded { Found::Nothing } else { Found::Http2(Stream::of(quietest)) }
+        let quietest = |connections: &mut dyn Iterator<Item = &Arc<http2::Connection>>| {
+            connections.min_by_key(|connection| connection.streams()).map(http2::Stream::of)
+        };
+        let vacant = || shelf.http2.iter().filter(vacant);
+        if let Some(stream) = quietest(&mut vacant().filter(|connection| !upload || connection.has_room_for_upload())) {
+            return Found::Http2(stream);
+        }
+        if let Some(unsettled) = shelf.http2.iter().find(|connection| connection.is_unsettled()) {
+            return Found::Unsettled(unsettled.clone());
+        }
+        if shelf.http2.len() < HTTP2_CONNECTIONS {
+            return Found::Nothing;
+        }
+        quietest(&mut vacant()).map_or(Found::Full, Found::Http2)
     }
 
     /// Keeps a connection whose exchange is over; one that is a caller's own goes back to it, and never in here.
@@ -173,7 +153,7 @@ impl Pool {
     }
 
     /// Shares an HTTP/2 connection.
-    pub(super) fn share(self: &Arc<Self>, connection: Arc<Http2>, idle: Duration) {
+    pub(super) fn share(self: &Arc<Self>, connection: Arc<http2::Connection>, idle: Duration) {
         let mut shelf = self.shelf();
         shelf.http2.push(connection);
         self.sweep(&mut shelf, idle);
@@ -196,19 +176,12 @@ async fn sweep(pool: Weak<Pool>, idle: Duration) {
         let Some(pool) = swept.0.upgrade() else { return };
         let mut shelf = pool.shelf();
         shelf.http1.retain_mut(|(connection, since)| since.elapsed() < idle && connection.is_quiet());
-        shelf.http2.retain(|connection| !connection.sender.is_closed() && !connection.idle_for(idle));
+        shelf.http2.retain(|connection| !connection.is_spent() && !connection.idle_for(idle));
         if shelf.http1.is_empty() && shelf.http2.is_empty() {
             shelf.swept = false;
             swept.0 = Weak::new();
             return;
         }
-    }
-}
-
-impl Http2 {
-    fn idle_for(&self, time: Duration) -> bool {
-        self.streams.load(Ordering::Relaxed) == 0
-            && self.idle_since.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= time
     }
 }
 

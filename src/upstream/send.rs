@@ -24,18 +24,19 @@ use super::{
     body::{Progress, ResponseBody, SendBody},
     client_certificate::OwnCertificate,
     config::{BalanceConfig, UpstreamConfig},
-    connect::{self, Connection, Want},
+    connect::{self, Connection, Want, Wanted},
     error::UpstreamError,
-    http1, hygiene,
+    http1, http2, hygiene,
+    interim::{Interim, Relay},
     outgoing::Outgoing,
-    pool::{InFlight, Pool, Stream},
+    pool::{InFlight, Pool},
     retry::Budget,
     server::Server,
 };
 use crate::{
     deadline::Deadline,
     refusal::{Reason, Refusal},
-    request::{Authority, Informational},
+    request::Authority,
 };
 
 /// How long the only server of an upstream is left alone before it is tried again.
@@ -84,7 +85,7 @@ pub struct Call<'a> {
     /// The caller, where the request is to come on a connection of its own.
     pub owner: Option<Owner<'a>>,
     /// Where informational answers of the server go, if the caller takes any.
-    pub informational: Option<&'a Informational>,
+    pub informational: Option<Interim<'a>>,
 }
 
 /// A server of an upstream, as it stands now.
@@ -169,7 +170,6 @@ impl Upstream {
         let desk = &self.desks[call.worker % self.desks.len()];
         let mut outgoing = Outgoing::new(request, SendBody::of(body));
         let retries = self.config.retries.as_ref();
-        outgoing.keeps = retries.is_some();
         if let Some(retries) = retries {
             desk.budget.earn(retries);
         }
@@ -273,21 +273,30 @@ impl Upstream {
             Call { owner: Some(_), .. } => Want::Fresh,
             _ => Want::Any,
         };
+        let mut repeated = false;
         loop {
             let in_flight = InFlight::of(pool);
+            if repeated && want == Want::Any {
+                want = Want::MadeAfter(Instant::now());
+            }
             let connection = match own.take() {
                 Some(own) => Connection::Http1(own),
-                None => connect::connection(server, pool, self.config.protocol, &self.config.timeouts, want).await?,
+                None => {
+                    let wanted = Wanted { what: want, upload: !outgoing.body.is_end_stream() };
+                    connect::connection(server, pool, self.config.protocol, &self.config.timeouts, wanted).await?
+                }
             };
             let sent = match connection {
                 Connection::Http1(connection) => self.send_http1(server, call, outgoing, connection, in_flight).await,
-                Connection::Http2 { stream, reused } => self.send_http2(server, call, outgoing, stream, reused, in_flight).await,
+                Connection::Http2(stream) => self.send_http2(server, call, outgoing, stream, in_flight).await,
             };
             match sent {
                 Ok(response) => return Ok(response),
                 Err(Failure::Final(error)) => return Err(error),
-                // Only a connection that carried requests before may just have been closed; a new one shows what the server does.
-                Err(Failure::Stale) => want = Want::Fresh,
+                // Once more, and no more.
+                Err(Failure::Stale(error)) if repeated => return Err(error),
+                // Only a connection that carried other requests may have ended for their sake; another one shows what the server does.
+                Err(Failure::Stale(_)) => repeated = true,
             }
         }
     }
@@ -323,11 +332,14 @@ impl Upstream {
         connection.home = call.owner.as_ref().map(|owner| owner.home(self.id, &server.name));
         // The connection's own timer, which is wound up once in many requests.
         let mut timer = mem::take(&mut connection.timer);
-        let answer = connection.exchange(head, &mut outgoing.body);
+        let mut relay = Relay::new(call.informational);
+        let answer = connection.exchange(head, &mut outgoing.body, &mut relay);
         let head = match self.in_time(server, progress.as_deref(), &mut timer, answer).await? {
             Ok(head) => head,
-            Err(http1::Fault::Unanswered(_)) if connection.reused && outgoing.may_repeat() => return Err(Failure::Stale),
-            Err(http1::Fault::Unanswered(error)) => return Err(unanswered(server, progress.as_deref(), error)),
+            Err(http1::Fault::Unanswered(error)) => {
+                let error = unanswered(server, progress.as_deref(), error);
+                return Err(if connection.reused && outgoing.may_repeat() { error.stale() } else { error });
+            }
             Err(fault @ (http1::Fault::Target | http1::Fault::RequestLength)) => return Err(unwritable(fault)),
             Err(fault) => return Err(fault_of(server, progress.as_deref(), fault)),
         };
@@ -362,37 +374,38 @@ impl Upstream {
         server: &Server,
         call: &Call<'_>,
         outgoing: &mut Outgoing,
-        stream: Stream,
-        reused: bool,
+        stream: http2::Stream,
         in_flight: InFlight,
     ) -> Result<Response<ResponseBody>, Failure> {
-        // The body goes with the request and does not come back, so that only an empty one is still there.
-        let repeat = outgoing.may_repeat() && outgoing.body.is_end_stream();
-        let request = outgoing.http2(&self.host, server, call, repeat && (reused || outgoing.keeps)).map_err(unwritable)?;
-        let progress = request.body().progress();
-        let mut sender = stream.sender();
+        let request = outgoing.http2(&self.host, server, call).map_err(unwritable)?;
+        let progress = outgoing.body.progress();
+        let connection = stream.connection().clone();
         let mut timer = Deadline::default();
-        match self.in_time(server, progress.as_deref(), &mut timer, sender.try_send_request(request)).await? {
+        let mut relay = Relay::new(call.informational);
+        let answer = stream.exchange(request, &mut outgoing.body, &mut relay);
+        let fault = match self.in_time(server, progress.as_deref(), &mut timer, answer).await? {
             Ok(response) => {
                 let name = in_flight.pool().server.clone();
-                let mut response = response.map(|body| ResponseBody::http2(body, stream, in_flight, name));
+                let mut response = response.map(|answer| ResponseBody::http2(answer, in_flight, name));
                 hygiene::clean_http2(response.headers_mut());
                 clean(&mut response);
-                Ok(response)
+                return Ok(response);
             }
-            Err(mut error) => {
-                // What never left can be sent by another connection, whatever it is.
-                if let Some(request) = error.take_message().filter(|_| reused) {
-                    outgoing.restore(request);
-                    return Err(Failure::Stale);
-                }
-                let error = error.into_error();
-                if error.is_parse() {
-                    return Err(fault_of(server, progress.as_deref(), error));
-                }
-                Err(if repeat && reused { Failure::Stale } else { unanswered(server, progress.as_deref(), error) })
+            Err(fault) => fault,
+        };
+        let repeatable = match &fault {
+            http2::Fault::Unprocessed(_) => outgoing.body.is_whole(),
+            http2::Fault::Unanswered(_) | http2::Fault::Connection(_) | http2::Fault::Silent => outgoing.may_repeat(),
+            http2::Fault::Malformed(_) | http2::Fault::Head(_) | http2::Fault::RequestBody | http2::Fault::Unwritable(_) => false,
+        };
+        let failure = match fault {
+            http2::Fault::Unwritable(error) => return Err(unwritable(error)),
+            http2::Fault::Unprocessed(_) | http2::Fault::Unanswered(_) | http2::Fault::Silent => {
+                unanswered(server, progress.as_deref(), fault)
             }
-        }
+            fault => fault_of(server, progress.as_deref(), fault),
+        };
+        Err(if repeatable && connection.was_shared() { failure.stale() } else { failure })
     }
 
     /// Waits for the head of an answer until the deadline. As long as the request's body is on its way, nothing is overdue.
@@ -432,8 +445,8 @@ impl Upstream {
 enum Failure {
     /// That is the end of it.
     Final(UpstreamError),
-    /// The connection was closed while it was idle; the request may be sent on another one.
-    Stale,
+    /// The connection ended for reasons of its own; the request may be sent on another one.
+    Stale(UpstreamError),
 }
 
 impl Failure {
@@ -443,6 +456,14 @@ impl Failure {
 
     fn overdue(server: &Server, after: Duration) -> Self {
         Self::Final(UpstreamError::Timeout { server: server.name.clone(), after })
+    }
+
+    /// The same for a request that may be sent once more, unless it is the caller who failed.
+    fn stale(self) -> Self {
+        match self {
+            Self::Final(error @ (UpstreamError::Unanswered { .. } | UpstreamError::Protocol { .. })) => Self::Stale(error),
+            other => other,
+        }
     }
 }
 

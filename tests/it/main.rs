@@ -12,6 +12,7 @@ mod config;
 mod coverage;
 mod framing;
 mod hostile;
+mod http2_upstream;
 mod identity;
 mod key_life;
 mod lookups;

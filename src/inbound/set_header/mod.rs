@@ -169,6 +169,11 @@ impl SetHeader {
         self.set(&Facts::of(exchange, incoming), exchange.clock(), headers)
     }
 
+    /// The field's name.
+    pub(crate) const fn name(&self) -> &HeaderName {
+        &self.name
+    }
+
     /// As [`apply`](Self::apply), on an answer of this status.
     pub(crate) fn apply_to_answer(
         &self,

@@ -22,7 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, ReadBuf};
 
 use self::framing::{Decoded, Decoder};
 pub(super) use self::head::{Framing, Head, RequestHead};
-use super::{affinity::Home, body::SendBody, hygiene, io::Io};
+use super::{affinity::Home, body::SendBody, hygiene, interim::Relay, io::Io};
 use crate::deadline::Deadline;
 
 /// How much is read at once where nothing is known of what comes.
@@ -31,8 +31,6 @@ const READ: usize = 4 * 1024;
 const READ_BODY: usize = 64 * 1024;
 /// The largest buffer that an idle connection keeps.
 const IDLE_BUFFER: usize = 8 * 1024;
-/// How many interim answers (1xx) may come before the answer.
-const INTERIM: usize = 16;
 
 /// What is wrong with a connection or an answer.
 #[derive(Debug, thiserror::Error)]
@@ -133,13 +131,17 @@ impl Connection {
     }
 
     /// Sends a request and waits for the head of the answer. The body may still be on its way then; [`keep`](Self::keep) it.
-    pub(super) async fn exchange(&mut self, request: RequestHead<'_>, body: &mut SendBody) -> Result<Head, Fault> {
+    pub(super) async fn exchange(
+        &mut self,
+        request: RequestHead<'_>,
+        body: &mut SendBody,
+        relay: &mut Relay<'_>,
+    ) -> Result<Head, Fault> {
         self.framing = if request.framing == Framing::Length(0) { Framing::None } else { request.framing };
         self.sent = false;
         self.deaf = false;
         self.outbox.at = 0;
         request.write(&mut self.outbox.head)?;
-        let mut interim = 0;
         let head = poll_fn(|context| {
             if !self.sent && !self.deaf {
                 match self.poll_send(context, body) {
@@ -149,7 +151,7 @@ impl Connection {
                     Poll::Pending => {}
                 }
             }
-            self.poll_head(context, request.method, &mut interim)
+            self.poll_head(context, request.method, relay)
         })
         .await?;
         self.answer = head.body;
@@ -232,18 +234,15 @@ impl Connection {
         io.poll_write_vectored(context, &[IoSlice::new(&head[*at..]), IoSlice::new(data), IoSlice::new(tail)])
     }
 
-    fn poll_head(&mut self, context: &mut Context<'_>, method: &Method, interim: &mut usize) -> Poll<Result<Head, Fault>> {
+    fn poll_head(&mut self, context: &mut Context<'_>, method: &Method, relay: &mut Relay<'_>) -> Poll<Result<Head, Fault>> {
         loop {
             while let Some(head) = head::parse(&mut self.read, method)? {
                 if !head.is_interim() {
                     return Poll::Ready(Ok(head));
                 }
-                *interim += 1;
-                if *interim > INTERIM {
-                    return Poll::Ready(Err(Fault::Head("there is no end of interim answers")));
-                }
+                relay.pass(head.status, head.headers).map_err(Fault::Head)?;
             }
-            let nothing_yet = self.read.is_empty() && *interim == 0;
+            let nothing_yet = self.read.is_empty() && relay.is_unused();
             match ready!(self.poll_read(context, READ)) {
                 Ok(0) if nothing_yet => return Poll::Ready(Err(Fault::Unanswered(io::ErrorKind::UnexpectedEof.into()))),
                 Ok(0) => return Poll::Ready(Err(Fault::Incomplete)),

@@ -1,0 +1,78 @@
+//! The body of an answer.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http_body::{Frame, SizeHint};
+
+use super::{Stream, upload::Outlasting};
+
+/// The body of an answer. Dropped before its end, the stream is reset and what came on it is given back.
+#[derive(Debug)]
+pub(in crate::upstream) struct Answer {
+    recv: RecvStream,
+    /// The data have ended; trailers may follow.
+    data_over: bool,
+    /// What is to come, where the head said so.
+    remaining: Option<u64>,
+    /// The rest of the request.
+    upload: Option<Outlasting>,
+    stream: Option<Stream>,
+}
+
+impl Answer {
+    pub(super) fn new(recv: RecvStream, length: Option<u64>, upload: Option<Outlasting>, stream: Stream) -> Self {
+        let remaining = if recv.is_end_stream() { Some(0) } else { length };
+        let mut answer = Self { recv, data_over: false, remaining, upload, stream: Some(stream) };
+        answer.finish_at_end();
+        answer
+    }
+
+    /// The next part of the body. After an error there is nothing more to be had.
+    pub(in crate::upstream) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        while !self.data_over {
+            match ready!(self.recv.poll_data(context)) {
+                Some(Ok(data)) => {
+                    let released = self.recv.flow_control().release_capacity(data.len());
+                    self.remaining = self.remaining.map(|remaining| remaining.saturating_sub(data.len() as u64));
+                    // The end comes in a frame of its own as often as not.
+                    if data.is_empty() && released.is_ok() {
+                        continue;
+                    }
+                    self.finish_at_end();
+                    return Poll::Ready(Some(released.map(|()| Frame::data(data))));
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => self.data_over = true,
+            }
+        }
+        let trailers = ready!(self.recv.poll_trailers(context));
+        if trailers.is_ok() {
+            self.finish();
+        }
+        Poll::Ready(trailers.map(|trailers| trailers.map(Frame::trailers)).transpose())
+    }
+
+    fn finish_at_end(&mut self) {
+        if self.is_end_stream() {
+            self.finish();
+        }
+    }
+
+    /// The answer is over. Nobody waits for the rest of a request that was answered.
+    fn finish(&mut self) {
+        let uploaded = self.upload.take().is_none_or(|upload| upload.is_over());
+        if let Some(mut stream) = self.stream.take() {
+            stream.whole = uploaded;
+        }
+    }
+
+    pub(in crate::upstream) fn is_end_stream(&self) -> bool {
+        self.recv.is_end_stream()
+    }
+
+    pub(in crate::upstream) fn size_hint(&self) -> SizeHint {
+        self.remaining.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

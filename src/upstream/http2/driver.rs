@@ -1,0 +1,93 @@
+//! The task that carries a connection's frames.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{Ping, PingPong, client};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
+
+use super::{state::State, wire::Wire};
+use crate::deadline::Deadline;
+
+/// How often a server is asked whether it is still there while it owes an answer, and how long it may take to say so.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_WITHIN: Duration = Duration::from_secs(10);
+
+/// Carries a connection's frames until it ends: with its last stream when nobody holds it any more, or with an error, which the
+/// streams learn of.
+pub(super) struct Driver<I> {
+    connection: client::Connection<Wire<I>, Bytes>,
+    state: Arc<State>,
+    ping: Option<PingPong>,
+    timer: Deadline,
+    /// When a ping left that was not answered.
+    asked: Option<Instant>,
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> Driver<I> {
+    pub(super) fn new(mut connection: client::Connection<Wire<I>, Bytes>, state: Arc<State>) -> Self {
+        let ping = connection.ping_pong();
+        Self { connection, state, ping, timer: Deadline::default(), asked: None }
+    }
+
+    /// Ready when the server has not said a word for too long, a ping notwithstanding.
+    fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(ping) = &mut self.ping else { return Poll::Pending };
+        if self.state.open() == 0 {
+            self.timer.clear();
+            return Poll::Pending;
+        }
+        if !self.timer.is_set() {
+            self.timer.set(Instant::now() + PING_EVERY);
+        }
+        loop {
+            // Asked only for the sake of the next ping: whatever comes shows that the server is there.
+            let _ = ping.poll_pong(context);
+            ready!(self.timer.poll(context));
+            let (heard, now) = (self.state.heard(), Instant::now());
+            self.asked = self.asked.filter(|asked| heard < *asked);
+            if self.asked.is_some() {
+                return Poll::Ready(());
+            }
+            if heard + PING_EVERY > now {
+                self.timer.set(heard + PING_EVERY);
+            } else if ping.send_ping(Ping::opaque()).is_ok() {
+                self.asked = Some(now);
+                self.timer.set(now + PING_WITHIN);
+            } else {
+                // The last one is still on its way, or the connection ends.
+                self.timer.set(now + PING_WITHIN);
+            }
+        }
+    }
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> Future for Driver<I> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.poll_silence(context).is_ready() {
+            self.state.fall_silent();
+            return Poll::Ready(());
+        }
+        let ended = Pin::new(&mut self.connection).poll(context).map(drop);
+        if self.state.has_new_settings() {
+            self.state.settle(self.connection.max_concurrent_send_streams());
+        }
+        ended
+    }
+}
+
+impl<I> Drop for Driver<I> {
+    fn drop(&mut self) {
+        self.state.end();
+    }
+}

@@ -1,0 +1,141 @@
+//! The body of a request, on its way.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use h2::{Reason, SendStream};
+use http_body::Body;
+use tokio::task::AbortHandle;
+
+use super::state::State;
+use crate::upstream::body::SendBody;
+
+/// The body of a request on its way, as far as the server lets it come. Dropped before its end, the stream is reset.
+#[derive(Debug)]
+pub(super) struct Upload {
+    stream: SendStream<Bytes>,
+    state: Arc<State>,
+    id: u32,
+    /// What is to be sent next.
+    part: Bytes,
+    /// It was sent whole, or the server takes no more.
+    over: bool,
+    whole: bool,
+}
+
+/// The caller's body broke off.
+#[derive(Debug)]
+pub(super) struct Broken;
+
+impl Upload {
+    pub(super) fn new(stream: SendStream<Bytes>, state: Arc<State>) -> Self {
+        let id = stream.stream_id().as_u32();
+        state.window.open(id);
+        Self { stream, state, id, part: Bytes::new(), over: false, whole: false }
+    }
+
+    /// Sends what there is. Ready when there is no more to send, or nobody who takes it.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>, body: &mut SendBody) -> Poll<Result<(), Broken>> {
+        while !self.over {
+            if self.part.is_empty() {
+                ready!(self.poll_part(context, body))?;
+            } else if ready!(self.poll_send(context, body)).is_err() {
+                // Why shows in the answer.
+                self.end(false);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes the next part of the body.
+    fn poll_part(&mut self, context: &mut Context<'_>, body: &mut SendBody) -> Poll<Result<(), Broken>> {
+        match ready!(Pin::new(body).poll_frame(context)) {
+            Some(Ok(frame)) => self.part = frame.into_data().unwrap_or_default(),
+            None => {
+                let sent = self.stream.send_data(Bytes::new(), true);
+                self.end(sent.is_ok());
+            }
+            Some(Err(_)) => {
+                self.stream.send_reset(Reason::CANCEL);
+                self.end(false);
+                return Poll::Ready(Err(Broken));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends as much of the part as may be sent.
+    fn poll_send(&mut self, context: &mut Context<'_>, body: &SendBody) -> Poll<Result<(), h2::Error>> {
+        let allowed = ready!(self.state.window.poll_allowed(self.id, self.part.len(), context));
+        self.stream.reserve_capacity(allowed);
+        let mut capacity = self.stream.capacity();
+        while capacity == 0 {
+            match ready!(self.stream.poll_capacity(context)) {
+                Some(available) => capacity = available?,
+                None => return Poll::Ready(Err(Reason::STREAM_CLOSED.into())),
+            }
+        }
+        let bytes = capacity.min(allowed);
+        let part = self.part.split_to(bytes);
+        let last = !self.part.has_remaining() && body.is_end_stream();
+        // Before: what is sent may leave at once.
+        self.state.window.take(self.id, bytes);
+        self.stream.send_data(part, last)?;
+        if last {
+            self.end(true);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn end(&mut self, whole: bool) {
+        self.over = true;
+        self.whole = whole;
+        self.part = Bytes::new();
+        self.state.window.close(self.id, whole);
+    }
+
+    /// Whether there is no more to send.
+    pub(super) const fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Goes on while the answer is read.
+    pub(super) fn go_on(mut self, mut body: SendBody) -> Outlasting {
+        let task = tokio::spawn(async move {
+            // Why it broke off shows in the answer, which breaks off with it.
+            let _ = poll_fn(|context| self.poll(context, &mut body)).await;
+        });
+        Outlasting(task.abort_handle())
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.over {
+            self.stream.send_reset(Reason::CANCEL);
+            self.state.window.close(self.id, false);
+        }
+    }
+}
+
+/// An upload that outlasts the head of its answer. Dropped, it ends.
+#[derive(Debug)]
+pub(super) struct Outlasting(AbortHandle);
+
+impl Outlasting {
+    /// Whether it has come to its end.
+    pub(super) fn is_over(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+impl Drop for Outlasting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

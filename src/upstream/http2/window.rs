@@ -1,0 +1,232 @@
+//! What may be sent on a connection, shared among its uploads.
+//!
+//! A server gives the window of a connection back as it reads what came, so that an upload that nobody reads keeps what it has
+//! taken. Uploads on one connection are therefore bounded: each leaves to every other one a part of the window that it can always
+//! use, and a connection less than half of whose window is left gets no further upload.
+
+use std::{
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+/// The window of a connection before anybody has said anything. RFC 9113, section 6.9.2.
+const INITIAL: i64 = 65_535;
+/// The part of the whole window that every upload can always use. All of a connection's together leave three quarters to whoever
+/// needs it now, for servers give a window back when half of it was used.
+const PART: i64 = 128;
+
+/// The window of a connection towards its server, and the uploads that share it.
+#[derive(Debug)]
+pub(super) struct SendWindow(Mutex<Shares>);
+
+#[derive(Debug)]
+struct Shares {
+    /// What may be sent now, besides what is on its way already.
+    left: i64,
+    /// The most that it ever was.
+    whole: i64,
+    /// By stream: few, and looked up in both directions.
+    uploads: Vec<(u32, Share)>,
+    waiting: Vec<Waker>,
+}
+
+/// One upload's part in the window.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    /// What was taken of the window and not given back.
+    unread: i64,
+    /// What of that has not left yet.
+    queued: i64,
+    /// More will come.
+    open: bool,
+}
+
+impl Default for SendWindow {
+    fn default() -> Self {
+        Self(Mutex::new(Shares { left: INITIAL, whole: INITIAL, uploads: Vec::new(), waiting: Vec::new() }))
+    }
+}
+
+impl SendWindow {
+    fn shares(&self) -> MutexGuard<'_, Shares> {
+        // Nothing under the lock leaves it half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether another upload finds enough room.
+    pub(super) fn has_room(&self) -> bool {
+        let shares = self.shares();
+        shares.left >= shares.whole / 2
+    }
+
+    /// Begins an upload.
+    pub(super) fn open(&self, stream: u32) {
+        self.shares().uploads.push((stream, Share { unread: 0, queued: 0, open: true }));
+    }
+
+    /// How much of so many bytes an upload may send now; never nothing.
+    pub(super) fn poll_allowed(&self, stream: u32, wanted: usize, context: &Context<'_>) -> Poll<usize> {
+        let mut shares = self.shares();
+        let allowed = shares.allowed(stream, i64::try_from(wanted).unwrap_or(i64::MAX));
+        if let Ok(allowed @ 1..) = usize::try_from(allowed) {
+            return Poll::Ready(allowed);
+        }
+        if !shares.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+            shares.waiting.push(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// An upload has sent so many bytes.
+    pub(super) fn take(&self, stream: u32, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let mut shares = self.shares();
+        shares.left -= bytes;
+        if let Some(share) = shares.share(stream) {
+            share.unread += bytes;
+            share.queued += bytes;
+        }
+    }
+
+    /// An upload has come to its end, or was given up; then what has not left never will.
+    pub(super) fn close(&self, stream: u32, whole: bool) {
+        let mut shares = self.shares();
+        let Some(at) = shares.uploads.iter().position(|(id, share)| *id == stream && share.open) else { return };
+        let share = &mut shares.uploads[at].1;
+        if whole && share.queued > 0 {
+            share.open = false;
+        } else {
+            let queued = if whole { 0 } else { share.queued };
+            shares.uploads.swap_remove(at);
+            shares.left += queued;
+        }
+        shares.wake();
+    }
+
+    /// So many bytes have left.
+    pub(super) fn written(&self, stream: u32, bytes: u32) {
+        let mut shares = self.shares();
+        let Some(at) = shares.uploads.iter().position(|(id, _)| *id == stream) else {
+            // The last frame of an upload that was given up when it was being written.
+            shares.left -= i64::from(bytes);
+            return;
+        };
+        let share = &mut shares.uploads[at].1;
+        share.queued -= i64::from(bytes);
+        if !share.open && share.queued <= 0 {
+            shares.uploads.swap_remove(at);
+        }
+    }
+
+    /// The server lets so much more come on a stream, or on all of them (0).
+    pub(super) fn widened(&self, stream: u32, bytes: u32) {
+        let mut shares = self.shares();
+        if stream == 0 {
+            shares.left = shares.left.saturating_add(bytes.into());
+            shares.whole = shares.whole.max(shares.left);
+        } else if let Some(share) = shares.share(stream) {
+            share.unread = (share.unread - i64::from(bytes)).max(0);
+        }
+        shares.wake();
+    }
+}
+
+impl Shares {
+    fn share(&mut self, stream: u32) -> Option<&mut Share> {
+        self.uploads.iter_mut().find(|(id, _)| *id == stream).map(|(_, share)| share)
+    }
+
+    fn allowed(&mut self, stream: u32, wanted: i64) -> i64 {
+        let part = self.whole / PART;
+        let others = self.uploads.iter().filter(|(id, share)| share.open && *id != stream).count();
+        let unread = self.share(stream).map_or(0, |share| share.unread);
+        let surplus = self.left - part * i64::try_from(others).unwrap_or(i64::MAX);
+        wanted.min(surplus.max((part - unread).min(self.left)))
+    }
+
+    fn wake(&mut self) {
+        mem::take(&mut self.waiting).into_iter().for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(window: &SendWindow, stream: u32, wanted: usize) -> Option<usize> {
+        match window.poll_allowed(stream, wanted, &Context::from_waker(Waker::noop())) {
+            Poll::Ready(allowed) => Some(allowed),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Sends as much as is allowed, which leaves at once.
+    fn send(window: &SendWindow, stream: u32) -> usize {
+        let mut sent = 0;
+        while let Some(bytes) = allowed(window, stream, 16_384) {
+            window.take(stream, bytes);
+            window.written(stream, u32::try_from(bytes).unwrap());
+            sent += bytes;
+        }
+        sent
+    }
+
+    #[test]
+    fn an_upload_alone_has_the_whole_window() {
+        let window = SendWindow::default();
+        window.open(1);
+
+        assert_eq!(send(&window, 1), 65_535);
+        assert!(!window.has_room());
+        window.widened(1, 65_535);
+        assert_eq!(send(&window, 1), 0, "the connection is still full");
+        window.widened(0, 65_535);
+        assert!(window.has_room());
+        assert_eq!(send(&window, 1), 65_535);
+    }
+
+    #[test]
+    fn uploads_that_nobody_reads_leave_every_other_one_its_part() {
+        let window = SendWindow::default();
+        window.widened(0, 1_048_576 - 65_535);
+        (0..32).for_each(|number| window.open(number * 2 + 1));
+
+        let taken: Vec<_> = (0..31).map(|number| send(&window, number * 2 + 1)).collect();
+
+        assert!(taken.iter().all(|taken| *taken >= 8_192), "{taken:?}");
+        for _ in 0..3 {
+            assert!(send(&window, 63) >= 8_192, "{taken:?}");
+            window.widened(63, 8_192);
+            window.widened(0, 8_192);
+        }
+    }
+
+    #[test]
+    fn what_an_upload_that_was_given_up_had_not_sent_is_free_again() {
+        let window = SendWindow::default();
+        window.open(1);
+        window.take(1, 40_000);
+        window.written(1, 16_384);
+        assert!(!window.has_room());
+
+        window.close(1, false);
+
+        window.open(3);
+        assert_eq!(send(&window, 3), 65_535 - 16_384);
+    }
+
+    #[test]
+    fn an_upload_that_has_ended_keeps_what_was_not_read() {
+        let window = SendWindow::default();
+        window.open(1);
+        window.take(1, 60_000);
+        window.close(1, true);
+        window.written(1, 60_000);
+
+        assert!(!window.has_room());
+        assert!(window.shares().uploads.is_empty());
+        window.open(3);
+        assert_eq!(send(&window, 3), 5_535);
+    }
+}
