@@ -8,6 +8,7 @@ use std::{
     collections::{HashMap, HashSet},
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -24,7 +25,7 @@ use tokio::{
 
 use crate::{
     admin::Admin,
-    audit::AuditLog,
+    audit::{AuditConfig, AuditLog},
     calendar,
     clock::Clock,
     config::{Config, Document, Faults, Report},
@@ -106,6 +107,8 @@ pub struct Server {
     background: Option<tokio::runtime::Runtime>,
     stop: watch::Sender<bool>,
     drain_timeout: Duration,
+    /// Where records go, and what file names are relative to.
+    sinks: (AuditConfig, PathBuf),
     options: ServerOptions,
 }
 
@@ -180,6 +183,7 @@ impl Server {
             background: Some(background),
             stop: watch::channel(false).0,
             drain_timeout: drain_timeout(config),
+            sinks: (config.audit.clone(), document.base.clone()),
             options,
         };
         server.open_admin(config)?;
@@ -211,6 +215,7 @@ impl Server {
         let runtime = build(document, &self.options, &self.metrics, Some(&before))?;
         let bound = self.bind(&runtime)?;
         self.audit.reopen(&document.config.audit, &document.base).map_err(ServerError::Audit)?;
+        self.sinks = (document.config.audit.clone(), document.base.clone());
         // From here on nothing fails. The rules come first, so that a new listener never meets the old ones.
         let runtime = Arc::new(runtime);
         runtime.start(self.handle());
@@ -220,6 +225,15 @@ impl Server {
         self.drain_timeout = drain_timeout(&document.config);
         self.serve(bound);
         Ok(())
+    }
+
+    /// Opens the files that records go to again, so that they can be moved away. Nothing else changes, and no record is lost.
+    ///
+    /// # Errors
+    /// When one cannot be opened; records then go on to the files from before.
+    pub fn reopen_files(&self) -> Result<(), ServerError> {
+        let (config, base) = &self.sinks;
+        self.audit.reopen(config, base).map_err(ServerError::Audit)
     }
 
     /// Opens the sockets of listeners that are new.

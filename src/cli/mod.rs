@@ -15,6 +15,7 @@ pub mod dev_tenant;
 pub mod doctor;
 pub mod run;
 pub mod schema;
+mod signals;
 pub mod token;
 
 /// The arguments of the program.

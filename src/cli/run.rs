@@ -4,8 +4,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::signals::{Signals, Told};
 use crate::{
     config::{Document, Report, watch::Watch},
     runtime::Runtime,
@@ -24,11 +24,14 @@ pub struct RunArguments {
     workers: Option<u16>,
 }
 
-/// Serves until SIGTERM or SIGINT, then drains. SIGHUP or a changed file reloads.
+/// Serves until SIGTERM, SIGINT or SIGQUIT, then drains. SIGHUP or a changed file reloads, SIGUSR1 opens the files of records again.
 ///
 /// # Errors
 /// When the gateway cannot start.
 pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
+    // A runtime of its own: signals are caught before anything that takes time, and the gateway's own runtimes do not exist yet.
+    let control = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime could be had")?;
+    let signals = control.block_on(async { Signals::catch() }).context("signals cannot be waited for")?;
     let Ok(document) = load(arguments) else { return Ok(ExitCode::from(2)) };
     telemetry::start_logging(document.config.telemetry.log);
     let mut options = ServerOptions::default();
@@ -46,7 +49,7 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     if let Some(address) = server.admin_address() {
         tracing::info!(%address, "the status page is here");
     }
-    server.handle().clone().block_on(serve(&mut server, arguments, &document)).context("signals cannot be waited for")?;
+    control.block_on(serve(&mut server, signals, arguments, &document));
     tracing::info!("draining");
     server.drain();
     tracing::info!("stopped");
@@ -67,18 +70,29 @@ fn load(arguments: &RunArguments) -> Result<Document, Report> {
     Ok(document)
 }
 
-/// Reloads when told to, until told to stop.
-async fn serve(server: &mut Server, arguments: &RunArguments, document: &Document) -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+/// Does as it is told, until told to stop.
+async fn serve(server: &mut Server, mut signals: Signals, arguments: &RunArguments, document: &Document) {
     let mut watch = Watch::new(watched(server, document));
     loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => reload(server, arguments, &mut watch),
-            () = watch.changed() => reload(server, arguments, &mut watch),
+        let told = tokio::select! {
+            told = signals.next() => told,
+            () = watch.changed() => Told::Reload,
+        };
+        match told {
+            Told::Drain => return,
+            Told::Reload => reload(server, arguments, &mut watch),
+            Told::Reopen => reopen(server),
+            Told::Nothing(signal) => tracing::info!(signal, "a signal without a meaning was ignored"),
+        }
+    }
+}
+
+/// Opens the files of records again, which were moved away.
+fn reopen(server: &Server) {
+    match server.reopen_files() {
+        Ok(()) => tracing::info!("the files of the audit log were opened again"),
+        Err(error) => {
+            tracing::error!(error = crate::causes::chain(&error), "the files of the audit log stay as they were");
         }
     }
 }

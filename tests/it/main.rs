@@ -27,6 +27,7 @@ mod refusals;
 mod reload;
 mod secrecy;
 mod shared_lists;
+mod signals;
 mod support;
 mod token;
 mod token_codes;

@@ -1,0 +1,91 @@
+//! The signals of `entrada run`: what they mean, and that no other one ends the process.
+//!
+//! Every signal whose default action would end the process has a handler, but for those that cannot be caught (KILL, STOP) and
+//! those that tell of a fault in the process itself (ABRT, BUS, FPE, ILL, SEGV, SYS, TRAP). What stops a process for a while or
+//! does nothing by default (TSTP, CONT, CHLD, WINCH …) keeps its meaning. PIPE is ignored from the start.
+
+use std::io;
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
+
+/// What the process is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// TERM, INT or QUIT: finish the requests under way, and end.
+    Drain,
+    /// HUP: read the config again.
+    Reload,
+    /// USR1: open the files again that records go to.
+    Reopen,
+    /// Any other: nothing.
+    Nothing(i32),
+}
+
+/// The signals with a meaning.
+const KNOWN: [(SignalKind, Told); 5] = [
+    (SignalKind::terminate(), Told::Drain),
+    (SignalKind::interrupt(), Told::Drain),
+    (SignalKind::quit(), Told::Drain),
+    (SignalKind::hangup(), Told::Reload),
+    (SignalKind::user_defined1(), Told::Reopen),
+];
+
+/// The signals besides that would end the process, by their numbers on Linux: USR2, ALRM, STKFLT, VTALRM, PROF, IO, PWR, XCPU,
+/// XFSZ, and those for applications' own use, from which the C library takes the first ones for itself.
+#[cfg(target_os = "linux")]
+fn unknown() -> impl Iterator<Item = SignalKind> {
+    const NAMED: [i32; 5] = [16, 24, 25, 26, 27];
+    let named = [SignalKind::user_defined2(), SignalKind::alarm(), SignalKind::io(), SignalKind::from_raw(30)];
+    named.into_iter().chain(NAMED.into_iter().chain(34..=64).map(SignalKind::from_raw))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn unknown() -> impl Iterator<Item = SignalKind> {
+    [SignalKind::user_defined2(), SignalKind::alarm(), SignalKind::io()].into_iter()
+}
+
+/// The signals that come.
+#[derive(Debug)]
+pub(super) struct Signals(mpsc::UnboundedReceiver<Told>);
+
+impl Signals {
+    /// Catches signals from now on. To be called within a runtime, which has to run for what comes to be seen.
+    ///
+    /// # Errors
+    /// A signal that has a meaning cannot be caught.
+    pub(super) fn catch() -> io::Result<Self> {
+        let (told, signals) = mpsc::unbounded_channel();
+        for (kind, meaning) in KNOWN {
+            pass_on(signal(kind)?, meaning, told.clone());
+        }
+        for kind in unknown() {
+            // Not every system has each of them.
+            if let Ok(signal) = signal(kind) {
+                pass_on(signal, Told::Nothing(kind.as_raw_value()), told.clone());
+            }
+        }
+        Ok(Self(signals))
+    }
+
+    /// The next one.
+    pub(super) async fn next(&mut self) -> Told {
+        match self.0.recv().await {
+            Some(told) => told,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Tells of each time that the signal comes. As with all signals, several of a kind that come at once count as one.
+fn pass_on(mut signal: Signal, meaning: Told, told: mpsc::UnboundedSender<Told>) {
+    tokio::spawn(async move {
+        while signal.recv().await.is_some() {
+            if told.send(meaning).is_err() {
+                return;
+            }
+        }
+    });
+}
