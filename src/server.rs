@@ -18,13 +18,10 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::{
-    runtime::Handle,
-    sync::{mpsc, watch},
-};
+use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
-    admin::Admin,
+    admin::{Admin, AdminListeners, BoundAdmin},
     audit::{AuditConfig, AuditLog},
     calendar,
     clock::Clock,
@@ -100,12 +97,10 @@ pub struct Server {
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
     listeners: HashMap<ListenerKey, RunningListener>,
-    admin: Option<SocketAddr>,
-    health: Option<SocketAddr>,
+    admin: AdminListeners,
     workers: Vec<Worker>,
     writer: Option<JoinHandle<()>>,
     background: Option<tokio::runtime::Runtime>,
-    stop: watch::Sender<bool>,
     drain_timeout: Duration,
     /// Where records go, and what file names are relative to.
     sinks: (AuditConfig, PathBuf),
@@ -170,23 +165,30 @@ impl Server {
             .map(|index| Worker::spawn(Gateway::new(runtime.clone(), audit.clone(), index), index))
             .collect::<io::Result<_>>()
             .map_err(ServerError::Thread)?;
+        let lifecycle = Arc::<Lifecycle>::default();
+        let admin = AdminListeners::new(Admin {
+            runtime: runtime.clone(),
+            audit: audit.clone(),
+            metrics: metrics.clone(),
+            lifecycle: lifecycle.clone(),
+            ending: Default::default(),
+        });
         let mut server = Self {
             runtime,
             metrics,
-            lifecycle: Arc::default(),
+            lifecycle,
             listeners: HashMap::new(),
-            admin: None,
-            health: None,
+            admin,
             workers,
             writer: Some(audit.spawn_writer().map_err(ServerError::Thread)?),
             audit,
             background: Some(background),
-            stop: watch::channel(false).0,
             drain_timeout: drain_timeout(config),
             sinks: (config.audit.clone(), document.base.clone()),
             options,
         };
-        server.open_admin(config)?;
+        let admin = server.admin.bind(config, server.handle())?;
+        server.serve_admin(admin, config);
         let runtime = server.runtime();
         let bound = server.bind(&runtime)?;
         runtime.start(server.handle());
@@ -214,6 +216,7 @@ impl Server {
         let before = self.runtime.load_full();
         let runtime = build(document, &self.options, &self.metrics, Some(&before))?;
         let bound = self.bind(&runtime)?;
+        let admin = self.admin.bind(&document.config, self.handle())?;
         self.audit.reopen(&document.config.audit, &document.base).map_err(ServerError::Audit)?;
         self.sinks = (document.config.audit.clone(), document.base.clone());
         // From here on nothing fails. The rules come first, so that a new listener never meets the old ones.
@@ -224,6 +227,7 @@ impl Server {
         before.partners.give_way_to(&runtime.partners);
         self.drain_timeout = drain_timeout(&document.config);
         self.serve(bound);
+        self.serve_admin(admin, &document.config);
         Ok(())
     }
 
@@ -278,29 +282,9 @@ impl Server {
         }
     }
 
-    fn open_admin(&mut self, config: &Config) -> Result<(), ServerError> {
-        let admin = Admin {
-            runtime: self.runtime.clone(),
-            audit: self.audit.clone(),
-            metrics: self.metrics.clone(),
-            lifecycle: self.lifecycle.clone(),
-        };
-        let address = config.admin.as_ref().map_or(DEFAULT_ADMIN, |admin| &admin.address);
-        let socket = self.open_background(address)?;
-        self.admin = socket.local_addr().ok();
-        self.handle().spawn(admin.clone().serve(socket, config.health.is_none(), self.stop.subscribe()));
-        if let Some(health) = &config.health {
-            let socket = self.open_background(&health.address)?;
-            self.health = socket.local_addr().ok();
-            self.handle().spawn(admin.serve_health(socket, self.stop.subscribe()));
-        }
-        Ok(())
-    }
-
-    fn open_background(&self, address: &str) -> Result<tokio::net::TcpListener, ServerError> {
-        self.handle()
-            .block_on(tokio::net::TcpListener::bind(address))
-            .map_err(|source| ServerError::Bind { address: address.to_owned(), source })
+    fn serve_admin(&mut self, bound: BoundAdmin, config: &Config) {
+        let background = self.handle().clone();
+        self.admin.serve(bound, config, &background, self.drain_timeout);
     }
 
     /// The runtime for what is not a request.
@@ -314,13 +298,13 @@ impl Server {
     }
 
     /// Where the admin listener is.
-    pub const fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.own_address()
     }
 
     /// Where the health listener is, if it is not the admin listener.
-    pub const fn health_address(&self) -> Option<SocketAddr> {
-        self.health
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.admin.health_address()
     }
 
     /// The config in force.
@@ -353,7 +337,7 @@ impl Drop for Server {
         for worker in self.workers.drain(..) {
             worker.finish();
         }
-        self.stop.send_replace(true);
+        self.admin.stop();
         // The writer goes last: it writes the records that the workers' last requests left.
         self.audit.stop();
         if let Some(writer) = self.writer.take() {

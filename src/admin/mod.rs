@@ -5,16 +5,23 @@
 
 mod config;
 mod guard;
+mod listen;
 mod status;
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use arc_swap::ArcSwap;
 use axum::{
     Router,
-    extract::{RawQuery, State},
+    extract::{RawQuery, Request, State},
     http::{StatusCode, header},
-    middleware,
+    middleware::{self, Next},
     response::{
         Html, IntoResponse, Response,
         sse::{Event, KeepAlive, Sse},
@@ -22,11 +29,15 @@ use axum::{
     routing::get,
 };
 pub use config::{AdminConfig, HealthConfig};
-use tokio::{net::TcpListener, sync::watch};
+use futures_util::StreamExt;
+pub(crate) use listen::{AdminListeners, BoundAdmin};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     audit::AuditLog,
     identity::AssertionKeys,
+    listener::Drain,
     runtime::Runtime,
     server::Lifecycle,
     telemetry::{Metrics, MetricsText},
@@ -43,30 +54,38 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// Whether the gateway is draining, and how the last reload went.
     pub lifecycle: Arc<Lifecycle>,
+    /// Cancelled when the listener ends: what has no end of its own ends with it.
+    pub ending: CancellationToken,
 }
 
 impl Admin {
-    /// Serves the admin paths, and the health paths too where they have no listener of their own, until `stop` changes.
-    pub async fn serve(self, socket: TcpListener, health_too: bool, stop: watch::Receiver<bool>) {
-        let own = Router::new().route("/", get(page)).route("/api/status", get(status)).route("/api/decisions", get(decisions));
-        let router = if health_too { own.merge(health_paths()) } else { own };
-        run(socket, router.layer(middleware::from_fn(guard::check)).with_state(self), stop).await;
+    /// Serves the admin paths, and the health paths too while they have no listener of their own, until the drain.
+    pub(crate) async fn serve(mut self, socket: TcpListener, probes: Arc<AtomicBool>, drain: Drain) {
+        self.ending = CancellationToken::new();
+        let ending = self.ending.clone();
+        let own = Router::new()
+            .route("/", get(page))
+            .route("/page.js", get(script))
+            .route("/page.css", get(styles))
+            .route("/api/status", get(status))
+            .route("/api/decisions", get(decisions));
+        let probes = health_paths().route_layer(middleware::from_fn_with_state(probes, while_here));
+        let router = own.merge(probes).layer(middleware::from_fn(guard::check)).with_state(self);
+        listen::run(socket, router, drain, ending).await;
     }
 
-    /// Serves the health paths alone, until `stop` changes. A cluster's probes come with any `Host`.
-    pub async fn serve_health(self, socket: TcpListener, stop: watch::Receiver<bool>) {
-        run(socket, health_paths().layer(middleware::from_fn(guard::read_only)).with_state(self), stop).await;
+    /// Serves the health paths alone, until the drain. A cluster's probes come with any `Host`.
+    pub(crate) async fn serve_health(mut self, socket: TcpListener, drain: Drain) {
+        self.ending = CancellationToken::new();
+        let ending = self.ending.clone();
+        let router = health_paths().layer(middleware::from_fn(guard::read_only)).with_state(self);
+        listen::run(socket, router, drain, ending).await;
     }
 }
 
-async fn run(socket: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
-    let stopped = async move {
-        // An error says that the gateway is gone, which is as good.
-        let _ = stop.wait_for(|stop| *stop).await;
-    };
-    if let Err(error) = axum::serve(socket, router).with_graceful_shutdown(stopped).await {
-        tracing::error!(%error, "the admin listener failed");
-    }
+/// Lets probes through while they have no listener of their own.
+async fn while_here(State(here): State<Arc<AtomicBool>>, request: Request, next: Next) -> Response {
+    if here.load(Ordering::Relaxed) { next.run(request).await } else { StatusCode::NOT_FOUND.into_response() }
 }
 
 fn health_paths() -> Router<Admin> {
@@ -135,9 +154,18 @@ fn follow(admin: &Admin) -> Sse<impl futures_util::Stream<Item = Result<Event, I
         };
         Some((Ok(event), records))
     });
+    let stream = stream.take_until(admin.ending.clone().cancelled_owned());
     Sse::new(stream).keep_alive(KeepAlive::default())
 }
 
 async fn page() -> Html<&'static str> {
     Html(include_str!("page.html"))
+}
+
+async fn script() -> Response {
+    ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], include_str!("page.js")).into_response()
+}
+
+async fn styles() -> Response {
+    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("page.css")).into_response()
 }

@@ -69,3 +69,27 @@ async fn neither_status_nor_records_nor_metrics_hold_a_token() {
         assert!(!text.contains(payload) && !text.contains(signature), "{path} holds a token");
     }
 }
+
+#[tokio::test]
+async fn the_status_page_runs_nothing_that_stands_in_it() {
+    let house = House::with(OPEN, "").await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = |path: &str| format!("http://{}{path}", house.gateway.admin_address());
+
+    let page = client.get(url("/")).send().await.unwrap();
+    let policy = page.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    let html = page.text().await.unwrap();
+
+    assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
+    for inline in ["<style", "style=", "<script>", " onload=", " onclick=", "javascript:"] {
+        assert!(!html.contains(inline), "{inline}");
+    }
+    // What the page names is there, and says what it is.
+    for (path, kind) in [("/page.js", "text/javascript"), ("/page.css", "text/css")] {
+        assert!(html.contains(&format!("\"{}\"", &path[1..])), "{path}");
+        let answer = client.get(url(path)).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert!(answer.headers()["content-type"].to_str().unwrap().starts_with(kind));
+        assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
+    }
+}

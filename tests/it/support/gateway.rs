@@ -57,7 +57,8 @@ impl Gateway {
 
     fn document(config: &str) -> Document {
         let config = format!(
-            "{config}\naudit: {{ sinks: [] }}\nadmin: {{ address: \"127.0.0.1:0\" }}\n{}",
+            "{config}\naudit: {{ sinks: [] }}\n{}{}",
+            if config.contains("\nadmin:") { "" } else { "admin: { address: \"127.0.0.1:0\" }\n" },
             if config.contains("listeners:") { "" } else { "listeners: [ { name: public, address: \"127.0.0.1:0\" } ]\n" },
         );
         Document::from_text("test.yaml", &config).unwrap_or_else(|report| panic!("{report}"))
@@ -74,8 +75,21 @@ impl Gateway {
         self.server = Some(server.await.unwrap());
     }
 
+    /// Tries to go over to another config that is not taken, and why not.
+    pub(crate) async fn refused_reload(&mut self, config: &str) -> String {
+        let document = Self::document(config);
+        let mut server = self.server.take().unwrap();
+        let server = tokio::task::spawn_blocking(move || {
+            let error = server.reload(&document).expect_err("the config is not taken");
+            (server, describe(&error))
+        });
+        let (server, error) = server.await.unwrap();
+        self.server = Some(server);
+        error
+    }
+
     async fn ready(&self) {
-        let admin = self.admin_address();
+        let admin = self.server().health_address().unwrap_or_else(|| self.admin_address());
         loop {
             let answer = self.client.get(format!("http://{admin}/readyz")).send().await.unwrap();
             if answer.status().is_success() {
