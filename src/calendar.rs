@@ -1,4 +1,5 @@
-//! What ends on a day, told in the log as the days go by: the access of partners, and entries of address sets.
+//! What ends on a day, told in the log as the days go by: the access of partners, entries of address sets, and certificates of
+//! listeners.
 //!
 //! What had ended or was about to end when a config was read is told with the other warnings about it. A gateway may run for
 //! months on one config, though.
@@ -48,7 +49,11 @@ fn endings(runtime: &Runtime, now: u64) -> Vec<Ending> {
             message: format!("`{}` has expired on {} and no longer counts", dated.address, dated.expires),
         })
     });
-    partners.chain(sets).collect()
+    // Unlike the others, a certificate that has expired is an outage until it is replaced.
+    let certificates = runtime.listener_certificates(now).into_iter().filter_map(|(certificate, complaint)| {
+        Some(Ending { at: format!("listeners.{}.tls", certificate.listener), owner: None, message: complaint? })
+    });
+    partners.chain(sets).chain(certificates).collect()
 }
 
 fn ending(partner: &Partner, now: u64) -> Option<Ending> {
@@ -111,5 +116,38 @@ mod tests {
             assert_eq!(found, expected, "day {day}");
         }
         assert_eq!(endings(&runtime, 60 * DAY)[1].owner.as_deref(), Some("events"));
+    }
+
+    #[test]
+    fn certificates_of_listeners_are_told_before_and_after_their_end() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut parameters = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).expect("a name");
+        (parameters.not_before, parameters.not_after) = (rcgen::date_time_ymd(2030, 1, 1), rcgen::date_time_ymd(2031, 1, 1));
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = parameters.self_signed(&key).expect("a certificate");
+        std::fs::write(folder.path().join("a.pem"), certificate.pem()).expect("written");
+        std::fs::write(folder.path().join("a.key"), key.serialize_pem()).expect("written");
+        let text = "listeners: [ { name: public, address: \"127.0.0.1:0\", tls: { certificate: a.pem, private-key: a.key } } ]\n";
+        let name = folder.path().join("entrada.yaml").display().to_string();
+        let document = Document::from_text(&name, text).unwrap_or_else(|report| panic!("{report}"));
+        let end = u64::try_from(rcgen::date_time_ymd(2031, 1, 1).unix_timestamp()).expect("after 1970");
+        let (clock, metrics) = (Clock::manual(end - 100 * DAY), Metrics::default());
+        let surroundings = Surroundings { document: &document, workers: 1, clock: &clock, metrics: &metrics };
+        let runtime = Runtime::build(surroundings, None, &mut Faults::default()).expect("a sound config");
+
+        for (now, expected) in [
+            (end - 40 * DAY, None),
+            (end - 20 * DAY, Some("expires in 20 days")),
+            (end + DAY, Some("has expired, and clients refuse it")),
+            (end + 9 * DAY, Some("has expired, and clients refuse it")),
+        ] {
+            let told: Vec<_> = endings(&runtime, now).into_iter().map(|ending| (ending.at, ending.message)).collect();
+            match expected {
+                None => assert!(told.is_empty(), "{told:?}"),
+                Some(expected) => {
+                    assert!(told.len() == 1 && told[0].0 == "listeners.public.tls" && told[0].1.ends_with(expected), "{told:?}");
+                }
+            }
+        }
     }
 }

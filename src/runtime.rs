@@ -22,7 +22,7 @@ use crate::{
     identity_http::IdentityHttp,
     inbound::{PolicyConfig, list, validate_client_certificate::ValidateClientCertificateConfig},
     limits::Limits,
-    listener::ListenerSettings,
+    listener::{ListenerCertificateStatus, ListenerSettings, OneOrMany, ServedCertificate, lint_hosts},
     partner::{Partners, Surroundings as PartnerSurroundings},
     refusal::Refusal,
     request::IncomingRequest,
@@ -186,6 +186,7 @@ impl Runtime {
         upstreams.lint(&root.key("upstreams"), clock.unix_seconds(), faults);
         refuse_own_admin(config, faults);
         let listeners = build_listeners(document, &sets, clock, faults);
+        lint_certificates(config, &listeners, clock.unix_seconds(), faults);
         let described = described(&config.routes, &root.key("routes"), faults);
         let table = route_table(config, &described, faults);
         let assertion_keys = assertion_keys(document, clock, previous, faults);
@@ -250,6 +251,15 @@ impl Runtime {
         if let Some(keys) = &self.assertion_keys {
             keys.start(background);
         }
+    }
+
+    /// The certificates that listeners show, and what is wrong with each of them at this time.
+    pub(crate) fn listener_certificates(&self, now: u64) -> Vec<(ListenerCertificateStatus, Option<String>)> {
+        let of = |rules: &ListenerRules| {
+            let status = |shown: &ServedCertificate| (shown.status(&rules.name, now), shown.complaint(now));
+            rules.certificates().iter().map(status).collect::<Vec<_>>()
+        };
+        self.listeners.iter().flat_map(of).collect()
     }
 
     /// The rules of the listener of this name. `None` for one that a reload took away and that is draining.
@@ -384,6 +394,11 @@ fn can_show_certificates(config: &Config) -> bool {
 }
 
 impl ListenerRules {
+    /// The certificates that the listener shows; none on a plain one.
+    fn certificates(&self) -> Arc<[ServedCertificate]> {
+        self.settings.tls.as_ref().map_or_else(|| Arc::new([]) as Arc<[_]>, |tls| tls.served())
+    }
+
     /// Whose address a request on this connection comes from.
     ///
     /// # Errors
@@ -395,6 +410,31 @@ impl ListenerRules {
             Some(introduction) => self.trust.introduced_caller(peer, introduction, &incoming.headers, clock),
         }
     }
+}
+
+/// Warns of certificates of listeners that clients will refuse.
+fn lint_certificates(config: &Config, listeners: &[ListenerRules], now: u64, faults: &mut Faults) {
+    let mut all = Vec::new();
+    for rules in listeners {
+        // A listener that could not be built is none of those, and the index in the config is another one.
+        let Some(index) = config.listeners.iter().position(|listener| *listener.name == *rules.name) else { continue };
+        let place = Place::root().key("listeners").index(index).key("tls");
+        let is_list = matches!(config.listeners[index].tls, Some(OneOrMany::Many(_)));
+        for certificate in &*rules.certificates() {
+            certificate.lint(&place, is_list, now, faults);
+            all.push(certificate.clone());
+        }
+    }
+    // Where a proxy stands in front, callers take its certificate, and the gateway's may be for another name.
+    let proxied = config.listeners.iter().any(|listener| !listener.trusted_proxies.is_empty() || !listener.trust_path.is_empty());
+    if all.is_empty() || proxied {
+        return;
+    }
+    let hosts = config.routes.iter().enumerate().flat_map(|(index, route)| {
+        let place = Place::root().key("routes").index(index).key("match").key("hosts");
+        route.matches.hosts.iter().enumerate().map(move |(index, host)| (host.as_str(), place.index(index)))
+    });
+    lint_hosts(hosts, &all, faults);
 }
 
 fn build_listeners(document: &Document, sets: &AddressSets, clock: &Clock, faults: &mut Faults) -> Vec<ListenerRules> {

@@ -1,4 +1,5 @@
 const cell = (text, kind) => { const td = document.createElement('td'); td.textContent = text ?? ''; if (kind) td.className = kind; return td }
+const days = left => left < 0 ? 'bad' : left < 30 ? 'warn' : 'good'
 const row = (...cells) => { const tr = document.createElement('tr'); tr.append(...cells); return tr }
 const table = (title, heads, rows) => {
   const section = document.createElement('section'), h2 = document.createElement('h2'), t = document.createElement('table')
@@ -20,7 +21,7 @@ async function refresh() {
       if (!Array.isArray(list) || !list.length || typeof list[0] !== 'object') continue
       const heads = [...new Set(list.flatMap(Object.keys))]
       parts.push(table(title.replaceAll('_', ' '), heads.map(head => head.replaceAll('_', ' ')),
-        list.map(item => row(...heads.map(head => { const value = item[head]; return cell(typeof value === 'object' && value !== null ? JSON.stringify(value) : value) })))))
+        list.map(item => row(...heads.map(head => { const value = item[head]; return cell(typeof value === 'object' && value !== null ? JSON.stringify(value) : value, head === 'days_left' ? days(value) : undefined) })))))
     }
     document.getElementById('parts').replaceChildren(...parts)
   } catch { const summary = document.getElementById('summary'); summary.textContent = 'The gateway does not answer.'; summary.className = 'bad' }

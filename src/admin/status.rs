@@ -1,11 +1,13 @@
 //! What the status page and the probes tell.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::Admin;
 use crate::{
-    address::AddressSetStatus, entra::KeySetStatus, partner::PartnerStatus, route::Action, telemetry::MetricsText,
-    upstream::OwnCertificateStatus,
+    address::AddressSetStatus, entra::KeySetStatus, listener::ListenerCertificateStatus, partner::PartnerStatus, route::Action,
+    runtime::Runtime, telemetry::MetricsText, upstream::OwnCertificateStatus,
 };
 
 /// `/api/status`.
@@ -24,6 +26,7 @@ pub(super) struct Status {
     credentials: Vec<crate::credentials::CredentialStatus>,
     address_sets: Vec<AddressSetStatus>,
     partners: Vec<PartnerStatus>,
+    listener_certificates: Vec<ListenerCertificateStatus>,
     vault_secrets: Vec<crate::credentials::VaultSecretStatus>,
     upstreams: Vec<UpstreamStatus>,
 }
@@ -118,6 +121,7 @@ impl Admin {
             credentials: runtime.credentials.status(),
             address_sets: runtime.address_sets.status(runtime.clock.unix_seconds()),
             partners: runtime.partners.status(&runtime.clock),
+            listener_certificates: listener_certificates(&runtime),
             vault_secrets: runtime.credentials.secrets(runtime.clock.unix_seconds()),
             upstreams: runtime
                 .upstreams
@@ -145,12 +149,26 @@ impl Admin {
         text.family("entrada_audit_records_lost_total", "counter", "Audit records that no sink took.");
         text.sample("entrada_audit_records_lost_total", &[], self.audit.dropped());
         write_credentials(&runtime.credentials.status(), text);
+        write_listener_certificates(&listener_certificates(&runtime), text);
         text.family("entrada_upstream_requests_under_way", "gauge", "Requests that wait for a server's answer.");
         for upstream in runtime.upstreams.iter() {
             for (server, count) in upstream.servers() {
                 text.sample("entrada_upstream_requests_under_way", &[("upstream", upstream.name()), ("server", server)], count);
             }
         }
+    }
+}
+
+fn listener_certificates(runtime: &Runtime) -> Vec<ListenerCertificateStatus> {
+    runtime.listener_certificates(runtime.clock.unix_seconds()).into_iter().map(|(status, _)| status).collect()
+}
+
+fn write_listener_certificates(certificates: &[ListenerCertificateStatus], text: &mut MetricsText) {
+    let ends: BTreeMap<_, _> = certificates.iter().map(|it| ((&*it.listener, &*it.certificate), it.not_after)).collect();
+    let family = "entrada_listener_certificate_expiry_timestamp_seconds";
+    text.family(family, "gauge", "When a certificate that a listener shows ends, in seconds since 1970.");
+    for ((listener, certificate), not_after) in ends {
+        text.sample(family, &[("listener", listener), ("certificate", certificate)], not_after);
     }
 }
 

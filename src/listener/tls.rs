@@ -18,6 +18,7 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude
 use super::{
     TlsConfig,
     client_certificates::{ClientCertificates, Verifier},
+    served::ServedCertificate,
 };
 
 /// The protocols that are offered, best first.
@@ -164,6 +165,11 @@ impl ServerTls {
         self.client_certificates.as_ref()
     }
 
+    /// The certificates that are shown now.
+    pub fn served(&self) -> Arc<[ServedCertificate]> {
+        self.certificates.0.load_full().served.clone()
+    }
+
     pub(crate) const fn config(&self) -> &Arc<ServerConfig> {
         &self.config
     }
@@ -178,6 +184,8 @@ struct Table {
     default: Arc<CertifiedKey>,
     /// Whole names, and what follows the `*` of wildcards (with its dot); lower case.
     by_name: HashMap<Box<str>, Arc<CertifiedKey>>,
+    /// What is told of them.
+    served: Arc<[ServedCertificate]>,
 }
 
 impl ResolvesServerCert for Certificates {
@@ -190,15 +198,17 @@ impl Table {
     fn load(files: &[TlsConfig]) -> Result<Self, CertificateError> {
         let mut by_name = HashMap::new();
         let mut default = None;
-        for files in files {
+        let mut served = Vec::new();
+        for (index, files) in files.iter().enumerate() {
             let (key, names) = load_key(files)?;
+            served.extend(ServedCertificate::read(index, &files.certificate, &key.cert));
             for name in names {
                 // Where several bear a name the one that is listed first has it.
                 by_name.entry(name).or_insert_with(|| key.clone());
             }
             default.get_or_insert(key);
         }
-        Ok(Self { default: default.ok_or(CertificateError::None)?, by_name })
+        Ok(Self { default: default.ok_or(CertificateError::None)?, by_name, served: served.into() })
     }
 
     fn choose(&self, name: Option<&str>) -> Arc<CertifiedKey> {

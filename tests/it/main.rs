@@ -16,6 +16,7 @@ mod hostile;
 mod http2_upstream;
 mod identity;
 mod key_life;
+mod listener_certificates;
 mod lookups;
 mod metadata;
 mod own_identity;
