@@ -12,6 +12,16 @@ const MARGIN: Duration = Duration::from_secs(60);
 /// How long before its end a token is no longer served at all: it has to arrive, too.
 const LAST_MARGIN: Duration = Duration::from_secs(5);
 
+/// What an answer holds that would be no credential, and part of it another header's or another request's.
+const NO_TOKEN: Failure = Failure::Nonsense("holds a token that is none (RFC 6750, section 2.1)");
+
+/// Whether this is what RFC 6750, section 2.1 calls `b64token`.
+fn is_token(text: &str) -> bool {
+    let unpadded = text.trim_end_matches('=');
+    !unpadded.is_empty()
+        && unpadded.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/'))
+}
+
 /// An access token of the gateway's own.
 pub struct AccessToken {
     header: HeaderValue,
@@ -61,8 +71,10 @@ impl AccessToken {
         if age + last_margin >= lifetime {
             return Err(Failure::Nonsense("holds a token that has expired already"));
         }
-        let mut header = HeaderValue::try_from(format!("Bearer {}", issued.token.as_str()))
-            .map_err(|_| Failure::Nonsense("holds a token that is none"))?;
+        if !is_token(&issued.token) {
+            return Err(NO_TOKEN);
+        }
+        let mut header = HeaderValue::try_from(format!("Bearer {}", issued.token.as_str())).map_err(|_| NO_TOKEN)?;
         header.set_sensitive(true);
         Ok(Self {
             header,
@@ -90,4 +102,19 @@ pub(crate) struct Issued {
     pub(crate) renew_in: Option<Duration>,
     /// When the request was sent, on the monotonic clock.
     pub(crate) sent_at: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_rfc_6750_calls_a_token_is_one() {
+        for token in ["t", "eyJ0.eyJh.c2ln-_", "a+b/c~d==", "0"] {
+            assert!(is_token(token), "{token}");
+        }
+        for none in ["", "=", "a b", " a", "a ", "a=b", "a,b", "a\"b", "a:b", "a\r\nx: y", "a\0", "a!b", "é", "a\tb", "a;b"] {
+            assert!(!is_token(none), "{none:?}");
+        }
+    }
 }

@@ -33,6 +33,7 @@ mod signals;
 mod support;
 mod token;
 mod token_codes;
+mod token_endpoint;
 mod token_relay;
 mod upstream;
 mod way;
