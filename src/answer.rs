@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -51,6 +51,14 @@ pub(crate) fn refuse(refusal: Refusal, exchange: &mut Exchange) -> Response<Resp
     outcome.code = refusal.code;
     outcome.hint = refusal.hint.map(|hint| hint.into_owned().into());
     outcome.cause = refusal.cause.map(|cause| chain(&*cause).into());
+    response
+}
+
+/// The answer to `OPTIONS *`: what the server can do. RFC 9110, section 9.3.7.
+pub(crate) fn options(allow: HeaderValue) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::whole(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::ALLOW, allow);
     response
 }
 
@@ -200,9 +208,12 @@ impl Body for ResponseBody {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let body = &mut *self;
         match body.poll_source(context) {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 if let Some(error) = body.overdue() {
                     return body.break_off(error);
+                }
+                if let (Some(recorder), Some(trailers)) = (&body.recorder, frame.trailers_mut()) {
+                    clean_trailers(trailers, &recorder.exchange);
                 }
                 if let (Some(recorder), Some(data)) = (&mut body.recorder, frame.data_ref()) {
                     recorder.exchange.outcome.bytes_out += data.len() as u64;
@@ -236,6 +247,15 @@ impl Body for ResponseBody {
             Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Source::Upstream(body) => body.size_hint(),
         }
+    }
+}
+
+/// Removes from trailers what the policies on the answer say themselves: a server cannot say it again behind the body.
+fn clean_trailers(trailers: &mut HeaderMap, exchange: &Exchange) {
+    let Some(route) = exchange.matched_route() else { return };
+    let ours: Vec<_> = trailers.keys().filter(|name| route.outbound.speaks_for(name)).cloned().collect();
+    for name in ours {
+        trailers.remove(name);
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     lock::lock,
     partner::Access,
     refusal::{Reason, Refusal},
-    request::{IncomingRequest, Informational, Oddities, RequestBody, RequestId, TraceContext, X_REQUEST_ID},
+    request::{IncomingRequest, Informational, Oddities, RequestBody, RequestId, TraceContext, USUAL_METHODS, X_REQUEST_ID},
     route::{Action, Found, OwnAnswer, Route},
     runtime::{Runtime, Snapshot},
     trace::{Step, Verdict},
@@ -124,6 +124,10 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
     exchange.admit_certificate(listener)?;
     exchange.outcome.bytes_in = body.count();
     body.limit(listener.settings.limits.body_bytes)?;
+    if incoming.asks_about_the_server() {
+        let allow = runtime.table.allow(&incoming.authority.host).cloned().unwrap_or(USUAL_METHODS);
+        return Ok(answer::options(allow));
+    }
 
     // A target that no route accepts by name is refused as such, not as one that leads nowhere: where it leads is the question.
     let found = find(&runtime, incoming).or_else(|refusal| {

@@ -61,12 +61,16 @@ reasons! {
     BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE, "The request body is too large.";
     /// The target is longer than the listener's limit.
     TargetTooLong = "target-too-long", URI_TOO_LONG, "The request target is too long.";
+    /// The request expects something else than `100-continue`. RFC 9110, section 10.1.1.
+    ExpectationFailed = "expectation-failed", EXPECTATION_FAILED, "The expectation of the request cannot be met.";
     /// The connection was not made for this host.
     MisdirectedRequest = "misdirected-request", MISDIRECTED_REQUEST, "This connection does not serve that host.";
     /// The header fields are longer or more than the listener's limit.
     HeadersTooLarge = "headers-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The header fields are too large.";
     /// The gateway is at a limit of its own.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "The gateway is busy; please try again later.";
+    /// The request line names another major version of HTTP than 1.
+    HttpVersionNotSupported = "http-version-not-supported", HTTP_VERSION_NOT_SUPPORTED, "This version of HTTP is not spoken here.";
     /// The route asks for TLS and the request came without.
     TlsRequired = "tls-required", FORBIDDEN, "TLS is required.";
     /// The gateway itself failed.

@@ -85,7 +85,7 @@ fn write(buffer: &mut Vec<u8>, exchange: &Exchange, incoming: Option<&IncomingRe
     line.address("caller", caller.map(|caller| caller.address));
     line.text("address_source", caller.map(|caller| caller.source.as_str()));
     line.text("method", incoming.map(|incoming| incoming.method.as_str()));
-    line.text("host", incoming.map(|incoming| &*incoming.authority.host));
+    line.text("host", incoming.map(|incoming| &*incoming.authority.host).filter(|host| !host.is_empty()));
     line.text("path", incoming.map(|incoming| &*incoming.target.path));
     line.text("decision", Decision::of(outcome.reason).as_str());
     line.text("code", outcome.code.as_deref().or(outcome.reason.map(Reason::code)));

@@ -66,7 +66,7 @@ impl<'a> Facts<'a> {
         let found = match &path.field {
             Field::Method => text(self.request.method.as_str()),
             Field::RequestPath => text(&self.request.target.path),
-            Field::Host => text(&self.request.authority.host),
+            Field::Host => text(&self.request.authority.host).filter(|_| !self.request.authority.is_absent()),
             Field::Header(name) => joined(self.request.headers.get_all(name).iter())?,
             Field::Headers => Some(Value::Map(Map::Headers(&self.request.headers))),
             Field::Parameter(name) => parameter(self.query(), name)?,

@@ -38,6 +38,17 @@ impl OutboundList {
         self.run(exchange, incoming, response).map(|_| ())
     }
 
+    /// Whether a policy of the list sets or removes this field.
+    pub(crate) fn speaks_for(&self, name: &HeaderName) -> bool {
+        self.0.iter().any(|policy| match &policy.kind {
+            Kind::SetHeader(policy) => policy.name() == name,
+            Kind::ReturnResponse(_) => false,
+            Kind::Choose { branches, otherwise } => {
+                branches.iter().map(|(_, list)| list).chain([otherwise]).any(|list| list.speaks_for(name))
+            }
+        })
+    }
+
     pub(super) fn run(
         &self,
         exchange: &mut Exchange,

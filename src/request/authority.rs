@@ -20,6 +20,14 @@ pub struct Authority {
 }
 
 impl Authority {
+    /// No host at all.
+    pub const ABSENT: Self = Self { host: ByteString::new(), port: None };
+
+    /// Whether no host was named.
+    pub fn is_absent(&self) -> bool {
+        self.host.is_empty()
+    }
+
     /// Reads an authority. RFC 9110, section 7.2; RFC 3986, section 3.2.
     ///
     /// # Errors
@@ -102,12 +110,15 @@ fn host_name(written: &str) -> Result<ByteString, AuthorityFault> {
     Ok(recycled::text(name))
 }
 
-/// `:8443`, or nothing.
+/// `:8443`, or nothing; also `:`, which means the scheme's own port (RFC 3986, section 3.2.3) to everybody.
 fn after_host(rest: &str) -> Result<Option<u16>, AuthorityFault> {
     if rest.is_empty() {
         return Ok(None);
     }
     let digits = rest.strip_prefix(':').ok_or(AuthorityFault::Host)?;
+    if digits.is_empty() {
+        return Ok(None);
+    }
     if digits.starts_with('0') || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(AuthorityFault::Port);
     }
@@ -128,6 +139,8 @@ mod tests {
             ("192.0.2.1:80", "192.0.2.1", Some(80)),
             ("[2001:DB8:0::1]:443", "[2001:db8::1]", Some(443)),
             ("[::1]", "[::1]", None),
+            ("a:", "a", None),
+            ("[::1]:", "[::1]", None),
             ("xn--bcher-kva.example", "xn--bcher-kva.example", None),
             ("1password.example", "1password.example", None),
         ] {
@@ -169,7 +182,9 @@ mod tests {
             (b"[fe80::1%25eth0]", Host),
             (b"[::1]x", Host),
             (b"[192.0.2.1]", Host),
-            (b"a:", Port),
+            (b":", Host),
+            (b":80", Host),
+            (b"a::", Port),
             (b"a:0", Port),
             (b"a:080", Port),
             (b"a:+80", Port),

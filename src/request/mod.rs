@@ -31,11 +31,11 @@ use crate::{
 /// A request's head, read once. Decisions are made on it, and the upstream's request is built from it.
 #[derive(Debug)]
 pub struct IncomingRequest {
-    /// The method; never TRACE, TRACK or CONNECT.
+    /// The method; never CONNECT. TRACE and TRACK are no route's.
     pub method: Method,
     /// Whether the request came over TLS.
     pub scheme: Scheme,
-    /// Host and port that the request is for.
+    /// Host and port that the request is for; [absent](Authority::is_absent) where HTTP/1.0 named none.
     pub authority: Authority,
     /// Path and query.
     pub target: Target,
@@ -97,20 +97,24 @@ impl IncomingRequest {
     pub fn read(parts: Parts, tls: Option<&TlsFacts>) -> Result<Self, Refusal> {
         let Parts { method, uri, version, mut headers, .. } = parts;
         let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
-        // TRACE shows a caller's headers to whoever can make it ask; CONNECT makes a tunnel of the gateway.
-        if matches!(method.as_str(), "TRACE" | "TRACK" | "CONNECT") {
-            return Err(Refusal::new(Reason::MethodNotAllowed, HeadFault::Method(method)));
+        // CONNECT makes a tunnel of the gateway. TRACE, which shows a caller's headers to whoever can make it ask, is no route's.
+        if method == Method::CONNECT {
+            return Err(Refusal {
+                allow: Some(USUAL_METHODS),
+                ..Refusal::new(Reason::MethodNotAllowed, HeadFault::Method(method))
+            });
         }
         judge_framing(version, &headers)?;
         join_cookies(&mut headers);
         let target = match uri.path_and_query() {
+            Some(target) if method == Method::OPTIONS && target.as_str() == "*" => Target::ASTERISK,
             Some(target) => Target::read(target.as_str())?,
             None => return Err(TargetFault::NotAPath.into()),
         };
         if uri.scheme_str().is_some_and(|scheme| !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https")) {
             return Err(TargetFault::NotAPath.into());
         }
-        let authority = authority(&uri, &headers, scheme)?;
+        let authority = authority(&uri, version, &headers, scheme)?;
         let connection = connection_options(&headers)?;
         Ok(Self { method, scheme, authority, target, version, headers, connection })
     }
@@ -135,6 +139,19 @@ impl IncomingRequest {
         Err(Refusal::new(Reason::MisdirectedRequest, HeadFault::OtherHost))
     }
 
+    /// Whether the request asks what the server can do, and not for anything that it serves. RFC 9110, section 9.3.7.
+    pub fn asks_about_the_server(&self) -> bool {
+        self.method == Method::OPTIONS && self.target == Target::ASTERISK
+    }
+
+    /// Whether the caller takes trailer fields of the answer. RFC 9110, section 10.1.4.
+    pub fn takes_trailers(&self) -> bool {
+        let named = |value: &HeaderValue| {
+            value.as_bytes().split(|byte| *byte == b',').any(|it| it.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+        };
+        self.version >= Version::HTTP_11 && self.headers.get_all(header::TE).iter().any(named)
+    }
+
     /// Whether the request asks for a WebSocket. RFC 6455, section 4.1.
     pub fn asks_for_websocket(&self) -> bool {
         let mut values = self.headers.get_all(header::UPGRADE).iter();
@@ -156,6 +173,9 @@ pub(crate) fn binds_connection(value: &HeaderValue) -> bool {
     let scheme = value.as_bytes().split(|byte| !byte.is_ascii_alphanumeric()).next().unwrap_or_default();
     scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
 }
+
+/// What is allowed where nothing that is served is asked for.
+pub(crate) const USUAL_METHODS: HeaderValue = HeaderValue::from_static("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT");
 
 /// Why a head is not read.
 #[derive(Debug, thiserror::Error)]
@@ -248,7 +268,7 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// The one host that the request names: in `Host`, in its target, or alike in both.
-fn authority(uri: &http::Uri, headers: &HeaderMap, scheme: Scheme) -> Result<Authority, Refusal> {
+fn authority(uri: &http::Uri, version: Version, headers: &HeaderMap, scheme: Scheme) -> Result<Authority, Refusal> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next().map(|host| Authority::read(host.as_bytes())).transpose().map_err(header_fault)?;
     if hosts.next().is_some() {
@@ -257,7 +277,11 @@ fn authority(uri: &http::Uri, headers: &HeaderMap, scheme: Scheme) -> Result<Aut
     let target = uri.authority().map(|target| Authority::read(target.as_str().as_bytes())).transpose().map_err(header_fault)?;
     match (host, target) {
         (Some(host), Some(target)) if !host.agrees_with(&target, scheme) => Err(header_fault(HeadFault::HostsDiffer)),
+        // RFC 9112, section 3.2: HTTP/1.1 has the field whatever form the target has.
+        (None, Some(_)) if version == Version::HTTP_11 => Err(header_fault(HeadFault::Hosts)),
         (_, Some(authority)) | (Some(authority), None) => Ok(authority),
+        // HTTP/1.0 did not know the field, and balancers' probes still speak it.
+        (None, None) if version <= Version::HTTP_10 => Ok(Authority::ABSENT),
         (None, None) => Err(header_fault(HeadFault::Hosts)),
     }
 }

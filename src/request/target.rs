@@ -35,6 +35,9 @@ pub struct Target {
 }
 
 impl Target {
+    /// The server itself (RFC 9112, section 3.2.4): no path, and so no route's.
+    pub const ASTERISK: Self = Self { path: ByteString::from_static("*"), query: None, oddities: Oddities::NONE };
+
     /// Reads a target in origin form, that is path and query (RFC 9112, section 3.2.1).
     ///
     /// # Errors

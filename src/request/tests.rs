@@ -40,11 +40,10 @@ fn refuses_heads_that_can_be_read_in_two_ways() {
     let h1 = Version::HTTP_11;
     let h2 = Version::HTTP_2;
     for (method, uri, version, headers, reason) in [
-        ("TRACE", "/", h1, &[host][..], MethodNotAllowed),
-        ("TRACK", "/", h1, &[host], MethodNotAllowed),
-        ("CONNECT", "a.example:443", h1, &[host], MethodNotAllowed),
+        ("CONNECT", "a.example:443", h1, &[host][..], MethodNotAllowed),
         ("GET", "/", h1, &[], RequestHeaderInvalid),
-        ("GET", "/", Version::HTTP_10, &[], RequestHeaderInvalid),
+        ("GET", "http://a.example/", h1, &[], RequestHeaderInvalid),
+        ("GET", "/", h2, &[], RequestHeaderInvalid),
         ("GET", "/", h1, &[host, host], RequestHeaderInvalid),
         ("GET", "/", h1, &[("host", "")], RequestHeaderInvalid),
         ("GET", "/", h1, &[("host", "user@a.example")], RequestHeaderInvalid),
@@ -56,7 +55,8 @@ fn refuses_heads_that_can_be_read_in_two_ways() {
         ("GET", "http://b.example/", h2, &[host], RequestHeaderInvalid),
         ("GET", "http://a.example/", h2, &[host, host], RequestHeaderInvalid),
         ("GET", "ftp://a.example/", h1, &[host], RequestTargetInvalid),
-        ("OPTIONS", "*", h1, &[host], RequestTargetInvalid),
+        ("OPTIONS", "*", h1, &[], RequestHeaderInvalid),
+        ("OPTIONS", "/*/../a", h1, &[host], RequestTargetInvalid),
         ("GET", "*", h1, &[host], RequestTargetInvalid),
         ("GET", "a.example:80", h1, &[host], RequestTargetInvalid),
         ("GET", "/a/../b", h1, &[host], RequestTargetInvalid),
@@ -85,6 +85,24 @@ fn refuses_heads_that_can_be_read_in_two_ways() {
     ] {
         let refusal = head(method, uri, version, headers).expect_err(&format!("{method} {uri} {headers:?}"));
         assert_eq!(refusal.reason, reason, "{method} {uri} {headers:?}");
+    }
+}
+
+#[test]
+fn http_1_0_need_not_name_a_host() {
+    for (uri, headers, host) in
+        [("/", &[][..], ""), ("/", &[("host", "a.example:")], "a.example"), ("http://a.example/", &[], "a.example")]
+    {
+        let request = head("GET", uri, Version::HTTP_10, headers).unwrap();
+
+        assert_eq!((&*request.authority.host, request.authority.is_absent()), (host, host.is_empty()), "{uri} {headers:?}");
+    }
+}
+
+#[test]
+fn an_asterisk_asks_about_the_server() {
+    for (method, uri, expected) in [("OPTIONS", "*", true), ("OPTIONS", "/*", false), ("OPTIONS", "/", false)] {
+        assert_eq!(head(method, uri, Version::HTTP_11, &[("host", "a")]).unwrap().asks_about_the_server(), expected, "{uri}");
     }
 }
 

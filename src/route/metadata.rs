@@ -228,6 +228,10 @@ impl ResourceMetadata {
         }
         let Some(challenge) = headers.get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()) else { return };
         let origin = self.origin.as_deref().map_or_else(|| origin(exchange, incoming), str::to_owned);
+        if origin.is_empty() {
+            // A host that is none of a URL, or none at all: a document without one cannot be asked for.
+            return;
+        }
         // RFC 9110, section 11.6.1: a blank stands before the first parameter, a comma before the others.
         let separator = if challenge.contains(' ') { "," } else { "" };
         let named = format!("{challenge}{separator} resource_metadata=\"{origin}{WELL_KNOWN}{}\"", self.path);

@@ -11,6 +11,8 @@ use super::pattern::{Pattern, Segment};
 pub(super) struct Paths {
     nodes: Vec<Node>,
     leaves: Vec<Leaf>,
+    /// The methods of all leaves, for `Allow`.
+    pub(super) allow: HeaderValue,
 }
 
 #[derive(Debug, Default)]
@@ -33,7 +35,7 @@ pub(super) struct Leaf {
 
 impl Default for Paths {
     fn default() -> Self {
-        Self { nodes: vec![Node::default()], leaves: Vec::new() }
+        Self { nodes: vec![Node::default()], leaves: Vec::new(), allow: HeaderValue::from_static("") }
     }
 }
 
@@ -70,6 +72,7 @@ impl Paths {
         for leaf in &mut self.leaves {
             leaf.allow = allow(&leaf.routes);
         }
+        self.allow = allow(self.leaves.iter().flat_map(|leaf| &leaf.routes));
     }
 
     /// The leaf at which a path ended.
@@ -148,8 +151,8 @@ impl Search<'_> {
 }
 
 /// RFC 9110, section 10.2.1.
-fn allow(routes: &[(usize, Vec<Method>)]) -> HeaderValue {
-    let mut methods: Vec<_> = routes.iter().flat_map(|(_, methods)| methods.iter().map(Method::as_str)).collect();
+fn allow<'a>(routes: impl IntoIterator<Item = &'a (usize, Vec<Method>)>) -> HeaderValue {
+    let mut methods: Vec<_> = routes.into_iter().flat_map(|(_, methods)| methods.iter().map(Method::as_str)).collect();
     methods.sort_unstable();
     methods.dedup();
     HeaderValue::try_from(methods.join(", ")).expect("method names are tokens")

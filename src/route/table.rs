@@ -12,7 +12,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use http::Method;
+use http::{HeaderValue, Method};
 
 use super::{
     Captures, MatchConfig,
@@ -179,6 +179,11 @@ impl RouteTable {
     /// `no-route`; `method-not-allowed`; `request-target-invalid` where a careless reader of the target would find another route.
     pub fn find(&self, incoming: &IncomingRequest) -> Result<Found, Refusal> {
         self.find_for(&incoming.authority.host, &incoming.target, &incoming.method)
+    }
+
+    /// The methods with which anything is served under this host, if anything is.
+    pub fn allow(&self, host: &str) -> Option<&HeaderValue> {
+        self.served_at(host).map(|served| &served.written.allow)
     }
 
     /// The route of a request with this host, target and method; for preflights, which ask about another method than their own.

@@ -1,8 +1,11 @@
 //! Bodies, both ways: streamed, one frame at a time, with nothing kept.
 
 use std::{
+    collections::VecDeque,
     error::Error,
-    fmt, io, mem,
+    fmt,
+    future::poll_fn,
+    io, mem,
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -170,10 +173,18 @@ impl Body for SendBody {
 /// (HTTP/1.1) or the stream reset (HTTP/2). A body that breaks off yields an error, never a clean end.
 pub struct ResponseBody {
     source: Answer,
+    /// What was taken of the body before anybody asked for it: most often it is the whole, and one part.
+    first: Option<Bytes>,
+    gathered: VecDeque<Frame<Bytes>>,
+    /// How long the body is was not said in advance, so that nobody is to rely on it although it may be known by now.
+    open_ended: bool,
     in_flight: Option<InFlight>,
     server: Arc<str>,
     idle: Duration,
 }
+
+/// What of a body is taken at once: as much as a listener gathers before it writes.
+const GATHERED: usize = 32 << 10;
 
 /// Where the body of an answer comes from.
 enum Answer {
@@ -187,7 +198,7 @@ enum Answer {
 impl ResponseBody {
     pub(super) fn http1(connection: Box<http1::Connection>, in_flight: InFlight, server: Arc<str>, idle: Duration) -> Self {
         let over = connection.remaining() == Some(0);
-        let mut body = Self { source: Answer::Http1(connection), in_flight: Some(in_flight), server, idle };
+        let mut body = Self::of(Answer::Http1(connection), Some(in_flight), server, idle);
         if over {
             body.finish();
         }
@@ -195,13 +206,49 @@ impl ResponseBody {
     }
 
     pub(super) const fn http2(answer: http2::Answer, in_flight: InFlight, server: Arc<str>) -> Self {
-        Self { source: Answer::Http2(answer), in_flight: Some(in_flight), server, idle: Duration::ZERO }
+        Self::of(Answer::Http2(answer), Some(in_flight), server, Duration::ZERO)
     }
 
     pub(super) fn switched(connection: http1::Connection, in_flight: InFlight, server: Arc<str>) -> Self {
         let (io, read) = connection.into_parts();
         let upgraded = Upgraded { io, read, _in_flight: in_flight };
-        Self { source: Answer::Switched(upgraded), in_flight: None, server, idle: Duration::ZERO }
+        Self::of(Answer::Switched(upgraded), None, server, Duration::ZERO)
+    }
+
+    const fn of(source: Answer, in_flight: Option<InFlight>, server: Arc<str>, idle: Duration) -> Self {
+        Self { source, first: None, gathered: VecDeque::new(), open_ended: false, in_flight, server, idle }
+    }
+
+    /// Takes what has come already of the body, without waiting: a body that is broken from the start is found before its head
+    /// goes further.
+    ///
+    /// # Errors
+    /// The body breaks off within what has come.
+    pub(super) async fn gather(&mut self) -> Result<(), UpstreamError> {
+        self.open_ended = self.source.size_hint().exact().is_none();
+        let mut bytes = 0;
+        poll_fn(|context| {
+            while bytes < GATHERED && !self.source.is_over() {
+                let frame = match self.poll_source(context) {
+                    Poll::Ready(Some(frame)) => frame?,
+                    Poll::Ready(None) | Poll::Pending => break,
+                };
+                bytes += frame.data_ref().map_or(0, Bytes::len);
+                match frame.into_data() {
+                    Ok(data) if self.first.is_none() && self.gathered.is_empty() => self.first = Some(data),
+                    Ok(data) => self.gathered.push_back(Frame::data(data)),
+                    Err(frame) => self.gathered.push_back(frame),
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// How many bytes were taken and not yet given.
+    fn gathered_bytes(&self) -> u64 {
+        let gathered = self.gathered.iter().filter_map(Frame::data_ref).chain(&self.first);
+        gathered.map(|data| data.len() as u64).sum()
     }
 
     /// The server that answers: host and port.
@@ -243,11 +290,28 @@ impl fmt::Debug for ResponseBody {
     }
 }
 
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = UpstreamError;
+impl Answer {
+    /// Whether nothing more comes.
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.remaining() == Some(0),
+            Self::Http2(answer) => answer.is_end_stream(),
+            Self::Switched(_) | Self::Over => true,
+        }
+    }
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(connection) => connection.remaining().map_or_else(SizeHint::default, SizeHint::with_exact),
+            Self::Http2(answer) => answer.size_hint(),
+            Self::Switched(_) | Self::Over => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl ResponseBody {
+    /// The next part from the server.
+    fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
         let polled: Option<Result<Frame<Bytes>, Box<dyn Error + Send + Sync>>> = match &mut self.source {
             Answer::Http1(connection) => ready!(connection.poll_frame(context)).map(|frame| frame.map_err(Into::into)),
             Answer::Http2(answer) => ready!(answer.poll_frame(context)).map(|frame| match frame {
@@ -258,7 +322,7 @@ impl Body for ResponseBody {
         };
         match polled {
             Some(Ok(frame)) => {
-                if self.is_end_stream() {
+                if self.source.is_over() {
                     self.finish();
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -274,21 +338,34 @@ impl Body for ResponseBody {
             }
         }
     }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = UpstreamError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+        if let Some(frame) = self.first.take().map(Frame::data).or_else(|| self.gathered.pop_front()) {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        self.poll_source(context)
+    }
 
     fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Answer::Http1(connection) => connection.remaining() == Some(0),
-            Answer::Http2(answer) => answer.is_end_stream(),
-            Answer::Switched(_) | Answer::Over => true,
-        }
+        self.first.is_none() && self.gathered.is_empty() && self.source.is_over()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            Answer::Http1(connection) => connection.remaining().map_or_else(SizeHint::default, SizeHint::with_exact),
-            Answer::Http2(answer) => answer.size_hint(),
-            Answer::Switched(_) | Answer::Over => SizeHint::with_exact(0),
+        if self.open_ended {
+            return SizeHint::default();
         }
+        let mut hint = self.source.size_hint();
+        let gathered = self.gathered_bytes();
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(gathered));
+        }
+        hint.set_lower(hint.lower() + gathered);
+        hint
     }
 }
 

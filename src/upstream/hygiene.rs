@@ -2,28 +2,42 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::request::X_REQUEST_ID;
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
 
-/// Fields that a recipient must not take from a trailer section (RFC 9110, section 6.5.1): framing, routing, authentication,
-/// and how to read the content.
-const NO_TRAILERS: [HeaderName; 14] = [
-    header::CONTENT_LENGTH,
-    header::CONTENT_TYPE,
-    header::CONTENT_ENCODING,
-    header::CONTENT_RANGE,
+/// Fields that a recipient must not take from a trailer section (RFC 9110, section 6.5.1): routing, authentication, what
+/// modifies requests, what controls answers, and what browsers obey. Besides all whose names begin as those of
+/// [`NO_TRAILER_PREFIXES`] do.
+const NO_TRAILERS: [HeaderName; 22] = [
     header::HOST,
     header::TRAILER,
     header::AUTHORIZATION,
     header::WWW_AUTHENTICATE,
+    HeaderName::from_static("authentication-info"),
     header::COOKIE,
     header::SET_COOKIE,
     header::CACHE_CONTROL,
-    header::LOCATION,
-    header::VARY,
+    header::EXPECT,
+    header::MAX_FORWARDS,
+    header::PRAGMA,
+    header::RANGE,
     header::AGE,
+    header::EXPIRES,
+    header::DATE,
+    header::LOCATION,
+    header::RETRY_AFTER,
+    header::VARY,
+    header::WARNING,
+    header::ALLOW,
+    header::STRICT_TRANSPORT_SECURITY,
+    X_REQUEST_ID,
 ];
+
+/// How to read the content, whom browsers show it to, whose caller it is.
+const NO_TRAILER_PREFIXES: [&str; 4] = ["content-", "access-control-", "x-forwarded-", "x-entrada-"];
 
 /// Schemes that authenticate a connection, not a request: behind a pool one caller would act as another.
 const CONNECTION_BOUND: [&str; 2] = ["ntlm", "negotiate"];
@@ -51,8 +65,13 @@ pub(super) fn clean_http2(headers: &mut HeaderMap) {
 
 /// Removes from trailers what may only stand in a head.
 pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
-    let hop_by_hop: Vec<HeaderName> = trailers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
-    for name in hop_by_hop.iter().chain(&NO_TRAILERS) {
+    let forbidden = |name: &&HeaderName| {
+        is_hop_by_hop(name)
+            || NO_TRAILERS.contains(name)
+            || NO_TRAILER_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
+    };
+    let forbidden: Vec<HeaderName> = trailers.keys().filter(forbidden).cloned().collect();
+    for name in forbidden {
         trailers.remove(name);
     }
 }
@@ -163,7 +182,21 @@ mod tests {
     #[test]
     fn trailers_do_not_change_the_head() {
         let mut trailers = HeaderMap::new();
-        for name in ["grpc-status", "set-cookie", "content-length", "transfer-encoding", "www-authenticate"] {
+        for name in [
+            "grpc-status",
+            "set-cookie",
+            "content-length",
+            "content-security-policy",
+            "transfer-encoding",
+            "connection",
+            "keep-alive",
+            "www-authenticate",
+            "access-control-allow-origin",
+            "x-request-id",
+            "x-forwarded-for",
+            "cache-control",
+            "date",
+        ] {
             trailers.insert(HeaderName::from_static(name), HeaderValue::from_static("0"));
         }
 

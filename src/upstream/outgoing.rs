@@ -63,6 +63,7 @@ impl Outgoing {
         let authority = match host {
             Host::Server => server.authority.clone(),
             Host::Named(authority, _) => authority.clone(),
+            Host::Caller if call.host.is_absent() => server.authority.clone(),
             Host::Caller => call.host.to_string().parse()?,
         };
         let query = self.query.as_deref();

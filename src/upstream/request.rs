@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use bytestring::ByteString;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use crate::{
     caller::Caller,
@@ -51,7 +51,7 @@ impl UpstreamRequest {
             }
         }
         // `TE` is of one hop, and this hop passes the answer's trailers on; gRPC servers insist on seeing it.
-        if incoming.version >= Version::HTTP_2 && incoming.headers.contains_key(header::TE) {
+        if incoming.takes_trailers() {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
         let target = &incoming.target;
@@ -67,7 +67,10 @@ impl UpstreamRequest {
         headers.insert(X_FORWARDED_FOR, made(|out| digits::address(out, caller.address)));
         let scheme = HeaderValue::from_static(caller.scheme.unwrap_or(incoming.scheme).as_str());
         headers.insert(X_FORWARDED_PROTO, scheme);
-        headers.insert(X_FORWARDED_HOST, caller.host.clone().unwrap_or_else(|| host(incoming)));
+        match caller.host.clone().or_else(|| host(incoming)) {
+            Some(host) => drop(headers.insert(X_FORWARDED_HOST, host)),
+            None => drop(headers.remove(X_FORWARDED_HOST)),
+        }
         headers.insert(X_REQUEST_ID, id.value().clone());
         headers.insert(TRACEPARENT, trace.header_value());
         headers.remove(TRACESTATE);
@@ -84,14 +87,17 @@ impl UpstreamRequest {
     }
 }
 
-/// The host as the caller wrote it, where that is its one form.
-fn host(incoming: &IncomingRequest) -> HeaderValue {
+/// The host as the caller wrote it, where that is its one form; none where it named none.
+fn host(incoming: &IncomingRequest) -> Option<HeaderValue> {
     let authority = &incoming.authority;
-    match incoming.headers.get(header::HOST) {
+    if authority.is_absent() {
+        return None;
+    }
+    Some(match incoming.headers.get(header::HOST) {
         Some(written) if authority.port.is_none() && written.as_bytes() == authority.host.as_bytes() => written.clone(),
         // Writing to a vector cannot fail.
         _ => made(|out| drop(write!(out, "{authority}"))),
-    }
+    })
 }
 
 /// An address, or host and port, as a header value.
@@ -101,7 +107,7 @@ fn made(make: impl FnOnce(&mut Vec<u8>)) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
+    use http::{Request, Version};
     use proptest::prelude::*;
 
     use super::*;
@@ -148,7 +154,7 @@ mod tests {
                 ("x-private", "1"),
                 ("authorization2", "1"),
                 ("keep-alive", "timeout=5"),
-                ("te", "trailers"),
+                ("te", "gzip"),
                 ("trailer", "x-remote-user"),
                 ("upgrade", "h2c"),
                 ("http2-settings", "AAMAAABk"),
@@ -239,14 +245,18 @@ mod tests {
     }
 
     #[test]
-    fn only_http2_says_that_trailers_are_welcome() {
+    fn who_takes_trailers_says_so_upstream() {
         for (version, fields, expected) in [
             (Version::HTTP_2, &[("te", "trailers")][..], true),
             (Version::HTTP_2, &[], false),
-            (Version::HTTP_11, &[("te", "trailers"), ("connection", "te")], false),
+            (Version::HTTP_11, &[("te", "gzip, Trailers"), ("connection", "te")], true),
+            (Version::HTTP_11, &[("te", "trailers;q=0")], false),
+            (Version::HTTP_11, &[("te", "gzip")], false),
+            (Version::HTTP_10, &[("te", "trailers")], false),
         ] {
             let request = UpstreamRequest::of(&incoming(version, fields), &reserved());
-            assert_eq!(request.headers.contains_key(header::TE), expected, "{version:?} {fields:?}");
+            let said: Vec<_> = request.headers.get_all(header::TE).iter().collect();
+            assert_eq!(said, if expected { &["trailers"][..] } else { &[] }, "{version:?} {fields:?}");
         }
     }
 

@@ -313,6 +313,8 @@ impl Upstream {
         let host = match &self.host {
             Host::Server => &server.host,
             Host::Named(_, host) => host,
+            // Of a caller that names none there is none to preserve.
+            Host::Caller if call.host.is_absent() => &server.host,
             Host::Caller => {
                 written = HeaderValue::try_from(call.host.to_string()).map_err(unwritable)?;
                 &written
@@ -347,18 +349,20 @@ impl Upstream {
         connection.keep(&mut outgoing.body);
 
         let http1::Head { status, headers, upgrade, .. } = head;
-        let server = in_flight.pool().server.clone();
+        let name = in_flight.pool().server.clone();
         let mut response = if status == StatusCode::SWITCHING_PROTOCOLS {
-            let asked = call.upgrade.ok_or(Failure::answer(&server, "changes the protocol unasked"))?;
+            let asked = call.upgrade.ok_or(Failure::answer(&name, "changes the protocol unasked"))?;
             let upgrade = upgrade.filter(|given| given.as_bytes().eq_ignore_ascii_case(asked.as_bytes()));
-            let upgrade = upgrade.ok_or(Failure::answer(&server, "changes to another protocol than was asked for"))?;
-            let mut response = Response::new(ResponseBody::switched(*connection, in_flight, server));
+            let upgrade = upgrade.ok_or(Failure::answer(&name, "changes to another protocol than was asked for"))?;
+            let mut response = Response::new(ResponseBody::switched(*connection, in_flight, name));
             *response.headers_mut() = headers;
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             response.headers_mut().insert(header::UPGRADE, upgrade);
             response
         } else {
-            let mut response = Response::new(ResponseBody::http1(connection, in_flight, server, self.config.timeouts.idle.0));
+            let mut body = ResponseBody::http1(connection, in_flight, name, self.config.timeouts.idle.0);
+            body.gather().await.map_err(|error| fault_of(server, progress.as_deref(), error))?;
+            let mut response = Response::new(body);
             *response.headers_mut() = headers;
             response
         };
@@ -387,6 +391,7 @@ impl Upstream {
             Ok(response) => {
                 let name = in_flight.pool().server.clone();
                 let mut response = response.map(|answer| ResponseBody::http2(answer, in_flight, name));
+                response.body_mut().gather().await.map_err(|error| fault_of(server, progress.as_deref(), error))?;
                 hygiene::clean_http2(response.headers_mut());
                 clean(&mut response);
                 return Ok(response);

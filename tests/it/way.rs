@@ -71,7 +71,7 @@ async fn hostile_targets_and_heads_are_refused_and_never_forwarded() {
             "POST /open HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             "request-framing-invalid",
         ),
-        ("POST /open HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello", "request-framing-invalid"),
+        ("POST /open HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", "request-framing-invalid"),
         ("POST /open HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello", "request-framing-invalid"),
         ("POST /open HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "request-framing-invalid"),
         ("POST /open HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "request-framing-invalid"),

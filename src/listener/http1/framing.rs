@@ -1,7 +1,8 @@
 //! Where a body ends: a length, or chunks. RFC 9112, sections 6 and 7.
 //!
-//! A chunk line is hexadecimal digits and CRLF: chunk extensions are refused, since no client that calls an API sends them, and
-//! every one of them is a place for two parsers to disagree. Trailer fields are read, checked like header fields, and dropped.
+//! A chunk line is hexadecimal digits, perhaps an extension, and CRLF. Nobody knows any extension, so they are dropped (RFC 9112,
+//! section 7.1.1); one that holds a control byte, where another parser might see the line end, is refused, and there is a bound on
+//! what a body may have of them. Trailer fields are read, checked like header fields, and dropped.
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
@@ -19,6 +20,9 @@ pub(crate) enum Framing {
 
 /// The most digits of a chunk size: 2^48 bytes are more than any limit allows.
 const MAX_SIZE_DIGITS: usize = 12;
+/// The longest extension of a chunk, and the most bytes that the extensions of a body may have in all.
+const MAX_EXTENSION: usize = 256;
+const MAX_EXTENSIONS: u16 = 16 << 10;
 /// The most bytes that trailer fields may take.
 const MAX_TRAILERS: usize = 8 << 10;
 /// The most trailer fields.
@@ -26,7 +30,14 @@ const MAX_TRAILER_FIELDS: usize = 64;
 
 /// Takes a body out of the bytes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Decoder {
+pub(crate) struct Decoder {
+    state: State,
+    /// How many bytes of extensions came.
+    extensions: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
     /// The body has ended, or there is none.
     Done,
     /// So many bytes are still to come.
@@ -54,38 +65,39 @@ pub(crate) enum Decoded {
 
 impl From<Framing> for Decoder {
     fn from(framing: Framing) -> Self {
-        match framing {
-            Framing::None | Framing::Length(0) => Self::Done,
-            Framing::Length(length) => Self::Length(length),
-            Framing::Chunked => Self::ChunkSize,
-        }
+        let state = match framing {
+            Framing::None | Framing::Length(0) => State::Done,
+            Framing::Length(length) => State::Length(length),
+            Framing::Chunked => State::ChunkSize,
+        };
+        Self { state, extensions: 0 }
     }
 }
 
 impl Decoder {
     /// Whether the last byte of the message was taken.
     pub(crate) const fn is_done(self) -> bool {
-        matches!(self, Self::Done)
+        matches!(self.state, State::Done)
     }
 
     /// How many bytes are still to come, where that was said in advance.
     pub(crate) const fn remaining(self) -> Option<u64> {
-        match self {
-            Self::Done => Some(0),
-            Self::Length(remaining) => Some(remaining),
-            Self::ChunkSize | Self::ChunkData(_) | Self::ChunkEnd | Self::Trailers => None,
+        match self.state {
+            State::Done => Some(0),
+            State::Length(remaining) => Some(remaining),
+            State::ChunkSize | State::ChunkData(_) | State::ChunkEnd | State::Trailers => None,
         }
     }
 
     /// How many bytes are known to come next; a guess where it is not known.
     pub(crate) fn wants(self) -> usize {
         const LARGE: usize = 64 << 10;
-        match self {
-            Self::Done => 0,
+        match self.state {
+            State::Done => 0,
             // Not a byte more than the message has: what follows it is not read before it is wanted.
-            Self::Length(remaining) => usize::try_from(remaining).unwrap_or(LARGE).min(LARGE),
-            Self::ChunkData(remaining) => usize::try_from(remaining).unwrap_or(LARGE).clamp(4 << 10, LARGE),
-            Self::ChunkSize | Self::ChunkEnd | Self::Trailers => 4 << 10,
+            State::Length(remaining) => usize::try_from(remaining).unwrap_or(LARGE).min(LARGE),
+            State::ChunkData(remaining) => usize::try_from(remaining).unwrap_or(LARGE).clamp(4 << 10, LARGE),
+            State::ChunkSize | State::ChunkEnd | State::Trailers => 4 << 10,
         }
     }
 
@@ -95,39 +107,79 @@ impl Decoder {
     /// What makes the bytes no body. What follows them cannot be a request.
     pub(crate) fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, &'static str> {
         loop {
-            match *self {
-                Self::Done => return Ok(Decoded::End),
-                Self::Length(remaining) => {
+            match self.state {
+                State::Done => return Ok(Decoded::End),
+                State::Length(remaining) => {
                     let Some(data) = take(buffer, remaining) else { return Ok(Decoded::More) };
                     let left = remaining - data.len() as u64;
-                    *self = if left == 0 { Self::Done } else { Self::Length(left) };
+                    self.state = if left == 0 { State::Done } else { State::Length(left) };
                     return Ok(Decoded::Data(data));
                 }
-                Self::ChunkSize => match chunk_size(buffer)? {
+                State::ChunkSize => match self.chunk_size(buffer)? {
                     None => return Ok(Decoded::More),
-                    Some(0) => *self = Self::Trailers,
-                    Some(size) => *self = Self::ChunkData(size),
+                    Some(0) => self.state = State::Trailers,
+                    Some(size) => self.state = State::ChunkData(size),
                 },
-                Self::ChunkData(remaining) => {
+                State::ChunkData(remaining) => {
                     let Some(data) = take(buffer, remaining) else { return Ok(Decoded::More) };
                     let left = remaining - data.len() as u64;
-                    *self = if left == 0 { Self::ChunkEnd } else { Self::ChunkData(left) };
+                    self.state = if left == 0 { State::ChunkEnd } else { State::ChunkData(left) };
                     return Ok(Decoded::Data(data));
                 }
-                Self::ChunkEnd => {
+                State::ChunkEnd => {
                     if !take_line_end(buffer, "a chunk is longer than its size")? {
                         return Ok(Decoded::More);
                     }
-                    *self = Self::ChunkSize;
+                    self.state = State::ChunkSize;
                 }
-                Self::Trailers => {
+                State::Trailers => {
                     if !skip_trailers(buffer)? {
                         return Ok(Decoded::More);
                     }
-                    *self = Self::Done;
+                    self.state = State::Done;
                 }
             }
         }
+    }
+
+    fn chunk_size(&mut self, buffer: &mut BytesMut) -> Result<Option<u64>, &'static str> {
+        let digits = buffer.iter().take(MAX_SIZE_DIGITS + 1).take_while(|byte| byte.is_ascii_hexdigit()).count();
+        if digits > MAX_SIZE_DIGITS {
+            return Err("a chunk size is too long");
+        }
+        let size = buffer[..digits].iter().fold(0_u64, |size, digit| size * 16 + u64::from(hex_value(*digit)));
+        match buffer[digits..] {
+            [] | [b'\r'] if digits > 0 || buffer.is_empty() => Ok(None),
+            [b'\r', b'\n', ..] if digits > 0 => {
+                buffer.advance(digits + 2);
+                Ok(Some(size))
+            }
+            [b';', ..] if digits > 0 => {
+                let Some(length) = extension(&buffer[digits..])? else { return Ok(None) };
+                self.extensions = u16::try_from(length)
+                    .ok()
+                    .and_then(|length| self.extensions.checked_add(length))
+                    .filter(|all| *all <= MAX_EXTENSIONS)
+                    .ok_or("the chunks have too many extensions")?;
+                buffer.advance(digits + length + 2);
+                Ok(Some(size))
+            }
+            _ => Err("a chunk size is malformed"),
+        }
+    }
+}
+
+/// The length of the extension that `line` begins with, up to its CRLF; `None` if that is not there yet.
+fn extension(line: &[u8]) -> Result<Option<usize>, &'static str> {
+    let end = line.iter().take(MAX_EXTENSION + 1).position(|byte| matches!(byte, 0..=8 | 10..=31 | 127));
+    match end {
+        None if line.len() > MAX_EXTENSION => Err("a chunk has too long an extension"),
+        None => Ok(None),
+        Some(end) => match line[end..] {
+            [b'\r'] => Ok(None),
+            [b'\r', b'\n', ..] => Ok(Some(end)),
+            _ => Err("the extension of a chunk holds a control byte"),
+        },
     }
 }
 
@@ -138,23 +190,6 @@ fn take(buffer: &mut BytesMut, most: u64) -> Option<Bytes> {
     }
     let length = usize::try_from(most).unwrap_or(usize::MAX).min(buffer.len());
     Some(if length == buffer.len() { buffer.split() } else { buffer.split_to(length) }.freeze())
-}
-
-fn chunk_size(buffer: &mut BytesMut) -> Result<Option<u64>, &'static str> {
-    let digits = buffer.iter().take(MAX_SIZE_DIGITS + 1).take_while(|byte| byte.is_ascii_hexdigit()).count();
-    if digits > MAX_SIZE_DIGITS {
-        return Err("a chunk size is too long");
-    }
-    let size = buffer[..digits].iter().fold(0_u64, |size, digit| size * 16 + u64::from(hex_value(*digit)));
-    match buffer[digits..] {
-        [] | [b'\r'] if digits > 0 || buffer.is_empty() => Ok(None),
-        [b'\r', b'\n', ..] if digits > 0 => {
-            buffer.advance(digits + 2);
-            Ok(Some(size))
-        }
-        [b';' | b' ' | b'\t', ..] => Err("a chunk has an extension"),
-        _ => Err("a chunk size is malformed"),
-    }
 }
 
 const fn hex_value(digit: u8) -> u8 {
@@ -229,6 +264,32 @@ mod tests {
     }
 
     #[test]
+    fn extensions_are_passed_over_within_bounds() {
+        let bytes = b"5;a=\"b;\tc\xe9\"\r\nhello\r\n3;;=\r\n, w\r\n0;last\r\n\r\nGET";
+        for step in 1..bytes.len() {
+            let (body, rest, done) = decode_all(Framing::Chunked, bytes, step).unwrap();
+
+            assert!(done && body == b"hello, w" && rest == b"GET", "in steps of {step}");
+        }
+        let chunk = |length: usize| format!("1;{}\r\na\r\n", "e".repeat(length - 1));
+        for (name, chunks, sound) in [
+            ("the longest", chunk(MAX_EXTENSION), true),
+            ("one byte more", chunk(MAX_EXTENSION + 1), false),
+            ("as many as there may be", chunk(MAX_EXTENSION).repeat(64), true),
+            ("more than that", chunk(MAX_EXTENSION).repeat(64) + &chunk(2), false),
+        ] {
+            let bytes = format!("{chunks}0\r\n\r\n");
+            for step in [1, 100, bytes.len()] {
+                assert_eq!(decode_all(Framing::Chunked, bytes.as_bytes(), step).is_ok(), sound, "{name}, in steps of {step}");
+            }
+        }
+        assert!(
+            decode_all(Framing::Chunked, format!("5;{}", "e".repeat(MAX_EXTENSION)).as_bytes(), 7).is_err(),
+            "without its end"
+        );
+    }
+
+    #[test]
     fn a_length_is_not_exceeded() {
         let (body, rest, done) = decode_all(Framing::Length(5), b"helloGET", 3).unwrap();
 
@@ -242,7 +303,13 @@ mod tests {
             ("LF after the data", "5\r\nhello\n0\r\n\r\n"),
             ("no line end after the data", "5\r\nhello0\r\n\r\n"),
             ("data longer than its size", "5\r\nhello!\r\n0\r\n\r\n"),
-            ("extension", "5;a=b\r\nhello\r\n0\r\n\r\n"),
+            ("extension with a bare LF", "5;a\nb\r\nhello\r\n0\r\n\r\n"),
+            ("extension that ends in LF", "5;a\nhello\r\n0\r\n\r\n"),
+            ("extension with a bare CR", "5;a\rb\r\nhello\r\n0\r\n\r\n"),
+            ("extension that ends in CR CR LF", "5;a\r\r\nhello\r\n0\r\n\r\n"),
+            ("extension with NUL", "5;a\0\r\nhello\r\n0\r\n\r\n"),
+            ("extension without a size", ";a=b\r\nhello\r\n0\r\n\r\n"),
+            ("space before an extension", "5 ;a=b\r\nhello\r\n0\r\n\r\n"),
             ("space after the size", "5 \r\nhello\r\n0\r\n\r\n"),
             ("space before the size", " 5\r\nhello\r\n0\r\n\r\n"),
             ("sign", "+5\r\nhello\r\n0\r\n\r\n"),
@@ -254,7 +321,7 @@ mod tests {
             ("bare CR in the chunk line", "5\rhello\r\n0\r\n\r\n"),
             ("last chunk with LF", "0\n\r\n"),
             ("final line with LF", "0\r\n\n"),
-            ("last chunk with an extension", "0;a\r\n\r\n"),
+            ("last chunk with an extension of LF", "0;a\n\r\n"),
             ("trailer with a bare LF", "0\r\na: b\n\r\n"),
             ("trailer without a colon", "0\r\nab\r\n\r\n"),
             ("trailer with a space before its colon", "0\r\na : b\r\n\r\n"),

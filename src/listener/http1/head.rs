@@ -2,7 +2,8 @@
 //!
 //! Line ends are checked first, byte by byte as they come in: a head is lines that end in CRLF, none of which is a continuation of
 //! the one before it. What is left goes to `httparse`, which knows tokens and field values, and at last to the types of `http`.
-//! Nothing is repaired on the way. One empty line before the request line is passed over, as RFC 9112, section 2.2 asks.
+//! What no two readers can read in two ways is accepted and handed on in its one form: two empty lines before the request line
+//! (RFC 9112, section 2.2), a later HTTP/1.x read as 1.1, equal lengths as one. `docs/refused.md` lists what is not.
 
 use std::mem::MaybeUninit;
 
@@ -17,6 +18,8 @@ use crate::{listener::Broken, recycled, refusal::Reason};
 const MAX_FIELDS: usize = 100;
 /// The longest method. The longest registered one, `UPDATEREDIRECTREF`, has 17 letters.
 const MAX_METHOD: usize = 32;
+/// The most empty lines before a request line.
+const EMPTY_LINES: u8 = 2;
 /// What a request line has besides method and target: two spaces, the version, CR and LF.
 const REQUEST_LINE_REST: usize = 12;
 
@@ -37,6 +40,8 @@ pub(crate) struct Head {
     pub(crate) options: ConnectionOptions,
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub(crate) expects_continue: bool,
+    /// Whether the client takes trailer fields of an answer.
+    pub(crate) takes_trailers: bool,
 }
 
 /// The connection options that the codec itself obeys. RFC 9110, section 7.6.1.
@@ -96,8 +101,8 @@ pub(crate) struct Scan {
     line: usize,
     /// The length of the request line without its line end, once that is known.
     request_line: Option<usize>,
-    /// Whether an empty line was passed over.
-    skipped: bool,
+    /// How many empty lines were passed over.
+    skipped: u8,
 }
 
 /// Takes one head from the front of `buffer`, or says that more bytes are needed.
@@ -105,15 +110,19 @@ pub(crate) struct Scan {
 /// # Errors
 /// What makes the bytes no request. The buffer is then of no more use.
 pub(crate) fn parse(buffer: &mut BytesMut, scan: &mut Scan, header_bytes: usize) -> Result<Option<Head>, Broken> {
-    if scan.checked == 0 && !scan.skipped && buffer.starts_with(b"\r\n") {
+    while scan.checked == 0 && scan.skipped < EMPTY_LINES && buffer.starts_with(b"\r\n") {
         buffer.advance(2);
-        scan.skipped = true;
+        scan.skipped += 1;
     }
     let Some(end) = find_end(buffer, scan, header_bytes)? else { return Ok(None) };
     let line = scan.request_line.unwrap_or_default();
     *scan = Scan::default();
-    let bytes = if end == buffer.len() { std::mem::take(buffer) } else { buffer.split_to(end) }.freeze();
-    read(&bytes, line).map(Some)
+    let mut bytes = if end == buffer.len() { std::mem::take(buffer) } else { buffer.split_to(end) };
+    // RFC 9110, section 2.5: a higher minor version is read as the highest that is known.
+    if matches!(bytes[line - 1], b'2'..=b'9') {
+        bytes[line - 1] = b'1';
+    }
+    read(&bytes.freeze(), line).map(Some)
 }
 
 /// Finds the end of the head, and checks on the way all that is a matter of line ends and lengths.
@@ -200,8 +209,12 @@ fn check_request_line(line: &[u8], header_bytes: usize) -> Result<(), Broken> {
     let rest = &line[method + 1..];
     let target = rest.iter().rposition(|byte| *byte == b' ').ok_or(framing("the request line has two words"))?;
     let (target, version) = (&rest[..target], &rest[target + 1..]);
-    if version != b"HTTP/1.1" && version != b"HTTP/1.0" {
-        return Err(framing("the version is neither HTTP/1.1 nor HTTP/1.0"));
+    match version {
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'..=b'9'] => {}
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
+            return Err(Broken::new(Reason::HttpVersionNotSupported, "the major version is not 1"));
+        }
+        _ => return Err(framing("the request line names no version of HTTP")),
     }
     if target.len() > target_bytes(header_bytes) {
         return Err(too_long());
@@ -233,12 +246,14 @@ fn read(bytes: &Bytes, request_line: usize) -> Result<Head, Broken> {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| invalid("the name of a field is no token"))?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value))
             .map_err(|_| invalid("a field holds a byte that no field holds"))?;
-        fields.read(&name, &value)?;
-        headers.append(name, value);
+        if let Some(value) = fields.read(&name, value)? {
+            headers.append(name, value);
+        }
     }
     let framing = fields.framing(version)?;
     let expects_continue = fields.expects_continue && version == Version::HTTP_11 && framing != Framing::None;
-    Ok(Head { method, uri, version, headers, framing, options: fields.options, expects_continue })
+    let takes_trailers = fields.takes_trailers && version == Version::HTTP_11;
+    Ok(Head { method, uri, version, headers, framing, options: fields.options, expects_continue, takes_trailers })
 }
 
 /// RFC 9112, section 3.2: the authority form belongs to CONNECT, the asterisk to OPTIONS.
@@ -255,44 +270,68 @@ fn read_target(target: Bytes, method: &Method) -> Result<Uri, Broken> {
 /// What the fields say about the message itself.
 #[derive(Default)]
 struct Fields {
-    length: Option<u64>,
+    /// The length as it is written.
+    length: Option<HeaderValue>,
     chunked: bool,
     options: ConnectionOptions,
     expects_continue: bool,
+    takes_trailers: bool,
 }
 
 impl Fields {
-    fn read(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Broken> {
-        let value = value.as_bytes();
+    /// Reads a field. Gives it as it goes on, which is not at all where it says again what was said.
+    fn read(&mut self, name: &HeaderName, value: HeaderValue) -> Result<Option<HeaderValue>, Broken> {
+        let bytes = value.as_bytes();
         if name == header::CONTENT_LENGTH {
-            // RFC 9110, section 8.6 would let equal lengths pass; who repeats them does not make them for an honest purpose.
-            if self.length.replace(parse_length(value)?).is_some() {
-                return Err(framing("Content-Length is given more than once"));
-            }
+            return self.read_length(value);
         } else if name == header::TRANSFER_ENCODING {
-            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+            if self.chunked || !bytes.eq_ignore_ascii_case(b"chunked") {
                 return Err(framing("Transfer-Encoding is anything but one `chunked`"));
             }
             self.chunked = true;
         } else if name == header::CONNECTION {
             // A list of tokens (RFC 9110, section 7.6.1); what is none cannot say what to do with the connection.
-            if !value.iter().all(|byte| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t')) {
+            if !bytes.iter().all(|byte| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t')) {
                 return Err(invalid("Connection holds a byte that no token holds"));
             }
-            self.options.read(value);
+            self.options.read(bytes);
         } else if name == header::EXPECT {
             // RFC 9110, section 10.1.1 knows one expectation.
-            if self.expects_continue || !value.eq_ignore_ascii_case(b"100-continue") {
-                return Err(invalid("Expect is anything but one `100-continue`"));
+            if self.expects_continue || !bytes.eq_ignore_ascii_case(b"100-continue") {
+                return Err(Broken::new(Reason::ExpectationFailed, "Expect is anything but one `100-continue`"));
             }
             self.expects_continue = true;
+        } else if name == header::TE {
+            self.takes_trailers |= bytes.split(|byte| *byte == b',').any(|it| it.trim_ascii().eq_ignore_ascii_case(b"trailers"));
         }
-        Ok(())
+        Ok(Some(value))
+    }
+
+    /// RFC 9110, section 8.6: the same length may be said several times, in a list or in several fields, and goes on once.
+    /// It has to be written alike each time: of `5` and `05` a careless reader might make two numbers.
+    fn read_length(&mut self, value: HeaderValue) -> Result<Option<HeaderValue>, Broken> {
+        let mut lengths = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        let first = lengths.next().unwrap_or_default();
+        parse_length(first)?;
+        if !lengths.all(|length| length == first) || self.length.as_ref().is_some_and(|said| said.as_bytes() != first) {
+            return Err(framing("Content-Length is given more than once, and not alike"));
+        }
+        if self.length.is_some() {
+            return Ok(None);
+        }
+        let value = if first.len() == value.len() {
+            value
+        } else {
+            HeaderValue::from_bytes(first).map_err(|_| framing("Content-Length is no number of bytes"))?
+        };
+        self.length = Some(value.clone());
+        Ok(Some(value))
     }
 
     /// RFC 9112, section 6.3, without the cases in which one of two statements would win.
     fn framing(&self, version: Version) -> Result<Framing, Broken> {
-        match (self.chunked, self.length) {
+        let length = self.length.as_ref().map(|length| parse_length(length.as_bytes())).transpose()?;
+        match (self.chunked, length) {
             (true, Some(_)) => Err(framing("Transfer-Encoding comes with Content-Length")),
             (true, None) if version == Version::HTTP_10 => Err(framing("Transfer-Encoding comes in HTTP/1.0")),
             (true, None) => Ok(Framing::Chunked),
@@ -361,7 +400,8 @@ mod tests {
     #[test]
     fn refuses_what_can_be_read_in_two_ways() {
         use Reason::{
-            HeadersTooLarge, RequestFramingInvalid as Framing, RequestHeaderInvalid as Header, RequestTargetInvalid as Target,
+            ExpectationFailed, HeadersTooLarge, HttpVersionNotSupported as Version, RequestFramingInvalid as Framing,
+            RequestHeaderInvalid as Header, RequestTargetInvalid as Target,
         };
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101));
         for (name, bytes, reason) in [
@@ -375,7 +415,7 @@ mod tests {
             ("obs-fold with a tab", "GET / HTTP/1.1\r\nHost: a\r\n\tb\r\n\r\n", Framing),
             ("fold before the first field", "GET / HTTP/1.1\r\n Host: a\r\n\r\n", Framing),
             ("fold that is white space alone", "GET / HTTP/1.1\r\nHost: a\r\n \r\n\r\n", Framing),
-            ("two empty lines first", "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Framing),
+            ("three empty lines first", "\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Framing),
             ("empty line of LF first", "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Framing),
             ("space before the colon", "GET / HTTP/1.1\r\nHost : a\r\n\r\n", Header),
             ("tab before the colon", "GET / HTTP/1.1\r\nHost\t: a\r\n\r\n", Header),
@@ -388,8 +428,12 @@ mod tests {
             ("method that is no token", "GE(T / HTTP/1.1\r\n\r\n", Framing),
             ("long method", "GETGETGETGETGETGETGETGETGETGETGETGET / HTTP/1.1\r\n\r\n", Framing),
             ("HTTP/0.9", "GET /\r\n\r\n", Framing),
-            ("HTTP/1.2", "GET / HTTP/1.2\r\n\r\n", Framing),
-            ("HTTP/2.0", "GET / HTTP/2.0\r\n\r\n", Framing),
+            ("HTTP/0.9 that says so", "GET / HTTP/0.9\r\n\r\n", Version),
+            ("HTTP/2.0", "GET / HTTP/2.0\r\n\r\n", Version),
+            ("HTTP/9.9", "GET / HTTP/9.9\r\n\r\n", Version),
+            ("two digits", "GET / HTTP/1.10\r\n\r\n", Framing),
+            ("no minor version", "GET / HTTP/2\r\n\r\n", Framing),
+            ("no digit", "GET / HTTP/1.x\r\n\r\n", Framing),
             ("lower-case version", "GET / http/1.1\r\n\r\n", Framing),
             ("two spaces", "GET  / HTTP/1.1\r\n\r\n", Target),
             ("two spaces before the version", "GET /  HTTP/1.1\r\n\r\n", Target),
@@ -413,8 +457,12 @@ mod tests {
             ("chunked after a vertical tab", "POST / HTTP/1.1\r\nTransfer-Encoding: \x0bchunked\r\n\r\n", Header),
             ("empty transfer encoding", "POST / HTTP/1.1\r\nTransfer-Encoding:\r\n\r\n", Framing),
             ("two lengths", "POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", Framing),
-            ("two equal lengths", "POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n", Framing),
-            ("list of lengths", "POST / HTTP/1.1\r\nContent-Length: 3, 3\r\n\r\n", Framing),
+            ("two spellings of a length", "POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 03\r\n\r\n", Framing),
+            ("list of two lengths", "POST / HTTP/1.1\r\nContent-Length: 3, 4\r\n\r\n", Framing),
+            ("list and another length", "POST / HTTP/1.1\r\nContent-Length: 3, 3\r\nContent-Length: 4\r\n\r\n", Framing),
+            ("list with an empty entry", "POST / HTTP/1.1\r\nContent-Length: 3,\r\n\r\n", Framing),
+            ("list that begins empty", "POST / HTTP/1.1\r\nContent-Length: ,3\r\n\r\n", Framing),
+            ("lengths apart by a semicolon", "POST / HTTP/1.1\r\nContent-Length: 3; 3\r\n\r\n", Framing),
             ("signed length", "POST / HTTP/1.1\r\nContent-Length: +3\r\n\r\n", Framing),
             ("negative length", "POST / HTTP/1.1\r\nContent-Length: -3\r\n\r\n", Framing),
             ("empty length", "POST / HTTP/1.1\r\nContent-Length: \r\n\r\n", Framing),
@@ -422,11 +470,46 @@ mod tests {
             ("length with a unit", "POST / HTTP/1.1\r\nContent-Length: 3 \t4\r\n\r\n", Framing),
             ("length beyond 64 bits", "POST / HTTP/1.1\r\nContent-Length: 18446744073709551616\r\n\r\n", Framing),
             ("obs-text in Connection", "GET / HTTP/1.1\r\nConnection: é, close\r\n\r\n", Header),
-            ("other expectation", "POST / HTTP/1.1\r\nExpect: 200-ok\r\nContent-Length: 3\r\n\r\n", Header),
+            ("other expectation", "POST / HTTP/1.1\r\nExpect: 200-ok\r\nContent-Length: 3\r\n\r\n", ExpectationFailed),
+            ("two expectations", "POST / HTTP/1.1\r\nExpect: 100-continue, x\r\nContent-Length: 3\r\n\r\n", ExpectationFailed),
+            ("empty expectation", "POST / HTTP/1.1\r\nExpect:\r\nContent-Length: 3\r\n\r\n", ExpectationFailed),
         ] {
             let broken = parse_all(bytes.as_bytes()).map(|head| head.is_some()).expect_err(name);
 
             assert_eq!(broken.reason, reason, "{name}: {}", broken.detail);
+        }
+    }
+
+    #[test]
+    fn takes_what_nobody_can_read_in_two_ways_and_hands_it_on_in_one_form() {
+        for (name, bytes, length) in [
+            ("two equal lengths", "POST / HTTP/1.1\r\nContent-Length: 3\r\nA: b\r\ncontent-length: 3\r\n\r\n", 3),
+            ("list of equal lengths", "POST / HTTP/1.1\r\nContent-Length: 3,3 ,\t3\r\n\r\n", 3),
+            ("list and field", "POST / HTTP/1.1\r\nContent-Length: 3, 3\r\nContent-Length: 3\r\n\r\n", 3),
+            ("two empty lines first", "\r\n\r\nPOST / HTTP/1.1\r\nContent-Length: 3\r\n\r\n", 3),
+            ("later minor version", "POST / HTTP/1.2\r\nContent-Length: 3\r\n\r\n", 3),
+            ("last minor version", "POST / HTTP/1.9\r\nContent-Length: 3\r\n\r\n", 3),
+        ] {
+            let head = parse_all(bytes.as_bytes()).unwrap_or_else(|broken| panic!("{name}: {broken:?}")).unwrap();
+
+            assert_eq!(head.framing, Framing::Length(length), "{name}");
+            assert_eq!(head.headers.get_all("content-length").iter().collect::<Vec<_>>(), ["3"], "{name}");
+            assert_eq!((head.version, head.uri.path()), (http::Version::HTTP_11, "/"), "{name}");
+        }
+    }
+
+    #[test]
+    fn trailers_are_for_clients_that_say_so() {
+        for (head, expected) in [
+            ("GET / HTTP/1.1\r\nTE: trailers\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\nTE: gzip;q=0.5, Trailers\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\nTE: gzip\r\nTE: trailers\r\nConnection: te\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\nTE: gzip\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nTE: trailers2\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\n\r\n", false),
+            ("GET / HTTP/1.0\r\nTE: trailers\r\n\r\n", false),
+        ] {
+            assert_eq!(parse_all(head.as_bytes()).unwrap().unwrap().takes_trailers, expected, "{head}");
         }
     }
 

@@ -11,6 +11,11 @@
 //! A reset is certain, and drops the service's future at once. An end of stream is not: the client may have closed, or may only
 //! have nothing more to say (as `nc -N` does). Such a client gets the answer if it comes within [`HALF_CLOSED`].
 //!
+//! # Torn answers
+//! Where a body fails after its answer has begun, what there is of it is delivered, and the connection closed: a length that is not
+//! reached, or chunks without the last one, say that something is missing. A body that lasts until the connection closes cannot say
+//! so; there the client has [`LINGER`] to take what there is, and then sees a reset.
+//!
 //! # Early answers
 //! The service may answer before the body was read. A client that is still sending would take a closed connection for a failure
 //! and never see the answer, so what is left is read and dropped within [`DRAIN_BYTES`] and [`LINGER`]; where that is enough
@@ -32,7 +37,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{Request, Response, StatusCode, Version};
+use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body::Body;
 use tokio::{io::AsyncWrite, sync::oneshot, time::Instant};
 
@@ -144,6 +149,8 @@ enum Then {
     Linger(Instant),
     /// Close in a way that cannot be taken for the end of an answer.
     Reset,
+    /// The same, when the client has had time to take what there is.
+    ResetAfter(Instant),
     /// Hand the connection over.
     Switch(oneshot::Sender<Upgraded>),
 }
@@ -152,8 +159,12 @@ enum Then {
 enum Torn {
     /// The client does not take it.
     Left,
-    /// Its body failed.
-    Body(String),
+    /// Its body failed; what there was of it has left.
+    Body {
+        why: String,
+        /// Whether the framing says that something is missing.
+        visible: bool,
+    },
 }
 
 /// Serves a connection to its end, or gives it back if it turns out to speak HTTP/2, as `may_be_http2` allows.
@@ -197,6 +208,7 @@ pub(super) async fn serve<S: Service>(opening: Opening, service: S, may_be_http2
             Then::Close => http1.close().await,
             Then::Linger(until) => http1.linger(until).await,
             Then::Reset => http1.wire.lock().socket.reset(),
+            Then::ResetAfter(until) => http1.reset_after(until).await,
             Then::Switch(claim) => http1.hand_over(claim),
         }
         return None;
@@ -274,12 +286,15 @@ impl Http1 {
         match self.send(response, asked, limits).await {
             Ok(_) if switches => claim.map_or(Then::Close, Then::Switch),
             Ok(persists) => self.after_body(persists).await,
-            Err(torn) => {
-                match torn {
-                    Torn::Left => note(service, connection, EventKind::ClientLeft, "within the answer".to_owned()),
-                    Torn::Body(why) => note(service, connection, EventKind::AnswerAborted, why),
-                }
+            Err(Torn::Left) => {
+                note(service, connection, EventKind::ClientLeft, "within the answer".to_owned());
                 Then::Reset
+            }
+            Err(Torn::Body { why, visible }) => {
+                note(service, connection, EventKind::AnswerAborted, why);
+                self.wire.lock().revoke();
+                let until = Instant::now() + LINGER;
+                if visible { Then::Linger(until) } else { Then::ResetAfter(until) }
             }
         }
     }
@@ -292,6 +307,7 @@ impl Http1 {
         };
         let upgrade = head.asks_for_upgrade();
         let asked = Asked::by(&head.method, head.version, head.persists(), upgrade);
+        let asked = Asked { trailers: head.takes_trailers, ..asked };
         let mut body = if head.framing == Framing::None { RequestBody::empty() } else { RequestBody::http1(self.wire.body()) };
         if head.version == Version::HTTP_11 {
             body.informs(Informational::http1(self.wire.informational()));
@@ -351,7 +367,7 @@ impl Http1 {
             Err(error) => {
                 out.copied.extend_from_slice(NO_ANSWER);
                 let _ = poll_fn(|cx| self.poll_flush(cx, &mut out, &mut Pace::default(), limits)).await;
-                return Err(Torn::Body(error.to_string()));
+                return Err(Torn::Body { why: error.to_string(), visible: true });
             }
         };
         persists &= delimiter != Delimiter::Close;
@@ -361,25 +377,30 @@ impl Http1 {
         let mut body = pin!(body);
         let mut pace = Pace::default();
         let mut ended = delimiter == Delimiter::NoBody;
+        let mut trailers = HeaderMap::new();
+        let mut torn = None;
         poll_fn(|cx| {
             loop {
-                while !ended && out.has_room() {
+                while !ended && torn.is_none() && out.has_room() {
                     match body.as_mut().poll_frame(cx) {
-                        Poll::Ready(Some(Ok(frame))) => {
-                            if let Ok(data) = frame.into_data() {
-                                delimiter.push(data, &mut out).map_err(|error| Torn::Body(error.to_string()))?;
-                            }
-                        }
-                        Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Torn::Body(error.into().to_string()))),
+                        Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                            Ok(data) => torn = delimiter.push(data, &mut out).err().map(|error| error.to_string()),
+                            Err(frame) if asked.trailers => trailers = frame.into_trailers().unwrap_or_default(),
+                            Err(_) => {}
+                        },
+                        Poll::Ready(Some(Err(error))) => torn = Some(error.into().to_string()),
                         Poll::Ready(None) => {
                             ended = true;
-                            delimiter.finish(&mut out).map_err(|error| Torn::Body(error.to_string()))?;
+                            torn = delimiter.finish(&trailers, &mut out).err().map(|error| error.to_string());
                         }
                         Poll::Pending => break,
                     }
                 }
                 let idle = out.is_empty();
                 ready!(self.poll_flush(cx, &mut out, &mut pace, limits))?;
+                if let Some(why) = torn.take() {
+                    return Poll::Ready(Err(Torn::Body { why, visible: delimiter != Delimiter::Close }));
+                }
                 if ended {
                     return Poll::Ready(Ok(persists));
                 }
@@ -470,6 +491,17 @@ impl Http1 {
     /// Closes our side, and reads on until the client has closed its own, or time is up.
     async fn linger(mut self, until: Instant) {
         self.shut().await;
+        self.read_on(until).await;
+    }
+
+    /// Lets the client take what was written until it closes or time is up, and resets the connection.
+    async fn reset_after(mut self, until: Instant) {
+        self.read_on(until).await;
+        self.wire.lock().socket.reset();
+    }
+
+    /// Reads and forgets what the client still sends, until it closes or time is up.
+    async fn read_on(&mut self, until: Instant) {
         self.timer.set(until);
         let mut most = LINGER_BYTES;
         poll_fn(|cx| {

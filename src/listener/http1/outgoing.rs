@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use http::HeaderMap;
 use tokio::io::AsyncWrite;
 
 use crate::recycled;
@@ -68,10 +69,19 @@ impl Outgoing {
         }
     }
 
-    pub(super) fn push_end_of_chunks(&mut self) {
+    /// The last chunk. Trailer fields come where there is room; behind a large part that was not written yet there is none.
+    pub(super) fn push_end_of_chunks(&mut self, trailers: &HeaderMap) {
         const END: &[u8] = b"0\r\n\r\n";
         match self.tail {
-            b"" if self.data.is_empty() => self.copied.extend_from_slice(END),
+            b"" if self.data.is_empty() => {
+                self.copied.extend_from_slice(b"0\r\n");
+                for (name, value) in trailers {
+                    for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                        self.copied.extend_from_slice(part);
+                    }
+                }
+                self.copied.extend_from_slice(b"\r\n");
+            }
             b"" => self.tail = END,
             _ => self.tail = b"\r\n0\r\n\r\n",
         }
@@ -130,7 +140,7 @@ mod tests {
                 out.push_chunk(data);
             }
             assert!(!out.has_room());
-            out.push_end_of_chunks();
+            out.push_end_of_chunks(&HeaderMap::new());
             while !out.is_empty() {
                 poll_fn(|cx| out.poll_write(cx, &mut near)).await.unwrap();
             }

@@ -45,15 +45,18 @@ pub(super) struct Asked {
     pub(super) version: Version,
     pub(super) persists: bool,
     pub(super) upgrade: bool,
+    /// Whether trailer fields may follow a body in chunks.
+    pub(super) trailers: bool,
 }
 
 impl Asked {
     pub(super) fn by(method: &Method, version: Version, persists: bool, upgrade: bool) -> Self {
-        Self { head_only: method == Method::HEAD, version, persists, upgrade }
+        Self { head_only: method == Method::HEAD, version, persists, upgrade, trailers: false }
     }
 
     /// What is answered to bytes that are no request.
-    pub(super) const BROKEN: Self = Self { head_only: false, version: Version::HTTP_11, persists: false, upgrade: false };
+    pub(super) const BROKEN: Self =
+        Self { head_only: false, version: Version::HTTP_11, persists: false, upgrade: false, trailers: false };
 }
 
 impl Delimiter {
@@ -94,13 +97,12 @@ impl Delimiter {
         Ok(())
     }
 
-    /// The body has ended.
-    pub(super) fn finish(self, out: &mut Outgoing) -> Result<(), AnswerError> {
+    /// The body has ended, with these trailer fields: only behind chunks there is room for them.
+    pub(super) fn finish(self, trailers: &HeaderMap, out: &mut Outgoing) -> Result<(), AnswerError> {
         match self {
             Self::Length(1..) => Err(AnswerError::Short),
-            // Trailer fields of an answer go no further here: RFC 9110, section 6.5.1 allows to discard them.
             Self::Chunks => {
-                out.push_end_of_chunks();
+                out.push_end_of_chunks(trailers);
                 Ok(())
             }
             Self::NoBody | Self::Length(0) | Self::Close => Ok(()),
@@ -258,7 +260,7 @@ mod tests {
         let mut out = Outgoing::default();
 
         assert_eq!(Delimiter::Length(3).push(Bytes::from_static(b"four"), &mut out), Err(AnswerError::Long));
-        assert_eq!(Delimiter::Length(3).finish(&mut out), Err(AnswerError::Short));
+        assert_eq!(Delimiter::Length(3).finish(&HeaderMap::new(), &mut out), Err(AnswerError::Short));
         assert!(out.is_empty());
     }
 }

@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use super::{
-    framing::{Decoded, Decoder},
+    framing::{Decoded, Decoder, Framing},
     head::{self, Head, Scan},
 };
 use crate::{
@@ -86,7 +86,7 @@ pub(super) struct SharedWire(Arc<Mutex<Wire>>);
 impl SharedWire {
     pub(super) fn new(socket: Socket, buffer: BytesMut) -> Self {
         let body = IncomingBody {
-            decoder: Decoder::Done,
+            decoder: Decoder::from(Framing::None),
             failed: None,
             interim: b"",
             answered: false,

@@ -105,6 +105,10 @@ fn chunk_size(buffer: &mut BytesMut) -> Result<Option<u64>, Fault> {
         return if buffer.len() < CHUNK_LINE { Ok(None) } else { Err(Fault::Framing("a chunk line is too long")) };
     };
     let line = buffer[..end].strip_suffix(b"\r").ok_or(MALFORMED)?;
+    // What another reader might take for the end of the line.
+    if line.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
+        return Err(MALFORMED);
+    }
     let digits = memchr(b';', line).map_or(line, |extension| line[..extension].trim_ascii_end());
     if !(1..=15).contains(&digits.len()) {
         return Err(MALFORMED);
@@ -180,6 +184,8 @@ mod tests {
             "+5\r\nhello\r\n0\r\n\r\n",
             "0x5\r\nhello\r\n0\r\n\r\n",
             "\r\nhello\r\n0\r\n\r\n",
+            "5;a\rb\r\nhello\r\n0\r\n\r\n",
+            "5;a\0\r\nhello\r\n0\r\n\r\n",
             "10000000000000000\r\n",
             "0\r\nname : a\r\n\r\n",
             "0\r\nname: a\nb: c\r\n\r\n",

@@ -4,15 +4,17 @@ use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use memchr::{memchr_iter, memmem};
+use memchr::memchr_iter;
 
 use super::{Fault, framing::Decoder};
 use crate::{recycled, upstream::hygiene};
 
 /// The longest head of an answer.
 const HEAD: usize = 64 * 1024;
-/// The most fields of a head, or of a trailer section.
-const FIELDS: usize = 100;
+/// The most fields of a head.
+const FIELDS: usize = 200;
+/// The most fields of a trailer section.
+const TRAILER_FIELDS: usize = 100;
 
 /// How the body of a request is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,13 +57,19 @@ impl RequestHead<'_> {
             put(out, &[b"?", query.as_bytes()]);
         }
         put(out, &[b" HTTP/1.1\r\nhost: ", self.host.as_bytes(), b"\r\n"]);
+        let mut trailers = false;
         for (name, value) in self.headers {
             if *name != header::HOST && *name != header::CONTENT_LENGTH && !hygiene::is_hop_by_hop(name) {
                 put(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+            } else if *name == header::TE {
+                trailers = value == "trailers";
             }
         }
         if let Some(protocol) = self.upgrade {
             put(out, &[b"connection: upgrade\r\nupgrade: ", protocol.as_bytes(), b"\r\n"]);
+        } else if trailers {
+            // RFC 9110, section 10.1.4.
+            put(out, &[b"connection: te\r\nte: trailers\r\n"]);
         }
         match self.framing {
             Framing::None => {}
@@ -98,11 +106,10 @@ pub(super) fn parse(buffer: &mut BytesMut, method: &Method) -> Result<Option<Hea
     if !b"HTTP/1.".starts_with(start) {
         return Err(Fault::Head("the answer is not HTTP/1"));
     }
-    let Some(end) = memmem::find(buffer, b"\r\n\r\n") else {
+    let Some(end) = find_end(buffer) else {
         return if buffer.len() < HEAD { Ok(None) } else { Err(Fault::Head("the head of the answer is too long")) };
     };
-    let bytes = buffer.split_to(end + 4).freeze();
-    check_line_ends(&bytes)?;
+    let bytes = buffer.split_to(end).freeze();
 
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
     let mut response = httparse::Response::new(&mut []);
@@ -130,12 +137,17 @@ fn read(
         if name == header::CONNECTION {
             connection.read(&value);
         } else if name == header::CONTENT_LENGTH {
-            let said = content_length(value.as_bytes())?;
-            if length.is_some_and(|length| length != said) {
-                return Err(Fault::Head("the answer has several lengths"));
+            // RFC 9110, section 8.6: what is said several times, in a list or in several fields, goes on once.
+            for said in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                let said = content_length(said)?;
+                if length.is_some_and(|length| length != said) {
+                    return Err(Fault::Head("the answer has several lengths"));
+                }
+                length = Some(said);
             }
-            if length.replace(said).is_none() {
-                headers.insert(name, value);
+            let listed = value.as_bytes().contains(&b',');
+            if let Some(length) = length.filter(|_| !headers.contains_key(&name)) {
+                headers.insert(name, if listed { length.into() } else { value });
             }
         } else if name == header::TRANSFER_ENCODING {
             // Other codings than this one were not asked for, and what is not known to end cannot be passed on.
@@ -191,10 +203,20 @@ impl Options {
     }
 }
 
-/// `httparse` takes a bare LF for a line end; another reader might not.
+/// Where the head ends: behind its first empty line. Servers that were written by hand end lines in LF alone, and every reader takes
+/// it for a line end (RFC 9112, section 2.2), as `httparse` does, which refuses a bare CR.
+fn find_end(bytes: &[u8]) -> Option<usize> {
+    memchr_iter(b'\n', bytes).find_map(|at| match bytes[at + 1..] {
+        [b'\n', ..] => Some(at + 2),
+        [b'\r', b'\n', ..] => Some(at + 3),
+        _ => None,
+    })
+}
+
+/// Another reader of trailers might not take a bare LF for a line end.
 fn check_line_ends(bytes: &[u8]) -> Result<(), Fault> {
     let sound = memchr_iter(b'\n', bytes).all(|at| at > 0 && bytes[at - 1] == b'\r');
-    if sound { Ok(()) } else { Err(Fault::Head("a line of the answer's head ends in a bare LF")) }
+    if sound { Ok(()) } else { Err(Fault::Framing("a trailer line ends in a bare LF")) }
 }
 
 /// One field, as a part of the bytes it stands in.
@@ -207,7 +229,7 @@ fn field(bytes: &Bytes, field: &httparse::Header<'_>) -> Result<(HeaderName, Hea
 /// The fields of a trailer section.
 pub(super) fn trailers(bytes: &Bytes) -> Result<HeaderMap, Fault> {
     check_line_ends(bytes)?;
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
+    let mut fields = [httparse::EMPTY_HEADER; TRAILER_FIELDS];
     let mut trailers = HeaderMap::new();
     match httparse::parse_headers(bytes, &mut fields)? {
         httparse::Status::Complete((end, fields)) if end == bytes.len() => {
@@ -258,6 +280,10 @@ mod tests {
             ("HTTP/1.1 200 OK\r\n\r\n", Decoder::UntilClose, false),
             ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", Decoder::Length(5), true),
             ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 5\r\n\r\n", Decoder::Length(5), true),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\ncontent-length: 5\r\n\r\n", Decoder::Length(5), true),
+            ("HTTP/1.1 200 OK\ncontent-length: 5\n\n", Decoder::Length(5), true),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 5\n\r\n", Decoder::Length(5), true),
+            ("HTTP/1.1 200 OK\ncontent-length: 5\r\n\n", Decoder::Length(5), true),
             ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: Close\r\n\r\n", Decoder::Length(5), false),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n", Decoder::ChunkSize, true),
             ("HTTP/1.1 204 No Content\r\n\r\n", Decoder::Done, true),
@@ -278,8 +304,11 @@ mod tests {
             "\r\nHTTP/1.1 200 OK\r\n\r\n",
             "HTTP/1.1 99 Odd\r\n\r\n",
             "HTTP/1.1 2000 OK\r\n\r\n",
-            "HTTP/1.1 200 OK\nserver: a\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nserver: a\nset-cookie: b\r\n\r\n",
+            "\nHTTP/1.1 200 OK\n\n",
+            "HTTP/1.1 200 OK\nserver: a\n b\n\n",
+            "HTTP/1.1 200 OK\n server: a\n\n",
+            "HTTP/1.1 200 OK\nserver: a\r\r\n\n",
+            "HTTP/1.1 200 OK\r\r\nserver: a\n\n",
             "HTTP/1.1 200 OK\r\nserver: a\rset-cookie: b\r\n\r\n",
             "HTTP/1.1 200 OK\r\nserver: a\r\n b\r\n\r\n",
             "HTTP/1.1 200 OK\r\n server: a\r\n\r\n",
@@ -287,7 +316,9 @@ mod tests {
             "HTTP/1.1 200 OK\r\n: a\r\n\r\n",
             "HTTP/1.1 200 OK\r\nserver: a\0\r\n\r\n",
             "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\n",
-            "HTTP/1.1 200 OK\r\ncontent-length: 3, 3\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 3, 4\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 3,\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 3, 3\r\ncontent-length: 4\r\n\r\n",
             "HTTP/1.1 200 OK\r\ncontent-length: +3\r\n\r\n",
             "HTTP/1.1 200 OK\r\ncontent-length: -3\r\n\r\n",
             "HTTP/1.1 200 OK\r\ncontent-length:\r\n\r\n",
@@ -300,7 +331,25 @@ mod tests {
             assert!(head(text).is_err(), "{text:?}");
         }
         assert!(head(&format!("HTTP/1.1 200 OK\r\nx: {}", "a".repeat(HEAD))).is_err());
+        assert!(head(&format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: a\r\n".repeat(FIELDS))).is_ok());
         assert!(head(&format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: a\r\n".repeat(FIELDS + 1))).is_err());
+    }
+
+    #[test]
+    fn a_head_whose_lines_end_in_lf_ends_at_its_first_empty_line() {
+        let text = "HTTP/1.1 200 OK\nContent-Length: 9, 9\nX-A: b\n\n1\r\n\r\n2\n\n";
+        let mut buffer = BytesMut::from(text);
+
+        let head = parse(&mut buffer, &Method::GET).unwrap().unwrap();
+
+        assert_eq!(
+            (&head.headers["x-a"], &head.headers["content-length"]),
+            (&HeaderValue::from_static("b"), &HeaderValue::from_static("9"))
+        );
+        assert_eq!(buffer, "1\r\n\r\n2\n\n");
+        for end in 0..text.find("\n\n").unwrap() + 2 {
+            assert!(parse(&mut BytesMut::from(&text[..end]), &Method::GET).unwrap().is_none(), "{end}");
+        }
     }
 
     #[test]

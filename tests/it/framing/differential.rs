@@ -4,7 +4,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::oracle::agrees_with_hyper;
 
-const REQUESTS: [&str; 10] = [
+const REQUESTS: [&str; 12] = [
     "GET /a/b?c=d HTTP/1.1\r\nHost: api.contoso.example\r\nAccept: */*\r\n\r\n",
     "GET http://api.contoso.example/a HTTP/1.1\r\nHost: api.contoso.example\r\n\r\n",
     "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -14,10 +14,12 @@ const REQUESTS: [&str; 10] = [
     "PUT /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nA\r\n0123456789\r\n0\r\n\r\n",
     "PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTrailer: x-a\r\n\r\n5\r\nhello\r\n0\r\nx-a: b\r\nx-c: d\r\n\r\n",
     "PATCH /%2e%2e/a;b=c?d=%00 HTTP/1.1\r\nHost: a:80\r\nX-Empty:\r\nX-Tab:\ta\tb\t\r\nConnection: close, x-empty\r\n\r\n",
+    "\r\n\r\nPOST /a HTTP/1.4\r\nHost: a:\r\nTE: trailers\r\nContent-Length: 5, 5\r\nX-A: b\r\nContent-Length: 5\r\n\r\nhello",
+    "PUT /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;a=\"b\"\r\nhello\r\nA;;\r\n0123456789\r\n0;c\r\n\r\n",
     "DELETE /a HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer aaa.bbb.ccc\r\nCookie: a=b\r\nCookie: c=d\r\nContent-Length: 0\r\n\r\n",
 ];
 
-const PIECES: [&str; 48] = [
+const PIECES: [&str; 52] = [
     "\r",
     "\n",
     "\r\n",
@@ -66,6 +68,10 @@ const PIECES: [&str; 48] = [
     " folded\r\n",
     "0\r\n\r\n",
     ";ext=1",
+    "HTTP/1.2",
+    "HTTP/2.0",
+    ", 5",
+    "Expect: x\r\n",
 ];
 
 #[derive(Clone, Debug)]

@@ -1,7 +1,8 @@
 //! The second opinion: hyper's server on the same bytes.
 //!
 //! What our codec takes for a request hyper must take for the same one, and must find the next request at the same byte. What we
-//! refuse is no matter here. Used by the property test beside this file and by the fuzz target.
+//! refuse is no matter here, and what we take beyond hyper is shown to it in the form in which it goes on: a later HTTP/1.x as 1.1,
+//! a list of equal lengths as one. Used by the property test beside this file and by the fuzz target.
 
 use std::{
     convert::Infallible,
@@ -56,13 +57,36 @@ impl Reading {
 pub(crate) fn agrees_with_hyper(bytes: &[u8]) -> bool {
     let Ok(Some(WholeRequest { request, length })) = read_request(bytes, HEADER_BYTES) else { return false };
     let ours = Reading::of(request.method(), request.uri(), request.version(), request.headers(), request.body());
-    let theirs = read_by_hyper(&[&bytes[..length], SENTINEL].concat());
+    let theirs = read_by_hyper(&[&canonical(&bytes[..length]), SENTINEL].concat());
     assert_eq!(theirs.first(), Some(&ours), "hyper reads another request than we do");
     if !ours.closes() {
         let next = theirs.get(1).map(|reading| reading.target.to_string());
         assert_eq!(next.as_deref(), Some("/sentinel"), "hyper finds the next request elsewhere");
     }
     true
+}
+
+/// A request that we took, in the one form that hyper takes, too.
+fn canonical(request: &[u8]) -> Vec<u8> {
+    let start = request.chunks_exact(2).take_while(|pair| *pair == b"\r\n").count() * 2;
+    let end = request[start..].windows(4).position(|window| window == b"\r\n\r\n").expect("a head has an end");
+    let (head, body) = request.split_at(start + end);
+    let mut lines = head[start..].split(|byte| *byte == b'\n');
+    let mut canonical = head[..start].to_vec();
+    let line = lines.next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let (minor, line) = line.split_last().expect("a request line has a version");
+    canonical.extend_from_slice(line);
+    canonical.push(if *minor == b'0' { b'0' } else { b'1' });
+    for line in lines {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        canonical.extend_from_slice(b"\r\n");
+        let is_length = line.len() > 15 && line[..15].eq_ignore_ascii_case(b"content-length:");
+        let first = line.split(|byte| *byte == b',').next().unwrap_or_default();
+        canonical.extend_from_slice(if is_length { first } else { line });
+    }
+    canonical.extend_from_slice(body);
+    canonical
 }
 
 fn read_by_hyper(bytes: &[u8]) -> Vec<Reading> {

@@ -91,6 +91,30 @@ impl RawConnection {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// What comes until it ends with this text; the connection stays open.
+    pub(crate) async fn read_until(&mut self, end: &str) -> String {
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(end.as_bytes()) {
+            let length = self.0.read_buf(&mut bytes).await.unwrap();
+            assert_ne!(length, 0, "the gateway closed: {}", String::from_utf8_lossy(&bytes));
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Sends, if the connection is still there.
+    pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.0.write_all(bytes).await.is_ok()
+    }
+
+    /// What comes until it ends with this text; nothing if the connection ends before.
+    pub(crate) async fn try_read_until(&mut self, end: &str) -> Option<String> {
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(end.as_bytes()) {
+            self.0.read_buf(&mut bytes).await.ok().filter(|length| *length > 0)?;
+        }
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// Everything that comes until the gateway closes the connection.
     pub(crate) async fn read_to_end(&mut self) -> String {
         let mut bytes = Vec::new();

@@ -4,10 +4,12 @@ mod authority;
 mod caller;
 mod gateway;
 mod house;
+mod raw_upstream;
 mod upstream;
 
 pub(crate) use authority::{Authority, Identity, client_of, self_signed, tls_of};
 pub(crate) use caller::{Answer, RawConnection};
 pub(crate) use gateway::{Call, Gateway};
 pub(crate) use house::{House, ORDERS_TOKEN, config};
+pub(crate) use raw_upstream::{RawUpstream, Step};
 pub(crate) use upstream::{Received, Upstream};
