@@ -85,7 +85,8 @@ impl Server {
     fn ours(service: Trivial) -> Self {
         Self::start(move |socket| async move {
             let limits = Limits { connections: 2 * IDLE, ..Limits::default() };
-            let listener = Listener::new("bench", ListenerSettings { limits, tls: None, introducers: None, http2: true });
+            let listener =
+                Listener::new("bench", ListenerSettings { limits, tls: None, introducers: None, exempt: None, http2: true });
             let (_drainer, drain) = Drainer::new();
             let _ = serve(socket, listener, service, drain).await;
         })

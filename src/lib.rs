@@ -75,6 +75,8 @@ mod digits;
 
 mod lock;
 
+mod process_limits;
+
 mod recycled;
 
 pub mod telemetry;

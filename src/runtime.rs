@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     address::AddressSets,
-    caller::{Caller, Introducers, Trust},
+    caller::{Caller, Introducers, Trust, TrustedPeers},
     clock::Clock,
     config::{Config, Document, Faults, IdentityHttpConfig, Place, Secrets},
     credentials::{Credentials, Setting},
@@ -453,6 +453,7 @@ fn build_listeners(document: &Document, sets: &AddressSets, clock: &Clock, fault
         let settings = ListenerSettings::build(listener, base, &place, faults);
         let trust = Trust::build(listener, &place, sets, faults);
         let (Some(mut settings), Some(trust)) = (settings, trust.map(Arc::new)) else { continue };
+        settings.exempt = Some(TrustedPeers::new(&trust, clock));
         settings.introducers = Introducers::build(listener.proxy_protocol, &trust, clock, &place.key("proxy-protocol"), faults);
         rules.push(ListenerRules {
             name: listener.name.as_str().into(),

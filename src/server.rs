@@ -28,6 +28,7 @@ use crate::{
     config::{Config, Document, Faults, Report},
     gateway::Gateway,
     listener::{self, Drain, Drainer, Listener, ListenerSettings},
+    process_limits::{connections_that_fit, open_files_for, raise_open_files},
     runtime::{Runtime, Surroundings},
     telemetry::Metrics,
 };
@@ -75,12 +76,42 @@ pub enum ServerError {
 pub struct Lifecycle {
     draining: AtomicBool,
     last_reload_error: ArcSwapOption<String>,
+    connections: ArcSwap<Connections>,
+}
+
+/// The connections of all listeners.
+#[derive(Debug, Default)]
+pub struct Connections {
+    /// How many files the process may have open, where there is a bound that is known.
+    pub open_files: Option<u64>,
+    /// How many it may need for the connections that the config allows; more than there may be is a warning.
+    pub open_files_needed: u64,
+    /// The listeners, one for each address.
+    pub listeners: Vec<(SocketAddr, Arc<Listener>)>,
+}
+
+impl Connections {
+    /// What is wrong with the limits, if anything is.
+    pub fn warning(&self) -> Option<String> {
+        let open_files = self.open_files.filter(|open_files| *open_files < self.open_files_needed)?;
+        let most = connections_that_fit(open_files);
+        Some(format!(
+            "the connections that the listeners allow may need {} open files and the process may have {open_files}, so that \
+             {most} connections are let in at once: raise the limit (`LimitNOFILE=`, `ulimit -n`), or lower `limits.connections`",
+            self.open_files_needed
+        ))
+    }
 }
 
 impl Lifecycle {
     /// Whether the gateway finishes its requests and takes no new connections.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The connections of all listeners.
+    pub fn connections(&self) -> Arc<Connections> {
+        self.connections.load_full()
     }
 
     /// Why the last reload was not taken; `None` if it was.
@@ -151,6 +182,7 @@ impl Server {
     /// When the config is faulty, or what it names cannot be had.
     pub fn start(document: &Document, options: ServerOptions) -> Result<Self, ServerError> {
         let config = &document.config;
+        raise_open_files();
         let metrics = Arc::new(Metrics::default());
         let runtime = Arc::new(ArcSwap::from_pointee(build(document, &options, &metrics, None)?));
         let audit = AuditLog::open(&config.audit, &document.base, options.workers).map_err(ServerError::Audit)?;
@@ -243,6 +275,7 @@ impl Server {
     /// Opens the sockets of listeners that are new.
     fn bind(&self, runtime: &Runtime) -> Result<Vec<Bound>, ServerError> {
         let mut all = Vec::new();
+        let share = Share::of(runtime);
         for rules in &runtime.listeners {
             for &address in &rules.addresses {
                 let key = ListenerKey { name: rules.name.clone(), address };
@@ -252,7 +285,7 @@ impl Server {
                     listener::bind(address, self.options.workers)
                         .map_err(|source| ServerError::Bind { address: address.to_string(), source })?
                 };
-                all.push(Bound { key, settings: rules.settings.clone(), sockets });
+                all.push(Bound { key, settings: share.applied(rules.settings.clone()), sockets });
             }
         }
         Ok(all)
@@ -280,6 +313,19 @@ impl Server {
             tracing::info!(listener = %key.name, address = %running.local, "no longer listening");
             running.drainer.drain(self.drain_timeout);
         }
+        self.tell_of_connections();
+    }
+
+    /// Keeps the status of the listeners at hand, and says if more connections are allowed than the process can have.
+    fn tell_of_connections(&self) {
+        let share = Share::of(&self.runtime());
+        let listeners = self.listeners.values().map(|running| (running.local, running.listener.clone())).collect();
+        let needed = open_files_for(share.wanted);
+        let connections = Connections { open_files: raise_open_files(), open_files_needed: needed, listeners };
+        if let Some(warning) = connections.warning() {
+            tracing::warn!("{warning}");
+        }
+        self.lifecycle.connections.store(Arc::new(connections));
     }
 
     fn serve_admin(&mut self, bound: BoundAdmin, config: &Config) {
@@ -310,6 +356,11 @@ impl Server {
     /// The config in force.
     pub fn runtime(&self) -> Arc<Runtime> {
         self.runtime.load_full()
+    }
+
+    /// Where the process stands in its life.
+    pub const fn lifecycle(&self) -> &Arc<Lifecycle> {
+        &self.lifecycle
     }
 
     /// The records of requests.
@@ -385,6 +436,34 @@ impl Worker {
     fn finish(self) {
         drop(self.commands);
         let _ = self.thread.join();
+    }
+}
+
+/// What each listener gets of the connections that fit into the open files that the process may have.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    /// The connections that all listeners allow.
+    wanted: u64,
+    /// Those of them that fit.
+    fit: u64,
+}
+
+impl Share {
+    fn of(runtime: &Runtime) -> Self {
+        let of = |rules: &crate::runtime::ListenerRules| (rules.settings.limits.connections * rules.addresses.len()) as u64;
+        let wanted = runtime.listeners.iter().map(of).sum();
+        let fit = raise_open_files().map_or(wanted, |open_files| connections_that_fit(open_files).min(wanted));
+        Self { wanted, fit }
+    }
+
+    fn applied(self, mut settings: ListenerSettings) -> ListenerSettings {
+        if self.fit < self.wanted {
+            for limit in [&mut settings.limits.connections, &mut settings.limits.connections_per_peer] {
+                let share = u128::from(self.fit) * *limit as u128 / u128::from(self.wanted);
+                *limit = usize::try_from(share).unwrap_or(usize::MAX).max(1);
+            }
+        }
+        settings
     }
 }
 

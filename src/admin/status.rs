@@ -6,8 +6,14 @@ use serde::Serialize;
 
 use super::Admin;
 use crate::{
-    address::AddressSetStatus, entra::KeySetStatus, listener::ListenerCertificateStatus, partner::PartnerStatus, route::Action,
-    runtime::Runtime, telemetry::MetricsText, upstream::OwnCertificateStatus,
+    address::AddressSetStatus,
+    entra::KeySetStatus,
+    listener::{Listener, ListenerCertificateStatus},
+    partner::PartnerStatus,
+    route::Action,
+    runtime::Runtime,
+    telemetry::MetricsText,
+    upstream::OwnCertificateStatus,
 };
 
 /// `/api/status`.
@@ -21,6 +27,11 @@ pub(super) struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     last_reload_error: Option<String>,
     audit_records_lost: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    open_files: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connections_warning: Option<String>,
+    listeners: Vec<ListenerStatus>,
     routes: Vec<RouteStatus>,
     signing_keys: Vec<SigningKeysStatus>,
     credentials: Vec<crate::credentials::CredentialStatus>,
@@ -29,6 +40,37 @@ pub(super) struct Status {
     listener_certificates: Vec<ListenerCertificateStatus>,
     vault_secrets: Vec<crate::credentials::VaultSecretStatus>,
     upstreams: Vec<UpstreamStatus>,
+}
+
+/// The connections of one address of a listener.
+#[derive(Debug, Serialize)]
+struct ListenerStatus {
+    name: String,
+    address: String,
+    connections: usize,
+    limit: usize,
+    limit_per_peer: usize,
+    closed_for_others: u64,
+    refused: u64,
+    refused_peers: u64,
+    accept_failures: u64,
+}
+
+impl ListenerStatus {
+    fn of((address, listener): &(std::net::SocketAddr, std::sync::Arc<Listener>)) -> Self {
+        let (counts, limits) = (listener.counts(), listener.limits());
+        Self {
+            name: listener.name.to_string(),
+            address: address.to_string(),
+            connections: counts.open,
+            limit: limits.connections,
+            limit_per_peer: limits.connections_per_peer,
+            closed_for_others: counts.closed_for_others,
+            refused: counts.refused,
+            refused_peers: counts.refused_peers,
+            accept_failures: counts.failed,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -97,6 +139,7 @@ impl Admin {
     pub(super) fn status(&self) -> Status {
         let runtime = self.runtime.load_full();
         let waiting_for = self.waiting_for();
+        let connections = self.lifecycle.connections();
         Status {
             version: env!("CARGO_PKG_VERSION"),
             ready: waiting_for.is_empty(),
@@ -105,6 +148,9 @@ impl Admin {
             generation: runtime.generation,
             last_reload_error: self.lifecycle.last_reload_error().map(|error| error.to_string()),
             audit_records_lost: self.audit.dropped(),
+            open_files: connections.open_files,
+            connections_warning: connections.warning(),
+            listeners: connections.listeners.iter().map(ListenerStatus::of).collect(),
             routes: runtime
                 .routes
                 .iter()
@@ -148,6 +194,7 @@ impl Admin {
         text.sample("entrada_config_reload_failed", &[], u8::from(self.lifecycle.last_reload_error().is_some()));
         text.family("entrada_audit_records_lost_total", "counter", "Audit records that no sink took.");
         text.sample("entrada_audit_records_lost_total", &[], self.audit.dropped());
+        write_connections(&self.lifecycle.connections().listeners, text);
         write_credentials(&runtime.credentials.status(), text);
         write_listener_certificates(&listener_certificates(&runtime), text);
         text.family("entrada_upstream_requests_under_way", "gauge", "Requests that wait for a server's answer.");
@@ -170,6 +217,34 @@ fn write_listener_certificates(certificates: &[ListenerCertificateStatus], text:
     for ((listener, certificate), not_after) in ends {
         text.sample(family, &[("listener", listener), ("certificate", certificate)], not_after);
     }
+}
+
+/// How full the listeners are, and what became of connections that found them full.
+fn write_connections(listeners: &[(std::net::SocketAddr, std::sync::Arc<Listener>)], text: &mut MetricsText) {
+    let labels = |address: &std::net::SocketAddr, listener: &Listener| (listener.name.to_string(), address.to_string());
+    let mut write = |name: &str, kind: &str, help: &str, value: &dyn Fn(&Listener) -> u64| {
+        text.family(name, kind, help);
+        for (address, listener) in listeners {
+            let (name_of, address) = labels(address, listener);
+            text.sample(name, &[("listener", &name_of), ("address", &address)], value(listener));
+        }
+    };
+    write("entrada_connections", "gauge", "Connections that are open.", &|listener| listener.connections() as u64);
+    write("entrada_connections_limit", "gauge", "Connections that may be open at once.", &|listener| {
+        listener.limits().connections as u64
+    });
+    write("entrada_connections_closed_for_others_total", "counter", "Connections that rested and made room.", &|listener| {
+        listener.counts().closed_for_others
+    });
+    write("entrada_connections_refused_total", "counter", "Connections beyond the listener's limit.", &|listener| {
+        listener.counts().refused
+    });
+    write("entrada_connections_refused_peers_total", "counter", "Connections beyond the limit of one peer.", &|listener| {
+        listener.counts().refused_peers
+    });
+    write("entrada_accept_failures_total", "counter", "Connections that the system did not give.", &|listener| {
+        listener.counts().failed
+    });
 }
 
 /// What credentials are watched for: tokens that cannot be had, and certificates that end.

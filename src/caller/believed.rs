@@ -105,6 +105,11 @@ impl Believed {
         self.may_introduce() && self.addresses.contains(address, clock)
     }
 
+    /// Whether the address is one of these peers'.
+    pub(super) fn may_hold(&self, address: IpAddr, clock: &Clock) -> bool {
+        self.addresses.contains(address, clock)
+    }
+
     /// Whether the address is one of these peers', and the request bears what it must.
     pub(crate) fn holds(&self, address: IpAddr, headers: &HeaderMap, clock: &Clock) -> bool {
         self.addresses.contains(address, clock)

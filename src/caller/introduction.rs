@@ -56,6 +56,25 @@ impl Introducers {
     }
 }
 
+/// The peers that speak for others, by their addresses alone.
+#[derive(Clone, Debug)]
+pub struct TrustedPeers {
+    trust: Arc<Trust>,
+    clock: Clock,
+}
+
+impl TrustedPeers {
+    /// The peers that are trusted, or some of whose requests may be.
+    pub fn new(trust: &Arc<Trust>, clock: &Clock) -> Self {
+        Self { trust: trust.clone(), clock: clock.clone() }
+    }
+
+    /// Whether this is one of them.
+    pub fn include(&self, peer: IpAddr) -> bool {
+        self.trust.may_believe(peer, &self.clock)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,7 +20,7 @@ pub(crate) use believed::{Believed, Stake};
 pub use config::{ProxyProtocolConfig, TrustStepConfig, TrustedGroupConfig, TrustedProxyConfig};
 pub use hop::HopFault;
 use http::HeaderValue;
-pub use introduction::{Introducers, Introduction};
+pub use introduction::{Introducers, Introduction, TrustedPeers};
 pub use trust::Trust;
 
 use crate::request::Scheme;

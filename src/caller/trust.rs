@@ -84,6 +84,14 @@ impl Trust {
         self.rule.behind_introducer(address, clock).is_some()
     }
 
+    /// Whether requests of this peer may be believed; some only if they bear what the peer's entry asks for.
+    pub fn may_believe(&self, address: IpAddr, clock: &Clock) -> bool {
+        match &self.rule {
+            Rule::Any(believed) => believed.iter().any(|believed| believed.may_hold(address, clock)),
+            Rule::Path(steps) => steps.iter().any(|step| step.believed.may_hold(address, clock)),
+        }
+    }
+
     /// Whose address a request comes from: the right-most hop that is not trusted, or the left-most where all are.
     ///
     /// # Errors

@@ -92,8 +92,11 @@ pub enum ForwardedHeader {
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct LimitsConfig {
-    /// Connections at once. Default: 10000.
+    /// Connections at once. When there are as many the one that has rested longest is closed for a new one. Default: 10000.
     pub connections: u32,
+    /// Connections at once of one peer: an IPv4 address, or a /64 of IPv6. Trusted proxies may have any number. Default: a quarter of
+    /// `connections`.
+    pub connections_per_peer: Option<u32>,
     /// The bytes of a request's head: request line and header fields. Default: 64KiB.
     pub header_bytes: Size,
     /// The time for TLS handshake and head, from accept or from the head's first byte on. Default: 10s.
@@ -114,6 +117,7 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            connections_per_peer: None,
             header_bytes: Size(64 << 10),
             header_timeout: Span::seconds(10),
             idle_timeout: Span::seconds(75),

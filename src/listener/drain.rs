@@ -2,10 +2,11 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -17,7 +18,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::settings::Seat;
+use super::admission::Seat;
 
 use crate::lock::lock;
 
@@ -60,6 +61,10 @@ const CUT: u8 = 2;
 #[derive(Debug, Default)]
 pub(crate) struct Leash {
     state: AtomicU8,
+    /// Since when the connection rests, as its listener counts; 0 while a request is under way.
+    resting: AtomicU64,
+    /// Whether a request has come on it.
+    spoke: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -67,6 +72,39 @@ impl Leash {
     /// Whether the connection is to end after the request under way.
     pub(crate) fn is_draining(&self) -> bool {
         self.state.load(Ordering::Acquire) >= DRAINING
+    }
+
+    /// Whether the connection is to stop at once.
+    #[cfg(test)]
+    pub(crate) fn is_cut(&self) -> bool {
+        self.state.load(Ordering::Acquire) == CUT
+    }
+
+    /// A request is under way. One core alone writes here, so that this costs no more than writing does.
+    pub(crate) fn works(&self) {
+        self.resting.store(0, Ordering::Release);
+        self.spoke.store(true, Ordering::Release);
+    }
+
+    /// No request is under way since then.
+    pub(crate) fn rests(&self, since: u64) {
+        self.resting.store(since, Ordering::Release);
+    }
+
+    /// Since when no request is under way, if none is.
+    pub(super) fn rests_since(&self) -> Option<u64> {
+        Some(self.resting.load(Ordering::Acquire)).filter(|since| *since != 0)
+    }
+
+    /// Tells a connection to go that has rested since then without a stop, which it is told once. Returns whether it was.
+    ///
+    /// A request that comes in the meantime is finished. What has never said anything has nothing to finish.
+    pub(super) fn release(&self, since: u64) -> bool {
+        let rests = self.resting.compare_exchange(since, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if rests {
+            self.pull(if self.spoke.load(Ordering::Acquire) { DRAINING } else { CUT });
+        }
+        rests
     }
 
     /// Ready when the connection is to stop at once. Keeps the waker for whatever comes before.
@@ -97,6 +135,7 @@ impl Leash {
 pub(crate) struct Herd {
     members: Mutex<Members>,
     emptied: Notify,
+    left: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -112,20 +151,31 @@ pub(crate) struct Membership {
     herd: Arc<Herd>,
     key: u64,
     leash: Arc<Leash>,
-    _seat: Seat,
+    seat: Seat,
 }
 
 impl Herd {
-    /// Takes a connection in.
-    pub(crate) fn join(self: &Arc<Self>, seat: Seat) -> Membership {
+    /// Takes a connection in, which rests since then as long as it says nothing.
+    pub(crate) fn join(self: &Arc<Self>, seat: Seat, since: u64) -> Membership {
         let leash = Arc::new(Leash::default());
+        leash.rests(since);
         let mut members = self.members();
         leash.state.store(members.state, Ordering::Release);
         let key = members.next;
         members.next += 1;
         members.leashes.insert(key, leash.clone());
         drop(members);
-        Membership { herd: self.clone(), key, leash, _seat: seat }
+        Membership { herd: self.clone(), key, leash, seat }
+    }
+
+    /// Shows each connection.
+    pub(super) fn each(&self, show: impl FnMut(&Arc<Leash>)) {
+        self.members().leashes.values().for_each(show);
+    }
+
+    /// Ready when a connection has ended.
+    pub(super) fn left(&self) -> impl Future<Output = ()> {
+        self.left.notified()
     }
 
     /// Lets all connections finish until the given time, and stops those that have not.
@@ -167,6 +217,11 @@ impl Membership {
     pub(crate) const fn leash(&self) -> &Arc<Leash> {
         &self.leash
     }
+
+    /// Counts the connection as this peer's. Returns whether there was room.
+    pub(super) fn counts_for(&mut self, peer: IpAddr) -> bool {
+        self.seat.counts_for(peer)
+    }
 }
 
 impl Drop for Membership {
@@ -177,6 +232,7 @@ impl Drop for Membership {
             drop(members);
             self.herd.emptied.notify_waiters();
         }
+        self.herd.left.notify_waiters();
     }
 }
 

@@ -22,6 +22,7 @@
 //! Each worker is a `current_thread` runtime with its own socket, so that a connection's life is spent on one core. Services are
 //! `Send` nevertheless, and nothing here relies on the layout: one runtime of many threads works as well.
 
+mod admission;
 mod client_certificates;
 mod config;
 mod drain;
@@ -36,6 +37,7 @@ mod tls;
 
 use std::{borrow::Cow, error::Error, future::Future, net::SocketAddr, sync::Arc};
 
+pub use admission::ConnectionCounts;
 use bytes::Bytes;
 pub(crate) use client_certificates::load_authorities;
 pub use client_certificates::{ClientCertificateMode, ClientCertificates, ClientCertificatesConfig};
@@ -125,8 +127,10 @@ pub struct ConnectionEvent {
 pub enum EventKind {
     /// The system would not give the next connection.
     AcceptFailed,
-    /// There were too many connections.
+    /// There were too many connections, and none of them rested.
     ConnectionRefused,
+    /// There were too many connections of one peer.
+    PeerConnectionLimit,
     /// A connection that must begin with a PROXY protocol header came from somebody else than a trusted proxy.
     PeerNotTrusted,
     /// What a trusted proxy's connection began with is no PROXY protocol header.
@@ -151,6 +155,7 @@ impl EventKind {
         match self {
             Self::AcceptFailed => "accept-failed",
             Self::ConnectionRefused => "connection-refused",
+            Self::PeerConnectionLimit => "peer-connection-limit",
             Self::PeerNotTrusted => "peer-not-trusted",
             Self::ProxyHeaderInvalid => "proxy-header-invalid",
             Self::HandshakeFailed => "handshake-failed",

@@ -5,12 +5,14 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::BytesMut;
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::{Instant, timeout_at},
+    task::yield_now,
+    time::{Instant, sleep_until, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
     ConnectionEvent, EventKind, Listener, Service,
+    admission::Full,
     drain::{Drain, Herd, Leashed, Membership},
     http1::{self, Opening},
     http2,
@@ -26,8 +28,13 @@ use crate::{
 
 /// What a client gets that is one too many. Bare, since it must cost nothing.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-/// How long to wait when the system has no connection to give, as when it is out of file descriptors.
-const BREATH: Duration = Duration::from_millis(50);
+/// Why a connection is refused that its peer has too many of.
+const PEER_LIMIT: &str = "limits.connections-per-peer is reached";
+/// How long to wait when the system has no connection to give, as when it is out of descriptors: at first, and at the most.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long a connection that was told to go may take to give its descriptor back.
+const ROOM_PAUSE: Duration = Duration::from_millis(1);
 
 /// Serves one socket of a listener until the drain ends; to be run on the runtime whose worker it is for.
 ///
@@ -43,11 +50,26 @@ pub async fn serve<S: Service>(
 ) -> io::Result<()> {
     let socket = TcpListener::from_std(socket)?;
     let door = Door { local: socket.local_addr()?, herd: Arc::default(), listener, service };
+    door.listener.admission.joined_by(&door.herd);
+    let mut pause = Pause::default();
     let until = loop {
         tokio::select! {
             biased;
             until = drain.begins() => break until,
-            accepted = socket.accept() => door.take(accepted).await,
+            // What a connection that ends gives back may be what was missing.
+            () = door.herd.left(), if pause.until.is_some() => pause.until = None,
+            () = sleep_until(pause.until.unwrap_or_else(Instant::now)), if pause.until.is_some() => pause.until = None,
+            accepted = socket.accept(), if pause.until.is_none() => match accepted {
+                Ok((tcp, peer)) => {
+                    pause = Pause::default();
+                    door.admit(tcp, canonical(peer));
+                    if door.listener.connections() > door.listener.limits().connections {
+                        // Whoever was told to go shall have gone before the next one comes.
+                        yield_now().await;
+                    }
+                }
+                Err(error) => door.failed(&error, &mut pause),
+            },
         }
     };
     // Closing the socket would reset those that wait in its queue: the kernel does not move them to another worker's. The system
@@ -73,33 +95,51 @@ struct Door<S> {
     service: S,
 }
 
+/// Whether the door stays shut for a while, and for how long the next time.
+#[derive(Debug, Default)]
+struct Pause {
+    until: Option<Instant>,
+    length: Duration,
+}
+
 impl<S: Service> Door<S> {
-    async fn take(&self, accepted: io::Result<(TcpStream, SocketAddr)>) {
-        match accepted {
-            Ok((tcp, peer)) => self.admit(tcp, canonical(peer)),
-            // The peer's affair, and over. Everything else is ours, and stays for a while.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                self.note(None, EventKind::AcceptFailed, error.to_string());
-                tokio::time::sleep(BREATH).await;
-            }
+    /// The system gave no connection.
+    fn failed(&self, error: &io::Error, pause: &mut Pause) {
+        // The peer's affair, and over. Everything else is ours, and stays for a while.
+        if error.kind() == io::ErrorKind::ConnectionAborted {
+            return;
         }
+        self.listener.admission.failed();
+        if out_of_descriptors(error) && self.listener.admission.make_room() {
+            pause.until = Some(Instant::now() + ROOM_PAUSE);
+            return;
+        }
+        self.note(None, EventKind::AcceptFailed, error.to_string());
+        pause.length = (pause.length * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        pause.until = Some(Instant::now() + pause.length);
     }
 
     fn admit(&self, tcp: TcpStream, peer: SocketAddr) {
         let accepted = Instant::now();
         let settings = self.listener.settings.load_full();
         let tls = settings.tls.clone();
-        let Some(seat) = self.listener.admit() else {
-            if tls.is_none() {
-                // Whoever cannot take it at once goes without.
-                let _ = tcp.try_write(FULL);
+        let seat = match self.listener.admit(self.listener.counted(peer.ip())) {
+            Ok(seat) => seat,
+            Err(full) => {
+                if tls.is_none() && settings.introducers.is_none() {
+                    // Whoever cannot take it at once goes without.
+                    let _ = tcp.try_write(FULL);
+                }
+                let (kind, detail) = match full {
+                    Full::House => (EventKind::ConnectionRefused, "limits.connections is reached"),
+                    Full::Peer => (EventKind::PeerConnectionLimit, PEER_LIMIT),
+                };
+                return self.note(Some(peer), kind, detail.to_owned());
             }
-            return self.note(Some(peer), EventKind::ConnectionRefused, "limits.connections is reached".to_owned());
         };
         // Answers leave in whole pieces; waiting for more to send with them only costs time.
         let _ = tcp.set_nodelay(true);
-        let membership = self.herd.join(seat);
+        let membership = self.herd.join(seat, self.listener.admission.newly(accepted));
         let leash = membership.leash().clone();
         let listener = self.listener.clone();
         let arrived = Arrived { local: self.local_of(&tcp), peer, introduction: None, membership, accepted, listener };
@@ -170,7 +210,15 @@ async fn introduced<S: Service>(
 ) {
     let deadline = arrived.accepted + arrived.listener.limits().header_timeout;
     match Box::pin(introduction::read(&mut tcp, arrived.peer, &introducers, deadline)).await {
-        Ok((peer, introduction)) => (arrived.peer, arrived.introduction) = (peer, Some(introduction)),
+        Ok((peer, introduction)) => {
+            // The proxy may have any number of connections; those whose it is count each for its own.
+            let counted = arrived.listener.counted(peer.ip()).filter(|_| introduction.names_source);
+            if counted.is_some_and(|peer| !arrived.membership.counts_for(peer)) {
+                arrived.peer = peer;
+                return arrived.note(&service, EventKind::PeerConnectionLimit, PEER_LIMIT.to_owned());
+            }
+            (arrived.peer, arrived.introduction) = (peer, Some(introduction));
+        }
         Err(fault) => {
             let kind = match fault {
                 NotIntroduced::Silent => return,
@@ -193,6 +241,7 @@ async fn plain<S: Service>(tcp: TcpStream, arrived: Arrived, service: S) {
     let http2 = arrived.listener.speaks_http2();
     let opening = arrived.open(Socket::Plain(tcp), None);
     if let Some(opening) = http1::serve(opening, service.clone(), http2).await {
+        opening.membership.leash().works();
         Box::pin(http2::serve(opening, service)).await;
     }
 }
@@ -209,6 +258,7 @@ async fn secured<S: Service>(tcp: TcpStream, arrived: Arrived, tls: Arc<ServerTl
     };
     let opening = arrived.open(Socket::Tls(Box::new(stream)), Some(facts));
     if http2 {
+        opening.membership.leash().works();
         Box::pin(http2::serve(opening, service)).await;
     } else {
         http1::serve(opening, service, false).await;
@@ -229,6 +279,21 @@ async fn shake_hands<S: Service>(
         Err(_) => arrived.note(service, EventKind::HandshakeTimeout, "no handshake within header-timeout".to_owned()),
     }
     None
+}
+
+/// Whether the process or the machine has no descriptor left.
+fn out_of_descriptors(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let code = error.raw_os_error();
+        code == Some(Errno::MFILE.raw_os_error()) || code == Some(Errno::NFILE.raw_os_error())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = error;
+        false
+    }
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {

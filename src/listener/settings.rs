@@ -1,20 +1,21 @@
 //! What the connections of a listener go by; swapped whole on reload.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 
-use super::{ClientCertificates, LimitsConfig, ListenerConfig, OneOrMany, TlsConfig, tls::ServerTls};
+use super::{
+    ClientCertificates, LimitsConfig, ListenerConfig, OneOrMany, TlsConfig,
+    admission::{Admission, ConnectionCounts},
+    tls::ServerTls,
+};
 use crate::{
-    caller::Introducers,
+    caller::{Introducers, TrustedPeers},
     causes::chain,
     config::{Faults, Place},
 };
@@ -26,7 +27,7 @@ pub struct Listener {
     pub name: Arc<str>,
     /// What holds now. A connection takes the TLS settings it began with; limits are read anew for each request.
     pub settings: ArcSwap<ListenerSettings>,
-    connections: AtomicUsize,
+    pub(super) admission: Admission,
 }
 
 /// The settings of a listener, built.
@@ -38,6 +39,8 @@ pub struct ListenerSettings {
     pub tls: Option<Arc<ServerTls>>,
     /// Who may introduce connections, where they begin with a PROXY protocol header.
     pub introducers: Option<Introducers>,
+    /// Who may have any number of connections: the proxies that speak for others.
+    pub exempt: Option<TrustedPeers>,
     /// Whether HTTP/2 is spoken besides HTTP/1.1.
     pub http2: bool,
 }
@@ -47,6 +50,8 @@ pub struct ListenerSettings {
 pub struct Limits {
     /// Connections at once.
     pub connections: usize,
+    /// Connections of one peer at once.
+    pub connections_per_peer: usize,
     /// The bytes of a head.
     pub header_bytes: usize,
     /// The time for TLS handshake and head.
@@ -85,6 +90,7 @@ impl ListenerSettings {
             limits: Limits::from(&config.limits),
             tls: tls.map(Arc::new),
             introducers: None,
+            exempt: None,
             http2: config.http2,
         })
     }
@@ -127,6 +133,21 @@ fn check_limits(limits: &LimitsConfig, place: &Place, faults: &mut Faults) {
     }
     if limits.connections == 0 {
         faults.error(&place.key("connections"), "0 connections would refuse every caller", "allow some; the default is 10000");
+    }
+    let per_peer = place.key("connections-per-peer");
+    match limits.connections_per_peer {
+        Some(0) => {
+            faults.error(
+                &per_peer,
+                "0 connections would refuse every caller",
+                "allow some; the default is a quarter of `connections`",
+            );
+        }
+        Some(most) if most > limits.connections => {
+            let message = format!("{most} connections of one peer are more than the listener's {}", limits.connections);
+            faults.warning(&per_peer, message, "write no more than `connections`, or leave it out for a quarter of it");
+        }
+        _ => {}
     }
     for (key, span) in [
         ("header-timeout", limits.header_timeout),
@@ -175,6 +196,7 @@ impl From<&LimitsConfig> for Limits {
     fn from(config: &LimitsConfig) -> Self {
         Self {
             connections: config.connections as usize,
+            connections_per_peer: config.connections_per_peer.unwrap_or((config.connections / 4).max(1)) as usize,
             header_bytes: usize::try_from(config.header_bytes.0).unwrap_or(usize::MAX),
             header_timeout: config.header_timeout.0,
             idle_timeout: config.idle_timeout.0,
@@ -194,7 +216,7 @@ impl Default for Limits {
 impl Listener {
     /// A listener of that name.
     pub fn new(name: impl Into<Arc<str>>, settings: ListenerSettings) -> Arc<Self> {
-        Arc::new(Self { name: name.into(), settings: ArcSwap::from_pointee(settings), connections: AtomicUsize::new(0) })
+        Arc::new(Self { name: name.into(), settings: ArcSwap::from_pointee(settings), admission: Admission::new() })
     }
 
     /// The limits that hold now.
@@ -211,23 +233,18 @@ impl Listener {
 
     /// How many connections are open, on all workers together.
     pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.admission.open()
     }
 
-    /// Room for one more connection; `None` if there is none.
-    pub(crate) fn admit(self: &Arc<Self>) -> Option<Seat> {
-        let seat = Seat(self.clone());
-        (self.connections.fetch_add(1, Ordering::Relaxed) < self.limits().connections).then_some(seat)
+    /// What became of connections.
+    pub fn counts(&self) -> ConnectionCounts {
+        self.admission.counts()
     }
-}
 
-/// One connection's place among those of its listener; freed on drop.
-#[derive(Debug)]
-pub(crate) struct Seat(Arc<Listener>);
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    /// The peer that a connection counts for; none for proxies that speak for others.
+    pub(super) fn counted(&self, peer: IpAddr) -> Option<IpAddr> {
+        let settings = self.settings.load_full();
+        (!settings.exempt.as_ref().is_some_and(|exempt| exempt.include(peer))).then_some(peer)
     }
 }
 
@@ -264,7 +281,8 @@ mod tests {
         let sound = tls::tests::write(folder.path(), "a", &["a.example"]);
         let other = tls::tests::write(folder.path(), "b", &["b.example"]);
         let mixed = TlsConfig { private_key: other.private_key, ..sound.clone() };
-        let limits = LimitsConfig { header_bytes: Size(10), connections: 0, ..LimitsConfig::default() };
+        let limits =
+            LimitsConfig { header_bytes: Size(10), connections: 0, connections_per_peer: Some(0), ..LimitsConfig::default() };
         let config = config(&["127.0.0.1:0", "8443", "localhost:1"], limits, Some(OneOrMany::Many(vec![sound, mixed])));
         let (mut faults, place) = (Faults::default(), Place::root().key("listeners").index(0));
 
@@ -280,6 +298,7 @@ mod tests {
                 "listeners[0].address[2]",
                 "listeners[0].limits.header-bytes",
                 "listeners[0].limits.connections",
+                "listeners[0].limits.connections-per-peer",
                 "listeners[0].tls[1].private-key",
             ]
         );

@@ -11,6 +11,7 @@ mod broken_answers;
 mod check;
 mod client_certificate;
 mod config;
+mod connections;
 mod coverage;
 mod framing;
 mod hostile;

@@ -228,6 +228,7 @@ impl Http1 {
         match wire.poll_head(cx, &mut self.scan, limits.header_bytes, self.may_be_http2) {
             Poll::Ready(Found::Head(head)) => {
                 wire.begin(&head, limits.body_timeout);
+                self.membership.leash().works();
                 return Poll::Ready(Next::Head(head));
             }
             Poll::Ready(Found::Broken(broken)) => return Poll::Ready(Next::Broken(broken)),
@@ -257,7 +258,9 @@ impl Http1 {
     fn rest(&mut self, limits: &Limits) {
         self.began = false;
         self.fresh = false;
-        self.timer.set(Instant::now() + limits.idle_timeout);
+        let now = Instant::now();
+        self.timer.set(now + limits.idle_timeout);
+        self.membership.leash().rests(self.listener.admission.since(now));
     }
 
     /// One request and its answer.
