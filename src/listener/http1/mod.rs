@@ -199,6 +199,7 @@ pub(super) async fn serve<S: Service>(opening: Opening, service: S, may_be_http2
         };
         http1.may_be_http2 = false;
         http1.timer.clear();
+        http1.membership.leash().works();
         // Boxed: the future of a request is large, and a connection at rest has no use for its room.
         match Box::pin(http1.exchange(found, &service, &connection, &limits)).await {
             Then::Next => {
@@ -228,7 +229,6 @@ impl Http1 {
         match wire.poll_head(cx, &mut self.scan, limits.header_bytes, self.may_be_http2) {
             Poll::Ready(Found::Head(head)) => {
                 wire.begin(&head, limits.body_timeout);
-                self.membership.leash().works();
                 return Poll::Ready(Next::Head(head));
             }
             Poll::Ready(Found::Broken(broken)) => return Poll::Ready(Next::Broken(broken)),

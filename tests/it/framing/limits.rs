@@ -102,8 +102,11 @@ async fn a_client_that_takes_nothing_is_given_up() {
 #[tokio::test]
 async fn connections_are_counted() {
     let server = Server::with(Limits { connections: 2, ..Limits::default() }, None);
-    let (first, second) = (server.connect().await, server.connect().await);
-    eventually("two are open", || server.listener.connections() == 2).await;
+    let (mut first, mut second) = (server.connect().await, server.connect().await);
+    for client in [&mut first, &mut second] {
+        client.send("GET /never HTTP/1.1\r\n\r\n").await;
+    }
+    eventually("both have a request under way", || server.backend.calls() == 2).await;
 
     let mut third = server.connect().await;
 
