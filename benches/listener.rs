@@ -84,7 +84,7 @@ impl Server {
 
     fn ours(service: Trivial) -> Self {
         Self::start(move |socket| async move {
-            let limits = Limits { connections: 2 * IDLE, ..Limits::default() };
+            let limits = Limits { connections: 2 * IDLE, connections_per_peer: 2 * IDLE, ..Limits::default() };
             let listener =
                 Listener::new("bench", ListenerSettings { limits, tls: None, introducers: None, exempt: None, http2: true });
             let (_drainer, drain) = Drainer::new();

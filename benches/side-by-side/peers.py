@@ -171,7 +171,7 @@ def entrada(setup: Setup, kind: str) -> list[str]:
         ]
     else:
         route["anonymous"] = True
-    listener = {"name": "bench", "address": f"127.0.0.1:{setup.port}", "limits": {"connections": 15_000, "idle-timeout": "300s"}}
+    listener = {"name": "bench", "address": f"127.0.0.1:{setup.port}", "limits": {"connections": 15_000, "connections-per-peer": 15_000, "idle-timeout": "300s"}}
     if kind == "tls":
         listener["tls"] = {"certificate": "tls.crt", "private-key": "tls.key"}
     config = {
