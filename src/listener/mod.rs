@@ -9,14 +9,15 @@
 //! HTTP/2 is hyper's. HTTP/1 is ours, on `httparse`, for these reasons:
 //!
 //! - **Strictness without a second parser.** hyper forgives what a service then cannot see: bare LF, `Content-Length` beside
-//!   `Transfer-Encoding` (one is dropped), equal repeated lengths (merged), a `#fragment` (cut). A proxy in front that reads those
+//!   `Transfer-Encoding` (one is dropped), lengths that are written otherwise (merged), a `#fragment` (cut). A proxy in front that reads those
 //!   bytes another way lets a second request through its trust. A guard before hyper would have to follow message boundaries
 //!   exactly as hyper does; that is a parser too, and one that must agree with another.
 //! - **Answers for broken heads.** The service answers them like any refusal, with a code, a request id and an audit record.
 //! - **The client sees the answer.** A refusal that comes before the end of a large body is followed by a bounded drain.
 //! - **Speed and idle memory.** An idle connection holds no buffer, and a request costs no timer.
 //!
-//! The codec must never be more lenient than hyper: a test compares the two on mutated requests, and so does a fuzz target.
+//! What the codec takes, hyper must take for the same request: a test compares the two on mutated ones, and so does a fuzz target.
+//! What it takes beyond hyper is compared in the one form in which it goes on.
 //!
 //! # Threads
 //! Each worker is a `current_thread` runtime with its own socket, so that a connection's life is spent on one core. Services are

@@ -1,7 +1,7 @@
 //! HTTP/1.1 towards a server, on `httparse`.
 //!
 //! It is a codec of our own for three reasons. A pooled connection is trusted with the next caller's answer, so that an answer
-//! is read as strictly as a request is: bare LF, two framings, codings nobody asked for and surplus bytes end the connection.
+//! is read nearly as strictly as a request is: two framings, lenient chunks, codings nobody asked for and surplus bytes end the connection.
 //! An exchange runs in the task of the request that it belongs to, without a task, a channel and a wake-up for each direction.
 //! And a request whose idle connection has just died is written again from what it was made of, with nothing copied in advance.
 
