@@ -93,13 +93,6 @@ pub struct SetHeader {
     when_absent: WhenAbsent,
 }
 
-impl SetHeader {
-    /// The field that it sets, or removes.
-    pub(crate) const fn name(&self) -> &HeaderName {
-        &self.name
-    }
-}
-
 #[derive(Debug)]
 enum Values {
     /// Literals: the lines, ready to be sent.
