@@ -5,6 +5,7 @@
 
 mod audit;
 mod commands;
+mod complete;
 mod expressions;
 mod limits;
 mod links;
