@@ -127,8 +127,8 @@ impl Admin {
         }
         if !runtime.tenants.were_tried() {
             waiting.push("signing keys".to_owned());
-        } else if !runtime.tenants.required_are_there(&runtime.clock) {
-            waiting.push("the signing keys of a required issuer".to_owned());
+        } else {
+            waiting.extend(runtime.tenants.without_keys(&runtime.clock));
         }
         waiting.extend(runtime.credentials.unready().map(|credential| format!("a token for credential {credential}")));
         let now = runtime.clock.unix_seconds();

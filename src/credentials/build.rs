@@ -229,12 +229,19 @@ fn authority(
         }
         return None;
     }
-    Some(TenantConfig { stale: None, graph: None, ..tenant.clone() })
+    Some(TenantConfig { stale: None, graph: None, required: None, ..tenant.clone() })
 }
 
 /// Many tenants of the worldwide cloud.
 fn worldwide() -> TenantConfig {
-    TenantConfig { id: "organizations".to_owned(), cloud: CloudConfig::Public, authority: None, stale: None, graph: None }
+    TenantConfig {
+        id: "organizations".to_owned(),
+        cloud: CloudConfig::Public,
+        authority: None,
+        stale: None,
+        graph: None,
+        required: None,
+    }
 }
 
 /// Whether a tenant's id stands for many tenants, none of which issues tokens under that name.

@@ -205,6 +205,7 @@ pub(crate) fn tenant(id: &str, authority: Option<&str>) -> TenantConfig {
         authority: authority.map(str::to_owned),
         stale: None,
         graph: None,
+        required: None,
     }
 }
 

@@ -56,6 +56,8 @@ pub struct TenantConfig {
     pub graph: Option<String>,
     /// How long the last good keys serve while the authority cannot be reached. Default: 24h.
     pub stale: Option<crate::config::Span>,
+    /// Whether the gateway is ready only once it has the keys of this tenant, where a route takes its tokens. Default: true.
+    pub required: Option<bool>,
 }
 
 impl TenantConfig {

@@ -39,6 +39,7 @@ pub struct Tenant {
     /// Where Graph is asked about its users.
     graph: GraphAddress,
     stale: Duration,
+    required: bool,
 }
 
 /// Stands for a tenant that the config names by a domain, where nobody can be asked for its GUID.
@@ -165,6 +166,7 @@ impl Tenant {
             user_flow,
             graph,
             stale: config.stale.map_or(STALE, |span| span.0),
+            required: config.required.unwrap_or(true),
         })
     }
 
@@ -186,6 +188,11 @@ impl Tenant {
     /// Whether another authority than the cloud's speaks for it.
     pub const fn has_own_authority(&self) -> bool {
         self.custom_authority
+    }
+
+    /// Whether the gateway is not ready without its keys, where a route takes its tokens.
+    pub const fn is_required(&self) -> bool {
+        self.required
     }
 
     /// Where Graph is asked about the tenant's users.

@@ -45,6 +45,8 @@ pub struct Tenants {
     files: Mutex<BTreeSet<PathBuf>>,
     /// The key sets that policies asked for.
     key_sets: Mutex<Vec<Arc<KeySet>>>,
+    /// Those without which the gateway is not ready, by the names of their tenants.
+    awaited: Mutex<BTreeMap<Box<str>, Vec<Arc<KeySet>>>>,
     /// Those of the config before, to go on with where nothing changed.
     inherited: Mutex<Vec<Arc<KeySet>>>,
 }
@@ -67,6 +69,7 @@ impl Tenants {
             base: PathBuf::new(),
             files: Mutex::default(),
             key_sets: Mutex::default(),
+            awaited: Mutex::default(),
             inherited: Mutex::new(inherited),
         }
     }
@@ -122,15 +125,20 @@ impl Tenants {
         lock(&self.files).iter().cloned().collect()
     }
 
-    /// Whether every issuer that is required has keys.
-    pub fn required_are_there(&self, clock: &Clock) -> bool {
+    /// The required tenants and issuers that have no keys, in words. What no policy names is asked for nothing.
+    pub fn without_keys(&self, clock: &Clock) -> Vec<String> {
         let now = clock.monotonic();
         let has_keys = |set: &KeySet| set.snapshot(now).documents.iter().any(Option::is_some);
-        self.issuers.values().flatten().filter(|issuing| issuing.required).all(|issuing| {
-            let live = self.key_sets().into_iter().find(|set| set.source() == issuing.set.source());
-            // An issuer that no policy names is asked for nothing.
-            live.is_none_or(|set| has_keys(&set))
-        })
+        let tenants = lock(&self.awaited).clone();
+        let tenants = tenants.iter().filter(|(_, sets)| !sets.iter().all(|set| has_keys(set)));
+        let tenants = tenants.map(|(name, _)| format!("the signing keys of the tenant {name}"));
+        let live = self.key_sets();
+        let issuers = self.issuers.iter().filter(|(_, issuing)| {
+            let required = issuing.as_ref().filter(|issuing| issuing.required);
+            let live = required.and_then(|issuing| live.iter().find(|set| set.source() == issuing.set.source()));
+            live.is_some_and(|set| !has_keys(set))
+        });
+        tenants.chain(issuers.map(|(name, _)| format!("the signing keys of the issuer {name}"))).collect()
     }
 
     /// The tenant of this name.
@@ -150,7 +158,15 @@ impl Tenants {
 
     /// The key set of a tenant, or of an application of it: the one that is there, or a new one.
     pub(crate) fn key_set(&self, tenant: &Tenant, application: Option<&str>) -> Arc<KeySet> {
-        self.register(KeySet::new(tenant.source(application)))
+        let set = self.register(KeySet::new(tenant.source(application)));
+        if tenant.is_required() {
+            let mut awaited = lock(&self.awaited);
+            let sets = awaited.entry(tenant.name().into()).or_default();
+            if !sets.iter().any(|known| Arc::ptr_eq(known, &set)) {
+                sets.push(set.clone());
+            }
+        }
+        set
     }
 
     /// The key set of an application that might have keys of its own, though no policy says so, or of the tenant, where a policy

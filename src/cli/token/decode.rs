@@ -251,6 +251,7 @@ pub(super) fn verify(arguments: &DecodeArguments, token: &str, decoded: &Decoded
         authority: arguments.authority.clone(),
         stale: None,
         graph: None,
+        required: None,
     };
     let many = matches!(&*config.id.to_ascii_lowercase(), "organizations" | "common");
     let mut faults = Faults::default();

@@ -43,6 +43,7 @@ impl Scene {
             authority: Some(entra.base_url().to_owned()),
             stale,
             graph: None,
+            required: None,
         };
         let configs = [("dev".to_owned(), config)].into();
         let tenants = Tenants::build(&configs, None, &Place::root(), &mut Faults::default());
@@ -305,4 +306,20 @@ fn pauses_are_spread() {
         assert!(pause >= REFRESH * 9 / 10 && pause <= REFRESH * 11 / 10, "{pause:?}");
     }
     assert!((0..100).map(|_| jittered(REFRESH, 10)).any(|pause| pause != REFRESH));
+}
+
+/// Keys that are only looked at for hints keep nobody waiting.
+#[tokio::test]
+async fn readiness_waits_for_the_keys_that_policies_go_by() {
+    let entra = DevTenant::start(Options::default()).await.unwrap();
+    let fixture = Scene::at(entra, Clock::manual(NOW), None, None).await;
+    let one = "33334444-dddd-5555-eeee-6666ffff7777";
+    let tenant = fixture.tenants.get("dev").unwrap();
+    let waiting = || fixture.tenants.without_keys(&fixture.clock);
+
+    fixture.tenants.suspect(tenant, Some(one));
+    assert_eq!(waiting(), Vec::<String>::new());
+
+    fixture.tenants.key_set(tenant, Some(one));
+    assert_eq!(waiting(), ["the signing keys of the tenant dev"]);
 }
