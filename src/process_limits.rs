@@ -48,6 +48,21 @@ pub(crate) const fn open_files_for(connections: u64) -> u64 {
     connections.saturating_mul(2).saturating_add(RESERVED)
 }
 
+/// Lets the process leave no core file: it would hold keys, secrets and callers' tokens. The hard limit goes, too, so that nothing that
+/// runs in the process can raise it again. Where the kernel hands core dumps to a program (`core_pattern` with a pipe) that program is
+/// told the limit, and systemd's obeys it.
+pub(crate) fn forbid_core_files() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, setrlimit};
+
+        let none = Rlimit { current: Some(0), maximum: Some(0) };
+        if let Err(error) = setrlimit(Resource::Core, none) {
+            eprintln!("core files cannot be forbidden, which would hold keys and tokens: {error}");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

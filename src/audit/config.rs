@@ -39,7 +39,7 @@ pub struct StdoutConfig {
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct FileConfig {
-    /// The file; made if need be, opened again on reload.
+    /// The file; made if need be, opened again on reload. Its mode is 0640 at most.
     pub path: String,
 }
 

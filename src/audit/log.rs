@@ -29,6 +29,10 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 /// The bytes that one worker's buffer holds at the most while the sinks do not take them.
 const BUFFER_LIMIT: usize = 16 << 20;
 
+/// The most that a file of records lets anybody do.
+#[cfg(unix)]
+const FILE_MODE: u32 = 0o640;
+
 /// What a buffer keeps of its memory from one flush to the next: what a busy worker fills in that time. To grow it anew each
 /// time costs more than the records.
 const BUFFER_KEPT: usize = 2 << 20;
@@ -220,13 +224,45 @@ fn open_sinks(config: &AuditConfig, base: &Path) -> io::Result<Vec<Sink>> {
             SinkConfig::Stdout(_) => Ok(Sink::Stdout),
             SinkConfig::File(file) => {
                 let path = base.join(&file.path);
-                let file = OpenOptions::new()
-                    .append(true)
-                    .create(true)
-                    .open(&path)
-                    .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+                let file =
+                    open_file(&path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
                 Ok(Sink::File(path, file))
             }
         })
         .collect()
+}
+
+/// Opens a file of records, which name people: nobody but its owner and its group reads it, whatever the umask is and whoever made it.
+fn open_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, FILE_MODE);
+    let file = options.open(path)?;
+    #[cfg(unix)]
+    narrow(&file, path)?;
+    Ok(file)
+}
+
+/// Takes from a file that was there before what goes beyond [`FILE_MODE`]. Devices and pipes stay as they are.
+#[cfg(unix)]
+fn narrow(file: &File, path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let metadata = file.metadata()?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if !metadata.is_file() || mode & !FILE_MODE == 0 {
+        return Ok(());
+    }
+    let mut permissions = metadata.permissions();
+    permissions.set_mode(mode & FILE_MODE);
+    let (path, before, now) = (path.display(), format!("{mode:04o}"), format!("{:04o}", mode & FILE_MODE));
+    // Another user's file cannot be changed; the records are worth more than its mode.
+    match file.set_permissions(permissions) {
+        Ok(()) => tracing::warn!(%path, before, now, "the file of audit records could be read by others; its mode was narrowed"),
+        Err(error) => {
+            tracing::warn!(%path, mode = before, %error, "the file of audit records can be read by others, and its mode cannot be changed");
+        }
+    }
+    Ok(())
 }
