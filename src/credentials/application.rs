@@ -19,6 +19,8 @@ use super::{
     holder::Holder,
     key_vault::OpenedSecret,
     pace::Pace,
+    past::Past,
+    status::VaultCertificateStatus,
     token_cache::{Fetched, TokenSlot},
     token_request::{Grant, Proof, TokenRequest},
 };
@@ -96,6 +98,14 @@ impl Identity {
             Self::Certificates(certificates) => {
                 certificates.in_order(now).into_iter().map(|holder| holder.certificate().clone()).collect()
             }
+            Self::Secret(_) | Self::File(_) | Self::Managed(_) => Vec::new(),
+        }
+    }
+
+    /// The certificates of vaults, and which of their versions are used.
+    pub(crate) fn vault_certificates(&self) -> Vec<VaultCertificateStatus> {
+        match self {
+            Self::Certificates(certificates) => certificates.vault_status(),
             Self::Secret(_) | Self::File(_) | Self::Managed(_) => Vec::new(),
         }
     }
@@ -180,6 +190,7 @@ impl Application {
         let mut tried: Vec<Arc<Holder>> = Vec::new();
         let mut outcome = None;
         let mut read_again = false;
+        let mut past: Option<Past<'_>> = None;
         loop {
             let known = match (certificates.to_try(&self.clock).await, outcome.take()) {
                 (Ok(known), before) => {
@@ -190,17 +201,44 @@ impl Application {
                 (Err(_), Some(before)) => return before,
             };
             let is_tried = |holder: &Holder| tried.iter().any(|other| other.certificate().der() == holder.certificate().der());
-            let Some(holder) = known.into_iter().find(|holder| !is_tried(holder)) else {
-                if read_again {
-                    return outcome.unwrap_or(Err(Failure::Certificate(CertificateError::NoCertificate)));
+            let (from_the_past, holder) = match known.into_iter().find(|holder| !is_tried(holder)) {
+                Some(holder) => (None, holder),
+                None if !read_again => {
+                    read_again = true;
+                    certificates.read_again(&self.clock).await;
+                    continue;
                 }
-                read_again = true;
-                certificates.read_again(&self.clock).await;
-                continue;
+                None => {
+                    let Some(Err(failure)) = &outcome else {
+                        return outcome.unwrap_or(Err(Failure::Certificate(CertificateError::NoCertificate)));
+                    };
+                    if past.is_none() && may_have_been_registered_before(failure) {
+                        past = Some(Past::of(certificates).await);
+                        // Somebody else may have found one meanwhile.
+                        continue;
+                    }
+                    let next = match &mut past {
+                        Some(past) => past.next(&tried, &self.clock).await,
+                        None => None,
+                    };
+                    let Some((index, holder)) = next else {
+                        let notes = past.map(Past::notes).unwrap_or_default();
+                        return outcome.unwrap_or(Err(Failure::Signing)).map_err(|failure| with_notes(failure, &notes));
+                    };
+                    (Some(index), holder)
+                }
             };
             let fetched = self.ask_with(&holder, certificates.settings, endpoint, ask.clone()).await;
             if fetched.is_ok() {
+                if let Some(index) = from_the_past {
+                    certificates.keep(index, &holder);
+                }
                 certificates.accept(&holder);
+            }
+            if is_doubted(&fetched)
+                && let Err(Failure::Refused(refused)) = &fetched
+            {
+                certificates.doubt(&holder, refused.name(), &self.clock);
             }
             // A vault that does not sign is no reason to leave a key unused that is here.
             if !is_doubted(&fetched) && !matches!(fetched, Err(Failure::Vault(_))) {
@@ -243,6 +281,24 @@ impl Application {
 /// Whether the proof was not accepted, and another one might be.
 fn is_doubted(fetched: &Fetched) -> bool {
     matches!(fetched, Err(Failure::Refused(refused)) if refused.next() == Next::OtherCertificate)
+}
+
+/// Whether a version that Entra knew before may be accepted where this was answered. The time, or the size of all keys, it would not
+/// mend.
+fn may_have_been_registered_before(failure: &Failure) -> bool {
+    matches!(failure, Failure::Refused(refused) if refused.next() == Next::OtherCertificate && !matches!(refused.code, Some(700_024)))
+}
+
+/// Says in the failure what became of the older versions.
+fn with_notes(failure: Failure, notes: &[String]) -> Failure {
+    match failure {
+        Failure::Refused(mut refused) if !notes.is_empty() => {
+            let certificate = refused.certificate.take().unwrap_or_default();
+            refused.certificate = Some([&[certificate.into()], notes].concat().join("; ").into());
+            Failure::Refused(refused)
+        }
+        failure => failure,
+    }
 }
 
 /// Names the certificate that was not accepted in the failure.

@@ -2,7 +2,8 @@
 //!
 //! A source gives the certificate that it holds now. The one that was accepted last goes first, so that a new version in a vault,
 //! which Entra does not know before somebody uploads it, changes nothing; when it is refused, the sources are read again and
-//! what they hold is tried. What an earlier config signed with is tried last: a file is often replaced before Entra knows.
+//! what they hold is tried. What an earlier config signed with is tried last: a file is often replaced before Entra knows. Where nothing
+//! is accepted the versions before the newest one are looked for in the vault ([`past`](super::past)).
 
 use std::{
     path::{Path, PathBuf},
@@ -19,6 +20,7 @@ use super::{
     error::Failure,
     holder::Holder,
     key_vault::{Vault, VaultError},
+    past::RefusedVersion,
 };
 use crate::{causes::chain, clock::Clock, lock::lock};
 
@@ -36,15 +38,21 @@ pub(crate) struct Certificates {
     accepted: Mutex<Option<String>>,
     /// What the config before this one signed with, and was accepted.
     before: Option<Arc<Holder>>,
+    /// Held while older versions are tried: whoever comes meanwhile uses what is found.
+    pub(super) looking_back: tokio::sync::Mutex<()>,
 }
 
 /// A source, and what it held when it was read.
 #[derive(Debug)]
-struct Kept {
-    source: CertificateSource,
-    newest: ArcSwapOption<Holder>,
+pub(super) struct Kept {
+    pub(super) source: CertificateSource,
+    pub(super) newest: ArcSwapOption<Holder>,
     /// The one before that, which may still be the one that is accepted.
-    older: ArcSwapOption<Holder>,
+    pub(super) older: ArcSwapOption<Holder>,
+    /// An older version of the vault's that was accepted in the place of the newest one.
+    pub(super) found: ArcSwapOption<Holder>,
+    /// How it stands with the newest version where Entra refused it.
+    pub(super) refused: Mutex<Option<RefusedVersion>>,
     /// When it was read last, on the monotonic clock.
     read_at: Mutex<Option<Duration>>,
 }
@@ -113,11 +121,13 @@ impl Certificates {
                 source,
                 newest: ArcSwapOption::new(newest),
                 older: ArcSwapOption::empty(),
+                found: ArcSwapOption::empty(),
+                refused: Mutex::default(),
                 read_at: Mutex::default(),
             });
         }
         if failed.is_empty() {
-            Ok(Self { settings, sources: kept, accepted: Mutex::default(), before: None })
+            Ok(Self { settings, sources: kept, accepted: Mutex::default(), before: None, looking_back: Default::default() })
         } else {
             Err(failed)
         }
@@ -158,7 +168,7 @@ impl Certificates {
     fn known(&self) -> Vec<Arc<Holder>> {
         let mut known: Vec<Arc<Holder>> = Vec::new();
         let newest = self.sources.iter().map(|kept| kept.newest.load_full());
-        let older = self.sources.iter().map(|kept| kept.older.load_full());
+        let older = self.sources.iter().flat_map(|kept| [kept.found.load_full(), kept.older.load_full()]);
         for holder in newest.chain(older).flatten().chain(self.before.clone()) {
             if !known.iter().any(|other| other.certificate().der() == holder.certificate().der()) {
                 known.push(holder);
@@ -184,9 +194,14 @@ impl Certificates {
                 failure.get_or_insert(error);
             }
         }
-        match (self.in_order(clock.unix_seconds()), failure) {
-            (known, Some(failure)) if known.is_empty() => Err(failure),
-            (known, _) => Ok(known),
+        let again = self.newest_again(clock);
+        let mut known = self.in_order(clock.unix_seconds());
+        if let Some(at) = again.and_then(|again| known.iter().position(|holder| Arc::ptr_eq(holder, &again))) {
+            known[..=at].rotate_right(1);
+        }
+        match failure {
+            Some(failure) if known.is_empty() => Err(failure),
+            _ => Ok(known),
         }
     }
 
@@ -210,6 +225,18 @@ impl Certificates {
             }
             *accepted = Some(thumbprint);
         }
+        drop(accepted);
+        self.told_of_accepted(holder);
+    }
+
+    /// The certificate that was accepted last.
+    pub(super) fn accepted(&self) -> Option<Arc<Holder>> {
+        let thumbprint = lock(&self.accepted).clone()?;
+        self.known().into_iter().find(|holder| holder.certificate().x5t_s256() == thumbprint)
+    }
+
+    pub(super) fn kept(&self) -> &[Kept] {
+        &self.sources
     }
 
     /// Whether both hold the same, as far as it can be seen: what is in a vault is the same if the settings are, and those are
@@ -274,8 +301,16 @@ impl VaultSource {
         let (name, version) = (&*self.name, self.version.as_deref());
         match self.key_use {
             KeyUse::Sign => Ok(Holder::InVault(self.vault.certificate(name, version).await?, self.vault.clone())),
-            KeyUse::Download => Ok(Holder::Here(self.vault.keyed_certificate(name, version).await?)),
+            KeyUse::Download => {
+                let (pair, version) = self.vault.keyed_certificate(name, version).await?;
+                Ok(Holder::Downloaded(pair, version))
+            }
         }
+    }
+
+    /// The same with another version.
+    pub(crate) async fn read_version(&self, version: &str) -> Result<Holder, Arc<VaultError>> {
+        Self { version: Some(version.to_owned()), ..self.clone() }.read().await
     }
 }
 

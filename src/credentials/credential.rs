@@ -251,7 +251,9 @@ impl Credential {
         let certificates = self.identity().map(|identity| identity.certificates(now)).unwrap_or_default();
         let endpoint = self.endpoint.as_ref().map(|endpoint| endpoint.url.to_string());
         let for_callers = self.for_callers.entries().iter().filter(|slot| slot.is_ready()).count();
-        status::of(self.name.to_string(), &self.config, endpoint, for_callers, &certificates, slots, now)
+        let status = status::of(self.name.to_string(), &self.config, endpoint, for_callers, &certificates, slots, now);
+        let vault_certificates = self.identity().map(Identity::vault_certificates).unwrap_or_default();
+        CredentialStatus { vault_certificates, ..status }
     }
 
     /// Warns of certificates that end soon: once a day, since a gateway may run for longer than a certificate lives.

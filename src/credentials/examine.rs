@@ -12,7 +12,8 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::{
-    AssertionAlgorithm, Credential, CredentialConfig, CredentialError, ErrorStatus, TokenSlot, VaultAction, VaultError,
+    AssertionAlgorithm, Credential, CredentialConfig, CredentialError, ErrorStatus, TokenSlot, VaultAction,
+    VaultCertificateStatus, VaultError,
     access_token::AccessToken,
     application::{Application, Endpoint, Identity},
     assertion::Subject,
@@ -138,6 +139,12 @@ impl Credential {
             match held {
                 Ok(()) => self.examine_token(tenant, scope, &mut links).await,
                 Err(Broken) => links.0.push(Step::new("token", Outcome::Skipped, format!("for {scope}"))),
+            }
+        }
+        // Which version is accepted shows with the tokens.
+        for standing in self.identity().map(Identity::vault_certificates).unwrap_or_default() {
+            if let Some(note) = standing.note {
+                links.warning("vault", note, VaultCertificateStatus::CURE);
             }
         }
         links.0
@@ -373,7 +380,7 @@ fn vault_failure(step: &'static str, whom: &str, failure: &Failure, links: &mut 
     let Failure::Vault(error) = failure else { return broken };
     let VaultError::Refused { action, status: StatusCode::FORBIDDEN, code, .. } = &**error else { return broken };
     let role = match action {
-        VaultAction::ReadCertificate => READER,
+        VaultAction::ReadCertificate | VaultAction::ListVersions => READER,
         VaultAction::Sign => CRYPTO_USER,
         VaultAction::DownloadCertificate | VaultAction::ReadSecret => SECRETS_USER,
     };

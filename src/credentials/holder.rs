@@ -14,6 +14,8 @@ use super::{
 pub(crate) enum Holder {
     /// The private key is here.
     Here(KeyedCertificate),
+    /// The private key is here, and came from this version in a vault.
+    Downloaded(KeyedCertificate, Option<Box<str>>),
     /// The private key stays in the vault. Its URL has the version that belongs to the certificate.
     InVault(VaultCertificate, Arc<Vault>),
 }
@@ -22,8 +24,17 @@ impl Holder {
     /// The certificate.
     pub(crate) const fn certificate(&self) -> &Certificate {
         match self {
-            Self::Here(pair) => pair.certificate(),
+            Self::Here(pair) | Self::Downloaded(pair, _) => pair.certificate(),
             Self::InVault(kept, _) => &kept.certificate,
+        }
+    }
+
+    /// The version of the vault that it came from.
+    pub(crate) fn version(&self) -> Option<&str> {
+        match self {
+            Self::Here(_) => None,
+            Self::Downloaded(_, version) => version.as_deref(),
+            Self::InVault(kept, _) => kept.key.path().rsplit('/').next(),
         }
     }
 
@@ -35,7 +46,7 @@ impl Holder {
     /// Signs.
     pub(crate) async fn sign(&self, algorithm: AssertionAlgorithm, text: &[u8]) -> Result<Vec<u8>, Failure> {
         match self {
-            Self::Here(pair) => assertion::sign(pair.key(), algorithm, text),
+            Self::Here(pair) | Self::Downloaded(pair, _) => assertion::sign(pair.key(), algorithm, text),
             Self::InVault(kept, vault) => Ok(vault.sign(&kept.key, &kept.certificate, algorithm, text).await?),
         }
     }

@@ -22,6 +22,7 @@ mod holder;
 mod key_vault;
 mod managed_identity;
 mod pace;
+mod past;
 mod registration;
 mod set;
 mod status;
@@ -41,7 +42,7 @@ pub use self::{
     examine::{Outcome, Step},
     key_vault::{VaultAction, VaultError, VaultSecret, VaultSecretStatus},
     set::{Credentials, Setting},
-    status::{CertificateStatus, CredentialStatus, ErrorStatus, TokenStatus},
+    status::{CertificateStatus, CredentialStatus, ErrorStatus, TokenStatus, VaultCertificateStatus},
     token_cache::TokenSlot,
 };
 pub(crate) use self::{

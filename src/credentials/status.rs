@@ -28,6 +28,9 @@ pub struct CredentialStatus {
     pub ready: bool,
     /// The certificates, that which is used first.
     pub certificates: Vec<CertificateStatus>,
+    /// The certificates among them that vaults hold, and which of their versions are used.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub vault_certificates: Vec<VaultCertificateStatus>,
     /// How many tokens are kept for callers' tenants and on behalf of users.
     pub tokens_for_callers: usize,
     /// The tokens, by scope.
@@ -47,6 +50,25 @@ pub struct CertificateStatus {
     pub not_after: u64,
     /// Whole days until then.
     pub days_left: i64,
+}
+
+/// Which version of a vault's certificate is used.
+#[derive(Clone, Debug, Serialize)]
+pub struct VaultCertificateStatus {
+    /// The certificate's name in its vault.
+    pub name: String,
+    /// The newest version, once the vault has been asked.
+    pub newest_version: Option<String>,
+    /// The version that Entra accepted last.
+    pub used_version: Option<String>,
+    /// Why it is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl VaultCertificateStatus {
+    /// What mends it where another version than the newest one is used.
+    pub const CURE: &str = "upload the newest version to the app registration; the gateway moves to it by itself";
 }
 
 /// What there is to tell of a token.
@@ -121,6 +143,7 @@ pub(super) fn of(
         required: config.required,
         ready: slots.iter().all(|(_, slot)| slot.expires_at.is_some()),
         certificates: certificates.iter().map(|certificate| of_certificate(certificate, now)).collect(),
+        vault_certificates: Vec::new(),
         tokens: slots.into_iter().map(|(scope, slot)| token(scope.into(), slot)).collect(),
     }
 }

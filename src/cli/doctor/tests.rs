@@ -270,3 +270,22 @@ fn soon_certificate(entra: &DevTenant) -> String {
     entra.update_app(GATEWAY, |app| app.certificate_pem(made.certificate_pem()));
     made.pem().to_string()
 }
+
+#[tokio::test]
+async fn a_newest_version_that_entra_does_not_know_is_told_of() {
+    let house = House::open().await;
+    let (_, first) = house.entra.vault_certificate("signer", false, 365);
+    house.entra.update_app(GATEWAY, |mut app| {
+        app.certificates.clear();
+        app.certificate_der(&first)
+    });
+    let (second, _) = house.entra.vault_certificate("signer", false, 365);
+
+    let diagnosis = house.examine(&with_vault(house.entra.base_url()), &["--credential", "gateway"]).await;
+
+    assert!(diagnosis.healthy, "{diagnosis:?}");
+    let told = diagnosis.credentials[0].steps.iter().find(|step| step.outcome == Outcome::Warning).unwrap();
+    assert_eq!(told.step, "vault");
+    assert!(told.found.contains(&second) && told.found.contains("is not registered (AADSTS700027)"), "{told:?}");
+    assert!(told.cure.as_ref().unwrap().contains("upload the newest version"), "{told:?}");
+}

@@ -57,6 +57,8 @@ pub(crate) struct Vault {
 pub enum VaultAction {
     /// The public part of a certificate is read.
     ReadCertificate,
+    /// The versions of a certificate are listed.
+    ListVersions,
     /// A key signs.
     Sign,
     /// A certificate is read with its private key.
@@ -73,6 +75,9 @@ impl VaultAction {
             }
             Self::DownloadCertificate => {
                 "give the identity the role Key Vault Certificate User on this vault; it takes minutes to take effect"
+            }
+            Self::ListVersions => {
+                "give the identity the role Key Vault Reader on this vault, or `list` of certificates where it has access policies; it takes minutes to take effect"
             }
             Self::ReadSecret => {
                 "give the identity the role Key Vault Secrets User on this vault; it takes minutes to take effect"
@@ -239,7 +244,8 @@ impl Vault {
     }
 
     async fn call_now(&self, action: VaultAction, mut url: Url, body: Option<Bytes>) -> Result<Answer, VaultError> {
-        url.set_query(Some(&format!("api-version={API_VERSION}")));
+        let more: Vec<(String, String)> = url.query_pairs().into_owned().filter(|(name, _)| name != "api-version").collect();
+        url.query_pairs_mut().clear().append_pair("api-version", API_VERSION).extend_pairs(more);
         let token = self.slot.token().await.map_err(VaultError::Token)?;
         let answer = self.send(&url, &token, body.clone()).await?;
         if answer.status != StatusCode::UNAUTHORIZED {

@@ -29,6 +29,41 @@ pub(crate) struct VaultCertificate {
     pub(crate) key: Url,
 }
 
+/// How many pages of a list are read.
+const MOST_PAGES: usize = 20;
+
+/// One version of a certificate, as a vault lists it.
+#[derive(Debug)]
+pub(crate) struct ListedVersion {
+    pub(crate) version: Box<str>,
+    /// The SHA-1 thumbprint in base64url.
+    pub(crate) x5t: Option<Box<str>>,
+    pub(crate) attributes: ListedAttributes,
+}
+
+/// Whether and when a version may be used.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ListedAttributes {
+    enabled: bool,
+    nbf: Option<u64>,
+    exp: Option<u64>,
+    created: u64,
+}
+
+impl ListedVersion {
+    /// Whether it may be used at `now`, in seconds since 1970.
+    pub(crate) fn is_usable(&self, now: u64) -> bool {
+        let ListedAttributes { enabled, nbf, exp, .. } = self.attributes;
+        enabled && nbf.is_none_or(|start| start <= now) && exp.is_none_or(|end| now < end)
+    }
+
+    /// When it was made, in seconds since 1970.
+    pub(crate) const fn created(&self) -> u64 {
+        self.attributes.created
+    }
+}
+
 /// One version of a secret.
 #[derive(Debug)]
 pub(crate) struct KeptSecret {
@@ -57,6 +92,44 @@ impl Vault {
         let der = STANDARD.decode(bundle.cer).map_err(|_| VaultError::Nonsense("holds no certificate"))?;
         let certificate = Certificate::from_der(&der).map_err(VaultError::Certificate)?;
         Ok(VaultCertificate { certificate, key: self.key_url(&bundle.kid)? })
+    }
+
+    /// The versions of a certificate, in the order in which the vault lists them.
+    pub(crate) async fn certificate_versions(&self, name: &str) -> Result<Vec<ListedVersion>, Arc<VaultError>> {
+        #[derive(Deserialize)]
+        struct Page {
+            value: Vec<Entry>,
+            #[serde(rename = "nextLink")]
+            next: Option<String>,
+        }
+        #[derive(Deserialize)]
+        struct Entry {
+            id: String,
+            x5t: Option<Box<str>>,
+            #[serde(default)]
+            attributes: ListedAttributes,
+        }
+
+        let mut url = self.object("certificates", name, Some("versions"));
+        let path = url.path().to_owned();
+        url.set_query(Some("maxresults=25"));
+        let mut versions = Vec::new();
+        for _ in 0..MOST_PAGES {
+            let answer = self.call(VaultAction::ListVersions, url, None).await?;
+            let page: Page =
+                serde_json::from_slice(&answer.body).map_err(|_| VaultError::Nonsense("holds no list of versions"))?;
+            versions.extend(page.value.into_iter().filter_map(|entry| {
+                let version = entry.id.rsplit('/').next().filter(|version| is_name(version))?.into();
+                Some(ListedVersion { version, x5t: entry.x5t, attributes: entry.attributes })
+            }));
+            let Some(next) = page.next.filter(|next| !next.is_empty()) else { break };
+            // Whatever else is no place for the vault's token.
+            let next = Url::parse(&next).ok().filter(|next| next.origin() == self.url.origin());
+            url = next
+                .filter(|next| next.path().trim_end_matches('/').eq_ignore_ascii_case(&path))
+                .ok_or(VaultError::Nonsense("goes on somewhere else"))?;
+        }
+        Ok(versions)
     }
 
     /// Signs with the key at `key`, and holds the signature against the certificate before anybody else sees it.
@@ -101,7 +174,12 @@ impl Vault {
     }
 
     /// A certificate with its private key: the secret that stands beside it under the same name.
-    pub(crate) async fn keyed_certificate(&self, name: &str, version: Option<&str>) -> Result<KeyedCertificate, Arc<VaultError>> {
+    /// Its version is told with it.
+    pub(crate) async fn keyed_certificate(
+        &self,
+        name: &str,
+        version: Option<&str>,
+    ) -> Result<(KeyedCertificate, Option<Box<str>>), Arc<VaultError>> {
         let secret = self.read_secret(VaultAction::DownloadCertificate, name, version).await?;
         let text = secret.value.expose_secret();
         let pair = match secret.content_type.as_deref() {
@@ -112,7 +190,10 @@ impl Vault {
                 Err(_) => Err(CertificateError::NotPfx),
             },
         };
-        pair.map_err(|error| VaultError::Certificate(error).into())
+        match pair {
+            Ok(pair) => Ok((pair, secret.version)),
+            Err(error) => Err(VaultError::Certificate(error).into()),
+        }
     }
 
     async fn read_secret(&self, action: VaultAction, name: &str, version: Option<&str>) -> Result<KeptSecret, Arc<VaultError>> {

@@ -1,0 +1,213 @@
+//! The versions of a vault's certificate before the newest one.
+//!
+//! A vault renews a certificate by itself, and somebody has to upload the new version to the app registration. A gateway that starts in
+//! between finds a newest version that Entra does not know: it looks for the one that Entra does, newest first, and uses that. Now and
+//! then the newest one is tried again.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::sync::MutexGuard;
+
+use super::{
+    certificates::{CertificateSource, Certificates, Kept, VaultSource},
+    holder::Holder,
+    status::VaultCertificateStatus,
+};
+use crate::{causes::chain, clock::Clock, lock::lock};
+
+/// How many versions of a certificate are tried besides the newest one.
+const MOST_VERSIONS: usize = 5;
+/// How long after it was refused the newest version is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(15 * 60);
+
+/// The newest version of a certificate, which was not accepted.
+#[derive(Debug)]
+pub(super) struct RefusedVersion {
+    /// Its SHA-256 thumbprint.
+    thumbprint: String,
+    /// Entra's own code.
+    code: Option<String>,
+    /// When it was tried last, on the monotonic clock.
+    at: Duration,
+}
+
+/// The older versions, while a token is asked for.
+pub(super) struct Past<'c> {
+    certificates: &'c Certificates,
+    /// What is still to be tried, with the number of its source; `None` before the vaults were asked.
+    listed: Option<VecDeque<(usize, Box<str>)>>,
+    /// Why some cannot be tried.
+    notes: Vec<String>,
+    _alone: MutexGuard<'c, ()>,
+}
+
+impl<'c> Past<'c> {
+    /// Waits until nobody else tries the same.
+    pub(super) async fn of(certificates: &'c Certificates) -> Self {
+        Self { certificates, listed: None, notes: Vec::new(), _alone: certificates.looking_back.lock().await }
+    }
+
+    /// The next version to be tried; none of `tried`, and none that is disabled or outside its time.
+    ///
+    /// It comes with the number of its source.
+    pub(super) async fn next(&mut self, tried: &[Arc<Holder>], clock: &Clock) -> Option<(usize, Arc<Holder>)> {
+        if self.listed.is_none() {
+            self.listed = Some(self.list(tried, clock).await);
+        }
+        while let Some((index, version)) = self.listed.as_mut().and_then(VecDeque::pop_front) {
+            let CertificateSource::Vault(source) = &self.certificates.kept()[index].source else { continue };
+            match source.read_version(&version).await {
+                Ok(holder) => return Some((index, Arc::new(holder))),
+                Err(error) => self.note(source, &format!("the version {version} of"), &chain(&*error)),
+            }
+        }
+        None
+    }
+
+    /// Why some could not be tried.
+    pub(super) fn notes(self) -> Vec<String> {
+        self.notes
+    }
+
+    async fn list(&mut self, tried: &[Arc<Holder>], clock: &Clock) -> VecDeque<(usize, Box<str>)> {
+        let mut all = VecDeque::new();
+        for (index, kept) in self.certificates.kept().iter().enumerate() {
+            // A version that is pinned is the one that is meant.
+            let CertificateSource::Vault(source @ VaultSource { version: None, .. }) = &kept.source else { continue };
+            match source.vault.certificate_versions(&source.name).await {
+                Ok(mut versions) => {
+                    versions.retain(|listed| {
+                        let is_tried = |holder: &Arc<Holder>| listed.x5t.as_deref() == Some(&*holder.certificate().x5t());
+                        listed.is_usable(clock.unix_seconds()) && !tried.iter().any(is_tried)
+                    });
+                    versions.sort_by_key(|listed| std::cmp::Reverse(listed.created()));
+                    all.extend(versions.into_iter().take(MOST_VERSIONS).map(|listed| (index, listed.version)));
+                }
+                Err(error) => {
+                    let cure = error.cure().map(|cure| format!(" ({cure})")).unwrap_or_default();
+                    self.note(source, "the versions of", &format!("{}{cure}", chain(&*error)));
+                }
+            }
+        }
+        all
+    }
+
+    fn note(&mut self, source: &VaultSource, what: &str, why: &str) {
+        let name = &*source.name;
+        tracing::warn!(name, error = why, "{what} the certificate in the vault cannot be read");
+        self.notes.push(format!("{what} the certificate {name} in the vault cannot be read: {why}"));
+    }
+}
+
+impl Certificates {
+    /// Remembers that a certificate was not accepted, where it is the newest version of a vault's.
+    pub(super) fn doubt(&self, holder: &Holder, code: Option<String>, clock: &Clock) {
+        for kept in self.kept().iter().filter(|kept| kept.follows() && kept.has_newest(holder)) {
+            let thumbprint = holder.certificate().x5t_s256();
+            *lock(&kept.refused) = Some(RefusedVersion { thumbprint, code: code.clone(), at: clock.monotonic() });
+        }
+    }
+
+    /// Keeps an older version that was found in the vault of a source, and accepted.
+    pub(super) fn keep(&self, index: usize, holder: &Arc<Holder>) {
+        let kept = &self.kept()[index];
+        kept.found.store(Some(holder.clone()));
+        if let CertificateSource::Vault(source) = &kept.source {
+            let (name, newest, used, cure) =
+                (&*source.name, kept.newest_version(), holder.version(), VaultCertificateStatus::CURE);
+            tracing::warn!(
+                name,
+                newest,
+                used,
+                cure,
+                "Entra does not accept the newest version of the vault's certificate; an older one is used"
+            );
+        }
+    }
+
+    /// Forgets that a newest version was refused, once it is accepted.
+    pub(super) fn told_of_accepted(&self, holder: &Holder) {
+        for kept in self.kept().iter().filter(|kept| kept.has_newest(holder)) {
+            if lock(&kept.refused).take().is_some()
+                && let CertificateSource::Vault(source) = &kept.source
+            {
+                let (name, version) = (&*source.name, holder.version());
+                tracing::info!(name, version, "Entra accepts the newest version of the vault's certificate now");
+            }
+        }
+    }
+
+    /// The newest version of a vault's certificate, where it was refused so long ago that it is worth another try.
+    pub(super) fn newest_again(&self, clock: &Clock) -> Option<Arc<Holder>> {
+        let now = clock.monotonic();
+        self.kept().iter().find_map(|kept| {
+            let newest = kept.newest.load_full()?;
+            let mut refused = lock(&kept.refused);
+            let refused = refused.as_mut().filter(|refused| now >= refused.at + TRY_AGAIN)?;
+            // Whoever asks at the same time goes on with the one that is accepted.
+            refused.at = now;
+            Some(newest)
+        })
+    }
+
+    /// Which versions of the vaults' certificates are used.
+    pub(super) fn vault_status(&self) -> Vec<VaultCertificateStatus> {
+        let accepted = self.accepted();
+        let of = |kept: &Kept| {
+            let CertificateSource::Vault(source) = &kept.source else { return None };
+            let newest_version = kept.newest_version();
+            let used = accepted.as_ref().filter(|used| kept.gave(used)).and_then(|used| used.version().map(str::to_owned));
+            let refused = lock(&kept.refused);
+            let refused = refused.as_ref().filter(|refused| {
+                kept.newest.load_full().is_some_and(|newest| newest.certificate().x5t_s256() == refused.thumbprint)
+            });
+            let note = refused.map(|refused| {
+                let code = refused.code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default();
+                let newest = newest_version.as_deref().unwrap_or("the newest");
+                let instead = match (&used, &accepted) {
+                    (Some(used), _) => format!("version {used} is used"),
+                    (None, Some(_)) => "another certificate is used".to_owned(),
+                    (None, None) => "no other one is accepted".to_owned(),
+                };
+                format!("version {newest} of the certificate {} in the vault is not registered{code}; {instead}", source.name)
+            });
+            Some(VaultCertificateStatus { name: source.name.clone(), newest_version, used_version: used, note })
+        };
+        self.kept().iter().filter_map(of).collect()
+    }
+}
+
+impl Kept {
+    /// Whether it is a vault's certificate whose versions are followed.
+    fn follows(&self) -> bool {
+        matches!(&self.source, CertificateSource::Vault(VaultSource { version: None, .. }))
+    }
+
+    fn has_newest(&self, holder: &Holder) -> bool {
+        self.newest.load_full().is_some_and(|newest| newest.certificate().der() == holder.certificate().der())
+    }
+
+    fn newest_version(&self) -> Option<String> {
+        self.newest.load_full()?.version().map(str::to_owned)
+    }
+
+    /// Whether the certificate came from here: a version of the same vault and, where its key tells it, of the same name.
+    fn gave(&self, holder: &Holder) -> bool {
+        let CertificateSource::Vault(source) = &self.source else { return false };
+        match holder {
+            Holder::InVault(kept, vault) => {
+                Arc::ptr_eq(vault, &source.vault)
+                    && kept
+                        .key
+                        .path_segments()
+                        .and_then(|mut path| path.nth(1))
+                        .is_some_and(|name| name.eq_ignore_ascii_case(&source.name))
+            }
+            Holder::Downloaded(pair, _) => {
+                let known = [self.newest.load_full(), self.found.load_full(), self.older.load_full()];
+                known.into_iter().flatten().any(|known| known.certificate().der() == pair.certificate().der())
+            }
+            Holder::Here(_) => false,
+        }
+    }
+}
