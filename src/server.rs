@@ -487,7 +487,8 @@ fn build(
         // What many routes have in common is told once.
         let mut told = HashSet::new();
         for fault in faults.iter().filter(|fault| told.insert((&fault.place, &fault.message))) {
-            tracing::warn!(at = %fault.place, cure = fault.cure, "{}", fault.message);
+            let cure = fault.cure.as_deref().map(|cure| document.said(cure));
+            tracing::warn!(at = %fault.place, cure = cure.as_deref(), "{}", document.said(&fault.message));
         }
         return Ok(runtime);
     }

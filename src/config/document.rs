@@ -1,7 +1,9 @@
 //! A config, read: the settings, and where each of them stands in the files.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -24,7 +26,6 @@ use super::{
 ///
 /// What can only be told when it is built (a name that is defined nowhere, a file that is no certificate) goes into [`Faults`],
 /// by place; [`report`](Self::report) finds the lines.
-#[derive(Debug)]
 pub struct Document {
     /// The settings.
     pub config: Config,
@@ -39,6 +40,13 @@ pub struct Document {
     warnings: Report,
     places: Places,
     sources: Arc<Sources>,
+}
+
+/// Where it was read from. The settings may hold what is secret to whoever wrote them.
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Document").field("files", &self.files).finish_non_exhaustive()
+    }
 }
 
 impl Document {
@@ -140,6 +148,11 @@ impl Document {
     pub fn report(&self, faults: &Faults) -> Report {
         let findings = faults.iter().map(|fault| Finding::of(fault, self.places.origin(&fault.place, fault.at_key)));
         Report::new(findings.collect(), self.sources.clone()).and(&self.warnings)
+    }
+
+    /// What is said of the config, without its secrets.
+    pub fn said<'m>(&self, message: &'m str) -> Cow<'m, str> {
+        self.sources.said(message, None)
     }
 
     /// Where a setting stands: the file, line and column.

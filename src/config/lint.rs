@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Config, Secret,
+    Config,
     fault::{Faults, Place},
     node::{Kind, Node},
     report::Finding,
@@ -132,9 +132,9 @@ fn lint_policy(policy: &PolicyConfig, later: &[PolicyConfig], place: &Place, fau
                 let root = text.split(['.', '[']).next().unwrap_or_default();
                 text.len() > root.len() && ["token", "caller", "request", "partner", "captures"].contains(&root)
             };
-            if let Some(text) = config.value.as_ref().and_then(Secret::plain).filter(|text| looks_meant(text)) {
-                let cure = format!("write \"@({text})\" for what it stands for");
-                faults.warning(&place.key("value"), format!("the header is the text `{text}` itself"), cure);
+            if config.value.as_ref().and_then(|value| value.plain()).is_some_and(looks_meant) {
+                let cure = "write \"@(…)\" around it for what it stands for";
+                faults.warning(&place.key("value"), "the header is this text itself, which reads like an expression", cure);
             }
         }
         _ => {}

@@ -46,7 +46,7 @@ pub(crate) fn add_file(path: &Path, sources: &mut Sources) -> std::io::Result<us
 pub(crate) fn read(main: usize, base: &Path, sources: &mut Sources, shape: Shape<'_>) -> Reading {
     let mut findings = Vec::new();
     let mut folders = Vec::new();
-    let mut document = yaml::read(&sources.get(main).text, main, &mut findings);
+    let mut document = read_one(main, sources, &mut findings);
     for (pattern, at, place) in includes(&document) {
         if pattern.contains("{{") {
             findings.push(Finding::error(at, &place, "a file to include cannot hold a named value", "write its name out"));
@@ -80,6 +80,19 @@ pub(crate) fn read(main: usize, base: &Path, sources: &mut Sources, shape: Shape
     Reading { document, findings, folders }
 }
 
+/// Reads one file; what of it must not be shown is hidden.
+fn read_one(file: usize, sources: &mut Sources, findings: &mut Vec<Finding>) -> Node {
+    let mut hidden = Vec::new();
+    let node = yaml::read(&sources.get(file).text, file, findings, &mut hidden);
+    hidden.into_iter().for_each(|origin| sources.hide(origin));
+    node
+}
+
+/// Hides what is left out: nobody will hold it against the schema.
+fn hide(node: &Node, sources: &mut Sources) {
+    node.each_part(&mut |origin| sources.hide(origin.clone()));
+}
+
 fn include(
     path: &Path,
     (at, place): (&Origin, &Place),
@@ -94,8 +107,10 @@ fn include(
     }
     match add_file(path, sources) {
         Ok(file) => {
-            let more = yaml::read(&sources.get(file).text, file, findings);
-            merge(document, more, shape, findings);
+            let more = read_one(file, sources, findings);
+            let mut left_out = Vec::new();
+            merge(document, more, shape, findings, &mut left_out);
+            left_out.iter().for_each(|node| hide(node, sources));
         }
         Err(error) => {
             let message = format!("`{}` cannot be read: {error}", path.display());
@@ -157,8 +172,12 @@ fn matches(pattern: &str, name: &str) -> bool {
     rest.len() >= last.len() && rest.ends_with(last)
 }
 
-/// Adds what an included file says. Lists grow, maps of named things are joined, and nothing is ever replaced.
-fn merge(document: &mut Node, more: Node, shape: Shape<'_>, findings: &mut Vec<Finding>) {
+/// Adds what an included file says. Lists grow, maps of named things are joined, and nothing is ever replaced. What cannot be added is
+/// left out.
+fn merge(document: &mut Node, more: Node, shape: Shape<'_>, findings: &mut Vec<Finding>, left_out: &mut Vec<Node>) {
+    if !matches!(more.kind, Kind::Map(_)) {
+        left_out.push(more.clone());
+    }
     let Kind::Map(more) = more.kind else {
         if !matches!(more.kind, Kind::Broken | Kind::Null) {
             let message = format!("a config is a map, not {}", more.what());
@@ -174,6 +193,7 @@ fn merge(document: &mut Node, more: Node, shape: Shape<'_>, findings: &mut Vec<F
         let place = Place::root().key(&key.text);
         if key.text == "include" {
             findings.push(Finding::error(key.at, &place, "an included file cannot include others", "name them in the main file"));
+            left_out.push(value);
             continue;
         }
         let Some((first, existing)) = entries.iter_mut().find(|(known, _)| known.text == key.text) else {
@@ -183,11 +203,12 @@ fn merge(document: &mut Node, more: Node, shape: Shape<'_>, findings: &mut Vec<F
         match (&mut existing.kind, value.kind) {
             (Kind::List(existing), Kind::List(more)) => existing.extend(more),
             (Kind::Map(existing), Kind::Map(more)) if holds_named_things(shape, &key.text) => {
-                join(existing, more, &place, findings)
+                join(existing, more, &place, findings, left_out)
             }
             (Kind::Broken | Kind::Null, kind) => existing.kind = kind,
             (_, Kind::Broken | Kind::Null) => {}
-            _ => {
+            (_, kind) => {
+                left_out.push(Node::new(kind, value.at));
                 let message = format!("`{}` stands in two files", key.text);
                 findings.push(
                     Finding::error(key.at, &place, message, "keep it in one of them").related(first.at.clone(), "the first one"),
@@ -197,7 +218,13 @@ fn merge(document: &mut Node, more: Node, shape: Shape<'_>, findings: &mut Vec<F
     }
 }
 
-fn join(existing: &mut Vec<(Key, Node)>, more: Vec<(Key, Node)>, place: &Place, findings: &mut Vec<Finding>) {
+fn join(
+    existing: &mut Vec<(Key, Node)>,
+    more: Vec<(Key, Node)>,
+    place: &Place,
+    findings: &mut Vec<Finding>,
+    left_out: &mut Vec<Node>,
+) {
     for (key, value) in more {
         match existing.iter().find(|(known, _)| known.text == key.text) {
             Some((first, _)) => {
@@ -208,6 +235,7 @@ fn join(existing: &mut Vec<(Key, Node)>, more: Vec<(Key, Node)>, place: &Place, 
                     "rename or remove one of the two",
                 );
                 findings.push(finding.related(first.at.clone(), "the first one"));
+                left_out.push(value);
             }
             None => existing.push((key, value)),
         }

@@ -3,6 +3,7 @@
 //! Written settings (`…Config`, plain data as in the file) and the objects built from them are two things. The settings of a
 //! stage stand beside that stage; this module knows the document as a whole. Building is pure: no network, no clock.
 
+mod blank;
 mod document;
 mod fault;
 mod lint;
@@ -35,7 +36,7 @@ pub(crate) use named_values::literal;
 pub use report::Report;
 pub use schema::schema;
 use schemars::JsonSchema;
-pub use secret::{LiveSecret, Secret, Secrets, UnknownSecret};
+pub use secret::{HeaderText, LiveSecret, Secret, Secrets, UnknownSecret};
 use serde::Deserialize;
 pub use units::{Day, Size, Span};
 
@@ -102,7 +103,7 @@ pub struct Config {
 }
 
 /// A named value: `{{name}}` in any text of the config stands for it.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct NamedValueConfig {
     /// The value itself.
@@ -120,8 +121,17 @@ pub struct NamedValueConfig {
     pub secret: bool,
 }
 
+/// Without the value, which may be a secret.
+impl std::fmt::Debug for NamedValueConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { env, file, key_vault, secret, .. } = self;
+        let mut shown = f.debug_struct("NamedValueConfig");
+        shown.field("env", env).field("file", file).field("key_vault", key_vault).field("secret", secret).finish_non_exhaustive()
+    }
+}
+
 /// How calls to Entra and other identity services leave the machine.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Clone, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct IdentityHttpConfig {
     /// The HTTP proxy for these calls. Default: `HTTPS_PROXY`, with the exceptions of `NO_PROXY`.
@@ -130,11 +140,18 @@ pub struct IdentityHttpConfig {
     pub ca: Option<String>,
 }
 
+/// Without the proxy, whose address may hold a password.
+impl std::fmt::Debug for IdentityHttpConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IdentityHttpConfig").field("ca", &self.ca).finish_non_exhaustive()
+    }
+}
+
 /// A part of a config from YAML, for the tests of the stages.
 #[cfg(test)]
 pub(crate) fn part<T: serde::de::DeserializeOwned>(yaml: &str) -> T {
     let mut findings = Vec::new();
-    let node = yaml::read(yaml, 0, &mut findings);
+    let node = yaml::read(yaml, 0, &mut findings, &mut Vec::new());
     assert!(findings.is_empty(), "{yaml}");
     settings::settings(&node).expect("a part of a config")
 }

@@ -171,8 +171,11 @@ pub(crate) fn resolve(document: &mut Node, surroundings: Surroundings<'_>, sourc
         if !is_name(&key.text) {
             let place = Place::root().key("named-values").key(&key.text);
             let message = format!("`{}` is no name for a named value", key.text);
+            // `key:"value"` without a blank is all of it a key.
+            values.hidden.push(key.at.clone());
             values.findings.push(Finding::error(key.at.clone(), &place, message, "use letters, digits, `-`, `_` and `.`"));
         }
+        hide_secret(node, &mut values.hidden);
         values.entries.insert(&key.text, (&key.at, node));
     }
     for name in values.entries.keys().copied().collect::<Vec<_>>() {
@@ -186,7 +189,7 @@ pub(crate) fn resolve(document: &mut Node, surroundings: Surroundings<'_>, sourc
     for origin in &values.hidden {
         sources.hide(origin.clone());
     }
-    let secrets = values
+    let secrets: BTreeMap<_, _> = values
         .states
         .into_iter()
         .filter_map(|(name, state)| match state {
@@ -194,7 +197,30 @@ pub(crate) fn resolve(document: &mut Node, surroundings: Surroundings<'_>, sourc
             State::Done(_) | State::Underway => None,
         })
         .collect();
+    for secret in secrets.values() {
+        if let SecretSource::Known(secret) = secret {
+            sources.keep_secret(secret.expose_secret());
+        }
+    }
     Resolved { secrets, findings: values.findings, files: values.files, used: values.used }
+}
+
+/// Hides what is, or was meant to be, a secret: the value of one that says so in whatever way, or that says what nobody understands.
+fn hide_secret(node: &Node, hidden: &mut Vec<Origin>) {
+    let mut hide = |node: &Node| node.each_part(&mut |origin| hidden.push(origin.clone()));
+    let Some(entries) = node.as_map() else { return hide(node) };
+    let is_plain = entries.iter().all(|(key, value)| match &*key.text {
+        "value" | "env" | "default" | "file" | "key-vault" => true,
+        "secret" => matches!(value.kind, Kind::Bool(false)),
+        _ => false,
+    });
+    // The secret itself may have been written behind `secret`.
+    let may_hold = |key: &str, value: &Node| match key {
+        "value" | "default" => !is_plain,
+        "secret" => !matches!(value.kind, Kind::Bool(_)),
+        _ => false,
+    };
+    entries.iter().filter(|(key, value)| may_hold(&key.text, value)).for_each(|(_, value)| hide(value));
 }
 
 impl<'a> NamedValues<'a> {
@@ -248,7 +274,7 @@ impl<'a> NamedValues<'a> {
             );
         }
         if matches!(source, "file" | "key-vault")
-            && let Some(Node { kind: Kind::Bool(false), at }) = node.get("secret")
+            && let Some(Node { kind: Kind::Bool(false), at, .. }) = node.get("secret")
         {
             self.error(
                 at,
@@ -263,9 +289,6 @@ impl<'a> NamedValues<'a> {
         if source == "key-vault" {
             let secret = VaultSecret::new(name, self.key_vault(written, &place)?);
             return Some(NamedValue::Secret(SecretSource::Vault(Arc::new(secret))));
-        }
-        if source == "value" && secret {
-            self.hidden.push(at.clone());
         }
         let (text, uses_secret) = self.own_text(written, &place)?;
         if uses_secret && !secret {

@@ -1,5 +1,7 @@
 //! What a YAML text says, each part with its place in the text.
 
+use std::fmt;
+
 use serde_json::Number;
 #[cfg(test)]
 use serde_json::{Map, Value};
@@ -11,6 +13,8 @@ use super::origin::Origin;
 pub(crate) struct Node {
     pub(crate) kind: Kind,
     pub(crate) at: Origin,
+    /// Where the value itself stands, where an alias stands here.
+    pub(crate) anchored: Option<Box<Origin>>,
 }
 
 /// The key of an entry and where it stands.
@@ -21,7 +25,7 @@ pub(crate) struct Key {
 }
 
 /// What a value is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Kind {
     /// Nothing, `~` or `null`.
     Null,
@@ -34,8 +38,23 @@ pub(crate) enum Kind {
     Broken,
 }
 
+/// Values may be secrets: lists and maps show their entries, and none shows its value.
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::List(entries) => entries.fmt(f),
+            Self::Map(entries) => entries.fmt(f),
+            Self::Null => f.write_str("Null"),
+            Self::Bool(_) => f.write_str("Bool"),
+            Self::Number(_) => f.write_str("Number"),
+            Self::Text(_) => f.write_str("Text"),
+            Self::Broken => f.write_str("Broken"),
+        }
+    }
+}
+
 /// A text, and what else it could be taken for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Text {
     pub(crate) value: String,
     /// Written without quotes, and a number to some readers of YAML: `0123`, `0x1f`, `1_000`.
@@ -51,8 +70,29 @@ impl Text {
 }
 
 impl Node {
+    pub(crate) const fn new(kind: Kind, at: Origin) -> Self {
+        Self { kind, at, anchored: None }
+    }
+
     pub(crate) const fn broken(at: Origin) -> Self {
-        Self { kind: Kind::Broken, at }
+        Self::new(Kind::Broken, at)
+    }
+
+    /// Calls `visit` with each stretch of the files that a part of this value stands on: the keys and the scalars, what aliases stand
+    /// for included.
+    pub(crate) fn each_part(&self, visit: &mut impl FnMut(&Origin)) {
+        if let Some(anchored) = &self.anchored {
+            visit(&self.at);
+            visit(anchored);
+        }
+        match &self.kind {
+            Kind::List(entries) => entries.iter().for_each(|entry| entry.each_part(visit)),
+            Kind::Map(entries) => entries.iter().for_each(|(key, value)| {
+                visit(&key.at);
+                value.each_part(visit);
+            }),
+            Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text(_) | Kind::Broken => visit(&self.at),
+        }
     }
 
     pub(crate) const fn as_map(&self) -> Option<&Vec<(Key, Self)>> {

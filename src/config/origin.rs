@@ -1,6 +1,8 @@
 //! The files that a config was read from, and places in them.
 
-use std::{ops::Range, path::PathBuf};
+use std::{borrow::Cow, ops::Range, path::PathBuf};
+
+use super::blank::Blanks;
 
 /// A stretch of one of the files.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +24,6 @@ impl Origin {
 }
 
 /// One file, as read.
-#[derive(Debug)]
 pub(crate) struct SourceFile {
     /// The name that people know it by: the path as they gave it.
     pub(crate) name: String,
@@ -30,12 +31,19 @@ pub(crate) struct SourceFile {
     pub(crate) text: String,
 }
 
+/// Without the text, which may hold secrets.
+impl std::fmt::Debug for SourceFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SourceFile").field(&self.name).finish()
+    }
+}
+
 /// All the files of a config.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     files: Vec<SourceFile>,
-    /// What must not be shown: secrets that stand in a file as text.
-    hidden: Vec<Origin>,
+    /// What must not be shown.
+    blanks: Blanks,
 }
 
 impl Sources {
@@ -52,21 +60,30 @@ impl Sources {
         self.files.iter().map(|file| &file.path)
     }
 
-    /// Keeps a secret that stands in a file as text out of all that is shown of the file.
+    /// Keeps what stands at a place out of all that is shown of the file.
     pub(crate) fn hide(&mut self, origin: Origin) {
-        self.hidden.push(origin);
+        self.blanks.place(origin);
+    }
+
+    /// Whether some of what stands at a place is hidden.
+    pub(crate) fn hides(&self, origin: &Origin) -> bool {
+        self.blanks.touches(origin)
+    }
+
+    /// Keeps a secret out of all that is shown and said, wherever it stands.
+    pub(crate) fn keep_secret(&mut self, text: &str) {
+        self.blanks.text(text);
     }
 
     /// The file's text with its secrets blanked out, every byte at its old place.
     pub(crate) fn shown(&self, file: usize) -> String {
-        let text = &self.files[file].text;
-        let mut bytes = text.as_bytes().to_vec();
-        for hidden in self.hidden.iter().filter(|hidden| hidden.file == file) {
-            for byte in bytes.iter_mut().take(hidden.end).skip(hidden.start).filter(|byte| !matches!(**byte, b'\n' | b'\r')) {
-                *byte = b'*';
-            }
-        }
-        String::from_utf8(bytes).expect("whole scalars are replaced, which begin and end between characters")
+        self.blanks.of_file(file, &self.files[file].text)
+    }
+
+    /// A message without secrets; `about` is the place that it is about.
+    pub(crate) fn said<'m>(&self, message: &'m str, about: Option<&Origin>) -> Cow<'m, str> {
+        let about = about.map(|origin| (origin, &self.files[origin.file].text[self.first_line(origin)]));
+        self.blanks.of_message(message, about)
     }
 
     /// Line and column of a byte, both counted from 1, the column in characters.

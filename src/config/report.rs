@@ -1,6 +1,6 @@
 //! All that is wrong with a config, told to people and to machines.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, renderer::DecorStyle};
 use serde_json::{Value, json};
@@ -49,6 +49,14 @@ impl Finding {
         Self::new(fault.severity, origin, &fault.place, fault.message.clone(), cure)
     }
 
+    fn say_no_secret(&mut self, sources: &Sources) {
+        for text in std::iter::once(&mut self.message).chain(&mut self.cure) {
+            if let Cow::Owned(said) = sources.said(text, self.origin.as_ref()) {
+                *text = said;
+            }
+        }
+    }
+
     #[must_use]
     pub(crate) fn related(mut self, origin: Origin, label: impl Into<String>) -> Self {
         self.related.push((origin, label.into()));
@@ -57,7 +65,7 @@ impl Finding {
 }
 
 /// All that was found, sorted by place, none twice. Its `Display` is the report for people, without colours.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Report {
     findings: Vec<Finding>,
     sources: Arc<Sources>,
@@ -67,6 +75,9 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn new(mut findings: Vec<Finding>, sources: Arc<Sources>) -> Self {
+        for finding in &mut findings {
+            finding.say_no_secret(&sources);
+        }
         // One slip can be seen from several sides, and an alias shows it at each use: the reader sees it once.
         findings.sort_by(|a, b| (&a.origin, &a.place, &a.message).cmp(&(&b.origin, &b.place, &b.message)));
         findings.dedup_by(|a, b| a.origin == b.origin && a.message == b.message && (a.origin.is_some() || a.place == b.place));
@@ -194,8 +205,8 @@ impl Report {
         let mut value = json!({
             "severity": severity,
             "message": finding.message,
-            "place": finding.place.to_string(),
-            "pointer": finding.place.pointer(),
+            "place": self.sources.said(&finding.place.to_string(), finding.origin.as_ref()),
+            "pointer": self.pointer(finding),
         });
         if let Some(cure) = &finding.cure {
             value["cure"] = json!(cure);
@@ -218,6 +229,14 @@ impl Report {
                 .collect();
         }
         value
+    }
+
+    /// Where it is, for machines; as people read it where a key of it must not be shown, which the pointer has in another form.
+    fn pointer(&self, finding: &Finding) -> String {
+        match self.sources.said(&finding.place.to_string(), finding.origin.as_ref()) {
+            Cow::Owned(said) => said,
+            Cow::Borrowed(_) => finding.place.pointer().to_owned(),
+        }
     }
 
     /// One line a fault, `file:line:column: severity: message; cure`: for logs and tests.
@@ -243,6 +262,12 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.render(false))
+    }
+}
+
+impl fmt::Debug for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Report").field(&self.lines()).finish()
     }
 }
 

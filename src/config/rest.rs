@@ -23,7 +23,6 @@ const SECTIONS: [&str; 8] =
 const MOST_MISFITS: usize = 64;
 
 /// A config without what was wrong with it.
-#[derive(Debug)]
 pub(crate) struct Rest {
     pub(crate) document: Document,
     /// The config as it was written, but for what was taken out.

@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::{Config, Day, Size, Span, secret::SECRET_KEYWORD};
+use super::{
+    Config, Day, Size, Span,
+    secret::{PLAIN_TOO, SECRET_KEYWORD},
+};
 use crate::upstream::{Percent, RetryCondition};
 
 /// The JSON Schema of the config, made anew: a gateway needs it while it reads its config, and no more once it serves.
@@ -149,6 +152,43 @@ impl<'s> Shape<'s> {
 
     pub(crate) fn is_secret(self) -> bool {
         self.schema.get(SECRET_KEYWORD).is_some()
+    }
+
+    /// Whether ordinary text may stand here beside secrets.
+    pub(crate) fn is_also_plain(self) -> bool {
+        self.schema.get(SECRET_KEYWORD).is_some_and(|mark| mark == PLAIN_TOO)
+    }
+
+    /// The secret that a value of this shape is, or a list of such secrets has.
+    pub(crate) fn secret(self) -> Option<Self> {
+        let forms = self.alternatives();
+        let listed = forms.iter().filter_map(|form| form.items()).flat_map(Self::alternatives);
+        forms.iter().copied().chain(listed).find(|form| form.is_secret())
+    }
+
+    /// Whether a secret may stand in a value of this shape, however deep.
+    pub(crate) fn holds_secrets(self) -> bool {
+        self.finds_secret(&mut Vec::new())
+    }
+
+    fn finds_secret(self, seen: &mut Vec<&'s str>) -> bool {
+        self.alternatives().into_iter().any(|form| {
+            if form.is_secret() {
+                return true;
+            }
+            if !form.name.is_empty() {
+                if seen.contains(&form.name) {
+                    return false;
+                }
+                seen.push(form.name);
+            }
+            let each = match form.additional() {
+                Additional::Each(shape) => Some(shape),
+                Additional::Nothing | Additional::Anything => None,
+            };
+            let keys = form.keys().filter_map(|key| form.property(key));
+            keys.chain(form.items()).chain(each).any(|part| part.finds_secret(seen))
+        })
     }
 
     /// Whether a text has the form that is wanted, where there is one.

@@ -12,6 +12,8 @@ use crate::credentials::VaultSecret;
 
 /// The mark of a place that may hold a secret, in the schema.
 pub(crate) const SECRET_KEYWORD: &str = "x-entrada-secret";
+/// The value of that mark where ordinary text may stand, too: it may be an expression, and is no secret wherever else it stands.
+pub(crate) const PLAIN_TOO: &str = "or-plain";
 
 /// A text that may be, or hold, a secret: the type of every setting where `{{name}}` may stand for one.
 ///
@@ -70,6 +72,35 @@ impl Secret {
     }
 }
 
+/// The value of a header field: often ordinary text or an expression, and at times a secret. It is shown as little as one.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct HeaderText(Secret);
+
+impl std::ops::Deref for HeaderText {
+    type Target = Secret;
+
+    fn deref(&self) -> &Secret {
+        &self.0
+    }
+}
+
+impl From<&str> for HeaderText {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl JsonSchema for HeaderText {
+    fn schema_name() -> Cow<'static, str> {
+        "HeaderText".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "description": "A text that may name secrets: {{name}}.", SECRET_KEYWORD: PLAIN_TOO })
+    }
+}
+
 /// Why a text cannot be had with its secrets put in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownSecret {
@@ -86,7 +117,9 @@ impl UnknownSecret {
     pub const fn cure(&self) -> &'static str {
         match self {
             Self::NotNamed(_) => "define it in `named-values`",
-            Self::InVault(_) => "take it from a `file`; secrets of a vault can be client secrets and values of `set-header`",
+            Self::InVault(_) => {
+                "take it from a `file`; secrets of a vault can be client secrets and values of `set-header` and `check-header`"
+            }
         }
     }
 }

@@ -243,7 +243,7 @@ mod tests {
     }
 
     fn read<T: DeserializeOwned>(text: &str) -> Result<T, Misfit> {
-        settings(&yaml::read(text, 0, &mut Vec::new()))
+        settings(&yaml::read(text, 0, &mut Vec::new(), &mut Vec::new()))
     }
 
     #[test]

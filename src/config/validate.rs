@@ -5,6 +5,7 @@
 
 use super::{
     fault::Place,
+    named_values::{Part, is_expression, parts},
     node::{Kind, Node, Text},
     origin::{Origin, Sources},
     report::Finding,
@@ -32,6 +33,9 @@ impl Walk<'_> {
 
     /// Checks a value against its shape; `key` is the key that it stands behind.
     fn check(&mut self, node: &Node, key: Option<&Origin>, shape: Shape<'_>, place: &Place) {
+        if let Some(secret) = shape.secret() {
+            self.hide_secret(node, key, secret, shape);
+        }
         match &node.kind {
             Kind::Broken => {}
             Kind::Null if *place == Place::root() => {}
@@ -64,6 +68,53 @@ impl Walk<'_> {
         }
     }
 
+    /// Hides the value of a setting that is a secret, whatever was written there. The name of a named value is shown, and so is an
+    /// expression where one can stand.
+    fn hide_secret(&mut self, node: &Node, key: Option<&Origin>, secret: Shape<'_>, shape: Shape<'_>) {
+        // Each entry of a list of secrets is seen by itself.
+        if let Kind::List(entries) = &node.kind
+            && pick(shape, "array").is_some()
+            && entries.iter().all(|entry| matches!(entry.kind, Kind::Text(_)))
+        {
+            return;
+        }
+        let text = &self.sources.get(node.at.file).text;
+        let bare = text.get(node.at.start..node.at.end).unwrap_or_default().trim_matches(['"', '\'']);
+        let is_name = !bare.is_empty() && parts(bare).iter().all(|part| matches!(part, Part::Name { .. }));
+        let is_shown = is_name || secret.is_also_plain() && is_expression(bare);
+        if let Kind::Text(text) = &node.kind
+            && !text.names_secret
+            && !secret.is_also_plain()
+        {
+            self.sources.keep_secret(&text.value);
+        }
+        if !is_shown {
+            self.hide(node, key);
+        }
+    }
+
+    /// Hides a value with all that stands between it and its key: a tag or an anchor may be a secret that begins with `!` or `&`.
+    fn hide(&mut self, node: &Node, key: Option<&Origin>) {
+        let mut parts = Vec::new();
+        node.each_part(&mut |origin| parts.push(origin.clone()));
+        let own = parts.iter().filter(|part| part.file == node.at.file && part.start >= node.at.start);
+        let mut whole = node.at.clone();
+        whole.end = own.map(|part| part.end).max().unwrap_or(whole.end).max(whole.end);
+        if let Some(key) = key.filter(|key| key.file == whole.file) {
+            let text = &self.sources.get(key.file).text;
+            let behind = text.get(key.end..).unwrap_or_default();
+            let start = key.end + behind.find(':').map_or(0, |at| at + 1);
+            if matches!(node.kind, Kind::Null) {
+                // An empty value stands somewhere behind its key, and what is left of the line may be meant as one.
+                whole.end = start + behind[start - key.end..].find('\n').unwrap_or(behind.len() + key.end - start);
+            }
+            whole.start = start.min(whole.start);
+            whole.end = whole.end.max(whole.start);
+        }
+        parts.push(whole);
+        parts.into_iter().for_each(|part| self.sources.hide(part));
+    }
+
     fn nothing(&mut self, node: &Node, key: Option<&Origin>, shape: Shape<'_>, place: &Place) {
         let cure = match pick(shape, "object") {
             Some(map) if map.required().next().is_none() && map.properties().is_some() => {
@@ -79,6 +130,7 @@ impl Walk<'_> {
         match maps.as_slice() {
             [] => {
                 let owners: Vec<&str> = shape.alternatives().iter().flat_map(|form| [form.name, form.parent]).collect();
+                self.hide_all(entries);
                 match entries.iter().find(|(name, _)| is_planned(&owners, &name.text)) {
                     Some((name, _)) => self.unknown(&name.text, &name.at, Vec::new(), &owners, &place.key(&name.text)),
                     None => self.wrong_kind(node, shape, place),
@@ -108,6 +160,7 @@ impl Walk<'_> {
         place: &Place,
     ) {
         let keys: Vec<&str> = several.iter().flat_map(|map| map.keys()).collect();
+        self.hide_all(entries);
         match entries.first() {
             Some((first, _)) => {
                 let owners: Vec<&str> = several.iter().flat_map(|map| [map.name, map.parent]).collect();
@@ -141,10 +194,11 @@ impl Walk<'_> {
             {
                 Some(inner) => self.check(value, Some(&key.at), inner, &place),
                 None if rest.is_empty() || !names().any(|name| name == first.0.text) => {
+                    self.hide_all(entries);
                     self.unknown(&key.text, &key.at, names().collect(), &[variants[0].parent], &place);
                     break;
                 }
-                None => {}
+                None => self.hide(value, Some(&key.at)),
             }
         }
         if let Some((second, _)) = rest.first()
@@ -166,8 +220,11 @@ impl Walk<'_> {
             let place = place.key(&name.text);
             match (map.property(&name.text), map.additional()) {
                 (Some(inner), _) | (None, Additional::Each(inner)) => self.check(value, Some(&name.at), inner, &place),
-                (None, Additional::Nothing) => self.unknown(&name.text, &name.at, map.keys().collect(), &owners, &place),
-                (None, Additional::Anything) => {}
+                (None, Additional::Nothing) => {
+                    self.hide(value, Some(&name.at));
+                    self.unknown(&name.text, &name.at, map.keys().collect(), &owners, &place);
+                }
+                (None, Additional::Anything) => self.hide(value, Some(&name.at)),
             }
         }
         // What is to come may stand for what is missing.
@@ -185,7 +242,16 @@ impl Walk<'_> {
         }
     }
 
+    /// Hides the values of keys that nobody knows: any of them may be a secret under a mistyped name.
+    fn hide_all(&mut self, entries: &[(super::node::Key, Node)]) {
+        entries.iter().for_each(|(key, value)| self.hide(value, Some(&key.at)));
+    }
+
     fn unknown(&mut self, key: &str, at: &Origin, keys: Vec<&str>, owners: &[&str], place: &Place) {
+        // `client-secret:"…"` without a blank is all of it a key.
+        if !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b' ')) {
+            self.sources.hide(at.clone());
+        }
         if is_planned(owners, key) {
             return self.error(
                 at,
@@ -203,6 +269,10 @@ impl Walk<'_> {
         let texts: Vec<Shape<'_>> = shape.alternatives().into_iter().filter(|shape| shape.allows("string")).collect();
         if texts.is_empty() {
             return self.wrong_kind(node, shape, place);
+        }
+        if text.odd && texts.iter().any(|shape| shape.is_secret()) {
+            let message = "this is a number to some readers of YAML and none to others";
+            return self.error(&node.at, place, message, "quote it");
         }
         if text.odd {
             let message = format!("`{}` is a number to some readers of YAML and none to others", text.value);
@@ -222,7 +292,7 @@ impl Walk<'_> {
             return;
         }
         if text.names_secret {
-            let cure = "a secret is allowed only where one is meant (a password, a client secret, the value of `set-header`)";
+            let cure = "a secret is allowed only where one is meant (a password, a client secret, a value of `set-header` or `check-header`)";
             return self.error(&node.at, place, "this text names a secret, and none may stand here", cure);
         }
         self.word(node, &text.value, &texts, place);
@@ -270,15 +340,17 @@ impl Walk<'_> {
     }
 
     fn wrong_kind(&mut self, node: &Node, shape: Shape<'_>, place: &Place) {
-        let range = self.sources.first_line(&node.at);
-        let written = self.sources.get(node.at.file).text[range].to_owned();
+        if shape.holds_secrets() || node.anchored.is_some() {
+            self.hide(node, None);
+        }
         let texts: Vec<Shape<'_>> = shape.alternatives().into_iter().filter(|shape| shape.allows("string")).collect();
         // A bare number where a duration, a size or a word is wanted: quotes would not help.
         if let (Kind::Number(_) | Kind::Bool(_), false) = (&node.kind, texts.is_empty()) {
             if texts.iter().any(|shape| shape.is_secret()) {
-                self.sources.hide(node.at.clone());
                 return self.error(&node.at, place, "a text is wanted here, and this is none without quotes", "quote it");
             }
+            let range = self.sources.first_line(&node.at);
+            let written = self.sources.get(node.at.file).text[range].to_owned();
             if texts.iter().all(|shape| shape.words().is_some() || shape.form().is_some_and(|fits| !fits(&written))) {
                 return self.word(node, &written, &texts, place);
             }
@@ -286,6 +358,12 @@ impl Walk<'_> {
             return self.error(&node.at, place, message, format!("quote it: {}", in_quotes(&written)));
         }
         let wanted = wanted(shape);
+        if self.sources.hides(&node.at) {
+            let cure = shape.summary().unwrap_or_default();
+            return self.error(&node.at, place, format!("{wanted} is wanted here, not {}", node.what()), cure);
+        }
+        let range = self.sources.first_line(&node.at);
+        let written = &self.sources.get(node.at.file).text[range];
         let found = if node.as_text().is_some() { format!("`{written}`") } else { node.what().to_owned() };
         self.error(&node.at, place, format!("{wanted} is wanted here, not {found}"), self::cure(node, shape));
     }

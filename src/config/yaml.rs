@@ -23,15 +23,17 @@ const NODES: usize = 200_000;
 /// How many slips that keep the rest of a file from being read are passed over, so that the rest is read all the same.
 const RECOVERIES: usize = 100;
 
-/// Reads the text of one file. What is wrong goes to `findings`; what could be read is returned.
-pub(crate) fn read(text: &str, file: usize, findings: &mut Vec<Finding>) -> Node {
+/// Reads the text of one file. What is wrong goes to `findings`; what could be read is returned. What of the text must not be shown
+/// because nobody can tell what it is (a value that is left out, a comment) goes to `hidden`.
+pub(crate) fn read(text: &str, file: usize, findings: &mut Vec<Finding>, hidden: &mut Vec<Origin>) -> Node {
     let mut patched = text.to_owned();
     let mut blanked = Vec::new();
     for _ in 0..RECOVERIES {
-        let mut found = Vec::new();
-        match Reader::new(&patched, text, file, &blanked, &mut found).document() {
+        let (mut found, mut hides) = (Vec::new(), Vec::new());
+        match Reader::new(&patched, text, file, &blanked, &mut found, &mut hides).document() {
             Ok(node) => {
                 findings.extend(found);
+                hidden.extend(hides);
                 return node;
             }
             Err(stop) => match recover(&mut patched, stop.at, file) {
@@ -42,12 +44,56 @@ pub(crate) fn read(text: &str, file: usize, findings: &mut Vec<Finding>) -> Node
                 None => {
                     findings.extend(found);
                     findings.push(stop.finding(file));
-                    return Node::broken(Origin::file(file));
+                    break;
                 }
             },
         }
     }
+    // Where the text cannot be read nobody can tell which of its values are secrets.
+    hidden.extend(values(text).map(|range| Origin::new(file, range)));
     Node::broken(Origin::file(file))
+}
+
+/// All of a text that is no key: the words that a `:` follows, at the start of a line or of an entry.
+fn values(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let mut start = 0;
+    text.split_inclusive('\n').flat_map(move |line| {
+        let at = start;
+        start += line.len();
+        let mut ranges = Vec::new();
+        let mut shown = 0;
+        for (begin, end) in keys(line) {
+            ranges.push(at + shown..at + begin);
+            shown = end;
+        }
+        ranges.push(at + shown..at + line.len());
+        ranges
+    })
+}
+
+/// The keys of a line, by its looks.
+fn keys(line: &str) -> Vec<(usize, usize)> {
+    let is_key = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let bytes = line.as_bytes();
+    let mut keys = Vec::new();
+    let mut at = 0;
+    let mut opens = true;
+    while at < bytes.len() {
+        // The dash of an entry is none of a key.
+        let dash = bytes[at] == b'-' && bytes.get(at + 1).is_none_or(u8::is_ascii_whitespace);
+        let end = at + bytes[at..].iter().take_while(|byte| is_key(**byte)).count();
+        if opens && end > at && !dash {
+            if bytes.get(end) == Some(&b':') && bytes.get(end + 1).is_none_or(u8::is_ascii_whitespace) {
+                keys.push((at, end + 1));
+            }
+            opens = false;
+            at = end;
+        } else {
+            opens = matches!(bytes[at], b'{' | b',' | b'[') || opens && (bytes[at].is_ascii_whitespace() || dash);
+            at += 1;
+        }
+    }
+    keys
 }
 
 /// Why the text cannot be read any further.
@@ -157,26 +203,48 @@ struct Reader<'a, 'f> {
     file: usize,
     blanked: &'f [Range<usize>],
     findings: &'f mut Vec<Finding>,
+    hidden: &'f mut Vec<Origin>,
     anchors: HashMap<usize, (Node, usize)>,
     nodes: usize,
 }
 
 impl<'a, 'f> Reader<'a, 'f> {
-    fn new(text: &'a str, original: &'a str, file: usize, blanked: &'f [Range<usize>], findings: &'f mut Vec<Finding>) -> Self {
+    fn new(
+        text: &'a str,
+        original: &'a str,
+        file: usize,
+        blanked: &'f [Range<usize>],
+        findings: &'f mut Vec<Finding>,
+        hidden: &'f mut Vec<Origin>,
+    ) -> Self {
         let mut options = Options::default();
-        options.set_emit_comments(false);
+        options.set_emit_comments(true);
+        options.max_buffered_comment_events = usize::MAX;
+        options.emit_anchor_events = true;
         options.emit_unresolved_aliases = true;
         options.flow_nesting_limit = NESTING;
         options.block_nesting_limit = NESTING;
         let parser = Parser::new_from_str_with_options(text, options);
-        Self { parser, original, file, blanked, findings, anchors: HashMap::new(), nodes: 0 }
+        Self { parser, original, file, blanked, findings, hidden, anchors: HashMap::new(), nodes: 0 }
     }
 
     fn next(&mut self) -> Result<Pair<'a>, Stop> {
-        match self.parser.next_event() {
-            Some(event) => Ok(event?),
-            None => Err(self.stop(self.original.len(), "the file ends too early", "")),
+        loop {
+            match self.parser.next_event() {
+                // A comment may hold what stood in the value's place before, and a secret may begin with `&`.
+                Some(Ok((Event::Comment(..) | Event::Anchor(..), span))) => {
+                    let comment = self.origin(&span);
+                    self.hidden.push(comment);
+                }
+                Some(event) => return Ok(event?),
+                None => return Err(self.stop(self.original.len(), "the file ends too early", "")),
+            }
         }
+    }
+
+    /// Keeps a value out of all that is shown that nobody will hold against the schema.
+    fn hide(&mut self, node: &Node) {
+        node.each_part(&mut |origin| self.hidden.push(origin.clone()));
     }
 
     fn stop(&self, at: usize, message: impl Into<String>, cure: &'static str) -> Stop {
@@ -206,6 +274,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                         "a second document begins here",
                         "a config is one document; name further files in `include`",
                     );
+                    self.hidden.push(Origin::new(self.file, at.end..self.original.len()));
                     break;
                 }
                 Event::DocumentStart(..) => {
@@ -215,7 +284,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                 _ => return Err(self.stop(offset(&span.start), "not readable as YAML", "")),
             }
         }
-        Ok(document.unwrap_or(Node { kind: Kind::Null, at: Origin::file(self.file) }))
+        Ok(document.unwrap_or(Node::new(Kind::Null, Origin::file(self.file))))
     }
 
     fn node(&mut self, (event, span): Pair<'a>, depth: usize) -> Result<Node, Stop> {
@@ -261,7 +330,8 @@ impl<'a, 'f> Reader<'a, 'f> {
         if self.nodes > NODES {
             return Err(self.stop(at.start, "the file holds too much", "split it, or use fewer aliases"));
         }
-        Ok(Node { at, ..node })
+        let anchored = node.anchored.unwrap_or_else(|| Box::new(node.at));
+        Ok(Node { kind: node.kind, at, anchored: Some(anchored) })
     }
 
     fn list(&mut self, at: Origin, depth: usize) -> Result<Node, Stop> {
@@ -269,7 +339,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         loop {
             let next = self.next()?;
             if matches!(next.0, Event::SequenceEnd) {
-                return Ok(Node { kind: Kind::List(entries), at });
+                return Ok(Node::new(Kind::List(entries), at));
             }
             entries.push(self.node(next, depth + 1)?);
         }
@@ -292,12 +362,14 @@ impl<'a, 'f> Reader<'a, 'f> {
                 let broken = self.key(next, &key, depth)?;
                 named_value |= broken;
                 let value = self.next()?;
-                self.node(value, depth + 1)?;
+                let value = self.node(value, depth + 1)?;
+                self.hide(&value);
                 continue;
             }
             let value = self.next()?;
             let value = self.node(value, depth + 1)?;
             if written == "<<" {
+                self.hide(&value);
                 self.report(
                     &key,
                     "`<<` is not understood: YAML 1.2 has no merge keys",
@@ -311,6 +383,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                     let finding =
                         Finding::error(key, &Place::root(), format!("`{written}` is here twice"), "remove one of the two");
                     self.findings.push(finding.related(first, "the first one"));
+                    self.hide(&value);
                 }
                 None => {
                     places.insert(written.clone(), entries.len());
@@ -323,20 +396,31 @@ impl<'a, 'f> Reader<'a, 'f> {
         {
             at = first.at.clone();
         }
-        if named_value { Ok(Node::broken(at)) } else { Ok(Node { kind: Kind::Map(entries), at }) }
+        let map = Node::new(Kind::Map(entries), at);
+        if !named_value {
+            return Ok(map);
+        }
+        if let Kind::Map(entries) = &map.kind {
+            entries.iter().for_each(|(_, value)| self.hide(value));
+        }
+        // The place of all of `{{name}}`, which may be shown.
+        let length = self.original.get(map.at.start..).and_then(self::named_value).unwrap_or(map.at.end - map.at.start);
+        let end = map.at.start + length;
+        Ok(Node::broken(Origin { end, ..map.at }))
     }
 
     /// Reports a key that is no text; tells whether it was a named value without its quotes.
     fn key(&mut self, event: Pair<'a>, at: &Origin, depth: usize) -> Result<bool, Stop> {
         let start = at.start.saturating_sub(1);
         let length = self.original.get(start..).and_then(named_value);
-        self.node(event, depth + 1)?;
+        let key = self.node(event, depth + 1)?;
         if let Some(length) = length {
             let range = start..start + length;
             let original = &self.original[range.clone()];
             self.findings.push(quote_it(Origin::new(self.file, range), original));
             return Ok(true);
         }
+        self.hide(&key);
         self.report(at, "a key has to be a text", "");
         Ok(false)
     }
@@ -345,7 +429,10 @@ impl<'a, 'f> Reader<'a, 'f> {
         if let Some(tag) = tag
             && !tag.is_yaml_core_schema_tag(allowed)
         {
-            self.report(at, format!("the tag `{}` is not understood here", tag.original()), "remove it");
+            // It may be a secret that begins with `!`. It stands just before the value, which may be empty.
+            let start = self.original.get(..at.start).and_then(|before| before.rfind('!')).unwrap_or(at.start);
+            self.hidden.push(Origin::new(self.file, start..at.start));
+            self.report(at, "a tag, which begins with `!`, is not understood here", "remove it, or quote the text");
         }
     }
 
@@ -355,7 +442,7 @@ impl<'a, 'f> Reader<'a, 'f> {
             return Node::broken(at);
         }
         let kind = if style == ScalarStyle::Plain && tag.is_none() { plain(value) } else { Kind::Text(Text::plain(value)) };
-        Node { kind, at }
+        Node::new(kind, at)
     }
 }
 

@@ -7,14 +7,24 @@
 //! The field must be there exactly once, and its whole value must be one of those listed: a repeated field is read by one program
 //! as its first line and by another as its last. Refuses with [`Reason::HeaderCheckFailed`], with the status and the sentence that
 //! the policy was given.
+//!
+//! A value may be a key that caller and gateway share, so how long a comparison takes tells nothing of it, not even its length: digests
+//! of a fixed length are compared, all of them, each to its end. While a vault has not given a secret the request is refused with
+//! [`Reason::CredentialUnavailable`], unless another value is the one that was sent.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
 use http::{HeaderName, StatusCode};
 use schemars::JsonSchema;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::Scope;
+use super::{Scope, header::Unavailable};
 use crate::{
-    config::{Faults, Place},
+    clock::Clock,
+    config::{Faults, HeaderText, LiveSecret, Place},
     refusal::{Reason, Refusal},
     request::IncomingRequest,
 };
@@ -25,9 +35,9 @@ use crate::{
 pub struct CheckHeaderConfig {
     /// The field's name.
     pub name: String,
-    /// The accepted values, whole; none means that the field must be there, once.
+    /// The accepted values, whole; none means that the field must be there, once. Each may be a secret, or have one in it.
     #[serde(default)]
-    pub values: Vec<String>,
+    pub values: Vec<HeaderText>,
     /// Compares the values without case. Default: false.
     #[serde(default)]
     pub ignore_case: bool,
@@ -41,7 +51,7 @@ pub struct CheckHeaderConfig {
 #[derive(Debug)]
 pub struct CheckHeader {
     name: HeaderName,
-    values: Vec<Box<[u8]>>,
+    values: Vec<Accepted>,
     ignore_case: bool,
     status: Option<StatusCode>,
     message: Option<Box<str>>,
@@ -55,12 +65,9 @@ impl CheckHeader {
             let message = format!("`{}` is no header's name", config.name);
             scope.faults.error(&place.key("name"), message, "names have letters, digits and `-`");
         }
-        for (index, value) in config.values.iter().enumerate() {
-            if value.trim() != value || value.chars().any(char::is_control) {
-                let message = "no header field has a value with blanks around it or control characters";
-                scope.faults.error(&place.key("values").index(index), message, "write the value as it is sent");
-            }
-        }
+        let values: Vec<_> = (config.values.iter().enumerate())
+            .filter_map(|(index, value)| Accepted::build(value, config.ignore_case, &place.key("values").index(index), scope))
+            .collect();
         let status =
             config.failed_check_httpcode.and_then(|code| error_status(code, &place.key("failed-check-httpcode"), scope.faults));
         if scope.faults.errors() > before {
@@ -68,15 +75,18 @@ impl CheckHeader {
         }
         Some(Self {
             name: name?,
-            values: config.values.iter().map(|value| value.as_bytes().into()).collect(),
+            values,
             ignore_case: config.ignore_case,
             status,
             message: config.failed_check_error_message.as_deref().map(Into::into),
         })
     }
 
-    pub(crate) fn check(&self, incoming: &IncomingRequest) -> Result<(), Refusal> {
-        self.judge(incoming).map_err(|error| {
+    pub(crate) fn check(&self, incoming: &IncomingRequest, clock: &Clock) -> Result<(), Refusal> {
+        self.judge(incoming, clock).map_err(|error| {
+            if let CheckFailed::NotThere(name) = &error {
+                return Unavailable::secret(&name.clone(), error).into();
+            }
             let mut refusal = Refusal::new(Reason::HeaderCheckFailed, error);
             refusal.status = self.status;
             refusal.message.clone_from(&self.message);
@@ -84,19 +94,115 @@ impl CheckHeader {
         })
     }
 
-    fn judge(&self, incoming: &IncomingRequest) -> Result<(), CheckFailed> {
+    fn judge(&self, incoming: &IncomingRequest, clock: &Clock) -> Result<(), CheckFailed> {
         let mut lines = incoming.headers.get_all(&self.name).iter();
         let value = lines.next().ok_or_else(|| CheckFailed::Absent(self.name.clone()))?.as_bytes();
         if lines.next().is_some() {
             return Err(CheckFailed::Repeated(self.name.clone()));
         }
-        let accepted = |one: &[u8]| if self.ignore_case { value.eq_ignore_ascii_case(one) } else { value == one };
-        if self.values.is_empty() || self.values.iter().any(|one| accepted(one)) {
-            Ok(())
-        } else {
-            Err(CheckFailed::Other(self.name.clone()))
+        if self.values.is_empty() {
+            return Ok(());
+        }
+        let sent = digest_of(value, self.ignore_case);
+        let (mut accepted, mut missing) = (false, false);
+        for one in &self.values {
+            match one.digest(self.ignore_case, clock) {
+                Some(digest) => accepted |= verify_slices_are_equal(&digest, &sent).is_ok(),
+                None => missing = true,
+            }
+        }
+        match (accepted, missing) {
+            (true, _) => Ok(()),
+            (false, true) => Err(CheckFailed::NotThere(self.name.clone())),
+            (false, false) => Err(CheckFailed::Other(self.name.clone())),
         }
     }
+}
+
+/// SHA-256.
+type Digest = [u8; 32];
+
+/// One accepted value.
+enum Accepted {
+    Known(Digest),
+    /// With a secret of a vault in it, which changes while the gateway runs.
+    Vault(Box<VaultValue>),
+}
+
+/// A value with a secret of a vault in it, and the digest that was made of it last.
+struct VaultValue {
+    secret: LiveSecret,
+    made: ArcSwapOption<(Arc<SecretString>, Digest)>,
+}
+
+/// Without the digest, by which a short key could be guessed.
+impl std::fmt::Debug for Accepted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Accepted")
+    }
+}
+
+impl Accepted {
+    fn build(written: &HeaderText, ignore_case: bool, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+        let live = match written.live(scope.secrets) {
+            Ok(live) => live,
+            Err(error) => {
+                scope.faults.error(place, error.to_string(), error.cure());
+                return None;
+            }
+        };
+        if live.in_vaults().next().is_some() {
+            return Some(Self::Vault(Box::new(VaultValue { secret: live, made: ArcSwapOption::empty() })));
+        }
+        // What no vault holds is known, at any time.
+        let value = live.value(0)?;
+        let text = value.expose_secret();
+        if text.is_empty() && written.names_secret() {
+            let cure = "see that its file or variable holds the key";
+            scope.faults.error(place, "this secret is empty, so whoever sends nothing would have it", cure);
+            return None;
+        }
+        if text.trim() != text || text.chars().any(char::is_control) {
+            let message = "no header field has a value with blanks around it or control characters";
+            scope.faults.error(place, message, "write the value as it is sent");
+            return None;
+        }
+        Some(Self::Known(digest_of(text.as_bytes(), ignore_case)))
+    }
+
+    /// The value's digest; `None` while a vault has not given what is in it.
+    fn digest(&self, ignore_case: bool, clock: &Clock) -> Option<Digest> {
+        let value = match self {
+            Self::Known(digest) => return Some(*digest),
+            Self::Vault(value) => value,
+        };
+        let text = value.secret.value(clock.unix_seconds()).filter(|text| !text.expose_secret().is_empty())?;
+        if let Some(made) = value.made.load_full().filter(|made| Arc::ptr_eq(&made.0, &text)) {
+            return Some(made.1);
+        }
+        let digest = digest_of(text.expose_secret().as_bytes(), ignore_case);
+        value.made.store(Some(Arc::new((text, digest))));
+        Some(digest)
+    }
+}
+
+/// The digest of a value; without case, that of its small letters.
+fn digest_of(value: &[u8], ignore_case: bool) -> Digest {
+    let mut context = digest::Context::new(&digest::SHA256);
+    if ignore_case {
+        let mut small = [0; 64];
+        for part in value.chunks(small.len()) {
+            let small = &mut small[..part.len()];
+            small.copy_from_slice(part);
+            small.make_ascii_lowercase();
+            context.update(small);
+        }
+    } else {
+        context.update(value);
+    }
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    out
 }
 
 /// The status of a refusal, as a policy may choose it.
@@ -122,6 +228,9 @@ pub enum CheckFailed {
     /// The field's value is none of those listed.
     #[error("{0} has another value than those accepted")]
     Other(HeaderName),
+    /// A vault has not given the secret that the value is held against.
+    #[error("the secret that {0} is held against is not there")]
+    NotThere(HeaderName),
 }
 
 #[cfg(test)]
@@ -134,7 +243,7 @@ mod tests {
     fn config(values: &[&str], ignore_case: bool) -> CheckHeaderConfig {
         CheckHeaderConfig {
             name: "X-Door".to_owned(),
-            values: values.iter().map(|value| (*value).to_owned()).collect(),
+            values: values.iter().map(|value| HeaderText::from(*value)).collect(),
             ignore_case,
             failed_check_httpcode: None,
             failed_check_error_message: None,
@@ -163,6 +272,19 @@ mod tests {
             (&["a"], false, &["b"], false),
             (&["a"], false, &["a, a"], false),
             (&["a"], false, &["ab"], false),
+            (&["ab"], false, &["a"], false),
+            (
+                &["a-Key-of-more-than-sixty-four-letters-which-is-read-in-several-Parts-0"],
+                true,
+                &["a-key-of-more-than-sixty-four-letters-which-is-read-in-several-parts-0"],
+                true,
+            ),
+            (
+                &["a-Key-of-more-than-sixty-four-letters-which-is-read-in-several-Parts-0"],
+                true,
+                &["a-key-of-more-than-sixty-four-letters-which-is-read-in-several-parts-1"],
+                false,
+            ),
             (&["a"], false, &["a", "a"], false),
             (&["a"], false, &["a", "b"], false),
             (&["a"], false, &[], false),
@@ -174,7 +296,7 @@ mod tests {
         ] {
             let policy = built(&config(values, ignore_case)).expect("valid");
 
-            let answer = policy.check(&incoming(lines));
+            let answer = policy.check(&incoming(lines), &Clock::system());
 
             assert_eq!(answer.is_ok(), admitted, "{values:?} {lines:?}");
             if let Err(refusal) = answer {
@@ -191,7 +313,7 @@ mod tests {
             ..config(&["a"], false)
         };
 
-        let refusal = built(&config).expect("valid").check(&incoming(&["b"])).expect_err("another value");
+        let refusal = built(&config).expect("valid").check(&incoming(&["b"]), &Clock::system()).expect_err("another value");
 
         assert_eq!(refusal.status(), StatusCode::FORBIDDEN);
         assert_eq!(refusal.message.as_deref(), Some("By the door, please."));
@@ -202,7 +324,7 @@ mod tests {
     fn reports_all_that_is_wrong() {
         let config = CheckHeaderConfig {
             name: "X Door".to_owned(),
-            values: vec![" a".to_owned(), "b\n".to_owned()],
+            values: vec![" a".into(), "b\n".into()],
             failed_check_httpcode: Some(200),
             ..config(&[], false)
         };

@@ -332,7 +332,7 @@ impl InboundPolicy {
             Self::ValidateJwt(policy) => policy.check(exchange, incoming, outgoing).await?,
             Self::ValidateClientCertificate(policy) => policy.check(exchange, incoming)?,
             Self::SetHeader(policy) => policy.apply(exchange, incoming, &mut outgoing.headers)?,
-            Self::CheckHeader(policy) => policy.check(incoming)?,
+            Self::CheckHeader(policy) => policy.check(incoming, exchange.clock())?,
             Self::RewriteUri(policy) => policy.apply(exchange, incoming, outgoing)?,
             Self::SetQueryParameter(policy) => policy.apply(exchange, incoming, outgoing)?,
             Self::Authorize(policy) => policy.check(exchange, incoming)?,

@@ -12,7 +12,7 @@ use super::{certificate::Format, credentials::Loaded};
 use crate::{
     authorization::AuthorizationConfig,
     clock::Clock,
-    config::{Config, Fault, Severity},
+    config::{Config, Document, Fault, Severity},
     credentials::{Credential, Outcome, Step},
 };
 
@@ -90,7 +90,7 @@ async fn diagnose(arguments: &DoctorArguments, loaded: &Loaded) -> Diagnosis {
             None => Vec::new(),
         };
         let faults: Vec<_> = loaded.faults_of(name).filter(|fault| !steps.iter().any(|step| tells(step, fault))).collect();
-        steps.splice(..0, faults.into_iter().map(of_fault));
+        steps.splice(..0, faults.into_iter().map(|fault| of_fault(fault, &loaded.document)));
         if steps.is_empty() {
             // Built by nothing, faulted by nothing of its own: what it stands on is broken.
             let cure = "mend the credential that opens its vault or vouches for it";
@@ -144,12 +144,13 @@ fn tells(step: &Step, fault: &Fault) -> bool {
     step.found.starts_with(&fault.message)
 }
 
-fn of_fault(fault: &Fault) -> Step {
+fn of_fault(fault: &Fault, document: &Document) -> Step {
     let outcome = match fault.severity {
         Severity::Warning => Outcome::Warning,
         Severity::Error => Outcome::Failed,
     };
-    Step { cure: fault.cure.clone(), ..Step::new("config", outcome, fault.message.clone()) }
+    let cure = fault.cure.as_deref().map(|cure| document.said(cure).into_owned());
+    Step { cure, ..Step::new("config", outcome, document.said(&fault.message)) }
 }
 
 fn in_words(diagnosis: &Diagnosis) -> String {

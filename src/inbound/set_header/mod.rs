@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    config::{Faults, LiveSecret, Place, Secret},
+    config::{Faults, HeaderText, LiveSecret, Place},
     exchange::Exchange,
     expression::{EvaluationError, Expression, Facts, HeaderTextError, Template, header_value},
     request::{Claim, IncomingRequest, remove_folded},
@@ -42,10 +42,10 @@ pub struct SetHeaderConfig {
     #[serde(default)]
     pub exists_action: ExistsAction,
     /// The value: a text, or an expression `@(…)`. Not with `values`.
-    pub value: Option<Secret>,
+    pub value: Option<HeaderText>,
     /// Several values.
     #[serde(default)]
-    pub values: Vec<Secret>,
+    pub values: Vec<HeaderText>,
     /// What happens where a value cannot be had. Default: refuse.
     #[serde(default)]
     pub when_absent: WhenAbsent,
@@ -290,7 +290,7 @@ enum Written {
 
 /// What is written as `value` or `values`, with its places.
 fn values(side: Side, config: &SetHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Vec<(Written, Place)>> {
-    let written: Vec<(&Secret, Place)> = match (&config.value, config.values.as_slice()) {
+    let written: Vec<(&HeaderText, Place)> = match (&config.value, config.values.as_slice()) {
         (Some(_), [_, ..]) => {
             scope.faults.error(place, "both `value` and `values` are written", "leave one of them out");
             return None;
@@ -313,6 +313,12 @@ fn values(side: Side, config: &SetHeaderConfig, place: &Place, scope: &mut Scope
         return None;
     }
     let built = written.into_iter().map(|(text, place)| {
+        if side == Side::Answer && text.names_secret() {
+            let cure =
+                "set it on requests, in `inbound`, or write another value; what may be known to callers needs no `secret: true`";
+            scope.faults.error(&place, "this field is one of the answer, which would show the secret to callers", cure);
+            return None;
+        }
         let written = template(text, &place, scope)?;
         let before_answer = match &written {
             Written::Template(template) => side == Side::Answer || scope.is_before_answer(template.uses(), &place),
@@ -326,7 +332,7 @@ fn values(side: Side, config: &SetHeaderConfig, place: &Place, scope: &mut Scope
 }
 
 /// One value as written. What a secret is made of is never read as an expression.
-fn template(written: &Secret, place: &Place, scope: &mut Scope<'_>) -> Option<Written> {
+fn template(written: &HeaderText, place: &Place, scope: &mut Scope<'_>) -> Option<Written> {
     if let Some(text) = written.plain() {
         return scope.template_on_answer(text, place).map(Written::Template);
     }

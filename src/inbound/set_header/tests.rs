@@ -7,7 +7,7 @@ use crate::{
 };
 
 fn config(name: &str, action: ExistsAction, values: &[&str]) -> SetHeaderConfig {
-    let owned: Vec<_> = values.iter().map(|value| Secret::from(*value)).collect();
+    let owned: Vec<_> = values.iter().map(|value| HeaderText::from(*value)).collect();
     let (value, values) = if let [value] = owned.as_slice() { (Some(value.clone()), vec![]) } else { (None, owned) };
     SetHeaderConfig { name: name.to_owned(), exists_action: action, value, values, when_absent: WhenAbsent::Refuse }
 }
@@ -217,7 +217,7 @@ fn mistakes_are_found_at_load() {
         let faults = built(&config(name, action, values)).expect_err(name);
         assert!(faults.len() == 1 && faults[0].contains(expected), "{name} {values:?}: {faults:?}");
     }
-    let both = SetHeaderConfig { values: vec![Secret::from("b")], ..config("x-a", Override, &["a"]) };
+    let both = SetHeaderConfig { values: vec![HeaderText::from("b")], ..config("x-a", Override, &["a"]) };
     assert!(built(&both).expect_err("both")[0].contains("both `value` and `values`"));
 }
 

@@ -35,7 +35,7 @@ impl Schema {
                 "Duration" => return "duration".to_owned(),
                 "Size" => return "size".to_owned(),
                 "Day" => return "day".to_owned(),
-                "Secret" => return "text".to_owned(),
+                "Secret" | "HeaderText" => return "text".to_owned(),
                 "PolicyConfig" => return "policy".to_owned(),
                 "AddressEntryConfig" => return "address entry".to_owned(),
                 _ => {}
