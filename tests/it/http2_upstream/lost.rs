@@ -158,7 +158,7 @@ async fn a_stream_that_its_backend_breaks_breaks_no_other() {
     let (address, connections) = frames::backend(|_, mut connection| async move {
         let good = connection.request().await.unwrap();
         let bad = connection.request().await.unwrap();
-        connection.write(HEADERS, HEAD, bad, b"\x88\x00\x01X\x01a").await;
+        connection.write(HEADERS, HEAD, bad, b"\x88\x00\x0aconnection\x01a").await;
         connection.answer(good).await;
         while connection.read().await.is_some() {}
     })
