@@ -25,7 +25,6 @@ pub(super) struct Upload {
     part: Bytes,
     /// It was sent whole, or the server takes no more.
     over: bool,
-    whole: bool,
 }
 
 /// The caller's body broke off.
@@ -36,7 +35,7 @@ impl Upload {
     pub(super) fn new(stream: SendStream<Bytes>, state: Arc<State>) -> Self {
         let id = stream.stream_id().as_u32();
         state.window.open(id);
-        Self { stream, state, id, part: Bytes::new(), over: false, whole: false }
+        Self { stream, state, id, part: Bytes::new(), over: false }
     }
 
     /// Sends what there is. Ready when there is no more to send, or nobody who takes it.
@@ -94,7 +93,6 @@ impl Upload {
 
     fn end(&mut self, whole: bool) {
         self.over = true;
-        self.whole = whole;
         self.part = Bytes::new();
         self.state.window.close(self.id, whole);
     }
