@@ -17,6 +17,7 @@ mod client_certificate;
 mod config;
 mod connect;
 mod error;
+mod failure;
 mod health;
 mod http1;
 mod http2;

@@ -1,7 +1,6 @@
 //! An upstream: which server a request goes to, and how it gets there.
 
 use std::{
-    error::Error,
     future::poll_fn,
     mem,
     pin::pin,
@@ -26,6 +25,7 @@ use super::{
     config::{BalanceConfig, UpstreamConfig},
     connect::{self, Connection, Want, Wanted},
     error::UpstreamError,
+    failure::{Failure, fault_of, unanswered, unwritable},
     http1, http2, hygiene,
     interim::{Interim, Relay},
     outgoing::Outgoing,
@@ -444,54 +444,6 @@ impl Upstream {
             }
         }
     }
-}
-
-/// Why there is no answer on a connection.
-enum Failure {
-    /// That is the end of it.
-    Final(UpstreamError),
-    /// The connection ended for reasons of its own; the request may be sent on another one.
-    Stale(UpstreamError),
-}
-
-impl Failure {
-    fn answer(server: &Arc<str>, what: &'static str) -> Self {
-        Self::Final(UpstreamError::Answer { server: server.clone(), what })
-    }
-
-    fn overdue(server: &Server, after: Duration) -> Self {
-        Self::Final(UpstreamError::Timeout { server: server.name.clone(), after })
-    }
-
-    /// The same for a request that may be sent once more, unless it is the caller who failed.
-    fn stale(self) -> Self {
-        match self {
-            Self::Final(error @ (UpstreamError::Unanswered { .. } | UpstreamError::Protocol { .. })) => Self::Stale(error),
-            other => other,
-        }
-    }
-}
-
-/// What a failed exchange comes to.
-fn fault_of(server: &Server, progress: Option<&Progress>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
-    Failure::Final(match progress.and_then(Progress::refusal) {
-        Some(refusal) => UpstreamError::RequestBody(Box::new(refusal)),
-        None => UpstreamError::Protocol { server: server.name.clone(), source: source.into() },
-    })
-}
-
-/// What it comes to that a connection ended before an answer began.
-fn unanswered(server: &Server, progress: Option<&Progress>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
-    match fault_of(server, progress, source) {
-        Failure::Final(UpstreamError::Protocol { server, source }) => {
-            Failure::Final(UpstreamError::Unanswered { server, source })
-        }
-        other => other,
-    }
-}
-
-fn unwritable(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
-    Failure::Final(UpstreamError::Request(error.into()))
 }
 
 /// What is not for the caller, whatever protocol it came by, where others' requests come on the same connection.

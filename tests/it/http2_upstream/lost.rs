@@ -107,13 +107,14 @@ async fn an_answer_that_is_reset_in_its_middle_never_looks_whole() {
         let gateway = gateway_before(address).await;
         let mut caller = Http2Caller::connect(gateway.address()).await;
 
-        let answer = soon(caller.get("/half").await).await;
+        // The end may be known before the head has gone on.
+        let answer = soon(caller.get("/half").await).await.unwrap();
+        let broken = answer.status() == 502;
+        assert!(broken || answer.status() == 200);
+        assert_eq!(read(answer.into_body()).await.is_ok(), broken, "half an answer is none");
 
-        if let Ok(answer) = answer {
-            read(answer.into_body()).await.expect_err("half an answer is none");
-        }
         let record = gateway.record(|record| record["path"] == "/half").await;
-        assert_ne!(record["complete"], true, "{record}");
+        assert_eq!(record["complete"], broken, "{record}");
         soon(gateway.get("/next").send()).await.assert_allowed();
     }
 }

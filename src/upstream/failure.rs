@@ -1,0 +1,57 @@
+//! Why an attempt gave no answer, and whether there may be another one.
+
+use std::{error::Error, sync::Arc, time::Duration};
+
+use super::{body::Progress, error::UpstreamError, server::Server};
+
+/// Why there is no answer on a connection.
+pub(super) enum Failure {
+    /// That is the end of it.
+    Final(UpstreamError),
+    /// The connection ended for reasons of its own; the request may be sent on another one.
+    Stale(UpstreamError),
+}
+
+impl Failure {
+    pub(super) fn answer(server: &Arc<str>, what: &'static str) -> Self {
+        Self::Final(UpstreamError::Answer { server: server.clone(), what })
+    }
+
+    pub(super) fn overdue(server: &Server, after: Duration) -> Self {
+        Self::Final(UpstreamError::Timeout { server: server.name.clone(), after })
+    }
+
+    /// The same for a request that may be sent once more, unless it is the caller who failed.
+    pub(super) fn stale(self) -> Self {
+        match self {
+            Self::Final(error @ (UpstreamError::Unanswered { .. } | UpstreamError::Protocol { .. })) => Self::Stale(error),
+            other => other,
+        }
+    }
+}
+
+/// What a failed exchange comes to.
+pub(super) fn fault_of(server: &Server, progress: Option<&Progress>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
+    Failure::Final(match progress.and_then(Progress::refusal) {
+        Some(refusal) => UpstreamError::RequestBody(Box::new(refusal)),
+        None => UpstreamError::Protocol { server: server.name.clone(), source: source.into() },
+    })
+}
+
+/// What it comes to that a connection ended before an answer began.
+pub(super) fn unanswered(
+    server: &Server,
+    progress: Option<&Progress>,
+    source: impl Into<Box<dyn Error + Send + Sync>>,
+) -> Failure {
+    match fault_of(server, progress, source) {
+        Failure::Final(UpstreamError::Protocol { server, source }) => {
+            Failure::Final(UpstreamError::Unanswered { server, source })
+        }
+        other => other,
+    }
+}
+
+pub(super) fn unwritable(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
+    Failure::Final(UpstreamError::Request(error.into()))
+}
