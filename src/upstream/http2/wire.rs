@@ -23,6 +23,8 @@ const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 
 const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
+const PADDED: u8 = 8;
 
 /// A frame that somebody waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,21 +60,49 @@ impl Frames {
     /// Looks at the next bytes.
     pub(super) fn follow(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Seen)) {
         while !bytes.is_empty() {
-            if self.skip > 0 {
-                let passed = bytes.len().min(self.skip as usize);
-                bytes = &bytes[passed..];
-                self.skip -= u32::try_from(passed).unwrap_or(self.skip);
+            let (length, _) = self.step(bytes, &mut seen);
+            bytes = &bytes[length..];
+        }
+    }
+
+    /// Looks at the next bytes, and takes the frames out that say nothing: of DATA that are empty and not the last `h2` bears a hundred on a
+    /// connection, whosever they are. Returns how many bytes are left, which come first. A frame that is cut stays.
+    pub(super) fn sift(&mut self, bytes: &mut [u8], mut seen: impl FnMut(Seen)) -> usize {
+        let (mut at, mut kept) = (0, 0);
+        while at < bytes.len() {
+            let from = at;
+            let (length, idle) = self.step(&bytes[from..], &mut seen);
+            at += length;
+            if idle {
                 continue;
             }
-            let wanted = if self.is_window_update() { HEAD + 4 } else { HEAD };
-            let taken = bytes.len().min(wanted - self.have);
-            self.head[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
-            self.have += taken;
-            bytes = &bytes[taken..];
-            if self.have == wanted {
-                self.whole(&mut seen);
+            if kept != from {
+                bytes.copy_within(from..at, kept);
             }
+            kept += length;
         }
+        kept
+    }
+
+    /// Looks at the next bytes, up to the end of a frame's head or payload. Tells how many they were, and whether they are a whole frame that
+    /// says nothing.
+    fn step(&mut self, bytes: &[u8], seen: &mut impl FnMut(Seen)) -> (usize, bool) {
+        if self.skip > 0 {
+            let passed = bytes.len().min(self.skip as usize);
+            self.skip -= u32::try_from(passed).unwrap_or(self.skip);
+            return (passed, false);
+        }
+        let begins = self.have == 0;
+        let wanted = if self.is_window_update() { HEAD + 4 } else { HEAD };
+        let taken = bytes.len().min(wanted - self.have);
+        self.head[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
+        self.have += taken;
+        if self.have < wanted {
+            return (taken, false);
+        }
+        self.whole(seen);
+        let idle = self.head[3] == DATA && self.length() == 0 && self.head[4] & (END_STREAM | PADDED) == 0;
+        (taken, begins && idle)
     }
 
     const fn is_window_update(&self) -> bool {
@@ -128,13 +158,20 @@ impl<I: AsyncRead + Unpin> AsyncRead for Wire<I> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Self { io, state, read, .. } = &mut *self;
         let before = buffer.filled().len();
-        ready!(Pin::new(io).poll_read(context, buffer))?;
-        let bytes = &buffer.filled()[before..];
-        if !bytes.is_empty() {
+        loop {
+            ready!(Pin::new(&mut *io).poll_read(context, buffer))?;
+            let bytes = &mut buffer.filled_mut()[before..];
+            if bytes.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
             state.hear();
-            read.follow(bytes, |seen| state.received(seen));
+            let kept = read.sift(bytes, |seen| state.received(seen));
+            buffer.set_filled(before + kept);
+            // Nothing at all would be the end.
+            if kept > 0 {
+                return Poll::Ready(Ok(()));
+            }
         }
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -211,6 +248,22 @@ mod tests {
             bytes.chunks(step).for_each(|part| frames.follow(part, |frame| seen.push(frame)));
             assert_eq!(seen, expected, "in steps of {step}");
         }
+    }
+
+    #[test]
+    fn frames_that_say_nothing_are_taken_out() {
+        let (empty, last) = (frame(DATA, 0, 1, &[]), frame(DATA, END_STREAM, 1, &[]));
+        let (data, padded) = (frame(DATA, 0, 1, b"data"), frame(DATA, PADDED, 1, &[]));
+        let mut bytes = [&empty[..], &data, &empty, &empty, &padded, &last, &empty[..5]].concat();
+        let mut frames = Frames::default();
+
+        let kept = frames.sift(&mut bytes, |_| ());
+
+        assert_eq!(bytes[..kept], [&data[..], &padded, &last, &empty[..5]].concat());
+        // What was cut has gone on in part, and goes on whole.
+        let mut rest = [&empty[5..], &empty, &data].concat();
+        let kept = frames.sift(&mut rest, |_| ());
+        assert_eq!(rest[..kept], [&empty[5..], &data].concat());
     }
 
     #[test]
