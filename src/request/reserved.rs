@@ -4,7 +4,10 @@
 //! compared as such a backend would: without case, and with everything but letters and digits as `_`. A name is reserved as soon
 //! as any policy makes its value from what the gateway knows of the caller, and it is reserved on every route.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, LazyLock},
+};
 
 use http::{HeaderMap, HeaderName};
 
@@ -253,9 +256,15 @@ impl Reserved {
         self.find(name.as_str()).is_some()
     }
 
+    /// The names that are reserved whatever the config says.
+    pub(crate) fn always() -> Arc<Self> {
+        static ALWAYS_RESERVED: LazyLock<Arc<Reserved>> = LazyLock::new(Arc::default);
+        ALWAYS_RESERVED.clone()
+    }
+
     /// Whether the name is the gateway's own to write, or says where a request goes or comes from, whatever the config says.
     pub(crate) fn is_the_gateways(name: &HeaderName) -> bool {
-        Self::default().stops(name) && !is_a_platforms(name.as_str())
+        Self::always().stops(name) && !is_a_platforms(name.as_str())
     }
 
     fn find(&self, name: &str) -> Option<Stops> {

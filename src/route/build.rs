@@ -184,7 +184,7 @@ impl<'a> RouteBuilder<'a> {
             action: Action::Describe(metadata),
             outbound: Default::default(),
             metadata: None,
-            reserved: Arc::default(),
+            reserved: Reserved::always(),
             read: Box::default(),
             counters: self.metrics.route(name, self.workers),
         })
@@ -297,7 +297,7 @@ impl<'a> RouteBuilder<'a> {
             action: action?,
             outbound,
             metadata: None,
-            reserved: Arc::default(),
+            reserved: Reserved::always(),
             read: read.into(),
             counters: self.metrics.route(&config.name, self.workers),
         })
