@@ -38,7 +38,8 @@ impl OutboundList {
         self.run(exchange, incoming, response).map(|_| ())
     }
 
-    /// Whether a policy of the list sets or removes this field.
+    /// Whether a policy of the list sets or removes this field: a server cannot say it again behind the body. Unlike an informational
+    /// answer, trailers are of the very answer that the policies are for, so that one which was not replaced keeps its own.
     pub(crate) fn speaks_for(&self, name: &HeaderName) -> bool {
         self.0.iter().any(|policy| match &policy.kind {
             Kind::SetHeader(policy) => policy.name() == name,
