@@ -29,8 +29,9 @@ const REMEMBERED: usize = 64;
 const LOOK_EVERY: Duration = Duration::from_micros(1);
 /// How long a new connection may be silent before it counts as one that rests.
 const FIRST_WORD: Duration = Duration::from_secs(1);
-/// How many connections may come in for those that were told to go and have not gone yet, at the least.
-const LEAST_OVERLAP: usize = 8;
+/// How many connections may come in for those that were told to go and have not gone yet, at the least. They rest, so that they hold no
+/// connection to a backend, and go as soon as their worker gets around to it.
+const LEAST_OVERLAP: usize = 64;
 const SHARDS: usize = 16;
 
 /// Which connections come from one peer: its IPv4 address, or the /64 of its IPv6 address, all of which one machine may have.
@@ -260,7 +261,7 @@ impl Listener {
             return Err(Full::Peer);
         }
         let most = limits.connections;
-        if before < most || self.admission.make_room() && before < most + (most / 8).max(LEAST_OVERLAP) {
+        if before < most || self.admission.make_room() && before < most + (most / 4).max(LEAST_OVERLAP) {
             return Ok(seat);
         }
         self.admission.counts.refused.fetch_add(1, Ordering::Relaxed);

@@ -63,7 +63,13 @@ async fn the_connection_that_has_rested_longest_makes_room() {
         for connection in &mut connections {
             alive.push(ping(connection).await);
         }
-        assert_eq!(alive, [true, false, false, true, true, true], "with {workers} workers");
+        if workers == 1 {
+            assert_eq!(alive, [true, false, false, true, true, true]);
+        } else {
+            // Which of two has rested longer two threads may see otherwise than the client.
+            assert_eq!(alive.iter().filter(|alive| **alive).count(), 4, "{alive:?}");
+            assert!(alive[4] && alive[5], "{alive:?}");
+        }
         let status = status(&gateway).await;
         let public = &status["listeners"][0];
         assert_eq!(
