@@ -11,6 +11,7 @@ mod limits;
 mod links;
 mod policies;
 mod refusals;
+mod schema;
 
 use std::path::{Path, PathBuf};
 
