@@ -279,8 +279,13 @@ pub(crate) struct Seat {
 impl Seat {
     /// Counts the connection as this peer's. Returns whether there was room.
     pub(super) fn counts_for(&mut self, peer: IpAddr) -> bool {
+        let limits = self.listener.limits();
+        if limits.connections_per_peer >= limits.connections {
+            // A peer that may have all of them is no other than a full house, where whoever has rested longest makes room.
+            return true;
+        }
         let peer = Peer::from(peer);
-        let enters = self.listener.admission.enter(peer, self.listener.limits().connections_per_peer);
+        let enters = self.listener.admission.enter(peer, limits.connections_per_peer);
         if enters && let Some(before) = self.peer.replace(peer) {
             self.listener.admission.leave(before);
         }

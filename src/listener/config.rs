@@ -94,8 +94,8 @@ pub enum ForwardedHeader {
 pub struct LimitsConfig {
     /// Connections at once. When there are as many the one that has rested longest is closed for a new one. Default: 10000.
     pub connections: u32,
-    /// Connections at once of one peer: an IPv4 address, or a /64 of IPv6. Trusted proxies may have any number. Default: a quarter of
-    /// `connections`.
+    /// Connections at once of one peer: an IPv4 address, or a /64 of IPv6. Trusted proxies may have any number; as many as
+    /// `connections` are no limit. Default: a quarter of `connections`.
     pub connections_per_peer: Option<u32>,
     /// The bytes of a request's head: request line and header fields. Default: 64KiB.
     pub header_bytes: Size,

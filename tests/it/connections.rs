@@ -47,7 +47,7 @@ async fn ping(connection: &mut RawConnection) -> bool {
 #[tokio::test]
 async fn the_connection_that_has_rested_longest_makes_room() {
     for workers in [1, 2] {
-        let gateway = gateway("connections: 4, connections-per-peer: 100", "", workers).await;
+        let gateway = gateway("connections: 4, connections-per-peer: 4", "", workers).await;
         let mut connections = Vec::new();
         for _ in 0..4 {
             connections.push(resting(gateway.address()).await);
