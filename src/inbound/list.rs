@@ -56,17 +56,19 @@ impl PolicyList {
         for list in lists {
             add(list, &mut Vec::new(), scope.fragments, scope.faults, &mut listed);
         }
-        let before_partner_check = before_partner_check(&listed);
+        let outer = scope.way.partner_check_follows;
+        let last_check = listed.iter().rposition(|listed| matches!(listed.config, PolicyConfig::CheckPartner(_)));
         scope.depth += 1;
         let built = listed.iter().enumerate().filter_map(|(index, listed)| {
-            let followed = before_partner_check == Some(index);
+            scope.way.partner_check_follows = outer || last_check.is_some_and(|last| index < last);
             match listed.shared {
-                true => scope.shared.once(listed.config, followed, scope, |scope| listed.build(followed, scope)),
-                false => listed.build(followed, scope),
+                true => scope.shared.once(listed.config, scope, |scope| listed.build(scope)),
+                false => listed.build(scope),
             }
         });
         let entries = built.collect();
         scope.depth -= 1;
+        scope.way.partner_check_follows = outer;
         Self(entries)
     }
 
@@ -108,12 +110,8 @@ impl PolicyList {
 }
 
 impl Listed<'_> {
-    /// Builds the entry; `followed`: a check of partners looks at the token of this policy.
-    fn build(&self, followed: bool, scope: &mut Scope<'_>) -> Option<Arc<PolicyEntry>> {
-        let mut policy = InboundPolicy::build(self.config, &self.place, &self.at, scope)?;
-        if let (true, InboundPolicy::ValidateAzureAdToken(policy)) = (followed, &mut policy) {
-            policy.followed_by_partner_check();
-        }
+    fn build(&self, scope: &mut Scope<'_>) -> Option<Arc<PolicyEntry>> {
+        let policy = InboundPolicy::build(self.config, &self.place, &self.at, scope)?;
         Some(Arc::new(PolicyEntry { policy, at: self.at.as_str().into() }))
     }
 }
@@ -144,15 +142,6 @@ fn add<'a>(
             faults.error(&place, format!("there is no fragment `{name}`"), defined(fragments.keys()));
         }
     }
-}
-
-/// Which entry validates the token that a check of partners looks at. The check decides about applications that were granted
-/// nothing: the policy of that token lets them through. It is the first token; of those that `as` names the check sees nothing.
-fn before_partner_check(listed: &[Listed<'_>]) -> Option<usize> {
-    let is_token = |policy: &PolicyConfig| matches!(policy, PolicyConfig::ValidateAzureAdToken(_) | PolicyConfig::ValidateJwt(_));
-    let first = listed.iter().position(|listed| is_token(listed.config))?;
-    let checked = listed[first..].iter().any(|listed| matches!(listed.config, PolicyConfig::CheckPartner(_)));
-    (checked && matches!(listed[first].config, PolicyConfig::ValidateAzureAdToken(_))).then_some(first)
 }
 
 fn defined<'n>(names: impl Iterator<Item = &'n String>) -> String {

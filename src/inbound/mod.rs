@@ -180,6 +180,8 @@ pub struct Way {
     pub has_token: bool,
     /// The names of tokens besides `token`.
     pub names: Vec<Box<str>>,
+    /// Whether a check of partners follows, whichever way a request takes from here.
+    pub partner_check_follows: bool,
 }
 
 impl Way {

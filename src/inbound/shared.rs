@@ -17,7 +17,6 @@ pub(crate) struct SharedPolicies(RefCell<HashMap<Key, Rc<Built>>>);
 struct Key {
     /// The address of the settings, which stay where they are while they are built from.
     config: usize,
-    partner_check_follows: bool,
     depth: usize,
     anonymous: bool,
     certificate: bool,
@@ -42,7 +41,7 @@ struct Built {
 }
 
 impl Key {
-    fn of(config: &PolicyConfig, partner_check_follows: bool, scope: &Scope<'_>) -> Self {
+    fn of(config: &PolicyConfig, scope: &Scope<'_>) -> Self {
         let depends = Dependence::of(config, scope);
         let partners = scope
             .partners
@@ -50,7 +49,6 @@ impl Key {
             .map(|(_, route)| (route.several_tenants, route.checked, depends.on_route.then(|| route.name.into())));
         Self {
             config: std::ptr::from_ref(config).addr(),
-            partner_check_follows,
             depth: scope.depth,
             anonymous: scope.anonymous,
             certificate: scope.certificates.validated,
@@ -103,11 +101,10 @@ impl SharedPolicies {
     pub(super) fn once(
         &self,
         config: &PolicyConfig,
-        partner_check_follows: bool,
         scope: &mut Scope<'_>,
         build: impl FnOnce(&mut Scope<'_>) -> Option<Arc<PolicyEntry>>,
     ) -> Option<Arc<PolicyEntry>> {
-        let key = Key::of(config, partner_check_follows, scope);
+        let key = Key::of(config, scope);
         let known = self.0.borrow().get(&key).cloned();
         if let Some(known) = known {
             known.enter(scope);

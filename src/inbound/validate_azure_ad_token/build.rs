@@ -40,6 +40,9 @@ impl ValidateAzureAdToken {
         judge_combination(config, place, scope.faults);
         let applications = signing_keys(config, place, scope.faults);
         let (places, answer) = (settings.places(place, scope), settings.answer(place, scope.faults));
+        // The check decides about applications that were granted nothing, so the policy of the token that it looks at lets them
+        // through. That is the first one, whichever way a request takes; of those that `as` names the check sees nothing.
+        rules.partner_check_follows = scope.way.partner_check_follows && !scope.way.has_token;
         let name = settings.name(place, scope);
         if scope.faults.errors() > before {
             return None;

@@ -130,11 +130,6 @@ impl ValidateAzureAdToken {
         self.judge(token, clock, Caller::default()).await.map(drop).map_err(|error| self.refuse(error, Some(token)))
     }
 
-    /// A partner's check follows: it decides about applications that have neither scope nor role.
-    pub(crate) const fn followed_by_partner_check(&mut self) {
-        self.rules.partner_check_follows = true;
-    }
-
     async fn authenticate(
         &self,
         incoming: &IncomingRequest,
