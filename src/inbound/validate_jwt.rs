@@ -212,6 +212,13 @@ mod tests {
             ("an ID token", json!({}), rsa("RS256", &with("at_hash", "x")), "token-not-access-token"),
             ("a scope", json!({ "scopes": ["write"] }), rsa("RS256", &claims()), "accepted"),
             ("no such scope", json!({ "scopes": ["admin"] }), rsa("RS256", &claims()), "scope-missing"),
+            (
+                "an application without such a scope",
+                json!({ "scopes": ["admin"] }),
+                rsa("RS256", &with("sub", "portal")),
+                "scope-missing",
+            ),
+            ("an application with a scope", json!({ "scopes": ["write"] }), rsa("RS256", &with("sub", "portal")), "accepted"),
             ("scopes in a list", json!({ "scopes": ["admin"] }), rsa("RS256", &with("scope", json!(["admin"]))), "accepted"),
             ("a client", json!({ "client-application-ids": ["portal"] }), rsa("RS256", &claims()), "accepted"),
             (

@@ -128,6 +128,11 @@ impl ValidateAzureAdToken {
                 )
                 .into(),
             ),
+            NotAccepted::Role if self.rules.roles.is_empty() => Some(
+                "`scopes` alone lets users in: if applications are meant to call, name the app roles that they need in `roles`; if not, \
+                 say `token-kind: user`"
+                    .into(),
+            ),
             NotAccepted::Role => Some(
                 format!(
                     "assign one of the app roles {} (App roles in this API's app registration): to applications under API permissions with \

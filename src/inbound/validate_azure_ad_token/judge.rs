@@ -152,13 +152,19 @@ impl Rules {
         token.client.as_deref().is_some_and(listed)
     }
 
-    /// Scopes are granted to users and roles to applications: with both given each is held to its own, so that a user's role that
-    /// is named as an application's does not count. Roles alone are asked of everybody.
+    /// Entra grants scopes to users and roles to applications: with both given each is held to its own, so that a user's role that
+    /// is named as an application's does not count. Scopes alone let no application in, roles alone are asked of everybody.
+    /// Other issuers grant scopes to applications, too (RFC 6749, section 4.4.2), so there scopes alone are asked of everybody.
     fn judge_permissions(&self, verified: &Verified) -> Result<(), NotAccepted> {
         let Verified { token, facts, .. } = verified;
         let user = token.kind == TokenKind::User;
-        if user && !self.scopes.is_empty() && !token.scopes.iter().any(|scope| self.scopes.contains(scope)) {
+        let scopes_alone = !self.scopes.is_empty() && self.roles.is_empty();
+        let has_scopes = user || self.profile == Profile::Other && scopes_alone;
+        if has_scopes && !self.scopes.is_empty() && !token.scopes.iter().any(|scope| self.scopes.contains(scope)) {
             return Err(NotAccepted::Scope);
+        }
+        if scopes_alone && !has_scopes {
+            return Err(NotAccepted::Role);
         }
         let wants_role = !self.roles.is_empty() && (!user || self.scopes.is_empty());
         if wants_role && !token.roles.iter().any(|role| self.roles.contains(role)) {
@@ -205,29 +211,44 @@ impl RequiredClaim {
     /// Whether a claim that is there is the one that is required.
     pub(super) fn is_met_by(&self, claim: &Value) -> bool {
         match self.matching {
-            _ if self.values.is_empty() => !is_empty(claim),
+            _ if self.values.is_empty() => !self.is_empty(claim),
             MatchConfig::All => self.values.iter().all(|value| self.has(claim, value)),
             MatchConfig::Any => self.values.iter().any(|value| self.has(claim, value)),
         }
     }
 
-    /// Whether the claim is this value, or lists it. Objects are no values.
+    /// Whether the claim is this value, or lists it. The separator cuts a claim that is one text, never the elements of a list: who
+    /// may choose the name of one element could write two.
     fn has(&self, claim: &Value, value: &str) -> bool {
-        match claim {
-            Value::String(text) => match self.separator.as_deref() {
-                Some(separator) => text.split(separator).any(|part| part == value),
-                None => text == value,
-            },
-            Value::Array(entries) => entries.iter().any(|entry| !entry.is_array() && self.has(entry, value)),
-            Value::Bool(true) => value == "true",
-            Value::Bool(false) => value == "false",
-            Value::Number(number) => number.to_string() == value,
-            Value::Null | Value::Object(_) => false,
+        match (claim, self.separator.as_deref()) {
+            (Value::Array(entries), _) => entries.iter().any(|entry| is(entry, value)),
+            (Value::String(text), Some(separator)) => text.split(separator).any(|piece| piece == value),
+            (claim, _) => is(claim, value),
+        }
+    }
+
+    /// Whether the claim says nothing. What stands between two separators is no value where nothing does.
+    fn is_empty(&self, claim: &Value) -> bool {
+        match (claim, self.separator.as_deref()) {
+            (Value::String(text), Some(separator)) => text.split(separator).all(str::is_empty),
+            (Value::Array(entries), _) => entries.iter().all(says_nothing),
+            (claim, _) => says_nothing(claim),
         }
     }
 }
 
-fn is_empty(claim: &Value) -> bool {
+/// Whether a claim, or an element of one, is this value as a whole. Lists and objects are no values.
+fn is(claim: &Value, value: &str) -> bool {
+    match claim {
+        Value::String(text) => text == value,
+        Value::Bool(true) => value == "true",
+        Value::Bool(false) => value == "false",
+        Value::Number(number) => number.to_string() == value,
+        Value::Null | Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+fn says_nothing(claim: &Value) -> bool {
     match claim {
         Value::Null => true,
         Value::String(text) => text.is_empty(),

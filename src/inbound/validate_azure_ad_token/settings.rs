@@ -169,6 +169,9 @@ impl Settings<'_> {
             if audience.trim() != audience || audience.is_empty() {
                 let cure = "write the API's client id or its application ID URI";
                 faults.error(&at.index(index), format!("`{audience}` can be no audience"), cure);
+            } else if audience.contains('*') {
+                let message = format!("`{audience}` is taken literally: no token is for an audience of that name");
+                faults.warning(&at.index(index), message, "list each audience as the token has it");
             }
         }
         self.audiences.iter().map(|audience| audience.as_str().into()).collect()
@@ -193,6 +196,7 @@ impl Settings<'_> {
             if claim.separator.as_deref() == Some("") {
                 faults.error(&at.key("separator"), "an empty separator separates nothing", "write the separator, as \" \"");
             }
+            lint_values(claim, &at.key("values"), faults);
         }
         let build = |claim: &RequiredClaimConfig| RequiredClaim {
             name: claim.name.as_str().into(),
@@ -211,6 +215,22 @@ impl Settings<'_> {
             faults.error(&at, format!("{code} does not tell a caller that it is refused"), "write a status from 400 to 499");
         }
         status
+    }
+}
+
+/// Tells of wanted values that nothing is equal to.
+fn lint_values(claim: &RequiredClaimConfig, place: &Place, faults: &mut Faults) {
+    for (index, value) in claim.values.iter().enumerate() {
+        let place = place.index(index);
+        if value.is_empty() {
+            let cure = "write the value; or leave `values` out, so that the claim only has to be there";
+            faults.error(&place, "an empty text is no value", cure);
+        }
+        if let Some(separator) = claim.separator.as_deref().filter(|separator| !separator.is_empty() && value.contains(separator))
+        {
+            let message = format!("`{value}` holds the separator `{separator}`, so no piece of a text is ever equal to it");
+            faults.warning(&place, message, "write each piece as a value of its own, or leave `separator` out");
+        }
     }
 }
 
