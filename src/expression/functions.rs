@@ -124,13 +124,26 @@ fn split<'a>(whole: &Cow<'a, str>, separator: &str, evaluator: &mut Evaluator<'_
     Ok(Value::List(List::Made(list.into())))
 }
 
+/// Whether somebody who splits a joined list could take the element for two, or for the end of one and the beginning of another:
+/// it holds a character of the separator. The blanks of `, ` are for the eye, and those who split at `,` trim; where the separator is
+/// blank altogether, every blank separates.
+pub(crate) fn could_be_two(element: &str, separator: &str) -> bool {
+    match separator.trim() {
+        "" => !separator.is_empty() && element.contains(char::is_whitespace),
+        visible => element.contains(|letter| visible.contains(letter)),
+    }
+}
+
 fn join<'a>(list: &List<'a>, separator: &str, evaluator: &mut Evaluator<'_, 'a>) -> Result<Value<'a>, EvaluationError> {
     let mut joined = String::new();
     for (index, element) in list.iter().enumerate() {
         let element = element?.into_text()?;
         evaluator.spend(1 + element.len() / 64)?;
-        if !separator.is_empty() && element.contains(separator) {
-            return Err(EvaluationError::Unfit("an element contains the separator that joins the list"));
+        if element.is_empty() || element.trim() != &*element {
+            return Err(EvaluationError::Unfit("an element of the list that is joined is empty, or has blanks around it"));
+        }
+        if could_be_two(&element, separator) {
+            return Err(EvaluationError::Unfit("an element holds what separates the elements of the joined list"));
         }
         if index > 0 {
             joined.push_str(separator);

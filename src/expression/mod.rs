@@ -56,6 +56,7 @@ mod value;
 
 use std::{borrow::Cow, fmt, thread};
 
+pub(crate) use self::functions::could_be_two;
 pub(crate) use self::template::{HeaderTextError, Template, field_value, header_value};
 use self::{
     evaluate::Evaluator,

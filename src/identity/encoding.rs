@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use crate::expression::{EvaluationError, HeaderTextError, List, Value, field_value};
+use crate::expression::{EvaluationError, HeaderTextError, List, Value, could_be_two, field_value};
 
 /// What `percent` escapes besides letters beyond ASCII: its own sign, or a reader could not tell an escape from the text.
 const PERCENT: &AsciiSet = &CONTROLS.add(b'%');
@@ -32,7 +32,7 @@ const EXTENDED: &AsciiSet = &NON_ALPHANUMERIC
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Encoding {
-    /// On one line, with `separator` between the elements. An element that holds the separator refuses.
+    /// On one line, with `separator` between the elements. An element that holds a character of the separator refuses.
     Joined,
     /// One line for each element. An element that holds a comma refuses, since lines may be joined on the way.
     Repeated,
@@ -113,12 +113,7 @@ impl Form {
                 Ok(vec![self.line(&ascii(&json.to_string()))?])
             }
             Some(Encoding::Joined) => {
-                // Whoever splits at `;` is fooled by one that stands without the blank of `; `, too.
-                let separator = match self.separator.trim() {
-                    "" => &*self.separator,
-                    visible => visible,
-                };
-                let elements = elements(value, separator)?;
+                let elements = elements(value, &self.separator)?;
                 if elements.is_empty() { Ok(Vec::new()) } else { Ok(vec![self.line(&elements.join(&self.separator))?]) }
             }
             Some(Encoding::Repeated) => elements(value, ",")?.iter().map(|element| self.line(element)).collect(),
@@ -150,7 +145,7 @@ fn elements(value: Value<'_>, separator: &str) -> Result<Vec<String>, Unfit> {
         if text.is_empty() {
             return Err(Unfit::Element);
         }
-        if text.contains(separator) {
+        if could_be_two(text, separator) {
             return Err(Unfit::Separator);
         }
         field_value(text)?;
@@ -228,6 +223,7 @@ mod tests {
             (Some(Joined), ",", plain, "token.claims.oid", &["0f0f"]),
             (Some(Joined), ",", plain, "token.claims.none", &[]),
             (Some(Joined), "|", plain, "token.claims.comma", &["a,b|c"]),
+            (Some(Joined), ", ", plain, "['Domain Users', 'b']", &["Domain Users, b"]),
             (Some(Joined), ",", plain, "token.claims.mixed", &["a,1"]),
             (Some(Joined), ",", NonAscii::Rfc8187, "token.claims.groups", &["UTF-8''g1%2Cg2"]),
             (Some(Repeated), ",", plain, "token.claims.groups", &["g1", "g2"]),
@@ -260,6 +256,12 @@ mod tests {
             (Some(Joined), ",", plain, "token.claims.comma", Unfit::Separator),
             (Some(Joined), ", ", plain, "token.claims.comma", Unfit::Separator),
             (Some(Joined), ",", plain, "'a,b'", Unfit::Separator),
+            (Some(Joined), "||", plain, "['Admins|', 'Users']", Unfit::Separator),
+            (Some(Joined), "||", plain, "['|Admins', 'Users']", Unfit::Separator),
+            (Some(Joined), " - ", plain, "['a-b']", Unfit::Separator),
+            (Some(Joined), " ", plain, "['Domain Users']", Unfit::Separator),
+            (Some(Joined), " ", plain, "['Domain\u{2003}Users']", Unfit::Separator),
+            (Some(Joined), ",", plain, "['\u{a0}a']", Unfit::Unclean),
             (Some(Joined), ",", plain, "token.claims.holes", Unfit::Element),
             (Some(Joined), ",", plain, "['', 'a']", Unfit::Element),
             (Some(Joined), ",", plain, "[['a']]", Unfit::Element),
