@@ -2,7 +2,12 @@
 //!
 //! A backend behind CGI, WSGI or FastCGI sees `X-Remote-User`, `X_Remote_User` and `X.Remote.User` as one variable. So names are
 //! compared as such a backend would: without case, and with everything but letters and digits as `_`. A name is reserved as soon
-//! as any policy makes its value from what the gateway knows of the caller, and it is reserved on every route.
+//! as any policy makes its value from what the gateway knows of the caller, and it is reserved on every route. So are, whatever the
+//! config says, the names that other front ends and gateways use to say who calls, from where, or for what.
+
+mod known;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,75 +16,8 @@ use std::{
 
 use http::{HeaderMap, HeaderName};
 
+use self::known::Beginnings;
 use crate::config::{Faults, Place};
-
-/// Names that are reserved whatever the config says: what gateways and platforms use to say who called, from where, or for what.
-///
-/// `X-Request-Id` and the trace context are here because the gateway writes its own, which a second spelling would contradict.
-const ALWAYS: &[&str] = &[
-    "forwarded",
-    "x-forwarded",
-    "x-original-url",
-    "x-original-host",
-    "x-original-forwarded-for",
-    "x-rewrite-url",
-    "x-http-method-override",
-    "x-http-method",
-    "x-method-override",
-    "x-real-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-azure-clientip",
-    "x-azure-socketip",
-    "cf-connecting-ip",
-    "true-client-ip",
-    "x-request-id",
-    "traceparent",
-    "tracestate",
-];
-
-/// Reserved with whatever follows.
-const ALWAYS_PREFIXES: &[&str] = &["x_forwarded_", "x_ms_client_principal", "x_ms_token_", "x_entrada_"];
-
-/// Reserved with whatever follows: where front ends that end TLS hand on the caller's certificate, and what they found of it.
-const CERTIFICATE_PREFIXES: &[&str] = &[
-    // RFC 9440: `Client-Cert`, `Client-Cert-Chain`.
-    "client_cert",
-    "x_client_cert",
-    "x_arr_clientcert",
-    // Controllers of nginx (`ssl-client-cert`, `ssl-client-verify`, `ssl-client-subject-dn`); Apache's variables as fields.
-    "ssl_client_",
-    "x_ssl_client_",
-    "x_ssl_cert",
-    // Load balancers of AWS.
-    "x_amzn_mtls_",
-    // Cloudflare.
-    "cf_client_cert_",
-];
-
-/// Of those, what platforms write to say who calls, with whatever follows: a config may believe it of some peers, as it may the
-/// certificates above.
-const PLATFORM_PREFIXES: &[&str] =
-    &["x_ms_client_principal", "x_ms_token_", "x_forwarded_client_cert", "x_forwarded_tls_client_cert"];
-
-/// Fields that speak of one connection or one message and never go further (RFC 9110, section 7.6.1), or that the gateway
-/// makes anew. A backend that folds names reads `Content_Length` as the length, so the folded spellings stop here, too.
-const CONNECTION: &[&str] = &[
-    "connection",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "host",
-    "content-length",
-    "expect",
-    "http2-settings",
-    // What a CGI program would see as `HTTP_PROXY` and use as its own proxy.
-    "proxy",
-];
-
-const CONNECTION_PREFIXES: &[&str] = &["proxy_"];
 
 /// Header names that are spoken for, gathered while the config is built.
 #[derive(Debug, Default)]
@@ -191,6 +129,7 @@ impl ReservedNames {
 pub struct Reserved {
     /// Open addressing, a power of two, at most half full.
     slots: Box<[Option<Slot>]>,
+    beginnings: &'static Beginnings,
 }
 
 #[derive(Clone, Debug)]
@@ -206,17 +145,22 @@ enum Stops {
     Connection,
     /// The name is spoken for.
     Reserved,
-    /// The name is spoken for, and says who calls.
+    /// The name is spoken for, and says who calls: a config may believe it of some peers.
+    Platform,
+    /// A policy of the config makes it, and it says who calls.
     Identity,
 }
 
 impl Reserved {
     fn of(identity: impl Iterator<Item = Box<str>>, overrides: impl Iterator<Item = Box<str>>) -> Self {
-        let connection = CONNECTION.iter().map(|name| Slot { folded: fold(name), stops: Stops::Connection });
-        let always = ALWAYS.iter().map(|name| Slot { folded: fold(name), stops: Stops::Reserved });
+        let beginnings = Beginnings::known();
         let identity = identity.map(|folded| Slot { folded, stops: Stops::Identity });
+        let (connection, known): (Vec<Slot>, Vec<Slot>) =
+            known::whole().map(|(folded, stops)| Slot { folded, stops }).partition(|slot| slot.stops == Stops::Connection);
+        // What a name says does not change by being overridden.
+        let overrides = overrides.filter(|folded| beginnings.find(folded).is_none());
         let overrides = overrides.map(|folded| Slot { folded, stops: Stops::Reserved });
-        let names: Vec<Slot> = connection.chain(identity).chain(always).chain(overrides).collect();
+        let names: Vec<Slot> = connection.into_iter().chain(identity).chain(known).chain(overrides).collect();
         let mut slots = vec![None; (names.len() * 2).next_power_of_two()];
         for name in names {
             let mut at = hash(&name.folded) & (slots.len() - 1);
@@ -225,12 +169,12 @@ impl Reserved {
             }
             slots[at].get_or_insert(name);
         }
-        Self { slots: slots.into() }
+        Self { slots: slots.into(), beginnings }
     }
 
     /// Whether the name is spoken for.
     pub fn contains(&self, name: &HeaderName) -> bool {
-        matches!(self.find(name.as_str()), Some(Stops::Reserved | Stops::Identity))
+        matches!(self.find(name.as_str()), Some(Stops::Reserved | Stops::Platform | Stops::Identity))
     }
 
     /// Removes what callers wrote under names that say who calls, so that no policy takes it for what the gateway or a platform
@@ -244,11 +188,7 @@ impl Reserved {
     }
 
     fn says_who_calls(&self, name: &str) -> bool {
-        match self.find(name) {
-            Some(Stops::Identity) => true,
-            Some(Stops::Reserved) => is_a_platforms(name),
-            Some(Stops::Connection) | None => false,
-        }
+        matches!(self.find(name), Some(Stops::Identity | Stops::Platform))
     }
 
     /// Whether a caller's field of this name goes no further: it is spoken for, or it speaks of the connection.
@@ -264,7 +204,7 @@ impl Reserved {
 
     /// Whether the name is the gateway's own to write, or says where a request goes or comes from, whatever the config says.
     pub(crate) fn is_the_gateways(name: &HeaderName) -> bool {
-        Self::always().stops(name) && !is_a_platforms(name.as_str())
+        matches!(Self::always().find(name.as_str()), Some(Stops::Connection | Stops::Reserved))
     }
 
     fn find(&self, name: &str) -> Option<Stops> {
@@ -275,10 +215,7 @@ impl Reserved {
             }
             at = (at + 1) & (self.slots.len() - 1);
         }
-        if ALWAYS_PREFIXES.iter().chain(CERTIFICATE_PREFIXES).any(|prefix| starts_folded(name, prefix)) {
-            return Some(Stops::Reserved);
-        }
-        CONNECTION_PREFIXES.iter().any(|prefix| starts_folded(name, prefix)).then_some(Stops::Connection)
+        self.beginnings.find(name)
     }
 }
 
@@ -290,8 +227,20 @@ impl Default for Reserved {
 
 /// One letter of a name as a CGI program sees it, but for case, which does not matter.
 const fn fold_byte(byte: u8) -> u8 {
-    if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'_' }
+    FOLDED[byte as usize]
 }
+
+const FOLDED: [u8; 256] = {
+    let mut table = [b'_'; 256];
+    let mut byte = 0;
+    while byte < 128_u8 {
+        if byte.is_ascii_alphanumeric() {
+            table[byte as usize] = byte.to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    table
+};
 
 /// A name as a CGI program sees it, but for case, which does not matter.
 fn fold(name: &str) -> Box<str> {
@@ -310,11 +259,6 @@ pub(crate) fn remove_folded(headers: &mut HeaderMap, name: &HeaderName) {
     }
 }
 
-/// Whether platforms write it to say who calls.
-fn is_a_platforms(name: &str) -> bool {
-    PLATFORM_PREFIXES.iter().chain(CERTIFICATE_PREFIXES).any(|prefix| starts_folded(name, prefix))
-}
-
 fn starts_folded(name: &str, prefix: &str) -> bool {
     name.as_bytes().get(..prefix.len()).is_some_and(|start| start.iter().map(|byte| fold_byte(*byte)).eq(prefix.bytes()))
 }
@@ -326,183 +270,4 @@ fn hash(name: &str) -> usize {
         .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(fold_byte(byte))).wrapping_mul(0x0000_0100_0000_01B3));
     // The high bits are the well mixed ones.
     (hash >> 32) as usize
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn name(text: &str) -> HeaderName {
-        HeaderName::from_bytes(text.as_bytes()).unwrap()
-    }
-
-    #[test]
-    fn names_of_gateways_and_platforms_are_always_reserved() {
-        let reserved = Reserved::default();
-
-        for text in [
-            "X-Forwarded-For",
-            "x_forwarded_for",
-            "X.Forwarded.Host",
-            "X-Forwarded-Anything",
-            "X-Forwarded_Proto",
-            "Forwarded",
-            "X-MS-CLIENT-PRINCIPAL",
-            "X-MS-CLIENT-PRINCIPAL-NAME",
-            "x-ms_client-principal-id",
-            "X-MS-TOKEN-AAD-ACCESS-TOKEN",
-            "X-ARR-ClientCert",
-            "x_arr_clientcert",
-            "X-Forwarded-Client-Cert",
-            "X-Client-Cert",
-            "X-Client-Cert-Chain",
-            "Client-Cert",
-            "Client-Cert-Chain",
-            "client_cert",
-            "Client.Cert-Chain",
-            "X-SSL-Cert",
-            "X-SSL-Client-Verify",
-            "SSL_CLIENT_CERT",
-            "ssl-client-subject-dn",
-            "X-Forwarded-Tls-Client-Cert",
-            "X-Amzn-Mtls-Clientcert-Leaf",
-            "Cf-Client-Cert-Der-Base64",
-            "X-Original-URL",
-            "X-Rewrite-URL",
-            "X-HTTP-Method-Override",
-            "x-http_method-override",
-            "X-Real-IP",
-            "True-Client-IP",
-            "X-Entrada-Assertion",
-            "X_Entrada_X",
-            "x-request-id",
-            "x~request!id",
-            "Traceparent",
-        ] {
-            assert!(reserved.contains(&name(text)), "{text}");
-            assert!(reserved.stops(&name(text)), "{text}");
-        }
-    }
-
-    #[test]
-    fn fields_of_the_connection_stop_but_are_not_reserved() {
-        let reserved = Reserved::default();
-
-        for text in [
-            "Connection",
-            "Keep-Alive",
-            "Keep_Alive",
-            "TE",
-            "Trailer",
-            "Transfer-Encoding",
-            "transfer_encoding",
-            "Upgrade",
-            "Host",
-            "Content-Length",
-            "Content_Length",
-            "Expect",
-            "HTTP2-Settings",
-            "Proxy",
-            "Proxy-Authorization",
-            "Proxy-Connection",
-            "proxy_anything",
-        ] {
-            assert!(reserved.stops(&name(text)), "{text}");
-            assert!(!reserved.contains(&name(text)), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_nobody_claimed_passes() {
-        let reserved = Reserved::default();
-
-        for text in [
-            "Accept",
-            "Authorization",
-            "Cookie",
-            "Content-Type",
-            "User-Agent",
-            "X-Forward",
-            "X-Forwardedfor",
-            "X-Ms-Version",
-            "X-Ms-Client-Request-Id",
-            "X-Entrada",
-            "Client-Id",
-            "X-Client-Version",
-            "X-SSL",
-            "SSL-Clients",
-            "X-Amzn-Trace-Id",
-            "CF-Ray",
-            "Host-Name",
-            "Proximity",
-            "X-Remote-User",
-            "a",
-        ] {
-            assert!(!reserved.stops(&name(text)), "{text}");
-        }
-    }
-
-    #[test]
-    fn identity_is_reserved_everywhere_and_an_override_on_its_upstream() {
-        let mut names = ReservedNames::default();
-        names.enter(Some("orders"));
-        names.claim(&name("X-Remote-User"), Claim::Identity);
-        names.claim(&name("X-Tier"), Claim::Override);
-        names.enter(None);
-        names.claim(&name("X-Global"), Claim::Override);
-
-        for (upstream, text, expected) in [
-            (Some("orders"), "x_remote_user", true),
-            (Some("graph"), "X.Remote-User", true),
-            (None, "X-Remote-User", true),
-            (Some("orders"), "X_Tier", true),
-            (Some("graph"), "X-Tier", false),
-            (None, "X-Tier", false),
-            (Some("orders"), "X-Global", true),
-            (Some("graph"), "X-Global", true),
-            (Some("graph"), "X-Remote-Users", false),
-        ] {
-            assert_eq!(names.finish(upstream).contains(&name(text)), expected, "{upstream:?} {text}");
-        }
-    }
-
-    #[test]
-    fn adding_to_a_reserved_name_is_an_error_wherever_it_is_claimed() {
-        let mut names = ReservedNames::default();
-        let place = |index| Place::root().key("inbound").index(index);
-        names.enter(Some("orders"));
-        names.adds_to(&name("X-Remote_User"), "append", &place(0));
-        names.adds_to(&name("X-Forwarded-For"), "append", &place(1));
-        names.adds_to(&name("X-Trail"), "skip", &place(2));
-        names.enter(Some("graph"));
-        names.claim(&name("X-Remote-User"), Claim::Identity);
-        names.claim(&name("X-Trail"), Claim::Override);
-        let mut faults = Faults::default();
-
-        names.check(&mut faults);
-
-        let places: Vec<_> = faults.iter().map(|fault| fault.place.clone()).collect();
-        assert_eq!(places, [place(0), place(1)]);
-    }
-
-    proptest! {
-        #[test]
-        fn every_spelling_of_a_claimed_name_is_found(
-            claimed in prop::collection::vec("[a-zA-Z0-9!#$%&'*+.^_`|~-]{1,24}", 1..40),
-            odd in prop::collection::vec(prop::sample::select(b"!#$%&'*+.^_`|~-".to_vec()), 24),
-        ) {
-            let mut names = ReservedNames::default();
-            for text in &claimed {
-                names.claim(&name(text), Claim::Identity);
-            }
-            let reserved = names.finish(None);
-            for text in &claimed {
-                let other: String = text.bytes().zip(&odd)
-                    .map(|(byte, odd)| char::from(if byte.is_ascii_alphanumeric() { byte } else { *odd })).collect();
-                prop_assert!(reserved.stops(&name(&other)), "{} as {}", text, other);
-            }
-        }
-    }
 }

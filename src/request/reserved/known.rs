@@ -1,0 +1,188 @@
+//! Header names that other front ends and gateways write, and that no caller may: the whole table, and how a name is found in it.
+//!
+//! A name is in the table if a backend, or something between, could take it for who calls, from where, or for what, where the front
+//! end that would have written it is not there. Names of one's own are reserved by being written in the config.
+
+use std::sync::LazyLock;
+
+use super::{Stops, fold, fold_byte};
+
+/// What a name says, and so what becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Says {
+    /// What speaks of one connection or one message and never goes further (RFC 9110, section 7.6.1), or what the gateway makes anew.
+    /// A backend that folds names reads `Content_Length` as the length, so the folded spellings stop here, too.
+    Connection,
+    /// What the gateway itself writes, which a second spelling would contradict.
+    Gateway,
+    /// Which resource is asked for, how, or by what scheme.
+    Target,
+    /// From where the call comes.
+    Address,
+    /// Who calls. A config may believe it of some peers.
+    Caller,
+    /// The caller's certificate, and what was found of it. A config may believe it of some peers.
+    Certificate,
+}
+
+impl Says {
+    const fn stops(self) -> Stops {
+        match self {
+            Self::Connection => Stops::Connection,
+            Self::Gateway | Self::Target | Self::Address => Stops::Reserved,
+            Self::Caller | Self::Certificate => Stops::Platform,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn words(self) -> &'static str {
+        match self {
+            Self::Connection => "of one connection alone",
+            Self::Gateway => "the gateway's own",
+            Self::Target => "what is asked for",
+            Self::Address => "from where",
+            Self::Caller => "who calls",
+            Self::Certificate => "the caller's certificate",
+        }
+    }
+}
+
+/// The names, by what they say and who writes them. One that ends in `*` stands for all that begin so.
+#[rustfmt::skip]
+pub(super) const KNOWN: &[(Says, &str, &[&str])] = &[
+    (Says::Connection, "HTTP", &[
+        "Connection", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Host", "Content-Length", "Expect",
+        "HTTP2-Settings", "Proxy-*",
+    ]),
+    // What a CGI program would see as `HTTP_PROXY` and use as its own proxy.
+    (Says::Connection, "nobody (`HTTP_PROXY` to a CGI program)", &["Proxy"]),
+    (Says::Gateway, "entrada", &["X-Entrada-*", "X-Request-Id", "Traceparent", "Tracestate"]),
+
+    (Says::Target, "proxies of all kinds", &["X-Forwarded", "X-Forwarded-*", "Forwarded", "Forwarded-*"]),
+    (Says::Target, "controllers of nginx, Application Gateway, IIS", &["X-Original-*", "X-Rewrite-URL", "X-Scheme"]),
+    (Says::Target, "frameworks, for another method", &["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"]),
+    (Says::Target, "servers of Python and Ruby", &["Script-Name", "X-Script-Name", "Path-Info", "X-URL-Scheme", "X-Host", "X-HTTP-Host-Override"]),
+    (Says::Target, "Exchange, SharePoint, App Service", &["Front-End-Https", "X-ARR-SSL", "X-WAWS-Unencoded-URL", "Disguised-Host", "WAS-Default-Hostname"]),
+    (Says::Target, "Cloudflare, Fastly, Fly, CloudFront", &["CF-Visitor", "Fastly-SSL", "Fly-Forwarded-*", "CloudFront-Forwarded-*"]),
+    (Says::Target, "Linkerd", &["l5d-dst-*"]),
+
+    (Says::Address, "proxies of all kinds", &[
+        "X-Real-IP", "X-Client-IP", "Client-IP", "X-Cluster-Client-IP", "X-ProxyUser-IP", "X-Originating-IP", "X-True-IP", "X-Forward-For",
+        "Z-Forwarded-For",
+    ]),
+    (Says::Address, "Akamai, Cloudflare", &["True-Client-IP", "CF-Connecting-IP*", "CF-Pseudo-IPv4", "CF-IPCountry"]),
+    (Says::Address, "Azure Front Door", &["X-Azure-ClientIP", "X-Azure-SocketIP"]),
+    (Says::Address, "Application Gateway", &["X-Appgw-*"]),
+    (Says::Address, "Fastly, CloudFront, Fly", &["Fastly-Client*", "CloudFront-Viewer-*", "Fly-Client-IP"]),
+    (Says::Address, "other hosts and networks", &[
+        "X-Vercel-Forwarded-For", "X-Vercel-Proxied-For", "X-NF-Client-Connection-IP", "DO-Connecting-IP", "Incap-Client-IP",
+        "X-Sucuri-ClientIP", "Ali-CDN-Real-IP",
+    ]),
+
+    (Says::Caller, "App Service, Container Apps, Functions (Easy Auth)", &["X-MS-Client-Principal*", "X-MS-Token-*", "X-EasyAuth-*"]),
+    (Says::Caller, "Application Gateway", &["X-MSFT-Entra-*"]),
+    (Says::Caller, "Envoy, Istio", &["X-Envoy-*"]),
+    (Says::Caller, "Linkerd, Dapr", &["l5d-client-*", "Dapr-Caller-*"]),
+    (Says::Caller, "oauth2-proxy, gogatekeeper, nginx's auth_request", &[
+        "X-Auth-Request-*", "X-Auth-User", "X-Auth-Username", "X-Auth-Userid", "X-Auth-Subject", "X-Auth-Email", "X-Auth-Groups", "X-Auth-Roles",
+    ]),
+    (Says::Caller, "Cloudflare Access", &["CF-Access-JWT-Assertion", "CF-Access-Authenticated-*"]),
+    (Says::Caller, "Google's Identity-Aware Proxy, App Engine, API Gateway, Endpoints", &[
+        "X-Goog-Authenticated-User-*", "X-Goog-IAP-*", "X-AppEngine-*", "X-Apigateway-Api-*", "X-Endpoint-API-*",
+    ]),
+    (Says::Caller, "AWS: load balancers, Verified Access, Lambda Web Adapter", &[
+        "X-Amzn-OIDC-*", "X-Amzn-Ava-*", "X-Amzn-Request-Context", "X-Amzn-Lambda-Context",
+    ]),
+    (Says::Caller, "Authelia, web servers that hand on `REMOTE_USER`", &["Remote-*", "X-Remote-*"]),
+    (Says::Caller, "Grafana, Gitea and whoever stands before them", &["X-WEBAUTH-*"]),
+    (Says::Caller, "Kong, APISIX", &["X-Authenticated-*", "X-Consumer-*", "X-Credential-*", "X-Anonymous-Consumer", "X-Userinfo"]),
+    (Says::Caller, "authentik, Pomerium, Vouch, Teleport, Tailscale", &[
+        "X-authentik-*", "X-Pomerium-*", "X-Vouch-*", "Teleport-*", "X-Teleport-*", "Tailscale-*",
+    ]),
+    (Says::Caller, "Caddy's security plugin", &["X-Token-User-*", "X-Token-Subject"]),
+    (Says::Caller, "Apache: mod_auth_openidc, mod_auth_mellon, mod_auth_cas, Shibboleth", &["OIDC-*", "Mellon-*", "CAS-*", "Shib-*"]),
+    (Says::Caller, "SiteMinder, WebSEAL, Oracle Access Manager", &["SM-*", "iv-*", "OAM-*"]),
+    (Says::Caller, "WebSphere's plug-in (`$WSRU` …), WebLogic's", &["$WS*", "WL-Proxy-*"]),
+    (Says::Caller, "WSO2, Snowflake", &["X-JWT-Assertion", "Sf-Context-*"]),
+    (Says::Caller, "Kubernetes, OpenSearch, Elasticsearch, CouchDB, NiFi", &[
+        "Impersonate-*", "X-Proxy-User", "X-Proxy-Roles", "es-security-runas-user", "X-Auth-CouchDB-*", "X-ProxiedEntitiesChain",
+    ]),
+
+    // RFC 9440: `Client-Cert`, `Client-Cert-Chain`.
+    (Says::Certificate, "RFC 9440", &["Client-Cert*"]),
+    (Says::Certificate, "App Service, Application Gateway, HAProxy", &["X-ARR-ClientCert*", "X-Client-Cert*"]),
+    (Says::Certificate, "Envoy, Istio, Traefik", &["X-Forwarded-Client-Cert*", "X-Forwarded-TLS-Client-Cert*"]),
+    // Controllers of nginx (`ssl-client-cert`, `ssl-client-verify`, `ssl-client-subject-dn`); Apache's variables as fields.
+    (Says::Certificate, "controllers of nginx, Apache", &["SSL-Client-*", "X-SSL-Client-*", "X-SSL-Cert*", "X-Client-DN", "X-Client-Verify"]),
+    (Says::Certificate, "load balancers of AWS, Cloudflare", &["X-Amzn-MTLS-*", "CF-Client-Cert-*"]),
+];
+
+/// The names that stand for themselves, folded.
+pub(super) fn whole() -> impl Iterator<Item = (Box<str>, Stops)> {
+    each().filter(|(_, name)| !name.ends_with('*')).map(|(says, name)| (fold(name), says.stops()))
+}
+
+fn each() -> impl Iterator<Item = (Says, &'static str)> {
+    KNOWN.iter().flat_map(|(says, _, names)| names.iter().map(|name| (*says, *name)))
+}
+
+/// The beginnings of names that are reserved with whatever follows, folded and sorted.
+#[derive(Debug)]
+pub(super) struct Beginnings {
+    sorted: Box<[Beginning]>,
+    /// Where in the list those start whose first letter is this one; and at last where the list ends.
+    by_first: [u8; 129],
+}
+
+#[derive(Debug)]
+struct Beginning {
+    folded: Box<str>,
+    stops: Stops,
+    /// The shorter one that this one begins with.
+    within: Option<u8>,
+}
+
+impl Default for Beginnings {
+    fn default() -> Self {
+        let mut sorted: Vec<_> = each()
+            .filter_map(|(says, name)| {
+                Some(Beginning { folded: fold(name.strip_suffix('*')?), stops: says.stops(), within: None })
+            })
+            .collect();
+        sorted.sort_by(|one, other| one.folded.cmp(&other.folded));
+        for at in 0..sorted.len() {
+            let shorter = sorted[..at].iter().rposition(|shorter| sorted[at].folded.starts_with(&*shorter.folded));
+            sorted[at].within = shorter.and_then(|shorter| u8::try_from(shorter).ok());
+        }
+        let from = |first: usize| sorted.partition_point(|beginning| usize::from(beginning.folded.as_bytes()[0]) < first);
+        let by_first = std::array::from_fn(|first| u8::try_from(from(first)).expect("the table is short"));
+        Self { sorted: sorted.into(), by_first }
+    }
+}
+
+impl Beginnings {
+    /// Those of the table, built once.
+    pub(super) fn known() -> &'static Self {
+        static KNOWN_BEGINNINGS: LazyLock<Beginnings> = LazyLock::new(Beginnings::default);
+        &KNOWN_BEGINNINGS
+    }
+
+    /// Why a name goes no further, if it begins as one of these; the longest one counts.
+    pub(super) fn find(&self, name: &str) -> Option<Stops> {
+        let first = usize::from(fold_byte(*name.as_bytes().first()?));
+        let [from, to] = [first, first + 1].map(|at| usize::from(self.by_first[at]));
+        if from == to {
+            return None;
+        }
+        let before = |beginning: &Beginning| beginning.folded.bytes().le(name.bytes().map(fold_byte));
+        let mut at = (from + self.sorted[from..to].partition_point(before)).checked_sub(1).filter(|at| *at >= from)?;
+        // What begins the name stands before it in the order, and between the two are only such as begin likewise.
+        loop {
+            let beginning = &self.sorted[at];
+            if super::starts_folded(name, &beginning.folded) {
+                return Some(beginning.stops);
+            }
+            at = usize::from(beginning.within?);
+        }
+    }
+}
