@@ -19,7 +19,7 @@ use crate::{
     clock::{Clock, Reading},
     entra::token::Token,
     limits::Held,
-    listener::ClientCertificateMode,
+    listener::{CertificateNames, ClientCertificateMode},
     partner::{Access, Partner},
     refusal::Reason,
     request::{BytesRead, IncomingRequest, RequestId, TraceContext},
@@ -314,6 +314,8 @@ impl Connection {
 pub struct TlsFacts {
     /// The name that the client asked for (SNI), lower case.
     pub server_name: Option<Box<str>>,
+    /// The names of the certificate that the client was shown, where the listener has several.
+    pub shown: Option<Arc<CertificateNames>>,
     /// The certificate whose private key the client has proven to hold; nothing says yet who vouches for it.
     pub certificate: Option<Arc<ClientCertificate>>,
 }

@@ -53,7 +53,7 @@ pub(crate) use served::lint_hosts;
 pub use served::{ListenerCertificateStatus, ServedCertificate};
 pub use settings::{Limits, Listener, ListenerSettings};
 pub use socket::bind;
-pub use tls::{CertificateError, ServerTls};
+pub use tls::{CertificateError, CertificateNames, ServerTls};
 
 use crate::{
     exchange::Connection,

@@ -18,7 +18,7 @@ use super::{
     http2,
     introduction::{self, NotIntroduced},
     socket::Socket,
-    tls::ServerTls,
+    tls::{InUse, ServerTls},
 };
 use crate::{
     caller::{Introducers, Introduction, certificate::ClientCertificate},
@@ -248,14 +248,17 @@ async fn plain<S: Service>(tcp: TcpStream, arrived: Arrived, service: S) {
 
 /// A connection with TLS: what was settled by ALPN. RFC 9113, section 3.2 knows no other way there.
 async fn secured<S: Service>(tcp: TcpStream, arrived: Arrived, tls: Arc<ServerTls>, service: S) {
-    let Some(stream) = shake_hands(tcp, &arrived, &tls, &service).await else { return };
+    let certificates = tls.in_use();
+    let Some(stream) = shake_hands(tcp, &arrived, &certificates, &service).await else { return };
     let session = stream.get_ref().1;
     let http2 = session.alpn_protocol() == Some(b"h2");
     let facts = TlsFacts {
         server_name: session.server_name().map(|name| name.to_ascii_lowercase().into()),
+        shown: certificates.shown(session.server_name()),
         // The handshake has read it already, or a session before has.
         certificate: session.peer_certificates().and_then(|chain| ClientCertificate::read(chain).ok()).map(Arc::new),
     };
+    drop(certificates);
     let opening = arrived.open(Socket::Tls(Box::new(stream)), Some(facts));
     if http2 {
         opening.membership.leash().works();
@@ -268,11 +271,11 @@ async fn secured<S: Service>(tcp: TcpStream, arrived: Arrived, tls: Arc<ServerTl
 async fn shake_hands<S: Service>(
     tcp: TcpStream,
     arrived: &Arrived,
-    tls: &ServerTls,
+    certificates: &InUse,
     service: &S,
 ) -> Option<TlsStream<TcpStream>> {
     let deadline = arrived.accepted + arrived.listener.limits().header_timeout;
-    let handshake = Box::pin(TlsAcceptor::from(tls.config().clone()).accept(tcp));
+    let handshake = Box::pin(TlsAcceptor::from(certificates.config().clone()).accept(tcp));
     match timeout_at(deadline, handshake).await {
         Ok(Ok(stream)) => return Some(stream),
         Ok(Err(error)) => arrived.note(service, EventKind::HandshakeFailed, error.to_string()),

@@ -3,7 +3,12 @@
 //! TLS 1.2 and 1.3, without early data: what is sent before the handshake is complete can be sent again by anyone, and the peer
 //! address it came from is not proven.
 
-use std::{collections::HashMap, fs, io, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use rustls::{
@@ -27,8 +32,9 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// The TLS side of a listener.
 #[derive(Debug)]
 pub struct ServerTls {
-    config: Arc<ServerConfig>,
-    certificates: Arc<Certificates>,
+    /// The settings, whatever the certificates.
+    config: ServerConfig,
+    certificates: ArcSwap<InUse>,
     files: Vec<TlsConfig>,
     /// What is asked of clients' certificates; `None`: they are not asked for.
     client_certificates: Option<Arc<ClientCertificates>>,
@@ -119,7 +125,7 @@ impl ServerTls {
     /// # Errors
     /// As for [`load`](Self::load).
     pub fn asking(files: &[TlsConfig], client_certificates: Option<Arc<ClientCertificates>>) -> Result<Self, CertificateError> {
-        let certificates = Arc::new(Certificates(ArcSwap::from_pointee(Table::load(files)?)));
+        let table = Arc::new(Table::load(files)?);
         let unusable = |source| CertificateError::Unusable { path: files[0].certificate.clone(), source };
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -128,7 +134,7 @@ impl ServerTls {
             None => config.with_no_client_auth(),
             Some(asked) => config.with_client_cert_verifier(Verifier::new(asked.clone())),
         };
-        let mut config = config.with_cert_resolver(certificates.clone());
+        let mut config = config.with_cert_resolver(table.clone());
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
         // Sessions are resumed from tickets alone: no table that workers share, and nothing kept for clients that never return. Their
         // key is made with these settings and ends with them, so that no session is resumed that began under others: it would bring
@@ -136,13 +142,16 @@ impl ServerTls {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(unusable)?;
         config.send_tls13_tickets = 1;
-        Ok(Self { config: Arc::new(config), certificates, files: files.to_vec(), client_certificates })
+        let certificates = ArcSwap::from_pointee(InUse { config: Arc::new(config.clone()), table });
+        Ok(Self { config, certificates, files: files.to_vec(), client_certificates })
     }
 
     /// The same, where HTTP/2 is not offered.
     #[must_use]
     pub(super) fn without_http2(mut self) -> Self {
-        Arc::make_mut(&mut self.config).alpn_protocols.retain(|protocol| protocol != b"h2");
+        self.config.alpn_protocols.retain(|protocol| protocol != b"h2");
+        let table = self.in_use().table.clone();
+        self.put_in_use(table);
         self
     }
 
@@ -151,8 +160,19 @@ impl ServerTls {
     /// # Errors
     /// As for [`load`](Self::load); the certificates in use stay.
     pub fn reload(&self) -> Result<(), CertificateError> {
-        self.certificates.0.store(Arc::new(Table::load(&self.files)?));
+        self.put_in_use(Arc::new(Table::load(&self.files)?));
         Ok(())
+    }
+
+    fn put_in_use(&self, table: Arc<Table>) {
+        let mut config = self.config.clone();
+        config.cert_resolver = table.clone();
+        self.certificates.store(Arc::new(InUse { config: Arc::new(config), table }));
+    }
+
+    /// The certificates in use now: for one handshake, and for what is known of its connection afterwards.
+    pub(super) fn in_use(&self) -> Arc<InUse> {
+        self.certificates.load_full()
     }
 
     /// The files that [`reload`](Self::reload) reads: those to watch.
@@ -164,33 +184,100 @@ impl ServerTls {
     pub const fn client_certificates(&self) -> Option<&Arc<ClientCertificates>> {
         self.client_certificates.as_ref()
     }
+}
 
     /// The certificates that are shown now.
     pub fn served(&self) -> Arc<[ServedCertificate]> {
-        self.certificates.0.load_full().served.clone()
-    }
-
-    pub(crate) const fn config(&self) -> &Arc<ServerConfig> {
-        &self.config
+        self.in_use().table.served.clone()
     }
 }
 
-/// The certificates in use.
+/// Certificates with the settings of a handshake that shows one of them.
 #[derive(Debug)]
-struct Certificates(ArcSwap<Table>);
+pub(super) struct InUse {
+    config: Arc<ServerConfig>,
+    table: Arc<Table>,
+}
+
+impl InUse {
+    pub(super) const fn config(&self) -> &Arc<ServerConfig> {
+        &self.config
+    }
+
+    /// The names of the certificate that a client was shown that asked for this name. `None` where there is but one: it is shown to
+    /// everybody, whomever the request is for.
+    pub(super) fn shown(&self, server_name: Option<&str>) -> Option<Arc<CertificateNames>> {
+        self.table.several.then(|| self.table.choose(server_name).names.clone())
+    }
+}
 
 #[derive(Debug)]
 struct Table {
-    default: Arc<CertifiedKey>,
+    default: Entry,
     /// Whole names, and what follows the `*` of wildcards (with its dot); lower case.
-    by_name: HashMap<Box<str>, Arc<CertifiedKey>>,
+    by_name: HashMap<Box<str>, Entry>,
+    /// Whether there are several to choose from.
+    several: bool,
     /// What is told of them.
     served: Arc<[ServedCertificate]>,
 }
 
-impl ResolvesServerCert for Certificates {
+#[derive(Clone, Debug)]
+struct Entry {
+    key: Arc<CertifiedKey>,
+    names: Arc<CertificateNames>,
+}
+
+/// What a certificate is for: its subject's alternative names (RFC 9525; a common name is none).
+#[derive(Debug, Default)]
+pub struct CertificateNames {
+    /// Whole names, and what follows the `*` of wildcards (with its dot); lower case.
+    dns: HashSet<Box<str>>,
+    addresses: HashSet<IpAddr>,
+}
+
+impl CertificateNames {
+    fn of(certificate: &CertificateDer<'_>) -> Self {
+        let mut names = Self::default();
+        let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return names };
+        let Ok(Some(alternative)) = certificate.subject_alternative_name() else { return names };
+        for name in &alternative.value.general_names {
+            match name {
+                GeneralName::DNSName(name) => {
+                    let name = name.to_ascii_lowercase();
+                    names.dns.insert(name.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(&name).into());
+                }
+                GeneralName::IPAddress(bytes) => names.addresses.extend(address(bytes)),
+                _ => {}
+            }
+        }
+        names
+    }
+
+    /// Whether the certificate is for this host, as in [`Authority`](crate::request::Authority): lower case, IPv6 in brackets.
+    pub fn cover(&self, host: &str) -> bool {
+        let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        // What ends in a digit is an address, or else no name.
+        if literal.len() < host.len() || host.ends_with(|last: char| last.is_ascii_digit()) {
+            if let Ok(address) = literal.parse::<IpAddr>() {
+                return self.addresses.contains(&address);
+            }
+        }
+        // RFC 9525, section 6.3: a wildcard stands for one whole label.
+        self.dns.contains(host) || host.find('.').is_some_and(|dot| dot > 0 && self.dns.contains(&host[dot..]))
+    }
+}
+
+/// The address of a certificate. RFC 5280, section 4.2.1.6.
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = || <[u8; 4]>::try_from(bytes).map(|bytes| IpAddr::V4(Ipv4Addr::from(bytes)));
+    let v6 = || <[u8; 16]>::try_from(bytes).map(|bytes| IpAddr::V6(Ipv6Addr::from(bytes)));
+    v4().or_else(|_| v6()).ok()
+}
+
+impl ResolvesServerCert for Table {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full().choose(hello.server_name()))
+        Some(self.choose(hello.server_name()).key.clone())
     }
 }
 
@@ -200,36 +287,41 @@ impl Table {
         let mut default = None;
         let mut served = Vec::new();
         for (index, files) in files.iter().enumerate() {
-            let (key, names) = load_key(files)?;
-            served.extend(ServedCertificate::read(index, &files.certificate, &key.cert));
-            for name in names {
+            let entry = load_key(files)?;
+            served.extend(ServedCertificate::read(index, &files.certificate, &entry.key.cert));
+            for name in &entry.names.dns {
                 // Where several bear a name the one that is listed first has it.
-                by_name.entry(name).or_insert_with(|| key.clone());
+                by_name.entry(name.clone()).or_insert_with(|| entry.clone());
             }
-            default.get_or_insert(key);
+            default.get_or_insert(entry);
         }
-        Ok(Self { default: default.ok_or(CertificateError::None)?, by_name, served: served.into() })
+        Ok(Self {
+            default: default.ok_or(CertificateError::None)?,
+            by_name,
+            several: files.len() > 1,
+            served: served.into(),
+        })
     }
 
-    fn choose(&self, name: Option<&str>) -> Arc<CertifiedKey> {
+    fn choose(&self, name: Option<&str>) -> &Entry {
         let chosen = name.and_then(|name| {
             let name = name.to_ascii_lowercase();
             // RFC 9525, section 6.3: a wildcard stands for one whole label.
             let wildcard = || name.find('.').and_then(|dot| self.by_name.get(&name[dot..]));
             self.by_name.get(name.as_str()).or_else(wildcard)
         });
-        chosen.unwrap_or(&self.default).clone()
+        chosen.unwrap_or(&self.default)
     }
 }
 
 /// Certificate, key, and the names that the certificate bears.
-fn load_key(files: &TlsConfig) -> Result<(Arc<CertifiedKey>, Vec<Box<str>>), CertificateError> {
+fn load_key(files: &TlsConfig) -> Result<Entry, CertificateError> {
     let pem = read(&files.certificate)?;
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
     let Some(leaf) = chain.first() else {
         return Err(CertificateError::Absent { path: files.certificate.clone(), what: "certificate" });
     };
-    let names = names(leaf);
+    let names = Arc::new(CertificateNames::of(leaf));
     let pem = read(&files.private_key)?;
     let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
         let path = files.private_key.clone();
@@ -245,27 +337,11 @@ fn load_key(files: &TlsConfig) -> Result<(Arc<CertifiedKey>, Vec<Box<str>>), Cer
         }
         source => CertificateError::Unusable { path: files.certificate.clone(), source },
     })?;
-    Ok((Arc::new(key), names))
+    Ok(Entry { key: Arc::new(key), names })
 }
 
 fn read(path: &str) -> Result<Vec<u8>, CertificateError> {
     fs::read(path).map_err(|source| CertificateError::Read { path: path.to_owned(), source })
-}
-
-/// The DNS names of a certificate, as keys of the table.
-fn names(certificate: &CertificateDer<'_>) -> Vec<Box<str>> {
-    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return Vec::new() };
-    let Ok(Some(names)) = certificate.subject_alternative_name() else { return Vec::new() };
-    names
-        .value
-        .general_names
-        .iter()
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-            _ => None,
-        })
-        .map(|name| name.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(&name).into())
-        .collect()
 }
 
 #[cfg(test)]
@@ -288,7 +364,7 @@ pub(super) mod tests {
     }
 
     fn leaf(table: &Table, name: Option<&str>) -> Vec<u8> {
-        table.choose(name).cert[0].to_vec()
+        table.choose(name).key.cert[0].to_vec()
     }
 
     #[test]
@@ -314,20 +390,53 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_certificate_is_for_its_alternative_names_alone() {
+        let folder = TempDir::new().unwrap();
+        let names = ["api.contoso.example", "*.apps.contoso.example", "192.0.2.7", "2001:db8::7"];
+        let files = [write(folder.path(), "a", &names), write(folder.path(), "b", &["b.example"])];
+        let tls = ServerTls::load(&files).unwrap();
+        let shown = tls.in_use().shown(Some("api.contoso.example")).unwrap();
+
+        for (host, expected) in [
+            ("api.contoso.example", true),
+            ("a.apps.contoso.example", true),
+            ("192.0.2.7", true),
+            ("[2001:db8::7]", true),
+            ("apps.contoso.example", false),
+            ("a.b.apps.contoso.example", false),
+            (".apps.contoso.example", false),
+            ("contoso.example", false),
+            ("b.example", false),
+            ("192.0.2.8", false),
+            ("[2001:db8::8]", false),
+            ("", false),
+        ] {
+            assert_eq!(shown.cover(host), expected, "{host}");
+        }
+        // A reload changes what is shown from then on, and nothing of what was.
+        write(folder.path(), "a", &["other.example"]);
+        tls.reload().unwrap();
+        assert!(shown.cover("api.contoso.example"));
+        assert!(!tls.in_use().shown(None).unwrap().cover("api.contoso.example"));
+        // One certificate is shown whatever is asked for.
+        assert!(ServerTls::load(&files[..1]).unwrap().in_use().shown(Some("b.example")).is_none());
+    }
+
+    #[test]
     fn a_reload_takes_all_or_nothing() {
         let folder = TempDir::new().unwrap();
         let files = [write(folder.path(), "a", &["a.example"]), write(folder.path(), "b", &["b.example"])];
         let tls = ServerTls::load(&files).unwrap();
-        let before = leaf(&tls.certificates.0.load_full(), None);
+        let before = leaf(&tls.in_use().table, None);
 
         write(folder.path(), "a", &["a.example"]);
         fs::write(&files[1].private_key, "nothing").unwrap();
         tls.reload().unwrap_err();
-        assert!(leaf(&tls.certificates.0.load_full(), None) == before);
+        assert!(leaf(&tls.in_use().table, None) == before);
 
         write(folder.path(), "b", &["b.example"]);
         tls.reload().unwrap();
-        assert!(leaf(&tls.certificates.0.load_full(), None) != before);
+        assert!(leaf(&tls.in_use().table, None) != before);
     }
 
     #[test]

@@ -146,17 +146,3 @@ fn tells_credentials_that_authenticate_a_connection() {
         assert_eq!(request.authenticates_its_connection(), expected, "{value}");
     }
 }
-
-#[test]
-fn a_connection_for_another_host_is_misdirected_only_where_settings_differ() {
-    let request = get("/", &[("host", "b.example")]).unwrap();
-    let tls = |name: Option<&str>| TlsFacts { server_name: name.map(Into::into), certificate: None };
-
-    assert!(request.directed_here(None, |_, _| false).is_ok());
-    assert!(request.directed_here(Some(&tls(Some("b.example"))), |_, _| false).is_ok());
-    assert!(request.directed_here(Some(&tls(Some("a.example"))), |_, _| true).is_ok());
-    for name in [Some("a.example"), None] {
-        let refusal = request.directed_here(Some(&tls(name)), |_, _| false).unwrap_err();
-        assert_eq!(refusal.reason, Reason::MisdirectedRequest);
-    }
-}
