@@ -121,6 +121,9 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
     if let Some(id) = caller.believed().then(|| RequestId::kept_from(&incoming.headers)).flatten() {
         exchange.id = id;
     }
+    // Where a trusted proxy says what the caller speaks with it, what it speaks with the gateway does not count.
+    let scheme = caller.scheme.unwrap_or(incoming.scheme);
+    incoming.directed_here(exchange.connection.tls.as_ref())?;
     exchange.admit_certificate(listener)?;
     exchange.outcome.bytes_in = body.count();
     body.limit(listener.settings.limits.body_bytes)?;
@@ -138,7 +141,7 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
     exchange.route = Some(found.route);
     exchange.captures = found.captures;
     exchange.trace.note(|| Step { at: "route".into(), verdict: Verdict::Passed, saw: route.name.to_string().into() });
-    route.admits(incoming)?;
+    route.admits(incoming, scheme)?;
     if let Some(trusted) = &route.trusted_headers {
         // What is not believed is gone before a policy could read it.
         trusted.admit(exchange.connection.maker(), &runtime.clock, incoming)?;

@@ -18,6 +18,8 @@ pub struct Introduction {
     pub by: SocketAddr,
     /// Whether the header said whose connection it is. One that does not is the proxy's own, as far as anybody knows.
     pub names_source: bool,
+    /// Whether the header said that the source speaks TLS with the proxy.
+    pub tls: bool,
 }
 
 /// The proxies of a listener whose connections begin with a PROXY protocol header.

@@ -10,6 +10,11 @@ const MAX_V1: usize = 107;
 /// The longest header of version 2 that is read. Certificates and such (TLVs) may follow the addresses.
 const MAX_V2: usize = 4 << 10;
 
+/// The TLV that says what TLS the source speaks with the proxy (`PP2_TYPE_SSL`), and the bit in it that says that it does
+/// (`PP2_CLIENT_SSL`).
+const TYPE_SSL: u8 = 0x20;
+const CLIENT_SSL: u8 = 0x01;
+
 /// What a header of version 2 begins with.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -29,6 +34,8 @@ pub struct Header {
     pub length: usize,
     /// Whose connection it is; IPv4-mapped addresses are folded. `None`: the proxy's own, as for its health checks.
     pub source: Option<SocketAddr>,
+    /// Whether the source speaks TLS with the proxy, as far as the header says so.
+    pub tls: bool,
 }
 
 /// Why a connection's beginning is not read as a header.
@@ -69,7 +76,7 @@ fn read_v1(bytes: &[u8]) -> Result<Progress, ProxyProtocolFault> {
     let rest = line.strip_prefix("PROXY ").ok_or(ProxyProtocolFault::Malformed)?;
     // What follows UNKNOWN is to be ignored.
     let source = if rest == "UNKNOWN" || rest.starts_with("UNKNOWN ") { None } else { Some(source_v1(rest)?) };
-    Ok(Progress::Complete(Header { length: end + 1, source }))
+    Ok(Progress::Complete(Header { length: end + 1, source, tls: false }))
 }
 
 /// `TCP4 192.0.2.7 203.0.113.1 4711 443`.
@@ -128,9 +135,24 @@ fn read_v2(bytes: &[u8]) -> Result<Progress, ProxyProtocolFault> {
         (false, 0x21) => Some((IpAddr::V6(Ipv6Addr::from(array::<16>(body, 0)?)), u16::from_be_bytes(array(body, 32)?))),
         _ => None,
     };
-    // What follows the addresses (TLVs) is passed over by the header's own length.
     let source = source.map(|(address, port)| SocketAddr::new(address.to_canonical(), port));
-    Ok(Progress::Complete(Header { length, source }))
+    let tls = source.is_some() && body.get(addresses..).is_some_and(tells_of_tls);
+    Ok(Progress::Complete(Header { length, source, tls }))
+}
+
+/// Whether the TLVs behind the addresses say that the source speaks TLS with the proxy. All others are passed over; where they cannot
+/// be taken apart, or contradict each other, they say nothing.
+fn tells_of_tls(mut rest: &[u8]) -> bool {
+    let mut told = None;
+    while let Some((&[kind, high, low], after)) = rest.split_first_chunk() {
+        let Some((value, after)) = after.split_at_checked(usize::from(u16::from_be_bytes([high, low]))) else { return false };
+        rest = after;
+        if kind == TYPE_SSL {
+            let says = value.first().is_some_and(|client| client & CLIENT_SSL != 0);
+            told = Some(says && told.unwrap_or(true));
+        }
+    }
+    rest.is_empty() && told == Some(true)
 }
 
 fn array<const N: usize>(bytes: &[u8], from: usize) -> Result<[u8; N], ProxyProtocolFault> {
@@ -144,7 +166,7 @@ mod tests {
     use super::*;
 
     fn complete(length: usize, source: Option<&str>) -> Result<Progress, ProxyProtocolFault> {
-        Ok(Progress::Complete(Header { length, source: source.map(|source| source.parse().unwrap()) }))
+        Ok(Progress::Complete(Header { length, source: source.map(|source| source.parse().unwrap()), tls: false }))
     }
 
     fn v2(version_command: u8, family: u8, body: &[u8]) -> Vec<u8> {
@@ -183,6 +205,31 @@ mod tests {
         ] {
             assert_eq!(read(&bytes), expected, "{bytes:02X?}");
             assert_eq!(read(&[bytes.as_slice(), b"GET / HTTP/1.1\r\n"].concat()), expected);
+        }
+    }
+
+    #[test]
+    fn tells_whether_the_source_speaks_tls() {
+        let v4 = [192, 0, 2, 7, 203, 0, 113, 1, 0x12, 0x67, 0x01, 0xBB];
+        let ssl = |client: u8| [&[TYPE_SSL, 0, 5, client][..], &[0; 4]].concat();
+        let (yes, no) = (ssl(0x01), ssl(0x06));
+        for (version_command, tlvs, expected) in [
+            (0x21, &[][..], false),
+            (0x21, &[&yes[..]], true),
+            (0x21, &[&ssl(0x07)], true),
+            (0x21, &[&[0xEA, 0, 1, 1][..], &yes], true),
+            (0x21, &[&no], false),
+            (0x21, &[&yes, &no], false),
+            (0x21, &[&[TYPE_SSL, 0, 0][..]], false),
+            (0x21, &[&yes, &[0xEA, 0, 9, 1][..]], false),
+            (0x21, &[&yes, &[0xEA][..]], false),
+            // Within another TLV they are that one's bytes.
+            (0x21, &[&[0xEA, 0, 8][..], &yes], false),
+            (0x20, &[&yes], false),
+        ] {
+            let bytes = v2(version_command, 0x11, &[&v4[..], &tlvs.concat()].concat());
+            let Ok(Progress::Complete(header)) = read(&bytes) else { panic!("{bytes:02X?}") };
+            assert_eq!(header.tls, expected, "{bytes:02X?}");
         }
     }
 

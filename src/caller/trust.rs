@@ -97,7 +97,7 @@ impl Trust {
     /// # Errors
     /// A trusted proxy said something that cannot be read as an address. What an untrusted peer says is never read.
     pub fn caller(&self, peer: IpAddr, headers: &HeaderMap, clock: &Clock) -> Result<Caller, Refusal> {
-        self.walk(peer, AddressSource::Peer, Walk { rule: &self.rule, headers, clock, steps: self.rule.steps() })
+        self.walk(Caller::peer(peer), Walk { rule: &self.rule, headers, clock, steps: self.rule.steps() })
     }
 
     /// The same for a request on a connection that began with a PROXY protocol header, whose source is `peer`.
@@ -114,7 +114,9 @@ impl Trust {
         let by = introduction.by.ip();
         match self.rule.behind_introducer(by, clock) {
             Some(steps) if introduction.names_source => {
-                self.walk(peer, AddressSource::ProxyProtocol, Walk { rule: &self.rule, headers, clock, steps })
+                let scheme = introduction.tls.then_some(Scheme::Https);
+                let peer = Caller { source: AddressSource::ProxyProtocol, scheme, ..Caller::peer(peer) };
+                self.walk(peer, Walk { rule: &self.rule, headers, clock, steps })
             }
             // Whose bytes these are nobody knows, so nothing in them is believed, although the proxy is. Nor is a proxy that was
             // trusted when it connected and is not any more.
@@ -122,8 +124,7 @@ impl Trust {
         }
     }
 
-    fn walk(&self, peer: IpAddr, source: AddressSource, mut walk: Walk<'_>) -> Result<Caller, Refusal> {
-        let peer = Caller { source, ..Caller::peer(peer) };
+    fn walk(&self, peer: Caller, mut walk: Walk<'_>) -> Result<Caller, Refusal> {
         if !walk.believes(peer.address) {
             return Ok(peer);
         }
@@ -234,7 +235,7 @@ fn by_x_forwarded_for(peer: &Caller, walk: Walk<'_>) -> Result<Caller, HopFault>
         address: found.map_or(peer.address, |(address, _)| address),
         source: found.map_or(peer.source, |_| AddressSource::XForwardedFor),
         peer_is_trusted: true,
-        scheme: last(headers, &X_FORWARDED_PROTO).and_then(scheme),
+        scheme: scheme_towards_caller(headers, found.map_or(1, |(_, steps)| steps)).or(own_scheme(peer, found.is_none())),
         host: last(headers, &X_FORWARDED_HOST).and_then(host),
     })
 }
@@ -251,7 +252,10 @@ fn by_forwarded(peer: &Caller, walk: Walk<'_>) -> Result<Caller, HopFault> {
         address: found.map_or(peer.address, |(address, _)| address),
         source: found.map_or(peer.source, |_| AddressSource::Forwarded),
         peer_is_trusted: true,
-        scheme: said.and_then(|said| said.proto.as_deref()).and_then(|proto| scheme(proto.as_bytes())),
+        scheme: said
+            .and_then(|said| said.proto.as_deref())
+            .and_then(|proto| scheme(proto.as_bytes()))
+            .or(own_scheme(peer, said.is_none())),
         host: said.and_then(|said| said.host.as_deref()).and_then(|name| host(name.as_bytes())),
     })
 }
@@ -261,6 +265,32 @@ fn node(element: &Element<'_>) -> Result<IpAddr, HopFault> {
         return Err(HopFault::Malformed);
     }
     hop::of_forwarded(element.node.as_ref().map(Cow::as_ref).ok_or(HopFault::Silent)?)
+}
+
+/// What the peer's introduction said of its scheme, where the peer is the caller itself.
+fn own_scheme(peer: &Caller, is_the_caller: bool) -> Option<Scheme> {
+    peer.scheme.filter(|_| is_the_caller)
+}
+
+/// The scheme that the caller spoke, by `X-Forwarded-Proto` and the number of hops between: the word of the proxy that the caller
+/// connected to.
+///
+/// Proxies that each add an entry write as many as to `X-Forwarded-For`. Where there is one entry the nearest proxy vouches for it.
+/// Where there are several, and fewer than hops, nobody knows which hop wrote which, so they count only if they agree.
+fn scheme_towards_caller(headers: &HeaderMap, hops: usize) -> Option<Scheme> {
+    let lines = headers.get_all(X_FORWARDED_PROTO).iter().rev();
+    let mut entries = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let nearest = entries.next().map(scheme)?;
+    let mut outermost = nearest;
+    let mut agree = true;
+    for entry in 1..hops {
+        let Some(said) = entries.next().map(scheme) else {
+            return if entry == 1 || agree { nearest } else { None };
+        };
+        outermost = said;
+        agree &= said == nearest;
+    }
+    outermost
 }
 
 /// The last entry of a list: what the nearest proxy said.

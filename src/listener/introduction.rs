@@ -52,7 +52,7 @@ pub(super) async fn read(
         return Err(NotIntroduced::Untrusted);
     }
     let header = timeout_at(deadline, header(tcp)).await.map_err(|_| NotIntroduced::Late)??;
-    let introduction = Introduction { by: proxy, names_source: header.source.is_some() };
+    let introduction = Introduction { by: proxy, names_source: header.source.is_some(), tls: header.tls };
     Ok((header.source.unwrap_or(proxy), introduction))
 }
 

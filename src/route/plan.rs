@@ -72,13 +72,13 @@ pub enum Action {
 }
 
 impl Route {
-    /// Judges what the route asks of every request before its policies run.
+    /// Judges what the route asks of every request before its policies run; `scheme` is the one that the caller speaks.
     ///
     /// # Errors
     /// The refusal that ends the request.
-    pub(crate) fn admits(&self, incoming: &IncomingRequest) -> Result<(), Refusal> {
+    pub(crate) fn admits(&self, incoming: &IncomingRequest, scheme: Scheme) -> Result<(), Refusal> {
         incoming.target.accepted_by(self.accept)?;
-        if self.require_tls && incoming.scheme == Scheme::Http {
+        if self.require_tls && scheme == Scheme::Http {
             return Err(Reason::TlsRequired.into());
         }
         Ok(())

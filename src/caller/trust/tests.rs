@@ -320,7 +320,7 @@ fn the_source_of_an_introduced_connection_is_the_peer_to_begin_with() {
         let mut headers = fields(&X_FORWARDED_FOR, &[chain]);
         headers.extend(fields(&HeaderName::from_static("x-azure-fdid"), &["ours"]));
         let by = std::net::SocketAddr::new(by.parse().unwrap(), 4711);
-        let introduction = Introduction { by, names_source: source.is_some() };
+        let introduction = Introduction { by, names_source: source.is_some(), tls: false };
         let peer = source.map_or(by.ip(), |source| source.parse().unwrap());
 
         let caller = trust.introduced_caller(peer, introduction, &headers, &Clock::manual(0)).unwrap();
@@ -489,7 +489,8 @@ impl Journey<'_> {
         let caller = match self.proxies.last().filter(|_| self.introduced) {
             None => trust.caller(peer, &headers, &clock),
             Some(by) => {
-                let introduction = Introduction { by: std::net::SocketAddr::new(by.parse().unwrap(), 4711), names_source: true };
+                let introduction =
+                    Introduction { by: std::net::SocketAddr::new(by.parse().unwrap(), 4711), names_source: true, tls: false };
                 trust.introduced_caller(peer, introduction, &headers, &clock)
             }
         };
