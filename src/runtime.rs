@@ -25,7 +25,7 @@ use crate::{
     listener::{ListenerCertificateStatus, ListenerSettings, OneOrMany, ServedCertificate, lint_hosts},
     partner::{Partners, Surroundings as PartnerSurroundings},
     refusal::Refusal,
-    request::IncomingRequest,
+    request::{IncomingRequest, Oddities},
     route::{Described, Matching, Route, RouteBuilder, RouteTable, described},
     server::DEFAULT_ADMIN,
     telemetry::{Counters, Metrics, NO_ROUTE},
@@ -274,11 +274,12 @@ fn route_table(config: &Config, described: &[Described], faults: &mut Faults) ->
     let routes = config.routes.iter().enumerate().map(|(index, route)| {
         let upstream = route.upstream.as_ref().and_then(|name| config.upstreams.get(name));
         let folds = upstream.is_some_and(|upstream| upstream.case_insensitive_paths);
-        Matching { config: &route.matches, at: (place(index), "match"), folds }
+        let accepts = route.accept.iter().copied().collect();
+        Matching { config: &route.matches, at: (place(index), "match"), folds, accepts }
     });
     let documents = described.iter().map(|described| {
         let at = (place(described.routes[0]), "protected-resource-metadata");
-        Matching { config: &described.matches, at, folds: false }
+        Matching { config: &described.matches, at, folds: false, accepts: Oddities::NONE }
     });
     RouteTable::build(routes.chain(documents), faults)
 }

@@ -20,6 +20,7 @@ pub use id::{RequestId, X_REQUEST_ID};
 pub use informational::Informational;
 pub use reserved::{Claim, Reserved, ReservedNames};
 pub(crate) use reserved::{remove_folded, same_folded};
+pub(crate) use target::normalised;
 pub use target::{Oddities, Target, TargetFault};
 pub use trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
 
@@ -119,24 +120,21 @@ impl IncomingRequest {
         Ok(Self { method, scheme, authority, target, version, headers, connection })
     }
 
-    /// Judges whether the connection was made for the host that the request names. RFC 9110, section 7.4.
+    /// Judges whether the connection was made for the host that the request names: whether the certificate that the client was shown
+    /// is for it. RFC 9110, section 7.4.
     ///
-    /// `same_policy` tells whether the TLS settings that were chosen for the name asked for (none: the default) are those of
-    /// the request's host. Where a listener has one set of settings there is nothing to tell apart, and nothing to refuse.
+    /// A client that reuses a connection for a host that its certificate does not name, or that never looked at it, is told to open
+    /// another one. Where a listener has one certificate another connection would show the same, so nothing is refused.
     ///
     /// # Errors
-    /// `misdirected-request`, upon which a client opens another connection.
-    pub fn directed_here(
-        &self,
-        tls: Option<&TlsFacts>,
-        same_policy: impl FnOnce(Option<&str>, &str) -> bool,
-    ) -> Result<(), Refusal> {
-        let Some(tls) = tls else { return Ok(()) };
-        let asked = tls.server_name.as_deref();
-        if asked == Some(&*self.authority.host) || same_policy(asked, &self.authority.host) {
+    /// `misdirected-request`.
+    pub fn directed_here(&self, tls: Option<&TlsFacts>) -> Result<(), Refusal> {
+        let shown = tls.and_then(|tls| tls.shown.as_ref());
+        if shown.is_none_or(|names| self.authority.host.is_empty() || names.cover(&self.authority.host)) {
             return Ok(());
         }
-        Err(Refusal::new(Reason::MisdirectedRequest, HeadFault::OtherHost))
+        Err(Refusal::new(Reason::MisdirectedRequest, HeadFault::OtherHost)
+            .with_hint("the certificate that was chosen by the connection's server name (SNI) does not name the request's host"))
     }
 
     /// Whether the request asks what the server can do, and not for anything that it serves. RFC 9110, section 9.3.7.
@@ -199,7 +197,7 @@ pub enum HeadFault {
     #[error("`{0}` cannot be in an HTTP/2 request as it is")]
     Http2(HeaderName),
     /// RFC 9110, section 15.5.20.
-    #[error("the connection was made for another host")]
+    #[error("the certificate that was shown on the connection does not name the request's host")]
     OtherHost,
 }
 

@@ -7,6 +7,8 @@
 //! Canonical means: escapes of unreserved characters are decoded, all others are written in upper case (RFC 3986, section
 //! 6.2.2), and characters that have no place in a path are escaped. Dot segments are never resolved, but refused.
 
+mod readings;
+
 use std::{borrow::Cow, fmt};
 
 use bytestring::ByteString;
@@ -16,6 +18,8 @@ use crate::{
     refusal::{Reason, Refusal},
     route::AcceptConfig,
 };
+
+pub(crate) use self::readings::normalised;
 
 /// The longest target that is read, in bytes. Below what hyper reads at most, so that the answer is our own 414.
 pub const MAX_TARGET: usize = 8 << 10;
@@ -68,29 +72,6 @@ impl Target {
         let left = self.oddities.minus(accept);
         if left.is_empty() { Ok(()) } else { Err(TargetFault::NotAccepted(left)) }
     }
-
-    /// The path as the most careless backend would read it, where that differs: escapes decoded over and over, backslashes
-    /// taken for slashes, parameters cut off, empty segments skipped.
-    pub(crate) fn careless_path(&self) -> Option<String> {
-        if self.oddities.is_empty() {
-            return None;
-        }
-        let mut decoded = self.path.as_bytes().to_vec();
-        for _ in 0..=MAX_ESCAPE_DEPTH {
-            decoded = percent_encoding::percent_decode(&decoded).collect();
-        }
-        let text = String::from_utf8_lossy(&decoded).replace('\\', "/");
-        let segments = text.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
-        let mut path = String::with_capacity(text.len());
-        for segment in segments.filter(|segment| !segment.is_empty()) {
-            path.push('/');
-            path.push_str(segment);
-        }
-        if path.is_empty() || text.ends_with('/') {
-            path.push('/');
-        }
-        Some(path)
-    }
 }
 
 /// `/orders/1?expand=lines`.
@@ -103,7 +84,7 @@ impl fmt::Display for Target {
 
 /// What some backend reads in another way than the gateway does: a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Oddities(u8);
+pub struct Oddities(u16);
 
 impl Oddities {
     /// Nothing odd.
@@ -181,6 +162,12 @@ pub enum TargetFault {
     /// What the route would have to accept by name.
     #[error("the target holds what the route does not accept: {0}")]
     NotAccepted(Oddities),
+    /// Backends read it in more ways than are looked at.
+    #[error("the target can be read in more ways than are looked at")]
+    TooManyReadings,
+    /// Something that the upstream reads as another path.
+    #[error("the path is spelled in a way that an upstream without case reads as another path")]
+    OtherSpelling,
     /// A careless reader of the target would find another route.
     #[error("the target leads to another route when it is read carelessly")]
     TwoRoutes,
@@ -193,6 +180,10 @@ impl From<TargetFault> for Refusal {
             TargetFault::NotAccepted(left) => {
                 Self::new(Reason::RequestTargetInvalid, fault).with_hint(format!("the route could say `accept: [{left}]`"))
             }
+            TargetFault::OtherSpelling => Self::new(Reason::RequestTargetInvalid, fault).with_hint(
+                "for upstreams with `case-insensitive-paths` a segment may not end in a dot or a blank, hold `:`, `<`, `>` or `\"`, or look \
+                 like `(S(…))` or `NAME~1`",
+            ),
             TargetFault::NotAPath
             | TargetFault::Control
             | TargetFault::BadEscape
@@ -200,6 +191,7 @@ impl From<TargetFault> for Refusal {
             | TargetFault::Fragment
             | TargetFault::Overlong
             | TargetFault::TooDeep
+            | TargetFault::TooManyReadings
             | TargetFault::TwoRoutes => Self::new(Reason::RequestTargetInvalid, fault),
         }
     }
@@ -334,6 +326,9 @@ fn canonical(raw: &[u8], oddities: &mut Oddities, strictness: Strictness) -> Res
                     // Escaped, too: some backends decode before they cut the parameters off.
                     b';' => oddities.note(AcceptConfig::Semicolon),
                     b'%' => oddities.note(AcceptConfig::EncodedPercent),
+                    // Some backends decode before they cut query and fragment off.
+                    b'?' => oddities.note(AcceptConfig::EncodedQuestionMark),
+                    b'#' => oddities.note(AcceptConfig::EncodedHash),
                     0x80.. => beyond_ascii = true,
                     _ => {}
                 }
@@ -560,7 +555,10 @@ mod tests {
 
     #[test]
     fn leaves_oddities_to_the_route() {
-        use AcceptConfig::{Backslash, BareEscape, EmptySegment, EncodedPercent, EncodedSlash, NonAscii, Semicolon};
+        use AcceptConfig::{
+            Backslash, BareEscape, EmptySegment, EncodedHash, EncodedPercent, EncodedQuestionMark, EncodedSlash, NonAscii,
+            Semicolon,
+        };
         for (raw, path, odd) in [
             (&b"/a%2fb"[..], "/a%2Fb", &[EncodedSlash][..]),
             (b"/a;v=1/b", "/a;v=1/b", &[Semicolon]),
@@ -572,6 +570,9 @@ mod tests {
             (b"/100%25", "/100%25", &[EncodedPercent]),
             (b"/a%252fb", "/a%252Fb", &[EncodedPercent, EncodedSlash]),
             (b"/a%253bb", "/a%253Bb", &[EncodedPercent, Semicolon]),
+            (b"/a%3fb", "/a%3Fb", &[EncodedQuestionMark]),
+            (b"/a%23", "/a%23", &[EncodedHash]),
+            (b"/a%25%33%46", "/a%253F", &[EncodedPercent, EncodedQuestionMark]),
             (b"/\xC3\xA9", "/%C3%A9", &[NonAscii]),
             (b"/%e9", "/%E9", &[NonAscii]),
             (b"/%ef%bc%8f", "/%EF%BC%8F", &[NonAscii]),
@@ -620,21 +621,6 @@ mod tests {
         assert_eq!(Refusal::from(fault).reason, Reason::TargetTooLong);
     }
 
-    #[test]
-    fn careless_reading_resolves_every_oddity() {
-        for (raw, expected) in [
-            ("/a%2fb", "/a/b"),
-            ("/a%252fb", "/a/b"),
-            ("//a///b", "/a/b"),
-            ("/a;x=1/b;y", "/a/b"),
-            ("/a%5cb\\c/", "/a/b/c/"),
-            ("//", "/"),
-        ] {
-            assert_eq!(Target::read(raw).unwrap().careless_path().as_deref(), Some(expected), "{raw}");
-        }
-        assert_eq!(Target::read("/a/b").unwrap().careless_path(), None);
-    }
-
     /// Targets made of the pieces that matter.
     fn hostile() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop::sample::select(vec![
@@ -661,6 +647,8 @@ mod tests {
             b"\xA9",
             b"%00",
             b"%20",
+            b"%3f",
+            b"%23",
             b"?",
             b"#",
             b"%41",
@@ -708,7 +696,7 @@ mod tests {
             if target.oddities.is_empty() {
                 let once = percent_encoding::percent_decode_str(&target.path).decode_utf8_lossy().into_owned();
                 prop_assert_eq!(once.matches('/').count(), target.path.matches('/').count());
-                prop_assert!(!once.contains(['\\', ';', '%']) && !once.contains("//"), "{}", once);
+                prop_assert!(!once.contains(['\\', ';', '%', '?', '#']) && !once.contains("//"), "{}", once);
             }
         }
 

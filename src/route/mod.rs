@@ -8,6 +8,7 @@ mod pattern;
 mod plan;
 mod table;
 mod trusted_headers;
+mod windows;
 
 use std::collections::BTreeMap;
 
@@ -133,6 +134,10 @@ pub enum AcceptConfig {
     EncodedPercent,
     /// `%` in a query without two hexadecimal digits behind it.
     BareEscape,
+    /// `%3F`, which some backends take for the beginning of the query.
+    EncodedQuestionMark,
+    /// `%23`, which some backends take for the beginning of a fragment.
+    EncodedHash,
 }
 
 impl AcceptConfig {
@@ -145,6 +150,8 @@ impl AcceptConfig {
         Self::NonAscii,
         Self::EncodedPercent,
         Self::BareEscape,
+        Self::EncodedQuestionMark,
+        Self::EncodedHash,
     ];
 
     /// The word in the config.
@@ -157,6 +164,8 @@ impl AcceptConfig {
             Self::NonAscii => "non-ascii",
             Self::EncodedPercent => "encoded-percent",
             Self::BareEscape => "bare-escape",
+            Self::EncodedQuestionMark => "encoded-question-mark",
+            Self::EncodedHash => "encoded-hash",
         }
     }
 }

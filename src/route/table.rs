@@ -8,7 +8,8 @@
 //!
 //! Where an upstream knows no case (`case-insensitive-paths`) its routes match as it reads: `/Admin` is `/admin` there. What such an
 //! upstream gets is always by the route that its path has in any case; a path that is nearer to another route's in another case is
-//! refused, or a caller could walk around that route. Routes to other upstreams match as they are written.
+//! refused, or a caller could walk around that route. So is what Windows takes for another path. Routes to other upstreams match as
+//! they are written.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -19,11 +20,12 @@ use super::{
     fold::fold,
     paths::{Match, Paths},
     pattern::{Host, Pattern},
+    windows,
 };
 use crate::{
     config::{Faults, Place},
     refusal::{Reason, Refusal},
-    request::{IncomingRequest, Target, TargetFault},
+    request::{IncomingRequest, Oddities, Target, TargetFault},
 };
 
 /// Which route a request takes.
@@ -40,6 +42,8 @@ pub struct RouteTable {
     places: Vec<Place>,
     /// Whether each route leads to an upstream that knows no case.
     folds: Vec<bool>,
+    /// What each route accepts in a target.
+    accepts: Vec<Oddities>,
 }
 
 /// What a route matches, and what bears on it.
@@ -51,6 +55,8 @@ pub struct Matching<'a> {
     pub at: (Place, &'a str),
     /// Whether the route leads to an upstream that knows no case.
     pub folds: bool,
+    /// What the route accepts in a target.
+    pub accepts: Oddities,
 }
 
 /// What is served under one host.
@@ -76,9 +82,10 @@ impl RouteTable {
     pub fn build<'a>(matching: impl IntoIterator<Item = Matching<'a>>, faults: &mut Faults) -> Self {
         let mut table = Self::default();
         let mut patterns = Vec::new();
-        for (route, Matching { config, at: (place, key), folds }) in matching.into_iter().enumerate() {
+        for (route, Matching { config, at: (place, key), folds, accepts }) in matching.into_iter().enumerate() {
             table.places.push(place.clone());
             table.folds.push(folds);
+            table.accepts.push(accepts);
             let place = place.key(key);
             let pattern = Pattern::read(config, &place, faults);
             let names = pattern.iter().flat_map(|pattern| pattern.captures().map(Arc::from)).collect();
@@ -138,6 +145,13 @@ impl RouteTable {
                     format!("write `{}`", fold(literal)),
                 );
             }
+            if let Some(literal) = pattern.literals().find(|literal| windows::reads_otherwise(literal)) {
+                faults.error(
+                    place,
+                    format!("`{literal}` could be read as another name by an upstream that knows no case, so requests for it are refused"),
+                    "match a path without it, or take `case-insensitive-paths` from the upstream if it is not on Windows",
+                );
+            }
             for host in &pattern.hosts {
                 let at = at(self, host);
                 self.served[at].folded.get_or_insert_default();
@@ -188,6 +202,8 @@ impl RouteTable {
 
     /// The route of a request with this host, target and method; for preflights, which ask about another method than their own.
     ///
+    /// What the route does not accept in the target is refused by the route, and in how many ways it could be read is of no matter then.
+    ///
     /// # Errors
     /// As [`find`](Self::find).
     pub fn find_for(&self, host: &str, target: &Target, method: &Method) -> Result<Found, Refusal> {
@@ -199,13 +215,6 @@ impl RouteTable {
         }
         let paths = &served.written;
         let place = paths.find(&target.path).ok_or(Reason::NoRoute)?;
-        // The route may accept the target's oddities by name; that lets a backend read them as it likes, and must not let a
-        // caller reach what another route guards.
-        if let Some(careless) = target.careless_path()
-            && paths.find(&careless).is_some_and(|other| other.leaf != place.leaf)
-        {
-            return Err(TargetFault::TwoRoutes.into());
-        }
         let leaf = paths.at(&place);
         let Some(route) = leaf.route(method) else {
             return Err(Refusal { allow: Some(leaf.allow.clone()), ..Reason::MethodNotAllowed.into() });
@@ -213,6 +222,14 @@ impl RouteTable {
         if self.folds[route] {
             // Without case the path is another route's, or it would have been found before.
             return Err(TargetFault::TwoRoutes.into());
+        }
+        if target.accepted_by(self.accepts[route]).is_ok() {
+            // The route may accept the target's oddities by name; that lets a backend read them as it likes, and must not let a
+            // caller reach what another route guards.
+            let leads_elsewhere = |reading: &String| paths.find(reading).is_some_and(|other| other.leaf != place.leaf);
+            if target.readings()?.iter().any(leads_elsewhere) {
+                return Err(TargetFault::TwoRoutes.into());
+            }
         }
         Ok(self.found(route, &place, target))
     }
@@ -226,7 +243,7 @@ impl RouteTable {
         let all = fold(&target.path);
         let governing = if all == lower { None } else { Some(folded.find(&all)) };
         let Some(judged) = governing.as_ref().unwrap_or(&place) else { return Ok(None) };
-        let leaf = folded.at(judged);
+        let (leaf, judged) = (folded.at(judged), judged.leaf);
         let route = match leaf.route(method) {
             Some(route) if self.folds[route] => route,
             None if leaf.routes.iter().any(|(route, _)| self.folds[*route]) => {
@@ -234,13 +251,18 @@ impl RouteTable {
             }
             Some(_) | None => return Ok(None),
         };
-        let careless = target.careless_path().and_then(|careless| folded.find(&fold(&careless)));
-        match &place {
-            Some(place) if place.leaf == judged.leaf && careless.is_none_or(|careless| careless.leaf == place.leaf) => {
-                Ok(Some(self.found(route, place, target)))
+        let Some(place) = place.filter(|place| place.leaf == judged) else { return Err(TargetFault::TwoRoutes.into()) };
+        if target.accepted_by(self.accepts[route]).is_ok() {
+            let readings = target.readings()?;
+            let leads_elsewhere = |reading: &String| folded.find(&fold(reading)).is_some_and(|other| other.leaf != place.leaf);
+            if readings.iter().any(leads_elsewhere) {
+                return Err(TargetFault::TwoRoutes.into());
             }
-            _ => Err(TargetFault::TwoRoutes.into()),
+            if windows::reads_otherwise(&target.path) || readings.iter().any(|reading| windows::reads_otherwise(reading)) {
+                return Err(TargetFault::OtherSpelling.into());
+            }
         }
+        Ok(Some(self.found(route, &place, target)))
     }
 
     fn found(&self, route: usize, place: &Match, target: &Target) -> Found {

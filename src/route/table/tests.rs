@@ -20,6 +20,7 @@ fn build_folding(routes: &[&str], folds: impl Fn(usize) -> bool) -> (RouteTable,
         config,
         at: (Place::root().key("routes").index(index), "match"),
         folds: folds(index),
+        accepts: crate::route::AcceptConfig::ALL.iter().copied().collect(),
     });
     let table = RouteTable::build(matching, &mut faults);
     (table, faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect())
@@ -380,6 +381,81 @@ fn an_empty_table_serves_nothing() {
     assert_eq!(route(&RouteTable::default(), "a", "/"), Err(Reason::NoRoute));
 }
 
+/// How a backend reads a path: which of what some do it does.
+#[derive(Clone, Copy, Debug)]
+struct Backend {
+    decodes: usize,
+    decodes_before_it_splits: bool,
+    backslash_is_slash: bool,
+    /// 0 keeps parameters, 1 drops each segment's, 2 drops what follows the first one.
+    parameters: u8,
+    cuts_query: bool,
+    cuts_fragment: bool,
+    merges: bool,
+    normalises: bool,
+}
+
+impl Backend {
+    /// The segments that it sees.
+    fn segments(self, path: &str) -> Vec<String> {
+        // What is no separator for this backend is hidden from the split under a letter of its own.
+        let hide = |text: &str| text.replace("%2F", "\u{1}").replace("%2f", "\u{1}");
+        let mut text = path.to_owned();
+        for time in 1..=self.decodes {
+            if time == self.decodes && !self.decodes_before_it_splits {
+                text = hide(&text);
+            }
+            text = percent_encoding::percent_decode_str(&text).decode_utf8_lossy().into_owned();
+        }
+        if self.normalises {
+            text = crate::request::normalised(&text).into_owned();
+        }
+        if self.backslash_is_slash {
+            text = text.replace('\\', "/");
+        }
+        for (cuts, at) in [(self.parameters == 2, ';'), (self.cuts_query, '?'), (self.cuts_fragment, '#')] {
+            if cuts {
+                text = text.split(at).next().unwrap().to_owned();
+            }
+        }
+        let bare =
+            |segment: &str| if self.parameters == 1 { segment.split(';').next().unwrap().to_owned() } else { segment.to_owned() };
+        text.split('/').skip(1).map(bare).filter(|segment| !self.merges || !segment.is_empty()).collect()
+    }
+}
+
+fn backend() -> impl Strategy<Value = Backend> {
+    (1..4_usize, any::<bool>(), any::<bool>(), 0..3_u8, any::<[bool; 4]>()).prop_map(
+        |(decodes, decodes_before_it_splits, backslash_is_slash, parameters, [cuts_query, cuts_fragment, merges, normalises])| {
+            Backend {
+                decodes,
+                decodes_before_it_splits,
+                backslash_is_slash,
+                parameters,
+                cuts_query,
+                cuts_fragment,
+                merges,
+                normalises,
+            }
+        },
+    )
+}
+
+/// What Windows and ASP.NET make of a segment.
+fn on_windows(segment: &str) -> String {
+    let mut name = crate::request::normalised(segment).to_lowercase();
+    while let Some((before, after)) = name.split_once("(s(").filter(|(_, after)| after.contains("))")) {
+        name = format!("{before}{}", after.split_once("))").unwrap().1);
+    }
+    let name = name.split(':').next().unwrap().trim_end_matches(['.', ' ']).to_owned();
+    if name == "admin~1" { "administrators".to_owned() } else { name }
+}
+
+/// Paths of the pieces that matter.
+fn spelled(pieces: &'static [&'static str]) -> impl Strategy<Value = String> {
+    prop::collection::vec(prop::sample::select(pieces), 1..9).prop_map(|pieces| format!("/{}", pieces.concat()))
+}
+
 /// A path pattern as a list: `None` is a capture.
 type Shape = (Vec<Option<u8>>, bool);
 
@@ -434,6 +510,51 @@ proptest! {
                 exact => prop_assert_eq!(found, exact),
             },
         }
+    }
+
+    /// Whatever a route accepts and however its backend reads it: what the backend serves is what that route is for.
+    #[test]
+    fn no_reading_of_an_accepted_target_is_another_routes(
+        path in spelled(&[
+            "/", "/", "admin", "secret", "x", "%2F", "%2f", "%5C", "%252F", "%25252F", ";", "%3B", "%253B", "%3F", "%253F",
+            "%23", "//", "%EF%BC%8F", "%EF%BD%81dmin", "%EF%BC%852F", "%61dmin", "%2561dmin", "%C2%A5", "%20",
+        ]),
+        backend in backend(),
+    ) {
+        let table = table(&["{ path: / }", "{ path: /admin }", "{ path: '/{x}/secret' }"]);
+        let Ok(target) = Target::read(&path) else { return Ok(()) };
+        let Ok(found) = table.find_for("h", &target, &Method::GET) else { return Ok(()) };
+
+        let segments = backend.segments(&target.path);
+        let served = match segments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            [_, "secret", ..] if !segments[0].is_empty() => 2,
+            ["admin", ..] => 1,
+            _ => 0,
+        };
+        prop_assert_eq!(found.route, served, "{} as {:?} by {:?}", target.path, segments, backend);
+    }
+
+    /// The same for a backend on Windows.
+    #[test]
+    fn no_spelling_that_windows_folds_leads_around_a_route(
+        path in spelled(&[
+            "/", "/", "admin", "ADMIN", "x", ".", "...", "%20", ":", "%3A", "::$DATA", "(S(x))", "(s(", "%28S%28", "))", "%29%29", "~1", "admin~1",
+            "%EF%BC%8E", "%EF%BC%9A", "%E3%80%80", "%EF%BD%81", "dmin", "%2F", "%5C", ";", "%3F", "%23", "administrators", "K%E2%84%AA",
+        ]),
+        backend in backend(),
+    ) {
+        let table = folding(3, &["{ path: / }", "{ path: /admin }", "{ path: /administrators }"]);
+        let Ok(target) = Target::read(&path) else { return Ok(()) };
+        let Ok(found) = table.find_for("h", &target, &Method::GET) else { return Ok(()) };
+
+        let segments: Vec<_> = backend.segments(&target.path).iter().map(|segment| on_windows(segment)).collect();
+        let segments: Vec<_> = segments.iter().map(String::as_str).filter(|segment| !backend.merges || !segment.is_empty()).collect();
+        let served = match segments[..] {
+            ["admin", ..] => 1,
+            ["administrators", ..] => 2,
+            _ => 0,
+        };
+        prop_assert_eq!(found.route, served, "{} as {:?} by {:?}", target.path, segments, backend);
     }
 
     #[test]
