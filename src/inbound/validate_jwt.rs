@@ -37,7 +37,7 @@ pub struct ValidateJwtConfig {
     /// Claims that the token must have.
     #[serde(default)]
     pub required_claims: Vec<RequiredClaimConfig>,
-    /// Scopes of which a user's token must have one.
+    /// Scopes of which the token must have one; with `roles` too, users need a scope and applications a role.
     #[serde(default)]
     pub scopes: Vec<String>,
     /// Roles of which the token must have one; with `scopes` too, users need a scope and applications a role.

@@ -184,7 +184,6 @@ impl ServerTls {
     pub const fn client_certificates(&self) -> Option<&Arc<ClientCertificates>> {
         self.client_certificates.as_ref()
     }
-}
 
     /// The certificates that are shown now.
     pub fn served(&self) -> Arc<[ServedCertificate]> {
@@ -295,12 +294,7 @@ impl Table {
             }
             default.get_or_insert(entry);
         }
-        Ok(Self {
-            default: default.ok_or(CertificateError::None)?,
-            by_name,
-            several: files.len() > 1,
-            served: served.into(),
-        })
+        Ok(Self { default: default.ok_or(CertificateError::None)?, by_name, several: files.len() > 1, served: served.into() })
     }
 
     fn choose(&self, name: Option<&str>) -> &Entry {

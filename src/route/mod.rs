@@ -69,7 +69,7 @@ pub struct RouteConfig {
     /// What is otherwise refused in a target and accepted here.
     #[serde(default)]
     pub accept: Vec<AcceptConfig>,
-    /// Answers requests without TLS with 403. Default: false.
+    /// Answers requests without TLS with 403; what the caller spoke with a trusted proxy counts where that says so. Default: false.
     #[serde(default)]
     pub require_tls: bool,
     /// Tells clients where they get tokens (RFC 9728): `true`, or what is not derived from the token policies. Default: false.

@@ -24,7 +24,7 @@ pub struct ValidateAzureAdTokenConfig {
     /// Claims that the token must have.
     #[serde(default)]
     pub required_claims: Vec<RequiredClaimConfig>,
-    /// Scopes of which a user's token must have one.
+    /// Scopes of which a user's token must have one. Without `roles` applications are refused.
     #[serde(default)]
     pub scopes: Vec<String>,
     /// Roles of which the token must have one; with `scopes` too, users need a scope and applications a role.
@@ -163,10 +163,10 @@ pub struct RequiredClaimConfig {
     /// Whether all the values must be there, or any one. Default: all.
     #[serde(default, rename = "match")]
     pub matching: MatchConfig,
-    /// The values; none means that the claim must exist.
+    /// The values, none of them empty; none at all means that the claim must exist.
     #[serde(default)]
     pub values: Vec<String>,
-    /// What separates the values within one text.
+    /// What separates the values within a claim that is one text; the elements of a list are compared whole.
     pub separator: Option<String>,
 }
 

@@ -372,7 +372,7 @@ fn claim(claim: &Value) -> Value {
 async fn a_partners_check_may_decide_about_applications_without_a_grant() {
     let mut policy = policy(&json!({}));
 
-    policy.followed_by_partner_check();
+    policy.rules.partner_check_follows = true;
 
     assert_eq!(code(&policy, &Mint::app().without("roles").sign()).await, "accepted");
     assert_eq!(code(&policy, &Mint::user().without("scp").sign()).await, "permission-missing");
