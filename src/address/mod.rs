@@ -37,6 +37,16 @@ pub enum AddressEntryConfig {
     Noted(NotedAddressConfig),
 }
 
+impl AddressEntryConfig {
+    /// The address, range or name itself.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Noted(noted) => &noted.address,
+        }
+    }
+}
+
 /// An entry of a list of addresses that says whose it is, and until when it counts.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

@@ -11,7 +11,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    AddressFileConfig, AddressSet, AddressSetConfig, Parts,
+    AddressEntryConfig, AddressFileConfig, AddressSet, AddressSetConfig, Parts,
     built::{self, BuiltSets},
     entry, lint, suggestion,
 };
@@ -32,6 +32,8 @@ pub struct AddressSets {
     pub files: BTreeSet<PathBuf>,
     /// When they were read, in seconds since 1970: for telling of entries that have expired.
     pub now: u64,
+    /// The sets that hold the addresses from which all customers of Azure Front Door call.
+    pub(super) front_doors: BTreeSet<String>,
     /// The sets that lists and files describe, while a config is compiled.
     pub(super) built: Arc<BuiltSets>,
 }
@@ -40,7 +42,7 @@ impl AddressSets {
     /// Builds the sets of a config; those that cannot be built stand in as empty ones beside their faults. `base` is the
     /// folder that relative paths start from, `now` the time in seconds since 1970.
     pub fn build(config: &BTreeMap<String, AddressSetConfig>, base: &Path, place: &Place, now: u64, faults: &mut Faults) -> Self {
-        let sets = Self { now, ..Self::default() };
+        let sets = Self { now, front_doors: front_doors(config), ..Self::default() };
         let mut builder = Builder { config, base, place, sets, open: Vec::new(), published: BTreeMap::new() };
         for name in config.keys() {
             builder.set(name, faults);
@@ -53,9 +55,34 @@ impl AddressSets {
         self.built.clear();
     }
 
+    /// The first of these entries that stands for addresses which all customers of Azure Front Door share.
+    pub(crate) fn front_door<'e>(&self, entries: &'e [AddressEntryConfig]) -> Option<&'e str> {
+        entries.iter().map(AddressEntryConfig::text).find(|name| self.front_doors.contains(*name))
+    }
+
     /// When the next entry of any set expires, in seconds since 1970.
     pub fn next_expiry(&self, now: u64) -> Option<u64> {
         self.by_name.values().filter_map(|set| set.next_expiry(now)).min()
+    }
+}
+
+/// The sets made from Front Door's service tag, and those that hold one of them.
+fn front_doors(config: &BTreeMap<String, AddressSetConfig>) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    loop {
+        let before = found.len();
+        for (name, set) in config {
+            let shared = match set {
+                AddressSetConfig::Entries(entries) => entries.iter().any(|entry| found.contains(entry.text())),
+                AddressSetConfig::File(file) => file.tags.iter().any(|tag| tag.eq_ignore_ascii_case("AzureFrontDoor.Backend")),
+            };
+            if shared {
+                found.insert(name.clone());
+            }
+        }
+        if found.len() == before {
+            return found;
+        }
     }
 }
 

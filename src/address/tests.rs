@@ -433,3 +433,15 @@ fn a_file_that_several_sets_name_is_read_once() {
         [format!("Warning address-sets.a.file: {message}"), format!("Warning address-sets.b.file: {message}")]
     );
 }
+
+#[test]
+fn sets_that_hold_front_doors_tag_are_known_as_such() {
+    let (sets, _) = sets(
+        "{ fronts: { service-tags: /nowhere.json, tags: [AzureFrontDoor.Backend] }, all: [own, outer], outer: [fronts], own: [192.0.2.1] }",
+    );
+
+    for (name, expected) in [("fronts", true), ("outer", true), ("all", true), ("own", false), ("192.0.2.1", false)] {
+        let entries: Vec<AddressEntryConfig> = crate::config::part(&format!("[192.0.2.9, {name}]"));
+        assert_eq!(sets.front_door(&entries), expected.then_some(name), "{name}");
+    }
+}

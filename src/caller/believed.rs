@@ -46,6 +46,10 @@ impl Believed {
         faults: &mut Faults,
     ) -> Option<Self> {
         let required = read_required(required, &place.key("require-header"), faults);
+        if let (Some(name), Some([])) = (sets.front_door(addresses), required.as_deref()) {
+            let message = format!("`{name}` are the addresses of all customers of Front Door, and each of them is believed");
+            faults.warning(list, message, "add `require-header: { X-Azure-FDID: [the id of your profile] }`");
+        }
         let addresses = AddressSet::build(addresses, list, sets, faults)?;
         if addresses.holds_a_whole_family() {
             faults.error(list, stake.everybody, stake.cure);
