@@ -16,7 +16,7 @@ use crate::{
     clock::Clock,
     config::{Config, Document, Faults, IdentityHttpConfig, Place, Secrets},
     credentials::{Credentials, Setting},
-    entra::{Tenants, graph::Graphs},
+    entra::{Tenants, VerifiedTokens, graph::Graphs},
     exchange::Connection,
     identity::AssertionKeys,
     identity_http::IdentityHttp,
@@ -31,9 +31,6 @@ use crate::{
     telemetry::{Counters, Metrics, NO_ROUTE},
     upstream::Upstreams,
 };
-
-/// The most verified tokens that a thread may be told to keep of one key set: 4 GiB of them.
-const MOST_VERIFIED_TOKENS: u32 = 1 << 20;
 
 /// All that requests are judged by, made once from a config.
 #[derive(Debug)]
@@ -53,6 +50,8 @@ pub struct Runtime {
     http: Arc<IdentityHttp>,
     /// The tenants with their signing keys.
     pub tenants: Tenants,
+    /// How much is kept of verified tokens, and by how many threads.
+    verified_tokens: (VerifiedTokens, usize),
     /// What named values that are secrets stand for.
     secrets: Secrets,
     /// The gateway's own credentials.
@@ -211,14 +210,10 @@ impl Runtime {
         let routes = builder.build(faults);
         sets.finish();
 
-        if config.verified_tokens.is_some_and(|tokens| tokens > MOST_VERIFIED_TOKENS) {
-            let message = format!("each thread would keep more than {MOST_VERIFIED_TOKENS} verified tokens of a tenant's");
-            faults.error(&root.key("verified-tokens"), message, "choose fewer: one takes about 4 KiB; the default is 16384");
-        }
+        let verified_tokens = VerifiedTokens::build(config.verified_tokens, workers, &root.key("verified-tokens"), faults);
         if faults.errors() > errors {
             return None;
         }
-        tenants.keep_tokens(config.verified_tokens);
         Some(Self {
             files: files(document, &sets, &tenants, &credentials, assertion_keys.as_deref()),
             generation: previous.map_or(0, |old| old.generation + 1),
@@ -229,6 +224,7 @@ impl Runtime {
             identity_http: config.identity_http.clone().unwrap_or_default(),
             http,
             tenants,
+            verified_tokens: (verified_tokens, workers),
             secrets,
             credentials,
             address_sets: sets,
@@ -244,6 +240,7 @@ impl Runtime {
     /// Begins what needs the network: keys and tokens are fetched and kept fresh, servers are checked.
     pub fn start(&self, background: &Handle) {
         self.tenants.start(&self.http, &self.clock, background);
+        self.tenants.keep_tokens(self.verified_tokens.0, self.verified_tokens.1);
         self.credentials.start(background);
         self.graphs.start(&self.http, &self.clock, background);
         self.upstreams.start(background);

@@ -60,6 +60,8 @@ fn a_request_allocates_no_more_than_it_did() {
         plain - PLAIN,
         seen - SEEN
     );
+    let [short, long] = [0, 80].map(|groups| keep(&server, &tenant, groups));
+    eprintln!("a kept token takes {short:.0} bytes (a short one) and {long:.0} bytes (one with 80 groups)");
     server.drain();
 
     assert!(plain < PLAIN + 2.0, "a request that is passed on allocates {plain:.2} times, {PLAIN} before");
@@ -75,23 +77,63 @@ const SEEN: f64 = 7.2;
 fn count(address: SocketAddr, request: &str) -> f64 {
     let mut connection = TcpStream::connect(address).unwrap();
     let mut buffer = [0; 4096];
-    let mut ask = |times: usize| {
-        for _ in 0..times {
-            connection.write_all(request.as_bytes()).unwrap();
-            let mut length = 0;
-            while !buffer[..length].ends_with(b"\r\n\r\nfine") {
-                let read = connection.read(&mut buffer[length..]).unwrap();
-                assert!(read > 0, "{}", String::from_utf8_lossy(&buffer[..length]));
-                length += read;
-            }
-            assert!(buffer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&buffer[..length]));
-        }
-    };
-    ask(200);
+    (0..200).for_each(|_| ask(&mut connection, &mut buffer, request));
     let region = Region::new(ALLOCATOR);
-    ask(REQUESTS);
+    (0..REQUESTS).for_each(|_| ask(&mut connection, &mut buffer, request));
     let change = region.change();
     (change.allocations + change.reallocations) as f64 / REQUESTS as f64
+}
+
+/// Sends a request, and reads its answer.
+fn ask(connection: &mut TcpStream, buffer: &mut [u8], request: &str) {
+    connection.write_all(request.as_bytes()).unwrap();
+    let mut length = 0;
+    while !buffer[..length].ends_with(b"\r\n\r\nfine") {
+        let read = connection.read(&mut buffer[length..]).unwrap();
+        assert!(read > 0, "{}", String::from_utf8_lossy(&buffer[..length]));
+        length += read;
+        assert!(buffer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&buffer[..length]));
+    }
+}
+
+/// What each token takes that is kept so as not to verify it again. Told and measured agree.
+fn keep(server: &Server, tenant: &DevTenant, groups: usize) -> f64 {
+    const TOKENS: usize = 300;
+    let groups: Vec<String> = (0..groups).map(|group| format!("aaaabbbb-0000-cccc-1111-{group:012}")).collect();
+    let requests: Vec<String> = (0..TOKENS)
+        .map(|number| {
+            let token =
+                tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]).claim("uti", number.to_string());
+            let token = token.claim("groups", groups.clone()).sign();
+            format!("GET /orders/42?x=1 HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n")
+        })
+        .collect();
+    let mut connection = TcpStream::connect(server.address("public").unwrap()).unwrap();
+    let mut buffer = [0; 4096];
+    let (before, kept) = kept(server);
+    let region = Region::new(ALLOCATOR);
+    for request in &requests {
+        ask(&mut connection, &mut buffer, request);
+    }
+    let change = region.change();
+    let (after, kept_after) = self::kept(server);
+
+    assert_eq!(kept_after - kept, TOKENS as u64);
+    let measured = (change.bytes_allocated - change.bytes_deallocated) as f64 / TOKENS as f64;
+    let told = (after - before) as f64 / TOKENS as f64;
+    // What is told counts the allocator's own words, too, and tables that have room for some more.
+    assert!(told > 0.95 * measured && told < 1.5 * measured, "told {told:.0} bytes a token, measured {measured:.0}");
+    measured
+}
+
+/// The memory that kept tokens take, and how many they are, as the metrics tell.
+fn kept(server: &Server) -> (u64, u64) {
+    let mut connection = TcpStream::connect(server.admin_address().unwrap()).unwrap();
+    connection.write_all(b"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    connection.read_to_string(&mut text).unwrap();
+    let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().parse().unwrap();
+    (value("entrada_verified_tokens_bytes "), value("entrada_verified_tokens "))
 }
 
 /// A backend that answers every request alike, on threads of its own.
@@ -102,7 +144,7 @@ fn backend() -> SocketAddr {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             thread::spawn(move || {
-                let (mut buffer, mut length) = ([0; 4096], 0);
+                let (mut buffer, mut length) = ([0; 16_384], 0);
                 loop {
                     match stream.read(&mut buffer[length..]) {
                         Ok(read) if read > 0 => length += read,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Admin;
 use crate::{
     address::AddressSetStatus,
-    entra::KeySetStatus,
+    entra::{KeySetStatus, SeenStatus},
     listener::{Listener, ListenerCertificateStatus},
     partner::PartnerStatus,
     route::Action,
@@ -195,6 +195,7 @@ impl Admin {
         text.family("entrada_audit_records_lost_total", "counter", "Audit records that no sink took.");
         text.sample("entrada_audit_records_lost_total", &[], self.audit.dropped());
         write_connections(&self.lifecycle.connections().listeners, text);
+        write_verified_tokens(runtime.tenants.seen_status(), text);
         write_credentials(&runtime.credentials.status(), text);
         write_listener_certificates(&listener_certificates(&runtime), text);
         text.family("entrada_upstream_requests_under_way", "gauge", "Requests that wait for a server's answer.");
@@ -245,6 +246,18 @@ fn write_connections(listeners: &[(std::net::SocketAddr, std::sync::Arc<Listener
     write("entrada_accept_failures_total", "counter", "Connections that the system did not give.", &|listener| {
         listener.counts().failed
     });
+}
+
+/// What the table of verified tokens holds, and how often it helped.
+fn write_verified_tokens(tokens: SeenStatus, text: &mut MetricsText) {
+    text.family("entrada_verified_tokens", "gauge", "Tokens that are kept so as not to verify them again.");
+    text.sample("entrada_verified_tokens", &[], tokens.tokens);
+    text.family("entrada_verified_tokens_bytes", "gauge", "The memory that kept tokens take.");
+    text.sample("entrada_verified_tokens_bytes", &[], tokens.bytes);
+    text.family("entrada_verified_token_hits_total", "counter", "Tokens whose signature had been verified before.");
+    text.sample("entrada_verified_token_hits_total", &[], tokens.found);
+    text.family("entrada_token_verifications_total", "counter", "Signatures of tokens that were verified.");
+    text.sample("entrada_token_verifications_total", &[], tokens.verified);
 }
 
 /// What credentials are watched for: tokens that cannot be had, and certificates that end.

@@ -45,7 +45,7 @@ use crate::{
     admin::{AdminConfig, HealthConfig},
     audit::AuditConfig,
     credentials::{CredentialConfig, KeyVaultSecretConfig},
-    entra::{IssuerConfig, TenantConfig},
+    entra::{IssuerConfig, TenantConfig, VerifiedTokensConfig},
     identity::AssertionKeysConfig,
     inbound::PolicyConfig,
     listener::ListenerConfig,
@@ -77,9 +77,9 @@ pub struct Config {
     pub tenants: BTreeMap<String, TenantConfig>,
     /// Issuers of tokens besides Entra, for `validate-jwt`.
     pub issuers: BTreeMap<String, IssuerConfig>,
-    /// How many verified tokens each thread keeps of a tenant's or an issuer's, so as not to verify them again; at most 1048576.
-    /// One takes about 4 KiB. 0 keeps none: every signature is verified each time. Default: 16384.
-    pub verified_tokens: Option<u32>,
+    /// What is kept of tokens that a policy accepted, so as not to verify them again, bounded for the whole process. 0 verifies each
+    /// time. Default: { memory: 64MiB, largest: 8KiB }.
+    pub verified_tokens: Option<VerifiedTokensConfig>,
     /// Named lists of addresses.
     pub address_sets: BTreeMap<String, AddressSetConfig>,
     /// What the gateway itself is, towards upstreams.

@@ -28,7 +28,6 @@ use super::{
     issuer::Issuer,
     keys::Keys,
     metadata::{Bounds, Metadata},
-    seen::Seen,
     token::Version,
 };
 use crate::{clock::Clock, identity_http::IdentityHttp, lock::lock};
@@ -80,14 +79,15 @@ pub(crate) struct Document {
     pub(crate) keys: Keys,
 }
 
-/// A key set, and what was verified with it.
+/// A key set.
 #[derive(Debug)]
 pub struct KeySet {
+    /// No other set of the process has this number.
+    id: u64,
     source: Source,
     slots: Vec<Slot>,
     /// Counts the changes of what the slots hold.
     generation: AtomicU64,
-    pub(crate) seen: Seen,
     machine: Mutex<Machine>,
     /// Whether a first fetch has ended, well or not.
     tried: watch::Sender<bool>,
@@ -147,11 +147,12 @@ impl KeySet {
     pub(crate) fn new(source: Source) -> Arc<Self> {
         let slots = source.endpoints.iter().map(|_| Slot::default()).collect::<Vec<_>>();
         let machine = Machine { attempts: slots.iter().map(|_| None).collect(), ..Machine::default() };
+        static SETS: AtomicU64 = AtomicU64::new(1);
         Arc::new(Self {
+            id: SETS.fetch_add(1, Ordering::Relaxed),
             source,
             slots,
             generation: AtomicU64::new(0),
-            seen: Seen::default(),
             machine: Mutex::new(machine),
             tried: watch::Sender::new(false),
         })
@@ -164,6 +165,11 @@ impl KeySet {
         set.tried.send_replace(true);
         set.machine().given = true;
         set
+    }
+
+    /// The number of the set, which no other one of the process has.
+    pub(crate) const fn id(&self) -> u64 {
+        self.id
     }
 
     pub(crate) const fn source(&self) -> &Source {

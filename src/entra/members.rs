@@ -5,7 +5,10 @@ use std::{cmp::Ordering, fmt};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::json::{NotStrict, Strict, TWICE};
+use super::{
+    footprint::{block, of_value},
+    json::{NotStrict, Strict, TWICE},
+};
 
 /// The members of a JSON object, sorted by name, none twice.
 #[derive(Clone, Default)]
@@ -58,6 +61,13 @@ impl Members {
     /// Whether there is none.
     pub const fn is_empty(&self) -> bool {
         self.list.is_empty()
+    }
+
+    /// The memory that the members take besides this value itself.
+    pub(super) fn memory(&self) -> usize {
+        block(self.names.capacity())
+            + block(self.list.capacity() * size_of::<Member>())
+            + self.list.iter().map(|member| of_value(&member.value)).sum::<usize>()
     }
 
     /// Adds a member; one of that name goes.

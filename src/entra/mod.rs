@@ -1,6 +1,7 @@
 //! The identity provider as both sides know it: clouds, tenants, signing keys, tokens.
 
 mod algorithm;
+mod footprint;
 pub mod graph;
 mod issuer;
 mod json;
@@ -18,6 +19,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub mod token;
+mod verified_tokens;
 mod verify;
 
 use schemars::JsonSchema;
@@ -29,14 +31,17 @@ pub use self::{
     keys::{inspect_key_set, inspect_signature},
     metadata::inspect_metadata,
     openid::{IssuerConfig, IssuerKeysConfig},
+    seen::SeenStatus,
     tenant::{Tenant, TenantId, UNKNOWN_TENANT},
     tenants::Tenants,
+    verified_tokens::VerifiedTokensConfig,
 };
 pub(crate) use self::{
     issuer::is_guid,
     json::read_object,
     jws::inspect_form,
     tenant::{PERSONAL_ACCOUNTS, graph_address},
+    verified_tokens::VerifiedTokens,
     verify::{IssuerVerdict, Moment, Profile, Verified, Verifier, VerifyError},
 };
 

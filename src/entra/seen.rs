@@ -1,70 +1,93 @@
-//! Tokens whose signatures were verified: seen again, they need not be verified again.
+//! Tokens that were verified and that a policy accepted: seen again, their signatures need not be verified again.
 //!
 //! What is kept is that a signature held, never that a token was let in: audience, time and claims are judged for each request.
-//! The whole token is compared, so nothing but the very bytes that were verified is ever found.
+//! The whole token is compared, so nothing but the very bytes that were verified is ever found. A token that no policy accepts is
+//! not kept: Entra signs the tokens of all tenants with the same keys, so a stranger's token verifies as well.
+//!
+//! There is one table for the whole process, whatever tenants, issuers and policies there are and however often the config changes,
+//! and its bound is in bytes.
 
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
-use super::verify::Verified;
-
+use super::{footprint::block, verify::Verified};
 use crate::lock::lock;
 
 /// How many shards there are: one for each thread, on any machine of a usual size.
 const SHARDS: usize = 64;
-/// How many tokens a shard keeps, unless it is told otherwise.
-pub(crate) const ROOM: usize = 16_384;
+/// How much memory the table takes at most, unless it is told otherwise.
+pub(crate) const MEMORY: u64 = 64 << 20;
+/// The longest token that is kept, unless the table is told otherwise.
+pub(crate) const LARGEST: u64 = 8 << 10;
+/// A token that takes more than such a part of a thread's memory is not kept: it would push out all others.
+const PART: usize = 4;
+/// For so many bytes of a thread's memory the tail of one token is remembered that found no room.
+const BYTES_A_TAIL: usize = 4 << 10;
+const MOST_TAILS: usize = 1 << 16;
 
-/// The verified tokens of one key set, in shards by the thread that asks, so that no thread waits for another.
+/// The verified tokens of the process, in shards by the thread that asks, so that no thread waits for another.
 pub(crate) struct Seen {
     shards: Box<[Mutex<Shard>]>,
-    /// How many tokens each shard has room for.
+    /// How many bytes each shard may take.
     room: AtomicUsize,
+    /// The longest token that is kept.
+    largest: AtomicUsize,
 }
 
-/// The tokens of one thread, at most so many. Where there is no room, a token goes that was not asked for since the hand last
-/// passed it (CLOCK).
+/// What the table holds and how often it helped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SeenStatus {
+    /// How many tokens are kept.
+    pub tokens: u64,
+    /// The memory that they take, with all that belongs to them.
+    pub bytes: u64,
+    /// How often a token was found, so that its signature was not verified again.
+    pub found: u64,
+    /// How often a signature was verified.
+    pub verified: u64,
+}
+
+/// The tokens of one thread. Where there is no room, a token goes that was not asked for since the hand last passed it (CLOCK).
 ///
 /// Kept on cache lines of its own, so that the threads' locks do not share one.
 #[derive(Default)]
 #[repr(align(128))]
 struct Shard {
-    /// Where a token stands among the entries, by its tail.
-    places: HashMap<u64, usize, BuildHasherDefault<Tail>>,
+    /// Where a token stands among the entries, by its [`place`].
+    places: HashMap<u64, usize, BuildHasherDefault<Spread>>,
     entries: Vec<Entry>,
+    /// The memory of what the entries point to.
+    held: usize,
     /// The entry that is looked at next when room is needed.
     hand: usize,
-    /// The tails of tokens that came while there was no room, each in the one place that it may have. Only one that comes again
-    /// takes another's entry: tokens that are used once and never again push nobody out.
+    /// The places of tokens that came while there was no room, each in the one slot that it may have. Only one that comes again
+    /// takes another's memory: tokens that are used once and never again push nobody out.
     met: Box<[u64]>,
+    found: u64,
+    verified: u64,
 }
 
 struct Entry {
-    tail: u64,
+    place: u64,
     bytes: Box<[u8]>,
-    generation: u64,
     verified: Arc<Verified>,
+    /// The memory that goes with the entry.
+    held: usize,
     /// It was asked for since the hand last passed it.
     used: bool,
 }
 
-impl Entry {
-    fn serves(&self, generation: u64, now: u64) -> bool {
-        self.generation == generation && self.verified.token.expires_at > now
-    }
-}
-
-/// The hash of a token is its own tail, see [`tail`].
+/// The hash of a place is the place itself, see [`place`].
 #[derive(Default)]
-struct Tail(u64);
+struct Spread(u64);
 
-impl Hasher for Tail {
+impl Hasher for Spread {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -80,237 +103,221 @@ impl Hasher for Tail {
     }
 }
 
-/// Spreads the bits of a tail over all of the number: tables take their places from some of them.
-const fn spread(tail: u64) -> u64 {
-    tail.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+/// Spreads the bits of a number over all of it: tables take their places from some of them.
+const fn spread(number: u64) -> u64 {
+    number.wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
-/// Where a token stands in the table: its last bytes, which are the signature's. Only tokens with a good signature are kept, and
-/// nobody but the issuer chooses what a good signature looks like, so nobody can pile tokens up in one place. Two tokens with one
-/// tail take turns; a lookup compares every byte.
-fn tail(token: &[u8]) -> Option<u64> {
+/// Where a token stands in the table: its last bytes, which are the signature's, and the set of keys that vouch for it. Only tokens
+/// with a good signature are kept, and nobody but the issuer chooses what a good signature looks like, so nobody can pile tokens up
+/// in one place. Two tokens of one place take turns; a lookup compares every byte.
+fn place(token: &[u8], set: u64) -> Option<u64> {
     let last: &[u8; 16] = token.last_chunk()?;
     // Sixteen letters of base64url hold 96 bits, six in each byte.
-    Some(last.iter().fold(0_u64, |hash, byte| hash.rotate_left(7) ^ u64::from(*byte)))
+    Some(last.iter().fold(spread(set), |hash, byte| hash.rotate_left(7) ^ u64::from(*byte)))
 }
 
 impl Seen {
-    /// What was found of this token, if it was verified under this generation of the keys and has not expired.
-    pub(crate) fn get(&self, token: &[u8], worker: usize, generation: u64, now: u64) -> Option<Arc<Verified>> {
+    /// What was found of this token, if it was verified by this set of keys in this generation and has not expired.
+    pub(crate) fn get(&self, token: &[u8], worker: usize, set: u64, generation: u64, now: u64) -> Option<Arc<Verified>> {
         let mut shard = self.shard(worker);
-        let at = *shard.places.get(&tail(token)?)?;
+        let at = *shard.places.get(&place(token, set)?)?;
         let entry = &mut shard.entries[at];
-        if *entry.bytes != *token {
+        if *entry.bytes != *token || entry.verified.set != set {
             return None;
         }
-        if !entry.serves(generation, now) {
+        if entry.verified.generation != generation || entry.verified.token.expires_at <= now {
             shard.remove(at);
             return None;
         }
         entry.used = true;
-        Some(entry.verified.clone())
+        let verified = entry.verified.clone();
+        shard.found += 1;
+        Some(verified)
     }
 
-    /// Keeps a token that was verified under this generation of the keys.
-    pub(crate) fn keep(&self, token: &[u8], worker: usize, generation: u64, now: u64, verified: &Arc<Verified>) {
-        let Some(tail) = tail(token) else { return };
-        if verified.token.expires_at <= now {
+    /// Keeps a token that a policy has accepted.
+    pub(crate) fn keep(&self, token: &[u8], worker: usize, now: u64, verified: &Arc<Verified>) {
+        let Some(place) = place(token, verified.set) else { return };
+        if verified.token.expires_at <= now || token.len() > self.largest.load(Ordering::Relaxed) {
             return;
         }
         let room = self.room.load(Ordering::Relaxed);
         let mut shard = self.shard(worker);
-        shard.shrink(room);
-        let place = match shard.places.get(&tail).copied() {
-            Some(place) => place,
-            None if shard.entries.len() < room => shard.entries.len(),
-            None if room > 0 && shard.meets(tail, room) => shard.make_room(generation, now),
-            None => return,
-        };
-        let entry = Entry { tail, bytes: token.into(), generation, verified: verified.clone(), used: false };
-        shard.places.insert(tail, place);
-        match shard.entries.get_mut(place) {
-            Some(taken) => *taken = entry,
-            None => shard.entries.push(entry),
+        let known = shard.places.get(&place).copied();
+        if known.is_some_and(|at| Arc::ptr_eq(&shard.entries[at].verified, verified)) {
+            return;
+        }
+        let held = block(token.len()) + verified.memory();
+        if held > room / PART {
+            return;
+        }
+        if let Some(at) = known {
+            shard.remove(at);
+        } else if !shard.has_room(held, room) && !shard.meets(place, room) {
+            return;
+        }
+        if shard.make_room(held, room, now) {
+            let at = shard.entries.len();
+            shard.places.insert(place, at);
+            shard.held += held;
+            shard.entries.push(Entry { place, bytes: token.into(), verified: verified.clone(), held, used: false });
         }
     }
 
-    /// Gives each thread room for so many tokens from now on.
-    pub(crate) fn set_room(&self, tokens: usize) {
-        self.room.store(tokens, Ordering::Relaxed);
+    /// Notes that a signature had to be verified.
+    pub(crate) fn count_verification(&self, worker: usize) {
+        self.shard(worker).verified += 1;
+    }
+
+    /// Gives the table so much memory from now on, divided among so many threads, and tells how long the tokens are that it keeps.
+    pub(crate) fn set_room(&self, memory: u64, workers: usize, largest: u64) {
+        let room = usize::try_from(memory).unwrap_or(usize::MAX) / workers.clamp(1, SHARDS);
+        self.room.store(room, Ordering::Relaxed);
+        self.largest.store(usize::try_from(largest).unwrap_or(usize::MAX), Ordering::Relaxed);
         for worker in 0..SHARDS {
-            self.shard(worker).shrink(tokens);
+            // A thread's part may have changed: shards of threads that there are no more hold nothing.
+            let room = if worker < workers { room } else { 0 };
+            self.shard(worker).shrink(room);
         }
     }
 
-    fn shard(&self, worker: usize) -> std::sync::MutexGuard<'_, Shard> {
+    /// Lets go of the tokens of all other sets of keys.
+    pub(crate) fn retain(&self, sets: &[u64]) {
+        for worker in 0..SHARDS {
+            let mut shard = self.shard(worker);
+            let mut at = 0;
+            while let Some(entry) = shard.entries.get(at) {
+                if sets.contains(&entry.verified.set) {
+                    at += 1;
+                } else {
+                    shard.remove(at);
+                }
+            }
+        }
+    }
+
+    /// What the table holds and how often it helped.
+    pub(crate) fn status(&self) -> SeenStatus {
+        (0..SHARDS).fold(SeenStatus::default(), |sum, worker| {
+            let shard = self.shard(worker);
+            SeenStatus {
+                tokens: sum.tokens + shard.entries.len() as u64,
+                bytes: sum.bytes + shard.memory() as u64,
+                found: sum.found + shard.found,
+                verified: sum.verified + shard.verified,
+            }
+        })
+    }
+
+    fn shard(&self, worker: usize) -> MutexGuard<'_, Shard> {
         lock(&self.shards[worker % SHARDS])
     }
 }
 
 impl Shard {
+    /// All memory that the shard takes.
+    fn memory(&self) -> usize {
+        self.held + tables(self.entries.capacity(), self.places.capacity()) + size_of_val(&*self.met)
+    }
+
+    /// Whether one more entry with so much memory fits, also if the tables have to grow for it.
+    fn has_room(&self, held: usize, room: usize) -> bool {
+        let grown = |capacity: usize, length: usize| if length < capacity { capacity } else { (capacity * 2).max(4) };
+        let entries = grown(self.entries.capacity(), self.entries.len());
+        let places = grown(self.places.capacity(), self.places.len());
+        self.held + held + tables(entries, places) + tails(room) * size_of::<u64>() <= room
+    }
+
     fn remove(&mut self, at: usize) {
         let gone = self.entries.swap_remove(at);
-        self.places.remove(&gone.tail);
+        self.held -= gone.held;
+        self.places.remove(&gone.place);
         if let Some(moved) = self.entries.get(at) {
-            self.places.insert(moved.tail, at);
+            self.places.insert(moved.place, at);
         }
     }
 
     /// Lets go of what there is no room for any more.
     fn shrink(&mut self, room: usize) {
-        if self.entries.len() > room {
-            for gone in self.entries.drain(room..) {
-                self.places.remove(&gone.tail);
-            }
+        if self.met.len() != tails(room) {
             self.met = Box::default();
         }
-    }
-
-    /// Whether a token of this tail came lately, and could not be kept then.
-    fn meets(&mut self, tail: u64, room: usize) -> bool {
-        if self.met.is_empty() {
-            self.met = vec![0; room].into();
-        }
-        let place = usize::try_from(spread(tail) >> 32).unwrap_or_default() % self.met.len();
-        std::mem::replace(&mut self.met[place], tail) == tail
-    }
-
-    /// Frees an entry: the next one that serves no more, or was not used since the hand last passed it.
-    fn make_room(&mut self, generation: u64, now: u64) -> usize {
-        loop {
-            let at = self.hand % self.entries.len();
-            self.hand = at + 1;
-            let entry = &mut self.entries[at];
-            if std::mem::take(&mut entry.used) && entry.serves(generation, now) {
-                continue;
+        while self.memory() > room && !self.entries.is_empty() {
+            // Several at once, for the tables are made anew each time.
+            for _ in 0..self.entries.len().div_ceil(8) {
+                self.remove(self.entries.len() - 1);
             }
-            self.places.remove(&entry.tail);
-            return at;
+            self.entries.shrink_to_fit();
+            self.places.shrink_to_fit();
+        }
+        if self.entries.is_empty() {
+            self.entries = Vec::new();
+            self.places = HashMap::default();
         }
     }
+
+    /// Whether a token of this place came lately, and could not be kept then.
+    fn meets(&mut self, place: u64, room: usize) -> bool {
+        if self.met.len() != tails(room) {
+            self.met = vec![0; tails(room)].into();
+        }
+        let slots = self.met.len();
+        // Without a slot to remember it in, a token is as good as met.
+        let Some(slot) = usize::try_from(spread(place) >> 32).ok().and_then(|number| self.met.get_mut(number % slots.max(1)))
+        else {
+            return true;
+        };
+        std::mem::replace(slot, place) == place
+    }
+
+    /// Removes entries until another one fits: such as have expired, or were not used since the hand last passed them.
+    fn make_room(&mut self, held: usize, room: usize, now: u64) -> bool {
+        while !self.has_room(held, room) {
+            if self.entries.is_empty() {
+                // What is left are tables that were once larger.
+                self.shrink(0);
+                return self.has_room(held, room);
+            }
+            self.hand %= self.entries.len();
+            let entry = &mut self.entries[self.hand];
+            if std::mem::take(&mut entry.used) && entry.verified.token.expires_at > now {
+                self.hand += 1;
+            } else {
+                // The last entry moves here, and is looked at next.
+                self.remove(self.hand);
+            }
+        }
+        true
+    }
+}
+
+/// The memory of the tables themselves: room for so many entries, and so many places (of eight buckets seven are used).
+const fn tables(entries: usize, places: usize) -> usize {
+    let buckets = places.div_ceil(7) * 8;
+    block(entries * size_of::<Entry>()) + block(buckets * (size_of::<(u64, usize)>() + 1))
+}
+
+const fn tails(room: usize) -> usize {
+    let tails = room / BYTES_A_TAIL;
+    if tails > MOST_TAILS { MOST_TAILS } else { tails }
 }
 
 impl Default for Seen {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), room: ROOM.into() }
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            room: (MEMORY as usize / SHARDS).into(),
+            largest: (LARGEST as usize).into(),
+        }
     }
 }
 
 impl std::fmt::Debug for Seen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Seen").finish_non_exhaustive()
+        f.debug_struct("Seen").field("status", &self.status()).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::entra::{testing::NOW, verify::tests::verified};
-
-    const ROOM: usize = 100;
-
-    fn seen() -> Seen {
-        Seen { room: ROOM.into(), ..Seen::default() }
-    }
-
-    /// A token that differs from others where signatures do.
-    fn token(number: usize) -> Vec<u8> {
-        format!("head.claims.signature-{number:016}").into_bytes()
-    }
-
-    impl Seen {
-        /// A request with each of these tokens: how many had to be verified.
-        fn verifications(&self, numbers: impl Iterator<Item = usize>) -> usize {
-            let verified = verified(NOW + 3_600);
-            numbers
-                .filter(|number| {
-                    let new = self.get(&token(*number), 0, 1, NOW).is_none();
-                    if new {
-                        self.keep(&token(*number), 0, 1, NOW, &verified);
-                    }
-                    new
-                })
-                .count()
-        }
-    }
-
-    #[test]
-    fn a_token_is_found_by_its_bytes_its_keys_and_its_time() {
-        let seen = seen();
-        let kept = verified(NOW + 10);
-        seen.keep(&token(1), 0, 7, NOW, &kept);
-        seen.keep(&token(2), 0, 7, NOW + 10, &kept);
-
-        assert!(Arc::ptr_eq(&seen.get(&token(1), 0, 7, NOW + 9).unwrap(), &kept));
-        // The same tail, other bytes before it.
-        assert!(seen.get(&[b"x", &*token(1)].concat(), 0, 7, NOW).is_none());
-        assert!(seen.get(&token(1), 1, 7, NOW).is_none());
-        assert!(seen.get(&token(2), 0, 7, NOW).is_none());
-        assert!(seen.get(&token(1), 0, 8, NOW).is_none());
-        assert!(seen.get(&token(1), 0, 7, NOW).is_none(), "what no longer serves is gone");
-    }
-
-    #[test]
-    fn as_many_tokens_as_there_is_room_for_are_verified_once() {
-        let seen = seen();
-
-        assert_eq!(seen.verifications((0..ROOM).cycle().take(10 * ROOM)), ROOM);
-    }
-
-    #[test]
-    fn tokens_that_come_once_push_out_none_that_are_used() {
-        let seen = seen();
-        seen.verifications(0..ROOM);
-
-        let strangers = seen.verifications(ROOM..20 * ROOM);
-        let regulars = seen.verifications(0..ROOM);
-
-        assert_eq!((strangers, regulars), (19 * ROOM, 0));
-    }
-
-    #[test]
-    fn a_token_that_comes_again_takes_the_place_of_one_that_does_not() {
-        let seen = seen();
-        seen.verifications(0..ROOM);
-        // The first half is used again; then strangers come, one at a time and twice each.
-        seen.verifications(0..ROOM / 2);
-        for number in ROOM..ROOM + ROOM / 2 {
-            assert_eq!(seen.verifications([number; 3].into_iter()), 2);
-        }
-
-        assert_eq!(seen.verifications(0..ROOM / 2), 0);
-        let shard = seen.shard(0);
-        assert_eq!((shard.entries.len(), shard.places.len()), (ROOM, ROOM));
-        assert!(shard.places.iter().all(|(tail, at)| shard.entries[*at].tail == *tail));
-    }
-
-    #[test]
-    fn less_room_holds_fewer_tokens_and_none_holds_none() {
-        let seen = seen();
-        seen.verifications(0..ROOM);
-
-        seen.set_room(ROOM / 4);
-        assert_eq!(seen.verifications([0, ROOM].into_iter()), 1);
-        assert_eq!(seen.shard(0).entries.len(), ROOM / 4);
-        assert_eq!(seen.verifications(0..ROOM / 4), 0);
-        seen.set_room(0);
-        assert_eq!(seen.verifications([ROOM; 4].into_iter()), 4);
-        assert!(seen.shard(0).entries.is_empty());
-    }
-
-    #[test]
-    fn what_no_longer_serves_goes_first() {
-        let seen = seen();
-        seen.verifications(0..ROOM);
-        seen.verifications(0..ROOM);
-
-        // Newer keys: every entry is of no use, used or not.
-        let kept = verified(NOW + 3_600);
-        for _ in 0..2 {
-            seen.keep(&token(ROOM), 0, 2, NOW, &kept);
-        }
-
-        assert!(seen.get(&token(ROOM), 0, 2, NOW).is_some());
-        assert_eq!(seen.shard(0).hand, 1);
-    }
-}
+mod tests;

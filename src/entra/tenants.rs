@@ -14,8 +14,9 @@ use super::{
     keys::Keys,
     metadata::Metadata,
     openid::{self, IssuerConfig, IssuerKeysConfig},
-    seen,
+    seen::{Seen, SeenStatus},
     tenant::Tenant,
+    verified_tokens::VerifiedTokens,
 };
 use crate::{
     clock::Clock,
@@ -49,6 +50,8 @@ pub struct Tenants {
     awaited: Mutex<BTreeMap<Box<str>, Vec<Arc<KeySet>>>>,
     /// Those of the config before, to go on with where nothing changed.
     inherited: Mutex<Vec<Arc<KeySet>>>,
+    /// The tokens that were verified and accepted, under this config and those before.
+    seen: Arc<Seen>,
 }
 
 impl Tenants {
@@ -71,6 +74,7 @@ impl Tenants {
             key_sets: Mutex::default(),
             awaited: Mutex::default(),
             inherited: Mutex::new(inherited),
+            seen: previous.map(|previous| previous.seen.clone()).unwrap_or_default(),
         }
     }
 
@@ -196,10 +200,21 @@ impl Tenants {
         }
     }
 
-    /// Gives each thread room for so many verified tokens of each key set; `None`: as many as ever.
-    pub(crate) fn keep_tokens(&self, tokens: Option<u32>) {
-        let room = tokens.map_or(seen::ROOM, |tokens| tokens as usize);
-        self.key_sets().iter().for_each(|set| set.seen.set_room(room));
+    /// Gives verified tokens so much room from now on, divided among so many threads, and lets go of those whose keys no policy
+    /// asks for any more.
+    pub(crate) fn keep_tokens(&self, tokens: VerifiedTokens, workers: usize) {
+        self.seen.set_room(tokens.memory, workers, tokens.largest);
+        self.seen.retain(&self.key_sets().iter().map(|set| set.id()).collect::<Vec<_>>());
+    }
+
+    /// The tokens that were verified and accepted, of whatever tenants and issuers.
+    pub(crate) const fn seen(&self) -> &Arc<Seen> {
+        &self.seen
+    }
+
+    /// How much the tokens take that are kept so as not to verify them again.
+    pub fn seen_status(&self) -> SeenStatus {
+        self.seen.status()
     }
 
     /// Whether a first fetch of every key set has ended, well or not.

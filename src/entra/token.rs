@@ -6,6 +6,7 @@ pub use read::inspect_payload;
 pub(crate) use read::{Binding, Facts, Payload, TokenFault, Version, read_entra, read_other, read_user_flow};
 use serde_json::Value;
 
+use super::footprint::{of_text, of_texts};
 pub use crate::entra::members::Members;
 
 /// A token whose signature, issuer and times held. Only [validation](super) makes one.
@@ -33,6 +34,17 @@ pub struct Token {
     pub id: Option<Box<str>>,
     /// `exp`, in seconds since 1970.
     pub expires_at: u64,
+}
+
+impl Token {
+    /// The memory that the token points to.
+    pub(super) fn memory(&self) -> usize {
+        let texts = [Some(&self.tenant), self.client.as_ref(), self.subject.as_ref(), self.object_id.as_ref(), self.id.as_ref()];
+        self.claims.0.memory()
+            + texts.into_iter().flatten().map(|text| of_text(text)).sum::<usize>()
+            + of_texts(&self.scopes, self.scopes.capacity())
+            + of_texts(&self.roles, self.roles.capacity())
+    }
 }
 
 impl std::fmt::Debug for Token {

@@ -4,16 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     algorithm::Algorithm,
+    footprint::{COUNTS, block},
     issuer::Issuer,
     jws::{Jws, JwsError},
     key_set::{KeySet, Snapshot},
     keys::{Key, KeyVerdict},
+    seen::Seen,
     token::{Facts, Payload, Token, TokenFault, Version, read_entra, read_other, read_user_flow},
 };
 use crate::clock::Clock;
 
 /// A token whose signature held under a key of the policy's sets. Whether it lets anybody in is judged for each request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Verified {
     pub(crate) token: Arc<Token>,
     pub(crate) facts: Facts,
@@ -25,6 +27,17 @@ pub(crate) struct Verified {
     algorithm: Algorithm,
     /// The endpoints of the key set whose documents vouch for all this, a bit each.
     endpoints: u8,
+    /// The number of the key set that verified it.
+    pub(super) set: u64,
+    /// The generation of its keys.
+    pub(super) generation: u64,
+}
+
+impl Verified {
+    /// The memory that is taken as long as this is kept.
+    pub(super) fn memory(&self) -> usize {
+        block(COUNTS + size_of::<Self>()) + block(COUNTS + size_of::<Token>()) + self.token.memory() + self.facts.memory()
+    }
 }
 
 /// Whether issuer, tenant and signing key of a token agree.
@@ -72,6 +85,8 @@ pub(crate) struct Verifier {
     pub(crate) profile: Profile,
     /// The algorithms that are accepted.
     pub(crate) algorithms: Vec<Algorithm>,
+    /// The tokens of the process that were verified and accepted before.
+    pub(crate) seen: Arc<Seen>,
 }
 
 /// Whose tokens are verified.
@@ -89,17 +104,24 @@ struct Candidate<'a> {
     /// The endpoint that lists it.
     endpoint: usize,
     key: Arc<Key>,
+    /// The generation of the set's keys.
+    generation: u64,
 }
 
 impl Verifier {
     /// What was found of this token before, if that still counts.
     pub(crate) fn seen(&self, token: &[u8], worker: usize, now: Moment) -> Option<Arc<Verified>> {
         self.sets.iter().find_map(|set| {
-            let verified = set.seen.get(token, worker, set.generation(), now.unix)?;
+            let verified = self.seen.get(token, worker, set.id(), set.generation(), now.unix)?;
             // Policies that share a key set may differ in what they accept.
             let accepted = self.algorithms.contains(&verified.algorithm);
             (accepted && set.serves(verified.endpoints, now.monotonic)).then_some(verified)
         })
+    }
+
+    /// Keeps a token that the policy has accepted, so as not to verify it again.
+    pub(crate) fn keep(&self, token: &[u8], worker: usize, now: u64, verified: &Arc<Verified>) {
+        self.seen.keep(token, worker, now, verified);
     }
 
     /// Verifies a token with the keys at hand.
@@ -120,12 +142,13 @@ impl Verifier {
         if key_id.is_none() && self.profile == Profile::Entra {
             return Err(VerifyError::NoKeyId);
         }
-        let candidates = self.candidates(&snapshots, key_id);
+        let candidates = self.candidates(&snapshots, &generations, key_id);
         if candidates.is_empty() {
             let complete = snapshots.iter().all(|snapshot| snapshot.documents.iter().any(Option::is_some));
             return Err(if complete { VerifyError::UnknownKey } else { VerifyError::NoKeys });
         }
 
+        self.seen.count_verification(worker);
         let mut error = VerifyError::Algorithm;
         for candidate in candidates {
             match candidate.key.verify(algorithm, jws.signing_input, &jws.signature) {
@@ -140,7 +163,6 @@ impl Verifier {
                         }
                         Profile::Other => conclude_other(&candidate, &snapshots[index], algorithm, read_other(&jws.payload)?),
                     });
-                    candidate.set.seen.keep(token, worker, generations[index], now.unix, &verified);
                     return Ok(verified);
                 }
             }
@@ -149,9 +171,9 @@ impl Verifier {
     }
 
     /// The keys of this id. The same key under two endpoints is tried once.
-    fn candidates<'a>(&'a self, snapshots: &[Snapshot], key_id: Option<&str>) -> Vec<Candidate<'a>> {
+    fn candidates<'a>(&'a self, snapshots: &[Snapshot], generations: &[u64], key_id: Option<&str>) -> Vec<Candidate<'a>> {
         let mut candidates: Vec<Candidate<'a>> = Vec::new();
-        for (set, snapshot) in self.sets.iter().zip(snapshots) {
+        for ((set, snapshot), &generation) in self.sets.iter().zip(snapshots).zip(generations) {
             for (endpoint, document) in snapshot.documents.iter().enumerate() {
                 let keys = document.as_ref().map_or(&[][..], |document| match self.profile {
                     // Entra names every key, and every token names its key.
@@ -161,7 +183,7 @@ impl Verifier {
                 for key in keys {
                     let known = |other: &Candidate<'_>| Arc::ptr_eq(other.set, set) && other.key.is_same_key(key);
                     if !candidates.iter().any(known) {
-                        candidates.push(Candidate { set, endpoint, key: key.clone() });
+                        candidates.push(Candidate { set, endpoint, key: key.clone(), generation });
                     }
                 }
             }
@@ -219,7 +241,16 @@ fn conclude_other(candidate: &Candidate<'_>, snapshot: &Snapshot, algorithm: Alg
         (Some(_), _) => IssuerVerdict::Agrees,
         (None, _) => IssuerVerdict::NoMetadata,
     };
-    Verified { issuer, own_tenant: true, token: Arc::new(token), facts, algorithm, endpoints: 1 << candidate.endpoint }
+    Verified {
+        issuer,
+        own_tenant: true,
+        token: Arc::new(token),
+        facts,
+        algorithm,
+        endpoints: 1 << candidate.endpoint,
+        set: candidate.set.id(),
+        generation: candidate.generation,
+    }
 }
 
 fn conclude(candidate: &Candidate<'_>, snapshot: &Snapshot, algorithm: Algorithm, payload: Payload) -> Verified {
@@ -255,6 +286,8 @@ fn conclude(candidate: &Candidate<'_>, snapshot: &Snapshot, algorithm: Algorithm
         facts,
         algorithm,
         endpoints,
+        set: candidate.set.id(),
+        generation: candidate.generation,
     }
 }
 
@@ -299,7 +332,8 @@ pub(crate) mod tests {
     /// A token as it comes out of a verification, with this end.
     pub(crate) fn verified(expires_at: u64) -> Arc<Verified> {
         let Payload { token, facts } = read_other(format!(r#"{{"exp":{expires_at}}}"#).as_bytes()).unwrap();
-        let issuer = IssuerVerdict::Agrees;
-        Arc::new(Verified { token: Arc::new(token), facts, issuer, own_tenant: true, algorithm: Algorithm::Rs256, endpoints: 1 })
+        let (issuer, algorithm) = (IssuerVerdict::Agrees, Algorithm::Rs256);
+        let token = Arc::new(token);
+        Arc::new(Verified { token, facts, issuer, own_tenant: true, algorithm, endpoints: 1, set: 1, generation: 0 })
     }
 }

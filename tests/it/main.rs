@@ -50,5 +50,6 @@ mod token_endpoint;
 mod token_relay;
 mod upstream;
 mod vault_versions;
+mod verified_tokens;
 mod way;
 mod windows_backend;

@@ -11,7 +11,7 @@ use crate::{
     config::{Faults, Place, Span},
     dev_tenant::{DEFAULT_AUDIENCE, DevTenant, Fault, Options},
     entra::{
-        CloudConfig, Moment, Profile, TenantConfig, Tenants, Verifier, VerifyError,
+        CloudConfig, Moment, Profile, TenantConfig, Tenants, Verified, Verifier, VerifyError,
         testing::{NOW, tenant_config},
     },
 };
@@ -50,17 +50,28 @@ impl Scene {
         let set = tenants.key_set(tenants.get("dev").unwrap(), application);
         tenants.start(&IdentityHttp::new(&IdentityHttpConfig::default()).unwrap(), &clock, &Handle::current());
         tenants.tried().await;
-        let verifier = Verifier { sets: vec![set.clone()], profile: Profile::Entra, algorithms: Algorithm::ENTRA.to_vec() };
+        let verifier = Verifier {
+            sets: vec![set.clone()],
+            profile: Profile::Entra,
+            algorithms: Algorithm::ENTRA.to_vec(),
+            seen: Arc::default(),
+        };
         Self { entra, clock, tenants, set, verifier }
     }
 
     async fn judge(&self, token: &str) -> Result<(), VerifyError> {
-        self.verifier.verify_anew(token.as_bytes(), 0, &self.clock).await.map(drop)
+        self.kept(token, self.verifier.verify_anew(token.as_bytes(), 0, &self.clock).await)
     }
 
     /// The token's fate with the keys at hand.
     fn judge_now(&self, token: &str) -> Result<(), VerifyError> {
-        self.verifier.verify(token.as_bytes(), 0, Moment::of(&self.clock)).map(drop)
+        self.kept(token, self.verifier.verify(token.as_bytes(), 0, Moment::of(&self.clock)))
+    }
+
+    /// Keeps a token that was verified, as a policy does that accepts it.
+    fn kept(&self, token: &str, verified: Result<Arc<Verified>, VerifyError>) -> Result<(), VerifyError> {
+        self.verifier.keep(token.as_bytes(), 0, self.clock.unix_seconds(), &verified?);
+        Ok(())
     }
 
     async fn refresh(&self) {

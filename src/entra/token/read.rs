@@ -4,7 +4,12 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 
 use super::{Claims, CredentialKind, Token, TokenKind};
-use crate::entra::{issuer::is_guid, json::NotStrict, members::Members};
+use crate::entra::{
+    footprint::{of_text, of_texts},
+    issuer::is_guid,
+    json::NotStrict,
+    members::Members,
+};
 
 /// Times beyond this cannot be told apart by readers that know only floating point (2^53).
 const LATEST: u64 = 1 << 53;
@@ -55,6 +60,13 @@ pub(crate) struct Facts {
     pub(crate) binding: Option<Binding>,
     /// Whether its groups stand elsewhere.
     pub(crate) groups_elsewhere: bool,
+}
+
+impl Facts {
+    /// The memory that the facts point to.
+    pub(in crate::entra) fn memory(&self) -> usize {
+        of_text(&self.issuer) + of_text(&self.tenant) + of_texts(&self.audiences, self.audiences.capacity())
+    }
 }
 
 /// What a token is bound to: whoever presents it has to hold that key. RFC 7800, section 3.

@@ -61,7 +61,12 @@ impl ValidateAzureAdToken {
         Some(Self {
             places: Places::new(places),
             name,
-            verifier: Verifier { sets, profile: Profile::Entra, algorithms: Algorithm::ENTRA.to_vec() },
+            verifier: Verifier {
+                sets,
+                profile: Profile::Entra,
+                algorithms: Algorithm::ENTRA.to_vec(),
+                seen: scope.tenants.seen().clone(),
+            },
             rules,
             answer: Answer { claims_challenge, ..answer },
             suspects,
@@ -93,7 +98,12 @@ impl ValidateAzureAdToken {
         Some(Self {
             places: Places::new(places),
             name,
-            verifier: Verifier { sets: vec![keys.ok()??], profile: Profile::Other, algorithms },
+            verifier: Verifier {
+                sets: vec![keys.ok()??],
+                profile: Profile::Other,
+                algorithms,
+                seen: scope.tenants.seen().clone(),
+            },
             rules,
             answer,
             suspects: Vec::new(),

@@ -97,7 +97,11 @@ impl ValidateAzureAdToken {
             verified.token.clone()
         } else {
             let completed = Box::pin(self.rules.lookups.complete(&verified, &self.rules)).await;
-            completed.map_err(|error| self.refuse(error, None))?
+            let completed = completed.map_err(|error| self.refuse(error, None))?;
+            if let Ok(Some((token, _))) = self.places.find(incoming) {
+                self.verifier.keep(&token, exchange.worker, exchange.clock().unix_seconds(), &verified);
+            }
+            completed
         };
         if let Some(name) = &self.name {
             let (name, token) = (name.clone(), token.clone());
@@ -143,17 +147,22 @@ impl ValidateAzureAdToken {
     async fn judge(&self, token: &[u8], clock: &Clock, caller: Caller<'_>) -> Result<Arc<Verified>, NotAccepted> {
         let worker = caller.worker;
         let now = Moment::of(clock);
-        let verified = match self.verifier.seen(token, worker, now) {
-            Some(verified) => verified,
-            None => match self.verifier.verify(token, worker, now) {
-                // The one arm that may wait, and so the one whose future is boxed.
-                Err(VerifyError::UnknownKey | VerifyError::NoKeys) => {
-                    Box::pin(self.verifier.verify_anew(token, worker, clock)).await?
-                }
-                result => result?,
-            },
+        if let Some(verified) = self.verifier.seen(token, worker, now) {
+            self.rules.judge(&verified, now.unix, caller.certificate)?;
+            return Ok(verified);
+        }
+        let verified = match self.verifier.verify(token, worker, now) {
+            // The one arm that may wait, and so the one whose future is boxed.
+            Err(VerifyError::UnknownKey | VerifyError::NoKeys) => {
+                Box::pin(self.verifier.verify_anew(token, worker, clock)).await?
+            }
+            result => result?,
         };
         self.rules.judge(&verified, now.unix, caller.certificate)?;
+        // Only now: strangers have tokens that verify, too. Where more is asked elsewhere, that has to hold first.
+        if self.rules.lookups.are_none() {
+            self.verifier.keep(token, worker, now.unix, &verified);
+        }
         Ok(verified)
     }
 
