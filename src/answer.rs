@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -14,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::{
     audit::Recorder,
     causes::chain,
-    exchange::Exchange,
+    exchange::{Decision, Exchange},
     partner::Access,
     refusal::{Reason, Refusal},
     route::Route,
@@ -47,7 +48,7 @@ pub(crate) fn refuse(refusal: Refusal, exchange: &mut Exchange) -> Response<Resp
     }
 
     let outcome = &mut exchange.outcome;
-    outcome.reason = Some(refusal.reason);
+    outcome.decision = Decision::Refused(refusal.reason);
     outcome.code = refusal.code;
     outcome.hint = refusal.hint.map(|hint| hint.into_owned().into());
     outcome.cause = refusal.cause.map(|cause| chain(&*cause).into());
@@ -114,6 +115,9 @@ pub struct ResponseBody {
 enum Source {
     Whole(Option<Bytes>),
     Upstream(upstream::ResponseBody),
+    /// A body that panics when it is polled again after this.
+    #[cfg(test)]
+    Panics(Option<Bytes>),
 }
 
 /// Why a body ends before its end.
@@ -128,6 +132,9 @@ pub enum BodyError {
     /// The partner that opened the stream was switched off.
     #[error("the partner's access was taken away")]
     Revoked,
+    /// The gateway panicked while it made the body.
+    #[error("the gateway failed while the answer went out")]
+    Panicked,
 }
 
 impl fmt::Debug for ResponseBody {
@@ -147,6 +154,12 @@ impl ResponseBody {
         Self::of(Source::Upstream(body))
     }
 
+    /// A body that begins so and then panics.
+    #[cfg(test)]
+    pub(crate) fn panicking(beginning: Bytes) -> Self {
+        Self::of(Source::Panics(Some(beginning)))
+    }
+
     fn of(source: Source) -> Self {
         Self { source, recorder: None, ends_at: None, timer: None, access: None, access_ended: None }
     }
@@ -162,7 +175,23 @@ impl ResponseBody {
         match &mut self.source {
             Source::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Upstream(body) => Pin::new(body).poll_frame(context).map_err(BodyError::Upstream),
+            #[cfg(test)]
+            Source::Panics(beginning) => {
+                Poll::Ready(Some(Ok(Frame::data(beginning.take().expect("a body that panics in the middle, as told")))))
+            }
         }
+    }
+
+    /// As [`poll_source`](Self::poll_source), but a panic ends this body alone: others may go out on the same connection.
+    fn poll_caught(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        catch_unwind(AssertUnwindSafe(|| self.poll_source(context))).unwrap_or_else(|_| {
+            // Whatever state it is in, it is not polled again.
+            self.source = Source::Whole(None);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.exchange.outcome.fail();
+            }
+            Poll::Ready(Some(Err(BodyError::Panicked)))
+        })
     }
 
     /// Why the body must end now, although it may be busy.
@@ -207,7 +236,7 @@ impl Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let body = &mut *self;
-        match body.poll_source(context) {
+        match body.poll_caught(context) {
             Poll::Ready(Some(Ok(mut frame))) => {
                 if let Some(error) = body.overdue() {
                     return body.break_off(error);
@@ -239,6 +268,8 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Whole(bytes) => bytes.is_none(),
             Source::Upstream(body) => body.is_end_stream(),
+            #[cfg(test)]
+            Source::Panics(_) => false,
         }
     }
 
@@ -246,6 +277,8 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Source::Upstream(body) => body.size_hint(),
+            #[cfg(test)]
+            Source::Panics(_) => SizeHint::default(),
         }
     }
 }

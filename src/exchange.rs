@@ -161,7 +161,7 @@ impl Exchange {
     }
 
     const fn let_through(&self) -> bool {
-        self.outcome.reason.is_none()
+        self.outcome.decision.reason().is_none()
     }
 
     /// The counters that this request counts in.
@@ -320,11 +320,48 @@ pub struct TlsFacts {
     pub certificate: Option<Arc<ClientCertificate>>,
 }
 
+/// What was decided of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing yet: it is being judged.
+    #[default]
+    Pending,
+    /// It was let through: everything that might have refused it before it went upstream has been asked.
+    Allowed,
+    /// It was refused, or failed.
+    Refused(Reason),
+}
+
+impl Decision {
+    /// The reason of a refusal.
+    pub const fn reason(self) -> Option<Reason> {
+        match self {
+            Self::Pending | Self::Allowed => None,
+            Self::Refused(reason) => Some(reason),
+        }
+    }
+}
+
+impl Outcome {
+    /// Notes that the request was let through.
+    pub(crate) fn allow(&mut self) {
+        if self.decision == Decision::Pending {
+            self.decision = Decision::Allowed;
+        }
+    }
+
+    /// Notes that the gateway failed, as the log tells.
+    pub(crate) fn fail(&mut self) {
+        self.decision = Decision::Refused(Reason::InternalError);
+        self.code = None;
+    }
+}
+
 /// How a request ended, or is about to.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// The reason of the refusal, where there was one.
-    pub reason: Option<Reason>,
+    /// What was decided.
+    pub decision: Decision,
     /// The code of the refusal, where the policy was told another one than the reason's.
     pub code: Option<Arc<str>>,
     /// Which entry decided, as `inbound[1].ip-filter`; absent where no policy did.

@@ -1,11 +1,17 @@
 //! The way of a request, as one function.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
+    any::Any,
     mem,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex},
 };
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use http::{HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 use tokio::time::{Instant, timeout_at};
@@ -79,12 +85,16 @@ impl Gateway {
         own.clone()
     }
 
-    /// Takes one request along the whole way: one snapshot of the config, one record, one answer.
+    /// Takes one request along the whole way: one snapshot of the config, one record, one answer. A panic ends this request alone.
     pub async fn serve(&self, arrival: Arrival, connection: &Arc<Connection>) -> Response<ResponseBody> {
         let exchange = Exchange::begin(self.snapshot(), connection.clone(), self.worker);
         let mut recorder = Box::new(Recorder::new(exchange, self.own.log.clone()));
         let result = match arrival {
-            Arrival::Request(request) => forward(&mut recorder, request).await,
+            // What is half done when it panics is the request's own: the exchange, which is only read from then on.
+            Arrival::Request(request) => AssertUnwindSafe(forward(&mut recorder, request))
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|panic| Err(Stop::Refuse(panicked(&*panic, &recorder)))),
             Arrival::Broken(broken) => Err(Stop::Refuse(broken.into())),
         };
         let response = result.unwrap_or_else(|stop| match stop {
@@ -93,6 +103,14 @@ impl Gateway {
         });
         finish(response, recorder)
     }
+}
+
+/// The refusal of a request in which the gateway panicked. The panic itself has been logged by the process's hook.
+fn panicked(panic: &(dyn Any + Send), recorder: &Recorder) -> Refusal {
+    tracing::error!(request_id = recorder.exchange.id.as_str(), "the gateway panicked; this request was refused");
+    // Other texts are put together while the gateway runs, and may quote what the caller sent.
+    let literal = panic.downcast_ref::<&'static str>().copied().unwrap_or("the log says where");
+    Refusal::new(Reason::InternalError, format!("the gateway panicked: {literal}"))
 }
 
 /// The answer to a refused request, with what its route has to say to clients.
@@ -164,6 +182,7 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
         Action::Respond(answer) => answer.response(),
         Action::Describe(metadata) => metadata.response(exchange, incoming),
         Action::Keys(keys) => OwnAnswer::of_keys(keys),
+        // Judges, too, before it asks.
         Action::Relay(relay) => Box::pin(relay.answer(exchange, incoming, body)).await?,
         Action::Forward(upstream) => {
             let leg = Leg {
@@ -239,6 +258,7 @@ impl Leg<'_> {
             && self.route.authorization.is_kept()
             && exchange.has_connection_of_its_own(self.incoming);
         self.route.authorization.apply(exchange, self.incoming, outgoing).await?;
+        exchange.outcome.allow();
         exchange.introduce(self.incoming, outgoing);
         let began = exchange.elapsed();
         let connection = exchange.own_connection.then(|| exchange.connection.clone());
@@ -303,6 +323,7 @@ async fn unless_revoked<T>(access: Option<Access>, future: impl Future<Output = 
 /// Adds what goes on whatever leaves, and ties the record to the body.
 fn finish(mut response: Response<ResponseBody>, mut recorder: Box<Recorder>) -> Response<ResponseBody> {
     let exchange = &mut recorder.exchange;
+    exchange.outcome.allow();
     exchange.outcome.status = Some(response.status());
     let headers = response.headers_mut();
     if exchange.cors {

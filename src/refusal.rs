@@ -75,6 +75,8 @@ reasons! {
     TlsRequired = "tls-required", FORBIDDEN, "TLS is required.";
     /// The gateway itself failed.
     InternalError = "internal-error", INTERNAL_SERVER_ERROR, "The gateway failed.";
+    /// The caller left before it was decided whether the request may pass. Recorded without a status, for nothing was answered.
+    ClientLeft = "client-left", INTERNAL_SERVER_ERROR, "The caller has left.";
 
     // Who calls, and from where.
     /// `ip-filter` does not admit the caller's address.

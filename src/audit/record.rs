@@ -1,10 +1,15 @@
 //! The record of one request.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use super::{WorkerLog, line::Line};
 use crate::{
-    clock::Clock, exchange::Exchange, limits::Held, listener::ConnectionEvent, recycled, refusal::Reason,
+    clock::Clock, exchange::{Decision, Exchange}, limits::Held, listener::ConnectionEvent, recycled, refusal::Reason,
     request::IncomingRequest,
 };
 
@@ -25,13 +30,21 @@ impl Recorder {
     }
 }
 
-impl Drop for Recorder {
-    fn drop(&mut self) {
+impl Recorder {
+    /// Settles what was left open, counts the request and writes its record.
+    fn conclude(&mut self) {
+        let decision = self.exchange.outcome.decision;
+        if thread::panicking() && decision.reason().is_none() {
+            self.exchange.outcome.fail();
+        } else if decision == Decision::Pending {
+            // Whoever waits for an answer is dropped only when nobody is there any more to take it.
+            self.exchange.outcome.decision = Decision::Refused(Reason::ClientLeft);
+        }
         Held::settle(&mut self.exchange, self.incoming.as_ref());
-        let duration = self.exchange.elapsed();
-        self.exchange.counters().count(self.exchange.outcome.reason, duration);
+        let (duration, reason) = (self.exchange.elapsed(), self.exchange.outcome.decision.reason());
+        self.exchange.counters().count(reason, duration);
         if let Some(partner) = self.exchange.partner() {
-            partner.counters[self.exchange.worker].count(self.exchange.outcome.reason, duration);
+            partner.counters[self.exchange.worker].count(reason, duration);
         }
         self.log.append(|buffer| write(buffer, &self.exchange, self.incoming.as_ref(), duration));
         if let Some(incoming) = &mut self.incoming {
@@ -40,29 +53,22 @@ impl Drop for Recorder {
     }
 }
 
-/// `allow`, `deny` or `error`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Decision {
-    Allow,
-    Deny,
-    Error,
-}
-
-impl Decision {
-    fn of(reason: Option<Reason>) -> Self {
-        match reason {
-            None => Self::Allow,
-            Some(reason) if reason.status().is_server_error() => Self::Error,
-            Some(_) => Self::Deny,
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        // A request may be dropped because of a panic, where another one would end the process; and no other request on this
+        // connection is to suffer for it.
+        if catch_unwind(AssertUnwindSafe(|| self.conclude())).is_err() {
+            tracing::error!(request_id = self.exchange.id.as_str(), "the record of a request could not be written");
         }
     }
+}
 
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Deny => "deny",
-            Self::Error => "error",
-        }
+/// `allow`, `deny` or `error`.
+fn word(reason: Option<Reason>) -> &'static str {
+    match reason {
+        None => "allow",
+        Some(reason) if reason.status().is_server_error() => "error",
+        Some(_) => "deny",
     }
 }
 
@@ -87,8 +93,9 @@ fn write(buffer: &mut Vec<u8>, exchange: &Exchange, incoming: Option<&IncomingRe
     line.text("method", incoming.map(|incoming| incoming.method.as_str()));
     line.text("host", incoming.map(|incoming| &*incoming.authority.host).filter(|host| !host.is_empty()));
     line.text("path", incoming.map(|incoming| &*incoming.target.path));
-    line.text("decision", Decision::of(outcome.reason).as_str());
-    line.text("code", outcome.code.as_deref().or(outcome.reason.map(Reason::code)));
+    let reason = outcome.decision.reason();
+    line.text("decision", word(reason));
+    line.text("code", outcome.code.as_deref().or(reason.map(Reason::code)));
     line.text("policy", outcome.policy.as_deref());
     line.text("hint", outcome.hint.as_deref());
     line.text("cause", outcome.cause.as_deref());
@@ -140,9 +147,9 @@ mod tests {
 
     #[test]
     fn decision_tells_the_gateways_faults_from_refusals() {
-        assert_eq!(Decision::of(None), Decision::Allow);
-        assert_eq!(Decision::of(Some(Reason::TokenExpired)), Decision::Deny);
-        assert_eq!(Decision::of(Some(Reason::SigningKeysUnavailable)), Decision::Error);
-        assert_eq!([Decision::Allow, Decision::Deny, Decision::Error].map(Decision::as_str), ["allow", "deny", "error"]);
+        assert_eq!(word(None), "allow");
+        assert_eq!(word(Some(Reason::TokenExpired)), "deny");
+        assert_eq!(word(Some(Reason::SigningKeysUnavailable)), "error");
+        assert_eq!([Reason::ClientLeft, Reason::InternalError].map(|reason| word(Some(reason))), ["error", "error"]);
     }
 }

@@ -34,6 +34,7 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let signals = control.block_on(async { Signals::catch() }).context("signals cannot be waited for")?;
     let Ok(document) = load(arguments) else { return Ok(ExitCode::from(2)) };
     telemetry::start_logging(document.config.telemetry.log);
+    telemetry::log_panics();
     let mut options = ServerOptions::default();
     if let Some(workers) = arguments.workers {
         options.workers = workers.into();

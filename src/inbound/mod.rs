@@ -108,6 +108,9 @@ pub enum PolicyConfig {
     CheckPartner(CheckPartnerConfig),
     /// Stands for the policies of a fragment.
     IncludeFragment(String),
+    /// Panics, at the place of this name.
+    #[cfg(test)]
+    Panic(String),
 }
 
 impl PolicyConfig {
@@ -132,6 +135,8 @@ impl PolicyConfig {
             Self::AnyOf(_) => "any-of",
             Self::CheckPartner(_) => "check-partner",
             Self::IncludeFragment(_) => "include-fragment",
+            #[cfg(test)]
+            Self::Panic(_) => "panic",
         }
     }
 }
@@ -269,6 +274,9 @@ pub enum InboundPolicy {
     AnyOf(AnyOf),
     /// `check-partner`
     CheckPartner(CheckPartner),
+    /// `panic`
+    #[cfg(test)]
+    Panic(String),
 }
 
 /// One entry of a route's list: the policy and its place in the config.
@@ -313,6 +321,8 @@ impl InboundPolicy {
                 let (partners, route) = (*partners, PartnerRoute { has_token: !scope.token_places.is_empty(), ..*known });
                 Self::CheckPartner(CheckPartner::build(config, place, partners, route, scope.faults)?)
             }
+            #[cfg(test)]
+            PolicyConfig::Panic(place) => Self::Panic(place.clone()),
             // Fragments are spliced in before the policies are built.
             PolicyConfig::IncludeFragment(_) => return None,
         })
@@ -348,6 +358,14 @@ impl InboundPolicy {
             Self::Choose(policy) => policy.run(exchange, incoming, outgoing).await?,
             Self::AnyOf(policy) => policy.run(exchange, incoming, outgoing).await?,
             Self::CheckPartner(policy) => policy.check(exchange)?,
+            #[cfg(test)]
+            Self::Panic(place) => match &**place {
+                "body" => {
+                    let body = crate::answer::ResponseBody::panicking("the beginning".into());
+                    return Err(Stop::Respond(Box::new(http::Response::new(body))));
+                }
+                place => panic!("panicked in {place} of {}", incoming.target.path),
+            },
         }
         Ok(())
     }

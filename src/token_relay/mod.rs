@@ -264,6 +264,7 @@ impl TokenRelay {
         // Anybody can write the partner's id: what is counted against the partner is what Entra has taken for its own.
         partner.admit_unproven(exchange)?;
         self.judge(&asked)?;
+        exchange.outcome.allow();
         exchange.timings.policies = exchange.elapsed();
 
         // Entra calls it a correlation id: it names the request in both logs.

@@ -32,6 +32,7 @@ mod policies;
 mod process;
 mod proxy_protocol;
 mod readiness;
+mod records;
 mod reference;
 mod refusals;
 mod reload;
