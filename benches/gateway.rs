@@ -105,6 +105,7 @@ impl Bench {
         let gateway = Gateway::new(Arc::new(ArcSwap::from(server.runtime())), server.audit().clone(), 0);
         let connection = Arc::new(Connection {
             listener_name: "public".into(),
+            settings: Arc::new(server.runtime().listeners[0].settings.clone()),
             peer: ([127, 0, 0, 1], 50_000).into(),
             introduction: None,
             local: ([127, 0, 0, 1], 8_080).into(),

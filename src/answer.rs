@@ -166,7 +166,7 @@ impl ResponseBody {
 
     /// Ties the request's record to this body, and when it must end.
     pub(crate) fn ends_with(&mut self, recorder: Box<Recorder>) {
-        self.ends_at = recorder.exchange.ends_at();
+        self.ends_at = Some(recorder.exchange.ends_at());
         self.access = recorder.exchange.access().cloned();
         self.recorder = Some(recorder);
     }

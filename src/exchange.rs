@@ -19,20 +19,17 @@ use crate::{
     clock::{Clock, Reading},
     entra::token::Token,
     limits::Held,
-    listener::{CertificateNames, ClientCertificateMode},
+    listener::{CertificateNames, ClientCertificateMode, ListenerSettings},
     partner::{Access, Partner},
-    refusal::Reason,
+    refusal::{Reason, Refusal},
     request::{BytesRead, IncomingRequest, RequestId, TraceContext},
     route::{Captures, Route},
-    runtime::{ListenerRules, Snapshot},
+    runtime::Snapshot,
     telemetry::Counters,
     token_relay::Relayed,
     trace::Trace,
     upstream::{Affinity, UpstreamRequest},
 };
-
-/// How far a stream may outlive the token that opened it: as far as clocks may differ.
-const CLOCK_SKEW: Duration = Duration::from_secs(300);
 
 /// What is known of one request. Each station of the way writes what it learns here; the audit record is made from it at the end.
 #[derive(Debug)]
@@ -61,6 +58,9 @@ pub struct Exchange {
     pub token_place: Option<TokenPlace>,
     /// The validated tokens that `as` names, in the order they were judged.
     pub named_tokens: Vec<NamedToken>,
+    /// Until when all tokens that were accepted hold, in seconds since 1970: each until its end and as far as its policy lets clocks
+    /// differ.
+    pub tokens_until: Option<u64>,
     /// Who asks for a token, where the route relays the request; set before it is judged.
     pub relayed: Option<Relayed>,
     /// The caller's certificate, once a policy or the listener has accepted it.
@@ -104,6 +104,7 @@ impl Exchange {
             token: None,
             token_place: None,
             named_tokens: Vec::new(),
+            tokens_until: None,
             relayed: None,
             certificate: None,
             judged_certificate: None,
@@ -126,6 +127,7 @@ impl Exchange {
             token_place: self.token_place.clone(),
             partner: self.partner.clone(),
             named_tokens: self.named_tokens.len(),
+            tokens_until: self.tokens_until,
             certificate: self.certificate.clone(),
             response_headers: self.response_headers.clone(),
             permits: self.limits.permits.len(),
@@ -139,10 +141,11 @@ impl Exchange {
         self.token_place = before.token_place;
         self.partner = before.partner;
         self.named_tokens.truncate(before.named_tokens);
+        self.tokens_until = before.tokens_until;
         self.certificate = before.certificate;
         self.response_headers = before.response_headers;
         self.limits.permits.truncate(before.permits);
-        self.limits.pending.truncate(before.pending);
+        self.limits.give_back_to(before.pending);
     }
 
     /// The route that was found, if one was.
@@ -193,8 +196,9 @@ impl Exchange {
     ///
     /// # Errors
     /// What does not hold, where the listener requires a certificate.
-    pub(crate) fn admit_certificate(&mut self, listener: &ListenerRules) -> Result<(), CertificateFault> {
-        let Some(asked) = listener.settings.client_certificates() else { return Ok(()) };
+    pub(crate) fn admit_certificate(&mut self) -> Result<(), CertificateFault> {
+        let connection = self.connection.clone();
+        let Some(asked) = connection.settings.client_certificates() else { return Ok(()) };
         if asked.mode() == ClientCertificateMode::Optional {
             return Ok(());
         }
@@ -239,20 +243,23 @@ impl Exchange {
         who.into()
     }
 
+    /// Notes that a token was accepted that ends then, by a policy that lets clocks differ so far.
+    pub(crate) fn holds_until(&mut self, expires_at: u64, skew: u64) {
+        let until = expires_at.saturating_add(skew);
+        self.tokens_until = Some(self.tokens_until.map_or(until, |others| others.min(until)));
+    }
+
     /// When the answer must have ended: with the first of the tokens that the request came with, with its certificate, with the access of
     /// the partner that it came from, and with the listener's `max-stream`.
-    pub(crate) fn ends_at(&self) -> Option<Instant> {
-        let listener = self.runtime.listener(&self.connection.listener_name)?;
+    pub(crate) fn ends_at(&self) -> Instant {
         let now = self.began.unix;
-        let tokens = self.token.iter().chain(self.named_tokens.iter().map(|named| &named.token));
-        let token = tokens
-            .min_by_key(|token| token.expires_at)
-            .map(|token| Duration::from_secs(token.expires_at).saturating_sub(now) + CLOCK_SKEW);
+        let token = self.tokens_until.map(|until| Duration::from_secs(until).saturating_sub(now));
         let partner = self.partner().filter(|_| self.let_through()).and_then(|partner| partner.until);
         let partner = partner.map(|until| Duration::from_secs(until).saturating_sub(now));
         let certificate = self.certificate.as_ref().map(|certificate| Duration::from_secs(certificate.not_after() + 1));
         let certificate = certificate.map(|until| until.saturating_sub(now));
-        Some(self.began.instant + [token, partner, certificate].into_iter().flatten().fold(listener.max_stream, Duration::min))
+        let max_stream = self.connection.settings.max_stream;
+        self.began.instant + [token, partner, certificate].into_iter().flatten().fold(max_stream, Duration::min)
     }
 
     /// The clock of the runtime.
@@ -279,6 +286,7 @@ pub(crate) struct Judged {
     token_place: Option<TokenPlace>,
     partner: Option<Arc<str>>,
     named_tokens: usize,
+    tokens_until: Option<u64>,
     certificate: Option<Arc<ClientCertificate>>,
     response_headers: HeaderMap,
     permits: usize,
@@ -290,6 +298,8 @@ pub(crate) struct Judged {
 pub struct Connection {
     /// The listener's name.
     pub listener_name: Arc<str>,
+    /// The rules of the listener when the connection was made: it keeps them, whatever becomes of the listener.
+    pub settings: Arc<ListenerSettings>,
     /// The peer's socket address; IPv4-mapped addresses are folded. The one that the PROXY protocol names, where it does.
     pub peer: SocketAddr,
     /// Who introduced the connection, where it began with a PROXY protocol header.
@@ -303,6 +313,18 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Whose address a request on this connection comes from.
+    ///
+    /// # Errors
+    /// A trusted proxy said something that cannot be read as an address.
+    pub(crate) fn caller(&self, incoming: &IncomingRequest, clock: &Clock) -> Result<Caller, Refusal> {
+        let (trust, peer) = (&self.settings.trust, self.peer.ip());
+        match self.introduction {
+            None => trust.caller(peer, &incoming.headers, clock),
+            Some(introduction) => trust.introduced_caller(peer, introduction, &incoming.headers, clock),
+        }
+    }
+
     /// Who made the connection. `None` where a proxy introduced it and did not say whose it is: its bytes may be anybody's.
     pub(crate) fn maker(&self) -> Option<IpAddr> {
         self.introduction.is_none_or(|introduction| introduction.names_source).then(|| self.peer.ip())

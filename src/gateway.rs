@@ -129,22 +129,21 @@ fn refuse(refusal: Refusal, recorder: &mut Recorder) -> Response<ResponseBody> {
 async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -> Result<Response<ResponseBody>, Stop> {
     let Recorder { exchange, incoming, .. } = recorder;
     let runtime = exchange.runtime.clone();
-    let listener = runtime.listener(&exchange.connection.listener_name).ok_or(Reason::Overloaded)?;
     let (parts, mut body) = request.into_parts();
     let upgrade = parts.extensions.get::<Upgrade>().cloned();
 
     let incoming = incoming.insert(IncomingRequest::read(parts, exchange.connection.tls.as_ref())?);
     exchange.trace_context = Some(TraceContext::of(&incoming.headers));
-    let caller = exchange.caller.insert(listener.caller(&exchange.connection, incoming, &runtime.clock)?);
+    let caller = exchange.caller.insert(exchange.connection.caller(incoming, &runtime.clock)?);
     if let Some(id) = caller.believed().then(|| RequestId::kept_from(&incoming.headers)).flatten() {
         exchange.id = id;
     }
     // Where a trusted proxy says what the caller speaks with it, what it speaks with the gateway does not count.
     let scheme = caller.scheme.unwrap_or(incoming.scheme);
     incoming.directed_here(exchange.connection.tls.as_ref())?;
-    exchange.admit_certificate(listener)?;
+    exchange.admit_certificate()?;
     exchange.outcome.bytes_in = body.count();
-    body.limit(listener.settings.limits.body_bytes)?;
+    body.limit(exchange.connection.settings.limits.body_bytes)?;
     if incoming.asks_about_the_server() {
         let allow = runtime.table.allow(&incoming.authority.host).cloned().unwrap_or(USUAL_METHODS);
         return Ok(answer::options(allow));
@@ -295,19 +294,13 @@ impl Leg<'_> {
 }
 
 /// Carries bytes both ways until one side ends, or the token that opened the tunnel does, or the partner's access.
-async fn tunnel(downstream: Upgrade, mut upstream: upstream::Upgraded, ends_at: Option<Instant>, access: Option<Access>) {
+async fn tunnel(downstream: Upgrade, mut upstream: upstream::Upgraded, ends_at: Instant, access: Option<Access>) {
     let carry = async {
         let Ok(mut downstream) = downstream.await else { return };
         // However a tunnel ends, there is nobody left to tell.
         let _ = tokio::io::copy_bidirectional(&mut downstream, &mut upstream).await;
     };
-    let carry = async {
-        match ends_at {
-            Some(ends_at) => drop(timeout_at(ends_at, carry).await),
-            None => carry.await,
-        }
-    };
-    unless_revoked(access, carry).await;
+    unless_revoked(access, timeout_at(ends_at, carry)).await;
 }
 
 /// What the future gives; nothing if the partner's access ends first.

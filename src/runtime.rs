@@ -5,27 +5,24 @@ use std::{
     ops::Deref,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use tokio::runtime::Handle;
 
 use crate::{
     address::AddressSets,
-    caller::{Caller, Introducers, Trust, TrustedPeers},
+    caller::{Introducers, Trust, TrustedPeers},
     clock::Clock,
     config::{Config, Document, Faults, IdentityHttpConfig, Place, Secrets},
     credentials::{Credentials, Setting},
     entra::{Tenants, VerifiedTokens, graph::Graphs},
-    exchange::Connection,
     identity::AssertionKeys,
     identity_http::IdentityHttp,
     inbound::{PolicyConfig, list, validate_client_certificate::ValidateClientCertificateConfig},
     limits::Limits,
     listener::{ListenerCertificateStatus, ListenerSettings, OneOrMany, ServedCertificate, lint_hosts},
     partner::{Partners, Surroundings as PartnerSurroundings},
-    refusal::Refusal,
-    request::{IncomingRequest, Oddities},
+    request::Oddities,
     route::{Described, Matching, Route, RouteBuilder, RouteTable, described},
     server::DEFAULT_ADMIN,
     telemetry::{Counters, Metrics, NO_ROUTE},
@@ -105,14 +102,10 @@ impl Deref for Snapshot {
 pub struct ListenerRules {
     /// The listener's name.
     pub name: Arc<str>,
-    /// Who may speak for a caller.
-    pub trust: Arc<Trust>,
     /// Where it listens.
     pub addresses: Vec<SocketAddr>,
-    /// Its limits and certificates.
+    /// Its rules, which each connection keeps that is made under them.
     pub settings: ListenerSettings,
-    /// How long one request may take in all.
-    pub max_stream: Duration,
 }
 
 /// What a runtime is built with besides its config.
@@ -258,11 +251,6 @@ impl Runtime {
         };
         self.listeners.iter().flat_map(of).collect()
     }
-
-    /// The rules of the listener of this name. `None` for one that a reload took away and that is draining.
-    pub fn listener(&self, name: &str) -> Option<&ListenerRules> {
-        self.listeners.iter().find(|listener| &*listener.name == name)
-    }
 }
 
 /// The routes of the config, and behind them the documents that describe some of them.
@@ -396,18 +384,6 @@ impl ListenerRules {
     fn certificates(&self) -> Arc<[ServedCertificate]> {
         self.settings.tls.as_ref().map_or_else(|| Arc::new([]) as Arc<[_]>, |tls| tls.served())
     }
-
-    /// Whose address a request on this connection comes from.
-    ///
-    /// # Errors
-    /// A trusted proxy said something that cannot be read as an address.
-    pub(crate) fn caller(&self, connection: &Connection, incoming: &IncomingRequest, clock: &Clock) -> Result<Caller, Refusal> {
-        let peer = connection.peer.ip();
-        match connection.introduction {
-            None => self.trust.caller(peer, &incoming.headers, clock),
-            Some(introduction) => self.trust.introduced_caller(peer, introduction, &incoming.headers, clock),
-        }
-    }
 }
 
 /// Warns of certificates of listeners that clients will refuse.
@@ -453,12 +429,11 @@ fn build_listeners(document: &Document, sets: &AddressSets, clock: &Clock, fault
         let (Some(mut settings), Some(trust)) = (settings, trust.map(Arc::new)) else { continue };
         settings.exempt = Some(TrustedPeers::new(&trust, clock));
         settings.introducers = Introducers::build(listener.proxy_protocol, &trust, clock, &place.key("proxy-protocol"), faults);
+        settings.trust = trust;
         rules.push(ListenerRules {
             name: listener.name.as_str().into(),
-            trust,
             addresses: listener.addresses(&place, faults),
             settings,
-            max_stream: listener.limits.max_stream.0,
         });
     }
     rules

@@ -11,7 +11,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
-    ConnectionEvent, EventKind, Listener, Service,
+    ConnectionEvent, EventKind, Listener, ListenerSettings, Service,
     admission::Full,
     drain::{Drain, Herd, Leashed, Membership},
     http1::{self, Opening},
@@ -142,9 +142,10 @@ impl<S: Service> Door<S> {
         let membership = self.herd.join(seat, self.listener.admission.newly(accepted));
         let leash = membership.leash().clone();
         let listener = self.listener.clone();
-        let arrived = Arrived { local: self.local_of(&tcp), peer, introduction: None, membership, accepted, listener };
+        let introducers = settings.introducers.clone();
+        let arrived = Arrived { local: self.local_of(&tcp), peer, introduction: None, membership, accepted, listener, settings };
         let service = self.service.clone();
-        match (settings.introducers.clone(), tls) {
+        match (introducers, tls) {
             (Some(introducers), tls) => {
                 drop(tokio::spawn(Leashed::new(introduced(tcp, arrived, introducers, tls, service), leash)));
             }
@@ -172,12 +173,14 @@ struct Arrived {
     membership: Membership,
     accepted: Instant,
     listener: Arc<Listener>,
+    settings: Arc<ListenerSettings>,
 }
 
 impl Arrived {
     fn open(self, socket: Socket, tls: Option<TlsFacts>) -> Opening {
         let connection = Connection {
             listener_name: self.listener.name.clone(),
+            settings: self.settings,
             peer: self.peer,
             introduction: self.introduction,
             local: self.local,

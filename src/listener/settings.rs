@@ -15,7 +15,7 @@ use super::{
     tls::ServerTls,
 };
 use crate::{
-    caller::{Introducers, TrustedPeers},
+    caller::{Introducers, Trust, TrustedPeers},
     causes::chain,
     config::{Faults, Place},
 };
@@ -25,7 +25,7 @@ use crate::{
 pub struct Listener {
     /// Its name, as in audit records and metrics.
     pub name: Arc<str>,
-    /// What holds now. A connection takes the TLS settings it began with; limits are read anew for each request.
+    /// What holds now. A connection keeps what it began with, but for `limits`: they are read anew for each request.
     pub settings: ArcSwap<ListenerSettings>,
     pub(super) admission: Admission,
 }
@@ -43,6 +43,10 @@ pub struct ListenerSettings {
     pub exempt: Option<TrustedPeers>,
     /// Whether HTTP/2 is spoken besides HTTP/1.1.
     pub http2: bool,
+    /// Who may speak for a caller.
+    pub trust: Arc<Trust>,
+    /// How long one request may take in all.
+    pub max_stream: Duration,
 }
 
 /// The limits of a listener.
@@ -72,8 +76,8 @@ const LEAST_HEADER_BYTES: u64 = 1 << 10;
 const MOST_HEADER_BYTES: u64 = 128 << 10;
 
 impl ListenerSettings {
-    /// Builds the settings; file names are relative to `base`. Who may introduce connections is for the one who knows the proxies
-    /// to add. What is wrong goes to the faults.
+    /// Builds the settings; file names are relative to `base`. Who is trusted, and may introduce connections, is for the one who knows
+    /// the proxies to add. What is wrong goes to the faults.
     pub fn build(config: &ListenerConfig, base: &Path, place: &Place, faults: &mut Faults) -> Option<Self> {
         let before = faults.errors();
         check_limits(&config.limits, &place.key("limits"), faults);
@@ -92,6 +96,8 @@ impl ListenerSettings {
             introducers: None,
             exempt: None,
             http2: config.http2,
+            trust: Arc::default(),
+            max_stream: config.limits.max_stream.0,
         })
     }
 }

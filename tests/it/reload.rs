@@ -10,7 +10,7 @@ use entrada::{
     refusal::Reason,
 };
 
-use crate::support::{Gateway, ORDERS_TOKEN, Upstream, config};
+use crate::support::{Gateway, ORDERS_TOKEN, RawConnection, Upstream, config};
 
 #[tokio::test]
 async fn a_reload_changes_the_rules_of_the_next_request() {
@@ -23,6 +23,51 @@ async fn a_reload_changes_the_rules_of_the_next_request() {
     gateway.reload(&config(&tenant, &upstream, &closed, "")).await;
 
     gateway.get("/open").send().await.assert_refused(Reason::TokenMissing);
+}
+
+#[tokio::test]
+async fn a_connection_keeps_the_rules_of_its_listener_until_it_ends() {
+    let (tenant, upstream) = (DevTenant::start(Options::default()).await.unwrap(), Upstream::start().await);
+    let routes = "- { name: open, match: { path: /open }, anonymous: true, upstream: backend }";
+    let with = |listeners: &str| config(&tenant, &upstream, routes, listeners);
+    let trusting = "{ name: public, address: \"127.0.0.1:0\", trusted-proxies: [127.0.0.1], limits: { body-bytes: 10B } }";
+    let mut gateway = Gateway::start(&with(&format!("listeners: [ {trusting} ]"))).await;
+    let mut caller = RawConnection::open(gateway.address()).await;
+    let request = "POST /open HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 192.0.2.7\r\ncontent-length: 2\r\n\r\nab";
+    let large = "POST /open HTTP/1.1\r\nhost: a\r\ncontent-length: 11\r\n\r\nhello world";
+    let forwarded = || upstream.last().value("x-forwarded-for").map(str::to_owned);
+
+    // The listener changes, then goes; what was opened before it goes on by what it said.
+    for listeners in [
+        format!("listeners: [ {trusting} ]"),
+        "listeners: [ { name: public, address: \"127.0.0.1:0\" } ]".to_owned(),
+        "listeners: [ { name: other, address: \"127.0.0.1:0\" } ]\ndrain-timeout: 60s".to_owned(),
+    ] {
+        let gone = listeners.contains("other");
+        // Half of the head is there already: a connection at rest is closed when its listener goes.
+        let (before, after) = request.split_at(if gone { 20 } else { 0 });
+        caller.send(before.as_bytes()).await;
+        for _ in 0..3 {
+            gateway.get("/open").send().await.assert_allowed();
+        }
+        gateway.reload(&with(&listeners)).await;
+        caller.send(after.as_bytes()).await;
+        let answer = caller.read_answer().await;
+
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{listeners}: {answer}");
+        assert_eq!(forwarded().as_deref(), Some("192.0.2.7, 127.0.0.1"), "{listeners}");
+        if gone {
+            break;
+        }
+        let mut other = RawConnection::open(gateway.address()).await;
+        other.send(request.as_bytes()).await;
+        other.read_answer().await;
+        let believed = forwarded().is_some_and(|forwarded| forwarded.starts_with("192.0.2.7"));
+        assert_eq!(believed, listeners.contains("trusted-proxies"), "a new connection goes by the new rules");
+        other.send(large.as_bytes()).await;
+        let status = if believed { "413" } else { "200" };
+        assert_eq!(&other.read_answer().await[9..12], status, "{listeners}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -72,7 +72,7 @@ impl Rules {
             return Err(NotAccepted::Audience);
         }
         // RFC 7519, sections 4.1.4 and 4.1.5: on or after `exp` a token is over.
-        let over = token.expires_at + self.clock_skew;
+        let over = token.expires_at.saturating_add(self.clock_skew);
         if now >= over {
             return Err(NotAccepted::Expired(now - token.expires_at));
         }

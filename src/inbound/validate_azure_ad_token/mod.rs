@@ -103,6 +103,7 @@ impl ValidateAzureAdToken {
             }
             completed
         };
+        exchange.holds_until(verified.token.expires_at, self.rules.clock_skew);
         if let Some(name) = &self.name {
             let (name, token) = (name.clone(), token.clone());
             exchange.named_tokens.push(NamedToken { name, token, place: place.clone() });

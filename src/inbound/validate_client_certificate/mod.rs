@@ -135,10 +135,9 @@ impl ValidateClientCertificate {
 
     fn judge(&self, certificate: &ClientCertificate, exchange: &Exchange) -> Result<(), CertificateFault> {
         let now = exchange.clock().unix_seconds();
-        let authorities = self.authorities.as_deref().or_else(|| {
-            let listener = exchange.runtime.listener(&exchange.connection.listener_name)?;
-            Some(&**listener.settings.client_certificates()?.authorities())
-        });
+        let authorities = self.authorities.as_deref();
+        let authorities =
+            authorities.or_else(|| Some(&**exchange.connection.settings.client_certificates()?.authorities()));
         self.judge_by(certificate, authorities, exchange.worker, now)
     }
 
