@@ -85,8 +85,18 @@ impl Server {
     fn ours(service: Trivial) -> Self {
         Self::start(move |socket| async move {
             let limits = Limits { connections: 2 * IDLE, connections_per_peer: 2 * IDLE, ..Limits::default() };
-            let listener =
-                Listener::new("bench", ListenerSettings { limits, tls: None, introducers: None, exempt: None, http2: true });
+            let listener = Listener::new(
+                "bench",
+                ListenerSettings {
+                    limits,
+                    tls: None,
+                    introducers: None,
+                    exempt: None,
+                    http2: true,
+                    trust: Arc::default(),
+                    max_stream: Duration::from_hours(1),
+                },
+            );
             let (_drainer, drain) = Drainer::new();
             let _ = serve(socket, listener, service, drain).await;
         })

@@ -19,12 +19,12 @@ use crate::{
     clock::{Clock, Reading},
     entra::token::Token,
     limits::Held,
-    listener::{CertificateNames, ClientCertificateMode, ListenerSettings},
+    listener::{CertificateNames, ClientCertificateMode, ClientCertificates, ListenerSettings},
     partner::{Access, Partner},
     refusal::{Reason, Refusal},
     request::{BytesRead, IncomingRequest, RequestId, TraceContext},
     route::{Captures, Route},
-    runtime::Snapshot,
+    runtime::{Runtime, Snapshot},
     telemetry::Counters,
     token_relay::Relayed,
     trace::Trace,
@@ -197,8 +197,8 @@ impl Exchange {
     /// # Errors
     /// What does not hold, where the listener requires a certificate.
     pub(crate) fn admit_certificate(&mut self) -> Result<(), CertificateFault> {
-        let connection = self.connection.clone();
-        let Some(asked) = connection.settings.client_certificates() else { return Ok(()) };
+        let (connection, runtime) = (self.connection.clone(), self.runtime.clone());
+        let Some(asked) = connection.asked_certificates(&runtime) else { return Ok(()) };
         if asked.mode() == ClientCertificateMode::Optional {
             return Ok(());
         }
@@ -313,6 +313,13 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// What is asked of the caller's certificate. Of all rules of a listener these alone go over to open connections: a certificate that
+    /// is revoked is to serve no longer. One that a reload took away asks what it asked.
+    pub(crate) fn asked_certificates<'a>(&'a self, runtime: &'a Runtime) -> Option<&'a ClientCertificates> {
+        let present = runtime.listener(&self.listener_name).map(|rules| &rules.settings);
+        present.unwrap_or(&self.settings).client_certificates()
+    }
+
     /// Whose address a request on this connection comes from.
     ///
     /// # Errors

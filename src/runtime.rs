@@ -18,7 +18,7 @@ use crate::{
     entra::{Tenants, VerifiedTokens, graph::Graphs},
     identity::AssertionKeys,
     identity_http::IdentityHttp,
-    inbound::{PolicyConfig, list, validate_client_certificate::ValidateClientCertificateConfig},
+    inbound::{LimitOwners, LimitScope, PolicyConfig, list, validate_client_certificate::ValidateClientCertificateConfig},
     limits::Limits,
     listener::{ListenerCertificateStatus, ListenerSettings, OneOrMany, ServedCertificate, lint_hosts},
     partner::{Partners, Surroundings as PartnerSurroundings},
@@ -144,6 +144,7 @@ impl Runtime {
             .with_issuers(&config.issuers, &root.key("issuers"), faults);
         let routes: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
         let limits = previous.map_or_else(Arc::default, |old| old.limits.clone());
+        limits.begin_build();
         let with = PartnerSurroundings {
             sets: &sets,
             tenants: &tenants,
@@ -182,6 +183,7 @@ impl Runtime {
         let described = described(&config.routes, &root.key("routes"), faults);
         let table = route_table(config, &described, faults);
         let assertion_keys = assertion_keys(document, clock, previous, faults);
+        let limit_owners = LimitOwners::of(config);
         let builder = RouteBuilder {
             config,
             base,
@@ -195,7 +197,7 @@ impl Runtime {
             described: &described,
             metrics,
             workers,
-            limits: &limits,
+            limits: LimitScope::new(&limits, &limit_owners),
             http: &http,
             assertion_keys: assertion_keys.as_ref(),
             secrets: &secrets,
@@ -241,6 +243,11 @@ impl Runtime {
         if let Some(keys) = &self.assertion_keys {
             keys.start(background);
         }
+    }
+
+    /// The rules of the listener of this name; `None` for one that a reload took away and that is draining.
+    pub(crate) fn listener(&self, name: &str) -> Option<&ListenerRules> {
+        self.listeners.iter().find(|listener| &*listener.name == name)
     }
 
     /// The certificates that listeners show, and what is wrong with each of them at this time.

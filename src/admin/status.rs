@@ -194,6 +194,7 @@ impl Admin {
         text.sample("entrada_config_reload_failed", &[], u8::from(self.lifecycle.last_reload_error().is_some()));
         text.family("entrada_audit_records_lost_total", "counter", "Audit records that no sink took.");
         text.sample("entrada_audit_records_lost_total", &[], self.audit.dropped());
+        runtime.limits.write_metrics(text);
         write_connections(&self.lifecycle.connections().listeners, text);
         write_verified_tokens(runtime.tenants.seen_status(), text);
         write_credentials(&runtime.credentials.status(), text);

@@ -9,7 +9,12 @@ use std::{
 
 use super::{WorkerLog, line::Line};
 use crate::{
-    clock::Clock, exchange::{Decision, Exchange}, limits::Held, listener::ConnectionEvent, recycled, refusal::Reason,
+    clock::Clock,
+    exchange::{Decision, Exchange},
+    limits::Held,
+    listener::ConnectionEvent,
+    recycled,
+    refusal::Reason,
     request::IncomingRequest,
 };
 

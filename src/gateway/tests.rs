@@ -110,7 +110,10 @@ async fn a_panic_in_a_policy_ends_its_request_alone_and_is_recorded() {
     assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
     assert!(answer.contains("\"code\":\"internal-error\"") && !answer.contains("panicked"), "{answer}");
     assert!(next.starts_with("HTTP/1.1 204 "), "{next}");
-    assert_eq!((&record["decision"], &record["code"], &record["status"]), (&"error".into(), &"internal-error".into(), &500.into()));
+    assert_eq!(
+        (&record["decision"], &record["code"], &record["status"]),
+        (&"error".into(), &"internal-error".into(), &500.into())
+    );
     assert!(!record["cause"].as_str().unwrap().contains("s3cret"), "{record}");
 }
 
@@ -122,9 +125,13 @@ async fn a_panic_within_an_answer_tears_it_off_and_is_recorded() {
     let next = scene.ask("/fine").await;
     let record = scene.record("/body").await;
 
-    assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.ends_with("0\r\n\r\n"), "{answer}");
+    // However much of it has left by then: it never looks whole.
+    assert!(!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("0\r\n\r\n")), "{answer}");
     assert!(next.starts_with("HTTP/1.1 204 "), "{next}");
-    assert_eq!((&record["decision"], &record["code"], &record["status"]), (&"error".into(), &"internal-error".into(), &200.into()));
+    assert_eq!(
+        (&record["decision"], &record["code"], &record["status"]),
+        (&"error".into(), &"internal-error".into(), &200.into())
+    );
     assert_eq!(record["complete"], false);
 }
 
@@ -139,13 +146,15 @@ async fn a_panic_in_one_stream_leaves_the_others_of_its_connection_alone() {
     let slow = tokio::spawn(sender.send_request(request("/slow")));
     scene.asked.notified().await;
     let panicked = sender.send_request(request("/policy")).await.unwrap();
-    let torn = sender.send_request(request("/body")).await.unwrap();
-    let torn = torn.into_body().collect().await;
+    let torn = match sender.send_request(request("/body")).await {
+        Ok(answer) => answer.into_body().collect().await.is_err(),
+        Err(_) => true,
+    };
     scene.answer.notify_one();
     let slow = slow.await.unwrap().unwrap().into_body().collect().await.unwrap().to_bytes();
     let fine = sender.send_request(request("/fine")).await.unwrap();
 
     assert_eq!((panicked.status().as_u16(), fine.status().as_u16(), &*slow), (500, 204, &b"slow"[..]));
-    assert!(torn.is_err());
+    assert!(torn);
     assert_eq!(scene.record("/body").await["code"], "internal-error");
 }

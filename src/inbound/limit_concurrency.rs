@@ -5,7 +5,7 @@
 //! ```
 //!
 //! A call is under way until its answer's body has ended, or the caller has left. Nobody waits: what is too much is refused at once with
-//! [`Reason::ConcurrencyLimitExceeded`].
+//! [`Reason::ConcurrencyLimitExceeded`]. Permits are the policy's own, or those of all that have its `name`.
 
 use std::sync::Arc;
 
@@ -14,13 +14,14 @@ use serde::Deserialize;
 
 use super::{
     Scope,
+    limit_scope::Named,
     rate_limit_by_key::{key, key_text},
 };
 use crate::{
     config::Place,
     exchange::Exchange,
     expression::{Facts, Template},
-    limits::Concurrency,
+    limits::{Concurrency, Owner},
     refusal::{Reason, Refusal},
     request::IncomingRequest,
 };
@@ -33,6 +34,8 @@ pub struct LimitConcurrencyConfig {
     pub max_count: u32,
     /// What is counted apart from each other: an expression, as `@(token.client)`.
     pub key: String,
+    /// A name for what is counted: all policies of this kind with the same name count together. Default: each counts by itself.
+    pub name: Option<String>,
 }
 
 /// Limits how many calls are under way at once, by any key.
@@ -41,6 +44,7 @@ pub struct LimitConcurrency {
     key: Template,
     most: u32,
     calls: Arc<Concurrency>,
+    owner: Owner,
 }
 
 impl LimitConcurrency {
@@ -50,12 +54,14 @@ impl LimitConcurrency {
             scope.faults.error(&place.key("max-count"), "no call at all would be let through", "write a number of at least 1");
             return None;
         }
-        Some(Self { key: key?, most: config.max_count, calls: scope.limits.concurrency() })
+        let named = Named { kind: "limit-concurrency", name: config.name.as_deref(), period: None };
+        let owner = scope.limits.owner(config, named, place, scope.faults);
+        Some(Self { key: key?, most: config.max_count, calls: scope.limits.limits().concurrency(), owner })
     }
 
     pub(crate) fn check(&self, exchange: &mut Exchange, incoming: &IncomingRequest) -> Result<(), Refusal> {
         let key = key_text(&self.key, &Facts::of(exchange, incoming))?;
-        let permit = self.calls.begin(&key, self.most).ok_or(Reason::ConcurrencyLimitExceeded)?;
+        let permit = self.calls.begin((self.owner, &*key), self.most).ok_or(Reason::ConcurrencyLimitExceeded)?;
         exchange.limits.permits.push(permit);
         Ok(())
     }

@@ -12,6 +12,7 @@ pub mod cors;
 pub(crate) mod header;
 pub mod ip_filter;
 pub mod limit_concurrency;
+mod limit_scope;
 pub mod list;
 mod query;
 pub mod quota_by_key;
@@ -32,7 +33,6 @@ use std::{path::Path, sync::Arc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub(crate) use self::shared::SharedPolicies;
 use self::{
     any_of::AnyOf,
     authorize::{Authorize, AuthorizeConfig},
@@ -53,6 +53,10 @@ use self::{
     validate_client_certificate::{ValidateClientCertificate, ValidateClientCertificateConfig},
     validate_jwt::{ValidateJwt, ValidateJwtConfig},
 };
+pub(crate) use self::{
+    limit_scope::{LimitOwners, LimitScope},
+    shared::SharedPolicies,
+};
 use crate::{
     address::AddressSets,
     config::{Faults, Place, Secrets},
@@ -60,7 +64,6 @@ use crate::{
     entra::{Tenants, graph::Graphs},
     exchange::Exchange,
     gateway::Stop,
-    limits::Limits,
     listener::{ClientCertificateMode, ListenerConfig},
     partner::Partners,
     request::{IncomingRequest, ReservedNames},
@@ -110,6 +113,7 @@ pub enum PolicyConfig {
     IncludeFragment(String),
     /// Panics, at the place of this name.
     #[cfg(test)]
+    #[schemars(skip)]
     Panic(String),
 }
 
@@ -150,8 +154,8 @@ pub struct Scope<'a> {
     pub sets: &'a AddressSets,
     /// The tenants by name, and their key sets.
     pub tenants: &'a Tenants,
-    /// The counters of the process.
-    pub limits: &'a Limits,
+    /// The counters of the process, and whose a policy has.
+    pub(crate) limits: LimitScope<'a>,
     /// What named values that are secrets stand for.
     pub secrets: &'a Secrets,
     /// Named lists of policies, for `include-fragment`.

@@ -6,7 +6,8 @@
 //!
 //! Periods are fixed and follow each other from the first of January 1970 on, UTC; at the end of each the count begins anew. Bytes are
 //! those of both bodies, counted when they have ended: the call that exceeds the quota still ends well, the next one is refused.
-//! Quotas are kept in the process and begin anew when it restarts.
+//! Quotas are kept in the process and begin anew when it restarts. Each policy counts by itself, as for
+//! [`rate_limit_by_key`](super::rate_limit_by_key), and so does what `name` and `increment-condition` mean.
 //!
 //! Refuses with [`Reason::QuotaExceeded`] and `Retry-After`.
 
@@ -17,13 +18,14 @@ use serde::Deserialize;
 
 use super::{
     Scope,
+    limit_scope::Named,
     rate_limit_by_key::{Increment, StoreConfig, key, key_text, local_only},
 };
 use crate::{
     config::{Place, Size, Span},
     exchange::Exchange,
     expression::{Facts, Template},
-    limits::{Announcement, Ask, Counted, Fixed, Pending, exceeded},
+    limits::{Announcement, Ask, Counted, Fixed, Owner, Pending, exceeded},
     refusal::{Reason, Refusal},
     request::IncomingRequest,
 };
@@ -40,7 +42,10 @@ pub struct QuotaByKeyConfig {
     pub renewal_period: Span,
     /// What is counted apart from each other: an expression, as `@(token.client)`.
     pub counter_key: String,
-    /// Counts a call only if this holds; a condition on `response` is judged when the answer has ended. Default: every call counts.
+    /// A name for what is counted: all policies of this kind with the same name count together. Default: each counts by itself.
+    pub name: Option<String>,
+    /// Counts a call only if this holds. One on `response` is judged when the answer has ended: until then the call counts. Default: every
+    /// call counts.
     pub increment_condition: Option<String>,
     /// How much a call counts. Default: 1.
     pub increment_count: Option<u32>,
@@ -55,6 +60,7 @@ pub struct QuotaByKey {
     key: Template,
     calls: Option<(u64, Arc<Fixed>, Announcement)>,
     bandwidth: Option<(u64, Arc<Fixed>)>,
+    owner: Owner,
     increment: Increment,
 }
 
@@ -76,6 +82,8 @@ impl QuotaByKey {
             }
         }
         local_only(config.store, place, scope.faults);
+        let named = Named { kind: "quota-by-key", name: config.name.as_deref(), period: Some(period) };
+        let owner = scope.limits.owner(config, named, place, scope.faults);
         if scope.faults.errors() > before {
             return None;
         }
@@ -84,13 +92,14 @@ impl QuotaByKey {
             "the quota is kept in the process: a restart begins it anew, and each gateway counts by itself",
             "nothing, where that is meant",
         );
-        let limits = scope.limits;
+        let limits = scope.limits.limits();
         Some(Self {
             key: key?,
             calls: config
                 .calls
                 .map(|calls| (calls, limits.quota(Counted::Calls, period), Announcement::new("quota", calls, period))),
             bandwidth: config.bandwidth.map(|size| (size.0, limits.quota(Counted::Bytes, period))),
+            owner,
             increment: increment?,
         })
     }
@@ -98,32 +107,31 @@ impl QuotaByKey {
     pub(crate) fn check(&self, exchange: &mut Exchange, incoming: &IncomingRequest) -> Result<(), Refusal> {
         let facts = Facts::of(exchange, incoming);
         let key = key_text(&self.key, &facts)?;
-        let cost = self.increment.cost_now(&facts)?;
+        let cost = self.increment.cost(&facts)?;
+        let owned = (self.owner, &*key);
         let now = exchange.clock().unix();
         // Asked first, for it counts nothing yet: what it refuses must not count as a call.
         if let Some((limit, counter)) = &self.bandwidth {
-            let taken = counter.judge(&key, Ask { limit: *limit, cost: 0, now });
+            let taken = counter.judge(owned, Ask { limit: *limit, cost: 0, now });
             if !taken.admitted {
                 return Err(exceeded(Reason::QuotaExceeded, taken));
             }
         }
         if let Some((limit, counter, announcement)) = &self.calls {
-            let taken = counter.judge(&key, Ask { limit: *limit, cost: cost.unwrap_or(0), now });
+            let (taken, receipt) = counter.reserve(owned, Ask { limit: *limit, cost, now });
             announcement.announce(taken, exchange);
             if !taken.admitted {
                 return Err(exceeded(Reason::QuotaExceeded, taken));
             }
-            if cost.is_none() {
-                let pending =
-                    Pending::Quota(counter.clone(), key.as_str().into(), self.increment.count, self.increment.condition.clone());
-                exchange.limits.pending.push(pending);
+            if let Some(condition) = self.increment.on_answer() {
+                exchange.limits.pending.push(Pending::Quota(counter.clone(), receipt, condition.clone()));
             }
         }
         if let Some((_, counter)) = &self.bandwidth
-            && cost != Some(0)
+            && cost > 0
         {
-            let condition = self.increment.condition.clone().filter(|condition| condition.uses().response);
-            exchange.limits.pending.push(Pending::Bandwidth(counter.clone(), key.into(), condition));
+            let condition = self.increment.on_answer().cloned();
+            exchange.limits.pending.push(Pending::Bandwidth(counter.clone(), (self.owner, key.into()), condition));
         }
         Ok(())
     }

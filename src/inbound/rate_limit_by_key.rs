@@ -5,9 +5,11 @@
 //! ```
 //!
 //! There are never more than `calls` within any stretch of time as long as `renewal-period`, wherever it begins. A call is counted
-//! where the policy stands in the list, so only what the policies before it let through counts; what is refused does not. Every
-//! policy with the same key and period counts in one place, whichever route it stands on: write the route into the key to keep them
-//! apart. With an `increment-condition` that reads `response` a call counts when its answer has ended, so that a burst may pass.
+//! where the policy stands in the list, so only what the policies before it let through counts; what is refused does not. Each
+//! policy counts by itself: one of the global list over all routes, one of a fragment over all that include it. Policies of one `name`
+//! count together.
+//! With an `increment-condition` that reads `response` a call has its place from the start, and gives it back when its answer has ended
+//! and the condition does not hold. Where no answer came, as when the caller left, it keeps it.
 //!
 //! Answers bear `RateLimit` and `RateLimit-Policy`; what is too much is refused with [`Reason::RateLimitExceeded`] and `Retry-After`.
 
@@ -17,12 +19,12 @@ use http::HeaderName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Scope, header};
+use super::{Scope, header, limit_scope::Named};
 use crate::{
     config::{Faults, Place, Span},
     exchange::Exchange,
     expression::{EvaluationError, Expression, Facts, Template},
-    limits::{Announcement, Ask, Counted, Pending, Sliding, exceeded},
+    limits::{Announcement, Ask, Counted, Owner, Pending, Sliding, exceeded},
     refusal::{Reason, Refusal},
     request::IncomingRequest,
 };
@@ -37,7 +39,10 @@ pub struct RateLimitByKeyConfig {
     pub renewal_period: Span,
     /// What is counted apart from each other: an expression, as `@(caller.address)`.
     pub counter_key: String,
-    /// Counts a call only if this holds; a condition on `response` is judged when the answer has ended. Default: every call counts.
+    /// A name for what is counted: all policies of this kind with the same name count together. Default: each counts by itself.
+    pub name: Option<String>,
+    /// Counts a call only if this holds. One on `response` is judged when the answer has ended: until then the call counts. Default: every
+    /// call counts.
     pub increment_condition: Option<String>,
     /// How much a call counts. Default: 1.
     pub increment_count: Option<u32>,
@@ -67,6 +72,7 @@ pub struct RateLimitByKey {
     key: Template,
     calls: u64,
     counter: Arc<Sliding>,
+    owner: Owner,
     increment: Increment,
     announcement: Announcement,
 }
@@ -89,13 +95,16 @@ impl RateLimitByKey {
         announcement.remaining =
             extra(config.remaining_calls_header_name.as_deref(), "remaining-calls-header-name", place, scope.faults);
         announcement.total = extra(config.total_calls_header_name.as_deref(), "total-calls-header-name", place, scope.faults);
+        let named = Named { kind: "rate-limit-by-key", name: config.name.as_deref(), period: Some(period) };
+        let owner = scope.limits.owner(config, named, place, scope.faults);
         if scope.faults.errors() > before {
             return None;
         }
         Some(Self {
             key: key?,
             calls: config.calls,
-            counter: scope.limits.rate(Counted::Calls, period),
+            counter: scope.limits.limits().rate(Counted::Calls, period),
+            owner,
             increment: increment?,
             announcement,
         })
@@ -104,12 +113,11 @@ impl RateLimitByKey {
     pub(crate) fn check(&self, exchange: &mut Exchange, incoming: &IncomingRequest) -> Result<(), Refusal> {
         let facts = Facts::of(exchange, incoming);
         let key = key_text(&self.key, &facts)?;
-        let cost = self.increment.cost_now(&facts)?;
+        let cost = self.increment.cost(&facts)?;
         let now = exchange.clock().monotonic();
-        let taken = self.counter.judge(&key, Ask { limit: self.calls, cost: cost.unwrap_or(0), now });
-        if let (None, Some(condition), true) = (cost, &self.increment.condition, taken.admitted) {
-            let pending = Pending::Rate(self.counter.clone(), key.into(), self.increment.count, condition.clone());
-            exchange.limits.pending.push(pending);
+        let (taken, receipt) = self.counter.reserve((self.owner, &*key), Ask { limit: self.calls, cost, now });
+        if let Some(condition) = self.increment.on_answer().filter(|_| taken.admitted) {
+            exchange.limits.pending.push(Pending::Rate(self.counter.clone(), receipt, condition.clone()));
         }
         self.announcement.announce(taken, exchange);
         if taken.admitted { Ok(()) } else { Err(exceeded(Reason::RateLimitExceeded, taken)) }
@@ -136,13 +144,17 @@ impl Increment {
         Some(Self { condition, count: u64::from(count.unwrap_or(1)) })
     }
 
-    /// How much the call counts right away; `None` where only the answer tells.
-    pub(super) fn cost_now(&self, facts: &Facts<'_>) -> Result<Option<u64>, KeyUnavailable> {
+    /// How much the call counts from its start on.
+    pub(super) fn cost(&self, facts: &Facts<'_>) -> Result<u64, KeyUnavailable> {
         match &self.condition {
-            Some(condition) if condition.uses().response => Ok(None),
-            Some(condition) => Ok(Some(if condition.holds(facts)? { self.count } else { 0 })),
-            None => Ok(Some(self.count)),
+            Some(condition) if !condition.uses().response && !condition.holds(facts)? => Ok(0),
+            _ => Ok(self.count),
         }
+    }
+
+    /// The condition, where only the answer tells whether the call goes on counting.
+    pub(super) fn on_answer(&self) -> Option<&Arc<Expression>> {
+        self.condition.as_ref().filter(|condition| condition.uses().response)
     }
 }
 

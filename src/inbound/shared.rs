@@ -91,6 +91,8 @@ impl Dependence {
             | PolicyConfig::Cors(_)
             | PolicyConfig::AnyOf(_)
             | PolicyConfig::IncludeFragment(_) => {}
+            #[cfg(test)]
+            PolicyConfig::Panic(_) => {}
         });
         depends
     }

@@ -52,7 +52,7 @@ impl Building<'_> {
             faults,
             sets: &Default::default(),
             tenants: &Default::default(),
-            limits: self.limits.unwrap_or(&none),
+            limits: self.limits.unwrap_or(&none).into(),
             secrets: &Default::default(),
             fragments: &Default::default(),
             shared: &Default::default(),

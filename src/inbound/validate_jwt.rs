@@ -126,6 +126,7 @@ mod tests {
             IdentityHttp,
             testing::{Origin, Reply},
         },
+        limits::Limits,
         request::ReservedNames,
     };
 
@@ -134,7 +135,7 @@ mod tests {
     fn policy(tenants: &Tenants, more: &Value) -> (Option<ValidateJwt>, Faults) {
         let mut config = json!({ "issuer": "idp", "audiences": ["orders"] });
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let mut faults = Faults::default();
+        let (mut faults, limits) = (Faults::default(), Limits::default());
         let mut scope = Scope {
             faults: &mut faults,
             sets: &Default::default(),
@@ -142,7 +143,7 @@ mod tests {
             captures: None,
             anonymous: false,
             reserved: &mut ReservedNames::default(),
-            limits: &Default::default(),
+            limits: (&limits).into(),
             secrets: &Secrets::default(),
             fragments: &Default::default(),
             shared: &Default::default(),

@@ -11,11 +11,13 @@ mod announcement;
 mod concurrency;
 mod fixed;
 mod held;
+mod owner;
 mod sliding;
 mod table;
 
 use std::{
     collections::BTreeMap,
+    hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -25,9 +27,11 @@ pub use self::{
     concurrency::{Concurrency, Permit},
     fixed::Fixed,
     held::{Held, Pending},
+    owner::Owner,
     sliding::Sliding,
 };
-use crate::lock::lock;
+use self::{owner::Names, table::Spot};
+use crate::{lock::lock, telemetry::MetricsText};
 
 /// Counts by key against a limit within a period of time.
 pub trait Counter {
@@ -60,6 +64,25 @@ pub struct Taken {
     pub wait: Duration,
 }
 
+/// What a call has taken of a limit, to be given back.
+#[derive(Clone, Copy, Debug)]
+pub struct Receipt {
+    spot: Spot,
+    cost: u64,
+    at: Duration,
+}
+
+impl Receipt {
+    const fn new(spot: Spot, taken: Taken, ask: Ask) -> Self {
+        Self { spot, cost: if taken.admitted { ask.cost } else { 0 }, at: ask.now }
+    }
+}
+
+/// A time in whole milliseconds.
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A store that several gateways share cannot be reached.
 #[derive(Debug, thiserror::Error)]
 #[error("the store of counters cannot be reached")]
@@ -71,6 +94,8 @@ pub struct Limits {
     rates: Mutex<BTreeMap<(Counted, Duration), Arc<Sliding>>>,
     quotas: Mutex<BTreeMap<(Counted, Duration), Arc<Fixed>>>,
     concurrency: Arc<Concurrency>,
+    seed: RandomState,
+    names: Mutex<Names>,
 }
 
 /// What is counted apart from everything else, whatever the keys are called.
@@ -82,6 +107,16 @@ pub enum Counted {
     Bytes,
     /// Calls of partners, by their names.
     Partners,
+}
+
+impl Counted {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Calls => "calls",
+            Self::Bytes => "bytes",
+            Self::Partners => "partners",
+        }
+    }
 }
 
 impl Limits {
@@ -100,5 +135,42 @@ impl Limits {
     /// The calls under way.
     pub fn concurrency(&self) -> Arc<Concurrency> {
         self.concurrency.clone()
+    }
+
+    /// Whose counts are told apart by this text, which must be no other's.
+    pub(crate) fn owner(&self, text: &str) -> Owner {
+        Owner::of(self.seed.hash_one(text))
+    }
+
+    /// Notes that a policy of this kind and name counts over this period.
+    ///
+    /// # Errors
+    /// Another one of the same config counts over another one, which is given.
+    pub(crate) fn name(&self, kind: &'static str, name: &str, period: Option<Duration>) -> Result<(), Option<Duration>> {
+        let known = *lock(&self.names).entry((kind, name.into())).or_insert(period);
+        if known == period { Ok(()) } else { Err(known) }
+    }
+
+    /// Begins with another config: names that it gives are held against each other, not against those before.
+    pub(crate) fn begin_build(&self) {
+        lock(&self.names).clear();
+    }
+
+    /// Writes how often keys had to share a count.
+    pub(crate) fn write_metrics(&self, text: &mut MetricsText) {
+        let rates = lock(&self.rates);
+        let quotas = lock(&self.quotas);
+        let rates = rates.iter().map(|((counted, period), counter)| ("rate", *counted, *period, counter.shared()));
+        let quotas = quotas.iter().map(|((counted, period), counter)| ("quota", *counted, *period, counter.shared()));
+        text.family(
+            "entrada_limit_counts_shared_total",
+            "counter",
+            "Keys that began with the count of another, for want of room.",
+        );
+        for (limit, counted, period, shared) in rates.chain(quotas) {
+            let period = format!("{}s", period.as_secs());
+            let labels = [("limit", limit), ("counted", counted.as_str()), ("period", &*period)];
+            text.sample("entrada_limit_counts_shared_total", &labels, shared);
+        }
     }
 }

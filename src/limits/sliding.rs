@@ -1,15 +1,19 @@
 //! Calls within any stretch of time of one length.
 
-use std::{future, time::Duration};
+use std::{future, hash::Hash, time::Duration};
 
 use super::{
-    Ask, Counter, StoreFailure, Taken,
+    Ask, Counter, Receipt, StoreFailure, Taken, milliseconds,
     table::{Count, Table},
 };
 
 /// How many moments a count remembers. Calls that came within an eleventh of the period are taken to have come with the last of
 /// them, so a call may count for up to an eleventh of the period too long: on the safe side, and not at all for bursts.
 const MOMENTS: usize = 12;
+
+/// How much later than another thread's the reading of a thread may be that is counted first, in milliseconds. What lies further ahead
+/// was counted before the clock was set back.
+const SKEW: u64 = 1_000;
 
 /// Counts the calls of each key within the last `period`, whenever one asks.
 #[derive(Debug)]
@@ -20,8 +24,8 @@ pub struct Sliding {
 
 /// The calls of one key: when the last of each group of calls came, and how many there were. Oldest first.
 ///
-/// Times are milliseconds that wrap after 49 days; only differences of less than half of that mean anything, and what seems to lie
-/// in the future counts as now.
+/// Times are milliseconds that wrap after 49 days, but for the newest one: only differences of a day or two are looked at, for what
+/// is older than a period is let go of by the whole time of the newest.
 #[derive(Clone, Debug, Default)]
 struct Window {
     last: [u32; MOMENTS],
@@ -29,6 +33,10 @@ struct Window {
     used: usize,
     /// When the newest group began.
     began: u32,
+    /// When the newest call came, in milliseconds that do not wrap.
+    newest: u64,
+    /// What came before then is counted no more, in the same milliseconds, and gives nothing back.
+    gone: u64,
 }
 
 impl Sliding {
@@ -37,12 +45,17 @@ impl Sliding {
 
     pub(super) fn new(period: Duration) -> Self {
         let period = period.clamp(Duration::from_millis(1), Self::MAX_PERIOD);
-        Self { period, table: Table::new() }
+        Self { period, table: Table::new("rate") }
     }
 
     /// Judges one call, and counts it if it is admitted.
-    pub fn judge(&self, key: &str, ask: Ask) -> Taken {
-        self.table.with(key, ask.now, self.period, |window| {
+    pub fn judge(&self, key: impl Hash, ask: Ask) -> Taken {
+        self.reserve(key, ask).0
+    }
+
+    /// Judges one call, and counts it if it is admitted; what was counted can be given back.
+    pub fn reserve(&self, key: impl Hash, ask: Ask) -> (Taken, Receipt) {
+        let (taken, spot) = self.table.with(key, ask.now, self.period, |window| {
             let count = window.weight(ask.now, self.period);
             let needed = count.saturating_add(ask.cost.max(1));
             if needed > ask.limit {
@@ -52,11 +65,22 @@ impl Sliding {
             window.add(ask.cost, ask.now, self.period);
             let wait = window.frees(1, ask.now, self.period);
             Taken { admitted: true, remaining: ask.limit - count - ask.cost, wait }
-        })
+        });
+        (taken, Receipt::new(spot, taken, ask))
+    }
+
+    /// Gives back what a call had taken.
+    pub fn give_back(&self, receipt: Receipt) {
+        self.table.at(receipt.spot, |window| window.give_back(receipt.cost, milliseconds(receipt.at)));
+    }
+
+    /// How often a key had to begin with the count of another.
+    pub(super) fn shared(&self) -> u64 {
+        self.table.shared()
     }
 
     /// Counts without judging.
-    pub fn count(&self, key: &str, cost: u64, now: Duration) {
+    pub fn count(&self, key: impl Hash, cost: u64, now: Duration) {
         self.table.with(key, now, self.period, |window| {
             window.weight(now, self.period);
             window.add(cost, now, self.period);
@@ -92,6 +116,12 @@ impl Window {
             return;
         }
         let cost = u32::try_from(cost).unwrap_or(u32::MAX);
+        let whole = milliseconds(now);
+        if self.used == 0 {
+            // Nothing is left of what came before, not even of a time that lies ahead because the clock was set back.
+            (self.newest, self.gone) = (whole, self.gone.min(whole));
+        }
+        self.newest = self.newest.max(whole);
         let now = wrapped(now);
         let group = wrapped(period) / (MOMENTS as u32 - 1);
         if self.used > 0 && (Self::age(now, self.began) < group || self.used == MOMENTS) {
@@ -108,6 +138,42 @@ impl Window {
         self.calls[self.used] = cost;
         self.used += 1;
         self.began = now;
+    }
+
+    /// Takes calls back that were counted then. A thread may have noted one with an earlier group, never with a later one: taken from an
+    /// earlier one, what is left counts for too long rather than too short.
+    fn give_back(&mut self, mut cost: u64, at: u64) {
+        if at < self.gone {
+            return;
+        }
+        for index in 0..self.used {
+            if self.whole(index) < at {
+                continue;
+            }
+            let part = cost.min(u64::from(self.calls[index]));
+            self.calls[index] -= u32::try_from(part).unwrap_or(u32::MAX);
+            cost -= part;
+        }
+    }
+
+    /// When the last call of a group came, in milliseconds that do not wrap.
+    fn whole(&self, index: usize) -> u64 {
+        self.newest.saturating_sub(Self::age(self.newest as u32, self.last[index]).into())
+    }
+
+    /// Lets go of all calls after a rest as long as the period, and brings them back where the clock was set back: they came just now
+    /// at the latest, in the same distances from each other.
+    fn follow(&mut self, now: u64, period: u64) {
+        if self.used > 0 && now >= self.newest.saturating_add(period) {
+            (self.used, self.gone) = (0, self.newest + 1);
+        }
+        if self.used > 0 && self.newest > now.saturating_add(SKEW) {
+            let back = (self.newest - now) as u32;
+            self.last[..self.used].iter_mut().for_each(|last| *last = last.wrapping_sub(back));
+            self.began = self.began.wrapping_sub(back);
+            // What came before the clock was set back is told apart no more.
+            (self.newest, self.gone) = (now, now + 1);
+        }
     }
 
     /// How long until so many of the counted calls are no longer counted.
@@ -127,9 +193,11 @@ impl Window {
 
 impl Count for Window {
     fn weight(&mut self, now: Duration, period: Duration) -> u64 {
+        self.follow(milliseconds(now), milliseconds(period));
         let (now, period) = (wrapped(now), wrapped(period));
         let gone = (0..self.used).take_while(|index| Self::age(now, self.last[*index]) >= period).count();
         if gone > 0 {
+            self.gone = self.whole(gone - 1) + 1;
             self.last.copy_within(gone..self.used, 0);
             self.calls.copy_within(gone..self.used, 0);
             self.used -= gone;
@@ -189,6 +257,86 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_rested_for_weeks_or_months_has_its_whole_rate() {
+        const DAY: u64 = 24 * 3_600 * 1_000;
+        for period in [Duration::from_secs(1), PERIOD, Sliding::MAX_PERIOD] {
+            for days in [2, 24, 25, 26, 31, 40, 48, 49, 50, 51, 75, 99, 100, 365] {
+                for began in [0, 1, 1_000 * DAY] {
+                    let rate = Sliding::new(period);
+                    let calls = |then: u64| (0..9).filter(|_| rate.judge("a", at(3, began + then)).admitted).count();
+                    assert_eq!(calls(0), 3);
+
+                    assert_eq!(calls(days * DAY), 3, "{period:?}, {days} days");
+                    assert_eq!(calls(days * DAY + 1), 0, "{period:?}, {days} days");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_once_keeps_nobody_out_for_longer_than_a_period() {
+        const DAY: u64 = 24 * 3_600 * 1_000;
+        for ahead in [2_000, 30_000, 59_000, 61_000, DAY, 26 * DAY, 50 * DAY, 365 * DAY] {
+            let rate = Sliding::new(PERIOD);
+            assert!(rate.judge("a", at(2, 1_000)).admitted);
+            assert!(rate.judge("a", at(2, 1_000 + ahead)).admitted);
+
+            // Set back: what was counted is not forgotten, and is over after a period.
+            let left = if ahead < 60_000 { 0 } else { 1 };
+            assert_eq!((0..9).filter(|_| rate.judge("a", at(2, 1_001)).admitted).count(), left, "{ahead}");
+            assert_eq!((0..9).filter(|_| rate.judge("a", at(2, 61_002)).admitted).count(), 2, "{ahead}");
+        }
+    }
+
+    #[test]
+    fn what_was_over_before_the_clock_was_set_back_leaves_nothing_behind() {
+        let rate = Sliding::new(PERIOD);
+        assert!(rate.judge("a", at(2, 1_000_000)).admitted);
+        assert!(rate.judge("a", Ask { cost: 0, ..at(2, 2_000_000) }).admitted);
+
+        let (_, receipt) = rate.reserve("a", at(2, 1_000));
+        assert_eq!((0..9).filter(|_| rate.judge("a", at(2, 1_001)).admitted).count(), 1);
+        rate.give_back(receipt);
+        assert_eq!((0..9).filter(|_| rate.judge("a", at(2, 1_002)).admitted).count(), 1);
+        assert_eq!((0..9).filter(|_| rate.judge("a", at(2, 31_000)).admitted).count(), 0);
+    }
+
+    #[test]
+    fn what_is_given_back_is_there_again() {
+        let rate = Sliding::new(PERIOD);
+        let (taken, first) = rate.reserve("a", at(3, 0));
+        let (_, second) = rate.reserve("a", at(3, 20_000));
+        let (_, third) = rate.reserve("a", at(3, 40_000));
+        assert!(taken.admitted && !rate.judge("a", at(3, 40_001)).admitted);
+
+        // Each from where it was counted: the others count as long as before.
+        rate.give_back(second);
+        assert!(rate.judge("a", at(3, 40_002)).admitted);
+        assert!(!rate.judge("a", at(3, 59_999)).admitted);
+        assert!(rate.judge("a", at(3, 60_000)).admitted);
+        assert!(!rate.judge("a", at(3, 60_001)).admitted);
+        rate.give_back(third);
+        assert!(rate.judge("a", at(3, 60_002)).admitted);
+        // What is over gives nothing back.
+        rate.give_back(first);
+        assert!(!rate.judge("a", at(3, 60_003)).admitted);
+    }
+
+    #[test]
+    fn what_was_refused_or_only_asked_gives_nothing_back() {
+        let rate = Sliding::new(PERIOD);
+        let (_, asked) = rate.reserve("a", Ask { cost: 0, ..at(1, 0) });
+        assert!(rate.judge("a", at(1, 0)).admitted);
+        let (taken, refused) = rate.reserve("a", at(1, 0));
+        assert!(!taken.admitted);
+
+        rate.give_back(asked);
+        rate.give_back(refused);
+
+        assert!(!rate.judge("a", at(1, 1)).admitted);
+    }
+
+    #[test]
     fn times_wrap_without_a_gap() {
         let rate = Sliding::new(PERIOD);
         let wrap = u64::from(u32::MAX);
@@ -201,6 +349,31 @@ mod tests {
     proptest! {
         /// Against a list of all calls: never one too many, none refused for a call that is long gone, and what is refused is admitted
         /// after the wait that was told.
+        #[test]
+        fn giving_back_never_frees_more_than_was_given(
+            steps in prop::collection::vec((0_u64..20_000, any::<prop::sample::Index>(), any::<bool>()), 1..120),
+            limit in 1_u64..12,
+        ) {
+            let rate = Sliding::new(PERIOD);
+            let (mut open, mut counted, mut now) = (Vec::new(), Vec::<u64>::new(), 0);
+            for (gap, chosen, gives_back) in steps {
+                now += gap;
+                if gives_back && !open.is_empty() {
+                    let (then, receipt) = open.swap_remove(chosen.index(open.len()));
+                    rate.give_back(receipt);
+                    let at = counted.iter().position(|other| *other == then).unwrap();
+                    counted.remove(at);
+                    continue;
+                }
+                let (taken, receipt) = rate.reserve("a", at(limit, now));
+                if taken.admitted {
+                    prop_assert!((counted.iter().filter(|then| now - **then < 60_000).count() as u64) < limit);
+                    counted.push(now);
+                    open.push((now, receipt));
+                }
+            }
+        }
+
         #[test]
         fn never_admits_more_than_the_limit_in_any_period(gaps in prop::collection::vec(0_u64..20_000, 1..200), limit in 1_u64..30) {
             let rate = Sliding::new(PERIOD);

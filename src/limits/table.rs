@@ -3,10 +3,16 @@
 //! Keys are hashed with a seed of this process and fall into small sets. A set that is full gives the place of its smallest count
 //! to a new key, *with* that count (the rule of the "space-saving" sketch): every key that is not in the set was counted at most
 //! that often, so a count may be too high and is never too low. Two keys of one hash count as one, which errs on the same side.
+//!
+//! How often a key had to begin with another's count is counted and logged: it means that there are more keys than places, and that
+//! strangers are refused too early.
 
 use std::{
-    hash::{BuildHasher, RandomState},
-    sync::Mutex,
+    hash::{BuildHasher, Hash, RandomState},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,6 +24,9 @@ const SHARDS: usize = 64;
 const SETS: usize = 512;
 /// How many keys there are in a set at most.
 const WAYS: usize = 8;
+
+/// How often the log says that counts are shared.
+const TOLD_EVERY: Duration = Duration::from_mins(10);
 
 /// The most keys that have a count of their own.
 #[cfg(test)]
@@ -33,40 +42,156 @@ pub(super) trait Count: Default {
 pub(super) struct Table<C> {
     seed: RandomState,
     shards: Box<[Mutex<Shard<C>>]>,
+    /// What is counted, for the log.
+    what: &'static str,
+    /// How often a key had to begin with another's count.
+    shared: AtomicU64,
+    /// When the log may say so again, in milliseconds; 0 before it did.
+    told: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Shard<C> {
-    sets: Box<[Vec<(u64, C)>]>,
+    sets: Box<[Vec<Slot<C>>]>,
+    tenures: u32,
+}
+
+#[derive(Debug)]
+struct Slot<C> {
+    hash: u64,
+    /// Told anew whenever another key takes the place.
+    tenure: u32,
+    count: C,
+}
+
+/// Where a key was counted. Whoever gives back what it took must find the same count: the key may have lost its place to another one
+/// since, and come back to a count that is not its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spot {
+    hash: u64,
+    tenure: u32,
 }
 
 impl<C: Count> Table<C> {
-    pub(super) fn new() -> Self {
-        let shard = || Mutex::new(Shard { sets: (0..SETS).map(|_| Vec::new()).collect() });
-        Self { seed: RandomState::new(), shards: (0..SHARDS).map(|_| shard()).collect() }
+    /// A table of what is counted under this name in the log.
+    pub(super) fn new(what: &'static str) -> Self {
+        let shard = || Mutex::new(Shard { sets: (0..SETS).map(|_| Vec::new()).collect(), tenures: 0 });
+        Self {
+            seed: RandomState::new(),
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+            what,
+            shared: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+        }
+    }
+
+    /// How often a key had to begin with another's count.
+    pub(super) fn shared(&self) -> u64 {
+        self.shared.load(Ordering::Relaxed)
     }
 
     /// Works on the count of a key.
-    pub(super) fn with<R>(&self, key: &str, now: Duration, period: Duration, work: impl FnOnce(&mut C) -> R) -> R {
+    pub(super) fn with<R>(&self, key: impl Hash, now: Duration, period: Duration, work: impl FnOnce(&mut C) -> R) -> (R, Spot) {
         let hash = self.seed.hash_one(key);
         // The low bits choose the lock, others the set: both are well mixed.
         let shard = &self.shards[hash as usize % SHARDS];
         // A panic within leaves a count as it is, which is still one.
         let mut shard = lock(shard);
-        let set = &mut shard.sets[(hash >> 32) as usize % SETS];
-        let index = match set.iter().position(|(known, _)| *known == hash) {
+        let Shard { sets, tenures } = &mut *shard;
+        let set = &mut sets[(hash >> 32) as usize % SETS];
+        let index = match set.iter().position(|slot| slot.hash == hash) {
             Some(index) => index,
             None if set.len() < WAYS => {
-                set.push((hash, C::default()));
+                *tenures = tenures.wrapping_add(1);
+                set.push(Slot { hash, tenure: *tenures, count: C::default() });
                 set.len() - 1
             }
             None => {
-                let weights = set.iter_mut().map(|(_, count)| count.weight(now, period));
-                let index = weights.enumerate().min_by_key(|(_, weight)| *weight).map_or(0, |(index, _)| index);
-                set[index].0 = hash;
+                let weights = set.iter_mut().map(|slot| slot.count.weight(now, period)).enumerate();
+                let (index, weight) = weights.min_by_key(|(_, weight)| *weight).unwrap_or_default();
+                *tenures = tenures.wrapping_add(1);
+                (set[index].hash, set[index].tenure) = (hash, *tenures);
+                if weight > 0 {
+                    self.share(now, period);
+                }
                 index
             }
         };
-        work(&mut set[index].1)
+        let slot = &mut set[index];
+        (work(&mut slot.count), Spot { hash, tenure: slot.tenure })
+    }
+
+    /// Works on a count where a key had it, if it has it still.
+    pub(super) fn at(&self, spot: Spot, work: impl FnOnce(&mut C)) {
+        let mut shard = lock(&self.shards[spot.hash as usize % SHARDS]);
+        let set = &mut shard.sets[(spot.hash >> 32) as usize % SETS];
+        if let Some(slot) = set.iter_mut().find(|slot| slot.hash == spot.hash && slot.tenure == spot.tenure) {
+            work(&mut slot.count);
+        }
+    }
+
+    /// Notes that a key begins with another's count.
+    fn share(&self, now: Duration, period: Duration) {
+        let shared = self.shared.fetch_add(1, Ordering::Relaxed) + 1;
+        let (now, every) = (super::milliseconds(now), super::milliseconds(TOLD_EVERY));
+        let told = self.told.load(Ordering::Relaxed);
+        // Once in a while by whatever clock, also one that was set back.
+        let due = told == 0 || now >= told.saturating_add(every) || now < told;
+        if due && self.told.compare_exchange(told, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            let period = period.as_secs();
+            tracing::warn!(
+                counts = self.what,
+                period_seconds = period,
+                shared,
+                "more keys are counted than there are places: new ones begin with the counts of others, and are refused early"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Plain(u64);
+
+    impl Count for Plain {
+        fn weight(&mut self, _: Duration, _: Duration) -> u64 {
+            self.0
+        }
+    }
+
+    fn add(table: &Table<Plain>, key: usize) -> Spot {
+        table.with(key, Duration::ZERO, Duration::ZERO, |count| count.0 += 1).1
+    }
+
+    #[test]
+    fn places_that_are_shared_are_counted() {
+        let table = Table::<Plain>::new("calls");
+        (0..SHARDS * SETS / 8).for_each(|key| _ = add(&table, key));
+        assert_eq!(table.shared(), 0);
+
+        (0..CAPACITY * 2).for_each(|key| _ = add(&table, key));
+
+        assert!(table.shared() as usize > CAPACITY / 2, "{}", table.shared());
+    }
+
+    #[test]
+    fn a_key_that_lost_its_place_gives_nothing_back_from_anothers() {
+        let table = Table::<Plain>::new("calls");
+        let spot = add(&table, 0);
+        table.at(spot, |count| count.0 += 10);
+        table.at(spot, |count| count.0 -= 10);
+        let mut key = 1;
+        // A place of its own again would be another tenure, with a count that it inherited.
+        while table.with(0_usize, Duration::ZERO, Duration::ZERO, |_| ()).1.tenure == spot.tenure {
+            for _ in 0..1_000 {
+                add(&table, key);
+                key += 1;
+            }
+        }
+
+        table.at(spot, |_| panic!("it is another's count"));
     }
 }

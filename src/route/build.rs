@@ -19,11 +19,10 @@ use crate::{
     identity::{AssertionKeys, BackendAssertion, IdentityHeaders},
     identity_http::IdentityHttp,
     inbound::{
-        AskedCertificates, CertificateScope, PolicyConfig, Scope, SharedPolicies,
+        AskedCertificates, CertificateScope, LimitScope, PolicyConfig, Scope, SharedPolicies,
         check_partner::{PartnerRoute, allows_several_tenants},
         list::{self, PolicyList, Written},
     },
-    limits::Limits,
     outbound::OutboundList,
     partner::Partners,
     request::{Oddities, Reserved, ReservedNames},
@@ -49,7 +48,7 @@ pub(crate) struct RouteBuilder<'a> {
     pub(crate) described: &'a [Described],
     pub(crate) metrics: &'a Metrics,
     pub(crate) workers: usize,
-    pub(crate) limits: &'a Limits,
+    pub(crate) limits: LimitScope<'a>,
     pub(crate) http: &'a Arc<IdentityHttp>,
     /// The keys that sign assertions; `None` where they cannot be used, which was told.
     pub(crate) assertion_keys: Option<&'a Arc<AssertionKeys>>,

@@ -13,7 +13,7 @@ async fn leave(gateway: &Gateway, path: &str, token: &str, reached: impl Future<
     let mut caller = RawConnection::open(gateway.address()).await;
     caller.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\n\r\n").as_bytes()).await;
     reached.await;
-    drop(caller);
+    caller.reset();
     gateway.record(|record| record["path"] == path).await
 }
 

@@ -77,6 +77,10 @@ async fn the_memory_of_kept_tokens_is_bounded_over_tenants_issuers_and_reloads()
     let padding = "x".repeat(2_000);
     for round in 0..4 {
         let mut caller = RawConnection::open(house.gateway.address()).await;
+        // The keys come anew after a reload.
+        while status(&mut caller, "/orders", &house.user_token()).await == "503" {
+            tokio::task::yield_now().await;
+        }
         for number in 0..150 {
             let uti = format!("{round}-{number}");
             let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]).claim("uti", uti);

@@ -18,6 +18,7 @@ use crate::{
     config::{Faults, Place, Secrets},
     entra::{Algorithm, KeySet, Profile, Tenant, TenantId, Tenants, Verifier, is_guid},
     inbound::{Scope, validate_jwt::ValidateJwtConfig},
+    limits::Limits,
     listener::OneOrMany,
     request::ReservedNames,
 };
@@ -113,6 +114,7 @@ impl ValidateAzureAdToken {
 
     /// A policy that belongs to no route, for judging single tokens.
     pub fn alone(config: &ValidateAzureAdTokenConfig, tenants: &Tenants, faults: &mut Faults) -> Option<Self> {
+        let limits = Limits::default();
         let mut scope = Scope {
             faults,
             sets: &Default::default(),
@@ -120,7 +122,7 @@ impl ValidateAzureAdToken {
             captures: None,
             anonymous: false,
             reserved: &mut ReservedNames::default(),
-            limits: &Default::default(),
+            limits: (&limits).into(),
             secrets: &Secrets::default(),
             fragments: &Default::default(),
             shared: &Default::default(),

@@ -16,6 +16,7 @@ use crate::{
         testing::{Origin, Reply},
     },
     inbound::Scope,
+    limits::Limits,
     request::ReservedNames,
 };
 
@@ -29,7 +30,7 @@ fn build(tenants: &Tenants, config: Value) -> (Option<ValidateAzureAdToken>, Fau
             faults: &mut faults,
             sets: &Default::default(),
             tenants,
-            limits: &Default::default(),
+            limits: (&Limits::default()).into(),
             secrets: &Default::default(),
             fragments: &Default::default(),
             shared: &Default::default(),

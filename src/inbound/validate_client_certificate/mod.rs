@@ -137,7 +137,7 @@ impl ValidateClientCertificate {
         let now = exchange.clock().unix_seconds();
         let authorities = self.authorities.as_deref();
         let authorities =
-            authorities.or_else(|| Some(&**exchange.connection.settings.client_certificates()?.authorities()));
+            authorities.or_else(|| Some(&**exchange.connection.asked_certificates(&exchange.runtime)?.authorities()));
         self.judge_by(certificate, authorities, exchange.worker, now)
     }
 

@@ -68,6 +68,11 @@ impl RawConnection {
         self.0.write_all(bytes).await.unwrap();
     }
 
+    /// Leaves at once, and says so: the connection is reset.
+    pub(crate) fn reset(self) {
+        socket2::SockRef::from(&self.0).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    }
+
     /// Sends no more; a gateway that waits for more then need not.
     pub(crate) async fn end(&mut self) {
         self.0.shutdown().await.unwrap();

@@ -1,0 +1,120 @@
+//! Whose counts a limit has: those of the policy that is written there, or of all that have its name.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use super::{
+    PolicyConfig,
+    list::{self, Fragments},
+};
+use crate::{
+    config::{Config, Faults, Place},
+    limits::{Limits, Owner},
+};
+
+/// The fragments are gone through by themselves.
+static NONE: Fragments = Fragments::new();
+
+/// The limits of a config, each as it is known again when the config changes: by the list that it is written in and by how many of its
+/// kind stand before it there, whatever other routes and policies come and go.
+///
+/// What is written once counts once: a policy of the global list over all routes, one of a fragment over all that include it.
+#[derive(Debug, Default)]
+pub(crate) struct LimitOwners(HashMap<usize, String>);
+
+impl LimitOwners {
+    /// The limits of this config.
+    pub(crate) fn of(config: &Config) -> Self {
+        let mut owners = Self::default();
+        owners.add("global", "", &config.inbound);
+        config.fragments.iter().for_each(|(name, policies)| owners.add("fragment", name, policies));
+        config.routes.iter().for_each(|route| owners.add("route", &route.name, &route.inbound));
+        owners
+    }
+
+    fn add(&mut self, list: &str, name: &str, policies: &[PolicyConfig]) {
+        let mut counts = BTreeMap::<_, usize>::new();
+        list::each(policies, &NONE, 0, &mut |policy| {
+            let address = match policy {
+                PolicyConfig::RateLimitByKey(config) => address(&**config),
+                PolicyConfig::QuotaByKey(config) => address(&**config),
+                PolicyConfig::LimitConcurrency(config) => address(config),
+                _ => return,
+            };
+            let count = counts.entry(policy.name()).or_default();
+            *count += 1;
+            // Parted by a sign that no name can hold, so that no two are written alike.
+            self.0.insert(address, format!("{}\0{list}\0{name}\0{count}", policy.name()));
+        });
+    }
+}
+
+/// Where settings are: they stay there while policies are built from them.
+fn address<C>(config: &C) -> usize {
+    std::ptr::from_ref(config).addr()
+}
+
+/// The counters of the process, and whose a policy has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LimitScope<'a> {
+    limits: &'a Limits,
+    owners: Option<&'a LimitOwners>,
+}
+
+impl<'a> LimitScope<'a> {
+    /// For the limits of a config.
+    pub(crate) const fn new(limits: &'a Limits, owners: &'a LimitOwners) -> Self {
+        Self { limits, owners: Some(owners) }
+    }
+
+    /// The counters.
+    pub(crate) const fn limits(&self) -> &'a Limits {
+        self.limits
+    }
+
+    /// Whose counts the policy has that these settings describe: its own, or those of all of its kind with this name. They must agree on
+    /// the period; that they do not goes to the faults.
+    pub(super) fn owner<C>(&self, config: &C, named: Named<'_>, place: &Place, faults: &mut Faults) -> Owner {
+        let Named { kind, name, period } = named;
+        let Some(name) = name else {
+            let known = self.owners.and_then(|owners| owners.0.get(&address(config)));
+            return match known {
+                Some(text) => self.limits.owner(text),
+                None => self.limits.owner(&format!("{kind}\0{}", address(config))),
+            };
+        };
+        if name.is_empty() {
+            faults.error(
+                &place.key("name"),
+                "the name is empty",
+                "write a word, or leave it out: the policy then counts by itself",
+            );
+        }
+        if let Err(other) = self.limits.name(kind, name, period) {
+            let seconds = |period: Option<Duration>| period.unwrap_or_default().as_secs_f64();
+            let message = format!(
+                "another `{kind}` named `{name}` counts over {}s and this one over {}s, so they would not count together",
+                seconds(other),
+                seconds(period)
+            );
+            faults.error(&place.key("name"), message, "give both the same `renewal-period`, or another name");
+        }
+        self.limits.owner(&format!("{kind}\0name\0{name}"))
+    }
+}
+
+/// A policy that counts: its kind, the name that it was given, and the period that it counts over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Named<'a> {
+    pub(super) kind: &'static str,
+    pub(super) name: Option<&'a str>,
+    pub(super) period: Option<Duration>,
+}
+
+impl<'a> From<&'a Limits> for LimitScope<'a> {
+    fn from(limits: &'a Limits) -> Self {
+        Self { limits, owners: None }
+    }
+}

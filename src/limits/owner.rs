@@ -1,0 +1,16 @@
+//! Whose counts they are: a policy's own, or those of all policies of one name.
+
+use std::{collections::BTreeMap, time::Duration};
+
+/// The policy, or the name, that keys are counted for: the same key under another owner has another count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Owner(u64);
+
+impl Owner {
+    pub(super) const fn of(hash: u64) -> Self {
+        Self(hash)
+    }
+}
+
+/// The names of a config's limits: of what kind, and how long their periods are.
+pub(super) type Names = BTreeMap<(&'static str, Box<str>), Option<Duration>>;
