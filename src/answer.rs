@@ -214,6 +214,17 @@ impl ResponseBody {
         self.timer.get_or_insert_with(|| Box::pin(sleep_until(ends_at))).as_mut().poll(context).map(|()| BodyError::Lifetime)
     }
 
+    /// Ready when the body must end, although nobody asks it for more; the record says why.
+    pub(crate) fn poll_overdue(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(error) = self.overdue() {
+            let _ = self.break_off(error);
+            return Poll::Ready(());
+        }
+        let error = ready!(self.poll_end(context));
+        let _ = self.break_off(error);
+        Poll::Ready(())
+    }
+
     /// Ends the body before its end; the record says why.
     fn break_off(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(mut recorder) = self.recorder.take() {

@@ -7,7 +7,9 @@ use std::{
     any::Any,
     mem,
     panic::AssertUnwindSafe,
+    pin::Pin,
     sync::{Arc, Mutex},
+    task::{Context, Poll},
 };
 
 use arc_swap::ArcSwap;
@@ -336,6 +338,10 @@ impl Service for Gateway {
 
     fn call(&self, arrival: Arrival, connection: &Arc<Connection>) -> impl Future<Output = Response<ResponseBody>> + Send {
         self.serve(arrival, connection)
+    }
+
+    fn poll_overdue(mut body: Pin<&mut ResponseBody>, cx: &mut Context<'_>) -> Poll<()> {
+        body.poll_overdue(cx)
     }
 
     fn event(&self, event: ConnectionEvent) {

@@ -6,7 +6,7 @@
 //! service answers goes out; what fails before there is a request is a [`ConnectionEvent`]. A [`Drain`] ends it all in order.
 //!
 //! # Why HTTP/1 is spoken by a codec of our own
-//! HTTP/2 is hyper's. HTTP/1 is ours, on `httparse`, for these reasons:
+//! HTTP/2 stands on the `h2` crate. HTTP/1 is ours, on `httparse`, for these reasons:
 //!
 //! - **Strictness without a second parser.** hyper forgives what a service then cannot see: bare LF, `Content-Length` beside
 //!   `Transfer-Encoding` (one is dropped), lengths that are written otherwise (merged), a `#fragment` (cut). A proxy in front that reads those
@@ -36,7 +36,15 @@ mod settings;
 mod socket;
 mod tls;
 
-use std::{borrow::Cow, error::Error, future::Future, net::SocketAddr, sync::Arc};
+use std::{
+    borrow::Cow,
+    error::Error,
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 pub use admission::ConnectionCounts;
 use bytes::Bytes;
@@ -47,7 +55,7 @@ pub use drain::{Drain, Drainer};
 use http::{Request, Response};
 pub(crate) use http1::{Http1Body, Http1Informational};
 pub use http1::{Upgrade, UpgradeError, Upgraded, WholeRequest, read_request};
-pub(crate) use http2::Http2Body;
+pub(crate) use http2::{Http2Body, Http2Informational};
 pub use serve::serve;
 pub(crate) use served::lint_hosts;
 pub use served::{ListenerCertificateStatus, ServedCertificate};
@@ -106,6 +114,11 @@ pub trait Service: Clone + Send + Sync + 'static {
     /// Answers. Dropped when the client is known to have left.
     fn call(&self, arrival: Arrival, connection: &Arc<Connection>) -> impl Future<Output = Response<Self::Body>> + Send;
 
+    /// Ready when a body has to end now. For a body that is not asked for more, since the client has not taken what it gave.
+    fn poll_overdue(_body: Pin<&mut Self::Body>, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
     /// Takes note of what happened where there was no request to answer.
     fn event(&self, event: ConnectionEvent);
 }
@@ -146,6 +159,8 @@ pub enum EventKind {
     ClientLeft,
     /// The client broke HTTP/2, or its connection broke.
     Http2Failed,
+    /// The client sent more control frames, or began more streams in vain, than a client over HTTP/2 may.
+    Http2Flood,
     /// The answer could not be sent whole: its body failed, or contradicted its head.
     AnswerAborted,
 }
@@ -164,6 +179,7 @@ impl EventKind {
             Self::HeadAbandoned => "head-abandoned",
             Self::ClientLeft => "client-left",
             Self::Http2Failed => "http2-failed",
+            Self::Http2Flood => "http2-flood",
             Self::AnswerAborted => "answer-aborted",
         }
     }

@@ -37,6 +37,7 @@ enum Source {
     Memory(Bytes),
     Http1(Http1Body),
     Http2(Box<Http2Body>),
+    Hyper(Box<Incoming>),
     /// Failed before; what follows is the end.
     Failed,
 }
@@ -154,8 +155,21 @@ impl RequestBody {
             }
             Source::Http1(body) => body.poll_data(cx),
             Source::Http2(body) => body.poll_data(cx),
+            Source::Hyper(body) => poll_hyper(body, cx),
         }
     }
+}
+
+/// The next data of a body that came by hyper; anything else is trailers, which go no further.
+fn poll_hyper(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+    while let Some(frame) = ready!(Pin::new(&mut *body).poll_frame(cx)) {
+        match frame.map(Frame::into_data) {
+            Ok(Ok(data)) => return Poll::Ready(Some(Ok(data))),
+            Ok(Err(_)) => {}
+            Err(_) => return Poll::Ready(Some(Err(BodyError::Disconnected))),
+        }
+    }
+    Poll::Ready(None)
 }
 
 impl Body for RequestBody {
@@ -187,6 +201,7 @@ impl Body for RequestBody {
             Source::Memory(bytes) => bytes.is_empty(),
             Source::Http1(body) => body.is_end(),
             Source::Http2(body) => body.is_end_stream(),
+            Source::Hyper(body) => body.is_end_stream(),
         }
     }
 
@@ -196,6 +211,7 @@ impl Body for RequestBody {
             Source::Memory(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Http1(body) => body.size_hint(),
             Source::Http2(body) => body.size_hint(),
+            Source::Hyper(body) => body.size_hint(),
         }
     }
 }
@@ -214,7 +230,7 @@ impl From<Bytes> for RequestBody {
 
 impl From<Incoming> for RequestBody {
     fn from(body: Incoming) -> Self {
-        Self::http2(Http2Body::new(body, None))
+        if http_body::Body::is_end_stream(&body) { Self::empty() } else { Self::of(Source::Hyper(Box::new(body))) }
     }
 }
 
@@ -225,6 +241,7 @@ impl fmt::Debug for RequestBody {
             Source::Memory(_) => "memory",
             Source::Http1(_) => "http/1",
             Source::Http2(_) => "http/2",
+            Source::Hyper(_) => "hyper",
             Source::Failed => "failed",
         };
         f.debug_struct("RequestBody").field("source", &source).field("allowance", &self.allowance).finish_non_exhaustive()

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
-use crate::listener::Http1Informational;
+use crate::listener::{Http1Informational, Http2Informational};
 
 /// The way by which informational answers reach the caller.
 ///
@@ -20,12 +20,18 @@ enum Way {
     #[default]
     None,
     Http1(Http1Informational),
+    Http2(Http2Informational),
 }
 
 impl Informational {
     /// Leads to a caller over HTTP/1.1.
     pub(crate) const fn http1(way: Http1Informational) -> Self {
         Self(Way::Http1(way))
+    }
+
+    /// Leads to a caller over HTTP/2.
+    pub(crate) const fn http2(way: Http2Informational) -> Self {
+        Self(Way::Http2(way))
     }
 
     /// Sends an informational answer. Fields that concern one connection or a body are left out.
@@ -36,6 +42,7 @@ impl Informational {
         match &self.0 {
             Way::None => {}
             Way::Http1(way) => way.send(status, &headers),
+            Way::Http2(way) => way.send(status, headers),
         }
     }
 }

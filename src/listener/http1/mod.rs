@@ -41,13 +41,14 @@ use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body::Body;
 use tokio::{io::AsyncWrite, sync::oneshot, time::Instant};
 
+pub(super) use self::response::{AnswerError, Asked, Delimiter};
 pub use self::upgrade::{Upgrade, UpgradeError, Upgraded};
 pub(crate) use self::wire::{Http1Body, Http1Informational};
 use self::{
     framing::{Decoded, Decoder, Framing},
     head::{Head, Scan},
     outgoing::Outgoing,
-    response::{Asked, Delimiter, asks_to_close, write_head},
+    response::{asks_to_close, write_head},
     wire::{Found, OwnedWire, SharedWire},
 };
 use super::{Arrival, Broken, ConnectionEvent, EventKind, Limits, Listener, Service, drain::Membership, socket::Socket};
@@ -159,6 +160,8 @@ enum Then {
 enum Torn {
     /// The client does not take it.
     Left,
+    /// Its body had to end while the client took none of it.
+    Overdue,
     /// Its body failed; what there was of it has left.
     Body {
         why: String,
@@ -286,11 +289,15 @@ impl Http1 {
             return Then::Reset;
         };
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        match self.send(response, asked, limits).await {
+        match self.send::<S>(response, asked, limits).await {
             Ok(_) if switches => claim.map_or(Then::Close, Then::Switch),
             Ok(persists) => self.after_body(persists).await,
             Err(Torn::Left) => {
                 note(service, connection, EventKind::ClientLeft, "within the answer".to_owned());
+                Then::Reset
+            }
+            Err(Torn::Overdue) => {
+                note(service, connection, EventKind::AnswerAborted, "its time was over".to_owned());
                 Then::Reset
             }
             Err(Torn::Body { why, visible }) => {
@@ -353,10 +360,7 @@ impl Http1 {
     }
 
     /// Sends the answer. Returns whether the connection may go on.
-    async fn send<B>(&mut self, response: Response<B>, asked: Asked, limits: &Limits) -> Result<bool, Torn>
-    where
-        B: Body<Data = bytes::Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
-    {
+    async fn send<S: Service>(&mut self, response: Response<S::Body>, asked: Asked, limits: &Limits) -> Result<bool, Torn> {
         let (parts, body) = response.into_parts();
         let mut out = Outgoing::default();
         let mut persists = asked.persists && !asks_to_close(&parts.headers) && !self.membership.leash().is_draining();
@@ -400,7 +404,11 @@ impl Http1 {
                     }
                 }
                 let idle = out.is_empty();
-                ready!(self.poll_flush(cx, &mut out, &mut pace, limits))?;
+                match self.poll_flush(cx, &mut out, &mut pace, limits) {
+                    Poll::Ready(flushed) => flushed?,
+                    // A client that takes nothing does not keep the body from its end.
+                    Poll::Pending => return S::poll_overdue(body.as_mut(), cx).map(|()| Err(Torn::Overdue)),
+                }
                 if let Some(why) = torn.take() {
                     return Poll::Ready(Err(Torn::Body { why, visible: delimiter != Delimiter::Close }));
                 }

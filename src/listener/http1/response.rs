@@ -14,7 +14,7 @@ use crate::digits;
 
 /// How the body of an answer is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Delimiter {
+pub(in crate::listener) enum Delimiter {
     /// There is none, whatever the service says.
     NoBody,
     /// So many bytes are left.
@@ -27,7 +27,7 @@ pub(super) enum Delimiter {
 
 /// The answer contradicts itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum AnswerError {
+pub(in crate::listener) enum AnswerError {
     #[error("the answer's status is informational")]
     Informational,
     #[error("the answer's Content-Length is no length, or another one than its body's")]
@@ -40,7 +40,7 @@ pub(super) enum AnswerError {
 
 /// What of a request matters for its answer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
+pub(in crate::listener) struct Asked {
     pub(super) head_only: bool,
     pub(super) version: Version,
     pub(super) persists: bool,
@@ -50,7 +50,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn by(method: &Method, version: Version, persists: bool, upgrade: bool) -> Self {
+    pub(in crate::listener) fn by(method: &Method, version: Version, persists: bool, upgrade: bool) -> Self {
         Self { head_only: method == Method::HEAD, version, persists, upgrade, trailers: false }
     }
 
@@ -61,7 +61,12 @@ impl Asked {
 
 impl Delimiter {
     /// RFC 9112, section 6.3, from the sender's side.
-    pub(super) fn of(status: StatusCode, headers: &HeaderMap, hint: &SizeHint, asked: Asked) -> Result<Self, AnswerError> {
+    pub(in crate::listener) fn of(
+        status: StatusCode,
+        headers: &HeaderMap,
+        hint: &SizeHint,
+        asked: Asked,
+    ) -> Result<Self, AnswerError> {
         if status.is_informational() && !(status == StatusCode::SWITCHING_PROTOCOLS && asked.upgrade) {
             return Err(AnswerError::Informational);
         }

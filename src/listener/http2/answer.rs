@@ -1,0 +1,124 @@
+//! The head of an answer, as HTTP/2 has it.
+
+use std::{
+    cell::RefCell,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http_body::SizeHint;
+
+use crate::listener::http1::{AnswerError, Asked, Delimiter};
+
+/// RFC 9113, section 8.2.2: what concerns one connection is not said with fields. Besides `TE`, which belongs to requests.
+const CONNECTION_SPECIFIC: [HeaderName; 6] = [
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::TE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// What is known of an answer's body when its head leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    /// There is no body, whatever the service says.
+    None,
+    Known(u64),
+    Unknown,
+}
+
+/// Makes the head one of HTTP/2's, and says how long the body is.
+///
+/// # Errors
+/// The answer contradicts itself.
+pub(super) fn prepare(
+    status: StatusCode,
+    headers: &mut HeaderMap,
+    hint: &SizeHint,
+    method: &Method,
+) -> Result<Length, AnswerError> {
+    let delimiter = Delimiter::of(status, headers, hint, Asked::by(method, Version::HTTP_2, true, false))?;
+    for name in &CONNECTION_SPECIFIC {
+        headers.remove(name);
+    }
+    if status == StatusCode::NO_CONTENT {
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    if !headers.contains_key(header::DATE) {
+        headers.insert(header::DATE, date());
+    }
+    Ok(match delimiter {
+        Delimiter::NoBody => Length::None,
+        Delimiter::Length(length) => {
+            if length > 0 && !headers.contains_key(header::CONTENT_LENGTH) {
+                headers.insert(header::CONTENT_LENGTH, length.into());
+            }
+            Length::Known(length)
+        }
+        Delimiter::Chunks | Delimiter::Close => Length::Unknown,
+    })
+}
+
+/// `Date` (RFC 9110, section 6.6.1), which is made once a second.
+fn date() -> HeaderValue {
+    thread_local!(static DATE: RefCell<Option<(u64, HeaderValue)>> = const { RefCell::new(None) });
+    let now = SystemTime::now();
+    let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    DATE.with_borrow_mut(|date| match date {
+        Some((made, value)) if *made == second => value.clone(),
+        _ => {
+            let value = HeaderValue::try_from(httpdate::fmt_http_date(now)).expect("a date is visible ASCII");
+            date.insert((second, value)).1.clone()
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_a_connection_do_not_leave() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "x-a"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("x-b", "c"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+
+        let length = prepare(StatusCode::OK, &mut headers, &SizeHint::with_exact(7), &Method::GET);
+
+        assert_eq!(length, Ok(Length::Known(7)));
+        assert!(headers.remove("date").is_some());
+        let left: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        assert_eq!(left, [("x-b", "c"), ("content-length", "7")]);
+    }
+
+    #[test]
+    fn answers_without_a_body_announce_what_they_may() {
+        for (status, method, announced, expected, kept) in [
+            (200, Method::HEAD, Some("7"), Ok(Length::None), true),
+            (304, Method::GET, Some("7"), Ok(Length::None), true),
+            (204, Method::GET, Some("0"), Ok(Length::None), false),
+            (200, Method::GET, Some("8"), Err(AnswerError::Length), true),
+            (103, Method::GET, None, Err(AnswerError::Informational), false),
+            (101, Method::GET, None, Err(AnswerError::Informational), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(length) = announced {
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static(length));
+            }
+
+            let length = prepare(StatusCode::from_u16(status).unwrap(), &mut headers, &SizeHint::with_exact(7), &method);
+
+            assert_eq!(length, expected, "{status} {method}");
+            assert_eq!(headers.contains_key(header::CONTENT_LENGTH), kept, "{status} {method}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The body of a request over HTTP/2.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http::{HeaderMap, header};
+use http_body::SizeHint;
+
+use super::interim::Exchanged;
+use crate::{
+    deadline::{Deadline, Pace},
+    request::BodyError,
+};
+
+/// The body of a request over HTTP/2. Trailers go no further.
+#[derive(Debug)]
+pub(crate) struct Http2Body {
+    stream: RecvStream,
+    /// What is still to come, where it was announced; `h2` holds the client to it.
+    remaining: Option<u64>,
+    exchanged: Arc<Exchanged>,
+    /// The client may wait to be told to send it.
+    expects_continue: bool,
+    /// How long it may rest until it is answered: gRPC rests, but not for longer than a connection does.
+    patience: Duration,
+    pace: Pace,
+    timer: Deadline,
+}
+
+impl Http2Body {
+    pub(super) fn new(
+        stream: RecvStream,
+        headers: &HeaderMap,
+        exchanged: Arc<Exchanged>,
+        expects_continue: bool,
+        patience: Duration,
+    ) -> Self {
+        let length = headers.get(header::CONTENT_LENGTH);
+        let remaining = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        let (pace, timer) = (Pace::default(), Deadline::default());
+        Self { stream, remaining, exchanged, expects_continue, patience, pace, timer }
+    }
+
+    pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        match self.stream.poll_data(cx) {
+            Poll::Ready(Some(Ok(data))) => {
+                self.pace.moved(data.len());
+                self.remaining = self.remaining.map(|remaining| remaining.saturating_sub(data.len() as u64));
+                // It fails for a stream that is over, which needs no window.
+                let _ = self.stream.flow_control().release_capacity(data.len());
+                Poll::Ready(Some(Ok(data)))
+            }
+            // Whatever the client says with it: a body that was reset is not whole.
+            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(BodyError::Disconnected))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => {
+                if std::mem::take(&mut self.expects_continue) {
+                    self.exchanged.ask_for_body();
+                }
+                ready!(self.poll_too_slow(cx));
+                Poll::Ready(Some(Err(BodyError::Timeout)))
+            }
+        }
+    }
+
+    /// Once it was answered it may rest for as long as it likes.
+    fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.exchanged.is_answered() {
+            self.timer.clear();
+        } else if let Some(at) = self.pace.waits(self.patience) {
+            self.timer.set(at);
+        }
+        self.timer.poll(cx)
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        self.remaining.map(SizeHint::with_exact).unwrap_or_default()
+    }
+}

@@ -1,0 +1,119 @@
+//! The socket under `h2`, which keeps the [`meter`](super::meter).
+
+use std::{
+    io::{self, IoSlice},
+    mem::MaybeUninit,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
+
+use super::meter::SharedMeter;
+use crate::listener::socket::Socket;
+
+/// How much a client may still send once it was told to go away, so that it sees why.
+const LAST_BYTES: usize = 64 << 20;
+
+/// A socket whose first bytes were read already, and whose frames are followed both ways.
+pub(super) struct Observed {
+    socket: Socket,
+    read: Bytes,
+    meter: SharedMeter,
+    /// Our side is closed.
+    shut: bool,
+    /// What the client may still send after that.
+    left: usize,
+}
+
+impl Observed {
+    pub(super) const fn new(socket: Socket, read: Bytes, meter: SharedMeter) -> Self {
+        Self { socket, read, meter, shut: false, left: LAST_BYTES }
+    }
+
+    /// Takes note of what the socket took.
+    fn note(&self, slices: &[IoSlice<'_>], written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Ok(written)) => self.meter.lock().wrote(slices, written),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.meter.lock().waits(),
+        }
+        written
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        if self.meter.lock().resets_socket() {
+            self.socket.reset();
+        }
+    }
+}
+
+impl AsyncRead for Observed {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.meter.lock().is_exceeded() {
+            // The connection's task, which is the one that reads, ends it.
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        if self.read.has_remaining() {
+            let bytes = self.read.len().min(buffer.remaining());
+            buffer.put_slice(&self.read.split_to(bytes));
+        } else {
+            ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
+        }
+        self.meter.lock().read(&buffer.filled()[before..], Instant::now());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Observed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.note(&[IoSlice::new(bytes)], written)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        self.note(slices, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+        match flushed {
+            // What TLS holds back is not taken either.
+            Poll::Pending => self.meter.lock().waits(),
+            Poll::Ready(_) => self.meter.lock().flushed(),
+        }
+        flushed
+    }
+
+    /// Closes our side, and reads on until the client has closed its own: what it has sent unasked would make the kernel reset the
+    /// connection, and the client might never see why it ended.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.meter.lock().close();
+        if !self.shut {
+            ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
+            self.shut = true;
+        }
+        loop {
+            let mut space = [const { MaybeUninit::uninit() }; 8 << 10];
+            let mut read = ReadBuf::uninit(&mut space);
+            let result = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut read));
+            let bytes = read.filled().len();
+            if result.is_err() || bytes == 0 || bytes > self.left {
+                return Poll::Ready(Ok(()));
+            }
+            self.left -= bytes;
+        }
+    }
+}

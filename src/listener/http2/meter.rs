@@ -1,0 +1,471 @@
+//! What goes over a connection, by the heads of its frames: RFC 9113, section 4.1.
+//!
+//! `h2` answers control frames itself and shows none of them, so they are counted below it. Only the nine bytes of each head are
+//! looked at; what they announce is passed over.
+//!
+//! A client that reads a large answer opens its window many times, and measures the line with pings while it does. So the allowance
+//! of control frames grows with what it asks for and with what it is sent; but not with parts that are small only because the
+//! client opens its window byte by byte.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    io::IoSlice,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::PREFACE;
+use crate::{deadline::Pace, lock::lock};
+
+const FRAME_HEAD: usize = 9;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 0x1;
+const PADDED: u8 = 0x8;
+
+/// Control frames at once, and in a second from then on.
+const CONTROL: Allowance = Allowance::new(2_000, 200);
+/// Streams that come to nothing, in the same way.
+const RESETS: Allowance = Allowance::new(1_000, 50);
+
+/// Control frames that go with a request: it may open its window, set a priority, change it, and be closed.
+const FOR_REQUEST: u64 = 4;
+/// Control frames that go with a part of an answer: windows of stream and connection.
+const FOR_PART: u64 = 2;
+/// Bytes of an answer that one more goes with.
+const FOR_BYTES: usize = 512;
+/// Beyond this no allowance grows.
+const MOST: u64 = 1 << 16;
+
+/// How many streams may be announced and not looked at: far more than the bytes hold that are read at once.
+const UNSEEN: usize = 1 << 14;
+
+/// A meter, as shared by the socket and the tasks of the connection.
+#[derive(Clone, Debug)]
+pub(super) struct SharedMeter(Arc<Mutex<Meter>>);
+
+impl SharedMeter {
+    pub(super) fn new(meter: Meter) -> Self {
+        Self(Arc::new(Mutex::new(meter)))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Meter> {
+        lock(&self.0)
+    }
+}
+
+/// What a client did too often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Excess {
+    Control,
+    Resets,
+}
+
+impl fmt::Display for Excess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Control => "too many control frames",
+            Self::Resets => "too many streams that were reset before they were answered",
+        })
+    }
+}
+
+/// What goes over a connection.
+#[derive(Debug)]
+pub(super) struct Meter {
+    received: Frames,
+    sent: Frames,
+    control: Allowance,
+    resets: Allowance,
+    excess: Option<Excess>,
+    /// Streams that the client has begun and that have not been seen above `h2`, in order.
+    unseen: VecDeque<u32>,
+    newest: u32,
+    /// Heads that `h2` has refused itself.
+    refused_heads: usize,
+    /// Bytes of answers.
+    answered: u64,
+    last_read: Instant,
+    write_timeout: Duration,
+    pace: Pace,
+    stuck_until: Option<Instant>,
+    /// `h2` closes the socket.
+    closing: bool,
+    reset: bool,
+}
+
+impl Meter {
+    pub(super) fn new(write_timeout: Duration) -> Self {
+        Self {
+            received: Frames { left: PREFACE.len(), ..Frames::default() },
+            sent: Frames::default(),
+            control: CONTROL,
+            resets: RESETS,
+            excess: None,
+            unseen: VecDeque::new(),
+            newest: 0,
+            refused_heads: 0,
+            answered: 0,
+            last_read: Instant::now(),
+            write_timeout,
+            pace: Pace::default(),
+            stuck_until: None,
+            closing: false,
+            reset: false,
+        }
+    }
+
+    /// Bytes have come.
+    pub(super) fn read(&mut self, bytes: &[u8], now: Instant) {
+        self.last_read = now;
+        let mut frames = std::mem::take(&mut self.received);
+        frames.follow(bytes, |frame| self.receive(frame, now));
+        self.received = frames;
+    }
+
+    fn receive(&mut self, frame: Frame, now: Instant) {
+        match frame.kind {
+            // Padding has its length in one byte, and may be all that a frame holds.
+            DATA if frame.flags & END_STREAM == 0 && (frame.length == 0 || frame.flags & PADDED != 0 && frame.length <= 256) => {
+                self.spend_control(now);
+            }
+            DATA | CONTINUATION => {}
+            HEADERS if frame.stream <= self.newest => {}
+            HEADERS => {
+                self.newest = frame.stream;
+                self.control.earn(FOR_REQUEST);
+                self.unseen.push_back(frame.stream);
+                if self.unseen.len() > UNSEEN {
+                    self.unseen.pop_front();
+                    self.spend_reset(now);
+                }
+            }
+            _ => self.spend_control(now),
+        }
+    }
+
+    fn spend_control(&mut self, now: Instant) {
+        if !self.control.spend(now) {
+            self.excess.get_or_insert(Excess::Control);
+        }
+    }
+
+    /// A stream came to nothing.
+    pub(super) fn spend_reset(&mut self, now: Instant) {
+        if !self.resets.spend(now) {
+            self.excess.get_or_insert(Excess::Resets);
+        }
+    }
+
+    /// A part of an answer leaves: as the service made it, or cut by the client's window.
+    pub(super) fn answers(&mut self, bytes: usize, whole: bool) {
+        self.control.earn((bytes / FOR_BYTES) as u64 + if whole { FOR_PART } else { 0 });
+    }
+
+    /// The socket took that many of the bytes.
+    pub(super) fn wrote(&mut self, slices: &[IoSlice<'_>], mut written: usize) {
+        self.pace.moved(written);
+        self.stuck_until = None;
+        let mut frames = std::mem::take(&mut self.sent);
+        for slice in slices {
+            let part = written.min(slice.len());
+            written -= part;
+            frames.follow(&slice[..part], |frame| self.send(frame));
+        }
+        self.sent = frames;
+    }
+
+    fn send(&mut self, frame: Frame) {
+        match frame.kind {
+            DATA => self.answered += u64::from(frame.length),
+            // An answer to a stream that nobody has seen is one of `h2`'s own: there is but one.
+            HEADERS if self.saw(frame.stream) => {
+                self.refused_heads += 1;
+                self.spend_reset(Instant::now());
+            }
+            RST_STREAM if self.saw(frame.stream) => self.spend_reset(Instant::now()),
+            _ => {}
+        }
+    }
+
+    /// Whether a stream was unseen until now.
+    fn saw(&mut self, stream: u32) -> bool {
+        self.unseen.binary_search(&stream).is_ok_and(|at| self.unseen.remove(at).is_some())
+    }
+
+    /// A stream was seen above `h2`.
+    pub(super) fn accepted(&mut self, stream: u32) {
+        self.saw(stream);
+    }
+
+    /// The socket takes no more.
+    pub(super) fn waits(&mut self) {
+        if let Some(at) = self.pace.waits(self.write_timeout) {
+            self.stuck_until = Some(at);
+        }
+    }
+
+    /// The socket has taken everything.
+    pub(super) fn flushed(&mut self) {
+        if self.stuck_until.take().is_some() {
+            self.pace.moved(0);
+        }
+    }
+
+    /// When the socket will have taken nothing for too long.
+    pub(super) const fn stuck_until(&self) -> Option<Instant> {
+        self.stuck_until
+    }
+
+    /// How many heads `h2` has refused itself since that was last asked.
+    pub(super) fn take_refused_heads(&mut self) -> usize {
+        std::mem::take(&mut self.refused_heads)
+    }
+
+    /// What was done too often, when the client was last heard, whether the socket is being closed, and the bytes of answers.
+    pub(super) const fn look(&self) -> (Option<Excess>, Instant, bool, u64) {
+        (self.excess, self.last_read, self.closing, self.answered)
+    }
+
+    pub(super) const fn is_exceeded(&self) -> bool {
+        self.excess.is_some()
+    }
+
+    pub(super) const fn close(&mut self) {
+        self.closing = true;
+    }
+
+    /// Has the socket closed so that the client sees that something went wrong.
+    pub(super) const fn reset_socket(&mut self) {
+        self.reset = true;
+    }
+
+    pub(super) const fn resets_socket(&self) -> bool {
+        self.reset
+    }
+}
+
+/// The head of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Frame {
+    length: u32,
+    kind: u8,
+    flags: u8,
+    stream: u32,
+}
+
+/// Follows frames through bytes that come in any pieces.
+#[derive(Debug, Default)]
+struct Frames {
+    head: [u8; FRAME_HEAD],
+    /// How much of the head has come.
+    filled: usize,
+    /// How much is to be passed over before the next one.
+    left: usize,
+}
+
+impl Frames {
+    fn follow(&mut self, mut bytes: &[u8], mut each: impl FnMut(Frame)) {
+        loop {
+            let skipped = self.left.min(bytes.len());
+            self.left -= skipped;
+            bytes = &bytes[skipped..];
+            if bytes.is_empty() {
+                return;
+            }
+            let part = (FRAME_HEAD - self.filled).min(bytes.len());
+            self.head[self.filled..self.filled + part].copy_from_slice(&bytes[..part]);
+            self.filled += part;
+            bytes = &bytes[part..];
+            if self.filled == FRAME_HEAD {
+                let [a, b, c, kind, flags, stream @ ..] = self.head;
+                let length = u32::from_be_bytes([0, a, b, c]);
+                self.filled = 0;
+                self.left = length as usize;
+                each(Frame { length, kind, flags, stream: u32::from_be_bytes(stream) & (u32::MAX >> 1) });
+            }
+        }
+    }
+}
+
+/// So many at once, and so many a second from then on. In millionths.
+#[derive(Clone, Copy, Debug)]
+struct Allowance {
+    left: u64,
+    burst: u64,
+    /// A second's share is also a microsecond's, in millionths.
+    rate: u64,
+    since: Option<Instant>,
+}
+
+const MILLION: u64 = 1_000_000;
+
+impl Allowance {
+    const fn new(burst: u64, rate: u64) -> Self {
+        Self { left: burst * MILLION, burst: burst * MILLION, rate, since: None }
+    }
+
+    /// Takes one, if there is one.
+    fn spend(&mut self, now: Instant) -> bool {
+        let since = self.since.replace(now).unwrap_or(now);
+        if self.left < self.burst {
+            let micros = u64::try_from(now.saturating_duration_since(since).as_micros()).unwrap_or(u64::MAX);
+            self.left = self.left.saturating_add(micros.saturating_mul(self.rate)).min(self.burst);
+        }
+        let spent = self.left.checked_sub(MILLION);
+        self.left = spent.unwrap_or(self.left);
+        spent.is_some()
+    }
+
+    /// Adds some to what there is.
+    fn earn(&mut self, count: u64) {
+        self.left = (self.left + count * MILLION).min(MOST * MILLION);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: u32, length: u32) -> Vec<u8> {
+        let mut frame = length.to_be_bytes()[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.resize(FRAME_HEAD + length as usize, 0);
+        frame
+    }
+
+    fn meter() -> Meter {
+        let mut meter = Meter::new(Duration::from_secs(30));
+        meter.read(PREFACE, Instant::now());
+        meter
+    }
+
+    #[test]
+    fn frames_are_found_in_any_pieces() {
+        let stream = [frame(4, 0, 0, 6), frame(1, 5, 1, 300), frame(0, 1, 1, 0), frame(6, 0, 0, 8)].concat();
+        for size in [1, 2, 5, 9, 10, 64, 1_000] {
+            let (mut frames, mut found) = (Frames::default(), Vec::new());
+
+            stream
+                .chunks(size)
+                .for_each(|piece| frames.follow(piece, |frame| found.push((frame.kind, frame.stream, frame.length))));
+
+            assert_eq!(found, [(4, 0, 6), (1, 1, 300), (0, 1, 0), (6, 0, 8)], "{size}");
+        }
+    }
+
+    #[test]
+    fn control_frames_run_out_and_come_back() {
+        for (name, flood) in [
+            ("SETTINGS", frame(4, 0, 0, 0)),
+            ("PING", frame(6, 0, 0, 8)),
+            ("PRIORITY", frame(2, 0, 1, 5)),
+            ("WINDOW_UPDATE", frame(8, 0, 0, 4)),
+            ("RST_STREAM", frame(3, 0, 1, 4)),
+            ("an unknown one", frame(77, 0, 0, 3)),
+            ("empty DATA", frame(0, 0, 1, 0)),
+            ("DATA that is padding", frame(0, 8, 1, 256)),
+        ] {
+            let (mut meter, start) = (meter(), Instant::now());
+            (0..2_000).for_each(|_| meter.read(&flood, start));
+            assert!(!meter.is_exceeded(), "{name}");
+            (0..200).for_each(|_| meter.read(&flood, start + Duration::from_secs(1)));
+            assert!(!meter.is_exceeded(), "{name}");
+
+            meter.read(&flood, start + Duration::from_secs(1));
+
+            assert_eq!(meter.look().0, Some(Excess::Control), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_large_download_may_open_its_window_as_often_as_it_likes() {
+        let (mut meter, now) = (meter(), Instant::now());
+        let update = frame(8, 0, 1, 4);
+
+        for _ in 0..10_000 {
+            meter.answers(16_384, false);
+            // Stream and connection, for each KiB.
+            (0..32).for_each(|_| meter.read(&update, now));
+        }
+
+        assert!(!meter.is_exceeded());
+    }
+
+    #[test]
+    fn a_client_may_ping_for_each_message() {
+        let (mut meter, now) = (meter(), Instant::now());
+
+        for _ in 0..10_000 {
+            meter.answers(50, true);
+            (0..2).for_each(|_| meter.read(&frame(6, 0, 0, 8), now));
+        }
+
+        assert!(!meter.is_exceeded());
+    }
+
+    #[test]
+    fn a_window_that_is_opened_byte_by_byte_runs_out() {
+        let (mut meter, now) = (meter(), Instant::now());
+
+        for _ in 0..2_001 {
+            meter.read(&frame(8, 0, 1, 4), now);
+            meter.answers(1, false);
+        }
+
+        assert_eq!(meter.look().0, Some(Excess::Control));
+    }
+
+    #[test]
+    fn a_busy_client_may_do_for_each_request_what_clients_do() {
+        let (mut meter, now) = (meter(), Instant::now());
+
+        for request in 0..50_000 {
+            let id = request * 2 + 1;
+            for bytes in [frame(1, 5, id, 20), frame(8, 0, id, 4), frame(2, 0, id, 5), frame(3, 0, id, 4)] {
+                meter.read(&bytes, now);
+            }
+            meter.accepted(id);
+        }
+
+        assert!(!meter.is_exceeded() && meter.unseen.is_empty());
+    }
+
+    #[test]
+    fn what_h2_answers_itself_is_noticed() {
+        let (mut meter, now) = (meter(), Instant::now());
+        for id in [1, 3, 5, 7] {
+            meter.read(&frame(1, 5, id, 20), now);
+        }
+        meter.accepted(3);
+
+        for answer in [frame(1, 5, 1, 5), frame(3, 0, 1, 4), frame(1, 4, 3, 30), frame(3, 0, 7, 4)] {
+            meter.wrote(&[IoSlice::new(&answer)], answer.len());
+        }
+
+        assert_eq!((meter.take_refused_heads(), meter.take_refused_heads()), (1, 0));
+        assert_eq!(meter.unseen, [5]);
+    }
+
+    #[test]
+    fn streams_that_come_to_nothing_are_bounded() {
+        let (mut meter, now) = (meter(), Instant::now());
+        for request in 0..1_001 {
+            let id = request * 2 + 1;
+            meter.read(&frame(1, 5, id, 20), now);
+            meter.accepted(id);
+            assert!(!meter.is_exceeded());
+            meter.spend_reset(now);
+        }
+
+        assert_eq!(meter.look().0, Some(Excess::Resets));
+    }
+}

@@ -1,0 +1,293 @@
+//! HTTP/2, as a server: RFC 9113, on the `h2` crate, with a limit on everything that a client can make grow.
+//!
+//! A connection is one task, which accepts streams; each stream is a task of its own, on the same thread. `h2` frames, decodes and
+//! keeps the windows; when a stream ends is decided here. hyper's server, which stands on the same crate, asks a body for nothing
+//! while its stream has no window and gives no handle to a stream, so that a client which opens no window could keep a
+//! stream, with all that it holds, for as long as it likes. Here a stream that waits for its window is still ended: by
+//! `write-timeout`, by the end of its token or of its partner's access, and by `max-stream`.
+//!
+//! # What a client may do
+//! - [`io`] follows the frames of both directions by their heads, and keeps [`meter`]: control frames (`h2` shows none of them) and
+//!   streams that come to nothing have an allowance. Beyond it the connection ends with `ENHANCE_YOUR_CALM`.
+//! - A socket that takes no more is noticed for the connection as a whole, by the same `write-timeout`.
+//! - What is handed to `h2` has window, so that nothing waits there for a client: it leaves when the socket takes it.
+
+mod answer;
+mod body;
+mod interim;
+mod io;
+mod keep_alive;
+mod meter;
+mod stream;
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::{PingPong, Reason, RecvStream, server};
+use http::Request;
+use tokio::time::Instant;
+
+pub(crate) use self::{body::Http2Body, interim::Http2Informational};
+use self::{
+    io::Observed,
+    keep_alive::KeepAlive,
+    meter::{Meter, SharedMeter},
+};
+use super::{
+    ConnectionEvent, EventKind, Limits, Listener, Service,
+    drain::Membership,
+    http1::{LAST_WORD, Opening},
+};
+use crate::{causes::chain, deadline::Deadline, exchange::Connection};
+
+/// What a client that speaks HTTP/2 without TLS begins with. RFC 9113, section 3.4.
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Streams that a client may have open. RFC 9113, section 6.5.2 advises no fewer.
+const STREAMS: u32 = 100;
+/// Bytes that a client may send ahead, on a stream and in all: enough to fill a fast line over a continent, little enough that
+/// all connections at once do not fill the machine.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Bytes of an answer that wait for the socket.
+const SEND_BUFFER: usize = 64 << 10;
+/// How much longer than `header-bytes` a head may be and still be answered by the service: longer ones get `h2`'s bare 431.
+const READ_TO_REFUSE: usize = 4;
+/// Streams that were reset before they were looked at (CVE-2023-44487), and resets that the client's errors cause (CVE-2025-8671).
+const PENDING_RESETS: usize = 20;
+const ERROR_RESETS: usize = 256;
+
+/// Serves a connection to its end.
+pub(super) async fn serve<S: Service>(opening: Opening, service: S) {
+    let Opening { socket, buffer, listener, connection, membership, accepted } = opening;
+    let limits = listener.limits();
+    let meter = SharedMeter::new(Meter::new(limits.write_timeout));
+    let handshake = builder(&limits).handshake(Observed::new(socket, buffer.freeze(), meter.clone()));
+    let mut timer = Deadline::default();
+    timer.set(accepted + limits.header_timeout);
+    let mut http2 = Http2 {
+        protocol: Protocol::Handshake(handshake),
+        shared: Arc::new(Shared { service, connection, listener, meter, open: AtomicUsize::new(0) }),
+        membership,
+        timer,
+        stuck: Deadline::default(),
+        keep_alive: KeepAlive::default(),
+        ending: Ending::Not,
+    };
+    poll_fn(|cx| http2.poll(cx)).await;
+}
+
+fn builder(limits: &Limits) -> server::Builder {
+    let header_list = limits.header_bytes.saturating_mul(READ_TO_REFUSE);
+    let mut builder = server::Builder::new();
+    builder
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(header_list).unwrap_or(u32::MAX))
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(16_384)
+        .header_table_size(4_096)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(Some(ERROR_RESETS));
+    builder
+}
+
+/// What a connection and its streams have in common.
+struct Shared<S> {
+    service: S,
+    connection: Arc<Connection>,
+    listener: Arc<Listener>,
+    meter: SharedMeter,
+    /// The streams whose answers have not left.
+    open: AtomicUsize,
+}
+
+impl<S: Service> Shared<S> {
+    fn note(&self, kind: EventKind, detail: String) {
+        self.service.event(ConnectionEvent {
+            listener: self.connection.listener_name.clone(),
+            peer: Some(self.connection.peer),
+            kind,
+            detail: detail.into(),
+        });
+    }
+
+    fn open(&self) -> usize {
+        self.open.load(Ordering::Acquire)
+    }
+}
+
+/// The task of a connection.
+struct Http2<S> {
+    protocol: Protocol,
+    shared: Arc<Shared<S>>,
+    membership: Membership,
+    /// Ends a connection that rests, or that does not end.
+    timer: Deadline,
+    /// Ends a connection whose socket takes nothing.
+    stuck: Deadline,
+    keep_alive: KeepAlive,
+    ending: Ending,
+}
+
+#[expect(clippy::large_enum_variant, reason = "one a connection, whose future is boxed")]
+enum Protocol {
+    Handshake(server::Handshake<Observed, Bytes>),
+    Open(server::Connection<Observed, Bytes>, PingPong),
+}
+
+/// How far a connection is on its way to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Not,
+    /// GOAWAY was sent, and what is under way is finished. Holds the bytes of answers that had left when that was last looked at.
+    Drains(u64),
+    /// GOAWAY was sent, and nothing is finished.
+    Breaks,
+}
+
+impl<S: Service> Http2<S> {
+    /// Ready when the connection is over.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Poll::Ready(result) = self.poll_streams(cx) {
+                if let Err(error) = result {
+                    self.shared.note(EventKind::Http2Failed, chain(&error));
+                }
+                return Poll::Ready(());
+            }
+            self.record_unanswered();
+            if self.poll_taken(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if ready!(self.poll_end(cx)) {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// Takes in streams. Ready when `h2` is done with the connection.
+    fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        loop {
+            match &mut self.protocol {
+                Protocol::Handshake(handshake) => {
+                    let mut connection = ready!(Pin::new(handshake).poll(cx))?;
+                    let Some(pings) = connection.ping_pong() else { return Poll::Ready(Ok(())) };
+                    match self.ending {
+                        Ending::Not => {}
+                        Ending::Drains(_) => connection.graceful_shutdown(),
+                        Ending::Breaks => connection.abrupt_shutdown(Reason::NO_ERROR),
+                    }
+                    self.protocol = Protocol::Open(connection, pings);
+                }
+                Protocol::Open(connection, _) => match ready!(connection.poll_accept(cx)) {
+                    Some(Ok((request, respond))) => begin(&self.shared, request, respond),
+                    Some(Err(error)) => return Poll::Ready(Err(error)),
+                    None => return Poll::Ready(Ok(())),
+                },
+            }
+        }
+    }
+
+    /// Lets the service record the heads that were too long to be shown to it.
+    fn record_unanswered(&self) {
+        for _ in 0..self.shared.meter.lock().take_refused_heads() {
+            tokio::spawn(stream::record_too_large(self.shared.clone()));
+        }
+    }
+
+    /// Ready when the client takes nothing of what is sent.
+    fn poll_taken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.shared.meter.lock().stuck_until() {
+            Some(at) => self.stuck.set(at),
+            None => self.stuck.clear(),
+        }
+        ready!(self.stuck.poll(cx));
+        self.shared.note(EventKind::ClientLeft, "it took nothing within write-timeout".to_owned());
+        self.shared.meter.lock().reset_socket();
+        Poll::Ready(())
+    }
+
+    /// Ready with whether the connection is over, or must be looked at again.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let (excess, last_read, closing, sent) = self.shared.meter.lock().look();
+        if self.ending != Ending::Breaks {
+            if let Some(excess) = excess {
+                self.shared.note(EventKind::Http2Flood, excess.to_string());
+                self.break_off(Reason::ENHANCE_YOUR_CALM);
+                return Poll::Ready(false);
+            }
+            if let Protocol::Open(_, pings) = &mut self.protocol
+                && self.keep_alive.poll(cx, pings, last_read).is_ready()
+            {
+                self.shared.note(EventKind::Http2Failed, "no answer to a ping".to_owned());
+                self.break_off(Reason::NO_ERROR);
+                return Poll::Ready(false);
+            }
+            if closing {
+                // `h2` has said its last, and waits for the client to close.
+                self.ending = Ending::Breaks;
+                self.timer.set(Instant::now() + LAST_WORD);
+            }
+        }
+        match self.ending {
+            Ending::Not => {
+                if !self.membership.leash().is_draining() {
+                    if self.shared.open() > 0 {
+                        self.timer.clear();
+                    } else if !self.timer.is_set() {
+                        self.timer.set(Instant::now() + self.shared.listener.limits().idle_timeout);
+                    }
+                    ready!(self.timer.poll(cx));
+                }
+                self.drain(sent);
+                Poll::Ready(false)
+            }
+            Ending::Drains(before) => {
+                if self.shared.open() > 0 {
+                    self.timer.clear();
+                } else if !self.timer.is_set() || sent != before {
+                    // What is idle has little time to notice.
+                    self.ending = Ending::Drains(sent);
+                    self.timer.set(Instant::now() + LAST_WORD);
+                }
+                self.timer.poll(cx).map(|()| true)
+            }
+            Ending::Breaks => self.timer.poll(cx).map(|()| true),
+        }
+    }
+
+    /// GOAWAY; streams under way are finished.
+    fn drain(&mut self, sent: u64) {
+        if let Protocol::Open(connection, _) = &mut self.protocol {
+            connection.graceful_shutdown();
+        }
+        self.timer.clear();
+        self.ending = Ending::Drains(sent);
+    }
+
+    /// GOAWAY; streams under way are broken off.
+    fn break_off(&mut self, reason: Reason) {
+        if let Protocol::Open(connection, _) = &mut self.protocol {
+            connection.abrupt_shutdown(reason);
+        }
+        self.timer.set(Instant::now() + LAST_WORD);
+        self.ending = Ending::Breaks;
+    }
+}
+
+/// A stream begins.
+fn begin<S: Service>(shared: &Arc<Shared<S>>, request: Request<RecvStream>, respond: server::SendResponse<Bytes>) {
+    shared.meter.lock().accepted(respond.stream_id().as_u32());
+    shared.open.fetch_add(1, Ordering::AcqRel);
+    tokio::spawn(stream::run(request, respond, stream::Open(shared.clone())));
+}

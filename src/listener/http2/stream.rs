@@ -1,0 +1,318 @@
+//! One stream: a request, and its answer.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::{Reason as Code, RecvStream, SendStream, server::SendResponse};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body::Body;
+use tokio::time::Instant;
+
+use super::{
+    SEND_BUFFER, Shared,
+    answer::{Length, prepare},
+    body::Http2Body,
+    interim::{Exchanged, Http2Informational},
+};
+use crate::{
+    deadline::{Deadline, Pace},
+    listener::{Arrival, Broken, EventKind, Limits, Service},
+    refusal::Reason,
+    request::{Informational, RequestBody},
+};
+
+/// Header fields of a request, as for HTTP/1.
+const MAX_FIELDS: usize = 100;
+/// What `header-bytes` counts for each field besides its name and value. RFC 9113, section 6.5.2.
+const FIELD: usize = 32;
+
+/// What a connection has in common with one of its open streams.
+pub(super) struct Open<S>(pub(super) Arc<Shared<S>>);
+
+impl<S> Drop for Open<S> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Why an answer did not leave whole.
+enum Torn {
+    /// The client has reset the stream, or is gone.
+    Left,
+    /// The client took nothing in time.
+    Stalled,
+    /// The body had to end.
+    Overdue,
+    /// The body failed, or contradicts its head.
+    Failed(String),
+}
+
+/// Serves a stream to its end.
+pub(super) async fn run<S: Service>(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, stream: Open<S>) {
+    let shared = &*stream.0;
+    let limits = shared.listener.limits();
+    let method = request.method().clone();
+    let (arrival, exchanged, expects_continue) = arrive(request, &limits);
+    let answer = {
+        let mut answer = pin!(shared.service.call(arrival, &shared.connection));
+        poll_fn(|cx| {
+            let polled = answer.as_mut().poll(cx);
+            exchanged.inform(&mut respond);
+            if polled.is_pending() {
+                if expects_continue {
+                    exchanged.wake_to_inform(cx);
+                    exchanged.inform(&mut respond);
+                }
+                return respond.poll_reset(cx).map(|_| None);
+            }
+            polled.map(Some)
+        })
+        .await
+    };
+    exchanged.answer();
+    let torn = match answer {
+        Some(answer) => send(answer, &method, &mut respond, shared, &limits).await,
+        None => Err(Torn::Left),
+    };
+    match torn {
+        Ok(()) => {}
+        Err(Torn::Left) => shared.meter.lock().spend_reset(Instant::now()),
+        Err(Torn::Stalled) => {
+            respond.send_reset(Code::CANCEL);
+            shared.note(EventKind::ClientLeft, "it took nothing of an answer within write-timeout".to_owned());
+        }
+        Err(Torn::Overdue) => respond.send_reset(Code::CANCEL),
+        Err(Torn::Failed(why)) => {
+            respond.send_reset(Code::INTERNAL_ERROR);
+            shared.note(EventKind::AnswerAborted, why);
+        }
+    }
+}
+
+/// Lets the service record a head that is longer than `h2` lets it be.
+pub(super) async fn record_too_large<S: Service>(shared: Arc<Shared<S>>) {
+    let answer = shared.service.call(Arrival::Broken(too_large()), &shared.connection).await;
+    let mut body = pin!(answer.into_body());
+    // Nobody gets it; but it has an end, with which the record is written.
+    while let Some(Ok(_)) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {}
+}
+
+const fn too_large() -> Broken {
+    Broken::new(Reason::HeadersTooLarge, "the head is longer than header-bytes")
+}
+
+/// What the service gets to see; what the parts of the stream tell each other; and whether the client waits for 100.
+fn arrive(request: Request<RecvStream>, limits: &Limits) -> (Arrival, Arc<Exchanged>, bool) {
+    let (parts, stream) = request.into_parts();
+    let expects_continue = match judge(&parts, limits) {
+        Ok(expects_continue) => expects_continue && !stream.is_end_stream(),
+        Err(broken) => return (Arrival::Broken(broken), Arc::default(), false),
+    };
+    let exchanged = Arc::new(Exchanged::new(expects_continue));
+    let patience = limits.idle_timeout.max(limits.body_timeout);
+    let body = Http2Body::new(stream, &parts.headers, exchanged.clone(), expects_continue, patience);
+    let mut body = RequestBody::http2(body);
+    // A body that has announced itself as too long says so to whoever reads it.
+    let _ = body.limit(limits.body_bytes);
+    body.informs(Informational::http2(Http2Informational(exchanged.clone())));
+    (Arrival::Request(Request::from_parts(parts, body)), exchanged, expects_continue)
+}
+
+/// Judges a head as the codec of HTTP/1 would. Says whether the client waits for 100.
+fn judge(parts: &http::request::Parts, limits: &Limits) -> Result<bool, Broken> {
+    if parts.headers.len() > MAX_FIELDS {
+        return Err(Broken::new(Reason::HeadersTooLarge, "the head has more than 100 fields"));
+    }
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if target > limits.header_bytes / 2 {
+        return Err(Broken::new(Reason::TargetTooLong, "the target is longer than half of header-bytes"));
+    }
+    let fields: usize = parts.headers.iter().map(|(name, value)| FIELD + name.as_str().len() + value.len()).sum();
+    let authority = parts.uri.authority().map_or(0, |authority| authority.as_str().len());
+    if fields + target + authority > limits.header_bytes {
+        return Err(too_large());
+    }
+    expects_continue(&parts.headers)
+}
+
+/// RFC 9110, section 10.1.1 knows one expectation.
+fn expects_continue(headers: &HeaderMap) -> Result<bool, Broken> {
+    let mut expectations = headers.get_all(header::EXPECT).iter();
+    match (expectations.next(), expectations.next()) {
+        (None, _) => Ok(false),
+        (Some(value), None) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Ok(true),
+        _ => Err(Broken::new(Reason::RequestHeaderInvalid, "Expect is anything but one `100-continue`")),
+    }
+}
+
+/// Sends the answer.
+async fn send<S: Service>(
+    answer: Response<S::Body>,
+    method: &Method,
+    respond: &mut SendResponse<Bytes>,
+    shared: &Shared<S>,
+    limits: &Limits,
+) -> Result<(), Torn> {
+    let (mut parts, body) = answer.into_parts();
+    let length = match prepare(parts.status, &mut parts.headers, &body.size_hint(), method) {
+        Ok(length) => length,
+        Err(error) => {
+            let mut none = Response::new(());
+            *none.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            let _ = respond.send_response(none, true);
+            shared.note(EventKind::AnswerAborted, error.to_string());
+            return Ok(());
+        }
+    };
+    let ends = length == Length::None || body.is_end_stream();
+    if ends && matches!(length, Length::Known(1..)) {
+        return Err(Torn::Failed("the answer's body is shorter than announced".to_owned()));
+    }
+    parts.extensions.clear();
+    let stream = respond.send_response(Response::from_parts(parts, ()), ends).map_err(|_| Torn::Left)?;
+    if ends {
+        return Ok(());
+    }
+    let mut sending = Sending {
+        stream,
+        left: if let Length::Known(length) = length { Some(length) } else { None },
+        data: Bytes::new(),
+        last: false,
+        pace: Pace::default(),
+        timer: Deadline::default(),
+    };
+    let mut body = pin!(body);
+    poll_fn(|cx| sending.poll(cx, body.as_mut(), shared, limits)).await
+}
+
+/// The body of an answer on its way.
+struct Sending {
+    stream: SendStream<Bytes>,
+    /// What is still to come, where it was announced.
+    left: Option<u64>,
+    /// What waits for the client to take it: one part of the body, and no more.
+    data: Bytes,
+    /// That was the body's last part.
+    last: bool,
+    pace: Pace,
+    timer: Deadline,
+}
+
+impl Sending {
+    fn poll<S: Service>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut body: Pin<&mut S::Body>,
+        shared: &Shared<S>,
+        limits: &Limits,
+    ) -> Poll<Result<(), Torn>> {
+        loop {
+            if !self.data.is_empty() {
+                match self.poll_room(cx) {
+                    Poll::Ready(Ok(())) => {
+                        let sent = self.hand_over()?;
+                        shared.meter.lock().answers(sent, self.data.is_empty());
+                    }
+                    Poll::Ready(Err(torn)) => return Poll::Ready(Err(torn)),
+                    Poll::Pending => return self.poll_too_long::<S>(cx, body, limits).map(Err),
+                }
+            } else if self.last {
+                return Poll::Ready(Ok(()));
+            } else {
+                match body.as_mut().poll_frame(cx) {
+                    Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                        Ok(data) => self.take(data, body.is_end_stream())?,
+                        Err(frame) => {
+                            if let Ok(trailers) = frame.into_trailers() {
+                                return Poll::Ready(self.end(Some(trailers)));
+                            }
+                        }
+                    },
+                    Poll::Ready(Some(Err(error))) => {
+                        // Whether it had to end, or broke off.
+                        let overdue = S::poll_overdue(body, cx).is_ready();
+                        return Poll::Ready(Err(if overdue { Torn::Overdue } else { Torn::Failed(error.into().to_string()) }));
+                    }
+                    Poll::Ready(None) => return Poll::Ready(self.end(None)),
+                    Poll::Pending => return self.stream.poll_reset(cx).map(|_| Err(Torn::Left)),
+                }
+            }
+        }
+    }
+
+    /// Takes a part of the body to send.
+    fn take(&mut self, data: Bytes, last: bool) -> Result<(), Torn> {
+        if let Some(left) = &mut self.left {
+            let rest = left.checked_sub(data.len() as u64);
+            *left = rest.ok_or_else(|| Torn::Failed("the answer's body is longer than announced".to_owned()))?;
+        }
+        if data.is_empty() {
+            return if last { self.end(None) } else { Ok(()) };
+        }
+        if last && !matches!(self.left, None | Some(0)) {
+            return Err(short());
+        }
+        // Only what is there asks for window: what waits for data would keep it from other streams.
+        self.stream.reserve_capacity(data.len().min(SEND_BUFFER));
+        (self.data, self.last) = (data, last);
+        Ok(())
+    }
+
+    /// Ready when the client takes some of it.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Torn>> {
+        while self.stream.capacity() == 0 {
+            match ready!(self.stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(Err(Torn::Left)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Hands over as much as there is window for, so that nothing of it waits but for the socket. Returns how much that is.
+    fn hand_over(&mut self) -> Result<usize, Torn> {
+        let room = self.stream.capacity().min(self.data.len());
+        self.pace.moved(room);
+        self.timer.clear();
+        let part = if room == self.data.len() { std::mem::take(&mut self.data) } else { self.data.split_to(room) };
+        let last = self.last && self.data.is_empty();
+        self.stream.send_data(part, last).map_err(|_| Torn::Left)?;
+        if !self.data.is_empty() {
+            self.stream.reserve_capacity(self.data.len().min(SEND_BUFFER));
+        }
+        Ok(room)
+    }
+
+    /// Ready when the client has taken nothing for too long, or the body may not wait for it any more.
+    fn poll_too_long<S: Service>(&mut self, cx: &mut Context<'_>, body: Pin<&mut S::Body>, limits: &Limits) -> Poll<Torn> {
+        if S::poll_overdue(body, cx).is_ready() {
+            return Poll::Ready(Torn::Overdue);
+        }
+        if let Some(at) = self.pace.waits(limits.write_timeout) {
+            self.timer.set(at);
+        }
+        self.timer.poll(cx).map(|()| Torn::Stalled)
+    }
+
+    /// The body has ended.
+    fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), Torn> {
+        if !matches!(self.left, None | Some(0)) {
+            return Err(short());
+        }
+        self.last = true;
+        let sent = match trailers {
+            Some(trailers) => self.stream.send_trailers(trailers),
+            None => self.stream.send_data(Bytes::new(), true),
+        };
+        sent.map_err(|_| Torn::Left)
+    }
+}
+
+fn short() -> Torn {
+    Torn::Failed("the answer's body is shorter than announced".to_owned())
+}
