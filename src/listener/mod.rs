@@ -55,6 +55,7 @@ pub use drain::{Drain, Drainer};
 use http::{Request, Response};
 pub(crate) use http1::{Http1Body, Http1Informational};
 pub use http1::{Upgrade, UpgradeError, Upgraded, WholeRequest, read_request};
+pub use http2::serve_http2;
 pub(crate) use http2::{Http2Body, Http2Informational};
 pub use serve::serve;
 pub(crate) use served::lint_hosts;

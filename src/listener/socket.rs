@@ -10,7 +10,7 @@ use std::{
 
 use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
@@ -76,6 +76,8 @@ pub(crate) enum Socket {
     Plain(TcpStream),
     /// With TLS.
     Tls(Box<TlsStream<TcpStream>>),
+    /// To a client in the same process.
+    Memory(DuplexStream),
     /// Handed to somebody else.
     Gone,
 }
@@ -86,7 +88,7 @@ impl Socket {
         let tcp = match self {
             Self::Plain(tcp) => tcp,
             Self::Tls(tls) => tls.get_ref().0,
-            Self::Gone => return,
+            Self::Memory(_) | Self::Gone => return,
         };
         // Where this fails the peer has gone already.
         let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
@@ -98,6 +100,7 @@ impl AsyncRead for Socket {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
             Self::Tls(tls) => Pin::new(tls).poll_read(cx, buffer),
+            Self::Memory(memory) => Pin::new(memory).poll_read(cx, buffer),
             Self::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -108,6 +111,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
             Self::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
+            Self::Memory(memory) => Pin::new(memory).poll_write(cx, bytes),
             Self::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -116,6 +120,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, slices),
             Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
+            Self::Memory(memory) => Pin::new(memory).poll_write_vectored(cx, slices),
             Self::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -128,6 +133,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
             Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            Self::Memory(memory) => Pin::new(memory).poll_flush(cx),
             Self::Gone => Poll::Ready(Ok(())),
         }
     }
@@ -136,6 +142,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            Self::Memory(memory) => Pin::new(memory).poll_shutdown(cx),
             Self::Gone => Poll::Ready(Ok(())),
         }
     }

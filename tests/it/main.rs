@@ -16,6 +16,7 @@ mod coverage;
 mod framing;
 mod front_ends;
 mod hostile;
+mod http2;
 mod http2_upstream;
 mod identity;
 mod key_life;

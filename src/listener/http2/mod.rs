@@ -22,6 +22,7 @@ mod stream;
 
 use std::{
     future::poll_fn,
+    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -30,10 +31,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::{PingPong, Reason, RecvStream, server};
 use http::Request;
-use tokio::time::Instant;
+use tokio::{io::DuplexStream, time::Instant};
 
 pub(crate) use self::{body::Http2Body, interim::Http2Informational};
 use self::{
@@ -43,10 +44,11 @@ use self::{
 };
 use super::{
     ConnectionEvent, EventKind, Limits, Listener, Service,
-    drain::Membership,
+    drain::{Herd, Membership},
     http1::{LAST_WORD, Opening},
+    socket::Socket,
 };
-use crate::{causes::chain, deadline::Deadline, exchange::Connection};
+use crate::{causes::chain, deadline::Deadline, exchange::Connection, upstream::Affinity};
 
 /// What a client that speaks HTTP/2 without TLS begins with. RFC 9113, section 3.4.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -83,6 +85,29 @@ pub(super) async fn serve<S: Service>(opening: Opening, service: S) {
         ending: Ending::Not,
     };
     poll_fn(|cx| http2.poll(cx)).await;
+}
+
+/// Serves HTTP/2 to a client in the same process, as [`serve`](super::serve) does on a socket. For tests and fuzzing.
+pub async fn serve_http2<S: Service>(client: DuplexStream, listener: Arc<Listener>, service: S) {
+    let Some(seat) = listener.admit() else { return };
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+    let connection = Connection {
+        listener_name: listener.name.clone(),
+        peer: nowhere,
+        introduction: None,
+        local: nowhere,
+        tls: None,
+        affinity: Affinity::default(),
+    };
+    let opening = Opening {
+        socket: Socket::Memory(client),
+        buffer: BytesMut::new(),
+        listener,
+        connection: Arc::new(connection),
+        membership: Arc::<Herd>::default().join(seat),
+        accepted: Instant::now(),
+    };
+    Box::pin(serve(opening, service)).await;
 }
 
 fn builder(limits: &Limits) -> server::Builder {

@@ -176,6 +176,11 @@ async fn send<S: Service>(
     parts.extensions.clear();
     let stream = respond.send_response(Response::from_parts(parts, ()), ends).map_err(|_| Torn::Left)?;
     if ends {
+        if length != Length::None {
+            // That it has ended is for the body to know, too.
+            let mut body = pin!(body);
+            let _ = poll_fn(|cx| Poll::Ready(body.as_mut().poll_frame(cx).is_ready())).await;
+        }
         return Ok(());
     }
     let mut sending = Sending {

@@ -9,4 +9,4 @@ mod drain;
 mod heads;
 mod limits;
 mod oracle;
-mod support;
+pub(crate) mod support;

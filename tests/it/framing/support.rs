@@ -103,6 +103,30 @@ impl Backend {
             }
             // Part by part, as it comes.
             "/echo" => Response::new(body.map_err(Into::into).boxed_unsync()),
+            "/hints" => {
+                if let Some(informational) = body.take_informational() {
+                    let mut headers = http::HeaderMap::new();
+                    informational.send(StatusCode::PROCESSING, headers.clone());
+                    headers.insert("link", HeaderValue::from_static("</a.css>"));
+                    headers.insert("connection", HeaderValue::from_static("close"));
+                    headers.insert("content-length", HeaderValue::from_static("7"));
+                    informational.send(StatusCode::EARLY_HINTS, headers.clone());
+                    tokio::task::yield_now().await;
+                    informational.send(StatusCode::EARLY_HINTS, headers);
+                    // Nobody asked for these.
+                    informational.send(StatusCode::CONTINUE, http::HeaderMap::new());
+                    informational.send(StatusCode::SWITCHING_PROTOCOLS, http::HeaderMap::new());
+                    informational.send(StatusCode::OK, http::HeaderMap::new());
+                }
+                text("hello")
+            }
+            "/many-hints" => {
+                let informational = body.take_informational().unwrap();
+                for _ in 0..2_000 {
+                    informational.send(StatusCode::EARLY_HINTS, http::HeaderMap::new());
+                }
+                text("done")
+            }
             "/refuse" => status(StatusCode::UNAUTHORIZED),
             "/never" => pending().await,
             "/parts" => streamed([Ok("a"), Ok("bc"), Ok("")]),

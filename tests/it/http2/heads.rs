@@ -1,0 +1,108 @@
+//! Heads over HTTP/2: what is too long or asks for too much is refused as over HTTP/1.1, and leaves a record.
+
+use std::future::poll_fn;
+
+use bytes::Bytes;
+use entrada::refusal::Reason;
+use http::{Request, Response, StatusCode};
+use tokio::net::TcpStream;
+
+use super::raw::{CONTINUATION, END_HEADERS, END_STREAM, FIRST_WINDOW, HEADERS, Raw, frame, get, in_time};
+use crate::support::House;
+
+async fn house() -> House {
+    House::with("- { name: open, match: { path: /open }, inbound: [], anonymous: true, upstream: backend }", "").await
+}
+
+/// An answer, read whole.
+async fn ask(house: &House, request: Request<()>) -> Response<Bytes> {
+    let socket = TcpStream::connect(house.gateway.address()).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(socket).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let (answer, _) = client.send_request(request, true).unwrap();
+    let (parts, mut body) = in_time(answer).await.unwrap().into_parts();
+    let mut read = Vec::new();
+    while let Some(data) = in_time(poll_fn(|cx| body.poll_data(cx))).await {
+        let data = data.unwrap();
+        body.flow_control().release_capacity(data.len()).unwrap();
+        read.extend_from_slice(&data);
+    }
+    connection.abort();
+    Response::from_parts(parts, read.into())
+}
+
+fn request(fields: &[(&str, &str)]) -> Request<()> {
+    let request = Request::get("http://api.contoso.example/open");
+    fields.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(()).unwrap()
+}
+
+async fn assert_refused(house: &House, request: Request<()>, reason: Reason) {
+    let answer = ask(house, request).await;
+
+    assert_eq!(answer.status(), reason.status());
+    let problem: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
+    let id = answer.headers()["x-request-id"].to_str().unwrap();
+    assert_eq!((&problem["code"], &problem["request_id"]), (&reason.code().into(), &id.into()));
+    assert_eq!(answer.headers()["content-length"].to_str().unwrap(), answer.body().len().to_string());
+    assert!(answer.headers().contains_key("date"));
+    let record = house.gateway.record(|record| record["request_id"] == id).await;
+    assert_eq!((&record["code"], &record["complete"]), (&reason.code().into(), &true.into()));
+    assert_eq!(house.upstream.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_refused_with_a_problem_and_a_record() {
+    let house = house().await;
+    let long = "a".repeat(7_000);
+    let names: Vec<_> = (0..10).map(|number| format!("x-{number}")).collect();
+    let fields: Vec<_> = names.iter().map(|name| (name.as_str(), long.as_str())).collect();
+
+    assert_refused(&house, request(&fields), Reason::HeadersTooLarge).await;
+}
+
+#[tokio::test]
+async fn a_head_that_is_far_too_long_leaves_a_record_and_a_metric() {
+    let house = house().await;
+    let mut client = Raw::open(house.gateway.address(), FIRST_WINDOW).await;
+    let (long, names): (_, Vec<_>) = ("a".repeat(7_000), (0..50).map(|number| format!("x-{number}")).collect());
+    let fields: Vec<_> = names.iter().map(|name| (name.as_str(), long.as_str())).collect();
+    let block = get("/open", &fields);
+    let mut parts = block.chunks(16_000).peekable();
+    let mut kind = HEADERS;
+    while let Some(part) = parts.next() {
+        let last = if parts.peek().is_none() { END_HEADERS } else { 0 };
+        let end = if kind == HEADERS { END_STREAM } else { 0 };
+        client.send(&frame(kind, last | end, 1, part)).await;
+        kind = CONTINUATION;
+    }
+
+    client.until(|frame| frame.kind == HEADERS && frame.stream == 1).await;
+
+    let record = house.gateway.record(|record| record["code"] == Reason::HeadersTooLarge.code()).await;
+    assert_eq!(record["status"], StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.as_u16());
+    // The connection is good for more.
+    client.get(3, "/open", &[]).await;
+    client.until(|frame| frame.kind == super::raw::DATA && frame.stream == 3).await;
+}
+
+#[tokio::test]
+async fn an_expectation_that_nobody_knows_is_refused() {
+    let house = house().await;
+
+    let answer = ask(&house, request(&[("expect", "tea")])).await;
+
+    assert!(answer.status().is_client_error(), "{answer:?}");
+    assert_eq!(house.upstream.requests(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_to_head_has_no_body() {
+    let house = house().await;
+    let mut refused = request(&[]);
+    *refused.method_mut() = http::Method::HEAD;
+    *refused.uri_mut() = "http://api.contoso.example/nowhere".parse().unwrap();
+
+    let answer = ask(&house, refused).await;
+
+    assert_eq!((answer.status(), answer.body().len()), (StatusCode::NOT_FOUND, 0));
+}

@@ -1,0 +1,7 @@
+//! HTTP/2 towards callers: what a client may do to a connection, frame by frame, and what it cannot keep.
+
+mod deadlines;
+mod floods;
+mod heads;
+mod interim;
+mod raw;
