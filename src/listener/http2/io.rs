@@ -14,7 +14,10 @@ use tokio::{
 };
 
 use super::meter::SharedMeter;
-use crate::listener::socket::Socket;
+use crate::{
+    deadline::Deadline,
+    listener::{http1::LAST_WORD, socket::Socket},
+};
 
 /// How much a client may still send once it was told to go away, so that it sees why.
 const LAST_BYTES: usize = 64 << 20;
@@ -26,13 +29,32 @@ pub(super) struct Observed {
     meter: SharedMeter,
     /// Our side is closed.
     shut: bool,
-    /// What the client may still send after that.
+    /// What the client may still send after that, and until when.
     left: usize,
+    linger: Deadline,
 }
 
 impl Observed {
-    pub(super) const fn new(socket: Socket, read: Bytes, meter: SharedMeter) -> Self {
-        Self { socket, read, meter, shut: false, left: LAST_BYTES }
+    pub(super) fn new(socket: Socket, read: Bytes, meter: SharedMeter) -> Self {
+        Self { socket, read, meter, shut: false, left: LAST_BYTES, linger: Deadline::default() }
+    }
+
+    /// Ready when both sides are closed.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.shut {
+            let _ = ready!(Pin::new(&mut self.socket).poll_shutdown(cx));
+            self.shut = true;
+        }
+        loop {
+            let mut space = [const { MaybeUninit::uninit() }; 8 << 10];
+            let mut read = ReadBuf::uninit(&mut space);
+            let result = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut read));
+            let bytes = read.filled().len();
+            if result.is_err() || bytes == 0 || bytes > self.left {
+                return Poll::Ready(());
+            }
+            self.left -= bytes;
+        }
     }
 
     /// Takes note of what the socket took.
@@ -100,20 +122,12 @@ impl AsyncWrite for Observed {
     /// Closes our side, and reads on until the client has closed its own: what it has sent unasked would make the kernel reset the
     /// connection, and the client might never see why it ended.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.meter.lock().close();
-        if !self.shut {
-            ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
-            self.shut = true;
+        if !self.linger.is_set() {
+            self.linger.set(Instant::now() + LAST_WORD);
         }
-        loop {
-            let mut space = [const { MaybeUninit::uninit() }; 8 << 10];
-            let mut read = ReadBuf::uninit(&mut space);
-            let result = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut read));
-            let bytes = read.filled().len();
-            if result.is_err() || bytes == 0 || bytes > self.left {
-                return Poll::Ready(Ok(()));
-            }
-            self.left -= bytes;
+        match self.poll_close(cx) {
+            Poll::Ready(()) => Poll::Ready(Ok(())),
+            Poll::Pending => self.linger.poll(cx).map(Ok),
         }
     }
 }

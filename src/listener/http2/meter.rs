@@ -96,8 +96,6 @@ pub(super) struct Meter {
     write_timeout: Duration,
     pace: Pace,
     stuck_until: Option<Instant>,
-    /// `h2` closes the socket.
-    closing: bool,
     reset: bool,
 }
 
@@ -117,7 +115,6 @@ impl Meter {
             write_timeout,
             pace: Pace::default(),
             stuck_until: None,
-            closing: false,
             reset: false,
         }
     }
@@ -229,17 +226,13 @@ impl Meter {
         std::mem::take(&mut self.refused_heads)
     }
 
-    /// What was done too often, when the client was last heard, whether the socket is being closed, and the bytes of answers.
-    pub(super) const fn look(&self) -> (Option<Excess>, Instant, bool, u64) {
-        (self.excess, self.last_read, self.closing, self.answered)
+    /// What was done too often, when the client was last heard, and the bytes of answers that have left.
+    pub(super) const fn look(&self) -> (Option<Excess>, Instant, u64) {
+        (self.excess, self.last_read, self.answered)
     }
 
     pub(super) const fn is_exceeded(&self) -> bool {
         self.excess.is_some()
-    }
-
-    pub(super) const fn close(&mut self) {
-        self.closing = true;
     }
 
     /// Has the socket closed so that the client sees that something went wrong.

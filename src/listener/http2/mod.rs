@@ -244,7 +244,7 @@ impl<S: Service> Http2<S> {
 
     /// Ready with whether the connection is over, or must be looked at again.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let (excess, last_read, closing, sent) = self.shared.meter.lock().look();
+        let (excess, last_read, sent) = self.shared.meter.lock().look();
         if self.ending != Ending::Breaks {
             if let Some(excess) = excess {
                 self.shared.note(EventKind::Http2Flood, excess.to_string());
@@ -257,11 +257,6 @@ impl<S: Service> Http2<S> {
                 self.shared.note(EventKind::Http2Failed, "no answer to a ping".to_owned());
                 self.break_off(Reason::NO_ERROR);
                 return Poll::Ready(false);
-            }
-            if closing {
-                // `h2` has said its last, and waits for the client to close.
-                self.ending = Ending::Breaks;
-                self.timer.set(Instant::now() + LAST_WORD);
             }
         }
         match self.ending {

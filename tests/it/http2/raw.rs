@@ -92,12 +92,14 @@ pub(crate) fn get<'a>(path: &'a str, more: &[(&'a str, &'a str)]) -> Vec<u8> {
 pub(crate) struct Raw {
     pub(crate) socket: TcpStream,
     read: Vec<u8>,
+    /// The code that the gateway went away with.
+    pub(crate) gone: Option<u32>,
 }
 
 impl Raw {
     /// A connection whose settings were exchanged, with this window for each stream.
     pub(crate) async fn open(address: SocketAddr, window: u32) -> Self {
-        let mut raw = Self { socket: TcpStream::connect(address).await.unwrap(), read: Vec::new() };
+        let mut raw = Self { socket: TcpStream::connect(address).await.unwrap(), read: Vec::new(), gone: None };
         let settings = [&[0, 4], window.to_be_bytes().as_slice()].concat();
         raw.send(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(SETTINGS, 0, 0, &settings)].concat()).await;
         raw.until(|frame| frame.kind == SETTINGS && frame.flags & ACK != 0).await;
@@ -133,6 +135,9 @@ impl Raw {
                 if matches!(frame.kind, SETTINGS | PING) && frame.flags & ACK == 0 {
                     let payload = if frame.kind == PING { frame.payload.as_slice() } else { &[] };
                     let _ = self.socket.write_all(&self::frame(frame.kind, ACK, 0, payload)).await;
+                }
+                if frame.kind == GOAWAY {
+                    self.gone = Some(frame.code());
                 }
                 return Some(frame);
             }
