@@ -98,7 +98,15 @@ fn framed(mut bytes: &[u8]) -> Vec<u8> {
 
 async fn serve(sent: Vec<u8>, reads: bool, closes: bool) {
     let limits = Limits { header_bytes: 4_096, ..Limits::default() };
-    let settings = ListenerSettings { limits, tls: None, introducers: None, http2: true };
+    let settings = ListenerSettings {
+        limits,
+        tls: None,
+        introducers: None,
+        exempt: None,
+        http2: true,
+        trust: Arc::default(),
+        max_stream: LONGEST,
+    };
     let (near, far) = duplex(16 << 10);
     let answers = Answers::default();
     let server = serve_http2(near, Listener::new("public", settings), answers.clone());

@@ -75,6 +75,7 @@ pub(super) async fn serve<S: Service>(opening: Opening, service: S) {
     let handshake = builder(&limits).handshake(Observed::new(socket, buffer.freeze(), meter.clone()));
     let mut timer = Deadline::default();
     timer.set(accepted + limits.header_timeout);
+    membership.leash().rests(listener.admission.since(accepted));
     let mut http2 = Http2 {
         protocol: Protocol::Handshake(handshake),
         shared: Arc::new(Shared { service, connection, listener, meter, open: AtomicUsize::new(0) }),
@@ -89,10 +90,13 @@ pub(super) async fn serve<S: Service>(opening: Opening, service: S) {
 
 /// Serves HTTP/2 to a client in the same process, as [`serve`](super::serve) does on a socket. For tests and fuzzing.
 pub async fn serve_http2<S: Service>(client: DuplexStream, listener: Arc<Listener>, service: S) {
-    let Some(seat) = listener.admit() else { return };
+    let Ok(seat) = listener.admit(None) else { return };
+    let accepted = Instant::now();
+    let since = listener.admission.since(accepted);
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
     let connection = Connection {
         listener_name: listener.name.clone(),
+        settings: listener.settings.load_full(),
         peer: nowhere,
         introduction: None,
         local: nowhere,
@@ -104,8 +108,8 @@ pub async fn serve_http2<S: Service>(client: DuplexStream, listener: Arc<Listene
         buffer: BytesMut::new(),
         listener,
         connection: Arc::new(connection),
-        membership: Arc::<Herd>::default().join(seat),
-        accepted: Instant::now(),
+        membership: Arc::<Herd>::default().join(seat, since),
+        accepted,
     };
     Box::pin(serve(opening, service)).await;
 }
@@ -215,7 +219,10 @@ impl<S: Service> Http2<S> {
                     self.protocol = Protocol::Open(connection, pings);
                 }
                 Protocol::Open(connection, _) => match ready!(connection.poll_accept(cx)) {
-                    Some(Ok((request, respond))) => begin(&self.shared, request, respond),
+                    Some(Ok((request, respond))) => {
+                        self.membership.leash().works();
+                        begin(&self.shared, request, respond);
+                    }
                     Some(Err(error)) => return Poll::Ready(Err(error)),
                     None => return Poll::Ready(Ok(())),
                 },
@@ -265,7 +272,9 @@ impl<S: Service> Http2<S> {
                     if self.shared.open() > 0 {
                         self.timer.clear();
                     } else if !self.timer.is_set() {
-                        self.timer.set(Instant::now() + self.shared.listener.limits().idle_timeout);
+                        let now = Instant::now();
+                        self.timer.set(now + self.shared.listener.limits().idle_timeout);
+                        self.membership.leash().rests(self.shared.listener.admission.since(now));
                     }
                     ready!(self.timer.poll(cx));
                 }

@@ -146,7 +146,7 @@ fn expects_continue(headers: &HeaderMap) -> Result<bool, Broken> {
     match (expectations.next(), expectations.next()) {
         (None, _) => Ok(false),
         (Some(value), None) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Ok(true),
-        _ => Err(Broken::new(Reason::RequestHeaderInvalid, "Expect is anything but one `100-continue`")),
+        _ => Err(Broken::new(Reason::ExpectationFailed, "Expect is anything but one `100-continue`")),
     }
 }
 

@@ -89,10 +89,7 @@ async fn a_head_that_is_far_too_long_leaves_a_record_and_a_metric() {
 async fn an_expectation_that_nobody_knows_is_refused() {
     let house = house().await;
 
-    let answer = ask(&house, request(&[("expect", "tea")])).await;
-
-    assert!(answer.status().is_client_error(), "{answer:?}");
-    assert_eq!(house.upstream.requests(), 0);
+    assert_refused(&house, request(&[("expect", "tea")]), Reason::ExpectationFailed).await;
 }
 
 #[tokio::test]
