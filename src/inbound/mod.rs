@@ -113,7 +113,6 @@ pub enum PolicyConfig {
     IncludeFragment(String),
     /// Panics, at the place of this name.
     #[cfg(test)]
-    #[schemars(skip)]
     Panic(String),
 }
 

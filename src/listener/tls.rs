@@ -262,8 +262,12 @@ impl CertificateNames {
                 return self.addresses.contains(&address);
             }
         }
-        // RFC 9525, section 6.3: a wildcard stands for one whole label.
-        self.dns.contains(host) || host.find('.').is_some_and(|dot| dot > 0 && self.dns.contains(&host[dot..]))
+        // RFC 9525, section 6.3: a wildcard stands for one whole label. It is kept as what follows that label, which is no name itself.
+        match host.find('.') {
+            Some(0) => false,
+            Some(dot) => self.dns.contains(host) || self.dns.contains(&host[dot..]),
+            None => self.dns.contains(host),
+        }
     }
 }
 
