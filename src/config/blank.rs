@@ -6,7 +6,10 @@ use std::borrow::Cow;
 
 use zeroize::Zeroizing;
 
-use super::origin::Origin;
+use super::{
+    node::{Kind, Node},
+    origin::Origin,
+};
 
 /// What stands in a message for what it must not say.
 const BLANK: &str = "****";
@@ -104,6 +107,24 @@ impl std::fmt::Debug for Blanks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Blanks").field("places", &self.places).finish_non_exhaustive()
     }
+}
+
+/// Hides what is, or was meant to be, a secret: the value of one that says so in whatever way, or that says what nobody understands.
+pub(super) fn named_value(node: &Node, hidden: &mut Vec<Origin>) {
+    let mut hide = |node: &Node| node.each_part(&mut |origin| hidden.push(origin.clone()));
+    let Some(entries) = node.as_map() else { return hide(node) };
+    let is_plain = entries.iter().all(|(key, value)| match &*key.text {
+        "value" | "env" | "default" | "file" | "key-vault" => true,
+        "secret" => matches!(value.kind, Kind::Bool(false)),
+        _ => false,
+    });
+    // The secret itself may have been written behind `secret`.
+    let may_hold = |key: &str, value: &Node| match key {
+        "value" | "default" => !is_plain,
+        "secret" => !matches!(value.kind, Kind::Bool(_)),
+        _ => false,
+    };
+    entries.iter().filter(|(key, value)| may_hold(&key.text, value)).for_each(|(_, value)| hide(value));
 }
 
 fn overlap(one: &Origin, other: &Origin) -> bool {

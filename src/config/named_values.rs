@@ -14,6 +14,7 @@ use std::{
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
+    blank,
     fault::Place,
     node::{Kind, Node},
     origin::{Origin, Sources},
@@ -167,6 +168,9 @@ pub(crate) fn resolve(document: &mut Node, surroundings: Surroundings<'_>, sourc
         hidden: Vec::new(),
         used: BTreeSet::new(),
     };
+    if let Some(section) = section.as_ref().filter(|section| section.as_map().is_none()) {
+        section.each_part(&mut |origin| values.hidden.push(origin.clone()));
+    }
     for (key, node) in section.as_ref().and_then(Node::as_map).into_iter().flatten() {
         if !is_name(&key.text) {
             let place = Place::root().key("named-values").key(&key.text);
@@ -175,7 +179,7 @@ pub(crate) fn resolve(document: &mut Node, surroundings: Surroundings<'_>, sourc
             values.hidden.push(key.at.clone());
             values.findings.push(Finding::error(key.at.clone(), &place, message, "use letters, digits, `-`, `_` and `.`"));
         }
-        hide_secret(node, &mut values.hidden);
+        blank::named_value(node, &mut values.hidden);
         values.entries.insert(&key.text, (&key.at, node));
     }
     for name in values.entries.keys().copied().collect::<Vec<_>>() {
@@ -203,24 +207,6 @@ pub(crate) fn resolve(document: &mut Node, surroundings: Surroundings<'_>, sourc
         }
     }
     Resolved { secrets, findings: values.findings, files: values.files, used: values.used }
-}
-
-/// Hides what is, or was meant to be, a secret: the value of one that says so in whatever way, or that says what nobody understands.
-fn hide_secret(node: &Node, hidden: &mut Vec<Origin>) {
-    let mut hide = |node: &Node| node.each_part(&mut |origin| hidden.push(origin.clone()));
-    let Some(entries) = node.as_map() else { return hide(node) };
-    let is_plain = entries.iter().all(|(key, value)| match &*key.text {
-        "value" | "env" | "default" | "file" | "key-vault" => true,
-        "secret" => matches!(value.kind, Kind::Bool(false)),
-        _ => false,
-    });
-    // The secret itself may have been written behind `secret`.
-    let may_hold = |key: &str, value: &Node| match key {
-        "value" | "default" => !is_plain,
-        "secret" => !matches!(value.kind, Kind::Bool(_)),
-        _ => false,
-    };
-    entries.iter().filter(|(key, value)| may_hold(&key.text, value)).for_each(|(_, value)| hide(value));
 }
 
 impl<'a> NamedValues<'a> {

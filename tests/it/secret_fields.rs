@@ -48,6 +48,12 @@ impl Field {
         format!("{top}: {}\n", self.way[1..last].iter().rev().fold(inner.to_owned(), |inner, step| wrap(step, &inner)))
     }
 
+    /// Every how many of the values is tried: all of them where a field stands first, some where the same type stands again.
+    fn pace(&self) -> usize {
+        let Step::Key(top) = &self.way[0] else { unreachable!() };
+        if matches!(&**top, "credentials" | "inbound") { 1 } else { 5 }
+    }
+
     fn name(&self) -> String {
         let keys: Vec<_> =
             self.way.iter().filter_map(|step| if let Step::Key(key) = step { Some(&**key) } else { None }).collect();
@@ -198,7 +204,7 @@ fn a_secret_shows_in_no_report_whatever_else_is_wrong() {
     }
     let mut tried = 0;
     for field in &fields {
-        for value in values() {
+        for value in values().into_iter().step_by(field.pace()) {
             for (what, config) in [
                 ("alone", field.config(|key, value| format!("{key}: {value}"), &value)),
                 ("beside a mistyped key", field.config(|key, value| format!("tenent: 1, {key}: {value}"), &value)),
@@ -221,7 +227,7 @@ fn a_secret_shows_in_no_report_whatever_else_is_wrong() {
             shows_nothing(&format!("in the place of {}", field.name()), &config, &told_of_text(&config));
         }
     }
-    assert!(tried > 1_000, "{tried}");
+    assert!(tried > 300, "{tried}");
 }
 
 #[test]
@@ -243,7 +249,7 @@ fn a_secret_under_a_mistyped_key_shows_nowhere() {
             &|_| "shared-key".to_owned(),
         ];
         for mistyped in mistypings {
-            for value in values().into_iter().step_by(3) {
+            for value in values().into_iter().step_by(4 * field.pace()) {
                 let config = field.config(|key, value| format!("{}: {value}", mistyped(key)), &value);
                 shows_nothing(&field.name(), &config, &told_of_text(&config));
             }
