@@ -3,7 +3,7 @@
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
@@ -89,8 +89,9 @@ pub(crate) fn get<'a>(path: &'a str, more: &[(&'a str, &'a str)]) -> Vec<u8> {
     block(&fields)
 }
 
-pub(crate) struct Raw {
-    pub(crate) socket: TcpStream,
+/// A connection of that client, over any stream of bytes.
+pub(crate) struct Raw<T = TcpStream> {
+    socket: T,
     read: Vec<u8>,
     /// The code that the gateway went away with.
     pub(crate) gone: Option<u32>,
@@ -99,7 +100,14 @@ pub(crate) struct Raw {
 impl Raw {
     /// A connection whose settings were exchanged, with this window for each stream.
     pub(crate) async fn open(address: SocketAddr, window: u32) -> Self {
-        let mut raw = Self { socket: TcpStream::connect(address).await.unwrap(), read: Vec::new(), gone: None };
+        Self::over(TcpStream::connect(address).await.unwrap(), window).await
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
+    /// The same over what connects already.
+    pub(crate) async fn over(socket: T, window: u32) -> Self {
+        let mut raw = Self { socket, read: Vec::new(), gone: None };
         let settings = [&[0, 4], window.to_be_bytes().as_slice()].concat();
         raw.send(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(SETTINGS, 0, 0, &settings)].concat()).await;
         raw.until(|frame| frame.kind == SETTINGS && frame.flags & ACK != 0).await;
