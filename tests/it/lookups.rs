@@ -159,7 +159,7 @@ async fn a_missing_permission_is_told_to_the_operator_alone() {
 
 #[tokio::test]
 async fn an_account_name_that_the_token_lacks_comes_from_graph() {
-    let lookup = "claim-lookup: { graph: gateway, claims: { samaccount: onPremisesSamAccountName } }";
+    let lookup = "claim-lookup: { graph: gateway, claims: { samaccount: onPremisesSamAccountName } }, roles: [Any]";
     let house = house(lookup).await;
     let account = async |token: String| {
         let call = house.gateway.get("/orders").bearer(token).header("X-Account", "admin").header("x_account", "admin");
