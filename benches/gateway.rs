@@ -11,8 +11,7 @@ use entrada::{
     dev_tenant::{DevTenant, Options},
     exchange::Connection,
     gateway::Gateway,
-    listener::Arrival,
-    request::RequestBody,
+    listener::{Arrival, RequestBody},
     server::{Server, ServerOptions},
 };
 use http::Request;

@@ -16,9 +16,9 @@ use std::{
 
 use bytes::Bytes;
 use entrada::{
+    connection::ConnectionEvent,
     exchange::Connection,
-    listener::{Arrival, ConnectionEvent, Drainer, Limits, Listener, ListenerSettings, Service, bind, serve},
-    request::RequestBody,
+    listener::{Arrival, Drainer, Limits, Listener, ListenerSettings, RequestBody, Service, bind, serve},
 };
 use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};

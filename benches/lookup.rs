@@ -5,10 +5,10 @@ use std::{hint::black_box, net::IpAddr};
 use divan::{AllocProfiler, Bencher};
 use entrada::{
     address::{AddressEntryConfig, AddressSet, AddressSets},
-    clock::Clock,
-    config::{Faults, Place},
+    base::clock::Clock,
     request::Target,
     route::{MatchConfig, Matching, RouteTable},
+    settings::{Faults, Place},
 };
 use http::Method;
 

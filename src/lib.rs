@@ -14,75 +14,73 @@
 //! A route of the kind [`token_relay`] leads to the tenant's token endpoint, and not to an upstream.
 //!
 //! The request is read once ([`request`]) and never changed; the upstream's is built anew from what may pass. What refuses it
-//! is a [`Reason`](refusal::Reason) with a stable code. The rules stand in a [`Runtime`](runtime::Runtime), compiled once from
+//! is a [`Reason`](refusal::Reason) with a stable code. The rules stand in a [`Runtime`](gateway::runtime::Runtime), compiled once from
 //! the [`config`] and swapped whole.
+//!
+//! The modules stand below in their layers, the lowest first: each names those before it alone. `tests/it/layers.rs` holds them to it.
 
-pub mod answer;
-pub mod exchange;
-pub mod gateway;
+pub mod base;
+
+pub mod settings;
+
 pub mod refusal;
-pub mod runtime;
-pub mod server;
-pub mod trace;
+
+pub mod certificate;
+
+pub mod connection;
 
 pub mod listener;
+
+pub mod upstream;
+
+pub mod identity_http;
+
+pub mod entra;
+
+pub mod credentials;
+
+pub mod graph;
+
+pub mod telemetry;
+
+pub mod address;
 
 pub mod request;
 
 pub mod caller;
 
-pub mod route;
-
-pub mod inbound;
-
-pub mod authorization;
-
-pub mod identity;
-
-pub mod token_relay;
-
-pub mod upstream;
-
-pub mod outbound;
-
-pub mod audit;
-
-pub mod entra;
-
-pub mod identity_http;
-
-pub mod address;
+pub mod limits;
 
 pub mod partner;
 
 pub mod expression;
 
-pub mod limits;
+pub mod outgoing;
 
-pub mod credentials;
+pub mod exchange;
+
+pub mod authorization;
+
+pub mod inbound;
+
+pub mod identity;
+
+pub mod outbound;
+
+pub mod token_relay;
+
+pub mod route;
+
+pub mod audit;
 
 pub mod config;
 
-mod calendar;
-
-mod causes;
-
-pub mod clock;
-
-mod deadline;
-
-mod digits;
-
-mod lock;
-
-mod process_limits;
-
-mod recycled;
-
-pub mod telemetry;
+pub mod gateway;
 
 pub mod admin;
 
-pub mod cli;
+pub mod server;
 
 pub mod dev_tenant;
+
+pub mod cli;

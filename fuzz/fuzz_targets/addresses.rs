@@ -2,10 +2,7 @@
 
 #![no_main]
 
-use entrada::{
-    address::Span,
-    request::Authority,
-};
+use entrada::{address::Span, connection::Authority};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

@@ -4,12 +4,7 @@
 
 use std::sync::LazyLock;
 
-use entrada::{
-    address::AddressSets,
-    caller::{Trust, proxy_protocol},
-    clock::Clock,
-    config::{Faults, Place},
-};
+use entrada::{address::AddressSets, caller::Trust, connection::proxy_protocol, base::clock::Clock, settings::{Faults, Place}};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 

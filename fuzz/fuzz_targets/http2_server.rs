@@ -15,10 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use entrada::{
-    exchange::Connection,
-    listener::{Arrival, ConnectionEvent, Limits, Listener, ListenerSettings, Service, serve_http2},
-};
+use entrada::{exchange::Connection, listener::{Arrival, Limits, Listener, ListenerSettings, Service, serve_http2}, connection::ConnectionEvent};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio::{

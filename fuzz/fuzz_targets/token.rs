@@ -9,14 +9,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use entrada::{
-    cli::token::decode,
-    clock::Clock,
-    config::{Faults, Place},
-    dev_tenant::SigningKey,
-    entra::Tenants,
-    inbound::validate_azure_ad_token::ValidateAzureAdToken,
-};
+use entrada::{cli::token::decode, base::clock::Clock, settings::{Faults, Place}, dev_tenant::SigningKey, entra::Tenants, inbound::validate_azure_ad_token::ValidateAzureAdToken};
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 

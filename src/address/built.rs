@@ -9,8 +9,8 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 use super::{AddressEntryConfig, AddressSet};
 use crate::{
-    config::{Fault, Faults, Place},
-    lock::lock,
+    base::lock::lock,
+    settings::{Fault, Faults, Place},
 };
 
 /// What a set is made of, as a digest: sets of equal keys are equal.

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{AddressSet, entry::Span};
-use crate::config::{Faults, Place};
+use crate::settings::{Faults, Place};
 
 /// How many findings of one kind are told one by one; a file may hold thousands.
 const TOLD: usize = 5;

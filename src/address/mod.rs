@@ -23,8 +23,8 @@ pub use sets::AddressSets;
 pub(crate) use status::AddressSetStatus;
 
 use crate::{
-    clock::Clock,
-    config::{Day, Faults, Place},
+    base::clock::Clock,
+    settings::{Day, Faults, Place},
 };
 
 /// One entry of a list of addresses: an address, a CIDR, a range `from-to`, or the name of an address set; or an object with the same and a note.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{AddressEntryConfig, AddressSet, Dated, NotedAddressConfig, entry, entry::Span, lint, ranges::Ranges, suggestion};
-use crate::config::{Day, Faults, Place};
+use crate::settings::{Day, Faults, Place};
 
 /// Pieces of as many ranges are copied into the sets that name them: one search more costs more than they do.
 const COPIED: usize = 64;

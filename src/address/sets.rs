@@ -15,7 +15,7 @@ use super::{
     built::{self, BuiltSets},
     entry, lint, suggestion,
 };
-use crate::config::{Faults, Place};
+use crate::settings::{Faults, Place};
 
 /// The largest file that is read. Microsoft's has 4 MiB, a line of text has 10 to 40 bytes.
 const MAX_FILE: u64 = 64 << 20;

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, fs, time::Duration};
 
 use super::*;
-use crate::config::Severity;
+use crate::settings::Severity;
 
 const DAY: Duration = Duration::from_secs(86_400);
 

@@ -22,9 +22,9 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::Admin;
 use crate::{
-    config::Config,
+    config::{Config, DEFAULT_ADMIN},
     listener::{Drain, Drainer},
-    server::{DEFAULT_ADMIN, ServerError},
+    server::ServerError,
 };
 
 /// The admin listener, and the health listener where there is one of its own.

@@ -3,7 +3,6 @@
 //! Paths are exact, GET (and HEAD) is the only method, and `Host` and `Origin` are checked, so that no page in an
 //! operator's browser can read what stands here (DNS rebinding).
 
-mod config;
 mod guard;
 mod listen;
 mod status;
@@ -28,7 +27,6 @@ use axum::{
     },
     routing::get,
 };
-pub use config::{AdminConfig, HealthConfig};
 use futures_util::StreamExt;
 pub(crate) use listen::{AdminListeners, BoundAdmin};
 use tokio::net::TcpListener;
@@ -36,9 +34,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     audit::AuditLog,
+    gateway::runtime::Runtime,
     identity::AssertionKeys,
     listener::Drain,
-    runtime::Runtime,
     server::Lifecycle,
     telemetry::{Metrics, MetricsText},
 };

@@ -8,10 +8,10 @@ use super::Admin;
 use crate::{
     address::AddressSetStatus,
     entra::{KeySetStatus, SeenStatus},
+    gateway::runtime::Runtime,
     listener::{Listener, ListenerCertificateStatus},
     partner::PartnerStatus,
     route::Action,
-    runtime::Runtime,
     telemetry::MetricsText,
     upstream::OwnCertificateStatus,
 };

@@ -6,14 +6,14 @@ use std::{
     time::Duration,
 };
 
-use crate::digits;
+use crate::base::digits;
 
 /// One JSON object on one line. Members that are absent are left out.
-pub(super) struct Line<'a>(&'a mut Vec<u8>);
+pub(crate) struct Line<'a>(&'a mut Vec<u8>);
 
 impl<'a> Line<'a> {
     /// A line at the end of the buffer.
-    pub(super) fn begin(buffer: &'a mut Vec<u8>) -> Self {
+    pub(crate) fn begin(buffer: &'a mut Vec<u8>) -> Self {
         buffer.push(b'{');
         Self(buffer)
     }
@@ -27,7 +27,7 @@ impl<'a> Line<'a> {
         self.0.extend_from_slice(b"\":");
     }
 
-    pub(super) fn text<'b>(&mut self, key: &'static str, text: impl Into<Option<&'b str>>) {
+    pub(crate) fn text<'b>(&mut self, key: &'static str, text: impl Into<Option<&'b str>>) {
         if let Some(text) = text.into() {
             self.key(key);
             self.0.push(b'"');
@@ -36,20 +36,20 @@ impl<'a> Line<'a> {
         }
     }
 
-    pub(super) fn number(&mut self, key: &'static str, number: impl Into<Option<u64>>) {
+    pub(crate) fn number(&mut self, key: &'static str, number: impl Into<Option<u64>>) {
         if let Some(number) = number.into() {
             self.key(key);
             digits::decimal(self.0, number);
         }
     }
 
-    pub(super) fn truth(&mut self, key: &'static str, truth: bool) {
+    pub(crate) fn truth(&mut self, key: &'static str, truth: bool) {
         self.key(key);
         self.0.extend_from_slice(if truth { b"true" } else { b"false" });
     }
 
     /// The number as 32 hexadecimal digits.
-    pub(super) fn hexadecimal(&mut self, key: &'static str, number: Option<u128>) {
+    pub(crate) fn hexadecimal(&mut self, key: &'static str, number: Option<u128>) {
         if let Some(number) = number {
             let mut room = [0; 32];
             digits::hexadecimal(&mut room, number);
@@ -57,20 +57,20 @@ impl<'a> Line<'a> {
         }
     }
 
-    pub(super) fn address(&mut self, key: &'static str, address: Option<IpAddr>) {
+    pub(crate) fn address(&mut self, key: &'static str, address: Option<IpAddr>) {
         if let Some(address) = address {
             self.quoted(key, |out| digits::address(out, address));
         }
     }
 
-    pub(super) fn socket_address(&mut self, key: &'static str, address: Option<SocketAddr>) {
+    pub(crate) fn socket_address(&mut self, key: &'static str, address: Option<SocketAddr>) {
         if let Some(address) = address {
             self.quoted(key, |out| digits::socket_address(out, address));
         }
     }
 
     /// A time since 1970: RFC 3339, in UTC, to the microsecond.
-    pub(super) fn time(&mut self, key: &'static str, since_epoch: Duration) {
+    pub(crate) fn time(&mut self, key: &'static str, since_epoch: Duration) {
         self.quoted(key, |out| {
             with_second(since_epoch.as_secs(), |second| out.extend_from_slice(second.as_bytes()));
             // A digit before those that are wanted keeps the zeros in front.
@@ -89,7 +89,7 @@ impl<'a> Line<'a> {
         self.0.push(b'"');
     }
 
-    pub(super) fn end(self) {
+    pub(crate) fn end(self) {
         self.0.extend_from_slice(b"}\n");
     }
 }

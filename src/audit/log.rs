@@ -18,7 +18,7 @@ use tokio::sync::broadcast;
 
 use super::{AuditConfig, SinkConfig};
 
-use crate::lock::lock;
+use crate::base::lock::lock;
 
 /// How many records the admin listener shows.
 pub const RECENT_RECORDS: usize = 256;
@@ -74,7 +74,7 @@ impl WorkerLog {
     ///
     /// A record that finds the buffer full, because no sink takes records any more, is counted and lost: to hold up every
     /// request for a full disk would be worse.
-    pub(super) fn append(&self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn append(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut buffer = lock(&self.log.buffers[self.worker]);
         if buffer.len() < BUFFER_LIMIT {
             write(&mut buffer);

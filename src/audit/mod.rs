@@ -5,12 +5,9 @@
 //! `tracing` is not used for it: an own line into an own buffer costs a fifth of it on the hot path.
 
 mod config;
-mod line;
+pub(crate) mod line;
 mod log;
-mod record;
 
 pub use config::{AuditConfig, FileConfig, FormatConfig, SinkConfig, StdoutConfig};
 pub(crate) use log::WorkerLog;
 pub use log::{AuditLog, RECENT_RECORDS};
-pub use record::Recorder;
-pub(crate) use record::record_connection_event;

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use super::{
-    Authorization, AuthorizationConfig, AuthorizationWord, Form, FromHeaderConfig, OnBehalfOfConfig, TokenPlace,
-    UseCredentialConfig,
+    Authorization, AuthorizationConfig, AuthorizationWord, Form, FromHeaderConfig, OnBehalfOfConfig, UseCredentialConfig,
 };
+use crate::request::TokenPlace;
 use crate::{
-    config::{Faults, Place},
     credentials::{Credential, Credentials},
     entra::{TenantId, Tenants, is_guid},
-    inbound::{PolicyConfig, validate_azure_ad_token::listed_tenants},
+    settings::{Faults, Place},
 };
 
 /// What a route's `authorization` is built from, besides its own settings.
@@ -22,8 +21,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) credentials: &'a Credentials,
     /// The tenants of the config.
     pub(crate) tenants: &'a Tenants,
-    /// The route's policies, those of fragments and of lists within lists among them.
-    pub(crate) policies: &'a [&'a PolicyConfig],
+    /// The tenants that the route's token policies list; empty where one of them does not list its tenants.
+    pub(crate) listed_tenants: &'a [Box<str>],
     /// Where the route's token policies look.
     pub(crate) token_places: &'a [TokenPlace],
     /// The names that the route's path captures.
@@ -47,16 +46,8 @@ impl Authorization {
     }
 
     /// Tells of token policies whose audience is not the application that exchanges their tokens: Entra would refuse each.
-    pub fn check_audiences<'a>(&self, policies: impl IntoIterator<Item = &'a PolicyConfig>, place: &Place, faults: &mut Faults) {
+    pub(crate) fn check_audiences(&self, audiences: &[&str], place: &Place, faults: &mut Faults) {
         let Form::OnBehalfOf { credential, .. } = &self.form else { return };
-        let audiences: Vec<_> = policies
-            .into_iter()
-            .filter_map(|policy| match policy {
-                PolicyConfig::ValidateAzureAdToken(policy) => Some(&policy.audiences),
-                _ => None,
-            })
-            .flatten()
-            .collect();
         if !audiences.iter().any(|audience| audience.eq_ignore_ascii_case(credential.client_id())) {
             faults.error(
                 &place.key("on-behalf-of"),
@@ -153,11 +144,7 @@ fn allowed_tenants(
 ) -> Option<Box<[Box<str>]>> {
     let mut ids = Vec::new();
     if config.allowed_tenants.is_empty() {
-        let policies = setting.policies.iter().filter_map(|policy| match policy {
-            PolicyConfig::ValidateAzureAdToken(policy) => Some(listed_tenants(policy, setting.tenants)),
-            _ => None,
-        });
-        ids = policies.collect::<Option<Vec<_>>>().unwrap_or_default().concat();
+        ids.extend_from_slice(setting.listed_tenants);
         if ids.is_empty() {
             let cure = "list them as `allowed-tenants` here, or at the route's token policy";
             faults.error(&place.key("tenant"), "the path names the tenant, and it is not said which ones it may name", cure);

@@ -13,26 +13,22 @@
 
 mod build;
 mod config;
-mod place;
 
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use secrecy::ExposeSecret as _;
 
-pub(crate) use self::{build::Setting, place::TOKEN_SCHEMES};
-pub use self::{
-    config::{AuthorizationConfig, AuthorizationWord, FromHeaderConfig, OnBehalfOfConfig, UseCredentialConfig},
-    place::TokenPlace,
-};
+pub(crate) use self::build::Setting;
+pub use self::config::{AuthorizationConfig, AuthorizationWord, FromHeaderConfig, OnBehalfOfConfig, UseCredentialConfig};
 use crate::{
-    clock::Clock,
-    credentials::{AccessToken, Credential, CredentialError, TokenSlot, UserToken, wanted_claims},
+    base::clock::Clock,
+    credentials::OwnToken,
+    credentials::{Credential, CredentialError, TokenSlot, UserToken, wanted_claims},
     entra::token::{Token, TokenKind},
-    exchange::{Exchange, NamedToken},
+    exchange::Exchange,
     refusal::{Reason, Refusal},
-    request::{IncomingRequest, binds_connection},
-    route::Captures,
+    request::{Captures, IncomingRequest, NamedToken, TokenPlace, binds_connection},
     upstream::UpstreamRequest,
 };
 
@@ -71,15 +67,6 @@ enum Form {
         credential: Arc<Credential>,
         scope: Box<str>,
     },
-}
-
-/// The token of the gateway's own that a request bears, and where a fresh one comes from.
-#[derive(Debug)]
-pub struct OwnToken {
-    slot: Arc<TokenSlot>,
-    token: Arc<AccessToken>,
-    /// Whether the upstream refused one before this.
-    refused_before: bool,
 }
 
 /// What follows from an upstream's 401.

@@ -3,14 +3,14 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    clock::Clock,
-    config::{Faults, Place},
+    base::clock::Clock,
     credentials::{
         Credentials,
         testing::{CLIENT, House, slot_of},
     },
     entra::Tenants,
     request::{IncomingRequest, ReservedNames},
+    settings::{Faults, Place},
 };
 
 const AUTHORIZATION2: HeaderName = HeaderName::from_static("authorization2");
@@ -256,7 +256,7 @@ fn build_with(
     let setting = Setting {
         credentials,
         tenants: &Tenants::default(),
-        policies: &[],
+        listed_tenants: &[],
         token_places: &places(),
         captures: &["customer".to_owned()],
         anonymous,
@@ -428,7 +428,7 @@ async fn says_what_is_wrong_with_an_exchange() {
         let config: AuthorizationConfig = serde_json::from_value(written).unwrap();
         let mut faults = Faults::default();
         if let Some(built) = build_with(&config, &credentials, false, &Place::root(), &mut faults) {
-            built.check_audiences([], &Place::root(), &mut faults);
+            built.check_audiences(&[], &Place::root(), &mut faults);
         }
         faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect::<Vec<_>>()
     };

@@ -7,8 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::TrustedProxyConfig;
 use crate::{
     address::{AddressEntryConfig, AddressSet, AddressSets},
-    clock::Clock,
-    config::{Faults, Place},
+    base::clock::Clock,
+    settings::{Faults, Place},
 };
 
 /// Peers, and what their requests must bear to be believed.

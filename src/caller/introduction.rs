@@ -1,26 +1,12 @@
 //! Who may begin a connection in somebody else's name.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::IpAddr, sync::Arc};
 
 use super::{ProxyProtocolConfig, Trust};
 use crate::{
-    clock::Clock,
-    config::{Faults, Place},
+    base::clock::Clock,
+    settings::{Faults, Place},
 };
-
-/// How a connection was introduced: by the PROXY protocol header that it began with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Introduction {
-    /// The proxy that connected.
-    pub by: SocketAddr,
-    /// Whether the header said whose connection it is. One that does not is the proxy's own, as far as anybody knows.
-    pub names_source: bool,
-    /// Whether the header said that the source speaks TLS with the proxy.
-    pub tls: bool,
-}
 
 /// The proxies of a listener whose connections begin with a PROXY protocol header.
 #[derive(Clone, Debug)]

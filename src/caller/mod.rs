@@ -6,24 +6,23 @@
 //! Where a connection begins with a PROXY protocol header, its source is the peer to begin with.
 
 mod believed;
-pub mod certificate;
 mod config;
 mod forwarded;
 mod hop;
 mod introduction;
-pub mod proxy_protocol;
 mod trust;
 
 use std::net::IpAddr;
 
+pub use crate::connection::Introduction;
 pub(crate) use believed::{Believed, Stake};
 pub use config::{ProxyProtocolConfig, TrustStepConfig, TrustedGroupConfig, TrustedProxyConfig};
 pub use hop::HopFault;
 use http::HeaderValue;
-pub use introduction::{Introducers, Introduction, TrustedPeers};
+pub use introduction::{Introducers, TrustedPeers};
 pub use trust::Trust;
 
-use crate::request::Scheme;
+use crate::connection::Scheme;
 
 /// Whose address a request comes from, and how that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]

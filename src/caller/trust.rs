@@ -5,17 +5,18 @@ use std::{borrow::Cow, net::IpAddr};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{
-    AddressSource, Believed, Caller, Introduction, Stake, TrustStepConfig,
+    AddressSource, Believed, Caller, Stake, TrustStepConfig,
     forwarded::{self, Element},
     hop::{self, HopFault},
 };
+use crate::connection::Introduction;
 use crate::{
     address::AddressSets,
-    clock::Clock,
-    config::{Faults, Place},
+    base::clock::Clock,
+    connection::{Authority, Scheme},
     listener::{ForwardedHeader, ListenerConfig},
     refusal::{Reason, Refusal},
-    request::{Authority, Scheme},
+    settings::{Faults, Place},
 };
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -12,9 +12,10 @@ use serde_json::json;
 
 use super::certificate::Format;
 use crate::{
-    config::{Document, Faults, Place, Report},
+    config::{Document, Report},
+    gateway::runtime::Runtime,
     inbound::InboundPolicy,
-    runtime::Runtime,
+    settings::{Faults, Place},
 };
 
 /// Arguments of `entrada check`.

@@ -5,10 +5,11 @@
 use std::path::Path;
 
 use crate::{
-    clock::Clock,
-    config::{Document, Fault, Faults, Place, Report},
+    base::clock::Clock,
+    config::{Document, Report},
     credentials::{Credentials, Setting},
-    runtime::identity_http,
+    gateway::runtime::identity_http,
+    settings::{Fault, Faults, Place},
 };
 
 /// The credentials of a config.

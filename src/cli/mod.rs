@@ -55,7 +55,7 @@ impl Arguments {
     /// What stopped it; the program then exits with 2.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         // Every command that handles keys and tokens is one too many to remember: it holds for all.
-        crate::process_limits::forbid_core_files();
+        crate::base::process_limits::forbid_core_files();
         match self.command {
             Command::Run(arguments) => run::run(&arguments),
             Command::Demo(arguments) => demo::run(&arguments),

@@ -7,9 +7,10 @@ use clap::Args;
 
 use super::signals::{Signals, Told};
 use crate::{
-    config::{Document, Report, watch::Watch},
-    runtime::Runtime,
+    config::{Document, Report},
+    gateway::runtime::Runtime,
     server::{Server, ServerError, ServerOptions},
+    settings::watch::Watch,
     telemetry,
 };
 
@@ -93,7 +94,7 @@ fn reopen(server: &Server) {
     match server.reopen_files() {
         Ok(()) => tracing::info!("the files of the audit log were opened again"),
         Err(error) => {
-            tracing::error!(error = crate::causes::chain(&error), "the files of the audit log stay as they were");
+            tracing::error!(error = crate::base::causes::chain(&error), "the files of the audit log stay as they were");
         }
     }
 }
@@ -113,7 +114,10 @@ fn reload(server: &mut Server, arguments: &RunArguments, watch: &mut Watch) {
                 eprint!("{report}");
                 return not_taken(server, report);
             }
-            tracing::error!(error = crate::causes::chain(&error), "the new config was not taken; the old one stays in force");
+            tracing::error!(
+                error = crate::base::causes::chain(&error),
+                "the new config was not taken; the old one stays in force"
+            );
         }
     }
 }

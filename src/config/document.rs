@@ -9,17 +9,20 @@ use std::{
 };
 
 use super::{
-    Config, Secrets,
-    fault::{Faults, Place},
-    lint, merge,
+    Config, lint, merge,
     named_values::{self, Surroundings},
-    node::{Kind, Node},
-    origin::{Origin, SourceFile, Sources},
-    report::{Finding, Report},
+    report::Report,
     rest::{self, Rest},
     schema::{Shape, schema},
-    settings::settings,
     validate,
+};
+use crate::settings::Finding;
+use crate::settings::{
+    Secrets,
+    deserialize::settings,
+    fault::{Faults, Place},
+    node::{Kind, Node},
+    origin::{Origin, SourceFile, Sources},
 };
 
 /// A config that was read without errors.

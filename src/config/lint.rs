@@ -5,11 +5,11 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::{
-    Config,
+use super::Config;
+use crate::settings::Finding;
+use crate::settings::{
     fault::{Faults, Place},
     node::{Kind, Node},
-    report::Finding,
 };
 use crate::{
     authorization::AuthorizationConfig,

@@ -6,12 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
+use super::schema::{Additional, Shape};
+use crate::settings::Finding;
+use crate::settings::{
     fault::Place,
     node::{Key, Kind, Node},
     origin::{Origin, SourceFile, Sources},
-    report::Finding,
-    schema::{Additional, Shape},
     yaml,
 };
 

@@ -3,54 +3,45 @@
 //! Written settings (`…Config`, plain data as in the file) and the objects built from them are two things. The settings of a
 //! stage stand beside that stage; this module knows the document as a whole. Building is pure: no network, no clock.
 
-mod blank;
+pub(crate) mod admin;
 mod document;
-mod fault;
 mod lint;
 mod merge;
-mod named_values;
-mod node;
-mod origin;
-mod report;
+pub(crate) mod named_values;
+pub(crate) mod report;
 mod rest;
 mod schema;
-mod secret;
-mod settings;
-mod suggest;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
-mod units;
 mod unsupported;
 mod validate;
-pub mod watch;
-mod yaml;
 
+pub(crate) use self::admin::DEFAULT_ADMIN;
+pub use self::admin::{AdminConfig, HealthConfig};
 use std::collections::BTreeMap;
 
 pub use document::Document;
-pub use fault::{Fault, Faults, Place, Severity};
 #[cfg(test)]
 pub(crate) use named_values::literal;
 pub use report::Report;
 pub use schema::schema;
 use schemars::JsonSchema;
-pub use secret::{HeaderText, LiveSecret, Secret, Secrets, UnknownSecret};
 use serde::Deserialize;
-pub use units::{Day, Size, Span};
 
 use crate::{
     address::AddressSetConfig,
-    admin::{AdminConfig, HealthConfig},
     audit::AuditConfig,
     credentials::{CredentialConfig, KeyVaultSecretConfig},
     entra::{IssuerConfig, TenantConfig, VerifiedTokensConfig},
     identity::AssertionKeysConfig,
+    identity_http::IdentityHttpConfig,
     inbound::PolicyConfig,
     listener::ListenerConfig,
     partner::PartnerConfig,
     route::RouteConfig,
+    settings::Span,
     telemetry::TelemetryConfig,
     upstream::UpstreamConfig,
 };
@@ -130,28 +121,12 @@ impl std::fmt::Debug for NamedValueConfig {
     }
 }
 
-/// How calls to Entra and other identity services leave the machine.
-#[derive(Clone, Default, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct IdentityHttpConfig {
-    /// The HTTP proxy for these calls. Default: `HTTPS_PROXY`, with the exceptions of `NO_PROXY`.
-    pub proxy: Option<String>,
-    /// Certificate authorities (PEM) that are trusted for these calls besides the system's.
-    pub ca: Option<String>,
-}
-
 /// Without the proxy, whose address may hold a password.
-impl std::fmt::Debug for IdentityHttpConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("IdentityHttpConfig").field("ca", &self.ca).finish_non_exhaustive()
-    }
-}
-
 /// A part of a config from YAML, for the tests of the stages.
 #[cfg(test)]
 pub(crate) fn part<T: serde::de::DeserializeOwned>(yaml: &str) -> T {
     let mut findings = Vec::new();
-    let node = yaml::read(yaml, 0, &mut findings, &mut Vec::new());
+    let node = crate::settings::yaml::read(yaml, 0, &mut findings, &mut Vec::new());
     assert!(findings.is_empty(), "{yaml}");
-    settings::settings(&node).expect("a part of a config")
+    crate::settings::deserialize::settings(&node).expect("a part of a config")
 }

@@ -2,8 +2,9 @@
 //!
 //! Once: what a variable or a file holds is never looked into again, so it cannot name other values. A named value's own
 //! `value` may name others. Inside of an expression `@(…)` a value becomes a string literal: it can never become code.
-//! Secrets are not put in: their text stays `{{name}}`, which only a [`Secret`](super::Secret) can hold.
+//! Secrets are not put in: their text stays `{{name}}`, which only a [`Secret`](crate::settings::Secret) can hold.
 
+use crate::settings::parts::{Part, is_name, parts};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
@@ -13,65 +14,19 @@ use std::{
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{
+use crate::credentials::{KeyVaultSecretConfig, VaultSecret};
+use crate::settings::Finding;
+use crate::settings::{
     blank,
     fault::Place,
     node::{Kind, Node},
     origin::{Origin, Sources},
-    report::Finding,
     secret::SecretSource,
     suggest,
 };
-use crate::credentials::{KeyVaultSecretConfig, VaultSecret};
 
 /// How long a file that holds a named value may be.
 const FILE_LIMIT: u64 = 64 << 10;
-
-/// A piece of a text.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Part<'a> {
-    Text(&'a str),
-    /// `{{name}}`; `at` is where it begins.
-    Name {
-        name: &'a str,
-        at: usize,
-    },
-    /// `{{` that names nothing.
-    Malformed {
-        text: &'a str,
-    },
-}
-
-/// The pieces of a text, in order.
-pub(crate) fn parts(text: &str) -> Vec<Part<'_>> {
-    let mut parts = Vec::new();
-    let mut done = 0;
-    while let Some(start) = text[done..].find("{{").map(|at| done + at) {
-        if start > done {
-            parts.push(Part::Text(&text[done..start]));
-        }
-        let inner = &text[start + 2..];
-        let name = inner.find("}}").map(|end| &inner[..end]);
-        match name {
-            Some(name) if is_name(name.trim()) => {
-                parts.push(Part::Name { name: name.trim(), at: start });
-                done = start + 4 + name.len();
-            }
-            _ => {
-                parts.push(Part::Malformed { text: &text[start..start + 2] });
-                done = start + 2;
-            }
-        }
-    }
-    if done < text.len() {
-        parts.push(Part::Text(&text[done..]));
-    }
-    parts
-}
-
-fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
-}
 
 /// Whether a text is an expression.
 pub(crate) fn is_expression(text: &str) -> bool {

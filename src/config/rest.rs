@@ -7,12 +7,12 @@ use std::collections::HashSet;
 
 use serde::de::DeserializeOwned;
 
-use super::{
-    document::Document,
+use super::document::Document;
+use crate::settings::Finding;
+use crate::settings::{
+    deserialize::settings,
     fault::{Fault, Place, Severity},
     node::{Kind, Node},
-    report::Finding,
-    settings::settings,
 };
 
 /// Names that may be missing because what defines them was taken out.

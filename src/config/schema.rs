@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::{
-    Config, Day, Size, Span,
+use super::Config;
+use crate::settings::{
+    Day, Size, Span,
     secret::{PLAIN_TOO, SECRET_KEYWORD},
 };
 use crate::upstream::{Percent, RetryCondition};

@@ -5,7 +5,7 @@ use std::path::Path;
 use p12_keystore::{EncryptionAlgorithm, MacAlgorithm};
 
 use crate::{
-    caller::certificate::testing::Authority,
+    certificate::testing::Authority,
     credentials::testing::certificate,
     entra::testing::{jwks, key},
 };

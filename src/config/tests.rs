@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use secrecy::ExposeSecret as _;
 
 use super::{testing::examples, *};
+use crate::settings::{Faults, Place, Secret, node, yaml};
 
 /// Reads with two variables set and no others.
 fn read(text: &str) -> Result<Document, Report> {

@@ -4,13 +4,19 @@
 //! a config take (maps, lists, words, and enums with their variant as key) and follows the one that was meant.
 
 use super::{
+    named_values::is_expression,
+    schema::{Additional, Shape, summary},
+    unsupported,
+};
+use crate::settings::{
+    Finding,
+    parts::{Part, parts},
+};
+use crate::settings::{
     fault::Place,
-    named_values::{Part, is_expression, parts},
     node::{Kind, Node, Text},
     origin::{Origin, Sources},
-    report::Finding,
-    schema::{Additional, Shape, summary},
-    suggest, unsupported,
+    suggest,
     yaml::in_quotes,
 };
 
@@ -125,7 +131,14 @@ impl Walk<'_> {
         self.error(key.unwrap_or(&node.at), place, "there is no value here", cure);
     }
 
-    fn map(&mut self, node: &Node, entries: &[(super::node::Key, Node)], key: Option<&Origin>, shape: Shape<'_>, place: &Place) {
+    fn map(
+        &mut self,
+        node: &Node,
+        entries: &[(crate::settings::node::Key, Node)],
+        key: Option<&Origin>,
+        shape: Shape<'_>,
+        place: &Place,
+    ) {
         let maps: Vec<Shape<'_>> = shape.alternatives().into_iter().filter(|shape| shape.allows("object")).collect();
         match maps.as_slice() {
             [] => {
@@ -154,7 +167,7 @@ impl Walk<'_> {
     fn no_form(
         &mut self,
         node: &Node,
-        entries: &[(super::node::Key, Node)],
+        entries: &[(crate::settings::node::Key, Node)],
         key: Option<&Origin>,
         several: &[Shape<'_>],
         place: &Place,
@@ -178,7 +191,7 @@ impl Walk<'_> {
     fn variant(
         &mut self,
         node: &Node,
-        entries: &[(super::node::Key, Node)],
+        entries: &[(crate::settings::node::Key, Node)],
         key: Option<&Origin>,
         variants: &[Shape<'_>],
         place: &Place,
@@ -214,7 +227,14 @@ impl Walk<'_> {
         }
     }
 
-    fn object(&mut self, node: &Node, entries: &[(super::node::Key, Node)], key: Option<&Origin>, map: Shape<'_>, place: &Place) {
+    fn object(
+        &mut self,
+        node: &Node,
+        entries: &[(crate::settings::node::Key, Node)],
+        key: Option<&Origin>,
+        map: Shape<'_>,
+        place: &Place,
+    ) {
         let owners = [map.name, map.parent];
         for (name, value) in entries {
             let place = place.key(&name.text);
@@ -243,7 +263,7 @@ impl Walk<'_> {
     }
 
     /// Hides the values of keys that nobody knows: any of them may be a secret under a mistyped name.
-    fn hide_all(&mut self, entries: &[(super::node::Key, Node)]) {
+    fn hide_all(&mut self, entries: &[(crate::settings::node::Key, Node)]) {
         entries.iter().for_each(|(key, value)| self.hide(value, Some(&key.at)));
     }
 

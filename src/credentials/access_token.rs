@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use http::HeaderValue;
 
 use super::error::Failure;
-use crate::clock::Clock;
+use crate::base::clock::Clock;
 
 /// How long before its end a token is no longer served if another can be had.
 const MARGIN: Duration = Duration::from_secs(60);

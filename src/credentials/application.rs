@@ -12,7 +12,6 @@ use super::{
     AssertionConfig,
     aadsts::Next,
     assertion::{Assertions, Subject},
-    certificate::{self, Certificate, CertificateError},
     certificates::Certificates,
     challenge,
     error::Failure,
@@ -24,7 +23,8 @@ use super::{
     token_cache::{Fetched, TokenSlot},
     token_request::{Grant, Proof, TokenRequest},
 };
-use crate::{clock::Clock, config::LiveSecret, identity_http::IdentityHttp};
+use crate::certificate::keys::{self, Certificate, CertificateError};
+use crate::{base::clock::Clock, identity_http::IdentityHttp, settings::LiveSecret};
 
 /// A client at one tenant's token endpoint: what its requests have in common.
 #[derive(Debug)]
@@ -159,7 +159,7 @@ impl Application {
             Identity::Secret(secret) => self.ask_with_secret(secret, endpoint, ask).await,
             Identity::File(file) => {
                 // The platform replaces the token long before it ends, so a copy of it would only grow old.
-                let bytes = certificate::read_file(file)?;
+                let bytes = keys::read_file(file)?;
                 let text = str::from_utf8(&bytes).map_err(|_| Failure::Signing)?;
                 self.send(Proof::Assertion(&text.trim().into()), endpoint, ask).await
             }

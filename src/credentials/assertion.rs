@@ -16,8 +16,9 @@ use base64::{
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 
-use super::{AssertionAlgorithm, AssertionConfig, certificate::Certificate, error::Failure, holder::Holder};
-use crate::{causes::chain, clock::Clock, lock::lock};
+use super::{AssertionAlgorithm, AssertionConfig, error::Failure, holder::Holder};
+use crate::base::{causes::chain, clock::Clock, lock::lock};
+use crate::certificate::keys::Certificate;
 
 /// How long an assertion is good for, in seconds. Microsoft advises five to ten minutes.
 const LIFETIME: u64 = 300;
@@ -207,9 +208,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::credentials::{
-        certificate::KeyedCertificate,
-        testing::{self, Made},
+    use crate::{
+        certificate::keys::KeyedCertificate,
+        credentials::testing::{self, Made},
     };
 
     static GATEWAY: LazyLock<Made> = LazyLock::new(|| testing::certificate("gateway"));

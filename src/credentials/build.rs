@@ -10,19 +10,18 @@ use secrecy::SecretString;
 use super::{
     CertificateConfig, Credential, CredentialConfig, KeyVaultCertificateConfig, KeyVaultSecretConfig, VaultSecret,
     application::{Application, ClientSecret, Endpoint, Identity},
-    certificate::loose_permissions,
     certificates::{CertificateFile, CertificateForm, CertificateSource, Certificates, VaultSource},
     credential::{MOST_CALLERS, MOST_TENANTS, Source},
-    generations::Generations,
     key_vault::{self, OpenedSecret, Vault},
     managed_identity::{ManagedIdentity, Platform},
     set::{Setting, Siblings},
     token_cache::Background,
 };
+use crate::{base::generations::Generations, certificate::keys::loose_permissions};
 use crate::{
-    config::{Faults, LiveSecret, Place, Secret, Secrets},
     entra::{CloudConfig, TenantConfig},
     identity_http::IdentityHttp,
+    settings::{Faults, LiveSecret, Place, Secret, Secrets},
 };
 
 /// How long a token request that failed for a passing reason waits before its second attempt.
@@ -398,7 +397,7 @@ fn certificates(
             for (index, error) in failed {
                 let CertificateSource::File(source) = &sources[index] else { continue };
                 let file = source.file.display();
-                faults.error(&written[index].0, format!("{file}: {}", crate::causes::chain(&error)), error.cure());
+                faults.error(&written[index].0, format!("{file}: {}", crate::base::causes::chain(&error)), error.cure());
             }
             return None;
         }

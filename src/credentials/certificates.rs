@@ -16,13 +16,13 @@ use secrecy::SecretString;
 
 use super::{
     AssertionConfig, KeyUse,
-    certificate::{self, Certificate, CertificateError, KeyedCertificate},
     error::Failure,
     holder::Holder,
     key_vault::{Vault, VaultError},
     past::RefusedVersion,
 };
-use crate::{causes::chain, clock::Clock, lock::lock};
+use crate::base::{causes::chain, clock::Clock, lock::lock};
+use crate::certificate::keys::{self, Certificate, CertificateError, KeyedCertificate};
 
 /// How often a vault is asked for a newer version unasked.
 const LOOK_EVERY: Duration = Duration::from_secs(6 * 3_600);
@@ -316,11 +316,11 @@ impl VaultSource {
 
 impl CertificateFile {
     fn load(&self) -> Result<KeyedCertificate, CertificateError> {
-        let bytes = certificate::read_file(&self.file)?;
+        let bytes = keys::read_file(&self.file)?;
         let password = self.password.as_ref();
         match &self.form {
             CertificateForm::Pem(key) => {
-                let key = key.as_deref().map(certificate::read_file).transpose()?;
+                let key = key.as_deref().map(keys::read_file).transpose()?;
                 KeyedCertificate::from_pem(&bytes, key.as_ref().map(|key| key.as_slice()), password)
             }
             CertificateForm::Pfx => KeyedCertificate::from_pfx(&bytes, password),

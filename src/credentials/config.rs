@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::Secret;
+use crate::settings::Secret;
 
 /// A credential of the gateway: an application with one means to prove itself.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]

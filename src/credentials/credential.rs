@@ -20,7 +20,6 @@ use super::{
     access_token::AccessToken,
     application::{Application, Ask, Endpoint, Identity},
     error::ForWhom,
-    generations::Generations,
     key_vault::{self, Vault},
     managed_identity::ManagedIdentity,
     pace::Pace,
@@ -28,7 +27,8 @@ use super::{
     token_cache::{Background, Fetched, TokenSlot},
     token_request::Grant,
 };
-use crate::{entra::TenantConfig, identity_http::IdentityHttp, lock::lock};
+use crate::base::generations::Generations;
+use crate::{base::lock::lock, entra::TenantConfig, identity_http::IdentityHttp};
 
 /// The most tenants of callers whose token endpoints are remembered.
 pub(super) const MOST_TENANTS: usize = 2_000;

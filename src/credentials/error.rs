@@ -7,9 +7,9 @@ use http::{HeaderValue, StatusCode};
 
 use super::{
     aadsts::{self, Next},
-    certificate::CertificateError,
     key_vault::VaultError,
 };
+use crate::certificate::keys::CertificateError;
 use crate::{identity_http::IdentityHttpError, refusal::Reason};
 
 /// A credential has no token to give.

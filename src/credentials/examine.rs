@@ -17,7 +17,6 @@ use super::{
     access_token::AccessToken,
     application::{Application, Endpoint, Identity},
     assertion::Subject,
-    certificate::{self, Certificate, Standing},
     certificates::{CertificateSource, Certificates, VaultSource},
     credential::Source,
     error::Failure,
@@ -25,8 +24,9 @@ use super::{
     key_vault::{scope_of, vault_url},
     token_request::{http_date, refused},
 };
+use crate::certificate::keys::{self, Certificate, Standing};
 
-use crate::causes::chain;
+use crate::base::causes::chain;
 
 /// By how much this machine's clock may differ, in seconds. Entra bears with five minutes.
 const CLOCK_TOLERANCE: u64 = 60;
@@ -207,7 +207,7 @@ impl Application {
             },
             Identity::File(file) => {
                 let path = file.display();
-                let read = certificate::read_file(file);
+                let read = keys::read_file(file);
                 let token = match read.as_ref().map(|bytes| str::from_utf8(bytes)) {
                     Ok(Ok(text)) => text.trim(),
                     Ok(Err(_)) => {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::{
     AssertionAlgorithm, assertion,
-    certificate::{Certificate, KeyedCertificate},
     error::Failure,
     key_vault::{Vault, VaultCertificate},
 };
+use crate::certificate::keys::{Certificate, KeyedCertificate};
 
 /// A certificate that can sign. Header and signature of what it signs always belong together.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ use super::{
     token_request::{Seconds, refused},
 };
 use crate::{
-    clock::Clock,
+    base::clock::Clock,
     identity_http::{Answer, Call, IdentityHttp},
 };
 
@@ -286,8 +286,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::IdentityHttpConfig,
         dev_tenant::{DevTenant, Options},
+        identity_http::IdentityHttpConfig,
     };
 
     const VAULT: &str = "https://vault.azure.net/.default";

@@ -8,19 +8,18 @@ mod access_token;
 mod application;
 mod assertion;
 mod build;
-pub mod certificate;
 mod certificates;
 mod challenge;
 mod config;
 mod credential;
 mod error;
 mod examine;
-mod generations;
 #[cfg(test)]
 mod golden;
 mod holder;
 mod key_vault;
 mod managed_identity;
+mod own_token;
 mod pace;
 mod past;
 mod registration;
@@ -41,12 +40,12 @@ pub use self::{
     error::{CredentialError, Failure, ForWhom, Refused},
     examine::{Outcome, Step},
     key_vault::{VaultAction, VaultError, VaultSecret, VaultSecretStatus},
+    own_token::OwnToken,
     set::{Credentials, Setting},
     status::{CertificateStatus, CredentialStatus, ErrorStatus, TokenStatus, VaultCertificateStatus},
     token_cache::TokenSlot,
 };
 pub(crate) use self::{
     challenge::wanted_claims,
-    generations::Generations,
     token_request::{ANSWER_CAP, Grant, Proof, TokenRequest, refused},
 };

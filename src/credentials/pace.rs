@@ -10,7 +10,7 @@ use std::{
 
 use super::error::{Delay, Failure};
 
-use crate::lock::lock;
+use crate::base::lock::lock;
 
 /// How long a final answer is remembered.
 const FINAL_DELAY: Duration = Duration::from_secs(10);

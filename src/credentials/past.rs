@@ -13,7 +13,7 @@ use super::{
     holder::Holder,
     status::VaultCertificateStatus,
 };
-use crate::{causes::chain, clock::Clock, lock::lock};
+use crate::base::{causes::chain, clock::Clock, lock::lock};
 
 /// How many versions of a certificate are tried besides the newest one.
 const MOST_VERSIONS: usize = 5;

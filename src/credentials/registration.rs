@@ -13,15 +13,11 @@ use super::{
     Credential,
     access_token::AccessToken,
     application::{Application, Identity},
-    certificate::Certificate,
     credential::Source,
     examine::{Outcome, Step},
 };
-use crate::{
-    causes::chain,
-    entra::{graph::GraphAddress, graph_address},
-    identity_http::Call,
-};
+use crate::certificate::keys::Certificate;
+use crate::{base::causes::chain, entra::GraphAddress, entra::graph_address, identity_http::Call};
 
 /// More than any registration.
 const CAP: usize = 1 << 20;
@@ -275,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_secret_of_its_own_is_warned_of_before_it_ends() {
-        let secret = crate::config::Secret::from("abcdef").live(&Default::default()).unwrap();
+        let secret = crate::settings::Secret::from("abcdef").live(&Default::default()).unwrap();
         let own = Identity::Secret(ClientSecret { secret, opened: Vec::new() });
         let secret =
             |hint: &str, end: &str| json!({ "passwordCredentials": [{ "displayName": "s", "hint": hint, "endDateTime": end }] });

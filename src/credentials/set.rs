@@ -17,10 +17,10 @@ use super::{
     token_cache::TokenSlot,
 };
 use crate::{
-    clock::Clock,
-    config::{Faults, Place, Secrets},
+    base::clock::Clock,
     entra::TenantConfig,
     identity_http::IdentityHttp,
+    settings::{Faults, Place, Secrets},
 };
 
 /// How often the tokens are looked after.

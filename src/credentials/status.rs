@@ -4,12 +4,12 @@ use serde::Serialize;
 
 use super::{
     CredentialConfig,
-    certificate::Certificate,
     error::{Failure, Refused},
     token_cache::{LastFailure, SlotStatus},
 };
+use crate::certificate::keys::Certificate;
 
-use crate::causes::chain;
+use crate::base::causes::chain;
 
 /// What there is to tell of a credential.
 #[derive(Clone, Debug, Serialize)]

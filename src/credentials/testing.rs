@@ -12,17 +12,17 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P2
 
 use super::{
     access_token::Issued,
-    certificate::KeyedCertificate,
     error::{Failure, ForWhom},
     token_cache::{Background, TokenSlot},
 };
+use crate::certificate::keys::KeyedCertificate;
 use crate::{
-    clock::Clock,
-    config::{Faults, IdentityHttpConfig, Place, Secrets},
+    base::clock::Clock,
     credentials::{CertificateConfig, CredentialConfig, Credentials, Setting},
     dev_tenant::{DevTenant, Options},
     entra::TenantConfig,
-    identity_http::IdentityHttp,
+    identity_http::{IdentityHttp, IdentityHttpConfig},
+    settings::{Faults, Place, Secrets},
 };
 
 /// A self-signed certificate and its key.

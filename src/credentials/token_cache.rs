@@ -31,7 +31,7 @@ use super::{
     error::{CredentialError, Delay, Failure, ForWhom, Refused},
     pace::{Pace, milliseconds},
 };
-use crate::{causes::chain, clock::Clock, lock::lock};
+use crate::base::{causes::chain, clock::Clock, lock::lock};
 
 /// How often a token may be thrown away because an upstream refused it.
 const FORCED_EVERY: Duration = Duration::from_secs(60);

@@ -14,7 +14,7 @@ use super::{
     token_cache::Fetched,
 };
 use crate::{
-    clock::Clock,
+    base::clock::Clock,
     identity_http::{Answer, IdentityHttp},
 };
 

@@ -28,7 +28,7 @@ use x509_parser::{
     public_key::PublicKey,
 };
 
-use crate::lock::lock;
+use crate::base::lock::lock;
 
 /// A key pair with a self-signed certificate around it, as Entra publishes its signing keys.
 pub struct SigningKey {

@@ -51,7 +51,7 @@ pub use play::{Fault, Hold, Recorded};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{directory::Directory, keys::KeyRing, play::Play};
-use crate::{clock::Clock, lock::lock};
+use crate::base::{clock::Clock, lock::lock};
 
 /// How a development tenant is started.
 #[derive(Clone, Debug)]

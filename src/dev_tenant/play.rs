@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use super::{State, problem::Aadsts};
 
-use crate::lock::lock;
+use crate::base::lock::lock;
 
 /// The longest body that any endpoint reads.
 const BODY_LIMIT: usize = 8 << 20;

@@ -19,7 +19,7 @@ use super::{
     directory::{App, id_of},
     graph::{admit, refuse},
 };
-use crate::credentials::certificate::Thumbprints;
+use crate::certificate::keys::Thumbprints;
 
 pub(crate) fn router() -> Router<Arc<State>> {
     Router::new().route("/v1.0/{object}", get(application))

@@ -30,7 +30,10 @@ use super::{
     metadata::{Bounds, Metadata},
     token::Version,
 };
-use crate::{clock::Clock, identity_http::IdentityHttp, lock::lock};
+use crate::{
+    base::{clock::Clock, lock::lock},
+    identity_http::IdentityHttp,
+};
 
 /// How often a healthy set is fetched anew, give or take a tenth.
 const REFRESH: Duration = Duration::from_secs(3_600);

@@ -2,7 +2,6 @@
 
 mod algorithm;
 mod footprint;
-pub mod graph;
 mod issuer;
 mod json;
 mod jws;
@@ -40,7 +39,7 @@ pub(crate) use self::{
     issuer::is_guid,
     json::read_object,
     jws::inspect_form,
-    tenant::{PERSONAL_ACCOUNTS, graph_address},
+    tenant::{GraphAddress, PERSONAL_ACCOUNTS, graph_address},
     verified_tokens::VerifiedTokens,
     verify::{IssuerVerdict, Moment, Profile, Verified, Verifier, VerifyError},
 };
@@ -60,7 +59,7 @@ pub struct TenantConfig {
     /// Default: the cloud's; the authority itself where that is on this machine.
     pub graph: Option<String>,
     /// How long the last good keys serve while the authority cannot be reached. Default: 24h.
-    pub stale: Option<crate::config::Span>,
+    pub stale: Option<crate::settings::Span>,
     /// Whether the gateway is ready only once it has the keys of this tenant, where a route takes its tokens. Default: true.
     pub required: Option<bool>,
 }

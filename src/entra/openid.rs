@@ -20,8 +20,8 @@ use super::{
     token::Version,
 };
 use crate::{
-    config::{Faults, Place, Span},
     identity_http::is_loopback,
+    settings::{Faults, Place, Span},
 };
 
 /// What OpenID Connect Discovery puts behind the issuer (section 4).

@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::{footprint::block, verify::Verified};
-use crate::lock::lock;
+use crate::base::lock::lock;
 
 /// How many shards there are: one for each thread, on any machine of a usual size.
 const SHARDS: usize = 64;

@@ -7,16 +7,24 @@ use url::Url;
 use super::{
     CloudConfig, TenantConfig,
     algorithm::Algorithm,
-    graph::GraphAddress,
     issuer::{Issuer, PLACEHOLDER, is_guid},
     key_set::{Endpoint, Source},
     metadata::{Bounds, IssuerBounds, Origin},
     token::Version,
 };
 use crate::{
-    config::{Faults, Place},
     identity_http::is_loopback,
+    settings::{Faults, Place},
 };
+
+/// The address of Microsoft Graph, and the scope of tokens for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GraphAddress {
+    /// `https://graph.microsoft.com`
+    pub(crate) base: Url,
+    /// `https://graph.microsoft.com/.default`
+    pub(crate) scope: Box<str>,
+}
 
 /// How long the last good keys serve while new ones cannot be had.
 pub(super) const STALE: Duration = Duration::from_secs(24 * 3_600);

@@ -19,10 +19,9 @@ use super::{
     verified_tokens::VerifiedTokens,
 };
 use crate::{
-    clock::Clock,
-    config::{Faults, Place},
+    base::{clock::Clock, lock::lock},
     identity_http::IdentityHttp,
-    lock::lock,
+    settings::{Faults, Place},
 };
 
 /// An issuer besides Entra.

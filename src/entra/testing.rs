@@ -7,10 +7,10 @@ use serde_json::{Map, Value, json};
 
 use super::{TenantConfig, Tenants};
 use crate::{
-    clock::Clock,
-    config::{Faults, Place},
+    base::clock::Clock,
     dev_tenant::SigningKey,
     request::IncomingRequest,
+    settings::{Faults, Place},
 };
 
 /// When the tests take place.

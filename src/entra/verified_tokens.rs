@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::seen::{LARGEST, MEMORY};
-use crate::config::{Faults, Place, Size};
+use crate::settings::{Faults, Place, Size};
 
 /// What one token takes, more or less: as the older form of the setting counts.
 const ONE: u64 = 4 << 10;

@@ -12,7 +12,7 @@ use super::{
     seen::Seen,
     token::{Facts, Payload, Token, TokenFault, Version, read_entra, read_other, read_user_flow},
 };
-use crate::clock::Clock;
+use crate::base::clock::Clock;
 
 /// A token whose signature held under a key of the policy's sets. Whether it lets anybody in is judged for each request.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use super::{
     node::Kind,
     value::{List, Value},
 };
-use crate::caller::certificate::ClientCertificate;
+use crate::certificate::ClientCertificate;
 
 /// Something that a certificate says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

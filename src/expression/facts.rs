@@ -10,11 +10,9 @@ use super::{
     value::{EvaluationError, List, Map, Value},
 };
 use crate::{
-    caller::certificate::ClientCertificate,
+    certificate::ClientCertificate,
     entra::token::Token,
-    exchange::{Exchange, NamedToken},
-    request::IncomingRequest,
-    route::Captures,
+    request::{Captures, IncomingRequest, NamedToken},
 };
 
 /// What is known of a request when an expression is evaluated.
@@ -41,21 +39,6 @@ pub struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    /// The facts of a request on its way.
-    pub fn of(exchange: &'a Exchange, request: &'a IncomingRequest) -> Self {
-        Self {
-            request,
-            caller: exchange.caller_address(),
-            certificate: exchange.certificate.as_deref(),
-            token: exchange.token.as_deref(),
-            partner: exchange.partner.as_deref(),
-            named_tokens: &exchange.named_tokens,
-            captures: &exchange.captures,
-            route: exchange.matched_route().map(|route| &*route.name),
-            status: exchange.outcome.status,
-        }
-    }
-
     /// Looks a path up.
     pub(super) fn look_up(&self, path: &Path) -> Result<Value<'a>, EvaluationError> {
         let text = |text: &'a str| Some(Value::Text(Cow::Borrowed(text)));

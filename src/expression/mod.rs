@@ -57,7 +57,7 @@ mod value;
 use std::{borrow::Cow, fmt, thread};
 
 pub(crate) use self::functions::could_be_two;
-pub(crate) use self::template::{HeaderTextError, Template, field_value, header_value};
+pub(crate) use self::template::{HeaderTextError, Template, condition, field_value, header_value};
 use self::{
     evaluate::Evaluator,
     node::{Kind, Node},

@@ -4,9 +4,8 @@ use http::HeaderValue;
 
 use super::{EvaluationError, Expression, Facts, Uses};
 use crate::{
-    config::{Faults, Place},
-    inbound::Scope,
-    recycled,
+    base::recycled,
+    settings::{Faults, Place},
 };
 
 /// A text as it stands, or an expression that makes one.
@@ -55,87 +54,8 @@ impl Template {
     }
 }
 
-impl Scope<'_> {
-    /// Reads a value that may be an expression, and judges what it names by what the route has before it.
-    pub(crate) fn template(&mut self, text: &str, place: &Place) -> Option<Template> {
-        let template = self.template_on_answer(text, place)?;
-        self.is_before_answer(template.uses(), place).then_some(template)
-    }
-
-    /// As [`template`](Self::template), for a value that is made when there is an answer.
-    pub(crate) fn template_on_answer(&mut self, text: &str, place: &Place) -> Option<Template> {
-        let template = Template::build(text, &self.way.names, place, self.faults)?;
-        match &template {
-            Template::Literal(_) => Some(template),
-            Template::Expression(expression) => self.can_evaluate(expression, place).then_some(template),
-        }
-    }
-
-    /// Whether there is no answer yet that the expression would have to read; a fault otherwise.
-    pub(crate) fn is_before_answer(&mut self, uses: Uses, place: &Place) -> bool {
-        if uses.response {
-            let cure = "use it in `outbound`, or in the `increment-condition` of a limit";
-            self.faults.error(place, "the expression reads `response`, and there is no answer yet", cure);
-        }
-        !uses.response
-    }
-
-    /// Reads a condition, and judges what it names by what the route has before it.
-    pub(crate) fn condition(&mut self, text: &str, place: &Place) -> Option<Expression> {
-        let expression = self.condition_on_answer(text, place)?;
-        self.is_before_answer(expression.uses(), place).then_some(expression)
-    }
-
-    /// As [`condition`](Self::condition), for one that may be judged when there is an answer.
-    pub(crate) fn condition_on_answer(&mut self, text: &str, place: &Place) -> Option<Expression> {
-        let expression = condition(text, &self.way.names, place, self.faults)?;
-        self.can_evaluate(&expression, place).then_some(expression)
-    }
-
-    /// Whether what the expression names can be there. An expression that would refuse every request is a mistake in the config.
-    pub(crate) fn can_evaluate(&mut self, expression: &Expression, place: &Place) -> bool {
-        let before = self.faults.errors();
-        if expression.uses().token && self.token_places.is_empty() {
-            let cure = if self.anonymous {
-                "an anonymous route knows no token: leave `anonymous` out and validate one first"
-            } else {
-                "put validate-azure-ad-token before it"
-            };
-            self.faults.error(place, "the expression reads `token`, and no policy before it validates one", cure);
-        }
-        if expression.uses().partner && !self.partners.is_some_and(|(_, route)| route.checked) {
-            let cure = "put check-partner before it";
-            self.faults.error(place, "the expression reads `partner`, and no policy before it says which one calls", cure);
-        }
-        if expression.uses().certificate && !self.certificates.validated {
-            let cure = "put validate-client-certificate before it";
-            let message = "the expression reads `caller.certificate`, and nothing before it accepts one";
-            self.faults.error(place, message, cure);
-        }
-        for name in expression.captures() {
-            match self.captures {
-                None => {
-                    let message = format!("`captures.{name}` has a meaning only within a route");
-                    self.faults.error(place, message, "move the policy into the routes whose path captures it");
-                }
-                Some(known) if !known.iter().any(|known| known == name) => {
-                    let message = format!("the route's path captures no `{name}`");
-                    let cure = if known.is_empty() {
-                        format!("write the path with {{{name}}} in it")
-                    } else {
-                        format!("it captures {}", known.join(", "))
-                    };
-                    self.faults.error(place, message, cure);
-                }
-                Some(_) => {}
-            }
-        }
-        self.faults.errors() == before
-    }
-}
-
 /// Reads a condition, `@(…)`, that is true or false. What is wrong goes to the faults.
-fn condition(text: &str, tokens: &[Box<str>], place: &Place, faults: &mut Faults) -> Option<Expression> {
+pub(crate) fn condition(text: &str, tokens: &[Box<str>], place: &Place, faults: &mut Faults) -> Option<Expression> {
     match expression_in(text) {
         Ok(Some(inner)) => parsed(Expression::parse_knowing(inner, tokens).and_then(Expression::into_condition), place, faults),
         Ok(None) => {

@@ -6,16 +6,13 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    authorization::TokenPlace,
-    caller::certificate::{
+    certificate::{
         ClientCertificate,
         testing::{Unusual, self_signed},
     },
     config::literal,
     entra::token::{Claims, Token, TokenKind},
-    exchange::NamedToken,
-    request::IncomingRequest,
-    route::Captures,
+    request::{Captures, IncomingRequest, NamedToken, TokenPlace},
 };
 
 /// A request with all that expressions can read.
@@ -601,7 +598,7 @@ fn a_certificate_that_was_accepted_can_be_read() {
     ] {
         assert_eq!(text_of(source, &world).as_deref(), Ok(expected), "{source}");
     }
-    let authority = crate::caller::certificate::testing::Authority::new("Root");
+    let authority = crate::certificate::testing::Authority::new("Root");
     let unusual = Unusual { dns_names: vec!["a.example".to_owned()], ..Unusual::default() };
     world.certificate = Some(authority.issue_unusual("daemon", &unusual).read(&[]));
     assert_eq!(text_of("\"a.example\" in caller.certificate.dns_names", &world), Ok("true".to_owned()));

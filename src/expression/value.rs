@@ -6,7 +6,7 @@ use http::HeaderMap;
 use serde_json::Value as Json;
 
 use super::{certificate::CertificateField, facts, node::Kind};
-use crate::{caller::certificate::ClientCertificate, entra::token::Members, route::Captures};
+use crate::{certificate::ClientCertificate, entra::token::Members, request::Captures};
 
 /// What an expression, or a part of one, comes to. Borrows from the request wherever it can.
 #[derive(Clone)]

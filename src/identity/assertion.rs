@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use super::keys::{AssertionKeys, KeyFault};
 use crate::{
-    config::{Faults, Place, Span},
     entra::token::Token,
     exchange::Exchange,
     refusal::{Reason, Refusal},
     request::Reserved,
+    settings::{Faults, Place, Span},
     upstream::UpstreamRequest,
 };
 

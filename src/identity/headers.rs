@@ -11,16 +11,13 @@ use serde::Deserialize;
 
 use super::encoding::{Encoding, Form, NonAscii, Unfit};
 use crate::{
-    config::{Faults, Place},
     exchange::Exchange,
     expression::{EvaluationError, Expression, Facts, Template, field_value},
-    inbound::{
-        Scope,
-        header::{self, Unavailable},
-        set_header::WhenAbsent,
-    },
+    inbound::{scope::Scope, set_header::WhenAbsent},
+    outgoing::field::{self, Unavailable},
+    refusal::trace::{Step, Verdict},
     request::{Claim, IncomingRequest, remove_folded, same_folded},
-    trace::{Step, Verdict},
+    settings::{Faults, Place},
 };
 
 /// A header field that tells the backend who calls.
@@ -116,7 +113,7 @@ impl IdentityHeaders {
 impl IdentityHeader {
     fn build(name: &str, config: &IdentityHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
         let before = scope.faults.errors();
-        let header = header::name(name, place, scope.faults);
+        let header = field::name(name, place, scope.faults);
         let value = value(config, place, scope);
         let form = form(config, place, scope.faults);
         let absent = absent(config, place, scope.faults);

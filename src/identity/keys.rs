@@ -32,8 +32,8 @@ use tokio::runtime::Handle;
 use x509_parser::{prelude::FromDer as _, public_key::PublicKey, x509::SubjectPublicKeyInfo};
 
 use crate::{
-    clock::Clock,
-    config::{Faults, Place, Span},
+    base::clock::Clock,
+    settings::{Faults, Place, Span},
 };
 
 /// How long a key is published before it signs: longer than a backend may keep the set.
@@ -149,7 +149,7 @@ impl AssertionKeys {
                 Ok(key) => keys.push(Turn { key: Arc::new(key), signs_from: (index == 0).then_some(0) }),
                 Err(fault) => {
                     let cure = "make one with: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256";
-                    let message = format!("`{written}` is no key to sign with: {}", crate::causes::chain(&fault));
+                    let message = format!("`{written}` is no key to sign with: {}", crate::base::causes::chain(&fault));
                     faults.error(&place.key("private-keys").index(index), message, cure);
                 }
             }

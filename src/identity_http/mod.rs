@@ -4,6 +4,9 @@
 //! spoken to the machine itself alone, but for the platform's own token endpoints, which the caller has to name as such.
 //! Connections are driven by the runtime that made the call, so make calls from one that outlives them.
 
+mod config;
+
+pub use self::config::IdentityHttpConfig;
 use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -11,8 +14,6 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use url::{Host, Url};
-
-use crate::config::IdentityHttpConfig;
 
 /// How long the connection may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -8,10 +8,11 @@
 //! upstream. What a list did that refused is undone, but for what was counted. Where all refuse, the first list's refusal is the answer.
 
 use super::{
-    PolicyConfig, Scope,
+    PolicyConfig,
     list::{PolicyList, Written},
+    scope::Scope,
 };
-use crate::{config::Place, exchange::Exchange, gateway::Stop, request::IncomingRequest, upstream::UpstreamRequest};
+use crate::{exchange::Exchange, refusal::Stop, request::IncomingRequest, settings::Place, upstream::UpstreamRequest};
 
 /// Admits requests that one of several lists of policies admits.
 #[derive(Debug)]

@@ -12,13 +12,13 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Scope;
+use super::scope::Scope;
 use crate::{
-    config::Place,
     exchange::Exchange,
     expression::{EvaluationError, Expression, Facts},
     refusal::{Reason, Refusal},
     request::IncomingRequest,
+    settings::Place,
 };
 
 /// Settings of `authorize`.

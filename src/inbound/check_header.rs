@@ -21,12 +21,13 @@ use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::{Scope, header::Unavailable};
+use super::scope::Scope;
+use crate::outgoing::field::Unavailable;
 use crate::{
-    clock::Clock,
-    config::{Faults, HeaderText, LiveSecret, Place},
+    base::clock::Clock,
     refusal::{Reason, Refusal},
     request::IncomingRequest,
+    settings::{Faults, HeaderText, LiveSecret, Place},
 };
 
 /// Settings of `check-header`.

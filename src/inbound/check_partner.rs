@@ -17,11 +17,12 @@ use super::{
     validate_azure_ad_token::{AllowedTenantConfig, AllowedTenantsConfig},
 };
 use crate::{
-    config::{Faults, Place},
     entra::Tenants,
     exchange::Exchange,
+    inbound::scope::PartnerRoute,
     partner::{Call, Partner, PartnerFault, Partners},
     refusal::{Reason, Refusal},
+    settings::{Faults, Place},
 };
 
 /// Settings of `check-partner`.
@@ -38,26 +39,6 @@ pub struct CheckPartner {
     partners: Arc<Partners>,
     only: Option<Arc<[Arc<str>]>>,
     route: Arc<str>,
-}
-
-/// The route that a policy is built for, as far as partners are concerned.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PartnerRoute<'a> {
-    /// Its name.
-    pub(crate) name: &'a str,
-    /// Whether a token policy stands before the check.
-    pub(crate) has_token: bool,
-    /// Whether its token policies let tokens of more than one tenant through.
-    pub(crate) several_tenants: bool,
-    /// Whether a check stands before what is built now, so that it is known which partner calls.
-    pub(crate) checked: bool,
-}
-
-impl<'a> PartnerRoute<'a> {
-    /// A route of this name whose token, if there is one, is of one tenant.
-    pub(crate) const fn of(name: &'a str) -> Self {
-        Self { name, has_token: false, several_tenants: false, checked: false }
-    }
 }
 
 impl CheckPartner {
@@ -132,7 +113,8 @@ impl CheckPartner {
             address: exchange.caller_address(),
             route: &self.route,
         };
-        self.judge(call, exchange)?.admit(exchange)
+        let partner = self.judge(call, exchange)?;
+        exchange.admit_partner(&partner)
     }
 
     /// The name of the route that the policy was built for.

@@ -11,16 +11,16 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    PolicyConfig, Scope,
+    PolicyConfig,
     list::{PolicyList, Written},
+    scope::Scope,
 };
 use crate::{
-    config::Place,
     exchange::Exchange,
     expression::{EvaluationError, Expression, Facts},
-    gateway::Stop,
-    refusal::{Reason, Refusal},
+    refusal::{Reason, Refusal, Stop},
     request::IncomingRequest,
+    settings::Place,
     upstream::UpstreamRequest,
 };
 

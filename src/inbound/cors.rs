@@ -16,13 +16,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Scope;
+use super::scope::Scope;
 use crate::{
-    answer::ResponseBody,
-    config::{Faults, Place, Span},
     exchange::Exchange,
-    gateway::Stop,
+    refusal::Stop,
     request::IncomingRequest,
+    settings::{Faults, Place, Span},
 };
 
 /// Settings of `cors`.
@@ -141,7 +140,7 @@ impl Cors {
             self.permit(incoming, &mut exchange.response_headers);
             return Ok(());
         };
-        let mut response = Response::new(ResponseBody::whole(Bytes::new()));
+        let mut response = Response::new(Bytes::new());
         self.answer(&method, incoming, &mut exchange.response_headers);
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         Err(Stop::Respond(Box::new(response)))

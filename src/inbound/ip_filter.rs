@@ -9,13 +9,13 @@ use std::{net::IpAddr, sync::Arc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Scope;
+use super::scope::Scope;
 use crate::{
     address::{AddressEntryConfig, AddressSet},
-    clock::Clock,
-    config::Place,
+    base::clock::Clock,
     exchange::Exchange,
     refusal::{Reason, Refusal},
+    settings::Place,
 };
 
 /// Settings of `ip-filter`.
@@ -112,7 +112,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{config::Faults, inbound::testing::Building, request::ReservedNames};
+    use crate::{inbound::testing::Building, request::ReservedNames, settings::Faults};
 
     fn filter(yaml: &str) -> Result<IpFilter, Vec<String>> {
         let config: IpFilterConfig = crate::config::part(yaml);

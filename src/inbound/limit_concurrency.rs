@@ -13,17 +13,17 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Scope,
     limit_scope::Named,
     rate_limit_by_key::{key, key_text},
+    scope::Scope,
 };
 use crate::{
-    config::Place,
     exchange::Exchange,
     expression::{Facts, Template},
     limits::{Concurrency, Owner},
     refusal::{Reason, Refusal},
     request::IncomingRequest,
+    settings::Place,
 };
 
 /// Settings of `limit-concurrency`.

@@ -5,13 +5,10 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    PolicyConfig,
-    list::{self, Fragments},
-};
+use super::{PolicyConfig, list, scope::Fragments};
 use crate::{
-    config::{Config, Faults, Place},
     limits::{Limits, Owner},
+    settings::{Faults, Place},
 };
 
 /// The fragments are gone through by themselves.
@@ -25,12 +22,16 @@ static NONE: Fragments = Fragments::new();
 pub(crate) struct LimitOwners(HashMap<usize, String>);
 
 impl LimitOwners {
-    /// The limits of this config.
-    pub(crate) fn of(config: &Config) -> Self {
+    /// The limits of the global list, the fragments, and the routes by their names.
+    pub(crate) fn of<'a>(
+        global: &[PolicyConfig],
+        fragments: &Fragments,
+        routes: impl IntoIterator<Item = (&'a str, &'a [PolicyConfig])>,
+    ) -> Self {
         let mut owners = Self::default();
-        owners.add("global", "", &config.inbound);
-        config.fragments.iter().for_each(|(name, policies)| owners.add("fragment", name, policies));
-        config.routes.iter().for_each(|route| owners.add("route", &route.name, &route.inbound));
+        owners.add("global", "", global);
+        fragments.iter().for_each(|(name, policies)| owners.add("fragment", name, policies));
+        routes.into_iter().for_each(|(name, policies)| owners.add("route", name, policies));
         owners
     }
 

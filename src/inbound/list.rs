@@ -1,18 +1,16 @@
 //! A list of policies: fragments spliced in, built, and run in the order written.
 
-use std::{collections::BTreeMap, pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc};
 
-use super::{InboundPolicy, PolicyConfig, PolicyEntry, Scope};
+use super::{InboundPolicy, PolicyConfig, PolicyEntry, scope::Scope};
 use crate::{
-    config::{Faults, Place},
     exchange::Exchange,
-    gateway::Stop,
+    inbound::scope::Fragments,
+    refusal::Stop,
     request::IncomingRequest,
+    settings::{Faults, Place},
     upstream::UpstreamRequest,
 };
-
-/// Named lists of policies, for `include-fragment`.
-pub(crate) type Fragments = BTreeMap<String, Vec<PolicyConfig>>;
 
 /// How deeply lists may stand within lists.
 pub(crate) const MAX_DEPTH: usize = 8;

@@ -9,7 +9,6 @@ pub mod check_header;
 pub mod check_partner;
 pub mod choose;
 pub mod cors;
-pub(crate) mod header;
 pub mod ip_filter;
 pub mod limit_concurrency;
 mod limit_scope;
@@ -19,6 +18,7 @@ pub mod quota_by_key;
 pub mod rate_limit_by_key;
 pub mod return_response;
 pub mod rewrite_uri;
+pub(crate) mod scope;
 pub mod set_header;
 pub mod set_query_parameter;
 mod shared;
@@ -28,7 +28,7 @@ pub mod validate_azure_ad_token;
 pub mod validate_client_certificate;
 pub mod validate_jwt;
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -37,16 +37,16 @@ use self::{
     any_of::AnyOf,
     authorize::{Authorize, AuthorizeConfig},
     check_header::{CheckHeader, CheckHeaderConfig},
-    check_partner::{CheckPartner, CheckPartnerConfig, PartnerRoute},
+    check_partner::{CheckPartner, CheckPartnerConfig},
     choose::{BranchConfig, Choose},
     cors::{Cors, CorsConfig},
     ip_filter::{IpFilter, IpFilterConfig},
     limit_concurrency::{LimitConcurrency, LimitConcurrencyConfig},
-    list::Fragments,
     quota_by_key::{QuotaByKey, QuotaByKeyConfig},
     rate_limit_by_key::{RateLimitByKey, RateLimitByKeyConfig},
     return_response::{ReturnResponse, ReturnResponseConfig},
     rewrite_uri::{RewriteUri, RewriteUriConfig},
+    scope::PartnerRoute,
     set_header::{SetHeader, SetHeaderConfig},
     set_query_parameter::{SetQueryParameter, SetQueryParameterConfig},
     validate_azure_ad_token::{ValidateAzureAdToken, ValidateAzureAdTokenConfig},
@@ -58,16 +58,14 @@ pub(crate) use self::{
     shared::SharedPolicies,
 };
 use crate::{
-    address::AddressSets,
-    config::{Faults, Place, Secrets},
-    credentials::Credentials,
-    entra::{Tenants, graph::Graphs},
     exchange::Exchange,
-    gateway::Stop,
-    listener::{ClientCertificateMode, ListenerConfig},
-    partner::Partners,
-    request::{IncomingRequest, ReservedNames},
-    trace::{Step, Verdict},
+    inbound::scope::Scope,
+    refusal::{
+        Stop,
+        trace::{Step, Verdict},
+    },
+    request::IncomingRequest,
+    settings::Place,
     upstream::UpstreamRequest,
 };
 
@@ -141,102 +139,6 @@ impl PolicyConfig {
             #[cfg(test)]
             Self::Panic(_) => "panic",
         }
-    }
-}
-
-/// What a policy may look at, and must tell, while it is built.
-#[derive(Debug)]
-pub struct Scope<'a> {
-    /// What is wrong goes here; the build goes on.
-    pub faults: &'a mut Faults,
-    /// The named address sets.
-    pub sets: &'a AddressSets,
-    /// The tenants by name, and their key sets.
-    pub tenants: &'a Tenants,
-    /// The counters of the process, and whose a policy has.
-    pub(crate) limits: LimitScope<'a>,
-    /// What named values that are secrets stand for.
-    pub secrets: &'a Secrets,
-    /// Named lists of policies, for `include-fragment`.
-    pub(crate) fragments: &'a Fragments,
-    /// The policies of lists that several routes run, as far as they are built.
-    pub(crate) shared: &'a SharedPolicies,
-    /// How deeply the list that is built stands within others.
-    pub depth: usize,
-    /// The names that the path of the route captures; `None` for policies that belong to no one route.
-    pub captures: Option<&'a [String]>,
-    /// Whether the route says `anonymous: true`.
-    pub anonymous: bool,
-    /// Header names that are spoken for.
-    pub reserved: &'a mut ReservedNames,
-    /// What bears on clients' certificates.
-    pub(crate) certificates: CertificateScope<'a>,
-    /// The partners, and what bears on them of the route; `None` for policies that belong to no one route.
-    pub(crate) partners: Option<(&'a Arc<Partners>, PartnerRoute<'a>)>,
-    /// The places where token policies of the route look for a token, gathered as they are built.
-    pub token_places: &'a mut Vec<crate::authorization::TokenPlace>,
-    /// Microsoft Graph, and who can ask it; `None` for policies that belong to no one route.
-    pub(crate) graph: Option<(&'a Graphs, &'a Credentials)>,
-    /// What is known of tokens where the policy stands.
-    pub way: &'a mut Way,
-}
-
-/// What policies establish about tokens on the way that a request takes to some point of a list.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Way {
-    /// Whether a token policy may have held.
-    pub has_token: bool,
-    /// The names of tokens besides `token`.
-    pub names: Vec<Box<str>>,
-    /// Whether a check of partners follows, whichever way a request takes from here.
-    pub partner_check_follows: bool,
-}
-
-impl Way {
-    /// Takes in what another way to the same point establishes.
-    pub(crate) fn join(&mut self, other: &Self) {
-        self.has_token |= other.has_token;
-        self.names.extend(other.names.iter().filter(|name| !self.names.contains(name)).cloned().collect::<Vec<_>>());
-    }
-}
-
-/// What bears on clients' certificates where a policy is built.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CertificateScope<'a> {
-    /// What file names are relative to.
-    pub(crate) base: &'a Path,
-    /// What the listeners ask.
-    pub(crate) asked: AskedCertificates,
-    /// Whether `caller.certificate` may be there: a policy before, or a listener, accepts one.
-    pub(crate) validated: bool,
-}
-
-/// What the listeners of a config ask of clients' certificates.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct AskedCertificates {
-    /// Some listener asks for them.
-    pub(crate) any: bool,
-    /// Some listener requires them.
-    pub(crate) required: bool,
-    /// There are revocation lists wherever they are asked for.
-    pub(crate) every_one_has_lists: bool,
-}
-
-impl AskedCertificates {
-    /// What these listeners ask.
-    pub(crate) fn by(listeners: &[ListenerConfig]) -> Self {
-        let mut asked = listeners.iter().filter_map(|listener| listener.client_certificates.as_ref()).peekable();
-        Self {
-            any: asked.peek().is_some(),
-            every_one_has_lists: asked.clone().all(|asked| !asked.crl.is_empty()),
-            required: asked.any(|asked| asked.mode == ClientCertificateMode::Required),
-        }
-    }
-}
-
-impl Default for CertificateScope<'_> {
-    fn default() -> Self {
-        Self { base: Path::new(""), asked: AskedCertificates::default(), validated: false }
     }
 }
 
@@ -364,7 +266,7 @@ impl InboundPolicy {
             #[cfg(test)]
             Self::Panic(place) => match &**place {
                 "body" => {
-                    let body = crate::answer::ResponseBody::panicking("the beginning".into());
+                    let body = bytes::Bytes::from_static(b"panics");
                     return Err(Stop::Respond(Box::new(http::Response::new(body))));
                 }
                 place => panic!("panicked in {place} of {}", incoming.target.path),

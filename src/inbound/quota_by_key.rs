@@ -17,17 +17,17 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Scope,
     limit_scope::Named,
     rate_limit_by_key::{Increment, StoreConfig, key, key_text, local_only},
+    scope::Scope,
 };
 use crate::{
-    config::{Place, Size, Span},
-    exchange::Exchange,
+    exchange::{Exchange, Pending},
     expression::{Facts, Template},
-    limits::{Announcement, Ask, Counted, Fixed, Owner, Pending, exceeded},
+    limits::{Announcement, Ask, Counted, Fixed, Owner, exceeded},
     refusal::{Reason, Refusal},
     request::IncomingRequest,
+    settings::{Place, Size, Span},
 };
 
 /// Settings of `quota-by-key`.
@@ -119,7 +119,7 @@ impl QuotaByKey {
         }
         if let Some((limit, counter, announcement)) = &self.calls {
             let (taken, receipt) = counter.reserve(owned, Ask { limit: *limit, cost, now });
-            announcement.announce(taken, exchange);
+            announcement.announce(taken, &mut exchange.response_headers);
             if !taken.admitted {
                 return Err(exceeded(Reason::QuotaExceeded, taken));
             }

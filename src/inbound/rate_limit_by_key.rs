@@ -19,14 +19,15 @@ use http::HeaderName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Scope, header, limit_scope::Named};
+use super::{limit_scope::Named, scope::Scope};
+use crate::outgoing::field;
 use crate::{
-    config::{Faults, Place, Span},
-    exchange::Exchange,
+    exchange::{Exchange, Pending},
     expression::{EvaluationError, Expression, Facts, Template},
-    limits::{Announcement, Ask, Counted, Owner, Pending, Sliding, exceeded},
+    limits::{Announcement, Ask, Counted, Owner, Sliding, exceeded},
     refusal::{Reason, Refusal},
     request::IncomingRequest,
+    settings::{Faults, Place, Span},
 };
 
 /// Settings of `rate-limit-by-key`.
@@ -119,7 +120,7 @@ impl RateLimitByKey {
         if let Some(condition) = self.increment.on_answer().filter(|_| taken.admitted) {
             exchange.limits.pending.push(Pending::Rate(self.counter.clone(), receipt, condition.clone()));
         }
-        self.announcement.announce(taken, exchange);
+        self.announcement.announce(taken, &mut exchange.response_headers);
         if taken.admitted { Ok(()) } else { Err(exceeded(Reason::RateLimitExceeded, taken)) }
     }
 }
@@ -185,7 +186,7 @@ pub(super) fn local_only(store: StoreConfig, place: &Place, faults: &mut Faults)
 }
 
 fn extra(written: Option<&str>, key: &str, place: &Place, faults: &mut Faults) -> Option<HeaderName> {
-    written.and_then(|written| header::name(written, &place.key(key), faults))
+    written.and_then(|written| field::name(written, &place.key(key), faults))
 }
 
 /// What is counted, or whether it is, cannot be told. Such a request is refused: it would escape the limit.

@@ -14,14 +14,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Scope, header};
+use super::scope::Scope;
+use crate::outgoing::field;
 use crate::{
-    answer::ResponseBody,
-    config::Place,
     exchange::Exchange,
     expression::{Expression, Facts, HeaderTextError, Template, field_value, header_value},
     refusal::{Reason, Refusal},
     request::IncomingRequest,
+    settings::Place,
 };
 
 /// Settings of `return-response`.
@@ -62,7 +62,7 @@ impl ReturnResponse {
         let mut headers = Vec::new();
         for (written, text) in &config.headers {
             let place = place.key("headers").key(written);
-            let name = header::name(written, &place, scope.faults);
+            let name = field::name(written, &place, scope.faults);
             let value = match scope.template_on_answer(text, &place) {
                 Some(Template::Expression(expression)) => Some(FieldValue::Made(expression)),
                 Some(Template::Literal(text)) => match field_value(&text) {
@@ -89,9 +89,9 @@ impl ReturnResponse {
         exchange: &Exchange,
         incoming: &IncomingRequest,
         status: Option<StatusCode>,
-    ) -> Result<Response<ResponseBody>, Refusal> {
+    ) -> Result<Response<Bytes>, Refusal> {
         let (headers, body) = self.parts(&Facts { status, ..Facts::of(exchange, incoming) })?;
-        let mut response = Response::new(ResponseBody::whole(body));
+        let mut response = Response::new(body);
         *response.status_mut() = self.status;
         *response.headers_mut() = headers;
         Ok(response)

@@ -15,13 +15,12 @@ use percent_encoding::percent_decode_str;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Scope, query};
+use super::{query, scope::Scope};
 use crate::{
-    config::{Faults, Place},
     exchange::Exchange,
     refusal::{Reason, Refusal},
-    request::{IncomingRequest, Oddities, Target},
-    route::Captures,
+    request::{Captures, IncomingRequest, Oddities, Target},
+    settings::{Faults, Place},
     upstream::UpstreamRequest,
 };
 

@@ -12,15 +12,16 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Scope, query,
+    query,
+    scope::Scope,
     set_header::{ExistsAction, WhenAbsent},
 };
 use crate::{
-    config::Place,
     exchange::Exchange,
     expression::{EvaluationError, Facts, Template},
     refusal::{Reason, Refusal},
     request::IncomingRequest,
+    settings::Place,
     upstream::UpstreamRequest,
 };
 

@@ -5,8 +5,11 @@
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
-use super::{PolicyConfig, PolicyEntry, Scope, Way, list};
-use crate::{authorization::TokenPlace, request::ReservedNames};
+use super::{
+    PolicyConfig, PolicyEntry, list,
+    scope::{Scope, TokensBefore},
+};
+use crate::request::{ReservedNames, TokenPlace};
 
 /// The policies of shared lists that were built already. Lives no longer than the config that they are built from.
 #[derive(Debug, Default)]
@@ -22,7 +25,7 @@ struct Key {
     certificate: bool,
     token: bool,
     graph: bool,
-    way: Way,
+    way: TokensBefore,
     /// Of partners: whether several tenants' tokens come, whether a check stands before, and the route's name where that matters.
     partners: Option<(bool, bool, Option<Box<str>>)>,
     /// The route's captures, where they may matter.
@@ -35,7 +38,7 @@ struct Built {
     entry: Option<Arc<PolicyEntry>>,
     names: ReservedNames,
     token_places: Box<[TokenPlace]>,
-    way: Way,
+    way: TokensBefore,
     certificate: bool,
     checked: bool,
 }

@@ -1,11 +1,10 @@
 //! What the tests of policies share: a scope to build them in.
 
-use super::{CertificateScope, Scope};
+use super::scope::{CertificateScope, Scope};
 use crate::{
-    authorization::TokenPlace,
-    config::{Faults, Place, Severity},
     limits::Limits,
-    request::ReservedNames,
+    request::{ReservedNames, TokenPlace},
+    settings::{Faults, Place, Severity},
 };
 
 /// The route that a policy is built for.

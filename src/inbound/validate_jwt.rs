@@ -7,16 +7,16 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Scope,
+    scope::Scope,
     validate_azure_ad_token::{RequiredClaimConfig, TokenBindingConfig, TokenKindConfig, ValidateAzureAdToken},
 };
 use crate::{
-    config::{Place, Span},
     entra::Algorithm,
     exchange::Exchange,
     listener::OneOrMany,
     refusal::Refusal,
     request::IncomingRequest,
+    settings::{Place, Span},
     upstream::UpstreamRequest,
 };
 
@@ -117,17 +117,17 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{Faults, IdentityHttpConfig, Secrets},
         entra::{
             Tenants,
             testing::{NOW, clock, jwks, key},
         },
         identity_http::{
-            IdentityHttp,
+            IdentityHttp, IdentityHttpConfig,
             testing::{Origin, Reply},
         },
         limits::Limits,
         request::ReservedNames,
+        settings::{Faults, Secrets},
     };
 
     const ISSUER: &str = "https://build.example";

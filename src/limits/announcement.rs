@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Taken;
-use crate::{
-    exchange::Exchange,
-    refusal::{Reason, Refusal},
-};
+use crate::refusal::{Reason, Refusal};
 
 /// What answers tell of a limit.
 ///
@@ -42,10 +39,9 @@ impl Announcement {
         }
     }
 
-    /// Adds what was found to whatever leaves.
-    pub(crate) fn announce(&self, taken: Taken, exchange: &mut Exchange) {
+    /// Adds what was found to the header fields of whatever leaves.
+    pub(crate) fn announce(&self, taken: Taken, headers: &mut HeaderMap) {
         let state = format!("\"{}\";r={};t={}", self.name, taken.remaining, whole_seconds(taken.wait));
-        let headers = &mut exchange.response_headers;
         headers.append(RATE_LIMIT_POLICY, self.policy.clone());
         headers.append(RATE_LIMIT, HeaderValue::try_from(state).expect("a word and numbers are a header value"));
         if let Some(name) = &self.remaining {

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::lock::lock;
+use crate::base::lock::lock;
 
 /// How many locks there are.
 const SHARDS: usize = 64;

@@ -10,7 +10,6 @@
 mod announcement;
 mod concurrency;
 mod fixed;
-mod held;
 mod owner;
 mod sliding;
 mod table;
@@ -26,12 +25,11 @@ pub(crate) use self::announcement::{Announcement, exceeded};
 pub use self::{
     concurrency::{Concurrency, Permit},
     fixed::Fixed,
-    held::{Held, Pending},
     owner::Owner,
     sliding::Sliding,
 };
 use self::{owner::Names, table::Spot};
-use crate::{lock::lock, telemetry::MetricsText};
+use crate::{base::lock::lock, telemetry::MetricsText};
 
 /// Counts by key against a limit within a period of time.
 pub trait Counter {

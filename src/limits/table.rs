@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use crate::lock::lock;
+use crate::base::lock::lock;
 
 /// How many locks there are.
 const SHARDS: usize = 64;

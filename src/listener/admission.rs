@@ -21,7 +21,7 @@ use super::{
     drain::{Herd, Leash},
     settings::Listener,
 };
-use crate::lock::lock;
+use crate::base::lock::lock;
 
 /// How many of those that have rested longest are remembered.
 const REMEMBERED: usize = 64;

@@ -20,8 +20,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    caller::certificate::{Authorities, CertificateFault, Checks, ClientCertificate},
-    config::{Faults, Place},
+    certificate::{Authorities, CertificateFault, Checks, ClientCertificate},
+    settings::{Faults, Place},
 };
 
 /// Whether clients show certificates of their own, and who vouches for those.
@@ -102,7 +102,7 @@ pub(crate) fn load_authorities(
         Err(errors) => {
             for (index, error) in errors {
                 let place = index.map_or_else(|| place.key("ca"), |index| place.key("crl").index(index));
-                faults.error(&place, crate::causes::chain(&error), error.cure());
+                faults.error(&place, crate::base::causes::chain(&error), error.cure());
             }
             None
         }

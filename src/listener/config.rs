@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::ClientCertificatesConfig;
 use crate::{
     caller::{ProxyProtocolConfig, TrustStepConfig, TrustedProxyConfig},
-    config::{Size, Span},
+    settings::{Size, Span},
 };
 
 /// A listener: where it listens, and whom it believes.

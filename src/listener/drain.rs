@@ -20,7 +20,7 @@ use tokio::{
 
 use super::admission::Seat;
 
-use crate::lock::lock;
+use crate::base::lock::lock;
 
 /// Begins the drain of all listeners that hold its [`Drain`].
 #[derive(Debug)]

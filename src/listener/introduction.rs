@@ -8,9 +8,12 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::caller::{
-    Introducers, Introduction,
-    proxy_protocol::{self, Header, Progress, ProxyProtocolFault},
+use crate::{
+    caller::Introducers,
+    connection::{
+        Introduction,
+        proxy_protocol::{self, Header, Progress, ProxyProtocolFault},
+    },
 };
 
 /// How much is looked at in one go: more than nearly every header has.

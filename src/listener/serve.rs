@@ -11,7 +11,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
-    ConnectionEvent, EventKind, Listener, ListenerSettings, Service,
+    Listener, ListenerSettings, Service,
     admission::Full,
     drain::{Drain, Herd, Leashed, Membership},
     http1::{self, Opening},
@@ -20,8 +20,11 @@ use super::{
     socket::Socket,
     tls::{InUse, ServerTls},
 };
+use crate::connection::{ConnectionEvent, EventKind};
 use crate::{
-    caller::{Introducers, Introduction, certificate::ClientCertificate},
+    caller::Introducers,
+    certificate::ClientCertificate,
+    connection::Introduction,
     exchange::{Connection, TlsFacts},
     upstream::Affinity,
 };

@@ -7,8 +7,8 @@ use serde::Serialize;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 
 use crate::{
-    caller::certificate::ClientCertificate,
-    config::{Faults, Place},
+    certificate::ClientCertificate,
+    settings::{Faults, Place},
 };
 
 /// How many days before its end a certificate is warned of.

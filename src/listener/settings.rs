@@ -15,9 +15,9 @@ use super::{
     tls::ServerTls,
 };
 use crate::{
+    base::causes::chain,
     caller::{Introducers, Trust, TrustedPeers},
-    causes::chain,
-    config::{Faults, Place},
+    settings::{Faults, Place},
 };
 
 /// A listener, as shared by the workers that serve it.
@@ -259,7 +259,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::{config::Size, listener::tls};
+    use crate::{listener::tls, settings::Size};
 
     fn config(address: &[&str], limits: LimitsConfig, tls: Option<OneOrMany<TlsConfig>>) -> ListenerConfig {
         let address = OneOrMany::Many(address.iter().map(|text| (*text).to_owned()).collect());

@@ -253,7 +253,7 @@ impl CertificateNames {
         names
     }
 
-    /// Whether the certificate is for this host, as in [`Authority`](crate::request::Authority): lower case, IPv6 in brackets.
+    /// Whether the certificate is for this host, as in [`Authority`](crate::connection::Authority): lower case, IPv6 in brackets.
     pub fn cover(&self, host: &str) -> bool {
         let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         // What ends in a digit is an address, or else no name.

@@ -1,17 +1,18 @@
 //! A list of policies on the answer: fragments spliced in, built, and run in the order written.
 
+use bytes::Bytes;
 use http::{HeaderName, Response};
 
 use super::{Flow, Kind, OutboundBranchConfig, OutboundPolicy, OutboundPolicyConfig};
 use crate::{
-    answer::ResponseBody,
-    config::Place,
     exchange::Exchange,
     inbound::{
-        PolicyConfig, Scope, choose::BranchConfig, cors, list::MAX_DEPTH, return_response::ReturnResponse, set_header::SetHeader,
+        PolicyConfig, choose::BranchConfig, cors, list::MAX_DEPTH, return_response::ReturnResponse, scope::Scope,
+        set_header::SetHeader,
     },
     refusal::Refusal,
     request::{IncomingRequest, X_REQUEST_ID},
+    settings::Place,
     upstream::Withheld,
 };
 
@@ -29,11 +30,11 @@ impl OutboundList {
     ///
     /// # Errors
     /// The refusal that takes the answer's place, where something that is needed for it cannot be had.
-    pub(crate) fn apply(
+    pub(crate) fn apply<B: From<Bytes>>(
         &self,
         exchange: &mut Exchange,
         incoming: &IncomingRequest,
-        response: &mut Response<ResponseBody>,
+        response: &mut Response<B>,
     ) -> Result<(), Refusal> {
         self.run(exchange, incoming, response).map(|_| ())
     }
@@ -50,11 +51,11 @@ impl OutboundList {
         })
     }
 
-    pub(super) fn run(
+    pub(super) fn run<B: From<Bytes>>(
         &self,
         exchange: &mut Exchange,
         incoming: &IncomingRequest,
-        response: &mut Response<ResponseBody>,
+        response: &mut Response<B>,
     ) -> Result<Flow, Refusal> {
         for policy in &self.0 {
             if policy.apply(exchange, incoming, response)? == Flow::Ends {

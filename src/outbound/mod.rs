@@ -7,13 +7,13 @@ mod list;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{Response, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use self::list::OutboundList;
 use crate::{
-    answer::ResponseBody,
     exchange::Exchange,
     expression::{Expression, Facts},
     inbound::{
@@ -21,9 +21,11 @@ use crate::{
         return_response::{ReturnResponse, ReturnResponseConfig},
         set_header::{SetHeader, SetHeaderConfig},
     },
-    refusal::Refusal,
+    refusal::{
+        Refusal,
+        trace::{Step, Verdict},
+    },
     request::IncomingRequest,
-    trace::{Step, Verdict},
 };
 
 /// One policy on the answer, as written: a map with one key, the policy's name.
@@ -88,11 +90,11 @@ enum Flow {
 }
 
 impl OutboundPolicy {
-    fn apply(
+    fn apply<B: From<Bytes>>(
         &self,
         exchange: &mut Exchange,
         incoming: &IncomingRequest,
-        response: &mut Response<ResponseBody>,
+        response: &mut Response<B>,
     ) -> Result<Flow, Refusal> {
         let result = self.change(exchange, incoming, response);
         let verdict = match &result {
@@ -108,11 +110,11 @@ impl OutboundPolicy {
         result
     }
 
-    fn change(
+    fn change<B: From<Bytes>>(
         &self,
         exchange: &mut Exchange,
         incoming: &IncomingRequest,
-        response: &mut Response<ResponseBody>,
+        response: &mut Response<B>,
     ) -> Result<Flow, Refusal> {
         let status = response.status();
         match &self.kind {
@@ -121,7 +123,7 @@ impl OutboundPolicy {
                 Ok(Flow::Goes)
             }
             Kind::ReturnResponse(policy) => {
-                *response = policy.response(exchange, incoming, Some(status))?;
+                *response = policy.response(exchange, incoming, Some(status))?.map(B::from);
                 Ok(Flow::Ends)
             }
             Kind::Choose { branches, otherwise } => {

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::{
     address::AddressEntryConfig,
-    config::{Day, Span},
+    settings::{Day, Span},
 };
 
 /// A partner: whose applications may call, from where, what, and until when.

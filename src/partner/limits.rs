@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{PartnerConfig, PartnerLimitConfig};
+use http::HeaderMap;
+
 use crate::{
-    clock::Clock,
-    config::{Faults, Place},
-    exchange::Exchange,
+    base::clock::Clock,
     limits::{Announcement, Ask, Counted, Fixed, Limits, Sliding, Taken, exceeded},
     refusal::{Reason, Refusal},
+    settings::{Faults, Place},
 };
 
 /// What limits a partner's calls: none, a rate, a quota or both.
@@ -56,15 +57,15 @@ impl PartnerLimits {
     ///
     /// # Errors
     /// There were too many.
-    pub(super) fn count(&self, partner: &str, exchange: &mut Exchange) -> Result<(), Refusal> {
+    pub(super) fn count(&self, partner: &str, clock: &Clock, headers: &mut HeaderMap) -> Result<(), Refusal> {
         if let Some(Limit { calls, counter, announcement, .. }) = &self.rate {
-            let taken = counter.judge(partner, Ask { limit: *calls, cost: 1, now: exchange.clock().monotonic() });
-            announcement.announce(taken, exchange);
+            let taken = counter.judge(partner, Ask { limit: *calls, cost: 1, now: clock.monotonic() });
+            announcement.announce(taken, headers);
             admitted(taken, Reason::RateLimitExceeded, || format!("see `partners.{partner}.rate-limit`"))?;
         }
         if let Some(Limit { calls, counter, announcement, .. }) = &self.quota {
-            let taken = counter.judge(partner, Ask { limit: *calls, cost: 1, now: exchange.clock().unix() });
-            announcement.announce(taken, exchange);
+            let taken = counter.judge(partner, Ask { limit: *calls, cost: 1, now: clock.unix() });
+            announcement.announce(taken, headers);
             admitted(taken, Reason::QuotaExceeded, || format!("see `partners.{partner}.quota`"))?;
         }
         Ok(())
@@ -74,13 +75,13 @@ impl PartnerLimits {
     ///
     /// # Errors
     /// There were too many.
-    pub(super) fn have_room(&self, partner: &str, exchange: &Exchange) -> Result<(), Refusal> {
+    pub(super) fn have_room(&self, partner: &str, clock: &Clock) -> Result<(), Refusal> {
         if let Some(Limit { calls, counter, .. }) = &self.rate {
-            let taken = counter.judge(partner, Ask { limit: *calls, cost: 0, now: exchange.clock().monotonic() });
+            let taken = counter.judge(partner, Ask { limit: *calls, cost: 0, now: clock.monotonic() });
             admitted(taken, Reason::RateLimitExceeded, || format!("see `partners.{partner}.rate-limit`"))?;
         }
         if let Some(Limit { calls, counter, .. }) = &self.quota {
-            let taken = counter.judge(partner, Ask { limit: *calls, cost: 0, now: exchange.clock().unix() });
+            let taken = counter.judge(partner, Ask { limit: *calls, cost: 0, now: clock.unix() });
             admitted(taken, Reason::QuotaExceeded, || format!("see `partners.{partner}.quota`"))?;
         }
         Ok(())

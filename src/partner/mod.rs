@@ -16,6 +16,7 @@ use std::{
 
 pub use access::Access;
 pub use config::{PartnerConfig, PartnerCredential, PartnerLimitConfig, PartnerTokenKind, PinConfig};
+use http::HeaderMap;
 use limits::PartnerLimits;
 pub use limits::Used;
 use serde::Serialize;
@@ -23,17 +24,15 @@ pub(crate) use status::PartnerStatus;
 
 use crate::{
     address::{AddressSet, AddressSets},
-    caller::certificate::{ClientCertificate, Thumbprint},
-    clock::Clock,
-    config::{Day, Faults, Place},
+    base::{clock::Clock, lock::lock},
+    certificate::{ClientCertificate, Thumbprint},
     entra::{
         TenantId, Tenants, is_guid,
         token::{CredentialKind, TokenKind},
     },
-    exchange::Exchange,
     limits::Limits,
-    lock::lock,
     refusal::{Reason, Refusal},
+    settings::{Day, Faults, Place},
     telemetry::{Counters, Metrics},
 };
 
@@ -312,26 +311,20 @@ impl Partner {
         }
     }
 
-    /// Notes that the call is this partner's, and counts it: once, however often it is judged.
+    /// Counts a call, and tells in header fields how much is left.
     ///
     /// # Errors
     /// The partner has called too often.
-    pub(crate) fn admit(&self, exchange: &mut Exchange) -> Result<(), Refusal> {
-        exchange.partner = Some(self.name.clone());
-        if exchange.limits.partner.as_ref() != Some(&self.name) {
-            self.limits.count(&self.name, exchange)?;
-            exchange.limits.partner = Some(self.name.clone());
-        }
-        Ok(())
+    pub(crate) fn count(&self, clock: &Clock, headers: &mut HeaderMap) -> Result<(), Refusal> {
+        self.limits.count(&self.name, clock, headers)
     }
 
-    /// Lets a call in whose caller has proven nothing yet: it is noted as the partner's, and counted when it has.
+    /// Whether a call would be let through, without counting it.
     ///
     /// # Errors
     /// The partner has called too often.
-    pub(crate) fn admit_unproven(&self, exchange: &mut Exchange) -> Result<(), Refusal> {
-        exchange.partner = Some(self.name.clone());
-        self.limits.have_room(&self.name, exchange)
+    pub(crate) fn has_room(&self, clock: &Clock) -> Result<(), Refusal> {
+        self.limits.have_room(&self.name, clock)
     }
 
     /// Where the partner stands.

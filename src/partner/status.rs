@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Partner, Partners, Standing, Used};
-use crate::{clock::Clock, telemetry::MetricsText};
+use crate::{base::clock::Clock, telemetry::MetricsText};
 
 /// A partner, for the status page.
 #[derive(Debug, Serialize)]

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    caller::certificate::testing::{NOW, self_signed},
-    config::Severity,
+    certificate::testing::{NOW, self_signed},
+    settings::Severity,
 };
 
 const APP: &str = "22223333-cccc-4444-dddd-5555eeee6666";

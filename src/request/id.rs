@@ -5,7 +5,7 @@ use std::{cell::Cell, time::Duration};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
-use crate::recycled;
+use crate::base::recycled;
 
 /// `X-Request-Id`, on every answer and on every request upstream.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

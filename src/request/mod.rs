@@ -3,21 +3,25 @@
 //! What two programs could read in two ways is refused here or in [`target`]: decisions are made on the typed request, and the
 //! upstream's is built from it.
 
-mod authority;
-pub mod body;
+mod accept;
+mod captures;
 mod id;
-pub(crate) mod informational;
+mod presented;
 mod reserved;
 pub mod target;
+pub(crate) mod token_place;
 mod trace_context;
 
-use std::fmt;
+pub(crate) use self::token_place::TOKEN_SCHEMES;
+pub use self::token_place::TokenPlace;
+pub use self::{
+    accept::AcceptConfig,
+    captures::Captures,
+    presented::{NamedToken, Relayed},
+};
 
-pub use authority::{Authority, AuthorityFault};
-pub use body::{BodyError, BytesRead, RequestBody};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
 pub use id::{RequestId, X_REQUEST_ID};
-pub use informational::Informational;
 pub use reserved::{Claim, Reserved, ReservedNames};
 pub(crate) use reserved::{remove_folded, same_folded};
 pub(crate) use target::normalised;
@@ -25,6 +29,8 @@ pub use target::{Oddities, Target, TargetFault};
 pub use trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
 
 use crate::{
+    connection::Authority,
+    connection::Scheme,
     exchange::TlsFacts,
     refusal::{Reason, Refusal},
 };
@@ -46,39 +52,6 @@ pub struct IncomingRequest {
     pub headers: HeaderMap,
     /// What `Connection` says.
     pub connection: ConnectionOptions,
-}
-
-/// `http` or `https`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    /// Without TLS.
-    Http,
-    /// With TLS.
-    Https,
-}
-
-impl Scheme {
-    /// The scheme's word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-        }
-    }
-
-    /// The port that is meant where none is written.
-    pub const fn default_port(self) -> u16 {
-        match self {
-            Self::Http => 80,
-            Self::Https => 443,
-        }
-    }
-}
-
-impl fmt::Display for Scheme {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// What `Connection` says (RFC 9110, section 7.6.1).

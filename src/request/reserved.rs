@@ -17,7 +17,7 @@ use std::{
 use http::{HeaderMap, HeaderName};
 
 use self::known::Beginnings;
-use crate::config::{Faults, Place};
+use crate::settings::{Faults, Place};
 
 /// Header names that are spoken for, gathered while the config is built.
 #[derive(Debug, Default)]

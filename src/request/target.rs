@@ -14,9 +14,9 @@ use std::{borrow::Cow, fmt};
 use bytestring::ByteString;
 
 use crate::{
-    recycled,
+    base::recycled,
     refusal::{Reason, Refusal},
-    route::AcceptConfig,
+    request::AcceptConfig,
 };
 
 pub(crate) use self::readings::normalised;

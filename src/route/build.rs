@@ -12,29 +12,48 @@ use super::{
 };
 use crate::{
     address::AddressSets,
-    authorization::{self, Authorization, AuthorizationConfig, TokenPlace},
-    config::{Config, Faults, Place, Secrets},
+    authorization::{self, Authorization, AuthorizationConfig},
     credentials::Credentials,
-    entra::{Tenants, graph::Graphs},
+    entra::Tenants,
+    graph::Graphs,
     identity::{AssertionKeys, BackendAssertion, IdentityHeaders},
     identity_http::IdentityHttp,
     inbound::{
-        AskedCertificates, CertificateScope, LimitScope, PolicyConfig, Scope, SharedPolicies,
-        check_partner::{PartnerRoute, allows_several_tenants},
+        LimitScope, PolicyConfig, SharedPolicies,
+        check_partner::allows_several_tenants,
         list::{self, PolicyList, Written},
+        scope::{AskedCertificates, CertificateScope, Fragments, PartnerRoute, Scope},
+        validate_azure_ad_token,
     },
+    listener::ListenerConfig,
     outbound::OutboundList,
     partner::Partners,
-    request::{Oddities, Reserved, ReservedNames},
+    request::{Oddities, Reserved, ReservedNames, TokenPlace},
+    settings::{Faults, Place, Secrets},
     telemetry::Metrics,
     token_relay::{self, TokenRelay},
-    upstream::Upstreams,
+    upstream::{UpstreamConfig, Upstreams},
 };
+
+/// The parts of the document that bear on routes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RouteSources<'a> {
+    /// The routes as they are written.
+    pub(crate) routes: &'a [RouteConfig],
+    /// The policies that run first on every route.
+    pub(crate) inbound: &'a [PolicyConfig],
+    /// Named lists of policies.
+    pub(crate) fragments: &'a Fragments,
+    /// The upstreams by name, those that could not be built among them.
+    pub(crate) upstreams: &'a BTreeMap<String, UpstreamConfig>,
+    /// The listeners, for what bears on all of their requests.
+    pub(crate) listeners: &'a [ListenerConfig],
+}
 
 /// What routes are built from.
 #[derive(Debug)]
 pub(crate) struct RouteBuilder<'a> {
-    pub(crate) config: &'a Config,
+    pub(crate) config: RouteSources<'a>,
     /// What file names are relative to.
     pub(crate) base: &'a Path,
     pub(crate) sets: &'a AddressSets,
@@ -90,7 +109,7 @@ impl<'a> RouteBuilder<'a> {
             let message = "no route lets callers' own credentials through to this upstream, so NTLM and Negotiate never reach it";
             faults.warning(&place, message, "write `authorization: keep` on its route, or leave this out");
         }
-        let listeners = &self.config.listeners;
+        let listeners = self.config.listeners;
         let affinity = self.upstreams.iter().find(|upstream| upstream.has_affinity());
         if let Some(upstream) =
             affinity.filter(|_| !listeners.is_empty() && listeners.iter().all(|it| it.http2 && it.tls.is_some()))
@@ -104,7 +123,7 @@ impl<'a> RouteBuilder<'a> {
     /// Gives routes the metadata that they ask for, and adds the routes that serve it.
     fn describe(&self, routes: &mut Vec<Route>, shared: &SharedPolicies, faults: &mut Faults) {
         for described in self.described {
-            let Some(metadata) = ResourceMetadata::build(described, self.config, self.tenants, faults) else { continue };
+            let Some(metadata) = ResourceMetadata::build(described, &self.config, self.tenants, faults) else { continue };
             for index in &described.routes {
                 // A route that could not be built keeps the config from being used, whichever route this is then.
                 if let Some(route) = routes.get_mut(*index) {
@@ -128,7 +147,7 @@ impl<'a> RouteBuilder<'a> {
     ) -> Option<Route> {
         let asks = |policy: &PolicyConfig| {
             let mut asks = false;
-            list::each(std::slice::from_ref(policy), &self.config.fragments, 0, &mut |policy| {
+            list::each(std::slice::from_ref(policy), self.config.fragments, 0, &mut |policy| {
                 asks |= matches!(policy, PolicyConfig::ValidateAzureAdToken(_) | PolicyConfig::ValidateJwt(_));
             });
             asks
@@ -147,7 +166,7 @@ impl<'a> RouteBuilder<'a> {
             secrets: self.secrets,
             tenants: self.tenants,
             limits: self.limits,
-            fragments: &self.config.fragments,
+            fragments: self.config.fragments,
             shared,
             depth: 0,
             captures: None,
@@ -164,7 +183,7 @@ impl<'a> RouteBuilder<'a> {
         let setting = authorization::Setting {
             credentials: self.credentials,
             tenants: self.tenants,
-            policies: &[],
+            listed_tenants: &[],
             token_places: &[],
             captures: &[],
             anonymous: true,
@@ -191,7 +210,7 @@ impl<'a> RouteBuilder<'a> {
 
     /// What bears on clients' certificates before any policy of a route.
     fn certificates(&self) -> CertificateScope<'a> {
-        let asked = AskedCertificates::by(&self.config.listeners);
+        let asked = AskedCertificates::by(self.config.listeners);
         CertificateScope { base: self.base, asked, validated: asked.required }
     }
 
@@ -219,7 +238,7 @@ impl<'a> RouteBuilder<'a> {
         let lists = self.lists(config, &place);
         let mut policies = Vec::new();
         for list in &lists {
-            list::each(list.policies, &self.config.fragments, 0, &mut |policy| policies.push(policy));
+            list::each(list.policies, self.config.fragments, 0, &mut |policy| policies.push(policy));
         }
         let several_tenants = allows_several_tenants(policies.iter().copied(), self.tenants);
         let partner_route = PartnerRoute { name: &config.name, has_token: false, several_tenants, checked: false };
@@ -231,7 +250,7 @@ impl<'a> RouteBuilder<'a> {
             secrets: self.secrets,
             tenants: self.tenants,
             limits: self.limits,
-            fragments: &self.config.fragments,
+            fragments: self.config.fragments,
             shared,
             depth: 0,
             captures: Some(&captures),
@@ -264,24 +283,25 @@ impl<'a> RouteBuilder<'a> {
             faults.error(&place.key(key), "the route has no upstream that could be told who calls", "leave it out");
         }
 
-        let authenticates = lists.iter().any(|list| list::authenticates(list.policies, &self.config.fragments, 0));
+        let authenticates = lists.iter().any(|list| list::authenticates(list.policies, self.config.fragments, 0));
         check_authentication(config, authenticates, &place, faults);
         let backend_assertion = config.backend_assertion.as_ref().and_then(|config| {
             // A token is what there is to assert something of: other ways to say who calls leave none.
             let knows = !token_places.is_empty();
             BackendAssertion::build(config, self.assertion_keys, knows, &place.key("backend-assertion"), faults)
         });
+        let listed_tenants = listed_tenants(&policies, self.tenants);
         let setting = authorization::Setting {
             credentials: self.credentials,
             tenants: self.tenants,
-            policies: &policies,
+            listed_tenants: &listed_tenants,
             token_places: &token_places,
             captures: &captures,
             anonymous: config.anonymous,
         };
         let authorization = Authorization::build(&config.authorization, setting, &place.key("authorization"), faults);
         if let Some(authorization) = &authorization {
-            authorization.check_audiences(policies.iter().copied(), &place.key("authorization"), faults);
+            authorization.check_audiences(&audiences(&policies), &place.key("authorization"), faults);
         }
         Some(Route {
             name: config.name.as_str().into(),
@@ -311,7 +331,7 @@ impl<'a> RouteBuilder<'a> {
                     partners: self.partners,
                     http: self.http,
                     route: &config.name,
-                    matches: (&config.matches, &place.key("match")),
+                    one_path: (config.matches.is_one_path_for("POST"), &place.key("match")),
                 };
                 TokenRelay::build(relay, with, &place.key("token-relay"), faults).map(|relay| Action::Relay(Box::new(relay)))
             }
@@ -334,10 +354,28 @@ impl<'a> RouteBuilder<'a> {
     /// The lists of policies that a route's requests run through, in their order.
     fn lists(&self, config: &'a RouteConfig, place: &Place) -> [Written<'a>; 2] {
         [
-            Written { policies: &self.config.inbound, place: Place::root().key("inbound"), name: "global", shared: true },
+            Written { policies: self.config.inbound, place: Place::root().key("inbound"), name: "global", shared: true },
             Written { policies: &config.inbound, place: place.key("inbound"), name: "inbound", shared: false },
         ]
     }
+}
+
+/// The tenants that the token policies list; none where one of them does not list its tenants.
+fn listed_tenants(policies: &[&PolicyConfig], tenants: &Tenants) -> Vec<Box<str>> {
+    let listed = policies.iter().filter_map(|policy| match policy {
+        PolicyConfig::ValidateAzureAdToken(policy) => Some(validate_azure_ad_token::listed_tenants(policy, tenants)),
+        _ => None,
+    });
+    listed.collect::<Option<Vec<_>>>().unwrap_or_default().concat()
+}
+
+/// The audiences that the policies for Entra's tokens accept.
+fn audiences<'a>(policies: &[&'a PolicyConfig]) -> Vec<&'a str> {
+    let of_entra = policies.iter().filter_map(|policy| match policy {
+        PolicyConfig::ValidateAzureAdToken(policy) => Some(&policy.audiences),
+        _ => None,
+    });
+    of_entra.flatten().map(String::as_str).collect()
 }
 
 /// A forwarding route authenticates, or says that it does not; one that says so hands on no identity.

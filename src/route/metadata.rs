@@ -17,10 +17,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{MatchConfig, RouteConfig};
+use super::{MatchConfig, RouteConfig, build::RouteSources};
 use crate::{
-    answer::ResponseBody,
-    config::{Config, Faults, Place},
     entra::Tenants,
     exchange::Exchange,
     identity_http::is_loopback,
@@ -31,6 +29,7 @@ use crate::{
     },
     listener::OneOrMany,
     request::IncomingRequest,
+    settings::{Faults, Place},
 };
 
 /// RFC 9728, section 3.
@@ -148,7 +147,12 @@ fn read_url(text: &str, place: &Place, faults: &mut Faults) -> Option<Url> {
 
 impl ResourceMetadata {
     /// Builds a document from the settings and the token policies of its routes.
-    pub(crate) fn build(described: &Described, config: &Config, tenants: &Tenants, faults: &mut Faults) -> Option<Arc<Self>> {
+    pub(crate) fn build(
+        described: &Described,
+        config: &RouteSources<'_>,
+        tenants: &Tenants,
+        faults: &mut Faults,
+    ) -> Option<Arc<Self>> {
         let before = faults.errors();
         let mut resource = None;
         let (mut servers, mut scopes, mut methods) = (Vec::new(), Vec::new(), Vec::new());
@@ -158,8 +162,8 @@ impl ResourceMetadata {
             let place = Place::root().key("routes").index(*index).key("protected-resource-metadata");
             let settings = route.described().unwrap_or_default();
             let mut derived = Derived::default();
-            for policies in [&config.inbound, &route.inbound] {
-                list::each(policies, &config.fragments, 0, &mut |policy| derived.take(policy, tenants));
+            for policies in [config.inbound, &route.inbound] {
+                list::each(policies, config.fragments, 0, &mut |policy| derived.take(policy, tenants));
             }
             if !derived.has_policy {
                 faults.error(&place, "no policy of the route asks for a token", "add a token policy, or leave the metadata out");
@@ -205,14 +209,14 @@ impl ResourceMetadata {
     }
 
     /// The document, for a request that asks for it. Public, so that pages of any origin may read it.
-    pub(crate) fn response(&self, exchange: &Exchange, incoming: &IncomingRequest) -> Response<ResponseBody> {
+    pub(crate) fn response(&self, exchange: &Exchange, incoming: &IncomingRequest) -> Response<Bytes> {
         let resource = match &self.resource {
             Some(resource) => resource.to_string(),
             None => format!("{}{}", origin(exchange, incoming), self.path),
         };
         let mut document = serde_json::Map::from_iter([("resource".to_owned(), Value::from(resource))]);
         document.extend(self.members.clone());
-        let mut response = Response::new(ResponseBody::whole(Bytes::from(Value::Object(document).to_string())));
+        let mut response = Response::new(Bytes::from(Value::Object(document).to_string()));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         // It may speak of the host that was asked, which no cache between need know of.

@@ -12,8 +12,7 @@ mod windows;
 
 use std::collections::BTreeMap;
 
-pub(crate) use build::RouteBuilder;
-use bytestring::ByteString;
+pub(crate) use build::{RouteBuilder, RouteSources};
 pub(crate) use metadata::{Described, described};
 pub use metadata::{ProtectedResourceMetadataConfig, ResourceMetadata, ResourceMetadataConfig};
 pub use plan::{Action, OwnAnswer, Route};
@@ -27,6 +26,7 @@ use crate::{
     identity::{BackendAssertionConfig, IdentityHeaderConfig},
     inbound::PolicyConfig,
     outbound::OutboundPolicyConfig,
+    request::AcceptConfig,
     token_relay::TokenRelayConfig,
 };
 
@@ -95,6 +95,13 @@ pub struct MatchConfig {
     pub methods: Vec<String>,
 }
 
+impl MatchConfig {
+    /// Whether one path is matched, and this method alone.
+    pub(crate) fn is_one_path_for(&self, method: &str) -> bool {
+        self.exact_path.is_some() && self.methods.as_slice() == [method]
+    }
+}
+
 /// Answers with the public keys by which backends check assertions.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
@@ -113,76 +120,10 @@ pub struct RespondConfig {
     pub body: Option<String>,
 }
 
-/// What is refused in a target unless the route accepts it by name.
-///
-/// Accepting never lets a request change its route: a target that a careless reader would take for another route's is refused
-/// all the same.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum AcceptConfig {
-    /// `%2F`.
-    EncodedSlash,
-    /// `;` and `%3B`, which some backends cut off with what follows.
-    Semicolon,
-    /// `//`.
-    EmptySegment,
-    /// `\` and `%5C`.
-    Backslash,
-    /// Bytes beyond ASCII, raw or percent-encoded as something that is no UTF-8, and characters that some backends turn into `.` or `/`.
-    NonAscii,
-    /// `%25`, which a backend that decodes twice reads as the start of another escape.
-    EncodedPercent,
-    /// `%` in a query without two hexadecimal digits behind it.
-    BareEscape,
-    /// `%3F`, which some backends take for the beginning of the query.
-    EncodedQuestionMark,
-    /// `%23`, which some backends take for the beginning of a fragment.
-    EncodedHash,
-}
-
-impl AcceptConfig {
-    /// All there are.
-    pub const ALL: &[Self] = &[
-        Self::EncodedSlash,
-        Self::Semicolon,
-        Self::EmptySegment,
-        Self::Backslash,
-        Self::NonAscii,
-        Self::EncodedPercent,
-        Self::BareEscape,
-        Self::EncodedQuestionMark,
-        Self::EncodedHash,
-    ];
-
-    /// The word in the config.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::EncodedSlash => "encoded-slash",
-            Self::Semicolon => "semicolon",
-            Self::EmptySegment => "empty-segment",
-            Self::Backslash => "backslash",
-            Self::NonAscii => "non-ascii",
-            Self::EncodedPercent => "encoded-percent",
-            Self::BareEscape => "bare-escape",
-            Self::EncodedQuestionMark => "encoded-question-mark",
-            Self::EncodedHash => "encoded-hash",
-        }
-    }
-}
-
 /// An upgrade that a route lets through.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum UpgradeConfig {
     /// WebSocket, RFC 6455.
     Websocket,
-}
-
-/// What a route's path captured: names and raw segments, and the rest below a prefix.
-#[derive(Clone, Debug, Default)]
-pub struct Captures {
-    /// The captured segments as they came, with the names of the route's pattern.
-    pub segments: Vec<(std::sync::Arc<str>, ByteString)>,
-    /// What follows the prefix: empty, or with its slash.
-    pub rest: ByteString,
 }

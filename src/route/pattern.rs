@@ -4,8 +4,9 @@ use http::Method;
 
 use super::MatchConfig;
 use crate::{
-    config::{Faults, Place},
-    request::{Authority, Target},
+    connection::Authority,
+    request::Target,
+    settings::{Faults, Place},
 };
 
 /// The most segments of a route's path.

@@ -8,14 +8,14 @@ use tokio::runtime::Handle;
 
 use super::{ResourceMetadata, RespondConfig, RouteConfig, TrustedHeaders};
 use crate::{
-    answer::ResponseBody,
     authorization::Authorization,
-    config::{Faults, Place},
+    connection::Scheme,
     identity::{AssertionKeys, BackendAssertion, IdentityHeaders},
     inbound::list::PolicyList,
     outbound::OutboundList,
     refusal::{Reason, Refusal},
-    request::{IncomingRequest, Oddities, Reserved, Scheme},
+    request::{IncomingRequest, Oddities, Reserved},
+    settings::{Faults, Place},
     telemetry::Counters,
     token_relay::{TokenRelay, TokenRelayConfig},
     upstream::Upstream,
@@ -129,8 +129,8 @@ impl OwnAnswer {
     }
 
     /// The public keys by which backends check assertions, as they are now.
-    pub(crate) fn of_keys(keys: &AssertionKeys) -> Response<ResponseBody> {
-        let mut response = Response::new(ResponseBody::whole(keys.published()));
+    pub(crate) fn of_keys(keys: &AssertionKeys) -> Response<Bytes> {
+        let mut response = Response::new(keys.published());
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(AssertionKeys::CONTENT_TYPE));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(AssertionKeys::CACHE_CONTROL));
@@ -138,8 +138,8 @@ impl OwnAnswer {
     }
 
     /// The answer to one request.
-    pub(crate) fn response(&self) -> Response<ResponseBody> {
-        let mut response = Response::new(ResponseBody::whole(self.body.clone()));
+    pub(crate) fn response(&self) -> Response<Bytes> {
+        let mut response = Response::new(self.body.clone());
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers.clone();
         response

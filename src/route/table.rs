@@ -16,16 +16,17 @@ use std::{collections::HashMap, sync::Arc};
 use http::{HeaderValue, Method};
 
 use super::{
-    Captures, MatchConfig,
+    MatchConfig,
     fold::fold,
     paths::{Match, Paths},
     pattern::{Host, Pattern},
     windows,
 };
+use crate::request::Captures;
 use crate::{
-    config::{Faults, Place},
     refusal::{Reason, Refusal},
     request::{IncomingRequest, Oddities, Target, TargetFault},
+    settings::{Faults, Place},
 };
 
 /// Which route a request takes.

@@ -18,12 +18,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
+    base::clock::Clock,
     caller::{Believed, Stake, TrustedProxyConfig},
-    clock::Clock,
-    config::{Faults, Place},
-    inbound::Scope,
+    inbound::scope::Scope,
     refusal::{Reason, Refusal},
     request::{Claim, IncomingRequest, Reserved, remove_folded, same_folded},
+    settings::{Faults, Place},
     upstream::UpstreamRequest,
 };
 
@@ -126,7 +126,7 @@ impl TrustedHeaders {
 }
 
 fn name(written: &str, place: &Place, faults: &mut Faults) -> Option<HeaderName> {
-    let name = crate::inbound::header::name(written, place, faults)?;
+    let name = crate::outgoing::field::name(written, place, faults)?;
     if name == http::header::COOKIE {
         faults.error(place, "cookies are every client's own", "name the header that the peer writes");
         return None;

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{lock::lock, refusal::Reason};
+use crate::{base::lock::lock, refusal::Reason};
 
 /// The upper bounds of the duration histogram, in microseconds.
 const BUCKETS: [u64; 12] = [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 5_000_000, 30_000_000];

@@ -26,6 +26,7 @@ mod form;
 
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use schemars::JsonSchema;
@@ -36,20 +37,19 @@ use zeroize::Zeroizing;
 
 use self::form::{Asked, FormFault, Shown};
 use crate::{
-    answer::ResponseBody,
-    config::{Faults, Place},
     credentials::{ANSWER_CAP, Grant, Proof, TokenRequest, refused},
-    entra::{
-        TenantId, Tenants,
-        token::{CredentialKind, TokenKind},
-    },
+    entra::{TenantId, Tenants, token::TokenKind},
     exchange::Exchange,
     identity_http::{Answer, IdentityHttp, IdentityHttpError},
-    inbound::check_partner::{CheckPartner, CheckPartnerConfig, PartnerRoute},
+    inbound::{
+        check_partner::{CheckPartner, CheckPartnerConfig},
+        scope::PartnerRoute,
+    },
+    listener::RequestBody,
     partner::{Call, PartnerCredential, Partners},
     refusal::{Reason, Refusal},
-    request::{IncomingRequest, RequestBody},
-    route::MatchConfig,
+    request::{IncomingRequest, Relayed},
+    settings::{Faults, Place},
 };
 
 /// The longest request that is read.
@@ -118,19 +118,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) http: &'a Arc<IdentityHttp>,
     /// The route's name.
     pub(crate) route: &'a str,
-    /// What the route matches, at its place.
-    pub(crate) matches: (&'a MatchConfig, &'a Place),
-}
-
-/// What the client of a relayed request says that it is. Entra's answer says whether it was.
-#[derive(Clone, Debug)]
-pub struct Relayed {
-    /// The tenant that is asked.
-    pub tenant: Box<str>,
-    /// The client's application id.
-    pub client: Box<str>,
-    /// How the client authenticates.
-    pub credential: CredentialKind,
+    /// Whether the route matches one path, and POST alone; and where that is said.
+    pub(crate) one_path: (bool, &'a Place),
 }
 
 /// Why a request is not relayed, or its answer not passed on. Holds nothing that the client sent.
@@ -174,8 +163,8 @@ impl TokenRelay {
     /// Builds the relay at this place, or says in `faults` why not.
     pub(crate) fn build(config: &TokenRelayConfig, with: Surroundings<'_>, place: &Place, faults: &mut Faults) -> Option<Self> {
         let before = faults.errors();
-        let (matches, at) = with.matches;
-        if matches.exact_path.is_none() || matches.methods.as_slice() != ["POST"] {
+        let (one_path, at) = with.one_path;
+        if !one_path {
             let cure = "write { exact-path: /token, methods: [POST] }";
             faults.error(at, "a relay of token requests is one path that takes POST alone", cure);
         }
@@ -245,7 +234,7 @@ impl TokenRelay {
         exchange: &mut Exchange,
         incoming: &IncomingRequest,
         body: RequestBody,
-    ) -> Result<Response<ResponseBody>, Refusal> {
+    ) -> Result<Response<Bytes>, Refusal> {
         judge_head(incoming)?;
         let asked = form::read(&read(body).await?).map_err(RelayFault::from)?;
         let credential = asked.shown.kind();
@@ -262,7 +251,7 @@ impl TokenRelay {
         };
         let partner = self.partner.judge(call, exchange)?;
         // Anybody can write the partner's id: what is counted against the partner is what Entra has taken for its own.
-        partner.admit_unproven(exchange)?;
+        exchange.admit_unproven_partner(&partner)?;
         self.judge(&asked)?;
         exchange.outcome.allow();
         exchange.timings.policies = exchange.elapsed();
@@ -276,7 +265,7 @@ impl TokenRelay {
         exchange.timings.upstream = exchange.elapsed().saturating_sub(began);
         let answer = answer?;
         if answer.status.is_success() {
-            partner.admit(exchange)?;
+            exchange.admit_partner(&partner)?;
         }
         if answer.status.is_client_error() || answer.status.is_server_error() {
             let refused = refused(&answer, exchange.clock(), correlation_id.into());
@@ -364,7 +353,7 @@ async fn read(mut body: RequestBody) -> Result<Zeroizing<Vec<u8>>, Refusal> {
 }
 
 /// Entra's answer, as the client gets it: status and body, when to come back, and that nobody may keep it. RFC 6749, section 5.1.
-fn passed_on(answer: Answer) -> Result<Response<ResponseBody>, RelayFault> {
+fn passed_on(answer: Answer) -> Result<Response<Bytes>, RelayFault> {
     let object = serde_json::from_slice::<std::collections::BTreeMap<String, serde::de::IgnoredAny>>(&answer.body).is_ok();
     let answers = answer.status == StatusCode::OK || answer.status.is_client_error() || answer.status.is_server_error();
     if !object || !answers {
@@ -377,7 +366,7 @@ fn passed_on(answer: Answer) -> Result<Response<ResponseBody>, RelayFault> {
     if let Some(retry_after) = answer.headers.get(header::RETRY_AFTER) {
         headers.insert(header::RETRY_AFTER, retry_after.clone());
     }
-    let mut response = Response::new(ResponseBody::whole(answer.body));
+    let mut response = Response::new(answer.body);
     *response.status_mut() = answer.status;
     *response.headers_mut() = headers;
     Ok(response)

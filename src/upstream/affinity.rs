@@ -17,7 +17,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::http1;
-use crate::lock::lock;
+use crate::base::lock::lock;
 
 /// The connections to servers that belong to one client's connection. Costs nothing until there is one.
 #[derive(Debug, Default)]

@@ -18,7 +18,7 @@ use super::{
     standing::Standing,
     tls::Trust,
 };
-use crate::config::{Faults, Place};
+use crate::settings::{Faults, Place};
 
 /// The shortest time between two health checks.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);

@@ -12,9 +12,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    caller::certificate::ClientCertificate,
-    config::{Faults, Place},
-    credentials::certificate::{CertificateError, loose_permissions, read_file},
+    certificate::{
+        ClientCertificate,
+        keys::{CertificateError, loose_permissions, read_file},
+    },
+    settings::{Faults, Place},
 };
 
 /// How many days before its end a certificate is warned of.
@@ -77,7 +79,7 @@ impl OwnCertificate {
                     CertificateError::Encrypted => "decrypt it, and let the file's permissions protect it",
                     ref error => error.cure(),
                 };
-                let message = format!("{}: {}", file.display(), crate::causes::chain(&error));
+                let message = format!("{}: {}", file.display(), crate::base::causes::chain(&error));
                 faults.error(&place.key(at), message, cure);
                 None
             }

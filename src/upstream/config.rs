@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::UpstreamCertificateConfig;
-use crate::config::Span;
+use crate::settings::Span;
 
 /// A backend.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]

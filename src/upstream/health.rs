@@ -9,14 +9,14 @@ use tokio::{
 };
 
 use super::{
-    UpstreamRequest,
     body::SendBody,
     config::UpstreamHealthConfig,
     outgoing::Outgoing,
     pool::Pool,
     send::{Call, Upstream},
 };
-use crate::request::Authority;
+use crate::connection::Authority;
+use crate::upstream::UpstreamRequest;
 
 /// Begins to check the servers, if the settings ask for it and nobody does so yet. It ends with the upstream.
 pub(super) fn start(upstream: &Arc<Upstream>, background: &Handle) {

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use super::hygiene;
-use crate::request::Informational;
+use crate::listener::Informational;
 
 /// How many informational answers may come before the answer, and how many bytes their fields may have in all.
 const MOST: usize = 32;

@@ -18,6 +18,7 @@ mod config;
 mod connect;
 mod error;
 mod failure;
+mod head;
 mod health;
 mod http1;
 mod http2;
@@ -26,7 +27,6 @@ mod interim;
 mod io;
 mod outgoing;
 mod pool;
-mod request;
 mod resolve;
 mod retry;
 mod send;
@@ -48,14 +48,14 @@ pub use self::{
         UpstreamConfig, UpstreamHealthConfig, UpstreamTlsConfig,
     },
     error::UpstreamError,
+    head::UpstreamRequest,
     http2::{Http2Reading, read_http2},
     interim::{Interim, Withheld},
-    request::UpstreamRequest,
     send::{Call, ServerState, Upstream},
 };
 use tokio::runtime::Handle;
 
-use crate::config::{Faults, Place};
+use crate::settings::{Faults, Place};
 
 /// The backends by name.
 #[derive(Clone, Debug, Default)]

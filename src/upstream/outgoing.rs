@@ -11,14 +11,14 @@ use http::{
 use http_body::Body;
 
 use super::{
-    UpstreamRequest,
     body::SendBody,
     http1::Framing,
     hygiene,
     send::{Call, Host},
     server::Server,
 };
-use crate::recycled;
+use crate::base::recycled;
+use crate::upstream::UpstreamRequest;
 
 /// The request as it is to be sent, until it was.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use super::{
-    OwnCertificateStatus, UpstreamRequest,
+    OwnCertificateStatus,
     affinity::{Owner, UpstreamId},
     body::{Progress, ResponseBody, SendBody},
     client_certificate::OwnCertificate,
@@ -33,10 +33,11 @@ use super::{
     retry::Budget,
     server::Server,
 };
+use crate::upstream::UpstreamRequest;
 use crate::{
-    deadline::Deadline,
+    base::deadline::Deadline,
+    connection::Authority,
     refusal::{Reason, Refusal},
-    request::Authority,
 };
 
 /// How long the only server of an upstream is left alone before it is tried again.

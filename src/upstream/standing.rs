@@ -86,7 +86,7 @@ fn now() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Span;
+    use crate::settings::Span;
 
     #[tokio::test(start_paused = true)]
     async fn failures_in_a_row_eject_for_a_while() {

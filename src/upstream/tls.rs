@@ -9,7 +9,7 @@ use super::{
     client_certificate::OwnCertificate,
     config::{ProtocolConfig, UpstreamTlsConfig},
 };
-use crate::config::{Faults, Place};
+use crate::settings::{Faults, Place};
 
 /// Reads certificate authorities for the upstreams of one config: the system's once, files beside the config.
 #[derive(Debug)]

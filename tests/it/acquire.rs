@@ -3,8 +3,8 @@
 use std::{path::Path, process::Command};
 
 use entrada::{
+    base::clock::Clock,
     cli::certificate::NewCertificate,
-    clock::Clock,
     dev_tenant::{DevTenant, Fault, Options},
 };
 use serde_json::{Value, json};

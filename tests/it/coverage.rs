@@ -49,7 +49,8 @@ fn tests() -> BTreeMap<String, String> {
 /// What the program itself says, without its tests.
 fn program() -> String {
     let text = |path: &PathBuf| std::fs::read_to_string(path).unwrap();
-    let program = files("src", ".rs").into_iter().filter(|path| !name(path).contains("test") && !path.ends_with("refusal.rs"));
+    let program =
+        files("src", ".rs").into_iter().filter(|path| !name(path).contains("test") && !path.ends_with("refusal/mod.rs"));
     program.map(|path| text(&path)).map(|text| text.split("#[cfg(test)]").next().unwrap().to_owned()).collect()
 }
 

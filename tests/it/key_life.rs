@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use entrada::{
-    clock::Clock,
+    base::clock::Clock,
     dev_tenant::{DevTenant, Fault, Options},
     refusal::Reason,
     server::ServerOptions,

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use entrada::{
-    clock::Clock,
+    base::clock::Clock,
     dev_tenant::{DevTenant, Options},
     refusal::Reason,
     server::ServerOptions,

@@ -20,6 +20,7 @@ mod http2;
 mod http2_upstream;
 mod identity;
 mod key_life;
+mod layers;
 mod limits;
 mod listener_certificates;
 mod lookups;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use entrada::{
-    clock::Clock,
+    base::clock::Clock,
     dev_tenant::{DevTenant, Fault, Options},
     refusal::Reason,
     server::ServerOptions,

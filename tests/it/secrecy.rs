@@ -11,8 +11,8 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use entrada::{
+    base::clock::Clock,
     cli::certificate::NewCertificate,
-    clock::Clock,
     dev_tenant::{DevTenant, Fault, Options},
 };
 use http::StatusCode;

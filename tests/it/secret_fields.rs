@@ -4,8 +4,9 @@
 use std::{collections::BTreeSet, path::Path, process::Command};
 
 use entrada::{
-    config::{Document, Faults, Report, schema},
-    runtime::Runtime,
+    config::{Document, Report, schema},
+    gateway::runtime::Runtime,
+    settings::Faults,
 };
 use serde_json::Value;
 

@@ -42,8 +42,8 @@ fn refused(text: &str) -> String {
     ) {
         Err(report) => report.to_string(),
         Ok(document) => {
-            let mut faults = entrada::config::Faults::default();
-            assert!(entrada::runtime::Runtime::try_out(&document, &mut faults).is_none(), "it was taken: {text}");
+            let mut faults = entrada::settings::Faults::default();
+            assert!(entrada::gateway::runtime::Runtime::try_out(&document, &mut faults).is_none(), "it was taken: {text}");
             document.report(&faults).to_string()
         }
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use entrada::{
-    clock::Clock,
+    base::clock::Clock,
     dev_tenant::{DevTenant, Options},
     server::ServerOptions,
 };

@@ -7,8 +7,8 @@ use std::sync::{
 
 use bytes::Bytes;
 use entrada::{
+    base::clock::Clock,
     cli::certificate::NewCertificate,
-    clock::Clock,
     dev_tenant::{App, DevTenant, Options},
     refusal::Reason,
 };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use entrada::{
-    clock::Clock,
+    base::clock::Clock,
     dev_tenant::{DevTenant, Fault, Options},
     refusal::Reason,
     server::ServerOptions,

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::{Format, in_json, in_words};
-use crate::{clock::Clock, credentials::certificate::Thumbprints};
+use crate::{base::clock::Clock, certificate::keys::Thumbprints};
 
 /// Clocks differ; a certificate that is valid from this very second is not valid yet for somebody.
 const BACKDATED: u64 = 300;

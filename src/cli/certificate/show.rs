@@ -19,8 +19,8 @@ use x509_parser::{
 
 use super::{Format, in_json, in_words};
 use crate::{
-    clock::Clock,
-    credentials::certificate::{CertificateError, Contents, Thumbprints, bits, read_file},
+    base::clock::Clock,
+    certificate::keys::{CertificateError, Contents, Thumbprints, bits, read_file},
 };
 
 /// Arguments of `entrada certificate show`.

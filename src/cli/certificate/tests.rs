@@ -3,7 +3,7 @@
 use std::process::Command as Program;
 
 use super::*;
-use crate::clock::Clock;
+use crate::base::clock::Clock;
 
 /// 2026-11-21 12:00 UTC.
 const NOW: u64 = 1_795_262_400;

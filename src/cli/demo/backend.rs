@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::stage::{GATEWAY, INTERNAL};
-use crate::{dev_tenant::DevTenant, lock::lock};
+use crate::{base::lock::lock, dev_tenant::DevTenant};
 
 /// A request as a backend saw it.
 #[derive(Clone, Debug)]

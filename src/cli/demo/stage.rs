@@ -8,8 +8,8 @@ use tokio::runtime::Runtime;
 
 use super::backend::Backend;
 use crate::{
+    base::clock::Clock,
     cli::certificate::NewCertificate,
-    clock::Clock,
     config::Document,
     dev_tenant::{DevTenant, Options},
     server::{Server, ServerOptions},

@@ -11,9 +11,10 @@ use serde::Serialize;
 use super::{certificate::Format, credentials::Loaded};
 use crate::{
     authorization::AuthorizationConfig,
-    clock::Clock,
-    config::{Config, Document, Fault, Severity},
+    base::clock::Clock,
+    config::{Config, Document},
     credentials::{Credential, Outcome, Step},
+    settings::{Fault, Severity},
 };
 
 /// Arguments of `entrada doctor`.

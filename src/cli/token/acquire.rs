@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 
 use super::decode::{self, Decoded};
 use crate::{
+    base::clock::Clock,
     cli::{certificate::Format, credentials::Loaded},
-    clock::Clock,
     credentials::{AccessToken, CertificateStatus, Credential, ErrorStatus, TokenSlot, UserToken},
 };
 

@@ -17,12 +17,12 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    base::clock::Clock,
     cli::certificate::Format,
-    clock::Clock,
-    config::{Faults, IdentityHttpConfig, Place},
     entra::{CloudConfig, TenantConfig, Tenants, inspect_form, read_object},
-    identity_http::IdentityHttp,
+    identity_http::{IdentityHttp, IdentityHttpConfig},
     inbound::validate_azure_ad_token::{ValidateAzureAdToken, ValidateAzureAdTokenConfig},
+    settings::{Faults, Place},
 };
 
 /// The longest text that is read; a token with a mark around it is far below.

@@ -67,8 +67,8 @@ async fn verified(entra: &crate::dev_tenant::DevTenant, token: &str, more: &[&st
     let arguments = Line::parse_from(line.iter().chain(more)).arguments;
     let token = token.to_owned();
     let check = tokio::task::spawn_blocking(move || {
-        let decoded = decode(&token, crate::clock::Clock::system().unix_seconds());
-        decode::verify(&arguments, &token, &decoded, &crate::clock::Clock::system())
+        let decoded = decode(&token, crate::base::clock::Clock::system().unix_seconds());
+        decode::verify(&arguments, &token, &decoded, &crate::base::clock::Clock::system())
     });
     let check = check.await.unwrap().unwrap();
     serde_json::to_value(check).unwrap()

@@ -2,13 +2,13 @@ use tokio::runtime::Handle;
 
 use super::*;
 use crate::{
-    config::{Faults, Secrets},
     credentials::{
         AssertionAlgorithm, AssertionConfig, CertificateConfig, CredentialError, Credentials,
         testing::{CLIENT, GATEWAY, House, OTHER, SCOPE, config, pem},
     },
     dev_tenant::Fault,
     refusal::Reason,
+    settings::{Faults, Secrets},
 };
 
 fn told(faults: &Faults) -> Vec<String> {

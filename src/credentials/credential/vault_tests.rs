@@ -4,13 +4,13 @@ use tokio::runtime::Handle;
 
 use super::*;
 use crate::{
-    config::{Faults, LiveSecret, Secret, Secrets},
     credentials::{
         CertificateConfig, CredentialError, Credentials, Failure, KeyUse, KeyVaultCertificateConfig, KeyVaultSecretConfig,
         VaultError, VaultSecret,
         testing::{CLIENT, GATEWAY, House, OTHER, config, pem},
     },
     dev_tenant::Fault,
+    settings::{Faults, LiveSecret, Secret, Secrets},
 };
 
 /// The application whose certificate or secret is in the vault.

@@ -21,15 +21,15 @@ pub(crate) use self::{
 };
 use super::{
     access_token::AccessToken,
-    certificate::CertificateError,
     challenge::{Challenge, challenges},
     error::{CredentialError, Delay, clean},
     pace::Pace,
     token_cache::{TokenSlot, random},
     token_request::retry_after,
 };
+use crate::certificate::keys::CertificateError;
 use crate::{
-    clock::Clock,
+    base::clock::Clock,
     identity_http::{Answer, Call, IdentityHttp, IdentityHttpError, is_loopback},
 };
 

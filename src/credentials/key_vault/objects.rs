@@ -17,9 +17,9 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{Vault, VaultAction, VaultError, is_name};
-use crate::credentials::{
-    AssertionAlgorithm,
-    certificate::{Certificate, CertificateError, KeyedCertificate},
+use crate::{
+    certificate::keys::{Certificate, CertificateError, KeyedCertificate},
+    credentials::AssertionAlgorithm,
 };
 
 /// The public part of a certificate, and the URL of the very key that belongs to it.

@@ -16,9 +16,8 @@ use tokio::runtime::Handle;
 
 use super::{KeptSecret, Vault, VaultError};
 use crate::{
-    causes::chain,
+    base::{causes::chain, lock::lock},
     credentials::{KeyVaultSecretConfig, error::Delay, pace::Pace, token_cache::random},
-    lock::lock,
 };
 
 /// How often a secret is read again.

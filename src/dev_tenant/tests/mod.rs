@@ -73,7 +73,7 @@ impl Client {
     }
 
     fn claims(tenant: &DevTenant) -> Value {
-        let now = crate::clock::Clock::system().unix_seconds();
+        let now = crate::base::clock::Clock::system().unix_seconds();
         json!({
             "aud": tenant.token_endpoint(CONTOSO), "iss": GATEWAY, "sub": GATEWAY, "jti": "1", "nbf": now, "exp": now + 300,
         })

@@ -13,7 +13,7 @@ async fn accepts_assertions_in_every_form_that_real_clients_send() {
     let client = Client::registered(&tenant).await;
     let (sha1, sha256) = (client.sha1(), client.sha256());
     let der = STANDARD.encode(client.key.certificate());
-    let now = crate::clock::Clock::system().unix_seconds();
+    let now = crate::base::clock::Clock::system().unix_seconds();
     let plain = Client::claims(&tenant);
     let with = |more: Value| {
         let mut claims = plain.clone();
@@ -100,7 +100,7 @@ async fn refuses_assertions_that_do_not_hold() {
     let tenant = tenant().await;
     let client = Client::registered(&tenant).await;
     let stranger = Client::new();
-    let now = crate::clock::Clock::system().unix_seconds();
+    let now = crate::base::clock::Clock::system().unix_seconds();
     let (header, claims) = (client.header(), Client::claims(&tenant));
     let changed = |name: &str, value: Value| {
         let mut claims = claims.clone();
@@ -307,7 +307,7 @@ async fn accepts_what_real_clients_were_seen_to_send() {
             let claims = &request["client_assertion_decoded"]["payload"];
             let expires = claims["exp"].as_f64().expect("exp");
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time")]
-            let clock = crate::clock::Clock::manual(expires as u64 - 60);
+            let clock = crate::base::clock::Clock::manual(expires as u64 - 60);
             let url = reqwest::Url::parse(request["url"].as_str().expect("url")).expect("URL");
             let aliases = vec!["https://login.microsoftonline.com".to_owned()];
             let tenant = DevTenant::start(Options { clock, aliases, ..Options::default() }).await.expect("starts");

@@ -7,13 +7,13 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    config::IdentityHttpConfig,
-    config::{Faults, Place, Span},
     dev_tenant::{DEFAULT_AUDIENCE, DevTenant, Fault, Options},
     entra::{
         CloudConfig, Moment, Profile, TenantConfig, Tenants, Verified, Verifier, VerifyError,
         testing::{NOW, tenant_config},
     },
+    identity_http::IdentityHttpConfig,
+    settings::{Faults, Place, Span},
 };
 
 /// A key set that is fetched from a development tenant.

@@ -24,8 +24,8 @@ use super::{
     testing::{NOW, clock, jwks, key},
 };
 use crate::{
-    config::{Faults, Place},
     dev_tenant::SigningKey,
+    settings::{Faults, Place},
 };
 
 const ISSUER: &str = "https://idp.fabrikam.example";

@@ -20,16 +20,14 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
 use self::secret::{NoSecret, SecretLine};
-use super::{
-    Scope,
-    header::{Unavailable, joined, literal, name},
-};
+use super::scope::Scope;
+use crate::outgoing::field::{Unavailable, joined, literal, name};
 use crate::{
-    clock::Clock,
-    config::{Faults, HeaderText, LiveSecret, Place},
+    base::clock::Clock,
     exchange::Exchange,
     expression::{EvaluationError, Expression, Facts, HeaderTextError, Template, header_value},
     request::{Claim, IncomingRequest, remove_folded},
+    settings::{Faults, HeaderText, LiveSecret, Place},
 };
 
 /// Settings of `set-header`.

@@ -6,7 +6,7 @@ use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::{config::LiveSecret, expression::field_value};
+use crate::{expression::field_value, settings::LiveSecret};
 
 /// The value, and the line that was made of it last.
 pub(super) struct SecretLine {

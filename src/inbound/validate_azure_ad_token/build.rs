@@ -15,12 +15,12 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    config::{Faults, Place, Secrets},
     entra::{Algorithm, KeySet, Profile, Tenant, TenantId, Tenants, Verifier, is_guid},
-    inbound::{Scope, validate_jwt::ValidateJwtConfig},
+    inbound::{scope::Scope, validate_jwt::ValidateJwtConfig},
     limits::Limits,
     listener::OneOrMany,
     request::ReservedNames,
+    settings::{Faults, Place, Secrets},
 };
 
 impl ValidateAzureAdToken {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{config::Span, listener::OneOrMany};
+use crate::{listener::OneOrMany, settings::Span};
 
 /// Settings of `validate-azure-ad-token`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::place::PlaceError;
 use crate::{
-    entra::{IssuerVerdict, VerifyError, graph::GraphFault},
+    entra::{IssuerVerdict, VerifyError},
+    graph::GraphFault,
     refusal::Reason,
 };
 

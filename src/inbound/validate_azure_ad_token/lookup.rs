@@ -10,15 +10,14 @@ use super::{
     judge::{RequiredClaim, Rules},
 };
 use crate::{
-    config::{Place, Span},
     credentials::Credential,
     entra::{
-        Tenant, Verified,
-        graph::{Graph, Person},
-        is_guid,
+        Tenant, Verified, is_guid,
         token::{Token, TokenKind},
     },
-    inbound::Scope,
+    graph::{Graph, Person},
+    inbound::scope::Scope,
+    settings::{Place, Span},
 };
 
 /// How long an answer serves, unless the config says otherwise.

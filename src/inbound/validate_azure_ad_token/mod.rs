@@ -29,12 +29,11 @@ pub use self::config::{
 };
 use self::{error::NotAccepted, judge::Rules, place::Places};
 use crate::{
-    authorization::TokenPlace,
-    clock::Clock,
+    base::clock::Clock,
     entra::{CloudConfig, KeySet, Moment, Verified, Verifier, VerifyError},
-    exchange::{Exchange, NamedToken},
+    exchange::Exchange,
     refusal::{Reason, Refusal},
-    request::IncomingRequest,
+    request::{IncomingRequest, NamedToken, TokenPlace},
     upstream::UpstreamRequest,
 };
 

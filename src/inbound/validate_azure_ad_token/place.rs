@@ -5,10 +5,7 @@ use std::borrow::Cow;
 use http::{HeaderName, header};
 use percent_encoding::percent_decode_str;
 
-use crate::{
-    authorization::{TOKEN_SCHEMES, TokenPlace},
-    request::IncomingRequest,
-};
+use crate::request::{IncomingRequest, TOKEN_SCHEMES, TokenPlace};
 
 /// The places where a policy looks, in order of preference.
 #[derive(Debug)]

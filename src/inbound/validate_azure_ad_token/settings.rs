@@ -10,12 +10,12 @@ use super::{
     lookup::Lookups,
 };
 use crate::{
-    authorization::TokenPlace,
-    config::{Faults, Place, Span},
     entra::Profile,
     expression::is_free_name,
-    inbound::{Scope, validate_jwt::ValidateJwtConfig},
+    inbound::{scope::Scope, validate_jwt::ValidateJwtConfig},
     listener::OneOrMany,
+    request::TokenPlace,
+    settings::{Faults, Place, Span},
 };
 
 const DEFAULT_SKEW: Duration = Duration::from_secs(300);

@@ -6,18 +6,16 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    authorization::TokenPlace,
-    config::IdentityHttpConfig,
-    config::{Faults, Place},
     dev_tenant::{App, DevTenant, Options},
     entra::{Tenants, VerifiedTokens, testing::*},
     identity_http::{
-        IdentityHttp,
+        IdentityHttp, IdentityHttpConfig,
         testing::{Origin, Reply},
     },
-    inbound::Scope,
+    inbound::scope::Scope,
     limits::Limits,
-    request::ReservedNames,
+    request::{ReservedNames, TokenPlace},
+    settings::{Faults, Place},
 };
 
 fn build(tenants: &Tenants, config: Value) -> (Option<ValidateAzureAdToken>, Faults, Vec<TokenPlace>) {

@@ -2,8 +2,8 @@
 
 use super::IdentityConfig;
 use crate::{
-    caller::certificate::{ClientCertificate, Thumbprint, Verdict, canonical, serial_number},
-    config::{Faults, Place},
+    certificate::{ClientCertificate, Thumbprint, Verdict, canonical, serial_number},
+    settings::{Faults, Place},
 };
 
 /// A certificate that is meant: all that is known of it fits.

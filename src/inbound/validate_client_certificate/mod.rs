@@ -24,17 +24,15 @@ use http::{HeaderName, header};
 
 pub use self::config::{FromConfig, IdentityConfig, ValidateClientCertificateConfig};
 use self::identity::Identity;
-use super::Scope;
+use super::scope::Scope;
 use crate::{
-    caller::{
-        Believed, Stake,
-        certificate::{Authorities, CertificateFault, Checks, ClientCertificate, Verdict, header as certificate_header},
-    },
-    config::Place,
+    caller::{Believed, Stake},
+    certificate::{Authorities, CertificateFault, Checks, ClientCertificate, Verdict, header as certificate_header},
     exchange::Exchange,
     listener::load_authorities,
     refusal::Refusal,
     request::{Claim, IncomingRequest},
+    settings::Place,
 };
 
 /// Admits callers by their certificate.

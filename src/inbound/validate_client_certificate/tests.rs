@@ -4,8 +4,11 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    caller::certificate::testing::{Authority, NOW, Unusual, self_signed, write},
-    inbound::{AskedCertificates, CertificateScope, testing::Building},
+    certificate::testing::{Authority, NOW, Unusual, self_signed, write},
+    inbound::{
+        scope::{AskedCertificates, CertificateScope},
+        testing::Building,
+    },
 };
 
 const ASKED: AskedCertificates = AskedCertificates { any: true, required: false, every_one_has_lists: false };

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, he
 use memchr::memchr2;
 
 use super::framing::Framing;
-use crate::{listener::Broken, recycled, refusal::Reason};
+use crate::{base::recycled, listener::Broken, refusal::Reason};
 
 /// The most header fields of one head.
 const MAX_FIELDS: usize = 100;

@@ -51,13 +51,16 @@ use self::{
     response::{asks_to_close, write_head},
     wire::{Found, OwnedWire, SharedWire},
 };
-use super::{Arrival, Broken, ConnectionEvent, EventKind, Limits, Listener, Service, drain::Membership, socket::Socket};
+use super::{Arrival, Broken, Limits, Listener, Service, drain::Membership, socket::Socket};
+use crate::connection::{ConnectionEvent, EventKind};
 use crate::{
-    deadline::{Deadline, Pace},
+    base::{
+        deadline::{Deadline, Pace},
+        recycled,
+    },
     exchange::Connection,
-    recycled,
+    listener::{Informational, RequestBody},
     refusal::Reason,
-    request::{Informational, RequestBody},
 };
 
 /// A request with its body, as [`read_request`] finds it.

@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use tokio::io::AsyncWrite;
 
-use crate::recycled;
+use crate::base::recycled;
 
 /// Up to here copying costs less than another entry in the list of a vectored write.
 const COPIED: usize = 4 << 10;

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use http_body::SizeHint;
 
 use super::outgoing::Outgoing;
-use crate::digits;
+use crate::base::digits;
 
 /// How the body of an answer is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

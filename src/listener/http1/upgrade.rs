@@ -15,8 +15,8 @@ use tokio::{
 };
 
 use crate::{
+    base::lock::lock,
     listener::{drain::Membership, socket::Socket},
-    lock::lock,
 };
 
 /// A claim to the raw connection, in the extensions of a request that asks for another protocol.

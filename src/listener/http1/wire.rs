@@ -25,10 +25,11 @@ use super::{
     head::{self, Head, Scan},
 };
 use crate::{
-    deadline::{Deadline, Pace},
-    listener::{Broken, http2::PREFACE, socket::Socket},
-    lock::lock,
-    request::{BodyError, informational::stays_behind},
+    base::{
+        deadline::{Deadline, Pace},
+        lock::lock,
+    },
+    listener::{BodyError, Broken, http2::PREFACE, informational::stays_behind, socket::Socket},
 };
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

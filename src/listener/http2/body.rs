@@ -13,8 +13,8 @@ use http_body::SizeHint;
 
 use super::interim::Exchanged;
 use crate::{
-    deadline::{Deadline, Pace},
-    request::BodyError,
+    base::deadline::{Deadline, Pace},
+    listener::BodyError,
 };
 
 /// The body of a request over HTTP/2. Trailers go no further.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use http::{HeaderMap, Response, StatusCode};
 
-use crate::{lock::lock, request::informational::stays_behind};
+use crate::{base::lock::lock, listener::informational::stays_behind};
 
 /// Informational answers to one request. More are noise, and each is kept until the client takes it.
 const MOST: usize = 32;

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::meter::SharedMeter;
 use crate::{
-    deadline::Deadline,
+    base::deadline::Deadline,
     listener::{http1::LAST_WORD, socket::Socket},
 };
 

@@ -8,7 +8,7 @@ use std::{
 use h2::{Ping, PingPong};
 use tokio::time::Instant;
 
-use crate::deadline::Deadline;
+use crate::base::deadline::Deadline;
 
 /// How long a client may say nothing before it is asked.
 const INTERVAL: Duration = Duration::from_secs(20);

@@ -18,7 +18,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::PREFACE;
-use crate::{deadline::Pace, lock::lock};
+use crate::base::{deadline::Pace, lock::lock};
 
 const FRAME_HEAD: usize = 9;
 

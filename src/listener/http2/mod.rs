@@ -43,12 +43,17 @@ use self::{
     meter::{Meter, SharedMeter},
 };
 use super::{
-    ConnectionEvent, EventKind, Limits, Listener, Service,
+    Limits, Listener, Service,
     drain::{Herd, Membership},
     http1::{LAST_WORD, Opening},
     socket::Socket,
 };
-use crate::{causes::chain, deadline::Deadline, exchange::Connection, upstream::Affinity};
+use crate::connection::{ConnectionEvent, EventKind};
+use crate::{
+    base::{causes::chain, deadline::Deadline},
+    exchange::Connection,
+    upstream::Affinity,
+};
 
 /// What a client that speaks HTTP/2 without TLS begins with. RFC 9113, section 3.4.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

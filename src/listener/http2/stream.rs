@@ -20,10 +20,10 @@ use super::{
     interim::{Exchanged, Http2Informational},
 };
 use crate::{
-    deadline::{Deadline, Pace},
-    listener::{Arrival, Broken, EventKind, Limits, Service},
+    base::deadline::{Deadline, Pace},
+    connection::EventKind,
+    listener::{Arrival, Broken, Informational, Limits, RequestBody, Service},
     refusal::Reason,
-    request::{Informational, RequestBody},
 };
 
 /// Header fields of a request, as for HTTP/1.

@@ -20,7 +20,7 @@ fn build_folding(routes: &[&str], folds: impl Fn(usize) -> bool) -> (RouteTable,
         config,
         at: (Place::root().key("routes").index(index), "match"),
         folds: folds(index),
-        accepts: crate::route::AcceptConfig::ALL.iter().copied().collect(),
+        accepts: crate::request::AcceptConfig::ALL.iter().copied().collect(),
     });
     let table = RouteTable::build(matching, &mut faults);
     (table, faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect())

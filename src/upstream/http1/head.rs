@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use memchr::memchr_iter;
 
 use super::{Fault, framing::Decoder};
-use crate::{recycled, upstream::hygiene};
+use crate::{base::recycled, upstream::hygiene};
 
 /// The longest head of an answer.
 const HEAD: usize = 64 * 1024;

@@ -23,7 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, ReadBuf};
 use self::framing::{Decoded, Decoder};
 pub(super) use self::head::{Framing, Head, RequestHead};
 use super::{affinity::Home, body::SendBody, hygiene, interim::Relay, io::Io};
-use crate::deadline::Deadline;
+use crate::base::deadline::Deadline;
 
 /// How much is read at once where nothing is known of what comes.
 const READ: usize = 4 * 1024;

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{state::State, wire::Wire};
-use crate::deadline::Deadline;
+use crate::base::deadline::Deadline;
 
 /// How often a server is asked whether it is still there while it owes an answer, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(20);

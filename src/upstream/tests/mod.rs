@@ -13,11 +13,12 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty, Full};
 use tokio::sync::mpsc;
 
-use super::{Call, ResponseBody, Upstream, UpstreamConfig, UpstreamError, UpstreamRequest, Upstreams};
+use super::{Call, ResponseBody, Upstream, UpstreamConfig, UpstreamError, Upstreams};
+use crate::upstream::UpstreamRequest;
 use crate::{
-    config::{Faults, Place, Span},
+    connection::Authority,
     refusal::{Reason, Refusal},
-    request::Authority,
+    settings::{Faults, Place, Span},
 };
 
 /// The settings of an upstream with these servers.

@@ -135,7 +135,7 @@ fn faults_come_all_at_once_with_their_places() {
     let built = Upstreams::build(&configs, Path::new("/nowhere"), 2, None, &Place::root().key("upstreams"), &mut faults);
 
     let places: Vec<_> =
-        faults.iter().map(|fault| (fault.place.to_string(), fault.severity == crate::config::Severity::Error)).collect();
+        faults.iter().map(|fault| (fault.place.to_string(), fault.severity == crate::settings::Severity::Error)).collect();
     let expected = [
         ("upstreams.u0.servers", true),
         ("upstreams.u1.servers[0]", true),

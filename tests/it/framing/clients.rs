@@ -3,7 +3,10 @@
 use std::{fs, sync::Arc};
 
 use bytes::Bytes;
-use entrada::listener::{EventKind, Limits, ServerTls, TlsConfig};
+use entrada::{
+    connection::EventKind,
+    listener::{Limits, ServerTls, TlsConfig},
+};
 use http::{Request, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn;

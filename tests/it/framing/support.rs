@@ -17,12 +17,9 @@ use std::{
 
 use bytes::Bytes;
 use entrada::{
+    connection::{ConnectionEvent, EventKind},
     exchange::Connection,
-    listener::{
-        Arrival, ConnectionEvent, Drainer, EventKind, Limits, Listener, ListenerSettings, ServerTls, Service, Upgrade, bind,
-        serve,
-    },
-    request::RequestBody,
+    listener::{Arrival, Drainer, Limits, Listener, ListenerSettings, RequestBody, ServerTls, Service, Upgrade, bind, serve},
 };
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use entrada::{
+    connection::EventKind,
     dev_tenant::{DevTenant, Options},
-    listener::{EventKind, Limits},
+    listener::Limits,
 };
 use http::Response;
 use http_body_util::Full;

@@ -1,6 +1,6 @@
 //! What a client may send that costs it nothing: some of it, and no more.
 
-use entrada::listener::{EventKind, serve_http2};
+use entrada::{connection::EventKind, listener::serve_http2};
 use tokio::io::{AsyncRead, AsyncWrite, duplex};
 
 use super::raw::{

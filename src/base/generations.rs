@@ -1,0 +1,82 @@
+//! A bounded map for what callers choose the keys of: what was not asked for lately is let go.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::Hash,
+    mem,
+    sync::{Arc, Mutex},
+};
+
+use crate::base::lock::lock;
+
+/// A map that keeps what was used lately, in two generations: the older one is dropped when the younger one is full.
+pub(crate) struct Generations<K, V> {
+    each: usize,
+    maps: Mutex<Maps<K, V>>,
+}
+
+struct Maps<K, V> {
+    young: HashMap<K, Arc<V>>,
+    old: HashMap<K, Arc<V>>,
+}
+
+impl<K: Hash + Eq + Clone, V> Generations<K, V> {
+    /// A map of at most `most` entries.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { each: (most / 2).max(1), maps: Mutex::new(Maps { young: HashMap::new(), old: HashMap::new() }) }
+    }
+
+    /// The entry of this key; made, if there is none.
+    pub(crate) fn get(&self, key: &K, make: impl FnOnce() -> Arc<V>) -> Arc<V> {
+        let mut maps = lock(&self.maps);
+        if let Some(entry) = maps.young.get(key) {
+            return entry.clone();
+        }
+        let entry = maps.old.remove(key).unwrap_or_else(make);
+        if maps.young.len() >= self.each {
+            maps.old = mem::take(&mut maps.young);
+        }
+        maps.young.insert(key.clone(), entry.clone());
+        entry
+    }
+
+    /// Lets go of the entries that are not worth keeping.
+    pub(crate) fn retain(&self, is_worth: impl Fn(&V) -> bool) {
+        let mut maps = lock(&self.maps);
+        maps.young.retain(|_, entry| is_worth(entry));
+        maps.old.retain(|_, entry| is_worth(entry));
+    }
+
+    /// The entries, in no order.
+    pub(crate) fn entries(&self) -> Vec<Arc<V>> {
+        let maps = lock(&self.maps);
+        maps.young.values().chain(maps.old.values()).cloned().collect()
+    }
+}
+
+impl<K, V> fmt::Debug for Generations<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Generations").field("each", &self.each).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_what_was_used_lately_and_no_more_than_it_may() {
+        let map = Generations::new(8);
+        let favourite = map.get(&0, || Arc::new(0));
+
+        for key in 1..1_000 {
+            map.get(&key, || Arc::new(key));
+            assert!(map.entries().len() <= 8);
+            if key % 3 == 0 {
+                assert!(Arc::ptr_eq(&favourite, &map.get(&0, || Arc::new(-1))), "{key}");
+            }
+        }
+        assert_eq!(*map.get(&1, || Arc::new(-1)), -1, "long unused");
+    }
+}

@@ -1,0 +1,347 @@
+//! What the caller gets: refusals as problem documents (RFC 9457), and the body that ends with the audit record.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::{
+    base::causes::chain,
+    exchange::{Decision, Exchange},
+    gateway::Recorder,
+    partner::Access,
+    refusal::{Reason, Refusal},
+    route::Route,
+    token_relay::oauth_error,
+    upstream,
+};
+
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// Makes the answer to a refused request, and writes on the exchange what the record will say.
+pub(crate) fn refuse(refusal: Refusal, exchange: &mut Exchange) -> Response<ResponseBody> {
+    let status = refusal.status();
+    let title = refusal.message.as_deref().unwrap_or(refusal.reason.title());
+    let oauth = exchange.matched_route().is_some_and(Route::is_token_relay).then(|| oauth_error(refusal.reason));
+    let problem = problem(refusal.code(), status.as_u16(), title, exchange.id.as_str(), oauth);
+    let mut response = Response::new(ResponseBody::whole(problem));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
+    if let Some(challenge) = refusal.challenge.or_else(|| challenge(refusal.reason, status.as_u16())) {
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if let Some(seconds) = refusal.retry_after {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    if let Some(allow) = refusal.allow {
+        headers.insert(header::ALLOW, allow);
+    }
+
+    let outcome = &mut exchange.outcome;
+    outcome.decision = Decision::Refused(refusal.reason);
+    outcome.code = refusal.code;
+    outcome.hint = refusal.hint.map(|hint| hint.into_owned().into());
+    outcome.cause = refusal.cause.map(|cause| chain(&*cause).into());
+    response
+}
+
+/// The answer to `OPTIONS *`: what the server can do. RFC 9110, section 9.3.7.
+pub(crate) fn options(allow: HeaderValue) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::whole(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::ALLOW, allow);
+    response
+}
+
+/// The problem document of a refusal. `oauth`: what OAuth clients look for in it (RFC 6749, section 5.2), where such a client asked.
+fn problem(code: &str, status: u16, title: &str, request_id: &str, oauth: Option<&str>) -> Bytes {
+    #[derive(serde::Serialize)]
+    struct Problem<'a> {
+        r#type: String,
+        title: &'a str,
+        status: u16,
+        code: &'a str,
+        request_id: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error_description: Option<String>,
+    }
+    let error_description = oauth.map(|_| format!("{code}: {title} (request {request_id})"));
+    let problem =
+        Problem { r#type: format!("urn:entrada:{code}"), title, status, code, request_id, error: oauth, error_description };
+    serde_json::to_vec(&problem).expect("texts and a number are always JSON").into()
+}
+
+/// The challenge that belongs to a reason: with every 401, and wherever RFC 6750 has an error for it.
+fn challenge(reason: Reason, status: u16) -> Option<HeaderValue> {
+    match reason.challenge_error() {
+        // Whom to ask for which claims is for the policy to say; a client that cannot be asked is told nothing that looks like it.
+        _ if reason == Reason::ClaimsChallenge && status != 401 => None,
+        Some(error) => {
+            let mut text = format!("Bearer error=\"{error}\", error_description=\"{}\"", reason.title());
+            text.shrink_to_fit();
+            HeaderValue::from_str(&text).ok()
+        }
+        None => (status == 401).then(|| HeaderValue::from_static("Bearer")),
+    }
+}
+
+/// The body of an answer. It holds the request's record, which is written when the body has gone out or is dropped.
+pub struct ResponseBody {
+    source: Source,
+    recorder: Option<Box<Recorder>>,
+    /// When the body must end, whether or not it is busy.
+    ends_at: Option<Instant>,
+    /// Made only when the body keeps the caller waiting: most answers are there at once.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// The access that the body ends with, where a partner called.
+    access: Option<Access>,
+    /// Made only when the body keeps the caller waiting, too.
+    access_ended: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Whole(Option<Bytes>),
+    Upstream(upstream::ResponseBody),
+    /// A body that panics when it is polled again after this.
+    #[cfg(test)]
+    Panics(Option<Bytes>),
+}
+
+/// Why a body ends before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The upstream broke off.
+    #[error("the upstream's answer broke off")]
+    Upstream(#[source] upstream::UpstreamError),
+    /// The token that opened the stream has expired, or the listener's `max-stream` is over.
+    #[error("the stream has reached the end of its time")]
+    Lifetime,
+    /// The partner that opened the stream was switched off.
+    #[error("the partner's access was taken away")]
+    Revoked,
+    /// The gateway panicked while it made the body.
+    #[error("the gateway failed while the answer went out")]
+    Panicked,
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody").field("source", &self.source).field("ends_at", &self.ends_at).finish_non_exhaustive()
+    }
+}
+
+impl From<Bytes> for ResponseBody {
+    fn from(bytes: Bytes) -> Self {
+        #[cfg(test)]
+        if &*bytes == b"panics" {
+            return Self::panicking("the beginning".into());
+        }
+        Self::whole(bytes)
+    }
+}
+
+impl ResponseBody {
+    /// A body that is known as a whole.
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        Self::of(Source::Whole((!bytes.is_empty()).then_some(bytes)))
+    }
+
+    /// The body that an upstream sends.
+    pub(crate) fn upstream(body: upstream::ResponseBody) -> Self {
+        Self::of(Source::Upstream(body))
+    }
+
+    /// A body that begins so and then panics.
+    #[cfg(test)]
+    fn panicking(beginning: Bytes) -> Self {
+        Self::of(Source::Panics(Some(beginning)))
+    }
+
+    fn of(source: Source) -> Self {
+        Self { source, recorder: None, ends_at: None, timer: None, access: None, access_ended: None }
+    }
+
+    /// Ties the request's record to this body, and when it must end.
+    pub(crate) fn ends_with(&mut self, recorder: Box<Recorder>) {
+        self.ends_at = Some(recorder.exchange.ends_at());
+        self.access = recorder.exchange.access().cloned();
+        self.recorder = Some(recorder);
+    }
+
+    fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.source {
+            Source::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Upstream(body) => Pin::new(body).poll_frame(context).map_err(BodyError::Upstream),
+            #[cfg(test)]
+            Source::Panics(beginning) => {
+                Poll::Ready(Some(Ok(Frame::data(beginning.take().expect("a body that panics in the middle, as told")))))
+            }
+        }
+    }
+
+    /// As [`poll_source`](Self::poll_source), but a panic ends this body alone: others may go out on the same connection.
+    fn poll_caught(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        catch_unwind(AssertUnwindSafe(|| self.poll_source(context))).unwrap_or_else(|_| {
+            // Whatever state it is in, it is not polled again.
+            self.source = Source::Whole(None);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.exchange.outcome.fail();
+            }
+            Poll::Ready(Some(Err(BodyError::Panicked)))
+        })
+    }
+
+    /// Why the body must end now, although it may be busy.
+    fn overdue(&self) -> Option<BodyError> {
+        if self.access.as_ref().is_some_and(Access::has_ended) {
+            return Some(BodyError::Revoked);
+        }
+        self.ends_at.is_some_and(|ends_at| Instant::now() >= ends_at).then_some(BodyError::Lifetime)
+    }
+
+    /// Waits until the body must end.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<BodyError> {
+        if let Some(access) = &self.access {
+            let ended = self.access_ended.get_or_insert_with(|| Box::pin(access.clone().ended()));
+            if ended.as_mut().poll(context).is_ready() {
+                return Poll::Ready(BodyError::Revoked);
+            }
+        }
+        let Some(ends_at) = self.ends_at else { return Poll::Pending };
+        self.timer.get_or_insert_with(|| Box::pin(sleep_until(ends_at))).as_mut().poll(context).map(|()| BodyError::Lifetime)
+    }
+
+    /// Ready when the body must end, although nobody asks it for more; the record says why.
+    pub(crate) fn poll_overdue(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(error) = self.overdue() {
+            let _ = self.break_off(error);
+            return Poll::Ready(());
+        }
+        let error = ready!(self.poll_end(context));
+        let _ = self.break_off(error);
+        Poll::Ready(())
+    }
+
+    /// Ends the body before its end; the record says why.
+    fn break_off(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(mut recorder) = self.recorder.take() {
+            recorder.exchange.outcome.cause = Some(chain(&error).into());
+        }
+        Poll::Ready(Some(Err(error)))
+    }
+
+    /// The body has gone out whole: the record is written now, not when the connection gets around to dropping the body.
+    fn complete(&mut self) {
+        if let Some(mut recorder) = self.recorder.take() {
+            recorder.exchange.outcome.complete = true;
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let body = &mut *self;
+        match body.poll_caught(context) {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                if let Some(error) = body.overdue() {
+                    return body.break_off(error);
+                }
+                if let (Some(recorder), Some(trailers)) = (&body.recorder, frame.trailers_mut()) {
+                    clean_trailers(trailers, &recorder.exchange);
+                }
+                if let (Some(recorder), Some(data)) = (&mut body.recorder, frame.data_ref()) {
+                    recorder.exchange.outcome.bytes_out += data.len() as u64;
+                }
+                if body.is_end_stream() {
+                    body.complete();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                body.complete();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => body.break_off(error),
+            Poll::Pending => {
+                let error = ready!(body.poll_end(context));
+                body.break_off(error)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Whole(bytes) => bytes.is_none(),
+            Source::Upstream(body) => body.is_end_stream(),
+            #[cfg(test)]
+            Source::Panics(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Source::Upstream(body) => body.size_hint(),
+            #[cfg(test)]
+            Source::Panics(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// Removes from trailers what the policies on the answer say themselves: a server cannot say it again behind the body.
+fn clean_trailers(trailers: &mut HeaderMap, exchange: &Exchange) {
+    let Some(route) = exchange.matched_route() else { return };
+    let ours: Vec<_> = trailers.keys().filter(|name| route.outbound.speaks_for(name)).cloned().collect();
+    for name in ours {
+        trailers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problem_document_has_code_and_request_id() {
+        let body = problem("token-expired", 401, "a \"quoted\" title", "id-1", None);
+
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            body,
+            serde_json::json!({ "type": "urn:entrada:token-expired", "title": "a \"quoted\" title", "status": 401, "code": "token-expired", "request_id": "id-1" })
+        );
+    }
+
+    #[test]
+    fn challenges_follow_rfc_6750() {
+        for (reason, expected) in [
+            (Reason::TokenMissing, Some("Bearer")),
+            (Reason::TokenExpired, Some("Bearer error=\"invalid_token\", error_description=\"The token has expired.\"")),
+            (
+                Reason::ScopeMissing,
+                Some("Bearer error=\"insufficient_scope\", error_description=\"A required scope is missing.\""),
+            ),
+            (Reason::RoleMissing, None),
+            (Reason::NoRoute, None),
+        ] {
+            let challenge = challenge(reason, reason.status().as_u16());
+            assert_eq!(challenge.as_ref().map(|value| value.to_str().unwrap()), expected, "{reason}");
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The way of a request, as one function.
+
+pub mod answer;
+pub(crate) mod record;
+pub mod runtime;
+#[cfg(test)]
+mod tests;
+
+pub use self::record::Recorder;
+pub(crate) use self::record::record_connection_event;
+use std::{
+    any::Any,
+    mem,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt;
+use http::{HeaderValue, Response, StatusCode};
+use http_body::Body as _;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    audit::{AuditLog, WorkerLog},
+    authorization::AfterRefusal,
+    base::lock::lock,
+    connection::ConnectionEvent,
+    exchange::{Connection, Exchange},
+    gateway::{
+        answer::ResponseBody,
+        runtime::{Runtime, Snapshot},
+    },
+    inbound::cors,
+    listener::{Arrival, Informational, RequestBody, Service, Upgrade},
+    partner::Access,
+    refusal::{
+        Reason, Refusal, Stop,
+        trace::{Step, Verdict},
+    },
+    request::{IncomingRequest, Oddities, RequestId, TraceContext, USUAL_METHODS, X_REQUEST_ID},
+    route::{Action, Found, OwnAnswer, Route},
+    upstream::{self, Call, Interim, Owner, Upstream, UpstreamRequest},
+};
+
+static WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+
+/// The data plane of one worker.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    runtime: Arc<ArcSwap<Runtime>>,
+    /// What the worker's requests hold, so that counting them is no other core's affair.
+    own: Arc<Own>,
+    worker: usize,
+}
+
+/// What is one worker's own.
+#[derive(Debug)]
+struct Own {
+    /// The runtime of the last request, which is mostly that of the next.
+    snapshot: Mutex<Snapshot>,
+    log: Arc<WorkerLog>,
+}
+
+impl Gateway {
+    /// The data plane of the worker with this index.
+    pub fn new(runtime: Arc<ArcSwap<Runtime>>, audit: Arc<AuditLog>, worker: usize) -> Self {
+        let snapshot = Mutex::new(runtime.load_full().into());
+        Self { runtime, own: Arc::new(Own { snapshot, log: Arc::new(WorkerLog::new(audit, worker)) }), worker }
+    }
+
+    /// The runtime that a request which begins now goes by. Called for no request, it lets go of an older one.
+    #[expect(clippy::disallowed_methods, reason = "the guard ends here; a counted pointer would be written to by every core")]
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let runtime = self.runtime.load();
+        let mut own = lock(&self.own.snapshot);
+        if !own.is_of(&runtime) {
+            *own = Arc::clone(&runtime).into();
+        }
+        own.clone()
+    }
+
+    /// Takes one request along the whole way: one snapshot of the config, one record, one answer. A panic ends this request alone.
+    pub async fn serve(&self, arrival: Arrival, connection: &Arc<Connection>) -> Response<ResponseBody> {
+        let exchange = Exchange::begin(self.snapshot(), connection.clone(), self.worker);
+        let mut recorder = Box::new(Recorder::new(exchange, self.own.log.clone()));
+        let result = match arrival {
+            // What is half done when it panics is the request's own: the exchange, which is only read from then on.
+            Arrival::Request(request) => AssertUnwindSafe(forward(&mut recorder, request))
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|panic| Err(Stop::Refuse(panicked(&*panic, &recorder)))),
+            Arrival::Broken(broken) => Err(Stop::Refuse(broken.into())),
+        };
+        let response = result.unwrap_or_else(|stop| match stop {
+            Stop::Refuse(refusal) => refuse(refusal, &mut recorder),
+            Stop::Respond(response) => response.map(ResponseBody::from),
+        });
+        finish(response, recorder)
+    }
+}
+
+/// The refusal of a request in which the gateway panicked. The panic itself has been logged by the process's hook.
+fn panicked(panic: &(dyn Any + Send), recorder: &Recorder) -> Refusal {
+    tracing::error!(request_id = recorder.exchange.id.as_str(), "the gateway panicked; this request was refused");
+    // Other texts are put together while the gateway runs, and may quote what the caller sent.
+    let literal = panic.downcast_ref::<&'static str>().copied().unwrap_or("the log says where");
+    Refusal::new(Reason::InternalError, format!("the gateway panicked: {literal}"))
+}
+
+/// The answer to a refused request, with what its route has to say to clients.
+fn refuse(refusal: Refusal, recorder: &mut Recorder) -> Response<ResponseBody> {
+    let mut response = answer::refuse(refusal, &mut recorder.exchange);
+    let exchange = &recorder.exchange;
+    let metadata = exchange.matched_route().and_then(|route| route.metadata.as_ref());
+    if let (Some(metadata), Some(incoming)) = (metadata, &recorder.incoming) {
+        let status = response.status();
+        metadata.name_in(response.headers_mut(), status, exchange, incoming);
+    }
+    response
+}
+
+/// The way of a request.
+async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -> Result<Response<ResponseBody>, Stop> {
+    let Recorder { exchange, incoming, .. } = recorder;
+    let runtime = exchange.runtime.clone();
+    let (parts, mut body) = request.into_parts();
+    let upgrade = parts.extensions.get::<Upgrade>().cloned();
+
+    let incoming = incoming.insert(IncomingRequest::read(parts, exchange.connection.tls.as_ref())?);
+    exchange.trace_context = Some(TraceContext::of(&incoming.headers));
+    let caller = exchange.caller.insert(exchange.connection.caller(incoming, &runtime.clock)?);
+    if let Some(id) = caller.believed().then(|| RequestId::kept_from(&incoming.headers)).flatten() {
+        exchange.id = id;
+    }
+    // Where a trusted proxy says what the caller speaks with it, what it speaks with the gateway does not count.
+    let scheme = caller.scheme.unwrap_or(incoming.scheme);
+    incoming.directed_here(exchange.connection.tls.as_ref())?;
+    exchange.admit_certificate()?;
+    exchange.outcome.bytes_in = body.count();
+    body.limit(exchange.connection.settings.limits.body_bytes)?;
+    if incoming.asks_about_the_server() {
+        let allow = runtime.table.allow(&incoming.authority.host).cloned().unwrap_or(USUAL_METHODS);
+        return Ok(answer::options(allow));
+    }
+
+    // A target that no route accepts by name is refused as such, not as one that leads nowhere: where it leads is the question.
+    let found = find(&runtime, incoming).or_else(|refusal| {
+        incoming.target.accepted_by(Oddities::NONE)?;
+        Err(refusal)
+    })?;
+    let route = &runtime.routes[found.route];
+    exchange.route = Some(found.route);
+    exchange.captures = found.captures;
+    exchange.trace.note(|| Step { at: "route".into(), verdict: Verdict::Passed, saw: route.name.to_string().into() });
+    route.admits(incoming, scheme)?;
+    if let Some(trusted) = &route.trusted_headers {
+        // What is not believed is gone before a policy could read it.
+        trusted.admit(exchange.connection.maker(), &runtime.clock, incoming)?;
+    }
+
+    route.reserved.remove_claimed(&mut incoming.headers, &route.read);
+
+    let incoming = &*incoming;
+    let mut outgoing = UpstreamRequest::of(incoming, &route.reserved);
+    if let Some(trusted) = &route.trusted_headers {
+        trusted.hand_on(incoming, &mut outgoing);
+    }
+    route.inbound.run(exchange, incoming, &mut outgoing).await?;
+    route.identity_headers.apply(exchange, incoming, &mut outgoing.headers)?;
+    if let Some(assertion) = &route.backend_assertion {
+        assertion.apply(exchange, &route.reserved, &mut outgoing)?;
+    }
+    exchange.timings.policies = exchange.elapsed();
+    let mut response = match &route.action {
+        Action::Respond(answer) => answer.response().map(ResponseBody::from),
+        Action::Describe(metadata) => metadata.response(exchange, incoming).map(ResponseBody::from),
+        Action::Keys(keys) => OwnAnswer::of_keys(keys).map(ResponseBody::from),
+        // Judges, too, before it asks.
+        Action::Relay(relay) => Box::pin(relay.answer(exchange, incoming, body)).await?.map(ResponseBody::from),
+        Action::Forward(upstream) => {
+            let leg = Leg {
+                route,
+                upstream: upstream.as_ref(),
+                incoming,
+                upgrade: upgrade.filter(|_| route.websocket && incoming.asks_for_websocket()),
+                informational: body.take_informational(),
+            };
+            leg.send(exchange, &mut outgoing, &mut body).await?
+        }
+    };
+    route.outbound.apply(exchange, incoming, &mut response)?;
+    Ok(response)
+}
+
+/// The route of a request. A preflight takes the route of the method that it asks for, where preflights are answered there.
+fn find(runtime: &Runtime, incoming: &IncomingRequest) -> Result<Found, Refusal> {
+    if let Some(method) = cors::preflight(incoming)
+        && let Ok(found) = runtime.table.find_for(&incoming.authority.host, &incoming.target, &method)
+        && runtime.routes[found.route].inbound.answers_preflights()
+    {
+        return Ok(found);
+    }
+    runtime.table.find(incoming)
+}
+
+/// The last leg: from the policies' verdict to the head of the upstream's answer.
+struct Leg<'a> {
+    route: &'a Route,
+    upstream: &'a Upstream,
+    incoming: &'a IncomingRequest,
+    /// The caller's connection, where it may become a tunnel.
+    upgrade: Option<Upgrade>,
+    /// The way of informational answers to the caller.
+    informational: Option<Informational>,
+}
+
+impl Leg<'_> {
+    async fn send(
+        &self,
+        exchange: &mut Exchange,
+        outgoing: &mut UpstreamRequest,
+        body: &mut RequestBody,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        // Only our own token can be had afresh, and only what nobody has read yet can be sent again.
+        let repeatable = self.route.authorization.is_own() && body.is_end_stream() && self.incoming.method.is_idempotent();
+        let again = repeatable.then(|| outgoing.clone());
+        let response = self.send_once(exchange, outgoing, body).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        match (self.route.authorization.refused(exchange, response.headers(), again.is_some())?, again) {
+            (AfterRefusal::ApplyAgain, Some(mut outgoing)) => {
+                let response = self.send_once(exchange, &mut outgoing, &mut RequestBody::empty()).await?;
+                if response.status() == StatusCode::UNAUTHORIZED {
+                    // The upstream's challenge speaks of our token, which is no business of the caller's: this ends in a refusal.
+                    self.route.authorization.refused(exchange, response.headers(), false)?;
+                }
+                Ok(response)
+            }
+            (AfterRefusal::PassOn | AfterRefusal::ApplyAgain, _) => Ok(response),
+        }
+    }
+
+    async fn send_once(
+        &self,
+        exchange: &mut Exchange,
+        outgoing: &mut UpstreamRequest,
+        body: &mut RequestBody,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        exchange.own_connection = self.upstream.has_affinity()
+            && self.route.authorization.is_kept()
+            && exchange.has_connection_of_its_own(self.incoming);
+        self.route.authorization.apply(exchange, self.incoming, outgoing).await?;
+        exchange.outcome.allow();
+        exchange.introduce(self.incoming, outgoing);
+        let began = exchange.elapsed();
+        let connection = exchange.own_connection.then(|| exchange.connection.clone());
+        let call = Call {
+            worker: exchange.worker,
+            host: &self.incoming.authority,
+            upgrade: self.upgrade.as_ref().map(|_| &WEBSOCKET),
+            owner: connection.as_deref().map(|connection| Owner { affinity: &connection.affinity, who: exchange.who() }),
+            informational: self.informational.as_ref().map(|way| Interim { way, withheld: &self.route.outbound }),
+        };
+        // Taken only here: what is handed from one future to the next is copied each time.
+        let sending = self.upstream.send(call, mem::take(outgoing), mem::take(body));
+        let sent = unless_revoked(exchange.access().cloned(), sending).await;
+        exchange.timings.upstream += exchange.elapsed().saturating_sub(began);
+        match sent {
+            None => Err(Reason::PartnerDisabled.into()),
+            Some(Ok(response)) => Ok(self.answer(exchange, response)),
+            Some(Err(error)) => {
+                exchange.outcome.server = error.server().cloned();
+                Err(error.into())
+            }
+        }
+    }
+
+    fn answer(&self, exchange: &mut Exchange, mut response: Response<upstream::ResponseBody>) -> Response<ResponseBody> {
+        exchange.outcome.server = Some(response.body().server().clone());
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let (Some(downstream), Some(upstream)) = (self.upgrade.clone(), response.body_mut().take_upgrade())
+        {
+            tokio::spawn(tunnel(downstream, upstream, exchange.ends_at(), exchange.access().cloned()));
+        }
+        response.map(ResponseBody::upstream)
+    }
+}
+
+/// Carries bytes both ways until one side ends, or the token that opened the tunnel does, or the partner's access.
+async fn tunnel(downstream: Upgrade, mut upstream: upstream::Upgraded, ends_at: Instant, access: Option<Access>) {
+    let carry = async {
+        let Ok(mut downstream) = downstream.await else { return };
+        // However a tunnel ends, there is nobody left to tell.
+        let _ = tokio::io::copy_bidirectional(&mut downstream, &mut upstream).await;
+    };
+    unless_revoked(access, timeout_at(ends_at, carry)).await;
+}
+
+/// What the future gives; nothing if the partner's access ends first.
+async fn unless_revoked<T>(access: Option<Access>, future: impl Future<Output = T>) -> Option<T> {
+    let Some(access) = access else { return Some(future.await) };
+    tokio::select! {
+        biased;
+        () = access.ended() => None,
+        result = future => Some(result),
+    }
+}
+
+/// Adds what goes on whatever leaves, and ties the record to the body.
+fn finish(mut response: Response<ResponseBody>, mut recorder: Box<Recorder>) -> Response<ResponseBody> {
+    let exchange = &mut recorder.exchange;
+    exchange.outcome.allow();
+    exchange.outcome.status = Some(response.status());
+    let headers = response.headers_mut();
+    if exchange.cors {
+        let given: Vec<_> = headers.keys().filter(|name| cors::is_permission(name)).cloned().collect();
+        given.into_iter().for_each(|name| drop(headers.remove(name)));
+    }
+    for (name, value) in &mem::take(&mut exchange.response_headers) {
+        headers.append(name, value.clone());
+    }
+    headers.insert(X_REQUEST_ID, exchange.id.value().clone());
+    response.body_mut().ends_with(recorder);
+    response
+}
+
+impl Service for Gateway {
+    type Body = ResponseBody;
+
+    fn call(&self, arrival: Arrival, connection: &Arc<Connection>) -> impl Future<Output = Response<ResponseBody>> + Send {
+        self.serve(arrival, connection)
+    }
+
+    fn poll_overdue(mut body: Pin<&mut ResponseBody>, cx: &mut Context<'_>) -> Poll<()> {
+        body.poll_overdue(cx)
+    }
+
+    fn event(&self, event: ConnectionEvent) {
+        record_connection_event(&self.own.log, &self.snapshot().clock, &event);
+    }
+}

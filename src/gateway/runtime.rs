@@ -1,0 +1,455 @@
+//! A config, compiled: immutable, swapped whole.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::Deref,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio::runtime::Handle;
+
+use crate::{
+    address::AddressSets,
+    base::clock::Clock,
+    caller::{Introducers, Trust, TrustedPeers},
+    config::{Config, DEFAULT_ADMIN, Document},
+    credentials::{Credentials, Setting},
+    entra::{Tenants, VerifiedTokens},
+    graph::Graphs,
+    identity::AssertionKeys,
+    identity_http::{IdentityHttp, IdentityHttpConfig},
+    inbound::{LimitOwners, LimitScope, PolicyConfig, list, validate_client_certificate::ValidateClientCertificateConfig},
+    limits::Limits,
+    listener::{ListenerCertificateStatus, ListenerSettings, OneOrMany, ServedCertificate, lint_hosts},
+    partner::{Partners, Surroundings as PartnerSurroundings},
+    request::Oddities,
+    route::{Described, Matching, Route, RouteBuilder, RouteSources, RouteTable, described},
+    settings::{Faults, Place, Secrets},
+    telemetry::{Counters, Metrics, NO_ROUTE},
+    upstream::Upstreams,
+};
+
+/// All that requests are judged by, made once from a config.
+#[derive(Debug)]
+pub struct Runtime {
+    /// How many configs there were before this one in the life of the process.
+    pub generation: u64,
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// What requests are believed, by the index of their listener.
+    pub listeners: Vec<ListenerRules>,
+    /// Which route a request takes.
+    pub table: RouteTable,
+    /// The routes, by index.
+    pub routes: Vec<Route>,
+    /// How identity services are reached, as written and as built.
+    identity_http: IdentityHttpConfig,
+    http: Arc<IdentityHttp>,
+    /// The tenants with their signing keys.
+    pub tenants: Tenants,
+    /// How much is kept of verified tokens, and by how many threads.
+    verified_tokens: (VerifiedTokens, usize),
+    /// What named values that are secrets stand for.
+    secrets: Secrets,
+    /// The gateway's own credentials.
+    pub credentials: Credentials,
+    /// The named address sets.
+    pub address_sets: AddressSets,
+    /// Microsoft Graph, as policies ask it.
+    pub graphs: Graphs,
+    /// The keys that sign what backends are told of callers; `None` where nothing asks for them.
+    pub assertion_keys: Option<Arc<AssertionKeys>>,
+    /// The partners whose daemons call.
+    pub partners: Arc<Partners>,
+    /// The backends.
+    pub upstreams: Upstreams,
+    /// What was counted of calls; goes on from one config to the next.
+    pub limits: Arc<Limits>,
+    /// The files that the config names, whose change calls for a new build.
+    pub files: Vec<PathBuf>,
+    /// What is counted of requests that no route matched, one for each worker.
+    pub unrouted: Arc<[Counters]>,
+}
+
+/// A worker's hold on the runtime. To clone and drop it touches a counter that no other core touches.
+#[derive(Clone, Debug)]
+#[expect(clippy::redundant_allocation, reason = "the outer count is the worker's own; the inner one is every core's")]
+pub struct Snapshot(Arc<Arc<Runtime>>);
+
+impl Snapshot {
+    /// Whether it is one of this runtime.
+    pub fn is_of(&self, runtime: &Arc<Runtime>) -> bool {
+        Arc::ptr_eq(&*self.0, runtime)
+    }
+}
+
+impl From<Arc<Runtime>> for Snapshot {
+    fn from(runtime: Arc<Runtime>) -> Self {
+        Self(Arc::new(runtime))
+    }
+}
+
+impl Deref for Snapshot {
+    type Target = Runtime;
+
+    fn deref(&self) -> &Runtime {
+        &self.0
+    }
+}
+
+/// How a listener's requests are read.
+#[derive(Debug)]
+pub struct ListenerRules {
+    /// The listener's name.
+    pub name: Arc<str>,
+    /// Where it listens.
+    pub addresses: Vec<SocketAddr>,
+    /// Its rules, which each connection keeps that is made under them.
+    pub settings: ListenerSettings,
+}
+
+/// What a runtime is built with besides its config.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// The config.
+    pub document: &'a Document,
+    /// How many threads carry requests.
+    pub workers: usize,
+    /// Where the time comes from.
+    pub clock: &'a Clock,
+    /// Where requests are counted.
+    pub metrics: &'a Metrics,
+}
+
+impl Runtime {
+    /// Compiles a config to see what is wrong with it.
+    pub fn try_out(document: &Document, faults: &mut Faults) -> Option<Self> {
+        let (clock, metrics) = (Clock::system(), Metrics::default());
+        Self::build(Surroundings { document, workers: 1, clock: &clock, metrics: &metrics }, None, faults)
+    }
+
+    /// Compiles a config. Pure: nothing is fetched, and of files only those that the config names are read.
+    ///
+    /// What lives longer than a config (key sets, tokens, pools) is taken over from `previous` where its settings did not change.
+    /// Everything that is wrong goes into `faults`; `None` if any of it is an error.
+    pub fn build(surroundings: Surroundings<'_>, previous: Option<&Self>, faults: &mut Faults) -> Option<Self> {
+        let errors = faults.errors();
+        let root = Place::root();
+        let Surroundings { document, workers, clock, metrics } = surroundings;
+        let Document { config, base, .. } = document;
+
+        let sets = AddressSets::build(&config.address_sets, base, &root.key("address-sets"), clock.unix_seconds(), faults);
+        let tenants = Tenants::build(&config.tenants, previous.map(|old| &old.tenants), &root.key("tenants"), faults)
+            .relative_to(base)
+            .with_issuers(&config.issuers, &root.key("issuers"), faults);
+        let routes: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
+        let limits = previous.map_or_else(Arc::default, |old| old.limits.clone());
+        limits.begin_build();
+        let with = PartnerSurroundings {
+            sets: &sets,
+            tenants: &tenants,
+            routes: &routes,
+            certificates: can_show_certificates(config),
+            now: clock.unix_seconds(),
+            limits: &limits,
+            metrics: (metrics, workers),
+            previous: previous.map(|old| &*old.partners),
+        };
+        let partners = Arc::new(Partners::build(&config.partners, with, &root.key("partners"), faults));
+        let http = identity_http(config, document, previous, &root.key("identity-http"), faults)?;
+        let secrets = document.secrets.after(previous.map(|old| &old.secrets));
+        let setting = Setting {
+            tenants: &config.tenants,
+            base,
+            secrets: &secrets,
+            http: &http,
+            clock,
+            previous: previous.map(|old| &old.credentials),
+        };
+        let credentials = Credentials::build(&config.credentials, &setting, &root.key("credentials"), faults);
+        let graphs = Graphs::after(previous.map(|old| &old.graphs));
+        let upstreams = Upstreams::build(
+            &config.upstreams,
+            base,
+            workers,
+            previous.map(|old| &old.upstreams),
+            &root.key("upstreams"),
+            faults,
+        );
+        upstreams.lint(&root.key("upstreams"), clock.unix_seconds(), faults);
+        refuse_own_admin(config, faults);
+        let listeners = build_listeners(document, &sets, clock, faults);
+        lint_certificates(config, &listeners, clock.unix_seconds(), faults);
+        let described = described(&config.routes, &root.key("routes"), faults);
+        let table = route_table(config, &described, faults);
+        let assertion_keys = assertion_keys(document, clock, previous, faults);
+        let routes = config.routes.iter().map(|route| (&*route.name, &*route.inbound));
+        let limit_owners = LimitOwners::of(&config.inbound, &config.fragments, routes);
+        let builder = RouteBuilder {
+            config: RouteSources {
+                routes: &config.routes,
+                inbound: &config.inbound,
+                fragments: &config.fragments,
+                upstreams: &config.upstreams,
+                listeners: &config.listeners,
+            },
+            base,
+            sets: &sets,
+            tenants: &tenants,
+            credentials: &credentials,
+            graphs: &graphs,
+            upstreams: &upstreams,
+            partners: &partners,
+            table: &table,
+            described: &described,
+            metrics,
+            workers,
+            limits: LimitScope::new(&limits, &limit_owners),
+            http: &http,
+            assertion_keys: assertion_keys.as_ref(),
+            secrets: &secrets,
+        };
+        let routes = builder.build(faults);
+        sets.finish();
+
+        let verified_tokens = VerifiedTokens::build(config.verified_tokens, workers, &root.key("verified-tokens"), faults);
+        if faults.errors() > errors {
+            return None;
+        }
+        Some(Self {
+            files: files(document, &sets, &tenants, &credentials, assertion_keys.as_deref()),
+            generation: previous.map_or(0, |old| old.generation + 1),
+            clock: clock.clone(),
+            listeners,
+            table,
+            routes,
+            identity_http: config.identity_http.clone().unwrap_or_default(),
+            http,
+            tenants,
+            verified_tokens: (verified_tokens, workers),
+            secrets,
+            credentials,
+            address_sets: sets,
+            graphs,
+            assertion_keys,
+            partners,
+            upstreams,
+            limits,
+            unrouted: metrics.route(NO_ROUTE, workers),
+        })
+    }
+
+    /// Begins what needs the network: keys and tokens are fetched and kept fresh, servers are checked.
+    pub fn start(&self, background: &Handle) {
+        self.tenants.start(&self.http, &self.clock, background);
+        self.tenants.keep_tokens(self.verified_tokens.0, self.verified_tokens.1);
+        self.credentials.start(background);
+        self.graphs.start(&self.http, &self.clock, background);
+        self.upstreams.start(background);
+        self.routes.iter().for_each(|route| route.start(background));
+        if let Some(keys) = &self.assertion_keys {
+            keys.start(background);
+        }
+    }
+
+    /// The rules of the listener of this name; `None` for one that a reload took away and that is draining.
+    pub(crate) fn listener(&self, name: &str) -> Option<&ListenerRules> {
+        self.listeners.iter().find(|listener| &*listener.name == name)
+    }
+
+    /// The certificates that listeners show, and what is wrong with each of them at this time.
+    pub(crate) fn listener_certificates(&self, now: u64) -> Vec<(ListenerCertificateStatus, Option<String>)> {
+        let of = |rules: &ListenerRules| {
+            let status = |shown: &ServedCertificate| (shown.status(&rules.name, now), shown.complaint(now));
+            rules.certificates().iter().map(status).collect::<Vec<_>>()
+        };
+        self.listeners.iter().flat_map(of).collect()
+    }
+}
+
+/// The routes of the config, and behind them the documents that describe some of them.
+fn route_table(config: &Config, described: &[Described], faults: &mut Faults) -> RouteTable {
+    let place = |index: usize| Place::root().key("routes").index(index);
+    let routes = config.routes.iter().enumerate().map(|(index, route)| {
+        let upstream = route.upstream.as_ref().and_then(|name| config.upstreams.get(name));
+        let folds = upstream.is_some_and(|upstream| upstream.case_insensitive_paths);
+        let accepts = route.accept.iter().copied().collect();
+        Matching { config: &route.matches, at: (place(index), "match"), folds, accepts }
+    });
+    let documents = described.iter().map(|described| {
+        let at = (place(described.routes[0]), "protected-resource-metadata");
+        Matching { config: &described.matches, at, folds: false, accepts: Oddities::NONE }
+    });
+    RouteTable::build(routes.chain(documents), faults)
+}
+
+/// The client for identity services: that of the config before where its settings did not change, so that credentials and key
+/// sets that did not change either go on with it.
+pub(crate) fn identity_http(
+    config: &Config,
+    document: &Document,
+    previous: Option<&Runtime>,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<Arc<IdentityHttp>> {
+    let mut written = config.identity_http.clone().unwrap_or_default();
+    if let Some(previous) = previous.filter(|previous| previous.identity_http == written) {
+        return Some(previous.http.clone());
+    }
+    written.ca = written.ca.map(|ca| document.path(&ca).to_string_lossy().into_owned());
+    match IdentityHttp::new(&written) {
+        Ok(http) => Some(Arc::new(http)),
+        Err(fault) => {
+            faults.error(place, crate::base::causes::chain(&fault), "");
+            None
+        }
+    }
+}
+
+/// The admin listener is not reachable through a route: no upstream may lead to it.
+fn refuse_own_admin(config: &Config, faults: &mut Faults) {
+    let admin = config.admin.as_ref().map_or(DEFAULT_ADMIN, |admin| &admin.address);
+    let own = [Some(admin), config.health.as_ref().map(|health| &*health.address)];
+    let own: Vec<SocketAddr> = own.into_iter().flatten().filter_map(|address| address.parse().ok()).collect();
+    for (name, upstream) in &config.upstreams {
+        for (index, server) in upstream.servers.iter().enumerate() {
+            let Ok(url) = url::Url::parse(server) else { continue };
+            // A name other than `localhost` is not looked up here: what it stands for can change at any time.
+            let host = match url.host() {
+                Some(url::Host::Ipv4(address)) => Some(IpAddr::from(address)),
+                Some(url::Host::Ipv6(address)) => Some(IpAddr::from(address).to_canonical()),
+                Some(url::Host::Domain("localhost")) => Some(IpAddr::from([127, 0, 0, 1])),
+                Some(url::Host::Domain(_)) | None => None,
+            };
+            let (Some(host), Some(port)) = (host, url.port_or_known_default()) else { continue };
+            let leads_there = |own: &SocketAddr| {
+                let same_host = own.ip() == host
+                    || (own.ip().is_unspecified() || own.ip().is_loopback()) && (host.is_loopback() || host.is_unspecified());
+                own.port() == port && port != 0 && same_host
+            };
+            if own.iter().any(leads_there) {
+                let place = Place::root().key("upstreams").key(name).key("servers").index(index);
+                let message = format!("`{server}` is the gateway's own admin or health listener, which no route may lead to");
+                faults.error(&place, message, "name the backend, or move `admin` to another port");
+            }
+        }
+    }
+}
+
+/// The keys that sign assertions, where some route needs them.
+fn assertion_keys(
+    document: &Document,
+    clock: &Clock,
+    previous: Option<&Runtime>,
+    faults: &mut Faults,
+) -> Option<Arc<AssertionKeys>> {
+    let config = &document.config;
+    let asked = config.routes.iter().any(|route| route.backend_assertion.is_some() || route.assertion_keys.is_some());
+    let written = config.backend_assertion.clone().or_else(|| asked.then(Default::default))?;
+    let previous = previous.and_then(|previous| previous.assertion_keys.as_ref());
+    AssertionKeys::build(&written, &document.base, clock, previous, &Place::root().key("backend-assertion"), faults)
+}
+
+fn files(
+    document: &Document,
+    sets: &AddressSets,
+    tenants: &Tenants,
+    credentials: &Credentials,
+    assertion_keys: Option<&AssertionKeys>,
+) -> Vec<PathBuf> {
+    let config = &document.config;
+    let tls = config.listeners.iter().flat_map(|listener| &listener.tls).flat_map(|tls| tls.as_slice());
+    let tls = tls.flat_map(|tls| [&tls.certificate, &tls.private_key]);
+    let asked = config.listeners.iter().filter_map(|listener| listener.client_certificates.as_ref());
+    let asked = asked.flat_map(|asked| std::iter::once(&asked.ca).chain(&asked.crl));
+    let authorities = config.upstreams.values().filter_map(|upstream| upstream.tls.ca.as_ref());
+    let shown = config.upstreams.values().filter_map(|upstream| upstream.tls.client_certificate.as_ref());
+    let shown = shown.flat_map(|shown| shown.files());
+    let named = tls.chain(asked).chain(shown).chain(authorities).map(|file| document.path(file));
+    let policies = certificate_policies(config).into_iter();
+    let own = policies.flat_map(|policy| policy.ca.iter().chain(&policy.crl)).map(|file| document.path(file));
+    let named = named.chain(own).chain(sets.files.iter().cloned()).chain(tenants.files());
+    let named = named.chain(credentials.files().map(Path::to_owned));
+    named.chain(assertion_keys.into_iter().flat_map(AssertionKeys::files).map(Path::to_owned)).collect()
+}
+
+/// The policies that judge certificates.
+fn certificate_policies(config: &Config) -> Vec<&ValidateClientCertificateConfig> {
+    let mut found = Vec::new();
+    let routes = config.routes.iter().map(|route| &route.inbound);
+    for policies in std::iter::once(&config.inbound).chain(config.fragments.values()).chain(routes) {
+        list::each(policies, &config.fragments, 0, &mut |policy| {
+            if let PolicyConfig::ValidateClientCertificate(policy) = policy {
+                found.push(&**policy);
+            }
+        });
+    }
+    found
+}
+
+/// Whether callers can show certificates: in the handshake, or through a proxy.
+fn can_show_certificates(config: &Config) -> bool {
+    config.listeners.iter().any(|listener| listener.client_certificates.is_some())
+        || certificate_policies(config).iter().any(|policy| policy.from.is_some())
+}
+
+impl ListenerRules {
+    /// The certificates that the listener shows; none on a plain one.
+    fn certificates(&self) -> Arc<[ServedCertificate]> {
+        self.settings.tls.as_ref().map_or_else(|| Arc::new([]) as Arc<[_]>, |tls| tls.served())
+    }
+}
+
+/// Warns of certificates of listeners that clients will refuse.
+fn lint_certificates(config: &Config, listeners: &[ListenerRules], now: u64, faults: &mut Faults) {
+    let mut all = Vec::new();
+    for rules in listeners {
+        // A listener that could not be built is none of those, and the index in the config is another one.
+        let Some(index) = config.listeners.iter().position(|listener| *listener.name == *rules.name) else { continue };
+        let place = Place::root().key("listeners").index(index).key("tls");
+        let is_list = matches!(config.listeners[index].tls, Some(OneOrMany::Many(_)));
+        for certificate in &*rules.certificates() {
+            certificate.lint(&place, is_list, now, faults);
+            all.push(certificate.clone());
+        }
+    }
+    // Where a proxy stands in front, callers take its certificate, and the gateway's may be for another name.
+    let proxied = config.listeners.iter().any(|listener| !listener.trusted_proxies.is_empty() || !listener.trust_path.is_empty());
+    if all.is_empty() || proxied {
+        return;
+    }
+    let hosts = config.routes.iter().enumerate().flat_map(|(index, route)| {
+        let place = Place::root().key("routes").index(index).key("match").key("hosts");
+        route.matches.hosts.iter().enumerate().map(move |(index, host)| (host.as_str(), place.index(index)))
+    });
+    lint_hosts(hosts, &all, faults);
+}
+
+fn build_listeners(document: &Document, sets: &AddressSets, clock: &Clock, faults: &mut Faults) -> Vec<ListenerRules> {
+    let Document { config, base, .. } = document;
+    let place = Place::root().key("listeners");
+    if config.listeners.is_empty() {
+        faults.error(&place, "no listener is defined, so nothing would be served", "add one with a `name` and an `address`");
+    }
+    let mut rules: Vec<ListenerRules> = Vec::new();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let place = place.index(index);
+        if rules.iter().any(|other| *other.name == *listener.name) {
+            let message = format!("there are two listeners named `{}`", listener.name);
+            faults.error(&place.key("name"), message, "give each listener a name of its own");
+        }
+        let settings = ListenerSettings::build(listener, base, &place, faults);
+        let trust = Trust::build(listener, &place, sets, faults);
+        let (Some(mut settings), Some(trust)) = (settings, trust.map(Arc::new)) else { continue };
+        settings.exempt = Some(TrustedPeers::new(&trust, clock));
+        settings.introducers = Introducers::build(listener.proxy_protocol, &trust, clock, &place.key("proxy-protocol"), faults);
+        settings.trust = trust;
+        rules.push(ListenerRules {
+            name: listener.name.as_str().into(),
+            addresses: listener.addresses(&place, faults),
+            settings,
+        });
+    }
+    rules
+}

@@ -1,0 +1,276 @@
+//! The body of a request: one type, whatever protocol it came by.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::listener::Informational;
+use crate::{
+    listener::{Http1Body, Http2Body},
+    refusal::{Reason, Refusal},
+};
+
+/// The body of a request.
+///
+/// It never yields trailers: nothing that a client says after the fact reaches a policy or an upstream. Its limit holds for
+/// every framing alike. It belongs to nobody's task and may be read by whichever polls it.
+pub struct RequestBody {
+    source: Source,
+    /// How many bytes may still come.
+    allowance: u64,
+    counter: BytesRead,
+    informational: Option<Informational>,
+}
+
+enum Source {
+    Empty,
+    Memory(Bytes),
+    Http1(Http1Body),
+    Http2(Box<Http2Body>),
+    Hyper(Box<Incoming>),
+    /// Failed before; what follows is the end.
+    Failed,
+}
+
+/// Why the body of a request did not come whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// It is longer than allowed.
+    #[error("the request body is longer than allowed")]
+    TooLarge,
+    /// Its end cannot be told. RFC 9112, section 7.1.
+    #[error("the framing of the request body is broken: {0}")]
+    Framing(&'static str),
+    /// It did not come in time.
+    #[error("the request body came too slowly")]
+    Timeout,
+    /// The client has left.
+    #[error("the client left before the end of the request body")]
+    Disconnected,
+    /// The request was answered to its end, so that nobody waits for the rest.
+    #[error("the request was answered before the end of its body")]
+    Answered,
+}
+
+impl BodyError {
+    /// What the caller is told; `None` where nobody is there to be told.
+    pub const fn reason(self) -> Option<Reason> {
+        match self {
+            Self::TooLarge => Some(Reason::BodyTooLarge),
+            Self::Framing(_) => Some(Reason::RequestFramingInvalid),
+            Self::Timeout => Some(Reason::RequestTimeout),
+            Self::Disconnected | Self::Answered => None,
+        }
+    }
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        // Where nobody is there to be told, the record still says that the request never came whole.
+        Self::new(error.reason().unwrap_or(Reason::RequestTimeout), error)
+    }
+}
+
+/// The bytes that were read of a body, also after the body was given away.
+#[derive(Clone, Debug, Default)]
+pub struct BytesRead(Option<Arc<AtomicU64>>);
+
+impl BytesRead {
+    /// The bytes so far, without framing.
+    pub fn get(&self) -> u64 {
+        self.0.as_ref().map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    fn add(&self, bytes: usize) {
+        if let Some(count) = &self.0 {
+            count.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+impl RequestBody {
+    /// A body without a byte.
+    pub const fn empty() -> Self {
+        Self::of(Source::Empty)
+    }
+
+    /// The body of a request over HTTP/1.
+    pub(crate) const fn http1(body: Http1Body) -> Self {
+        Self::of(Source::Http1(body))
+    }
+
+    /// The body of a request over HTTP/2.
+    pub(crate) fn http2(body: Http2Body) -> Self {
+        if body.is_end_stream() { Self::empty() } else { Self::of(Source::Http2(Box::new(body))) }
+    }
+
+    const fn of(source: Source) -> Self {
+        Self { source, allowance: u64::MAX, counter: BytesRead(None), informational: None }
+    }
+
+    /// Says by which way informational answers reach the caller.
+    pub(crate) fn informs(&mut self, informational: Informational) {
+        self.informational = Some(informational);
+    }
+
+    /// Takes the way by which informational answers reach the caller, where there is one.
+    pub fn take_informational(&mut self) -> Option<Informational> {
+        self.informational.take()
+    }
+
+    /// Lets at most so many bytes pass; of several limits the lowest holds.
+    ///
+    /// # Errors
+    /// The body has said already that it is longer.
+    pub fn limit(&mut self, bytes: u64) -> Result<(), BodyError> {
+        self.allowance = self.allowance.min(bytes);
+        if self.size_hint().lower() > self.allowance { Err(BodyError::TooLarge) } else { Ok(()) }
+    }
+
+    /// Counts the bytes from now on.
+    pub fn count(&mut self) -> BytesRead {
+        if !matches!(self.source, Source::Empty) && self.counter.0.is_none() {
+            self.counter = BytesRead(Some(Arc::default()));
+        }
+        self.counter.clone()
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        match &mut self.source {
+            Source::Empty | Source::Failed => Poll::Ready(None),
+            Source::Memory(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.source = Source::Empty;
+                Poll::Ready((!bytes.is_empty()).then_some(Ok(bytes)))
+            }
+            Source::Http1(body) => body.poll_data(cx),
+            Source::Http2(body) => body.poll_data(cx),
+            Source::Hyper(body) => poll_hyper(body, cx),
+        }
+    }
+}
+
+/// The next data of a body that came by hyper; anything else is trailers, which go no further.
+fn poll_hyper(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+    while let Some(frame) = ready!(Pin::new(&mut *body).poll_frame(cx)) {
+        match frame.map(Frame::into_data) {
+            Ok(Ok(data)) => return Poll::Ready(Some(Ok(data))),
+            Ok(Err(_)) => {}
+            Err(_) => return Poll::Ready(Some(Err(BodyError::Disconnected))),
+        }
+    }
+    Poll::Ready(None)
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        // What was announced as too long is not begun: an upstream would only see it torn off.
+        let announced = self.size_hint().lower();
+        let result = if announced > self.allowance { Some(Err(BodyError::TooLarge)) } else { ready!(self.poll_data(cx)) };
+        let result = match result {
+            Some(Ok(data)) if data.len() as u64 > self.allowance => Some(Err(BodyError::TooLarge)),
+            other => other,
+        };
+        match &result {
+            Some(Ok(data)) => {
+                self.allowance -= data.len() as u64;
+                self.counter.add(data.len());
+            }
+            Some(Err(_)) => self.source = Source::Failed,
+            None => {}
+        }
+        Poll::Ready(result.map(|data| data.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Empty | Source::Failed => true,
+            Source::Memory(bytes) => bytes.is_empty(),
+            Source::Http1(body) => body.is_end(),
+            Source::Http2(body) => body.is_end_stream(),
+            Source::Hyper(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Empty | Source::Failed => SizeHint::with_exact(0),
+            Source::Memory(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Http1(body) => body.size_hint(),
+            Source::Http2(body) => body.size_hint(),
+            Source::Hyper(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Default for RequestBody {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl From<Bytes> for RequestBody {
+    fn from(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::empty() } else { Self::of(Source::Memory(bytes)) }
+    }
+}
+
+impl From<Incoming> for RequestBody {
+    fn from(body: Incoming) -> Self {
+        if http_body::Body::is_end_stream(&body) { Self::empty() } else { Self::of(Source::Hyper(Box::new(body))) }
+    }
+}
+
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match self.source {
+            Source::Empty => "empty",
+            Source::Memory(_) => "memory",
+            Source::Http1(_) => "http/1",
+            Source::Http2(_) => "http/2",
+            Source::Hyper(_) => "hyper",
+            Source::Failed => "failed",
+        };
+        f.debug_struct("RequestBody").field("source", &source).field("allowance", &self.allowance).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_are_counted_after_the_body_was_given_away() {
+        let mut body = RequestBody::from(Bytes::from_static(b"hello"));
+        let read = body.count();
+
+        assert_eq!(read.get(), 0);
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "hello");
+        assert_eq!(read.get(), 5);
+    }
+
+    #[tokio::test]
+    async fn a_body_longer_than_its_limit_is_refused_before_its_first_byte() {
+        let mut body = RequestBody::from(Bytes::from_static(b"hello"));
+
+        assert_eq!(body.limit(5), Ok(()));
+        assert_eq!(body.limit(4), Err(BodyError::TooLarge));
+        assert_eq!(body.limit(6), Err(BodyError::TooLarge));
+        assert_eq!(body.collect().await.unwrap_err(), BodyError::TooLarge);
+    }
+}

@@ -1,0 +1,108 @@
+//! What the gateway writes into header fields: which names it may set, which values, and why one cannot be had.
+
+use http::{HeaderName, HeaderValue, header};
+
+use crate::{
+    expression::field_value,
+    refusal::{Reason, Refusal},
+    settings::{Faults, Place},
+};
+
+/// Fields that say where a message ends or what the connection does: the gateway's own business (RFC 9110, section 7.6.1).
+const FRAMING: [HeaderName; 11] = [
+    header::HOST,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::TE,
+    header::TRAILER,
+    header::UPGRADE,
+    header::EXPECT,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+];
+
+/// The name of a field that a policy may set.
+pub(crate) fn name(written: &str, place: &Place, faults: &mut Faults) -> Option<HeaderName> {
+    let Ok(name) = HeaderName::from_bytes(written.as_bytes()) else {
+        faults.error(place, format!("`{written}` is no header's name"), "names have letters, digits and `-`");
+        return None;
+    };
+    if name == header::AUTHORIZATION {
+        faults.error(
+            place,
+            "`Authorization` is not set as a header",
+            "say what the upstream gets to see with the route's `authorization`: keep, remove, from-header or credential",
+        );
+        return None;
+    }
+    if name == header::HOST {
+        let cure = "say what the upstream gets to see with the upstream's `host`: upstream, preserve or a name";
+        faults.error(place, "`Host` is not set as a header", cure);
+        return None;
+    }
+    if FRAMING.contains(&name) {
+        let message = format!("`{written}` says where a message ends or what its connection does; the gateway sets it itself");
+        faults.error(place, message, "leave the policy out");
+        return None;
+    }
+    Some(name)
+}
+
+/// A literal value, parsed once. It may be a secret, so it is never shown and never put into a compression table.
+pub(crate) fn literal(text: &str, place: &Place, faults: &mut Faults) -> Option<HeaderValue> {
+    if text.is_empty() {
+        faults.error(place, "the value is empty", "write one, or `exists-action: delete` to remove the field");
+        return None;
+    }
+    match field_value(text) {
+        Ok(mut value) => {
+            value.set_sensitive(true);
+            Some(value)
+        }
+        Err(error) => {
+            faults.error(place, error.to_string(), "write the value on one line, without blanks around it");
+            None
+        }
+    }
+}
+
+/// Two values on one line. RFC 9110, section 5.3.
+pub(crate) fn joined(one: &HeaderValue, other: &HeaderValue) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_bytes(&[one.as_bytes(), b", ", other.as_bytes()].concat()).ok()?;
+    value.set_sensitive(one.is_sensitive() || other.is_sensitive());
+    Some(value)
+}
+
+/// A value cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("the value of {name} cannot be had")]
+pub struct Unavailable {
+    name: HeaderName,
+    reason: Reason,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl Unavailable {
+    /// The value of this field, and why it cannot be had.
+    pub(crate) fn new(name: &HeaderName, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self { name: name.clone(), reason: Reason::HeaderValueUnavailable, source: Box::new(source) }
+    }
+
+    /// The same where a secret of a vault is not there, which is no doing of the caller's.
+    pub(crate) fn secret(name: &HeaderName, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self { reason: Reason::CredentialUnavailable, ..Self::new(name, source) }
+    }
+}
+
+impl From<Unavailable> for Refusal {
+    fn from(error: Unavailable) -> Self {
+        match error.reason {
+            reason @ Reason::CredentialUnavailable => {
+                Self::new(reason, error).with_hint("`vault_secrets` of the status page says what the vault answered")
+            }
+            reason => Self::new(reason, error),
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! The request that goes upstream.
+
+use std::io::Write as _;
+
+use http::{HeaderName, HeaderValue, header};
+
+use crate::{
+    base::{digits, recycled},
+    caller::Caller,
+    request::{
+        IncomingRequest, RequestId, Reserved, TRACEPARENT, TRACESTATE, TraceContext, X_REQUEST_ID, binds_connection,
+        remove_folded,
+    },
+    upstream::UpstreamRequest,
+};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+impl UpstreamRequest {
+    /// Copies what may pass: not what speaks of the caller's connection, not what is reserved, and not what the caller's
+    /// `Connection` names. The last cannot erase what the gateway sets, for that is added later.
+    pub fn of(incoming: &IncomingRequest, reserved: &Reserved) -> Self {
+        let mut headers = recycled::headers();
+        let nominated = &incoming.connection.nominated;
+        for name in incoming.headers.keys() {
+            // RFC 9110, section 7.6.1: fields named by Connection go no further.
+            if reserved.stops(name) || nominated.contains(name) {
+                continue;
+            }
+            for value in incoming.headers.get_all(name) {
+                // The connection that such credentials speak for ends here; the upstream's is shared with other callers.
+                if name == header::AUTHORIZATION && binds_connection(value) {
+                    continue;
+                }
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        // `TE` is of one hop, and this hop passes the answer's trailers on; gRPC servers insist on seeing it.
+        if incoming.takes_trailers() {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+        let target = &incoming.target;
+        Self { method: incoming.method.clone(), path: target.path.clone(), query: target.query.clone(), headers }
+    }
+
+    /// Says on whose behalf the request goes: `X-Forwarded-For`, `-Proto`, `-Host`, `X-Request-Id` and the trace context.
+    ///
+    /// `X-Forwarded-For` is the caller's address alone. What the hops before said beyond that is either not trusted or of no
+    /// use to a backend, and a single value reads the same from the left and from the right.
+    pub fn introduce(&mut self, incoming: &IncomingRequest, caller: &Caller, id: &RequestId, trace: &TraceContext) {
+        let headers = &mut self.headers;
+        headers.insert(X_FORWARDED_FOR, made(|out| digits::address(out, caller.address)));
+        let scheme = HeaderValue::from_static(caller.scheme.unwrap_or(incoming.scheme).as_str());
+        headers.insert(X_FORWARDED_PROTO, scheme);
+        match caller.host.clone().or_else(|| host(incoming)) {
+            Some(host) => drop(headers.insert(X_FORWARDED_HOST, host)),
+            None => drop(headers.remove(X_FORWARDED_HOST)),
+        }
+        headers.insert(X_REQUEST_ID, id.value().clone());
+        headers.insert(TRACEPARENT, trace.header_value());
+        headers.remove(TRACESTATE);
+        if trace.keeps_state() {
+            for state in incoming.headers.get_all(TRACESTATE) {
+                headers.append(TRACESTATE, state.clone());
+            }
+        }
+    }
+
+    /// Removes a field in every spelling that a CGI-like backend would take for it.
+    pub fn remove_folded(&mut self, name: &HeaderName) {
+        remove_folded(&mut self.headers, name);
+    }
+}
+
+/// The host as the caller wrote it, where that is its one form; none where it named none.
+fn host(incoming: &IncomingRequest) -> Option<HeaderValue> {
+    let authority = &incoming.authority;
+    if authority.is_absent() {
+        return None;
+    }
+    Some(match incoming.headers.get(header::HOST) {
+        Some(written) if authority.port.is_none() && written.as_bytes() == authority.host.as_bytes() => written.clone(),
+        // Writing to a vector cannot fail.
+        _ => made(|out| drop(write!(out, "{authority}"))),
+    })
+}
+
+/// An address, or host and port, as a header value.
+fn made(make: impl FnOnce(&mut Vec<u8>)) -> HeaderValue {
+    HeaderValue::from_maybe_shared(recycled::made(make)).expect("letters, digits and colons are a header value")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use http::{Request, Version};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        caller::AddressSource,
+        connection::Scheme,
+        request::{Claim, ReservedNames},
+    };
+
+    fn incoming(version: Version, fields: &[(&str, &str)]) -> IncomingRequest {
+        let mut request = Request::builder().uri("/orders/1?expand=lines").version(version).header("host", "API.contoso.example");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        IncomingRequest::read(request.body(()).unwrap().into_parts().0, None).unwrap()
+    }
+
+    fn caller() -> Caller {
+        Caller::peer("192.0.2.7".parse().unwrap())
+    }
+
+    fn reserved() -> Reserved {
+        let mut names = ReservedNames::default();
+        names.claim(&HeaderName::from_static("x-remote-user"), Claim::Identity);
+        names.finish(None)
+    }
+
+    fn sent(request: &UpstreamRequest) -> Vec<String> {
+        let mut sent: Vec<_> =
+            request.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        sent.sort();
+        sent
+    }
+
+    #[test]
+    fn copies_only_what_may_pass() {
+        let request = incoming(
+            Version::HTTP_11,
+            &[
+                ("accept", "text/html"),
+                ("accept", "*/*"),
+                ("authorization", "Bearer a.b.c"),
+                ("cookie", "a=b"),
+                ("connection", "close, X-Private, Authorization2"),
+                ("x-private", "1"),
+                ("authorization2", "1"),
+                ("keep-alive", "timeout=5"),
+                ("te", "gzip"),
+                ("trailer", "x-remote-user"),
+                ("upgrade", "h2c"),
+                ("http2-settings", "AAMAAABk"),
+                ("expect", "100-continue"),
+                ("content-length", "0"),
+                ("content_length", "7"),
+                ("proxy", "http://203.0.113.9"),
+                ("proxy-authorization", "Basic eDp5"),
+                ("proxy-connection", "close"),
+                ("x_remote_user", "admin"),
+                ("x-remote-user", "admin"),
+                ("x.remote.user", "admin"),
+                ("x-forwarded-for", "203.0.113.9"),
+                ("x_forwarded_host", "evil.example"),
+                ("forwarded", "for=203.0.113.9"),
+                ("x-ms-client-principal-name", "admin"),
+                ("x-original-url", "/admin"),
+            ],
+        );
+
+        let request = UpstreamRequest::of(&request, &reserved());
+
+        assert_eq!(sent(&request), ["accept: */*", "accept: text/html", "authorization: Bearer a.b.c", "cookie: a=b"]);
+        assert_eq!((&*request.path, request.query.as_deref()), ("/orders/1", Some("expand=lines")));
+    }
+
+    #[test]
+    fn the_callers_connection_cannot_erase_what_the_gateway_says() {
+        let nominated =
+            "x-forwarded-for, x-forwarded-proto, x-forwarded-host, x-request-id, traceparent, tracestate, x-remote-user";
+        let incoming =
+            incoming(Version::HTTP_11, &[("connection", nominated), ("x-request-id", "forged"), ("tracestate", "a=b")]);
+        let mut request = UpstreamRequest::of(&incoming, &reserved());
+        let (id, trace) = (RequestId::generate(std::time::Duration::ZERO), TraceContext::of(&incoming.headers));
+
+        request.introduce(&incoming, &caller(), &id, &trace);
+
+        let traceparent = trace.header_value();
+        assert_eq!(
+            sent(&request),
+            [
+                format!("traceparent: {}", traceparent.to_str().unwrap()),
+                "x-forwarded-for: 192.0.2.7".into(),
+                "x-forwarded-host: api.contoso.example".into(),
+                "x-forwarded-proto: http".into(),
+                format!("x-request-id: {}", id.as_str()),
+            ]
+        );
+    }
+
+    #[test]
+    fn hands_on_what_a_trusted_proxy_said() {
+        let incoming = incoming(
+            Version::HTTP_11,
+            &[
+                ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+                ("tracestate", "a=b"),
+                ("tracestate", "c=d"),
+            ],
+        );
+        let mut request = UpstreamRequest::of(&incoming, &reserved());
+        let caller = Caller {
+            source: AddressSource::XForwardedFor,
+            scheme: Some(Scheme::Https),
+            host: Some(HeaderValue::from_static("public.contoso.example")),
+            ..caller()
+        };
+
+        request.introduce(
+            &incoming,
+            &caller,
+            &RequestId::generate(std::time::Duration::ZERO),
+            &TraceContext::of(&incoming.headers),
+        );
+
+        assert_eq!(request.headers[X_FORWARDED_PROTO], "https");
+        assert_eq!(request.headers[X_FORWARDED_HOST], "public.contoso.example");
+        assert_eq!(request.headers.get_all(TRACESTATE).iter().collect::<Vec<_>>(), ["a=b", "c=d"]);
+    }
+
+    #[test]
+    fn credentials_of_a_connection_do_not_cross_the_pool() {
+        let incoming = incoming(Version::HTTP_11, &[("authorization", "Negotiate YII"), ("authorization", "Bearer a")]);
+
+        let request = UpstreamRequest::of(&incoming, &reserved());
+
+        assert_eq!(sent(&request), ["authorization: Bearer a"]);
+    }
+
+    #[test]
+    fn who_takes_trailers_says_so_upstream() {
+        for (version, fields, expected) in [
+            (Version::HTTP_2, &[("te", "trailers")][..], true),
+            (Version::HTTP_2, &[], false),
+            (Version::HTTP_11, &[("te", "gzip, Trailers"), ("connection", "te")], true),
+            (Version::HTTP_11, &[("te", "trailers;q=0")], false),
+            (Version::HTTP_11, &[("te", "gzip")], false),
+            (Version::HTTP_10, &[("te", "trailers")], false),
+        ] {
+            let request = UpstreamRequest::of(&incoming(version, fields), &reserved());
+            let said: Vec<_> = request.headers.get_all(header::TE).iter().collect();
+            assert_eq!(said, if expected { &["trailers"][..] } else { &[] }, "{version:?} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn removes_a_field_in_every_spelling() {
+        let mut request = UpstreamRequest::of(
+            &incoming(Version::HTTP_11, &[("x-debug", "1"), ("x_debug", "2"), ("x-debugger", "3")]),
+            &reserved(),
+        );
+
+        request.remove_folded(&HeaderName::from_static("x-debug"));
+
+        assert_eq!(sent(&request), ["x-debugger: 3"]);
+    }
+
+    /// What a CGI program would see of the fields.
+    fn cgi(headers: &HeaderMap) -> Vec<(String, String)> {
+        let variable = |name: &str| {
+            name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' }).collect()
+        };
+        headers.iter().map(|(name, value)| (variable(name.as_str()), value.to_str().unwrap().to_owned())).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn nothing_reserved_comes_from_the_caller_however_it_is_spelled(
+            fields in prop::collection::vec((
+                prop::sample::select(vec![
+                    "x-remote-user", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-prefix", "forwarded", "x-ms-client-principal",
+                    "x-ms-token-aad-id-token", "x-arr-clientcert", "x-entrada-assertion", "x-real-ip", "proxy", "x-original-url",
+                    "content-length", "transfer-encoding", "x-request-id", "traceparent", "accept",
+                ]),
+                prop::collection::vec(prop::sample::select(b"-_.!~*'|^`#$%&+".to_vec()), 4),
+                any::<bool>(),
+            ), 0..8),
+        ) {
+            let mut request = Request::builder().uri("/").header("host", "a.example");
+            let mut nominated = Vec::new();
+            for (name, odd, nominate) in &fields {
+                let mut odd = odd.iter().cycle();
+                let spelled: String = name.chars().map(|letter| if letter == '-' { char::from(*odd.next().unwrap()) } else { letter }).collect();
+                if nominate & !matches!(spelled.as_str(), "content-length" | "transfer-encoding") {
+                    nominated.push(spelled.clone());
+                }
+                if !matches!(spelled.as_str(), "content-length" | "transfer-encoding") {
+                    request = request.header(spelled, "forged");
+                }
+            }
+            let request = request.header("connection", nominated.join(", ")).body(()).unwrap();
+            let incoming = IncomingRequest::read(request.into_parts().0, None).unwrap();
+
+            let mut outgoing = UpstreamRequest::of(&incoming, &reserved());
+            outgoing.introduce(&incoming, &caller(), &RequestId::generate(std::time::Duration::ZERO), &TraceContext::of(&incoming.headers));
+
+            for (name, value) in cgi(&outgoing.headers) {
+                prop_assert!(value != "forged" || name == "ACCEPT", "{} {}", name, value);
+            }
+            for ours in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, X_REQUEST_ID, TRACEPARENT] {
+                prop_assert_eq!(outgoing.headers.get_all(&ours).iter().count(), 1, "{}", ours);
+            }
+        }
+    }
+}

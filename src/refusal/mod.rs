@@ -1,0 +1,314 @@
+//! Why a request was not let through: the public table of reasons, and what becomes of one.
+//!
+//! A [`Reason`] is public and stable: clients and dashboards match on its code. A [`Refusal`] carries one reason and the
+//! private cause, which goes to the log and the audit record and never to the caller.
+
+mod stop;
+pub mod trace;
+
+pub use self::stop::Stop;
+
+use std::{borrow::Cow, error::Error, fmt};
+
+use http::{HeaderValue, StatusCode};
+
+/// Declares [`Reason`]: one line a reason, with its code, status and title.
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $code:literal, $status:ident, $title:literal;)*) => {
+        /// Why a request is refused. The code never changes its meaning and is never used again for another one.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason { $($(#[doc = $doc])+ $name,)* }
+
+        impl Reason {
+            /// Every reason there is, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The stable code, as in problem documents, audit records and metrics.
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// The status of the answer, unless the policy was told another one.
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status,)* }
+            }
+
+            /// One sentence for the caller. Tells nothing that helps an attacker.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)* }
+            }
+
+            /// The meaning for operators, as `docs/refusal-codes.md` tells it.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+).trim_ascii_start(),)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    // The request itself.
+    /// The request target is malformed or can be read in two ways.
+    RequestTargetInvalid = "request-target-invalid", BAD_REQUEST, "The request target is not acceptable.";
+    /// Where the message ends can be read in two ways. RFC 9112, section 6.
+    RequestFramingInvalid = "request-framing-invalid", BAD_REQUEST, "The framing of the request is not acceptable.";
+    /// A header field is malformed, repeated or contradicts another one.
+    RequestHeaderInvalid = "request-header-invalid", BAD_REQUEST, "A header field of the request is not acceptable.";
+    /// A trusted proxy said something about the caller's address that cannot be read.
+    CallerAddressUnparsable = "caller-address-unparsable", BAD_REQUEST, "The caller's address cannot be established.";
+    /// No route matches; there is no default.
+    NoRoute = "no-route", NOT_FOUND, "Nothing is served here.";
+    /// The path is served, with other methods.
+    MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, "The method is not allowed here.";
+    /// The request did not arrive in time.
+    RequestTimeout = "request-timeout", REQUEST_TIMEOUT, "The request did not arrive in time.";
+    /// The body is longer than the listener's or the route's limit.
+    BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE, "The request body is too large.";
+    /// The target is longer than the listener's limit.
+    TargetTooLong = "target-too-long", URI_TOO_LONG, "The request target is too long.";
+    /// The request expects something else than `100-continue`. RFC 9110, section 10.1.1.
+    ExpectationFailed = "expectation-failed", EXPECTATION_FAILED, "The expectation of the request cannot be met.";
+    /// The connection was not made for this host.
+    MisdirectedRequest = "misdirected-request", MISDIRECTED_REQUEST, "This connection does not serve that host.";
+    /// The header fields are longer or more than the listener's limit.
+    HeadersTooLarge = "headers-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The header fields are too large.";
+    /// The gateway is at a limit of its own.
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, "The gateway is busy; please try again later.";
+    /// The request line names another major version of HTTP than 1.
+    HttpVersionNotSupported = "http-version-not-supported", HTTP_VERSION_NOT_SUPPORTED, "This version of HTTP is not spoken here.";
+    /// The route asks for TLS and the request came without.
+    TlsRequired = "tls-required", FORBIDDEN, "TLS is required.";
+    /// The gateway itself failed.
+    InternalError = "internal-error", INTERNAL_SERVER_ERROR, "The gateway failed.";
+    /// The caller left before it was decided whether the request may pass. Recorded without a status, for nothing was answered.
+    ClientLeft = "client-left", INTERNAL_SERVER_ERROR, "The caller has left.";
+
+    // Who calls, and from where.
+    /// `ip-filter` does not admit the caller's address.
+    CallerAddressNotAllowed = "caller-address-not-allowed", FORBIDDEN, "Access is not allowed.";
+    /// One place of the request holds two tokens.
+    TokenAmbiguous = "token-ambiguous", BAD_REQUEST, "More than one token was sent.";
+    /// No token was sent. RFC 6750, section 3.
+    TokenMissing = "token-missing", UNAUTHORIZED, "A bearer token is required.";
+    /// The token cannot be read.
+    TokenMalformed = "token-malformed", UNAUTHORIZED, "The token is malformed.";
+    /// The token names an algorithm that is not accepted.
+    TokenAlgorithmNotAllowed = "token-algorithm-not-allowed", UNAUTHORIZED, "The token's algorithm is not accepted.";
+    /// The signature does not hold.
+    TokenSignatureInvalid = "token-signature-invalid", UNAUTHORIZED, "The token's signature is not valid.";
+    /// No key of the policy's issuer bears the token's key id.
+    TokenKeyUnknown = "token-key-unknown", UNAUTHORIZED, "The token's signing key is not known.";
+    /// The token has expired.
+    TokenExpired = "token-expired", UNAUTHORIZED, "The token has expired.";
+    /// The token is not valid yet.
+    TokenNotYetValid = "token-not-yet-valid", UNAUTHORIZED, "The token is not valid yet.";
+    /// The issuer is not the one that the policy trusts.
+    TokenIssuerNotAllowed = "token-issuer-not-allowed", UNAUTHORIZED, "The token's issuer is not accepted.";
+    /// The token was issued for somebody else.
+    TokenAudienceNotAllowed = "token-audience-not-allowed", UNAUTHORIZED, "The token's audience is not accepted.";
+    /// An ID token, or another token that gives no access.
+    TokenNotAccessToken = "token-not-access-token", UNAUTHORIZED, "An access token is required.";
+    /// The token is bound to a key that the caller did not show. RFC 8705.
+    TokenBindingMissing = "token-binding-missing", UNAUTHORIZED, "The token is bound to a key that was not shown.";
+    /// The token lacks an authentication context; the challenge says which.
+    ClaimsChallenge = "claims-challenge", UNAUTHORIZED, "More claims are required.";
+    /// The token's tenant is not an allowed one.
+    TokenTenantNotAllowed = "token-tenant-not-allowed", FORBIDDEN, "The token's tenant is not allowed.";
+    /// A user's token where an application's is asked for, or the reverse.
+    TokenKindNotAllowed = "token-kind-not-allowed", FORBIDDEN, "This kind of token is not allowed.";
+    /// The client application is not an allowed one.
+    ClientApplicationNotAllowed = "client-application-not-allowed", FORBIDDEN, "The client application is not allowed.";
+    /// The client authenticated with less than the policy asks for.
+    ClientCredentialTooWeak = "client-credential-too-weak", FORBIDDEN, "The client's credential is not strong enough.";
+    /// A required claim is absent, or has another value.
+    RequiredClaimMissing = "required-claim-missing", FORBIDDEN, "A required claim is missing.";
+    /// None of the policy's scopes was granted.
+    ScopeMissing = "scope-missing", FORBIDDEN, "A required scope is missing.";
+    /// None of the policy's roles was granted.
+    RoleMissing = "role-missing", FORBIDDEN, "A required role is missing.";
+    /// The token grants neither a scope nor a role.
+    PermissionMissing = "permission-missing", FORBIDDEN, "The token grants no permission.";
+    /// The token does not list its groups, and a policy needs them.
+    GroupOverage = "group-overage", FORBIDDEN, "The token does not list its groups.";
+    /// The keys to check the token could not be had.
+    SigningKeysUnavailable = "signing-keys-unavailable", SERVICE_UNAVAILABLE, "Please try again later.";
+    /// No client certificate was shown.
+    ClientCertificateMissing = "client-certificate-missing", FORBIDDEN, "A client certificate is required.";
+    /// The client certificate is not from a trusted authority.
+    ClientCertificateUntrusted = "client-certificate-untrusted", FORBIDDEN, "The client certificate is not trusted.";
+    /// The client certificate is outside its validity.
+    ClientCertificateExpired = "client-certificate-expired", FORBIDDEN, "The client certificate is not valid now.";
+    /// The client certificate was revoked.
+    ClientCertificateRevoked = "client-certificate-revoked", FORBIDDEN, "The client certificate was revoked.";
+    /// The client certificate is not one of the listed.
+    ClientCertificateNotAllowed = "client-certificate-not-allowed", FORBIDDEN, "The client certificate is not allowed.";
+    /// The token's application is no partner's.
+    PartnerUnknown = "partner-unknown", FORBIDDEN, "The caller is not a known partner.";
+    /// The partner was switched off.
+    PartnerDisabled = "partner-disabled", FORBIDDEN, "The partner's access is switched off.";
+    /// The partner's access has ended.
+    PartnerExpired = "partner-expired", FORBIDDEN, "The partner's access has ended.";
+    /// The partner may not use this route.
+    PartnerRouteNotAllowed = "partner-route-not-allowed", FORBIDDEN, "The partner may not use this.";
+    /// The partner calls from an address that is not its own.
+    PartnerAddressNotAllowed = "partner-address-not-allowed", FORBIDDEN, "Access is not allowed.";
+    /// The partner authenticated with less than was agreed.
+    PartnerCredentialTooWeak = "partner-credential-too-weak", FORBIDDEN, "The partner's credential is not strong enough.";
+    /// `authorize`: the condition does not hold.
+    NotAuthorized = "not-authorized", FORBIDDEN, "Access is not allowed.";
+    /// `check-header`: the header is absent, repeated or another.
+    HeaderCheckFailed = "header-check-failed", UNAUTHORIZED, "A required header is missing or not acceptable.";
+    /// `set-header`: the value cannot be had.
+    HeaderValueUnavailable = "header-value-unavailable", FORBIDDEN, "The request lacks what the backend needs.";
+
+    // Token requests that are relayed.
+    /// `token-relay`: the request is no token request that can be read in one way.
+    TokenRequestInvalid = "token-request-invalid", BAD_REQUEST, "The token request is not acceptable.";
+    /// `token-relay`: the grant type is not one that may be used.
+    GrantTypeNotAllowed = "grant-type-not-allowed", FORBIDDEN, "The grant type is not allowed.";
+    /// `token-relay`: the scope is not one that may be asked for.
+    ScopeNotAllowed = "scope-not-allowed", FORBIDDEN, "The scope is not allowed.";
+
+    // How much.
+    /// Too many calls in the period.
+    RateLimitExceeded = "rate-limit-exceeded", TOO_MANY_REQUESTS, "Too many requests; please try again later.";
+    /// The quota of the period is used up.
+    QuotaExceeded = "quota-exceeded", FORBIDDEN, "The quota is used up.";
+    /// Too many calls at once.
+    ConcurrencyLimitExceeded = "concurrency-limit-exceeded", TOO_MANY_REQUESTS, "Too many requests at once.";
+
+    // The way on.
+    /// The gateway's own credential could not be had.
+    CredentialUnavailable = "credential-unavailable", SERVICE_UNAVAILABLE, "Please try again later.";
+    /// Only a user's token can be exchanged on the user's behalf.
+    OnBehalfOfNeedsUser = "on-behalf-of-needs-user", FORBIDDEN, "A user's token is required.";
+    /// The caller's tenant has not consented to the gateway's application.
+    TenantNotConsented = "tenant-not-consented", FORBIDDEN, "The tenant has not given its consent.";
+    /// The user must interact with the identity provider first.
+    InteractionRequired = "interaction-required", UNAUTHORIZED, "The user has to sign in again.";
+    /// No connection to the upstream could be made.
+    UpstreamUnreachable = "upstream-unreachable", BAD_GATEWAY, "The backend cannot be reached.";
+    /// The upstream broke the protocol.
+    UpstreamProtocolError = "upstream-protocol-error", BAD_GATEWAY, "The backend gave no valid answer.";
+    /// The upstream refused the gateway's own token, also a fresh one.
+    UpstreamRefusedCredential = "upstream-refused-credential", BAD_GATEWAY, "The backend refused the gateway.";
+    /// The upstream did not answer in time.
+    UpstreamTimeout = "upstream-timeout", GATEWAY_TIMEOUT, "The backend did not answer in time.";
+    /// Every server of the upstream is out of service.
+    NoHealthyUpstream = "no-healthy-upstream", SERVICE_UNAVAILABLE, "The backend is out of service.";
+}
+
+impl Reason {
+    /// The `error` of a `WWW-Authenticate: Bearer` challenge (RFC 6750, section 3.1), where one belongs to this reason.
+    pub const fn challenge_error(self) -> Option<&'static str> {
+        match self {
+            Self::TokenAmbiguous => Some("invalid_request"),
+            Self::TokenMalformed
+            | Self::TokenAlgorithmNotAllowed
+            | Self::TokenSignatureInvalid
+            | Self::TokenKeyUnknown
+            | Self::TokenExpired
+            | Self::TokenNotYetValid
+            | Self::TokenIssuerNotAllowed
+            | Self::TokenAudienceNotAllowed
+            | Self::TokenNotAccessToken
+            | Self::TokenBindingMissing => Some("invalid_token"),
+            Self::ScopeMissing => Some("insufficient_scope"),
+            Self::ClaimsChallenge | Self::InteractionRequired => Some("insufficient_claims"),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+/// One request's refusal: the public reason, and what only the operator sees.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What the caller is told.
+    pub reason: Reason,
+    /// What happened, for the log and the audit record.
+    pub cause: Option<Box<dyn Error + Send + Sync>>,
+    /// What the operator could change so that this request passes, for the audit record.
+    pub hint: Option<Cow<'static, str>>,
+    /// The status that the policy was told to answer with, instead of the reason's own.
+    pub status: Option<StatusCode>,
+    /// The code that the policy was told to answer with, instead of the reason's own.
+    pub code: Option<std::sync::Arc<str>>,
+    /// The sentence that the policy was told to answer with, instead of the reason's own.
+    pub message: Option<Box<str>>,
+    /// The whole challenge for `WWW-Authenticate`, where the one of the reason is not enough.
+    pub challenge: Option<HeaderValue>,
+    /// `Retry-After`, in seconds.
+    pub retry_after: Option<u32>,
+    /// `Allow`, with 405.
+    pub allow: Option<HeaderValue>,
+}
+
+impl Refusal {
+    /// A refusal with what led to it.
+    pub fn new(reason: Reason, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { cause: Some(cause.into()), ..Self::from(reason) }
+    }
+
+    /// Adds what the operator could change.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The code of the answer.
+    pub fn code(&self) -> &str {
+        self.code.as_deref().unwrap_or(self.reason.code())
+    }
+
+    /// The status of the answer.
+    pub fn status(&self) -> StatusCode {
+        self.status.unwrap_or(self.reason.status())
+    }
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self {
+            reason,
+            cause: None,
+            hint: None,
+            status: None,
+            code: None,
+            message: None,
+            challenge: None,
+            retry_after: None,
+            allow: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_plain() {
+        let codes: HashSet<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+
+        assert_eq!(codes.len(), Reason::ALL.len());
+        for code in codes {
+            assert!(code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{code}");
+        }
+    }
+
+    #[test]
+    fn every_reason_is_an_error_status() {
+        for reason in Reason::ALL {
+            assert!(reason.status().is_client_error() || reason.status().is_server_error(), "{reason}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Oddities of a target that a route accepts by name.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// What is refused in a target unless the route accepts it by name.
+///
+/// Accepting never lets a request change its route: a target that a careless reader would take for another route's is refused
+/// all the same.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum AcceptConfig {
+    /// `%2F`.
+    EncodedSlash,
+    /// `;` and `%3B`, which some backends cut off with what follows.
+    Semicolon,
+    /// `//`.
+    EmptySegment,
+    /// `\` and `%5C`.
+    Backslash,
+    /// Bytes beyond ASCII, raw or percent-encoded as something that is no UTF-8, and characters that some backends turn into `.` or `/`.
+    NonAscii,
+    /// `%25`, which a backend that decodes twice reads as the start of another escape.
+    EncodedPercent,
+    /// `%` in a query without two hexadecimal digits behind it.
+    BareEscape,
+    /// `%3F`, which some backends take for the beginning of the query.
+    EncodedQuestionMark,
+    /// `%23`, which some backends take for the beginning of a fragment.
+    EncodedHash,
+}
+
+impl AcceptConfig {
+    /// All there are.
+    pub const ALL: &[Self] = &[
+        Self::EncodedSlash,
+        Self::Semicolon,
+        Self::EmptySegment,
+        Self::Backslash,
+        Self::NonAscii,
+        Self::EncodedPercent,
+        Self::BareEscape,
+        Self::EncodedQuestionMark,
+        Self::EncodedHash,
+    ];
+
+    /// The word in the config.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EncodedSlash => "encoded-slash",
+            Self::Semicolon => "semicolon",
+            Self::EmptySegment => "empty-segment",
+            Self::Backslash => "backslash",
+            Self::NonAscii => "non-ascii",
+            Self::EncodedPercent => "encoded-percent",
+            Self::BareEscape => "bare-escape",
+            Self::EncodedQuestionMark => "encoded-question-mark",
+            Self::EncodedHash => "encoded-hash",
+        }
+    }
+}

@@ -1,0 +1,500 @@
+//! The process: workers, listeners, reload and drain.
+//!
+//! Requests are carried by one thread per core, each with a runtime, sockets and upstream pools of its own, so that no core
+//! waits for another. What is not a request (key and token fetches, the admin listener, file watching) runs beside them on one
+//! background runtime.
+
+pub(crate) mod expiry_notices;
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::{runtime::Handle, sync::mpsc};
+
+use crate::{
+    admin::{Admin, AdminListeners, BoundAdmin},
+    audit::{AuditConfig, AuditLog},
+    base::{
+        clock::Clock,
+        process_limits::{connections_that_fit, open_files_for, raise_open_files},
+    },
+    config::{Config, Document, Report},
+    gateway::{
+        Gateway,
+        runtime::{Runtime, Surroundings},
+    },
+    listener::{self, Drain, Drainer, Listener, ListenerSettings},
+    settings::Faults,
+    telemetry::Metrics,
+};
+
+/// How the process is set up, beyond its config.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// How many threads carry requests.
+    pub workers: usize,
+    /// Where the time comes from.
+    pub clock: Clock,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self { workers: std::thread::available_parallelism().map_or(1, usize::from), clock: Clock::system() }
+    }
+}
+
+/// Why the gateway could not start, or a reload was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The config is faulty.
+    #[error("the config cannot be used")]
+    Config(Box<Report>),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// The address.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A sink of the audit log cannot be opened.
+    #[error("the audit log cannot be opened")]
+    Audit(#[source] io::Error),
+    /// No thread could be had.
+    #[error("no thread could be started")]
+    Thread(#[source] io::Error),
+}
+
+/// Where the process stands in its life.
+#[derive(Debug, Default)]
+pub struct Lifecycle {
+    draining: AtomicBool,
+    last_reload_error: ArcSwapOption<String>,
+    connections: ArcSwap<Connections>,
+}
+
+/// The connections of all listeners.
+#[derive(Debug, Default)]
+pub struct Connections {
+    /// How many files the process may have open, where there is a bound that is known.
+    pub open_files: Option<u64>,
+    /// How many it may need for the connections that the config allows; more than there may be is a warning.
+    pub open_files_needed: u64,
+    /// The listeners, one for each address.
+    pub listeners: Vec<(SocketAddr, Arc<Listener>)>,
+}
+
+impl Connections {
+    /// What is wrong with the limits, if anything is.
+    pub fn warning(&self) -> Option<String> {
+        let open_files = self.open_files.filter(|open_files| *open_files < self.open_files_needed)?;
+        let most = connections_that_fit(open_files);
+        Some(format!(
+            "the connections that the listeners allow may need {} open files and the process may have {open_files}, so that \
+             {most} connections are let in at once: raise the limit (`LimitNOFILE=`, `ulimit -n`), or lower `limits.connections`",
+            self.open_files_needed
+        ))
+    }
+}
+
+impl Lifecycle {
+    /// Whether the gateway finishes its requests and takes no new connections.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The connections of all listeners.
+    pub fn connections(&self) -> Arc<Connections> {
+        self.connections.load_full()
+    }
+
+    /// Why the last reload was not taken; `None` if it was.
+    pub fn last_reload_error(&self) -> Option<Arc<String>> {
+        self.last_reload_error.load_full()
+    }
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Server {
+    runtime: Arc<ArcSwap<Runtime>>,
+    audit: Arc<AuditLog>,
+    metrics: Arc<Metrics>,
+    lifecycle: Arc<Lifecycle>,
+    listeners: HashMap<ListenerKey, RunningListener>,
+    admin: AdminListeners,
+    workers: Vec<Worker>,
+    writer: Option<JoinHandle<()>>,
+    background: Option<tokio::runtime::Runtime>,
+    drain_timeout: Duration,
+    /// Where records go, and what file names are relative to.
+    sinks: (AuditConfig, PathBuf),
+    options: ServerOptions,
+}
+
+/// A listener is the same one across reloads as long as its name and address stay.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct ListenerKey {
+    name: Arc<str>,
+    address: SocketAddr,
+}
+
+#[derive(Debug)]
+struct RunningListener {
+    listener: Arc<Listener>,
+    local: SocketAddr,
+    drainer: Drainer,
+}
+
+/// A listener whose sockets are open, one for each worker, and that nobody serves yet.
+struct Bound {
+    key: ListenerKey,
+    settings: ListenerSettings,
+    /// Empty for a listener that is running already.
+    sockets: Vec<std::net::TcpListener>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    commands: mpsc::UnboundedSender<Command>,
+    thread: JoinHandle<()>,
+}
+
+/// What a worker is told.
+#[derive(Debug)]
+enum Command {
+    /// To serve this socket until the listener drains.
+    Serve { socket: std::net::TcpListener, listener: Arc<Listener>, drain: Drain },
+    /// To let go of the rules before: there are new ones, and no request may come that would notice.
+    Refresh,
+}
+
+impl Server {
+    /// Starts a gateway: compiles the config, opens the listeners, and begins to fetch keys and tokens.
+    ///
+    /// # Errors
+    /// When the config is faulty, or what it names cannot be had.
+    pub fn start(document: &Document, options: ServerOptions) -> Result<Self, ServerError> {
+        let config = &document.config;
+        raise_open_files();
+        let metrics = Arc::new(Metrics::default());
+        let runtime = Arc::new(ArcSwap::from_pointee(build(document, &options, &metrics, None)?));
+        let audit = AuditLog::open(&config.audit, &document.base, options.workers).map_err(ServerError::Audit)?;
+        // Only now: where the config is faulty there is no runtime to end, which must not happen within another one.
+        let background = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("background")
+            .enable_all()
+            .build()
+            .map_err(ServerError::Thread)?;
+        let workers = (0..options.workers)
+            .map(|index| Worker::spawn(Gateway::new(runtime.clone(), audit.clone(), index), index))
+            .collect::<io::Result<_>>()
+            .map_err(ServerError::Thread)?;
+        let lifecycle = Arc::<Lifecycle>::default();
+        let admin = AdminListeners::new(Admin {
+            runtime: runtime.clone(),
+            audit: audit.clone(),
+            metrics: metrics.clone(),
+            lifecycle: lifecycle.clone(),
+            ending: Default::default(),
+        });
+        let mut server = Self {
+            runtime,
+            metrics,
+            lifecycle,
+            listeners: HashMap::new(),
+            admin,
+            workers,
+            writer: Some(audit.spawn_writer().map_err(ServerError::Thread)?),
+            audit,
+            background: Some(background),
+            drain_timeout: drain_timeout(config),
+            sinks: (config.audit.clone(), document.base.clone()),
+            options,
+        };
+        let admin = server.admin.bind(config, server.handle())?;
+        server.serve_admin(admin, config);
+        let runtime = server.runtime();
+        let bound = server.bind(&runtime)?;
+        runtime.start(server.handle());
+        server.handle().spawn(expiry_notices::tell(server.runtime.clone()));
+        server.serve(bound);
+        Ok(server)
+    }
+
+    /// Goes over to another config, whole or not at all. Requests under way keep the rules that they started with.
+    ///
+    /// # Errors
+    /// When the config is faulty, or what it names cannot be had; the old one then serves on.
+    pub fn reload(&mut self, document: &Document) -> Result<(), ServerError> {
+        let result = self.try_reload(document);
+        self.reloaded(result.as_ref().err().map(|error| crate::base::causes::chain(error)));
+        result
+    }
+
+    /// Notes how an attempt at a reload went, for the status page: what was wrong, or nothing.
+    pub fn reloaded(&self, error: Option<String>) {
+        self.lifecycle.last_reload_error.store(error.map(Arc::new));
+    }
+
+    fn try_reload(&mut self, document: &Document) -> Result<(), ServerError> {
+        let before = self.runtime.load_full();
+        let runtime = build(document, &self.options, &self.metrics, Some(&before))?;
+        let bound = self.bind(&runtime)?;
+        let admin = self.admin.bind(&document.config, self.handle())?;
+        self.audit.reopen(&document.config.audit, &document.base).map_err(ServerError::Audit)?;
+        self.sinks = (document.config.audit.clone(), document.base.clone());
+        // From here on nothing fails. The rules come first, so that a new listener never meets the old ones.
+        let runtime = Arc::new(runtime);
+        runtime.start(self.handle());
+        self.runtime.store(runtime.clone());
+        self.workers.iter().for_each(Worker::refresh);
+        before.partners.give_way_to(&runtime.partners);
+        self.drain_timeout = drain_timeout(&document.config);
+        self.serve(bound);
+        self.serve_admin(admin, &document.config);
+        Ok(())
+    }
+
+    /// Opens the files that records go to again, so that they can be moved away. Nothing else changes, and no record is lost.
+    ///
+    /// # Errors
+    /// When one cannot be opened; records then go on to the files from before.
+    pub fn reopen_files(&self) -> Result<(), ServerError> {
+        let (config, base) = &self.sinks;
+        self.audit.reopen(config, base).map_err(ServerError::Audit)
+    }
+
+    /// Opens the sockets of listeners that are new.
+    fn bind(&self, runtime: &Runtime) -> Result<Vec<Bound>, ServerError> {
+        let mut all = Vec::new();
+        let share = Share::of(runtime);
+        for rules in &runtime.listeners {
+            for &address in &rules.addresses {
+                let key = ListenerKey { name: rules.name.clone(), address };
+                let sockets = if self.listeners.contains_key(&key) {
+                    Vec::new()
+                } else {
+                    listener::bind(address, self.options.workers)
+                        .map_err(|source| ServerError::Bind { address: address.to_string(), source })?
+                };
+                all.push(Bound { key, settings: share.applied(rules.settings.clone()), sockets });
+            }
+        }
+        Ok(all)
+    }
+
+    /// Serves what is new, goes over to the new settings of what stays, and drains what is gone.
+    fn serve(&mut self, bound: Vec<Bound>) {
+        let mut gone = std::mem::take(&mut self.listeners);
+        for Bound { key, settings, sockets } in bound {
+            if let Some(running) = gone.remove(&key) {
+                running.listener.settings.store(Arc::new(settings));
+                self.listeners.insert(key, running);
+                continue;
+            }
+            let Some(local) = sockets.first().and_then(|socket| socket.local_addr().ok()) else { continue };
+            let listener = Listener::new(key.name.clone(), settings);
+            let (drainer, drain) = Drainer::new();
+            for (worker, socket) in self.workers.iter().zip(sockets) {
+                worker.tell(Command::Serve { socket, listener: listener.clone(), drain: drain.clone() });
+            }
+            tracing::info!(listener = %key.name, address = %local, "listening");
+            self.listeners.insert(key, RunningListener { listener, local, drainer });
+        }
+        for (key, running) in gone {
+            tracing::info!(listener = %key.name, address = %running.local, "no longer listening");
+            running.drainer.drain(self.drain_timeout);
+        }
+        self.tell_of_connections();
+    }
+
+    /// Keeps the status of the listeners at hand, and says if more connections are allowed than the process can have.
+    fn tell_of_connections(&self) {
+        let share = Share::of(&self.runtime());
+        let listeners = self.listeners.values().map(|running| (running.local, running.listener.clone())).collect();
+        let needed = open_files_for(share.wanted);
+        let connections = Connections { open_files: raise_open_files(), open_files_needed: needed, listeners };
+        if let Some(warning) = connections.warning() {
+            tracing::warn!("{warning}");
+        }
+        self.lifecycle.connections.store(Arc::new(connections));
+    }
+
+    fn serve_admin(&mut self, bound: BoundAdmin, config: &Config) {
+        let background = self.handle().clone();
+        self.admin.serve(bound, config, &background, self.drain_timeout);
+    }
+
+    /// The runtime for what is not a request.
+    pub fn handle(&self) -> &Handle {
+        self.background.as_ref().expect("the background runtime lives as long as the server").handle()
+    }
+
+    /// Where the listener of this name listens; the first of its addresses.
+    pub fn address(&self, name: &str) -> Option<SocketAddr> {
+        self.listeners.iter().filter(|(key, _)| &*key.name == name).map(|(_, running)| running.local).min()
+    }
+
+    /// Where the admin listener is.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.own_address()
+    }
+
+    /// Where the health listener is, if it is not the admin listener.
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.admin.health_address()
+    }
+
+    /// The config in force.
+    pub fn runtime(&self) -> Arc<Runtime> {
+        self.runtime.load_full()
+    }
+
+    /// Where the process stands in its life.
+    pub const fn lifecycle(&self) -> &Arc<Lifecycle> {
+        &self.lifecycle
+    }
+
+    /// The records of requests.
+    pub const fn audit(&self) -> &Arc<AuditLog> {
+        &self.audit
+    }
+
+    /// Takes no new connections, lets the requests under way end, and stops. What is not done after `drain-timeout` is broken off.
+    pub fn drain(mut self) {
+        self.lifecycle.draining.store(true, Ordering::Relaxed);
+        for running in self.listeners.values() {
+            running.drainer.drain(self.drain_timeout);
+        }
+        for worker in self.workers.drain(..) {
+            worker.finish();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        for running in self.listeners.values() {
+            running.drainer.drain(Duration::ZERO);
+        }
+        for worker in self.workers.drain(..) {
+            worker.finish();
+        }
+        self.admin.stop();
+        // The writer goes last: it writes the records that the workers' last requests left.
+        self.audit.stop();
+        if let Some(writer) = self.writer.take() {
+            // A writer that panicked has said so.
+            let _ = writer.join();
+        }
+        if let Some(background) = self.background.take() {
+            // Not a drop: a server may be dropped within another runtime, where waiting is not allowed.
+            background.shutdown_background();
+        }
+    }
+}
+
+impl Worker {
+    fn spawn(gateway: Gateway, index: usize) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (commands, mut told) = mpsc::unbounded_channel();
+        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            runtime.block_on(async {
+                let mut serving = tokio::task::JoinSet::new();
+                while let Some(command) = told.recv().await {
+                    match command {
+                        Command::Serve { socket, listener, drain } => {
+                            serving.spawn(listener::serve(socket, listener, gateway.clone(), drain));
+                        }
+                        Command::Refresh => drop(gateway.snapshot()),
+                    }
+                }
+                while serving.join_next().await.is_some() {}
+            });
+        })?;
+        Ok(Self { commands, thread })
+    }
+
+    fn refresh(&self) {
+        self.tell(Command::Refresh);
+    }
+
+    fn tell(&self, command: Command) {
+        // A worker ends only when its commands do; one that panicked has said so.
+        let _ = self.commands.send(command);
+    }
+
+    /// Waits until everything that the worker serves has drained.
+    fn finish(self) {
+        drop(self.commands);
+        let _ = self.thread.join();
+    }
+}
+
+/// What each listener gets of the connections that fit into the open files that the process may have.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    /// The connections that all listeners allow.
+    wanted: u64,
+    /// Those of them that fit.
+    fit: u64,
+}
+
+impl Share {
+    fn of(runtime: &Runtime) -> Self {
+        let of =
+            |rules: &crate::gateway::runtime::ListenerRules| (rules.settings.limits.connections * rules.addresses.len()) as u64;
+        let wanted = runtime.listeners.iter().map(of).sum();
+        let fit = raise_open_files().map_or(wanted, |open_files| connections_that_fit(open_files).min(wanted));
+        Self { wanted, fit }
+    }
+
+    fn applied(self, mut settings: ListenerSettings) -> ListenerSettings {
+        if self.fit < self.wanted {
+            for limit in [&mut settings.limits.connections, &mut settings.limits.connections_per_peer] {
+                let share = u128::from(self.fit) * *limit as u128 / u128::from(self.wanted);
+                *limit = usize::try_from(share).unwrap_or(usize::MAX).max(1);
+            }
+        }
+        settings
+    }
+}
+
+fn drain_timeout(config: &Config) -> Duration {
+    config.drain_timeout.map_or(Duration::from_secs(30), |span| span.0)
+}
+
+fn build(
+    document: &Document,
+    options: &ServerOptions,
+    metrics: &Metrics,
+    previous: Option<&Runtime>,
+) -> Result<Runtime, ServerError> {
+    let mut faults = Faults::default();
+    let surroundings = Surroundings { document, workers: options.workers, clock: &options.clock, metrics };
+    let runtime = Runtime::build(surroundings, previous, &mut faults);
+    if let Some(runtime) = runtime {
+        // What many routes have in common is told once.
+        let mut told = HashSet::new();
+        for fault in faults.iter().filter(|fault| told.insert((&fault.place, &fault.message))) {
+            let cure = fault.cure.as_deref().map(|cure| document.said(cure));
+            tracing::warn!(at = %fault.place, cure = cure.as_deref(), "{}", document.said(&fault.message));
+        }
+        return Ok(runtime);
+    }
+    Err(ServerError::Config(Box::new(document.report(&faults))))
+}

@@ -1,0 +1,47 @@
+//! The pieces of a text in which `{{name}}` stands for a named value.
+
+/// A piece of a text.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Part<'a> {
+    Text(&'a str),
+    /// `{{name}}`; `at` is where it begins.
+    Name {
+        name: &'a str,
+        at: usize,
+    },
+    /// `{{` that names nothing.
+    Malformed {
+        text: &'a str,
+    },
+}
+
+/// The pieces of a text, in order.
+pub(crate) fn parts(text: &str) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    let mut done = 0;
+    while let Some(start) = text[done..].find("{{").map(|at| done + at) {
+        if start > done {
+            parts.push(Part::Text(&text[done..start]));
+        }
+        let inner = &text[start + 2..];
+        let name = inner.find("}}").map(|end| &inner[..end]);
+        match name {
+            Some(name) if is_name(name.trim()) => {
+                parts.push(Part::Name { name: name.trim(), at: start });
+                done = start + 4 + name.len();
+            }
+            _ => {
+                parts.push(Part::Malformed { text: &text[start..start + 2] });
+                done = start + 2;
+            }
+        }
+    }
+    if done < text.len() {
+        parts.push(Part::Text(&text[done..]));
+    }
+    parts
+}
+
+pub(crate) fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}

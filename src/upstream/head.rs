@@ -1,0 +1,17 @@
+//! The head of a request to an upstream.
+
+use bytestring::ByteString;
+use http::{HeaderMap, Method};
+
+/// The request that goes upstream: built anew from what may pass of the incoming one.
+#[derive(Clone, Debug, Default)]
+pub struct UpstreamRequest {
+    /// The method.
+    pub method: Method,
+    /// The path, starting with `/`.
+    pub path: ByteString,
+    /// The query without its `?`.
+    pub query: Option<ByteString>,
+    /// The header fields, without `Host` and framing.
+    pub headers: HeaderMap,
+}

@@ -1,0 +1,350 @@
+//! The layers of the house: a folder of `src/` names only folders below it, and no large circle of files stands within one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The folders of `src/`, the lowest first. A folder may name those before it, and itself.
+const LAYERS: &[&str] = &[
+    "base",
+    "settings",
+    "refusal",
+    "certificate",
+    "connection",
+    "listener",
+    "upstream",
+    "identity_http",
+    "entra",
+    "credentials",
+    "graph",
+    "telemetry",
+    "address",
+    "request",
+    "caller",
+    "limits",
+    "partner",
+    "expression",
+    "outgoing",
+    "exchange",
+    "authorization",
+    "inbound",
+    "identity",
+    "outbound",
+    "token_relay",
+    "route",
+    "audit",
+    "config",
+    "gateway",
+    "admin",
+    "server",
+    "dev_tenant",
+    "cli",
+];
+
+/// What still names a folder above its own. Entries only ever leave this list.
+const EXCEPTIONS: &[(&str, &str)] = &[
+    ("src/admin/listen.rs", "server"),
+    ("src/admin/mod.rs", "server"),
+    ("src/exchange/mod.rs", "gateway"),
+    ("src/exchange/mod.rs", "route"),
+    ("src/listener/config.rs", "caller"),
+    ("src/listener/http1/mod.rs", "exchange"),
+    ("src/listener/http2/mod.rs", "exchange"),
+    ("src/listener/http2/mod.rs", "upstream"),
+    ("src/listener/introduction.rs", "caller"),
+    ("src/listener/mod.rs", "exchange"),
+    ("src/listener/serve.rs", "caller"),
+    ("src/listener/serve.rs", "exchange"),
+    ("src/listener/serve.rs", "upstream"),
+    ("src/listener/settings.rs", "caller"),
+    ("src/request/mod.rs", "exchange"),
+    ("src/settings/secret.rs", "credentials"),
+    ("src/upstream/hygiene.rs", "request"),
+];
+
+/// The most files that may lead back to each other within one folder.
+const LARGEST_CIRCLE: usize = 8;
+
+/// Folders whose circles are still larger. Entries only ever leave this list.
+const LARGER_CIRCLES: &[(&str, usize)] = &[("inbound", 26), ("listener", 17), ("upstream", 13)];
+
+/// A file of `src/`, by the path of its module.
+struct Module {
+    file: PathBuf,
+    /// What its code names, from the crate's root on.
+    names: Vec<Vec<String>>,
+    /// What it hands on under a name of its own.
+    hands_on: BTreeMap<String, Vec<String>>,
+}
+
+type Modules = BTreeMap<Vec<String>, Module>;
+
+#[test]
+fn a_folder_names_only_folders_below_it() {
+    let rank = |folder: &str| LAYERS.iter().position(|layer| *layer == folder);
+    let mut upward = BTreeSet::new();
+    let mut unused: BTreeSet<_> = EXCEPTIONS.iter().collect();
+    for (path, module) in &read_modules() {
+        let Some(own) = path.first() else { continue };
+        let own_rank = rank(own).unwrap_or_else(|| panic!("`{own}` stands in no layer: give it its place in LAYERS"));
+        for name in &module.names {
+            let Some(other) = name.first().filter(|other| rank(other).is_some_and(|rank| rank > own_rank)) else { continue };
+            let file = module.file.display().to_string();
+            if let Some(exception) = EXCEPTIONS.iter().find(|(from, to)| file == *from && other == to) {
+                unused.remove(exception);
+                continue;
+            }
+            upward.insert(format!("{} names `{}`, and {other} stands above {own}", module.file.display(), name.join("::")));
+        }
+    }
+
+    assert!(upward.is_empty(), "\n{}\n", upward.into_iter().collect::<Vec<_>>().join("\n"));
+    assert!(unused.is_empty(), "these exceptions are no longer needed: {unused:?}");
+}
+
+#[test]
+fn no_large_circle_of_files_stands_within_a_folder() {
+    let modules = read_modules();
+    let edges: BTreeMap<_, BTreeSet<_>> = modules
+        .iter()
+        .map(|(path, module)| {
+            let leads = module.names.iter().filter_map(|name| file_of(&modules, name));
+            (path, leads.filter(|other| *other != path && other.first() == path.first()).collect())
+        })
+        .collect();
+    let mut circles = circles(&edges);
+    circles.sort_by_key(|circle| std::cmp::Reverse(circle.len()));
+    for circle in circles.iter().filter(|circle| circle.len() > 1) {
+        let files: Vec<_> = circle.iter().map(|path| path.join("::")).collect();
+        println!("{} files lead back to each other: {}", circle.len(), files.join(", "));
+    }
+
+    for circle in &circles {
+        let folder = circle.first().and_then(|path| path.first()).expect("a circle has files, which stand in a folder");
+        let most = LARGER_CIRCLES.iter().find(|(name, _)| name == folder).map_or(LARGEST_CIRCLE, |(_, most)| *most);
+        assert!(
+            circle.len() <= most,
+            "{folder}: {} files lead back to each other; run with --nocapture to see which",
+            circle.len()
+        );
+    }
+}
+
+/// The modules of `src/` without those that only tests have.
+fn read_modules() -> Modules {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut modules = Modules::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("the folder can be listed") {
+            let file = entry.expect("it can be listed").path();
+            if file.is_dir() {
+                folders.push(file);
+            } else if file.extension().is_some_and(|extension| extension == "rs") {
+                let relative = file.strip_prefix(&root).expect("below the root").with_extension("");
+                let mut path: Vec<String> = relative.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+                if path.last().is_some_and(|last| last == "mod" || last == "lib" || last == "main") {
+                    path.pop();
+                }
+                let code = code_of(&fs::read_to_string(&file).expect("source"));
+                let file = Path::new("src").join(relative).with_extension("rs");
+                if !path.is_empty() {
+                    modules.insert(path, Module { file, names: vec![vec![code]], hands_on: BTreeMap::new() });
+                }
+            }
+        }
+    }
+    let only_for_tests: Vec<_> = modules
+        .iter()
+        .flat_map(|(path, module)| {
+            test_modules(&module.names[0][0]).map(|name| [path.as_slice(), &[name]].concat()).collect::<Vec<_>>()
+        })
+        .collect();
+    modules.retain(|path, _| !only_for_tests.iter().any(|test| path.starts_with(test)));
+    let paths: BTreeSet<_> = modules.keys().cloned().collect();
+    for (path, module) in &mut modules {
+        let code = std::mem::take(&mut module.names).remove(0).remove(0);
+        for (is_public, tree) in uses(&code) {
+            for (name, alias) in leaves(&tree) {
+                let Some(name) = absolute(&name, path, &paths) else { continue };
+                if let Some(alias) = alias.filter(|_| is_public) {
+                    module.hands_on.insert(alias, name);
+                } else {
+                    module.names.push(name);
+                }
+            }
+        }
+        let mentioned = mentions(&code).into_iter().filter_map(|name| absolute(&name, path, &paths));
+        module.names.extend(mentioned);
+    }
+    modules
+}
+
+/// The source without comments, texts and the tests at its end.
+fn code_of(source: &str) -> String {
+    let mut code = String::with_capacity(source.len());
+    for line in source.lines() {
+        if line == "#[cfg(test)]" || !line.trim_start().starts_with("//") {
+            let line = line.split(" // ").next().unwrap_or(line);
+            // Texts hold no quotation marks in what is looked at here.
+            let outside = line.split('"').step_by(2);
+            code.extend(outside);
+            code.push('\n');
+        }
+    }
+    match code.find("#[cfg(test)]\nmod tests {") {
+        Some(tests) => code[..tests].to_owned(),
+        None => code,
+    }
+}
+
+/// The names of modules that are declared for tests alone.
+fn test_modules(code: &str) -> impl Iterator<Item = String> {
+    let mut names = Vec::new();
+    let mut lines = code.lines();
+    while let Some(line) = lines.next() {
+        if line.trim() == "#[cfg(test)]" {
+            let declared = lines.next().unwrap_or_default();
+            names.extend(declared.trim_end_matches(';').rsplit_once("mod ").map(|(_, name)| name.to_owned()));
+        }
+    }
+    names.into_iter()
+}
+
+/// The trees of `use`, and whether they are public.
+fn uses(code: &str) -> Vec<(bool, String)> {
+    let mut found = Vec::new();
+    let mut lines = code.lines();
+    while let Some(line) = lines.next() {
+        let trimmed = line.trim_start();
+        let after_visibility = trimmed.strip_prefix("pub").map(|rest| match rest.strip_prefix('(') {
+            Some(rest) => rest.split_once(") ").map_or("", |(_, rest)| rest),
+            None => rest.trim_start(),
+        });
+        let Some(tree) = after_visibility.unwrap_or(trimmed).strip_prefix("use ") else { continue };
+        let mut tree = tree.to_owned();
+        while !tree.contains(';') {
+            tree.push_str(lines.next().expect("the end of a use"));
+        }
+        found.push((
+            after_visibility.is_some(),
+            tree.replace([' ', ';', '\n'], "").replace("as", " as ").replace(" as sert", "assert"),
+        ));
+    }
+    found
+}
+
+/// The paths of a tree, with the names that they get.
+fn leaves(tree: &str) -> Vec<(Vec<String>, Option<String>)> {
+    let mut leaves = Vec::new();
+    let (head, group) = match tree.find('{') {
+        Some(brace) => (tree[..brace].trim_end_matches("::"), Some(&tree[brace + 1..tree.len() - 1])),
+        None => (tree, None),
+    };
+    let steps = |path: &str| path.split("::").filter(|step| !step.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let Some(group) = group else {
+        let (path, alias) = head.split_once(" as ").map_or((head, None), |(path, alias)| (path, Some(alias.to_owned())));
+        let path = steps(path);
+        let alias = alias.or_else(|| path.last().cloned());
+        return vec![(path, alias)];
+    };
+    let mut depth = 0;
+    let mut begin = 0;
+    let mut parts = Vec::new();
+    for (at, letter) in group.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(&group[begin..at]);
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&group[begin..]);
+    for part in parts.into_iter().filter(|part| !part.is_empty()) {
+        for (path, alias) in self::leaves(part) {
+            let is_self = path.first().is_some_and(|step| step == "self") && !head.is_empty();
+            let path = if is_self { steps(head) } else { [steps(head), path].concat() };
+            leaves.push((path.clone(), if is_self { path.last().cloned() } else { alias }));
+        }
+    }
+    leaves
+}
+
+/// The paths that code mentions outside of `use`.
+fn mentions(code: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for start in ["crate::", "super::", "self::"] {
+        for (at, _) in code.match_indices(start) {
+            let before = code[..at].chars().next_back();
+            if before.is_some_and(|letter| letter.is_alphanumeric() || letter == '_' || letter == ':') {
+                continue;
+            }
+            let end = code[at..].find(|letter: char| !(letter.is_alphanumeric() || letter == '_' || letter == ':'));
+            let path = &code[at..end.map_or(code.len(), |end| at + end)];
+            found.push(path.split("::").filter(|step| !step.is_empty()).map(str::to_owned).collect());
+        }
+    }
+    found
+}
+
+/// A path from the crate's root on; nothing for what is no module of this crate.
+fn absolute(name: &[String], own: &[String], modules: &BTreeSet<Vec<String>>) -> Option<Vec<String>> {
+    let first = name.first()?;
+    if first == "crate" {
+        return Some(name[1..].to_vec());
+    }
+    let ups = name.iter().take_while(|step| *step == "super").count();
+    if ups > 0 {
+        return Some([own.get(..own.len().checked_sub(ups)?)?, &name[ups..]].concat());
+    }
+    let inner = if first == "self" { &name[1..] } else { name };
+    let path = [own, inner].concat();
+    (first == "self" || modules.contains(&path[..=own.len()])).then_some(path)
+}
+
+/// The module in whose file the path leads to something, whatever other modules hand it on.
+fn file_of<'a>(modules: &'a Modules, name: &[String]) -> Option<&'a Vec<String>> {
+    let mut name = name.to_vec();
+    for _ in 0..8 {
+        let depth = (1..=name.len()).rev().find(|depth| modules.contains_key(&name[..*depth]))?;
+        let (path, module) = modules.get_key_value(&name[..depth])?;
+        match name.get(depth).and_then(|item| module.hands_on.get(item)) {
+            Some(elsewhere) => name = [elsewhere.as_slice(), &name[depth + 1..]].concat(),
+            None => return Some(path),
+        }
+    }
+    None
+}
+
+/// The sets of nodes that lead back to each other.
+fn circles<'a>(edges: &BTreeMap<&'a Vec<String>, BTreeSet<&'a Vec<String>>>) -> Vec<BTreeSet<&'a Vec<String>>> {
+    let reached = |from: &'a Vec<String>| {
+        let mut reached = BTreeSet::new();
+        let mut open = vec![from];
+        while let Some(node) = open.pop() {
+            for next in &edges[node] {
+                if reached.insert(*next) {
+                    open.push(next);
+                }
+            }
+        }
+        reached
+    };
+    let all: BTreeMap<_, _> = edges.keys().map(|node| (*node, reached(node))).collect();
+    let mut seen = BTreeSet::new();
+    let mut circles = Vec::new();
+    for node in edges.keys() {
+        if seen.insert(*node) {
+            let circle: BTreeSet<_> =
+                all[node].iter().copied().filter(|other| all[other].contains(node)).chain([*node]).collect();
+            seen.extend(circle.iter().copied());
+            circles.push(circle);
+        }
+    }
+    circles
+}
