@@ -59,7 +59,7 @@ impl Stage {
 tenants:
   contoso: {{ id: {id}, authority: \"{base}\" }}
   everybody: {{ id: organizations, authority: \"{base}\" }}
-  unreachable: {{ id: {id}, authority: \"{}\" }}
+  unreachable: {{ id: {id}, authority: \"{}\", required: false }}
 upstreams: {{ backend: {{ servers: [\"{}\"] }} }}
 routes:
   - name: strict

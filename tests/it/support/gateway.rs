@@ -90,11 +90,13 @@ impl Gateway {
 
     async fn ready(&self) {
         let admin = self.server().health_address().unwrap_or_else(|| self.admin_address());
+        let begun = Instant::now();
         loop {
             let answer = self.client.get(format!("http://{admin}/readyz")).send().await.unwrap();
             if answer.status().is_success() {
                 return;
             }
+            assert!(begun.elapsed() < LONGEST_WAIT, "never ready: {}", answer.text().await.unwrap_or_default());
             tokio::task::yield_now().await;
         }
     }

@@ -96,7 +96,10 @@ impl Upstream {
 
     /// Waits until so many connections are open.
     pub(crate) async fn until_open(&self, count: usize) {
+        let begun = std::time::Instant::now();
         while self.open_connections() != count {
+            let open = self.open_connections();
+            assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{open} connections are open, and not {count}");
             tokio::task::yield_now().await;
         }
     }
