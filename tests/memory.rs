@@ -73,10 +73,10 @@ fn document(folder: &Path, addresses: u32) -> Document {
         // Every route has a list of its own, too, that no other one has, and captures of its own.
         let own = Ipv4Addr::from(0xC612_0000 + u32::try_from(route).unwrap());
         let capture: String = route.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect();
-        write!(
+        writeln!(
             text,
             "  - {{ name: r{route}, match: {{ path: \"/r{route}/{{{capture}}}\" }}, anonymous: true, respond: {{ status: 200 }}, \
-             inbound: [ {{ include-fragment: walls }}, {{ ip-filter: {{ action: forbid, addresses: [same, {own}] }} }} ] }}\n"
+             inbound: [ {{ include-fragment: walls }}, {{ ip-filter: {{ action: forbid, addresses: [same, {own}] }} }} ] }}"
         )
         .unwrap();
     }

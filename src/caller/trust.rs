@@ -286,7 +286,8 @@ fn scheme_towards_caller(headers: &HeaderMap, hops: usize) -> Option<Scheme> {
     let mut agree = true;
     for entry in 1..hops {
         let Some(said) = entries.next().map(scheme) else {
-            return if entry == 1 || agree { nearest } else { None };
+            // Somebody on the way was spoken to in the clear, and nobody knows whether that was the caller's proxy.
+            return if entry == 1 || agree { nearest } else { Some(Scheme::Http) };
         };
         outermost = said;
         agree &= said == nearest;
@@ -300,8 +301,14 @@ fn last<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
     line.as_bytes().rsplit(|byte| *byte == b',').next().map(<[u8]>::trim_ascii)
 }
 
+/// The scheme that a proxy names; some write `ws` and `wss` for WebSockets. Any other word is none for TLS.
 fn scheme(text: &[u8]) -> Option<Scheme> {
-    [Scheme::Http, Scheme::Https].into_iter().find(|scheme| text.eq_ignore_ascii_case(scheme.as_str().as_bytes()))
+    let is_tls = || [&b"https"[..], b"wss"].iter().any(|word| text.eq_ignore_ascii_case(word));
+    match text {
+        [] => None,
+        _ if is_tls() => Some(Scheme::Https),
+        _ => Some(Scheme::Http),
+    }
 }
 
 /// The host in its one form; what cannot be read is as if it had not been said.

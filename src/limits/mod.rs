@@ -166,7 +166,7 @@ impl Limits {
             "Keys that began with the count of another, for want of room.",
         );
         for (limit, counted, period, shared) in rates.chain(quotas) {
-            let period = format!("{}s", period.as_secs());
+            let period = format!("{}s", period.as_secs_f64());
             let labels = [("limit", limit), ("counted", counted.as_str()), ("period", &*period)];
             text.sample("entrada_limit_counts_shared_total", &labels, shared);
         }

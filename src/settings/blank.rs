@@ -76,12 +76,15 @@ impl Blanks {
         };
         for secret in &self.texts {
             blank(secret);
+            // As it stands in a text that is quoted anew.
+            blank(&secret.replace('\'', "''"));
         }
         if let Some((_, text)) = about.filter(|(origin, _)| self.touches(origin)) {
             let bare = text.trim_matches(['"', '\'']);
             // Not the words of the message itself, where the text is a single letter or so.
             if bare.len() >= SHORTEST {
                 blank(bare);
+                blank(&bare.replace('\'', "''"));
             } else {
                 blank(&format!("`{bare}`"));
                 blank(&format!("\"{bare}\""));
@@ -137,7 +140,8 @@ fn user_information(text: &str) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut from = 0;
     while let Some(start) = text[from..].find("://").map(|at| from + at + 3) {
-        let ends = |letter: char| letter.is_whitespace() || matches!(letter, '"' | '\'' | '`' | ',' | '<' | '>');
+        // A comma or an apostrophe may be of the password; that too much is blanked does no harm.
+        let ends = |letter: char| letter.is_whitespace() || matches!(letter, '"' | '`' | '<' | '>');
         let end = text[start..].find(ends).map_or(text.len(), |at| start + at);
         if let Some(at) = text[start..end].rfind('@').filter(|at| *at > 0) {
             found.push((start, start + at));

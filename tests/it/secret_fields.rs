@@ -89,12 +89,12 @@ fn walk<'s>(
     if part.get("x-entrada-secret").is_some() {
         found.push(Field { way: way.clone() });
     }
-    if let Some(name) = part.get("$ref").and_then(Value::as_str).and_then(|name| name.strip_prefix("#/$defs/")) {
-        if within.iter().filter(|known| **known == name).count() < depth {
-            within.push(name);
-            walk(&schema["$defs"][name], schema, way, within, depth, found);
-            within.pop();
-        }
+    if let Some(name) = part.get("$ref").and_then(Value::as_str).and_then(|name| name.strip_prefix("#/$defs/"))
+        && within.iter().filter(|known| **known == name).count() < depth
+    {
+        within.push(name);
+        walk(&schema["$defs"][name], schema, way, within, depth, found);
+        within.pop();
     }
     for (key, inner) in part.get("properties").and_then(Value::as_object).into_iter().flatten() {
         way.push(Step::Key(key.clone()));
@@ -353,7 +353,7 @@ fn included_files_and_urls_show_no_secret() {
         (String::new(), format!("{SECRET}\n")),
         (String::new(), format!("- {SECRET}\n")),
         (String::new(), format!("\"{SECRET}\n{credential}")),
-        ("credentials: 5\n".to_owned(), credential.clone()),
+        ("credentials: 5\n".to_owned(), credential),
     ] {
         std::fs::write(&main, format!("include: [ more.yaml ]\n{main_text}")).unwrap();
         std::fs::write(folder.path().join("more.yaml"), &more).unwrap();

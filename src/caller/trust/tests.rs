@@ -113,7 +113,9 @@ fn scheme_and_host_are_believed_from_trusted_peers_alone() {
         (PROXIES[0], "https", "A.example", (Some(Scheme::Https), Some("a.example"))),
         (PROXIES[0], "HTTP", "a.example:8443", (Some(Scheme::Http), Some("a.example:8443"))),
         (PROXIES[0], "https, http", "evil.example, a.example", (Some(Scheme::Http), Some("a.example"))),
-        (PROXIES[0], "ftp", "a b", (None, None)),
+        (PROXIES[0], "wss", "a b", (Some(Scheme::Https), None)),
+        (PROXIES[0], "ws", "a b", (Some(Scheme::Http), None)),
+        (PROXIES[0], "ftp", "a b", (Some(Scheme::Http), None)),
         (PROXIES[0], "", "user@a.example", (None, None)),
     ] {
         let mut headers = fields(&X_FORWARDED_PROTO, &[proto]);

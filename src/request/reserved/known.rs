@@ -79,6 +79,10 @@ pub(super) const KNOWN: &[(Says, &str, &[&str])] = &[
         "X-Sucuri-ClientIP", "Ali-CDN-Real-IP",
     ]),
 
+    (Says::Caller, "oauth2-proxy, Traefik's forward authentication", &[
+        "X-Forwarded-User*", "X-Forwarded-Email*", "X-Forwarded-Groups*", "X-Forwarded-Roles*", "X-Forwarded-Preferred-Username",
+        "X-Forwarded-Access-Token", "X-Forwarded-Id-Token",
+    ]),
     (Says::Caller, "App Service, Container Apps, Functions (Easy Auth)", &["X-MS-Client-Principal*", "X-MS-Token-*", "X-EasyAuth-*"]),
     (Says::Caller, "Application Gateway", &["X-MSFT-Entra-*"]),
     (Says::Caller, "Envoy, Istio", &["X-Envoy-*"]),

@@ -149,7 +149,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
                 }
                 return Some(frame);
             }
-            let mut bytes = [0; 16 << 10];
+            let mut bytes = vec![0; 16 << 10];
             match in_time(self.socket.read(&mut bytes)).await {
                 Ok(count @ 1..) => self.read.extend(&bytes[..count]),
                 _ => return None,
