@@ -49,11 +49,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Driver<I> {
             self.timer.set(Instant::now() + PING_EVERY);
         }
         loop {
-            // Asked only for the sake of the next ping: whatever comes shows that the server is there.
-            let _ = ping.poll_pong(context);
+            // Whatever else comes shows that the server is there, too.
+            if ping.poll_pong(context).is_ready() {
+                self.asked = None;
+            }
             ready!(self.timer.poll(context));
             let (heard, now) = (self.state.heard(), Instant::now());
-            self.asked = self.asked.filter(|asked| heard < *asked);
+            // What was heard is told in whole milliseconds, and what came in the same one as the question may be its answer.
+            self.asked = self.asked.filter(|asked| heard + Duration::from_millis(1) <= *asked);
             if self.asked.is_some() {
                 return Poll::Ready(());
             }

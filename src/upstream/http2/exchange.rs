@@ -30,6 +30,7 @@ impl Stream {
         self.whole = false;
         let mut upload = None;
         if !bodiless {
+            self.upload = Some(send.stream_id().as_u32());
             upload = Some(Upload::new(send, self.connection.state.clone()));
         }
         let head = poll_fn(|context| {

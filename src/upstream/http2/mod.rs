@@ -105,6 +105,8 @@ pub(super) struct Stream {
     connection: Arc<Connection>,
     /// The stream came to its end, or never began.
     whole: bool,
+    /// The stream, where a body goes out on it.
+    upload: Option<u32>,
 }
 
 impl Connection {
@@ -181,7 +183,7 @@ impl Stream {
     /// Takes a place on the connection.
     pub(super) fn of(connection: &Arc<Connection>) -> Self {
         connection.state.begin();
-        Self { connection: connection.clone(), whole: true }
+        Self { connection: connection.clone(), whole: true, upload: None }
     }
 
     /// The connection.
@@ -193,6 +195,9 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         let connection = &self.connection;
+        if let Some(upload) = self.upload.filter(|_| !self.whole) {
+            connection.state.window.forget(upload);
+        }
         if connection.state.finish(self.whole) == 0 {
             *connection.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{Request, Uri};
 use tokio::{
-    io::{AsyncWriteExt, duplex},
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
     time::Instant,
 };
 
@@ -52,6 +52,39 @@ async fn a_server_that_sends_is_there_whether_it_answers_pings_or_not() {
     tokio::select! {
         fault = ask(&connection) => panic!("{fault:?}"),
         () = sending => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_answers_pings_and_says_nothing_else_is_there() {
+    let (ours, mut theirs) = duplex(1 << 16);
+    let connection = Connection::open(ours, Arc::default()).await.unwrap();
+    theirs.write_all(SETTINGS).await.unwrap();
+    // Nothing falls on a whole millisecond.
+    tokio::time::advance(Duration::from_micros(500)).await;
+    let answering = async {
+        let (mut seen, mut buffer, mut pings) = (Vec::new(), [0; 1024], 0);
+        // Behind the preface.
+        let mut at = 24;
+        while pings < 5 {
+            let count = theirs.read(&mut buffer).await.unwrap();
+            assert!(count > 0, "the connection was given up after {pings} answered pings");
+            seen.extend_from_slice(&buffer[..count]);
+            while let Some(head) = seen.get(at..at + 9) {
+                let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+                let (kind, flags) = (head[3], head[4]);
+                let Some(payload) = seen.get(at + 9..at + 9 + length) else { break };
+                if kind == 6 && flags & 1 == 0 {
+                    pings += 1;
+                    theirs.write_all(&[&[0, 0, 8, 6, 1, 0, 0, 0, 0], payload].concat()).await.unwrap();
+                }
+                at += 9 + length;
+            }
+        }
+    };
+    tokio::select! {
+        fault = ask(&connection) => panic!("{fault:?}"),
+        () = answering => {}
     }
 }
 

@@ -104,6 +104,16 @@ impl SendWindow {
         shares.wake();
     }
 
+    /// The stream was reset, whatever of its upload has been handed over: what has not left never will.
+    pub(super) fn forget(&self, stream: u32) {
+        let mut shares = self.shares();
+        if let Some(at) = shares.uploads.iter().position(|(id, _)| *id == stream) {
+            let (_, share) = shares.uploads.swap_remove(at);
+            shares.left += share.queued;
+            shares.wake();
+        }
+    }
+
     /// So many bytes have left.
     pub(super) fn written(&self, stream: u32, bytes: u32) {
         let mut shares = self.shares();
@@ -184,6 +194,22 @@ mod tests {
         window.widened(0, 65_535);
         assert!(window.has_room());
         assert_eq!(send(&window, 1), 65_535);
+    }
+
+    #[test]
+    fn what_is_reset_before_it_has_left_takes_nothing_of_the_window() {
+        let window = SendWindow::default();
+        window.open(1);
+        window.take(1, 40_000);
+        window.written(1, 10_000);
+        window.close(1, true);
+        assert!(!window.has_room());
+
+        window.forget(1);
+        window.forget(1);
+
+        window.open(3);
+        assert_eq!(send(&window, 3), 55_535);
     }
 
     #[test]
