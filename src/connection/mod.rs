@@ -2,6 +2,7 @@
 
 pub(crate) mod authority;
 mod event;
+pub(crate) mod frames;
 mod introduction;
 pub mod proxy_protocol;
 

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use http::{HeaderMap, Response, StatusCode};
 
+use super::meter::SharedMeter;
 use crate::{base::lock::lock, listener::informational::stays_behind};
 
 /// Informational answers to one request. More are noise, and each is kept until the client takes it.
@@ -61,14 +62,18 @@ impl Exchanged {
         self.interim().owner = Some(cx.waker().clone());
     }
 
-    /// Says what waits to be said.
-    pub(super) fn inform(&self, respond: &mut SendResponse<Bytes>) {
+    /// Says what waits to be said, and counts its heads on their way out.
+    pub(super) fn inform(&self, respond: &mut SendResponse<Bytes>, meter: &SharedMeter) {
         if !self.pending.swap(false, Ordering::AcqRel) {
             return;
         }
         for response in std::mem::take(&mut self.interim().waiting) {
+            let stream = respond.stream_id().as_u32();
+            meter.lock().leaving.head(stream);
             // A stream that was reset shows that elsewhere.
-            let _ = respond.send_informational(response);
+            if respond.send_informational(response).is_err() {
+                meter.lock().leaving.sent_head(stream);
+            }
         }
     }
 

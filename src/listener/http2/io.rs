@@ -70,7 +70,9 @@ impl Observed {
 
 impl Drop for Observed {
     fn drop(&mut self) {
-        if self.meter.lock().resets_socket() {
+        let mut meter = self.meter.lock();
+        meter.leaving.lose_all();
+        if meter.resets_socket() {
             self.socket.reset();
         }
     }
@@ -78,19 +80,29 @@ impl Drop for Observed {
 
 impl AsyncRead for Observed {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.meter.lock().is_exceeded() {
-            // The connection's task, which is the one that reads, ends it.
-            return Poll::Pending;
-        }
         let before = buffer.filled().len();
-        if self.read.has_remaining() {
-            let bytes = self.read.len().min(buffer.remaining());
-            buffer.put_slice(&self.read.split_to(bytes));
-        } else {
-            ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
+        loop {
+            if self.meter.lock().is_exceeded() {
+                // The connection's task, which is the one that reads, ends it.
+                return Poll::Pending;
+            }
+            if self.read.has_remaining() {
+                let bytes = self.read.len().min(buffer.remaining());
+                buffer.put_slice(&self.read.split_to(bytes));
+            } else {
+                ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
+            }
+            let bytes = &mut buffer.filled_mut()[before..];
+            if bytes.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let kept = self.meter.lock().read(bytes, Instant::now());
+            buffer.set_filled(before + kept);
+            // Nothing at all would be the end.
+            if kept > 0 {
+                return Poll::Ready(Ok(()));
+            }
         }
-        self.meter.lock().read(&buffer.filled()[before..], Instant::now());
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -17,18 +17,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::PREFACE;
-use crate::base::{deadline::Pace, lock::lock};
-
-const FRAME_HEAD: usize = 9;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const CONTINUATION: u8 = 9;
-
-const END_STREAM: u8 = 0x1;
-const PADDED: u8 = 0x8;
+use super::leaving::Leaving;
+use crate::{
+    base::{deadline::Pace, lock::lock},
+    connection::frames::{CONTINUATION, DATA, END_STREAM, Frame, Frames, HEADERS, PADDED, RST_STREAM},
+};
 
 /// Control frames at once, and in a second from then on.
 const CONTROL: Allowance = Allowance::new(2_000, 200);
@@ -82,6 +75,7 @@ impl fmt::Display for Excess {
 pub(super) struct Meter {
     received: Frames,
     sent: Frames,
+    pub(super) leaving: Leaving,
     control: Allowance,
     resets: Allowance,
     excess: Option<Excess>,
@@ -102,8 +96,9 @@ pub(super) struct Meter {
 impl Meter {
     pub(super) fn new(write_timeout: Duration) -> Self {
         Self {
-            received: Frames { left: PREFACE.len(), ..Frames::default() },
+            received: Frames::of_client(),
             sent: Frames::default(),
+            leaving: Leaving::default(),
             control: CONTROL,
             resets: RESETS,
             excess: None,
@@ -119,12 +114,13 @@ impl Meter {
         }
     }
 
-    /// Bytes have come.
-    pub(super) fn read(&mut self, bytes: &[u8], now: Instant) {
+    /// Bytes have come. Returns how many of them are left, which come first: what says nothing is counted and taken out.
+    pub(super) fn read(&mut self, bytes: &mut [u8], now: Instant) -> usize {
         self.last_read = now;
         let mut frames = std::mem::take(&mut self.received);
-        frames.follow(bytes, |frame| self.receive(frame, now));
+        let kept = frames.sift(bytes, |frame| self.receive(frame, now));
         self.received = frames;
+        kept
     }
 
     fn receive(&mut self, frame: Frame, now: Instant) {
@@ -144,7 +140,12 @@ impl Meter {
                     self.spend_reset(now);
                 }
             }
-            _ => self.spend_control(now),
+            kind => {
+                if kind == RST_STREAM {
+                    self.leaving.lose(frame.stream);
+                }
+                self.spend_control(now);
+            }
         }
     }
 
@@ -162,7 +163,8 @@ impl Meter {
     }
 
     /// A part of an answer leaves: as the service made it, or cut by the client's window.
-    pub(super) fn answers(&mut self, bytes: usize, whole: bool) {
+    pub(super) fn answers(&mut self, stream: u32, bytes: usize, whole: bool) {
+        self.leaving.data(stream, bytes);
         self.control.earn((bytes / FOR_BYTES) as u64 + if whole { FOR_PART } else { 0 });
     }
 
@@ -181,13 +183,18 @@ impl Meter {
 
     fn send(&mut self, frame: Frame) {
         match frame.kind {
-            DATA => self.answered += u64::from(frame.length),
+            DATA => {
+                self.answered += u64::from(frame.length);
+                self.leaving.sent_data(frame.stream, frame.length);
+            }
             // An answer to a stream that nobody has seen is one of `h2`'s own: there is but one.
             HEADERS if self.saw(frame.stream) => {
                 self.refused_heads += 1;
                 self.spend_reset(Instant::now());
             }
+            HEADERS => self.leaving.sent_head(frame.stream),
             RST_STREAM if self.saw(frame.stream) => self.spend_reset(Instant::now()),
+            RST_STREAM => self.leaving.lose(frame.stream),
             _ => {}
         }
     }
@@ -200,6 +207,7 @@ impl Meter {
     /// A stream was seen above `h2`.
     pub(super) fn accepted(&mut self, stream: u32) {
         self.saw(stream);
+        self.leaving.begin(stream);
     }
 
     /// The socket takes no more.
@@ -245,49 +253,6 @@ impl Meter {
     }
 }
 
-/// The head of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Frame {
-    length: u32,
-    kind: u8,
-    flags: u8,
-    stream: u32,
-}
-
-/// Follows frames through bytes that come in any pieces.
-#[derive(Debug, Default)]
-struct Frames {
-    head: [u8; FRAME_HEAD],
-    /// How much of the head has come.
-    filled: usize,
-    /// How much is to be passed over before the next one.
-    left: usize,
-}
-
-impl Frames {
-    fn follow(&mut self, mut bytes: &[u8], mut each: impl FnMut(Frame)) {
-        loop {
-            let skipped = self.left.min(bytes.len());
-            self.left -= skipped;
-            bytes = &bytes[skipped..];
-            if bytes.is_empty() {
-                return;
-            }
-            let part = (FRAME_HEAD - self.filled).min(bytes.len());
-            self.head[self.filled..self.filled + part].copy_from_slice(&bytes[..part]);
-            self.filled += part;
-            bytes = &bytes[part..];
-            if self.filled == FRAME_HEAD {
-                let [a, b, c, kind, flags, stream @ ..] = self.head;
-                let length = u32::from_be_bytes([0, a, b, c]);
-                self.filled = 0;
-                self.left = length as usize;
-                each(Frame { length, kind, flags, stream: u32::from_be_bytes(stream) & (u32::MAX >> 1) });
-            }
-        }
-    }
-}
-
 /// So many at once, and so many a second from then on. In millionths.
 #[derive(Clone, Copy, Debug)]
 struct Allowance {
@@ -326,6 +291,9 @@ impl Allowance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listener::http2::PREFACE;
+
+    const FRAME_HEAD: usize = 9;
 
     fn frame(kind: u8, flags: u8, stream: u32, length: u32) -> Vec<u8> {
         let mut frame = length.to_be_bytes()[1..].to_vec();
@@ -335,24 +303,14 @@ mod tests {
         frame
     }
 
-    fn meter() -> Meter {
-        let mut meter = Meter::new(Duration::from_secs(30));
-        meter.read(PREFACE, Instant::now());
-        meter
+    fn read(meter: &mut Meter, bytes: &[u8], now: Instant) {
+        meter.read(&mut bytes.to_vec(), now);
     }
 
-    #[test]
-    fn frames_are_found_in_any_pieces() {
-        let stream = [frame(4, 0, 0, 6), frame(1, 5, 1, 300), frame(0, 1, 1, 0), frame(6, 0, 0, 8)].concat();
-        for size in [1, 2, 5, 9, 10, 64, 1_000] {
-            let (mut frames, mut found) = (Frames::default(), Vec::new());
-
-            stream
-                .chunks(size)
-                .for_each(|piece| frames.follow(piece, |frame| found.push((frame.kind, frame.stream, frame.length))));
-
-            assert_eq!(found, [(4, 0, 6), (1, 1, 300), (0, 1, 0), (6, 0, 8)], "{size}");
-        }
+    fn meter() -> Meter {
+        let mut meter = Meter::new(Duration::from_secs(30));
+        read(&mut meter, PREFACE, Instant::now());
+        meter
     }
 
     #[test]
@@ -368,12 +326,12 @@ mod tests {
             ("DATA that is padding", frame(0, 8, 1, 256)),
         ] {
             let (mut meter, start) = (meter(), Instant::now());
-            (0..2_000).for_each(|_| meter.read(&flood, start));
+            (0..2_000).for_each(|_| read(&mut meter, &flood, start));
             assert!(!meter.is_exceeded(), "{name}");
-            (0..200).for_each(|_| meter.read(&flood, start + Duration::from_secs(1)));
+            (0..200).for_each(|_| read(&mut meter, &flood, start + Duration::from_secs(1)));
             assert!(!meter.is_exceeded(), "{name}");
 
-            meter.read(&flood, start + Duration::from_secs(1));
+            read(&mut meter, &flood, start + Duration::from_secs(1));
 
             assert_eq!(meter.look().0, Some(Excess::Control), "{name}");
         }
@@ -385,9 +343,9 @@ mod tests {
         let update = frame(8, 0, 1, 4);
 
         for _ in 0..10_000 {
-            meter.answers(16_384, false);
+            meter.answers(1, 16_384, false);
             // Stream and connection, for each KiB.
-            (0..32).for_each(|_| meter.read(&update, now));
+            (0..32).for_each(|_| read(&mut meter, &update, now));
         }
 
         assert!(!meter.is_exceeded());
@@ -398,8 +356,8 @@ mod tests {
         let (mut meter, now) = (meter(), Instant::now());
 
         for _ in 0..10_000 {
-            meter.answers(50, true);
-            (0..2).for_each(|_| meter.read(&frame(6, 0, 0, 8), now));
+            meter.answers(1, 50, true);
+            (0..2).for_each(|_| read(&mut meter, &frame(6, 0, 0, 8), now));
         }
 
         assert!(!meter.is_exceeded());
@@ -410,8 +368,8 @@ mod tests {
         let (mut meter, now) = (meter(), Instant::now());
 
         for _ in 0..2_001 {
-            meter.read(&frame(8, 0, 1, 4), now);
-            meter.answers(1, false);
+            read(&mut meter, &frame(8, 0, 1, 4), now);
+            meter.answers(1, 1, false);
         }
 
         assert_eq!(meter.look().0, Some(Excess::Control));
@@ -424,7 +382,7 @@ mod tests {
         for request in 0..50_000 {
             let id = request * 2 + 1;
             for bytes in [frame(1, 5, id, 20), frame(8, 0, id, 4), frame(2, 0, id, 5), frame(3, 0, id, 4)] {
-                meter.read(&bytes, now);
+                read(&mut meter, &bytes, now);
             }
             meter.accepted(id);
         }
@@ -436,7 +394,7 @@ mod tests {
     fn what_h2_answers_itself_is_noticed() {
         let (mut meter, now) = (meter(), Instant::now());
         for id in [1, 3, 5, 7] {
-            meter.read(&frame(1, 5, id, 20), now);
+            read(&mut meter, &frame(1, 5, id, 20), now);
         }
         meter.accepted(3);
 
@@ -453,7 +411,7 @@ mod tests {
         let (mut meter, now) = (meter(), Instant::now());
         for request in 0..1_001 {
             let id = request * 2 + 1;
-            meter.read(&frame(1, 5, id, 20), now);
+            read(&mut meter, &frame(1, 5, id, 20), now);
             meter.accepted(id);
             assert!(!meter.is_exceeded());
             meter.spend_reset(now);

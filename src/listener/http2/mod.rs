@@ -17,6 +17,7 @@ mod body;
 mod interim;
 mod io;
 mod keep_alive;
+mod leaving;
 mod meter;
 mod stream;
 
@@ -60,16 +61,19 @@ pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Streams that a client may have open. RFC 9113, section 6.5.2 advises no fewer.
 const STREAMS: u32 = 100;
-/// Bytes that a client may send ahead, on a stream and in all: enough to fill a fast line over a continent, little enough that
-/// all connections at once do not fill the machine.
-const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Bytes that a client may send ahead on a stream: enough to fill a fast line over a continent.
+const STREAM_WINDOW: u32 = 128 << 10;
+/// In all: room for every stream, so that uploads which nobody reads take none of another's.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS;
+/// What `h2` may keep for DATA frames that are shorter than their bookkeeping, which gRPC sends many of, until they are read.
+const FRAMING: usize = CONNECTION_WINDOW as usize / 2;
 /// Bytes of an answer that wait for the socket.
 const SEND_BUFFER: usize = 64 << 10;
 /// How much longer than `header-bytes` a head may be and still be answered by the service: longer ones get `h2`'s bare 431.
 const READ_TO_REFUSE: usize = 4;
 /// Streams that were reset before they were looked at (CVE-2023-44487), and resets that the client's errors cause (CVE-2025-8671).
-const PENDING_RESETS: usize = 20;
+/// The first as many as may come to nothing at once: the meter decides.
+const PENDING_RESETS: usize = 1_000;
 const ERROR_RESETS: usize = 256;
 
 /// Serves a connection to its end.
@@ -130,6 +134,7 @@ fn builder(limits: &Limits) -> server::Builder {
         .max_frame_size(16_384)
         .header_table_size(4_096)
         .max_send_buffer_size(SEND_BUFFER)
+        .data_frame_budget(FRAMING)
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(Some(ERROR_RESETS));
     builder
@@ -320,7 +325,9 @@ impl<S: Service> Http2<S> {
 
 /// A stream begins.
 fn begin<S: Service>(shared: &Arc<Shared<S>>, request: Request<RecvStream>, respond: server::SendResponse<Bytes>) {
-    shared.meter.lock().accepted(respond.stream_id().as_u32());
+    let id = respond.stream_id().as_u32();
+    shared.meter.lock().accepted(id);
     shared.open.fetch_add(1, Ordering::AcqRel);
-    tokio::spawn(stream::run(request, respond, stream::Open(shared.clone())));
+    let open = stream::Open(shared.clone(), id);
+    tokio::spawn(stream::run(request, respond, open));
 }

@@ -5,6 +5,7 @@ use std::{
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -30,12 +31,14 @@ use crate::{
 const MAX_FIELDS: usize = 100;
 /// What `header-bytes` counts for each field besides its name and value. RFC 9113, section 6.5.2.
 const FIELD: usize = 32;
+const TOOK_NOTHING: &str = "it took nothing of an answer within write-timeout";
 
 /// What a connection has in common with one of its open streams.
-pub(super) struct Open<S>(pub(super) Arc<Shared<S>>);
+pub(super) struct Open<S>(pub(super) Arc<Shared<S>>, pub(super) u32);
 
 impl<S> Drop for Open<S> {
     fn drop(&mut self) {
+        self.0.meter.lock().leaving.forget(self.1);
         self.0.open.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -62,11 +65,11 @@ pub(super) async fn run<S: Service>(request: Request<RecvStream>, mut respond: S
         let mut answer = pin!(shared.service.call(arrival, &shared.connection));
         poll_fn(|cx| {
             let polled = answer.as_mut().poll(cx);
-            exchanged.inform(&mut respond);
+            exchanged.inform(&mut respond, &shared.meter);
             if polled.is_pending() {
                 if expects_continue {
                     exchanged.wake_to_inform(cx);
-                    exchanged.inform(&mut respond);
+                    exchanged.inform(&mut respond, &shared.meter);
                 }
                 return respond.poll_reset(cx).map(|_| None);
             }
@@ -80,18 +83,46 @@ pub(super) async fn run<S: Service>(request: Request<RecvStream>, mut respond: S
         None => Err(Torn::Left),
     };
     match torn {
-        Ok(()) => {}
+        Ok(()) => {
+            if !leave(shared, stream.1, limits.write_timeout).await {
+                respond.send_reset(Code::CANCEL);
+                shared.note(EventKind::ClientLeft, TOOK_NOTHING.to_owned());
+            }
+        }
         Err(Torn::Left) => shared.meter.lock().spend_reset(Instant::now()),
         Err(Torn::Stalled) => {
             respond.send_reset(Code::CANCEL);
-            shared.note(EventKind::ClientLeft, "it took nothing of an answer within write-timeout".to_owned());
+            shared.note(EventKind::ClientLeft, TOOK_NOTHING.to_owned());
         }
         Err(Torn::Overdue) => respond.send_reset(Code::CANCEL),
         Err(Torn::Failed(why)) => {
-            respond.send_reset(Code::INTERNAL_ERROR);
             shared.note(EventKind::AnswerAborted, why);
+            // With a reset `h2` drops what has not left, though the record counts it.
+            leave(shared, stream.1, limits.write_timeout).await;
+            respond.send_reset(Code::INTERNAL_ERROR);
         }
     }
+}
+
+/// Waits until what was handed over has left, or cannot leave any more. Says whether that came in time.
+async fn leave<S: Service>(shared: &Shared<S>, stream: u32, write_timeout: Duration) -> bool {
+    let (mut before, mut pace, mut timer) = (0, Pace::default(), Deadline::default());
+    poll_fn(|cx| {
+        let left = shared.meter.lock().leaving.left(stream, cx);
+        if left == 0 {
+            return Poll::Ready(true);
+        }
+        if left != before {
+            // There is less of it from one time to the next.
+            pace.moved(usize::try_from(before.saturating_sub(left)).unwrap_or(usize::MAX));
+            before = left;
+        }
+        if let Some(at) = pace.waits(write_timeout) {
+            timer.set(at);
+        }
+        timer.poll(cx).map(|()| false)
+    })
+    .await
 }
 
 /// Lets the service record a head that is longer than `h2` lets it be.
@@ -164,6 +195,7 @@ async fn send<S: Service>(
         Err(error) => {
             let mut none = Response::new(());
             *none.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            shared.meter.lock().leaving.head(respond.stream_id().as_u32());
             let _ = respond.send_response(none, true);
             shared.note(EventKind::AnswerAborted, error.to_string());
             return Ok(());
@@ -174,6 +206,7 @@ async fn send<S: Service>(
         return Err(Torn::Failed("the answer's body is shorter than announced".to_owned()));
     }
     parts.extensions.clear();
+    shared.meter.lock().leaving.head(respond.stream_id().as_u32());
     let stream = respond.send_response(Response::from_parts(parts, ()), ends).map_err(|_| Torn::Left)?;
     if ends {
         if length != Length::None {
@@ -220,8 +253,9 @@ impl Sending {
             if !self.data.is_empty() {
                 match self.poll_room(cx) {
                     Poll::Ready(Ok(())) => {
-                        let sent = self.hand_over()?;
-                        shared.meter.lock().answers(sent, self.data.is_empty());
+                        let room = self.stream.capacity().min(self.data.len());
+                        shared.meter.lock().answers(self.stream.stream_id().as_u32(), room, room == self.data.len());
+                        self.hand_over(room)?;
                     }
                     Poll::Ready(Err(torn)) => return Poll::Ready(Err(torn)),
                     Poll::Pending => return self.poll_too_long::<S>(cx, body, limits).map(Err),
@@ -279,9 +313,8 @@ impl Sending {
         Poll::Ready(Ok(()))
     }
 
-    /// Hands over as much as there is window for, so that nothing of it waits but for the socket. Returns how much that is.
-    fn hand_over(&mut self) -> Result<usize, Torn> {
-        let room = self.stream.capacity().min(self.data.len());
+    /// Hands over as much as there is window for, so that nothing of it waits but for the socket.
+    fn hand_over(&mut self, room: usize) -> Result<(), Torn> {
         self.pace.moved(room);
         self.timer.clear();
         let part = if room == self.data.len() { std::mem::take(&mut self.data) } else { self.data.split_to(room) };
@@ -290,7 +323,7 @@ impl Sending {
         if !self.data.is_empty() {
             self.stream.reserve_capacity(self.data.len().min(SEND_BUFFER));
         }
-        Ok(room)
+        Ok(())
     }
 
     /// Ready when the client has taken nothing for too long, or the body may not wait for it any more.

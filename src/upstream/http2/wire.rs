@@ -10,21 +10,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::state::State;
-
-/// What a client begins with. RFC 9113, section 3.4.
-const PREFACE: u32 = 24;
-/// The head of a frame. RFC 9113, section 4.1.
-const HEAD: usize = 9;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-
-const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const PADDED: u8 = 8;
+use crate::connection::frames::{ACK, DATA, Frame, Frames, GOAWAY, HEADERS, SETTINGS, WINDOW_UPDATE};
 
 /// A frame that somebody waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,101 +27,17 @@ pub(super) enum Seen {
     WindowUpdate { stream: u32, increment: u32 },
 }
 
-/// Follows the frames in a stream of bytes, however they are cut.
-#[derive(Debug, Default)]
-pub(super) struct Frames {
-    /// The head of a frame, and the payload of a WINDOW_UPDATE.
-    head: [u8; HEAD + 4],
-    have: usize,
-    /// What is to come of a payload that nobody looks at.
-    skip: u32,
-}
-
-impl Frames {
-    /// Begins behind a client's preface.
-    pub(super) fn of_client() -> Self {
-        Self { skip: PREFACE, ..Self::default() }
-    }
-
-    /// Looks at the next bytes.
-    pub(super) fn follow(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Seen)) {
-        while !bytes.is_empty() {
-            let (length, _) = self.step(bytes, &mut seen);
-            bytes = &bytes[length..];
-        }
-    }
-
-    /// Looks at the next bytes, and takes the frames out that say nothing: of DATA that are empty and not the last `h2` bears a hundred on a
-    /// connection, whosever they are. Returns how many bytes are left, which come first. A frame that is cut stays.
-    pub(super) fn sift(&mut self, bytes: &mut [u8], mut seen: impl FnMut(Seen)) -> usize {
-        let (mut at, mut kept) = (0, 0);
-        while at < bytes.len() {
-            let from = at;
-            let (length, idle) = self.step(&bytes[from..], &mut seen);
-            at += length;
-            if idle {
-                continue;
-            }
-            if kept != from {
-                bytes.copy_within(from..at, kept);
-            }
-            kept += length;
-        }
-        kept
-    }
-
-    /// Looks at the next bytes, up to the end of a frame's head or payload. Tells how many they were, and whether they are a whole frame that
-    /// says nothing.
-    fn step(&mut self, bytes: &[u8], seen: &mut impl FnMut(Seen)) -> (usize, bool) {
-        if self.skip > 0 {
-            let passed = bytes.len().min(self.skip as usize);
-            self.skip -= u32::try_from(passed).unwrap_or(self.skip);
-            return (passed, false);
-        }
-        let begins = self.have == 0;
-        let wanted = if self.is_window_update() { HEAD + 4 } else { HEAD };
-        let taken = bytes.len().min(wanted - self.have);
-        self.head[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
-        self.have += taken;
-        if self.have < wanted {
-            return (taken, false);
-        }
-        self.whole(seen);
-        let idle = self.head[3] == DATA && self.length() == 0 && self.head[4] & (END_STREAM | PADDED) == 0;
-        (taken, begins && idle)
-    }
-
-    const fn is_window_update(&self) -> bool {
-        self.have >= HEAD && self.head[3] == WINDOW_UPDATE && self.length() == 4
-    }
-
-    const fn length(&self) -> u32 {
-        u32::from_be_bytes([0, self.head[0], self.head[1], self.head[2]])
-    }
-
-    /// Tells of the frame whose head is there.
-    fn whole(&mut self, seen: &mut impl FnMut(Seen)) {
-        let [_, _, _, kind, flags, stream @ .., a, b, c, d] = self.head;
-        let (stream, length) = (u32::from_be_bytes(stream) & 0x7fff_ffff, self.length());
+impl Seen {
+    const fn of(frame: Frame) -> Option<Self> {
+        let Frame { kind, flags, stream, length, increment } = frame;
         match kind {
-            WINDOW_UPDATE if length == 4 => {
-                if self.have == HEAD {
-                    // Its payload comes next.
-                    return;
-                }
-                let increment = u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff;
-                seen(Seen::WindowUpdate { stream, increment });
-                self.have = 0;
-                return;
-            }
-            DATA => seen(Seen::Data { stream, length }),
-            HEADERS => seen(Seen::Headers { stream }),
-            SETTINGS if flags & ACK == 0 => seen(Seen::Settings),
-            GOAWAY => seen(Seen::GoAway),
-            _ => {}
+            DATA => Some(Self::Data { stream, length }),
+            HEADERS => Some(Self::Headers { stream }),
+            SETTINGS if flags & ACK == 0 => Some(Self::Settings),
+            GOAWAY => Some(Self::GoAway),
+            WINDOW_UPDATE if length == 4 => Some(Self::WindowUpdate { stream, increment }),
+            _ => None,
         }
-        self.skip = length;
-        self.have = 0;
     }
 }
 
@@ -165,7 +67,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Wire<I> {
                 return Poll::Ready(Ok(()));
             }
             state.hear();
-            let kept = read.sift(bytes, |seen| state.received(seen));
+            let kept = read.sift(bytes, |frame| Seen::of(frame).into_iter().for_each(|seen| state.received(seen)));
             buffer.set_filled(before + kept);
             // Nothing at all would be the end.
             if kept > 0 {
@@ -179,7 +81,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Wire<I> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let Self { io, state, written, .. } = &mut *self;
         let length = ready!(Pin::new(io).poll_write(context, bytes))?;
-        written.follow(&bytes[..length], |seen| state.sent(seen));
+        written.follow(&bytes[..length], |frame| Seen::of(frame).into_iter().for_each(|seen| state.sent(seen)));
         Poll::Ready(Ok(length))
     }
 
@@ -193,7 +95,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Wire<I> {
         let mut left = length;
         for slice in slices {
             let taken = slice.len().min(left);
-            written.follow(&slice[..taken], |seen| state.sent(seen));
+            written.follow(&slice[..taken], |frame| Seen::of(frame).into_iter().for_each(|seen| state.sent(seen)));
             left -= taken;
         }
         Poll::Ready(Ok(length))
@@ -245,25 +147,9 @@ mod tests {
         ];
         for step in 1..=bytes.len() {
             let (mut frames, mut seen) = (Frames::default(), Vec::new());
-            bytes.chunks(step).for_each(|part| frames.follow(part, |frame| seen.push(frame)));
+            bytes.chunks(step).for_each(|part| frames.follow(part, |frame| seen.extend(Seen::of(frame))));
             assert_eq!(seen, expected, "in steps of {step}");
         }
-    }
-
-    #[test]
-    fn frames_that_say_nothing_are_taken_out() {
-        let (empty, last) = (frame(DATA, 0, 1, &[]), frame(DATA, END_STREAM, 1, &[]));
-        let (data, padded) = (frame(DATA, 0, 1, b"data"), frame(DATA, PADDED, 1, &[]));
-        let mut bytes = [&empty[..], &data, &empty, &empty, &padded, &last, &empty[..5]].concat();
-        let mut frames = Frames::default();
-
-        let kept = frames.sift(&mut bytes, |_| ());
-
-        assert_eq!(bytes[..kept], [&data[..], &padded, &last, &empty[..5]].concat());
-        // What was cut has gone on in part, and goes on whole.
-        let mut rest = [&empty[5..], &empty, &data].concat();
-        let kept = frames.sift(&mut rest, |_| ());
-        assert_eq!(rest[..kept], [&empty[5..], &data].concat());
     }
 
     #[test]
@@ -271,7 +157,7 @@ mod tests {
         let bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(DATA, 0, 1, b"abc")].concat();
         let (mut frames, mut seen) = (Frames::of_client(), Vec::new());
 
-        frames.follow(&bytes, |frame| seen.push(frame));
+        frames.follow(&bytes, |frame| seen.extend(Seen::of(frame)));
 
         assert_eq!(seen, [Seen::Data { stream: 1, length: 3 }]);
     }

@@ -1,0 +1,146 @@
+//! The frames of HTTP/2 in a stream of bytes, by their heads: RFC 9113, section 4.1.
+
+/// What a client begins with. RFC 9113, section 3.4.
+const PREFACE: u32 = 24;
+const HEAD: usize = 9;
+
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
+
+pub(crate) const ACK: u8 = 0x1;
+pub(crate) const END_STREAM: u8 = 0x1;
+pub(crate) const PADDED: u8 = 0x8;
+
+/// The head of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    /// Of the payload, padding included.
+    pub(crate) length: u32,
+    /// The payload of a WINDOW_UPDATE.
+    pub(crate) increment: u32,
+}
+
+/// Follows the frames in a stream of bytes, however they are cut.
+#[derive(Debug, Default)]
+pub(crate) struct Frames {
+    /// The head of a frame, and the payload of a WINDOW_UPDATE.
+    head: [u8; HEAD + 4],
+    have: usize,
+    /// What is to come of a payload that nobody looks at.
+    skip: u32,
+}
+
+impl Frames {
+    /// Begins behind a client's preface.
+    pub(crate) fn of_client() -> Self {
+        Self { skip: PREFACE, ..Self::default() }
+    }
+
+    /// Looks at the next bytes.
+    pub(crate) fn follow(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Frame)) {
+        while !bytes.is_empty() {
+            let (length, _) = self.step(bytes, &mut seen);
+            bytes = &bytes[length..];
+        }
+    }
+
+    /// Looks at the next bytes, and takes the frames out that say nothing: of DATA that are empty and not the last `h2` bears a hundred on a
+    /// connection, whosever they are. Returns how many bytes are left, which come first. A frame that is cut stays.
+    pub(crate) fn sift(&mut self, bytes: &mut [u8], mut seen: impl FnMut(Frame)) -> usize {
+        let (mut at, mut kept) = (0, 0);
+        while at < bytes.len() {
+            let from = at;
+            let (length, idle) = self.step(&bytes[from..], &mut seen);
+            at += length;
+            if idle {
+                continue;
+            }
+            if kept != from {
+                bytes.copy_within(from..at, kept);
+            }
+            kept += length;
+        }
+        kept
+    }
+
+    /// Looks at the next bytes, up to the end of a frame's head or payload. Tells how many they were, and whether they are a whole frame that
+    /// says nothing.
+    fn step(&mut self, bytes: &[u8], seen: &mut impl FnMut(Frame)) -> (usize, bool) {
+        if self.skip > 0 {
+            let passed = bytes.len().min(self.skip as usize);
+            self.skip -= u32::try_from(passed).unwrap_or(self.skip);
+            return (passed, false);
+        }
+        let begins = self.have == 0;
+        let wanted = if self.is_window_update() { HEAD + 4 } else { HEAD };
+        let taken = bytes.len().min(wanted - self.have);
+        self.head[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
+        self.have += taken;
+        if self.have < wanted {
+            return (taken, false);
+        }
+        self.whole(seen);
+        let idle = self.head[3] == DATA && self.length() == 0 && self.head[4] & (END_STREAM | PADDED) == 0;
+        (taken, begins && idle)
+    }
+
+    const fn is_window_update(&self) -> bool {
+        self.have >= HEAD && self.head[3] == WINDOW_UPDATE && self.length() == 4
+    }
+
+    const fn length(&self) -> u32 {
+        u32::from_be_bytes([0, self.head[0], self.head[1], self.head[2]])
+    }
+
+    /// Tells of the frame whose head is there.
+    fn whole(&mut self, seen: &mut impl FnMut(Frame)) {
+        let [_, _, _, kind, flags, stream @ .., a, b, c, d] = self.head;
+        let (stream, length) = (u32::from_be_bytes(stream) & 0x7fff_ffff, self.length());
+        let mut frame = Frame { kind, flags, stream, length, increment: 0 };
+        if self.is_window_update() {
+            if self.have == HEAD {
+                // Its payload comes next.
+                return;
+            }
+            frame.increment = u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff;
+        } else {
+            self.skip = length;
+        }
+        self.have = 0;
+        seen(frame);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    }
+
+    #[test]
+    fn frames_that_say_nothing_are_taken_out() {
+        let (empty, last) = (frame(DATA, 0, 1, &[]), frame(DATA, END_STREAM, 1, &[]));
+        let (data, padded) = (frame(DATA, 0, 1, b"data"), frame(DATA, PADDED, 1, &[]));
+        let mut bytes = [&empty[..], &data, &empty, &empty, &padded, &last, &empty[..5]].concat();
+        let mut frames = Frames::default();
+
+        let kept = frames.sift(&mut bytes, |_| ());
+
+        assert_eq!(bytes[..kept], [&data[..], &padded, &last, &empty[..5]].concat());
+        // What was cut has gone on in part, and goes on whole.
+        let mut rest = [&empty[5..], &empty, &data].concat();
+        let kept = frames.sift(&mut rest, |_| ());
+        assert_eq!(rest[..kept], [&empty[5..], &data].concat());
+    }
+}

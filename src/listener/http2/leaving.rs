@@ -1,0 +1,171 @@
+//! What was handed to `h2` and has not gone out: the client may take the window back that was there for it.
+
+use std::{
+    collections::HashMap,
+    task::{Context, Waker},
+};
+
+/// What is on its way out, for each stream whose answer has not left.
+#[derive(Debug, Default)]
+pub(super) struct Leaving {
+    streams: HashMap<u32, Queued>,
+}
+
+/// What of a stream was handed over and has not left.
+#[derive(Debug, Default)]
+struct Queued {
+    heads: u32,
+    data: u64,
+    /// The stream was reset: nothing of it leaves any more.
+    lost: bool,
+    waits: Option<Waker>,
+}
+
+impl Queued {
+    fn left(&self) -> u64 {
+        if self.lost { 0 } else { u64::from(self.heads) + self.data }
+    }
+
+    fn wake(&mut self) {
+        if self.left() == 0
+            && let Some(waits) = self.waits.take()
+        {
+            waits.wake();
+        }
+    }
+}
+
+impl Leaving {
+    pub(super) fn begin(&mut self, stream: u32) {
+        self.streams.insert(stream, Queued::default());
+    }
+
+    /// A head is handed over: of the answer, or of one that goes before it. To be said first: another thread may write it at once.
+    pub(super) fn head(&mut self, stream: u32) {
+        if let Some(queued) = self.streams.get_mut(&stream) {
+            queued.heads += 1;
+        }
+    }
+
+    /// So much of a body is handed over.
+    pub(super) fn data(&mut self, stream: u32, bytes: usize) {
+        if let Some(queued) = self.streams.get_mut(&stream) {
+            queued.data += bytes as u64;
+        }
+    }
+
+    /// A head has gone out; or trailers, which are not counted, because all that is counted leaves before them.
+    pub(super) fn sent_head(&mut self, stream: u32) {
+        if let Some(queued) = self.streams.get_mut(&stream) {
+            queued.heads = queued.heads.saturating_sub(1);
+            queued.wake();
+        }
+    }
+
+    /// A frame of a body has gone out.
+    pub(super) fn sent_data(&mut self, stream: u32, bytes: u32) {
+        if let Some(queued) = self.streams.get_mut(&stream) {
+            queued.data = queued.data.saturating_sub(u64::from(bytes));
+            queued.wake();
+        }
+    }
+
+    /// The stream was reset, by whomever.
+    pub(super) fn lose(&mut self, stream: u32) {
+        if let Some(queued) = self.streams.get_mut(&stream) {
+            queued.lost = true;
+            queued.wake();
+        }
+    }
+
+    /// The connection has ended.
+    pub(super) fn lose_all(&mut self) {
+        for queued in self.streams.values_mut() {
+            queued.lost = true;
+            queued.wake();
+        }
+    }
+
+    /// How much has still to leave. Has the task woken when that is nothing.
+    pub(super) fn left(&mut self, stream: u32, cx: &Context<'_>) -> u64 {
+        let Some(queued) = self.streams.get_mut(&stream) else { return 0 };
+        let left = queued.left();
+        if left > 0 {
+            queued.waits = Some(cx.waker().clone());
+        }
+        left
+    }
+
+    /// Nobody waits for it any more.
+    pub(super) fn forget(&mut self, stream: u32) {
+        self.streams.remove(&stream);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::Wake,
+    };
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_stream_has_left_when_its_heads_and_its_data_have() {
+        let woken = Arc::<Woken>::default();
+        let waker = Waker::from(woken.clone());
+        let cx = Context::from_waker(&waker);
+        let mut leaving = Leaving::default();
+        leaving.begin(1);
+        assert_eq!(leaving.left(1, &cx), 0);
+        leaving.head(1);
+        leaving.head(1);
+        leaving.data(1, 20);
+        assert_eq!(leaving.left(1, &cx), 22);
+
+        leaving.sent_head(1);
+        leaving.sent_head(1);
+        leaving.sent_data(1, 15);
+        assert_eq!((leaving.left(1, &cx), woken.0.load(Ordering::Relaxed)), (5, 0));
+        leaving.sent_data(1, 5);
+        leaving.sent_head(1);
+        leaving.sent_data(1, 0);
+
+        assert_eq!((leaving.left(1, &cx), woken.0.load(Ordering::Relaxed)), (0, 1));
+        leaving.forget(1);
+        assert!(leaving.streams.is_empty());
+    }
+
+    #[test]
+    fn what_is_lost_is_waited_for_by_nobody() {
+        let woken = Arc::<Woken>::default();
+        let waker = Waker::from(woken.clone());
+        let cx = Context::from_waker(&waker);
+        let mut leaving = Leaving::default();
+        for stream in [1, 3] {
+            leaving.begin(stream);
+            leaving.data(stream, 20);
+            assert_eq!(leaving.left(stream, &cx), 20);
+        }
+
+        leaving.lose(1);
+        leaving.data(1, 20);
+        assert_eq!((leaving.left(1, &cx), leaving.left(3, &cx), woken.0.load(Ordering::Relaxed)), (0, 20, 1));
+        leaving.lose_all();
+
+        assert_eq!((leaving.left(3, &cx), woken.0.load(Ordering::Relaxed)), (0, 2));
+    }
+}
