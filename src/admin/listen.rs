@@ -172,7 +172,7 @@ impl Open {
 /// Serves a router on the socket until the drain begins. `ending` is cancelled then; connections that are open after it are cut.
 pub(super) async fn run(socket: tokio::net::TcpListener, router: Router, mut drain: Drain, ending: CancellationToken) {
     let cut = CancellationToken::new();
-    let door = Door { socket, cut: cut.clone() };
+    let door = Acceptor { socket, cut: cut.clone() };
     let stopped = async move {
         let until = drain.begins().await;
         ending.cancel();
@@ -187,12 +187,12 @@ pub(super) async fn run(socket: tokio::net::TcpListener, router: Router, mut dra
 }
 
 /// A socket whose connections can be cut.
-struct Door {
+struct Acceptor {
     socket: tokio::net::TcpListener,
     cut: CancellationToken,
 }
 
-impl Listener for Door {
+impl Listener for Acceptor {
     type Io = Cuttable;
     type Addr = SocketAddr;
 

@@ -251,9 +251,9 @@ impl Listener {
     /// Room for one more connection, from this peer unless it may have any number of them.
     ///
     /// Where there is none the connection that has rested longest is told to go; the new one need not wait until it has gone.
-    pub(super) fn admit(self: &Arc<Self>, peer: Option<IpAddr>) -> Result<Seat, Full> {
+    pub(super) fn admit(self: &Arc<Self>, peer: Option<IpAddr>) -> Result<ConnectionPermit, Full> {
         let limits = self.limits();
-        let mut seat = Seat { listener: self.clone(), peer: None };
+        let mut seat = ConnectionPermit { listener: self.clone(), peer: None };
         let before = self.admission.open.fetch_add(1, Ordering::Relaxed);
         if let Some(peer) = peer
             && !seat.counts_for(peer)
@@ -271,12 +271,12 @@ impl Listener {
 
 /// One connection's place among those of its listener, and of its peer; freed on drop.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct ConnectionPermit {
     listener: Arc<Listener>,
     peer: Option<Peer>,
 }
 
-impl Seat {
+impl ConnectionPermit {
     /// Counts the connection as this peer's. Returns whether there was room.
     pub(super) fn counts_for(&mut self, peer: IpAddr) -> bool {
         let limits = self.listener.limits();
@@ -293,7 +293,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         if let Some(peer) = self.peer {
             self.listener.admission.leave(peer);

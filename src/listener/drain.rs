@@ -18,7 +18,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::admission::Seat;
+use super::admission::ConnectionPermit;
 
 use crate::base::lock::lock;
 
@@ -151,12 +151,12 @@ pub(crate) struct Membership {
     herd: Arc<Herd>,
     key: u64,
     leash: Arc<Leash>,
-    seat: Seat,
+    seat: ConnectionPermit,
 }
 
 impl Herd {
     /// Takes a connection in, which rests since then as long as it says nothing.
-    pub(crate) fn join(self: &Arc<Self>, seat: Seat, since: u64) -> Membership {
+    pub(crate) fn join(self: &Arc<Self>, seat: ConnectionPermit, since: u64) -> Membership {
         let leash = Arc::new(Leash::default());
         leash.rests(since);
         let mut members = self.members();

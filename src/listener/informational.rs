@@ -12,10 +12,10 @@ use crate::listener::{Http1Informational, Http2Informational};
 ///
 /// To be used within the service's future, which is the one that the listener polls, and to be dropped with it.
 #[derive(Debug, Default)]
-pub struct Informational(Way);
+pub struct Informational(Protocol);
 
 #[derive(Debug, Default)]
-enum Way {
+enum Protocol {
     /// Nobody is there to take them.
     #[default]
     None,
@@ -26,12 +26,12 @@ enum Way {
 impl Informational {
     /// Leads to a caller over HTTP/1.1.
     pub(crate) const fn http1(way: Http1Informational) -> Self {
-        Self(Way::Http1(way))
+        Self(Protocol::Http1(way))
     }
 
     /// Leads to a caller over HTTP/2.
     pub(crate) const fn http2(way: Http2Informational) -> Self {
-        Self(Way::Http2(way))
+        Self(Protocol::Http2(way))
     }
 
     /// Sends an informational answer. Fields that concern one connection or a body are left out.
@@ -40,9 +40,9 @@ impl Informational {
             return;
         }
         match &self.0 {
-            Way::None => {}
-            Way::Http1(way) => way.send(status, &headers),
-            Way::Http2(way) => way.send(status, headers),
+            Protocol::None => {}
+            Protocol::Http1(way) => way.send(status, &headers),
+            Protocol::Http2(way) => way.send(status, headers),
         }
     }
 }

@@ -52,7 +52,7 @@ pub async fn serve<S: Service>(
     mut drain: Drain,
 ) -> io::Result<()> {
     let socket = TcpListener::from_std(socket)?;
-    let door = Door { local: socket.local_addr()?, herd: Arc::default(), listener, service };
+    let door = Acceptor { local: socket.local_addr()?, herd: Arc::default(), listener, service };
     door.listener.admission.joined_by(&door.herd);
     let mut pause = Pause::default();
     let until = loop {
@@ -91,7 +91,7 @@ pub async fn serve<S: Service>(
 }
 
 /// What every connection of a socket has in common.
-struct Door<S> {
+struct Acceptor<S> {
     local: SocketAddr,
     herd: Arc<Herd>,
     listener: Arc<Listener>,
@@ -105,7 +105,7 @@ struct Pause {
     length: Duration,
 }
 
-impl<S: Service> Door<S> {
+impl<S: Service> Acceptor<S> {
     /// The system gave no connection.
     fn failed(&self, error: &io::Error, pause: &mut Pause) {
         // The peer's affair, and over. Everything else is ours, and stays for a while.
