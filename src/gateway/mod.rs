@@ -10,15 +10,15 @@ pub use self::record::Recorder;
 pub(crate) use self::record::record_connection_event;
 use std::{
     any::Any,
+    future::poll_fn,
     mem,
-    panic::AssertUnwindSafe,
-    pin::Pin,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
     sync::{Arc, Mutex},
     task::{Context, Poll},
 };
 
 use arc_swap::ArcSwap;
-use futures_util::FutureExt;
 use http::{HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 use tokio::time::{Instant, timeout_at};
@@ -87,11 +87,19 @@ impl Gateway {
         let exchange = Exchange::begin(self.snapshot(), connection.clone(), self.worker);
         let mut recorder = Box::new(Recorder::new(exchange, self.own.log.clone()));
         let result = match arrival {
-            // What is half done when it panics is the request's own: the exchange, which is only read from then on.
-            Arrival::Request(request) => AssertUnwindSafe(forward(&mut recorder, request))
-                .catch_unwind()
-                .await
-                .unwrap_or_else(|panic| Err(Stop::Refuse(panicked(&*panic, &recorder)))),
+            Arrival::Request(request) => {
+                let forwarded = {
+                    // Pinned here and caught at each poll: a future that is wrapped is a large one that is moved once more.
+                    let mut forwarded = pin!(forward(&mut recorder, request));
+                    // What is half done when it panics is the request's own: the exchange, which is only read from then on.
+                    poll_fn(|context| {
+                        catch_unwind(AssertUnwindSafe(|| forwarded.as_mut().poll(context)))
+                            .map_or_else(|panic| Poll::Ready(Err(panic)), |polled| polled.map(Ok))
+                    })
+                    .await
+                };
+                forwarded.unwrap_or_else(|panic| Err(Stop::Refuse(panicked(&*panic, &recorder))))
+            }
             Arrival::Broken(broken) => Err(Stop::Refuse(broken.into())),
         };
         let response = result.unwrap_or_else(|stop| match stop {

@@ -71,10 +71,9 @@ const FRAMING: usize = CONNECTION_WINDOW as usize / 2;
 const SEND_BUFFER: usize = 64 << 10;
 /// How much longer than `header-bytes` a head may be and still be answered by the service: longer ones get `h2`'s bare 431.
 const READ_TO_REFUSE: usize = 4;
-/// Streams that were reset before they were looked at (CVE-2023-44487), and resets that the client's errors cause (CVE-2025-8671).
-/// The first as many as may come to nothing at once: the meter decides.
+/// Streams that were reset before they were looked at (CVE-2023-44487): as many as may come to nothing at once. Of those, and of
+/// resets that the client's errors cause (CVE-2025-8671), the meter decides; `h2` counts the latter over a connection's whole life.
 const PENDING_RESETS: usize = 1_000;
-const ERROR_RESETS: usize = 256;
 
 /// Serves a connection to its end.
 pub(super) async fn serve<S: Service>(opening: Opening, service: S) {
@@ -136,7 +135,7 @@ fn builder(limits: &Limits) -> server::Builder {
         .max_send_buffer_size(SEND_BUFFER)
         .data_frame_budget(FRAMING)
         .max_pending_accept_reset_streams(PENDING_RESETS)
-        .max_local_error_reset_streams(Some(ERROR_RESETS));
+        .max_local_error_reset_streams(None);
     builder
 }
 
