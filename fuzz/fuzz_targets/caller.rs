@@ -4,7 +4,13 @@
 
 use std::sync::LazyLock;
 
-use entrada::{address::AddressSets, caller::Trust, connection::proxy_protocol, base::clock::Clock, settings::{Faults, Place}};
+use entrada::{
+    address::AddressSets,
+    base::clock::Clock,
+    caller::Trust,
+    connection::proxy_protocol,
+    settings::{Faults, Place},
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 

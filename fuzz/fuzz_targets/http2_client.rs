@@ -1,4 +1,5 @@
-//! Whatever frames a backend sends, every request on its connection comes to an end, and what looks whole is as long as it said.
+//! Frames of a backend, in any sequence: every request on its connection ends, and an answer that looks whole has the length that
+//! it announced.
 //!
 //! `cargo +nightly fuzz run http2_client -- -max_total_time=60 -dict=fuzz/http2.dict`
 

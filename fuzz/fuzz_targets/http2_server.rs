@@ -1,4 +1,4 @@
-//! Whatever a client sends over HTTP/2, its connection ends in time, its calls end with it, and what it gets is frames.
+//! Bytes of an HTTP/2 client, in any sequence: its connection ends in time, its calls end with it, and the output is frames.
 //!
 //! `cargo +nightly fuzz run http2_server -- -max_total_time=600 -max_len=4096`
 
@@ -15,7 +15,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use entrada::{exchange::Connection, listener::{Arrival, Limits, Listener, ListenerSettings, Service, serve_http2}, connection::ConnectionEvent};
+use entrada::{
+    connection::ConnectionEvent,
+    exchange::Connection,
+    listener::{Arrival, Limits, Listener, ListenerSettings, Service, serve_http2},
+};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio::{
@@ -142,7 +146,7 @@ async fn serve(sent: Vec<u8>, reads: bool, closes: bool) {
     assert_eq!(answers.0.load(Ordering::SeqCst), 0, "calls that outlive their connection");
 }
 
-/// What the server says is whole frames, the last of which may be cut off by the end of the connection.
+/// Asserts that the output is whole frames, of which the end of the connection may cut off the last.
 fn check(mut answer: &[u8]) {
     while let [a, b, c, kind, _, ..] = answer {
         let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;

@@ -9,7 +9,14 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use entrada::{cli::token::decode, base::clock::Clock, settings::{Faults, Place}, dev_tenant::SigningKey, entra::Tenants, inbound::validate_azure_ad_token::ValidateAzureAdToken};
+use entrada::{
+    base::clock::Clock,
+    cli::token::decode,
+    dev_tenant::SigningKey,
+    entra::Tenants,
+    inbound::validate_azure_ad_token::ValidateAzureAdToken,
+    settings::{Faults, Place},
+};
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 

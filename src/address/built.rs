@@ -13,7 +13,7 @@ use crate::{
     settings::{Fault, Faults, Place},
 };
 
-/// What a set is made of, as a digest: sets of equal keys are equal.
+/// A digest of the parts of a set: sets of equal keys are equal.
 pub(super) type Key = [u8; 32];
 
 /// The sets that were built from lists and files while a config is compiled.

@@ -88,7 +88,7 @@ pub struct AddressFileConfig {
 /// Large sets that it names are not copied into it: their pieces are shared by whatever names them.
 #[derive(Clone, Debug, Default)]
 pub struct AddressSet {
-    /// What its own entries hold, and the small sets among them.
+    /// The ranges of its own entries and of the small sets among them.
     own: Arc<Piece>,
     /// The pieces of large sets, and until when they count here.
     shared: Box<[(Option<u64>, Arc<Piece>)]>,
@@ -116,7 +116,7 @@ pub struct Dated {
 impl AddressSet {
     /// Builds the set that `entries` describe, where names stand for the sets in `named`; or says why not.
     ///
-    /// Whoever lists the same entries gets the same set.
+    /// Lists of the same entries are one set.
     pub fn build(entries: &[AddressEntryConfig], place: &Place, named: &AddressSets, faults: &mut Faults) -> Option<Arc<Self>> {
         named.built.once(built::key_of(entries), place, faults, |faults| {
             let before = faults.errors();
@@ -146,12 +146,12 @@ impl AddressSet {
         std::iter::once((None, &self.own)).chain(self.shared.iter().map(|(until, piece)| (*until, piece)))
     }
 
-    /// What always counts.
+    /// The ranges that always count.
     fn lasting(&self) -> impl Iterator<Item = &Ranges> {
         self.pieces().filter(|(until, _)| until.is_none()).map(|(_, piece)| &piece.lasting)
     }
 
-    /// What counts until a moment.
+    /// The ranges that count until a moment.
     fn expiring(&self) -> impl Iterator<Item = (u64, &Ranges)> {
         self.pieces().flat_map(|(until, piece)| {
             let lasting = until.map(|until| (until, &piece.lasting));

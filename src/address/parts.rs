@@ -14,9 +14,9 @@ const SEARCHED: usize = 16;
 /// Addresses, merged and sorted; shared by the sets that hold them.
 #[derive(Debug, Default)]
 pub(super) struct Piece {
-    /// What always counts.
+    /// The ranges that always count.
     pub(super) lasting: Ranges,
-    /// What counts until a moment, in seconds since 1970.
+    /// The ranges that count until a moment, in seconds since 1970.
     pub(super) expiring: Vec<(u64, Ranges)>,
     /// How many addresses of either family there are, at the most.
     pub(super) size: (u128, u128),

@@ -249,7 +249,7 @@ fn write_connections(listeners: &[(std::net::SocketAddr, std::sync::Arc<Listener
     });
 }
 
-/// What the table of verified tokens holds, and how often it helped.
+/// Contents and hits of the table of verified tokens.
 fn write_verified_tokens(tokens: SeenStatus, text: &mut MetricsText) {
     text.family("entrada_verified_tokens", "gauge", "Tokens that are kept so as not to verify them again.");
     text.sample("entrada_verified_tokens", &[], tokens.tokens);

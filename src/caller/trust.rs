@@ -268,7 +268,7 @@ fn node(element: &Element<'_>) -> Result<IpAddr, HopFault> {
     hop::of_forwarded(element.node.as_ref().map(Cow::as_ref).ok_or(HopFault::Silent)?)
 }
 
-/// What the peer's introduction said of its scheme, where the peer is the caller itself.
+/// The scheme that the peer's introduction names, where the peer is the caller itself.
 fn own_scheme(peer: &Caller, is_the_caller: bool) -> Option<Scheme> {
     peer.scheme.filter(|_| is_the_caller)
 }
