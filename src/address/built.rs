@@ -1,4 +1,4 @@
-//! The sets that were built already: each is built once, whatever uses it and however often.
+//! A cache of address sets: each is built once, however many places use it.
 
 use std::{
     collections::HashMap,
@@ -13,21 +13,21 @@ use crate::{
     settings::{Fault, Faults, Place},
 };
 
-/// A digest of the parts of a set: sets of equal keys are equal.
+/// The digest of a set's parts: sets with equal keys are equal.
 pub(super) type Key = [u8; 32];
 
 /// The sets that were built from lists and files while a config is compiled.
 #[derive(Debug, Default)]
 pub(super) struct BuiltSets(Mutex<HashMap<Key, Built>>);
 
-/// A set, and what was told of it when it was built.
+/// A set, and the faults that were reported when it was built.
 #[derive(Clone, Debug)]
 struct Built {
     set: Option<Arc<AddressSet>>,
     told: Arc<[Told]>,
 }
 
-/// A fault; of one that lies within the list, only the way from there is kept.
+/// A fault; for one within the list, the place is relative to the list.
 #[derive(Debug)]
 struct Told {
     within: Option<String>,
@@ -35,8 +35,8 @@ struct Told {
 }
 
 impl BuiltSets {
-    /// The set of this key, built if it was not yet. Faults that lie within `place`, where the set was built first, are told of
-    /// every other place that lists the same.
+    /// Returns the set of this key, building it if necessary. Faults within `place`, where the set was built first, are repeated
+    /// for every other place that lists the same.
     pub(super) fn once(
         &self,
         key: Key,
@@ -67,13 +67,13 @@ impl BuiltSets {
         built.set
     }
 
-    /// Lets go of what only the build needs.
+    /// Drops the data that only the build needs.
     pub(super) fn clear(&self) {
         *lock(&self.0) = HashMap::new();
     }
 }
 
-/// The key of a list.
+/// Returns the key of a list.
 pub(super) fn key_of(entries: &[AddressEntryConfig]) -> Key {
     let mut digest = Digest::new("list");
     for entry in entries {
@@ -91,7 +91,7 @@ pub(super) fn key_of(entries: &[AddressEntryConfig]) -> Key {
     digest.finish()
 }
 
-/// The key of what is read from a file.
+/// Returns the key of a file's content.
 pub(super) fn key_of_file(kind: &str, path: &str, tags: &[String]) -> Key {
     let mut digest = Digest::new(kind);
     digest.add(Some(path));

@@ -1,14 +1,14 @@
-//! One entry of a list of addresses: how it is written.
+//! The syntax of one entry in a list of addresses.
 //!
-//! One spelling each, and nothing else: no octal or hexadecimal parts, no short forms, no zones. A program that reads
-//! `010.0.0.1` as `8.0.0.1` would see another network than the one who wrote it.
+//! There is one spelling of each address: no octal or hexadecimal parts, no short forms, no zones. A program that reads
+//! `010.0.0.1` as `8.0.0.1` would otherwise see another network than the author.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     str::FromStr,
 };
 
-/// The addresses from one to another, both included, in one family. IPv4-mapped addresses are IPv4 ones.
+/// A range of addresses in one family, both ends included. IPv4-mapped addresses count as IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Span {
     /// IPv4.
@@ -18,12 +18,12 @@ pub enum Span {
 }
 
 impl Span {
-    /// Whether every address of the family is in it.
+    /// Returns whether the range holds every address of the family.
     pub(super) const fn is_everything(self) -> bool {
         matches!(self, Self::V4(0, u32::MAX) | Self::V6(0, u128::MAX))
     }
 
-    /// Whether it is as wide as no organization's own network is: more than a /8, or more than a /16 of IPv6.
+    /// Returns whether the range is wider than any organization's network: more than a /8, or more than a /16 of IPv6.
     pub(super) const fn is_vast(self) -> bool {
         match self {
             Self::V4(from, to) => to - from > (1 << 24) - 1,
@@ -31,7 +31,7 @@ impl Span {
         }
     }
 
-    /// Whether every address of `other` is in this one.
+    /// Returns whether every address of `other` is in this range.
     pub(super) const fn covers(self, other: Self) -> bool {
         match (self, other) {
             (Self::V4(from, to), Self::V4(other_from, other_to)) => from <= other_from && other_to <= to,
@@ -40,7 +40,7 @@ impl Span {
         }
     }
 
-    /// Whether some address is in both.
+    /// Returns whether the ranges overlap.
     pub(super) const fn meets(self, other: Self) -> bool {
         match (self, other) {
             (Self::V4(from, to), Self::V4(other_from, other_to)) => from <= other_to && other_from <= to,
@@ -74,22 +74,22 @@ impl FromStr for Span {
     }
 }
 
-/// Why an entry is not read.
+/// The reason why an entry cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntryFault {
-    /// No address in its one spelling.
+    /// Not an address in its canonical spelling.
     #[error("`{0}` is no IP address")]
     Address(String),
     /// Not a number from 0 to 32, or to 128.
     #[error("`/{0}` is no prefix length")]
     PrefixLength(String),
-    /// Bits behind the prefix are set.
+    /// Host bits are set beyond the prefix.
     #[error("the address has bits set behind the prefix")]
     HostBits {
         /// The network that the address is in.
         network: String,
     },
-    /// A range that begins behind its end.
+    /// A range that begins after its end.
     #[error("the range begins behind its end")]
     Swapped,
     /// A range from IPv4 to IPv6.
@@ -98,7 +98,7 @@ pub enum EntryFault {
 }
 
 impl EntryFault {
-    /// What would be right.
+    /// Returns the correct form.
     pub(super) fn cure(&self) -> String {
         match self {
             Self::Address(_) => {
@@ -112,7 +112,7 @@ impl EntryFault {
     }
 }
 
-/// An address in its one spelling; IPv4-mapped ones are folded.
+/// Reads an address in its canonical spelling; IPv4-mapped ones become IPv4.
 pub(crate) fn address(text: &str) -> Result<IpAddr, EntryFault> {
     // The standard parser takes neither zeros in front, nor short forms, nor zones.
     text.parse::<IpAddr>().map(|address| address.to_canonical()).map_err(|_| EntryFault::Address(text.into()))
@@ -151,7 +151,7 @@ fn cidr_v6(address: Ipv6Addr, bits: u32) -> Option<Result<Span, EntryFault>> {
     })
 }
 
-/// Whether the text can only be the name of a set: an address begins with a digit or holds a colon.
+/// Returns whether the text can only be the name of a set: an address begins with a digit or contains a colon.
 pub(super) fn is_name(text: &str) -> bool {
     text.starts_with(|letter: char| letter.is_ascii_alphabetic())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))

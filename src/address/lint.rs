@@ -1,14 +1,14 @@
-//! What is likely not meant in a list of addresses.
+//! Warnings about likely mistakes in a list of addresses.
 
 use std::{fmt, sync::Arc};
 
 use super::{AddressSet, entry::Span};
 use crate::settings::{Faults, Place};
 
-/// How many findings of one kind are told one by one; a file may hold thousands.
+/// The number of findings of one kind that are reported one by one; a file may hold thousands.
 const TOLD: usize = 5;
 
-/// Where an entry was written.
+/// The place where an entry was written.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Written<'a> {
     /// In the config: an entry of the list at this place.
@@ -36,9 +36,9 @@ impl fmt::Display for Written<'_> {
     }
 }
 
-/// Notes entries that count for nothing, overlap, or are absurdly wide.
+/// Warns about entries that have no effect, overlap, or are absurdly wide.
 ///
-/// `named`: the list is a named set. What every address means in a list of a policy's own is for the policy to say.
+/// `named`: the list is a named set. For a policy's own list, the policy judges an entry that holds every address.
 pub(super) fn entries(written: &[(Span, Written<'_>)], named: bool, faults: &mut Faults) {
     for (span, entry) in written {
         if span.is_everything() && !named {
@@ -82,7 +82,7 @@ pub(super) fn entries(written: &[(Span, Written<'_>)], named: bool, faults: &mut
     }
 }
 
-/// Notes entries that a set named in the same list holds already, and sets that another one holds whole.
+/// Warns about entries that a set named in the same list already holds, and about sets that another one contains.
 pub(super) fn included(written: &[(Span, Written<'_>)], sets: &[(Arc<AddressSet>, Written<'_>)], faults: &mut Faults) {
     let mut told = 0;
     let mut tell = |entry: &Written<'_>, whole: &Written<'_>| {
@@ -109,7 +109,7 @@ pub(super) fn included(written: &[(Span, Written<'_>)], sets: &[(Arc<AddressSet>
     }
 }
 
-/// Sorts by family, then start, then the widest first.
+/// Returns the sort key: family, then start, then the widest first.
 const fn key(span: Span) -> (bool, u128, u128) {
     match span {
         Span::V4(from, to) => (false, from as u128, u128::MAX - to as u128),

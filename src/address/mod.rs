@@ -1,7 +1,7 @@
-//! Sets of network addresses: how they are written, and how one is looked up.
+//! Sets of network addresses: their syntax, and lookups in them.
 //!
-//! A set is compiled into sorted ranges without overlaps, where a lookup is one binary search however long the list was. Entries
-//! that expire are kept apart by their day, so that they stop counting on that day without anything being built again.
+//! A set is compiled into sorted ranges without overlaps, so that a lookup is one binary search, however long the list is.
+//! Entries that expire are kept apart by date, so that they stop counting on that date without a rebuild.
 
 mod built;
 mod entry;
@@ -47,15 +47,15 @@ impl AddressEntryConfig {
     }
 }
 
-/// An entry of a list of addresses that says whose it is, and until when it counts.
+/// An entry of a list of addresses with an owner, a reason and an expiry date.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct NotedAddressConfig {
     /// An address, a CIDR, a range `from-to`, or the name of an address set.
     pub address: String,
-    /// Whose it is.
+    /// The owner of the address.
     pub owner: Option<String>,
-    /// Why it is listed.
+    /// The reason for the entry.
     pub reason: Option<String>,
     /// The last day on which the entry counts, UTC. Default: it always counts.
     pub expires: Option<Day>,
@@ -83,20 +83,20 @@ pub struct AddressFileConfig {
     pub tags: Vec<String>,
 }
 
-/// A set of addresses, made once and looked up by binary search.
+/// A set of addresses, compiled once and looked up by binary search.
 ///
-/// Large sets that it names are not copied into it: their pieces are shared by whatever names them.
+/// Large sets that it names are not copied: their pieces are shared by all sets that name them.
 #[derive(Clone, Debug, Default)]
 pub struct AddressSet {
     /// The ranges of its own entries and of the small sets among them.
     own: Arc<Piece>,
-    /// The pieces of large sets, and until when they count here.
+    /// The pieces of large sets, each with the time until which it counts here.
     shared: Box<[(Option<u64>, Arc<Piece>)]>,
-    /// Whether anything of it does not count for ever.
+    /// True if any part of it expires.
     expires: bool,
     /// The number of the published file that the set was made from.
     change_number: Option<u64>,
-    /// The entries of its own that do not count for ever.
+    /// The entries of its own that expire.
     dated: Box<[Dated]>,
 }
 
@@ -105,18 +105,18 @@ pub struct AddressSet {
 pub struct Dated {
     /// The entry as written.
     pub address: Box<str>,
-    /// Whose it is.
+    /// The owner of the address.
     pub owner: Option<Box<str>>,
-    /// Why it is listed.
+    /// The reason for the entry.
     pub reason: Option<Box<str>>,
     /// The last day on which it counts, UTC.
     pub expires: Day,
 }
 
 impl AddressSet {
-    /// Builds the set that `entries` describe, where names stand for the sets in `named`; or says why not.
+    /// Builds the set that `entries` describe, where names refer to the sets in `named`; reports faults otherwise.
     ///
-    /// Lists of the same entries are one set.
+    /// Lists of the same entries share one set.
     pub fn build(entries: &[AddressEntryConfig], place: &Place, named: &AddressSets, faults: &mut Faults) -> Option<Arc<Self>> {
         named.built.once(built::key_of(entries), place, faults, |faults| {
             let before = faults.errors();
@@ -141,17 +141,17 @@ impl AddressSet {
         self.expiring().any(|(until, ranges)| now < until && ranges.contains(address))
     }
 
-    /// The pieces, and until when each counts at the most.
+    /// Returns the pieces, each with the latest time until which it counts.
     fn pieces(&self) -> impl Iterator<Item = (Option<u64>, &Arc<Piece>)> {
         std::iter::once((None, &self.own)).chain(self.shared.iter().map(|(until, piece)| (*until, piece)))
     }
 
-    /// The ranges that always count.
+    /// Returns the ranges that never expire.
     fn lasting(&self) -> impl Iterator<Item = &Ranges> {
         self.pieces().filter(|(until, _)| until.is_none()).map(|(_, piece)| &piece.lasting)
     }
 
-    /// The ranges that count until a moment.
+    /// Returns the ranges that expire, with the time of expiry.
     fn expiring(&self) -> impl Iterator<Item = (u64, &Ranges)> {
         self.pieces().flat_map(|(until, piece)| {
             let lasting = until.map(|until| (until, &piece.lasting));
@@ -165,7 +165,7 @@ impl AddressSet {
         self.ranges() == 0
     }
 
-    /// How many ranges are looked through.
+    /// Returns the number of ranges that are searched.
     pub fn ranges(&self) -> usize {
         self.pieces().map(|(_, piece)| piece.len()).sum()
     }
@@ -175,17 +175,17 @@ impl AddressSet {
         self.change_number
     }
 
-    /// The entries that do not count for ever, as written in the set itself.
+    /// Returns the entries with an expiry date, as written in the set itself.
     pub const fn dated(&self) -> &[Dated] {
         &self.dated
     }
 
-    /// Whether one of the set's pieces holds every address of the span for good.
+    /// Returns whether one of the set's pieces permanently holds every address of the span.
     fn covers(&self, span: Span) -> bool {
         self.lasting().any(|ranges| ranges.covers(span))
     }
 
-    /// Whether every address of the other set is in this one for good.
+    /// Returns whether every address of the other set is permanently in this one.
     fn covers_all_of(&self, other: &Self) -> bool {
         let is_ours = |piece: &Arc<Piece>| self.pieces().any(|(until, own)| until.is_none() && Arc::ptr_eq(own, piece));
         let covers = |ranges: &Ranges| ranges.spans().all(|span| self.covers(span));
@@ -194,12 +194,12 @@ impl AddressSet {
         })
     }
 
-    /// When the next entry expires, in seconds since 1970.
+    /// Returns the time when the next entry expires, in seconds since 1970.
     pub fn next_expiry(&self, now: u64) -> Option<u64> {
         self.expiring().map(|(until, _)| until).filter(|until| *until > now).min()
     }
 
-    /// Whether the set holds every address of a family, however it is put together.
+    /// Returns whether the set holds every address of a family, in however many parts.
     pub(crate) fn holds_a_whole_family(&self) -> bool {
         // Merging is for sets alone that hold as many addresses as a family has.
         let sizes = self.pieces().map(|(_, piece)| piece.size);
@@ -212,7 +212,7 @@ impl AddressSet {
     }
 }
 
-/// What may have been meant by a name.
+/// Returns the name that was probably meant.
 fn suggestion<'n>(written: &str, names: impl Iterator<Item = &'n String>) -> String {
     let near = names.map(|name| (strsim::jaro_winkler(written, name), name)).max_by(|one, other| one.0.total_cmp(&other.0));
     match near {

@@ -1,24 +1,24 @@
-//! A set of addresses in the making, and the pieces that made ones consist of.
+//! Address sets under construction, and the pieces that finished sets consist of.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{AddressEntryConfig, AddressSet, Dated, NotedAddressConfig, entry, entry::Span, lint, ranges::Ranges, suggestion};
 use crate::settings::{Day, Faults, Place};
 
-/// Pieces of as many ranges are copied into the sets that name them: one search more costs more than they do.
+/// The largest piece, in ranges, that is copied into the sets that name it: an additional search costs more than the copy.
 const COPIED: usize = 64;
 
-/// The pieces that are searched one after the other; where there would be more all are merged into one.
+/// The maximum number of pieces that are searched one after the other; more pieces are merged into one.
 const SEARCHED: usize = 16;
 
 /// Addresses, merged and sorted; shared by the sets that hold them.
 #[derive(Debug, Default)]
 pub(super) struct Piece {
-    /// The ranges that always count.
+    /// The ranges that never expire.
     pub(super) lasting: Ranges,
-    /// The ranges that count until a moment, in seconds since 1970.
+    /// The ranges that expire, with the time in seconds since 1970.
     pub(super) expiring: Vec<(u64, Ranges)>,
-    /// How many addresses of either family there are, at the most.
+    /// The number of addresses of each family, at most.
     pub(super) size: (u128, u128),
 }
 
@@ -28,24 +28,24 @@ impl Piece {
         std::iter::once(&self.lasting).chain(self.expiring.iter().map(|(_, ranges)| ranges))
     }
 
-    /// How many ranges there are.
+    /// Returns the number of ranges.
     pub(super) fn len(&self) -> usize {
         self.all().map(Ranges::len).sum()
     }
 }
 
-/// A set in the making.
+/// An address set under construction.
 #[derive(Debug, Default)]
 pub(super) struct Parts<'a> {
-    /// The time, in seconds since 1970: for telling of entries that have expired.
+    /// The time, in seconds since 1970, for warnings about expired entries.
     now: u64,
     lasting: Vec<Span>,
     expiring: BTreeMap<u64, Vec<Span>>,
     shared: Vec<(Option<u64>, Arc<Piece>)>,
     pub(super) change_number: Option<u64>,
-    /// The entries that were written here, with their places, for the lints.
+    /// The entries that were written here, with their places, for the warnings.
     written: Vec<(Span, lint::Written<'a>)>,
-    /// The sets that were named here, with their places, for the lints.
+    /// The sets that were named here, with their places, for the warnings.
     included: Vec<(Arc<AddressSet>, lint::Written<'a>)>,
     dated: Vec<Dated>,
 }
@@ -55,8 +55,8 @@ impl<'a> Parts<'a> {
         Self { now, ..Self::default() }
     }
 
-    /// Adds the entry with this index of the list at a place. `find` knows the sets by name, and says itself why one that it knows
-    /// cannot be used; `names` are those there are.
+    /// Adds the entry with this index of the list at a place. `find` looks sets up by name, and reports why a known set cannot be
+    /// used; `names` are the names that exist.
     pub(super) fn add<'n, N: Iterator<Item = &'n String>>(
         &mut self,
         entry: &'a AddressEntryConfig,
@@ -93,7 +93,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Keeps what is said of an entry that does not count for ever.
+    /// Keeps the details of an entry that expires.
     fn note(&mut self, noted: &NotedAddressConfig, place: &Place, faults: &mut Faults) {
         let Some(expires) = noted.expires else { return };
         let text = |text: &Option<String>| text.as_deref().map(Into::into);
@@ -109,7 +109,7 @@ impl<'a> Parts<'a> {
         self.dated.push(Dated { address: noted.address.as_str().into(), owner, reason, expires });
     }
 
-    /// Notes what is likely not meant; `named`: the list is a named set.
+    /// Warns about likely mistakes; `named`: the list is a named set.
     pub(super) fn lint(&self, named: bool, faults: &mut Faults) {
         lint::entries(&self.written, named, faults);
         lint::included(&self.written, &self.included, faults);
@@ -127,7 +127,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Takes over another set; what was to last longer than `until` ends with it.
+    /// Includes another set; entries that would outlast `until` end with it.
     fn include(&mut self, set: &AddressSet, until: Option<u64>) {
         for (ends, piece) in set.pieces() {
             let until = earlier(ends, until);
@@ -180,7 +180,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The earlier of two ends, where nothing stands for none.
+/// Returns the earlier of two expiry times, where `None` means never.
 fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     one.into_iter().chain(other).min()
 }

@@ -11,7 +11,7 @@ pub(super) struct Ranges {
     v6: Sorted<u128>,
 }
 
-/// Starts and ends apart, so that the search walks through starts alone.
+/// Starts and ends in separate arrays, so that the search reads only the starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Sorted<T> {
     starts: Box<[T]>,
@@ -19,7 +19,7 @@ struct Sorted<T> {
 }
 
 impl Ranges {
-    /// Merges what overlaps or touches.
+    /// Merges ranges that overlap or touch.
     pub(super) fn of(spans: impl IntoIterator<Item = Span>) -> Self {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for span in spans {
@@ -52,14 +52,14 @@ impl Ranges {
         v4.chain(self.v6.starts.iter().zip(&self.v6.ends).map(|(from, to)| Span::V6(*from, *to)))
     }
 
-    /// How many addresses of either family there are; what exceeds the number counts as the number.
+    /// Returns the number of addresses of each family, saturating.
     pub(super) fn size(&self) -> (u128, u128) {
         let v4 = self.v4.starts.iter().zip(&self.v4.ends).map(|(from, to)| u128::from(to - from) + 1);
         let v6 = self.v6.starts.iter().zip(&self.v6.ends).map(|(from, to)| (to - from).saturating_add(1));
         (v4.sum(), v6.fold(0, u128::saturating_add))
     }
 
-    /// How many ranges are left after merging.
+    /// Returns the number of ranges after merging.
     pub(super) const fn len(&self) -> usize {
         self.v4.starts.len() + self.v6.starts.len()
     }

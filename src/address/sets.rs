@@ -17,10 +17,10 @@ use super::{
 };
 use crate::settings::{Faults, Place};
 
-/// The largest file that is read. Microsoft's has 4 MiB, a line of text has 10 to 40 bytes.
+/// The largest file that is read, in bytes. Microsoft's has 4 MiB, a line of text has 10 to 40 bytes.
 const MAX_FILE: u64 = 64 << 20;
 
-/// How many faults of one file are told one by one.
+/// The number of faults of one file that are reported one by one.
 const TOLD: usize = 20;
 
 /// The named sets of a config.
@@ -28,19 +28,19 @@ const TOLD: usize = 20;
 pub struct AddressSets {
     /// The sets by name.
     pub by_name: BTreeMap<String, Arc<AddressSet>>,
-    /// The files that sets were read from: when one changes, the config is to be read again.
+    /// The files that sets were read from: when one changes, the config is read again.
     pub files: BTreeSet<PathBuf>,
-    /// When they were read, in seconds since 1970: for telling of entries that have expired.
+    /// The time when they were read, in seconds since 1970, for warnings about expired entries.
     pub now: u64,
-    /// The sets that hold the addresses from which all customers of Azure Front Door call.
+    /// The sets that hold the shared addresses of Azure Front Door, from which all its customers call.
     pub(super) front_doors: BTreeSet<String>,
     /// The sets that lists and files describe, while a config is compiled.
     pub(super) built: Arc<BuiltSets>,
 }
 
 impl AddressSets {
-    /// Builds the sets of a config; those that cannot be built stand in as empty ones beside their faults. `base` is the
-    /// folder that relative paths start from, `now` the time in seconds since 1970.
+    /// Builds the sets of a config; sets that cannot be built become empty ones, and their faults are reported. Relative paths
+    /// start from the folder `base`; `now` is the time in seconds since 1970.
     pub fn build(config: &BTreeMap<String, AddressSetConfig>, base: &Path, place: &Place, now: u64, faults: &mut Faults) -> Self {
         let sets = Self { now, front_doors: front_doors(config), ..Self::default() };
         let mut builder = Builder { config, base, place, sets, open: Vec::new(), published: BTreeMap::new() };
@@ -50,17 +50,17 @@ impl AddressSets {
         builder.sets
     }
 
-    /// Lets go of what only the build needs. To be called when all lists of the config are built.
+    /// Drops the data that only the build needs. Must be called when all lists of the config are built.
     pub(crate) fn finish(&self) {
         self.built.clear();
     }
 
-    /// The first of these entries that stands for addresses which all customers of Azure Front Door share.
+    /// Returns the first of these entries that stands for addresses which all customers of Azure Front Door share.
     pub(crate) fn front_door<'e>(&self, entries: &'e [AddressEntryConfig]) -> Option<&'e str> {
         entries.iter().map(AddressEntryConfig::text).find(|name| self.front_doors.contains(*name))
     }
 
-    /// When the next entry of any set expires, in seconds since 1970.
+    /// Returns the time when the next entry of any set expires, in seconds since 1970.
     pub fn next_expiry(&self, now: u64) -> Option<u64> {
         self.by_name.values().filter_map(|set| set.next_expiry(now)).min()
     }
@@ -91,14 +91,14 @@ struct Builder<'a> {
     base: &'a Path,
     place: &'a Place,
     sets: AddressSets,
-    /// The sets that are being built, the outermost first.
+    /// The sets under construction, the outermost first.
     open: Vec<&'a str>,
-    /// Microsoft's files, each read once however many sets take tags from it.
+    /// Microsoft's files, each read once however many sets use their tags.
     published: BTreeMap<&'a str, Arc<Published>>,
 }
 
 impl<'a> Builder<'a> {
-    /// The set of this name, built now if it was not yet: the order in the file does not matter.
+    /// Returns the set of this name, building it if necessary: the order in the file does not matter.
     fn set(&mut self, name: &str, faults: &mut Faults) -> Option<Arc<AddressSet>> {
         if let Some(set) = self.sets.by_name.get(name) {
             return Some(set.clone());
@@ -134,7 +134,7 @@ impl<'a> Builder<'a> {
         Some(set)
     }
 
-    /// A set that another one names.
+    /// Returns a set that another one names.
     fn referenced(&mut self, name: &str, place: &Place, faults: &mut Faults) -> Option<Arc<AddressSet>> {
         if let Some(at) = self.open.iter().position(|open| *open == name) {
             let circle = [&self.open[at..], &[name]].concat().join("` → `");
@@ -144,7 +144,7 @@ impl<'a> Builder<'a> {
         self.set(name, faults)
     }
 
-    /// The set that a file holds; nothing where the place says so of none or of two.
+    /// Reads the set from a file; `None` if the entry names no file or two.
     fn file(&mut self, config: &'a AddressFileConfig, place: &Place, faults: &mut Faults) -> Option<Arc<AddressSet>> {
         let built = self.sets.built.clone();
         match (&config.file, &config.service_tags) {
@@ -182,7 +182,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Microsoft's file of this name, parsed once.
+    /// Returns Microsoft's file of this name, parsed once.
     fn published(&mut self, file: &'a str, place: &Place, faults: &mut Faults) -> Option<Arc<Published>> {
         if let Some(known) = self.published.get(file) {
             return Some(known.clone());
@@ -226,7 +226,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// One address, CIDR or range a line; `#` begins a comment.
+/// Reads one address, CIDR or range per line; `#` begins a comment.
 fn lines<'a>(text: &'a str, place: &'a Place, parts: &mut Parts<'a>, faults: &mut Faults) {
     let mut bad = 0;
     let mut empty = true;
@@ -256,7 +256,7 @@ fn lines<'a>(text: &'a str, place: &'a Place, parts: &mut Parts<'a>, faults: &mu
     }
 }
 
-/// Microsoft's published file, as far as it matters here.
+/// Microsoft's published file, reduced to the needed fields.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Published {
@@ -276,7 +276,7 @@ struct Properties {
     address_prefixes: Vec<String>,
 }
 
-/// The set of these tags, which are listed at the place.
+/// Builds the set of these tags, which are listed at the place.
 fn service_tags(published: &Published, tags: &[String], place: &Place, faults: &mut Faults) -> AddressSet {
     let mut parts = Parts::default();
     parts.change_number = Some(published.change_number);

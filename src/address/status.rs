@@ -1,4 +1,4 @@
-//! What the status page tells of the named sets.
+//! The named sets on the status page.
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use super::{AddressSet, AddressSets, Dated};
 #[derive(Debug, Serialize)]
 pub(crate) struct AddressSetStatus {
     name: String,
-    /// How many ranges are looked through.
+    /// The number of ranges that are searched.
     ranges: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     change_number: Option<u64>,
@@ -18,7 +18,7 @@ pub(crate) struct AddressSetStatus {
     expiring: Vec<DatedStatus>,
 }
 
-/// An entry that counts until a day.
+/// An entry with an expiry date.
 #[derive(Debug, Serialize)]
 struct DatedStatus {
     address: String,

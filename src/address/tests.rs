@@ -309,13 +309,13 @@ fn a_whole_family_is_noticed_however_it_is_put_together() {
     }
 }
 
-/// A set of as many single addresses, no two of which touch.
+/// Makes a set of this many single addresses, no two of them adjacent.
 fn many(count: u32) -> String {
     let addresses: Vec<_> = (0..count).map(|index| std::net::Ipv4Addr::from(0x0A00_0000 + 2 * index).to_string()).collect();
     format!("[{}]", addresses.join(", "))
 }
 
-/// How many of the sets' pieces are `of`'s own.
+/// Returns the number of pieces that both sets share.
 fn shares(set: &AddressSet, of: &AddressSet) -> bool {
     set.pieces().any(|(_, piece)| Arc::ptr_eq(piece, &of.own))
 }

@@ -1,4 +1,4 @@
-//! An error and what led to it, as people read it.
+//! An error and the chain of its causes, as text for people.
 
 use std::{error::Error, fmt::Write as _};
 

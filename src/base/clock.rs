@@ -1,4 +1,4 @@
-//! Time, injected: so that expiry, refresh and rollover are tested without waiting.
+//! Injected time, so that expiry, refresh and rollover can be tested without waiting.
 
 use std::{
     sync::{
@@ -8,18 +8,18 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// Where the time comes from.
+/// A source of the current time.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
 
-/// A moment, as the clock shows it in each of its ways.
+/// One moment, read on each of the clock's scales.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
     /// The time since 1970, UTC.
     pub unix: Duration,
-    /// The reading that never goes back.
+    /// The monotonic reading, which never goes back.
     pub monotonic: Duration,
-    /// The same for timers.
+    /// The monotonic reading for tokio's timers.
     pub instant: tokio::time::Instant,
 }
 
@@ -63,7 +63,7 @@ impl Clock {
         }
     }
 
-    /// The moment, read once for all that begins with it.
+    /// Reads the moment once, for everything that starts with it.
     pub fn read(&self) -> Reading {
         let instant = tokio::time::Instant::now();
         let monotonic = match &self.0 {

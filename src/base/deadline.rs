@@ -1,4 +1,4 @@
-//! Deadlines that cost nothing while they are kept, and the pace of those who are slow.
+//! Deadlines that are cheap to keep, and the minimum pace of slow peers.
 
 use std::{
     pin::Pin,
@@ -8,10 +8,10 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A deadline that is moved on far more often than it is missed.
+/// A deadline that is extended far more often than it is missed.
 ///
-/// The runtime's timer is moved only when the deadline comes nearer. When it fires too early, because the deadline was moved on
-/// in the meantime, it is wound up again: once in a timeout instead of twice in a request.
+/// The runtime's timer is reset only when the deadline comes nearer. When the timer fires early, because the deadline was
+/// extended in the meantime, it is armed again: once per timeout instead of twice per request.
 #[derive(Debug, Default)]
 pub(crate) struct Deadline {
     at: Option<Instant>,
@@ -19,7 +19,7 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// Sets the deadline. To be followed by [`poll`](Self::poll), which alone keeps the task's waker.
+    /// Sets the deadline. Must be followed by [`poll`](Self::poll), since only that registers the task's waker.
     pub(crate) fn set(&mut self, at: Instant) {
         self.at = Some(at);
         if let Some(timer) = &mut self.timer
@@ -39,7 +39,7 @@ impl Deadline {
         self.at.is_some()
     }
 
-    /// Ready when the deadline has passed; never without one.
+    /// Returns `Ready` when the deadline has passed; never without a deadline.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(at) = self.at else { return Poll::Pending };
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
@@ -54,13 +54,13 @@ impl Deadline {
     }
 }
 
-/// Bytes in a second below which a peer that we wait for is too slow. A modem has more.
+/// The minimum rate, in bytes per second; a peer that we wait for and that is slower is too slow. A modem is faster.
 const LEAST_RATE: u64 = 240;
 
-/// How fast a peer sends or takes bytes, while we wait for it.
+/// The rate at which a peer sends or takes bytes while we wait for it.
 ///
-/// A peer may let us wait for the timeout at a time, and for the timeout in all besides what its bytes take at the least rate.
-/// Only waiting counts: a peer that we do not ask for bytes is not slow.
+/// A peer may keep us waiting for the timeout at a time, and in total for the timeout plus the time that its bytes take at the
+/// minimum rate. Only waiting counts: a peer that we do not ask for bytes is not slow.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pace {
     waited: Duration,
@@ -69,7 +69,7 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Bytes have moved.
+    /// Notes that bytes have moved.
     pub(crate) fn moved(&mut self, bytes: usize) {
         self.moved += bytes as u64;
         if let Some(since) = self.since.take() {
@@ -77,7 +77,7 @@ impl Pace {
         }
     }
 
-    /// We wait. Returns when it will have been too long, once for each time of waiting.
+    /// Notes that we wait. Returns the deadline of this wait, once for each period of waiting.
     pub(crate) fn waits(&mut self, timeout: Duration) -> Option<Instant> {
         if self.since.is_some() {
             return None;

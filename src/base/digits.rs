@@ -1,4 +1,4 @@
-//! Numbers and addresses as text, for what is written with every request: without the machinery of `fmt`.
+//! Numbers and addresses as text for what is written with every request, without the machinery of `fmt`.
 
 use std::{
     io::Write,

@@ -1,4 +1,4 @@
-//! A bounded map for what callers choose the keys of: what was not asked for lately is let go.
+//! A bounded map whose keys callers choose; entries that were not used lately are dropped.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use std::{
 
 use crate::base::lock::lock;
 
-/// A map that keeps what was used lately, in two generations: the older one is dropped when the younger one is full.
+/// A map that keeps recently used entries in two generations: the older one is dropped when the younger one is full.
 pub(crate) struct Generations<K, V> {
     each: usize,
     maps: Mutex<Maps<K, V>>,
@@ -27,7 +27,7 @@ impl<K: Hash + Eq + Clone, V> Generations<K, V> {
         Self { each: (most / 2).max(1), maps: Mutex::new(Maps { young: HashMap::new(), old: HashMap::new() }) }
     }
 
-    /// The entry of this key; made, if there is none.
+    /// Returns the entry of this key, making it if there is none.
     pub(crate) fn get(&self, key: &K, make: impl FnOnce() -> Arc<V>) -> Arc<V> {
         let mut maps = lock(&self.maps);
         if let Some(entry) = maps.young.get(key) {
@@ -41,14 +41,14 @@ impl<K: Hash + Eq + Clone, V> Generations<K, V> {
         entry
     }
 
-    /// Lets go of the entries that are not worth keeping.
+    /// Drops the entries that are not worth keeping.
     pub(crate) fn retain(&self, is_worth: impl Fn(&V) -> bool) {
         let mut maps = lock(&self.maps);
         maps.young.retain(|_, entry| is_worth(entry));
         maps.old.retain(|_, entry| is_worth(entry));
     }
 
-    /// The entries, in no order.
+    /// Returns the entries, in no particular order.
     pub(crate) fn entries(&self) -> Vec<Arc<V>> {
         let maps = lock(&self.maps);
         maps.young.values().chain(maps.old.values()).cloned().collect()

@@ -1,4 +1,4 @@
-//! Locks whose holders leave what they hold whole, so that a panic elsewhere in the thread means nothing.
+//! Locks whose holders keep the data consistent, so that a poisoned lock can be used.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,4 +1,4 @@
-//! Tools that know nothing of the gateway: time, locks, timers, numbers as text, buffers that are used again.
+//! Tools that know nothing of the gateway: time, locks, timers, fast formatting, reused buffers.
 
 pub(crate) mod causes;
 pub mod clock;

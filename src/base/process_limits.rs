@@ -2,14 +2,13 @@
 
 use std::sync::OnceLock;
 
-/// Descriptors for all that is no connection of a caller's or to a backend: files, listening sockets, the event queues of the
-/// threads, and connections to identity providers.
+/// Descriptors reserved for everything but callers' and backends' connections: files, listening sockets, the threads' event
+/// queues, and connections to identity providers.
 const RESERVED: u64 = 256;
-/// Connections that are always let in, however few descriptors there are.
+/// The number of connections that are always allowed, however few descriptors there are.
 const LEAST_CONNECTIONS: u64 = 16;
 
-/// Raises the soft limit of open files to the hard one, once. Returns how many there may be; `None` where there is no bound that is
-/// known.
+/// Raises the soft limit of open files to the hard one, once. Returns the limit, or `None` where no bound is known.
 pub(crate) fn raise_open_files() -> Option<u64> {
     static RAISED: OnceLock<Option<u64>> = OnceLock::new();
     *RAISED.get_or_init(raise)
@@ -37,20 +36,20 @@ const fn raise() -> Option<u64> {
     None
 }
 
-/// How many connections of callers fit into so many open files, where each may need another one to a backend.
+/// Returns the number of callers' connections that fit into this many open files, where each may need another one to a backend.
 pub(crate) const fn connections_that_fit(open_files: u64) -> u64 {
     let fit = open_files.saturating_sub(RESERVED) / 2;
     if fit < LEAST_CONNECTIONS { LEAST_CONNECTIONS } else { fit }
 }
 
-/// How many open files so many connections may need.
+/// Returns the number of open files that this many connections may need.
 pub(crate) const fn open_files_for(connections: u64) -> u64 {
     connections.saturating_mul(2).saturating_add(RESERVED)
 }
 
-/// Lets the process leave no core file: it would hold keys, secrets and callers' tokens. The hard limit goes, too, so that nothing that
-/// runs in the process can raise it again. Where the kernel hands core dumps to a program (`core_pattern` with a pipe) that program is
-/// told the limit, and systemd's obeys it.
+/// Prevents core files: they would hold keys, secrets and callers' tokens. The hard limit is lowered too, so that nothing in the
+/// process can raise it again. Where the kernel pipes core dumps to a program (`core_pattern`), that program is told the limit,
+/// and systemd's obeys it.
 pub(crate) fn forbid_core_files() {
     #[cfg(unix)]
     {

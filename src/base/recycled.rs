@@ -1,4 +1,4 @@
-//! Memory that requests use over again, each thread its own: what every request needs and soon lets go is not worth an allocation.
+//! Memory that requests reuse, per thread, for small short-lived values that are not worth an allocation each.
 
 use std::cell::RefCell;
 
@@ -6,21 +6,21 @@ use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use http::HeaderMap;
 
-/// What small texts are cut from.
+/// The size of the chunk that small texts are cut from, in bytes.
 const CHUNK: usize = 4 << 10;
-/// The longest text that is small.
+/// The longest text that is cut from a chunk, in bytes.
 const SMALL: usize = 512;
 
-/// How many header maps a thread keeps for later.
+/// The number of header maps that a thread keeps for reuse.
 const MAPS: usize = 128;
-/// The fields that a header map has room for: those of most heads.
+/// The initial capacity of a header map: the fields of most heads.
 const FIELDS: usize = 24;
-/// The most fields that a map may have room for to be kept.
+/// The largest capacity of a header map that is kept.
 const MOST_FIELDS: usize = 96;
 
-/// How many buffers a thread keeps for later.
+/// The number of buffers that a thread keeps for reuse.
 const BUFFERS: usize = 32;
-/// The largest buffer that is kept.
+/// The largest buffer that is kept, in bytes.
 const BUFFER: usize = 16 << 10;
 
 thread_local! {
@@ -29,7 +29,7 @@ thread_local! {
     static SPARE_BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A copy of a few bytes that live about as long as a request: cut from the thread's chunk, which is used again once everything
+/// Copies a few bytes that live about as long as a request. They are cut from the thread's chunk, which is reused once everything
 /// that was cut from it is gone.
 pub(crate) fn bytes(small: &[u8]) -> Bytes {
     if small.len() > SMALL {
@@ -45,13 +45,13 @@ pub(crate) fn bytes(small: &[u8]) -> Bytes {
     })
 }
 
-/// As [`bytes`], for a text.
+/// Does the same as [`bytes`] for a text.
 pub(crate) fn text(small: &str) -> ByteString {
     // Whole texts are UTF-8: the check cannot fail.
     ByteString::try_from(bytes(small.as_bytes())).unwrap_or_default()
 }
 
-/// As [`bytes`], for what has to be made first.
+/// Does the same as [`bytes`] for content that has to be made first.
 pub(crate) fn made(make: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let mut room = buffer();
     make(&mut room);
@@ -65,7 +65,7 @@ pub(crate) fn headers() -> HeaderMap {
     SPARE_MAPS.with_borrow_mut(Vec::pop).unwrap_or_else(|| HeaderMap::with_capacity(FIELDS))
 }
 
-/// Keeps the memory of a header map that has served its time.
+/// Keeps the memory of a header map that is no longer used.
 pub(crate) fn keep_headers(mut map: HeaderMap) {
     if (FIELDS..=MOST_FIELDS).contains(&map.capacity()) {
         map.clear();
@@ -82,7 +82,7 @@ pub(crate) fn buffer() -> Vec<u8> {
     SPARE_BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default()
 }
 
-/// Keeps the memory of a buffer that has served its time.
+/// Keeps the memory of a buffer that is no longer used.
 pub(crate) fn keep_buffer(mut buffer: Vec<u8>) {
     if (1..=BUFFER).contains(&buffer.capacity()) {
         buffer.clear();

@@ -1,4 +1,4 @@
-//! Peers that are believed: by their addresses, and where others use those as well, by a header field besides.
+//! Trusted peers: by their addresses, and where others use those addresses as well, also by a header field.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -11,24 +11,24 @@ use crate::{
     settings::{Faults, Place},
 };
 
-/// Peers, and what their requests must bear to be believed.
+/// Trusted peers, and the header fields that their requests must carry.
 #[derive(Debug)]
 pub(crate) struct Believed {
     addresses: Arc<AddressSet>,
     required: Vec<(HeaderName, Vec<HeaderValue>)>,
 }
 
-/// What is at stake where everybody is believed: how that is told, and what would be right.
+/// The purpose of the trust, for messages about lists that trust everybody.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stake {
-    /// Why nobody may believe every address of a family.
+    /// The reason why not every address of a family may be trusted.
     pub(crate) everybody: &'static str,
-    /// Whom to list instead.
+    /// The peers to list instead.
     pub(crate) cure: &'static str,
 }
 
 impl Stake {
-    /// Whose address a request comes from.
+    /// The caller's address.
     pub(super) const ADDRESS: Self = Self {
         everybody: "every address of a family is trusted, so every caller could choose its own address",
         cure: "list the proxies alone",
@@ -36,7 +36,7 @@ impl Stake {
 }
 
 impl Believed {
-    /// Builds what is believed: `addresses` stand at the first place, the entry with its `require-header` at the second.
+    /// Builds trusted peers: `addresses` stand at the first place, the entry with its `require-header` at the second.
     pub(crate) fn build(
         addresses: &[AddressEntryConfig],
         required: &BTreeMap<String, Vec<String>>,
@@ -58,7 +58,7 @@ impl Believed {
         Some(Self { addresses, required: required? })
     }
 
-    /// Builds a list of them, each of which is enough.
+    /// Builds a list of trusted peers, any of which is enough.
     pub(crate) fn list(
         written: &[TrustedProxyConfig],
         place: &Place,
@@ -99,7 +99,7 @@ impl Believed {
         any
     }
 
-    /// Whether these peers are told by their addresses alone, which are all that is known when a connection begins.
+    /// Returns whether these peers are identified by address alone, which is all that is known when a connection begins.
     pub(super) const fn may_introduce(&self) -> bool {
         self.required.is_empty()
     }
@@ -109,12 +109,12 @@ impl Believed {
         self.may_introduce() && self.addresses.contains(address, clock)
     }
 
-    /// Whether the address is one of these peers'.
+    /// Returns whether the address is one of these peers'.
     pub(super) fn may_hold(&self, address: IpAddr, clock: &Clock) -> bool {
         self.addresses.contains(address, clock)
     }
 
-    /// Whether the address is one of these peers', and the request bears what it must.
+    /// Returns whether the address is one of these peers', and the request carries the required header fields.
     pub(crate) fn holds(&self, address: IpAddr, headers: &HeaderMap, clock: &Clock) -> bool {
         self.addresses.contains(address, clock)
             && self.required.iter().all(|(name, accepted)| {

@@ -1,4 +1,4 @@
-//! Who may speak for a caller, as written.
+//! The settings of trust in proxies.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::{
     listener::OneOrMany,
 };
 
-/// Peers that are believed, as `trusted-proxies` and others list them: an address, a CIDR, a range or the name of an address set; or
+/// Trusted peers, as `trusted-proxies` and others list them: an address, a CIDR, a range or the name of an address set; or
 /// addresses that are trusted under a condition.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(untagged)]
@@ -29,8 +29,8 @@ pub enum TrustedProxyConfig {
 pub struct TrustedGroupConfig {
     /// Addresses, CIDRs, ranges or names of address sets.
     pub addresses: Vec<AddressEntryConfig>,
-    /// Header fields, each with the values of which it must have one. A proxy whose addresses are shared by all customers of
-    /// a platform, as Front Door's are, is told from theirs by such a field.
+    /// Required header fields, each with its accepted values. Such a field identifies a proxy whose addresses are shared by all
+    /// customers of a platform, such as Front Door.
     #[serde(default)]
     pub require_header: BTreeMap<String, Vec<String>>,
 }
@@ -41,15 +41,15 @@ pub struct TrustedGroupConfig {
 pub struct TrustStepConfig {
     /// The proxies of this step: an address, a CIDR, a range or the name of an address set, or a list of them.
     pub from: OneOrMany<AddressEntryConfig>,
-    /// Whether requests may come without passing through here. Default: false.
+    /// Allows requests that do not pass through these proxies. Default: false.
     #[serde(default)]
     pub optional: bool,
-    /// Header fields that the request must bear for the step to be believed, each with the values of which it must have one.
+    /// Header fields that the request must carry for the step to be trusted, each with its accepted values.
     #[serde(default)]
     pub require_header: BTreeMap<String, Vec<String>>,
 }
 
-/// Whether connections begin with a PROXY protocol header, which says who the peer is.
+/// Whether connections begin with a PROXY protocol header, which names the peer.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProxyProtocolConfig {

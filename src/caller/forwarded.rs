@@ -1,26 +1,26 @@
 //! `Forwarded`, RFC 7239.
 //!
-//! The whole line must hold together: a part that a client wrote can open a quotation that swallows what a proxy appended, but
+//! The whole line must be well-formed: a part that a client wrote can open a quotation that swallows what a proxy appended, but
 //! then the proxy's own quotation marks, or the end of the line, break the grammar.
 
 use std::borrow::Cow;
 
 use super::hop::HopFault;
 
-/// What one hop says.
+/// The entry of one hop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Element<'a> {
-    /// Whom it speaks for.
+    /// The client of the hop (`for`).
     pub(super) node: Option<Cow<'a, str>>,
-    /// The scheme that was used towards it.
+    /// The scheme of the request to the hop.
     pub(super) proto: Option<Cow<'a, str>>,
-    /// The host that was asked for.
+    /// The requested host.
     pub(super) host: Option<Cow<'a, str>>,
     /// Whether a parameter occurs twice, which section 4 forbids.
     pub(super) repeats: bool,
 }
 
-/// The elements of one line, the first hop first.
+/// Returns the elements of one line, the first hop first.
 pub(super) fn elements(line: &[u8]) -> Result<Vec<Element<'_>>, HopFault> {
     let text = std::str::from_utf8(line).map_err(|_| HopFault::Malformed)?;
     let mut rest = text;
@@ -46,7 +46,7 @@ pub(super) fn elements(line: &[u8]) -> Result<Vec<Element<'_>>, HopFault> {
     }
 }
 
-/// `name=value`, and what follows it.
+/// Reads `name=value`; returns the remaining text.
 fn pair<'a>(text: &'a str, element: &mut Element<'a>) -> Result<&'a str, HopFault> {
     let (name, rest) = token(text)?;
     let rest = rest.strip_prefix('=').ok_or(HopFault::Malformed)?;
@@ -70,14 +70,14 @@ fn skip_blanks(text: &str) -> &str {
     text.trim_start_matches([' ', '\t'])
 }
 
-/// RFC 9110, section 5.6.2.
+/// Reads a token: RFC 9110, section 5.6.2.
 fn token(text: &str) -> Result<(&str, &str), HopFault> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     let end = text.bytes().position(|byte| !is_token(byte)).unwrap_or(text.len());
     if end == 0 { Err(HopFault::Malformed) } else { Ok(text.split_at(end)) }
 }
 
-/// What stands before the closing quotation mark, and what follows it. RFC 9110, section 5.6.4.
+/// Returns the text before the closing quotation mark and the text after it. RFC 9110, section 5.6.4.
 fn unquote(text: &str) -> Result<(Cow<'_, str>, &str), HopFault> {
     let mut value = Cow::Borrowed("");
     let mut rest = text;

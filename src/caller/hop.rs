@@ -1,10 +1,10 @@
-//! One hop of a chain of proxies: how its address is written.
+//! The address syntax of one hop in a chain of proxies.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::address::read_address;
 
-/// Why a hop's address cannot be told.
+/// The reason why a hop's address is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HopFault {
     /// Not an address in its plain form.
@@ -16,12 +16,12 @@ pub enum HopFault {
     /// `Forwarded` without `for`.
     #[error("a hop does not say for whom it speaks")]
     Silent,
-    /// The header as a whole cannot be taken apart.
+    /// The header as a whole is malformed.
     #[error("the header is malformed")]
     Malformed,
 }
 
-/// A hop of `X-Forwarded-For`: an address, in brackets or not, with a port or without.
+/// Reads a hop of `X-Forwarded-For`: an address, with or without brackets, with or without a port.
 pub(super) fn of_x_forwarded_for(text: &[u8]) -> Result<IpAddr, HopFault> {
     let text = std::str::from_utf8(text).map_err(|_| HopFault::Unreadable)?.trim_matches([' ', '\t']);
     if text.eq_ignore_ascii_case("unknown") || text.starts_with('_') {
@@ -34,7 +34,7 @@ pub(super) fn of_x_forwarded_for(text: &[u8]) -> Result<IpAddr, HopFault> {
     with_port(text, is_port)
 }
 
-/// A node of `Forwarded`, unquoted. RFC 7239, section 6.
+/// Reads a node of `Forwarded`, unquoted. RFC 7239, section 6.
 pub(super) fn of_forwarded(node: &str) -> Result<IpAddr, HopFault> {
     if node.eq_ignore_ascii_case("unknown") || node.starts_with('_') || node.to_ascii_lowercase().starts_with("unknown:") {
         return Err(HopFault::Hidden);

@@ -1,4 +1,4 @@
-//! Who may begin a connection in somebody else's name.
+//! Peers that may begin a connection on behalf of another.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -16,7 +16,7 @@ pub struct Introducers {
 }
 
 impl Introducers {
-    /// Builds them for a listener, where its connections are to begin with a header; `place` is that of `proxy-protocol`.
+    /// Builds the list for a listener whose connections begin with a header; `place` is that of `proxy-protocol`.
     pub fn build(
         config: ProxyProtocolConfig,
         trust: &Arc<Trust>,
@@ -38,13 +38,13 @@ impl Introducers {
         Some(Self { trust: trust.clone(), clock: clock.clone() })
     }
 
-    /// Whether a connection from this address may begin with a header that is believed.
+    /// Returns whether a connection from this address may begin with a trusted header.
     pub fn include(&self, proxy: IpAddr) -> bool {
         self.trust.may_introduce(proxy, &self.clock)
     }
 }
 
-/// The peers that speak for others, by their addresses alone.
+/// The peers that speak for others, by address alone.
 #[derive(Clone, Debug)]
 pub struct TrustedPeers {
     trust: Arc<Trust>,
@@ -52,12 +52,12 @@ pub struct TrustedPeers {
 }
 
 impl TrustedPeers {
-    /// The peers that are trusted, or some of whose requests may be.
+    /// Collects the peers that are trusted, or some of whose requests may be.
     pub fn new(trust: &Arc<Trust>, clock: &Clock) -> Self {
         Self { trust: trust.clone(), clock: clock.clone() }
     }
 
-    /// Whether this is one of them.
+    /// Returns whether the peer is one of them.
     pub fn include(&self, peer: IpAddr) -> bool {
         self.trust.may_believe(peer, &self.clock)
     }

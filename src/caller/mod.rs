@@ -1,9 +1,9 @@
-//! 2 · Caller: whose address this is.
+//! 2 · Caller: the address of a request's caller.
 //!
-//! The peer's, unless the peer is a trusted proxy; then the right-most hop that is not one. Nothing that an untrusted party
-//! wrote is looked at, so the bytes that a client controls cannot choose its address. Nobody is trusted by default.
+//! The caller is the peer, unless the peer is a trusted proxy; then it is the right-most hop that is not one. Nothing that an
+//! untrusted party wrote is evaluated, so a client cannot choose its address. Nobody is trusted by default.
 //!
-//! Where a connection begins with a PROXY protocol header, its source is the peer to begin with.
+//! Where a connection begins with a PROXY protocol header, its source is the initial peer.
 
 mod believed;
 mod config;
@@ -24,34 +24,34 @@ pub use trust::Trust;
 
 use crate::connection::Scheme;
 
-/// Whose address a request comes from, and how that is known.
+/// The caller's address, and its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// The caller's address; IPv4-mapped addresses are folded.
+    /// The caller's address; IPv4-mapped addresses become IPv4.
     pub address: IpAddr,
-    /// Who said so.
+    /// The source of the address.
     pub source: AddressSource,
-    /// Whether the peer is a trusted proxy, so that what it says of the caller is believed.
+    /// True if the peer is a trusted proxy, so that its forwarding headers count.
     pub peer_is_trusted: bool,
-    /// The scheme that the caller used, where a trusted proxy said so.
+    /// The scheme that the caller used, as stated by a trusted proxy.
     pub scheme: Option<Scheme>,
-    /// The host that the caller asked for, where a trusted proxy said so. Handed on, and never used for routing.
+    /// The host that the caller asked for, as stated by a trusted proxy. Forwarded, and never used for routing.
     pub host: Option<HeaderValue>,
 }
 
 impl Caller {
-    /// The caller is the peer itself.
+    /// Makes the peer itself the caller.
     pub fn peer(address: IpAddr) -> Self {
         Self { address: address.to_canonical(), source: AddressSource::Peer, peer_is_trusted: false, scheme: None, host: None }
     }
 
-    /// Whether the peer is a trusted proxy, so that what it says of the caller is believed.
+    /// Returns whether the peer is a trusted proxy, so that its forwarding headers count.
     pub const fn believed(&self) -> bool {
         self.peer_is_trusted
     }
 }
 
-/// Who said what the caller's address is.
+/// The source of the caller's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressSource {
     /// The connection itself.
@@ -65,7 +65,7 @@ pub enum AddressSource {
 }
 
 impl AddressSource {
-    /// The word for it in records.
+    /// Returns its name in records.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Peer => "peer",

@@ -1,4 +1,4 @@
-//! Who may speak for a caller, and what of it is believed.
+//! Peers that may speak for a caller, and the parts of their word that count.
 
 use std::{borrow::Cow, net::IpAddr};
 
@@ -23,7 +23,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Whom a listener believes: by default nobody.
+/// The trust of a listener: by default nobody is trusted.
 #[derive(Debug, Default)]
 pub struct Trust {
     rule: Rule,
@@ -32,9 +32,9 @@ pub struct Trust {
 
 #[derive(Debug)]
 enum Rule {
-    /// Any of them, in any order.
+    /// Any of these proxies, in any order.
     Any(Vec<Believed>),
-    /// Each once, in this order, the outermost first.
+    /// Each step once, in this order, the outermost first.
     Path(Vec<Step>),
 }
 
@@ -51,7 +51,7 @@ struct Step {
 }
 
 impl Trust {
-    /// Builds the trust of a listener, whose place in the config is `place`; or says why not.
+    /// Builds the trust of a listener, whose place in the config is `place`; reports faults otherwise.
     pub fn build(listener: &ListenerConfig, place: &Place, sets: &AddressSets, faults: &mut Faults) -> Option<Self> {
         let before = faults.errors();
         let rule = if listener.trust_path.is_empty() {
@@ -66,7 +66,7 @@ impl Trust {
         (faults.errors() == before).then_some(Self { rule, header: listener.forwarded_header })
     }
 
-    /// Whether there is no proxy that may introduce connections.
+    /// Returns whether no proxy may introduce connections.
     pub(super) fn introduces_nobody(&self) -> bool {
         match &self.rule {
             Rule::Any(believed) => !believed.iter().any(Believed::may_introduce),
@@ -78,14 +78,14 @@ impl Trust {
         }
     }
 
-    /// Whether a connection from this address may begin with a PROXY protocol header, which says who its peer is.
+    /// Returns whether a connection from this address may begin with a PROXY protocol header, which names its peer.
     ///
-    /// Proxies that are told from others by a header field may not: it cannot be asked for before there is a request.
+    /// Proxies that are identified by a header field may not: there is no request yet.
     pub fn may_introduce(&self, address: IpAddr, clock: &Clock) -> bool {
         self.rule.behind_introducer(address, clock).is_some()
     }
 
-    /// Whether requests of this peer may be believed; some only if they bear what the peer's entry asks for.
+    /// Returns whether requests of this peer may be trusted; some only if they carry the header fields of the peer's entry.
     pub fn may_believe(&self, address: IpAddr, clock: &Clock) -> bool {
         match &self.rule {
             Rule::Any(believed) => believed.iter().any(|believed| believed.may_hold(address, clock)),
@@ -93,18 +93,18 @@ impl Trust {
         }
     }
 
-    /// Whose address a request comes from: the right-most hop that is not trusted, or the left-most where all are.
+    /// Finds the caller's address: the right-most hop that is not trusted, or the left-most if all are.
     ///
     /// # Errors
-    /// A trusted proxy said something that cannot be read as an address. What an untrusted peer says is never read.
+    /// Fails if a trusted proxy wrote something that is not an address. What an untrusted peer wrote is never read.
     pub fn caller(&self, peer: IpAddr, headers: &HeaderMap, clock: &Clock) -> Result<Caller, Refusal> {
         self.walk(Caller::peer(peer), Walk { rule: &self.rule, headers, clock, steps: self.rule.steps() })
     }
 
-    /// The same for a request on a connection that began with a PROXY protocol header, whose source is `peer`.
+    /// Does the same for a request on a connection that began with a PROXY protocol header, whose source is `peer`.
     ///
     /// # Errors
-    /// A trusted proxy said something that cannot be read as an address.
+    /// Fails if a trusted proxy wrote something that is not an address.
     pub fn introduced_caller(
         &self,
         peer: IpAddr,
@@ -159,7 +159,8 @@ impl Rule {
         }
     }
 
-    /// How many steps are ahead of a request on a connection that this proxy introduced; `None` if it may not.
+    /// Returns the number of steps left for a request on a connection that this proxy introduced; `None` if it may not introduce
+    /// any.
     fn behind_introducer(&self, proxy: IpAddr, clock: &Clock) -> Option<usize> {
         let introduces = |believed: &Believed| believed.introduces(proxy, clock);
         match self {
@@ -184,12 +185,12 @@ struct Walk<'a> {
     rule: &'a Rule,
     headers: &'a HeaderMap,
     clock: &'a Clock,
-    /// How many steps of the path, from the outermost on, are still ahead.
+    /// The number of steps of the path, from the outermost on, that are still ahead.
     steps: usize,
 }
 
 impl Walk<'_> {
-    /// Whether this hop is believed, so that what it says of the next one is read.
+    /// Returns whether this hop is trusted, so that its statement about the next one is read.
     fn believes(&mut self, address: IpAddr) -> bool {
         match self.rule {
             Rule::Any(believed) => believed.iter().any(|believed| believed.holds(address, self.headers, self.clock)),
@@ -211,8 +212,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Walks to the first hop that is not believed. What lies beyond is never looked at: it was written by someone who is
-    /// not believed. With the address, how many hops were walked.
+    /// Walks to the first hop that is not trusted; returns the address and the number of hops passed. Entries beyond it are never
+    /// read, since an untrusted party wrote them.
     fn find_caller(mut self, hops: impl Iterator<Item = Result<IpAddr, HopFault>>) -> Result<Option<(IpAddr, usize)>, HopFault> {
         let mut found = None;
         for (index, hop) in hops.enumerate() {
@@ -268,16 +269,16 @@ fn node(element: &Element<'_>) -> Result<IpAddr, HopFault> {
     hop::of_forwarded(element.node.as_ref().map(Cow::as_ref).ok_or(HopFault::Silent)?)
 }
 
-/// The scheme that the peer's introduction names, where the peer is the caller itself.
+/// Returns the scheme that the peer's introduction names, where the peer itself is the caller.
 fn own_scheme(peer: &Caller, is_the_caller: bool) -> Option<Scheme> {
     peer.scheme.filter(|_| is_the_caller)
 }
 
-/// The scheme that the caller spoke, by `X-Forwarded-Proto` and the number of hops between: the word of the proxy that the caller
-/// connected to.
+/// Returns the scheme that the caller spoke, by `X-Forwarded-Proto` and the number of hops between: the statement of the proxy
+/// that the caller connected to.
 ///
-/// Proxies that each add an entry write as many as to `X-Forwarded-For`. Where there is one entry the nearest proxy vouches for it.
-/// Where there are several, and fewer than hops, nobody knows which hop wrote which, so they count only if they agree.
+/// Proxies that each add an entry write as many as to `X-Forwarded-For`. A single entry is the nearest proxy's. Several entries,
+/// but fewer than hops, cannot be assigned to hops, so they count only if they agree.
 fn scheme_towards_caller(headers: &HeaderMap, hops: usize) -> Option<Scheme> {
     let lines = headers.get_all(X_FORWARDED_PROTO).iter().rev();
     let mut entries = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
@@ -295,13 +296,13 @@ fn scheme_towards_caller(headers: &HeaderMap, hops: usize) -> Option<Scheme> {
     outermost
 }
 
-/// The last entry of a list: what the nearest proxy said.
+/// Returns the last entry of a list, written by the nearest proxy.
 fn last<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
     let line = headers.get_all(name).iter().next_back()?;
     line.as_bytes().rsplit(|byte| *byte == b',').next().map(<[u8]>::trim_ascii)
 }
 
-/// The scheme that a proxy names; some write `ws` and `wss` for WebSockets. Any other word is none for TLS.
+/// Returns the scheme that a proxy names; some write `ws` and `wss` for WebSockets. Any other word does not mean TLS.
 fn scheme(text: &[u8]) -> Option<Scheme> {
     let is_tls = || [&b"https"[..], b"wss"].iter().any(|word| text.eq_ignore_ascii_case(word));
     match text {
@@ -311,7 +312,7 @@ fn scheme(text: &[u8]) -> Option<Scheme> {
     }
 }
 
-/// The host in its one form; what cannot be read is as if it had not been said.
+/// Returns the host in canonical form; an unreadable one counts as absent.
 fn host(text: &[u8]) -> Option<HeaderValue> {
     HeaderValue::try_from(Authority::read(text).ok()?.to_string()).ok()
 }

@@ -1,4 +1,4 @@
-//! Who vouches for clients' certificates: authorities, and their lists of what was revoked.
+//! Trust anchors for clients' certificates, and their revocation lists.
 
 use std::{
     collections::HashMap,
@@ -22,21 +22,21 @@ use x509_parser::{certificate::X509Certificate, prelude::FromDer, revocation_lis
 
 use super::{CertificateFault, ClientCertificate, Thumbprint, hash, name, seconds};
 
-/// How many shards of verdicts there are: one for each thread, on any machine of a usual size.
+/// The number of shards of verdicts: one per thread on machines of usual size.
 pub(super) const SHARDS: usize = 64;
-/// How many verdicts a shard keeps.
+/// The maximum number of verdicts in a shard.
 const VERDICTS_PER_SHARD: usize = 512;
-/// More than any file of authorities, and less than what would be noticed in memory.
+/// The largest file that is read, in bytes: more than any file of authorities, and little for memory.
 pub(super) const LARGEST_FILE: u64 = 64 << 20;
 
-/// Certificate authorities that alone are trusted, with their revocation lists.
+/// The only trusted certificate authorities, with their revocation lists.
 pub struct Authorities {
     anchors: Box<[TrustAnchor<'static>]>,
-    /// What is told of each anchor, in the same order.
+    /// The status of each anchor, in the same order.
     told: Box<[Authority]>,
     lists: Box<[RevocationList]>,
     algorithms: &'static [&'static dyn SignatureVerificationAlgorithm],
-    /// What was found of certificates, by the digest of their chains: in shards by the thread that asks, so that none waits.
+    /// Verdicts on certificates by the digest of their chains, in shards by thread, so that threads do not wait for each other.
     verdicts: Box<[Mutex<Shard>]>,
 }
 
@@ -55,75 +55,75 @@ struct Authority {
 struct RevocationList {
     list: CertRevocationList<'static>,
     issuer: Box<str>,
-    /// When the next one is due, in seconds since 1970: from then on this one says nothing.
+    /// The time when the next list is due, in seconds since 1970; from then on this list does not count.
     next_update: u64,
 }
 
-/// What is told of an authority.
+/// The status of an authority.
 #[derive(Clone, Debug, Serialize)]
 pub struct AuthorityStatus {
-    /// Its name.
+    /// The authority's name.
     pub subject: Box<str>,
-    /// Whole days until it ends to be valid.
+    /// Whole days until the certificate expires.
     pub days_left: i64,
 }
 
-/// What is told of a revocation list.
+/// The status of a revocation list.
 #[derive(Clone, Debug, Serialize)]
 pub struct RevocationListStatus {
-    /// Whose it is.
+    /// The issuer of the list.
     pub issuer: Box<str>,
     /// Seconds until the next one is due; negative when it is overdue.
     pub seconds_left: i64,
 }
 
-/// Why a file of authorities or revocation lists cannot be used.
+/// The reason why a file of authorities or revocation lists cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthoritiesError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("`{}` cannot be read", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// It holds nothing that counts.
+    /// The file holds no certificate or list.
     #[error("`{}` holds no {what}", path.display())]
     Empty {
         /// The file.
         path: PathBuf,
-        /// What should be there.
+        /// The expected content.
         what: &'static str,
     },
-    /// A part of it is damaged.
+    /// Part of the file is damaged.
     #[error("`{}` holds a {what} that cannot be read", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What cannot be read.
+        /// The part that cannot be read.
         what: &'static str,
     },
-    /// A certificate in it may make no others.
+    /// A certificate in the file is not that of an authority.
     #[error("`{}` holds the certificate of {subject}, which is no authority", path.display())]
     NoAuthority {
         /// The file.
         path: PathBuf,
-        /// Whose certificate it is.
+        /// The subject of the certificate.
         subject: Box<str>,
     },
-    /// A kind of list that is not understood.
+    /// The list is of a kind that is not supported.
     #[error("`{}` holds a revocation list of a kind that is not supported ({source})", path.display())]
     List {
         /// The file.
         path: PathBuf,
-        /// What the library says.
+        /// The error of the library.
         source: Error,
     },
 }
 
 impl AuthoritiesError {
-    /// What the operator can do about it.
+    /// Returns the operator's remedy.
     pub const fn cure(&self) -> &'static str {
         match self {
             Self::Read { .. } => "name a file that the gateway may read; relative paths start at the config file",
@@ -137,37 +137,37 @@ impl AuthoritiesError {
     }
 }
 
-/// Which questions a verdict is asked.
+/// The checks that a verdict has to pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checks {
-    /// Whether an authority vouches for the certificate.
+    /// Checks that an authority vouches for the certificate.
     pub trust: bool,
-    /// Whether it was revoked.
+    /// Checks that it was not revoked.
     pub revocation: bool,
-    /// Whether it is valid already.
+    /// Checks that its validity has begun.
     pub not_before: bool,
-    /// Whether it is still valid.
+    /// Checks that it has not expired.
     pub not_after: bool,
 }
 
 impl Checks {
-    /// All of them.
+    /// All checks.
     pub const ALL: Self = Self { trust: true, revocation: true, not_before: true, not_after: true };
 }
 
-/// What authorities say of a certificate. Signatures are in it; the time it is held against is the asker's.
+/// The authorities' verdict on a certificate. It covers signatures; the time is checked on each use.
 #[derive(Clone, Debug)]
 pub struct Verdict {
-    /// With what issued it.
+    /// The certificate of the issuer.
     trust: Result<Fingerprint, CertificateFault>,
-    /// Until when the lists tell; `None` where no list was asked.
+    /// The time until which the lists are valid; `None` where no list was consulted.
     revocation: Result<Option<u64>, CertificateFault>,
-    /// When all certificates of the path are valid.
+    /// The time from which all certificates of the path are valid.
     not_before: u64,
     not_after: u64,
 }
 
-/// What a certificate is known by.
+/// The identity of a certificate.
 #[derive(Clone, Copy, Debug)]
 struct Fingerprint {
     sha1: [u8; 20],
@@ -175,10 +175,10 @@ struct Fingerprint {
 }
 
 impl Verdict {
-    /// Whether the certificate stands at this time, as far as the checks ask.
+    /// Checks whether the certificate is acceptable at this time.
     ///
     /// # Errors
-    /// The first thing that does not hold: trust, then time, then revocation.
+    /// Returns the first failed check: trust, then time, then revocation.
     pub fn check(&self, checks: Checks, now: u64) -> Result<(), CertificateFault> {
         if checks.trust {
             self.trust.as_ref().map_err(Clone::clone)?;
@@ -193,13 +193,13 @@ impl Verdict {
         Ok(())
     }
 
-    /// Whether the certificate was issued with the one of this thumbprint.
+    /// Returns whether the certificate of this thumbprint issued the certificate.
     pub fn is_issued_by(&self, thumbprint: &Thumbprint) -> bool {
         self.trust.as_ref().is_ok_and(|issuer| thumbprint.is(&issuer.sha1, &issuer.sha256))
     }
 }
 
-/// Holds the time against a validity, both ends included.
+/// Checks the time against a validity period, both ends included.
 pub(super) fn check_times((not_before, not_after): (u64, u64), checks: Checks, now: u64) -> Result<(), CertificateFault> {
     if checks.not_before && now < not_before {
         return Err(CertificateFault::NotYetValid(not_before - now));
@@ -214,7 +214,7 @@ impl Authorities {
     /// Reads authorities (PEM) and revocation lists (PEM or DER).
     ///
     /// # Errors
-    /// A file that cannot be used; with it the index of the list, `None` for the file of authorities. All of them are told.
+    /// Returns every file that cannot be used, with the index of the list, or `None` for the file of authorities.
     pub fn load(ca: &Path, crl: &[PathBuf]) -> Result<Self, Vec<(Option<usize>, AuthoritiesError)>> {
         let mut errors = Vec::new();
         let mut lists = Vec::new();
@@ -238,17 +238,17 @@ impl Authorities {
         })
     }
 
-    /// The names of the authorities, as TLS tells them to clients.
+    /// Returns the names of the authorities, as TLS sends them to clients.
     pub(crate) fn names(&self) -> impl Iterator<Item = DistinguishedName> {
         self.anchors.iter().map(|anchor| DistinguishedName::in_sequence(&anchor.subject))
     }
 
-    /// Whether there are revocation lists.
+    /// Returns whether there are revocation lists.
     pub const fn has_lists(&self) -> bool {
         !self.lists.is_empty()
     }
 
-    /// The authorities at this time.
+    /// Returns the status of the authorities at this time.
     pub fn status(&self, now: u64) -> impl Iterator<Item = AuthorityStatus> {
         self.told.iter().map(move |authority| AuthorityStatus {
             subject: authority.subject.clone(),
@@ -256,7 +256,7 @@ impl Authorities {
         })
     }
 
-    /// The revocation lists at this time.
+    /// Returns the status of the revocation lists at this time.
     pub fn list_status(&self, now: u64) -> impl Iterator<Item = RevocationListStatus> {
         self.lists.iter().map(move |list| RevocationListStatus {
             issuer: list.issuer.clone(),
@@ -264,7 +264,7 @@ impl Authorities {
         })
     }
 
-    /// What these authorities say of a certificate. What was found once is found again, by one of the gateway's threads.
+    /// Returns the authorities' verdict on a certificate. Verdicts are cached per thread of the gateway.
     pub fn judge(&self, certificate: &ClientCertificate, worker: usize, now: u64) -> Arc<Verdict> {
         let shard = &self.verdicts[worker % SHARDS];
         let lock = || shard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -344,7 +344,7 @@ impl Authorities {
         }
     }
 
-    /// What the certificates of a verified path say, beginning with the validity of the client's own.
+    /// Collects the facts of a verified path's certificates, beginning with the validity of the client's own.
     fn follow(&self, path: &VerifiedPath<'_>, own: (u64, u64)) -> Option<Followed> {
         let anchor = self.anchors.iter().position(|anchor| anchor == path.anchor())?;
         let anchor = &self.told[anchor];
@@ -375,7 +375,7 @@ impl std::fmt::Debug for Authorities {
     }
 }
 
-/// What was learnt on the way along a path.
+/// The facts collected along a path.
 struct Followed {
     issuer: Fingerprint,
     lists_until: Option<u64>,
@@ -384,7 +384,7 @@ struct Followed {
 }
 
 impl Followed {
-    /// Nothing holds longer than what it rests on.
+    /// Narrows the validity: no certificate outlives its issuer.
     fn narrow(&mut self, (not_before, not_after): (u64, u64)) {
         self.not_before = self.not_before.max(not_before);
         self.not_after = self.not_after.min(not_after);
@@ -401,7 +401,7 @@ fn validity(certificate: &X509Certificate<'_>) -> (u64, u64) {
     (seconds(certificate.validity().not_before), seconds(certificate.validity().not_after))
 }
 
-/// What an error of the path builder means.
+/// Translates an error of the path builder.
 fn fault(error: &Error, moment: u64) -> CertificateFault {
     match error {
         Error::CertExpired { not_after, .. } => CertificateFault::Expired(moment.saturating_sub(not_after.as_secs())),

@@ -1,6 +1,6 @@
 //! A client's certificate in a header field, as a proxy that ended TLS hands it on.
 //!
-//! Proxies write it in several ways, which can be told apart by how they begin:
+//! Proxies write it in several ways, which differ in how they begin:
 //!
 //! | form | who writes it |
 //! | --- | --- |
@@ -10,7 +10,7 @@
 //! | `:MIIC…:`, RFC 9440 (`Client-Cert`) | whoever follows it |
 //! | `By=…;Hash=…;Cert="…"` (`X-Forwarded-Client-Cert`) | Envoy, Istio |
 //!
-//! Whether the field is believed at all is for the policy to say: whoever can write it can claim any certificate.
+//! The policy decides whether to trust the field: anyone who can write it can claim any certificate.
 
 use base64::{
     Engine as _, alphabet,
@@ -24,7 +24,7 @@ use super::LONGEST_CHAIN;
 
 const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 const END: &[u8] = b"-----END CERTIFICATE-----";
-/// What Apache writes where there is no certificate.
+/// The value that Apache writes where there is no certificate.
 const NONE: &[u8] = b"(null)";
 
 /// RFC 8941, section 4.2.7: missing padding is no reason to refuse.
@@ -33,7 +33,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Why a field holds no certificate.
+/// The reason why a field holds no certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderFault {
     /// The field is there more than once.
@@ -45,30 +45,30 @@ pub enum HeaderFault {
     /// Not base64.
     #[error("it is no base64")]
     Base64,
-    /// An element of `X-Forwarded-Client-Cert` that cannot be taken apart, or says something twice.
+    /// A malformed element of `X-Forwarded-Client-Cert`, or one that repeats a key.
     #[error("it cannot be taken apart")]
     Malformed,
-    /// `X-Forwarded-Client-Cert` with no more than a hash or a name.
+    /// `X-Forwarded-Client-Cert` with only a hash or a name.
     #[error("it names a certificate and does not hold it; let the proxy add `Cert`")]
     WithoutCertificate,
-    /// `Cert` and `Chain` speak of different certificates.
+    /// `Cert` and `Chain` contain different certificates.
     #[error("it holds two different certificates")]
     Contradicting,
-    /// More certificates than any chain has.
+    /// More certificates than a chain may have.
     #[error("it holds more than {LONGEST_CHAIN} certificates")]
     TooMany,
-    /// Certificates that did not issue each other: of those the first may be what the client sent to a proxy that adds its own.
+    /// Certificates that did not issue each other: the first may be a client's, sent to a proxy that adds its own.
     #[error("its certificates are no chain")]
     NoChain,
-    /// The certificate itself.
+    /// An unreadable certificate.
     #[error("it holds no certificate that can be read")]
     Certificate,
 }
 
-/// The certificates that a field's value holds, the client's own first; nothing where the proxy says that there was none.
+/// Returns the certificates in a field's value, the client's own first; empty where the proxy states that there was none.
 ///
 /// # Errors
-/// What is wrong with the value.
+/// Returns the fault of the value.
 pub fn read(value: &[u8]) -> Result<Vec<CertificateDer<'static>>, HeaderFault> {
     let value = value.trim_ascii();
     if value.is_empty() || value == NONE {
@@ -89,10 +89,10 @@ pub fn read(value: &[u8]) -> Result<Vec<CertificateDer<'static>>, HeaderFault> {
     if chain.len() > LONGEST_CHAIN { Err(HeaderFault::TooMany) } else { Ok(chain) }
 }
 
-/// Holds several certificates to what a chain is: each was issued by the one behind it.
+/// Checks that several certificates form a chain: each was issued by the next one.
 ///
 /// # Errors
-/// [`HeaderFault::NoChain`], or a certificate that cannot be read.
+/// Returns [`HeaderFault::NoChain`], or a certificate that cannot be read.
 pub fn check_chain(chain: &[CertificateDer<'_>]) -> Result<(), HeaderFault> {
     for pair in chain.windows(2) {
         let parsed = |der: &CertificateDer<'_>, name: fn(&X509Certificate<'_>) -> Vec<u8>| {
@@ -111,7 +111,7 @@ fn decode(text: &[u8]) -> Result<CertificateDer<'static>, HeaderFault> {
     if der.is_empty() { Err(HeaderFault::Base64) } else { Ok(der.into()) }
 }
 
-/// Blocks of PEM with nothing but blanks between them. Line ends may have become blanks on the way.
+/// Reads PEM blocks with only whitespace between them. Line ends may have become spaces on the way.
 fn of_pem(mut text: &[u8]) -> Result<Vec<CertificateDer<'static>>, HeaderFault> {
     let mut found = Vec::new();
     loop {
@@ -130,14 +130,14 @@ fn of_pem(mut text: &[u8]) -> Result<Vec<CertificateDer<'static>>, HeaderFault> 
     }
 }
 
-/// Whether the value begins as `X-Forwarded-Client-Cert` does. Base64 has `=` at its end alone.
+/// Returns whether the value begins as `X-Forwarded-Client-Cert` does. Base64 has `=` only at its end.
 fn is_elements(value: &[u8]) -> bool {
     const KEYS: [&[u8]; 7] = [b"By", b"Hash", b"Cert", b"Chain", b"Subject", b"URI", b"DNS"];
     let key = value.iter().position(|byte| *byte == b'=').map(|end| value[..end].trim_ascii());
     key.is_some_and(|key| KEYS.iter().any(|known| known.eq_ignore_ascii_case(key)))
 }
 
-/// The certificate of the last element: what the nearest proxy wrote. Those before it came from further out.
+/// Returns the certificate of the last element, which the nearest proxy wrote. Earlier elements came from further out.
 fn of_elements(value: &[u8]) -> Result<Vec<CertificateDer<'static>>, HeaderFault> {
     let mut last = Vec::new();
     let mut rest = value;
@@ -183,7 +183,7 @@ fn split_key(text: &[u8]) -> Result<(&[u8], &[u8]), HeaderFault> {
     Ok((text[..end].trim_ascii(), &text[end + 1..]))
 }
 
-/// A value, what ended it (`;` or `,`), and what follows.
+/// A value, its terminator (`;` or `,`), and the remaining text.
 type Said<'a> = (Vec<u8>, Option<u8>, &'a [u8]);
 
 fn quoted_or_not(text: &[u8]) -> Result<Said<'_>, HeaderFault> {
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
     use crate::certificate::testing::Authority;
 
-    /// Bytes that stand for a certificate: whether they are one is not asked here.
+    /// Bytes that stand for a certificate; this test does not parse them.
     const DER: &[u8] = b"\x30\x03\x02\x01\xfb?>";
     const OTHER: &[u8] = b"\x30\x03\x02\x01\x02";
 

@@ -1,12 +1,12 @@
-//! A client's certificate: what it says, and who vouches for it.
+//! A client's certificate: its fields, and the authorities that vouch for it.
 //!
-//! Three questions that are kept apart:
+//! Three questions are kept apart:
 //!
-//! - **Possession**: whether the caller holds the private key. The TLS handshake proves it, always; for a certificate that is handed
-//!   on in a header the proxy that wrote it has.
+//! - **Possession**: whether the caller holds the private key. The TLS handshake always proves it; for a certificate in a header,
+//!   the proxy that wrote the header has checked it.
 //! - **Trust, validity, revocation**: whether an authority vouches for the certificate now ([`Authorities`]). Signatures are
-//!   verified once for a certificate, times are judged for each request.
-//! - **Identity**: whether it is the one that is meant ([`Thumbprint`], names). That is for policies and partners to say.
+//!   verified once per certificate, times for each request.
+//! - **Identity**: whether it is the expected certificate ([`Thumbprint`], names). Policies and partners decide that.
 
 mod authorities;
 pub mod header;
@@ -32,12 +32,12 @@ pub use thumbprint::{Thumbprint, ThumbprintFault};
 
 use crate::refusal::{Reason, Refusal};
 
-/// The most certificates that are read of a chain: more than any authority has, and a bound on what a caller makes us do.
+/// The maximum number of certificates read of a chain: more than any authority uses, and a bound on our work.
 pub const LONGEST_CHAIN: usize = 10;
 
-/// A client's certificate, read.
+/// A parsed client certificate.
 pub struct ClientCertificate {
-    /// The certificate, and those that came with it, in the order they came.
+    /// The certificate, followed by those that came with it, in their order.
     chain: Box<[CertificateDer<'static>]>,
     subject: Box<str>,
     issuer: Box<str>,
@@ -56,7 +56,7 @@ pub struct ClientCertificate {
     digest: [u8; 32],
 }
 
-/// The certificate, or one that came with it, cannot be read.
+/// An error: the certificate, or one that came with it, cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the certificate cannot be read")]
 pub struct Unreadable;
@@ -65,7 +65,7 @@ impl ClientCertificate {
     /// Reads a certificate and those that came with it, the client's own first.
     ///
     /// # Errors
-    /// There is none, there are too many, or the first is no X.509 certificate.
+    /// Fails if there is none, if there are too many, or if the first is not an X.509 certificate.
     pub fn read(chain: &[CertificateDer<'_>]) -> Result<Self, Unreadable> {
         let Some(leaf) = chain.first().filter(|_| chain.len() <= LONGEST_CHAIN) else { return Err(Unreadable) };
         let (rest, parsed) = X509Certificate::from_der(leaf).map_err(|_| Unreadable)?;
@@ -173,25 +173,25 @@ impl ClientCertificate {
         &self.thumbprint_sha256
     }
 
-    /// SHA-256 of the certificate, as tokens name it that are bound to it (`x5t#S256`).
+    /// Returns the SHA-256 digest of the certificate, as in certificate-bound tokens (`x5t#S256`).
     pub const fn sha256(&self) -> &[u8; 32] {
         &self.sha256
     }
 
-    /// The certificate itself in base64, as App Service hands it on.
+    /// Returns the certificate in base64, as App Service forwards it.
     pub fn encoded(&self) -> String {
         STANDARD.encode(&*self.chain[0])
     }
 
-    /// Holds a time against its validity, as far as the checks ask.
+    /// Checks a time against its validity, as far as `checks` ask for it.
     ///
     /// # Errors
-    /// It is not valid yet, or no longer.
+    /// Fails if it is not valid yet, or no longer.
     pub fn check_times(&self, checks: Checks, now: u64) -> Result<(), CertificateFault> {
         authorities::check_times((self.not_before, self.not_after), checks, now)
     }
 
-    /// Whether the time lies within its validity, both ends included (RFC 5280, section 4.1.2.5).
+    /// Returns whether the time lies within its validity, both ends included (RFC 5280, section 4.1.2.5).
     pub const fn is_valid_at(&self, now: u64) -> bool {
         self.not_before <= now && now <= self.not_after
     }
@@ -204,13 +204,13 @@ impl fmt::Debug for ClientCertificate {
     }
 }
 
-/// Why a client's certificate is not accepted.
+/// The reason why a client's certificate is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateFault {
     /// There is none.
     #[error("the caller showed no certificate")]
     Missing,
-    /// The header in which a proxy hands it on cannot be read.
+    /// The header with a forwarded certificate cannot be read.
     #[error("the header with the certificate cannot be read: {0}")]
     Header(#[from] header::HeaderFault),
     /// No authority vouches for it.
@@ -225,13 +225,13 @@ pub enum CertificateFault {
     /// It, or one of its issuers, was revoked.
     #[error("the certificate, or one of its issuers, was revoked")]
     Revoked,
-    /// It cannot be told whether it was revoked.
+    /// The revocation status is unknown.
     #[error("it cannot be told whether the certificate was revoked: {0}")]
     RevocationUnknown(Box<str>),
-    /// It is none of those that are meant.
+    /// It is not one of the expected certificates.
     #[error("the certificate of {subject} is none of the identities (SHA-256 {thumbprint})")]
     NotAllowed {
-        /// Whose it is.
+        /// The subject of the certificate.
         subject: Box<str>,
         /// SHA-256, in hexadecimal.
         thumbprint: Box<str>,
@@ -253,7 +253,7 @@ impl From<CertificateFault> for Refusal {
     }
 }
 
-/// Before 1970 is 1970: nothing was valid then that anybody shows today.
+/// Converts a time to seconds since 1970; earlier times become 0, since no certificate in use today was valid then.
 fn seconds(time: ASN1Time) -> u64 {
     u64::try_from(time.timestamp()).unwrap_or(0)
 }

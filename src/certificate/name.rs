@@ -1,7 +1,7 @@
-//! Distinguished names in one written form, so that they can be compared as texts.
+//! Distinguished names in one canonical text form, so that they can be compared as texts.
 //!
-//! The form is that of RFC 4514, the most specific part first, with a blank after each comma as API Management and Windows write
-//! it. Values are compared letter by letter, whatever kind of string the certificate holds them in.
+//! The form is that of RFC 4514, the most specific part first, with a space after each comma as API Management and Windows write
+//! it. Values are compared character by character, whatever the certificate's string type.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use x509_parser::{
 
 use super::hex;
 
-/// Types of attributes that have a short name: the object identifier, the name that we write, and others that are read.
+/// Attribute types with a short name: the object identifier, the name that we write, and other names that are read.
 const TYPES: &[(&str, &str, &[&str])] = &[
     ("2.5.4.3", "CN", &["COMMONNAME"]),
     ("2.5.4.4", "SN", &["SURNAME"]),
@@ -31,19 +31,19 @@ const TYPES: &[(&str, &str, &[&str])] = &[
     ("1.2.840.113549.1.9.1", "E", &["EMAILADDRESS", "EMAIL"]),
 ];
 
-/// Why a text is no distinguished name.
+/// The reason why a text is not a distinguished name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameFault {
-    /// There is nothing.
+    /// The text is empty.
     #[error("it is empty")]
     Empty,
     /// A part without `=`.
     #[error("`{0}` is no `TYPE=value`")]
     Part(String),
-    /// A type that has no short name here.
+    /// A type without a known short name.
     #[error("`{0}` is no type of attribute that is known; its object identifier always is, as in `2.5.4.10=Fabrikam`")]
     Type(String),
-    /// Quotes or an escape that do not end.
+    /// Unterminated quotes or an unfinished escape.
     #[error("quotes or an escape do not end")]
     Unfinished,
 }
@@ -54,11 +54,11 @@ type Attribute = (String, Value);
 #[derive(Debug)]
 enum Value {
     Text(String),
-    /// A value that is no text, in hexadecimal.
+    /// A value that is not text, in hexadecimal.
     Other(String),
 }
 
-/// A certificate's name in its written form.
+/// Returns a certificate's name in canonical form.
 pub(super) fn of(name: &X509Name<'_>) -> Box<str> {
     let parts = name.iter_rdn().map(|part| {
         let attributes = part.iter().map(|attribute| {
@@ -76,7 +76,7 @@ pub(super) fn of(name: &X509Name<'_>) -> Box<str> {
     write(parts)
 }
 
-/// The text of a value, where it is one.
+/// Returns the text of a value, if it is text.
 pub(super) fn text(value: &Any<'_>) -> Option<String> {
     match value.tag() {
         Tag::Utf8String | Tag::PrintableString | Tag::Ia5String | Tag::NumericString | Tag::VisibleString => {
@@ -92,10 +92,10 @@ pub(super) fn text(value: &Any<'_>) -> Option<String> {
     }
 }
 
-/// A name as people write it, in the one form.
+/// Converts a name as people write it to the canonical form.
 ///
 /// # Errors
-/// What cannot be read.
+/// Returns the part that cannot be read.
 pub(crate) fn canonical(text: &str) -> Result<Box<str>, NameFault> {
     if text.trim().is_empty() {
         return Err(NameFault::Empty);
@@ -117,7 +117,7 @@ pub(crate) fn canonical(text: &str) -> Result<Box<str>, NameFault> {
     }
 }
 
-/// The type of an attribute in its one spelling.
+/// Returns the type of an attribute in its canonical spelling.
 fn kind_of(written: &str) -> Result<String, NameFault> {
     let upper = written.to_ascii_uppercase();
     let identifier = upper.strip_prefix("OID.").unwrap_or(&upper);
@@ -130,7 +130,7 @@ fn kind_of(written: &str) -> Result<String, NameFault> {
     if is_identifier { Ok(identifier.to_owned()) } else { Err(NameFault::Type(written.to_owned())) }
 }
 
-/// A value, what ended it (`,`, `;` or `+`), and what follows.
+/// Reads a value; returns it with its terminator (`,`, `;` or `+`) and the remaining text.
 fn value(text: &str) -> Result<(Value, Option<char>, &str), NameFault> {
     let text = text.trim_start_matches(' ');
     if let Some(digits) = text.strip_prefix('#') {
@@ -176,7 +176,7 @@ fn value(text: &str) -> Result<(Value, Option<char>, &str), NameFault> {
     Ok((Value::Text(value), end, letters.as_str()))
 }
 
-/// What follows a backslash: two hexadecimal digits are a byte, anything else stands for itself.
+/// Reads an escape after a backslash: two hexadecimal digits are a byte, anything else stands for itself.
 fn escaped(letters: &mut std::str::Chars<'_>) -> Result<Vec<u8>, NameFault> {
     let first = letters.next().ok_or(NameFault::Unfinished)?;
     let Some(high) = first.to_digit(16) else { return Ok(first.to_string().into_bytes()) };
@@ -194,7 +194,7 @@ fn write(parts: Vec<Vec<Attribute>>) -> Box<str> {
     parts.collect::<Vec<_>>().join(", ").into()
 }
 
-/// RFC 4514, section 2.4.
+/// Escapes a value: RFC 4514, section 2.4.
 fn escape(value: &Value) -> String {
     let text = match value {
         Value::Text(text) => text,

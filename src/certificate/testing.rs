@@ -1,4 +1,4 @@
-//! Authorities and clients' certificates for tests: made on the spot, never kept.
+//! Authorities and clients' certificates for tests, generated on the fly.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::ClientCertificate;
 
-/// 2026-01-01, within the validity of what is made here unless a test says otherwise.
+/// 2026-01-01, within the default validity of the test certificates.
 pub(crate) const NOW: u64 = 1_767_225_600;
 
 /// An authority.
@@ -23,12 +23,12 @@ pub(crate) struct Issued {
     pub(crate) key_pem: String,
 }
 
-/// What is unusual about a certificate.
+/// The unusual properties of a test certificate.
 #[derive(Clone, Default)]
 pub(crate) struct Unusual {
-    /// The years in which it begins and ends to be valid; 2025 and 2035 otherwise.
+    /// The first and last years of validity; default 2025 and 2035.
     pub(crate) years: Option<(i32, i32)>,
-    /// For servers alone.
+    /// Restricts the certificate to server authentication.
     pub(crate) for_servers: bool,
     /// DNS names.
     pub(crate) dns_names: Vec<String>,
@@ -66,14 +66,14 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(authority_params(name, years), KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// An authority that this one vouches for.
+    /// Makes an authority that this one has certified.
     pub(crate) fn subordinate(&self, name: &str, years: (i32, i32)) -> Self {
         let mut params = authority_params(name, years);
         params.serial_number = Some(SerialNumber::from(77));
         Self(CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &self.0).unwrap())
     }
 
-    /// The same authority with another certificate: its name and its key, for other years.
+    /// Makes another certificate for the same authority: same name and key, other years.
     pub(crate) fn renewed_by(&self, issuer: &Self, name: &str, years: (i32, i32)) -> Self {
         let key = KeyPair::from_pem(&self.0.key().serialize_pem()).unwrap();
         Self(CertifiedIssuer::signed_by(authority_params(name, years), key, &issuer.0).unwrap())
@@ -90,7 +90,7 @@ impl Authority {
         Issued { der: made.der().clone(), pem: made.pem(), key_pem: key.serialize_pem() }
     }
 
-    /// A list of what this authority revoked, the next one due in that year.
+    /// Makes this authority's revocation list, with the next one due in that year.
     pub(crate) fn revoke(&self, serials: &[u64], next_update: i32) -> String {
         let revoked = serials.iter().map(|serial| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
@@ -118,7 +118,7 @@ impl Authority {
     }
 }
 
-/// A certificate that nobody vouches for but itself.
+/// Makes a self-signed certificate.
 pub(crate) fn self_signed(name: &str) -> Issued {
     let params = client_params(name, &Unusual::default());
     let key = KeyPair::generate().unwrap();
@@ -139,14 +139,14 @@ fn client_params(name: &str, unusual: &Unusual) -> CertificateParams {
 }
 
 impl Issued {
-    /// The certificate, with others that a client would send along.
+    /// Parses the certificate, with others that a client would send along.
     pub(crate) fn read(&self, more: &[&Authority]) -> ClientCertificate {
         let chain: Vec<_> = std::iter::once(self.der.clone()).chain(more.iter().map(|authority| authority.der())).collect();
         ClientCertificate::read(&chain).unwrap()
     }
 }
 
-/// Writes a file, and gives its path.
+/// Writes a file and returns its path.
 pub(crate) fn write(folder: &Path, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
     let path = folder.join(name);
     std::fs::write(&path, text).unwrap();

@@ -1,4 +1,4 @@
-//! Who vouches for which certificate, and until when.
+//! Tests of trust in certificates, and of its duration.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ fn code(result: Result<(), CertificateFault>) -> &'static str {
     result.map_or_else(|fault| Refusal::from(fault).reason.code(), |()| "fine")
 }
 
-/// The first second of a year.
+/// Returns the first second of a year.
 fn year(year: i16) -> u64 {
     let time = jiff::civil::date(year, 1, 1).to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp();
     u64::try_from(time.as_second()).unwrap()

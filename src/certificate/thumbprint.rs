@@ -5,29 +5,29 @@ use super::ClientCertificate;
 /// The SHA-1 or the SHA-256 of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Thumbprint {
-    /// SHA-1, as API Management and portals show it. A name: that another certificate with the same one is ever made for somebody
-    /// else's would take a second preimage.
+    /// SHA-1, as API Management and portals show it. It serves as a name: a forged certificate with the same digest would need a
+    /// second preimage.
     Sha1([u8; 20]),
     /// SHA-256.
     Sha256([u8; 32]),
 }
 
-/// Why a text is no thumbprint.
+/// The reason why a text is not a thumbprint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ThumbprintFault {
-    /// A character that is no hexadecimal digit.
+    /// A character that is not a hexadecimal digit.
     #[error("it holds {0:?}, which is no hexadecimal digit")]
     Digit(char),
-    /// Neither length.
+    /// A wrong length.
     #[error("it has {0} hexadecimal digits; SHA-1 has 40, SHA-256 has 64")]
     Length(usize),
 }
 
 impl Thumbprint {
-    /// Reads hexadecimal digits in either case, with colons or blanks between them as OpenSSL and Windows write them.
+    /// Reads hexadecimal digits in either case, with colons or spaces between them as OpenSSL and Windows write them.
     ///
     /// # Errors
-    /// What is wrong with the text.
+    /// Returns the fault of the text.
     pub fn parse(text: &str) -> Result<Self, ThumbprintFault> {
         let digits = digits(text)?;
         let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
@@ -38,7 +38,7 @@ impl Thumbprint {
         }
     }
 
-    /// Whether it is this certificate's.
+    /// Returns whether it is the thumbprint of this certificate.
     pub fn is_of(&self, certificate: &ClientCertificate) -> bool {
         match self {
             Self::Sha1(sha1) => *sha1 == certificate.sha1,
@@ -46,7 +46,7 @@ impl Thumbprint {
         }
     }
 
-    /// Whether it is that of a certificate with these hashes.
+    /// Returns whether it is the thumbprint of a certificate with these digests.
     pub(super) fn is(&self, sha1: &[u8; 20], sha256: &[u8; 32]) -> bool {
         match self {
             Self::Sha1(own) => own == sha1,
@@ -55,7 +55,7 @@ impl Thumbprint {
     }
 }
 
-/// The values of hexadecimal digits, without what stands between them.
+/// Returns the values of hexadecimal digits, without the separators between them.
 fn digits(text: &str) -> Result<Vec<u8>, ThumbprintFault> {
     let digit = |digit: char| match digit.to_digit(16) {
         // Never more than 15.
@@ -66,7 +66,8 @@ fn digits(text: &str) -> Result<Vec<u8>, ThumbprintFault> {
     text.chars().filter(|letter| !matches!(letter, ':' | ' ')).map(digit).collect()
 }
 
-/// A serial number as people write it, in its one form: hexadecimal, upper case, without separators and leading zeros.
+/// Converts a serial number as people write it to its canonical form: hexadecimal, upper case, without separators and leading
+/// zeros.
 pub(crate) fn serial(text: &str) -> Result<Box<str>, ThumbprintFault> {
     let digits = digits(text)?;
     if digits.is_empty() {

@@ -1,4 +1,4 @@
-//! What expressions read of the caller's certificate.
+//! The certificate fields that expressions can read.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::certificate::ClientCertificate;
 
-/// Something that a certificate says.
+/// A field of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CertificateField {
     Subject,
@@ -68,7 +68,7 @@ impl CertificateField {
         }
     }
 
-    /// What this certificate says; nothing where it says nothing.
+    /// Returns the field of this certificate; `None` if the certificate lacks it.
     pub(super) fn of(self, certificate: &ClientCertificate) -> Option<Value<'_>> {
         let text = |text| Some(Value::Text(Cow::Borrowed(text)));
         let list = |list| Some(Value::List(List::Texts(list)));

@@ -1,4 +1,4 @@
-//! From the syntax tree to what is evaluated: names resolved, arguments counted, patterns and networks read.
+//! From the syntax tree to the evaluated form: names resolved, arguments counted, patterns and networks read.
 
 mod calls;
 
@@ -106,7 +106,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The path that starts at one of the roots, where the expression is one.
+    /// Returns the path that starts at one of the roots, if the expression is one.
     fn path(&mut self, expr: &'a IdedExpr) -> Checked<Option<Path>> {
         let (owner, name) = match &expr.expr {
             Expr::Ident(name) if name == "captures" && !self.bound(name) => {
@@ -245,7 +245,7 @@ impl<'a> Checker<'a> {
         Ok(Node::Member { of: Box::new(of), told: format!("`{}`", select.field).into(), name: select.field.as_str().into() })
     }
 
-    /// Refuses a part whose kind is known and is not among those that are wanted.
+    /// Refuses a part whose kind is known and not wanted.
     fn demand(&self, at: &IdedExpr, node: &Node, wanted: &[Kind], what: impl std::fmt::Display) -> Checked<()> {
         match node.kind() {
             Some(kind) if !wanted.contains(&kind) => {
@@ -293,7 +293,7 @@ impl<'a> Checker<'a> {
         self.fault(at, format!("no function is called `{name}`"), suggestion(name, &names))
     }
 
-    /// Where a part begins: for a call the name before its bracket, for a field the name after its dot.
+    /// Returns the start column of a part: for a call the name before its parenthesis, for a field the name after its dot.
     fn column(&self, at: &IdedExpr) -> usize {
         let start = self.source.offset_for(at.id).map_or(0, |(start, _)| usize::try_from(start).unwrap_or(0));
         let mut before = self.text.char_indices().map(|(index, _)| index).take_while(|index| *index < start).count();
@@ -308,7 +308,7 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// The expression as a person would write it, for a path.
+/// Returns the expression as a person would write it, for a path.
 fn told(expr: &IdedExpr) -> Arc<str> {
     fn write(expr: &IdedExpr, into: &mut String) {
         match &expr.expr {

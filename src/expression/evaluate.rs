@@ -11,7 +11,7 @@ use super::{
     value::{EvaluationError, List, Map, Value},
 };
 
-/// One evaluation and what it may still cost.
+/// One evaluation with its remaining budget.
 pub(super) struct Evaluator<'f, 'a> {
     facts: &'f Facts<'a>,
     variables: Vec<Value<'a>>,
@@ -26,7 +26,7 @@ impl<'f, 'a> Evaluator<'f, 'a> {
         Self { facts, variables: Vec::new(), steps: limits::STEPS, text: limits::TEXT }
     }
 
-    /// How many steps were taken.
+    /// Returns the number of steps taken.
     #[cfg(test)]
     pub(super) const fn spent(&self) -> u32 {
         limits::STEPS - self.steps
@@ -97,14 +97,14 @@ impl<'f, 'a> Evaluator<'f, 'a> {
         })
     }
 
-    /// Takes steps off what is left.
+    /// Takes steps off the remaining budget.
     pub(super) fn spend(&mut self, steps: usize) -> Result<(), EvaluationError> {
         let steps = u32::try_from(steps).unwrap_or(u32::MAX);
         self.steps = self.steps.checked_sub(steps).ok_or(EvaluationError::Cost("its steps"))?;
         Ok(())
     }
 
-    /// A text that was made: its bytes come off what is left.
+    /// Accounts for a text that was made: its bytes come off the remaining budget.
     pub(super) fn made(&mut self, text: String) -> Evaluated<'a> {
         self.account(Value::Text(Cow::Owned(text)))
     }
@@ -151,7 +151,7 @@ impl<'f, 'a> Evaluator<'f, 'a> {
         }
     }
 
-    /// Whether every operand is `wanted`; those after the first that is not are left out.
+    /// Returns whether every operand is `wanted`; operands after the first that is not are not evaluated.
     fn all(&mut self, operands: &'a [Node], wanted: bool) -> Result<bool, EvaluationError> {
         for operand in operands {
             if self.truth(operand, "an operand of `&&` and `||`")? != wanted {

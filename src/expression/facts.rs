@@ -1,4 +1,4 @@
-//! What expressions read: one request and what is known of it.
+//! The data that expressions read: one request and the facts known of it.
 
 use std::{borrow::Cow, net::IpAddr};
 
@@ -15,7 +15,7 @@ use crate::{
     request::{Captures, IncomingRequest, NamedToken},
 };
 
-/// What is known of a request when an expression is evaluated.
+/// The facts known of a request when an expression is evaluated.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     /// The request as it came.
@@ -30,7 +30,7 @@ pub struct Facts<'a> {
     pub partner: Option<&'a str>,
     /// Further tokens, by the names that the config gave them.
     pub named_tokens: &'a [NamedToken],
-    /// What the route's path captured.
+    /// The captures of the route's path.
     pub captures: &'a Captures,
     /// The route's name.
     pub route: Option<&'a str>,
@@ -132,7 +132,7 @@ fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
-/// Decodes a form's name or value, or refuses: a broken escape is read in as many ways as there are readers.
+/// Decodes the name or value of a form field. A broken escape is refused, since readers differ on it.
 fn decoded(text: &str) -> Result<Cow<'_, str>, EvaluationError> {
     if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
         return Ok(Cow::Borrowed(text));

@@ -74,12 +74,13 @@ fn text(value: Value<'_>) -> Result<Cow<'_, str>, EvaluationError> {
     }
 }
 
-/// Lower case, but that no letter beyond ASCII becomes one within: U+212A, the Kelvin sign, would be `k`, and one user another.
+/// Lower-cases a text, except letters beyond ASCII that would become ASCII ones: U+212A, the Kelvin sign, would be `k`, and one
+/// user would be another.
 fn lower(text: &str) -> String {
     fold(text, |letter| letter.to_ascii_lowercase(), char::to_lowercase)
 }
 
-/// Upper case, under the same rule: `ı` would be `I`, and `ß` would be `SS`.
+/// Upper-cases a text, under the same rule: `ı` would be `I`, and `ß` would be `SS`.
 fn upper(text: &str) -> String {
     fold(text, |letter| letter.to_ascii_uppercase(), char::to_uppercase)
 }
@@ -124,9 +125,9 @@ fn split<'a>(whole: &Cow<'a, str>, separator: &str, evaluator: &mut Evaluator<'_
     Ok(Value::List(List::Made(list.into())))
 }
 
-/// Whether somebody who splits a joined list could take the element for two, or for the end of one and the beginning of another:
-/// it holds a character of the separator. The blanks of `, ` are for the eye, and those who split at `,` trim; where the separator is
-/// blank altogether, every blank separates.
+/// Returns whether a reader that splits a joined list could take the element for two, or for the end of one and the beginning of
+/// another: it contains a character of the separator. The spaces of `, ` are ignored, since readers that split at `,` trim; where
+/// the separator is only whitespace, any whitespace separates.
 pub(crate) fn could_be_two(element: &str, separator: &str) -> bool {
     match separator.trim() {
         "" => !separator.is_empty() && element.contains(char::is_whitespace),

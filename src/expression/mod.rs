@@ -1,15 +1,17 @@
-//! Expressions: what `@(…)` in a config stands for.
+//! Expressions: the `@(…)` of a config.
 //!
-//! The language is CEL, the Common Expression Language; what it may read is one request. Where the language's own rules could let
-//! through what nobody judged, ours are stricter:
+//! The language is CEL, the Common Expression Language; it reads only one request. Where the language's rules could admit a
+//! request that was not judged, ours are stricter:
 //!
 //! - **What is absent refuses.** Reading a claim, a header, a parameter or a capture that is not there is an error, and an error
 //!   ends the evaluation: also to the right of `||`, below `!`, within `exists` and `all`. CEL lets `error || true` be true; here the
 //!   operands are evaluated from left to right, and `&&`, `||` and `?:` leave out a side only because of the value on their left.
 //!   `has(token.claims.oid)` asks; `has(token.claims["extn.costCenter"])` does too. A claim that is `null` is absent, one that is the empty text is not.
-//! - **Nothing is converted.** Comparing a text with a number is an error, not `false` (which `!=` would make `true`). Whole numbers and
+//! - **Nothing is converted.** Comparing a text with a number is an error, not `false` (which `!=` would make `true`). Whole
+//!   numbers and
 //!   fractions compare by value; `string()`, `int()`, `double()` and `bool()` convert.
-//! - **All is checked at load**: names, fields, functions, the number of their arguments, patterns and networks, which have to be literals.
+//! - **All is checked at load**: names, fields, functions, the number of their arguments, patterns and networks, which have to be
+//!   literals.
 //! - **The cost is bounded** by [`limits`], whatever the request holds. An expression that reaches a limit refuses.
 //!
 //! | name | what it is |
@@ -67,7 +69,7 @@ pub use self::{
     value::{EvaluationError, List, Map, Value},
 };
 
-/// Whether a token may be called so: a word that expressions can name and that has no meaning yet.
+/// Returns whether a token may have this name: a word that expressions can use and that has no meaning yet.
 pub(crate) fn is_free_name(name: &str) -> bool {
     // Words of the language, and those that it keeps for later.
     const KEPT: &str = " as break const continue else false for function has if import in let loop namespace null package return true \
@@ -80,7 +82,7 @@ pub(crate) fn is_free_name(name: &str) -> bool {
         && !KEPT.contains(&format!(" {name} "))
 }
 
-/// How much an expression may be and do.
+/// The limits of an expression's size and cost.
 pub mod limits {
     /// The longest expression, in bytes.
     pub const LENGTH: usize = 4_096;
@@ -117,7 +119,7 @@ impl fmt::Debug for Expression {
     }
 }
 
-/// What an expression reads.
+/// The data that an expression reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Uses {
     /// `request`
@@ -132,26 +134,26 @@ pub struct Uses {
     pub partner: bool,
     /// `captures`
     pub captures: bool,
-    /// `response`, which only policies on the answer know, and conditions that are judged after it
+    /// `response`, which is only known to policies on the response, and to conditions evaluated after it
     pub response: bool,
 }
 
 impl Uses {
-    /// Whether a header made from it tells a backend who calls: its name must then never come from the caller.
+    /// Returns whether a header made from it identifies the caller to a backend: its name must then never come from the caller.
     pub const fn identity(self) -> bool {
         self.token || self.caller || self.partner
     }
 }
 
-/// What is wrong with an expression, and where.
+/// A fault of an expression, with its place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("at column {column} of the expression: {message}")]
 pub struct ExpressionError {
     /// The column, counted in characters from 1.
     pub column: usize,
-    /// What is wrong.
+    /// The description of the fault.
     pub message: String,
-    /// What would be right.
+    /// The correct form.
     pub cure: String,
 }
 
@@ -159,15 +161,15 @@ impl Expression {
     /// Parses and checks the expression between `@(` and `)`.
     ///
     /// # Errors
-    /// What is wrong with it, the first fault only.
+    /// Returns the first fault only.
     pub fn parse(text: &str) -> Result<Self, ExpressionError> {
         Self::parse_knowing(text, &[])
     }
 
-    /// As [`parse`](Self::parse), where there are tokens of these names besides `token`.
+    /// Does the same as [`parse`](Self::parse), where there are tokens of these names besides `token`.
     ///
     /// # Errors
-    /// What is wrong with it, the first fault only.
+    /// Returns the first fault only.
     pub fn parse_knowing(text: &str, tokens: &[Box<str>]) -> Result<Self, ExpressionError> {
         parse::bounded(text)?;
         // The parser descends into itself for every nested part and every link of a chain, on frames of its own size: it gets a stack
@@ -192,7 +194,7 @@ impl Expression {
     /// Parses and checks a condition: an expression that can be true or false.
     ///
     /// # Errors
-    /// What is wrong with it; also that it can be neither true nor false.
+    /// Returns the first fault, including that the value can be neither true nor false.
     pub fn parse_condition(text: &str) -> Result<Self, ExpressionError> {
         Self::parse(text)?.into_condition()
     }
@@ -216,20 +218,20 @@ impl Expression {
         Self { node: Node::Path(path), uses: Uses { token: true, ..Uses::default() }, captures: Vec::new() }
     }
 
-    /// What the expression reads.
+    /// Returns the data that the expression reads.
     pub const fn uses(&self) -> Uses {
         self.uses
     }
 
-    /// The captures that it names.
+    /// Returns the captures that it names.
     pub fn captures(&self) -> impl Iterator<Item = &str> {
         self.captures.iter().map(|name| &**name)
     }
 
-    /// What the expression comes to for these facts.
+    /// Evaluates the expression with these facts.
     ///
     /// # Errors
-    /// What is absent, of the wrong kind, or beyond the [`limits`].
+    /// Fails on data that is absent or of the wrong kind, or beyond the [`limits`].
     pub fn evaluate<'a>(&'a self, facts: &Facts<'a>) -> Result<Value<'a>, EvaluationError> {
         // A plain path is one lookup, and the common case.
         match &self.node {
@@ -238,10 +240,10 @@ impl Expression {
         }
     }
 
-    /// Whether the condition holds.
+    /// Evaluates the condition.
     ///
     /// # Errors
-    /// As [`evaluate`](Self::evaluate), and where it comes to anything but true or false.
+    /// Fails as [`evaluate`](Self::evaluate), and if the value is neither true nor false.
     pub fn holds(&self, facts: &Facts<'_>) -> Result<bool, EvaluationError> {
         match self.evaluate(facts)? {
             Value::Bool(holds) => Ok(holds),
@@ -249,10 +251,10 @@ impl Expression {
         }
     }
 
-    /// The value as text: a text, number or boolean as it is.
+    /// Evaluates the expression as text: a text, number or boolean.
     ///
     /// # Errors
-    /// As [`evaluate`](Self::evaluate), and where it comes to a list or a map, which only an explicit `join` makes a text.
+    /// Fails as [`evaluate`](Self::evaluate), and for a list or a map, which only an explicit `join` makes a text.
     pub fn text<'a>(&'a self, facts: &Facts<'a>) -> Result<Cow<'a, str>, EvaluationError> {
         self.evaluate(facts)?.into_text()
     }

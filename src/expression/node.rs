@@ -1,4 +1,4 @@
-//! An expression as it is evaluated: every name resolved, every pattern and network read.
+//! An expression ready for evaluation: every name resolved, every pattern and network read.
 
 use std::{fmt, sync::Arc};
 
@@ -16,7 +16,7 @@ pub(super) enum Node {
     Double(f64),
     Text(Box<str>),
     Path(Path),
-    /// A variable of `exists` and the like: how many were bound before it.
+    /// A variable of `exists` and the like: the number of variables bound before it.
     Variable(usize),
     /// `of.name`
     Member {
@@ -47,17 +47,17 @@ pub(super) enum Node {
     Cidr(Box<[IpNet]>, Box<Self>),
 }
 
-/// What `exists` and the like go over, and what they ask or make of each element.
+/// The list of `exists` and the like, and the condition or result for each element.
 #[derive(Clone, Debug)]
 pub(super) struct EachOf {
     pub(super) over: Node,
     /// The condition; absent only for `map` without one.
     pub(super) condition: Option<Node>,
-    /// What `map` makes.
+    /// The result expression of `map`.
     pub(super) result: Option<Node>,
 }
 
-/// Something that can be looked up right away.
+/// A path that can be looked up directly.
 #[derive(Clone, Debug)]
 pub(super) struct Path {
     pub(super) field: Field,
@@ -214,7 +214,7 @@ impl Function {
         }
     }
 
-    /// How many arguments it takes, the one before the dot included.
+    /// Returns the number of its arguments, the one before the dot included.
     pub(super) const fn arguments(self) -> usize {
         match self {
             Self::Split | Self::Join | Self::StartsWith | Self::EndsWith | Self::Contains => 2,
@@ -222,7 +222,7 @@ impl Function {
         }
     }
 
-    /// Whether it may only be written after a value and a dot, only as a call, or either way.
+    /// Returns whether it may only be written after a value and a dot, only as a call, or either way.
     pub(super) const fn member_only(self) -> bool {
         matches!(self, Self::StartsWith | Self::EndsWith | Self::Contains)
     }
@@ -242,7 +242,7 @@ impl Function {
     }
 }
 
-/// What kind of value something is.
+/// The kind of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Bool,
@@ -282,7 +282,7 @@ impl fmt::Display for Kind {
 }
 
 impl Node {
-    /// The kind of value that this part gives, where that is known before there is a request.
+    /// Returns the kind of this part's value, if it is known before there is a request.
     pub(super) fn kind(&self) -> Option<Kind> {
         Some(match self {
             Self::Bool(_)

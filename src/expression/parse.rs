@@ -1,4 +1,4 @@
-//! From text to CEL's syntax tree, within bounds.
+//! Parsing of text into CEL's syntax tree, within bounds.
 
 use cel::{
     Env,
@@ -7,7 +7,7 @@ use cel::{
 
 use super::{ExpressionError, limits};
 
-/// Refuses what is too long to be parsed.
+/// Refuses a text that is too long to be parsed.
 pub(super) fn bounded(text: &str) -> Result<(), ExpressionError> {
     if text.len() > limits::LENGTH {
         return Err(too_much(format!("the expression is longer than {} bytes", limits::LENGTH)));
@@ -19,7 +19,7 @@ pub(super) fn bounded(text: &str) -> Result<(), ExpressionError> {
     Ok(())
 }
 
-/// Parses an expression; what the names in it mean is judged later.
+/// Parses an expression; its names are resolved later.
 pub(super) fn parse(text: &str) -> Result<(IdedExpr, SourceInfo), ExpressionError> {
     // Without macros, so that `has` and `exists` stay the calls they are written as, and their rules are ours.
     Env::default()
@@ -42,7 +42,7 @@ fn too_much(message: String) -> ExpressionError {
     ExpressionError { column: 1, message, cure: "write several smaller ones".to_owned() }
 }
 
-/// The parser counts lines from 1 and columns within them; a fault counts characters of the whole expression.
+/// Converts the parser's line and column, counted from 1, to a position in characters of the whole expression.
 fn column_of_line(text: &str, (line, column): (isize, isize)) -> usize {
     let before = usize::try_from(line - 1).unwrap_or(0);
     let lines: usize = text.split_inclusive('\n').take(before).map(|line| line.chars().count()).sum();

@@ -8,7 +8,7 @@ use crate::{
     settings::{Faults, Place},
 };
 
-/// A text as it stands, or an expression that makes one.
+/// A literal text, or an expression that makes one.
 #[derive(Clone)]
 pub(crate) enum Template {
     /// The text itself.
@@ -28,7 +28,7 @@ impl std::fmt::Debug for Template {
 }
 
 impl Template {
-    /// Reads a value; an expression is the whole value, as in API Management. What is wrong goes to the faults.
+    /// Reads a value; an expression is the whole value, as in API Management. Faults go to `faults`.
     ///
     /// `tokens` are the names of tokens besides `token`.
     pub(crate) fn build(text: &str, tokens: &[Box<str>], place: &Place, faults: &mut Faults) -> Option<Self> {
@@ -45,7 +45,7 @@ impl Template {
         }
     }
 
-    /// What an expression reads; nothing for a text.
+    /// Returns the data that an expression reads; none for a text.
     pub(crate) fn uses(&self) -> Uses {
         match self {
             Self::Literal(_) => Uses::default(),
@@ -54,7 +54,7 @@ impl Template {
     }
 }
 
-/// Reads a condition, `@(…)`, that is true or false. What is wrong goes to the faults.
+/// Reads a condition, `@(…)`, that is true or false. Faults go to `faults`.
 pub(crate) fn condition(text: &str, tokens: &[Box<str>], place: &Place, faults: &mut Faults) -> Option<Expression> {
     match expression_in(text) {
         Ok(Some(inner)) => parsed(Expression::parse_knowing(inner, tokens).and_then(Expression::into_condition), place, faults),
@@ -82,7 +82,7 @@ fn parsed(result: Result<Expression, super::ExpressionError>, place: &Place, fau
     }
 }
 
-/// What stands between `@(` and its bracket, where the text is an expression.
+/// Returns the text between `@(` and its closing parenthesis, if the text is an expression.
 fn expression_in(text: &str) -> Result<Option<&str>, (String, String)> {
     // A block of text ends with a line end.
     let trimmed = text.trim_end();
@@ -110,7 +110,8 @@ fn expression_in(text: &str) -> Result<Option<&str>, (String, String)> {
     }
 }
 
-/// Where the bracket closes that was open when the text began. Quoted texts, their escapes included, are passed over.
+/// Returns the position of the parenthesis that closes the one opened before the text. Quoted texts, their escapes included, are
+/// skipped.
 fn closing(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let (mut depth, mut at) = (0_usize, 0);
@@ -127,7 +128,8 @@ fn closing(text: &str) -> Option<usize> {
     None
 }
 
-/// The last byte of the quoted text that begins at `start`; three quotes open one that only three close, `r` before it knows no escapes.
+/// Returns the last byte of the quoted text that begins at `start`; three quotes open a text that only three close, and after the
+/// prefix `r` there are no escapes.
 fn after_quoted(bytes: &[u8], start: usize) -> Option<usize> {
     let quote = bytes[start];
     let raw = start > 0 && matches!(bytes[start - 1], b'r' | b'R');
@@ -146,7 +148,7 @@ fn after_quoted(bytes: &[u8], start: usize) -> Option<usize> {
     None
 }
 
-/// Why a value cannot stand in a header field.
+/// The reason why a value cannot stand in a header field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HeaderTextError {
     /// The expression has no value.
@@ -160,8 +162,8 @@ pub(crate) enum HeaderTextError {
     Unclean,
 }
 
-/// The value of an expression as that of a header field: one line, without control characters, without blanks around it that a
-/// reader would cut off.
+/// Returns the value of an expression as a header field value: one line, without control characters, and without spaces around it
+/// that a reader would cut off.
 pub(crate) fn header_value(expression: &Expression, facts: &Facts<'_>) -> Result<HeaderValue, HeaderTextError> {
     let text = expression.evaluate(facts)?.into_text().map_err(|_| HeaderTextError::NotText)?;
     field_value(&text)

@@ -15,7 +15,7 @@ use crate::{
     request::{Captures, IncomingRequest, NamedToken, TokenPlace},
 };
 
-/// A request with all that expressions can read.
+/// A request with everything that expressions can read.
 pub(crate) struct World {
     pub(crate) request: IncomingRequest,
     pub(crate) caller: IpAddr,
@@ -508,7 +508,7 @@ fn costly_evaluations_end_in_a_refusal() {
     }
 }
 
-/// Pieces that make expressions, right ones and wrong ones.
+/// Generates pieces of expressions, valid and invalid.
 fn source() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         Just("token.claims.groups".to_owned()),

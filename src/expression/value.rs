@@ -1,4 +1,4 @@
-//! What expressions come to, and how values compare.
+//! The values of expressions, and their comparison.
 
 use std::{borrow::Cow, cmp::Ordering, fmt, sync::Arc};
 
@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::{certificate::CertificateField, facts, node::Kind};
 use crate::{certificate::ClientCertificate, entra::token::Members, request::Captures};
 
-/// What an expression, or a part of one, comes to. Borrows from the request wherever it can.
+/// The value of an expression, or of a part of one. Borrows from the request wherever it can.
 #[derive(Clone)]
 pub enum Value<'a> {
     /// `true` or `false`
@@ -34,7 +34,7 @@ pub enum List<'a> {
     Json(&'a [Json]),
     /// Scopes or roles.
     Texts(&'a [Box<str>]),
-    /// One that the expression made.
+    /// A list that the expression made.
     Made(Arc<[Value<'a>]>),
 }
 
@@ -51,29 +51,29 @@ pub enum Map<'a> {
     Headers(&'a HeaderMap),
     /// The request's query, still encoded.
     Query(&'a str),
-    /// What the route's path captured, still encoded.
+    /// The captures of the route's path, still encoded.
     Captures(&'a Captures),
-    /// One that the expression made.
+    /// A map that the expression made.
     Made(Arc<[(Cow<'a, str>, Value<'a>)]>),
 }
 
-/// Why an expression has no value. Holds names and kinds, never a value of the request.
+/// The reason why an expression has no value. Holds names and kinds, never a value of the request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EvaluationError {
-    /// Something that the expression reads is not there.
+    /// The expression reads something that is absent.
     #[error("{0} is absent")]
     Absent(Arc<str>),
-    /// Something is of another kind than it must be.
+    /// A value is of the wrong kind.
     #[error("{what} must be {wanted}, and it is {found}")]
     Kind {
-        /// What must be of a kind.
+        /// The value in question.
         what: &'static str,
-        /// The kind.
+        /// The expected kind.
         wanted: &'static str,
-        /// What it is.
+        /// The actual kind.
         found: &'static str,
     },
-    /// Two operands do not go together.
+    /// The operands cannot be combined.
     #[error("{left} and {right} do not go together in `{operation}`")]
     Mismatch {
         /// The operator.
@@ -86,7 +86,7 @@ pub enum EvaluationError {
     /// A value cannot be read, counted or converted.
     #[error("{0}")]
     Unfit(&'static str),
-    /// The evaluation costs more than the limits allow.
+    /// The evaluation exceeds the limits.
     #[error("the expression costs more than {0}")]
     Cost(&'static str),
 }
@@ -126,10 +126,10 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value as text: texts, numbers and booleans as they are.
+    /// Returns the value as text: texts, numbers and booleans.
     ///
     /// # Errors
-    /// For lists and maps, since how they are to be written is for the config to say.
+    /// Fails for lists and maps, since the config must say how they are written.
     pub fn into_text(self) -> Result<Cow<'a, str>, EvaluationError> {
         Ok(match self {
             Self::Text(text) => text,
@@ -144,10 +144,10 @@ impl<'a> Value<'a> {
         })
     }
 
-    /// The value as JSON: a claim as it was signed.
+    /// Returns the value as JSON: a claim as it was signed.
     ///
     /// # Errors
-    /// For parts of the request that cannot be read as text.
+    /// Fails for parts of the request that cannot be read as text.
     pub(crate) fn into_json(self) -> Result<Json, EvaluationError> {
         Ok(match self {
             Self::Bool(value) => value.into(),
@@ -174,7 +174,7 @@ impl<'a> Value<'a> {
         })
     }
 
-    /// Whether two values are the same; `spend` is asked before each comparison.
+    /// Returns whether two values are equal; `spend` is called before each comparison.
     pub(super) fn equals(
         &self,
         other: &Self,
@@ -219,7 +219,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// How two numbers or two texts are ordered.
+    /// Returns the order of two numbers or two texts.
     pub(super) fn compare(&self, operation: &'static str, other: &Self) -> Result<Ordering, EvaluationError> {
         match (self, other) {
             (Self::Text(left), Self::Text(right)) => Ok(left.cmp(right)),
@@ -254,7 +254,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Compares by value, without the loss of turning the whole number into a fraction.
+/// Compares by value, without converting the whole number to a fraction.
 fn compare_whole(whole: i128, fraction: f64) -> Ordering {
     let trunk = fraction.trunc();
     // `as` saturates, far beyond any whole number there is here.
@@ -286,7 +286,7 @@ impl<'a> List<'a> {
 }
 
 impl<'a> Map<'a> {
-    /// The value of this name, if there is one. Names of header fields have no case.
+    /// Returns the value of this name, if there is one. Names of header fields are case-insensitive.
     pub(super) fn get(&self, name: &str) -> Result<Option<Value<'a>>, EvaluationError> {
         Ok(match self {
             Self::Claims(claims) => claims.get(name).and_then(Value::of_json),
@@ -299,7 +299,7 @@ impl<'a> Map<'a> {
         })
     }
 
-    /// The names, each once.
+    /// Returns the names, each once.
     pub(super) fn names(&self) -> Result<Vec<Cow<'a, str>>, EvaluationError> {
         Ok(match self {
             Self::Claims(claims) => {
@@ -319,7 +319,7 @@ impl<'a> Map<'a> {
         })
     }
 
-    /// How many bytes a lookup may have to read through.
+    /// Returns the number of bytes that a lookup may have to read through.
     pub(super) fn weight(&self) -> usize {
         match self {
             Self::Query(query) => query.len(),

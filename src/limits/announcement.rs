@@ -1,4 +1,4 @@
-//! What callers are told of limits: how much is left, and when to come back.
+//! Response headers about limits: the remaining amount, and the time to wait.
 
 use std::time::Duration;
 
@@ -7,17 +7,18 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::Taken;
 use crate::refusal::{Reason, Refusal};
 
-/// What answers tell of a limit.
+/// The response headers for a limit.
 ///
-/// `RateLimit` and `RateLimit-Policy` are those of the IETF's draft on rate limit header fields: lists, so that several limits add up.
+/// `RateLimit` and `RateLimit-Policy` follow the IETF's draft on rate limit header fields: they are lists, so that several limits
+/// add up.
 #[derive(Debug)]
 pub(crate) struct Announcement {
     name: Box<str>,
     policy: HeaderValue,
     limit: u64,
-    /// A further header that tells how much is left.
+    /// A further header with the remaining amount.
     pub(crate) remaining: Option<HeaderName>,
-    /// A further header that tells how much there may be.
+    /// A further header with the limit.
     pub(crate) total: Option<HeaderName>,
 }
 
@@ -25,7 +26,7 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 impl Announcement {
-    /// For a limit of this kind.
+    /// Makes the announcement of a limit of this kind.
     pub(crate) fn new(kind: &str, limit: u64, period: Duration) -> Self {
         let seconds = whole_seconds(period);
         let name = format!("{kind}-{seconds}s");
@@ -39,7 +40,7 @@ impl Announcement {
         }
     }
 
-    /// Adds what was found to the header fields of whatever leaves.
+    /// Adds the state of the limit to the header fields of a response.
     pub(crate) fn announce(&self, taken: Taken, headers: &mut HeaderMap) {
         let state = format!("\"{}\";r={};t={}", self.name, taken.remaining, whole_seconds(taken.wait));
         headers.append(RATE_LIMIT_POLICY, self.policy.clone());
@@ -53,12 +54,12 @@ impl Announcement {
     }
 }
 
-/// Seconds, rounded up: who waits that long has waited long enough.
+/// Returns whole seconds, rounded up, so that a client that waits that long has waited long enough.
 fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
-/// The refusal of what is too much, with the time after which there is room again.
+/// Returns the refusal for an exceeded limit, with the time after which there is room again.
 pub(crate) fn exceeded(reason: Reason, taken: Taken) -> Refusal {
     let mut refusal = Refusal::from(reason);
     refusal.retry_after = Some(u32::try_from(whole_seconds(taken.wait).max(1)).unwrap_or(u32::MAX));

@@ -1,4 +1,4 @@
-//! Calls under way.
+//! Concurrent calls.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -8,17 +8,17 @@ use std::{
 
 use crate::base::lock::lock;
 
-/// How many locks there are.
+/// The number of locks.
 const SHARDS: usize = 64;
 
-/// How many calls of each key are under way. A key without any takes no room.
+/// The number of concurrent calls of each key. A key without any takes no room.
 #[derive(Debug)]
 pub struct Concurrency {
     seed: RandomState,
     shards: Box<[Mutex<HashMap<u64, u32>>]>,
 }
 
-/// One call under way; it ends when this is dropped.
+/// A permit for one concurrent call, which ends when this is dropped.
 #[derive(Debug)]
 pub struct Permit {
     of: Arc<Concurrency>,
@@ -32,7 +32,7 @@ impl Default for Concurrency {
 }
 
 impl Concurrency {
-    /// Begins a call, unless `most` of that key are under way.
+    /// Begins a call, unless `most` calls of that key are in progress.
     pub fn begin(self: &Arc<Self>, key: impl Hash, most: u32) -> Option<Permit> {
         let key = self.seed.hash_one(key);
         let mut calls = lock(self.shard(key));

@@ -1,4 +1,4 @@
-//! Counts within fixed periods of time, the first of which began in 1970.
+//! Counters over fixed periods, the first of which began in 1970.
 
 use std::{future, hash::Hash, time::Duration};
 
@@ -7,15 +7,14 @@ use super::{
     table::{Count, Table},
 };
 
-/// Counts for each key what there was since the present period began.
+/// The calls of each key since the start of the current period.
 #[derive(Debug)]
 pub struct Fixed {
     period: Duration,
     table: Table<Sum>,
 }
 
-/// The counts of the present period and of the one that was counted before it, which is the present one again where the clock is set
-/// back.
+/// The counts of the current period and of the one counted before it, which becomes current again if the clock is set back.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
     present: Part,
@@ -24,7 +23,7 @@ struct Sum {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Part {
-    /// Which period is counted.
+    /// The number of the counted period.
     period: u64,
     count: u64,
 }
@@ -34,12 +33,12 @@ impl Fixed {
         Self { period: period.max(Duration::from_secs(1)), table: Table::new("quota") }
     }
 
-    /// Judges one call, and counts it if it is admitted.
+    /// Admits or rejects one call, and counts it if it is admitted.
     pub fn judge(&self, key: impl Hash, ask: Ask) -> Taken {
         self.reserve(key, ask).0
     }
 
-    /// Judges one call, and counts it if it is admitted; what was counted can be given back.
+    /// Admits or rejects one call, and counts it if it is admitted; the count can be given back.
     pub fn reserve(&self, key: impl Hash, ask: Ask) -> (Taken, Receipt) {
         let wait = self.ends_in(ask.now);
         let (taken, spot) = self.table.with(key, ask.now, self.period, |sum| {
@@ -54,7 +53,7 @@ impl Fixed {
         (taken, Receipt::new(spot, taken, ask))
     }
 
-    /// Gives back what a call had taken.
+    /// Gives back the count of a call.
     pub fn give_back(&self, receipt: Receipt) {
         let period = number(receipt.at, self.period);
         self.table.at(receipt.spot, |sum| {
@@ -72,12 +71,12 @@ impl Fixed {
         });
     }
 
-    /// How often a key had to begin with the count of another.
+    /// Returns the number of keys that started with the count of another key.
     pub(super) fn shared(&self) -> u64 {
         self.table.shared()
     }
 
-    /// How long the present period goes on.
+    /// Returns the time left in the current period.
     fn ends_in(&self, now: Duration) -> Duration {
         let into = now.as_millis() % self.period.as_millis();
         self.period - Duration::from_millis(u64::try_from(into).unwrap_or_default())
@@ -95,7 +94,7 @@ impl Counter for Fixed {
     }
 }
 
-/// Which period that is, from 1970 on.
+/// Returns the number of a period, counted from 1970.
 fn number(now: Duration, period: Duration) -> u64 {
     u64::try_from(now.as_millis() / period.as_millis().max(1)).unwrap_or(u64::MAX)
 }

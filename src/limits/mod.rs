@@ -1,11 +1,10 @@
-//! How much: rates, quotas and calls at once, counted by any key.
+//! Rates, quotas and concurrent calls, counted by any key.
 //!
-//! Counters live as long as the process: a reload takes them over, so that it is no way around a limit. Memory is bounded however
-//! many keys there are, and what the bound costs is exactness on the safe side: where a table is full, a new key takes over
-//! the smallest count of its neighbours, so nobody ever gets more than the limit, and a flood of made-up keys pushes strangers
-//! towards it only very slowly. Tables are divided into many parts with a lock each.
+//! Counters live as long as the process: a reload takes them over, so that it is no way around a limit. Memory is bounded. When a
+//! table is full, a new key inherits the smallest neighbouring count: limits are never exceeded, but may be reached early; a
+//! flood of random keys affects other keys only slowly. Tables are divided into many parts with a lock each.
 //!
-//! [`Counter`] is the seam for a store that several gateways share.
+//! [`Counter`] is the interface for a store that several gateways share.
 
 mod announcement;
 mod concurrency;
@@ -31,38 +30,38 @@ pub use self::{
 use self::{owner::Names, table::Spot};
 use crate::{base::lock::lock, telemetry::MetricsText};
 
-/// Counts by key against a limit within a period of time.
+/// A counter by key with a limit per period.
 pub trait Counter {
-    /// Judges one call, and counts it if it is admitted.
+    /// Admits or rejects one call, and counts it if it is admitted.
     fn take(&self, key: &str, ask: Ask) -> impl Future<Output = Result<Taken, StoreFailure>> + Send;
 
-    /// Counts what was judged before, or is only known now.
+    /// Counts a cost that was admitted before, or that is only known now.
     fn add(&self, key: &str, cost: u64, now: Duration) -> impl Future<Output = Result<(), StoreFailure>> + Send;
 }
 
-/// One call to be judged.
+/// The parameters of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
-    /// How much there may be within the period.
+    /// The limit within the period.
     pub limit: u64,
-    /// How much the call counts; 0 only asks whether there is room for one.
+    /// The cost of the call; 0 only asks whether there is room for one.
     pub cost: u64,
-    /// The time: the monotonic one for rates, that since 1970 for quotas.
+    /// The time: monotonic for rates, since 1970 for quotas.
     pub now: Duration,
 }
 
-/// The answer to one call.
+/// The result for one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
-    /// Whether it is within the limit.
+    /// True if the call is within the limit.
     pub admitted: bool,
-    /// How much is left.
+    /// The remaining amount.
     pub remaining: u64,
-    /// When more is there: for a call that is not admitted, when it would be.
+    /// The time until more becomes available; for a rejected call, until it would be admitted.
     pub wait: Duration,
 }
 
-/// What a call has taken of a limit, to be given back.
+/// A receipt for the count of a call, for giving it back.
 #[derive(Clone, Copy, Debug)]
 pub struct Receipt {
     spot: Spot,
@@ -76,17 +75,17 @@ impl Receipt {
     }
 }
 
-/// A time in whole milliseconds.
+/// Returns a duration in whole milliseconds.
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A store that several gateways share cannot be reached.
+/// An error: the store that several gateways share cannot be reached.
 #[derive(Debug, thiserror::Error)]
 #[error("the store of counters cannot be reached")]
 pub struct StoreFailure;
 
-/// The counters of this process, by what they count and for how long.
+/// The counters of this process, by subject and period.
 #[derive(Debug, Default)]
 pub struct Limits {
     rates: Mutex<BTreeMap<(Counted, Duration), Arc<Sliding>>>,
@@ -96,12 +95,12 @@ pub struct Limits {
     names: Mutex<Names>,
 }
 
-/// What is counted apart from everything else, whatever the keys are called.
+/// The subject of a counter; equal keys of different subjects are counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Counted {
-    /// Calls, by a key that the config makes.
+    /// Calls, by a key from the config.
     Calls,
-    /// Bytes of bodies, both ways, by a key that the config makes.
+    /// Bytes of bodies, in both directions, by a key from the config.
     Bytes,
     /// Calls of partners, by their names.
     Partners,
@@ -118,43 +117,43 @@ impl Counted {
 }
 
 impl Limits {
-    /// The counter of calls in any stretch of time of this length. Asked for while a config is built, not per request.
+    /// Returns the counter of calls in a sliding period of this length. For building a config, not for each request.
     pub fn rate(&self, counted: Counted, period: Duration) -> Arc<Sliding> {
         let mut rates = lock(&self.rates);
         rates.entry((counted, period)).or_insert_with(|| Arc::new(Sliding::new(period))).clone()
     }
 
-    /// The counter within fixed periods of this length. Asked for while a config is built, not per request.
+    /// Returns the counter over fixed periods of this length. For building a config, not for each request.
     pub fn quota(&self, counted: Counted, period: Duration) -> Arc<Fixed> {
         let mut quotas = lock(&self.quotas);
         quotas.entry((counted, period)).or_insert_with(|| Arc::new(Fixed::new(period))).clone()
     }
 
-    /// The calls under way.
+    /// Returns the counters of concurrent calls.
     pub fn concurrency(&self) -> Arc<Concurrency> {
         self.concurrency.clone()
     }
 
-    /// Whose counts are told apart by this text, which must be no other's.
+    /// Returns the owner of the counts under this text, which must be unique.
     pub(crate) fn owner(&self, text: &str) -> Owner {
         Owner::of(self.seed.hash_one(text))
     }
 
-    /// Notes that a policy of this kind and name counts over this period.
+    /// Registers a policy of this kind and name with its period.
     ///
     /// # Errors
-    /// Another one of the same config counts over another one, which is given.
+    /// Returns the period of another policy of the same config and name, if it differs.
     pub(crate) fn name(&self, kind: &'static str, name: &str, period: Option<Duration>) -> Result<(), Option<Duration>> {
         let known = *lock(&self.names).entry((kind, name.into())).or_insert(period);
         if known == period { Ok(()) } else { Err(known) }
     }
 
-    /// Begins with another config: names that it gives are held against each other, not against those before.
+    /// Starts another config: its names are compared with each other, not with those of earlier configs.
     pub(crate) fn begin_build(&self) {
         lock(&self.names).clear();
     }
 
-    /// Writes how often keys had to share a count.
+    /// Writes the number of keys that had to share a count.
     pub(crate) fn write_metrics(&self, text: &mut MetricsText) {
         let rates = lock(&self.rates);
         let quotas = lock(&self.quotas);

@@ -1,4 +1,4 @@
-//! Whose counts they are: a policy's own, or those of all policies of one name.
+//! The owners of counts: a single policy, or all policies of one name.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,5 +12,5 @@ impl Owner {
     }
 }
 
-/// The names of a config's limits: of what kind, and how long their periods are.
+/// The names of a config's limits, by kind, with their periods.
 pub(super) type Names = BTreeMap<(&'static str, Box<str>), Option<Duration>>;

@@ -1,4 +1,4 @@
-//! Calls within any stretch of time of one length.
+//! Calls within a sliding period.
 
 use std::{future, hash::Hash, time::Duration};
 
@@ -7,40 +7,40 @@ use super::{
     table::{Count, Table},
 };
 
-/// How many moments a count remembers. Calls that came within an eleventh of the period are taken to have come with the last of
-/// them, so a call may count for up to an eleventh of the period too long: on the safe side, and not at all for bursts.
+/// The number of moments that a count remembers. Calls within an eleventh of the period are counted with the last of them, so a
+/// call may count for up to an eleventh of the period too long, which is the safe side; bursts are exact.
 const MOMENTS: usize = 12;
 
-/// How much later than another thread's the reading of a thread may be that is counted first, in milliseconds. What lies further ahead
-/// was counted before the clock was set back.
+/// The maximum skew between the readings of two threads, in milliseconds. A count further ahead was made before the clock was set
+/// back.
 const SKEW: u64 = 1_000;
 
-/// Counts the calls of each key within the last `period`, whenever one asks.
+/// The number of calls of each key within the last `period`.
 #[derive(Debug)]
 pub struct Sliding {
     period: Duration,
     table: Table<Window>,
 }
 
-/// The calls of one key: when the last of each group of calls came, and how many there were. Oldest first.
+/// The calls of one key: the time and number of each group of calls, oldest first.
 ///
-/// Times are milliseconds that wrap after 49 days, but for the newest one: only differences of a day or two are looked at, for what
-/// is older than a period is let go of by the whole time of the newest.
+/// Times are milliseconds that wrap after 49 days, except the newest one. Only differences of a day or two are compared: groups
+/// older than a period are dropped by the unwrapped time of the newest.
 #[derive(Clone, Debug, Default)]
 struct Window {
     last: [u32; MOMENTS],
     calls: [u32; MOMENTS],
     used: usize,
-    /// When the newest group began.
+    /// The start of the newest group.
     began: u32,
-    /// When the newest call came, in milliseconds that do not wrap.
+    /// The time of the newest call, in milliseconds that do not wrap.
     newest: u64,
-    /// What came before then is counted no more, in the same milliseconds, and gives nothing back.
+    /// The time, in the same milliseconds, before which calls no longer count and cannot be given back.
     gone: u64,
 }
 
 impl Sliding {
-    /// The longest period there is.
+    /// The longest period.
     pub const MAX_PERIOD: Duration = Duration::from_hours(24);
 
     pub(super) fn new(period: Duration) -> Self {
@@ -48,12 +48,12 @@ impl Sliding {
         Self { period, table: Table::new("rate") }
     }
 
-    /// Judges one call, and counts it if it is admitted.
+    /// Admits or rejects one call, and counts it if it is admitted.
     pub fn judge(&self, key: impl Hash, ask: Ask) -> Taken {
         self.reserve(key, ask).0
     }
 
-    /// Judges one call, and counts it if it is admitted; what was counted can be given back.
+    /// Admits or rejects one call, and counts it if it is admitted; the count can be given back.
     pub fn reserve(&self, key: impl Hash, ask: Ask) -> (Taken, Receipt) {
         let (taken, spot) = self.table.with(key, ask.now, self.period, |window| {
             let count = window.weight(ask.now, self.period);
@@ -69,12 +69,12 @@ impl Sliding {
         (taken, Receipt::new(spot, taken, ask))
     }
 
-    /// Gives back what a call had taken.
+    /// Gives back the count of a call.
     pub fn give_back(&self, receipt: Receipt) {
         self.table.at(receipt.spot, |window| window.give_back(receipt.cost, milliseconds(receipt.at)));
     }
 
-    /// How often a key had to begin with the count of another.
+    /// Returns the number of keys that started with the count of another key.
     pub(super) fn shared(&self) -> u64 {
         self.table.shared()
     }
@@ -99,13 +99,13 @@ impl Counter for Sliding {
     }
 }
 
-/// The time in milliseconds, wrapped.
+/// Returns the time in milliseconds, wrapped.
 const fn wrapped(time: Duration) -> u32 {
     time.as_millis() as u32
 }
 
 impl Window {
-    /// How long ago that was, in milliseconds; nothing for what another thread saw a moment later.
+    /// Returns the elapsed time in milliseconds; zero for a time that another thread read a moment later.
     const fn age(now: u32, then: u32) -> u32 {
         let age = now.wrapping_sub(then) as i32;
         if age < 0 { 0 } else { age as u32 }
@@ -140,8 +140,8 @@ impl Window {
         self.began = now;
     }
 
-    /// Takes calls back that were counted then. A thread may have noted one with an earlier group, never with a later one: taken from an
-    /// earlier one, what is left counts for too long rather than too short.
+    /// Gives back calls that were counted then. A thread may have counted one with an earlier group, never with a later one;
+    /// taken from an earlier group, the rest counts too long rather than too short.
     fn give_back(&mut self, mut cost: u64, at: u64) {
         if at < self.gone {
             return;
@@ -156,13 +156,13 @@ impl Window {
         }
     }
 
-    /// When the last call of a group came, in milliseconds that do not wrap.
+    /// Returns the time of a group's last call, in milliseconds that do not wrap.
     fn whole(&self, index: usize) -> u64 {
         self.newest.saturating_sub(Self::age(self.newest as u32, self.last[index]).into())
     }
 
-    /// Lets go of all calls after a rest as long as the period, and brings them back where the clock was set back: they came just now
-    /// at the latest, in the same distances from each other.
+    /// Drops all calls after a pause as long as the period. If the clock was set back, moves them to now at the latest, keeping
+    /// their distances.
     fn follow(&mut self, now: u64, period: u64) {
         if self.used > 0 && now >= self.newest.saturating_add(period) {
             (self.used, self.gone) = (0, self.newest + 1);
@@ -176,7 +176,7 @@ impl Window {
         }
     }
 
-    /// How long until so many of the counted calls are no longer counted.
+    /// Returns the time until this many of the counted calls expire.
     fn frees(&self, wanted: u64, now: Duration, period: Duration) -> Duration {
         let mut freed = 0;
         for index in 0..self.used {
@@ -347,8 +347,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a list of all calls: never one too many, none refused for a call that is long gone, and what is refused is admitted
-        /// after the wait that was told.
+        /// Compares with a list of all calls: none too many, none refused because of an expired call, and a refused call is
+        /// admitted after the announced wait.
         #[test]
         fn giving_back_never_frees_more_than_was_given(
             steps in prop::collection::vec((0_u64..20_000, any::<prop::sample::Index>(), any::<bool>()), 1..120),

@@ -1,11 +1,11 @@
 //! Counts by key in bounded memory.
 //!
-//! Keys are hashed with a seed of this process and fall into small sets. A set that is full gives the place of its smallest count
-//! to a new key, *with* that count (the rule of the "space-saving" sketch): every key that is not in the set was counted at most
-//! that often, so a count may be too high and is never too low. Two keys of one hash count as one, which errs on the same side.
+//! Keys are hashed with a seed of this process and assigned to small sets. A full set gives the slot of its smallest count to a
+//! new key, *with* that count (the rule of the "space-saving" sketch): every key outside the set was counted at most that often,
+//! so a count may be too high but is never too low. Two keys with the same hash share a count, which errs on the same side.
 //!
-//! How often a key had to begin with another's count is counted and logged: it means that there are more keys than places, and that
-//! strangers are refused too early.
+//! The number of keys that inherited a count is counted and logged: it means that there are more keys than slots, and that some
+//! callers are refused too early.
 
 use std::{
     hash::{BuildHasher, Hash, RandomState},
@@ -18,23 +18,23 @@ use std::{
 
 use crate::base::lock::lock;
 
-/// How many locks there are.
+/// The number of locks.
 const SHARDS: usize = 64;
-/// How many sets there are behind each lock.
+/// The number of sets behind each lock.
 const SETS: usize = 512;
-/// How many keys there are in a set at most.
+/// The number of keys in a set.
 const WAYS: usize = 8;
 
-/// How often the log says that counts are shared.
+/// The minimum interval of the log message about shared counts.
 const TOLD_EVERY: Duration = Duration::from_mins(10);
 
-/// The most keys that have a count of their own.
+/// The maximum number of keys with a count of their own.
 #[cfg(test)]
 pub(super) const CAPACITY: usize = SHARDS * SETS * WAYS;
 
 /// A count that can be compared with others of its table.
 pub(super) trait Count: Default {
-    /// How much is counted now.
+    /// Returns the current count.
     fn weight(&mut self, now: Duration, period: Duration) -> u64;
 }
 
@@ -42,11 +42,11 @@ pub(super) trait Count: Default {
 pub(super) struct Table<C> {
     seed: RandomState,
     shards: Box<[Mutex<Shard<C>>]>,
-    /// What is counted, for the log.
+    /// The subject of the counts, for the log.
     what: &'static str,
-    /// How often a key had to begin with another's count.
+    /// The number of keys that inherited a count.
     shared: AtomicU64,
-    /// When the log may say so again, in milliseconds; 0 before it did.
+    /// The time when the log may mention it again, in milliseconds; 0 before the first time.
     told: AtomicU64,
 }
 
@@ -59,13 +59,13 @@ struct Shard<C> {
 #[derive(Debug)]
 struct Slot<C> {
     hash: u64,
-    /// Told anew whenever another key takes the place.
+    /// A number that changes whenever another key takes the slot.
     tenure: u32,
     count: C,
 }
 
-/// Where a key was counted. Whoever gives back what it took must find the same count: the key may have lost its place to another one
-/// since, and come back to a count that is not its own.
+/// The slot in which a key was counted. Giving back needs the same count: the key may have lost its slot since, and come back
+/// with a count that it inherited.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spot {
     hash: u64,
@@ -73,7 +73,7 @@ pub(super) struct Spot {
 }
 
 impl<C: Count> Table<C> {
-    /// A table of what is counted under this name in the log.
+    /// Makes a table with this subject for the log.
     pub(super) fn new(what: &'static str) -> Self {
         let shard = || Mutex::new(Shard { sets: (0..SETS).map(|_| Vec::new()).collect(), tenures: 0 });
         Self {
@@ -85,12 +85,12 @@ impl<C: Count> Table<C> {
         }
     }
 
-    /// How often a key had to begin with another's count.
+    /// Returns the number of keys that inherited a count.
     pub(super) fn shared(&self) -> u64 {
         self.shared.load(Ordering::Relaxed)
     }
 
-    /// Works on the count of a key.
+    /// Runs `work` on the count of a key.
     pub(super) fn with<R>(&self, key: impl Hash, now: Duration, period: Duration, work: impl FnOnce(&mut C) -> R) -> (R, Spot) {
         let hash = self.seed.hash_one(key);
         // The low bits choose the lock, others the set: both are well mixed.
@@ -121,7 +121,7 @@ impl<C: Count> Table<C> {
         (work(&mut slot.count), Spot { hash, tenure: slot.tenure })
     }
 
-    /// Works on a count where a key had it, if it has it still.
+    /// Runs `work` on a key's earlier slot, if the key still has it.
     pub(super) fn at(&self, spot: Spot, work: impl FnOnce(&mut C)) {
         let mut shard = lock(&self.shards[spot.hash as usize % SHARDS]);
         let set = &mut shard.sets[(spot.hash >> 32) as usize % SETS];
@@ -130,7 +130,7 @@ impl<C: Count> Table<C> {
         }
     }
 
-    /// Notes that a key begins with another's count.
+    /// Notes that a key inherited a count.
     fn share(&self, now: Duration, period: Duration) {
         let shared = self.shared.fetch_add(1, Ordering::Relaxed) + 1;
         let (now, every) = (super::milliseconds(now), super::milliseconds(TOLD_EVERY));

@@ -1,4 +1,4 @@
-//! What the gateway writes into header fields: which names it may set, which values, and why one cannot be had.
+//! Header fields written by the gateway: the allowed names and values, and the reasons why a value is unavailable.
 
 use http::{HeaderName, HeaderValue, header};
 
@@ -8,7 +8,7 @@ use crate::{
     settings::{Faults, Place},
 };
 
-/// Fields that say where a message ends or what the connection does: the gateway's own business (RFC 9110, section 7.6.1).
+/// Fields about message framing or the connection, which belong to the gateway alone (RFC 9110, section 7.6.1).
 const FRAMING: [HeaderName; 11] = [
     header::HOST,
     header::CONNECTION,
@@ -23,7 +23,7 @@ const FRAMING: [HeaderName; 11] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// The name of a field that a policy may set.
+/// Reads the name of a field that a policy may set.
 pub(crate) fn name(written: &str, place: &Place, faults: &mut Faults) -> Option<HeaderName> {
     let Ok(name) = HeaderName::from_bytes(written.as_bytes()) else {
         faults.error(place, format!("`{written}` is no header's name"), "names have letters, digits and `-`");
@@ -50,7 +50,7 @@ pub(crate) fn name(written: &str, place: &Place, faults: &mut Faults) -> Option<
     Some(name)
 }
 
-/// A literal value, parsed once. It may be a secret, so it is never shown and never put into a compression table.
+/// Reads a literal value, once. It may be a secret, so it is never shown and never put into a compression table.
 pub(crate) fn literal(text: &str, place: &Place, faults: &mut Faults) -> Option<HeaderValue> {
     if text.is_empty() {
         faults.error(place, "the value is empty", "write one, or `exists-action: delete` to remove the field");
@@ -68,14 +68,14 @@ pub(crate) fn literal(text: &str, place: &Place, faults: &mut Faults) -> Option<
     }
 }
 
-/// Two values on one line. RFC 9110, section 5.3.
+/// Joins two values on one line. RFC 9110, section 5.3.
 pub(crate) fn joined(one: &HeaderValue, other: &HeaderValue) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_bytes(&[one.as_bytes(), b", ", other.as_bytes()].concat()).ok()?;
     value.set_sensitive(one.is_sensitive() || other.is_sensitive());
     Some(value)
 }
 
-/// A value cannot be had.
+/// An error: a value is unavailable.
 #[derive(Debug, thiserror::Error)]
 #[error("the value of {name} cannot be had")]
 pub struct Unavailable {
@@ -85,12 +85,12 @@ pub struct Unavailable {
 }
 
 impl Unavailable {
-    /// The value of this field, and why it cannot be had.
+    /// Makes the error for this field, with its cause.
     pub(crate) fn new(name: &HeaderName, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self { name: name.clone(), reason: Reason::HeaderValueUnavailable, source: Box::new(source) }
     }
 
-    /// The same where a secret of a vault is not there, which is no doing of the caller's.
+    /// Makes the error for a vault's secret that is missing, which is not the caller's fault.
     pub(crate) fn secret(name: &HeaderName, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self { reason: Reason::CredentialUnavailable, ..Self::new(name, source) }
     }

@@ -1,4 +1,4 @@
-//! The request that goes upstream, built anew from what may pass of the incoming one, and its header fields.
+//! The request to the upstream, built anew from the forwardable parts of the incoming one, and its header fields.
 
 pub(crate) mod field;
 mod request;

@@ -1,4 +1,4 @@
-//! The request that goes upstream.
+//! The request to the upstream.
 
 use std::io::Write as _;
 
@@ -19,8 +19,8 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 impl UpstreamRequest {
-    /// Copies what may pass: not what speaks of the caller's connection, not what is reserved, and not what the caller's
-    /// `Connection` names. The last cannot erase what the gateway sets, for that is added later.
+    /// Copies the fields that may pass: without those of the caller's connection, reserved ones, and those that the caller's
+    /// `Connection` names. The last cannot remove what the gateway sets, since that is added later.
     pub fn of(incoming: &IncomingRequest, reserved: &Reserved) -> Self {
         let mut headers = recycled::headers();
         let nominated = &incoming.connection.nominated;
@@ -45,10 +45,10 @@ impl UpstreamRequest {
         Self { method: incoming.method.clone(), path: target.path.clone(), query: target.query.clone(), headers }
     }
 
-    /// Says on whose behalf the request goes: `X-Forwarded-For`, `-Proto`, `-Host`, `X-Request-Id` and the trace context.
+    /// Sets the forwarding headers: `X-Forwarded-For`, `-Proto`, `-Host`, `X-Request-Id` and the trace context.
     ///
-    /// `X-Forwarded-For` is the caller's address alone. What the hops before said beyond that is either not trusted or of no
-    /// use to a backend, and a single value reads the same from the left and from the right.
+    /// `X-Forwarded-For` is the caller's address alone. What earlier hops stated is either not trusted or of no use to a backend,
+    /// and a single value reads the same from the left and from the right.
     pub fn introduce(&mut self, incoming: &IncomingRequest, caller: &Caller, id: &RequestId, trace: &TraceContext) {
         let headers = &mut self.headers;
         headers.insert(X_FORWARDED_FOR, made(|out| digits::address(out, caller.address)));
@@ -74,7 +74,7 @@ impl UpstreamRequest {
     }
 }
 
-/// The host as the caller wrote it, where that is its one form; none where it named none.
+/// Returns the host as the caller wrote it, if that is its canonical form; `None` if there was none.
 fn host(incoming: &IncomingRequest) -> Option<HeaderValue> {
     let authority = &incoming.authority;
     if authority.is_absent() {
@@ -87,7 +87,7 @@ fn host(incoming: &IncomingRequest) -> Option<HeaderValue> {
     })
 }
 
-/// An address, or host and port, as a header value.
+/// Writes an address, or host and port, as a header value.
 fn made(make: impl FnOnce(&mut Vec<u8>)) -> HeaderValue {
     HeaderValue::from_maybe_shared(recycled::made(make)).expect("letters, digits and colons are a header value")
 }
@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(sent(&request), ["x-debugger: 3"]);
     }
 
-    /// What a CGI program would see of the fields.
+    /// Returns the fields as a CGI program would see them.
     fn cgi(headers: &HeaderMap) -> Vec<(String, String)> {
         let variable = |name: &str| {
             name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' }).collect()

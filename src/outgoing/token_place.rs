@@ -3,7 +3,7 @@
 use crate::{request::TokenPlace, upstream::UpstreamRequest};
 
 impl TokenPlace {
-    /// Removes what stands here from the upstream's request, in every spelling that a backend would take for it.
+    /// Removes the token in this place from the upstream's request, in every spelling that a backend would take for it.
     pub(crate) fn clear(&self, outgoing: &mut UpstreamRequest) {
         match self {
             Self::Header(name) => outgoing.remove_folded(name),

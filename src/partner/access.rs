@@ -1,14 +1,14 @@
-//! The access of a partner: what a reload takes away, from streams that are open, too.
+//! The access of a partner, which a reload can end, open streams included.
 
 use tokio_util::sync::CancellationToken;
 
-/// A partner's access. It goes on from one config to the next as long as the partner is in both and switched on, and ends at once
-/// when it is not: calls under way and streams that it opened end with it.
+/// A partner's access. It continues from one config to the next as long as the partner is in both and enabled, and ends at once
+/// when it is not, together with its calls and streams in progress.
 #[derive(Clone, Debug)]
 pub struct Access(CancellationToken);
 
 impl Access {
-    /// The access of a partner that is switched on, or is not: what it had before goes on.
+    /// Returns the access of a partner that is enabled or not, continuing the earlier one.
     pub(super) fn going_on(before: Option<&Self>, enabled: bool) -> Self {
         if !enabled {
             return Self::none();
@@ -22,17 +22,17 @@ impl Access {
         access
     }
 
-    /// Ends it, for all that holds it.
+    /// Ends the access for all its holders.
     pub(super) fn end(&self) {
         self.0.cancel();
     }
 
-    /// Whether it has ended.
+    /// Returns whether the access has ended.
     pub fn has_ended(&self) -> bool {
         self.0.is_cancelled()
     }
 
-    /// Waits until it ends.
+    /// Waits until the access ends.
     pub fn ended(self) -> impl Future<Output = ()> + Send + 'static {
         self.0.cancelled_owned()
     }

@@ -1,4 +1,4 @@
-//! A partner, as written.
+//! The settings of a partner.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -8,11 +8,11 @@ use crate::{
     settings::{Day, Span},
 };
 
-/// A partner: whose applications may call, from where, what, and until when.
+/// A partner: its applications, and the addresses, routes and period of its access.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PartnerConfig {
-    /// Whether the partner has access at all: `false` revokes it. Default: true.
+    /// Enables the partner's access; `false` revokes it. Default: true.
     #[serde(default = "yes")]
     pub enabled: bool,
     /// The client ids of the partner's applications; at least one.
@@ -20,26 +20,26 @@ pub struct PartnerConfig {
     /// The tenants in which the applications are the partner's: names of `tenants`, or GUIDs. Required where a route's token
     /// policy allows more than one tenant. Default: the one that it allows.
     pub tenants: Option<Vec<String>>,
-    /// Whether users' tokens that the applications got are the partner's, too. Default: app.
+    /// Whether tokens of users that the applications obtained count as the partner's, too. Default: app.
     #[serde(default)]
     pub token_kind: PartnerTokenKind,
     /// How the partner's applications must have authenticated to Entra. Default: any.
     #[serde(default)]
     pub client_credential: PartnerCredential,
-    /// The certificates of which the partner's calls must show one, whoever vouches for them. Default: none is asked for.
+    /// The certificates of which the partner's calls must show one, whatever their issuer. Default: none is required.
     pub client_certificate: Option<PinConfig>,
     /// The addresses that the partner calls from: addresses, CIDRs, ranges or names of address sets. Default: any address.
     pub addresses: Option<Vec<AddressEntryConfig>>,
-    /// How many calls there may be in any stretch of time as long as the period, over all routes together. Default: no limit.
+    /// The limit of calls in any sliding period of this length, over all routes together. Default: no limit.
     pub rate_limit: Option<PartnerLimitConfig>,
-    /// How many calls there may be in each period, over all routes together; the periods follow each other from the first of January
-    /// 1970 on, UTC. Kept in the process: a restart begins anew. Default: no limit.
+    /// The limit of calls in each period, over all routes together; periods follow each other from the first of January 1970 on,
+    /// UTC. Kept in the process: a restart begins anew. Default: no limit.
     pub quota: Option<PartnerLimitConfig>,
     /// The routes that the partner may use. Default: every route that checks partners.
     pub routes: Option<Vec<String>>,
-    /// Whom to ask.
+    /// The owner: the person or team to contact.
     pub owner: Option<String>,
-    /// The last day of the partner's access, UTC. Default: it does not end.
+    /// The last day of the partner's access, UTC. Default: unlimited.
     pub expires: Option<Day>,
 }
 
@@ -47,17 +47,17 @@ const fn yes() -> bool {
     true
 }
 
-/// So many calls within a period.
+/// A number of calls within a period.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PartnerLimitConfig {
-    /// How many calls; at least 1.
+    /// The number of calls; at least 1.
     pub calls: u64,
     /// The length of the period: from 1s on, for a rate up to 24h.
     pub renewal_period: Span,
 }
 
-/// Certificates that are known by their thumbprints.
+/// Certificates that are identified by their thumbprints.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PinConfig {
@@ -69,10 +69,10 @@ pub struct PinConfig {
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum PartnerTokenKind {
-    /// Tokens of applications alone.
+    /// Tokens of applications only.
     #[default]
     App,
-    /// Those of users, too.
+    /// Tokens of users as well.
     Any,
 }
 
@@ -80,7 +80,7 @@ pub enum PartnerTokenKind {
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum PartnerCredential {
-    /// No matter how.
+    /// Any credential.
     #[default]
     Any,
     /// With a certificate or a federated credential.

@@ -1,4 +1,4 @@
-//! How much a partner may call, over all of its routes.
+//! The limits of a partner's calls, over all of its routes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     settings::{Faults, Place},
 };
 
-/// What limits a partner's calls: none, a rate, a quota or both.
+/// The limits of a partner's calls: none, a rate, a quota or both.
 #[derive(Debug, Default)]
 pub(super) struct PartnerLimits {
     rate: Option<Limit<Sliding>>,
@@ -27,19 +27,19 @@ struct Limit<C> {
     announcement: Announcement,
 }
 
-/// How far a limit is used up, for the status page.
+/// The usage of a limit, for the status page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Used {
-    /// How many calls there may be.
+    /// The limit of calls.
     pub calls: u64,
-    /// Within this time.
+    /// The period.
     pub period: Duration,
-    /// How many are left now.
+    /// The number of calls left.
     pub remaining: u64,
 }
 
 impl PartnerLimits {
-    /// Builds the limits of a partner, whose place is `place`; what is wrong goes to the faults.
+    /// Builds the limits of the partner at `place`; faults go to `faults`.
     pub(super) fn build(config: &PartnerConfig, limits: &Limits, place: &Place, faults: &mut Faults) -> Self {
         let rate = config.rate_limit.filter(|limit| sound(*limit, Sliding::MAX_PERIOD, &place.key("rate-limit"), faults));
         let quota = config.quota.filter(|limit| sound(*limit, Duration::MAX, &place.key("quota"), faults));
@@ -53,10 +53,10 @@ impl PartnerLimits {
         }
     }
 
-    /// Counts a call of the partner, and tells the answer how much is left.
+    /// Counts a call of the partner, and adds the remaining amount to the response headers.
     ///
     /// # Errors
-    /// There were too many.
+    /// Fails if there were too many calls.
     pub(super) fn count(&self, partner: &str, clock: &Clock, headers: &mut HeaderMap) -> Result<(), Refusal> {
         if let Some(Limit { calls, counter, announcement, .. }) = &self.rate {
             let taken = counter.judge(partner, Ask { limit: *calls, cost: 1, now: clock.monotonic() });
@@ -71,10 +71,10 @@ impl PartnerLimits {
         Ok(())
     }
 
-    /// Whether a call would be let through, without counting it.
+    /// Checks whether a call would be admitted, without counting it.
     ///
     /// # Errors
-    /// There were too many.
+    /// Fails if there were too many calls.
     pub(super) fn have_room(&self, partner: &str, clock: &Clock) -> Result<(), Refusal> {
         if let Some(Limit { calls, counter, .. }) = &self.rate {
             let taken = counter.judge(partner, Ask { limit: *calls, cost: 0, now: clock.monotonic() });
@@ -87,14 +87,14 @@ impl PartnerLimits {
         Ok(())
     }
 
-    /// How far the rate is used up.
+    /// Returns the usage of the rate.
     pub(super) fn rate(&self, partner: &str, clock: &Clock) -> Option<Used> {
         let Limit { calls, period, counter, .. } = self.rate.as_ref()?;
         let taken = counter.judge(partner, Ask { limit: *calls, cost: 0, now: clock.monotonic() });
         Some(Used { calls: *calls, period: *period, remaining: taken.remaining })
     }
 
-    /// How far the quota is used up.
+    /// Returns the usage of the quota.
     pub(super) fn quota(&self, partner: &str, clock: &Clock) -> Option<Used> {
         let Limit { calls, period, counter, .. } = self.quota.as_ref()?;
         let taken = counter.judge(partner, Ask { limit: *calls, cost: 0, now: clock.unix() });

@@ -1,7 +1,7 @@
-//! Partners: who of other organizations may call, from where, what, and until when.
+//! Partners: callers of other organizations, with their addresses, routes and periods of access.
 //!
-//! A partner is known by the application that its token was issued to *and* the tenant that issued it: an application id alone
-//! says nothing, since the same application may be installed in any tenant.
+//! A partner is identified by the application that its token was issued to *and* the tenant that issued it: an application id
+//! alone proves nothing, since the same application may be installed in any tenant.
 
 mod access;
 mod config;
@@ -36,31 +36,31 @@ use crate::{
     telemetry::{Counters, Metrics},
 };
 
-/// How long before its end a partner's access is warned of, in seconds.
+/// The time before the end of a partner's access from which on a warning is given, in seconds.
 const WARNED_AHEAD: u64 = 30 * 86_400;
 
-/// A partner, built.
+/// A partner, built from its settings.
 #[derive(Debug)]
 pub struct Partner {
     /// The name, as in audit records and metrics.
     pub name: Arc<str>,
-    /// Whether the partner has access at all.
+    /// True if the partner has access at all.
     pub enabled: bool,
-    /// Whom to ask.
+    /// The person or team to contact.
     pub owner: Option<Box<str>>,
     /// The last day of the access.
     pub expires: Option<Day>,
-    /// When the access ends, in seconds since 1970.
+    /// The end of the access, in seconds since 1970.
     pub until: Option<u64>,
     /// The access, as long as no reload takes it away.
     pub access: Access,
-    /// What is counted of the partner's calls, one for each worker.
+    /// The counters of the partner's calls, one for each worker.
     pub counters: Arc<[Counters]>,
     /// `None`: the one tenant that the route's token policy allows.
     tenants: Option<Vec<Box<str>>>,
     token_kind: PartnerTokenKind,
     credential: PartnerCredential,
-    /// `None`: no certificate is asked for.
+    /// `None`: no certificate is required.
     pins: Option<Box<[Thumbprint]>>,
     addresses: Option<Arc<AddressSet>>,
     /// `None`: every route that checks partners.
@@ -74,27 +74,27 @@ pub struct Partners {
     by_name: BTreeMap<String, Arc<Partner>>,
     /// By application id, in lower case. Several partners may share one in different tenants.
     by_application: HashMap<Box<str>, Vec<Arc<Partner>>>,
-    /// The names of those whose settings cannot be used.
+    /// The names of partners whose settings cannot be used.
     faulty: Vec<String>,
-    /// The selections of partners that policies name.
+    /// The lists of partners that policies name.
     selections: Mutex<HashSet<Arc<[Arc<str>]>>>,
 }
 
-/// Where a partner stands.
+/// The state of a partner's access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
     /// It has access.
     Active,
-    /// It has access, and not for much longer.
+    /// It has access, which ends soon.
     Expiring,
     /// Its access has ended.
     Expired,
-    /// It is switched off.
+    /// It is disabled.
     Disabled,
 }
 
-/// What partners are built with.
+/// The context in which partners are built.
 #[derive(Clone, Copy, Debug)]
 pub struct Surroundings<'a> {
     /// The named address sets.
@@ -103,26 +103,26 @@ pub struct Surroundings<'a> {
     pub tenants: &'a Tenants,
     /// The names of the routes.
     pub routes: &'a [&'a str],
-    /// Whether callers can show certificates at all.
+    /// True if callers can show certificates at all.
     pub certificates: bool,
-    /// The time, in seconds since 1970: for telling of partners whose access ends soon.
+    /// The time, in seconds since 1970, for warnings about access that ends soon.
     pub now: u64,
-    /// Where calls are counted against limits.
+    /// The counters for limits.
     pub limits: &'a Limits,
-    /// Where calls are counted to be looked at, by how many threads.
+    /// The metrics, and the number of threads that count.
     pub metrics: (&'a Metrics, usize),
-    /// The partners of the config before.
+    /// The partners of the previous config.
     pub previous: Option<&'a Partners>,
 }
 
-/// What a partner is judged by: the validated token, and where the call comes from and goes to.
+/// The facts by which a partner is judged: the validated token, the caller's address and the route.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     /// The application that the token was issued to.
     pub application: Option<&'a str>,
     /// The tenant that issued it.
     pub tenant: &'a str,
-    /// Whether a user or an application stands behind it.
+    /// The kind of token: a user's or an application's.
     pub kind: TokenKind,
     /// How the application authenticated to Entra.
     pub credential: Option<CredentialKind>,
@@ -135,7 +135,7 @@ pub struct Call<'a> {
 }
 
 impl Partners {
-    /// Builds the partners of a config; `place` is that of the map. What is wrong goes to `faults`.
+    /// Builds the partners of a config; `place` is that of the map. Faults go to `faults`.
     pub fn build(configs: &BTreeMap<String, PartnerConfig>, with: Surroundings<'_>, place: &Place, faults: &mut Faults) -> Self {
         let mut partners = Self::default();
         for (name, config) in configs {
@@ -173,14 +173,14 @@ impl Partners {
         self.by_name.values()
     }
 
-    /// Ends the access of those that the next config does not have, or has switched off.
+    /// Ends the access of partners that the next config does not have, or has disabled.
     pub(crate) fn give_way_to(&self, next: &Self) {
         for partner in self.iter().filter(|partner| next.get(&partner.name).is_none_or(|next| !next.enabled)) {
             partner.access.end();
         }
     }
 
-    /// The partners of these names, as one list for all policies that name the same.
+    /// Returns the list of these partners, shared by all policies that name the same ones.
     pub(crate) fn selection(&self, names: &[String]) -> Arc<[Arc<str>]> {
         let name = |name: &String| self.get(name).map_or_else(|| name.as_str().into(), |partner| partner.name.clone());
         let names: Arc<[Arc<str>]> = names.iter().map(name).collect();
@@ -197,11 +197,11 @@ impl Partners {
         self.by_name.contains_key(name) || self.faulty.iter().any(|faulty| faulty == name)
     }
 
-    /// The partner that a call comes from, judged in this order: application and tenant, whether it is switched on, the route,
-    /// the address, the credential, the certificate, the end of its access. `only` narrows to some partners.
+    /// Finds the partner that a call comes from, checked in this order: application and tenant, whether it is enabled, the route,
+    /// the address, the credential, the certificate, the end of its access. `only` restricts the partners.
     ///
     /// # Errors
-    /// The first thing that does not hold.
+    /// Returns the first check that fails.
     pub fn judge(&self, call: Call<'_>, only: Option<&[Arc<str>]>, clock: &Clock) -> Result<&Arc<Partner>, PartnerFault> {
         let partner = self.of(call).ok_or(PartnerFault::Unknown)?;
         let name = || partner.name.clone();
@@ -311,23 +311,23 @@ impl Partner {
         }
     }
 
-    /// Counts a call, and tells in header fields how much is left.
+    /// Counts a call, and adds the remaining amount to the header fields.
     ///
     /// # Errors
-    /// The partner has called too often.
+    /// Fails if the partner has called too often.
     pub(crate) fn count(&self, clock: &Clock, headers: &mut HeaderMap) -> Result<(), Refusal> {
         self.limits.count(&self.name, clock, headers)
     }
 
-    /// Whether a call would be let through, without counting it.
+    /// Checks whether a call would be admitted, without counting it.
     ///
     /// # Errors
-    /// The partner has called too often.
+    /// Fails if the partner has called too often.
     pub(crate) fn has_room(&self, clock: &Clock) -> Result<(), Refusal> {
         self.limits.have_room(&self.name, clock)
     }
 
-    /// Where the partner stands.
+    /// Returns the state of the partner's access.
     pub fn standing(&self, now: u64) -> Standing {
         match self.until {
             _ if !self.enabled => Standing::Disabled,
@@ -337,12 +337,12 @@ impl Partner {
         }
     }
 
-    /// How far the partner's rate is used up; `None` without one.
+    /// Returns the usage of the partner's rate; `None` without one.
     pub fn rate(&self, clock: &Clock) -> Option<Used> {
         self.limits.rate(&self.name, clock)
     }
 
-    /// How far the partner's quota is used up; `None` without one.
+    /// Returns the usage of the partner's quota; `None` without one.
     pub fn quota(&self, clock: &Clock) -> Option<Used> {
         self.limits.quota(&self.name, clock)
     }
@@ -352,7 +352,7 @@ impl Partner {
         self.routes.as_ref().is_none_or(|routes| routes.iter().any(|name| **name == *route))
     }
 
-    /// Whether it is said in which tenants the partner's applications are its own.
+    /// Returns whether the partner's tenants are listed.
     pub(crate) const fn names_tenants(&self) -> bool {
         self.tenants.is_some()
     }
@@ -451,7 +451,7 @@ fn tenants(written: &[String], tenants: &Tenants, place: &Place, faults: &mut Fa
     ids
 }
 
-/// Why a call is not admitted as a partner's.
+/// The reason why a call is not admitted as a partner's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PartnerFault {
     /// No partner has this application in this tenant, or takes this kind of token.
@@ -478,7 +478,7 @@ pub enum PartnerFault {
 }
 
 impl PartnerFault {
-    /// The partner, where one was known.
+    /// Returns the partner, if one was identified.
     pub fn partner(&self) -> Option<&Arc<str>> {
         match self {
             Self::Unknown => None,

@@ -1,4 +1,4 @@
-//! What the status page and the metrics tell of partners.
+//! Partners on the status page and in the metrics.
 
 use serde::Serialize;
 
@@ -57,7 +57,7 @@ impl Partners {
         self.iter().map(|partner| partner.status(clock)).collect()
     }
 
-    /// Writes what is known of partners besides their calls.
+    /// Writes the partners' metrics other than those of their calls.
     pub(crate) fn write_metrics(&self, text: &mut MetricsText) {
         text.family("entrada_partner_enabled", "gauge", "Whether the partner is switched on.");
         for partner in self.iter() {

@@ -42,7 +42,7 @@ fn built(previous: Option<&Partners>, yaml: &str, now: u64) -> (Partners, Faults
     (partners, faults)
 }
 
-/// A partner with all there is, but for the `enabled` that is asked for.
+/// Makes a partner with every setting, and this `enabled`.
 fn fabrikam(enabled: bool) -> Partners {
     let (partners, faults) = partners(&format!(
         "fabrikam: {{ enabled: {enabled}, client-application-ids: [{}], tenants: [contoso], client-credential: certificate, \

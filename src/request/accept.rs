@@ -1,18 +1,18 @@
-//! Oddities of a target that a route accepts by name.
+//! Ambiguities of a target that a route accepts by name.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// What is refused in a target unless the route accepts it by name.
+/// An ambiguity of a target that is refused unless the route accepts it by name.
 ///
-/// Accepting never lets a request change its route: a target that a careless reader would take for another route's is refused
-/// all the same.
+/// Accepting one never lets a request change its route: a target that a lenient reader would take for another route's is refused
+/// anyway.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum AcceptConfig {
     /// `%2F`.
     EncodedSlash,
-    /// `;` and `%3B`, which some backends cut off with what follows.
+    /// `;` and `%3B`, which some backends cut off together with the rest.
     Semicolon,
     /// `//`.
     EmptySegment,
@@ -31,7 +31,7 @@ pub enum AcceptConfig {
 }
 
 impl AcceptConfig {
-    /// All there are.
+    /// All values.
     pub const ALL: &[Self] = &[
         Self::EncodedSlash,
         Self::Semicolon,

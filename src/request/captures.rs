@@ -2,11 +2,11 @@
 
 use bytestring::ByteString;
 
-/// What a route's path captured: names and raw segments, and the rest below a prefix.
+/// The captures of a route's path: names and raw segments, and the rest below a prefix.
 #[derive(Clone, Debug, Default)]
 pub struct Captures {
-    /// The captured segments as they came, with the names of the route's pattern.
+    /// The captured segments as received, with the names of the route's pattern.
     pub segments: Vec<(std::sync::Arc<str>, ByteString)>,
-    /// What follows the prefix: empty, or with its slash.
+    /// The rest after the prefix: empty, or with its slash.
     pub rest: ByteString,
 }

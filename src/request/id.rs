@@ -13,7 +13,7 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id that is kept from a trusted proxy.
 const MAX_KEPT: usize = 128;
 
-/// The id of one request: a UUID of version 7, or what a trusted proxy gave. Always visible ASCII.
+/// The id of one request: a UUID of version 7, or the id that a trusted proxy sent. Always visible ASCII.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestId(HeaderValue);
 
@@ -26,7 +26,7 @@ impl RequestId {
         Self(HeaderValue::from_maybe_shared(recycled::bytes(&text)).expect("hexadecimal digits and hyphens are a header value"))
     }
 
-    /// The id that a proxy gave, if it gave one that can be kept. Only for what a trusted proxy sent.
+    /// Returns the id that a proxy sent, if it can be kept. Only for requests of a trusted proxy.
     pub fn kept_from(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(X_REQUEST_ID).iter();
         let (value, None) = (values.next()?, values.next()) else { return None };
@@ -55,7 +55,7 @@ const fn version_7(milliseconds: u64, random: u128) -> u128 {
 }
 
 thread_local! {
-    /// Seeded from the system once a thread: the ids of requests and spans must be unique, and need not be unguessable.
+    /// Seeded from the system once per thread: ids of requests and spans must be unique, but may be guessable.
     static STATE: Cell<u128> = Cell::new(Uuid::new_v4().as_u128() ^ (Uuid::new_v4().as_u128() << 61));
 }
 

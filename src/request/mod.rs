@@ -1,7 +1,8 @@
-//! The request as it came: parsed once, strictly, and never changed.
+//! The incoming request: parsed strictly, once. Once its route is known, headers that may not pass are removed; nothing else
+//! changes.
 //!
-//! What two programs could read in two ways is refused here or in [`target`]: decisions are made on the typed request, and the
-//! upstream's is built from it.
+//! Requests that two programs could read differently are refused here or in [`target`]: decisions are made on the typed request,
+//! and the upstream's request is built from it.
 
 mod accept;
 mod captures;
@@ -35,39 +36,39 @@ use crate::{
     refusal::{Reason, Refusal},
 };
 
-/// A request's head, read once. Decisions are made on it, and the upstream's request is built from it.
+/// The head of an incoming request, parsed once. Decisions are made on it, and the upstream's request is built from it.
 #[derive(Debug)]
 pub struct IncomingRequest {
-    /// The method; never CONNECT. TRACE and TRACK are no route's.
+    /// The method; never CONNECT. No route serves TRACE or TRACK.
     pub method: Method,
-    /// Whether the request came over TLS.
+    /// The scheme: whether the request came over TLS.
     pub scheme: Scheme,
-    /// Host and port that the request is for; [absent](Authority::is_absent) where HTTP/1.0 named none.
+    /// The requested host and port; [absent](Authority::is_absent) where HTTP/1.0 named none.
     pub authority: Authority,
     /// Path and query.
     pub target: Target,
     /// The protocol version that the caller spoke.
     pub version: Version,
-    /// The header fields as they came.
+    /// The header fields as received.
     pub headers: HeaderMap,
-    /// What `Connection` says.
+    /// The options of `Connection`.
     pub connection: ConnectionOptions,
 }
 
-/// What `Connection` says (RFC 9110, section 7.6.1).
+/// The options of `Connection` (RFC 9110, section 7.6.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionOptions {
-    /// The fields that it names: they go no further. Not those that never do.
+    /// The fields that it names, which are not forwarded. Without those that are never forwarded.
     pub nominated: Vec<HeaderName>,
     /// Whether it holds `upgrade`.
     pub upgrade: bool,
 }
 
 impl IncomingRequest {
-    /// Reads the head of a request, as it came over TLS or without.
+    /// Reads the head of a request, received over TLS or not.
     ///
     /// # Errors
-    /// The refusal of what is malformed, contradicts itself, or is never served.
+    /// Refuses a request that is malformed, contradicts itself, or has a method that is never served.
     pub fn read(parts: Parts, tls: Option<&TlsFacts>) -> Result<Self, Refusal> {
         let Parts { method, uri, version, mut headers, .. } = parts;
         let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
@@ -93,14 +94,14 @@ impl IncomingRequest {
         Ok(Self { method, scheme, authority, target, version, headers, connection })
     }
 
-    /// Judges whether the connection was made for the host that the request names: whether the certificate that the client was shown
-    /// is for it. RFC 9110, section 7.4.
+    /// Checks that the connection was made for the host that the request names: that the certificate shown to the client covers
+    /// it. RFC 9110, section 7.4.
     ///
-    /// A client that reuses a connection for a host that its certificate does not name, or that never looked at it, is told to open
-    /// another one. Where a listener has one certificate another connection would show the same, so nothing is refused.
+    /// A client that reuses a connection for a host that its certificate does not name is told to open another one. Where a
+    /// listener has only one certificate, another connection would show the same, so nothing is refused.
     ///
     /// # Errors
-    /// `misdirected-request`.
+    /// Returns `misdirected-request`.
     pub fn directed_here(&self, tls: Option<&TlsFacts>) -> Result<(), Refusal> {
         let shown = tls.and_then(|tls| tls.shown.as_ref());
         if shown.is_none_or(|names| self.authority.host.is_empty() || names.cover(&self.authority.host)) {
@@ -110,12 +111,12 @@ impl IncomingRequest {
             .with_hint("the certificate that was chosen by the connection's server name (SNI) does not name the request's host"))
     }
 
-    /// Whether the request asks what the server can do, and not for anything that it serves. RFC 9110, section 9.3.7.
+    /// Returns whether the request asks about the server itself rather than a resource. RFC 9110, section 9.3.7.
     pub fn asks_about_the_server(&self) -> bool {
         self.method == Method::OPTIONS && self.target == Target::ASTERISK
     }
 
-    /// Whether the caller takes trailer fields of the answer. RFC 9110, section 10.1.4.
+    /// Returns whether the caller accepts trailer fields in the response. RFC 9110, section 10.1.4.
     pub fn takes_trailers(&self) -> bool {
         let named = |value: &HeaderValue| {
             value.as_bytes().split(|byte| *byte == b',').any(|it| it.trim_ascii().eq_ignore_ascii_case(b"trailers"))
@@ -133,7 +134,8 @@ impl IncomingRequest {
             && values.next().is_none()
     }
 
-    /// Whether the credentials are bound to a connection (NTLM, Negotiate): behind a pool one caller would act as another.
+    /// Returns whether the credentials are bound to a connection (NTLM, Negotiate): behind a pool, one caller would act as
+    /// another.
     pub fn authenticates_its_connection(&self) -> bool {
         self.headers.get_all(header::AUTHORIZATION).iter().any(binds_connection)
     }
@@ -145,10 +147,10 @@ pub(crate) fn binds_connection(value: &HeaderValue) -> bool {
     scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
 }
 
-/// What is allowed where nothing that is served is asked for.
+/// The allowed methods where no resource is named.
 pub(crate) const USUAL_METHODS: HeaderValue = HeaderValue::from_static("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT");
 
-/// Why a head is not read.
+/// The reason why a head is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum HeadFault {
     /// A method that is never served.
@@ -178,7 +180,7 @@ fn header_fault(fault: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> R
     Refusal::new(Reason::RequestHeaderInvalid, fault)
 }
 
-/// What is left to see of the framing behind hyper, which accepts more than one reading of it.
+/// Checks the framing that hyper leaves ambiguous. RFC 9112, section 6.
 fn judge_framing(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
     let fault = |what| Err(Refusal::new(Reason::RequestFramingInvalid, HeadFault::Framing(what)));
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
@@ -206,7 +208,7 @@ fn judge_framing(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
     if version >= Version::HTTP_2 { judge_http2(headers) } else { Ok(()) }
 }
 
-/// RFC 9113, section 8.2: what would mean something else in HTTP/1.1, where the request may go on.
+/// Refuses HTTP/2 fields that would have another meaning in HTTP/1.1, where the request may go on. RFC 9113, section 8.2.
 fn judge_http2(headers: &HeaderMap) -> Result<(), Refusal> {
     const CONNECTION_SPECIFIC: [HeaderName; 3] = [header::CONNECTION, header::UPGRADE, HeaderName::from_static("keep-alive")];
     for name in CONNECTION_SPECIFIC.into_iter().chain([HeaderName::from_static("proxy-connection")]) {
@@ -224,7 +226,7 @@ fn judge_http2(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// Makes one field of several `Cookie` fields: HTTP/2 lets a client split them (RFC 9113, section 8.2.3), and of several lines in
+/// Joins several `Cookie` fields into one: HTTP/2 lets a client split them (RFC 9113, section 8.2.3), and of several lines in
 /// HTTP/1.1 some backends read the first and others the last.
 fn join_cookies(headers: &mut HeaderMap) {
     let mut crumbs = headers.get_all(header::COOKIE).iter();
@@ -238,7 +240,7 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// The one host that the request names: in `Host`, in its target, or alike in both.
+/// Returns the one host that the request names: in `Host`, in its target, or equally in both.
 fn authority(uri: &http::Uri, version: Version, headers: &HeaderMap, scheme: Scheme) -> Result<Authority, Refusal> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next().map(|host| Authority::read(host.as_bytes())).transpose().map_err(header_fault)?;

@@ -12,14 +12,14 @@ pub struct NamedToken {
     pub name: Arc<str>,
     /// The token.
     pub token: Arc<Token>,
-    /// Where it was found.
+    /// The place where it was found.
     pub place: TokenPlace,
 }
 
-/// What the client of a relayed request says that it is. Entra's answer says whether it was.
+/// The claims of a relayed request's client about itself. Entra's response tells whether they are true.
 #[derive(Clone, Debug)]
 pub struct Relayed {
-    /// The tenant that is asked.
+    /// The requested tenant.
     pub tenant: Box<str>,
     /// The client's application id.
     pub client: Box<str>,

@@ -1,9 +1,9 @@
 //! Header names that never come from the caller.
 //!
-//! A backend behind CGI, WSGI or FastCGI sees `X-Remote-User`, `X_Remote_User` and `X.Remote.User` as one variable. So names are
-//! compared as such a backend would: without case, and with everything but letters and digits as `_`. A name is reserved as soon
-//! as any policy makes its value from what the gateway knows of the caller, and it is reserved on every route. So are, whatever the
-//! config says, the names that other front ends and gateways use to say who calls, from where, or for what.
+//! A backend behind CGI, WSGI or FastCGI sees `X-Remote-User`, `X_Remote_User` and `X.Remote.User` as one variable. Names are
+//! therefore compared as such a backend would: without case, and with everything but letters and digits as `_`. A name is
+//! reserved on every route as soon as any policy derives its value from what the gateway knows of the caller. The names that
+//! other front ends and gateways use for the identity, address or target of a call are always reserved.
 
 mod known;
 #[cfg(test)]
@@ -19,18 +19,19 @@ use http::{HeaderMap, HeaderName};
 use self::known::Beginnings;
 use crate::settings::{Faults, Place};
 
-/// Header names that are spoken for, gathered while the config is built.
+/// Reserved header names, collected while the config is built.
 #[derive(Debug, Default)]
 pub struct ReservedNames {
     /// Names that hold what the gateway knows of a caller, folded: reserved on every route.
     identity: BTreeSet<Box<str>>,
     /// Names that some route overrides, folded, by the route's upstream: reserved on every route of that upstream.
     overrides: BTreeMap<Option<Box<str>>, BTreeSet<Box<str>>>,
-    /// Uses that a reserved name forbids; judged when every name is known.
+    /// Uses of a name that its reservation forbids; checked when every name is known.
     additions: Vec<Addition>,
     /// The upstream of the route that is being built.
     upstream: Option<Box<str>>,
-    /// The fields that policies of that route read from callers, though their names are reserved: they judge who wrote them.
+    /// The fields that policies of that route read from callers although their names are reserved: the policies check who wrote
+    /// them.
     read: Vec<HeaderName>,
 }
 
@@ -42,17 +43,18 @@ struct Addition {
     place: Place,
 }
 
-/// Why a header name is spoken for.
+/// The reason why a header name is reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// Its value says who calls: made from token, partner, caller, certificate or credential.
+    /// Its value names the caller: derived from token, partner, caller, certificate or credential.
     Identity,
-    /// A route overrides it with something else.
+    /// A route overrides it.
     Override,
 }
 
 impl ReservedNames {
-    /// Says whose policies are built next: overrides count for the routes of one upstream. `None`: for all of them.
+    /// Sets the upstream of the policies that are built next: overrides count for the routes of one upstream. `None`: for all of
+    /// them.
     pub fn enter(&mut self, upstream: Option<&str>) {
         self.upstream = upstream.map(Into::into);
     }
@@ -66,22 +68,23 @@ impl ReservedNames {
         };
     }
 
-    /// Notes that a policy of the route that is being built reads such a field from callers, and judges itself who wrote it.
+    /// Notes that a policy of the current route reads such a field from callers, and checks itself who wrote it.
     pub(crate) fn reads(&mut self, name: &HeaderName) {
         self.read.push(name.clone());
     }
 
-    /// The fields that policies read since this was asked last.
+    /// Returns the fields that policies have read since the last call.
     pub(crate) fn take_read(&mut self) -> Vec<HeaderName> {
         std::mem::take(&mut self.read)
     }
 
-    /// Notes that a policy adds to a field or leaves what is there (`append`, `skip`), which cannot be where the name is reserved.
+    /// Notes that a policy adds to a field or keeps its value (`append`, `skip`), which is not allowed where the name is
+    /// reserved.
     pub fn adds_to(&mut self, name: &HeaderName, action: &'static str, place: &Place) {
         self.additions.push(Addition { name: name.clone(), action, upstream: self.upstream.clone(), place: place.clone() });
     }
 
-    /// Repeats for the route that is being built what others noted for policies that it has, too.
+    /// Repeats, for the current route, the notes of others for policies that it shares.
     pub(crate) fn take_over(&mut self, others: &Self) {
         self.identity.extend(others.identity.iter().cloned());
         if let Some(overrides) = others.overrides.get(&others.upstream) {
@@ -97,7 +100,7 @@ impl ReservedNames {
         self.read.extend(others.read.iter().cloned());
     }
 
-    /// Judges the uses that a reserved name forbids. To be called when all policies are built.
+    /// Checks the uses that a reservation forbids. Must be called when all policies are built.
     pub fn check(&self, faults: &mut Faults) {
         let mut reserved = BTreeMap::new();
         for addition in &self.additions {
@@ -124,7 +127,7 @@ impl ReservedNames {
     }
 }
 
-/// The header names that do not come from the caller on a route: immutable, and looked up without allocating.
+/// The header names that do not come from the caller on a route: immutable, looked up without allocating.
 #[derive(Debug)]
 pub struct Reserved {
     /// Open addressing, a power of two, at most half full.
@@ -138,16 +141,16 @@ struct Slot {
     stops: Stops,
 }
 
-/// Why a field goes no further.
+/// The reason why a field is not forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stops {
-    /// It speaks of the connection or the message's framing.
+    /// It belongs to the connection or the message's framing.
     Connection,
-    /// The name is spoken for.
+    /// The name is reserved.
     Reserved,
-    /// The name is spoken for, and says who calls: a config may believe it of some peers.
+    /// The name is reserved, and names the caller: a config may trust it from some peers.
     Platform,
-    /// A policy of the config makes it, and it says who calls.
+    /// A policy of the config makes it, and it names the caller.
     Identity,
 }
 
@@ -172,13 +175,13 @@ impl Reserved {
         Self { slots: slots.into(), beginnings }
     }
 
-    /// Whether the name is spoken for.
+    /// Returns whether the name is reserved.
     pub fn contains(&self, name: &HeaderName) -> bool {
         matches!(self.find(name.as_str()), Some(Stops::Reserved | Stops::Platform | Stops::Identity))
     }
 
-    /// Removes what callers wrote under names that say who calls, so that no policy takes it for what the gateway or a platform
-    /// would have written; but for the fields in `read`, whose readers judge who wrote them.
+    /// Removes callers' fields under names that identify the caller, so that no policy takes them for the gateway's or a
+    /// platform's; except for the fields in `read`, whose readers check who wrote them.
     pub(crate) fn remove_claimed(&self, headers: &mut HeaderMap, read: &[HeaderName]) {
         let claimed = |name: &HeaderName| self.says_who_calls(name.as_str()) && !read.contains(name);
         if headers.keys().any(claimed) {
@@ -191,7 +194,7 @@ impl Reserved {
         matches!(self.find(name), Some(Stops::Identity | Stops::Platform))
     }
 
-    /// Whether a caller's field of this name goes no further: it is spoken for, or it speaks of the connection.
+    /// Returns whether a caller's field of this name is not forwarded: it is reserved, or belongs to the connection.
     pub fn stops(&self, name: &HeaderName) -> bool {
         self.find(name.as_str()).is_some()
     }
@@ -202,7 +205,8 @@ impl Reserved {
         ALWAYS_RESERVED.clone()
     }
 
-    /// Whether the name is the gateway's own to write, or says where a request goes or comes from, whatever the config says.
+    /// Returns whether only the gateway writes this name, or whether it names a request's target or source, whatever the config
+    /// says.
     pub(crate) fn is_the_gateways(name: &HeaderName) -> bool {
         matches!(Self::always().find(name.as_str()), Some(Stops::Connection | Stops::Reserved))
     }
@@ -225,7 +229,7 @@ impl Default for Reserved {
     }
 }
 
-/// One letter of a name as a CGI program sees it, but for case, which does not matter.
+/// Returns one letter of a name as a CGI program sees it, in lower case.
 const fn fold_byte(byte: u8) -> u8 {
     FOLDED[byte as usize]
 }
@@ -242,7 +246,7 @@ const FOLDED: [u8; 256] = {
     table
 };
 
-/// A name as a CGI program sees it, but for case, which does not matter.
+/// Returns a name as a CGI program sees it, in lower case.
 fn fold(name: &str) -> Box<str> {
     name.bytes().map(|byte| char::from(fold_byte(byte))).collect::<String>().into()
 }
@@ -263,7 +267,7 @@ fn starts_folded(name: &str, prefix: &str) -> bool {
     name.as_bytes().get(..prefix.len()).is_some_and(|start| start.iter().map(|byte| fold_byte(*byte)).eq(prefix.bytes()))
 }
 
-/// FNV-1a over the folded name. The table holds names of the config alone, so nobody outside can crowd it.
+/// Computes FNV-1a over the folded name. The table holds only names of the config, so nobody outside can cause collisions.
 fn hash(name: &str) -> usize {
     let hash = name
         .bytes()

@@ -1,11 +1,11 @@
 //! The request target: one reading of it, or none.
 //!
-//! A path that two programs read in two ways is how authorization is walked around: the gateway judges one reading and the
-//! backend acts on the other. So there is one canonical path, which is matched *and* sent, and whatever some backend is known
-//! to read in another way is an [oddity](Oddities): refused, unless the route accepts it by name.
+//! A path that two programs read differently is a way around authorization: the gateway judges one reading and the backend acts
+//! on the other. So there is one canonical path, which is matched *and* sent, and everything that some backend is known to read
+//! differently is an [ambiguity](Oddities): refused, unless the route accepts it by name.
 //!
-//! Canonical means: escapes of unreserved characters are decoded, all others are written in upper case (RFC 3986, section
-//! 6.2.2), and characters that have no place in a path are escaped. Dot segments are never resolved, but refused.
+//! Canonical means: escapes of unreserved characters are decoded, all others are in upper case (RFC 3986, section 6.2.2), and
+//! characters that are not allowed in a path are escaped. Dot segments are never resolved, but refused.
 
 mod readings;
 
@@ -21,10 +21,10 @@ use crate::{
 
 pub(crate) use self::readings::normalised;
 
-/// The longest target that is read, in bytes. Below what hyper reads at most, so that the answer is our own 414.
+/// The longest target that is read, in bytes. Below hyper's maximum, so that the answer is our own 414.
 pub const MAX_TARGET: usize = 8 << 10;
 
-/// How often a path may be escaped over again, where the route accepts that at all.
+/// The maximum depth of repeated escaping, where the route accepts that at all.
 const MAX_ESCAPE_DEPTH: usize = 3;
 
 /// Path and query of a request, in the one form that is both matched and sent.
@@ -32,20 +32,21 @@ const MAX_ESCAPE_DEPTH: usize = 3;
 pub struct Target {
     /// The path, starting with `/`: unreserved characters decoded, other escapes in upper case.
     pub path: ByteString,
-    /// The query without its `?`, as it came but for bytes that have no place in a target, which are escaped.
+    /// The query without its `?`, as received except that bytes which are not allowed in a target are escaped.
     pub query: Option<ByteString>,
-    /// What a route must accept by name before the target is used.
+    /// The ambiguities that a route must accept by name before the target is used.
     pub oddities: Oddities,
 }
 
 impl Target {
-    /// The server itself (RFC 9112, section 3.2.4): no path, and so no route's.
+    /// The server itself (RFC 9112, section 3.2.4): no path, and so no route.
     pub const ASTERISK: Self = Self { path: ByteString::from_static("*"), query: None, oddities: Oddities::NONE };
 
     /// Reads a target in origin form, that is path and query (RFC 9112, section 3.2.1).
     ///
     /// # Errors
-    /// What no route can accept. What a route can accept is in [`oddities`](Self::oddities), for [`accepted_by`](Self::accepted_by).
+    /// Fails on what no route can accept. What a route can accept is in [`oddities`](Self::oddities), for
+    /// [`accepted_by`](Self::accepted_by).
     pub fn read(path_and_query: impl AsRef<[u8]>) -> Result<Self, TargetFault> {
         let bytes = path_and_query.as_ref();
         if bytes.len() > MAX_TARGET {
@@ -64,10 +65,10 @@ impl Target {
         Ok(Self { path, query, oddities })
     }
 
-    /// Judges the target's oddities by what the route accepts.
+    /// Checks the target's ambiguities against those that the route accepts.
     ///
     /// # Errors
-    /// The oddities that the route does not accept.
+    /// Returns the ambiguities that the route does not accept.
     pub fn accepted_by(&self, accept: Oddities) -> Result<(), TargetFault> {
         let left = self.oddities.minus(accept);
         if left.is_empty() { Ok(()) } else { Err(TargetFault::NotAccepted(left)) }
@@ -82,12 +83,12 @@ impl fmt::Display for Target {
     }
 }
 
-/// What some backend reads in another way than the gateway does: a set.
+/// A set of ambiguities: parts of a target that some backend reads differently from the gateway.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Oddities(u16);
 
 impl Oddities {
-    /// Nothing odd.
+    /// The empty set.
     pub const NONE: Self = Self(0);
 
     const fn one(kind: AcceptConfig) -> Self {
@@ -98,18 +99,18 @@ impl Oddities {
         self.0 |= Self::one(kind).0;
     }
 
-    /// Those that are not in `accepted`.
+    /// Returns those that are not in `accepted`.
     #[must_use]
     pub const fn minus(self, accepted: Self) -> Self {
         Self(self.0 & !accepted.0)
     }
 
-    /// Whether there are none.
+    /// Returns whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether this one is among them.
+    /// Returns whether the set holds this kind.
     pub const fn contains(self, kind: AcceptConfig) -> bool {
         self.0 & Self::one(kind).0 != 0
     }
@@ -132,7 +133,7 @@ impl fmt::Display for Oddities {
     }
 }
 
-/// Why a target is not read.
+/// The reason why a target is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetFault {
     /// Longer than [`MAX_TARGET`].
@@ -159,16 +160,16 @@ pub enum TargetFault {
     /// Escapes of escapes of escapes.
     #[error("the path is escaped more than {MAX_ESCAPE_DEPTH} times over")]
     TooDeep,
-    /// What the route would have to accept by name.
+    /// Ambiguities that the route would have to accept by name.
     #[error("the target holds what the route does not accept: {0}")]
     NotAccepted(Oddities),
-    /// Backends read it in more ways than are looked at.
+    /// The target has too many possible readings.
     #[error("the target can be read in more ways than are looked at")]
     TooManyReadings,
-    /// Something that the upstream reads as another path.
+    /// The upstream may read the target as another path.
     #[error("the path is spelled in a way that an upstream without case reads as another path")]
     OtherSpelling,
-    /// A careless reader of the target would find another route.
+    /// A lenient reader of the target would find another route.
     #[error("the target leads to another route when it is read carelessly")]
     TwoRoutes,
 }
@@ -197,12 +198,12 @@ impl From<TargetFault> for Refusal {
     }
 }
 
-/// What a byte means where it stands in a path, raw.
+/// The role of a raw byte in a path.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Byte {
     /// Stays as it is.
     Plain,
-    /// Has no place in a path (RFC 3986, section 3.3) but is sent by browsers all the same: escaped.
+    /// Not allowed in a path (RFC 3986, section 3.3) but sent by browsers all the same: escaped.
     Escaped,
     Semicolon,
     Backslash,
@@ -261,7 +262,7 @@ fn read_path(raw: &[u8], oddities: &mut Oddities) -> Result<ByteString, TargetFa
     Ok(recycled::text(&path))
 }
 
-/// The bytes, if they are their own canonical form, as most are: nothing to decode, to escape or to note.
+/// Returns the bytes if they are already canonical, as most are: nothing to decode, to escape or to note.
 fn plain(raw: &[u8]) -> Option<&str> {
     let mut before = 0;
     let plain = raw.iter().all(|byte| {
@@ -344,7 +345,7 @@ fn canonical(raw: &[u8], oddities: &mut Oddities, strictness: Strictness) -> Res
     Ok(path)
 }
 
-/// The byte that the two digits after a `%` stand for, and what follows them.
+/// Returns the byte that the two digits after a `%` stand for, and the remaining text.
 fn escape(after: &[u8]) -> Option<(u8, &[u8])> {
     let (&[high, low], rest) = after.split_first_chunk()?;
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
@@ -397,7 +398,7 @@ const fn folds_to_delimiter(letter: char) -> bool {
     )
 }
 
-/// Refuses `.` and `..` between whatever some backend takes for a slash, with parameters or blanks behind them.
+/// Refuses `.` and `..` between any characters that some backend takes for a slash, with parameters or spaces after them.
 fn refuse_dot_segments(path: &str) -> Result<(), TargetFault> {
     if !path.contains('.') {
         return Ok(());
@@ -621,7 +622,7 @@ mod tests {
         assert_eq!(Refusal::from(fault).reason, Reason::TargetTooLong);
     }
 
-    /// Targets made of the pieces that matter.
+    /// Makes targets of the pieces that matter.
     fn hostile() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop::sample::select(vec![
             &b"/"[..],

@@ -1,12 +1,12 @@
-//! Where tokens stand in a request.
+//! The places of tokens in a request.
 
 use http::{HeaderName, header};
 use secrecy::SecretString;
 
 use crate::request::IncomingRequest;
 
-/// The schemes under which tokens come in `Authorization`: RFC 6750, and what Microsoft's clients write before a token that is bound
-/// to their certificate. Whether a token is bound is read from the token alone.
+/// The schemes of tokens in `Authorization`: RFC 6750, and the one that Microsoft's clients use for a certificate-bound token.
+/// Only the token itself tells whether it is bound.
 pub(crate) const TOKEN_SCHEMES: [&str; 2] = ["Bearer", "mtls_pop"];
 
 /// A place where a token policy looks for a token.
@@ -19,7 +19,7 @@ pub enum TokenPlace {
 }
 
 impl TokenPlace {
-    /// The token that stands here, without its scheme. Of a place that was validated there is one at most.
+    /// Returns the token in this place, without its scheme. A validated place holds one at most.
     pub(crate) fn token(&self, incoming: &IncomingRequest) -> Option<SecretString> {
         match self {
             Self::Header(name) => {

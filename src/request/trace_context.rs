@@ -1,4 +1,4 @@
-//! The trace that a request belongs to: W3C Trace Context.
+//! The trace of a request: W3C Trace Context.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -19,12 +19,12 @@ pub struct TraceContext {
     pub span_id: u64,
     /// The caller's span, where the caller had a trace.
     pub parent_id: Option<u64>,
-    /// The trace flags that go on: sampled (1) and random (2).
+    /// The trace flags that are forwarded: sampled (1) and random (2).
     pub flags: u8,
 }
 
 impl TraceContext {
-    /// Continues the caller's trace, or starts one. What cannot be read is as if it were not there (section 3.2.2.3).
+    /// Continues the caller's trace, or starts one. An unreadable trace counts as absent (section 3.2.2.3).
     pub fn of(headers: &HeaderMap) -> Self {
         let mut values = headers.get_all(TRACEPARENT).iter();
         let parent = match (values.next(), values.next()) {
@@ -44,7 +44,7 @@ impl TraceContext {
         format!("{:032x}", self.trace_id)
     }
 
-    /// The `traceparent` that goes on: the same trace, the gateway's span.
+    /// Returns the forwarded `traceparent`: the same trace, the gateway's span.
     pub fn header_value(&self) -> HeaderValue {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
         digits::hexadecimal(&mut text[3..35], self.trace_id);
@@ -53,13 +53,13 @@ impl TraceContext {
         HeaderValue::from_maybe_shared(recycled::bytes(&text)).expect("hexadecimal digits and hyphens are a header value")
     }
 
-    /// Whether the caller's `tracestate` goes on: only beside a trace of the caller's (section 3.3).
+    /// Returns whether the caller's `tracestate` is forwarded: only together with the caller's trace (section 3.3).
     pub const fn keeps_state(&self) -> bool {
         self.parent_id.is_some()
     }
 }
 
-/// Trace, parent and flags. Section 3.2.2.
+/// Parses trace, parent and flags. Section 3.2.2.
 fn parse(value: &[u8]) -> Option<(u128, u64, u8)> {
     let field = |from: usize, to: usize| {
         value.get(from..to)?.iter().try_fold(0_u128, |number, byte| match byte {

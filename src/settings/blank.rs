@@ -1,6 +1,6 @@
-//! What of a config must not be shown, and how it is blanked: in the lines of the files, and in what is said of them.
+//! Redaction of a config's secrets, in the lines of its files and in messages about them.
 //!
-//! Every report is made from blanked text, so that no place that tells of a fault has to know what is a secret.
+//! Every report is made from redacted text, so that no code that reports a fault has to know which values are secret.
 
 use std::borrow::Cow;
 
@@ -11,12 +11,13 @@ use super::{
     origin::Origin,
 };
 
-/// What stands in a message for what it must not say.
+/// The replacement for a secret in a message.
 const BLANK: &str = "****";
-/// A secret that is shorter is blanked where it stands and nowhere else: it may well be a part of an ordinary word.
+/// The shortest secret that is redacted everywhere. A shorter one is redacted only where it stands, since it may be part of an
+/// ordinary word.
 const SHORTEST: usize = 6;
 
-/// The secrets of a config's files, by their places and by what they are.
+/// The secrets of a config's files, by place and by content.
 #[derive(Default)]
 pub(crate) struct Blanks {
     places: Vec<Origin>,
@@ -24,19 +25,19 @@ pub(crate) struct Blanks {
 }
 
 impl Blanks {
-    /// Blanks what stands at a place.
+    /// Redacts the text at a place.
     pub(crate) fn place(&mut self, origin: Origin) {
         if origin.start < origin.end {
             self.places.push(origin);
         }
     }
 
-    /// Whether some of what stands at a place is blanked.
+    /// Returns whether part of the text at a place is redacted.
     pub(crate) fn touches(&self, origin: &Origin) -> bool {
         self.places.iter().any(|place| overlap(place, origin))
     }
 
-    /// Blanks a text wherever it stands.
+    /// Redacts a text wherever it occurs.
     pub(crate) fn text(&mut self, text: &str) {
         let lines = text.lines().map(str::trim).filter(|line| line.len() >= SHORTEST);
         for line in lines {
@@ -46,7 +47,7 @@ impl Blanks {
         }
     }
 
-    /// The text of a file with its secrets blanked, every byte at its old place.
+    /// Returns the text of a file with its secrets redacted, every byte at its old position.
     pub(crate) fn of_file(&self, file: usize, text: &str) -> String {
         let mut bytes = text.as_bytes().to_vec();
         let mut blank = |start: usize, end: usize| {
@@ -66,7 +67,7 @@ impl Blanks {
         String::from_utf8(bytes).expect("whole characters are replaced")
     }
 
-    /// A message without secrets. `about` is the text that it is about, with its place.
+    /// Returns a message without secrets. `about` is the text that the message is about, with its place.
     pub(crate) fn of_message<'m>(&self, message: &'m str, about: Option<(&Origin, &str)>) -> Cow<'m, str> {
         let mut said = Cow::Borrowed(message);
         let mut blank = |text: &str| {
@@ -105,14 +106,15 @@ impl Blanks {
     }
 }
 
-/// Secrets never show, not even here.
+/// Never shows the secrets.
 impl std::fmt::Debug for Blanks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Blanks").field("places", &self.places).finish_non_exhaustive()
     }
 }
 
-/// Hides what is, or was meant to be, a secret: the value of one that says so in whatever way, or that says what nobody understands.
+/// Hides values that are, or were meant to be, secret: a named value that is marked as secret in any way, or whose settings are
+/// not understood.
 pub(crate) fn named_value(node: &Node, hidden: &mut Vec<Origin>) {
     let mut hide = |node: &Node| node.each_part(&mut |origin| hidden.push(origin.clone()));
     let Some(entries) = node.as_map() else { return hide(node) };
@@ -134,8 +136,8 @@ fn overlap(one: &Origin, other: &Origin) -> bool {
     one.file == other.file && one.start < other.end && other.start < one.end
 }
 
-/// Where URLs have user information (RFC 3986, section 3.2.1): `user:password` of `https://user:password@host`. A password may have
-/// been written as it is, with slashes and all, so everything up to the last `@` of the word counts.
+/// Returns the positions of user information in URLs (RFC 3986, section 3.2.1): `user:password` in `https://user:password@host`.
+/// A password may be unescaped, slashes included, so everything up to the last `@` of the word counts.
 fn user_information(text: &str) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut from = 0;

@@ -1,7 +1,6 @@
-//! Makes settings of what was read, and tells where a value stands that does not fit.
+//! Deserialises settings from nodes, and reports the place of a value that does not fit.
 //!
-//! Nodes are read as they stand. A copy of the document in between, in the form of some library, would have every type of a config
-//! compiled for that one too.
+//! Nodes are read directly. An intermediate document of some library would have every config type compiled for that type as well.
 
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer as _, MapAccess, SeqAccess,
@@ -16,12 +15,12 @@ use super::{
 /// Reads settings from a node.
 ///
 /// # Errors
-/// The first value that does not fit.
+/// Returns the first value that does not fit.
 pub(crate) fn settings<T: DeserializeOwned>(node: &Node) -> Result<T, Misfit> {
     T::deserialize(node)
 }
 
-/// A value that does not fit, and where it stands.
+/// A value that does not fit, and its place.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Misfit {
@@ -139,11 +138,11 @@ impl<'de> Deserializer<'de> for &Node {
 
 struct List<'n> {
     entries: std::slice::Iter<'n, Node>,
-    /// How many were passed.
+    /// The number of entries that were read so far.
     index: usize,
 }
 
-/// Whether an entry of a list counts: what was reported already is passed over.
+/// Returns whether an entry of a list counts; entries that were reported already are skipped.
 fn is_there(entry: &Node) -> bool {
     !matches!(entry.kind, Kind::Broken)
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a config, and where.
+//! Faults of a config, with their places.
 
 use std::fmt;
 
@@ -36,7 +36,7 @@ impl From<String> for Place {
     }
 }
 
-/// `routes[2].inbound[0].ip-filter`, as a person would say it.
+/// Writes the place as people would: `routes[2].inbound[0].ip-filter`.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (depth, part) in self.0.split('/').skip(1).enumerate() {
@@ -51,48 +51,48 @@ impl fmt::Display for Place {
     }
 }
 
-/// How bad a fault is.
+/// The severity of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// The config works, and something about it is likely not meant.
+    /// The config works, but part of it is probably a mistake.
     Warning,
     /// The config cannot be used.
     Error,
 }
 
-/// One thing that is wrong, with its place and its cure.
+/// One fault, with its place and its cure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Whether the config can be used all the same.
+    /// The severity: whether the config can be used despite the fault.
     pub severity: Severity,
-    /// Where it is.
+    /// The place of the fault.
     pub place: Place,
     /// Points to the key itself rather than to its value.
     pub at_key: bool,
-    /// What is wrong.
+    /// The description of the fault.
     pub message: String,
-    /// What would be right.
+    /// The correct form, or the action that mends the config.
     pub cure: Option<String>,
 }
 
-/// All that is wrong with a config, gathered while it is read and compiled.
+/// The faults of a config, collected while it is read and compiled.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     list: Vec<Fault>,
 }
 
 impl Faults {
-    /// Notes an error: what is wrong, and what would be right.
+    /// Adds an error: what is wrong, and what would be right.
     pub fn error(&mut self, place: &Place, message: impl Into<String>, cure: impl Into<String>) {
         self.push(Severity::Error, place, message.into(), cure.into());
     }
 
-    /// Notes a warning: what is likely not meant, and what would be better.
+    /// Adds a warning: what is likely a mistake, and what would be better.
     pub fn warning(&mut self, place: &Place, message: impl Into<String>, cure: impl Into<String>) {
         self.push(Severity::Warning, place, message.into(), cure.into());
     }
 
-    /// Notes a fault as it is.
+    /// Adds a fault.
     pub fn add(&mut self, fault: Fault) {
         self.list.push(fault);
     }
@@ -107,17 +107,17 @@ impl Faults {
         self.list.iter().any(|fault| fault.severity == Severity::Error)
     }
 
-    /// How many errors there are; for telling whether a part of the build added some.
+    /// Returns the number of errors, which tells whether a part of the build added some.
     pub fn errors(&self) -> usize {
         self.list.iter().filter(|fault| fault.severity == Severity::Error).count()
     }
 
-    /// All faults, in the order they were found.
+    /// Returns all faults, in the order they were found.
     pub fn iter(&self) -> impl Iterator<Item = &Fault> {
         self.list.iter()
     }
 
-    /// Whether nothing was found.
+    /// Returns whether there are no faults.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

@@ -1,4 +1,4 @@
-//! One thing that is wrong with a config, with its place in the files.
+//! A fault of a config with its place in the files.
 
 use std::borrow::Cow;
 
@@ -7,16 +7,16 @@ use super::{
     origin::{Origin, Sources},
 };
 
-/// One thing that is wrong, with where it stands in the files.
+/// A fault with its place in the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
     pub(crate) severity: Severity,
-    /// Where; nothing where no file could be read.
+    /// The place; `None` where no file could be read.
     pub(crate) origin: Option<Origin>,
     pub(crate) place: Place,
     pub(crate) message: String,
     pub(crate) cure: Option<String>,
-    /// Other places that have to do with it, and what they are.
+    /// Related places, each with its meaning.
     pub(crate) related: Vec<(Origin, String)>,
 }
 
@@ -29,7 +29,7 @@ impl Finding {
         Self::new(Severity::Warning, Some(origin), place, message.into(), cure.into())
     }
 
-    /// A fault of no file in particular.
+    /// Makes a finding that belongs to no file in particular.
     pub(crate) fn nowhere(message: impl Into<String>, cure: impl Into<String>) -> Self {
         Self::new(Severity::Error, None, &Place::root(), message.into(), cure.into())
     }

@@ -1,7 +1,7 @@
-//! The toolkit of settings: YAML with places, faults, units and secrets, for whatever a config is made of.
+//! The toolkit of settings: YAML with places, faults, units and secrets, for any config.
 //!
-//! Nothing here knows what may stand in a config: the settings of a stage stand beside that stage, and the document is put
-//! together in [`config`](crate::config).
+//! Nothing here knows the content of a config: the settings of a stage stand beside that stage, and the document is assembled in
+//! [`config`](crate::config).
 
 pub(crate) mod blank;
 pub(crate) mod deserialize;

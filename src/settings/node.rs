@@ -1,4 +1,4 @@
-//! What a YAML text says, each part with its place in the text.
+//! The values of a YAML text, each with its place in the text.
 
 use std::fmt;
 
@@ -8,37 +8,37 @@ use serde_json::{Map, Value};
 
 use super::origin::Origin;
 
-/// One value and where it stands.
+/// One value and its place.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) kind: Kind,
     pub(crate) at: Origin,
-    /// Where the value itself stands, where an alias stands here.
+    /// The place of the value itself, where this node is an alias.
     pub(crate) anchored: Option<Box<Origin>>,
 }
 
-/// The key of an entry and where it stands.
+/// The key of an entry and its place.
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
     pub(crate) text: String,
     pub(crate) at: Origin,
 }
 
-/// What a value is.
+/// The kind of a value.
 #[derive(Clone)]
 pub(crate) enum Kind {
-    /// Nothing, `~` or `null`.
+    /// No value, `~` or `null`.
     Null,
     Bool(bool),
     Number(Number),
     Text(Text),
     List(Vec<Node>),
     Map(Vec<(Key, Node)>),
-    /// Something that was reported already.
+    /// A value that was reported already.
     Broken,
 }
 
-/// Values may be secrets: lists and maps show their entries, and none shows its value.
+/// Shows the entries of lists and maps, but no values, since they may be secrets.
 impl fmt::Debug for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -53,11 +53,11 @@ impl fmt::Debug for Kind {
     }
 }
 
-/// A text, and what else it could be taken for.
+/// A text, and the other readings that it allows.
 #[derive(Clone)]
 pub(crate) struct Text {
     pub(crate) value: String,
-    /// Written without quotes, and a number to some readers of YAML: `0123`, `0x1f`, `1_000`.
+    /// Written without quotes, and read as a number by some readers of YAML: `0123`, `0x1f`, `1_000`.
     pub(crate) odd: bool,
     /// Holds `{{…}}` of named values that are secrets.
     pub(crate) names_secret: bool,
@@ -78,8 +78,8 @@ impl Node {
         Self::new(Kind::Broken, at)
     }
 
-    /// Calls `visit` with each stretch of the files that a part of this value stands on: the keys and the scalars, what aliases stand
-    /// for included.
+    /// Calls `visit` for each stretch of the files that belongs to this value: keys and scalars, including the targets of
+    /// aliases.
     pub(crate) fn each_part(&self, visit: &mut impl FnMut(&Origin)) {
         if let Some(anchored) = &self.anchored {
             visit(&self.at);
@@ -108,7 +108,7 @@ impl Node {
         self.as_map()?.iter().find(|(name, _)| name.text == key).map(|(_, value)| value)
     }
 
-    /// What a person calls this kind of value.
+    /// Returns the name of this kind of value in messages.
     pub(crate) const fn what(&self) -> &'static str {
         match &self.kind {
             Kind::Null => "nothing",

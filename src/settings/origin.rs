@@ -1,4 +1,4 @@
-//! The files that a config was read from, and places in them.
+//! The source files of a config, and places in them.
 
 use std::{borrow::Cow, ops::Range, path::PathBuf};
 
@@ -17,7 +17,7 @@ impl Origin {
         Self { file, start: range.start, end: range.end }
     }
 
-    /// The whole of a file, where nothing in it can be pointed at.
+    /// Makes an origin for a whole file, where no narrower place is known.
     pub(crate) const fn file(file: usize) -> Self {
         Self { file, start: 0, end: 0 }
     }
@@ -25,13 +25,13 @@ impl Origin {
 
 /// One file, as read.
 pub(crate) struct SourceFile {
-    /// The name that people know it by: the path as they gave it.
+    /// The name shown to people: the path as they gave it.
     pub(crate) name: String,
     pub(crate) path: PathBuf,
     pub(crate) text: String,
 }
 
-/// Without the text, which may hold secrets.
+/// Omits the text, which may hold secrets.
 impl std::fmt::Debug for SourceFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("SourceFile").field(&self.name).finish()
@@ -42,7 +42,7 @@ impl std::fmt::Debug for SourceFile {
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     files: Vec<SourceFile>,
-    /// What must not be shown.
+    /// The parts that must not be shown.
     blanks: Blanks,
 }
 
@@ -60,7 +60,7 @@ impl Sources {
         self.files.iter().map(|file| &file.path)
     }
 
-    /// Keeps what stands at a place out of all that is shown of the file.
+    /// Hides a place whenever the file is shown.
     pub(crate) fn hide(&mut self, origin: Origin) {
         self.blanks.place(origin);
     }
@@ -70,23 +70,23 @@ impl Sources {
         self.blanks.touches(origin)
     }
 
-    /// Keeps a secret out of all that is shown and said, wherever it stands.
+    /// Redacts a secret in everything that is shown, wherever it occurs.
     pub(crate) fn keep_secret(&mut self, text: &str) {
         self.blanks.text(text);
     }
 
-    /// The file's text with its secrets blanked out, every byte at its old place.
+    /// Returns the file's text with its secrets redacted, every byte at its old position.
     pub(crate) fn shown(&self, file: usize) -> String {
         self.blanks.of_file(file, &self.files[file].text)
     }
 
-    /// A message without secrets; `about` is the place that it is about.
+    /// Returns a message without secrets; `about` is the place that the message is about.
     pub(crate) fn said<'m>(&self, message: &'m str, about: Option<&Origin>) -> Cow<'m, str> {
         let about = about.map(|origin| (origin, &self.files[origin.file].text[self.first_line(origin)]));
         self.blanks.of_message(message, about)
     }
 
-    /// Line and column of a byte, both counted from 1, the column in characters.
+    /// Returns line and column of a byte, both counted from 1, the column in characters.
     pub(crate) fn line_column(&self, file: usize, offset: usize) -> (usize, usize) {
         let text = &self.files[file].text;
         let before = &text[..text.floor_char_boundary(offset)];
@@ -96,7 +96,7 @@ impl Sources {
         (line, before[line_start..].trim_start_matches('\u{feff}').chars().count() + 1)
     }
 
-    /// The part of the origin that stands on its first line, as bytes of the file.
+    /// Returns the part of the origin on its first line, as a byte range of the file.
     pub(crate) fn first_line(&self, origin: &Origin) -> Range<usize> {
         let text = &self.files[origin.file].text;
         let start = text.floor_char_boundary(origin.start);

@@ -1,15 +1,15 @@
-//! The pieces of a text in which `{{name}}` stands for a named value.
+//! The parts of a text in which `{{name}}` stands for a named value.
 
 /// A piece of a text.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Part<'a> {
     Text(&'a str),
-    /// `{{name}}`; `at` is where it begins.
+    /// `{{name}}`; `at` is its start.
     Name {
         name: &'a str,
         at: usize,
     },
-    /// `{{` that names nothing.
+    /// `{{` without a name.
     Malformed {
         text: &'a str,
     },

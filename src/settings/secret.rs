@@ -1,4 +1,4 @@
-//! Secrets of the config: what names them, and what they are.
+//! Secrets of the config: references to them, and their values.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
@@ -10,37 +10,37 @@ use serde::{Deserialize, Deserializer};
 use crate::credentials::VaultSecret;
 use crate::{settings::parts, settings::parts::Part};
 
-/// The mark of a place that may hold a secret, in the schema.
+/// The schema keyword that marks a place which may hold a secret.
 pub(crate) const SECRET_KEYWORD: &str = "x-entrada-secret";
-/// The value of that mark where ordinary text may stand, too: it may be an expression, and is no secret wherever else it stands.
+/// The value of that keyword where ordinary text is allowed too: the value may be an expression, and is not a secret elsewhere.
 pub(crate) const PLAIN_TOO: &str = "or-plain";
 
 /// A text that may be, or hold, a secret: the type of every setting where `{{name}}` may stand for one.
 ///
-/// It holds the text as written, `Bearer {{partner-key}}`. What the names stand for is kept apart, in [`Secrets`], and joined by
+/// It holds the text as written, `Bearer {{partner-key}}`. The values are kept apart, in [`Secrets`], and inserted by
 /// [`reveal`](Self::reveal) where the secret is used.
 #[derive(Clone)]
 pub struct Secret(SecretString);
 
 impl Secret {
-    /// The text, where it names no secret.
+    /// Returns the text if it names no secret.
     ///
-    /// For settings that usually hold ordinary text, such as the value of `set-header`. What a setting that is always a secret
-    /// holds as plain text is returned, too.
+    /// For settings that usually hold ordinary text, such as the value of `set-header`. Plain text of a setting that is always
+    /// secret is returned too.
     pub fn plain(&self) -> Option<&str> {
         (!self.names_secret()).then(|| self.0.expose_secret())
     }
 
-    /// Whether the text names a secret; it then must not be shown, nor what is made from it.
+    /// Returns whether the text names a secret; neither the text nor a value made from it may then be shown.
     pub fn names_secret(&self) -> bool {
         self.0.expose_secret().contains("{{")
     }
 
-    /// The text with its secrets put in, for settings that are read once: when the config is built.
+    /// Returns the text with its secrets inserted, for settings that are read once, when the config is built.
     ///
     /// # Errors
-    /// The name that stands for no secret (a loaded [`Document`](crate::config::Document) has none such), or for one that a vault holds and
-    /// that is therefore not known yet.
+    /// Returns the name that stands for no secret (a loaded [`Document`](crate::config::Document) has none), or for one in a
+    /// vault, which is not known yet.
     pub fn reveal(&self, secrets: &Secrets) -> Result<SecretString, UnknownSecret> {
         let text = self.0.expose_secret();
         let mut revealed = zeroize::Zeroizing::new(String::with_capacity(text.len()));
@@ -56,10 +56,10 @@ impl Secret {
         Ok(SecretString::from(revealed.as_str()))
     }
 
-    /// The text, to be asked for each time it is used: what a vault holds changes while the gateway runs.
+    /// Returns the text in a form that is read on each use, because a vault's value changes while the gateway runs.
     ///
     /// # Errors
-    /// The name that stands for no secret.
+    /// Returns the name that stands for no secret.
     pub fn live(&self, secrets: &Secrets) -> Result<LiveSecret, UnknownSecret> {
         let mut parts = Vec::new();
         for part in parts::parts(self.0.expose_secret()) {
@@ -72,7 +72,7 @@ impl Secret {
     }
 }
 
-/// The value of a header field: often ordinary text or an expression, and at times a secret. It is shown as little as one.
+/// The value of a header field: ordinary text, an expression or a secret. It is shown no more than a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct HeaderText(Secret);
@@ -101,19 +101,19 @@ impl JsonSchema for HeaderText {
     }
 }
 
-/// Why a text cannot be had with its secrets put in.
+/// The reason why secrets cannot be inserted into a text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownSecret {
-    /// The name stands for no secret.
+    /// The name refers to no secret.
     #[error("no secret is named `{0}`")]
     NotNamed(String),
-    /// The secret is in a vault, and the setting is read once.
+    /// The secret is in a vault, but the setting is read only once.
     #[error("the secret `{0}` is in a vault, and this setting is read before any vault is asked")]
     InVault(String),
 }
 
 impl UnknownSecret {
-    /// How the config is mended.
+    /// Returns the way to mend the config.
     pub const fn cure(&self) -> &'static str {
         match self {
             Self::NotNamed(_) => "define it in `named-values`",
@@ -124,33 +124,33 @@ impl UnknownSecret {
     }
 }
 
-/// Where a secret comes from.
+/// The source of a secret.
 #[derive(Clone)]
 pub(crate) enum SecretSource {
-    /// It is known: from a file, a variable or the config itself.
+    /// A known value: from a file, a variable or the config itself.
     Known(SecretString),
-    /// A vault holds it.
+    /// A vault's secret.
     Vault(Arc<VaultSecret>),
 }
 
-/// The secrets among the named values, by name. Nothing shows what they are.
+/// The secrets among the named values, by name. Their values are never shown.
 #[derive(Clone, Default)]
 pub struct Secrets(pub(crate) BTreeMap<String, SecretSource>);
 
 impl Secrets {
-    /// Secrets that are known.
+    /// Makes secrets with known values.
     pub fn known<const N: usize>(secrets: [(&str, &str); N]) -> Self {
         Self(secrets.map(|(name, secret)| (name.to_owned(), SecretSource::Known(secret.into()))).into())
     }
 
-    /// One secret that a vault holds.
+    /// Makes a single secret that a vault holds.
     #[cfg(test)]
     pub(crate) fn in_vault(secret: VaultSecret) -> Self {
         Self([(secret.name().to_owned(), SecretSource::Vault(Arc::new(secret)))].into())
     }
 
-    /// The secrets with those of a vault taken over from the config before, where they are the same ones: what was read of them
-    /// need not be read again.
+    /// Takes over vault secrets from the previous config where they are the same, so that values read before need not be read
+    /// again.
     #[must_use]
     pub fn after(&self, previous: Option<&Self>) -> Self {
         let mut secrets = self.clone();
@@ -182,7 +182,7 @@ impl Secrets {
 #[derive(Clone)]
 pub struct LiveSecret {
     parts: Arc<[SecretSource]>,
-    /// What it was made into last, and from which values.
+    /// The last composed value, with the values that it was composed from.
     made: Arc<ArcSwapOption<Made>>,
 }
 
@@ -192,8 +192,8 @@ struct Made {
 }
 
 impl LiveSecret {
-    /// What it is at `now`, in seconds since 1970: the same `Arc` for as long as nothing has changed. `None` while a vault's part
-    /// of it is not there.
+    /// Returns the value at `now`, in seconds since 1970: the same `Arc` as long as nothing has changed, and `None` while a
+    /// vault's part of it is missing.
     pub fn value(&self, now: u64) -> Option<Arc<SecretString>> {
         let made = self.made.load_full();
         let mut same = made.is_some();
@@ -234,7 +234,7 @@ impl LiveSecret {
         })
     }
 
-    /// Whether both are made of the same: of secrets in vaults only where they are, not what, is compared.
+    /// Returns whether both are composed of the same secrets; for secrets in vaults their names are compared, not their values.
     pub(crate) fn same_as(&self, other: &Self) -> bool {
         self.parts.len() == other.parts.len()
             && self.parts.iter().zip(&*other.parts).all(|(one, other)| match (one, other) {
@@ -269,7 +269,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// For telling one config from another, never for judging what a caller sent: it takes longer the more agrees.
+/// Compares configs with each other. Never use it for a caller's input: the time it takes depends on the length of the common
+/// prefix.
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
         self.0.expose_secret() == other.0.expose_secret()

@@ -1,7 +1,6 @@
-//! "Did you mean …?"
+//! Suggestions: "did you mean …?".
 
-/// What to write instead of `written`: the known word that is close to it, or all of them after `list`.
-/// Nothing where nothing is known.
+/// Suggests a replacement for `written`: the closest known word, or all of them after `list`. Empty where no words are known.
 pub(crate) fn known<'a>(written: &str, words: impl IntoIterator<Item = &'a str>, list: &str) -> Option<String> {
     let words: Vec<&str> = words.into_iter().collect();
     if let Some(word) = closest(written, &words) {
@@ -12,7 +11,7 @@ pub(crate) fn known<'a>(written: &str, words: impl IntoIterator<Item = &'a str>,
     (!shown.is_empty()).then(|| format!("{list} {}{more}", shown.join(", ")))
 }
 
-/// The word that is so close that it is likely meant.
+/// Returns the word that is close enough to be the one that was meant.
 fn closest<'a>(written: &str, words: &[&'a str]) -> Option<&'a str> {
     let folded = |text: &str| text.to_ascii_lowercase().replace(['_', ' '], "-");
     let wanted = folded(written);

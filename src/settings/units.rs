@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error};
 
-/// A length of time: `250ms`, `10s`, `5m`, `1h`, `30d`.
+/// A duration with its unit: `250ms`, `10s`, `5m`, `1h`, `30d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
@@ -13,7 +13,7 @@ pub struct Span(pub Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
-/// A day, UTC: `2027-01-31`.
+/// A calendar date, UTC: `2027-01-31`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Day(jiff::civil::Date);
 
@@ -22,7 +22,7 @@ const SPAN_PATTERN: &str = "^[0-9]+(ms|s|m|h|d)$";
 const SIZE_PATTERN: &str = "^[0-9]+(B|KiB|MiB|GiB)$";
 
 impl Span {
-    /// So many seconds.
+    /// Makes a duration of this many seconds.
     pub const fn seconds(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }

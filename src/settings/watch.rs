@@ -1,9 +1,8 @@
-//! Notices when files change: the config's own, and certificates, keys and lists of addresses that it names.
+//! Watches the files of a config, and the certificates, keys and address lists that it names, for changes.
 //!
-//! The system is asked to tell of changes in the folders, not in the files: editors and Kubernetes replace a file by a new one
-//! of the same name, and a watch on the old one would sleep for ever. It may not tell at all (network file systems, too many
-//! watches), so the files are looked at now and then all the same. What counts is what the look finds: being told only makes
-//! it happen at once.
+//! The operating system watches folders, not files: editors and Kubernetes replace a file with a new one of the same name, and a
+//! watch on the old file would never fire. Notifications may be missing (network file systems, too many watches), so the files
+//! are also checked at intervals. Only the check decides; a notification makes it happen at once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,11 +14,11 @@ use std::{
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::{sync::Notify, time::Instant};
 
-/// How often the files are looked at unasked.
+/// The interval of the checks without a notification.
 const POLL: Duration = Duration::from_secs(10);
-/// How long nothing more must happen before a change counts: what belongs together (a certificate and its key) comes together.
+/// The quiet time before a change counts, so that related changes (a certificate and its key) arrive together.
 const QUIET: Duration = Duration::from_millis(200);
-/// A folder in which something happens all the time is looked at no later than this.
+/// The longest wait for a quiet moment in a folder that changes all the time.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Watches files and folders.
@@ -32,7 +31,7 @@ pub struct Watch {
     poll: Duration,
 }
 
-/// What tells one state of a file from another.
+/// The identity of one state of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stamp {
     changed: Option<SystemTime>,
@@ -41,7 +40,7 @@ struct Stamp {
 }
 
 impl Stamp {
-    /// The state of the file, links followed; nothing where it is not there.
+    /// Returns the state of the file, following links; `None` if it does not exist.
     fn of(path: &Path) -> Option<Self> {
         let data = std::fs::metadata(path).ok()?;
         #[cfg(unix)]
@@ -53,7 +52,7 @@ impl Stamp {
 }
 
 impl Watch {
-    /// Watches these files and folders; of a folder, which files it holds. They need not exist yet.
+    /// Watches these files and folders; for a folder, its list of files. They need not exist yet.
     pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let told = Arc::new(Notify::new());
         // That somebody reads a file is no news, and we do ourselves.
@@ -76,8 +75,8 @@ impl Watch {
 
     /// Watches these files and folders from now on.
     ///
-    /// For those that were watched before, what counts is the change since [`changed`](Self::changed) last returned: one that came
-    /// while the config was read again is not lost.
+    /// For those that were watched before, a change since [`changed`](Self::changed) last returned still counts: one that came
+    /// while the config was being read is not lost.
     pub fn set(&mut self, paths: impl IntoIterator<Item = PathBuf>) {
         let mut before = std::mem::take(&mut self.seen);
         for path in paths {
@@ -101,9 +100,9 @@ impl Watch {
         self.folders = watched;
     }
 
-    /// Waits until any of the files has changed, came or went, and then for a moment in which nothing more happens.
+    /// Waits until any of the files has changed, appeared or disappeared, and then for a quiet moment.
     ///
-    /// Cancel safe: what is dropped is found again.
+    /// Cancel safe: a change is found again after a drop.
     pub async fn changed(&mut self) {
         loop {
             let told = tokio::time::timeout(self.poll, self.told.notified()).await.is_ok();
@@ -118,7 +117,7 @@ impl Watch {
         }
     }
 
-    /// Waits until nothing more happens, but not for ever.
+    /// Waits for a quiet moment, but not for ever.
     async fn calm(&self) {
         let end = Instant::now() + PATIENCE;
         while let Some(rest) = end.checked_duration_since(Instant::now()) {
@@ -136,7 +135,7 @@ impl Watch {
     }
 }
 
-/// The folders in which a change of the path shows: its own, and that of what it links to.
+/// Returns the folders in which a change of the path shows: its own, and those of its link targets.
 fn folders(path: &Path) -> impl Iterator<Item = PathBuf> {
     let parent = |path: &Path| match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
@@ -151,7 +150,7 @@ fn folders(path: &Path) -> impl Iterator<Item = PathBuf> {
 mod tests {
     use super::*;
 
-    /// Far longer than it takes, so that only a change that is never noticed fails.
+    /// Waits far longer than a notification takes, so that only a missing notification fails.
     async fn notices(watch: &mut Watch) -> bool {
         tokio::time::timeout(Duration::from_secs(60), watch.changed()).await.is_ok()
     }
@@ -183,7 +182,7 @@ mod tests {
         }
     }
 
-    /// As Kubernetes mounts a config map: the file is a link through a link that is replaced.
+    /// Replaces a link as Kubernetes does for config maps: the file is a link through a link that is replaced.
     #[cfg(unix)]
     #[tokio::test]
     async fn notices_links_that_are_turned() {

@@ -1,8 +1,8 @@
 //! Reads YAML into [`Node`]s.
 //!
-//! The parser's own events are read, not a deserialiser's values: they tell whether a text was quoted, where keys stand, and
-//! both places of a key that is there twice. Untyped words count as YAML 1.2 has them, but for `yes`, `no`, `on` and `off`,
-//! which half of the world takes for booleans: so do we, and a place that wants a text says "quote it".
+//! The parser's events are read directly, not a deserialiser's values: they show whether a text was quoted, the places of keys,
+//! and both places of a duplicate key. Untyped words follow YAML 1.2, except for `yes`, `no`, `on` and `off`, which many readers
+//! take for booleans: so do we, and a place that expects a text says "quote it".
 
 use std::{collections::HashMap, ops::Range};
 
@@ -16,15 +16,15 @@ use super::{
 };
 use crate::settings::Finding;
 
-/// How deep maps and lists may stand in each other.
+/// The maximum nesting depth of maps and lists.
 const NESTING: usize = 64;
-/// How many values one file may have, aliases counted each time they are used: a bomb of aliases ends here.
+/// The maximum number of values in one file, with aliases counted on each use, as a guard against alias bombs.
 const NODES: usize = 200_000;
-/// How many slips that keep the rest of a file from being read are passed over, so that the rest is read all the same.
+/// The maximum number of syntax errors that are skipped so that the rest of the file is read.
 const RECOVERIES: usize = 100;
 
-/// Reads the text of one file. What is wrong goes to `findings`; what could be read is returned. What of the text must not be shown
-/// because nobody can tell what it is (a value that is left out, a comment) goes to `hidden`.
+/// Reads the text of one file and returns what could be read. Faults go to `findings`. Parts that must not be shown, because
+/// their meaning is unknown (an omitted value, a comment), go to `hidden`.
 pub(crate) fn read(text: &str, file: usize, findings: &mut Vec<Finding>, hidden: &mut Vec<Origin>) -> Node {
     let mut patched = text.to_owned();
     let mut blanked = Vec::new();
@@ -54,7 +54,7 @@ pub(crate) fn read(text: &str, file: usize, findings: &mut Vec<Finding>, hidden:
     Node::broken(Origin::file(file))
 }
 
-/// All of a text that is no key: the words that a `:` follows, at the start of a line or of an entry.
+/// Returns the parts of a text that are not keys. A key is a word followed by `:` at the start of a line or an entry.
 fn values(text: &str) -> impl Iterator<Item = Range<usize>> {
     let mut start = 0;
     text.split_inclusive('\n').flat_map(move |line| {
@@ -71,7 +71,7 @@ fn values(text: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// The keys of a line, by its looks.
+/// Returns the probable keys of a line.
 fn keys(line: &str) -> Vec<(usize, usize)> {
     let is_key = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let bytes = line.as_bytes();
@@ -96,7 +96,7 @@ fn keys(line: &str) -> Vec<(usize, usize)> {
     keys
 }
 
-/// Why the text cannot be read any further.
+/// The error that stops the parser.
 struct Stop {
     at: usize,
     message: String,
@@ -146,12 +146,12 @@ fn quote_it(at: Origin, original: &str) -> Finding {
     Finding::error(at, &Place::root(), message, format!("quote it: {}", in_quotes(original)))
 }
 
-/// The text in the quotes that suit it.
+/// Returns the text in suitable quotes.
 pub(crate) fn in_quotes(text: &str) -> String {
     if text.contains('"') { format!("'{}'", text.replace('\'', "''")) } else { format!("\"{text}\"") }
 }
 
-/// The first `@(…)` or `{{…}}` of a line that stands in no quotes and no comment.
+/// Returns the first `@(…)` or `{{…}}` of a line outside quotes and comments.
 fn unquoted(line: &str) -> Option<Range<usize>> {
     let mut quote = None;
     let mut before = ' ';
@@ -174,7 +174,7 @@ fn unquoted(line: &str) -> Option<Range<usize>> {
     None
 }
 
-/// Where the parenthesis that `text` opens is closed again; else its end.
+/// Returns the position where the parenthesis that `text` opens is closed, or the end of the text.
 fn balanced(text: &str) -> usize {
     let mut depth = 0_usize;
     for (at, letter) in text.char_indices() {
@@ -242,7 +242,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         }
     }
 
-    /// Keeps a value out of all that is shown that nobody will hold against the schema.
+    /// Hides a value that is never checked against the schema.
     fn hide(&mut self, node: &Node) {
         node.each_part(&mut |origin| self.hidden.push(origin.clone()));
     }
@@ -409,7 +409,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         Ok(Node::broken(Origin { end, ..map.at }))
     }
 
-    /// Reports a key that is no text; tells whether it was a named value without its quotes.
+    /// Reports a key that is not a text; returns whether it was a named value without quotes.
     fn key(&mut self, event: Pair<'a>, at: &Origin, depth: usize) -> Result<bool, Stop> {
         let start = at.start.saturating_sub(1);
         let length = self.original.get(start..).and_then(named_value);
@@ -446,7 +446,7 @@ impl<'a, 'f> Reader<'a, 'f> {
     }
 }
 
-/// What a text without quotes is.
+/// Returns the kind of a text without quotes.
 fn plain(value: String) -> Kind {
     match value.as_str() {
         "" | "~" | "null" | "Null" | "NULL" => return Kind::Null,
@@ -470,7 +470,7 @@ fn number(text: &str) -> Option<Number> {
     serde_json::from_str(text).ok()
 }
 
-/// Whether some readers of YAML take the text for a number and others do not, or for another one.
+/// Returns whether some readers of YAML take the text for a number and others do not, or for a different number.
 fn is_odd(text: &str) -> bool {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     let plain = |rest: &str, digit: fn(&u8) -> bool| !rest.is_empty() && rest.as_bytes().iter().all(digit);

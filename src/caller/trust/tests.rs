@@ -140,7 +140,7 @@ fn forwarded_gives_scheme_and_host_of_the_callers_own_hop() {
     assert_eq!((caller.scheme, caller.host.unwrap().to_str().unwrap()), (Some(Scheme::Https), "a.example"));
 }
 
-/// A listener's trust, with the sets `fd` (Front Door) and `gw` (application gateways).
+/// Builds a listener's trust, with the sets `fd` (Front Door) and `gw` (application gateways).
 fn built(listener: &str) -> Result<Trust, Vec<String>> {
     let sets = crate::config::part("{ fd: [192.0.2.64/28], gw: [10.1.0.0/28], lb: [10.2.0.1] }");
     let sets = AddressSets::build(&sets, std::path::Path::new("."), &Place::root(), 0, &mut Faults::default());
@@ -370,7 +370,7 @@ fn spreads(entries: &[String]) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// What a chain of proxies makes of a request: each appends the address that it was called from.
+/// Returns what a chain of proxies makes of a request: each appends the address of its own peer.
 fn chain<'c>(forged: &[&'c str], proxies: &[&'c str]) -> (Vec<&'c str>, &'c str) {
     let hops = [&[CLIENT], proxies].concat();
     let (peer, appended) = hops.split_last().unwrap();
@@ -453,7 +453,7 @@ fn rules() -> Vec<Rule> {
     rules
 }
 
-/// Whether a request through these proxies, the outermost first, came the way that the rule describes.
+/// Returns whether a request through these proxies, the outermost first, came the way that the rule describes.
 fn fits(rule: &Rule, proxies: &[&str]) -> bool {
     fn path(steps: &[Step], proxies: &[&str]) -> bool {
         let Some((step, before)) = steps.split_last() else { return proxies.is_empty() };
@@ -472,19 +472,19 @@ fn fits(rule: &Rule, proxies: &[&str]) -> bool {
 #[derive(Clone, Copy)]
 struct Journey<'j> {
     proxies: &'j [&'j str],
-    /// Whether the nearest proxy speaks the PROXY protocol instead of HTTP.
+    /// True if the nearest proxy speaks the PROXY protocol instead of HTTP.
     introduced: bool,
 }
 
 impl Journey<'_> {
-    /// What `X-Forwarded-For` lists in the end, where the client has written the beginning of it; and who the peer is.
+    /// Returns the final `X-Forwarded-For`, of which the client wrote the beginning, and the peer.
     fn chain(&self, forged: &[&str]) -> (Vec<String>, IpAddr) {
         let http = if self.introduced { &self.proxies[..self.proxies.len() - 1] } else { self.proxies };
         let (entries, peer) = chain(forged, http);
         (entries.into_iter().map(str::to_owned).collect(), peer.parse().unwrap())
     }
 
-    /// Who is found by these lines of `X-Forwarded-For`.
+    /// Returns the caller that these lines of `X-Forwarded-For` lead to.
     fn found(&self, trust: &Trust, lines: &[String]) -> Result<String, Reason> {
         let (clock, (_, peer)) = (Clock::manual(0), self.chain(&[]));
         let headers = fields(&X_FORWARDED_FOR, &lines.iter().map(String::as_str).collect::<Vec<_>>());
@@ -530,7 +530,7 @@ fn no_forged_prefix_changes_what_any_rule_finds_on_any_journey() {
     assert!(cases > 50_000 && fitting > 100, "{cases} {fitting}");
 }
 
-/// Bytes that can stand in a header field.
+/// Generates bytes that are allowed in a header field.
 fn field_bytes() -> impl Strategy<Value = Vec<u8>> {
     let pieces = prop::sample::select(vec![
         &b","[..],

@@ -1,10 +1,10 @@
-//! What can be wrong with a certificate or its key, and what mends it.
+//! Faults of a certificate or its key, and their cures.
 
 use std::{io, path::PathBuf};
 
 use super::LEAST_BITS;
 
-/// Why a certificate or its key cannot be used.
+/// The reason why a certificate or its key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// The file cannot be read.
@@ -12,7 +12,7 @@ pub enum CertificateError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The file is far larger than any certificate file.
@@ -42,36 +42,36 @@ pub enum CertificateError {
     /// The password is wrong.
     #[error("the password is wrong")]
     WrongPassword,
-    /// The private key is encrypted in a way that is not understood.
+    /// The encryption of the private key is not supported.
     #[error("the private key is encrypted in a way that is not understood")]
     EncryptionUnknown,
-    /// The file is no PKCS#12 file.
+    /// The file is not a PKCS#12 file.
     #[error("it is no PKCS#12 file")]
     NotPfx,
     /// The PKCS#12 file is shorter than it says.
     #[error("the PKCS#12 file is cut off: {bytes} bytes of {of}")]
     PfxCutOff {
-        /// How long it is.
+        /// The actual length.
         bytes: usize,
-        /// How long it says that it is.
+        /// The length that the file declares.
         of: usize,
     },
-    /// The PKCS#12 file uses an algorithm that is not understood.
+    /// The PKCS#12 file uses an unsupported algorithm.
     #[error("the PKCS#12 file is encrypted in a way that is not understood")]
     PfxTooOld,
     /// The PKCS#12 file is damaged.
     #[error("the PKCS#12 file cannot be read ({reason})")]
     PfxUnreadable {
-        /// What its reader says; nothing of the content.
+        /// The reader's error, without any of the content.
         reason: Box<str>,
     },
-    /// The private key is encrypted in OpenSSL's old form.
+    /// The private key is encrypted in OpenSSL's legacy format.
     #[error("the private key is encrypted in OpenSSL's old form (Proc-Type: 4,ENCRYPTED)")]
     OldEncryption,
     /// The certificate is damaged.
     #[error("the certificate cannot be read")]
     CertificateUnreadable,
-    /// The key is an elliptic one, or of another kind.
+    /// The key is not an RSA key.
     #[error("the {what} has no RSA key, and Entra accepts RSA keys only")]
     NotRsa {
         /// The certificate or the private key.
@@ -83,25 +83,25 @@ pub enum CertificateError {
         /// The size of the modulus.
         bits: usize,
     },
-    /// The private key is damaged, or of a form that is not understood.
+    /// The private key is damaged, or its format is not supported.
     #[error("the private key cannot be used ({reason})")]
     KeyUnusable {
-        /// What the cryptography library says.
+        /// The error of the cryptography library.
         reason: Box<str>,
     },
     /// The private key belongs to another certificate.
     #[error("the private key does not belong to the certificate of {subject}")]
     Mismatch {
-        /// Whose certificate it is.
+        /// The subject of the certificate.
         subject: Box<str>,
     },
-    /// The private key makes signatures that do not hold.
+    /// The private key makes invalid signatures.
     #[error("the private key makes signatures that do not hold under its certificate")]
     KeyDefective,
 }
 
 impl CertificateError {
-    /// What the operator can do about it.
+    /// Returns the operator's remedy.
     pub const fn cure(&self) -> &'static str {
         match self {
             Self::File { .. } => "name a file that the gateway may read; relative paths start at the config file",

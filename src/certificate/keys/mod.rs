@@ -1,7 +1,7 @@
-//! Certificates with their private keys: read, matched and judged when the config is.
+//! Certificates with their private keys: read, matched and checked when the config is built.
 //!
-//! A file may hold certificates and keys in any order, with text between them. The certificate that counts is the one whose
-//! public key is the private key's; the others are its chain. Entra takes RSA keys only, and none below 2048 bits.
+//! A file may hold certificates and keys in any order, with text between them. The certificate whose public key matches the
+//! private key counts; the others are its chain. Entra accepts only RSA keys of at least 2048 bits.
 
 mod error;
 mod read;
@@ -24,9 +24,9 @@ pub use self::error::CertificateError;
 use self::read::Pem;
 pub(crate) use self::read::{Contents, loose_permissions, read_file};
 
-/// How many days before its end a certificate is warned of.
+/// The number of days before expiry from which on a warning is given.
 const WARN_DAYS: i64 = 30;
-/// The least that Entra accepts, in bits of the modulus.
+/// The minimum size of a key that Entra accepts, in bits of the modulus.
 const LEAST_BITS: usize = 2_048;
 
 /// A certificate, without its private key.
@@ -43,10 +43,10 @@ pub struct Certificate {
     thumbprints: Thumbprints,
 }
 
-/// How a certificate's validity stands.
+/// The state of a certificate's validity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It is valid, and will be for a while.
+    /// It is valid for at least 30 more days.
     Good,
     /// It is valid for less than 30 days.
     EndsSoon,
@@ -57,7 +57,7 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// What the operator can do about it.
+    /// Returns the operator's remedy.
     pub const fn cure(self) -> &'static str {
         match self {
             Self::Good => "nothing is to be done",
@@ -67,7 +67,7 @@ impl Standing {
     }
 }
 
-/// The names of a certificate: digests of its whole DER form, in the spellings that portals, manifests and assertions have.
+/// The thumbprints of a certificate: digests of its DER form, in the spellings of portals, manifests and assertions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thumbprints {
     sha1: [u8; 20],
@@ -75,13 +75,13 @@ pub struct Thumbprints {
 }
 
 impl Thumbprints {
-    /// Those of the certificate with this DER form.
+    /// Returns the thumbprints of the certificate with this DER form.
     pub fn of(der: &[u8]) -> Self {
         // Entra names certificates by SHA-1; it is a name here, and nothing rests on it.
         Self { sha1: hash(&digest::SHA1_FOR_LEGACY_USE_ONLY, der), sha256: hash(&digest::SHA256, der) }
     }
 
-    /// SHA-1, as it is.
+    /// Returns the raw SHA-1 digest.
     pub const fn sha1(&self) -> &[u8; 20] {
         &self.sha1
     }
@@ -111,7 +111,7 @@ impl Certificate {
     /// Reads a certificate from its DER form.
     ///
     /// # Errors
-    /// When it is no X.509 certificate, when its key is no RSA key, or when that is too short.
+    /// Fails if it is not an X.509 certificate, if its key is not an RSA key, or if the key is too short.
     pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
         let (_, parsed) = X509Certificate::from_der(der).map_err(|_| CertificateError::CertificateUnreadable)?;
         let subject = parsed.subject().to_string();
@@ -142,7 +142,7 @@ impl Certificate {
         &self.der
     }
 
-    /// The other certificates that came with this one, in the order they came.
+    /// Returns the other certificates of the file, in their order there.
     pub fn chain(&self) -> impl Iterator<Item = &[u8]> {
         self.chain.iter().map(AsRef::as_ref)
     }
@@ -152,22 +152,22 @@ impl Certificate {
         &self.subject
     }
 
-    /// When the certificate starts to be valid, in seconds since 1970.
+    /// Returns the start of the validity, in seconds since 1970.
     pub const fn not_before(&self) -> u64 {
         self.not_before
     }
 
-    /// When the certificate ends to be valid, in seconds since 1970.
+    /// Returns the end of the validity, in seconds since 1970.
     pub const fn not_after(&self) -> u64 {
         self.not_after
     }
 
-    /// Whole days until the certificate ends to be valid; negative when it has.
+    /// Returns the whole days until the certificate expires; negative after that.
     pub fn days_left(&self, now: u64) -> i64 {
         (self.not_after.cast_signed() - now.cast_signed()).div_euclid(86_400)
     }
 
-    /// How its validity stands.
+    /// Returns the state of its validity.
     pub fn standing(&self, now: u64) -> Standing {
         match self.days_left(now) {
             ..0 => Standing::Ended,
@@ -177,7 +177,7 @@ impl Certificate {
         }
     }
 
-    /// What there is to worry about its validity, in words.
+    /// Describes a problem of its validity in words, if there is one.
     pub fn concern(&self, now: u64) -> Option<String> {
         let Self { subject, .. } = self;
         match self.standing(now) {
@@ -213,7 +213,7 @@ impl Certificate {
         self.thumbprints.hex()
     }
 
-    /// Whether a signature made by RSASSA-PKCS1-v1_5 or RSASSA-PSS with SHA-256 holds under this certificate's key.
+    /// Returns whether a signature (RSASSA-PKCS1-v1_5 or RSASSA-PSS with SHA-256) is valid under this certificate's key.
     pub(crate) fn verifies(
         &self,
         algorithm: &'static dyn aws_lc_rs::signature::VerificationAlgorithm,
@@ -240,7 +240,7 @@ impl KeyedCertificate {
     /// Reads certificates and a private key from PEM text: both from `pem`, or the key from `key_pem`.
     ///
     /// # Errors
-    /// When something is missing, cannot be read, does not belong together or is not accepted by Entra.
+    /// Fails if something is missing, cannot be read, does not belong together or is not accepted by Entra.
     pub fn from_pem(pem: &[u8], key_pem: Option<&[u8]>, password: Option<&SecretString>) -> Result<Self, CertificateError> {
         let pem = Pem::read(pem)?;
         let key_pem = key_pem.map(Pem::read).transpose()?;
@@ -255,12 +255,12 @@ impl KeyedCertificate {
     /// Reads certificates and a private key from a PKCS#12 file (RFC 7292).
     ///
     /// # Errors
-    /// When the password is wrong or missing, or as with [`from_pem`](Self::from_pem).
+    /// Fails if the password is wrong or missing, or as with [`from_pem`](Self::from_pem).
     pub fn from_pfx(pfx: &[u8], password: Option<&SecretString>) -> Result<Self, CertificateError> {
         Self::matching(&Contents::from_pfx(pfx, password)?)
     }
 
-    /// The pair of a certificate and a key that belong together.
+    /// Returns the certificate and the key that belong together.
     fn matching(Contents { certificates, keys }: &Contents) -> Result<Self, CertificateError> {
         let mut refused = None;
         let mut pairs: Vec<RsaKeyPair> = Vec::new();
@@ -311,7 +311,7 @@ impl KeyedCertificate {
         }
     }
 
-    /// Whether what the key signs holds under the certificate: a damaged key file can have the right modulus.
+    /// Returns whether the key's signatures are valid under the certificate: a damaged key file can have the right modulus.
     fn holds(&self) -> bool {
         let text = b"entrada";
         let mut signature = vec![0; self.key.public_modulus_len()];
@@ -336,7 +336,7 @@ impl fmt::Debug for KeyedCertificate {
     }
 }
 
-/// A key that Entra's assertions can be signed with.
+/// Reads a key that Entra's assertions can be signed with.
 fn rsa_key(der: &PrivateKeyDer<'_>) -> Result<RsaKeyPair, CertificateError> {
     let read = match der {
         PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
@@ -349,7 +349,7 @@ fn rsa_key(der: &PrivateKeyDer<'_>) -> Result<RsaKeyPair, CertificateError> {
     })
 }
 
-/// The bits of an unsigned big-endian number.
+/// Returns the bit length of an unsigned big-endian number.
 pub(crate) fn bits(number: &[u8]) -> usize {
     number
         .iter()

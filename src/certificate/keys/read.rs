@@ -1,4 +1,4 @@
-//! Reading certificate files: PEM, PKCS#12 and DER, encrypted or not. The one reader, for credentials and for the commands.
+//! Reads certificate files: PEM, PKCS#12 and DER, encrypted or not. Credentials and commands share this reader.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::CertificateError;
 
-/// More than any file with certificates and a key; a bound, so that a wrong path is not read into memory whole.
+/// The largest file that is read, in bytes, so that a wrong path is not read into memory whole.
 const LARGEST_FILE: u64 = 1 << 20;
 
-/// The certificates and private keys of a file, in their order. The keys are decrypted, and wiped when they are done with.
+/// The certificates and private keys of a file, in their order. The keys are decrypted, and wiped on drop.
 #[derive(Default)]
 pub(crate) struct Contents {
     pub(crate) certificates: Vec<CertificateDer<'static>>,
@@ -29,10 +29,10 @@ impl Drop for Contents {
 }
 
 impl Contents {
-    /// Reads a file of any of the forms, as it shows by its first bytes.
+    /// Reads a file in any of the formats, recognised by its first bytes.
     ///
     /// # Errors
-    /// When something in it cannot be read. That something is missing is none.
+    /// Fails if something in it cannot be read. Missing content is not an error.
     pub(crate) fn from_any(bytes: &[u8], password: Option<&SecretString>) -> Result<Self, CertificateError> {
         match Pem::read(bytes) {
             Ok(pem) => Ok(Self { certificates: pem.certificates()?, keys: pem.keys(password)? }),
@@ -47,7 +47,7 @@ impl Contents {
     /// Reads a PKCS#12 file (RFC 7292).
     ///
     /// # Errors
-    /// When the password is wrong or missing, or when something in it cannot be read.
+    /// Fails if the password is wrong or missing, or if something in it cannot be read.
     pub(crate) fn from_pfx(pfx: &[u8], password: Option<&SecretString>) -> Result<Self, CertificateError> {
         use p12_keystore::error::Error;
 
@@ -71,7 +71,8 @@ impl Contents {
     }
 }
 
-/// How long a DER sequence is by its own word, tag and length included; `None` where this is none. ITU-T X.690, section 8.1.3.
+/// Returns the declared length of a DER sequence, tag and length included, or `None` if this is not one. ITU-T X.690, section
+/// 8.1.3.
 fn whole(der: &[u8]) -> Option<usize> {
     match *der {
         [0x30, short @ 0..=0x7f, ..] => Some(2 + usize::from(short)),
@@ -86,7 +87,7 @@ fn whole(der: &[u8]) -> Option<usize> {
     }
 }
 
-/// The blocks of a PEM file. Text outside them, as the bag attributes that OpenSSL writes, is passed over.
+/// The blocks of a PEM file. Text outside them, such as OpenSSL's bag attributes, is skipped.
 pub(super) struct Pem<'a>(Vec<Section<'a>>);
 
 /// One block of a PEM file.
@@ -163,17 +164,17 @@ fn decrypt(section: &Section<'_>, password: &SecretString) -> Result<PrivateKeyD
     Ok(PrivateKeyDer::Pkcs8(decrypted.as_bytes().to_vec().into()))
 }
 
-/// What a block holds.
+/// Returns the content of a block.
 fn decode(section: &Section<'_>) -> Result<Zeroizing<Vec<u8>>, CertificateError> {
     let lines = section.text.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"-----"));
     let text: Zeroizing<Vec<u8>> = Zeroizing::new(lines.flatten().copied().filter(|byte| !byte.is_ascii_whitespace()).collect());
     STANDARD.decode(&*text).map(Zeroizing::new).map_err(|_| CertificateError::PemUnreadable)
 }
 
-/// Reads a file that holds a certificate or a key; its bytes are wiped when they are done with.
+/// Reads a file that holds a certificate or a key; its bytes are wiped on drop.
 ///
 /// # Errors
-/// When the file cannot be read, or is far too large.
+/// Fails if the file cannot be read, or is far too large.
 pub(crate) fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, CertificateError> {
     let unreadable = |source| CertificateError::File { path: path.to_owned(), source };
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
@@ -183,7 +184,7 @@ pub(crate) fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, CertificateEr
     std::fs::read(path).map(Zeroizing::new).map_err(unreadable)
 }
 
-/// Who else may read a file with a private key, or put another one in its place; `None` where nobody may.
+/// Describes who else may read a file with a private key or replace it; `None` if nobody may.
 #[cfg(unix)]
 pub(crate) fn loose_permissions(path: &Path) -> Option<String> {
     use std::os::unix::fs::PermissionsExt as _;
@@ -193,7 +194,7 @@ pub(crate) fn loose_permissions(path: &Path) -> Option<String> {
     (mode & 0o027 != 0).then(|| format!("{mode:03o}"))
 }
 
-/// Who else may read a file with a private key: not told on this platform.
+/// Returns `None`: permissions are not checked on this platform.
 #[cfg(not(unix))]
 pub(crate) fn loose_permissions(_: &Path) -> Option<String> {
     None

@@ -186,7 +186,7 @@ fn a_key_of_another_kind_beside_the_right_one_does_no_harm() {
     assert_eq!(load(&text).unwrap().certificate().subject(), "CN=gateway");
 }
 
-/// Bad padding gives most wrong passwords away, and what comes out the rest: no wrong password may pass for a broken key.
+/// Checks that no wrong password is reported as a broken key: bad padding reveals most of them, the decrypted content the rest.
 #[test]
 fn every_wrong_password_is_called_one() {
     let parameters = pkcs8::pkcs5::pbes2::Parameters::generate_pbkdf2_sha256_aes256cbc(1, &[7; 16], [9; 16]).unwrap();
@@ -258,5 +258,5 @@ fn no_debug_text_shows_a_key() {
     assert!(text.len() < 300, "{text}");
 }
 
-/// A certificate of a 1024-bit RSA key that nobody keeps.
+/// A certificate of a 1024-bit RSA key, which was discarded.
 const SHORT_CERTIFICATE: &str = include_str!("../../../tests/fixtures/short-key-certificate.pem");

@@ -1,4 +1,4 @@
-//! Operators, functions, patterns and what is asked of each element of a list.
+//! Operators, functions, patterns, and the conditions of list functions.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ use super::{
 };
 
 impl<'a> Checker<'a> {
-    /// An operator, or a function of any form.
+    /// Checks an operator, or a function of any form.
     pub(super) fn call(&mut self, expr: &'a IdedExpr, call: &'a CallExpr, depth: usize) -> Checked {
         if let Some(target) = &call.target {
             return self.method(expr, call, target, depth);

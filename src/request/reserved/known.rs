@@ -1,27 +1,27 @@
-//! Header names that other front ends and gateways write, and that no caller may: the whole table, and how a name is found in it.
+//! Header names that other front ends and gateways write, and that no caller may: the table, and lookups in it.
 //!
-//! A name is in the table if a backend, or something between, could take it for who calls, from where, or for what, where the front
-//! end that would have written it is not there. Names of one's own are reserved by being written in the config.
+//! A name is in the table if a backend, or something in between, could take it for the identity, the address or the target of a
+//! call, although the front end that would have written it is absent. Your own names are reserved by writing them in the config.
 
 use std::sync::LazyLock;
 
 use super::{Stops, fold, fold_byte};
 
-/// What a name says, and so what becomes of it.
+/// The meaning of a name, which decides its treatment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Says {
-    /// What speaks of one connection or one message and never goes further (RFC 9110, section 7.6.1), or what the gateway makes anew.
-    /// A backend that folds names reads `Content_Length` as the length, so the folded spellings stop here, too.
+    /// Fields about one connection or one message, which are never forwarded (RFC 9110, section 7.6.1), or which the gateway
+    /// makes anew. A backend that folds names reads `Content_Length` as the length, so the folded spellings stop here, too.
     Connection,
-    /// What the gateway itself writes, which a second spelling would contradict.
+    /// Fields that the gateway writes itself, and that a second spelling would contradict.
     Gateway,
-    /// Which resource is asked for, how, or by what scheme.
+    /// Fields that name the requested resource, method or scheme.
     Target,
-    /// From where the call comes.
+    /// Fields that name the address of the caller.
     Address,
-    /// Who calls. A config may believe it of some peers.
+    /// Fields that name the caller. A config may trust them from some peers.
     Caller,
-    /// The caller's certificate, and what was found of it. A config may believe it of some peers.
+    /// The caller's certificate, and the result of its check. A config may trust them from some peers.
     Certificate,
 }
 
@@ -47,7 +47,7 @@ impl Says {
     }
 }
 
-/// The names, by what they say and who writes them. One that ends in `*` stands for all that begin so.
+/// The names, by meaning and by the software that writes them. A name that ends in `*` is a prefix.
 #[rustfmt::skip]
 pub(super) const KNOWN: &[(Says, &str, &[&str])] = &[
     (Says::Connection, "HTTP", &[
@@ -121,7 +121,7 @@ pub(super) const KNOWN: &[(Says, &str, &[&str])] = &[
     (Says::Certificate, "load balancers of AWS, Cloudflare", &["X-Amzn-MTLS-*", "CF-Client-Cert-*"]),
 ];
 
-/// The names that stand for themselves, folded.
+/// Returns the names that are not prefixes, folded.
 pub(super) fn whole() -> impl Iterator<Item = (Box<str>, Stops)> {
     each().filter(|(_, name)| !name.ends_with('*')).map(|(says, name)| (fold(name), says.stops()))
 }
@@ -130,11 +130,11 @@ fn each() -> impl Iterator<Item = (Says, &'static str)> {
     KNOWN.iter().flat_map(|(says, _, names)| names.iter().map(|name| (*says, *name)))
 }
 
-/// The beginnings of names that are reserved with whatever follows, folded and sorted.
+/// The reserved prefixes of names, folded and sorted.
 #[derive(Debug)]
 pub(super) struct Beginnings {
     sorted: Box<[Beginning]>,
-    /// Where in the list those start whose first letter is this one; and at last where the list ends.
+    /// The position in the list of the first prefix with this first letter, and at last the end of the list.
     by_first: [u8; 129],
 }
 
@@ -142,7 +142,7 @@ pub(super) struct Beginnings {
 struct Beginning {
     folded: Box<str>,
     stops: Stops,
-    /// The shorter one that this one begins with.
+    /// The index of the shorter prefix that this one begins with.
     within: Option<u8>,
 }
 
@@ -165,13 +165,13 @@ impl Default for Beginnings {
 }
 
 impl Beginnings {
-    /// Those of the table, built once.
+    /// Returns the prefixes of the table, built once.
     pub(super) fn known() -> &'static Self {
         static KNOWN_BEGINNINGS: LazyLock<Beginnings> = LazyLock::new(Beginnings::default);
         &KNOWN_BEGINNINGS
     }
 
-    /// Why a name goes no further, if it begins as one of these; the longest one counts.
+    /// Returns the reason why a name is not forwarded, if it begins with one of these; the longest prefix counts.
     pub(super) fn find(&self, name: &str) -> Option<Stops> {
         let first = usize::from(fold_byte(*name.as_bytes().first()?));
         let [from, to] = [first, first + 1].map(|at| usize::from(self.by_first[at]));

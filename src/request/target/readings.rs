@@ -1,8 +1,8 @@
-//! The ways in which backends read one path.
+//! The readings of one path by different backends.
 //!
-//! A route accepts by name what some backends read in another way. How *its* backend reads it is not known: it may decode once or
-//! until nothing is left, before it looks for slashes or after, cut parameters off or keep them. So each such way is tried, in every
-//! combination with the others, and none of them may lead to another route.
+//! A route accepts by name the ambiguities that some backends read differently. How *its* backend reads them is not known: it may
+//! decode once or repeatedly, before it looks for slashes or after, cut parameters off or keep them. So every such reading is
+//! tried, in every combination with the others, and none of them may lead to another route.
 
 use std::borrow::Cow;
 
@@ -10,14 +10,15 @@ use icu_normalizer::ComposingNormalizerBorrowed;
 
 use super::{Oddities, Strictness, Target, TargetFault, canonical, escape, push_escape, refuse_dot_segments};
 
-/// How many bytes all readings of a path may have together: what a route that accepts a lot may cost.
+/// The maximum size of all readings of a path together, in bytes: the cost limit for a route that accepts many ambiguities.
 const MOST: usize = 256 << 10;
 
 impl Target {
-    /// The paths that some backend may take the path for, besides the path itself: each in the form that routes are matched by.
+    /// Returns the paths that some backend may take the path for, besides the path itself, each in the form that routes are
+    /// matched by.
     ///
     /// # Errors
-    /// There are more than can be looked at, or one of them holds what no path may.
+    /// Fails if there are too many, or if one of them contains what no path may.
     pub(crate) fn readings(&self) -> Result<Vec<String>, TargetFault> {
         if self.oddities.is_empty() && !is_beyond_ascii(&self.path) {
             return Ok(Vec::new());
@@ -45,7 +46,7 @@ struct Readings {
 }
 
 impl Readings {
-    /// Adds what each of them becomes for a backend that does this too, as often as it becomes something else.
+    /// Adds the reading of each path by a backend that also applies `change`, repeated until nothing changes.
     fn vary(&mut self, change: impl Fn(&str) -> Result<Option<String>, TargetFault>) -> Result<(), TargetFault> {
         let mut at = 0;
         while let Some(text) = self.texts.get(at) {
@@ -69,13 +70,13 @@ fn is_beyond_ascii(path: &str) -> bool {
     memchr::memchr_iter(b'%', bytes).any(|at| bytes.get(at + 1).is_some_and(|digit| matches!(digit, b'8'..=b'9' | b'A'..=b'F')))
 }
 
-/// Decoded once more.
+/// Decodes the text once more.
 fn decoded(text: &str) -> Result<Option<String>, TargetFault> {
     let Some(once) = replaced(text, "%25", "%") else { return Ok(None) };
     canonical(once.as_bytes(), &mut Oddities::default(), Strictness::Deeper).map(Some)
 }
 
-/// As whoever normalises letters reads it, or converts them to a smaller set (best fit).
+/// Returns the text as a reader that normalises letters sees it, or one that converts them to a smaller character set (best fit).
 fn compatible(text: &str) -> Result<Option<String>, TargetFault> {
     if !is_beyond_ascii(text) {
         return Ok(None);
@@ -93,7 +94,7 @@ fn compatible(text: &str) -> Result<Option<String>, TargetFault> {
     canonical(made.as_bytes(), &mut Oddities::default(), Strictness::Deeper).map(Some)
 }
 
-/// A text whose letters are the simplest that they are compatible with (NFKC), or that a conversion takes for them.
+/// Replaces letters by the simplest compatible ones (NFKC), or by those that a conversion takes for them.
 pub(crate) fn normalised(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {
         return text.into();
@@ -132,7 +133,7 @@ fn replaced(text: &str, from: &str, to: &str) -> Option<String> {
     text.contains(from).then(|| text.replace(from, to))
 }
 
-/// Each segment without its parameters.
+/// Removes the parameters of each segment.
 fn without_parameters(text: &str) -> Option<String> {
     let end = |segment: &str| segment.find(';').into_iter().chain(segment.find("%3B")).min();
     end(text)?;
@@ -140,12 +141,12 @@ fn without_parameters(text: &str) -> Option<String> {
     Some(segments.join("/"))
 }
 
-/// What stands before this.
+/// Returns the text before `at`.
 fn cut(text: &str, at: &str) -> Option<String> {
     text.find(at).map(|at| text[..at.max(1)].to_owned())
 }
 
-/// Without empty segments.
+/// Removes empty segments.
 fn merged(text: &str) -> Option<String> {
     if !text.contains("//") {
         return None;
