@@ -38,7 +38,7 @@ pub enum AddressEntryConfig {
 }
 
 impl AddressEntryConfig {
-    /// The address, range or name itself.
+    /// Returns the address, range or name itself.
     pub(crate) fn text(&self) -> &str {
         match self {
             Self::Text(text) => text,
@@ -130,7 +130,7 @@ impl AddressSet {
         })
     }
 
-    /// Whether the address is in the set. An IPv4-mapped IPv6 address is the IPv4 one.
+    /// Returns whether the address is in the set. An IPv4-mapped IPv6 address is the IPv4 one.
     ///
     /// The clock is read only where an entry that expires could decide.
     pub fn contains(&self, address: IpAddr, clock: &Clock) -> bool {
@@ -160,7 +160,7 @@ impl AddressSet {
         })
     }
 
-    /// Whether no address is in the set.
+    /// Returns whether no address is in the set.
     pub fn is_empty(&self) -> bool {
         self.ranges() == 0
     }
@@ -170,7 +170,7 @@ impl AddressSet {
         self.pieces().map(|(_, piece)| piece.len()).sum()
     }
 
-    /// The number of Microsoft's published file, where the set was made from one.
+    /// Returns the number of Microsoft's published file, where the set was made from one.
     pub const fn change_number(&self) -> Option<u64> {
         self.change_number
     }

@@ -23,7 +23,7 @@ pub(super) struct Piece {
 }
 
 impl Piece {
-    /// All its ranges, whether they expire or not.
+    /// Returns all its ranges, whether they expire or not.
     pub(super) fn all(&self) -> impl Iterator<Item = &Ranges> {
         std::iter::once(&self.lasting).chain(self.expiring.iter().map(|(_, ranges)| ranges))
     }

@@ -31,7 +31,7 @@ impl Ranges {
         Self { v4: Sorted::of(v4, |end: u32| end.checked_add(1)), v6: Sorted::of(v6, |end: u128| end.checked_add(1)) }
     }
 
-    /// Whether the address is in the set; an IPv4-mapped one counts as IPv4.
+    /// Returns whether the address is in the set; an IPv4-mapped one counts as IPv4.
     pub(super) fn contains(&self, address: IpAddr) -> bool {
         match address.to_canonical() {
             IpAddr::V4(address) => self.v4.contains(address.into()),
@@ -39,7 +39,7 @@ impl Ranges {
         }
     }
 
-    /// Whether every address of the span is in the set.
+    /// Returns whether every address of the span is in the set.
     pub(super) fn covers(&self, span: Span) -> bool {
         match span {
             Span::V4(from, to) => self.v4.covers(from, to),

@@ -66,7 +66,7 @@ impl AddressSets {
     }
 }
 
-/// The sets made from Front Door's service tag, and those that hold one of them.
+/// Returns the sets made from Front Door's service tag, and those that hold one of them.
 fn front_doors(config: &BTreeMap<String, AddressSetConfig>) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     loop {

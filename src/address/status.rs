@@ -55,7 +55,7 @@ impl AddressSet {
 }
 
 impl AddressSets {
-    /// All named sets, for the status page.
+    /// Returns all named sets, for the status page.
     pub(crate) fn status(&self, now: u64) -> Vec<AddressSetStatus> {
         self.by_name.iter().map(|(name, set)| set.status(name, now)).collect()
     }

@@ -1,9 +1,9 @@
-//! Where audit records are told to go.
+//! The settings of audit sinks.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Where audit records go.
+/// The destinations of audit records.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct AuditConfig {
@@ -21,9 +21,9 @@ impl Default for AuditConfig {
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum SinkConfig {
-    /// One line a record on standard output.
+    /// One line per record on standard output.
     Stdout(StdoutConfig),
-    /// One line a record at the end of a file.
+    /// One line per record, appended to a file.
     File(FileConfig),
 }
 
@@ -31,7 +31,7 @@ pub enum SinkConfig {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct StdoutConfig {
-    /// The form of a record. Default: json.
+    /// The format of a record. Default: json.
     pub format: FormatConfig,
 }
 
@@ -39,15 +39,15 @@ pub struct StdoutConfig {
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct FileConfig {
-    /// The file; made if need be, opened again on reload. Its mode is 0640 at most.
+    /// The file; created if necessary, reopened on reload. Its mode is 0640 at most.
     pub path: String,
 }
 
-/// The form of a record.
+/// The format of a record.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum FormatConfig {
-    /// One JSON object a line.
+    /// One JSON object per line.
     #[default]
     Json,
 }

@@ -1,4 +1,4 @@
-//! A record while it is written: one JSON object on one line, straight into the worker's buffer.
+//! A record under construction: one JSON object on one line, written directly into the worker's buffer.
 
 use std::{
     cell::RefCell,
@@ -12,7 +12,7 @@ use crate::base::digits;
 pub(crate) struct Line<'a>(&'a mut Vec<u8>);
 
 impl<'a> Line<'a> {
-    /// A line at the end of the buffer.
+    /// Begins a line at the end of the buffer.
     pub(crate) fn begin(buffer: &'a mut Vec<u8>) -> Self {
         buffer.push(b'{');
         Self(buffer)
@@ -48,7 +48,7 @@ impl<'a> Line<'a> {
         self.0.extend_from_slice(if truth { b"true" } else { b"false" });
     }
 
-    /// The number as 32 hexadecimal digits.
+    /// Writes the number as 32 hexadecimal digits.
     pub(crate) fn hexadecimal(&mut self, key: &'static str, number: Option<u128>) {
         if let Some(number) = number {
             let mut room = [0; 32];
@@ -69,7 +69,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// A time since 1970: RFC 3339, in UTC, to the microsecond.
+    /// Writes a time since 1970: RFC 3339, in UTC, to the microsecond.
     pub(crate) fn time(&mut self, key: &'static str, since_epoch: Duration) {
         self.quoted(key, |out| {
             with_second(since_epoch.as_secs(), |second| out.extend_from_slice(second.as_bytes()));
@@ -81,7 +81,7 @@ impl<'a> Line<'a> {
         });
     }
 
-    /// What needs no escape.
+    /// Writes a text that needs no escapes.
     fn quoted(&mut self, key: &'static str, write: impl FnOnce(&mut Vec<u8>)) {
         self.key(key);
         self.0.push(b'"');
@@ -94,7 +94,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// `2026-11-22T10:00:00`, made once a second.
+/// Formats `2026-11-22T10:00:00`, once a second.
 fn with_second(second: u64, write: impl FnOnce(&str)) {
     thread_local!(static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) });
     LAST.with_borrow_mut(|(last, text)| {
@@ -112,7 +112,7 @@ const fn is_special(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
-/// RFC 8259, section 7.
+/// Escapes a text: RFC 8259, section 7.
 fn escape(out: &mut Vec<u8>, text: &str) {
     // Without a way out of the loop, so that many bytes are looked at in one step: nearly every text is plain.
     if !text.bytes().fold(false, |special, byte| special | is_special(byte)) {

@@ -1,4 +1,4 @@
-//! Where audit records wait, and the thread that writes them out.
+//! The buffers of audit records, and the thread that writes them out.
 
 use std::{
     collections::VecDeque,
@@ -20,26 +20,26 @@ use super::{AuditConfig, SinkConfig};
 
 use crate::base::lock::lock;
 
-/// How many records the admin listener shows.
+/// The number of records that the admin listener shows.
 pub const RECENT_RECORDS: usize = 256;
 
-/// How long a record waits at the most until it is written.
+/// The longest time before a record is written.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The bytes that one worker's buffer holds at the most while the sinks do not take them.
+/// The size limit of one worker's buffer while the sinks accept nothing, in bytes.
 const BUFFER_LIMIT: usize = 16 << 20;
 
-/// The most that a file of records lets anybody do.
+/// The widest mode of a file of records.
 #[cfg(unix)]
 const FILE_MODE: u32 = 0o640;
 
-/// What a buffer keeps of its memory from one flush to the next: what a busy worker fills in that time. To grow it anew each
-/// time costs more than the records.
+/// The memory that a buffer keeps between flushes: as much as a busy worker fills in that time. Growing it again each time costs
+/// more than the records.
 const BUFFER_KEPT: usize = 2 << 20;
 
 /// The audit records of all workers, on their way to the sinks.
 ///
-/// Each worker writes to a buffer of its own, whose lock nobody holds but the writer thread for the moment of a swap.
+/// Each worker writes to its own buffer; besides it, only the writer thread takes the lock, for the moment of a swap.
 #[derive(Debug)]
 pub struct AuditLog {
     buffers: Box<[Mutex<Vec<u8>>]>,
@@ -50,15 +50,15 @@ pub struct AuditLog {
     stop: (Mutex<bool>, Condvar),
 }
 
-/// Where records go, and the buffer that a worker gets for its own while that is written out.
+/// The sinks, and the buffer that replaces a worker's while that is written out.
 #[derive(Debug)]
 struct Outlet {
     sinks: Vec<Sink>,
-    /// Empty but for the time of a flush.
+    /// Empty except during a flush.
     spare: Vec<u8>,
 }
 
-/// One worker's way to the log. Requests hold it, so that no two cores count the same holders.
+/// One worker's handle to the log. Requests hold it, so that reference counts are not shared between cores.
 #[derive(Debug)]
 pub(crate) struct WorkerLog {
     log: Arc<AuditLog>,
@@ -70,10 +70,10 @@ impl WorkerLog {
         Self { log, worker }
     }
 
-    /// Adds one line to the worker's buffer: `write` is given the buffer and must end with a line end.
+    /// Adds one line to the worker's buffer: `write` gets the buffer and must end with a line end.
     ///
-    /// A record that finds the buffer full, because no sink takes records any more, is counted and lost: to hold up every
-    /// request for a full disk would be worse.
+    /// A record that finds the buffer full, because no sink accepts records any more, is counted and lost: stopping every request
+    /// because of a full disk would be worse.
     pub(crate) fn append(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut buffer = lock(&self.log.buffers[self.worker]);
         if buffer.len() < BUFFER_LIMIT {
@@ -91,10 +91,10 @@ enum Sink {
 }
 
 impl AuditLog {
-    /// A log for so many workers, with its sinks open.
+    /// Opens a log for this many workers, with its sinks.
     ///
     /// # Errors
-    /// When a sink's file cannot be opened.
+    /// Fails if a sink's file cannot be opened.
     pub fn open(config: &AuditConfig, base: &Path, workers: usize) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             buffers: (0..workers).map(|_| Mutex::default()).collect(),
@@ -106,10 +106,10 @@ impl AuditLog {
         }))
     }
 
-    /// Goes over to other sinks; files are opened again, so that they can be moved away.
+    /// Switches to other sinks; files are reopened, so that they can be moved away.
     ///
     /// # Errors
-    /// When a sink's file cannot be opened; the old sinks then stay.
+    /// Fails if a sink's file cannot be opened; the old sinks then stay.
     pub fn reopen(&self, config: &AuditConfig, base: &Path) -> io::Result<()> {
         let sinks = open_sinks(config, base)?;
         self.flush();
@@ -117,18 +117,18 @@ impl AuditLog {
         Ok(())
     }
 
-    /// Records that were lost because no sink took them.
+    /// Returns the number of records that were lost because no sink accepted them.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// The newest records, oldest first, each one JSON object.
+    /// Returns the newest records, oldest first, each one JSON object.
     pub fn recent(&self) -> Vec<Bytes> {
         self.flush();
         lock(&self.recent).iter().cloned().collect()
     }
 
-    /// The records from now on.
+    /// Returns a receiver of the records from now on.
     pub fn follow(&self) -> broadcast::Receiver<Bytes> {
         self.followers.subscribe()
     }
@@ -136,7 +136,7 @@ impl AuditLog {
     /// Starts the thread that writes the records out, until [`stop`](Self::stop).
     ///
     /// # Errors
-    /// When no thread can be had.
+    /// Fails if no thread can be started.
     pub fn spawn_writer(self: &Arc<Self>) -> io::Result<JoinHandle<()>> {
         let log = self.clone();
         std::thread::Builder::new().name("audit".into()).spawn(move || {
@@ -154,13 +154,13 @@ impl AuditLog {
         })
     }
 
-    /// Lets the writer thread write what is there, and end.
+    /// Lets the writer thread write the remaining records and end.
     pub fn stop(&self) {
         *lock(&self.stop.0) = true;
         self.stop.1.notify_all();
     }
 
-    /// Writes out what the buffers hold.
+    /// Writes out the content of the buffers.
     pub fn flush(&self) {
         let mut outlet = lock(&self.outlet);
         let Outlet { sinks, spare: lines } = &mut *outlet;
@@ -232,7 +232,8 @@ fn open_sinks(config: &AuditConfig, base: &Path) -> io::Result<Vec<Sink>> {
         .collect()
 }
 
-/// Opens a file of records, which name people: nobody but its owner and its group reads it, whatever the umask is and whoever made it.
+/// Opens a file of records. They contain personal data, so only its owner and its group may read it, whatever the umask and
+/// whoever created it.
 fn open_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).create(true);
@@ -244,7 +245,7 @@ fn open_file(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Takes from a file that was there before what goes beyond [`FILE_MODE`]. Devices and pipes stay as they are.
+/// Removes permissions beyond [`FILE_MODE`] from an existing file. Devices and pipes stay as they are.
 #[cfg(unix)]
 fn narrow(file: &File, path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;

@@ -1,9 +1,9 @@
-//! 8 · Audit: the record of one request, written whatever the outcome.
+//! 8 · Audit: the record of each request, written whatever the outcome.
 //!
 //! The record is made by a drop guard, the gateway's [`Recorder`](crate::gateway::Recorder), so that a caller that leaves is
 //! recorded too. It goes as one JSON line into a buffer of the thread that carried the request ([`AuditLog`]); a writer thread
-//! empties the buffers into the sinks.
-//! `tracing` is not used for it: an own line into an own buffer costs a fifth of it on the hot path.
+//! empties the buffers into the sinks. `tracing` is not used for it: writing a line into a buffer directly costs a fifth of it on
+//! the hot path.
 
 mod config;
 pub(crate) mod line;

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt::Write as _};
 
-/// An error and its causes, in one line.
+/// Returns an error and its causes, in one line.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

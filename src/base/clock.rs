@@ -31,22 +31,22 @@ enum Source {
 }
 
 impl Clock {
-    /// The machine's clock.
+    /// Returns the machine's clock.
     pub fn system() -> Self {
         Self(Source::System(Instant::now()))
     }
 
-    /// A clock that stands still until it is moved with [`advance`](Self::advance). Clones move together.
+    /// Returns a clock that stands still until it is moved with [`advance`](Self::advance). Clones move together.
     pub fn manual(unix_seconds: u64) -> Self {
         Self(Source::Manual(Arc::new(AtomicU64::new(unix_seconds * 1_000))))
     }
 
-    /// Seconds since 1970, UTC.
+    /// Returns seconds since 1970, UTC.
     pub fn unix_seconds(&self) -> u64 {
         self.unix().as_secs()
     }
 
-    /// The time since 1970, UTC.
+    /// Returns the time since 1970, UTC.
     pub fn unix(&self) -> Duration {
         match &self.0 {
             // A clock before 1970 counts as 1970: every token is then not valid yet, which is the safe side.
@@ -55,7 +55,7 @@ impl Clock {
         }
     }
 
-    /// A reading that never goes back; only differences mean anything.
+    /// Returns a reading that never goes back; only differences mean anything.
     pub fn monotonic(&self) -> Duration {
         match &self.0 {
             Source::System(start) => start.elapsed(),

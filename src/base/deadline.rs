@@ -34,7 +34,7 @@ impl Deadline {
         self.at = None;
     }
 
-    /// Whether a deadline is set.
+    /// Returns whether a deadline is set.
     pub(crate) const fn is_set(&self) -> bool {
         self.at.is_some()
     }

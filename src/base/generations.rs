@@ -22,7 +22,7 @@ struct Maps<K, V> {
 }
 
 impl<K: Hash + Eq + Clone, V> Generations<K, V> {
-    /// A map of at most `most` entries.
+    /// Returns a map of at most `most` entries.
     pub(crate) fn new(most: usize) -> Self {
         Self { each: (most / 2).max(1), maps: Mutex::new(Maps { young: HashMap::new(), old: HashMap::new() }) }
     }

@@ -60,7 +60,7 @@ pub(crate) fn made(make: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     made
 }
 
-/// An empty header map with room for the fields of most heads.
+/// Returns an empty header map with room for the fields of most heads.
 pub(crate) fn headers() -> HeaderMap {
     SPARE_MAPS.with_borrow_mut(Vec::pop).unwrap_or_else(|| HeaderMap::with_capacity(FIELDS))
 }
@@ -77,7 +77,7 @@ pub(crate) fn keep_headers(mut map: HeaderMap) {
     }
 }
 
-/// An empty buffer.
+/// Returns an empty buffer.
 pub(crate) fn buffer() -> Vec<u8> {
     SPARE_BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default()
 }

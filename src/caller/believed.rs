@@ -104,7 +104,7 @@ impl Believed {
         self.required.is_empty()
     }
 
-    /// Whether a connection from this address may begin with a PROXY protocol header.
+    /// Returns whether a connection from this address may begin with a PROXY protocol header.
     pub(super) fn introduces(&self, address: IpAddr, clock: &Clock) -> bool {
         self.may_introduce() && self.addresses.contains(address, clock)
     }

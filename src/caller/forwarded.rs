@@ -16,7 +16,7 @@ pub(super) struct Element<'a> {
     pub(super) proto: Option<Cow<'a, str>>,
     /// The requested host.
     pub(super) host: Option<Cow<'a, str>>,
-    /// Whether a parameter occurs twice, which section 4 forbids.
+    /// True if a parameter occurs twice, which section 4 forbids.
     pub(super) repeats: bool,
 }
 

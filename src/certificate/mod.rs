@@ -118,47 +118,47 @@ impl ClientCertificate {
         })
     }
 
-    /// The subject as RFC 4514 writes it, with a blank after each comma: `CN=client, O=Fabrikam, C=NL`.
+    /// Returns the subject as RFC 4514 writes it, with a blank after each comma: `CN=client, O=Fabrikam, C=NL`.
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
-    /// The issuer, written like the subject.
+    /// Returns the issuer, written like the subject.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// The common name, where the subject has exactly one.
+    /// Returns the common name, where the subject has exactly one.
     pub fn common_name(&self) -> Option<&str> {
         self.common_name.as_deref()
     }
 
-    /// The serial number in hexadecimal, upper case, without leading zeros.
+    /// Returns the serial number in hexadecimal, upper case, without leading zeros.
     pub fn serial(&self) -> &str {
         &self.serial
     }
 
-    /// The DNS names (subject alternative names), lower case.
+    /// Returns the DNS names (subject alternative names), lower case.
     pub fn dns_names(&self) -> &[Box<str>] {
         &self.dns_names
     }
 
-    /// The e-mail addresses (subject alternative names).
+    /// Returns the e-mail addresses (subject alternative names).
     pub fn emails(&self) -> &[Box<str>] {
         &self.emails
     }
 
-    /// The URIs (subject alternative names), as SPIFFE has them.
+    /// Returns the URIs (subject alternative names), as SPIFFE has them.
     pub fn uris(&self) -> &[Box<str>] {
         &self.uris
     }
 
-    /// The first second in which it is valid, since 1970.
+    /// Returns the first second in which it is valid, since 1970.
     pub const fn not_before(&self) -> u64 {
         self.not_before
     }
 
-    /// The last second in which it is valid, since 1970.
+    /// Returns the last second in which it is valid, since 1970.
     pub const fn not_after(&self) -> u64 {
         self.not_after
     }
@@ -258,7 +258,7 @@ fn seconds(time: ASN1Time) -> u64 {
     u64::try_from(time.timestamp()).unwrap_or(0)
 }
 
-/// A serial number in hexadecimal, without the zeros before it.
+/// Returns a serial number in hexadecimal, without the zeros before it.
 fn serial(bytes: &[u8]) -> Box<str> {
     let text = hex(bytes);
     let number = text.trim_start_matches('0');

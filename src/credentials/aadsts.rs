@@ -1,27 +1,27 @@
-//! What Entra's error codes mean for whoever runs the gateway.
+//! Entra's error codes, explained for operators.
 //!
-//! Microsoft warns that codes and texts change, so nothing but the advice in logs, status and `entrada token acquire` rests on
-//! them, and whether another certificate is worth a try.
+//! Microsoft warns that codes and texts change. Therefore only two things depend on them: the advice in logs, status and `entrada
+//! token acquire`, and the decision to try another certificate.
 
-/// What an error code means, and what mends it.
+/// The meaning of an error code, and its remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Advice {
-    /// What is the matter, in few words.
+    /// The meaning, in few words.
     pub meaning: &'static str,
-    /// What the operator can do.
+    /// The operator's remedy.
     pub cure: &'static str,
-    /// What the gateway itself can do.
+    /// The gateway's next step.
     pub next: Next,
 }
 
-/// Whether the same request may succeed later without a human.
+/// The condition under which the same request may succeed later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// It will not.
+    /// Never.
     Nothing,
-    /// With the certificate as it is on disk or in the vault now, or with the other one.
+    /// With the certificate that is now on disk or in the vault, or with the other one.
     OtherCertificate,
-    /// By itself, after a while.
+    /// After a while.
     Wait,
     /// After the user has signed in again.
     Interaction,
@@ -29,7 +29,7 @@ pub enum Next {
     Consent,
 }
 
-/// The advice on a code, where there is some.
+/// Returns the advice on a code, if there is any.
 pub fn advice(code: u32) -> Option<Advice> {
     let (meaning, cure, next) = match code {
         700_027 => (
@@ -177,7 +177,7 @@ pub fn advice(code: u32) -> Option<Advice> {
 mod tests {
     use super::*;
 
-    /// The codes that a daemon can meet, by what they are about.
+    /// The codes that a daemon can receive, by subject.
     const MET: &[&[u32]] = &[
         // The assertion, the certificate, the secret.
         &[

@@ -1,4 +1,4 @@
-//! A token that was issued to the gateway, and until when it serves.
+//! A token that was issued to the gateway, and its lifetime.
 
 use std::{fmt, time::Duration};
 
@@ -7,54 +7,54 @@ use http::HeaderValue;
 use super::error::Failure;
 use crate::base::clock::Clock;
 
-/// How long before its end a token is no longer served if another can be had.
+/// The time before its end at which a token is replaced if possible.
 const MARGIN: Duration = Duration::from_secs(60);
-/// How long before its end a token is no longer served at all: it has to arrive, too.
+/// The time before its end at which a token is no longer used at all, since it has to arrive in time.
 const LAST_MARGIN: Duration = Duration::from_secs(5);
 
-/// What an answer holds that would be no credential, and part of it another header's or another request's.
+/// The failure for an answer whose token is not a credential, and which could end up in another header or request.
 const NO_TOKEN: Failure = Failure::Nonsense("holds a token that is none (RFC 6750, section 2.1)");
 
-/// Whether this is what RFC 6750, section 2.1 calls `b64token`.
+/// Returns whether the text is a `b64token` (RFC 6750, section 2.1).
 fn is_token(text: &str) -> bool {
     let unpadded = text.trim_end_matches('=');
     !unpadded.is_empty()
         && unpadded.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/'))
 }
 
-/// An access token of the gateway's own.
+/// An access token of the gateway.
 pub struct AccessToken {
     header: HeaderValue,
-    /// When it is to be renewed, and until when it serves: on the monotonic clock.
+    /// The time for its renewal, and the end of its use, on the monotonic clock.
     pub(super) renew_at: Duration,
     pub(super) fresh_until: Duration,
     pub(super) dead_at: Duration,
-    /// When it ends, in seconds since 1970, for people.
+    /// Its expiry, in seconds since 1970, for display.
     pub(super) expires_at: u64,
 }
 
 impl AccessToken {
-    /// `Bearer` and the token, marked as sensitive: ready for `Authorization`.
+    /// Returns `Bearer` and the token, marked as sensitive: ready for `Authorization`.
     pub fn header(&self) -> &HeaderValue {
         &self.header
     }
 
-    /// When the token ends, in seconds since 1970.
+    /// Returns its expiry, in seconds since 1970.
     pub const fn expires_at(&self) -> u64 {
         self.expires_at
     }
 
-    /// How long until the gateway renews it.
+    /// Returns the time until the gateway renews it.
     pub fn renew_in(&self, clock: &Clock) -> Duration {
         self.renew_at.saturating_sub(clock.monotonic())
     }
 
-    /// The token itself. Never for a log.
+    /// Returns the token itself. Never log it.
     pub fn expose(&self) -> &str {
         self.header.to_str().ok().and_then(|text| text.strip_prefix("Bearer ")).unwrap_or_default()
     }
 
-    /// What the issuer gave, with the times at which to renew it and to let it go; `jitter` is from 0 to 1.
+    /// Makes a token from the issuer's answer, with the times of its renewal and its end; `jitter` is from 0 to 1.
     pub(super) fn new(issued: &Issued, clock: &Clock, jitter: f64) -> Result<Self, Failure> {
         let lifetime = issued.lifetime;
         // A token that lives for less than some minutes gets margins that leave something of it.
@@ -92,15 +92,15 @@ impl fmt::Debug for AccessToken {
     }
 }
 
-/// What a token endpoint gave.
+/// The answer of a token endpoint.
 pub(crate) struct Issued {
     /// The token.
     pub(crate) token: zeroize::Zeroizing<String>,
-    /// How long it lives, from `sent_at` on.
+    /// Its lifetime, counted from `sent_at`.
     pub(crate) lifetime: Duration,
-    /// When the issuer wants it renewed, from `sent_at` on.
+    /// The issuer's wish for its renewal, counted from `sent_at`.
     pub(crate) renew_in: Option<Duration>,
-    /// When the request was sent, on the monotonic clock.
+    /// The time of the request, on the monotonic clock.
     pub(crate) sent_at: Duration,
 }
 

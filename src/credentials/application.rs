@@ -1,4 +1,4 @@
-//! An application at a token endpoint: how it proves itself, and what it does when that is not accepted.
+//! An application at a token endpoint: its proof of identity, and its reaction to a refusal.
 
 use std::{
     path::{Path, PathBuf},
@@ -26,7 +26,7 @@ use super::{
 use crate::certificate::keys::{self, Certificate, CertificateError};
 use crate::{base::clock::Clock, identity_http::IdentityHttp, settings::LiveSecret};
 
-/// A client at one tenant's token endpoint: what its requests have in common.
+/// A client at one tenant's token endpoint, with the common parts of its requests.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) url: Url,
@@ -40,18 +40,18 @@ impl Endpoint {
     }
 }
 
-/// An application that asks for tokens.
+/// An application that requests tokens.
 #[derive(Debug)]
 pub(crate) struct Application {
     pub(crate) client_id: Box<str>,
     pub(crate) identity: Identity,
-    /// Whether each request says that the client answers claims challenges.
+    /// True if each request states that the client answers claims challenges.
     pub(crate) answers_challenges: bool,
     pub(crate) http: IdentityHttp,
     pub(crate) clock: Clock,
 }
 
-/// How an application proves who it is.
+/// The proof of an application's identity.
 #[derive(Debug)]
 pub(crate) enum Identity {
     /// With an assertion that a certificate's key signs.
@@ -72,7 +72,7 @@ pub(crate) struct ClientSecret {
 }
 
 impl ClientSecret {
-    /// What it is now; read from its vault where it is not known yet.
+    /// Returns the current value, reading it from its vault if it is not known yet.
     pub(crate) async fn value(&self, clock: &Clock) -> Result<Arc<SecretString>, Failure> {
         if let Some(value) = self.secret.value(clock.unix_seconds()) {
             return Ok(value);
@@ -92,7 +92,7 @@ impl ClientSecret {
 }
 
 impl Identity {
-    /// The certificates, that which is used first.
+    /// Returns the certificates, the preferred one first.
     pub(crate) fn certificates(&self, now: u64) -> Vec<Certificate> {
         match self {
             Self::Certificates(certificates) => {
@@ -102,7 +102,7 @@ impl Identity {
         }
     }
 
-    /// The certificates of vaults, and which of their versions are used.
+    /// Returns the certificates of vaults, and their versions in use.
     pub(crate) fn vault_certificates(&self) -> Vec<VaultCertificateStatus> {
         match self {
             Self::Certificates(certificates) => certificates.vault_status(),
@@ -110,7 +110,7 @@ impl Identity {
         }
     }
 
-    /// Whether both are the same, as far as it can be seen.
+    /// Returns whether both are the same, as far as can be seen.
     pub(crate) fn same_as(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Certificates(one), Self::Certificates(other)) => one.same_as(other),
@@ -125,7 +125,7 @@ impl Identity {
         }
     }
 
-    /// This identity, after that of the config before: what was accepted of that may have to serve on.
+    /// Takes over from the previous config: a proof that was accepted there may still be needed.
     pub(crate) fn after(self, previous: Option<&Self>) -> Self {
         match (self, previous) {
             (Self::Certificates(own), Some(Self::Certificates(previous))) => Self::Certificates(own.after(previous)),
@@ -133,7 +133,7 @@ impl Identity {
         }
     }
 
-    /// The files that it comes from.
+    /// Returns its files.
     pub(crate) fn files(&self) -> Vec<&Path> {
         match self {
             Self::Certificates(certificates) => certificates.files(),
@@ -143,7 +143,7 @@ impl Identity {
     }
 }
 
-/// What a token is asked for.
+/// The parameters of a token request.
 #[derive(Clone, Debug)]
 pub(crate) struct Ask<'a> {
     pub(crate) scope: &'a str,
@@ -152,7 +152,7 @@ pub(crate) struct Ask<'a> {
 }
 
 impl Application {
-    /// Asks for a token.
+    /// Requests a token.
     pub(crate) async fn ask(&self, endpoint: &Endpoint, ask: Ask<'_>) -> Fetched {
         match &self.identity {
             Identity::Certificates(certificates) => self.ask_with_any(certificates, endpoint, ask).await,
@@ -170,7 +170,7 @@ impl Application {
         }
     }
 
-    /// Asks with the secret; if it is not accepted, once more with what its vault holds by now.
+    /// Requests a token with the secret; if it is refused, once more with the vault's current value.
     async fn ask_with_secret(&self, secret: &ClientSecret, endpoint: &Endpoint, ask: Ask<'_>) -> Fetched {
         let value = secret.value(&self.clock).await?;
         let fetched = self.send(Proof::Secret(&value), endpoint, ask.clone()).await;
@@ -184,8 +184,8 @@ impl Application {
         }
     }
 
-    /// Asks with the certificate that was accepted last; if it is not accepted now, with the others, and with what files and
-    /// vaults hold by now.
+    /// Requests a token with the certificate that was accepted last; if it is refused, with the others, and with the current
+    /// content of files and vaults.
     async fn ask_with_any(&self, certificates: &Certificates, endpoint: &Endpoint, ask: Ask<'_>) -> Fetched {
         let mut tried: Vec<Arc<Holder>> = Vec::new();
         let mut outcome = None;
@@ -278,18 +278,18 @@ impl Application {
     }
 }
 
-/// Whether the proof was not accepted, and another one might be.
+/// Returns whether the proof was refused, and another one might be accepted.
 fn is_doubted(fetched: &Fetched) -> bool {
     matches!(fetched, Err(Failure::Refused(refused)) if refused.next() == Next::OtherCertificate)
 }
 
-/// Whether a version that Entra knew before may be accepted where this was answered. The time, or the size of all keys, it would not
-/// mend.
+/// Returns whether an earlier version that Entra knows may be accepted after this failure. It would not help against a wrong
+/// clock or a key of the wrong size.
 fn may_have_been_registered_before(failure: &Failure) -> bool {
     matches!(failure, Failure::Refused(refused) if refused.next() == Next::OtherCertificate && !matches!(refused.code, Some(700_024)))
 }
 
-/// Says in the failure what became of the older versions.
+/// Adds notes about the older versions to the failure.
 fn with_notes(failure: Failure, notes: &[String]) -> Failure {
     match failure {
         Failure::Refused(mut refused) if !notes.is_empty() => {
@@ -301,7 +301,7 @@ fn with_notes(failure: Failure, notes: &[String]) -> Failure {
     }
 }
 
-/// Names the certificate that was not accepted in the failure.
+/// Adds the refused certificate to the failure.
 fn signed_with(failure: Failure, certificate: &Certificate) -> Failure {
     match failure {
         Failure::Refused(mut refused) if refused.next() == Next::OtherCertificate => {
@@ -312,7 +312,7 @@ fn signed_with(failure: Failure, certificate: &Certificate) -> Failure {
     }
 }
 
-/// A certificate as an operator looks for it in the portal.
+/// Describes a certificate as the portal shows it.
 fn describe(certificate: &Certificate) -> String {
     let end = jiff::Timestamp::from_second(certificate.not_after().cast_signed()).map(|end| end.strftime("%Y-%m-%d").to_string());
     format!("{}, thumbprint {}, valid until {}", certificate.subject(), certificate.thumbprint(), end.unwrap_or_default())

@@ -1,6 +1,6 @@
-//! Client assertions (RFC 7523): how the gateway proves to Entra who it is.
+//! Client assertions (RFC 7523), by which the gateway authenticates to Entra.
 //!
-//! What Entra's parser forgives (fractions, texts for numbers, padding) others do not: this is the strict form that all take.
+//! This is the strict form that every parser accepts; Entra's also forgives fractions, texts for numbers, and padding.
 
 use std::sync::{Arc, Mutex};
 
@@ -20,12 +20,12 @@ use super::{AssertionAlgorithm, AssertionConfig, error::Failure, holder::Holder}
 use crate::base::{causes::chain, clock::Clock, lock::lock};
 use crate::certificate::keys::Certificate;
 
-/// How long an assertion is good for, in seconds. Microsoft advises five to ten minutes.
+/// The lifetime of an assertion, in seconds. Microsoft advises five to ten minutes.
 const LIFETIME: u64 = 300;
-/// How long before its end an assertion is replaced, in seconds.
+/// The time before its end at which an assertion is replaced, in seconds.
 const MARGIN: u64 = 60;
 
-/// The header of an assertion. One of the thumbprints tells Entra which certificate vouches.
+/// The header of an assertion. One of the thumbprints tells Entra the certificate.
 #[derive(Serialize)]
 struct Header<'a> {
     alg: &'static str,
@@ -51,7 +51,7 @@ struct Payload<'a> {
     exp: u64,
 }
 
-/// What is signed: header and payload, `now` being seconds since 1970.
+/// Returns the signing input: header and payload, with `now` in seconds since 1970.
 pub(crate) fn signing_input(
     certificate: &Certificate,
     settings: AssertionConfig,
@@ -83,7 +83,7 @@ pub(crate) fn signing_input(
     format!("{}.{}", encode(serde_json::to_vec(&header)), encode(serde_json::to_vec(&payload)))
 }
 
-/// Signs with a key that is here.
+/// Signs with a local key.
 pub(crate) fn sign(key: &RsaKeyPair, algorithm: AssertionAlgorithm, text: &[u8]) -> Result<Vec<u8>, Failure> {
     let encoding: &'static dyn RsaEncoding = match algorithm {
         // The salt is as long as the digest: RFC 7518, section 3.5.
@@ -95,30 +95,30 @@ pub(crate) fn sign(key: &RsaKeyPair, algorithm: AssertionAlgorithm, text: &[u8])
     Ok(signature)
 }
 
-/// The signed whole.
+/// Assembles the signed assertion.
 pub(crate) fn compact(signing_input: &str, signature: &[u8]) -> Arc<SecretString> {
     Arc::new(format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(signature)).into())
 }
 
-/// The assertion of one client at one token endpoint: Entra takes it again and again while it is good, so that a key that is
-/// slow or far away is rarely asked. One that a vault signs is replaced ahead of need, so that nobody waits for the vault.
+/// The assertion of one client at one token endpoint. Entra accepts it repeatedly during its lifetime, so that a slow or remote
+/// key is rarely used. One that a vault signs is replaced ahead of time, so that nobody waits for the vault.
 #[derive(Debug, Default)]
 pub(crate) struct Assertions {
     kept: Mutex<Option<Kept>>,
-    /// Held by whoever signs: one signature serves all who wait for it.
+    /// Held while signing: one signature serves all waiters.
     signing: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug)]
 struct Kept {
     assertion: Arc<SecretString>,
-    /// The thumbprint of the certificate that vouches.
+    /// The thumbprint of the certificate.
     certificate: String,
     settings: AssertionConfig,
     expires_at: u64,
 }
 
-/// What an assertion says.
+/// The content of an assertion.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subject<'a> {
     pub(crate) settings: AssertionConfig,
@@ -127,7 +127,7 @@ pub(crate) struct Subject<'a> {
 }
 
 impl Assertions {
-    /// The assertion that is still good, or a new one; and whether it was used before.
+    /// Returns a valid assertion or a new one, and whether it was used before.
     pub(crate) async fn of(
         self: &Arc<Self>,
         holder: &Arc<Holder>,
@@ -148,13 +148,13 @@ impl Assertions {
         Ok((self.sign(holder, subject, clock.unix_seconds()).await?, false))
     }
 
-    /// Waits until nobody signs.
+    /// Waits until no signing is in progress.
     #[cfg(test)]
     pub(crate) async fn settled(&self) {
         drop(self.signing.lock().await);
     }
 
-    /// Signs the next one while the one before is good, unless that is under way.
+    /// Signs the next assertion while the current one is valid, unless that is in progress.
     fn replace_ahead(self: &Arc<Self>, holder: &Arc<Holder>, subject: Subject<'_>, clock: &Clock) {
         let Ok(one) = self.signing.clone().try_lock_owned() else { return };
         let (assertions, holder, clock) = (self.clone(), holder.clone(), clock.clone());
@@ -181,7 +181,7 @@ impl Assertions {
         Ok(assertion)
     }
 
-    /// The assertion that is still good at `now`, and for how long yet.
+    /// Returns the assertion that is still valid at `now`, and its remaining time.
     fn kept(&self, certificate: &Certificate, settings: AssertionConfig, now: u64) -> Option<(Arc<SecretString>, u64)> {
         lock(&self.kept)
             .as_ref()
@@ -191,7 +191,7 @@ impl Assertions {
             .map(|kept| (kept.assertion.clone(), kept.expires_at - now))
     }
 
-    /// Throws away the one that was not accepted.
+    /// Discards the assertion that was refused.
     pub(crate) fn forget(&self, refused: &SecretString) {
         let mut kept = lock(&self.kept);
         if kept.as_ref().is_some_and(|kept| kept.assertion.expose_secret() == refused.expose_secret()) {

@@ -1,4 +1,4 @@
-//! From the settings to a credential: what cannot be meant is a fault, with its place and its cure.
+//! Builds credentials from settings; impossible settings are faults, with place and cure.
 
 use std::{
     sync::{Arc, Mutex, atomic::AtomicU64},
@@ -24,7 +24,7 @@ use crate::{
     settings::{Faults, LiveSecret, Place, Secret, Secrets},
 };
 
-/// How long a token request that failed for a passing reason waits before its second attempt.
+/// The pause before the second attempt of a token request that failed temporarily.
 const SECOND_ATTEMPT_AFTER: Duration = Duration::from_millis(300);
 
 impl Credential {
@@ -90,7 +90,7 @@ impl Credential {
     }
 }
 
-/// The credentials without whose tokens this one gets none: they open the vaults that it needs, or vouch for it.
+/// Returns the credentials that this one needs for its own tokens: those that open its vaults, or vouch for it.
 pub(super) fn stands_on(config: &CredentialConfig, secrets: &Secrets) -> Vec<String> {
     let certificates = config.certificate.iter().chain(&config.certificates);
     let vaults = certificates.filter_map(|certificate| certificate.key_vault.as_ref()).map(|vault| vault.identity.clone());
@@ -100,7 +100,7 @@ pub(super) fn stands_on(config: &CredentialConfig, secrets: &Secrets) -> Vec<Str
     vaults.chain(federated).chain(in_vaults).collect()
 }
 
-/// The named values that vaults hold, each with its vault.
+/// Opens the vaults of named values.
 pub(super) fn open_secrets(setting: &Setting<'_>, siblings: Siblings<'_>, faults: &mut Faults) -> Vec<OpenedSecret> {
     setting.secrets.in_vaults().filter_map(|secret| open_secret(secret, siblings, faults)).collect()
 }
@@ -113,7 +113,7 @@ fn open_secret(secret: &Arc<VaultSecret>, siblings: Siblings<'_>, faults: &mut F
     Some(OpenedSecret { secret: secret.clone(), vault })
 }
 
-/// The vault at an address, opened with a credential that was built before; `names` is what is read there.
+/// Returns the vault at an address, opened with a credential that was built before; `names` lists what is read there.
 fn open_vault(
     address: &str,
     identity: &str,
@@ -194,7 +194,7 @@ fn client_id(
     None
 }
 
-/// The authority of a credential, with the id of its tenant.
+/// Returns the authority of a credential, with the id of its tenant.
 fn authority(
     config: &CredentialConfig,
     setting: &Setting<'_>,
@@ -231,7 +231,7 @@ fn authority(
     Some(TenantConfig { stale: None, graph: None, required: None, ..tenant.clone() })
 }
 
-/// Many tenants of the worldwide cloud.
+/// Returns settings for many tenants of the worldwide cloud.
 fn worldwide() -> TenantConfig {
     TenantConfig {
         id: "organizations".to_owned(),
@@ -243,12 +243,12 @@ fn worldwide() -> TenantConfig {
     }
 }
 
-/// Whether a tenant's id stands for many tenants, none of which issues tokens under that name.
+/// Returns whether a tenant's id stands for many tenants, which issue no tokens under that name.
 pub(super) fn is_many(id: &str) -> bool {
     ["common", "organizations", "consumers"].iter().any(|many| id.eq_ignore_ascii_case(many))
 }
 
-/// The one means by which the application proves itself.
+/// Builds the one proof of the application's identity.
 fn identity(
     config: &CredentialConfig,
     setting: &Setting<'_>,
@@ -326,7 +326,7 @@ fn federated(
     }
 }
 
-/// Another credential, which was built before.
+/// Returns another credential that was built before.
 fn other<'a>(name: &str, siblings: Siblings<'a>, place: &Place, faults: &mut Faults) -> Option<&'a Arc<Credential>> {
     let found = siblings.built.get(name);
     if found.is_none() && !siblings.broken.contains(name) {

@@ -1,9 +1,9 @@
-//! The certificates that an application may prove itself with: from files and from vaults, through rotations.
+//! An application's certificates, from files and vaults, through rotations.
 //!
-//! A source gives the certificate that it holds now. The one that was accepted last goes first, so that a new version in a vault,
-//! which Entra does not know before somebody uploads it, changes nothing; when it is refused, the sources are read again and
-//! what they hold is tried. What an earlier config signed with is tried last: a file is often replaced before Entra knows. Where nothing
-//! is accepted the versions before the newest one are looked for in the vault ([`past`](super::past)).
+//! A source supplies its current certificate. The one that was accepted last is tried first, so that a new version in a vault,
+//! which Entra does not know until it is uploaded, changes nothing; after a refusal, the sources are read again and their content
+//! is tried. The certificate of an earlier config is tried last: a file is often replaced before Entra knows. If nothing is
+//! accepted, earlier versions are looked up in the vault ([`past`](super::past)).
 
 use std::{
     path::{Path, PathBuf},
@@ -24,9 +24,9 @@ use super::{
 use crate::base::{causes::chain, clock::Clock, lock::lock};
 use crate::certificate::keys::{self, Certificate, CertificateError, KeyedCertificate};
 
-/// How often a vault is asked for a newer version unasked.
+/// The interval at which a vault is asked for a newer version.
 const LOOK_EVERY: Duration = Duration::from_secs(6 * 3_600);
-/// How many days before its end a certificate of a vault is warned of when it is read.
+/// The number of days before its end from which on a vault's certificate causes a warning when it is read.
 const WARN_DAYS: i64 = 30;
 
 /// The certificates of an application, in the order of preference.
@@ -34,30 +34,30 @@ const WARN_DAYS: i64 = 30;
 pub(crate) struct Certificates {
     pub(crate) settings: AssertionConfig,
     sources: Vec<Kept>,
-    /// The SHA-256 thumbprint of the one that was accepted last.
+    /// The SHA-256 thumbprint of the last accepted certificate.
     accepted: Mutex<Option<String>>,
-    /// What the config before this one signed with, and was accepted.
+    /// The certificate that the previous config signed with, if it was accepted.
     before: Option<Arc<Holder>>,
-    /// Held while older versions are tried: whoever comes meanwhile uses what is found.
+    /// Held while older versions are tried: others wait for the result.
     pub(super) looking_back: tokio::sync::Mutex<()>,
 }
 
-/// A source, and what it held when it was read.
+/// A source, and its content when it was read.
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) source: CertificateSource,
     pub(super) newest: ArcSwapOption<Holder>,
-    /// The one before that, which may still be the one that is accepted.
+    /// The previous certificate, which may still be the accepted one.
     pub(super) older: ArcSwapOption<Holder>,
-    /// An older version of the vault's that was accepted in the place of the newest one.
+    /// An older version from the vault that was accepted instead of the newest one.
     pub(super) found: ArcSwapOption<Holder>,
-    /// How it stands with the newest version where Entra refused it.
+    /// The refusal of the newest version by Entra.
     pub(super) refused: Mutex<Option<RefusedVersion>>,
-    /// When it was read last, on the monotonic clock.
+    /// The time of the last reading, on the monotonic clock.
     read_at: Mutex<Option<Duration>>,
 }
 
-/// Where a certificate and its key come from.
+/// The source of a certificate and its key.
 #[derive(Clone, Debug)]
 pub(crate) enum CertificateSource {
     /// Files.
@@ -69,18 +69,18 @@ pub(crate) enum CertificateSource {
 /// A certificate in files.
 #[derive(Clone, Debug)]
 pub(crate) struct CertificateFile {
-    /// Where the certificate is.
+    /// The file of the certificate.
     pub(crate) file: PathBuf,
-    /// What the file is.
+    /// The format of the file.
     pub(crate) form: CertificateForm,
     /// The password of the file, or of the key.
     pub(crate) password: Option<SecretString>,
 }
 
-/// The form of a certificate's file.
+/// The format of a certificate's file.
 #[derive(Clone, Debug)]
 pub(crate) enum CertificateForm {
-    /// PEM; the key is in this file, where it has none of its own.
+    /// PEM; the key is in this file, or else in the same file.
     Pem(Option<PathBuf>),
     /// PKCS#12.
     Pfx,
@@ -91,16 +91,17 @@ pub(crate) enum CertificateForm {
 pub(crate) struct VaultSource {
     pub(crate) vault: Arc<Vault>,
     pub(crate) name: String,
-    /// The one version that is used.
+    /// The pinned version, if any.
     pub(crate) version: Option<String>,
     pub(crate) key_use: KeyUse,
 }
 
 impl Certificates {
-    /// The certificates of `sources`, which are never none. Files are read at once, vaults when the first token is asked for.
+    /// Loads the certificates of `sources`, of which there is at least one. Files are read at once, vaults on the first token
+    /// request.
     ///
     /// # Errors
-    /// The indexes of the files that cannot be loaded, and why.
+    /// Returns the indexes of the files that cannot be loaded, and the reasons.
     pub(crate) fn load(
         settings: AssertionConfig,
         sources: Vec<CertificateSource>,
@@ -133,7 +134,7 @@ impl Certificates {
         }
     }
 
-    /// Takes what the config before this one signed with as a last resort, where a source may hold another one by now.
+    /// Keeps the previous config's certificate as a last resort, since a source may hold another one by now.
     pub(crate) fn after(mut self, previous: &Self) -> Self {
         // A version that is pinned is the one that is meant.
         let follows = |kept: &Kept| !matches!(&kept.source, CertificateSource::Vault(VaultSource { version: Some(_), .. }));
@@ -144,7 +145,7 @@ impl Certificates {
         self
     }
 
-    /// The certificates that are loaded, in the order in which they are tried.
+    /// Returns the loaded certificates, in the order in which they are tried.
     pub(crate) fn in_order(&self, now: u64) -> Vec<Arc<Holder>> {
         let accepted = lock(&self.accepted).clone();
         let mut known = self.known();
@@ -155,12 +156,12 @@ impl Certificates {
         known
     }
 
-    /// The certificates of the sources as they are written, for what is told of each when it is loaded.
+    /// Returns the certificates in the order of their sources, for messages when they are loaded.
     pub(crate) fn by_source(&self) -> impl Iterator<Item = (usize, Arc<Holder>)> {
         self.sources.iter().enumerate().filter_map(|(index, kept)| Some((index, kept.newest.load_full()?)))
     }
 
-    /// Where they come from, with what was read of each last.
+    /// Returns the sources, with their last known content.
     pub(crate) fn sources(&self) -> impl Iterator<Item = (&CertificateSource, Option<Arc<Holder>>)> {
         self.sources.iter().map(|kept| (&kept.source, kept.newest.load_full()))
     }
@@ -177,10 +178,10 @@ impl Certificates {
         known
     }
 
-    /// The certificates to try, in order. Vaults that nobody has asked yet, or not for long, are asked.
+    /// Returns the certificates to try, in order. Vaults that were not asked yet, or not for long, are asked.
     ///
     /// # Errors
-    /// When there is none, since no vault gave any.
+    /// Fails if there is none, because no vault supplied any.
     pub(crate) async fn to_try(&self, clock: &Clock) -> Result<Vec<Arc<Holder>>, Failure> {
         let mut failure = None;
         for kept in &self.sources {
@@ -205,7 +206,7 @@ impl Certificates {
         }
     }
 
-    /// Reads all sources again, since what they held was not accepted.
+    /// Reads all sources again after a refusal.
     pub(crate) async fn read_again(&self, clock: &Clock) {
         for kept in &self.sources {
             if let Err(error) = kept.read(clock).await {
@@ -214,7 +215,7 @@ impl Certificates {
         }
     }
 
-    /// Remembers the certificate that was accepted.
+    /// Remembers the accepted certificate.
     pub(crate) fn accept(&self, holder: &Holder) {
         let thumbprint = holder.certificate().x5t_s256();
         let mut accepted = lock(&self.accepted);
@@ -229,7 +230,7 @@ impl Certificates {
         self.told_of_accepted(holder);
     }
 
-    /// The certificate that was accepted last.
+    /// Returns the last accepted certificate.
     pub(super) fn accepted(&self) -> Option<Arc<Holder>> {
         let thumbprint = lock(&self.accepted).clone()?;
         self.known().into_iter().find(|holder| holder.certificate().x5t_s256() == thumbprint)
@@ -239,8 +240,8 @@ impl Certificates {
         &self.sources
     }
 
-    /// Whether both hold the same, as far as it can be seen: what is in a vault is the same if the settings are, and those are
-    /// compared elsewhere.
+    /// Returns whether both hold the same, as far as can be seen: a vault's content is the same if the settings are, and those
+    /// are compared elsewhere.
     pub(crate) fn same_as(&self, other: &Self) -> bool {
         self.sources.len() == other.sources.len()
             && self.sources.iter().zip(&other.sources).all(|(one, other)| match (&one.source, &other.source) {
@@ -253,7 +254,7 @@ impl Certificates {
             })
     }
 
-    /// The files that they come from.
+    /// Returns their files.
     pub(crate) fn files(&self) -> Vec<&Path> {
         let files = self.sources.iter().filter_map(|kept| match &kept.source {
             CertificateSource::File(file) => Some(file.files()),
@@ -285,7 +286,7 @@ impl Kept {
     }
 }
 
-/// Tells which version of a certificate a vault gave, and that it ends soon.
+/// Logs the version of a certificate that a vault supplied, and a warning if it ends soon.
 fn tell(source: &VaultSource, certificate: &Certificate, now: u64) {
     let (name, subject, thumbprint) = (&*source.name, certificate.subject(), certificate.thumbprint());
     let days_left = certificate.days_left(now);
@@ -308,7 +309,7 @@ impl VaultSource {
         }
     }
 
-    /// The same with another version.
+    /// Reads another version.
     pub(crate) async fn read_version(&self, version: &str) -> Result<Holder, Arc<VaultError>> {
         Self { version: Some(version.to_owned()), ..self.clone() }.read().await
     }
@@ -335,7 +336,7 @@ impl CertificateFile {
         std::iter::once(&*self.file).chain(key)
     }
 
-    /// The file that holds the key.
+    /// Returns the file that holds the key.
     pub(crate) fn key_file(&self) -> &Path {
         match &self.form {
             CertificateForm::Pem(Some(key)) => key,

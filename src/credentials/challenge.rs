@@ -1,7 +1,7 @@
-//! What a 401 asks of the client: the challenges of `WWW-Authenticate` (RFC 9110, section 11.6.1), as far as they concern tokens.
+//! The challenges of `WWW-Authenticate` in a 401 (RFC 9110, section 11.6.1), as far as they concern tokens.
 //!
-//! They come from whoever answers, so they never choose where a token goes or whom it is asked from. What they may bring about
-//! is one more token request, with claims that the issuer is told of.
+//! They come from the server that answers, so they never choose the destination or the issuer of a token. Their only effect is
+//! one more token request, with claims that the issuer is told of.
 
 use std::sync::Arc;
 
@@ -12,26 +12,26 @@ use base64::{
 use http::{HeaderMap, header};
 use serde_json::{Map, Value, json};
 
-/// More than any claims challenge.
+/// The length limit: more than any claims challenge.
 const LONGEST: usize = 8 << 10;
-/// base64url, with padding or without; the other alphabet is turned into it first.
+/// base64url with optional padding; the other alphabet is converted first.
 const FORGIVING: GeneralPurpose = GeneralPurpose::new(
     &alphabet::URL_SAFE,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// One challenge of the Bearer scheme: its parameters, by lower-case name.
+/// One Bearer challenge: its parameters, by lower-case name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Challenge(Vec<(Box<str>, Box<str>)>);
 
 impl Challenge {
-    /// The value of a parameter.
+    /// Returns the value of a parameter.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| **key == *name).map(|(_, value)| &**value)
     }
 
-    /// The claims that the next token has to bring, as the token request has them; `None` where this asks for none, or for
-    /// nothing that could be asked for.
+    /// Returns the claims that the next token has to contain, in the form of a token request; `None` if no usable claims are
+    /// demanded.
     pub(crate) fn claims(&self) -> Option<Arc<str>> {
         let text = self.get("claims").filter(|text| text.len() <= LONGEST)?;
         if self.get("error") != Some("insufficient_claims") {
@@ -50,8 +50,8 @@ impl Challenge {
     }
 }
 
-/// The claims that say that the client answers claims challenges: without them Microsoft's services send none, and their tokens
-/// are short.
+/// Returns the claims by which the client announces that it answers claims challenges: without them Microsoft's services send
+/// none, and their tokens are short-lived.
 pub(crate) fn capabilities() -> Arc<str> {
     with_capabilities(Map::new())
 }
@@ -64,7 +64,7 @@ fn with_capabilities(mut claims: Map<String, Value>) -> Arc<str> {
     Value::Object(claims).to_string().into()
 }
 
-/// The Bearer challenges of an answer, in their order.
+/// Returns the Bearer challenges of a response, in their order.
 pub(crate) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
     let mut found = Vec::new();
     for value in headers.get_all(header::WWW_AUTHENTICATE) {
@@ -75,12 +75,12 @@ pub(crate) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
     found
 }
 
-/// The claims that an answer asks for.
+/// Returns the claims that a response demands.
 pub(crate) fn wanted_claims(headers: &HeaderMap) -> Option<Arc<str>> {
     challenges(headers).iter().find_map(Challenge::claims)
 }
 
-/// Reads the challenges of one field line. A word that no `=` follows begins a challenge; what stands between is its parameters.
+/// Reads the challenges of one field line. A word not followed by `=` begins a challenge; its parameters follow.
 fn read(text: &str, found: &mut Vec<Challenge>) {
     let mut rest = text;
     let mut current: Option<Challenge> = None;
@@ -109,7 +109,7 @@ fn read(text: &str, found: &mut Vec<Challenge>) {
     found.extend(current);
 }
 
-/// A token or a quoted string, and what follows.
+/// Reads a token or a quoted string; returns the remaining text.
 fn parameter(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([',', ' ', '\t']).unwrap_or(text.len());

@@ -1,11 +1,11 @@
-//! The settings of credentials, as written.
+//! The settings of credentials.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::settings::Secret;
 
-/// A credential of the gateway: an application with one means to prove itself.
+/// A credential of the gateway: an application with one proof of its identity.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct CredentialConfig {
@@ -17,9 +17,10 @@ pub struct CredentialConfig {
     pub certificate: Option<CertificateConfig>,
     /// Two certificates during a rotation: the one that Entra accepts is remembered.
     pub certificates: Vec<CertificateConfig>,
-    /// How client assertions are signed.
+    /// The signing of client assertions.
     pub assertion: AssertionConfig,
-    /// A client secret. A certificate is better: a secret can be copied by whoever sees it, and leaves the machine on each request.
+    /// A client secret. Prefer a certificate: a secret can be copied by anyone who sees it, and leaves the machine on each
+    /// request.
     pub client_secret: Option<Secret>,
     /// A token of another issuer that the app registration trusts, in place of a certificate.
     pub federated_token: Option<FederatedTokenConfig>,
@@ -27,14 +28,14 @@ pub struct CredentialConfig {
     pub workload_identity: Option<WorkloadIdentityConfig>,
     /// The identity of the machine, or of the service that the gateway runs in.
     pub managed_identity: Option<ManagedIdentityConfig>,
-    /// Whether its token requests say that claims challenges are answered (`xms_cc: cp1`): Microsoft Graph then issues tokens
-    /// that live for a day and are revoked at once when they have to be. Default: false.
+    /// Whether its token requests announce that claims challenges are answered (`xms_cc: cp1`): Microsoft Graph then issues
+    /// tokens that live for a day and can be revoked at once. Default: false.
     pub answers_claims_challenges: bool,
-    /// Whether `/readyz` waits until the tokens of this credential are there. Default: false.
+    /// Makes `/readyz` wait for the tokens of this credential. Default: false.
     pub required: bool,
 }
 
-/// Where a certificate and its private key are: a PEM file, or a PFX file.
+/// The location of a certificate and its private key: a PEM file, a PFX file or a Key Vault.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct CertificateConfig {
@@ -58,23 +59,23 @@ pub struct KeyVaultCertificateConfig {
     pub vault: String,
     /// The certificate's name.
     pub certificate: String,
-    /// The one version that is used. Default: the latest; a later one is looked for when this one is no longer accepted.
+    /// The pinned version. Default: the latest; a later one is looked for when this one is no longer accepted.
     pub version: Option<String>,
     /// The credential that opens the vault: one with a managed identity, a workload identity or another certificate.
     pub identity: String,
-    /// What is done with the private key. Default: sign.
+    /// The use of the private key. Default: sign.
     #[serde(default, rename = "use")]
     pub key_use: KeyUse,
 }
 
-/// What is done with a private key in a vault.
+/// The use of a private key in a vault.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyUse {
     /// It stays in the vault and signs there.
     #[default]
     Sign,
-    /// It is read from the vault, which the certificate's policy has to allow, and signs here.
+    /// It is downloaded from the vault, which the certificate's policy has to allow, and signs locally.
     Download,
 }
 
@@ -86,26 +87,26 @@ pub struct KeyVaultSecretConfig {
     pub vault: String,
     /// The secret's name.
     pub secret: String,
-    /// The one version that is used. Default: the latest that is enabled; a later one is found by itself.
+    /// The pinned version. Default: the latest enabled one; later versions are picked up automatically.
     pub version: Option<String>,
     /// The credential that opens the vault: one with a managed identity, a workload identity or a certificate.
     pub identity: String,
-    /// Whether `/readyz` waits until it is there, and not only until it was asked for. Default: false.
+    /// Makes `/readyz` wait for its value, and not only for the first attempt to read it. Default: false.
     #[serde(default)]
     pub required: bool,
 }
 
-/// A token of another issuer that the app registration trusts: from a file, or of a managed identity.
+/// A token of another issuer that the app registration trusts: from a file, or from a managed identity.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct FederatedTokenConfig {
-    /// The file that holds the token; read anew for each token request.
+    /// The file that holds the token; read for each token request.
     pub file: Option<String>,
     /// The credential with the managed identity.
     pub managed_identity: Option<String>,
 }
 
-/// The identity of the Kubernetes pod. What is not written is taken from the environment, as the platform sets it.
+/// The identity of the Kubernetes pod. Missing values are taken from the environment, as the platform sets them.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct WorkloadIdentityConfig {
@@ -123,15 +124,15 @@ pub struct ManagedIdentityConfig {
     pub object_id: Option<String>,
     /// The resource id of a user-assigned identity: `/subscriptions/…`.
     pub resource_id: Option<String>,
-    /// Which of the platform's endpoints is asked. Default: auto.
+    /// The platform endpoint. Default: auto.
     pub source: ManagedIdentitySource,
 }
 
-/// Which of the platform's endpoints is asked for the tokens of a managed identity.
+/// The platform endpoint that supplies a managed identity's tokens.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum ManagedIdentitySource {
-    /// The one that the environment names, or else that of virtual machines.
+    /// The endpoint that the environment names, or else that of virtual machines.
     #[default]
     Auto,
     /// Virtual machines and Kubernetes nodes.
@@ -142,7 +143,7 @@ pub enum ManagedIdentitySource {
     Arc,
 }
 
-/// How client assertions are signed.
+/// The signing of client assertions.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct AssertionConfig {

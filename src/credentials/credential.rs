@@ -1,4 +1,4 @@
-//! One credential of the gateway: where its tokens are kept, and how each is asked for.
+//! One credential of the gateway: its tokens, and their sources.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -30,20 +30,20 @@ use super::{
 use crate::base::generations::Generations;
 use crate::{base::lock::lock, entra::TenantConfig, identity_http::IdentityHttp};
 
-/// The most tenants of callers whose token endpoints are remembered.
+/// The maximum number of callers' tenants whose token endpoints are remembered.
 pub(super) const MOST_TENANTS: usize = 2_000;
-/// The most tokens that are kept for callers.
+/// The maximum number of tokens that are kept for callers.
 pub(super) const MOST_CALLERS: usize = 10_000;
 
 /// One credential of the gateway.
 pub struct Credential {
     pub(super) name: Arc<str>,
     pub(super) config: CredentialConfig,
-    /// The authority, with the credential's own tenant where it has one.
+    /// The authority, with the credential's own tenant if it has one.
     pub(super) authority: TenantConfig,
     /// The token endpoint of the credential's own tenant.
     pub(super) endpoint: Option<Arc<Endpoint>>,
-    /// What proves itself at the authority, or lets the platform vouch for it.
+    /// The proof of identity at the authority, or the platform that vouches for it.
     pub(super) source: Source,
     pub(super) shared_http: Arc<IdentityHttp>,
     pub(super) background: Background,
@@ -52,15 +52,15 @@ pub struct Credential {
     pub(super) elsewhere: Generations<Box<str>, Endpoint>,
     /// The tokens for callers' tenants and on behalf of users.
     pub(super) for_callers: Generations<CallerKey, TokenSlot>,
-    /// The vaults that are opened with this credential, by their address.
+    /// The vaults that are opened with this credential, by address.
     pub(super) vaults: Mutex<BTreeMap<Url, Arc<Vault>>>,
-    /// The day on which certificates were looked at last, counted from 1970.
+    /// The day on which certificates were last checked, counted from 1970.
     pub(super) warned_on: AtomicU64,
-    /// The tokens of the credential that this one takes the place of, by scope.
+    /// The tokens of the credential that this one replaces, by scope.
     pub(super) inherited: HashMap<Box<str>, Arc<AccessToken>>,
 }
 
-/// Where tokens come from.
+/// The source of tokens.
 #[derive(Debug)]
 pub(super) enum Source {
     /// An application at an authority.
@@ -69,7 +69,7 @@ pub(super) enum Source {
     Platform(Arc<ManagedIdentity>, Arc<Pace>),
 }
 
-/// What a token for a caller is kept under: all that goes into its request.
+/// The cache key of a token for a caller: all parameters of its request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct CallerKey {
     tenant: Box<str>,
@@ -81,7 +81,7 @@ pub(super) struct CallerKey {
 /// The validated token of a user, to be exchanged.
 #[derive(Clone, Copy, Debug)]
 pub struct UserToken<'a> {
-    /// The token as it came.
+    /// The token as received.
     pub token: &'a SecretString,
     /// Its tenant, as validated.
     pub tenant: &'a str,
@@ -90,12 +90,12 @@ pub struct UserToken<'a> {
 }
 
 impl Credential {
-    /// The credential's name.
+    /// Returns the credential's name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// The application id that the credential proves.
+    /// Returns the application id of the credential.
     pub fn client_id(&self) -> &str {
         match &self.source {
             Source::Application(application) => &application.client_id,
@@ -103,7 +103,8 @@ impl Credential {
         }
     }
 
-    /// Whether it is an application that can exchange users' tokens and ask several tenants; a managed identity can do neither.
+    /// Returns whether it is an application that can exchange users' tokens and use several tenants; a managed identity can do
+    /// neither.
     pub const fn is_application(&self) -> bool {
         matches!(self.source, Source::Application(_))
     }
@@ -115,18 +116,18 @@ impl Credential {
         }
     }
 
-    /// Whether the gateway is not ready without it.
+    /// Returns whether readiness requires it.
     pub fn is_required(&self) -> bool {
         self.config.required
     }
 
-    /// Whether the credential has a tenant of its own, which [`slot`](Self::slot) asks.
+    /// Returns whether the credential has its own tenant, which [`slot`](Self::slot) uses.
     pub const fn has_own_tenant(&self) -> bool {
         self.endpoint.is_some() || !self.is_application()
     }
 
-    /// The place where this credential's token for `scope` is kept. The same one for the same scope, in whatever letter case.
-    /// `None` where the credential has no tenant of its own.
+    /// Returns the slot of this credential's token for `scope`, the same one for the same scope in any letter case. `None` if the
+    /// credential has no tenant of its own.
     pub fn slot(&self, scope: &str) -> Option<Arc<TokenSlot>> {
         let key: Box<str> = scope.to_lowercase().into();
         let mut slots = lock(&self.slots);
@@ -144,8 +145,8 @@ impl Credential {
         Some(slot)
     }
 
-    /// The place where this credential's token for `scope` in another tenant is kept. The tenant is one that was validated, or
-    /// that the config names: a caller must not choose it. `None` where it makes no URL.
+    /// Returns the slot of this credential's token for `scope` in another tenant. The tenant was validated, or comes from the
+    /// config: a caller must not choose it. `None` if it does not form a URL.
     pub fn slot_in(&self, tenant: &str, scope: &str) -> Option<Arc<TokenSlot>> {
         let Source::Application(application) = &self.source else { return None };
         let endpoint = self.endpoint_of(tenant)?;
@@ -153,8 +154,8 @@ impl Credential {
         Some(self.for_callers.get(&key, || self.new_slot(application, &endpoint, ForWhom::Caller, scope, None)))
     }
 
-    /// The place where the token is kept that this credential gets for `scope` on behalf of a user. It ends with the user's own.
-    /// `None` where the tenant makes no URL.
+    /// Returns the slot of the token that this credential gets for `scope` on behalf of a user. It ends with the user's own.
+    /// `None` if the tenant does not form a URL.
     pub fn slot_on_behalf_of(&self, user: UserToken<'_>, scope: &str) -> Option<Arc<TokenSlot>> {
         let Source::Application(application) = &self.source else { return None };
         let endpoint = self.endpoint_of(user.tenant)?;
@@ -179,17 +180,17 @@ impl Credential {
         }))
     }
 
-    /// The token endpoint of the credential's own tenant, or of another one.
+    /// Returns the token endpoint of the credential's own tenant, or of another one.
     pub(super) fn endpoint_for(&self, tenant: Option<&str>) -> Option<Arc<Endpoint>> {
         tenant.map_or_else(|| self.endpoint.clone(), |tenant| self.endpoint_of(tenant))
     }
 
-    /// Where the tokens of another tenant are asked for.
+    /// Returns the token endpoint of another tenant.
     pub fn token_endpoint_in(&self, tenant: &str) -> Option<String> {
         self.endpoint_of(tenant).filter(|_| self.is_application()).map(|endpoint| endpoint.url.to_string())
     }
 
-    /// The vault at this address, opened with this credential; the same one for all that is read from it. `None` where the
+    /// Returns the vault at this address, opened with this credential; one for everything that is read from it. `None` if the
     /// credential has no tenant of its own.
     pub(super) fn vault(&self, url: Url) -> Option<Arc<Vault>> {
         if let Some(vault) = lock(&self.vaults).get(&url) {
@@ -244,7 +245,7 @@ impl Credential {
         TokenSlot::new(self.name.clone(), for_whom, fetch, pace, self.background.clone(), inherited)
     }
 
-    /// What there is to tell of it.
+    /// Returns its status.
     pub fn status(&self) -> CredentialStatus {
         let slots: Vec<_> = lock(&self.slots).iter().map(|(scope, slot)| (scope.clone(), slot.status())).collect();
         let now = self.background.clock.unix_seconds();
@@ -256,7 +257,7 @@ impl Credential {
         CredentialStatus { vault_certificates, ..status }
     }
 
-    /// Warns of certificates that end soon: once a day, since a gateway may run for longer than a certificate lives.
+    /// Warns of certificates that end soon, once a day, since a gateway may run longer than a certificate is valid.
     pub(super) fn warn_of_certificates(&self) -> bool {
         let now = self.background.clock.unix_seconds();
         let today = now / 86_400;
@@ -298,7 +299,7 @@ impl Source {
         }
     }
 
-    /// This source, after that of the config before.
+    /// Takes over the state of the previous config.
     pub(super) fn after(self, previous: Option<&Self>) -> Self {
         let Self::Application(application) = self else { return self };
         let previous = match previous {

@@ -1,4 +1,4 @@
-//! Why there is no token, in words for the operator; never with a token, an assertion or a key in it.
+//! The reason why there is no token, in words for the operator; without any token, assertion or key.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -12,32 +12,32 @@ use super::{
 use crate::certificate::keys::CertificateError;
 use crate::{identity_http::IdentityHttpError, refusal::Reason};
 
-/// A credential has no token to give.
+/// An error: a credential has no token.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("credential {credential} has no token")]
 pub struct CredentialError {
     /// The credential's name.
     pub credential: Arc<str>,
-    /// What happened when a token was asked for last.
+    /// The failure of the last token request.
     #[source]
     pub failure: Arc<Failure>,
-    /// How long until the next attempt.
+    /// The time until the next attempt.
     pub retry_in: Option<Duration>,
-    /// Whose doing it can be.
+    /// The party that can mend it.
     pub for_whom: ForWhom,
 }
 
-/// For whom a token is asked for, and so who can be told what was wrong.
+/// The party that a token is requested for, and that can be told what was wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForWhom {
-    /// The gateway, in its own tenant: its failures are the operator's alone.
+    /// The gateway, in its own tenant: its failures concern the operator only.
     Gateway,
-    /// The caller, or the caller's tenant: that a consent or a sign-in is missing is theirs to mend.
+    /// The caller, or the caller's tenant: a missing consent or sign-in is theirs to mend.
     Caller,
 }
 
 impl CredentialError {
-    /// What the caller of the gateway is told.
+    /// Returns the reason that the gateway's caller is told.
     pub fn reason(&self) -> Reason {
         match &*self.failure {
             Failure::Refused(refused) => match (self.for_whom, refused.next()) {
@@ -59,12 +59,13 @@ impl CredentialError {
         }
     }
 
-    /// What the operator can do.
+    /// Returns the operator's remedy.
     pub fn cure(&self) -> Option<Cow<'static, str>> {
         self.failure.cure()
     }
 
-    /// The challenge for the caller whose user has to sign in again: RFC 6750, section 3, as Microsoft's clients read it.
+    /// Returns the challenge for a caller whose user has to sign in again: RFC 6750, section 3, in the form of Microsoft's
+    /// clients.
     pub fn challenge(&self) -> Option<HeaderValue> {
         let Failure::Refused(refused) = &*self.failure else { return None };
         if self.reason() != Reason::InteractionRequired {
@@ -79,34 +80,34 @@ impl CredentialError {
     }
 }
 
-/// What happened when a token was asked for.
+/// The failure of a token request.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// No answer came.
+    /// There was no answer.
     #[error("no answer to the token request")]
     Unreachable(#[source] IdentityHttpError),
-    /// An error was answered.
+    /// The answer was an error.
     #[error(transparent)]
     Refused(#[from] Box<Refused>),
     /// The answer cannot be used.
     #[error("the answer to the token request {0}")]
     Nonsense(&'static str),
-    /// The certificate cannot be read any more.
+    /// The certificate can no longer be read.
     #[error("the credential's certificate cannot be used")]
     Certificate(#[from] CertificateError),
-    /// The vault with the certificate or the secret gave nothing.
+    /// The vault with the certificate or the secret did not supply it.
     #[error("the vault gave nothing")]
     Vault(#[from] Arc<VaultError>),
-    /// The identity behind it has no token.
+    /// The underlying identity has no token.
     #[error("the identity behind it has no token")]
     Identity(#[source] Box<CredentialError>),
-    /// The client secret is not there.
+    /// The client secret is missing.
     #[error("the client secret is not there yet")]
     NoSecret,
     /// The assertion could not be signed.
     #[error("the client assertion could not be signed")]
     Signing,
-    /// A token on behalf of a user was asked for without one.
+    /// A token on behalf of a user was requested without a user.
     #[error("a token on behalf of a user needs a user's token")]
     NeedsUser,
     /// The gateway stopped before the answer came.
@@ -115,7 +116,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// What the operator can do.
+    /// Returns the operator's remedy.
     pub fn cure(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Unreachable(_) => {
@@ -134,7 +135,7 @@ impl Failure {
         }
     }
 
-    /// The answer of a token endpoint at the root of it, if that is what went wrong: here, or for the identity behind it.
+    /// Returns the refusal of a token endpoint at the root of the failure, here or for the underlying identity.
     pub fn refused(&self) -> Option<&Refused> {
         match self {
             Self::Refused(refused) => Some(refused),
@@ -153,7 +154,7 @@ impl Failure {
         }
     }
 
-    /// Whether the same request, sent again at once, may well succeed: the connection broke, or a server stumbled.
+    /// Returns whether the same request may succeed at once: the connection broke, or the server had a temporary error.
     pub(crate) fn may_pass_at_once(&self) -> bool {
         match self {
             Self::Unreachable(error) => matches!(error, IdentityHttpError::Connect { .. } | IdentityHttpError::Broken { .. }),
@@ -169,7 +170,7 @@ impl Failure {
         }
     }
 
-    /// How the next attempt is put off.
+    /// Returns the delay before the next attempt.
     pub(crate) fn delay(&self, for_whom: ForWhom) -> Delay {
         match self {
             // The same token of the same user cannot succeed later.
@@ -197,22 +198,22 @@ impl Failure {
     }
 }
 
-/// How the next attempt is put off after a failure.
+/// The delay before the next attempt after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delay {
-    /// By a short while, for this very request.
+    /// A short delay for this request only.
     Request,
-    /// By a long while, for this very request.
+    /// A long delay for this request only.
     Long,
-    /// By a short while, for all requests of this client to this tenant.
+    /// A short delay for all requests of this client to this tenant.
     Client,
-    /// By a time that doubles, for all requests of this client to this tenant.
+    /// A doubling delay for all requests of this client to this tenant.
     Growing,
-    /// By as long as was asked for, for all requests of this client to this tenant: which one was too much is not told.
+    /// The requested delay for all requests of this client to this tenant, since the server does not say which one was too much.
     Asked(Duration),
 }
 
-/// The error that a token endpoint answered.
+/// An error response of a token endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the token endpoint answered {} {error}{}: {message}", status.as_u16(), self.name().map(|name| format!(" ({name})")).unwrap_or_default())]
 pub struct Refused {
@@ -222,38 +223,38 @@ pub struct Refused {
     pub error: Box<str>,
     /// The first of Entra's own codes.
     pub code: Option<u32>,
-    /// `error_description`, its first sentence; foreign text, cleaned.
+    /// The first sentence of `error_description`; foreign text, sanitised.
     pub message: Box<str>,
     /// `suberror`.
     pub suberror: Option<Box<str>>,
-    /// `claims`: what the user's next sign-in must bring, as JSON.
+    /// `claims`: the demands on the user's next sign-in, as JSON.
     pub claims: Option<Box<str>>,
-    /// The id by which Microsoft finds this answer.
+    /// The id under which Microsoft finds this response.
     pub trace_id: Option<Box<str>>,
     /// The id of the request, as we sent it.
     pub correlation_id: Box<str>,
     /// `Retry-After`, in seconds.
     pub retry_after: Option<u64>,
-    /// How far our clock is ahead of the server's, in seconds.
+    /// The number of seconds that our clock is ahead of the server's.
     pub clock_ahead: Option<i64>,
-    /// Where a user signs in again.
+    /// The address for a new sign-in.
     pub authorization_uri: Option<Box<str>>,
-    /// The certificate that the request was signed with: its thumbprint, and the end of its validity.
+    /// The certificate of the request: its thumbprint, and the end of its validity.
     pub certificate: Option<Box<str>>,
 }
 
 impl Refused {
-    /// Entra's own code as Microsoft's documents have it: `AADSTS700027`.
+    /// Returns Entra's own code as in Microsoft's documents: `AADSTS700027`.
     pub fn name(&self) -> Option<String> {
         self.code.map(|code| format!("AADSTS{code}"))
     }
 
-    /// What Entra's own code means, where that is known.
+    /// Returns the meaning of Entra's own code, if it is known.
     pub fn meaning(&self) -> Option<&'static str> {
         self.code.and_then(aadsts::advice).map(|advice| advice.meaning)
     }
 
-    /// What may help: by the OAuth code first, and by Entra's own where that says more.
+    /// Returns the next step: by the OAuth code first, and by Entra's own if that is more specific.
     pub(crate) fn next(&self) -> Next {
         match &*self.error {
             "interaction_required" => return Next::Interaction,
@@ -276,7 +277,7 @@ impl Refused {
         }
     }
 
-    /// Whether time alone may help.
+    /// Returns whether waiting may be enough.
     pub(crate) fn is_transient(&self) -> bool {
         self.status.is_server_error()
             // The metadata service answers 404 while it starts, and 410 while it is being updated.
@@ -287,7 +288,7 @@ impl Refused {
             || self.next() == Next::Wait
     }
 
-    /// Whether every other request of this client would be refused likewise.
+    /// Returns whether every other request of this client would be refused likewise.
     fn concerns_client(&self) -> bool {
         matches!(&*self.error, "invalid_client" | "unauthorized_client")
     }
@@ -317,7 +318,7 @@ impl Refused {
     }
 }
 
-/// Foreign text, fit for a log: one line, bounded, without what looks like a token.
+/// Makes foreign text fit for a log: one line, bounded, without anything that looks like a token.
 pub(crate) fn clean(text: &str) -> Box<str> {
     const LONGEST_WORD: usize = 100;
     const LONGEST: usize = 300;

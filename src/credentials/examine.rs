@@ -1,7 +1,7 @@
-//! Examining a credential: the chain from what proves the gateway to the token, link by link, each with what mends it.
+//! Diagnosis of a credential: the chain from its proof of identity to the token, link by link, each with its remedy.
 //!
-//! Each link is tried by the code that token requests go through. The first one that breaks ends the chain: what hangs on it is
-//! passed over, so that one cause is told once.
+//! Each link is tried with the code of real token requests. The first broken one ends the chain: checks that depend on it are
+//! skipped, so that one cause is reported once.
 
 use std::sync::Arc;
 
@@ -28,36 +28,36 @@ use crate::certificate::keys::{self, Certificate, Standing};
 
 use crate::base::causes::chain;
 
-/// By how much this machine's clock may differ, in seconds. Entra bears with five minutes.
+/// The accepted difference of this machine's clock, in seconds. Entra tolerates five minutes.
 const CLOCK_TOLERANCE: u64 = 60;
-/// More than any discovery document.
+/// The size limit: more than any discovery document.
 const CAP: usize = 256 << 10;
-/// What may read certificates in a vault.
+/// The role that may read certificates in a vault.
 const READER: &str = "Key Vault Reader (21090545-7ca7-4776-b22c-e363652d74d2)";
-/// What may sign with keys in a vault.
+/// The role that may sign with keys in a vault.
 const CRYPTO_USER: &str = "Key Vault Crypto User (12338af0-0e69-4776-bea7-57ae8d297424)";
-/// What may read secrets in a vault, and so certificates with their keys.
+/// The role that may read secrets in a vault, and so certificates with their keys.
 const SECRETS_USER: &str = "Key Vault Secrets User (4633458b-17de-408a-b874-0445c86b69e6)";
 
 /// One link of the chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Step {
-    /// Which one: `config`, `platform`, `identity`, `vault`, `certificate`, `secret`, `federated-token`, `assertion`, `authority`,
-    /// `token` or `registration`.
+    /// The name of the link: `config`, `platform`, `identity`, `vault`, `certificate`, `secret`, `federated-token`, `assertion`,
+    /// `authority`, `token` or `registration`.
     pub step: &'static str,
-    /// How it went.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What was found.
+    /// The finding.
     pub found: String,
-    /// Entra's own code, where that is what answered.
+    /// Entra's own code, if Entra answered with one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// What mends it, or would be better.
+    /// The remedy, or an improvement.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cure: Option<String>,
 }
 
-/// How a link held.
+/// The outcome of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -65,7 +65,7 @@ pub enum Outcome {
     Skipped,
     /// It holds.
     Ok,
-    /// It holds, and something about it is likely not meant.
+    /// It holds, but something about it is probably a mistake.
     Warning,
     /// It is broken.
     Failed,
@@ -76,12 +76,12 @@ pub enum Outcome {
 pub(super) struct Links(Vec<Step>);
 
 impl Step {
-    /// A link, with what was found.
+    /// Makes a link with its finding.
     pub fn new(step: &'static str, outcome: Outcome, found: impl Into<String>) -> Self {
         Self { step, outcome, found: found.into(), code: None, cure: None }
     }
 
-    /// Adds what mends it.
+    /// Adds the remedy.
     #[must_use]
     pub fn cure(mut self, cure: impl Into<String>) -> Self {
         self.cure = Some(cure.into());
@@ -115,11 +115,11 @@ impl Links {
     }
 }
 
-/// The chain broke; why stands in its last link.
+/// An error: the chain broke; its last link has the reason.
 struct Broken;
 
 impl Credential {
-    /// Tries the chain up to a token for each of `scopes`, in the credential's own tenant or in another one.
+    /// Examines the chain up to a token for each of `scopes`, in the credential's own tenant or in another one.
     pub async fn examine(&self, tenant: Option<&str>, scopes: &[String]) -> Vec<Step> {
         let mut links = Links::default();
         let held = match &self.source {
@@ -150,7 +150,7 @@ impl Credential {
         links.0
     }
 
-    /// Where this credential's token for `scope` is kept: of its own tenant, or of another one.
+    /// Returns the slot of this credential's token for `scope`: in its own tenant, or in another one.
     pub fn slot_for(&self, tenant: Option<&str>, scope: &str) -> Option<Arc<TokenSlot>> {
         match tenant {
             Some(tenant) if self.is_application() => self.slot_in(tenant, scope),
@@ -186,7 +186,7 @@ impl Credential {
 }
 
 impl CredentialConfig {
-    /// The scopes of the vaults that credential `name` opens for this one.
+    /// Returns the scopes of the vaults that credential `name` opens for this one.
     pub fn vaults_opened_by(&self, name: &str) -> impl Iterator<Item = String> {
         let certificates = self.certificate.iter().chain(&self.certificates);
         let vaults = certificates.filter_map(|certificate| certificate.key_vault.as_ref());
@@ -231,7 +231,7 @@ impl Application {
         self.examine_authority(endpoint, links).await
     }
 
-    /// The certificates, wherever they come from, up to a signature by the first one that is good.
+    /// Examines the certificates from all sources, up to a signature by the first good one.
     async fn examine_certificates(
         &self,
         certificates: &Certificates,
@@ -266,7 +266,7 @@ impl Application {
         }
     }
 
-    /// Whether the authority answers for the tenant, and what time it has.
+    /// Examines the authority: its answer for the tenant, and its clock.
     async fn examine_authority(&self, endpoint: &Endpoint, links: &mut Links) -> Result<(), Broken> {
         let Some(url) = metadata_url(&endpoint.url) else { return Ok(()) };
         let host = url.host_str().unwrap_or_default().to_owned();
@@ -303,7 +303,7 @@ impl Application {
     }
 }
 
-/// A vault with a certificate: what it gives, and who opens it.
+/// Examines a vault with a certificate: its answer, and the identity that opens it.
 async fn examine_vault(source: &VaultSource, links: &mut Links) -> Result<(Arc<Holder>, String), Broken> {
     let slot = &source.vault.slot;
     let name = slot.credential().clone();
@@ -315,7 +315,7 @@ async fn examine_vault(source: &VaultSource, links: &mut Links) -> Result<(Arc<H
     Ok((Arc::new(holder), whom))
 }
 
-/// The metadata of the tenant whose tokens are asked for at `token_endpoint`.
+/// Returns the metadata URL of the tenant with this token endpoint.
 fn metadata_url(token_endpoint: &Url) -> Option<Url> {
     let tenant = token_endpoint.path().strip_suffix("/oauth2/v2.0/token")?;
     let mut url = token_endpoint.clone();
@@ -343,7 +343,7 @@ fn examine_certificate(certificate: &Certificate, now: u64, links: &mut Links) -
     Ok(())
 }
 
-/// A token that another issuer gave, as it must stand on the app registration.
+/// Examines a token of another issuer, which must match the app registration.
 fn examine_federated(whose: &str, token: &str, now: u64, links: &mut Links) -> Result<(), Broken> {
     let Some(claims) = claims_of(token) else {
         let cure = "see what writes it: a signed token of three parts is wanted";
@@ -367,14 +367,14 @@ fn examine_federated(whose: &str, token: &str, now: u64, links: &mut Links) -> R
     }
 }
 
-/// The identity that opens a vault, as role assignments name it.
+/// Returns the identity that opens a vault, as role assignments name it.
 fn whom(credential: &str, token: &AccessToken) -> String {
     let claims = claims_of(token.expose());
     let object = claims.as_ref().and_then(|claims| claims.get("oid")).and_then(Value::as_str);
     object.map_or_else(|| format!("credential {credential}"), |object| format!("credential {credential} (object id {object})"))
 }
 
-/// A refusal of the vault, with the very role that this link wants.
+/// Reports a vault's refusal, with the role that this link needs.
 fn vault_failure(step: &'static str, whom: &str, failure: &Failure, links: &mut Links) -> Broken {
     let broken = links.failure(step, "", failure);
     let Failure::Vault(error) = failure else { return broken };
@@ -400,7 +400,7 @@ fn assertion_in_words(algorithm: AssertionAlgorithm, by: &str) -> String {
     format!("signed {by} with {algorithm}; it names the certificate by {name}")
 }
 
-/// The claims of a token that somebody else judges. `None` where it is of a form that only its reader knows.
+/// Returns the claims of a token for another reader. `None` for an opaque token.
 fn claims_of(token: &str) -> Option<Map<String, Value>> {
     let mut parts = token.split('.');
     let (_, payload, _, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else { return None };

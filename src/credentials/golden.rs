@@ -1,7 +1,7 @@
-//! The requests of Microsoft's own clients, as they were caught on the wire, each beside ours for the same purpose.
+//! The requests of Microsoft's own clients, as captured on the wire, each compared with ours for the same purpose.
 //!
-//! Whatever differs stands in [`DIFFERENCES`], with the reason; what is not in it fails the test, and so does a reason that explains
-//! nothing any more. Requests of theirs that have none of ours beside them say why, in [`purpose`].
+//! Every difference is listed in [`DIFFERENCES`] with its reason; a difference that is not listed fails the test, and so does a
+//! reason without a difference. Captured requests without a counterpart give the reason in [`purpose`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ use crate::{
     identity_http::IdentityHttp,
 };
 
-/// The captures, with tokens, signatures and certificates cut out.
+/// The captures, with tokens, signatures and certificates removed.
 const CAPTURES: &str = include_str!("../../tests/fixtures/captures.json");
 /// The client and the tenants of the captures.
 const CLIENT: &str = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
@@ -59,7 +59,7 @@ struct Assertion {
     payload: Map<String, Value>,
 }
 
-/// `-` stands before what they send and we do not, `+` before what we send and they do not, `~` before what we send otherwise.
+/// `-` marks fields that only they send, `+` fields that only we send, `~` fields with different values.
 const DIFFERENCES: &[(&str, &str)] = &[
     ("form -client_info", "asks for data about the user; nobody reads it"),
     ("form -claims", "a client that declares cp1 must answer challenges; it is declared when there is one to answer"),
@@ -87,7 +87,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("host", "regional hosts serve Microsoft's own services alone"),
 ];
 
-/// What a request of theirs is for, or why none of ours stands beside it.
+/// The purpose of a captured request, or the reason why it has no counterpart.
 enum Purpose {
     /// A token for the client itself, with a certificate.
     Certificate,
@@ -149,7 +149,7 @@ fn purpose(capture: &Capture, theirs: &Theirs) -> Purpose {
     }
 }
 
-/// What we send for the same purpose.
+/// Our requests for the same purpose.
 struct Stage {
     house: House,
 }
@@ -180,7 +180,7 @@ impl Stage {
         credentials
     }
 
-    /// A credential that signs as they do.
+    /// Builds a credential that signs as they do.
     fn certified(&self, theirs: &Theirs) -> Credentials {
         let header = &theirs.assertion.as_ref().unwrap().header;
         let algorithm = if header["alg"] == "RS256" { AssertionAlgorithm::RS256 } else { AssertionAlgorithm::PS256 };
@@ -262,7 +262,7 @@ impl Stage {
         entra.requests(theirs.url.path()).remove(usize::from(proof))
     }
 
-    /// What is asked of a vault at `path` for a certificate that is used in this way.
+    /// Returns our request to a vault at `path` for a certificate with this use.
     async fn vault(&self, algorithm: &str, key_use: KeyUse, path: &str) -> Recorded {
         let House { entra, .. } = &self.house;
         entra.vault_certificate("gateway-cert", key_use == KeyUse::Download, 90);
@@ -291,7 +291,7 @@ impl Stage {
     }
 }
 
-/// What differs between two lists of named values; `same` judges those that both have.
+/// Returns the differences of two lists of named values; `same` compares values that both have.
 fn compare(
     what: &str,
     theirs: &BTreeMap<String, String>,
@@ -419,7 +419,7 @@ async fn our_requests_are_those_of_microsofts_clients_but_for_what_is_listed() {
     assert_eq!(idle, [""; 0], "these explain nothing");
 }
 
-/// That nothing was left out when the captures were made into the fixture, where they lie beside the checkout.
+/// Checks that the fixture contains every capture, if the captures lie beside the checkout.
 #[test]
 fn every_capture_is_in_the_fixture() {
     let Some(folder) = std::env::var_os("ENTRADA_GOLDEN").map(std::path::PathBuf::from).filter(|folder| folder.is_dir()) else {

@@ -1,4 +1,4 @@
-//! A certificate, and what signs in its name: a key that is here, or one that stays in a vault.
+//! A certificate with its signer: a local key, or one that stays in a vault.
 
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ use super::{
 };
 use crate::certificate::keys::{Certificate, KeyedCertificate};
 
-/// A certificate that can sign. Header and signature of what it signs always belong together.
+/// A certificate that can sign. Header and signature of its assertions always belong together.
 #[derive(Debug)]
 pub(crate) enum Holder {
-    /// The private key is here.
+    /// A local private key.
     Here(KeyedCertificate),
-    /// The private key is here, and came from this version in a vault.
+    /// A private key that was downloaded from this version in a vault.
     Downloaded(KeyedCertificate, Option<Box<str>>),
-    /// The private key stays in the vault. Its URL has the version that belongs to the certificate.
+    /// A private key that stays in the vault. Its URL contains the version that belongs to the certificate.
     InVault(VaultCertificate, Arc<Vault>),
 }
 
 impl Holder {
-    /// The certificate.
+    /// Returns the certificate.
     pub(crate) const fn certificate(&self) -> &Certificate {
         match self {
             Self::Here(pair) | Self::Downloaded(pair, _) => pair.certificate(),
@@ -29,7 +29,7 @@ impl Holder {
         }
     }
 
-    /// The version of the vault that it came from.
+    /// Returns its version in the vault.
     pub(crate) fn version(&self) -> Option<&str> {
         match self {
             Self::Here(_) => None,
@@ -38,12 +38,12 @@ impl Holder {
         }
     }
 
-    /// Whether each signature is a call over the network.
+    /// Returns whether each signature is a call over the network.
     pub(crate) const fn is_far(&self) -> bool {
         matches!(self, Self::InVault(..))
     }
 
-    /// Signs.
+    /// Signs the text.
     pub(crate) async fn sign(&self, algorithm: AssertionAlgorithm, text: &[u8]) -> Result<Vec<u8>, Failure> {
         match self {
             Self::Here(pair) | Self::Downloaded(pair, _) => assertion::sign(pair.key(), algorithm, text),

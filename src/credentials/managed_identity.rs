@@ -1,4 +1,4 @@
-//! Managed identities: tokens from the platform that the gateway runs on, without any credential of its own.
+//! Managed identities: tokens from the platform that the gateway runs on, without a credential of its own.
 
 use std::{
     fmt,
@@ -25,17 +25,17 @@ use crate::{
     identity_http::{Answer, Call, IdentityHttp},
 };
 
-/// Far more than any token answer.
+/// The size limit: far more than any token response.
 const CAP: usize = 64 << 10;
-/// How long one call may take. The endpoint is on this machine or next to it.
+/// The timeout of one call. The endpoint is on this machine or next to it.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Where Azure Arc's agent leaves its challenges, and the only folder that one is read from.
+/// The folder in which Azure Arc's agent leaves its challenges, and the only one that they are read from.
 const ARC_FOLDER: &str = "/var/opt/azcmagent/tokens";
-/// The agent itself; where it is, the machine is managed.
+/// The path of the agent, which exists on managed machines.
 const ARC_AGENT: &str = "/opt/azcmagent/bin/himds";
-/// Where the agent listens unless the environment says otherwise.
+/// The default address of the agent.
 const ARC_ENDPOINT: &str = "http://localhost:40342/metadata/identity/oauth2/token";
-/// More than any of these challenges.
+/// The size limit: more than any of these challenges.
 const ARC_CHALLENGE: u64 = 4_096;
 
 /// An identity that the platform vouches for.
@@ -47,26 +47,26 @@ pub(crate) struct ManagedIdentity {
     pub(crate) clock: Clock,
 }
 
-/// Where the platform hands out tokens.
+/// The platform's token endpoint.
 #[derive(Debug)]
 pub(crate) enum Platform {
     /// Virtual machines, scale sets, Kubernetes nodes.
     Imds(Url),
     /// App Service, Functions, Container Apps.
     AppService(Url, SecretString),
-    /// The same in the form of 2017, which some plans still have.
+    /// The 2017 version of the same, which some plans still have.
     AppService2017(Url, SecretString),
     /// Machines that Azure Arc manages.
     Arc(Url, PathBuf),
 }
 
-/// Why the platform's endpoint cannot be told.
+/// The reason why the platform's endpoint is unknown.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum NoPlatform {
-    /// The environment lacks what the source needs.
+    /// A variable that the source needs is missing from the environment.
     #[error("the environment has no {0}")]
     Lacks(&'static str),
-    /// What the environment says is no URL.
+    /// A variable is not a URL.
     #[error("{0} is no URL")]
     NoUrl(&'static str),
     /// Service Fabric.
@@ -75,7 +75,7 @@ pub(crate) enum NoPlatform {
 }
 
 impl Platform {
-    /// Finds the platform in the environment; `auto` looks in the order that Microsoft's clients look in.
+    /// Detects the platform from the environment; `auto` looks in the same order as Microsoft's clients.
     pub(crate) fn detect(
         source: ManagedIdentitySource,
         environment: impl Fn(&str) -> Option<String>,
@@ -122,7 +122,7 @@ impl Platform {
         }
     }
 
-    /// The platform, as settings name it.
+    /// Returns the platform's name in settings.
     const fn name(&self) -> &'static str {
         match self {
             Self::Imds(_) => "imds",
@@ -147,7 +147,7 @@ impl Platform {
     }
 }
 
-/// As an operator knows it: `imds at 169.254.169.254`.
+/// Writes the platform as operators know it: `imds at 169.254.169.254`.
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {}", self.name(), self.endpoint().host_str().unwrap_or_default())
@@ -155,7 +155,7 @@ impl fmt::Display for Platform {
 }
 
 impl ManagedIdentity {
-    /// Asks the platform for a token for the resource of `scope`.
+    /// Requests a token for the resource of `scope` from the platform.
     pub(crate) async fn ask(&self, scope: &str) -> Fetched {
         // The platform knows resources and no scopes; the token's audience is the text as it is sent.
         let resource = scope.strip_suffix("/.default").unwrap_or(scope);
@@ -258,7 +258,7 @@ impl ManagedIdentity {
     }
 }
 
-/// The content of the file that Arc's challenge names: that this process may read it is the proof.
+/// Reads the file that Arc's challenge names: permission to read it is the proof.
 fn arc_proof(answer: &Answer, folder: &Path) -> Result<HeaderValue, Failure> {
     let nonsense = || Failure::Nonsense("holds no challenge of Azure Arc");
     let challenge = answer.headers.get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()).ok_or_else(nonsense)?;
@@ -347,7 +347,7 @@ mod tests {
         assert_eq!((url.as_str(), folder.as_path()), (ARC_ENDPOINT, Path::new(ARC_FOLDER)));
     }
 
-    /// Agents echo the identity that they were asked for; old ones answer with the machine's own.
+    /// Tests that agents echo the requested identity; old ones answer with the machine's own.
     #[tokio::test]
     async fn a_managed_machine_has_to_answer_for_the_identity_that_was_asked_for() {
         let (entra, clock) = entra().await;

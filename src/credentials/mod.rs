@@ -1,7 +1,7 @@
-//! Who the gateway is towards upstreams: certificates, client assertions, the token cache.
+//! The gateway's identity towards upstreams: certificates, client assertions, the token cache.
 //!
-//! A [`Credential`] gives [`TokenSlot`]s, one for each scope; a slot hands out [`AccessToken`]s and keeps them fresh. Building
-//! reads files and asks nobody; what needs the network starts with [`Credentials::warm`], or with the first request.
+//! A [`Credential`] has a [`TokenSlot`] for each scope; a slot supplies [`AccessToken`]s and keeps them fresh. Building only
+//! reads files; network access starts with [`Credentials::warm`], or with the first request.
 
 pub mod aadsts;
 mod access_token;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::{AccessToken, TokenSlot};
 
-/// The token of the gateway's own that a request bears, and where a fresh one comes from.
+/// The gateway's own token on a request, and its slot for a fresh one.
 #[derive(Debug)]
 pub struct OwnToken {
     pub(crate) slot: Arc<TokenSlot>,
     pub(crate) token: Arc<AccessToken>,
-    /// Whether the upstream refused one before this.
+    /// True if the upstream refused an earlier one.
     pub(crate) refused_before: bool,
 }

@@ -1,4 +1,4 @@
-//! When a token endpoint, or a vault, may be asked again after a failure.
+//! The delay of requests to a token endpoint, or a vault, after a failure.
 
 use std::{
     sync::{
@@ -12,17 +12,17 @@ use super::error::{Delay, Failure};
 
 use crate::base::lock::lock;
 
-/// How long a final answer is remembered.
+/// The time for which a final answer is remembered.
 const FINAL_DELAY: Duration = Duration::from_secs(10);
-/// How long an answer is remembered that only a user can change.
+/// The time for which an answer is remembered that only a user can change.
 const LONG_DELAY: Duration = Duration::from_secs(600);
-/// The longest pause between attempts that failed for a passing reason.
+/// The longest pause between attempts after temporary failures.
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
-/// When a client may ask a token endpoint again: what one request learnt, all of that client's heed.
+/// The earliest time of a client's next request to a token endpoint, shared by all requests of that client.
 #[derive(Debug)]
 pub(crate) struct Pace<F = Failure> {
-    /// No request before this, in milliseconds of the monotonic clock.
+    /// The earliest time of the next request, in milliseconds of the monotonic clock.
     not_before: AtomicU64,
     state: Mutex<Held<F>>,
 }
@@ -46,12 +46,12 @@ impl<F> Default for Held<F> {
 }
 
 impl<F> Pace<F> {
-    /// Whether no request may be made yet.
+    /// Returns whether requests are still delayed.
     pub(super) fn holds(&self, now: Duration) -> bool {
         milliseconds(now) < self.not_before.load(Ordering::Relaxed)
     }
 
-    /// Lets nobody ask until the delay that the failure calls for is over; `jitter`, from 0 to 1, shortens those that grow.
+    /// Delays all requests as the failure demands; `jitter`, from 0 to 1, shortens growing delays.
     pub(crate) fn hold(&self, now: Duration, failure: &Arc<F>, delay: Delay, jitter: f64) {
         let mut state = lock(&self.state);
         let pause = match delay {
@@ -68,13 +68,13 @@ impl<F> Pace<F> {
         self.not_before.store(milliseconds(now + pause), Ordering::Relaxed);
     }
 
-    /// Lets everybody ask: an attempt went well.
+    /// Ends the delay after a success.
     pub(crate) fn release(&self) {
         *lock(&self.state) = Held::default();
         self.not_before.store(0, Ordering::Relaxed);
     }
 
-    /// The failure that holds, and for how long yet.
+    /// Returns the failure that causes the delay, and its remaining time.
     pub(crate) fn held(&self, now: Duration) -> Option<(Arc<F>, Duration)> {
         let until = Duration::from_millis(self.not_before.load(Ordering::Relaxed));
         let left = until.checked_sub(now).filter(|left| !left.is_zero())?;
@@ -82,7 +82,7 @@ impl<F> Pace<F> {
     }
 }
 
-/// A reading of the monotonic clock, small enough for an atomic number.
+/// Converts a reading of the monotonic clock to milliseconds, for an atomic number.
 pub(super) fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,8 +1,8 @@
-//! The versions of a vault's certificate before the newest one.
+//! Earlier versions of a vault's certificate.
 //!
-//! A vault renews a certificate by itself, and somebody has to upload the new version to the app registration. A gateway that starts in
-//! between finds a newest version that Entra does not know: it looks for the one that Entra does, newest first, and uses that. Now and
-//! then the newest one is tried again.
+//! A vault renews a certificate automatically, but the new version has to be uploaded to the app registration by hand. A gateway
+//! that starts in between finds a newest version that Entra does not know: it looks for the version that Entra accepts, newest
+//! first, and uses that. The newest one is tried again at intervals.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -15,28 +15,28 @@ use super::{
 };
 use crate::base::{causes::chain, clock::Clock, lock::lock};
 
-/// How many versions of a certificate are tried besides the newest one.
+/// The maximum number of versions that are tried besides the newest one.
 const MOST_VERSIONS: usize = 5;
-/// How long after it was refused the newest version is tried again.
+/// The time after its refusal at which the newest version is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(15 * 60);
 
-/// The newest version of a certificate, which was not accepted.
+/// The newest version of a certificate, refused by Entra.
 #[derive(Debug)]
 pub(super) struct RefusedVersion {
     /// Its SHA-256 thumbprint.
     thumbprint: String,
     /// Entra's own code.
     code: Option<String>,
-    /// When it was tried last, on the monotonic clock.
+    /// The time of the last attempt, on the monotonic clock.
     at: Duration,
 }
 
-/// The older versions, while a token is asked for.
+/// The older versions, during a token request.
 pub(super) struct Past<'c> {
     certificates: &'c Certificates,
-    /// What is still to be tried, with the number of its source; `None` before the vaults were asked.
+    /// The versions still to be tried, each with the number of its source; `None` before the vaults were asked.
     listed: Option<VecDeque<(usize, Box<str>)>>,
-    /// Why some cannot be tried.
+    /// The reasons why some cannot be tried.
     notes: Vec<String>,
     _alone: MutexGuard<'c, ()>,
 }
@@ -47,9 +47,9 @@ impl<'c> Past<'c> {
         Self { certificates, listed: None, notes: Vec::new(), _alone: certificates.looking_back.lock().await }
     }
 
-    /// The next version to be tried; none of `tried`, and none that is disabled or outside its time.
+    /// Returns the next version to try: not one of `tried`, not disabled, and within its validity.
     ///
-    /// It comes with the number of its source.
+    /// Returns the number of its source as well.
     pub(super) async fn next(&mut self, tried: &[Arc<Holder>], clock: &Clock) -> Option<(usize, Arc<Holder>)> {
         if self.listed.is_none() {
             self.listed = Some(self.list(tried, clock).await);
@@ -64,7 +64,7 @@ impl<'c> Past<'c> {
         None
     }
 
-    /// Why some could not be tried.
+    /// Returns the reasons why some could not be tried.
     pub(super) fn notes(self) -> Vec<String> {
         self.notes
     }
@@ -100,7 +100,7 @@ impl<'c> Past<'c> {
 }
 
 impl Certificates {
-    /// Remembers that a certificate was not accepted, where it is the newest version of a vault's.
+    /// Remembers that a certificate was refused, if it is the newest version of a vault's.
     pub(super) fn doubt(&self, holder: &Holder, code: Option<&str>, clock: &Clock) {
         for kept in self.kept().iter().filter(|kept| kept.follows() && kept.has_newest(holder)) {
             let thumbprint = holder.certificate().x5t_s256();
@@ -108,7 +108,7 @@ impl Certificates {
         }
     }
 
-    /// Keeps an older version that was found in the vault of a source, and accepted.
+    /// Keeps an accepted older version from the vault of a source.
     pub(super) fn keep(&self, index: usize, holder: &Arc<Holder>) {
         let kept = &self.kept()[index];
         kept.found.store(Some(holder.clone()));
@@ -125,7 +125,7 @@ impl Certificates {
         }
     }
 
-    /// Forgets that a newest version was refused, once it is accepted.
+    /// Forgets the refusal of a newest version once it is accepted.
     pub(super) fn told_of_accepted(&self, holder: &Holder) {
         for kept in self.kept().iter().filter(|kept| kept.has_newest(holder)) {
             if lock(&kept.refused).take().is_some()
@@ -137,7 +137,7 @@ impl Certificates {
         }
     }
 
-    /// The newest version of a vault's certificate, where it was refused so long ago that it is worth another try.
+    /// Returns the newest version of a vault's certificate if its refusal is old enough for another try.
     pub(super) fn newest_again(&self, clock: &Clock) -> Option<Arc<Holder>> {
         let now = clock.monotonic();
         self.kept().iter().find_map(|kept| {
@@ -150,7 +150,7 @@ impl Certificates {
         })
     }
 
-    /// Which versions of the vaults' certificates are used.
+    /// Returns the versions of the vaults' certificates in use.
     pub(super) fn vault_status(&self) -> Vec<VaultCertificateStatus> {
         let accepted = self.accepted();
         let of = |kept: &Kept| {
@@ -178,7 +178,7 @@ impl Certificates {
 }
 
 impl Kept {
-    /// Whether it is a vault's certificate whose versions are followed.
+    /// Returns whether it is a vault's certificate whose versions are followed.
     fn follows(&self) -> bool {
         matches!(&self.source, CertificateSource::Vault(VaultSource { version: None, .. }))
     }
@@ -191,7 +191,8 @@ impl Kept {
         self.newest.load_full()?.version().map(str::to_owned)
     }
 
-    /// Whether the certificate came from here: a version of the same vault and, where its key tells it, of the same name.
+    /// Returns whether the certificate came from this source: a version of the same vault and, if its key tells it, of the same
+    /// name.
     fn gave(&self, holder: &Holder) -> bool {
         let CertificateSource::Vault(source) = &self.source else { return false };
         match holder {

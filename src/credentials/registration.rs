@@ -1,7 +1,8 @@
-//! What stands on an app registration, as Microsoft Graph tells it, held against what a daemon's registration should have.
+//! An app registration, read from Microsoft Graph and compared with the recommendations for a daemon.
 //!
 //! A gateway signs nobody in: redirect URIs, the implicit grant and public client flows are of no use to it, and each is a way to
-//! tokens under its name. Where the application may not read its own registration, that is no fault: it is told what to look for.
+//! tokens under its name. An application that may not read its own registration is not a fault: the operator is told what to
+//! check.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, StatusCode, header};
@@ -19,14 +20,14 @@ use super::{
 use crate::certificate::keys::Certificate;
 use crate::{base::causes::chain, entra::GraphAddress, entra::graph_address, identity_http::Call};
 
-/// More than any registration.
+/// The size limit: more than any registration.
 const CAP: usize = 1 << 20;
-/// How many days before its end a client secret is warned of.
+/// The number of days before its end from which on a client secret causes a warning.
 const WARN_DAYS: i64 = 30;
-/// What is read; the public keys themselves are not.
+/// The properties that are read; without the public keys.
 const SELECT: &str = "displayName,signInAudience,isFallbackPublicClient,web,spa,publicClient,passwordCredentials,keyCredentials";
 
-/// An `application` of Graph, as far as it is judged.
+/// An `application` of Graph, reduced to the checked properties.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Registration {
@@ -63,7 +64,7 @@ struct Redirects {
 #[serde(default, rename_all = "camelCase")]
 struct PasswordCredential {
     display_name: Option<String>,
-    /// The first letters of the secret, by which it is told from others.
+    /// The first letters of the secret, for recognising it.
     hint: Option<String>,
     #[serde(deserialize_with = "time")]
     end_date_time: Option<jiff::Timestamp>,
@@ -79,19 +80,19 @@ struct KeyCredential {
     end_date_time: Option<jiff::Timestamp>,
 }
 
-/// A time that cannot be read is as good as none: it only goes into advice.
+/// Reads a time; an unreadable one counts as absent, since it only serves for advice.
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<jiff::Timestamp>, D::Error> {
     Ok(Option::<String>::deserialize(deserializer)?.and_then(|text| text.parse().ok()))
 }
 
 impl Credential {
-    /// The scope of tokens for Microsoft Graph in this credential's cloud: every tenant has it.
+    /// Returns the scope of tokens for Microsoft Graph in this credential's cloud: every tenant has it.
     pub fn graph_scope(&self) -> Option<String> {
         graph_address(&self.authority).map(|graph| graph.scope.into())
     }
 
-    /// Reads the credential's own app registration, where it may, and says what should not be on it. Nothing for a managed
-    /// identity, which has none.
+    /// Reads the credential's own app registration, if permitted, and reports problems. Does nothing for a managed identity,
+    /// which has none.
     pub async fn examine_registration(&self, tenant: Option<&str>) -> Vec<Step> {
         let (Source::Application(application), Some(GraphAddress { base, scope })) =
             (&self.source, graph_address(&self.authority))
@@ -138,7 +139,7 @@ impl Application {
     }
 }
 
-/// What should not be on a registration, or not for long; one word of praise where there is nothing.
+/// Reports the problems of a registration, present or approaching, or else that there are none.
 fn judge(registration: &Registration, identity: &Identity, single_tenant: bool, now: u64) -> Vec<Step> {
     let mut found = Vec::new();
     let mut note = |what: String, cure: &str| found.push(Step::new("registration", Outcome::Warning, what).cure(cure));

@@ -1,4 +1,4 @@
-//! The credentials of a config: built together, started together, tended together.
+//! The credentials of a config: built, started and maintained together.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,23 +23,23 @@ use crate::{
     settings::{Faults, Place, Secrets},
 };
 
-/// How often the tokens are looked after.
+/// The interval of token maintenance.
 const TEND_EVERY: Duration = Duration::from_secs(5);
 
-/// What credentials are built from, besides their own settings.
+/// The context in which credentials are built.
 #[derive(Clone, Debug)]
 pub struct Setting<'a> {
     /// The tenants of the config, by name.
     pub tenants: &'a BTreeMap<String, TenantConfig>,
-    /// The folder that relative paths start at.
+    /// The folder that relative paths start from.
     pub base: &'a Path,
-    /// What the secrets of the config stand for.
+    /// The values of the config's secrets.
     pub secrets: &'a Secrets,
-    /// How Entra is reached. Pass the same one again, and not an equal one, for as long as `identity-http` does not change.
+    /// The client for Entra. Pass the same one again, not an equal one, as long as `identity-http` does not change.
     pub http: &'a Arc<IdentityHttp>,
-    /// Where time comes from.
+    /// The clock.
     pub clock: &'a Clock,
-    /// The credentials of the config before: what did not change is carried over, with its tokens.
+    /// The credentials of the previous config: unchanged ones are carried over, with their tokens.
     pub previous: Option<&'a Credentials>,
 }
 
@@ -47,9 +47,9 @@ pub struct Setting<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
     built: Arc<BTreeMap<String, Arc<Credential>>>,
-    /// The named values that vaults hold, each with the vault that it is read from.
+    /// The named values that vaults hold, each with its vault.
     secrets: Arc<Vec<OpenedSecret>>,
-    /// Those that a fault was told of.
+    /// The credentials with faults.
     broken: BTreeSet<String>,
     tenants: BTreeMap<String, TenantConfig>,
 }
@@ -62,7 +62,7 @@ pub(super) struct Siblings<'a> {
 }
 
 impl Credentials {
-    /// Builds the credentials; what is wrong goes to `faults`, and that credential is left out.
+    /// Builds the credentials; faults go to `faults`, and faulty credentials are left out.
     pub fn build(
         configs: &BTreeMap<String, CredentialConfig>,
         setting: &Setting<'_>,
@@ -105,35 +105,36 @@ impl Credentials {
         Self { built: Arc::new(built), secrets: Arc::new(secrets), broken, tenants: setting.tenants.clone() }
     }
 
-    /// The credential of this name.
+    /// Returns the credential of this name.
     pub fn find(&self, name: &str) -> Option<&Arc<Credential>> {
         self.built.get(name)
     }
 
-    /// Whether the config has it, and it could not be built: what refers to it need not complain as well.
+    /// Returns whether the config has it, but it could not be built: references to it need not report another fault.
     pub fn is_broken(&self, name: &str) -> bool {
         self.broken.contains(name)
     }
 
-    /// The id of the tenant that the config names so, if this credential can ask there: it is one tenant, under the same authority.
+    /// Returns the id of the tenant with this name in the config, if this credential can use it: a single tenant, under the same
+    /// authority.
     pub(crate) fn tenant_of(&self, credential: &Credential, name: &str) -> Option<&str> {
         let tenant = self.tenants.get(name).filter(|tenant| !is_many(&tenant.id))?;
         self.shares_authority(credential, name).then_some(&*tenant.id)
     }
 
-    /// Whether this credential asks for tokens where the tenant or the tenants are that the config names so.
+    /// Returns whether this credential uses the same authority as the tenant or tenants with this name.
     pub(crate) fn shares_authority(&self, credential: &Credential, name: &str) -> bool {
         let own = &credential.authority;
         self.tenants.get(name).is_some_and(|tenant| tenant.cloud == own.cloud && tenant.authority == own.authority)
     }
 
-    /// The names, in order.
+    /// Returns the names, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.built.keys().map(String::as_str)
     }
 
-    /// Begins what needs the network, on a runtime that outlives requests: every token that a route will ask for is fetched, so
-    /// that the first request need not wait, and kept fresh for as long as this set of credentials is in force.
+    /// Starts network access on a runtime that outlives requests: every token that a route needs is fetched, so that the first
+    /// request need not wait, and kept fresh as long as these credentials are in use.
     pub fn start(&self, background: &Handle) {
         for credential in self.built.values() {
             // A credential that was carried over has its runtime already.
@@ -153,38 +154,38 @@ impl Credentials {
         });
     }
 
-    /// Starts to fetch every token that a route will ask for.
+    /// Starts to fetch every token that routes need.
     pub fn warm(&self) {
         for slot in self.slots() {
             slot.warm();
         }
     }
 
-    /// Renews what is due and used, asks again for what a `required` credential lacks, and reads secrets of vaults that are due, on
-    /// `background`. For a timer of some seconds.
+    /// Renews used tokens that are due, retries for `required` credentials without a token, and reads secrets of vaults that are
+    /// due, on `background`. For a timer of some seconds.
     pub fn tend(&self, background: &Handle) {
         tend(&self.built);
         tend_secrets(&self.secrets, background);
     }
 
-    /// The named values of vaults that readiness waits for: those that were not asked for yet, or are `required` and not there.
+    /// Returns the vaults' named values that readiness waits for: those that were not read yet, or are `required` and missing.
     pub fn awaited_secrets(&self, now: u64) -> impl Iterator<Item = &str> {
         self.secrets.iter().filter(move |opened| opened.secret.is_awaited(now)).map(|opened| opened.secret.name())
     }
 
-    /// What there is to tell of the named values that vaults hold.
+    /// Returns the status of the named values that vaults hold.
     pub fn secrets(&self, now: u64) -> Vec<VaultSecretStatus> {
         self.secrets.iter().map(|opened| opened.secret.status(now)).collect()
     }
 
-    /// The names of the `required` credentials that have no token yet.
+    /// Returns the names of the `required` credentials that have no token yet.
     pub fn unready(&self) -> impl Iterator<Item = &str> {
         let lacks =
             |credential: &Credential| credential.config.required && credential.slots().iter().any(|slot| !slot.is_ready());
         self.built.values().filter(move |credential| lacks(credential)).map(|credential| &*credential.name)
     }
 
-    /// What there is to tell of each, for the status page.
+    /// Returns the status of each, for the status page.
     pub fn status(&self) -> Vec<CredentialStatus> {
         self.built.values().map(|credential| credential.status()).collect()
     }
@@ -197,7 +198,7 @@ impl Credentials {
         }
     }
 
-    /// The files whose change calls for a new build.
+    /// Returns the files whose change requires a new build.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.built.values().flat_map(|credential| credential.identity().map(Identity::files).unwrap_or_default())
     }

@@ -1,4 +1,4 @@
-//! What there is to tell of credentials: for the status page and its API.
+//! The status of credentials, for the status page and its API.
 
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use crate::certificate::keys::Certificate;
 
 use crate::base::causes::chain;
 
-/// What there is to tell of a credential.
+/// The status of a credential.
 #[derive(Clone, Debug, Serialize)]
 pub struct CredentialStatus {
     /// The credential's name.
@@ -20,24 +20,24 @@ pub struct CredentialStatus {
     pub client_id: Option<String>,
     /// The tenant's name.
     pub tenant: Option<String>,
-    /// Where tokens are asked for; absent where each route names the tenant.
+    /// The token endpoint; absent if each route names the tenant.
     pub token_endpoint: Option<String>,
-    /// Whether readiness waits for it.
+    /// True if readiness waits for it.
     pub required: bool,
-    /// Whether every token that routes ask for is there.
+    /// True if it has every token that routes need.
     pub ready: bool,
-    /// The certificates, that which is used first.
+    /// The certificates, the preferred one first.
     pub certificates: Vec<CertificateStatus>,
-    /// The certificates among them that vaults hold, and which of their versions are used.
+    /// The vaults' certificates among them, and their versions in use.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub vault_certificates: Vec<VaultCertificateStatus>,
-    /// How many tokens are kept for callers' tenants and on behalf of users.
+    /// The number of tokens kept for callers' tenants and on behalf of users.
     pub tokens_for_callers: usize,
     /// The tokens, by scope.
     pub tokens: Vec<TokenStatus>,
 }
 
-/// What there is to tell of a certificate.
+/// The status of a certificate.
 #[derive(Clone, Debug, Serialize)]
 pub struct CertificateStatus {
     /// Its subject.
@@ -46,13 +46,13 @@ pub struct CertificateStatus {
     pub thumbprint: String,
     /// `x5t#S256`.
     pub x5t_s256: String,
-    /// When it ends, in seconds since 1970.
+    /// Its expiry, in seconds since 1970.
     pub not_after: u64,
     /// Whole days until then.
     pub days_left: i64,
 }
 
-/// Which version of a vault's certificate is used.
+/// The version of a vault's certificate in use.
 #[derive(Clone, Debug, Serialize)]
 pub struct VaultCertificateStatus {
     /// The certificate's name in its vault.
@@ -61,56 +61,56 @@ pub struct VaultCertificateStatus {
     pub newest_version: Option<String>,
     /// The version that Entra accepted last.
     pub used_version: Option<String>,
-    /// Why it is another one.
+    /// The reason why the versions differ.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
 impl VaultCertificateStatus {
-    /// What mends it where another version than the newest one is used.
+    /// The remedy if a version other than the newest one is used.
     pub const CURE: &str = "upload the newest version to the app registration; the gateway moves to it by itself";
 }
 
-/// What there is to tell of a token.
+/// The status of a token.
 #[derive(Clone, Debug, Serialize)]
 pub struct TokenStatus {
-    /// What it is for.
+    /// Its scope.
     pub scope: String,
-    /// When it ends, in seconds since 1970; absent where there is none.
+    /// Its expiry, in seconds since 1970; absent if there is none.
     pub expires_at: Option<u64>,
     /// The seconds until then.
     pub expires_in: Option<u64>,
-    /// How many token requests were made.
+    /// The number of token requests.
     pub requests: u64,
-    /// How many attempts failed.
+    /// The number of failed attempts.
     pub failures: u64,
-    /// How the last attempt failed, if it did.
+    /// The last failure, if any.
     pub last_error: Option<ErrorStatus>,
-    /// The seconds until the next attempt, where it is put off.
+    /// The seconds until the next attempt, if it is delayed.
     pub retry_in: Option<u64>,
 }
 
-/// How an attempt failed.
+/// A failed attempt.
 #[derive(Clone, Debug, Serialize)]
 pub struct ErrorStatus {
-    /// What happened.
+    /// The error message.
     pub message: String,
-    /// Entra's own code, where that is what answered: `AADSTS700027`.
+    /// Entra's own code, if Entra answered with one: `AADSTS700027`.
     pub code: Option<String>,
-    /// What the code means.
+    /// The meaning of the code.
     pub meaning: Option<&'static str>,
-    /// What mends it.
+    /// The remedy.
     pub cure: Option<String>,
-    /// The id by which Microsoft finds the answer.
+    /// The id under which Microsoft finds the response.
     pub trace_id: Option<String>,
     /// The id of the request, as it was sent.
     pub correlation_id: Option<String>,
-    /// When, in seconds since 1970.
+    /// The time, in seconds since 1970.
     pub at: u64,
 }
 
 impl ErrorStatus {
-    /// What there is to tell of a failure.
+    /// Makes the status of a failure.
     pub fn of(failure: &Failure, at: u64) -> Self {
         let refused = failure.refused();
         Self {

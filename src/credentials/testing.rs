@@ -1,4 +1,4 @@
-//! Certificates for tests: made on the spot, never kept.
+//! Certificates for tests, generated on the fly.
 
 use std::{
     collections::BTreeMap,
@@ -38,12 +38,12 @@ impl Made {
         KeyedCertificate::from_pem(self.certificate_pem.as_bytes(), Some(self.key_pem.as_bytes()), None).unwrap()
     }
 
-    /// Both in one text.
+    /// Returns both in one text.
     pub(crate) fn pem(&self) -> String {
         format!("{}{}", self.certificate_pem, self.key_pem)
     }
 
-    /// The key, encrypted with `password` as PKCS#8 has it.
+    /// Returns the key, encrypted with `password` as PKCS#8 has it.
     pub(crate) fn key_encrypted_pem(&self, parameters: &pkcs8::pkcs5::pbes2::Parameters, password: &str) -> String {
         let encrypted = parameters.encrypt(password, &self.key_der).unwrap();
         let info = pkcs8::EncryptedPrivateKeyInfoOwned {
@@ -53,7 +53,7 @@ impl Made {
         pem_of("ENCRYPTED PRIVATE KEY", &pkcs8::der::Encode::to_der(&info).unwrap())
     }
 
-    /// Both as PKCS#12.
+    /// Returns both as PKCS#12.
     pub(crate) fn pfx(&self, password: &str, encryption: EncryptionAlgorithm, mac: MacAlgorithm) -> Vec<u8> {
         let certificate = p12_keystore::Certificate::from_der(&self.certificate_der).unwrap();
         let key = p12_keystore::PrivateKey::from_der(&self.key_der).unwrap();
@@ -82,12 +82,12 @@ fn pem_of(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
-/// A certificate with an RSA key of 2048 bits, valid from 2025 to 2035.
+/// Returns a certificate with an RSA key of 2048 bits, valid from 2025 to 2035.
 pub(crate) fn certificate(name: &str) -> Made {
     made(name, &KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap())
 }
 
-/// A certificate with an elliptic key.
+/// Returns a certificate with an elliptic key.
 pub(crate) fn elliptic_certificate() -> Made {
     made("elliptic", &KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap())
 }
@@ -107,7 +107,7 @@ fn made(name: &str, key: &KeyPair) -> Made {
     }
 }
 
-/// A slot that gets these tokens, one after the other, and then none.
+/// Makes a slot that gets these tokens, one after the other, and then none.
 pub(crate) fn slot_of<const N: usize>(tokens: [&'static str; N]) -> Arc<TokenSlot> {
     let clock = Clock::manual(1_000_000);
     let tokens = Mutex::new(tokens.into_iter());
@@ -134,7 +134,7 @@ pub(crate) static OTHER: LazyLock<Made> = LazyLock::new(|| certificate("other"))
 pub(crate) const CLIENT: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
 pub(crate) const SCOPE: &str = "api://orders-internal/.default";
 
-/// A development tenant, a folder with the gateway's certificate, and what credentials are built from.
+/// A development tenant, a folder with the gateway's certificate, and the context of credentials.
 pub(crate) struct House {
     pub(crate) entra: DevTenant,
     pub(crate) folder: tempfile::TempDir,

@@ -1,8 +1,8 @@
-//! One token of the gateway's own: kept while it lives, renewed before it dies, fetched once however many wait.
+//! One token of the gateway: cached, renewed before it expires, and fetched once for all waiters.
 //!
-//! A [`TokenSlot`] is asked in two ways. [`cached`](TokenSlot::cached) never waits and takes no lock: it is the way of nearly
-//! every request. [`token`](TokenSlot::token) waits for the one fetch that is under way. Fetches run on a runtime of their own,
-//! so that a caller who leaves takes nothing down.
+//! A [`TokenSlot`] has two entrances. [`cached`](TokenSlot::cached) never waits and takes no lock: nearly every request uses it.
+//! [`token`](TokenSlot::token) waits for the one fetch in progress. Fetches run on a runtime of their own, so that a caller that
+//! leaves cancels nothing.
 //!
 //! All deadlines count from the moment the request for the token was sent, on a clock that never goes back:
 //!
@@ -33,41 +33,41 @@ use super::{
 };
 use crate::base::{causes::chain, clock::Clock, lock::lock};
 
-/// How often a token may be thrown away because an upstream refused it.
+/// The minimum interval between discards of a token that an upstream refused.
 const FORCED_EVERY: Duration = Duration::from_secs(60);
-/// How one attempt at a token ended.
+/// The result of one attempt at a token.
 pub(crate) type Fetched = Result<Issued, Failure>;
 
-/// Asks for a token; with `claims`, for one that brings these.
+/// Requests a token; with `claims`, one that contains these.
 pub(crate) type Fetch = Box<dyn Fn(Option<Arc<str>>) -> Pin<Box<dyn Future<Output = Fetched> + Send>> + Send + Sync>;
 
 type Outcome = Result<Arc<AccessToken>, CredentialError>;
 
-/// Where time comes from, and where fetches run.
+/// The clock, and the runtime of fetches.
 #[derive(Clone, Debug)]
 pub(crate) struct Background {
-    /// Where time comes from.
+    /// The clock.
     pub(crate) clock: Clock,
-    /// The runtime that fetches run on; until it is known, the caller's own.
+    /// The runtime that fetches run on; the caller's own until it is known.
     pub(crate) handle: Arc<OnceLock<Handle>>,
-    /// How long a fetch that failed for a passing reason waits before it tries once more.
+    /// The pause before the second attempt of a fetch that failed temporarily.
     pub(crate) second_attempt_after: Duration,
 }
 
-/// One token that the gateway keeps: for one client, one tenant, one scope and, on behalf of a user, that user's token.
+/// One cached token: for one client, one tenant, one scope and, on behalf of a user, that user's token.
 pub struct TokenSlot {
     credential: Arc<str>,
     for_whom: ForWhom,
     fetch: Fetch,
-    /// When no token can be had any more, in seconds since 1970: with the user's own, where it is exchanged for one.
+    /// The time after which no token is available, in seconds since 1970: the end of the user's own token, if it is exchanged.
     ends_at: Option<u64>,
     background: Background,
     current: ArcSwapOption<AccessToken>,
-    /// What holds this slot alone.
+    /// The delay of this slot alone.
     own: Pace,
-    /// What holds every slot of the client at this tenant.
+    /// The delay of every slot of the client at this tenant.
     shared: Arc<Pace>,
-    /// Whether somebody used the current token: one that nobody uses is not renewed.
+    /// True if the current token was used: an unused one is not renewed.
     used: AtomicBool,
     state: Mutex<State>,
 }
@@ -76,39 +76,39 @@ pub struct TokenSlot {
 struct State {
     flight: Option<Flight>,
     forced_at: Option<Duration>,
-    /// What an upstream's challenge asked for and no token brought yet.
+    /// The claims that an upstream's challenge demands and no token contains yet.
     wanted: Option<Arc<str>>,
     last_failure: Option<LastFailure>,
     fetches: u64,
     failures: u64,
 }
 
-/// A fetch under way.
+/// A fetch in progress.
 struct Flight(watch::Receiver<Option<Outcome>>);
 
-/// The failure of the last attempt, where that failed.
+/// The failure of the last attempt, if it failed.
 #[derive(Clone, Debug)]
 pub(crate) struct LastFailure {
-    /// What happened.
+    /// The failure.
     pub(crate) failure: Arc<Failure>,
-    /// When, in seconds since 1970.
+    /// The time, in seconds since 1970.
     pub(crate) at: u64,
 }
 
-/// What a slot tells of itself.
+/// The status of a slot.
 #[derive(Clone, Debug)]
 pub(crate) struct SlotStatus {
-    /// When the current token ends, in seconds since 1970.
+    /// The current token's expiry, in seconds since 1970.
     pub(crate) expires_at: Option<u64>,
     /// The seconds until then.
     pub(crate) expires_in: Option<u64>,
-    /// How many tokens were asked for.
+    /// The number of token requests.
     pub(crate) fetches: u64,
-    /// How many attempts failed.
+    /// The number of failed attempts.
     pub(crate) failures: u64,
-    /// How the last attempt failed, if it did.
+    /// The last failure, if any.
     pub(crate) last_failure: Option<LastFailure>,
-    /// The seconds until the next attempt, where one is put off.
+    /// The seconds until the next attempt, if it is delayed.
     pub(crate) retry_in: Option<u64>,
 }
 
@@ -135,7 +135,7 @@ impl TokenSlot {
         })
     }
 
-    /// The same with an end, in seconds since 1970, after which there is nothing to ask for.
+    /// Sets an end, in seconds since 1970, after which no token is available.
     pub(crate) fn until(self: Arc<Self>, ends_at: u64) -> Arc<Self> {
         match Arc::try_unwrap(self) {
             Ok(slot) => Arc::new(Self { ends_at: Some(ends_at), ..slot }),
@@ -143,19 +143,19 @@ impl TokenSlot {
         }
     }
 
-    /// Whether there is nothing to ask for any more.
+    /// Returns whether the end has passed.
     pub(crate) fn has_ended(&self) -> bool {
         self.ends_at.is_some_and(|end| end <= self.background.clock.unix_seconds())
     }
 
-    /// The credential's name.
+    /// Returns the credential's name.
     pub fn credential(&self) -> &Arc<str> {
         &self.credential
     }
 
-    /// The token that is there, without waiting. Starts to renew it in the background when that is due.
+    /// Returns the cached token without waiting. Starts to renew it in the background when that is due.
     ///
-    /// `None` when there is none, or when it is so old that a new one is worth waiting for.
+    /// `None` if there is none, or if it is so old that a new one is worth waiting for.
     pub fn cached(self: &Arc<Self>) -> Option<Arc<AccessToken>> {
         let token = self.current.load_full()?;
         let now = self.now();
@@ -181,10 +181,10 @@ impl TokenSlot {
         Some(token)
     }
 
-    /// A token that can be sent now: the cached one, or the one that is being fetched, for all who wait.
+    /// Returns a token that can be sent now: the cached one, or the result of the fetch in progress, shared by all waiters.
     ///
     /// # Errors
-    /// When none can be had; also at once, without a request, while the last failure still holds.
+    /// Fails if no token is available; also at once, without a request, while the last failure still causes a delay.
     pub async fn token(self: &Arc<Self>) -> Result<Arc<AccessToken>, CredentialError> {
         if let Some(token) = self.cached() {
             return Ok(token);
@@ -199,14 +199,14 @@ impl TokenSlot {
 
     /// Notes that an upstream refused `token`, and drops that very one.
     ///
-    /// Tells whether another attempt makes sense: not when a token was already thrown away within the last minute, since an
-    /// upstream that always refuses would otherwise cause a storm of token requests.
+    /// Returns whether another attempt makes sense: not if a token was already dropped within the last minute, since an upstream
+    /// that always refuses would otherwise cause a storm of token requests.
     pub fn refused(&self, token: &Arc<AccessToken>) -> bool {
         self.drop_refused(token, None)
     }
 
-    /// As [`refused`](Self::refused), where the upstream also said which claims the next token has to bring: the token request is
-    /// made with these, and what it brings takes the place of the plain token.
+    /// Does the same as [`refused`](Self::refused) if the upstream also named the claims that the next token has to contain: they
+    /// go into the token request, and its token replaces the plain one.
     pub fn challenged(&self, token: &Arc<AccessToken>, claims: Arc<str>) -> bool {
         self.drop_refused(token, Some(claims))
     }
@@ -228,9 +228,9 @@ impl TokenSlot {
         true
     }
 
-    /// Renews the token if that is due and somebody uses it, and lets go of one that has died by the clock on the wall.
+    /// Renews the token if that is due and it is used, and drops one that has expired by the wall clock.
     ///
-    /// For a timer. A machine that slept finds its monotonic clock behind; the wall's is not.
+    /// For a timer. The monotonic clock stops while a machine sleeps; the wall clock does not.
     pub(crate) fn tend(self: &Arc<Self>, always: bool) {
         let Some(token) = self.current.load_full() else {
             if always {
@@ -257,7 +257,7 @@ impl TokenSlot {
         }
     }
 
-    /// Whether a token is there that could be sent now.
+    /// Returns whether there is a token that could be sent now.
     pub(crate) fn is_ready(&self) -> bool {
         self.current.load_full().is_some_and(|token| self.lives(&token))
     }
@@ -266,7 +266,7 @@ impl TokenSlot {
         self.now() < token.dead_at && self.background.clock.unix_seconds() < token.expires_at
     }
 
-    /// The current token, for the slot that takes this one's place.
+    /// Returns the current token, for the slot that replaces this one.
     pub(crate) fn bequest(&self) -> Option<Arc<AccessToken>> {
         self.current.load_full()
     }
@@ -310,7 +310,7 @@ impl TokenSlot {
         }
     }
 
-    /// Joins the fetch that is under way, or starts one.
+    /// Joins the fetch in progress, or starts one.
     fn board(self: &Arc<Self>) -> Result<watch::Receiver<Option<Outcome>>, CredentialError> {
         let now = self.now();
         let mut state = lock(&self.state);
@@ -355,7 +355,7 @@ impl TokenSlot {
         (self.fetch)(claims)
     }
 
-    /// Notes how a fetch ended. `None` where a challenge came meanwhile that asks for more than this token brings.
+    /// Records the result of a fetch. `None` if a challenge arrived meanwhile that demands more than this token contains.
     fn settle(&self, fetched: Fetched, claims: Option<&Arc<str>>) -> Option<Outcome> {
         let now = self.now();
         let settled = fetched.and_then(|issued| AccessToken::new(&issued, &self.background.clock, random()));
@@ -423,7 +423,7 @@ impl fmt::Debug for TokenSlot {
     }
 }
 
-/// Ends the flight when it is dropped, however that comes about.
+/// Ends the fetch when it is dropped, for whatever reason.
 struct Landing(Arc<TokenSlot>);
 
 impl Drop for Landing {
@@ -432,7 +432,7 @@ impl Drop for Landing {
     }
 }
 
-/// A number from 0 to 1, by chance.
+/// Returns a random number from 0 to 1.
 pub(crate) fn random() -> f64 {
     let mut bytes = [0; 4];
     // Without randomness there is no jitter, and nothing worse.

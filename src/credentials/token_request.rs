@@ -1,4 +1,4 @@
-//! The token request: one POST of a form to Entra's token endpoint, and what comes back.
+//! The token request: one POST of a form to Entra's token endpoint, and its response.
 
 use std::time::Duration;
 
@@ -18,19 +18,19 @@ use crate::{
     identity_http::{Answer, IdentityHttp},
 };
 
-/// Far more than any token answer.
+/// The size limit: far more than any token response.
 pub(crate) const ANSWER_CAP: usize = 256 << 10;
 
-/// What is asked for.
+/// The requested grant.
 #[derive(Clone, Debug)]
 pub(crate) enum Grant<'a> {
     /// A token for the client itself. RFC 6749, section 4.4.
     ClientCredentials,
-    /// A token for the client, on behalf of the user whose token this is.
+    /// A token for the client, on behalf of the user of this token.
     OnBehalfOf(&'a SecretString),
 }
 
-/// How the client proves who it is.
+/// The client's proof of identity.
 #[derive(Clone, Debug)]
 pub(crate) enum Proof<'a> {
     /// A signed assertion. RFC 7523, section 2.2.
@@ -46,18 +46,18 @@ pub(crate) struct TokenRequest<'a> {
     pub(crate) endpoint: &'a Url,
     /// The client's application id.
     pub(crate) client_id: &'a str,
-    /// What the token is for.
+    /// The requested scope.
     pub(crate) scope: &'a str,
-    /// What is asked for.
+    /// The requested grant.
     pub(crate) grant: Grant<'a>,
-    /// How the client proves who it is.
+    /// The client's proof of identity.
     pub(crate) proof: Proof<'a>,
-    /// What an upstream's challenge asks for, as JSON.
+    /// The claims that an upstream's challenge demands, as JSON.
     pub(crate) claims: Option<&'a str>,
 }
 
 impl TokenRequest<'_> {
-    /// The form, in the order that it is sent in.
+    /// Returns the form, in the order that it is sent in.
     pub(crate) fn form(&self) -> Vec<(&'static str, &str)> {
         let mut form = vec![("client_id", self.client_id)];
         match self.grant {
@@ -80,7 +80,7 @@ impl TokenRequest<'_> {
         form
     }
 
-    /// The header fields besides those that HTTP needs.
+    /// Returns the header fields other than those that HTTP needs.
     pub(crate) fn headers(correlation_id: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
@@ -111,7 +111,7 @@ impl TokenRequest<'_> {
     }
 }
 
-/// A success. RFC 6749, section 5.1.
+/// A success response. RFC 6749, section 5.1.
 #[derive(Deserialize)]
 struct Success {
     access_token: Zeroizing<String>,
@@ -129,7 +129,7 @@ pub(crate) enum Seconds {
 }
 
 impl Seconds {
-    /// A time, in seconds since 1970. The oldest endpoint writes it as `11/22/2026 12:00:00 PM +00:00`.
+    /// Returns a time in seconds since 1970. The oldest endpoint writes it as `11/22/2026 12:00:00 PM +00:00`.
     pub(crate) fn instant(&self) -> Option<u64> {
         match self {
             Self::Number(seconds) => Some(*seconds),
@@ -172,7 +172,7 @@ pub(crate) fn issued(body: &[u8], sent_at: Duration) -> Fetched {
     })
 }
 
-/// A refusal. RFC 6749, section 5.2, with Entra's additions; anything may be missing.
+/// An error response. RFC 6749, section 5.2, with Entra's additions; any member may be missing.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct ErrorBody {
@@ -182,7 +182,7 @@ struct ErrorBody {
     suberror: Option<String>,
     claims: Option<String>,
     trace_id: Option<String>,
-    /// App Service's own word for the description.
+    /// App Service's name for the description.
     message: Option<String>,
 }
 
@@ -207,7 +207,7 @@ pub(crate) fn refused(answer: &Answer, clock: &Clock, correlation_id: Box<str>) 
     }
 }
 
-/// The code that Entra puts before its sentence (`AADSTS700027: …`), and the sentence.
+/// Splits off the code that Entra puts before its sentence (`AADSTS700027: …`).
 fn named_code(description: &str) -> (Option<u32>, &str) {
     let named = description.strip_prefix("AADSTS").and_then(|rest| rest.split_once(':'));
     match named.and_then(|(code, sentence)| Some((code.parse().ok()?, sentence))) {
@@ -216,7 +216,7 @@ fn named_code(description: &str) -> (Option<u32>, &str) {
     }
 }
 
-/// The seconds of a `Retry-After`, which is a number or a date. RFC 9110, section 10.2.3.
+/// Returns the seconds of a `Retry-After`, which is a number or a date. RFC 9110, section 10.2.3.
 pub(crate) fn retry_after(value: &str, now: u64) -> Option<u64> {
     match value.trim().parse() {
         Ok(seconds) => Some(seconds),
@@ -224,7 +224,7 @@ pub(crate) fn retry_after(value: &str, now: u64) -> Option<u64> {
     }
 }
 
-/// A date of HTTP, in seconds since 1970. RFC 9110, section 5.6.7; only the form that senders must use.
+/// Reads an HTTP date as seconds since 1970. RFC 9110, section 5.6.7; only the form that senders must use.
 pub(crate) fn http_date(text: &str) -> Option<i64> {
     jiff::fmt::rfc2822::parse(text.trim()).ok().map(|date| date.timestamp().as_second())
 }

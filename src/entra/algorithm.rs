@@ -1,8 +1,8 @@
-//! The signature algorithms that are understood.
+//! The supported signature algorithms.
 
 use aws_lc_rs::signature::{self, RsaParameters};
 
-/// A signature algorithm (RFC 7518, section 3.1; RFC 8037). Those without a public key are not among them.
+/// A signature algorithm (RFC 7518, section 3.1; RFC 8037). Algorithms without a public key are not supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Algorithm {
     /// RSA PKCS#1 v1.5 with SHA-256.
@@ -28,7 +28,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// Every algorithm that is understood.
+    /// All supported algorithms.
     pub const ALL: &[Self] = &[
         Self::Rs256,
         Self::Rs384,
@@ -41,10 +41,10 @@ impl Algorithm {
         Self::Es512,
         Self::EdDsa,
     ];
-    /// What Entra signs with.
+    /// The algorithms that Entra signs with.
     pub const ENTRA: &[Self] = &[Self::Rs256];
 
-    /// The name in `alg`.
+    /// Returns the name in `alg`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Rs256 => "RS256",
@@ -60,12 +60,12 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of this name, letter for letter.
+    /// Returns the algorithm of this name, compared exactly.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|algorithm| algorithm.as_str() == name)
     }
 
-    /// What an RSA key verifies with; nothing where it is no algorithm of RSA.
+    /// Returns the parameters for verification with an RSA key; `None` for other algorithms.
     pub(super) const fn rsa(self) -> Option<&'static RsaParameters> {
         match self {
             Self::Rs256 => Some(&signature::RSA_PKCS1_2048_8192_SHA256),

@@ -1,8 +1,8 @@
-//! How much memory is taken by what is kept of a token, as the allocator gives it out.
+//! The memory of a cached token, as the allocator accounts for it.
 
 use serde_json::Value;
 
-/// The bytes that an allocation of this size takes: glibc's, with the word before it, rounded up to sixteen.
+/// Returns the memory of an allocation of this size with glibc: with the word before it, rounded up to sixteen bytes.
 pub(super) const fn block(bytes: usize) -> usize {
     match bytes {
         0 => 0,
@@ -11,13 +11,13 @@ pub(super) const fn block(bytes: usize) -> usize {
     }
 }
 
-/// What a counted pointer takes besides what it points to.
+/// The size of the counts of a reference-counted pointer.
 pub(super) const COUNTS: usize = 2 * size_of::<usize>();
 
-/// How many members of an object one node of its tree holds at most, and at least in a tree of several nodes.
+/// The maximum number of an object's members in one node of its tree, and the minimum in a tree of several nodes.
 const NODE: (usize, usize) = (11, 5);
 
-/// The memory that a JSON value points to.
+/// Returns the memory that a JSON value points to.
 pub(super) fn of_value(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
@@ -31,12 +31,12 @@ pub(super) fn of_value(value: &Value) -> usize {
     }
 }
 
-/// The memory that a text points to.
+/// Returns the memory that a text points to.
 pub(super) const fn of_text(text: &str) -> usize {
     block(text.len())
 }
 
-/// The memory that a list of texts points to.
+/// Returns the memory that a list of texts points to.
 pub(super) fn of_texts(texts: &[Box<str>], capacity: usize) -> usize {
     block(capacity * size_of::<Box<str>>()) + texts.iter().map(|text| of_text(text)).sum::<usize>()
 }

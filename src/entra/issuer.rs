@@ -1,19 +1,19 @@
-//! Issuers: what `iss` must be, written out or as a template for many tenants.
+//! Issuers: the expected `iss`, literal or as a template for many tenants.
 
-/// What Entra's documents write for the tenant.
+/// The placeholder for the tenant in Entra's documents.
 pub(crate) const PLACEHOLDER: &str = "{tenantid}";
 
-/// An issuer as metadata and keys name it: one text, or one with the tenant left open.
+/// An issuer in metadata and keys: a literal, or a template that leaves the tenant open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Issuer {
-    /// Exactly this.
+    /// A literal issuer.
     Literal(Box<str>),
-    /// This, the tenant, and that.
+    /// The text before the tenant, and the text after it.
     Template(Box<str>, Box<str>),
 }
 
 impl Issuer {
-    /// Reads what a document says. More than one placeholder is none that we know.
+    /// Reads an issuer from a document. More than one placeholder is not supported.
     pub(crate) fn read(text: &str) -> Option<Self> {
         // The live documents write it in lower case, Microsoft's own code does not mind.
         let places: Vec<_> = text.to_ascii_lowercase().match_indices(PLACEHOLDER).map(|(at, _)| at).collect();
@@ -24,7 +24,7 @@ impl Issuer {
         }
     }
 
-    /// Whether `issuer` is this one for `tenant`: compared whole, letter for letter.
+    /// Returns whether `issuer` is this issuer for `tenant`, compared exactly.
     pub(crate) fn is(&self, issuer: &str, tenant: &str) -> bool {
         match self {
             Self::Literal(text) => **text == *issuer,
@@ -35,7 +35,7 @@ impl Issuer {
         }
     }
 
-    /// The issuer of `tenant`.
+    /// Returns the issuer of `tenant`.
     pub(crate) fn of(&self, tenant: &str) -> String {
         match self {
             Self::Literal(text) => text.to_string(),
@@ -43,7 +43,7 @@ impl Issuer {
         }
     }
 
-    /// The tenant that a literal issuer names: the one GUID among the segments of its path.
+    /// Returns the tenant of a literal issuer: the one GUID among the segments of its path.
     pub(crate) fn tenant(&self) -> Option<&str> {
         match self {
             Self::Template(..) => None,
@@ -54,13 +54,13 @@ impl Issuer {
         }
     }
 
-    /// Whether the tenant is left open.
+    /// Returns whether the tenant is left open.
     pub(crate) const fn is_template(&self) -> bool {
         matches!(self, Self::Template(..))
     }
 }
 
-/// Whether `text` is a GUID in its one usual form: `8-4-4-4-12` hexadecimal digits.
+/// Returns whether `text` is a GUID in its usual form: `8-4-4-4-12` hexadecimal digits.
 pub(crate) fn is_guid(text: &str) -> bool {
     text.len() == 36
         && text.bytes().enumerate().all(|(at, byte)| match at {

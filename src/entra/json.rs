@@ -1,7 +1,7 @@
-//! JSON as tokens and key sets must bear it: no member twice, at any level, and no deeper than needed.
+//! Strict JSON for tokens and key sets: no duplicate member, at any level, and bounded depth.
 //!
-//! RFC 7519, section 4, lets a reader take the last of two members with one name. Two readers of one token would then see two
-//! tokens, so here it is refused.
+//! RFC 7519, section 4, lets a reader take the last of two members with one name. Two readers of one token could then see two
+//! tokens, so duplicates are refused.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use serde_json::{Map, Number, Value};
 /// The deepest nesting that any token, key set or metadata document needs, with room to spare.
 const MAX_DEPTH: usize = 12;
 
-/// The text is no JSON object, or not a strict one. Says where, never what.
+/// An error: the text is not a JSON object, or not a strict one. Gives the position, never the content.
 #[derive(Debug, thiserror::Error)]
 #[error("not a strict JSON object (line {line}, column {column}): {what}")]
 pub(crate) struct NotStrict {
@@ -26,10 +26,10 @@ impl NotStrict {
     }
 }
 
-/// Reads one JSON object: UTF-8, nothing after it, no member twice.
+/// Reads one JSON object: UTF-8, nothing after it, no duplicate member.
 ///
 /// # Errors
-/// [`NotStrict`].
+/// Returns [`NotStrict`].
 pub(crate) fn read_object(bytes: &[u8]) -> Result<Map<String, Value>, NotStrict> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = Strict { depth: 0 }
@@ -45,19 +45,19 @@ pub(crate) fn read_object(bytes: &[u8]) -> Result<Map<String, Value>, NotStrict>
 pub(super) const TWICE: &str = "a member stands twice";
 const TOO_DEEP: &str = "nested too deep";
 
-/// The error's kind. Its own text could repeat what was read.
+/// Returns the error's kind. The error's own text could repeat the input.
 fn describe(error: &serde_json::Error) -> &'static str {
     let text = error.to_string();
     [TWICE, TOO_DEEP].into_iter().find(|known| text.starts_with(known)).unwrap_or("malformed")
 }
 
-/// One value, strictly.
+/// A value, deserialised strictly.
 pub(super) struct Strict {
     depth: usize,
 }
 
 impl Strict {
-    /// The value of a member of the whole object.
+    /// Makes the seed for a member of the top-level object.
     pub(super) const fn member() -> Self {
         Self { depth: 1 }
     }

@@ -1,6 +1,6 @@
-//! Signed tokens in their compact form (RFC 7515, section 7.1), read strictly.
+//! Signed tokens in compact form (RFC 7515, section 7.1), parsed strictly.
 //!
-//! Nothing of a token is looked at before its size, and nothing of its payload before its signature held.
+//! The size is checked first, and the payload is not read before its signature was verified.
 
 use std::{cell::RefCell, sync::Arc};
 
@@ -11,35 +11,35 @@ use super::{
     json::{NotStrict, read_object},
 };
 
-/// The longest token that is read. Entra's stay below 16 KiB, group claims included.
+/// The longest accepted token, in bytes. Entra's stay below 16 KiB, group claims included.
 pub(crate) const MAX_TOKEN_BYTES: usize = 32 << 10;
 /// The longest header, decoded.
 const MAX_HEADER_BYTES: usize = 4 << 10;
 /// The longest key id.
 const MAX_KEY_ID_BYTES: usize = 256;
 
-/// A token taken apart; nothing of it is verified.
+/// A token split into its parts; nothing of it is verified.
 pub(crate) struct Jws<'a> {
-    /// What the header says.
+    /// The parsed header.
     pub(crate) header: Header,
-    /// What the signature covers: the first two parts and the dot between them.
+    /// The signed bytes: the first two parts and the dot between them.
     pub(crate) signing_input: &'a [u8],
-    /// The payload, decoded. To be read only once the signature held.
+    /// The decoded payload. Read it only after the signature was verified.
     pub(crate) payload: Vec<u8>,
     /// The signature, decoded.
     pub(crate) signature: Vec<u8>,
 }
 
-/// What the header of a token says. `jku`, `jwk`, `x5u` and `x5c` are not among it: a token never says where its key is.
+/// The header of a token. `jku`, `jwk`, `x5u` and `x5c` are ignored: a token never chooses its own key.
 #[derive(Clone, Debug)]
 pub(crate) struct Header {
-    /// `alg`; `None` where it is absent or no algorithm that we know, `none` and HMAC among them.
+    /// `alg`; `None` if it is absent or not supported, such as `none` and HMAC.
     pub(crate) algorithm: Option<Algorithm>,
     /// `kid`.
     pub(crate) key_id: Option<Arc<str>>,
 }
 
-/// Why a token cannot be read. Tells nothing that it holds.
+/// The reason why a token cannot be read. Contains nothing of the token.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JwsError {
     #[error("it has {0} bytes, more than {MAX_TOKEN_BYTES}")]
@@ -65,10 +65,10 @@ pub(crate) enum JwsError {
 }
 
 impl<'a> Jws<'a> {
-    /// Takes a token apart: size, then form.
+    /// Splits a token into its parts, checking size, then form.
     ///
     /// # Errors
-    /// Whatever is wrong first.
+    /// Returns the first fault.
     pub(crate) fn read(token: &'a [u8]) -> Result<Self, JwsError> {
         // Size before all else, or splitting and decoding are the caller's to pay with.
         if token.len() > MAX_TOKEN_BYTES {
@@ -96,12 +96,12 @@ impl<'a> Jws<'a> {
     }
 }
 
-/// Strict base64url: no padding, no foreign letter, no bit set beyond the end. RFC 7515, section 2.
+/// Decodes strict base64url: no padding, no foreign characters, no bits set beyond the end. RFC 7515, section 2.
 fn decode(part: &[u8], what: &'static str) -> Result<Vec<u8>, JwsError> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| JwsError::Encoding(what))
 }
 
-/// What is wrong with the form of a token, or with its algorithm for a token of Entra's, as far as that shows without a key.
+/// Checks the form of a token, and its algorithm for a token of Entra, as far as that is possible without a key.
 pub(crate) fn inspect_form(token: &[u8]) -> Result<(), String> {
     let jws = Jws::read(token).map_err(|error| error.to_string())?;
     match (jws.header.algorithm, &jws.header.key_id) {
@@ -112,12 +112,12 @@ pub(crate) fn inspect_form(token: &[u8]) -> Result<(), String> {
 }
 
 thread_local! {
-    /// The last header that was read, as it stood in its token: the tokens of one key differ in all but that.
+    /// The last header that was read, in encoded form: tokens signed with one key usually share it.
     static LAST: RefCell<Option<(Box<[u8]>, Header)>> = const { RefCell::new(None) };
 }
 
 impl Header {
-    /// The header of this encoded form, if it is that of the last token.
+    /// Returns the header of this encoded form, if it is that of the last token.
     fn known(encoded: &[u8]) -> Option<Self> {
         LAST.with_borrow(|last| last.as_ref().filter(|(known, _)| **known == *encoded).map(|(_, header)| header.clone()))
     }

@@ -1,8 +1,8 @@
 //! The life of a key set: fetched before it is needed, refreshed in the background, kept through outages.
 //!
-//! A set is what one authority publishes for one tenant, or for one application of it: the documents of versions 2 and 1 with
-//! their keys. Requests read it without a lock. Fetches run on a runtime of their own, so that no request that gives up takes the
-//! others' fetch with it, and one fetch serves all who wait.
+//! A set holds the keys that one authority publishes for one tenant, or for one of its applications: the documents of versions 2
+//! and 1 with their keys. Requests read it without a lock. Fetches run on a runtime of their own, so that a request that gives up
+//! does not cancel the fetch of others, and one fetch serves all waiters.
 
 mod fetch;
 mod status;
@@ -35,43 +35,43 @@ use crate::{
     identity_http::IdentityHttp,
 };
 
-/// How often a healthy set is fetched anew, give or take a tenth.
+/// The refresh interval of a healthy set, varied by up to a tenth.
 const REFRESH: Duration = Duration::from_secs(3_600);
-/// How soon a fetch is repeated that failed while older keys still serve.
+/// The retry interval after a failed fetch while older keys are still valid.
 const REPAIR: Duration = Duration::from_secs(60);
-/// How slowly fetches are repeated at last while there are no keys at all.
+/// The longest retry interval while there are no keys at all.
 const FIRST_KEYS: Duration = Duration::from_secs(10);
-/// Unknown key ids cause no second fetch within this time, whatever the first one brought.
+/// The minimum interval between fetches caused by unknown key ids, whatever the first one returned.
 pub(crate) const COOL_DOWN: Duration = Duration::from_secs(30);
 
-/// What is fetched, from where, and what of it is believed.
+/// The source of a key set, and the limits of its trust.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Source {
     /// The documents, in the order in which keys are looked up: version 2, then version 1.
     pub(crate) endpoints: Vec<Endpoint>,
     /// The algorithms that keys may be used with.
     pub(crate) algorithms: &'static [Algorithm],
-    /// The tenant's GUID, where the config says it.
+    /// The tenant's GUID, if the config contains it.
     pub(crate) tenant: Option<Box<str>>,
-    /// Whether tokens of several tenants are signed by this set.
+    /// True if the set signs tokens of several tenants.
     pub(crate) many_tenants: bool,
-    /// Whether this is a user flow of Azure AD B2C.
+    /// True for a user flow of Azure AD B2C.
     pub(crate) user_flow: bool,
-    /// The application whose own keys these are.
+    /// The application, if these are an application's own keys.
     pub(crate) application: Option<Box<str>>,
-    /// How long the last good documents serve while new ones cannot be had.
+    /// The time for which the last good documents stay valid while new ones are unavailable.
     pub(crate) stale: Duration,
-    /// Whether a fetch that fails is nothing to warn of.
+    /// True if a failed fetch is not worth a warning.
     pub(crate) quiet: bool,
 }
 
-/// Where one discovery document is.
+/// The address of one discovery document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) version: Version,
     pub(crate) metadata: Url,
     pub(crate) bounds: Bounds,
-    /// The issuer that the document will name, as far as it is known without asking.
+    /// The expected issuer of the document, as far as it is known in advance.
     pub(crate) assumed_issuer: Issuer,
 }
 
@@ -85,14 +85,14 @@ pub(crate) struct Document {
 /// A key set.
 #[derive(Debug)]
 pub struct KeySet {
-    /// No other set of the process has this number.
+    /// The unique number of the set within the process.
     id: u64,
     source: Source,
     slots: Vec<Slot>,
-    /// Counts the changes of what the slots hold.
+    /// The number of changes of the slots.
     generation: AtomicU64,
     machine: Mutex<Machine>,
-    /// Whether a first fetch has ended, well or not.
+    /// True once a first fetch has ended, successfully or not.
     tried: watch::Sender<bool>,
 }
 
@@ -100,25 +100,25 @@ pub struct KeySet {
 #[derive(Debug, Default)]
 struct Slot {
     document: ArcSwapOption<Document>,
-    /// Until when it serves, in milliseconds of the clock's monotonic reading.
+    /// The end of its validity, in milliseconds of the monotonic clock.
     serves_until: AtomicU64,
 }
 
-/// What only fetches need.
+/// The state that only fetches need.
 #[derive(Debug, Default)]
 struct Machine {
     engine: Option<Engine>,
-    /// Whether the keys stand in the config.
+    /// True if the config contains the keys.
     given: bool,
-    /// The fetch under way: turns true, or closes, when it has ended.
+    /// The fetch in progress: becomes true, or closes, when it has ended.
     running: Option<watch::Receiver<bool>>,
-    /// The monotonic reading before which unknown key ids cause no fetch.
+    /// The monotonic time before which unknown key ids cause no fetch.
     cool_until: Duration,
     attempts: Vec<Option<Attempt>>,
     failures: u32,
 }
 
-/// What fetches run with.
+/// The tools of fetches.
 #[derive(Clone, Debug)]
 struct Engine {
     http: IdentityHttp,
@@ -126,20 +126,20 @@ struct Engine {
     handle: Handle,
 }
 
-/// What of a set serves at a moment: for each endpoint its document, unless there is none or it is too old.
+/// The valid documents of a set at one moment: for each endpoint its document, unless there is none or it is too old.
 pub(crate) struct Snapshot {
     pub(crate) documents: Vec<Option<Arc<Document>>>,
 }
 
-/// A fetch to wait for.
+/// A fetch in progress.
 pub(crate) struct Waiting {
     done: watch::Receiver<bool>,
-    /// Whether the fetch was under way already: what it brings may be older than the question.
+    /// True if the fetch was already in progress: its result may be older than the question.
     pub(crate) joined: bool,
 }
 
 impl Waiting {
-    /// Waits until the fetch has ended, well or not.
+    /// Waits until the fetch has ended, successfully or not.
     pub(crate) async fn over(mut self) {
         // A closed channel is an end as well: the fetch died, or its runtime went away.
         let _ = self.done.wait_for(|done| *done).await;
@@ -161,7 +161,7 @@ impl KeySet {
         })
     }
 
-    /// A set whose keys are given: nothing is ever fetched.
+    /// Makes a set from given keys, which are never fetched.
     pub(crate) fn given(source: Source, document: Document) -> Arc<Self> {
         let set = Self::new(source);
         set.put(0, document, Duration::ZERO);
@@ -170,7 +170,7 @@ impl KeySet {
         set
     }
 
-    /// The number of the set, which no other one of the process has.
+    /// Returns the unique number of the set within the process.
     pub(crate) const fn id(&self) -> u64 {
         self.id
     }
@@ -179,25 +179,25 @@ impl KeySet {
         &self.source
     }
 
-    /// Whether both come from the same place, or hold the same given keys.
+    /// Returns whether both have the same source, or hold the same given keys.
     pub(crate) fn is_as(&self, other: &Self) -> bool {
         let given = |set: &Self| set.machine().given.then(|| set.slots.first().and_then(|slot| slot.document.load_full()));
         self.source == other.source && given(self) == given(other)
     }
 
-    /// The count of changes; what was verified under another count has to be verified again.
+    /// Returns the number of changes; tokens verified under another number have to be verified again.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Whether the documents at these endpoints (a bit each) still serve.
+    /// Returns whether the documents at these endpoints (one bit each) are still valid.
     pub(crate) fn serves(&self, endpoints: u8, now: Duration) -> bool {
         let now = milliseconds(now);
         let fresh = |slot: &Slot| now < slot.serves_until.load(Ordering::Relaxed);
         self.slots.iter().enumerate().all(|(index, slot)| endpoints & (1 << index) == 0 || fresh(slot))
     }
 
-    /// What serves now.
+    /// Returns the documents that are valid now.
     pub(crate) fn snapshot(&self, now: Duration) -> Snapshot {
         let now = milliseconds(now);
         let documents = self.slots.iter().map(|slot| {
@@ -207,7 +207,7 @@ impl KeySet {
         Snapshot { documents: documents.collect() }
     }
 
-    /// Begins to fetch and keeps the set fresh from then on; a set that lives already goes on with the new client.
+    /// Starts to fetch, and keeps the set fresh from then on; a set that is already running uses the new client.
     pub(crate) fn start(self: &Arc<Self>, http: &IdentityHttp, clock: &Clock, handle: &Handle) {
         let engine = Engine { http: http.clone(), clock: clock.clone(), handle: handle.clone() };
         let mut machine = self.machine();
@@ -221,8 +221,8 @@ impl KeySet {
         }
     }
 
-    /// Asks for newer keys because a token names one that is not there: joins the fetch under way, or starts one unless the last
-    /// such fetch is too recent. The limit is the set's, never the key id's, and knows time alone: no answer lifts it.
+    /// Requests newer keys because a token names an unknown one: joins the fetch in progress, or starts one unless the last such
+    /// fetch is too recent. The limit is per set, not per key id, and depends on time alone: no answer lifts it.
     pub(crate) fn renew(self: &Arc<Self>, now: Duration) -> Option<Waiting> {
         let mut machine = self.machine();
         if let Some(waiting) = machine.join() {
@@ -238,7 +238,7 @@ impl KeySet {
         Some(self.begin(&mut machine, Extent::Keys))
     }
 
-    /// Fetches everything now, or joins the fetch under way.
+    /// Fetches everything now, or joins the fetch in progress.
     pub(crate) fn refresh(self: &Arc<Self>) -> Option<Waiting> {
         let mut machine = self.machine();
         if let Some(waiting) = machine.join() {
@@ -248,27 +248,27 @@ impl KeySet {
         Some(self.begin(&mut machine, Extent::Everything))
     }
 
-    /// Waits until a first fetch has ended, well or not.
+    /// Waits until a first fetch has ended, successfully or not.
     pub(crate) async fn tried(&self) {
         let _ = self.tried.subscribe().wait_for(|tried| *tried).await;
     }
 
-    /// Whether a first fetch has ended, well or not.
+    /// Returns whether a first fetch has ended, successfully or not.
     pub(crate) fn was_tried(&self) -> bool {
         *self.tried.borrow()
     }
 
-    /// Whether the endpoint has no document because its authority has none, rather than because it could not be asked.
+    /// Returns whether the endpoint has no document because its authority has none, rather than because it was unreachable.
     pub(crate) fn is_absent(&self, endpoint: usize) -> bool {
         matches!(self.machine().attempts.get(endpoint), Some(Some(Attempt { fault: Some(fault), .. })) if fault.is_absence())
     }
 
-    /// Whether any document lists a key of this id, however old.
+    /// Returns whether any document, however old, lists a key of this id.
     pub(crate) fn lists(&self, key_id: &str) -> bool {
         self.slots.iter().filter_map(|slot| slot.document.load_full()).any(|document| !document.keys.of(key_id).is_empty())
     }
 
-    /// Takes a document as if it had just been fetched.
+    /// Stores a document as if it had just been fetched.
     pub(crate) fn put(&self, endpoint: usize, document: Document, now: Duration) {
         let Some(slot) = self.slots.get(endpoint) else { return };
         if slot.document.load_full().is_none_or(|old| *old != document) {
@@ -279,7 +279,7 @@ impl KeySet {
         slot.serves_until.store(milliseconds(now + self.source.stale), Ordering::Relaxed);
     }
 
-    /// Spawns a fetch. The caller has made sure that none is under way and that there is an engine.
+    /// Spawns a fetch. The caller has made sure that none is in progress and that there is an engine.
     fn begin(self: &Arc<Self>, machine: &mut Machine, extent: Extent) -> Waiting {
         let (finished, done) = watch::channel(false);
         machine.running = Some(done.clone());
@@ -296,7 +296,7 @@ impl KeySet {
         Waiting { done, joined: false }
     }
 
-    /// Notes how the fetch went.
+    /// Records the result of the fetch.
     fn conclude(&self, attempts: Vec<Option<Attempt>>, extent: Extent) {
         let mut machine = self.machine();
         machine.running = None;
@@ -313,7 +313,7 @@ impl KeySet {
         }
     }
 
-    /// How long until the next fetch.
+    /// Returns the time until the next fetch.
     fn pause(&self) -> Duration {
         let failures = self.machine().failures;
         let nothing = self.slots.iter().all(|slot| slot.document.load_full().is_none());
@@ -337,7 +337,7 @@ impl Machine {
     }
 }
 
-/// Fetches again and again, as long as anybody holds the set.
+/// Fetches periodically, as long as the set is in use.
 async fn keep_fresh(set: Weak<KeySet>) {
     loop {
         let pause = {
@@ -351,7 +351,7 @@ async fn keep_fresh(set: Weak<KeySet>) {
     }
 }
 
-/// `span`, longer or shorter by up to a `part`th of itself, so that a fleet does not ask all at once.
+/// Varies `span` by up to a `part`th, so that a fleet does not ask all at once.
 fn jittered(span: Duration, part: u32) -> Duration {
     let mut random = [0; 2];
     // Without randomness the span stays as it is, which does no harm.

@@ -12,37 +12,37 @@ use super::{
     json::{NotStrict, read_object},
 };
 
-/// The most keys that a set may list. Microsoft asks to be ready for up to a thousand.
+/// The maximum number of keys in a set. Microsoft asks clients to be ready for up to a thousand.
 const MAX_KEYS: usize = 1_000;
-/// The most keys that may share one id; tried one after the other.
+/// The maximum number of keys with the same id; they are tried one after the other.
 const MAX_KEYS_OF_ONE_ID: usize = 4;
 
 /// One signing key, ready to verify.
 pub(crate) struct Key {
     /// `kid`.
     pub(crate) id: Option<Box<str>>,
-    /// The issuer, or template of issuers, that the key is for; Entra's v2 key sets say so for each key.
+    /// The issuer, or template of issuers, that the key is for; Entra's v2 key sets name it for each key.
     pub(crate) issuer: Option<Issuer>,
-    /// The cloud that the key is for, where its set says so.
+    /// The cloud that the key is for, if its set names it.
     pub(crate) cloud: Option<Box<str>>,
-    /// The parsed key for each algorithm that it may be used with.
+    /// The parsed key for each of its algorithms.
     parsed: Box<[(Algorithm, ParsedPublicKey)]>,
-    /// The public key itself, to tell whether two keys are one.
+    /// The public key itself, for comparing keys.
     material: Box<[u8]>,
 }
 
-/// How a signature fared with one key.
+/// The result of a verification with one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyVerdict {
-    /// It holds.
+    /// The signature is valid.
     Holds,
-    /// It does not.
+    /// The signature is invalid.
     Fails,
     /// The key is not for this algorithm.
     WrongAlgorithm,
 }
 
-/// Why one key of a set is passed over.
+/// The reason why one key of a set is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unusable {
     #[error("it is no object with text members")]
@@ -59,7 +59,7 @@ pub(crate) enum Unusable {
     Numbers,
 }
 
-/// Why a key set cannot be used at all.
+/// The reason why a key set cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeysFault {
     #[error("the key set is {0}")]
@@ -124,7 +124,7 @@ impl Key {
         })
     }
 
-    /// Whether `signature` covers `input` under this key.
+    /// Verifies that `signature` covers `input` under this key.
     pub(crate) fn verify(&self, algorithm: Algorithm, input: &[u8], signature: &[u8]) -> KeyVerdict {
         match self.parsed.iter().find(|(own, _)| *own == algorithm) {
             None => KeyVerdict::WrongAlgorithm,
@@ -135,7 +135,7 @@ impl Key {
 }
 
 impl Key {
-    /// Whether both are the same public key, whatever else their entries say.
+    /// Returns whether both are the same public key, whatever their other attributes.
     pub(crate) fn is_same_key(&self, other: &Self) -> bool {
         self.material == other.material
     }
@@ -221,18 +221,18 @@ fn edwards(jwk: &Map<String, Value>, usable: &[Algorithm]) -> Result<Parsed, Unu
     Ok((vec![(Algorithm::EdDsa, parsed)], point))
 }
 
-/// How many usable signing keys a key set (RFC 7517) holds.
+/// Returns the number of usable signing keys in a key set (RFC 7517).
 ///
 /// # Errors
-/// What is wrong with it as a whole.
+/// Returns the fault of the set as a whole.
 pub fn inspect_key_set(document: &[u8]) -> Result<usize, String> {
     Keys::read(document, Algorithm::ALL).map(|keys| keys.len()).map_err(|error| error.to_string())
 }
 
-/// Whether `signature` covers `message` under a key (RFC 7517) and an algorithm (RFC 7518) of these names.
+/// Verifies that `signature` covers `message` under a key (RFC 7517) and an algorithm (RFC 7518) of these names.
 ///
 /// # Errors
-/// Why the key cannot be used for that.
+/// Returns the reason why the key cannot be used for that.
 pub fn inspect_signature(jwk: &[u8], algorithm: &str, message: &[u8], signature: &[u8]) -> Result<bool, String> {
     let algorithm = Algorithm::named(algorithm).ok_or("no such algorithm")?;
     let jwk = read_object(jwk).map_err(|error| error.to_string())?;
@@ -244,15 +244,15 @@ pub fn inspect_signature(jwk: &[u8], algorithm: &str, message: &[u8], signature:
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Keys {
     by_id: HashMap<Box<str>, Vec<Arc<Key>>>,
-    /// Keys without an id; nothing but a set given in the config may have them.
+    /// Keys without an id; only a set given in the config may have them.
     nameless: Vec<Arc<Key>>,
 }
 
 impl Keys {
-    /// Reads a key set. Keys that cannot be used are passed over.
+    /// Reads a key set. Unusable keys are skipped.
     ///
     /// # Errors
-    /// The document is no key set, or no key of it can be used.
+    /// Fails if the document is not a key set, or if none of its keys is usable.
     pub(crate) fn read(document: &[u8], accepted: &[Algorithm]) -> Result<Self, KeysFault> {
         let document = read_object(document)?;
         let list = document.get("keys").and_then(Value::as_array).ok_or(KeysFault::NoList)?;
@@ -269,7 +269,7 @@ impl Keys {
         if keys.len() == 0 { Err(KeysFault::Empty) } else { Ok(keys) }
     }
 
-    /// Two entries may bear one id (RFC 7517, section 4.5); whichever of them verifies vouches with its own issuer.
+    /// Adds a key. Two entries may have the same id (RFC 7517, section 4.5); the one that verifies counts, with its own issuer.
     fn add(&mut self, key: Key) {
         let same = match &key.id {
             Some(id) => self.by_id.entry(id.clone()).or_default(),
@@ -280,13 +280,13 @@ impl Keys {
         }
     }
 
-    /// The keys of this id.
+    /// Returns the keys of this id.
     pub(crate) fn of(&self, id: &str) -> &[Arc<Key>] {
         self.by_id.get(id).map_or(&[], Vec::as_slice)
     }
 
-    /// The keys that a token may mean: those of its key id, or those that bear none. A token that names no key means the one key
-    /// of the set, if there is but one.
+    /// Returns the keys that a token may refer to: those of its key id, or those without one. A token without a key id refers to
+    /// the only key of the set, if there is just one.
     pub(crate) fn matching(&self, id: Option<&str>) -> &[Arc<Key>] {
         match id.map(|id| self.of(id)) {
             Some(keys) if !keys.is_empty() => keys,
@@ -295,12 +295,12 @@ impl Keys {
         }
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     pub(crate) fn len(&self) -> usize {
         self.by_id.values().map(Vec::len).sum::<usize>() + self.nameless.len()
     }
 
-    /// Drops the keys that `keep` does not want.
+    /// Keeps only the keys for which `keep` returns true.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Key) -> bool) {
         self.by_id.values_mut().for_each(|keys| keys.retain(|key| keep(key)));
         self.by_id.retain(|_, keys| !keys.is_empty());

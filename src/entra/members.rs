@@ -10,17 +10,17 @@ use super::{
     json::{NotStrict, Strict, TWICE},
 };
 
-/// The members of a JSON object, sorted by name, none twice.
+/// The members of a JSON object, sorted by name, without duplicates.
 #[derive(Clone, Default)]
 pub struct Members {
-    /// All names, one behind the other.
+    /// All names, concatenated.
     names: String,
     list: Vec<Member>,
 }
 
 #[derive(Clone)]
 struct Member {
-    /// The first bytes of the name, which tell most names apart by themselves.
+    /// The first bytes of the name, which distinguish most names.
     prefix: u64,
     start: usize,
     end: usize,
@@ -31,46 +31,46 @@ impl Members {
     /// Reads one JSON object, as strictly as [`read_object`](super::json::read_object).
     ///
     /// # Errors
-    /// [`NotStrict`].
+    /// Returns [`NotStrict`].
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, NotStrict> {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
         let members = deserializer.deserialize_map(Object).and_then(|members| deserializer.end().map(|()| members));
         members.map_err(|error| NotStrict::of(&error))
     }
 
-    /// The value of the member of this exact name.
+    /// Returns the value of the member of this exact name.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.find(name).ok().map(|at| &self.list[at].value)
     }
 
-    /// Whether there is a member of this exact name.
+    /// Returns whether there is a member of this exact name.
     pub fn contains(&self, name: &str) -> bool {
         self.get(name).is_some()
     }
 
-    /// The members, by name.
+    /// Returns the members, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.list.iter().map(|member| (self.name(member), &member.value))
     }
 
-    /// How many there are.
+    /// Returns the number of members.
     pub const fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no members.
     pub const fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// The memory that the members take besides this value itself.
+    /// Returns the memory of the members, without this value itself.
     pub(super) fn memory(&self) -> usize {
         block(self.names.capacity())
             + block(self.list.capacity() * size_of::<Member>())
             + self.list.iter().map(|member| of_value(&member.value)).sum::<usize>()
     }
 
-    /// Adds a member; one of that name goes.
+    /// Adds a member, replacing one of the same name.
     pub(crate) fn put(&mut self, name: &str, value: Value) {
         match self.find(name) {
             Ok(at) => self.list[at].value = value,
@@ -82,7 +82,7 @@ impl Members {
         }
     }
 
-    /// Where the member of this name stands, or would.
+    /// Returns the index of the member of this name, or its insertion point.
     fn find(&self, name: &str) -> Result<usize, usize> {
         let wanted = prefix(name);
         self.list.binary_search_by(|member| member.prefix.cmp(&wanted).then_with(|| member.beyond_prefix(&self.names, name)))
@@ -93,10 +93,10 @@ impl Members {
     }
 }
 
-/// How many bytes of a name its prefix holds.
+/// The number of bytes in a prefix.
 const PREFIX: usize = size_of::<u64>();
 
-/// The first bytes of a name as a number, whose order is that of the names.
+/// Returns the first bytes of a name as a number with the same order.
 fn prefix(name: &str) -> u64 {
     match name.as_bytes().first_chunk() {
         Some(first) => u64::from_be_bytes(*first),
@@ -108,7 +108,7 @@ fn prefix(name: &str) -> u64 {
 }
 
 impl Member {
-    /// How this member's name stands to one with the same prefix. Most names are no longer, and are not looked at.
+    /// Compares this member's name with one of the same prefix. Most names are no longer, and need no comparison.
     fn beyond_prefix(&self, names: &str, other: &str) -> Ordering {
         let length = self.end - self.start;
         if length <= PREFIX && other.len() <= PREFIX {
@@ -119,7 +119,7 @@ impl Member {
         }
     }
 
-    /// The order of two members by their names.
+    /// Compares two members by name.
     fn order(&self, names: &str, other: &Self) -> Ordering {
         self.prefix.cmp(&other.prefix).then_with(|| self.beyond_prefix(names, &names[other.start..other.end]))
     }
@@ -141,7 +141,7 @@ impl fmt::Debug for Members {
     }
 }
 
-/// What most tokens need.
+/// The initial capacity, enough for most tokens.
 const MEMBERS: usize = 24;
 const NAMES: usize = 192;
 
@@ -173,7 +173,7 @@ impl<'de> Visitor<'de> for Object {
     }
 }
 
-/// A name, added to those before.
+/// A name, appended to the earlier ones.
 struct Name<'a>(&'a mut String);
 
 impl<'de> DeserializeSeed<'de> for Name<'_> {

@@ -1,4 +1,4 @@
-//! Discovery documents: whose tokens, and where the keys are.
+//! Discovery documents: issuers, and the addresses of keys.
 
 use url::Url;
 
@@ -7,12 +7,12 @@ use super::{
     json::{NotStrict, read_object},
 };
 
-/// What a discovery document may say. Anything else in it is ignored.
+/// The limits of a discovery document's statements. Other members are ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
-    /// Where keys may be fetched from: scheme, host and port.
+    /// The origins that keys may be fetched from: scheme, host and port.
     pub(crate) key_origins: Vec<Origin>,
-    /// Where issuers may live.
+    /// The allowed issuers.
     pub(crate) issuers: IssuerBounds,
 }
 
@@ -34,33 +34,33 @@ impl Origin {
     }
 }
 
-/// Which issuers a document may name.
+/// The issuers that a document may name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum IssuerBounds {
-    /// Entra's: on one of these origins; the tenant, where it is known.
+    /// Entra's issuers: on one of these origins, with the tenant if it is known.
     Entra {
         origins: Vec<Origin>,
-        /// The GUID that the issuer must name; `None` where the config says a domain or several tenants.
+        /// The GUID that the issuer must name; `None` if the config names a domain or several tenants.
         tenant: Option<Box<str>>,
-        /// Whether the issuer must leave the tenant open.
+        /// True if the issuer must leave the tenant open.
         template: bool,
     },
-    /// Exactly this one.
+    /// Exactly this issuer.
     Exactly(Box<str>),
-    /// The one that the document was found under, with or without a slash at its end.
+    /// The issuer that the document was discovered for, with or without a trailing slash.
     Discovered(Box<str>),
 }
 
-/// What a discovery document says.
+/// The content of a discovery document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Metadata {
     pub(crate) issuer: Issuer,
     pub(crate) jwks_uri: Url,
-    /// The cloud that the document speaks for.
+    /// The cloud of the document.
     pub(crate) cloud: Option<Box<str>>,
 }
 
-/// Why a discovery document is not believed.
+/// The reason why a discovery document is rejected.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MetadataFault {
     #[error("the metadata is {0}")]
@@ -76,10 +76,10 @@ pub(crate) enum MetadataFault {
 }
 
 impl Metadata {
-    /// Reads a document and holds it against what it may say.
+    /// Reads a document and checks it against the limits.
     ///
     /// # Errors
-    /// The document is malformed, or says more than it may.
+    /// Fails if the document is malformed, or exceeds the limits.
     pub(crate) fn read(document: &[u8], bounds: &Bounds) -> Result<Self, MetadataFault> {
         let document = read_object(document)?;
         let text = |name: &'static str| document.get(name).and_then(serde_json::Value::as_str);
@@ -94,10 +94,10 @@ impl Metadata {
     }
 }
 
-/// The issuer and the place of the keys that a discovery document names, held to one host.
+/// Returns the issuer and the key address in a discovery document, restricted to one host.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Returns the fault of the document.
 pub fn inspect_metadata(document: &[u8], host: &str) -> Result<(String, Url), String> {
     let origins = vec![Origin::https(host)];
     let issuers = IssuerBounds::Entra { origins: origins.clone(), tenant: None, template: false };
@@ -138,7 +138,8 @@ impl IssuerBounds {
     }
 }
 
-/// Entra External ID is asked at `{name}.ciamlogin.com` and issues as `{tenant}.ciamlogin.com`, the tenant in the path again.
+/// Returns whether this is Entra External ID: it is served at `{name}.ciamlogin.com` and issues as `{tenant}.ciamlogin.com`, with
+/// the tenant in the path again.
 fn is_external_id(url: &Url, origins: &[Origin], issuer: &Issuer) -> bool {
     const DOMAIN: &str = ".ciamlogin.com";
     let asked_there = origins.iter().any(|origin| &*origin.scheme == "https" && origin.host.ends_with(DOMAIN));

@@ -1,4 +1,4 @@
-//! The identity provider as both sides know it: clouds, tenants, signing keys, tokens.
+//! The identity provider: clouds, tenants, signing keys, tokens.
 
 mod algorithm;
 mod footprint;
@@ -50,22 +50,22 @@ pub(crate) use self::{
 pub struct TenantConfig {
     /// The tenant: a GUID, a verified domain, or `organizations` or `common` for several tenants.
     pub id: String,
-    /// The cloud that the tenant lives in. Default: public.
+    /// The cloud of the tenant. Default: public.
     #[serde(default)]
     pub cloud: CloudConfig,
     /// Another authority host: the development tenant, External ID, a private cloud. `http` only for loopback.
     pub authority: Option<String>,
-    /// Where Microsoft Graph is, for `group-lookup` and `claim-lookup`, as `https://dod-graph.microsoft.us`. `http` only for loopback.
-    /// Default: the cloud's; the authority itself where that is on this machine.
+    /// The address of Microsoft Graph, for `group-lookup` and `claim-lookup`, such as `https://dod-graph.microsoft.us`. `http`
+    /// only for loopback. Default: the cloud's; the authority itself if that is on this machine.
     pub graph: Option<String>,
-    /// How long the last good keys serve while the authority cannot be reached. Default: 24h.
+    /// The time for which the last good keys stay valid while the authority is unreachable. Default: 24h.
     pub stale: Option<crate::settings::Span>,
-    /// Whether the gateway is ready only once it has the keys of this tenant, where a route takes its tokens. Default: true.
+    /// Whether the gateway is ready only once it has the keys of this tenant, if a route accepts its tokens. Default: true.
     pub required: Option<bool>,
 }
 
 impl TenantConfig {
-    /// Where the tenant's tokens are asked for; `None` when id or authority make no URL.
+    /// Returns the tenant's token endpoint; `None` if id and authority do not form a URL.
     pub fn token_endpoint(&self) -> Option<url::Url> {
         let authority = match (&self.authority, self.cloud) {
             (Some(authority), _) => authority,

@@ -1,4 +1,4 @@
-//! Issuers other than Entra: OpenID Connect providers that are discovered, or keys that are given.
+//! Issuers other than Entra: discovered OpenID Connect providers, or given keys.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -24,9 +24,9 @@ use crate::{
     settings::{Faults, Place, Span},
 };
 
-/// What OpenID Connect Discovery puts behind the issuer (section 4).
+/// The path that OpenID Connect Discovery appends to the issuer (section 4).
 const WELL_KNOWN: &str = "/.well-known/openid-configuration";
-/// Given keys are never too old.
+/// The validity of given keys, which never become too old.
 const FOR_EVER: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 /// Another issuer of tokens, for `validate-jwt`.
@@ -35,16 +35,17 @@ const FOR_EVER: Duration = Duration::from_secs(100 * 366 * 86_400);
 pub struct IssuerConfig {
     /// The address of the issuer's discovery document.
     pub openid_config: Option<String>,
-    /// The issuer that tokens must bear. Required with `keys`; with `openid-config` what stands before `/.well-known` otherwise.
+    /// The issuer that tokens must name. Required with `keys`; with `openid-config` the default is the text before
+    /// `/.well-known`.
     pub issuer: Option<String>,
-    /// Hosts besides that of `openid-config` that may serve the keys.
+    /// Hosts other than that of `openid-config` that may serve the keys.
     #[serde(default)]
     pub jwks_hosts: Vec<String>,
     /// The keys themselves, instead of a discovery document.
     pub keys: Option<IssuerKeysConfig>,
-    /// Whether readiness waits until the keys are there, rather than tried for. Default: true.
+    /// Whether readiness requires the keys, rather than an attempt to fetch them. Default: true.
     pub required: Option<bool>,
-    /// How long the last good keys serve while the issuer cannot be reached. Default: 24h.
+    /// The time for which the last good keys stay valid while the issuer is unreachable. Default: 24h.
     pub stale: Option<Span>,
 }
 
@@ -58,7 +59,7 @@ pub enum IssuerKeysConfig {
     Pem(String),
 }
 
-/// The key set of an issuer, or what is wrong with its settings.
+/// Builds the key set of an issuer, or reports the faults of its settings.
 pub(super) fn build(config: &IssuerConfig, base: &Path, place: &Place, faults: &mut Faults) -> Option<Arc<KeySet>> {
     match (&config.openid_config, &config.keys) {
         (Some(url), None) => discovered(url, config, place, faults),
@@ -174,7 +175,7 @@ fn source(endpoints: Vec<Endpoint>, stale: Duration) -> Source {
     }
 }
 
-/// The public keys of a PEM file, as JSON Web Keys without an id. What is none of the supported kinds is passed over.
+/// Returns the public keys of a PEM file, as JSON Web Keys without an id. Unsupported kinds are skipped.
 fn pem_keys(pem: &[u8]) -> Vec<Value> {
     let bare = SubjectPublicKeyInfoDer::pem_slice_iter(pem).flatten().map(|key| key.as_ref().to_vec());
     let certified = CertificateDer::pem_slice_iter(pem).flatten().filter_map(|certificate| {
@@ -184,7 +185,7 @@ fn pem_keys(pem: &[u8]) -> Vec<Value> {
     bare.chain(certified).filter_map(|spki| jwk(&spki)).collect()
 }
 
-/// A `SubjectPublicKeyInfo` (RFC 5280, section 4.1.2.7) as a JSON Web Key.
+/// Converts a `SubjectPublicKeyInfo` (RFC 5280, section 4.1.2.7) to a JSON Web Key.
 fn jwk(spki: &[u8]) -> Option<Value> {
     let (_, info) = SubjectPublicKeyInfo::from_der(spki).ok()?;
     let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);

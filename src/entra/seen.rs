@@ -1,11 +1,11 @@
-//! Tokens that were verified and that a policy accepted: seen again, their signatures need not be verified again.
+//! A cache of tokens that were verified and accepted by a policy, so that their signatures need not be verified again.
 //!
-//! What is kept is that a signature held, never that a token was let in: audience, time and claims are judged for each request.
-//! The whole token is compared, so nothing but the very bytes that were verified is ever found. A token that no policy accepts is
-//! not kept: Entra signs the tokens of all tenants with the same keys, so a stranger's token verifies as well.
+//! The cache holds the fact that a signature was valid, never that a token was admitted: audience, time and claims are checked
+//! for each request. The whole token is compared, so that only the very bytes that were verified are found. A token that no
+//! policy accepts is not kept: Entra signs the tokens of all tenants with the same keys, so a stranger's token verifies as well.
 //!
-//! There is one table for the whole process, whatever tenants, issuers and policies there are and however often the config changes,
-//! and its bound is in bytes.
+//! There is one table for the whole process, for all tenants, issuers and policies and across reloads, and it is bounded in
+//! bytes.
 
 use std::{
     collections::HashMap,
@@ -19,55 +19,56 @@ use std::{
 use super::{footprint::block, verify::Verified};
 use crate::base::lock::lock;
 
-/// How many shards there are: one for each thread, on any machine of a usual size.
+/// The number of shards: one per thread on machines of usual size.
 const SHARDS: usize = 64;
-/// How much memory the table takes at most, unless it is told otherwise.
+/// The default memory limit of the table, in bytes.
 pub(crate) const MEMORY: u64 = 64 << 20;
-/// The longest token that is kept, unless the table is told otherwise.
+/// The default length limit of a cached token, in bytes.
 pub(crate) const LARGEST: u64 = 8 << 10;
-/// A token that takes more than such a part of a thread's memory is not kept: it would push out all others.
+/// The largest part of a thread's memory that one token may take; a larger token would evict all others.
 const PART: usize = 4;
-/// For so many bytes of a thread's memory the tail of one token is remembered that found no room.
+/// The memory, in bytes, per remembered tail of a token that found no room.
 const BYTES_A_TAIL: usize = 4 << 10;
 const MOST_TAILS: usize = 1 << 16;
 
-/// The verified tokens of the process, in shards by the thread that asks, so that no thread waits for another.
+/// The verified tokens of the process, in shards by thread, so that no thread waits for another.
 pub(crate) struct Seen {
     shards: Box<[Mutex<Shard>]>,
-    /// How many bytes each shard may take.
+    /// The memory limit of each shard, in bytes.
     room: AtomicUsize,
-    /// The longest token that is kept.
+    /// The length limit of a cached token, in bytes.
     largest: AtomicUsize,
 }
 
-/// What the table holds and how often it helped.
+/// The content of the table, and its hits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SeenStatus {
-    /// How many tokens are kept.
+    /// The number of cached tokens.
     pub tokens: u64,
-    /// The memory that they take, with all that belongs to them.
+    /// The memory that they take, with all their data.
     pub bytes: u64,
-    /// How often a token was found, so that its signature was not verified again.
+    /// The number of hits: tokens whose signature was not verified again.
     pub found: u64,
-    /// How often a signature was verified.
+    /// The number of signature verifications.
     pub verified: u64,
 }
 
-/// The tokens of one thread. Where there is no room, a token goes that was not asked for since the hand last passed it (CLOCK).
+/// The tokens of one thread. Where there is no room, a token is evicted that was not used since the clock hand last passed it
+/// (CLOCK).
 ///
-/// Kept on cache lines of its own, so that the threads' locks do not share one.
+/// Aligned to its own cache lines, so that the threads' locks do not share one.
 #[derive(Default)]
 #[repr(align(128))]
 struct Shard {
-    /// Where a token stands among the entries, by its [`place`].
+    /// The index of each token among the entries, by its [`place`].
     places: HashMap<u64, usize, BuildHasherDefault<Spread>>,
     entries: Vec<Entry>,
-    /// The memory of what the entries point to.
+    /// The memory that the entries point to.
     held: usize,
-    /// The entry that is looked at next when room is needed.
+    /// The next entry to be examined when room is needed.
     hand: usize,
-    /// The places of tokens that came while there was no room, each in the one slot that it may have. Only one that comes again
-    /// takes another's memory: tokens that are used once and never again push nobody out.
+    /// The places of tokens that came while there was no room, one slot for each. Only a token that comes again may evict others:
+    /// tokens that are used just once evict nothing.
     met: Box<[u64]>,
     found: u64,
     verified: u64,
@@ -77,13 +78,13 @@ struct Entry {
     place: u64,
     bytes: Box<[u8]>,
     verified: Arc<Verified>,
-    /// The memory that goes with the entry.
+    /// The memory of the entry.
     held: usize,
-    /// It was asked for since the hand last passed it.
+    /// True if it was used since the hand last passed it.
     used: bool,
 }
 
-/// The hash of a place is the place itself, see [`place`].
+/// A hasher that returns the place itself, see [`place`].
 #[derive(Default)]
 struct Spread(u64);
 
@@ -103,14 +104,14 @@ impl Hasher for Spread {
     }
 }
 
-/// Spreads the bits of a number over all of it: tables take their places from some of them.
+/// Spreads the bits of a number, since tables use only some of them.
 const fn spread(number: u64) -> u64 {
     number.wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
-/// Where a token stands in the table: its last bytes, which are the signature's, and the set of keys that vouch for it. Only tokens
-/// with a good signature are kept, and nobody but the issuer chooses what a good signature looks like, so nobody can pile tokens up
-/// in one place. Two tokens of one place take turns; a lookup compares every byte.
+/// Returns the place of a token in the table: its last bytes, which belong to the signature, combined with the key set. Only
+/// tokens with a valid signature are kept, and only the issuer determines valid signatures, so nobody can accumulate tokens in
+/// one place. Two tokens of the same place replace each other; a lookup compares every byte.
 fn place(token: &[u8], set: u64) -> Option<u64> {
     let last: &[u8; 16] = token.last_chunk()?;
     // Sixteen letters of base64url hold 96 bits, six in each byte.
@@ -118,7 +119,7 @@ fn place(token: &[u8], set: u64) -> Option<u64> {
 }
 
 impl Seen {
-    /// What was found of this token, if it was verified by this set of keys in this generation and has not expired.
+    /// Returns the cached result for this token, if this key set verified it in this generation and it has not expired.
     pub(crate) fn get(&self, token: &[u8], worker: usize, set: u64, generation: u64, now: u64) -> Option<Arc<Verified>> {
         let mut shard = self.shard(worker);
         let at = *shard.places.get(&place(token, set)?)?;
@@ -165,12 +166,12 @@ impl Seen {
         }
     }
 
-    /// Notes that a signature had to be verified.
+    /// Counts a signature verification.
     pub(crate) fn count_verification(&self, worker: usize) {
         self.shard(worker).verified += 1;
     }
 
-    /// Gives the table so much memory from now on, divided among so many threads, and tells how long the tokens are that it keeps.
+    /// Sets the memory of the table, divided among this many threads, and the length limit of cached tokens.
     pub(crate) fn set_room(&self, memory: u64, workers: usize, largest: u64) {
         let room = usize::try_from(memory).unwrap_or(usize::MAX) / workers.clamp(1, SHARDS);
         self.room.store(room, Ordering::Relaxed);
@@ -182,7 +183,7 @@ impl Seen {
         }
     }
 
-    /// Lets go of the tokens of all other sets of keys.
+    /// Drops the tokens of all other key sets.
     pub(crate) fn retain(&self, sets: &[u64]) {
         for worker in 0..SHARDS {
             let mut shard = self.shard(worker);
@@ -197,7 +198,7 @@ impl Seen {
         }
     }
 
-    /// What the table holds and how often it helped.
+    /// Returns the content of the table, and its hits.
     pub(crate) fn status(&self) -> SeenStatus {
         (0..SHARDS).fold(SeenStatus::default(), |sum, worker| {
             let shard = self.shard(worker);
@@ -216,12 +217,12 @@ impl Seen {
 }
 
 impl Shard {
-    /// All memory that the shard takes.
+    /// Returns the total memory of the shard.
     fn memory(&self) -> usize {
         self.held + tables(self.entries.capacity(), self.places.capacity()) + size_of_val(&*self.met)
     }
 
-    /// Whether one more entry with so much memory fits, also if the tables have to grow for it.
+    /// Returns whether one more entry with this memory fits, even if the tables have to grow for it.
     fn has_room(&self, held: usize, room: usize) -> bool {
         let grown = |capacity: usize, length: usize| if length < capacity { capacity } else { (capacity * 2).max(4) };
         let entries = grown(self.entries.capacity(), self.entries.len());
@@ -238,7 +239,7 @@ impl Shard {
         }
     }
 
-    /// Lets go of what there is no room for any more.
+    /// Drops the entries that no longer fit.
     fn shrink(&mut self, room: usize) {
         if self.met.len() != tails(room) {
             self.met = Box::default();
@@ -257,7 +258,7 @@ impl Shard {
         }
     }
 
-    /// Whether a token of this place came lately, and could not be kept then.
+    /// Returns whether a token of this place came lately, and could not be kept then.
     fn meets(&mut self, place: u64, room: usize) -> bool {
         if self.met.len() != tails(room) {
             self.met = vec![0; tails(room)].into();
@@ -271,7 +272,7 @@ impl Shard {
         std::mem::replace(slot, place) == place
     }
 
-    /// Removes entries until another one fits: such as have expired, or were not used since the hand last passed them.
+    /// Removes entries until another one fits: those that have expired, or were not used since the hand last passed them.
     fn make_room(&mut self, held: usize, room: usize, now: u64) -> bool {
         while !self.has_room(held, room) {
             if self.entries.is_empty() {
@@ -292,7 +293,7 @@ impl Shard {
     }
 }
 
-/// The memory of the tables themselves: room for so many entries, and so many places (of eight buckets seven are used).
+/// Returns the memory of the tables themselves, for this many entries and places (of eight buckets seven are used).
 const fn tables(entries: usize, places: usize) -> usize {
     let buckets = places.div_ceil(7) * 8;
     block(entries * size_of::<Entry>()) + block(buckets * (size_of::<(u64, usize)>() + 1))

@@ -1,4 +1,4 @@
-//! A tenant: its authority, its issuers, and where its documents are.
+//! A tenant: its authority, its issuers, and the addresses of its documents.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(crate) struct GraphAddress {
     pub(crate) scope: Box<str>,
 }
 
-/// How long the last good keys serve while new ones cannot be had.
+/// The time for which the last good keys stay valid while new ones are unavailable.
 pub(super) const STALE: Duration = Duration::from_secs(24 * 3_600);
 
 /// The tenant of personal Microsoft accounts.
@@ -39,30 +39,30 @@ pub struct Tenant {
     name: Box<str>,
     id: TenantId,
     cloud: CloudConfig,
-    /// Scheme, host and path up to and with the tenant, without a slash at its end.
+    /// Scheme, host and path up to and including the tenant, without a trailing slash.
     base: Url,
     custom_authority: bool,
-    /// Whether the authority is a user flow of Azure AD B2C: its path goes on behind the tenant.
+    /// True if the authority is a user flow of Azure AD B2C, whose path continues after the tenant.
     user_flow: bool,
-    /// Where Graph is asked about its users.
+    /// The address of Graph for its users.
     graph: GraphAddress,
     stale: Duration,
     required: bool,
 }
 
-/// Stands for a tenant that the config names by a domain, where nobody can be asked for its GUID.
+/// A stand-in for a tenant that the config names by domain, where its GUID cannot be looked up.
 pub const UNKNOWN_TENANT: &str = "00000000-0000-0000-0000-000000000000";
 
-/// Which tenant, or tenants, a config entry stands for.
+/// The tenant, or tenants, of a config entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TenantId {
     /// One tenant, by its GUID, in lower case.
     Guid(Box<str>),
-    /// One tenant, by a domain; its GUID is learnt from the metadata.
+    /// One tenant, by domain; its GUID comes from the metadata.
     Domain(Box<str>),
     /// Every organization's tenant.
     Organizations,
-    /// Every organization's tenant, and personal accounts where they are named.
+    /// Every organization's tenant, and personal accounts if they are listed.
     Common,
 }
 
@@ -78,7 +78,7 @@ impl TenantId {
         }
     }
 
-    /// The segment in URLs.
+    /// Returns the segment in URLs.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Guid(text) | Self::Domain(text) => text,
@@ -87,7 +87,7 @@ impl TenantId {
         }
     }
 
-    /// Whether it stands for several tenants.
+    /// Returns whether it stands for several tenants.
     pub const fn is_many(&self) -> bool {
         matches!(self, Self::Organizations | Self::Common)
     }
@@ -104,14 +104,14 @@ fn is_domain(text: &str) -> bool {
     text.len() <= 253 && text.contains('.') && text.split('.').all(label)
 }
 
-/// Hosts of a cloud.
+/// The hosts of a cloud.
 struct Cloud {
     login: &'static str,
     /// Other names of the login host, which may serve keys.
     aliases: &'static [&'static str],
-    /// The host of version 1 issuers. Where Microsoft's documents are silent any of these is believed if the metadata names it.
+    /// The host of version 1 issuers. Where Microsoft's documents are silent, any of these is accepted if the metadata names it.
     tokens: &'static [&'static str],
-    /// Microsoft Graph.
+    /// The address of Microsoft Graph.
     graph: &'static str,
 }
 
@@ -178,49 +178,49 @@ impl Tenant {
         })
     }
 
-    /// The name in the config.
+    /// Returns the name in the config.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Which tenant it is.
+    /// Returns the tenant or tenants.
     pub const fn id(&self) -> &TenantId {
         &self.id
     }
 
-    /// The cloud it lives in.
+    /// Returns the cloud of the tenant.
     pub const fn cloud(&self) -> CloudConfig {
         self.cloud
     }
 
-    /// Whether another authority than the cloud's speaks for it.
+    /// Returns whether the tenant has an authority other than the cloud's.
     pub const fn has_own_authority(&self) -> bool {
         self.custom_authority
     }
 
-    /// Whether the gateway is not ready without its keys, where a route takes its tokens.
+    /// Returns whether readiness requires its keys, if a route accepts its tokens.
     pub const fn is_required(&self) -> bool {
         self.required
     }
 
-    /// Where Graph is asked about the tenant's users.
+    /// Returns the address of Graph for the tenant's users.
     pub(crate) const fn graph(&self) -> &GraphAddress {
         &self.graph
     }
 
-    /// The authority's URL up to and with the tenant: `https://login.microsoftonline.com/{tenant}`.
+    /// Returns the authority's URL up to and with the tenant: `https://login.microsoftonline.com/{tenant}`.
     pub const fn base(&self) -> &Url {
         &self.base
     }
 
-    /// A URL below the tenant's, as `oauth2/v2.0/token`.
+    /// Returns a URL below the tenant's, such as `oauth2/v2.0/token`.
     pub fn below(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
         url
     }
 
-    /// The issuer of version 1 tokens of the tenant with this GUID, as far as it is known without asking.
+    /// Returns the issuer of version 1 tokens of the tenant with this GUID, as far as it is known in advance.
     pub fn issuer_v1(&self, guid: &str) -> String {
         if self.custom_authority {
             format!("{}/{guid}/", self.root())
@@ -229,18 +229,18 @@ impl Tenant {
         }
     }
 
-    /// The issuer of version 2 tokens of the tenant with this GUID, as far as it is known without asking.
+    /// Returns the issuer of version 2 tokens of the tenant with this GUID, as far as it is known in advance.
     pub fn issuer_v2(&self, guid: &str) -> String {
         format!("{}/{guid}/v2.0", self.root())
     }
 
-    /// The authority without the tenant.
+    /// Returns the authority without the tenant.
     fn root(&self) -> &str {
         let base = self.base.as_str().trim_end_matches('/');
         base.strip_suffix(self.id.as_str()).map_or(base, |root| root.trim_end_matches('/'))
     }
 
-    /// What is fetched to judge this tenant's tokens; with `application`, that application's own keys.
+    /// Returns the source of the keys for this tenant's tokens; with `application`, of that application's own keys.
     pub(super) fn source(&self, application: Option<&str>) -> Source {
         let cloud = self.cloud.hosts();
         let own = Origin::of(&self.base);
@@ -286,12 +286,12 @@ impl Tenant {
     }
 }
 
-/// Where Graph answers for a tenant, and what tokens for it are asked for; `None` where the tenant's settings cannot be used.
+/// Returns the address of Graph for a tenant, and the scope of tokens for it; `None` if the tenant's settings cannot be used.
 pub(crate) fn graph_address(config: &TenantConfig) -> Option<GraphAddress> {
     Tenant::build("", config, &Place::root(), &mut Faults::default()).map(|tenant| tenant.graph)
 }
 
-/// Where Graph is: the cloud's, the one that the config names, or the authority itself where that plays Entra on this machine.
+/// Returns the base URL of Graph: the cloud's, the configured one, or the authority itself if that is on this machine.
 fn graph(config: &TenantConfig, authority: &Url, place: &Place, faults: &mut Faults) -> Option<GraphAddress> {
     let of_cloud = Url::parse(&format!("https://{}", config.cloud.hosts().graph)).ok()?;
     let base = match &config.graph {

@@ -1,4 +1,4 @@
-//! The tenants of a config, and the key sets that policies ask for.
+//! The tenants of a config, and the key sets that policies use.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,37 +24,38 @@ use crate::{
     settings::{Faults, Place},
 };
 
-/// An issuer besides Entra.
+/// An issuer other than Entra.
 #[derive(Debug)]
 struct Issuing {
     set: Arc<KeySet>,
     required: bool,
 }
 
-/// The tenants of a config, and the sets of signing keys that live on across reloads.
+/// The tenants of a config, and the signing key sets, which outlive reloads.
 #[derive(Debug, Default)]
 pub struct Tenants {
     by_name: BTreeMap<String, Arc<Tenant>>,
-    /// The names of those whose settings cannot be used.
+    /// The names of tenants whose settings cannot be used.
     faulty: Vec<String>,
-    /// Other issuers by name, each with its keys; `None` where the settings cannot be used.
+    /// Other issuers by name, each with its keys; `None` if the settings cannot be used.
     issuers: BTreeMap<String, Option<Issuing>>,
-    /// Relative paths of the settings are relative to this folder.
+    /// The folder that relative paths of the settings start from.
     base: PathBuf,
     /// The files that were read for issuers and policies.
     files: Mutex<BTreeSet<PathBuf>>,
-    /// The key sets that policies asked for.
+    /// The key sets that policies use.
     key_sets: Mutex<Vec<Arc<KeySet>>>,
-    /// Those without which the gateway is not ready, by the names of their tenants.
+    /// The key sets that readiness requires, by the names of their tenants.
     awaited: Mutex<BTreeMap<Box<str>, Vec<Arc<KeySet>>>>,
-    /// Those of the config before, to go on with where nothing changed.
+    /// The key sets of the previous config, which are reused where nothing changed.
     inherited: Mutex<Vec<Arc<KeySet>>>,
-    /// The tokens that were verified and accepted, under this config and those before.
+    /// The tokens that were verified and accepted, under this config and earlier ones.
     seen: Arc<Seen>,
 }
 
 impl Tenants {
-    /// Reads the tenants of a config; `place` is that of the map. Key sets of `previous` live on where they are asked for again.
+    /// Reads the tenants of a config; `place` is that of the map. Key sets of `previous` are reused where they are requested
+    /// again.
     pub fn build(configs: &BTreeMap<String, TenantConfig>, previous: Option<&Self>, place: &Place, faults: &mut Faults) -> Self {
         let (mut by_name, mut faulty) = (BTreeMap::new(), Vec::new());
         for (name, config) in configs {
@@ -77,14 +78,14 @@ impl Tenants {
         }
     }
 
-    /// Names the folder that relative paths of the settings are relative to.
+    /// Sets the folder that relative paths of the settings start from.
     #[must_use]
     pub fn relative_to(mut self, base: &Path) -> Self {
         self.base = base.to_owned();
         self
     }
 
-    /// Reads the issuers of a config besides Entra; `place` is that of the map.
+    /// Reads the other issuers of a config; `place` is that of the map.
     #[must_use]
     pub fn with_issuers(mut self, configs: &BTreeMap<String, IssuerConfig>, place: &Place, faults: &mut Faults) -> Self {
         for (name, config) in configs {
@@ -98,37 +99,37 @@ impl Tenants {
         self
     }
 
-    /// The key set of an issuer besides Entra: the one that is there, or a new one. `Err` if there is no such issuer, and
-    /// `Ok(None)` if its settings cannot be used.
+    /// Returns the key set of another issuer: the existing one, or a new one. `Err` if there is no such issuer, and `Ok(None)` if
+    /// its settings cannot be used.
     pub(crate) fn issuer_keys(&self, name: &str) -> Result<Option<Arc<KeySet>>, ()> {
         let Some(issuing) = self.issuers.get(name).ok_or(())? else { return Ok(None) };
         Ok(Some(self.register(issuing.set.clone())))
     }
 
-    /// The issuer besides Entra of this name, as tokens bear it.
+    /// Returns the issuer with this name in the config, as tokens state it.
     pub(crate) fn issuer(&self, name: &str) -> Option<String> {
         let set = &self.issuers.get(name)?.as_ref()?.set;
         set.source().endpoints.first().map(|endpoint| endpoint.assumed_issuer.of(""))
     }
 
-    /// The names of the issuers besides Entra.
+    /// Returns the names of the other issuers.
     pub(crate) fn issuer_names(&self) -> impl Iterator<Item = &str> {
         self.issuers.keys().map(String::as_str)
     }
 
-    /// The path of a file that the settings name and that is read now; its change calls for a new build.
+    /// Returns the path of a file that the settings name and that is read now; a change of it requires a new build.
     pub(crate) fn file(&self, path: &str) -> PathBuf {
         let path = self.base.join(path);
         lock(&self.files).insert(path.clone());
         path
     }
 
-    /// The files whose change calls for a new build.
+    /// Returns the files whose change requires a new build.
     pub fn files(&self) -> Vec<PathBuf> {
         lock(&self.files).iter().cloned().collect()
     }
 
-    /// The required tenants and issuers that have no keys, in words. What no policy names is asked for nothing.
+    /// Describes the required tenants and issuers that have no keys. Those that no policy uses are not required.
     pub fn without_keys(&self, clock: &Clock) -> Vec<String> {
         let now = clock.monotonic();
         let has_keys = |set: &KeySet| set.snapshot(now).documents.iter().any(Option::is_some);
@@ -144,22 +145,22 @@ impl Tenants {
         tenants.chain(issuers.map(|(name, _)| format!("the signing keys of the issuer {name}"))).collect()
     }
 
-    /// The tenant of this name.
+    /// Returns the tenant of this name.
     pub fn get(&self, name: &str) -> Option<&Arc<Tenant>> {
         self.by_name.get(name)
     }
 
-    /// Whether the config has a tenant of this name, faulty or not.
+    /// Returns whether the config has a tenant of this name, faulty or not.
     pub(crate) fn mentions(&self, name: &str) -> bool {
         self.by_name.contains_key(name) || self.faulty.iter().any(|faulty| faulty == name)
     }
 
-    /// The names, for telling what would have been right.
+    /// Returns the names, for error messages.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.by_name.keys().map(String::as_str)
     }
 
-    /// The key set of a tenant, or of an application of it: the one that is there, or a new one.
+    /// Returns the key set of a tenant, or of one of its applications: the existing one, or a new one.
     pub(crate) fn key_set(&self, tenant: &Tenant, application: Option<&str>) -> Arc<KeySet> {
         let set = self.register(KeySet::new(tenant.source(application)));
         if tenant.is_required() {
@@ -172,13 +173,13 @@ impl Tenants {
         set
     }
 
-    /// The key set of an application that might have keys of its own, though no policy says so, or of the tenant, where a policy
-    /// goes by an application's: for telling which setting is wrong, never for judging.
+    /// Returns the key set of an application that might have its own keys, though no policy says so, or of the tenant, where a
+    /// policy uses an application's: for hints about wrong settings, never for judging.
     pub(crate) fn suspect(&self, tenant: &Tenant, application: Option<&str>) -> Arc<KeySet> {
         self.register(KeySet::new(Source { quiet: true, ..tenant.source(application) }))
     }
 
-    /// The set of the same source that lives already, or this one.
+    /// Returns the existing set of the same source, or this one.
     fn register(&self, new: Arc<KeySet>) -> Arc<KeySet> {
         let mut sets = lock(&self.key_sets);
         let inherited = lock(&self.inherited);
@@ -190,8 +191,8 @@ impl Tenants {
         set
     }
 
-    /// Begins to fetch, on `handle`'s runtime, what policies asked for, and keeps it fresh as long as it is held. Sets that lived
-    /// under the config before go on with the new client.
+    /// Starts to fetch the key sets that policies use, on `handle`'s runtime, and keeps them fresh as long as they are in use.
+    /// Sets taken over from the previous config use the new client.
     pub fn start(&self, http: &IdentityHttp, clock: &Clock, handle: &Handle) {
         lock(&self.inherited).clear();
         for set in self.key_sets() {
@@ -199,40 +200,39 @@ impl Tenants {
         }
     }
 
-    /// Gives verified tokens so much room from now on, divided among so many threads, and lets go of those whose keys no policy
-    /// asks for any more.
+    /// Sets the memory for verified tokens, divided among this many threads, and drops tokens whose keys no policy uses any more.
     pub(crate) fn keep_tokens(&self, tokens: VerifiedTokens, workers: usize) {
         self.seen.set_room(tokens.memory, workers, tokens.largest);
         self.seen.retain(&self.key_sets().iter().map(|set| set.id()).collect::<Vec<_>>());
     }
 
-    /// The tokens that were verified and accepted, of whatever tenants and issuers.
+    /// Returns the tokens that were verified and accepted, of any tenant or issuer.
     pub(crate) const fn seen(&self) -> &Arc<Seen> {
         &self.seen
     }
 
-    /// How much the tokens take that are kept so as not to verify them again.
+    /// Returns the size of the verified-token cache.
     pub fn seen_status(&self) -> SeenStatus {
         self.seen.status()
     }
 
-    /// Whether a first fetch of every key set has ended, well or not.
+    /// Returns whether a first fetch of every key set has ended, successfully or not.
     pub fn were_tried(&self) -> bool {
         self.key_sets().iter().all(|set| set.was_tried())
     }
 
-    /// Waits until a first fetch of every key set has ended, well or not. Needs [`start`](Self::start) first.
+    /// Waits until a first fetch of every key set has ended, successfully or not. Needs [`start`](Self::start) first.
     pub async fn tried(&self) {
         for set in self.key_sets() {
             set.tried().await;
         }
     }
 
-    /// Takes these keys (a JSON Web Key Set) for those of every key set, without asking anybody: for judging tokens that were
-    /// signed for the occasion. Issuers are those of [`Tenant::issuer_v1`] and [`Tenant::issuer_v2`].
+    /// Uses these keys (a JSON Web Key Set) for every key set, without any fetch, for judging tokens that were signed for a test.
+    /// Issuers are those of [`Tenant::issuer_v1`] and [`Tenant::issuer_v2`].
     ///
     /// # Errors
-    /// The keys cannot be read.
+    /// Fails if the keys cannot be read.
     pub fn assume_keys(&self, jwks: &[u8], clock: &Clock) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         for set in self.key_sets() {
             let source = set.source();
@@ -246,7 +246,7 @@ impl Tenants {
         Ok(())
     }
 
-    /// How each document of each key set fares.
+    /// Returns the status of each document of each key set.
     pub fn status(&self, clock: &Clock) -> Vec<KeySetStatus> {
         let now = clock.monotonic();
         self.key_sets().iter().filter(|set| !set.source().quiet).flat_map(|set| set.status(now)).collect()

@@ -1,4 +1,4 @@
-//! Keys and tokens for the tests of whoever judges them.
+//! Keys and tokens for tests.
 
 use std::sync::{Arc, OnceLock};
 
@@ -13,7 +13,7 @@ use crate::{
     settings::{Faults, Place},
 };
 
-/// When the tests take place.
+/// The time of the tests.
 pub(crate) const NOW: u64 = 1_790_000_000;
 pub(crate) const TENANT: &str = "0f0f0f0f-1111-4222-8333-444455556666";
 pub(crate) const OTHER_TENANT: &str = "1a1a1a1a-2222-4333-8444-555566667777";
@@ -21,18 +21,18 @@ pub(crate) const API: &str = "33334444-dddd-5555-eeee-6666ffff7777";
 pub(crate) const CLIENT: &str = "11112222-bbbb-3333-cccc-4444dddd5555";
 pub(crate) const TEMPLATE: &str = "https://login.microsoftonline.com/{tenantid}/v2.0";
 
-/// One of three keys, made once a process.
+/// Returns one of three keys, made once per process.
 pub(crate) fn key(index: usize) -> &'static Arc<SigningKey> {
     static KEYS: [OnceLock<Arc<SigningKey>>; 3] = [const { OnceLock::new() }; 3];
     KEYS[index].get_or_init(|| Arc::new(SigningKey::generate().unwrap()))
 }
 
-/// A key set of these entries.
+/// Makes a key set of these entries.
 pub(crate) fn jwks(entries: &[Value]) -> Vec<u8> {
     json!({ "keys": entries }).to_string().into_bytes()
 }
 
-/// A token in the making: a user's, of version 2, valid for an hour.
+/// A token under construction: a user's, of version 2, valid for an hour.
 #[derive(Clone)]
 pub(crate) struct Mint {
     pub(crate) header: Map<String, Value>,
@@ -63,7 +63,7 @@ impl Mint {
             .with("sub", "5e500000-0000-4000-8000-00000000005e")
     }
 
-    /// The same token as version 1 has it.
+    /// Turns the token into one of version 1.
     pub(crate) fn version_1(mut self) -> Self {
         for (v2, v1) in [("azp", "appid"), ("azpacr", "appidacr")] {
             if let Some(value) = self.claims.remove(v2) {
@@ -120,7 +120,7 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-/// Tenants as a config has them, without faults.
+/// Builds tenants from settings without faults.
 pub(crate) fn tenants(entries: &[(&str, Value)]) -> Tenants {
     let configs = entries.iter().map(|(name, config)| ((*name).to_owned(), tenant_config(config))).collect();
     let mut faults = Faults::default();
@@ -133,12 +133,12 @@ pub(crate) fn tenant_config(config: &Value) -> TenantConfig {
     serde_json::from_value(config.clone()).unwrap()
 }
 
-/// A clock that stands at [`NOW`].
+/// Makes a clock that stands at [`NOW`].
 pub(crate) fn clock() -> Clock {
     Clock::manual(NOW)
 }
 
-/// A request with these header fields and this query, read as any other.
+/// Makes a request with these header fields and this query, parsed as any other.
 pub(crate) fn request(headers: &[(&'static str, &str)], query: Option<&str>) -> IncomingRequest {
     let target = query.map_or_else(|| "/orders".to_owned(), |query| format!("/orders?{query}"));
     let mut request = http::Request::builder().uri(target).header("host", "api.contoso.example");

@@ -1,4 +1,4 @@
-//! A validated token: what policies, expressions and the audit record read of it.
+//! A validated token, as policies, expressions and the audit record read it.
 
 mod read;
 
@@ -9,12 +9,12 @@ use serde_json::Value;
 use super::footprint::{of_text, of_texts};
 pub use crate::entra::members::Members;
 
-/// A token whose signature, issuer and times held. Only [validation](super) makes one.
+/// A token whose signature, issuer and times are valid. Only [validation](super) makes one.
 #[derive(Clone)]
 pub struct Token {
-    /// All claims, as they were signed.
+    /// All claims, as signed.
     pub claims: Claims,
-    /// Whether a user or an application stands behind it.
+    /// The kind of token: a user's or an application's.
     pub kind: TokenKind,
     /// The tenant: `tid`, a GUID in lower case. Empty for issuers other than Entra that name none.
     pub tenant: Box<str>,
@@ -28,7 +28,7 @@ pub struct Token {
     pub scopes: Vec<Box<str>>,
     /// The granted roles.
     pub roles: Vec<Box<str>>,
-    /// How the client authenticated to Entra: `azpacr` or `appidacr`.
+    /// The client's authentication to Entra: `azpacr` or `appidacr`.
     pub credential_kind: Option<CredentialKind>,
     /// `uti` or `jti`, for the audit record.
     pub id: Option<Box<str>>,
@@ -37,7 +37,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// The memory that the token points to.
+    /// Returns the memory that the token points to.
     pub(super) fn memory(&self) -> usize {
         let texts = [Some(&self.tenant), self.client.as_ref(), self.subject.as_ref(), self.object_id.as_ref(), self.id.as_ref()];
         self.claims.0.memory()
@@ -69,13 +69,13 @@ impl std::fmt::Debug for Claims {
 }
 
 impl Claims {
-    /// The claim of this exact name. A claim that is `null` is absent.
+    /// Returns the claim of this exact name. A claim that is `null` is absent.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name).filter(|value| !value.is_null())
     }
 }
 
-/// Whether a user or an application stands behind a token.
+/// The kind of token: a user's or an application's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
     /// A user, through a client.
@@ -94,10 +94,10 @@ impl TokenKind {
     }
 }
 
-/// How a client authenticated to Entra.
+/// The client's authentication to Entra.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialKind {
-    /// Not at all: a public client.
+    /// No authentication: a public client.
     None,
     /// A client secret.
     Secret,

@@ -1,4 +1,4 @@
-//! How much memory verified tokens take.
+//! The memory of verified tokens.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -6,33 +6,32 @@ use serde::Deserialize;
 use super::seen::{LARGEST, MEMORY};
 use crate::settings::{Faults, Place, Size};
 
-/// What one token takes, more or less: as the older form of the setting counts.
+/// The approximate memory of one token, as the older form of the setting counts it.
 const ONE: u64 = 4 << 10;
-/// The most memory that the table may be given.
+/// The largest memory that the table may have.
 const MOST: u64 = 4 << 30;
 /// The longest token that is read at all.
 const LONGEST: u64 = 32 << 10;
-/// A thread with less room keeps next to nothing.
+/// The smallest useful memory of a thread.
 const LEAST_PART: u64 = 64 << 10;
 
-/// What is kept of tokens that a policy accepted, so as not to verify their signatures again.
+/// The cache of tokens that a policy accepted, whose signatures need not be verified again.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(untagged)]
 pub enum VerifiedTokensConfig {
-    /// The older form: room for so many tokens in the whole process, 4 KiB each; 0 verifies each time.
+    /// The older form: the number of tokens in the whole process, 4 KiB each; 0 disables the cache.
     Tokens(u64),
-    /// How much memory the tokens of the whole process take at most, and how long they may be.
+    /// The memory limit of the whole process, and the length limit of a token.
     Bounds(VerifiedTokensBounds),
 }
 
-/// The bounds of what is kept of tokens.
+/// The limits of the cache.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct VerifiedTokensBounds {
-    /// The memory of the whole process that they may take, at most 4GiB; each thread has its part. `0B` verifies each time.
-    /// Default: 64MiB.
+    /// The memory limit of the whole process, at most 4GiB, divided among its threads. `0B` disables the cache. Default: 64MiB.
     pub memory: Size,
-    /// The longest token that is kept; longer ones are verified each time. At most 32KiB. Default: 8KiB.
+    /// The longest cached token; longer ones are verified each time. At most 32KiB. Default: 8KiB.
     pub largest: Size,
 }
 
@@ -42,7 +41,7 @@ impl Default for VerifiedTokensBounds {
     }
 }
 
-/// The bounds, in bytes.
+/// The limits, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct VerifiedTokens {
     pub(crate) memory: u64,
@@ -50,7 +49,7 @@ pub(crate) struct VerifiedTokens {
 }
 
 impl VerifiedTokens {
-    /// The bounds of a config, for so many threads; what is wrong goes to the faults.
+    /// Builds the limits of a config, for this many threads; faults go to `faults`.
     pub(crate) fn build(config: Option<VerifiedTokensConfig>, workers: usize, place: &Place, faults: &mut Faults) -> Self {
         let bounds = match config {
             None => VerifiedTokensBounds::default(),

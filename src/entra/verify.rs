@@ -1,4 +1,4 @@
-//! From the bytes of a token to a verified one: form, algorithm, key, signature; only then the payload.
+//! Verification of a token from its bytes: form, algorithm, key, signature; only then the payload.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,52 +14,52 @@ use super::{
 };
 use crate::base::clock::Clock;
 
-/// A token whose signature held under a key of the policy's sets. Whether it lets anybody in is judged for each request.
+/// A token whose signature is valid under a key of the policy's sets. Each request decides whether it is admitted.
 #[derive(Clone, Debug)]
 pub(crate) struct Verified {
     pub(crate) token: Arc<Token>,
     pub(crate) facts: Facts,
-    /// Whether issuer, tenant and signing key agree.
+    /// The agreement of issuer, tenant and signing key.
     pub(crate) issuer: IssuerVerdict,
-    /// Whether the token's tenant is the one that the key set is for.
+    /// True if the token's tenant is the one that the key set is for.
     pub(crate) own_tenant: bool,
-    /// The algorithm that the signature is of.
+    /// The signature algorithm.
     algorithm: Algorithm,
-    /// The endpoints of the key set whose documents vouch for all this, a bit each.
+    /// The endpoints of the key set whose documents confirm this, one bit each.
     endpoints: u8,
     /// The number of the key set that verified it.
     pub(super) set: u64,
-    /// The generation of its keys.
+    /// The generation of the set's keys.
     pub(super) generation: u64,
 }
 
 impl Verified {
-    /// The memory that is taken as long as this is kept.
+    /// Returns the memory taken while this is kept.
     pub(super) fn memory(&self) -> usize {
         block(COUNTS + size_of::<Self>()) + block(COUNTS + size_of::<Token>()) + self.token.memory() + self.facts.memory()
     }
 }
 
-/// Whether issuer, tenant and signing key of a token agree.
+/// The agreement of a token's issuer, tenant and signing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IssuerVerdict {
-    /// They do.
+    /// They agree.
     Agrees,
-    /// The token says no version, or one that nobody knows.
+    /// The token states no version, or an unknown one.
     UnknownVersion,
     /// The token names no tenant.
     NoTenant,
-    /// It is not the issuer that the metadata of the token's version names.
+    /// The issuer is not the one in the metadata of the token's version.
     OtherIssuer,
     /// The signing key is for another issuer.
     KeyOfOtherIssuer,
-    /// The signing key does not say whose it is, and the set serves many tenants.
+    /// The signing key names no issuer, and the set serves many tenants.
     KeyOfUnknownIssuer,
-    /// The metadata of the token's version could not be had.
+    /// The metadata of the token's version is unavailable.
     NoMetadata,
 }
 
-/// Why a token is not verified. In the order of the checks.
+/// The reason why a token is not verified, in the order of the checks.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum VerifyError {
     #[error("the token cannot be read")]
@@ -78,18 +78,18 @@ pub(crate) enum VerifyError {
     Payload(#[from] TokenFault),
 }
 
-/// What verifies a token: the key sets of a policy, in order of preference.
+/// The verifier of tokens: the key sets of a policy, in order of preference.
 #[derive(Clone, Debug)]
 pub(crate) struct Verifier {
     pub(crate) sets: Vec<Arc<KeySet>>,
     pub(crate) profile: Profile,
-    /// The algorithms that are accepted.
+    /// The accepted algorithms.
     pub(crate) algorithms: Vec<Algorithm>,
     /// The tokens of the process that were verified and accepted before.
     pub(crate) seen: Arc<Seen>,
 }
 
-/// Whose tokens are verified.
+/// The kind of issuer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
     /// Entra's.
@@ -98,7 +98,7 @@ pub(crate) enum Profile {
     Other,
 }
 
-/// A key that bears the token's key id.
+/// A key with the token's key id.
 struct Candidate<'a> {
     set: &'a Arc<KeySet>,
     /// The endpoint that lists it.
@@ -109,7 +109,7 @@ struct Candidate<'a> {
 }
 
 impl Verifier {
-    /// What was found of this token before, if that still counts.
+    /// Returns the cached result for this token, if it is still valid.
     pub(crate) fn seen(&self, token: &[u8], worker: usize, now: Moment) -> Option<Arc<Verified>> {
         self.sets.iter().find_map(|set| {
             let verified = self.seen.get(token, worker, set.id(), set.generation(), now.unix)?;
@@ -119,7 +119,7 @@ impl Verifier {
         })
     }
 
-    /// Keeps a token that the policy has accepted, so as not to verify it again.
+    /// Keeps a token that the policy has accepted, so that it is not verified again.
     pub(crate) fn keep(&self, token: &[u8], worker: usize, now: u64, verified: &Arc<Verified>) {
         self.seen.keep(token, worker, now, verified);
     }
@@ -127,7 +127,7 @@ impl Verifier {
     /// Verifies a token with the keys at hand.
     ///
     /// # Errors
-    /// The first check that fails.
+    /// Returns the first failed check.
     pub(crate) fn verify(&self, token: &[u8], worker: usize, now: Moment) -> Result<Arc<Verified>, VerifyError> {
         // Before the snapshots: what is verified with newer keys may be kept under an older count, never the other way round.
         let generations: Vec<u64> = self.sets.iter().map(|set| set.generation()).collect();
@@ -170,7 +170,7 @@ impl Verifier {
         Err(error)
     }
 
-    /// The keys of this id. The same key under two endpoints is tried once.
+    /// Returns the keys of this id. The same key under two endpoints is tried once.
     fn candidates<'a>(&'a self, snapshots: &[Snapshot], generations: &[u64], key_id: Option<&str>) -> Vec<Candidate<'a>> {
         let mut candidates: Vec<Candidate<'a>> = Vec::new();
         for ((set, snapshot), &generation) in self.sets.iter().zip(snapshots).zip(generations) {
@@ -191,10 +191,10 @@ impl Verifier {
         candidates
     }
 
-    /// Verifies a token whose key is not at hand, after newer keys came, if they may be asked for.
+    /// Verifies a token whose key is unknown, after fetching newer keys if that is allowed.
     ///
     /// # Errors
-    /// The first check that fails.
+    /// Returns the first failed check.
     pub(crate) async fn verify_anew(&self, token: &[u8], worker: usize, clock: &Clock) -> Result<Arc<Verified>, VerifyError> {
         // A fetch that was under way may have begun before the key was published; then one of our own follows it.
         for _ in 0..2 {
@@ -219,7 +219,7 @@ impl Verifier {
 /// A moment on both clocks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
-    /// Seconds since 1970.
+    /// The time in seconds since 1970.
     pub(crate) unix: u64,
     pub(crate) monotonic: Duration,
 }
@@ -230,7 +230,7 @@ impl Moment {
     }
 }
 
-/// For an issuer of one name: the token must bear it, and a key that says whose it is must agree.
+/// Checks an issuer with one name: the token must state it, and the key's issuer, if any, must agree.
 fn conclude_other(candidate: &Candidate<'_>, snapshot: &Snapshot, algorithm: Algorithm, payload: Payload) -> Verified {
     let Payload { token, facts } = payload;
     let expected = snapshot.documents[candidate.endpoint].as_ref().map(|document| &document.metadata.issuer);
@@ -291,10 +291,10 @@ fn conclude(candidate: &Candidate<'_>, snapshot: &Snapshot, algorithm: Algorithm
     }
 }
 
-/// Whether the token's issuer is the one of its version, and the key's own issuer agrees.
+/// Checks that the token's issuer is the one of its version, and that the key's own issuer agrees.
 ///
 /// `listed_by` is the issuer of the document that lists the key: version 1 tokens may be signed by a key that only the version 2
-/// set ascribes to an issuer, and then the key's issuer is held against that set's.
+/// set assigns to an issuer, and the key's issuer is then compared with that set's.
 fn agreement(
     expected: &Issuer,
     listed_by: Option<&Issuer>,
@@ -329,7 +329,7 @@ fn agreement(
 pub(crate) mod tests {
     use super::*;
 
-    /// A token as it comes out of a verification, with this end.
+    /// Makes a verified token that expires at this time.
     pub(crate) fn verified(expires_at: u64) -> Arc<Verified> {
         let Payload { token, facts } = read_other(format!(r#"{{"exp":{expires_at}}}"#).as_bytes()).unwrap();
         let (issuer, algorithm) = (IssuerVerdict::Agrees, Algorithm::Rs256);

@@ -204,7 +204,7 @@ impl<'a> Checker<'a> {
         field
     }
 
-    /// The field of a token: of `token`, or of one that has another name.
+    /// Returns the field of a token: of `token`, or of one that has another name.
     fn token_field(&mut self, expr: &IdedExpr, root: &str, name: &str) -> Checked<Field> {
         let field = match name {
             "claims" => Field::Claims,
@@ -230,7 +230,7 @@ impl<'a> Checker<'a> {
         root == "token" || self.tokens.iter().any(|name| **name == *root)
     }
 
-    /// The name of a token, where it is not `token`.
+    /// Returns the name of a token, where it is not `token`.
     fn named(&self, root: &str) -> Option<Box<str>> {
         (root != "token").then(|| root.into())
     }

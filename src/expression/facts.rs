@@ -79,7 +79,8 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// The header field of this name, if it was sent; joined by comma where it was sent several times (RFC 9110, section 5.3).
+/// Returns the header field of this name, if it was sent; joined by comma where it was sent several times (RFC 9110, section
+/// 5.3).
 pub(super) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<Value<'a>>, EvaluationError> {
     joined(headers.get_all(name).iter())
 }
@@ -99,8 +100,8 @@ fn header_text(value: &http::HeaderValue) -> Result<&str, EvaluationError> {
     str::from_utf8(value.as_bytes()).map_err(|_| EvaluationError::Unfit("a header field is not UTF-8"))
 }
 
-/// The query parameter of this name, decoded; joined by comma where it is repeated, so that no reader of the first or of the last
-/// one alone is fooled.
+/// Returns the query parameter of this name, decoded; joined by comma where it is repeated, so that no reader of the first or of
+/// the last one alone is fooled.
 pub(super) fn parameter<'a>(query: &'a str, name: &str) -> Result<Option<Value<'a>>, EvaluationError> {
     let mut found: Option<Cow<'a, str>> = None;
     for (key, value) in pairs(query) {
@@ -120,7 +121,7 @@ pub(super) fn parameter<'a>(query: &'a str, name: &str) -> Result<Option<Value<'
     Ok(found.map(Value::Text))
 }
 
-/// The names of the query's parameters, each once.
+/// Returns the names of the query's parameters, each once.
 pub(super) fn parameter_names(query: &str) -> Result<Vec<Cow<'_, str>>, EvaluationError> {
     let mut names = pairs(query).map(|(key, _)| decoded(key)).collect::<Result<Vec<_>, _>>()?;
     names.sort_unstable();
@@ -140,7 +141,7 @@ fn decoded(text: &str) -> Result<Cow<'_, str>, EvaluationError> {
     unescaped(&text.replace('+', " "), "a query parameter is not well encoded").map(Cow::Owned)
 }
 
-/// The captured segment of this name, decoded.
+/// Returns the captured segment of this name, decoded.
 pub(super) fn capture<'a>(captures: &'a Captures, name: &str) -> Result<Option<Value<'a>>, EvaluationError> {
     let Some((_, raw)) = captures.segments.iter().find(|(key, _)| &**key == name) else { return Ok(None) };
     let text = if raw.contains('%') {

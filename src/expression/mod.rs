@@ -199,7 +199,7 @@ impl Expression {
         Self::parse(text)?.into_condition()
     }
 
-    /// The expression as a condition: one that can be true or false.
+    /// Returns the expression as a condition: one that can be true or false.
     pub(crate) fn into_condition(self) -> Result<Self, ExpressionError> {
         match self.node.kind() {
             None | Some(Kind::Bool) => Ok(self),
@@ -211,7 +211,7 @@ impl Expression {
         }
     }
 
-    /// The claim of this exact name, without any text to be parsed.
+    /// Returns the claim of this exact name, without any text to be parsed.
     pub(crate) fn claim(name: &str) -> Self {
         let path =
             node::Path { field: node::Field::Claim(name.into()), token: None, told: format!("token.claims.{name}").into() };

@@ -265,7 +265,7 @@ impl Kind {
         }
     }
 
-    /// Whether values of the two kinds can be compared.
+    /// Returns whether values of the two kinds can be compared.
     pub(super) fn comparable(self, other: Self) -> bool {
         self == other || (self.is_number() && other.is_number())
     }

@@ -169,7 +169,7 @@ pub(crate) fn header_value(expression: &Expression, facts: &Facts<'_>) -> Result
     field_value(&text)
 }
 
-/// A text as the value of a header field.
+/// Returns a text as the value of a header field.
 pub(crate) fn field_value(text: &str) -> Result<HeaderValue, HeaderTextError> {
     if text.chars().any(char::is_control) || text.trim() != text {
         return Err(HeaderTextError::Unclean);

@@ -98,7 +98,7 @@ impl EvaluationError {
 }
 
 impl<'a> Value<'a> {
-    /// A claim or a part of one; `None` where it is `null`, which is absent.
+    /// Returns a claim or a part of one; `None` where it is `null`, which is absent.
     pub(super) fn of_json(json: &'a Json) -> Option<Self> {
         Some(match json {
             Json::Null => return None,
@@ -270,7 +270,7 @@ impl<'a> List<'a> {
         }
     }
 
-    /// The element at an index that is within the list.
+    /// Returns the element at an index that is within the list.
     pub(super) fn get(&self, index: usize) -> Result<Value<'a>, EvaluationError> {
         let element = match self {
             Self::Json(list) => list.get(index).and_then(Value::of_json),

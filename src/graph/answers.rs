@@ -1,4 +1,4 @@
-//! Answers that are kept for a while: bounded in number, and fetched once however many wait.
+//! Cached answers: bounded in number, and fetched once for all waiters.
 
 use std::{
     hash::Hash,
@@ -14,18 +14,18 @@ use crate::base::{Generations, clock::Clock};
 
 type Outcome<V> = Result<Arc<V>, Arc<GraphFault>>;
 
-/// Answers by question; what was not asked for lately is let go.
+/// Answers by question; those that were not used lately are dropped.
 pub(super) struct Answers<K, V>(Generations<K, Entry<V>>);
 
 struct Entry<V> {
     kept: ArcSwapOption<Kept<V>>,
-    /// The call under way: holds its outcome when it has ended, and closes if it died.
+    /// The call in progress: holds its outcome when it has ended, and closes if it died.
     asking: Mutex<Option<watch::Receiver<Option<Outcome<V>>>>>,
 }
 
 struct Kept<V> {
     answer: Arc<V>,
-    /// When it was asked for, on the monotonic clock: how long it serves is for each policy to say.
+    /// The time of the question, on the monotonic clock; each policy decides how long it is valid.
     asked_at: Duration,
 }
 
@@ -34,7 +34,7 @@ impl<K: Hash + Eq + Clone, V: Send + Sync + 'static> Answers<K, V> {
         Self(Generations::new(most))
     }
 
-    /// The answer that is kept, or the one that a call brings: a new one, or the one under way. Failures are kept for nobody.
+    /// Returns the cached answer, or that of a call: a new one, or the one in progress. Failures are not cached.
     pub(super) async fn get<F>(
         &self,
         key: &K,
@@ -64,7 +64,7 @@ impl<V: Send + Sync + 'static> Entry<V> {
         Some(kept.answer.clone())
     }
 
-    /// Joins the call under way, or makes one, on a runtime of its own: whoever gives up takes nobody's answer away.
+    /// Joins the call in progress, or makes one on a runtime of its own, so that a caller that gives up does not cancel it.
     fn join<F>(
         self: &Arc<Self>,
         clock: &Clock,

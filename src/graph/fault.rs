@@ -1,4 +1,4 @@
-//! Why Graph gave no answer.
+//! The reason why Graph gave no answer.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -10,12 +10,12 @@ use crate::{
     refusal::{Reason, Refusal},
 };
 
-/// How long Graph is left alone after it could not be reached.
+/// The pause after Graph was unreachable.
 const PAUSE: Duration = Duration::from_secs(2);
-/// The longest that it may ask to be left alone.
+/// The longest pause that Graph may demand.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Why Graph gave no answer. Names no user and no group.
+/// The reason why Graph gave no answer. Names no user and no group.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GraphFault {
     #[error("there is no token for Microsoft Graph")]
@@ -41,7 +41,7 @@ pub(crate) enum GraphFault {
 }
 
 impl GraphFault {
-    /// For how long nothing should be asked.
+    /// Returns the demanded pause.
     pub(super) fn pause(&self) -> Option<Duration> {
         match self {
             Self::Busy { retry_after, .. } => {
@@ -52,7 +52,8 @@ impl GraphFault {
         }
     }
 
-    /// What the caller is told: the gateway could not use its credential, but for what only the caller's tenant can mend.
+    /// Returns the reason that the caller is told: the gateway could not use its credential, except for faults that only the
+    /// caller's tenant can mend.
     pub(crate) fn reason(&self) -> Reason {
         match self {
             Self::Credential(error) => error.reason(),
@@ -60,7 +61,7 @@ impl GraphFault {
         }
     }
 
-    /// When to come back, in seconds.
+    /// Returns the seconds after which to retry.
     pub(crate) fn retry_after(&self) -> Option<u32> {
         let seconds = match self {
             Self::Credential(error) => error.retry_in?.as_secs() + 1,
@@ -70,7 +71,7 @@ impl GraphFault {
         Some(u32::try_from(seconds).unwrap_or(u32::MAX))
     }
 
-    /// What the operator can do.
+    /// Returns the operator's remedy.
     pub(crate) fn cure(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Credential(error) => error.cure(),

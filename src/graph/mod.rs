@@ -1,11 +1,10 @@
-//! Microsoft Graph, as far as policies ask it about a user whose token does not say enough.
+//! Microsoft Graph, for policies that need facts about a user which the token lacks.
 //!
-//! Two things are asked: which of these groups the user is in, where a token has more groups than it lists, and what these
-//! attributes of the user are, where a token lacks a mapped claim. The address is the cloud's, made from what was validated (`tid`
-//! and `oid`); the URL that a token names for its groups is never followed, since a token chooses no address that the gateway's
-//! own credential goes to.
+//! There are two questions: the user's groups, if a token has more groups than it lists, and the user's attributes, if a token
+//! lacks a mapped claim. The address is the cloud's, with validated values (`tid` and `oid`); the URL that a token names for its
+//! groups is never followed, since a token must not choose where the gateway's credential goes.
 //!
-//! Answers are kept for a while, in a bounded number, and one call serves all who wait for it. What cannot be answered is an
+//! Answers are cached for a while, in a bounded number, and one call serves all waiters. A question without an answer is an
 //! error, never "no": a fault refuses the request.
 
 mod answers;
@@ -39,9 +38,9 @@ use crate::{
     identity_http::IdentityHttp,
 };
 
-/// How many answers of each kind are kept.
+/// The maximum number of cached answers of each kind.
 const MOST_ANSWERS: usize = 20_000;
-/// How many calls may be under way at once.
+/// The maximum number of concurrent calls.
 const MOST_CALLS: usize = 32;
 
 /// Graph as one credential sees it.
@@ -51,12 +50,12 @@ pub(crate) struct Graph {
     groups: Answers<AboutGroups, Groups>,
     attributes: Answers<AboutAttributes, Attributes>,
     calls: Semaphore,
-    /// Before this monotonic reading, in milliseconds, Graph is left alone: it said so, or it could not be reached.
+    /// The monotonic time, in milliseconds, until which Graph is left alone, because it demanded that or was unreachable.
     pause_until: AtomicU64,
     engine: OnceLock<Engine>,
 }
 
-/// What calls are made with.
+/// The tools of calls.
 #[derive(Clone, Debug)]
 struct Engine {
     http: IdentityHttp,
@@ -77,10 +76,10 @@ impl Graph {
         })
     }
 
-    /// Which of these groups a user is in, directly or through others. An answer serves for as long as `lasts`.
+    /// Returns the groups, of those in question, that a user is in, directly or through others. An answer is valid for `lasts`.
     ///
     /// # Errors
-    /// Graph, or a token for it, cannot be had.
+    /// Fails if Graph, or a token for it, is unavailable.
     pub(crate) async fn groups(
         self: &Arc<Self>,
         person: Person<'_>,
@@ -96,10 +95,10 @@ impl Graph {
         self.groups.get(&about, &engine.clock, &engine.handle, lasts, ask).await
     }
 
-    /// These attributes of a user, as claims. An answer serves for as long as `lasts`.
+    /// Returns these attributes of a user, as claims. An answer is valid for `lasts`.
     ///
     /// # Errors
-    /// Graph, or a token for it, cannot be had.
+    /// Fails if Graph, or a token for it, is unavailable.
     pub(crate) async fn attributes(
         self: &Arc<Self>,
         person: Person<'_>,
@@ -139,7 +138,8 @@ impl Graph {
         answer
     }
 
-    /// Where the token for Graph in a tenant is kept. A managed identity has a tenant of its own alone, which the build has seen to.
+    /// Returns the slot of the token for Graph in a tenant. A managed identity has only its own tenant, which the build has
+    /// checked.
     fn slot(&self, tenant: &str) -> Option<Arc<TokenSlot>> {
         if self.credential.is_application() {
             self.credential.slot_in(tenant, &self.address.scope)
@@ -158,22 +158,22 @@ impl std::fmt::Debug for Graph {
     }
 }
 
-/// The Graphs that policies ask, which live on across reloads with what they know.
+/// The Graph clients that policies use; they outlive reloads, with their caches.
 #[derive(Debug, Default)]
 pub struct Graphs {
     asked: Mutex<Vec<Arc<Graph>>>,
-    /// Those of the config before, to go on with where nothing changed.
+    /// The clients of the previous config, which are reused where nothing changed.
     inherited: Mutex<Vec<Arc<Graph>>>,
 }
 
 impl Graphs {
-    /// None yet; what `previous` knows lives on where it is asked for again.
+    /// Starts without any; those of `previous` are reused where they are requested again.
     pub fn after(previous: Option<&Self>) -> Self {
         let inherited = previous.map(|previous| lock(&previous.asked).clone()).unwrap_or_default();
         Self { asked: Mutex::default(), inherited: Mutex::new(inherited) }
     }
 
-    /// Graph at an address as a credential sees it: the one that is there, or a new one.
+    /// Returns Graph at an address as a credential sees it: the existing client, or a new one.
     pub(crate) fn of(&self, address: &GraphAddress, credential: &Arc<Credential>) -> Arc<Graph> {
         let is_it = |graph: &&Arc<Graph>| graph.address == *address && Arc::ptr_eq(&graph.credential, credential);
         let mut asked = lock(&self.asked);
@@ -186,7 +186,7 @@ impl Graphs {
         graph
     }
 
-    /// Lets them call, on a runtime that outlives requests.
+    /// Lets the clients call, on a runtime that outlives requests.
     pub fn start(&self, http: &IdentityHttp, clock: &Clock, handle: &Handle) {
         lock(&self.inherited).clear();
         for graph in &*lock(&self.asked) {

@@ -1,4 +1,4 @@
-//! What Graph is asked, and what its answers mean.
+//! The questions to Graph, and the meaning of its answers.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ use crate::{
     identity_http::{Answer, Call, IdentityHttp},
 };
 
-/// The longest answer that is read.
+/// The longest answer that is read, in bytes.
 const MAX_BYTES: usize = 64 << 10;
-/// How long one call may take. A request is waiting.
+/// The timeout of one call. A request is waiting.
 const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
-/// The most groups that one call may ask about.
+/// The maximum number of groups in one call.
 const GROUPS_PER_CALL: usize = 20;
 
-/// Whom a question is about: `tid` and `oid` of a validated token.
+/// The user in question: `tid` and `oid` of a validated token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Person<'a> {
     pub(crate) tenant: &'a str,
@@ -30,21 +30,21 @@ pub(crate) struct Person<'a> {
 }
 
 impl<'a> Person<'a> {
-    /// The user behind a token, if it names one.
+    /// Returns the user of a token, if it names one.
     pub(crate) fn of(token: &'a Token) -> Option<Self> {
         let object_id = token.object_id.as_deref().filter(|id| is_guid(id))?;
         (!token.tenant.is_empty()).then_some(Self { tenant: &token.tenant, object_id })
     }
 }
 
-/// Something to ask of Graph about a user.
+/// A question to Graph about a user.
 pub(super) trait Question: Sync {
     type Answer;
 
-    /// The user's tenant.
+    /// Returns the user's tenant.
     fn tenant(&self) -> &str;
 
-    /// Asks.
+    /// Asks Graph.
     fn ask(
         &self,
         http: &IdentityHttp,
@@ -80,19 +80,19 @@ impl Someone {
     }
 }
 
-/// Which of these groups a user is in.
+/// A question: the groups, of these, that a user is in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct AboutGroups {
     who: Someone,
     groups: Arc<[Box<str>]>,
 }
 
-/// The groups, of those that were asked about, that a user is in: a claim like `groups`.
+/// The groups, of those in question, that a user is in: a claim like `groups`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Groups(Value);
 
 impl Groups {
-    /// The groups as a claim.
+    /// Returns the groups as a claim.
     pub(crate) const fn claim(&self) -> &Value {
         &self.0
     }
@@ -129,19 +129,19 @@ impl Question for AboutGroups {
     }
 }
 
-/// What a user's attributes are.
+/// A question: a user's attributes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct AboutAttributes {
     who: Someone,
-    /// The claim that each attribute becomes.
+    /// The attributes and the claims that they become.
     claims: Arc<[(Box<str>, Box<str>)]>,
 }
 
-/// What is known of a user besides the token: claims, by name.
+/// The attributes of a user: claims, by name.
 #[derive(Default)]
 pub(crate) struct Attributes {
     claims: Vec<(Box<str>, Value)>,
-    /// The last token that they were added to, and the two together: calls come in rows.
+    /// The last token that they were added to, and the combination: calls with the same token come in series.
     last: ArcSwapOption<(Arc<Token>, Arc<Token>)>,
 }
 
@@ -153,7 +153,7 @@ impl std::fmt::Debug for Attributes {
 }
 
 impl Attributes {
-    /// The token with these claims besides its own, which win.
+    /// Returns the token with these claims added; its own claims win.
     pub(crate) fn added_to(&self, token: &Arc<Token>) -> Arc<Token> {
         if let Some(last) = self.last.load_full().filter(|last| Arc::ptr_eq(&last.0, token)) {
             return last.1.clone();
@@ -197,7 +197,7 @@ impl Question for AboutAttributes {
     }
 }
 
-/// Whether an attribute has a value that could be a claim: Graph writes `null` for what a user lacks.
+/// Returns whether an attribute has a value that could be a claim: Graph writes `null` for a missing one.
 fn says_something(value: &Value) -> bool {
     match value {
         Value::Null | Value::Object(_) => false,
@@ -214,7 +214,7 @@ fn headers(token: &AccessToken) -> HeaderMap {
     headers
 }
 
-/// The object of a good answer; `None` where the directory has no such user.
+/// Returns the object of a good answer; `None` if the directory has no such user.
 fn read(answer: &Answer) -> Result<Option<Map<String, Value>>, GraphFault> {
     let document = || read_object(&answer.body).map_err(|_| GraphFault::Nonsense);
     match answer.status {
@@ -233,7 +233,7 @@ fn read(answer: &Answer) -> Result<Option<Map<String, Value>>, GraphFault> {
     }
 }
 
-/// Graph's own code for an error; foreign text, so letters and the like alone.
+/// Returns Graph's own error code; foreign text, so only letters and the like.
 fn code(document: &Map<String, Value>) -> Box<str> {
     let code = document.get("error").and_then(|error| error.get("code")).and_then(Value::as_str).unwrap_or("no code");
     code.chars().filter(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '.')).take(64).collect()

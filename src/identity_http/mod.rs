@@ -1,8 +1,8 @@
 //! Calls to identity services: Entra, vaults, Graph, the platform's token endpoints. One client, bounded in time and size.
 //!
-//! No redirect is ever followed: a token or an assertion goes to the address it was meant for, or nowhere. Plain `http` is
-//! spoken to the machine itself alone, but for the platform's own token endpoints, which the caller has to name as such.
-//! Connections are driven by the runtime that made the call, so make calls from one that outlives them.
+//! Redirects are never followed: a token or an assertion goes to its intended address, or nowhere. Plain `http` is only used on
+//! the machine itself, and for the platform's own token endpoints, which the caller has to mark as such. Connections are driven
+//! by the runtime that made the call, so make calls from one that outlives them.
 
 mod config;
 
@@ -15,17 +15,17 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use url::{Host, Url};
 
-/// How long the connection may take, TLS included.
+/// The timeout for connecting, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a whole call may take, unless it says otherwise.
+/// The default timeout of a whole call.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The client for calls to identity services. Clones share their connections.
 #[derive(Clone)]
 pub struct IdentityHttp {
-    /// Through the corporate proxy, where there is one.
+    /// The client that uses the corporate proxy, if there is one.
     outside: reqwest::Client,
-    /// Never through a proxy: this machine and its link-local services.
+    /// The client that never uses a proxy: for this machine and its link-local services.
     here: reqwest::Client,
     trusts_nobody: bool,
 }
@@ -35,33 +35,33 @@ pub struct IdentityHttp {
 pub struct Call<'a> {
     /// The method.
     pub method: Method,
-    /// Where it goes.
+    /// The URL.
     pub url: &'a Url,
-    /// Header fields besides those that HTTP itself needs. Secret ones are marked as sensitive.
+    /// Header fields other than those that HTTP itself needs. Secret ones are marked as sensitive.
     pub headers: HeaderMap,
     /// The body.
     pub body: Option<Bytes>,
-    /// The most bytes that the answer's body may have.
+    /// The size limit of the response body, in bytes.
     pub cap: usize,
-    /// How long the call may take. Default: 15 s.
+    /// The timeout of the call. Default: 15 s.
     pub timeout: Duration,
-    /// Whether this goes to a token endpoint of the platform that the gateway runs on: plain `http` to any address, and never
-    /// through a proxy.
+    /// True for a token endpoint of the platform that the gateway runs on: plain `http` is allowed to any address, and a proxy is
+    /// never used.
     pub platform: bool,
 }
 
-/// An answer, read whole.
+/// A response, read completely.
 #[derive(Clone)]
 pub struct Answer {
     /// The status.
     pub status: StatusCode,
     /// The header fields.
     pub headers: HeaderMap,
-    /// The body, at most as long as the call allowed.
+    /// The body, within the size limit of the call.
     pub body: Bytes,
 }
 
-/// Why a client could not be made.
+/// The reason why a client could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityHttpFault {
     /// The proxy's address cannot be used. It may hold a password, so it is not repeated.
@@ -72,7 +72,7 @@ pub enum IdentityHttpFault {
     CaFile {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -87,7 +87,7 @@ pub enum IdentityHttpFault {
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Why a call brought no answer. Tells hosts, never a path, a header, a body or a proxy's password.
+/// The reason why a call got no response. Names hosts, never a path, a header, a body or a proxy's password.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityHttpError {
     /// Plain `http` to another machine.
@@ -99,24 +99,24 @@ pub enum IdentityHttpError {
     /// The URL has no host, holds a password, or is neither `http` nor `https`.
     #[error("the address of an identity service is not usable")]
     Address,
-    /// No connection: name, route, TLS.
+    /// No connection: name resolution, routing or TLS failed.
     #[error("no connection to {host}{}", if *no_roots { " (this machine has no certificate authorities: install ca-certificates, or set identity-http.ca)" } else { "" })]
     Connect {
         /// The host.
         host: String,
-        /// Whether no authority is trusted at all.
+        /// True if no authority is trusted at all.
         no_roots: bool,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Too slow.
+    /// The call timed out.
     #[error("{host} did not answer in time")]
     Timeout {
         /// The host.
         host: String,
     },
-    /// The body is longer than it may be.
+    /// The body exceeds the limit.
     #[error("{host} answered with more than {cap} bytes")]
     TooLarge {
         /// The host.
@@ -124,37 +124,37 @@ pub enum IdentityHttpError {
         /// The limit.
         cap: usize,
     },
-    /// The connection broke, or what came was no HTTP.
+    /// The connection broke, or the response was not HTTP.
     #[error("the answer of {host} broke off or is no HTTP")]
     Broken {
         /// The host.
         host: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 impl IdentityHttpError {
-    /// Whether the other side may not have seen the call: no connection was made.
+    /// Returns whether the call certainly did not reach the server: no connection was made.
     pub const fn never_sent(&self) -> bool {
         matches!(self, Self::NotHttps { .. } | Self::Address | Self::Connect { .. })
     }
 }
 
 impl<'a> Call<'a> {
-    /// A GET.
+    /// Makes a GET.
     pub fn get(url: &'a Url, cap: usize) -> Self {
         Self { method: Method::GET, url, headers: HeaderMap::new(), body: None, cap, timeout: TOTAL_TIMEOUT, platform: false }
     }
 
-    /// A POST of a form (`application/x-www-form-urlencoded`).
+    /// Makes a POST of a form (`application/x-www-form-urlencoded`).
     pub fn post_form(url: &'a Url, form: &[(&str, &str)], headers: HeaderMap, cap: usize) -> Self {
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
         Self::post(url, HeaderValue::from_static("application/x-www-form-urlencoded"), body.into(), headers, cap)
     }
 
-    /// A POST of JSON.
+    /// Makes a POST of JSON.
     pub fn post_json(url: &'a Url, body: Bytes, headers: HeaderMap, cap: usize) -> Self {
         Self::post(url, HeaderValue::from_static("application/json"), body, headers, cap)
     }
@@ -164,7 +164,7 @@ impl<'a> Call<'a> {
         Self { method: Method::POST, headers, body: Some(body), ..Self::get(url, cap) }
     }
 
-    /// Sets how long the call may take.
+    /// Sets the timeout of the call.
     #[must_use]
     pub const fn within(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -180,10 +180,10 @@ impl<'a> Call<'a> {
 }
 
 impl IdentityHttp {
-    /// Makes the client; reads the file of certificate authorities and the proxy's variables of the environment.
+    /// Makes the client; reads the file of certificate authorities and the proxy variables of the environment.
     ///
     /// # Errors
-    /// The file cannot be read, or the proxy's address cannot be used.
+    /// Fails if the file cannot be read, or the proxy's address cannot be used.
     pub fn new(config: &IdentityHttpConfig) -> Result<Self, IdentityHttpFault> {
         Self::with_environment(config, |name| std::env::var(name).ok())
     }
@@ -204,15 +204,15 @@ impl IdentityHttp {
     /// Gets `url`; the body may have `cap` bytes.
     ///
     /// # Errors
-    /// Any [`IdentityHttpError`]; a status other than 200 is none.
+    /// Returns any [`IdentityHttpError`]; a status other than 200 is not an error.
     pub async fn get(&self, url: &Url, cap: usize) -> Result<Answer, IdentityHttpError> {
         self.send(Call::get(url, cap)).await
     }
 
-    /// Posts a form; the answer's body may have `cap` bytes.
+    /// Posts a form; the response body may have `cap` bytes.
     ///
     /// # Errors
-    /// Any [`IdentityHttpError`]; a status other than 200 is none.
+    /// Returns any [`IdentityHttpError`]; a status other than 200 is not an error.
     pub async fn post_form(
         &self,
         url: &Url,
@@ -226,7 +226,7 @@ impl IdentityHttp {
     /// Makes one call. Nothing is repeated, no redirect is followed.
     ///
     /// # Errors
-    /// Any [`IdentityHttpError`]; a status other than 200 is none.
+    /// Returns any [`IdentityHttpError`]; a status other than 200 is not an error.
     pub async fn send(&self, call: Call<'_>) -> Result<Answer, IdentityHttpError> {
         let local = check_address(call.url, call.platform)?;
         let host = || call.url.host_str().unwrap_or_default().to_owned();
@@ -277,7 +277,7 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// Whether `url` names this machine: `localhost` or a loopback address.
+/// Returns whether `url` names this machine: `localhost` or a loopback address.
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         // RFC 6761, section 6.3: `localhost` never leaves the machine.
@@ -288,7 +288,7 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Refuses addresses that must not be called; tells whether the address is this machine.
+/// Refuses addresses that must not be called; returns whether the address is this machine.
 fn check_address(url: &Url, platform: bool) -> Result<bool, IdentityHttpError> {
     let local = is_loopback(url);
     if !url.has_host() || !url.username().is_empty() || url.password().is_some() {
@@ -335,7 +335,7 @@ fn proxy(
     Ok(Some(proxy.no_proxy(exceptions.as_deref().and_then(reqwest::NoProxy::from_string))))
 }
 
-/// The TLS settings, and whether nobody is trusted.
+/// Returns the TLS settings, and whether no authority is trusted.
 fn tls_config(config: &IdentityHttpConfig) -> Result<(ClientConfig, bool), IdentityHttpFault> {
     let mut roots = RootCertStore::empty();
     // What cannot be read of the system's store is left out; without any authority each connection fails, and says why.
@@ -363,7 +363,7 @@ fn tls_config(config: &IdentityHttpConfig) -> Result<(ClientConfig, bool), Ident
     Ok((tls, trusts_nobody))
 }
 
-/// A small origin on loopback, for the tests of whoever calls identity services.
+/// A small origin on loopback, for tests of calls to identity services.
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

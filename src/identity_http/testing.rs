@@ -1,4 +1,4 @@
-//! An origin that plays one answer after the other, for tests of the calls.
+//! An origin that gives one scripted answer after the other, for tests of the calls.
 
 use std::{
     net::SocketAddr,
@@ -10,12 +10,12 @@ use tokio::{
     net::TcpListener,
 };
 
-/// What the origin answers.
+/// An answer of the origin.
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
-    /// Held back until this is notified.
+    /// A notification that releases the answer.
     pub(crate) after: Option<Arc<tokio::sync::Notify>>,
 }
 
@@ -29,7 +29,7 @@ impl Reply {
     }
 }
 
-/// An origin that answers by a function and remembers what it was asked.
+/// An origin that answers by a function and records its requests.
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
@@ -72,7 +72,7 @@ impl Origin {
         url::Url::parse(&format!("http://{}{path}", self.address)).unwrap()
     }
 
-    /// The requests so far, head and body.
+    /// Returns the requests so far, head and body.
     pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }

@@ -163,12 +163,12 @@ impl Partners {
         partners
     }
 
-    /// The partner of this name.
+    /// Returns the partner of this name.
     pub fn get(&self, name: &str) -> Option<&Arc<Partner>> {
         self.by_name.get(name)
     }
 
-    /// All partners, by name.
+    /// Returns all partners, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Partner>> {
         self.by_name.values()
     }
@@ -192,7 +192,7 @@ impl Partners {
         names
     }
 
-    /// Whether the config has a partner of this name, faulty or not.
+    /// Returns whether the config has a partner of this name, faulty or not.
     pub(crate) fn mentions(&self, name: &str) -> bool {
         self.by_name.contains_key(name) || self.faulty.iter().any(|faulty| faulty == name)
     }
@@ -347,7 +347,7 @@ impl Partner {
         self.limits.quota(&self.name, clock)
     }
 
-    /// Whether the partner may use a route that checks partners.
+    /// Returns whether the partner may use a route that checks partners.
     pub(crate) fn may_use(&self, route: &str) -> bool {
         self.routes.as_ref().is_none_or(|routes| routes.iter().any(|name| **name == *route))
     }
@@ -357,7 +357,7 @@ impl Partner {
         self.tenants.is_some()
     }
 
-    /// Whether a token of the partner's application, of this tenant and kind, is the partner's.
+    /// Returns whether a token of the partner's application, of this tenant and kind, is the partner's.
     fn speaks_through(&self, call: Call<'_>) -> bool {
         // A token of no tenant is of an issuer other than Entra, where the same application id is somebody else's.
         let tenant = match &self.tenants {
@@ -375,7 +375,7 @@ impl Partner {
     }
 }
 
-/// The application ids of a partner, in lower case.
+/// Returns the application ids of a partner, in lower case.
 fn applications(config: &PartnerConfig, place: &Place, faults: &mut Faults) -> Vec<Box<str>> {
     let place = place.key("client-application-ids");
     if config.client_application_ids.is_empty() {
@@ -400,7 +400,7 @@ fn applications(config: &PartnerConfig, place: &Place, faults: &mut Faults) -> V
     applications
 }
 
-/// The certificates of a partner.
+/// Returns the certificates of a partner.
 fn pins(config: &PinConfig, with: Surroundings<'_>, place: &Place, faults: &mut Faults) -> Option<Box<[Thumbprint]>> {
     if !with.certificates {
         let message = "no listener asks callers for certificates, so every call of the partner would be refused";
@@ -425,7 +425,7 @@ fn pins(config: &PinConfig, with: Surroundings<'_>, place: &Place, faults: &mut 
     pins.into_iter().collect::<Result<_, ()>>().ok()
 }
 
-/// The GUIDs of a partner's tenants.
+/// Returns the GUIDs of a partner's tenants.
 fn tenants(written: &[String], tenants: &Tenants, place: &Place, faults: &mut Faults) -> Vec<Box<str>> {
     if written.is_empty() {
         faults.error(place, "the list is empty, so nobody would be this partner", "list the partner's tenants");

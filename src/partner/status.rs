@@ -52,7 +52,7 @@ impl Partner {
 }
 
 impl Partners {
-    /// All partners, for the status page.
+    /// Returns all partners, for the status page.
     pub(crate) fn status(&self, clock: &Clock) -> Vec<PartnerStatus> {
         self.iter().map(|partner| partner.status(clock)).collect()
     }

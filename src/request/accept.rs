@@ -18,7 +18,8 @@ pub enum AcceptConfig {
     EmptySegment,
     /// `\` and `%5C`.
     Backslash,
-    /// Bytes beyond ASCII, raw or percent-encoded as something that is no UTF-8, and characters that some backends turn into `.` or `/`.
+    /// Bytes beyond ASCII, raw or percent-encoded as something that is not UTF-8, and characters that some backends turn into
+    /// `.` or `/`.
     NonAscii,
     /// `%25`, which a backend that decodes twice reads as the start of another escape.
     EncodedPercent,
@@ -44,7 +45,7 @@ impl AcceptConfig {
         Self::EncodedHash,
     ];
 
-    /// The word in the config.
+    /// Returns the word in the config.
     pub const fn name(self) -> &'static str {
         match self {
             Self::EncodedSlash => "encoded-slash",

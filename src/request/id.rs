@@ -18,7 +18,7 @@ const MAX_KEPT: usize = 128;
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// A new id, made at this time since 1970: RFC 9562, section 5.7.
+    /// Returns a new id, made at this time since 1970: RFC 9562, section 5.7.
     pub fn generate(now: Duration) -> Self {
         let uuid = Uuid::from_u128(version_7(u64::try_from(now.as_millis()).unwrap_or_default(), random_128()));
         let mut text = [0; 36];
@@ -37,13 +37,13 @@ impl RequestId {
         (!bytes.is_empty() && bytes.len() <= MAX_KEPT && bytes.iter().all(plain)).then(|| Self(value.clone()))
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         // Both ways of making one leave nothing but ASCII.
         self.0.to_str().unwrap_or_default()
     }
 
-    /// The id as a header value.
+    /// Returns the id as a header value.
     pub const fn value(&self) -> &HeaderValue {
         &self.0
     }

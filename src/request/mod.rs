@@ -60,7 +60,7 @@ pub struct IncomingRequest {
 pub struct ConnectionOptions {
     /// The fields that it names, which are not forwarded. Without those that are never forwarded.
     pub nominated: Vec<HeaderName>,
-    /// Whether it holds `upgrade`.
+    /// True if it holds `upgrade`.
     pub upgrade: bool,
 }
 
@@ -124,7 +124,7 @@ impl IncomingRequest {
         self.version >= Version::HTTP_11 && self.headers.get_all(header::TE).iter().any(named)
     }
 
-    /// Whether the request asks for a WebSocket. RFC 6455, section 4.1.
+    /// Returns whether the request asks for a WebSocket. RFC 6455, section 4.1.
     pub fn asks_for_websocket(&self) -> bool {
         let mut values = self.headers.get_all(header::UPGRADE).iter();
         self.connection.upgrade
@@ -141,7 +141,7 @@ impl IncomingRequest {
     }
 }
 
-/// Whether the value of an `Authorization` field authenticates a connection rather than a request.
+/// Returns whether the value of an `Authorization` field authenticates a connection rather than a request.
 pub(crate) fn binds_connection(value: &HeaderValue) -> bool {
     let scheme = value.as_bytes().split(|byte| !byte.is_ascii_alphanumeric()).next().unwrap_or_default();
     scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")

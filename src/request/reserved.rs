@@ -118,7 +118,7 @@ impl ReservedNames {
         }
     }
 
-    /// The names that are reserved on the routes of an upstream; `None`: on routes that answer themselves.
+    /// Returns the names that are reserved on the routes of an upstream; `None`: on routes that answer themselves.
     pub fn finish(&self, upstream: Option<&str>) -> Reserved {
         let everywhere = self.overrides.get(&None);
         let here = upstream.and_then(|upstream| self.overrides.get(&Some(upstream.into())));
@@ -199,7 +199,7 @@ impl Reserved {
         self.find(name.as_str()).is_some()
     }
 
-    /// The names that are reserved whatever the config says.
+    /// Returns the names that are reserved whatever the config says.
     pub(crate) fn always() -> Arc<Self> {
         static ALWAYS_RESERVED: LazyLock<Arc<Reserved>> = LazyLock::new(Arc::default);
         ALWAYS_RESERVED.clone()
@@ -251,7 +251,7 @@ fn fold(name: &str) -> Box<str> {
     name.bytes().map(|byte| char::from(fold_byte(byte))).collect::<String>().into()
 }
 
-/// Whether a CGI program sees both names as one.
+/// Returns whether a CGI program sees both names as one.
 pub(crate) fn same_folded(one: &str, other: &str) -> bool {
     one.len() == other.len() && one.bytes().zip(other.bytes()).all(|(one, other)| fold_byte(one) == fold_byte(other))
 }

@@ -39,7 +39,7 @@ impl TraceContext {
         }
     }
 
-    /// The trace's id as 32 digits.
+    /// Returns the trace's id as 32 digits.
     pub fn trace_id_hex(&self) -> String {
         format!("{:032x}", self.trace_id)
     }

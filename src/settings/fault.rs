@@ -7,24 +7,24 @@ use std::fmt;
 pub struct Place(String);
 
 impl Place {
-    /// The whole document.
+    /// Returns the whole document.
     pub const fn root() -> Self {
         Self(String::new())
     }
 
-    /// The value of `key` below this place.
+    /// Returns the value of `key` below this place.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
         Self(format!("{}/{}", self.0, key.replace('~', "~0").replace('/', "~1")))
     }
 
-    /// The entry `index` of the list at this place.
+    /// Returns the entry `index` of the list at this place.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
         Self(format!("{}/{index}", self.0))
     }
 
-    /// The JSON pointer.
+    /// Returns the JSON pointer.
     pub fn pointer(&self) -> &str {
         &self.0
     }
@@ -102,7 +102,7 @@ impl Faults {
         self.list.push(Fault { severity, place: place.clone(), at_key: false, message, cure });
     }
 
-    /// Whether anything found makes the config unusable.
+    /// Returns whether anything found makes the config unusable.
     pub fn any_error(&self) -> bool {
         self.list.iter().any(|fault| fault.severity == Severity::Error)
     }

@@ -103,7 +103,7 @@ impl Node {
         if let Kind::Text(text) = &self.kind { Some(&text.value) } else { None }
     }
 
-    /// The value of `key`, where this is a map that has it.
+    /// Returns the value of `key`, where this is a map that has it.
     pub(crate) fn get(&self, key: &str) -> Option<&Self> {
         self.as_map()?.iter().find(|(name, _)| name.text == key).map(|(_, value)| value)
     }
@@ -121,7 +121,7 @@ impl Node {
         }
     }
 
-    /// The value alone, without its places.
+    /// Returns the value alone, without its places.
     #[cfg(test)]
     pub(crate) fn to_json(&self) -> Value {
         match &self.kind {

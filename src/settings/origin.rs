@@ -65,7 +65,7 @@ impl Sources {
         self.blanks.place(origin);
     }
 
-    /// Whether some of what stands at a place is hidden.
+    /// Returns whether some of what stands at a place is hidden.
     pub(crate) fn hides(&self, origin: &Origin) -> bool {
         self.blanks.touches(origin)
     }

@@ -15,7 +15,7 @@ pub(crate) enum Part<'a> {
     },
 }
 
-/// The pieces of a text, in order.
+/// Returns the pieces of a text, in order.
 pub(crate) fn parts(text: &str) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
     let mut done = 0;

@@ -165,7 +165,7 @@ impl Secrets {
         secrets
     }
 
-    /// The secrets that vaults hold.
+    /// Returns the secrets that vaults hold.
     pub(crate) fn in_vaults(&self) -> impl Iterator<Item = &Arc<VaultSecret>> {
         self.0.values().filter_map(|source| match source {
             SecretSource::Vault(secret) => Some(secret),
@@ -226,7 +226,7 @@ impl LiveSecret {
         Some(text)
     }
 
-    /// The secrets of vaults in it.
+    /// Returns the secrets of vaults in it.
     pub(crate) fn in_vaults(&self) -> impl Iterator<Item = &Arc<VaultSecret>> {
         self.parts.iter().filter_map(|part| match part {
             SecretSource::Vault(secret) => Some(secret),

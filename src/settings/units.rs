@@ -49,7 +49,7 @@ impl Day {
         plain.then(|| text.parse().ok().map(Self)).flatten()
     }
 
-    /// The end of the day, in seconds since 1970.
+    /// Returns the end of the day, in seconds since 1970.
     pub fn end(self) -> u64 {
         const SECONDS: i64 = 86_400;
         let day = self.0.to_zoned(jiff::tz::TimeZone::UTC).map_or(0, |start| start.timestamp().as_second());

@@ -188,7 +188,7 @@ fn balanced(text: &str) -> usize {
     text.trim_end().len()
 }
 
-/// The length of the `{{name}}` that `text` begins with.
+/// Returns the length of the `{{name}}` that `text` begins with.
 fn named_value(text: &str) -> Option<usize> {
     let inner = text.strip_prefix("{{")?;
     let end = inner.find("}}")?;

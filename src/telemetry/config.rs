@@ -1,4 +1,4 @@
-//! What is logged.
+//! The settings of logging.
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -6,29 +6,29 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct TelemetryConfig {
-    /// How much is logged. Default: info.
+    /// The level of the log. Default: info.
     pub log: LogLevel,
 }
 
-/// How much is logged.
+/// The level of the log.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogLevel {
-    /// What stops the gateway or a part of it.
+    /// Events that stop the gateway or a part of it.
     Error,
-    /// What an operator should look at.
+    /// Events that an operator should look at.
     Warn,
-    /// What happens: start, reload, key and token fetches.
+    /// Normal events: start, reload, key and token fetches.
     #[default]
     Info,
-    /// How it happens.
+    /// Details of normal events.
     Debug,
-    /// Everything.
+    /// All events.
     Trace,
 }
 
 impl LogLevel {
-    /// The level's name.
+    /// Returns the level's name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",

@@ -1,4 +1,4 @@
-//! The gateway's own log: what it does, on standard error. Requests are not logged here; they have their audit records.
+//! The gateway's own log, on standard error. Requests are not logged here; they have their audit records.
 
 use std::io::IsTerminal;
 
@@ -6,10 +6,10 @@ use tracing_subscriber::EnvFilter;
 
 use super::LogLevel;
 
-/// Sends what a panic says to the log, instead of printing it.
+/// Sends the message of a panic to the log, instead of printing it.
 ///
-/// A text that was put together while the gateway ran may quote what a caller sent, or a secret; only one that stands in the source is
-/// logged. Where it happened is logged always.
+/// A message that was formatted at run time may quote a caller's input or a secret, so only literal messages are logged. The
+/// location is always logged.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
@@ -23,7 +23,7 @@ fn message(panic: &(dyn std::any::Any + Send)) -> &'static str {
     panic.downcast_ref::<&'static str>().copied().unwrap_or("(not shown: it may quote a request)")
 }
 
-/// Starts the log. `ENTRADA_LOG` overrules the level, in the form of `tracing`'s filters. A second call does nothing.
+/// Starts the log. `ENTRADA_LOG` overrides the level, in the form of `tracing`'s filters. A second call does nothing.
 pub fn start_logging(level: LogLevel) {
     let filter =
         EnvFilter::try_from_env("ENTRADA_LOG").unwrap_or_else(|_| EnvFilter::new(format!("warn,entrada={}", level.as_str())));

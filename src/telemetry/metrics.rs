@@ -1,4 +1,4 @@
-//! Metrics: counters of each worker's own, summed when they are read.
+//! Metrics: per-worker counters, summed when they are read.
 
 use std::{
     collections::BTreeMap,
@@ -17,10 +17,10 @@ const BUCKETS: [u64; 12] = [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 10
 
 const OUTCOMES: usize = Reason::ALL.len() + 1;
 
-/// The route under which requests are counted that no route matched.
+/// The route name for requests that no route matched.
 pub(crate) const NO_ROUTE: &str = "";
 
-/// What one worker counts of one route. Nobody else writes to it, so no core waits for another.
+/// The counters of one worker for one route. Only that worker writes to them, so that cores do not contend.
 #[derive(Debug)]
 pub struct Counters {
     outcomes: [AtomicU64; OUTCOMES],
@@ -49,23 +49,23 @@ impl Counters {
     }
 }
 
-/// All counters, by route and worker. They live as long as the process, so that a reload resets nothing.
+/// All counters, by route and worker. They live as long as the process, so that a reload does not reset them.
 #[derive(Debug, Default)]
 pub struct Metrics {
     routes: ByName,
     partners: ByName,
 }
 
-/// The counters of each worker, by the name of what is counted.
+/// The counters of each worker, by the name of the counted route or partner.
 type ByName = Mutex<BTreeMap<Arc<str>, Arc<[Counters]>>>;
 
 impl Metrics {
-    /// The counters of a route, one for each worker.
+    /// Returns the counters of a route, one for each worker.
     pub fn route(&self, name: &str, workers: usize) -> Arc<[Counters]> {
         counters(&self.routes, name, workers)
     }
 
-    /// The counters of a partner, one for each worker.
+    /// Returns the counters of a partner, one for each worker.
     pub fn partner(&self, name: &str, workers: usize) -> Arc<[Counters]> {
         counters(&self.partners, name, workers)
     }
@@ -126,12 +126,12 @@ fn seconds(microseconds: u64) -> String {
     (std::time::Duration::from_micros(microseconds).as_secs_f64()).to_string()
 }
 
-/// Metrics in Prometheus' text form, while they are written.
+/// Metrics in Prometheus' text format, under construction.
 #[derive(Debug, Default)]
 pub struct MetricsText(String);
 
 impl MetricsText {
-    /// Begins a family: its name, type (`counter`, `gauge`, `histogram`) and meaning.
+    /// Begins a family: its name, type (`counter`, `gauge`, `histogram`) and help text.
     pub fn family(&mut self, name: &str, kind: &str, help: &str) {
         // Writing to a string cannot fail, here and below.
         let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
@@ -155,7 +155,7 @@ impl MetricsText {
         let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
     }
 
-    /// The whole text.
+    /// Returns the whole text.
     pub fn into_string(self) -> String {
         self.0
     }

@@ -342,7 +342,7 @@ fn nobody_is_trusted_by_default() {
     }
 }
 
-/// Every list of up to `length` of the pieces.
+/// Returns every list of up to `length` of the pieces.
 fn lists<'p>(pieces: &[&'p str], length: usize) -> Vec<Vec<&'p str>> {
     let mut lists = vec![vec![]];
     let mut longest = lists.clone();
@@ -353,7 +353,7 @@ fn lists<'p>(pieces: &[&'p str], length: usize) -> Vec<Vec<&'p str>> {
     lists
 }
 
-/// Every way to spread a list over header lines.
+/// Returns every way to spread a list over header lines.
 fn spreads(entries: &[String]) -> Vec<Vec<String>> {
     let gaps = entries.len().saturating_sub(1);
     (0..1_u32 << gaps)
@@ -436,7 +436,7 @@ fn no_forged_prefix_chooses_the_address_in_forwarded_either() {
     assert!(found_cases > 1_000, "{found_cases}");
 }
 
-/// Every rule over the two proxies: any of them, or a path of one or two steps that may be optional.
+/// Returns every rule over the two proxies: any of them, or a path of one or two steps that may be optional.
 fn rules() -> Vec<Rule> {
     let believed = |proxy: &str| {
         let entries = [AddressEntryConfig::Text(proxy.into())];

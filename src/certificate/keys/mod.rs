@@ -137,7 +137,7 @@ impl Certificate {
         })
     }
 
-    /// The DER form.
+    /// Returns the DER form.
     pub fn der(&self) -> &[u8] {
         &self.der
     }
@@ -147,7 +147,7 @@ impl Certificate {
         self.chain.iter().map(AsRef::as_ref)
     }
 
-    /// The subject, as `CN=gateway, O=Contoso`.
+    /// Returns the subject, as `CN=gateway, O=Contoso`.
     pub fn subject(&self) -> &str {
         &self.subject
     }
@@ -188,7 +188,7 @@ impl Certificate {
         }
     }
 
-    /// The size of the RSA key.
+    /// Returns the size of the RSA key.
     pub const fn bits(&self) -> usize {
         self.bits
     }
@@ -208,7 +208,7 @@ impl Certificate {
         self.thumbprints.x5t_s256()
     }
 
-    /// The SHA-1 thumbprint in hexadecimal, as the portal shows it.
+    /// Returns the SHA-1 thumbprint in hexadecimal, as the portal shows it.
     pub fn thumbprint(&self) -> String {
         self.thumbprints.hex()
     }
@@ -319,12 +319,12 @@ impl KeyedCertificate {
             && self.certificate.verifies(&RSA_PKCS1_2048_8192_SHA256, text, &signature)
     }
 
-    /// The certificate.
+    /// Returns the certificate.
     pub const fn certificate(&self) -> &Certificate {
         &self.certificate
     }
 
-    /// The private key.
+    /// Returns the private key.
     pub(crate) const fn key(&self) -> &RsaKeyPair {
         &self.key
     }

@@ -117,14 +117,14 @@ impl<'a> Pem<'a> {
         if found.is_empty() { Err(CertificateError::NotPem) } else { Ok(Self(found)) }
     }
 
-    /// The certificates among them.
+    /// Returns the certificates among them.
     pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
         // What OpenSSL once called them, and what it calls those with its own trust settings behind them.
         let certificates = self.0.iter().filter(|section| matches!(section.label, b"CERTIFICATE" | b"X509 CERTIFICATE"));
         certificates.map(|section| decode(section).map(|der| CertificateDer::from(der.to_vec()))).collect()
     }
 
-    /// The private keys among them, decrypted.
+    /// Returns the private keys among them, decrypted.
     pub(super) fn keys(&self, password: Option<&SecretString>) -> Result<Vec<PrivateKeyDer<'static>>, CertificateError> {
         let keys = self.0.iter().filter(|section| section.label.ends_with(b"PRIVATE KEY"));
         keys.map(|section| key(section, password)).collect()
@@ -146,7 +146,7 @@ fn key(section: &Section<'_>, password: Option<&SecretString>) -> Result<Private
     PrivateKeyDer::from_pem_slice(section.text).map_err(|_| CertificateError::PemUnreadable)
 }
 
-/// A key in the encrypted form of PKCS#8: RFC 5958, section 3.
+/// Returns a key in the encrypted form of PKCS#8: RFC 5958, section 3.
 fn decrypt(section: &Section<'_>, password: &SecretString) -> Result<PrivateKeyDer<'static>, CertificateError> {
     let der = decode(section)?;
     let encrypted = EncryptedPrivateKeyInfoRef::try_from(der.as_slice()).map_err(|_| CertificateError::EncryptionUnknown)?;

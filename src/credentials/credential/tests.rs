@@ -458,7 +458,7 @@ mod without_a_key {
     const VAULTED: &str = "22223333-cccc-4444-dddd-5555eeee6666";
     const ORDERS: &str = "api://orders/.default";
 
-    /// `gateway` opens the vault in which `vaulted` has its certificate.
+    /// Makes `gateway`, which opens the vault in which `vaulted` has its certificate.
     fn configs(house: &House) -> BTreeMap<String, CredentialConfig> {
         let key_vault = KeyVaultCertificateConfig {
             vault: house.entra.base_url().to_owned(),

@@ -1,4 +1,4 @@
-//! Keys, certificates and secrets of a vault, and how rotations and outages are lived through.
+//! Keys, certificates and secrets of a vault, through rotations and outages.
 
 use tokio::runtime::Handle;
 
@@ -29,7 +29,7 @@ fn kept(house: &House, key_use: KeyUse) -> CertificateConfig {
     CertificateConfig { key_vault: Some(key_vault), ..CertificateConfig::default() }
 }
 
-/// `gateway` opens the vault in which `vaulted` has what proves it.
+/// Builds `gateway`, which opens the vault in which `vaulted` has its proof.
 fn build(house: &House, vaulted: CredentialConfig, previous: Option<&Credentials>) -> (Credentials, Faults) {
     let vaulted = CredentialConfig { client_id: Some(VAULTED.to_owned()), ..vaulted };
     let configs = [("gateway".to_owned(), config()), ("vaulted".to_owned(), vaulted)].into();
@@ -235,7 +235,7 @@ mod secrets {
         live.value(house.clock.unix_seconds()).map(|text| text.expose_secret().to_owned())
     }
 
-    /// Reads what is due, and waits for it.
+    /// Reads everything that is due, and waits for it.
     async fn tend(house: &House, credentials: &Credentials, reads: usize) {
         credentials.tend(&Handle::current());
         house.entra.arrived("/secrets/partner-key", reads).await;
@@ -382,7 +382,7 @@ mod secrets {
     }
 }
 
-/// A file that was replaced before Entra knows what it holds now.
+/// Tests a file that was replaced before Entra knows its new content.
 #[tokio::test]
 async fn what_the_config_before_signed_with_serves_until_the_new_certificate_is_known() {
     let house = House::open().await;

@@ -1,8 +1,8 @@
-//! Key Vault: what is read from a vault, and the key that signs there in the gateway's place.
+//! Key Vault: reading from a vault, and signing with a key that stays there.
 //!
-//! The audience of the vault's token follows from the vault's name and never from what the vault says. Its challenge is held
-//! against that name: who answers with another one is no vault, and gets no second token. A vault that throttles or stumbles is
-//! left alone for a while, by all who would ask it.
+//! The audience of the vault's token follows from the vault's name and never from its answers. Its challenge is compared with
+//! that name: a server with another resource is not the vault, and gets no second token. A vault that throttles or fails is left
+//! alone for a while by all its users.
 
 mod objects;
 mod secret;
@@ -33,37 +33,37 @@ use crate::{
     identity_http::{Answer, Call, IdentityHttp, IdentityHttpError, is_loopback},
 };
 
-/// Old enough to be served in every cloud, and it has all that is needed.
+/// The API version: old enough for every cloud, and sufficient.
 const API_VERSION: &str = "7.4";
-/// More than a certificate, a signature or a secret.
+/// The size limit: more than a certificate, a signature or a secret.
 const CAP: usize = 256 << 10;
-/// How long one call may take.
+/// The timeout of one call.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A vault, and the identity that opens it. One for all that is read with that identity.
+/// A vault, and the identity that opens it. One for everything that is read with that identity.
 #[derive(Debug)]
 pub(crate) struct Vault {
     pub(crate) url: Url,
-    /// The token for the vault, of the identity that opens it.
+    /// The token of the identity that opens the vault.
     pub(crate) slot: Arc<TokenSlot>,
     pub(crate) http: IdentityHttp,
     pub(crate) clock: Clock,
-    /// When the vault may be asked again.
+    /// The earliest time of the next call.
     pub(crate) pace: Pace<VaultError>,
 }
 
-/// What is done in a vault, and so which role it takes.
+/// An action in a vault, which determines the required role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VaultAction {
-    /// The public part of a certificate is read.
+    /// Reading the public part of a certificate.
     ReadCertificate,
-    /// The versions of a certificate are listed.
+    /// Listing the versions of a certificate.
     ListVersions,
-    /// A key signs.
+    /// Signing with a key.
     Sign,
-    /// A certificate is read with its private key.
+    /// Reading a certificate with its private key.
     DownloadCertificate,
-    /// A secret is read.
+    /// Reading a secret.
     ReadSecret,
 }
 
@@ -86,35 +86,35 @@ impl VaultAction {
     }
 }
 
-/// Why a vault gave nothing.
+/// The reason why a vault did not supply an object.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     /// The identity that opens it has no token.
     #[error("no token for the vault")]
     Token(#[source] CredentialError),
-    /// No answer came.
+    /// There was no answer.
     #[error("no answer of the vault")]
     Unreachable(#[source] IdentityHttpError),
-    /// An error was answered.
+    /// The answer was an error.
     #[error("the vault answered {} {code}: {message}{}", status.as_u16(), tenant.as_ref().map(|tenant| format!(" (the vault trusts {tenant})")).unwrap_or_default())]
     Refused {
-        /// What was asked of it.
+        /// The requested action.
         action: VaultAction,
         /// The status.
         status: StatusCode,
         /// The vault's own code, the innermost one.
         code: Box<str>,
-        /// What it says, cleaned.
+        /// The message, sanitised.
         message: Box<str>,
         /// `Retry-After`, in seconds.
         retry_after: Option<u64>,
-        /// The authority that the vault says it trusts, where it says so.
+        /// The authority that the vault trusts, if it names one.
         tenant: Option<Box<str>>,
     },
-    /// What answers says that it is something else.
+    /// The answering server declares itself to be something else.
     #[error("what answers asks for a token for {resource}, which is not this vault's")]
     NotThisVault {
-        /// What it says it is, cleaned.
+        /// The declared resource, sanitised.
         resource: Box<str>,
     },
     /// The answer cannot be used.
@@ -123,13 +123,13 @@ pub enum VaultError {
     /// The certificate cannot be used.
     #[error("the vault's certificate cannot be used")]
     Certificate(#[source] CertificateError),
-    /// The secret must not be used now.
+    /// The secret is outside its period of validity.
     #[error("the secret {0}")]
     OutOfTime(&'static str),
 }
 
 impl VaultError {
-    /// What the operator can do.
+    /// Returns the operator's remedy.
     pub fn cure(&self) -> Option<&'static str> {
         match self {
             Self::Refused { status: StatusCode::FORBIDDEN, code, action, .. } => Some(match &**code {
@@ -158,7 +158,7 @@ impl VaultError {
         }
     }
 
-    /// Whether the thing itself is gone or withdrawn, so that what was read of it must not serve on.
+    /// Returns whether the object itself was deleted or disabled, so that its cached value must not be used any more.
     fn is_withdrawn(&self) -> bool {
         match self {
             Self::Refused { status: StatusCode::NOT_FOUND, code, .. } => code.ends_with("NotFound"),
@@ -175,8 +175,8 @@ impl VaultError {
         }
     }
 
-    /// How long the whole vault is left alone. What one object's names or dates bring about concerns that object only, and an
-    /// identity without a token is put off where it asks for one.
+    /// Returns the time for which the whole vault is left alone. Failures of one object concern that object only, and a missing
+    /// token is delayed by the identity itself.
     fn hold(&self) -> Option<Delay> {
         match self {
             Self::Refused { retry_after: Some(seconds), .. } => {
@@ -192,7 +192,7 @@ impl VaultError {
     }
 }
 
-/// The scope of tokens for a vault: by its cloud, and never by what the vault itself says.
+/// Returns the scope of tokens for a vault, by its cloud, and never by the vault's own answers.
 pub(crate) fn scope_of(vault: &Url) -> &'static str {
     let host = vault.host_str().unwrap_or_default();
     if host.ends_with(".vault.azure.cn") {
@@ -217,7 +217,7 @@ pub(crate) fn vault_url(text: &str) -> Option<Url> {
     (bare && safe && url.has_host() && !text.contains('\\')).then_some(url)
 }
 
-/// Whether this can be the name of an object in a vault.
+/// Returns whether this can be the name of an object in a vault.
 pub(crate) fn is_name(text: &str) -> bool {
     (1..=127).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
@@ -266,8 +266,8 @@ impl Vault {
         self.checked(action, answer)
     }
 
-    /// Holds what a 401 says of the token that it wants against the vault's own name, as Microsoft's clients do: the vault's host
-    /// is one below the resource's. Who plays a vault on this machine is none of a cloud's.
+    /// Compares a 401's token resource with the vault's own name, as Microsoft's clients do: the vault's host is a subdomain of
+    /// the resource's. A local stand-in for a vault belongs to no cloud.
     fn verify(&self, challenges: &[Challenge]) -> Result<(), VaultError> {
         let Some(resource) = challenges.iter().find_map(|challenge| challenge.get("resource").or_else(|| challenge.get("scope")))
         else {

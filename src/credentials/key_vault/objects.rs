@@ -1,4 +1,4 @@
-//! What a vault holds: certificates, the keys that sign for them, and secrets.
+//! The objects of a vault: certificates, their signing keys, and secrets.
 
 use std::sync::Arc;
 
@@ -22,14 +22,14 @@ use crate::{
     credentials::AssertionAlgorithm,
 };
 
-/// The public part of a certificate, and the URL of the very key that belongs to it.
+/// The public part of a certificate, and the URL of its exact key version.
 #[derive(Debug)]
 pub(crate) struct VaultCertificate {
     pub(crate) certificate: Certificate,
     pub(crate) key: Url,
 }
 
-/// How many pages of a list are read.
+/// The maximum number of pages of a list.
 const MOST_PAGES: usize = 20;
 
 /// One version of a certificate, as a vault lists it.
@@ -41,7 +41,7 @@ pub(crate) struct ListedVersion {
     pub(crate) attributes: ListedAttributes,
 }
 
-/// Whether and when a version may be used.
+/// The validity of a version.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct ListedAttributes {
@@ -52,13 +52,13 @@ pub(crate) struct ListedAttributes {
 }
 
 impl ListedVersion {
-    /// Whether it may be used at `now`, in seconds since 1970.
+    /// Returns whether it may be used at `now`, in seconds since 1970.
     pub(crate) fn is_usable(&self, now: u64) -> bool {
         let ListedAttributes { enabled, nbf, exp, .. } = self.attributes;
         enabled && nbf.is_none_or(|start| start <= now) && exp.is_none_or(|end| now < end)
     }
 
-    /// When it was made, in seconds since 1970.
+    /// Returns its time of creation, in seconds since 1970.
     pub(crate) const fn created(&self) -> u64 {
         self.attributes.created
     }
@@ -68,18 +68,18 @@ impl ListedVersion {
 #[derive(Debug)]
 pub(crate) struct KeptSecret {
     pub(crate) value: SecretString,
-    /// What the value is, where the vault was told.
+    /// The content type of the value, if it is set.
     content_type: Option<Box<str>>,
-    /// Which version it is, where the vault says so.
+    /// The version, if the vault names it.
     pub(crate) version: Option<Box<str>>,
-    /// From when on it may be used, in seconds since 1970.
+    /// The start of its validity, in seconds since 1970.
     pub(crate) not_before: Option<u64>,
-    /// Until when it may be used, in seconds since 1970.
+    /// The end of its validity, in seconds since 1970.
     pub(crate) expires_at: Option<u64>,
 }
 
 impl Vault {
-    /// The public part of a certificate, with the key that belongs to it. Without a version the latest one.
+    /// Reads the public part of a certificate, with its key. Without a version, the latest one.
     pub(crate) async fn certificate(&self, name: &str, version: Option<&str>) -> Result<VaultCertificate, Arc<VaultError>> {
         #[derive(Deserialize)]
         struct Bundle {
@@ -94,7 +94,7 @@ impl Vault {
         Ok(VaultCertificate { certificate, key: self.key_url(&bundle.kid)? })
     }
 
-    /// The versions of a certificate, in the order in which the vault lists them.
+    /// Reads the versions of a certificate, in the vault's order.
     pub(crate) async fn certificate_versions(&self, name: &str) -> Result<Vec<ListedVersion>, Arc<VaultError>> {
         #[derive(Deserialize)]
         struct Page {
@@ -132,7 +132,7 @@ impl Vault {
         Ok(versions)
     }
 
-    /// Signs with the key at `key`, and holds the signature against the certificate before anybody else sees it.
+    /// Signs with the key at `key`, and verifies the signature with the certificate before it is used.
     pub(crate) async fn sign(
         &self,
         key: &Url,
@@ -168,13 +168,12 @@ impl Vault {
         Ok(signature)
     }
 
-    /// A secret. Without a version the latest one that is enabled.
+    /// Reads a secret. Without a version, the latest enabled one.
     pub(crate) async fn secret(&self, name: &str, version: Option<&str>) -> Result<KeptSecret, Arc<VaultError>> {
         self.read_secret(VaultAction::ReadSecret, name, version).await
     }
 
-    /// A certificate with its private key: the secret that stands beside it under the same name.
-    /// Its version is told with it.
+    /// Reads a certificate with its private key: the secret of the same name. Also returns its version.
     pub(crate) async fn keyed_certificate(
         &self,
         name: &str,
@@ -234,7 +233,7 @@ impl Vault {
         url
     }
 
-    /// A key's URL, if it is one of this vault with a version: whatever else is no place for the vault's token.
+    /// Returns a key's URL, if it belongs to this vault and has a version: the vault's token must not go anywhere else.
     fn key_url(&self, text: &str) -> Result<Url, VaultError> {
         let elsewhere = VaultError::Nonsense("names a key of another vault");
         let Some(url) = Url::parse(text).ok().filter(|url| url.origin() == self.url.origin()) else { return Err(elsewhere) };

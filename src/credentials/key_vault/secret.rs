@@ -1,7 +1,7 @@
-//! A secret of a vault, kept: what it is now, read again before it ends and now and then.
+//! A cached secret of a vault, read again periodically and before it expires.
 //!
-//! The last value serves while the vault cannot be reached. It does not serve beyond its own end, nor once the vault says that it
-//! is disabled or gone. What uses it asks for it each time, so that a new version needs no restart.
+//! The last value stays valid while the vault is unreachable, but not beyond its own expiry, nor once the vault reports it as
+//! disabled or deleted. Users ask for it each time, so that a new version needs no restart.
 
 use std::{
     fmt,
@@ -20,11 +20,11 @@ use crate::{
     credentials::{KeyVaultSecretConfig, error::Delay, pace::Pace, token_cache::random},
 };
 
-/// How often a secret is read again.
+/// The interval at which a secret is read again.
 const EVERY: Duration = Duration::from_secs(300);
-/// How long a secret that was just read is not read again, whatever speaks for it.
+/// The minimum interval between readings of a secret, for any reason.
 const NOT_WITHIN: Duration = Duration::from_secs(10);
-/// The shortest time between two readings of a secret that is about to end.
+/// The minimum interval between readings of a secret that is about to expire.
 const AT_MOST_EVERY: Duration = Duration::from_secs(5);
 
 /// A named value that a vault holds.
@@ -32,9 +32,9 @@ pub struct VaultSecret {
     name: Box<str>,
     config: KeyVaultSecretConfig,
     current: ArcSwapOption<Current>,
-    /// Held by whoever reads it: one reading serves all who wait for it.
+    /// Held while reading: one reading serves all waiters.
     reading: tokio::sync::Mutex<()>,
-    /// What puts the next attempt off after a failure.
+    /// The delay of the next attempt after a failure.
     pace: Pace<VaultError>,
     state: Mutex<State>,
 }
@@ -48,7 +48,7 @@ struct Current {
 #[derive(Default)]
 struct State {
     tried: bool,
-    /// On the monotonic clock.
+    /// The time of the last reading, on the monotonic clock.
     read_at: Option<Duration>,
     next_at: Duration,
     last_failure: Option<(Arc<VaultError>, u64)>,
@@ -61,7 +61,7 @@ pub(crate) struct OpenedSecret {
     pub(crate) vault: Arc<Vault>,
 }
 
-/// What there is to tell of a secret of a vault.
+/// The status of a vault's secret.
 #[derive(Clone, Debug, Serialize)]
 pub struct VaultSecretStatus {
     /// The name of the named value.
@@ -70,22 +70,22 @@ pub struct VaultSecretStatus {
     pub vault: String,
     /// The secret's name there.
     pub secret: String,
-    /// Whether it is there.
+    /// True if its value is known.
     pub ready: bool,
-    /// The version that is in use.
+    /// The version in use.
     pub version: Option<String>,
-    /// When that ends, in seconds since 1970.
+    /// Its expiry, in seconds since 1970.
     pub expires_at: Option<u64>,
-    /// How the last attempt failed, if it did.
+    /// The last failure, if any.
     pub last_error: Option<String>,
-    /// What mends it.
+    /// The remedy.
     pub cure: Option<&'static str>,
-    /// When that was, in seconds since 1970.
+    /// The time of the last failure, in seconds since 1970.
     pub last_error_at: Option<u64>,
 }
 
 impl VaultSecret {
-    /// A secret that nobody has read yet.
+    /// Makes a secret that was not read yet.
     pub(crate) fn new(name: &str, config: KeyVaultSecretConfig) -> Self {
         Self {
             name: name.into(),
@@ -97,29 +97,29 @@ impl VaultSecret {
         }
     }
 
-    /// The name of the named value.
+    /// Returns the name of the named value.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where it is.
+    /// Returns its settings.
     pub(crate) const fn config(&self) -> &KeyVaultSecretConfig {
         &self.config
     }
 
-    /// What it is at `now`, in seconds since 1970; `None` while it is not known, or has ended.
+    /// Returns its value at `now`, in seconds since 1970; `None` while it is unknown, or has expired.
     pub(crate) fn value(&self, now: u64) -> Option<Arc<SecretString>> {
         let current = self.current.load_full()?;
         current.expires_at.is_none_or(|end| now < end).then(|| current.value.clone())
     }
 
-    /// Whether readiness waits for it.
+    /// Returns whether readiness waits for it.
     pub(crate) fn is_awaited(&self, now: u64) -> bool {
         let tried = lock(&self.state).tried;
         !tried || (self.config.required && self.value(now).is_none())
     }
 
-    /// How the last attempt to read it failed, if it did.
+    /// Returns the last failure to read it, if any.
     pub(crate) fn last_failure(&self) -> Option<Arc<VaultError>> {
         lock(&self.state).last_failure.as_ref().map(|(failure, _)| failure.clone())
     }
@@ -148,7 +148,7 @@ impl fmt::Debug for VaultSecret {
 }
 
 impl OpenedSecret {
-    /// Reads the secret if that is due, in the background. For a timer of some seconds.
+    /// Reads the secret in the background if that is due. For a timer of some seconds.
     pub(crate) fn tend(&self, background: &Handle) {
         let now = self.vault.clock.monotonic();
         let due = lock(&self.secret.state).next_at <= now && self.secret.pace.held(now).is_none();
@@ -158,13 +158,13 @@ impl OpenedSecret {
         }
     }
 
-    /// Waits until nobody reads it.
+    /// Waits until no reading is in progress.
     #[cfg(test)]
     pub(crate) async fn settled(&self) {
         drop(self.secret.reading.lock().await);
     }
 
-    /// Reads the secret because what it is does not do; once for all who ask at the same time.
+    /// Reads the secret because its value was refused; once for all concurrent callers.
     pub(crate) async fn read_again(&self) {
         self.read(NOT_WITHIN).await;
     }

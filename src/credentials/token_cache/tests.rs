@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 use super::*;
 use crate::credentials::{access_token::Issued, error::Refused};
 
-/// An issuer that follows a script, and waits to be let go on where it is told to.
+/// An issuer that follows a script, and pauses where the script says so.
 struct Issuer {
     clock: Clock,
     asked: AtomicUsize,
@@ -110,7 +110,7 @@ fn refused(status: u16, error: &str, retry_after: Option<u64>) -> Failure {
     }))
 }
 
-/// Lets what was spawned run until it waits.
+/// Lets spawned tasks run until they wait.
 async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;

@@ -15,21 +15,21 @@ use crate::{
     identity_http::{Call, IdentityHttpError},
 };
 
-/// The longest document that is read. A thousand keys with their certificates are below it.
+/// The longest document that is read, in bytes. A thousand keys with their certificates are below it.
 const MAX_BYTES: usize = 2 << 20;
-/// How long one call may take. A request may be waiting.
+/// The timeout of one call. A request may be waiting.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How much is fetched.
+/// The scope of a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
     /// Metadata, and the keys that it names.
     Everything,
-    /// The keys, where the metadata known so far has them; where there is none, everything.
+    /// The keys only, if the metadata is known; otherwise everything.
     Keys,
 }
 
-/// Why a fetch brought nothing.
+/// The reason why a fetch failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchFault {
     #[error(transparent)]
@@ -42,23 +42,23 @@ pub(crate) enum FetchFault {
     Keys(#[from] KeysFault),
 }
 
-/// The metadata of one endpoint, or why there is none.
+/// The metadata of one endpoint, or the reason why there is none.
 type Named = Result<Metadata, Arc<FetchFault>>;
 
 impl FetchFault {
-    /// Whether the authority said that there is no such document. It is asked again only with everything else.
+    /// Returns whether the authority stated that there is no such document. It is then asked again only with everything else.
     pub(crate) const fn is_absence(&self) -> bool {
         matches!(self, Self::Status { status: StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST, .. })
     }
 
-    /// Whether something answered, though not with what was asked for.
+    /// Returns whether there was an answer, though not the expected one.
     const fn was_answered(&self) -> bool {
         matches!(self, Self::Status { .. } | Self::Keys(_))
     }
 }
 
 impl KeySet {
-    /// Fetches from every endpoint at once. What comes and is good replaces what was there; what is not leaves it as it was.
+    /// Fetches from all endpoints concurrently. A good answer replaces the previous document; a bad one leaves it in place.
     pub(super) async fn fetch(&self, engine: &Engine, extent: Extent) -> Vec<Option<Attempt>> {
         let endpoints = || self.source.endpoints.iter().enumerate();
         let mut named = Vec::new();
@@ -108,7 +108,7 @@ impl KeySet {
         attempts
     }
 
-    /// The documents of the metadata, with the keys that each names.
+    /// Fetches the keys that each metadata document names.
     async fn documents(&self, engine: &Engine, named: &[Named]) -> Vec<Result<Document, Arc<FetchFault>>> {
         // Both versions may name one place for their keys; it is asked once.
         let mut places: Vec<&Url> = named.iter().flatten().map(|metadata| &metadata.jwks_uri).collect();
@@ -148,7 +148,7 @@ async fn get(engine: &Engine, url: &Url) -> Result<Bytes, Arc<FetchFault>> {
     Ok(answer.body)
 }
 
-/// Runs one future or two at once; there are never more endpoints.
+/// Runs one or two futures concurrently; there are never more endpoints.
 async fn both<T>(futures: Vec<impl Future<Output = T>>) -> Vec<T> {
     let mut futures = futures.into_iter();
     let mut results = Vec::new();

@@ -1,41 +1,41 @@
-//! What operators see of a key set.
+//! The status of a key set, for operators.
 
 use std::{error::Error, fmt::Write, sync::Arc, time::Duration};
 
 use super::{KeySet, fetch::FetchFault};
 
-/// How the last fetch of one endpoint went.
+/// The result of the last fetch from one endpoint.
 #[derive(Clone, Debug)]
 pub(super) struct Attempt {
-    /// The clock's monotonic reading at its end.
+    /// The monotonic time of its end.
     pub(super) at: Duration,
-    /// What went wrong.
+    /// The fault, if it failed.
     pub(super) fault: Option<Arc<FetchFault>>,
 }
 
-/// How one discovery document and its keys fare.
+/// The status of one discovery document and its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySetStatus {
-    /// Where the metadata is.
+    /// The address of the metadata.
     pub url: String,
-    /// The application whose own keys these are.
+    /// The application, if these are an application's own keys.
     pub application: Option<String>,
-    /// Whether a first fetch has ended, well or not.
+    /// True once a first fetch has ended, successfully or not.
     pub tried: bool,
-    /// How many usable keys there are.
+    /// The number of usable keys.
     pub keys: usize,
-    /// How old the document is; `None` where there is none.
+    /// The age of the document; `None` if there is none.
     pub age: Option<Duration>,
-    /// Whether the document serves: there is one, and it is not too old.
+    /// True if there is a document that is not too old.
     pub serves: bool,
-    /// How long ago it was asked for last.
+    /// The time since the last request for it.
     pub asked: Option<Duration>,
-    /// What went wrong last, causes included.
+    /// The last error, causes included.
     pub error: Option<String>,
 }
 
 impl KeySet {
-    /// How the set fares, an entry for each of its documents.
+    /// Returns the status of the set, one entry for each of its documents.
     pub(crate) fn status(&self, now: Duration) -> Vec<KeySetStatus> {
         let attempts = self.machine().attempts.clone();
         let documents = self.snapshot(now).documents;

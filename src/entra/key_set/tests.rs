@@ -1,4 +1,4 @@
-//! The life of a key set against a development tenant: rollover, floods, outages, documents that lie.
+//! The life of a key set against a development tenant: rollover, floods, outages, false documents.
 
 mod background;
 mod documents;
@@ -63,12 +63,12 @@ impl Scene {
         self.kept(token, self.verifier.verify_anew(token.as_bytes(), 0, &self.clock).await)
     }
 
-    /// The token's fate with the keys at hand.
+    /// Verifies the token with the keys at hand.
     fn judge_now(&self, token: &str) -> Result<(), VerifyError> {
         self.kept(token, self.verifier.verify(token.as_bytes(), 0, Moment::of(&self.clock)))
     }
 
-    /// Keeps a token that was verified, as a policy does that accepts it.
+    /// Keeps a verified token, as a policy that accepts it does.
     fn kept(&self, token: &str, verified: Result<Arc<Verified>, VerifyError>) -> Result<(), VerifyError> {
         self.verifier.keep(token.as_bytes(), 0, self.clock.unix_seconds(), &verified?);
         Ok(())
@@ -319,7 +319,7 @@ fn pauses_are_spread() {
     assert!((0..100).map(|_| jittered(REFRESH, 10)).any(|pause| pause != REFRESH));
 }
 
-/// Keys that are only looked at for hints keep nobody waiting.
+/// Checks that keys which only serve for hints do not delay readiness.
 #[tokio::test]
 async fn readiness_waits_for_the_keys_that_policies_go_by() {
     let entra = DevTenant::start(Options::default()).await.unwrap();

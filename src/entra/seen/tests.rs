@@ -4,12 +4,12 @@ use crate::entra::{testing::NOW, verify::tests::verified};
 const SET: u64 = 1;
 const GENERATION: u64 = 0;
 
-/// A token that differs from others where signatures do.
+/// Makes a token that differs from others in its signature.
 fn token(number: usize) -> Vec<u8> {
     format!("head.claims.signature-{number:016}").into_bytes()
 }
 
-/// A table in which a thread has room for some fifty such tokens.
+/// Makes a table in which a thread has room for about fifty such tokens.
 fn seen() -> Seen {
     let seen = Seen::default();
     seen.set_room(120 << 10, 1, LARGEST);
@@ -21,7 +21,7 @@ impl Seen {
         self.get(&token(number), 0, SET, GENERATION, NOW).is_some()
     }
 
-    /// A request with each of these tokens: how many had to be verified.
+    /// Presents each of these tokens; returns the number of verifications.
     fn verifications(&self, numbers: impl Iterator<Item = usize>) -> usize {
         let verified = verified(NOW + 3_600);
         numbers
@@ -35,7 +35,7 @@ impl Seen {
             .count()
     }
 
-    /// Fills a thread's part; gives how many tokens it holds.
+    /// Fills a thread's part; returns the number of tokens in it.
     fn fill(&self) -> usize {
         let mut number = 0;
         while self.verifications([number].into_iter()) == 1 && self.has(number) {

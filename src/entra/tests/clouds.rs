@@ -1,4 +1,4 @@
-//! Issuers × versions × clouds × tenants: which tokens agree with which setting, by an oracle that knows the issuers as text.
+//! Issuers × versions × clouds × tenants: the tokens that match each setting, by an oracle that knows the issuers as text.
 
 use url::Url;
 
@@ -11,7 +11,7 @@ use crate::entra::{
     testing::{Mint, OTHER_TENANT, TENANT, tenants},
 };
 
-/// A cloud as its documents describe it.
+/// A cloud according to its documents.
 struct Cloud {
     name: &'static str,
     login: &'static str,
@@ -25,7 +25,7 @@ const CLOUDS: [Cloud; 3] = [
     Cloud { name: "china", login: "login.partner.microsoftonline.cn", tokens: "sts.chinacloudapi.cn" },
 ];
 
-/// What `iss` is in this cloud. With `{tenantid}` it is what the documents say where the tenant stays open.
+/// Returns `iss` in this cloud. With `{tenantid}` it is the form of documents that leave the tenant open.
 fn issuer(cloud: &Cloud, version: u8, tenant: &str) -> String {
     match version {
         1 => format!("https://{}/{tenant}/", cloud.tokens),
@@ -33,7 +33,7 @@ fn issuer(cloud: &Cloud, version: u8, tenant: &str) -> String {
     }
 }
 
-/// A verifier of the tenant entry, whose key set holds the documents that the cloud would serve for it.
+/// Makes a verifier of the tenant entry, whose key set holds the documents that the cloud would serve for it.
 fn verifier_of(cloud: &Cloud, id: &str) -> Verifier {
     let tenants = tenants(&[("entra", json!({ "id": id, "cloud": cloud.name }))]);
     let set = tenants.key_set(tenants.get("entra").unwrap(), None);
@@ -125,7 +125,7 @@ fn metadata_of_one_cloud_is_not_believed_in_another() {
     }
 }
 
-/// Authorities of their own: where the documents are asked for, what they say, and what tokens say.
+/// Tests custom authorities: the addresses of their documents, the content of these, and the tokens.
 #[test]
 fn authorities_of_their_own_issue_as_their_documents_say() {
     let ciam = format!("https://{TENANT}.ciamlogin.com/{TENANT}/v2.0");

@@ -1,4 +1,4 @@
-//! Every fault, alone, for every algorithm.
+//! Every fault on its own, for every algorithm.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use super::*;
 struct Fault {
     name: String,
     token: String,
-    /// Whether others may forgive it: what a lenient reader takes for the same token, or what asks for more than it understands.
+    /// True if other libraries may accept it: a lenient reader sees the same token, or ignores what it does not understand.
     forgivable: bool,
 }
 
@@ -61,7 +61,7 @@ fn no_faulty_token_is_verified_and_nothing_good_is_refused() {
     assert!(idle.is_empty(), "{idle:?}");
 }
 
-/// Whether another implementation accepts the token; `None` where it does not know the algorithm.
+/// Returns whether another implementation accepts the token; `None` if it does not support the algorithm.
 fn other_opinion(signer: &Signer, token: &str) -> Option<bool> {
     let algorithm: jsonwebtoken::Algorithm = signer.name().parse().ok()?;
     let mut validation = jsonwebtoken::Validation::new(algorithm);
@@ -87,7 +87,7 @@ fn faults(signer: &Signer, others: &[Signer]) -> Vec<Fault> {
     all
 }
 
-/// What is not there, or there too often; other serialisations.
+/// Returns tokens with missing or repeated parts, and other serialisations.
 fn pieces(signer: &Signer) -> Vec<Fault> {
     let token = signer.token();
     let parts: Vec<&str> = token.split('.').collect();
@@ -130,7 +130,8 @@ fn pieces(signer: &Signer) -> Vec<Fault> {
     ]
 }
 
-/// Other spellings of the same bytes, in each part. The signature is made over what is sent, so that only the spelling is wrong.
+/// Returns other spellings of the same bytes, in each part. The signature covers the bytes that are sent, so that only the
+/// spelling is wrong.
 fn encodings(signer: &Signer) -> Vec<Fault> {
     let (header, payload) = (signer.header().to_string(), payload().to_string());
     let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
@@ -193,7 +194,7 @@ fn encodings(signer: &Signer) -> Vec<Fault> {
     faults
 }
 
-/// Headers that are no JSON object, that say a thing twice, or that ask for what nobody here understands.
+/// Returns headers that are not a JSON object, that have duplicate members, or that demand unknown extensions.
 fn headers(signer: &Signer) -> Vec<Fault> {
     let good = signer.header().to_string();
     let members = &good[1..good.len() - 1];
@@ -270,7 +271,7 @@ fn headers(signer: &Signer) -> Vec<Fault> {
     faults
 }
 
-/// Payloads that are no claims, though their signature holds.
+/// Returns payloads that are not claims, with a valid signature.
 fn payloads(signer: &Signer) -> Vec<Fault> {
     let good = payload().to_string();
     let members = &good[1..good.len() - 1];
@@ -318,7 +319,7 @@ fn payloads(signer: &Signer) -> Vec<Fault> {
     faults
 }
 
-/// One algorithm for another, and none at all.
+/// Returns tokens with a wrong algorithm, or none.
 fn confusions(signer: &Signer, others: &[Signer]) -> Vec<Fault> {
     let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let unsigned = |header: &Value| format!("{}.{}", text(header.to_string().as_bytes()), text(payload().to_string().as_bytes()));
@@ -393,7 +394,7 @@ fn confusions(signer: &Signer, others: &[Signer]) -> Vec<Fault> {
     faults
 }
 
-/// A token says where its key is, or brings it along.
+/// Returns tokens that name their key's address, or contain their key.
 fn keys_of_the_token(signer: &Signer, stranger: &Signer) -> Vec<Fault> {
     let jwk = stranger.jwk();
     let certificate = STANDARD.encode(key(1).certificate());
@@ -420,7 +421,7 @@ fn keys_of_the_token(signer: &Signer, stranger: &Signer) -> Vec<Fault> {
     faults
 }
 
-/// Signatures that are not this token's.
+/// Returns signatures of other tokens.
 fn signatures(signer: &Signer, stranger: &Signer) -> Vec<Fault> {
     let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let input =
@@ -484,7 +485,7 @@ fn signatures(signer: &Signer, stranger: &Signer) -> Vec<Fault> {
         .collect()
 }
 
-/// The sum of two numbers, big-endian; a byte longer where it has to be.
+/// Returns the sum of two big-endian numbers; a byte longer if necessary.
 fn sum(one: &[u8], other: &[u8]) -> Vec<u8> {
     let (mut bytes, mut carry) = (Vec::new(), 0_u16);
     for at in 0..one.len().max(other.len()) {
@@ -500,7 +501,7 @@ fn sum(one: &[u8], other: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A signature as X.509 writes it: SEQUENCE of two INTEGERs.
+/// Encodes a signature as X.509 does: a SEQUENCE of two INTEGERs.
 fn der(r: &[u8], s: &[u8]) -> Vec<u8> {
     let integer = |number: &[u8]| {
         let mut number: Vec<u8> = number.iter().copied().skip_while(|byte| *byte == 0).collect();

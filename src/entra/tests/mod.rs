@@ -1,7 +1,7 @@
-//! Tokens with every fault that is known of such formats, each fault alone; mutations of good tokens; issuers of every cloud.
+//! Tokens with every known fault of such formats, each on its own; mutations of good tokens; issuers of every cloud.
 //!
 //! The classes of faults are those of the Wycheproof vectors for JSON Web Signatures, RFC 8725 and the advisories of other
-//! libraries. Each is made for every algorithm, and another implementation is asked for its opinion.
+//! libraries. Each is made for every algorithm, and compared with the verdict of another implementation.
 
 mod clouds;
 mod faults;
@@ -30,7 +30,7 @@ use crate::{
 
 const ISSUER: &str = "https://idp.fabrikam.example";
 
-/// Something that signs by one algorithm, and the key that it signs with.
+/// A signer for one algorithm, with its key.
 struct Signer {
     algorithm: Algorithm,
     pair: Pair,
@@ -43,12 +43,12 @@ enum Pair {
 }
 
 impl Signer {
-    /// One for every algorithm.
+    /// Returns one signer for every algorithm.
     fn all() -> Vec<Self> {
         Algorithm::ALL.iter().map(|algorithm| Self::of(*algorithm, 0)).collect()
     }
 
-    /// One of several with this algorithm.
+    /// Returns one of several signers for this algorithm.
     fn of(algorithm: Algorithm, which: usize) -> Self {
         let elliptic = |curve, signing: &'static EcdsaSigningAlgorithm| {
             Pair::Elliptic(curve, Box::new(EcdsaKeyPair::generate(signing).unwrap()))
@@ -71,7 +71,7 @@ impl Signer {
         format!("key of {}", self.name())
     }
 
-    /// The public key, as its set lists it: without `alg`, as Entra's are.
+    /// Returns the public key as its set lists it: without `alg`, like Entra's.
     fn jwk(&self) -> Value {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let mut jwk = match &self.pair {
@@ -88,7 +88,7 @@ impl Signer {
         jwk
     }
 
-    /// The public key itself, as bytes that somebody could take for a secret.
+    /// Returns the bytes of the public key, which somebody could use as an HMAC secret.
     fn public_bytes(&self) -> Vec<u8> {
         match &self.pair {
             Pair::Rsa(key) => key.spki(),
@@ -109,7 +109,7 @@ impl Signer {
         json!({ "typ": "at+jwt", "alg": self.name(), "kid": self.key_id() })
     }
 
-    /// The header with a member set.
+    /// Returns the header with a member set.
     fn header_with(&self, name: &str, value: impl Into<Value>) -> Value {
         let mut header = self.header();
         header[name] = value.into();
@@ -126,12 +126,12 @@ impl Signer {
         self.sign_input(&format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload)))
     }
 
-    /// Signs any text as what a signature covers.
+    /// Signs any text as the signing input.
     fn sign_input(&self, input: &str) -> String {
         format!("{input}.{}", URL_SAFE_NO_PAD.encode(self.signature(input.as_bytes())))
     }
 
-    /// A token that nothing is wrong with.
+    /// Makes a token without faults.
     fn token(&self) -> String {
         self.sign(&self.header())
     }
@@ -141,7 +141,7 @@ fn payload() -> Value {
     json!({ "iss": ISSUER, "aud": "orders", "sub": "nia", "client_id": "portal", "scope": "read", "nbf": NOW, "exp": NOW + 600 })
 }
 
-/// What verifies tokens of [`ISSUER`] with these keys.
+/// Makes a verifier for tokens of [`ISSUER`] with these keys.
 fn verifier(keys: &[Value], algorithms: &[Algorithm]) -> Verifier {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.json");
@@ -159,7 +159,7 @@ fn verify(verifier: &Verifier, token: &[u8]) -> Result<Arc<Verified>, VerifyErro
     verifier.verify(token, 0, Moment::of(&clock()))
 }
 
-/// Whether the token is verified, and says who issued it.
+/// Returns whether the token is verified, with its issuer.
 fn is_good(verifier: &Verifier, token: &[u8]) -> bool {
     verify(verifier, token).is_ok_and(|verified| verified.issuer == IssuerVerdict::Agrees)
 }

@@ -1,13 +1,13 @@
-//! No byte of a good token can be changed.
+//! Mutations: no byte of a good token can be changed.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// A verifier of one algorithm, and a good token.
+/// Makes a verifier of one algorithm, and a good token.
 ///
-/// Of ECDSA it is known that each signature has a twin (`n - s`) that anybody can make and that covers the same bytes; its
-/// distance from the first is far beyond what these mutations reach.
+/// Each ECDSA signature has a twin (`n - s`) that anybody can make and that covers the same bytes; it is far beyond the reach of
+/// these mutations.
 fn scene(algorithm: Algorithm) -> (Verifier, String, Signer) {
     let signer = Signer::of(algorithm, 0);
     let verifier = verifier(&[signer.jwk()], &[algorithm]);

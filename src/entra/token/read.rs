@@ -1,4 +1,4 @@
-//! From a verified payload to a [`Token`]: every claim that is judged has its type, or the token is malformed.
+//! Parsing of a verified payload into a [`Token`]: every claim that is checked has its type, or the token is malformed.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
@@ -11,10 +11,10 @@ use crate::entra::{
     members::Members,
 };
 
-/// Times beyond this cannot be told apart by readers that know only floating point (2^53).
+/// The latest time: beyond it, readers that use floating point cannot tell times apart (2^53).
 const LATEST: u64 = 1 << 53;
 
-/// Why a payload is no token, though its signature held. Names claims, never their values.
+/// The reason why a payload is not a token, though its signature is valid. Names claims, never their values.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TokenFault {
     #[error("its payload is {0}")]
@@ -29,52 +29,52 @@ pub(crate) enum TokenFault {
     EndsBeforeItBegins,
 }
 
-/// Claims that a reader without regard for case could take for one another.
+/// Claims that a case-insensitive reader could confuse.
 const JUDGED: [&str; 11] = ["iss", "tid", "aud", "exp", "nbf", "azp", "appid", "oid", "scp", "roles", "idtyp"];
 
-/// A payload, read: the token, and what only judges ask for.
+/// A parsed payload: the token, and the facts that only its checks need.
 #[derive(Debug)]
 pub(crate) struct Payload {
     pub(crate) token: Token,
     pub(crate) facts: Facts,
 }
 
-/// What is judged of a payload besides the token's own fields.
+/// The facts of a payload that are checked, besides the token's own fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
     /// `ver`.
     pub(crate) version: Version,
     /// `iss`.
     pub(crate) issuer: Box<str>,
-    /// `tid` as it stands, where it is a GUID.
+    /// `tid` as written, if it is a GUID.
     pub(crate) tenant: Box<str>,
-    /// `aud`; only other issuers' tokens may have several.
+    /// `aud`; only tokens of other issuers may have several.
     pub(crate) audiences: Vec<Box<str>>,
     /// `nbf`.
     pub(crate) not_before: Option<u64>,
-    /// Whether it is certain who stands behind the token.
+    /// True if the kind of token (user or application) is certain.
     pub(crate) kind_is_certain: bool,
-    /// Whether it has the marks of an ID token.
+    /// True if it has the marks of an ID token.
     pub(crate) id_token: bool,
-    /// What it is bound to (`cnf`), if it is.
+    /// The binding of the token (`cnf`), if any.
     pub(crate) binding: Option<Binding>,
-    /// Whether its groups stand elsewhere.
+    /// True if the token does not list all of its groups.
     pub(crate) groups_elsewhere: bool,
 }
 
 impl Facts {
-    /// The memory that the facts point to.
+    /// Returns the memory that the facts point to.
     pub(in crate::entra) fn memory(&self) -> usize {
         of_text(&self.issuer) + of_text(&self.tenant) + of_texts(&self.audiences, self.audiences.capacity())
     }
 }
 
-/// What a token is bound to: whoever presents it has to hold that key. RFC 7800, section 3.
+/// The key that a token is bound to: its presenter has to hold that key. RFC 7800, section 3.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Binding {
     /// The certificate with this SHA-256. RFC 8705, section 3.1.
     Certificate([u8; 32]),
-    /// Something that no policy can have proof of: a key (`jwk`, `kid`, `jkt`), or several things at once.
+    /// A binding that no policy can prove: a key (`jwk`, `kid`, `jkt`), or several bindings at once.
     Other,
 }
 
@@ -91,28 +91,28 @@ impl Binding {
     }
 }
 
-/// The version that a token says it has.
+/// The version that a token declares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Version {
     V1,
     V2,
-    /// None, or one that nobody knows.
+    /// No version, or an unknown one.
     #[default]
     Unknown,
 }
 
-/// Reads the payload of an Entra token. Which tenant, audience and time are right is judged later.
+/// Reads the payload of an Entra token. Tenant, audience and time are checked later.
 ///
 /// # Errors
-/// What is malformed.
+/// Returns the malformed part.
 pub(crate) fn read_entra(payload: &[u8]) -> Result<Payload, TokenFault> {
     read(payload, false)
 }
 
-/// Reads the payload of a token of a user flow of Azure AD B2C: it says that it is of version 1 and is of version 2, but for that.
+/// Reads the payload of a user flow token of Azure AD B2C, which declares version 1 but otherwise follows version 2.
 ///
 /// # Errors
-/// What is malformed.
+/// Returns the malformed part.
 pub(crate) fn read_user_flow(payload: &[u8]) -> Result<Payload, TokenFault> {
     read(payload, true)
 }
@@ -186,10 +186,10 @@ fn read(payload: &[u8], user_flow: bool) -> Result<Payload, TokenFault> {
     Ok(Payload { token, facts })
 }
 
-/// Reads the payload of another issuer's token: RFC 7519, and RFC 9068 for what an access token has besides.
+/// Reads the payload of another issuer's token: RFC 7519, and RFC 9068 for access tokens.
 ///
 /// # Errors
-/// What is malformed.
+/// Returns the malformed part.
 pub(crate) fn read_other(payload: &[u8]) -> Result<Payload, TokenFault> {
     let claims = Members::read(payload)?;
     let (not_before, expires_at) = times(&claims)?;
@@ -233,24 +233,25 @@ pub(crate) fn read_other(payload: &[u8]) -> Result<Payload, TokenFault> {
     Ok(Payload { token, facts })
 }
 
-/// Whether the payload of a token can be read: as Entra's, and as another issuer's.
+/// Returns whether the payload of a token can be read: as Entra's, and as another issuer's.
 pub fn inspect_payload(payload: &[u8]) -> (bool, bool) {
     (read_entra(payload).is_ok(), read_other(payload).is_ok())
 }
 
-/// Whether the claims are those of an ID token. OpenID Connect Core, sections 3.1.3.6 and 3.3.2.11.
+/// Returns whether the claims are those of an ID token. OpenID Connect Core, sections 3.1.3.6 and 3.3.2.11.
 fn is_id_token(claims: &Members) -> bool {
     claims.contains("at_hash") || claims.contains("c_hash")
 }
 
-/// Whether the token has more groups than it lists. The place that it names for them is never asked: a token chooses no address.
+/// Returns whether the token has more groups than it lists. The address that it names for them is never used: a token chooses no
+/// address.
 fn groups_elsewhere(claims: &Members) -> bool {
     let has_groups = claims.get("hasgroups").is_some_and(|value| value == true || value == "true");
     has_groups || claims.get("_claim_names").and_then(Value::as_object).is_some_and(|names| names.contains_key("groups"))
 }
 
-/// `nbf` and `exp`: whole seconds, in range. RFC 7519, section 4.1.4, would allow fractions; Entra sends none, and each reader
-/// rounds them its own way.
+/// Reads `nbf` and `exp`: whole seconds, in range. RFC 7519, section 4.1.4, would allow fractions; Entra sends none, and readers
+/// round them differently.
 fn times(claims: &Members) -> Result<(Option<u64>, u64), TokenFault> {
     let seconds = |name: &'static str| match claims.get(name) {
         None => Ok(None),
@@ -264,7 +265,7 @@ fn times(claims: &Members) -> Result<(Option<u64>, u64), TokenFault> {
     Ok((not_before, expires_at))
 }
 
-/// A claim that is a text or absent; a text may not hold what could end a line elsewhere.
+/// Reads a claim that is a text or absent; a text must not hold characters that could end a line elsewhere.
 fn text<'a>(claims: &'a Members, name: &'static str) -> Result<Option<&'a str>, TokenFault> {
     match claims.get(name) {
         None => Ok(None),
@@ -273,8 +274,8 @@ fn text<'a>(claims: &'a Members, name: &'static str) -> Result<Option<&'a str>, 
     }
 }
 
-/// Whether any character is a control one. Nearly every claim is ASCII, which needs no decoding to see that; and nearly none holds
-/// one, so that to look at many bytes at once is faster than to stop at the first.
+/// Returns whether the text holds a control character. Nearly every claim is ASCII, which needs no decoding for this; and nearly
+/// none holds one, so that checking many bytes at once is faster than stopping at the first.
 fn holds_control(text: &str) -> bool {
     if text.is_ascii() {
         text.bytes().fold(false, |holds, byte| holds | byte.is_ascii_control())
@@ -287,7 +288,7 @@ fn words(text: Option<&str>) -> Vec<Box<str>> {
     text.unwrap_or_default().split(' ').filter(|word| !word.is_empty()).map(Into::into).collect()
 }
 
-/// A list of texts; one text alone is a list of one, as some libraries write it.
+/// Reads a list of texts; a single text is a list of one, as some libraries write it.
 fn list(claims: &Members, name: &'static str) -> Result<Vec<Box<str>>, TokenFault> {
     match claims.get(name) {
         None => Ok(Vec::new()),

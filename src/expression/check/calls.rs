@@ -164,7 +164,7 @@ impl<'a> Checker<'a> {
         Ok(Node::Calculate(calculation, Box::new([left, right])))
     }
 
-    /// The operands of a chain of one logical operator, flat and in the order they are written.
+    /// Returns the operands of a chain of one logical operator, flat and in the order they are written.
     fn chain(&mut self, sign: &str, operands: &'a [IdedExpr], into: &mut Vec<Node>, depth: usize) -> Checked<()> {
         for operand in operands {
             match &operand.expr {
@@ -285,7 +285,7 @@ fn pattern_of(written: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(written).size_limit(limits::PATTERN).dfa_size_limit(limits::PATTERN).nest_limit(32).build()
 }
 
-/// An address or a network; host bits are an error, since they show that something else was meant.
+/// Returns an address or a network; host bits are an error, since they show that something else was meant.
 fn network_of(written: &str) -> Result<IpNet, (String, String)> {
     if let Ok(address) = written.parse::<IpAddr>() {
         return Ok(IpNet::from(address.to_canonical()));

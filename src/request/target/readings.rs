@@ -64,7 +64,7 @@ impl Readings {
     }
 }
 
-/// Whether a path, in its canonical form, has escapes of bytes beyond ASCII.
+/// Returns whether a path, in its canonical form, has escapes of bytes beyond ASCII.
 fn is_beyond_ascii(path: &str) -> bool {
     let bytes = path.as_bytes();
     memchr::memchr_iter(b'%', bytes).any(|at| bytes.get(at + 1).is_some_and(|digit| matches!(digit, b'8'..=b'9' | b'A'..=b'F')))
@@ -112,7 +112,7 @@ const fn best_fit(letter: char) -> char {
     }
 }
 
-/// The text with its escapes of bytes beyond ASCII decoded, and no others.
+/// Returns the text with its escapes of bytes beyond ASCII decoded, and no others.
 fn decode_beyond_ascii(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

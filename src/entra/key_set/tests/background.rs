@@ -1,9 +1,9 @@
-//! What happens though nobody asks: refreshes, repairs, and what waits for a slow authority.
+//! Background work: refreshes, repairs, and requests that wait for a slow authority.
 
 use super::*;
 
-/// Lets so much time pass for timers, at once. Outside of this the timers' clock runs as any other, since a clock that leaps
-/// whenever all wait would also leap over answers on their way.
+/// Advances the timers' clock at once. Otherwise it runs normally, since a clock that jumps whenever all tasks wait would also
+/// jump over answers in transit.
 async fn leap(by: Duration) {
     tokio::time::pause();
     tokio::time::advance(by).await;

@@ -1,4 +1,4 @@
-//! What an authority may answer instead of its documents, before there are any and after.
+//! Faulty answers of an authority instead of its documents, before and after there are any.
 
 use http::StatusCode;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::entra::IssuerVerdict;
 use crate::identity_http::testing::{Origin, Reply};
 
-/// What comes instead of a document. `ELSEWHERE` stands for an address that must not be asked.
+/// Returns the faulty answers. `ELSEWHERE` stands for an address that must not be called.
 fn faults(path: &str) -> Vec<(&'static str, Fault)> {
     let on = || Fault::on(path);
     vec![
