@@ -1,4 +1,5 @@
-//! Who may read: requests that name the listener by an address or as `localhost`, and that no foreign page made.
+//! The admission to the admin listener: requests that name it by an address or as `localhost`, and that do not come from a
+//! foreign page.
 
 use axum::{
     extract::Request,
@@ -7,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-/// Lets through what only reads, by an acceptable name, from no foreign page.
+/// Admits read-only requests with an acceptable host, and not from a foreign page.
 pub(super) async fn check(request: Request, next: Next) -> Response {
     if !host_is_acceptable(request.headers()) || !origin_is_acceptable(request.headers()) {
         return (StatusCode::FORBIDDEN, "Host or Origin is not acceptable here\n").into_response();
@@ -15,7 +16,7 @@ pub(super) async fn check(request: Request, next: Next) -> Response {
     read_only(request, next).await
 }
 
-/// Lets through what only reads.
+/// Admits read-only requests.
 pub(super) async fn read_only(request: Request, next: Next) -> Response {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")], "read-only\n").into_response();
@@ -31,7 +32,7 @@ pub(super) async fn read_only(request: Request, next: Next) -> Response {
     response
 }
 
-/// One `Host`, an address or `localhost`: a name that an attacker points to this machine is none of these.
+/// Returns whether `Host` is a single address or `localhost`: a name that an attacker points to this machine is neither.
 fn host_is_acceptable(headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
@@ -41,7 +42,7 @@ fn host_is_acceptable(headers: &HeaderMap) -> bool {
         .is_some_and(|authority| names_this_machine(authority.host()))
 }
 
-/// No `Origin`, or one that is the listener itself.
+/// Returns whether `Origin` is absent, or is the listener itself.
 fn origin_is_acceptable(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let authority = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));

@@ -1,4 +1,4 @@
-//! Where the admin and health listeners are, from one config to the next.
+//! The addresses of the admin and health listeners across reloads.
 
 use std::{
     io,
@@ -27,28 +27,28 @@ use crate::{
     server::ServerError,
 };
 
-/// The admin listener, and the health listener where there is one of its own.
+/// The admin listener, and the separate health listener, if there is one.
 #[derive(Debug)]
 pub(crate) struct AdminListeners {
     admin: Admin,
-    /// Whether probes and metrics are on the admin listener.
+    /// True if probes and metrics are served by the admin listener.
     probes: Arc<AtomicBool>,
     own: Option<Open>,
     health: Option<Open>,
 }
 
-/// A listener that is served.
+/// A listener in service.
 #[derive(Debug)]
 struct Open {
     /// The address as written.
     written: String,
     local: SocketAddr,
-    /// Holds the address, so that the other listener can take it over.
+    /// The socket, kept so that the other listener can take over the address.
     socket: TcpListener,
     drainer: Drainer,
 }
 
-/// The sockets that a config asks for, open; nothing for a listener that stays where it is.
+/// The open sockets of a config; none for a listener that stays where it is.
 #[derive(Debug)]
 pub(crate) struct BoundAdmin {
     own: Option<Bound>,
@@ -64,15 +64,15 @@ struct Bound {
 }
 
 impl AdminListeners {
-    /// Listeners that show this, and are nowhere yet.
+    /// Makes listeners that show this, without addresses yet.
     pub(crate) fn new(admin: Admin) -> Self {
         Self { admin, probes: Arc::default(), own: None, health: None }
     }
 
-    /// Opens the sockets that the config asks for and that are not open yet. Nothing changes before they are served.
+    /// Opens the sockets that the config requires and that are not open yet. Nothing changes before they are served.
     ///
     /// # Errors
-    /// An address cannot be listened on.
+    /// Fails if an address cannot be listened on.
     pub(crate) fn bind(&self, config: &Config, background: &Handle) -> Result<BoundAdmin, ServerError> {
         // Sockets belong to the runtime that serves them.
         let _within = background.enter();
@@ -91,7 +91,8 @@ impl AdminListeners {
         Ok(BoundAdmin { own, health })
     }
 
-    /// Serves what is new, and drains what is gone: what has no end of its own ends, what is under way may go on for `drain_timeout`.
+    /// Serves new listeners, and drains removed ones: endless responses end at once, other requests may continue for
+    /// `drain_timeout`.
     pub(crate) fn serve(&mut self, bound: BoundAdmin, config: &Config, background: &Handle, drain_timeout: Duration) {
         let BoundAdmin { own, health } = bound;
         self.probes.store(config.health.is_none(), Ordering::Relaxed);
@@ -116,25 +117,25 @@ impl AdminListeners {
         }
     }
 
-    /// Ends what is served, at once.
+    /// Ends all listeners at once.
     pub(crate) fn stop(&mut self) {
         for open in self.own.take().into_iter().chain(self.health.take()) {
             open.drain(Duration::ZERO);
         }
     }
 
-    /// Where the admin listener is.
+    /// Returns the address of the admin listener.
     pub(crate) fn own_address(&self) -> Option<SocketAddr> {
         self.own.as_ref().map(|open| open.local)
     }
 
-    /// Where the health listener is, if it is not the admin listener.
+    /// Returns the address of the health listener, if it is separate.
     pub(crate) fn health_address(&self) -> Option<SocketAddr> {
         self.health.as_ref().map(|open| open.local)
     }
 }
 
-/// Whether a listener is where a config wants it.
+/// Returns whether a listener is at the required address.
 fn is_at(open: Option<&Open>, wanted: Option<&str>) -> bool {
     let (Some(open), Some(wanted)) = (open, wanted) else { return false };
     // Port 0 is no address: whoever writes it again keeps what it stood for.
@@ -163,13 +164,14 @@ impl Bound {
 }
 
 impl Open {
-    /// Lets go of the address, and ends what is under way.
+    /// Releases the address, and ends the requests in progress.
     fn drain(self, timeout: Duration) {
         self.drainer.drain(timeout);
     }
 }
 
-/// Serves a router on the socket until the drain begins. `ending` is cancelled then; connections that are open after it are cut.
+/// Serves a router on the socket until the drain begins. `ending` is cancelled then; connections that are still open afterwards
+/// are closed.
 pub(super) async fn run(socket: tokio::net::TcpListener, router: Router, mut drain: Drain, ending: CancellationToken) {
     let cut = CancellationToken::new();
     let door = Acceptor { socket, cut: cut.clone() };
@@ -186,7 +188,7 @@ pub(super) async fn run(socket: tokio::net::TcpListener, router: Router, mut dra
     }
 }
 
-/// A socket whose connections can be cut.
+/// A socket whose connections can be closed from outside.
 struct Acceptor {
     socket: tokio::net::TcpListener,
     cut: CancellationToken,
@@ -213,7 +215,7 @@ struct Cuttable {
 }
 
 impl Cuttable {
-    /// The connection, unless it was cut; whoever waits for it is told then.
+    /// Returns the connection, unless it was cut; a waiting task is woken then.
     fn whole(&mut self, cx: &mut Context<'_>) -> io::Result<Pin<&mut TcpStream>> {
         match self.cut.as_mut().poll(cx) {
             Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),

@@ -1,7 +1,7 @@
 //! The admin and health listeners: read-only, and not reachable through a route.
 //!
-//! Paths are exact, GET (and HEAD) is the only method, and `Host` and `Origin` are checked, so that no page in an
-//! operator's browser can read what stands here (DNS rebinding).
+//! Paths are exact, GET (and HEAD) is the only method, and `Host` and `Origin` are checked, so that no page in an operator's
+//! browser can read it (DNS rebinding).
 
 mod guard;
 mod listen;
@@ -41,23 +41,23 @@ use crate::{
     telemetry::{Metrics, MetricsText},
 };
 
-/// What the admin and health listeners show.
+/// The state that the admin and health listeners show.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// The config in force.
+    /// The active config.
     pub runtime: Arc<ArcSwap<Runtime>>,
     /// The records of requests.
     pub audit: Arc<AuditLog>,
     /// The request counters.
     pub metrics: Arc<Metrics>,
-    /// Whether the gateway is draining, and how the last reload went.
+    /// The state of the gateway: whether it is draining, and the result of the last reload.
     pub lifecycle: Arc<Lifecycle>,
-    /// Cancelled when the listener ends: what has no end of its own ends with it.
+    /// Cancelled when the listener ends, which ends endless responses.
     pub ending: CancellationToken,
 }
 
 impl Admin {
-    /// Serves the admin paths, and the health paths too while they have no listener of their own, until the drain.
+    /// Serves the admin paths until the drain, and the health paths too while they have no separate listener.
     pub(crate) async fn serve(mut self, socket: TcpListener, probes: Arc<AtomicBool>, drain: Drain) {
         self.ending = CancellationToken::new();
         let ending = self.ending.clone();
@@ -72,7 +72,7 @@ impl Admin {
         listen::run(socket, router, drain, ending).await;
     }
 
-    /// Serves the health paths alone, until the drain. A cluster's probes come with any `Host`.
+    /// Serves only the health paths, until the drain. A cluster's probes come with any `Host`.
     pub(crate) async fn serve_health(mut self, socket: TcpListener, drain: Drain) {
         self.ending = CancellationToken::new();
         let ending = self.ending.clone();
@@ -81,7 +81,7 @@ impl Admin {
     }
 }
 
-/// Lets probes through while they have no listener of their own.
+/// Admits probes while they have no separate listener.
 async fn while_here(State(here): State<Arc<AtomicBool>>, request: Request, next: Next) -> Response {
     if here.load(Ordering::Relaxed) { next.run(request).await } else { StatusCode::NOT_FOUND.into_response() }
 }
@@ -94,7 +94,7 @@ fn health_paths() -> Router<Admin> {
         .route("/.well-known/jwks.json", get(assertion_keys))
 }
 
-/// The public keys by which backends check assertions. On this listener, and on others where a route says so.
+/// Serves the public keys by which backends verify assertions, on this listener and on routes that say so.
 async fn assertion_keys(State(admin): State<Admin>) -> Response {
     match &admin.runtime.load_full().assertion_keys {
         Some(keys) => ([(header::CONTENT_TYPE, AssertionKeys::CONTENT_TYPE)], keys.published()).into_response(),
@@ -140,7 +140,7 @@ async fn decisions(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Res
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// The records from now on, as server-sent events. A reader that falls behind misses some and is told so.
+/// Streams the records from now on, as server-sent events. A reader that falls behind misses some and is told so.
 fn follow(admin: &Admin) -> Sse<impl futures_util::Stream<Item = Result<Event, Infallible>> + use<>> {
     let records = admin.audit.follow();
     let stream = futures_util::stream::unfold(records, |mut records| async move {

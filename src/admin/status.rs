@@ -1,4 +1,4 @@
-//! What the status page and the probes tell.
+//! The content of the status page and the probes.
 
 use std::collections::BTreeMap;
 
@@ -118,7 +118,7 @@ struct ServerStatus {
 }
 
 impl Admin {
-    /// What the gateway still waits for before it is ready; nothing once it is.
+    /// Lists the conditions that the gateway still waits for before it is ready; empty once it is.
     pub(super) fn waiting_for(&self) -> Vec<String> {
         let runtime = self.runtime.load_full();
         let mut waiting = Vec::new();
@@ -221,7 +221,7 @@ fn write_listener_certificates(certificates: &[ListenerCertificateStatus], text:
     }
 }
 
-/// How full the listeners are, and what became of connections that found them full.
+/// Writes the connections of the listeners, and the number of refused ones.
 fn write_connections(listeners: &[(std::net::SocketAddr, std::sync::Arc<Listener>)], text: &mut MetricsText) {
     let labels = |address: &std::net::SocketAddr, listener: &Listener| (listener.name.to_string(), address.to_string());
     let mut write = |name: &str, kind: &str, help: &str, value: &dyn Fn(&Listener) -> u64| {
@@ -249,7 +249,7 @@ fn write_connections(listeners: &[(std::net::SocketAddr, std::sync::Arc<Listener
     });
 }
 
-/// Contents and hits of the table of verified tokens.
+/// Writes the size and hits of the verified-token cache.
 fn write_verified_tokens(tokens: SeenStatus, text: &mut MetricsText) {
     text.family("entrada_verified_tokens", "gauge", "Tokens that are kept so as not to verify them again.");
     text.sample("entrada_verified_tokens", &[], tokens.tokens);
@@ -261,7 +261,7 @@ fn write_verified_tokens(tokens: SeenStatus, text: &mut MetricsText) {
     text.sample("entrada_token_verifications_total", &[], tokens.verified);
 }
 
-/// What credentials are watched for: tokens that cannot be had, and certificates that end.
+/// Writes the state of credentials: unavailable tokens, and certificates that expire.
 fn write_credentials(credentials: &[crate::credentials::CredentialStatus], text: &mut MetricsText) {
     text.family("entrada_credential_ready", "gauge", "Whether every token that routes ask for is there.");
     for credential in credentials {

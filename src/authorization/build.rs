@@ -1,4 +1,4 @@
-//! How a route's `authorization` becomes what is done, or why it cannot.
+//! Builds a route's `authorization` from its settings.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::{
     settings::{Faults, Place},
 };
 
-/// What a route's `authorization` is built from, besides its own settings.
+/// The context in which a route's `authorization` is built.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setting<'a> {
     /// The gateway's credentials.
@@ -23,16 +23,16 @@ pub(crate) struct Setting<'a> {
     pub(crate) tenants: &'a Tenants,
     /// The tenants that the route's token policies list; empty where one of them does not list its tenants.
     pub(crate) listed_tenants: &'a [Box<str>],
-    /// Where the route's token policies look.
+    /// The places in which the route's token policies look.
     pub(crate) token_places: &'a [TokenPlace],
     /// The names that the route's path captures.
     pub(crate) captures: &'a [String],
-    /// Whether the route says so of itself.
+    /// True if the route is marked as anonymous.
     pub(crate) anonymous: bool,
 }
 
 impl Authorization {
-    /// Builds the `authorization` of a route, or says in `faults` why not.
+    /// Builds the `authorization` of a route, or reports its faults.
     pub(crate) fn build(config: &AuthorizationConfig, setting: Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Self> {
         let setting = &setting;
         let form = match config {
@@ -45,7 +45,7 @@ impl Authorization {
         Some(Self { form, places: setting.token_places.into() })
     }
 
-    /// Tells of token policies whose audience is not the application that exchanges their tokens: Entra would refuse each.
+    /// Reports token policies whose audience is not the application that exchanges their tokens: Entra would refuse each of them.
     pub(crate) fn check_audiences(&self, audiences: &[&str], place: &Place, faults: &mut Faults) {
         let Form::OnBehalfOf { credential, .. } = &self.form else { return };
         if !audiences.iter().any(|audience| audience.eq_ignore_ascii_case(credential.client_id())) {
@@ -119,7 +119,7 @@ fn credential(config: &UseCredentialConfig, setting: &Setting<'_>, place: &Place
     (!anonymous && scope).then_some(form)
 }
 
-/// The name of the capture that an expression for a tenant is. What else a caller may have written is never a tenant.
+/// Returns the name of the capture in an expression for a tenant. No other part of a request may choose the tenant.
 fn captured(expression: &str, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Box<str>> {
     let name = expression.strip_prefix("@(captures.").and_then(|rest| rest.strip_suffix(')'));
     let Some(name) = name.filter(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
@@ -135,7 +135,7 @@ fn captured(expression: &str, setting: &Setting<'_>, place: &Place, faults: &mut
     Some(name.into())
 }
 
-/// The ids of the tenants that a path may name.
+/// Returns the ids of the tenants that a path may name.
 fn allowed_tenants(
     config: &UseCredentialConfig,
     setting: &Setting<'_>,
@@ -198,7 +198,7 @@ fn find<'a>(name: &str, setting: &Setting<'a>, place: &Place, faults: &mut Fault
     found
 }
 
-/// Whether the route lets anyone in, who would then act as the gateway.
+/// Reports a route that admits anyone, who would then act as the gateway; returns whether it did.
 fn refuses_anonymous(setting: &Setting<'_>, key: &str, place: &Place, faults: &mut Faults) -> bool {
     if setting.anonymous {
         faults.error(
@@ -210,7 +210,7 @@ fn refuses_anonymous(setting: &Setting<'_>, key: &str, place: &Place, faults: &m
     setting.anonymous
 }
 
-/// Whether `scope` names one resource, as the client credentials grant demands.
+/// Returns whether `scope` names one resource, as the client credentials grant requires.
 fn check_scope(scope: &str, place: &Place, faults: &mut Faults) -> bool {
     let cure = "write one resource and /.default, as https://graph.microsoft.com/.default or api://orders/.default";
     let resource = scope.strip_suffix("/.default").unwrap_or_default();

@@ -1,9 +1,9 @@
-//! The settings of a route's `authorization`, as written.
+//! The settings of a route's `authorization`.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// What the upstream gets to see as `Authorization`.
+/// The `Authorization` that the upstream receives.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(untagged)]
 pub enum AuthorizationConfig {
@@ -15,7 +15,7 @@ pub enum AuthorizationConfig {
     Credential(UseCredentialConfig),
     /// A token that is exchanged for the user's, on the user's behalf.
     OnBehalfOf(OnBehalfOfConfig),
-    /// Nothing written: as `remove`.
+    /// No setting: the same as `remove`.
     #[default]
     #[serde(skip)]
     Absent,
@@ -25,9 +25,9 @@ pub enum AuthorizationConfig {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum AuthorizationWord {
-    /// Forwards the token as it came.
+    /// Forwards the token as received.
     Keep,
-    /// Clears `Authorization` and every place where a token policy of the route looked.
+    /// Clears `Authorization` and every place in which a token policy of the route looks.
     Remove,
 }
 
@@ -55,12 +55,12 @@ pub struct UseCredentialConfig {
     pub allowed_tenants: Vec<String>,
 }
 
-/// A token for the upstream that speaks for the user who calls.
+/// A token for the upstream on behalf of the calling user.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct OnBehalfOfConfig {
     /// The credential's name; its `client-id` is an audience of the route.
     pub on_behalf_of: String,
-    /// One or more delegated permissions of one resource, separated by blanks.
+    /// One or more delegated permissions of one resource, separated by spaces.
     pub scope: String,
 }

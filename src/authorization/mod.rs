@@ -1,15 +1,15 @@
-//! 5 · Authorization: what the upstream gets to see as `Authorization`.
+//! 5 · Authorization: the `Authorization` that the upstream receives.
 //!
-//! | setting | the upstream sees |
+//! | setting | the upstream receives |
 //! | --- | --- |
-//! | `keep` | the token as it came |
-//! | `remove`, or nothing written | no token |
+//! | `keep` | the token as received |
+//! | `remove`, or no setting | no token |
 //! | `from-header` | the validated token, moved to `Authorization` |
 //! | `credential` | the gateway's own token, of its tenant or of the caller's |
 //! | `on-behalf-of` | a token that is exchanged for the user's |
 //!
-//! All but `keep` first clear `Authorization` and every [place](TokenPlace) where a token policy of the route looks. Where `keep`
-//! stands the place of the validated token is left, and the route's others are cleared: nobody has looked at what is in them.
+//! All except `keep` first clear `Authorization` and every [place](TokenPlace) in which a token policy of the route looks. `keep`
+//! leaves the place of the validated token and clears the route's others, since their content was not validated.
 
 mod build;
 mod config;
@@ -32,11 +32,11 @@ use crate::{
     upstream::UpstreamRequest,
 };
 
-/// What the upstream of a route gets to see as `Authorization`.
+/// The `Authorization` that the upstream of a route receives.
 #[derive(Debug)]
 pub struct Authorization {
     form: Form,
-    /// Where the route's token policies look.
+    /// The places in which the route's token policies look.
     places: Box<[TokenPlace]>,
 }
 
@@ -44,7 +44,7 @@ pub struct Authorization {
 enum Form {
     Keep,
     Remove,
-    /// The token that was validated in this header.
+    /// The validated token from this header.
     FromHeader(HeaderName),
     /// One token for all requests of the route.
     Credential {
@@ -56,7 +56,7 @@ enum Form {
         credential: Arc<Credential>,
         scope: Box<str>,
     },
-    /// The credential's token in a tenant that the path names, if that is one of these.
+    /// The credential's token in a tenant that the path names, if it is one of these.
     InNamedTenant {
         credential: Arc<Credential>,
         scope: Box<str>,
@@ -69,16 +69,16 @@ enum Form {
     },
 }
 
-/// What follows from an upstream's 401.
+/// The reaction to an upstream's 401.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterRefusal {
-    /// It is meant for the caller, whose token it was.
+    /// Pass it on to the caller, whose token it was.
     PassOn,
-    /// Apply again to a request built anew, which puts a fresh token on it, and send that.
+    /// Apply again to a new request, which puts a fresh token on it, and send that.
     ApplyAgain,
 }
 
-/// The upstream answered 401 to a token of the gateway's own.
+/// An error: the upstream answered 401 to the gateway's own token.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream refused the token of credential {credential}{}", if *.twice { ", and a fresh one too" } else { "" })]
 pub struct UpstreamRefused {
@@ -108,10 +108,10 @@ impl OwnToken {
     }
 }
 
-/// Why the caller's token cannot be handed on.
+/// The reason why the caller's token cannot be forwarded.
 #[derive(Debug, thiserror::Error)]
 pub enum NotForwardable {
-    /// There are several.
+    /// There are several tokens.
     #[error("the request has several Authorization fields")]
     Repeated,
     /// No token was validated.
@@ -157,10 +157,10 @@ impl From<CredentialError> for Refusal {
 }
 
 impl Authorization {
-    /// Writes to the upstream's request what it gets to see.
+    /// Writes the `Authorization` of the upstream's request.
     ///
     /// # Errors
-    /// When no token of the gateway's own can be had, or the caller's cannot be told from another.
+    /// Fails if no token of the gateway is available, or if the caller's token is ambiguous.
     pub(crate) async fn apply(
         &self,
         exchange: &mut Exchange,
@@ -229,12 +229,12 @@ impl Authorization {
         Ok(())
     }
 
-    /// Whether the upstream gets the caller's own.
+    /// Returns whether the upstream receives the caller's own token.
     pub(crate) const fn is_kept(&self) -> bool {
         matches!(self.form, Form::Keep)
     }
 
-    /// Whether the upstream gets a token of the gateway's own.
+    /// Returns whether the upstream receives the gateway's own token.
     pub fn is_own(&self) -> bool {
         match self.form {
             Form::Credential { .. } | Form::InCallersTenant { .. } | Form::InNamedTenant { .. } | Form::OnBehalfOf { .. } => true,
@@ -242,11 +242,11 @@ impl Authorization {
         }
     }
 
-    /// What to do about an upstream's 401, whose header fields are `answer`. A token of the gateway's own is dropped, and a fresh
-    /// one is worth one attempt, if the request can be sent again; it brings the claims that the upstream asks for, if it does.
+    /// Decides on an upstream's 401 with the header fields `answer`. The gateway's own token is dropped, and a fresh one is worth
+    /// one attempt if the request can be sent again; it contains the claims that the upstream demands, if any.
     ///
     /// # Errors
-    /// When it was a token of the gateway's own, and there is no further attempt.
+    /// Fails if it was the gateway's own token, and there is no further attempt.
     pub(crate) fn refused(
         &self,
         exchange: &mut Exchange,
@@ -293,7 +293,7 @@ impl Authorization {
     }
 }
 
-/// Puts the token of a slot on the upstream's request, waiting for it only if it must.
+/// Puts a slot's token on the upstream's request, waiting for it only if necessary.
 async fn present(
     name: &Arc<str>,
     slot: &Arc<TokenSlot>,
@@ -316,7 +316,7 @@ async fn present(
     Ok(())
 }
 
-/// What is known of a request that bears on its `Authorization`, and what is learnt here.
+/// The facts of a request that determine its `Authorization`, and the facts found here.
 struct Facts<'a> {
     clock: &'a Clock,
     captures: &'a Captures,
@@ -334,7 +334,8 @@ fn put(outgoing: &mut UpstreamRequest, name: HeaderName, mut token: HeaderValue)
     outgoing.headers.insert(name, token);
 }
 
-/// The caller's one `Authorization` that may go further. What authenticates a connection goes only on one of the caller's own.
+/// Returns the caller's single `Authorization` if it may be forwarded. Credentials that authenticate a connection are only
+/// forwarded on a connection of the caller's own.
 fn forwardable(headers: &HeaderMap, own_connection: bool) -> Result<Option<&HeaderValue>, NotForwardable> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter().filter(|value| own_connection || !binds_connection(value));
     match (values.next(), values.next()) {

@@ -31,7 +31,7 @@ fn incoming(target: &str, fields: &[(&str, &str)]) -> IncomingRequest {
     IncomingRequest::read(request.body(()).unwrap().into_parts().0, None).unwrap()
 }
 
-/// What the upstream sees of tokens, and the query.
+/// The tokens and the query that the upstream receives.
 struct Sent {
     fields: Vec<String>,
     query: Option<Box<str>>,
@@ -43,7 +43,7 @@ async fn send(authorization: &Authorization, place: Option<&TokenPlace>, incomin
     send_again(authorization, place, incoming, None).await
 }
 
-/// As [`send`], with a validated token.
+/// Does the same as [`send`], with a validated token.
 async fn send_as(authorization: &Authorization, token: &Token, presented: &str) -> Result<Sent, Refusal> {
     let incoming = incoming("/", &[("authorization", &format!("Bearer {presented}"))]);
     let place = TokenPlace::Header(header::AUTHORIZATION);
@@ -335,7 +335,7 @@ fn says_what_is_wrong() {
     }
 }
 
-/// A token as validation would leave it.
+/// Makes a token as validation would.
 fn validated(kind: TokenKind, tenant: &str, expires_at: u64) -> Token {
     Token {
         claims: Default::default(),

@@ -1,4 +1,4 @@
-//! Host and port, in one form.
+//! Host and port, in canonical form.
 
 use std::{fmt, net::Ipv4Addr, net::Ipv6Addr};
 
@@ -16,7 +16,7 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// The scheme's word.
+    /// Returns the scheme's name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -24,7 +24,7 @@ impl Scheme {
         }
     }
 
-    /// The port that is meant where none is written.
+    /// Returns the port that applies if none is written.
     pub const fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
@@ -47,7 +47,7 @@ const MAX_HOST: usize = 253;
 pub struct Authority {
     /// The host: lower case, without a trailing dot; IPv6 in brackets, in its shortest form.
     pub host: ByteString,
-    /// The port, where one was written.
+    /// The port, if one was written.
     pub port: Option<u16>,
 }
 
@@ -55,7 +55,7 @@ impl Authority {
     /// No host at all.
     pub const ABSENT: Self = Self { host: ByteString::new(), port: None };
 
-    /// Whether no host was named.
+    /// Returns whether no host was named.
     pub fn is_absent(&self) -> bool {
         self.host.is_empty()
     }
@@ -63,7 +63,8 @@ impl Authority {
     /// Reads an authority. RFC 9110, section 7.2; RFC 3986, section 3.2.
     ///
     /// # Errors
-    /// Whatever two programs could read in two ways: user information, escapes, odd spellings of addresses, a port that is none.
+    /// Fails on anything that two programs could read differently: user information, escapes, unusual spellings of addresses, an
+    /// invalid port.
     pub fn read(text: &[u8]) -> Result<Self, AuthorityFault> {
         let text = std::str::from_utf8(text).map_err(|_| AuthorityFault::Host)?;
         if text.contains('@') {
@@ -79,12 +80,12 @@ impl Authority {
         Ok(Self { host: host_name(host)?, port: after_host(rest)? })
     }
 
-    /// The port, or the scheme's own.
+    /// Returns the port, or the scheme's default.
     pub fn port_or_default(&self, scheme: Scheme) -> u16 {
         self.port.unwrap_or(scheme.default_port())
     }
 
-    /// Whether both name the same host and port over `scheme`.
+    /// Returns whether both name the same host and port over `scheme`.
     pub(crate) fn agrees_with(&self, other: &Self, scheme: Scheme) -> bool {
         self.host == other.host && self.port_or_default(scheme) == other.port_or_default(scheme)
     }
@@ -98,13 +99,13 @@ impl fmt::Display for Authority {
     }
 }
 
-/// Why an authority is not read.
+/// The reason why an authority is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthorityFault {
     /// `user@host`. RFC 9110, section 4.2.4.
     #[error("the host holds user information")]
     UserInfo,
-    /// No host name and no address.
+    /// Neither a host name nor an address.
     #[error("the host is neither a name nor an address in its plain form")]
     Host,
     /// Not a number from 1 to 65535.
@@ -112,7 +113,7 @@ pub enum AuthorityFault {
     Port,
 }
 
-/// Lower case, without the dot that ends a full name.
+/// Returns the host name in lower case, without the trailing dot of a full name.
 fn host_name(written: &str) -> Result<ByteString, AuthorityFault> {
     let name = written.strip_suffix('.').unwrap_or(written);
     if name.is_empty() || name.len() > MAX_HOST {
@@ -142,7 +143,7 @@ fn host_name(written: &str) -> Result<ByteString, AuthorityFault> {
     Ok(recycled::text(name))
 }
 
-/// `:8443`, or nothing; also `:`, which means the scheme's own port (RFC 3986, section 3.2.3) to everybody.
+/// Reads `:8443`, or nothing; also a bare `:`, which means the scheme's default port (RFC 3986, section 3.2.3).
 fn after_host(rest: &str) -> Result<Option<u16>, AuthorityFault> {
     if rest.is_empty() {
         return Ok(None);

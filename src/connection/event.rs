@@ -1,51 +1,51 @@
-//! Events of a connection, for which there is no request to answer.
+//! Events of a connection that concern no request.
 
 use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 
-/// Something that happened to a connection, not to a request.
+/// An event of a connection, not of a request.
 #[derive(Clone, Debug)]
 pub struct ConnectionEvent {
     /// The listener's name.
     pub listener: Arc<str>,
-    /// The peer; IPv4-mapped addresses are folded. Absent where there was none yet.
+    /// The peer; IPv4-mapped addresses become IPv4. Absent if there was none yet.
     pub peer: Option<SocketAddr>,
-    /// What happened.
+    /// The kind of event.
     pub kind: EventKind,
     /// The circumstances, for the log.
     pub detail: Cow<'static, str>,
 }
 
-/// What happened to a connection.
+/// The kind of a connection's event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
-    /// The system would not give the next connection.
+    /// The system could not accept the next connection.
     AcceptFailed,
-    /// There were too many connections, and none of them rested.
+    /// There were too many connections, and none of them was idle.
     ConnectionRefused,
     /// There were too many connections of one peer.
     PeerConnectionLimit,
-    /// A connection that must begin with a PROXY protocol header came from somebody else than a trusted proxy.
+    /// A connection that must begin with a PROXY protocol header came from an untrusted peer.
     PeerNotTrusted,
-    /// What a trusted proxy's connection began with is no PROXY protocol header.
+    /// A trusted proxy's connection began with something other than a PROXY protocol header.
     ProxyHeaderInvalid,
     /// The TLS handshake failed.
     HandshakeFailed,
-    /// Nothing came, or the PROXY protocol header or the handshake did not end, in time.
+    /// Nothing arrived, or the PROXY protocol header or the handshake did not end, in time.
     HandshakeTimeout,
     /// The client left in the middle of a request's head.
     HeadAbandoned,
-    /// The client left before its request was answered to the end, or stopped taking the answer.
+    /// The client left before its response was complete, or stopped reading it.
     ClientLeft,
-    /// The client broke HTTP/2, or its connection broke.
+    /// The client violated HTTP/2, or its connection broke.
     Http2Failed,
-    /// The client sent more control frames, or began more streams in vain, than a client over HTTP/2 may.
+    /// The client sent more control frames, or aborted more streams, than an HTTP/2 client may.
     Http2Flood,
-    /// The answer could not be sent whole: its body failed, or contradicted its head.
+    /// The response could not be sent completely: its body failed, or contradicted its head.
     AnswerAborted,
 }
 
 impl EventKind {
-    /// The word for it in logs and metrics.
+    /// Returns its name in logs and metrics.
     pub const fn code(self) -> &'static str {
         match self {
             Self::AcceptFailed => "accept-failed",

@@ -1,6 +1,6 @@
-//! The frames of HTTP/2 in a stream of bytes, by their heads: RFC 9113, section 4.1.
+//! The HTTP/2 frames of a byte stream, by their heads: RFC 9113, section 4.1.
 
-/// What a client begins with. RFC 9113, section 3.4.
+/// The length of a client's connection preface. RFC 9113, section 3.4.
 const PREFACE: u32 = 24;
 const HEAD: usize = 9;
 
@@ -22,29 +22,29 @@ pub(crate) struct Frame {
     pub(crate) kind: u8,
     pub(crate) flags: u8,
     pub(crate) stream: u32,
-    /// Of the payload, padding included.
+    /// The length of the payload, padding included.
     pub(crate) length: u32,
     /// The payload of a WINDOW_UPDATE.
     pub(crate) increment: u32,
 }
 
-/// Follows the frames in a stream of bytes, however they are cut.
+/// A parser that follows the frames of a byte stream, however it is split.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
     /// The head of a frame, and the payload of a WINDOW_UPDATE.
     head: [u8; HEAD + 4],
     have: usize,
-    /// What is to come of a payload that nobody looks at.
+    /// The rest of a payload that is skipped.
     skip: u32,
 }
 
 impl Frames {
-    /// Begins behind a client's preface.
+    /// Starts after a client's preface.
     pub(crate) fn of_client() -> Self {
         Self { skip: PREFACE, ..Self::default() }
     }
 
-    /// Looks at the next bytes.
+    /// Examines the next bytes.
     pub(crate) fn follow(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Frame)) {
         while !bytes.is_empty() {
             let (length, _) = self.step(bytes, &mut seen);
@@ -52,8 +52,9 @@ impl Frames {
         }
     }
 
-    /// Looks at the next bytes, and takes the frames out that say nothing: of DATA that are empty and not the last `h2` bears a hundred on a
-    /// connection, whosever they are. Returns how many bytes are left, which come first. A frame that is cut stays.
+    /// Examines the next bytes, and removes frames without effect: empty DATA frames that do not end a stream, of which `h2`
+    /// accepts only a hundred per connection, over all streams. Returns the number of remaining bytes, which come first. A frame
+    /// that is incomplete stays.
     pub(crate) fn sift(&mut self, bytes: &mut [u8], mut seen: impl FnMut(Frame)) -> usize {
         let (mut at, mut kept) = (0, 0);
         while at < bytes.len() {
@@ -71,8 +72,8 @@ impl Frames {
         kept
     }
 
-    /// Looks at the next bytes, up to the end of a frame's head or payload. Tells how many they were, and whether they are a whole frame that
-    /// says nothing.
+    /// Examines the next bytes, up to the end of a frame's head or payload. Returns their number, and whether they are a whole
+    /// frame without effect.
     fn step(&mut self, bytes: &[u8], seen: &mut impl FnMut(Frame)) -> (usize, bool) {
         if self.skip > 0 {
             let passed = bytes.len().min(self.skip as usize);
@@ -100,7 +101,7 @@ impl Frames {
         u32::from_be_bytes([0, self.head[0], self.head[1], self.head[2]])
     }
 
-    /// Tells of the frame whose head is there.
+    /// Reports the frame whose head is complete.
     fn whole(&mut self, seen: &mut impl FnMut(Frame)) {
         let [_, _, _, kind, flags, stream @ .., a, b, c, d] = self.head;
         let (stream, length) = (u32::from_be_bytes(stream) & 0x7fff_ffff, self.length());

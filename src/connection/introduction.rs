@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
-/// How a connection was introduced: by the PROXY protocol header that it began with.
+/// The introduction of a connection by its PROXY protocol header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Introduction {
     /// The proxy that connected.
     pub by: SocketAddr,
-    /// Whether the header said whose connection it is. One that does not is the proxy's own, as far as anybody knows.
+    /// True if the header names the connection's source. Otherwise the connection counts as the proxy's own.
     pub names_source: bool,
-    /// Whether the header said that the source speaks TLS with the proxy.
+    /// True if the header states that the source uses TLS to the proxy.
     pub tls: bool,
 }

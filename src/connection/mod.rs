@@ -1,4 +1,4 @@
-//! Facts of a connection: its authority and scheme, who introduced it, and the events of its life.
+//! Facts of a connection: its authority and scheme, its introduction, and its events.
 
 pub(crate) mod authority;
 mod event;

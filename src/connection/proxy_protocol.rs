@@ -1,6 +1,6 @@
-//! The PROXY protocol: how a proxy that does not speak HTTP says, before anything else, whose connection it hands on.
+//! The PROXY protocol, by which a proxy that does not speak HTTP names the source of a connection before any other bytes.
 //!
-//! Versions 1 and 2 as HAProxy's `proxy-protocol.txt` has them. Only what a trusted proxy sent is to be read.
+//! Versions 1 and 2 according to HAProxy's `proxy-protocol.txt`. Only headers of trusted proxies may be read.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -10,18 +10,17 @@ const MAX_V1: usize = 107;
 /// The longest header of version 2 that is read. Certificates and such (TLVs) may follow the addresses.
 const MAX_V2: usize = 4 << 10;
 
-/// The TLV that says what TLS the source speaks with the proxy (`PP2_TYPE_SSL`), and the bit in it that says that it does
-/// (`PP2_CLIENT_SSL`).
+/// The TLV about TLS between source and proxy (`PP2_TYPE_SSL`), and its bit that states TLS is used (`PP2_CLIENT_SSL`).
 const TYPE_SSL: u8 = 0x20;
 const CLIENT_SSL: u8 = 0x01;
 
-/// What a header of version 2 begins with.
+/// The signature of a version 2 header.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// What the bytes of a connection's beginning are.
+/// The state of a header as its bytes arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// The header goes on behind them.
+    /// The header is incomplete.
     Partial,
     /// The header is complete.
     Complete(Header),
@@ -30,32 +29,32 @@ pub enum Progress {
 /// A header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// How many bytes it has; the connection's own bytes follow.
+    /// The number of its bytes; the connection's own bytes follow.
     pub length: usize,
-    /// Whose connection it is; IPv4-mapped addresses are folded. `None`: the proxy's own, as for its health checks.
+    /// The source of the connection; IPv4-mapped addresses become IPv4. `None`: the proxy itself, as for its health checks.
     pub source: Option<SocketAddr>,
-    /// Whether the source speaks TLS with the proxy, as far as the header says so.
+    /// True if the header states that the source uses TLS to the proxy.
     pub tls: bool,
 }
 
-/// Why a connection's beginning is not read as a header.
+/// The reason why the beginning of a connection is not a valid header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyProtocolFault {
-    /// Something else than a header.
+    /// Something other than a header.
     #[error("the connection does not begin with a PROXY protocol header")]
     Absent,
-    /// Longer than any header that is read.
+    /// Longer than any accepted header.
     #[error("the PROXY protocol header is too long")]
     TooLong,
-    /// A header that breaks its own rules, or speaks of something else than TCP.
+    /// A malformed header, or one about something other than TCP.
     #[error("the PROXY protocol header is malformed")]
     Malformed,
 }
 
-/// Reads the header at the beginning of a connection, from as many bytes as have come.
+/// Reads the header at the beginning of a connection, from the bytes received so far.
 ///
 /// # Errors
-/// The bytes cannot become a header whatever follows: the connection is to be closed.
+/// Fails if the bytes cannot become a header, whatever follows: the connection must be closed.
 pub fn read(bytes: &[u8]) -> Result<Progress, ProxyProtocolFault> {
     let begins = |start: &[u8]| bytes.iter().zip(start).all(|(byte, expected)| byte == expected);
     if begins(SIGNATURE) {
@@ -79,7 +78,7 @@ fn read_v1(bytes: &[u8]) -> Result<Progress, ProxyProtocolFault> {
     Ok(Progress::Complete(Header { length: end + 1, source, tls: false }))
 }
 
-/// `TCP4 192.0.2.7 203.0.113.1 4711 443`.
+/// Reads the source of `TCP4 192.0.2.7 203.0.113.1 4711 443`.
 fn source_v1(text: &str) -> Result<SocketAddr, ProxyProtocolFault> {
     let mut fields = text.split(' ');
     let mut field = || fields.next().ok_or(ProxyProtocolFault::Malformed);
@@ -140,8 +139,8 @@ fn read_v2(bytes: &[u8]) -> Result<Progress, ProxyProtocolFault> {
     Ok(Progress::Complete(Header { length, source, tls }))
 }
 
-/// Whether the TLVs behind the addresses say that the source speaks TLS with the proxy. All others are passed over; where they cannot
-/// be taken apart, or contradict each other, they say nothing.
+/// Returns whether the TLVs after the addresses state that the source uses TLS to the proxy. All others are skipped; malformed or
+/// contradictory ones state nothing.
 fn tells_of_tls(mut rest: &[u8]) -> bool {
     let mut told = None;
     while let Some((&[kind, high, low], after)) = rest.split_first_chunk() {

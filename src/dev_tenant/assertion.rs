@@ -1,7 +1,7 @@
-//! Client assertions: truly verified, and read as forgivingly as Entra reads them.
+//! Client assertions: strictly verified, but parsed as leniently as Entra does.
 //!
 //! Microsoft's own libraries send times as fractions and as texts, thumbprints in both base64 alphabets, JWT parts with padding,
-//! certificate chains with line breaks or as one text. What claims, signature and certificate *say* is judged strictly.
+//! certificate chains with line breaks or as one text. The meaning of claims, signature and certificate is judged strictly.
 
 use aws_lc_rs::{
     digest,
@@ -24,7 +24,7 @@ use super::{
     problem::{Aadsts, timestamp},
 };
 
-/// Clocks may differ by this much, in seconds.
+/// The accepted clock skew, in seconds.
 const SKEW: f64 = 300.0;
 
 /// base64 in either alphabet, padded or not.
@@ -47,11 +47,11 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     FORGIVING.decode(text).ok()
 }
 
-/// A signed JWT, taken apart. Nothing about it is checked yet.
+/// A signed JWT, split into its parts. Nothing of it is checked yet.
 pub(crate) struct Assertion {
     pub(crate) header: Map<String, Value>,
     pub(crate) claims: Map<String, Value>,
-    /// What the signature covers: the first two parts as they were sent.
+    /// The signed bytes: the first two parts as sent.
     signed: Vec<u8>,
     signature: Vec<u8>,
 }
@@ -85,7 +85,7 @@ impl Assertion {
         }
     }
 
-    /// Whether this is signed with a certificate of `app`, about the app, for one of `audiences`, in time.
+    /// Checks that it is signed with a certificate of `app`, about the app, for one of `audiences`, within its validity.
     pub(crate) fn check_certificate(&self, app: &App, audiences: &[String], now: u64) -> Result<(), Aadsts> {
         let algorithm = self
             .algorithm()
@@ -192,7 +192,7 @@ impl Assertion {
         ))
     }
 
-    /// Whether this is a token of an issuer that `app` trusts as its own word, signed by a key of this tenant.
+    /// Checks that it is a token of an issuer that `app` trusts as a federated credential, signed by a key of this tenant.
     pub(crate) fn check_federated(&self, app: &App, state: &State, now: u64) -> Result<(), Aadsts> {
         if self.header.get("alg").and_then(Value::as_str) != Some("RS256") {
             return Err(Aadsts::invalid_client(
@@ -222,7 +222,7 @@ impl Assertion {
         self.check_times(now)
     }
 
-    /// Whether one of the tenant's keys signed this.
+    /// Returns whether one of the tenant's keys signed it.
     pub(crate) fn is_signed_by(&self, key: &SigningKey) -> bool {
         self.header.get("alg").and_then(Value::as_str) == Some("RS256")
             && RsaPublicKeyComponents { n: key.modulus(), e: key.exponent() }
@@ -230,13 +230,13 @@ impl Assertion {
                 .is_ok()
     }
 
-    /// Whether this names a certificate, as an app's own assertion does.
+    /// Returns whether it names a certificate, as an app's own assertion does.
     pub(crate) fn names_certificate(&self) -> bool {
         ["x5t", "x5t#S256", "x5c"].iter().any(|name| self.header.contains_key(*name)) && self.text("iss") == self.text("sub")
     }
 }
 
-/// The trust entry that a presented token fits, or which part of it fits none.
+/// Returns the federated credential that a presented token matches, or the part of it that matches none.
 fn match_federated(trusted: &[FederatedCredential], issuer: &str, subject: &str, audience: &str) -> Result<(), Aadsts> {
     let presented = format!("Assertion Issuer: '{issuer}'. Assertion Subject: '{subject}'. Assertion Audience: '{audience}'.");
     let none = |code: u32, what: &str| {
@@ -262,7 +262,7 @@ fn match_federated(trusted: &[FederatedCredential], issuer: &str, subject: &str,
     none(700_213, "subject")
 }
 
-/// The DER of a registered certificate: PEM text, or base64 of the DER.
+/// Returns the DER of a registered certificate: PEM text, or base64 of the DER.
 fn certificate_der(text: &str) -> Option<Vec<u8>> {
     if text.contains("-----BEGIN") {
         return CertificateDer::from_pem_slice(text.as_bytes()).ok().map(|der| der.to_vec());
@@ -270,7 +270,7 @@ fn certificate_der(text: &str) -> Option<Vec<u8>> {
     decode(text)
 }
 
-/// A time: a number, with a fraction or without, or the text of one.
+/// Reads a time: a number, with or without a fraction, or its text.
 fn number(value: Option<&Value>) -> Option<f64> {
     match value? {
         Value::Number(number) => number.as_f64(),

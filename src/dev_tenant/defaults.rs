@@ -1,4 +1,5 @@
-//! The registrations that every development tenant starts with. All names and ids are invented, but for Microsoft's own services.
+//! The registrations that every development tenant starts with. All names and ids are invented, except for Microsoft's own
+//! services.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +10,7 @@ use super::{
 
 /// The first tenant.
 pub(crate) const CONTOSO: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
-/// Another tenant, of a customer.
+/// Another tenant: a customer's.
 pub(crate) const FABRIKAM: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";
 /// Microsoft Graph.
 pub(crate) const GRAPH: &str = "00000003-0000-0000-c000-000000000000";
@@ -64,7 +65,7 @@ pub(crate) fn directory() -> Directory {
     }
 }
 
-/// A service of Microsoft's, known in every tenant.
+/// Returns a Microsoft service, known in every tenant.
 fn service(client_id: &str, name: &str, uris: &[&str]) -> App {
     uris.iter().fold(App::new(client_id).named(name).consented_by(EVERY_TENANT), |app, uri| app.uri(uri))
 }

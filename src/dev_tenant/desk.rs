@@ -1,4 +1,4 @@
-//! The tenant's own desk, `/dev/…`: registrations, tokens of any shape, keys, faults. For callers on this machine alone.
+//! The tenant's control endpoints, `/dev/…`: registrations, tokens of any shape, keys, faults. For callers on this machine only.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ pub(crate) fn router() -> Router<Arc<State>> {
         .layer(from_fn(this_machine_only))
 }
 
-/// The desk hands out tokens, so it serves neither other machines nor web pages that a browser on this one has open.
+/// Refuses other machines, and web pages in a browser on this machine: these endpoints hand out tokens.
 async fn this_machine_only(Extension(Peer(peer)): Extension<Peer>, request: Request, next: Next) -> Response {
     let of_this_machine = |host: &str| {
         let name = host
@@ -107,13 +107,13 @@ async fn put_tenant(Extract(state): Extract<Arc<State>>, Json(tenant): Json<Tena
     StatusCode::NO_CONTENT
 }
 
-/// A token as a shell user asks for it.
+/// The parameters of a token for shell users.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Wanted {
     tenant: Option<String>,
     user: Option<String>,
-    /// An app's own token.
+    /// The app whose own token is requested.
     app: Option<String>,
     client: Option<String>,
     /// `none`, `secret` or `certificate`.
@@ -246,7 +246,7 @@ struct NewCertificate {
     name: String,
     #[serde(default)]
     exportable: bool,
-    /// Whether the secret beside it is PEM text instead of a PKCS#12 file.
+    /// True if the secret beside it is PEM text instead of a PKCS#12 file.
     #[serde(default)]
     pem: bool,
     #[serde(default = "a_year")]
@@ -291,7 +291,7 @@ async fn vault_secret(Extract(state): Extract<Arc<State>>, Json(wanted): Json<Ne
     Json(json!({ "name": wanted.name, "version": version }))
 }
 
-/// The environment of a program that runs on the machine that the tenant plays.
+/// Returns the environment of a program on the machine that the tenant simulates.
 async fn machine(Extract(state): Extract<Arc<State>>) -> Json<Value> {
     Json(state.machine().environment(&state.base))
 }

@@ -1,4 +1,4 @@
-//! What the development tenant knows: tenants, users and app registrations.
+//! The content of the development tenant: tenants, users and app registrations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use uuid::Uuid;
 pub struct Tenant {
     /// The tenant id, a GUID.
     pub id: String,
-    /// A short name, for people and for the tests' convenience.
+    /// A short name, for people and for tests.
     pub name: String,
     /// Its verified domains.
     #[serde(default)]
@@ -30,23 +30,23 @@ pub struct User {
     /// The tenant, by id or name. Default: the first tenant.
     #[serde(default)]
     pub tenant: Option<String>,
-    /// The object id; made from the name where absent.
+    /// The object id; derived from the name if absent.
     #[serde(default)]
     pub object_id: Option<String>,
-    /// What the user is called.
+    /// The display name.
     #[serde(default)]
     pub display_name: Option<String>,
     /// Attributes that claims can be mapped from, in Entra's lower-case spelling (`onpremisessamaccountname`, `employeeid`, …).
-    /// What is absent here is absent in tokens too: a cloud-only user has no account name.
+    /// An attribute that is absent here is absent in tokens too: a cloud-only user has no account name.
     #[serde(default)]
     pub attributes: BTreeMap<String, Value>,
-    /// Object ids of the groups that the user is in.
+    /// Object ids of the user's groups.
     #[serde(default)]
     pub groups: BTreeSet<String>,
 }
 
 impl User {
-    /// A user of the first tenant with nothing but a name.
+    /// Makes a user of the first tenant with only a name.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -58,21 +58,21 @@ impl User {
         }
     }
 
-    /// Gives the user an attribute.
+    /// Adds an attribute to the user.
     #[must_use]
     pub fn attribute(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.attributes.insert(name.to_owned(), value.into());
         self
     }
 
-    /// Puts the user into a group.
+    /// Adds the user to a group.
     #[must_use]
     pub fn group(mut self, id: &str) -> Self {
         self.groups.insert(id.to_owned());
         self
     }
 
-    /// Sets what the user is called.
+    /// Sets the display name.
     #[must_use]
     pub fn named(mut self, display_name: &str) -> Self {
         self.display_name = Some(display_name.to_owned());
@@ -86,7 +86,7 @@ impl User {
 pub struct App {
     /// The application (client) id, a GUID.
     pub client_id: String,
-    /// What the app is called.
+    /// The display name.
     #[serde(default)]
     pub name: String,
     /// The home tenant, by id or name. Default: the first tenant.
@@ -95,13 +95,14 @@ pub struct App {
     /// Other tenants, by id or name, whose administrators consented; `*` for all. An app with an entry here, or with `multi_tenant`, is multi-tenant.
     #[serde(default)]
     pub consented: BTreeSet<String>,
-    /// Whether other tenants may consent at all.
+    /// True if other tenants may consent at all.
     #[serde(default)]
     pub multi_tenant: bool,
-    /// The App ID URIs under which others ask for it.
+    /// The App ID URIs under which clients request tokens for it.
     #[serde(default)]
     pub identifier_uris: BTreeSet<String>,
-    /// `api.requestedAccessTokenVersion` of the manifest: which version *its* access tokens have, whatever endpoint is called. Default: 2.
+    /// `api.requestedAccessTokenVersion` of the manifest: the version of *its* access tokens, whatever endpoint is called.
+    /// Default: 2.
     #[serde(default = "two")]
     pub token_version: u8,
     /// The certificates of the app: standard base64 of the DER, or PEM.
@@ -110,22 +111,22 @@ pub struct App {
     /// Client secrets.
     #[serde(default)]
     pub secrets: Vec<String>,
-    /// When the client secrets end, in seconds since 1970. Default: not in this life.
+    /// The expiry of the client secrets, in seconds since 1970. Default: far in the future.
     #[serde(default)]
     pub secrets_end: Option<u64>,
-    /// Where a sign-in may lead back to.
+    /// The redirect URIs of a sign-in.
     #[serde(default)]
     pub redirect_uris: Vec<String>,
-    /// Whether the implicit grant is switched on.
+    /// True if the implicit grant is enabled.
     #[serde(default)]
     pub implicit_grant: bool,
-    /// Whether public client flows are allowed.
+    /// True if public client flows are allowed.
     #[serde(default)]
     pub public_client: bool,
-    /// Whom else the app trusts to say that it is the app.
+    /// The issuers whose tokens the app trusts in place of its own credentials.
     #[serde(default)]
     pub federated: Vec<FederatedCredential>,
-    /// The app's own roles granted to it on other apps: resource (client id or URI) to role names.
+    /// The app roles granted to it on other apps: resource (client id or URI) to role names.
     #[serde(default)]
     pub roles: BTreeMap<String, BTreeSet<String>>,
     /// The delegated permissions consented to for it: resource (client id or URI) to scope names.
@@ -140,16 +141,16 @@ pub struct App {
     /// `acceptMappedClaims` of the manifest.
     #[serde(default)]
     pub accept_mapped_claims: bool,
-    /// Whether the app has a signing key of its own, published only with `?appid=`.
+    /// True if the app has its own signing key, published only with `?appid=`.
     #[serde(default)]
     pub custom_signing_key: bool,
     /// `groupMembershipClaims` of the manifest: users' tokens for it list their groups, up to 200 of them.
     #[serde(default)]
     pub group_claims: bool,
-    /// Whether only clients with a role get tokens for it.
+    /// True if only clients with a role get tokens for it.
     #[serde(default)]
     pub assignment_required: bool,
-    /// Switched off by an administrator.
+    /// True if an administrator disabled it.
     #[serde(default)]
     pub disabled: bool,
 }
@@ -162,7 +163,7 @@ const fn two() -> u8 {
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct FederatedCredential {
-    /// The issuer; one that this tenant plays.
+    /// The issuer; one that this tenant simulates.
     pub issuer: String,
     /// The exact subject, case-sensitive.
     pub subject: String,
@@ -175,14 +176,14 @@ fn exchange() -> String {
     TOKEN_EXCHANGE.to_owned()
 }
 
-/// Stands among the tenants that consented for all of them, as Microsoft's own services have it.
+/// Stands among the consenting tenants for all of them, as for Microsoft's own services.
 pub const EVERY_TENANT: &str = "*";
 
 /// The audience of federated credentials.
 pub const TOKEN_EXCHANGE: &str = "api://AzureADTokenExchange";
 
 impl App {
-    /// A registration in the first tenant with nothing but an id.
+    /// Makes a registration in the first tenant with only an id.
     pub fn new(client_id: &str) -> Self {
         Self {
             client_id: client_id.to_ascii_lowercase(),
@@ -211,7 +212,7 @@ impl App {
         }
     }
 
-    /// Sets what the app is called.
+    /// Sets the display name.
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
         self.name = name.to_owned();
@@ -225,7 +226,7 @@ impl App {
         self
     }
 
-    /// Lets another tenant's administrator consent.
+    /// Adds the consent of another tenant's administrator.
     #[must_use]
     pub fn consented_by(mut self, tenant: &str) -> Self {
         self.multi_tenant = true;
@@ -268,7 +269,7 @@ impl App {
         self
     }
 
-    /// Lets its client secrets end, in seconds since 1970.
+    /// Sets the expiry of its client secrets, in seconds since 1970.
     #[must_use]
     pub const fn secrets_end_at(mut self, end: u64) -> Self {
         self.secrets_end = Some(end);
@@ -282,14 +283,14 @@ impl App {
         self
     }
 
-    /// Switches the implicit grant on.
+    /// Enables the implicit grant.
     #[must_use]
     pub const fn implicit_grant(mut self) -> Self {
         self.implicit_grant = true;
         self
     }
 
-    /// Trusts an issuer's word about a subject.
+    /// Trusts an issuer's tokens about a subject.
     #[must_use]
     pub fn federated(mut self, issuer: &str, subject: &str) -> Self {
         self.federated.push(FederatedCredential { issuer: issuer.to_owned(), subject: subject.to_owned(), audience: exchange() });
@@ -310,7 +311,7 @@ impl App {
         self
     }
 
-    /// Puts an optional claim into its access tokens.
+    /// Adds an optional claim to its access tokens.
     #[must_use]
     pub fn optional_claim(mut self, name: &str) -> Self {
         self.optional_claims.insert(name.to_owned());
@@ -331,42 +332,42 @@ impl App {
         self
     }
 
-    /// Gives the app a signing key of its own.
+    /// Adds a signing key of the app's own.
     #[must_use]
     pub const fn own_signing_key(mut self) -> Self {
         self.custom_signing_key = true;
         self
     }
 
-    /// Lists the groups of users in their tokens.
+    /// Lists users' groups in their tokens.
     #[must_use]
     pub const fn lists_groups(mut self) -> Self {
         self.group_claims = true;
         self
     }
 
-    /// Gives tokens for it only to clients with a role.
+    /// Issues tokens for it only to clients with a role.
     #[must_use]
     pub const fn assignment_required(mut self) -> Self {
         self.assignment_required = true;
         self
     }
 
-    /// Whether a resource text means this app: its client id, or one of its URIs. Entra hands tokens out for a URI with one
-    /// trailing slash too.
+    /// Returns whether a resource text means this app: its client id, or one of its URIs. Entra also issues tokens for a URI with
+    /// one trailing slash.
     pub(crate) fn is_resource(&self, resource: &str) -> bool {
         resource.eq_ignore_ascii_case(&self.client_id)
             || resource.eq_ignore_ascii_case(&format!("api://{}", self.client_id))
             || self.identifier_uris.iter().any(|uri| resource == uri || resource.strip_suffix('/') == Some(uri))
     }
 
-    /// The entry of a map that is kept by resource.
+    /// Returns the entry of a map by resource.
     pub(crate) fn of_resource<'a, T>(&self, map: &'a BTreeMap<String, T>) -> Option<&'a T> {
         map.iter().find(|(resource, _)| self.is_resource(resource)).map(|(_, value)| value)
     }
 }
 
-/// The id that a name gets where none was given: the same name has the same id, in every process.
+/// Returns the default id for a name: the same name has the same id, in every process.
 pub(crate) fn id_of(kind: &str, name: &str) -> String {
     let hash = digest::digest(&digest::SHA256, format!("{kind}:{name}").as_bytes());
     let mut bytes = [0; 16];
@@ -374,24 +375,24 @@ pub(crate) fn id_of(kind: &str, name: &str) -> String {
     uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
 }
 
-/// All that is registered.
+/// All registrations.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Directory {
-    /// At least one; the first is meant where none is named.
+    /// At least one; the first is the default.
     pub(crate) tenants: Vec<Tenant>,
     pub(crate) users: Vec<User>,
     pub(crate) apps: Vec<App>,
 }
 
 impl Directory {
-    /// The tenant of an id, a verified domain or a short name.
+    /// Returns the tenant of an id, a verified domain or a short name.
     pub(crate) fn tenant(&self, name: &str) -> Option<&Tenant> {
         self.tenants.iter().find(|tenant| {
             tenant.id.eq_ignore_ascii_case(name) || tenant.name == name || tenant.domains.contains(&name.to_ascii_lowercase())
         })
     }
 
-    /// The id of the tenant that a registration names, or of the first one.
+    /// Returns the id of the tenant that a registration names, or of the first one.
     pub(crate) fn home(&self, name: Option<&str>) -> String {
         let tenant = name.map_or_else(|| self.tenants.first(), |name| self.tenant(name));
         match (tenant, name) {
@@ -408,7 +409,7 @@ impl Directory {
         self.apps.iter().find(|app| app.is_resource(resource))
     }
 
-    /// The user of a name in a tenant, of an object id, or of a principal name; one that nobody registered has nothing but its name.
+    /// Returns the user by name in a tenant, by object id, or by principal name; an unregistered user has only a name.
     pub(crate) fn user(&self, name: &str, tenant: &str) -> User {
         let short = name.split('@').next().unwrap_or(name);
         self.users
@@ -425,7 +426,7 @@ impl Directory {
         user.object_id.clone().unwrap_or_else(|| id_of("user", &user.name))
     }
 
-    /// Whether an app has a service principal in a tenant.
+    /// Returns whether an app has a service principal in a tenant.
     pub(crate) fn is_in(&self, app: &App, tenant: &str) -> bool {
         self.home(app.tenant.as_deref()) == tenant
             || app.consented.iter().any(|name| name == EVERY_TENANT || self.home(Some(name)) == tenant)
@@ -442,7 +443,7 @@ impl Directory {
     }
 }
 
-/// A fresh id.
+/// Returns a fresh id.
 pub(crate) fn new_id() -> String {
     Uuid::new_v4().to_string()
 }

@@ -1,4 +1,4 @@
-//! What the gateway asks of Microsoft Graph and Azure Monitor: a user's attributes, a user's groups, and rows for a log.
+//! Microsoft Graph and Azure Monitor as the gateway uses them: a user's attributes, a user's groups, and log ingestion.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -34,7 +34,7 @@ pub(super) fn refuse(status: StatusCode, code: &str, text: &str) -> Response {
     (status, Json(error)).into_response()
 }
 
-/// The claims of a good token for a service, or the answer that refuses it.
+/// Returns the claims of a good token for a service, or the refusal.
 pub(super) fn admit(state: &State, headers: &HeaderMap, audience: &str, role: &str) -> Result<(), Box<Response>> {
     let unauthorized = |text: &str| Box::new(refuse(StatusCode::UNAUTHORIZED, "InvalidAuthenticationToken", text));
     let token =
@@ -67,7 +67,7 @@ pub(super) fn admit(state: &State, headers: &HeaderMap, audience: &str, role: &s
     }
 }
 
-/// The user of an object id or a principal name. Only who is registered is known here.
+/// Returns the user of an object id or a principal name. Only registered users are known here.
 fn find(state: &State, id: &str) -> Option<User> {
     let directory = state.directory();
     let known = directory.users.iter().find(|user| {
@@ -134,7 +134,7 @@ async fn check_member_groups(
         .into_response()
 }
 
-/// Azure Monitor's Logs Ingestion: a JSON list of at most 1 MB, compressed or not.
+/// Implements Azure Monitor's Logs Ingestion: a JSON list of at most 1 MB, compressed or not.
 async fn ingest(
     Extract(state): Extract<Arc<State>>,
     Query(query): Query<BTreeMap<String, String>>,

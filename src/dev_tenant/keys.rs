@@ -1,4 +1,4 @@
-//! The RSA keys of the development tenant: made once a process and shared, since making one is slow.
+//! The RSA keys of the development tenant, made once per process and shared, since making one is slow.
 
 use std::{
     collections::BTreeMap,
@@ -47,21 +47,21 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// A fresh RSA key of 2048 bits.
+    /// Makes a fresh RSA key of 2048 bits.
     ///
     /// # Errors
     ///
-    /// When the cryptographic library can make neither the key nor the certificate.
+    /// Fails if the cryptographic library can make neither the key nor the certificate.
     pub fn generate() -> Result<Self, KeyError> {
         // 2020 to 2099.
         Self::certified("development tenant signing key", 1_577_836_800, 4_070_908_800)
     }
 
-    /// A fresh RSA key of 2048 bits with a certificate of this common name and validity, in seconds since 1970.
+    /// Makes a fresh RSA key of 2048 bits with a certificate of this common name and validity, in seconds since 1970.
     ///
     /// # Errors
     ///
-    /// When the cryptographic library can make neither the key nor the certificate.
+    /// Fails if the cryptographic library can make neither the key nor the certificate.
     pub fn certified(common_name: &str, not_before: u64, not_after: u64) -> Result<Self, KeyError> {
         let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| KeyError("generate an RSA key"))?;
         let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).map_err(|_| KeyError("encode an RSA key"))?.as_ref().to_vec();
@@ -83,37 +83,37 @@ impl SigningKey {
         Ok(Self { pair, pkcs8, modulus, exponent, kid, certificate })
     }
 
-    /// The key id.
+    /// Returns the key id.
     pub fn kid(&self) -> &str {
         &self.kid
     }
 
-    /// The certificate, DER.
+    /// Returns the certificate, DER.
     pub fn certificate(&self) -> &[u8] {
         &self.certificate
     }
 
-    /// The private key, PKCS#8 DER.
+    /// Returns the private key, PKCS#8 DER.
     pub fn pkcs8(&self) -> &[u8] {
         &self.pkcs8
     }
 
-    /// The public key, `SubjectPublicKeyInfo` DER.
+    /// Returns the public key, `SubjectPublicKeyInfo` DER.
     pub fn spki(&self) -> Vec<u8> {
         AsDer::<PublicKeyX509Der<'_>>::as_der(self.pair.public_key()).map(|der| der.as_ref().to_vec()).unwrap_or_default()
     }
 
-    /// The modulus, big-endian.
+    /// Returns the modulus, big-endian.
     pub fn modulus(&self) -> &[u8] {
         &self.modulus
     }
 
-    /// The public exponent, big-endian.
+    /// Returns the public exponent, big-endian.
     pub fn exponent(&self) -> &[u8] {
         &self.exponent
     }
 
-    /// The entry of a key set. Entra's have no `alg`; those of version 2 name the issuer that the key is good for.
+    /// Returns the entry of a key set. Entra's have no `alg`; those of version 2 name the issuer that the key is for.
     pub fn jwk(&self, issuer: Option<&str>) -> Value {
         let mut jwk = json!({
             "kty": "RSA",
@@ -130,14 +130,14 @@ impl SigningKey {
         jwk
     }
 
-    /// The signature of `message` under a JOSE algorithm; `None` for one that an RSA key does not do.
+    /// Signs `message` with a JOSE algorithm; `None` for one that RSA does not support.
     pub fn sign(&self, algorithm: &str, message: &[u8]) -> Option<Vec<u8>> {
         let mut signature = vec![0; self.pair.public_modulus_len()];
         self.pair.sign(encoding(algorithm)?, &SystemRandom::new(), message, &mut signature).ok()?;
         Some(signature)
     }
 
-    /// The signature over a digest that somebody else made, as Key Vault signs; `None` where algorithm and digest do not fit.
+    /// Signs a digest, as Key Vault does; `None` if algorithm and digest do not match.
     pub fn sign_digest(&self, algorithm: &str, digest: &[u8]) -> Option<Vec<u8>> {
         let hash = match algorithm {
             "RS256" | "PS256" => &digest::SHA256,
@@ -164,15 +164,15 @@ fn encoding(algorithm: &str) -> Option<&'static dyn RsaEncoding> {
     })
 }
 
-/// The cryptographic library refused its service.
+/// An error of the cryptographic library.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("cannot {0}")]
 pub struct KeyError(&'static str);
 
-/// Keys made so far in this process, by their place in line.
+/// The keys made so far in this process, by index.
 static POOL: Mutex<BTreeMap<usize, Arc<SigningKey>>> = Mutex::new(BTreeMap::new());
 
-/// The key at a place in the process's line of keys; made when it is first asked for.
+/// Returns the key with this index in the process, making it on first use.
 pub(crate) fn pooled(place: usize) -> Result<Arc<SigningKey>, KeyError> {
     // The lock is held while the key is made, so that two tenants that start at once do not both make it.
     let mut pool = lock(&POOL);
@@ -184,18 +184,18 @@ pub(crate) fn pooled(place: usize) -> Result<Arc<SigningKey>, KeyError> {
     Ok(key)
 }
 
-/// The keys of one tenant: which are published, which one signs, and those of single applications.
+/// The keys of one tenant: the published ones, the signing one, and those of single applications.
 #[derive(Debug)]
 pub(crate) struct KeyRing {
-    /// Own keys are shared with nobody else in the process.
+    /// True if the keys are not shared with others in the process.
     own: bool,
-    /// The place in the process's line that the next key comes from.
+    /// The index of the next key in the process.
     next: usize,
-    /// In the order they were added; the last one signs.
+    /// The published keys, in the order they were added; the last one signs.
     pub(crate) published: Vec<Arc<SigningKey>>,
-    /// Signs for personal accounts only; published by `common` beside the others.
+    /// The key that signs for personal accounts only; published by `common` beside the others.
     pub(crate) personal: Arc<SigningKey>,
-    /// Never published.
+    /// A key that is never published.
     pub(crate) unknown: Arc<SigningKey>,
     /// Custom signing keys, by the application's client id.
     pub(crate) apps: BTreeMap<String, Arc<SigningKey>>,
@@ -216,25 +216,25 @@ impl KeyRing {
         if self.own { SigningKey::generate().map(Arc::new) } else { pooled(place) }
     }
 
-    /// The key that signs the tenant's tokens now.
+    /// Returns the key that signs the tenant's tokens now.
     pub(crate) fn current(&self) -> Arc<SigningKey> {
         self.published.last().unwrap_or(&self.unknown).clone()
     }
 
-    /// Signs with a key that nobody has seen yet; the older ones stay published.
+    /// Signs with a new key from now on; the older ones stay published.
     pub(crate) fn roll(&mut self) -> Result<Arc<SigningKey>, KeyError> {
         let key = self.fresh()?;
         self.published.push(key.clone());
         Ok(key)
     }
 
-    /// Takes every key but the signing one off the list.
+    /// Withdraws every key except the signing one.
     pub(crate) fn retire(&mut self) {
         let last = self.published.len().saturating_sub(1);
         self.published.drain(..last);
     }
 
-    /// The custom key of an application, made when it is first asked for.
+    /// Returns the custom key of an application, making it on first use.
     pub(crate) fn app(&mut self, client_id: &str) -> Result<Arc<SigningKey>, KeyError> {
         if let Some(key) = self.apps.get(client_id) {
             return Ok(key.clone());

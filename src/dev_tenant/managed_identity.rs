@@ -1,4 +1,5 @@
-//! The token endpoints of the platform: virtual machines (IMDS), App Service, its older form, Azure Arc. Each has its own oddities.
+//! The token endpoints of the platform: virtual machines (IMDS), App Service, its older form, Azure Arc, each with its
+//! peculiarities.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -14,10 +15,10 @@ use serde_json::{Value, json};
 
 use super::{DevTenant, State, directory::id_of, mint::TokenBuilder, problem::no_store};
 
-/// How long these tokens live: a day.
+/// The lifetime of these tokens, in seconds: a day.
 const LIFETIME: u64 = 86_399;
 
-/// A managed identity of the machine that the tenant plays.
+/// A managed identity of the machine that the tenant simulates.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 pub struct ManagedIdentity {
     /// The client id.
@@ -28,7 +29,7 @@ pub struct ManagedIdentity {
 }
 
 impl ManagedIdentity {
-    /// The principal's object id: the subject of its tokens.
+    /// Returns the principal's object id: the subject of its tokens.
     pub fn object_id(&self) -> String {
         id_of("service-principal", &self.client_id)
     }
@@ -38,9 +39,9 @@ impl ManagedIdentity {
 #[derive(Debug)]
 pub(crate) struct Machine {
     identities: Vec<ManagedIdentity>,
-    /// What `X-IDENTITY-HEADER` and `secret` must hold.
+    /// The required value of `X-IDENTITY-HEADER` and `secret`.
     identity_header: String,
-    /// Where Arc's agent leaves its challenge files. Clients accept no other folder than the agent's own.
+    /// The folder in which Arc's agent leaves its challenge files. Clients accept only the agent's own folder.
     arc_folder: Option<PathBuf>,
 }
 
@@ -55,7 +56,7 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// The environment variables of a program that runs here, by kind of platform.
+    /// Returns the environment variables of a program that runs here, by kind of platform.
     pub(crate) fn environment(&self, base: &str) -> Value {
         json!({
             "identities": self.identities,
@@ -70,22 +71,22 @@ impl Machine {
 
 /// The machine, as tests set it up.
 impl DevTenant {
-    /// Gives the machine these identities instead of its one system-assigned.
+    /// Gives the machine these identities instead of its single system-assigned one.
     pub fn managed_identities(&self, identities: Vec<ManagedIdentity>) {
         self.state.machine().identities = identities;
     }
 
-    /// The identities of the machine.
+    /// Returns the identities of the machine.
     pub fn identities(&self) -> Vec<ManagedIdentity> {
         self.state.machine().identities.clone()
     }
 
-    /// What `IDENTITY_HEADER` (and `MSI_SECRET`) must be, with `IDENTITY_ENDPOINT` at `{base}/msi/token`.
+    /// Returns the value for `IDENTITY_HEADER` (and `MSI_SECRET`), with `IDENTITY_ENDPOINT` at `{base}/msi/token`.
     pub fn identity_header(&self) -> String {
         self.state.machine().identity_header.clone()
     }
 
-    /// Plays Azure Arc at `{base}/arc/token`, with challenge files in this folder.
+    /// Simulates Azure Arc at `{base}/arc/token`, with challenge files in this folder.
     pub fn play_arc(&self, folder: impl Into<PathBuf>) {
         self.state.machine().arc_folder = Some(folder.into());
     }
@@ -101,7 +102,7 @@ pub(crate) fn router() -> Router<Arc<State>> {
 
 type Fields = BTreeMap<String, String>;
 
-/// The identity that a request names; the machine's own where it names none.
+/// Returns the identity that a request names, or the machine's own.
 fn identity(state: &State, fields: &Fields, resource_id: &str) -> Option<ManagedIdentity> {
     let machine = state.machine();
     let named = |name: &str| fields.get(name).filter(|value| !value.is_empty());
@@ -122,7 +123,7 @@ fn identity(state: &State, fields: &Fields, resource_id: &str) -> Option<Managed
     }
 }
 
-/// The token of an identity, its audience as it was asked for.
+/// Returns the token of an identity for the requested audience.
 fn token(state: Arc<State>, identity: &ManagedIdentity, resource: &str) -> Option<String> {
     let (audience, version, roles) = {
         let directory = state.directory();
@@ -145,7 +146,7 @@ fn oauth_error(status: StatusCode, error: &str, text: &str) -> Response {
     (status, Json(json!({ "error": error, "error_description": text }))).into_response()
 }
 
-/// A virtual machine's: numbers are texts, and `Metadata: true` keeps web pages out.
+/// Serves IMDS: numbers are texts, and `Metadata: true` keeps web pages out.
 async fn imds(Extract(state): Extract<Arc<State>>, Query(fields): Query<Fields>, headers: HeaderMap) -> Response {
     if headers.get("metadata").is_none_or(|value| value.as_bytes() != b"true") {
         return oauth_error(
@@ -190,12 +191,13 @@ async fn imds(Extract(state): Extract<Arc<State>>, Query(fields): Query<Fields>,
     }))
 }
 
-/// App Service's, in the current form or in the one of 2017: no `expires_in`, and the older one writes the expiry as a date.
+/// Serves App Service, in the current form or in the one of 2017: without `expires_in`, and the older one writes the expiry as a
+/// date.
 async fn app_service(Extract(state): Extract<Arc<State>>, Query(fields): Query<Fields>, headers: HeaderMap) -> Response {
     local_service(state, &fields, &headers, date)
 }
 
-/// Azure ML's: App Service's older form, with the expiry in seconds.
+/// Serves Azure ML: App Service's older form, with the expiry in seconds.
 async fn azure_ml(Extract(state): Extract<Arc<State>>, Query(fields): Query<Fields>, headers: HeaderMap) -> Response {
     local_service(state, &fields, &headers, |seconds| seconds.to_string())
 }
@@ -234,7 +236,7 @@ fn local_service(state: Arc<State>, fields: &Fields, headers: &HeaderMap, old_da
     }))
 }
 
-/// `11/22/2026 12:00:00 PM +00:00`.
+/// Formats a time: `11/22/2026 12:00:00 PM +00:00`.
 fn date(seconds: u64) -> String {
     i64::try_from(seconds)
         .ok()
@@ -243,7 +245,8 @@ fn date(seconds: u64) -> String {
         .unwrap_or_default()
 }
 
-/// Arc's: first a challenge that names a file, then the file's content as proof that the caller may read it.
+/// Serves Arc: first a challenge that names a file, then a token for the file's content, which proves that the caller may read
+/// it.
 async fn arc(Extract(state): Extract<Arc<State>>, Query(fields): Query<Fields>, headers: HeaderMap) -> Response {
     let Some(folder) = state.machine().arc_folder.clone() else {
         return oauth_error(StatusCode::NOT_FOUND, "not_found", "This machine is not connected to Azure Arc");

@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 
 use super::{State, mint::PERSONAL_TENANT, problem::Aadsts};
 
-/// The query that these documents understand.
+/// The query parameters of these documents.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Of {
-    /// The client id of the API whose own keys are meant.
+    /// The client id of the API whose own keys are requested.
     appid: Option<String>,
 }
 
@@ -26,11 +26,11 @@ impl Of {
     }
 }
 
-/// Which tenants a document speaks of.
+/// The tenants that a document is about.
 enum Realm {
     /// One tenant, by its id.
     One(String),
-    /// Every tenant; `common` counts personal accounts in.
+    /// Every tenant; `common` includes personal accounts.
     Any { personal: bool },
     /// Personal accounts only.
     Personal,
@@ -48,7 +48,7 @@ impl Realm {
         }
     }
 
-    /// What stands for the tenant in issuers.
+    /// Returns the tenant's segment in issuers.
     fn id(&self) -> &str {
         match self {
             Self::One(id) => id,
@@ -190,7 +190,7 @@ fn key_set(state: &State, tenant: &str, of: &Of, v2: bool, headers: &HeaderMap) 
     Json(json!({ "keys": keys })).into_response()
 }
 
-/// Which hosts belong together. This one stands alone.
+/// Serves instance discovery: the hosts that belong together. This one stands alone.
 pub(crate) async fn instance(Extract(state): Extract<Arc<State>>, Query(query): Query<Vec<(String, String)>>) -> Response {
     let host = state.base.split_once("://").map_or(state.base.as_str(), |(_, host)| host);
     let tenant = query

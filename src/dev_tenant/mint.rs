@@ -1,4 +1,4 @@
-//! Tokens of any shape: faithful ones by default, and every defect that a test could want.
+//! Tokens of any shape: faithful ones by default, and every defect that a test may need.
 
 use std::sync::Arc;
 
@@ -13,33 +13,33 @@ use super::{
 };
 use crate::entra::token::CredentialKind;
 
-/// Where the tenant's keys come from when a token is signed.
+/// The signer of a token.
 #[derive(Clone, Debug, Default)]
 enum Signer {
     /// The tenant's own key.
     #[default]
     Tenant,
-    /// The tenant's key id, another key.
+    /// Another key under the tenant's key id.
     Wrong,
-    /// A key that nobody publishes, with its own id.
+    /// An unpublished key with its own id.
     Unknown,
     /// The key that signs for personal accounts only.
     Personal,
     /// The custom key of an application.
     App(String),
-    /// A key of the caller's.
+    /// A key supplied by the caller.
     Given(Arc<SigningKey>),
 }
 
-/// Who the token speaks for.
+/// The subject of a token.
 #[derive(Clone, Debug)]
 enum Subject {
     User(String),
     App,
 }
 
-/// A token in the making; [`sign`](Self::sign) makes it. Without further words: a version 2 access token of the user `nia`, got by
-/// a public client, valid for an hour.
+/// A token under construction; [`sign`](Self::sign) completes it. By default it is a version 2 access token of the user `nia`,
+/// issued to a public client, valid for an hour.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct TokenBuilder {
@@ -52,9 +52,9 @@ pub struct TokenBuilder {
     version: Option<u8>,
     scopes: Option<Vec<String>>,
     roles: Vec<String>,
-    /// When it was issued, in seconds from now.
+    /// The time of issue, in seconds from now.
     issued: i64,
-    /// When it expires, in seconds from now.
+    /// The expiry, in seconds from now.
     expires: i64,
     id_token: bool,
     claims: Vec<(String, Value)>,
@@ -100,94 +100,94 @@ impl TokenBuilder {
         }
     }
 
-    /// A token of this tenant, by id, domain or name; one that nobody registered is taken as an id. Default: the first tenant.
+    /// Sets the tenant, by id, domain or name; an unregistered one is taken as an id. Default: the first tenant.
     pub fn tenant(mut self, tenant: &str) -> Self {
         self.tenant = Some(tenant.to_owned());
         self
     }
 
-    /// A user's token. The attributes of a registered user follow the claims mapping of the audience.
+    /// Makes a user's token. The attributes of a registered user follow the claims mapping of the audience.
     pub fn user(mut self, name: &str) -> Self {
         self.subject = Subject::User(name.to_owned());
         self
     }
 
-    /// An application's own token; the application is the client, and showed a certificate unless told otherwise.
+    /// Makes an application's own token; the application is the client, authenticated by certificate unless set otherwise.
     pub fn app(mut self, client_id: &str) -> Self {
         self.subject = Subject::App;
         client_id.clone_into(&mut self.client);
         self
     }
 
-    /// The client that a user's token was issued to.
+    /// Sets the client that a user's token was issued to.
     pub fn client(mut self, client_id: &str) -> Self {
         client_id.clone_into(&mut self.client);
         self
     }
 
-    /// How the client authenticated: `azpacr` or `appidacr`.
+    /// Sets the client's authentication: `azpacr` or `appidacr`.
     pub const fn client_credential(mut self, kind: CredentialKind) -> Self {
         self.credential = Some(kind);
         self
     }
 
-    /// `aud`, as given.
+    /// Sets `aud`.
     pub fn audience(mut self, audience: &str) -> Self {
         self.audience = Some(audience.to_owned());
         self
     }
 
-    /// The scopes: `scp`, in one text.
+    /// Sets the scopes: `scp`, in one text.
     pub fn scopes<I: IntoIterator<Item: Into<String>>>(mut self, scopes: I) -> Self {
         self.scopes = Some(scopes.into_iter().map(Into::into).collect());
         self
     }
 
-    /// The roles.
+    /// Sets the roles.
     pub fn roles<I: IntoIterator<Item: Into<String>>>(mut self, roles: I) -> Self {
         self.roles = roles.into_iter().map(Into::into).collect();
         self
     }
 
-    /// A token of version 1. Default: what the audience's registration asks for, else version 2.
+    /// Makes a token of version 1. Default: the version in the audience's registration, else version 2.
     pub const fn v1(mut self) -> Self {
         self.version = Some(1);
         self
     }
 
-    /// A token of version 2.
+    /// Makes a token of version 2.
     pub const fn v2(mut self) -> Self {
         self.version = Some(2);
         self
     }
 
-    /// A token that expired an hour ago.
+    /// Makes a token that expired an hour ago.
     pub const fn expired(mut self) -> Self {
         self.issued = -7_200;
         self.expires = -3_600;
         self
     }
 
-    /// A token that is good from an hour on.
+    /// Makes a token that becomes valid in an hour.
     pub const fn not_yet_valid(mut self) -> Self {
         self.issued = 3_600;
         self.expires = 7_200;
         self
     }
 
-    /// When it was issued (`iat`, `nbf`), in seconds from now.
+    /// Sets the time of issue (`iat`, `nbf`), in seconds from now.
     pub const fn issued_in(mut self, seconds: i64) -> Self {
         self.issued = seconds;
         self
     }
 
-    /// When it expires (`exp`), in seconds from now.
+    /// Sets the expiry (`exp`), in seconds from now.
     pub const fn expires_in(mut self, seconds: i64) -> Self {
         self.expires = seconds;
         self
     }
 
-    /// An ID token instead of an access token.
+    /// Makes an ID token instead of an access token.
     pub const fn id_token(mut self) -> Self {
         self.id_token = true;
         self
@@ -199,7 +199,7 @@ impl TokenBuilder {
         self
     }
 
-    /// Leaves a claim out.
+    /// Removes a claim.
     pub fn without(mut self, name: &str) -> Self {
         self.without.push(name.to_owned());
         self
@@ -211,13 +211,13 @@ impl TokenBuilder {
         self
     }
 
-    /// Leaves a member of the header out.
+    /// Removes a member of the header.
     pub fn without_header(mut self, name: &str) -> Self {
         self.headerless.push(name.to_owned());
         self
     }
 
-    /// Leaves the key id out.
+    /// Removes the key id.
     pub fn without_kid(self) -> Self {
         self.without_header("kid").without_header("x5t")
     }
@@ -228,53 +228,53 @@ impl TokenBuilder {
         self
     }
 
-    /// Bears the tenant's key id and is signed by another key.
+    /// Names the tenant's key id, but signs with another key.
     pub fn wrong_key(mut self) -> Self {
         self.signer = Signer::Wrong;
         self
     }
 
-    /// Is signed by a key that nobody publishes.
+    /// Signs with an unpublished key.
     pub fn unknown_key(mut self) -> Self {
         self.signer = Signer::Unknown;
         self
     }
 
-    /// Is signed by the key that vouches for personal accounts only.
+    /// Signs with the key for personal accounts only.
     pub fn personal_key(mut self) -> Self {
         self.signer = Signer::Personal;
         self
     }
 
-    /// Is signed by the custom key of an application.
+    /// Signs with the custom key of an application.
     pub fn app_key(mut self, client_id: &str) -> Self {
         self.signer = Signer::App(client_id.to_owned());
         self
     }
 
-    /// Is signed by a given key.
+    /// Signs with a given key.
     pub fn key(mut self, key: Arc<SigningKey>) -> Self {
         self.signer = Signer::Given(key);
         self
     }
 
-    /// Signs this text as the payload, whatever it is.
+    /// Signs this text as the payload, unchecked.
     pub fn payload_text(mut self, text: &str) -> Self {
         self.payload = Some(text.to_owned());
         self
     }
 
-    /// Signs this text as the header, whatever it is.
+    /// Signs this text as the header, unchecked.
     pub fn header_text(mut self, text: &str) -> Self {
         self.header_text = Some(text.to_owned());
         self
     }
 
-    /// The token, in compact form.
+    /// Returns the token, in compact form.
     ///
     /// # Panics
     ///
-    /// Where the algorithm is unknown or no key can be made; [`try_sign`](Self::try_sign) says so instead.
+    /// Panics if the algorithm is unknown or no key can be made; [`try_sign`](Self::try_sign) returns an error instead.
     pub fn sign(self) -> String {
         match self.try_sign() {
             Ok(token) => token,
@@ -282,11 +282,11 @@ impl TokenBuilder {
         }
     }
 
-    /// The token, in compact form.
+    /// Returns the token, in compact form.
     ///
     /// # Errors
     ///
-    /// Where the algorithm is unknown or no key can be made.
+    /// Fails if the algorithm is unknown or no key can be made.
     pub fn try_sign(self) -> Result<String, MintError> {
         let directory = self.state.directory().clone();
         let resource = self.audience.as_deref().and_then(|audience| directory.resource(audience));
@@ -430,10 +430,10 @@ impl TokenBuilder {
     }
 }
 
-/// The most groups that a token lists.
+/// The maximum number of groups in a token.
 const MOST_GROUPS: usize = 200;
 
-/// The groups of a user, or where Entra says that they can be asked for, where they are too many.
+/// Returns the groups of a user, or Entra's reference to them if there are too many.
 fn groups(user: &User, tenant: &str) -> Vec<(&'static str, Value)> {
     if user.groups.is_empty() {
         return Vec::new();
@@ -446,13 +446,13 @@ fn groups(user: &User, tenant: &str) -> Vec<(&'static str, Value)> {
     vec![("_claim_names", json!({ "groups": "src1" })), ("_claim_sources", json!({ "src1": { "endpoint": endpoint } }))]
 }
 
-/// A token could not be made.
+/// The reason why a token could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum MintError {
-    /// No key.
+    /// No key could be made.
     #[error("cannot make a signing key")]
     Key(#[from] KeyError),
-    /// No such algorithm.
+    /// The algorithm is unknown.
     #[error("the algorithm {0:?} is not one that the development tenant signs with")]
     Algorithm(String),
 }

@@ -1,21 +1,21 @@
-//! The development tenant: plays Entra ID on loopback, so that tests, the demo and a laptop need no cloud.
+//! The development tenant: simulates Entra ID on loopback, so that tests, the demo and a laptop need no cloud.
 //!
-//! Its metadata, key sets, tokens and error answers have Entra's shapes, and its token endpoint truly verifies what clients
+//! Its metadata, key sets, tokens and error answers have Entra's shapes, and its token endpoint really verifies what clients
 //! send, in every form that Microsoft's own libraries send it in. Two things differ, on purpose:
 //!
 //! - Entra issues version 1 tokens under another host (`https://sts.windows.net/{tid}/`) than the one that serves the metadata.
 //!   This tenant has one host only, so its version 1 issuer is `{base}/{tid}/`; version 2 is `{base}/{tid}/v2.0` as there.
-//!   Whoever reads the issuer from the metadata, as one must, sees no difference.
-//! - `POST /dev/…` is the tenant's own desk: it registers apps and users, mints tokens with any claims or defects, rolls keys,
+//!   A client that reads the issuer from the metadata, as it must, sees no difference.
+//! - `POST /dev/…` controls the tenant: it registers apps and users, mints tokens with any claims or defects, rolls keys,
 //!   and fails or slows down on request. It answers callers on this machine alone.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use entrada::dev_tenant::{DevTenant, Options};
 //!
-//! let tenant = DevTenant::start(Options::default()).await?;
-//! let token = tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]).sign();
-//! let expired = tenant.token().audience("api://orders").expired().sign();
+//! let tenant = DevTenant::start(Options::default()).await?; let token =
+//! tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]).sign(); let expired =
+//! tenant.token().audience("api://orders").expired().sign();
 //! # Ok(()) }
 //! ```
 
@@ -53,22 +53,22 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use self::{directory::Directory, keys::KeyRing, play::Play};
 use crate::base::{clock::Clock, lock::lock};
 
-/// How a development tenant is started.
+/// The options of a development tenant.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where it listens. Default: 127.0.0.1, any free port.
+    /// The address to listen on. Default: 127.0.0.1, any free port.
     pub address: SocketAddr,
-    /// Whether it speaks TLS, with a certificate authority of its own ([`DevTenant::ca_pem`]).
+    /// Enables TLS, with a certificate authority of its own ([`DevTenant::ca_pem`]).
     pub tls: bool,
     /// The name in its URLs instead of the address. Default: the address.
     pub host: Option<String>,
-    /// Whether it may listen beyond loopback. It hands tokens to anyone who asks, so that is seldom wise.
+    /// Allows listening beyond loopback. The tenant gives tokens to anyone who asks, so that is rarely wise.
     pub allow_remote: bool,
-    /// Further base URLs that stand for it in the `aud` of client assertions: Entra answers under several names too.
+    /// Further base URLs that are accepted as `aud` of client assertions: Entra has several names too.
     pub aliases: Vec<String>,
-    /// Whether its keys are shared with no other tenant of the process. Making a key takes about a tenth of a second.
+    /// Makes keys that are not shared with other tenants of the process. Making a key takes about a tenth of a second.
     pub own_keys: bool,
-    /// Where the time comes from.
+    /// The clock.
     pub clock: Clock,
 }
 
@@ -86,7 +86,7 @@ impl Default for Options {
     }
 }
 
-/// Why a development tenant could not start.
+/// The reason why a development tenant could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address is reachable from other machines.
@@ -94,21 +94,21 @@ pub enum StartError {
         "{0} is reachable from other machines, and the development tenant gives tokens to anyone; say --allow-remote if that is meant"
     )]
     NotLoopback(SocketAddr),
-    /// The address cannot be had.
+    /// The address is unavailable.
     #[error("cannot listen on {0}")]
     Bind(SocketAddr, #[source] std::io::Error),
-    /// No key.
+    /// No key could be made.
     #[error("cannot make the signing keys")]
     Key(#[from] keys::KeyError),
-    /// No TLS.
+    /// TLS could not be set up.
     #[error("cannot make the TLS certificate: {0}")]
     Tls(String),
 }
 
-/// What the endpoints share.
+/// The state that the endpoints share.
 #[derive(Debug)]
 pub(crate) struct State {
-    /// `http://127.0.0.1:7070`, without a slash at the end.
+    /// `http://127.0.0.1:7070`, without a trailing slash.
     base: String,
     aliases: Vec<String>,
     clock: Clock,
@@ -145,7 +145,7 @@ impl State {
     }
 }
 
-/// A running development tenant. Dropping it ends it.
+/// A running development tenant, which stops on drop.
 #[derive(Debug)]
 pub struct DevTenant {
     state: Arc<State>,
@@ -156,11 +156,11 @@ pub struct DevTenant {
 }
 
 impl DevTenant {
-    /// Starts one, with the [usual registrations](Self::apps).
+    /// Starts a tenant, with the [usual registrations](Self::apps).
     ///
     /// # Errors
     ///
-    /// Where the address cannot be had or is not this machine's alone, or no key can be made.
+    /// Fails if the address is unavailable or not limited to this machine, or if no key can be made.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         if !options.address.ip().is_loopback() && !options.allow_remote {
             return Err(StartError::NotLoopback(options.address));
@@ -195,42 +195,42 @@ impl DevTenant {
         Ok(Self { state, address, ca_pem, _ends_with_this: stop.clone().drop_guard(), stop })
     }
 
-    /// Where it listens.
+    /// Returns its address.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What stands where `https://login.microsoftonline.com` would: scheme, host and port.
+    /// Returns the counterpart of `https://login.microsoftonline.com`: scheme, host and port.
     pub fn base_url(&self) -> &str {
         &self.state.base
     }
 
-    /// The certificate authority behind its TLS certificate, PEM.
+    /// Returns the certificate authority behind its TLS certificate, PEM.
     pub fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
     }
 
-    /// The id of the first tenant.
+    /// Returns the id of the first tenant.
     pub fn tenant_id(&self) -> String {
         self.state.directory().home(None)
     }
 
-    /// The token endpoint of a tenant, version 2.
+    /// Returns the token endpoint of a tenant, version 2.
     pub fn token_endpoint(&self, tenant: &str) -> String {
         format!("{}/{tenant}/oauth2/v2.0/token", self.state.base)
     }
 
-    /// The issuer of a tenant's version 1 tokens.
+    /// Returns the issuer of a tenant's version 1 tokens.
     pub fn issuer_v1(&self, tenant: &str) -> String {
         self.state.issuer_v1(tenant)
     }
 
-    /// The issuer of a tenant's version 2 tokens.
+    /// Returns the issuer of a tenant's version 2 tokens.
     pub fn issuer_v2(&self, tenant: &str) -> String {
         self.state.issuer_v2(tenant)
     }
 
-    /// A token in the making.
+    /// Starts a token.
     pub fn token(&self) -> TokenBuilder {
         TokenBuilder::new(self.state.clone())
     }
@@ -252,23 +252,23 @@ impl DevTenant {
         self.state.directory().put_app(app);
     }
 
-    /// Changes a registration in place, or one made for the purpose where there is none.
+    /// Changes a registration, or a new one if there is none.
     pub fn update_app(&self, client_id: &str, change: impl FnOnce(App) -> App) {
         let mut directory = self.state.directory();
         let app = directory.app(client_id).cloned().unwrap_or_else(|| App::new(client_id));
         directory.put_app(change(app));
     }
 
-    /// What is registered.
+    /// Returns the registrations.
     pub fn apps(&self) -> Vec<App> {
         self.state.directory().apps.clone()
     }
 
-    /// Signs with a key that nobody has seen yet; the older ones stay published. Returns the new key's id.
+    /// Signs with a new key from now on; the older ones stay published. Returns the new key's id.
     ///
     /// # Panics
     ///
-    /// Where the cryptographic library makes no key.
+    /// Panics if the cryptographic library makes no key.
     pub fn roll_keys(&self) -> String {
         match self.state.keys().roll() {
             Ok(key) => key.kid().to_owned(),
@@ -281,12 +281,12 @@ impl DevTenant {
         self.state.keys().retire();
     }
 
-    /// The key that signs now.
+    /// Returns the key that signs now.
     pub fn signing_key(&self) -> Arc<SigningKey> {
         self.state.keys().current()
     }
 
-    /// The claims of a token that one of the published keys signed and that has not expired; `None` for any other text.
+    /// Returns the claims of a token that is signed by one of the published keys and has not expired; `None` for any other text.
     pub fn verify(&self, token: &str) -> Option<serde_json::Map<String, serde_json::Value>> {
         let token = assertion::Assertion::read(token).ok()?;
         let keys = self.state.keys().published.clone();
@@ -295,7 +295,7 @@ impl DevTenant {
         good.then_some(token.claims)
     }
 
-    /// Plays a fault until it has been played often enough, or [`recover`](Self::recover).
+    /// Plays a fault until it has been played often enough, or until [`recover`](Self::recover).
     pub fn fail(&self, fault: Fault) {
         self.state.play.fail(fault);
     }
@@ -305,27 +305,28 @@ impl DevTenant {
         self.state.play.recover();
     }
 
-    /// Lets requests whose path contains `path` wait until what is returned is dropped.
+    /// Holds requests whose path contains `path` until the returned value is dropped.
     pub fn hold(&self, path: &str) -> Hold {
         self.state.play.hold(path)
     }
 
-    /// How many requests came for paths that end with `path` (`/keys`, `/token`, `/openid-configuration`), faults included.
+    /// Returns the number of requests for paths that end with `path` (`/keys`, `/token`, `/openid-configuration`), faults
+    /// included.
     pub fn calls(&self, path: &str) -> usize {
         self.state.play.requests(path).len()
     }
 
-    /// Those requests, as they came in. The last few thousand are kept.
+    /// Returns those requests, as received. The last few thousand are kept.
     pub fn requests(&self, path: &str) -> Vec<Recorded> {
         self.state.play.requests(path)
     }
 
-    /// Forgets which requests came.
+    /// Forgets the recorded requests.
     pub fn forget_calls(&self) {
         self.state.play.forget();
     }
 
-    /// Waits until so many requests have come in for paths that end with `path`.
+    /// Waits until this many requests have arrived for paths that end with `path`.
     pub async fn arrived(&self, path: &str, count: usize) {
         let mut arrivals = self.state.play.arrivals();
         while self.calls(path) < count {
@@ -335,7 +336,7 @@ impl DevTenant {
         }
     }
 
-    /// Ends it and refuses connections from now on.
+    /// Stops the tenant; connections are refused from now on.
     pub fn stop(&self) {
         self.stop.cancel();
     }

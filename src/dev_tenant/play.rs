@@ -1,4 +1,4 @@
-//! What the tenant does on request besides answering: it counts and keeps what it was asked, fails, slows down, waits.
+//! The tenant's side effects: it counts and records requests, and fails, delays or holds them on demand.
 
 use std::{
     collections::VecDeque,
@@ -24,10 +24,10 @@ use crate::base::lock::lock;
 
 /// The longest body that any endpoint reads.
 const BODY_LIMIT: usize = 8 << 20;
-/// The number of requests that are kept to be looked at.
+/// The number of requests that are kept for inspection.
 const KEPT: usize = 4_096;
 
-/// A request as it came in.
+/// A request as received.
 #[derive(Clone)]
 pub struct Recorded {
     /// The method.
@@ -48,30 +48,30 @@ impl fmt::Debug for Recorded {
 }
 
 impl Recorded {
-    /// The fields of a form, in order.
+    /// Returns the fields of a form, in order.
     pub fn form(&self) -> Vec<(String, String)> {
         url::form_urlencoded::parse(&self.body).into_owned().collect()
     }
 
-    /// The value of a form field.
+    /// Returns the value of a form field.
     pub fn field(&self, name: &str) -> Option<String> {
         self.form().into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 }
 
-/// A failure to play. Of several that fit a request the one added first is played.
+/// A fault to play. Of several that match a request, the one added first is played.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fault {
     /// The paths that fail: those that contain this text.
     pub path: String,
-    /// How many requests fail; every one where absent.
+    /// The number of requests that fail; all of them if absent.
     pub times: Option<u32>,
-    /// How long the answer is held back, in milliseconds.
+    /// The delay of the response, in milliseconds.
     pub delay_ms: u64,
-    /// The status of the answer. Without status and `aadsts` the request is only slow.
+    /// The status of the response. Without status and `aadsts` the request is only delayed.
     pub status: Option<u16>,
-    /// An Entra error code, answered as Entra would.
+    /// An Entra error code, answered in Entra's form.
     pub aadsts: Option<u32>,
     /// Members added to the error's JSON (`claims`, `suberror`, …).
     pub members: serde_json::Map<String, Value>,
@@ -79,7 +79,7 @@ pub struct Fault {
     pub headers: Vec<(String, String)>,
     /// The body of the answer.
     pub body: Option<String>,
-    /// Breaks the connection off in the middle of the answer.
+    /// Breaks off the connection in the middle of the response.
     pub cut: bool,
 }
 
@@ -90,7 +90,7 @@ impl Default for Fault {
 }
 
 impl Fault {
-    /// A fault for the paths that contain a text.
+    /// Makes a fault for the paths that contain a text.
     pub fn on(path: &str) -> Self {
         Self {
             path: path.to_owned(),
@@ -126,14 +126,14 @@ impl Fault {
         self
     }
 
-    /// Ends after so many requests.
+    /// Limits the number of requests.
     #[must_use]
     pub const fn times(mut self, times: u32) -> Self {
         self.times = Some(times);
         self
     }
 
-    /// Holds the answer back.
+    /// Delays the response.
     #[must_use]
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
@@ -154,7 +154,7 @@ impl Fault {
         self
     }
 
-    /// Breaks the connection off in the middle of the answer.
+    /// Breaks off the connection in the middle of the response.
     #[must_use]
     pub const fn cut(mut self) -> Self {
         self.cut = true;
@@ -189,7 +189,7 @@ impl Fault {
     }
 }
 
-/// Requests to some paths wait until this is dropped.
+/// A hold on requests to some paths, which ends on drop.
 #[derive(Debug)]
 #[must_use]
 pub struct Hold {
@@ -205,11 +205,11 @@ impl Drop for Hold {
     }
 }
 
-/// Counts, records and faults.
+/// Counts, recorded requests and faults.
 #[derive(Debug, Default)]
 pub(crate) struct Play {
     requests: Mutex<VecDeque<Recorded>>,
-    /// How many requests came in before the ones that are kept.
+    /// The number of requests that arrived before the recorded ones.
     arrivals: watch::Sender<usize>,
     faults: Mutex<Vec<Fault>>,
     holds: Mutex<Vec<(String, watch::Receiver<bool>)>>,
@@ -247,7 +247,7 @@ impl Play {
         Hold { path: path.to_owned(), open, play: self.clone() }
     }
 
-    /// The fault for a request, counted.
+    /// Returns the fault for a request, and counts it.
     fn fault(&self, path: &str) -> Option<Fault> {
         let mut faults = lock(&self.faults);
         let fault = faults.iter_mut().find(|fault| path.contains(&fault.path) && fault.times != Some(0))?;
@@ -260,12 +260,12 @@ impl Play {
     }
 }
 
-/// `/keys` means every path that ends so: each tenant's, both versions'.
+/// Returns whether a path ends so: `/keys` matches each tenant's, of both versions.
 fn matches(path: &str, end: &str) -> bool {
     path.trim_end_matches('/').ends_with(end.trim_end_matches('/'))
 }
 
-/// Records every request but those to the tenant's own desk, and plays what was asked for.
+/// Records every request except those to the control endpoints, and plays the faults.
 pub(crate) async fn middleware(Extract(state): Extract<Arc<State>>, request: Request, next: Next) -> Response {
     if request.uri().path().starts_with("/dev/") || request.uri().path() == "/" {
         return next.run(request).await;

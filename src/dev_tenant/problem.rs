@@ -1,4 +1,4 @@
-//! Entra's error answers.
+//! Entra's error responses.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -15,7 +15,7 @@ pub(crate) struct Aadsts {
     members: Map<String, Value>,
 }
 
-/// Codes that only the operator of a test asks for, with their family and sentence.
+/// Codes that only a test's operator can cause, with their family and sentence.
 const PLAYED: &[(u32, &str, &str)] = &[
     (50001, "invalid_resource", "The resource principal was not found in the tenant or is disabled."),
     (50012, "invalid_client", "Authentication failed."),
@@ -70,7 +70,7 @@ impl Aadsts {
         Self::new(code, "invalid_grant", text)
     }
 
-    /// A code that somebody asked to see.
+    /// Makes a code for a fault.
     pub(crate) fn played(code: u32) -> Self {
         let (error, text) = PLAYED
             .iter()
@@ -89,7 +89,7 @@ impl Aadsts {
         self
     }
 
-    /// The answer. The caller's request id comes back as the correlation id.
+    /// Makes the response. The caller's request id becomes the correlation id.
     pub(crate) fn response(&self, now: u64, request: &HeaderMap) -> Response {
         let status = match self.error {
             "invalid_client" => StatusCode::UNAUTHORIZED,
@@ -124,7 +124,7 @@ impl Aadsts {
     }
 }
 
-/// `2026-11-21 12:00:00Z`.
+/// Formats a time: `2026-11-21 12:00:00Z`.
 pub(crate) fn timestamp(now: u64) -> String {
     i64::try_from(now)
         .ok()

@@ -1,4 +1,4 @@
-//! What Microsoft Graph tells of an app registration: `GET /v1.0/applications(appId='…')`.
+//! An app registration in Microsoft Graph: `GET /v1.0/applications(appId='…')`.
 
 use std::{collections::BTreeMap, sync::Arc};
 

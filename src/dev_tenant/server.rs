@@ -20,11 +20,11 @@ use tower::ServiceExt as _;
 
 use super::{State, desk, graph, managed_identity, metadata, play, registration, token, vault};
 
-/// A connection's own address, for the desk.
+/// The peer's address of a connection, for the control endpoints.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// Every endpoint.
+/// Builds the router of all endpoints.
 pub(crate) fn router(state: &Arc<State>) -> Router {
     Router::new()
         .route("/{tenant}/v2.0/.well-known/openid-configuration", get(metadata::openid_v2))
@@ -43,7 +43,7 @@ pub(crate) fn router(state: &Arc<State>) -> Router {
         .with_state(state.clone())
 }
 
-/// Accepts until told to stop; connections that are open then are closed.
+/// Accepts connections until stopped, then closes the open ones.
 pub(crate) async fn serve(listener: TcpListener, acceptor: Option<TlsAcceptor>, router: Router, stop: CancellationToken) {
     loop {
         let accepted = tokio::select! {
@@ -89,7 +89,7 @@ pub(crate) struct Tls {
     pub(crate) ca_pem: String,
 }
 
-/// A certificate authority and a server certificate for this machine's own names.
+/// Makes a certificate authority and a server certificate for this machine's own names.
 pub(crate) fn tls(host: &str) -> Result<Tls, String> {
     let made = || -> Result<_, rcgen::Error> {
         let (from, to) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2049, 1, 1));

@@ -24,9 +24,9 @@ use crate::entra::token::CredentialKind;
 const JWT_BEARER_CLIENT: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 const JWT_BEARER_GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
-/// How long tokens live, in seconds.
+/// The lifetime of tokens, in seconds.
 const LIFETIME: u64 = 3_599;
-/// How long they live where the client said that it understands claims challenges: a day.
+/// The lifetime of tokens for clients that support claims challenges: a day.
 const LONG_LIFETIME: u64 = 86_399;
 
 pub(crate) async fn v2(
@@ -99,7 +99,7 @@ impl Form {
     }
 }
 
-/// One request for a token.
+/// One token request.
 struct Call<'a> {
     state: Arc<State>,
     tenant: &'a str,
@@ -108,10 +108,10 @@ struct Call<'a> {
     now: u64,
 }
 
-/// What a token is asked for.
+/// The target of a token.
 struct Target {
     resource: App,
-    /// As the client wrote it, without `/.default` or a scope's name.
+    /// The audience as the client wrote it, without `/.default` or a scope's name.
     audience: String,
     scopes: Vec<String>,
 }
@@ -185,7 +185,8 @@ impl Call<'_> {
         }
     }
 
-    /// The audiences that an assertion may have: the token endpoint of the tenant in the path, by its id or as the path has it.
+    /// Returns the audiences that an assertion may have: the token endpoint of the tenant in the path, by its id or as written in
+    /// the path.
     fn audiences(&self, tenant: &str) -> Vec<String> {
         let mut bases = vec![self.state.base.clone()];
         bases.extend(self.state.aliases.iter().cloned());
@@ -199,7 +200,7 @@ impl Call<'_> {
             .collect()
     }
 
-    /// What is asked for: `resource` at version 1, one `scope` or several of one resource at version 2.
+    /// Returns the requested target: `resource` at version 1, one `scope` or several of one resource at version 2.
     fn target(&self, directory: &Directory, delegated: bool) -> Result<Target, Aadsts> {
         let unknown = |resource: &str| {
             Aadsts::new(
@@ -314,7 +315,7 @@ impl Call<'_> {
         self.finish(&target, builder, Some(scope.join(" ")))
     }
 
-    /// The user of the inbound token, once it proved good for this.
+    /// Returns the user of the inbound token, after its checks.
     fn user_assertion(&self, directory: &Directory, tenant: &str, app: &App) -> Result<String, Aadsts> {
         let assertion = Assertion::read(self.form.need("assertion")?)?;
         let invalid = |code: u32, text: &str| Err(Aadsts::invalid_grant(code, text));
@@ -427,7 +428,7 @@ fn find_app<'a>(directory: &'a Directory, client_id: &str, tenant: &str) -> Resu
     Ok(app)
 }
 
-/// What Entra holds against the resource itself.
+/// Checks the resource itself, as Entra does.
 fn check_resource(directory: &Directory, target: &Target, tenant: &str) -> Result<(), Aadsts> {
     let resource = &target.resource;
     if !directory.is_in(resource, tenant) {

@@ -4,7 +4,7 @@ use super::Exchange;
 use crate::{expression::Facts, request::IncomingRequest};
 
 impl<'a> Facts<'a> {
-    /// The facts of a request on its way.
+    /// Collects the facts of a request in progress.
     pub fn of(exchange: &'a Exchange, request: &'a IncomingRequest) -> Self {
         Self {
             request,

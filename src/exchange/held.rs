@@ -1,4 +1,4 @@
-//! What a request holds of limits while it goes on, and what is counted when it ends.
+//! The limits that a request occupies while it runs, and the counts to be made when it ends.
 
 use std::sync::Arc;
 
@@ -9,30 +9,30 @@ use crate::{
     request::IncomingRequest,
 };
 
-/// What a request holds of limits: it is on the exchange, and goes with it when the answer's body has ended.
+/// A request's share of limits: stored on the exchange, and released when the response body has ended.
 #[derive(Debug, Default)]
 pub struct Held {
-    /// Calls under way.
+    /// The permits of concurrent calls.
     pub permits: Vec<Permit>,
-    /// What is counted when the request has ended.
+    /// The counts to be made when the request has ended.
     pub pending: Vec<Pending>,
     /// The partner that the request was counted for.
     pub partner: Option<Arc<str>>,
 }
 
-/// Something that is settled when the request has ended.
+/// A count that is settled when the request has ended.
 #[derive(Clone, Debug)]
 pub enum Pending {
-    /// A call that has its place since it began, and gives it back unless the condition holds then.
+    /// A call that was counted when it began, and that is given back unless the condition is true at the end.
     Rate(Arc<Sliding>, Receipt, Arc<Expression>),
-    /// The same against a quota.
+    /// The same for a quota.
     Quota(Arc<Fixed>, Receipt, Arc<Expression>),
-    /// The bytes of both bodies, counted then if the condition holds.
+    /// The bytes of both bodies, counted at the end if the condition is true.
     Bandwidth(Arc<Fixed>, (Owner, Box<str>), Option<Arc<Expression>>),
 }
 
 impl Pending {
-    /// Gives back what the call had taken.
+    /// Gives back the count of the call.
     fn give_back(self) {
         match self {
             Self::Rate(counter, receipt, _) => counter.give_back(receipt),
@@ -43,13 +43,13 @@ impl Pending {
 }
 
 impl Held {
-    /// Forgets what was to be settled since there were so many of them: a policy tried a way that led nowhere.
+    /// Drops the pending counts beyond this number: a policy tried an alternative that failed.
     pub(crate) fn give_back_to(&mut self, pending: usize) {
         self.pending.drain(pending..).for_each(Pending::give_back);
     }
 
-    /// Settles what was to be settled at the end, and gives all permits back. To be called when the bodies have ended, for they are
-    /// counted too; `incoming` is absent for a request whose head could not be read, which no policy has seen.
+    /// Settles the pending counts, and gives all permits back. Must be called when the bodies have ended, since they are counted
+    /// too; `incoming` is absent for a request whose head could not be read, which no policy has seen.
     pub fn settle(exchange: &mut Exchange, incoming: Option<&IncomingRequest>) {
         let held = std::mem::take(&mut exchange.limits);
         let Some(incoming) = incoming.filter(|_| !held.pending.is_empty()) else { return };

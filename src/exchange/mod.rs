@@ -1,4 +1,4 @@
-//! One request on its way: what is learnt of it, station by station.
+//! One request in progress, and the facts found by each station.
 
 mod facts;
 pub(crate) mod held;
@@ -32,64 +32,64 @@ use crate::{
     upstream::{Affinity, UpstreamRequest},
 };
 
-/// What is known of one request. Each station of the way writes what it learns here; the audit record is made from it at the end.
+/// The facts of one request. Each station writes its findings here; the audit record is made from them at the end.
 #[derive(Debug)]
 pub struct Exchange {
     /// The config that the request started with, and keeps.
     pub runtime: Snapshot,
-    /// The connection that the request came on.
+    /// The connection of the request.
     pub connection: Arc<Connection>,
-    /// Which of the gateway's threads carries the request: the index of its pools, counters and buffers.
+    /// The index of the worker thread that carries the request: of its pools, counters and buffers.
     pub worker: usize,
-    /// The request's id, as on every answer and record.
+    /// The request's id, as in every response and record.
     pub id: RequestId,
-    /// When the request's head was complete.
+    /// The time when the request's head was complete.
     pub began: Reading,
-    /// Whose address it is; set by the `caller` station.
+    /// The caller's address; set by the `caller` station.
     pub caller: Option<Caller>,
     /// The index of the route in the runtime; set by the `route` station.
     pub route: Option<usize>,
-    /// What the route's path captured.
+    /// The captures of the route's path.
     pub captures: Captures,
-    /// The trace that the request belongs to.
+    /// The trace of the request.
     pub trace_context: Option<TraceContext>,
-    /// The validated token; set by the first token policy that held.
+    /// The validated token; set by the first successful token policy.
     pub token: Option<Arc<Token>>,
-    /// Where that token was found; set with it.
+    /// The place of that token; set with it.
     pub token_place: Option<TokenPlace>,
     /// The validated tokens that `as` names, in the order they were judged.
     pub named_tokens: Vec<NamedToken>,
-    /// Until when all tokens that were accepted hold, in seconds since 1970: each until its end and as far as its policy lets clocks
-    /// differ.
+    /// The time until which all accepted tokens are valid, in seconds since 1970: the expiry of each plus the clock skew that its
+    /// policy accepts.
     pub tokens_until: Option<u64>,
-    /// Who asks for a token, where the route relays the request; set before it is judged.
+    /// The client of a relayed token request; set before it is judged.
     pub relayed: Option<Relayed>,
     /// The caller's certificate, once a policy or the listener has accepted it.
     pub certificate: Option<Arc<ClientCertificate>>,
-    /// The certificate that was judged last, accepted or not: for the record.
+    /// The last judged certificate, accepted or not, for the record.
     pub judged_certificate: Option<Arc<ClientCertificate>>,
-    /// The partner that calls; set by `check-partner`, also where the partner is refused.
+    /// The calling partner; set by `check-partner`, even if the partner is refused.
     pub partner: Option<Arc<str>>,
-    /// The token of the gateway's own that goes upstream; set by the `authorization` station.
+    /// The gateway's own token for the upstream; set by the `authorization` station.
     pub own_token: Option<OwnToken>,
-    /// Whether the request goes on a connection of its caller's own, so that credentials of a connection may go with it.
+    /// True if the request uses an upstream connection of its caller's own, so that credentials of a connection may be forwarded.
     pub own_connection: bool,
-    /// What each policy found, where somebody reads it.
+    /// The result of each policy, if the trace is read.
     pub trace: Trace,
-    /// What the request holds of limits, until its answer has ended.
+    /// The limits that the request occupies until its response has ended.
     pub limits: Held,
-    /// Whether a `cors` policy speaks for the answer: permissions that the upstream gives itself are then dropped.
+    /// True if a `cors` policy governs the response: the upstream's own CORS headers are then dropped.
     pub cors: bool,
-    /// Header fields that go on whatever leaves, refusals included.
+    /// Header fields that are added to every response, refusals included.
     pub response_headers: HeaderMap,
-    /// How the request ended, as far as it is known.
+    /// The outcome of the request, as far as it is known.
     pub outcome: Outcome,
-    /// Where the time went.
+    /// The timings of the request.
     pub timings: Timings,
 }
 
 impl Exchange {
-    /// The exchange of a request that has just arrived.
+    /// Starts the exchange of a request that has just arrived.
     pub fn begin(runtime: Snapshot, connection: Arc<Connection>, worker: usize) -> Self {
         let began = runtime.clock.read();
         Self {
@@ -121,7 +121,7 @@ impl Exchange {
         }
     }
 
-    /// What policies have found so far, for a policy that tries several ways.
+    /// Returns a checkpoint of the policies' findings, for a policy that tries several alternatives.
     pub(crate) fn judged(&self) -> Judged {
         Judged {
             token: self.token.clone(),
@@ -136,7 +136,7 @@ impl Exchange {
         }
     }
 
-    /// Forgets what policies have found since then.
+    /// Restores the findings at a checkpoint.
     pub(crate) fn back_to(&mut self, before: Judged) {
         self.token = before.token;
         self.token_place = before.token_place;
@@ -149,20 +149,20 @@ impl Exchange {
         self.limits.give_back_to(before.pending);
     }
 
-    /// The route that was found, if one was.
+    /// Returns the matched route, if there is one.
     pub fn matched_route(&self) -> Option<&Route> {
         self.route.map(|index| &self.runtime.routes[index])
     }
 
-    /// The partner that calls, also one that is refused.
+    /// Returns the calling partner, even a refused one.
     pub(crate) fn partner(&self) -> Option<&Arc<Partner>> {
         self.runtime.partners.get(self.partner.as_deref()?)
     }
 
-    /// Notes that the call is this partner's, and counts it: once, however often it is judged.
+    /// Assigns the call to this partner and counts it: once, however often it is judged.
     ///
     /// # Errors
-    /// The partner has called too often.
+    /// Fails if the partner has called too often.
     pub(crate) fn admit_partner(&mut self, partner: &Partner) -> Result<(), Refusal> {
         self.partner = Some(partner.name.clone());
         if self.limits.partner.as_ref() != Some(&partner.name) {
@@ -172,16 +172,16 @@ impl Exchange {
         Ok(())
     }
 
-    /// Lets a call in whose caller has proven nothing yet: it is noted as the partner's, and counted once the caller has.
+    /// Admits a call whose caller has not proven its identity yet: it is assigned to the partner, and counted after the proof.
     ///
     /// # Errors
-    /// The partner has called too often.
+    /// Fails if the partner has called too often.
     pub(crate) fn admit_unproven_partner(&mut self, partner: &Partner) -> Result<(), Refusal> {
         self.partner = Some(partner.name.clone());
         partner.has_room(&self.runtime.clock)
     }
 
-    /// The access that the request stands and falls with: that of the partner whose call was let through.
+    /// Returns the access that the request depends on: that of the partner whose call was admitted.
     pub(crate) fn access(&self) -> Option<&Access> {
         self.let_through().then(|| self.partner())?.map(|partner| &partner.access)
     }
@@ -190,35 +190,33 @@ impl Exchange {
         self.outcome.decision.reason().is_none()
     }
 
-    /// The counters that this request counts in.
+    /// Returns the counters for this request.
     pub fn counters(&self) -> &Counters {
         let counters = self.matched_route().map_or(&self.runtime.unrouted, |route| &route.counters);
         &counters[self.worker]
     }
 
-    /// The time since the request's head was complete.
+    /// Returns the time since the request's head was complete.
     pub fn elapsed(&self) -> Duration {
         self.runtime.clock.monotonic().saturating_sub(self.began.monotonic)
     }
 
-    /// The caller's address: the one that the `caller` station settled on.
-    ///
-    /// Before that station has run it is the peer's, which nobody but that station asks for.
+    /// Returns the caller's address: the peer's address until the `caller` station has run.
     pub fn caller_address(&self) -> IpAddr {
         self.caller.as_ref().map_or(self.connection.peer.ip(), |caller| caller.address)
     }
 
-    /// Tells the upstream on whose behalf the request goes.
+    /// Sets the forwarding headers of the upstream's request.
     pub(crate) fn introduce(&self, incoming: &IncomingRequest, outgoing: &mut UpstreamRequest) {
         if let (Some(caller), Some(trace)) = (&self.caller, &self.trace_context) {
             outgoing.introduce(incoming, caller, &self.id, trace);
         }
     }
 
-    /// Holds the caller's certificate against what the listener requires of every request.
+    /// Checks the caller's certificate against the listener's requirements.
     ///
     /// # Errors
-    /// What does not hold, where the listener requires a certificate.
+    /// Fails if the listener requires a certificate and this one is not acceptable.
     pub(crate) fn admit_certificate(&mut self) -> Result<(), CertificateFault> {
         let (connection, runtime) = (self.connection.clone(), self.runtime.clone());
         let Some(asked) = connection.asked_certificates(&runtime) else { return Ok(()) };
@@ -232,14 +230,14 @@ impl Exchange {
         Ok(())
     }
 
-    /// The certificate whose key the caller holds: the one that was accepted, or else the connection's own, for which nobody has
-    /// vouched. Good for whoever knows the very certificate.
+    /// Returns the certificate whose key the caller holds: the accepted one, or else the connection's own, which no authority has
+    /// confirmed. Use the latter only to compare it with a known certificate.
     pub fn proven_certificate(&self) -> Option<&Arc<ClientCertificate>> {
         self.certificate.as_ref().or_else(|| self.connection.tls.as_ref()?.certificate.as_ref())
     }
 
-    /// Whether whoever made the connection is the caller, so that what authenticates a connection speaks for it and for nobody else:
-    /// not a proxy, which sends the requests of several callers on one connection, and not HTTP/2.
+    /// Returns whether the connection belongs to the caller alone, so that connection-bound credentials can only be the caller's.
+    /// This excludes proxies, which send the requests of several callers on one connection, and HTTP/2.
     pub(crate) fn has_connection_of_its_own(&self, incoming: &IncomingRequest) -> bool {
         let Some(maker) = self.connection.maker() else { return false };
         let shown = self.connection.tls.as_ref().and_then(|tls| tls.certificate.as_ref());
@@ -253,7 +251,7 @@ impl Exchange {
             && !self.matched_route().is_some_and(speaks_for_others)
     }
 
-    /// Who calls, as far as that is known: somebody else on the same connection differs in something.
+    /// Returns a key for the caller, as far as it is known: different callers on the same connection have different keys.
     pub(crate) fn who(&self) -> Arc<str> {
         let mut who = self.caller_address().to_string();
         for token in self.token.iter().chain(self.named_tokens.iter().map(|named| &named.token)) {
@@ -266,14 +264,14 @@ impl Exchange {
         who.into()
     }
 
-    /// Notes that a token was accepted that ends then, by a policy that lets clocks differ so far.
+    /// Notes that a token with this expiry was accepted by a policy that accepts this clock skew.
     pub(crate) fn holds_until(&mut self, expires_at: u64, skew: u64) {
         let until = expires_at.saturating_add(skew);
         self.tokens_until = Some(self.tokens_until.map_or(until, |others| others.min(until)));
     }
 
-    /// When the answer must have ended: with the first of the tokens that the request came with, with its certificate, with the access of
-    /// the partner that it came from, and with the listener's `max-stream`.
+    /// Returns the time when the response must have ended: the earliest expiry of the request's tokens, its certificate, its
+    /// partner's access and the listener's `max-stream`.
     pub(crate) fn ends_at(&self) -> Instant {
         let now = self.began.unix;
         let token = self.tokens_until.map(|until| Duration::from_secs(until).saturating_sub(now));
@@ -285,13 +283,13 @@ impl Exchange {
         self.began.instant + [token, partner, certificate].into_iter().flatten().fold(max_stream, Duration::min)
     }
 
-    /// The clock of the runtime.
+    /// Returns the runtime's clock.
     pub fn clock(&self) -> &Clock {
         &self.runtime.clock
     }
 }
 
-/// What policies had found at some point.
+/// A checkpoint of the policies' findings.
 #[derive(Debug)]
 pub(crate) struct Judged {
     token: Option<Arc<Token>>,
@@ -305,37 +303,38 @@ pub(crate) struct Judged {
     pending: usize,
 }
 
-/// A connection that requests come on.
+/// A connection that carries requests.
 #[derive(Debug)]
 pub struct Connection {
     /// The listener's name.
     pub listener_name: Arc<str>,
-    /// The rules of the listener when the connection was made: it keeps them, whatever becomes of the listener.
+    /// The listener's rules when the connection was made: the connection keeps them across reloads.
     pub settings: Arc<ListenerSettings>,
-    /// The peer's socket address; IPv4-mapped addresses are folded. The one that the PROXY protocol names, where it does.
+    /// The peer's socket address; IPv4-mapped addresses become IPv4. The PROXY protocol's source, if there is one.
     pub peer: SocketAddr,
-    /// Who introduced the connection, where it began with a PROXY protocol header.
+    /// The introduction of the connection, if it began with a PROXY protocol header.
     pub introduction: Option<Introduction>,
     /// The gateway's own address on this connection.
     pub local: SocketAddr,
-    /// What TLS settled; absent on a plain connection.
+    /// The TLS facts; absent on a plain connection.
     pub tls: Option<TlsFacts>,
-    /// The connections to servers that belong to this one.
+    /// The upstream connections that belong to this one.
     pub affinity: Affinity,
 }
 
 impl Connection {
-    /// What is asked of the caller's certificate. Of all rules of a listener these alone go over to open connections: a certificate that
-    /// is revoked is to serve no longer. One that a reload took away asks what it asked.
+    /// Returns the requirements for the caller's certificate. Of all rules of a listener these alone also apply to open
+    /// connections after a reload, so that a revoked certificate is no longer accepted. A listener that was removed keeps its
+    /// requirements.
     pub(crate) fn asked_certificates<'a>(&'a self, runtime: &'a Runtime) -> Option<&'a ClientCertificates> {
         let present = runtime.listener(&self.listener_name).map(|rules| &rules.settings);
         present.unwrap_or(&self.settings).client_certificates()
     }
 
-    /// Whose address a request on this connection comes from.
+    /// Finds the caller of a request on this connection.
     ///
     /// # Errors
-    /// A trusted proxy said something that cannot be read as an address.
+    /// Fails if a trusted proxy wrote something that is not an address.
     pub(crate) fn caller(&self, incoming: &IncomingRequest, clock: &Clock) -> Result<Caller, Refusal> {
         let (trust, peer) = (&self.settings.trust, self.peer.ip());
         match self.introduction {
@@ -344,37 +343,37 @@ impl Connection {
         }
     }
 
-    /// Who made the connection. `None` where a proxy introduced it and did not say whose it is: its bytes may be anybody's.
+    /// Returns the maker of the connection. `None` if a proxy introduced it without a source: its bytes may be anybody's.
     pub(crate) fn maker(&self) -> Option<IpAddr> {
         self.introduction.is_none_or(|introduction| introduction.names_source).then(|| self.peer.ip())
     }
 }
 
-/// What TLS settled for a connection.
+/// The results of a TLS handshake.
 #[derive(Clone, Debug)]
 pub struct TlsFacts {
     /// The name that the client asked for (SNI), lower case.
     pub server_name: Option<Box<str>>,
-    /// The names of the certificate that the client was shown, where the listener has several.
+    /// The names of the certificate that was shown to the client, if the listener has several.
     pub shown: Option<Arc<CertificateNames>>,
-    /// The certificate whose private key the client has proven to hold; nothing says yet who vouches for it.
+    /// The certificate whose private key the client has proven to hold; no authority has confirmed it yet.
     pub certificate: Option<Arc<ClientCertificate>>,
 }
 
-/// What was decided of a request.
+/// The decision on a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Decision {
-    /// Nothing yet: it is being judged.
+    /// No decision yet: the request is being judged.
     #[default]
     Pending,
-    /// It was let through: everything that might have refused it before it went upstream has been asked.
+    /// The request was admitted: every check before forwarding has passed.
     Allowed,
-    /// It was refused, or failed.
+    /// The request was refused, or failed.
     Refused(Reason),
 }
 
 impl Decision {
-    /// The reason of a refusal.
+    /// Returns the reason of a refusal.
     pub const fn reason(self) -> Option<Reason> {
         match self {
             Self::Pending | Self::Allowed => None,
@@ -384,54 +383,54 @@ impl Decision {
 }
 
 impl Outcome {
-    /// Notes that the request was let through.
+    /// Notes that the request was admitted.
     pub(crate) fn allow(&mut self) {
         if self.decision == Decision::Pending {
             self.decision = Decision::Allowed;
         }
     }
 
-    /// Notes that the gateway failed, as the log tells.
+    /// Notes that the gateway failed; the log has the details.
     pub(crate) fn fail(&mut self) {
         self.decision = Decision::Refused(Reason::InternalError);
         self.code = None;
     }
 }
 
-/// How a request ended, or is about to.
+/// The outcome of a request.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// What was decided.
+    /// The decision.
     pub decision: Decision,
-    /// The code of the refusal, where the policy was told another one than the reason's.
+    /// The code of the refusal, if the policy sets another one than the reason's.
     pub code: Option<Arc<str>>,
-    /// Which entry decided, as `inbound[1].ip-filter`; absent where no policy did.
+    /// The deciding entry, such as `inbound[1].ip-filter`; absent if no policy decided.
     pub policy: Option<Arc<str>>,
-    /// What the operator could change.
+    /// A change that the operator could make.
     pub hint: Option<Box<str>>,
     /// The chain of causes, for the audit record.
     pub cause: Option<Box<str>>,
-    /// The status of the answer.
+    /// The status of the response.
     pub status: Option<StatusCode>,
-    /// The name of the credential whose token went upstream.
+    /// The name of the credential whose token was sent upstream.
     pub credential: Option<Arc<str>>,
-    /// The server that was spoken to.
+    /// The server that received the request.
     pub server: Option<Arc<str>>,
-    /// The body bytes that came from the caller.
+    /// The number of body bytes from the caller.
     pub bytes_in: BytesRead,
-    /// The body bytes that went to the caller.
+    /// The number of body bytes to the caller.
     pub bytes_out: u64,
-    /// Whether the answer's body went out whole.
+    /// True if the response body was sent completely.
     pub complete: bool,
 }
 
-/// Where the time of a request went.
+/// The durations of a request's stages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timings {
-    /// Route, policies and all before them.
+    /// Route, policies and everything before them.
     pub policies: Duration,
-    /// Waiting for the gateway's own token.
+    /// The wait for the gateway's own token.
     pub credential: Duration,
-    /// From the request's start towards the upstream to the head of its answer.
+    /// The upstream's time, from sending the request to the head of its response.
     pub upstream: Duration,
 }

@@ -1,4 +1,4 @@
-//! What the caller gets: refusals as problem documents (RFC 9457), and the body that ends with the audit record.
+//! Responses to the caller: refusals as problem documents (RFC 9457), and the body whose end writes the audit record.
 
 use std::{
     fmt,
@@ -26,7 +26,7 @@ use crate::{
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// Makes the answer to a refused request, and writes on the exchange what the record will say.
+/// Makes the response to a refused request, and notes the outcome on the exchange.
 pub(crate) fn refuse(refusal: Refusal, exchange: &mut Exchange) -> Response<ResponseBody> {
     let status = refusal.status();
     let title = refusal.message.as_deref().unwrap_or(refusal.reason.title());
@@ -55,7 +55,7 @@ pub(crate) fn refuse(refusal: Refusal, exchange: &mut Exchange) -> Response<Resp
     response
 }
 
-/// The answer to `OPTIONS *`: what the server can do. RFC 9110, section 9.3.7.
+/// Makes the response to `OPTIONS *`: the server's abilities. RFC 9110, section 9.3.7.
 pub(crate) fn options(allow: HeaderValue) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::whole(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -63,7 +63,7 @@ pub(crate) fn options(allow: HeaderValue) -> Response<ResponseBody> {
     response
 }
 
-/// The problem document of a refusal. `oauth`: what OAuth clients look for in it (RFC 6749, section 5.2), where such a client asked.
+/// Makes the problem document of a refusal. `oauth`: the members that an OAuth client expects in it (RFC 6749, section 5.2).
 fn problem(code: &str, status: u16, title: &str, request_id: &str, oauth: Option<&str>) -> Bytes {
     #[derive(serde::Serialize)]
     struct Problem<'a> {
@@ -83,7 +83,7 @@ fn problem(code: &str, status: u16, title: &str, request_id: &str, oauth: Option
     serde_json::to_vec(&problem).expect("texts and a number are always JSON").into()
 }
 
-/// The challenge that belongs to a reason: with every 401, and wherever RFC 6750 has an error for it.
+/// Returns the challenge of a reason: with every 401, and wherever RFC 6750 defines an error for it.
 fn challenge(reason: Reason, status: u16) -> Option<HeaderValue> {
     match reason.challenge_error() {
         // Whom to ask for which claims is for the policy to say; a client that cannot be asked is told nothing that looks like it.
@@ -97,15 +97,15 @@ fn challenge(reason: Reason, status: u16) -> Option<HeaderValue> {
     }
 }
 
-/// The body of an answer. It holds the request's record, which is written when the body has gone out or is dropped.
+/// The body of a response. It holds the request's record, which is written when the body has been sent or is dropped.
 pub struct ResponseBody {
     source: Source,
     recorder: Option<Box<Recorder>>,
-    /// When the body must end, whether or not it is busy.
+    /// The time when the body must end, busy or not.
     ends_at: Option<Instant>,
-    /// Made only when the body keeps the caller waiting: most answers are there at once.
+    /// Made only when the body keeps the caller waiting: most responses are complete at once.
     timer: Option<Pin<Box<Sleep>>>,
-    /// The access that the body ends with, where a partner called.
+    /// The access that the body depends on, if a partner called.
     access: Option<Access>,
     /// Made only when the body keeps the caller waiting, too.
     access_ended: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -115,21 +115,21 @@ pub struct ResponseBody {
 enum Source {
     Whole(Option<Bytes>),
     Upstream(upstream::ResponseBody),
-    /// A body that panics when it is polled again after this.
+    /// A body that panics at the poll after this chunk.
     #[cfg(test)]
     Panics(Option<Bytes>),
 }
 
-/// Why a body ends before its end.
+/// The reason why a body ends early.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     /// The upstream broke off.
     #[error("the upstream's answer broke off")]
     Upstream(#[source] upstream::UpstreamError),
-    /// The token that opened the stream has expired, or the listener's `max-stream` is over.
+    /// The token that opened the stream has expired, or `max-stream` of the listener has passed.
     #[error("the stream has reached the end of its time")]
     Lifetime,
-    /// The partner that opened the stream was switched off.
+    /// The partner that opened the stream was disabled.
     #[error("the partner's access was taken away")]
     Revoked,
     /// The gateway panicked while it made the body.
@@ -154,17 +154,17 @@ impl From<Bytes> for ResponseBody {
 }
 
 impl ResponseBody {
-    /// A body that is known as a whole.
+    /// Makes a complete body.
     pub(crate) fn whole(bytes: Bytes) -> Self {
         Self::of(Source::Whole((!bytes.is_empty()).then_some(bytes)))
     }
 
-    /// The body that an upstream sends.
+    /// Makes a body from an upstream's.
     pub(crate) fn upstream(body: upstream::ResponseBody) -> Self {
         Self::of(Source::Upstream(body))
     }
 
-    /// A body that begins so and then panics.
+    /// Makes a body that begins so and then panics.
     #[cfg(test)]
     fn panicking(beginning: Bytes) -> Self {
         Self::of(Source::Panics(Some(beginning)))
@@ -174,7 +174,7 @@ impl ResponseBody {
         Self { source, recorder: None, ends_at: None, timer: None, access: None, access_ended: None }
     }
 
-    /// Ties the request's record to this body, and when it must end.
+    /// Attaches the request's record to this body, and the time when it must end.
     pub(crate) fn ends_with(&mut self, recorder: Box<Recorder>) {
         self.ends_at = Some(recorder.exchange.ends_at());
         self.access = recorder.exchange.access().cloned();
@@ -192,7 +192,7 @@ impl ResponseBody {
         }
     }
 
-    /// As [`poll_source`](Self::poll_source), but a panic ends this body alone: others may go out on the same connection.
+    /// Polls as [`poll_source`](Self::poll_source), but a panic ends only this body: others may share the connection.
     fn poll_caught(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         catch_unwind(AssertUnwindSafe(|| self.poll_source(context))).unwrap_or_else(|_| {
             // Whatever state it is in, it is not polled again.
@@ -204,7 +204,7 @@ impl ResponseBody {
         })
     }
 
-    /// Why the body must end now, although it may be busy.
+    /// Returns the reason why the body must end now, even if it is busy.
     fn overdue(&self) -> Option<BodyError> {
         if self.access.as_ref().is_some_and(Access::has_ended) {
             return Some(BodyError::Revoked);
@@ -224,7 +224,7 @@ impl ResponseBody {
         self.timer.get_or_insert_with(|| Box::pin(sleep_until(ends_at))).as_mut().poll(context).map(|()| BodyError::Lifetime)
     }
 
-    /// Ready when the body must end, although nobody asks it for more; the record says why.
+    /// Returns `Ready` when the body must end although nobody polls it for data; the record has the reason.
     pub(crate) fn poll_overdue(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Some(error) = self.overdue() {
             let _ = self.break_off(error);
@@ -235,7 +235,7 @@ impl ResponseBody {
         Poll::Ready(())
     }
 
-    /// Ends the body before its end; the record says why.
+    /// Ends the body early; the record has the reason.
     fn break_off(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(mut recorder) = self.recorder.take() {
             recorder.exchange.outcome.cause = Some(chain(&error).into());
@@ -243,7 +243,7 @@ impl ResponseBody {
         Poll::Ready(Some(Err(error)))
     }
 
-    /// The body has gone out whole: the record is written now, not when the connection gets around to dropping the body.
+    /// Notes that the body was sent completely: the record is written now, not when the connection drops the body.
     fn complete(&mut self) {
         if let Some(mut recorder) = self.recorder.take() {
             recorder.exchange.outcome.complete = true;
@@ -304,7 +304,7 @@ impl Body for ResponseBody {
     }
 }
 
-/// Removes from trailers what the policies on the answer say themselves: a server cannot say it again behind the body.
+/// Removes from trailers the fields that the policies on the response set: a server cannot repeat them there.
 fn clean_trailers(trailers: &mut HeaderMap, exchange: &Exchange) {
     let Some(route) = exchange.matched_route() else { return };
     let ours: Vec<_> = trailers.keys().filter(|name| route.outbound.speaks_for(name)).cloned().collect();

@@ -1,4 +1,4 @@
-//! The way of a request, as one function.
+//! The path of a request through the gateway, as one function.
 
 pub mod answer;
 pub(crate) mod record;
@@ -51,27 +51,27 @@ static WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 #[derive(Clone, Debug)]
 pub struct Gateway {
     runtime: Arc<ArcSwap<Runtime>>,
-    /// What the worker's requests hold, so that counting them is no other core's affair.
+    /// Shared by this worker's requests; kept per worker so that reference counts are not contended between cores.
     own: Arc<Own>,
     worker: usize,
 }
 
-/// What is one worker's own.
+/// The state of one worker.
 #[derive(Debug)]
 struct Own {
-    /// The runtime of the last request, which is mostly that of the next.
+    /// The runtime of the last request, which usually is that of the next.
     snapshot: Mutex<Snapshot>,
     log: Arc<WorkerLog>,
 }
 
 impl Gateway {
-    /// The data plane of the worker with this index.
+    /// Makes the data plane of the worker with this index.
     pub fn new(runtime: Arc<ArcSwap<Runtime>>, audit: Arc<AuditLog>, worker: usize) -> Self {
         let snapshot = Mutex::new(runtime.load_full().into());
         Self { runtime, own: Arc::new(Own { snapshot, log: Arc::new(WorkerLog::new(audit, worker)) }), worker }
     }
 
-    /// The runtime that a request which begins now goes by. Called for no request, it lets go of an older one.
+    /// Returns the runtime for a request that begins now. Called without a request, it drops an older one.
     #[expect(clippy::disallowed_methods, reason = "the guard ends here; a counted pointer would be written to by every core")]
     pub(crate) fn snapshot(&self) -> Snapshot {
         let runtime = self.runtime.load();
@@ -82,7 +82,7 @@ impl Gateway {
         own.clone()
     }
 
-    /// Takes one request along the whole way: one snapshot of the config, one record, one answer. A panic ends this request alone.
+    /// Processes one request: one snapshot of the config, one record, one response. A panic ends this request only.
     pub async fn serve(&self, arrival: Arrival, connection: &Arc<Connection>) -> Response<ResponseBody> {
         let exchange = Exchange::begin(self.snapshot(), connection.clone(), self.worker);
         let mut recorder = Box::new(Recorder::new(exchange, self.own.log.clone()));
@@ -110,7 +110,7 @@ impl Gateway {
     }
 }
 
-/// The refusal of a request in which the gateway panicked. The panic itself has been logged by the process's hook.
+/// Makes the refusal for a request in which the gateway panicked. The process's hook has logged the panic itself.
 fn panicked(panic: &(dyn Any + Send), recorder: &Recorder) -> Refusal {
     tracing::error!(request_id = recorder.exchange.id.as_str(), "the gateway panicked; this request was refused");
     // Other texts are put together while the gateway runs, and may quote what the caller sent.
@@ -118,7 +118,7 @@ fn panicked(panic: &(dyn Any + Send), recorder: &Recorder) -> Refusal {
     Refusal::new(Reason::InternalError, format!("the gateway panicked: {literal}"))
 }
 
-/// The answer to a refused request, with what its route has to say to clients.
+/// Makes the response to a refused request, with its route's additions for clients.
 fn refuse(refusal: Refusal, recorder: &mut Recorder) -> Response<ResponseBody> {
     let mut response = answer::refuse(refusal, &mut recorder.exchange);
     let exchange = &recorder.exchange;
@@ -130,7 +130,7 @@ fn refuse(refusal: Refusal, recorder: &mut Recorder) -> Response<ResponseBody> {
     response
 }
 
-/// The way of a request.
+/// Takes a request through all stations.
 async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -> Result<Response<ResponseBody>, Stop> {
     let Recorder { exchange, incoming, .. } = recorder;
     let runtime = exchange.runtime.clone();
@@ -203,7 +203,7 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
     Ok(response)
 }
 
-/// The route of a request. A preflight takes the route of the method that it asks for, where preflights are answered there.
+/// Finds the route of a request. A preflight takes the route of the method that it asks for, if preflights are answered there.
 fn find(runtime: &Runtime, incoming: &IncomingRequest) -> Result<Found, Refusal> {
     if let Some(method) = cors::preflight(incoming)
         && let Ok(found) = runtime.table.find_for(&incoming.authority.host, &incoming.target, &method)
@@ -214,14 +214,14 @@ fn find(runtime: &Runtime, incoming: &IncomingRequest) -> Result<Found, Refusal>
     runtime.table.find(incoming)
 }
 
-/// The last leg: from the policies' verdict to the head of the upstream's answer.
+/// The upstream exchange: from the policies' decision to the head of the upstream's response.
 struct Leg<'a> {
     route: &'a Route,
     upstream: &'a Upstream,
     incoming: &'a IncomingRequest,
-    /// The caller's connection, where it may become a tunnel.
+    /// The caller's connection, if it may become a tunnel.
     upgrade: Option<Upgrade>,
-    /// The way of informational answers to the caller.
+    /// The channel of informational responses to the caller.
     informational: Option<Informational>,
 }
 
@@ -298,7 +298,7 @@ impl Leg<'_> {
     }
 }
 
-/// Carries bytes both ways until one side ends, or the token that opened the tunnel does, or the partner's access.
+/// Carries bytes in both directions until one side ends, the token that opened the tunnel expires, or the partner's access ends.
 async fn tunnel(downstream: Upgrade, mut upstream: upstream::Upgraded, ends_at: Instant, access: Option<Access>) {
     let carry = async {
         let Ok(mut downstream) = downstream.await else { return };
@@ -308,7 +308,7 @@ async fn tunnel(downstream: Upgrade, mut upstream: upstream::Upgraded, ends_at: 
     unless_revoked(access, timeout_at(ends_at, carry)).await;
 }
 
-/// What the future gives; nothing if the partner's access ends first.
+/// Awaits the future; returns `None` if the partner's access ends first.
 async fn unless_revoked<T>(access: Option<Access>, future: impl Future<Output = T>) -> Option<T> {
     let Some(access) = access else { return Some(future.await) };
     tokio::select! {
@@ -318,7 +318,7 @@ async fn unless_revoked<T>(access: Option<Access>, future: impl Future<Output = 
     }
 }
 
-/// Adds what goes on whatever leaves, and ties the record to the body.
+/// Adds the common header fields, and attaches the record to the body.
 fn finish(mut response: Response<ResponseBody>, mut recorder: Box<Recorder>) -> Response<ResponseBody> {
     let exchange = &mut recorder.exchange;
     exchange.outcome.allow();

@@ -16,10 +16,11 @@ use crate::{
     request::IncomingRequest,
 };
 
-/// Holds a request's exchange, and writes its record when dropped: at the end of the answer's body, or when the caller leaves.
+/// The owner of a request's exchange, which writes its record on drop: at the end of the response body, or when the caller
+/// leaves.
 #[derive(Debug)]
 pub struct Recorder {
-    /// What is known of the request.
+    /// The facts of the request.
     pub exchange: Exchange,
     /// The request's head, once it was read.
     pub incoming: Option<IncomingRequest>,
@@ -27,14 +28,14 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// A guard for this exchange.
+    /// Makes a recorder for this exchange.
     pub(crate) fn new(exchange: Exchange, log: Arc<WorkerLog>) -> Self {
         Self { exchange, incoming: None, log }
     }
 }
 
 impl Recorder {
-    /// Settles what was left open, counts the request and writes its record.
+    /// Settles pending counts, counts the request and writes its record.
     fn conclude(&mut self) {
         let decision = self.exchange.outcome.decision;
         if thread::panicking() && decision.reason().is_none() {
@@ -66,7 +67,7 @@ impl Drop for Recorder {
     }
 }
 
-/// `allow`, `deny` or `error`.
+/// Returns `allow`, `deny` or `error`.
 fn word(reason: Option<Reason>) -> &'static str {
     match reason {
         None => "allow",
@@ -75,7 +76,7 @@ fn word(reason: Option<Reason>) -> &'static str {
     }
 }
 
-/// Writes one record; the members stand as in the documentation.
+/// Writes one record; its members are in the order of the documentation.
 fn write(buffer: &mut Vec<u8>, exchange: &Exchange, incoming: Option<&IncomingRequest>, duration: Duration) {
     let route = exchange.matched_route();
     let token = exchange.token.as_deref();
@@ -127,7 +128,7 @@ fn write(buffer: &mut Vec<u8>, exchange: &Exchange, incoming: Option<&IncomingRe
     line.end();
 }
 
-/// Writes the record of what happened on a connection where there was no request.
+/// Writes the record of a connection event without a request.
 pub(crate) fn record_connection_event(log: &WorkerLog, clock: &Clock, event: &ConnectionEvent) {
     log.append(|buffer| {
         let mut line = Line::begin(buffer);

@@ -1,4 +1,4 @@
-//! A config, compiled: immutable, swapped whole.
+//! A compiled config: immutable, replaced as a whole.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -30,27 +30,27 @@ use crate::{
     upstream::Upstreams,
 };
 
-/// All that requests are judged by, made once from a config.
+/// Everything that requests are judged by, made once from a config.
 #[derive(Debug)]
 pub struct Runtime {
-    /// How many configs there were before this one in the life of the process.
+    /// The number of configs before this one in the life of the process.
     pub generation: u64,
-    /// Where the time comes from.
+    /// The clock.
     pub clock: Clock,
-    /// What requests are believed, by the index of their listener.
+    /// The rules of listeners, by index.
     pub listeners: Vec<ListenerRules>,
-    /// Which route a request takes.
+    /// The table from requests to routes.
     pub table: RouteTable,
     /// The routes, by index.
     pub routes: Vec<Route>,
-    /// How identity services are reached, as written and as built.
+    /// The client for identity services, with its settings.
     identity_http: IdentityHttpConfig,
     http: Arc<IdentityHttp>,
     /// The tenants with their signing keys.
     pub tenants: Tenants,
-    /// How much is kept of verified tokens, and by how many threads.
+    /// The limits of the verified-token cache, and the number of threads.
     verified_tokens: (VerifiedTokens, usize),
-    /// What named values that are secrets stand for.
+    /// The values of secret named values.
     secrets: Secrets,
     /// The gateway's own credentials.
     pub credentials: Credentials,
@@ -58,27 +58,27 @@ pub struct Runtime {
     pub address_sets: AddressSets,
     /// Microsoft Graph, as policies ask it.
     pub graphs: Graphs,
-    /// The keys that sign what backends are told of callers; `None` where nothing asks for them.
+    /// The keys that sign assertions for backends; `None` if they are not needed.
     pub assertion_keys: Option<Arc<AssertionKeys>>,
     /// The partners whose daemons call.
     pub partners: Arc<Partners>,
     /// The backends.
     pub upstreams: Upstreams,
-    /// What was counted of calls; goes on from one config to the next.
+    /// The counters of limits; they continue from one config to the next.
     pub limits: Arc<Limits>,
-    /// The files that the config names, whose change calls for a new build.
+    /// The files that the config names, whose change requires a new build.
     pub files: Vec<PathBuf>,
-    /// What is counted of requests that no route matched, one for each worker.
+    /// The counters of requests without a route, one for each worker.
     pub unrouted: Arc<[Counters]>,
 }
 
-/// A worker's hold on the runtime. To clone and drop it touches a counter that no other core touches.
+/// A worker's reference to the runtime. Cloning and dropping it touches a counter that no other core touches.
 #[derive(Clone, Debug)]
 #[expect(clippy::redundant_allocation, reason = "the outer count is the worker's own; the inner one is every core's")]
 pub struct Snapshot(Arc<Arc<Runtime>>);
 
 impl Snapshot {
-    /// Whether it is one of this runtime.
+    /// Returns whether it refers to this runtime.
     pub fn is_of(&self, runtime: &Arc<Runtime>) -> bool {
         Arc::ptr_eq(&*self.0, runtime)
     }
@@ -98,41 +98,41 @@ impl Deref for Snapshot {
     }
 }
 
-/// How a listener's requests are read.
+/// The rules of a listener.
 #[derive(Debug)]
 pub struct ListenerRules {
     /// The listener's name.
     pub name: Arc<str>,
-    /// Where it listens.
+    /// Its addresses.
     pub addresses: Vec<SocketAddr>,
-    /// Its rules, which each connection keeps that is made under them.
+    /// Its settings, which each connection keeps that was made under them.
     pub settings: ListenerSettings,
 }
 
-/// What a runtime is built with besides its config.
+/// The context in which a runtime is built.
 #[derive(Clone, Copy, Debug)]
 pub struct Surroundings<'a> {
     /// The config.
     pub document: &'a Document,
-    /// How many threads carry requests.
+    /// The number of threads that carry requests.
     pub workers: usize,
-    /// Where the time comes from.
+    /// The clock.
     pub clock: &'a Clock,
-    /// Where requests are counted.
+    /// The request counters.
     pub metrics: &'a Metrics,
 }
 
 impl Runtime {
-    /// Compiles a config to see what is wrong with it.
+    /// Compiles a config to find its faults.
     pub fn try_out(document: &Document, faults: &mut Faults) -> Option<Self> {
         let (clock, metrics) = (Clock::system(), Metrics::default());
         Self::build(Surroundings { document, workers: 1, clock: &clock, metrics: &metrics }, None, faults)
     }
 
-    /// Compiles a config. Pure: nothing is fetched, and of files only those that the config names are read.
+    /// Compiles a config. Nothing is fetched, and only the files that the config names are read.
     ///
-    /// What lives longer than a config (key sets, tokens, pools) is taken over from `previous` where its settings did not change.
-    /// Everything that is wrong goes into `faults`; `None` if any of it is an error.
+    /// State that outlives a config (key sets, tokens, pools) is taken over from `previous` where its settings did not change.
+    /// Faults go to `faults`; returns `None` if any of them is an error.
     pub fn build(surroundings: Surroundings<'_>, previous: Option<&Self>, faults: &mut Faults) -> Option<Self> {
         let errors = faults.errors();
         let root = Place::root();
@@ -240,7 +240,7 @@ impl Runtime {
         })
     }
 
-    /// Begins what needs the network: keys and tokens are fetched and kept fresh, servers are checked.
+    /// Starts network activity: keys and tokens are fetched and kept fresh, servers are checked.
     pub fn start(&self, background: &Handle) {
         self.tenants.start(&self.http, &self.clock, background);
         self.tenants.keep_tokens(self.verified_tokens.0, self.verified_tokens.1);
@@ -253,12 +253,12 @@ impl Runtime {
         }
     }
 
-    /// The rules of the listener of this name; `None` for one that a reload took away and that is draining.
+    /// Returns the rules of the listener of this name; `None` for one that a reload removed and that is draining.
     pub(crate) fn listener(&self, name: &str) -> Option<&ListenerRules> {
         self.listeners.iter().find(|listener| &*listener.name == name)
     }
 
-    /// The certificates that listeners show, and what is wrong with each of them at this time.
+    /// Returns the certificates that listeners show, with their problems at this time.
     pub(crate) fn listener_certificates(&self, now: u64) -> Vec<(ListenerCertificateStatus, Option<String>)> {
         let of = |rules: &ListenerRules| {
             let status = |shown: &ServedCertificate| (shown.status(&rules.name, now), shown.complaint(now));
@@ -268,7 +268,7 @@ impl Runtime {
     }
 }
 
-/// The routes of the config, and behind them the documents that describe some of them.
+/// Builds the table of the config's routes, followed by the metadata documents of some of them.
 fn route_table(config: &Config, described: &[Described], faults: &mut Faults) -> RouteTable {
     let place = |index: usize| Place::root().key("routes").index(index);
     let routes = config.routes.iter().enumerate().map(|(index, route)| {
@@ -284,8 +284,8 @@ fn route_table(config: &Config, described: &[Described], faults: &mut Faults) ->
     RouteTable::build(routes.chain(documents), faults)
 }
 
-/// The client for identity services: that of the config before where its settings did not change, so that credentials and key
-/// sets that did not change either go on with it.
+/// Returns the client for identity services: that of the previous config if its settings did not change, so that unchanged
+/// credentials and key sets continue to use it.
 pub(crate) fn identity_http(
     config: &Config,
     document: &Document,
@@ -307,7 +307,7 @@ pub(crate) fn identity_http(
     }
 }
 
-/// The admin listener is not reachable through a route: no upstream may lead to it.
+/// Refuses upstreams that lead to the admin listener, which must not be reachable through a route.
 fn refuse_own_admin(config: &Config, faults: &mut Faults) {
     let admin = config.admin.as_ref().map_or(DEFAULT_ADMIN, |admin| &admin.address);
     let own = [Some(admin), config.health.as_ref().map(|health| &*health.address)];
@@ -337,7 +337,7 @@ fn refuse_own_admin(config: &Config, faults: &mut Faults) {
     }
 }
 
-/// The keys that sign assertions, where some route needs them.
+/// Builds the keys that sign assertions, if some route needs them.
 fn assertion_keys(
     document: &Document,
     clock: &Clock,
@@ -374,7 +374,7 @@ fn files(
     named.chain(assertion_keys.into_iter().flat_map(AssertionKeys::files).map(Path::to_owned)).collect()
 }
 
-/// The policies that judge certificates.
+/// Returns the policies that judge certificates.
 fn certificate_policies(config: &Config) -> Vec<&ValidateClientCertificateConfig> {
     let mut found = Vec::new();
     let routes = config.routes.iter().map(|route| &route.inbound);
@@ -388,20 +388,20 @@ fn certificate_policies(config: &Config) -> Vec<&ValidateClientCertificateConfig
     found
 }
 
-/// Whether callers can show certificates: in the handshake, or through a proxy.
+/// Returns whether callers can show certificates: in the handshake, or through a proxy.
 fn can_show_certificates(config: &Config) -> bool {
     config.listeners.iter().any(|listener| listener.client_certificates.is_some())
         || certificate_policies(config).iter().any(|policy| policy.from.is_some())
 }
 
 impl ListenerRules {
-    /// The certificates that the listener shows; none on a plain one.
+    /// Returns the certificates that the listener shows; none on a plain one.
     fn certificates(&self) -> Arc<[ServedCertificate]> {
         self.settings.tls.as_ref().map_or_else(|| Arc::new([]) as Arc<[_]>, |tls| tls.served())
     }
 }
 
-/// Warns of certificates of listeners that clients will refuse.
+/// Warns of listener certificates that clients will refuse.
 fn lint_certificates(config: &Config, listeners: &[ListenerRules], now: u64, faults: &mut Faults) {
     let mut all = Vec::new();
     for rules in listeners {

@@ -1,4 +1,4 @@
-//! Panics: what becomes of the request, of others, and of the record.
+//! Tests of panics: their effect on the request, on others, and on the record.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     server::{Server, ServerOptions},
 };
 
-/// A gateway of one worker with routes that panic, one that answers and one whose backend answers when it is told to.
+/// A gateway of one worker with routes that panic, one that answers, and one whose backend answers on demand.
 struct Scene {
     server: Option<Server>,
     answer: Arc<Notify>,
@@ -65,7 +65,7 @@ routes:
         TcpStream::connect(self.server.as_ref().unwrap().address("public").unwrap()).await.unwrap()
     }
 
-    /// What comes back until the gateway closes.
+    /// Sends a request; returns everything received until the gateway closes.
     async fn ask(&self, path: &str) -> String {
         let mut stream = self.connect().await;
         stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
@@ -75,7 +75,7 @@ routes:
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The record of the only request to this path.
+    /// Returns the record of the only request to this path.
     async fn record(&self, path: &str) -> Value {
         let find = async {
             loop {

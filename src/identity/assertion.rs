@@ -1,8 +1,8 @@
-//! `backend-assertion`: a signed statement of who calls, by which a backend tells the gateway's requests from others'.
+//! `backend-assertion`: a signed statement about the caller, by which a backend recognises the gateway's requests.
 //!
-//! `X-Entrada-Assertion` is a JWT that lives for a minute, is made for one audience and one request, and repeats the header
-//! fields that the gateway made: whoever reaches the backend by another way cannot make one. How a backend checks it is in
-//! `docs/backend-assertion.md`.
+//! `X-Entrada-Assertion` is a JWT that is valid for a minute, is made for one audience and one request, and repeats the header
+//! fields that the gateway made: nobody who reaches the backend another way can make one. `docs/backend-assertion.md` describes
+//! its verification.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -21,26 +21,26 @@ use crate::{
     upstream::UpstreamRequest,
 };
 
-/// The field that bears the assertion. Callers' own are removed on every route.
+/// The field with the assertion. Callers' own are removed on every route.
 pub(crate) const X_ENTRADA_ASSERTION: HeaderName = HeaderName::from_static("x-entrada-assertion");
 
-/// RFC 8725, section 3.11: nothing else that anybody signs has this type.
+/// The type of the assertion, which nothing else that is signed has. RFC 8725, section 3.11.
 const TYPE: &str = "entrada-assertion+jwt";
 const DEFAULT_LIFETIME: u64 = 60;
-/// As long as old keys stay published.
+/// The longest lifetime, in seconds: as long as old keys stay published.
 const LONGEST_LIFETIME: u64 = 600;
 
-/// A signed statement of who calls, for the upstream.
+/// A signed statement about the caller, for the upstream.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BackendAssertionConfig {
-    /// `aud`: what the backend calls itself.
+    /// `aud`: the backend's name for itself.
     pub audience: String,
-    /// How long it is good for; from 5s to 10m. Default: 60s.
+    /// The lifetime of the assertion; from 5s to 10m. Default: 60s.
     pub lifetime: Option<Span>,
 }
 
-/// Makes the assertions of a route.
+/// The assertions of a route.
 #[derive(Debug)]
 pub struct BackendAssertion {
     keys: Arc<AssertionKeys>,
@@ -48,7 +48,7 @@ pub struct BackendAssertion {
     lifetime: u64,
 }
 
-/// What is asserted of one request. Absent is what is not known.
+/// The claims about one request. Unknown values are omitted.
 #[derive(Serialize)]
 struct Payload<'a> {
     iss: &'a str,
@@ -58,7 +58,7 @@ struct Payload<'a> {
     jti: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     sub: Option<&'a str>,
-    /// `sub` means something together with the issuer of the caller's token alone.
+    /// The issuer of the caller's token, without which `sub` has no meaning.
     #[serde(skip_serializing_if = "Option::is_none")]
     token_issuer: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,7 +79,7 @@ struct Payload<'a> {
     headers: BTreeMap<&'a str, Vec<&'a str>>,
 }
 
-/// Why there is no assertion.
+/// The reason why there is no assertion.
 #[derive(Debug, thiserror::Error)]
 enum AssertionFault {
     #[error("nobody is known of whom something could be asserted")]
@@ -101,7 +101,7 @@ impl From<AssertionFault> for Refusal {
 }
 
 impl BackendAssertion {
-    /// Builds the setting of a route at this place, or says in `faults` why not. `authenticates`: a policy of the route validates a
+    /// Builds the setting of a route at this place, or reports its faults. `authenticates`: a policy of the route validates a
     /// token.
     pub(crate) fn build(
         config: &BackendAssertionConfig,
@@ -126,10 +126,10 @@ impl BackendAssertion {
         Some(Self { keys: keys?.clone(), audience: config.audience.as_str().into(), lifetime })
     }
 
-    /// Writes the assertion to the upstream's request, once all else of it is made.
+    /// Writes the assertion to the upstream's request, after everything else.
     ///
     /// # Errors
-    /// Nobody is known of whom something could be asserted, or a field cannot be repeated in it.
+    /// Fails if the caller is unknown, or if a field cannot be repeated in the assertion.
     pub(crate) fn apply(&self, exchange: &Exchange, reserved: &Reserved, outgoing: &mut UpstreamRequest) -> Result<(), Refusal> {
         let token = exchange.token.as_deref().ok_or(AssertionFault::Nobody)?;
         let value = self.made(token, exchange, reserved, outgoing)?;
@@ -188,8 +188,8 @@ impl BackendAssertion {
     }
 }
 
-/// The fields that no caller can have made. What is fixed in the config is not repeated: it says nothing of the caller, and may be
-/// a secret.
+/// Returns the fields that no caller can have made. Fixed values from the config are not repeated: they do not depend on the
+/// caller, and may be secret.
 fn made_by_us<'a>(reserved: &Reserved, outgoing: &'a UpstreamRequest) -> Result<BTreeMap<&'a str, Vec<&'a str>>, AssertionFault> {
     let mut fields: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (name, value) in &outgoing.headers {

@@ -1,4 +1,4 @@
-//! How a value becomes the lines of a header field, so that a reader sees what was signed and nothing else.
+//! Encoding of values as header field lines, so that a reader sees exactly the signed value.
 
 use std::borrow::Cow;
 
@@ -10,10 +10,10 @@ use serde_json::Value as Json;
 
 use crate::expression::{EvaluationError, HeaderTextError, List, Value, could_be_two, field_value};
 
-/// What `percent` escapes besides letters beyond ASCII: its own sign, or a reader could not tell an escape from the text.
+/// The characters that `percent` escapes besides those beyond ASCII: its own sign, which makes escapes distinguishable.
 const PERCENT: &AsciiSet = &CONTROLS.add(b'%');
 
-/// All but `attr-char` (RFC 8187, section 3.2.1).
+/// All characters except `attr-char` (RFC 8187, section 3.2.1).
 const EXTENDED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'!')
     .remove(b'#')
@@ -28,37 +28,37 @@ const EXTENDED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'|')
     .remove(b'~');
 
-/// How a list is written. Without it, the value is one text, number or boolean, and a list refuses.
+/// The encoding of a list. Without it, the value is one text, number or boolean, and a list is refused.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Encoding {
-    /// On one line, with `separator` between the elements. An element that holds a character of the separator refuses.
+    /// On one line, with `separator` between the elements. An element that contains a character of the separator is refused.
     Joined,
-    /// One line for each element. An element that holds a comma refuses, since lines may be joined on the way.
+    /// One line for each element. An element that contains a comma is refused, since lines may be joined on the way.
     Repeated,
     /// As JSON, objects too, in ASCII.
     Json,
 }
 
-/// How letters beyond ASCII are written.
+/// The encoding of characters beyond ASCII.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 pub enum NonAscii {
-    /// As they are, in UTF-8.
+    /// Unchanged, in UTF-8.
     #[default]
     #[serde(rename = "utf-8")]
     Utf8,
-    /// Percent-encoded UTF-8; so is `%`, so that every value can be decoded.
+    /// Percent-encoded UTF-8; `%` too, so that every value can be decoded.
     #[serde(rename = "percent")]
     Percent,
-    /// Every value as an extended one, `UTF-8''…`, those without such letters too (RFC 8187, section 3.2).
+    /// Every value as an extended one, `UTF-8''…`, including those in ASCII (RFC 8187, section 3.2).
     #[serde(rename = "rfc8187")]
     Rfc8187,
-    /// Not at all: the value refuses.
+    /// Not at all: the value is refused.
     #[serde(rename = "refuse")]
     Refuse,
 }
 
-/// How a value is written.
+/// The form of a value.
 #[derive(Clone, Debug)]
 pub(super) struct Form {
     pub(super) encoding: Option<Encoding>,
@@ -66,7 +66,7 @@ pub(super) struct Form {
     pub(super) non_ascii: NonAscii,
 }
 
-/// Why a value cannot be written. Tells kinds, never the value.
+/// The reason why a value cannot be written. Names kinds, never the value.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unfit {
     #[error(transparent)]
@@ -96,7 +96,7 @@ impl From<HeaderTextError> for Unfit {
 }
 
 impl Form {
-    /// The lines of the field; none where the value is an empty text or list, which is as good as absent.
+    /// Returns the lines of the field; none for an empty text or list, which counts as absent.
     pub(super) fn lines(&self, value: Value<'_>) -> Result<Vec<HeaderValue>, Unfit> {
         match self.encoding {
             None => match value {
@@ -120,7 +120,7 @@ impl Form {
         }
     }
 
-    /// One line. What a reader would cut off or take for the end of the line is refused before it could be escaped.
+    /// Makes one line. Characters that a reader would cut off or take for the end of the line are refused, not escaped.
     fn line(&self, text: &str) -> Result<HeaderValue, Unfit> {
         let plain = field_value(text)?;
         let written: Cow<'_, str> = match self.non_ascii {
@@ -134,7 +134,7 @@ impl Form {
     }
 }
 
-/// The elements of a list, or the one value that stands for a list of one.
+/// Returns the elements of a list, or a single value as a list of one.
 fn elements(value: Value<'_>, separator: &str) -> Result<Vec<String>, Unfit> {
     let texts: Vec<String> = match value {
         Value::List(list) => texts(&list)?,
@@ -158,7 +158,7 @@ fn texts(list: &List<'_>) -> Result<Vec<String>, Unfit> {
     list.iter().map(|element| element.and_then(Value::into_text).map(Cow::into_owned).map_err(|_| Unfit::Element)).collect()
 }
 
-/// Whether no text within has control characters. JSON would escape them, and its reader bring them back.
+/// Checks that no text within has control characters. JSON would escape them, and its reader would restore them.
 fn check_clean(json: &Json) -> Result<(), Unfit> {
     let clean = |text: &str| if text.chars().any(char::is_control) { Err(Unfit::Unclean) } else { Ok(()) };
     match json {
@@ -169,7 +169,7 @@ fn check_clean(json: &Json) -> Result<(), Unfit> {
     }
 }
 
-/// JSON in ASCII. Letters beyond it stand within its texts alone, where an escape means the same (RFC 8259, section 7).
+/// Returns JSON in ASCII. Other characters occur only within its texts, where an escape means the same (RFC 8259, section 7).
 fn ascii(json: &str) -> String {
     use std::fmt::Write as _;
     let mut text = String::with_capacity(json.len());

@@ -1,7 +1,8 @@
-//! `identity-headers`: header fields that are made of claims, as a table.
+//! `identity-headers`: a table of header fields made from claims.
 //!
-//! Made after a route's policies have run, and like `set-header`: the name is reserved on every route, and a value that cannot
-//! be had refuses with [`header-value-unavailable`](crate::refusal::Reason::HeaderValueUnavailable).
+//! They are made after a route's policies have run, and behave like `set-header`: the name is reserved on every route, and a
+//! value that is unavailable refuses the request with
+//! [`header-value-unavailable`](crate::refusal::Reason::HeaderValueUnavailable).
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,28 +21,28 @@ use crate::{
     settings::{Faults, Place},
 };
 
-/// A header field that tells the backend who calls.
+/// A header field that identifies the caller to the backend.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct IdentityHeaderConfig {
     /// The claim of the validated token, by its exact name. Not with `value`.
     pub claim: Option<String>,
-    /// An expression `@(…)` instead, as `'@("CONTOSO\\" + lower(token.claims.onpremisessamaccountname))'`, in single quotes
-    /// since YAML's double ones have backslashes of their own.
+    /// An expression `@(…)` instead, such as `'@("CONTOSO\\" + lower(token.claims.onpremisessamaccountname))'`, in single quotes,
+    /// since YAML's double quotes have their own escapes.
     pub value: Option<String>,
-    /// How a list is written: joined, repeated or json. Without it a list refuses.
+    /// The encoding of a list: joined, repeated or json. Without it a list is refused.
     pub encoding: Option<Encoding>,
-    /// What stands between the elements of a list that is `joined`. Default: `,`.
+    /// The separator between the elements of a list that is `joined`. Default: `,`.
     pub separator: Option<String>,
-    /// How letters beyond ASCII are written: utf-8, percent, rfc8187 or refuse. Default: utf-8.
+    /// The encoding of characters beyond ASCII: utf-8, percent, rfc8187 or refuse. Default: utf-8.
     pub non_ascii: Option<NonAscii>,
-    /// What happens where the value is absent: refuse, or skip, which leaves the field out. Default: refuse.
+    /// The reaction to an absent value: refuse, or skip, which leaves the field out. Default: refuse.
     pub when_absent: Option<WhenAbsent>,
-    /// A text that stands in where the value is absent. Not with `when-absent`.
+    /// The replacement for an absent value. Not with `when-absent`.
     pub default: Option<String>,
 }
 
-/// The header fields that tell a route's backend who calls.
+/// The header fields that identify the caller to a route's backend.
 #[derive(Debug, Default)]
 pub struct IdentityHeaders(Box<[IdentityHeader]>);
 
@@ -51,11 +52,11 @@ struct IdentityHeader {
     value: Box<Expression>,
     form: Form,
     absent: Absent,
-    /// The entry as audit records name it.
+    /// The entry's name in audit records.
     at: Arc<str>,
 }
 
-/// What happens where the value is absent.
+/// The reaction to an absent value.
 #[derive(Debug)]
 enum Absent {
     Refuse,
@@ -64,7 +65,7 @@ enum Absent {
 }
 
 impl IdentityHeaders {
-    /// Builds the table at this place, or says in the scope's faults what is wrong with it.
+    /// Builds the table at this place, or reports its faults.
     pub(crate) fn build(configs: &BTreeMap<String, IdentityHeaderConfig>, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
         let before = scope.faults.errors();
         let mut headers: Vec<IdentityHeader> = Vec::new();
@@ -83,7 +84,7 @@ impl IdentityHeaders {
     /// Writes the fields.
     ///
     /// # Errors
-    /// The first value that cannot be had or cannot be written.
+    /// Returns the first value that is unavailable or cannot be written.
     pub(crate) fn apply(
         &self,
         exchange: &mut Exchange,
@@ -155,7 +156,7 @@ impl IdentityHeader {
     }
 }
 
-/// What the field is made of.
+/// Returns the source of the field's value.
 fn value(config: &IdentityHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Box<Expression>> {
     match (&config.claim, &config.value) {
         (Some(claim), None) if claim.is_empty() => {

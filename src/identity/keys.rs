@@ -1,9 +1,9 @@
-//! The keys that sign assertions for backends, and the set in which backends find them.
+//! The keys that sign assertions for backends, and the key set in which backends find them.
 //!
-//! A key of the process's own is replaced every so often. The next one is published a while before it signs, and the last one
-//! stays published until nothing that it signed is good any more: a backend that looks the set up again when it meets an unknown
-//! key never has to refuse. Several gateways that answer for each other are given one list of key files instead: the first of them
-//! signs, all are published, and whoever replaces one goes through the same steps by hand.
+//! The process's own key is replaced at intervals. The next one is published before it signs, and the last one stays published
+//! until everything that it signed has expired: a backend that fetches the set again when it meets an unknown key never has to
+//! refuse. Several gateways that share a backend are given the same list of key files instead: the first of them signs, all are
+//! published, and an operator who replaces one follows the same steps by hand.
 
 use std::{
     fmt,
@@ -36,25 +36,26 @@ use crate::{
     settings::{Faults, Place, Span},
 };
 
-/// How long a key is published before it signs: longer than a backend may keep the set.
+/// The time for which a key is published before it signs, in seconds: longer than a backend may cache the set.
 const AHEAD: u64 = 600;
-/// How long a key stays published after it signed last: the longest life of an assertion, and a while for clocks that differ.
+/// The time for which a key stays published after its last signature, in seconds: the longest life of an assertion, plus clock
+/// skew.
 const KEPT: u64 = 900;
-/// How often it is looked whether a key is due.
+/// The interval of the check whether a key is due.
 const WATCH: Duration = Duration::from_secs(10);
 const DEFAULT_ROTATION: Duration = Duration::from_secs(24 * 3_600);
 const SHORTEST_ROTATION: Duration = Duration::from_secs(3_600);
 
-/// How the gateway signs the assertions that it gives to backends.
+/// The signing of assertions for backends.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct AssertionKeysConfig {
     /// `iss` of the assertions. Default: entrada.
     pub issuer: Option<String>,
     /// Private keys (PEM): P-256 signs with ES256, RSA of at least 2048 bits with PS256. The first one signs, all are published;
-    /// read again when they change. Default: a key of the process's own, for ES256, which no other process has.
+    /// read again when they change. Default: a key that the process generates for ES256 and shares with no other process.
     pub private_keys: Vec<String>,
-    /// How often a key of the process's own is replaced; at least 1h. Default: 24h.
+    /// The interval at which a generated key is replaced; at least 1h. Default: 24h.
     pub rotate: Option<Span>,
 }
 
@@ -63,7 +64,7 @@ pub struct AssertionKeysConfig {
 pub struct AssertionKeys {
     issuer: Box<str>,
     clock: Clock,
-    /// How often a key of the process's own is replaced; `None` for keys from files.
+    /// The interval at which a generated key is replaced; `None` for keys from files.
     rotation: Option<u64>,
     ring: ArcSwap<Ring>,
     watched: AtomicBool,
@@ -78,7 +79,7 @@ struct Ring {
     published: Bytes,
 }
 
-/// A key, and when it begins to sign, in seconds since 1970. `None`: never, it is published alone.
+/// A key, and the time from which it signs, in seconds since 1970. `None`: it is only published.
 #[derive(Clone, Debug)]
 struct Turn {
     key: Arc<SigningKey>,
@@ -103,7 +104,7 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// Why a key cannot be used. Never repeats what is in a file.
+/// The reason why a key cannot be used. Never repeats a file's content.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum KeyFault {
     #[error("the file cannot be read as a private key in PEM")]
@@ -119,10 +120,10 @@ pub(super) enum KeyFault {
 impl AssertionKeys {
     /// RFC 7517, section 8.5.2.
     pub const CONTENT_TYPE: &str = "application/jwk-set+json";
-    /// For less long than a key is published before it signs.
+    /// The cache time of the set: shorter than the time for which a key is published before it signs.
     pub const CACHE_CONTROL: &str = "public, max-age=300";
 
-    /// Builds the keys at this place, or says in `faults` why not. Keys of the process's own live on from `previous`.
+    /// Builds the keys at this place, or reports their faults. Generated keys are taken over from `previous`.
     pub(crate) fn build(
         config: &AssertionKeysConfig,
         base: &Path,
@@ -181,7 +182,7 @@ impl AssertionKeys {
         Some(Arc::new(Self { issuer, clock, rotation, ring: ArcSwap::new(ring), watched, files }))
     }
 
-    /// Begins to replace keys when they are due.
+    /// Starts to replace keys when they are due.
     pub(crate) fn start(self: &Arc<Self>, background: &Handle) {
         if self.rotation.is_none() || self.watched.swap(true, Ordering::Relaxed) {
             return;
@@ -196,7 +197,7 @@ impl AssertionKeys {
         });
     }
 
-    /// Makes the next key where one is due, and forgets those that nothing needs any more.
+    /// Makes the next key if one is due, and drops those that are no longer needed.
     pub(crate) fn keep_up(&self) {
         let Some(rotation) = self.rotation else { return };
         if let Some(ring) = self.ring.load_full().kept_up(self.clock.unix_seconds(), rotation) {
@@ -209,22 +210,22 @@ impl AssertionKeys {
         &self.issuer
     }
 
-    /// The clock that times are taken from.
+    /// Returns the clock.
     pub(super) const fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// The key whose turn it is to sign.
+    /// Returns the key that signs now.
     pub(super) fn signer(&self) -> Arc<SigningKey> {
         self.ring.load_full().signer(self.clock.unix_seconds()).clone()
     }
 
-    /// The public keys: a JSON Web Key Set (RFC 7517, section 5).
+    /// Returns the public keys: a JSON Web Key Set (RFC 7517, section 5).
     pub fn published(&self) -> Bytes {
         self.ring.load_full().published.clone()
     }
 
-    /// The files that the keys came from.
+    /// Returns the files of the keys.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(PathBuf::as_path)
     }
@@ -243,7 +244,7 @@ impl Ring {
         &due.or_else(|| self.keys.first()).expect("a ring is made with a key and never loses its last").key
     }
 
-    /// The ring as it ought to be now; `None` where it is so already.
+    /// Returns the updated ring; `None` if nothing changes.
     fn kept_up(&self, now: u64, rotation: u64) -> Option<Self> {
         let mut keys = self.keys.clone();
         // The first key has been there since some time that nobody noted: its turn ends like those of the others.
@@ -273,7 +274,7 @@ impl Ring {
 }
 
 impl SigningKey {
-    /// A fresh key on P-256.
+    /// Makes a fresh key on P-256.
     pub(super) fn generate() -> Result<Self, KeyFault> {
         EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| KeyFault::Library).and_then(Self::ecdsa)
     }
@@ -326,12 +327,12 @@ impl SigningKey {
         Ok(Self { pair: Pair::Ps256(pair), kid, jwk })
     }
 
-    /// The key's id: its thumbprint, so that replicas with the same file agree.
+    /// Returns the key's id: its thumbprint, so that replicas with the same file agree.
     pub(super) fn kid(&self) -> &str {
         &self.kid
     }
 
-    /// The algorithm, which the key decides.
+    /// Returns the algorithm, which depends on the key.
     pub(super) const fn algorithm(&self) -> &'static str {
         match self.pair {
             Pair::Es256(_) => "ES256",
@@ -354,7 +355,7 @@ impl SigningKey {
     }
 }
 
-/// RFC 7638: the members that make the key, in the order of their names, without blanks.
+/// Returns the thumbprint of RFC 7638: of the key's required members, in the order of their names, without spaces.
 fn thumbprint(members: &Value) -> Box<str> {
     URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, members.to_string().as_bytes())).into()
 }

@@ -1,7 +1,7 @@
-//! What the backend is told of who calls, besides `Authorization`.
+//! The caller's identity for the backend, besides `Authorization`.
 //!
-//! Everything here is made from what policies have validated, after the last of them has run. The names are
-//! [reserved](crate::request::Reserved): on no route, open ones included, does a caller's own field of such a name go further.
+//! Everything here is made from values that policies have validated, after the last policy has run. The names are
+//! [reserved](crate::request::Reserved): on every route, open ones included, callers' own fields of these names are removed.
 
 mod assertion;
 mod encoding;

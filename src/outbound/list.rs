@@ -1,4 +1,4 @@
-//! A list of policies on the answer: fragments spliced in, built, and run in the order written.
+//! A list of policies on the response: fragments inserted, built, and run in the order written.
 
 use bytes::Bytes;
 use http::{HeaderName, Response};
@@ -16,20 +16,20 @@ use crate::{
     upstream::Withheld,
 };
 
-/// The policies on the answer, built.
+/// The policies on the response, built.
 #[derive(Debug, Default)]
 pub struct OutboundList(Vec<OutboundPolicy>);
 
 impl OutboundList {
-    /// Builds a route's list at this place; what cannot be built is left out, and why is in the scope's faults.
+    /// Builds a route's list at this place; policies that cannot be built are left out, and their faults reported.
     pub(crate) fn build(configs: &[OutboundPolicyConfig], place: &Place, scope: &mut Scope<'_>) -> Self {
         Builder { scope, within: Vec::new(), depth: 0 }.list(configs, place, "outbound")
     }
 
-    /// Changes the answer.
+    /// Applies the policies to the response.
     ///
     /// # Errors
-    /// The refusal that takes the answer's place, where something that is needed for it cannot be had.
+    /// Returns the refusal that replaces the response, if a required value is unavailable.
     pub(crate) fn apply<B: From<Bytes>>(
         &self,
         exchange: &mut Exchange,
@@ -39,8 +39,9 @@ impl OutboundList {
         self.run(exchange, incoming, response).map(|_| ())
     }
 
-    /// Whether a policy of the list sets or removes this field: a server cannot say it again behind the body. Unlike an informational
-    /// answer, trailers are of the very answer that the policies are for, so that one which was not replaced keeps its own.
+    /// Returns whether a policy of the list sets or removes this field: a server cannot repeat it in trailers. Unlike an
+    /// informational response, trailers belong to the response that the policies apply to, so that one which was not replaced
+    /// keeps its own.
     pub(crate) fn speaks_for(&self, name: &HeaderName) -> bool {
         self.0.iter().any(|policy| match &policy.kind {
             Kind::SetHeader(policy) => policy.name() == name,
@@ -66,7 +67,8 @@ impl OutboundList {
     }
 }
 
-/// An informational answer is not the one that the policies are for; what they would change of that goes on by none.
+/// Withholds the fields of informational responses that the policies would change, since the policies apply only to the final
+/// response.
 impl Withheld for OutboundList {
     fn withholds(&self, name: &HeaderName) -> bool {
         let said_by_the_gateway = *name == X_REQUEST_ID || cors::is_permission(name);
@@ -82,16 +84,16 @@ impl Withheld for OutboundList {
     }
 }
 
-/// What a list is built with.
+/// The context in which a list is built.
 struct Builder<'b, 's> {
     scope: &'b mut Scope<'s>,
-    /// The fragments that the list stands within.
+    /// The fragments that contain the list.
     within: Vec<String>,
     depth: usize,
 }
 
 impl Builder<'_, '_> {
-    /// `name` is what audit records call the list.
+    /// Builds a list; `name` is its name in audit records.
     fn list(&mut self, configs: &[OutboundPolicyConfig], place: &Place, name: &str) -> OutboundList {
         let mut policies = Vec::new();
         if self.depth >= MAX_DEPTH {
@@ -180,7 +182,7 @@ impl Builder<'_, '_> {
     }
 }
 
-/// A policy of a fragment as one on the answer; the name of one that cannot be.
+/// Converts a fragment's policy to one on the response; fails with the name of one that cannot be.
 fn for_answers(policy: &PolicyConfig) -> Result<OutboundPolicyConfig, &'static str> {
     let list = |policies: &Option<Vec<PolicyConfig>>| {
         policies.as_ref().map(|policies| policies.iter().map(for_answers).collect::<Result<Vec<_>, _>>()).transpose()

@@ -1,7 +1,7 @@
-//! 7 · Outbound: the policies on the answer.
+//! 7 · Outbound: the policies on the response.
 //!
-//! They run in the order written, on the answer of the upstream or of the gateway itself, and see the request as it came. What
-//! refuses takes the answer's place; `return-response` does, too, and ends the list, as in API Management.
+//! They run in the order written, on the response of the upstream or of the gateway itself, and see the original request. A
+//! refusal replaces the response; `return-response` does too, and ends the list, as in API Management.
 
 mod list;
 
@@ -28,17 +28,17 @@ use crate::{
     request::IncomingRequest,
 };
 
-/// One policy on the answer, as written: a map with one key, the policy's name.
+/// One policy on the response: a map with one key, the policy's name.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OutboundPolicyConfig {
-    /// Sets, adds or removes a header field of the answer.
+    /// Sets, adds or removes a header field of the response.
     SetHeader(SetHeaderConfig),
-    /// Takes the answer's place; the policies after it do not run.
+    /// Replaces the response; the policies after it do not run.
     ReturnResponse(ReturnResponseConfig),
-    /// Runs the first branch whose condition holds.
+    /// Runs the first branch whose condition is true.
     Choose(Vec<OutboundBranchConfig>),
-    /// Stands for the policies of a fragment, which have to be such as can stand here.
+    /// Inserts the policies of a fragment, which must all be allowed here.
     IncludeFragment(String),
 }
 
@@ -46,17 +46,17 @@ pub enum OutboundPolicyConfig {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct OutboundBranchConfig {
-    /// The condition: an expression `@(…)` that is true or false, as `"@(response.status >= 500)"`.
+    /// The condition: an expression `@(…)` that is true or false, such as `"@(response.status >= 500)"`.
     pub when: Option<String>,
-    /// The policies that run where it holds.
+    /// The policies that run if it is true.
     #[serde(rename = "do")]
     pub then: Option<Vec<OutboundPolicyConfig>>,
-    /// The policies that run where no condition holds; the last branch.
+    /// The policies that run if no condition is true; the last branch.
     pub otherwise: Option<Vec<OutboundPolicyConfig>>,
 }
 
 impl OutboundPolicyConfig {
-    /// The policy's name, as in the config.
+    /// Returns the policy's name in the config.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::SetHeader(_) => "set-header",
@@ -71,7 +71,7 @@ impl OutboundPolicyConfig {
 #[derive(Debug)]
 struct OutboundPolicy {
     kind: Kind,
-    /// The entry as audit records name it: `outbound[0].set-header`.
+    /// The entry's name in audit records: `outbound[0].set-header`.
     at: Arc<str>,
 }
 
@@ -82,7 +82,7 @@ enum Kind {
     Choose { branches: Vec<(Expression, OutboundList)>, otherwise: OutboundList },
 }
 
-/// Whether the policies after one run.
+/// Whether the following policies run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
     Goes,

@@ -1,7 +1,7 @@
-//! Why a request was not let through: the public table of reasons, and what becomes of one.
+//! Refusals: the public table of reasons, and their private causes.
 //!
-//! A [`Reason`] is public and stable: clients and dashboards match on its code. A [`Refusal`] carries one reason and the
-//! private cause, which goes to the log and the audit record and never to the caller.
+//! A [`Reason`] is public and stable: clients and dashboards match on its code. A [`Refusal`] carries one reason and the private
+//! cause, which goes to the log and the audit record and never to the caller.
 
 mod stop;
 pub mod trace;
@@ -12,33 +12,33 @@ use std::{borrow::Cow, error::Error, fmt};
 
 use http::{HeaderValue, StatusCode};
 
-/// Declares [`Reason`]: one line a reason, with its code, status and title.
+/// Declares [`Reason`]: one line per reason, with its code, status and title.
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident = $code:literal, $status:ident, $title:literal;)*) => {
-        /// Why a request is refused. The code never changes its meaning and is never used again for another one.
+        /// The reason why a request is refused. A code never changes its meaning and is never reused.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Reason { $($(#[doc = $doc])+ $name,)* }
 
         impl Reason {
-            /// Every reason there is, in the order of the table.
+            /// All reasons, in the order of the table.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// The stable code, as in problem documents, audit records and metrics.
+            /// Returns the stable code, as in problem documents, audit records and metrics.
             pub const fn code(self) -> &'static str {
                 match self { $(Self::$name => $code,)* }
             }
 
-            /// The status of the answer, unless the policy was told another one.
+            /// Returns the status of the response, unless the policy sets another one.
             pub const fn status(self) -> StatusCode {
                 match self { $(Self::$name => StatusCode::$status,)* }
             }
 
-            /// One sentence for the caller. Tells nothing that helps an attacker.
+            /// Returns one sentence for the caller, which contains nothing that helps an attacker.
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$name => $title,)* }
             }
 
-            /// The meaning for operators, as `docs/refusal-codes.md` tells it.
+            /// Returns the meaning for operators, as in `docs/refusal-codes.md`.
             pub const fn meaning(self) -> &'static str {
                 match self { $(Self::$name => concat!($($doc),+).trim_ascii_start(),)* }
             }
@@ -50,11 +50,11 @@ reasons! {
     // The request itself.
     /// The request target is malformed or can be read in two ways.
     RequestTargetInvalid = "request-target-invalid", BAD_REQUEST, "The request target is not acceptable.";
-    /// Where the message ends can be read in two ways. RFC 9112, section 6.
+    /// The end of the message can be read in two ways. RFC 9112, section 6.
     RequestFramingInvalid = "request-framing-invalid", BAD_REQUEST, "The framing of the request is not acceptable.";
     /// A header field is malformed, repeated or contradicts another one.
     RequestHeaderInvalid = "request-header-invalid", BAD_REQUEST, "A header field of the request is not acceptable.";
-    /// A trusted proxy said something about the caller's address that cannot be read.
+    /// A trusted proxy's statement about the caller's address cannot be read.
     CallerAddressUnparsable = "caller-address-unparsable", BAD_REQUEST, "The caller's address cannot be established.";
     /// No route matches; there is no default.
     NoRoute = "no-route", NOT_FOUND, "Nothing is served here.";
@@ -66,21 +66,21 @@ reasons! {
     BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE, "The request body is too large.";
     /// The target is longer than the listener's limit.
     TargetTooLong = "target-too-long", URI_TOO_LONG, "The request target is too long.";
-    /// The request expects something else than `100-continue`. RFC 9110, section 10.1.1.
+    /// The request expects something other than `100-continue`. RFC 9110, section 10.1.1.
     ExpectationFailed = "expectation-failed", EXPECTATION_FAILED, "The expectation of the request cannot be met.";
     /// The connection was not made for this host.
     MisdirectedRequest = "misdirected-request", MISDIRECTED_REQUEST, "This connection does not serve that host.";
     /// The header fields are longer or more than the listener's limit.
     HeadersTooLarge = "headers-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The header fields are too large.";
-    /// The gateway is at a limit of its own.
+    /// The gateway has reached one of its own limits.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "The gateway is busy; please try again later.";
     /// The request line names another major version of HTTP than 1.
     HttpVersionNotSupported = "http-version-not-supported", HTTP_VERSION_NOT_SUPPORTED, "This version of HTTP is not spoken here.";
-    /// The route asks for TLS and the request came without.
+    /// The route requires TLS, but the request came without it.
     TlsRequired = "tls-required", FORBIDDEN, "TLS is required.";
     /// The gateway itself failed.
     InternalError = "internal-error", INTERNAL_SERVER_ERROR, "The gateway failed.";
-    /// The caller left before it was decided whether the request may pass. Recorded without a status, for nothing was answered.
+    /// The caller left before the decision on the request. Recorded without a status, since nothing was answered.
     ClientLeft = "client-left", INTERNAL_SERVER_ERROR, "The caller has left.";
 
     // Who calls, and from where.
@@ -94,9 +94,9 @@ reasons! {
     TokenMalformed = "token-malformed", UNAUTHORIZED, "The token is malformed.";
     /// The token names an algorithm that is not accepted.
     TokenAlgorithmNotAllowed = "token-algorithm-not-allowed", UNAUTHORIZED, "The token's algorithm is not accepted.";
-    /// The signature does not hold.
+    /// The signature is invalid.
     TokenSignatureInvalid = "token-signature-invalid", UNAUTHORIZED, "The token's signature is not valid.";
-    /// No key of the policy's issuer bears the token's key id.
+    /// No key of the policy's issuer has the token's key id.
     TokenKeyUnknown = "token-key-unknown", UNAUTHORIZED, "The token's signing key is not known.";
     /// The token has expired.
     TokenExpired = "token-expired", UNAUTHORIZED, "The token has expired.";
@@ -104,21 +104,21 @@ reasons! {
     TokenNotYetValid = "token-not-yet-valid", UNAUTHORIZED, "The token is not valid yet.";
     /// The issuer is not the one that the policy trusts.
     TokenIssuerNotAllowed = "token-issuer-not-allowed", UNAUTHORIZED, "The token's issuer is not accepted.";
-    /// The token was issued for somebody else.
+    /// The token was issued for another audience.
     TokenAudienceNotAllowed = "token-audience-not-allowed", UNAUTHORIZED, "The token's audience is not accepted.";
-    /// An ID token, or another token that gives no access.
+    /// The token is an ID token, or another token that grants no access.
     TokenNotAccessToken = "token-not-access-token", UNAUTHORIZED, "An access token is required.";
     /// The token is bound to a key that the caller did not show. RFC 8705.
     TokenBindingMissing = "token-binding-missing", UNAUTHORIZED, "The token is bound to a key that was not shown.";
-    /// The token lacks an authentication context; the challenge says which.
+    /// The token lacks an authentication context; the challenge names it.
     ClaimsChallenge = "claims-challenge", UNAUTHORIZED, "More claims are required.";
     /// The token's tenant is not an allowed one.
     TokenTenantNotAllowed = "token-tenant-not-allowed", FORBIDDEN, "The token's tenant is not allowed.";
-    /// A user's token where an application's is asked for, or the reverse.
+    /// The token is a user's where an application's is required, or the reverse.
     TokenKindNotAllowed = "token-kind-not-allowed", FORBIDDEN, "This kind of token is not allowed.";
     /// The client application is not an allowed one.
     ClientApplicationNotAllowed = "client-application-not-allowed", FORBIDDEN, "The client application is not allowed.";
-    /// The client authenticated with less than the policy asks for.
+    /// The client authenticated with less than the policy requires.
     ClientCredentialTooWeak = "client-credential-too-weak", FORBIDDEN, "The client's credential is not strong enough.";
     /// A required claim is absent, or has another value.
     RequiredClaimMissing = "required-claim-missing", FORBIDDEN, "A required claim is missing.";
@@ -128,9 +128,9 @@ reasons! {
     RoleMissing = "role-missing", FORBIDDEN, "A required role is missing.";
     /// The token grants neither a scope nor a role.
     PermissionMissing = "permission-missing", FORBIDDEN, "The token grants no permission.";
-    /// The token does not list its groups, and a policy needs them.
+    /// The token does not list its groups, which a policy needs.
     GroupOverage = "group-overage", FORBIDDEN, "The token does not list its groups.";
-    /// The keys to check the token could not be had.
+    /// The keys to check the token are unavailable.
     SigningKeysUnavailable = "signing-keys-unavailable", SERVICE_UNAVAILABLE, "Please try again later.";
     /// No client certificate was shown.
     ClientCertificateMissing = "client-certificate-missing", FORBIDDEN, "A client certificate is required.";
@@ -140,11 +140,11 @@ reasons! {
     ClientCertificateExpired = "client-certificate-expired", FORBIDDEN, "The client certificate is not valid now.";
     /// The client certificate was revoked.
     ClientCertificateRevoked = "client-certificate-revoked", FORBIDDEN, "The client certificate was revoked.";
-    /// The client certificate is not one of the listed.
+    /// The client certificate is not one of those listed.
     ClientCertificateNotAllowed = "client-certificate-not-allowed", FORBIDDEN, "The client certificate is not allowed.";
-    /// The token's application is no partner's.
+    /// The token's application belongs to no partner.
     PartnerUnknown = "partner-unknown", FORBIDDEN, "The caller is not a known partner.";
-    /// The partner was switched off.
+    /// The partner was disabled.
     PartnerDisabled = "partner-disabled", FORBIDDEN, "The partner's access is switched off.";
     /// The partner's access has ended.
     PartnerExpired = "partner-expired", FORBIDDEN, "The partner's access has ended.";
@@ -152,21 +152,21 @@ reasons! {
     PartnerRouteNotAllowed = "partner-route-not-allowed", FORBIDDEN, "The partner may not use this.";
     /// The partner calls from an address that is not its own.
     PartnerAddressNotAllowed = "partner-address-not-allowed", FORBIDDEN, "Access is not allowed.";
-    /// The partner authenticated with less than was agreed.
+    /// The partner authenticated with less than its entry requires.
     PartnerCredentialTooWeak = "partner-credential-too-weak", FORBIDDEN, "The partner's credential is not strong enough.";
-    /// `authorize`: the condition does not hold.
+    /// `authorize`: the condition is false.
     NotAuthorized = "not-authorized", FORBIDDEN, "Access is not allowed.";
-    /// `check-header`: the header is absent, repeated or another.
+    /// `check-header`: the header is absent, repeated or has another value.
     HeaderCheckFailed = "header-check-failed", UNAUTHORIZED, "A required header is missing or not acceptable.";
-    /// `set-header`: the value cannot be had.
+    /// `set-header`: the value is unavailable.
     HeaderValueUnavailable = "header-value-unavailable", FORBIDDEN, "The request lacks what the backend needs.";
 
     // Token requests that are relayed.
-    /// `token-relay`: the request is no token request that can be read in one way.
+    /// `token-relay`: the request is not an unambiguous token request.
     TokenRequestInvalid = "token-request-invalid", BAD_REQUEST, "The token request is not acceptable.";
-    /// `token-relay`: the grant type is not one that may be used.
+    /// `token-relay`: the grant type is not allowed.
     GrantTypeNotAllowed = "grant-type-not-allowed", FORBIDDEN, "The grant type is not allowed.";
-    /// `token-relay`: the scope is not one that may be asked for.
+    /// `token-relay`: the scope is not allowed.
     ScopeNotAllowed = "scope-not-allowed", FORBIDDEN, "The scope is not allowed.";
 
     // How much.
@@ -174,11 +174,11 @@ reasons! {
     RateLimitExceeded = "rate-limit-exceeded", TOO_MANY_REQUESTS, "Too many requests; please try again later.";
     /// The quota of the period is used up.
     QuotaExceeded = "quota-exceeded", FORBIDDEN, "The quota is used up.";
-    /// Too many calls at once.
+    /// Too many concurrent calls.
     ConcurrencyLimitExceeded = "concurrency-limit-exceeded", TOO_MANY_REQUESTS, "Too many requests at once.";
 
     // The way on.
-    /// The gateway's own credential could not be had.
+    /// The gateway's own credential is unavailable.
     CredentialUnavailable = "credential-unavailable", SERVICE_UNAVAILABLE, "Please try again later.";
     /// Only a user's token can be exchanged on the user's behalf.
     OnBehalfOfNeedsUser = "on-behalf-of-needs-user", FORBIDDEN, "A user's token is required.";
@@ -199,7 +199,7 @@ reasons! {
 }
 
 impl Reason {
-    /// The `error` of a `WWW-Authenticate: Bearer` challenge (RFC 6750, section 3.1), where one belongs to this reason.
+    /// Returns the `error` of a `WWW-Authenticate: Bearer` challenge (RFC 6750, section 3.1), if this reason has one.
     pub const fn challenge_error(self) -> Option<&'static str> {
         match self {
             Self::TokenAmbiguous => Some("invalid_request"),
@@ -226,22 +226,22 @@ impl fmt::Display for Reason {
     }
 }
 
-/// One request's refusal: the public reason, and what only the operator sees.
+/// One request's refusal: the public reason, and the private cause for the operator.
 #[derive(Debug)]
 pub struct Refusal {
-    /// What the caller is told.
+    /// The reason, as told to the caller.
     pub reason: Reason,
-    /// What happened, for the log and the audit record.
+    /// The cause, for the log and the audit record.
     pub cause: Option<Box<dyn Error + Send + Sync>>,
-    /// What the operator could change so that this request passes, for the audit record.
+    /// A change by which the operator could admit this request, for the audit record.
     pub hint: Option<Cow<'static, str>>,
-    /// The status that the policy was told to answer with, instead of the reason's own.
+    /// The status that the policy sets instead of the reason's own.
     pub status: Option<StatusCode>,
-    /// The code that the policy was told to answer with, instead of the reason's own.
+    /// The code that the policy sets instead of the reason's own.
     pub code: Option<std::sync::Arc<str>>,
-    /// The sentence that the policy was told to answer with, instead of the reason's own.
+    /// The sentence that the policy sets instead of the reason's own.
     pub message: Option<Box<str>>,
-    /// The whole challenge for `WWW-Authenticate`, where the one of the reason is not enough.
+    /// The whole challenge for `WWW-Authenticate`, if that of the reason is not enough.
     pub challenge: Option<HeaderValue>,
     /// `Retry-After`, in seconds.
     pub retry_after: Option<u32>,
@@ -250,24 +250,24 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal with what led to it.
+    /// Makes a refusal with its cause.
     pub fn new(reason: Reason, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { cause: Some(cause.into()), ..Self::from(reason) }
     }
 
-    /// Adds what the operator could change.
+    /// Adds a change that the operator could make.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The code of the answer.
+    /// Returns the code of the response.
     pub fn code(&self) -> &str {
         self.code.as_deref().unwrap_or(self.reason.code())
     }
 
-    /// The status of the answer.
+    /// Returns the status of the response.
     pub fn status(&self) -> StatusCode {
         self.status.unwrap_or(self.reason.status())
     }

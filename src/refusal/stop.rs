@@ -8,9 +8,9 @@ use super::Refusal;
 /// The end of a request that is not forwarded.
 #[derive(Debug)]
 pub enum Stop {
-    /// It is refused.
+    /// The request is refused.
     Refuse(Refusal),
-    /// The gateway answers by itself, with a body that is known as a whole.
+    /// The gateway answers itself, with a complete body.
     Respond(Box<Response<Bytes>>),
 }
 

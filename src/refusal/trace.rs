@@ -1,26 +1,26 @@
-//! The decision trace: what each policy found and what it looked at, for whoever reads it.
+//! The decision trace: the result of each policy and the values it examined.
 
 use std::{borrow::Cow, sync::Arc};
 
 use crate::refusal::Reason;
 
-/// The steps of one request's decisions. Nothing is noted, and nothing allocated, unless somebody reads it.
+/// The steps of one request's decision. Nothing is recorded, and nothing allocated, unless the trace is read.
 #[derive(Debug, Default)]
 #[expect(clippy::box_collection, reason = "one word in every exchange; the list exists only where somebody reads it")]
 pub struct Trace(Option<Box<Vec<Step>>>);
 
-/// What one policy or station found.
+/// The result of one policy or station.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The station or policy entry, as `route` or `inbound[1].ip-filter`.
     pub at: Arc<str>,
-    /// How it went.
+    /// The result.
     pub verdict: Verdict,
-    /// What it looked at, in words.
+    /// The examined values, in words.
     pub saw: Cow<'static, str>,
 }
 
-/// How a step went.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The request goes on.
@@ -32,24 +32,24 @@ pub enum Verdict {
 }
 
 impl Trace {
-    /// A trace that is read: every step is noted.
+    /// Makes a trace that records every step.
     pub fn read() -> Self {
         Self(Some(Box::default()))
     }
 
-    /// Whether somebody reads it.
+    /// Returns whether the trace is read.
     pub fn is_read(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Notes a step, if somebody reads it; `step` is not called otherwise.
+    /// Records a step if the trace is read; `step` is not called otherwise.
     pub fn note(&mut self, step: impl FnOnce() -> Step) {
         if let Some(steps) = &mut self.0 {
             steps.push(step());
         }
     }
 
-    /// The steps so far.
+    /// Returns the steps so far.
     pub fn steps(&self) -> &[Step] {
         self.0.as_deref().map_or(&[], Vec::as_slice)
     }

@@ -1,4 +1,4 @@
-//! Building the routes: policies in their order, what is reserved, where each route leads.
+//! Building of routes: their policies in order, reserved names, and destinations.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,26 +35,26 @@ use crate::{
     upstream::{UpstreamConfig, Upstreams},
 };
 
-/// The parts of the document that bear on routes.
+/// The parts of the document that define routes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RouteSources<'a> {
-    /// The routes as they are written.
+    /// The routes as written.
     pub(crate) routes: &'a [RouteConfig],
     /// The policies that run first on every route.
     pub(crate) inbound: &'a [PolicyConfig],
     /// Named lists of policies.
     pub(crate) fragments: &'a Fragments,
-    /// The upstreams by name, those that could not be built among them.
+    /// The upstreams by name, including those that could not be built.
     pub(crate) upstreams: &'a BTreeMap<String, UpstreamConfig>,
-    /// The listeners, for what bears on all of their requests.
+    /// The listeners, for their requirements on all requests.
     pub(crate) listeners: &'a [ListenerConfig],
 }
 
-/// What routes are built from.
+/// The context in which routes are built.
 #[derive(Debug)]
 pub(crate) struct RouteBuilder<'a> {
     pub(crate) config: RouteSources<'a>,
-    /// What file names are relative to.
+    /// The folder that file names are relative to.
     pub(crate) base: &'a Path,
     pub(crate) sets: &'a AddressSets,
     pub(crate) secrets: &'a Secrets,
@@ -69,12 +69,12 @@ pub(crate) struct RouteBuilder<'a> {
     pub(crate) workers: usize,
     pub(crate) limits: LimitScope<'a>,
     pub(crate) http: &'a Arc<IdentityHttp>,
-    /// The keys that sign assertions; `None` where they cannot be used, which was told.
+    /// The keys that sign assertions; `None` if they cannot be used, which was reported.
     pub(crate) assertion_keys: Option<&'a Arc<AssertionKeys>>,
 }
 
 impl<'a> RouteBuilder<'a> {
-    /// Builds all routes, or says in `faults` why not.
+    /// Builds all routes, or reports their faults.
     pub(crate) fn build(&self, faults: &mut Faults) -> Vec<Route> {
         self.check_names(faults);
         // A name made from an identity is reserved on every route, one that a route overrides on all routes of its upstream:
@@ -100,7 +100,7 @@ impl<'a> RouteBuilder<'a> {
         routes
     }
 
-    /// Warns of upstreams whose connections would be callers' own, and no caller's credentials reach them.
+    /// Warns of upstreams with per-caller connections that receive no caller's credentials.
     fn lint_affinity(&self, routes: &[Route], faults: &mut Faults) {
         let kept =
             |upstream: &str| routes.iter().any(|route| route.upstream_name() == Some(upstream) && route.authorization.is_kept());
@@ -120,7 +120,7 @@ impl<'a> RouteBuilder<'a> {
         }
     }
 
-    /// Gives routes the metadata that they ask for, and adds the routes that serve it.
+    /// Adds the requested metadata to routes, and adds the routes that serve it.
     fn describe(&self, routes: &mut Vec<Route>, shared: &SharedPolicies, faults: &mut Faults) {
         for described in self.described {
             let Some(metadata) = ResourceMetadata::build(described, &self.config, self.tenants, faults) else { continue };
@@ -136,8 +136,8 @@ impl<'a> RouteBuilder<'a> {
         }
     }
 
-    /// The route of a metadata document. It is served without a token: of the global policies those run that stand before the
-    /// first one that asks for one.
+    /// Makes the route of a metadata document. It is served without a token: of the global policies only those run that come
+    /// before the first one that requires a token.
     fn document(
         &self,
         name: &str,
@@ -208,7 +208,7 @@ impl<'a> RouteBuilder<'a> {
         })
     }
 
-    /// What bears on clients' certificates before any policy of a route.
+    /// Returns the state of clients' certificates before any policy of a route.
     fn certificates(&self) -> CertificateScope<'a> {
         let asked = AskedCertificates::by(self.config.listeners);
         CertificateScope { base: self.base, asked, validated: asked.required }
@@ -351,7 +351,7 @@ impl<'a> RouteBuilder<'a> {
         }
     }
 
-    /// The lists of policies that a route's requests run through, in their order.
+    /// Returns the lists of policies that a route's requests pass, in order.
     fn lists(&self, config: &'a RouteConfig, place: &Place) -> [Written<'a>; 2] {
         [
             Written { policies: self.config.inbound, place: Place::root().key("inbound"), name: "global", shared: true },
@@ -360,7 +360,7 @@ impl<'a> RouteBuilder<'a> {
     }
 }
 
-/// The tenants that the token policies list; none where one of them does not list its tenants.
+/// Returns the tenants that the token policies list; none if one of them does not list its tenants.
 fn listed_tenants(policies: &[&PolicyConfig], tenants: &Tenants) -> Vec<Box<str>> {
     let listed = policies.iter().filter_map(|policy| match policy {
         PolicyConfig::ValidateAzureAdToken(policy) => Some(validate_azure_ad_token::listed_tenants(policy, tenants)),
@@ -369,7 +369,7 @@ fn listed_tenants(policies: &[&PolicyConfig], tenants: &Tenants) -> Vec<Box<str>
     listed.collect::<Option<Vec<_>>>().unwrap_or_default().concat()
 }
 
-/// The audiences that the policies for Entra's tokens accept.
+/// Returns the audiences that the policies for Entra's tokens accept.
 fn audiences<'a>(policies: &[&'a PolicyConfig]) -> Vec<&'a str> {
     let of_entra = policies.iter().filter_map(|policy| match policy {
         PolicyConfig::ValidateAzureAdToken(policy) => Some(&policy.audiences),
@@ -378,7 +378,7 @@ fn audiences<'a>(policies: &[&'a PolicyConfig]) -> Vec<&'a str> {
     of_entra.flatten().map(String::as_str).collect()
 }
 
-/// A forwarding route authenticates, or says that it does not; one that says so hands on no identity.
+/// Checks that a forwarding route authenticates, or is marked as anonymous; an anonymous one forwards no identity.
 fn check_authentication(config: &RouteConfig, authenticates: bool, place: &Place, faults: &mut Faults) {
     if config.upstream.is_some() && !authenticates && !config.anonymous {
         faults.error(
@@ -389,7 +389,7 @@ fn check_authentication(config: &RouteConfig, authenticates: bool, place: &Place
     }
 }
 
-/// "one of …", for cures.
+/// Formats "one of …", for cures.
 fn one_of<'n>(names: impl Iterator<Item = &'n String>) -> String {
     let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
     if names.is_empty() { "none is defined".to_owned() } else { format!("defined are {}", names.join(", ")) }

@@ -1,11 +1,11 @@
-//! A path as an upstream reads it that knows no case.
+//! Paths as read by a case-insensitive upstream.
 
 use std::fmt::Write as _;
 
-/// The path without case: ASCII letters are small, and so are those beyond, as far as Unicode knows a small one. What is left beyond
-/// ASCII stands as escapes.
+/// Returns the path in lower case, for ASCII and all other letters as far as Unicode defines it. Remaining characters beyond
+/// ASCII are escaped.
 ///
-/// Letters beyond ASCII may become some of ASCII: `K` (the sign for Kelvin) is a `k` to whoever knows no case, and `ſ` an `s`.
+/// Some letters beyond ASCII become ASCII ones: `K` (the Kelvin sign) becomes `k`, and `ſ` becomes `s`.
 pub(super) fn fold(path: &str) -> String {
     let mut path = path.to_owned();
     path.make_ascii_lowercase();
@@ -37,7 +37,7 @@ pub(super) fn fold(path: &str) -> String {
     folded
 }
 
-/// The first escape of a byte beyond ASCII, and the byte.
+/// Returns the first escape of a byte beyond ASCII, and the byte.
 fn escape_beyond_ascii(path: &str) -> Option<(usize, u8)> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     path.as_bytes().windows(3).enumerate().find_map(|(at, window)| {

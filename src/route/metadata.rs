@@ -1,12 +1,12 @@
-//! Protected resource metadata (RFC 9728): where the clients of a route get their tokens, and for which scopes.
+//! Protected resource metadata (RFC 9728): the issuers of tokens for a route, and their scopes.
 //!
 //! ```yaml
-//! protected-resource-metadata: {}      # all that can be derived is
+//! protected-resource-metadata: {}      # everything is derived
 //! ```
 //!
-//! The document is served at `/.well-known/oauth-protected-resource` and the resource's path, on the hosts of the route, to whoever
-//! asks; and every challenge of the route names it (`resource_metadata`, section 5.1). Without `resource` it speaks of the host that was
-//! asked and the route's path, so that it is right under each of several names.
+//! The document is served at `/.well-known/oauth-protected-resource` and the resource's path, on the hosts of the route, to
+//! anyone; and every challenge of the route names it (`resource_metadata`, section 5.1). Without `resource` it describes the
+//! requested host and the route's path, so that it is right under each of several names.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -35,48 +35,48 @@ use crate::{
 /// RFC 9728, section 3.
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
-/// Whether clients are told where they get their tokens, and what they are told.
+/// Whether clients are told where to get their tokens, and the details of that.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(untagged)]
 pub enum ProtectedResourceMetadataConfig {
-    /// `true` for all that can be derived.
+    /// `true`: everything is derived.
     Switch(bool),
-    /// What is not derived.
+    /// The values that are not derived.
     Settings(ResourceMetadataConfig),
 }
 
-/// What protected resource metadata (RFC 9728) says.
+/// The settings of protected resource metadata (RFC 9728).
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ResourceMetadataConfig {
-    /// The resource's identifier, an https URL; the document is served at the place that follows from its path. Default: the host that
-    /// is asked, with the route's path.
+    /// The resource's identifier, an https URL, whose path determines the document's location. Default: the requested host with
+    /// the route's path.
     pub resource: Option<String>,
     /// The issuers that clients get tokens from. Default: those of the route's token policies.
     pub authorization_servers: Vec<String>,
-    /// The scopes that clients ask for. Default: those of the route's token policies, as Entra takes them: the audience, a slash, the
+    /// The scopes that clients request. Default: those of the route's token policies, in Entra's form: the audience, a slash, the
     /// scope.
     pub scopes_supported: Option<Vec<String>>,
-    /// What the resource is called, for people.
+    /// The resource's name, for people.
     pub resource_name: Option<String>,
-    /// Where its documentation is.
+    /// The address of its documentation.
     pub resource_documentation: Option<String>,
 }
 
-/// The metadata of a resource, ready to be served and to be named.
+/// The metadata of a resource, ready to be served and referred to.
 #[derive(Debug)]
 pub struct ResourceMetadata {
-    /// The resource, where the config says it.
+    /// The resource, if the config names it.
     resource: Option<Box<str>>,
     /// Scheme, host and port of that resource.
     origin: Option<Box<str>>,
     /// The resource's path.
     path: Box<str>,
-    /// The members besides the resource.
+    /// The members other than the resource.
     members: serde_json::Map<String, Value>,
 }
 
-/// One document, the routes that it speaks of, and what matches requests for it.
+/// One document, its routes, and the pattern of its requests.
 #[derive(Debug)]
 pub(crate) struct Described {
     /// Their indexes. The first one's settings count where they differ, and lists are joined.
@@ -94,7 +94,7 @@ impl RouteConfig {
     }
 }
 
-/// The documents that the routes ask for: one for each host and path, however many routes share them.
+/// Returns the documents that the routes request: one for each host and path, however many routes share them.
 pub(crate) fn described(routes: &[RouteConfig], place: &Place, faults: &mut Faults) -> Vec<Described> {
     let mut all: Vec<Described> = Vec::new();
     for (index, route) in routes.iter().enumerate() {
@@ -117,7 +117,7 @@ pub(crate) fn described(routes: &[RouteConfig], place: &Place, faults: &mut Faul
     all
 }
 
-/// The path of the resource, as it stands behind the well-known one: without a slash at its end (RFC 9728, section 3.1).
+/// Returns the resource's path after the well-known one: without a trailing slash (RFC 9728, section 3.1).
 fn path(route: &RouteConfig, settings: &ResourceMetadataConfig, place: &Place, faults: &mut Faults) -> Option<Box<str>> {
     if let Some(resource) = &settings.resource {
         let url = read_url(resource, &place.key("resource"), faults)?;
@@ -132,7 +132,7 @@ fn path(route: &RouteConfig, settings: &ResourceMetadataConfig, place: &Place, f
     Some(path.trim_end_matches('/').into())
 }
 
-/// RFC 9728, section 1.2: an https URL without a fragment. http is for this machine alone.
+/// Reads a URL: https without a fragment (RFC 9728, section 1.2). http is only for this machine.
 fn read_url(text: &str, place: &Place, faults: &mut Faults) -> Option<Url> {
     let url = Url::parse(text).ok().filter(|url| {
         let safe = url.scheme() == "https" || url.scheme() == "http" && is_loopback(url);
@@ -208,7 +208,7 @@ impl ResourceMetadata {
         })
     }
 
-    /// The document, for a request that asks for it. Public, so that pages of any origin may read it.
+    /// Makes the response to a request for the document. It is public, so that pages of any origin may read it.
     pub(crate) fn response(&self, exchange: &Exchange, incoming: &IncomingRequest) -> Response<Bytes> {
         let resource = match &self.resource {
             Some(resource) => resource.to_string(),
@@ -225,7 +225,7 @@ impl ResourceMetadata {
         response
     }
 
-    /// Names the document in the challenge of a refusal, where there is one.
+    /// Refers to the document in the challenge of a refusal, if there is one.
     pub(crate) fn name_in(&self, headers: &mut HeaderMap, status: StatusCode, exchange: &Exchange, incoming: &IncomingRequest) {
         if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return;
@@ -245,7 +245,7 @@ impl ResourceMetadata {
     }
 }
 
-/// Scheme, host and port as the caller used them, or as a trusted proxy says that it did.
+/// Returns scheme, host and port as the caller used them, or as a trusted proxy states.
 fn origin(exchange: &Exchange, incoming: &IncomingRequest) -> String {
     let caller = exchange.caller.as_ref();
     let scheme = caller.and_then(|caller| caller.scheme).unwrap_or(incoming.scheme).as_str();
@@ -255,7 +255,7 @@ fn origin(exchange: &Exchange, incoming: &IncomingRequest) -> String {
     url.map(|url| url.origin().ascii_serialization()).unwrap_or_default()
 }
 
-/// What a route's policies say of tokens.
+/// The token settings of a route's policies.
 #[derive(Debug, Default)]
 struct Derived {
     has_policy: bool,
@@ -294,7 +294,7 @@ impl Derived {
         self.take_places(policy.header_name.as_ref(), policy.query_parameter_name.as_ref());
     }
 
-    /// RFC 6750, section 2: the one header that is meant by "header" is `Authorization`.
+    /// Adds token places. RFC 6750, section 2: the method "header" means only `Authorization`.
     fn take_places(&mut self, headers: Option<&OneOrMany<String>>, parameter: Option<&String>) {
         let in_header =
             headers.is_none_or(|names| names.as_slice().iter().any(|name| name.eq_ignore_ascii_case("authorization")));
@@ -303,7 +303,7 @@ impl Derived {
     }
 }
 
-/// Adds what is not there yet.
+/// Adds the values that are missing.
 fn join(list: &mut Vec<String>, more: impl IntoIterator<Item = String>) {
     for entry in more {
         if !list.contains(&entry) {

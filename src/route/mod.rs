@@ -30,65 +30,66 @@ use crate::{
     token_relay::TokenRelayConfig,
 };
 
-/// A route: what it matches, who may use it, and where it leads.
+/// A route: the requests that it matches, their policies, and their destination.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RouteConfig {
-    /// The route's name, as in audit records and metrics.
+    /// The route's name in audit records and metrics.
     pub name: String,
-    /// What the route matches.
+    /// The requests that the route matches.
     #[serde(rename = "match")]
     pub matches: MatchConfig,
-    /// Serves without knowing who calls.
+    /// Serves without authenticating the caller.
     #[serde(default)]
     pub anonymous: bool,
-    /// Header fields that are believed from some peers, and removed from the requests of all others. Default: none.
+    /// Header fields that are trusted from some peers, and removed from the requests of all others. Default: none.
     pub trusted_headers: Option<TrustedHeadersConfig>,
     /// The policies on the request, in the order they run.
     #[serde(default)]
     pub inbound: Vec<PolicyConfig>,
-    /// Header fields that tell the upstream who calls, by name; made after the policies on the request have run.
+    /// Header fields that identify the caller to the upstream, by name; made after the policies on the request have run.
     #[serde(default)]
     pub identity_headers: BTreeMap<String, IdentityHeaderConfig>,
-    /// A signed statement of who calls for the upstream, `X-Entrada-Assertion`. Default: none.
+    /// A signed statement about the caller for the upstream, `X-Entrada-Assertion`. Default: none.
     pub backend_assertion: Option<BackendAssertionConfig>,
-    /// The policies on the answer, in the order they run.
+    /// The policies on the response, in the order they run.
     #[serde(default)]
     pub outbound: Vec<OutboundPolicyConfig>,
-    /// What the upstream gets to see as `Authorization`. Default: remove.
+    /// The `Authorization` that the upstream receives. Default: remove.
     #[serde(default)]
     pub authorization: AuthorizationConfig,
     /// The upstream's name; or `respond`.
     pub upstream: Option<String>,
-    /// An answer of the gateway's own; or `upstream`.
+    /// A response of the gateway's own; or `upstream`.
     pub respond: Option<RespondConfig>,
-    /// Passes partners' requests for tokens through to a tenant's token endpoint; instead of `upstream`.
+    /// Relays partners' token requests to a tenant's token endpoint; instead of `upstream`.
     pub token_relay: Option<TokenRelayConfig>,
     /// Answers with the public keys of `backend-assertion`; instead of `upstream`.
     pub assertion_keys: Option<AssertionKeysRouteConfig>,
-    /// What is otherwise refused in a target and accepted here.
+    /// The ambiguities of a target that are accepted here and refused otherwise.
     #[serde(default)]
     pub accept: Vec<AcceptConfig>,
-    /// Answers requests without TLS with 403; what the caller spoke with a trusted proxy counts where that says so. Default: false.
+    /// Refuses requests without TLS with 403; behind a trusted proxy, the scheme that it states counts. Default: false.
     #[serde(default)]
     pub require_tls: bool,
-    /// Tells clients where they get tokens (RFC 9728): `true`, or what is not derived from the token policies. Default: false.
+    /// Tells clients where to get tokens (RFC 9728): `true`, or the values that are not derived from the token policies. Default:
+    /// false.
     pub protected_resource_metadata: Option<ProtectedResourceMetadataConfig>,
-    /// Upgrades that are let through. Default: none.
+    /// The allowed upgrades. Default: none.
     #[serde(default)]
     pub upgrades: Vec<UpgradeConfig>,
 }
 
-/// What a route matches. Without a path it matches every path.
+/// The requests that a route matches. Without a path it matches every path.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MatchConfig {
-    /// Host names: exact, or `*.` and a name for any one name below it. Default: any host.
+    /// Host names: exact, or `*.` followed by a domain for any single label below it. Default: any host.
     #[serde(default)]
     pub hosts: Vec<String>,
-    /// A path and all below it, by whole segments; `{name}` captures one segment. Not with `exact-path`.
+    /// A path and everything below it, by whole segments; `{name}` captures one segment. Not with `exact-path`.
     pub path: Option<String>,
-    /// This path alone. Not with `path`.
+    /// Only this path. Not with `path`.
     pub exact_path: Option<String>,
     /// Methods. GET includes HEAD. Default: GET HEAD POST PUT PATCH DELETE OPTIONS.
     #[serde(default)]
@@ -96,31 +97,31 @@ pub struct MatchConfig {
 }
 
 impl MatchConfig {
-    /// Whether one path is matched, and this method alone.
+    /// Returns whether one path is matched, with only this method.
     pub(crate) fn is_one_path_for(&self, method: &str) -> bool {
         self.exact_path.is_some() && self.methods.as_slice() == [method]
     }
 }
 
-/// Answers with the public keys by which backends check assertions.
+/// Answers with the public keys by which backends verify assertions.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct AssertionKeysRouteConfig {}
 
-/// An answer of the gateway's own.
+/// A response of the gateway's own.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RespondConfig {
     /// The status code.
     pub status: u16,
-    /// Header fields of the answer.
+    /// Header fields of the response.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// The body.
     pub body: Option<String>,
 }
 
-/// An upgrade that a route lets through.
+/// An upgrade that a route allows.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum UpgradeConfig {

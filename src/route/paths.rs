@@ -21,11 +21,11 @@ struct Node {
     capture: Option<usize>,
     /// The leaf of a path that ends here and has nothing below it.
     exact: Option<usize>,
-    /// The leaf of a path that begins so.
+    /// The leaf of a path prefix.
     prefix: Option<usize>,
 }
 
-/// A path: its routes, told apart by their methods.
+/// A path: its routes, distinguished by their methods.
 #[derive(Debug)]
 pub(super) struct Leaf {
     pub(super) routes: Vec<(usize, Vec<Method>)>,
@@ -40,12 +40,12 @@ impl Default for Paths {
 }
 
 impl Paths {
-    /// The leaf of a pattern, made where there is none.
+    /// Returns the leaf of a pattern, making it if necessary.
     pub(super) fn leaf(&mut self, pattern: &Pattern) -> &mut Leaf {
         self.leaf_by(pattern, |literal| literal.into())
     }
 
-    /// The leaf of a pattern whose literals are written as `spell` says, made where there is none.
+    /// Returns the leaf of a pattern whose literals are spelled by `spell`, making it if necessary.
     pub(super) fn leaf_by(&mut self, pattern: &Pattern, spell: impl Fn(&str) -> Box<str>) -> &mut Leaf {
         let mut at = 0;
         for segment in &pattern.segments {
@@ -67,7 +67,7 @@ impl Paths {
         &mut self.leaves[leaf]
     }
 
-    /// Writes down what each leaf allows, when all routes are in.
+    /// Records the methods of each leaf, when all routes are added.
     pub(super) fn finish(&mut self) {
         for leaf in &mut self.leaves {
             leaf.allow = allow(&leaf.routes);
@@ -75,12 +75,12 @@ impl Paths {
         self.allow = allow(self.leaves.iter().flat_map(|leaf| &leaf.routes));
     }
 
-    /// The leaf at which a path ended.
+    /// Returns the leaf of a match.
     pub(super) fn at(&self, place: &Match) -> &Leaf {
         &self.leaves[place.leaf]
     }
 
-    /// Where a path leads.
+    /// Finds the match of a path.
     pub(super) fn find(&self, path: &str) -> Option<Match> {
         let mut search = Search { paths: self, path, captured: Vec::new(), found: None };
         search.descend(0, 0, 0);
@@ -89,36 +89,37 @@ impl Paths {
 }
 
 impl Leaf {
-    /// The route that serves a method.
+    /// Returns the route that serves a method.
     pub(super) fn route(&self, method: &Method) -> Option<usize> {
         self.routes.iter().find(|(_, methods)| methods.contains(method)).map(|(route, _)| *route)
     }
 }
 
-/// Where a path led.
+/// The match of a path.
 #[derive(Debug)]
 pub(super) struct Match {
     pub(super) leaf: usize,
-    /// Where in the path the rest begins.
+    /// The start of the rest in the path.
     pub(super) rest: usize,
-    /// From where to where each capture goes.
+    /// The range of each capture.
     pub(super) captured: Vec<(usize, usize)>,
 }
 
 struct Search<'a> {
     paths: &'a Paths,
     path: &'a str,
-    /// The captures on the way to the node that is looked at.
+    /// The captures on the way to the current node.
     captured: Vec<(usize, usize)>,
     /// The best match so far, with its number of segments.
     found: Option<(usize, Match)>,
 }
 
 impl Search<'_> {
-    /// Looks at a node and below it. `at` is where in the path the part behind the node begins: a slash, or the end. Whether
-    /// an exact match was found, which ends the search.
+    /// Searches a node and its descendants. `at` is the position in the path after the node's part: a slash, or the end. Returns
+    /// whether an exact match was found, which ends the search.
     ///
-    /// No deeper than the longest path of the config, and no node is looked at twice: the config bounds the cost, not the caller.
+    /// The depth is bounded by the longest path of the config, and no node is visited twice: the config bounds the cost, not the
+    /// caller.
     fn descend(&mut self, node: usize, at: usize, depth: usize) -> bool {
         let node = &self.paths.nodes[node];
         // Of two that are as long, the first one found stays: written out segments are tried before captures.
@@ -150,7 +151,7 @@ impl Search<'_> {
     }
 }
 
-/// RFC 9110, section 10.2.1.
+/// Builds the value of `Allow`. RFC 9110, section 10.2.1.
 fn allow<'a>(routes: impl IntoIterator<Item = &'a (usize, Vec<Method>)>) -> HeaderValue {
     let mut methods: Vec<_> = routes.into_iter().flat_map(|(_, methods)| methods.iter().map(Method::as_str)).collect();
     methods.sort_unstable();

@@ -1,4 +1,4 @@
-//! What a route matches, read from its config.
+//! The pattern of a route, read from its config.
 
 use http::Method;
 
@@ -9,14 +9,14 @@ use crate::{
     settings::{Faults, Place},
 };
 
-/// The most segments of a route's path.
+/// The maximum number of segments in a route's path.
 const MAX_SEGMENTS: usize = 32;
 
-/// The methods of a route that names none.
+/// The methods of a route without `methods`.
 const DEFAULT_METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
-/// The registered methods (IANA, HTTP Method Registry), but for those that are never served.
+/// The registered methods (IANA, HTTP Method Registry), except those that are never served.
 const METHODS: &[&str] = &[
     "ACL",
     "BASELINE-CONTROL",
@@ -57,41 +57,41 @@ const METHODS: &[&str] = &[
     "VERSION-CONTROL",
 ];
 
-/// What a route matches.
+/// The pattern of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pattern {
     /// Never empty.
     pub(super) hosts: Vec<Host>,
     /// The segments, in order.
     pub(super) segments: Vec<Segment>,
-    /// Whether nothing may follow.
+    /// True if nothing may follow.
     pub(super) exact: bool,
-    /// Never empty; with GET comes HEAD.
+    /// Never empty; GET includes HEAD.
     pub(super) methods: Vec<Method>,
 }
 
-/// What the host must be.
+/// The pattern of a host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Host {
-    /// This one.
+    /// Exactly this host.
     Exact(Box<str>),
-    /// Any one name below this one.
+    /// Any single label below this domain.
     Below(Box<str>),
-    /// Any.
+    /// Any host.
     Any,
 }
 
-/// What a segment of the path must be.
+/// The pattern of a path segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Segment {
-    /// This one.
+    /// Exactly this segment.
     Literal(Box<str>),
-    /// Anything but nothing, kept under this name.
+    /// Any non-empty segment, captured under this name.
     Capture(Box<str>),
 }
 
 impl Pattern {
-    /// Reads what a route matches; `None` beside the faults that keep it from being read.
+    /// Reads the pattern of a route; `None` if faults keep it from being read.
     pub(super) fn read(config: &MatchConfig, place: &Place, faults: &mut Faults) -> Option<Self> {
         let hosts = hosts(&config.hosts, &place.key("hosts"), faults);
         let methods = methods(&config.methods, &place.key("methods"), faults);
@@ -108,7 +108,7 @@ impl Pattern {
         Some(Self { hosts: hosts?, segments: segments?, exact, methods: methods? })
     }
 
-    /// The segments that are written out, in the order of the path.
+    /// Returns the literal segments, in the order of the path.
     pub(super) fn literals(&self) -> impl Iterator<Item = &str> {
         self.segments.iter().filter_map(|segment| match segment {
             Segment::Literal(text) => Some(&**text),
@@ -116,12 +116,12 @@ impl Pattern {
         })
     }
 
-    /// Whether what is written out is written as in the other pattern.
+    /// Returns whether the literals are spelled as in the other pattern.
     pub(super) fn is_spelled_as(&self, other: &Self) -> bool {
         self.literals().eq(other.literals())
     }
 
-    /// The names of the captures, in the order of the path.
+    /// Returns the names of the captures, in the order of the path.
     pub(super) fn captures(&self) -> impl Iterator<Item = &str> {
         self.segments.iter().filter_map(|segment| match segment {
             Segment::Capture(name) => Some(&**name),

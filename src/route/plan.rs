@@ -1,4 +1,4 @@
-//! A route, built: what happens to a request that it matches.
+//! A route, built: the treatment of its requests.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -24,58 +24,58 @@ use crate::{
 /// A route, built.
 #[derive(Debug)]
 pub struct Route {
-    /// The name, as in the config.
+    /// The name in the config.
     pub name: Arc<str>,
-    /// What is otherwise refused in a target and accepted here.
+    /// The accepted ambiguities of a target.
     pub accept: Oddities,
-    /// Whether plain requests are refused.
+    /// True if plain requests are refused.
     pub require_tls: bool,
-    /// Whether WebSocket upgrades are let through.
+    /// True if WebSocket upgrades are allowed.
     pub websocket: bool,
-    /// The fields that are believed from some peers.
+    /// The fields that are trusted from some peers.
     pub trusted_headers: Option<TrustedHeaders>,
     /// The policies on the request: the global ones, then the route's.
     pub inbound: PolicyList,
-    /// What tells the upstream who calls.
+    /// The fields that identify the caller to the upstream.
     pub identity_headers: IdentityHeaders,
-    /// What the upstream can check of it.
+    /// The signed statement about the caller.
     pub backend_assertion: Option<BackendAssertion>,
-    /// What the upstream gets to see as `Authorization`.
+    /// The `Authorization` that the upstream receives.
     pub authorization: Authorization,
-    /// Where the request goes.
+    /// The destination of requests.
     pub action: Action,
-    /// The policies on the answer.
+    /// The policies on the response.
     pub outbound: OutboundList,
-    /// Where clients are told to get their tokens.
+    /// The metadata that tells clients where to get their tokens.
     pub metadata: Option<Arc<ResourceMetadata>>,
     /// The header names that never come from the caller.
     pub reserved: Arc<Reserved>,
-    /// Those of them that policies of the route read all the same: they judge who wrote them.
+    /// The reserved names that policies of the route read nevertheless: they check who wrote them.
     pub read: Box<[HeaderName]>,
-    /// What is counted, one for each worker.
+    /// The counters, one for each worker.
     pub counters: Arc<[Counters]>,
 }
 
-/// Where a request goes.
+/// The destination of a request.
 #[derive(Debug)]
 pub enum Action {
-    /// To an upstream.
+    /// An upstream.
     Forward(Arc<Upstream>),
-    /// Nowhere: the gateway answers itself.
+    /// A response of the gateway's own.
     Respond(OwnAnswer),
-    /// Nowhere: the gateway tells where tokens for another route come from.
+    /// The metadata of another route's resource.
     Describe(Arc<ResourceMetadata>),
-    /// To a tenant's token endpoint.
+    /// A tenant's token endpoint.
     Relay(Box<TokenRelay>),
-    /// Nowhere: the gateway tells its public keys.
+    /// The gateway's public keys.
     Keys(Arc<AssertionKeys>),
 }
 
 impl Route {
-    /// Judges what the route asks of every request before its policies run; `scheme` is the one that the caller speaks.
+    /// Checks the route's requirements on every request before its policies run; `scheme` is the one that the caller uses.
     ///
     /// # Errors
-    /// The refusal that ends the request.
+    /// Returns the refusal that ends the request.
     pub(crate) fn admits(&self, incoming: &IncomingRequest, scheme: Scheme) -> Result<(), Refusal> {
         incoming.target.accepted_by(self.accept)?;
         if self.require_tls && scheme == Scheme::Http {
@@ -84,7 +84,7 @@ impl Route {
         Ok(())
     }
 
-    /// The name of the upstream, where the route has one.
+    /// Returns the name of the upstream, if the route has one.
     pub fn upstream_name(&self) -> Option<&str> {
         match &self.action {
             Action::Forward(upstream) => Some(upstream.name()),
@@ -92,12 +92,12 @@ impl Route {
         }
     }
 
-    /// Whether it passes requests for tokens through.
+    /// Returns whether it relays token requests.
     pub(crate) const fn is_token_relay(&self) -> bool {
         matches!(self.action, Action::Relay(_))
     }
 
-    /// Names the runtime that carries what outlives requests.
+    /// Sets the runtime of work that outlives requests.
     pub(crate) fn start(&self, background: &Handle) {
         if let Action::Relay(relay) = &self.action {
             relay.start(background);
@@ -105,7 +105,7 @@ impl Route {
     }
 }
 
-/// An answer of the gateway's own, ready to go out.
+/// A response of the gateway's own, ready to be sent.
 #[derive(Debug)]
 pub struct OwnAnswer {
     status: StatusCode,
@@ -114,7 +114,7 @@ pub struct OwnAnswer {
 }
 
 impl OwnAnswer {
-    /// Builds the answer, or says why not.
+    /// Builds the response, or reports its faults.
     pub(crate) fn build(config: &RespondConfig, place: &Place, faults: &mut Faults) -> Option<Self> {
         let status = StatusCode::from_u16(config.status).ok().filter(|status| status.as_u16() >= 200 && status.as_u16() < 600);
         if status.is_none() {
@@ -128,7 +128,7 @@ impl OwnAnswer {
         Some(Self { status: status?, headers: headers?, body: Bytes::from(config.body.clone().unwrap_or_default()) })
     }
 
-    /// The public keys by which backends check assertions, as they are now.
+    /// Makes the response with the current public keys by which backends verify assertions.
     pub(crate) fn of_keys(keys: &AssertionKeys) -> Response<Bytes> {
         let mut response = Response::new(keys.published());
         let headers = response.headers_mut();
@@ -137,7 +137,7 @@ impl OwnAnswer {
         response
     }
 
-    /// The answer to one request.
+    /// Makes the response to one request.
     pub(crate) fn response(&self) -> Response<Bytes> {
         let mut response = Response::new(self.body.clone());
         *response.status_mut() = self.status;
@@ -159,7 +159,7 @@ fn header_map(written: &BTreeMap<String, String>, place: &Place, faults: &mut Fa
     (faults.errors() == before).then_some(headers)
 }
 
-/// What a route leads to, as written.
+/// The configured destination of a route.
 pub(crate) enum Target<'a> {
     Upstream(&'a str),
     Respond(&'a RespondConfig),
@@ -168,7 +168,7 @@ pub(crate) enum Target<'a> {
 }
 
 impl RouteConfig {
-    /// Where the route leads, or why that cannot be told.
+    /// Returns the destination of the route, or reports that it is ambiguous.
     pub(crate) fn leads_to(&self, place: &Place, faults: &mut Faults) -> Option<Target<'_>> {
         let mut targets = [
             ("upstream", self.upstream.as_deref().map(Target::Upstream)),

@@ -1,15 +1,16 @@
-//! From host, path and method to a route.
+//! Routing: from host, path and method to a route.
 //!
-//! Host, path and method are decided in this order with no way back: a host that some route names exactly is served by such
-//! routes alone, and a path that is served with other methods is 405. Among paths an exact one comes first, then the one with
-//! the most segments; where those are alike, a segment that is written out comes before a capture, from left to right.
+//! Host, path and method are decided in this order without backtracking: a host that some route names exactly is served only by
+//! such routes, and a path that is served with other methods is 405. Among paths an exact one comes first, then the one with the
+//! most segments; among equal ones, a literal segment precedes a capture, from left to right.
 //!
-//! The table is a trie of segments for each host, so that a lookup costs what the path is long, however many routes there are.
+//! The table is a trie of segments for each host, so that the cost of a lookup depends on the path's length, not on the number of
+//! routes.
 //!
-//! Where an upstream knows no case (`case-insensitive-paths`) its routes match as it reads: `/Admin` is `/admin` there. What such an
-//! upstream gets is always by the route that its path has in any case; a path that is nearer to another route's in another case is
-//! refused, or a caller could walk around that route. So is what Windows takes for another path. Routes to other upstreams match as
-//! they are written.
+//! Routes to a case-insensitive upstream (`case-insensitive-paths`) match as it reads: `/Admin` is `/admin` there. Such an
+//! upstream only receives requests by the route that the path has in any spelling; a path that is closer to another route's in
+//! another case is refused, since a caller could otherwise bypass that route. The same holds for paths that Windows reads as
+//! others. Routes to other upstreams match as written.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -29,43 +30,43 @@ use crate::{
     settings::{Faults, Place},
 };
 
-/// Which route a request takes.
+/// The table from requests to routes.
 #[derive(Debug, Default)]
 pub struct RouteTable {
     hosts: HashMap<Box<str>, usize>,
-    /// By the name that follows the first dot.
+    /// By the name after the first dot.
     below: HashMap<Box<str>, usize>,
     any: Option<usize>,
     served: Vec<Served>,
     /// The names that each route captures, by its index.
     captures: Vec<Arc<[Arc<str>]>>,
-    /// Where in the config each route stands.
+    /// The place of each route in the config.
     places: Vec<Place>,
-    /// Whether each route leads to an upstream that knows no case.
+    /// Whether each route leads to a case-insensitive upstream.
     folds: Vec<bool>,
-    /// What each route accepts in a target.
+    /// The ambiguities that each route accepts in a target.
     accepts: Vec<Oddities>,
 }
 
-/// What a route matches, and what bears on it.
+/// The pattern of a route, and the settings that affect it.
 #[derive(Clone, Debug)]
 pub struct Matching<'a> {
-    /// What is written.
+    /// The settings as written.
     pub config: &'a MatchConfig,
-    /// The route's place, and the key there that says what it matches.
+    /// The route's place, and the key of its pattern there.
     pub at: (Place, &'a str),
-    /// Whether the route leads to an upstream that knows no case.
+    /// True if the route leads to a case-insensitive upstream.
     pub folds: bool,
-    /// What the route accepts in a target.
+    /// The ambiguities that the route accepts in a target.
     pub accepts: Oddities,
 }
 
-/// What is served under one host.
+/// The paths of one host.
 #[derive(Debug, Default)]
 struct Served {
-    /// The paths as they are written.
+    /// The paths as written.
     written: Paths,
-    /// All of them without case, where a route leads to an upstream that knows none.
+    /// All of them in lower case, if a route leads to a case-insensitive upstream.
     folded: Option<Paths>,
 }
 
@@ -74,12 +75,12 @@ struct Served {
 pub struct Found {
     /// The route's index, in the order of the config.
     pub route: usize,
-    /// What its path captured.
+    /// The captures of its path.
     pub captures: Captures,
 }
 
 impl RouteTable {
-    /// Builds the table from what the routes match, in the order of the config.
+    /// Builds the table from the routes' patterns, in the order of the config.
     pub fn build<'a>(matching: impl IntoIterator<Item = Matching<'a>>, faults: &mut Faults) -> Self {
         let mut table = Self::default();
         let mut patterns = Vec::new();
@@ -131,7 +132,7 @@ impl RouteTable {
         }
     }
 
-    /// Builds the paths without case under each host where they are needed.
+    /// Builds the lower-case paths of each host that needs them.
     fn fold(&mut self, patterns: &[(usize, Pattern, Place)], faults: &mut Faults) {
         let at = |table: &Self, host: &Host| match host {
             Host::Exact(name) => table.hosts[name],
@@ -183,30 +184,33 @@ impl RouteTable {
         }
     }
 
-    /// The names that a route's path captures.
+    /// Returns the names that a route's path captures.
     pub fn captures(&self, route: usize) -> Vec<String> {
         self.captures.get(route).map_or_else(Vec::new, |names| names.iter().map(|name| (**name).to_owned()).collect())
     }
 
-    /// The route of a request.
+    /// Finds the route of a request.
     ///
     /// # Errors
-    /// `no-route`; `method-not-allowed`; `request-target-invalid` where a careless reader of the target would find another route.
+    /// Returns `no-route`, `method-not-allowed`, or `request-target-invalid` if a lenient reader of the target would find another
+    /// route.
     pub fn find(&self, incoming: &IncomingRequest) -> Result<Found, Refusal> {
         self.find_for(&incoming.authority.host, &incoming.target, &incoming.method)
     }
 
-    /// The methods with which anything is served under this host, if anything is.
+    /// Returns the methods that are served under this host, if any.
     pub fn allow(&self, host: &str) -> Option<&HeaderValue> {
         self.served_at(host).map(|served| &served.written.allow)
     }
 
-    /// The route of a request with this host, target and method; for preflights, which ask about another method than their own.
+    /// Finds the route of a request with this host, target and method; for preflights, which ask about another method than their
+    /// own.
     ///
-    /// What the route does not accept in the target is refused by the route, and in how many ways it could be read is of no matter then.
+    /// Ambiguities of the target that the route does not accept are refused by the route, so its other readings do not matter
+    /// then.
     ///
     /// # Errors
-    /// As [`find`](Self::find).
+    /// Fails as [`find`](Self::find).
     pub fn find_for(&self, host: &str, target: &Target, method: &Method) -> Result<Found, Refusal> {
         let served = self.served_at(host).ok_or(Reason::NoRoute)?;
         if let Some(folded) = &served.folded
@@ -235,7 +239,7 @@ impl RouteTable {
         Ok(self.found(route, &place, target))
     }
 
-    /// The route of a request among the paths without case; `None` where it does not lead to an upstream that knows none.
+    /// Finds the route of a request among the lower-case paths; `None` if it does not lead to a case-insensitive upstream.
     fn find_folded(&self, folded: &Paths, target: &Target, method: &Method) -> Result<Option<Found>, Refusal> {
         // As long as the path, so that what is found in the one stands at the same place in the other.
         let lower = target.path.to_ascii_lowercase();
@@ -276,7 +280,7 @@ impl RouteTable {
         Found { route, captures }
     }
 
-    /// What the most specific host serves: the paths of less specific ones are not served under it.
+    /// Returns the paths of the most specific host: those of less specific ones are not served under it.
     fn served_at(&self, host: &str) -> Option<&Served> {
         let below = || host.split_once('.').and_then(|(_, parent)| self.below.get(parent));
         let at = self.hosts.get(host).or_else(below).copied().or(self.any)?;

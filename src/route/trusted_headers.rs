@@ -1,15 +1,15 @@
-//! `trusted-headers`: fields that somebody in front of the gateway writes to say who calls, believed from there alone.
+//! `trusted-headers`: header fields by which a peer in front of the gateway identifies the caller, trusted from that peer only.
 //!
-//! Who wrote a field can only be told of whoever made the connection, so what counts is the **peer**, never the caller: a
-//! caller's address may have come by way of hops that hand on what their clients send. (Where a connection begins with a PROXY
-//! protocol header, its source made the connection.) The name is reserved: it is removed from the requests of every other
-//! route, in every spelling, and here from those of every other peer, before any policy can read it.
+//! The author of a field can only be the maker of the connection, so the **peer** counts, never the caller: a caller's address
+//! may have come through hops that forward their clients' fields. (If a connection begins with a PROXY protocol header, its
+//! source made the connection.) The name is reserved: it is removed from the requests of every other route, in every spelling,
+//! and here from those of every other peer, before any policy can read it.
 //!
-//! Where others use the peer's addresses, too, as all customers of Front Door do, its requests must bear a field that tells it from
-//! them (`require-header`); that is asked of each request.
+//! If others use the peer's addresses, too, as all customers of Front Door do, its requests must carry a field that identifies it
+//! (`require-header`); that is checked for each request.
 //!
-//! A peer that is believed is believed in the written spelling alone. A connector that writes `X-Sso-User` hands on the
-//! `X_Sso_User` of its client, and a backend behind CGI takes one for the other.
+//! A trusted peer is trusted for the written spelling only. A connector that writes `X-Sso-User` forwards its client's
+//! `X_Sso_User`, and a backend behind CGI takes one for the other.
 
 use std::net::IpAddr;
 
@@ -27,14 +27,14 @@ use crate::{
     upstream::UpstreamRequest,
 };
 
-/// Header fields that are believed from some peers.
+/// Header fields that are trusted from some peers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TrustedHeadersConfig {
     /// The names of the fields; at least one.
     pub names: Vec<String>,
-    /// The peers that are believed: addresses, CIDRs, ranges or names of address sets; or `addresses` with the `require-header` that
-    /// tells a peer from others at the same addresses.
+    /// The trusted peers: addresses, CIDRs, ranges or names of address sets; or `addresses` with the `require-header` that
+    /// distinguishes a peer from others at the same addresses.
     pub from: Vec<TrustedProxyConfig>,
 }
 
@@ -43,20 +43,20 @@ const STAKE: Stake = Stake {
     cure: "list the connectors alone",
 };
 
-/// Header fields that are believed from some peers.
+/// Header fields that are trusted from some peers.
 #[derive(Debug)]
 pub struct TrustedHeaders {
     names: Box<[HeaderName]>,
     from: Box<[Believed]>,
 }
 
-/// A field that says who calls was sent more than once.
+/// An error: a field that identifies the caller was sent more than once.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} came more than once, and only one of them can be the peer's own")]
 struct Repeated(HeaderName);
 
 impl TrustedHeaders {
-    /// Builds the setting at this place, or says in the scope's faults why not.
+    /// Builds the setting at this place, or reports its faults.
     pub(crate) fn build(config: &TrustedHeadersConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
         let before = scope.faults.errors();
         let list = place.key("names");
@@ -88,10 +88,10 @@ impl TrustedHeaders {
         Some(Self { names: names.into(), from: from.into() })
     }
 
-    /// Leaves of a request what may be believed of this peer; of one that nobody knows, nothing.
+    /// Keeps the fields of a request that this peer is trusted for; none of an unknown peer.
     ///
     /// # Errors
-    /// A field came more than once: the peer wrote one, and handed on its client's.
+    /// Fails if a field came more than once: the peer wrote one, and forwarded its client's.
     pub(crate) fn admit(&self, peer: Option<IpAddr>, clock: &Clock, incoming: &mut IncomingRequest) -> Result<(), Refusal> {
         let believed = self.believes(peer, clock, incoming);
         for name in &self.names {
@@ -110,12 +110,12 @@ impl TrustedHeaders {
         Ok(())
     }
 
-    /// Whether this peer is believed for the request.
+    /// Returns whether this peer is trusted for the request.
     pub(crate) fn believes(&self, peer: Option<IpAddr>, clock: &Clock, incoming: &IncomingRequest) -> bool {
         peer.is_some_and(|peer| self.from.iter().any(|believed| believed.holds(peer, &incoming.headers, clock)))
     }
 
-    /// Hands on what is left of the fields: they are reserved, so nothing else of the request is.
+    /// Forwards the remaining fields, which are reserved and therefore not forwarded otherwise.
     pub(crate) fn hand_on(&self, admitted: &IncomingRequest, outgoing: &mut UpstreamRequest) {
         for name in &self.names {
             if let Some(value) = admitted.headers.get(name) {
@@ -160,7 +160,7 @@ mod tests {
         IncomingRequest::read(request.body(()).expect("a request").into_parts().0, None).expect("readable")
     }
 
-    /// What a policy sees, and what is handed on.
+    /// Returns the fields that a policy sees, and those that are forwarded.
     fn admitted(from: &str, fields: &[(&str, &str)]) -> Result<(Vec<String>, Vec<String>), Refusal> {
         let trusted = built("{ names: [X-Sso-User, X-Sso-Groups], from: [10.1.0.0/28] }").expect("valid");
         let mut names = ReservedNames::default();

@@ -1,17 +1,17 @@
-//! Paths that a backend on Windows takes for others, besides case.
+//! Paths that a backend on Windows reads as others, apart from case.
 //!
-//! Win32 drops dots and blanks at the end of a name, `admin::$DATA` is what is in the file `admin`, and a name with a `~` and a number
-//! may be the short one of another file. ASP.NET drops `(S(…))` wherever it stands, which once held a session. Such paths are refused
-//! where they lead to an upstream without case: they could not be matched as every such backend reads them.
+//! Win32 drops dots and spaces at the end of a name, `admin::$DATA` is the content of the file `admin`, and a name with a `~` and
+//! a number may be the short name of another file. ASP.NET drops `(S(…))` anywhere, which once held a session. Such paths are
+//! refused on routes to a case-insensitive upstream, since they cannot be matched as every such backend reads them.
 
 use std::borrow::Cow;
 
 use crate::request::normalised;
 
-/// What has a meaning of its own somewhere on the way to a file.
+/// Characters with a special meaning somewhere on the way to a file.
 const DELIMITERS: &[char] = &['.', '/', '\\', ':', ';', '%', '?', '#', '~', ' ', '"', '<', '>'];
 
-/// Whether such a backend may read a segment of the path, in its canonical form, as another one.
+/// Returns whether such a backend may read a segment of the path, in its canonical form, as another one.
 pub(super) fn reads_otherwise(path: &str) -> bool {
     let decoded: Cow<'_, [u8]> = percent_encoding::percent_decode_str(path).into();
     // What is no UTF-8 is read by the code page of the machine.
@@ -32,7 +32,8 @@ fn is_another_name(segment: &str) -> bool {
     segment.ends_with(['.', ' ']) || segment.contains([':', '"', '<', '>']) || is_short_name(segment)
 }
 
-/// `PROGRA~1`, `ADMIN~1.ASP`: at most eight letters, of which the last are `~` and a number, and at most three behind a dot.
+/// Returns whether a segment is a short name, such as `PROGRA~1` or `ADMIN~1.ASP`: at most eight letters that end with `~` and a
+/// number, and at most three after a dot.
 ///
 /// IIS itself answers 404 to short names; other servers on Windows open the file, and so do handlers that map paths themselves.
 fn is_short_name(segment: &str) -> bool {
@@ -45,7 +46,7 @@ fn is_short_name(segment: &str) -> bool {
         && extension.chars().count() <= 3
 }
 
-/// `(S(…))` and its like, however they are nested: a bracket, a letter, a bracket.
+/// Returns whether a text holds `(S(…))` or the like, however nested: a bracket, a letter, a bracket.
 fn holds_a_session(text: &str) -> bool {
     let mut rest = text;
     while let Some((_, after)) = rest.split_once('(') {

@@ -1,8 +1,6 @@
-//! What ends on a day, told in the log as the days go by: the access of partners, entries of address sets, and certificates of
-//! listeners.
+//! Log messages about expiry, repeated daily: the access of partners, entries of address sets, and certificates of listeners.
 //!
-//! What had ended or was about to end when a config was read is told with the other warnings about it. A gateway may run for
-//! months on one config, though.
+//! Expired and expiring items are also reported when a config is read, but a gateway may run for months on one config.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +13,7 @@ use crate::{
 
 const DAY: u64 = 86_400;
 
-/// Tells each day, as it begins, what ends soon and what has just ended. Never returns.
+/// Reports at the start of each day what expires soon and what has just expired. Never returns.
 pub(crate) async fn tell(runtime: Arc<ArcSwap<Runtime>>) {
     let mut told = runtime.load_full().clock.unix_seconds() / DAY;
     loop {
@@ -30,16 +28,16 @@ pub(crate) async fn tell(runtime: Arc<ArcSwap<Runtime>>) {
     }
 }
 
-/// Something that has ended, or is about to.
+/// An item that has expired, or is about to.
 #[derive(Debug, PartialEq, Eq)]
 struct Ending {
-    /// Where it stands in the config.
+    /// Its place in the config.
     at: String,
     owner: Option<String>,
     message: String,
 }
 
-/// What there is to tell at the beginning of a day.
+/// Returns the items to report at the start of a day.
 fn endings(runtime: &Runtime, now: u64) -> Vec<Ending> {
     let partners = runtime.partners.iter().filter_map(|partner| ending(partner, now));
     let sets = runtime.address_sets.by_name.iter().flat_map(|(name, set)| {
@@ -66,7 +64,7 @@ fn ending(partner: &Partner, now: u64) -> Option<Ending> {
     Some(Ending { at: format!("partners.{}", partner.name), owner: partner.owner.as_deref().map(str::to_owned), message })
 }
 
-/// Whether something that ended at `until` had not ended a day ago.
+/// Returns whether something that expired at `until` was still valid a day ago.
 const fn has_just_ended(until: u64, now: u64) -> bool {
     until <= now && now - until < DAY
 }

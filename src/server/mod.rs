@@ -1,8 +1,7 @@
 //! The process: workers, listeners, reload and drain.
 //!
-//! Requests are carried by one thread per core, each with a runtime, sockets and upstream pools of its own, so that no core
-//! waits for another. What is not a request (key and token fetches, the admin listener, file watching) runs beside them on one
-//! background runtime.
+//! Requests are carried by one thread per core, each with its own runtime, sockets and upstream pools, so that no core waits for
+//! another. Other work (key and token fetches, the admin listener, file watching) runs on one background runtime.
 
 pub(crate) mod expiry_notices;
 
@@ -39,12 +38,12 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// How the process is set up, beyond its config.
+/// The options of the process, beyond its config.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// How many threads carry requests.
+    /// The number of threads that carry requests.
     pub workers: usize,
-    /// Where the time comes from.
+    /// The clock.
     pub clock: Clock,
 }
 
@@ -54,7 +53,7 @@ impl Default for ServerOptions {
     }
 }
 
-/// Why the gateway could not start, or a reload was not taken.
+/// The reason why the gateway could not start, or a reload failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The config is faulty.
@@ -65,19 +64,19 @@ pub enum ServerError {
     Bind {
         /// The address.
         address: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
     /// A sink of the audit log cannot be opened.
     #[error("the audit log cannot be opened")]
     Audit(#[source] io::Error),
-    /// No thread could be had.
+    /// No thread could be started.
     #[error("no thread could be started")]
     Thread(#[source] io::Error),
 }
 
-/// Where the process stands in its life.
+/// The state of the process.
 #[derive(Debug, Default)]
 pub struct Lifecycle {
     draining: AtomicBool,
@@ -88,16 +87,16 @@ pub struct Lifecycle {
 /// The connections of all listeners.
 #[derive(Debug, Default)]
 pub struct Connections {
-    /// How many files the process may have open, where there is a bound that is known.
+    /// The limit of open files, if it is known.
     pub open_files: Option<u64>,
-    /// How many it may need for the connections that the config allows; more than there may be is a warning.
+    /// The number of files that the allowed connections may need; more than the limit causes a warning.
     pub open_files_needed: u64,
     /// The listeners, one for each address.
     pub listeners: Vec<(SocketAddr, Arc<Listener>)>,
 }
 
 impl Connections {
-    /// What is wrong with the limits, if anything is.
+    /// Describes a problem of the limits, if there is one.
     pub fn warning(&self) -> Option<String> {
         let open_files = self.open_files.filter(|open_files| *open_files < self.open_files_needed)?;
         let most = connections_that_fit(open_files);
@@ -110,17 +109,17 @@ impl Connections {
 }
 
 impl Lifecycle {
-    /// Whether the gateway finishes its requests and takes no new connections.
+    /// Returns whether the gateway is draining: it finishes its requests and accepts no new connections.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// The connections of all listeners.
+    /// Returns the connections of all listeners.
     pub fn connections(&self) -> Arc<Connections> {
         self.connections.load_full()
     }
 
-    /// Why the last reload was not taken; `None` if it was.
+    /// Returns the reason why the last reload failed; `None` if it succeeded.
     pub fn last_reload_error(&self) -> Option<Arc<String>> {
         self.last_reload_error.load_full()
     }
@@ -139,12 +138,12 @@ pub struct Server {
     writer: Option<JoinHandle<()>>,
     background: Option<tokio::runtime::Runtime>,
     drain_timeout: Duration,
-    /// Where records go, and what file names are relative to.
+    /// The sinks of records, and the folder that file names are relative to.
     sinks: (AuditConfig, PathBuf),
     options: ServerOptions,
 }
 
-/// A listener is the same one across reloads as long as its name and address stay.
+/// The identity of a listener: it is the same across reloads as long as its name and address stay.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct ListenerKey {
     name: Arc<str>,
@@ -158,7 +157,7 @@ struct RunningListener {
     drainer: Drainer,
 }
 
-/// A listener whose sockets are open, one for each worker, and that nobody serves yet.
+/// A listener with open sockets, one for each worker, that is not served yet.
 struct Bound {
     key: ListenerKey,
     settings: ListenerSettings,
@@ -172,20 +171,20 @@ struct Worker {
     thread: JoinHandle<()>,
 }
 
-/// What a worker is told.
+/// A command to a worker.
 #[derive(Debug)]
 enum Command {
-    /// To serve this socket until the listener drains.
+    /// Serve this socket until the listener drains.
     Serve { socket: std::net::TcpListener, listener: Arc<Listener>, drain: Drain },
-    /// To let go of the rules before: there are new ones, and no request may come that would notice.
+    /// Drop the previous rules: there are new ones, and without a request nothing else would notice.
     Refresh,
 }
 
 impl Server {
-    /// Starts a gateway: compiles the config, opens the listeners, and begins to fetch keys and tokens.
+    /// Starts a gateway: compiles the config, opens the listeners, and starts to fetch keys and tokens.
     ///
     /// # Errors
-    /// When the config is faulty, or what it names cannot be had.
+    /// Fails if the config is faulty, or if a resource that it names is unavailable.
     pub fn start(document: &Document, options: ServerOptions) -> Result<Self, ServerError> {
         let config = &document.config;
         raise_open_files();
@@ -235,17 +234,17 @@ impl Server {
         Ok(server)
     }
 
-    /// Goes over to another config, whole or not at all. Requests under way keep the rules that they started with.
+    /// Switches to another config, completely or not at all. Requests in progress keep the rules that they started with.
     ///
     /// # Errors
-    /// When the config is faulty, or what it names cannot be had; the old one then serves on.
+    /// Fails if the config is faulty, or if a resource that it names is unavailable; the old one then stays active.
     pub fn reload(&mut self, document: &Document) -> Result<(), ServerError> {
         let result = self.try_reload(document);
         self.reloaded(result.as_ref().err().map(|error| crate::base::causes::chain(error)));
         result
     }
 
-    /// Notes how an attempt at a reload went, for the status page: what was wrong, or nothing.
+    /// Notes the result of a reload for the status page.
     pub fn reloaded(&self, error: Option<String>) {
         self.lifecycle.last_reload_error.store(error.map(Arc::new));
     }
@@ -269,16 +268,16 @@ impl Server {
         Ok(())
     }
 
-    /// Opens the files that records go to again, so that they can be moved away. Nothing else changes, and no record is lost.
+    /// Reopens the files of records, so that they can be moved away. Nothing else changes, and no record is lost.
     ///
     /// # Errors
-    /// When one cannot be opened; records then go on to the files from before.
+    /// Fails if one cannot be opened; records then continue to go to the old files.
     pub fn reopen_files(&self) -> Result<(), ServerError> {
         let (config, base) = &self.sinks;
         self.audit.reopen(config, base).map_err(ServerError::Audit)
     }
 
-    /// Opens the sockets of listeners that are new.
+    /// Opens the sockets of new listeners.
     fn bind(&self, runtime: &Runtime) -> Result<Vec<Bound>, ServerError> {
         let mut all = Vec::new();
         let share = Share::of(runtime);
@@ -297,7 +296,7 @@ impl Server {
         Ok(all)
     }
 
-    /// Serves what is new, goes over to the new settings of what stays, and drains what is gone.
+    /// Serves new listeners, applies new settings to existing ones, and drains removed ones.
     fn serve(&mut self, bound: Vec<Bound>) {
         let mut gone = std::mem::take(&mut self.listeners);
         for Bound { key, settings, sockets } in bound {
@@ -322,7 +321,7 @@ impl Server {
         self.tell_of_connections();
     }
 
-    /// Keeps the status of the listeners at hand, and says if more connections are allowed than the process can have.
+    /// Updates the status of the listeners, and warns if more connections are allowed than the process can have.
     fn tell_of_connections(&self) {
         let share = Share::of(&self.runtime());
         let listeners = self.listeners.values().map(|running| (running.local, running.listener.clone())).collect();
@@ -339,42 +338,43 @@ impl Server {
         self.admin.serve(bound, config, &background, self.drain_timeout);
     }
 
-    /// The runtime for what is not a request.
+    /// Returns the background runtime.
     pub fn handle(&self) -> &Handle {
         self.background.as_ref().expect("the background runtime lives as long as the server").handle()
     }
 
-    /// Where the listener of this name listens; the first of its addresses.
+    /// Returns the address of the listener of this name; the first if there are several.
     pub fn address(&self, name: &str) -> Option<SocketAddr> {
         self.listeners.iter().filter(|(key, _)| &*key.name == name).map(|(_, running)| running.local).min()
     }
 
-    /// Where the admin listener is.
+    /// Returns the address of the admin listener.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.own_address()
     }
 
-    /// Where the health listener is, if it is not the admin listener.
+    /// Returns the address of the health listener, if it is separate.
     pub fn health_address(&self) -> Option<SocketAddr> {
         self.admin.health_address()
     }
 
-    /// The config in force.
+    /// Returns the active config.
     pub fn runtime(&self) -> Arc<Runtime> {
         self.runtime.load_full()
     }
 
-    /// Where the process stands in its life.
+    /// Returns the state of the process.
     pub const fn lifecycle(&self) -> &Arc<Lifecycle> {
         &self.lifecycle
     }
 
-    /// The records of requests.
+    /// Returns the records of requests.
     pub const fn audit(&self) -> &Arc<AuditLog> {
         &self.audit
     }
 
-    /// Takes no new connections, lets the requests under way end, and stops. What is not done after `drain-timeout` is broken off.
+    /// Stops accepting connections, lets the requests in progress end, and stops. Those not finished after `drain-timeout` are
+    /// aborted.
     pub fn drain(mut self) {
         self.lifecycle.draining.store(true, Ordering::Relaxed);
         for running in self.listeners.values() {
@@ -445,12 +445,12 @@ impl Worker {
     }
 }
 
-/// What each listener gets of the connections that fit into the open files that the process may have.
+/// Each listener's share of the connections that fit into the process's limit of open files.
 #[derive(Clone, Copy, Debug)]
 struct Share {
-    /// The connections that all listeners allow.
+    /// The connections that all listeners allow together.
     wanted: u64,
-    /// Those of them that fit.
+    /// The number of connections that fit.
     fit: u64,
 }
 

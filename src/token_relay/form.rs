@@ -1,4 +1,4 @@
-//! The form of a token request, read so that nobody can read it otherwise.
+//! The form of a token request, parsed so that no reader can read it differently.
 
 use std::borrow::Cow;
 
@@ -10,33 +10,33 @@ use zeroize::Zeroizing;
 
 use crate::entra::{is_guid, token::CredentialKind};
 
-/// RFC 7523, section 2.2.
+/// The type of client assertions. RFC 7523, section 2.2.
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// The most parameters of a form: clients send about ten.
+/// The maximum number of parameters in a form: clients send about ten.
 const MOST_PARAMETERS: usize = 32;
 
-/// What a client asks for, and how it proves who it is.
+/// The client's request, and its proof of identity.
 #[derive(Debug)]
 pub(super) struct Asked {
-    /// A GUID in lower case.
+    /// The client id: a GUID in lower case.
     pub(super) client_id: String,
     pub(super) grant_type: String,
     pub(super) scope: String,
     pub(super) shown: Shown,
 }
 
-/// What the client proves itself with.
+/// The client's proof of identity.
 #[derive(Debug)]
 pub(super) enum Shown {
     Secret(SecretString),
     Assertion {
         assertion: SecretString,
-        /// Whom the assertion says that it is for.
+        /// The declared audience of the assertion.
         audience: Option<Box<str>>,
     },
 }
 
-/// Why a form cannot be used. Names parameters of the protocol, never what a client sent.
+/// The reason why a form is refused. Names parameters of the protocol, never their values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FormFault {
     #[error("a parameter is not well encoded")]
@@ -71,7 +71,7 @@ impl Shown {
         }
     }
 
-    /// Whether it can be good at an endpoint that takes assertions with these audiences.
+    /// Returns whether it can be valid at an endpoint that accepts assertions with these audiences.
     pub(super) fn is_for(&self, audiences: &[Box<str>]) -> bool {
         match self {
             Self::Secret(_) => true,
@@ -84,7 +84,7 @@ impl Shown {
 /// The parameters of the form, decoded.
 struct Parameters<'a>(Vec<(Cow<'a, str>, Zeroizing<String>)>);
 
-/// Reads a form. Parameters that are of no account here are left behind.
+/// Reads a form. Irrelevant parameters are dropped.
 pub(super) fn read(body: &[u8]) -> Result<Asked, FormFault> {
     let parameters = Parameters::read(body)?;
     let client_id = parameters.need("client_id")?.to_ascii_lowercase();
@@ -139,7 +139,7 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// A name or value of a form: `+` is a blank, escapes are whole, and the text is UTF-8.
+/// Decodes a name or value of a form: `+` is a space, escapes are complete, and the text is UTF-8.
 fn decoded(text: &str) -> Result<Zeroizing<String>, FormFault> {
     let spaced = Zeroizing::new(text.replace('+', " "));
     let mut rest = spaced.as_str();
@@ -152,7 +152,7 @@ fn decoded(text: &str) -> Result<Zeroizing<String>, FormFault> {
     Ok(Zeroizing::new(decoded.into_owned()))
 }
 
-/// What bears on whose an assertion is. Unverified: Entra verifies it, and by then the partner has been judged by `client_id`.
+/// The claims that tell an assertion's owner. Unverified: Entra verifies them, after the partner was judged by `client_id`.
 #[derive(Deserialize)]
 struct Payload {
     iss: Option<String>,
@@ -160,7 +160,7 @@ struct Payload {
     aud: Option<serde_json::Value>,
 }
 
-/// The audience of an assertion that is not another client's.
+/// Returns the audience of an assertion that does not belong to another client.
 fn audience(assertion: &str, client_id: &str) -> Result<Option<Box<str>>, FormFault> {
     let mut parts = assertion.split('.');
     let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {

@@ -1,26 +1,26 @@
-//! `token-relay`: partners' requests for tokens, passed through to Entra's token endpoint.
+//! `token-relay`: partners' token requests, relayed to Entra's token endpoint.
 //!
-//! A route of this kind stands before a third party's client credentials. Whether a request may pass is decided by the partner
-//! that its `client_id` belongs to (address, kind of credential, routes, expiry, rate and quota, as for
+//! Such a route guards the use of third parties' client credentials. The decision on a request depends on the partner of its
+//! `client_id` (address, kind of credential, routes, expiry, rate and quota, as for
 //! [`check-partner`](crate::inbound::check_partner)) and by the route: grant types, scopes, kind of credential. The tenant is the
-//! route's. What passes is a request made anew of the few parameters that were judged; Entra's answer comes back without Entra's
-//! header fields. Nothing is kept, and nothing of a secret or an assertion is logged.
+//! route's. The relayed request is built anew from the few parameters that were judged; Entra's response is returned without
+//! Entra's header fields. Nothing is stored, and nothing of a secret or an assertion is logged.
 //!
-//! The decision rests on what Entra reads, too: an assertion that the client issued to itself has to be that client's, and a
-//! parameter that is there twice, in whatever case, refuses.
+//! The decision covers everything that Entra reads: an assertion must be issued by the client itself, and a duplicate parameter,
+//! in any letter case, refuses the request.
 //!
-//! # What it binds
+//! # Its effect
 //!
-//! Whoever has the credentials can ask Entra directly, from anywhere. The relay binds where a Conditional Access policy for
-//! workload identities admits the partner's application from the gateway's own egress address alone. It is no replacement for
-//! that policy, and that policy cannot tell one partner behind the relay from another: the relay does.
+//! Anyone with the credentials can call Entra directly, from anywhere. The relay becomes mandatory through a Conditional Access
+//! policy for workload identities that admits the partner's application only from the gateway's egress address. It is no
+//! replacement for that policy, and that policy cannot tell one partner behind the relay from another: the relay does.
 //!
 //! # Assertions
 //!
-//! An assertion is made for one URL, its `aud`, and Entra takes those for its own token endpoint alone. A client library that is
-//! pointed at the relay makes them for the relay's URL. So clients with a secret only need another URL; clients with a certificate
-//! have to make the assertion for `https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token` and send it here, as Microsoft's
-//! libraries do where the application brings the assertion (`client_assertion`, `WithClientAssertion`).
+//! An assertion is made for one URL, its `aud`, and Entra accepts only those for its own token endpoint. A client library that is
+//! configured with the relay makes them for the relay's URL. So clients with a secret only need another URL; clients with a
+//! certificate have to make the assertion for `https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token` and send it here, as
+//! Microsoft's libraries do where the application brings the assertion (`client_assertion`, `WithClientAssertion`).
 
 mod form;
 
@@ -52,24 +52,24 @@ use crate::{
     settings::{Faults, Place},
 };
 
-/// The longest request that is read.
+/// The longest request that is read, in bytes.
 const MOST_BYTES: u64 = 64 << 10;
 
 /// A relay of token requests.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TokenRelayConfig {
-    /// The tenant whose token endpoint is asked: a name of `tenants`. Requests cannot choose another one.
+    /// The tenant whose token endpoint is used: a name of `tenants`. Requests cannot choose another one.
     pub tenant: String,
-    /// The grant types that may be used. Default: client_credentials.
+    /// The allowed grant types. Default: client_credentials.
     #[serde(default = "client_credentials")]
     pub grant_types: Vec<GrantType>,
-    /// The scopes that may be asked for, one in a request, exactly as written here; at least one.
+    /// The allowed scopes, one per request, exactly as written here; at least one.
     pub scopes: Vec<String>,
-    /// How clients must authenticate: any, or certificate, which takes assertions alone. Default: any.
+    /// The required authentication of clients: any, or certificate, which accepts only assertions. Default: any.
     #[serde(default)]
     pub client_credential: PartnerCredential,
-    /// The partners that may pass. Default: all whose `routes` allow it.
+    /// The allowed partners. Default: all whose `routes` allow it.
     pub partners: Option<Vec<String>>,
 }
 
@@ -99,18 +99,18 @@ pub struct TokenRelay {
     /// The tenant, a GUID.
     tenant: Box<str>,
     endpoint: Arc<Url>,
-    /// The audiences of assertions that Entra takes there.
+    /// The audiences of assertions that Entra accepts there.
     audiences: [Box<str>; 2],
     grant_types: Vec<GrantType>,
     scopes: Box<[Box<str>]>,
     credential: PartnerCredential,
     partner: CheckPartner,
     http: Arc<IdentityHttp>,
-    /// What carries the calls: their connections outlive the requests.
+    /// The runtime of the calls, whose connections outlive the requests.
     background: OnceLock<Handle>,
 }
 
-/// What a relay is built with.
+/// The context in which a relay is built.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Surroundings<'a> {
     pub(crate) tenants: &'a Tenants,
@@ -118,11 +118,11 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) http: &'a Arc<IdentityHttp>,
     /// The route's name.
     pub(crate) route: &'a str,
-    /// Whether the route matches one path, and POST alone; and where that is said.
+    /// Whether the route matches one path, and only POST, with the place of its `match`.
     pub(crate) one_path: (bool, &'a Place),
 }
 
-/// Why a request is not relayed, or its answer not passed on. Holds nothing that the client sent.
+/// The reason why a request is not relayed, or its response not returned. Holds nothing that the client sent.
 #[derive(Debug, thiserror::Error)]
 enum RelayFault {
     #[error("the body is no form: {0}")]
@@ -160,7 +160,7 @@ impl From<RelayFault> for Refusal {
 }
 
 impl TokenRelay {
-    /// Builds the relay at this place, or says in `faults` why not.
+    /// Builds the relay at this place, or reports its faults.
     pub(crate) fn build(config: &TokenRelayConfig, with: Surroundings<'_>, place: &Place, faults: &mut Faults) -> Option<Self> {
         let before = faults.errors();
         let (one_path, at) = with.one_path;
@@ -220,15 +220,15 @@ impl TokenRelay {
         })
     }
 
-    /// Names the runtime that carries the calls.
+    /// Sets the runtime of the calls.
     pub(crate) fn start(&self, background: &Handle) {
         self.background.get_or_init(|| background.clone());
     }
 
-    /// Judges a request, asks Entra, and passes its answer on.
+    /// Judges a request, calls Entra, and returns its response.
     ///
     /// # Errors
-    /// The refusal of a request that may not pass, or that there is no answer.
+    /// Returns the refusal of a request that is not allowed, or the failure of the call.
     pub(crate) async fn answer(
         &self,
         exchange: &mut Exchange,
@@ -290,7 +290,7 @@ impl TokenRelay {
         }
     }
 
-    /// Asks Entra, with a request of our own making.
+    /// Calls Entra with a request of our own.
     async fn ask(&self, asked: Asked, correlation_id: String) -> Result<Answer, RelayFault> {
         let (http, endpoint) = (self.http.clone(), self.endpoint.clone());
         let call = async move {
@@ -315,8 +315,8 @@ impl TokenRelay {
     }
 }
 
-/// Judges what can be told without the body. A query, another form of body and other credentials have no place here: what is in
-/// them would be read by one side alone.
+/// Judges the head alone. A query, another type of body and other credentials are refused: only one of the two sides would read
+/// them.
 fn judge_head(incoming: &IncomingRequest) -> Result<(), RelayFault> {
     if incoming.target.query.is_some() {
         return Err(RelayFault::NotAForm("the request has a query"));
@@ -339,7 +339,7 @@ fn judge_head(incoming: &IncomingRequest) -> Result<(), RelayFault> {
     Ok(())
 }
 
-/// The whole body. It holds a secret, so the copy does not stay in memory.
+/// Reads the whole body. It holds a secret, so the copy is wiped.
 async fn read(mut body: RequestBody) -> Result<Zeroizing<Vec<u8>>, Refusal> {
     body.limit(MOST_BYTES)?;
     // Never grown, which would leave copies behind.
@@ -352,7 +352,8 @@ async fn read(mut body: RequestBody) -> Result<Zeroizing<Vec<u8>>, Refusal> {
     Ok(bytes)
 }
 
-/// Entra's answer, as the client gets it: status and body, when to come back, and that nobody may keep it. RFC 6749, section 5.1.
+/// Converts Entra's response for the client: status and body, the time to retry, and the prohibition to store it. RFC 6749,
+/// section 5.1.
 fn passed_on(answer: Answer) -> Result<Response<Bytes>, RelayFault> {
     let object = serde_json::from_slice::<std::collections::BTreeMap<String, serde::de::IgnoredAny>>(&answer.body).is_ok();
     let answers = answer.status == StatusCode::OK || answer.status.is_client_error() || answer.status.is_server_error();
@@ -372,7 +373,7 @@ fn passed_on(answer: Answer) -> Result<Response<Bytes>, RelayFault> {
     Ok(response)
 }
 
-/// The `error` that OAuth clients look for in a refusal. RFC 6749, section 5.2.
+/// Returns the `error` that OAuth clients expect in a refusal. RFC 6749, section 5.2.
 pub(crate) fn oauth_error(reason: Reason) -> &'static str {
     match reason {
         Reason::GrantTypeNotAllowed => "unsupported_grant_type",

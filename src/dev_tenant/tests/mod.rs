@@ -1,4 +1,4 @@
-//! What the development tenant owes its users: Entra's shapes, and no token for a client that did not prove itself.
+//! Tests of the development tenant: Entra's shapes, and no token for a client without proof.
 
 mod services;
 mod token_endpoint;
@@ -15,7 +15,7 @@ use super::{
 
 const BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// A client that asks loopback itself, whatever proxy the machine has.
+/// Makes a client that connects to loopback directly, whatever proxy the machine has.
 fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().expect("client")
 }
@@ -38,7 +38,7 @@ async fn post(tenant: &DevTenant, path: &str, form: &[(&str, &str)]) -> (u16, Va
     (answer.status().as_u16(), serde_json::from_slice(&answer.bytes().await.expect("body")).expect("JSON"))
 }
 
-/// The claims of a token, its signature checked by another library against the published keys.
+/// Returns the claims of a token, its signature verified by another library with the published keys.
 async fn verified(tenant: &DevTenant, keys: &str, token: &str) -> Value {
     let set: JwkSet = serde_json::from_value(get(tenant, keys).await).expect("key set");
     let header = jsonwebtoken::decode_header(token).expect("header");
@@ -48,7 +48,7 @@ async fn verified(tenant: &DevTenant, keys: &str, token: &str) -> Value {
     jsonwebtoken::decode::<Value>(token, &DecodingKey::from_jwk(jwk).expect("key"), &validation).expect("verifies").claims
 }
 
-/// A client with a certificate, and every way to say which one.
+/// A client with a certificate, and every way to name it.
 struct Client {
     key: SigningKey,
 }

@@ -1,4 +1,4 @@
-//! The vault, the platform's token endpoints, Graph: what they give, and what they refuse.
+//! Tests of the vault, the platform's token endpoints and Graph: their answers and refusals.
 
 use aws_lc_rs::{
     digest,

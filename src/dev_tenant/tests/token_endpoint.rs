@@ -1,4 +1,4 @@
-//! The token endpoint: what real clients send is taken, what does not hold is refused as Entra refuses it.
+//! Tests of the token endpoint: requests of real clients are accepted, invalid ones are refused as Entra refuses them.
 
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
 
@@ -278,7 +278,7 @@ async fn federated_tokens_match_to_the_letter() {
     }
 }
 
-/// What real clients sent, byte for byte, where the captures lie beside the checkout.
+/// Replays the requests of real clients, byte for byte, if the captures lie beside the checkout.
 #[tokio::test]
 async fn accepts_what_real_clients_were_seen_to_send() {
     let Some(folder) = std::env::var_os("ENTRADA_GOLDEN").map(std::path::PathBuf::from).filter(|folder| folder.is_dir()) else {

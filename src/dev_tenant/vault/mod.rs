@@ -1,7 +1,7 @@
-//! A Key Vault: certificates with their keys, signing, secrets, versions, and who may do what.
+//! A Key Vault: certificates with their keys, signing, secrets, versions, and permissions.
 //!
-//! The real one is told by its host name; this tenant has one vault under every name, at `/certificates`, `/keys` and
-//! `/secrets`. A private key leaves it only as part of the secret of a certificate that is exportable.
+//! The real one is identified by its host name; this tenant has one vault under every name, at `/certificates`, `/keys` and
+//! `/secrets`. A private key leaves it only as part of the secret of an exportable certificate.
 
 mod wire;
 
@@ -18,7 +18,7 @@ use super::{
     keys::{KeyError, SigningKey},
 };
 
-/// All that the vault holds.
+/// The content of the vault.
 #[derive(Debug, Default)]
 pub(crate) struct Vault {
     /// By lower-case name; the newest version is the last.
@@ -26,7 +26,7 @@ pub(crate) struct Vault {
     secrets: BTreeMap<String, Vec<SecretVersion>>,
     /// The certificates, by lower-case name, whose secret is PEM text instead of a PKCS#12 file.
     as_pem: BTreeSet<String>,
-    /// What each client may do; a client that is not listed may do anything.
+    /// The permissions of each client; a client that is not listed may do anything.
     permissions: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -57,7 +57,7 @@ impl std::fmt::Debug for SecretVersion {
 }
 
 impl Vault {
-    /// A new version of a certificate.
+    /// Makes a new version of a certificate.
     pub(crate) fn certify(
         &mut self,
         name: &str,
@@ -93,7 +93,7 @@ impl Vault {
         id
     }
 
-    /// Whether the secret beside a certificate is PEM text.
+    /// Sets whether the secret beside a certificate is PEM text.
     pub(crate) fn set_form(&mut self, name: &str, as_pem: bool) {
         let name = name.to_ascii_lowercase();
         if as_pem {
@@ -135,11 +135,11 @@ impl Vault {
 /// The vault, as tests and the demo set it up.
 impl DevTenant {
     /// Makes a new version of a certificate in the vault, as auto-renewal does: it is the latest at once. Returns the version and
-    /// the certificate (DER), which the app registration does not know until it is told.
+    /// the certificate (DER), which the app registration does not know until it is uploaded.
     ///
     /// # Panics
     ///
-    /// Where the cryptographic library makes no key.
+    /// Panics if the cryptographic library makes no key.
     pub fn vault_certificate(&self, name: &str, exportable: bool, days: u32) -> (String, Vec<u8>) {
         let now = self.state.clock.unix_seconds();
         match self.state.vault().certify(name, exportable, now, days) {
@@ -148,19 +148,19 @@ impl DevTenant {
         }
     }
 
-    /// Puts a new version of a secret into the vault, and returns the version.
+    /// Stores a new version of a secret, and returns the version.
     pub fn vault_secret(&self, name: &str, value: &str, expires: Option<u64>) -> String {
         let now = self.state.clock.unix_seconds();
         self.state.vault().put_secret(name, value, None, expires, now)
     }
 
-    /// The key of a version of a certificate, for tests that look whether it ever left.
+    /// Returns the key of a certificate version, for tests that check whether it ever left.
     pub fn vault_key(&self, name: &str, version: &str) -> Option<Arc<SigningKey>> {
         self.state.vault().certificate(name, Some(version)).map(|entry| entry.key.clone())
     }
 
-    /// In which form the vault gives a certificate with its private key: `application/x-pkcs12` or `application/x-pem-file`, as
-    /// the certificate's policy says it.
+    /// Sets the form in which the vault supplies a certificate with its private key: `application/x-pkcs12` or
+    /// `application/x-pem-file`, as the certificate's policy names it.
     pub fn vault_certificate_form(&self, name: &str, content_type: &str) {
         self.state.vault().set_form(name, content_type == "application/x-pem-file");
     }
@@ -170,7 +170,8 @@ impl DevTenant {
         self.state.vault().enable(name, version, enabled);
     }
 
-    /// Lets a client do only what is listed: `keys/get`, `keys/sign`, `certificates/get`, `certificates/list`, `secrets/get`, ….
+    /// Restricts a client to the listed actions: `keys/get`, `keys/sign`, `certificates/get`, `certificates/list`, `secrets/get`,
+    /// ….
     pub fn vault_restrict(&self, client_id: &str, permissions: &[&str]) {
         self.state.vault().restrict(client_id, permissions);
     }

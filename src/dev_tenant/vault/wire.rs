@@ -1,4 +1,4 @@
-//! The vault as its clients speak to it: `certificates`, `keys` and `secrets`, a challenge, errors.
+//! The vault's HTTP interface: `certificates`, `keys` and `secrets`, a challenge, errors.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ use super::{
     CertificateVersion, SecretVersion,
 };
 
-/// The audience of vault tokens: no slash at the end, and not the vault's own URL.
+/// The audience of vault tokens: without a trailing slash, and not the vault's own URL.
 const AUDIENCE: &str = "https://vault.azure.net";
 /// The longest text of a secret.
 const SECRET_LIMIT: usize = 25 * 1024;
@@ -106,17 +106,17 @@ struct Asked {
     skip: Option<usize>,
 }
 
-/// One request: who asks, and for what.
+/// One request: the client, and the object.
 struct Visit {
     state: Arc<State>,
-    /// Scheme and host as they were called: ids are URLs of the vault.
+    /// Scheme and host as called: ids are URLs of the vault.
     base: String,
     segments: Vec<String>,
     query: Asked,
 }
 
 impl Visit {
-    /// Lets in who has a token for the vault and the permission.
+    /// Admits clients with a token for the vault and the permission.
     fn new(state: Arc<State>, path: &str, query: Asked, headers: &HeaderMap, permission: &str) -> Result<Self, Refused> {
         let tenant = state.directory().home(None);
         let refuse = |text: String| Refused {
@@ -182,7 +182,7 @@ impl Visit {
         format!("{}/{kind}/{name}/{version}", self.base)
     }
 
-    /// A certificate that may be used now.
+    /// Returns the certificate if it is valid now.
     fn usable(&self) -> Result<CertificateVersion, Refused> {
         let vault = self.state.vault();
         let entry = vault.certificate(self.name(), self.version()).ok_or_else(|| Refused::not_found("key", self.name()))?.clone();
@@ -229,7 +229,7 @@ async fn certificates(
         .into_response())
 }
 
-/// `cer` is in the standard alphabet, `x5t` in the other one: so it is there.
+/// Writes the public part of a certificate. `cer` uses the standard alphabet, `x5t` the URL-safe one, as in the real vault.
 fn bundle(visit: &Visit, name: &str, entry: &CertificateVersion, content_type: &str) -> Value {
     json!({
         "id": visit.url("certificates", name, &entry.id),
@@ -276,7 +276,7 @@ fn list(visit: &Visit) -> Response {
     Json(json!({ "value": value, "nextLink": next })).into_response()
 }
 
-/// `POST /certificates/{name}/create`: a new version, done at once.
+/// `POST /certificates/{name}/create`: makes a new version at once.
 async fn create_certificate(
     Extract(state): Extract<Arc<State>>,
     Path(path): Path<String>,
@@ -422,7 +422,7 @@ const fn content_type(as_pem: bool) -> &'static str {
     if as_pem { "application/x-pem-file" } else { "application/x-pkcs12" }
 }
 
-/// The certificate as PEM text; with its private key only where that may leave.
+/// Returns the certificate as PEM text; with its private key only if it is exportable.
 fn pem(entry: &CertificateVersion) -> String {
     let block = |label: &str, der: &[u8]| {
         let text = STANDARD.encode(der);
@@ -433,7 +433,7 @@ fn pem(entry: &CertificateVersion) -> String {
     key + &block("CERTIFICATE", entry.key.certificate())
 }
 
-/// The certificate as a PFX with an empty password; with its private key only where that may leave.
+/// Returns the certificate as a PFX with an empty password; with its private key only if it is exportable.
 fn pfx(name: &str, entry: &CertificateVersion) -> Option<Vec<u8>> {
     let certificate = P12Certificate::from_der(entry.key.certificate()).ok()?;
     let content = if entry.exportable {

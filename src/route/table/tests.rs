@@ -12,7 +12,7 @@ fn build(routes: &[&str]) -> (RouteTable, Vec<String>) {
     build_folding(routes, |_| false)
 }
 
-/// The same, where some of the routes lead to an upstream that knows no case.
+/// Does the same, where some of the routes lead to a case-insensitive upstream.
 fn build_folding(routes: &[&str], folds: impl Fn(usize) -> bool) -> (RouteTable, Vec<String>) {
     let configs: Vec<MatchConfig> = routes.iter().map(|yaml| crate::config::part(yaml)).collect();
     let mut faults = Faults::default();
@@ -242,7 +242,7 @@ fn no_spelling_leads_around_the_route_that_guards_a_path() {
     }
 }
 
-/// A table in which the first routes lead to an upstream that knows no case.
+/// Builds a table in which the first routes lead to a case-insensitive upstream.
 fn folding(first: usize, routes: &[&str]) -> RouteTable {
     let (table, faults) = build_folding(routes, |route| route < first);
     assert!(faults.is_empty(), "{faults:?}");
@@ -381,13 +381,13 @@ fn an_empty_table_serves_nothing() {
     assert_eq!(route(&RouteTable::default(), "a", "/"), Err(Reason::NoRoute));
 }
 
-/// How a backend reads a path: which of what some do it does.
+/// The path reading of a backend: which of the possible transformations it applies.
 #[derive(Clone, Copy, Debug)]
 struct Backend {
     decodes: usize,
     decodes_before_it_splits: bool,
     backslash_is_slash: bool,
-    /// 0 keeps parameters, 1 drops each segment's, 2 drops what follows the first one.
+    /// 0 keeps parameters, 1 drops those of each segment, 2 drops everything after the first one.
     parameters: u8,
     cuts_query: bool,
     cuts_fragment: bool,
@@ -396,7 +396,7 @@ struct Backend {
 }
 
 impl Backend {
-    /// The segments that it sees.
+    /// Returns the segments that it sees.
     fn segments(self, path: &str) -> Vec<String> {
         // What is no separator for this backend is hidden from the split under a letter of its own.
         let hide = |text: &str| text.replace("%2F", "\u{1}").replace("%2f", "\u{1}");
@@ -441,7 +441,7 @@ fn backend() -> impl Strategy<Value = Backend> {
     )
 }
 
-/// What Windows and ASP.NET make of a segment.
+/// Returns a segment as Windows and ASP.NET read it.
 fn on_windows(segment: &str) -> String {
     let mut name = crate::request::normalised(segment).to_lowercase();
     while let Some((before, after)) = name.split_once("(s(").filter(|(_, after)| after.contains("))")) {
@@ -451,7 +451,7 @@ fn on_windows(segment: &str) -> String {
     if name == "admin~1" { "administrators".to_owned() } else { name }
 }
 
-/// Paths of the pieces that matter.
+/// Generates paths of the pieces that matter.
 fn spelled(pieces: &'static [&'static str]) -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(pieces), 1..9).prop_map(|pieces| format!("/{}", pieces.concat()))
 }
@@ -459,7 +459,7 @@ fn spelled(pieces: &'static [&'static str]) -> impl Strategy<Value = String> {
 /// A path pattern as a list: `None` is a capture.
 type Shape = (Vec<Option<u8>>, bool);
 
-/// What the docs say, taken literally: try every route, keep the best.
+/// Implements the documentation literally: try every route, keep the best.
 fn by_hand(shapes: &[Shape], path: &[u8]) -> Option<usize> {
     let matches = |(segments, exact): &Shape| {
         segments.len() <= path.len()
@@ -473,8 +473,8 @@ fn by_hand(shapes: &[Shape], path: &[u8]) -> Option<usize> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// An upstream without case gets a path by the route of that path in small letters, however it is spelled, or not at all; any other
-    /// upstream gets it by the route that it would have by itself.
+    /// Checks that a case-insensitive upstream receives a path only by the route of that path in lower case, however it is
+    /// spelled; any other upstream receives it by the route that it would have on its own.
     #[test]
     fn an_upstream_without_case_is_reached_by_one_route_alone(
         mut paths in prop::collection::vec((prop::collection::vec(prop::sample::select(b"aAbB*".to_vec()), 1..4), any::<bool>()), 1..10),
@@ -512,7 +512,8 @@ proptest! {
         }
     }
 
-    /// Whatever a route accepts and however its backend reads it: what the backend serves is what that route is for.
+    /// Checks that, whatever a route accepts and however its backend reads it, the backend serves a path that belongs to that
+    /// route.
     #[test]
     fn no_reading_of_an_accepted_target_is_another_routes(
         path in spelled(&[
@@ -534,7 +535,7 @@ proptest! {
         prop_assert_eq!(found.route, served, "{} as {:?} by {:?}", target.path, segments, backend);
     }
 
-    /// The same for a backend on Windows.
+    /// Checks the same for a backend on Windows.
     #[test]
     fn no_spelling_that_windows_folds_leads_around_a_route(
         path in spelled(&[
