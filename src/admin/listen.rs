@@ -1,29 +1,25 @@
 //! The addresses of the admin and health listeners across reloads.
 
 use std::{
-    io,
     net::{SocketAddr, TcpListener},
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
-use axum::{Router, serve::Listener};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    runtime::Handle,
-};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use axum::Router;
+use http::StatusCode;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 
 use super::Admin;
 use crate::{
     config::{Config, DEFAULT_ADMIN},
-    listener::{Drain, Drainer},
+    listener::{self, Drain, Drainer, Limits, Listener, ListenerSettings},
     server::ServerError,
 };
 
@@ -60,7 +56,7 @@ struct Bound {
     written: String,
     local: SocketAddr,
     socket: TcpListener,
-    served: tokio::net::TcpListener,
+    served: TcpListener,
 }
 
 impl AdminListeners {
@@ -73,9 +69,7 @@ impl AdminListeners {
     ///
     /// # Errors
     /// Fails if an address cannot be listened on.
-    pub(crate) fn bind(&self, config: &Config, background: &Handle) -> Result<BoundAdmin, ServerError> {
-        // Sockets belong to the runtime that serves them.
-        let _within = background.enter();
+    pub(crate) fn bind(&self, config: &Config) -> Result<BoundAdmin, ServerError> {
         let address = config.admin.as_ref().map_or(DEFAULT_ADMIN, |admin| &admin.address);
         let health = config.health.as_ref().map(|health| &*health.address);
         // Where one listener leaves an address the other may take it over; where it stays, that is an address in use.
@@ -149,14 +143,14 @@ fn bind(address: &str, role: &str, from: Option<&Open>) -> Result<Bound, ServerE
             None => TcpListener::bind(address)?,
         };
         socket.set_nonblocking(true)?;
-        let served = tokio::net::TcpListener::from_std(socket.try_clone()?)?;
+        let served = socket.try_clone()?;
         Ok(Bound { written: address.to_owned(), local: socket.local_addr()?, socket, served })
     };
     open().map_err(|source| ServerError::Bind { address: format!("{address}, the address of `{role}`"), source })
 }
 
 impl Bound {
-    fn open(self) -> (Open, tokio::net::TcpListener, Drain) {
+    fn open(self) -> (Open, TcpListener, Drain) {
         let (drainer, drain) = Drainer::new();
         let Self { written, local, socket, served } = self;
         (Open { written, local, socket, drainer }, served, drain)
@@ -170,76 +164,112 @@ impl Open {
     }
 }
 
+/// Connections at once. When there are as many the one that has rested longest is closed for a new one.
+const CONNECTIONS: usize = 256;
+/// The time for a request's head.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a client may take no byte of an answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests that are answered at the same time; others wait.
+const REQUESTS: usize = 32;
+/// How long an answer may take to begin.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The limits of both listeners. One peer may have all connections: probes and scrapes may come through one proxy.
+pub(super) fn limits() -> Limits {
+    Limits {
+        connections: CONNECTIONS,
+        connections_per_peer: CONNECTIONS,
+        header_timeout: HEADER_TIMEOUT,
+        write_timeout: WRITE_TIMEOUT,
+        ..Limits::default()
+    }
+}
+
 /// Serves a router on the socket until the drain begins. `ending` is cancelled then; connections that are still open afterwards
 /// are closed.
-pub(super) async fn run(socket: tokio::net::TcpListener, router: Router, mut drain: Drain, ending: CancellationToken) {
-    let cut = CancellationToken::new();
-    let door = Acceptor { socket, cut: cut.clone() };
-    let stopped = async move {
-        let until = drain.begins().await;
+pub(super) async fn run(
+    name: &str,
+    socket: TcpListener,
+    router: Router,
+    limits: Limits,
+    mut drain: Drain,
+    ending: CancellationToken,
+) {
+    let listener = Listener::new(name, ListenerSettings::plain(limits));
+    let ends = drain.clone();
+    let serving = listener::serve(socket, listener, listener::tower(limited(router)), ends);
+    let ending = async move {
+        drain.begins().await;
         ending.cancel();
-        tokio::spawn(async move {
-            tokio::time::sleep_until(until).await;
-            cut.cancel();
-        });
     };
-    if let Err(error) = axum::serve(door, router).with_graceful_shutdown(stopped).await {
-        tracing::error!(%error, "the admin listener failed");
+    if let (Err(error), ()) = tokio::join!(serving, ending) {
+        tracing::error!(%error, "the {name} listener failed");
     }
 }
 
-/// A socket whose connections can be closed from outside.
-struct Acceptor {
-    socket: tokio::net::TcpListener,
-    cut: CancellationToken,
+/// Wraps a router in tower layers: a limit of concurrent requests, a timeout, and the capture of panics.
+fn limited(router: Router) -> Router {
+    router
+        .layer(CatchPanicLayer::new())
+        .layer(GlobalConcurrencyLimitLayer::new(REQUESTS))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
 }
 
-impl Listener for Acceptor {
-    type Io = Cuttable;
-    type Addr = SocketAddr;
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
 
-    async fn accept(&mut self) -> (Cuttable, SocketAddr) {
-        let (tcp, peer) = Listener::accept(&mut self.socket).await;
-        (Cuttable { tcp, cut: Box::pin(self.cut.clone().cancelled_owned()) }, peer)
+    use axum::{body::Body, http::Request, routing::get};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+        time::timeout,
+    };
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+    fn router() -> Router {
+        Router::new()
+            .route("/", get(async || "here"))
+            .route("/panics", get(async || -> &'static str { panic!("as told") }))
+            .route("/waits", get(std::future::pending::<&'static str>))
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+    #[tokio::test]
+    async fn a_connection_that_rests_too_long_is_closed() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        let (drainer, drain) = Drainer::new();
+        let limits = Limits { idle_timeout: Duration::from_millis(20), ..limits() };
+        let ending = CancellationToken::new();
+        let served = tokio::spawn(run("admin", socket, router(), limits, drain, ending.clone()));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+
+        let (begun, mut answer) = (Instant::now(), Vec::new());
+        timeout(LONGEST_WAIT, stream.read_to_end(&mut answer)).await.expect("the connection ends").unwrap();
+
+        assert!(answer.starts_with(b"HTTP/1.1 200 ") && answer.ends_with(b"here"), "{}", String::from_utf8_lossy(&answer));
+        assert!(begun.elapsed() < limits.header_timeout, "it was the idle timeout that ended it");
+        drainer.drain(Duration::ZERO);
+        timeout(LONGEST_WAIT, served).await.expect("the listener ends").unwrap();
+        assert!(ending.is_cancelled());
     }
-}
 
-/// A connection that fails once it is cut.
-struct Cuttable {
-    tcp: TcpStream,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
-}
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_and_an_answer_that_never_begins_end_their_own_request() {
+        let router = limited(router());
+        for (path, expected) in [("/panics", 500), ("/waits", 503), ("/", 200)] {
+            let request = Request::get(path).body(Body::empty()).unwrap();
 
-impl Cuttable {
-    /// Returns the connection, unless it was cut; a waiting task is woken then.
-    fn whole(&mut self, cx: &mut Context<'_>) -> io::Result<Pin<&mut TcpStream>> {
-        match self.cut.as_mut().poll(cx) {
-            Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
-            Poll::Pending => Ok(Pin::new(&mut self.tcp)),
+            let answer = router.clone().oneshot(request).await.unwrap();
+
+            assert_eq!(answer.status().as_u16(), expected, "{path}");
         }
-    }
-}
-
-impl AsyncRead for Cuttable {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.whole(cx)?.poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Cuttable {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.whole(cx)?.poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.whole(cx)?.poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.whole(cx)?.poll_shutdown(cx)
     }
 }

@@ -1,7 +1,8 @@
 //! The admin and health listeners: read-only, and not reachable through a route.
 //!
-//! Paths are exact, GET (and HEAD) is the only method, and `Host` and `Origin` are checked, so that no page in an operator's
-//! browser can read it (DNS rebinding).
+//! Paths are exact, GET (and HEAD) is the only method, and `Host` and `Origin` are checked, so that no page in an
+//! operator's browser can read it (DNS rebinding). Both are served like the public listeners, with the same
+//! strict codec, limits of their own, and a drain.
 
 mod guard;
 mod listen;
@@ -9,6 +10,7 @@ mod status;
 
 use std::{
     convert::Infallible,
+    net::TcpListener,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -29,7 +31,6 @@ use axum::{
 };
 use futures_util::StreamExt;
 pub(crate) use listen::{AdminListeners, BoundAdmin};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -69,7 +70,7 @@ impl Admin {
             .route("/api/decisions", get(decisions));
         let probes = health_paths().route_layer(middleware::from_fn_with_state(probes, while_here));
         let router = own.merge(probes).layer(middleware::from_fn(guard::check)).with_state(self);
-        listen::run(socket, router, drain, ending).await;
+        listen::run("admin", socket, router, listen::limits(), drain, ending).await;
     }
 
     /// Serves only the health paths, until the drain. A cluster's probes come with any `Host`.
@@ -77,7 +78,7 @@ impl Admin {
         self.ending = CancellationToken::new();
         let ending = self.ending.clone();
         let router = health_paths().layer(middleware::from_fn(guard::read_only)).with_state(self);
-        listen::run(socket, router, drain, ending).await;
+        listen::run("health", socket, router, listen::limits(), drain, ending).await;
     }
 }
 

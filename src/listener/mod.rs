@@ -37,6 +37,7 @@ mod served;
 mod settings;
 mod socket;
 mod tls;
+mod tower;
 
 pub use self::body::{BodyError, BytesRead, RequestBody};
 pub use self::informational::Informational;
@@ -66,6 +67,7 @@ pub use settings::{Limits, Listener, ListenerSettings};
 pub use socket::bind;
 pub use tls::{CertificateError, CertificateNames, ServerTls};
 
+pub(crate) use self::tower::tower;
 use crate::{
     connection::ConnectionEvent,
     exchange::Connection,

@@ -103,6 +103,19 @@ impl ListenerSettings {
 }
 
 impl ListenerSettings {
+    /// The settings of a listener without TLS for HTTP/1, on which nobody speaks for others.
+    pub(crate) fn plain(limits: Limits) -> Self {
+        Self {
+            limits,
+            tls: None,
+            introducers: None,
+            exempt: None,
+            http2: false,
+            trust: Arc::default(),
+            max_stream: LimitsConfig::default().max_stream.0,
+        }
+    }
+
     /// What is asked of clients' certificates, if they are asked for.
     pub fn client_certificates(&self) -> Option<&ClientCertificates> {
         self.tls.as_ref()?.client_certificates().map(|asked| &**asked)

@@ -224,7 +224,7 @@ impl Server {
             sinks: (config.audit.clone(), document.base.clone()),
             options,
         };
-        let admin = server.admin.bind(config, server.handle())?;
+        let admin = server.admin.bind(config)?;
         server.serve_admin(admin, config);
         let runtime = server.runtime();
         let bound = server.bind(&runtime)?;
@@ -253,7 +253,7 @@ impl Server {
         let before = self.runtime.load_full();
         let runtime = build(document, &self.options, &self.metrics, Some(&before))?;
         let bound = self.bind(&runtime)?;
-        let admin = self.admin.bind(&document.config, self.handle())?;
+        let admin = self.admin.bind(&document.config)?;
         self.audit.reopen(&document.config.audit, &document.base).map_err(ServerError::Audit)?;
         self.sinks = (document.config.audit.clone(), document.base.clone());
         // From here on nothing fails. The rules come first, so that a new listener never meets the old ones.

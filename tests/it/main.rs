@@ -4,6 +4,7 @@
 
 mod acquire;
 mod admin;
+mod admin_limits;
 mod admin_reload;
 mod app_proxy;
 mod assertion;
