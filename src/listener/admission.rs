@@ -1,8 +1,9 @@
-//! Who is let in: how many connections at once, how many of them from one peer, and who has to go when it is full.
+//! Admission of connections: the limit of concurrent connections, the limit per peer, and the choice of connections to close when
+//! the listener is full.
 //!
-//! Nothing here is touched by requests, but for one word of each connection that says since when it rests. A full house is counted
-//! out by whoever accepts: it looks through all workers' connections for those that have rested longest, and remembers some of them,
-//! so that looking costs little even while a flood of connections comes in.
+//! Requests touch nothing here, except one word of each connection with the time since which it is idle. When the listener is
+//! full, the accepting thread searches all workers' connections for those that have been idle longest, and remembers some of
+//! them, so that the search stays cheap even during a flood of connections.
 
 use std::{
     collections::{BinaryHeap, HashMap, VecDeque, hash_map::RandomState},
@@ -23,18 +24,18 @@ use super::{
 };
 use crate::base::lock::lock;
 
-/// How many of those that have rested longest are remembered.
+/// The number of longest-idle connections that are remembered.
 const REMEMBERED: usize = 64;
-/// How long not to look again for each connection that was looked at in vain.
+/// The pause before the next search, per connection that was examined in vain.
 const LOOK_EVERY: Duration = Duration::from_micros(1);
-/// How long a new connection may be silent before it counts as one that rests.
+/// The time for which a new connection may be silent before it counts as idle.
 const FIRST_WORD: Duration = Duration::from_secs(1);
-/// How many connections may come in for those that were told to go and have not gone yet, at the least. They rest, so that they hold no
-/// connection to a backend, and go as soon as their worker gets around to it.
+/// The minimum number of connections that may be accepted in place of those that were told to close but have not closed yet. The
+/// latter are idle, hold no connection to a backend, and close as soon as their worker runs.
 const LEAST_OVERLAP: usize = 64;
 const SHARDS: usize = 16;
 
-/// Which connections come from one peer: its IPv4 address, or the /64 of its IPv6 address, all of which one machine may have.
+/// The identity of a peer: its IPv4 address, or the /64 of its IPv6 address, all of which one machine may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Peer {
     V4(u32),
@@ -53,7 +54,7 @@ impl From<IpAddr> for Peer {
 /// The connections of a listener, on all workers together.
 #[derive(Debug)]
 pub(super) struct Admission {
-    /// What times are counted from.
+    /// The origin of times.
     base: Instant,
     open: AtomicUsize,
     peers: [Mutex<HashMap<Peer, usize>>; SHARDS],
@@ -65,13 +66,13 @@ pub(super) struct Admission {
 
 #[derive(Debug, Default)]
 struct Resting {
-    /// Those that have rested longest, with the word that says since when, the longest first.
+    /// The connections that have been idle longest, longest first, each with its idle word.
     longest: VecDeque<(u64, Weak<Leash>)>,
-    /// When it is worth to look again.
+    /// The time of the next search.
     look_again: Option<Instant>,
 }
 
-/// What became of connections that found the house full.
+/// The fate of connections that found the listener full.
 #[derive(Debug, Default)]
 struct Counts {
     closed_for_others: AtomicU64,
@@ -80,25 +81,25 @@ struct Counts {
     failed: AtomicU64,
 }
 
-/// What a listener's connections come to.
+/// The counts of a listener's connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionCounts {
-    /// How many are open.
+    /// The number of open connections.
     pub open: usize,
-    /// How many rested and were closed so that others could come in.
+    /// The number of idle connections closed in favour of others.
     pub closed_for_others: u64,
-    /// How many were refused because of `limits.connections`.
+    /// The number refused because of `limits.connections`.
     pub refused: u64,
-    /// How many were refused because of `limits.connections-per-peer`.
+    /// The number refused because of `limits.connections-per-peer`.
     pub refused_peers: u64,
-    /// How often the system had no connection to give.
+    /// The number of failures to accept.
     pub failed: u64,
 }
 
-/// Why a connection is not let in.
+/// The reason why a connection is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
-    /// There are too many, and none of them rests.
+    /// There are too many, and none of them is idle.
     House,
     /// There are too many from this peer.
     Peer,
@@ -117,7 +118,7 @@ impl Admission {
         }
     }
 
-    /// A worker has connections of this listener.
+    /// Registers a worker's connections of this listener.
     pub(super) fn joined_by(&self, herd: &Arc<Herd>) {
         let mut workers = lock(&self.workers);
         workers.retain(|worker| worker.strong_count() > 0);
@@ -143,17 +144,17 @@ impl Admission {
         }
     }
 
-    /// The word for a connection that rests since then.
+    /// Returns the word for a connection that is idle since then.
     pub(super) fn since(&self, instant: Instant) -> u64 {
         u64::try_from(instant.saturating_duration_since(self.base).as_nanos()).unwrap_or(u64::MAX).max(1)
     }
 
-    /// The word for a connection that has just come in: before it says anything it rests, too, but for a moment.
+    /// Returns the word for a connection that was just accepted: it is idle until it sends something, but gets a grace time.
     pub(super) fn newly(&self, accepted: Instant) -> u64 {
         self.since(accepted + FIRST_WORD)
     }
 
-    /// Closes the connection that has rested longest, wherever it is. Returns whether there was one.
+    /// Closes the connection that has been idle longest, on any worker. Returns whether there was one.
     pub(super) fn make_room(&self) -> bool {
         let mut resting = lock(&self.resting);
         loop {
@@ -176,7 +177,7 @@ impl Admission {
         }
     }
 
-    /// The connections that have rested longest.
+    /// Returns the connections that have been idle longest.
     fn longest(&self, now: Instant, seen: &mut usize) -> VecDeque<(u64, Weak<Leash>)> {
         let now = self.since(now);
         let mut longest = BinaryHeap::with_capacity(REMEMBERED + 1);
@@ -224,7 +225,7 @@ impl Admission {
     }
 }
 
-/// A connection that rests, ordered by since when.
+/// An idle connection, ordered by its idle time.
 struct Candidate(u64, Weak<Leash>);
 
 impl PartialEq for Candidate {
@@ -248,9 +249,9 @@ impl Ord for Candidate {
 }
 
 impl Listener {
-    /// Room for one more connection, from this peer unless it may have any number of them.
+    /// Admits one more connection, from this peer unless it is exempt.
     ///
-    /// Where there is none the connection that has rested longest is told to go; the new one need not wait until it has gone.
+    /// If the listener is full, the connection that has been idle longest is told to close; the new one need not wait for that.
     pub(super) fn admit(self: &Arc<Self>, peer: Option<IpAddr>) -> Result<ConnectionPermit, Full> {
         let limits = self.limits();
         let mut seat = ConnectionPermit { listener: self.clone(), peer: None };
@@ -269,7 +270,7 @@ impl Listener {
     }
 }
 
-/// One connection's place among those of its listener, and of its peer; freed on drop.
+/// A permit for one connection of its listener and of its peer; released on drop.
 #[derive(Debug)]
 pub(crate) struct ConnectionPermit {
     listener: Arc<Listener>,

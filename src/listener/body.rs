@@ -1,4 +1,4 @@
-//! The body of a request: one type, whatever protocol it came by.
+//! The body of a request: one type for all protocols.
 
 use std::{
     fmt,
@@ -22,11 +22,11 @@ use crate::{
 
 /// The body of a request.
 ///
-/// It never yields trailers: nothing that a client says after the fact reaches a policy or an upstream. Its limit holds for
-/// every framing alike. It belongs to nobody's task and may be read by whichever polls it.
+/// It never yields trailers: nothing that a client sends after the body reaches a policy or an upstream. Its limit applies to
+/// every framing alike. It is tied to no task and may be read by whichever polls it.
 pub struct RequestBody {
     source: Source,
-    /// How many bytes may still come.
+    /// The number of bytes that may still arrive.
     allowance: u64,
     counter: BytesRead,
     informational: Option<Informational>,
@@ -38,32 +38,32 @@ enum Source {
     Http1(Http1Body),
     Http2(Box<Http2Body>),
     Hyper(Box<Incoming>),
-    /// Failed before; what follows is the end.
+    /// The body has failed; the next poll returns the end.
     Failed,
 }
 
-/// Why the body of a request did not come whole.
+/// The reason why the body of a request was not received completely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
     /// It is longer than allowed.
     #[error("the request body is longer than allowed")]
     TooLarge,
-    /// Its end cannot be told. RFC 9112, section 7.1.
+    /// Its end is undefined. RFC 9112, section 7.1.
     #[error("the framing of the request body is broken: {0}")]
     Framing(&'static str),
-    /// It did not come in time.
+    /// It did not arrive in time.
     #[error("the request body came too slowly")]
     Timeout,
     /// The client has left.
     #[error("the client left before the end of the request body")]
     Disconnected,
-    /// The request was answered to its end, so that nobody waits for the rest.
+    /// The request was answered completely, so that the rest is not needed.
     #[error("the request was answered before the end of its body")]
     Answered,
 }
 
 impl BodyError {
-    /// What the caller is told; `None` where nobody is there to be told.
+    /// Returns the reason for the caller; `None` if the caller has left.
     pub const fn reason(self) -> Option<Reason> {
         match self {
             Self::TooLarge => Some(Reason::BodyTooLarge),
@@ -81,12 +81,12 @@ impl From<BodyError> for Refusal {
     }
 }
 
-/// The bytes that were read of a body, also after the body was given away.
+/// The number of bytes read of a body, available after the body was moved.
 #[derive(Clone, Debug, Default)]
 pub struct BytesRead(Option<Arc<AtomicU64>>);
 
 impl BytesRead {
-    /// The bytes so far, without framing.
+    /// Returns the number of bytes so far, without framing.
     pub fn get(&self) -> u64 {
         self.0.as_ref().map_or(0, |count| count.load(Ordering::Relaxed))
     }
@@ -99,17 +99,17 @@ impl BytesRead {
 }
 
 impl RequestBody {
-    /// A body without a byte.
+    /// Makes an empty body.
     pub const fn empty() -> Self {
         Self::of(Source::Empty)
     }
 
-    /// The body of a request over HTTP/1.
+    /// Makes the body of an HTTP/1 request.
     pub(crate) const fn http1(body: Http1Body) -> Self {
         Self::of(Source::Http1(body))
     }
 
-    /// The body of a request over HTTP/2.
+    /// Makes the body of an HTTP/2 request.
     pub(crate) fn http2(body: Http2Body) -> Self {
         if body.is_end_stream() { Self::empty() } else { Self::of(Source::Http2(Box::new(body))) }
     }
@@ -118,20 +118,20 @@ impl RequestBody {
         Self { source, allowance: u64::MAX, counter: BytesRead(None), informational: None }
     }
 
-    /// Says by which way informational answers reach the caller.
+    /// Sets the channel by which informational responses reach the caller.
     pub(crate) fn informs(&mut self, informational: Informational) {
         self.informational = Some(informational);
     }
 
-    /// Takes the way by which informational answers reach the caller, where there is one.
+    /// Takes the channel by which informational responses reach the caller, if there is one.
     pub fn take_informational(&mut self) -> Option<Informational> {
         self.informational.take()
     }
 
-    /// Lets at most so many bytes pass; of several limits the lowest holds.
+    /// Limits the number of bytes; of several limits the lowest applies.
     ///
     /// # Errors
-    /// The body has said already that it is longer.
+    /// Fails if the announced length already exceeds the limit.
     pub fn limit(&mut self, bytes: u64) -> Result<(), BodyError> {
         self.allowance = self.allowance.min(bytes);
         if self.size_hint().lower() > self.allowance { Err(BodyError::TooLarge) } else { Ok(()) }
@@ -160,7 +160,7 @@ impl RequestBody {
     }
 }
 
-/// The next data of a body that came by hyper; anything else is trailers, which go no further.
+/// Returns the next data of a hyper body; anything else is trailers, which are dropped.
 fn poll_hyper(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
     while let Some(frame) = ready!(Pin::new(&mut *body).poll_frame(cx)) {
         match frame.map(Frame::into_data) {

@@ -1,11 +1,11 @@
-//! Clients' certificates in the handshake: asked for, and proof of the private key demanded.
+//! Clients' certificates in the handshake: requested, with proof of the private key.
 //!
-//! Where they are `required` the handshake ends for a client that shows none, or one that no authority vouches for. Where they are
-//! `optional` it goes on with whatever certificate the client has proven to hold the key of: what it is worth is then for the
-//! policies of a route to say, and for the caller to read in a refusal.
+//! If they are `required`, the handshake fails for a client without one, or with one that no authority vouches for. If they are
+//! `optional`, it continues with any certificate whose key the client has proven to hold: the policies of a route judge it, and
+//! the caller sees the reason in a refusal.
 //!
-//! A resumed session (RFC 8446, section 2.2) brings its certificate along from the session before, and no verdict: the listener
-//! judges it again, and so does every policy. Tickets are bound to one set of settings, and end with it.
+//! A resumed session (RFC 8446, section 2.2) brings the certificate of the earlier session, but no verdict: the listener judges
+//! it again, and so does every policy. Tickets are bound to one set of settings, and end with it.
 
 use std::{path::Path, sync::Arc};
 
@@ -24,16 +24,16 @@ use crate::{
     settings::{Faults, Place},
 };
 
-/// Whether clients show certificates of their own, and who vouches for those.
+/// Clients' certificates, and the authorities that vouch for them.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ClientCertificatesConfig {
-    /// Whether a client may go without a trusted certificate, or its handshake ends.
+    /// Whether the handshake of a client without a trusted certificate fails.
     pub mode: ClientCertificateMode,
-    /// The certificate authorities (PEM) that alone are trusted; read again when the file changes.
+    /// The only trusted certificate authorities (PEM); read again when the file changes.
     pub ca: String,
-    /// Their revocation lists (PEM or DER); read again when the files change. Where there are any, each issuer has to have one that
-    /// is not overdue. Default: none, so that nothing counts as revoked.
+    /// Their revocation lists (PEM or DER); read again when the files change. If there are any, each issuer needs one that is not
+    /// overdue. Default: none, so that nothing counts as revoked.
     #[serde(default)]
     pub crl: Vec<String>,
 }
@@ -42,13 +42,13 @@ pub struct ClientCertificatesConfig {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClientCertificateMode {
-    /// The handshake goes on; `validate-client-certificate` judges.
+    /// The handshake continues; `validate-client-certificate` judges.
     Optional,
-    /// The handshake ends without a certificate that is trusted, valid and not revoked.
+    /// The handshake fails without a certificate that is trusted, valid and not revoked.
     Required,
 }
 
-/// What a listener asks of clients' certificates.
+/// A listener's requirements for clients' certificates.
 #[derive(Debug)]
 pub struct ClientCertificates {
     mode: ClientCertificateMode,
@@ -56,27 +56,27 @@ pub struct ClientCertificates {
 }
 
 impl ClientCertificates {
-    /// Reads the authorities and their lists; file names are relative to `base`. What is wrong goes to the faults.
+    /// Reads the authorities and their lists; file names are relative to `base`. Faults go to `faults`.
     pub(super) fn build(config: &ClientCertificatesConfig, base: &Path, place: &Place, faults: &mut Faults) -> Option<Self> {
         let authorities = load_authorities(&config.ca, &config.crl, base, place, faults)?;
         Some(Self { mode: config.mode, authorities })
     }
 
-    /// Who vouches for the certificates.
+    /// Returns the authorities that vouch for certificates.
     pub const fn authorities(&self) -> &Arc<Authorities> {
         &self.authorities
     }
 
-    /// What the mode is.
+    /// Returns the mode.
     pub const fn mode(&self) -> ClientCertificateMode {
         self.mode
     }
 
-    /// Whether a caller with this certificate is served at all at this time: asked for each request, since a certificate can
-    /// expire under an open connection, a session can be resumed, and a reload can change what is asked for.
+    /// Checks whether a caller with this certificate is admitted at this time. Called for each request, since a certificate can
+    /// expire on an open connection, a session can be resumed, and a reload can change the requirements.
     ///
     /// # Errors
-    /// What does not hold, where certificates are required.
+    /// Returns the failed check, if certificates are required.
     pub fn admit(&self, certificate: Option<&ClientCertificate>, worker: usize, now: u64) -> Result<(), CertificateFault> {
         match self.mode {
             ClientCertificateMode::Optional => Ok(()),
@@ -109,7 +109,7 @@ pub(crate) fn load_authorities(
     }
 }
 
-/// What the handshake asks.
+/// The handshake's verifier.
 #[derive(Debug)]
 pub(super) struct Verifier {
     certificates: Arc<ClientCertificates>,
@@ -169,7 +169,7 @@ impl ClientCertVerifier for Verifier {
     }
 }
 
-/// What the client is told in the handshake's alert, and the operator in the connection's event.
+/// Returns the TLS alert for the client; the operator finds the fault in the connection's event.
 fn alert(fault: &CertificateFault) -> Error {
     Error::InvalidCertificate(match fault {
         CertificateFault::NotYetValid(_) => CertificateError::NotValidYet,

@@ -1,4 +1,4 @@
-//! What a listener is told.
+//! The settings of a listener.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -9,27 +9,27 @@ use crate::{
     settings::{Size, Span},
 };
 
-/// A listener: where it listens, and whom it believes.
+/// A listener: its addresses, and the proxies that it trusts.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ListenerConfig {
-    /// The listener's name, as in audit records and metrics.
+    /// The listener's name in audit records and metrics.
     pub name: String,
     /// `address:port`, or a list of them.
     pub address: OneOrMany<String>,
-    /// Server certificates, chosen by the name that the client asks for (SNI); the first is the default. Absent: no TLS.
+    /// Server certificates, chosen by the requested server name (SNI); the first is the default. Absent: no TLS.
     pub tls: Option<OneOrMany<TlsConfig>>,
-    /// Whether HTTP/2 is spoken besides HTTP/1.1. Without it browsers can sign in with Windows credentials (NTLM), which are of a
-    /// connection's one caller. Default: true.
+    /// Whether HTTP/2 is served besides HTTP/1.1. Without it browsers can sign in with Windows credentials (NTLM), which need a
+    /// connection with a single caller. Default: true.
     #[serde(default = "yes")]
     pub http2: bool,
-    /// Whether clients show certificates of their own. Default: they are not asked for.
+    /// Requests client certificates. Default: they are not requested.
     pub client_certificates: Option<ClientCertificatesConfig>,
-    /// Who may speak for a caller. Default: nobody.
+    /// The proxies that may speak for a caller. Default: none.
     #[serde(default)]
     pub trusted_proxies: Vec<TrustedProxyConfig>,
-    /// The proxies that requests pass through on their way, the outermost first. Instead of `trusted-proxies`, where entrances
-    /// differ: each step is believed once, and in this order alone.
+    /// The proxies that requests pass through, the outermost first. Instead of `trusted-proxies`, if there are different
+    /// entrances: each step is trusted once, and only in this order.
     #[serde(default)]
     pub trust_path: Vec<TrustStepConfig>,
     /// The header in which trusted proxies name the caller; the others are removed unread. Default: x-forwarded-for.
@@ -38,7 +38,7 @@ pub struct ListenerConfig {
     /// Whether connections begin with a PROXY protocol header, before TLS. Only trusted proxies may then connect. Default: none.
     #[serde(default)]
     pub proxy_protocol: ProxyProtocolConfig,
-    /// What a client may ask of the listener.
+    /// The limits for clients of the listener.
     #[serde(default)]
     pub limits: LimitsConfig,
 }
@@ -58,7 +58,7 @@ pub enum OneOrMany<T> {
 }
 
 impl<T> OneOrMany<T> {
-    /// The values, in the order written.
+    /// Returns the values, in the order written.
     pub fn as_slice(&self) -> &[T] {
         match self {
             Self::One(value) => std::slice::from_ref(value),
@@ -77,7 +77,7 @@ pub struct TlsConfig {
     pub private_key: String,
 }
 
-/// Which header names the caller.
+/// The header that names the caller.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum ForwardedHeader {
@@ -88,28 +88,29 @@ pub enum ForwardedHeader {
     Forwarded,
 }
 
-/// Limits of a listener. All of them hold by default.
+/// The limits of a listener. All of them have defaults.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct LimitsConfig {
-    /// Connections at once. When there are as many the one that has rested longest is closed for a new one. Default: 10000.
+    /// The maximum number of connections. At the limit the one that has been idle longest is closed for a new one. Default:
+    /// 10000.
     pub connections: u32,
-    /// Connections at once of one peer: an IPv4 address, or a /64 of IPv6. Trusted proxies may have any number; as many as
-    /// `connections` are no limit. Default: a quarter of `connections`.
+    /// The maximum number of connections of one peer: an IPv4 address, or a /64 of IPv6. Trusted proxies are exempt; a value of
+    /// at least `connections` means no limit. Default: a quarter of `connections`.
     pub connections_per_peer: Option<u32>,
-    /// The bytes of a request's head: request line and header fields. Default: 64KiB.
+    /// The size limit of a request's head: request line and header fields. Default: 64KiB.
     pub header_bytes: Size,
-    /// The time for TLS handshake and head, from accept or from the head's first byte on. Default: 10s.
+    /// The timeout for TLS handshake and head, from accept or from the head's first byte on. Default: 10s.
     pub header_timeout: Span,
-    /// How long a connection may be idle between requests. Default: 75s.
+    /// The idle timeout of a connection between requests. Default: 75s.
     pub idle_timeout: Span,
-    /// The bytes of a request's body. Default: 100MiB.
+    /// The size limit of a request's body. Default: 100MiB.
     pub body_bytes: Size,
-    /// How long the next bytes of a request's body may take, as long as the request is not answered. Default: 30s.
+    /// The timeout for the next bytes of a request's body, as long as the request is not answered. Default: 30s.
     pub body_timeout: Span,
-    /// How long a client may take no byte of an answer that waits for it. Default: 30s.
+    /// The timeout for a client that reads nothing of a waiting response. Default: 30s.
     pub write_timeout: Span,
-    /// How long one request may take in all, streams included. Default: 1h.
+    /// The longest duration of one request, streams included. Default: 1h.
     pub max_stream: Span,
 }
 

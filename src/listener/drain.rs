@@ -1,4 +1,4 @@
-//! Drain: how a listener ends without breaking off what it began.
+//! Drain: the orderly end of a listener.
 
 use std::{
     collections::HashMap,
@@ -22,29 +22,29 @@ use super::admission::ConnectionPermit;
 
 use crate::base::lock::lock;
 
-/// Begins the drain of all listeners that hold its [`Drain`].
+/// The trigger of the drain of all listeners that hold its [`Drain`].
 #[derive(Debug)]
 pub struct Drainer(watch::Sender<Option<Instant>>);
 
-/// Tells a listener when to drain.
+/// A listener's handle to the drain.
 #[derive(Clone, Debug)]
 pub struct Drain(watch::Receiver<Option<Instant>>);
 
 impl Drainer {
-    /// A drainer and what listens to it.
+    /// Makes a drainer and its handle.
     pub fn new() -> (Self, Drain) {
         let (sender, receiver) = watch::channel(None);
         (Self(sender), Drain(receiver))
     }
 
-    /// Begins the drain. What is not done after `timeout` is broken off.
+    /// Begins the drain. Connections that are not finished after `timeout` are closed.
     pub fn drain(&self, timeout: Duration) {
         self.0.send_replace(Some(Instant::now() + timeout));
     }
 }
 
 impl Drain {
-    /// Waits until the drain begins, and returns when it ends. A drainer that is gone will not begin any.
+    /// Waits until the drain begins, and returns its deadline. A dropped drainer never begins one.
     pub(crate) async fn begins(&mut self) -> Instant {
         let until = self.0.wait_for(Option::is_some).await.ok().and_then(|until| *until);
         match until {
@@ -57,48 +57,48 @@ impl Drain {
 const DRAINING: u8 = 1;
 const CUT: u8 = 2;
 
-/// What holds a connection to its listener: tells it to finish, or to stop.
+/// The shutdown signal of a connection: to finish, or to stop at once.
 #[derive(Debug, Default)]
 pub(crate) struct Leash {
     state: AtomicU8,
-    /// Since when the connection rests, as its listener counts; 0 while a request is under way.
+    /// The time since which the connection is idle, by its listener's count; 0 while a request is in progress.
     resting: AtomicU64,
-    /// Whether a request has come on it.
+    /// True once a request has arrived on it.
     spoke: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
 impl Leash {
-    /// Whether the connection is to end after the request under way.
+    /// Returns whether the connection must end after the current request.
     pub(crate) fn is_draining(&self) -> bool {
         self.state.load(Ordering::Acquire) >= DRAINING
     }
 
-    /// Whether the connection is to stop at once.
+    /// Returns whether the connection must stop at once.
     #[cfg(test)]
     pub(crate) fn is_cut(&self) -> bool {
         self.state.load(Ordering::Acquire) == CUT
     }
 
-    /// A request is under way. One core alone writes here, so that this costs no more than writing does.
+    /// Notes that a request is in progress. Only one core writes here, so that this is cheap.
     pub(crate) fn works(&self) {
         self.resting.store(0, Ordering::Release);
         self.spoke.store(true, Ordering::Release);
     }
 
-    /// No request is under way since then.
+    /// Notes that the connection is idle since then.
     pub(crate) fn rests(&self, since: u64) {
         self.resting.store(since, Ordering::Release);
     }
 
-    /// Since when no request is under way, if none is.
+    /// Returns the time since which the connection is idle, if it is.
     pub(super) fn rests_since(&self) -> Option<u64> {
         Some(self.resting.load(Ordering::Acquire)).filter(|since| *since != 0)
     }
 
-    /// Tells a connection to go that has rested since then without a stop, which it is told once. Returns whether it was.
+    /// Tells a connection to close if it has been idle since then; it is told just once. Returns whether it was told.
     ///
-    /// A request that comes in the meantime is finished. What has never said anything has nothing to finish.
+    /// A request that arrives in the meantime is finished. A connection without any request has nothing to finish.
     pub(super) fn release(&self, since: u64) -> bool {
         let rests = self.resting.compare_exchange(since, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         if rests {
@@ -107,7 +107,7 @@ impl Leash {
         rests
     }
 
-    /// Ready when the connection is to stop at once. Keeps the waker for whatever comes before.
+    /// Returns `Ready` when the connection must stop at once. Registers the waker for any signal.
     pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
         {
             let mut waker = self.waker();
@@ -145,7 +145,7 @@ struct Members {
     state: u8,
 }
 
-/// A connection's membership, and its seat; both end on drop.
+/// A connection's entry in the set, and its permit; both end on drop.
 #[derive(Debug)]
 pub(crate) struct Membership {
     herd: Arc<Herd>,
@@ -155,7 +155,7 @@ pub(crate) struct Membership {
 }
 
 impl Herd {
-    /// Takes a connection in, which rests since then as long as it says nothing.
+    /// Adds a connection, which counts as idle since then until it sends something.
     pub(crate) fn join(self: &Arc<Self>, seat: ConnectionPermit, since: u64) -> Membership {
         let leash = Arc::new(Leash::default());
         leash.rests(since);
@@ -168,17 +168,17 @@ impl Herd {
         Membership { herd: self.clone(), key, leash, seat }
     }
 
-    /// Shows each connection.
+    /// Visits each connection.
     pub(super) fn each(&self, show: impl FnMut(&Arc<Leash>)) {
         self.members().leashes.values().for_each(show);
     }
 
-    /// Ready when a connection has ended.
+    /// Waits until a connection has ended.
     pub(super) fn left(&self) -> impl Future<Output = ()> {
         self.left.notified()
     }
 
-    /// Lets all connections finish until the given time, and stops those that have not.
+    /// Lets all connections finish until the given time, and stops the others.
     pub(crate) async fn drain(&self, until: Instant) {
         self.pull(DRAINING);
         if tokio::time::timeout_at(until, self.empty()).await.is_err() {
@@ -237,7 +237,7 @@ impl Drop for Membership {
 }
 
 pin_project! {
-    /// A connection's future, which ends early when its leash says so.
+    /// A connection's future, which ends early on a shutdown signal.
     pub(crate) struct Leashed<F> {
         #[pin]
         connection: F,

@@ -1,22 +1,22 @@
-//! Informational answers (RFC 9110, section 15.2), on their way to the caller before the final one.
+//! Informational responses (RFC 9110, section 15.2), sent to the caller before the final one.
 
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use crate::listener::{Http1Informational, Http2Informational};
 
-/// The way by which informational answers reach the caller.
+/// The channel by which informational responses reach the caller.
 ///
-/// It takes 1xx answers until the final one begins, and drops what must not go on: `101`, which changes the protocol and is no
-/// answer of this kind; `100` where the caller does not wait for it; and everything where the caller speaks HTTP/1.0, which knows
-/// none of them. What a caller does not take is bounded: further ones are dropped.
+/// It accepts 1xx responses until the final one begins, and drops those that must not be forwarded: `101`, which changes the
+/// protocol; `100` if the caller does not wait for it; and everything if the caller speaks HTTP/1.0, which has none. The number
+/// of unread responses is bounded: further ones are dropped.
 ///
-/// To be used within the service's future, which is the one that the listener polls, and to be dropped with it.
+/// Use it within the service's future, which the listener polls, and drop it with that.
 #[derive(Debug, Default)]
 pub struct Informational(Protocol);
 
 #[derive(Debug, Default)]
 enum Protocol {
-    /// Nobody is there to take them.
+    /// No client accepts them.
     #[default]
     None,
     Http1(Http1Informational),
@@ -24,17 +24,17 @@ enum Protocol {
 }
 
 impl Informational {
-    /// Leads to a caller over HTTP/1.1.
+    /// Makes the channel to an HTTP/1.1 caller.
     pub(crate) const fn http1(way: Http1Informational) -> Self {
         Self(Protocol::Http1(way))
     }
 
-    /// Leads to a caller over HTTP/2.
+    /// Makes the channel to an HTTP/2 caller.
     pub(crate) const fn http2(way: Http2Informational) -> Self {
         Self(Protocol::Http2(way))
     }
 
-    /// Sends an informational answer. Fields that concern one connection or a body are left out.
+    /// Sends an informational response. Fields about a connection or a body are left out.
     pub fn send(&self, status: StatusCode, headers: HeaderMap) {
         if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
             return;
@@ -47,7 +47,8 @@ impl Informational {
     }
 }
 
-/// Whether a field never goes on with an informational answer: it concerns one connection, or a body that there is not.
+/// Returns whether a field is never forwarded with an informational response: it is about one connection, or about a body, and
+/// there is none.
 pub(crate) fn stays_behind(name: &HeaderName) -> bool {
     [header::CONNECTION, header::CONTENT_LENGTH, header::TE, header::TRAILER, header::TRANSFER_ENCODING, header::UPGRADE]
         .contains(name)

@@ -1,4 +1,4 @@
-//! The PROXY protocol header that a connection begins with, before TLS and before any request.
+//! The PROXY protocol header at the beginning of a connection, before TLS and any request.
 
 use std::{io, net::SocketAddr};
 
@@ -16,25 +16,25 @@ use crate::{
     },
 };
 
-/// How much is looked at in one go: more than nearly every header has.
+/// The number of bytes that are peeked at once: more than nearly every header has.
 const LOOK: usize = 512;
 
-/// Why a connection is not served.
+/// The reason why a connection is not served.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotIntroduced {
-    /// The peer may not introduce connections. Nothing that it sent was looked at.
+    /// The peer may not introduce connections. None of its bytes were read.
     #[error("the peer is no trusted proxy")]
     Untrusted,
-    /// What came is no header.
+    /// The bytes are not a header.
     #[error(transparent)]
     Faulty(#[from] ProxyProtocolFault),
     /// The connection ended within the header.
     #[error("the connection ended within the PROXY protocol header")]
     Abandoned,
-    /// The connection ended before it began, as those of a balancer that only looks whether somebody listens.
+    /// The connection ended before its first byte, as a balancer's health checks do.
     #[error("nothing came")]
     Silent,
-    /// The header was not there in time.
+    /// The header did not arrive in time.
     #[error("no PROXY protocol header within header-timeout")]
     Late,
     /// The connection broke.
@@ -42,9 +42,9 @@ pub(super) enum NotIntroduced {
     Broken(#[source] io::Error),
 }
 
-/// Reads the header of a connection from `proxy`: no byte more than it has, and none from a peer that is not trusted.
+/// Reads the header of a connection from `proxy`: not a byte beyond it, and nothing from an untrusted peer.
 ///
-/// Returns who the peer is to begin with, and how that is known.
+/// Returns the initial peer, with its source.
 pub(super) async fn read(
     tcp: &mut TcpStream,
     proxy: SocketAddr,
@@ -59,8 +59,8 @@ pub(super) async fn read(
     Ok((header.source.unwrap_or(proxy), introduction))
 }
 
-/// What follows the header belongs to TLS or to HTTP, so bytes are taken from the socket only once it is known that they are the
-/// header's. As long as it is not complete they all are, and are taken at once: who sends it byte by byte keeps nobody busy.
+/// Reads the header. The bytes after it belong to TLS or HTTP, so bytes are consumed only once they are known to be the header's.
+/// As long as it is incomplete they all are, and are consumed at once: a peer that sends it byte by byte causes no busy loop.
 async fn header(tcp: &mut TcpStream) -> Result<Header, NotIntroduced> {
     let mut read = Vec::new();
     let mut look = [0; LOOK];
@@ -91,7 +91,7 @@ mod tests {
 
     use super::*;
 
-    /// What is read of what the client sends in these pieces, and what is left of it.
+    /// Returns the result of reading these pieces, and the bytes left.
     async fn heard(pieces: &[&[u8]]) -> (Result<Header, NotIntroduced>, Vec<u8>) {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(socket.local_addr().unwrap()).await.unwrap();

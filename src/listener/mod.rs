@@ -1,23 +1,24 @@
 //! 1 · Listener: sockets, TLS, HTTP/1 and HTTP/2 with their limits, drain.
 //!
-//! # What it does
+//! # Overview
 //! [`bind`] opens an address once for each worker thread, [`serve`] runs one of those sockets: it accepts, shakes hands, settles
-//! the protocol (ALPN on TLS, the HTTP/2 preface on plain sockets) and turns bytes into [`Arrival`]s for a [`Service`]. What the
-//! service answers goes out; what fails before there is a request is a [`ConnectionEvent`]. A [`Drain`] ends it all in order.
+//! the protocol (ALPN on TLS, the HTTP/2 preface on plain sockets) and turns bytes into [`Arrival`]s for a [`Service`]. The
+//! service's responses are sent; failures before there is a request are [`ConnectionEvent`]s. A [`Drain`] ends it all in order.
 //!
-//! # Why HTTP/1 is spoken by a codec of our own
+//! # Reasons for our own HTTP/1 codec
 //! HTTP/2 stands on the `h2` crate. HTTP/1 is ours, on `httparse`, for these reasons:
 //!
-//! - **Strictness without a second parser.** hyper forgives what a service then cannot see: bare LF, `Content-Length` beside
-//!   `Transfer-Encoding` (one is dropped), lengths that are written otherwise (merged), a `#fragment` (cut). A proxy in front that reads those
-//!   bytes another way lets a second request through its trust. A guard before hyper would have to follow message boundaries
+//! - **Strictness without a second parser.** hyper accepts faults that a service then cannot see: bare LF, `Content-Length`
+//!   beside
+//!   `Transfer-Encoding` (one is dropped), lengths in other spellings (merged), a `#fragment` (cut). A proxy in front that reads those
+//!   bytes another way lets a second request pass its checks. A guard before hyper would have to follow message boundaries
 //!   exactly as hyper does; that is a parser too, and one that must agree with another.
 //! - **Answers for broken heads.** The service answers them like any refusal, with a code, a request id and an audit record.
 //! - **The client sees the answer.** A refusal that comes before the end of a large body is followed by a bounded drain.
 //! - **Speed and idle memory.** An idle connection holds no buffer, and a request costs no timer.
 //!
-//! What the codec takes, hyper must take for the same request: a test compares the two on mutated ones, and so does a fuzz target.
-//! What it takes beyond hyper is compared in the one form in which it goes on.
+//! Bytes that the codec accepts, hyper must read as the same request: a test compares the two on mutated requests, and so does a
+//! fuzz target. Forms that it accepts beyond hyper are compared in their canonical form.
 //!
 //! # Threads
 //! Each worker is a `current_thread` runtime with its own socket, so that a connection's life is spent on one core. Services are
@@ -74,29 +75,29 @@ use crate::{
     refusal::{Reason, Refusal},
 };
 
-/// What arrives on a connection.
+/// An arrival on a connection.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly every arrival is a request, and is moved once")]
 pub enum Arrival {
-    /// A request whose framing is sound. Its target is what the client sent, byte for byte.
+    /// A request with valid framing. Its target is byte for byte the client's.
     ///
-    /// Where the client asks for another protocol, the extensions hold an [`Upgrade`].
+    /// If the client asks for another protocol, the extensions hold an [`Upgrade`].
     Request(Request<RequestBody>),
-    /// A head that is no request. The service's answer is sent, and the connection closed.
+    /// A head that is not a request. The service's response is sent, and the connection closed.
     Broken(Broken),
 }
 
-/// Why a head is no request.
+/// The reason why a head is not a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broken {
-    /// What the caller is told.
+    /// The reason for the caller.
     pub reason: Reason,
-    /// What is wrong, for the audit record.
+    /// The fault, for the audit record.
     pub detail: &'static str,
 }
 
 impl Broken {
-    /// Broken for that reason.
+    /// Makes a fault with this reason.
     pub const fn new(reason: Reason, detail: &'static str) -> Self {
         Self { reason, detail }
     }
@@ -108,22 +109,23 @@ impl From<Broken> for Refusal {
     }
 }
 
-/// What answers.
+/// The service that answers requests.
 ///
-/// This is `tower::Service` without `poll_ready`, for a shared receiver: a listener that is always ready, whose load is shed
-/// by answering, and whose calls borrow what they need instead of cloning it for each request.
+/// This is `tower::Service` without `poll_ready`, for a shared receiver: a listener is always ready, sheds load by answering, and
+/// its calls borrow their context instead of cloning it for each request.
 pub trait Service: Clone + Send + Sync + 'static {
-    /// The body of an answer. An error in it resets the connection or the stream: a torn body never looks whole.
+    /// The body of a response. An error in it resets the connection or the stream, so that a truncated body never looks complete.
     type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
 
-    /// Answers. Dropped when the client is known to have left.
+    /// Answers an arrival. Dropped when the client is known to have left.
     fn call(&self, arrival: Arrival, connection: &Arc<Connection>) -> impl Future<Output = Response<Self::Body>> + Send;
 
-    /// Ready when a body has to end now. For a body that is not asked for more, since the client has not taken what it gave.
+    /// Returns `Ready` when a body has to end now, for a body that is not polled because the client has not read the earlier
+    /// data.
     fn poll_overdue(_body: Pin<&mut Self::Body>, _cx: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
 
-    /// Takes note of what happened where there was no request to answer.
+    /// Records an event without a request.
     fn event(&self, event: ConnectionEvent);
 }

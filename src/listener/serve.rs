@@ -1,4 +1,4 @@
-//! One worker's part of a listener: accepts connections, and settles what is spoken on them.
+//! One worker's part of a listener: accepts connections, and determines their protocol.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -29,22 +29,22 @@ use crate::{
     upstream::Affinity,
 };
 
-/// What a client gets that is one too many. Bare, since it must cost nothing.
+/// The response to an excess connection. Minimal, since it must cost nothing.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-/// Why a connection is refused that its peer has too many of.
+/// The reason for refusing a connection of a peer with too many of them.
 const PEER_LIMIT: &str = "limits.connections-per-peer is reached";
-/// How long to wait when the system has no connection to give, as when it is out of descriptors: at first, and at the most.
+/// The first and the longest pause after a failed accept, as when there are no descriptors left.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How long a connection that was told to go may take to give its descriptor back.
+/// The time that a connection told to close may take to release its descriptor.
 const ROOM_PAUSE: Duration = Duration::from_millis(1);
 
-/// Serves one socket of a listener until the drain ends; to be run on the runtime whose worker it is for.
+/// Serves one socket of a listener until the drain ends; must be run on the runtime of its worker.
 ///
 /// A socket comes from [`bind`](super::bind). Connections that wait in its queue when the drain begins are still accepted.
 ///
 /// # Errors
-/// The socket cannot be used at all.
+/// Fails if the socket cannot be used at all.
 pub async fn serve<S: Service>(
     socket: std::net::TcpListener,
     listener: Arc<Listener>,
@@ -90,7 +90,7 @@ pub async fn serve<S: Service>(
     Ok(())
 }
 
-/// What every connection of a socket has in common.
+/// The state shared by all connections of a socket.
 struct Acceptor<S> {
     local: SocketAddr,
     herd: Arc<Herd>,
@@ -98,7 +98,7 @@ struct Acceptor<S> {
     service: S,
 }
 
-/// Whether the door stays shut for a while, and for how long the next time.
+/// The pause of accepting, and the length of the next one.
 #[derive(Debug, Default)]
 struct Pause {
     until: Option<Instant>,
@@ -106,7 +106,7 @@ struct Pause {
 }
 
 impl<S: Service> Acceptor<S> {
-    /// The system gave no connection.
+    /// Handles a failed accept.
     fn failed(&self, error: &io::Error, pause: &mut Pause) {
         // The peer's affair, and over. Everything else is ours, and stays for a while.
         if error.kind() == io::ErrorKind::ConnectionAborted {
@@ -157,7 +157,7 @@ impl<S: Service> Acceptor<S> {
         }
     }
 
-    /// The address that was called; a wildcard socket has to ask the connection.
+    /// Returns the local address; a wildcard socket has to ask the connection.
     fn local_of(&self, tcp: &TcpStream) -> SocketAddr {
         let asked = if self.local.ip().is_unspecified() { tcp.local_addr().ok() } else { None };
         asked.map_or(self.local, canonical)
@@ -206,7 +206,7 @@ impl Arrived {
     }
 }
 
-/// A connection that begins with a PROXY protocol header; what follows is as on any other.
+/// Serves a connection that begins with a PROXY protocol header; the rest is as on any other.
 async fn introduced<S: Service>(
     mut tcp: TcpStream,
     mut arrived: Arrived,
@@ -242,7 +242,7 @@ async fn introduced<S: Service>(
     }
 }
 
-/// A connection without TLS: HTTP/2 if its preface comes and it is spoken here, else HTTP/1.
+/// Serves a connection without TLS: HTTP/2 if its preface arrives and it is enabled, else HTTP/1.
 async fn plain<S: Service>(tcp: TcpStream, arrived: Arrived, service: S) {
     let http2 = arrived.listener.speaks_http2();
     let opening = arrived.open(Socket::Plain(tcp), None);
@@ -252,7 +252,7 @@ async fn plain<S: Service>(tcp: TcpStream, arrived: Arrived, service: S) {
     }
 }
 
-/// A connection with TLS: what was settled by ALPN. RFC 9113, section 3.2 knows no other way there.
+/// Serves a connection with TLS, by the protocol of ALPN. RFC 9113, section 3.2 allows no other choice there.
 async fn secured<S: Service>(tcp: TcpStream, arrived: Arrived, tls: Arc<ServerTls>, service: S) {
     let certificates = tls.in_use();
     let Some(stream) = shake_hands(tcp, &arrived, &certificates, &service).await else { return };
@@ -290,7 +290,7 @@ async fn shake_hands<S: Service>(
     None
 }
 
-/// Whether the process or the machine has no descriptor left.
+/// Returns whether the process or the machine has no descriptors left.
 fn out_of_descriptors(error: &io::Error) -> bool {
     #[cfg(unix)]
     {

@@ -1,4 +1,4 @@
-//! The certificates that a listener shows: what is told of them, and what is likely wrong with them.
+//! The certificates that a listener shows: their status, and probable problems.
 
 use std::net::IpAddr;
 
@@ -11,16 +11,16 @@ use crate::{
     settings::{Faults, Place},
 };
 
-/// How many days before its end a certificate is warned of.
+/// The number of days before expiry from which on a warning is given.
 const WARN_DAYS: i64 = 30;
 
-/// How many hosts without a certificate are told one by one.
+/// The number of hosts without a certificate that are reported one by one.
 const TOLD: usize = 5;
 
 /// A certificate that a listener shows.
 #[derive(Clone, Debug)]
 pub struct ServedCertificate {
-    /// Which of the listener's it is, from 0.
+    /// The index of the certificate in the listener's list.
     index: usize,
     file: Box<str>,
     subject: Box<str>,
@@ -31,27 +31,27 @@ pub struct ServedCertificate {
     not_after: u64,
 }
 
-/// What is told of a certificate that a listener shows.
+/// The status of a certificate that a listener shows.
 #[derive(Clone, Debug, Serialize)]
 pub struct ListenerCertificateStatus {
     /// The listener's name.
     pub listener: String,
     /// The file that it was read from.
     pub certificate: String,
-    /// Whose it is.
+    /// The subject of the certificate.
     pub subject: String,
-    /// The names that it is for.
+    /// The names that it covers.
     pub names: Vec<String>,
     /// SHA-256, in hexadecimal.
     pub thumbprint: String,
-    /// When it ends to be valid, in seconds since 1970.
+    /// Its expiry, in seconds since 1970.
     pub not_after: u64,
     /// Whole days until then; negative when it has.
     pub days_left: i64,
 }
 
 impl ServedCertificate {
-    /// What there is to tell of a chain from this file, the server's own certificate first; nothing if that cannot be read.
+    /// Reads a chain from this file, the server's own certificate first; `None` if that cannot be read.
     pub(super) fn read(index: usize, file: &str, chain: &[CertificateDer<'_>]) -> Option<Self> {
         let leaf = chain.get(..1)?;
         let certificate = ClientCertificate::read(leaf).ok()?;
@@ -73,7 +73,8 @@ impl ServedCertificate {
         })
     }
 
-    /// Whether clients that come by this host take the certificate; of a host `*.` and a name, whether they do by each such host.
+    /// Returns whether clients that use this host accept the certificate; for a wildcard host, whether they do for every matching
+    /// host.
     fn covers(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
@@ -86,12 +87,12 @@ impl ServedCertificate {
         self.names.iter().any(|name| **name == *host || by_wildcard(name))
     }
 
-    /// Whole days until it ends to be valid; negative when it has.
+    /// Returns the whole days until it expires; negative after that.
     fn days_left(&self, now: u64) -> i64 {
         (self.not_after.cast_signed() - now.cast_signed()).div_euclid(86_400)
     }
 
-    /// What is wrong with its times.
+    /// Returns the problem of its validity, if any.
     pub(crate) fn complaint(&self, now: u64) -> Option<String> {
         let subject = &self.subject;
         match self.days_left(now) {
@@ -102,7 +103,7 @@ impl ServedCertificate {
         }
     }
 
-    /// Warns of what is wrong with its times. `place` is that of the listener's `tls`.
+    /// Warns of problems of its validity. `place` is that of the listener's `tls`.
     pub(crate) fn lint(&self, place: &Place, is_list: bool, now: u64, faults: &mut Faults) {
         let place = if is_list { place.index(self.index) } else { place.clone() };
         if let Some(complaint) = self.complaint(now) {
@@ -110,7 +111,7 @@ impl ServedCertificate {
         }
     }
 
-    /// What is told of it at this time.
+    /// Returns its status at this time.
     pub(crate) fn status(&self, listener: &str, now: u64) -> ListenerCertificateStatus {
         ListenerCertificateStatus {
             listener: listener.to_owned(),
@@ -124,7 +125,7 @@ impl ServedCertificate {
     }
 }
 
-/// Warns of hosts that no certificate is for.
+/// Warns of hosts that no certificate covers.
 pub(crate) fn lint_hosts<'a>(
     hosts: impl Iterator<Item = (&'a str, Place)>,
     certificates: &[ServedCertificate],

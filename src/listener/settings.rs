@@ -1,4 +1,4 @@
-//! What the connections of a listener go by; swapped whole on reload.
+//! The settings that connections of a listener follow; replaced as a whole on reload.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -23,9 +23,9 @@ use crate::{
 /// A listener, as shared by the workers that serve it.
 #[derive(Debug)]
 pub struct Listener {
-    /// Its name, as in audit records and metrics.
+    /// Its name in audit records and metrics.
     pub name: Arc<str>,
-    /// What holds now. A connection keeps what it began with, but for `limits`: they are read anew for each request.
+    /// The current settings. A connection keeps those that it began with, except `limits`, which are read for each request.
     pub settings: ArcSwap<ListenerSettings>,
     pub(super) admission: Admission,
 }
@@ -33,51 +33,51 @@ pub struct Listener {
 /// The settings of a listener, built.
 #[derive(Clone, Debug)]
 pub struct ListenerSettings {
-    /// What a client may ask.
+    /// The limits for clients.
     pub limits: Limits,
     /// The certificates; absent on a plain listener.
     pub tls: Option<Arc<ServerTls>>,
-    /// Who may introduce connections, where they begin with a PROXY protocol header.
+    /// The proxies that may introduce connections, if connections begin with a PROXY protocol header.
     pub introducers: Option<Introducers>,
-    /// Who may have any number of connections: the proxies that speak for others.
+    /// The peers without a connection limit: the proxies that speak for others.
     pub exempt: Option<TrustedPeers>,
-    /// Whether HTTP/2 is spoken besides HTTP/1.1.
+    /// True if HTTP/2 is served besides HTTP/1.1.
     pub http2: bool,
-    /// Who may speak for a caller.
+    /// The peers that may speak for a caller.
     pub trust: Arc<Trust>,
-    /// How long one request may take in all.
+    /// The longest duration of one request.
     pub max_stream: Duration,
 }
 
 /// The limits of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once.
+    /// The maximum number of connections.
     pub connections: usize,
-    /// Connections of one peer at once.
+    /// The maximum number of connections of one peer.
     pub connections_per_peer: usize,
-    /// The bytes of a head.
+    /// The size limit of a head, in bytes.
     pub header_bytes: usize,
-    /// The time for TLS handshake and head.
+    /// The timeout for TLS handshake and head.
     pub header_timeout: Duration,
-    /// How long a connection may rest between requests.
+    /// The idle timeout of a connection between requests.
     pub idle_timeout: Duration,
-    /// The bytes of a body.
+    /// The size limit of a body, in bytes.
     pub body_bytes: u64,
-    /// How long the next bytes of a body may take.
+    /// The timeout for the next bytes of a body.
     pub body_timeout: Duration,
-    /// How long a client may take no byte of an answer.
+    /// The timeout for a client that reads nothing of a response.
     pub write_timeout: Duration,
 }
 
-/// The least room for a head: less would refuse what every browser sends.
+/// The smallest limit of a head: browsers' requests need more.
 const LEAST_HEADER_BYTES: u64 = 1 << 10;
-/// The most: a target of half of it must fit into what `http` holds.
+/// The largest limit of a head: a target of half of it must fit into what `http` holds.
 const MOST_HEADER_BYTES: u64 = 128 << 10;
 
 impl ListenerSettings {
-    /// Builds the settings; file names are relative to `base`. Who is trusted, and may introduce connections, is for the one who knows
-    /// the proxies to add. What is wrong goes to the faults.
+    /// Builds the settings; file names are relative to `base`. Trusted proxies are added later by the caller, which knows the
+    /// address sets. Faults go to `faults`.
     pub fn build(config: &ListenerConfig, base: &Path, place: &Place, faults: &mut Faults) -> Option<Self> {
         let before = faults.errors();
         check_limits(&config.limits, &place.key("limits"), faults);
@@ -103,7 +103,7 @@ impl ListenerSettings {
 }
 
 impl ListenerSettings {
-    /// The settings of a listener without TLS for HTTP/1, on which nobody speaks for others.
+    /// Returns the settings of a listener without TLS for HTTP/1, on which nobody speaks for others.
     pub(crate) fn plain(limits: Limits) -> Self {
         Self {
             limits,
@@ -116,14 +116,14 @@ impl ListenerSettings {
         }
     }
 
-    /// What is asked of clients' certificates, if they are asked for.
+    /// Returns the requirements for clients' certificates, if they are requested.
     pub fn client_certificates(&self) -> Option<&ClientCertificates> {
         self.tls.as_ref()?.client_certificates().map(|asked| &**asked)
     }
 }
 
 impl ListenerConfig {
-    /// The addresses to listen on. What is wrong goes to the faults.
+    /// Returns the addresses to listen on. Faults go to `faults`.
     pub fn addresses(&self, place: &Place, faults: &mut Faults) -> Vec<SocketAddr> {
         let place = place.key("address");
         if self.address.as_slice().is_empty() {
@@ -233,34 +233,34 @@ impl Default for Limits {
 }
 
 impl Listener {
-    /// A listener of that name.
+    /// Makes a listener of this name.
     pub fn new(name: impl Into<Arc<str>>, settings: ListenerSettings) -> Arc<Self> {
         Arc::new(Self { name: name.into(), settings: ArcSwap::from_pointee(settings), admission: Admission::new() })
     }
 
-    /// The limits that hold now.
+    /// Returns the current limits.
     #[expect(clippy::disallowed_methods, reason = "the guard ends here; a counted pointer would be written to by every core")]
     pub fn limits(&self) -> Limits {
         self.settings.load().limits
     }
 
-    /// Whether HTTP/2 is spoken now, besides HTTP/1.1.
+    /// Returns whether HTTP/2 is currently served besides HTTP/1.1.
     #[expect(clippy::disallowed_methods, reason = "the guard ends here; a counted pointer would be written to by every core")]
     pub(super) fn speaks_http2(&self) -> bool {
         self.settings.load().http2
     }
 
-    /// How many connections are open, on all workers together.
+    /// Returns the number of open connections, on all workers together.
     pub fn connections(&self) -> usize {
         self.admission.open()
     }
 
-    /// What became of connections.
+    /// Returns the counts of connections.
     pub fn counts(&self) -> ConnectionCounts {
         self.admission.counts()
     }
 
-    /// The peer that a connection counts for; none for proxies that speak for others.
+    /// Returns the peer that a connection counts for; `None` for proxies that speak for others.
     pub(super) fn counted(&self, peer: IpAddr) -> Option<IpAddr> {
         let settings = self.settings.load_full();
         (!settings.exempt.as_ref().is_some_and(|exempt| exempt.include(peer))).then_some(peer)

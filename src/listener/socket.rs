@@ -1,4 +1,4 @@
-//! Sockets: those that listen, one for each worker, and those of connections.
+//! Sockets: listening ones, one for each worker, and those of connections.
 
 use std::{
     io::{self, IoSlice},
@@ -15,16 +15,16 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-/// Connections that may wait to be accepted. The kernel caps it at `net.core.somaxconn`.
+/// The number of connections that may wait to be accepted. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4_096;
 
 /// Binds an address once for each worker, so that the kernel spreads connections over them (`SO_REUSEPORT`).
 ///
-/// Port 0 is settled by the first socket; the others share what it got.
+/// Port 0 is assigned by the first socket; the others share it.
 ///
 /// # Errors
-/// The address cannot be bound. An address that another process listens on is refused, although the option would allow to share
-/// it: two gateways on one address by accident are worse than a moment without one.
+/// Fails if the address cannot be bound. An address that another process listens on is refused, although the option would allow
+/// sharing it: two gateways on one address by accident are worse than a moment without one.
 pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
     if address.port() != 0 {
         socket(address, false)?;
@@ -41,7 +41,7 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>>
     Ok(sockets)
 }
 
-/// A bound socket that does not listen yet.
+/// Makes a bound socket that does not listen yet.
 fn socket(address: SocketAddr, shared: bool) -> io::Result<Bound> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -76,14 +76,14 @@ pub(crate) enum Socket {
     Plain(TcpStream),
     /// With TLS.
     Tls(Box<TlsStream<TcpStream>>),
-    /// To a client in the same process.
+    /// A client in the same process.
     Memory(DuplexStream),
-    /// Handed to somebody else.
+    /// The socket was handed over.
     Gone,
 }
 
 impl Socket {
-    /// Closes so that the peer sees that something went wrong, and not an end.
+    /// Closes with a reset, so that the peer sees a failure and not an end.
     pub(crate) fn reset(&self) {
         let tcp = match self {
             Self::Plain(tcp) => tcp,

@@ -1,7 +1,7 @@
 //! TLS towards clients: certificates chosen by name, and read again when their files change.
 //!
-//! TLS 1.2 and 1.3, without early data: what is sent before the handshake is complete can be sent again by anyone, and the peer
-//! address it came from is not proven.
+//! TLS 1.2 and 1.3, without early data: data sent before the end of the handshake can be replayed by anyone, and its source
+//! address is not proven.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,21 +26,21 @@ use super::{
     served::ServedCertificate,
 };
 
-/// The protocols that are offered, best first.
+/// The offered protocols, in order of preference.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// The TLS side of a listener.
 #[derive(Debug)]
 pub struct ServerTls {
-    /// The settings, whatever the certificates.
+    /// The settings without the certificates.
     config: ServerConfig,
     certificates: ArcSwap<InUse>,
     files: Vec<TlsConfig>,
-    /// What is asked of clients' certificates; `None`: they are not asked for.
+    /// The requirements for clients' certificates; `None`: they are not requested.
     client_certificates: Option<Arc<ClientCertificates>>,
 }
 
-/// Why certificates cannot be used.
+/// The reason why certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// A file cannot be read.
@@ -48,24 +48,24 @@ pub enum CertificateError {
     Read {
         /// The file.
         path: String,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A file does not hold what it should.
+    /// A file lacks the expected content.
     #[error("{path} holds no {what} in PEM form")]
     Absent {
         /// The file.
         path: String,
-        /// What should be there.
+        /// The expected content.
         what: &'static str,
     },
-    /// The private key is locked.
+    /// The private key is encrypted.
     #[error("the private key in {path} is encrypted; decrypt it with `openssl pkey -in {path}`")]
     Encrypted {
         /// The file.
         path: String,
     },
-    /// Certificate and key are not one another's.
+    /// Certificate and key do not belong together.
     #[error("the private key in {private_key} does not belong to the certificate in {certificate}")]
     Mismatch {
         /// The certificate's file.
@@ -73,21 +73,21 @@ pub enum CertificateError {
         /// The key's file.
         private_key: String,
     },
-    /// Certificate or key are of a kind that is not supported.
+    /// The certificate or the key is of an unsupported kind.
     #[error("the certificate in {path} cannot be used")]
     Unusable {
         /// The certificate's file.
         path: String,
-        /// What the TLS library says.
+        /// The error of the TLS library.
         source: rustls::Error,
     },
-    /// There is none.
+    /// There is no certificate.
     #[error("tls lists no certificate")]
     None,
 }
 
 impl CertificateError {
-    /// The key of the setting that is at fault, and what to do.
+    /// Returns the key of the faulty setting, and the cure.
     pub(super) fn cure(&self, files: &TlsConfig) -> (&'static str, &'static str) {
         let of_key = |path: &str| path == files.private_key;
         match self {
@@ -104,26 +104,26 @@ impl CertificateError {
 }
 
 impl ServerTls {
-    /// Whether certificate and key can be used, without keeping them.
+    /// Checks whether certificate and key can be used, without keeping them.
     ///
     /// # Errors
-    /// As for [`load`](Self::load).
+    /// Fails as [`load`](Self::load).
     pub(super) fn check(files: &TlsConfig) -> Result<(), CertificateError> {
         load_key(files).map(drop)
     }
 
-    /// Reads certificates and keys. The first is for clients that ask for no name, or for one that no certificate bears.
+    /// Reads certificates and keys. The first is for clients that request no server name, or an unknown one.
     ///
     /// # Errors
-    /// A file cannot be read, or certificate and key do not fit each other.
+    /// Fails if a file cannot be read, or if certificate and key do not belong together.
     pub fn load(files: &[TlsConfig]) -> Result<Self, CertificateError> {
         Self::asking(files, None)
     }
 
-    /// The same, asking clients for certificates of their own.
+    /// Does the same, requesting clients' certificates.
     ///
     /// # Errors
-    /// As for [`load`](Self::load).
+    /// Fails as [`load`](Self::load).
     pub fn asking(files: &[TlsConfig], client_certificates: Option<Arc<ClientCertificates>>) -> Result<Self, CertificateError> {
         let table = Arc::new(Table::load(files)?);
         let unusable = |source| CertificateError::Unusable { path: files[0].certificate.clone(), source };
@@ -146,7 +146,7 @@ impl ServerTls {
         Ok(Self { config, certificates, files: files.to_vec(), client_certificates })
     }
 
-    /// The same, where HTTP/2 is not offered.
+    /// Disables HTTP/2.
     #[must_use]
     pub(super) fn without_http2(mut self) -> Self {
         self.config.alpn_protocols.retain(|protocol| protocol != b"h2");
@@ -158,7 +158,7 @@ impl ServerTls {
     /// Reads the files again. All of them are taken over, or none.
     ///
     /// # Errors
-    /// As for [`load`](Self::load); the certificates in use stay.
+    /// Fails as [`load`](Self::load); the certificates in use stay.
     pub fn reload(&self) -> Result<(), CertificateError> {
         self.put_in_use(Arc::new(Table::load(&self.files)?));
         Ok(())
@@ -170,28 +170,28 @@ impl ServerTls {
         self.certificates.store(Arc::new(InUse { config: Arc::new(config), table }));
     }
 
-    /// The certificates in use now: for one handshake, and for what is known of its connection afterwards.
+    /// Returns the certificates in use now, for one handshake and the facts of its connection.
     pub(super) fn in_use(&self) -> Arc<InUse> {
         self.certificates.load_full()
     }
 
-    /// The files that [`reload`](Self::reload) reads: those to watch.
+    /// Returns the files that [`reload`](Self::reload) reads: those to watch.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.files.iter().flat_map(|files| [files.certificate.as_str(), files.private_key.as_str()])
     }
 
-    /// What is asked of clients' certificates, if they are asked for.
+    /// Returns the requirements for clients' certificates, if they are requested.
     pub const fn client_certificates(&self) -> Option<&Arc<ClientCertificates>> {
         self.client_certificates.as_ref()
     }
 
-    /// The certificates that are shown now.
+    /// Returns the certificates that are shown now.
     pub fn served(&self) -> Arc<[ServedCertificate]> {
         self.in_use().table.served.clone()
     }
 }
 
-/// Certificates with the settings of a handshake that shows one of them.
+/// The certificates with the settings of a handshake that shows one of them.
 #[derive(Debug)]
 pub(super) struct InUse {
     config: Arc<ServerConfig>,
@@ -203,8 +203,8 @@ impl InUse {
         &self.config
     }
 
-    /// The names of the certificate that a client was shown that asked for this name. `None` where there is but one: it is shown to
-    /// everybody, whomever the request is for.
+    /// Returns the names of the certificate that is shown to a client with this server name. `None` if there is only one
+    /// certificate: it is shown to everybody.
     pub(super) fn shown(&self, server_name: Option<&str>) -> Option<Arc<CertificateNames>> {
         self.table.several.then(|| self.table.choose(server_name).names.clone())
     }
@@ -213,11 +213,11 @@ impl InUse {
 #[derive(Debug)]
 struct Table {
     default: Entry,
-    /// Whole names, and what follows the `*` of wildcards (with its dot); lower case.
+    /// Whole names, and the rest after the `*` of wildcards (with its dot); lower case.
     by_name: HashMap<Box<str>, Entry>,
-    /// Whether there are several to choose from.
+    /// True if there are several to choose from.
     several: bool,
-    /// What is told of them.
+    /// Their status.
     served: Arc<[ServedCertificate]>,
 }
 
@@ -227,10 +227,10 @@ struct Entry {
     names: Arc<CertificateNames>,
 }
 
-/// What a certificate is for: its subject's alternative names (RFC 9525; a common name is none).
+/// The names of a certificate: its subject's alternative names (RFC 9525; a common name does not count).
 #[derive(Debug, Default)]
 pub struct CertificateNames {
-    /// Whole names, and what follows the `*` of wildcards (with its dot); lower case.
+    /// Whole names, and the rest after the `*` of wildcards (with its dot); lower case.
     dns: HashSet<Box<str>>,
     addresses: HashSet<IpAddr>,
 }
@@ -253,7 +253,8 @@ impl CertificateNames {
         names
     }
 
-    /// Whether the certificate is for this host, as in [`Authority`](crate::connection::Authority): lower case, IPv6 in brackets.
+    /// Returns whether the certificate covers this host, as in [`Authority`](crate::connection::Authority): lower case, IPv6 in
+    /// brackets.
     pub fn cover(&self, host: &str) -> bool {
         let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         // What ends in a digit is an address, or else no name.
@@ -271,7 +272,7 @@ impl CertificateNames {
     }
 }
 
-/// The address of a certificate. RFC 5280, section 4.2.1.6.
+/// Reads the address of a certificate. RFC 5280, section 4.2.1.6.
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = || <[u8; 4]>::try_from(bytes).map(|bytes| IpAddr::V4(Ipv4Addr::from(bytes)));
     let v6 = || <[u8; 16]>::try_from(bytes).map(|bytes| IpAddr::V6(Ipv6Addr::from(bytes)));
@@ -312,7 +313,7 @@ impl Table {
     }
 }
 
-/// Certificate, key, and the names that the certificate bears.
+/// Loads certificate and key, and the names of the certificate.
 fn load_key(files: &TlsConfig) -> Result<Entry, CertificateError> {
     let pem = read(&files.certificate)?;
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();

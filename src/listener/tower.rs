@@ -22,8 +22,8 @@ pub(crate) struct TowerService<S>(S);
 
 /// Adapts a tower service, so that a listener can [serve](super::serve) it. The service is cloned for each request.
 ///
-/// A head that is no request is answered here, and never reaches the service. Where the service fails instead of answering, the
-/// client gets a bare 500.
+/// A head that is not a request is answered here, and never reaches the service. Where the service fails instead of answering,
+/// the client gets a bare 500.
 pub(crate) const fn tower<S>(service: S) -> TowerService<S> {
     TowerService(service)
 }
@@ -68,7 +68,7 @@ where
     }
 }
 
-/// An answer of the listener's own: the reason's code and title.
+/// Returns an answer of the listener's own: the reason's code and title.
 fn bare(status: StatusCode, reason: Reason) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(format!("{}: {}\n", reason.code(), reason.title())));
     *response.status_mut() = status;

@@ -1,9 +1,9 @@
-//! `connection-affinity: per-caller`: connections to servers that belong to one client's connection.
+//! `connection-affinity: per-caller`: upstream connections that belong to one client's connection.
 //!
-//! NTLM, and Negotiate as IIS does it, authenticate a connection: whatever comes on it afterwards is taken for the user's. So such
-//! credentials pass only on connections that no other caller's requests ever come on. They are kept with the client's connection,
-//! are never put into a pool, and are closed with it; and if on that connection another caller turns up than the one who used them
-//! first, they are closed then.
+//! NTLM, and Negotiate as IIS does it, authenticate a connection: every later request on it counts as the user's. So such
+//! credentials are only forwarded on connections that no other caller's requests ever use. They are kept with the client's
+//! connection, are never put into a pool, and are closed with it; and if another caller than their first one appears on that
+//! connection, they are closed then.
 
 use std::{
     fmt,
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::http1;
 use crate::base::lock::lock;
 
-/// The connections to servers that belong to one client's connection. Costs nothing until there is one.
+/// The upstream connections that belong to one client's connection. Free until there is one.
 #[derive(Debug, Default)]
 pub struct Affinity(OnceLock<Arc<Kept>>);
 
@@ -27,14 +27,14 @@ pub struct Affinity(OnceLock<Arc<Kept>>);
 #[derive(Default)]
 struct Kept(Mutex<Vec<Own>>);
 
-/// A connection that waits.
+/// A waiting connection.
 struct Own {
     ties: Ties,
     connection: Box<http1::Connection>,
     since: Instant,
 }
 
-/// Whose a connection is, and where it leads.
+/// The owner of a connection, and its destination.
 #[derive(Clone, Debug)]
 struct Ties {
     upstream: UpstreamId,
@@ -42,20 +42,20 @@ struct Ties {
     who: Arc<str>,
 }
 
-/// Tells upstreams apart, also those that bear one name before a reload and after it.
+/// The identity of an upstream, unique across reloads with the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct UpstreamId(u64);
 
-/// The caller whose requests have connections of their own.
+/// The caller whose requests have their own connections.
 #[derive(Clone, Debug)]
 pub struct Owner<'a> {
-    /// Where they are kept.
+    /// The owner's connections.
     pub affinity: &'a Affinity,
-    /// Who calls, as far as that is known: another one on the same client's connection is another caller.
+    /// The caller's key: a different one on the same client's connection is another caller.
     pub who: Arc<str>,
 }
 
-/// Where a connection goes back to when its exchange is over.
+/// The place to which a connection returns after its exchange.
 #[derive(Debug)]
 pub(super) struct Home {
     kept: Weak<Kept>,
@@ -70,7 +70,7 @@ impl UpstreamId {
 }
 
 impl Owner<'_> {
-    /// The caller's own connection to this upstream, with its server, if it is still good. One that was another caller's is closed.
+    /// Returns the caller's own connection to this upstream, with its server, if it is still usable. Another caller's is closed.
     pub(super) fn take(&self, upstream: UpstreamId, idle: Duration) -> Option<(Arc<str>, Box<http1::Connection>)> {
         let mut own = self.affinity.0.get()?.lock();
         let found = own.iter().position(|own| own.ties.upstream == upstream).map(|at| own.swap_remove(at));
@@ -81,7 +81,7 @@ impl Owner<'_> {
         found.connection.is_quiet().then_some((found.ties.server, found.connection))
     }
 
-    /// Where a connection to this server belongs.
+    /// Returns the place to which a connection to this server returns.
     pub(super) fn home(&self, upstream: UpstreamId, server: &Arc<str>) -> Home {
         let kept = self.affinity.0.get_or_init(Arc::default);
         Home { kept: Arc::downgrade(kept), ties: Ties { upstream, server: server.clone(), who: self.who.clone() } }
@@ -89,7 +89,7 @@ impl Owner<'_> {
 }
 
 impl Home {
-    /// Keeps the connection for the caller's next request, unless its client is gone: then it is closed.
+    /// Keeps the connection for the caller's next request, or closes it if its client is gone.
     pub(super) fn keep(self, connection: Box<http1::Connection>) {
         let Some(kept) = self.kept.upgrade() else { return };
         let mut own = kept.lock();

@@ -1,4 +1,4 @@
-//! Bodies, both ways: streamed, one frame at a time, with nothing kept.
+//! Bodies in both directions: streamed, one frame at a time, without buffering.
 
 use std::{
     collections::VecDeque,
@@ -26,11 +26,11 @@ use tokio::{
 use super::{error::UpstreamError, http1, http2, hygiene, io::Io, pool::InFlight};
 use crate::refusal::Refusal;
 
-/// A body on its way to a server. Trailers end here: nothing that a route decides on is read from them.
+/// A body on its way to a server. Trailers end here: no decision of a route is based on them.
 #[derive(Debug)]
 pub(super) struct SendBody {
     source: Source,
-    /// A part of it was taken.
+    /// True once a part of it was taken.
     touched: bool,
 }
 
@@ -48,15 +48,15 @@ impl fmt::Debug for Source {
     }
 }
 
-/// How far a request's body got.
+/// The progress of a request's body.
 #[derive(Debug)]
 pub(super) struct Progress {
     start: Instant,
-    /// When the body was last asked for or gave something, in milliseconds since `start`.
+    /// The time when the body was last polled or gave something, in milliseconds since `start`.
     moved: AtomicU64,
-    /// The server would take more, and the caller has not sent it.
+    /// True if the server would accept more, but the caller has not sent it.
     starved: AtomicBool,
-    /// Why it broke off.
+    /// The reason why it broke off.
     refusal: Mutex<Option<Refusal>>,
 }
 
@@ -65,17 +65,17 @@ impl Progress {
         Self { start: Instant::now(), moved: AtomicU64::new(0), starved: AtomicBool::new(false), refusal: Mutex::new(None) }
     }
 
-    /// When the body last moved.
+    /// Returns the time when the body last moved.
     pub(super) fn moved(&self) -> Instant {
         self.start + Duration::from_millis(self.moved.load(Ordering::Relaxed))
     }
 
-    /// Whether it is the caller that the body waits for.
+    /// Returns whether the body waits for the caller.
     pub(super) fn starved(&self) -> bool {
         self.starved.load(Ordering::Relaxed)
     }
 
-    /// Why the body broke off, if it did.
+    /// Returns the reason why the body broke off, if it did.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -89,12 +89,12 @@ impl Progress {
 }
 
 impl SendBody {
-    /// No body.
+    /// Makes an empty body.
     pub(super) const fn empty() -> Self {
         Self { source: Source::Empty, touched: false }
     }
 
-    /// The caller's body; one that is over before it began is none.
+    /// Makes a body from the caller's; one that is already over counts as empty.
     pub(super) fn of<B>(body: B) -> Self
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -107,18 +107,18 @@ impl SendBody {
         Self { source, touched: false }
     }
 
-    /// Gives the body away. What is left of one that was not empty is a body that is not whole.
+    /// Moves the body out. The rest of one that was not empty counts as incomplete.
     pub(super) fn take(&mut self) -> Self {
         let left = Self { source: Source::Empty, touched: self.touched || !self.is_end_stream() };
         mem::replace(self, left)
     }
 
-    /// Whether the body is still whole.
+    /// Returns whether the body is still complete.
     pub(super) const fn is_whole(&self) -> bool {
         !self.touched
     }
 
-    /// How far the body got; absent where there is none.
+    /// Returns the progress of the body; `None` if it is empty.
     pub(super) fn progress(&self) -> Option<Arc<Progress>> {
         match &self.source {
             Source::Empty => None,
@@ -127,7 +127,7 @@ impl SendBody {
     }
 }
 
-/// The caller's body broke off; why stands in its [`Progress`].
+/// An error: the caller's body broke off; its [`Progress`] has the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("the request body broke off")]
 pub(super) struct Broken;
@@ -167,30 +167,30 @@ impl Body for SendBody {
     }
 }
 
-/// The body of an upstream's answer.
+/// The body of an upstream's response.
 ///
-/// When it has been read to its end the connection goes back to its pool; when it is dropped before, the connection is closed
+/// When it has been read completely, the connection returns to its pool; when it is dropped before, the connection is closed
 /// (HTTP/1.1) or the stream reset (HTTP/2). A body that breaks off yields an error, never a clean end.
 pub struct ResponseBody {
     source: Answer,
-    /// What was taken of the body before anybody asked for it: most often it is the whole, and one part.
+    /// The part of the body that was read in advance: usually all of it.
     first: Option<Bytes>,
     gathered: VecDeque<Frame<Bytes>>,
-    /// How long the body is was not said in advance, so that nobody is to rely on it although it may be known by now.
+    /// True if the length was not announced, so that it must not be relied on although it may be known by now.
     open_ended: bool,
     in_flight: Option<InFlight>,
     server: Arc<str>,
     idle: Duration,
 }
 
-/// What of a body is taken at once: as much as a listener gathers before it writes.
+/// The number of bytes that are read at once: as many as a listener gathers before it writes.
 const GATHERED: usize = 32 << 10;
 
-/// Where the body of an answer comes from.
+/// The source of a response's body.
 enum Answer {
     Http1(Box<http1::Connection>),
     Http2(http2::Answer),
-    /// The connection now speaks another protocol.
+    /// The connection has switched to another protocol.
     Switched(Upgraded),
     Over,
 }
@@ -219,11 +219,11 @@ impl ResponseBody {
         Self { source, first: None, gathered: VecDeque::new(), open_ended: false, in_flight, server, idle }
     }
 
-    /// Takes what has come already of the body, without waiting: a body that is broken from the start is found before its head
-    /// goes further.
+    /// Reads the part of the body that has already arrived, without waiting: a body that fails at its start is detected before
+    /// its head is forwarded.
     ///
     /// # Errors
-    /// The body breaks off within what has come.
+    /// Fails if the body breaks off within that part.
     pub(super) async fn gather(&mut self) -> Result<(), UpstreamError> {
         self.open_ended = self.source.size_hint().exact().is_none();
         let mut bytes = 0;
@@ -245,18 +245,18 @@ impl ResponseBody {
         .await
     }
 
-    /// How many bytes were taken and not yet given.
+    /// Returns the number of bytes that were read and not yet returned.
     fn gathered_bytes(&self) -> u64 {
         let gathered = self.gathered.iter().filter_map(Frame::data_ref).chain(&self.first);
         gathered.map(|data| data.len() as u64).sum()
     }
 
-    /// The server that answers: host and port.
+    /// Returns the answering server: host and port.
     pub const fn server(&self) -> &Arc<str> {
         &self.server
     }
 
-    /// The connection of a 101 answer; `None` for any other, and the second time.
+    /// Returns the connection of a 101 response; `None` for any other, and on the second call.
     pub fn take_upgrade(&mut self) -> Option<Upgraded> {
         match mem::replace(&mut self.source, Answer::Over) {
             Answer::Switched(upgraded) => Some(upgraded),
@@ -267,7 +267,7 @@ impl ResponseBody {
         }
     }
 
-    /// The answer is over: the connection may carry another request.
+    /// Notes that the response is complete: the connection may carry another request.
     fn finish(&mut self) {
         match &mut self.source {
             Answer::Http1(_) => {
@@ -291,7 +291,7 @@ impl fmt::Debug for ResponseBody {
 }
 
 impl Answer {
-    /// Whether nothing more comes.
+    /// Returns whether nothing more follows.
     fn is_over(&self) -> bool {
         match self {
             Self::Http1(connection) => connection.remaining() == Some(0),
@@ -310,7 +310,7 @@ impl Answer {
 }
 
 impl ResponseBody {
-    /// The next part from the server.
+    /// Returns the next part from the server.
     fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
         let polled: Option<Result<Frame<Bytes>, Box<dyn Error + Send + Sync>>> = match &mut self.source {
             Answer::Http1(connection) => ready!(connection.poll_frame(context)).map(|frame| frame.map_err(Into::into)),
@@ -379,11 +379,11 @@ fn clean(frame: Frame<Bytes>) -> Frame<Bytes> {
     }
 }
 
-/// A connection to a server that has changed its protocol: bytes both ways.
+/// A server connection that has switched its protocol: bytes in both directions.
 #[derive(Debug)]
 pub struct Upgraded {
     io: Io,
-    /// What came right behind the answer.
+    /// The bytes that arrived directly after the response.
     read: BytesMut,
     _in_flight: InFlight,
 }

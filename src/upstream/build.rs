@@ -1,4 +1,4 @@
-//! An upstream from its settings.
+//! Building of an upstream from its settings.
 
 use std::sync::{
     Arc,
@@ -24,7 +24,7 @@ use crate::settings::{Faults, Place};
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Upstream {
-    /// Builds an upstream from its settings, or says what is wrong with them.
+    /// Builds an upstream from its settings, or reports their faults.
     pub(super) fn build(
         name: &str,
         config: &UpstreamConfig,
@@ -138,7 +138,7 @@ fn host(text: Option<&str>, place: &Place, faults: &mut Faults) -> Option<Host> 
     }
 }
 
-/// Numbers that would switch off what they are there for.
+/// Reports numbers that would disable the feature that they belong to.
 fn check_resilience(config: &UpstreamConfig, place: &Place, faults: &mut Faults) {
     if let Some(retries) = &config.retries {
         let place = place.key("retries");

@@ -19,21 +19,21 @@ use crate::{
     settings::{Faults, Place},
 };
 
-/// How many days before its end a certificate is warned of.
+/// The number of days before expiry from which on a warning is given.
 const WARN_DAYS: i64 = 30;
 
-/// The gateway's own certificate, for servers that ask for one.
+/// The gateway's own certificate, for servers that request one.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct UpstreamCertificateConfig {
-    /// The certificate, and those that lie between it and its authority (PEM); read again when the file changes.
+    /// The certificate, and the intermediates up to its authority (PEM); read again when the file changes.
     pub pem: String,
     /// The private key (PEM, not encrypted); read again when the file changes. Default: it is in the same file.
     pub private_key: Option<String>,
 }
 
 impl UpstreamCertificateConfig {
-    /// The files that are read.
+    /// Returns the files that are read.
     pub(crate) fn files(&self) -> impl Iterator<Item = &String> {
         std::iter::once(&self.pem).chain(&self.private_key)
     }
@@ -46,19 +46,19 @@ pub(super) struct OwnCertificate {
     certificate: Arc<ClientCertificate>,
 }
 
-/// What is told of the gateway's own certificate.
+/// The status of the gateway's own certificate.
 #[derive(Clone, Debug, Serialize)]
 pub struct OwnCertificateStatus {
-    /// Whose it is.
+    /// The subject of the certificate.
     pub subject: String,
     /// SHA-256, in hexadecimal.
     pub thumbprint: String,
-    /// Whole days until it ends to be valid; negative when it has.
+    /// Whole days until it expires; negative after that.
     pub days_left: i64,
 }
 
 impl OwnCertificate {
-    /// Reads certificate and key; file names are relative to `base`. What is wrong goes to the faults.
+    /// Reads certificate and key; file names are relative to `base`. Faults go to `faults`.
     pub(super) fn build(config: &UpstreamCertificateConfig, base: &Path, place: &Place, faults: &mut Faults) -> Option<Self> {
         let pem = base.join(&config.pem);
         let key = config.private_key.as_ref().map_or_else(|| pem.clone(), |key| base.join(key));
@@ -120,12 +120,12 @@ impl OwnCertificate {
         Err(of(key)(CertificateError::Mismatch { subject: first.subject().into() }))
     }
 
-    /// Whether both show the same certificates, and so with the same key.
+    /// Returns whether both show the same certificates, and so have the same key.
     pub(super) fn same_as(&self, other: &Self) -> bool {
         self.key.cert == other.key.cert
     }
 
-    /// What is told of it at this time.
+    /// Returns its status at this time.
     pub(super) fn status(&self, now: u64) -> OwnCertificateStatus {
         OwnCertificateStatus {
             subject: self.certificate.subject().to_owned(),
@@ -134,7 +134,7 @@ impl OwnCertificate {
         }
     }
 
-    /// Warns of its end ahead.
+    /// Warns ahead of its expiry.
     pub(super) fn lint(&self, place: &Place, now: u64, faults: &mut Faults) {
         let OwnCertificateStatus { subject, days_left, .. } = self.status(now);
         let message = match days_left {

@@ -1,4 +1,4 @@
-//! The settings of an upstream, as written.
+//! The settings of an upstream.
 
 use std::borrow::Cow;
 
@@ -12,50 +12,51 @@ use crate::settings::Span;
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct UpstreamConfig {
-    /// The servers' URLs; a base path is put before the request's path.
+    /// The servers' URLs; a base path is prepended to the request's path.
     pub servers: Vec<String>,
-    /// How a server is chosen. Default: least-requests.
+    /// The choice of a server. Default: least-requests.
     #[serde(default)]
     pub balance: BalanceConfig,
     /// The protocol: `auto` asks TLS servers (ALPN) and speaks HTTP/1.1 to others. Default: auto.
     #[serde(default)]
     pub protocol: ProtocolConfig,
-    /// The `Host` that the upstream sees: `upstream` (the server's own), `preserve` (the caller's), or a name. Default: upstream.
+    /// The `Host` that the upstream receives: `upstream` (the server's own), `preserve` (the caller's), or a name. Default:
+    /// upstream.
     pub host: Option<String>,
-    /// How TLS servers are verified.
+    /// The verification of TLS servers.
     #[serde(default)]
     pub tls: UpstreamTlsConfig,
     /// Deadlines.
     #[serde(default)]
     pub timeouts: TimeoutsConfig,
-    /// What is tried again. Default: nothing, but a server that cannot be connected to is passed over for the next one.
+    /// The requests that are retried. Default: none, except that an unreachable server is skipped in favour of the next one.
     pub retries: Option<RetriesConfig>,
-    /// Checks whether the servers are well. Default: none.
+    /// Health checks of the servers. Default: none.
     pub health: Option<UpstreamHealthConfig>,
-    /// Leaves a server alone that fails several times in a row. Default: never.
+    /// Ejects a server that fails several times in a row. Default: never.
     pub ejection: Option<EjectionConfig>,
-    /// Whether the servers take `/Orders` and `/orders` for one path, as IIS does: routes that lead here then match as they do. Default:
-    /// false.
+    /// Whether the servers treat `/Orders` and `/orders` as one path, as IIS does: routes that lead here then match the same way.
+    /// Default: false.
     #[serde(default)]
     pub case_insensitive_paths: bool,
-    /// Whom a connection to the servers belongs to. Default: to nobody, requests of all callers come on it.
+    /// The owner of a connection to the servers. Default: none, it is shared by requests of all callers.
     pub connection_affinity: Option<AffinityConfig>,
 }
 
-/// Whom a connection belongs to.
+/// The owner of a connection.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum AffinityConfig {
-    /// To the client's connection: only its requests come on it, by HTTP/1.1, and it ends with it. Needed before NTLM or Negotiate is
-    /// let through, which authenticate a connection.
+    /// The client's connection: only its requests use it, with HTTP/1.1, and both end together. Required before NTLM or Negotiate
+    /// is allowed, which authenticate a connection.
     PerCaller,
 }
 
-/// How a server is chosen.
+/// The choice of a server.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum BalanceConfig {
-    /// The server with the fewest requests under way.
+    /// The server with the fewest requests in progress.
     #[default]
     LeastRequests,
     /// One after the other.
@@ -75,15 +76,15 @@ pub enum ProtocolConfig {
     Http2,
 }
 
-/// How TLS servers are verified.
+/// The verification of TLS servers.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct UpstreamTlsConfig {
-    /// Certificate authorities (PEM) that alone are trusted. Default: the system's.
+    /// The only trusted certificate authorities (PEM). Default: the system's.
     pub ca: Option<String>,
-    /// The name that the certificate must bear. Default: the server's host.
+    /// The name that the certificate must contain. Default: the server's host.
     pub server_name: Option<String>,
-    /// The gateway's own certificate, for servers that ask for one. Default: none.
+    /// The gateway's own certificate, for servers that request one. Default: none.
     pub client_certificate: Option<UpstreamCertificateConfig>,
 }
 
@@ -95,7 +96,7 @@ pub struct TimeoutsConfig {
     pub connect: Span,
     /// From the request to the response head. Default: 30s.
     pub response: Span,
-    /// How long an idle connection is kept. Default: 90s.
+    /// The time for which an idle connection is kept. Default: 90s.
     pub idle: Span,
 }
 
@@ -105,16 +106,16 @@ impl Default for TimeoutsConfig {
     }
 }
 
-/// What is tried again: requests whose method is idempotent (RFC 9110, section 9.2.2) and whose body was not begun, and any
-/// request that was never sent.
+/// Retries: of requests whose method is idempotent (RFC 9110, section 9.2.2) and whose body was not started, and of any request
+/// that was never sent.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RetriesConfig {
-    /// How many times beyond the first: 1 to 5. Default: 1.
+    /// The number of retries: 1 to 5. Default: 1.
     #[serde(default = "one")]
     pub attempts: u32,
-    /// After what: `connect-failure`, `reset-before-response`, `timeout`, or a status as `"503"`. Default: connect-failure and
-    /// reset-before-response.
+    /// The conditions of a retry: `connect-failure`, `reset-before-response`, `timeout`, or a status such as `"503"`. Default:
+    /// connect-failure and reset-before-response.
     #[serde(default = "RetryCondition::defaults")]
     pub when: Vec<RetryCondition>,
     /// The largest share of all requests that may be retries. Default: 20%.
@@ -122,20 +123,20 @@ pub struct RetriesConfig {
     pub budget: Percent,
 }
 
-/// What a request is tried again after.
+/// The condition of a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryCondition {
     /// No connection could be made to any server.
     ConnectFailure,
-    /// The connection ended before an answer began.
+    /// The connection ended before a response began.
     ResetBeforeResponse,
-    /// There was no answer in time.
+    /// There was no response in time.
     Timeout,
-    /// The answer has this status: 400 to 599.
+    /// The response has this status: 400 to 599.
     Status(u16),
 }
 
-/// A share of a hundred: `20%`.
+/// A percentage: `20%`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Percent(pub u32);
 
@@ -145,25 +146,25 @@ pub struct Percent(pub u32);
 pub struct UpstreamHealthConfig {
     /// The path, below the server's base path.
     pub path: String,
-    /// How often, and how long an answer may take. At least 100ms. Default: 5s.
+    /// The interval, and the timeout of a response. At least 100ms. Default: 5s.
     #[serde(default = "five_seconds")]
     pub interval: Span,
-    /// How many checks in a row must pass before a server is put back into service. Default: 2.
+    /// The number of checks in a row that must pass before a server returns to service. Default: 2.
     #[serde(default = "two")]
     pub healthy: u32,
-    /// How many checks in a row must fail before a server is taken out of service. Default: 3.
+    /// The number of checks in a row that must fail before a server is taken out of service. Default: 3.
     #[serde(default = "three")]
     pub unhealthy: u32,
 }
 
-/// Leaves a server alone that fails several times in a row: no connection, no answer, or 502, 503 or 504. As long as others
-/// are in service; the last one is never left alone for that.
+/// Ejects a server that fails several times in a row: no connection, no response, or 502, 503 or 504. Only while others are in
+/// service; the last one is never ejected.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct EjectionConfig {
-    /// How many failures in a row. Default: 5.
+    /// The number of failures in a row. Default: 5.
     pub consecutive_failures: u32,
-    /// For how long. Default: 30s.
+    /// The duration of the ejection. Default: 30s.
     pub r#for: Span,
 }
 
@@ -187,7 +188,7 @@ impl RetryCondition {
         vec![Self::ConnectFailure, Self::ResetBeforeResponse]
     }
 
-    /// The condition that the text names.
+    /// Reads the condition.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "connect-failure" => Self::ConnectFailure,
@@ -199,7 +200,7 @@ impl RetryCondition {
 }
 
 impl Percent {
-    /// The share that the text tells.
+    /// Reads the percentage.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let number = text.strip_suffix('%')?;
         number.parse().ok().filter(|share: &u32| *share <= 100 && share.to_string() == number).map(Self)

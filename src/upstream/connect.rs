@@ -30,27 +30,27 @@ pub(super) enum Connection {
     Http2(http2::Stream),
 }
 
-/// What a connection is wanted for.
+/// The requirements for a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Want {
     /// Any connection.
     Any,
-    /// One that was made after that, at least.
+    /// One that was made after this time, at least.
     MadeAfter(Instant),
     /// One that was never used.
     Fresh,
-    /// A new HTTP/1.1 connection that will change its protocol.
+    /// A new HTTP/1.1 connection that will switch its protocol.
     Upgrade,
 }
 
-/// What a connection is wanted for, and whether the request has a body.
+/// The requirements for a connection, and whether the request has a body.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted {
     pub(super) what: Want,
     pub(super) upload: bool,
 }
 
-/// A connection from the pool, or a new one.
+/// Returns a connection from the pool, or a new one.
 pub(super) async fn connection(
     server: &Server,
     pool: &Arc<Pool>,

@@ -1,10 +1,10 @@
-//! Why an upstream gave no answer.
+//! The reason why an upstream gave no response.
 
 use std::{error::Error, io, sync::Arc, time::Duration};
 
 use crate::refusal::{Reason, Refusal};
 
-/// Why an upstream gave no answer, or broke off in the middle of one.
+/// The reason why an upstream gave no response, or broke off in the middle of one.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
     /// No connection could be made.
@@ -12,7 +12,7 @@ pub enum UpstreamError {
     Connect {
         /// The server's host and port.
         server: Arc<str>,
-        /// What the network or TLS said.
+        /// The error of the network or TLS.
         #[source]
         source: io::Error,
     },
@@ -32,45 +32,45 @@ pub enum UpstreamError {
         /// The deadline.
         after: Duration,
     },
-    /// The connection ended before an answer began.
+    /// The connection ended before a response began.
     #[error("no answer from {server}")]
     Unanswered {
         /// The server's host and port.
         server: Arc<str>,
-        /// What happened.
+        /// The cause.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The server broke the protocol.
+    /// The server violated the protocol.
     #[error("no valid answer from {server}")]
     Protocol {
         /// The server's host and port.
         server: Arc<str>,
-        /// What was wrong.
+        /// The violation.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The head of the answer is one that must not go further.
+    /// The head of the response must not be forwarded.
     #[error("the answer of {server} {what}")]
     Answer {
         /// The server's host and port.
         server: Arc<str>,
-        /// What is wrong with it.
+        /// The fault of the head.
         what: &'static str,
     },
-    /// The answer's body ended before its end.
+    /// The response body ended early.
     #[error("the answer of {server} broke off")]
     BrokenOff {
         /// The server's host and port.
         server: Arc<str>,
-        /// What happened.
+        /// The cause.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
     /// The caller's body broke off, or was refused.
     #[error("the request body broke off")]
     RequestBody(Box<Refusal>),
-    /// What the policies made cannot be sent as a request.
+    /// The policies' request cannot be sent.
     #[error("the request for the upstream cannot be written")]
     Request(#[source] Box<dyn Error + Send + Sync>),
     /// Every server is out of service.
@@ -82,7 +82,7 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
-    /// The server that failed, where one was chosen.
+    /// Returns the failed server, if one was chosen.
     pub const fn server(&self) -> Option<&Arc<str>> {
         match self {
             Self::Connect { server, .. }
@@ -96,7 +96,7 @@ impl UpstreamError {
         }
     }
 
-    /// Whether the request certainly never reached the server, so that another one may have it.
+    /// Returns whether the request certainly never reached the server, so that another one may receive it.
     pub(crate) const fn is_connect_failure(&self) -> bool {
         matches!(self, Self::Connect { .. } | Self::ConnectTimeout { .. })
     }

@@ -1,14 +1,14 @@
-//! Why an attempt gave no answer, and whether there may be another one.
+//! Failures of an attempt, and whether another attempt is allowed.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
 use super::{body::Progress, error::UpstreamError, server::Server};
 
-/// Why there is no answer on a connection.
+/// The failure of an attempt on a connection.
 pub(super) enum Failure {
-    /// That is the end of it.
+    /// There is no further attempt.
     Final(UpstreamError),
-    /// The connection ended for reasons of its own; the request may be sent on another one.
+    /// The connection ended independently; the request may be sent on another one.
     Stale(UpstreamError),
 }
 
@@ -21,7 +21,7 @@ impl Failure {
         Self::Final(UpstreamError::Timeout { server: server.name.clone(), after })
     }
 
-    /// The same for a request that may be sent once more, unless it is the caller who failed.
+    /// Marks a request that may be sent once more, unless the caller failed.
     pub(super) fn stale(self) -> Self {
         match self {
             Self::Final(error @ (UpstreamError::Unanswered { .. } | UpstreamError::Protocol { .. })) => Self::Stale(error),
@@ -30,7 +30,7 @@ impl Failure {
     }
 }
 
-/// What a failed exchange comes to.
+/// Converts the failure of an exchange.
 pub(super) fn fault_of(server: &Server, progress: Option<&Progress>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
     Failure::Final(match progress.and_then(Progress::refusal) {
         Some(refusal) => UpstreamError::RequestBody(Box::new(refusal)),
@@ -38,7 +38,7 @@ pub(super) fn fault_of(server: &Server, progress: Option<&Progress>, source: imp
     })
 }
 
-/// What it comes to that a connection ended before an answer began.
+/// Converts the failure of a connection that ended before a response began.
 pub(super) fn unanswered(
     server: &Server,
     progress: Option<&Progress>,

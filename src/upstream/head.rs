@@ -3,7 +3,7 @@
 use bytestring::ByteString;
 use http::{HeaderMap, Method};
 
-/// The request that goes upstream: built anew from what may pass of the incoming one.
+/// The request to the upstream, built anew from the forwardable parts of the incoming one.
 #[derive(Clone, Debug, Default)]
 pub struct UpstreamRequest {
     /// The method.

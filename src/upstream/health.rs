@@ -1,4 +1,4 @@
-//! Health checks: servers are asked now and then, so that no caller has to find out.
+//! Health checks: servers are polled at intervals, so that failures are detected before callers meet them.
 
 use std::sync::{Arc, Weak, atomic::Ordering};
 
@@ -18,7 +18,7 @@ use super::{
 use crate::connection::Authority;
 use crate::upstream::UpstreamRequest;
 
-/// Begins to check the servers, if the settings ask for it and nobody does so yet. It ends with the upstream.
+/// Starts to check the servers, if it is configured and not running yet. It ends with the upstream.
 pub(super) fn start(upstream: &Arc<Upstream>, background: &Handle) {
     let Some(health) = &upstream.config.health else { return };
     if upstream.watched.swap(true, Ordering::Relaxed) {
@@ -44,8 +44,7 @@ async fn watch(upstream: Weak<Upstream>, index: usize, health: UpstreamHealthCon
     }
 }
 
-/// Whether the server answers as one that is well: with success, or by leading on. Each check has a connection of its own, as a
-/// new caller would.
+/// Checks whether the server answers with success or a redirect. Each check has its own connection, as a new caller would.
 async fn check(upstream: &Upstream, index: usize, path: &str) -> bool {
     let server = &upstream.servers[index];
     let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));

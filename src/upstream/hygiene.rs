@@ -1,4 +1,4 @@
-//! What of an answer's head, and of its trailers, may go further.
+//! Removal of fields from a response's head and trailers that must not be forwarded.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -8,9 +8,8 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
 
-/// Fields that a recipient must not take from a trailer section (RFC 9110, section 6.5.1): routing, authentication, what
-/// modifies requests, what controls answers, and what browsers obey. Besides all whose names begin as those of
-/// [`NO_TRAILER_PREFIXES`] do.
+/// Fields that a recipient must not accept from a trailer section (RFC 9110, section 6.5.1): routing, authentication, request
+/// modifiers, response controls, and fields that browsers obey. In addition to all names with the [`NO_TRAILER_PREFIXES`].
 const NO_TRAILERS: [HeaderName; 22] = [
     header::HOST,
     header::TRAILER,
@@ -36,14 +35,14 @@ const NO_TRAILERS: [HeaderName; 22] = [
     X_REQUEST_ID,
 ];
 
-/// How to read the content, whom browsers show it to, whose caller it is.
+/// Prefixes of fields about content, cross-origin access, and identity.
 const NO_TRAILER_PREFIXES: [&str; 4] = ["content-", "access-control-", "x-forwarded-", "x-entrada-"];
 
-/// Schemes that authenticate a connection, not a request: behind a pool one caller would act as another.
+/// Schemes that authenticate a connection, not a request: behind a pool, one caller would act as another.
 const CONNECTION_BOUND: [&str; 2] = ["ntlm", "negotiate"];
 
-/// Whether a field is of one connection (RFC 9110, section 7.6.1, and names that implementations use besides), or between the
-/// upstream and us (section 11.7).
+/// Returns whether a field belongs to one connection (RFC 9110, section 7.6.1, and names that implementations use), or is between
+/// the upstream and us (section 11.7).
 pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
     *name == header::CONNECTION
         || *name == header::TRANSFER_ENCODING
@@ -56,14 +55,14 @@ pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
         || *name == PROXY_AUTHENTICATION_INFO
 }
 
-/// Removes from the head of an HTTP/2 answer what is not for the caller. Fields of a connection cannot be in it: it would be
+/// Removes fields from the head of an HTTP/2 response that are not for the caller. Connection fields cannot be in it: it would be
 /// malformed (RFC 9113, section 8.2.2).
 pub(super) fn clean_http2(headers: &mut HeaderMap) {
     headers.remove(header::PROXY_AUTHENTICATE);
     headers.remove(PROXY_AUTHENTICATION_INFO);
 }
 
-/// Removes from trailers what may only stand in a head.
+/// Removes fields from trailers that are only allowed in a head.
 pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
     let forbidden = |name: &&HeaderName| {
         is_hop_by_hop(name)
@@ -76,7 +75,7 @@ pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
     }
 }
 
-/// Whether a challenge is of a scheme that authenticates a connection.
+/// Returns whether a challenge is of a scheme that authenticates a connection.
 fn is_connection_bound(challenge: &[u8]) -> bool {
     let scheme = challenge.trim_ascii_start().split(|byte| matches!(byte, b' ' | b'\t' | b',')).next().unwrap_or_default();
     CONNECTION_BOUND.iter().any(|bound| scheme.eq_ignore_ascii_case(bound.as_bytes()))
@@ -101,8 +100,8 @@ pub(super) fn remove_connection_bound_challenges(headers: &mut HeaderMap) {
     }
 }
 
-/// The challenges of one field line (RFC 9110, section 11.6.1): a list whose entries hold lists. An entry that starts with a
-/// word and no `=` after it begins the next challenge.
+/// Returns the challenges of one field line (RFC 9110, section 11.6.1): a list whose entries hold lists. An entry that starts
+/// with a word without `=` begins the next challenge.
 fn challenges(line: &[u8]) -> Vec<&[u8]> {
     let mut challenges = Vec::new();
     let mut start = 0;
@@ -117,7 +116,7 @@ fn challenges(line: &[u8]) -> Vec<&[u8]> {
     challenges
 }
 
-/// The ranges between the commas that stand outside quotes.
+/// Returns the ranges between the commas outside quotes.
 fn entries(line: &[u8]) -> Vec<std::ops::Range<usize>> {
     let (mut entries, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
     for (at, byte) in line.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Informational answers of a server (RFC 9110, section 15.2), on their way to the caller.
+//! Informational responses of a server (RFC 9110, section 15.2), forwarded to the caller.
 
 use std::fmt::Debug;
 
@@ -7,26 +7,26 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use super::hygiene;
 use crate::listener::Informational;
 
-/// How many informational answers may come before the answer, and how many bytes their fields may have in all.
+/// The maximum number of informational responses, and the size limit of all their fields.
 const MOST: usize = 32;
 const MOST_BYTES: usize = 64 * 1024;
 
-/// The fields that a server may not say itself.
+/// The fields that a server may not set itself.
 pub trait Withheld: Debug + Sync {
-    /// Whether the caller does not get this field as the server says it.
+    /// Returns whether this field of the server is withheld from the caller.
     fn withholds(&self, name: &HeaderName) -> bool;
 }
 
-/// Where informational answers go.
+/// The destination of informational responses.
 #[derive(Clone, Copy, Debug)]
 pub struct Interim<'a> {
-    /// The way to the caller.
+    /// The channel to the caller.
     pub way: &'a Informational,
-    /// What stays behind.
+    /// The withheld fields.
     pub withheld: &'a dyn Withheld,
 }
 
-/// Hands on what a server says before its answer.
+/// The relay of a server's informational responses.
 #[derive(Debug)]
 pub(super) struct Relay<'a> {
     to: Option<Interim<'a>>,
@@ -39,15 +39,15 @@ impl<'a> Relay<'a> {
         Self { to, count: 0, bytes: 0 }
     }
 
-    /// Whether nothing has come.
+    /// Returns whether none has arrived.
     pub(super) const fn is_unused(&self) -> bool {
         self.count == 0
     }
 
-    /// Hands one on.
+    /// Forwards one.
     ///
     /// # Errors
-    /// There are too many.
+    /// Fails if there are too many.
     pub(super) fn pass(&mut self, status: StatusCode, mut headers: HeaderMap) -> Result<(), &'static str> {
         self.count += 1;
         self.bytes += headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();

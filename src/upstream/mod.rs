@@ -1,14 +1,13 @@
 //! 6 · Upstream: pools, TLS, balancing, deadlines.
 //!
-//! An [`Upstream`] sends requests to one of its servers over connections that it keeps. Each of the gateway's threads has pools
-//! of its own, so that no thread waits for another; a connection lives and dies on the thread that made it.
+//! An [`Upstream`] sends requests to one of its servers over pooled connections. Each of the gateway's threads has pools of its
+//! own, so that no thread waits for another; a connection lives and dies on the thread that made it.
 //!
-//! What goes out is built from the [`UpstreamRequest`] alone: target, `Host` or `:authority`, and framing are made here. What
-//! comes back has lost its hop-by-hop fields and the challenges of schemes that authenticate a connection rather than a request
+//! The request is built from the [`UpstreamRequest`] alone: target, `Host` or `:authority`, and framing are made here. The
+//! response loses its hop-by-hop fields and the challenges of schemes that authenticate a connection rather than a request
 //! (`NTLM`, `Negotiate`), since the next request on that connection may be another caller's; unless the upstream has
-//! `connection-affinity`, and the request a connection of its caller's own. Redirects are answers like any
-//! other: they are never followed. Informational answers (1xx) go on to the caller before the answer; 101 does where an upgrade was
-//! asked for.
+//! `connection-affinity`, and the request has a connection of its caller's own. Redirects are never followed, but forwarded like
+//! any other response. Informational responses (1xx) are forwarded before the final one; 101 if an upgrade was requested.
 
 mod affinity;
 mod body;
@@ -64,8 +63,8 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
-    /// Builds the backends, with pools for so many threads. One whose settings are those of `previous` is carried over with
-    /// its connections. `place` is that of the map.
+    /// Builds the backends, with pools for this many threads. One whose settings are those of `previous` is taken over with its
+    /// connections. `place` is that of the map.
     pub fn build(
         configs: &BTreeMap<String, UpstreamConfig>,
         base: &Path,
@@ -84,12 +83,12 @@ impl Upstreams {
         Self { by_name }
     }
 
-    /// Begins what needs the network: health checks, on `background`. Does nothing for those that were carried over.
+    /// Starts network activity: health checks, on `background`. Does nothing for those that were taken over.
     pub fn start(&self, background: &Handle) {
         self.iter().for_each(|upstream| health::start(upstream, background));
     }
 
-    /// Warns of what will stop working soon. `place` is that of the map.
+    /// Warns of settings that will stop working soon. `place` is that of the map.
     pub(crate) fn lint(&self, place: &Place, now: u64, faults: &mut Faults) {
         for upstream in self.iter() {
             if let Some(own) = upstream.own_certificate() {
@@ -98,12 +97,12 @@ impl Upstreams {
         }
     }
 
-    /// The upstream of this name.
+    /// Returns the upstream of this name.
     pub fn find(&self, name: &str) -> Option<&Arc<Upstream>> {
         self.by_name.get(name)
     }
 
-    /// Every upstream, by name.
+    /// Returns every upstream, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         self.by_name.values()
     }

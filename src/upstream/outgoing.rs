@@ -1,4 +1,4 @@
-//! The request as it is sent: target, host and framing.
+//! The request to be sent: target, host and framing.
 
 use std::mem;
 
@@ -20,7 +20,7 @@ use super::{
 use crate::base::recycled;
 use crate::upstream::UpstreamRequest;
 
-/// The request as it is to be sent, until it was.
+/// The request to be sent.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) method: Method,
@@ -42,13 +42,13 @@ impl Outgoing {
         Self { method, path, query, headers, body }
     }
 
-    /// Whether sending the request a second time does no harm, and is possible.
+    /// Returns whether sending the request a second time is harmless, and possible.
     pub(super) fn may_repeat(&self) -> bool {
         // RFC 9110, section 9.2.2.
         self.method.is_idempotent() && self.body.is_whole()
     }
 
-    /// Framing is made from the body alone.
+    /// Returns the framing, which depends on the body alone.
     pub(super) fn framing(&self) -> Framing {
         match self.body.size_hint().exact() {
             // A method that means something with content says that there is none (RFC 9110, section 8.6).
@@ -58,7 +58,7 @@ impl Outgoing {
         }
     }
 
-    /// Writes the request's head for HTTP/2. All of it is kept, for it may have to be sent once more.
+    /// Makes the request's head for HTTP/2. It is kept, since it may have to be sent once more.
     pub(super) fn http2(&self, host: &Host, server: &Server, call: &Call<'_>) -> Result<Request<()>, http::Error> {
         let authority = match host {
             Host::Server => server.authority.clone(),

@@ -12,53 +12,53 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{http1, http2};
 
-/// How many idle HTTP/1.1 connections a thread keeps to one server.
+/// The maximum number of idle HTTP/1.1 connections of a thread to one server.
 const IDLE_CONNECTIONS: usize = 512;
-/// How many HTTP/2 connections a thread makes to one server; beyond, requests wait for a place on one of them.
+/// The maximum number of HTTP/2 connections of a thread to one server; beyond it, requests wait for a place on one of them.
 const HTTP2_CONNECTIONS: usize = 64;
 
-/// How often idle connections are looked after.
+/// The interval at which idle connections are checked.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// The connections of one thread to one server.
 #[derive(Debug)]
 pub(super) struct Pool {
-    /// The server by host and port: the thread's own copy, whose holders no other core counts.
+    /// The server's host and port: the thread's own copy, whose reference count no other core touches.
     pub(super) server: Arc<str>,
     shelf: Mutex<Shelf>,
-    /// The requests under way.
+    /// The number of requests in progress.
     in_flight: AtomicUsize,
-    /// Held while a connection is made that may turn out to carry many requests, so that those who come meanwhile share it.
+    /// Held while a connection is made that may carry many requests, so that concurrent requests share it.
     pub(super) making: tokio::sync::Mutex<()>,
-    /// Told when there is room for another stream.
+    /// Notified when there is room for another stream.
     pub(super) vacancy: Arc<Notify>,
-    /// The server chose HTTP/1.1 the last time it was asked.
+    /// The server chose HTTP/1.1 at the last handshake.
     pub(super) speaks_http1: AtomicBool,
 }
 
-/// Only the thread that owns the pool takes its lock; it is never held across an await.
+/// The idle connections. Only the thread that owns the pool takes its lock, which is never held across an await.
 #[derive(Debug, Default)]
 struct Shelf {
-    /// The last one put back is the first one taken: what is not needed grows old and is closed.
+    /// A stack: the last connection put back is used first, so that surplus ones age and are closed.
     http1: Vec<(Box<http1::Connection>, Instant)>,
     http2: Vec<Arc<http2::Connection>>,
-    /// A task closes what is idle for too long.
+    /// True if a task closes connections that are idle for too long.
     swept: bool,
 }
 
-/// Counts a request for as long as it is held.
+/// Counts a request while it is held.
 #[derive(Debug)]
 pub(super) struct InFlight(Arc<Pool>);
 
-/// What the shelf has for a request that may share a connection.
+/// The result for a request that may share a connection.
 pub(super) enum Found {
     Http1(Box<http1::Connection>),
     Http2(http2::Stream),
-    /// An HTTP/2 connection of which will soon be known how much it carries.
+    /// An HTTP/2 connection whose capacity will soon be known.
     Unsettled(Arc<http2::Connection>),
-    /// As many HTTP/2 connections as there may be, and no place on any.
+    /// The maximum number of HTTP/2 connections, all full.
     Full,
-    /// Nothing, or HTTP/2 connections that carry so much that there should be another one.
+    /// No connection, or HTTP/2 connections that are so busy that another one is needed.
     Nothing,
 }
 
@@ -80,7 +80,7 @@ impl Drop for InFlight {
 }
 
 impl Pool {
-    /// An empty pool of connections to the server of this name.
+    /// Makes an empty pool of connections to the server of this name.
     pub(super) fn new(server: &str) -> Self {
         Self {
             server: server.into(),
@@ -92,7 +92,7 @@ impl Pool {
         }
     }
 
-    /// How many requests are under way.
+    /// Returns the number of requests in progress.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
@@ -102,8 +102,8 @@ impl Pool {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection that is there, unless it was idle for longer than `idle`. For an upload, one that has room for it; and one that was
-    /// made after that time, where one is given.
+    /// Takes a connection, unless it was idle for longer than `idle`. For an upload, one that has room for it; and one that was
+    /// made after the given time, if any.
     pub(super) fn take(&self, idle: Duration, upload: bool, after: Option<Instant>) -> Found {
         let mut shelf = self.shelf();
         while after.is_none()
@@ -137,7 +137,7 @@ impl Pool {
         quietest(&mut vacant()).map_or(Found::Full, Found::Http2)
     }
 
-    /// Keeps a connection whose exchange is over; one that is a caller's own goes back to it, and never in here.
+    /// Keeps a connection whose exchange is over; a caller's own returns to its owner, and is never pooled.
     pub(super) fn put(self: &Arc<Self>, mut connection: Box<http1::Connection>, idle: Duration) {
         if let Some(home) = connection.home.take() {
             if connection.rest() {
@@ -159,7 +159,7 @@ impl Pool {
         self.sweep(&mut shelf, idle);
     }
 
-    /// Sees to it that idle connections are closed in time.
+    /// Makes sure that idle connections are closed in time.
     fn sweep(self: &Arc<Self>, shelf: &mut Shelf, idle: Duration) {
         if !shelf.swept {
             shelf.swept = true;
@@ -168,7 +168,7 @@ impl Pool {
     }
 }
 
-/// Closes what is idle for longer than `idle`, and what its server closed, until there is nothing left.
+/// Closes connections that are idle for longer than `idle`, and those that the server closed, until none are left.
 async fn sweep(pool: Weak<Pool>, idle: Duration) {
     let mut swept = Swept(pool);
     loop {
@@ -185,7 +185,7 @@ async fn sweep(pool: Weak<Pool>, idle: Duration) {
     }
 }
 
-/// A sweeper that ends with its runtime makes place for another one.
+/// A guard that lets another sweeper start when the sweeper ends with its runtime.
 struct Swept(Weak<Pool>);
 
 impl Drop for Swept {

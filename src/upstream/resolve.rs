@@ -1,4 +1,4 @@
-//! From a server's name to its addresses. The platform's own services are nobody's server.
+//! Name resolution of servers. The platform's own services are excluded.
 
 use std::{
     io,
@@ -7,19 +7,19 @@ use std::{
 
 use tokio::net::lookup_host;
 
-/// What answers every machine of a cloud, and hands out the machine's identity, certificates and settings: the instance metadata
-/// service, and Azure's wire server.
+/// The addresses that answer on every machine of a cloud, and hand out the machine's identity, certificates and settings: the
+/// instance metadata service, and Azure's wire server.
 const PLATFORM: [Ipv4Addr; 2] = [Ipv4Addr::new(169, 254, 169, 254), Ipv4Addr::new(168, 63, 129, 16)];
 
-/// Whether a platform's own service answers at the address. A request that is passed on to it speaks for this machine.
+/// Returns whether a platform's own service answers at the address. A request forwarded to it would act as this machine.
 pub(super) fn is_platform(address: IpAddr) -> bool {
     matches!(address.to_canonical(), IpAddr::V4(address) if PLATFORM.contains(&address))
 }
 
-/// Where a server is. What a name leads to can change after the config was read, so this is held to each time.
+/// Resolves a server. The target of a name can change after the config was read, so this is checked each time.
 ///
 /// # Errors
-/// The name cannot be resolved, or leads to nothing but a platform's own service.
+/// Fails if the name cannot be resolved, or leads only to a platform's own service.
 pub(super) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let (own, addresses): (Vec<_>, Vec<_>) = lookup_host((host, port)).await?.partition(|found| is_platform(found.ip()));
     if addresses.is_empty() && !own.is_empty() {
@@ -48,7 +48,7 @@ mod tests {
         }
     }
 
-    /// The system's resolver takes numbers for addresses, so these names need no server that answers them.
+    /// Uses names in the form of numbers, which the system's resolver takes for addresses, so that no DNS server is needed.
     #[tokio::test]
     async fn a_name_that_leads_there_is_not_followed() {
         for name in ["2852039166", "0xa9fea9fe", "0251.0376.0251.0376"] {

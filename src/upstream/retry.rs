@@ -1,4 +1,4 @@
-//! Trying again.
+//! Retries.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -10,12 +10,12 @@ use super::{
     outgoing::Outgoing,
 };
 
-/// What a retry costs, in hundredths.
+/// The cost of a retry, in hundredths.
 const RETRY: u32 = 100;
-/// How many retries may be saved up: so many also before the first request.
+/// The number of retries that may be saved up, which is also the initial amount.
 const SAVED: u32 = 10;
 
-/// Bounds retries to a share of the requests, so that they cannot add to what overloads a server.
+/// The retry budget: limits retries to a share of the requests, so that they cannot add to the overload of a server.
 #[derive(Debug)]
 pub(super) struct Budget(AtomicU32);
 
@@ -26,7 +26,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// A request earns its share of a retry. Only one thread does, so that the two steps need not be one.
+    /// Adds a request's share of a retry. Only one thread does, so that the two steps need not be atomic.
     pub(super) fn earn(&self, retries: &RetriesConfig) {
         let credit = self.0.load(Ordering::Relaxed).saturating_add(retries.budget.0).min(SAVED * RETRY);
         self.0.store(credit, Ordering::Relaxed);
@@ -43,7 +43,7 @@ impl Budget {
 }
 
 impl RetriesConfig {
-    /// Whether to try again after this, as far as that does no harm.
+    /// Returns whether to retry after this result, as far as that is safe.
     pub(super) fn ask_for<B>(&self, result: &Result<Response<B>, UpstreamError>, outgoing: &Outgoing) -> bool {
         let condition = match result {
             // Nothing was sent, so that it does not matter what.

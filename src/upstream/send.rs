@@ -1,4 +1,4 @@
-//! An upstream: which server a request goes to, and how it gets there.
+//! An upstream: the choice of a server, and the sending of requests.
 
 use std::{
     future::poll_fn,
@@ -40,7 +40,7 @@ use crate::{
     refusal::{Reason, Refusal},
 };
 
-/// How long the only server of an upstream is left alone before it is tried again.
+/// The pause before the only server of an upstream is tried again.
 const BACKOFF: Duration = Duration::from_millis(25);
 
 /// A backend: its servers, and the connections to them.
@@ -51,22 +51,22 @@ pub struct Upstream {
     pub(super) config: UpstreamConfig,
     pub(super) host: Host,
     pub(super) servers: Box<[Server]>,
-    /// What each of the gateway's threads keeps for itself.
+    /// The per-thread state.
     pub(super) desks: Box<[Desk]>,
-    /// Whether its servers are being watched.
+    /// True if its servers are being checked.
     pub(super) watched: AtomicBool,
 }
 
-/// What one of the gateway's threads keeps of an upstream. Aligned, so that no two threads write to one cache line.
+/// The state of one thread for an upstream. Aligned, so that no two threads write to one cache line.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(super) struct Desk {
-    /// Where the thread goes on in the round of servers.
+    /// The position of the thread in the round of servers.
     pub(super) turn: AtomicUsize,
     pub(super) budget: Budget,
 }
 
-/// What the upstream gets to see as `Host`.
+/// The `Host` that the upstream receives.
 #[derive(Clone, Debug)]
 pub(super) enum Host {
     Server,
@@ -74,51 +74,51 @@ pub(super) enum Host {
     Named(uri::Authority, HeaderValue),
 }
 
-/// What a request is sent with, besides itself.
+/// The context of a request to be sent.
 #[derive(Clone, Debug)]
 pub struct Call<'a> {
-    /// Which of the gateway's threads sends it: the one that this runs on.
+    /// The worker thread that sends it, which is the current one.
     pub worker: usize,
     /// The host that the caller asked for, for `host: preserve`.
     pub host: &'a Authority,
-    /// The protocol to change to, where the route lets it through.
+    /// The protocol to switch to, if the route allows it.
     pub upgrade: Option<&'a HeaderValue>,
-    /// The caller, where the request is to come on a connection of its own.
+    /// The caller, if the request needs a connection of its own.
     pub owner: Option<Owner<'a>>,
-    /// Where informational answers of the server go, if the caller takes any.
+    /// The destination of the server's informational responses, if the caller accepts any.
     pub informational: Option<Interim<'a>>,
 }
 
-/// A server of an upstream, as it stands now.
+/// The current state of a server.
 #[derive(Clone, Debug)]
 pub struct ServerState {
     /// Host and port.
     pub name: Arc<str>,
-    /// The requests under way.
+    /// The number of requests in progress.
     pub in_flight: usize,
-    /// Its health checks pass, as far as there are any.
+    /// True if its health checks pass, or there are none.
     pub healthy: bool,
-    /// It failed several times in a row and is left alone for a while.
+    /// True if it is ejected after several failures in a row.
     pub ejected: bool,
 }
 
 impl Upstream {
-    /// The upstream's name.
+    /// Returns the upstream's name.
     pub const fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Whether a caller may have connections of its own.
+    /// Returns whether a caller may have connections of its own.
     pub const fn has_affinity(&self) -> bool {
         self.config.connection_affinity.is_some()
     }
 
-    /// The servers by host and port, each with the number of requests under way.
+    /// Returns the servers by host and port, each with the number of requests in progress.
     pub fn servers(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
         self.servers.iter().map(|server| (&server.name, server.in_flight()))
     }
 
-    /// The servers, as they stand now.
+    /// Returns the current states of the servers.
     pub fn states(&self) -> impl Iterator<Item = ServerState> {
         self.servers.iter().map(|server| ServerState {
             name: server.name.clone(),
@@ -128,17 +128,17 @@ impl Upstream {
         })
     }
 
-    /// The gateway's own certificate towards these servers at this time, if it has one.
+    /// Returns the status of the gateway's own certificate towards these servers at this time, if it has one.
     pub fn own_certificate_status(&self, now: u64) -> Option<OwnCertificateStatus> {
         self.own_certificate().map(|own| own.status(now))
     }
 
-    /// The gateway's own certificate towards these servers, if it has one.
+    /// Returns the gateway's own certificate towards these servers, if it has one.
     pub(super) fn own_certificate(&self) -> Option<&OwnCertificate> {
         self.servers.iter().find_map(|server| server.tls.as_ref()?.0.own.as_ref())
     }
 
-    /// Whether the other one has the same settings trusts the same authorities and shows the same certificate.
+    /// Returns whether the other one has the same settings, trusts the same authorities and shows the same certificate.
     pub(super) fn same_as(&self, other: &Self) -> bool {
         self.config == other.config
             && self.desks.len() == other.desks.len()
@@ -149,15 +149,15 @@ impl Upstream {
             })
     }
 
-    /// Sends a request to one of the servers and waits for the head of the answer. An empty body sends none, a known length is
+    /// Sends a request to one of the servers and waits for the head of the response. An empty body sends none, a known length is
     /// announced as `Content-Length`, an unknown one is sent in chunks.
     ///
-    /// A server that cannot be connected to is passed over for the next one. A request that failed on a connection that had
-    /// been idle, before any byte of an answer, is sent once more on a new one, if it never left or may be repeated
-    /// (RFC 9110, section 9.2.2). Beyond that `retries` decides.
+    /// An unreachable server is skipped in favour of the next one. A request that failed on a connection that had been idle,
+    /// before any byte of a response, is sent once more on a new one, if it was never sent or may be repeated (RFC 9110, section
+    /// 9.2.2). Beyond that `retries` decides.
     ///
     /// # Errors
-    /// No connection, no answer in time, or none that may go further; or the caller's body broke off.
+    /// Fails if there is no connection, no response in time, or none that may be forwarded; or if the caller's body broke off.
     pub async fn send<B>(
         &self,
         call: Call<'_>,
@@ -207,13 +207,13 @@ impl Upstream {
         }
     }
 
-    /// The connection of the caller's own, and the server that it leads to.
+    /// Returns the caller's own connection, and its server.
     fn own(&self, owner: &Owner<'_>) -> Option<(usize, Box<http1::Connection>)> {
         let (server, connection) = owner.take(self.id, self.config.timeouts.idle.0)?;
         Some((self.servers.iter().position(|known| known.name == server)?, connection))
     }
 
-    /// The server that is due.
+    /// Returns the server that is due.
     fn first(&self, desk: &Desk, worker: usize) -> Result<usize, UpstreamError> {
         let count = self.servers.len();
         let turn = if count == 1 { 0 } else { desk.turn.fetch_add(1, Ordering::Relaxed) };
@@ -230,13 +230,13 @@ impl Upstream {
             .ok_or_else(|| UpstreamError::NoServer { upstream: self.name.clone() })
     }
 
-    /// The server that is next in the round: the same one if no other is in service.
+    /// Returns the next server in the round: the same one if no other is in service.
     fn next(&self, at: usize) -> usize {
         let count = self.servers.len();
         (1..count).map(|offset| (at + offset) % count).find(|at| self.servers[*at].standing.is_available()).unwrap_or(at)
     }
 
-    /// Takes note of how a server did.
+    /// Records the result of a server.
     fn judge(&self, server: &Server, result: &Result<Response<ResponseBody>, UpstreamError>) {
         let Some(ejection) = &self.config.ejection else { return };
         let failed = match result {
@@ -259,7 +259,7 @@ impl Upstream {
         }
     }
 
-    /// Sends the request to this server: once, or once more where the first connection had been closed while it was idle.
+    /// Sends the request to this server: once, or once more if the first connection had been closed while it was idle.
     pub(super) async fn send_to(
         &self,
         server: &Server,
@@ -414,7 +414,7 @@ impl Upstream {
         Err(if repeatable && connection.was_shared() { failure.stale() } else { failure })
     }
 
-    /// Waits for the head of an answer until the deadline. As long as the request's body is on its way, nothing is overdue.
+    /// Waits for the head of a response until the deadline, which does not run while the request's body is in progress.
     async fn in_time<T>(
         &self,
         server: &Server,
@@ -447,7 +447,7 @@ impl Upstream {
     }
 }
 
-/// What is not for the caller, whatever protocol it came by, where others' requests come on the same connection.
+/// Removes fields that are not for the caller, with any protocol, on connections shared by several callers.
 fn clean(response: &mut Response<ResponseBody>) {
     if response.status() == StatusCode::UNAUTHORIZED {
         hygiene::remove_connection_bound_challenges(response.headers_mut());

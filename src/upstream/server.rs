@@ -7,7 +7,7 @@ use rustls_pki_types::ServerName;
 
 use super::{pool::Pool, resolve::is_platform, standing::Standing, tls::Tls};
 
-/// One server of an upstream: where it is, and each thread's connections to it.
+/// One server of an upstream: its address, and each thread's connections to it.
 #[derive(Debug)]
 pub(super) struct Server {
     /// Host and port, for records.
@@ -18,31 +18,31 @@ pub(super) struct Server {
     pub(super) authority: Authority,
     /// The same as a `Host`.
     pub(super) host: HeaderValue,
-    /// What is put before the path of a request: empty, or with a slash before and none after.
+    /// The prefix of a request's path: empty, or with a slash before and none after.
     pub(super) base: Box<str>,
-    /// Where to connect.
+    /// The address to connect to.
     pub(super) address: Address,
     /// TLS and the name to verify; absent for `http`.
     pub(super) tls: Option<(Tls, ServerName<'static>)>,
     /// The connections, a pool for each thread.
     pub(super) pools: Box<[Arc<Pool>]>,
-    /// Whether it is in service.
+    /// The state of its service.
     pub(super) standing: Standing,
 }
 
 impl Server {
-    /// The connections of one of the gateway's threads.
+    /// Returns the connections of one worker thread.
     pub(super) fn pool(&self, worker: usize) -> &Arc<Pool> {
         &self.pools[worker % self.pools.len()]
     }
 
-    /// How many requests are under way.
+    /// Returns the number of requests in progress.
     pub(super) fn in_flight(&self) -> usize {
         self.pools.iter().map(|pool| pool.in_flight()).sum()
     }
 }
 
-/// Where to connect.
+/// The address to connect to.
 #[derive(Debug)]
 pub(super) enum Address {
     /// An address.
@@ -51,7 +51,7 @@ pub(super) enum Address {
     Named(Box<str>, u16),
 }
 
-/// What a server's URL says.
+/// The parts of a server's URL.
 #[derive(Debug)]
 pub(super) struct Location {
     pub(super) scheme: Scheme,
@@ -105,7 +105,7 @@ impl Location {
         }
     }
 
-    /// The name that the certificate must bear, where nothing else is written.
+    /// Returns the name that the certificate must contain, unless another one is configured.
     pub(super) fn server_name(&self) -> Option<ServerName<'static>> {
         match &self.address {
             Address::Known(address) => Some(address.ip().into()),

@@ -1,4 +1,4 @@
-//! Whether a server is in service: as its health checks say, and as its answers do.
+//! The state of a server's service, by its health checks and its responses.
 
 use std::{
     sync::{
@@ -12,47 +12,47 @@ use tokio::time::Instant;
 
 use super::config::{EjectionConfig, UpstreamHealthConfig};
 
-/// What times are counted from; never zero milliseconds ago.
+/// The origin of times; never zero milliseconds ago.
 static START: LazyLock<Instant> = LazyLock::new(|| Instant::now() - Duration::from_millis(1));
 
-/// Whether a server is in service. Read by every request, written only when something changes.
+/// The state of a server's service. Read by every request, written only when something changes.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
     /// Its health checks fail.
     down: AtomicBool,
-    /// Checks in a row that say otherwise.
+    /// The number of checks in a row that contradict the current state.
     contrary: AtomicU32,
-    /// Requests in a row that failed.
+    /// The number of failed requests in a row.
     failures: AtomicU32,
-    /// Until when it is left alone, in milliseconds; 0 if it is not.
+    /// The end of the ejection, in milliseconds; 0 if there is none.
     ejected_until: AtomicU64,
 }
 
 impl Standing {
-    /// Whether it may be given requests.
+    /// Returns whether it may receive requests.
     pub(super) fn is_available(&self) -> bool {
         self.is_up() && !self.is_ejected()
     }
 
-    /// Whether its health checks pass, as far as there are any.
+    /// Returns whether its health checks pass, or there are none.
     pub(super) fn is_up(&self) -> bool {
         !self.down.load(Ordering::Relaxed)
     }
 
-    /// Whether it is left alone.
+    /// Returns whether it is ejected.
     pub(super) fn is_ejected(&self) -> bool {
         let until = self.ejected_until.load(Ordering::Relaxed);
         until != 0 && until > now()
     }
 
-    /// A request was answered.
+    /// Notes a successful request.
     pub(super) fn succeeded(&self) {
         if self.failures.load(Ordering::Relaxed) != 0 {
             self.failures.store(0, Ordering::Relaxed);
         }
     }
 
-    /// A request failed. Tells whether the server is left alone from now on.
+    /// Notes a failed request. Returns whether the server is ejected from now on.
     pub(super) fn failed(&self, ejection: &EjectionConfig) -> bool {
         if self.is_ejected() || self.failures.fetch_add(1, Ordering::Relaxed) + 1 < ejection.consecutive_failures {
             return false;
@@ -63,7 +63,7 @@ impl Standing {
         true
     }
 
-    /// A health check passed or failed. Tells whether that changed anything.
+    /// Notes the result of a health check. Returns whether that changed anything.
     pub(super) fn checked(&self, passed: bool, health: &UpstreamHealthConfig) -> bool {
         if passed == self.is_up() {
             self.contrary.store(0, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Whom TLS towards upstreams trusts.
+//! Trust in TLS servers of upstreams.
 
 use std::{fs, io, path::Path, sync::Arc};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::settings::{Faults, Place};
 
-/// Reads certificate authorities for the upstreams of one config: the system's once, files beside the config.
+/// A reader of certificate authorities for the upstreams of one config: the system's once, files per config.
 #[derive(Debug)]
 pub(super) struct Trust<'a> {
     base: &'a Path,
@@ -21,20 +21,20 @@ pub(super) struct Trust<'a> {
 /// TLS towards the servers of one upstream.
 #[derive(Clone)]
 pub(super) struct Tls {
-    /// Offers the protocols of the upstream.
+    /// The settings that offer the upstream's protocols.
     pub(super) config: Arc<ClientConfig>,
-    /// Offers HTTP/1.1 alone: for upgrades.
+    /// The settings that offer only HTTP/1.1, for upgrades.
     pub(super) http1: Arc<ClientConfig>,
-    /// The name that the certificate must bear, instead of the server's host.
+    /// The name that the certificate must contain, instead of the server's host.
     pub(super) server_name: Option<ServerName<'static>>,
-    /// The authorities, to see whether they changed.
+    /// The authorities, for detecting changes.
     roots: Arc<RootCertStore>,
     /// The gateway's own certificate, if it has one.
     pub(super) own: Option<OwnCertificate>,
 }
 
 impl Tls {
-    /// Whether the same authorities are trusted, and the same certificate is shown.
+    /// Returns whether the same authorities are trusted, and the same certificate is shown.
     pub(super) fn same_as(&self, other: &Self) -> bool {
         let own = match (&self.own, &other.own) {
             (None, None) => true,
@@ -56,7 +56,7 @@ impl<'a> Trust<'a> {
         Self { base, system: None }
     }
 
-    /// TLS as the settings say, or faults.
+    /// Builds TLS from the settings, or reports faults.
     pub(super) fn tls(
         &mut self,
         config: &UpstreamTlsConfig,

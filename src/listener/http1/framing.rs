@@ -1,13 +1,13 @@
-//! Where a body ends: a length, or chunks. RFC 9112, sections 6 and 7.
+//! Message framing: a length, or chunks. RFC 9112, sections 6 and 7.
 //!
-//! A chunk line is hexadecimal digits, perhaps an extension, and CRLF. Nobody knows any extension, so they are dropped (RFC 9112,
-//! section 7.1.1); one that holds a control byte, where another parser might see the line end, is refused, and there is a bound on
-//! what a body may have of them. Trailer fields are read, checked like header fields, and dropped.
+//! A chunk line consists of hexadecimal digits, an optional extension, and CRLF. Extensions are unknown and dropped (RFC 9112,
+//! section 7.1.1); one with a control byte, in which another parser might see the line end, is refused, and their size per body
+//! is bounded. Trailer fields are read, checked like header fields, and dropped.
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
 
-/// How the body of a request is delimited.
+/// The framing of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
     /// There is none.
@@ -40,11 +40,11 @@ pub(crate) struct Decoder {
 enum State {
     /// The body has ended, or there is none.
     Done,
-    /// So many bytes are still to come.
+    /// The number of remaining bytes.
     Length(u64),
     /// At the beginning of a chunk line.
     ChunkSize,
-    /// So many bytes of a chunk are still to come, then CRLF.
+    /// The number of remaining bytes of a chunk, followed by CRLF.
     ChunkData(u64),
     /// At the CRLF after a chunk's data.
     ChunkEnd,
@@ -52,7 +52,7 @@ enum State {
     Trailers,
 }
 
-/// What was found in the bytes at hand.
+/// The result of decoding the available bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Decoded {
     /// A part of the body; never empty.
@@ -75,12 +75,12 @@ impl From<Framing> for Decoder {
 }
 
 impl Decoder {
-    /// Whether the last byte of the message was taken.
+    /// Returns whether the last byte of the message was consumed.
     pub(crate) const fn is_done(self) -> bool {
         matches!(self.state, State::Done)
     }
 
-    /// How many bytes are still to come, where that was said in advance.
+    /// Returns the number of remaining bytes, if the length was announced.
     pub(crate) const fn remaining(self) -> Option<u64> {
         match self.state {
             State::Done => Some(0),
@@ -89,7 +89,7 @@ impl Decoder {
         }
     }
 
-    /// How many bytes are known to come next; a guess where it is not known.
+    /// Returns the number of bytes expected next, or a guess.
     pub(crate) fn wants(self) -> usize {
         const LARGE: usize = 64 << 10;
         match self.state {
@@ -101,10 +101,10 @@ impl Decoder {
         }
     }
 
-    /// Takes what there is, as slices of `buffer`.
+    /// Decodes the available bytes, as slices of `buffer`.
     ///
     /// # Errors
-    /// What makes the bytes no body. What follows them cannot be a request.
+    /// Returns the fault that makes the bytes not a body. The bytes after them cannot be a request.
     pub(crate) fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, &'static str> {
         loop {
             match self.state {
@@ -169,7 +169,7 @@ impl Decoder {
     }
 }
 
-/// The length of the extension that `line` begins with, up to its CRLF; `None` if that is not there yet.
+/// Returns the length of the extension that `line` begins with, up to its CRLF; `None` if that is not there yet.
 fn extension(line: &[u8]) -> Result<Option<usize>, &'static str> {
     let end = line.iter().take(MAX_EXTENSION + 1).position(|byte| matches!(byte, 0..=8 | 10..=31 | 127));
     match end {
@@ -183,7 +183,7 @@ fn extension(line: &[u8]) -> Result<Option<usize>, &'static str> {
     }
 }
 
-/// At most `most` bytes from the front; none if there are none.
+/// Takes at most `most` bytes from the front; `None` if there are none.
 fn take(buffer: &mut BytesMut, most: u64) -> Option<Bytes> {
     if buffer.is_empty() {
         return None;
@@ -200,7 +200,7 @@ const fn hex_value(digit: u8) -> u8 {
     }
 }
 
-/// Takes CRLF from the front; `false` if it is not all there yet.
+/// Takes CRLF from the front; `false` if it is incomplete.
 fn take_line_end(buffer: &mut BytesMut, otherwise: &'static str) -> Result<bool, &'static str> {
     match buffer[..] {
         [] | [b'\r'] => Ok(false),
@@ -212,7 +212,7 @@ fn take_line_end(buffer: &mut BytesMut, otherwise: &'static str) -> Result<bool,
     }
 }
 
-/// Checks the trailer fields and drops them; `false` if their end is not there yet.
+/// Checks the trailer fields and drops them; `false` if their end has not arrived.
 fn skip_trailers(buffer: &mut BytesMut) -> Result<bool, &'static str> {
     let mut line = 0;
     while let Some(length) = memchr(b'\n', &buffer[line..]) {
@@ -240,7 +240,7 @@ fn skip_trailers(buffer: &mut BytesMut) -> Result<bool, &'static str> {
 mod tests {
     use super::*;
 
-    /// The whole body, what is left in the buffer, and whether the end was found.
+    /// Returns the whole body, the rest of the buffer, and whether the end was found.
     fn decode_all(framing: Framing, bytes: &[u8], step: usize) -> Result<(Vec<u8>, Vec<u8>, bool), &'static str> {
         let (mut decoder, mut buffer, mut body) = (Decoder::from(framing), BytesMut::new(), Vec::new());
         for part in bytes.chunks(step) {

@@ -1,9 +1,10 @@
-//! The head of a request, read strictly: what can be read in two ways is no request.
+//! The head of a request, parsed strictly: an ambiguous head is refused.
 //!
-//! Line ends are checked first, byte by byte as they come in: a head is lines that end in CRLF, none of which is a continuation of
-//! the one before it. What is left goes to `httparse`, which knows tokens and field values, and at last to the types of `http`.
-//! What no two readers can read in two ways is accepted and handed on in its one form: two empty lines before the request line
-//! (RFC 9112, section 2.2), a later HTTP/1.x read as 1.1, equal lengths as one. `docs/refused.md` lists what is not.
+//! Line ends are checked first, byte by byte as they arrive: a head consists of lines that end in CRLF, none of which continues
+//! the one before it. The rest is parsed by `httparse`, which checks tokens and field values, and finally by the types of `http`.
+//! Forms that every reader reads alike are accepted and forwarded in their canonical form: two empty lines before the request
+//! line (RFC 9112, section 2.2), a later HTTP/1.x read as 1.1, equal lengths as one. `docs/refused.md` lists the forms that are
+//! refused.
 
 use std::mem::MaybeUninit;
 
@@ -14,37 +15,37 @@ use memchr::memchr2;
 use super::framing::Framing;
 use crate::{base::recycled, listener::Broken, refusal::Reason};
 
-/// The most header fields of one head.
+/// The maximum number of header fields in one head.
 const MAX_FIELDS: usize = 100;
 /// The longest method. The longest registered one, `UPDATEREDIRECTREF`, has 17 letters.
 const MAX_METHOD: usize = 32;
-/// The most empty lines before a request line.
+/// The maximum number of empty lines before a request line.
 const EMPTY_LINES: u8 = 2;
-/// What a request line has besides method and target: two spaces, the version, CR and LF.
+/// The length of a request line without method and target: two spaces, the version, CR and LF.
 const REQUEST_LINE_REST: usize = 12;
 
-/// A request's head, as read.
+/// A parsed request head.
 #[derive(Debug)]
 pub(crate) struct Head {
     /// The method.
     pub(crate) method: Method,
-    /// The target, byte for byte as it came.
+    /// The target, byte for byte as received.
     pub(crate) uri: Uri,
     /// 1.0 or 1.1.
     pub(crate) version: Version,
-    /// The header fields, in the order they came.
+    /// The header fields, in the order received.
     pub(crate) headers: HeaderMap,
-    /// How the body is delimited.
+    /// The framing of the body.
     pub(crate) framing: Framing,
-    /// What `Connection` asks for.
+    /// The options of `Connection`.
     pub(crate) options: ConnectionOptions,
-    /// Whether the client waits for `100 Continue` before it sends the body.
+    /// True if the client waits for `100 Continue` before it sends the body.
     pub(crate) expects_continue: bool,
-    /// Whether the client takes trailer fields of an answer.
+    /// True if the client accepts trailer fields in the response.
     pub(crate) takes_trailers: bool,
 }
 
-/// The connection options that the codec itself obeys. RFC 9110, section 7.6.1.
+/// The connection options that the codec itself follows. RFC 9110, section 7.6.1.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ConnectionOptions {
     close: bool,
@@ -63,15 +64,15 @@ impl ConnectionOptions {
 }
 
 impl Head {
-    /// Whether the connection may carry another request after this one. RFC 9112, section 9.3.
+    /// Returns whether the connection may carry another request after this one. RFC 9112, section 9.3.
     pub(crate) fn persists(&self) -> bool {
         !self.options.close && (self.version == Version::HTTP_11 || self.options.keep_alive)
     }
 
-    /// Whether the request asks for another protocol in a way that can be granted.
+    /// Returns whether the request asks for another protocol in a permissible way.
     ///
-    /// RFC 9110, section 7.8: not in HTTP/1.0. Not beside a body either: nobody needs it, and the new protocol's first byte
-    /// then follows the head with nothing in between.
+    /// RFC 9110, section 7.8: not in HTTP/1.0. Not together with a body either: it is not needed, and without one the new
+    /// protocol's first byte directly follows the head.
     pub(crate) fn asks_for_upgrade(&self) -> bool {
         self.options.upgrade
             && self.version == Version::HTTP_11
@@ -81,7 +82,7 @@ impl Head {
 }
 
 impl Head {
-    /// The request with that body.
+    /// Makes the request with this body.
     pub(crate) fn into_request<B>(self, body: B) -> Request<B> {
         let mut request = Request::new(body);
         *request.method_mut() = self.method;
@@ -92,23 +93,23 @@ impl Head {
     }
 }
 
-/// How far the bytes of a head that is still coming in were looked at.
+/// The progress of scanning a partial head.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Scan {
-    /// Up to here every line end is sound.
+    /// The position up to which every line end is valid.
     checked: usize,
-    /// Where the line under way begins.
+    /// The start of the current line.
     line: usize,
-    /// The length of the request line without its line end, once that is known.
+    /// The length of the request line without its line end, once it is known.
     request_line: Option<usize>,
-    /// How many empty lines were passed over.
+    /// The number of skipped empty lines.
     skipped: u8,
 }
 
-/// Takes one head from the front of `buffer`, or says that more bytes are needed.
+/// Parses one head from the front of `buffer`, or asks for more bytes.
 ///
 /// # Errors
-/// What makes the bytes no request. The buffer is then of no more use.
+/// Returns the fault that makes the bytes not a request. The buffer is then unusable.
 pub(crate) fn parse(buffer: &mut BytesMut, scan: &mut Scan, header_bytes: usize) -> Result<Option<Head>, Broken> {
     while scan.checked == 0 && scan.skipped < EMPTY_LINES && buffer.starts_with(b"\r\n") {
         buffer.advance(2);
@@ -125,7 +126,7 @@ pub(crate) fn parse(buffer: &mut BytesMut, scan: &mut Scan, header_bytes: usize)
     read(&bytes.freeze(), line).map(Some)
 }
 
-/// Finds the end of the head, and checks on the way all that is a matter of line ends and lengths.
+/// Finds the end of the head, and checks line ends and lengths on the way.
 fn find_end(bytes: &[u8], scan: &mut Scan, header_bytes: usize) -> Result<Option<usize>, Broken> {
     loop {
         let Some(found) = memchr2(b'\r', b'\n', &bytes[scan.checked..]) else {
@@ -173,12 +174,12 @@ fn find_end(bytes: &[u8], scan: &mut Scan, header_bytes: usize) -> Result<Option
     Ok(None)
 }
 
-/// The longest target: half of what the whole head may take.
+/// Returns the longest target: half of the whole head's limit.
 const fn target_bytes(header_bytes: usize) -> usize {
     header_bytes / 2
 }
 
-/// Refuses what cannot become a request line any more, so that garbage need not wait for its deadline.
+/// Refuses bytes that cannot become a request line any more, so that garbage need not wait for its deadline.
 fn check_beginning(bytes: &[u8], header_bytes: usize) -> Result<(), Broken> {
     // Half of the empty line that may come first.
     if bytes == b"\r" {
@@ -197,7 +198,7 @@ fn check_method(method: &[u8], whole: bool) -> Result<(), Broken> {
     if token { Ok(()) } else { Err(framing("the method is no token")) }
 }
 
-/// RFC 9110, section 5.6.2.
+/// Returns whether the byte may be part of a token. RFC 9110, section 5.6.2.
 const fn is_token(byte: u8) -> bool {
     matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
 }
@@ -226,7 +227,7 @@ fn check_request_line(line: &[u8], header_bytes: usize) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Reads a whole head, whose lines are known to be sound.
+/// Parses a whole head, whose line structure was checked.
 fn read(bytes: &Bytes, request_line: usize) -> Result<Head, Broken> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut []);
@@ -256,7 +257,7 @@ fn read(bytes: &Bytes, request_line: usize) -> Result<Head, Broken> {
     Ok(Head { method, uri, version, headers, framing, options: fields.options, expects_continue, takes_trailers })
 }
 
-/// RFC 9112, section 3.2: the authority form belongs to CONNECT, the asterisk to OPTIONS.
+/// Parses the target. RFC 9112, section 3.2: the authority form belongs to CONNECT, the asterisk to OPTIONS.
 fn read_target(target: Bytes, method: &Method) -> Result<Uri, Broken> {
     let form = match target[0] {
         b'/' => true,
@@ -267,10 +268,10 @@ fn read_target(target: Bytes, method: &Method) -> Result<Uri, Broken> {
     uri.ok_or(Broken::new(Reason::RequestTargetInvalid, "the target has none of the forms that the method allows"))
 }
 
-/// What the fields say about the message itself.
+/// The facts that the fields state about the message itself.
 #[derive(Default)]
 struct Fields {
-    /// The length as it is written.
+    /// The length as written.
     length: Option<HeaderValue>,
     chunked: bool,
     options: ConnectionOptions,
@@ -279,7 +280,7 @@ struct Fields {
 }
 
 impl Fields {
-    /// Reads a field. Gives it as it goes on, which is not at all where it says again what was said.
+    /// Reads a field. Returns it as it is forwarded, or `None` for a repetition.
     fn read(&mut self, name: &HeaderName, value: HeaderValue) -> Result<Option<HeaderValue>, Broken> {
         let bytes = value.as_bytes();
         if name == header::CONTENT_LENGTH {
@@ -307,8 +308,8 @@ impl Fields {
         Ok(Some(value))
     }
 
-    /// RFC 9110, section 8.6: the same length may be said several times, in a list or in several fields, and goes on once.
-    /// It has to be written alike each time: of `5` and `05` a careless reader might make two numbers.
+    /// Reads a length. RFC 9110, section 8.6: the same length may be repeated, in a list or in several fields, and is forwarded
+    /// once. Its spelling must be the same each time: a lenient reader might see two numbers in `5` and `05`.
     fn read_length(&mut self, value: HeaderValue) -> Result<Option<HeaderValue>, Broken> {
         let mut lengths = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         let first = lengths.next().unwrap_or_default();
@@ -328,7 +329,7 @@ impl Fields {
         Ok(Some(value))
     }
 
-    /// RFC 9112, section 6.3, without the cases in which one of two statements would win.
+    /// Determines the framing: RFC 9112, section 6.3, without the cases in which one of two statements would win.
     fn framing(&self, version: Version) -> Result<Framing, Broken> {
         let length = self.length.as_ref().map(|length| parse_length(length.as_bytes())).transpose()?;
         match (self.chunked, length) {
@@ -341,7 +342,7 @@ impl Fields {
     }
 }
 
-/// Digits alone, and so many that they cannot overflow.
+/// Parses digits only, few enough that they cannot overflow.
 fn parse_length(value: &[u8]) -> Result<u64, Broken> {
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
         return Err(framing("Content-Length is no number of bytes"));

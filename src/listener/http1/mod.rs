@@ -1,25 +1,25 @@
 //! HTTP/1.0 and 1.1, as a server: RFC 9112.
 //!
-//! A connection is one task with one loop: read a head, let the service answer, send the answer, see that the request's body has
-//! been read. Requests that a client sends ahead wait in the socket. What a request needs lives in one allocation that goes with
-//! it, so that a connection at rest is small.
+//! A connection is one task with one loop: read a head, let the service answer, send the response, and make sure that the
+//! request's body has been read. Pipelined requests wait in the socket. The state of a request is one allocation that ends with
+//! it, so that an idle connection is small.
 //!
-//! Of interim answers there are two of our own: 100, sent when somebody begins to read a body that the client waits to be asked for,
-//! and 101. Those of the service go by way of [`Informational`], to clients that speak HTTP/1.1.
+//! There are two interim responses of our own: 100, sent when the body is first read and the client waits for permission, and
+//! 101. Those of the service use [`Informational`], to clients that speak HTTP/1.1.
 //!
 //! # A client that leaves
 //! A reset is certain, and drops the service's future at once. An end of stream is not: the client may have closed, or may only
-//! have nothing more to say (as `nc -N` does). Such a client gets the answer if it comes within [`HALF_CLOSED`].
+//! have finished sending (as `nc -N` does). Such a client gets the response if it is ready within [`HALF_CLOSED`].
 //!
-//! # Torn answers
-//! Where a body fails after its answer has begun, what there is of it is delivered, and the connection closed: a length that is not
-//! reached, or chunks without the last one, say that something is missing. A body that lasts until the connection closes cannot say
-//! so; there the client has [`LINGER`] to take what there is, and then sees a reset.
+//! # Truncated responses
+//! If a body fails after its response has begun, the part received so far is delivered, and the connection closed: an incomplete
+//! length, or chunks without the last one, show that something is missing. A body that ends with the connection cannot show that;
+//! its client has [`LINGER`] to read the rest, and then sees a reset.
 //!
-//! # Early answers
+//! # Early responses
 //! The service may answer before the body was read. A client that is still sending would take a closed connection for a failure
-//! and never see the answer, so what is left is read and dropped within [`DRAIN_BYTES`] and [`LINGER`]; where that is enough
-//! the connection goes on, else our side is closed and the client has the rest of the time to notice.
+//! and never see the response, so the rest is read and dropped within [`DRAIN_BYTES`] and [`LINGER`]; if that is enough, the
+//! connection continues, else our side is closed and the client has the remaining time to notice.
 
 mod framing;
 mod head;
@@ -63,21 +63,21 @@ use crate::{
     refusal::Reason,
 };
 
-/// A request with its body, as [`read_request`] finds it.
+/// A request with its body, as returned by [`read_request`].
 #[derive(Debug)]
 pub struct WholeRequest {
     /// The request.
     pub request: Request<Vec<u8>>,
-    /// How many bytes it took.
+    /// The number of bytes that it took.
     pub length: usize,
 }
 
-/// What the codec makes of bytes; `None` if more are needed.
+/// Parses bytes with the codec; `None` if more are needed.
 ///
-/// This is the reading of a connection without the connection, for tests and fuzzing.
+/// This is the parsing of a connection without the connection, for tests and fuzzing.
 ///
 /// # Errors
-/// Why the bytes are no request.
+/// Returns the reason why the bytes are not a request.
 pub fn read_request(bytes: &[u8], header_bytes: usize) -> Result<Option<WholeRequest>, Broken> {
     let mut buffer = BytesMut::from(bytes);
     let Some(head) = head::parse(&mut buffer, &mut Scan::default(), header_bytes)? else { return Ok(None) };
@@ -92,40 +92,40 @@ pub fn read_request(bytes: &[u8], header_bytes: usize) -> Result<Option<WholeReq
     Ok(Some(WholeRequest { request: head.into_request(body), length: bytes.len() - buffer.len() }))
 }
 
-/// How long a client that has ended its side is still waited for.
+/// The time for which a response is still sent to a client that has closed its sending side.
 pub(super) const HALF_CLOSED: Duration = Duration::from_secs(5);
-/// How much of an unread body is read after the answer so that the connection can go on.
+/// The number of bytes of an unread body that are read after the response so that the connection can continue.
 const DRAIN_BYTES: u64 = 1 << 20;
-/// How long a client that still sends has to see the answer.
+/// The time in which a client that is still sending can read the response.
 const LINGER: Duration = Duration::from_secs(2);
-/// How much it may send in that time.
+/// The number of bytes that it may send in that time.
 const LINGER_BYTES: usize = 64 << 20;
-/// How long a connection that has not said anything yet may begin to, once the listener drains.
+/// The time in which a new connection may still send its first request once the listener drains.
 pub(super) const LAST_WORD: Duration = Duration::from_secs(1);
-/// What is answered where the service's own answer is none.
+/// The response where the service's own response is invalid.
 const NO_ANSWER: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
-/// A connection whose protocol is settled.
+/// A connection whose protocol is known.
 #[derive(Debug)]
 pub(super) struct Opening {
     pub(super) socket: Socket,
-    /// What was read so far.
+    /// The bytes read so far.
     pub(super) buffer: BytesMut,
     pub(super) listener: Arc<Listener>,
     pub(super) connection: Arc<Connection>,
     pub(super) membership: Membership,
-    /// When it was accepted.
+    /// The time of acceptance.
     pub(super) accepted: Instant,
 }
 
-/// What the loop goes by between requests.
+/// The state between requests.
 struct Http1 {
     wire: OwnedWire,
     listener: Arc<Listener>,
     membership: Membership,
     timer: Deadline,
     scan: Scan,
-    /// The first byte of the head under way has come.
+    /// The first byte of the current head has arrived.
     began: bool,
     /// No request was read yet.
     fresh: bool,
@@ -136,7 +136,7 @@ struct Http1 {
 enum Next {
     Head(Box<Head>),
     Broken(Broken),
-    /// Nothing more comes, or nothing more is wanted.
+    /// Nothing more arrives, or nothing more is wanted.
     Close,
     /// The client left in the middle of a head.
     Abandoned,
@@ -144,36 +144,36 @@ enum Next {
     Http2,
 }
 
-/// How a connection goes on after a request.
+/// The next step of a connection after a request.
 enum Then {
     Next,
-    /// Close; the client has nothing more to send.
+    /// Close; the client sends nothing more.
     Close,
-    /// Close, and let the client see the answer, although it may still be sending.
+    /// Close, and let the client read the response, although it may still be sending.
     Linger(Instant),
-    /// Close in a way that cannot be taken for the end of an answer.
+    /// Close in a way that is not mistaken for the end of a response.
     Reset,
-    /// The same, when the client has had time to take what there is.
+    /// Reset after the client has had time to read the sent bytes.
     ResetAfter(Instant),
     /// Hand the connection over.
     Switch(oneshot::Sender<Upgraded>),
 }
 
-/// Why an answer could not be sent whole.
+/// The reason why a response could not be sent completely.
 enum Torn {
-    /// The client does not take it.
+    /// The client does not read it.
     Left,
-    /// Its body had to end while the client took none of it.
+    /// Its body had to end while the client read none of it.
     Overdue,
-    /// Its body failed; what there was of it has left.
+    /// Its body failed; the part before was sent.
     Body {
         why: String,
-        /// Whether the framing says that something is missing.
+        /// True if the framing shows that something is missing.
         visible: bool,
     },
 }
 
-/// Serves a connection to its end, or gives it back if it turns out to speak HTTP/2, as `may_be_http2` allows.
+/// Serves a connection to its end, or returns it if it turns out to speak HTTP/2, as `may_be_http2` allows.
 pub(super) async fn serve<S: Service>(opening: Opening, service: S, may_be_http2: bool) -> Option<Opening> {
     let Opening { socket, buffer, listener, connection, membership, accepted } = opening;
     let mut timer = Deadline::default();
@@ -229,7 +229,7 @@ fn note<S: Service>(service: &S, connection: &Connection, kind: EventKind, detai
 }
 
 impl Http1 {
-    /// The next head, or why there is none.
+    /// Returns the next head, or the reason why there is none.
     fn poll_next(&mut self, cx: &mut Context<'_>, limits: &Limits) -> Poll<Next> {
         let mut wire = self.wire.lock();
         match wire.poll_head(cx, &mut self.scan, limits.header_bytes, self.may_be_http2) {
@@ -260,7 +260,7 @@ impl Http1 {
         Poll::Ready(if silent { Next::Close } else { Next::Broken(late) })
     }
 
-    /// Between requests.
+    /// Prepares for the next request.
     fn rest(&mut self, limits: &Limits) {
         self.began = false;
         self.fresh = false;
@@ -269,7 +269,7 @@ impl Http1 {
         self.membership.leash().rests(self.listener.admission.since(now));
     }
 
-    /// One request and its answer.
+    /// Serves one request and its response.
     async fn exchange<S: Service>(
         &mut self,
         found: Result<Box<Head>, Broken>,
@@ -312,7 +312,7 @@ impl Http1 {
         }
     }
 
-    /// What the service gets to see.
+    /// Makes the arrival for the service.
     fn arrival(&self, found: Result<Box<Head>, Broken>, limits: &Limits) -> (Arrival, Asked, Option<oneshot::Sender<Upgraded>>) {
         let head = match found {
             Ok(head) => *head,
@@ -336,7 +336,8 @@ impl Http1 {
         (Arrival::Request(request), asked, claim)
     }
 
-    /// Ready when the client is known to have left. Only looks where no byte of a body can be taken for one of the next request.
+    /// Returns `Ready` when the client is known to have left. Only checks where body bytes cannot be taken for those of the next
+    /// request.
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut wire = self.wire.lock();
         if let Poll::Ready(Err(_)) = wire.poll_informational(cx) {
@@ -362,7 +363,7 @@ impl Http1 {
         self.timer.poll(cx)
     }
 
-    /// Sends the answer. Returns whether the connection may go on.
+    /// Sends the response. Returns whether the connection may continue.
     async fn send<S: Service>(&mut self, response: Response<S::Body>, asked: Asked, limits: &Limits) -> Result<bool, Torn> {
         let (parts, body) = response.into_parts();
         let mut out = Outgoing::default();
@@ -426,7 +427,7 @@ impl Http1 {
         .await
     }
 
-    /// Writes all that is to be written.
+    /// Writes all pending bytes.
     fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
@@ -458,7 +459,7 @@ impl Http1 {
         }
     }
 
-    /// Sees to what is left of the request's body, once it was answered.
+    /// Handles the rest of the request's body after the response.
     async fn after_body(&mut self, persists: bool) -> Then {
         let done = {
             let mut wire = self.wire.lock();
@@ -483,7 +484,7 @@ impl Http1 {
         if drained { Then::Next } else { Then::Linger(until) }
     }
 
-    /// Closes. What the client has sent unasked would make the kernel reset the connection, and the answer might be lost with it.
+    /// Closes the connection. Unread bytes from the client would make the kernel reset it, and the response might be lost.
     async fn close(mut self) {
         let unread = {
             let mut wire = self.wire.lock();
@@ -502,19 +503,19 @@ impl Http1 {
         .await;
     }
 
-    /// Closes our side, and reads on until the client has closed its own, or time is up.
+    /// Closes our side, and continues to read until the client has closed its own, or time is up.
     async fn linger(mut self, until: Instant) {
         self.shut().await;
         self.read_on(until).await;
     }
 
-    /// Lets the client take what was written until it closes or time is up, and resets the connection.
+    /// Lets the client read the sent bytes until it closes or time is up, and resets the connection.
     async fn reset_after(mut self, until: Instant) {
         self.read_on(until).await;
         self.wire.lock().socket.reset();
     }
 
-    /// Reads and forgets what the client still sends, until it closes or time is up.
+    /// Reads and discards until the client closes or time is up.
     async fn read_on(&mut self, until: Instant) {
         self.timer.set(until);
         let mut most = LINGER_BYTES;
@@ -532,7 +533,7 @@ impl Http1 {
         .await;
     }
 
-    /// Takes socket and bytes read out of the wire.
+    /// Takes socket and unread bytes out of the wire.
     fn take(&self) -> (Socket, BytesMut) {
         let mut wire = self.wire.lock();
         (std::mem::replace(&mut wire.socket, Socket::Gone), std::mem::take(&mut wire.buffer))
@@ -543,7 +544,7 @@ impl Http1 {
         Opening { socket, buffer, listener: self.listener, connection, membership: self.membership, accepted }
     }
 
-    /// Gives the socket to whoever claimed it.
+    /// Gives the socket to the holder of the claim.
     fn hand_over(self, claim: oneshot::Sender<Upgraded>) {
         let (socket, read) = self.take();
         let read = read.freeze();
@@ -552,7 +553,7 @@ impl Http1 {
     }
 }
 
-/// Polls once, without anybody to be woken.
+/// Polls once, without registering a waker.
 fn poll_once<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
     match poll(&mut Context::from_waker(std::task::Waker::noop())) {
         Poll::Ready(value) => Some(value),

@@ -1,4 +1,4 @@
-//! Bytes on their way out: head and small parts in one piece, large parts as they are.
+//! Outgoing bytes: head and small parts are joined, large parts are written as they are.
 
 use std::{
     io::{self, IoSlice, Write},
@@ -12,12 +12,12 @@ use tokio::io::AsyncWrite;
 
 use crate::base::recycled;
 
-/// Up to here copying costs less than another entry in the list of a vectored write.
+/// The size up to which copying costs less than another entry in a vectored write.
 const COPIED: usize = 4 << 10;
-/// What is gathered before it is written.
+/// The number of bytes that are gathered before they are written.
 const GATHERED: usize = 32 << 10;
 
-/// What is to be written, in order: `copied`, `data`, `tail`.
+/// The pending bytes, in order: `copied`, `data`, `tail`.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) copied: Vec<u8>,
@@ -39,12 +39,12 @@ impl Drop for Outgoing {
 }
 
 impl Outgoing {
-    /// Whether all was written.
+    /// Returns whether everything was written.
     pub(super) const fn is_empty(&self) -> bool {
         self.copied.len() == self.written && self.data.is_empty() && self.tail.is_empty()
     }
 
-    /// Whether more may be put in before it is written.
+    /// Returns whether more may be added before it is written.
     pub(super) const fn has_room(&self) -> bool {
         self.data.is_empty() && self.tail.is_empty() && self.copied.len() - self.written < GATHERED
     }
@@ -69,7 +69,7 @@ impl Outgoing {
         }
     }
 
-    /// The last chunk. Trailer fields come where there is room; behind a large part that was not written yet there is none.
+    /// Adds the last chunk, with trailer fields if there is room, which is not the case after an unwritten large part.
     pub(super) fn push_end_of_chunks(&mut self, trailers: &HeaderMap) {
         const END: &[u8] = b"0\r\n\r\n";
         match self.tail {
@@ -87,7 +87,7 @@ impl Outgoing {
         }
     }
 
-    /// Writes what it can. Ready with the number of bytes.
+    /// Writes as much as possible. Returns the number of bytes.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, mut socket: impl AsyncWrite + Unpin) -> Poll<io::Result<usize>> {
         let socket = Pin::new(&mut socket);
         let copied = &self.copied[self.written..];

@@ -1,4 +1,4 @@
-//! The answer: how its body is framed, and its head as bytes.
+//! The response: its framing, and its head as bytes.
 
 use std::{
     cell::RefCell,
@@ -12,20 +12,20 @@ use http_body::SizeHint;
 use super::outgoing::Outgoing;
 use crate::base::digits;
 
-/// How the body of an answer is delimited.
+/// The framing of a response's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::listener) enum Delimiter {
-    /// There is none, whatever the service says.
+    /// There is no body, whatever the service says.
     NoBody,
-    /// So many bytes are left.
+    /// The number of remaining bytes.
     Length(u64),
     /// Chunks.
     Chunks,
-    /// The end of the connection: HTTP/1.0 knows nothing else for a body of unknown length.
+    /// The end of the connection: the only framing of HTTP/1.0 for a body of unknown length.
     Close,
 }
 
-/// The answer contradicts itself.
+/// An error: the response contradicts itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::listener) enum AnswerError {
     #[error("the answer's status is informational")]
@@ -38,14 +38,14 @@ pub(in crate::listener) enum AnswerError {
     Long,
 }
 
-/// What of a request matters for its answer.
+/// The facts of a request that affect its response.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::listener) struct Asked {
     pub(super) head_only: bool,
     pub(super) version: Version,
     pub(super) persists: bool,
     pub(super) upgrade: bool,
-    /// Whether trailer fields may follow a body in chunks.
+    /// True if trailer fields may follow a chunked body.
     pub(super) trailers: bool,
 }
 
@@ -54,13 +54,13 @@ impl Asked {
         Self { head_only: method == Method::HEAD, version, persists, upgrade, trailers: false }
     }
 
-    /// What is answered to bytes that are no request.
+    /// The facts for bytes that are not a request.
     pub(super) const BROKEN: Self =
         Self { head_only: false, version: Version::HTTP_11, persists: false, upgrade: false, trailers: false };
 }
 
 impl Delimiter {
-    /// RFC 9112, section 6.3, from the sender's side.
+    /// Determines the framing: RFC 9112, section 6.3, from the sender's side.
     pub(in crate::listener) fn of(
         status: StatusCode,
         headers: &HeaderMap,
@@ -85,7 +85,7 @@ impl Delimiter {
         }
     }
 
-    /// Puts a part of the body on its way.
+    /// Adds a part of the body to the pending bytes.
     pub(super) fn push(&mut self, data: Bytes, out: &mut Outgoing) -> Result<(), AnswerError> {
         if data.is_empty() {
             return Ok(());
@@ -102,7 +102,7 @@ impl Delimiter {
         Ok(())
     }
 
-    /// The body has ended, with these trailer fields: only behind chunks there is room for them.
+    /// Ends the body with these trailer fields, which only a chunked body has room for.
     pub(super) fn finish(self, trailers: &HeaderMap, out: &mut Outgoing) -> Result<(), AnswerError> {
         match self {
             Self::Length(1..) => Err(AnswerError::Short),
@@ -120,19 +120,19 @@ fn announced_length(value: &HeaderValue) -> Option<u64> {
     digits.parse().ok()
 }
 
-/// RFC 9112, section 6.3, first case.
+/// Returns whether a response of this status has no body: RFC 9112, section 6.3, first case.
 fn is_bodiless(status: StatusCode) -> bool {
     status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
 }
 
-/// Whether the answer's own fields end the connection.
+/// Returns whether the response's own fields end the connection.
 pub(super) fn asks_to_close(headers: &HeaderMap) -> bool {
     headers.get_all(header::CONNECTION).iter().any(|value| {
         value.as_bytes().split(|byte| *byte == b',').any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
     })
 }
 
-/// Writes the head. Fields that concern this connection are the codec's own, whatever the service says.
+/// Writes the head. Fields about this connection are made by the codec, whatever the service says.
 pub(super) fn write_head(
     out: &mut Vec<u8>,
     status: StatusCode,

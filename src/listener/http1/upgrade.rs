@@ -1,4 +1,4 @@
-//! From HTTP/1 to another protocol: the raw connection, after `101 Switching Protocols`.
+//! Upgrade from HTTP/1 to another protocol: the raw connection, after `101 Switching Protocols`.
 
 use std::{
     future::Future,
@@ -21,18 +21,18 @@ use crate::{
 
 /// A claim to the raw connection, in the extensions of a request that asks for another protocol.
 ///
-/// It is granted when the service has answered 101 and that answer has left, and never before. Clones are the same claim: the
+/// It is granted when the service has answered 101 and that response was sent, and never before. Clones are the same claim: the
 /// first that is awaited gets the connection.
 #[derive(Clone, Debug)]
 pub struct Upgrade(Arc<Mutex<Option<oneshot::Receiver<Upgraded>>>>);
 
-/// The answer was not 101, or the connection is gone.
+/// An error: the response was not 101, or the connection is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the connection was not handed over")]
 pub struct UpgradeError;
 
 impl Upgrade {
-    /// A claim and the means to grant it.
+    /// Makes a claim and its granting side.
     pub(super) fn new() -> (oneshot::Sender<Upgraded>, Self) {
         let (sender, receiver) = oneshot::channel();
         (sender, Self(Arc::new(Mutex::new(Some(receiver)))))
@@ -51,9 +51,9 @@ impl Future for Upgrade {
     }
 }
 
-/// The raw connection. Bytes that came behind the request's head are read first.
+/// The raw connection. Bytes received after the request's head are read first.
 ///
-/// It still counts as a connection of its listener, and breaks when the drain's time is over.
+/// It still counts as a connection of its listener, and is closed at the end of the drain.
 #[derive(Debug)]
 pub struct Upgraded {
     socket: Socket,
@@ -66,7 +66,7 @@ impl Upgraded {
         Self { socket, read, membership }
     }
 
-    /// Whether the gateway is about to end: a good moment to say goodbye.
+    /// Returns whether the gateway is about to end: a good moment for a closing handshake.
     pub fn is_draining(&self) -> bool {
         self.membership.leash().is_draining()
     }

@@ -1,9 +1,9 @@
-//! The bytes of one HTTP/1 connection, shared by those who read and write it.
+//! The bytes of one HTTP/1 connection, shared by its readers and writers.
 //!
-//! The connection's own task writes answers and reads heads; the body of a request is read by whichever task sends it on. So
-//! the socket and the bytes read from it stand behind one lock, which is held for the time of one poll and never contended
-//! on a runtime of one thread. The two sides do not take each other's wakers: a socket keeps one for reading and one for
-//! writing, and only one of the tasks reads at a time (the body's while there is a body, the connection's before and after).
+//! The connection's own task writes responses and reads heads; the body of a request is read by whichever task forwards it. So
+//! the socket and the unread bytes are behind one lock, which is held for one poll and never contended on a runtime of one
+//! thread. The two sides do not replace each other's wakers: a socket keeps one for reading and one for writing, and only one of
+//! the tasks reads at a time (the body's while there is a body, the connection's before and after).
 
 use std::{
     io,
@@ -33,29 +33,29 @@ use crate::{
 };
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-/// Bytes of informational answers that wait for a client, before further ones are dropped.
+/// The limit of pending informational responses, in bytes; further ones are dropped.
 const MOST_INFORMATIONAL: usize = 16 << 10;
 
-/// Socket, bytes read, and the body that is being read.
+/// Socket, unread bytes, and the current body.
 #[derive(Debug)]
 pub(super) struct Wire {
     pub(super) socket: Socket,
-    /// What was read and not yet taken. Without memory of its own while the connection is idle.
+    /// The unread bytes. Without allocated memory while the connection is idle.
     pub(super) buffer: BytesMut,
     /// The client sends no more.
     pub(super) ended: bool,
-    /// Informational answers that wait to be written. Without memory of its own while there is none.
+    /// The pending informational responses. Without allocated memory while there are none.
     informational: BytesMut,
     body: IncomingBody,
-    /// Which request the body belongs to; a handle from an earlier one reads nothing.
+    /// The request that the body belongs to; a handle from an earlier one reads nothing.
     serial: u64,
-    /// The connection's task, where it wants to know that the body has been read.
+    /// The connection's task, if it waits for the body to be read.
     owner: Option<Waker>,
     /// The task that waits for more of the body.
     reader: Option<Waker>,
 }
 
-/// What was found where a head should begin.
+/// The bytes found where a head should begin.
 #[derive(Debug)]
 pub(super) enum Found {
     Head(Box<Head>),
@@ -71,9 +71,9 @@ pub(super) enum Found {
 struct IncomingBody {
     decoder: Decoder,
     failed: Option<BodyError>,
-    /// What is left of `100 Continue`, where the client waits for it.
+    /// The unsent rest of `100 Continue`, if the client waits for it.
     interim: &'static [u8],
-    /// The answer has begun: from here on the body is a stream that may rest.
+    /// The response has begun: from here on the body is a stream that may pause.
     answered: bool,
     timeout: Duration,
     pace: Pace,
@@ -100,7 +100,7 @@ impl SharedWire {
         Self(Arc::new(Mutex::new(wire)))
     }
 
-    /// Another holder of the same wire.
+    /// Returns another handle to the same wire.
     pub(super) fn share(&self) -> Self {
         Self(self.0.clone())
     }
@@ -109,17 +109,17 @@ impl SharedWire {
         lock(&self.0)
     }
 
-    /// Whether somebody may still read the body.
+    /// Returns whether somebody may still read the body.
     pub(super) fn is_lent(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
 
-    /// A way for informational answers to the request that [`begin`](Wire::begin) was called for.
+    /// Makes a channel for informational responses to the request that [`begin`](Wire::begin) was called for.
     pub(super) fn informational(&self) -> Http1Informational {
         Http1Informational { serial: self.lock().serial, wire: self.share() }
     }
 
-    /// A handle on the body of the request that [`begin`](Wire::begin) was called for.
+    /// Makes a handle to the body of the request that [`begin`](Wire::begin) was called for.
     pub(super) fn body(&self) -> Http1Body {
         let wire = self.lock();
         Http1Body { serial: wire.serial, remaining: wire.body.decoder.remaining(), ended: false, wire: self.share() }
@@ -127,7 +127,7 @@ impl SharedWire {
 }
 
 impl Wire {
-    /// A head was taken; what follows is its body.
+    /// Notes that a head was consumed; its body follows.
     pub(super) fn begin(&mut self, head: &Head, timeout: Duration) {
         self.serial += 1;
         self.body.decoder = Decoder::from(head.framing);
@@ -139,10 +139,10 @@ impl Wire {
         self.body.timer.clear();
     }
 
-    /// The answer begins. What is left of an interim answer goes first; one that was not begun is not wanted any more.
+    /// Begins the response. An interim response in progress is completed first; one that was not begun is dropped.
     ///
-    /// Returns whether a request can follow: not behind a body whose end is lost, nor where the client was never told to send
-    /// its body, in which case nobody knows whether it will.
+    /// Returns whether a request can follow: not after a body with an undefined end, nor if the client was never told to send its
+    /// body, since it is then unknown whether it will.
     pub(super) fn answer(&mut self, out: &mut Vec<u8>) -> bool {
         self.body.answered = true;
         let left = std::mem::take(&mut self.body.interim);
@@ -159,12 +159,12 @@ impl Wire {
         self.body.failed.is_none() && (left.len() < CONTINUE.len() || !self.buffer.is_empty())
     }
 
-    /// Whether the request's last byte was taken.
+    /// Returns whether the request's last byte was consumed.
     pub(super) const fn is_body_done(&self) -> bool {
         self.body.decoder.is_done() && self.body.failed.is_none()
     }
 
-    /// How many bytes of the body are still to come, where that is known.
+    /// Returns the number of remaining body bytes, if it is known.
     pub(super) const fn body_remaining(&self) -> Option<u64> {
         self.body.decoder.remaining()
     }
@@ -177,7 +177,7 @@ impl Wire {
         }
     }
 
-    /// Takes the body back from whoever reads it.
+    /// Takes the body back from its reader.
     pub(super) fn revoke(&mut self) {
         self.serial += 1;
         self.owner = None;
@@ -186,7 +186,7 @@ impl Wire {
         }
     }
 
-    /// Takes the next head, if it is there. With `preface` that of HTTP/2 may come instead.
+    /// Takes the next head, if it is complete. With `preface`, that of HTTP/2 is accepted instead.
     pub(super) fn poll_head(&mut self, cx: &mut Context<'_>, scan: &mut Scan, header_bytes: usize, preface: bool) -> Poll<Found> {
         loop {
             if preface && self.buffer.starts_with(PREFACE) {
@@ -204,7 +204,7 @@ impl Wire {
 
     /// Reads more bytes into the buffer; 0 is the end.
     ///
-    /// The bytes come by way of the stack, so that a connection on which nothing happens keeps no buffer.
+    /// The bytes pass through a stack buffer, so that an idle connection keeps no buffer.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut space = [const { MaybeUninit::uninit() }; 8 << 10];
         let mut read = ReadBuf::uninit(&mut space);
@@ -214,7 +214,7 @@ impl Wire {
         Poll::Ready(Ok(read.filled().len()))
     }
 
-    /// The next part of the body.
+    /// Returns the next part of the body.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         let result = match self.body.failed {
             Some(error) => Err(error),
@@ -270,7 +270,7 @@ impl Wire {
         }
     }
 
-    /// Reads body bytes straight to where they stay.
+    /// Reads body bytes directly into their final buffer.
     fn poll_body_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         ready!(self.poll_continue(cx))?;
         let wants = self.body.decoder.wants();
@@ -278,7 +278,7 @@ impl Wire {
         poll_read_buf(Pin::new(&mut self.socket), cx, &mut (&mut self.buffer).limit(wants))
     }
 
-    /// Tells the client to send the body, where it waits for that. RFC 9110, section 10.1.1: not if the body comes anyway.
+    /// Tells the client to send the body, if it waits for that. RFC 9110, section 10.1.1: not if the body arrives anyway.
     fn poll_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.informational.is_empty() && self.body.interim.is_empty() {
             Poll::Ready(Ok(()))
@@ -287,7 +287,7 @@ impl Wire {
         }
     }
 
-    /// Writes the informational answers that wait.
+    /// Writes the pending informational responses.
     pub(super) fn poll_informational(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.informational.is_empty() {
             return Poll::Ready(Ok(()));
@@ -300,7 +300,7 @@ impl Wire {
         Poll::Ready(result)
     }
 
-    /// Writes what comes before the final answer, one after the other; `100 Continue` only if somebody asks for the body.
+    /// Writes the interim responses, one after the other; `100 Continue` only if the body is being read.
     fn poll_interim(&mut self, cx: &mut Context<'_>, body: bool) -> Poll<io::Result<()>> {
         loop {
             let begun = (1..CONTINUE.len()).contains(&self.body.interim.len());
@@ -320,7 +320,7 @@ impl Wire {
         }
     }
 
-    /// Takes an informational answer on; one that the client does not wait for, or that comes too late, is dropped.
+    /// Accepts an informational response; one that the client does not expect, or that comes too late, is dropped.
     fn inform(&mut self, status: StatusCode, headers: &HeaderMap) {
         if self.body.answered || self.informational.len() >= MOST_INFORMATIONAL {
             return;
@@ -356,7 +356,7 @@ impl Wire {
         self.body.timer.poll(cx)
     }
 
-    /// Reads and forgets what is left of the body, at most `most` bytes more. Ready with whether the end was found.
+    /// Reads and discards the rest of the body, at most `most` bytes more. Returns whether the end was found.
     pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>, most: &mut u64) -> Poll<bool> {
         if self.body.failed.is_some() || self.ended {
             return Poll::Ready(self.is_body_done());
@@ -384,7 +384,7 @@ impl Wire {
         }
     }
 
-    /// Gives the buffer's memory back, if nothing is in it.
+    /// Frees the buffer's memory, if it is empty.
     fn release(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
@@ -392,7 +392,7 @@ impl Wire {
     }
 }
 
-/// The connection's own hold on the wire. With it goes the socket, whoever else still holds the wire.
+/// The connection's own handle to the wire. The socket closes with it, whatever other handles exist.
 #[derive(Debug)]
 pub(super) struct OwnedWire(pub(super) SharedWire);
 
@@ -412,7 +412,7 @@ impl Drop for OwnedWire {
     }
 }
 
-/// The way of informational answers to a client over HTTP/1.1. It leads nowhere once the request is answered.
+/// The channel of informational responses to an HTTP/1.1 client. It drops everything once the request is answered.
 #[derive(Debug)]
 pub(crate) struct Http1Informational {
     wire: SharedWire,
@@ -428,7 +428,7 @@ impl Http1Informational {
     }
 }
 
-/// The body of a request over HTTP/1: a claim to the bytes that follow its head.
+/// The body of an HTTP/1 request: a claim to the bytes after its head.
 #[derive(Debug)]
 pub(crate) struct Http1Body {
     wire: SharedWire,

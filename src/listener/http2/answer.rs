@@ -1,4 +1,4 @@
-//! The head of an answer, as HTTP/2 has it.
+//! The head of an HTTP/2 response.
 
 use std::{
     cell::RefCell,
@@ -10,7 +10,7 @@ use http_body::SizeHint;
 
 use crate::listener::http1::{AnswerError, Asked, Delimiter};
 
-/// RFC 9113, section 8.2.2: what concerns one connection is not said with fields. Besides `TE`, which belongs to requests.
+/// The connection-specific fields, which HTTP/2 does not allow: RFC 9113, section 8.2.2. Besides `TE`, which belongs to requests.
 const CONNECTION_SPECIFIC: [HeaderName; 6] = [
     header::CONNECTION,
     header::TRANSFER_ENCODING,
@@ -20,7 +20,7 @@ const CONNECTION_SPECIFIC: [HeaderName; 6] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
-/// What is known of an answer's body when its head leaves.
+/// The known length of a response's body when its head is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Length {
     /// There is no body, whatever the service says.
@@ -29,10 +29,10 @@ pub(super) enum Length {
     Unknown,
 }
 
-/// Makes the head one of HTTP/2's, and says how long the body is.
+/// Converts the head to HTTP/2, and determines the body's length.
 ///
 /// # Errors
-/// The answer contradicts itself.
+/// Fails if the response contradicts itself.
 pub(super) fn prepare(
     status: StatusCode,
     headers: &mut HeaderMap,
@@ -61,7 +61,7 @@ pub(super) fn prepare(
     })
 }
 
-/// `Date` (RFC 9110, section 6.6.1), which is made once a second.
+/// Returns `Date` (RFC 9110, section 6.6.1), which is made once a second.
 fn date() -> HeaderValue {
     thread_local!(static DATE: RefCell<Option<(u64, HeaderValue)>> = const { RefCell::new(None) });
     let now = SystemTime::now();

@@ -1,4 +1,4 @@
-//! The body of a request over HTTP/2.
+//! The body of an HTTP/2 request.
 
 use std::{
     sync::Arc,
@@ -17,16 +17,16 @@ use crate::{
     listener::BodyError,
 };
 
-/// The body of a request over HTTP/2. Trailers go no further.
+/// The body of an HTTP/2 request. Trailers are dropped.
 #[derive(Debug)]
 pub(crate) struct Http2Body {
     stream: RecvStream,
-    /// What is still to come, where it was announced; `h2` holds the client to it.
+    /// The number of remaining bytes, if the length was announced; `h2` enforces it.
     remaining: Option<u64>,
     exchanged: Arc<Exchanged>,
-    /// The client may wait to be told to send it.
+    /// The client may wait for permission to send it.
     expects_continue: bool,
-    /// How long it may rest until it is answered: gRPC rests, but not for longer than a connection does.
+    /// The time for which it may pause after the response has begun: gRPC pauses, but not for longer than a connection may.
     patience: Duration,
     pace: Pace,
     timer: Deadline,
@@ -68,7 +68,7 @@ impl Http2Body {
         }
     }
 
-    /// Once it was answered it may rest for as long as it likes.
+    /// Returns `Ready` when the body is too slow. After the response has begun it may pause longer.
     fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.exchanged.is_answered() {
             self.timer.clear();

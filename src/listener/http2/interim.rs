@@ -1,4 +1,4 @@
-//! What comes before the final answer of a stream: informational answers, and 100 for a client that waits to send its body.
+//! Interim responses of a stream: informational ones, and 100 for a client that waits to send its body.
 
 use std::{
     sync::{
@@ -15,14 +15,14 @@ use http::{HeaderMap, Response, StatusCode};
 use super::meter::SharedMeter;
 use crate::{base::lock::lock, listener::informational::stays_behind};
 
-/// Informational answers to one request. More are noise, and each is kept until the client takes it.
+/// The maximum number of informational responses to one request. Each is kept until the client reads it.
 const MOST: usize = 32;
 
-/// What the parts of a stream tell each other.
+/// The state shared by the parts of a stream.
 #[derive(Debug, Default)]
 pub(super) struct Exchanged {
     answered: AtomicBool,
-    /// Something waits to be said.
+    /// An interim response is pending.
     pending: AtomicBool,
     interim: Mutex<Interim>,
 }
@@ -33,7 +33,7 @@ struct Interim {
     expected: bool,
     waiting: Vec<Response<()>>,
     taken: usize,
-    /// The stream's task, where the body may be read by another one.
+    /// The stream's task, if another task may read the body.
     owner: Option<Waker>,
 }
 
@@ -43,7 +43,7 @@ impl Exchanged {
         Self { interim: Mutex::new(interim), ..Self::default() }
     }
 
-    /// The final answer begins.
+    /// Notes that the final response begins.
     pub(super) fn answer(&self) {
         self.answered.store(true, Ordering::Release);
     }
@@ -52,17 +52,17 @@ impl Exchanged {
         self.answered.load(Ordering::Acquire)
     }
 
-    /// Somebody waits for the body: the client is told to send it, if that is what it waits for.
+    /// Notes that the body is wanted: the client is told to send it, if it waits for that.
     pub(super) fn ask_for_body(&self) {
         self.push(StatusCode::CONTINUE, HeaderMap::new());
     }
 
-    /// Has the task woken when something is to be said. For clients that wait for 100; what else is said comes by the task itself.
+    /// Registers the task for pending interim responses. For clients that wait for 100; all others are sent by the task itself.
     pub(super) fn wake_to_inform(&self, cx: &Context<'_>) {
         self.interim().owner = Some(cx.waker().clone());
     }
 
-    /// Says what waits to be said, and counts its heads on their way out.
+    /// Sends the pending interim responses, and counts their heads.
     pub(super) fn inform(&self, respond: &mut SendResponse<Bytes>, meter: &SharedMeter) {
         if !self.pending.swap(false, Ordering::AcqRel) {
             return;
@@ -101,7 +101,7 @@ impl Exchanged {
     }
 }
 
-/// The way of informational answers to a client over HTTP/2. It leads nowhere once the request is answered.
+/// The channel of informational responses to an HTTP/2 client. It drops everything once the request is answered.
 #[derive(Debug)]
 pub(crate) struct Http2Informational(pub(super) Arc<Exchanged>);
 

@@ -1,4 +1,4 @@
-//! The socket under `h2`, which keeps the [`meter`](super::meter).
+//! The socket under `h2`, which updates the [`meter`](super::meter).
 
 use std::{
     io::{self, IoSlice},
@@ -19,17 +19,17 @@ use crate::{
     listener::{http1::LAST_WORD, socket::Socket},
 };
 
-/// How much a client may still send once it was told to go away, so that it sees why.
+/// The number of bytes that a client may still send after GOAWAY, so that it sees the reason.
 const LAST_BYTES: usize = 64 << 20;
 
-/// A socket whose first bytes were read already, and whose frames are followed both ways.
+/// A socket whose first bytes were read already, and whose frames are followed in both directions.
 pub(super) struct Observed {
     socket: Socket,
     read: Bytes,
     meter: SharedMeter,
     /// Our side is closed.
     shut: bool,
-    /// What the client may still send after that, and until when.
+    /// The number of bytes that the client may still send after that, and the deadline.
     left: usize,
     linger: Deadline,
 }
@@ -39,7 +39,7 @@ impl Observed {
         Self { socket, read, meter, shut: false, left: LAST_BYTES, linger: Deadline::default() }
     }
 
-    /// Ready when both sides are closed.
+    /// Returns `Ready` when both sides are closed.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.shut {
             let _ = ready!(Pin::new(&mut self.socket).poll_shutdown(cx));
@@ -57,7 +57,7 @@ impl Observed {
         }
     }
 
-    /// Takes note of what the socket took.
+    /// Follows the frames in the written bytes.
     fn note(&self, slices: &[IoSlice<'_>], written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(Ok(written)) => self.meter.lock().wrote(slices, written),
@@ -131,8 +131,8 @@ impl AsyncWrite for Observed {
         flushed
     }
 
-    /// Closes our side, and reads on until the client has closed its own: what it has sent unasked would make the kernel reset the
-    /// connection, and the client might never see why it ended.
+    /// Closes our side, and continues to read until the client has closed its own: unread bytes would make the kernel reset the
+    /// connection, and the client might never see the reason for the end.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.linger.is_set() {
             self.linger.set(Instant::now() + LAST_WORD);

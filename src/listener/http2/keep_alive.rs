@@ -1,4 +1,4 @@
-//! A client whose machine is gone is noticed by a ping that is not answered.
+//! Keep-alive: a client whose machine is gone does not answer pings.
 
 use std::{
     task::{Context, Poll, ready},
@@ -10,12 +10,12 @@ use tokio::time::Instant;
 
 use crate::base::deadline::Deadline;
 
-/// How long a client may say nothing before it is asked.
+/// The time without any frames after which a client gets a ping.
 const INTERVAL: Duration = Duration::from_secs(20);
-/// How long it may take to answer.
+/// The timeout of the ping.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Asks a client that is silent whether it is still there.
+/// The keep-alive of a silent client.
 #[derive(Debug, Default)]
 pub(super) struct KeepAlive {
     timer: Deadline,
@@ -23,7 +23,7 @@ pub(super) struct KeepAlive {
 }
 
 impl KeepAlive {
-    /// Ready when the client has not answered. It was last heard of at `heard`.
+    /// Returns `Ready` when the client has not answered. Its last frame arrived at `heard`.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, pings: &mut PingPong, heard: Instant) -> Poll<()> {
         if self.asked {
             if pings.poll_pong(cx).is_pending() {

@@ -1,22 +1,22 @@
-//! What was handed to `h2` and has not gone out: the client may take the window back that was there for it.
+//! Bytes handed to `h2` that were not sent yet: the client may withdraw the window that they had.
 
 use std::{
     collections::HashMap,
     task::{Context, Waker},
 };
 
-/// What is on its way out, for each stream whose answer has not left.
+/// The pending bytes of each stream whose response is not complete.
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
     streams: HashMap<u32, Queued>,
 }
 
-/// What of a stream was handed over and has not left.
+/// The pending frames of a stream.
 #[derive(Debug, Default)]
 struct Queued {
     heads: u32,
     data: u64,
-    /// The stream was reset: nothing of it leaves any more.
+    /// The stream was reset: nothing more of it is sent.
     lost: bool,
     waits: Option<Waker>,
 }
@@ -40,21 +40,22 @@ impl Leaving {
         self.streams.insert(stream, Queued::default());
     }
 
-    /// A head is handed over: of the answer, or of one that goes before it. To be said first: another thread may write it at once.
+    /// Notes a head that is handed over: of the final response, or of an interim one. Must be called first, since another thread
+    /// may write it at once.
     pub(super) fn head(&mut self, stream: u32) {
         if let Some(queued) = self.streams.get_mut(&stream) {
             queued.heads += 1;
         }
     }
 
-    /// So much of a body is handed over.
+    /// Notes body bytes that are handed over.
     pub(super) fn data(&mut self, stream: u32, bytes: usize) {
         if let Some(queued) = self.streams.get_mut(&stream) {
             queued.data += bytes as u64;
         }
     }
 
-    /// A head has gone out; or trailers, which are not counted, because all that is counted leaves before them.
+    /// Notes a sent head; or trailers, which are not counted, since everything counted is sent before them.
     pub(super) fn sent_head(&mut self, stream: u32) {
         if let Some(queued) = self.streams.get_mut(&stream) {
             queued.heads = queued.heads.saturating_sub(1);
@@ -62,7 +63,7 @@ impl Leaving {
         }
     }
 
-    /// A frame of a body has gone out.
+    /// Notes a sent body frame.
     pub(super) fn sent_data(&mut self, stream: u32, bytes: u32) {
         if let Some(queued) = self.streams.get_mut(&stream) {
             queued.data = queued.data.saturating_sub(u64::from(bytes));
@@ -70,7 +71,7 @@ impl Leaving {
         }
     }
 
-    /// The stream was reset, by whomever.
+    /// Notes that the stream was reset, by either side.
     pub(super) fn lose(&mut self, stream: u32) {
         if let Some(queued) = self.streams.get_mut(&stream) {
             queued.lost = true;
@@ -78,7 +79,7 @@ impl Leaving {
         }
     }
 
-    /// The connection has ended.
+    /// Notes that the connection has ended.
     pub(super) fn lose_all(&mut self) {
         for queued in self.streams.values_mut() {
             queued.lost = true;
@@ -86,7 +87,7 @@ impl Leaving {
         }
     }
 
-    /// How much has still to leave. Has the task woken when that is nothing.
+    /// Returns the number of pending bytes. Wakes the task when there are none left.
     pub(super) fn left(&mut self, stream: u32, cx: &Context<'_>) -> u64 {
         let Some(queued) = self.streams.get_mut(&stream) else { return 0 };
         let left = queued.left();
@@ -96,7 +97,7 @@ impl Leaving {
         left
     }
 
-    /// Nobody waits for it any more.
+    /// Drops a stream for which nobody waits any more.
     pub(super) fn forget(&mut self, stream: u32) {
         self.streams.remove(&stream);
     }

@@ -1,10 +1,10 @@
-//! What goes over a connection, by the heads of its frames: RFC 9113, section 4.1.
+//! Metering of a connection, by the heads of its frames: RFC 9113, section 4.1.
 //!
-//! `h2` answers control frames itself and shows none of them, so they are counted below it. Only the nine bytes of each head are
-//! looked at; what they announce is passed over.
+//! `h2` answers control frames itself and reports none of them, so they are counted below it. Only the nine bytes of each head
+//! are read; payloads are skipped.
 //!
-//! A client that reads a large answer opens its window many times, and measures the line with pings while it does. So the allowance
-//! of control frames grows with what it asks for and with what it is sent; but not with parts that are small only because the
+//! A client that reads a large response opens its window many times, and measures the connection with pings. So the allowance of
+//! control frames grows with its requests and with the bytes sent to it; but not with parts that are small only because the
 //! client opens its window byte by byte.
 
 use std::{
@@ -23,24 +23,24 @@ use crate::{
     connection::frames::{CONTINUATION, DATA, END_STREAM, Frame, Frames, HEADERS, PADDED, RST_STREAM},
 };
 
-/// Control frames at once, and in a second from then on.
+/// The allowance of control frames: the burst, and the number per second.
 const CONTROL: Allowance = Allowance::new(2_000, 200);
-/// Streams that come to nothing, in the same way.
+/// The allowance of reset streams, in the same form.
 const RESETS: Allowance = Allowance::new(1_000, 50);
 
-/// Control frames that go with a request: it may open its window, set a priority, change it, and be closed.
+/// The number of control frames per request: it may open its window, set a priority, change it, and be closed.
 const FOR_REQUEST: u64 = 4;
-/// Control frames that go with a part of an answer: windows of stream and connection.
+/// The number of control frames per part of a response: windows of stream and connection.
 const FOR_PART: u64 = 2;
-/// Bytes of an answer that one more goes with.
+/// The number of response bytes per further control frame.
 const FOR_BYTES: usize = 512;
-/// Beyond this no allowance grows.
+/// The upper limit of any allowance.
 const MOST: u64 = 1 << 16;
 
-/// How many streams may be announced and not looked at: far more than the bytes hold that are read at once.
+/// The number of streams that may be announced before `h2` reports them: far more than fit into one read.
 const UNSEEN: usize = 1 << 14;
 
-/// A meter, as shared by the socket and the tasks of the connection.
+/// A meter shared by the socket and the tasks of the connection.
 #[derive(Clone, Debug)]
 pub(super) struct SharedMeter(Arc<Mutex<Meter>>);
 
@@ -54,7 +54,7 @@ impl SharedMeter {
     }
 }
 
-/// What a client did too often.
+/// The kind of excess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Excess {
     Control,
@@ -70,7 +70,7 @@ impl fmt::Display for Excess {
     }
 }
 
-/// What goes over a connection.
+/// The meter of a connection.
 #[derive(Debug)]
 pub(super) struct Meter {
     received: Frames,
@@ -79,12 +79,12 @@ pub(super) struct Meter {
     control: Allowance,
     resets: Allowance,
     excess: Option<Excess>,
-    /// Streams that the client has begun and that have not been seen above `h2`, in order.
+    /// The streams that the client has begun and that `h2` has not reported yet, in order.
     unseen: VecDeque<u32>,
     newest: u32,
-    /// Heads that `h2` has refused itself.
+    /// The number of heads that `h2` has refused itself.
     refused_heads: usize,
-    /// Bytes of answers.
+    /// The number of response bytes.
     answered: u64,
     last_read: Instant,
     write_timeout: Duration,
@@ -114,7 +114,8 @@ impl Meter {
         }
     }
 
-    /// Bytes have come. Returns how many of them are left, which come first: what says nothing is counted and taken out.
+    /// Follows received bytes. Returns the number of remaining bytes, which come first: frames without effect are counted and
+    /// removed.
     pub(super) fn read(&mut self, bytes: &mut [u8], now: Instant) -> usize {
         self.last_read = now;
         let mut frames = std::mem::take(&mut self.received);
@@ -155,20 +156,20 @@ impl Meter {
         }
     }
 
-    /// A stream came to nothing.
+    /// Counts a reset stream.
     pub(super) fn spend_reset(&mut self, now: Instant) {
         if !self.resets.spend(now) {
             self.excess.get_or_insert(Excess::Resets);
         }
     }
 
-    /// A part of an answer leaves: as the service made it, or cut by the client's window.
+    /// Counts a part of a response: as the service made it, or cut by the client's window.
     pub(super) fn answers(&mut self, stream: u32, bytes: usize, whole: bool) {
         self.leaving.data(stream, bytes);
         self.control.earn((bytes / FOR_BYTES) as u64 + if whole { FOR_PART } else { 0 });
     }
 
-    /// The socket took that many of the bytes.
+    /// Follows the bytes that the socket accepted.
     pub(super) fn wrote(&mut self, slices: &[IoSlice<'_>], mut written: usize) {
         self.pace.moved(written);
         self.stuck_until = None;
@@ -199,42 +200,42 @@ impl Meter {
         }
     }
 
-    /// Whether a stream was unseen until now.
+    /// Returns whether a stream was unknown until now, and notes it.
     fn saw(&mut self, stream: u32) -> bool {
         self.unseen.binary_search(&stream).is_ok_and(|at| self.unseen.remove(at).is_some())
     }
 
-    /// A stream was seen above `h2`.
+    /// Notes that `h2` has reported a stream.
     pub(super) fn accepted(&mut self, stream: u32) {
         self.saw(stream);
         self.leaving.begin(stream);
     }
 
-    /// The socket takes no more.
+    /// Notes that the socket accepts no more.
     pub(super) fn waits(&mut self) {
         if let Some(at) = self.pace.waits(self.write_timeout) {
             self.stuck_until = Some(at);
         }
     }
 
-    /// The socket has taken everything.
+    /// Notes that the socket has accepted everything.
     pub(super) fn flushed(&mut self) {
         if self.stuck_until.take().is_some() {
             self.pace.moved(0);
         }
     }
 
-    /// When the socket will have taken nothing for too long.
+    /// Returns the time when the socket will have been stuck for too long.
     pub(super) const fn stuck_until(&self) -> Option<Instant> {
         self.stuck_until
     }
 
-    /// How many heads `h2` has refused itself since that was last asked.
+    /// Returns the number of heads that `h2` has refused itself since the last call.
     pub(super) fn take_refused_heads(&mut self) -> usize {
         std::mem::take(&mut self.refused_heads)
     }
 
-    /// What was done too often, when the client was last heard, and the bytes of answers that have left.
+    /// Returns the excess, if any, the time of the client's last frame, and the number of response bytes sent.
     pub(super) const fn look(&self) -> (Option<Excess>, Instant, u64) {
         (self.excess, self.last_read, self.answered)
     }
@@ -243,7 +244,7 @@ impl Meter {
         self.excess.is_some()
     }
 
-    /// Has the socket closed so that the client sees that something went wrong.
+    /// Marks the socket to be closed with a reset, so that the client sees a failure.
     pub(super) const fn reset_socket(&mut self) {
         self.reset = true;
     }
@@ -253,12 +254,12 @@ impl Meter {
     }
 }
 
-/// So many at once, and so many a second from then on. In millionths.
+/// A burst, and a number per second. In millionths.
 #[derive(Clone, Copy, Debug)]
 struct Allowance {
     left: u64,
     burst: u64,
-    /// A second's share is also a microsecond's, in millionths.
+    /// The share of a second is also that of a microsecond, in millionths.
     rate: u64,
     since: Option<Instant>,
 }
@@ -282,7 +283,7 @@ impl Allowance {
         spent.is_some()
     }
 
-    /// Adds some to what there is.
+    /// Adds to the allowance.
     fn earn(&mut self, count: u64) {
         self.left = (self.left + count * MILLION).min(MOST * MILLION);
     }

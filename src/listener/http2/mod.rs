@@ -1,16 +1,18 @@
 //! HTTP/2, as a server: RFC 9113, on the `h2` crate, with a limit on everything that a client can make grow.
 //!
-//! A connection is one task, which accepts streams; each stream is a task of its own, on the same thread. `h2` frames, decodes and
-//! keeps the windows; when a stream ends is decided here. hyper's server, which stands on the same crate, asks a body for nothing
-//! while its stream has no window and gives no handle to a stream, so that a client which opens no window could keep a
-//! stream, with all that it holds, for as long as it likes. Here a stream that waits for its window is still ended: by
-//! `write-timeout`, by the end of its token or of its partner's access, and by `max-stream`.
+//! A connection is one task, which accepts streams; each stream is a task of its own, on the same thread. `h2` frames, decodes
+//! and keeps the windows; the end of a stream is decided here. hyper's server, which uses the same crate, does not poll a body
+//! while its stream has no window and exposes no handle to a stream, so that a client which opens no window could keep a stream,
+//! with all that it holds, for any length of time. Here a stream that waits for its window is still ended: by `write-timeout`, by
+//! the end of its token or of its partner's access, and by `max-stream`.
 //!
-//! # What a client may do
-//! - [`io`] follows the frames of both directions by their heads, and keeps [`meter`]: control frames (`h2` shows none of them) and
-//!   streams that come to nothing have an allowance. Beyond it the connection ends with `ENHANCE_YOUR_CALM`.
-//! - A socket that takes no more is noticed for the connection as a whole, by the same `write-timeout`.
-//! - What is handed to `h2` has window, so that nothing waits there for a client: it leaves when the socket takes it.
+//! # Limits of a client
+//! - [`io`] follows the frames of both directions by their heads, and keeps [`meter`]: control frames (`h2` shows none of them)
+//!   and
+//!   reset streams have an allowance. Beyond it the connection ends with `ENHANCE_YOUR_CALM`.
+//! - A socket that accepts no more is detected for the connection as a whole, by the same `write-timeout`.
+//! - Bytes are handed to `h2` only if there is window for them, so that none wait there for a client: they are sent when the
+//!   socket accepts them.
 
 mod answer;
 mod body;
@@ -56,23 +58,24 @@ use crate::{
     upstream::Affinity,
 };
 
-/// What a client that speaks HTTP/2 without TLS begins with. RFC 9113, section 3.4.
+/// The beginning of HTTP/2 without TLS. RFC 9113, section 3.4.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Streams that a client may have open. RFC 9113, section 6.5.2 advises no fewer.
+/// The maximum number of a client's open streams. RFC 9113, section 6.5.2 advises no fewer.
 const STREAMS: u32 = 100;
-/// Bytes that a client may send ahead on a stream: enough to fill a fast line over a continent.
+/// The number of bytes that a client may send ahead on a stream: enough to fill a fast line across a continent.
 const STREAM_WINDOW: u32 = 128 << 10;
-/// In all: room for every stream, so that uploads which nobody reads take none of another's.
+/// The window of a connection: room for every stream, so that unread uploads do not block others.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS;
-/// What `h2` may keep for DATA frames that are shorter than their bookkeeping, which gRPC sends many of, until they are read.
+/// The memory that `h2` may use for unread DATA frames that are shorter than their bookkeeping, which gRPC sends many of.
 const FRAMING: usize = CONNECTION_WINDOW as usize / 2;
-/// Bytes of an answer that wait for the socket.
+/// The number of response bytes that wait for the socket.
 const SEND_BUFFER: usize = 64 << 10;
-/// How much longer than `header-bytes` a head may be and still be answered by the service: longer ones get `h2`'s bare 431.
+/// The factor by which a head may exceed `header-bytes` and still be answered by the service: longer ones get `h2`'s bare 431.
 const READ_TO_REFUSE: usize = 4;
-/// Streams that were reset before they were looked at (CVE-2023-44487): as many as may come to nothing at once. Of those, and of
-/// resets that the client's errors cause (CVE-2025-8671), the meter decides; `h2` counts the latter over a connection's whole life.
+/// The number of streams that may be reset before they were accepted (CVE-2023-44487): as many as the burst of the allowance. The
+/// meter judges these and the resets caused by the client's errors (CVE-2025-8671); `h2` would count the latter over a
+/// connection's whole life.
 const PENDING_RESETS: usize = 1_000;
 
 /// Serves a connection to its end.
@@ -139,13 +142,13 @@ fn builder(limits: &Limits) -> server::Builder {
     builder
 }
 
-/// What a connection and its streams have in common.
+/// The state shared by a connection and its streams.
 struct Shared<S> {
     service: S,
     connection: Arc<Connection>,
     listener: Arc<Listener>,
     meter: SharedMeter,
-    /// The streams whose answers have not left.
+    /// The number of streams whose responses are not complete.
     open: AtomicUsize,
 }
 
@@ -169,9 +172,9 @@ struct Http2<S> {
     protocol: Protocol,
     shared: Arc<Shared<S>>,
     membership: Membership,
-    /// Ends a connection that rests, or that does not end.
+    /// The deadline of an idle connection, or of one that does not end.
     timer: Deadline,
-    /// Ends a connection whose socket takes nothing.
+    /// The deadline of a stuck socket.
     stuck: Deadline,
     keep_alive: KeepAlive,
     ending: Ending,
@@ -182,18 +185,18 @@ enum Protocol {
     Open(server::Connection<Observed, Bytes>, PingPong),
 }
 
-/// How far a connection is on its way to its end.
+/// The stage of a connection's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     Not,
-    /// GOAWAY was sent, and what is under way is finished. Holds the bytes of answers that had left when that was last looked at.
+    /// GOAWAY was sent, and open streams are finished. Holds the number of response bytes sent at the last check.
     Drains(u64),
-    /// GOAWAY was sent, and nothing is finished.
+    /// GOAWAY was sent, and open streams are aborted.
     Breaks,
 }
 
 impl<S: Service> Http2<S> {
-    /// Ready when the connection is over.
+    /// Returns `Ready` when the connection is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if let Poll::Ready(result) = self.poll_streams(cx) {
@@ -212,7 +215,7 @@ impl<S: Service> Http2<S> {
         }
     }
 
-    /// Takes in streams. Ready when `h2` is done with the connection.
+    /// Accepts streams. Returns `Ready` when `h2` is done with the connection.
     fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
         loop {
             match &mut self.protocol {
@@ -238,14 +241,14 @@ impl<S: Service> Http2<S> {
         }
     }
 
-    /// Lets the service record the heads that were too long to be shown to it.
+    /// Lets the service record the heads that `h2` refused as too long.
     fn record_unanswered(&self) {
         for _ in 0..self.shared.meter.lock().take_refused_heads() {
             tokio::spawn(stream::record_too_large(self.shared.clone()));
         }
     }
 
-    /// Ready when the client takes nothing of what is sent.
+    /// Returns `Ready` when the client reads nothing for too long.
     fn poll_taken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.shared.meter.lock().stuck_until() {
             Some(at) => self.stuck.set(at),
@@ -257,7 +260,7 @@ impl<S: Service> Http2<S> {
         Poll::Ready(())
     }
 
-    /// Ready with whether the connection is over, or must be looked at again.
+    /// Returns `Ready` with whether the connection is over, or must be polled again.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let (excess, last_read, sent) = self.shared.meter.lock().look();
         if self.ending != Ending::Breaks {
@@ -303,7 +306,7 @@ impl<S: Service> Http2<S> {
         }
     }
 
-    /// GOAWAY; streams under way are finished.
+    /// Sends GOAWAY; open streams are finished.
     fn drain(&mut self, sent: u64) {
         if let Protocol::Open(connection, _) = &mut self.protocol {
             connection.graceful_shutdown();
@@ -312,7 +315,7 @@ impl<S: Service> Http2<S> {
         self.ending = Ending::Drains(sent);
     }
 
-    /// GOAWAY; streams under way are broken off.
+    /// Sends GOAWAY; open streams are aborted.
     fn break_off(&mut self, reason: Reason) {
         if let Protocol::Open(connection, _) = &mut self.protocol {
             connection.abrupt_shutdown(reason);
@@ -322,7 +325,7 @@ impl<S: Service> Http2<S> {
     }
 }
 
-/// A stream begins.
+/// Begins a stream.
 fn begin<S: Service>(shared: &Arc<Shared<S>>, request: Request<RecvStream>, respond: server::SendResponse<Bytes>) {
     let id = respond.stream_id().as_u32();
     shared.meter.lock().accepted(id);

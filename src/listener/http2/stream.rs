@@ -27,13 +27,13 @@ use crate::{
     refusal::Reason,
 };
 
-/// Header fields of a request, as for HTTP/1.
+/// The maximum number of header fields of a request, as for HTTP/1.
 const MAX_FIELDS: usize = 100;
-/// What `header-bytes` counts for each field besides its name and value. RFC 9113, section 6.5.2.
+/// The size that `header-bytes` adds for each field to its name and value. RFC 9113, section 6.5.2.
 const FIELD: usize = 32;
 const TOOK_NOTHING: &str = "it took nothing of an answer within write-timeout";
 
-/// What a connection has in common with one of its open streams.
+/// A connection's state with one of its open streams.
 pub(super) struct Open<S>(pub(super) Arc<Shared<S>>, pub(super) u32);
 
 impl<S> Drop for Open<S> {
@@ -43,11 +43,11 @@ impl<S> Drop for Open<S> {
     }
 }
 
-/// Why an answer did not leave whole.
+/// The reason why a response was not sent completely.
 enum Torn {
     /// The client has reset the stream, or is gone.
     Left,
-    /// The client took nothing in time.
+    /// The client read nothing in time.
     Stalled,
     /// The body had to end.
     Overdue,
@@ -104,7 +104,7 @@ pub(super) async fn run<S: Service>(request: Request<RecvStream>, mut respond: S
     }
 }
 
-/// Waits until what was handed over has left, or cannot leave any more. Says whether that came in time.
+/// Waits until everything that was handed over was sent, or cannot be sent any more. Returns whether that was in time.
 async fn leave<S: Service>(shared: &Shared<S>, stream: u32, write_timeout: Duration) -> bool {
     let (mut before, mut pace, mut timer) = (0, Pace::default(), Deadline::default());
     poll_fn(|cx| {
@@ -125,7 +125,7 @@ async fn leave<S: Service>(shared: &Shared<S>, stream: u32, write_timeout: Durat
     .await
 }
 
-/// Lets the service record a head that is longer than `h2` lets it be.
+/// Lets the service record a head that exceeds `h2`'s limit.
 pub(super) async fn record_too_large<S: Service>(shared: Arc<Shared<S>>) {
     let answer = shared.service.call(Arrival::Broken(too_large()), &shared.connection).await;
     let mut body = pin!(answer.into_body());
@@ -137,7 +137,7 @@ const fn too_large() -> Broken {
     Broken::new(Reason::HeadersTooLarge, "the head is longer than header-bytes")
 }
 
-/// What the service gets to see; what the parts of the stream tell each other; and whether the client waits for 100.
+/// Makes the arrival for the service, the state that the parts of the stream share, and whether the client waits for 100.
 fn arrive(request: Request<RecvStream>, limits: &Limits) -> (Arrival, Arc<Exchanged>, bool) {
     let (parts, stream) = request.into_parts();
     let expects_continue = match judge(&parts, limits) {
@@ -154,7 +154,7 @@ fn arrive(request: Request<RecvStream>, limits: &Limits) -> (Arrival, Arc<Exchan
     (Arrival::Request(Request::from_parts(parts, body)), exchanged, expects_continue)
 }
 
-/// Judges a head as the codec of HTTP/1 would. Says whether the client waits for 100.
+/// Judges a head as the HTTP/1 codec would. Returns whether the client waits for 100.
 fn judge(parts: &http::request::Parts, limits: &Limits) -> Result<bool, Broken> {
     if parts.headers.len() > MAX_FIELDS {
         return Err(Broken::new(Reason::HeadersTooLarge, "the head has more than 100 fields"));
@@ -171,7 +171,7 @@ fn judge(parts: &http::request::Parts, limits: &Limits) -> Result<bool, Broken> 
     expects_continue(&parts.headers)
 }
 
-/// RFC 9110, section 10.1.1 knows one expectation.
+/// Reads the expectation; RFC 9110, section 10.1.1 defines just one.
 fn expects_continue(headers: &HeaderMap) -> Result<bool, Broken> {
     let mut expectations = headers.get_all(header::EXPECT).iter();
     match (expectations.next(), expectations.next()) {
@@ -181,7 +181,7 @@ fn expects_continue(headers: &HeaderMap) -> Result<bool, Broken> {
     }
 }
 
-/// Sends the answer.
+/// Sends the response.
 async fn send<S: Service>(
     answer: Response<S::Body>,
     method: &Method,
@@ -228,12 +228,12 @@ async fn send<S: Service>(
     poll_fn(|cx| sending.poll(cx, body.as_mut(), shared, limits)).await
 }
 
-/// The body of an answer on its way.
+/// The body of a response in progress.
 struct Sending {
     stream: SendStream<Bytes>,
-    /// What is still to come, where it was announced.
+    /// The number of remaining bytes, if the length was announced.
     left: Option<u64>,
-    /// What waits for the client to take it: one part of the body, and no more.
+    /// The data that the client can read next: one part of the body, and no more.
     data: Bytes,
     /// That was the body's last part.
     last: bool,
@@ -302,7 +302,7 @@ impl Sending {
         Ok(())
     }
 
-    /// Ready when the client takes some of it.
+    /// Returns `Ready` when the client has window for some of it.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Torn>> {
         while self.stream.capacity() == 0 {
             match ready!(self.stream.poll_capacity(cx)) {
@@ -313,7 +313,7 @@ impl Sending {
         Poll::Ready(Ok(()))
     }
 
-    /// Hands over as much as there is window for, so that nothing of it waits but for the socket.
+    /// Hands over as much as there is window for, so that it only waits for the socket.
     fn hand_over(&mut self, room: usize) -> Result<(), Torn> {
         self.pace.moved(room);
         self.timer.clear();
@@ -326,7 +326,7 @@ impl Sending {
         Ok(())
     }
 
-    /// Ready when the client has taken nothing for too long, or the body may not wait for it any more.
+    /// Returns `Ready` when the client has read nothing for too long, or the body may not wait any longer.
     fn poll_too_long<S: Service>(&mut self, cx: &mut Context<'_>, body: Pin<&mut S::Body>, limits: &Limits) -> Poll<Torn> {
         if S::poll_overdue(body, cx).is_ready() {
             return Poll::Ready(Torn::Overdue);
@@ -337,7 +337,7 @@ impl Sending {
         self.timer.poll(cx).map(|()| Torn::Stalled)
     }
 
-    /// The body has ended.
+    /// Ends the body.
     fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), Torn> {
         if !matches!(self.left, None | Some(0)) {
             return Err(short());

@@ -1,4 +1,4 @@
-//! Where the body of an answer ends. RFC 9112, sections 6 and 7.
+//! Response framing. RFC 9112, sections 6 and 7.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
@@ -6,23 +6,23 @@ use memchr::memchr;
 
 use super::{Fault, head};
 
-/// The longest line that announces a chunk, extensions included.
+/// The longest chunk line, extensions included, in bytes.
 const CHUNK_LINE: usize = 256;
-/// The most bytes that trailer fields may take.
+/// The size limit of trailer fields, in bytes.
 const TRAILERS: usize = 16 * 1024;
 
-/// Takes an answer's body out of the bytes of a connection.
+/// Decodes a response body from the bytes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decoder {
     /// The body has ended, or there is none.
     Done,
-    /// So many bytes are still to come.
+    /// The number of remaining bytes.
     Length(u64),
-    /// All that comes until the server closes the connection.
+    /// All bytes until the server closes the connection.
     UntilClose,
     /// At the beginning of a chunk.
     ChunkSize,
-    /// So many bytes of a chunk are still to come.
+    /// The number of remaining bytes of a chunk.
     ChunkData(u64),
     /// At the line end after a chunk's data.
     ChunkEnd,
@@ -30,12 +30,12 @@ pub(super) enum Decoder {
     Trailers,
 }
 
-/// What was found in the bytes at hand.
+/// The result of decoding the available bytes.
 #[derive(Debug, PartialEq)]
 pub(super) enum Decoded {
     /// A part of the body; never empty.
     Data(Bytes),
-    /// What came after the last chunk. The body has ended.
+    /// The fields after the last chunk. The body has ended.
     Trailers(HeaderMap),
     /// The body has ended.
     End,
@@ -44,7 +44,7 @@ pub(super) enum Decoded {
 }
 
 impl Decoder {
-    /// Takes what there is.
+    /// Decodes the available bytes.
     pub(super) fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Fault> {
         loop {
             match *self {
@@ -89,7 +89,7 @@ impl Decoder {
     }
 }
 
-/// At most so many bytes from the front; none if there are none.
+/// Takes at most this many bytes from the front; `None` if there are none.
 fn take(buffer: &mut BytesMut, most: u64) -> Option<Bytes> {
     if buffer.is_empty() {
         return None;
@@ -98,7 +98,8 @@ fn take(buffer: &mut BytesMut, most: u64) -> Option<Bytes> {
     Some(buffer.split_to(length).freeze())
 }
 
-/// `1A3\r\n`, with extensions that nobody reads.
+/// Reads `1A3\r
+/// `; extensions are ignored.
 fn chunk_size(buffer: &mut BytesMut) -> Result<Option<u64>, Fault> {
     const MALFORMED: Fault = Fault::Framing("a chunk size is malformed");
     let Some(end) = memchr(b'\n', &buffer[..buffer.len().min(CHUNK_LINE)]) else {
@@ -121,7 +122,7 @@ fn chunk_size(buffer: &mut BytesMut) -> Result<Option<u64>, Fault> {
     Ok(Some(size))
 }
 
-/// The trailer fields, once they are all there.
+/// Reads the trailer fields, once they are complete.
 fn trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Fault> {
     if buffer.starts_with(b"\r\n") {
         buffer.advance(2);
@@ -137,7 +138,7 @@ fn trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Fault> {
 mod tests {
     use super::*;
 
-    /// The whole body and its trailers, fed in steps of so many bytes; and what is left.
+    /// Returns the whole body and its trailers, fed in steps of this many bytes; and the rest.
     fn decode(mut decoder: Decoder, text: &str, step: usize) -> Result<(String, HeaderMap, String, bool), Fault> {
         let (mut buffer, mut body, mut trailers) = (BytesMut::new(), Vec::new(), HeaderMap::new());
         for part in text.as_bytes().chunks(step) {

@@ -1,4 +1,4 @@
-//! The head of a request as it is written, and of an answer as it is read.
+//! Writing of request heads, and parsing of response heads.
 
 use std::mem::MaybeUninit;
 
@@ -9,41 +9,41 @@ use memchr::memchr_iter;
 use super::{Fault, framing::Decoder};
 use crate::{base::recycled, upstream::hygiene};
 
-/// The longest head of an answer.
+/// The longest response head, in bytes.
 const HEAD: usize = 64 * 1024;
-/// The most fields of a head.
+/// The maximum number of fields of a head.
 const FIELDS: usize = 200;
-/// The most fields of a trailer section.
+/// The maximum number of fields of a trailer section.
 const TRAILER_FIELDS: usize = 100;
 
-/// How the body of a request is delimited.
+/// The framing of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::upstream) enum Framing {
-    /// There is none, and nothing is said of it.
+    /// There is no body, and no framing field.
     None,
-    /// So many bytes.
+    /// A known number of bytes.
     Length(u64),
     /// Chunks.
     Chunked,
 }
 
-/// What a request's head is written from.
+/// The parts of a request's head.
 #[derive(Debug)]
 pub(in crate::upstream) struct RequestHead<'a> {
     pub(in crate::upstream) method: &'a Method,
-    /// What is put before the path.
+    /// The prefix of the path.
     pub(in crate::upstream) base: &'a str,
     pub(in crate::upstream) path: &'a str,
     pub(in crate::upstream) query: Option<&'a str>,
     pub(in crate::upstream) host: &'a HeaderValue,
     pub(in crate::upstream) headers: &'a HeaderMap,
-    /// The protocol to change to.
+    /// The protocol to switch to.
     pub(in crate::upstream) upgrade: Option<&'a HeaderValue>,
     pub(in crate::upstream) framing: Framing,
 }
 
 impl RequestHead<'_> {
-    /// Writes the head. Fields that speak of the connection or the framing are made here, whatever the headers hold.
+    /// Writes the head. Fields about connection and framing are made here, whatever the headers hold.
     pub(super) fn write(&self, out: &mut Vec<u8>) -> Result<(), Fault> {
         let query = self.query.unwrap_or_default();
         // What ends a request target early would begin another request.
@@ -89,18 +89,18 @@ fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
     }
 }
 
-/// The head of an answer, as far as it goes further.
+/// The forwardable part of a response's head.
 #[derive(Debug)]
 pub(in crate::upstream) struct Head {
     pub(in crate::upstream) status: StatusCode,
     pub(in crate::upstream) headers: HeaderMap,
-    /// The protocol that the server changes to, or wants to.
+    /// The protocol that the server switches to, or proposes.
     pub(in crate::upstream) upgrade: Option<HeaderValue>,
     pub(super) body: Decoder,
     pub(super) persists: bool,
 }
 
-/// Takes the head of an answer to this method from the front of the bytes, if it is all there.
+/// Takes the head of a response to this method from the front of the bytes, if it is complete.
 pub(super) fn parse(buffer: &mut BytesMut, method: &Method) -> Result<Option<Head>, Fault> {
     let start = &buffer[..buffer.len().min(7)];
     if !b"HTTP/1.".starts_with(start) {
@@ -121,7 +121,7 @@ pub(super) fn parse(buffer: &mut BytesMut, method: &Method) -> Result<Option<Hea
     read(&bytes, status, response.version == Some(1), response.headers, method).map(Some)
 }
 
-/// Reads the fields of a head, and leaves those behind that are of this connection.
+/// Reads the fields of a head, and drops those of the connection.
 fn read(
     bytes: &Bytes,
     status: StatusCode,
@@ -180,12 +180,12 @@ fn read(
     Ok(Head { status, headers, upgrade, body, persists })
 }
 
-/// What `Connection` says.
+/// The options of `Connection`.
 #[derive(Default)]
 struct Options {
     close: bool,
     keep_alive: bool,
-    /// The names that are not for anyone else.
+    /// The fields that it names.
     names: Vec<HeaderName>,
 }
 
@@ -203,8 +203,8 @@ impl Options {
     }
 }
 
-/// Where the head ends: behind its first empty line. Servers that were written by hand end lines in LF alone, and every reader takes
-/// it for a line end (RFC 9112, section 2.2), as `httparse` does, which refuses a bare CR.
+/// Returns the end of the head: after its first empty line. Some simple servers end lines in LF alone, and every reader accepts
+/// that (RFC 9112, section 2.2), as `httparse` does, which refuses a bare CR.
 fn find_end(bytes: &[u8]) -> Option<usize> {
     memchr_iter(b'\n', bytes).find_map(|at| match bytes[at + 1..] {
         [b'\n', ..] => Some(at + 2),
@@ -213,20 +213,20 @@ fn find_end(bytes: &[u8]) -> Option<usize> {
     })
 }
 
-/// Another reader of trailers might not take a bare LF for a line end.
+/// Refuses a bare LF in trailers, which another reader might not take for a line end.
 fn check_line_ends(bytes: &[u8]) -> Result<(), Fault> {
     let sound = memchr_iter(b'\n', bytes).all(|at| at > 0 && bytes[at - 1] == b'\r');
     if sound { Ok(()) } else { Err(Fault::Framing("a trailer line ends in a bare LF")) }
 }
 
-/// One field, as a part of the bytes it stands in.
+/// Converts one field, as a slice of its bytes.
 fn field(bytes: &Bytes, field: &httparse::Header<'_>) -> Result<(HeaderName, HeaderValue), Fault> {
     let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Fault::Head("a field has no proper name"))?;
     let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
     Ok((name, value.map_err(|_| Fault::Head("a field has no proper value"))?))
 }
 
-/// The fields of a trailer section.
+/// Parses the fields of a trailer section.
 pub(super) fn trailers(bytes: &Bytes) -> Result<HeaderMap, Fault> {
     check_line_ends(bytes)?;
     let mut fields = [httparse::EMPTY_HEADER; TRAILER_FIELDS];

@@ -1,9 +1,9 @@
 //! HTTP/1.1 towards a server, on `httparse`.
 //!
-//! It is a codec of our own for three reasons. A pooled connection is trusted with the next caller's answer, so that an answer
-//! is read nearly as strictly as a request is: two framings, lenient chunks, codings nobody asked for and surplus bytes end the connection.
-//! An exchange runs in the task of the request that it belongs to, without a task, a channel and a wake-up for each direction.
-//! And a request whose idle connection has just died is written again from what it was made of, with nothing copied in advance.
+//! It is our own codec for three reasons. A pooled connection will carry the next caller's response, so responses are read nearly
+//! as strictly as requests: double framing, lenient chunks, unrequested codings and surplus bytes end the connection. An exchange
+//! runs in the task of the request that it belongs to, without a task, a channel and a wake-up for each direction. And a request
+//! whose idle connection has just closed is written again from its parts, with nothing copied in advance.
 
 mod framing;
 mod head;
@@ -25,17 +25,17 @@ pub(super) use self::head::{Framing, Head, RequestHead};
 use super::{affinity::Home, body::SendBody, hygiene, interim::Relay, io::Io};
 use crate::base::deadline::Deadline;
 
-/// How much is read at once where nothing is known of what comes.
+/// The size of a read if the remaining length is unknown, in bytes.
 const READ: usize = 4 * 1024;
-/// How much is read at once of a long body.
+/// The size of a read of a long body, in bytes.
 const READ_BODY: usize = 64 * 1024;
 /// The largest buffer that an idle connection keeps.
 const IDLE_BUFFER: usize = 8 * 1024;
 
-/// What is wrong with a connection or an answer.
+/// A fault of a connection or a response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
-    /// The connection ended before any byte of an answer.
+    /// The connection ended before the first byte of a response.
     #[error("the connection ended before an answer began")]
     Unanswered(#[source] io::Error),
     #[error("the connection failed")]
@@ -48,7 +48,7 @@ pub(super) enum Fault {
     Head(&'static str),
     #[error("{0}")]
     Framing(&'static str),
-    /// What the policies made is no request target.
+    /// The policies' target is not a request target.
     #[error("the target holds what no target may hold")]
     Target,
     /// The caller's body broke off.
@@ -58,32 +58,32 @@ pub(super) enum Fault {
     RequestLength,
 }
 
-/// A connection to a server, and how far its exchange got. Dropped, it is closed.
+/// A connection to a server, with the progress of its exchange. Closed on drop.
 #[derive(Debug)]
 pub(super) struct Connection {
     io: Io,
-    /// What was read and not yet used.
+    /// The unread bytes.
     read: BytesMut,
     outbox: Outbox,
-    /// How the body of the request is delimited; the length counts down.
+    /// The framing of the request's body; the length counts down.
     framing: Framing,
-    /// The request was sent whole.
+    /// The request was sent completely.
     sent: bool,
-    /// The server takes no more.
+    /// The server accepts no more.
     deaf: bool,
-    /// The rest of the caller's body, where the answer began before its end.
+    /// The rest of the caller's body, if the response began before its end.
     rest: Option<SendBody>,
     answer: Decoder,
     persists: bool,
-    /// It carried a request before this one.
+    /// The connection has carried an earlier request.
     pub(super) reused: bool,
-    /// Where it goes when its exchange is over, if it is one caller's own; to the pool otherwise.
+    /// The place to which it returns after its exchange, if it is one caller's own; the pool otherwise.
     pub(super) home: Option<Home>,
-    /// Until when an answer must begin.
+    /// The deadline of the response's beginning.
     pub(super) timer: Deadline,
 }
 
-/// What is to be written, in this order.
+/// The pending bytes, in this order.
 #[derive(Debug, Default)]
 struct Outbox {
     /// The head of the request, or of a chunk.
@@ -130,7 +130,7 @@ impl Connection {
         })
     }
 
-    /// Sends a request and waits for the head of the answer. The body may still be on its way then; [`keep`](Self::keep) it.
+    /// Sends a request and waits for the head of the response. The body may still be in progress then; [`keep`](Self::keep) it.
     pub(super) async fn exchange(
         &mut self,
         request: RequestHead<'_>,
@@ -159,14 +159,14 @@ impl Connection {
         Ok(head)
     }
 
-    /// Takes the body whose end was not sent before the answer began, to send the rest of it while the answer is read.
+    /// Takes the body that was not sent completely before the response began, to send the rest while the response is read.
     pub(super) fn keep(&mut self, body: &mut SendBody) {
         if !self.sent && !self.deaf {
             self.rest = Some(body.take());
         }
     }
 
-    /// Writes until the request is sent whole.
+    /// Writes until the request is sent completely.
     fn poll_send(&mut self, context: &mut Context<'_>, body: &mut SendBody) -> Poll<Result<(), Fault>> {
         loop {
             // The first part of the body leaves with the head.
@@ -188,7 +188,7 @@ impl Connection {
         }
     }
 
-    /// Puts the next part of the body into the outbox. When that was the last, there is no framing left.
+    /// Puts the next part of the body into the outbox. After the last part there is no framing left.
     fn poll_part(&mut self, context: &mut Context<'_>, body: &mut SendBody) -> Result<Poll<()>, Fault> {
         let frame = match Pin::new(&mut *body).poll_frame(context) {
             Poll::Pending => return Ok(Poll::Pending),
@@ -253,7 +253,7 @@ impl Connection {
         }
     }
 
-    /// The next part of the answer's body. The rest of the request's body is sent meanwhile.
+    /// Returns the next part of the response body. The rest of the request's body is sent meanwhile.
     pub(super) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         if let Some(mut rest) = self.rest.take() {
             match self.poll_send(context, &mut rest) {
@@ -298,7 +298,7 @@ impl Connection {
         pin!(self.io.read_buf(&mut self.read)).poll(context)
     }
 
-    /// How many bytes of the answer's body are to come, where that is known.
+    /// Returns the number of remaining bytes of the response body, if it is known.
     pub(super) const fn remaining(&self) -> Option<u64> {
         match self.answer {
             Decoder::Done => Some(0),
@@ -307,7 +307,7 @@ impl Connection {
         }
     }
 
-    /// Makes ready for another exchange, if there may be one: both messages are over, and nothing followed.
+    /// Prepares for another exchange, if that is possible: both messages are complete, and no bytes follow.
     pub(super) fn rest(&mut self) -> bool {
         let clean = self.persists && self.sent && self.answer == Decoder::Done && self.read.is_empty();
         if clean {
@@ -319,21 +319,21 @@ impl Connection {
         clean
     }
 
-    /// Whether an idle connection is still open, and silent as it should be.
+    /// Returns whether an idle connection is still open, and silent as it must be.
     pub(super) fn is_quiet(&mut self) -> bool {
         let mut byte = [0];
         let mut buffer = ReadBuf::new(&mut byte);
         tokio::io::AsyncRead::poll_read(Pin::new(&mut self.io), &mut Context::from_waker(Waker::noop()), &mut buffer).is_pending()
     }
 
-    /// The stream, and what was read of it after the head: for the protocol that it changed to.
+    /// Returns the stream, and the bytes read after the head: for the protocol that it switched to.
     pub(super) fn into_parts(self) -> (Io, BytesMut) {
         (self.io, self.read)
     }
 }
 
 impl Head {
-    /// Whether another head follows. RFC 9110, section 15.2.
+    /// Returns whether another head follows. RFC 9110, section 15.2.
     fn is_interim(&self) -> bool {
         self.status.is_informational() && self.status != http::StatusCode::SWITCHING_PROTOCOLS
     }

@@ -1,4 +1,4 @@
-//! The body of an answer.
+//! The body of an HTTP/2 response.
 
 use std::task::{Context, Poll, ready};
 
@@ -8,13 +8,13 @@ use http_body::{Frame, SizeHint};
 
 use super::{Stream, upload::Outlasting};
 
-/// The body of an answer. Dropped before its end, the stream is reset and what came on it is given back.
+/// The body of a response. If it is dropped early, the stream is reset and its window returned.
 #[derive(Debug)]
 pub(in crate::upstream) struct Answer {
     recv: RecvStream,
     /// The data have ended; trailers may follow.
     data_over: bool,
-    /// What is to come, where the head said so.
+    /// The number of remaining bytes, if the head announced the length.
     remaining: Option<u64>,
     /// The rest of the request.
     upload: Option<Outlasting>,
@@ -29,7 +29,7 @@ impl Answer {
         answer
     }
 
-    /// The next part of the body. After an error there is nothing more to be had.
+    /// Returns the next part of the body. Nothing follows an error.
     pub(in crate::upstream) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         while !self.data_over {
             match ready!(self.recv.poll_data(context)) {
@@ -60,7 +60,7 @@ impl Answer {
         }
     }
 
-    /// The answer is over. Nobody waits for the rest of a request that was answered.
+    /// Ends the response. The rest of an answered request is not needed.
     fn finish(&mut self) {
         let uploaded = self.upload.take().is_none_or(|upload| upload.is_over());
         if let Some(mut stream) = self.stream.take() {

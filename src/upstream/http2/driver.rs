@@ -1,4 +1,4 @@
-//! The task that carries a connection's frames.
+//! The task that drives a connection's frames.
 
 use std::{
     pin::Pin,
@@ -17,18 +17,18 @@ use tokio::{
 use super::{state::State, wire::Wire};
 use crate::base::deadline::Deadline;
 
-/// How often a server is asked whether it is still there while it owes an answer, and how long it may take to say so.
+/// The ping interval while a server owes a response, and the timeout of a ping.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_WITHIN: Duration = Duration::from_secs(10);
 
-/// Carries a connection's frames until it ends: with its last stream when nobody holds it any more, or with an error, which the
-/// streams learn of.
+/// The driver of a connection's frames, until it ends: with its last stream when it has no more users, or with an error, which
+/// the streams report.
 pub(super) struct Driver<I> {
     connection: client::Connection<Wire<I>, Bytes>,
     state: Arc<State>,
     ping: Option<PingPong>,
     timer: Deadline,
-    /// When a ping left that was not answered.
+    /// The time of an unanswered ping.
     asked: Option<Instant>,
 }
 
@@ -38,7 +38,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Driver<I> {
         Self { connection, state, ping, timer: Deadline::default(), asked: None }
     }
 
-    /// Ready when the server has not said a word for too long, a ping notwithstanding.
+    /// Returns `Ready` when the server has sent nothing for too long, not even a ping's answer.
     fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(ping) = &mut self.ping else { return Poll::Pending };
         if self.state.open() == 0 {

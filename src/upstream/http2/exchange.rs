@@ -1,4 +1,4 @@
-//! A request, and the head of its answer.
+//! A request, and the head of its response.
 
 use std::{
     future::poll_fn,
@@ -14,7 +14,7 @@ use super::{Answer, Fault, Stream, upload::Upload};
 use crate::upstream::{body::SendBody, interim::Relay};
 
 impl Stream {
-    /// Sends a request and waits for the head of the answer. What is left of the body then goes on its way by itself.
+    /// Sends a request and waits for the head of the response. The rest of the body is then sent independently.
     pub(in crate::upstream) async fn exchange(
         mut self,
         request: Request<()>,
@@ -68,7 +68,7 @@ impl Stream {
         Pin::new(response).poll(context).map_err(|error| self.fault(error, stream))
     }
 
-    /// What an error comes to, on this stream or before it had a number.
+    /// Converts an error on this stream, or before it had a number.
     fn fault(&self, error: h2::Error, stream: Option<u32>) -> Fault {
         let unopened = stream.is_none_or(|stream| self.connection.state.never_left(stream));
         let remote = error.is_remote();
@@ -89,7 +89,7 @@ impl Stream {
     }
 }
 
-/// The length that a head announces, which `h2` holds the body to.
+/// Returns the length that a head announces, which `h2` enforces for the body.
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

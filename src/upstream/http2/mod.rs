@@ -1,14 +1,14 @@
 //! HTTP/2 towards a server, on `h2`.
 //!
-//! It stands on `h2` itself and not on hyper's client for what that keeps to itself: how many streams share a connection, informational
-//! answers, whether a server has looked at a request that failed, and the window that uploads share. A stream is driven by the task of
-//! the request that it belongs to; only the frames of a connection have a task of their own, and an upload that outlasts the head of its
-//! answer.
+//! It uses `h2` directly instead of hyper's client, which does not expose the number of streams per connection, informational
+//! responses, whether a server has processed a failed request, and the window that uploads share. A stream is driven by the task
+//! of its request; only the frames of a connection have a task of their own, and an upload that continues after the head of its
+//! response.
 //!
-//! - At most 32 streams share a connection, and no more than its server allows. What a server may send on all of them at once fits into
-//!   the connection's window, so that an answer that nobody reads holds nobody else up.
-//! - Uploads share what the server lets come: see [`window`].
-//! - A connection on which 100 streams were reset takes no more of them: servers end a connection on which too many are.
+//! - At most 32 streams share a connection, and no more than its server allows. The windows of all streams fit into that of the
+//!   connection, so that an unread response does not block others.
+//! - Uploads share the server's window: see [`window`].
+//! - A connection accepts no more streams after 100 resets: servers close a connection with too many of them.
 
 mod answer;
 mod driver;
@@ -39,35 +39,35 @@ pub(super) use self::answer::Answer;
 pub use self::reading::{Http2Reading, read_http2};
 use self::{driver::Driver, state::State, wire::Wire};
 
-/// How many streams share a connection.
+/// The maximum number of streams per connection.
 const STREAMS: usize = 32;
-/// How many streams of a connection may be reset before it takes no more.
+/// The number of reset streams after which a connection accepts no more.
 const RESETS: usize = 100;
 /// The longest header list of an answer, in bytes.
 const HEADER_LIST: u32 = 64 * 1024;
-/// What a server may send on a stream before it has to wait, and on a connection: as much as on all of its streams, and some for those
-/// that were reset meanwhile.
+/// The receive window of a stream and of a connection: that of all of its streams, and some for streams that were reset
+/// meanwhile.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * 32 + 1024 * 1024;
-/// What waits to be sent on a stream.
+/// The maximum number of bytes that wait to be sent on a stream.
 const SEND_BUFFER: usize = 256 * 1024;
-/// How many streams that were reset are remembered, and for how long, for what still comes on them: all.
+/// The number of reset streams that are remembered, for frames that still arrive for them: all.
 const REMEMBERED: usize = RESETS + 2 * STREAMS;
 const REMEMBERED_FOR: Duration = Duration::from_secs(30);
-/// What the framing of small parts of answers that nobody reads may take of memory, before `h2` gives a connection up. All streams may
-/// be full of parts of ten bytes.
+/// The memory that `h2` may use for the framing of small unread parts before it gives a connection up. All streams may be full of
+/// parts of ten bytes.
 const FRAMING: usize = 256 * 1024 * 1024;
 
-/// Why a stream brought no answer.
+/// The reason why a stream brought no response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
-    /// The server says that it has not looked at the request, or never got it.
+    /// The server states that it has not processed the request, or never received it.
     #[error("the server did not take the request")]
     Unprocessed(#[source] h2::Error),
-    /// The stream or its connection ended before an answer began.
+    /// The stream or its connection ended before a response began.
     #[error("the stream ended before an answer began")]
     Unanswered(#[source] h2::Error),
-    /// The connection ended because of what the server sent, on this stream or on another one.
+    /// The connection ended because of the server's frames, on this stream or on another one.
     #[error("the server broke HTTP/2")]
     Connection(#[source] h2::Error),
     /// The server answers no pings.
@@ -81,36 +81,36 @@ pub(super) enum Fault {
     /// The caller's body broke off.
     #[error("the request body broke off")]
     RequestBody,
-    /// What the policies made is no request.
+    /// The policies' request is invalid.
     #[error("the request cannot be written")]
     Unwritable(#[source] h2::Error),
 }
 
-/// A connection to a server, for as many requests as it carries. It ends with its last stream when nobody holds it any more.
+/// A connection to a server, for several requests. It ends with its last stream when it has no more users.
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: SendRequest<Bytes>,
     state: Arc<State>,
-    /// When it was made.
+    /// The time when it was made.
     made: Instant,
-    /// When the last stream ended.
+    /// The time when the last stream ended.
     idle_since: Mutex<Instant>,
-    /// Told when there is room for another stream.
+    /// Notified when there is room for another stream.
     vacancy: Arc<Notify>,
 }
 
-/// A place for a stream on a connection, until the stream is over.
+/// A permit for a stream on a connection, until the stream is over.
 #[derive(Debug)]
 pub(super) struct Stream {
     connection: Arc<Connection>,
-    /// The stream came to its end, or never began.
+    /// The stream was complete, or never began.
     whole: bool,
-    /// The stream, where a body goes out on it.
+    /// The stream, if a body is sent on it.
     upload: Option<u32>,
 }
 
 impl Connection {
-    /// Makes a connection of a byte stream, and a task that drives it. Who waits for room is told by `vacancy`.
+    /// Makes a connection from a byte stream, and a task that drives it. `vacancy` is notified when there is room.
     pub(super) async fn open<I>(io: I, vacancy: Arc<Notify>) -> Result<Arc<Self>, h2::Error>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -133,47 +133,47 @@ impl Connection {
         Ok(Arc::new(Self { sender, state, made: now, idle_since: Mutex::new(now), vacancy }))
     }
 
-    /// Whether it takes no more streams.
+    /// Returns whether it accepts no more streams.
     pub(super) fn is_spent(&self) -> bool {
         self.state.is_spent()
     }
 
-    /// Whether the server's settings are still to come, so that nobody can tell how many streams there may be.
+    /// Returns whether the server's settings have not arrived yet, so that the number of streams is unknown.
     pub(super) fn is_unsettled(&self) -> bool {
         self.state.is_unsettled()
     }
 
-    /// Waits until that can be told.
+    /// Waits until it is known.
     pub(super) async fn settles(&self) {
         self.state.settles().await;
     }
 
-    /// How many more streams there may be.
+    /// Returns the number of further streams.
     pub(super) fn vacancies(&self) -> usize {
         self.state.vacancies()
     }
 
-    /// The streams that are open.
+    /// Returns the number of open streams.
     pub(super) fn streams(&self) -> usize {
         self.state.open()
     }
 
-    /// Whether a request with a body finds enough room.
+    /// Returns whether there is enough room for a request with a body.
     pub(super) fn has_room_for_upload(&self) -> bool {
         self.state.window.has_room()
     }
 
-    /// Whether it carried more than one request.
+    /// Returns whether it carried more than one request.
     pub(super) fn was_shared(&self) -> bool {
         self.state.was_shared()
     }
 
-    /// When it was made.
+    /// Returns the time when it was made.
     pub(super) const fn made(&self) -> Instant {
         self.made
     }
 
-    /// Whether it has carried nothing for so long.
+    /// Returns whether it has been idle for this long.
     pub(super) fn idle_for(&self, time: Duration) -> bool {
         self.streams() == 0 && self.idle_since.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= time
     }
@@ -186,7 +186,7 @@ impl Stream {
         Self { connection: connection.clone(), whole: true, upload: None }
     }
 
-    /// The connection.
+    /// Returns the connection.
     pub(super) const fn connection(&self) -> &Arc<Connection> {
         &self.connection
     }

@@ -14,24 +14,24 @@ use crate::{
     upstream::{body::SendBody, interim::Relay},
 };
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Debug)]
 pub struct Http2Reading {
     /// The method that was sent.
     pub method: Method,
-    /// The head of the answer, if one came.
+    /// The head of the response, if it arrived.
     pub head: Option<(StatusCode, HeaderMap)>,
-    /// What came of its body.
+    /// The received part of its body.
     pub body: Vec<u8>,
-    /// Whether the answer came to its end.
+    /// True if the response was complete.
     pub whole: bool,
 }
 
-/// Sends a request of each of these methods on one connection, all at once, and reads what the server on the other end of the byte stream
-/// answers. `POST` sends so many bytes.
+/// Sends a request of each of these methods on one connection, concurrently, and reads the responses of the server at the other
+/// end of the byte stream. `POST` sends this many bytes.
 ///
 /// # Panics
-/// Something of the connection is left when all of them are over.
+/// Panics if something of the connection is left when all of them are over.
 pub async fn read_http2<I>(io: I, methods: &[Method], posted: usize) -> Vec<Http2Reading>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,

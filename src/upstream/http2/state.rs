@@ -1,4 +1,4 @@
-//! What is known of a connection, by whoever asks.
+//! The shared state of a connection.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -12,38 +12,38 @@ use tokio::{
 
 use super::{RESETS, STREAMS, window::SendWindow, wire::Seen};
 
-/// How long those who would share a new connection wait for the server's settings, which come first of all.
+/// The time for which requests wait for a new connection's settings, which the server sends first, in order to share it.
 const SETTLES_WITHIN: Duration = Duration::from_secs(1);
 
-/// How many streams a connection carries in all: fewer than there are numbers for them.
+/// The maximum number of streams in a connection's life: fewer than there are stream ids.
 const IN_ALL: usize = 1 << 29;
 
-/// What is known of a connection. Written by the threads that drive it and use it, which are mostly one.
+/// The state of a connection. Written by the threads that drive it and use it, usually just one.
 #[derive(Debug)]
 pub(super) struct State {
-    /// What may be sent.
+    /// The send window.
     pub(super) window: SendWindow,
-    /// When the connection began.
+    /// The time when the connection began.
     start: Instant,
-    /// When something came last, in milliseconds since `start`.
+    /// The time of the last frame, in milliseconds since `start`.
     heard: AtomicU64,
-    /// Settings came that are not in force yet.
+    /// Settings arrived that are not applied yet.
     settings: AtomicBool,
-    /// The server's settings are in force.
+    /// The server's settings are applied.
     settled: AtomicBool,
     changed: Notify,
-    /// How many streams the server allows.
+    /// The number of streams that the server allows.
     allowed: AtomicUsize,
-    /// The server takes no more streams, or there is no connection any more.
+    /// The server accepts no more streams, or the connection has ended.
     closing: AtomicBool,
-    /// The server did not answer a ping.
+    /// Notes an unanswered ping.
     silent: AtomicBool,
-    /// The last stream whose request has left.
+    /// The last stream whose request was sent.
     last: AtomicU32,
-    /// The streams that are open now, and those that ever were.
+    /// The number of streams that are open now, and that ever were.
     open: AtomicUsize,
     opened: AtomicUsize,
-    /// The streams that did not come to their end.
+    /// The number of incomplete streams.
     resets: AtomicUsize,
 }
 
@@ -66,17 +66,17 @@ impl State {
         }
     }
 
-    /// Something came from the server.
+    /// Notes a frame from the server.
     pub(super) fn hear(&self) {
         self.heard.store(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// When something came from the server last.
+    /// Returns the time of the server's last frame.
     pub(super) fn heard(&self) -> Instant {
         self.start + Duration::from_millis(self.heard.load(Relaxed))
     }
 
-    /// A frame came.
+    /// Notes a received frame.
     pub(super) fn received(&self, seen: Seen) {
         match seen {
             Seen::Data { .. } | Seen::Headers { .. } => {}
@@ -86,7 +86,7 @@ impl State {
         }
     }
 
-    /// A frame has left.
+    /// Notes a sent frame.
     pub(super) fn sent(&self, seen: Seen) {
         match seen {
             Seen::Data { stream, length } => self.window.written(stream, length),
@@ -95,24 +95,24 @@ impl State {
         }
     }
 
-    /// Whether a stream's request never left.
+    /// Returns whether a stream's request was never sent.
     pub(super) fn never_left(&self, stream: u32) -> bool {
         self.last.load(Relaxed) < stream
     }
 
-    /// Whether settings came since this was asked last.
+    /// Returns whether settings arrived since the last call.
     pub(super) fn has_new_settings(&self) -> bool {
         self.settings.load(Relaxed) && self.settings.swap(false, Relaxed)
     }
 
-    /// The server's settings are in force, and allow so many streams.
+    /// Applies the server's settings, with this number of streams.
     pub(super) fn settle(&self, allowed: usize) {
         self.allowed.store(allowed, Relaxed);
         self.settled.store(true, Relaxed);
         self.changed.notify_waiters();
     }
 
-    /// There is no connection any more.
+    /// Notes the end of the connection.
     pub(super) fn end(&self) {
         self.closing.store(true, Relaxed);
         self.changed.notify_waiters();
@@ -123,17 +123,17 @@ impl State {
         self.silent.store(true, Relaxed);
     }
 
-    /// Whether the server did not answer a ping.
+    /// Returns whether the server did not answer a ping.
     pub(super) fn is_silent(&self) -> bool {
         self.silent.load(Relaxed)
     }
 
-    /// Whether the server's settings are still to come.
+    /// Returns whether the server's settings have not arrived yet.
     pub(super) fn is_unsettled(&self) -> bool {
         !self.settled.load(Relaxed)
     }
 
-    /// Waits for the server's settings, which nobody needs who has not got them after a while.
+    /// Waits for the server's settings, for a limited time.
     pub(super) async fn settles(&self) {
         let deadline = Instant::now() + SETTLES_WITHIN;
         let changed = self.changed.notified();
@@ -144,35 +144,35 @@ impl State {
         }
     }
 
-    /// Whether the connection takes no more streams: it ends, or so many streams were reset that a server might end it.
+    /// Returns whether the connection accepts no more streams: it ends, or so many streams were reset that a server might end it.
     pub(super) fn is_spent(&self) -> bool {
         self.closing.load(Relaxed) || self.resets.load(Relaxed) >= RESETS || self.opened.load(Relaxed) >= IN_ALL
     }
 
-    /// How many more streams there may be.
+    /// Returns the number of further streams.
     pub(super) fn vacancies(&self) -> usize {
         // Before the server has said how many there may be, one is safe.
         let most = if self.is_unsettled() { 1 } else { STREAMS.min(self.allowed.load(Relaxed)) };
         most.saturating_sub(self.open())
     }
 
-    /// The streams that are open now.
+    /// Returns the number of open streams.
     pub(super) fn open(&self) -> usize {
         self.open.load(Relaxed)
     }
 
-    /// Whether more streams were opened than one.
+    /// Returns whether more than one stream was opened.
     pub(super) fn was_shared(&self) -> bool {
         self.opened.load(Relaxed) > 1
     }
 
-    /// A stream begins.
+    /// Counts a new stream.
     pub(super) fn begin(&self) {
         self.open.fetch_add(1, Relaxed);
         self.opened.fetch_add(1, Relaxed);
     }
 
-    /// A stream is over, whole or not. Tells how many are left.
+    /// Counts a finished stream, complete or not. Returns the number of open ones.
     pub(super) fn finish(&self, whole: bool) -> usize {
         if !whole {
             self.resets.fetch_add(1, Relaxed);

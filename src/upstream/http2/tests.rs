@@ -1,4 +1,4 @@
-//! Connections whose server is a test.
+//! Tests of connections with a simulated server.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The body of a request, on its way.
+//! The body of a request in progress.
 
 use std::{
     future::poll_fn,
@@ -15,19 +15,19 @@ use tokio::task::AbortHandle;
 use super::state::State;
 use crate::upstream::body::SendBody;
 
-/// The body of a request on its way, as far as the server lets it come. Dropped before its end, the stream is reset.
+/// An upload in progress, limited by the server's window. If it is dropped early, the stream is reset.
 #[derive(Debug)]
 pub(super) struct Upload {
     stream: SendStream<Bytes>,
     state: Arc<State>,
     id: u32,
-    /// What is to be sent next.
+    /// The next part to be sent.
     part: Bytes,
-    /// It was sent whole, or the server takes no more.
+    /// It was sent completely, or the server accepts no more.
     over: bool,
 }
 
-/// The caller's body broke off.
+/// An error: the caller's body broke off.
 #[derive(Debug)]
 pub(super) struct Broken;
 
@@ -38,7 +38,7 @@ impl Upload {
         Self { stream, state, id, part: Bytes::new(), over: false }
     }
 
-    /// Sends what there is. Ready when there is no more to send, or nobody who takes it.
+    /// Sends what is available. Returns `Ready` when there is nothing more to send, or the server accepts no more.
     pub(super) fn poll(&mut self, context: &mut Context<'_>, body: &mut SendBody) -> Poll<Result<(), Broken>> {
         while !self.over {
             if self.part.is_empty() {
@@ -68,7 +68,7 @@ impl Upload {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends as much of the part as may be sent.
+    /// Sends as much of the part as the window allows.
     fn poll_send(&mut self, context: &mut Context<'_>, body: &SendBody) -> Poll<Result<(), h2::Error>> {
         let allowed = ready!(self.state.window.poll_allowed(self.id, self.part.len(), context));
         self.stream.reserve_capacity(allowed);
@@ -97,12 +97,12 @@ impl Upload {
         self.state.window.close(self.id, whole);
     }
 
-    /// Whether there is no more to send.
+    /// Returns whether there is nothing more to send.
     pub(super) const fn is_over(&self) -> bool {
         self.over
     }
 
-    /// Goes on while the answer is read.
+    /// Continues while the response is read.
     pub(super) fn go_on(mut self, mut body: SendBody) -> Outlasting {
         let task = tokio::spawn(async move {
             // Why it broke off shows in the answer, which breaks off with it.
@@ -121,12 +121,12 @@ impl Drop for Upload {
     }
 }
 
-/// An upload that outlasts the head of its answer. Dropped, it ends.
+/// An upload that continues after the head of its response. Aborted on drop.
 #[derive(Debug)]
 pub(super) struct Outlasting(AbortHandle);
 
 impl Outlasting {
-    /// Whether it has come to its end.
+    /// Returns whether it has ended.
     pub(super) fn is_over(&self) -> bool {
         self.0.is_finished()
     }

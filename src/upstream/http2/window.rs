@@ -1,8 +1,8 @@
-//! What may be sent on a connection, shared among its uploads.
+//! The send window of a connection, shared by its uploads.
 //!
-//! A server gives the window of a connection back as it reads what came, so that an upload that nobody reads keeps what it has
-//! taken. Uploads on one connection are therefore bounded: each leaves to every other one a part of the window that it can always
-//! use, and a connection less than half of whose window is left gets no further upload.
+//! A server enlarges the window of a connection as it reads, so that an upload that it does not read keeps its part. Uploads on
+//! one connection are therefore bounded: each leaves a part of the window to every other one, and a connection with less than
+//! half of its window left gets no further upload.
 
 use std::{
     mem,
@@ -10,10 +10,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-/// The window of a connection before anybody has said anything. RFC 9113, section 6.9.2.
+/// The initial window of a connection. RFC 9113, section 6.9.2.
 const INITIAL: i64 = 65_535;
-/// The part of the whole window that every upload can always use. All of a connection's together leave three quarters to whoever
-/// needs it now, for servers give a window back when half of it was used.
+/// The part of the whole window that is guaranteed to every upload. All guarantees of a connection together leave three quarters
+/// to any upload that needs it, since servers enlarge a window when half of it was used.
 const PART: i64 = 128;
 
 /// The window of a connection towards its server, and the uploads that share it.
@@ -22,23 +22,23 @@ pub(super) struct SendWindow(Mutex<Shares>);
 
 #[derive(Debug)]
 struct Shares {
-    /// What may be sent now, besides what is on its way already.
+    /// The number of bytes that may be sent now, without those handed over already.
     left: i64,
-    /// The most that it ever was.
+    /// The largest window so far.
     whole: i64,
     /// By stream: few, and looked up in both directions.
     uploads: Vec<(u32, Share)>,
     waiting: Vec<Waker>,
 }
 
-/// One upload's part in the window.
+/// One upload's share of the window.
 #[derive(Clone, Copy, Debug)]
 struct Share {
-    /// What was taken of the window and not given back.
+    /// The number of bytes sent and not yet returned by the server.
     unread: i64,
-    /// What of that has not left yet.
+    /// The number of those that are not written yet.
     queued: i64,
-    /// More will come.
+    /// True while more data follow.
     open: bool,
 }
 
@@ -54,7 +54,7 @@ impl SendWindow {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether another upload finds enough room.
+    /// Returns whether there is enough room for another upload.
     pub(super) fn has_room(&self) -> bool {
         let shares = self.shares();
         shares.left >= shares.whole / 2
@@ -65,7 +65,7 @@ impl SendWindow {
         self.shares().uploads.push((stream, Share { unread: 0, queued: 0, open: true }));
     }
 
-    /// How much of so many bytes an upload may send now; never nothing.
+    /// Returns how many of these bytes an upload may send now; never zero.
     pub(super) fn poll_allowed(&self, stream: u32, wanted: usize, context: &Context<'_>) -> Poll<usize> {
         let mut shares = self.shares();
         let allowed = shares.allowed(stream, i64::try_from(wanted).unwrap_or(i64::MAX));
@@ -78,7 +78,7 @@ impl SendWindow {
         Poll::Pending
     }
 
-    /// An upload has sent so many bytes.
+    /// Counts bytes that an upload has handed over.
     pub(super) fn take(&self, stream: u32, bytes: usize) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         let mut shares = self.shares();
@@ -89,7 +89,7 @@ impl SendWindow {
         }
     }
 
-    /// An upload has come to its end, or was given up; then what has not left never will.
+    /// Ends an upload, complete or aborted; in the latter case unwritten bytes are never written.
     pub(super) fn close(&self, stream: u32, whole: bool) {
         let mut shares = self.shares();
         let Some(at) = shares.uploads.iter().position(|(id, share)| *id == stream && share.open) else { return };
@@ -104,7 +104,7 @@ impl SendWindow {
         shares.wake();
     }
 
-    /// The stream was reset, whatever of its upload has been handed over: what has not left never will.
+    /// Notes that the stream was reset: unwritten bytes are never written.
     pub(super) fn forget(&self, stream: u32) {
         let mut shares = self.shares();
         if let Some(at) = shares.uploads.iter().position(|(id, _)| *id == stream) {
@@ -114,7 +114,7 @@ impl SendWindow {
         }
     }
 
-    /// So many bytes have left.
+    /// Counts written bytes.
     pub(super) fn written(&self, stream: u32, bytes: u32) {
         let mut shares = self.shares();
         let Some(at) = shares.uploads.iter().position(|(id, _)| *id == stream) else {
@@ -129,7 +129,7 @@ impl SendWindow {
         }
     }
 
-    /// The server lets so much more come on a stream, or on all of them (0).
+    /// Notes an enlarged window of a stream, or of the connection (0).
     pub(super) fn widened(&self, stream: u32, bytes: u32) {
         let mut shares = self.shares();
         if stream == 0 {
@@ -171,7 +171,7 @@ mod tests {
         }
     }
 
-    /// Sends as much as is allowed, which leaves at once.
+    /// Sends as much as is allowed, written at once.
     fn send(window: &SendWindow, stream: u32) -> usize {
         let mut sent = 0;
         while let Some(bytes) = allowed(window, stream, 16_384) {

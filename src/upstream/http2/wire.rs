@@ -1,4 +1,4 @@
-//! The byte stream below a connection, and what its frames tell that `h2` keeps to itself.
+//! The byte stream below a connection, and the information in its frames that `h2` does not expose.
 
 use std::{
     io::{self, IoSlice},
@@ -12,18 +12,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::state::State;
 use crate::connection::frames::{ACK, DATA, Frame, Frames, GOAWAY, HEADERS, SETTINGS, WINDOW_UPDATE};
 
-/// A frame that somebody waits for.
+/// A frame of interest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// So many bytes of a stream's body, padding included.
+    /// A part of a stream's body, padding included.
     Data { stream: u32, length: u32 },
-    /// The head of a message, or the beginning of it.
+    /// The head of a message, or its beginning.
     Headers { stream: u32 },
-    /// The other side's settings, not a word of thanks for ours.
+    /// The other side's settings, not an acknowledgement of ours.
     Settings,
-    /// No more streams are taken.
+    /// The other side accepts no more streams.
     GoAway,
-    /// So much more may be sent on a stream, or on all of them (0).
+    /// An enlarged window of a stream, or of the connection (0).
     WindowUpdate { stream: u32, increment: u32 },
 }
 
@@ -41,7 +41,7 @@ impl Seen {
     }
 }
 
-/// A byte stream whose frames are noted.
+/// A byte stream whose frames are followed.
 #[derive(Debug)]
 pub(super) struct Wire<I> {
     io: I,

@@ -21,12 +21,12 @@ use crate::{
     settings::{Faults, Place, Span},
 };
 
-/// The settings of an upstream with these servers.
+/// Makes the settings of an upstream with these servers.
 fn config(servers: &[String]) -> UpstreamConfig {
     serde_json::from_value(serde_json::json!({ "servers": servers })).unwrap()
 }
 
-/// An upstream as these settings say, for one thread.
+/// Builds an upstream from these settings, for one thread.
 fn upstream(config: UpstreamConfig) -> Arc<Upstream> {
     upstream_beside(config, Path::new("/"))
 }
@@ -47,7 +47,7 @@ fn request(method: Method, path: &str) -> UpstreamRequest {
     UpstreamRequest { method, path: path.into(), query: None, headers: HeaderMap::new() }
 }
 
-/// A body whose frames come one by one, when the test sends them.
+/// A body whose frames the test sends one by one.
 struct Frames(mpsc::Receiver<Result<Frame<Bytes>, Refusal>>);
 
 impl Body for Frames {
@@ -87,12 +87,12 @@ async fn send_upgrade(upstream: &Upstream, path: &str) -> Result<Response<Respon
     upstream.send(call, request(Method::GET, path), Empty::new().map_err(never)).await
 }
 
-/// A request without a body; the whole answer.
+/// Sends a request without a body; returns the whole response.
 async fn get(upstream: &Upstream, path: &str) -> Result<(u16, String), UpstreamError> {
     read(send(upstream, request(Method::GET, path), Empty::new().map_err(never)).await?).await
 }
 
-/// A request with a body of known length; the whole answer.
+/// Sends a request with a body of known length; returns the whole response.
 async fn post(upstream: &Upstream, path: &str, body: &'static str) -> Result<(u16, String), UpstreamError> {
     read(send(upstream, request(Method::POST, path), Full::from(body).map_err(never)).await?).await
 }
@@ -103,7 +103,7 @@ async fn read(response: Response<ResponseBody>) -> Result<(u16, String), Upstrea
     Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
-/// The reason that a caller is told for an error.
+/// Returns the reason that a caller is told for an error.
 fn reason<T: std::fmt::Debug>(result: Result<T, UpstreamError>) -> Reason {
     Refusal::from(result.expect_err("the request should fail")).reason
 }

@@ -30,13 +30,13 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// A server that does as it is told, byte by byte.
+/// A server that follows a script, byte by byte.
 pub(super) struct Scripted {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
     /// Every head that was read.
     pub(super) heads: Arc<Mutex<Vec<String>>>,
-    /// Told when a connection was closed by the other side.
+    /// Notified when the other side closed a connection.
     pub(super) closed: Arc<Notify>,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Scripted {
 pub(super) enum Step {
     /// Reads one request's head.
     Head,
-    /// Reads until the other side sent this.
+    /// Reads until this text has arrived.
     Until(&'static str),
     /// Writes these bytes.
     Write(&'static str),
@@ -54,7 +54,7 @@ pub(super) enum Step {
 }
 
 impl Scripted {
-    /// Plays one script a connection, in order; a connection whose script is over stays open until the other side closes it.
+    /// Plays one script per connection, in order; a connection whose script is over stays open until the other side closes it.
     pub(super) async fn start(scripts: &[&[Step]]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Self {
@@ -116,8 +116,8 @@ async fn play(mut stream: TcpStream, script: Vec<Step>, heads: Arc<Mutex<Vec<Str
     closed.notify_one();
 }
 
-/// A well-behaved server made with hyper. It answers with what it saw:
-/// `/echo` sends the body back as it comes, `/trailers` sends one, any other path says method, host, path and length.
+/// A well-behaved server made with hyper. It describes the request: `/echo` sends the body back as it arrives, `/trailers` sends
+/// a trailer, any other path returns method, host, path and length.
 pub(super) struct Good {
     address: SocketAddr,
     tls: bool,
@@ -129,12 +129,12 @@ impl Good {
         Self::start(None, false).await
     }
 
-    /// HTTP/2 without TLS.
+    /// Starts a server for HTTP/2 without TLS.
     pub(super) async fn http2() -> Self {
         Self::start(None, true).await
     }
 
-    /// TLS; what is spoken is settled by ALPN among these.
+    /// Starts a TLS server; ALPN chooses among these protocols.
     pub(super) async fn tls(authority: &TestAuthority, name: &str, offers: &[&[u8]]) -> Self {
         let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -242,7 +242,7 @@ fn whole(text: String) -> BoxBody<Bytes, hyper::Error> {
     http_body_util::Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed()
 }
 
-/// One message, then trailers.
+/// A body of one message, then trailers.
 struct WithTrailers(Option<Frame<Bytes>>, Option<Frame<Bytes>>);
 
 impl Body for WithTrailers {
@@ -255,7 +255,7 @@ impl Body for WithTrailers {
     }
 }
 
-/// A certificate authority of the test's own.
+/// A certificate authority for the test.
 pub(super) struct TestAuthority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     key: KeyPair,

@@ -1,4 +1,4 @@
-//! What goes out, and what comes back when all is well.
+//! Tests of requests and responses without failures.
 
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -1,4 +1,4 @@
-//! Servers that break off, say nothing, or say what nobody asked for.
+//! Tests of servers that break off, stay silent, or send unrequested bytes.
 
 use http_body_util::BodyExt;
 

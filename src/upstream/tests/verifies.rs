@@ -1,4 +1,4 @@
-//! TLS, and what is built from settings.
+//! Tests of TLS, and of upstreams built from settings.
 
 use super::{
     super::{RetriesConfig, config::ProtocolConfig},
