@@ -1,23 +1,20 @@
 //! entrada: an authenticating reverse proxy for Microsoft Entra ID.
 //!
-//! One request is one [`Exchange`](exchange::Exchange) that walks one way, once, in this order:
+//! Every request is one [`Exchange`](exchange::Exchange) that passes these stations once, in this order:
 //!
-//! 1. [`listener`]: sockets, TLS, HTTP/1 and HTTP/2, their limits and deadlines
-//! 2. [`caller`]: whose address this is
-//! 3. [`route`]: host, then path, then method
-//! 4. [`inbound`]: the policies on the request, one file each
-//! 5. [`authorization`]: what the upstream gets to see as `Authorization`; [`identity`]: what else it is told of who calls
-//! 6. [`upstream`]: pools, TLS, balancing, deadlines
-//! 7. [`outbound`]: the policies on the answer
-//! 8. [`audit`]: the record of the request, whatever the outcome
+//! 1. [`listener`]: sockets, TLS, HTTP/1 and HTTP/2, their limits and deadlines 2. [`caller`]: the address of the caller 3.
+//! [`route`]: host, then path, then method 4. [`inbound`]: the policies on the request, one file each 5. [`authorization`]: the
+//! `Authorization` that the upstream receives; [`identity`]: its other header fields about the caller 6. [`upstream`]: pools,
+//! TLS, balancing, deadlines 7. [`outbound`]: the policies on the response 8. [`audit`]: the record of the request, whatever the
+//! outcome
 //!
 //! A route of the kind [`token_relay`] leads to the tenant's token endpoint, and not to an upstream.
 //!
-//! The request is read once ([`request`]) and never changed; the upstream's is built anew from what may pass. What refuses it
-//! is a [`Reason`](refusal::Reason) with a stable code. The rules stand in a [`Runtime`](gateway::runtime::Runtime), compiled once from
-//! the [`config`] and swapped whole.
+//! The incoming request is parsed strictly, once ([`request`]); the request to the upstream is built anew from the parts that may
+//! pass. A refusal has a [`Reason`](refusal::Reason) with a stable code. The rules are in a
+//! [`Runtime`](gateway::runtime::Runtime), compiled once from the [`config`] and swapped whole.
 //!
-//! The modules stand below in their layers, the lowest first: each names those before it alone. `tests/it/layers.rs` holds them to it.
+//! The modules are listed below by layer, the lowest first: each names only those before it. `tests/it/layers.rs` enforces it.
 
 pub mod base;
 

@@ -1,4 +1,4 @@
-//! Arguments to command; prints the error chain and picks the exit code.
+//! Parses the arguments and runs the command; prints the error chain and picks the exit code.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `entrada check`: tells all that is wrong with a config, without serving it.
+//! `entrada check`: reports every problem of a config, without serving it.
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -24,16 +24,16 @@ pub struct CheckArguments {
     /// The config file
     #[arg(default_value = "config/entrada.yaml", env = "ENTRADA_CONFIG")]
     file: PathBuf,
-    /// Let warnings count as errors
+    /// Treat warnings as errors
     #[arg(long)]
     deny_warnings: bool,
     /// An address that no `ip-filter` may refuse; can be given several times
     #[arg(long, value_name = "ADDR")]
     must_allow: Vec<IpAddr>,
-    /// The routes that `--must-allow` is about [default: all]; can be given several times
+    /// The routes that `--must-allow` applies to [default: all]; can be given several times
     #[arg(long, value_name = "NAME", requires = "must_allow")]
     route: Vec<String>,
-    /// For people or for machines
+    /// The output format: for people or for machines
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -41,7 +41,7 @@ pub struct CheckArguments {
 /// Checks the config.
 ///
 /// # Errors
-/// Standard output cannot be written to.
+/// Fails if standard output cannot be written to.
 pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     let report = check(arguments);
     let passed = report.errors() == 0 && !(arguments.deny_warnings && report.warnings() > 0);
@@ -78,7 +78,7 @@ fn check(arguments: &CheckArguments) -> Report {
     document.report(&faults)
 }
 
-/// Notes every route that would lock one of the addresses out.
+/// Reports every route that would refuse one of the addresses.
 fn must_allow(arguments: &CheckArguments, document: &Document, runtime: &Runtime, faults: &mut Faults) {
     let place = Place::root().key("routes");
     for name in &arguments.route {
@@ -124,7 +124,7 @@ mod tests {
         check(&Line::parse_from(line).arguments).lines().iter().map(|line| line.replace(&folder, "")).collect()
     }
 
-    /// A config with these policies on its one route.
+    /// Makes a config with these policies on its single route.
     fn config(policies: &str) -> String {
         let policies: String = policies.lines().map(|line| format!("      {line}\n")).collect();
         format!(
@@ -164,11 +164,11 @@ routes:
         }
     }
 
-    /// The rest of a listener that asks for all that policies judge.
+    /// The rest of a listener with everything that policies need.
     const LISTENER: &str = "\"127.0.0.1:0\", tls: { certificate: tls/server.pem, private-key: tls/server.key }, \
         client-certificates: { mode: optional, ca: tls/partners-ca.pem } }";
 
-    /// Each policy's own example stands on a route behind a token policy, as readers will paste it.
+    /// Checks that each policy's example works on a route after a token policy, as readers will paste it.
     #[test]
     fn every_policy_example_can_be_served() {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/policies");

@@ -1,4 +1,4 @@
-//! `entrada completions SHELL`: prints a script that lets a shell complete the program's arguments.
+//! `entrada completions SHELL`: prints a completion script for a shell.
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -15,7 +15,7 @@ pub struct CompletionsArguments {
 /// Prints the script.
 ///
 /// # Errors
-/// Standard output cannot be written to.
+/// Fails if standard output cannot be written to.
 pub fn run(arguments: &CompletionsArguments) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut super::Arguments::command(), "entrada", &mut script);

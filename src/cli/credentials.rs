@@ -1,6 +1,6 @@
-//! The credentials of a config, built as the gateway builds them: for the commands that try them.
+//! The credentials of a config, built as the gateway builds them, for the commands that try them.
 //!
-//! Nothing else of the config is built, so that a route that is wrong does not hide what is wrong with a credential.
+//! Nothing else of the config is built, so that a faulty route does not hide a faulty credential.
 
 use std::path::Path;
 
@@ -17,17 +17,17 @@ use crate::{
 pub(crate) struct Loaded {
     /// The config.
     pub(crate) document: Document,
-    /// Those that could be built.
+    /// The credentials that could be built.
     pub(crate) credentials: Credentials,
-    /// What is wrong with them.
+    /// Their faults.
     faults: Faults,
 }
 
 impl Loaded {
-    /// Reads the config at `path` and builds its credentials. Nobody is asked for anything.
+    /// Reads the config at `path` and builds its credentials, without network access.
     ///
     /// # Errors
-    /// All that is wrong with the config, where it cannot be read. A credential that cannot be built is no reason.
+    /// Returns the faults of a config that cannot be read. A credential that cannot be built is not an error.
     pub(crate) fn load(path: &Path, clock: &Clock) -> Result<Self, Report> {
         let document = Document::load(path)?;
         let mut faults = Faults::default();
@@ -47,19 +47,19 @@ impl Loaded {
         Ok(Self { document, credentials, faults })
     }
 
-    /// What is wrong with the credentials, with the lines it stands on.
+    /// Returns the faults of the credentials, with their lines.
     pub(crate) fn report(&self) -> Report {
         self.document.report(&self.faults)
     }
 
-    /// What is wrong with one credential.
+    /// Returns the faults of one credential.
     pub(crate) fn faults_of(&self, name: &str) -> impl Iterator<Item = &Fault> {
         let place = Place::root().key("credentials").key(name);
         let below = format!("{}/", place.pointer());
         self.faults.iter().filter(move |fault| fault.place == place || fault.place.pointer().starts_with(&below))
     }
 
-    /// The names that the config has, in order.
+    /// Returns the names in the config, in order.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.document.config.credentials.keys().map(String::as_str)
     }

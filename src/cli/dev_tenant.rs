@@ -1,4 +1,4 @@
-//! `entrada dev-tenant`: the development tenant alone, until it is told to stop.
+//! `entrada dev-tenant`: the development tenant alone, until it is stopped.
 
 use std::{
     io::{self, Write as _},
@@ -17,7 +17,7 @@ use crate::dev_tenant::{DevTenant, Options};
 /// Arguments of `entrada dev-tenant`.
 #[derive(Args, Debug)]
 pub struct DevTenantArguments {
-    /// Where it listens
+    /// The address to listen on
     #[arg(long, default_value = "127.0.0.1:7070", value_name = "ADDRESS")]
     address: SocketAddr,
     /// Speak TLS, with a certificate authority made for this run (Microsoft's clients insist on https)
@@ -29,19 +29,19 @@ pub struct DevTenantArguments {
     /// The name in its URLs [default: localhost with --tls, else the address]
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
-    /// Listen beyond loopback: whoever reaches it can get any token it mints
+    /// Listen beyond loopback: anyone who can reach it can get any token from it
     #[arg(long)]
     allow_remote: bool,
-    /// How to speak; json is one line once it listens
+    /// The output format; json is one line once it listens
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
-/// Carries out `entrada dev-tenant`.
+/// Runs `entrada dev-tenant`.
 ///
 /// # Errors
 ///
-/// When it cannot start.
+/// Fails if it cannot start.
 pub fn run(arguments: &DevTenantArguments) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads can be had")?;
     runtime.block_on(serve(arguments))

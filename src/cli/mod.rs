@@ -1,6 +1,6 @@
 //! The command line: one file per command.
 //!
-//! Exit codes: 0 fine, 1 the answer is no, 2 used wrongly or cannot start.
+//! Exit codes: 0 success, 1 a negative result, 2 wrong usage or cannot start.
 
 use std::process::ExitCode;
 
@@ -30,29 +30,29 @@ pub struct Arguments {
 enum Command {
     /// Serve the routes of a config
     Run(run::RunArguments),
-    /// See it work: a tenant, two backends and a gateway in one process
+    /// Show it at work: a tenant, two backends and a gateway in one process
     Demo(demo::DemoArguments),
-    /// Tell all that is wrong with a config, without serving it
+    /// Report every problem of a config, without serving it
     Check(check::CheckArguments),
     /// Print the JSON Schema of the config
     Schema,
-    /// Play Entra on this machine: metadata, keys and tokens for development and tests
+    /// Simulate Entra on this machine: metadata, keys and tokens for development and tests
     DevTenant(dev_tenant::DevTenantArguments),
-    /// Make certificates for app registrations, and see what is in one
+    /// Make certificates for app registrations, and show the content of one
     Certificate(certificate::CertificateArguments),
-    /// See what is in a token and which check it fails, or acquire one of the gateway's own
+    /// Show the content of a token and the check it fails, or acquire one of the gateway's own
     Token(token::TokenArguments),
-    /// Try each credential, and say which link of its chain breaks and what mends it
+    /// Examine each credential, and report the broken link of its chain and its cure
     Doctor(doctor::DoctorArguments),
-    /// Print a script that lets a shell complete this program's arguments
+    /// Print a completion script for a shell
     Completions(completions::CompletionsArguments),
 }
 
 impl Arguments {
-    /// Carries out the command.
+    /// Runs the command.
     ///
     /// # Errors
-    /// What stopped it; the program then exits with 2.
+    /// Returns the error that stopped it; the program then exits with 2.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         // Every command that handles keys and tokens is one too many to remember: it holds for all.
         crate::base::process_limits::forbid_core_files();

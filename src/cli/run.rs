@@ -1,4 +1,4 @@
-//! `entrada run`: serves the routes of a config until it is told to stop.
+//! `entrada run`: serves the routes of a config until it is stopped.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -20,15 +20,15 @@ pub struct RunArguments {
     /// The config file
     #[arg(long, default_value = "config/entrada.yaml", env = "ENTRADA_CONFIG")]
     config: PathBuf,
-    /// How many threads carry requests [default: one for each core]
+    /// The number of threads that carry requests [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
 }
 
-/// Serves until SIGTERM, SIGINT or SIGQUIT, then drains. SIGHUP or a changed file reloads, SIGUSR1 opens the files of records again.
+/// Serves until SIGTERM, SIGINT or SIGQUIT, then drains. SIGHUP or a changed file reloads, SIGUSR1 reopens the files of records.
 ///
 /// # Errors
-/// When the gateway cannot start.
+/// Fails if the gateway cannot start.
 pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     // A runtime of its own: signals are caught before anything that takes time, and the gateway's own runtimes do not exist yet.
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime could be had")?;
@@ -58,10 +58,10 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads the config; what is wrong with it is printed.
+/// Reads the config; its faults are printed.
 ///
 /// # Errors
-/// All that is wrong with it.
+/// Returns all faults of the config.
 fn load(arguments: &RunArguments) -> Result<Document, Report> {
     let document = Document::load(&arguments.config).map_err(|report| {
         let report = report.with_the_rest(|document, faults| drop(Runtime::try_out(document, faults)));
@@ -72,7 +72,7 @@ fn load(arguments: &RunArguments) -> Result<Document, Report> {
     Ok(document)
 }
 
-/// Does as it is told, until told to stop.
+/// Handles signals and file changes until the process is stopped.
 async fn serve(server: &mut Server, mut signals: Signals, arguments: &RunArguments, document: &Document) {
     let mut watch = Watch::new(watched(server, document));
     loop {
@@ -89,7 +89,7 @@ async fn serve(server: &mut Server, mut signals: Signals, arguments: &RunArgumen
     }
 }
 
-/// Opens the files of records again, which were moved away.
+/// Reopens the files of records after they were moved away.
 fn reopen(server: &Server) {
     match server.reopen_files() {
         Ok(()) => tracing::info!("the files of the audit log were opened again"),
@@ -99,7 +99,7 @@ fn reopen(server: &Server) {
     }
 }
 
-/// Goes over to the config as it is now. One that cannot be used is reported, and the old one serves on.
+/// Loads the current config. One that cannot be used is reported, and the old one stays active.
 fn reload(server: &mut Server, arguments: &RunArguments, watch: &mut Watch) {
     let document = match load(arguments) {
         Ok(document) => document,
@@ -122,14 +122,14 @@ fn reload(server: &mut Server, arguments: &RunArguments, watch: &mut Watch) {
     }
 }
 
-/// Notes why a config was not taken, line by line, where operators look: the log and the status page.
+/// Logs the reasons why a config was rejected, line by line, and shows them on the status page.
 fn not_taken(server: &Server, report: &Report) {
     let faults = report.lines().join("\n");
     tracing::error!(faults, "the new config cannot be used; the old one stays in force");
     server.reloaded(Some(faults));
 }
 
-/// The files whose change is a reason to reload: the config's own, and those that it names.
+/// Returns the files whose change causes a reload: the config's own, and those that it names.
 fn watched(server: &Server, document: &Document) -> Vec<PathBuf> {
     let runtime = server.runtime();
     document.files.iter().chain(&document.folders).chain(&runtime.files).cloned().collect()

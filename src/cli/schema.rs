@@ -5,7 +5,7 @@ use std::{io::Write as _, process::ExitCode};
 /// Prints the schema.
 ///
 /// # Errors
-/// Standard output cannot be written to.
+/// Fails if standard output cannot be written to.
 pub fn run() -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     serde_json::to_writer_pretty(&mut out, &crate::config::schema())?;

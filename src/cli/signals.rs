@@ -1,8 +1,8 @@
-//! The signals of `entrada run`: what they mean, and that no other one ends the process.
+//! The signals of `entrada run`: their meanings, and the guard that no other one ends the process.
 //!
 //! Every signal whose default action would end the process has a handler, but for those that cannot be caught (KILL, STOP) and
-//! those that tell of a fault in the process itself (ABRT, BUS, FPE, ILL, SEGV, SYS, TRAP). What stops a process for a while or
-//! does nothing by default (TSTP, CONT, CHLD, WINCH …) keeps its meaning. PIPE is ignored from the start.
+//! those that report a fault in the process itself (ABRT, BUS, FPE, ILL, SEGV, SYS, TRAP). Signals that suspend a process or have
+//! no effect by default (TSTP, CONT, CHLD, WINCH …) keep their meaning. PIPE is ignored from the start.
 
 use std::io;
 
@@ -11,16 +11,16 @@ use tokio::{
     sync::mpsc,
 };
 
-/// What the process is told to do.
+/// The meaning of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Told {
-    /// TERM, INT or QUIT: finish the requests under way, and end.
+    /// TERM, INT or QUIT: finish the requests in progress, and end.
     Drain,
     /// HUP: read the config again.
     Reload,
-    /// USR1: open the files again that records go to.
+    /// USR1: reopen the files of records.
     Reopen,
-    /// Any other: nothing.
+    /// Any other: do nothing.
     Nothing(i32),
 }
 
@@ -33,8 +33,8 @@ const KNOWN: [(SignalKind, Told); 5] = [
     (SignalKind::user_defined1(), Told::Reopen),
 ];
 
-/// The signals besides that would end the process, by their numbers on Linux: USR2, ALRM, STKFLT, VTALRM, PROF, IO, PWR, XCPU,
-/// XFSZ, and those for applications' own use, from which the C library takes the first ones for itself.
+/// Returns the other signals that would end the process, by their numbers on Linux: USR2, ALRM, STKFLT, VTALRM, PROF, IO, PWR,
+/// XCPU, XFSZ, and the real-time signals, of which the C library uses the first ones itself.
 #[cfg(target_os = "linux")]
 fn unknown() -> impl Iterator<Item = SignalKind> {
     const NAMED: [i32; 5] = [16, 24, 25, 26, 27];
@@ -47,15 +47,15 @@ fn unknown() -> impl Iterator<Item = SignalKind> {
     [SignalKind::user_defined2(), SignalKind::alarm(), SignalKind::io()].into_iter()
 }
 
-/// The signals that come.
+/// The received signals.
 #[derive(Debug)]
 pub(super) struct Signals(mpsc::UnboundedReceiver<Told>);
 
 impl Signals {
-    /// Catches signals from now on. To be called within a runtime, which has to run for what comes to be seen.
+    /// Catches signals from now on. Must be called within a runtime, which has to run for signals to be received.
     ///
     /// # Errors
-    /// A signal that has a meaning cannot be caught.
+    /// Fails if a signal with a meaning cannot be caught.
     pub(super) fn catch() -> io::Result<Self> {
         let (told, signals) = mpsc::unbounded_channel();
         for (kind, meaning) in KNOWN {
@@ -70,7 +70,7 @@ impl Signals {
         Ok(Self(signals))
     }
 
-    /// The next one.
+    /// Returns the next one.
     pub(super) async fn next(&mut self) -> Told {
         match self.0.recv().await {
             Some(told) => told,
@@ -79,7 +79,7 @@ impl Signals {
     }
 }
 
-/// Tells of each time that the signal comes. As with all signals, several of a kind that come at once count as one.
+/// Forwards each occurrence of the signal. As with all signals, several of a kind at once count as one.
 fn pass_on(mut signal: Signal, meaning: Told, told: mpsc::UnboundedSender<Told>) {
     tokio::spawn(async move {
         while signal.recv().await.is_some() {

@@ -1,9 +1,9 @@
-//! Where the admin and health listeners are.
+//! The addresses of the admin and health listeners.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Where the admin listener is unless the config says otherwise.
+/// The default address of the admin listener.
 pub(crate) const DEFAULT_ADMIN: &str = "127.0.0.1:9901";
 
 /// The admin listener.

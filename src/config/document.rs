@@ -1,4 +1,4 @@
-//! A config, read: the settings, and where each of them stands in the files.
+//! A parsed config: the settings, and the place of each in the files.
 
 use std::{
     borrow::Cow,
@@ -27,25 +27,25 @@ use crate::settings::{
 
 /// A config that was read without errors.
 ///
-/// What can only be told when it is built (a name that is defined nowhere, a file that is no certificate) goes into [`Faults`],
-/// by place; [`report`](Self::report) finds the lines.
+/// Faults that only show when it is built (an undefined name, a file that is not a certificate) go into [`Faults`], by place;
+/// [`report`](Self::report) finds the lines.
 pub struct Document {
     /// The settings.
     pub config: Config,
-    /// What the secrets among the named values are.
+    /// The values of the secret named values.
     pub secrets: Secrets,
-    /// Relative paths in the config are relative to this folder: the main file's.
+    /// The folder that relative paths in the config start from: the main file's.
     pub base: PathBuf,
     /// The files that were read: the config's own and those of named values.
     pub files: Vec<PathBuf>,
-    /// The folders where a new file may become part of the config.
+    /// The folders in which a new file may become part of the config.
     pub folders: Vec<PathBuf>,
     warnings: Report,
     places: Places,
     sources: Arc<Sources>,
 }
 
-/// Where it was read from. The settings may hold what is secret to whoever wrote them.
+/// Shows the source only. The settings may contain confidential values.
 impl fmt::Debug for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Document").field("files", &self.files).finish_non_exhaustive()
@@ -53,18 +53,18 @@ impl fmt::Debug for Document {
 }
 
 impl Document {
-    /// Reads the config at `path` and all that it includes.
+    /// Reads the config at `path` and everything that it includes.
     ///
     /// # Errors
-    /// All that is wrong with it.
+    /// Returns all faults of the config.
     pub fn load(path: &Path) -> Result<Self, Report> {
         Self::load_with(path, &|name| std::env::var(name).ok())
     }
 
-    /// The same with variables of one's own instead of the environment's.
+    /// Does the same with the given variables instead of the environment's.
     ///
     /// # Errors
-    /// All that is wrong with it.
+    /// Returns all faults of the config.
     pub fn load_with(path: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, Report> {
         let mut sources = Sources::default();
         let base = path.parent().map(Path::to_owned).unwrap_or_default();
@@ -78,18 +78,18 @@ impl Document {
         }
     }
 
-    /// Reads a config from `text`; messages call it `name`. Relative paths are relative to the folder of that name.
+    /// Reads a config from `text`; messages call it `name`. Relative paths start from the folder of that name.
     ///
     /// # Errors
-    /// All that is wrong with it.
+    /// Returns all faults of the config.
     pub fn from_text(name: &str, text: &str) -> Result<Self, Report> {
         Self::from_text_with(name, text, &|name| std::env::var(name).ok())
     }
 
-    /// The same with variables of one's own instead of the environment's.
+    /// Does the same with the given variables instead of the environment's.
     ///
     /// # Errors
-    /// All that is wrong with it.
+    /// Returns all faults of the config.
     pub fn from_text_with(name: &str, text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, Report> {
         let mut sources = Sources::default();
         let path = PathBuf::from(name);
@@ -142,36 +142,36 @@ impl Document {
         }
     }
 
-    /// What is likely not meant, found while the config was read.
+    /// Returns the warnings found while the config was read.
     pub const fn warnings(&self) -> &Report {
         &self.warnings
     }
 
-    /// The faults that were found while the config was built, with their places in the files, and the warnings from before.
+    /// Returns the faults found while the config was built, with their places in the files, and the earlier warnings.
     pub fn report(&self, faults: &Faults) -> Report {
         let findings = faults.iter().map(|fault| Finding::of(fault, self.places.origin(&fault.place, fault.at_key)));
         Report::new(findings.collect(), self.sources.clone()).and(&self.warnings)
     }
 
-    /// What is said of the config, without its secrets.
+    /// Returns a message about the config without its secrets.
     pub fn said<'m>(&self, message: &'m str) -> Cow<'m, str> {
         self.sources.said(message, None)
     }
 
-    /// Where a setting stands: the file, line and column.
+    /// Returns the place of a setting: file, line and column.
     pub fn position(&self, place: &Place) -> Option<(String, usize, usize)> {
         let origin = self.places.origin(place, false)?;
         let (line, column) = self.sources.line_column(origin.file, origin.start);
         Some((self.sources.get(origin.file).name.clone(), line, column))
     }
 
-    /// The path that a setting names, relative to the main file's folder.
+    /// Returns the path that a setting names, relative to the main file's folder.
     pub fn path(&self, written: &str) -> PathBuf {
         self.base.join(written)
     }
 }
 
-/// Where each setting stands.
+/// The place of each setting.
 #[derive(Debug, Default)]
 struct Places(HashMap<Place, (Option<Origin>, Origin)>);
 
@@ -204,7 +204,7 @@ impl Places {
         self.0.insert(place, (key.cloned(), value));
     }
 
-    /// Where the place stands; where it does not exist (a default, a missing key), what is around it.
+    /// Returns the origin of a place; if it does not exist (a default, a missing key), that of the surrounding value.
     fn origin(&self, place: &Place, at_key: bool) -> Option<Origin> {
         if let Some((key, value)) = self.0.get(place) {
             return Some(key.clone().filter(|_| at_key).unwrap_or_else(|| value.clone()));

@@ -1,4 +1,4 @@
-//! What works and is likely not meant.
+//! Warnings about settings that work but are probably mistakes.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -19,10 +19,10 @@ use crate::{
     },
 };
 
-/// Maps of named things that do nothing unless something else names them.
+/// Maps of named things that have no effect unless something else names them.
 const NAMED: &[&str] = &["tenants", "issuers", "address-sets", "upstreams", "fragments"];
 
-/// Names that nothing uses: often a typing error on the other side.
+/// Reports names that nothing uses: often a typing error on the other side.
 pub(crate) fn unused(document: &Node, used_values: &BTreeSet<String>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (key, _) in document.get("named-values").and_then(Node::as_map).into_iter().flatten() {
@@ -51,7 +51,7 @@ pub(crate) fn unused(document: &Node, used_values: &BTreeSet<String>) -> Vec<Fin
     findings
 }
 
-/// All texts of the document.
+/// Collects all texts of the document.
 fn gather<'a>(node: &'a Node, texts: &mut HashSet<&'a str>) {
     match &node.kind {
         Kind::Text(text) => {
@@ -63,7 +63,7 @@ fn gather<'a>(node: &'a Node, texts: &mut HashSet<&'a str>) {
     }
 }
 
-/// Settings that leave a door open.
+/// Warns of settings that admit more than intended.
 pub(crate) fn lint(config: &Config, faults: &mut Faults) {
     let root = Place::root();
     for (index, listener) in config.listeners.iter().enumerate() {
@@ -102,7 +102,7 @@ pub(crate) fn lint(config: &Config, faults: &mut Faults) {
     }
 }
 
-/// All lists of policies on requests, with their places.
+/// Returns all lists of policies on requests, with their places.
 fn policy_lists(config: &Config) -> Vec<(Place, &[PolicyConfig])> {
     let root = Place::root();
     let mut lists = vec![(root.key("inbound"), config.inbound.as_slice())];
@@ -141,7 +141,7 @@ fn lint_policy(policy: &PolicyConfig, later: &[PolicyConfig], place: &Place, fau
     }
 }
 
-/// Settings of a token policy that say less, or something else, than they seem to.
+/// Warns of settings of a token policy that require less, or something else, than they seem to.
 fn lint_token(token: &ValidateAzureAdTokenConfig, later: &[PolicyConfig], place: &Place, faults: &mut Faults) {
     for (index, scope) in token.scopes.iter().enumerate().filter(|(_, scope)| scope.contains("://")) {
         let bare = scope.rsplit('/').next().unwrap_or_default();
@@ -165,7 +165,8 @@ fn lint_token(token: &ValidateAzureAdTokenConfig, later: &[PolicyConfig], place:
     }
 }
 
-/// Whether nothing but tenant and audience is asked of a token. An ID token's audience is the application that its user signed in to.
+/// Returns whether only tenant and audience of a token are checked. An ID token's audience is the application that its user
+/// signed in to.
 fn is_wide(token: &ValidateAzureAdTokenConfig) -> bool {
     token.token_type == TokenTypeConfig::Access
         && token.scopes.is_empty()
@@ -194,7 +195,7 @@ fn lint_route(route: &crate::route::RouteConfig, place: &Place, config: &Config,
     }
 }
 
-/// Whether what is sent to the server can be read on its way.
+/// Returns whether requests to the server can be read in transit.
 fn is_in_clear(server: &str) -> bool {
     let Some(rest) = server.strip_prefix("http://") else { return false };
     let authority = rest.split('/').next().unwrap_or_default();

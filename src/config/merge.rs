@@ -1,4 +1,4 @@
-//! The files that a config includes, and how all of them become one document.
+//! Included files, and their merge into one document.
 
 use std::{
     collections::HashMap,
@@ -15,21 +15,21 @@ use crate::settings::{
     yaml,
 };
 
-/// How long one file may be.
+/// The longest file that is read, in bytes.
 const FILE_LIMIT: u64 = 16 << 20;
 
-/// A document in pieces.
+/// A document in parts.
 pub(crate) struct Reading {
     pub(crate) document: Node,
     pub(crate) findings: Vec<Finding>,
-    /// The folders that hold included files, where new ones may turn up.
+    /// The folders of included files, in which new ones may appear.
     pub(crate) folders: Vec<PathBuf>,
 }
 
 /// Reads a file and adds it to the sources.
 ///
 /// # Errors
-/// What the system says, or that it is too long or no text.
+/// Returns the error of the system, or fails if the file is too long or not text.
 pub(crate) fn add_file(path: &Path, sources: &mut Sources) -> std::io::Result<usize> {
     use std::io::{Error, ErrorKind};
 
@@ -42,7 +42,7 @@ pub(crate) fn add_file(path: &Path, sources: &mut Sources) -> std::io::Result<us
     Ok(sources.add(SourceFile { name: path.display().to_string(), path: path.to_owned(), text }))
 }
 
-/// Reads the main file, which is in the sources already, and all that it includes.
+/// Reads the main file, which is already in the sources, and everything that it includes.
 pub(crate) fn read(main: usize, base: &Path, sources: &mut Sources, shape: Shape<'_>) -> Reading {
     let mut findings = Vec::new();
     let mut folders = Vec::new();
@@ -80,7 +80,7 @@ pub(crate) fn read(main: usize, base: &Path, sources: &mut Sources, shape: Shape
     Reading { document, findings, folders }
 }
 
-/// Reads one file; what of it must not be shown is hidden.
+/// Reads one file; parts that must not be shown are hidden.
 fn read_one(file: usize, sources: &mut Sources, findings: &mut Vec<Finding>) -> Node {
     let mut hidden = Vec::new();
     let node = yaml::read(&sources.get(file).text, file, findings, &mut hidden);
@@ -88,7 +88,7 @@ fn read_one(file: usize, sources: &mut Sources, findings: &mut Vec<Finding>) -> 
     node
 }
 
-/// Hides what is left out: nobody will hold it against the schema.
+/// Hides an omitted value, which is never checked against the schema.
 fn hide(node: &Node, sources: &mut Sources) {
     node.each_part(&mut |origin| sources.hide(origin.clone()));
 }
@@ -119,7 +119,7 @@ fn include(
     }
 }
 
-/// What the document says it includes. What is no text is for the schema to report.
+/// Returns the includes of the document. The schema check reports those that are not texts.
 fn includes(document: &Node) -> Vec<(String, Origin, Place)> {
     let place = Place::root().key("include");
     let Some(Node { kind: Kind::List(entries), .. }) = document.get("include") else { return Vec::new() };
@@ -130,7 +130,7 @@ fn includes(document: &Node) -> Vec<(String, Origin, Place)> {
         .collect()
 }
 
-/// The files that a pattern stands for, sorted by name; `*` is known in the last part only.
+/// Returns the files that match a pattern, sorted by name; `*` is only allowed in the last part.
 fn expand(base: &Path, pattern: &str, folders: &mut Vec<PathBuf>) -> std::io::Result<Vec<PathBuf>> {
     use std::io::{Error, ErrorKind};
 
@@ -158,7 +158,7 @@ fn expand(base: &Path, pattern: &str, folders: &mut Vec<PathBuf>) -> std::io::Re
     Ok(found)
 }
 
-/// Whether the name fits the pattern, in which `*` stands for any run of letters.
+/// Returns whether the name matches the pattern, in which `*` stands for any text.
 fn matches(pattern: &str, name: &str) -> bool {
     let mut pieces = pattern.split('*');
     let first = pieces.next().unwrap_or_default();
@@ -172,8 +172,8 @@ fn matches(pattern: &str, name: &str) -> bool {
     rest.len() >= last.len() && rest.ends_with(last)
 }
 
-/// Adds what an included file says. Lists grow, maps of named things are joined, and nothing is ever replaced. What cannot be added is
-/// left out.
+/// Merges an included file. Lists are appended, maps of named things are joined, and nothing is ever replaced. Values that cannot
+/// be merged are left out.
 fn merge(document: &mut Node, more: Node, shape: Shape<'_>, findings: &mut Vec<Finding>, left_out: &mut Vec<Node>) {
     if !matches!(more.kind, Kind::Map(_)) {
         left_out.push(more.clone());
@@ -242,12 +242,12 @@ fn join(
     }
 }
 
-/// Whether the key's keys are names that the user gives, as in `tenants`, and no settings.
+/// Returns whether the keys below this key are names chosen by the user, as in `tenants`, and not settings.
 fn holds_named_things(document: Shape<'_>, key: &str) -> bool {
     document.property(key).is_some_and(|shape| shape.properties().is_none() && matches!(shape.additional(), Additional::Each(_)))
 }
 
-/// Refuses two things of one list, such as two routes, that bear the same name.
+/// Refuses two things of one list, such as two routes, with the same name.
 fn names_once(document: &Node, findings: &mut Vec<Finding>) {
     for (key, value) in document.as_map().into_iter().flatten() {
         let Kind::List(entries) = &value.kind else { continue };

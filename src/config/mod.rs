@@ -1,4 +1,4 @@
-//! The config: a YAML file, read with all its faults at once, and the settings it holds.
+//! The config: a YAML file, read with all its faults at once, and its settings.
 //!
 //! Written settings (`…Config`, plain data as in the file) and the objects built from them are two things. The settings of a
 //! stage stand beside that stage; this module knows the document as a whole. Building is pure: no network, no clock.
@@ -52,30 +52,30 @@ use crate::{
 pub struct Config {
     /// Further files with the same keys, relative to this one; `*` stands for any part of a file name. A name defined twice is an error.
     pub include: Vec<String>,
-    /// Values that any text of the config may name as `{{name}}`.
+    /// Values that any text of the config may refer to as `{{name}}`.
     pub named_values: BTreeMap<String, NamedValueConfig>,
-    /// Where the gateway listens; at least one.
+    /// The listeners of the gateway; at least one.
     pub listeners: Vec<ListenerConfig>,
-    /// How long requests may go on after SIGTERM before their connections are closed. Default: 30s.
+    /// The time for which requests may continue after SIGTERM before their connections are closed. Default: 30s.
     pub drain_timeout: Option<Span>,
     /// The read-only admin listener. Default: 127.0.0.1:9901.
     pub admin: Option<AdminConfig>,
     /// The listener for probes and metrics. Default: on the admin listener.
     pub health: Option<HealthConfig>,
-    /// How Entra and other identity services are reached.
+    /// The way of calls to Entra and other identity services out of the machine.
     pub identity_http: Option<IdentityHttpConfig>,
-    /// The Entra tenants whose tokens are accepted or asked for.
+    /// The Entra tenants whose tokens are accepted or acquired.
     pub tenants: BTreeMap<String, TenantConfig>,
     /// Issuers of tokens besides Entra, for `validate-jwt`.
     pub issuers: BTreeMap<String, IssuerConfig>,
-    /// What is kept of tokens that a policy accepted, so as not to verify them again, bounded for the whole process. 0 verifies each
-    /// time. Default: { memory: 64MiB, largest: 8KiB }.
+    /// The cache of tokens that a policy accepted, whose signatures need not be verified again, bounded for the whole process. 0
+    /// disables it. Default: { memory: 64MiB, largest: 8KiB }.
     pub verified_tokens: Option<VerifiedTokensConfig>,
     /// Named lists of addresses.
     pub address_sets: BTreeMap<String, AddressSetConfig>,
-    /// What the gateway itself is, towards upstreams.
+    /// The gateway's own identities towards upstreams.
     pub credentials: BTreeMap<String, CredentialConfig>,
-    /// How the gateway signs what it tells backends of callers, for `backend-assertion` on a route.
+    /// The signing of assertions for backends, for `backend-assertion` on a route.
     pub backend_assertion: Option<AssertionKeysConfig>,
     /// The partners whose daemons call, for `check-partner`.
     pub partners: BTreeMap<String, PartnerConfig>,
@@ -85,15 +85,15 @@ pub struct Config {
     pub inbound: Vec<PolicyConfig>,
     /// Named lists of policies, for `include-fragment`.
     pub fragments: BTreeMap<String, Vec<PolicyConfig>>,
-    /// What is served; the order does not matter.
+    /// The routes; their order does not matter.
     pub routes: Vec<RouteConfig>,
-    /// Where the record of each request goes.
+    /// The destinations of audit records.
     pub audit: AuditConfig,
     /// The gateway's own log.
     pub telemetry: TelemetryConfig,
 }
 
-/// A named value: `{{name}}` in any text of the config stands for it.
+/// A named value: `{{name}}` in any text of the config is replaced by it.
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct NamedValueConfig {
@@ -101,18 +101,18 @@ pub struct NamedValueConfig {
     pub value: Option<String>,
     /// The environment variable that holds it.
     pub env: Option<String>,
-    /// What stands in where the environment variable is not set.
+    /// The replacement if the environment variable is not set.
     pub default: Option<String>,
-    /// The file that holds it; trailing line ends are cut. Always a secret.
+    /// The file that holds it; trailing line ends are removed. Always a secret.
     pub file: Option<String>,
     /// The secret of a Key Vault that holds it; read again while the gateway runs. Always a secret.
     pub key_vault: Option<KeyVaultSecretConfig>,
-    /// Never printed, and allowed only where a secret is meant. Default: false, but for `file` and `key-vault`.
+    /// Never printed, and allowed only in settings for secrets. Default: false, except for `file` and `key-vault`.
     #[serde(default)]
     pub secret: bool,
 }
 
-/// Without the value, which may be a secret.
+/// Omits the value, which may be a secret.
 impl std::fmt::Debug for NamedValueConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { env, file, key_vault, secret, .. } = self;
@@ -121,8 +121,7 @@ impl std::fmt::Debug for NamedValueConfig {
     }
 }
 
-/// Without the proxy, whose address may hold a password.
-/// A part of a config from YAML, for the tests of the stages.
+/// Returns a part of a config from YAML, for the tests of the stages.
 #[cfg(test)]
 pub(crate) fn part<T: serde::de::DeserializeOwned>(yaml: &str) -> T {
     let mut findings = Vec::new();

@@ -1,8 +1,8 @@
-//! Named values: `{{name}}` in any text of the config, replaced once, after the file is parsed.
+//! Named values: `{{name}}` in any text of the config, replaced once, after parsing.
 //!
-//! Once: what a variable or a file holds is never looked into again, so it cannot name other values. A named value's own
-//! `value` may name others. Inside of an expression `@(…)` a value becomes a string literal: it can never become code.
-//! Secrets are not put in: their text stays `{{name}}`, which only a [`Secret`](crate::settings::Secret) can hold.
+//! The content of a variable or a file is not expanded again, so it cannot name other values. A named value's own `value` may
+//! name others. Inside an expression `@(…)` a value becomes a string literal: it can never become code. Secrets are not inserted:
+//! their text stays `{{name}}`, which only a [`Secret`](crate::settings::Secret) can hold.
 
 use crate::settings::parts::{Part, is_name, parts};
 use std::{
@@ -25,15 +25,15 @@ use crate::settings::{
     suggest,
 };
 
-/// How long a file that holds a named value may be.
+/// The longest file of a named value, in bytes.
 const FILE_LIMIT: u64 = 64 << 10;
 
-/// Whether a text is an expression.
+/// Returns whether a text is an expression.
 pub(crate) fn is_expression(text: &str) -> bool {
     text.starts_with("@(")
 }
 
-/// The text as a CEL string literal, quotes included.
+/// Returns the text as a CEL string literal, quotes included.
 pub(crate) fn literal(text: &str) -> String {
     let mut literal = String::with_capacity(text.len() + 2);
     literal.push('"');
@@ -54,7 +54,7 @@ pub(crate) fn literal(text: &str) -> String {
     literal
 }
 
-/// Whether the byte at `at` stands inside of a string literal of the expression.
+/// Returns whether the byte at `at` is inside a string literal of the expression.
 fn inside_string(expression: &str, at: usize) -> bool {
     let mut quote = None;
     let mut escaped = false;
@@ -70,18 +70,18 @@ fn inside_string(expression: &str, at: usize) -> bool {
     quote.is_some()
 }
 
-/// Where variables and files come from.
+/// The source of variables and files.
 pub(crate) struct Surroundings<'a> {
     pub(crate) variable: &'a dyn Fn(&str) -> Option<String>,
     pub(crate) base: &'a Path,
 }
 
-/// What a named value stands for.
+/// The meaning of a named value.
 #[derive(Clone)]
 enum NamedValue {
     Plain(String),
     Secret(SecretSource),
-    /// Cannot be had; that was reported.
+    /// Unavailable; that was reported.
     Failed,
 }
 
@@ -101,13 +101,13 @@ pub(crate) struct NamedValues<'a> {
     used: BTreeSet<String>,
 }
 
-/// What is left when all is replaced.
+/// The result of the replacement.
 pub(crate) struct Resolved {
     pub(crate) secrets: BTreeMap<String, SecretSource>,
     pub(crate) findings: Vec<Finding>,
     /// The files that named values were read from.
     pub(crate) files: Vec<std::path::PathBuf>,
-    /// The names that something uses.
+    /// The names in use.
     pub(crate) used: BTreeSet<String>,
 }
 
@@ -165,7 +165,7 @@ pub(crate) fn resolve(document: &mut Node, surroundings: Surroundings<'_>, sourc
 }
 
 impl<'a> NamedValues<'a> {
-    /// What the name stands for, found out once. `None` where it is being found out: it names itself.
+    /// Resolves the name, once. `None` while it is being resolved: it names itself.
     fn value(&mut self, name: &'a str) -> Option<NamedValue> {
         match self.states.get(name) {
             Some(State::Underway) => return None,
@@ -244,7 +244,7 @@ impl<'a> NamedValues<'a> {
         Some(if secret { NamedValue::Secret(SecretSource::Known(text.into())) } else { NamedValue::Plain(text) })
     }
 
-    /// Where a vault holds the value. What is missing or of the wrong kind is for the schema to report.
+    /// Returns the vault of the value. Missing or wrong settings are reported by the schema check.
     fn key_vault(&mut self, node: &'a Node, place: &Place) -> Option<KeyVaultSecretConfig> {
         let mut text = |key: &str| -> Option<Option<String>> {
             let Some(written) = node.get(key) else { return Some(None) };
@@ -294,7 +294,7 @@ impl<'a> NamedValues<'a> {
         }
     }
 
-    /// A text of the section itself, with what it names put in, and whether that was a secret.
+    /// Returns a text of the section itself, with named values inserted, and whether one was a secret.
     fn own_text(&mut self, node: &'a Node, place: &Place) -> Option<(String, bool)> {
         let text = node.as_text()?;
         let mut result = String::new();
@@ -346,7 +346,7 @@ impl<'a> NamedValues<'a> {
         value
     }
 
-    /// Replaces what the texts below name.
+    /// Replaces the named values in the texts below.
     fn replace(&mut self, node: &mut Node, place: &Place) {
         match &mut node.kind {
             Kind::List(entries) => {

@@ -1,4 +1,4 @@
-//! All that is wrong with a config, told to people and to machines.
+//! Reports of a config's faults, for people and for machines.
 
 use crate::settings::Finding;
 use std::{borrow::Cow, fmt, sync::Arc};
@@ -12,12 +12,12 @@ use crate::settings::{
     origin::Sources,
 };
 
-/// All that was found, sorted by place, none twice. Its `Display` is the report for people, without colours.
+/// All findings, sorted by place, without duplicates. Its `Display` is the report for people, without colours.
 #[derive(Clone)]
 pub struct Report {
     findings: Vec<Finding>,
     sources: Arc<Sources>,
-    /// What could be read beside the errors.
+    /// The readable rest of a faulty config.
     rest: Option<Arc<Rest>>,
 }
 
@@ -32,22 +32,22 @@ impl Report {
         Self { findings, sources, rest: None }
     }
 
-    /// How many errors there are.
+    /// Returns the number of errors.
     pub fn errors(&self) -> usize {
         self.count(Severity::Error)
     }
 
-    /// How many warnings there are.
+    /// Returns the number of warnings.
     pub fn warnings(&self) -> usize {
         self.count(Severity::Warning)
     }
 
-    /// Whether nothing was found.
+    /// Returns whether there are no findings.
     pub fn is_empty(&self) -> bool {
         self.findings.is_empty()
     }
 
-    /// This report and another one of the same config.
+    /// Joins this report and another one of the same config.
     #[must_use]
     pub fn and(self, other: &Self) -> Self {
         let findings = [self.findings, other.findings.clone()].concat();
@@ -58,13 +58,12 @@ impl Report {
         &self.findings
     }
 
-    /// This report of a config that could be read but for its errors.
+    /// Attaches the readable rest of the config.
     pub(crate) fn beside(self, rest: Rest) -> Self {
         Self { rest: Some(Arc::new(rest)), ..self }
     }
 
-    /// This report, and what `build` finds wrong with the rest of the config: what stands wrong in one place need not hide what
-    /// stands wrong in another.
+    /// Adds the faults that `build` finds in the readable rest of the config, so that one fault does not hide another.
     #[must_use]
     pub fn with_the_rest(self, build: impl FnOnce(&Document, &mut Faults)) -> Self {
         let Some(rest) = self.rest.clone() else { return self };
@@ -79,7 +78,7 @@ impl Report {
         self.findings.iter().filter(|finding| finding.severity == severity).count()
     }
 
-    /// The report for people: each fault with the lines it stands on, and at the end how many there are. Nothing if nothing was found.
+    /// Renders the report for people: each fault with its lines, and at the end the totals. Empty if there are no findings.
     pub fn render(&self, colours: bool) -> String {
         if self.is_empty() {
             return String::new();
@@ -140,7 +139,7 @@ impl Report {
         }
     }
 
-    /// The report for machines: one object a fault.
+    /// Returns the report for machines: one object per fault.
     pub fn to_json(&self) -> Value {
         self.findings.iter().map(|finding| self.one_to_json(finding)).collect()
     }
@@ -179,7 +178,7 @@ impl Report {
         value
     }
 
-    /// Where it is, for machines; as people read it where a key of it must not be shown, which the pointer has in another form.
+    /// Returns the pointer of a finding, for machines; in the form for people if one of its keys must not be shown.
     fn pointer(&self, finding: &Finding) -> String {
         match self.sources.said(&finding.place.to_string(), finding.origin.as_ref()) {
             Cow::Owned(said) => said,
@@ -187,7 +186,7 @@ impl Report {
         }
     }
 
-    /// One line a fault, `file:line:column: severity: message; cure`: for logs and tests.
+    /// Returns one line per fault, `file:line:column: severity: message; cure`: for logs and tests.
     pub fn lines(&self) -> Vec<String> {
         self.findings
             .iter()

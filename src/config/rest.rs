@@ -1,7 +1,7 @@
-//! What can be read of a config beside its faults, so that all that is wrong with it is told in one go.
+//! The readable rest of a faulty config, so that all of its faults are reported together.
 //!
-//! What the reader found wrong is taken out, and what is left is built like a whole config. Of what that tells only those faults
-//! count that cannot come from what was taken out.
+//! Faulty settings are removed, and the rest is built like a whole config. Of its faults only those are reported that cannot be
+//! consequences of the removal.
 
 use std::collections::HashSet;
 
@@ -15,24 +15,23 @@ use crate::settings::{
     node::{Kind, Node},
 };
 
-/// Names that may be missing because what defines them was taken out.
+/// Sections with names that may be missing because their definition was removed.
 const SECTIONS: [&str; 8] =
     ["named-values", "tenants", "issuers", "address-sets", "credentials", "partners", "upstreams", "fragments"];
 
-/// How many settings are taken out because they lack a part that is gone. Beyond, the first errors are enough to do.
+/// The maximum number of settings that are removed because they lack a removed part. Beyond it, the first errors suffice.
 const MOST_MISFITS: usize = 64;
 
-/// A config without what was wrong with it.
+/// A config without its faulty parts.
 pub(crate) struct Rest {
     pub(crate) document: Document,
-    /// The config as it was written, but for what was taken out.
+    /// The config as written, without the removed parts.
     pub(crate) nodes: Node,
-    /// What was taken out.
+    /// The removed parts.
     pub(crate) without: Vec<Place>,
 }
 
-/// What can be read beside the errors: settings, the nodes that they were made of, and what was taken out. `None` where the fault is
-/// the document itself.
+/// Returns the readable rest: settings, their nodes, and the removed places. `None` if the document itself is faulty.
 pub(crate) fn readable<T: DeserializeOwned>(document: &Node, findings: &[Finding]) -> Option<(T, Node, Vec<Place>)> {
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error);
     let wrong: HashSet<Place> = errors.map(|finding| finding.place.clone()).collect();
@@ -57,7 +56,7 @@ pub(crate) fn readable<T: DeserializeOwned>(document: &Node, findings: &[Finding
     None
 }
 
-/// Takes out what stands at one of the places, and what was reported already.
+/// Removes the values at these places, and those that were reported already.
 fn take_out(node: &mut Node, place: &Place, wrong: &HashSet<Place>, broken: &mut Vec<Place>) {
     let mut stays = |node: &mut Node, place: Place| {
         if matches!(node.kind, Kind::Broken) {
@@ -84,7 +83,7 @@ fn take_out(node: &mut Node, place: &Place, wrong: &HashSet<Place>, broken: &mut
     }
 }
 
-/// Removes what stands at a pointer. `None` if nothing does.
+/// Removes the value at a pointer. `None` if there is none.
 fn remove(node: &mut Node, pointer: &str) -> Option<()> {
     let (step, rest) = split(pointer)?;
     match &mut node.kind {
@@ -109,7 +108,7 @@ fn remove(node: &mut Node, pointer: &str) -> Option<()> {
     }
 }
 
-/// The first step of a pointer, and the pointer behind it.
+/// Splits off the first step of a pointer.
 fn split(pointer: &str) -> Option<(&str, &str)> {
     let pointer = pointer.strip_prefix('/')?;
     Some(pointer.find('/').map_or((pointer, ""), |end| pointer.split_at(end)))
@@ -120,14 +119,14 @@ fn escaped(key: &str) -> String {
 }
 
 impl Rest {
-    /// A fault that the build found, if it is one of the config, and not of what was taken out; at its place as written.
+    /// Returns a fault of the build at its place as written, unless the removal caused it.
     pub(crate) fn as_written(&self, fault: &Fault) -> Option<Fault> {
         let fault = Fault { place: self.written(fault.place.pointer()), ..fault.clone() };
         let counts = fault.severity == Severity::Error && self.without.iter().all(|place| !comes_from(&fault, place));
         counts.then_some(fault)
     }
 
-    /// Where something was written: what is behind an entry that was taken out of a list has moved up.
+    /// Returns the written place: list entries after a removed one have moved up.
     fn written(&self, mut pointer: &str) -> Place {
         let (mut node, mut place) = (Some(&self.nodes), String::new());
         while let Some((step, rest)) = split(pointer) {
@@ -168,8 +167,8 @@ fn comes_from(fault: &Fault, taken_out: &Place) -> bool {
     SECTIONS.contains(&section) && !name.is_empty() && fault.message.contains(&format!("`{name}`"))
 }
 
-/// Whether what stands at `at` may be wrong only because a policy at `out` is gone, which may have validated a token or named one: all of
-/// a route counts, and every route for the lists that many have.
+/// Returns whether the setting at `at` may be faulty only because a policy at `out` was removed, which may have validated a token
+/// or named one: this affects the whole route, and every route for shared lists.
 fn misses_a_policy(at: &str, out: &str) -> bool {
     let is_entry = out.rsplit('/').next().is_some_and(|step| !step.is_empty() && step.bytes().all(|byte| byte.is_ascii_digit()));
     let steps: Vec<&str> = out.split('/').skip(1).collect();

@@ -1,4 +1,4 @@
-//! The schema of the config, made from its types, and how to find one's way in it.
+//! The schema of the config, generated from its types, and navigation in it.
 
 use serde_json::{Map, Value};
 
@@ -9,15 +9,15 @@ use crate::settings::{
 };
 use crate::upstream::{Percent, RetryCondition};
 
-/// The JSON Schema of the config, made anew: a gateway needs it while it reads its config, and no more once it serves.
+/// Generates the JSON Schema of the config: a gateway needs it only while it reads its config.
 pub fn schema() -> Value {
     schemars::schema_for!(Config).to_value()
 }
 
-/// Whether a text has a form.
+/// Returns whether a text has a form.
 type Fits = fn(&str) -> bool;
 
-/// The types that the schema tells by a pattern, and who knows better whether a text is one: the type itself.
+/// The types that the schema describes by a pattern, with their exact check: the type itself.
 const FORMS: [(&str, Fits); 5] = [
     ("Duration", |text| Span::parse(text).is_some()),
     ("Size", |text| Size::parse(text).is_some()),
@@ -30,17 +30,17 @@ const FORMS: [(&str, Fits); 5] = [
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape<'s> {
     schema: &'s Value,
-    /// The whole schema, for references.
+    /// The whole schema, for resolving references.
     root: &'s Value,
-    /// The name of the type it was made from, where it has one.
+    /// The name of its type, if it has one.
     pub(crate) name: &'s str,
-    /// The name of the enum that it is a form of, where it is one.
+    /// The name of the enum that it is a variant of, if any.
     pub(crate) parent: &'s str,
-    /// It is a form of an enum whose forms are told apart by their one key.
+    /// True for a variant of an enum whose variants are distinguished by their single key.
     is_variant: bool,
 }
 
-/// What a schema allows besides its own type.
+/// The additional keys that a schema allows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Additional<'s> {
     /// No keys but those listed.
@@ -52,12 +52,12 @@ pub(crate) enum Additional<'s> {
 }
 
 impl<'s> Shape<'s> {
-    /// The whole document, by its [`schema`].
+    /// Returns the shape of the whole document.
     pub(crate) const fn root(schema: &'s Value) -> Self {
         Self { schema, root: schema, name: "Config", parent: "", is_variant: false }
     }
 
-    /// What a part of this shape's schema says.
+    /// Returns the shape of a part of this schema.
     fn part(self, schema: &'s Value) -> Self {
         let mut shape = Self { schema, name: "", parent: "", is_variant: false, ..self };
         // Types can refer to themselves only through a list or a map, which ends the walk here.
@@ -69,7 +69,7 @@ impl<'s> Shape<'s> {
         shape
     }
 
-    /// The shapes of which a value must have one; this one alone where it has no alternatives. Nothing (`null`) is none.
+    /// Returns the alternative shapes of a value; this one alone if there are none. Nothing (`null`) does not count.
     pub(crate) fn alternatives(self) -> Vec<Self> {
         let mut found = Vec::new();
         self.gather(&mut found);
@@ -92,7 +92,7 @@ impl<'s> Shape<'s> {
         }
     }
 
-    /// Whether values of this JSON type can fit.
+    /// Returns whether values of this JSON type can fit.
     pub(crate) fn allows(self, kind: &str) -> bool {
         match self.schema.get("type") {
             Some(Value::String(one)) => one == kind,
@@ -109,7 +109,7 @@ impl<'s> Shape<'s> {
         self.properties()?.get(key).map(|schema| self.part(schema))
     }
 
-    /// The keys, in the order of the alphabet.
+    /// Returns the keys, in alphabetical order.
     pub(crate) fn keys(self) -> impl Iterator<Item = &'s str> {
         self.properties().into_iter().flat_map(Map::keys).map(String::as_str)
     }
@@ -130,7 +130,7 @@ impl<'s> Shape<'s> {
         self.schema.get("items").filter(|items| items.is_object()).map(|items| self.part(items))
     }
 
-    /// The one key of an enum's variant that bears a value: `{ ip-filter: … }`.
+    /// Returns the single key of an enum's variant with a value: `{ ip-filter: … }`.
     pub(crate) fn tag(self) -> Option<&'s str> {
         if !self.is_variant {
             return None;
@@ -143,7 +143,7 @@ impl<'s> Shape<'s> {
         }
     }
 
-    /// The only texts that fit, where there is a list of them.
+    /// Returns the allowed texts, if there is a list of them.
     pub(crate) fn words(self) -> Option<Vec<&'s str>> {
         if let Some(word) = self.schema.get("const").and_then(Value::as_str) {
             return Some(vec![word]);
@@ -155,19 +155,19 @@ impl<'s> Shape<'s> {
         self.schema.get(SECRET_KEYWORD).is_some()
     }
 
-    /// Whether ordinary text may stand here beside secrets.
+    /// Returns whether ordinary text is allowed here besides secrets.
     pub(crate) fn is_also_plain(self) -> bool {
         self.schema.get(SECRET_KEYWORD).is_some_and(|mark| mark == PLAIN_TOO)
     }
 
-    /// The secret that a value of this shape is, or a list of such secrets has.
+    /// Returns the shape of the secret that a value of this shape is, or that a list of them contains.
     pub(crate) fn secret(self) -> Option<Self> {
         let forms = self.alternatives();
         let listed = forms.iter().filter_map(|form| form.items()).flat_map(Self::alternatives);
         forms.iter().copied().chain(listed).find(|form| form.is_secret())
     }
 
-    /// Whether a secret may stand in a value of this shape, however deep.
+    /// Returns whether a value of this shape can contain a secret, at any depth.
     pub(crate) fn holds_secrets(self) -> bool {
         self.finds_secret(&mut Vec::new())
     }
@@ -192,7 +192,7 @@ impl<'s> Shape<'s> {
         })
     }
 
-    /// Whether a text has the form that is wanted, where there is one.
+    /// Returns the check of the required form, if there is one.
     pub(crate) fn form(self) -> Option<Fits> {
         self.schema.get("pattern")?;
         // Where nobody can judge, nothing fits.
@@ -200,7 +200,7 @@ impl<'s> Shape<'s> {
         Some(FORMS.iter().find(|(name, _)| *name == self.name).map_or(nothing, |(_, fits)| *fits))
     }
 
-    /// What the schema says about numbers: least and most.
+    /// Returns the minimum and maximum of numbers.
     pub(crate) fn bounds(self) -> (Option<f64>, Option<f64>) {
         let number = |keyword: &str| self.schema.get(keyword).and_then(Value::as_f64);
         let most = match self.schema.get("format").and_then(Value::as_str) {
@@ -212,18 +212,18 @@ impl<'s> Shape<'s> {
         (number("minimum"), number("maximum").or(most))
     }
 
-    /// The least number of entries or letters, by its keyword.
+    /// Returns the minimum number of entries or letters, by its keyword.
     pub(crate) fn least(self, keyword: &str) -> usize {
         self.schema.get(keyword).and_then(Value::as_u64).and_then(|least| usize::try_from(least).ok()).unwrap_or(0)
     }
 
-    /// What the type's documentation says first.
+    /// Returns the first sentence of the type's documentation.
     pub(crate) fn summary(self) -> Option<&'s str> {
         summary(self.schema)
     }
 }
 
-/// The first paragraph of a schema's description.
+/// Returns the first paragraph of a schema's description.
 pub(crate) fn summary(schema: &Value) -> Option<&str> {
     let text = schema.get("description")?.as_str()?;
     Some(text.split("\n\n").next().unwrap_or(text).trim())
@@ -247,7 +247,7 @@ mod tests {
         }
     }
 
-    /// What the walk does not know would go unchecked.
+    /// Checks that the schema uses no keyword that the walk would ignore.
     #[test]
     fn schema_uses_only_keywords_that_are_checked() {
         let schema = schema();
@@ -289,7 +289,7 @@ mod tests {
         assert!(jsonschema::meta::is_valid(&schema()));
     }
 
-    /// Editors go by the pattern, the walk by the type.
+    /// Checks that the pattern, which editors use, and the type, which the walk uses, agree.
     #[test]
     fn patterns_and_their_types_agree() {
         let schema = schema();

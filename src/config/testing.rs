@@ -1,4 +1,4 @@
-//! The examples of `config/`, ready to be read by tests.
+//! The examples of `config/`, for tests.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub(crate) fn write_all(folder: &Path, files: &[(&str, &str)]) {
     }
 }
 
-/// The examples in a folder of their own, with the files that they name.
+/// Copies the examples into a temporary folder, with the files that they name.
 pub(crate) fn examples() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let made = certificate("orders.internal");

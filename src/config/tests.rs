@@ -1,4 +1,4 @@
-//! The reader as a whole: what it accepts, and what it says of what it does not.
+//! Tests of the reader as a whole: accepted configs, and the reports of faults.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use secrecy::ExposeSecret as _;
 use super::{testing::examples, *};
 use crate::settings::{Faults, Place, Secret, node, yaml};
 
-/// Reads with two variables set and no others.
+/// Reads with only two variables set.
 fn read(text: &str) -> Result<Document, Report> {
     Document::from_text_with("entrada.yaml", text, &|name| match name {
         "REGION" => Some("westeurope".to_owned()),
@@ -62,7 +62,7 @@ fn empty_file_is_an_empty_config() {
     }
 }
 
-/// One file with every kind of slip: all are told at once, each at its place.
+/// Tests one file with every kind of fault: all are reported together, each at its place.
 #[test]
 fn all_faults_of_a_file_are_told_at_once() {
     let text = r#"
@@ -474,7 +474,7 @@ fn every_example_is_read_without_a_warning() {
     assert!(count >= 3, "{count} examples");
 }
 
-/// Gathers the keys that a document uses, each with the type that it belongs to.
+/// Collects the keys that a document uses, each with its type.
 fn keys_used(node: &node::Node, shape: schema::Shape<'_>, used: &mut BTreeSet<(String, String)>) {
     let forms = shape.alternatives();
     match &node.kind {
@@ -498,7 +498,7 @@ fn keys_used(node: &node::Node, shape: schema::Shape<'_>, used: &mut BTreeSet<(S
     }
 }
 
-/// All keys there are, each with the type that it belongs to.
+/// Collects all keys, each with its type.
 fn keys_known(schema: &serde_json::Value, owner: &str, known: &mut BTreeSet<(String, String)>) {
     for (keyword, value) in schema.as_object().into_iter().flatten() {
         match keyword.as_str() {

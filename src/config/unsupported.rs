@@ -1,9 +1,9 @@
-//! What the documentation of the config promises and this version does not have.
+//! Keys that the documentation of the config promises and this version does not support.
 //!
-//! Such a key is an error that says so, since leaving it out silently would leave a check out. The table is only asked about keys
-//! that the schema does not know, so a row that has come true does no harm; remove it then.
+//! Such a key is an error that says so, since silently ignoring it could drop a check. The table is only consulted for keys that
+//! the schema does not know, so an outdated row does no harm; remove it then.
 
-/// Types of the config and the keys they will have.
+/// The types of the config with their planned keys.
 const PLANNED: &[(&str, &[&str])] = &[
     ("Config", &["tests"]),
     ("RouteConfig", &["mode"]),
@@ -13,7 +13,7 @@ const PLANNED: &[(&str, &[&str])] = &[
     ("TelemetryConfig", &["otlp"]),
 ];
 
-/// Whether the type `owner` will have `key`.
+/// Returns whether the type `owner` will have `key`.
 pub(crate) fn is_planned(owner: &str, key: &str) -> bool {
     PLANNED.iter().any(|(name, keys)| *name == owner && keys.contains(&key))
 }

@@ -1,7 +1,7 @@
-//! Holds what was read against the schema, and tells all that does not fit in words.
+//! Validation of the document against the schema, with readable messages.
 //!
-//! A general validator says of `- ip-filtr: {}` that none of twenty alternatives matches. This one knows which forms the types of
-//! a config take (maps, lists, words, and enums with their variant as key) and follows the one that was meant.
+//! A general validator says of `- ip-filtr: {}` that none of twenty alternatives matches. This one knows the forms of the
+//! config's types (maps, lists, words, and enums with their variant as key) and follows the probably intended one.
 
 use super::{
     named_values::is_expression,
@@ -20,7 +20,7 @@ use crate::settings::{
     yaml::in_quotes,
 };
 
-/// Checks the whole document against the shape of one.
+/// Checks the whole document against its shape.
 pub(crate) fn validate(document: &Node, shape: Shape<'_>, sources: &mut Sources) -> Vec<Finding> {
     let mut walk = Walk { findings: Vec::new(), sources };
     walk.check(document, None, shape, &Place::root());
@@ -37,7 +37,7 @@ impl Walk<'_> {
         self.findings.push(Finding::error(at.clone(), place, message, cure));
     }
 
-    /// Checks a value against its shape; `key` is the key that it stands behind.
+    /// Checks a value against its shape; `key` is its key.
     fn check(&mut self, node: &Node, key: Option<&Origin>, shape: Shape<'_>, place: &Place) {
         if let Some(secret) = shape.secret() {
             self.hide_secret(node, key, secret, shape);
@@ -74,8 +74,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Hides the value of a setting that is a secret, whatever was written there. The name of a named value is shown, and so is an
-    /// expression where one can stand.
+    /// Hides the value of a setting for secrets, whatever it contains. The name of a named value is shown, and so is an
+    /// expression where one is allowed.
     fn hide_secret(&mut self, node: &Node, key: Option<&Origin>, secret: Shape<'_>, shape: Shape<'_>) {
         // Each entry of a list of secrets is seen by itself.
         if let Kind::List(entries) = &node.kind
@@ -99,7 +99,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Hides a value with all that stands between it and its key: a tag or an anchor may be a secret that begins with `!` or `&`.
+    /// Hides a value together with everything between it and its key: a tag or an anchor may be a secret that begins with `!` or
+    /// `&`.
     fn hide(&mut self, node: &Node, key: Option<&Origin>) {
         let mut parts = Vec::new();
         node.each_part(&mut |origin| parts.push(origin.clone()));
@@ -163,7 +164,7 @@ impl Walk<'_> {
         }
     }
 
-    /// None of the forms of an untagged enum has any of the keys.
+    /// Reports that no form of an untagged enum has any of the keys.
     fn no_form(
         &mut self,
         node: &Node,
@@ -187,7 +188,7 @@ impl Walk<'_> {
         }
     }
 
-    /// An enum: a map with one key, which is the name of a variant.
+    /// Checks an enum: a map with one key, the name of a variant.
     fn variant(
         &mut self,
         node: &Node,
@@ -262,7 +263,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Hides the values of keys that nobody knows: any of them may be a secret under a mistyped name.
+    /// Hides the values of unknown keys: any of them may be a secret under a mistyped name.
     fn hide_all(&mut self, entries: &[(crate::settings::node::Key, Node)]) {
         entries.iter().for_each(|(key, value)| self.hide(value, Some(&key.at)));
     }
@@ -393,12 +394,12 @@ fn is_planned(owners: &[&str], key: &str) -> bool {
     owners.iter().any(|owner| unsupported::is_planned(owner, key))
 }
 
-/// The alternative that values of this JSON type are held against.
+/// Returns the alternative for values of this JSON type.
 fn pick<'s>(shape: Shape<'s>, kind: &str) -> Option<Shape<'s>> {
     shape.alternatives().into_iter().find(|shape| shape.allows(kind))
 }
 
-/// The kinds of values that fit, in words.
+/// Describes the allowed kinds of values.
 fn wanted(shape: Shape<'_>) -> String {
     let alternatives = shape.alternatives();
     let kinds: Vec<&str> = [
@@ -416,7 +417,7 @@ fn wanted(shape: Shape<'_>) -> String {
     kinds.join(" or ")
 }
 
-/// How to write the value so that it fits.
+/// Describes how to write the value correctly.
 fn cure(node: &Node, shape: Shape<'_>) -> String {
     if let (Some(text), Some(list)) = (node.as_text(), pick(shape, "array"))
         && list.items().is_some_and(|items| pick(items, "string").is_some())

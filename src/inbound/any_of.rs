@@ -4,8 +4,9 @@
 #![doc = include_str!("../../config/policies/any-of.yaml")]
 //! ```
 //!
-//! The lists are tried in their order, and the first that lets the request pass wins: its token is `token`, and what it wrote goes
-//! upstream. What a list did that refused is undone, but for what was counted. Where all refuse, the first list's refusal is the answer.
+//! The lists are tried in their order, and the first that admits the request wins: its token is `token`, and its changes go
+//! upstream. The changes of a list that refused are undone, except for counts. If all refuse, the first list's refusal is the
+//! response.
 
 use super::{
     PolicyConfig,

@@ -1,11 +1,11 @@
-//! Admits requests for which a condition holds.
+//! Admits requests for which a condition is true.
 //!
 //! ```yaml
 #![doc = include_str!("../../config/policies/authorize.yaml")]
 //! ```
 //!
-//! Refuses with [`Reason::NotAuthorized`], or with a code of the policy's own and the same status. A condition that cannot be judged,
-//! since something that it reads is absent or of another kind, does not hold.
+//! Refuses with [`Reason::NotAuthorized`], or with a code of the policy's own and the same status. A condition that cannot be
+//! evaluated, because a value that it reads is absent or of another kind, counts as false.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct AuthorizeConfig {
-    /// What must hold: an expression `@(…)` that is true or false.
+    /// The condition: an expression `@(…)` that is true or false.
     pub condition: String,
     /// The code of the refusal: lower-case words joined by `-`. Default: not-authorized.
     pub code: Option<String>,
@@ -33,7 +33,7 @@ pub struct AuthorizeConfig {
     pub message: Option<String>,
 }
 
-/// Admits requests for which a condition holds.
+/// Admits requests for which a condition is true.
 #[derive(Debug)]
 pub struct Authorize {
     condition: Expression,
@@ -79,7 +79,7 @@ impl Authorize {
     }
 }
 
-/// Why a request is not admitted.
+/// The reason why a request is not admitted.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum NotAuthorized {
     #[error("the condition does not hold")]

@@ -1,16 +1,16 @@
-//! Admits requests that bear a header field.
+//! Admits requests that carry a header field.
 //!
 //! ```yaml
 #![doc = include_str!("../../config/policies/check-header.yaml")]
 //! ```
 //!
 //! The field must be there exactly once, and its whole value must be one of those listed: a repeated field is read by one program
-//! as its first line and by another as its last. Refuses with [`Reason::HeaderCheckFailed`], with the status and the sentence that
-//! the policy was given.
+//! as its first line and by another as its last. Refuses with [`Reason::HeaderCheckFailed`], with the policy's status and
+//! sentence.
 //!
-//! A value may be a key that caller and gateway share, so how long a comparison takes tells nothing of it, not even its length: digests
-//! of a fixed length are compared, all of them, each to its end. While a vault has not given a secret the request is refused with
-//! [`Reason::CredentialUnavailable`], unless another value is the one that was sent.
+//! A value may be a shared key, so the duration of a comparison reveals nothing of it, not even its length: digests of a fixed
+//! length are compared, all of them, each to its end. While a vault's secret is not available, the request is refused with
+//! [`Reason::CredentialUnavailable`], unless another value matches.
 
 use std::sync::Arc;
 
@@ -36,10 +36,10 @@ use crate::{
 pub struct CheckHeaderConfig {
     /// The field's name.
     pub name: String,
-    /// The accepted values, whole; none means that the field must be there, once. Each may be a secret, or have one in it.
+    /// The accepted values, compared whole; without any, the field must just be present, once. Each may be or contain a secret.
     #[serde(default)]
     pub values: Vec<HeaderText>,
-    /// Compares the values without case. Default: false.
+    /// Compares the values case-insensitively. Default: false.
     #[serde(default)]
     pub ignore_case: bool,
     /// The status of the refusal. Default: 401.
@@ -48,7 +48,7 @@ pub struct CheckHeaderConfig {
     pub failed_check_error_message: Option<String>,
 }
 
-/// Admits requests that bear a header field.
+/// Admits requests that carry a header field.
 #[derive(Debug)]
 pub struct CheckHeader {
     name: HeaderName,
@@ -126,17 +126,17 @@ type Digest = [u8; 32];
 /// One accepted value.
 enum Accepted {
     Known(Digest),
-    /// With a secret of a vault in it, which changes while the gateway runs.
+    /// A value with a vault's secret in it, which changes while the gateway runs.
     Vault(Box<VaultValue>),
 }
 
-/// A value with a secret of a vault in it, and the digest that was made of it last.
+/// A value with a vault's secret in it, and its last digest.
 struct VaultValue {
     secret: LiveSecret,
     made: ArcSwapOption<(Arc<SecretString>, Digest)>,
 }
 
-/// Without the digest, by which a short key could be guessed.
+/// Omits the digest, from which a short key could be guessed.
 impl std::fmt::Debug for Accepted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Accepted")
@@ -171,7 +171,7 @@ impl Accepted {
         Some(Self::Known(digest_of(text.as_bytes(), ignore_case)))
     }
 
-    /// The value's digest; `None` while a vault has not given what is in it.
+    /// Returns the value's digest; `None` while its vault secret is not available.
     fn digest(&self, ignore_case: bool, clock: &Clock) -> Option<Digest> {
         let value = match self {
             Self::Known(digest) => return Some(*digest),
@@ -187,7 +187,7 @@ impl Accepted {
     }
 }
 
-/// The digest of a value; without case, that of its small letters.
+/// Returns the digest of a value; if case is ignored, that of its lower-case form.
 fn digest_of(value: &[u8], ignore_case: bool) -> Digest {
     let mut context = digest::Context::new(&digest::SHA256);
     if ignore_case {
@@ -206,7 +206,7 @@ fn digest_of(value: &[u8], ignore_case: bool) -> Digest {
     out
 }
 
-/// The status of a refusal, as a policy may choose it.
+/// Returns the status of a refusal that a policy chooses.
 pub(super) fn error_status(code: u16, place: &Place, faults: &mut Faults) -> Option<StatusCode> {
     match StatusCode::from_u16(code) {
         Ok(status) if status.is_client_error() || status.is_server_error() => Some(status),
@@ -217,19 +217,19 @@ pub(super) fn error_status(code: u16, place: &Place, faults: &mut Faults) -> Opt
     }
 }
 
-/// Why the field is not accepted. Its value is the caller's and in no log.
+/// The reason why the field is not accepted. Its value is the caller's and never logged.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckFailed {
-    /// The field is not there.
+    /// The field is absent.
     #[error("{0} was not sent")]
     Absent(HeaderName),
     /// The field is there more than once.
     #[error("{0} was sent more than once")]
     Repeated(HeaderName),
-    /// The field's value is none of those listed.
+    /// The field's value is not one of those listed.
     #[error("{0} has another value than those accepted")]
     Other(HeaderName),
-    /// A vault has not given the secret that the value is held against.
+    /// The vault's secret for the comparison is not available.
     #[error("the secret that {0} is held against is not there")]
     NotThere(HeaderName),
 }

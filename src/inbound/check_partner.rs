@@ -4,8 +4,8 @@
 #![doc = include_str!("../../config/policies/check-partner.yaml")]
 //! ```
 //!
-//! Stands behind a token policy, and judges who the token was issued to, where the call comes from and what it is for, in the
-//! order that [`Partners::judge`] has. What is in order is counted against the partner's rate and quota.
+//! Follows a token policy, and judges the token's application, the caller's address and the route, in the order of
+//! [`Partners::judge`]. Admitted calls count against the partner's rate and quota.
 
 use std::sync::Arc;
 
@@ -96,10 +96,10 @@ impl CheckPartner {
         (faults.errors() == before).then(|| Self { partners: partners.clone(), only, route: route.name.into() })
     }
 
-    /// Judges whose call it is, and notes the partner, also one that is refused.
+    /// Identifies the partner of the call, and notes it, even if it is refused.
     ///
     /// # Errors
-    /// The refusal that ends the request.
+    /// Returns the refusal that ends the request.
     pub(crate) fn check(&self, exchange: &mut Exchange) -> Result<(), Refusal> {
         let certificate = exchange.proven_certificate().cloned();
         // The build has made sure that a token policy stands before.
@@ -117,15 +117,15 @@ impl CheckPartner {
         exchange.admit_partner(&partner)
     }
 
-    /// The name of the route that the policy was built for.
+    /// Returns the name of the route that the policy was built for.
     pub(crate) fn route(&self) -> &str {
         &self.route
     }
 
-    /// Judges whose call this is, and notes the partner, also one that is refused.
+    /// Identifies the partner of this call, and notes it, even if it is refused.
     ///
     /// # Errors
-    /// The refusal that ends the request.
+    /// Returns the refusal that ends the request.
     pub(crate) fn judge(&self, call: Call<'_>, exchange: &mut Exchange) -> Result<Arc<Partner>, Refusal> {
         match self.partners.judge(call, self.only.as_deref(), exchange.clock()) {
             Ok(partner) => Ok(partner.clone()),
@@ -142,7 +142,7 @@ impl CheckPartner {
     }
 }
 
-/// Whether token policies, taken together, let tokens of more than one tenant through.
+/// Returns whether token policies together admit tokens of more than one tenant.
 pub(crate) fn allows_several_tenants<'a>(policies: impl IntoIterator<Item = &'a PolicyConfig>, tenants: &Tenants) -> bool {
     let mut named: Option<&str> = None;
     for policy in policies {
@@ -173,7 +173,7 @@ mod tests {
         Tenants::build(&crate::config::part(tenants), None, &Place::root(), &mut Faults::default())
     }
 
-    /// What is told of the partners, and then of the policy, which is there unless an error is.
+    /// Returns the faults of the partners, then those of the policy, which exists unless one is an error.
     fn build(partners: &str, policy: &str, route: PartnerRoute<'_>) -> (Option<CheckPartner>, [Vec<String>; 2]) {
         let mut faults = Faults::default();
         let (tenants, sets) = (tenants(), crate::address::AddressSets::default());

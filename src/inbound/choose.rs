@@ -1,11 +1,12 @@
-//! Runs the policies of the first branch whose condition holds.
+//! Runs the policies of the first branch whose condition is true.
 //!
 //! ```yaml
 #![doc = include_str!("../../config/policies/choose.yaml")]
 //! ```
 //!
-//! Conditions are judged in their order, and those after the first that holds are not. One that cannot be judged refuses with
-//! [`Reason::NotAuthorized`]: another branch might be the weaker one. Where none holds and there is no `otherwise`, the request goes on.
+//! Conditions are evaluated in their order, up to the first that is true. One that cannot be evaluated refuses with
+//! [`Reason::NotAuthorized`], since another branch might be weaker. If none is true and there is no `otherwise`, the request
+//! continues.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -30,21 +31,21 @@ use crate::{
 pub struct BranchConfig {
     /// The condition: an expression `@(…)` that is true or false.
     pub when: Option<String>,
-    /// The policies that run where it holds.
+    /// The policies that run if it is true.
     #[serde(rename = "do")]
     pub then: Option<Vec<PolicyConfig>>,
-    /// The policies that run where no condition holds; the last branch.
+    /// The policies that run if no condition is true; the last branch.
     pub otherwise: Option<Vec<PolicyConfig>>,
 }
 
 impl BranchConfig {
-    /// The policies of the branch.
+    /// Returns the policies of the branch.
     pub(crate) fn policies(&self) -> &[PolicyConfig] {
         self.then.as_deref().or(self.otherwise.as_deref()).unwrap_or_default()
     }
 }
 
-/// Runs the policies of the first branch whose condition holds.
+/// Runs the policies of the first branch whose condition is true.
 #[derive(Debug)]
 pub struct Choose {
     branches: Vec<(Expression, PolicyList)>,
@@ -108,7 +109,7 @@ impl Choose {
     }
 }
 
-/// A condition cannot be judged.
+/// An error: a condition cannot be evaluated.
 #[derive(Debug, thiserror::Error)]
 #[error("the condition cannot be judged")]
 pub(crate) struct CannotChoose(#[source] pub(crate) EvaluationError);

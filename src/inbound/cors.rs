@@ -1,13 +1,13 @@
-//! Lets pages of other origins call, as browsers ask for it.
+//! Allows pages of other origins to call, by the rules of browsers.
 //!
 //! ```yaml
 #![doc = include_str!("../../config/policies/cors.yaml")]
 //! ```
 //!
-//! A preflight (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) takes the route of the method that it asks for and is
-//! answered here with 200, with the permission or without any; policies before this one run as written, so put it before those that
-//! ask for a token. Any other request goes on, and its answer, a refusal included, bears the permission if its origin is allowed.
-//! Permissions that the upstream gives itself are dropped.
+//! A preflight (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) takes the route of the method that it asks for and
+//! is answered here with 200, with or without a permission; policies before this one run as written, so put it before those that
+//! require a token. Any other request continues, and its response, refusals included, carries the permission if its origin is
+//! allowed. The upstream's own permissions are dropped.
 
 use std::time::Duration;
 
@@ -28,25 +28,25 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct CorsConfig {
-    /// The origins that may call, as `https://app.contoso.example`; or `*` alone.
+    /// The allowed origins, such as `https://app.contoso.example`; or `*` alone.
     pub allowed_origins: Vec<String>,
-    /// The methods that they may use; or `*` alone. Default: GET and POST.
+    /// The allowed methods; or `*` alone. Default: GET and POST.
     #[serde(default)]
     pub allowed_methods: Vec<String>,
-    /// The header fields that they may send; or `*` alone.
+    /// The allowed header fields; or `*` alone.
     #[serde(default)]
     pub allowed_headers: Vec<String>,
-    /// The header fields of the answer that they may read.
+    /// The response's header fields that pages may read.
     #[serde(default)]
     pub expose_headers: Vec<String>,
-    /// Whether they may send cookies and certificates. Not with `*`. Default: false.
+    /// Whether pages may send cookies and certificates. Not with `*`. Default: false.
     #[serde(default)]
     pub allow_credentials: bool,
-    /// How long a browser may remember the answer to a preflight. Default: not at all.
+    /// The time for which a browser may cache the response to a preflight. Default: not at all.
     pub preflight_result_max_age: Option<Span>,
 }
 
-/// Lets pages of other origins call.
+/// Allows pages of other origins to call.
 #[derive(Debug)]
 pub struct Cors {
     origins: Allowed<Box<[u8]>>,
@@ -72,7 +72,7 @@ impl<T> Allowed<T> {
     }
 }
 
-/// The method that a preflight asks for; `None` for any other request.
+/// Returns the method that a preflight asks for; `None` for any other request.
 pub(crate) fn preflight(incoming: &IncomingRequest) -> Option<Method> {
     if incoming.method != Method::OPTIONS || !incoming.headers.contains_key(header::ORIGIN) {
         return None;
@@ -81,7 +81,7 @@ pub(crate) fn preflight(incoming: &IncomingRequest) -> Option<Method> {
     Method::from_bytes(asked.as_bytes()).ok()
 }
 
-/// Whether a field of an answer is a permission for other origins.
+/// Returns whether a response field is a permission for other origins.
 pub(crate) fn is_permission(name: &HeaderName) -> bool {
     name.as_str().starts_with("access-control-")
 }
@@ -146,7 +146,8 @@ impl Cors {
         Err(Stop::Respond(Box::new(response)))
     }
 
-    /// What the answer to a request bears, if its origin is allowed. Nothing is said of a request that is no page's.
+    /// Adds the permission to a response, if the request's origin is allowed. Adds nothing if the request does not come from a
+    /// page.
     fn permit(&self, incoming: &IncomingRequest, headers: &mut HeaderMap) {
         if !matches!(self.origins, Allowed::All) {
             // A cache must not give one origin the answer to another.
@@ -162,7 +163,7 @@ impl Cors {
         }
     }
 
-    /// What the answer to a preflight bears, if origin, method and headers are all allowed.
+    /// Returns the headers of a preflight's response, if origin, method and headers are all allowed.
     fn answer(&self, method: &Method, incoming: &IncomingRequest, headers: &mut HeaderMap) {
         let varies = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
         headers.append(header::VARY, HeaderValue::from_static(varies));
@@ -185,7 +186,7 @@ impl Cors {
         }
     }
 
-    /// The permission for the request's origin: one line, one origin, compared exactly.
+    /// Returns the permission for the request's origin: one line, one origin, compared exactly.
     fn allowed_origin(&self, incoming: &IncomingRequest) -> Option<HeaderValue> {
         let mut lines = incoming.headers.get_all(header::ORIGIN).iter();
         let origin = lines.next().filter(|_| lines.next().is_none())?;
@@ -196,7 +197,7 @@ impl Cors {
     }
 }
 
-/// The header fields that a preflight asks for; `None` where that cannot be read.
+/// Returns the header fields that a preflight asks for; `None` if they cannot be read.
 fn requested_headers(incoming: &IncomingRequest) -> Option<Vec<HeaderName>> {
     let lines = incoming.headers.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS);
     let names = lines.iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
@@ -227,7 +228,7 @@ fn allowed<T>(
     (faults.errors() == before).then_some(Allowed::These(list))
 }
 
-/// An origin as browsers send it (RFC 6454, section 6.2): scheme, host and port, nothing after them; or `null`.
+/// Reads an origin as browsers send it (RFC 6454, section 6.2): scheme, host and port, nothing after them; or `null`.
 fn origin(text: &str) -> Option<Box<[u8]>> {
     if text == "null" {
         return Some(text.as_bytes().into());

@@ -22,19 +22,19 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct IpFilterConfig {
-    /// Whether the listed addresses are the only ones admitted, or the ones refused.
+    /// Whether only the listed addresses are admitted, or whether they are refused.
     pub action: Action,
     /// Addresses, CIDRs, ranges or names of address sets; at least one.
     pub addresses: Vec<AddressEntryConfig>,
 }
 
-/// What becomes of a listed address.
+/// The treatment of a listed address.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    /// Only the listed are admitted.
+    /// Only the listed addresses are admitted.
     Allow,
-    /// The listed are refused.
+    /// The listed addresses are refused.
     Forbid,
 }
 
@@ -90,13 +90,13 @@ impl IpFilter {
     }
 }
 
-/// The caller's address is not admitted.
+/// An error: the caller's address is not admitted.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAllowed {
-    /// Not among those that alone are admitted.
+    /// The address is not among those admitted.
     #[error("{0} is not among the allowed addresses")]
     Unlisted(IpAddr),
-    /// Among those that are refused.
+    /// The address is among those refused.
     #[error("{0} is among the forbidden addresses")]
     Listed(IpAddr),
 }

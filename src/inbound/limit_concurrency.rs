@@ -1,11 +1,11 @@
-//! Limits how many calls are under way at once, by any key.
+//! Limits the number of concurrent calls, by any key.
 //!
 //! ```yaml
 #![doc = include_str!("../../config/policies/limit-concurrency.yaml")]
 //! ```
 //!
-//! A call is under way until its answer's body has ended, or the caller has left. Nobody waits: what is too much is refused at once with
-//! [`Reason::ConcurrencyLimitExceeded`]. Permits are the policy's own, or those of all that have its `name`.
+//! A call lasts until its response body has ended, or the caller has left. Calls never wait: excess ones are refused at once with
+//! [`Reason::ConcurrencyLimitExceeded`]. Permits belong to the policy, or to all policies with its `name`.
 
 use std::sync::Arc;
 
@@ -30,15 +30,15 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct LimitConcurrencyConfig {
-    /// How many calls there may be at once.
+    /// The maximum number of concurrent calls.
     pub max_count: u32,
-    /// What is counted apart from each other: an expression, as `@(token.client)`.
+    /// The key by which calls are counted separately: an expression, such as `@(token.client)`.
     pub key: String,
-    /// A name for what is counted: all policies of this kind with the same name count together. Default: each counts by itself.
+    /// A name for the counts: all policies of this kind with the same name count together. Default: each counts by itself.
     pub name: Option<String>,
 }
 
-/// Limits how many calls are under way at once, by any key.
+/// Limits the number of concurrent calls, by any key.
 #[derive(Debug)]
 pub struct LimitConcurrency {
     key: Template,

@@ -1,4 +1,4 @@
-//! Whose counts a limit has: those of the policy that is written there, or of all that have its name.
+//! The owner of a limit's counts: the policy as written, or all policies with its name.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,18 +11,18 @@ use crate::{
     settings::{Faults, Place},
 };
 
-/// The fragments are gone through by themselves.
+/// The fragments are visited separately.
 static NONE: Fragments = Fragments::new();
 
-/// The limits of a config, each as it is known again when the config changes: by the list that it is written in and by how many of its
-/// kind stand before it there, whatever other routes and policies come and go.
+/// The limits of a config, identified across reloads by the list that contains them and by the number of earlier ones of their
+/// kind there, whatever other routes and policies come and go.
 ///
-/// What is written once counts once: a policy of the global list over all routes, one of a fragment over all that include it.
+/// A policy that is written once counts once: one of the global list over all routes, one of a fragment over all that include it.
 #[derive(Debug, Default)]
 pub(crate) struct LimitOwners(HashMap<usize, String>);
 
 impl LimitOwners {
-    /// The limits of the global list, the fragments, and the routes by their names.
+    /// Collects the limits of the global list, the fragments, and the routes by name.
     pub(crate) fn of<'a>(
         global: &[PolicyConfig],
         fragments: &Fragments,
@@ -52,12 +52,12 @@ impl LimitOwners {
     }
 }
 
-/// Where settings are: they stay there while policies are built from them.
+/// Returns the address of settings, which do not move while policies are built from them.
 fn address<C>(config: &C) -> usize {
     std::ptr::from_ref(config).addr()
 }
 
-/// The counters of the process, and whose a policy has.
+/// The counters of the process, with the owner of each policy's counts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LimitScope<'a> {
     limits: &'a Limits,
@@ -65,18 +65,18 @@ pub(crate) struct LimitScope<'a> {
 }
 
 impl<'a> LimitScope<'a> {
-    /// For the limits of a config.
+    /// Makes the scope for the limits of a config.
     pub(crate) const fn new(limits: &'a Limits, owners: &'a LimitOwners) -> Self {
         Self { limits, owners: Some(owners) }
     }
 
-    /// The counters.
+    /// Returns the counters.
     pub(crate) const fn limits(&self) -> &'a Limits {
         self.limits
     }
 
-    /// Whose counts the policy has that these settings describe: its own, or those of all of its kind with this name. They must agree on
-    /// the period; that they do not goes to the faults.
+    /// Returns the owner of a policy's counts: the policy itself, or all of its kind with this name. They must agree on the
+    /// period; a mismatch is a fault.
     pub(super) fn owner<C>(&self, config: &C, named: Named<'_>, place: &Place, faults: &mut Faults) -> Owner {
         let Named { kind, name, period } = named;
         let Some(name) = name else {
@@ -106,7 +106,7 @@ impl<'a> LimitScope<'a> {
     }
 }
 
-/// A policy that counts: its kind, the name that it was given, and the period that it counts over.
+/// A counting policy: its kind, its name, and its period.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Named<'a> {
     pub(super) kind: &'static str,

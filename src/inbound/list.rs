@@ -1,4 +1,4 @@
-//! A list of policies: fragments spliced in, built, and run in the order written.
+//! A list of policies: fragments inserted, built, and run in the order written.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -12,36 +12,36 @@ use crate::{
     upstream::UpstreamRequest,
 };
 
-/// How deeply lists may stand within lists.
+/// The maximum nesting depth of lists.
 pub(crate) const MAX_DEPTH: usize = 8;
 
-/// A list of policies, built. Entries that several lists have in common are shared.
+/// A list of policies, built. Entries common to several lists are shared.
 #[derive(Debug, Default)]
 pub struct PolicyList(Vec<Arc<PolicyEntry>>);
 
-/// A list of policies as it stands in the config.
+/// A list of policies as written in the config.
 #[derive(Clone, Debug)]
 pub(crate) struct Written<'a> {
     pub(crate) policies: &'a [PolicyConfig],
     pub(crate) place: Place,
-    /// What audit records call it, as `inbound`.
+    /// Its name in audit records, such as `inbound`.
     pub(crate) name: &'a str,
-    /// Whether other routes run it, too.
+    /// True if other routes run it, too.
     pub(crate) shared: bool,
 }
 
-/// An entry of a list, once the fragments stand in their places.
+/// An entry of a list, after the insertion of fragments.
 struct Listed<'a> {
     config: &'a PolicyConfig,
-    /// Of the settings.
+    /// The place of the settings.
     place: Place,
-    /// The entry as audit records name it.
+    /// The entry's name in audit records.
     at: String,
     shared: bool,
 }
 
 impl PolicyList {
-    /// Builds the lists, one after the other; what cannot be built is left out, and why is in the scope's faults.
+    /// Builds the lists, one after the other; policies that cannot be built are left out, and their faults reported.
     pub(crate) fn build(lists: &[Written<'_>], scope: &mut Scope<'_>) -> Self {
         if scope.depth >= MAX_DEPTH {
             let message = format!("lists of policies stand more than {MAX_DEPTH} deep within each other");
@@ -70,12 +70,12 @@ impl PolicyList {
         Self(entries)
     }
 
-    /// The entries, in the order they run.
+    /// Returns the entries, in the order they run.
     pub fn iter(&self) -> impl Iterator<Item = &PolicyEntry> {
         self.0.iter().map(|entry| &**entry)
     }
 
-    /// Whether preflights of browsers are answered.
+    /// Returns whether preflights of browsers are answered.
     pub fn answers_preflights(&self) -> bool {
         self.iter().any(|entry| matches!(entry.policy, InboundPolicy::Cors(_)))
     }
@@ -83,7 +83,7 @@ impl PolicyList {
     /// Runs the policies, until one stops the request.
     ///
     /// # Errors
-    /// The refusal, or the gateway's own answer, that ends the request.
+    /// Returns the refusal, or the gateway's own response, that ends the request.
     pub(crate) async fn run(
         &self,
         exchange: &mut Exchange,
@@ -96,7 +96,7 @@ impl PolicyList {
         Ok(())
     }
 
-    /// As [`run`](Self::run), for a list within a policy: its size is not known before it runs.
+    /// Does the same as [`run`](Self::run) for a list within a policy, whose size is not known before it runs.
     pub(crate) fn run_within<'a>(
         &'a self,
         exchange: &'a mut Exchange,
@@ -114,7 +114,7 @@ impl Listed<'_> {
     }
 }
 
-/// Lists the entries of one list, and those of the fragments that it includes in their places.
+/// Lists the entries of one list, with the entries of fragments in place of their includes.
 fn add<'a>(
     list: &Written<'a>,
     within: &mut Vec<&'a str>,
@@ -175,7 +175,7 @@ pub(crate) fn each<'a>(
     }
 }
 
-/// Whether some policy of the list establishes who calls, whatever way a request takes through it.
+/// Returns whether some policy of the list authenticates the caller, whatever path a request takes through it.
 pub(crate) fn authenticates(policies: &[PolicyConfig], fragments: &Fragments, depth: usize) -> bool {
     // Too deep a list is a fault of its own.
     depth < MAX_DEPTH * 2
@@ -197,7 +197,7 @@ pub(crate) fn authenticates(policies: &[PolicyConfig], fragments: &Fragments, de
         })
 }
 
-/// Whether no request that takes the list gets past it without saying who calls.
+/// Returns whether no request passes the list without authentication.
 fn ends(policies: &[PolicyConfig], fragments: &Fragments, depth: usize) -> bool {
     policies.iter().any(|policy| matches!(policy, PolicyConfig::ReturnResponse(_)))
         || authenticates(policies, fragments, depth + 1)

@@ -1,7 +1,8 @@
 //! 4 · Inbound: the policies on the request, one file each.
 //!
-//! A route's policies are a plain list that runs in the order written; the first refusal ends the request. A new policy is one
-//! file, its example in `config/policies/`, its variant in [`PolicyConfig`] and [`InboundPolicy`], and its line in `build` and `check`.
+//! A route's policies are a plain list that runs in the order written; the first refusal ends the request. A new policy needs one
+//! file, its example in `config/policies/`, its variant in [`PolicyConfig`] and [`InboundPolicy`], and its line in `build` and
+//! `check`.
 
 pub mod any_of;
 pub mod authorize;
@@ -69,7 +70,7 @@ use crate::{
     upstream::UpstreamRequest,
 };
 
-/// One policy on the request, as written: a map with one key, the policy's name.
+/// One policy on the request: a map with one key, the policy's name.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PolicyConfig {
@@ -83,39 +84,39 @@ pub enum PolicyConfig {
     ValidateClientCertificate(Box<ValidateClientCertificateConfig>),
     /// Sets, adds or removes a header field.
     SetHeader(SetHeaderConfig),
-    /// Admits requests that bear a header field.
+    /// Admits requests that carry a header field.
     CheckHeader(CheckHeaderConfig),
-    /// Sends the request to another path.
+    /// Changes the path of the request.
     RewriteUri(RewriteUriConfig),
     /// Sets, adds to or removes a parameter of the query.
     SetQueryParameter(SetQueryParameterConfig),
-    /// Admits requests for which a condition holds.
+    /// Admits requests for which a condition is true.
     Authorize(AuthorizeConfig),
-    /// Limits how often something happens.
+    /// Limits the rate of calls.
     RateLimitByKey(Box<RateLimitByKeyConfig>),
     /// Limits calls or bytes over a long time.
     QuotaByKey(Box<QuotaByKeyConfig>),
-    /// Limits how many calls are under way at once.
+    /// Limits the number of concurrent calls.
     LimitConcurrency(LimitConcurrencyConfig),
-    /// Lets pages of other origins call.
+    /// Allows pages of other origins to call.
     Cors(CorsConfig),
     /// Answers the request itself.
     ReturnResponse(ReturnResponseConfig),
-    /// Runs the first branch whose condition holds.
+    /// Runs the first branch whose condition is true.
     Choose(Vec<BranchConfig>),
     /// Admits requests that one of several lists admits.
     AnyOf(Vec<Vec<Self>>),
     /// Admits the calls of known partners.
     CheckPartner(CheckPartnerConfig),
-    /// Stands for the policies of a fragment.
+    /// Inserts the policies of a fragment.
     IncludeFragment(String),
-    /// Panics, at the place of this name.
+    /// Panics, at this place.
     #[cfg(test)]
     Panic(String),
 }
 
 impl PolicyConfig {
-    /// The policy's name, as in the config.
+    /// Returns the policy's name in the config.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::IpFilter(_) => "ip-filter",
@@ -187,16 +188,16 @@ pub enum InboundPolicy {
 /// One entry of a route's list: the policy and its place in the config.
 #[derive(Debug)]
 pub struct PolicyEntry {
-    /// What runs.
+    /// The policy.
     pub policy: InboundPolicy,
-    /// The entry as audit records name it: `inbound[1].ip-filter`.
+    /// The entry's name in audit records: `inbound[1].ip-filter`.
     pub at: Arc<str>,
 }
 
 impl InboundPolicy {
-    /// Builds the policy, or says why not in the scope's faults.
+    /// Builds the policy, or reports its faults.
     ///
-    /// `at` is what audit records call the entry.
+    /// `at` is the entry's name in audit records.
     pub(crate) fn build(config: &PolicyConfig, place: &Place, at: &str, scope: &mut Scope<'_>) -> Option<Self> {
         Some(match config {
             PolicyConfig::IpFilter(config) => Self::IpFilter(IpFilter::build(config, place, scope)?),
@@ -233,10 +234,10 @@ impl InboundPolicy {
         })
     }
 
-    /// Judges the request, and writes to the upstream's what the policy is for.
+    /// Judges the request, and changes the upstream's request as the policy demands.
     ///
     /// # Errors
-    /// The refusal, or the gateway's own answer, that ends the request.
+    /// Returns the refusal, or the gateway's own response, that ends the request.
     pub(crate) async fn check(
         &self,
         exchange: &mut Exchange,
@@ -277,10 +278,10 @@ impl InboundPolicy {
 }
 
 impl PolicyEntry {
-    /// Runs the policy and notes what it found.
+    /// Runs the policy and notes its result.
     ///
     /// # Errors
-    /// The refusal, or the gateway's own answer, that ends the request.
+    /// Returns the refusal, or the gateway's own response, that ends the request.
     pub(crate) async fn run(
         &self,
         exchange: &mut Exchange,

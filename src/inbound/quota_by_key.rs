@@ -4,10 +4,10 @@
 #![doc = include_str!("../../config/policies/quota-by-key.yaml")]
 //! ```
 //!
-//! Periods are fixed and follow each other from the first of January 1970 on, UTC; at the end of each the count begins anew. Bytes are
-//! those of both bodies, counted when they have ended: the call that exceeds the quota still ends well, the next one is refused.
-//! Quotas are kept in the process and begin anew when it restarts. Each policy counts by itself, as for
-//! [`rate_limit_by_key`](super::rate_limit_by_key), and so does what `name` and `increment-condition` mean.
+//! Periods are fixed and follow each other from the first of January 1970 on, UTC; each begins with a count of zero. The bytes of
+//! both bodies are counted when they have ended: the call that exceeds the quota still succeeds, the next one is refused. Quotas
+//! are kept in the process and begin anew when it restarts. Each policy counts by itself, as for
+//! [`rate_limit_by_key`](super::rate_limit_by_key), and `name` and `increment-condition` have the same meaning.
 //!
 //! Refuses with [`Reason::QuotaExceeded`] and `Retry-After`.
 
@@ -34,22 +34,22 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct QuotaByKeyConfig {
-    /// How many calls there may be within the period. This, `bandwidth` or both.
+    /// The number of calls within the period. This, `bandwidth` or both.
     pub calls: Option<u64>,
-    /// How many bytes both bodies of all calls may have within the period.
+    /// The number of bytes of both bodies of all calls within the period.
     pub bandwidth: Option<Size>,
     /// The length of the period, at least 1s.
     pub renewal_period: Span,
-    /// What is counted apart from each other: an expression, as `@(token.client)`.
+    /// The key by which calls are counted separately: an expression, such as `@(token.client)`.
     pub counter_key: String,
-    /// A name for what is counted: all policies of this kind with the same name count together. Default: each counts by itself.
+    /// A name for the counts: all policies of this kind with the same name count together. Default: each counts by itself.
     pub name: Option<String>,
-    /// Counts a call only if this holds. One on `response` is judged when the answer has ended: until then the call counts. Default: every
-    /// call counts.
+    /// Counts a call only if this is true. A condition on `response` is evaluated when the response has ended: until then the
+    /// call counts. Default: every call counts.
     pub increment_condition: Option<String>,
-    /// How much a call counts. Default: 1.
+    /// The weight of a call. Default: 1.
     pub increment_count: Option<u32>,
-    /// Where calls are counted. Default: local.
+    /// The store of the counts. Default: local.
     #[serde(default)]
     pub store: StoreConfig,
 }

@@ -1,17 +1,17 @@
-//! Limits how often something happens, by any key.
+//! Limits the rate of calls, by any key.
 //!
 //! ```yaml
 #![doc = include_str!("../../config/policies/rate-limit-by-key.yaml")]
 //! ```
 //!
-//! There are never more than `calls` within any stretch of time as long as `renewal-period`, wherever it begins. A call is counted
-//! where the policy stands in the list, so only what the policies before it let through counts; what is refused does not. Each
-//! policy counts by itself: one of the global list over all routes, one of a fragment over all that include it. Policies of one `name`
-//! count together.
-//! With an `increment-condition` that reads `response` a call has its place from the start, and gives it back when its answer has ended
-//! and the condition does not hold. Where no answer came, as when the caller left, it keeps it.
+//! At most `calls` are admitted within any period of the length of `renewal-period`, wherever it begins. A call is counted at the
+//! policy's place in the list, so only calls that the earlier policies admit count; refused ones do not. Each policy counts by
+//! itself: one of the global list over all routes, one of a fragment over all that include it. Policies of one `name` count
+//! together. With an `increment-condition` that reads `response` a call counts from its start, and the count is given back when
+//! its response has ended and the condition is false. Without a response, as when the caller left, the call stays counted.
 //!
-//! Answers bear `RateLimit` and `RateLimit-Policy`; what is too much is refused with [`Reason::RateLimitExceeded`] and `Retry-After`.
+//! Responses carry `RateLimit` and `RateLimit-Policy`; excess calls are refused with [`Reason::RateLimitExceeded`] and
+//! `Retry-After`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,40 +34,40 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RateLimitByKeyConfig {
-    /// How many calls there may be within the period.
+    /// The number of calls within the period.
     pub calls: u64,
     /// The length of the period, from 1s to 24h.
     pub renewal_period: Span,
-    /// What is counted apart from each other: an expression, as `@(caller.address)`.
+    /// The key by which calls are counted separately: an expression, such as `@(caller.address)`.
     pub counter_key: String,
-    /// A name for what is counted: all policies of this kind with the same name count together. Default: each counts by itself.
+    /// A name for the counts: all policies of this kind with the same name count together. Default: each counts by itself.
     pub name: Option<String>,
-    /// Counts a call only if this holds. One on `response` is judged when the answer has ended: until then the call counts. Default: every
-    /// call counts.
+    /// Counts a call only if this is true. A condition on `response` is evaluated when the response has ended: until then the
+    /// call counts. Default: every call counts.
     pub increment_condition: Option<String>,
-    /// How much a call counts. Default: 1.
+    /// The weight of a call. Default: 1.
     pub increment_count: Option<u32>,
-    /// A header of the answer that tells how many calls are left. Default: none.
+    /// A response header with the number of remaining calls. Default: none.
     pub remaining_calls_header_name: Option<String>,
-    /// A header of the answer that tells how many calls there may be. Default: none.
+    /// A response header with the limit of calls. Default: none.
     pub total_calls_header_name: Option<String>,
-    /// Where calls are counted. Default: local.
+    /// The store of the counts. Default: local.
     #[serde(default)]
     pub store: StoreConfig,
 }
 
-/// Where something is counted.
+/// The store of counts.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum StoreConfig {
-    /// In this process; a restart begins anew.
+    /// In this process; a restart begins with zero.
     #[default]
     Local,
     /// In a Redis or Valkey that several gateways share.
     Redis,
 }
 
-/// Limits how often something happens, by any key.
+/// Limits the rate of calls, by any key.
 #[derive(Debug)]
 pub struct RateLimitByKey {
     key: Template,
@@ -125,7 +125,7 @@ impl RateLimitByKey {
     }
 }
 
-/// Whether and how much a call counts.
+/// The condition and weight of a count.
 #[derive(Debug)]
 pub(super) struct Increment {
     pub(super) condition: Option<Arc<Expression>>,
@@ -145,7 +145,7 @@ impl Increment {
         Some(Self { condition, count: u64::from(count.unwrap_or(1)) })
     }
 
-    /// How much the call counts from its start on.
+    /// Returns the weight of the call from its start on.
     pub(super) fn cost(&self, facts: &Facts<'_>) -> Result<u64, KeyUnavailable> {
         match &self.condition {
             Some(condition) if !condition.uses().response && !condition.holds(facts)? => Ok(0),
@@ -153,7 +153,7 @@ impl Increment {
         }
     }
 
-    /// The condition, where only the answer tells whether the call goes on counting.
+    /// Returns the condition, if only the response tells whether the call stays counted.
     pub(super) fn on_answer(&self) -> Option<&Arc<Expression>> {
         self.condition.as_ref().filter(|condition| condition.uses().response)
     }
@@ -189,7 +189,7 @@ fn extra(written: Option<&str>, key: &str, place: &Place, faults: &mut Faults) -
     written.and_then(|written| field::name(written, &place.key(key), faults))
 }
 
-/// What is counted, or whether it is, cannot be told. Such a request is refused: it would escape the limit.
+/// An error: the key, or the condition of the count, is unavailable. Such a request is refused: it would escape the limit.
 #[derive(Debug, thiserror::Error)]
 #[error("the limit's key or condition has no value")]
 pub(super) struct KeyUnavailable(#[from] EvaluationError);

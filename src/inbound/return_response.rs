@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Values of headers and the body may be expressions; one that has no value refuses with [`Reason::HeaderValueUnavailable`]. In
-//! `outbound` it takes the place of the answer, and the policies after it do not run, as in API Management.
+//! `outbound` it replaces the response, and the policies after it do not run, as in API Management.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ use crate::{
 pub struct ReturnResponseConfig {
     /// The status, from 200 to 599. Default: 200.
     pub status: Option<u16>,
-    /// Header fields of the answer: texts, or expressions `@(…)`.
+    /// Header fields of the response: texts, or expressions `@(…)`.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// The body: a text, or an expression. Default: none.
@@ -83,7 +83,7 @@ impl ReturnResponse {
         Some(Self { status: status?, headers, body })
     }
 
-    /// The answer to one request; `status` is that of the answer whose place it takes.
+    /// Makes the response to one request; `status` is that of the response that it replaces.
     pub(crate) fn response(
         &self,
         exchange: &Exchange,
@@ -118,7 +118,7 @@ impl ReturnResponse {
     }
 }
 
-/// The answer cannot be made.
+/// An error: the response cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[error("a value of the answer cannot be had")]
 struct Unavailable(#[from] HeaderTextError);

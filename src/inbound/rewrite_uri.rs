@@ -1,12 +1,13 @@
-//! Sends the request to another path.
+//! Changes the path of the request.
 //!
 //! ```yaml
 #![doc = include_str!("../../config/policies/rewrite-uri.yaml")]
 //! ```
 //!
-//! `{name}` is a segment that the route's path captured, `{rest}` what follows the path's prefix, with its slash or empty. In the path both
-//! go in as they came; in the query they are encoded anew, so that what was captured cannot become a parameter of its own. What the
-//! template says in its query wins over the caller's parameters of that name, whatever their case: some backends do not tell them apart.
+//! `{name}` is a segment that the route's path captured, `{rest}` is the part after the path's prefix, with its slash or empty.
+//! In the path both are inserted as received; in the query they are encoded anew, so that a capture cannot become a parameter of
+//! its own. The template's query parameters replace the caller's of the same name, in any case, since some backends do not
+//! distinguish them.
 
 use std::borrow::Cow;
 
@@ -28,25 +29,25 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RewriteUriConfig {
-    /// The new path, with or without a query; `{name}` is a capture of the route's path, `{rest}` what follows its prefix.
+    /// The new path, with or without a query; `{name}` is a capture of the route's path, `{rest}` the part after its prefix.
     pub template: String,
     /// Keeps the caller's query parameters that the template does not name. Default: true.
     pub copy_unmatched_params: Option<bool>,
 }
 
-/// Sends the request to another path.
+/// Changes the path of the request.
 #[derive(Debug)]
 pub struct RewriteUri {
     path: Vec<Piece>,
     query: Vec<Piece>,
     /// The names of the template's own query parameters, decoded.
     own: Vec<Box<[u8]>>,
-    /// What the template itself holds of what a route would have to accept.
+    /// The ambiguities in the template itself, which a route would have to accept.
     oddities: Oddities,
     copy_unmatched: bool,
 }
 
-/// A piece of a template.
+/// A part of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
     Text(Box<str>),
@@ -175,7 +176,7 @@ fn known(name: &str, place: &Place, scope: &mut Scope<'_>) -> Option<()> {
     None
 }
 
-/// Judges the template with something harmless in the place of each capture; what it holds of what a route would have to accept.
+/// Checks the template with a harmless text for each capture; returns the ambiguities that a route would have to accept.
 fn judge(template: &str, path: &[Piece], query: &[Piece], place: &Place, faults: &mut Faults) -> Option<Oddities> {
     let starts_well = matches!(path, [Piece::Rest, ..]) || matches!(path, [Piece::Text(text), ..] if text.starts_with('/'));
     if !starts_well {
@@ -226,7 +227,7 @@ fn with_placeholders(pieces: &[Piece]) -> String {
         .collect()
 }
 
-/// Why a request cannot be sent to the other path.
+/// The reason why the path cannot be changed.
 #[derive(Debug, thiserror::Error)]
 enum RewriteFailed {
     #[error("the new path could be read in two ways")]

@@ -1,4 +1,4 @@
-//! Facts and services for the policies that are being built.
+//! The context in which policies are built.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -15,51 +15,51 @@ use crate::{
     settings::{Faults, Place, Secrets},
 };
 
-/// What a policy may look at, and must tell, while it is built.
+/// The context in which a policy is built: the data that it may use, and the collections that it adds to.
 #[derive(Debug)]
 pub(crate) struct Scope<'a> {
-    /// What is wrong goes here; the build goes on.
+    /// The collected faults; the build continues after a fault.
     pub faults: &'a mut Faults,
     /// The named address sets.
     pub sets: &'a AddressSets,
     /// The tenants by name, and their key sets.
     pub tenants: &'a Tenants,
-    /// The counters of the process, and whose a policy has.
+    /// The counters of the process, with the owner of the policy's counts.
     pub(crate) limits: LimitScope<'a>,
-    /// What named values that are secrets stand for.
+    /// The values of secret named values.
     pub secrets: &'a Secrets,
     /// Named lists of policies, for `include-fragment`.
     pub(crate) fragments: &'a Fragments,
     /// The policies of lists that several routes run, as far as they are built.
     pub(crate) shared: &'a SharedPolicies,
-    /// How deeply the list that is built stands within others.
+    /// The nesting depth of the current list.
     pub depth: usize,
-    /// The names that the path of the route captures; `None` for policies that belong to no one route.
+    /// The captures of the route's path; `None` for policies outside of any route.
     pub captures: Option<&'a [String]>,
-    /// Whether the route says `anonymous: true`.
+    /// True if the route is `anonymous: true`.
     pub anonymous: bool,
-    /// Header names that are spoken for.
+    /// The reserved header names.
     pub reserved: &'a mut ReservedNames,
-    /// What bears on clients' certificates.
+    /// The state of clients' certificates.
     pub(crate) certificates: CertificateScope<'a>,
-    /// The partners, and what bears on them of the route; `None` for policies that belong to no one route.
+    /// The partners, and the route's properties that concern them; `None` for policies outside of any route.
     pub(crate) partners: Option<(&'a Arc<Partners>, PartnerRoute<'a>)>,
-    /// The places where token policies of the route look for a token, gathered as they are built.
+    /// The places in which token policies of the route look for a token, collected while they are built.
     pub token_places: &'a mut Vec<TokenPlace>,
-    /// Microsoft Graph, and who can ask it; `None` for policies that belong to no one route.
+    /// Microsoft Graph, and the credentials for it; `None` for policies outside of any route.
     pub(crate) graph: Option<(&'a Graphs, &'a Credentials)>,
-    /// What is known of tokens where the policy stands.
+    /// The tokens that are known at the policy's place.
     pub way: &'a mut TokensBefore,
 }
 
 impl Scope<'_> {
-    /// Reads a value that may be an expression, and judges what it names by what the route has before it.
+    /// Reads a value that may be an expression, and checks its names against the route's earlier policies.
     pub(crate) fn template(&mut self, text: &str, place: &Place) -> Option<Template> {
         let template = self.template_on_answer(text, place)?;
         self.is_before_answer(template.uses(), place).then_some(template)
     }
 
-    /// As [`template`](Self::template), for a value that is made when there is an answer.
+    /// Does the same as [`template`](Self::template) for a value that is evaluated with a response.
     pub(crate) fn template_on_answer(&mut self, text: &str, place: &Place) -> Option<Template> {
         let template = Template::build(text, &self.way.names, place, self.faults)?;
         match &template {
@@ -68,7 +68,7 @@ impl Scope<'_> {
         }
     }
 
-    /// Whether there is no answer yet that the expression would have to read; a fault otherwise.
+    /// Returns whether the expression needs no response, which does not exist yet; reports a fault otherwise.
     pub(crate) fn is_before_answer(&mut self, uses: Uses, place: &Place) -> bool {
         if uses.response {
             let cure = "use it in `outbound`, or in the `increment-condition` of a limit";
@@ -77,19 +77,20 @@ impl Scope<'_> {
         !uses.response
     }
 
-    /// Reads a condition, and judges what it names by what the route has before it.
+    /// Reads a condition, and checks its names against the route's earlier policies.
     pub(crate) fn condition(&mut self, text: &str, place: &Place) -> Option<Expression> {
         let expression = self.condition_on_answer(text, place)?;
         self.is_before_answer(expression.uses(), place).then_some(expression)
     }
 
-    /// As [`condition`](Self::condition), for one that may be judged when there is an answer.
+    /// Does the same as [`condition`](Self::condition) for one that may be evaluated with a response.
     pub(crate) fn condition_on_answer(&mut self, text: &str, place: &Place) -> Option<Expression> {
         let expression = condition(text, &self.way.names, place, self.faults)?;
         self.can_evaluate(&expression, place).then_some(expression)
     }
 
-    /// Whether what the expression names can be there. An expression that would refuse every request is a mistake in the config.
+    /// Returns whether the values that the expression names can exist. An expression that would refuse every request is a mistake
+    /// in the config.
     pub(crate) fn can_evaluate(&mut self, expression: &Expression, place: &Place) -> bool {
         let before = self.faults.errors();
         if expression.uses().token && self.token_places.is_empty() {
@@ -131,33 +132,33 @@ impl Scope<'_> {
     }
 }
 
-/// What policies establish about tokens on the way that a request takes to some point of a list.
+/// The tokens that policies establish on the path that a request takes to some point of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct TokensBefore {
-    /// Whether a token policy may have held.
+    /// True if a token policy may have succeeded.
     pub has_token: bool,
     /// The names of tokens besides `token`.
     pub names: Vec<Box<str>>,
-    /// Whether a check of partners follows, whichever way a request takes from here.
+    /// True if a check of partners follows, whatever path a request takes from here.
     pub partner_check_follows: bool,
 }
 
 impl TokensBefore {
-    /// Takes in what another way to the same point establishes.
+    /// Adds the tokens of another path to the same point.
     pub(crate) fn join(&mut self, other: &Self) {
         self.has_token |= other.has_token;
         self.names.extend(other.names.iter().filter(|name| !self.names.contains(name)).cloned().collect::<Vec<_>>());
     }
 }
 
-/// What bears on clients' certificates where a policy is built.
+/// The state of clients' certificates where a policy is built.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CertificateScope<'a> {
-    /// What file names are relative to.
+    /// The folder that file names are relative to.
     pub(crate) base: &'a Path,
-    /// What the listeners ask.
+    /// The listeners' requirements.
     pub(crate) asked: AskedCertificates,
-    /// Whether `caller.certificate` may be there: a policy before, or a listener, accepts one.
+    /// True if `caller.certificate` may exist: an earlier policy, or a listener, accepts one.
     pub(crate) validated: bool,
 }
 
@@ -167,19 +168,19 @@ impl Default for CertificateScope<'_> {
     }
 }
 
-/// What the listeners of a config ask of clients' certificates.
+/// The requirements of a config's listeners for clients' certificates.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct AskedCertificates {
-    /// Some listener asks for them.
+    /// True if some listener requests them.
     pub(crate) any: bool,
-    /// Some listener requires them.
+    /// True if some listener requires them.
     pub(crate) required: bool,
-    /// There are revocation lists wherever they are asked for.
+    /// True if there are revocation lists wherever they are requested.
     pub(crate) every_one_has_lists: bool,
 }
 
 impl AskedCertificates {
-    /// What these listeners ask.
+    /// Returns the requirements of these listeners.
     pub(crate) fn by(listeners: &[ListenerConfig]) -> Self {
         let mut asked = listeners.iter().filter_map(|listener| listener.client_certificates.as_ref()).peekable();
         Self {
@@ -190,21 +191,21 @@ impl AskedCertificates {
     }
 }
 
-/// The route that a policy is built for, as far as partners are concerned.
+/// The properties of a policy's route that concern partners.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PartnerRoute<'a> {
-    /// Its name.
+    /// The route's name.
     pub(crate) name: &'a str,
-    /// Whether a token policy stands before the check.
+    /// True if a token policy precedes the check.
     pub(crate) has_token: bool,
-    /// Whether its token policies let tokens of more than one tenant through.
+    /// True if its token policies admit tokens of more than one tenant.
     pub(crate) several_tenants: bool,
-    /// Whether a check stands before what is built now, so that it is known which partner calls.
+    /// True if a check precedes the current policy, so that the partner is known.
     pub(crate) checked: bool,
 }
 
 impl<'a> PartnerRoute<'a> {
-    /// A route of this name whose token, if there is one, is of one tenant.
+    /// Makes a route of this name whose tokens, if any, are of one tenant.
     pub(crate) const fn of(name: &'a str) -> Self {
         Self { name, has_token: false, several_tenants: false, checked: false }
     }

@@ -4,8 +4,8 @@
 #![doc = include_str!("../../config/policies/set-query-parameter.yaml")]
 //! ```
 //!
-//! Values are escaped, so that none becomes another parameter. What is replaced or removed is every parameter that a backend could
-//! take for it: names are compared decoded and without case. A value that cannot be had refuses with
+//! Values are escaped, so that none becomes another parameter. Every parameter that a backend could take for this one is replaced
+//! or removed: names are compared decoded and case-insensitively. A value that is unavailable refuses with
 //! [`Reason::HeaderValueUnavailable`], unless `when-absent: skip`.
 
 use schemars::JsonSchema;
@@ -31,7 +31,7 @@ use crate::{
 pub struct SetQueryParameterConfig {
     /// The parameter's name, not escaped.
     pub name: String,
-    /// What happens where the parameter is there already. Default: override.
+    /// The action if the parameter is already present. Default: override.
     #[serde(default)]
     pub exists_action: ExistsAction,
     /// The value: a text, or an expression `@(…)`. Not with `values`.
@@ -39,7 +39,7 @@ pub struct SetQueryParameterConfig {
     /// Several values: the parameter is repeated.
     #[serde(default)]
     pub values: Vec<String>,
-    /// What happens where a value cannot be had. Default: refuse.
+    /// The reaction to an unavailable value. Default: refuse.
     #[serde(default)]
     pub when_absent: WhenAbsent,
 }
@@ -131,7 +131,7 @@ impl SetQueryParameter {
     }
 }
 
-/// A value cannot be had.
+/// An error: a value is unavailable.
 #[derive(Debug, thiserror::Error)]
 #[error("the value of the parameter {name} cannot be had")]
 struct Unavailable {

@@ -1,7 +1,8 @@
-//! Policies of lists that many routes run: each is built once for all the routes that it means the same to.
+//! Policies of lists that many routes run: each is built once for all routes in which it has the same meaning.
 //!
-//! What the global list and the fragments hold can be large, and there can be thousands of routes. A policy is built anew only where
-//! something that it is judged by is not the same; what its build establishes for those that follow is repeated for each route.
+//! The global list and the fragments can be large, and there can be thousands of routes. A policy is built again only if
+//! something that its build depends on differs; the facts that its build establishes for later policies are repeated for each
+//! route.
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
@@ -11,14 +12,14 @@ use super::{
 };
 use crate::request::{ReservedNames, TokenPlace};
 
-/// The policies of shared lists that were built already. Lives no longer than the config that they are built from.
+/// The policies of shared lists that were built already. Lives no longer than their config.
 #[derive(Debug, Default)]
 pub(crate) struct SharedPolicies(RefCell<HashMap<Key, Rc<Built>>>);
 
-/// All that the build of a policy looks at besides what is the same for the whole config.
+/// Everything that the build of a policy depends on and that may differ within a config.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Key {
-    /// The address of the settings, which stay where they are while they are built from.
+    /// The address of the settings, which do not move while they are built from.
     config: usize,
     depth: usize,
     anonymous: bool,
@@ -26,13 +27,13 @@ struct Key {
     token: bool,
     graph: bool,
     way: TokensBefore,
-    /// Of partners: whether several tenants' tokens come, whether a check stands before, and the route's name where that matters.
+    /// Of partners: whether tokens of several tenants are admitted, whether a check precedes, and the route's name if it matters.
     partners: Option<(bool, bool, Option<Box<str>>)>,
-    /// The route's captures, where they may matter.
+    /// The route's captures, if they matter.
     captures: Option<Option<Box<[String]>>>,
 }
 
-/// A policy, and what the scope is after it.
+/// A policy, and the context after it.
 #[derive(Debug)]
 struct Built {
     entry: Option<Arc<PolicyEntry>>,
@@ -64,7 +65,7 @@ impl Key {
     }
 }
 
-/// What of a route a policy may mean something else by.
+/// The properties of a route that a policy's meaning may depend on.
 #[derive(Debug, Default)]
 struct Dependence {
     on_captures: bool,
@@ -102,7 +103,7 @@ impl Dependence {
 }
 
 impl SharedPolicies {
-    /// The policy that these settings describe, built by `build` if it was not yet for a scope like this one.
+    /// Returns the policy of these settings, built by `build` if it was not yet built in an equal context.
     pub(super) fn once(
         &self,
         config: &PolicyConfig,
@@ -133,7 +134,7 @@ impl SharedPolicies {
 }
 
 impl Built {
-    /// Establishes for another route what the build established for the first one.
+    /// Repeats for another route what the build established for the first one.
     fn enter(&self, scope: &mut Scope<'_>) {
         scope.reserved.take_over(&self.names);
         scope.token_places.extend_from_slice(&self.token_places);

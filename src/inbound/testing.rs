@@ -1,4 +1,4 @@
-//! What the tests of policies share: a scope to build them in.
+//! The tests' context for building policies.
 
 use super::scope::{CertificateScope, Scope};
 use crate::{
@@ -10,20 +10,20 @@ use crate::{
 /// The route that a policy is built for.
 #[derive(Debug, Default)]
 pub(crate) struct Building<'a> {
-    /// The names that its path captures.
+    /// The captures of its path.
     pub(crate) captures: &'a [&'a str],
-    /// Whether a token policy stands before the one that is built.
+    /// True if a token policy precedes the one that is built.
     pub(crate) token: bool,
-    /// The counters; new ones if there are none.
+    /// The counters; new ones if absent.
     pub(crate) limits: Option<&'a Limits>,
-    /// What bears on clients' certificates.
+    /// The state of clients' certificates.
     pub(crate) certificates: CertificateScope<'a>,
-    /// Whether it says `anonymous: true`.
+    /// True if it is `anonymous: true`.
     pub(crate) anonymous: bool,
 }
 
 impl Building<'_> {
-    /// Builds a policy; otherwise what is wrong with it.
+    /// Builds a policy, or returns its faults.
     pub(crate) fn build<T>(&self, policy: impl FnOnce(&Place, &mut Scope<'_>) -> Option<T>) -> Result<T, Vec<String>> {
         let mut faults = Faults::default();
         let built = self.build_with(&mut ReservedNames::default(), &mut faults, policy);
@@ -34,7 +34,7 @@ impl Building<'_> {
         }
     }
 
-    /// As [`build`](Self::build), with reserved names and faults that several policies share.
+    /// Does the same as [`build`](Self::build) with reserved names and faults that several policies share.
     pub(crate) fn build_with<T>(
         &self,
         reserved: &mut ReservedNames,

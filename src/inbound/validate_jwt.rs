@@ -1,7 +1,7 @@
-//! Admits callers with a token of another issuer: an OpenID Connect provider, or whoever holds a given key.
+//! Admits callers with a token of another issuer: an OpenID Connect provider, or the holder of a given key.
 //!
-//! The checks and their order are those of [`validate_azure_ad_token`](super::validate_azure_ad_token), without what Entra alone
-//! has: tenants, versions, and how a client authenticated.
+//! The checks and their order are those of [`validate_azure_ad_token`](super::validate_azure_ad_token), without those specific to
+//! Entra: tenants, versions, and the client's authentication.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -28,7 +28,7 @@ pub struct ValidateJwtConfig {
     pub issuer: String,
     /// The accepted audiences, compared exactly; at least one. A token may name several, one of which must be accepted.
     pub audiences: Vec<String>,
-    /// The accepted algorithms, of RS256 to RS512, PS256 to PS512, ES256 to ES512 and EdDSA. Default: RS256, PS256, ES256, EdDSA.
+    /// The accepted algorithms: RS256 to RS512, PS256 to PS512, ES256 to ES512 and EdDSA. Default: RS256, PS256, ES256, EdDSA.
     #[serde(default)]
     pub algorithms: Vec<String>,
     /// The accepted client applications: `client_id`, or `azp`. Default: any.
@@ -43,22 +43,22 @@ pub struct ValidateJwtConfig {
     /// Roles of which the token must have one; with `scopes` too, users need a scope and applications a role.
     #[serde(default)]
     pub roles: Vec<String>,
-    /// Whose tokens are accepted. An application's own token names the application as its subject. Default: any.
+    /// The accepted kind of tokens. An application's own token names the application as its subject. Default: any.
     #[serde(default)]
     pub token_kind: TokenKindConfig,
-    /// Whether the token must be bound to the certificate that the caller shows (`cnf` with `x5t#S256`, RFC 8705): one that is
-    /// bound always needs it. Default: any.
+    /// Whether the token must be bound to the certificate that the caller shows (`cnf` with `x5t#S256`, RFC 8705); a bound token
+    /// always needs it. Default: any.
     #[serde(default)]
     pub token_binding: TokenBindingConfig,
     /// The header, or headers in order of preference, that hold the token. Default: Authorization.
     pub header_name: Option<OneOrMany<String>>,
     /// The query parameter that holds the token; tried last, removed before forwarding.
     pub query_parameter_name: Option<String>,
-    /// The name by which expressions read the token: `name.claims.…`. A second token policy on a route needs one; the token of the
-    /// first is `token`, whether or not it has a name.
+    /// The name by which expressions read the token: `name.claims.…`. A second token policy on a route needs one; the token of
+    /// the first is `token`, with or without a name.
     #[serde(rename = "as")]
     pub named: Option<String>,
-    /// How far clocks may differ. At most 10m. Default: 5m.
+    /// The accepted clock skew. At most 10m. Default: 5m.
     pub clock_skew: Option<Span>,
     /// The status of refusals instead of 401 and 403.
     pub failed_validation_httpcode: Option<u16>,
@@ -78,7 +78,7 @@ impl ValidateJwt {
         Some(Self(ValidateAzureAdToken::of_issuer(config, algorithms, place, scope)?))
     }
 
-    /// Judges the token of a request; notes it on the exchange if it holds.
+    /// Judges the token of a request; notes it on the exchange if it is accepted.
     pub(crate) async fn check(
         &self,
         exchange: &mut Exchange,

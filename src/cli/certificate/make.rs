@@ -27,16 +27,17 @@ use zeroize::Zeroizing;
 use super::{Format, in_json, in_words};
 use crate::{base::clock::Clock, certificate::keys::Thumbprints};
 
-/// Clocks differ; a certificate that is valid from this very second is not valid yet for somebody.
+/// The backdating of certificates, in seconds: clocks differ, and one that is valid from this very second is not valid yet for
+/// others.
 const BACKDATED: u64 = 300;
 
 /// Arguments of `entrada certificate new`.
 #[derive(Args, Debug)]
 pub struct NewArguments {
-    /// The subject, as CN=gateway or CN=gateway,O=Contoso; a text without `=` is the common name
+    /// The subject, such as CN=gateway or CN=gateway,O=Contoso; a text without `=` is the common name
     #[arg(long, value_name = "NAME")]
     subject: String,
-    /// How many days it is valid [a tenant's policy may allow fewer]
+    /// The number of days for which it is valid [a tenant's policy may allow fewer]
     #[arg(long, default_value_t = 365, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3650))]
     days: u32,
     /// The size of the RSA key
@@ -48,13 +49,13 @@ pub struct NewArguments {
     /// Write a PFX (PKCS#12) file as well
     #[arg(long, value_name = "FILE")]
     pfx: Option<PathBuf>,
-    /// The file that holds the password of the PFX [default: a new password, put beside the PFX]
+    /// The file that holds the password of the PFX [default: a new password, written beside the PFX]
     #[arg(long, value_name = "FILE", requires = "pfx")]
     password_file: Option<PathBuf>,
-    /// Replace files that exist
+    /// Replace existing files
     #[arg(long)]
     force: bool,
-    /// How to speak
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -66,26 +67,26 @@ fn key_size(text: &str) -> Result<u16, String> {
     }
 }
 
-/// What a new certificate is to be.
+/// The settings of a new certificate.
 #[derive(Clone, Debug)]
 pub struct NewCertificate {
     /// The subject: `CN=gateway,O=Contoso`, or a common name alone.
     pub subject: String,
-    /// How many days it is valid.
+    /// The number of days for which it is valid.
     pub days: u32,
     /// The size of the RSA key: 2048, 3072 or 4096.
     pub bits: u16,
 }
 
-/// Why no certificate could be made.
+/// The reason why no certificate could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum MakeError {
     /// The subject cannot be read.
     #[error("the subject {subject:?} cannot be used: {why}")]
     Subject {
-        /// As it was given.
+        /// The subject as given.
         subject: String,
-        /// What is wrong with it.
+        /// The fault of the subject.
         why: String,
     },
     /// The cryptographic library refused.
@@ -118,11 +119,11 @@ impl std::fmt::Debug for Made {
 }
 
 impl NewCertificate {
-    /// Makes key and certificate. Takes a moment: seconds for 4096 bits.
+    /// Makes key and certificate. Takes seconds for 4096 bits.
     ///
     /// # Errors
     ///
-    /// When the subject cannot be read.
+    /// Fails if the subject cannot be read.
     pub fn make(&self, clock: &Clock) -> Result<Made, MakeError> {
         let size = match self.bits {
             4096 => RsaKeySize::_4096,
@@ -155,26 +156,26 @@ impl NewCertificate {
 }
 
 impl Made {
-    /// The certificate, DER.
+    /// Returns the certificate, DER.
     pub fn der(&self) -> &[u8] {
         &self.der
     }
 
-    /// The certificate alone, PEM: what is uploaded.
+    /// Returns the certificate alone, PEM: for uploading.
     pub fn certificate_pem(&self) -> &str {
         &self.certificate_pem
     }
 
-    /// Certificate and private key, PEM: what the gateway reads.
+    /// Returns certificate and private key, PEM: for the gateway.
     pub fn pem(&self) -> Zeroizing<String> {
         Zeroizing::new(format!("{}{}", self.certificate_pem, *self.key_pem))
     }
 
-    /// Certificate and private key as a PKCS#12 store (PBES2 with AES-256, HMAC-SHA-256).
+    /// Returns certificate and private key as a PKCS#12 store (PBES2 with AES-256, HMAC-SHA-256).
     ///
     /// # Errors
     ///
-    /// When the library refuses, as it does for an empty password.
+    /// Fails if the library refuses, as it does for an empty password.
     pub fn pfx(&self, password: &SecretString) -> Result<Vec<u8>, MakeError> {
         let refused = |error: p12_keystore::error::Error| MakeError::Pfx(error.to_string());
         if password.expose_secret().is_empty() {
@@ -188,12 +189,12 @@ impl Made {
         store.writer(password.expose_secret()).write().map_err(refused)
     }
 
-    /// The names by which the portal, manifests and assertions know it.
+    /// Returns its thumbprints, as the portal, manifests and assertions use them.
     pub const fn thumbprints(&self) -> &Thumbprints {
         &self.thumbprints
     }
 
-    /// The entry for `keyCredentials` of an app manifest.
+    /// Returns the entry for `keyCredentials` of an app manifest.
     pub fn key_credential(&self) -> Value {
         json!({
             "customKeyIdentifier": STANDARD.encode(self.thumbprints.sha1()),
@@ -271,14 +272,14 @@ fn subject_text(name: &DistinguishedName) -> String {
     parts.join(",")
 }
 
-/// Letters and digits for a password that nobody has to remember: 24 random bytes.
+/// Makes a random password of letters and digits: 24 random bytes.
 fn new_password() -> anyhow::Result<SecretString> {
     let mut bytes = Zeroizing::new([0; 24]);
     rand::fill(bytes.as_mut()).ok().context("the system gives no random bytes")?;
     Ok(SecretString::from(URL_SAFE_NO_PAD.encode(bytes.as_ref())))
 }
 
-/// Writes a file that its owner alone may read, from its first byte on.
+/// Writes a file that only its owner may read, from its first byte on.
 fn write_private(path: &Path, content: &[u8], force: bool) -> anyhow::Result<()> {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
@@ -296,7 +297,7 @@ fn write_private(path: &Path, content: &[u8], force: bool) -> anyhow::Result<()>
     file.write_all(content).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// A file name from a common name: what is no letter, digit, dot, dash or underscore becomes a dash.
+/// Makes a file name from a common name: characters other than letters, digits, dots, dashes and underscores become dashes.
 fn file_name(subject: &str) -> String {
     let common = subject.split(',').find_map(|part| part.strip_prefix("CN=")).unwrap_or(subject);
     let name: String = common

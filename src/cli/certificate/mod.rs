@@ -1,4 +1,4 @@
-//! `entrada certificate`: makes the certificates that app registrations need, and says what is in a file.
+//! `entrada certificate`: makes certificates for app registrations, and shows the content of certificate files.
 
 mod make;
 mod show;
@@ -25,11 +25,11 @@ pub struct CertificateArguments {
 enum Command {
     /// Make a key and a self-signed certificate for an app registration
     New(NewArguments),
-    /// Say what is in a certificate file (PEM, DER or PFX)
+    /// Show the content of a certificate file (PEM, DER or PFX)
     Show(ShowArguments),
 }
 
-/// How a command speaks.
+/// The output format of a command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people.
@@ -39,11 +39,11 @@ pub enum Format {
     Json,
 }
 
-/// Carries out `entrada certificate`.
+/// Runs `entrada certificate`.
 ///
 /// # Errors
 ///
-/// What stopped it.
+/// Returns the error that stopped it.
 pub fn run(arguments: &CertificateArguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
         Command::New(arguments) => make::run(arguments),
@@ -51,20 +51,20 @@ pub fn run(arguments: &CertificateArguments) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The password in a file; the line end that editors add is no part of it.
+/// Reads the password from a file, without the line end that editors add.
 fn password(file: &Path) -> anyhow::Result<SecretString> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the password file {}", file.display()))?;
     Ok(SecretString::from(text.trim_end_matches(['\r', '\n'])))
 }
 
-/// `2027-11-21 12:00:00 UTC`.
+/// Formats a time: `2027-11-21 12:00:00 UTC`.
 fn in_words(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds)
         .map(|at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
         .unwrap_or_else(|_| seconds.to_string())
 }
 
-/// `2027-11-21T12:00:00Z`.
+/// Formats a time: `2027-11-21T12:00:00Z`.
 fn in_json(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map(|at| at.to_string()).unwrap_or_else(|_| seconds.to_string())
 }

@@ -1,4 +1,4 @@
-//! `entrada certificate show`: what is in a certificate file, and whether Entra would take it.
+//! `entrada certificate show`: the content of a certificate file, and whether Entra would accept it.
 
 use std::{
     path::{Path, PathBuf},
@@ -28,18 +28,18 @@ use crate::{
 pub struct ShowArguments {
     /// The file: PEM, DER or PFX
     file: PathBuf,
-    /// The file with the private key, where it is another one
+    /// The file with the private key, if it is separate
     #[arg(long, value_name = "FILE")]
     private_key: Option<PathBuf>,
     /// The file that holds the password of a PFX, or of an encrypted private key
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// How to speak
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
-/// What was found out about one certificate.
+/// The findings about one certificate.
 #[derive(Clone, Debug, Serialize)]
 pub struct Inspection {
     /// The subject.
@@ -50,13 +50,13 @@ pub struct Inspection {
     pub not_before: String,
     /// The end of its validity, RFC 3339.
     pub not_after: String,
-    /// Whole days until it ends; negative when it has.
+    /// Whole days until it expires; negative after that.
     pub days_left: i64,
     /// `RSA`, `EC` or another word.
     pub key_type: String,
     /// The size of the key, in bits.
     pub key_bits: usize,
-    /// What the certificate was signed with.
+    /// The algorithm of the certificate's signature.
     pub signature_algorithm: String,
     /// SHA-1 in hexadecimal, as the portal shows it.
     pub thumbprint: String,
@@ -64,35 +64,35 @@ pub struct Inspection {
     pub x5t: String,
     /// SHA-256 in base64url.
     pub x5t_s256: String,
-    /// What is known of the private key.
+    /// The finding about the private key.
     pub private_key: KeyFinding,
     /// Other certificates in the file.
     pub chain: Vec<String>,
-    /// Why Entra would not take it.
+    /// The reasons why Entra would not accept it.
     pub problems: Vec<String>,
     #[serde(skip)]
     validity: (i64, i64),
 }
 
-/// What is known of a certificate's private key.
+/// The finding about a certificate's private key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyFinding {
-    /// It is there and belongs to the certificate.
+    /// It is present and belongs to the certificate.
     Matches,
-    /// There is one, of another certificate.
+    /// It belongs to another certificate.
     Differs,
-    /// There is one, and it is of no use: damaged, or of a kind that is not understood.
+    /// It is damaged, or of an unsupported kind.
     Unusable,
-    /// There is none.
+    /// It is absent.
     Absent,
 }
 
-/// Looks at the certificate in a file.
+/// Inspects the certificate in a file.
 ///
 /// # Errors
 ///
-/// When a file cannot be read or holds no certificate.
+/// Fails if a file cannot be read or holds no certificate.
 pub fn inspect(
     file: &Path,
     private_key: Option<&Path>,
@@ -192,7 +192,7 @@ fn read(file: &Path, password: Option<&SecretString>) -> anyhow::Result<Contents
     Contents::from_any(&read_file(file).map_err(told)?, password).map_err(told)
 }
 
-/// The public half of a private key, as certificates hold it.
+/// Returns the public half of a private key, in the form of certificates.
 fn public(key: &PrivateKeyDer<'_>) -> Option<Vec<u8>> {
     any_supported_type(key).ok()?.public_key().map(|public| public.to_vec())
 }

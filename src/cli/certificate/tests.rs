@@ -1,4 +1,4 @@
-//! Certificates that we make are what Entra takes, and what we show of a file is what is in it.
+//! Tests that Entra would accept our certificates, and that the content of a file is shown correctly.
 
 use std::process::Command as Program;
 
@@ -137,7 +137,7 @@ fn writes_files_that_only_the_owner_reads_and_replaces_none_unasked() {
     assert_eq!(format!("{:?}", shown.expect("shows")), format!("{:?}", ExitCode::SUCCESS));
 }
 
-/// A second opinion, where there is one on the machine.
+/// Compares with OpenSSL, if it is installed.
 #[test]
 fn openssl_reads_what_we_write_and_we_read_what_it_writes() {
     let folder = tempfile::tempdir().expect("folder");

@@ -1,4 +1,4 @@
-//! The demo's two backends: one tells what it received, one demands the gateway's own token.
+//! The demo's two backends: one describes the requests that it receives, one requires the gateway's own token.
 
 use std::{
     net::SocketAddr,
@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use super::stage::{GATEWAY, INTERNAL};
 use crate::{base::lock::lock, dev_tenant::DevTenant};
 
-/// A request as a backend saw it.
+/// A request as a backend received it.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) path: String,
@@ -26,7 +26,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// All values of a field, under any spelling that a CGI-like reader takes for it.
+    /// Returns all values of a field, under any spelling that a CGI-like reader takes for it.
     pub(super) fn all(&self, name: &str) -> Vec<String> {
         let folded = |name: &str| name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "_").to_ascii_lowercase();
         self.headers
@@ -48,21 +48,21 @@ pub(super) struct Backend {
     last: Arc<Mutex<Option<Seen>>>,
 }
 
-/// What a backend's handler needs.
+/// The state of a backend's handler.
 #[derive(Clone)]
 struct Desk {
     last: Arc<Mutex<Option<Seen>>>,
-    /// Whose tokens are demanded; `None` for the backend that takes everybody.
+    /// The tenant whose tokens are required; `None` for the backend that admits everybody.
     tenant: Option<Arc<DevTenant>>,
 }
 
 impl Backend {
-    /// Tells each caller what it received.
+    /// Starts a backend that describes each request to its caller.
     pub(super) async fn echo() -> anyhow::Result<Self> {
         Self::start(None).await
     }
 
-    /// Lets in only the gateway's own token, which it checks.
+    /// Starts a backend that admits only the gateway's own token, which it verifies.
     pub(super) async fn demanding(tenant: Arc<DevTenant>) -> anyhow::Result<Self> {
         Self::start(Some(tenant)).await
     }
@@ -76,7 +76,7 @@ impl Backend {
         Ok(Self { address, last })
     }
 
-    /// What it saw since it was last asked.
+    /// Takes the requests received since the last call.
     pub(super) fn take(&self) -> Option<Seen> {
         lock(&self.last).take()
     }
@@ -100,7 +100,7 @@ async fn answer(State(desk): State<Desk>, request: Request) -> Response {
     }
 }
 
-/// What any careful API checks: signature, audience, client, role.
+/// Performs the checks of any careful API: signature, audience, client, role.
 fn admit(tenant: &DevTenant, seen: &Seen) -> Result<Value, &'static str> {
     let claims = seen.bearer().and_then(|token| tenant.verify(token)).ok_or("no token of this tenant")?;
     if claims.get("aud").and_then(Value::as_str) != Some(INTERNAL) {
@@ -116,7 +116,7 @@ fn admit(tenant: &DevTenant, seen: &Seen) -> Result<Value, &'static str> {
     Ok(json!({ "client": claims["azp"], "credential": "certificate", "roles": claims["roles"] }))
 }
 
-/// Header fields as JSON; tokens are shortened, they are long and nobody's business.
+/// Converts header fields to JSON, with tokens shortened.
 fn plain(headers: &HeaderMap) -> Value {
     let fields = headers.iter().map(|(name, value)| {
         let value = String::from_utf8_lossy(value.as_bytes());

@@ -1,4 +1,4 @@
-//! `entrada demo`: a tenant, two backends and a gateway in one process, and a walk through what it lets through and what not.
+//! `entrada demo`: a tenant, two backends and a gateway in one process, and a series of requests that it admits or refuses.
 
 mod backend;
 mod stage;
@@ -22,22 +22,22 @@ use super::certificate::Format;
 /// Arguments of `entrada demo`.
 #[derive(Args, Debug)]
 pub struct DemoArguments {
-    /// Exit after the walk: 0 only if every outcome was as expected
+    /// Exit after the requests: 0 only if every outcome was as expected
     #[arg(long)]
     once: bool,
-    /// How to speak
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Expect something else of one request, so that a test sees that the demo would notice
+    /// Expect another outcome of one request, so that a test sees that the demo notices it
     #[arg(long, hide = true, value_name = "NUMBER")]
     break_expectation: Option<usize>,
 }
 
-/// Carries out `entrada demo`.
+/// Runs `entrada demo`.
 ///
 /// # Errors
 ///
-/// When one of the parts cannot start.
+/// Fails if one of the parts cannot start.
 pub fn run(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads can be had")?;
     let stage = Stage::set(&runtime)?;
@@ -58,7 +58,7 @@ pub fn run(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-/// Written whole and at once: whoever started it may be waiting for it.
+/// Prints the text at once: the caller may be waiting for it.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -68,7 +68,7 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Colours are for terminals, and for people who did not decline them (<https://no-color.org>).
+/// Returns whether to use colours: only in terminals, and unless declined (<https://no-color.org>).
 fn colours() -> bool {
     let declined = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     io::stdout().is_terminal() && !declined && std::env::var_os("TERM").is_none_or(|term| term != "dumb")

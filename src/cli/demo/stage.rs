@@ -1,4 +1,4 @@
-//! What the demo starts: tenant, backends, and a gateway with a config as a user would write it.
+//! The parts of the demo: tenant, backends, and a gateway with a config as a user would write it.
 
 use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -36,7 +36,7 @@ pub(super) struct Stage {
     folder: Folder,
 }
 
-/// A folder that goes when the demo goes.
+/// A folder that is deleted at the end of the demo.
 struct Folder(PathBuf);
 
 impl Drop for Folder {
@@ -58,7 +58,7 @@ impl Folder {
 }
 
 impl Stage {
-    /// Starts all parts. The gateway has threads of its own; the others live on `runtime`.
+    /// Starts all parts. The gateway has its own threads; the others run on `runtime`.
     pub(super) fn set(runtime: &Runtime) -> anyhow::Result<Self> {
         let folder = Folder::new()?;
         let certificate = NewCertificate { subject: "CN=entrada demo".to_owned(), days: 90, bits: 2048 }.make(&Clock::system())?;
@@ -103,14 +103,14 @@ impl Stage {
         bail!("the gateway did not get ready within 20 seconds");
     }
 
-    /// Takes everything down.
+    /// Stops everything.
     pub(super) fn strike(self) {
         self.tenant.stop();
         self.server.drain();
         drop(self.folder);
     }
 
-    /// What a person can do while it stays up.
+    /// Describes what a person can try while it runs.
     pub(super) fn farewell(&self) -> String {
         let (gateway, tenant) = (self.gateway, self.tenant.base_url());
         let token = |wanted: &str| format!("$(curl -s '{tenant}/dev/token?format=text' -d '{wanted}')");

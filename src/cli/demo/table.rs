@@ -1,10 +1,10 @@
-//! The walk as a table, for people.
+//! The requests as a table, for people.
 
 use std::fmt::Write as _;
 
 use super::walk::Outcome;
 
-/// How colours are written.
+/// The use of colours.
 struct Paint(bool);
 
 impl Paint {
@@ -29,7 +29,7 @@ impl Paint {
     }
 }
 
-/// The table and its closing line.
+/// Renders the table and its closing line.
 pub(super) fn render(outcomes: &[Outcome], colours: bool) -> String {
     let paint = Paint(colours);
     let width = |of: fn(&Outcome) -> usize| outcomes.iter().map(of).max().unwrap_or_default();

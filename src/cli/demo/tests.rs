@@ -1,10 +1,10 @@
-//! The demo tells the truth, and would notice if it did not.
+//! Tests that the demo's statements are true, and that it would notice if they were not.
 
 use std::sync::Mutex;
 
 use super::*;
 
-/// Gateways start threads and listeners of their own; one demo at a time is plenty for a test machine.
+/// Runs one demo at a time, since gateways start threads and listeners of their own.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn walked(broken: Option<usize>) -> Vec<Outcome> {
@@ -32,7 +32,7 @@ fn every_outcome_is_as_expected() {
     assert!(!table.contains('\x1b') && table::render(&outcomes, true).contains("\x1b[32m"));
 }
 
-/// The exit code of the command, as a shell would see it.
+/// Returns the exit code of the command, as a shell sees it.
 fn exit_code(line: &[&str]) -> String {
     #[derive(clap::Parser)]
     struct Line {

@@ -1,4 +1,4 @@
-//! The walk: requests, what should become of each, and what became of it.
+//! The demo's requests, with their expected and actual outcomes.
 
 use anyhow::Context as _;
 use http::Method;
@@ -11,46 +11,46 @@ use super::{
 
 /// An office of Contoso's, in the demo's address set.
 const OFFICE: &str = "203.0.113.7";
-/// Somewhere else.
+/// An address outside of it.
 const ELSEWHERE: &str = "198.51.100.77";
 
-/// One request of the walk.
+/// One request of the demo.
 struct Step {
-    /// Who asks for what, in words.
+    /// The description of the request.
     title: &'static str,
     method: Method,
     path: &'static str,
-    /// Where the caller is; absent: the backend is asked directly, past the gateway.
+    /// The caller's address; absent: the backend is called directly, bypassing the gateway.
     from: Option<&'static str>,
     headers: Vec<(&'static str, String)>,
     status: u16,
     verdict: Verdict,
 }
 
-/// What must hold of what a backend sees: the note for the table, or what is wrong.
+/// A check of what a backend received: returns the note for the table, or the fault.
 type Holds = dyn Fn(&Seen) -> Result<String, String>;
 
-/// What should become of a request.
+/// The expected outcome of a request.
 enum Verdict {
-    /// A backend sees it, and this holds of what it sees: the note for the table, or what is wrong.
+    /// A backend receives it, and this check passes: it returns the note for the table, or the fault.
     Allowed(Box<Holds>),
-    /// The gateway refuses with this code, and no backend sees anything.
+    /// The gateway refuses with this code, and no backend receives anything.
     Refused(&'static str),
     /// The backend itself refuses.
     RefusedByBackend,
 }
 
-/// What became of a request.
+/// The actual outcome of a request.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) title: &'static str,
     pub(super) request: String,
     pub(super) status: u16,
-    /// Whether it was let through.
+    /// True if it was admitted.
     pub(super) allowed: bool,
-    /// The reason code of a refusal, or what the backend saw.
+    /// The reason code of a refusal, or what the backend received.
     pub(super) note: String,
-    /// What was wrong, where something was.
+    /// The deviation from the expected outcome, if any.
     pub(super) unexpected: Option<String>,
 }
 
@@ -72,7 +72,7 @@ impl Outcome {
     }
 }
 
-/// Walks through all steps; of the one that `broken` names something else is expected than what will happen.
+/// Sends all requests; of the one that `broken` names, a wrong outcome is expected.
 pub(super) async fn walk(stage: &Stage, broken: Option<usize>) -> anyhow::Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     for (index, mut step) in steps(stage).into_iter().enumerate() {
@@ -132,7 +132,7 @@ fn allowed(holds: impl Fn(&Seen) -> Result<String, String> + 'static) -> Verdict
     Verdict::Allowed(Box::new(holds))
 }
 
-/// Every kind of outcome once.
+/// Returns requests with every kind of outcome.
 fn steps(stage: &Stage) -> Vec<Step> {
     let tenant = &stage.tenant;
     let reader = || tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
@@ -286,7 +286,7 @@ fn steps(stage: &Stage) -> Vec<Step> {
     ]
 }
 
-/// The account name must come from the token, once, under every spelling.
+/// Checks that the account name comes from the token, once, under every spelling.
 fn remote_user(seen: &Seen, note: &str) -> Result<String, String> {
     let names = seen.all("x-remote-user");
     if names == ["nokafor"] { Ok(note.to_owned()) } else { Err(format!("the backend sees {names:?}")) }

@@ -1,4 +1,4 @@
-//! `entrada doctor`: tries each credential link by link, and says which one breaks and what mends it.
+//! `entrada doctor`: examines each credential link by link, and reports the broken one with its cure.
 
 #[cfg(test)]
 mod tests;
@@ -26,25 +26,25 @@ pub struct DoctorArguments {
     /// One credential, by its name [default: each]; can be given several times
     #[arg(long, value_name = "NAME")]
     credential: Vec<String>,
-    /// What a token is tried for [default: what the routes ask for, or else Microsoft Graph]; can be given several times
+    /// The scope of a token to try [default: those of the routes, or else Microsoft Graph]; can be given several times
     #[arg(long, value_name = "SCOPE")]
     scope: Vec<String>,
     /// The tenant to try, for credentials that have none of their own: a GUID, a verified domain or a name of the config
     #[arg(long, value_name = "TENANT")]
     tenant: Option<String>,
-    /// How to speak
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
-/// What was found out about the credentials.
+/// The findings about the credentials.
 #[derive(Debug, Serialize)]
 struct Diagnosis {
     healthy: bool,
     credentials: Vec<Examined>,
 }
 
-/// What was found out about one credential.
+/// The findings about one credential.
 #[derive(Debug, Serialize)]
 struct Examined {
     credential: String,
@@ -57,7 +57,7 @@ struct Examined {
 /// Examines the credentials.
 ///
 /// # Errors
-/// A name that the config does not have, or standard output cannot be written to.
+/// Fails for a name that the config does not have, or if standard output cannot be written to.
 pub fn run(arguments: &DoctorArguments) -> anyhow::Result<ExitCode> {
     let clock = Clock::system();
     let loaded = match Loaded::load(&arguments.config, &clock) {
@@ -120,7 +120,7 @@ async fn examine(arguments: &DoctorArguments, loaded: &Loaded, credential: &Cred
     steps
 }
 
-/// What the gateway would ask tokens of this credential for: by its routes, and by the vaults that it opens.
+/// Returns the scopes for which the gateway would use this credential: those of its routes, and of the vaults that it opens.
 fn scopes(config: &Config, credential: &Credential) -> BTreeSet<String> {
     let name = &**credential.name();
     let of_routes = config.routes.iter().filter_map(|route| match &route.authorization {
@@ -140,7 +140,7 @@ fn scopes(config: &Config, credential: &Credential) -> BTreeSet<String> {
     scopes
 }
 
-/// Whether a link has told already what the build warned of.
+/// Returns whether a link has already reported a warning of the build.
 fn tells(step: &Step, fault: &Fault) -> bool {
     step.found.starts_with(&fault.message)
 }
@@ -184,7 +184,7 @@ fn in_words(diagnosis: &Diagnosis) -> String {
     text
 }
 
-/// What services answer may hold what a terminal would obey.
+/// Makes a service's answer safe for a terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter }).collect()
 }

@@ -1,4 +1,4 @@
-//! Each way in which a chain can break, and what the doctor says of it.
+//! Tests of each way in which a chain can break, and of the doctor's report.
 
 use std::path::Path;
 
@@ -32,7 +32,7 @@ impl House {
         Self { entra, folder }
     }
 
-    /// What the doctor finds with these credentials, and after them the routes.
+    /// Returns the doctor's findings for these credentials, with the routes after them.
     async fn examine(&self, credentials: &str, more: &[&str]) -> Diagnosis {
         #[derive(Debug, clap::Parser)]
         struct Line {
@@ -53,14 +53,14 @@ impl House {
         diagnose(&arguments, &loaded).await
     }
 
-    /// The links of the one credential named `gateway`.
+    /// Returns the links of the credential named `gateway`.
     async fn links(&self, credentials: &str, more: &[&str]) -> Vec<(&'static str, Outcome)> {
         let line = [&["--credential", "gateway"], more].concat();
         let mut diagnosis = self.examine(credentials, &line).await;
         diagnosis.credentials.remove(0).steps.into_iter().map(|step| (step.step, step.outcome)).collect()
     }
 
-    /// The link that broke.
+    /// Returns the broken link.
     async fn broken(&self, credentials: &str, more: &[&str]) -> Step {
         let line = [&["--credential", "gateway"], more].concat();
         let diagnosis = self.examine(credentials, &line).await;

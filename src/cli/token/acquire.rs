@@ -1,6 +1,6 @@
 //! `entrada token acquire`: a token of the gateway's own, acquired as the gateway would.
 //!
-//! What is shown of it is what any reader of a log may see. The token itself is shown only on request.
+//! By default, only its loggable parts are shown. The token itself is shown only on request.
 
 use std::{fmt::Write as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
@@ -23,10 +23,10 @@ pub struct AcquireArguments {
     /// The credential, by its name in the config
     #[arg(long, value_name = "NAME")]
     credential: String,
-    /// What the token is for: one resource, followed by /.default
+    /// The scope of the token: one resource, followed by /.default
     #[arg(long, value_name = "SCOPE")]
     scope: String,
-    /// Another tenant than the credential's: a name of the config, a GUID or a verified domain
+    /// A tenant other than the credential's: a name of the config, a GUID or a verified domain
     #[arg(long, value_name = "TENANT")]
     tenant: Option<String>,
     /// Exchange a user's token, which this file holds (`-` reads standard input)
@@ -35,20 +35,20 @@ pub struct AcquireArguments {
     /// The config file
     #[arg(long, default_value = "config/entrada.yaml", env = "ENTRADA_CONFIG", value_name = "FILE")]
     config: PathBuf,
-    /// Print the token itself, too; whoever sees it can use it
+    /// Print the token itself, too; anyone who sees it can use it
     #[arg(long)]
     show_token: bool,
-    /// How to print
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
-/// What became of it.
+/// The result of the request.
 #[derive(Debug, Serialize)]
 pub(super) struct Acquired {
     credential: String,
     client_id: String,
-    /// Where it was asked for; absent for a managed identity.
+    /// The token endpoint; absent for a managed identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     token_endpoint: Option<String>,
     scope: String,
@@ -64,17 +64,17 @@ pub(super) struct Acquired {
 #[derive(Debug, Serialize)]
 struct Token {
     kind: String,
-    /// When it ends, in seconds since 1970.
+    /// Its expiry, in seconds since 1970.
     expires_at: u64,
     expires_in: u64,
     /// The seconds until the gateway would renew it.
     renewed_in: u64,
-    /// A token may be of a form that its API alone can read.
+    /// The header, unless the token is opaque.
     header: Option<Map<String, Value>>,
     claims: Option<Map<String, Value>>,
     #[serde(skip)]
     decoded: Decoded,
-    /// The token itself, where it was asked for.
+    /// The token itself, if it was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     access_token: Option<String>,
 }
@@ -111,7 +111,7 @@ pub(super) fn run(arguments: &AcquireArguments) -> anyhow::Result<ExitCode> {
     Ok(if acquired.error.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Where the gateway would keep this token, and the tenant that is asked instead of the credential's own.
+/// Returns the gateway's slot for this token, and the tenant that is used instead of the credential's own.
 fn slot(
     arguments: &AcquireArguments,
     loaded: &Loaded,
@@ -145,7 +145,7 @@ fn slot(
     Ok((slot, Some(tenant)))
 }
 
-/// The tenant and the end of a user's token. Nothing of it is verified here: Entra does that.
+/// Returns the tenant and the expiry of a user's token, unverified: Entra verifies it.
 fn whose(token: &str, clock: &Clock) -> anyhow::Result<(String, u64)> {
     let Decoded { kind, claims, .. } = decode::decode(token, clock.unix_seconds());
     let claims = claims.with_context(|| format!("the file holds {kind}"))?;

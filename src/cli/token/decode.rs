@@ -1,6 +1,6 @@
-//! `entrada token decode`: header and claims, times in words, what kind of token it is, and which check it fails.
+//! `entrada token decode`: header and claims, times in words, the kind of token, and the check that it fails.
 //!
-//! What is shown is what stands there. Only `--verify` says whether any of it is true.
+//! The content is shown as it is. Only `--verify` tells whether any of it is true.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ use crate::{
     settings::{Faults, Place},
 };
 
-/// The longest text that is read; a token with a mark around it is far below.
+/// The longest text that is read, in bytes; a token is far shorter.
 const MAX_INPUT: u64 = 256 << 10;
 
 /// Arguments of `entrada token decode`.
@@ -33,19 +33,19 @@ const MAX_INPUT: u64 = 256 << 10;
 pub struct DecodeArguments {
     /// The file that holds the token; `-` or nothing reads standard input
     file: Option<PathBuf>,
-    /// Fetch the tenant's keys and say which check fails
+    /// Fetch the tenant's keys and report the check that fails
     #[arg(long, requires = "tenant")]
     verify: bool,
     /// The tenant whose tokens are accepted: a GUID, a verified domain, `organizations` or `common`
     #[arg(long, value_name = "ID")]
     tenant: Option<String>,
-    /// Another authority than the cloud's
+    /// An authority other than the cloud's
     #[arg(long, value_name = "URL", requires = "verify")]
     authority: Option<String>,
-    /// The cloud that the tenant lives in
+    /// The cloud of the tenant
     #[arg(long, value_enum, default_value_t = CloudName::Public, requires = "verify")]
     cloud: CloudName,
-    /// An accepted audience; may stand several times. Without it the audience is not judged
+    /// An accepted audience; can be given several times. Without it the audience is not judged
     #[arg(long, value_name = "AUDIENCE", requires = "verify")]
     audience: Vec<String>,
     /// The client id of the API whose own signing key signs the token
@@ -54,10 +54,10 @@ pub struct DecodeArguments {
     /// The proxy for fetching. Default: HTTPS_PROXY
     #[arg(long, value_name = "URL", requires = "verify")]
     proxy: Option<String>,
-    /// Certificate authorities (PEM) to trust besides the system's
+    /// Certificate authorities (PEM) to trust in addition to the system's
     #[arg(long, value_name = "FILE", requires = "verify")]
     ca: Option<PathBuf>,
-    /// How to print
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -80,10 +80,10 @@ impl From<CloudName> for CloudConfig {
     }
 }
 
-/// What a text holds that should be a token. Nothing of it is verified.
+/// The content of a presumed token. Nothing of it is verified.
 #[derive(Clone, Debug, Serialize)]
 pub struct Decoded {
-    /// What kind of token it looks like, in words.
+    /// The probable kind of the token, in words.
     pub kind: String,
     /// The header's members.
     pub header: Option<Map<String, Value>>,
@@ -91,28 +91,28 @@ pub struct Decoded {
     pub claims: Option<Map<String, Value>>,
     /// Times among the claims: seconds since 1970, and the same in words.
     pub times: BTreeMap<&'static str, String>,
-    /// Why the gateway would call it malformed, or of an algorithm that it does not accept.
+    /// The reasons why the gateway would call it malformed, or refuse its algorithm.
     pub problems: Vec<String>,
 }
 
-/// What verifying found.
+/// The result of the verification.
 #[derive(Clone, Debug, Serialize)]
 pub struct Check {
-    /// Whether every check held.
+    /// True if every check passed.
     pub accepted: bool,
-    /// The checks that held, in their order, up to the one that failed.
+    /// The checks that passed, in order, up to the failed one.
     pub passed: Vec<&'static str>,
-    /// The one that failed.
+    /// The failed check.
     pub failed: Option<&'static str>,
-    /// The reason's code, as callers would get it.
+    /// The reason's code, as callers would receive it.
     pub code: Option<&'static str>,
-    /// What was wrong.
+    /// The cause.
     pub cause: Option<String>,
-    /// What could be changed.
+    /// A possible change.
     pub hint: Option<String>,
 }
 
-/// Takes a text apart that should be a token; `now` is in seconds since 1970.
+/// Decodes a presumed token; `now` is in seconds since 1970.
 pub fn decode(text: &str, now: u64) -> Decoded {
     let token = bare(text);
     let mut problems = Vec::new();
@@ -140,7 +140,7 @@ pub fn decode(text: &str, now: u64) -> Decoded {
     Decoded { kind, header, claims, times, problems }
 }
 
-/// The token itself: without space around it and without a scheme before it.
+/// Returns the token itself, without surrounding space and without a scheme before it.
 pub(super) fn bare(text: &str) -> &str {
     let text = text.trim();
     match text.split_once(char::is_whitespace) {
@@ -188,7 +188,7 @@ fn times(claims: &Map<String, Value>, now: u64) -> BTreeMap<&'static str, String
     TIMES.into_iter().filter_map(in_words).collect()
 }
 
-/// `2 h 5 min`.
+/// Formats a duration: `2 h 5 min`.
 pub(super) fn span(seconds: u128) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
@@ -198,7 +198,7 @@ pub(super) fn span(seconds: u128) -> String {
     }
 }
 
-/// The checks, in their order, and the codes that each may fail with.
+/// The checks, in order, with the codes of each.
 const CHECKS: [(&str, &[&str]); 9] = [
     ("form", &["token-malformed"]),
     ("algorithm", &["token-algorithm-not-allowed"]),
@@ -299,7 +299,7 @@ pub(super) fn verify(arguments: &DecodeArguments, token: &str, decoded: &Decoded
     })
 }
 
-/// Header and claims, a line each, and what is wrong with them.
+/// Formats header and claims, one line each, and their problems.
 pub(super) fn claims_in_words(decoded: &Decoded) -> String {
     let mut text = String::new();
     // Writing to a text cannot fail.
@@ -349,7 +349,7 @@ fn capitalised(text: &str) -> String {
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
-/// A token may hold what a terminal would obey.
+/// Makes a token's content safe for a terminal.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter }).collect()
 }

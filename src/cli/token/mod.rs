@@ -1,4 +1,4 @@
-//! `entrada token`: what is in a token, what the gateway would say of it, and the tokens that it acquires itself.
+//! `entrada token`: the content of a token, the gateway's verdict on it, and the tokens that it acquires itself.
 
 mod acquire;
 mod decode;
@@ -21,17 +21,17 @@ pub struct TokenArguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show header and claims of a token; with --verify, say which check fails
+    /// Show header and claims of a token; with --verify, report the check that fails
     Decode(DecodeArguments),
     /// Acquire a token of the gateway's own, as the gateway would
     Acquire(AcquireArguments),
 }
 
-/// Carries out `entrada token`.
+/// Runs `entrada token`.
 ///
 /// # Errors
 ///
-/// What stopped it.
+/// Returns the error that stopped it.
 pub fn run(arguments: &TokenArguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
         Command::Decode(arguments) => decode::run(arguments),

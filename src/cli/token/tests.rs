@@ -53,7 +53,7 @@ fn shows_what_can_be_read_of_a_malformed_token_and_says_what_is_wrong() {
     assert!(decode(&good.header("crit", json!(["x"])).sign(), NOW).claims.unwrap().contains_key("aud"));
 }
 
-/// What `--verify` against a development tenant finds.
+/// Returns the result of `--verify` against a development tenant.
 async fn verified(entra: &crate::dev_tenant::DevTenant, token: &str, more: &[&str]) -> serde_json::Value {
     use clap::Parser as _;
 

@@ -1,16 +1,16 @@
-//! Sets, adds to or removes a header field: of the upstream's request in `inbound`, of the answer in `outbound`.
+//! Sets, adds to or removes a header field: of the upstream's request in `inbound`, of the response in `outbound`.
 //!
 //! ```yaml
 #![doc = include_str!("../../../config/policies/set-header.yaml")]
 //! ```
 //!
-//! Several values make one line, joined by `, `; the few fields whose values are lines of their own (`Set-Cookie`, `WWW-Authenticate` …)
-//! stay apart. A value that cannot be had, or is the empty text, refuses with
+//! Several values make one line, joined by `, `; the few fields whose values are lines of their own (`Set-Cookie`,
+//! `WWW-Authenticate` …) stay apart. A value that is unavailable or empty refuses with
 //! [`header-value-unavailable`](crate::refusal::Reason::HeaderValueUnavailable), unless `when-absent: skip`; one with control
-//! characters, blanks around it, or a list where a text belongs always does.
+//! characters, spaces around it, or a list in place of a text always does.
 //!
-//! A field made from `token` or `caller` tells the backend who calls: its name is reserved on every route. `override` reserves the
-//! name on the routes of the same upstream.
+//! A field made from `token` or `caller` identifies the caller to the backend: its name is reserved on every route. `override`
+//! reserves the name on the routes of the same upstream.
 
 mod secret;
 
@@ -36,7 +36,7 @@ use crate::{
 pub struct SetHeaderConfig {
     /// The field's name.
     pub name: String,
-    /// What happens where the field is there already. Default: override.
+    /// The action if the field is already present. Default: override.
     #[serde(default)]
     pub exists_action: ExistsAction,
     /// The value: a text, or an expression `@(…)`. Not with `values`.
@@ -44,12 +44,12 @@ pub struct SetHeaderConfig {
     /// Several values.
     #[serde(default)]
     pub values: Vec<HeaderText>,
-    /// What happens where a value cannot be had. Default: refuse.
+    /// The reaction to an unavailable value. Default: refuse.
     #[serde(default)]
     pub when_absent: WhenAbsent,
 }
 
-/// What happens where the field is there already.
+/// The action if the field is already present.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExistsAction {
@@ -64,7 +64,7 @@ pub enum ExistsAction {
     Delete,
 }
 
-/// What happens where a value cannot be had.
+/// The reaction to an unavailable value.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum WhenAbsent {
@@ -75,7 +75,7 @@ pub enum WhenAbsent {
     Skip,
 }
 
-/// Whose header is changed.
+/// The message whose header is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Request,
@@ -93,9 +93,9 @@ pub struct SetHeader {
 
 #[derive(Debug)]
 enum Values {
-    /// Literals: the lines, ready to be sent.
+    /// Literals: complete lines, ready to be sent.
     Ready(Vec<HeaderValue>),
-    /// Values to be made for each request; one line each, or all on one.
+    /// Values that are evaluated for each request; one line each, or all on one.
     Made { parts: Vec<Part>, apart: bool },
 }
 
@@ -103,11 +103,11 @@ enum Values {
 enum Part {
     Literal(HeaderValue),
     Expression(Box<Expression>),
-    /// What a vault holds of it changes while the gateway runs.
+    /// A value with a vault's secret, which changes while the gateway runs.
     Secret(Box<SecretLine>),
 }
 
-/// Fields whose values are lines of their own: a comma within them means something else.
+/// Fields whose values need lines of their own: a comma within them has another meaning.
 const APART: [HeaderName; 12] = [
     header::USER_AGENT,
     header::WWW_AUTHENTICATE,
@@ -130,7 +130,7 @@ impl SetHeader {
         Self::build_for(Side::Request, config, place, scope)
     }
 
-    /// As [`build`](Self::build), for a policy on the answer.
+    /// Does the same as [`build`](Self::build) for a policy on the response.
     pub(crate) fn build_for_answer(config: &SetHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
         Self::build_for(Side::Answer, config, place, scope)
     }
@@ -167,12 +167,12 @@ impl SetHeader {
         self.set(&Facts::of(exchange, incoming), exchange.clock(), headers)
     }
 
-    /// The field's name.
+    /// Returns the field's name.
     pub(crate) const fn name(&self) -> &HeaderName {
         &self.name
     }
 
-    /// As [`apply`](Self::apply), on an answer of this status.
+    /// Does the same as [`apply`](Self::apply) on a response of this status.
     pub(crate) fn apply_to_answer(
         &self,
         exchange: &Exchange,
@@ -220,7 +220,7 @@ impl SetHeader {
         Ok(())
     }
 
-    /// One value; `None` where it cannot be had and is left out.
+    /// Returns one value; `None` if it is unavailable and left out.
     fn value(&self, part: &Part, facts: &Facts<'_>, clock: &Clock, alone: bool) -> Result<Option<HeaderValue>, Unavailable> {
         let expression = match part {
             Part::Literal(value) => return Ok(Some(value.clone())),
@@ -282,11 +282,11 @@ impl Values {
 /// A value as written.
 enum Written {
     Template(Template),
-    /// With a secret of a vault in it.
+    /// A text with a vault's secret in it.
     Secret(LiveSecret),
 }
 
-/// What is written as `value` or `values`, with its places.
+/// Returns the values of `value` or `values`, with their places.
 fn values(side: Side, config: &SetHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Vec<(Written, Place)>> {
     let written: Vec<(&HeaderText, Place)> = match (&config.value, config.values.as_slice()) {
         (Some(_), [_, ..]) => {
@@ -329,7 +329,7 @@ fn values(side: Side, config: &SetHeaderConfig, place: &Place, scope: &mut Scope
     built.into_iter().collect()
 }
 
-/// One value as written. What a secret is made of is never read as an expression.
+/// Reads one value. The content of a secret is never parsed as an expression.
 fn template(written: &HeaderText, place: &Place, scope: &mut Scope<'_>) -> Option<Written> {
     if let Some(text) = written.plain() {
         return scope.template_on_answer(text, place).map(Written::Template);

@@ -1,4 +1,4 @@
-//! A value with a secret of a vault in it, which changes while the gateway runs.
+//! A value with a vault's secret in it, which changes while the gateway runs.
 
 use std::{fmt, sync::Arc};
 
@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{expression::field_value, settings::LiveSecret};
 
-/// The value, and the line that was made of it last.
+/// The value, and the line last made from it.
 pub(super) struct SecretLine {
     secret: LiveSecret,
     made: ArcSwapOption<(Arc<SecretString>, HeaderValue)>,
@@ -19,7 +19,7 @@ impl SecretLine {
         Self { secret, made: ArcSwapOption::empty() }
     }
 
-    /// The value as it is at `now`, in seconds since 1970: parsed once for as long as it stays the same.
+    /// Returns the value at `now`, in seconds since 1970: parsed once as long as it stays the same.
     pub(super) fn value(&self, now: u64) -> Result<HeaderValue, NoSecret> {
         let text = self.secret.value(now).ok_or(NoSecret::NotThere)?;
         if let Some(made) = self.made.load_full().filter(|made| Arc::ptr_eq(&made.0, &text)) {
@@ -38,13 +38,13 @@ impl fmt::Debug for SecretLine {
     }
 }
 
-/// Why a secret of a vault makes no value.
+/// The reason why a vault's secret makes no value.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(super) enum NoSecret {
-    /// No vault has given it, or it has ended.
+    /// No vault has supplied it, or it has expired.
     #[error("a secret in it is not there")]
     NotThere,
-    /// It holds what no header can.
+    /// It contains characters that a header must not contain.
     #[error("a secret in it is empty, or has line ends, control characters or blanks around it")]
     Unfit,
 }

@@ -1,4 +1,4 @@
-//! From the settings to the policy: what cannot be meant is a fault, with its place and its cure.
+//! Builds the policy from its settings; impossible settings are faults, with place and cure.
 
 use std::{fmt::Write, path::Path, sync::Arc};
 
@@ -75,7 +75,7 @@ impl ValidateAzureAdToken {
         })
     }
 
-    /// The same for another issuer's tokens.
+    /// Does the same for another issuer's tokens.
     pub(crate) fn of_issuer(
         config: &ValidateJwtConfig,
         algorithms: Vec<Algorithm>,
@@ -112,7 +112,7 @@ impl ValidateAzureAdToken {
         })
     }
 
-    /// A policy that belongs to no route, for judging single tokens.
+    /// Builds a policy outside of any route, for judging single tokens.
     pub fn alone(config: &ValidateAzureAdTokenConfig, tenants: &Tenants, faults: &mut Faults) -> Option<Self> {
         let limits = Limits::default();
         let mut scope = Scope {
@@ -137,7 +137,7 @@ impl ValidateAzureAdToken {
     }
 }
 
-/// The applications among the audiences, which might have keys of their own.
+/// Returns the applications among the audiences, which might have keys of their own.
 fn suspects(audiences: &[Box<str>], tenant: &Tenant, tenants: &Tenants) -> Vec<Arc<KeySet>> {
     let mut applications: Vec<_> = audiences
         .iter()
@@ -172,7 +172,7 @@ fn guids(texts: &[String], place: &Place, faults: &mut Faults) -> Vec<Box<str>> 
     texts.iter().map(|text| text.to_ascii_lowercase().into()).collect()
 }
 
-/// `write one of a, b`, or where to define one.
+/// Formats `write one of a, b`, or the section in which to define one.
 fn one_of<'a>(names: impl Iterator<Item = &'a str>, section: &str) -> String {
     let names: Vec<_> = names.collect();
     if names.is_empty() { format!("define it in `{section}`") } else { format!("write one of {}", names.join(", ")) }
@@ -216,7 +216,7 @@ fn judge_combination(config: &ValidateAzureAdTokenConfig, place: &Place, faults:
     }
 }
 
-/// Whose keys count: for each key set the application, or none for the tenant's own.
+/// Returns the owners of the accepted keys: for each key set the application, or none for the tenant's own.
 fn signing_keys(config: &ValidateAzureAdTokenConfig, place: &Place, faults: &mut Faults) -> Vec<Option<Box<str>>> {
     let application = config.signing_keys_of.as_deref();
     if let Some(text) = application.filter(|text| !is_guid(text)) {
@@ -306,7 +306,7 @@ fn allowed_tenants(
     Some(AllowedTenants::Listed(list))
 }
 
-/// The tenants whose tokens a policy accepts, where they are listed. What is wrong with the list is told where it is built.
+/// Returns the tenants whose tokens a policy accepts, if they are listed. Faults of the list are reported where it is built.
 pub(crate) fn listed_tenants(config: &ValidateAzureAdTokenConfig, tenants: &Tenants) -> Option<Vec<Box<str>>> {
     let tenant = tenants.get(&config.tenant)?;
     match allowed_tenants(config, tenant, tenants, &Place::root(), &mut Faults::default())? {
@@ -315,7 +315,7 @@ pub(crate) fn listed_tenants(config: &ValidateAzureAdTokenConfig, tenants: &Tena
     }
 }
 
-/// The GUID that a word of `allowed-tenants` stands for.
+/// Returns the GUID for a word of `allowed-tenants`.
 fn tenant_id(word: &str, tenants: &Tenants, place: &Place, faults: &mut Faults) -> Option<Box<str>> {
     if is_guid(word) {
         return Some(word.to_ascii_lowercase().into());
@@ -360,7 +360,7 @@ fn read_file(path: &Path, place: &Place, faults: &mut Faults) -> Vec<Box<str>> {
     list
 }
 
-/// What a client that understands challenges takes to Entra to step up.
+/// Returns the claims that a client which supports challenges takes to Entra to step up.
 fn claims_challenge(context: &str, tenant: &Tenant) -> Option<HeaderValue> {
     let claims = json!({ "access_token": { "acrs": { "essential": true, "value": context } } });
     let realm = if tenant.id().is_many() { "" } else { tenant.id().as_str() };

@@ -1,4 +1,4 @@
-//! What `validate-azure-ad-token` may be told.
+//! The settings of `validate-azure-ad-token`.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,8 @@ use crate::{listener::OneOrMany, settings::Span};
 pub struct ValidateAzureAdTokenConfig {
     /// The name of the tenant that issues the tokens.
     pub tenant: String,
-    /// The tenants whose tokens are accepted: names of `tenants`, GUIDs, `{ file: … }` with a GUID a line, or `any`. Required where
-    /// `tenant` stands for several; personal accounts only where their tenant is listed by its GUID. Default: the tenant itself.
+    /// The tenants whose tokens are accepted: names of `tenants`, GUIDs, `{ file: … }` with one GUID per line, or `any`. Required
+    /// if `tenant` stands for several; personal accounts only if their tenant is listed by its GUID. Default: the tenant itself.
     pub allowed_tenants: Option<AllowedTenantsConfig>,
     /// The accepted audiences, compared exactly; at least one.
     pub audiences: Vec<String>,
@@ -24,48 +24,50 @@ pub struct ValidateAzureAdTokenConfig {
     /// Claims that the token must have.
     #[serde(default)]
     pub required_claims: Vec<RequiredClaimConfig>,
-    /// Scopes of which a user's token must have one. Without `roles` applications are refused.
+    /// Scopes of which a user's token must have one. Without `roles`, applications are refused.
     #[serde(default)]
     pub scopes: Vec<String>,
     /// Roles of which the token must have one; with `scopes` too, users need a scope and applications a role.
     #[serde(default)]
     pub roles: Vec<String>,
-    /// Whose tokens are accepted. Default: any.
+    /// The accepted kind of tokens. Default: any.
     #[serde(default)]
     pub token_kind: TokenKindConfig,
-    /// Which tokens are accepted: access tokens, or the ID tokens that a trusted front end hands on. Default: access.
+    /// The accepted type of tokens: access tokens, or the ID tokens that a trusted front end forwards. Default: access.
     #[serde(default)]
     pub token_type: TokenTypeConfig,
-    /// How the client must have authenticated to Entra: `certificate` asks for a certificate or a federated credential. Default: any.
+    /// The required authentication of the client to Entra: `certificate` requires a certificate or a federated credential.
+    /// Default: any.
     #[serde(default)]
     pub client_credential: ClientCredentialConfig,
-    /// Whether the token must be bound to the certificate that the caller shows (`cnf` with `x5t#S256`, RFC 8705): one that is
-    /// bound always needs it. Default: any.
+    /// Whether the token must be bound to the certificate that the caller shows (`cnf` with `x5t#S256`, RFC 8705); a bound token
+    /// always needs it. Default: any.
     #[serde(default)]
     pub token_binding: TokenBindingConfig,
-    /// Asks Microsoft Graph whether a user is in the groups of `required-claims`, where the token has more groups than it lists:
-    /// `{ graph: CREDENTIAL }`, or `graph` where one credential alone could be meant. Default: such a token is refused (`group-overage`).
+    /// Asks Microsoft Graph whether a user is in the groups of `required-claims`, if the token has more groups than it lists: `{
+    /// graph: CREDENTIAL }`, or `graph` if only one credential is possible. Default: such a token is refused (`group-overage`).
     pub group_lookup: Option<GroupLookupConfig>,
     /// Asks Microsoft Graph for attributes of a user whose token lacks a mapped claim: `{ graph: CREDENTIAL, claims: { … } }`, or
-    /// `graph` for the account name. Default: what the token lacks is absent.
+    /// `graph` for the account name. Default: missing claims are absent.
     pub claim_lookup: Option<ClaimLookupConfig>,
-    /// The authentication contexts (`c1` …) of which a user's token must satisfy one. Clients that can are asked to step up.
+    /// The authentication contexts (`c1` …) of which a user's token must satisfy one. Clients that support it are asked to step
+    /// up.
     pub authentication_context: Option<OneOrMany<String>>,
     /// The client id of the API whose custom signing key signs the tokens. Only an app registration with such a key needs this.
     pub signing_keys_of: Option<String>,
-    /// Whose keys count: the tenant's, those of `signing-keys-of`, or both while moving. Default: the application's alone where
-    /// `signing-keys-of` is set, else the tenant's.
+    /// The accepted keys: the tenant's, those of `signing-keys-of`, or both during a migration. Default: only the application's
+    /// if `signing-keys-of` is set, else the tenant's.
     #[serde(default)]
     pub signing_keys: Vec<SigningKeysConfig>,
     /// The header, or headers in order of preference, that hold the token. Default: Authorization.
     pub header_name: Option<OneOrMany<String>>,
     /// The query parameter that holds the token; tried last, removed before forwarding.
     pub query_parameter_name: Option<String>,
-    /// The name by which expressions read the token: `name.claims.…`. A second token policy on a route needs one; the token of the
-    /// first is `token`, whether or not it has a name.
+    /// The name by which expressions read the token: `name.claims.…`. A second token policy on a route needs one; the token of
+    /// the first is `token`, with or without a name.
     #[serde(rename = "as")]
     pub named: Option<String>,
-    /// How far clocks may differ. At most 10m. Default: 5m.
+    /// The accepted clock skew. At most 10m. Default: 5m.
     pub clock_skew: Option<Span>,
     /// The status of refusals instead of 401 and 403.
     pub failed_validation_httpcode: Option<u16>,
@@ -82,7 +84,7 @@ pub enum AllowedTenantsConfig {
     // Before the file: serde takes a list of one text for the struct as well.
     /// Several.
     List(Vec<AllowedTenantConfig>),
-    /// A file with a GUID a line.
+    /// A file with one GUID per line.
     File(TenantFileConfig),
 }
 
@@ -92,7 +94,7 @@ pub enum AllowedTenantsConfig {
 pub enum AllowedTenantConfig {
     /// A name of `tenants`, or a GUID.
     Word(String),
-    /// A file with a GUID a line.
+    /// A file with one GUID per line.
     File(TenantFileConfig),
 }
 
@@ -100,25 +102,25 @@ pub enum AllowedTenantConfig {
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct TenantFileConfig {
-    /// The file: one GUID a line, comments after `#`.
+    /// The file: one GUID per line, comments after `#`.
     pub file: String,
 }
 
-/// Whom to ask about groups.
+/// The source of group memberships.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(untagged)]
 pub enum GroupLookupConfig {
-    /// `graph`, with the only credential that can ask about the tenant.
+    /// `graph`, with the only credential that can be used for the tenant.
     Word(LookupWord),
     /// Microsoft Graph, with a credential.
     Graph(GraphGroupsConfig),
 }
 
-/// Whom to ask for claims.
+/// The source of claims.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(untagged)]
 pub enum ClaimLookupConfig {
-    /// `graph`, with the only credential that can ask about the tenant, for the account name.
+    /// `graph`, with the only credential that can be used for the tenant, for the account name.
     Word(LookupWord),
     /// Microsoft Graph, with a credential.
     Graph(GraphClaimsConfig),
@@ -132,17 +134,17 @@ pub enum LookupWord {
     Graph,
 }
 
-/// How Microsoft Graph is asked about groups.
+/// The lookup of groups in Microsoft Graph.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct GraphGroupsConfig {
     /// The credential whose application may read users and group members (`User.Read.All`, `GroupMember.Read.All`).
     pub graph: String,
-    /// How long an answer serves. At most 1h. Default: 5m.
+    /// The time for which an answer is cached. At most 1h. Default: 5m.
     pub cache: Option<Span>,
 }
 
-/// How Microsoft Graph is asked for claims.
+/// The lookup of claims in Microsoft Graph.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct GraphClaimsConfig {
@@ -150,7 +152,7 @@ pub struct GraphClaimsConfig {
     pub graph: String,
     /// The claims, each with the attribute that it is filled from. Default: onpremisessamaccountname from onPremisesSamAccountName.
     pub claims: Option<BTreeMap<String, String>>,
-    /// How long an answer serves. At most 1h. Default: 5m.
+    /// The time for which an answer is cached. At most 1h. Default: 5m.
     pub cache: Option<Span>,
 }
 
@@ -160,13 +162,13 @@ pub struct GraphClaimsConfig {
 pub struct RequiredClaimConfig {
     /// The claim's name.
     pub name: String,
-    /// Whether all the values must be there, or any one. Default: all.
+    /// Whether all the values are required, or any one. Default: all.
     #[serde(default, rename = "match")]
     pub matching: MatchConfig,
-    /// The values, none of them empty; none at all means that the claim must exist.
+    /// The values, none of them empty; without any, the claim must just exist.
     #[serde(default)]
     pub values: Vec<String>,
-    /// What separates the values within a claim that is one text; the elements of a list are compared whole.
+    /// The separator of values within a claim that is one text; the elements of a list are compared whole.
     pub separator: Option<String>,
 }
 
@@ -181,16 +183,16 @@ pub enum MatchConfig {
     Any,
 }
 
-/// Whose tokens are accepted.
+/// The accepted kind of tokens.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenKindConfig {
-    /// Users' and applications'.
+    /// Users' and applications' tokens.
     #[default]
     Any,
-    /// Users'.
+    /// Users' tokens.
     User,
-    /// Applications'.
+    /// Applications' tokens.
     App,
 }
 
@@ -209,7 +211,7 @@ pub enum TokenTypeConfig {
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClientCredentialConfig {
-    /// No matter how.
+    /// Any authentication.
     #[default]
     Any,
     /// With a certificate or a federated credential.

@@ -1,4 +1,4 @@
-//! Why a token is not accepted, and what the caller is told of it.
+//! The reasons for refusing a token, and the responses to the caller.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::{
     refusal::Reason,
 };
 
-/// Why a request is not admitted. In the order of the checks; for the log, and free of what the token holds.
+/// The reason why a request is not admitted, in the order of the checks; for the log, and free of the token's content.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotAccepted {
     #[error(transparent)]
@@ -60,7 +60,7 @@ pub(super) enum NotAccepted {
     Permission,
     #[error("the sign-in satisfies none of the authentication contexts")]
     Context {
-        /// Whether the client says that it understands challenges.
+        /// True if the client states that it supports challenges.
         capable: bool,
     },
 }

@@ -1,7 +1,7 @@
-//! What an operator could change so that a refused token passes: a diagnosis for the audit record, never for the caller.
+//! Hints for operators on how a refused token could be admitted: a diagnosis for the audit record, never for the caller.
 //!
-//! It may look at a token whose signature did not hold, since nothing is decided by it. What it says is made of words and of the
-//! policy's own settings; nothing of the token is repeated.
+//! A hint may use a token with an invalid signature, since nothing is decided by it. It consists of fixed words and the policy's
+//! own settings; nothing of the token is repeated.
 
 use std::borrow::Cow;
 
@@ -14,10 +14,10 @@ use crate::entra::{CloudConfig, IssuerVerdict, Profile, VerifyError, is_guid, re
 /// Audiences that are Microsoft Graph.
 const GRAPH: [&str; 3] = ["https://graph.microsoft.com", "https://graph.microsoft.com/", "00000003-0000-0000-c000-000000000000"];
 
-/// How long after its end a token looks as if a clock were wrong.
+/// The time after its expiry within which a wrong clock is a likely cause.
 const RECENTLY: u64 = 3_600;
 
-/// What a token says of itself, unverified.
+/// The unverified statements of a token.
 struct Unverified {
     header: Map<String, Value>,
     claims: Map<String, Value>,
@@ -38,7 +38,7 @@ impl Unverified {
         GRAPH.contains(&self.text("aud"))
     }
 
-    /// An ID token names nobody that it was given to, but the application that it is for.
+    /// Returns whether it looks like an ID token, which names no client, only the application that it is for.
     fn is_id_token(&self) -> bool {
         ["scp", "azp", "appid", "idtyp"].iter().all(|name| !self.claims.contains_key(*name))
     }
@@ -47,7 +47,7 @@ impl Unverified {
 type Hint = Option<Cow<'static, str>>;
 
 impl ValidateAzureAdToken {
-    /// What could be changed so that the token passes.
+    /// Returns a change with which the token would be admitted.
     pub(super) fn hint(&self, error: &NotAccepted, token: Option<&[u8]>) -> Hint {
         let token = || token.and_then(Unverified::read);
         match error {
@@ -272,7 +272,7 @@ impl ValidateAzureAdToken {
         }
     }
 
-    /// The cloud that an issuer belongs to, where its host tells and it is not the policy's own.
+    /// Returns the cloud of an issuer, if its host tells it and it is not the policy's own.
     fn other_cloud(&self, issuer: &str) -> Option<&'static str> {
         let (cloud, name) = match issuer.strip_prefix("https://")?.split('/').next()? {
             "login.microsoftonline.com" => (CloudConfig::Public, "public"),

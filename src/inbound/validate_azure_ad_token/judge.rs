@@ -1,4 +1,4 @@
-//! Whether a verified token lets its bearer in: issuer, tenant, audience, times, kind, client, claims.
+//! Judges a verified token: issuer, tenant, audience, times, kind, client, claims.
 
 use serde_json::Value;
 
@@ -8,20 +8,20 @@ use crate::entra::{
     token::{Binding, CredentialKind, Token, TokenKind},
 };
 
-/// What a verified token is held to.
+/// The requirements for a verified token.
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) profile: Profile,
     pub(super) tenants: AllowedTenants,
     pub(super) audiences: Vec<Box<str>>,
-    /// How far clocks may differ, in seconds.
+    /// The accepted clock skew, in seconds.
     pub(super) clock_skew: u64,
     pub(super) token_type: TokenTypeConfig,
     pub(super) kind: TokenKindConfig,
     /// Lower-case GUIDs; none means any.
     pub(super) clients: Vec<Box<str>>,
     pub(super) certificate: bool,
-    /// Whether the token must be bound to the caller's certificate.
+    /// True if the token must be bound to the caller's certificate.
     pub(super) bound: bool,
     pub(super) claims: Vec<RequiredClaim>,
     pub(super) scopes: Vec<Box<str>>,
@@ -29,24 +29,24 @@ pub(super) struct Rules {
     /// Authentication contexts of which one must be satisfied; none means any.
     pub(super) contexts: Vec<Box<str>>,
     pub(super) partner_check_follows: bool,
-    /// What is asked elsewhere where the token does not say it.
+    /// The lookups for facts that the token lacks.
     pub(super) lookups: Lookups,
 }
 
-/// Whose tokens are accepted.
+/// The accepted tenants.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum AllowedTenants {
-    /// Tenants are none of this issuer's business.
+    /// Tenants do not apply to this issuer.
     NotAsked,
-    /// Those of the tenant that the key set is for.
+    /// The tenant that the key set is for.
     Own,
-    /// Everybody's but those of personal accounts, which have to be listed.
+    /// All tenants except that of personal accounts, which has to be listed.
     Any,
-    /// Those of these, sorted, in lower case.
+    /// These tenants, sorted, in lower case.
     Listed(Vec<Box<str>>),
 }
 
-/// A claim that must be there.
+/// A required claim.
 #[derive(Debug)]
 pub(super) struct RequiredClaim {
     pub(super) name: Box<str>,
@@ -57,8 +57,8 @@ pub(super) struct RequiredClaim {
 }
 
 impl Rules {
-    /// Judges a token at the time `now`, in seconds since 1970. `certificate` is the SHA-256 of the certificate whose key the caller
-    /// has proven to hold. Claims that a lookup may tell are left to it.
+    /// Judges a token at the time `now`, in seconds since 1970. `certificate` is the SHA-256 of the certificate whose key the
+    /// caller has proven to hold. Claims that a lookup may supply are left to it.
     pub(super) fn judge(&self, verified: &Verified, now: u64, certificate: Option<&[u8; 32]>) -> Result<(), NotAccepted> {
         let Verified { token, facts, .. } = verified;
         if verified.issuer != IssuerVerdict::Agrees {
@@ -114,7 +114,8 @@ impl Rules {
         Ok(())
     }
 
-    /// RFC 7800, section 3: a token with `cnf` is for whoever proves the key. Taken as a bearer token, it would be for anybody.
+    /// Checks the binding: RFC 7800, section 3: a token with `cnf` requires proof of the key. Accepted as a bearer token, it
+    /// would be valid for anybody.
     fn judge_binding(&self, binding: Option<&Binding>, certificate: Option<&[u8; 32]>) -> Result<(), NotAccepted> {
         match (binding, certificate) {
             (None, _) if self.bound => Err(NotAccepted::Unbound),
@@ -152,9 +153,10 @@ impl Rules {
         token.client.as_deref().is_some_and(listed)
     }
 
-    /// Entra grants scopes to users and roles to applications: with both given each is held to its own, so that a user's role that
-    /// is named as an application's does not count. Scopes alone let no application in, roles alone are asked of everybody.
-    /// Other issuers grant scopes to applications, too (RFC 6749, section 4.4.2), so there scopes alone are asked of everybody.
+    /// Checks scopes and roles. Entra grants scopes to users and roles to applications: if both are configured, each kind is held
+    /// to its own, so that a user's role with the name of an application's does not count. Scopes alone admit no application,
+    /// roles alone are required of everybody. Other issuers grant scopes to applications, too (RFC 6749, section 4.4.2), so there
+    /// scopes alone are required of everybody.
     fn judge_permissions(&self, verified: &Verified) -> Result<(), NotAccepted> {
         let Verified { token, facts, .. } = verified;
         let user = token.kind == TokenKind::User;
@@ -208,7 +210,7 @@ impl RequiredClaim {
         token.claims.get(&self.name).is_some_and(|claim| self.is_met_by(claim))
     }
 
-    /// Whether a claim that is there is the one that is required.
+    /// Returns whether a present claim satisfies the requirement.
     pub(super) fn is_met_by(&self, claim: &Value) -> bool {
         match self.matching {
             _ if self.values.is_empty() => !self.is_empty(claim),
@@ -217,8 +219,8 @@ impl RequiredClaim {
         }
     }
 
-    /// Whether the claim is this value, or lists it. The separator cuts a claim that is one text, never the elements of a list: who
-    /// may choose the name of one element could write two.
+    /// Returns whether the claim is this value, or lists it. The separator splits a claim that is one text, never the elements of
+    /// a list: a person who chooses the name of one element could write two.
     fn has(&self, claim: &Value, value: &str) -> bool {
         match (claim, self.separator.as_deref()) {
             (Value::Array(entries), _) => entries.iter().any(|entry| is(entry, value)),
@@ -227,7 +229,7 @@ impl RequiredClaim {
         }
     }
 
-    /// Whether the claim says nothing. What stands between two separators is no value where nothing does.
+    /// Returns whether the claim has no value. Empty parts between separators do not count.
     fn is_empty(&self, claim: &Value) -> bool {
         match (claim, self.separator.as_deref()) {
             (Value::String(text), Some(separator)) => text.split(separator).all(str::is_empty),
@@ -237,7 +239,7 @@ impl RequiredClaim {
     }
 }
 
-/// Whether a claim, or an element of one, is this value as a whole. Lists and objects are no values.
+/// Returns whether a claim, or an element of one, is exactly this value. Lists and objects are not values.
 fn is(claim: &Value, value: &str) -> bool {
     match claim {
         Value::String(text) => text == value,
@@ -258,7 +260,7 @@ fn says_nothing(claim: &Value) -> bool {
     }
 }
 
-/// The texts of a claim that is a list, or a single text.
+/// Returns the texts of a claim that is a list, or a single text.
 fn texts(claim: &Value) -> impl Iterator<Item = &str> {
     let single = claim.as_str();
     single.into_iter().chain(claim.as_array().into_iter().flatten().filter_map(Value::as_str))

@@ -1,6 +1,6 @@
-//! What is asked of Microsoft Graph where a user's token does not say enough: its groups, and claims that it lacks.
+//! Lookups in Microsoft Graph for facts that a user's token lacks: its groups, and missing claims.
 //!
-//! Only about users, only after every other check has held, and only what the policy names.
+//! Only for users, only after every other check has passed, and only for what the policy names.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -20,15 +20,15 @@ use crate::{
     settings::{Place, Span},
 };
 
-/// How long an answer serves, unless the config says otherwise.
+/// The default cache time of an answer.
 const LASTS: Duration = Duration::from_secs(300);
-/// How long it may serve at most: about as long as a token would have said the same.
+/// The longest cache time of an answer: about as long as a token would be valid.
 const LASTS_AT_MOST: Duration = Duration::from_secs(3_600);
 
-/// The claim that a lookup fills where it names none, and the attribute that it is filled from.
+/// The claim that a lookup supplies by default, and its source attribute.
 const ACCOUNT_NAME: (&str, &str) = ("onpremisessamaccountname", "onPremisesSamAccountName");
 
-/// Claims that Entra itself writes, or that say who calls: their absence means something, so nothing is put in their place.
+/// Claims that Entra itself writes, or that identify the caller: their absence is meaningful, so they are never supplied.
 const ENTRAS_OWN: [&str; 33] = [
     "acct",
     "acr",
@@ -65,14 +65,14 @@ const ENTRAS_OWN: [&str; 33] = [
     "client_id",
 ];
 
-/// What a policy asks of Graph.
+/// The lookups of a policy.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
     groups: Option<Asked<Box<str>>>,
     claims: Option<Asked<(Box<str>, Box<str>)>>,
 }
 
-/// Whom is asked, about what, and for how long an answer serves.
+/// The client, the question, and the cache time of an answer.
 #[derive(Debug)]
 struct Asked<T> {
     graph: Arc<Graph>,
@@ -81,7 +81,7 @@ struct Asked<T> {
 }
 
 impl Lookups {
-    /// Whether Graph would tell of this claim what the token does not.
+    /// Returns whether Graph could supply this claim, which the token lacks.
     pub(super) fn may_tell(&self, claim: &str, verified: &Verified) -> bool {
         self.tells_of_groups(claim, verified) || self.tells_of_claim(claim, &verified.token)
     }
@@ -95,7 +95,7 @@ impl Lookups {
         token.kind == TokenKind::User && token.claims.get(claim).is_none() && self.claims.as_ref().is_some_and(named)
     }
 
-    /// Asks what is left open of a token that holds otherwise; gives the token, completed.
+    /// Performs the lookups for an otherwise accepted token; returns the completed token.
     pub(super) async fn complete(&self, verified: &Verified, rules: &Rules) -> Result<Arc<Token>, NotAccepted> {
         let token = self.with_claims(&verified.token).await?;
         for claim in &rules.claims {
@@ -161,13 +161,13 @@ impl Lookups {
         lookups
     }
 
-    /// Whether nothing is ever asked.
+    /// Returns whether there are no lookups.
     pub(super) const fn are_none(&self) -> bool {
         self.groups.is_none() && self.claims.is_none()
     }
 }
 
-/// The groups that the policy names.
+/// Returns the groups that the policy names.
 fn groups(claims: &[RequiredClaim], place: &Place, scope: &mut Scope<'_>) -> Arc<[Box<str>]> {
     let mut groups: Vec<Box<str>> =
         claims.iter().filter(|claim| &*claim.name == "groups").flat_map(|claim| claim.values.iter().cloned()).collect();
@@ -184,7 +184,7 @@ fn groups(claims: &[RequiredClaim], place: &Place, scope: &mut Scope<'_>) -> Arc
     groups.into()
 }
 
-/// The claims that are looked up, each with the attribute that it is filled from.
+/// Returns the claims that are looked up, each with its source attribute.
 fn attributes(named: Option<&BTreeMap<String, String>>, place: &Place, scope: &mut Scope<'_>) -> Arc<[(Box<str>, Box<str>)]> {
     let Some(named) = named else { return Arc::new([(ACCOUNT_NAME.0.into(), ACCOUNT_NAME.1.into())]) };
     let at = place.key("claims");
@@ -213,7 +213,7 @@ fn lasts(cache: Option<Span>, place: &Place, scope: &mut Scope<'_>) -> Duration 
     lasts
 }
 
-/// Graph as the credential sees it that the lookup names, or the only one that could be meant.
+/// Returns Graph for the credential that the lookup names, or the only possible one.
 fn graph(named: Option<&str>, tenant: Option<&Tenant>, place: &Place, scope: &mut Scope<'_>) -> Option<Arc<Graph>> {
     let Some((graphs, credentials)) = scope.graph else {
         scope.faults.error(place, "nothing is looked up here", "leave the lookup out");

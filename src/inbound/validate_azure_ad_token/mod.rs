@@ -1,9 +1,9 @@
 //! Admits callers with an Entra token.
 //!
-//! The order of the checks is fixed: where the token is, its size and form, its algorithm, its key, its signature; only then is
-//! the payload read, and judged by issuer, tenant, audience, times, kind, client and claims. Which keys may vouch is for the
-//! policy to say, never for the token, and nothing about its claims is told before its signature held. Last of all, where the
-//! policy says so, Microsoft Graph is asked for what a user's token does not say.
+//! The order of the checks is fixed: the token's place, its size and form, its algorithm, its key, its signature; only then is
+//! the payload read, and judged by issuer, tenant, audience, times, kind, client and claims. The policy, never the token,
+//! determines the accepted keys, and nothing about its claims is revealed before its signature was verified. Finally, if the
+//! policy says so, Microsoft Graph is asked for facts that a user's token lacks.
 
 mod build;
 mod config;
@@ -37,26 +37,26 @@ use crate::{
     upstream::UpstreamRequest,
 };
 
-/// When to come back while there are no signing keys: they are asked for every few seconds.
+/// The retry time while there are no signing keys, in seconds: they are requested every few seconds.
 const RETRY_AFTER: u32 = 5;
 
 /// Admits callers with an Entra token.
 #[derive(Debug)]
 pub struct ValidateAzureAdToken {
     places: Places,
-    /// What the token is called besides `token`.
+    /// The token's name besides `token`.
     name: Option<Arc<str>>,
     verifier: Verifier,
     rules: Rules,
     answer: Answer,
-    /// The key sets of applications among the audiences, or of the tenant, for telling that `signing-keys-of` is missing, or not
-    /// needed. They vouch for nothing.
+    /// The key sets of applications among the audiences, or of the tenant, for hints that `signing-keys-of` is missing, or not
+    /// needed. They are never used for verification.
     suspects: Vec<Arc<KeySet>>,
-    /// The cloud of the tenant, unless it has an authority of its own.
+    /// The cloud of the tenant, unless it has a custom authority.
     cloud: Option<CloudConfig>,
 }
 
-/// How refusals are answered.
+/// The settings of refusals.
 #[derive(Debug, Default)]
 struct Answer {
     /// The status instead of 401 and 403.
@@ -69,20 +69,20 @@ struct Answer {
     claims_challenge: Option<HeaderValue>,
 }
 
-/// What bears on a token besides itself.
+/// The facts besides the token that affect its verdict.
 #[derive(Clone, Copy, Default)]
 struct Caller<'a> {
-    /// Which of the gateway's threads asks.
+    /// The index of the worker thread.
     worker: usize,
     /// The SHA-256 of the certificate whose key the caller has proven to hold.
     certificate: Option<&'a [u8; 32]>,
 }
 
-/// A token that was accepted, and where it stood.
+/// An accepted token, and its place.
 type Admitted<'a> = (Arc<Verified>, &'a TokenPlace);
 
 impl ValidateAzureAdToken {
-    /// Judges the token of a request; notes it on the exchange if it holds.
+    /// Judges the token of a request; notes it on the exchange if it is accepted.
     pub(crate) async fn check(
         &self,
         exchange: &mut Exchange,
@@ -118,7 +118,7 @@ impl ValidateAzureAdToken {
     /// Judges the token of a request.
     ///
     /// # Errors
-    /// The refusal, as the policy was told to answer it.
+    /// Returns the refusal, with the policy's settings.
     async fn admit(&self, incoming: &IncomingRequest, clock: &Clock, caller: Caller<'_>) -> Result<Admitted<'_>, Refusal> {
         self.authenticate(incoming, clock, caller).await.map_err(|error| {
             let token = self.places.find(incoming).ok().flatten();
@@ -126,10 +126,10 @@ impl ValidateAzureAdToken {
         })
     }
 
-    /// Judges a token that came in no request.
+    /// Judges a token outside of any request.
     ///
     /// # Errors
-    /// The refusal that a request with it would meet.
+    /// Returns the refusal of a request with it.
     pub async fn judge_text(&self, token: &[u8], clock: &Clock) -> Result<(), Refusal> {
         self.judge(token, clock, Caller::default()).await.map(drop).map_err(|error| self.refuse(error, Some(token)))
     }

@@ -1,4 +1,4 @@
-//! Where in a request the token is.
+//! The place of the token in a request.
 
 use std::borrow::Cow;
 
@@ -7,11 +7,11 @@ use percent_encoding::percent_decode_str;
 
 use crate::request::{IncomingRequest, TOKEN_SCHEMES, TokenPlace};
 
-/// The places where a policy looks, in order of preference.
+/// The places in which a policy looks, in order of preference.
 #[derive(Debug)]
 pub(super) struct Places(Vec<TokenPlace>);
 
-/// What is wrong with a place.
+/// A fault of a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PlaceError {
     #[error("one place of the request holds two tokens")]
@@ -20,10 +20,10 @@ pub(super) enum PlaceError {
     NoToken,
 }
 
-/// A token, and the place that held it.
+/// A token, and its place.
 pub(super) type Found<'a, 'b> = (Cow<'a, [u8]>, &'b TokenPlace);
 
-/// What one place holds.
+/// The content of one place.
 enum Content<'a> {
     Nothing,
     Token(Cow<'a, [u8]>),
@@ -34,7 +34,7 @@ impl Places {
         Self(places)
     }
 
-    /// The token of the most preferred place that holds one, and that place.
+    /// Returns the token of the most preferred place that has one, and that place.
     pub(super) fn find<'a>(&self, incoming: &'a IncomingRequest) -> Result<Option<Found<'a, '_>>, PlaceError> {
         for place in &self.0 {
             let content = match place {
@@ -49,8 +49,8 @@ impl Places {
     }
 }
 
-/// `Authorization` needs the Bearer scheme (or that of tokens that are bound to a certificate), and with another scheme it holds no token of ours (RFC 9110, section 11.6.2). Other
-/// fields hold the token bare or with the scheme.
+/// Returns the token in a header. `Authorization` needs the Bearer scheme (or that of certificate-bound tokens); with another
+/// scheme it holds no token of ours (RFC 9110, section 11.6.2). Other fields hold the token with or without the scheme.
 fn in_header<'a>(incoming: &'a IncomingRequest, name: &HeaderName) -> Result<Content<'a>, PlaceError> {
     let mut values = incoming.headers.get_all(name).iter();
     let Some(value) = values.next().map(http::HeaderValue::as_bytes) else { return Ok(Content::Nothing) };
@@ -67,7 +67,8 @@ fn in_header<'a>(incoming: &'a IncomingRequest, name: &HeaderName) -> Result<Con
     }
 }
 
-/// What follows the scheme, if it is one of ours: compared without case, one space or more (RFC 9110, section 11.4).
+/// Returns the text after the scheme, if it is one of ours: compared case-insensitively, one space or more (RFC 9110, section
+/// 11.4).
 fn strip_scheme(value: &[u8]) -> Option<&[u8]> {
     let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
     let (scheme, rest) = value.split_at(end);

@@ -1,4 +1,4 @@
-//! The settings that both token policies have, read the same for both.
+//! The settings common to both token policies.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,10 +21,11 @@ use crate::{
 const DEFAULT_SKEW: Duration = Duration::from_secs(300);
 const MAX_SKEW: Duration = Duration::from_secs(600);
 
-/// Declares [`Settings`], and that each policy's config lends them: both have these keys, and each says in its schema what they mean.
+/// Declares [`Settings`], and the borrowing of them from each policy's config: both have these keys, and each documents them in
+/// its schema.
 macro_rules! shared_settings {
     ($($name:ident: $type:ty,)*) => {
-        /// The settings that both token policies have, as written.
+        /// The settings common to both token policies.
         #[derive(Clone, Copy, Debug)]
         pub(super) struct Settings<'a> {
             $($name: &'a $type,)*
@@ -60,7 +61,7 @@ shared_settings! {
 }
 
 impl Settings<'_> {
-    /// What tokens are held to, as far as both policies know it.
+    /// Builds the common requirements for tokens.
     pub(super) fn rules(self, profile: Profile, place: &Place, faults: &mut Faults) -> Rules {
         if *self.token_kind == TokenKindConfig::App && !self.scopes.is_empty() {
             faults.error(&place.key("scopes"), "applications have no scopes", "name their roles in `roles`");
@@ -84,7 +85,7 @@ impl Settings<'_> {
         }
     }
 
-    /// Where tokens are looked for, in order of preference.
+    /// Returns the places of tokens, in order of preference.
     pub(super) fn places(self, place: &Place, scope: &mut Scope<'_>) -> Vec<TokenPlace> {
         let faults = &mut *scope.faults;
         let mut places = Vec::new();
@@ -125,7 +126,7 @@ impl Settings<'_> {
         places
     }
 
-    /// The name of the token besides `token`, if it gets one. To be called once: from here on there is a token on the way.
+    /// Returns the name of the token besides `token`, if it has one. Must be called once: from here on there is a token.
     pub(super) fn name(self, place: &Place, scope: &mut Scope<'_>) -> Option<Arc<str>> {
         let at = place.key("as");
         let name = self.named.as_deref();
@@ -149,7 +150,7 @@ impl Settings<'_> {
         name.map(Into::into)
     }
 
-    /// How refusals are answered.
+    /// Builds the settings of refusals.
     pub(super) fn answer(self, place: &Place, faults: &mut Faults) -> Answer {
         Answer {
             status: self.status(place, faults),
@@ -218,7 +219,7 @@ impl Settings<'_> {
     }
 }
 
-/// Tells of wanted values that nothing is equal to.
+/// Reports required values that nothing can equal.
 fn lint_values(claim: &RequiredClaimConfig, place: &Place, faults: &mut Faults) {
     for (index, value) in claim.values.iter().enumerate() {
         let place = place.index(index);
@@ -234,7 +235,7 @@ fn lint_values(claim: &RequiredClaimConfig, place: &Place, faults: &mut Faults) 
     }
 }
 
-/// Scopes or roles: RFC 6749, section 3.3, has the letters of one.
+/// Reads scopes or roles: RFC 6749, section 3.3, defines their characters.
 fn words(texts: &[String], place: &Place, faults: &mut Faults) -> Vec<Box<str>> {
     let letter = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
     for (index, text) in texts.iter().enumerate() {
@@ -247,7 +248,7 @@ fn words(texts: &[String], place: &Place, faults: &mut Faults) -> Vec<Box<str>> 
     texts.iter().map(|text| text.as_str().into()).collect()
 }
 
-/// RFC 6750, section 3.1: which scopes would have been enough.
+/// Returns the challenge with the sufficient scopes: RFC 6750, section 3.1.
 fn scope_challenge(scopes: &[String]) -> Option<HeaderValue> {
     if scopes.is_empty() {
         return None;

@@ -1,4 +1,4 @@
-//! Tokens that fail one check alone, and settings that cannot be meant.
+//! Tests of tokens that fail exactly one check, and of impossible settings.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use proptest::prelude::*;
@@ -50,7 +50,7 @@ fn one_tenant() -> Tenants {
     tenants(&[("contoso", json!({ "id": TENANT }))])
 }
 
-/// A policy for [`TENANT`] with the usual settings and these, and the first test key behind it.
+/// Makes a policy for [`TENANT`] with the usual settings and these, and with the first test key.
 fn policy(more: &Value) -> ValidateAzureAdToken {
     let tenants = one_tenant();
     let mut config = json!({ "tenant": "contoso", "audiences": [API] });
@@ -90,7 +90,7 @@ async fn accepts_what_entra_issues() {
     }
 }
 
-/// Each token has a signature that holds, but where the row is about that, and fails the one check.
+/// Tests tokens that fail exactly one check; their signatures are valid, unless the row is about that.
 #[tokio::test]
 async fn tells_what_is_wrong_with_a_token() {
     let policy = policy(&json!({}));
@@ -214,7 +214,7 @@ async fn tells_what_is_wrong_with_a_token() {
     }
 }
 
-/// The payload of a user's token with one member repeated.
+/// Returns the payload of a user's token with one member repeated.
 fn twice(name: &str) -> String {
     let claims = Value::Object(Mint::user().claims);
     let member = format!("\"{name}\":{}", claims[name]);
@@ -377,7 +377,7 @@ async fn a_partners_check_may_decide_about_applications_without_a_grant() {
     assert_eq!(code(&policy, &Mint::user().without("scp").sign()).await, "permission-missing");
 }
 
-/// A token of `tenant`, signed by the key that is entered with `issuer`.
+/// Judges a token of `tenant`, signed by the key that is listed with `issuer`.
 async fn judged_with_key_of(config: Value, tenant_id: &str, issuer: Option<&str>, token: &Mint) -> &'static str {
     let tenants = tenants(&[("entra", json!({ "id": tenant_id }))]);
     let mut settings = json!({ "tenant": "entra", "audiences": [API] });
@@ -462,7 +462,7 @@ async fn issuer_tenant_and_key_agree() {
     }
 }
 
-/// Issuers as each cloud's and each product's metadata names them, held against tokens of both versions.
+/// Tests issuers as each cloud's and each product's metadata names them, with tokens of both versions.
 #[tokio::test]
 async fn every_clouds_own_issuers_are_accepted_and_no_others() {
     let of = |issuer: String| Mint::user().with("iss", issuer);
@@ -496,7 +496,7 @@ async fn every_clouds_own_issuers_are_accepted_and_no_others() {
     }
 }
 
-/// A user flow of Azure AD B2C: its path stands behind the tenant, its tokens say version 1, and need not name their tenant.
+/// Tests a user flow of Azure AD B2C: its path follows the tenant, its tokens state version 1, and need not name their tenant.
 #[tokio::test]
 async fn user_flows_of_b2c_are_judged_as_what_they_are() {
     const FLOW: &str = "/contoso.onmicrosoft.com/b2c_1_signin";
@@ -794,7 +794,7 @@ proptest! {
     }
 }
 
-/// With the tenant's keys and an application's, told apart by `?appid=`, as they are fetched.
+/// Tests the hints about keys, with the tenant's keys and an application's, fetched with and without `?appid=`.
 #[tokio::test]
 async fn operators_are_told_whose_keys_would_do() {
     let clock = clock();
@@ -871,7 +871,7 @@ async fn a_bound_token_is_for_whoever_holds_its_certificate() {
     }
 }
 
-/// What the operator is told of a token, under these settings.
+/// Returns the hint for the operator about a token, under these settings.
 async fn hint(settings: &Value, token: &str) -> String {
     admit(&policy(settings), token).await.unwrap_err().hint.unwrap_or_default().into_owned()
 }

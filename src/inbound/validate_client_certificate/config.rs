@@ -1,4 +1,4 @@
-//! What `validate-client-certificate` may be told.
+//! The settings of `validate-client-certificate`.
 
 use std::collections::BTreeMap;
 
@@ -11,25 +11,26 @@ use crate::address::AddressEntryConfig;
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ValidateClientCertificateConfig {
-    /// Whether an authority must vouch for the certificate. Without that, each of the `identities` needs a `thumbprint`. Default: true.
+    /// Whether an authority must vouch for the certificate. Otherwise each of the `identities` needs a `thumbprint`. Default:
+    /// true.
     #[serde(default = "yes")]
     pub validate_trust: bool,
-    /// Whether the certificate must not have been revoked. Default: true, where there are revocation lists.
+    /// Whether revocation is checked. Default: true, if there are revocation lists.
     pub validate_revocation: Option<bool>,
-    /// Whether the certificate must be valid already. Default: true.
+    /// Whether the start of the validity is checked. Default: true.
     #[serde(default = "yes")]
     pub validate_not_before: bool,
-    /// Whether the certificate must still be valid. Default: true.
+    /// Whether the end of the validity is checked. Default: true.
     #[serde(default = "yes")]
     pub validate_not_after: bool,
-    /// The certificate authorities (PEM) that alone are trusted here; read again when the file changes. Default: the listener's.
+    /// The only trusted certificate authorities (PEM) here; read again when the file changes. Default: the listener's.
     pub ca: Option<String>,
     /// Revocation lists of `ca` (PEM or DER); read again when the files change. Default: none.
     #[serde(default)]
     pub crl: Vec<String>,
-    /// The certificates that are meant: one of these has to fit with all that is written of it. Default: every one.
+    /// The expected certificates: one of these has to match with all of its keys. Default: every certificate.
     pub identities: Option<Vec<IdentityConfig>>,
-    /// The proxies that hand the certificate on, and where. Default: it is the one of the connection.
+    /// The proxies that forward the certificate, and its header. Default: the certificate of the connection.
     pub from: Option<FromConfig>,
 }
 
@@ -37,7 +38,7 @@ const fn yes() -> bool {
     true
 }
 
-/// A certificate that is meant. At least one of the keys; all that are written must fit, letter by letter.
+/// An expected certificate. At least one of the keys; all that are present must match exactly.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct IdentityConfig {
@@ -49,9 +50,9 @@ pub struct IdentityConfig {
     pub common_name: Option<String>,
     /// The whole subject, the most specific part first: `CN=daemon, O=Fabrikam, C=NL`.
     pub subject: Option<String>,
-    /// One of the DNS names, whatever the case.
+    /// One of the DNS names, case-insensitively.
     pub dns_name: Option<String>,
-    /// One of the URIs, as `spiffe://fabrikam.example/daemon`.
+    /// One of the URIs, such as `spiffe://fabrikam.example/daemon`.
     pub uri: Option<String>,
     /// One of the e-mail addresses.
     pub email: Option<String>,
@@ -61,7 +62,7 @@ pub struct IdentityConfig {
     pub issuer_thumbprint: Option<String>,
 }
 
-/// Proxies that end TLS, and hand the caller's certificate on.
+/// Proxies that terminate TLS, and forward the caller's certificate.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct FromConfig {
@@ -70,8 +71,8 @@ pub struct FromConfig {
     pub header: String,
     /// The proxies: addresses, CIDRs, ranges or names of address sets. They must replace what a caller sends in that field.
     pub addresses: Vec<AddressEntryConfig>,
-    /// Header fields that requests must bear besides, each with the values of which it must have one: they tell a proxy from others
-    /// at the same addresses, as `X-Azure-FDID` does. Default: none.
+    /// Header fields that requests must also carry, each with its accepted values: they distinguish a proxy from others at the
+    /// same addresses, as `X-Azure-FDID` does. Default: none.
     #[serde(default)]
     pub require_header: BTreeMap<String, Vec<String>>,
 }

@@ -1,4 +1,4 @@
-//! Which certificates are meant.
+//! The expected certificates.
 
 use super::IdentityConfig;
 use crate::{
@@ -6,11 +6,11 @@ use crate::{
     settings::{Faults, Place},
 };
 
-/// A certificate that is meant: all that is known of it fits.
+/// An expected certificate: all of its marks match.
 #[derive(Debug)]
 pub(super) struct Identity(Vec<Mark>);
 
-/// Something that a certificate is known by.
+/// An identifying property of a certificate.
 #[derive(Debug)]
 enum Mark {
     Thumbprint(Thumbprint),
@@ -54,17 +54,17 @@ impl Identity {
         (faults.errors() == before).then_some(Self(marks))
     }
 
-    /// Whether it is one certificate alone, whoever vouches for it.
+    /// Returns whether it identifies exactly one certificate, whatever its issuer.
     pub(super) fn is_pinned(&self) -> bool {
         self.0.iter().any(|mark| matches!(mark, Mark::Thumbprint(_)))
     }
 
-    /// Whether it speaks of the certificate's issuer as it was verified.
+    /// Returns whether it refers to the certificate's verified issuer.
     pub(super) fn asks_for_issuer(&self) -> bool {
         self.0.iter().any(|mark| matches!(mark, Mark::IssuerThumbprint(_)))
     }
 
-    /// Whether the certificate fits. Without a verdict no issuer is known.
+    /// Returns whether the certificate matches. Without a verdict the issuer is unknown.
     pub(super) fn fits(&self, certificate: &ClientCertificate, verdict: Option<&Verdict>) -> bool {
         self.0.iter().all(|mark| match mark {
             Mark::Thumbprint(thumbprint) => thumbprint.is_of(certificate),
@@ -82,7 +82,7 @@ impl Identity {
 
 const HEXADECIMAL: &str = "write hexadecimal digits, with colons between them or without";
 
-/// What was read; else what is wrong, and what would be right.
+/// The value read, or the fault and its cure.
 type Read<T> = Result<T, (String, &'static str)>;
 
 fn thumbprint(text: &str) -> Read<Thumbprint> {

@@ -1,16 +1,16 @@
-//! Admits callers by their certificate: the one of the TLS connection, or one that a trusted proxy hands on.
+//! Admits callers by their certificate: the one of the TLS connection, or one that a trusted proxy forwards.
 //!
 //! ```yaml
 #![doc = include_str!("../../../config/policies/validate-client-certificate.yaml")]
 //! ```
 //!
-//! Questions are asked in this order, and the first that does not hold refuses: whether there is a certificate, whether an authority
-//! vouches for it, whether it is valid now, whether it was revoked, whether it is one of those that are meant. What API Management
-//! calls `ignore-error` is missing here: a check of who calls that lets everybody through is none.
+//! The checks have this order, and the first that fails refuses: whether there is a certificate, whether an authority vouches for
+//! it, whether it is valid now, whether it was revoked, whether it is one of the expected ones. API Management's `ignore-error`
+//! does not exist here: an authentication that admits everybody is none.
 //!
 //! With `from` the certificate is read from a header field, if the peer is one of the proxies; the certificate of the connection
-//! is then the proxy's, and not looked at. Where others use the proxies' addresses, too, the request must bear the fields of
-//! `require-header` besides. The name of the field is reserved: from anybody else it is removed unread.
+//! is then the proxy's, and ignored. If others use the proxies' addresses, too, the request must also carry the fields of
+//! `require-header`. The name of the field is reserved: from anybody else it is removed unread.
 
 mod config;
 mod identity;
@@ -39,14 +39,14 @@ use crate::{
 #[derive(Debug)]
 pub struct ValidateClientCertificate {
     source: Source,
-    /// Who vouches; `None`: those of the listener that the request came on.
+    /// The trusted authorities; `None`: those of the request's listener.
     authorities: Option<Arc<Authorities>>,
     checks: Checks,
     /// None means every certificate.
     identities: Option<Box<[Identity]>>,
 }
 
-/// Where the certificate is.
+/// The source of the certificate.
 #[derive(Debug)]
 enum Source {
     Connection,
@@ -167,7 +167,7 @@ impl ValidateClientCertificate {
     }
 }
 
-/// What the operator could change, where that is not plain from the fault.
+/// Returns a change that the operator could make, unless the fault makes it obvious.
 const fn hint(fault: &CertificateFault) -> Option<&'static str> {
     match fault {
         CertificateFault::NotAllowed { .. } => Some("if it is meant, add it to `identities`"),
@@ -220,7 +220,7 @@ fn identities(config: &ValidateClientCertificateConfig, place: &Place, scope: &m
     built.into_iter().collect()
 }
 
-/// Settings that contradict each other, or would check nothing.
+/// Reports settings that contradict each other, or would check nothing.
 fn judge_combination(config: &ValidateClientCertificateConfig, place: &Place, scope: &mut Scope<'_>) {
     let asked = scope.certificates.asked;
     let faults = &mut *scope.faults;

@@ -1,4 +1,4 @@
-//! Which settings are taken, and which certificates fit them.
+//! Tests of settings, and of the certificates that match them.
 
 use tempfile::TempDir;
 
