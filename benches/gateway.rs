@@ -1,4 +1,4 @@
-//! The whole path in memory: from a request's head to the answer, without sockets; and what a start takes.
+//! Benchmarks of the whole path in memory: from a request's head to the response, without sockets; and of a start.
 //!
 //! `cargo bench --bench gateway`
 
@@ -29,7 +29,7 @@ struct Bench {
     connection: Arc<Connection>,
 }
 
-/// How much a config holds that is none of the request's business.
+/// The size of a config's parts that do not concern the request.
 #[derive(Clone, Copy)]
 struct Size {
     /// Routes beside the request's own.
@@ -55,7 +55,7 @@ impl Size {
         (0..self.routes.max(usize::from(self.policies > 0))).map(other).collect()
     }
 
-    /// Networks that lie apart, so that none is merged with another.
+    /// Returns non-adjacent networks, so that none is merged with another.
     fn networks(self) -> String {
         let network = |number: usize| format!(", {}.{}.{}.0/25", 11 + (number >> 16), (number >> 8) & 255, number & 255);
         (0..self.networks).map(network).collect()
@@ -130,13 +130,13 @@ impl Bench {
     }
 }
 
-/// No policy at all.
+/// Measures a request without any policy.
 #[divan::bench]
 fn plain(bencher: Bencher) {
     Bench::new().run(bencher, "/plain", None, 200);
 }
 
-/// Address list, a token seen before, a header from a claim.
+/// Measures an address list, a cached token, and a header from a claim.
 #[divan::bench]
 fn token_seen_before(bencher: Bencher) {
     token_in(bencher, SMALL);
@@ -148,25 +148,25 @@ fn token_in(bencher: Bencher, size: Size) {
     bench.run(bencher, "/orders/7", Some(&token), 200);
 }
 
-/// The same among so many routes.
+/// Measures the same among this many routes.
 #[divan::bench(args = [1, 100, 5_000])]
 fn growth_routes(bencher: Bencher, routes: usize) {
     token_in(bencher, Size { routes, ..SMALL });
 }
 
-/// The same with so many networks in the list.
+/// Measures the same with this many networks in the list.
 #[divan::bench(args = [1, 1_000, 100_000])]
 fn growth_networks(bencher: Bencher, networks: usize) {
     token_in(bencher, Size { networks, ..SMALL });
 }
 
-/// The same beside a route with so many policies.
+/// Measures the same beside a route with this many policies.
 #[divan::bench(args = [1, 100])]
 fn growth_policies_elsewhere(bencher: Bencher, policies: usize) {
     token_in(bencher, Size { policies, ..SMALL });
 }
 
-/// The same with a token for another API.
+/// Measures the same with a token for another API.
 #[divan::bench]
 fn refused(bencher: Bencher) {
     let bench = Bench::new();
@@ -174,7 +174,7 @@ fn refused(bencher: Bencher) {
     bench.run(bencher, "/orders/7", Some(&token), 401);
 }
 
-/// From a config that was read to open sockets, and back.
+/// Measures a start, from a parsed config to open sockets, and the stop.
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn start_and_stop(bencher: Bencher) {
     let bench = Bench::new();

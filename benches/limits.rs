@@ -1,7 +1,7 @@
-//! What it costs to count a call, by how many keys there are and how many cores count at once.
+//! Benchmarks of counting a call, by the number of keys and of concurrent cores.
 //!
-//! With one key two cores want the same count, and one of them waits; with many they meet rarely. A million keys are more than a
-//! table holds, so that most calls take over somebody's place. `cargo bench --bench limits`.
+//! With one key two cores need the same count, and one of them waits; with many they rarely meet. A million keys exceed a table,
+//! so that most calls inherit another key's slot. `cargo bench --bench limits`.
 
 use std::{cell::Cell, hint::black_box, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ fn main() {
     divan::main();
 }
 
-/// Keys as they are: the ids of applications.
+/// Makes realistic keys: the ids of applications.
 fn keys(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("22223333-cccc-4444-dddd-{number:012x}")).collect()
 }
@@ -27,7 +27,7 @@ thread_local! {
     static STATE: Cell<u64> = const { Cell::new(1) };
 }
 
-/// One of the keys, by chance; each core has its own chance, or they would wait for that.
+/// Returns a random key; each core has its own generator, or they would contend for it.
 fn any(keys: &[String]) -> &str {
     let number = STATE.with(|state| {
         let next = state.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -37,7 +37,7 @@ fn any(keys: &[String]) -> &str {
     &keys[number as usize % keys.len()]
 }
 
-/// A call within a limit that is never reached.
+/// Makes a call within a limit that is never reached.
 const fn ask(now: Duration) -> Ask {
     Ask { limit: u64::MAX, cost: 1, now }
 }
@@ -54,14 +54,14 @@ fn quota(bencher: Bencher<'_, '_>, count: usize) {
     bencher.bench(|| quota.judge(any(&keys), black_box(ask(Duration::from_hours(24 * 365 * 50)))));
 }
 
-/// Beginning and ending a call.
+/// Measures beginning and ending a call.
 #[divan::bench(args = KEYS, threads = CORES)]
 fn concurrency(bencher: Bencher<'_, '_>, count: usize) {
     let (keys, calls) = (keys(count), Arc::new(Concurrency::default()));
     bencher.bench(|| drop(calls.begin(any(&keys), u32::MAX)));
 }
 
-/// What a rate that has seen so many keys takes up in memory: see the columns of the allocator.
+/// Measures the memory of a rate with this many keys: see the columns of the allocator.
 #[divan::bench(args = KEYS, sample_count = 1, sample_size = 1)]
 fn memory_of_a_rate(bencher: Bencher<'_, '_>, count: usize) {
     let keys = keys(count);

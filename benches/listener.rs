@@ -1,7 +1,7 @@
-//! What the listener costs beside hyper's HTTP/1 server: CPU time of a request and memory of an idle connection.
+//! Benchmarks of the listener in comparison with hyper's HTTP/1 server: CPU time of a request and memory of an idle connection.
 //!
-//! Both answer the same requests over loopback with the same trivial service, each on a thread of its own, in turns. Figures are
-//! the least of several rounds; compare ratios, not days. `cargo bench --bench listener`.
+//! Both answer the same requests over loopback with the same trivial service, each on its own thread, in turns. Figures are the
+//! least of several rounds; compare ratios, not days. `cargo bench --bench listener`.
 
 use std::{
     convert::Infallible,
@@ -64,7 +64,7 @@ async fn read(request: Request<RequestBody>) {
 /// A server on a thread of its own.
 struct Server {
     address: SocketAddr,
-    /// Where the kernel keeps the thread's CPU time.
+    /// The file with the thread's CPU time.
     time: String,
 }
 
@@ -129,7 +129,7 @@ impl Server {
         text.split(' ').next().and_then(|word| word.parse().ok()).expect("the kernel counts nanoseconds")
     }
 
-    /// Nanoseconds of the server's CPU for a request.
+    /// Returns the nanoseconds of the server's CPU time for a request.
     fn request(&self, request: &[u8], answer: usize) -> u64 {
         let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| connect(self.address)).collect();
         let mut buffer = vec![0; 64 << 10];
@@ -148,7 +148,7 @@ impl Server {
         (self.cpu() - before) / (REQUESTS / CONNECTIONS * CONNECTIONS) as u64
     }
 
-    /// Bytes of memory for a connection that has had a request and rests.
+    /// Returns the bytes of memory for a connection that has had a request and is idle.
     fn idle(&self, request: &[u8]) -> u64 {
         let mut buffer = vec![0; 64 << 10];
         let before = resident();
@@ -172,14 +172,14 @@ fn connect(address: SocketAddr) -> TcpStream {
     client
 }
 
-/// The anonymous memory of this process.
+/// Returns the anonymous memory of this process.
 fn resident() -> u64 {
     let text = fs::read_to_string("/proc/self/status").expect("this is Linux");
     let line = text.lines().find(|line| line.starts_with("RssAnon:")).expect("the kernel counts");
     line.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok()).expect("it is a number") * 1_024
 }
 
-/// The length of an answer, head and body.
+/// Returns the length of a response, head and body.
 fn length(address: SocketAddr, request: &[u8]) -> usize {
     let mut client = connect(address);
     client.set_read_timeout(Some(Duration::from_millis(200))).expect("the socket is sound");

@@ -1,4 +1,4 @@
-//! How long it takes to look up an address in a set, and a route in a table.
+//! Benchmarks of lookups: of an address in a set, and of a route in a table.
 
 use std::{hint::black_box, net::IpAddr};
 
@@ -12,7 +12,7 @@ use entrada::{
 };
 use http::Method;
 
-/// Tells what a set takes up in memory, too: the `max alloc` of the rows that build one.
+/// Also reports the memory of a set: the `max alloc` of the rows that build one.
 #[global_allocator]
 static ALLOC: AllocProfiler = AllocProfiler::system();
 
@@ -20,7 +20,7 @@ fn main() {
     divan::main();
 }
 
-/// A generator whose numbers are the same in every run.
+/// Returns a generator whose numbers are the same in every run.
 fn numbers(mut state: u64) -> impl Iterator<Item = u64> {
     std::iter::repeat_with(move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -50,14 +50,14 @@ fn address(bencher: Bencher<'_, '_>, count: usize) {
     bencher.bench_local(|| set.contains(*next.next().expect("a cycle never ends"), black_box(&clock)));
 }
 
-/// Reading, sorting and merging a list, as at load.
+/// Measures reading, sorting and merging a list, as at load.
 #[divan::bench(args = [1_000, 100_000], sample_count = 10)]
 fn build_set(bencher: Bencher<'_, '_>, count: usize) {
     let entries = prefixes(count);
     bencher.bench_local(|| AddressSet::build(&entries, &Place::root(), &AddressSets::default(), &mut Faults::default()));
 }
 
-/// Microsoft's published file with 70,000 prefixes, as at load.
+/// Measures Microsoft's published file with 70,000 prefixes, as at load.
 #[divan::bench(sample_count = 10)]
 fn build_service_tags(bencher: Bencher<'_, '_>) {
     let folder = tempfile::tempdir().expect("a folder for the file");
@@ -70,7 +70,7 @@ fn build_service_tags(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| AddressSets::build(&config, folder.path(), &Place::root(), 0, &mut Faults::default()));
 }
 
-/// What a set takes up once it is built: the `max alloc` of copying the ranges that are left after merging.
+/// Measures the memory of a built set: the `max alloc` of copying the merged ranges.
 #[divan::bench(args = [1_000, 100_000], sample_count = 10)]
 fn set_in_memory(bencher: Bencher<'_, '_>, count: usize) {
     let set = set(count);
@@ -82,7 +82,7 @@ fn route(bencher: Bencher<'_, '_>, count: usize) {
     find_route(bencher, count, false);
 }
 
-/// The same where the upstream knows no case.
+/// Measures the same for a case-insensitive upstream.
 #[divan::bench(args = [1, 100, 5_000])]
 fn route_without_case(bencher: Bencher<'_, '_>, count: usize) {
     find_route(bencher, count, true);

@@ -1,4 +1,4 @@
-//! What a token costs: seen for the first time, seen before, refused, and with a key that nobody knows.
+//! Benchmarks of tokens: seen for the first time, cached, refused, and with an unknown key.
 //!
 //! `cargo bench --bench token`
 
@@ -29,7 +29,7 @@ fn main() {
     divan::main();
 }
 
-/// A policy with the keys behind it, and what signs for it.
+/// A policy with its keys, and a signer for them.
 struct Scene {
     policy: ValidateAzureAdToken,
     key: SigningKey,
@@ -54,7 +54,7 @@ impl Scene {
         Self { policy, key, clock }
     }
 
-    /// A user's token of about a kibibyte and a half; each number makes another one.
+    /// Makes a user's token of about a kibibyte and a half; each number makes another one.
     fn token(&self, number: u64, key_id: &str) -> String {
         let header = json!({ "typ": "JWT", "alg": "RS256", "kid": key_id });
         let claims = json!({

@@ -1,11 +1,11 @@
-//! What a request costs in allocations, counted over the whole process: the caller and the backend of this test allocate
-//! nothing once they run, so that what is counted is the gateway's.
+//! Allocations per request, counted over the whole process: the caller and the backend of this test allocate nothing while they
+//! run, so that only the gateway's allocations count.
 //!
 //! The limits are the numbers of the day they were set, and are lowered when the numbers fall. One more is a reason to look, two
 //! more fail. They are counts: no clock decides this test.
 //!
-//! What is left is the codec's and the message's: the bytes of the head and the counter of their holders, the parsed head, the
-//! future of the request, its exchange with the record that it becomes, and a part of a chunk for small texts.
+//! The remaining allocations belong to the codec and the message: the bytes of the head and their reference count, the parsed
+//! head, the future of the request, its exchange with the record made from it, and part of a chunk for small texts.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -68,12 +68,12 @@ fn a_request_allocates_no_more_than_it_did() {
     assert!(seen < SEEN + 2.0, "a request with a token seen before allocates {seen:.2} times, {SEEN} before");
 }
 
-/// A request that is passed on without any policy.
+/// The allocations of a request that is forwarded without any policy.
 const PLAIN: f64 = 6.3;
-/// Address list, a token seen before, a claim as a header, the audit record.
+/// The allocations with an address list, a cached token, a header from a claim, and the audit record.
 const SEEN: f64 = 7.2;
 
-/// Allocations for each request, on one connection, once everything is warm.
+/// Returns the allocations per request, on one connection, once everything is warm.
 fn count(address: SocketAddr, request: &str) -> f64 {
     let mut connection = TcpStream::connect(address).unwrap();
     let mut buffer = [0; 4096];
@@ -84,7 +84,7 @@ fn count(address: SocketAddr, request: &str) -> f64 {
     (change.allocations + change.reallocations) as f64 / REQUESTS as f64
 }
 
-/// Sends a request, and reads its answer.
+/// Sends a request, and reads its response.
 fn ask(connection: &mut TcpStream, buffer: &mut [u8], request: &str) {
     connection.write_all(request.as_bytes()).unwrap();
     let mut length = 0;
@@ -96,7 +96,7 @@ fn ask(connection: &mut TcpStream, buffer: &mut [u8], request: &str) {
     }
 }
 
-/// What each token takes that is kept so as not to verify it again. Told and measured agree.
+/// Compares the reported memory of each cached token with the measured one.
 fn keep(server: &Server, tenant: &DevTenant, groups: usize) -> f64 {
     const TOKENS: usize = 300;
     let groups: Vec<String> = (0..groups).map(|group| format!("aaaabbbb-0000-cccc-1111-{group:012}")).collect();
@@ -126,7 +126,7 @@ fn keep(server: &Server, tenant: &DevTenant, groups: usize) -> f64 {
     measured
 }
 
-/// The memory that kept tokens take, and how many they are, as the metrics tell.
+/// Returns the memory and number of cached tokens, according to the metrics.
 fn kept(server: &Server) -> (u64, u64) {
     let mut connection = TcpStream::connect(server.admin_address().unwrap()).unwrap();
     connection.write_all(b"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n").unwrap();
@@ -136,7 +136,7 @@ fn kept(server: &Server) -> (u64, u64) {
     (value("entrada_verified_tokens_bytes "), value("entrada_verified_tokens "))
 }
 
-/// A backend that answers every request alike, on threads of its own.
+/// Starts a backend that answers every request alike, on threads of its own.
 fn backend() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,5 +1,5 @@
-//! What a config holds of the heap, counted over the whole process: what many routes have in common is there once, and a reload
-//! leaves nothing behind. These are counts of bytes that are allocated: what the system is asked for is the allocator's affair.
+//! The heap memory of a config, counted over the whole process: common parts of many routes exist once, and a reload leaks
+//! nothing. The counts are of allocated bytes, not of the allocator's memory.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -23,7 +23,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const ROUTES: usize = 200;
 const ADDRESSES: u32 = 10_000;
 const RELOADS: usize = 10;
-/// What one more address may cost, wherever the list that holds it is used: two numbers, and its text where it stands in the config.
+/// The bytes of one more address, wherever its list is used: two numbers, and its text in the config.
 const BYTES_AN_ADDRESS: usize = 40;
 
 #[test]
@@ -56,7 +56,7 @@ fn lists_that_routes_have_in_common_are_held_once_and_reloads_leave_nothing_behi
     assert!(after[0] <= many + many / 10, "a reload leaves something behind: {many}, then {after:?}");
 }
 
-/// Many routes, and a long list of addresses wherever lists of addresses can stand for all of them.
+/// Makes many routes, and a long list of addresses in every place for one.
 fn document(folder: &Path, addresses: u32) -> Document {
     // No two of them touch, so that none are merged.
     let addresses: Vec<_> = (0..addresses).map(|index| Ipv4Addr::from(0x0A00_0000 + 2 * index).to_string()).collect();
@@ -84,7 +84,7 @@ fn document(folder: &Path, addresses: u32) -> Document {
     Document::from_text(&name, &text).unwrap_or_else(|report| panic!("{report}"))
 }
 
-/// What is held once the config before is gone: its last holders are told to let go, and do so on their own threads.
+/// Waits until the previous config is gone: its last holders drop it on their own threads.
 fn settled(expected: usize) -> usize {
     let begun = Instant::now();
     loop {

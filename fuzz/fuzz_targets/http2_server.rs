@@ -29,10 +29,10 @@ use tokio::{
 };
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Far longer than any limit below.
+/// A time far longer than any limit below.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
-/// Answers by the length of the path, so that a random one finds something.
+/// A service that answers by the length of the path, so that a random one finds something.
 #[derive(Clone, Default)]
 struct Answers(Arc<AtomicUsize>);
 
@@ -85,7 +85,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     runtime.block_on(serve(sent, mode & 2 == 0, mode & 4 == 0));
 });
 
-/// Frames whose lengths are right: kind, flags, stream, length and payload by turns.
+/// Makes frames with correct lengths: kind, flags, stream, length and payload by turns.
 fn framed(mut bytes: &[u8]) -> Vec<u8> {
     let mut frames = Vec::new();
     while let [kind, flags, stream, length, rest @ ..] = bytes {
@@ -146,7 +146,7 @@ async fn serve(sent: Vec<u8>, reads: bool, closes: bool) {
     assert_eq!(answers.0.load(Ordering::SeqCst), 0, "calls that outlive their connection");
 }
 
-/// Asserts that the output is whole frames, of which the end of the connection may cut off the last.
+/// Asserts that the output consists of whole frames, except that the end of the connection may cut off the last.
 fn check(mut answer: &[u8]) {
     while let [a, b, c, kind, _, ..] = answer {
         let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;

@@ -1,4 +1,4 @@
-//! A discovery document of any bytes is refused, or names keys and an issuer of the host that it is held to.
+//! A discovery document of any bytes is refused, or names keys and an issuer of the required host.
 
 #![no_main]
 

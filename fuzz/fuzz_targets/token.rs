@@ -1,4 +1,4 @@
-//! A token of any bytes is read or refused without a panic, and nobody but the signer makes one that is let in.
+//! A token of any bytes is read or refused without a panic, and only the signer makes one that is admitted.
 
 #![no_main]
 

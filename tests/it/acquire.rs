@@ -1,4 +1,4 @@
-//! `entrada token acquire`: what it prints of a token, and of a refusal, against a development tenant.
+//! Tests of `entrada token acquire`: its output for a token, and for a refusal, against a development tenant.
 
 use std::{path::Path, process::Command};
 
@@ -17,7 +17,7 @@ struct House {
     folder: tempfile::TempDir,
 }
 
-/// What a run printed, and its exit code.
+/// The output of a run, and its exit code.
 struct Run {
     code: Option<i32>,
     out: String,

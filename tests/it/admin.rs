@@ -1,4 +1,4 @@
-//! What operators see, and that nobody else does.
+//! Tests of the admin listener, and of its protection from others.
 
 use crate::support::House;
 

@@ -1,4 +1,4 @@
-//! What a client of the admin and health listeners may ask of them: the limits of a public listener hold there, too.
+//! Tests of the limits of the admin and health listeners, which are those of a public listener.
 
 use std::{
     net::{SocketAddr, TcpListener as StdListener},
@@ -14,10 +14,10 @@ use tokio::{
 use crate::support::Gateway;
 
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// As many connections as either listener has at once.
+/// The maximum number of connections of either listener.
 const CONNECTIONS: usize = 256;
 
-/// A gateway with a health listener of its own, and the addresses of both.
+/// Starts a gateway with a separate health listener; returns the addresses of both.
 async fn started() -> (Gateway, [SocketAddr; 2]) {
     let health = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let routes = "routes: [ { name: own, match: { path: /own }, anonymous: true, respond: { status: 200 } } ]\ndrain-timeout: 1s";
@@ -32,7 +32,7 @@ async fn open(address: SocketAddr, begins_with: &str) -> TcpStream {
     stream
 }
 
-/// All that comes until the other side ends; a reset is an end like any other.
+/// Reads until the other side ends; a reset is an end like any other.
 async fn to_end(mut stream: TcpStream) -> String {
     let mut bytes = Vec::new();
     let _ = timeout(LONGEST_WAIT, stream.read_to_end(&mut bytes)).await.expect("the connection ends");

@@ -1,4 +1,4 @@
-//! The admin and health listeners go where the config says, also when it changes.
+//! Tests of the admin and health listeners' addresses, also across config changes.
 
 use std::{
     net::{SocketAddr, TcpListener as StdListener},
@@ -13,7 +13,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const ROUTES: &str =
     "routes: [ { name: own, match: { path: /own }, anonymous: true, respond: { status: 200 } } ]\ndrain-timeout: 1s";
 
-/// An address that nobody listens on.
+/// Returns an unused address.
 fn free() -> SocketAddr {
     StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
@@ -23,7 +23,7 @@ fn config(admin: SocketAddr, health: Option<SocketAddr>) -> String {
     format!("{ROUTES}\nadmin: {{ address: \"{admin}\" }}\n{health}")
 }
 
-/// The status of a GET, on a connection of its own; nothing where nobody listens.
+/// Returns the status of a GET, on a new connection; `None` if nobody listens.
 async fn get(address: SocketAddr, path: &str) -> Option<u16> {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     client.get(format!("http://{address}{path}")).send().await.ok().map(|answer| answer.status().as_u16())

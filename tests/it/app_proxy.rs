@@ -1,4 +1,4 @@
-//! `config/app-proxy.yaml` as it stands: a backend behind Entra application proxy, and what it really receives.
+//! Tests of the unchanged `config/app-proxy.yaml`: a backend behind Entra application proxy, and the requests that it receives.
 
 use bytes::Bytes;
 use entrada::{
@@ -12,7 +12,7 @@ use crate::support::{Gateway, House, Upstream};
 
 const APPLICATION: &str = "33334444-dddd-5555-eeee-6666ffff7777";
 
-/// The example with a tenant, a backend and connectors that are here.
+/// Starts the example with a local tenant, backend and connectors.
 async fn house(connectors: &str, upstream: Upstream) -> House {
     let tenant = DevTenant::start(Options::default()).await.unwrap();
     tenant.update_app(APPLICATION, App::own_signing_key);

@@ -1,4 +1,4 @@
-//! The signed statement of who calls: what a backend can rest on, and where it finds the keys.
+//! Tests of the signed statement about the caller: its content, and the location of its keys.
 
 use entrada::refusal::Reason;
 use http::StatusCode;
@@ -36,7 +36,7 @@ async fn keys(gateway: &Gateway) -> JwkSet {
     serde_json::from_slice(&answer.body).unwrap()
 }
 
-/// As a backend checks it.
+/// Verifies an assertion as a backend does.
 fn checked(assertion: &str, keys: &JwkSet, audience: &str) -> Result<Value, jsonwebtoken::errors::Error> {
     let header = decode_header(assertion)?;
     let key = keys.find(&header.kid.unwrap()).expect("the key is published");

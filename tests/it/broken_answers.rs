@@ -1,4 +1,4 @@
-//! Answers that break: 502 while nothing has left, and otherwise all of them that came, with a visible end.
+//! Tests of broken responses: 502 while nothing was sent, and otherwise the part received, with a visible end.
 
 use std::{io::ErrorKind, sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ async fn house(steps: Vec<Step>) -> (RawUpstream, Gateway) {
     (upstream, gateway)
 }
 
-/// Everything until the connection ends, and whether it was reset.
+/// Reads until the connection ends; returns the bytes, and whether it was reset.
 async fn read_to_end(stream: &mut TcpStream, at_once: usize) -> (Vec<u8>, bool) {
     let (mut all, mut part) = (Vec::new(), vec![0; at_once]);
     loop {

@@ -1,4 +1,4 @@
-//! The commands that look at a config, by their exit codes and what they print.
+//! Tests of the commands that inspect a config, by their exit codes and output.
 
 use std::process::{Command, Output};
 
@@ -81,7 +81,7 @@ routes: [ {{ name: a, match: {{ path: /a }}, anonymous: true, authorization: {au
     }
 }
 
-/// One file with more than twelve different faults: all are told, by `check` and by `run`.
+/// Tests one file with more than twelve different faults: all are reported, by `check` and by `run`.
 #[test]
 fn many_faults_are_told_at_once() {
     let file = File::new(
@@ -115,7 +115,7 @@ routes:
     assert_eq!(run.status.code(), Some(2));
 }
 
-/// A slip in one place hides none in another, and is not told a second time by what misses it.
+/// Tests that a fault in one place hides none in another, and is not repeated by a setting that depends on it.
 #[test]
 fn slips_and_dangling_names_are_told_in_one_go() {
     let file = File::new(
@@ -144,7 +144,7 @@ routes:
     assert_eq!(output.status.code(), Some(1));
 }
 
-/// What cannot be read at all stands in the middle of a list, and what is behind it is told at its own place.
+/// Tests an unreadable policy in the middle of a list: the faults after it are reported at their own places.
 #[test]
 fn policies_that_cannot_be_read_hide_nothing_of_other_routes() {
     let file = File::new(

@@ -1,4 +1,4 @@
-//! Who calls, by the certificate that the caller shows: in the handshake, or handed on by a proxy.
+//! Tests of authentication by certificate: in the handshake, or forwarded by a proxy.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -38,12 +38,12 @@ impl Door {
         Self::with_lists(mode, routes, false).await
     }
 
-    /// A door with a revocation list on which the serial number 666 stands, if there are `lists`.
+    /// Makes a gateway with a revocation list that contains the serial number 666, if there are `lists`.
     async fn with_lists(mode: &str, routes: &str, lists: bool) -> Self {
         Self::with_more(mode, routes, lists, |_| String::new()).await
     }
 
-    /// The same with further top-level keys, which may name what the clients' authority issues.
+    /// Does the same with further top-level keys, which may name files of the clients' authority.
     async fn with_more(mode: &str, routes: &str, lists: bool, more: impl FnOnce(&Authority) -> String) -> Self {
         let (servers, clients) = (Authority::new("Contoso Servers"), Authority::new("Fabrikam Root"));
         let folder = TempDir::new().unwrap();
@@ -65,7 +65,7 @@ impl Door {
         self.gateway.reload(&config).await;
     }
 
-    /// A GET request by somebody with this certificate.
+    /// Sends a GET request with this certificate.
     async fn get(&self, target: &str, identity: Option<&Identity>) -> Answer {
         self.get_with(target, identity, false).await
     }
@@ -76,7 +76,7 @@ impl Door {
         Answer::read(request.send().await.expect("the gateway answers")).await
     }
 
-    /// What becomes of a handshake that the gateway ends: the detail of the event that is recorded.
+    /// Returns the detail of the recorded event after a failed handshake.
     async fn event(&self, identity: Option<&Identity>) -> String {
         let request = client_of(&self.servers, identity, false).get(format!("https://{}/orders", self.gateway.address()));
         request.send().await.expect_err("the handshake ends");
@@ -203,7 +203,7 @@ async fn what_lies_between_a_certificate_and_its_authority_comes_from_the_client
     door.get("/orders", Some(&issuing.client("daemon"))).await.assert_refused(Reason::ClientCertificateUntrusted);
 }
 
-/// A connection of the caller's own, whose TLS settings resume sessions.
+/// Sends a request on a new connection, with TLS settings that resume sessions.
 async fn call(door: &Door, tls: &Arc<rustls::ClientConfig>) -> (HandshakeKind, String) {
     let tcp = TcpStream::connect(door.gateway.address()).await.unwrap();
     let name = rustls_pki_types::ServerName::from(door.gateway.address().ip());
@@ -335,7 +335,7 @@ async fn a_route_without_the_policy_asks_nobody() {
     }
 }
 
-/// The `tenants` key for a development tenant.
+/// Returns the `tenants` key for a development tenant.
 fn tenants(tenant: &DevTenant) -> String {
     format!("tenants: {{ contoso: {{ id: {}, authority: \"{}\" }} }}", tenant.tenant_id(), tenant.base_url())
 }
@@ -416,13 +416,13 @@ async fn a_partner_that_is_pinned_needs_its_token_and_its_certificate() {
     assert_eq!(door.upstream.requests(), 1);
 }
 
-/// A gateway without TLS behind a proxy of these addresses, which hands certificates on in this field.
+/// Starts a gateway without TLS behind a proxy of these addresses, which forwards certificates in this field.
 async fn behind_a_proxy(clients: &Authority, header: &str, addresses: &str) -> (TempDir, Upstream, Gateway) {
     let listener = "trusted-proxies: [127.0.0.1]";
     behind_a_proxy_at(clients, listener, &format!("header: {header}, addresses: [{addresses}]")).await
 }
 
-/// The same with a listener of this trust, and what is written of `from`.
+/// Does the same with these trust settings of the listener and of `from`.
 async fn behind_a_proxy_at(clients: &Authority, listener: &str, from: &str) -> (TempDir, Upstream, Gateway) {
     let (folder, upstream) = (TempDir::new().unwrap(), Upstream::start().await);
     let ca = folder.path().join("ca.pem");

@@ -1,4 +1,4 @@
-//! Configs that must not be taken.
+//! Tests of configs that must be rejected.
 
 use crate::support::Gateway;
 

@@ -1,4 +1,4 @@
-//! A full house: who goes, who stays, who is refused, and what the system has no room for.
+//! Tests of a full listener: which connections are closed, kept or refused, and exhausted system resources.
 
 use std::{
     net::SocketAddr,
@@ -15,7 +15,7 @@ const ROUTES: &str = "routes:
   - { name: ping, match: { exact-path: /ping }, anonymous: true, respond: { status: 200, body: pong } }
   - { name: slow, match: { path: /slow }, anonymous: true, upstream: backend }";
 const PING: &[u8] = b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n";
-/// Far longer than anything here takes.
+/// A timeout far longer than anything here takes.
 const LONGEST: Duration = Duration::from_secs(60);
 
 fn listener(limits: &str, more: &str) -> String {
@@ -28,14 +28,14 @@ async fn gateway(limits: &str, more: &str, workers: usize) -> Gateway {
     Gateway::start_with(&config, ServerOptions { workers, ..ServerOptions::default() }).await
 }
 
-/// A connection that has carried a request, and rests.
+/// Opens a connection that has carried a request, and is idle.
 async fn resting(address: SocketAddr) -> RawConnection {
     let mut connection = RawConnection::open(address).await;
     assert!(ping(&mut connection).await, "a new connection is served");
     connection
 }
 
-/// Whether the connection still carries a request.
+/// Returns whether the connection still carries a request.
 async fn ping(connection: &mut RawConnection) -> bool {
     if !connection.try_send(PING).await {
         return false;
@@ -238,7 +238,7 @@ impl Drop for Process {
     }
 }
 
-/// A port that was free a moment ago.
+/// Returns a port that was free a moment ago.
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -1,4 +1,4 @@
-//! Every reason, policy and example meets a test: this one walks the tables and the tests' own texts.
+//! Checks that every reason, policy and example is tested, by comparing the tables with the tests' own texts.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,7 @@ fn name(path: &Path) -> String {
     path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display().to_string()
 }
 
-/// The texts of all tests by file: whole files of tests, and what stands below `#[cfg(test)]` elsewhere.
+/// Returns the texts of all tests by file: whole test files, and the code below `#[cfg(test)]` elsewhere.
 fn tests() -> BTreeMap<String, String> {
     let whole = |path: &Path| path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests");
     let mut tests = BTreeMap::new();
@@ -46,7 +46,7 @@ fn tests() -> BTreeMap<String, String> {
     tests
 }
 
-/// What the program itself says, without its tests.
+/// Returns the text of the program, without its tests.
 fn program() -> String {
     let text = |path: &PathBuf| std::fs::read_to_string(path).unwrap();
     let program =
@@ -54,7 +54,7 @@ fn program() -> String {
     program.map(|path| text(&path)).map(|text| text.split("#[cfg(test)]").next().unwrap().to_owned()).collect()
 }
 
-/// Whether `text` holds `word`, and no longer word that begins with it.
+/// Returns whether `text` contains `word`, and not just a longer word that begins with it.
 fn says(text: &str, word: &str) -> bool {
     text.match_indices(word).any(|(at, _)| {
         let next = text[at + word.len()..].chars().next();

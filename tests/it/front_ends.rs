@@ -1,4 +1,4 @@
-//! Fields in which other front ends say who calls, from where, or for what: from a stranger they reach no backend.
+//! Tests of other front ends' fields about caller, address or target: from a stranger they reach no backend.
 
 use crate::support::House;
 

@@ -1,4 +1,5 @@
-//! Ten thousand hostile header sets: whatever a caller makes under a reserved name, no backend sees it, however it reads names.
+//! Tests ten thousand hostile header sets: whatever a caller sends under a reserved name, no backend sees it, however it reads
+//! names.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,7 @@ use crate::support::{House, ORDERS_TOKEN};
 
 const REQUESTS: usize = 10_000;
 
-/// Names that say who calls or where a request comes from: the gateway's, the platform's, and those of this config.
+/// Names that identify the caller or the source of a request: the gateway's, the platform's, and those of this config.
 const RESERVED: &[&str] = &[
     "X-Remote-User",
     "X-Groups",
@@ -47,13 +48,13 @@ const RESERVED: &[&str] = &[
     "Proxy",
 ];
 
-/// Names that nobody has claimed: they pass, so that the test sees that anything does.
+/// Names that are not reserved: they pass, so that the test sees that anything does.
 const FREE: &[&str] = &["Accept", "X-Custom", "X-Remote-Users", "X_Free", "User-Agent"];
 
-/// What RFC 9110, section 5.6.2, lets stand in a name besides letters and digits.
+/// The characters besides letters and digits that RFC 9110, section 5.6.2, allows in a name.
 const ODD: &[u8] = b"-_.!~*'|^`#$%&+";
 
-/// A generator that gives the same hostile requests every time. Marsaglia's xorshift.
+/// A generator of the same hostile requests in every run. Marsaglia's xorshift.
 struct Dice(u64);
 
 impl Dice {
@@ -68,7 +69,7 @@ impl Dice {
         &of[self.roll(of.len())]
     }
 
-    /// A name as somebody writes it who hopes that one side reads it otherwise than the other.
+    /// Returns a spelling of a name that one side might read differently from the other.
     fn spelling(&mut self, name: &str) -> String {
         let (case, odd) = (self.roll(3), self.roll(3));
         let letter = |letter: char, dice: &mut Self| match (letter, odd) {
@@ -84,7 +85,7 @@ impl Dice {
         name.chars().map(|it| letter(it, self)).collect()
     }
 
-    /// A request: target, fields and perhaps trailers, all forged.
+    /// Returns a request: target, fields and possibly trailers, all forged.
     fn request(&mut self, token: &str) -> String {
         let path = *self.of(&["/orders/1", "/open/1", "/elsewhere/1", "/behind/1"]);
         let mut head = format!("POST {path} HTTP/1.1\r\nHost: api.contoso.example\r\n");
@@ -117,12 +118,12 @@ impl Dice {
     }
 }
 
-/// A name as a backend behind CGI sees it (RFC 3875, section 4.1.18), with all that other servers fold besides.
+/// Returns a name as a backend behind CGI sees it (RFC 3875, section 4.1.18), with the folding of other servers as well.
 fn variable(name: &str) -> String {
     name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' }).collect()
 }
 
-/// The status of the next answer on the connection.
+/// Returns the status of the next response on the connection.
 async fn status(connection: &mut TcpStream, read: &mut Vec<u8>) -> u16 {
     let (head, length) = loop {
         if let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -140,7 +141,7 @@ async fn status(connection: &mut TcpStream, read: &mut Vec<u8>) -> u16 {
     head[9..12].parse().unwrap()
 }
 
-/// What a backend reads that is the caller's, under a name that is not the caller's to use.
+/// Returns the caller's values that a backend reads under a reserved name.
 fn forged(headers: &HeaderMap, reserved: &BTreeSet<String>) -> Option<String> {
     let is_reserved = |name: &str| {
         let prefixes = ["X_FORWARDED_", "X_MS_CLIENT_PRINCIPAL", "X_MS_TOKEN_", "X_ENTRADA_", "PROXY_"];

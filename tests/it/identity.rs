@@ -1,4 +1,4 @@
-//! What the backend is told of who calls, and that nobody else tells it.
+//! Tests of the caller's identity for the backend, which nobody else can set.
 
 use entrada::refusal::Reason;
 use http::Method;
@@ -89,7 +89,7 @@ async fn a_claim_that_could_break_out_of_its_header_refuses() {
     assert_eq!(house.upstream.requests(), 0);
 }
 
-/// Two routes to one backend; the connector of the first writes who calls.
+/// Returns two routes to one backend; the connector of the first identifies the caller.
 fn behind_connector(from: &str) -> String {
     format!(
         "- name: legacy

@@ -1,4 +1,4 @@
-//! Signing keys as callers and operators see them: ready or not, through an outage, through the proxy of a company.
+//! Tests of signing keys as callers and operators see them: readiness, outages, a company's proxy.
 
 use std::sync::{Arc, Mutex};
 
@@ -133,14 +133,14 @@ async fn a_key_of_the_app_is_told_apart_from_the_tenants() {
     assert!(record["hint"].as_str().unwrap().contains(&format!("signing-keys-of to {app}")), "{record}");
 }
 
-/// A proxy as companies have them: it knows where each name is, and remembers who was asked for.
+/// A company's proxy: it resolves every name, and records the requested ones.
 struct Proxy {
     address: std::net::SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
-    /// Every name leads to `target`.
+    /// Starts a proxy in which every name leads to `target`.
     async fn to(target: std::net::SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, asked) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));

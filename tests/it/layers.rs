@@ -1,4 +1,4 @@
-//! The layers of the house: a folder of `src/` names only folders below it, and no large circle of files stands within one.
+//! Checks the layers of the code: a folder of `src/` names only lower folders, and contains no large circle of files.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -43,7 +43,7 @@ const LAYERS: &[&str] = &[
     "cli",
 ];
 
-/// What still names a folder above its own. Entries only ever leave this list.
+/// Folders that still name a higher one. Entries only ever leave this list.
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("src/admin/listen.rs", "server"),
     ("src/admin/mod.rs", "server"),
@@ -64,7 +64,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("src/upstream/hygiene.rs", "request"),
 ];
 
-/// The most files that may lead back to each other within one folder.
+/// The maximum number of files that may depend on each other within one folder.
 const LARGEST_CIRCLE: usize = 8;
 
 /// Folders whose circles are still larger. Entries only ever leave this list.
@@ -73,9 +73,9 @@ const LARGER_CIRCLES: &[(&str, usize)] = &[("inbound", 26), ("listener", 17), ("
 /// A file of `src/`, by the path of its module.
 struct Module {
     file: PathBuf,
-    /// What its code names, from the crate's root on.
+    /// The names that its code uses, from the crate's root on.
     names: Vec<Vec<String>>,
-    /// What it hands on under a name of its own.
+    /// The names that it re-exports.
     hands_on: BTreeMap<String, Vec<String>>,
 }
 
@@ -132,7 +132,7 @@ fn no_large_circle_of_files_stands_within_a_folder() {
     }
 }
 
-/// The modules of `src/` without those that only tests have.
+/// Returns the modules of `src/` without test modules.
 fn read_modules() -> Modules {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut modules = Modules::new();
@@ -182,7 +182,7 @@ fn read_modules() -> Modules {
     modules
 }
 
-/// The source without comments, texts and the tests at its end.
+/// Returns the source without comments, texts and the tests at its end.
 fn code_of(source: &str) -> String {
     let mut code = String::with_capacity(source.len());
     for line in source.lines() {
@@ -200,7 +200,7 @@ fn code_of(source: &str) -> String {
     }
 }
 
-/// The names of modules that are declared for tests alone.
+/// Returns the names of modules that are declared for tests only.
 fn test_modules(code: &str) -> impl Iterator<Item = String> {
     let mut names = Vec::new();
     let mut lines = code.lines();
@@ -213,7 +213,7 @@ fn test_modules(code: &str) -> impl Iterator<Item = String> {
     names.into_iter()
 }
 
-/// The trees of `use`, and whether they are public.
+/// Returns the trees of `use`, and whether they are public.
 fn uses(code: &str) -> Vec<(bool, String)> {
     let mut found = Vec::new();
     let mut lines = code.lines();
@@ -236,7 +236,7 @@ fn uses(code: &str) -> Vec<(bool, String)> {
     found
 }
 
-/// The paths of a tree, with the names that they get.
+/// Returns the paths of a tree, with their new names.
 fn leaves(tree: &str) -> Vec<(Vec<String>, Option<String>)> {
     let mut leaves = Vec::new();
     let (head, group) = match tree.find('{') {
@@ -275,7 +275,7 @@ fn leaves(tree: &str) -> Vec<(Vec<String>, Option<String>)> {
     leaves
 }
 
-/// The paths that code mentions outside of `use`.
+/// Returns the paths that code mentions outside of `use`.
 fn mentions(code: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for start in ["crate::", "super::", "self::"] {
@@ -292,7 +292,7 @@ fn mentions(code: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// A path from the crate's root on; nothing for what is no module of this crate.
+/// Returns a path from the crate's root on; `None` outside of this crate.
 fn absolute(name: &[String], own: &[String], modules: &BTreeSet<Vec<String>>) -> Option<Vec<String>> {
     let first = name.first()?;
     if first == "crate" {
@@ -307,7 +307,7 @@ fn absolute(name: &[String], own: &[String], modules: &BTreeSet<Vec<String>>) ->
     (first == "self" || modules.contains(&path[..=own.len()])).then_some(path)
 }
 
-/// The module in whose file the path leads to something, whatever other modules hand it on.
+/// Returns the module whose file defines the path, through re-exports.
 fn file_of<'a>(modules: &'a Modules, name: &[String]) -> Option<&'a Vec<String>> {
     let mut name = name.to_vec();
     for _ in 0..8 {
@@ -321,7 +321,7 @@ fn file_of<'a>(modules: &'a Modules, name: &[String]) -> Option<&'a Vec<String>>
     None
 }
 
-/// The sets of nodes that lead back to each other.
+/// Returns the sets of nodes that depend on each other.
 fn circles<'a>(edges: &BTreeMap<&'a Vec<String>, BTreeSet<&'a Vec<String>>>) -> Vec<BTreeSet<&'a Vec<String>>> {
     let reached = |from: &'a Vec<String>| {
         let mut reached = BTreeSet::new();

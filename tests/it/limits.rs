@@ -1,4 +1,4 @@
-//! Limits by any key: whose counts they are, what a condition on the answer takes and gives back, and time.
+//! Tests of limits by any key: their owners, conditions on the response, and time.
 
 use std::{
     sync::{
@@ -27,7 +27,7 @@ use crate::support::{Gateway, House, RawConnection, Upstream, config};
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// A house of open routes with these policies, each written as its path and its list.
+/// Returns open routes with these policies, each given as its path and its list.
 fn routes(lists: &[(&str, &str)]) -> String {
     let route = |(name, list): &(&str, &str)| {
         format!("- {{ name: {name}, match: {{ path: /{name} }}, anonymous: true, upstream: backend, inbound: [ {list} ] }}")
@@ -35,7 +35,7 @@ fn routes(lists: &[(&str, &str)]) -> String {
     lists.iter().map(route).collect::<Vec<_>>().join("\n")
 }
 
-/// How many of so many calls are let through.
+/// Returns how many of this many calls are admitted.
 async fn admitted(gateway: &Gateway, path: &str, key: &str, calls: usize) -> usize {
     let mut admitted = 0;
     for _ in 0..calls {
@@ -148,7 +148,7 @@ async fn one_name_has_one_period() {
     Gateway::start(&config(&tenant, &upstream, &routes(&[("a", &named("60s")), ("b", &named("1m"))]), "")).await;
 }
 
-/// A backend that answers all its requests at once, with this status, as soon as they are let go.
+/// Starts a backend that answers its requests with this status once they are released.
 async fn held_back(status: StatusCode) -> (Upstream, Arc<Semaphore>, Arc<AtomicUsize>) {
     let (gate, arrived) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
     let upstream = {

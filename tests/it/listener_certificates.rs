@@ -1,4 +1,4 @@
-//! Certificates that listeners show: their end and their names are looked at before clients do.
+//! Tests that the expiry and the names of listeners' certificates are checked in advance.
 
 use std::{
     path::Path,
@@ -13,7 +13,7 @@ use crate::support::Gateway;
 
 const DAY: i64 = 86_400;
 
-/// Writes a certificate for the names, valid for so many days from now, and its key.
+/// Writes a certificate for the names, valid for this many days from now, and its key.
 fn write(folder: &Path, file: &str, names: &[&str], days: i64) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
     write_until(folder, file, names, now + days * DAY);
@@ -34,7 +34,7 @@ fn tls(folder: &Path, file: &str) -> String {
     format!("{{ certificate: \"{}\", private-key: \"{}\" }}", path("pem"), path("key"))
 }
 
-/// What `entrada check --deny-warnings` says of a config, and whether it passes.
+/// Returns the output of `entrada check --deny-warnings` for a config, and whether it passes.
 fn check(folder: &Path, config: &str) -> (String, bool) {
     let file = folder.join("entrada.yaml");
     std::fs::write(&file, config).unwrap();

@@ -1,4 +1,4 @@
-//! Users whose tokens do not say enough: what Microsoft Graph is asked about them, and what follows.
+//! Tests of users whose tokens lack facts: the questions to Microsoft Graph, and their consequences.
 
 use entrada::{
     dev_tenant::{App, Fault, TokenBuilder, User},
@@ -12,7 +12,7 @@ const GATEWAY: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
 const STAFF: &str = "aaaa0000-1111-2222-3333-bbbb4444cccc";
 const ADMINS: &str = "bbbb0000-1111-2222-3333-cccc4444dddd";
 
-/// A house whose route asks for staff or administrators, and whose gateway has a credential.
+/// Starts a gateway with a credential, whose route requires staff or administrators.
 async fn house(more: &str) -> House {
     let route = format!(
         "- name: orders
@@ -41,7 +41,7 @@ fn token(house: &House, user: &str) -> TokenBuilder {
     house.tenant.token().user(user).audience("api://orders").scopes(["Orders.Read"])
 }
 
-/// A token with more groups than it lists, which names an address for them.
+/// Makes a token with more groups than it lists, which names an address for them.
 fn overage(house: &House, user: &str) -> TokenBuilder {
     let endpoint = format!("{}/elsewhere/getMemberObjects", house.tenant.base_url());
     token(house, user)

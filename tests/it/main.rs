@@ -1,4 +1,4 @@
-//! Whole-gateway tests: requests go in over a socket, and what counts is what the upstream really received.
+//! Tests of the whole gateway: requests arrive over a socket, and the upstream's received requests are checked.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 

@@ -1,4 +1,4 @@
-//! Where the clients of a route learn to get their tokens: RFC 9728, and the challenges that lead there.
+//! Tests of the metadata that tells a route's clients where to get tokens: RFC 9728, and the challenges that refer to it.
 
 use http::{Method, StatusCode};
 use serde_json::json;

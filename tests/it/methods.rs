@@ -1,4 +1,4 @@
-//! Methods that are not served, and `OPTIONS *`.
+//! Tests of unsupported methods, and of `OPTIONS *`.
 
 use crate::support::{House, RawConnection};
 

@@ -1,4 +1,4 @@
-//! 421: a request for a host that the connection's certificate does not name.
+//! Tests of 421: a request for a host that the connection's certificate does not name.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::support::{Authority, Gateway, House, Upstream, config, tls_of};
 
 const ROUTE: &str = "- { name: open, match: { path: / }, anonymous: true, upstream: backend }";
 
-/// A house whose listener has a certificate for each of the names.
+/// Starts a gateway whose listener has a certificate for each of the names.
 async fn house(authority: &Authority, folder: &TempDir, names: &[&str]) -> House {
     let (tenant, upstream) = (DevTenant::start(Options::default()).await.unwrap(), Upstream::start().await);
     let tls: Vec<_> = names.iter().map(|name| authority.server(name).write(folder.path(), &name.replace('*', "any"))).collect();
@@ -22,14 +22,14 @@ async fn house(authority: &Authority, folder: &TempDir, names: &[&str]) -> House
     House { tenant, upstream, gateway }
 }
 
-/// A client that resolves every name to the gateway, whose connections are its own.
+/// Makes a client that resolves every name to the gateway.
 fn client(authority: &Authority) -> ClientConfig {
     let mut tls = (*tls_of(authority, None)).clone();
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     tls
 }
 
-/// The statuses of requests for these hosts, one after the other on a connection that asked for this name.
+/// Returns the statuses of requests for these hosts, one after the other on a connection that requested this server name.
 async fn statuses(house: &House, tls: &ClientConfig, asked: Option<&str>, hosts: &[&str]) -> Vec<u16> {
     let address = house.gateway.address();
     let mut tls = tls.clone();

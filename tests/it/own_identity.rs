@@ -1,4 +1,4 @@
-//! The gateway's own identity at work: many callers, rotations, outages, challenges. Time is the test's own.
+//! Tests of the gateway's own identity: many callers, rotations, outages, challenges, on the test's own clock.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use serde_json::Value;
 
 use crate::support::{Answer, Gateway, ORDERS_TOKEN, Received, Upstream, config};
 
-/// The application that routes call as: its certificate is in the vault.
+/// The application that routes use: its certificate is in the vault.
 const GATEWAY: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
 /// The application that opens the vault, with a secret.
 const OPENER: &str = "77778888-bbbb-9999-cccc-0000dddd1111";
 
-/// A development tenant, an upstream and a gateway, all on one clock that only the test moves.
+/// A development tenant, an upstream and a gateway, all on one clock that only the test advances.
 struct Scene {
     clock: Clock,
     tenant: DevTenant,
@@ -30,7 +30,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// One route, `/orders`, that calls the upstream with the token of a vaulted certificate; `more` are further routes.
+    /// Starts one route, `/orders`, that calls the upstream with the token of a vault's certificate; `more` are further routes.
     async fn set(upstream: Upstream, scope: &str, more: &str) -> Self {
         let clock = Clock::manual(1_800_000_000);
         let tenant = DevTenant::start(Options { clock: clock.clone(), ..Options::default() }).await.unwrap();
@@ -71,8 +71,8 @@ credentials:
         gateway.get("/orders").bearer(self.caller()).send().await
     }
 
-    /// Sends some requests and moves the clock on, `steps` times. Every request is let through, and the token that the upstream
-    /// received is good at that very moment.
+    /// Sends some requests and advances the clock, `steps` times. Every request is admitted, and the token that the upstream
+    /// received is valid at that moment.
     async fn serve(&self, gateway: &Gateway, steps: u32, each: Duration) {
         for step in 0..steps {
             for _ in 0..2 {
@@ -163,7 +163,7 @@ async fn outages_throttling_and_a_rotation_fail_no_request_while_a_token_lives()
     assert!(secrets.is_empty(), "the private key was never asked for");
 }
 
-/// The claims of a JWT, whoever signed it.
+/// Returns the claims of a JWT, unverified.
 fn claims(token: &str) -> Value {
     let payload = token.split('.').nth(1).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
@@ -173,7 +173,7 @@ fn bearer(received: &Received) -> &str {
     received.value("authorization").unwrap().strip_prefix("Bearer ").unwrap()
 }
 
-/// An upstream that asks for claims: of tokens that do not say that their client understands, or of all.
+/// Makes an upstream that demands claims: of tokens whose client does not announce support, or of all.
 fn demanding(always: bool) -> impl Fn(&Received) -> Response<Full<Bytes>> + Send + Sync + 'static {
     move |received| {
         if !always && claims(bearer(received))["xms_cc"][0] == "cp1" {

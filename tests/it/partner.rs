@@ -1,4 +1,4 @@
-//! Partners: who calls, from where, until when, and what the record says of it.
+//! Tests of partners: identity, address, expiry, and the record.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -60,14 +60,14 @@ async fn who_is_no_partner_or_calls_from_elsewhere_is_refused() {
     assert_eq!(house.upstream.requests(), 0);
 }
 
-/// A route for partners.
+/// Returns a route for partners.
 fn route(name: &str) -> String {
     format!(
         "- name: {name}\n  match: {{ path: /{name} }}\n  upgrades: [websocket]\n  inbound:\n    - validate-azure-ad-token: {{ tenant: contoso, audiences: [api://orders] }}\n    - check-partner: {{}}\n  upstream: backend\n"
     )
 }
 
-/// A partner with these further settings.
+/// Returns a partner with these further settings.
 fn partner(name: &str, application: &str, more: &str) -> String {
     format!("  {name}: {{ client-application-ids: [{application}], tenants: [contoso], addresses: [127.0.0.1], {more} }}\n")
 }
@@ -136,7 +136,8 @@ async fn the_partners_name_can_be_used_and_is_that_of_the_list_that_admitted() {
     assert!(house.upstream.last().values("x-partner").is_empty());
 }
 
-/// A backend whose answers never end: `/orders/stream` begins a body, `/orders/socket` becomes an echo, all else stays silent.
+/// Starts a backend whose responses never end: `/orders/stream` begins a body, `/orders/socket` becomes an echo, all others stay
+/// silent.
 async fn endless() -> SocketAddr {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
@@ -165,7 +166,7 @@ async fn endless() -> SocketAddr {
     address
 }
 
-/// Begins a request, and reads until what is expected has come.
+/// Begins a request, and reads until the expected text has arrived.
 async fn begin(gateway: &Gateway, path: &str, token: &str, more: &str, expected: &str) -> TcpStream {
     let mut connection = TcpStream::connect(gateway.address()).await.unwrap();
     let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n{more}\r\n");
@@ -177,7 +178,7 @@ async fn begin(gateway: &Gateway, path: &str, token: &str, more: &str, expected:
     connection
 }
 
-/// What still comes, which has to end.
+/// Returns the rest of the response, which has to end.
 async fn rest(mut connection: TcpStream) -> String {
     let mut read = Vec::new();
     // A reset is an end, too.

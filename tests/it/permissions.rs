@@ -1,4 +1,4 @@
-//! What a token policy asks for is asked of everybody whom it concerns, and lifted from nobody else.
+//! Tests that a token policy's requirements apply to everybody whom they concern, and that no others are lifted.
 
 use entrada::refusal::Reason;
 use serde_json::json;
@@ -8,7 +8,7 @@ use crate::support::{Gateway, House};
 const FABRIKAM: &str = "22223333-cccc-4444-dddd-5555eeee6666";
 const STRANGER: &str = "99993333-cccc-4444-dddd-5555eeee6666";
 
-/// A house whose route `/orders` has these policies, with a partner.
+/// Starts a gateway whose route `/orders` has these policies, with a partner.
 async fn house(inbound: &str) -> House {
     let route = format!("- name: orders\n  match: {{ path: /orders }}\n  inbound:\n{inbound}\n  upstream: backend");
     let partners = format!(

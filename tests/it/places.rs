@@ -1,11 +1,11 @@
-//! Tricks with the place of a token: what the gateway judges is what it forwards, and nothing else gets through.
+//! Tests of attacks with the place of a token: the judged token is the one that is forwarded, and no other passes.
 
 use bytes::Bytes;
 use entrada::refusal::Reason;
 
 use crate::support::{House, RawConnection};
 
-/// The usual places, in order of preference, and a route that hands on what it judged.
+/// The usual places, in order of preference, and a route that forwards the judged token.
 const ROUTE: &str = "- name: orders
   match: { path: /orders }
   inbound:
@@ -17,7 +17,7 @@ const ROUTE: &str = "- name: orders
         query-parameter-name: access_token
   upstream: backend";
 
-/// What a gateway answers to these lines after the request line, and whether the backend was asked.
+/// Returns the gateway's response to these lines after the request line, and whether the backend was called.
 async fn answer(house: &House, target: &str, lines: &[String]) -> (String, bool) {
     let before = house.upstream.requests();
     let mut caller = RawConnection::open(house.gateway.address()).await;

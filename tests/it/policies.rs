@@ -1,4 +1,4 @@
-//! Policies that shape, limit or answer requests, as callers and upstreams see them.
+//! Tests of policies that change, limit or answer requests, as callers and upstreams see them.
 
 use bytes::Bytes;
 use entrada::refusal::Reason;

@@ -1,4 +1,4 @@
-//! What the process leaves on the machine: no core file, and records that only its own people read.
+//! Tests of the traces that the process leaves on the machine: no core file, and protected records.
 #![cfg(unix)]
 
 use std::{
@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 
-/// Far longer than a line takes on any machine.
+/// A timeout far longer than a line takes on any machine.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// A command under way, and the lines that it writes.
+/// A running command, and its output lines.
 struct Running {
     child: Child,
     lines: mpsc::Receiver<String>,
@@ -36,7 +36,7 @@ impl Running {
         Self { child, lines }
     }
 
-    /// The next line that holds this.
+    /// Returns the next line that contains this.
     fn line(&self, wanted: &str) -> String {
         let mut seen = Vec::new();
         loop {

@@ -1,4 +1,4 @@
-//! Behind a proxy that does not speak HTTP: whose connection it is stands in front of everything else.
+//! Tests of proxies that do not speak HTTP: the source of the connection precedes everything else.
 
 use entrada::dev_tenant::{DevTenant, Options};
 
@@ -8,7 +8,7 @@ const ROUTES: &str = "- { name: open, match: { path: /open }, anonymous: true, u
      - { name: office, match: { path: /office }, inbound: [ { ip-filter: { action: allow, addresses: [192.0.2.7] } } ], anonymous: true, upstream: backend }\n\
      - { name: sso, match: { path: /sso }, anonymous: true, trusted-headers: { names: [X-Sso-User], from: [127.0.0.1, 192.0.2.7] }, upstream: backend }";
 
-/// A gateway that connections must be introduced to.
+/// Starts a gateway that requires introduced connections.
 async fn house(trusted: &str) -> House {
     let (tenant, upstream) = (DevTenant::start(Options::default()).await.unwrap(), Upstream::start().await);
     let listener = format!("listeners: [ {{ name: public, address: \"127.0.0.1:0\", proxy-protocol: required, {trusted} }} ]");
@@ -27,7 +27,7 @@ fn v1(source: &str) -> Vec<u8> {
     format!("PROXY {} {source} {} 4711 443\r\n", family.0, family.1).into_bytes()
 }
 
-/// Version 2, with an authority and a checksum behind the addresses.
+/// Returns a version 2 header, with an authority and a checksum after the addresses.
 fn v2(command: u8, source: [u8; 4]) -> Vec<u8> {
     let tlvs = [&[0x02, 0, 9][..], b"a.example", &[0x03, 0, 4, 1, 2, 3, 4]].concat();
     let body = [&source[..], &[203, 0, 113, 1, 0x12, 0x67, 0x01, 0xBB], &tlvs].concat();

@@ -1,4 +1,4 @@
-//! When a gateway says that it is ready: once it has the keys of every tenant whose tokens a route takes.
+//! Tests of readiness: a gateway is ready once it has the keys of every tenant whose tokens a route accepts.
 
 use entrada::{
     config::Document,
@@ -8,7 +8,7 @@ use entrada::{
 
 use crate::support::{ORDERS_TOKEN, Upstream, config};
 
-/// A gateway that nobody waited for.
+/// A gateway before it is ready.
 struct Early(Option<Server>);
 
 impl Early {
@@ -28,7 +28,7 @@ impl Early {
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
-    /// What it says once it no longer waits for a first answer.
+    /// Returns its readiness once it no longer waits for a first answer.
     async fn settled(&self) -> (u16, String) {
         self.0.as_ref().unwrap().runtime().tenants.tried().await;
         self.readyz().await

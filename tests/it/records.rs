@@ -1,4 +1,4 @@
-//! A record says what happened: also where the caller did not wait for it.
+//! Tests of records, also of requests whose caller left.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use tokio::{io::AsyncReadExt, net::TcpListener, sync::oneshot};
 
 use crate::support::{Gateway, House, ORDERS_TOKEN, RawConnection, Upstream, config};
 
-/// Sends a request and leaves, once `reached` says that the gateway has come to where the story wants it.
+/// Sends a request and leaves, once `reached` states that the gateway has reached the desired stage.
 async fn leave(gateway: &Gateway, path: &str, token: &str, reached: impl Future<Output = ()>) -> Value {
     let mut caller = RawConnection::open(gateway.address()).await;
     caller.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\n\r\n").as_bytes()).await;
@@ -83,7 +83,7 @@ async fn a_caller_who_leaves_after_the_verdict_was_let_through_and_got_nothing()
     assert!(record.get("status").is_none() && record["complete"] == false, "{record}");
 }
 
-/// A backend that takes a request, and never answers it.
+/// Starts a backend that accepts a request, and never answers it.
 async fn silent_backend() -> (SocketAddr, oneshot::Receiver<()>) {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! Refusals and policies that no other story is about.
+//! Tests of refusals and policies that no other file covers.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Going over to another config while requests are under way.
+//! Tests of reloads while requests are in progress.
 
 use std::sync::{
     Arc,

@@ -1,5 +1,5 @@
-//! What is secret shows nowhere: a gateway runs as a process of its own at the most talkative level, meets everything that
-//! handles a secret, also what fails, and all that it wrote, answered and sent is searched.
+//! Tests that secrets show nowhere: a gateway runs as a separate process at the most verbose level, meets everything that handles
+//! a secret, failures included, and all of its output, responses and requests are searched.
 
 use std::{
     io::{BufRead as _, BufReader, Read},
@@ -24,7 +24,7 @@ const GATEWAY: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
 const VAULTED: &str = "22223333-cccc-4444-dddd-5555eeee6666";
 const BY_SECRET: &str = "77778888-bbbb-9999-cccc-0000dddd1111";
 
-/// A gateway in a process of its own, and what it wrote so far.
+/// A gateway in a separate process, and its output so far.
 struct Process {
     child: Child,
     written: Arc<Mutex<String>>,
@@ -66,7 +66,7 @@ impl Process {
         assert!(sent.success());
     }
 
-    /// Everything that was written, once the process has ended by itself.
+    /// Returns all output, once the process has ended by itself.
     fn end(mut self) -> String {
         self.signal("TERM");
         assert!(self.child.wait().unwrap().success());
@@ -96,7 +96,7 @@ fn gather(from: impl Read + Send + 'static, into: Arc<Mutex<String>>) {
     });
 }
 
-/// What must show nowhere: the text, and of a token each part that holds more than a name.
+/// The texts that must show nowhere: the secret, and each non-trivial part of a token.
 #[derive(Default)]
 struct Secrets(Vec<String>);
 
@@ -124,7 +124,7 @@ fn write(path: &Path, bytes: &[u8]) {
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
 }
 
-/// The DER of the private key in a PEM text.
+/// Returns the DER of the private key in a PEM text.
 fn key_der(pem: &str) -> Vec<u8> {
     let start = pem.find("-----BEGIN PRIVATE KEY-----").unwrap();
     let body = pem[start..].lines().skip(1).take_while(|line| !line.starts_with("-----")).collect::<String>();
@@ -288,7 +288,7 @@ audit: {{ sinks: [ {{ stdout: {{ format: json }} }} ] }}"#
     secrets.show_nowhere_in("an answer", &answers);
 }
 
-/// All that a process can write to in its memory.
+/// Returns the writable memory of a process.
 #[cfg(target_os = "linux")]
 fn memory_of(process: u32) -> Vec<Vec<u8>> {
     use std::io::{Seek as _, SeekFrom};
@@ -308,7 +308,7 @@ fn memory_of(process: u32) -> Vec<Vec<u8>> {
     regions
 }
 
-/// Whether the private exponent or the first prime of an RSA key is there, in either order of its bytes.
+/// Returns whether the private exponent or the first prime of an RSA key is in memory, in either byte order.
 #[cfg(target_os = "linux")]
 fn holds_key(memory: &[Vec<u8>], pkcs8: &[u8]) -> bool {
     // RFC 8017, appendix A.1.2: the modulus comes first; 257 bytes, since its highest bit is set.

@@ -1,5 +1,5 @@
-//! No secret of a config is ever printed, wherever it was written and whatever else is wrong there. The fields are those that the
-//! schema marks, so that a new one is tried as soon as it exists.
+//! Tests that no secret of a config is ever printed, wherever it is written and whatever else is wrong there. The fields are
+//! those that the schema marks, so that a new one is tested as soon as it exists.
 
 use std::{collections::BTreeSet, path::Path, process::Command};
 
@@ -10,12 +10,12 @@ use entrada::{
 };
 use serde_json::Value;
 
-/// Letters that no message and no other setting has; nothing in it has to be escaped anywhere.
+/// A text that no message and no other setting contains; nothing in it has to be escaped anywhere.
 const SECRET: &str = "Zq8Q~TopSekret.Value_93";
-/// A number that nothing else is.
+/// A unique number.
 const NUMBER: &str = "7391846205";
 
-/// A way from the top of a config to a field: keys, with the entries of lists and maps between them.
+/// A path from the top of a config to a field: keys, with the entries of lists and maps between them.
 #[derive(Clone, Debug)]
 struct Field {
     way: Vec<Step>,
@@ -29,7 +29,8 @@ enum Step {
 }
 
 impl Field {
-    /// A config on one line that has `last` where the field and its value belong, and `value` where the value is wrapped in lists.
+    /// Returns a config on one line that has `last` in place of the field and its value, and `value` where the value is wrapped
+    /// in lists.
     fn config(&self, entry: impl Fn(&str, &str) -> String, value: &str) -> String {
         let last = self.way.iter().rposition(|step| matches!(step, Step::Key(_))).unwrap();
         let value = self.way[last + 1..].iter().rev().fold(value.to_owned(), |inner, step| wrap(step, &inner));
@@ -38,7 +39,7 @@ impl Field {
         self.around(last, &inner)
     }
 
-    /// A config that has this where the map with the field belongs.
+    /// Returns a config with this text in place of the map with the field.
     fn instead(&self, text: &str) -> String {
         let last = self.way.iter().rposition(|step| matches!(step, Step::Key(_))).unwrap();
         self.around(last, text)
@@ -49,7 +50,7 @@ impl Field {
         format!("{top}: {}\n", self.way[1..last].iter().rev().fold(inner.to_owned(), |inner, step| wrap(step, &inner)))
     }
 
-    /// Every how many of the values is tried: all of them where a field stands first, some where the same type stands again.
+    /// Returns the step at which values are tried: all of them where a field's type occurs first, some where it occurs again.
     fn pace(&self) -> usize {
         let Step::Key(top) = &self.way[0] else { unreachable!() };
         if matches!(&**top, "credentials" | "inbound") { 1 } else { 5 }
@@ -70,7 +71,7 @@ fn wrap(step: &Step, inner: &str) -> String {
     }
 }
 
-/// All fields of the schema that may hold secrets; a type is entered so many times on one way.
+/// Returns all fields of the schema that may hold secrets; a type is entered at most this often on one path.
 fn fields(depth: usize) -> Vec<Field> {
     let schema = schema();
     let mut found = Vec::new();
@@ -115,13 +116,13 @@ fn walk<'s>(
     }
 }
 
-/// All forms of a report.
+/// Returns all forms of a report.
 fn told(report: &Report) -> String {
     [report.render(false), report.render(true), report.to_json().to_string(), report.lines().join("\n"), format!("{report:?}")]
         .concat()
 }
 
-/// All that is told of a config, by whoever reads or builds it.
+/// Returns everything that is reported of a config while it is read or built.
 fn told_of(result: Result<Document, Report>) -> String {
     match result {
         Ok(document) => {
@@ -144,7 +145,7 @@ fn shows_nothing(what: &str, config: &str, told: &str) {
     }
 }
 
-/// Values as people write them, right or wrong, with what else then stands on the line.
+/// Returns values as people write them, right or wrong, with other text on the line.
 fn values() -> Vec<String> {
     let escaped: String = SECRET.chars().map(|letter| format!("\\u{:04x}", u32::from(letter))).collect();
     let mut values: Vec<String> = [
@@ -262,7 +263,7 @@ fn a_secret_under_a_mistyped_key_shows_nowhere() {
     }
 }
 
-/// The same in lines of their own, in every form that YAML has for a text.
+/// Tests values on separate lines, in every form that YAML has for a text.
 #[test]
 fn a_secret_of_several_lines_shows_nowhere() {
     for value in [
@@ -375,7 +376,7 @@ fn included_files_and_urls_show_no_secret() {
     }
 }
 
-/// What helps is still there.
+/// Tests that helpful content is still shown.
 #[test]
 fn reports_show_names_expressions_and_all_that_is_no_secret() {
     let config = format!(
@@ -395,7 +396,7 @@ fragments: {{ a: [ {{ set-header: {{ name: X-Key, value: \"{{{{key}}}}\", whenab
     shows_nothing("all", &config, &told);
 }
 
-/// Every command that reads a config, for each field: what it prints on either stream.
+/// Tests every command that reads a config, for each field: its output on either stream.
 #[test]
 fn no_command_prints_a_secret() {
     let folder = tempfile::tempdir().unwrap();

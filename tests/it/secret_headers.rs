@@ -1,4 +1,4 @@
-//! Secrets in header fields: shown to backends, never to callers, and compared with what callers send.
+//! Tests of secrets in header fields: sent to backends, never to callers, and compared with callers' values.
 
 use entrada::{
     dev_tenant::{DevTenant, Fault, Options},
@@ -34,7 +34,7 @@ fn a_secret_in_a_field_of_the_answer_is_refused_at_start() {
     }
 }
 
-/// What is wrong with a config, by whoever finds it first.
+/// Returns the faults of a config, from reading or building.
 fn refused(text: &str) -> String {
     match entrada::config::Document::from_text(
         "test.yaml",

@@ -1,4 +1,4 @@
-//! Lists that many routes run: built once, and judged for each route as if they were its own.
+//! Tests of lists that many routes run: built once, and judged for each route as if they were its own.
 
 use entrada::{
     dev_tenant::{DevTenant, Options},

@@ -1,4 +1,4 @@
-//! What the process does when it is sent signals. Each story runs the program itself, as its own process.
+//! Tests of signals. Each test runs the program as a separate process.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -12,7 +12,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long a test waits for what has to come.
+/// The timeout of expected events.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// `entrada run`, with a route that answers itself and a file of records.
@@ -55,7 +55,7 @@ impl Process {
         process
     }
 
-    /// The next line of the log that satisfies the condition.
+    /// Returns the next line of the log that satisfies the condition.
     fn logged(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
         let end = Instant::now() + LONGEST_WAIT;
         let mut seen = Vec::new();
@@ -88,7 +88,7 @@ impl Process {
         self.folder.path().join(name)
     }
 
-    /// The end of the process, which has to come.
+    /// Waits for the end of the process.
     fn ended(&mut self) -> std::process::ExitStatus {
         let end = Instant::now() + LONGEST_WAIT;
         while Instant::now() < end {
@@ -108,7 +108,7 @@ impl Drop for Process {
     }
 }
 
-/// The targets of the records in a file, sorted: each worker's are in order, and there are several workers.
+/// Returns the targets of the records in a file, sorted: each worker's are in order, and there are several workers.
 fn targets(file: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let mut targets: Vec<_> =

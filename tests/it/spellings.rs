@@ -1,4 +1,4 @@
-//! Paths that a backend reads in another way than they are written: by no spelling does a caller get around the route that guards one.
+//! Tests of paths that a backend reads differently from their spelling: no spelling bypasses the route that guards one.
 
 use entrada::{
     dev_tenant::{DevTenant, Options},
@@ -7,7 +7,7 @@ use entrada::{
 
 use crate::support::{Gateway, House, RawConnection, Upstream};
 
-/// The status and the body's code, for a target as it is written.
+/// Returns the status and the body's code, for a target in this spelling.
 async fn ask(gateway: &Gateway, target: &str) -> String {
     let mut connection = RawConnection::open(gateway.address()).await;
     connection.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await;
@@ -21,7 +21,7 @@ async fn ask(gateway: &Gateway, target: &str) -> String {
 
 const GUARDED: &str = "validate-azure-ad-token: { tenant: contoso, audiences: [api://orders] }";
 
-/// A weak route `/app` with the setting, and a guarded one below it.
+/// Returns a weak route `/app` with the setting, and a guarded one below it.
 fn routes(more: &str) -> String {
     format!(
         "- {{ name: app, match: {{ path: /app }}, anonymous: true, {more}upstream: backend }}\n- {{ name: admin, match: {{ path: /app/admin }}, inbound: [ {GUARDED} ], upstream: backend }}"

@@ -1,4 +1,4 @@
-//! Streams and tunnels end with the token that opened them, and as far beyond as their policy lets clocks differ.
+//! Tests that streams and tunnels end with the token that opened them, plus the clock skew of their policy.
 
 use std::{
     net::SocketAddr,
@@ -18,7 +18,7 @@ use tokio::{
 use crate::support::{Gateway, RawConnection, Upstream, config};
 
 const NOW: u64 = 1_800_000_000;
-/// What waits in vain fails.
+/// The timeout of expected events.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 struct Scene {
@@ -28,8 +28,8 @@ struct Scene {
 }
 
 impl Scene {
-    /// A gateway whose routes let clocks differ by 0 s, 2 s, 10 m, or the one policy of them by 10 m and the other by 0 s, in front of
-    /// a backend that begins its answers and never ends them.
+    /// Starts a gateway whose routes accept clock skews of 0 s, 2 s, 10 m, or 10 m by one of their policies and 0 s by the other,
+    /// in front of a backend that begins its responses and never ends them.
     async fn start() -> Self {
         let clock = Clock::manual(NOW);
         let tenant = DevTenant::start(Options { clock: clock.clone(), ..Options::default() }).await.unwrap();
@@ -58,7 +58,7 @@ impl Scene {
         self.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]).expires_in(seconds).sign()
     }
 
-    /// How long a stream goes on that begins now.
+    /// Returns the duration of a stream that begins now.
     async fn lasts(&self, head: &str) -> Duration {
         let begun = Instant::now();
         let mut caller = RawConnection::open(self.gateway.address()).await;
@@ -69,7 +69,7 @@ impl Scene {
     }
 }
 
-/// A backend that begins an answer and goes on for ever.
+/// Starts a backend that begins a response and continues for ever.
 async fn endless() -> SocketAddr {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
@@ -96,7 +96,7 @@ fn head(path: &str, token: &str, more: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\n{more}\r\n")
 }
 
-/// About so many seconds, on a machine that has much to do.
+/// Asserts the approximate duration, with tolerance for a busy machine.
 #[track_caller]
 fn assert_about(lasted: Duration, seconds: u64) {
     let (least, most) = (Duration::from_secs(seconds), Duration::from_secs(seconds + 20));

@@ -1,4 +1,4 @@
-//! What two readers cannot read in two ways is accepted, and goes on in one form; the rest is refused.
+//! Tests of strictness: unambiguous requests are accepted, and forwarded in canonical form; others are refused.
 
 use crate::support::{Gateway, RawConnection, RawUpstream, Step};
 

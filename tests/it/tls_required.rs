@@ -1,4 +1,4 @@
-//! `require-tls` behind proxies that end TLS: their word counts, and nobody else's.
+//! Tests of `require-tls` behind proxies that terminate TLS: only their statement counts.
 
 use entrada::{
     dev_tenant::{DevTenant, Options},
@@ -16,7 +16,7 @@ async fn house(listener: &str) -> House {
     House { tenant, upstream, gateway }
 }
 
-/// Asserts what becomes of requests with these fields, and that what passes is told to the backend as such.
+/// Asserts the outcome of requests with these fields, and that the backend is told the scheme of admitted ones.
 async fn assert_passes(house: &House, rows: &[(&[(&str, &str)], bool)]) {
     for (fields, passes) in rows {
         let seen = house.upstream.requests();
@@ -93,7 +93,7 @@ async fn forwarded_counts_where_the_listener_reads_it() {
     .await;
 }
 
-/// A PROXY header of version 2 whose `PP2_TYPE_SSL` says this of the client; none without.
+/// Returns a version 2 PROXY header whose `PP2_TYPE_SSL` has this client value; without one for `None`.
 fn introduction(source: [u8; 4], client: Option<u8>) -> Vec<u8> {
     let tlv = client.map_or_else(Vec::new, |client| vec![0x20, 0, 5, client, 0, 0, 0, 0]);
     let body = [&source[..], &[203, 0, 113, 1, 0x12, 0x67, 0x01, 0xBB], &tlv].concat();

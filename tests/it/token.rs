@@ -1,4 +1,4 @@
-//! Who is let through: tokens, and what becomes of them.
+//! Tests of tokens: the admitted ones, and their treatment.
 
 use entrada::refusal::Reason;
 use http::StatusCode;
@@ -255,7 +255,7 @@ async fn the_status_of_a_refusal_can_be_set() {
     assert_eq!(answer.json()["code"], "token-missing");
 }
 
-/// What docs/tokens.md says of mapped claims.
+/// Tests the statements of docs/tokens.md about mapped claims.
 #[tokio::test]
 async fn each_shape_of_a_mapped_claim_has_one_outcome() {
     let token = |more: &str| {

@@ -1,4 +1,4 @@
-//! Every refusal of a token: each by a token that nothing else is wrong with, through a whole gateway.
+//! Tests of every refusal of a token, each with a token that has only this fault, through a whole gateway.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, Gateway, Upstream};
 
-/// What the contract says of the two policies that judge tokens.
+/// The documented reasons of the two token policies.
 const CONTRACT: [Reason; 23] = [
     Reason::TokenAmbiguous,
     Reason::TokenMissing,
@@ -40,7 +40,7 @@ const CONTRACT: [Reason; 23] = [
 ];
 const OTHER_CLIENT: &str = "99998888-bbbb-3333-cccc-4444dddd5555";
 
-/// A gateway whose routes ask for all that a token can be asked for.
+/// A gateway whose routes have every requirement for tokens.
 struct Stage {
     tenant: DevTenant,
     upstream: Upstream,
@@ -98,7 +98,7 @@ routes:
         Self { gateway: Gateway::start(&config).await, tenant, upstream }
     }
 
-    /// A user's token that the strict route lets through.
+    /// Makes a user's token that the strict route admits.
     fn good(&self) -> TokenBuilder {
         self.tenant
             .token()

@@ -1,4 +1,4 @@
-//! What a token endpoint answers with: only what is a token goes upstream.
+//! Tests of a token endpoint's responses: only tokens are sent upstream.
 
 use entrada::{
     dev_tenant::{DevTenant, Fault, Options},
@@ -7,7 +7,7 @@ use entrada::{
 
 use crate::support::{Gateway, ORDERS_TOKEN, Upstream, config};
 
-/// The application that routes call as, with a secret.
+/// The application that routes use, with a secret.
 const GATEWAY: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
 
 #[tokio::test]

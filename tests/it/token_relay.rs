@@ -1,4 +1,4 @@
-//! Partners' requests for tokens, passed through to the tenant: by whom, from where, for what, and with what.
+//! Tests of relayed token requests of partners: their client, address, scope and credential.
 
 use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -57,7 +57,7 @@ async fn ask(gateway: &Gateway, body: String) -> Answer {
     call.body(body).send().await
 }
 
-/// A certificate of the partner's, and assertions that it makes with it.
+/// Makes an assertion of the partner's, signed with its certificate.
 fn assertion(key: &SigningKey, client: &str, audience: &str) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let thumbprint = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, key.certificate()));

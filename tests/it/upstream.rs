@@ -1,4 +1,4 @@
-//! Towards the backend: the gateway's own token, tunnels, streams, and backends that misbehave.
+//! Tests of the upstream side: the gateway's own token, tunnels, streams, and faulty backends.
 
 use std::sync::{
     Arc,
@@ -24,7 +24,7 @@ use crate::support::{Gateway, House, ORDERS_TOKEN, Upstream, config};
 const OPEN: &str = "- { name: open, match: { path: /open }, anonymous: true, upstream: backend }";
 const CLIENT_ID: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
 
-/// A house whose gateway has a certificate of its own, and a route that speaks with it.
+/// Starts a gateway with a certificate of its own, and a route that uses it.
 async fn house_with_credential(upstream: Upstream) -> (House, tempfile::TempDir) {
     let tenant = DevTenant::start(Options::default()).await.unwrap();
     let certificate = NewCertificate { subject: "CN=gateway".into(), days: 30, bits: 2048 }.make(&Clock::system()).unwrap();
@@ -112,7 +112,7 @@ async fn a_kept_tokens_401_passes_through() {
     assert_eq!(answer.header("www-authenticate"), Some("Bearer error=\"insufficient_claims\""));
 }
 
-/// A backend of one connection that is told what to do with it.
+/// Starts a backend of one connection with a scripted behaviour.
 async fn raw_backend<F: Future<Output = ()> + Send>(serve: impl FnOnce(TcpStream) -> F + Send + 'static) -> String {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", socket.local_addr().unwrap());

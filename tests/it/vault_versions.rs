@@ -1,4 +1,4 @@
-//! A vault renews a certificate, and Entra does not know the new version yet: a gateway that starts in between works all the same.
+//! Tests of a vault's renewed certificate that Entra does not know yet: a gateway that starts in between works all the same.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use serde_json::Value;
 
 use crate::support::{Answer, Gateway, ORDERS_TOKEN, Upstream, config};
 
-/// The application that routes call as: its certificate is in the vault.
+/// The application that routes use: its certificate is in the vault.
 const GATEWAY: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
 /// The application that opens the vault, with a secret.
 const OPENER: &str = "77778888-bbbb-9999-cccc-0000dddd1111";
-/// Longer than the newest version is left alone after it was refused, and than a token lives.
+/// A time longer than the pause of a refused version, and than a token's life.
 const LATER: Duration = Duration::from_secs(2 * 3_600);
 
 /// A development tenant with a vault, an upstream, and the config of a gateway whose certificate is in the vault.
@@ -49,7 +49,7 @@ impl Scene {
         Self { clock, tenant, upstream, config }
     }
 
-    /// Makes a version, a second after the one before.
+    /// Makes a version, created a second after the previous one.
     fn renew(&self, days: u32) -> (String, Vec<u8>) {
         self.clock.advance(Duration::from_secs(1));
         self.tenant.vault_certificate("gateway-key", true, days)
@@ -68,14 +68,14 @@ impl Scene {
         gateway.get("/orders").bearer(caller).send().await
     }
 
-    /// How many token requests the gateway's own application made.
+    /// Returns the number of token requests of the gateway's own application.
     fn asked(&self) -> usize {
         let requests = self.tenant.requests("/token");
         requests.iter().filter(|request| request.field("client_id").as_deref() == Some(GATEWAY)).count()
     }
 }
 
-/// What the status page says of the gateway's credential.
+/// Returns the status of the gateway's credential.
 async fn status(gateway: &Gateway) -> Value {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let answer = client.get(format!("http://{}/api/status", gateway.admin_address())).send().await.unwrap();
@@ -164,7 +164,7 @@ async fn versions_that_are_disabled_or_have_ended_are_not_tried() {
     assert_eq!(shown["used_version"], Value::from(&*good));
 }
 
-/// A list of many pages, of which the newest few are tried and no more.
+/// Tests a list of many pages, of which only the newest few are tried.
 #[tokio::test]
 async fn only_the_newest_few_are_tried() {
     let scene = Scene::set("sign").await;
@@ -218,7 +218,7 @@ async fn a_vault_that_does_not_list_is_told_with_what_entra_said() {
     }
 }
 
-/// A version that the config names is the one that is meant.
+/// Tests that only the version in the config is used.
 #[tokio::test]
 async fn a_pinned_version_is_the_only_one_that_is_tried() {
     let mut scene = Scene::set("sign").await;

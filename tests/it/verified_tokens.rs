@@ -1,4 +1,4 @@
-//! Tokens that were verified before: which of them are kept, and how much memory that takes.
+//! Tests of the verified-token cache: its content, and its memory.
 
 use entrada::refusal::Reason;
 
@@ -9,7 +9,7 @@ const ROUTES: &str = "\
 - { name: orders, match: { path: /orders }, inbound: [ validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], scopes: [Orders.Read], roles: [Orders.Read.All] } ], upstream: backend }
 - { name: invoices, match: { path: /invoices }, inbound: [ validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], scopes: [Invoices.Read] } ], upstream: backend }";
 
-/// A sample of the gateway's metrics.
+/// Returns a sample of the gateway's metrics.
 async fn metric(gateway: &Gateway, name: &str) -> u64 {
     let text = reqwest::get(format!("http://{}/metrics", gateway.admin_address())).await.unwrap().text().await.unwrap();
     let line =
@@ -17,7 +17,7 @@ async fn metric(gateway: &Gateway, name: &str) -> u64 {
     line.parse().unwrap()
 }
 
-/// What the gateway answers to a request with this token, on a connection that goes on.
+/// Returns the status of a request with this token, on a persistent connection.
 async fn status(caller: &mut RawConnection, path: &str, token: &str) -> String {
     caller.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\n\r\n").as_bytes()).await;
     caller.read_answer().await[9..12].to_owned()

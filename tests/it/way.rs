@@ -1,4 +1,4 @@
-//! The way of a request: address, route, target, answer, record.
+//! Tests of the path of a request: address, route, target, response, record.
 
 use entrada::refusal::Reason;
 use http::{Method, Response, StatusCode};

@@ -1,4 +1,5 @@
-//! A backend on IIS: it knows no case in paths, and takes whoever signed in on a connection for the sender of all that follows on it.
+//! Tests of a backend on IIS: its paths are case-insensitive, and it takes the user who signed in on a connection for the sender
+//! of every later request on it.
 
 use std::{
     collections::HashMap,
@@ -16,7 +17,8 @@ use tempfile::TempDir;
 
 use crate::support::{Authority, Gateway, House, ORDERS_TOKEN, RawConnection, Received, Upstream, client_of};
 
-/// A backend that signs users in as NTLM does: a connection, in two steps. Its answers name the user and the connection.
+/// Starts a backend that signs users in as NTLM does: per connection, in two steps. Its responses name the user and the
+/// connection.
 async fn iis() -> Upstream {
     let signed_in: Arc<Mutex<HashMap<usize, String>>> = Arc::default();
     Upstream::answering(move |request| sign_in(request, &mut signed_in.lock().unwrap())).await
@@ -53,7 +55,7 @@ const PORTAL: &str = "- { name: portal, match: { path: /Portal }, anonymous: tru
 - { name: outside, match: { path: /outside }, anonymous: true, upstream: portal }
 - { name: shared, match: { path: /shared }, anonymous: true, authorization: keep, upstream: shared }";
 
-/// A gateway before the backend, which is there as `portal` with affinity and as `shared` without.
+/// Starts a gateway in front of the backend, configured as `portal` with affinity and as `shared` without.
 async fn house(routes: &str, more: &str) -> House {
     let (tenant, upstream) = (DevTenant::start(Options::default()).await.unwrap(), iis().await);
     let gateway = Gateway::start(&config(&tenant, &upstream, "30s", routes, more)).await;
@@ -82,7 +84,7 @@ routes:
     )
 }
 
-/// A client with one connection to the gateway, as a browser that signs in with Windows has it.
+/// A client with one connection to the gateway, like a browser with Windows sign-in.
 struct Client(RawConnection);
 
 impl Client {
@@ -95,7 +97,7 @@ impl Client {
         self.0.read_answer().await
     }
 
-    /// Asks, is challenged, and signs in.
+    /// Sends a request, is challenged, and signs in.
     async fn sign_in(&mut self, path: &str, user: &str) -> String {
         let asked = self.get(path, "").await;
         assert!(asked.starts_with("HTTP/1.1 401"), "{asked}");
@@ -114,7 +116,7 @@ fn challenges(answer: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Who the backend took the caller for, and on which connection.
+/// Returns the user and the connection that the backend saw.
 fn taken_for(answer: &str) -> (&str, usize) {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let (user, connection) = answer.split_once("\r\n\r\n").unwrap().1.split_once(" on ").unwrap();

@@ -1,4 +1,4 @@
-//! Bodies in both directions: where they end, and what becomes of those that do not.
+//! Tests of bodies in both directions: their ends, and the treatment of those without an end.
 
 use std::time::Duration;
 

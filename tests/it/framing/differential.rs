@@ -1,4 +1,4 @@
-//! Our codec against hyper's, on requests that were tampered with.
+//! Comparison of our codec with hyper's, on mutated requests.
 
 use proptest::{collection::vec, prelude::*, sample::select};
 
@@ -79,9 +79,9 @@ enum Change {
     Insert(prop::sample::Index, &'static str),
     Replace(prop::sample::Index, &'static str),
     Remove(prop::sample::Index, usize),
-    /// Writes a line a second time, somewhere.
+    /// Repeats a line somewhere.
     Repeat(prop::sample::Index, prop::sample::Index),
-    /// Turns the case of a letter.
+    /// Changes the case of a letter.
     Turn(prop::sample::Index),
 }
 
@@ -133,7 +133,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// As many as `PROPTEST_CASES` says, for a night's run.
+/// Returns the value of `PROPTEST_CASES`, for longer runs.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(3_000)
 }

@@ -1,4 +1,4 @@
-//! Drain: what was begun is finished, what rests is closed, what does not end is ended.
+//! Tests of the drain: requests are finished, idle connections closed, endless requests aborted.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Heads: which are requests, and what is answered to those that are not.
+//! Tests of heads: the accepted ones, and the responses to others.
 
 use super::support::Server;
 

@@ -1,4 +1,4 @@
-//! Limits and deadlines: every one of them is met by a client that goes too far.
+//! Tests of limits and deadlines: a client exceeds every one of them.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The listener's codec on real sockets, with a service of its own: what goes in as bytes, and what comes out.
+//! Tests of the listener's codec on real sockets, with a test service: bytes in, bytes out.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

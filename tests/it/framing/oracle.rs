@@ -1,8 +1,8 @@
-//! The second opinion: hyper's server on the same bytes.
+//! The oracle: hyper's server on the same bytes.
 //!
-//! What our codec takes for a request hyper must take for the same one, and must find the next request at the same byte. What we
-//! refuse is no matter here, and what we take beyond hyper is shown to it in the form in which it goes on: a later HTTP/1.x as 1.1,
-//! a list of equal lengths as one. Used by the property test beside this file and by the fuzz target.
+//! Bytes that our codec takes for a request, hyper must take for the same one, and must find the next request at the same byte.
+//! Our refusals do not matter here, and requests that we accept beyond hyper are compared in their canonical form: a later
+//! HTTP/1.x as 1.1, a list of equal lengths as one. Used by the property test beside this file and by the fuzz target.
 
 use std::{
     convert::Infallible,
@@ -17,10 +17,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
 
 const HEADER_BYTES: usize = 64 << 10;
-/// What comes next on the connection.
+/// The next request on the connection.
 const SENTINEL: &[u8] = b"GET /sentinel HTTP/1.1\r\nhost: a\r\n\r\n";
 
-/// All of a request that an upstream could tell from another one.
+/// The parts of a request that an upstream could distinguish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Reading {
     method: Method,
@@ -53,7 +53,7 @@ impl Reading {
 /// Reads the bytes both ways. Returns whether they were taken for a request.
 ///
 /// # Panics
-/// The two readings differ.
+/// Panics if the two readings differ.
 pub(crate) fn agrees_with_hyper(bytes: &[u8]) -> bool {
     let Ok(Some(WholeRequest { request, length })) = read_request(bytes, HEADER_BYTES) else { return false };
     let ours = Reading::of(request.method(), request.uri(), request.version(), request.headers(), request.body());
@@ -66,7 +66,7 @@ pub(crate) fn agrees_with_hyper(bytes: &[u8]) -> bool {
     true
 }
 
-/// A request that we took, in the one form that hyper takes, too.
+/// Returns a request that we accepted, in a form that hyper accepts, too.
 fn canonical(request: &[u8]) -> Vec<u8> {
     let start = request.chunks_exact(2).take_while(|pair| *pair == b"\r\n").count() * 2;
     let end = request[start..].windows(4).position(|window| window == b"\r\n\r\n").expect("a head has an end");

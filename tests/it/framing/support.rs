@@ -35,17 +35,17 @@ use tokio::{
 
 pub(crate) type AnyBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
 
-/// Answers by path, and remembers.
+/// A service that answers by path, and records requests.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Backend(Arc<Seen>);
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// Method and target of each request, or the code of what was broken.
+    /// Method and target of each request, or the code of a broken head.
     arrivals: Mutex<Vec<String>>,
     events: Mutex<Vec<EventKind>>,
     connections: Mutex<Vec<Arc<Connection>>>,
-    /// Calls that are under way.
+    /// The number of calls in progress.
     calls: AtomicUsize,
 }
 
@@ -195,7 +195,7 @@ fn status(status: StatusCode) -> Response<AnyBody> {
     answer
 }
 
-/// Parts that come one at a time, each a little later.
+/// Makes parts that arrive one at a time, each a little later.
 fn streamed<const N: usize>(parts: [Result<&'static str, &'static str>; N]) -> Response<AnyBody> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
@@ -221,7 +221,7 @@ impl Body for Parts {
     }
 }
 
-/// A listener on a port of its own.
+/// A listener on its own port.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) backend: Backend,
@@ -230,7 +230,7 @@ pub(crate) struct Server {
     pub(crate) task: JoinHandle<io::Result<()>>,
 }
 
-/// Limits short enough for a test that runs into them.
+/// Returns limits that are short enough for tests that exceed them.
 pub(crate) fn limits() -> Limits {
     Limits { header_timeout: Duration::from_millis(300), ..Limits::default() }
 }
@@ -265,7 +265,7 @@ impl Server {
         Client(TcpStream::connect(self.address).await.unwrap())
     }
 
-    /// Everything that comes back for the bytes, of which the client says that they are all.
+    /// Sends the bytes, ends the client's side, and returns the whole response.
     pub(crate) async fn answer(&self, bytes: impl AsRef<[u8]>) -> String {
         let mut client = self.connect().await;
         client.send(bytes).await;
@@ -282,7 +282,7 @@ impl Client {
         self.0.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// All that still comes, without dates. A reset counts as a last line.
+    /// Returns everything that still arrives, without dates. A reset counts as a last line.
     pub(crate) async fn rest(&mut self) -> String {
         let mut read = Vec::new();
         let end = in_time(self.0.read_to_end(&mut read)).await;
@@ -293,7 +293,7 @@ impl Client {
         text
     }
 
-    /// What comes until the text ends with `end`.
+    /// Reads until the text ends with `end`.
     pub(crate) async fn until(&mut self, end: &str) -> String {
         let mut read = Vec::new();
         while !undated(&read).ends_with(end) {
@@ -306,18 +306,18 @@ impl Client {
     }
 }
 
-/// The text without the lines that differ from run to run.
+/// Returns the text without the lines that differ from run to run.
 fn undated(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     text.split_inclusive("\r\n").filter(|line| !line.starts_with("date: ")).collect()
 }
 
-/// Nothing in these tests takes long; what does hangs.
+/// Fails after a timeout: nothing in these tests takes long.
 pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(20), future).await.expect("the test hangs")
 }
 
-/// Waits until it holds.
+/// Waits until the condition is true.
 pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {

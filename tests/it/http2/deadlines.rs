@@ -1,4 +1,4 @@
-//! Every stream ends in time, whether or not its client takes anything.
+//! Tests that every stream ends in time, whether or not its client reads.
 
 use std::time::{Duration, Instant};
 
@@ -20,13 +20,13 @@ use crate::{
 
 const FABRIKAM: &str = "22223333-cccc-4444-dddd-5555eeee6666";
 
-/// More than any socket keeps for a client that does not read.
+/// Starts a backend whose response exceeds the buffer of any socket.
 async fn large() -> Upstream {
     let large = Bytes::from(vec![b'x'; 64 << 20]);
     Upstream::answering(move |_| Response::new(Full::new(large.clone()))).await
 }
 
-/// A gateway with an open route and a guarded one, whose listener has these limits.
+/// Starts a gateway with an open route and a guarded one, whose listener has these limits.
 async fn house(limits: &str) -> House {
     let routes = "- { name: open, match: { path: /open }, inbound: [ limit-concurrency: { max-count: 2, key: all } ], anonymous: true, upstream: backend }\n\
                   - { name: orders, match: { path: /orders }, inbound: [ validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], scopes: [Orders.Read] } ], upstream: backend }";

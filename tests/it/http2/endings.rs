@@ -1,4 +1,4 @@
-//! What was handed over leaves before a stream ends.
+//! Tests that handed-over data are sent before a stream ends.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ const ROUTE: &str = "  - { name: open, match: { path: /open }, anonymous: true, 
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 3000000\r\n\r\n";
 const INTERNAL_ERROR: u32 = 2;
 
-/// The bytes of a stream's answer until it is reset, and the code of that.
+/// Returns the bytes of a stream's response until it is reset, and the code of the reset.
 async fn until_reset(client: &mut Raw, stream: u32) -> (usize, u32) {
     let mut bytes = 0;
     loop {
@@ -72,7 +72,7 @@ async fn what_came_before_a_backend_broke_off_arrives() {
     }
 }
 
-/// On a clock that stands still while there is something to do.
+/// Runs on a paused clock.
 #[tokio::test(start_paused = true)]
 async fn an_answer_whose_window_was_taken_back_ends_with_write_timeout() {
     let server = Server::with(Limits { write_timeout: Duration::from_secs(5), ..Limits::default() }, None);

@@ -1,4 +1,4 @@
-//! What a client may send that costs it nothing: some of it, and no more.
+//! Tests of frames that cost a client nothing: a limited number is accepted.
 
 use entrada::{connection::EventKind, listener::serve_http2};
 use tokio::io::{AsyncRead, AsyncWrite, duplex};
@@ -53,7 +53,7 @@ async fn control_frames_without_end_end_the_connection() {
     }
 }
 
-/// On a clock that stands still: a slow machine would have the allowance grow meanwhile.
+/// Runs on a paused clock: on a slow machine the allowance would grow meanwhile.
 #[tokio::test(start_paused = true)]
 async fn streams_that_are_cancelled_without_end_end_the_connection() {
     // Before there is an answer, and in the middle of one.
@@ -132,7 +132,8 @@ async fn a_client_that_reads_much_may_open_its_window_often() {
     assert!(server.backend.events().is_empty());
 }
 
-/// Both windows, for every KiB, as clients open them that read in small pieces; and a ping, as of those that measure the line.
+/// Opens both windows for every KiB, as clients do that read in small pieces; and sends a ping, as those do that measure the
+/// connection.
 fn opened(stream: u32, bytes: usize) -> Vec<u8> {
     let mut frames = frame(PING, 0, 0, b"12345678");
     for at in (0..bytes).step_by(1 << 10) {

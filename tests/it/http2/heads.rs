@@ -1,4 +1,4 @@
-//! Heads over HTTP/2: what is too long or asks for too much is refused as over HTTP/1.1, and leaves a record.
+//! Tests of heads over HTTP/2: too long or too demanding ones are refused as over HTTP/1.1, and recorded.
 
 use std::future::poll_fn;
 
@@ -14,7 +14,7 @@ async fn house() -> House {
     House::with("- { name: open, match: { path: /open }, inbound: [], anonymous: true, upstream: backend }", "").await
 }
 
-/// An answer, read whole.
+/// Sends a request; returns the whole response.
 async fn ask(house: &House, request: Request<()>) -> Response<Bytes> {
     let socket = TcpStream::connect(house.gateway.address()).await.unwrap();
     let (mut client, connection) = h2::client::handshake(socket).await.unwrap();

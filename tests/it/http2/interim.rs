@@ -1,4 +1,4 @@
-//! Informational answers, and the body that a client waits to be asked for.
+//! Tests of informational responses, and of bodies that a client sends on demand.
 
 use std::future::poll_fn;
 

@@ -1,4 +1,4 @@
-//! HTTP/2 towards callers: what a client may do to a connection, frame by frame, and what it cannot keep.
+//! Tests of HTTP/2 towards callers: a client's abuse of a connection, frame by frame.
 
 mod deadlines;
 mod endings;

@@ -1,4 +1,4 @@
-//! A client that speaks HTTP/2 in frames, and does with them what it likes.
+//! A client that sends arbitrary HTTP/2 frames.
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
@@ -27,10 +27,10 @@ pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// The largest window.
 pub(crate) const WIDE: u32 = (1 << 31) - 1;
-/// The window that a connection begins with.
+/// The initial window of a connection.
 pub(crate) const FIRST_WINDOW: u32 = 65_535;
 
-/// Nothing in these tests takes long; what does hangs.
+/// Fails after a timeout: nothing in these tests takes long.
 pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(60), future).await.expect("the test hangs")
 }
@@ -44,7 +44,7 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// The code of a RST_STREAM or a GOAWAY.
+    /// Returns the code of a RST_STREAM or a GOAWAY.
     pub(crate) fn code(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
@@ -56,7 +56,7 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A header block of literals, each as it stands.
+/// Encodes a header block of literals.
 pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     fn write(out: &mut Vec<u8>, text: &str) {
         let length = text.len();
@@ -82,7 +82,7 @@ pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     out
 }
 
-/// The fields of a GET request.
+/// Returns the fields of a GET request.
 pub(crate) fn get<'a>(path: &'a str, more: &[(&'a str, &'a str)]) -> Vec<u8> {
     let mut fields = vec![(":method", "GET"), (":scheme", "http"), (":authority", "api.contoso.example"), (":path", path)];
     fields.extend(more);
@@ -93,19 +93,19 @@ pub(crate) fn get<'a>(path: &'a str, more: &[(&'a str, &'a str)]) -> Vec<u8> {
 pub(crate) struct Raw<T = TcpStream> {
     socket: T,
     read: Vec<u8>,
-    /// The code that the gateway went away with.
+    /// The code of the gateway's GOAWAY.
     pub(crate) gone: Option<u32>,
 }
 
 impl Raw {
-    /// A connection whose settings were exchanged, with this window for each stream.
+    /// Opens a connection and exchanges settings, with this window for each stream.
     pub(crate) async fn open(address: SocketAddr, window: u32) -> Self {
         Self::over(TcpStream::connect(address).await.unwrap(), window).await
     }
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
-    /// The same over what connects already.
+    /// Does the same over an existing byte stream.
     pub(crate) async fn over(socket: T, window: u32) -> Self {
         let mut raw = Self { socket, read: Vec::new(), gone: None };
         let settings = [&[0, 4], window.to_be_bytes().as_slice()].concat();
@@ -118,7 +118,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
         in_time(self.socket.write_all(bytes)).await.unwrap();
     }
 
-    /// Sends as much as the gateway takes before it ends the connection.
+    /// Sends as much as the gateway accepts before it ends the connection.
     pub(crate) async fn flood(&mut self, bytes: &[u8]) {
         let _ = in_time(self.socket.write_all(bytes)).await;
     }
@@ -131,7 +131,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
         self.send(&frame(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes())).await;
     }
 
-    /// The next frame; none at the end of the connection. Settings and pings are answered.
+    /// Returns the next frame; `None` at the end of the connection. Settings and pings are answered.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
         loop {
             if let Some(length) = self.read.get(..3).map(|head| u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize)
@@ -168,7 +168,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
         panic!("the connection ended after {seen:?}");
     }
 
-    /// The code that a stream is reset with.
+    /// Returns the code that a stream is reset with.
     pub(crate) async fn until_reset(&mut self, stream: u32) -> u32 {
         self.until(|frame| frame.kind == RST_STREAM && frame.stream == stream).await.code()
     }

@@ -1,4 +1,4 @@
-//! What a client may send without the connection's end, and streams that leave each other their room.
+//! Tests of uploads without an end, and of the fairness between streams.
 
 use super::raw::{ACK, DATA, END_HEADERS, END_STREAM, FIRST_WINDOW, Frame, HEADERS, PING, RST_STREAM, Raw, block, frame, get};
 use crate::framing::support::{Server, eventually};

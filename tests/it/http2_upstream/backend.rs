@@ -1,4 +1,4 @@
-//! A backend that speaks HTTP/2 and reads only what it is told to.
+//! A backend that speaks HTTP/2 and reads only on demand.
 
 use std::{
     collections::HashMap,
@@ -21,12 +21,11 @@ use tokio::{
     sync::Notify,
 };
 
-/// What `/big` answers with.
+/// The length of the response of `/big`.
 pub(super) const BIG: usize = 1 << 20;
 
-/// A backend. Its paths:
-/// `/big` has a long answer, `/small` a short one, `/events` one of many small parts that never ends; `/hang` is never answered,
-/// `/wait` when the backend is told so; `/take` reads the body and says how long it was, `/stall` never reads it.
+/// A backend. Its paths: `/big` has a long response, `/small` a short one, `/events` one of many small parts that never ends;
+/// `/hang` is never answered, `/wait` on demand; `/take` reads the body and returns its length, `/stall` never reads it.
 #[derive(Clone)]
 pub(super) struct Backend {
     pub(super) address: SocketAddr,
@@ -37,7 +36,7 @@ pub(super) struct Backend {
 struct Shared {
     connections: AtomicUsize,
     open: AtomicUsize,
-    /// How often a path was asked for.
+    /// The number of requests by path.
     begun: Mutex<HashMap<String, usize>>,
     /// The most streams at once on one connection.
     most: AtomicUsize,
@@ -45,12 +44,12 @@ struct Shared {
     go: Notify,
 }
 
-/// How a backend is.
+/// The behaviour of a backend.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Manners {
-    /// How many streams it allows on a connection.
+    /// The number of streams that it allows on a connection.
     pub(super) streams: Option<u32>,
-    /// After how many resets it ends a connection.
+    /// The number of resets after which it ends a connection.
     pub(super) patience: Option<usize>,
 }
 
@@ -73,38 +72,38 @@ impl Backend {
         backend
     }
 
-    /// How many connections were made.
+    /// Returns the number of connections made.
     pub(super) fn connections(&self) -> usize {
         self.shared.connections.load(SeqCst)
     }
 
-    /// How many are open.
+    /// Returns the number of open connections.
     pub(super) fn open_connections(&self) -> usize {
         self.shared.open.load(SeqCst)
     }
 
-    /// How often a path was asked for.
+    /// Returns the number of requests for a path.
     pub(super) fn begun(&self, path: &str) -> usize {
         self.shared.begun.lock().unwrap().get(path).copied().unwrap_or_default()
     }
 
-    /// The most streams that were open at once on one connection.
+    /// Returns the maximum number of concurrent streams on one connection.
     pub(super) fn most_streams(&self) -> usize {
         self.shared.most.load(SeqCst)
     }
 
-    /// How many streams were reset.
+    /// Returns the number of reset streams.
     pub(super) fn resets(&self) -> usize {
         self.shared.resets.load(SeqCst)
     }
 
-    /// Answers whatever waits at `/wait` now.
+    /// Answers all waiting requests at `/wait`.
     pub(super) fn go(&self) {
         self.shared.go.notify_waiters();
     }
 }
 
-/// What is counted of one connection.
+/// The counts of one connection.
 #[derive(Default)]
 struct Counts {
     streams: AtomicUsize,

@@ -1,4 +1,4 @@
-//! Cookies that came in several fields are one.
+//! Tests that cookies in several fields are joined.
 
 use super::{Http2Caller, request, soon};
 use crate::support::{Gateway, RawConnection, Upstream};

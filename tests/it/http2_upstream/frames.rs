@@ -1,4 +1,4 @@
-//! A backend that writes frames as it is told.
+//! A backend that writes scripted frames.
 
 use std::{
     future::Future,
@@ -42,7 +42,7 @@ impl Connection {
         let _ = self.0.write_all(&frame).await;
     }
 
-    /// The next frame; none at the end.
+    /// Reads the next frame; `None` at the end.
     pub(super) async fn read(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
         self.0.read_exact(&mut head).await.ok()?;
@@ -55,7 +55,7 @@ impl Connection {
         Some(frame)
     }
 
-    /// The stream of the next request, or none at the end.
+    /// Returns the stream of the next request, or `None` at the end.
     pub(super) async fn request(&mut self) -> Option<u32> {
         loop {
             let frame = self.read().await?;
@@ -70,13 +70,14 @@ impl Connection {
         self.write(HEADERS, HEAD_AND_END, stream, OK).await;
     }
 
-    /// No streams above this one were looked at.
+    /// Sends GOAWAY: no streams above this one were processed.
     pub(super) async fn go_away(&mut self, last: u32) {
         self.write(GOAWAY, 0, 0, &[last.to_be_bytes(), [0; 4]].concat()).await;
     }
 }
 
-/// A backend whose connections are served one after the other, each as its number says. Returns where it is, and how many came.
+/// Starts a backend whose connections are served one after the other, by number. Returns its address, and the number of
+/// connections.
 pub(super) async fn backend<F>(serve: impl Fn(usize, Connection) -> F + Send + 'static) -> (SocketAddr, Arc<Mutex<usize>>)
 where
     F: Future<Output = ()> + Send + 'static,

@@ -1,4 +1,4 @@
-//! Informational answers of a backend reach the caller before the final one.
+//! Tests that informational responses of a backend reach the caller before the final one.
 
 use http::HeaderValue;
 use tokio::{
@@ -14,7 +14,7 @@ use crate::support::{Gateway, RawConnection};
 
 const REQUEST: &[u8] = b"GET /page HTTP/1.1\r\nHost: api.contoso.example\r\nConnection: close\r\n\r\n";
 
-/// A backend over HTTP/1.1 that answers one request with these bytes.
+/// Starts an HTTP/1.1 backend that answers one request with these bytes.
 async fn http1_backend(answer: &'static [u8]) -> String {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", socket.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! Connections that end, and backends that break HTTP/2.
+//! Tests of connections that end, and of backends that violate HTTP/2.
 
 use entrada::refusal::Reason;
 use http::Method;

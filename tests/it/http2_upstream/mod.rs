@@ -1,4 +1,4 @@
-//! Backends that are spoken to in HTTP/2: what one caller does costs no other one its answer.
+//! Tests of HTTP/2 backends: no caller can affect another one's responses.
 
 mod backend;
 mod cookies;
@@ -21,15 +21,15 @@ use tokio::net::TcpStream;
 
 use crate::support::Gateway;
 
-/// How long what has to come may take: far longer than it does on any machine.
+/// A timeout far longer than anything takes on any machine.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// What comes in time.
+/// Awaits a future, with a timeout.
 async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(LONGEST, what).await.expect("it comes in time")
 }
 
-/// Waits until something holds.
+/// Waits until a condition is true.
 async fn until(what: impl Fn() -> bool) {
     soon(async {
         while !what() {
@@ -39,12 +39,12 @@ async fn until(what: impl Fn() -> bool) {
     .await;
 }
 
-/// A gateway before a backend that is spoken to in HTTP/2 without TLS.
+/// Starts a gateway in front of an HTTP/2 backend without TLS.
 async fn gateway_before(address: SocketAddr) -> Gateway {
     gateway_with(address, "").await
 }
 
-/// The same with more settings of the upstream.
+/// Does the same with further settings of the upstream.
 async fn gateway_with(address: SocketAddr, more: &str) -> Gateway {
     Gateway::start(&format!(
         "upstreams: {{ backend: {{ servers: [\"http://{address}\"], protocol: http2{more} }} }}\nroutes:\n  - {{ name: open, match: {{ path: / }}, anonymous: true, upstream: backend }}\n"
@@ -52,7 +52,7 @@ async fn gateway_with(address: SocketAddr, more: &str) -> Gateway {
     .await
 }
 
-/// A caller that speaks HTTP/2 and reads answers only when the test does.
+/// A caller that speaks HTTP/2 and reads responses only on demand.
 struct Http2Caller(SendRequest<Bytes>);
 
 impl Http2Caller {
@@ -79,7 +79,7 @@ fn request(method: Method, path: &str) -> Request<()> {
     Request::builder().method(method).uri(format!("http://api.contoso.example{path}")).body(()).unwrap()
 }
 
-/// The whole of an answer's body.
+/// Reads a whole response body.
 async fn read(mut body: RecvStream) -> Result<Vec<u8>, h2::Error> {
     let mut all = Vec::new();
     while let Some(data) = soon(body.data()).await {

@@ -1,4 +1,4 @@
-//! Requests that are given up, and backends that lose patience over them.
+//! Tests of cancelled requests, and of backends that limit them.
 
 use std::sync::{
     Arc,
@@ -46,7 +46,7 @@ async fn an_answer_that_is_given_up_is_reset_and_gives_its_window_back() {
     assert_eq!(backend.connections(), 1);
 }
 
-/// A backend that ends a connection after 200 resets, as many do since CVE-2023-44487.
+/// Tests a backend that ends a connection after 200 resets, as many do since CVE-2023-44487.
 #[tokio::test]
 async fn a_flood_of_requests_that_are_given_up_costs_nobody_else_the_answer() {
     let backend = Backend::start(Manners { patience: Some(200), ..Manners::default() }).await;
@@ -89,7 +89,7 @@ async fn a_flood_of_requests_that_are_given_up_costs_nobody_else_the_answer() {
     assert!((4..=12).contains(&backend.connections()), "{} connections", backend.connections());
 }
 
-/// A backend with less patience than that: what may be repeated is.
+/// Tests a backend with a lower limit: repeatable requests are repeated.
 #[tokio::test]
 async fn a_request_that_may_be_repeated_survives_a_connection_that_others_brought_down() {
     let backend = Backend::start(Manners { patience: Some(5), ..Manners::default() }).await;

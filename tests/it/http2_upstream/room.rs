@@ -1,4 +1,4 @@
-//! Room: windows, and streams on a connection.
+//! Tests of windows, and of streams per connection.
 
 use bytes::Bytes;
 use http::Method;

@@ -1,4 +1,4 @@
-//! Frames as no server should send them. Whatever comes, every request comes to an end, and what looks whole is as long as it said.
+//! Frames that no server should send. Whatever arrives, every request ends, and a complete response has the announced length.
 //!
 //! Used by the property test beside this file and by the fuzz target.
 
@@ -6,10 +6,10 @@ use entrada::upstream::read_http2;
 use http::{Method, StatusCode, header};
 use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
-/// More than a server's first window.
+/// A length above a server's initial window.
 const POSTED: usize = 70_000;
 
-/// What a server sends, made of any bytes: raw, or as frames whose lengths are right.
+/// Makes a server's bytes from any bytes: raw, or as frames with correct lengths.
 pub(crate) fn server_bytes(input: &[u8]) -> Vec<u8> {
     let Some((mode, mut rest)) = input.split_first() else { return Vec::new() };
     let mut bytes = if mode & 2 == 0 { vec![0, 0, 0, 4, 0, 0, 0, 0, 0] } else { Vec::new() };
@@ -26,10 +26,10 @@ pub(crate) fn server_bytes(input: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Lets a server send these bytes to a connection with three requests.
+/// Sends these bytes to a connection with three requests.
 ///
 /// # Panics
-/// Something came that should not have.
+/// Panics if a response violates the expectations.
 pub(crate) async fn survives(bytes: Vec<u8>) {
     let (ours, theirs) = duplex(1 << 16);
     let server = tokio::spawn(serve(theirs, bytes));

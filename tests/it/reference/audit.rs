@@ -7,7 +7,7 @@ use crate::support::{Gateway, Upstream};
 
 const PAGE: &str = "docs/audit.md";
 
-/// The fields of a record as the program writes them, with their types as the page calls them.
+/// Returns the fields of a record as the program writes them, with their types as the page names them.
 fn written(record: &str) -> Vec<(String, &'static str)> {
     record
         .split("line.")
@@ -28,7 +28,7 @@ fn written(record: &str) -> Vec<(String, &'static str)> {
         .collect()
 }
 
-/// The texts that write a record each: from where its line begins to where it ends.
+/// Returns the code that writes each record: from the beginning of its line to the end.
 fn records() -> Vec<String> {
     let sources = sources();
     let records: Vec<_> = sources

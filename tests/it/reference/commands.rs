@@ -6,7 +6,7 @@ use super::{cell, hold_blocks, read, rows};
 
 const PAGE: &str = "docs/commands.md";
 
-/// The commands that do something, by the words that call them.
+/// Returns the executable commands, by the words that call them.
 fn commands() -> Vec<(String, Command)> {
     fn gather(words: &str, command: &Command, into: &mut Vec<(String, Command)>) {
         let mut below = command.get_subcommands().filter(|command| command.get_name() != "help").peekable();

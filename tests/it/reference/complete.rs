@@ -1,10 +1,10 @@
-//! Pages that are told in words are complete.
+//! Checks that hand-written pages are complete.
 
 use serde_json::Value;
 
 use super::{read, sources};
 
-/// The keys of a type of the config, and of the types that its keys have.
+/// Collects the keys of a type of the config, and of the types of its keys.
 fn keys(schema: &Value, name: &str, into: &mut Vec<String>) {
     for (key, value) in schema["$defs"][name]["properties"].as_object().into_iter().flatten() {
         into.push(key.clone());

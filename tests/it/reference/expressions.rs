@@ -6,7 +6,7 @@ use super::read;
 
 const PAGE: &str = "docs/expressions.md";
 
-/// The lines of the page's blocks of this language.
+/// Returns the lines of the page's blocks in this language.
 fn block_lines(language: &str) -> Vec<String> {
     let (page, fence) = (read(PAGE), format!("```{language}\n"));
     let blocks = page.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap());

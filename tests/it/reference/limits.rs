@@ -6,7 +6,7 @@ use super::{cell, hold_blocks, read, sources};
 
 const PAGE: &str = "docs/limits.md";
 
-/// Limits that no key changes: how the program declares each, and what the page says of it.
+/// Limits that no key changes: their declaration in the program, and the text of the page.
 const FIXED: &[(&str, &str)] = &[
     ("const MAX_TARGET: usize = 8 << 10;", "| path and query | 8 KiB"),
     ("const MAX_FIELDS: usize = 100;", "| header fields of a request | 100 |"),

@@ -1,4 +1,4 @@
-//! Pages lead where they say.
+//! Checks the links of pages.
 
 use entrada::refusal::Reason;
 
@@ -16,7 +16,7 @@ fn pages() -> Vec<String> {
     pages
 }
 
-/// What stands for a heading in a link, as hosts of repositories make it.
+/// Returns the anchor of a heading, as repository hosts make it.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().chars().filter(|letter| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_'));
     kept.collect::<String>().to_lowercase().replace(' ', "-")

@@ -1,7 +1,7 @@
-//! Reference pages and the committed schema say what the code says.
+//! Checks that reference pages and the committed schema agree with the code.
 //!
-//! What can be generated is: `ENTRADA_BLESS=1 cargo test --test it reference` writes it anew. What is told in words is held to be
-//! complete.
+//! Generated parts are rewritten by `ENTRADA_BLESS=1 cargo test --test it reference`. Hand-written parts are checked for
+//! completeness.
 
 mod audit;
 mod commands;
@@ -15,7 +15,7 @@ mod schema;
 
 use std::path::{Path, PathBuf};
 
-/// How a person writes anew what is generated.
+/// The command that rewrites the generated parts.
 const BLESS: &str = "ENTRADA_BLESS=1 cargo test --test it reference";
 
 fn is_blessed() -> bool {
@@ -26,12 +26,12 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The text of a file of the repository.
+/// Returns the text of a file of the repository.
 fn read(name: &str) -> String {
     std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// Holds a file that is generated whole to what it has to be, or writes it anew.
+/// Compares a generated file with its expected content, or rewrites it.
 fn hold(name: &str, expected: &str) {
     let path = root().join(name);
     if std::fs::read_to_string(&path).is_ok_and(|text| text == expected) {
@@ -41,8 +41,8 @@ fn hold(name: &str, expected: &str) {
     std::fs::write(path, expected).unwrap();
 }
 
-/// Holds the generated blocks of a page, each between `<!-- begin NAME -->` and `<!-- end NAME -->`, to what they have to be, or
-/// writes them anew. A block that the page lacks is put at its end.
+/// Compares the generated blocks of a page, each between `<!-- begin NAME -->` and `<!-- end NAME -->`, with their expected
+/// content, or rewrites them. A missing block is appended.
 fn hold_blocks(name: &str, blocks: &[(String, String)]) {
     let before = read(name);
     let mut text = before.clone();
@@ -68,7 +68,7 @@ fn hold_blocks(name: &str, blocks: &[(String, String)]) {
     }
 }
 
-/// The rows of the tables under a heading of this text, each as its cells, without those that only draw the table.
+/// Returns the rows of the tables under a heading of this text, each as its cells, without separator rows.
 fn rows(page: &str, heading: &str) -> Vec<Vec<String>> {
     let (_, part) = page.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no heading is `{heading}`"));
     let level = heading.split(' ').next().unwrap();
@@ -89,12 +89,12 @@ fn rows(page: &str, heading: &str) -> Vec<Vec<String>> {
     rows
 }
 
-/// The text in a cell of a table.
+/// Escapes the text for a cell of a table.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }
 
-/// The sources of the program by path, without their tests.
+/// Returns the sources of the program by path, without their tests.
 fn sources() -> Vec<(PathBuf, String)> {
     let mut folders = vec![root().join("src"), root().join("crates")];
     let mut found = Vec::new();

@@ -6,7 +6,7 @@ use super::{cell, hold_blocks, read};
 
 const PAGE: &str = "docs/policies.md";
 
-/// The schema, and how it is told.
+/// The schema, and its presentation.
 struct Schema(Value);
 
 impl Schema {
@@ -14,7 +14,7 @@ impl Schema {
         &self.0["$defs"][name]
     }
 
-    /// What a reference leads to, or the schema itself.
+    /// Returns the target of a reference, or the schema itself.
     fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
         match schema["$ref"].as_str() {
             Some(reference) => self.definition(reference.trim_start_matches("#/$defs/")),
@@ -22,13 +22,13 @@ impl Schema {
         }
     }
 
-    /// The alternatives of a schema, without `null`.
+    /// Returns the alternatives of a schema, without `null`.
     fn alternatives<'a>(&'a self, schema: &'a Value) -> Vec<&'a Value> {
         let list = schema["anyOf"].as_array().or_else(|| schema["oneOf"].as_array());
         list.into_iter().flatten().filter(|one| one["type"] != "null").collect()
     }
 
-    /// The type of a value, in words.
+    /// Returns the type of a value, in words.
     fn kind(&self, schema: &Value) -> String {
         if let Some(name) = schema["$ref"].as_str() {
             match name.trim_start_matches("#/$defs/") {
@@ -69,7 +69,7 @@ impl Schema {
         }
     }
 
-    /// The objects that a value may be or hold, with what stands behind the key for them.
+    /// Collects the objects that a value may be or contain, each with its suffix of the key.
     fn objects<'a>(&'a self, schema: &'a Value, behind: &str, into: &mut Vec<(String, &'a Map<String, Value>)>) {
         if matches!(schema["$ref"].as_str(), Some("#/$defs/PolicyConfig" | "#/$defs/AddressEntryConfig")) {
             return;
@@ -84,7 +84,7 @@ impl Schema {
         }
     }
 
-    /// Rows for the settings of an object, and of those within it.
+    /// Makes the rows for the settings of an object, and of those within it.
     fn rows(&self, prefix: &str, object: &Map<String, Value>, into: &mut String) {
         let required =
             |key: &str| object.get("required").and_then(Value::as_array).is_some_and(|keys| keys.iter().any(|one| one == key));
@@ -113,7 +113,7 @@ fn plural(kind: &str) -> String {
     kind.split(" or ").map(one).collect::<Vec<_>>().join(" or ")
 }
 
-/// A policy's part of the page: what it does, its settings, its example.
+/// Makes a policy's part of the page: its purpose, settings and example.
 fn part(schema: &Schema, name: &str, policy: &Value) -> String {
     let settings = &policy["properties"][name];
     let mut rows = String::new();

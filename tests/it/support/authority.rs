@@ -1,4 +1,4 @@
-//! Certificate authorities, clients' certificates, and callers that have one: made on the spot.
+//! Certificate authorities, clients' certificates, and callers with one, generated on the fly.
 
 use std::{path::Path, sync::Arc};
 
@@ -13,10 +13,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 /// A certificate authority.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// A certificate with its key, and what issued it.
+/// A certificate with its key and issuer.
 #[derive(Clone)]
 pub(crate) struct Identity {
-    /// The certificate, then what issued it, PEM.
+    /// The certificate, then its issuers, PEM.
     pub(crate) chain: String,
     pub(crate) key: String,
     pub(crate) der: CertificateDer<'static>,
@@ -27,29 +27,29 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(authority(name), KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// An authority that this one vouches for.
+    /// Makes an authority that this one has certified.
     pub(crate) fn subordinate(&self, name: &str) -> Self {
         Self(CertifiedIssuer::signed_by(authority(name), KeyPair::generate().unwrap(), &self.0).unwrap())
     }
 
-    /// A client's certificate.
+    /// Returns a client's certificate.
     pub(crate) fn client(&self, name: &str) -> Identity {
         self.issue(&client(name), "")
     }
 
-    /// A client's certificate with something unusual about it.
+    /// Makes a client's certificate with changed parameters.
     pub(crate) fn client_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let mut params = client(name);
         change(&mut params);
         self.issue(&params, "")
     }
 
-    /// A client's certificate, with this authority's own sent along.
+    /// Makes a client's certificate that includes this authority's own.
     pub(crate) fn client_with_chain(&self, name: &str) -> Identity {
         self.issue(&client(name), &self.pem())
     }
 
-    /// A server's certificate for loopback and a name.
+    /// Returns a server's certificate for loopback and a name.
     pub(crate) fn server(&self, name: &str) -> Identity {
         let mut params = client(name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -64,7 +64,7 @@ impl Authority {
         Identity { chain: format!("{}{more}", certificate.pem()), key: key.serialize_pem(), der: certificate.der().clone() }
     }
 
-    /// A list of the serial numbers that were revoked, PEM.
+    /// Returns a revocation list of the serial numbers, PEM.
     pub(crate) fn revoked(&self, serials: &[u64]) -> String {
         let revoked = serials.iter().map(|serial| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
@@ -115,7 +115,7 @@ fn client(name: &str) -> CertificateParams {
     params
 }
 
-/// A client's certificate that nobody vouches for.
+/// Makes a self-signed client certificate.
 pub(crate) fn self_signed(name: &str) -> Identity {
     let key = KeyPair::generate().unwrap();
     let certificate = client(name).self_signed(&key).unwrap();
@@ -123,18 +123,18 @@ pub(crate) fn self_signed(name: &str) -> Identity {
 }
 
 impl Identity {
-    /// SHA-256 in hexadecimal, upper case.
+    /// Returns the SHA-256 digest in hexadecimal, upper case.
     pub(crate) fn thumbprint(&self) -> String {
         sha256(&self.der).iter().map(|byte| format!("{byte:02X}")).collect()
     }
 
-    /// SHA-256 as tokens have it.
+    /// Returns the SHA-256 digest as in tokens.
     pub(crate) fn x5t_s256(&self) -> String {
         use base64::Engine as _;
         base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(sha256(&self.der))
     }
 
-    /// Writes `NAME.pem` and `NAME.key`, and gives the folder's `tls` entry for them.
+    /// Writes `NAME.pem` and `NAME.key`, and returns the `tls` entry for them.
     pub(crate) fn write(&self, folder: &Path, name: &str) -> String {
         let (chain, key) = (folder.join(name).with_extension("pem"), folder.join(name).with_extension("key"));
         std::fs::write(&chain, &self.chain).unwrap();
@@ -143,7 +143,7 @@ impl Identity {
     }
 }
 
-/// An HTTP client that trusts an authority, and shows a certificate if it has one.
+/// Makes an HTTP client that trusts an authority, and shows a certificate if it has one.
 pub(crate) fn client_of(authority: &Authority, identity: Option<&Identity>, http2: bool) -> reqwest::Client {
     let builder = reqwest::Client::builder()
         .no_proxy()
@@ -159,7 +159,7 @@ pub(crate) fn client_of(authority: &Authority, identity: Option<&Identity>, http
     }
 }
 
-/// TLS settings of a client that trusts an authority, and shows a certificate if it has one. Sessions are resumed.
+/// Makes TLS settings of a client that trusts an authority, and shows a certificate if it has one. Sessions are resumed.
 pub(crate) fn tls_of(authority: &Authority, identity: Option<&Identity>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(authority.der()).unwrap();

@@ -11,7 +11,7 @@ use tokio::{
 
 use entrada::refusal::Reason;
 
-/// An answer, read whole.
+/// A response, read completely.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -25,23 +25,23 @@ impl Answer {
         Self { status, headers, body: response.bytes().await.expect("the answer's body comes whole") }
     }
 
-    /// The header's value.
+    /// Returns the header's value.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
     }
 
-    /// Asserts that the request was let through.
+    /// Asserts that the request was admitted.
     #[track_caller]
     pub(crate) fn assert_allowed(&self) {
         assert_eq!(self.status, StatusCode::OK, "{:?}", self.body);
     }
 
-    /// Asserts that the request was refused for this reason, with all that belongs to a refusal.
+    /// Asserts that the request was refused for this reason, with a complete refusal.
     #[track_caller]
     pub(crate) fn assert_refused(&self, reason: Reason) {
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
@@ -56,7 +56,7 @@ impl Answer {
     }
 }
 
-/// A connection on which the caller writes what it likes.
+/// A connection on which the caller writes any bytes.
 pub(crate) struct RawConnection(TcpStream);
 
 impl RawConnection {
@@ -68,17 +68,17 @@ impl RawConnection {
         self.0.write_all(bytes).await.unwrap();
     }
 
-    /// Leaves at once, and says so: the connection is reset.
+    /// Leaves at once, with a reset.
     pub(crate) fn reset(self) {
         socket2::SockRef::from(&self.0).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     }
 
-    /// Sends no more; a gateway that waits for more then need not.
+    /// Ends the client's side; a gateway that waits for more then need not.
     pub(crate) async fn end(&mut self) {
         self.0.shutdown().await.unwrap();
     }
 
-    /// The next answer, whose length its head tells; the connection stays open.
+    /// Reads the next response, whose length its head announces; the connection stays open.
     pub(crate) async fn read_answer(&mut self) -> String {
         let mut bytes = Vec::new();
         let mut missing = 1;
@@ -96,7 +96,7 @@ impl RawConnection {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// What comes until it ends with this text; the connection stays open.
+    /// Reads until this text; the connection stays open.
     pub(crate) async fn read_until(&mut self, end: &str) -> String {
         let mut bytes = Vec::new();
         while !bytes.ends_with(end.as_bytes()) {
@@ -106,12 +106,12 @@ impl RawConnection {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Sends, if the connection is still there.
+    /// Sends, if the connection is still open.
     pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> bool {
         self.0.write_all(bytes).await.is_ok()
     }
 
-    /// What comes until it ends with this text; nothing if the connection ends before.
+    /// Reads until this text; `None` if the connection ends before.
     pub(crate) async fn try_read_until(&mut self, end: &str) -> Option<String> {
         let mut bytes = Vec::new();
         while !bytes.ends_with(end.as_bytes()) {
@@ -120,7 +120,7 @@ impl RawConnection {
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// Everything that comes until the gateway closes the connection.
+    /// Reads until the gateway closes the connection.
     pub(crate) async fn read_to_end(&mut self) -> String {
         let mut bytes = Vec::new();
         // A reset after the answer is an end like any other.

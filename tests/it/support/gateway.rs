@@ -14,7 +14,7 @@ use entrada::{
 
 use super::Answer;
 
-/// How long a test waits for what has to come: far longer than it takes on any machine.
+/// The timeout of expected events: far longer than anything takes on any machine.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// A running gateway.
@@ -30,7 +30,7 @@ impl Gateway {
         Self::start_with(config, ServerOptions { workers: 1, ..ServerOptions::default() }).await
     }
 
-    /// The same with options.
+    /// Does the same with options.
     pub(crate) async fn start_with(config: &str, options: ServerOptions) -> Self {
         let document = Self::document(config);
         // Off the test's thread: a server waits for its own threads.
@@ -47,7 +47,7 @@ impl Gateway {
         gateway
     }
 
-    /// What a config is refused with.
+    /// Returns the report of a rejected config.
     pub(crate) fn refusal(config: &str) -> String {
         match Server::start(&Self::document(config), ServerOptions { workers: 1, ..ServerOptions::default() }) {
             Ok(_) => panic!("the config was taken:\n{config}"),
@@ -64,7 +64,7 @@ impl Gateway {
         Document::from_text("test.yaml", &config).unwrap_or_else(|report| panic!("{report}"))
     }
 
-    /// Goes over to another config.
+    /// Switches to another config.
     pub(crate) async fn reload(&mut self, config: &str) {
         let document = Self::document(config);
         let mut server = self.server.take().unwrap();
@@ -75,7 +75,7 @@ impl Gateway {
         self.server = Some(server.await.unwrap());
     }
 
-    /// Tries to go over to another config that is not taken, and why not.
+    /// Tries to switch to a config that is rejected; returns the error.
     pub(crate) async fn refused_reload(&mut self, config: &str) -> String {
         let document = Self::document(config);
         let mut server = self.server.take().unwrap();
@@ -101,22 +101,22 @@ impl Gateway {
         }
     }
 
-    /// The server itself.
+    /// Returns the server itself.
     pub(crate) fn server(&self) -> &Server {
         self.server.as_ref().unwrap()
     }
 
-    /// Where requests go.
+    /// Returns the address for requests.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where the admin listener is.
+    /// Returns the address of the admin listener.
     pub(crate) fn admin_address(&self) -> SocketAddr {
         self.server().admin_address().unwrap()
     }
 
-    /// The newest audit record that satisfies the condition; waits for it, and fails where none comes.
+    /// Returns the newest audit record that satisfies the condition; waits for it, and fails if there is none.
     pub(crate) async fn record(&self, is_it: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
         let begun = Instant::now();
         loop {
@@ -129,17 +129,17 @@ impl Gateway {
         }
     }
 
-    /// The audit records so far.
+    /// Returns the audit records so far.
     pub(crate) fn records(&self) -> Vec<serde_json::Value> {
         self.server().audit().recent().iter().map(|line| serde_json::from_slice(line).unwrap()).collect()
     }
 
-    /// A GET request.
+    /// Returns a GET request.
     pub(crate) fn get(&self, target: &str) -> Call {
         self.request(Method::GET, target)
     }
 
-    /// A request.
+    /// Returns a request.
     pub(crate) fn request(&self, method: Method, target: &str) -> Call {
         Call(self.client.request(method, format!("http://{}{target}", self.address)))
     }
@@ -161,26 +161,26 @@ fn describe(error: &entrada::server::ServerError) -> String {
     }
 }
 
-/// A request that is being put together.
+/// A request under construction.
 pub(crate) struct Call(reqwest::RequestBuilder);
 
 impl Call {
-    /// With a bearer token.
+    /// Adds a bearer token.
     pub(crate) fn bearer(self, token: impl AsRef<str>) -> Self {
         Self(self.0.bearer_auth(token.as_ref()))
     }
 
-    /// With a header field.
+    /// Adds a header field.
     pub(crate) fn header(self, name: &str, value: impl AsRef<str>) -> Self {
         Self(self.0.header(name, value.as_ref()))
     }
 
-    /// With a body.
+    /// Sets the body.
     pub(crate) fn body(self, body: impl Into<reqwest::Body>) -> Self {
         Self(self.0.body(body))
     }
 
-    /// Sends it, and reads the answer whole.
+    /// Sends it, and reads the whole response.
     pub(crate) async fn send(self) -> Answer {
         Answer::read(self.0.send().await.expect("the gateway answers")).await
     }

@@ -1,4 +1,4 @@
-//! What the stories are told with: a tenant that issues tokens, an upstream that remembers, a gateway, and a caller.
+//! The tools of the tests: a tenant that issues tokens, an upstream that records requests, a gateway, and a caller.
 
 mod authority;
 mod caller;

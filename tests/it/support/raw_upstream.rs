@@ -1,4 +1,4 @@
-//! A backend that answers in bytes, and keeps the bytes that it received.
+//! A backend that answers in bytes, and records the bytes that it received.
 
 use std::{
     net::SocketAddr,
@@ -12,11 +12,11 @@ use tokio::{
     sync::Semaphore,
 };
 
-/// One step of an answer.
+/// One step of a response.
 #[derive(Clone)]
 pub(crate) enum Step {
     Send(Vec<u8>),
-    /// Goes on when the test says so: a permit a step.
+    /// Continues on demand: one permit per step.
     Wait(Arc<Semaphore>),
     Close,
     Reset,
@@ -48,7 +48,7 @@ impl RawUpstream {
         Self { address, received }
     }
 
-    /// A config with this backend and routes.
+    /// Returns a config with this backend and routes.
     pub(crate) fn config(&self, routes: &str) -> String {
         format!("upstreams: {{ backend: {{ servers: [\"http://{}\"] }} }}\nroutes:\n{routes}\n", self.address)
     }
@@ -57,7 +57,7 @@ impl RawUpstream {
         self.address
     }
 
-    /// The requests so far, byte for byte, without the fields that the gateway makes anew for each.
+    /// Returns the requests so far, byte for byte, without the fields that the gateway makes anew for each.
     pub(crate) fn received(&self) -> Vec<String> {
         let made = ["x-request-id: ", "traceparent: ", "x-forwarded-for: ", "x-forwarded-proto: "];
         let kept = |line: &&str| !made.iter().any(|name| line.starts_with(name));
@@ -88,7 +88,7 @@ async fn serve(mut stream: TcpStream, steps: Vec<Step>, all: Arc<Mutex<Vec<Strin
     }
 }
 
-/// One request with its body.
+/// Reads one request with its body.
 async fn read(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
     loop {

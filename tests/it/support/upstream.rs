@@ -1,4 +1,4 @@
-//! A backend that remembers what it received.
+//! A backend that records the requests that it received.
 
 use std::{
     convert::Infallible,
@@ -24,17 +24,17 @@ pub(crate) struct Received {
     pub(crate) headers: HeaderMap,
     pub(crate) trailers: HeaderMap,
     pub(crate) body: Bytes,
-    /// Which of the connections it came on, from 1.
+    /// The number of its connection, from 1.
     pub(crate) connection: usize,
 }
 
 impl Received {
-    /// The values of a header field, in order.
+    /// Returns the values of a header field, in order.
     pub(crate) fn values(&self, name: &str) -> Vec<&str> {
         self.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect()
     }
 
-    /// The one value of a header field.
+    /// Returns the single value of a header field.
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
         let values = self.values(name);
         assert!(values.len() <= 1, "{name} came {} times", values.len());
@@ -58,12 +58,12 @@ struct Connections {
 }
 
 impl Upstream {
-    /// A backend that answers 200 with a short body.
+    /// Starts a backend that answers 200 with a short body.
     pub(crate) async fn start() -> Self {
         Self::answering(|_| Response::new(Full::new(Bytes::from_static(b"from the backend")))).await
     }
 
-    /// A backend that answers as `answer` says.
+    /// Starts a backend that answers with `answer`.
     pub(crate) async fn answering(answer: impl Fn(&Received) -> Response<Full<Bytes>> + Send + Sync + 'static) -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
@@ -74,27 +74,27 @@ impl Upstream {
         Self { address, received, connections }
     }
 
-    /// The URL for a config.
+    /// Returns the URL for a config.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// How many requests came.
+    /// Returns the number of requests.
     pub(crate) fn requests(&self) -> usize {
         self.received.lock().unwrap().len()
     }
 
-    /// How many connections were made.
+    /// Returns the number of connections made.
     pub(crate) fn connections(&self) -> usize {
         self.connections.made.load(Ordering::Relaxed)
     }
 
-    /// How many of them are open.
+    /// Returns the number of open connections.
     pub(crate) fn open_connections(&self) -> usize {
         self.connections() - self.connections.ended.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many connections are open.
+    /// Waits until this many connections are open.
     pub(crate) async fn until_open(&self, count: usize) {
         let begun = std::time::Instant::now();
         while self.open_connections() != count {
@@ -104,12 +104,12 @@ impl Upstream {
         }
     }
 
-    /// All requests so far.
+    /// Returns all requests so far.
     pub(crate) fn all(&self) -> Vec<Received> {
         self.received.lock().unwrap().clone()
     }
 
-    /// The last request.
+    /// Returns the last request.
     pub(crate) fn last(&self) -> Received {
         self.received.lock().unwrap().last().expect("the upstream received nothing").clone()
     }
