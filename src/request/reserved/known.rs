@@ -37,11 +37,11 @@ impl Says {
     #[cfg(test)]
     pub(super) const fn words(self) -> &'static str {
         match self {
-            Self::Connection => "of one connection alone",
+            Self::Connection => "a single connection",
             Self::Gateway => "the gateway's own",
-            Self::Target => "what is asked for",
-            Self::Address => "from where",
-            Self::Caller => "who calls",
+            Self::Target => "the target",
+            Self::Address => "the address",
+            Self::Caller => "the caller",
             Self::Certificate => "the caller's certificate",
         }
     }
@@ -97,8 +97,8 @@ pub(super) const KNOWN: &[(Says, &str, &[&str])] = &[
     (Says::Caller, "AWS: load balancers, Verified Access, Lambda Web Adapter", &[
         "X-Amzn-OIDC-*", "X-Amzn-Ava-*", "X-Amzn-Request-Context", "X-Amzn-Lambda-Context",
     ]),
-    (Says::Caller, "Authelia, web servers that hand on `REMOTE_USER`", &["Remote-*", "X-Remote-*"]),
-    (Says::Caller, "Grafana, Gitea and whoever stands before them", &["X-WEBAUTH-*"]),
+    (Says::Caller, "Authelia, web servers that forward `REMOTE_USER`", &["Remote-*", "X-Remote-*"]),
+    (Says::Caller, "Grafana, Gitea and the proxies in front of them", &["X-WEBAUTH-*"]),
     (Says::Caller, "Kong, APISIX", &["X-Authenticated-*", "X-Consumer-*", "X-Credential-*", "X-Anonymous-Consumer", "X-Userinfo"]),
     (Says::Caller, "authentik, Pomerium, Vouch, Teleport, Tailscale", &[
         "X-authentik-*", "X-Pomerium-*", "X-Vouch-*", "Teleport-*", "X-Teleport-*", "Tailscale-*",

@@ -238,7 +238,7 @@ fn an_override_does_not_make_a_field_that_says_who_calls_readable() {
 #[test]
 fn the_docs_print_the_whole_list() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reserved-headers.md");
-    let mut table = "| what it says | who writes it | names |\n| --- | --- | --- |\n".to_owned();
+    let mut table = "| subject | written by | names |\n| --- | --- | --- |\n".to_owned();
     for (says, by, names) in known::KNOWN {
         let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
         table.push_str(&format!("| {} | {by} | {} |\n", says.words(), names.join(", ")));
