@@ -8,5 +8,6 @@ pub(crate) mod generations;
 pub(crate) mod lock;
 pub(crate) mod process_limits;
 pub(crate) mod recycled;
+pub mod text;
 
 pub(crate) use self::generations::Generations;

@@ -12,7 +12,7 @@ use crate::settings::{
     node::{Kind, Node},
 };
 use crate::{
-    authorization::AuthorizationConfig,
+    authorization::{AuthorizationConfig, AuthorizationWord},
     inbound::{
         PolicyConfig,
         validate_azure_ad_token::{TokenKindConfig, TokenTypeConfig, ValidateAzureAdTokenConfig},
@@ -184,14 +184,29 @@ fn lint_route(route: &crate::route::RouteConfig, place: &Place, config: &Config,
         }
     }
     let Some(upstream) = route.upstream.as_ref().and_then(|name| config.upstreams.get(name)) else { return };
-    if matches!(route.authorization, AuthorizationConfig::Credential(_))
-        && upstream.servers.iter().any(|server| is_in_clear(server))
-    {
-        faults.warning(
-            &place.key("authorization"),
-            "the gateway's own token travels to the upstream in clear",
-            "use `https://` servers",
-        );
+    let Some(server) = upstream.servers.iter().find(|server| is_in_clear(server)) else { return };
+    let mut warn = |what: &str, at: &Place| {
+        let message = format!("{what} travels to the upstream in clear, to {server}: whoever reads it on its way can use it");
+        faults.warning(at, message, "use `https://` servers, or send none where the upstream needs none");
+    };
+    match &route.authorization {
+        AuthorizationConfig::Word(AuthorizationWord::Keep) => warn("the caller's token", &place.key("authorization")),
+        AuthorizationConfig::FromHeader(_) => warn("the caller's token", &place.key("authorization")),
+        AuthorizationConfig::Credential(_) => warn("the gateway's own token", &place.key("authorization")),
+        AuthorizationConfig::OnBehalfOf(_) => {
+            warn("the token that the gateway gets on the user's behalf", &place.key("authorization"))
+        }
+        AuthorizationConfig::Word(AuthorizationWord::Remove) | AuthorizationConfig::Absent => {}
+    }
+    if route.backend_assertion.is_some() {
+        warn("the gateway's assertion about the caller", &place.key("backend-assertion"));
+    }
+    for (index, policy) in route.inbound.iter().enumerate() {
+        let PolicyConfig::SetHeader(header) = policy else { continue };
+        let mut values = header.value.iter().chain(&header.values);
+        if values.any(|value| value.names_secret()) {
+            warn("a secret", &place.key("inbound").index(index).key("set-header"));
+        }
     }
 }
 

@@ -14,6 +14,8 @@ use std::{
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::base::text;
+use crate::certificate::keys::{LOOSE_CURE, loose_permissions};
 use crate::credentials::{KeyVaultSecretConfig, VaultSecret};
 use crate::settings::Finding;
 use crate::settings::{
@@ -281,14 +283,15 @@ impl<'a> NamedValues<'a> {
         let path = self.surroundings.base.join(path);
         self.files.push(path.clone());
         match read_secret(&path) {
-            Ok(secret) => Some(secret),
-            Err(error) => {
-                self.error(
-                    at,
-                    place,
-                    format!("`{}` cannot be read: {error}", path.display()),
-                    "check that it is there and that this user may read it",
-                );
+            Ok(secret) => {
+                if let Some(mode) = loose_permissions(&path) {
+                    let message = format!("`{}` holds a secret, and others may use it (mode {mode})", path.display());
+                    self.findings.push(Finding::warning(at.clone(), place, message, LOOSE_CURE));
+                }
+                Some(secret)
+            }
+            Err((what, cure)) => {
+                self.error(at, place, format!("`{}` cannot be used: {what}", path.display()), cure);
                 None
             }
         }
@@ -427,15 +430,17 @@ impl<'a> NamedValues<'a> {
     }
 }
 
-fn read_secret(path: &Path) -> std::io::Result<SecretString> {
+/// The secret in a file, or what is wrong and what mends it.
+fn read_secret(path: &Path) -> Result<SecretString, (String, &'static str)> {
     use std::io::{Error, ErrorKind, Read as _};
 
     let mut bytes = zeroize::Zeroizing::new(Vec::new());
-    std::fs::File::open(path)?.take(FILE_LIMIT + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_LIMIT {
-        return Err(Error::new(ErrorKind::FileTooLarge, "it is longer than 64 KiB"));
-    }
-    let text = std::str::from_utf8(&bytes).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not UTF-8"))?;
-    // Editors and `echo` end a file with a line end that is no part of the secret.
-    Ok(SecretString::from(text.trim_end_matches(['\n', '\r'])))
+    let read = std::fs::File::open(path).and_then(|file| file.take(FILE_LIMIT + 1).read_to_end(&mut bytes));
+    let read = read.and_then(|length| match length as u64 {
+        ..=FILE_LIMIT => Ok(()),
+        _ => Err(Error::new(ErrorKind::FileTooLarge, "it is longer than 64 KiB")),
+    });
+    read.map_err(|error| (error.to_string(), "check that it is there and that this user may read it"))?;
+    let secret = text::secret(&bytes).map_err(|fault| (fault.to_string(), fault.cure()))?;
+    Ok(SecretString::from(secret.as_str()))
 }

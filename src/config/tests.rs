@@ -400,7 +400,7 @@ routes:
             "entrada.yaml:8:19: warning: the admin listener can be reached from the network, and asks nobody who they are; keep it on loopback; probes and metrics can have a listener of their own, `health`",
             "entrada.yaml:9:41: warning: `fabrikam` is used nowhere; remove it, or look for a name that is mistyped",
             "entrada.yaml:18:9: warning: every user and application that has any permission for this audience is let through; name `scopes` and `roles`, `client-application-ids` or `required-claims`",
-            "entrada.yaml:19:5: warning: the gateway's own token travels to the upstream in clear; use `https://` servers",
+            "entrada.yaml:19:5: warning: the gateway's own token travels to the upstream in clear, to http://192.0.2.1: whoever reads it on its way can use it; use `https://` servers, or send none where the upstream needs none",
         ]
     );
 }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::{
@@ -24,7 +24,11 @@ use super::{
     token_request::{Grant, Proof, TokenRequest},
 };
 use crate::certificate::keys::{self, Certificate, CertificateError};
-use crate::{base::clock::Clock, identity_http::IdentityHttp, settings::LiveSecret};
+use crate::{
+    base::{clock::Clock, text},
+    identity_http::IdentityHttp,
+    settings::LiveSecret,
+};
 
 /// A client at one tenant's token endpoint, with the common parts of its requests.
 #[derive(Debug)]
@@ -160,8 +164,12 @@ impl Application {
             Identity::File(file) => {
                 // The platform replaces the token long before it ends, so a copy of it would only grow old.
                 let bytes = keys::read_file(file)?;
-                let text = str::from_utf8(&bytes).map_err(|_| Failure::Signing)?;
-                self.send(Proof::Assertion(&text.trim().into()), endpoint, ask).await
+                let text = text::decode(&bytes).map_err(|_| Failure::FederatedFile)?;
+                let token = SecretString::from(text.trim());
+                if token.expose_secret().is_empty() {
+                    return Err(Failure::FederatedFile);
+                }
+                self.send(Proof::Assertion(&token), endpoint, ask).await
             }
             Identity::Managed(slot) => {
                 let token = slot.token().await.map_err(|error| Failure::Identity(Box::new(error)))?;

@@ -17,7 +17,10 @@ use super::{
     set::{Setting, Siblings},
     token_cache::Background,
 };
-use crate::{base::generations::Generations, certificate::keys::loose_permissions};
+use crate::{
+    base::generations::Generations,
+    certificate::keys::{LOOSE_CURE, loose_permissions},
+};
 use crate::{
     entra::{CloudConfig, TenantConfig},
     identity_http::IdentityHttp,
@@ -408,7 +411,7 @@ fn certificates(
             faults.warning(
                 place,
                 format!("{} holds a private key, and others may use it (mode {mode})", source.key_file().display()),
-                "let the gateway's user alone read it: chmod 600, or defaultMode: 0440 on a mounted secret",
+                LOOSE_CURE,
             );
         }
     }

@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderValue, StatusCode};
 
 use super::{
-    aadsts::{self, Next},
+    aadsts::{self, Advice, Asker, Next},
     key_vault::VaultError,
 };
 use crate::certificate::keys::CertificateError;
@@ -53,6 +53,7 @@ impl CredentialError {
             | Failure::Certificate(_)
             | Failure::Vault(_)
             | Failure::NoSecret
+            | Failure::FederatedFile
             | Failure::Identity(_)
             | Failure::Signing
             | Failure::Interrupted => Reason::CredentialUnavailable,
@@ -101,6 +102,9 @@ pub enum Failure {
     /// The underlying identity has no token.
     #[error("the identity behind it has no token")]
     Identity(#[source] Box<CredentialError>),
+    /// The file for the token of another issuer holds no token.
+    #[error("the file with the federated token is empty or no text")]
+    FederatedFile,
     /// The client secret is missing.
     #[error("the client secret is not there yet")]
     NoSecret,
@@ -131,6 +135,7 @@ impl Failure {
             },
             Self::Identity(error) => error.cure(),
             Self::NeedsUser => Some("use `credential` for applications that call on their own behalf".into()),
+            Self::FederatedFile => Some("see that the platform writes a token into it, as UTF-8".into()),
             Self::NoSecret | Self::Signing | Self::Interrupted => None,
         }
     }
@@ -148,6 +153,7 @@ impl Failure {
             | Self::Nonsense(_)
             | Self::Certificate(_)
             | Self::NoSecret
+            | Self::FederatedFile
             | Self::Signing
             | Self::NeedsUser
             | Self::Interrupted => None,
@@ -163,6 +169,7 @@ impl Failure {
             | Self::Certificate(_)
             | Self::Vault(_)
             | Self::NoSecret
+            | Self::FederatedFile
             | Self::Identity(_)
             | Self::Signing
             | Self::NeedsUser
@@ -191,7 +198,7 @@ impl Failure {
                 }
                 _ => Delay::Growing,
             },
-            Self::NoSecret | Self::Identity(_) => Delay::Growing,
+            Self::NoSecret | Self::FederatedFile | Self::Identity(_) => Delay::Growing,
             Self::Certificate(_) | Self::Signing => Delay::Client,
             Self::NeedsUser => Delay::Request,
         }
@@ -237,8 +244,12 @@ pub struct Refused {
     pub retry_after: Option<u64>,
     /// The number of seconds that our clock is ahead of the server's.
     pub clock_ahead: Option<i64>,
+    /// The party that asked.
+    pub asker: Asker,
     /// The address for a new sign-in.
     pub authorization_uri: Option<Box<str>>,
+    /// The address at which an administrator of the tenant consents.
+    pub consent_uri: Option<Box<str>>,
     /// The certificate of the request: its thumbprint, and the end of its validity.
     pub certificate: Option<Box<str>>,
 }
@@ -249,15 +260,21 @@ impl Refused {
         self.code.map(|code| format!("AADSTS{code}"))
     }
 
-    /// Returns the meaning of Entra's own code, if it is known.
+    /// Returns the meaning of the answer: by Entra's own code if it is known, or else by the OAuth error.
     pub fn meaning(&self) -> Option<&'static str> {
-        self.code.and_then(aadsts::advice).map(|advice| advice.meaning)
+        self.advice().map(|advice| advice.meaning)
+    }
+
+    fn advice(&self) -> Option<Advice> {
+        aadsts::advice(self.code, &self.error, self.asker)
     }
 
     /// Returns the next step: by the OAuth code first, and by Entra's own if that is more specific.
     pub(crate) fn next(&self) -> Next {
+        // Whatever is asked of a user, an application cannot do.
+        let interaction = if matches!(self.asker, Asker::User) { Next::Interaction } else { Next::Nothing };
         match &*self.error {
-            "interaction_required" => return Next::Interaction,
+            "interaction_required" => return interaction,
             "temporarily_unavailable" => return Next::Wait,
             _ => {}
         }
@@ -265,12 +282,12 @@ impl Refused {
             self.suberror.as_deref(),
             Some("basic_action" | "additional_action" | "message_only" | "user_password_expired")
         ) {
-            return Next::Interaction;
+            return interaction;
         }
         if self.suberror.as_deref() == Some("consent_required") {
             return Next::Consent;
         }
-        match self.code.and_then(aadsts::advice) {
+        match self.advice() {
             Some(advice) => advice.next,
             None if &*self.error == "invalid_client" => Next::OtherCertificate,
             None => Next::Nothing,
@@ -293,29 +310,40 @@ impl Refused {
         matches!(&*self.error, "invalid_client" | "unauthorized_client")
     }
 
-    fn cure(&self) -> Option<Cow<'static, str>> {
-        let advice = self.code.and_then(aadsts::advice).map(|advice| advice.cure);
+    /// Returns the cure, for the party that asked.
+    pub(crate) fn cure(&self) -> Option<Cow<'static, str>> {
+        let advice = self.advice().map(|advice| advice.cure).or_else(|| self.cure_of_platform());
+        let consent =
+            self.consent_uri.as_deref().filter(|_| self.next() == Next::Consent || advice.is_some_and(is_about_consent));
         let certificate = self.certificate.as_deref().filter(|_| self.next() == Next::OtherCertificate);
         let clock = self.clock_ahead.filter(|seconds| seconds.unsigned_abs() > 60);
-        match (advice, certificate, clock) {
-            (None, None, None) => None,
-            (Some(advice), None, None) => Some(advice.into()),
-            (advice, certificate, clock) => {
-                let mut text = advice.unwrap_or("see what the certificate and the app registration say").to_owned();
-                if let Some(certificate) = certificate {
-                    text.push_str(&format!(" (signed with {certificate})"));
-                }
-                if let Some(seconds) = clock {
-                    text.push_str(&format!(
-                        " (this machine's clock is {} s {})",
-                        seconds.abs(),
-                        if seconds > 0 { "ahead" } else { "behind" }
-                    ));
-                }
-                Some(text.into())
-            }
+        let mut notes = Vec::new();
+        notes.extend(consent.map(|uri| format!("consent is given at {uri}")));
+        notes.extend(certificate.map(|certificate| format!("signed with {certificate}")));
+        notes.extend(clock.map(|seconds| {
+            format!("this machine's clock is {} s {}", seconds.abs(), if seconds > 0 { "ahead" } else { "behind" })
+        }));
+        if notes.is_empty() {
+            return advice.map(Cow::Borrowed);
         }
+        let mut text = advice.unwrap_or("see what the certificate and the app registration say").to_owned();
+        notes.iter().for_each(|note| text.push_str(&format!(" ({note})")));
+        Some(text.into())
     }
+
+    /// Returns the cure for an answer of the platform, which has no codes.
+    fn cure_of_platform(&self) -> Option<&'static str> {
+        let says = |words: &str| self.message.to_ascii_lowercase().contains(words);
+        (self.asker == Asker::Platform
+            && self.status.is_client_error()
+            && (says("identity not found") || says("no managed identity")))
+        .then_some("assign the managed identity to this machine or service, or mend `client-id`, `object-id` or `resource-id`")
+    }
+}
+
+/// Returns whether the cure includes the consent of an administrator.
+fn is_about_consent(cure: &'static str) -> bool {
+    cure.contains("consent")
 }
 
 /// Makes foreign text fit for a log: one line, bounded, without anything that looks like a token.
@@ -357,7 +385,9 @@ mod tests {
             correlation_id: "id".into(),
             retry_after: None,
             clock_ahead: None,
+            asker: Asker::User,
             authorization_uri: None,
+            consent_uri: None,
             certificate: Some("x5t 00AA, valid until 2027-01-01".into()),
         }
     }

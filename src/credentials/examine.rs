@@ -14,6 +14,7 @@ use url::Url;
 use super::{
     AssertionAlgorithm, Credential, CredentialConfig, CredentialError, ErrorStatus, TokenSlot, VaultAction,
     VaultCertificateStatus, VaultError,
+    aadsts::Asker,
     access_token::AccessToken,
     application::{Application, Endpoint, Identity},
     assertion::Subject,
@@ -279,7 +280,7 @@ impl Application {
         match answer.status {
             StatusCode::OK => {}
             StatusCode::BAD_REQUEST => {
-                let refused = refused(&answer, &self.clock, "".into());
+                let refused = refused(&answer, &self.clock, "".into(), Asker::Gateway);
                 return Err(links.failure("authority", "", &Failure::Refused(Box::new(refused))));
             }
             status => {
@@ -379,6 +380,12 @@ fn vault_failure(step: &'static str, whom: &str, failure: &Failure, links: &mut 
     let broken = links.failure(step, "", failure);
     let Failure::Vault(error) = failure else { return broken };
     let VaultError::Refused { action, status: StatusCode::FORBIDDEN, code, .. } = &**error else { return broken };
+    if error.is_about_access_policies() {
+        if let Some(link) = links.0.last_mut() {
+            link.cure = Some(format!("{}; the identity is {whom}", action.access_policy()));
+        }
+        return broken;
+    }
     let role = match action {
         VaultAction::ReadCertificate | VaultAction::ListVersions => READER,
         VaultAction::Sign => CRYPTO_USER,

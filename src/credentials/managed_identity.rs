@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::{
     ManagedIdentityConfig, ManagedIdentitySource,
+    aadsts::Asker,
     access_token::Issued,
     error::Failure,
     token_cache::Fetched,
@@ -170,7 +171,7 @@ impl ManagedIdentity {
         if answer.status == StatusCode::OK {
             self.issued(&answer, sent_at)
         } else {
-            Err(Failure::Refused(Box::new(refused(&answer, &self.clock, correlation_id.into()))))
+            Err(Failure::Refused(Box::new(refused(&answer, &self.clock, correlation_id.into(), Asker::Platform))))
         }
     }
 

@@ -47,5 +47,5 @@ pub use self::{
 };
 pub(crate) use self::{
     challenge::wanted_claims,
-    token_request::{ANSWER_CAP, Grant, Proof, TokenRequest, refused},
+    token_request::{ANSWER_CAP, Grant, Proof, TokenRequest, consent_uri, refused},
 };

@@ -9,6 +9,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{
+    aadsts::Asker,
     access_token::Issued,
     error::{Failure, Refused, clean},
     token_cache::Fetched,
@@ -103,12 +104,38 @@ impl TokenRequest<'_> {
         if answer.status == http::StatusCode::OK {
             issued(&answer.body, sent_at)
         } else {
-            let mut refused = refused(&answer, clock, correlation_id.into());
-            refused.authorization_uri =
-                self.endpoint.as_str().strip_suffix("/token").map(|endpoint| format!("{endpoint}/authorize").into());
+            let asker = match self.grant {
+                Grant::ClientCredentials => Asker::Gateway,
+                Grant::OnBehalfOf(_) => Asker::User,
+            };
+            let refused = self.refused(&answer, clock, correlation_id.into(), asker);
             Err(Failure::Refused(Box::new(refused)))
         }
     }
+}
+
+impl TokenRequest<'_> {
+    /// Reads a refusal of this request, with the addresses for sign-in and consent.
+    pub(crate) fn refused(&self, answer: &Answer, clock: &Clock, correlation_id: Box<str>, asker: Asker) -> Refused {
+        Refused {
+            authorization_uri: self
+                .endpoint
+                .as_str()
+                .strip_suffix("/token")
+                .map(|endpoint| format!("{endpoint}/authorize").into()),
+            consent_uri: consent_uri(self.endpoint, self.client_id),
+            ..refused(answer, clock, correlation_id, asker)
+        }
+    }
+}
+
+/// Returns the address at which an administrator of the endpoint's tenant consents to the permissions of the application.
+pub(crate) fn consent_uri(endpoint: &Url, client_id: &str) -> Option<Box<str>> {
+    let mut url = endpoint.clone();
+    url.set_path(&format!("{}/adminconsent", endpoint.path().strip_suffix("/oauth2/v2.0/token")?));
+    url.set_query(None);
+    url.query_pairs_mut().append_pair("client_id", client_id);
+    Some(url.as_str().into())
 }
 
 /// A success response. RFC 6749, section 5.1.
@@ -186,7 +213,7 @@ struct ErrorBody {
     message: Option<String>,
 }
 
-pub(crate) fn refused(answer: &Answer, clock: &Clock, correlation_id: Box<str>) -> Refused {
+pub(crate) fn refused(answer: &Answer, clock: &Clock, correlation_id: Box<str>, asker: Asker) -> Refused {
     let body: ErrorBody = serde_json::from_slice(&answer.body).unwrap_or_default();
     let description = body.error_description.as_deref().or(body.message.as_deref()).unwrap_or("no description");
     let (code, description) = named_code(description);
@@ -202,7 +229,9 @@ pub(crate) fn refused(answer: &Answer, clock: &Clock, correlation_id: Box<str>) 
         correlation_id,
         retry_after: text(header::RETRY_AFTER).and_then(|value| retry_after(value, clock.unix_seconds())),
         clock_ahead: text(header::DATE).and_then(http_date).map(|date| clock.unix_seconds().cast_signed() - date),
+        asker,
         authorization_uri: None,
+        consent_uri: None,
         certificate: None,
     }
 }
@@ -288,7 +317,7 @@ mod tests {
             }),
         );
 
-        let refused = refused(&answer, &clock, "5a0c".into());
+        let refused = refused(&answer, &clock, "5a0c".into(), Asker::Gateway);
 
         assert_eq!(
             refused.to_string(),
@@ -303,7 +332,7 @@ mod tests {
     fn survives_answers_that_are_no_errors_of_entra() {
         let clock = Clock::manual(0);
         for body in [json!("<html>"), json!([1]), json!({"error": 5}), json!({"error_codes": ["x"]})] {
-            let refused = refused(&answer(502, &[], &body), &clock, "id".into());
+            let refused = refused(&answer(502, &[], &body), &clock, "id".into(), Asker::Gateway);
 
             assert_eq!(refused.to_string(), "the token endpoint answered 502 without an error code: no description");
             assert!(refused.is_transient());

@@ -216,9 +216,6 @@ impl Call<'_> {
             let resource = directory.resource(&audience).ok_or_else(|| unknown(&audience))?.clone();
             return Ok(Target { resource, audience, scopes: Vec::new() });
         }
-        if self.form.get("resource").is_some() {
-            return Err(Aadsts::invalid_request(901_002, "The 'resource' request parameter isn't supported."));
-        }
         let scope = self.form.need("scope")?;
         let invalid = |code: u32, text: String| Aadsts::new(code, "invalid_scope", text);
         let mut audience: Option<&str> = None;
@@ -256,6 +253,14 @@ impl Call<'_> {
                 format!("The provided value for the input parameter 'scope' is not valid. The scope {scope} is not valid."),
             )
         })?;
+        // RFC 8707's parameter passes where it says what the scope says already, and nothing else does.
+        if self.form.get("resource").is_some_and(|resource| resource.trim_end_matches('/') != audience.trim_end_matches('/')) {
+            return Err(Aadsts::new(
+                9_010_010,
+                "invalid_target",
+                "The resource parameter provided in the request doesn't match with the requested scopes.",
+            ));
+        }
         let resource = directory.resource(audience).ok_or_else(|| unknown(audience))?.clone();
         Ok(Target { resource, audience: audience.to_owned(), scopes })
     }

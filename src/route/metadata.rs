@@ -8,7 +8,7 @@
 //! anyone; and every challenge of the route names it (`resource_metadata`, section 5.1). Without `resource` it describes the
 //! requested host and the route's path, so that it is right under each of several names.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -72,6 +72,8 @@ pub struct ResourceMetadata {
     origin: Option<Box<str>>,
     /// The resource's path.
     path: Box<str>,
+    /// The scopes for clients to request.
+    scopes: Box<[String]>,
     /// The members other than the resource.
     members: serde_json::Map<String, Value>,
 }
@@ -174,6 +176,13 @@ impl ResourceMetadata {
             if let Some(page) = &settings.resource_documentation {
                 read_url(page, &place.key("resource-documentation"), faults);
             }
+            let host = |server: &String| Url::parse(server).ok().and_then(|url| Some(url.host_str()?.to_owned()));
+            let own = &settings.authorization_servers;
+            let of_entra = own.is_empty() || own.iter().any(|own| derived.servers.iter().any(|server| host(server) == host(own)));
+            if !derived.entra_scopes.is_empty() && of_entra {
+                let asked = settings.scopes_supported.as_ref().unwrap_or(&derived.entra_scopes);
+                judge_resource(described, settings.resource.as_deref(), asked, &place, faults);
+            }
             let own = settings.authorization_servers;
             join(&mut servers, if own.is_empty() { derived.servers } else { own });
             join(&mut scopes, settings.scopes_supported.unwrap_or(derived.scopes));
@@ -203,6 +212,7 @@ impl ResourceMetadata {
                 origin: url.map(|url| url.origin().ascii_serialization().into()),
                 resource: resource.map(Into::into),
                 path: described.path.clone(),
+                scopes: scopes.into(),
                 members,
             })
         })
@@ -236,12 +246,65 @@ impl ResourceMetadata {
             // A host that is none of a URL, or none at all: a document without one cannot be asked for.
             return;
         }
+        let challenge = self.with_scope(challenge, status);
         // RFC 9110, section 11.6.1: a blank stands before the first parameter, a comma before the others.
         let separator = if challenge.contains(' ') { "," } else { "" };
         let named = format!("{challenge}{separator} resource_metadata=\"{origin}{WELL_KNOWN}{}\"", self.path);
         if let Ok(named) = HeaderValue::try_from(named) {
             headers.insert(header::WWW_AUTHENTICATE, named);
         }
+    }
+
+    /// Returns the challenge with the scopes of the document: a 401 names all of them, a 403 the missing ones by the same names.
+    fn with_scope<'a>(&self, challenge: &'a str, status: StatusCode) -> Cow<'a, str> {
+        let named = challenge.split_once(" scope=\"").and_then(|(before, rest)| Some((before, rest.split_once('"')?)));
+        match named {
+            Some((before, (scopes, after))) => {
+                let last = |scope: &str| scope.rsplit('/').next().unwrap_or_default().to_owned();
+                let documented = |scope: &str| self.scopes.iter().find(|own| last(own) == last(scope)).cloned();
+                let scopes: Vec<_> =
+                    scopes.split(' ').map(|scope| documented(scope).unwrap_or_else(|| scope.to_owned())).collect();
+                format!("{before} scope=\"{}\"{after}", scopes.join(" ")).into()
+            }
+            None if status == StatusCode::UNAUTHORIZED
+                && !self.scopes.is_empty()
+                && self.scopes.iter().all(|scope| is_scope(scope)) =>
+            {
+                let separator = if challenge.contains(' ') { "," } else { "" };
+                format!("{challenge}{separator} scope=\"{}\"", self.scopes.join(" ")).into()
+            }
+            None => challenge.into(),
+        }
+    }
+}
+
+/// Returns whether the text is a scope: RFC 6749, section 3.3.
+fn is_scope(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
+}
+
+/// Warns of a resource that Entra rejects in combination with the scopes. Clients that follow the document send it as `resource`
+/// (RFC 8707), and Entra compares it with the application ID URI of the scope.
+fn judge_resource(described: &Described, resource: Option<&str>, scopes: &[String], place: &Place, faults: &mut Faults) {
+    let fits = |api: &str| match resource {
+        Some(resource) => resource.trim_end_matches('/') == api.trim_end_matches('/'),
+        None => Url::parse(api).is_ok_and(|url| {
+            let hosts = &described.matches.hosts;
+            let host = url.host_str().unwrap_or_default();
+            let is_own = |own: &String| own == host || own.strip_prefix("*.").is_some_and(|domain| host.ends_with(domain));
+            url.scheme() == "https"
+                && url.path().trim_end_matches('/') == &*described.path
+                && (hosts.is_empty() || hosts.iter().any(is_own))
+        }),
+    };
+    let api = scopes.iter().filter_map(|scope| scope.rsplit_once('/')).map(|(api, _)| api).find(|api| !fits(api));
+    if let Some(api) = api {
+        let what = resource.map_or_else(|| "the route's URL".to_owned(), |resource| format!("`{resource}`"));
+        let message = format!(
+            "clients that follow the metadata send {what} as `resource` (RFC 8707), and Entra refuses it beside scopes of `{api}` (AADSTS9010010)"
+        );
+        let cure = "make the URL an application ID URI of the API (in a verified domain), list it first in `audiences`, and name it as `resource`; clients that send no `resource` are served as it is";
+        faults.warning(place, message, cure);
     }
 }
 
@@ -261,6 +324,8 @@ struct Derived {
     has_policy: bool,
     servers: Vec<String>,
     scopes: Vec<String>,
+    /// The scopes among them that are requested from Entra.
+    entra_scopes: Vec<String>,
     methods: Vec<String>,
 }
 
@@ -280,9 +345,8 @@ impl Derived {
             return;
         }
         join(&mut self.servers, tenants.get(&policy.tenant).map(|tenant| tenant.below("v2.0").to_string()));
-        // Entra takes a scope with its API before it: by the URI where it has one, by the client id otherwise.
-        let api = policy.audiences.iter().find(|audience| audience.contains("://")).or(policy.audiences.first());
-        let scopes = api.into_iter().flat_map(|api| policy.scopes.iter().map(move |scope| format!("{api}/{scope}")));
+        let scopes = policy.requested_scopes();
+        join(&mut self.entra_scopes, scopes.iter().cloned());
         join(&mut self.scopes, scopes);
         self.take_places(policy.header_name.as_ref(), policy.query_parameter_name.as_ref());
     }

@@ -37,7 +37,7 @@ use zeroize::Zeroizing;
 
 use self::form::{Asked, FormFault, Shown};
 use crate::{
-    credentials::{ANSWER_CAP, Grant, Proof, TokenRequest, refused},
+    credentials::{ANSWER_CAP, Grant, Proof, Refused, TokenRequest, aadsts::Asker, consent_uri, refused},
     entra::{TenantId, Tenants, token::TokenKind},
     exchange::Exchange,
     identity_http::{Answer, IdentityHttp, IdentityHttpError},
@@ -259,6 +259,7 @@ impl TokenRelay {
         // Entra calls it a correlation id: it names the request in both logs.
         let correlation_id = uuid::Uuid::parse_str(exchange.id.as_str()).unwrap_or_else(|_| uuid::Uuid::new_v4()).to_string();
         let for_entra = asked.shown.is_for(&self.audiences);
+        let client_id = asked.client_id.clone();
         exchange.outcome.server = self.endpoint.host_str().map(Into::into);
         let began = exchange.elapsed();
         let answer = self.ask(asked, correlation_id.clone()).await;
@@ -268,11 +269,16 @@ impl TokenRelay {
             exchange.admit_partner(&partner)?;
         }
         if answer.status.is_client_error() || answer.status.is_server_error() {
-            let refused = refused(&answer, exchange.clock(), correlation_id.into());
+            let refused = Refused {
+                consent_uri: consent_uri(&self.endpoint, &client_id),
+                ..refused(&answer, exchange.clock(), correlation_id.into(), Asker::Partner)
+            };
             exchange.outcome.cause = Some(refused.to_string().into());
-            exchange.outcome.hint = (!for_entra).then(|| {
-                format!("the client made its assertion for another URL; Entra takes those for {}", self.endpoint).into()
-            });
+            exchange.outcome.hint = if for_entra {
+                refused.cure().map(|cure| cure.into_owned().into())
+            } else {
+                Some(format!("the client made its assertion for another URL; Entra takes those for {}", self.endpoint).into())
+            };
         }
         Ok(passed_on(answer)?)
     }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     certificate::{
         ClientCertificate,
-        keys::{CertificateError, loose_permissions, read_file},
+        keys::{CertificateError, LOOSE_CURE, loose_permissions, read_file},
     },
     settings::{Faults, Place},
 };
@@ -68,7 +68,7 @@ impl OwnCertificate {
                     faults.warning(
                         place,
                         format!("{} holds a private key, and others may use it (mode {mode})", key.display()),
-                        "let the gateway's user alone read it: chmod 600, or defaultMode: 0440 on a mounted secret",
+                        LOOSE_CURE,
                     );
                 }
                 Some(own)

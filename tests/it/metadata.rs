@@ -35,10 +35,11 @@ async fn clients_are_told_where_tokens_come_from() {
         })
     );
     let named = format!("resource_metadata=\"{base}/.well-known/oauth-protected-resource/orders\"");
-    assert_eq!(missing.header("www-authenticate"), Some(&*format!("Bearer {named}")));
+    let asked = "scope=\"api://orders/Orders.Read\"";
+    assert_eq!(missing.header("www-authenticate"), Some(&*format!("Bearer {asked}, {named}")));
     let invalid = "Bearer error=\"invalid_token\", error_description=\"The token has expired.\"";
-    assert_eq!(expired.header("www-authenticate"), Some(&*format!("{invalid}, {named}")));
-    let insufficient = "Bearer error=\"insufficient_scope\", scope=\"Orders.Read\"";
+    assert_eq!(expired.header("www-authenticate"), Some(&*format!("{invalid}, {asked}, {named}")));
+    let insufficient = format!("Bearer error=\"insufficient_scope\", {asked}");
     assert_eq!(scope.header("www-authenticate"), Some(&*format!("{insufficient}, {named}")));
     assert_eq!(house.upstream.requests(), 0);
 }
@@ -81,7 +82,7 @@ async fn each_host_is_told_of_itself() {
     let house = House::with(&routes, listener).await;
     let call = house.gateway.get("/orders").header("host", "api.contoso.example").header("x-forwarded-for", "203.0.113.7");
     let answer = call.header("x-forwarded-proto", "https").header("x-forwarded-host", "public.contoso.example").send().await;
-    let expected = "Bearer resource_metadata=\"https://public.contoso.example/.well-known/oauth-protected-resource/orders\"";
+    let expected = "Bearer scope=\"api://orders/Orders.Read\", resource_metadata=\"https://public.contoso.example/.well-known/oauth-protected-resource/orders\"";
     assert_eq!(answer.header("www-authenticate"), Some(expected));
 }
 
@@ -104,7 +105,7 @@ async fn what_the_config_says_counts_more_than_what_is_derived() {
             "resource_documentation": "https://docs.contoso.example/people",
         })
     );
-    let expected = "Bearer resource_metadata=\"https://api.contoso.example/.well-known/oauth-protected-resource/people\"";
+    let expected = "Bearer scope=\"people.read\", resource_metadata=\"https://api.contoso.example/.well-known/oauth-protected-resource/people\"";
     assert_eq!(refused.header("www-authenticate"), Some(expected));
 }
 
@@ -158,5 +159,58 @@ fn metadata_that_cannot_be_right_is_a_config_error() {
             .unwrap_or_else(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default());
 
         assert!(told.contains(expected), "{route}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn scopes_are_told_by_the_same_names_everywhere() {
+    let settings = "protected-resource-metadata: { scopes-supported: [\"https://api.contoso.example/orders/Orders.Read\"] }";
+    for (more, expected) in
+        [(settings, "https://api.contoso.example/orders/Orders.Read"), ("anonymous: false", "api://orders/Orders.Read")]
+    {
+        let house = House::with(&route("orders", "path: /orders", more), "").await;
+        let other = house.tenant.token().user("nia").audience("api://orders").scopes(["Other"]).sign();
+
+        let missing = house.gateway.get("/orders").send().await;
+        let refused = house.gateway.get("/orders").bearer(other).send().await;
+
+        let scope = format!("scope=\"{expected}\"");
+        assert!(refused.header("www-authenticate").unwrap().contains(&scope), "{refused:?}");
+        // Without metadata nobody is told of scopes who has no token.
+        assert_eq!(missing.header("www-authenticate").unwrap().contains(&scope), more == settings, "{missing:?}");
+    }
+}
+
+#[test]
+fn check_tells_of_a_resource_that_entra_refuses_beside_the_scopes() {
+    let folder = tempfile::tempdir().unwrap();
+    for (audiences, hosts, metadata, warned) in [
+        ("api://orders", "", "true", true),
+        ("api://orders", "", "{ resource: \"https://api.contoso.example/orders\" }", true),
+        ("\"https://api.contoso.example/orders\"", "", "{ resource: \"https://api.contoso.example/orders\" }", false),
+        ("\"https://api.contoso.example/orders\"", "", "true", false),
+        ("\"https://api.contoso.example/orders\"", "hosts: [other.contoso.example],", "true", true),
+        ("api://orders", "", "{ authorization-servers: [\"https://idp.fabrikam.example\"] }", false),
+        ("api://orders", "", "false", false),
+    ] {
+        let config = format!(
+            "listeners: [ {{ name: public, address: \"127.0.0.1:0\" }} ]
+tenants: {{ contoso: {{ id: aaaabbbb-0000-cccc-1111-dddd2222eeee }} }}
+upstreams: {{ backend: {{ servers: [\"http://127.0.0.1:1\"] }} }}
+routes:
+  - name: orders
+    match: {{ {hosts} path: /orders }}
+    protected-resource-metadata: {metadata}
+    inbound: [ validate-azure-ad-token: {{ tenant: contoso, audiences: [{audiences}], scopes: [Orders.Read], token-kind: user }} ]
+    upstream: backend
+"
+        );
+        let file = folder.path().join("entrada.yaml");
+        std::fs::write(&file, config).unwrap();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_entrada")).arg("check").arg(&file).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+
+        assert!(output.status.success(), "{text}");
+        assert_eq!(text.contains("AADSTS9010010"), warned, "{audiences} {metadata}:\n{text}");
     }
 }

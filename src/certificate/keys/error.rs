@@ -21,6 +21,9 @@ pub enum CertificateError {
         /// The file.
         path: PathBuf,
     },
+    /// There is nothing in the file.
+    #[error("the file is empty")]
+    Empty,
     /// There is no PEM block.
     #[error("there is no PEM block in it")]
     NotPem,
@@ -72,9 +75,9 @@ pub enum CertificateError {
     #[error("the certificate cannot be read")]
     CertificateUnreadable,
     /// The key is not an RSA key.
-    #[error("the {what} has no RSA key, and Entra accepts RSA keys only")]
+    #[error("the {what}, and Entra accepts RSA keys only")]
     NotRsa {
-        /// The certificate or the private key.
+        /// The object without such a key: the certificate or the private key.
         what: &'static str,
     },
     /// The RSA key is too short.
@@ -107,6 +110,7 @@ impl CertificateError {
             Self::File { .. } => "name a file that the gateway may read; relative paths start at the config file",
             Self::FileTooLarge { .. } => "name the file that holds the certificate",
             Self::NotPem => "name a PEM file here; a PKCS#12 file goes under `pfx`",
+            Self::Empty => "put certificate and private key into it",
             Self::Utf16 => "save it as UTF-8 or ASCII",
             Self::PemUnreadable => "export certificate and key again; each block runs from its BEGIN line to its END line",
             Self::NoCertificate => "put the certificate into it, beside the private key",

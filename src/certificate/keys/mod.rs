@@ -22,7 +22,7 @@ use x509_parser::{certificate::X509Certificate, prelude::FromDer, public_key::Pu
 
 pub use self::error::CertificateError;
 use self::read::Pem;
-pub(crate) use self::read::{Contents, loose_permissions, read_file};
+pub(crate) use self::read::{Contents, LOOSE_CURE, loose_permissions, read_file};
 
 /// The number of days before expiry from which on a warning is given.
 const WARN_DAYS: i64 = 30;
@@ -119,7 +119,7 @@ impl Certificate {
         let bits = match spki.parsed() {
             // The size of a modulus counts from its highest bit that is set; the parser's own answer counts whole bytes.
             Ok(PublicKey::RSA(key)) => bits(key.modulus),
-            Ok(_) | Err(_) => return Err(CertificateError::NotRsa { what: "certificate" }),
+            Ok(_) | Err(_) => return Err(CertificateError::NotRsa { what: "certificate has no RSA key" }),
         };
         if bits < LEAST_BITS {
             return Err(CertificateError::TooShort { bits });
@@ -341,11 +341,11 @@ fn rsa_key(der: &PrivateKeyDer<'_>) -> Result<RsaKeyPair, CertificateError> {
     let read = match der {
         PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
         PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
-        _ => return Err(CertificateError::NotRsa { what: "private key" }),
+        _ => return Err(CertificateError::NotRsa { what: "private key is no RSA key" }),
     };
     read.map_err(|reason| match any_supported_type(der).map(|key| key.algorithm()) {
         Ok(SignatureAlgorithm::RSA) | Err(_) => CertificateError::KeyUnusable { reason: reason.to_string().into() },
-        Ok(_) => CertificateError::NotRsa { what: "private key" },
+        Ok(_) => CertificateError::NotRsa { what: "private key is no RSA key" },
     })
 }
 

@@ -5,12 +5,13 @@ use std::path::Path;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use p12_keystore::Pkcs12Archive;
 use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::{ExposeSecret as _, SecretString};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::CertificateError;
+use crate::base::text::{self, TextFault};
 
 /// The largest file that is read, in bytes, so that a wrong path is not read into memory whole.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -100,8 +101,12 @@ struct Section<'a> {
 impl<'a> Pem<'a> {
     /// Finds the blocks.
     pub(super) fn read(text: &'a [u8]) -> Result<Self, CertificateError> {
-        if text.starts_with(&[0xff, 0xfe]) || text.starts_with(&[0xfe, 0xff]) {
+        if matches!(text::decode(text), Err(TextFault::UnmarkedUtf16 | TextFault::BrokenUtf16)) || text.starts_with(&[0xff, 0xfe])
+        {
             return Err(CertificateError::Utf16);
+        }
+        if text.trim_ascii().is_empty() || text == [0xef, 0xbb, 0xbf] {
+            return Err(CertificateError::Empty);
         }
         let mut found = Vec::new();
         let mut rest = text;
@@ -143,7 +148,13 @@ fn key(section: &Section<'_>, password: Option<&SecretString>) -> Result<Private
     if find(section.text, b"Proc-Type:").is_some() {
         return Err(CertificateError::OldEncryption);
     }
-    PrivateKeyDer::from_pem_slice(section.text).map_err(|_| CertificateError::PemUnreadable)
+    let der = decode(section)?.to_vec();
+    match section.label {
+        b"PRIVATE KEY" => Ok(PrivateKeyDer::Pkcs8(der.into())),
+        b"RSA PRIVATE KEY" => Ok(PrivateKeyDer::Pkcs1(der.into())),
+        b"EC PRIVATE KEY" => Ok(PrivateKeyDer::Sec1(der.into())),
+        _ => Err(CertificateError::PemUnreadable),
+    }
 }
 
 /// Returns a key in the encrypted form of PKCS#8: RFC 5958, section 3.
@@ -166,7 +177,8 @@ fn decrypt(section: &Section<'_>, password: &SecretString) -> Result<PrivateKeyD
 
 /// Returns the content of a block.
 fn decode(section: &Section<'_>) -> Result<Zeroizing<Vec<u8>>, CertificateError> {
-    let lines = section.text.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"-----"));
+    // A line may end as Windows, Unix or an old Macintosh ends it.
+    let lines = section.text.split(|byte| matches!(byte, b'\n' | b'\r')).filter(|line| !line.starts_with(b"-----"));
     let text: Zeroizing<Vec<u8>> = Zeroizing::new(lines.flatten().copied().filter(|byte| !byte.is_ascii_whitespace()).collect());
     STANDARD.decode(&*text).map(Zeroizing::new).map_err(|_| CertificateError::PemUnreadable)
 }
@@ -181,8 +193,19 @@ pub(crate) fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, CertificateEr
     if metadata.len() > LARGEST_FILE {
         return Err(CertificateError::FileTooLarge { path: path.to_owned() });
     }
-    std::fs::read(path).map(Zeroizing::new).map_err(unreadable)
+    let bytes = std::fs::read(path).map(Zeroizing::new).map_err(unreadable)?;
+    // Windows saves text as UTF-16, which has a mark that no binary form begins with.
+    match &**bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => match text::decode(&bytes) {
+            Ok(text) => Ok(Zeroizing::new(text.into_owned().into_bytes())),
+            Err(_) => Err(CertificateError::Utf16),
+        },
+        _ => Ok(bytes),
+    }
 }
+
+/// The cure for a file with a secret that others may use.
+pub(crate) const LOOSE_CURE: &str = "let the gateway's user alone read it: chmod 600, or defaultMode: 0440 on a mounted secret";
 
 /// Describes who else may read a file with a private key or replace it; `None` if nobody may.
 #[cfg(unix)]

@@ -22,6 +22,8 @@ fn reads_certificate_and_key_however_they_are_written() {
         ("key first", format!("{key}{certificate}")),
         ("PKCS#1", format!("{certificate}{pkcs1}")),
         ("Windows line ends", format!("{certificate}{key}").replace('\n', "\r\n")),
+        ("line ends of old", format!("{certificate}{key}").replace('\n', "\r")),
+        ("blanks behind lines", format!("{certificate}{key}").replace('\n', " \t\r\n")),
         ("byte order mark", format!("\u{feff}{certificate}{key}")),
         (
             "bag attributes",
@@ -64,7 +66,8 @@ fn says_what_is_wrong_with_a_file() {
     let cut = &key[..key.len() / 2];
 
     for (name, text, expected) in [
-        ("nothing", String::new(), "there is no PEM block in it"),
+        ("nothing", String::new(), "the file is empty"),
+        ("blanks", " \r\n".to_owned(), "the file is empty"),
         ("no PEM", "0\u{82}\u{3}binary".to_owned(), "there is no PEM block in it"),
         ("no certificate", key.clone(), "there is no certificate in it"),
         ("no key", certificate.clone(), "there is no private key in it"),
@@ -82,7 +85,7 @@ fn says_what_is_wrong_with_a_file() {
         (
             "elliptic",
             format!("{}{}", elliptic.certificate_pem, elliptic.key_pem),
-            "the private key has no RSA key, and Entra accepts RSA keys only",
+            "the private key is no RSA key, and Entra accepts RSA keys only",
         ),
         (
             "elliptic certificate",
@@ -260,3 +263,28 @@ fn no_debug_text_shows_a_key() {
 
 /// A certificate of a 1024-bit RSA key, which was discarded.
 const SHORT_CERTIFICATE: &str = include_str!("../../../tests/fixtures/short-key-certificate.pem");
+
+#[test]
+fn reads_files_of_certificates_and_keys_as_windows_writes_them() {
+    let (certificate, key) = (&GATEWAY.certificate_pem, &GATEWAY.key_pem);
+    let text = format!("{certificate}{key}").replace('\n', "\r\n");
+    let utf16 = |mark: &str, unit: fn(u16) -> [u8; 2]| format!("{mark}{text}").encode_utf16().flat_map(unit).collect::<Vec<u8>>();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gateway.pem");
+    for (name, bytes, expected) in [
+        ("UTF-16, little end first", utf16("\u{feff}", u16::to_le_bytes), Ok(())),
+        ("UTF-16, big end first", utf16("\u{feff}", u16::to_be_bytes), Ok(())),
+        ("byte order mark", format!("\u{feff}{text}").into_bytes(), Ok(())),
+        ("UTF-16 without a mark", utf16("", u16::to_le_bytes), Err("the file is UTF-16 text")),
+        ("UTF-16 cut off", utf16("\u{feff}", u16::to_le_bytes)[..1001].to_vec(), Err("the file is UTF-16 text")),
+        ("empty", Vec::new(), Err("the file is empty")),
+        ("a mark alone", b"\xef\xbb\xbf".to_vec(), Err("the file is empty")),
+    ] {
+        std::fs::write(&file, bytes).unwrap();
+
+        let read = read_file(&file).and_then(|bytes| KeyedCertificate::from_pem(&bytes, None, None));
+
+        let read = read.map(drop).map_err(|error| (error.to_string(), !error.cure().is_empty()));
+        assert_eq!(read, expected.map_err(|error| (error.to_owned(), true)), "{name}");
+    }
+}

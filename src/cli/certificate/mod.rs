@@ -8,11 +8,13 @@ mod tests;
 
 use std::{path::Path, process::ExitCode};
 
-use anyhow::Context as _;
+use crate::base::text;
+use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand, ValueEnum};
 pub use make::{Made, MakeError, NewArguments, NewCertificate};
 use secrecy::SecretString;
 pub use show::{Inspection, KeyFinding, ShowArguments, inspect};
+use zeroize::Zeroizing;
 
 /// Arguments of `entrada certificate`.
 #[derive(Args, Debug)]
@@ -53,8 +55,11 @@ pub fn run(arguments: &CertificateArguments) -> anyhow::Result<ExitCode> {
 
 /// Reads the password from a file, without the line end that editors add.
 fn password(file: &Path) -> anyhow::Result<SecretString> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the password file {}", file.display()))?;
-    Ok(SecretString::from(text.trim_end_matches(['\r', '\n'])))
+    let bytes = std::fs::read(file).map(Zeroizing::new);
+    let bytes = bytes.with_context(|| format!("cannot read the password file {}", file.display()))?;
+    let password =
+        text::secret(&bytes).map_err(|fault| anyhow!("the password file {}: {fault}; {}", file.display(), fault.cure()))?;
+    Ok(SecretString::from(password.as_str()))
 }
 
 /// Formats a time: `2027-11-21 12:00:00 UTC`.

@@ -5,6 +5,7 @@
 //! alone for a while by all its users.
 
 mod objects;
+mod permissions;
 mod secret;
 
 use std::{sync::Arc, time::Duration};
@@ -67,25 +68,6 @@ pub enum VaultAction {
     ReadSecret,
 }
 
-impl VaultAction {
-    const fn roles(self) -> &'static str {
-        match self {
-            Self::ReadCertificate | Self::Sign => {
-                "give the identity the roles Key Vault Crypto User and Key Vault Reader on this vault; it takes minutes to take effect"
-            }
-            Self::DownloadCertificate => {
-                "give the identity the role Key Vault Certificate User on this vault; it takes minutes to take effect"
-            }
-            Self::ListVersions => {
-                "give the identity the role Key Vault Reader on this vault, or `list` of certificates where it has access policies; it takes minutes to take effect"
-            }
-            Self::ReadSecret => {
-                "give the identity the role Key Vault Secrets User on this vault; it takes minutes to take effect"
-            }
-        }
-    }
-}
-
 /// The reason why a vault did not supply an object.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
@@ -96,7 +78,7 @@ pub enum VaultError {
     #[error("no answer of the vault")]
     Unreachable(#[source] IdentityHttpError),
     /// The answer was an error.
-    #[error("the vault answered {} {code}: {message}{}", status.as_u16(), tenant.as_ref().map(|tenant| format!(" (the vault trusts {tenant})")).unwrap_or_default())]
+    #[error("the vault answered {}{}{}", status.as_u16(), said(code, message), tenant.as_ref().map(|tenant| format!(" (the vault trusts {tenant})")).unwrap_or_default())]
     Refused {
         /// The requested action.
         action: VaultAction,
@@ -137,8 +119,15 @@ impl VaultError {
                 "KeyDisabled" | "SecretDisabled" | "KeyExpired" | "KeyNotYetValid" => {
                     "enable the version, or see its dates; a new version is found by itself"
                 }
+                _ if self.is_about_access_policies() => action.access_policy(),
                 _ => action.roles(),
             }),
+            Self::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. } => Some(
+                "nothing is to be done for the moment: the gateway asks again by itself; if it lasts, see what else asks this vault so often, and give the gateway a vault of its own",
+            ),
+            Self::Refused { status, .. } if status.is_server_error() => {
+                Some("nothing is to be done for the moment: the gateway asks again by itself")
+            }
             Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => {
                 Some("the identity must be of the vault's own tenant and cloud")
             }
@@ -155,6 +144,16 @@ impl VaultError {
             Self::Certificate(error) => Some(error.cure()),
             Self::OutOfTime(_) => Some("put a new version into the vault; it is found by itself"),
             Self::Refused { .. } | Self::Token(_) | Self::Nonsense(_) => None,
+        }
+    }
+
+    /// Returns whether the refusal is one of a vault with access policies, in which roles do not count.
+    pub(in crate::credentials) fn is_about_access_policies(&self) -> bool {
+        match self {
+            Self::Refused { status: StatusCode::FORBIDDEN, code, message, .. } => {
+                &**code == "AccessDenied" || (&**code == "Forbidden" && message.contains("permission on key vault"))
+            }
+            _ => false,
         }
     }
 
@@ -189,6 +188,15 @@ impl VaultError {
             Self::NotThisVault { .. } => Some(Delay::Client),
             Self::Refused { .. } | Self::Token(_) | Self::Nonsense(_) | Self::Certificate(_) | Self::OutOfTime(_) => None,
         }
+    }
+}
+
+/// Returns code and message of a refusal; both may be empty, as with throttling.
+fn said(code: &str, message: &str) -> String {
+    match (code, message) {
+        ("", "") => String::new(),
+        ("", text) | (text, "") => format!(": {text}"),
+        (code, message) => format!(" {code}: {message}"),
     }
 }
 
@@ -309,7 +317,12 @@ impl Vault {
             return Ok(answer);
         }
         let Body { error } = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let code = error.innererror.map_or(error.code, |inner| inner.code);
+        // The innermost one that is there says most.
+        let (mut code, mut inner) = (error.code, error.innererror);
+        while let Some(deeper) = inner {
+            code = if deeper.code.is_empty() { code } else { deeper.code };
+            inner = deeper.innererror;
+        }
         let retry = answer.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         let trusted = challenges(&answer.headers);
         let tenant =

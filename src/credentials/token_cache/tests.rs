@@ -105,7 +105,9 @@ fn refused(status: u16, error: &str, retry_after: Option<u64>) -> Failure {
         correlation_id: "id".into(),
         retry_after,
         clock_ahead: None,
+        asker: crate::credentials::aadsts::Asker::Gateway,
         authorization_uri: None,
+        consent_uri: None,
         certificate: None,
     }))
 }

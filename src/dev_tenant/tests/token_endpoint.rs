@@ -152,7 +152,13 @@ async fn answers_wrong_requests_as_entra_does() {
             700_022,
         ),
         ("unknown resource", &[("scope", Some("api://nothing/.default"))], 400, "invalid_resource", 500_011),
-        ("resource at version 2", &[("resource", Some("api://orders"))], 400, "invalid_request", 901_002),
+        (
+            "a resource that the scope is not of",
+            &[("resource", Some("https://orders.example"))],
+            400,
+            "invalid_target",
+            9_010_010,
+        ),
     ];
 
     for (name, change, status, error, code) in cases {

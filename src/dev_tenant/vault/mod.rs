@@ -28,6 +28,8 @@ pub(crate) struct Vault {
     as_pem: BTreeSet<String>,
     /// The permissions of each client; a client that is not listed may do anything.
     permissions: BTreeMap<String, BTreeSet<String>>,
+    /// Whether it has access policies instead of role assignments, as vaults of some age have.
+    access_policies: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -115,6 +117,10 @@ impl Vault {
         self.permissions.insert(client_id.to_ascii_lowercase(), permissions.iter().map(|&name| name.to_owned()).collect());
     }
 
+    pub(crate) const fn use_access_policies(&mut self, access_policies: bool) {
+        self.access_policies = access_policies;
+    }
+
     fn certificate(&self, name: &str, version: Option<&str>) -> Option<&CertificateVersion> {
         let versions = self.certificates.get(&name.to_ascii_lowercase())?;
         match version {
@@ -174,5 +180,10 @@ impl DevTenant {
     /// ….
     pub fn vault_restrict(&self, client_id: &str, permissions: &[&str]) {
         self.state.vault().restrict(client_id, permissions);
+    }
+
+    /// Lets the vault speak of access policies instead of role assignments where it refuses.
+    pub fn vault_access_policies(&self) {
+        self.state.vault().use_access_policies(true);
     }
 }

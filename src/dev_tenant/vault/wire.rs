@@ -150,6 +150,14 @@ impl Visit {
         let client = [claim("appid"), claim("azp")].into_iter().find(|client| !client.is_empty()).unwrap_or_default();
         let allowed =
             state.vault().permissions.get(&client.to_ascii_lowercase()).is_none_or(|allowed| allowed.contains(permission));
+        if !allowed && state.vault().access_policies {
+            let (kind, action) = permission.split_once('/').unwrap_or((permission, ""));
+            let text = format!(
+                "The user, group or application 'appid={client};oid={};iss={issuer}' does not have {kind} {action} permission on key vault 'entrada;location=westeurope'.",
+                claim("oid")
+            );
+            return Err(Refused::new(StatusCode::FORBIDDEN, "Forbidden", text).inner("AccessDenied"));
+        }
         if !allowed {
             return Err(Refused::new(
                 StatusCode::FORBIDDEN,

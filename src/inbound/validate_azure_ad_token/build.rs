@@ -12,7 +12,7 @@ use super::{
     judge::{AllowedTenants, Rules},
     lookup::Lookups,
     place::Places,
-    settings::Settings,
+    settings::{Settings, scope_challenge},
 };
 use crate::{
     entra::{Algorithm, KeySet, Profile, Tenant, TenantId, Tenants, Verifier, is_guid},
@@ -69,7 +69,8 @@ impl ValidateAzureAdToken {
                 seen: scope.tenants.seen().clone(),
             },
             rules,
-            answer: Answer { claims_challenge, ..answer },
+            // Version 2 tokens name scopes bare; clients ask for them with the API before them.
+            answer: Answer { claims_challenge, scope_challenge: scope_challenge(&config.requested_scopes()), ..answer },
             suspects,
             cloud: (!tenant.has_own_authority()).then(|| tenant.cloud()),
         })

@@ -248,9 +248,18 @@ fn words(texts: &[String], place: &Place, faults: &mut Faults) -> Vec<Box<str>> 
     texts.iter().map(|text| text.as_str().into()).collect()
 }
 
-/// Returns the challenge with the sufficient scopes: RFC 6750, section 3.1.
-fn scope_challenge(scopes: &[String]) -> Option<HeaderValue> {
-    if scopes.is_empty() {
+impl ValidateAzureAdTokenConfig {
+    /// Returns the scopes as clients request them from Entra: prefixed with the API's URI if it has one, or with its client id.
+    pub(crate) fn requested_scopes(&self) -> Vec<String> {
+        let api = self.audiences.iter().find(|audience| audience.contains("://")).or(self.audiences.first());
+        api.into_iter().flat_map(|api| self.scopes.iter().map(move |scope| format!("{api}/{scope}"))).collect()
+    }
+}
+
+/// Returns the challenge with the sufficient scopes, as clients request them: RFC 6750, section 3.1.
+pub(super) fn scope_challenge(scopes: &[String]) -> Option<HeaderValue> {
+    let letter = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+    if scopes.is_empty() || !scopes.iter().all(|scope| scope.bytes().all(letter)) {
         return None;
     }
     HeaderValue::try_from(format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", scopes.join(" "))).ok()

@@ -565,7 +565,8 @@ async fn answers_as_it_was_told() {
     }
     assert_eq!(twice.status(), StatusCode::BAD_REQUEST);
     assert_eq!(twice.reason, Reason::TokenAmbiguous);
-    assert_eq!(scope.challenge.unwrap(), "Bearer error=\"insufficient_scope\", scope=\"orders.delete orders.admin\"");
+    let scopes = format!("{API}/orders.delete {API}/orders.admin");
+    assert_eq!(scope.challenge.unwrap(), format!("Bearer error=\"insufficient_scope\", scope=\"{scopes}\"").as_str());
 }
 
 #[tokio::test]
