@@ -117,7 +117,7 @@ fn main() {
     let [port, rate, seconds, connections, tokens] = arguments.as_slice() else {
         panic!("open_loop PORT RATE SECONDS CONNECTIONS TOKEN-FILE");
     };
-    let number = |text: &str| text.parse::<f64>().unwrap_or_else(|_| panic!("{text} is no number"));
+    let number = |text: &str| text.parse::<f64>().unwrap_or_else(|_| panic!("{text} is not a number"));
     let tokens = std::fs::read_to_string(tokens).expect("the file with tokens");
     let token = tokens.lines().next().expect("a token");
     // Of this thread, which sends: its sleeps would be up to 50 µs too long.

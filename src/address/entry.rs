@@ -78,19 +78,19 @@ impl FromStr for Span {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntryFault {
     /// Not an address in its canonical spelling.
-    #[error("`{0}` is no IP address")]
+    #[error("`{0}` is not an IP address")]
     Address(String),
     /// Not a number from 0 to 32, or to 128.
-    #[error("`/{0}` is no prefix length")]
+    #[error("`/{0}` is not a prefix length")]
     PrefixLength(String),
     /// Host bits are set beyond the prefix.
-    #[error("the address has bits set behind the prefix")]
+    #[error("the address has host bits set beyond the prefix")]
     HostBits {
         /// The network that the address is in.
         network: String,
     },
     /// A range that begins after its end.
-    #[error("the range begins behind its end")]
+    #[error("the range begins after its end")]
     Swapped,
     /// A range from IPv4 to IPv6.
     #[error("the ends of the range are of different families")]

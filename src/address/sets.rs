@@ -219,7 +219,7 @@ impl<'a> Builder<'a> {
         match String::from_utf8(bytes) {
             Ok(text) => Some(text),
             Err(_) => {
-                faults.error(place, format!("`{}` is no UTF-8 text", path.display()), "save it as UTF-8");
+                faults.error(place, format!("`{}` is not UTF-8 text", path.display()), "save it as UTF-8");
                 None
             }
         }

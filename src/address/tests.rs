@@ -93,8 +93,8 @@ fn all_faults_are_told_with_their_places() {
             "Error address-sets.c[0]: the set holds itself: `a` → `b` → `c` → `a`",
             "Error address-sets.self[0]: the set holds itself: `self` → `self`",
             "Error address-sets.x[0]: there is no address set `offices`",
-            "Error address-sets.x[1]: `10.1.2.3/8`: the address has bits set behind the prefix",
-            "Error address-sets.x[2]: `192.0.2.9-192.0.2.1`: the range begins behind its end",
+            "Error address-sets.x[1]: `10.1.2.3/8`: the address has host bits set beyond the prefix",
+            "Error address-sets.x[2]: `192.0.2.9-192.0.2.1`: the range begins after its end",
             "Error address-sets.x[3]: there is no address set `nowhere`",
             "Error address-sets.y: the set is neither a list nor one file",
         ]
@@ -163,9 +163,9 @@ fn bad_files_are_errors() {
     let (_, faults) = sets_in(yaml, folder.path(), 0);
 
     let told = told(&faults);
-    assert_eq!(told[0], "Error address-sets.bad.file: line 2: `offices`: `offices` is no IP address");
-    assert_eq!(told[1], "Error address-sets.bad.file: line 3: `10.0.0.1/8`: the address has bits set behind the prefix");
-    assert!(told[2].starts_with("Error address-sets.binary.file: ") && told[2].ends_with("is no UTF-8 text"), "{}", told[2]);
+    assert_eq!(told[0], "Error address-sets.bad.file: line 2: `offices`: `offices` is not an IP address");
+    assert_eq!(told[1], "Error address-sets.bad.file: line 3: `10.0.0.1/8`: the address has host bits set beyond the prefix");
+    assert!(told[2].starts_with("Error address-sets.binary.file: ") && told[2].ends_with("is not UTF-8 text"), "{}", told[2]);
     assert_eq!(told[3], "Warning address-sets.empty.file: the file holds no address");
     assert!(told[4].starts_with("Error address-sets.gone.file: "), "{}", told[4]);
     assert_eq!(told.len(), 5 + 20 + 1);

@@ -65,7 +65,7 @@ fn from_header(config: &FromHeaderConfig, setting: &Setting<'_>, place: &Place, 
     let Ok(name) = HeaderName::try_from(&*config.from_header) else {
         faults.error(
             place,
-            format!("`{}` is no header name", config.from_header),
+            format!("`{}` is not a header name", config.from_header),
             "write the name of a header, as Authorization2",
         );
         return None;
@@ -172,7 +172,7 @@ fn on_behalf_of(config: &OnBehalfOfConfig, setting: &Setting<'_>, place: &Place,
     let usable =
         !scopes.is_empty() && config.scope.len() <= 1_024 && config.scope.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     if !usable {
-        let message = format!("`{}` is no scope", config.scope);
+        let message = format!("`{}` is not a scope", config.scope);
         faults.error(&place.key("scope"), message, "write a delegated permission, as https://graph.microsoft.com/User.Read");
     }
     let credential = find(&config.on_behalf_of, setting, &place.key("on-behalf-of"), faults)?;
@@ -217,7 +217,7 @@ fn check_scope(scope: &str, place: &Place, faults: &mut Faults) -> bool {
     if scope.contains(char::is_whitespace) {
         faults.error(place, format!("`{scope}` is more than one scope"), cure);
     } else if resource.is_empty() || scope.len() > 512 || !scope.bytes().all(|byte| byte.is_ascii_graphic()) {
-        faults.error(place, format!("`{scope}` is no scope that an application can ask for"), cure);
+        faults.error(place, format!("`{scope}` is not a scope that an application can ask for"), cure);
     } else {
         return true;
     }

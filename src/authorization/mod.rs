@@ -115,7 +115,7 @@ pub enum NotForwardable {
     #[error("the request has several Authorization fields")]
     Repeated,
     /// No token was validated.
-    #[error("no validated token is there to be moved or exchanged")]
+    #[error("there is no validated token to be moved or exchanged")]
     Missing,
     /// The token's tenant has no token endpoint.
     #[error("the token's tenant has no token endpoint")]

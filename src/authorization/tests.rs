@@ -296,7 +296,7 @@ fn says_what_is_wrong() {
             false,
             &["authorization.from-header: no token policy of this route looks at `X-Else`".to_owned()][..],
         ),
-        (json!({"from-header": "a b"}), false, &["authorization.from-header: `a b` is no header name".to_owned()]),
+        (json!({"from-header": "a b"}), false, &["authorization.from-header: `a b` is not a header name".to_owned()]),
         (
             json!({"from-header": "Authorization2"}),
             true,
@@ -314,7 +314,7 @@ fn says_what_is_wrong() {
             json!({"credential": "nobody", "scope": "https://graph.microsoft.com/User.Read"}),
             false,
             &[
-                "authorization.scope: `https://graph.microsoft.com/User.Read` is no scope that an application can ask for"
+                "authorization.scope: `https://graph.microsoft.com/User.Read` is not a scope that an application can ask for"
                     .to_owned(),
                 format!("{credential}: there is no credential `nobody`"),
             ],
@@ -437,7 +437,7 @@ async fn says_what_is_wrong_with_an_exchange() {
         told(json!({"on-behalf-of": "gateway", "scope": "https://graph.microsoft.com/User.Read"})),
         [format!("on-behalf-of: no audience of this route is {CLIENT}, which credential `gateway` is")]
     );
-    assert_eq!(told(json!({"on-behalf-of": "gateway", "scope": " "})), ["scope: ` ` is no scope"]);
+    assert_eq!(told(json!({"on-behalf-of": "gateway", "scope": " "})), ["scope: ` ` is not a scope"]);
     assert_eq!(
         told(json!({"credential": "gateway", "scope": "api://a/.default", "tenant": "@(request.headers['x-tenant'])"})),
         [

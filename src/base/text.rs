@@ -14,16 +14,16 @@ pub enum TextFault {
     #[error("it is damaged UTF-16 text")]
     BrokenUtf16,
     /// No text, or text in another encoding.
-    #[error("it is no UTF-8 text")]
+    #[error("it is not UTF-8 text")]
     NotUtf8,
     /// An empty file.
     #[error("it is empty")]
     Empty,
     /// A blank at the end, which editors do not show.
-    #[error("a blank stands at its end")]
+    #[error("it ends with a space")]
     TrailingBlank,
     /// A NUL character.
-    #[error("a NUL character stands in it")]
+    #[error("it contains a NUL character")]
     Nul,
 }
 

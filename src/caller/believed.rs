@@ -142,7 +142,7 @@ fn read_required(
     for (name, values) in written {
         let place = place.key(name);
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
-            faults.error(&place, format!("`{name}` is no header name"), "use letters, digits and `-`");
+            faults.error(&place, format!("`{name}` is not a header name"), "use letters, digits and `-`");
             continue;
         };
         if values.is_empty() {
@@ -152,7 +152,9 @@ fn read_required(
         for (index, value) in values.iter().enumerate() {
             match HeaderValue::from_str(value) {
                 Ok(value) if !value.is_empty() => accepted.push(value),
-                _ => faults.error(&place.index(index), format!("`{value}` is no header value"), "write the value as it is sent"),
+                _ => {
+                    faults.error(&place.index(index), format!("`{value}` is not a header value"), "write the value as it is sent")
+                }
             }
         }
         required.push((name, accepted));

@@ -8,13 +8,13 @@ use crate::address::read_address;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HopFault {
     /// Not an address in its plain form.
-    #[error("a hop is no address in its plain form")]
+    #[error("a hop is not an address in canonical form")]
     Unreadable,
     /// `unknown`, or a name that hides the address. RFC 7239, sections 6.2 and 6.3.
     #[error("a hop hides its address")]
     Hidden,
     /// `Forwarded` without `for`.
-    #[error("a hop does not say for whom it speaks")]
+    #[error("a hop names no client")]
     Silent,
     /// The header as a whole is malformed.
     #[error("the header is malformed")]

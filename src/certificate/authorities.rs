@@ -105,7 +105,7 @@ pub enum AuthoritiesError {
         what: &'static str,
     },
     /// A certificate in the file is not that of an authority.
-    #[error("`{}` holds the certificate of {subject}, which is no authority", path.display())]
+    #[error("`{}` holds the certificate of {subject}, which is not an authority", path.display())]
     NoAuthority {
         /// The file.
         path: PathBuf,

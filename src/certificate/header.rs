@@ -37,19 +37,19 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderFault {
     /// The field is there more than once.
-    #[error("it is there more than once")]
+    #[error("it is present more than once")]
     Repeated,
     /// Text between or around certificates, or a block without end.
-    #[error("it is no PEM")]
+    #[error("it is not PEM")]
     Pem,
     /// Not base64.
-    #[error("it is no base64")]
+    #[error("it is not base64")]
     Base64,
     /// A malformed element of `X-Forwarded-Client-Cert`, or one that repeats a key.
-    #[error("it cannot be taken apart")]
+    #[error("it is malformed")]
     Malformed,
     /// `X-Forwarded-Client-Cert` with only a hash or a name.
-    #[error("it names a certificate and does not hold it; let the proxy add `Cert`")]
+    #[error("it names a certificate but does not contain it; configure the proxy to add `Cert`")]
     WithoutCertificate,
     /// `Cert` and `Chain` contain different certificates.
     #[error("it holds two different certificates")]
@@ -58,7 +58,7 @@ pub enum HeaderFault {
     #[error("it holds more than {LONGEST_CHAIN} certificates")]
     TooMany,
     /// Certificates that did not issue each other: the first may be a client's, sent to a proxy that adds its own.
-    #[error("its certificates are no chain")]
+    #[error("its certificates are not a chain")]
     NoChain,
     /// An unreadable certificate.
     #[error("it holds no certificate that can be read")]

@@ -217,19 +217,19 @@ pub enum CertificateFault {
     #[error("no authority vouches for the certificate: {0}")]
     Untrusted(Box<str>),
     /// It, or one of its issuers, is not valid yet.
-    #[error("the certificate, or one of its issuers, is valid in {0} s")]
+    #[error("the certificate, or one of its issuers, becomes valid in {0} s")]
     NotYetValid(u64),
     /// It, or one of its issuers, is no longer valid.
-    #[error("the certificate, or one of its issuers, ended to be valid {0} s ago")]
+    #[error("the certificate, or one of its issuers, expired {0} s ago")]
     Expired(u64),
     /// It, or one of its issuers, was revoked.
     #[error("the certificate, or one of its issuers, was revoked")]
     Revoked,
     /// The revocation status is unknown.
-    #[error("it cannot be told whether the certificate was revoked: {0}")]
+    #[error("the revocation status of the certificate is unknown: {0}")]
     RevocationUnknown(Box<str>),
     /// It is not one of the expected certificates.
-    #[error("the certificate of {subject} is none of the identities (SHA-256 {thumbprint})")]
+    #[error("the certificate of {subject} matches none of the identities (SHA-256 {thumbprint})")]
     NotAllowed {
         /// The subject of the certificate.
         subject: Box<str>,

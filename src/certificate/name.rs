@@ -38,13 +38,13 @@ pub enum NameFault {
     #[error("it is empty")]
     Empty,
     /// A part without `=`.
-    #[error("`{0}` is no `TYPE=value`")]
+    #[error("`{0}` is not a `TYPE=value`")]
     Part(String),
     /// A type without a known short name.
-    #[error("`{0}` is no type of attribute that is known; its object identifier always is, as in `2.5.4.10=Fabrikam`")]
+    #[error("`{0}` is not a known type of attribute; its object identifier always is, as in `2.5.4.10=Fabrikam`")]
     Type(String),
     /// Unterminated quotes or an unfinished escape.
-    #[error("quotes or an escape do not end")]
+    #[error("quotes or an escape are unterminated")]
     Unfinished,
 }
 

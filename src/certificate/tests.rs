@@ -350,7 +350,7 @@ fn files_that_would_check_nothing_are_refused() {
         (&folder.path().join("nowhere"), &list, None, "cannot be read", may_read),
         (&empty, &list, None, "holds no certificate", kind),
         (&key, &list, None, "holds no certificate", kind),
-        (&leaf, &list, None, "is no authority", "name the authority that issued it"),
+        (&leaf, &list, None, "is not an authority", "name the authority that issued it"),
         (&damaged, &list, None, "holds a certificate that cannot be read", kind),
         (&ca, &folder.path().join("nowhere"), Some(0), "cannot be read", may_read),
         (&ca, &empty, Some(0), "holds no revocation list", kind),

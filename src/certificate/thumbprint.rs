@@ -16,7 +16,7 @@ pub enum Thumbprint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ThumbprintFault {
     /// A character that is not a hexadecimal digit.
-    #[error("it holds {0:?}, which is no hexadecimal digit")]
+    #[error("it holds {0:?}, which is not a hexadecimal digit")]
     Digit(char),
     /// A wrong length.
     #[error("it has {0} hexadecimal digits; SHA-1 has 40, SHA-256 has 64")]

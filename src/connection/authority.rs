@@ -106,10 +106,10 @@ pub enum AuthorityFault {
     #[error("the host holds user information")]
     UserInfo,
     /// Neither a host name nor an address.
-    #[error("the host is neither a name nor an address in its plain form")]
+    #[error("the host is neither a name nor an address in canonical form")]
     Host,
     /// Not a number from 1 to 65535.
-    #[error("the port is no number from 1 to 65535")]
+    #[error("the port is not a number from 1 to 65535")]
     Port,
 }
 

@@ -129,7 +129,7 @@ fn open_vault(
     let url = key_vault::vault_url(address);
     if url.is_none() {
         let cure = "write it as https://contoso.vault.azure.net";
-        faults.error(&place.key("vault"), format!("`{address}` is no vault"), cure);
+        faults.error(&place.key("vault"), format!("`{address}` is not a vault"), cure);
     }
     for (key, name) in names {
         if let Some(name) = name.filter(|name| !key_vault::is_name(name)) {
@@ -191,7 +191,7 @@ fn client_id(
         Some(id) if uuid::Uuid::parse_str(&id).is_ok_and(|parsed| parsed.to_string() == id.to_ascii_lowercase()) => {
             return Some(id.to_ascii_lowercase().into());
         }
-        Some(id) => faults.error(&place.key("client-id"), format!("`{id}` is no application id"), cure),
+        Some(id) => faults.error(&place.key("client-id"), format!("`{id}` is not an application id"), cure),
         None => faults.error(place, "`client-id` is missing", cure),
     }
     None
@@ -311,7 +311,7 @@ fn federated(
             let other = other(name, siblings, &place, faults)?;
             if other.is_application() {
                 let cure = "name a credential with `managed-identity`";
-                faults.error(&place, format!("credential `{name}` is no managed identity"), cure);
+                faults.error(&place, format!("credential `{name}` is not a managed identity"), cure);
                 return None;
             }
             let cloud = config.tenant.as_ref().and_then(|tenant| setting.tenants.get(tenant)).map(|tenant| tenant.cloud);

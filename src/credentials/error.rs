@@ -97,7 +97,7 @@ pub enum Failure {
     #[error("the credential's certificate cannot be used")]
     Certificate(#[from] CertificateError),
     /// The vault with the certificate or the secret did not supply it.
-    #[error("the vault gave nothing")]
+    #[error("the vault did not supply the object")]
     Vault(#[from] Arc<VaultError>),
     /// The underlying identity has no token.
     #[error("the identity behind it has no token")]
@@ -106,7 +106,7 @@ pub enum Failure {
     #[error("the file with the federated token is empty or no text")]
     FederatedFile,
     /// The client secret is missing.
-    #[error("the client secret is not there yet")]
+    #[error("the client secret is not available yet")]
     NoSecret,
     /// The assertion could not be signed.
     #[error("the client assertion could not be signed")]
@@ -115,7 +115,7 @@ pub enum Failure {
     #[error("a token on behalf of a user needs a user's token")]
     NeedsUser,
     /// The gateway stopped before the answer came.
-    #[error("the token request was broken off")]
+    #[error("the token request was aborted")]
     Interrupted,
 }
 

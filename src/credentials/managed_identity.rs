@@ -68,7 +68,7 @@ pub(crate) enum NoPlatform {
     #[error("the environment has no {0}")]
     Lacks(&'static str),
     /// A variable is not a URL.
-    #[error("{0} is no URL")]
+    #[error("{0} is not a URL")]
     NoUrl(&'static str),
     /// Service Fabric.
     #[error("this is Service Fabric, whose managed identities are not supported yet")]
@@ -231,7 +231,7 @@ impl ManagedIdentity {
         }
 
         let success: Success =
-            serde_json::from_slice(&answer.body).map_err(|_| Failure::Nonsense("is no JSON with a token in it"))?;
+            serde_json::from_slice(&answer.body).map_err(|_| Failure::Nonsense("is not JSON with a token in it"))?;
         if success.access_token.is_empty() {
             return Err(Failure::Nonsense("holds no token"));
         }
@@ -266,7 +266,7 @@ fn arc_proof(answer: &Answer, folder: &Path) -> Result<HeaderValue, Failure> {
     let named = Path::new(challenge.strip_prefix("Basic realm=").ok_or_else(nonsense)?.trim_matches('"'));
     // Whoever answers must not choose which file of this machine is read to them.
     if named.parent() != Some(folder) || named.extension().is_none_or(|extension| extension != "key") {
-        return Err(Failure::Nonsense("names a file that is no challenge of Azure Arc"));
+        return Err(Failure::Nonsense("names a file that is not a challenge of Azure Arc"));
     }
     let unreadable =
         |_| Failure::Nonsense("names a challenge of Azure Arc that cannot be read: add this user to the group himds");

@@ -179,12 +179,12 @@ impl Seconds {
 
 pub(crate) fn issued(body: &[u8], sent_at: Duration) -> Fetched {
     // The parser's own words could quote the token.
-    let success: Success = serde_json::from_slice(body).map_err(|_| Failure::Nonsense("is no JSON with a token in it"))?;
+    let success: Success = serde_json::from_slice(body).map_err(|_| Failure::Nonsense("is not JSON with a token in it"))?;
     if success.access_token.is_empty() {
         return Err(Failure::Nonsense("holds no token"));
     }
     if success.token_type.as_deref().is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
-        return Err(Failure::Nonsense("holds a token that is no bearer token"));
+        return Err(Failure::Nonsense("holds a token that is not a bearer token"));
     }
     let lifetime = success
         .expires_in
@@ -273,12 +273,15 @@ mod tests {
             (json!({"token_type": "bearer", "expires_in": "3599", "access_token": "t"}), Ok((3_599, None))),
             (json!({"expires_in": 86400, "refresh_in": 43200, "access_token": "t"}), Ok((86_400, Some(43_200)))),
             (json!({"expires_in": u64::MAX, "access_token": "t"}), Ok((30 * 86_400, None))),
-            (json!({"token_type": "pop", "expires_in": 3599, "access_token": "t"}), Err("holds a token that is no bearer token")),
-            (json!({"expires_in": 3599}), Err("is no JSON with a token in it")),
+            (
+                json!({"token_type": "pop", "expires_in": 3599, "access_token": "t"}),
+                Err("holds a token that is not a bearer token"),
+            ),
+            (json!({"expires_in": 3599}), Err("is not JSON with a token in it")),
             (json!({"expires_in": 3599, "access_token": ""}), Err("holds no token")),
             (json!({"access_token": "t"}), Err("does not say how long the token lives")),
-            (json!({"access_token": "t", "expires_in": -1}), Err("is no JSON with a token in it")),
-            (json!([]), Err("is no JSON with a token in it")),
+            (json!({"access_token": "t", "expires_in": -1}), Err("is not JSON with a token in it")),
+            (json!([]), Err("is not JSON with a token in it")),
         ] {
             let read = issued(body.to_string().as_bytes(), Duration::ZERO);
 

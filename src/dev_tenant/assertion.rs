@@ -66,10 +66,10 @@ impl Assertion {
         };
         let object = |part: &str| decode(part).and_then(|bytes| serde_json::from_slice::<Map<String, Value>>(&bytes).ok());
         Ok(Self {
-            header: object(header).ok_or_else(|| malformed("its header is no JSON object"))?,
-            claims: object(payload).ok_or_else(|| malformed("its payload is no JSON object"))?,
+            header: object(header).ok_or_else(|| malformed("its header is not a JSON object"))?,
+            claims: object(payload).ok_or_else(|| malformed("its payload is not a JSON object"))?,
             signed: text.as_bytes()[..header.len() + 1 + payload.len()].to_vec(),
-            signature: decode(signature).ok_or_else(|| malformed("its signature is no base64"))?,
+            signature: decode(signature).ok_or_else(|| malformed("its signature is not base64"))?,
         })
     }
 

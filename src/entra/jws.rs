@@ -46,7 +46,7 @@ pub(crate) enum JwsError {
     TooLong(usize),
     #[error("the number of its parts is {0} and not 3")]
     Parts(usize),
-    #[error("its {0} is no strict base64url")]
+    #[error("its {0} is not strict base64url")]
     Encoding(&'static str),
     #[error("its header has {0} bytes, more than {MAX_HEADER_BYTES}")]
     HeaderTooLong(usize),
@@ -56,7 +56,7 @@ pub(crate) enum JwsError {
     MemberType(&'static str),
     #[error("the header member {0} is not accepted")]
     MemberRefused(&'static str),
-    #[error("its type is none of an access token")]
+    #[error("its type is not that of an access token")]
     Type,
     #[error("its key id has {0} bytes, more than {MAX_KEY_ID_BYTES}")]
     KeyIdTooLong(usize),

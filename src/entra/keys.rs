@@ -45,7 +45,7 @@ pub(crate) enum KeyVerdict {
 /// The reason why one key of a set is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unusable {
-    #[error("it is no object with text members")]
+    #[error("it is not an object with text members")]
     Shape,
     #[error("its type is not supported")]
     Type,
@@ -53,7 +53,7 @@ pub(crate) enum Unusable {
     Use,
     #[error("its algorithm is not accepted")]
     Algorithm,
-    #[error("its issuer is empty or no issuer")]
+    #[error("its issuer is empty or invalid")]
     Issuer,
     #[error("its numbers cannot be used")]
     Numbers,

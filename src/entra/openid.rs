@@ -82,7 +82,7 @@ fn discovered(text: &str, config: &IssuerConfig, place: &Place, faults: &mut Fau
     });
     let Some(metadata) = url else {
         let cure = format!("write it as https://idp.fabrikam.example{WELL_KNOWN}; http is for an issuer on this machine alone");
-        faults.error(&at, format!("`{text}` is no address that keys could be trusted from"), cure);
+        faults.error(&at, format!("`{text}` is not a trustworthy address for keys"), cure);
         return None;
     };
     let issuers = match (&config.issuer, text.strip_suffix(WELL_KNOWN)) {
@@ -103,7 +103,7 @@ fn discovered(text: &str, config: &IssuerConfig, place: &Place, faults: &mut Fau
                 let at = place.key("jwks-hosts").index(index);
                 faults.error(
                     &at,
-                    format!("`{host}` is no host"),
+                    format!("`{host}` is not a host"),
                     "write it as keys.fabrikam.example, with a port where it has one",
                 );
             }

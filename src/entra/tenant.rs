@@ -315,7 +315,11 @@ fn authority(text: &str, place: &Place, faults: &mut Faults) -> Option<Url> {
             && url.fragment().is_none()
     });
     let Some(url) = url else {
-        faults.error(place, format!("`{text}` is no authority"), "write it as https://contoso.ciamlogin.com, without a query");
+        faults.error(
+            place,
+            format!("`{text}` is not an authority"),
+            "write it as https://contoso.ciamlogin.com, without a query",
+        );
         return None;
     };
     if url.scheme() == "http" && !is_loopback(&url) {

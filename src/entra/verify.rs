@@ -64,7 +64,7 @@ pub(crate) enum IssuerVerdict {
 pub(crate) enum VerifyError {
     #[error("the token cannot be read")]
     Form(#[from] JwsError),
-    #[error("the token's algorithm is none that the policy or the key accepts")]
+    #[error("the token's algorithm is not accepted by the policy or the key")]
     Algorithm,
     #[error("the token names no key")]
     NoKeyId,
@@ -72,7 +72,7 @@ pub(crate) enum VerifyError {
     UnknownKey,
     #[error("there are no signing keys to check the token with")]
     NoKeys,
-    #[error("the signature does not hold")]
+    #[error("the signature is invalid")]
     Signature,
     #[error("the token cannot be read")]
     Payload(#[from] TokenFault),

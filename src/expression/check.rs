@@ -145,7 +145,7 @@ impl<'a> Checker<'a> {
                     self.uses.request = true;
                     let header = HeaderName::from_bytes(name.as_bytes());
                     let cure = "a header's name has letters, digits and `-`";
-                    Some(Field::Header(header.map_err(|_| self.fault(expr, format!("`{name}` is no header's name"), cure))?))
+                    Some(Field::Header(header.map_err(|_| self.fault(expr, format!("`{name}` is not a header's name"), cure))?))
                 }
                 (Expr::Ident(root), "query") if root == "request" && !self.bound(root) => {
                     self.uses.request = true;
@@ -277,7 +277,7 @@ impl<'a> Checker<'a> {
                 token if self.is_token(token) => format!("{token}.claims.oid"),
                 other => other.to_owned(),
             };
-            return self.fault(at, format!("`{name}` is no value by itself"), format!("name one of its fields, as {example}"));
+            return self.fault(at, format!("`{name}` is not a value by itself"), format!("name one of its fields, as {example}"));
         }
         let known: Vec<&str> = ROOTS.into_iter().chain(self.tokens.iter().map(|name| &**name)).collect();
         self.fault(at, format!("nothing is called `{name}`"), suggestion(name, &known))

@@ -308,7 +308,7 @@ impl<'f, 'a> Evaluator<'f, 'a> {
             Node::Path(Path { field: Field::CallerAddress, .. }) => self.facts.caller,
             other => match self.evaluate(other)? {
                 // An address that cannot be read is in no network and in every one: an error, so that `!cidr(…)` cannot hold for it.
-                Value::Text(text) => text.parse().map_err(|_| EvaluationError::Unfit("a text is no address"))?,
+                Value::Text(text) => text.parse().map_err(|_| EvaluationError::Unfit("a text is not an address"))?,
                 other => return Err(EvaluationError::kind("an address", Kind::Text, &other)),
             },
         };

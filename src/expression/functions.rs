@@ -144,7 +144,7 @@ fn join<'a>(list: &List<'a>, separator: &str, evaluator: &mut Evaluator<'_, 'a>)
             return Err(EvaluationError::Unfit("an element of the list that is joined is empty, or has blanks around it"));
         }
         if could_be_two(&element, separator) {
-            return Err(EvaluationError::Unfit("an element holds what separates the elements of the joined list"));
+            return Err(EvaluationError::Unfit("an element contains the separator of the joined list"));
         }
         if index > 0 {
             joined.push_str(separator);
@@ -189,7 +189,7 @@ fn whole_number(value: Value<'_>) -> Result<Value<'_>, EvaluationError> {
                 Err(OUT_OF_RANGE)
             }
         }
-        Value::Text(text) => text.parse().map(Value::Int).map_err(|_| EvaluationError::Unfit("a text is no whole number")),
+        Value::Text(text) => text.parse().map(Value::Int).map_err(|_| EvaluationError::Unfit("a text is not a whole number")),
         other => Err(EvaluationError::kind("what int() converts", Kind::Text, &other)),
     }
 }
@@ -199,7 +199,7 @@ fn fraction(value: Value<'_>) -> Result<Value<'_>, EvaluationError> {
         Value::Double(number) => number,
         Value::Int(number) => number as f64,
         Value::Large(number) => number as f64,
-        Value::Text(text) => text.parse::<f64>().map_err(|_| EvaluationError::Unfit("a text is no number"))?,
+        Value::Text(text) => text.parse::<f64>().map_err(|_| EvaluationError::Unfit("a text is not a number"))?,
         other => return Err(EvaluationError::kind("what double() converts", Kind::Text, &other)),
     };
     if number.is_finite() { Ok(Value::Double(number)) } else { Err(OUT_OF_RANGE) }

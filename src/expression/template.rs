@@ -59,7 +59,7 @@ pub(crate) fn condition(text: &str, tokens: &[Box<str>], place: &Place, faults: 
     match expression_in(text) {
         Ok(Some(inner)) => parsed(Expression::parse_knowing(inner, tokens).and_then(Expression::into_condition), place, faults),
         Ok(None) => {
-            faults.error(place, format!("`{text}` is no expression"), "write the condition as \"@(…)\"");
+            faults.error(place, format!("`{text}` is not an expression"), "write the condition as \"@(…)\"");
             None
         }
         Err((message, cure)) => {
@@ -158,7 +158,7 @@ pub(crate) enum HeaderTextError {
     #[error("the value is a list or an object; only join(list, separator) makes a list a text")]
     NotText,
     /// The value could be read as more than one field, or as another value.
-    #[error("the value begins or ends with a blank, or has control characters")]
+    #[error("the value begins or ends with a space, or has control characters")]
     Unclean,
 }
 

@@ -64,7 +64,7 @@ pub enum EvaluationError {
     #[error("{0} is absent")]
     Absent(Arc<str>),
     /// A value is of the wrong kind.
-    #[error("{what} must be {wanted}, and it is {found}")]
+    #[error("{what} must be {wanted}, but it is {found}")]
     Kind {
         /// The value in question.
         what: &'static str,
@@ -74,7 +74,7 @@ pub enum EvaluationError {
         found: &'static str,
     },
     /// The operands cannot be combined.
-    #[error("{left} and {right} do not go together in `{operation}`")]
+    #[error("{left} and {right} cannot be combined in `{operation}`")]
     Mismatch {
         /// The operator.
         operation: &'static str,
@@ -139,8 +139,8 @@ impl<'a> Value<'a> {
             Self::Large(number) => Cow::Owned(number.to_string()),
             // As JSON writes it, so that a claim is handed on as it was signed.
             Self::Double(number) => Cow::Owned(Json::from(number).to_string()),
-            Self::List(_) => return Err(EvaluationError::Unfit("a list is no text; write join(list, separator)")),
-            Self::Map(_) => return Err(EvaluationError::Unfit("an object is no text")),
+            Self::List(_) => return Err(EvaluationError::Unfit("a list is not a text; write join(list, separator)")),
+            Self::Map(_) => return Err(EvaluationError::Unfit("an object is not a text")),
         })
     }
 

@@ -127,10 +127,10 @@ pub enum BodyError {
     #[error("the upstream's answer broke off")]
     Upstream(#[source] upstream::UpstreamError),
     /// The token that opened the stream has expired, or `max-stream` of the listener has passed.
-    #[error("the stream has reached the end of its time")]
+    #[error("the stream has reached its maximum duration")]
     Lifetime,
     /// The partner that opened the stream was disabled.
-    #[error("the partner's access was taken away")]
+    #[error("the partner's access was revoked")]
     Revoked,
     /// The gateway panicked while it made the body.
     #[error("the gateway failed while the answer went out")]

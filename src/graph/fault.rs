@@ -24,19 +24,19 @@ pub(crate) enum GraphFault {
     Unreachable(#[from] IdentityHttpError),
     #[error("Microsoft Graph is busy (status {})", status.as_u16())]
     Busy { status: StatusCode, retry_after: Option<u64> },
-    #[error("Microsoft Graph is left alone for another {seconds} s")]
+    #[error("Microsoft Graph is not called for another {seconds} s")]
     Paused { seconds: u64 },
     #[error("Microsoft Graph refused the gateway's token")]
     Unauthorized,
-    #[error("Microsoft Graph refused the question (status {}, {code})", status.as_u16())]
+    #[error("Microsoft Graph refused the query (status {}, {code})", status.as_u16())]
     Refused { status: StatusCode, code: Box<str> },
     #[error("the answer of Microsoft Graph cannot be read")]
     Nonsense,
-    #[error("the token names no user that Microsoft Graph could be asked about")]
+    #[error("the token names no user for a query to Microsoft Graph")]
     NoPerson,
-    #[error("Microsoft Graph is not asked yet")]
+    #[error("Microsoft Graph is not called yet")]
     NotStarted,
-    #[error("the call to Microsoft Graph was broken off")]
+    #[error("the call to Microsoft Graph was aborted")]
     Interrupted,
 }
 

@@ -82,9 +82,9 @@ struct Payload<'a> {
 /// The reason why there is no assertion.
 #[derive(Debug, thiserror::Error)]
 enum AssertionFault {
-    #[error("nobody is known of whom something could be asserted")]
+    #[error("the caller is unknown, so nothing can be asserted")]
     Nobody,
-    #[error("{0} is no text, so it cannot be asserted")]
+    #[error("{0} is not a text, so it cannot be asserted")]
     NoText(HeaderName),
     #[error("the assertion cannot be signed")]
     Unsigned(#[source] KeyFault),

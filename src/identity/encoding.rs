@@ -71,15 +71,15 @@ pub(super) struct Form {
 pub(super) enum Unfit {
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
-    #[error("the value is a list, and no `encoding` says how to write one")]
+    #[error("the value is a list, and no `encoding` is configured")]
     List,
     #[error("the value is an object, which only `encoding: json` writes")]
     Object,
-    #[error("an element of the list is absent, empty, or no text, number or boolean")]
+    #[error("an element of the list is absent, empty, or not a text, number or boolean")]
     Element,
-    #[error("an element holds what separates the elements")]
+    #[error("an element contains the separator")]
     Separator,
-    #[error("the value has control characters, or begins or ends with a blank")]
+    #[error("the value has control characters, or begins or ends with a space")]
     Unclean,
     #[error("the value has letters beyond ASCII, which `non-ascii: refuse` refuses")]
     NonAscii,

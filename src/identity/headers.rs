@@ -171,7 +171,7 @@ fn value(config: &IdentityHeaderConfig, place: &Place, scope: &mut Scope<'_>) ->
             Template::Expression(expression) => Some(expression),
             Template::Literal(_) => {
                 let cure = "write it as \"@(…)\", or use the policy `set-header` for a fixed text";
-                scope.faults.error(&place.key("value"), format!("`{text}` is no expression"), cure);
+                scope.faults.error(&place.key("value"), format!("`{text}` is not an expression"), cure);
                 None
             }
         },
@@ -303,7 +303,7 @@ mod tests {
             ("X-User: {}", "nothing says what the header is made of"),
             ("X-User: { claim: '' }", "the name is empty"),
             ("X-User: { claim: a, value: '@(token.subject)' }", "both `claim` and `value`"),
-            ("X-User: { value: gateway }", "is no expression"),
+            ("X-User: { value: gateway }", "is not an expression"),
             ("X-User: { value: '@(token.nothing)' }", "has no field `nothing`"),
             ("X-User: { claim: a, separator: ';' }", "a separator stands between"),
             ("X-User: { claim: a, encoding: joined, separator: '' }", "cannot separate"),

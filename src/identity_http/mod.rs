@@ -91,7 +91,7 @@ pub enum IdentityHttpFault {
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityHttpError {
     /// Plain `http` to another machine.
-    #[error("{host} would be spoken to without TLS; only loopback may be")]
+    #[error("{host} would be called without TLS, which is only allowed on loopback")]
     NotHttps {
         /// The host.
         host: String,
@@ -125,7 +125,7 @@ pub enum IdentityHttpError {
         cap: usize,
     },
     /// The connection broke, or the response was not HTTP.
-    #[error("the answer of {host} broke off or is no HTTP")]
+    #[error("the answer of {host} broke off or is not HTTP")]
     Broken {
         /// The host.
         host: String,

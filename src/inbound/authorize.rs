@@ -49,7 +49,11 @@ impl Authorize {
                 |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
             let place = place.key("code");
             if code.len() > 64 || !code.split('-').all(word) {
-                scope.faults.error(&place, format!("`{code}` is no code"), "write lower-case words joined by `-`, as read-only");
+                scope.faults.error(
+                    &place,
+                    format!("`{code}` is not a code"),
+                    "write lower-case words joined by `-`, as read-only",
+                );
                 return None;
             }
             if Reason::ALL.iter().any(|reason| reason.code() == code) {
@@ -82,9 +86,9 @@ impl Authorize {
 /// The reason why a request is not admitted.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum NotAuthorized {
-    #[error("the condition does not hold")]
+    #[error("the condition is false")]
     DoesNotHold,
-    #[error("the condition cannot be judged")]
+    #[error("the condition cannot be evaluated")]
     CannotBeJudged(#[from] EvaluationError),
 }
 
@@ -122,10 +126,10 @@ mod tests {
     #[test]
     fn mistakes_are_found_at_load() {
         for (condition, code, expected) in [
-            ("true", None, "is no expression"),
+            ("true", None, "is not an expression"),
             ("@(request.path)", None, "a condition is true or false"),
-            ("@(true)", Some("Read Only"), "is no code"),
-            ("@(true)", Some("a--b"), "is no code"),
+            ("@(true)", Some("Read Only"), "is not a code"),
+            ("@(true)", Some("a--b"), "is not a code"),
             ("@(true)", Some("no-route"), "has a meaning of its own"),
         ] {
             let config = AuthorizeConfig { code: code.map(str::to_owned), ..config(condition) };

@@ -63,7 +63,7 @@ impl CheckHeader {
         let before = scope.faults.errors();
         let name = HeaderName::from_bytes(config.name.as_bytes()).ok();
         if name.is_none() {
-            let message = format!("`{}` is no header's name", config.name);
+            let message = format!("`{}` is not a header's name", config.name);
             scope.faults.error(&place.key("name"), message, "names have letters, digits and `-`");
         }
         let values: Vec<_> = (config.values.iter().enumerate())
@@ -211,7 +211,7 @@ pub(super) fn error_status(code: u16, place: &Place, faults: &mut Faults) -> Opt
     match StatusCode::from_u16(code) {
         Ok(status) if status.is_client_error() || status.is_server_error() => Some(status),
         _ => {
-            faults.error(place, format!("{code} is no status of a refusal"), "write one from 400 to 599");
+            faults.error(place, format!("{code} is not a status of a refusal"), "write one from 400 to 599");
             None
         }
     }
@@ -227,10 +227,10 @@ pub enum CheckFailed {
     #[error("{0} was sent more than once")]
     Repeated(HeaderName),
     /// The field's value is not one of those listed.
-    #[error("{0} has another value than those accepted")]
+    #[error("{0} has none of the accepted values")]
     Other(HeaderName),
     /// The vault's secret for the comparison is not available.
-    #[error("the secret that {0} is held against is not there")]
+    #[error("the secret that {0} is compared with is unavailable")]
     NotThere(HeaderName),
 }
 

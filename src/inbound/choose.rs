@@ -111,7 +111,7 @@ impl Choose {
 
 /// An error: a condition cannot be evaluated.
 #[derive(Debug, thiserror::Error)]
-#[error("the condition cannot be judged")]
+#[error("the condition cannot be evaluated")]
 pub(crate) struct CannotChoose(#[source] pub(crate) EvaluationError);
 
 impl From<CannotChoose> for Refusal {

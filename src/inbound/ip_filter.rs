@@ -193,8 +193,8 @@ mod tests {
         for (yaml, fault) in [
             ("{ action: allow, addresses: [] }", "the list is empty, so every caller would be refused"),
             ("{ action: forbid, addresses: [] }", "the list is empty, so no caller would be refused"),
-            ("{ action: allow, addresses: [10.1.2.3/8] }", "`10.1.2.3/8`: the address has bits set behind the prefix"),
-            ("{ action: allow, addresses: [192.0.2.9-192.0.2.1] }", "`192.0.2.9-192.0.2.1`: the range begins behind its end"),
+            ("{ action: allow, addresses: [10.1.2.3/8] }", "`10.1.2.3/8`: the address has host bits set beyond the prefix"),
+            ("{ action: allow, addresses: [192.0.2.9-192.0.2.1] }", "`192.0.2.9-192.0.2.1`: the range begins after its end"),
             ("{ action: allow, addresses: [offices] }", "there is no address set `offices`"),
         ] {
             assert_eq!(filter(yaml).unwrap_err(), [fault], "{yaml}");

@@ -273,7 +273,7 @@ mod tests {
             ("- choose: [ { otherwise: [] } ]", "not the last branch"),
             ("- choose: [ { otherwise: [] }, { when: \"@(true)\", do: [] } ]", "not the last branch"),
             ("- choose: [ { when: \"@(true)\" } ]", "either `when` and `do`"),
-            ("- choose: [ { when: \"true\", do: [] } ]", "is no expression"),
+            ("- choose: [ { when: \"true\", do: [] } ]", "is not an expression"),
             ("- any-of: []", "fewer than two"),
             ("- any-of: [ [], [ { check-header: { name: a } } ] ]", "the list is empty"),
             ("- include-fragment: nowhere", "no fragment `nowhere`"),

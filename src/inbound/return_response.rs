@@ -57,7 +57,11 @@ impl ReturnResponse {
         let code = config.status.unwrap_or(200);
         let status = StatusCode::from_u16(code).ok().filter(|_| (200..600).contains(&code));
         if status.is_none() {
-            scope.faults.error(&place.key("status"), format!("{code} is no status to answer with"), "write one from 200 to 599");
+            scope.faults.error(
+                &place.key("status"),
+                format!("{code} is not a status to answer with"),
+                "write one from 200 to 599",
+            );
         }
         let mut headers = Vec::new();
         for (written, text) in &config.headers {
@@ -120,7 +124,7 @@ impl ReturnResponse {
 
 /// An error: the response cannot be made.
 #[derive(Debug, thiserror::Error)]
-#[error("a value of the answer cannot be had")]
+#[error("a value of the answer is unavailable")]
 struct Unavailable(#[from] HeaderTextError);
 
 impl From<Unavailable> for Refusal {

@@ -230,7 +230,7 @@ fn with_placeholders(pieces: &[Piece]) -> String {
 /// The reason why the path cannot be changed.
 #[derive(Debug, thiserror::Error)]
 enum RewriteFailed {
-    #[error("the new path could be read in two ways")]
+    #[error("the new path is ambiguous")]
     Ambiguous,
     #[error("the path captured no `{0}`")]
     NotCaptured(Box<str>),
@@ -331,8 +331,8 @@ mod tests {
             ("/a/{person", "brace without its other"),
             ("/a/person}", "brace without its other"),
             ("/a/../b", "dot segment"),
-            ("/a/%zz", "begins no escape"),
-            ("/a%2{id}", "begins no escape"),
+            ("/a/%zz", "not part of an escape"),
+            ("/a%2{id}", "not part of an escape"),
             ("/a b", "control character or a space"),
             ("/a#b", "fragment"),
             ("/a%2db", "not written as it would be sent"),

@@ -133,7 +133,7 @@ impl SetQueryParameter {
 
 /// An error: a value is unavailable.
 #[derive(Debug, thiserror::Error)]
-#[error("the value of the parameter {name} cannot be had")]
+#[error("the value of the parameter {name} is unavailable")]
 struct Unavailable {
     name: Box<str>,
     source: EvaluationError,

@@ -206,7 +206,7 @@ mod tests {
             ("RS256, not listed", json!({ "algorithms": ["RS512"] }), rsa("RS256", &claims()), "token-algorithm-not-allowed"),
             ("one of several audiences", json!({}), rsa("RS256", &with("aud", json!(["x", "orders"]))), "accepted"),
             ("none of several audiences", json!({}), rsa("RS256", &with("aud", json!(["x"]))), "token-audience-not-allowed"),
-            ("an audience that is no text", json!({}), rsa("RS256", &with("aud", json!([1]))), "token-malformed"),
+            ("an audience that is not a text", json!({}), rsa("RS256", &with("aud", json!([1]))), "token-malformed"),
             ("another issuer", json!({}), rsa("RS256", &with("iss", "https://build.example/")), "token-issuer-not-allowed"),
             ("expired", json!({}), rsa("RS256", &with("exp", NOW - 301)), "token-expired"),
             ("bound", json!({}), rsa("RS256", &with("cnf", json!({ "jkt": "x" }))), "token-binding-missing"),

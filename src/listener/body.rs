@@ -52,7 +52,7 @@ pub enum BodyError {
     #[error("the framing of the request body is broken: {0}")]
     Framing(&'static str),
     /// It did not arrive in time.
-    #[error("the request body came too slowly")]
+    #[error("the request body arrived too slowly")]
     Timeout,
     /// The client has left.
     #[error("the client left before the end of the request body")]

@@ -23,7 +23,7 @@ const LOOK: usize = 512;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotIntroduced {
     /// The peer may not introduce connections. None of its bytes were read.
-    #[error("the peer is no trusted proxy")]
+    #[error("the peer is not a trusted proxy")]
     Untrusted,
     /// The bytes are not a header.
     #[error(transparent)]
@@ -32,7 +32,7 @@ pub(super) enum NotIntroduced {
     #[error("the connection ended within the PROXY protocol header")]
     Abandoned,
     /// The connection ended before its first byte, as a balancer's health checks do.
-    #[error("nothing came")]
+    #[error("nothing arrived")]
     Silent,
     /// The header did not arrive in time.
     #[error("no PROXY protocol header within header-timeout")]
@@ -146,7 +146,7 @@ mod tests {
     #[tokio::test]
     async fn tells_what_else_there_may_be() {
         for (bytes, expected) in [
-            (&b""[..], "nothing came"),
+            (&b""[..], "nothing arrived"),
             (b"PROXY TC", "the connection ended within the PROXY protocol header"),
             (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\x01", "the connection ended within the PROXY protocol header"),
             (b"GET / HTTP/1.1\r\n\r\n", "the connection does not begin with a PROXY protocol header"),

@@ -136,7 +136,7 @@ impl ListenerConfig {
                 Ok(address) => addresses.push(address),
                 Err(_) => faults.error(
                     &place,
-                    format!("`{text}` is no address to listen on"),
+                    format!("`{text}` is not an address to listen on"),
                     "write address and port: 0.0.0.0:8443, 127.0.0.1:8080 or [::]:8443",
                 ),
             }
@@ -148,7 +148,11 @@ impl ListenerConfig {
 fn check_limits(limits: &LimitsConfig, place: &Place, faults: &mut Faults) {
     if !(LEAST_HEADER_BYTES..=MOST_HEADER_BYTES).contains(&limits.header_bytes.0) {
         let cure = "choose between 1KiB and 128KiB; the default is 64KiB";
-        faults.error(&place.key("header-bytes"), format!("{} bytes is no sensible size for a head", limits.header_bytes.0), cure);
+        faults.error(
+            &place.key("header-bytes"),
+            format!("{} bytes is not a sensible size for a head", limits.header_bytes.0),
+            cure,
+        );
     }
     if limits.connections == 0 {
         faults.error(&place.key("connections"), "0 connections would refuse every caller", "allow some; the default is 10000");

@@ -26,7 +26,7 @@ const FRAMING: [HeaderName; 11] = [
 /// Reads the name of a field that a policy may set.
 pub(crate) fn name(written: &str, place: &Place, faults: &mut Faults) -> Option<HeaderName> {
     let Ok(name) = HeaderName::from_bytes(written.as_bytes()) else {
-        faults.error(place, format!("`{written}` is no header's name"), "names have letters, digits and `-`");
+        faults.error(place, format!("`{written}` is not a header's name"), "names have letters, digits and `-`");
         return None;
     };
     if name == header::AUTHORIZATION {
@@ -77,7 +77,7 @@ pub(crate) fn joined(one: &HeaderValue, other: &HeaderValue) -> Option<HeaderVal
 
 /// An error: a value is unavailable.
 #[derive(Debug, thiserror::Error)]
-#[error("the value of {name} cannot be had")]
+#[error("the value of {name} is unavailable")]
 pub struct Unavailable {
     name: HeaderName,
     reason: Reason,

@@ -390,7 +390,7 @@ fn applications(config: &PartnerConfig, place: &Place, faults: &mut Faults) -> V
         let id: Box<str> = text.to_ascii_lowercase().into();
         if !is_guid(&id) {
             let cure = "write the application (client) id, as in 22223333-cccc-4444-dddd-5555eeee6666";
-            faults.error(&place.index(index), format!("`{text}` is no application id"), cure);
+            faults.error(&place.index(index), format!("`{text}` is not an application id"), cure);
         } else if applications.contains(&id) {
             faults.warning(&place.index(index), format!("`{text}` is listed already"), "leave it out");
         } else {
@@ -417,7 +417,7 @@ fn pins(config: &PinConfig, with: Surroundings<'_>, place: &Place, faults: &mut 
         let read = Thumbprint::parse(text);
         read.map_err(|fault| {
             let cure = "write the SHA-1 or SHA-256 of the certificate in hexadecimal, as `entrada certificate show` prints it";
-            faults.error(&list.index(index), format!("`{text}` is no thumbprint: {fault}"), cure);
+            faults.error(&list.index(index), format!("`{text}` is not a thumbprint: {fault}"), cure);
         })
     });
     // All of them are read before any is missed, so that every fault is told.
@@ -455,10 +455,10 @@ fn tenants(written: &[String], tenants: &Tenants, place: &Place, faults: &mut Fa
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PartnerFault {
     /// No partner has this application in this tenant, or takes this kind of token.
-    #[error("the token's application is no partner's in the token's tenant")]
+    #[error("no partner has the token's application in the token's tenant")]
     Unknown,
     /// `enabled: false`.
-    #[error("the partner `{0}` is switched off")]
+    #[error("the partner `{0}` is disabled")]
     Disabled(Arc<str>),
     /// Not among the partner's routes, or the policy's partners.
     #[error("the partner `{0}` may not use this route")]

@@ -215,7 +215,7 @@ fn what_is_incomplete_or_contradicts_itself_is_an_error() {
         ),
         (
             "p: { client-application-ids: [orders] }".to_owned(),
-            "Error partners.p.client-application-ids[0]: `orders` is no application id",
+            "Error partners.p.client-application-ids[0]: `orders` is not an application id",
         ),
         (
             format!("p: {{ client-application-ids: [{APP}], tenants: [] }}"),
@@ -243,7 +243,7 @@ fn what_is_incomplete_or_contradicts_itself_is_an_error() {
         ),
         (
             format!("p: {{ client-application-ids: [{APP}], client-certificate: {{ thumbprints: [abc] }} }}"),
-            "Error partners.p.client-certificate.thumbprints[0]: `abc` is no thumbprint: it has 3 hexadecimal digits; SHA-1 has 40, SHA-256 has 64",
+            "Error partners.p.client-certificate.thumbprints[0]: `abc` is not a thumbprint: it has 3 hexadecimal digits; SHA-1 has 40, SHA-256 has 64",
         ),
         (
             format!("p: {{ client-application-ids: [{APP}], routes: [] }}"),

@@ -166,7 +166,7 @@ pub enum HeadFault {
     #[error("the request names one host in its target and another in `Host`")]
     HostsDiffer,
     /// RFC 9110, section 7.6.1.
-    #[error("`Connection` holds something that is no name")]
+    #[error("`Connection` contains something that is not a name")]
     Connection,
     /// RFC 9113, section 8.2.
     #[error("`{0}` cannot be in an HTTP/2 request as it is")]
@@ -202,7 +202,7 @@ fn judge_framing(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
             return fault("`Content-Length` is repeated");
         }
         if length.is_empty() || length.len() > 19 || !length.as_bytes().iter().all(u8::is_ascii_digit) {
-            return fault("`Content-Length` is no number");
+            return fault("`Content-Length` is not a number");
         }
     }
     if version >= Version::HTTP_2 { judge_http2(headers) } else { Ok(()) }

@@ -140,37 +140,37 @@ pub enum TargetFault {
     #[error("the target is longer than {MAX_TARGET} bytes")]
     TooLong,
     /// `*`, an authority, or nothing.
-    #[error("the target is no path")]
+    #[error("the target is not a path")]
     NotAPath,
     /// A control character or a space, raw or escaped.
-    #[error("the target holds a control character or a space")]
+    #[error("the target contains a control character or a space")]
     Control,
     /// `%` without two hexadecimal digits.
-    #[error("the path holds a `%` that begins no escape")]
+    #[error("the path contains a `%` that is not part of an escape")]
     BadEscape,
     /// `.` or `..`, in any spelling.
-    #[error("the path holds a dot segment")]
+    #[error("the path contains a dot segment")]
     DotSegment,
     /// `#`.
-    #[error("the target holds a fragment")]
+    #[error("the target contains a fragment")]
     Fragment,
     /// An ASCII character as two bytes, which a careless UTF-8 decoder takes for the character.
-    #[error("the path holds an overlong UTF-8 sequence")]
+    #[error("the path contains an overlong UTF-8 sequence")]
     Overlong,
     /// Escapes of escapes of escapes.
-    #[error("the path is escaped more than {MAX_ESCAPE_DEPTH} times over")]
+    #[error("the path is escaped more than {MAX_ESCAPE_DEPTH} times")]
     TooDeep,
     /// Ambiguities that the route would have to accept by name.
-    #[error("the target holds what the route does not accept: {0}")]
+    #[error("the route does not accept these parts of the target: {0}")]
     NotAccepted(Oddities),
     /// The target has too many possible readings.
-    #[error("the target can be read in more ways than are looked at")]
+    #[error("the target has too many possible readings")]
     TooManyReadings,
     /// The upstream may read the target as another path.
-    #[error("the path is spelled in a way that an upstream without case reads as another path")]
+    #[error("a case-insensitive upstream may read the path as another path")]
     OtherSpelling,
     /// A lenient reader of the target would find another route.
-    #[error("the target leads to another route when it is read carelessly")]
+    #[error("a lenient reader would find another route for the target")]
     TwoRoutes,
 }
 

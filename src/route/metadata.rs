@@ -142,7 +142,7 @@ fn read_url(text: &str, place: &Place, faults: &mut Faults) -> Option<Url> {
     });
     if url.is_none() {
         let cure = "write an https URL without a query, as https://api.contoso.example/orders";
-        faults.error(place, format!("`{text}` is no resource that clients could be told of"), cure);
+        faults.error(place, format!("`{text}` is not a valid resource"), cure);
     }
     url
 }

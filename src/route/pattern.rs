@@ -150,7 +150,7 @@ fn hosts(written: &[String], place: &Place, faults: &mut Faults) -> Option<Vec<H
 
 fn host(text: &str, place: &Place, faults: &mut Faults) -> Option<Host> {
     if text == "*" {
-        faults.error(place, "`*` is no host", "leave `hosts` out for any host");
+        faults.error(place, "`*` is not a host", "leave `hosts` out for any host");
         return None;
     }
     let (name, wildcard) = text.strip_prefix("*.").map_or((text, false), |name| (name, true));
@@ -165,7 +165,7 @@ fn host(text: &str, place: &Place, faults: &mut Faults) -> Option<Host> {
         }
         // `*.0.2.1` and `*.[::1]` are no names.
         Ok(authority) if wildcard && !authority.host.bytes().any(|byte| byte.is_ascii_lowercase()) => {
-            faults.error(place, format!("`{text}` is no host"), "write `*.` and a name, as in `*.contoso.example`");
+            faults.error(place, format!("`{text}` is not a host"), "write `*.` and a name, as in `*.contoso.example`");
             None
         }
         Ok(authority) if wildcard => Some(Host::Below((*authority.host).into())),
@@ -180,7 +180,7 @@ fn host(text: &str, place: &Place, faults: &mut Faults) -> Option<Host> {
         }
         Err(fault) => {
             let cure = "write a name as `api.contoso.example` or `*.contoso.example`, or an address";
-            faults.error(place, format!("`{text}` is no host: {fault}"), cure);
+            faults.error(place, format!("`{text}` is not a host: {fault}"), cure);
             None
         }
     }
@@ -203,7 +203,7 @@ fn methods(written: &[String], place: &Place, faults: &mut Faults) -> Option<Vec
                 || "write one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, or another registered one".into(),
                 |method| format!("write `{method}`"),
             );
-            faults.error(&place, format!("`{text}` is no method"), cure);
+            faults.error(&place, format!("`{text}` is not a method"), cure);
             continue;
         };
         if methods.contains(&method) {
@@ -256,7 +256,11 @@ fn segment(text: &str, place: &Place, faults: &mut Faults) -> Option<Segment> {
             return None;
         }
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
-            faults.error(place, format!("`{text}` is no name for a capture"), "use lower case letters and `_`, as in `{person}`");
+            faults.error(
+                place,
+                format!("`{text}` is not a name for a capture"),
+                "use lower case letters and `_`, as in `{person}`",
+            );
             return None;
         }
         return Some(Segment::Capture(name.into()));
@@ -341,28 +345,28 @@ mod tests {
     #[test]
     fn each_fault_has_its_place_and_reason() {
         for (yaml, fault) in [
-            ("{ hosts: ['*'] }", "Error match.hosts[0]: `*` is no host"),
+            ("{ hosts: ['*'] }", "Error match.hosts[0]: `*` is not a host"),
             (
                 "{ hosts: [a.example, 'a.example:443'] }",
                 "Error match.hosts[1]: `a.example:443` has a port, which routes do not look at",
             ),
             (
                 "{ hosts: ['https://a.example'] }",
-                "Error match.hosts[0]: `https://a.example` is no host: the port is no number from 1 to 65535",
+                "Error match.hosts[0]: `https://a.example` is not a host: the port is not a number from 1 to 65535",
             ),
             (
                 "{ hosts: ['a.*.example'] }",
-                "Error match.hosts[0]: `a.*.example` is no host: the host is neither a name nor an address in its plain form",
+                "Error match.hosts[0]: `a.*.example` is not a host: the host is neither a name nor an address in canonical form",
             ),
-            ("{ hosts: ['*.192.0.2.1'] }", "Error match.hosts[0]: `*.192.0.2.1` is no host"),
+            ("{ hosts: ['*.192.0.2.1'] }", "Error match.hosts[0]: `*.192.0.2.1` is not a host"),
             ("{ hosts: [bücher.example] }", "Error match.hosts[0]: `bücher.example` is not as hosts are sent"),
             (
                 "{ hosts: [''] }",
-                "Error match.hosts[0]: `` is no host: the host is neither a name nor an address in its plain form",
+                "Error match.hosts[0]: `` is not a host: the host is neither a name nor an address in canonical form",
             ),
             ("{ hosts: [a.example, A.example] }", "Warning match.hosts[1]: `A.example` is listed already"),
-            ("{ methods: [get] }", "Error match.methods[0]: `get` is no method"),
-            ("{ methods: [GET, GETT] }", "Error match.methods[1]: `GETT` is no method"),
+            ("{ methods: [get] }", "Error match.methods[0]: `get` is not a method"),
+            ("{ methods: [GET, GETT] }", "Error match.methods[1]: `GETT` is not a method"),
             ("{ methods: [TRACE] }", "Error match.methods[0]: `TRACE` is never served"),
             ("{ methods: [connect] }", "Error match.methods[0]: `connect` is never served"),
             ("{ methods: [GET, GET] }", "Warning match.methods[1]: `GET` is listed already"),
@@ -370,14 +374,14 @@ mod tests {
             ("{ path: orders }", "Error match.path: `orders` does not begin with `/`"),
             ("{ path: '' }", "Error match.path: `` does not begin with `/`"),
             ("{ path: /orders/ }", "Error match.path: `/orders/` ends with `/`"),
-            ("{ path: /a/../b }", "Error match.path: `..` can never match: the path holds a dot segment"),
-            ("{ path: '/a b' }", "Error match.path: `a b` can never match: the target holds a control character or a space"),
+            ("{ path: /a/../b }", "Error match.path: `..` can never match: the path contains a dot segment"),
+            ("{ path: '/a b' }", "Error match.path: `a b` can never match: the target contains a control character or a space"),
             ("{ path: '/%6Frders' }", "Error match.path: `%6Frders` is not as paths are compared"),
             ("{ path: '/%c3%a9' }", "Error match.path: `%c3%a9` is not as paths are compared"),
             ("{ path: /é }", "Error match.path: `é` is not as paths are compared"),
             ("{ path: '/a?b=c' }", "Error match.path: a route's path has no query"),
-            ("{ path: '/{Person}' }", "Error match.path: `{Person}` is no name for a capture"),
-            ("{ path: '/{}' }", "Error match.path: `{}` is no name for a capture"),
+            ("{ path: '/{Person}' }", "Error match.path: `{Person}` is not a name for a capture"),
+            ("{ path: '/{}' }", "Error match.path: `{}` is not a name for a capture"),
             ("{ path: '/{rest}' }", "Error match.path: `{rest}` is what follows the path"),
             ("{ path: '/a{b}' }", "Error match.path: `a{b}`: a capture is a whole segment"),
             ("{ path: '/{a}/{a}' }", "Error match.path: `{a}` captures twice"),

@@ -120,7 +120,7 @@ impl OwnAnswer {
         if status.is_none() {
             faults.error(
                 &place.key("status"),
-                format!("{} is no status to answer with", config.status),
+                format!("{} is not a status to answer with", config.status),
                 "use a status from 200 to 599",
             );
         }
@@ -152,7 +152,9 @@ fn header_map(written: &BTreeMap<String, String>, place: &Place, faults: &mut Fa
     for (name, value) in written {
         match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             (Ok(name), Ok(value)) => drop(headers.insert(name, value)),
-            (Err(_), _) => faults.error(&place.key(name), format!("`{name}` is no header name"), "use letters, digits and `-`"),
+            (Err(_), _) => {
+                faults.error(&place.key(name), format!("`{name}` is not a header name"), "use letters, digits and `-`")
+            }
             (_, Err(_)) => faults.error(&place.key(name), "the value cannot stand in a header", "leave out control characters"),
         }
     }

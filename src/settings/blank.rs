@@ -177,7 +177,7 @@ mod tests {
     fn messages_say_no_secret() {
         let (here, there) = (Origin::new(0, 8..9), Origin::new(0, 20..29));
         for (message, about, expected) in [
-            ("`hunter2-and-more` is no size", None, "`****` is no size"),
+            ("`hunter2-and-more` is not a size", None, "`****` is not a size"),
             ("`https://me:pw@proxy` is no server", None, "`https://****@proxy` is no server"),
             ("`*a` begins with `*`", Some((&here, "*a")), "**** begins with `*`"),
             (

@@ -87,7 +87,7 @@ impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
         Self::parse(&text)
-            .ok_or_else(|| D::Error::custom(format!("`{text}` is no duration; write it as 250ms, 10s, 5m, 1h or 30d")))
+            .ok_or_else(|| D::Error::custom(format!("`{text}` is not a duration; write it as 250ms, 10s, 5m, 1h or 30d")))
     }
 }
 
@@ -95,14 +95,14 @@ impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
         Self::parse(&text)
-            .ok_or_else(|| D::Error::custom(format!("`{text}` is no size; write it as 512B, 64KiB, 100MiB or 1GiB")))
+            .ok_or_else(|| D::Error::custom(format!("`{text}` is not a size; write it as 512B, 64KiB, 100MiB or 1GiB")))
     }
 }
 
 impl<'de> Deserialize<'de> for Day {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is no day; write it as 2027-01-31")))
+        Self::parse(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is not a date; write it as 2027-01-31")))
     }
 }
 

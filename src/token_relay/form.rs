@@ -47,11 +47,11 @@ pub(super) enum FormFault {
     Control,
     #[error("there are more than {MOST_PARAMETERS} parameters")]
     TooMany,
-    #[error("a parameter is there twice")]
+    #[error("a parameter is repeated")]
     Duplicate,
     #[error("`{0}` is missing")]
     Missing(&'static str),
-    #[error("`client_id` is no GUID")]
+    #[error("`client_id` is not a GUID")]
     ClientId,
     #[error("there are both `client_secret` and `client_assertion`")]
     TwoProofs,
@@ -59,7 +59,7 @@ pub(super) enum FormFault {
     AssertionType,
     #[error("`client_assertion` cannot be read")]
     Assertion,
-    #[error("`client_assertion` is another client's than `client_id`")]
+    #[error("`client_assertion` does not belong to `client_id`")]
     OtherClient,
 }
 

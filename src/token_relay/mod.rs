@@ -125,7 +125,7 @@ pub(crate) struct Surroundings<'a> {
 /// The reason why a request is not relayed, or its response not returned. Holds nothing that the client sent.
 #[derive(Debug, thiserror::Error)]
 enum RelayFault {
-    #[error("the body is no form: {0}")]
+    #[error("the body is not a form: {0}")]
     NotAForm(&'static str),
     #[error("the form cannot be used")]
     Form(#[from] FormFault),
@@ -133,13 +133,13 @@ enum RelayFault {
     GrantType,
     #[error("the scope is not one of `scopes`")]
     Scope,
-    #[error("the client sent a secret, and `client-credential` asks for an assertion")]
+    #[error("the client sent a secret, but `client-credential` requires an assertion")]
     Credential,
     #[error("the token endpoint cannot be reached")]
     Unreachable(#[source] IdentityHttpError),
-    #[error("the token endpoint answered {0} with something that is no JSON object")]
+    #[error("the token endpoint answered {0} with something that is not a JSON object")]
     NoAnswer(StatusCode),
-    #[error("the call of the token endpoint was broken off")]
+    #[error("the call of the token endpoint was aborted")]
     Interrupted,
 }
 
@@ -195,7 +195,7 @@ impl TokenRelay {
         for (index, scope) in config.scopes.iter().enumerate() {
             let resource = scope.strip_suffix("/.default").unwrap_or_default();
             if resource.is_empty() || !scope.bytes().all(|byte| byte.is_ascii_graphic()) {
-                let message = format!("`{scope}` is no scope of this grant: applications ask for all that they were given");
+                let message = format!("`{scope}` is not a scope of this grant: applications ask for all that they were given");
                 faults.error(&place.key("scopes").index(index), message, "write it as api://orders/.default");
             }
         }

@@ -132,7 +132,7 @@ fn host(text: Option<&str>, place: &Place, faults: &mut Faults) -> Option<Host> 
             if let (Some(authority), Some(value)) = (authority, value) {
                 return Some(Host::Named(authority, value));
             }
-            faults.error(place, format!("`{name}` is no host"), "write `upstream`, `preserve` or a host name");
+            faults.error(place, format!("`{name}` is not a host"), "write `upstream`, `preserve` or a host name");
             None
         }
     }
@@ -145,7 +145,7 @@ fn check_resilience(config: &UpstreamConfig, place: &Place, faults: &mut Faults)
         if !(1..=5).contains(&retries.attempts) {
             faults.error(
                 &place.key("attempts"),
-                format!("{} is no number of further attempts", retries.attempts),
+                format!("{} is not a number of further attempts", retries.attempts),
                 "write 1 to 5",
             );
         }
@@ -160,7 +160,7 @@ fn check_resilience(config: &UpstreamConfig, place: &Place, faults: &mut Faults)
     if let Some(health) = &config.health {
         let place = place.key("health");
         if !health.path.starts_with('/') || health.path.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'#') {
-            faults.error(&place.key("path"), format!("`{}` is no path", health.path), "write a path, as /healthz");
+            faults.error(&place.key("path"), format!("`{}` is not a path", health.path), "write a path, as /healthz");
         }
         if health.interval.0 < MIN_INTERVAL {
             faults.error(&place.key("interval"), "checks would be a load of their own", "write at least 100ms");

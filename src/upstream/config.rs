@@ -221,7 +221,7 @@ impl<'de> Deserialize<'de> for RetryCondition {
 impl<'de> Deserialize<'de> for Percent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is no share; write it as 20%")))
+        Self::parse(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is not a share; write it as 20%")))
     }
 }
 

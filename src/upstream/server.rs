@@ -67,7 +67,7 @@ impl Location {
         if text.contains('#') {
             return Err("has a fragment");
         }
-        let uri: Uri = text.parse().map_err(|_| "is no URL")?;
+        let uri: Uri = text.parse().map_err(|_| "is not a URL")?;
         let parts = uri.into_parts();
         let scheme = parts.scheme.filter(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
         let (Some(scheme), Some(authority)) = (scheme, parts.authority) else {
@@ -136,7 +136,7 @@ mod tests {
             ("http://[::ffff:a9fe:a9fe]:80/", Err("is the platform's own service, which would take the gateway for the caller")),
             ("http://168.63.129.16", Err("is the platform's own service, which would take the gateway for the caller")),
             ("http://orders.internal:", Err("lacks a host or a port")),
-            ("http://", Err("is no URL")),
+            ("http://", Err("is not a URL")),
         ] {
             let location = Location::parse(text);
             let read = location.as_ref().map(|location| (location.name(), &*location.base)).map_err(|error| *error);

@@ -69,7 +69,7 @@ impl<'a> Trust<'a> {
             let name = config.server_name.as_deref().unwrap_or_default();
             faults.error(
                 &place.key("server-name"),
-                format!("`{name}` is no host name"),
+                format!("`{name}` is not a host name"),
                 "write the name that the certificate bears",
             );
         }

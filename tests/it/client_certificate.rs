@@ -308,7 +308,7 @@ fn a_listener_that_could_check_nothing_is_refused_at_start() {
         (format!("client-certificates: {{ mode: optional, ca: {ca} }}"), "clients show certificates in TLS alone"),
         (format!("{tls}, client-certificates: {{ mode: required, ca: /nowhere.pem }}"), "cannot be read"),
         (format!("{tls}, client-certificates: {{ mode: required, ca: {} }}", file("server.key")), "holds no certificate"),
-        (format!("{tls}, client-certificates: {{ mode: required, ca: {} }}", file("server.pem")), "is no authority"),
+        (format!("{tls}, client-certificates: {{ mode: required, ca: {} }}", file("server.pem")), "is not an authority"),
         (format!("{tls}, client-certificates: {{ mode: required, ca: {ca}, crl: [{ca}] }}"), "holds no revocation list"),
     ] {
         let listener = format!("listeners: [ {{ name: public, address: \"127.0.0.1:0\", {listener} }} ]");

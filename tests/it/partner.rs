@@ -220,7 +220,7 @@ async fn a_revoked_partner_loses_its_streams_tunnels_and_calls_at_once() {
         assert!(refused.status == 403, "{refused:?}");
         gateway.reload(&with(&both(""))).await;
     }
-    let record = gateway.record(|record| record["cause"] == "the partner's access was taken away").await;
+    let record = gateway.record(|record| record["cause"] == "the partner's access was revoked").await;
     assert_eq!((&record["partner"], &record["complete"]), (&"fabrikam".into(), &false.into()));
 }
 

@@ -107,5 +107,5 @@ fn an_empty_value_is_a_fault_of_the_config() {
 
     let refusal = Gateway::refusal(config);
 
-    assert!(refusal.contains("an empty text is no value") && refusal.contains("leave `values` out"), "{refusal}");
+    assert!(refusal.contains("an empty text is not a value") && refusal.contains("leave `values` out"), "{refusal}");
 }

@@ -283,7 +283,7 @@ async fn no_time_outside_of_its_window_lets_a_token_in() {
         ("of no beginning", stage.good().without("nbf"), None),
         ("for a hundred years", stage.good().expires_in(3_155_760_000), None),
         ("of no end", stage.good().without("exp"), Some(Reason::TokenMalformed)),
-        ("of an end that is no number", stage.good().claim("exp", "4000000000"), Some(Reason::TokenMalformed)),
+        ("of an end that is not a number", stage.good().claim("exp", "4000000000"), Some(Reason::TokenMalformed)),
     ] {
         let answer = stage.answer("/strict", token).await;
 

@@ -325,7 +325,7 @@ routes: [ {{ name: tokens, match: {{ {matches} }}, token-relay: {{ {rest} }} }} 
         (good, "tenant: many, scopes: [api://orders/.default]", "does not stand for one tenant"),
         (good, "tenant: other, scopes: [api://orders/.default]", "there is no tenant `other`"),
         (good, "tenant: contoso, scopes: []", "every request would be refused"),
-        (good, "tenant: contoso, scopes: [api://orders/Orders.Read]", "is no scope of this grant"),
+        (good, "tenant: contoso, scopes: [api://orders/Orders.Read]", "is not a scope of this grant"),
         (good, "tenant: contoso, scopes: [api://orders/.default], grant-types: []", "every request would be refused"),
         (good, "tenant: contoso, scopes: [api://orders/.default], grant-types: [password]", "none of the words"),
         (good, "tenant: contoso, scopes: [api://orders/.default], partners: [tailspin]", "there is no partner `tailspin`"),

@@ -172,7 +172,9 @@ fn faults_of_trust_are_told_at_their_place() {
         ("trusted-proxies: [nowhere]", Some("listeners[0].trusted-proxies[0]: there is no address set `nowhere`".into())),
         (
             "trusted-proxies: [{ address: 10.1.0.1/28 }]",
-            Some("listeners[0].trusted-proxies[0].address: `10.1.0.1/28`: the address has bits set behind the prefix".into()),
+            Some(
+                "listeners[0].trusted-proxies[0].address: `10.1.0.1/28`: the address has host bits set beyond the prefix".into(),
+            ),
         ),
         (
             "trusted-proxies: [{ addresses: [gw, x] }]",
@@ -187,11 +189,11 @@ fn faults_of_trust_are_told_at_their_place() {
         ),
         (
             "trusted-proxies: [{ addresses: [gw], require-header: { X-A: [b, ''] } }]",
-            Some("listeners[0].trusted-proxies[0].require-header.X-A[1]: `` is no header value".into()),
+            Some("listeners[0].trusted-proxies[0].require-header.X-A[1]: `` is not a header value".into()),
         ),
         (
             "trusted-proxies: [{ addresses: [gw], require-header: { 'X A': [b] } }]",
-            Some("listeners[0].trusted-proxies[0].require-header.X A: `X A` is no header name".into()),
+            Some("listeners[0].trusted-proxies[0].require-header.X A: `X A` is not a header name".into()),
         ),
         (
             "trust-path: [{ from: [] }]",

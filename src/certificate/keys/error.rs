@@ -46,10 +46,10 @@ pub enum CertificateError {
     #[error("the password is wrong")]
     WrongPassword,
     /// The encryption of the private key is not supported.
-    #[error("the private key is encrypted in a way that is not understood")]
+    #[error("the encryption of the private key is not supported")]
     EncryptionUnknown,
     /// The file is not a PKCS#12 file.
-    #[error("it is no PKCS#12 file")]
+    #[error("it is not a PKCS#12 file")]
     NotPfx,
     /// The PKCS#12 file is shorter than it says.
     #[error("the PKCS#12 file is cut off: {bytes} bytes of {of}")]
@@ -60,7 +60,7 @@ pub enum CertificateError {
         of: usize,
     },
     /// The PKCS#12 file uses an unsupported algorithm.
-    #[error("the PKCS#12 file is encrypted in a way that is not understood")]
+    #[error("the encryption of the PKCS#12 file is not supported")]
     PfxTooOld,
     /// The PKCS#12 file is damaged.
     #[error("the PKCS#12 file cannot be read ({reason})")]
@@ -69,13 +69,13 @@ pub enum CertificateError {
         reason: Box<str>,
     },
     /// The private key is encrypted in OpenSSL's legacy format.
-    #[error("the private key is encrypted in OpenSSL's old form (Proc-Type: 4,ENCRYPTED)")]
+    #[error("the private key is encrypted in OpenSSL's legacy format (Proc-Type: 4,ENCRYPTED)")]
     OldEncryption,
     /// The certificate is damaged.
     #[error("the certificate cannot be read")]
     CertificateUnreadable,
     /// The key is not an RSA key.
-    #[error("the {what}, and Entra accepts RSA keys only")]
+    #[error("the {what}, but Entra accepts only RSA keys")]
     NotRsa {
         /// The object without such a key: the certificate or the private key.
         what: &'static str,
@@ -99,7 +99,7 @@ pub enum CertificateError {
         subject: Box<str>,
     },
     /// The private key makes invalid signatures.
-    #[error("the private key makes signatures that do not hold under its certificate")]
+    #[error("the private key makes signatures that are invalid under its certificate")]
     KeyDefective,
 }
 

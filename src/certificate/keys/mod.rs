@@ -341,11 +341,11 @@ fn rsa_key(der: &PrivateKeyDer<'_>) -> Result<RsaKeyPair, CertificateError> {
     let read = match der {
         PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
         PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
-        _ => return Err(CertificateError::NotRsa { what: "private key is no RSA key" }),
+        _ => return Err(CertificateError::NotRsa { what: "private key is not an RSA key" }),
     };
     read.map_err(|reason| match any_supported_type(der).map(|key| key.algorithm()) {
         Ok(SignatureAlgorithm::RSA) | Err(_) => CertificateError::KeyUnusable { reason: reason.to_string().into() },
-        Ok(_) => CertificateError::NotRsa { what: "private key is no RSA key" },
+        Ok(_) => CertificateError::NotRsa { what: "private key is not an RSA key" },
     })
 }
 

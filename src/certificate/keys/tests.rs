@@ -80,17 +80,17 @@ fn says_what_is_wrong_with_a_file() {
         (
             "old encryption",
             format!("{certificate}{old_encryption}"),
-            "the private key is encrypted in OpenSSL's old form (Proc-Type: 4,ENCRYPTED)",
+            "the private key is encrypted in OpenSSL's legacy format (Proc-Type: 4,ENCRYPTED)",
         ),
         (
             "elliptic",
             format!("{}{}", elliptic.certificate_pem, elliptic.key_pem),
-            "the private key is no RSA key, and Entra accepts RSA keys only",
+            "the private key is not an RSA key, but Entra accepts only RSA keys",
         ),
         (
             "elliptic certificate",
             format!("{}{key}", elliptic.certificate_pem),
-            "the certificate has no RSA key, and Entra accepts RSA keys only",
+            "the certificate has no RSA key, but Entra accepts only RSA keys",
         ),
         ("short", format!("{SHORT_CERTIFICATE}{key}"), "the RSA key has 1024 bits, and Entra accepts no fewer than 2048"),
         (

@@ -227,8 +227,9 @@ fn distinguished_name(subject: &str) -> Result<DistinguishedName, MakeError> {
         }
     }
     for part in parts {
-        let (key, value) =
-            part.split_once('=').ok_or_else(|| wrong(format!("{:?} is no name with a value, as CN=gateway is", part.trim())))?;
+        let (key, value) = part
+            .split_once('=')
+            .ok_or_else(|| wrong(format!("{:?} is not a name with a value, as CN=gateway is", part.trim())))?;
         let kind = match key.trim().to_ascii_uppercase().as_str() {
             "CN" => DnType::CommonName,
             "O" => DnType::OrganizationName,

@@ -269,7 +269,7 @@ async fn says_what_is_wrong_with_a_credential() {
     );
     assert_eq!(
         with(|config| config.client_id = Some("gateway".into())),
-        ["credentials.gateway.client-id: `gateway` is no application id"]
+        ["credentials.gateway.client-id: `gateway` is not an application id"]
     );
     let absent = with(|config| config.certificate = Some(pem("absent.pem")));
     assert!(absent[0].starts_with("credentials.gateway.certificate: ") && absent[0].contains("absent.pem"), "{absent:?}");
@@ -601,7 +601,7 @@ mod without_a_key {
         );
         assert_eq!(
             with(|configs| vault(configs).vault = "http://contoso.vault.azure.net".into())[0],
-            format!("{at}.certificate.key-vault.vault: `http://contoso.vault.azure.net` is no vault")
+            format!("{at}.certificate.key-vault.vault: `http://contoso.vault.azure.net` is not a vault")
         );
         assert_eq!(
             with(|configs| vault(configs).certificate = "../secrets/x".into()),

@@ -360,7 +360,7 @@ mod secrets {
         let at = "named-values.partner-key.key-vault";
 
         with(&mut house, |config| config.vault = "contoso".into());
-        assert_eq!(told(&house, config()), [format!("{at}.vault: `contoso` is no vault")]);
+        assert_eq!(told(&house, config()), [format!("{at}.vault: `contoso` is not a vault")]);
         with(&mut house, |config| config.secret = "a/b".into());
         assert_eq!(told(&house, config()), [format!("{at}.secret: `a/b` cannot be the name of something in a vault")]);
         with(&mut house, |config| config.identity = "nobody".into());

@@ -94,7 +94,7 @@ pub enum VaultError {
         tenant: Option<Box<str>>,
     },
     /// The answering server declares itself to be something else.
-    #[error("what answers asks for a token for {resource}, which is not this vault's")]
+    #[error("the server asks for a token for {resource}, which is not this vault's")]
     NotThisVault {
         /// The declared resource, sanitised.
         resource: Box<str>,

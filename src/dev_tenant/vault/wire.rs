@@ -296,7 +296,7 @@ async fn create_certificate(
     if visit.version() != Some("create") {
         return Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "The method is not allowed."));
     }
-    let policy: Value = serde_json::from_slice(&body).map_err(|_| Refused::bad("The body is no JSON."))?;
+    let policy: Value = serde_json::from_slice(&body).map_err(|_| Refused::bad("The body is not JSON."))?;
     let exportable = policy["policy"]["key_props"]["exportable"].as_bool().unwrap_or(true);
     let now = visit.state.clock.unix_seconds();
     visit
@@ -360,7 +360,7 @@ async fn sign(
     let entry = visit.usable()?;
     let request: SignRequest =
         serde_json::from_slice(&body).map_err(|error| Refused::bad(format!("The body cannot be read: {error}")))?;
-    let digest = decode(&request.value).ok_or_else(|| Refused::bad("Property value has invalid value: it is no base64url."))?;
+    let digest = decode(&request.value).ok_or_else(|| Refused::bad("Property value has invalid value: it is not base64url."))?;
     let signature = entry.key.sign_digest(&request.alg, &digest).ok_or_else(|| {
         Refused::bad(format!("Property alg has invalid value, or the digest's length does not fit {}.", request.alg))
     })?;

@@ -116,7 +116,7 @@ impl<'a> Checker<'a> {
             }
             _ => match Function::named(name) {
                 Some(function) if function.call_only() => {
-                    Err(self.fault(expr, format!("`{name}` is no method"), format!("write it as {name}(…)")))
+                    Err(self.fault(expr, format!("`{name}` is not a method"), format!("write it as {name}(…)")))
                 }
                 Some(function) => self.function(expr, function, std::iter::once(target).chain(&call.args).collect(), depth),
                 None => Err(self.unknown_function(expr, name)),
@@ -292,7 +292,7 @@ fn network_of(written: &str) -> Result<IpNet, (String, String)> {
     }
     let network: IpNet = written
         .parse()
-        .map_err(|_| (format!("`{written}` is no network"), "write it as 10.0.0.0/8 or 2001:db8::/32".to_owned()))?;
+        .map_err(|_| (format!("`{written}` is not a network"), "write it as 10.0.0.0/8 or 2001:db8::/32".to_owned()))?;
     if network.trunc() != network {
         return Err((format!("`{written}` has host bits"), format!("the network is {}", network.trunc())));
     }

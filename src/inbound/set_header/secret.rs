@@ -42,9 +42,9 @@ impl fmt::Debug for SecretLine {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(super) enum NoSecret {
     /// No vault has supplied it, or it has expired.
-    #[error("a secret in it is not there")]
+    #[error("a secret in it is unavailable")]
     NotThere,
     /// It contains characters that a header must not contain.
-    #[error("a secret in it is empty, or has line ends, control characters or blanks around it")]
+    #[error("a secret in it is empty, or has line ends, control characters or surrounding spaces")]
     Unfit,
 }

@@ -167,7 +167,7 @@ fn guids(texts: &[String], place: &Place, faults: &mut Faults) -> Vec<Box<str>> 
     for (index, text) in texts.iter().enumerate() {
         if !is_guid(text) {
             let cure = "write the application (client) id, as 11112222-bbbb-3333-cccc-4444dddd5555";
-            faults.error(&place.index(index), format!("`{text}` is no GUID"), cure);
+            faults.error(&place.index(index), format!("`{text}` is not a GUID"), cure);
         }
     }
     texts.iter().map(|text| text.to_ascii_lowercase().into()).collect()
@@ -187,7 +187,7 @@ fn contexts(config: &ValidateAzureAdTokenConfig, place: &Place, faults: &mut Fau
     }
     for name in names {
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            faults.error(&at, format!("`{name}` is no authentication context"), "write its id, as c1");
+            faults.error(&at, format!("`{name}` is not an authentication context"), "write its id, as c1");
         }
     }
     names.iter().map(|name| name.as_str().into()).collect()
@@ -222,7 +222,7 @@ fn signing_keys(config: &ValidateAzureAdTokenConfig, place: &Place, faults: &mut
     let application = config.signing_keys_of.as_deref();
     if let Some(text) = application.filter(|text| !is_guid(text)) {
         let cure = "write the API's application (client) id";
-        faults.error(&place.key("signing-keys-of"), format!("`{text}` is no GUID"), cure);
+        faults.error(&place.key("signing-keys-of"), format!("`{text}` is not a GUID"), cure);
     }
     let application: Option<Box<str>> = application.map(|text| text.to_ascii_lowercase().into());
     if config.signing_keys.is_empty() {
@@ -353,7 +353,7 @@ fn read_file(path: &Path, place: &Place, faults: &mut Faults) -> Vec<Box<str>> {
         } else if !entry.is_empty() {
             faults.error(
                 place,
-                format!("line {} of {name} is no GUID: `{entry}`", number + 1),
+                format!("line {} of {name} is not a GUID: `{entry}`", number + 1),
                 "write a GUID a line, comments after #",
             );
         }

@@ -14,7 +14,7 @@ use crate::{
 pub(super) enum NotAccepted {
     #[error(transparent)]
     Place(#[from] PlaceError),
-    #[error("the request has no token where the policy looks")]
+    #[error("the request has no token in the policy's places")]
     Missing,
     #[error(transparent)]
     Verify(#[from] VerifyError),
@@ -26,17 +26,17 @@ pub(super) enum NotAccepted {
     Audience,
     #[error("the token expired {0} s ago")]
     Expired(u64),
-    #[error("the token is valid in {0} s")]
+    #[error("the token becomes valid in {0} s")]
     NotYetValid(u64),
-    #[error("the token is no access token")]
+    #[error("the token is not an access token")]
     NotAccessToken,
-    #[error("the token is no ID token")]
+    #[error("the token is not an ID token")]
     NotIdToken,
-    #[error("the token is bound to a key of which there is no proof here")]
+    #[error("the token is bound to a key that the caller cannot prove here")]
     Bound,
-    #[error("the token is bound to a certificate, and the caller showed none")]
+    #[error("the token is bound to a certificate, but the caller showed none")]
     BoundToCertificate,
-    #[error("the token is bound to another certificate than the caller's")]
+    #[error("the token is bound to a certificate other than the caller's")]
     BoundToAnother,
     #[error("the token is not bound to a certificate")]
     Unbound,
@@ -50,7 +50,7 @@ pub(super) enum NotAccepted {
     Claim(Box<str>),
     #[error("the token does not list its groups")]
     GroupOverage,
-    #[error("what the token does not say could not be looked up")]
+    #[error("the lookup of facts that the token lacks failed")]
     Lookup(#[source] Arc<GraphFault>),
     #[error("none of the scopes was granted")]
     Scope,

@@ -178,7 +178,7 @@ fn groups(claims: &[RequiredClaim], place: &Place, scope: &mut Scope<'_>) -> Arc
         scope.faults.error(place, "the policy names no group that could be asked about", cure);
     }
     if let Some(name) = groups.iter().find(|group| !is_guid(group)) {
-        let message = format!("`{name}` is no group's object id, and Graph is asked about object ids alone");
+        let message = format!("`{name}` is not a group's object id, and Graph is asked about object ids alone");
         scope.faults.error(place, message, "write the groups of `required-claims` by their object ids");
     }
     groups.into()
@@ -199,7 +199,7 @@ fn attributes(named: Option<&BTreeMap<String, String>>, place: &Place, scope: &m
         let letters = attribute.bytes().all(|letter| letter.is_ascii_alphanumeric() || letter == b'_');
         if attribute.is_empty() || attribute.len() > 128 || !letters {
             let cure = "write the name of one property of a Graph user, as onPremisesSamAccountName";
-            scope.faults.error(&at.key(claim), format!("`{attribute}` is no attribute of a user"), cure);
+            scope.faults.error(&at.key(claim), format!("`{attribute}` is not an attribute of a user"), cure);
         }
     }
     named.iter().map(|(claim, attribute)| (claim.as_str().into(), attribute.as_str().into())).collect()

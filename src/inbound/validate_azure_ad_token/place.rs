@@ -16,7 +16,7 @@ pub(super) struct Places(Vec<TokenPlace>);
 pub(super) enum PlaceError {
     #[error("one place of the request holds two tokens")]
     Ambiguous,
-    #[error("the place of the token holds none")]
+    #[error("the token's place holds no token")]
     NoToken,
 }
 

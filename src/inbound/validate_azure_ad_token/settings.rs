@@ -105,7 +105,7 @@ impl Settings<'_> {
                     faults.error(&at, format!("`{name}` cannot hold a token"), "name the header that does");
                 }
                 Ok(name) => places.push(TokenPlace::Header(name)),
-                Err(_) => faults.error(&at, format!("`{name}` is no header name"), "write it as Authorization"),
+                Err(_) => faults.error(&at, format!("`{name}` is not a header name"), "write it as Authorization"),
             }
         }
         if self.header_name.is_none() {
@@ -225,7 +225,7 @@ fn lint_values(claim: &RequiredClaimConfig, place: &Place, faults: &mut Faults) 
         let place = place.index(index);
         if value.is_empty() {
             let cure = "write the value; or leave `values` out, so that the claim only has to be there";
-            faults.error(&place, "an empty text is no value", cure);
+            faults.error(&place, "an empty text is not a value", cure);
         }
         if let Some(separator) = claim.separator.as_deref().filter(|separator| !separator.is_empty() && value.contains(separator))
         {
@@ -242,7 +242,7 @@ fn words(texts: &[String], place: &Place, faults: &mut Faults) -> Vec<Box<str>> 
         if text.is_empty() || !text.bytes().all(letter) {
             let cure =
                 "write one a list entry, without spaces, as tokens have them (`Orders.Read`, not `api://orders/Orders.Read`)";
-            faults.error(&place.index(index), format!("`{text}` is no scope or role"), cure);
+            faults.error(&place.index(index), format!("`{text}` is not a scope or role"), cure);
         }
     }
     texts.iter().map(|text| text.as_str().into()).collect()

@@ -182,8 +182,8 @@ async fn tells_what_is_wrong_with_a_token() {
         ("another tenant than the issuer's", user().with("tid", OTHER_TENANT).sign(), "token-issuer-not-allowed"),
         // tenant
         ("no tenant", user().without("tid").sign(), "token-tenant-not-allowed"),
-        ("a tenant that is no GUID", user().with("tid", "contoso.example").sign(), "token-tenant-not-allowed"),
-        ("a tenant that is no text", user().with("tid", 7).sign(), "token-tenant-not-allowed"),
+        ("a tenant that is not a GUID", user().with("tid", "contoso.example").sign(), "token-tenant-not-allowed"),
+        ("a tenant that is not a text", user().with("tid", 7).sign(), "token-tenant-not-allowed"),
         // audience
         ("no audience", user().without("aud").sign(), "token-audience-not-allowed"),
         ("another audience", user().with("aud", "api://other").sign(), "token-audience-not-allowed"),

@@ -37,7 +37,7 @@ impl Identity {
         };
         add("thumbprint", &config.thumbprint, &|text| thumbprint(text).map(Mark::Thumbprint));
         add("serial-number", &config.serial_number, &|text| {
-            let read = serial_number(text).map_err(|fault| (format!("`{text}` is no serial number: {fault}"), HEXADECIMAL));
+            let read = serial_number(text).map_err(|fault| (format!("`{text}` is not a serial number: {fault}"), HEXADECIMAL));
             read.map(Mark::SerialNumber)
         });
         add("common-name", &config.common_name, &|text| plain(text).map(Mark::CommonName));
@@ -87,12 +87,12 @@ type Read<T> = Result<T, (String, &'static str)>;
 
 fn thumbprint(text: &str) -> Read<Thumbprint> {
     let cure = "write the SHA-1 or SHA-256 of the certificate in hexadecimal, as `entrada certificate show` prints it";
-    Thumbprint::parse(text).map_err(|fault| (format!("`{text}` is no thumbprint: {fault}"), cure))
+    Thumbprint::parse(text).map_err(|fault| (format!("`{text}` is not a thumbprint: {fault}"), cure))
 }
 
 fn name(text: &str) -> Read<Box<str>> {
     let cure = "write it as `CN=daemon, O=Fabrikam, C=NL`, the most specific part first";
-    canonical(text).map_err(|fault| (format!("`{text}` is no name: {fault}"), cure))
+    canonical(text).map_err(|fault| (format!("`{text}` is not a name: {fault}"), cure))
 }
 
 fn plain(text: &str) -> Read<Box<str>> {

@@ -190,7 +190,7 @@ fn source(config: &FromConfig, place: &Place, scope: &mut Scope<'_>) -> Option<S
         }
         Ok(name) => Some(name),
         Err(_) => {
-            scope.faults.error(&at, format!("`{}` is no header name", config.header), "use letters, digits and `-`");
+            scope.faults.error(&at, format!("`{}` is not a header name", config.header), "use letters, digits and `-`");
             None
         }
     };

@@ -65,9 +65,9 @@ fn settings_that_would_check_nothing_are_faults() {
         ),
         ("{ identities: [] }".to_owned(), ASKED, Some("the list is empty, so every caller would be refused")),
         ("{ identities: [{}] }".to_owned(), ASKED, Some("every one would fit")),
-        ("{ identities: [{ thumbprint: abc }] }".to_owned(), ASKED, Some("`abc` is no thumbprint")),
-        ("{ identities: [{ serial-number: xyz }] }".to_owned(), ASKED, Some("`xyz` is no serial number")),
-        ("{ identities: [{ subject: daemon }] }".to_owned(), ASKED, Some("`daemon` is no name")),
+        ("{ identities: [{ thumbprint: abc }] }".to_owned(), ASKED, Some("`abc` is not a thumbprint")),
+        ("{ identities: [{ serial-number: xyz }] }".to_owned(), ASKED, Some("`xyz` is not a serial number")),
+        ("{ identities: [{ subject: daemon }] }".to_owned(), ASKED, Some("`daemon` is not a name")),
         ("{ identities: [{ issuer-subject: XY=a }] }".to_owned(), ASKED, Some("no type of attribute that is known")),
         ("{ identities: [{ common-name: '' }] }".to_owned(), ASKED, Some("this text is empty")),
         (format!("{{ ca: ca.pem, {from} }}"), none, None),
@@ -82,7 +82,7 @@ fn settings_that_would_check_nothing_are_faults() {
             none,
             Some("no value is listed"),
         ),
-        ("{ ca: ca.pem, from: { header: 'X A', addresses: [10.1.0.1] } }".to_owned(), none, Some("is no header name")),
+        ("{ ca: ca.pem, from: { header: 'X A', addresses: [10.1.0.1] } }".to_owned(), none, Some("is not a header name")),
         ("{ ca: ca.pem, from: { header: Cookie, addresses: [10.1.0.1] } }".to_owned(), none, Some("holds no certificate")),
     ] {
         match (build(&yaml, asked, &folder), expected) {

@@ -323,7 +323,7 @@ impl Fields {
         let value = if first.len() == value.len() {
             value
         } else {
-            HeaderValue::from_bytes(first).map_err(|_| framing("Content-Length is no number of bytes"))?
+            HeaderValue::from_bytes(first).map_err(|_| framing("Content-Length is not a number of bytes"))?
         };
         self.length = Some(value.clone());
         Ok(Some(value))
@@ -345,7 +345,7 @@ impl Fields {
 /// Parses digits only, few enough that they cannot overflow.
 fn parse_length(value: &[u8]) -> Result<u64, Broken> {
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
-        return Err(framing("Content-Length is no number of bytes"));
+        return Err(framing("Content-Length is not a number of bytes"));
     }
     Ok(value.iter().fold(0, |length, digit| length * 10 + u64::from(digit - b'0')))
 }

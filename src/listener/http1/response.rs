@@ -30,7 +30,7 @@ pub(in crate::listener) enum Delimiter {
 pub(in crate::listener) enum AnswerError {
     #[error("the answer's status is informational")]
     Informational,
-    #[error("the answer's Content-Length is no length, or another one than its body's")]
+    #[error("the answer's Content-Length is not a number, or differs from its body's length")]
     Length,
     #[error("the answer's body is shorter than announced")]
     Short,

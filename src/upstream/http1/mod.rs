@@ -49,12 +49,12 @@ pub(super) enum Fault {
     #[error("{0}")]
     Framing(&'static str),
     /// The policies' target is not a request target.
-    #[error("the target holds what no target may hold")]
+    #[error("the target contains characters that no target may contain")]
     Target,
     /// The caller's body broke off.
     #[error("the request body broke off")]
     RequestBody,
-    #[error("the request body has another length than was announced")]
+    #[error("the length of the request body differs from the announced one")]
     RequestLength,
 }
 

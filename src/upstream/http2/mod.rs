@@ -68,7 +68,7 @@ pub(super) enum Fault {
     #[error("the stream ended before an answer began")]
     Unanswered(#[source] h2::Error),
     /// The connection ended because of the server's frames, on this stream or on another one.
-    #[error("the server broke HTTP/2")]
+    #[error("the server violated HTTP/2")]
     Connection(#[source] h2::Error),
     /// The server answers no pings.
     #[error("the server did not answer a ping")]

@@ -86,7 +86,7 @@ async fn a_stream_whose_client_opens_no_window_ends_with_max_stream() {
     assert_eq!(client.until_reset(1).await, CANCEL);
     in_time(house.upstream.until_open(0)).await;
     let record = house.gateway.record(|record| record["complete"] == false).await;
-    assert_eq!(record["cause"], "the stream has reached the end of its time");
+    assert_eq!(record["cause"], "the stream has reached its maximum duration");
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn a_stream_whose_client_opens_no_window_ends_with_its_token() {
     assert_eq!(client.until_reset(1).await, CANCEL);
     in_time(house.upstream.until_open(0)).await;
     let record = house.gateway.record(|record| record["complete"] == false).await;
-    assert_eq!(record["cause"], "the stream has reached the end of its time");
+    assert_eq!(record["cause"], "the stream has reached its maximum duration");
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn a_client_that_takes_nothing_loses_its_stream_with_its_partners_access()
     // Also over HTTP/1.1, where nothing was read.
     in_time(upstream.until_open(0)).await;
     in_time(async {
-        let torn = |record: &&serde_json::Value| record["cause"] == "the partner's access was taken away";
+        let torn = |record: &&serde_json::Value| record["cause"] == "the partner's access was revoked";
         while gateway.records().iter().filter(torn).count() < 2 {
             tokio::task::yield_now().await;
         }
