@@ -16,6 +16,7 @@ use std::{
     pin::{Pin, pin},
     sync::{Arc, Mutex},
     task::{Context, Poll},
+    thread,
 };
 
 use arc_swap::ArcSwap;
@@ -27,7 +28,7 @@ use crate::{
     audit::{AuditLog, WorkerLog},
     authorization::AfterRefusal,
     base::lock::lock,
-    connection::ConnectionEvent,
+    connection::{ConnectionEvent, Scheme},
     exchange::{Connection, Exchange},
     gateway::{
         answer::ResponseBody,
@@ -83,31 +84,46 @@ impl Gateway {
     }
 
     /// Processes one request: one snapshot of the config, one record, one response. A panic ends this request only.
-    pub async fn serve(&self, arrival: Arrival, connection: &Arc<Connection>) -> Response<ResponseBody> {
+    ///
+    /// The head is read before the future is created, since a future keeps the space of its arguments until it ends.
+    pub fn serve(
+        &self,
+        arrival: Arrival,
+        connection: &Arc<Connection>,
+    ) -> impl Future<Output = Response<ResponseBody>> + Send + use<> {
         let exchange = Exchange::begin(self.snapshot(), connection.clone(), self.worker);
         let mut recorder = Box::new(Recorder::new(exchange, self.own.log.clone()));
-        let result = match arrival {
-            Arrival::Request(request) => {
-                let forwarded = {
-                    // Pinned here and caught at each poll: a future that is wrapped is a large one that is moved once more.
-                    let mut forwarded = pin!(forward(&mut recorder, request));
-                    // What is half done when it panics is the request's own: the exchange, which is only read from then on.
-                    poll_fn(|context| {
-                        catch_unwind(AssertUnwindSafe(|| forwarded.as_mut().poll(context)))
-                            .map_or_else(|panic| Poll::Ready(Err(panic)), |polled| polled.map(Ok))
-                    })
-                    .await
-                };
-                forwarded.unwrap_or_else(|panic| Err(Stop::Refuse(panicked(&*panic, &recorder))))
-            }
-            Arrival::Broken(broken) => Err(Stop::Refuse(broken.into())),
+        let mut received = match arrival {
+            Arrival::Request(request) => catch_unwind(AssertUnwindSafe(|| receive(&mut recorder, request)))
+                .unwrap_or_else(|panic| Err(panicked(&*panic, &recorder))),
+            Arrival::Broken(broken) => Err(broken.into()),
         };
-        let response = result.unwrap_or_else(|stop| match stop {
-            Stop::Refuse(refusal) => refuse(refusal, &mut recorder),
-            Stop::Respond(response) => response.map(ResponseBody::from),
-        });
-        finish(response, recorder)
+        async move {
+            let result = match received {
+                Ok(ref mut received) => {
+                    // Pinned here: a future that is wrapped is a large one that is moved once more.
+                    let forwarded = caught(pin!(forward(&mut recorder, received))).await;
+                    forwarded.unwrap_or_else(|panic| Err(Stop::Refuse(panicked(&*panic, &recorder))))
+                }
+                Err(refusal) => Err(Stop::Refuse(refusal)),
+            };
+            let response = result.unwrap_or_else(|stop| match stop {
+                Stop::Refuse(refusal) => refuse(refusal, &mut recorder),
+                Stop::Respond(response) => response.map(ResponseBody::from),
+            });
+            finish(response, recorder)
+        }
     }
+}
+
+/// Awaits a future and catches its panic. State that it leaves unfinished belongs to this request: the exchange, which is only read
+/// from then on.
+async fn caught<F: Future>(mut future: Pin<&mut F>) -> thread::Result<F::Output> {
+    poll_fn(|context| {
+        catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)))
+            .map_or_else(|panic| Poll::Ready(Err(panic)), |polled| polled.map(Ok))
+    })
+    .await
 }
 
 /// Makes the refusal for a request in which the gateway panicked. The process's hook has logged the panic itself.
@@ -130,16 +146,23 @@ fn refuse(refusal: Refusal, recorder: &mut Recorder) -> Response<ResponseBody> {
     response
 }
 
-/// Takes a request through all stations.
-async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -> Result<Response<ResponseBody>, Stop> {
-    let Recorder { exchange, incoming, .. } = recorder;
-    let runtime = exchange.runtime.clone();
-    let (parts, mut body) = request.into_parts();
-    let upgrade = parts.extensions.get::<Upgrade>().cloned();
+/// A request whose head was read.
+struct Received {
+    body: RequestBody,
+    /// The caller's connection, where it asks to change the protocol.
+    upgrade: Option<Upgrade>,
+    /// The scheme that the caller speaks.
+    scheme: Scheme,
+}
 
+/// Reads the head of a request and determines its caller.
+fn receive(recorder: &mut Recorder, request: http::Request<RequestBody>) -> Result<Received, Refusal> {
+    let Recorder { exchange, incoming, .. } = recorder;
+    let (mut parts, mut body) = request.into_parts();
+    let upgrade = parts.extensions.remove::<Upgrade>();
     let incoming = incoming.insert(IncomingRequest::read(parts, exchange.connection.tls.as_ref())?);
     exchange.trace_context = Some(TraceContext::of(&incoming.headers));
-    let caller = exchange.caller.insert(exchange.connection.caller(incoming, &runtime.clock)?);
+    let caller = exchange.caller.insert(exchange.connection.caller(incoming, &exchange.runtime.clock)?);
     if let Some(id) = caller.believed().then(|| RequestId::kept_from(&incoming.headers)).flatten() {
         exchange.id = id;
     }
@@ -149,6 +172,13 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
     exchange.admit_certificate()?;
     exchange.outcome.bytes_in = body.count();
     body.limit(exchange.connection.settings.limits.body_bytes)?;
+    Ok(Received { body, upgrade, scheme })
+}
+
+/// Takes a request from its route to the head of its answer.
+async fn forward(recorder: &mut Recorder, received: &mut Received) -> Result<Response<ResponseBody>, Stop> {
+    let Recorder { exchange, incoming: Some(incoming), .. } = recorder else { return Err(Reason::InternalError.into()) };
+    let runtime = exchange.runtime.clone();
     if incoming.asks_about_the_server() {
         let allow = runtime.table.allow(&incoming.authority.host).cloned().unwrap_or(USUAL_METHODS);
         return Ok(answer::options(allow));
@@ -163,7 +193,7 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
     exchange.route = Some(found.route);
     exchange.captures = found.captures;
     exchange.trace.note(|| Step { at: "route".into(), verdict: Verdict::Passed, saw: route.name.to_string().into() });
-    route.admits(incoming, scheme)?;
+    route.admits(incoming, received.scheme)?;
     if let Some(trusted) = &route.trusted_headers {
         // What is not believed is gone before a policy could read it.
         trusted.admit(exchange.connection.maker(), &runtime.clock, incoming)?;
@@ -187,16 +217,19 @@ async fn forward(recorder: &mut Recorder, request: http::Request<RequestBody>) -
         Action::Describe(metadata) => metadata.response(exchange, incoming).map(ResponseBody::from),
         Action::Keys(keys) => OwnAnswer::of_keys(keys).map(ResponseBody::from),
         // Judges, too, before it asks.
-        Action::Relay(relay) => Box::pin(relay.answer(exchange, incoming, body)).await?.map(ResponseBody::from),
+        Action::Relay(relay) => {
+            let body = mem::take(&mut received.body);
+            Box::pin(relay.answer(exchange, incoming, body)).await?.map(ResponseBody::from)
+        }
         Action::Forward(upstream) => {
             let leg = Leg {
                 route,
                 upstream: upstream.as_ref(),
                 incoming,
-                upgrade: upgrade.filter(|_| route.websocket && incoming.asks_for_websocket()),
-                informational: body.take_informational(),
+                upgrade: received.upgrade.take().filter(|_| route.websocket && incoming.asks_for_websocket()),
+                informational: received.body.take_informational(),
             };
-            leg.send(exchange, &mut outgoing, &mut body).await?
+            leg.send(exchange, &mut outgoing, &mut received.body).await?
         }
     };
     route.outbound.apply(exchange, incoming, &mut response)?;
@@ -241,7 +274,8 @@ impl Leg<'_> {
         }
         match (self.route.authorization.refused(exchange, response.headers(), again.is_some())?, again) {
             (AfterRefusal::ApplyAgain, Some(mut outgoing)) => {
-                let response = self.send_once(exchange, &mut outgoing, &mut RequestBody::empty()).await?;
+                // Boxed, since it is rare: every request would have to keep the room for it.
+                let response = Box::pin(self.send_once(exchange, &mut outgoing, &mut RequestBody::empty())).await?;
                 if response.status() == StatusCode::UNAUTHORIZED {
                     // The upstream's challenge speaks of our token, which is no business of the caller's: this ends in a refusal.
                     self.route.authorization.refused(exchange, response.headers(), false)?;
@@ -274,7 +308,7 @@ impl Leg<'_> {
             informational: self.informational.as_ref().map(|way| Interim { way, withheld: &self.route.outbound }),
         };
         // Taken only here: what is handed from one future to the next is copied each time.
-        let sending = self.upstream.send(call, mem::take(outgoing), mem::take(body));
+        let sending = pin!(self.upstream.send(call, mem::take(outgoing), mem::take(body)));
         let sent = unless_revoked(exchange.access().cloned(), sending).await;
         exchange.timings.upstream += exchange.elapsed().saturating_sub(began);
         match sent {
@@ -305,11 +339,13 @@ async fn tunnel(downstream: Upgrade, mut upstream: upstream::Upgraded, ends_at: 
         // However a tunnel ends, there is nobody left to tell.
         let _ = tokio::io::copy_bidirectional(&mut downstream, &mut upstream).await;
     };
-    unless_revoked(access, timeout_at(ends_at, carry)).await;
+    let carry = pin!(timeout_at(ends_at, carry));
+    unless_revoked(access, carry).await;
 }
 
-/// Awaits the future; returns `None` if the partner's access ends first.
-async fn unless_revoked<T>(access: Option<Access>, future: impl Future<Output = T>) -> Option<T> {
+/// Awaits the future; returns `None` if the partner's access ends first. The future is pinned by the caller, since this one would
+/// need space for it twice.
+async fn unless_revoked<T>(access: Option<Access>, future: impl Future<Output = T> + Unpin) -> Option<T> {
     let Some(access) = access else { return Some(future.await) };
     tokio::select! {
         biased;

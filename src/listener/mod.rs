@@ -115,7 +115,7 @@ impl From<Broken> for Refusal {
 /// its calls borrow their context instead of cloning it for each request.
 pub trait Service: Clone + Send + Sync + 'static {
     /// The body of a response. An error in it resets the connection or the stream, so that a truncated body never looks complete.
-    type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+    type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;
 
     /// Answers an arrival. Dropped when the client is known to have left.
     fn call(&self, arrival: Arrival, connection: &Arc<Connection>) -> impl Future<Output = Response<Self::Body>> + Send;

@@ -35,7 +35,7 @@ where
         + Send
         + Sync
         + 'static,
-    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
 {
     type Body = Either<B, Full<Bytes>>;
 

@@ -157,19 +157,25 @@ impl Upstream {
     /// 9.2.2). Beyond that `retries` decides.
     ///
     /// # Errors
-    /// Fails if there is no connection, no response in time, or none that may be forwarded; or if the caller's body broke off.
-    pub async fn send<B>(
+    /// No connection, no answer in time, or none that may go further; or the caller's body broke off.
+    pub fn send<B>(
         &self,
         call: Call<'_>,
         request: UpstreamRequest,
         body: B,
-    ) -> Result<Response<ResponseBody>, UpstreamError>
+    ) -> impl Future<Output = Result<Response<ResponseBody>, UpstreamError>> + Send
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Refusal>,
     {
-        let desk = &self.desks[call.worker % self.desks.len()];
         let mut outgoing = Outgoing::new(request, SendBody::of(body));
+        // A block that borrows what it captured: the arguments of an `async fn` have their room twice.
+        async move { self.try_servers(&call, &mut outgoing).await }
+    }
+
+    /// Sends the request to one server after the other, as long as none can be connected to or `retries` asks for it.
+    async fn try_servers(&self, call: &Call<'_>, outgoing: &mut Outgoing) -> Result<Response<ResponseBody>, UpstreamError> {
+        let desk = &self.desks[call.worker % self.desks.len()];
         let retries = self.config.retries.as_ref();
         if let Some(retries) = retries {
             desk.budget.earn(retries);
@@ -188,14 +194,14 @@ impl Upstream {
         loop {
             let server = &self.servers[at];
             let own = own.take().map(|(_, connection)| connection);
-            let result = self.send_to(server, server.pool(call.worker), &call, &mut outgoing, own).await;
+            let result = self.send_to(server, server.pool(call.worker), call, outgoing, own).await;
             self.judge(server, &result);
             at = self.next(at);
             unreachable = if result.as_ref().is_err_and(UpstreamError::is_connect_failure) { unreachable + 1 } else { 0 };
             if unreachable > 0 && unreachable < count && at != first {
                 continue;
             }
-            let again = left > 0 && retries.is_some_and(|retries| retries.ask_for(&result, &outgoing)) && desk.budget.spend();
+            let again = left > 0 && retries.is_some_and(|retries| retries.ask_for(&result, outgoing)) && desk.budget.spend();
             if !again {
                 return result;
             }
@@ -289,7 +295,8 @@ impl Upstream {
             };
             let sent = match connection {
                 Connection::Http1(connection) => self.send_http1(server, call, outgoing, connection, in_flight).await,
-                Connection::Http2(stream) => self.send_http2(server, call, outgoing, stream, in_flight).await,
+                // Boxed: it is the larger one, and a request over HTTP/1.1 would have to keep the room for it.
+                Connection::Http2(stream) => Box::pin(self.send_http2(server, call, outgoing, stream, in_flight)).await,
             };
             match sent {
                 Ok(response) => return Ok(response),

@@ -159,6 +159,18 @@ enum Then {
     Switch(oneshot::Sender<Upgraded>),
 }
 
+/// A response whose head has been written.
+struct Begun<B> {
+    body: B,
+    out: Outgoing,
+    /// How the body ends; an answer that contradicts itself was replaced.
+    delimiter: Result<Delimiter, AnswerError>,
+    /// Whether the connection may go on afterwards.
+    persists: bool,
+    /// Whether trailer fields may follow.
+    trailers: bool,
+}
+
 /// The reason why a response could not be sent completely.
 enum Torn {
     /// The client does not read it.
@@ -278,21 +290,24 @@ impl Http1 {
         limits: &Limits,
     ) -> Then {
         let (arrival, asked, claim) = self.arrival(found, limits);
-        let response = {
-            let mut answer = pin!(service.call(arrival, connection));
-            poll_fn(|cx| match answer.as_mut().poll(cx) {
-                Poll::Ready(response) => Poll::Ready(Some(response)),
-                Poll::Pending => self.poll_left(cx).map(|()| None),
-            })
-            .await
+        let (mut begun, switches) = {
+            let response = {
+                let mut answer = pin!(service.call(arrival, connection));
+                poll_fn(|cx| match answer.as_mut().poll(cx) {
+                    Poll::Ready(response) => Poll::Ready(Some(response)),
+                    Poll::Pending => self.poll_left(cx).map(|()| None),
+                })
+                .await
+            };
+            self.timer.clear();
+            let Some(response) = response else {
+                note(service, connection, EventKind::ClientLeft, "before the answer".to_owned());
+                return Then::Reset;
+            };
+            let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            (self.begin(response, asked), switches)
         };
-        self.timer.clear();
-        let Some(response) = response else {
-            note(service, connection, EventKind::ClientLeft, "before the answer".to_owned());
-            return Then::Reset;
-        };
-        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        match self.send::<S>(response, asked, limits).await {
+        match self.send::<S>(&mut begun, limits).await {
             Ok(_) if switches => claim.map_or(Then::Close, Then::Switch),
             Ok(persists) => self.after_body(persists).await,
             Err(Torn::Left) => {
@@ -363,8 +378,8 @@ impl Http1 {
         self.timer.poll(cx)
     }
 
-    /// Sends the response. Returns whether the connection may continue.
-    async fn send<S: Service>(&mut self, response: Response<S::Body>, asked: Asked, limits: &Limits) -> Result<bool, Torn> {
+    /// Writes the head of the response.
+    fn begin<B: Body>(&mut self, response: Response<B>, asked: Asked) -> Begun<B> {
         let (parts, body) = response.into_parts();
         let mut out = Outgoing::default();
         let mut persists = asked.persists && !asks_to_close(&parts.headers) && !self.membership.leash().is_draining();
@@ -373,21 +388,31 @@ impl Http1 {
             persists &= wire.answer(&mut out.copied);
             persists &= self.wire.is_lent() || wire.body_remaining().is_none_or(|remaining| remaining <= DRAIN_BYTES);
         }
-        let mut delimiter = match Delimiter::of(parts.status, &parts.headers, &body.size_hint(), asked) {
+        let delimiter = Delimiter::of(parts.status, &parts.headers, &body.size_hint(), asked);
+        match delimiter {
+            Ok(delimiter) => {
+                persists &= delimiter != Delimiter::Close;
+                write_head(&mut out.copied, parts.status, &parts.headers, delimiter, asked, persists);
+            }
+            Err(_) => out.copied.extend_from_slice(NO_ANSWER),
+        }
+        recycled::keep_headers(parts.headers);
+        Begun { body, out, delimiter, persists, trailers: asked.trailers }
+    }
+
+    /// Sends the response. Returns whether the connection may continue.
+    async fn send<S: Service>(&mut self, answer: &mut Begun<S::Body>, limits: &Limits) -> Result<bool, Torn> {
+        let Begun { body, out, delimiter, persists, trailers: takes_trailers } = answer;
+        let delimiter = match delimiter {
             Ok(delimiter) => delimiter,
             Err(error) => {
-                out.copied.extend_from_slice(NO_ANSWER);
-                let _ = poll_fn(|cx| self.poll_flush(cx, &mut out, &mut Pace::default(), limits)).await;
+                let _ = poll_fn(|cx| self.poll_flush(cx, out, &mut Pace::default(), limits)).await;
                 return Err(Torn::Body { why: error.to_string(), visible: true });
             }
         };
-        persists &= delimiter != Delimiter::Close;
-        write_head(&mut out.copied, parts.status, &parts.headers, delimiter, asked, persists);
-        recycled::keep_headers(parts.headers);
-
-        let mut body = pin!(body);
+        let mut body = Pin::new(body);
         let mut pace = Pace::default();
-        let mut ended = delimiter == Delimiter::NoBody;
+        let mut ended = *delimiter == Delimiter::NoBody;
         let mut trailers = HeaderMap::new();
         let mut torn = None;
         poll_fn(|cx| {
@@ -395,29 +420,29 @@ impl Http1 {
                 while !ended && torn.is_none() && out.has_room() {
                     match body.as_mut().poll_frame(cx) {
                         Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                            Ok(data) => torn = delimiter.push(data, &mut out).err().map(|error| error.to_string()),
-                            Err(frame) if asked.trailers => trailers = frame.into_trailers().unwrap_or_default(),
+                            Ok(data) => torn = delimiter.push(data, out).err().map(|error| error.to_string()),
+                            Err(frame) if *takes_trailers => trailers = frame.into_trailers().unwrap_or_default(),
                             Err(_) => {}
                         },
                         Poll::Ready(Some(Err(error))) => torn = Some(error.into().to_string()),
                         Poll::Ready(None) => {
                             ended = true;
-                            torn = delimiter.finish(&trailers, &mut out).err().map(|error| error.to_string());
+                            torn = delimiter.finish(&trailers, out).err().map(|error| error.to_string());
                         }
                         Poll::Pending => break,
                     }
                 }
                 let idle = out.is_empty();
-                match self.poll_flush(cx, &mut out, &mut pace, limits) {
+                match self.poll_flush(cx, out, &mut pace, limits) {
                     Poll::Ready(flushed) => flushed?,
                     // A client that takes nothing does not keep the body from its end.
                     Poll::Pending => return S::poll_overdue(body.as_mut(), cx).map(|()| Err(Torn::Overdue)),
                 }
                 if let Some(why) = torn.take() {
-                    return Poll::Ready(Err(Torn::Body { why, visible: delimiter != Delimiter::Close }));
+                    return Poll::Ready(Err(Torn::Body { why, visible: *delimiter != Delimiter::Close }));
                 }
                 if ended {
-                    return Poll::Ready(Ok(persists));
+                    return Poll::Ready(Ok(*persists));
                 }
                 if idle {
                     return self.poll_left(cx).map(|()| Err(Torn::Left));
