@@ -78,6 +78,14 @@ pub mod admin;
 
 pub mod server;
 
+pub mod embedding;
+
+pub use self::{
+    config::Document,
+    embedding::{AuthorizeLayer, AuthorizeService, Caller, Gateway, Partner, Peer, Token},
+    server::{Server, ServerError, ServerOptions},
+};
+
 pub mod dev_tenant;
 
 pub mod cli;

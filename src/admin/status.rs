@@ -118,22 +118,10 @@ struct ServerStatus {
 }
 
 impl Admin {
-    /// Lists the conditions that the gateway still waits for before it is ready; empty once it is.
+    /// Returns what the gateway still waits for before it is ready, or nothing once it is.
     pub(super) fn waiting_for(&self) -> Vec<String> {
-        let runtime = self.runtime.load_full();
-        let mut waiting = Vec::new();
-        if self.lifecycle.is_draining() {
-            waiting.push("the end: it is draining".to_owned());
-        }
-        if !runtime.tenants.were_tried() {
-            waiting.push("signing keys".to_owned());
-        } else {
-            waiting.extend(runtime.tenants.without_keys(&runtime.clock));
-        }
-        waiting.extend(runtime.credentials.unready().map(|credential| format!("a token for credential {credential}")));
-        let now = runtime.clock.unix_seconds();
-        waiting.extend(runtime.credentials.awaited_secrets(now).map(|name| format!("the named value {name} from its vault")));
-        waiting
+        let draining = self.lifecycle.is_draining().then(|| "the end: it is draining".to_owned());
+        draining.into_iter().chain(self.runtime.load_full().waiting_for()).collect()
     }
 
     pub(super) fn status(&self) -> Status {
@@ -159,7 +147,7 @@ impl Admin {
                     policies: route.inbound.iter().map(|entry| entry.at.to_string()).collect(),
                     upstream: match &route.action {
                         Action::Forward(upstream) => Some(upstream.name().to_string()),
-                        Action::Respond(_) | Action::Describe(_) | Action::Relay(_) | Action::Keys(_) => None,
+                        Action::Respond(_) | Action::Describe(_) | Action::Relay(_) | Action::Keys(_) | Action::Service => None,
                     },
                 })
                 .collect(),

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::{
     base::causes::chain,
     exchange::{Decision, Exchange},
-    gateway::Recorder,
+    gateway::{Recorder, inner::InnerBody},
     partner::Access,
     refusal::{Reason, Refusal},
     route::Route,
@@ -115,6 +115,7 @@ pub struct ResponseBody {
 enum Source {
     Whole(Option<Bytes>),
     Upstream(upstream::ResponseBody),
+    Inner(InnerBody),
     /// A body that panics at the poll after this chunk.
     #[cfg(test)]
     Panics(Option<Bytes>),
@@ -126,6 +127,9 @@ pub enum BodyError {
     /// The upstream broke off.
     #[error("the upstream's answer broke off")]
     Upstream(#[source] upstream::UpstreamError),
+    /// The service behind the gateway broke off.
+    #[error("the response of the application broke off")]
+    Inner(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The token that opened the stream has expired, or `max-stream` of the listener has passed.
     #[error("the stream has reached its maximum duration")]
     Lifetime,
@@ -164,6 +168,11 @@ impl ResponseBody {
         Self::of(Source::Upstream(body))
     }
 
+    /// Makes a body that the service behind the gateway sends.
+    pub(crate) fn inner(body: InnerBody) -> Self {
+        Self::of(Source::Inner(body))
+    }
+
     /// Makes a body that begins so and then panics.
     #[cfg(test)]
     fn panicking(beginning: Bytes) -> Self {
@@ -185,6 +194,7 @@ impl ResponseBody {
         match &mut self.source {
             Source::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Upstream(body) => Pin::new(body).poll_frame(context).map_err(BodyError::Upstream),
+            Source::Inner(body) => Pin::new(body).poll_frame(context).map_err(BodyError::Inner),
             #[cfg(test)]
             Source::Panics(beginning) => {
                 Poll::Ready(Some(Ok(Frame::data(beginning.take().expect("a body that panics in the middle, as told")))))
@@ -289,6 +299,7 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Whole(bytes) => bytes.is_none(),
             Source::Upstream(body) => body.is_end_stream(),
+            Source::Inner(body) => body.is_end_stream(),
             #[cfg(test)]
             Source::Panics(_) => false,
         }
@@ -298,6 +309,7 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Source::Upstream(body) => body.size_hint(),
+            Source::Inner(body) => body.size_hint(),
             #[cfg(test)]
             Source::Panics(_) => SizeHint::default(),
         }

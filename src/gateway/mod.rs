@@ -1,11 +1,14 @@
 //! The path of a request through the gateway, as one function.
 
 pub mod answer;
+mod inner;
 pub(crate) mod record;
 pub mod runtime;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
+pub(crate) use self::inner::{Answering, Inner};
 pub use self::record::Recorder;
 pub(crate) use self::record::record_connection_event;
 use std::{
@@ -20,9 +23,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, Response, StatusCode};
+use http::{Extensions, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
-use tokio::time::{Instant, timeout_at};
 
 use crate::{
     audit::{AuditLog, WorkerLog},
@@ -33,9 +35,10 @@ use crate::{
     gateway::{
         answer::ResponseBody,
         runtime::{Runtime, Snapshot},
+        tunnel::Downstream,
     },
     inbound::cors,
-    listener::{Arrival, Informational, RequestBody, Service, Upgrade},
+    listener::{Arrival, Informational, RequestBody, Service},
     partner::Access,
     refusal::{
         Reason, Refusal, Stop,
@@ -50,7 +53,7 @@ static WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 
 /// The data plane of one worker.
 #[derive(Clone, Debug)]
-pub struct Gateway {
+pub struct DataPlane {
     runtime: Arc<ArcSwap<Runtime>>,
     /// Shared by this worker's requests; kept per worker so that reference counts are not contended between cores.
     own: Arc<Own>,
@@ -65,7 +68,7 @@ struct Own {
     log: Arc<WorkerLog>,
 }
 
-impl Gateway {
+impl DataPlane {
     /// Makes the data plane of the worker with this index.
     pub fn new(runtime: Arc<ArcSwap<Runtime>>, audit: Arc<AuditLog>, worker: usize) -> Self {
         let snapshot = Mutex::new(runtime.load_full().into());
@@ -86,15 +89,18 @@ impl Gateway {
     /// Processes one request: one snapshot of the config, one record, one response. A panic ends this request only.
     ///
     /// The head is read before the future is created, since a future keeps the space of its arguments until it ends.
-    pub fn serve(
+    ///
+    /// `inner` is the service behind the gateway, if there is one.
+    pub(crate) fn serve(
         &self,
         arrival: Arrival,
         connection: &Arc<Connection>,
+        inner: Option<Box<dyn Inner>>,
     ) -> impl Future<Output = Response<ResponseBody>> + Send + use<> {
         let exchange = Exchange::begin(self.snapshot(), connection.clone(), self.worker);
         let mut recorder = Box::new(Recorder::new(exchange, self.own.log.clone()));
         let mut received = match arrival {
-            Arrival::Request(request) => catch_unwind(AssertUnwindSafe(|| receive(&mut recorder, request)))
+            Arrival::Request(request) => catch_unwind(AssertUnwindSafe(|| receive(&mut recorder, request, inner)))
                 .unwrap_or_else(|panic| Err(panicked(&*panic, &recorder))),
             Arrival::Broken(broken) => Err(broken.into()),
         };
@@ -150,16 +156,23 @@ fn refuse(refusal: Refusal, recorder: &mut Recorder) -> Response<ResponseBody> {
 struct Received {
     body: RequestBody,
     /// The caller's connection, where it asks to change the protocol.
-    upgrade: Option<Upgrade>,
+    upgrade: Option<Downstream>,
     /// The scheme that the caller speaks.
     scheme: Scheme,
+    /// The service behind the gateway, and the extensions for it.
+    inner: Option<Box<(Box<dyn Inner>, Extensions)>>,
 }
 
 /// Reads the head of a request and determines its caller.
-fn receive(recorder: &mut Recorder, request: http::Request<RequestBody>) -> Result<Received, Refusal> {
+fn receive(
+    recorder: &mut Recorder,
+    request: http::Request<RequestBody>,
+    inner: Option<Box<dyn Inner>>,
+) -> Result<Received, Refusal> {
     let Recorder { exchange, incoming, .. } = recorder;
     let (mut parts, mut body) = request.into_parts();
-    let upgrade = parts.extensions.remove::<Upgrade>();
+    let upgrade = Downstream::of(&mut parts.extensions);
+    let inner = inner.map(|inner| Box::new((inner, mem::take(&mut parts.extensions))));
     let incoming = incoming.insert(IncomingRequest::read(parts, exchange.connection.tls.as_ref())?);
     exchange.trace_context = Some(TraceContext::of(&incoming.headers));
     let caller = exchange.caller.insert(exchange.connection.caller(incoming, &exchange.runtime.clock)?);
@@ -172,7 +185,7 @@ fn receive(recorder: &mut Recorder, request: http::Request<RequestBody>) -> Resu
     exchange.admit_certificate()?;
     exchange.outcome.bytes_in = body.count();
     body.limit(exchange.connection.settings.limits.body_bytes)?;
-    Ok(Received { body, upgrade, scheme })
+    Ok(Received { body, upgrade, scheme, inner })
 }
 
 /// Takes a request from its route to the head of its answer.
@@ -231,6 +244,7 @@ async fn forward(recorder: &mut Recorder, received: &mut Received) -> Result<Res
             };
             leg.send(exchange, &mut outgoing, &mut received.body).await?
         }
+        Action::Service => Box::pin(inner::call(route, exchange, incoming, outgoing, received)).await?,
     };
     route.outbound.apply(exchange, incoming, &mut response)?;
     Ok(response)
@@ -253,7 +267,7 @@ struct Leg<'a> {
     upstream: &'a Upstream,
     incoming: &'a IncomingRequest,
     /// The caller's connection, if it may become a tunnel.
-    upgrade: Option<Upgrade>,
+    upgrade: Option<Downstream>,
     /// The channel of informational responses to the caller.
     informational: Option<Informational>,
 }
@@ -326,21 +340,10 @@ impl Leg<'_> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS
             && let (Some(downstream), Some(upstream)) = (self.upgrade.clone(), response.body_mut().take_upgrade())
         {
-            tokio::spawn(tunnel(downstream, upstream, exchange.ends_at(), exchange.access().cloned()));
+            tokio::spawn(tunnel::carry(downstream, upstream, exchange.ends_at(), exchange.access().cloned()));
         }
         response.map(ResponseBody::upstream)
     }
-}
-
-/// Carries bytes in both directions until one side ends, the token that opened the tunnel expires, or the partner's access ends.
-async fn tunnel(downstream: Upgrade, mut upstream: upstream::Upgraded, ends_at: Instant, access: Option<Access>) {
-    let carry = async {
-        let Ok(mut downstream) = downstream.await else { return };
-        // However a tunnel ends, there is nobody left to tell.
-        let _ = tokio::io::copy_bidirectional(&mut downstream, &mut upstream).await;
-    };
-    let carry = pin!(timeout_at(ends_at, carry));
-    unless_revoked(access, carry).await;
 }
 
 /// Awaits the future; returns `None` if the partner's access ends first. The future is pinned by the caller, since this one would
@@ -372,11 +375,11 @@ fn finish(mut response: Response<ResponseBody>, mut recorder: Box<Recorder>) -> 
     response
 }
 
-impl Service for Gateway {
+impl Service for DataPlane {
     type Body = ResponseBody;
 
     fn call(&self, arrival: Arrival, connection: &Arc<Connection>) -> impl Future<Output = Response<ResponseBody>> + Send {
-        self.serve(arrival, connection)
+        self.serve(arrival, connection, None)
     }
 
     fn poll_overdue(mut body: Pin<&mut ResponseBody>, cx: &mut Context<'_>) -> Poll<()> {

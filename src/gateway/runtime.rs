@@ -109,11 +109,25 @@ pub struct ListenerRules {
     pub settings: ListenerSettings,
 }
 
+/// The use of a runtime.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// It serves the listeners of its config.
+    #[default]
+    Listeners,
+    /// An application hands requests to it: listeners are optional.
+    Mounted,
+    /// The same, before a service of the application: routes without an upstream lead to that.
+    BeforeService,
+}
+
 /// The context in which a runtime is built.
 #[derive(Clone, Copy, Debug)]
 pub struct Surroundings<'a> {
     /// The config.
     pub document: &'a Document,
+    /// The use of the runtime.
+    pub purpose: Purpose,
     /// The number of threads that carry requests.
     pub workers: usize,
     /// The clock.
@@ -126,7 +140,8 @@ impl Runtime {
     /// Compiles a config to find its faults.
     pub fn try_out(document: &Document, faults: &mut Faults) -> Option<Self> {
         let (clock, metrics) = (Clock::system(), Metrics::default());
-        Self::build(Surroundings { document, workers: 1, clock: &clock, metrics: &metrics }, None, faults)
+        let purpose = Purpose::Listeners;
+        Self::build(Surroundings { document, purpose, workers: 1, clock: &clock, metrics: &metrics }, None, faults)
     }
 
     /// Compiles a config. Nothing is fetched, and only the files that the config names are read.
@@ -136,7 +151,7 @@ impl Runtime {
     pub fn build(surroundings: Surroundings<'_>, previous: Option<&Self>, faults: &mut Faults) -> Option<Self> {
         let errors = faults.errors();
         let root = Place::root();
-        let Surroundings { document, workers, clock, metrics } = surroundings;
+        let Surroundings { document, purpose, workers, clock, metrics } = surroundings;
         let Document { config, base, .. } = document;
 
         let sets = AddressSets::build(&config.address_sets, base, &root.key("address-sets"), clock.unix_seconds(), faults);
@@ -179,7 +194,7 @@ impl Runtime {
         );
         upstreams.lint(&root.key("upstreams"), clock.unix_seconds(), faults);
         refuse_own_admin(config, faults);
-        let listeners = build_listeners(document, &sets, clock, faults);
+        let listeners = build_listeners(document, purpose, &sets, clock, faults);
         lint_certificates(config, &listeners, clock.unix_seconds(), faults);
         let described = described(&config.routes, &root.key("routes"), faults);
         let table = route_table(config, &described, faults);
@@ -202,6 +217,7 @@ impl Runtime {
             upstreams: &upstreams,
             partners: &partners,
             table: &table,
+            before_service: purpose == Purpose::BeforeService,
             described: &described,
             metrics,
             workers,
@@ -251,6 +267,20 @@ impl Runtime {
         if let Some(keys) = &self.assertion_keys {
             keys.start(background);
         }
+    }
+
+    /// Returns what is still missing until every request can be judged, or nothing once it is there.
+    pub(crate) fn waiting_for(&self) -> Vec<String> {
+        let mut waiting = Vec::new();
+        if self.tenants.were_tried() {
+            waiting.extend(self.tenants.without_keys(&self.clock));
+        } else {
+            waiting.push("signing keys".to_owned());
+        }
+        waiting.extend(self.credentials.unready().map(|credential| format!("a token for credential {credential}")));
+        let secrets = self.credentials.awaited_secrets(self.clock.unix_seconds());
+        waiting.extend(secrets.map(|name| format!("the named value {name} from its vault")));
+        waiting
     }
 
     /// Returns the rules of the listener of this name; `None` for one that a reload removed and that is draining.
@@ -426,10 +456,16 @@ fn lint_certificates(config: &Config, listeners: &[ListenerRules], now: u64, fau
     lint_hosts(hosts, &all, faults);
 }
 
-fn build_listeners(document: &Document, sets: &AddressSets, clock: &Clock, faults: &mut Faults) -> Vec<ListenerRules> {
+fn build_listeners(
+    document: &Document,
+    purpose: Purpose,
+    sets: &AddressSets,
+    clock: &Clock,
+    faults: &mut Faults,
+) -> Vec<ListenerRules> {
     let Document { config, base, .. } = document;
     let place = Place::root().key("listeners");
-    if config.listeners.is_empty() {
+    if config.listeners.is_empty() && purpose == Purpose::Listeners {
         faults.error(&place, "no listener is defined, so nothing would be served", "add one with a `name` and an `address`");
     }
     let mut rules: Vec<ListenerRules> = Vec::new();

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 
 use crate::listener::Informational;
 use crate::{
@@ -37,7 +37,8 @@ enum Source {
     Memory(Bytes),
     Http1(Http1Body),
     Http2(Box<Http2Body>),
-    Hyper(Box<Incoming>),
+    /// Of an application that has read the request's head itself.
+    Foreign(UnsyncBoxBody<Bytes, BodyError>),
     /// The body has failed; the next poll returns the end.
     Failed,
 }
@@ -114,6 +115,17 @@ impl RequestBody {
         if body.is_end_stream() { Self::empty() } else { Self::of(Source::Http2(Box::new(body))) }
     }
 
+    /// Makes the body of a request whose head an application has read. If it fails, its client is taken to have left.
+    pub(crate) fn boxed<B>(body: B) -> Self
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+    {
+        if body.is_end_stream() {
+            return Self::empty();
+        }
+        Self::of(Source::Foreign(body.map_err(|_| BodyError::Disconnected).boxed_unsync()))
+    }
+
     const fn of(source: Source) -> Self {
         Self { source, allowance: u64::MAX, counter: BytesRead(None), informational: None }
     }
@@ -155,18 +167,18 @@ impl RequestBody {
             }
             Source::Http1(body) => body.poll_data(cx),
             Source::Http2(body) => body.poll_data(cx),
-            Source::Hyper(body) => poll_hyper(body, cx),
+            Source::Foreign(body) => poll_foreign(body, cx),
         }
     }
 }
 
-/// Returns the next data of a hyper body; anything else is trailers, which are dropped.
-fn poll_hyper(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+/// Returns the next data of an application's body; anything else is trailers, which go no further.
+fn poll_foreign(body: &mut UnsyncBoxBody<Bytes, BodyError>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
     while let Some(frame) = ready!(Pin::new(&mut *body).poll_frame(cx)) {
         match frame.map(Frame::into_data) {
             Ok(Ok(data)) => return Poll::Ready(Some(Ok(data))),
             Ok(Err(_)) => {}
-            Err(_) => return Poll::Ready(Some(Err(BodyError::Disconnected))),
+            Err(error) => return Poll::Ready(Some(Err(error))),
         }
     }
     Poll::Ready(None)
@@ -201,7 +213,7 @@ impl Body for RequestBody {
             Source::Memory(bytes) => bytes.is_empty(),
             Source::Http1(body) => body.is_end(),
             Source::Http2(body) => body.is_end_stream(),
-            Source::Hyper(body) => body.is_end_stream(),
+            Source::Foreign(body) => body.is_end_stream(),
         }
     }
 
@@ -211,7 +223,7 @@ impl Body for RequestBody {
             Source::Memory(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Http1(body) => body.size_hint(),
             Source::Http2(body) => body.size_hint(),
-            Source::Hyper(body) => body.size_hint(),
+            Source::Foreign(body) => body.size_hint(),
         }
     }
 }
@@ -228,12 +240,6 @@ impl From<Bytes> for RequestBody {
     }
 }
 
-impl From<Incoming> for RequestBody {
-    fn from(body: Incoming) -> Self {
-        if http_body::Body::is_end_stream(&body) { Self::empty() } else { Self::of(Source::Hyper(Box::new(body))) }
-    }
-}
-
 impl fmt::Debug for RequestBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source = match self.source {
@@ -241,7 +247,7 @@ impl fmt::Debug for RequestBody {
             Source::Memory(_) => "memory",
             Source::Http1(_) => "http/1",
             Source::Http2(_) => "http/2",
-            Source::Hyper(_) => "hyper",
+            Source::Foreign(_) => "foreign",
             Source::Failed => "failed",
         };
         f.debug_struct("RequestBody").field("source", &source).field("allowance", &self.allowance).finish_non_exhaustive()

@@ -64,6 +64,8 @@ pub(crate) struct RouteBuilder<'a> {
     pub(crate) upstreams: &'a Upstreams,
     pub(crate) partners: &'a Arc<Partners>,
     pub(crate) table: &'a RouteTable,
+    /// Whether routes that name no other target lead to a service of the application.
+    pub(crate) before_service: bool,
     pub(crate) described: &'a [Described],
     pub(crate) metrics: &'a Metrics,
     pub(crate) workers: usize,
@@ -275,16 +277,17 @@ impl<'a> RouteBuilder<'a> {
             TokenPlace::Header(name) => Some(name.clone()),
             TokenPlace::Query(_) => None,
         }));
+        let forwards = config.upstream.is_some() || matches!(action, Some(Action::Service));
         let told = [
             ("identity-headers", !config.identity_headers.is_empty()),
             ("backend-assertion", config.backend_assertion.is_some()),
         ];
-        for (key, _) in told.into_iter().filter(|(_, written)| *written && config.upstream.is_none()) {
+        for (key, _) in told.into_iter().filter(|(_, written)| *written && !forwards) {
             faults.error(&place.key(key), "the route has no upstream that could be told who calls", "leave it out");
         }
 
         let authenticates = lists.iter().any(|list| list::authenticates(list.policies, self.config.fragments, 0));
-        check_authentication(config, authenticates, &place, faults);
+        check_authentication(config, forwards, authenticates, &place, faults);
         let backend_assertion = config.backend_assertion.as_ref().and_then(|config| {
             // A token is what there is to assert something of: other ways to say who calls leave none.
             let knows = !token_places.is_empty();
@@ -323,7 +326,7 @@ impl<'a> RouteBuilder<'a> {
     }
 
     fn action(&self, config: &RouteConfig, place: &Place, faults: &mut Faults) -> Option<Action> {
-        match config.leads_to(place, faults)? {
+        match config.leads_to(self.before_service, place, faults)? {
             Target::Respond(respond) => OwnAnswer::build(respond, &place.key("respond"), faults).map(Action::Respond),
             Target::Relay(relay) => {
                 let with = token_relay::Surroundings {
@@ -336,6 +339,7 @@ impl<'a> RouteBuilder<'a> {
                 TokenRelay::build(relay, with, &place.key("token-relay"), faults).map(|relay| Action::Relay(Box::new(relay)))
             }
             Target::Keys => self.assertion_keys.cloned().map(Action::Keys),
+            Target::Service => Some(Action::Service),
             Target::Upstream(name) => {
                 let upstream = self.upstreams.find(name).cloned().map(Action::Forward);
                 // An upstream that is there and could not be built has been reported where it stands.
@@ -379,8 +383,8 @@ fn audiences<'a>(policies: &[&'a PolicyConfig]) -> Vec<&'a str> {
 }
 
 /// Checks that a forwarding route authenticates, or is marked as anonymous; an anonymous one forwards no identity.
-fn check_authentication(config: &RouteConfig, authenticates: bool, place: &Place, faults: &mut Faults) {
-    if config.upstream.is_some() && !authenticates && !config.anonymous {
+fn check_authentication(config: &RouteConfig, forwards: bool, authenticates: bool, place: &Place, faults: &mut Faults) {
+    if forwards && !authenticates && !config.anonymous {
         faults.error(
             &place.key("name"),
             format!("route `{}` forwards requests and authenticates nobody", config.name),

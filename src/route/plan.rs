@@ -69,6 +69,8 @@ pub enum Action {
     Relay(Box<TokenRelay>),
     /// The gateway's public keys.
     Keys(Arc<AssertionKeys>),
+    /// To the service that an application has put behind the gateway.
+    Service,
 }
 
 impl Route {
@@ -88,7 +90,7 @@ impl Route {
     pub fn upstream_name(&self) -> Option<&str> {
         match &self.action {
             Action::Forward(upstream) => Some(upstream.name()),
-            Action::Respond(_) | Action::Describe(_) | Action::Relay(_) | Action::Keys(_) => None,
+            Action::Respond(_) | Action::Describe(_) | Action::Relay(_) | Action::Keys(_) | Action::Service => None,
         }
     }
 
@@ -167,11 +169,12 @@ pub(crate) enum Target<'a> {
     Respond(&'a RespondConfig),
     Relay(&'a TokenRelayConfig),
     Keys,
+    Service,
 }
 
 impl RouteConfig {
     /// Returns the destination of the route, or reports that it is ambiguous.
-    pub(crate) fn leads_to(&self, place: &Place, faults: &mut Faults) -> Option<Target<'_>> {
+    pub(crate) fn leads_to(&self, before_service: bool, place: &Place, faults: &mut Faults) -> Option<Target<'_>> {
         let mut targets = [
             ("upstream", self.upstream.as_deref().map(Target::Upstream)),
             ("respond", self.respond.as_ref().map(Target::Respond)),
@@ -181,6 +184,9 @@ impl RouteConfig {
         .into_iter()
         .filter_map(|(key, target)| target.map(|target| (key, target)));
         let Some((first, target)) = targets.next() else {
+            if before_service {
+                return Some(Target::Service);
+            }
             faults.error(place, "the route leads nowhere", "give it an `upstream`, or an answer with `respond`");
             return None;
         };

@@ -88,7 +88,8 @@ mod tests {
         );
         let document = Document::from_text("entrada.yaml", &text).unwrap_or_else(|report| panic!("{report}"));
         let (clock, metrics) = (Clock::manual(0), Metrics::default());
-        let surroundings = Surroundings { document: &document, workers: 1, clock: &clock, metrics: &metrics };
+        let surroundings =
+            Surroundings { document: &document, purpose: Default::default(), workers: 1, clock: &clock, metrics: &metrics };
         let runtime = Runtime::build(surroundings, None, &mut Faults::default()).expect("a sound config");
 
         for (day, expected) in [
@@ -125,7 +126,8 @@ mod tests {
         let document = Document::from_text(&name, text).unwrap_or_else(|report| panic!("{report}"));
         let end = u64::try_from(rcgen::date_time_ymd(2031, 1, 1).unix_timestamp()).expect("after 1970");
         let (clock, metrics) = (Clock::manual(end - 100 * DAY), Metrics::default());
-        let surroundings = Surroundings { document: &document, workers: 1, clock: &clock, metrics: &metrics };
+        let surroundings =
+            Surroundings { document: &document, purpose: Default::default(), workers: 1, clock: &clock, metrics: &metrics };
         let runtime = Runtime::build(surroundings, None, &mut Faults::default()).expect("a sound config");
 
         for (now, expected) in [

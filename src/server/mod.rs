@@ -30,8 +30,8 @@ use crate::{
     },
     config::{Config, Document, Report},
     gateway::{
-        Gateway,
-        runtime::{Runtime, Surroundings},
+        DataPlane,
+        runtime::{Purpose, Runtime, Surroundings},
     },
     listener::{self, Drain, Drainer, Listener, ListenerSettings},
     settings::Faults,
@@ -189,7 +189,7 @@ impl Server {
         let config = &document.config;
         raise_open_files();
         let metrics = Arc::new(Metrics::default());
-        let runtime = Arc::new(ArcSwap::from_pointee(build(document, &options, &metrics, None)?));
+        let runtime = Arc::new(ArcSwap::from_pointee(build(document, &options, Purpose::Listeners, &metrics, None)?));
         let audit = AuditLog::open(&config.audit, &document.base, options.workers).map_err(ServerError::Audit)?;
         // Only now: where the config is faulty there is no runtime to end, which must not happen within another one.
         let background = tokio::runtime::Builder::new_multi_thread()
@@ -199,7 +199,7 @@ impl Server {
             .build()
             .map_err(ServerError::Thread)?;
         let workers = (0..options.workers)
-            .map(|index| Worker::spawn(Gateway::new(runtime.clone(), audit.clone(), index), index))
+            .map(|index| Worker::spawn(DataPlane::new(runtime.clone(), audit.clone(), index), index))
             .collect::<io::Result<_>>()
             .map_err(ServerError::Thread)?;
         let lifecycle = Arc::<Lifecycle>::default();
@@ -251,7 +251,7 @@ impl Server {
 
     fn try_reload(&mut self, document: &Document) -> Result<(), ServerError> {
         let before = self.runtime.load_full();
-        let runtime = build(document, &self.options, &self.metrics, Some(&before))?;
+        let runtime = build(document, &self.options, Purpose::Listeners, &self.metrics, Some(&before))?;
         let bound = self.bind(&runtime)?;
         let admin = self.admin.bind(&document.config)?;
         self.audit.reopen(&document.config.audit, &document.base).map_err(ServerError::Audit)?;
@@ -409,7 +409,7 @@ impl Drop for Server {
 }
 
 impl Worker {
-    fn spawn(gateway: Gateway, index: usize) -> io::Result<Self> {
+    fn spawn(gateway: DataPlane, index: usize) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (commands, mut told) = mpsc::unbounded_channel();
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
@@ -478,14 +478,19 @@ fn drain_timeout(config: &Config) -> Duration {
     config.drain_timeout.map_or(Duration::from_secs(30), |span| span.0)
 }
 
-fn build(
+/// Compiles a config, and tells its warnings to the log.
+///
+/// # Errors
+/// Fails with a report of its faults.
+pub(crate) fn build(
     document: &Document,
     options: &ServerOptions,
+    purpose: Purpose,
     metrics: &Metrics,
     previous: Option<&Runtime>,
 ) -> Result<Runtime, ServerError> {
     let mut faults = Faults::default();
-    let surroundings = Surroundings { document, workers: options.workers, clock: &options.clock, metrics };
+    let surroundings = Surroundings { document, purpose, workers: options.workers, clock: &options.clock, metrics };
     let runtime = Runtime::build(surroundings, previous, &mut faults);
     if let Some(runtime) = runtime {
         // What many routes have in common is told once.

@@ -39,6 +39,7 @@ const LAYERS: &[&str] = &[
     "gateway",
     "admin",
     "server",
+    "embedding",
     "dev_tenant",
     "cli",
 ];

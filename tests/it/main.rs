@@ -14,6 +14,7 @@ mod client_certificate;
 mod config;
 mod connections;
 mod coverage;
+mod embedding;
 mod entra_answers;
 mod framing;
 mod front_ends;

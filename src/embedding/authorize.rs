@@ -1,0 +1,146 @@
+//! The gateway before a service of one's own.
+
+use std::{
+    convert::Infallible,
+    error::Error,
+    path::Path,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use tower::{Layer, Service, ServiceExt as _};
+
+use super::{
+    Gateway,
+    facts::{Caller, Partner, Token},
+    gateway,
+};
+use crate::{
+    config::Document,
+    exchange::Exchange,
+    gateway::{Answering, Inner, answer::ResponseBody, runtime::Purpose},
+    listener::RequestBody,
+    server::{ServerError, ServerOptions},
+};
+
+/// Puts the routes and policies of a config before a service of one's own: a [`tower::Layer`].
+///
+/// A route without `upstream`, `respond` and the like leads to the service. It gets the request as an upstream would: fields that only the
+/// gateway may write are those that it wrote, the policies' changes are made, and `Authorization` is what the route says (by default
+/// none). What was found out stands in the request's extensions: [`Caller`], and where there is one [`Token`] and [`Partner`]. A refused
+/// request never gets there; its answer is a problem document, as from the gateway itself, and every request leaves a record.
+///
+/// ```no_run
+/// use axum::{Extension, Router, routing::get};
+/// use entrada::{AuthorizeLayer, Token};
+/// use tower::Layer as _;
+///
+/// async fn orders(Extension(token): Extension<Token>) -> String {
+///     format!("orders of {}", token.subject().unwrap_or("somebody"))
+/// }
+///
+/// # async fn start() -> Result<(), entrada::ServerError> {
+/// let authorize = AuthorizeLayer::open("config/entrada.yaml").await?;
+/// let application = authorize.layer(Router::new().route("/orders", get(orders)));
+/// # let _ = application;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct AuthorizeLayer(Gateway);
+
+impl AuthorizeLayer {
+    /// Reads the config at `path`, and starts the gateway on the current tokio runtime.
+    ///
+    /// # Errors
+    /// When the config is faulty, or what it names cannot be had.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, ServerError> {
+        Self::start(&gateway::document(path).await?, ServerOptions::default())
+    }
+
+    /// Starts the gateway on the current tokio runtime, where keys and tokens are fetched from now on.
+    ///
+    /// # Errors
+    /// When the config is faulty, or what it names cannot be had.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start(document: &Document, options: ServerOptions) -> Result<Self, ServerError> {
+        Gateway::started(document, options, Purpose::BeforeService).map(Self)
+    }
+
+    /// The gateway itself: to reload its config, and to ask how it is.
+    pub const fn gateway(&self) -> &Gateway {
+        &self.0
+    }
+}
+
+impl<S> Layer<S> for AuthorizeLayer {
+    type Service = AuthorizeService<S>;
+
+    fn layer(&self, inner: S) -> AuthorizeService<S> {
+        AuthorizeService { gateway: self.0.clone(), inner }
+    }
+}
+
+/// A service behind an [`AuthorizeLayer`].
+#[derive(Clone, Debug)]
+pub struct AuthorizeService<S> {
+    gateway: Gateway,
+    inner: S,
+}
+
+impl<S, B, A> Service<Request<B>> for AuthorizeService<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<A>, Error: Into<Box<dyn Error + Send + Sync>>, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    A: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Whether the service behind is ready is asked once a request is let through to it.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let Self { gateway, inner } = self.clone();
+        Box::pin(async move { Ok(gateway.serve(request, Some(Box::new(Behind(Some(inner))))).await) })
+    }
+}
+
+/// The service behind the gateway, for one request.
+struct Behind<S>(Option<S>);
+
+impl<S, A> Inner for Behind<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<A>, Error: Into<Box<dyn Error + Send + Sync>>, Future: Send>
+        + Send
+        + 'static,
+    A: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    fn call(&mut self, mut request: Request<RequestBody>, exchange: &Exchange) -> Answering {
+        let extensions = request.extensions_mut();
+        if let Some(token) = &exchange.token {
+            extensions.insert(Token(token.clone()));
+        }
+        if let Some(partner) = exchange.partner() {
+            extensions.insert(Partner(partner.clone()));
+        }
+        extensions.insert(Caller::of(exchange));
+        let service = self.0.take();
+        Box::pin(async move {
+            let service = service.ok_or("the service is asked a second time")?;
+            let response = service.oneshot(request).await.map_err(Into::into)?;
+            Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+        })
+    }
+}

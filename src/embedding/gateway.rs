@@ -1,0 +1,190 @@
+//! The gateway as a service.
+
+use std::{
+    convert::Infallible,
+    error::Error,
+    path::Path,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Request, Response};
+use tokio::runtime::Handle;
+
+use super::Peer;
+use crate::{
+    audit::AuditLog,
+    base::lock::lock,
+    config::Document,
+    gateway::{
+        DataPlane, Inner,
+        answer::ResponseBody,
+        runtime::{Purpose, Runtime},
+    },
+    listener::{Arrival, Broken, RequestBody},
+    refusal::Reason,
+    server::{self, ServerError, ServerOptions},
+    telemetry::Metrics,
+};
+
+/// The whole gateway as a [`tower::Service`], to be mounted in an application.
+///
+/// It does with a request what `entrada run` does: the routes of a config judge it, send it to their upstreams, and leave a record. It
+/// listens nowhere: requests come from the application, with a [`Peer`] among their extensions. Clones share everything.
+///
+/// ```no_run
+/// # async fn start() -> Result<(), entrada::ServerError> {
+/// let gateway = entrada::Gateway::open("config/entrada.yaml").await?;
+/// let application = axum::Router::new().fallback_service(gateway);
+/// # let _: axum::Router = application;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Gateway(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    runtime: Arc<ArcSwap<Runtime>>,
+    audit: Arc<AuditLog>,
+    metrics: Metrics,
+    /// Threads take turns, so that no two of them wait for each other while there are no more threads than these.
+    planes: Box<[DataPlane]>,
+    options: ServerOptions,
+    purpose: Purpose,
+    /// Carries what outlives requests: fetching keys and tokens, checking servers.
+    background: Handle,
+    writer: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+impl Gateway {
+    /// Reads the config at `path`, and starts the gateway on the current tokio runtime.
+    ///
+    /// # Errors
+    /// When the config is faulty, or what it names cannot be had.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, ServerError> {
+        Self::start(&document(path).await?, ServerOptions::default())
+    }
+
+    /// Starts the gateway on the current tokio runtime, where keys and tokens are fetched from now on. `listeners` of the config may be
+    /// absent; those that are there say whom requests may be spoken for by, and open no socket.
+    ///
+    /// # Errors
+    /// When the config is faulty, or what it names cannot be had.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start(document: &Document, options: ServerOptions) -> Result<Self, ServerError> {
+        Self::started(document, options, Purpose::Mounted)
+    }
+
+    pub(super) fn started(document: &Document, options: ServerOptions, purpose: Purpose) -> Result<Self, ServerError> {
+        let options = ServerOptions { workers: options.workers.max(1), ..options };
+        let metrics = Metrics::default();
+        let runtime = Arc::new(ArcSwap::from_pointee(server::build(document, &options, purpose, &metrics, None)?));
+        let audit = AuditLog::open(&document.config.audit, &document.base, options.workers).map_err(ServerError::Audit)?;
+        let planes = (0..options.workers).map(|worker| DataPlane::new(runtime.clone(), audit.clone(), worker)).collect();
+        let writer = std::sync::Mutex::new(Some(audit.spawn_writer().map_err(ServerError::Thread)?));
+        let background = Handle::current();
+        runtime.load_full().start(&background);
+        Ok(Self(Arc::new(Shared { runtime, audit, metrics, planes, options, purpose, background, writer })))
+    }
+
+    /// Goes over to another config, whole or not at all. Requests under way keep the rules that they started with.
+    ///
+    /// # Errors
+    /// When the config is faulty, or what it names cannot be had; the old one then serves on.
+    pub fn reload(&self, document: &Document) -> Result<(), ServerError> {
+        let Shared { runtime, audit, metrics, planes, options, purpose, background, .. } = &*self.0;
+        let before = runtime.load_full();
+        let after = Arc::new(server::build(document, options, *purpose, metrics, Some(&before))?);
+        audit.reopen(&document.config.audit, &document.base).map_err(ServerError::Audit)?;
+        after.start(background);
+        runtime.store(after.clone());
+        planes.iter().for_each(|plane| drop(plane.snapshot()));
+        before.partners.give_way_to(&after.partners);
+        Ok(())
+    }
+
+    /// What is still missing until every request can be judged, as signing keys; empty when the gateway is ready.
+    pub fn waiting_for(&self) -> Vec<String> {
+        self.0.runtime.load_full().waiting_for()
+    }
+
+    /// The newest records of requests, oldest first, each one JSON object.
+    pub fn records(&self) -> Vec<Bytes> {
+        self.0.audit.recent()
+    }
+
+    /// Takes one request along its way, to the service behind the gateway where its route leads there.
+    pub(super) async fn serve<B>(&self, request: Request<B>, inner: Option<Box<dyn Inner>>) -> Response<ResponseBody>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    {
+        let plane = self.plane();
+        let told = Peer::of(request.extensions());
+        let connection = told.and_then(|peer| peer.connection(&plane.snapshot()));
+        let (arrival, connection) = match connection {
+            Some(connection) => (Arrival::Request(request.map(RequestBody::boxed)), connection),
+            None => {
+                const UNKNOWN: Broken = Broken::new(
+                    Reason::InternalError,
+                    "the application gives no `Peer`, or one of a listener that the config does not have",
+                );
+                (Arrival::Broken(UNKNOWN), Peer::unknown())
+            }
+        };
+        plane.serve(arrival, &Arc::new(connection), inner).await
+    }
+
+    /// The data plane for the current thread.
+    fn plane(&self) -> &DataPlane {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        thread_local!(static INDEX: usize = THREADS.fetch_add(1, Ordering::Relaxed));
+        let planes = &self.0.planes;
+        &planes[INDEX.with(|index| index % planes.len())]
+    }
+}
+
+impl<B> tower::Service<Request<B>> for Gateway
+where
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let gateway = self.clone();
+        Box::pin(async move { Ok(gateway.serve(request, None).await) })
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // The last records are written before the sinks close.
+        self.audit.stop();
+        if let Some(writer) = lock(&self.writer).take() {
+            // A writer that panicked has said so.
+            let _ = writer.join();
+        }
+    }
+}
+
+/// Reads a config, off the thread that drives others.
+pub(super) async fn document(path: impl AsRef<Path>) -> Result<Document, ServerError> {
+    let path = path.as_ref().to_owned();
+    let read = tokio::task::spawn_blocking(move || Document::load(&path)).await;
+    read.map_err(|error| ServerError::Thread(std::io::Error::other(error)))?
+        .map_err(|report| ServerError::Config(Box::new(report)))
+}
