@@ -8,19 +8,16 @@
 
 use std::{error::Error, net::SocketAddr, path::Path};
 
-use axum::{
-    Extension, Router,
-    extract::{self, Request},
-    routing::get,
-};
-use entrada::{AuthorizeLayer, AuthorizeService, Caller, ServerError, Token};
+use axum::{Extension, Router, extract, routing::get};
+use entrada::{AuthorizeLayer, Caller, ServerError, Token};
 use tokio::net::TcpListener;
 use tower::Layer as _;
 
 /// The application: its handlers run only for requests that the config lets through.
-pub async fn application(config: &Path) -> Result<AuthorizeService<Router>, ServerError> {
-    let router = Router::new().route("/orders/{id}", get(order));
-    Ok(AuthorizeLayer::open(config).await?.layer(router))
+pub async fn application(config: &Path) -> Result<Router, ServerError> {
+    let orders = Router::new().route("/orders/{id}", get(order));
+    // Around the whole router, so that no path leads past the policies.
+    Ok(Router::new().fallback_service(AuthorizeLayer::open(config).await?.layer(orders)))
 }
 
 /// Answers with what the gateway found out.
@@ -43,7 +40,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(address).await?;
     println!("http://{}/orders/1", listener.local_addr()?);
     // The address of the peer reaches the policies as axum's `ConnectInfo`.
-    let service = axum::ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(application);
-    axum::serve(listener, service).await?;
+    axum::serve(listener, application.into_make_service_with_connect_info::<SocketAddr>()).await?;
     Ok(())
 }

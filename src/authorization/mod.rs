@@ -17,7 +17,7 @@ mod config;
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
 pub(crate) use self::build::Setting;
 pub use self::config::{AuthorizationConfig, AuthorizationWord, FromHeaderConfig, OnBehalfOfConfig, UseCredentialConfig};
@@ -191,7 +191,7 @@ impl Authorization {
                 let in_it = |place: &&TokenPlace| matches!(place, TokenPlace::Header(header) if header == name);
                 let named = facts.named_tokens.iter().map(|named| &named.place).find(in_it);
                 let place = named.or(facts.token_place);
-                let token = place.and_then(|place| place.token(incoming)).ok_or(NotForwardable::Missing)?;
+                let token = presented(place, incoming).ok_or(NotForwardable::Missing)?;
                 let value = bearer(token.expose_secret()).ok_or(NotForwardable::Missing)?;
                 self.remove(outgoing);
                 outgoing.headers.insert(header::AUTHORIZATION, value);
@@ -220,7 +220,7 @@ impl Authorization {
                 if token.kind != TokenKind::User {
                     return Err(NotForwardable::NoUser.into());
                 }
-                let presented = facts.token_place.and_then(|place| place.token(incoming)).ok_or(NotForwardable::Missing)?;
+                let presented = presented(facts.token_place, incoming).ok_or(NotForwardable::Missing)?;
                 let user = UserToken { token: &presented, tenant: &token.tenant, expires_at: token.expires_at };
                 let slot = credential.slot_on_behalf_of(user, scope).ok_or(NotForwardable::Tenant)?;
                 present(credential.name(), &slot, facts, outgoing).await?;
@@ -343,6 +343,12 @@ fn forwardable(headers: &HeaderMap, own_connection: bool) -> Result<Option<&Head
         (Some(_), Some(_)) => Err(NotForwardable::Repeated),
         (value, _) => Ok(value),
     }
+}
+
+/// Returns the token that was validated in this place, as it was read then.
+fn presented(place: Option<&TokenPlace>, incoming: &IncomingRequest) -> Option<SecretString> {
+    let token = place?.read(incoming).ok()??;
+    Some(std::str::from_utf8(&token).ok()?.into())
 }
 
 fn bearer(token: &str) -> Option<HeaderValue> {

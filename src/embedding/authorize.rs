@@ -44,8 +44,8 @@ use crate::{
 ///
 /// # async fn start() -> Result<(), entrada::ServerError> {
 /// let authorize = AuthorizeLayer::open("config/entrada.yaml").await?;
-/// let application = authorize.layer(Router::new().route("/orders", get(orders)));
-/// # let _ = application;
+/// let application = Router::new().fallback_service(authorize.layer(Router::new().route("/orders", get(orders))));
+/// # let _: Router = application;
 /// # Ok(())
 /// # }
 /// ```

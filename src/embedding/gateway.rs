@@ -14,7 +14,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use tokio::runtime::Handle;
 
 use super::Peer;
@@ -140,7 +140,12 @@ impl Gateway {
                 (Arrival::Broken(UNKNOWN), Peer::unknown())
             }
         };
-        plane.serve(arrival, &Arc::new(connection), inner).await
+        let mut response = plane.serve(arrival, &Arc::new(connection), inner).await;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // A listener of the gateway writes this itself.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+        response
     }
 
     /// The data plane for the current thread.

@@ -1,9 +1,9 @@
 //! Counters over fixed periods, the first of which began in 1970.
 
-use std::{future, hash::Hash, time::Duration};
+use std::{hash::Hash, time::Duration};
 
 use super::{
-    Ask, Counter, Receipt, StoreFailure, Taken,
+    Ask, Receipt, Taken,
     table::{Count, Table},
 };
 
@@ -80,17 +80,6 @@ impl Fixed {
     fn ends_in(&self, now: Duration) -> Duration {
         let into = now.as_millis() % self.period.as_millis();
         self.period - Duration::from_millis(u64::try_from(into).unwrap_or_default())
-    }
-}
-
-impl Counter for Fixed {
-    fn take(&self, key: &str, ask: Ask) -> impl Future<Output = Result<Taken, StoreFailure>> + Send {
-        future::ready(Ok(self.judge(key, ask)))
-    }
-
-    fn add(&self, key: &str, cost: u64, now: Duration) -> impl Future<Output = Result<(), StoreFailure>> + Send {
-        self.count(key, cost, now);
-        future::ready(Ok(()))
     }
 }
 

@@ -3,8 +3,6 @@
 //! Counters live as long as the process: a reload takes them over, so that it is no way around a limit. Memory is bounded. When a
 //! table is full, a new key inherits the smallest neighbouring count: limits are never exceeded, but may be reached early; a
 //! flood of random keys affects other keys only slowly. Tables are divided into many parts with a lock each.
-//!
-//! [`Counter`] is the interface for a store that several gateways share.
 
 mod announcement;
 mod concurrency;
@@ -29,15 +27,6 @@ pub use self::{
 };
 use self::{owner::Names, table::Spot};
 use crate::{base::lock::lock, telemetry::MetricsText};
-
-/// A counter by key with a limit per period.
-pub trait Counter {
-    /// Admits or rejects one call, and counts it if it is admitted.
-    fn take(&self, key: &str, ask: Ask) -> impl Future<Output = Result<Taken, StoreFailure>> + Send;
-
-    /// Counts a cost that was admitted before, or that is only known now.
-    fn add(&self, key: &str, cost: u64, now: Duration) -> impl Future<Output = Result<(), StoreFailure>> + Send;
-}
 
 /// The parameters of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,11 +68,6 @@ impl Receipt {
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
-
-/// An error: the store that several gateways share cannot be reached.
-#[derive(Debug, thiserror::Error)]
-#[error("the store of counters cannot be reached")]
-pub struct StoreFailure;
 
 /// The counters of this process, by subject and period.
 #[derive(Debug, Default)]

@@ -1,9 +1,9 @@
 //! Calls within a sliding period.
 
-use std::{future, hash::Hash, time::Duration};
+use std::{hash::Hash, time::Duration};
 
 use super::{
-    Ask, Counter, Receipt, StoreFailure, Taken, milliseconds,
+    Ask, Receipt, Taken, milliseconds,
     table::{Count, Table},
 };
 
@@ -85,17 +85,6 @@ impl Sliding {
             window.weight(now, self.period);
             window.add(cost, now, self.period);
         });
-    }
-}
-
-impl Counter for Sliding {
-    fn take(&self, key: &str, ask: Ask) -> impl Future<Output = Result<Taken, StoreFailure>> + Send {
-        future::ready(Ok(self.judge(key, ask)))
-    }
-
-    fn add(&self, key: &str, cost: u64, now: Duration) -> impl Future<Output = Result<(), StoreFailure>> + Send {
-        self.count(key, cost, now);
-        future::ready(Ok(()))
     }
 }
 

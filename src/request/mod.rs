@@ -13,8 +13,7 @@ pub mod target;
 pub(crate) mod token_place;
 mod trace_context;
 
-pub(crate) use self::token_place::TOKEN_SCHEMES;
-pub use self::token_place::TokenPlace;
+pub use self::token_place::{PlaceError, TokenPlace};
 pub use self::{
     accept::AcceptConfig,
     captures::Captures,

@@ -1,7 +1,9 @@
 //! The places of tokens in a request.
 
-use http::{HeaderName, header};
-use secrecy::SecretString;
+use std::borrow::Cow;
+
+use http::{HeaderName, HeaderValue, header};
+use percent_encoding::percent_decode_str;
 
 use crate::request::IncomingRequest;
 
@@ -18,27 +20,72 @@ pub enum TokenPlace {
     Query(Box<str>),
 }
 
+/// Why a place does not hold one token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceError {
+    /// There are several.
+    #[error("one place of the request holds two tokens")]
+    Ambiguous,
+    /// There is room for one, and it is empty.
+    #[error("the token's place holds no token")]
+    NoToken,
+}
+
 impl TokenPlace {
-    /// Returns the token in this place, without its scheme. A validated place holds one at most.
-    pub(crate) fn token(&self, incoming: &IncomingRequest) -> Option<SecretString> {
+    /// Reads the token in this place, without its scheme. This is the only reading: the bytes that a policy judges are those that are
+    /// forwarded or exchanged.
+    ///
+    /// # Errors
+    /// Fails if there is more than one, or an empty one.
+    pub(crate) fn read<'a>(&self, incoming: &'a IncomingRequest) -> Result<Option<Cow<'a, [u8]>>, PlaceError> {
         match self {
-            Self::Header(name) => {
-                let text = incoming.headers.get(name)?.to_str().ok()?.trim();
-                match text.split_once(' ') {
-                    // RFC 9110, section 11.1: schemes are told apart without regard to case.
-                    Some((scheme, token)) if TOKEN_SCHEMES.iter().any(|ours| scheme.eq_ignore_ascii_case(ours)) => {
-                        Some(token.trim_start().into())
-                    }
-                    Some(_) => None,
-                    None if *name == header::AUTHORIZATION => None,
-                    None => Some(text.into()),
-                }
-            }
-            Self::Query(name) => {
-                let query = incoming.target.query.as_deref()?;
-                let token = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| **key == **name)?.1;
-                Some(token.into_owned().into())
-            }
+            Self::Header(name) => in_header(incoming, name),
+            Self::Query(name) => in_query(incoming.target.query.as_deref().unwrap_or_default(), name),
         }
+    }
+}
+
+/// Reads the token of a header field. `Authorization` needs a scheme of [`TOKEN_SCHEMES`], and contains no token with another one
+/// (RFC 9110, section 11.6.2). Other fields contain the token with or without the scheme.
+fn in_header<'a>(incoming: &'a IncomingRequest, name: &HeaderName) -> Result<Option<Cow<'a, [u8]>>, PlaceError> {
+    let mut values = incoming.headers.get_all(name).iter();
+    let Some(value) = values.next().map(HeaderValue::as_bytes) else { return Ok(None) };
+    // RFC 9110, section 5.3: a comma joins two lines of one field. No token and no scheme holds one.
+    if values.next().is_some() || memchr::memchr(b',', value).is_some() {
+        return Err(PlaceError::Ambiguous);
+    }
+    match (strip_scheme(value), name == header::AUTHORIZATION) {
+        (Some([]), _) => Err(PlaceError::NoToken),
+        (Some(token), _) => Ok(Some(token.into())),
+        (None, true) => Ok(None),
+        (None, false) if value.is_empty() => Ok(None),
+        (None, false) => Ok(Some(value.into())),
+    }
+}
+
+/// Returns the rest of a value after a scheme of [`TOKEN_SCHEMES`]: compared without case, with one space or more (RFC 9110,
+/// section 11.4).
+fn strip_scheme(value: &[u8]) -> Option<&[u8]> {
+    let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
+    let (scheme, rest) = value.split_at(end);
+    let ours = TOKEN_SCHEMES.iter().any(|ours| scheme.eq_ignore_ascii_case(ours.as_bytes()));
+    ours.then(|| rest.trim_ascii_start())
+}
+
+fn in_query<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, [u8]>>, PlaceError> {
+    let mut found = None;
+    for pair in query.split('&') {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if !percent_decode_str(key).eq(name.bytes()) {
+            continue;
+        }
+        if found.is_some() {
+            return Err(PlaceError::Ambiguous);
+        }
+        found = Some(Cow::from(percent_decode_str(value)));
+    }
+    match found {
+        Some(token) if token.is_empty() => Err(PlaceError::NoToken),
+        found => Ok(found),
     }
 }

@@ -17,12 +17,11 @@ use std::{
 use axum::{
     Extension, Router,
     body::Bytes,
-    extract::Request,
     http::HeaderMap,
     routing::{any, get, post},
 };
 use entrada::{
-    AuthorizeLayer, AuthorizeService, Caller, Document, Gateway, Partner, Peer, ServerError, ServerOptions, Token,
+    AuthorizeLayer, Caller, Document, Gateway, Partner, Peer, ServerError, ServerOptions, Token,
     dev_tenant::{DevTenant, Options},
     refusal::Reason,
 };
@@ -31,7 +30,7 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::Notify};
 use tower::{Layer as _, ServiceExt as _};
 
-use crate::support::{Answer, ORDERS_TOKEN, Upstream};
+use crate::support::{Answer, ORDERS_TOKEN, RawUpstream, Step, Upstream};
 
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// The application of a partner.
@@ -65,12 +64,17 @@ async fn layer(tenant: &DevTenant, more: &str) -> AuthorizeLayer {
 }
 
 /// Serves the application as its authors would.
-async fn serve(application: AuthorizeService<Router>) -> SocketAddr {
+async fn serve(application: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let service = axum::ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(application);
+    let service = application.into_make_service_with_connect_info::<SocketAddr>();
     tokio::spawn(async move { axum::serve(listener, service).await });
     address
+}
+
+/// Puts the layer before a router.
+fn before(layer: &AuthorizeLayer, router: Router) -> Router {
+    Router::new().fallback_service(layer.layer(router))
 }
 
 fn client() -> reqwest::Client {
@@ -135,7 +139,10 @@ async fn the_example_with_the_layer_lets_nobody_in_without_a_token() {
 
     let allowed = get_with(address, "/orders/4711", &[("authorization", &bearer)]).await;
     let refused = get_with(address, "/orders/4711", &[]).await;
-    let forged = get_with(address, "/orders/4711", &[("authorization", &format!("{bearer}x"))]).await;
+    let (signed, signature) = bearer.rsplit_once('.').unwrap();
+    let other = if signature.starts_with('A') { 'B' } else { 'A' };
+    let forged = format!("{signed}.{other}{}", &signature[1..]);
+    let forged = get_with(address, "/orders/4711", &[("authorization", &forged)]).await;
     let elsewhere = get_with(address, "/version", &[("authorization", &bearer)]).await;
     let own = get_with(address, "/health", &[]).await;
 
@@ -155,10 +162,7 @@ async fn the_example_that_mounts_the_gateway_forwards_what_its_routes_let_throug
     let folder = TempDir::new().unwrap();
     let config = example_config(&folder, "mount.yaml", &tenant, &[("http://127.0.0.1:9000", &upstream.url())]);
     let application = mount::application(&config).await.unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let service = application.into_make_service_with_connect_info::<SocketAddr>();
-    tokio::spawn(async move { axum::serve(listener, service).await });
+    let address = serve(application).await;
     let bearer = format!("Bearer {}", user_token(&tenant));
 
     let own = get_with(address, "/version", &[]).await;
@@ -180,7 +184,7 @@ async fn the_service_behind_the_layer_gets_what_an_upstream_would_get() {
     let tenant = DevTenant::start(Options::default()).await.unwrap();
     let more = format!("{ORDERS_TOKEN} }}, {{ set-header: {{ name: X-Tenant, value: \"@(token.tenant)\" }}");
     let layer = layer(&tenant, &routes(&format!("{{ {more} }}"))).await;
-    let address = serve(layer.layer(telling())).await;
+    let address = serve(before(&layer, telling())).await;
     let bearer = format!("Bearer {}", user_token(&tenant));
     let forged = [
         ("authorization", &*bearer),
@@ -228,7 +232,7 @@ async fn every_refusal_before_the_service_is_recorded() {
     let tenant = DevTenant::start(Options::default()).await.unwrap();
     let reached = Router::new().fallback(async || -> &'static str { panic!("the service was reached") });
     let layer = layer(&tenant, &routes(&format!("{{ {ORDERS_TOKEN} }}"))).await;
-    let address = serve(layer.layer(reached)).await;
+    let address = serve(before(&layer, reached)).await;
 
     for (path, reason) in [
         ("/orders", Reason::TokenMissing),
@@ -288,7 +292,7 @@ async fn a_request_that_nobody_tells_the_peer_of_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listener_of_the_config_says_who_may_speak_for_callers() {
     let tenant = DevTenant::start(Options::default()).await.unwrap();
-    let listeners = "listeners:\n  - { name: plain, address: \"127.0.0.1:1\" }\n  - { name: proxied, address: \"127.0.0.1:2\", trusted-proxies: [ { addresses: [192.0.2.7] } ], limits: { body-bytes: 4 } }\n";
+    let listeners = "listeners:\n  - { name: plain, address: \"127.0.0.1:1\" }\n  - { name: proxied, address: \"127.0.0.1:2\", trusted-proxies: [192.0.2.7], limits: { body-bytes: 4B } }\n";
     let layer = layer(&tenant, &format!("{listeners}{}", routes(&format!("{{ {ORDERS_TOKEN} }}")))).await;
     let application = layer.layer(telling());
     let peer = Peer::new("192.0.2.7:50000".parse().unwrap());
@@ -329,7 +333,7 @@ async fn the_partner_that_calls_stands_in_the_extensions_and_its_end_ends_the_ca
             std::future::pending::<&'static str>().await
         }
     };
-    let address = serve(layer.layer(Router::new().route("/orders", get(name)).route("/orders/wait", post(wait)))).await;
+    let address = serve(before(&layer, Router::new().route("/orders", get(name)).route("/orders/wait", post(wait)))).await;
     let token = tenant.token().app(PARTNER).audience("api://orders").roles(["Orders.Read.All"]).sign();
 
     let named = get_with(address, "/orders", &[("authorization", &format!("Bearer {token}"))]).await;
@@ -341,6 +345,27 @@ async fn the_partner_that_calls_stands_in_the_extensions_and_its_end_ends_the_ca
     named.assert_allowed();
     assert_eq!(named.body, "fabrikam");
     Answer::read(ended).await.assert_refused(Reason::PartnerDisabled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_passes_a_mounted_gateway() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let tenant = DevTenant::start(Options::default()).await.unwrap();
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello";
+    let upstream = RawUpstream::answering(vec![Step::send(switch), Step::Close]).await;
+    let route = "  - { name: socket, match: { path: /socket }, anonymous: true, upgrades: [websocket], upstream: backend }";
+    let gateway = Gateway::start(&document(&tenant, &upstream.config(route)), ServerOptions::default()).unwrap();
+    let address = serve(Router::new().fallback_service(gateway)).await;
+
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = "GET /socket HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut bytes = Vec::new();
+    let _ = tokio::time::timeout(LONGEST_WAIT, stream.read_to_end(&mut bytes)).await.expect("an end");
+
+    let answer = String::from_utf8_lossy(&bytes);
+    assert!(answer.starts_with("HTTP/1.1 101 ") && answer.ends_with("\r\n\r\nhello"), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

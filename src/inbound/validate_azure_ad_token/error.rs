@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::place::PlaceError;
 use crate::{
     entra::{IssuerVerdict, VerifyError},
     graph::GraphFault,
     refusal::Reason,
+    request::PlaceError,
 };
 
 /// The reason why a request is not admitted, in the order of the checks; for the log, and free of the token's content.
