@@ -9,9 +9,8 @@ use divan::Bencher;
 use entrada::{
     config::Document,
     dev_tenant::{DevTenant, Options},
-    exchange::Connection,
     gateway::Gateway,
-    listener::{Arrival, RequestBody},
+    listener::{Arrival, Connection, Listener, RequestBody},
     server::{Server, ServerOptions},
 };
 use http::Request;
@@ -102,15 +101,8 @@ impl Bench {
         let server = start(&config(&tenant, size));
         server.handle().block_on(server.runtime().tenants.tried());
         let gateway = Gateway::new(Arc::new(ArcSwap::from(server.runtime())), server.audit().clone(), 0);
-        let connection = Arc::new(Connection {
-            listener_name: "public".into(),
-            settings: Arc::new(server.runtime().listeners[0].settings.clone()),
-            peer: ([127, 0, 0, 1], 50_000).into(),
-            introduction: None,
-            local: ([127, 0, 0, 1], 8_080).into(),
-            tls: None,
-            affinity: Default::default(),
-        });
+        let listener = Listener::new("public", server.runtime().listeners[0].settings.clone());
+        let connection = Arc::new(Connection::plain(listener, ([127, 0, 0, 1], 50_000).into(), ([127, 0, 0, 1], 8_080).into()));
         Self { runtime, tenant, server, gateway, connection }
     }
 

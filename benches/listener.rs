@@ -17,8 +17,7 @@ use std::{
 use bytes::Bytes;
 use entrada::{
     connection::ConnectionEvent,
-    exchange::Connection,
-    listener::{Arrival, Drainer, Limits, Listener, ListenerSettings, RequestBody, Service, bind, serve},
+    listener::{Arrival, Connection, Drainer, Limits, Listener, ListenerSettings, RequestBody, Service, bind, serve},
 };
 use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -85,18 +84,7 @@ impl Server {
     fn ours(service: Trivial) -> Self {
         Self::start(move |socket| async move {
             let limits = Limits { connections: 2 * IDLE, connections_per_peer: 2 * IDLE, ..Limits::default() };
-            let listener = Listener::new(
-                "bench",
-                ListenerSettings {
-                    limits,
-                    tls: None,
-                    introducers: None,
-                    exempt: None,
-                    http2: true,
-                    trust: Arc::default(),
-                    max_stream: Duration::from_hours(1),
-                },
-            );
+            let listener = Listener::new("bench", ListenerSettings::plain(limits));
             let (_drainer, drain) = Drainer::new();
             let _ = serve(socket, listener, service, drain).await;
         })

@@ -24,6 +24,8 @@ pub mod refusal;
 
 pub mod certificate;
 
+pub mod dev_tenant;
+
 pub mod connection;
 
 pub mod listener;
@@ -85,7 +87,5 @@ pub use self::{
     embedding::{AuthorizeLayer, AuthorizeService, Caller, Gateway, Partner, Peer, Token},
     server::{Server, ServerError, ServerOptions},
 };
-
-pub mod dev_tenant;
 
 pub mod cli;

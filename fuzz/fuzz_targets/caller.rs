@@ -17,9 +17,9 @@ use libfuzzer_sys::fuzz_target;
 static TRUSTS: LazyLock<[(Trust, HeaderName, &str); 2]> = LazyLock::new(|| {
     [("x-forwarded-for", "192.0.2.7"), ("forwarded", "for=192.0.2.7")].map(|(header, appended)| {
         let config = serde_json::json!({
-            "name": "public", "address": "127.0.0.1:0", "trusted-proxies": ["10.1.0.1"], "forwarded-header": header,
+            "trusted-proxies": ["10.1.0.1"], "forwarded-header": header,
         });
-        let config = serde_json::from_value(config).expect("a listener");
+        let config = serde_json::from_value(config).expect("whom a listener trusts");
         let trust = Trust::build(&config, &Place::root(), &AddressSets::default(), &mut Faults::default()).expect("it is sound");
         (trust, HeaderName::from_static(header), appended)
     })

@@ -17,8 +17,7 @@ use std::{
 use bytes::Bytes;
 use entrada::{
     connection::ConnectionEvent,
-    exchange::Connection,
-    listener::{Arrival, Limits, Listener, ListenerSettings, Service, serve_http2},
+    listener::{Arrival, Connection, Limits, Listener, ListenerSettings, Service, serve_http2},
 };
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -99,15 +98,7 @@ fn framed(mut bytes: &[u8]) -> Vec<u8> {
 
 async fn serve(sent: Vec<u8>, reads: bool, closes: bool) {
     let limits = Limits { header_bytes: 4_096, ..Limits::default() };
-    let settings = ListenerSettings {
-        limits,
-        tls: None,
-        introducers: None,
-        exempt: None,
-        http2: true,
-        trust: Arc::default(),
-        max_stream: LONGEST,
-    };
+    let settings = ListenerSettings { max_stream: LONGEST, ..ListenerSettings::plain(limits) };
     let (near, far) = duplex(16 << 10);
     let answers = Answers::default();
     let server = serve_http2(near, Listener::new("public", settings), answers.clone());

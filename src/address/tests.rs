@@ -10,7 +10,7 @@ fn sets(yaml: &str) -> (AddressSets, Faults) {
 }
 
 fn sets_in(yaml: &str, base: &std::path::Path, now: u64) -> (AddressSets, Faults) {
-    let config: BTreeMap<String, AddressSetConfig> = crate::config::part(yaml);
+    let config: BTreeMap<String, AddressSetConfig> = crate::settings::testing::part(yaml);
     let mut faults = Faults::default();
     let sets = AddressSets::build(&config, base, &Place::root().key("address-sets"), now, &mut faults);
     (sets, faults)
@@ -245,7 +245,7 @@ fn what_a_named_set_holds_already_is_a_finding() {
 #[test]
 fn entries_of_a_policys_own_list_expire_too() {
     let sets = AddressSets { now: 3 * 86_400, ..AddressSets::default() };
-    let entries = [crate::config::part("{ address: 192.0.2.7, owner: sales, expires: 1970-01-03 }")];
+    let entries = [crate::settings::testing::part("{ address: 192.0.2.7, owner: sales, expires: 1970-01-03 }")];
     let mut faults = Faults::default();
 
     AddressSet::build(&entries, &Place::root(), &sets, &mut faults).unwrap();
@@ -441,7 +441,7 @@ fn sets_that_hold_front_doors_tag_are_known_as_such() {
     );
 
     for (name, expected) in [("fronts", true), ("outer", true), ("all", true), ("own", false), ("192.0.2.1", false)] {
-        let entries: Vec<AddressEntryConfig> = crate::config::part(&format!("[192.0.2.9, {name}]"));
+        let entries: Vec<AddressEntryConfig> = crate::settings::testing::part(&format!("[192.0.2.9, {name}]"));
         assert_eq!(sets.front_door(&entries), expected.then_some(name), "{name}");
     }
 }

@@ -1,6 +1,7 @@
 //! The addresses of the admin and health listeners across reloads.
 
 use std::{
+    io,
     net::{SocketAddr, TcpListener},
     sync::{
         Arc,
@@ -20,7 +21,6 @@ use super::Admin;
 use crate::{
     config::{Config, DEFAULT_ADMIN},
     listener::{self, Drain, Drainer, Limits, Listener, ListenerSettings},
-    server::ServerError,
 };
 
 /// The admin listener, and the separate health listener, if there is one.
@@ -51,6 +51,15 @@ pub(crate) struct BoundAdmin {
     health: Option<Option<Bound>>,
 }
 
+/// An address that cannot be listened on.
+#[derive(Debug)]
+pub(crate) struct BindError {
+    /// The address, and whose it is.
+    pub(crate) address: String,
+    /// What the system says.
+    pub(crate) source: io::Error,
+}
+
 #[derive(Debug)]
 struct Bound {
     written: String,
@@ -69,7 +78,7 @@ impl AdminListeners {
     ///
     /// # Errors
     /// Fails if an address cannot be listened on.
-    pub(crate) fn bind(&self, config: &Config) -> Result<BoundAdmin, ServerError> {
+    pub(crate) fn bind(&self, config: &Config) -> Result<BoundAdmin, BindError> {
         let address = config.admin.as_ref().map_or(DEFAULT_ADMIN, |admin| &admin.address);
         let health = config.health.as_ref().map(|health| &*health.address);
         // Where one listener leaves an address the other may take it over; where it stays, that is an address in use.
@@ -136,7 +145,7 @@ fn is_at(open: Option<&Open>, wanted: Option<&str>) -> bool {
     open.written == wanted || wanted.parse() == Ok(open.local)
 }
 
-fn bind(address: &str, role: &str, from: Option<&Open>) -> Result<Bound, ServerError> {
+fn bind(address: &str, role: &str, from: Option<&Open>) -> Result<Bound, BindError> {
     let open = || {
         let socket = match from.filter(|open| is_at(Some(open), Some(address))) {
             Some(open) => open.socket.try_clone()?,
@@ -146,7 +155,7 @@ fn bind(address: &str, role: &str, from: Option<&Open>) -> Result<Bound, ServerE
         let served = socket.try_clone()?;
         Ok(Bound { written: address.to_owned(), local: socket.local_addr()?, socket, served })
     };
-    open().map_err(|source| ServerError::Bind { address: format!("{address}, the address of `{role}`"), source })
+    open().map_err(|source| BindError { address: format!("{address}, the address of `{role}`"), source })
 }
 
 impl Bound {
@@ -196,7 +205,7 @@ pub(super) async fn run(
     mut drain: Drain,
     ending: CancellationToken,
 ) {
-    let listener = Listener::new(name, ListenerSettings::plain(limits));
+    let listener = Listener::new(name, ListenerSettings { http2: false, ..ListenerSettings::plain(limits) });
     let ends = drain.clone();
     let serving = listener::serve(socket, listener, listener::tower(limited(router)), ends);
     let ending = async move {

@@ -5,6 +5,7 @@
 //! strict codec, limits of their own, and a drain.
 
 mod guard;
+mod lifecycle;
 mod listen;
 mod status;
 
@@ -30,7 +31,8 @@ use axum::{
     routing::get,
 };
 use futures_util::StreamExt;
-pub(crate) use listen::{AdminListeners, BoundAdmin};
+pub use lifecycle::{Connections, Lifecycle};
+pub(crate) use listen::{AdminListeners, BindError, BoundAdmin};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -38,7 +40,6 @@ use crate::{
     gateway::runtime::Runtime,
     identity::AssertionKeys,
     listener::Drain,
-    server::Lifecycle,
     telemetry::{Metrics, MetricsText},
 };
 

@@ -28,7 +28,7 @@ use crate::{
     entra::token::{Token, TokenKind},
     exchange::Exchange,
     refusal::{Reason, Refusal},
-    request::{Captures, IncomingRequest, NamedToken, TokenPlace, binds_connection},
+    request::{Captures, IncomingRequest, NamedToken, TokenPlace, binds_connection, remove_folded},
     upstream::UpstreamRequest,
 };
 
@@ -93,19 +93,18 @@ impl From<UpstreamRefused> for Refusal {
     }
 }
 
-impl OwnToken {
-    fn refused(&self, answer: &HeaderMap, can_send_again: bool) -> Result<AfterRefusal, UpstreamRefused> {
-        // A challenge that asks for claims is answered once; the fresh token has brought what was asked for.
-        let claims = if self.refused_before { None } else { wanted_claims(answer) };
-        let worth_it = match claims {
-            Some(claims) => self.slot.challenged(&self.token, claims),
-            None => self.slot.refused(&self.token),
-        };
-        if worth_it && can_send_again && !self.refused_before {
-            return Ok(AfterRefusal::ApplyAgain);
-        }
-        Err(UpstreamRefused { credential: self.slot.credential().clone(), twice: self.refused_before })
+/// Decides about a request whose token the upstream refused with this answer.
+fn after_refusal(own: &OwnToken, answer: &HeaderMap, can_send_again: bool) -> Result<AfterRefusal, UpstreamRefused> {
+    // A challenge that asks for claims is answered once; the fresh token has brought what was asked for.
+    let claims = if own.refused_before { None } else { wanted_claims(answer) };
+    let worth_it = match claims {
+        Some(claims) => own.slot.challenged(&own.token, claims),
+        None => own.slot.refused(&own.token),
+    };
+    if worth_it && can_send_again && !own.refused_before {
+        return Ok(AfterRefusal::ApplyAgain);
     }
+    Err(UpstreamRefused { credential: own.slot.credential().clone(), twice: own.refused_before })
 }
 
 /// The reason why the caller's token cannot be forwarded.
@@ -141,21 +140,6 @@ impl From<NotForwardable> for Refusal {
     }
 }
 
-impl From<CredentialError> for Refusal {
-    fn from(error: CredentialError) -> Self {
-        let (reason, cure) = (error.reason(), error.cure());
-        // RFC 9110, section 10.2.3: whole seconds, so that nobody comes back too early.
-        let retry_after =
-            error.retry_in.map(|left| u32::try_from(left.as_secs()).map_or(u32::MAX, |seconds| seconds.saturating_add(1)));
-        let challenge = error.challenge();
-        let mut refusal = Self::new(reason, error);
-        refusal.challenge = challenge;
-        refusal.hint = cure;
-        refusal.retry_after = retry_after.filter(|_| reason == Reason::CredentialUnavailable);
-        refusal
-    }
-}
-
 impl Authorization {
     /// Writes the `Authorization` of the upstream's request.
     ///
@@ -167,10 +151,10 @@ impl Authorization {
         incoming: &IncomingRequest,
         outgoing: &mut UpstreamRequest,
     ) -> Result<(), Refusal> {
-        let Exchange { runtime, token, token_place, named_tokens, captures, own_token, own_connection, outcome, timings, .. } =
+        let Exchange { clock, token, token_place, named_tokens, captures, own_token, own_connection, outcome, timings, .. } =
             exchange;
         let facts = Facts {
-            clock: &runtime.clock,
+            clock,
             captures,
             token: token.as_deref(),
             token_place: token_place.as_ref(),
@@ -254,11 +238,11 @@ impl Authorization {
         can_send_again: bool,
     ) -> Result<AfterRefusal, Refusal> {
         let Some(own) = &exchange.own_token else { return Ok(AfterRefusal::PassOn) };
-        own.refused(answer, can_send_again).map_err(Refusal::from)
+        after_refusal(own, answer, can_send_again).map_err(Refusal::from)
     }
 
     fn remove(&self, outgoing: &mut UpstreamRequest) {
-        outgoing.remove_folded(&header::AUTHORIZATION);
+        remove_folded(&mut outgoing.headers, &header::AUTHORIZATION);
         for place in &self.places {
             place.clear(outgoing);
         }
@@ -285,7 +269,7 @@ impl Authorization {
             return Ok(());
         }
         let value = forwardable(&incoming.headers, facts.own_connection)?;
-        outgoing.remove_folded(&header::AUTHORIZATION);
+        remove_folded(&mut outgoing.headers, &header::AUTHORIZATION);
         if let Some(value) = value {
             put(outgoing, header::AUTHORIZATION, value.clone());
         }

@@ -67,7 +67,7 @@ async fn send_all(
     captures: &Captures,
     own: Option<OwnToken>,
 ) -> Result<Sent, Refusal> {
-    let mut outgoing = UpstreamRequest::of(incoming, &ReservedNames::default().finish(None));
+    let mut outgoing = crate::outgoing::from_incoming(incoming, &ReservedNames::default().finish(None));
     let (mut own_token, mut credential, mut waited) = (own, None, Duration::ZERO);
     let facts = Facts {
         clock: &Clock::manual(0),
@@ -212,10 +212,10 @@ async fn a_refused_token_is_replaced_once() {
     let incoming = incoming("/", &[]);
 
     let first = send(&own, None, &incoming).await.unwrap().own.unwrap();
-    assert_eq!(first.refused(&HeaderMap::new(), true).unwrap(), AfterRefusal::ApplyAgain);
+    assert_eq!(after_refusal(&first, &HeaderMap::new(), true).unwrap(), AfterRefusal::ApplyAgain);
     let sent = send_again(&own, None, &incoming, Some(first)).await.unwrap();
     assert_eq!(sent.fields, ["authorization: Bearer second"]);
-    let refusal: Refusal = sent.own.unwrap().refused(&HeaderMap::new(), true).unwrap_err().into();
+    let refusal: Refusal = after_refusal(&sent.own.unwrap(), &HeaderMap::new(), true).unwrap_err().into();
 
     assert_eq!(refusal.reason, Reason::UpstreamRefusedCredential);
     assert_eq!(refusal.cause.unwrap().to_string(), "the upstream refused the token of credential gateway, and a fresh one too");
@@ -227,7 +227,7 @@ async fn a_request_that_cannot_be_sent_again_still_drops_the_token() {
     let incoming = incoming("/", &[]);
 
     let first = send(&own, None, &incoming).await.unwrap().own.unwrap();
-    assert!(first.refused(&HeaderMap::new(), false).is_err());
+    assert!(after_refusal(&first, &HeaderMap::new(), false).is_err());
 
     assert_eq!(send(&own, None, &incoming).await.unwrap().fields, ["authorization: Bearer second"]);
 }

@@ -5,6 +5,7 @@ pub mod clock;
 pub(crate) mod deadline;
 pub(crate) mod digits;
 pub(crate) mod generations;
+pub mod header_names;
 pub(crate) mod lock;
 pub(crate) mod process_limits;
 pub(crate) mod recycled;

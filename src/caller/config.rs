@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::{
     address::{AddressEntryConfig, NotedAddressConfig},
-    listener::OneOrMany,
+    settings::OneOrMany,
 };
 
 /// Trusted peers, as `trusted-proxies` and others list them: an address, a CIDR, a range or the name of an address set; or
@@ -58,4 +58,29 @@ pub enum ProxyProtocolConfig {
     None,
     /// They do (version 1 or 2), and only trusted proxies may connect.
     Required,
+}
+
+/// The header that names the caller.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded`, RFC 7239.
+    Forwarded,
+}
+
+/// The settings of a listener that say who may speak for a caller.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct TrustConfig {
+    /// Proxies each of which is believed.
+    pub trusted_proxies: Vec<TrustedProxyConfig>,
+    /// Proxies that are believed in this order alone, the outermost first.
+    pub trust_path: Vec<TrustStepConfig>,
+    /// The header in which they name the caller.
+    pub forwarded_header: ForwardedHeader,
+    /// Whether connections begin with a PROXY protocol header.
+    pub proxy_protocol: ProxyProtocolConfig,
 }

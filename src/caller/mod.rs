@@ -9,20 +9,20 @@ mod believed;
 mod config;
 mod forwarded;
 mod hop;
-mod introduction;
+mod listener_trust;
 mod trust;
 
 use std::net::IpAddr;
 
 pub use crate::connection::Introduction;
 pub(crate) use believed::{Believed, Stake};
-pub use config::{ProxyProtocolConfig, TrustStepConfig, TrustedGroupConfig, TrustedProxyConfig};
+pub use config::{ForwardedHeader, ProxyProtocolConfig, TrustConfig, TrustStepConfig, TrustedGroupConfig, TrustedProxyConfig};
 pub use hop::HopFault;
-use http::HeaderValue;
-pub use introduction::{Introducers, TrustedPeers};
+use http::{HeaderMap, HeaderValue};
+pub use listener_trust::ListenerTrust;
 pub use trust::Trust;
 
-use crate::connection::Scheme;
+use crate::{base::clock::Clock, connection::Scheme, listener::Connection, refusal::Refusal};
 
 /// The caller's address, and its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,22 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Whose address a request with these header fields comes from, on this connection.
+    ///
+    /// # Errors
+    /// Fails if a trusted proxy wrote something that is not an address.
+    pub(crate) fn of(connection: &Connection, headers: &HeaderMap, clock: &Clock) -> Result<Self, Refusal> {
+        let peer = connection.peer.ip();
+        match (connection.settings.trusted_peers.downcast_ref::<ListenerTrust>(), connection.introduction) {
+            (Some(ListenerTrust { trust, .. }), None) => trust.caller(peer, headers, clock),
+            (Some(ListenerTrust { trust, .. }), Some(introduction)) => {
+                trust.introduced_caller(peer, introduction, headers, clock)
+            }
+            // A listener whose peers are told otherwise lets nobody speak for a caller.
+            (None, introduction) => Ok(Self::peer(introduction.map_or(peer, |introduction| introduction.by.ip()))),
+        }
+    }
+
     /// Makes the peer itself the caller.
     pub fn peer(address: IpAddr) -> Self {
         Self { address: address.to_canonical(), source: AddressSource::Peer, peer_is_trusted: false, scheme: None, host: None }

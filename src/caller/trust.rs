@@ -5,16 +5,14 @@ use std::{borrow::Cow, net::IpAddr};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{
-    AddressSource, Believed, Caller, Stake, TrustStepConfig,
+    AddressSource, Believed, Caller, ForwardedHeader, Stake, TrustConfig, TrustStepConfig,
     forwarded::{self, Element},
     hop::{self, HopFault},
 };
-use crate::connection::Introduction;
 use crate::{
     address::AddressSets,
     base::clock::Clock,
-    connection::{Authority, Scheme},
-    listener::{ForwardedHeader, ListenerConfig},
+    connection::{Authority, Introduction, Scheme},
     refusal::{Reason, Refusal},
     settings::{Faults, Place},
 };
@@ -52,7 +50,7 @@ struct Step {
 
 impl Trust {
     /// Builds the trust of a listener, whose place in the config is `place`; reports faults otherwise.
-    pub fn build(listener: &ListenerConfig, place: &Place, sets: &AddressSets, faults: &mut Faults) -> Option<Self> {
+    pub fn build(listener: &TrustConfig, place: &Place, sets: &AddressSets, faults: &mut Faults) -> Option<Self> {
         let before = faults.errors();
         let rule = if listener.trust_path.is_empty() {
             let place = place.key("trusted-proxies");

@@ -110,7 +110,7 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::config::testing::{examples, write_all};
+    use crate::{config::testing::examples, settings::testing::write_all};
 
     #[derive(clap::Parser)]
     struct Line {

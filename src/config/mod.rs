@@ -6,6 +6,7 @@
 pub(crate) mod admin;
 mod document;
 mod lint;
+mod listener;
 mod merge;
 pub(crate) mod named_values;
 pub(crate) mod report;
@@ -23,8 +24,7 @@ pub use self::admin::{AdminConfig, HealthConfig};
 use std::collections::BTreeMap;
 
 pub use document::Document;
-#[cfg(test)]
-pub(crate) use named_values::literal;
+pub use listener::ListenerConfig;
 pub use report::Report;
 pub use schema::schema;
 use schemars::JsonSchema;
@@ -33,15 +33,14 @@ use serde::Deserialize;
 use crate::{
     address::AddressSetConfig,
     audit::AuditConfig,
-    credentials::{CredentialConfig, KeyVaultSecretConfig},
+    credentials::CredentialConfig,
     entra::{IssuerConfig, TenantConfig, VerifiedTokensConfig},
     identity::AssertionKeysConfig,
     identity_http::IdentityHttpConfig,
     inbound::PolicyConfig,
-    listener::ListenerConfig,
     partner::PartnerConfig,
     route::RouteConfig,
-    settings::Span,
+    settings::{KeyVaultSecretConfig, Span},
     telemetry::TelemetryConfig,
     upstream::UpstreamConfig,
 };
@@ -119,13 +118,4 @@ impl std::fmt::Debug for NamedValueConfig {
         let mut shown = f.debug_struct("NamedValueConfig");
         shown.field("env", env).field("file", file).field("key_vault", key_vault).field("secret", secret).finish_non_exhaustive()
     }
-}
-
-/// Returns a part of a config from YAML, for the tests of the stages.
-#[cfg(test)]
-pub(crate) fn part<T: serde::de::DeserializeOwned>(yaml: &str) -> T {
-    let mut findings = Vec::new();
-    let node = crate::settings::yaml::read(yaml, 0, &mut findings, &mut Vec::new());
-    assert!(findings.is_empty(), "{yaml}");
-    crate::settings::deserialize::settings(&node).expect("a part of a config")
 }

@@ -16,10 +16,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::base::text;
 use crate::certificate::keys::{LOOSE_CURE, loose_permissions};
-use crate::credentials::{KeyVaultSecretConfig, VaultSecret};
-use crate::settings::Finding;
+use crate::expression::literal;
 use crate::settings::{
-    blank,
+    Finding, KeyVaultSecretConfig, SecretCell, blank,
     fault::Place,
     node::{Kind, Node},
     origin::{Origin, Sources},
@@ -33,27 +32,6 @@ const FILE_LIMIT: u64 = 64 << 10;
 /// Returns whether a text is an expression.
 pub(crate) fn is_expression(text: &str) -> bool {
     text.starts_with("@(")
-}
-
-/// Returns the text as a CEL string literal, quotes included.
-pub(crate) fn literal(text: &str) -> String {
-    let mut literal = String::with_capacity(text.len() + 2);
-    literal.push('"');
-    for letter in text.chars() {
-        match letter {
-            '"' => literal.push_str("\\\""),
-            '\\' => literal.push_str("\\\\"),
-            '\n' => literal.push_str("\\n"),
-            '\r' => literal.push_str("\\r"),
-            '\t' => literal.push_str("\\t"),
-            letter if letter.is_control() => {
-                let _ = write!(literal, "\\u{:04x}", u32::from(letter));
-            }
-            letter => literal.push(letter),
-        }
-    }
-    literal.push('"');
-    literal
 }
 
 /// Returns whether the byte at `at` is inside a string literal of the expression.
@@ -230,7 +208,7 @@ impl<'a> NamedValues<'a> {
         let at = &written.at;
         let place = place.key(source);
         if source == "key-vault" {
-            let secret = VaultSecret::new(name, self.key_vault(written, &place)?);
+            let secret = SecretCell::new(name, self.key_vault(written, &place)?);
             return Some(NamedValue::Secret(SecretSource::Vault(Arc::new(secret))));
         }
         let (text, uses_secret) = self.own_text(written, &place)?;

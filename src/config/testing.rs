@@ -5,19 +5,10 @@ use std::path::Path;
 use p12_keystore::{EncryptionAlgorithm, MacAlgorithm};
 
 use crate::{
-    certificate::testing::Authority,
-    credentials::testing::certificate,
+    certificate::{keys::testing::certificate, testing::Authority},
     entra::testing::{jwks, key},
+    settings::testing::write_all,
 };
-
-/// Writes files below a folder.
-pub(crate) fn write_all(folder: &Path, files: &[(&str, &str)]) {
-    for (name, text) in files {
-        let path = folder.join(name);
-        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
-        std::fs::write(path, text).expect("written");
-    }
-}
 
 /// Copies the examples into a temporary folder, with the files that they name.
 pub(crate) fn examples() -> tempfile::TempDir {

@@ -1,7 +1,8 @@
 //! The HTTP/2 frames of a byte stream, by their heads: RFC 9113, section 4.1.
 
 /// The length of a client's connection preface. RFC 9113, section 3.4.
-const PREFACE: u32 = 24;
+pub(crate) const PREFACE: &[u8; PREFACE_LENGTH as usize] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const PREFACE_LENGTH: u32 = 24;
 const HEAD: usize = 9;
 
 pub(crate) const DATA: u8 = 0;
@@ -41,7 +42,7 @@ pub(crate) struct Frames {
 impl Frames {
     /// Starts after a client's preface.
     pub(crate) fn of_client() -> Self {
-        Self { skip: PREFACE, ..Self::default() }
+        Self { skip: PREFACE_LENGTH, ..Self::default() }
     }
 
     /// Examines the next bytes.

@@ -210,7 +210,7 @@ mod tests {
     use super::*;
     use crate::{
         certificate::keys::KeyedCertificate,
-        credentials::testing::{self, Made},
+        certificate::keys::testing::{self, Made},
     };
 
     static GATEWAY: LazyLock<Made> = LazyLock::new(|| testing::certificate("gateway"));

@@ -8,7 +8,7 @@ use std::{
 use secrecy::SecretString;
 
 use super::{
-    CertificateConfig, Credential, CredentialConfig, KeyVaultCertificateConfig, KeyVaultSecretConfig, VaultSecret,
+    CertificateConfig, Credential, CredentialConfig, KeyVaultCertificateConfig,
     application::{Application, ClientSecret, Endpoint, Identity},
     certificates::{CertificateFile, CertificateForm, CertificateSource, Certificates, VaultSource},
     credential::{MOST_CALLERS, MOST_TENANTS, Source},
@@ -24,7 +24,7 @@ use crate::{
 use crate::{
     entra::{CloudConfig, TenantConfig},
     identity_http::IdentityHttp,
-    settings::{Faults, LiveSecret, Place, Secret, Secrets},
+    settings::{Faults, KeyVaultSecretConfig, LiveSecret, Place, Secret, SecretCell, Secrets},
 };
 
 /// The pause before the second attempt of a token request that failed temporarily.
@@ -108,12 +108,12 @@ pub(super) fn open_secrets(setting: &Setting<'_>, siblings: Siblings<'_>, faults
     setting.secrets.in_vaults().filter_map(|secret| open_secret(secret, siblings, faults)).collect()
 }
 
-fn open_secret(secret: &Arc<VaultSecret>, siblings: Siblings<'_>, faults: &mut Faults) -> Option<OpenedSecret> {
-    let KeyVaultSecretConfig { vault, secret: name, version, identity, .. } = secret.config();
-    let place = Place::root().key("named-values").key(secret.name()).key("key-vault");
+fn open_secret(cell: &Arc<SecretCell>, siblings: Siblings<'_>, faults: &mut Faults) -> Option<OpenedSecret> {
+    let KeyVaultSecretConfig { vault, secret: name, version, identity, .. } = cell.config();
+    let place = Place::root().key("named-values").key(cell.name()).key("key-vault");
     let names = [("secret", Some(name)), ("version", version.as_ref())];
     let vault = open_vault(vault, identity, &names, siblings, &place, faults)?;
-    Some(OpenedSecret { secret: secret.clone(), vault })
+    Some(OpenedSecret { secret: siblings.vault_secret(cell), vault })
 }
 
 /// Returns the vault at an address, opened with a credential that was built before; `names` lists what is read there.

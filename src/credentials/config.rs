@@ -79,23 +79,6 @@ pub enum KeyUse {
     Download,
 }
 
-/// A secret in a Key Vault.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct KeyVaultSecretConfig {
-    /// The vault: `https://contoso.vault.azure.net`.
-    pub vault: String,
-    /// The secret's name.
-    pub secret: String,
-    /// The pinned version. Default: the latest enabled one; later versions are picked up automatically.
-    pub version: Option<String>,
-    /// The credential that opens the vault: one with a managed identity, a workload identity or a certificate.
-    pub identity: String,
-    /// Makes `/readyz` wait for its value, and not only for the first attempt to read it. Default: false.
-    #[serde(default)]
-    pub required: bool,
-}
-
 /// A token of another issuer that the app registration trusts: from a file, or from a managed identity.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]

@@ -9,8 +9,11 @@ use super::{
     aadsts::{self, Advice, Asker, Next},
     key_vault::VaultError,
 };
-use crate::certificate::keys::CertificateError;
-use crate::{identity_http::IdentityHttpError, refusal::Reason};
+use crate::{
+    certificate::keys::CertificateError,
+    identity_http::IdentityHttpError,
+    refusal::{Reason, Refusal},
+};
 
 /// An error: a credential has no token.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -367,6 +370,21 @@ pub(crate) fn clean(text: &str) -> Box<str> {
         }
     }
     out.into()
+}
+
+impl From<CredentialError> for Refusal {
+    fn from(error: CredentialError) -> Self {
+        let (reason, cure) = (error.reason(), error.cure());
+        // RFC 9110, section 10.2.3: whole seconds, so that nobody comes back too early.
+        let retry_after =
+            error.retry_in.map(|left| u32::try_from(left.as_secs()).map_or(u32::MAX, |seconds| seconds.saturating_add(1)));
+        let challenge = error.challenge();
+        let mut refusal = Self::new(reason, error);
+        refusal.challenge = challenge;
+        refusal.hint = cure;
+        refusal.retry_after = retry_after.filter(|_| reason == Reason::CredentialUnavailable);
+        refusal
+    }
 }
 
 #[cfg(test)]

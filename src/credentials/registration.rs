@@ -292,7 +292,7 @@ mod tests {
         let house = House::open().await;
         let credentials = house.gateway();
         let Source::Application(application) = &credentials.find("gateway").unwrap().source else { panic!("an application") };
-        let sha1 = |made: &crate::credentials::testing::Made| *made.pair().certificate().thumbprints().sha1();
+        let sha1 = |made: &crate::certificate::keys::testing::Made| *made.pair().certificate().thumbprints().sha1();
         let hex = GATEWAY.pair().certificate().thumbprint();
         for (identifier, known) in [
             (STANDARD.encode(sha1(&GATEWAY)), true),

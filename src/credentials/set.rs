@@ -13,14 +13,14 @@ use super::{
     Credential, CredentialConfig, CredentialStatus, VaultSecretStatus,
     application::Identity,
     build::{is_many, open_secrets, stands_on},
-    key_vault::OpenedSecret,
+    key_vault::{OpenedSecret, VaultSecret},
     token_cache::TokenSlot,
 };
 use crate::{
     base::clock::Clock,
     entra::TenantConfig,
     identity_http::IdentityHttp,
-    settings::{Faults, Place, Secrets},
+    settings::{Faults, Place, SecretCell, Secrets},
 };
 
 /// The interval of token maintenance.
@@ -59,6 +59,16 @@ pub struct Credentials {
 pub(super) struct Siblings<'a> {
     pub(super) built: &'a BTreeMap<String, Arc<Credential>>,
     pub(super) broken: &'a BTreeSet<String>,
+    /// The readers of the config's secrets.
+    vault_secrets: &'a [Arc<VaultSecret>],
+}
+
+impl Siblings<'_> {
+    /// Returns the reader of this secret, shared by all its users.
+    pub(super) fn vault_secret(&self, cell: &Arc<SecretCell>) -> Arc<VaultSecret> {
+        let known = self.vault_secrets.iter().find(|secret| secret.fills(cell));
+        known.cloned().unwrap_or_else(|| Arc::new(VaultSecret::new(cell.clone())))
+    }
 }
 
 impl Credentials {
@@ -70,6 +80,7 @@ impl Credentials {
         faults: &mut Faults,
     ) -> Self {
         let (mut built, mut broken) = (BTreeMap::new(), BTreeSet::new());
+        let vault_secrets = &vault_secrets(setting);
         let mut left: Vec<_> = configs.iter().collect();
         while !left.is_empty() {
             let before = left.len();
@@ -79,7 +90,7 @@ impl Credentials {
                     .iter()
                     .any(|other| configs.contains_key(other) && !built.contains_key(other) && !broken.contains(other));
                 if !waits {
-                    let siblings = Siblings { built: &built, broken: &broken };
+                    let siblings = Siblings { built: &built, broken: &broken, vault_secrets };
                     match Credential::build(name, config, setting, siblings, &place.key(name), faults) {
                         Some(credential) => _ = built.insert((*name).clone(), credential),
                         None => _ = broken.insert((*name).clone()),
@@ -101,7 +112,7 @@ impl Credentials {
                 }
             }
         }
-        let secrets = open_secrets(setting, Siblings { built: &built, broken: &broken }, faults);
+        let secrets = open_secrets(setting, Siblings { built: &built, broken: &broken, vault_secrets }, faults);
         Self { built: Arc::new(built), secrets: Arc::new(secrets), broken, tenants: setting.tenants.clone() }
     }
 
@@ -206,6 +217,16 @@ impl Credentials {
     fn slots(&self) -> Vec<Arc<TokenSlot>> {
         self.built.values().flat_map(|credential| credential.slots()).collect()
     }
+}
+
+/// Makes the readers of the vaults' secrets; readers of unchanged secrets are taken over from the config before.
+fn vault_secrets(setting: &Setting<'_>) -> Vec<Arc<VaultSecret>> {
+    let before: &[OpenedSecret] = setting.previous.map_or(&[], |previous| &previous.secrets);
+    let fill = |cell: &Arc<SecretCell>| {
+        let known = before.iter().find(|opened| opened.secret.fills(cell));
+        known.map_or_else(|| Arc::new(VaultSecret::new(cell.clone())), |opened| opened.secret.clone())
+    };
+    setting.secrets.in_vaults().map(fill).collect()
 }
 
 fn tend_secrets(secrets: &[OpenedSecret], background: &Handle) {

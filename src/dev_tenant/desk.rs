@@ -14,6 +14,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::mint::ClientAuthentication;
 use super::{
     State,
     directory::{App, Tenant, User},
@@ -21,7 +22,6 @@ use super::{
     play::Fault,
     server::Peer,
 };
-use crate::entra::token::CredentialKind;
 
 pub(crate) fn router() -> Router<Arc<State>> {
     Router::new()
@@ -161,9 +161,9 @@ impl Wanted {
         }
         builder = match self.client_credential.as_deref() {
             None => builder,
-            Some("none") => builder.client_credential(CredentialKind::None),
-            Some("secret") => builder.client_credential(CredentialKind::Secret),
-            Some("certificate") => builder.client_credential(CredentialKind::Certificate),
+            Some("none") => builder.client_credential(ClientAuthentication::None),
+            Some("secret") => builder.client_credential(ClientAuthentication::Secret),
+            Some("certificate") => builder.client_credential(ClientAuthentication::Certificate),
             Some(other) => return Err(format!("client_credential is {other:?}; it is none, secret or certificate")),
         };
         builder = match self.version {

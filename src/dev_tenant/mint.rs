@@ -11,7 +11,6 @@ use super::{
     directory::{App, Directory, User, id_of},
     keys::{KeyError, SigningKey},
 };
-use crate::entra::token::CredentialKind;
 
 /// The signer of a token.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +30,17 @@ enum Signer {
     Given(Arc<SigningKey>),
 }
 
+/// The method by which a client has authenticated to the tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuthentication {
+    /// Not at all: a public client.
+    None,
+    /// With a client secret.
+    Secret,
+    /// With a certificate, or a federated credential.
+    Certificate,
+}
+
 /// The subject of a token.
 #[derive(Clone, Debug)]
 enum Subject {
@@ -47,7 +57,7 @@ pub struct TokenBuilder {
     tenant: Option<String>,
     subject: Subject,
     client: String,
-    credential: Option<CredentialKind>,
+    credential: Option<ClientAuthentication>,
     audience: Option<String>,
     version: Option<u8>,
     scopes: Option<Vec<String>>,
@@ -126,7 +136,7 @@ impl TokenBuilder {
     }
 
     /// Sets the client's authentication: `azpacr` or `appidacr`.
-    pub const fn client_credential(mut self, kind: CredentialKind) -> Self {
+    pub const fn client_credential(mut self, kind: ClientAuthentication) -> Self {
         self.credential = Some(kind);
         self
     }
@@ -347,11 +357,12 @@ impl TokenBuilder {
         let v1 = version == 1;
         let audience = self.audience.clone().unwrap_or_else(|| DEFAULT_AUDIENCE.to_owned());
         let is_user = matches!(self.subject, Subject::User(_));
-        let credential = self.credential.unwrap_or(if is_user { CredentialKind::None } else { CredentialKind::Certificate });
+        let credential =
+            self.credential.unwrap_or(if is_user { ClientAuthentication::None } else { ClientAuthentication::Certificate });
         let acr = match credential {
-            CredentialKind::None => "0",
-            CredentialKind::Secret => "1",
-            CredentialKind::Certificate => "2",
+            ClientAuthentication::None => "0",
+            ClientAuthentication::Secret => "1",
+            ClientAuthentication::Certificate => "2",
         };
 
         let issued = now.saturating_add(self.issued);

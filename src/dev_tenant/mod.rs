@@ -46,7 +46,7 @@ use std::{
 pub use directory::{App, FederatedCredential, Tenant, User};
 pub use keys::SigningKey;
 pub use managed_identity::ManagedIdentity;
-pub use mint::{DEFAULT_AUDIENCE, DEFAULT_CLIENT, MintError, PERSONAL_TENANT, TokenBuilder};
+pub use mint::{ClientAuthentication, DEFAULT_AUDIENCE, DEFAULT_CLIENT, MintError, PERSONAL_TENANT, TokenBuilder};
 pub use play::{Fault, Hold, Recorded};
 use tokio_util::sync::{CancellationToken, DropGuard};
 

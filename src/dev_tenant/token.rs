@@ -11,6 +11,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
+use super::mint::ClientAuthentication;
 use super::{
     State,
     assertion::Assertion,
@@ -19,7 +20,6 @@ use super::{
     mint::TokenBuilder,
     problem::{Aadsts, no_store},
 };
-use crate::entra::token::CredentialKind;
 
 const JWT_BEARER_CLIENT: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 const JWT_BEARER_GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -144,7 +144,7 @@ impl Call<'_> {
         }
     }
 
-    fn authenticate(&self, app: &App, tenant: &str) -> Result<CredentialKind, Aadsts> {
+    fn authenticate(&self, app: &App, tenant: &str) -> Result<ClientAuthentication, Aadsts> {
         match (self.form.get("client_assertion"), self.form.get("client_secret")) {
             (Some(assertion), _) => {
                 if self.form.need("client_assertion_type")? != JWT_BEARER_CLIENT {
@@ -157,7 +157,7 @@ impl Call<'_> {
                 } else {
                     assertion.check_federated(app, &self.state, self.now)?;
                 }
-                Ok(CredentialKind::Certificate)
+                Ok(ClientAuthentication::Certificate)
             }
             (None, Some(secret)) => {
                 if app.secrets.iter().any(|known| known == secret) {
@@ -167,7 +167,7 @@ impl Call<'_> {
                             format!("The provided client secret keys for app '{}' are expired.", app.client_id),
                         ));
                     }
-                    return Ok(CredentialKind::Secret);
+                    return Ok(ClientAuthentication::Secret);
                 }
                 Err(Aadsts::invalid_client(
                     7_000_215,
@@ -270,7 +270,7 @@ impl Call<'_> {
         directory: &Directory,
         tenant: &str,
         app: &App,
-        credential: CredentialKind,
+        credential: ClientAuthentication,
         builder: TokenBuilder,
     ) -> Result<Value, Aadsts> {
         let target = self.target(directory, false)?;
@@ -294,7 +294,7 @@ impl Call<'_> {
         directory: &Directory,
         tenant: &str,
         app: &App,
-        credential: CredentialKind,
+        credential: ClientAuthentication,
         builder: TokenBuilder,
     ) -> Result<Value, Aadsts> {
         let user = self.user_assertion(directory, tenant, app)?;

@@ -132,7 +132,7 @@ where
         if let Some(token) = &exchange.token {
             extensions.insert(Token(token.clone()));
         }
-        if let Some(partner) = exchange.partner() {
+        if let Some(partner) = &exchange.partner {
             extensions.insert(Partner(partner.clone()));
         }
         extensions.insert(Caller::of(exchange));

@@ -81,7 +81,7 @@ impl Caller {
     pub(super) fn of(exchange: &Exchange) -> Self {
         Self {
             address: exchange.caller_address(),
-            route: exchange.matched_route().map_or_else(|| "".into(), |route| route.name.clone()),
+            route: exchange.route.as_ref().map_or_else(|| "".into(), |route| route.name().clone()),
             request_id: exchange.id.as_str().into(),
             certificate: exchange.certificate.clone(),
         }

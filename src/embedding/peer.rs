@@ -11,10 +11,8 @@ use rustls_pki_types::CertificateDer;
 
 use crate::{
     certificate::ClientCertificate,
-    exchange::{Connection, TlsFacts},
     gateway::runtime::{ListenerRules, Runtime},
-    listener::{Limits, ListenerSettings},
-    upstream::Affinity,
+    listener::{Connection, Limits, Listener, ListenerSettings, TlsFacts},
 };
 
 /// What a connection is called that is no listener's of the config.
@@ -90,16 +88,9 @@ impl Peer {
 
     fn under(self, rules: Option<&ListenerRules>) -> Connection {
         let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
-        let settings = rules.map_or_else(|| ListenerSettings::plain(Limits::default()), |rules| rules.settings.clone());
+        let nowhere = || Listener::new(NO_LISTENER, ListenerSettings::plain(Limits::default()));
+        let listener = rules.map_or_else(nowhere, |rules| rules.mounted().clone());
         let peer = canonical(self.address);
-        Connection {
-            listener_name: rules.map_or_else(|| NO_LISTENER.into(), |rules| rules.name.clone()),
-            settings: Arc::new(settings),
-            peer,
-            introduction: None,
-            local: self.local.map_or(peer, canonical),
-            tls: self.tls,
-            affinity: Affinity::default(),
-        }
+        Connection { tls: self.tls, ..Connection::plain(listener, peer, self.local.map_or(peer, canonical)) }
     }
 }

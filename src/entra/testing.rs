@@ -9,7 +9,6 @@ use super::{TenantConfig, Tenants};
 use crate::{
     base::clock::Clock,
     dev_tenant::SigningKey,
-    request::IncomingRequest,
     settings::{Faults, Place},
 };
 
@@ -136,14 +135,4 @@ pub(crate) fn tenant_config(config: &Value) -> TenantConfig {
 /// Makes a clock that stands at [`NOW`].
 pub(crate) fn clock() -> Clock {
     Clock::manual(NOW)
-}
-
-/// Makes a request with these header fields and this query, parsed as any other.
-pub(crate) fn request(headers: &[(&'static str, &str)], query: Option<&str>) -> IncomingRequest {
-    let target = query.map_or_else(|| "/orders".to_owned(), |query| format!("/orders?{query}"));
-    let mut request = http::Request::builder().uri(target).header("host", "api.contoso.example");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    IncomingRequest::read(request.body(()).unwrap().into_parts().0, None).unwrap()
 }

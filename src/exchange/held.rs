@@ -3,11 +3,7 @@
 use std::sync::Arc;
 
 use crate::limits::{Fixed, Owner, Permit, Receipt, Sliding};
-use crate::{
-    exchange::Exchange,
-    expression::{Expression, Facts},
-    request::IncomingRequest,
-};
+use crate::{exchange::Exchange, expression::Expression, request::IncomingRequest};
 
 /// A request's share of limits: stored on the exchange, and released when the response body has ended.
 #[derive(Debug, Default)]
@@ -53,7 +49,7 @@ impl Held {
     pub fn settle(exchange: &mut Exchange, incoming: Option<&IncomingRequest>) {
         let held = std::mem::take(&mut exchange.limits);
         let Some(incoming) = incoming.filter(|_| !held.pending.is_empty()) else { return };
-        let facts = Facts::of(exchange, incoming);
+        let facts = exchange.facts(incoming);
         // A condition that cannot be judged does not let a call go uncounted: whoever leaves before the answer keeps its place taken.
         let counts = |condition: &Expression| condition.holds(&facts).unwrap_or(true);
         for pending in held.pending {
@@ -66,7 +62,7 @@ impl Held {
                 Pending::Bandwidth(counter, key, condition) => {
                     if condition.as_ref().is_none_or(|condition| counts(condition)) {
                         let bytes = exchange.outcome.bytes_in.get().saturating_add(exchange.outcome.bytes_out);
-                        counter.count(key, bytes, exchange.clock().unix());
+                        counter.count(key, bytes, exchange.clock.unix());
                     }
                 }
             }

@@ -1,42 +1,34 @@
 //! One request in progress, and the facts found by each station.
 
-mod facts;
 pub(crate) mod held;
+mod route_label;
 
-pub use self::held::{Held, Pending};
-use std::{
-    fmt::Write as _,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
+pub use self::{
+    held::{Held, Pending},
+    route_label::{RouteLabel, RouteNames},
 };
+use std::{fmt::Write as _, net::IpAddr, sync::Arc, time::Duration};
 
-use http::{HeaderMap, StatusCode, Version};
-use tokio::time::Instant;
+use http::{HeaderMap, StatusCode};
 
 use crate::{
     base::clock::{Clock, Reading},
     caller::Caller,
-    certificate::{CertificateFault, ClientCertificate},
-    connection::Introduction,
+    certificate::ClientCertificate,
     credentials::OwnToken,
     entra::token::Token,
-    gateway::runtime::{Runtime, Snapshot},
-    listener::{BytesRead, CertificateNames, ClientCertificateMode, ClientCertificates, ListenerSettings},
+    expression::Facts,
+    listener::{BytesRead, Connection},
     partner::{Access, Partner},
-    refusal::{Reason, Refusal, trace::Trace},
-    request::NamedToken,
-    request::{Captures, IncomingRequest, Relayed, RequestId, TokenPlace, TraceContext},
-    route::Route,
-    telemetry::Counters,
-    upstream::{Affinity, UpstreamRequest},
+    refusal::{Reason, trace::Trace},
+    request::{Captures, IncomingRequest, NamedToken, Relayed, RequestId, TokenPlace, TraceContext},
 };
 
 /// The facts of one request. Each station writes its findings here; the audit record is made from them at the end.
 #[derive(Debug)]
 pub struct Exchange {
-    /// The config that the request started with, and keeps.
-    pub runtime: Snapshot,
+    /// Where the time comes from.
+    pub clock: Clock,
     /// The connection of the request.
     pub connection: Arc<Connection>,
     /// The index of the worker thread that carries the request: of its pools, counters and buffers.
@@ -47,8 +39,8 @@ pub struct Exchange {
     pub began: Reading,
     /// The caller's address; set by the `caller` station.
     pub caller: Option<Caller>,
-    /// The index of the route in the runtime; set by the `route` station.
-    pub route: Option<usize>,
+    /// The route; set by the `route` station.
+    pub route: Option<RouteLabel>,
     /// The captures of the route's path.
     pub captures: Captures,
     /// The trace of the request.
@@ -69,7 +61,7 @@ pub struct Exchange {
     /// The last judged certificate, accepted or not, for the record.
     pub judged_certificate: Option<Arc<ClientCertificate>>,
     /// The calling partner; set by `check-partner`, even if the partner is refused.
-    pub partner: Option<Arc<str>>,
+    pub partner: Option<Arc<Partner>>,
     /// The gateway's own token for the upstream; set by the `authorization` station.
     pub own_token: Option<OwnToken>,
     /// True if the request uses an upstream connection of its caller's own, so that credentials of a connection may be forwarded.
@@ -90,12 +82,12 @@ pub struct Exchange {
 
 impl Exchange {
     /// Starts the exchange of a request that has just arrived.
-    pub fn begin(runtime: Snapshot, connection: Arc<Connection>, worker: usize) -> Self {
-        let began = runtime.clock.read();
+    pub fn begin(clock: Clock, connection: Arc<Connection>, worker: usize) -> Self {
+        let began = clock.read();
         Self {
             id: RequestId::generate(began.unix),
             began,
-            runtime,
+            clock,
             connection,
             worker,
             caller: None,
@@ -149,56 +141,39 @@ impl Exchange {
         self.limits.give_back_to(before.pending);
     }
 
-    /// Returns the matched route, if there is one.
-    pub fn matched_route(&self) -> Option<&Route> {
-        self.route.map(|index| &self.runtime.routes[index])
-    }
-
-    /// Returns the calling partner, even a refused one.
-    pub(crate) fn partner(&self) -> Option<&Arc<Partner>> {
-        self.runtime.partners.get(self.partner.as_deref()?)
-    }
-
-    /// Assigns the call to this partner and counts it: once, however often it is judged.
-    ///
-    /// # Errors
-    /// Fails if the partner has called too often.
-    pub(crate) fn admit_partner(&mut self, partner: &Partner) -> Result<(), Refusal> {
-        self.partner = Some(partner.name.clone());
-        if self.limits.partner.as_ref() != Some(&partner.name) {
-            partner.count(&self.runtime.clock, &mut self.response_headers)?;
-            self.limits.partner = Some(partner.name.clone());
+    /// The facts that expressions read.
+    pub fn facts<'a>(&'a self, request: &'a IncomingRequest) -> Facts<'a> {
+        Facts {
+            request,
+            caller: self.caller_address(),
+            certificate: self.certificate.as_deref(),
+            token: self.token.as_deref(),
+            partner: self.partner_name(),
+            named_tokens: &self.named_tokens,
+            captures: &self.captures,
+            route: self.route.as_ref().map(|route| &**route.name()),
+            status: self.outcome.status,
         }
-        Ok(())
     }
 
-    /// Admits a call whose caller has not proven its identity yet: it is assigned to the partner, and counted after the proof.
-    ///
-    /// # Errors
-    /// Fails if the partner has called too often.
-    pub(crate) fn admit_unproven_partner(&mut self, partner: &Partner) -> Result<(), Refusal> {
-        self.partner = Some(partner.name.clone());
-        partner.has_room(&self.runtime.clock)
+    /// The name of the partner that calls, also of one that is refused.
+    pub fn partner_name(&self) -> Option<&str> {
+        self.partner.as_ref().map(|partner| &*partner.name)
     }
 
     /// Returns the access that the request depends on: that of the partner whose call was admitted.
     pub(crate) fn access(&self) -> Option<&Access> {
-        self.let_through().then(|| self.partner())?.map(|partner| &partner.access)
+        self.let_through().then_some(self.partner.as_ref())?.map(|partner| &partner.access)
     }
 
-    const fn let_through(&self) -> bool {
+    /// Returns whether nothing has refused the request.
+    pub(crate) const fn let_through(&self) -> bool {
         self.outcome.decision.reason().is_none()
-    }
-
-    /// Returns the counters for this request.
-    pub fn counters(&self) -> &Counters {
-        let counters = self.matched_route().map_or(&self.runtime.unrouted, |route| &route.counters);
-        &counters[self.worker]
     }
 
     /// Returns the time since the request's head was complete.
     pub fn elapsed(&self) -> Duration {
-        self.runtime.clock.monotonic().saturating_sub(self.began.monotonic)
+        self.clock.monotonic().saturating_sub(self.began.monotonic)
     }
 
     /// Returns the caller's address: the peer's address until the `caller` station has run.
@@ -206,49 +181,10 @@ impl Exchange {
         self.caller.as_ref().map_or(self.connection.peer.ip(), |caller| caller.address)
     }
 
-    /// Sets the forwarding headers of the upstream's request.
-    pub(crate) fn introduce(&self, incoming: &IncomingRequest, outgoing: &mut UpstreamRequest) {
-        if let (Some(caller), Some(trace)) = (&self.caller, &self.trace_context) {
-            outgoing.introduce(incoming, caller, &self.id, trace);
-        }
-    }
-
-    /// Checks the caller's certificate against the listener's requirements.
-    ///
-    /// # Errors
-    /// Fails if the listener requires a certificate and this one is not acceptable.
-    pub(crate) fn admit_certificate(&mut self) -> Result<(), CertificateFault> {
-        let (connection, runtime) = (self.connection.clone(), self.runtime.clone());
-        let Some(asked) = connection.asked_certificates(&runtime) else { return Ok(()) };
-        if asked.mode() == ClientCertificateMode::Optional {
-            return Ok(());
-        }
-        let shown = self.connection.tls.as_ref().and_then(|tls| tls.certificate.clone());
-        self.judged_certificate.clone_from(&shown);
-        asked.admit(shown.as_deref(), self.worker, self.clock().unix_seconds())?;
-        self.certificate = shown;
-        Ok(())
-    }
-
     /// Returns the certificate whose key the caller holds: the accepted one, or else the connection's own, which no authority has
     /// confirmed. Use the latter only to compare it with a known certificate.
     pub fn proven_certificate(&self) -> Option<&Arc<ClientCertificate>> {
-        self.certificate.as_ref().or_else(|| self.connection.tls.as_ref()?.certificate.as_ref())
-    }
-
-    /// Returns whether the connection belongs to the caller alone, so that connection-bound credentials can only be the caller's.
-    /// This excludes proxies, which send the requests of several callers on one connection, and HTTP/2.
-    pub(crate) fn has_connection_of_its_own(&self, incoming: &IncomingRequest) -> bool {
-        let Some(maker) = self.connection.maker() else { return false };
-        let shown = self.connection.tls.as_ref().and_then(|tls| tls.certificate.as_ref());
-        let handed_on = self.certificate.as_ref().is_some_and(|accepted| shown.is_none_or(|shown| !Arc::ptr_eq(shown, accepted)));
-        let speaks_for_others = |route: &Route| {
-            route.trusted_headers.as_ref().is_some_and(|trusted| trusted.believes(Some(maker), self.clock(), incoming))
-        };
-        incoming.version < Version::HTTP_2
-            && self.caller.as_ref().is_some_and(|caller| !caller.believed() && caller.address == maker)
-            && !handed_on
-            && !self.matched_route().is_some_and(speaks_for_others)
+        self.certificate.as_ref().or_else(|| self.connection.certificate())
     }
 
     /// Returns a key for the caller, as far as it is known: different callers on the same connection have different keys.
@@ -269,24 +205,6 @@ impl Exchange {
         let until = expires_at.saturating_add(skew);
         self.tokens_until = Some(self.tokens_until.map_or(until, |others| others.min(until)));
     }
-
-    /// Returns the time when the response must have ended: the earliest expiry of the request's tokens, its certificate, its
-    /// partner's access and the listener's `max-stream`.
-    pub(crate) fn ends_at(&self) -> Instant {
-        let now = self.began.unix;
-        let token = self.tokens_until.map(|until| Duration::from_secs(until).saturating_sub(now));
-        let partner = self.partner().filter(|_| self.let_through()).and_then(|partner| partner.until);
-        let partner = partner.map(|until| Duration::from_secs(until).saturating_sub(now));
-        let certificate = self.certificate.as_ref().map(|certificate| Duration::from_secs(certificate.not_after() + 1));
-        let certificate = certificate.map(|until| until.saturating_sub(now));
-        let max_stream = self.connection.settings.max_stream;
-        self.began.instant + [token, partner, certificate].into_iter().flatten().fold(max_stream, Duration::min)
-    }
-
-    /// Returns the runtime's clock.
-    pub fn clock(&self) -> &Clock {
-        &self.runtime.clock
-    }
 }
 
 /// A checkpoint of the policies' findings.
@@ -294,70 +212,13 @@ impl Exchange {
 pub(crate) struct Judged {
     token: Option<Arc<Token>>,
     token_place: Option<TokenPlace>,
-    partner: Option<Arc<str>>,
+    partner: Option<Arc<Partner>>,
     named_tokens: usize,
     tokens_until: Option<u64>,
     certificate: Option<Arc<ClientCertificate>>,
     response_headers: HeaderMap,
     permits: usize,
     pending: usize,
-}
-
-/// A connection that carries requests.
-#[derive(Debug)]
-pub struct Connection {
-    /// The listener's name.
-    pub listener_name: Arc<str>,
-    /// The listener's rules when the connection was made: the connection keeps them across reloads.
-    pub settings: Arc<ListenerSettings>,
-    /// The peer's socket address; IPv4-mapped addresses become IPv4. The PROXY protocol's source, if there is one.
-    pub peer: SocketAddr,
-    /// The introduction of the connection, if it began with a PROXY protocol header.
-    pub introduction: Option<Introduction>,
-    /// The gateway's own address on this connection.
-    pub local: SocketAddr,
-    /// The TLS facts; absent on a plain connection.
-    pub tls: Option<TlsFacts>,
-    /// The upstream connections that belong to this one.
-    pub affinity: Affinity,
-}
-
-impl Connection {
-    /// Returns the requirements for the caller's certificate. Of all rules of a listener these alone also apply to open
-    /// connections after a reload, so that a revoked certificate is no longer accepted. A listener that was removed keeps its
-    /// requirements.
-    pub(crate) fn asked_certificates<'a>(&'a self, runtime: &'a Runtime) -> Option<&'a ClientCertificates> {
-        let present = runtime.listener(&self.listener_name).map(|rules| &rules.settings);
-        present.unwrap_or(&self.settings).client_certificates()
-    }
-
-    /// Finds the caller of a request on this connection.
-    ///
-    /// # Errors
-    /// Fails if a trusted proxy wrote something that is not an address.
-    pub(crate) fn caller(&self, incoming: &IncomingRequest, clock: &Clock) -> Result<Caller, Refusal> {
-        let (trust, peer) = (&self.settings.trust, self.peer.ip());
-        match self.introduction {
-            None => trust.caller(peer, &incoming.headers, clock),
-            Some(introduction) => trust.introduced_caller(peer, introduction, &incoming.headers, clock),
-        }
-    }
-
-    /// Returns the maker of the connection. `None` if a proxy introduced it without a source: its bytes may be anybody's.
-    pub(crate) fn maker(&self) -> Option<IpAddr> {
-        self.introduction.is_none_or(|introduction| introduction.names_source).then(|| self.peer.ip())
-    }
-}
-
-/// The results of a TLS handshake.
-#[derive(Clone, Debug)]
-pub struct TlsFacts {
-    /// The name that the client asked for (SNI), lower case.
-    pub server_name: Option<Box<str>>,
-    /// The names of the certificate that was shown to the client, if the listener has several.
-    pub shown: Option<Arc<CertificateNames>>,
-    /// The certificate whose private key the client has proven to hold; no authority has confirmed it yet.
-    pub certificate: Option<Arc<ClientCertificate>>,
 }
 
 /// The decision on a request.

@@ -49,6 +49,7 @@ mod check;
 mod evaluate;
 mod facts;
 mod functions;
+mod literal;
 mod node;
 mod parse;
 mod template;
@@ -58,7 +59,6 @@ mod value;
 
 use std::{borrow::Cow, fmt, thread};
 
-pub(crate) use self::functions::could_be_two;
 pub(crate) use self::template::{HeaderTextError, Template, condition, field_value, header_value};
 use self::{
     evaluate::Evaluator,
@@ -68,6 +68,7 @@ pub use self::{
     facts::Facts,
     value::{EvaluationError, List, Map, Value},
 };
+pub(crate) use self::{functions::could_be_two, literal::literal};
 
 /// Returns whether a token may have this name: a word that expressions can use and that has no meaning yet.
 pub(crate) fn is_free_name(name: &str) -> bool {

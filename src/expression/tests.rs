@@ -10,7 +10,6 @@ use crate::{
         ClientCertificate,
         testing::{Unusual, self_signed},
     },
-    config::literal,
     entra::token::{Claims, Token, TokenKind},
     request::{Captures, IncomingRequest, NamedToken, TokenPlace},
 };

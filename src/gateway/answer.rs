@@ -14,8 +14,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
     base::causes::chain,
-    exchange::{Decision, Exchange},
-    gateway::{Recorder, inner::InnerBody},
+    exchange::Decision,
+    gateway::{Recorder, inner::InnerBody, lifetime::ends_at},
     partner::Access,
     refusal::{Reason, Refusal},
     route::Route,
@@ -26,12 +26,12 @@ use crate::{
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// Makes the response to a refused request, and notes the outcome on the exchange.
-pub(crate) fn refuse(refusal: Refusal, exchange: &mut Exchange) -> Response<ResponseBody> {
+/// Makes the answer to a refused request, and notes what the record will say.
+pub(crate) fn refuse(refusal: Refusal, recorder: &mut Recorder) -> Response<ResponseBody> {
     let status = refusal.status();
     let title = refusal.message.as_deref().unwrap_or(refusal.reason.title());
-    let oauth = exchange.matched_route().is_some_and(Route::is_token_relay).then(|| oauth_error(refusal.reason));
-    let problem = problem(refusal.code(), status.as_u16(), title, exchange.id.as_str(), oauth);
+    let oauth = recorder.route().is_some_and(Route::is_token_relay).then(|| oauth_error(refusal.reason));
+    let problem = problem(refusal.code(), status.as_u16(), title, recorder.exchange.id.as_str(), oauth);
     let mut response = Response::new(ResponseBody::whole(problem));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -47,7 +47,7 @@ pub(crate) fn refuse(refusal: Refusal, exchange: &mut Exchange) -> Response<Resp
         headers.insert(header::ALLOW, allow);
     }
 
-    let outcome = &mut exchange.outcome;
+    let outcome = &mut recorder.exchange.outcome;
     outcome.decision = Decision::Refused(refusal.reason);
     outcome.code = refusal.code;
     outcome.hint = refusal.hint.map(|hint| hint.into_owned().into());
@@ -185,7 +185,7 @@ impl ResponseBody {
 
     /// Attaches the request's record to this body, and the time when it must end.
     pub(crate) fn ends_with(&mut self, recorder: Box<Recorder>) {
-        self.ends_at = Some(recorder.exchange.ends_at());
+        self.ends_at = Some(ends_at(&recorder.exchange));
         self.access = recorder.exchange.access().cloned();
         self.recorder = Some(recorder);
     }
@@ -273,7 +273,7 @@ impl Body for ResponseBody {
                     return body.break_off(error);
                 }
                 if let (Some(recorder), Some(trailers)) = (&body.recorder, frame.trailers_mut()) {
-                    clean_trailers(trailers, &recorder.exchange);
+                    clean_trailers(trailers, recorder.route());
                 }
                 if let (Some(recorder), Some(data)) = (&mut body.recorder, frame.data_ref()) {
                     recorder.exchange.outcome.bytes_out += data.len() as u64;
@@ -317,8 +317,8 @@ impl Body for ResponseBody {
 }
 
 /// Removes from trailers the fields that the policies on the response set: a server cannot repeat them there.
-fn clean_trailers(trailers: &mut HeaderMap, exchange: &Exchange) {
-    let Some(route) = exchange.matched_route() else { return };
+fn clean_trailers(trailers: &mut HeaderMap, route: Option<&Route>) {
+    let Some(route) = route else { return };
     let ours: Vec<_> = trailers.keys().filter(|name| route.outbound.speaks_for(name)).cloned().collect();
     for name in ours {
         trailers.remove(name);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Extensions, HeaderValue, Request, Response, Uri, header};
 use http_body_util::combinators::UnsyncBoxBody;
 
-use super::{Received, answer::ResponseBody, unless_revoked};
+use super::{Received, answer::ResponseBody, introduce, lifetime::unless_revoked};
 use crate::{
     exchange::Exchange,
     listener::RequestBody,
@@ -47,7 +47,7 @@ pub(super) async fn call(
     };
     route.authorization.apply(exchange, incoming, &mut outgoing).await?;
     exchange.outcome.allow();
-    exchange.introduce(incoming, &mut outgoing);
+    introduce(exchange, incoming, &mut outgoing);
     let websocket = route.websocket && incoming.asks_for_websocket();
     let body = mem::take(&mut received.body);
     let request = request(incoming, outgoing, extensions, body, websocket)?;

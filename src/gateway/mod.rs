@@ -2,10 +2,9 @@
 
 pub mod answer;
 mod inner;
+mod lifetime;
 pub(crate) mod record;
 pub mod runtime;
-#[cfg(test)]
-mod tests;
 mod tunnel;
 
 pub(crate) use self::inner::{Answering, Inner};
@@ -29,22 +28,25 @@ use http_body::Body as _;
 use crate::{
     audit::{AuditLog, WorkerLog},
     authorization::AfterRefusal,
-    base::lock::lock,
+    base::{header_names::X_REQUEST_ID, lock::lock},
+    caller::Caller,
     connection::{ConnectionEvent, Scheme},
-    exchange::{Connection, Exchange},
+    exchange::Exchange,
     gateway::{
         answer::ResponseBody,
+        lifetime::{admit_certificate, ends_at, has_connection_of_its_own, unless_revoked},
         runtime::{Runtime, Snapshot},
         tunnel::Downstream,
     },
     inbound::cors,
-    listener::{Arrival, Informational, RequestBody, Service},
+    listener::{Arrival, Connection, Informational, RequestBody, Service},
+    outgoing,
     partner::Access,
     refusal::{
         Reason, Refusal, Stop,
         trace::{Step, Verdict},
     },
-    request::{IncomingRequest, Oddities, RequestId, TraceContext, USUAL_METHODS, X_REQUEST_ID},
+    request::{IncomingRequest, Oddities, RequestId, TraceContext, USUAL_METHODS},
     route::{Action, Found, OwnAnswer, Route},
     upstream::{self, Call, Interim, Owner, Upstream, UpstreamRequest},
 };
@@ -97,8 +99,9 @@ impl DataPlane {
         connection: &Arc<Connection>,
         inner: Option<Box<dyn Inner>>,
     ) -> impl Future<Output = Response<ResponseBody>> + Send + use<> {
-        let exchange = Exchange::begin(self.snapshot(), connection.clone(), self.worker);
-        let mut recorder = Box::new(Recorder::new(exchange, self.own.log.clone()));
+        let runtime = self.snapshot();
+        let exchange = Exchange::begin(runtime.clock.clone(), connection.clone(), self.worker);
+        let mut recorder = Box::new(Recorder::new(exchange, runtime, self.own.log.clone()));
         let mut received = match arrival {
             Arrival::Request(request) => catch_unwind(AssertUnwindSafe(|| receive(&mut recorder, request, inner)))
                 .unwrap_or_else(|panic| Err(panicked(&*panic, &recorder))),
@@ -142,9 +145,9 @@ fn panicked(panic: &(dyn Any + Send), recorder: &Recorder) -> Refusal {
 
 /// Makes the response to a refused request, with its route's additions for clients.
 fn refuse(refusal: Refusal, recorder: &mut Recorder) -> Response<ResponseBody> {
-    let mut response = answer::refuse(refusal, &mut recorder.exchange);
+    let mut response = answer::refuse(refusal, recorder);
     let exchange = &recorder.exchange;
-    let metadata = exchange.matched_route().and_then(|route| route.metadata.as_ref());
+    let metadata = recorder.route().and_then(|route| route.metadata.as_ref());
     if let (Some(metadata), Some(incoming)) = (metadata, &recorder.incoming) {
         let status = response.status();
         metadata.name_in(response.headers_mut(), status, exchange, incoming);
@@ -175,14 +178,14 @@ fn receive(
     let inner = inner.map(|inner| Box::new((inner, mem::take(&mut parts.extensions))));
     let incoming = incoming.insert(IncomingRequest::read(parts, exchange.connection.tls.as_ref())?);
     exchange.trace_context = Some(TraceContext::of(&incoming.headers));
-    let caller = exchange.caller.insert(exchange.connection.caller(incoming, &exchange.runtime.clock)?);
+    let caller = exchange.caller.insert(Caller::of(&exchange.connection, &incoming.headers, &exchange.clock)?);
     if let Some(id) = caller.believed().then(|| RequestId::kept_from(&incoming.headers)).flatten() {
         exchange.id = id;
     }
     // Where a trusted proxy says what the caller speaks with it, what it speaks with the gateway does not count.
     let scheme = caller.scheme.unwrap_or(incoming.scheme);
     incoming.directed_here(exchange.connection.tls.as_ref())?;
-    exchange.admit_certificate()?;
+    admit_certificate(exchange)?;
     exchange.outcome.bytes_in = body.count();
     body.limit(exchange.connection.settings.limits.body_bytes)?;
     Ok(Received { body, upgrade, scheme, inner })
@@ -190,20 +193,21 @@ fn receive(
 
 /// Takes a request from its route to the head of its answer.
 async fn forward(recorder: &mut Recorder, received: &mut Received) -> Result<Response<ResponseBody>, Stop> {
-    let Recorder { exchange, incoming: Some(incoming), .. } = recorder else { return Err(Reason::InternalError.into()) };
-    let runtime = exchange.runtime.clone();
+    let Recorder { exchange, incoming: Some(incoming), runtime, .. } = recorder else {
+        return Err(Reason::InternalError.into());
+    };
     if incoming.asks_about_the_server() {
         let allow = runtime.table.allow(&incoming.authority.host).cloned().unwrap_or(USUAL_METHODS);
         return Ok(answer::options(allow));
     }
 
     // A target that no route accepts by name is refused as such, not as one that leads nowhere: where it leads is the question.
-    let found = find(&runtime, incoming).or_else(|refusal| {
+    let found = find(runtime, incoming).or_else(|refusal| {
         incoming.target.accepted_by(Oddities::NONE)?;
         Err(refusal)
     })?;
     let route = &runtime.routes[found.route];
-    exchange.route = Some(found.route);
+    exchange.route = Some(runtime.label(found.route));
     exchange.captures = found.captures;
     exchange.trace.note(|| Step { at: "route".into(), verdict: Verdict::Passed, saw: route.name.to_string().into() });
     route.admits(incoming, received.scheme)?;
@@ -215,7 +219,7 @@ async fn forward(recorder: &mut Recorder, received: &mut Received) -> Result<Res
     route.reserved.remove_claimed(&mut incoming.headers, &route.read);
 
     let incoming = &*incoming;
-    let mut outgoing = UpstreamRequest::of(incoming, &route.reserved);
+    let mut outgoing = outgoing::from_incoming(incoming, &route.reserved);
     if let Some(trusted) = &route.trusted_headers {
         trusted.hand_on(incoming, &mut outgoing);
     }
@@ -308,10 +312,10 @@ impl Leg<'_> {
     ) -> Result<Response<ResponseBody>, Refusal> {
         exchange.own_connection = self.upstream.has_affinity()
             && self.route.authorization.is_kept()
-            && exchange.has_connection_of_its_own(self.incoming);
+            && has_connection_of_its_own(exchange, self.route, self.incoming);
         self.route.authorization.apply(exchange, self.incoming, outgoing).await?;
         exchange.outcome.allow();
-        exchange.introduce(self.incoming, outgoing);
+        introduce(exchange, self.incoming, outgoing);
         let began = exchange.elapsed();
         let connection = exchange.own_connection.then(|| exchange.connection.clone());
         let call = Call {
@@ -340,20 +344,16 @@ impl Leg<'_> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS
             && let (Some(downstream), Some(upstream)) = (self.upgrade.clone(), response.body_mut().take_upgrade())
         {
-            tokio::spawn(tunnel::carry(downstream, upstream, exchange.ends_at(), exchange.access().cloned()));
+            tokio::spawn(tunnel::carry(downstream, upstream, ends_at(exchange), exchange.access().cloned()));
         }
         response.map(ResponseBody::upstream)
     }
 }
 
-/// Awaits the future; returns `None` if the partner's access ends first. The future is pinned by the caller, since this one would
-/// need space for it twice.
-async fn unless_revoked<T>(access: Option<Access>, future: impl Future<Output = T> + Unpin) -> Option<T> {
-    let Some(access) = access else { return Some(future.await) };
-    tokio::select! {
-        biased;
-        () = access.ended() => None,
-        result = future => Some(result),
+/// Tells the upstream on whose behalf the request is sent.
+fn introduce(exchange: &Exchange, incoming: &IncomingRequest, outgoing: &mut UpstreamRequest) {
+    if let (Some(caller), Some(trace)) = (&exchange.caller, &exchange.trace_context) {
+        outgoing::set_forwarding_headers(&mut outgoing.headers, incoming, (caller, &exchange.id, trace));
     }
 }
 

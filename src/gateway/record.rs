@@ -12,8 +12,10 @@ use crate::{
     base::{clock::Clock, recycled},
     connection::ConnectionEvent,
     exchange::{Decision, Exchange, Held},
+    gateway::runtime::Snapshot,
     refusal::Reason,
     request::IncomingRequest,
+    route::Route,
 };
 
 /// The owner of a request's exchange, which writes its record on drop: at the end of the response body, or when the caller
@@ -24,17 +26,22 @@ pub struct Recorder {
     pub exchange: Exchange,
     /// The request's head, once it was read.
     pub incoming: Option<IncomingRequest>,
+    /// The config that the request started with, and keeps.
+    pub runtime: Snapshot,
     log: Arc<WorkerLog>,
 }
 
 impl Recorder {
     /// Makes a recorder for this exchange.
-    pub(crate) fn new(exchange: Exchange, log: Arc<WorkerLog>) -> Self {
-        Self { exchange, incoming: None, log }
+    pub(crate) fn new(exchange: Exchange, runtime: Snapshot, log: Arc<WorkerLog>) -> Self {
+        Self { exchange, incoming: None, runtime, log }
     }
-}
 
-impl Recorder {
+    /// The route that was found, if one was.
+    pub(crate) fn route(&self) -> Option<&Route> {
+        self.runtime.route(&self.exchange)
+    }
+
     /// Settles pending counts, counts the request and writes its record.
     fn conclude(&mut self) {
         let decision = self.exchange.outcome.decision;
@@ -46,11 +53,12 @@ impl Recorder {
         }
         Held::settle(&mut self.exchange, self.incoming.as_ref());
         let (duration, reason) = (self.exchange.elapsed(), self.exchange.outcome.decision.reason());
-        self.exchange.counters().count(reason, duration);
-        if let Some(partner) = self.exchange.partner() {
-            partner.counters[self.exchange.worker].count(reason, duration);
+        let worker = self.exchange.worker;
+        self.route().map_or(&self.runtime.unrouted, |route| &route.counters)[worker].count(reason, duration);
+        if let Some(partner) = &self.exchange.partner {
+            partner.counters[worker].count(reason, duration);
         }
-        self.log.append(|buffer| write(buffer, &self.exchange, self.incoming.as_ref(), duration));
+        self.log.append(|buffer| write(buffer, self, duration));
         if let Some(incoming) = &mut self.incoming {
             recycled::keep_headers(std::mem::take(&mut incoming.headers));
         }
@@ -77,8 +85,8 @@ fn word(reason: Option<Reason>) -> &'static str {
 }
 
 /// Writes one record; its members are in the order of the documentation.
-fn write(buffer: &mut Vec<u8>, exchange: &Exchange, incoming: Option<&IncomingRequest>, duration: Duration) {
-    let route = exchange.matched_route();
+fn write(buffer: &mut Vec<u8>, recorder: &Recorder, duration: Duration) {
+    let (exchange, incoming, route) = (&recorder.exchange, recorder.incoming.as_ref(), recorder.route());
     let token = exchange.token.as_deref();
     let relayed = exchange.relayed.as_ref();
     let caller = exchange.caller.as_ref();
@@ -88,7 +96,7 @@ fn write(buffer: &mut Vec<u8>, exchange: &Exchange, incoming: Option<&IncomingRe
     line.time("time", exchange.began.unix + duration);
     line.text("request_id", exchange.id.as_str());
     line.hexadecimal("trace_id", exchange.trace_context.as_ref().map(|trace| trace.trace_id));
-    line.text("listener", &*exchange.connection.listener_name);
+    line.text("listener", &*exchange.connection.listener.name);
     line.text("route", route.map(|route| &*route.name));
     line.socket_address("peer", Some(exchange.connection.peer));
     line.socket_address("proxy", exchange.connection.introduction.map(|introduction| introduction.by));
@@ -113,7 +121,7 @@ fn write(buffer: &mut Vec<u8>, exchange: &Exchange, incoming: Option<&IncomingRe
     line.text("token_id", token.and_then(|token| token.id.as_deref()));
     let certificate = exchange.judged_certificate.as_ref();
     line.text("client_certificate", certificate.map(|certificate| certificate.thumbprint_sha256()));
-    line.text("partner", exchange.partner.as_deref());
+    line.text("partner", exchange.partner_name());
     line.text("credential", outcome.credential.as_deref());
     line.text("upstream", route.and_then(|route| route.upstream_name()));
     line.text("server", outcome.server.as_deref());

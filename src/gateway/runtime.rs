@@ -4,7 +4,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     ops::Deref,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use tokio::runtime::Handle;
@@ -12,20 +12,23 @@ use tokio::runtime::Handle;
 use crate::{
     address::AddressSets,
     base::clock::Clock,
-    caller::{Introducers, Trust, TrustedPeers},
     config::{Config, DEFAULT_ADMIN, Document},
     credentials::{Credentials, Setting},
     entra::{Tenants, VerifiedTokens},
+    exchange::{Exchange, RouteLabel, RouteNames},
     graph::Graphs,
     identity::AssertionKeys,
     identity_http::{IdentityHttp, IdentityHttpConfig},
-    inbound::{LimitOwners, LimitScope, PolicyConfig, list, validate_client_certificate::ValidateClientCertificateConfig},
+    inbound::{
+        LimitOwners, LimitScope, PolicyConfig, list, scope::AskedCertificates,
+        validate_client_certificate::ValidateClientCertificateConfig,
+    },
     limits::Limits,
-    listener::{ListenerCertificateStatus, ListenerSettings, OneOrMany, ServedCertificate, lint_hosts},
+    listener::{Listener, ListenerCertificateStatus, ListenerSettings, ServedCertificate, lint_hosts},
     partner::{Partners, Surroundings as PartnerSurroundings},
     request::Oddities,
     route::{Described, Matching, Route, RouteBuilder, RouteSources, RouteTable, described},
-    settings::{Faults, Place, Secrets},
+    settings::{Faults, OneOrMany, Place, Secrets},
     telemetry::{Counters, Metrics, NO_ROUTE},
     upstream::Upstreams,
 };
@@ -43,6 +46,8 @@ pub struct Runtime {
     pub table: RouteTable,
     /// The routes, by index.
     pub routes: Vec<Route>,
+    /// Their names, by the same.
+    route_names: Arc<[Arc<str>]>,
     /// The client for identity services, with its settings.
     identity_http: IdentityHttpConfig,
     http: Arc<IdentityHttp>,
@@ -74,19 +79,29 @@ pub struct Runtime {
 
 /// A worker's reference to the runtime. Cloning and dropping it touches a counter that no other core touches.
 #[derive(Clone, Debug)]
-#[expect(clippy::redundant_allocation, reason = "the outer count is the worker's own; the inner one is every core's")]
-pub struct Snapshot(Arc<Arc<Runtime>>);
+pub struct Snapshot(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    runtime: Arc<Runtime>,
+    route_names: RouteNames,
+}
 
 impl Snapshot {
     /// Returns whether it refers to this runtime.
     pub fn is_of(&self, runtime: &Arc<Runtime>) -> bool {
-        Arc::ptr_eq(&*self.0, runtime)
+        Arc::ptr_eq(&self.0.runtime, runtime)
+    }
+
+    /// The route with this index, as a request knows it.
+    pub fn label(&self, index: usize) -> RouteLabel {
+        RouteLabel::new(index, &self.0.route_names)
     }
 }
 
 impl From<Arc<Runtime>> for Snapshot {
     fn from(runtime: Arc<Runtime>) -> Self {
-        Self(Arc::new(runtime))
+        Self(Arc::new(Held { route_names: RouteNames::new(&runtime.route_names), runtime }))
     }
 }
 
@@ -94,7 +109,7 @@ impl Deref for Snapshot {
     type Target = Runtime;
 
     fn deref(&self) -> &Runtime {
-        &self.0
+        &self.0.runtime
     }
 }
 
@@ -107,6 +122,8 @@ pub struct ListenerRules {
     pub addresses: Vec<SocketAddr>,
     /// Its settings, which each connection keeps that was made under them.
     pub settings: ListenerSettings,
+    /// The listener without sockets.
+    mounted: OnceLock<Arc<Listener>>,
 }
 
 /// The use of a runtime.
@@ -207,7 +224,11 @@ impl Runtime {
                 inbound: &config.inbound,
                 fragments: &config.fragments,
                 upstreams: &config.upstreams,
-                listeners: &config.listeners,
+                asked_certificates: AskedCertificates::by(
+                    config.listeners.iter().filter_map(|listener| listener.client_certificates.as_ref()),
+                ),
+                all_offer_http2: !config.listeners.is_empty()
+                    && config.listeners.iter().all(|listener| listener.http2 && listener.tls.is_some()),
             },
             base,
             sets: &sets,
@@ -239,6 +260,7 @@ impl Runtime {
             clock: clock.clone(),
             listeners,
             table,
+            route_names: routes.iter().map(|route| route.name.clone()).collect(),
             routes,
             identity_http: config.identity_http.clone().unwrap_or_default(),
             http,
@@ -283,9 +305,14 @@ impl Runtime {
         waiting
     }
 
-    /// Returns the rules of the listener of this name; `None` for one that a reload removed and that is draining.
+    /// Returns the rules of the listener of this name; `None` if the config does not have it.
     pub(crate) fn listener(&self, name: &str) -> Option<&ListenerRules> {
         self.listeners.iter().find(|listener| &*listener.name == name)
+    }
+
+    /// Returns the route that was found for a request, if one was.
+    pub(crate) fn route(&self, exchange: &Exchange) -> Option<&Route> {
+        exchange.route.as_ref().map(|route| &self.routes[route.index])
     }
 
     /// Returns the certificates that listeners show, with their problems at this time.
@@ -425,6 +452,11 @@ fn can_show_certificates(config: &Config) -> bool {
 }
 
 impl ListenerRules {
+    /// Returns the listener without sockets, for the connections that an application has accepted itself.
+    pub(crate) fn mounted(&self) -> &Arc<Listener> {
+        self.mounted.get_or_init(|| Listener::new(self.name.clone(), self.settings.clone()))
+    }
+
     /// Returns the certificates that the listener shows; none on a plain one.
     fn certificates(&self) -> Arc<[ServedCertificate]> {
         self.settings.tls.as_ref().map_or_else(|| Arc::new([]) as Arc<[_]>, |tls| tls.served())
@@ -475,16 +507,12 @@ fn build_listeners(
             let message = format!("there are two listeners named `{}`", listener.name);
             faults.error(&place.key("name"), message, "give each listener a name of its own");
         }
-        let settings = ListenerSettings::build(listener, base, &place, faults);
-        let trust = Trust::build(listener, &place, sets, faults);
-        let (Some(mut settings), Some(trust)) = (settings, trust.map(Arc::new)) else { continue };
-        settings.exempt = Some(TrustedPeers::new(&trust, clock));
-        settings.introducers = Introducers::build(listener.proxy_protocol, &trust, clock, &place.key("proxy-protocol"), faults);
-        settings.trust = trust;
+        let Some(settings) = listener.settings((base, sets, clock), &place, faults) else { continue };
         rules.push(ListenerRules {
             name: listener.name.as_str().into(),
             addresses: listener.addresses(&place, faults),
             settings,
+            mounted: OnceLock::new(),
         });
     }
     rules

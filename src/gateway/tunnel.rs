@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::unless_revoked;
+use super::lifetime::unless_revoked;
 use crate::{listener::Upgrade, partner::Access, upstream::Upgraded};
 
 /// The caller's connection, if the request asks for another protocol on it.

@@ -92,7 +92,7 @@ impl IdentityHeaders {
         headers: &mut HeaderMap,
     ) -> Result<(), Unavailable> {
         for header in &self.0 {
-            let written = header.write(&Facts::of(exchange, incoming), headers);
+            let written = header.write(&exchange.facts(incoming), headers);
             let verdict = match &written {
                 Ok(()) => Verdict::Passed,
                 Err(_) => {
@@ -232,7 +232,7 @@ mod tests {
     use crate::{expression::tests::World, inbound::testing::Building, request::ReservedNames};
 
     fn built(yaml: &str) -> Result<IdentityHeaders, Vec<String>> {
-        let configs = crate::config::part(yaml);
+        let configs = crate::settings::testing::part(yaml);
         Building { token: true, ..Building::default() }.build(|place, scope| IdentityHeaders::build(&configs, place, scope))
     }
 
@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn names_are_reserved_on_every_route_and_a_token_is_needed() {
-        let configs = crate::config::part("X-Remote-User: { claim: oid }");
+        let configs = crate::settings::testing::part("X-Remote-User: { claim: oid }");
         let (mut names, mut faults) = (ReservedNames::default(), Faults::default());
         let with = Building { token: true, ..Building::default() };
         assert!(

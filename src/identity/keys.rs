@@ -419,14 +419,14 @@ mod tests {
         let pem = |pair: &rcgen::KeyPair| pair.serialize_pem();
         let ec = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
         let other = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).expect("a key");
-        let rsa = crate::credentials::testing::certificate("backend");
+        let rsa = crate::certificate::keys::testing::certificate("backend");
         let files = [("ec.pem", pem(&ec)), ("p384.pem", pem(&other)), ("rsa.pem", rsa.key_pem), ("none.pem", "hunter2".into())];
         for (name, text) in &files {
             std::fs::write(folder.path().join(name), text).expect("written");
         }
         let build = |yaml: &str| {
             let mut faults = Faults::default();
-            let config = crate::config::part(yaml);
+            let config = crate::settings::testing::part(yaml);
             let place = Place::root().key("backend-assertion");
             let keys = AssertionKeys::build(&config, folder.path(), &Clock::manual(0), None, &place, &mut faults);
             (keys, faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect::<Vec<_>>())

@@ -10,7 +10,7 @@
 
 use super::{
     PolicyConfig,
-    list::{PolicyList, Written},
+    list::{ListContext, PolicyList, Written},
     scope::Scope,
 };
 use crate::{exchange::Exchange, refusal::Stop, request::IncomingRequest, settings::Place, upstream::UpstreamRequest};
@@ -20,7 +20,12 @@ use crate::{exchange::Exchange, refusal::Stop, request::IncomingRequest, setting
 pub struct AnyOf(Vec<PolicyList>);
 
 impl AnyOf {
-    pub(crate) fn build(config: &[Vec<PolicyConfig>], place: &Place, at: &str, scope: &mut Scope<'_>) -> Option<Self> {
+    pub(crate) fn build(
+        config: &[Vec<PolicyConfig>],
+        (place, at): (&Place, &str),
+        within: ListContext<'_>,
+        scope: &mut Scope<'_>,
+    ) -> Option<Self> {
         let before = scope.faults.errors();
         let (way, mut after) = (scope.way.clone(), scope.way.clone());
         let mut lists = Vec::with_capacity(config.len());
@@ -35,7 +40,7 @@ impl AnyOf {
             }
             let name = format!("{at}[{index}]");
             scope.way.clone_from(&way);
-            lists.push(PolicyList::build(&[Written { policies, place, name: &name, shared: false }], scope));
+            lists.push(PolicyList::build(&[Written { policies, place, name: &name, shared: false }], within, scope));
             after.join(scope.way);
         }
         *scope.way = after;

@@ -70,7 +70,7 @@ impl Authorize {
     }
 
     pub(crate) fn check(&self, exchange: &Exchange, incoming: &IncomingRequest) -> Result<(), Refusal> {
-        self.judge(&Facts::of(exchange, incoming)).map_err(|error| {
+        self.judge(&exchange.facts(incoming)).map_err(|error| {
             let mut refusal = Refusal::new(Reason::NotAuthorized, error);
             refusal.code.clone_from(&self.code);
             refusal.message.clone_from(&self.message);

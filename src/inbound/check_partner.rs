@@ -12,12 +12,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{
-    PolicyConfig,
-    validate_azure_ad_token::{AllowedTenantConfig, AllowedTenantsConfig},
-};
 use crate::{
-    entra::Tenants,
     exchange::Exchange,
     inbound::scope::PartnerRoute,
     partner::{Call, Partner, PartnerFault, Partners},
@@ -114,7 +109,7 @@ impl CheckPartner {
             route: &self.route,
         };
         let partner = self.judge(call, exchange)?;
-        exchange.admit_partner(&partner)
+        admit(&partner, exchange)
     }
 
     /// Returns the name of the route that the policy was built for.
@@ -127,14 +122,14 @@ impl CheckPartner {
     /// # Errors
     /// Returns the refusal that ends the request.
     pub(crate) fn judge(&self, call: Call<'_>, exchange: &mut Exchange) -> Result<Arc<Partner>, Refusal> {
-        match self.partners.judge(call, self.only.as_deref(), exchange.clock()) {
+        match self.partners.judge(call, self.only.as_deref(), &exchange.clock) {
             Ok(partner) => Ok(partner.clone()),
             Err(fault) => {
-                exchange.partner = fault.partner().cloned();
+                exchange.partner = fault.partner().and_then(|name| self.partners.get(name)).cloned();
                 if matches!(fault, PartnerFault::Certificate(_)) {
                     exchange.judged_certificate = exchange.proven_certificate().cloned();
                 }
-                let hint = exchange.partner.as_ref().map(|name| format!("see `partners.{name}`"));
+                let hint = exchange.partner_name().map(|name| format!("see `partners.{name}`"));
                 let refusal = Refusal::from(fault);
                 Err(if let Some(hint) = hint { refusal.with_hint(hint) } else { refusal })
             }
@@ -142,35 +137,38 @@ impl CheckPartner {
     }
 }
 
-/// Returns whether token policies together admit tokens of more than one tenant.
-pub(crate) fn allows_several_tenants<'a>(policies: impl IntoIterator<Item = &'a PolicyConfig>, tenants: &Tenants) -> bool {
-    let mut named: Option<&str> = None;
-    for policy in policies {
-        let PolicyConfig::ValidateAzureAdToken(policy) = policy else { continue };
-        let many = tenants.get(&policy.tenant).is_some_and(|tenant| tenant.id().is_many());
-        let one_listed = match &policy.allowed_tenants {
-            Some(AllowedTenantsConfig::Word(word)) => word != "any",
-            Some(AllowedTenantsConfig::List(list)) => matches!(list.as_slice(), [AllowedTenantConfig::Word(_)]),
-            Some(AllowedTenantsConfig::File(_)) | None => false,
-        };
-        if (many && !one_listed) || named.is_some_and(|named| named != policy.tenant) {
-            return true;
-        }
-        named = Some(&policy.tenant);
+/// Assigns the call to this partner and counts it: once, however often it is judged.
+///
+/// # Errors
+/// Fails if the partner has called too often.
+pub(crate) fn admit(partner: &Arc<Partner>, exchange: &mut Exchange) -> Result<(), Refusal> {
+    exchange.partner = Some(partner.clone());
+    if exchange.limits.partner.as_ref() != Some(&partner.name) {
+        partner.count(&exchange.clock, &mut exchange.response_headers)?;
+        exchange.limits.partner = Some(partner.name.clone());
     }
-    false
+    Ok(())
+}
+
+/// Admits a call whose caller has not proven its identity yet: it is assigned to the partner, and counted after the proof.
+///
+/// # Errors
+/// Fails if the partner has called too often.
+pub(crate) fn admit_unproven(partner: &Arc<Partner>, exchange: &mut Exchange) -> Result<(), Refusal> {
+    exchange.partner = Some(partner.clone());
+    partner.has_room(&exchange.clock)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::partner::Surroundings;
+    use crate::{entra::Tenants, partner::Surroundings};
 
     const APP: &str = "22223333-cccc-4444-dddd-5555eeee6666";
 
     fn tenants() -> Tenants {
         let tenants = "{ contoso: { id: aaaabbbb-0000-cccc-1111-dddd2222eeee }, fabrikam: { id: bbbbcccc-0000-cccc-1111-dddd2222eeee }, any: { id: organizations } }";
-        Tenants::build(&crate::config::part(tenants), None, &Place::root(), &mut Faults::default())
+        Tenants::build(&crate::settings::testing::part(tenants), None, &Place::root(), &mut Faults::default())
     }
 
     /// Returns the faults of the partners, then those of the policy, which exists unless one is an error.
@@ -188,12 +186,13 @@ mod tests {
             metrics: (&metrics, 1),
             previous: None,
         };
-        let partners = Partners::build(&crate::config::part(partners), with, &Place::root().key("partners"), &mut faults);
+        let partners =
+            Partners::build(&crate::settings::testing::part(partners), with, &Place::root().key("partners"), &mut faults);
         let told = |faults: &Faults| faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect();
         let of_partners = told(&faults);
         let mut faults = Faults::default();
         let built = CheckPartner::build(
-            &crate::config::part(policy),
+            &crate::settings::testing::part(policy),
             &Place::root().key("inbound").index(1),
             &Arc::new(partners),
             route,
@@ -252,25 +251,5 @@ mod tests {
         assert_eq!(of_partners.len(), 1, "{of_partners:?}");
         assert!(faults.is_empty(), "{faults:?}");
         assert_eq!(policy.expect("nothing is wrong with it").route(), "orders");
-    }
-
-    #[test]
-    fn token_policies_of_several_tenants_are_noticed() {
-        let token = |rest: &str| format!("{{ validate-azure-ad-token: {{ audiences: [a], {rest} }} }}");
-        for (policies, expected) in [
-            (&[token("tenant: contoso")][..], false),
-            (&[token("tenant: contoso"), token("tenant: contoso")], false),
-            (&[token("tenant: contoso"), token("tenant: fabrikam")], true),
-            (&[token("tenant: any, allowed-tenants: any")], true),
-            (&[token("tenant: any, allowed-tenants: [contoso]")], false),
-            (&[token("tenant: any, allowed-tenants: contoso")], false),
-            (&[token("tenant: any, allowed-tenants: [contoso, fabrikam]")], true),
-            (&[token("tenant: any, allowed-tenants: { file: tenants.txt }")], true),
-            (&[token("tenant: any, allowed-tenants: [{ file: tenants.txt }]")], true),
-            (&[], false),
-        ] {
-            let policies: Vec<PolicyConfig> = policies.iter().map(|yaml| crate::config::part(yaml)).collect();
-            assert_eq!(allows_several_tenants(&policies, &tenants()), expected, "{policies:?}");
-        }
     }
 }

@@ -13,12 +13,12 @@ use serde::Deserialize;
 
 use super::{
     PolicyConfig,
-    list::{PolicyList, Written},
+    list::{ListContext, PolicyList, Written},
     scope::Scope,
 };
 use crate::{
     exchange::Exchange,
-    expression::{EvaluationError, Expression, Facts},
+    expression::{EvaluationError, Expression},
     refusal::{Reason, Refusal, Stop},
     request::IncomingRequest,
     settings::Place,
@@ -53,7 +53,12 @@ pub struct Choose {
 }
 
 impl Choose {
-    pub(crate) fn build(config: &[BranchConfig], place: &Place, at: &str, scope: &mut Scope<'_>) -> Option<Self> {
+    pub(crate) fn build(
+        config: &[BranchConfig],
+        (place, at): (&Place, &str),
+        within: ListContext<'_>,
+        scope: &mut Scope<'_>,
+    ) -> Option<Self> {
         let before = scope.faults.errors();
         let mut built = Self { branches: Vec::new(), otherwise: PolicyList::default() };
         let (way, mut after) = (scope.way.clone(), scope.way.clone());
@@ -66,6 +71,7 @@ impl Choose {
                     let name = format!("{at}[{index}].do");
                     let list = PolicyList::build(
                         &[Written { policies: then, place: place.key("do"), name: &name, shared: false }],
+                        within,
                         scope,
                     );
                     built.branches.extend(condition.map(|condition| (condition, list)));
@@ -73,7 +79,7 @@ impl Choose {
                 BranchConfig { when: None, then: None, otherwise: Some(otherwise) } if index > 0 && index + 1 == config.len() => {
                     let name = format!("{at}[{index}].otherwise");
                     let list = Written { policies: otherwise, place: place.key("otherwise"), name: &name, shared: false };
-                    built.otherwise = PolicyList::build(&[list], scope);
+                    built.otherwise = PolicyList::build(&[list], within, scope);
                 }
                 BranchConfig { when: None, then: None, otherwise: Some(_) } => {
                     scope.faults.error(&place, "`otherwise` is not the last branch after others", "put it last");
@@ -100,7 +106,7 @@ impl Choose {
     ) -> Result<(), Stop> {
         let mut chosen = &self.otherwise;
         for (condition, list) in &self.branches {
-            if condition.holds(&Facts::of(exchange, incoming)).map_err(CannotChoose)? {
+            if condition.holds(&exchange.facts(incoming)).map_err(CannotChoose)? {
                 chosen = list;
                 break;
             }

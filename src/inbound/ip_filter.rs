@@ -76,7 +76,7 @@ impl IpFilter {
     }
 
     pub(crate) fn check(&self, exchange: &Exchange) -> Result<(), NotAllowed> {
-        self.judge(exchange.caller_address(), exchange.clock())
+        self.judge(exchange.caller_address(), &exchange.clock)
     }
 
     /// Judges an address.
@@ -115,7 +115,7 @@ mod tests {
     use crate::{inbound::testing::Building, request::ReservedNames, settings::Faults};
 
     fn filter(yaml: &str) -> Result<IpFilter, Vec<String>> {
-        let config: IpFilterConfig = crate::config::part(yaml);
+        let config: IpFilterConfig = crate::settings::testing::part(yaml);
         Building::default().build(|place, scope| IpFilter::build(&config, place, scope))
     }
 
@@ -202,7 +202,7 @@ mod tests {
         let mut faults = Faults::default();
         for (action, effect) in [("forbid", "refused"), ("allow", "admitted")] {
             let config: IpFilterConfig =
-                crate::config::part(&format!("{{ action: {action}, addresses: [0.0.0.0/1, 128.0.0.0/1] }}"));
+                crate::settings::testing::part(&format!("{{ action: {action}, addresses: [0.0.0.0/1, 128.0.0.0/1] }}"));
             let build = |place: &Place, scope: &mut Scope<'_>| IpFilter::build(&config, place, scope);
             assert!(Building::default().build_with(&mut ReservedNames::default(), &mut faults, build).is_some());
             let message = format!("every address of a family is listed, so every such caller is {effect}");

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     exchange::Exchange,
-    expression::{Facts, Template},
+    expression::Template,
     limits::{Concurrency, Owner},
     refusal::{Reason, Refusal},
     request::IncomingRequest,
@@ -60,7 +60,7 @@ impl LimitConcurrency {
     }
 
     pub(crate) fn check(&self, exchange: &mut Exchange, incoming: &IncomingRequest) -> Result<(), Refusal> {
-        let key = key_text(&self.key, &Facts::of(exchange, incoming))?;
+        let key = key_text(&self.key, &exchange.facts(incoming))?;
         let permit = self.calls.begin((self.owner, &*key), self.most).ok_or(Reason::ConcurrencyLimitExceeded)?;
         exchange.limits.permits.push(permit);
         Ok(())

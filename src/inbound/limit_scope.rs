@@ -1,18 +1,11 @@
 //! The owner of a limit's counts: the policy as written, or all policies with its name.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
-use super::{PolicyConfig, list, scope::Fragments};
 use crate::{
     limits::{Limits, Owner},
     settings::{Faults, Place},
 };
-
-/// The fragments are visited separately.
-static NONE: Fragments = Fragments::new();
 
 /// The limits of a config, identified across reloads by the list that contains them and by the number of earlier ones of their
 /// kind there, whatever other routes and policies come and go.
@@ -22,33 +15,9 @@ static NONE: Fragments = Fragments::new();
 pub(crate) struct LimitOwners(HashMap<usize, String>);
 
 impl LimitOwners {
-    /// Collects the limits of the global list, the fragments, and the routes by name.
-    pub(crate) fn of<'a>(
-        global: &[PolicyConfig],
-        fragments: &Fragments,
-        routes: impl IntoIterator<Item = (&'a str, &'a [PolicyConfig])>,
-    ) -> Self {
-        let mut owners = Self::default();
-        owners.add("global", "", global);
-        fragments.iter().for_each(|(name, policies)| owners.add("fragment", name, policies));
-        routes.into_iter().for_each(|(name, policies)| owners.add("route", name, policies));
-        owners
-    }
-
-    fn add(&mut self, list: &str, name: &str, policies: &[PolicyConfig]) {
-        let mut counts = BTreeMap::<_, usize>::new();
-        list::each(policies, &NONE, 0, &mut |policy| {
-            let address = match policy {
-                PolicyConfig::RateLimitByKey(config) => address(&**config),
-                PolicyConfig::QuotaByKey(config) => address(&**config),
-                PolicyConfig::LimitConcurrency(config) => address(config),
-                _ => return,
-            };
-            let count = counts.entry(policy.name()).or_default();
-            *count += 1;
-            // Parted by a sign that no name can hold, so that no two are written alike.
-            self.0.insert(address, format!("{}\0{list}\0{name}\0{count}", policy.name()));
-        });
+    /// Notes whose counts the policy has that these settings describe.
+    pub(super) fn insert<C>(&mut self, config: &C, owner: String) {
+        self.0.insert(address(config), owner);
     }
 }
 

@@ -1,11 +1,16 @@
 //! A list of policies: fragments inserted, built, and run in the order written.
 
-use std::{pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 
-use super::{InboundPolicy, PolicyConfig, PolicyEntry, scope::Scope};
+use super::{
+    InboundPolicy, PolicyConfig, PolicyEntry,
+    scope::Scope,
+    shared::SharedPolicies,
+    validate_azure_ad_token::{AllowedTenantConfig, AllowedTenantsConfig},
+};
 use crate::{
+    entra::Tenants,
     exchange::Exchange,
-    inbound::scope::Fragments,
     refusal::Stop,
     request::IncomingRequest,
     settings::{Faults, Place},
@@ -14,6 +19,20 @@ use crate::{
 
 /// The maximum nesting depth of lists.
 pub(crate) const MAX_DEPTH: usize = 8;
+
+/// Named lists of policies, for `include-fragment`.
+pub(crate) type Fragments = BTreeMap<String, Vec<PolicyConfig>>;
+
+/// The context in which a list is built.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ListContext<'a> {
+    /// Named lists of policies.
+    pub(crate) fragments: &'a Fragments,
+    /// The policies of lists that several routes run, as far as they are built.
+    pub(crate) shared: &'a SharedPolicies,
+    /// The depth of the list within others.
+    pub(crate) depth: usize,
+}
 
 /// A list of policies, built. Entries common to several lists are shared.
 #[derive(Debug, Default)]
@@ -42,8 +61,8 @@ struct Listed<'a> {
 
 impl PolicyList {
     /// Builds the lists, one after the other; policies that cannot be built are left out, and their faults reported.
-    pub(crate) fn build(lists: &[Written<'_>], scope: &mut Scope<'_>) -> Self {
-        if scope.depth >= MAX_DEPTH {
+    pub(crate) fn build(lists: &[Written<'_>], context: ListContext<'_>, scope: &mut Scope<'_>) -> Self {
+        if context.depth >= MAX_DEPTH {
             let message = format!("lists of policies stand more than {MAX_DEPTH} deep within each other");
             for list in lists {
                 scope.faults.error(&list.place, message.as_str(), "write them flatter; a fragment must not include itself");
@@ -52,20 +71,19 @@ impl PolicyList {
         }
         let mut listed = Vec::new();
         for list in lists {
-            add(list, &mut Vec::new(), scope.fragments, scope.faults, &mut listed);
+            add(list, &mut Vec::new(), context.fragments, scope.faults, &mut listed);
         }
         let outer = scope.way.partner_check_follows;
         let last_check = listed.iter().rposition(|listed| matches!(listed.config, PolicyConfig::CheckPartner(_)));
-        scope.depth += 1;
+        let within = ListContext { depth: context.depth + 1, ..context };
         let built = listed.iter().enumerate().filter_map(|(index, listed)| {
             scope.way.partner_check_follows = outer || last_check.is_some_and(|last| index < last);
             match listed.shared {
-                true => scope.shared.once(listed.config, scope, |scope| listed.build(scope)),
-                false => listed.build(scope),
+                true => within.shared.once(listed.config, within, scope, |scope| listed.build(within, scope)),
+                false => listed.build(within, scope),
             }
         });
         let entries = built.collect();
-        scope.depth -= 1;
         scope.way.partner_check_follows = outer;
         Self(entries)
     }
@@ -108,8 +126,8 @@ impl PolicyList {
 }
 
 impl Listed<'_> {
-    fn build(&self, scope: &mut Scope<'_>) -> Option<Arc<PolicyEntry>> {
-        let policy = InboundPolicy::build(self.config, &self.place, &self.at, scope)?;
+    fn build(&self, within: ListContext<'_>, scope: &mut Scope<'_>) -> Option<Arc<PolicyEntry>> {
+        let policy = InboundPolicy::build(self.config, &self.place, &self.at, within, scope)?;
         Some(Arc::new(PolicyEntry { policy, at: self.at.as_str().into() }))
     }
 }
@@ -203,22 +221,44 @@ fn ends(policies: &[PolicyConfig], fragments: &Fragments, depth: usize) -> bool 
         || authenticates(policies, fragments, depth + 1)
 }
 
+/// Returns whether token policies together admit tokens of more than one tenant.
+pub(crate) fn allows_several_tenants<'a>(policies: impl IntoIterator<Item = &'a PolicyConfig>, tenants: &Tenants) -> bool {
+    let mut named: Option<&str> = None;
+    for policy in policies {
+        let PolicyConfig::ValidateAzureAdToken(policy) = policy else { continue };
+        let many = tenants.get(&policy.tenant).is_some_and(|tenant| tenant.id().is_many());
+        let one_listed = match &policy.allowed_tenants {
+            Some(AllowedTenantsConfig::Word(word)) => word != "any",
+            Some(AllowedTenantsConfig::List(list)) => matches!(list.as_slice(), [AllowedTenantConfig::Word(_)]),
+            Some(AllowedTenantsConfig::File(_)) | None => false,
+        };
+        if (many && !one_listed) || named.is_some_and(|named| named != policy.tenant) {
+            return true;
+        }
+        named = Some(&policy.tenant);
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::{config::Document, inbound::testing::Building};
+    use crate::{inbound::testing::Building, settings::testing::part};
 
     fn policies(yaml: &str) -> Vec<PolicyConfig> {
-        let text = format!("inbound:\n{yaml}");
-        Document::from_text("entrada.yaml", &text).unwrap_or_else(|report| panic!("{report}")).config.inbound
+        part(yaml)
     }
 
     fn built(policies: &[PolicyConfig], token: bool) -> Result<PolicyList, Vec<String>> {
         let building = Building { token, captures: &["person", "rest"], ..Building::default() };
         building.build(|place, scope| {
-            let list = PolicyList::build(&[Written { policies, place: place.clone(), name: "inbound", shared: false }], scope);
+            let list = PolicyList::build(
+                &[Written { policies, place: place.clone(), name: "inbound", shared: false }],
+                ListContext { fragments: &Fragments::new(), shared: &SharedPolicies::default(), depth: 0 },
+                scope,
+            );
             (!scope.faults.any_error()).then_some(list)
         })
     }
@@ -346,6 +386,28 @@ mod tests {
             ),
         ] {
             assert_eq!(authenticates(&policies(&yaml), &fragments, 0), expected, "{yaml}");
+        }
+    }
+
+    #[test]
+    fn token_policies_of_several_tenants_are_noticed() {
+        let tenants = "{ contoso: { id: aaaabbbb-0000-cccc-1111-dddd2222eeee }, fabrikam: { id: bbbbcccc-0000-cccc-1111-dddd2222eeee }, any: { id: organizations } }";
+        let tenants = Tenants::build(&part(tenants), None, &Place::root(), &mut Faults::default());
+        let token = |rest: &str| format!("{{ validate-azure-ad-token: {{ audiences: [a], {rest} }} }}");
+        for (policies, expected) in [
+            (&[token("tenant: contoso")][..], false),
+            (&[token("tenant: contoso"), token("tenant: contoso")], false),
+            (&[token("tenant: contoso"), token("tenant: fabrikam")], true),
+            (&[token("tenant: any, allowed-tenants: any")], true),
+            (&[token("tenant: any, allowed-tenants: [contoso]")], false),
+            (&[token("tenant: any, allowed-tenants: contoso")], false),
+            (&[token("tenant: any, allowed-tenants: [contoso, fabrikam]")], true),
+            (&[token("tenant: any, allowed-tenants: { file: tenants.txt }")], true),
+            (&[token("tenant: any, allowed-tenants: [{ file: tenants.txt }]")], true),
+            (&[], false),
+        ] {
+            let policies: Vec<PolicyConfig> = policies.iter().map(|yaml| part(yaml)).collect();
+            assert_eq!(allows_several_tenants(&policies, &tenants), expected, "{policies:?}");
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod choose;
 pub mod cors;
 pub mod ip_filter;
 pub mod limit_concurrency;
+mod limit_owners;
 mod limit_scope;
 pub mod list;
 mod query;
@@ -60,7 +61,7 @@ pub(crate) use self::{
 };
 use crate::{
     exchange::Exchange,
-    inbound::scope::Scope,
+    inbound::{list::ListContext, scope::Scope},
     refusal::{
         Stop,
         trace::{Step, Verdict},
@@ -197,8 +198,14 @@ pub struct PolicyEntry {
 impl InboundPolicy {
     /// Builds the policy, or reports its faults.
     ///
-    /// `at` is the entry's name in audit records.
-    pub(crate) fn build(config: &PolicyConfig, place: &Place, at: &str, scope: &mut Scope<'_>) -> Option<Self> {
+    /// `at` is what audit records call the entry; `within` is for the lists within it.
+    pub(crate) fn build(
+        config: &PolicyConfig,
+        place: &Place,
+        at: &str,
+        within: ListContext<'_>,
+        scope: &mut Scope<'_>,
+    ) -> Option<Self> {
         Some(match config {
             PolicyConfig::IpFilter(config) => Self::IpFilter(IpFilter::build(config, place, scope)?),
             PolicyConfig::ValidateAzureAdToken(config) => {
@@ -218,8 +225,8 @@ impl InboundPolicy {
             PolicyConfig::LimitConcurrency(config) => Self::LimitConcurrency(LimitConcurrency::build(config, place, scope)?),
             PolicyConfig::Cors(config) => Self::Cors(Box::new(Cors::build(config, place, scope)?)),
             PolicyConfig::ReturnResponse(config) => Self::ReturnResponse(Box::new(ReturnResponse::build(config, place, scope)?)),
-            PolicyConfig::Choose(config) => Self::Choose(Choose::build(config, place, at, scope)?),
-            PolicyConfig::AnyOf(config) => Self::AnyOf(AnyOf::build(config, place, at, scope)?),
+            PolicyConfig::Choose(config) => Self::Choose(Choose::build(config, (place, at), within, scope)?),
+            PolicyConfig::AnyOf(config) => Self::AnyOf(AnyOf::build(config, (place, at), within, scope)?),
             PolicyConfig::CheckPartner(config) => {
                 let (partners, known) = scope.partners.as_mut()?;
                 // Also where it cannot be built: that is a fault of its own, and not of those that follow.
@@ -250,7 +257,7 @@ impl InboundPolicy {
             Self::ValidateJwt(policy) => policy.check(exchange, incoming, outgoing).await?,
             Self::ValidateClientCertificate(policy) => policy.check(exchange, incoming)?,
             Self::SetHeader(policy) => policy.apply(exchange, incoming, &mut outgoing.headers)?,
-            Self::CheckHeader(policy) => policy.check(incoming, exchange.clock())?,
+            Self::CheckHeader(policy) => policy.check(incoming, &exchange.clock)?,
             Self::RewriteUri(policy) => policy.apply(exchange, incoming, outgoing)?,
             Self::SetQueryParameter(policy) => policy.apply(exchange, incoming, outgoing)?,
             Self::Authorize(policy) => policy.check(exchange, incoming)?,

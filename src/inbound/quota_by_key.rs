@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     exchange::{Exchange, Pending},
-    expression::{Facts, Template},
+    expression::Template,
     limits::{Announcement, Ask, Counted, Fixed, Owner, exceeded},
     refusal::{Reason, Refusal},
     request::IncomingRequest,
@@ -105,11 +105,11 @@ impl QuotaByKey {
     }
 
     pub(crate) fn check(&self, exchange: &mut Exchange, incoming: &IncomingRequest) -> Result<(), Refusal> {
-        let facts = Facts::of(exchange, incoming);
+        let facts = exchange.facts(incoming);
         let key = key_text(&self.key, &facts)?;
         let cost = self.increment.cost(&facts)?;
         let owned = (self.owner, &*key);
-        let now = exchange.clock().unix();
+        let now = exchange.clock.unix();
         // Asked first, for it counts nothing yet: what it refuses must not count as a call.
         if let Some((limit, counter)) = &self.bandwidth {
             let taken = counter.judge(owned, Ask { limit: *limit, cost: 0, now });

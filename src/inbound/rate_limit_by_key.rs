@@ -112,10 +112,10 @@ impl RateLimitByKey {
     }
 
     pub(crate) fn check(&self, exchange: &mut Exchange, incoming: &IncomingRequest) -> Result<(), Refusal> {
-        let facts = Facts::of(exchange, incoming);
+        let facts = exchange.facts(incoming);
         let key = key_text(&self.key, &facts)?;
         let cost = self.increment.cost(&facts)?;
-        let now = exchange.clock().monotonic();
+        let now = exchange.clock.monotonic();
         let (taken, receipt) = self.counter.reserve((self.owner, &*key), Ask { limit: self.calls, cost, now });
         if let Some(condition) = self.increment.on_answer().filter(|_| taken.admitted) {
             exchange.limits.pending.push(Pending::Rate(self.counter.clone(), receipt, condition.clone()));

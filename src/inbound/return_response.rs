@@ -94,7 +94,7 @@ impl ReturnResponse {
         incoming: &IncomingRequest,
         status: Option<StatusCode>,
     ) -> Result<Response<Bytes>, Refusal> {
-        let (headers, body) = self.parts(&Facts { status, ..Facts::of(exchange, incoming) })?;
+        let (headers, body) = self.parts(&Facts { status, ..exchange.facts(incoming) })?;
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
         *response.headers_mut() = headers;

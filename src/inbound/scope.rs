@@ -1,15 +1,15 @@
 //! The context in which policies are built.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
-use super::{PolicyConfig, limit_scope::LimitScope, shared::SharedPolicies};
+use super::limit_scope::LimitScope;
 use crate::{
     address::AddressSets,
     credentials::Credentials,
     entra::Tenants,
     expression::{Expression, Template, Uses, condition},
     graph::Graphs,
-    listener::{ClientCertificateMode, ListenerConfig},
+    listener::{ClientCertificateMode, ClientCertificatesConfig},
     partner::Partners,
     request::{ReservedNames, TokenPlace},
     settings::{Faults, Place, Secrets},
@@ -28,12 +28,6 @@ pub(crate) struct Scope<'a> {
     pub(crate) limits: LimitScope<'a>,
     /// The values of secret named values.
     pub secrets: &'a Secrets,
-    /// Named lists of policies, for `include-fragment`.
-    pub(crate) fragments: &'a Fragments,
-    /// The policies of lists that several routes run, as far as they are built.
-    pub(crate) shared: &'a SharedPolicies,
-    /// The nesting depth of the current list.
-    pub depth: usize,
     /// The captures of the route's path; `None` for policies outside of any route.
     pub captures: Option<&'a [String]>,
     /// True if the route is `anonymous: true`.
@@ -180,13 +174,12 @@ pub(crate) struct AskedCertificates {
 }
 
 impl AskedCertificates {
-    /// Returns the requirements of these listeners.
-    pub(crate) fn by(listeners: &[ListenerConfig]) -> Self {
-        let mut asked = listeners.iter().filter_map(|listener| listener.client_certificates.as_ref()).peekable();
+    /// Summarizes the settings of the listeners that request certificates.
+    pub(crate) fn by<'a>(listeners: impl Iterator<Item = &'a ClientCertificatesConfig> + Clone) -> Self {
         Self {
-            any: asked.peek().is_some(),
-            every_one_has_lists: asked.clone().all(|asked| !asked.crl.is_empty()),
-            required: asked.any(|asked| asked.mode == ClientCertificateMode::Required),
+            any: listeners.clone().next().is_some(),
+            every_one_has_lists: listeners.clone().all(|asked| !asked.crl.is_empty()),
+            required: listeners.clone().any(|asked| asked.mode == ClientCertificateMode::Required),
         }
     }
 }
@@ -210,6 +203,3 @@ impl<'a> PartnerRoute<'a> {
         Self { name, has_token: false, several_tenants: false, checked: false }
     }
 }
-
-/// Named lists of policies, for `include-fragment`.
-pub(crate) type Fragments = BTreeMap<String, Vec<PolicyConfig>>;

@@ -99,7 +99,7 @@ impl SetQueryParameter {
         incoming: &IncomingRequest,
         outgoing: &mut UpstreamRequest,
     ) -> Result<(), Refusal> {
-        outgoing.query = self.changed(&Facts::of(exchange, incoming), outgoing.query.as_deref())?.map(Into::into);
+        outgoing.query = self.changed(&exchange.facts(incoming), outgoing.query.as_deref())?.map(Into::into);
         Ok(())
     }
 

@@ -7,7 +7,8 @@
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
 use super::{
-    PolicyConfig, PolicyEntry, list,
+    PolicyConfig, PolicyEntry,
+    list::{self, Fragments, ListContext},
     scope::{Scope, TokensBefore},
 };
 use crate::request::{ReservedNames, TokenPlace};
@@ -45,15 +46,15 @@ struct Built {
 }
 
 impl Key {
-    fn of(config: &PolicyConfig, scope: &Scope<'_>) -> Self {
-        let depends = Dependence::of(config, scope);
+    fn of(config: &PolicyConfig, within: ListContext<'_>, scope: &Scope<'_>) -> Self {
+        let depends = Dependence::of(config, within.fragments);
         let partners = scope
             .partners
             .as_ref()
             .map(|(_, route)| (route.several_tenants, route.checked, depends.on_route.then(|| route.name.into())));
         Self {
             config: std::ptr::from_ref(config).addr(),
-            depth: scope.depth,
+            depth: within.depth,
             anonymous: scope.anonymous,
             certificate: scope.certificates.validated,
             token: !scope.token_places.is_empty(),
@@ -73,9 +74,9 @@ struct Dependence {
 }
 
 impl Dependence {
-    fn of(config: &PolicyConfig, scope: &Scope<'_>) -> Self {
+    fn of(config: &PolicyConfig, fragments: &Fragments) -> Self {
         let mut depends = Self::default();
-        list::each(std::slice::from_ref(config), scope.fragments, 0, &mut |policy| match policy {
+        list::each(std::slice::from_ref(config), fragments, 0, &mut |policy| match policy {
             // These hold texts that may be expressions, or a path with captures.
             PolicyConfig::SetHeader(_)
             | PolicyConfig::RewriteUri(_)
@@ -107,10 +108,11 @@ impl SharedPolicies {
     pub(super) fn once(
         &self,
         config: &PolicyConfig,
+        within: ListContext<'_>,
         scope: &mut Scope<'_>,
         build: impl FnOnce(&mut Scope<'_>) -> Option<Arc<PolicyEntry>>,
     ) -> Option<Arc<PolicyEntry>> {
-        let key = Key::of(config, scope);
+        let key = Key::of(config, within, scope);
         let known = self.0.borrow().get(&key).cloned();
         if let Some(known) = known {
             known.enter(scope);

@@ -13,10 +13,9 @@ use super::{
 use crate::{
     entra::Algorithm,
     exchange::Exchange,
-    listener::OneOrMany,
     refusal::Refusal,
     request::IncomingRequest,
-    settings::{Place, Span},
+    settings::{OneOrMany, Place, Span},
     upstream::UpstreamRequest,
 };
 
@@ -145,9 +144,6 @@ mod tests {
             reserved: &mut ReservedNames::default(),
             limits: (&limits).into(),
             secrets: &Secrets::default(),
-            fragments: &Default::default(),
-            shared: &Default::default(),
-            depth: 0,
             certificates: Default::default(),
             partners: None,
             token_places: &mut Vec::new(),

@@ -310,18 +310,7 @@ mod tests {
 
     fn listener(connections: usize, connections_per_peer: usize) -> Arc<Listener> {
         let limits = Limits { connections, connections_per_peer, ..Limits::default() };
-        Listener::new(
-            "public",
-            ListenerSettings {
-                limits,
-                tls: None,
-                introducers: None,
-                exempt: None,
-                http2: true,
-                trust: Arc::default(),
-                max_stream: Duration::from_hours(1),
-            },
-        )
+        Listener::new("public", ListenerSettings::plain(limits))
     }
 
     fn address(text: &str) -> Option<IpAddr> {

@@ -3,69 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::ClientCertificatesConfig;
-use crate::{
-    caller::{ProxyProtocolConfig, TrustStepConfig, TrustedProxyConfig},
-    settings::{Size, Span},
-};
-
-/// A listener: its addresses, and the proxies that it trusts.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct ListenerConfig {
-    /// The listener's name in audit records and metrics.
-    pub name: String,
-    /// `address:port`, or a list of them.
-    pub address: OneOrMany<String>,
-    /// Server certificates, chosen by the requested server name (SNI); the first is the default. Absent: no TLS.
-    pub tls: Option<OneOrMany<TlsConfig>>,
-    /// Whether HTTP/2 is served besides HTTP/1.1. Without it browsers can sign in with Windows credentials (NTLM), which need a
-    /// connection with a single caller. Default: true.
-    #[serde(default = "yes")]
-    pub http2: bool,
-    /// Requests client certificates. Default: they are not requested.
-    pub client_certificates: Option<ClientCertificatesConfig>,
-    /// The proxies that may speak for a caller. Default: none.
-    #[serde(default)]
-    pub trusted_proxies: Vec<TrustedProxyConfig>,
-    /// The proxies that requests pass through, the outermost first. Instead of `trusted-proxies`, if there are different
-    /// entrances: each step is trusted once, and only in this order.
-    #[serde(default)]
-    pub trust_path: Vec<TrustStepConfig>,
-    /// The header in which trusted proxies name the caller; the others are removed unread. Default: x-forwarded-for.
-    #[serde(default)]
-    pub forwarded_header: ForwardedHeader,
-    /// Whether connections begin with a PROXY protocol header, before TLS. Only trusted proxies may then connect. Default: none.
-    #[serde(default)]
-    pub proxy_protocol: ProxyProtocolConfig,
-    /// The limits for clients of the listener.
-    #[serde(default)]
-    pub limits: LimitsConfig,
-}
-
-const fn yes() -> bool {
-    true
-}
-
-/// One value or a list of them.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(untagged)]
-pub enum OneOrMany<T> {
-    /// A single one.
-    One(T),
-    /// Several.
-    Many(Vec<T>),
-}
-
-impl<T> OneOrMany<T> {
-    /// Returns the values, in the order written.
-    pub fn as_slice(&self) -> &[T] {
-        match self {
-            Self::One(value) => std::slice::from_ref(value),
-            Self::Many(values) => values,
-        }
-    }
-}
+use super::client_certificates::ClientCertificatesConfig;
+use crate::settings::{OneOrMany, Size, Span};
 
 /// A server certificate with its key; both are read again when the files change.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
@@ -75,17 +14,6 @@ pub struct TlsConfig {
     pub certificate: String,
     /// The private key, PEM.
     pub private_key: String,
-}
-
-/// The header that names the caller.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum ForwardedHeader {
-    /// `X-Forwarded-For`.
-    #[default]
-    XForwardedFor,
-    /// `Forwarded`, RFC 7239.
-    Forwarded,
 }
 
 /// The limits of a listener. All of them have defaults.
@@ -112,6 +40,21 @@ pub struct LimitsConfig {
     pub write_timeout: Span,
     /// The longest duration of one request, streams included. Default: 1h.
     pub max_stream: Span,
+}
+
+/// The settings of a listener, but for where it listens and whom it trusts.
+#[derive(Clone, Copy, Debug)]
+pub struct SettingsConfig<'a> {
+    /// The limits for clients.
+    pub limits: &'a LimitsConfig,
+    /// The certificates; absent on a plain listener.
+    pub tls: Option<&'a OneOrMany<TlsConfig>>,
+    /// Whether clients show certificates of their own.
+    pub client_certificates: Option<&'a ClientCertificatesConfig>,
+    /// Whether HTTP/2 is spoken besides HTTP/1.1.
+    pub http2: bool,
+    /// Whether connections begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
 }
 
 impl Default for LimitsConfig {

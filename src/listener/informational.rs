@@ -1,8 +1,8 @@
 //! Informational responses (RFC 9110, section 15.2), sent to the caller before the final one.
 
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 
-use crate::listener::{Http1Informational, Http2Informational};
+use super::{http1::Http1Informational, http2::Http2Informational};
 
 /// The channel by which informational responses reach the caller.
 ///
@@ -45,13 +45,4 @@ impl Informational {
             Protocol::Http2(way) => way.send(status, headers),
         }
     }
-}
-
-/// Returns whether a field is never forwarded with an informational response: it is about one connection, or about a body, and
-/// there is none.
-pub(crate) fn stays_behind(name: &HeaderName) -> bool {
-    [header::CONNECTION, header::CONTENT_LENGTH, header::TE, header::TRAILER, header::TRANSFER_ENCODING, header::UPGRADE]
-        .contains(name)
-        || name == "keep-alive"
-        || name == "proxy-connection"
 }

@@ -8,12 +8,9 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{
-    caller::Introducers,
-    connection::{
-        Introduction,
-        proxy_protocol::{self, Header, Progress, ProxyProtocolFault},
-    },
+use crate::connection::{
+    Introduction, TrustedPeers,
+    proxy_protocol::{self, Header, Progress, ProxyProtocolFault},
 };
 
 /// The number of bytes that are peeked at once: more than nearly every header has.
@@ -48,10 +45,10 @@ pub(super) enum NotIntroduced {
 pub(super) async fn read(
     tcp: &mut TcpStream,
     proxy: SocketAddr,
-    introducers: &Introducers,
+    trusted: &dyn TrustedPeers,
     deadline: Instant,
 ) -> Result<(SocketAddr, Introduction), NotIntroduced> {
-    if !introducers.include(proxy.ip()) {
+    if !trusted.may_introduce(proxy.ip()) {
         return Err(NotIntroduced::Untrusted);
     }
     let header = timeout_at(deadline, header(tcp)).await.map_err(|_| NotIntroduced::Late)??;

@@ -11,22 +11,20 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
-    Listener, ListenerSettings, Service,
     admission::Full,
+    connection::{Connection, TlsFacts},
     drain::{Drain, Herd, Leashed, Membership},
-    http1::{self, Opening},
-    http2,
+    http1, http2,
     introduction::{self, NotIntroduced},
+    opening::Opening,
+    service::Service,
+    settings::{Listener, ListenerSettings},
     socket::Socket,
     tls::{InUse, ServerTls},
 };
-use crate::connection::{ConnectionEvent, EventKind};
 use crate::{
-    caller::Introducers,
     certificate::ClientCertificate,
-    connection::Introduction,
-    exchange::{Connection, TlsFacts},
-    upstream::Affinity,
+    connection::{ConnectionEvent, EventKind, Introduction, Slot},
 };
 
 /// The response to an excess connection. Minimal, since it must cost nothing.
@@ -129,7 +127,7 @@ impl<S: Service> Acceptor<S> {
         let seat = match self.listener.admit(self.listener.counted(peer.ip())) {
             Ok(seat) => seat,
             Err(full) => {
-                if tls.is_none() && settings.introducers.is_none() {
+                if tls.is_none() && !settings.proxy_protocol {
                     // Whoever cannot take it at once goes without.
                     let _ = tcp.try_write(FULL);
                 }
@@ -145,15 +143,13 @@ impl<S: Service> Acceptor<S> {
         let membership = self.herd.join(seat, self.listener.admission.newly(accepted));
         let leash = membership.leash().clone();
         let listener = self.listener.clone();
-        let introducers = settings.introducers.clone();
+        let proxy_protocol = settings.proxy_protocol;
         let arrived = Arrived { local: self.local_of(&tcp), peer, introduction: None, membership, accepted, listener, settings };
         let service = self.service.clone();
-        match (introducers, tls) {
-            (Some(introducers), tls) => {
-                drop(tokio::spawn(Leashed::new(introduced(tcp, arrived, introducers, tls, service), leash)));
-            }
-            (None, None) => drop(tokio::spawn(Leashed::new(plain(tcp, arrived, service), leash))),
-            (None, Some(tls)) => drop(tokio::spawn(Leashed::new(secured(tcp, arrived, tls, service), leash))),
+        match (proxy_protocol, tls) {
+            (true, tls) => drop(tokio::spawn(Leashed::new(introduced(tcp, arrived, tls, service), leash))),
+            (false, None) => drop(tokio::spawn(Leashed::new(plain(tcp, arrived, service), leash))),
+            (false, Some(tls)) => drop(tokio::spawn(Leashed::new(secured(tcp, arrived, tls, service), leash))),
         }
     }
 
@@ -182,13 +178,13 @@ struct Arrived {
 impl Arrived {
     fn open(self, socket: Socket, tls: Option<TlsFacts>) -> Opening {
         let connection = Connection {
-            listener_name: self.listener.name.clone(),
+            listener: self.listener.clone(),
             settings: self.settings,
             peer: self.peer,
             introduction: self.introduction,
             local: self.local,
             tls,
-            affinity: Affinity::default(),
+            affinity: Slot::default(),
         };
         Opening {
             socket,
@@ -207,15 +203,10 @@ impl Arrived {
 }
 
 /// Serves a connection that begins with a PROXY protocol header; the rest is as on any other.
-async fn introduced<S: Service>(
-    mut tcp: TcpStream,
-    mut arrived: Arrived,
-    introducers: Introducers,
-    tls: Option<Arc<ServerTls>>,
-    service: S,
-) {
+async fn introduced<S: Service>(mut tcp: TcpStream, mut arrived: Arrived, tls: Option<Arc<ServerTls>>, service: S) {
     let deadline = arrived.accepted + arrived.listener.limits().header_timeout;
-    match Box::pin(introduction::read(&mut tcp, arrived.peer, &introducers, deadline)).await {
+    let trusted = arrived.settings.trusted_peers.clone();
+    match Box::pin(introduction::read(&mut tcp, arrived.peer, &*trusted, deadline)).await {
         Ok((peer, introduction)) => {
             // The proxy may have any number of connections; those whose it is count each for its own.
             let counted = arrived.listener.counted(peer.ip()).filter(|_| introduction.names_source);

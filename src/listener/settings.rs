@@ -1,23 +1,19 @@
 //! The settings that connections of a listener follow; replaced as a whole on reload.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 
 use super::{
-    ClientCertificates, LimitsConfig, ListenerConfig, OneOrMany, TlsConfig,
     admission::{Admission, ConnectionCounts},
+    client_certificates::ClientCertificates,
+    config::{LimitsConfig, SettingsConfig, TlsConfig},
     tls::ServerTls,
 };
 use crate::{
     base::causes::chain,
-    caller::{Introducers, Trust, TrustedPeers},
-    settings::{Faults, Place},
+    connection::{NoTrustedPeers, TrustedPeers},
+    settings::{Faults, OneOrMany, Place},
 };
 
 /// A listener, as shared by the workers that serve it.
@@ -37,14 +33,12 @@ pub struct ListenerSettings {
     pub limits: Limits,
     /// The certificates; absent on a plain listener.
     pub tls: Option<Arc<ServerTls>>,
-    /// The proxies that may introduce connections, if connections begin with a PROXY protocol header.
-    pub introducers: Option<Introducers>,
-    /// The peers without a connection limit: the proxies that speak for others.
-    pub exempt: Option<TrustedPeers>,
+    /// Whether connections begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
+    /// The peers that may introduce connections, and speak for callers.
+    pub trusted_peers: Arc<dyn TrustedPeers>,
     /// True if HTTP/2 is served besides HTTP/1.1.
     pub http2: bool,
-    /// The peers that may speak for a caller.
-    pub trust: Arc<Trust>,
     /// The longest duration of one request.
     pub max_stream: Duration,
 }
@@ -76,72 +70,49 @@ const LEAST_HEADER_BYTES: u64 = 1 << 10;
 const MOST_HEADER_BYTES: u64 = 128 << 10;
 
 impl ListenerSettings {
-    /// Builds the settings; file names are relative to `base`. Trusted proxies are added later by the caller, which knows the
-    /// address sets. Faults go to `faults`.
-    pub fn build(config: &ListenerConfig, base: &Path, place: &Place, faults: &mut Faults) -> Option<Self> {
+    /// The settings of a plain listener that trusts nobody, with these limits.
+    pub fn plain(limits: Limits) -> Self {
+        Self {
+            limits,
+            tls: None,
+            proxy_protocol: false,
+            trusted_peers: Arc::new(NoTrustedPeers),
+            http2: true,
+            max_stream: LimitsConfig::default().max_stream.0,
+        }
+    }
+
+    /// Builds the settings of a listener that trusts nobody; file names are relative to `base`. What is wrong goes to the faults.
+    pub fn build(config: SettingsConfig<'_>, base: &Path, place: &Place, faults: &mut Faults) -> Option<Self> {
         let before = faults.errors();
-        check_limits(&config.limits, &place.key("limits"), faults);
+        check_limits(config.limits, &place.key("limits"), faults);
         let asked = place.key("client-certificates");
         if config.client_certificates.is_some() && config.tls.is_none() {
             faults.error(&asked, "clients show certificates in TLS alone, and this listener has none", "give it `tls`");
         }
-        let client_certificates = config.client_certificates.as_ref();
+        let client_certificates = config.client_certificates;
         let client_certificates =
             client_certificates.and_then(|config| ClientCertificates::build(config, base, &asked, faults)).map(Arc::new);
-        let tls = config.tls.as_ref().and_then(|tls| load_tls(tls, client_certificates, base, &place.key("tls"), faults));
+        let tls = config.tls.and_then(|tls| load_tls(tls, client_certificates, base, &place.key("tls"), faults));
         let tls = if config.http2 { tls } else { tls.map(ServerTls::without_http2) };
         (faults.errors() == before).then(|| Self {
-            limits: Limits::from(&config.limits),
             tls: tls.map(Arc::new),
-            introducers: None,
-            exempt: None,
+            proxy_protocol: config.proxy_protocol,
             http2: config.http2,
-            trust: Arc::default(),
             max_stream: config.limits.max_stream.0,
+            ..Self::plain(Limits::from(config.limits))
         })
     }
-}
 
-impl ListenerSettings {
-    /// Returns the settings of a listener without TLS for HTTP/1, on which nobody speaks for others.
-    pub(crate) fn plain(limits: Limits) -> Self {
-        Self {
-            limits,
-            tls: None,
-            introducers: None,
-            exempt: None,
-            http2: false,
-            trust: Arc::default(),
-            max_stream: LimitsConfig::default().max_stream.0,
-        }
+    /// Returns the settings with these trusted peers.
+    #[must_use]
+    pub fn trusting(self, peers: impl TrustedPeers) -> Self {
+        Self { trusted_peers: Arc::new(peers), ..self }
     }
 
     /// Returns the requirements for clients' certificates, if they are requested.
     pub fn client_certificates(&self) -> Option<&ClientCertificates> {
         self.tls.as_ref()?.client_certificates().map(|asked| &**asked)
-    }
-}
-
-impl ListenerConfig {
-    /// Returns the addresses to listen on. Faults go to `faults`.
-    pub fn addresses(&self, place: &Place, faults: &mut Faults) -> Vec<SocketAddr> {
-        let place = place.key("address");
-        if self.address.as_slice().is_empty() {
-            faults.error(&place, "the listener has no address", "write one as 0.0.0.0:8443");
-        }
-        let mut addresses = Vec::new();
-        for (index, text) in self.address.as_slice().iter().enumerate() {
-            let place = if matches!(self.address, OneOrMany::One(_)) { place.clone() } else { place.index(index) };
-            match text.parse() {
-                Ok(address) => addresses.push(address),
-                Err(_) => faults.error(
-                    &place,
-                    format!("`{text}` is not an address to listen on"),
-                    "write address and port: 0.0.0.0:8443, 127.0.0.1:8080 or [::]:8443",
-                ),
-            }
-        }
-        addresses
     }
 }
 
@@ -248,6 +219,12 @@ impl Listener {
         self.settings.load().limits
     }
 
+    /// Reads the current settings.
+    #[expect(clippy::disallowed_methods, reason = "the guard ends here; a counted pointer would be written to by every core")]
+    pub fn present<R>(&self, read: impl FnOnce(&ListenerSettings) -> R) -> R {
+        read(&self.settings.load())
+    }
+
     /// Returns whether HTTP/2 is currently served besides HTTP/1.1.
     #[expect(clippy::disallowed_methods, reason = "the guard ends here; a counted pointer would be written to by every core")]
     pub(super) fn speaks_http2(&self) -> bool {
@@ -267,7 +244,7 @@ impl Listener {
     /// Returns the peer that a connection counts for; `None` for proxies that speak for others.
     pub(super) fn counted(&self, peer: IpAddr) -> Option<IpAddr> {
         let settings = self.settings.load_full();
-        (!settings.exempt.as_ref().is_some_and(|exempt| exempt.include(peer))).then_some(peer)
+        (!settings.trusted_peers.may_speak_for_others(peer)).then_some(peer)
     }
 }
 
@@ -278,20 +255,8 @@ mod tests {
     use super::*;
     use crate::{listener::tls, settings::Size};
 
-    fn config(address: &[&str], limits: LimitsConfig, tls: Option<OneOrMany<TlsConfig>>) -> ListenerConfig {
-        let address = OneOrMany::Many(address.iter().map(|text| (*text).to_owned()).collect());
-        ListenerConfig {
-            name: "public".to_owned(),
-            address,
-            tls,
-            http2: true,
-            client_certificates: None,
-            trusted_proxies: Vec::new(),
-            trust_path: Vec::new(),
-            forwarded_header: super::super::ForwardedHeader::default(),
-            proxy_protocol: crate::caller::ProxyProtocolConfig::default(),
-            limits,
-        }
+    fn plain(limits: &LimitsConfig) -> SettingsConfig<'_> {
+        SettingsConfig { limits, tls: None, client_certificates: None, http2: true, proxy_protocol: false }
     }
 
     fn places(faults: &Faults) -> Vec<String> {
@@ -306,19 +271,16 @@ mod tests {
         let mixed = TlsConfig { private_key: other.private_key, ..sound.clone() };
         let limits =
             LimitsConfig { header_bytes: Size(10), connections: 0, connections_per_peer: Some(0), ..LimitsConfig::default() };
-        let config = config(&["127.0.0.1:0", "8443", "localhost:1"], limits, Some(OneOrMany::Many(vec![sound, mixed])));
+        let tls = OneOrMany::Many(vec![sound, mixed]);
+        let config = SettingsConfig { tls: Some(&tls), ..plain(&limits) };
         let (mut faults, place) = (Faults::default(), Place::root().key("listeners").index(0));
 
-        let addresses = config.addresses(&place, &mut faults);
-        let settings = ListenerSettings::build(&config, folder.path(), &place, &mut faults);
+        let settings = ListenerSettings::build(config, folder.path(), &place, &mut faults);
 
         assert!(settings.is_none());
-        assert_eq!(addresses.len(), 1);
         assert_eq!(
             places(&faults),
             [
-                "listeners[0].address[1]",
-                "listeners[0].address[2]",
                 "listeners[0].limits.header-bytes",
                 "listeners[0].limits.connections",
                 "listeners[0].limits.connections-per-peer",
@@ -332,10 +294,11 @@ mod tests {
         let folder = TempDir::new().unwrap();
         tls::tests::write(folder.path(), "a", &["a.example"]);
         let files = TlsConfig { certificate: "a.pem".to_owned(), private_key: "a.key".to_owned() };
-        let config = config(&["127.0.0.1:0"], LimitsConfig::default(), Some(OneOrMany::One(files)));
+        let (limits, tls) = (LimitsConfig::default(), OneOrMany::One(files));
+        let config = SettingsConfig { tls: Some(&tls), ..plain(&limits) };
         let mut faults = Faults::default();
 
-        let settings = ListenerSettings::build(&config, folder.path(), &Place::root(), &mut faults).unwrap();
+        let settings = ListenerSettings::build(config, folder.path(), &Place::root(), &mut faults).unwrap();
 
         assert!(faults.is_empty());
         assert_eq!(settings.tls.unwrap().files().count(), 2);

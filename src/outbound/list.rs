@@ -5,13 +5,19 @@ use http::{HeaderName, Response};
 
 use super::{Flow, Kind, OutboundBranchConfig, OutboundPolicy, OutboundPolicyConfig};
 use crate::{
+    base::header_names::X_REQUEST_ID,
     exchange::Exchange,
     inbound::{
-        PolicyConfig, choose::BranchConfig, cors, list::MAX_DEPTH, return_response::ReturnResponse, scope::Scope,
+        PolicyConfig,
+        choose::BranchConfig,
+        cors,
+        list::{Fragments, MAX_DEPTH},
+        return_response::ReturnResponse,
+        scope::Scope,
         set_header::SetHeader,
     },
     refusal::Refusal,
-    request::{IncomingRequest, X_REQUEST_ID},
+    request::IncomingRequest,
     settings::Place,
     upstream::Withheld,
 };
@@ -22,8 +28,8 @@ pub struct OutboundList(Vec<OutboundPolicy>);
 
 impl OutboundList {
     /// Builds a route's list at this place; policies that cannot be built are left out, and their faults reported.
-    pub(crate) fn build(configs: &[OutboundPolicyConfig], place: &Place, scope: &mut Scope<'_>) -> Self {
-        Builder { scope, within: Vec::new(), depth: 0 }.list(configs, place, "outbound")
+    pub(crate) fn build(configs: &[OutboundPolicyConfig], place: &Place, fragments: &Fragments, scope: &mut Scope<'_>) -> Self {
+        Builder { scope, fragments, within: Vec::new(), depth: 0 }.list(configs, place, "outbound")
     }
 
     /// Applies the policies to the response.
@@ -87,6 +93,7 @@ impl Withheld for OutboundList {
 /// The context in which a list is built.
 struct Builder<'b, 's> {
     scope: &'b mut Scope<'s>,
+    fragments: &'b Fragments,
     /// The fragments that contain the list.
     within: Vec<String>,
     depth: usize,
@@ -125,7 +132,7 @@ impl Builder<'_, '_> {
     }
 
     fn fragment(&mut self, name: &str, place: &Place) -> OutboundList {
-        let fragments = self.scope.fragments;
+        let fragments = self.fragments;
         if self.within.iter().any(|within| within == name) {
             self.scope.faults.error(place, format!("the fragment `{name}` includes itself"), "take it out of its own list");
             return OutboundList::default();
@@ -211,8 +218,9 @@ mod tests {
     use crate::inbound::testing::Building;
 
     fn built(yaml: &str) -> Result<OutboundList, Vec<String>> {
-        let configs: Vec<OutboundPolicyConfig> = crate::config::part(yaml);
-        Building::default().build(|place, scope| Some(OutboundList::build(&configs, &place.key("outbound"), scope)))
+        let configs: Vec<OutboundPolicyConfig> = crate::settings::testing::part(yaml);
+        Building::default()
+            .build(|place, scope| Some(OutboundList::build(&configs, &place.key("outbound"), &Fragments::new(), scope)))
     }
 
     #[test]
@@ -252,7 +260,7 @@ mod tests {
     #[test]
     fn a_fragment_of_checks_is_for_requests() {
         let policies: Vec<PolicyConfig> =
-            crate::config::part("[ { set-header: { name: A, value: a } }, { check-header: { name: B } } ]");
+            crate::settings::testing::part("[ { set-header: { name: A, value: a } }, { check-header: { name: B } } ]");
         let converted: Vec<_> = policies.iter().map(for_answers).map(|it| it.map(|it| it.name())).collect();
         assert_eq!(converted, [Ok("set-header"), Err("check-header")]);
     }

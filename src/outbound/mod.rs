@@ -146,5 +146,5 @@ fn holds(
     incoming: &IncomingRequest,
     status: StatusCode,
 ) -> Result<bool, CannotChoose> {
-    condition.holds(&Facts { status: Some(status), ..Facts::of(exchange, incoming) }).map_err(CannotChoose)
+    condition.holds(&Facts { status: Some(status), ..exchange.facts(incoming) }).map_err(CannotChoose)
 }

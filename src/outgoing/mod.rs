@@ -3,3 +3,5 @@
 pub(crate) mod field;
 mod request;
 mod token_place;
+
+pub(crate) use self::request::{from_incoming, set_forwarding_headers};

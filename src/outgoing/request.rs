@@ -2,15 +2,12 @@
 
 use std::io::Write as _;
 
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::{
-    base::{digits, recycled},
+    base::{digits, header_names::X_REQUEST_ID, recycled},
     caller::Caller,
-    request::{
-        IncomingRequest, RequestId, Reserved, TRACEPARENT, TRACESTATE, TraceContext, X_REQUEST_ID, binds_connection,
-        remove_folded,
-    },
+    request::{IncomingRequest, RequestId, Reserved, TRACEPARENT, TRACESTATE, TraceContext, binds_connection},
     upstream::UpstreamRequest,
 };
 
@@ -18,59 +15,55 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-impl UpstreamRequest {
-    /// Copies the fields that may pass: without those of the caller's connection, reserved ones, and those that the caller's
-    /// `Connection` names. The last cannot remove what the gateway sets, since that is added later.
-    pub fn of(incoming: &IncomingRequest, reserved: &Reserved) -> Self {
-        let mut headers = recycled::headers();
-        let nominated = &incoming.connection.nominated;
-        for name in incoming.headers.keys() {
-            // RFC 9110, section 7.6.1: fields named by Connection go no further.
-            if reserved.stops(name) || nominated.contains(name) {
+/// Makes a request of what may pass of an incoming one: not what speaks of the caller's connection, not what is reserved, and not what the caller's
+/// `Connection` names. The last cannot erase what the gateway sets, for that is added later.
+pub(crate) fn from_incoming(incoming: &IncomingRequest, reserved: &Reserved) -> UpstreamRequest {
+    let mut headers = recycled::headers();
+    let nominated = &incoming.connection.nominated;
+    for name in incoming.headers.keys() {
+        // RFC 9110, section 7.6.1: fields named by Connection go no further.
+        if reserved.stops(name) || nominated.contains(name) {
+            continue;
+        }
+        for value in incoming.headers.get_all(name) {
+            // The connection that such credentials speak for ends here; the upstream's is shared with other callers.
+            if name == header::AUTHORIZATION && binds_connection(value) {
                 continue;
             }
-            for value in incoming.headers.get_all(name) {
-                // The connection that such credentials speak for ends here; the upstream's is shared with other callers.
-                if name == header::AUTHORIZATION && binds_connection(value) {
-                    continue;
-                }
-                headers.append(name.clone(), value.clone());
-            }
-        }
-        // `TE` is of one hop, and this hop passes the answer's trailers on; gRPC servers insist on seeing it.
-        if incoming.takes_trailers() {
-            headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        }
-        let target = &incoming.target;
-        Self { method: incoming.method.clone(), path: target.path.clone(), query: target.query.clone(), headers }
-    }
-
-    /// Sets the forwarding headers: `X-Forwarded-For`, `-Proto`, `-Host`, `X-Request-Id` and the trace context.
-    ///
-    /// `X-Forwarded-For` is the caller's address alone. What earlier hops stated is either not trusted or of no use to a backend,
-    /// and a single value reads the same from the left and from the right.
-    pub fn introduce(&mut self, incoming: &IncomingRequest, caller: &Caller, id: &RequestId, trace: &TraceContext) {
-        let headers = &mut self.headers;
-        headers.insert(X_FORWARDED_FOR, made(|out| digits::address(out, caller.address)));
-        let scheme = HeaderValue::from_static(caller.scheme.unwrap_or(incoming.scheme).as_str());
-        headers.insert(X_FORWARDED_PROTO, scheme);
-        match caller.host.clone().or_else(|| host(incoming)) {
-            Some(host) => drop(headers.insert(X_FORWARDED_HOST, host)),
-            None => drop(headers.remove(X_FORWARDED_HOST)),
-        }
-        headers.insert(X_REQUEST_ID, id.value().clone());
-        headers.insert(TRACEPARENT, trace.header_value());
-        headers.remove(TRACESTATE);
-        if trace.keeps_state() {
-            for state in incoming.headers.get_all(TRACESTATE) {
-                headers.append(TRACESTATE, state.clone());
-            }
+            headers.append(name.clone(), value.clone());
         }
     }
+    // `TE` is of one hop, and this hop passes the answer's trailers on; gRPC servers insist on seeing it.
+    if incoming.takes_trailers() {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    let target = &incoming.target;
+    UpstreamRequest { method: incoming.method.clone(), path: target.path.clone(), query: target.query.clone(), headers }
+}
 
-    /// Removes a field in every spelling that a CGI-like backend would take for it.
-    pub fn remove_folded(&mut self, name: &HeaderName) {
-        remove_folded(&mut self.headers, name);
+/// Sets the forwarding headers: `X-Forwarded-For`, `-Proto`, `-Host`, `X-Request-Id` and the trace context.
+///
+/// `X-Forwarded-For` is the caller's address alone. What earlier hops stated is either not trusted or of no use to a backend,
+/// and a single value reads the same from the left and from the right.
+pub(crate) fn set_forwarding_headers(
+    headers: &mut HeaderMap,
+    incoming: &IncomingRequest,
+    (caller, id, trace): (&Caller, &RequestId, &TraceContext),
+) {
+    headers.insert(X_FORWARDED_FOR, made(|out| digits::address(out, caller.address)));
+    let scheme = HeaderValue::from_static(caller.scheme.unwrap_or(incoming.scheme).as_str());
+    headers.insert(X_FORWARDED_PROTO, scheme);
+    match caller.host.clone().or_else(|| host(incoming)) {
+        Some(host) => drop(headers.insert(X_FORWARDED_HOST, host)),
+        None => drop(headers.remove(X_FORWARDED_HOST)),
+    }
+    headers.insert(X_REQUEST_ID, id.value().clone());
+    headers.insert(TRACEPARENT, trace.header_value());
+    headers.remove(TRACESTATE);
+    if trace.keeps_state() {
+        for state in incoming.headers.get_all(TRACESTATE) {
+            headers.append(TRACESTATE, state.clone());
+        }
     }
 }
 
@@ -94,7 +87,6 @@ fn made(make: impl FnOnce(&mut Vec<u8>)) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
     use http::{Request, Version};
     use proptest::prelude::*;
 
@@ -102,7 +94,7 @@ mod tests {
     use crate::{
         caller::AddressSource,
         connection::Scheme,
-        request::{Claim, ReservedNames},
+        request::{Claim, ReservedNames, remove_folded},
     };
 
     fn incoming(version: Version, fields: &[(&str, &str)]) -> IncomingRequest {
@@ -164,7 +156,7 @@ mod tests {
             ],
         );
 
-        let request = UpstreamRequest::of(&request, &reserved());
+        let request = from_incoming(&request, &reserved());
 
         assert_eq!(sent(&request), ["accept: */*", "accept: text/html", "authorization: Bearer a.b.c", "cookie: a=b"]);
         assert_eq!((&*request.path, request.query.as_deref()), ("/orders/1", Some("expand=lines")));
@@ -176,10 +168,10 @@ mod tests {
             "x-forwarded-for, x-forwarded-proto, x-forwarded-host, x-request-id, traceparent, tracestate, x-remote-user";
         let incoming =
             incoming(Version::HTTP_11, &[("connection", nominated), ("x-request-id", "forged"), ("tracestate", "a=b")]);
-        let mut request = UpstreamRequest::of(&incoming, &reserved());
+        let mut request = from_incoming(&incoming, &reserved());
         let (id, trace) = (RequestId::generate(std::time::Duration::ZERO), TraceContext::of(&incoming.headers));
 
-        request.introduce(&incoming, &caller(), &id, &trace);
+        set_forwarding_headers(&mut request.headers, &incoming, (&caller(), &id, &trace));
 
         let traceparent = trace.header_value();
         assert_eq!(
@@ -204,7 +196,7 @@ mod tests {
                 ("tracestate", "c=d"),
             ],
         );
-        let mut request = UpstreamRequest::of(&incoming, &reserved());
+        let mut request = from_incoming(&incoming, &reserved());
         let caller = Caller {
             source: AddressSource::XForwardedFor,
             scheme: Some(Scheme::Https),
@@ -212,12 +204,8 @@ mod tests {
             ..caller()
         };
 
-        request.introduce(
-            &incoming,
-            &caller,
-            &RequestId::generate(std::time::Duration::ZERO),
-            &TraceContext::of(&incoming.headers),
-        );
+        let (id, trace) = (RequestId::generate(std::time::Duration::ZERO), TraceContext::of(&incoming.headers));
+        set_forwarding_headers(&mut request.headers, &incoming, (&caller, &id, &trace));
 
         assert_eq!(request.headers[X_FORWARDED_PROTO], "https");
         assert_eq!(request.headers[X_FORWARDED_HOST], "public.contoso.example");
@@ -228,7 +216,7 @@ mod tests {
     fn credentials_of_a_connection_do_not_cross_the_pool() {
         let incoming = incoming(Version::HTTP_11, &[("authorization", "Negotiate YII"), ("authorization", "Bearer a")]);
 
-        let request = UpstreamRequest::of(&incoming, &reserved());
+        let request = from_incoming(&incoming, &reserved());
 
         assert_eq!(sent(&request), ["authorization: Bearer a"]);
     }
@@ -243,7 +231,7 @@ mod tests {
             (Version::HTTP_11, &[("te", "gzip")], false),
             (Version::HTTP_10, &[("te", "trailers")], false),
         ] {
-            let request = UpstreamRequest::of(&incoming(version, fields), &reserved());
+            let request = from_incoming(&incoming(version, fields), &reserved());
             let said: Vec<_> = request.headers.get_all(header::TE).iter().collect();
             assert_eq!(said, if expected { &["trailers"][..] } else { &[] }, "{version:?} {fields:?}");
         }
@@ -251,12 +239,10 @@ mod tests {
 
     #[test]
     fn removes_a_field_in_every_spelling() {
-        let mut request = UpstreamRequest::of(
-            &incoming(Version::HTTP_11, &[("x-debug", "1"), ("x_debug", "2"), ("x-debugger", "3")]),
-            &reserved(),
-        );
+        let mut request =
+            from_incoming(&incoming(Version::HTTP_11, &[("x-debug", "1"), ("x_debug", "2"), ("x-debugger", "3")]), &reserved());
 
-        request.remove_folded(&HeaderName::from_static("x-debug"));
+        remove_folded(&mut request.headers, &HeaderName::from_static("x-debug"));
 
         assert_eq!(sent(&request), ["x-debugger: 3"]);
     }
@@ -299,8 +285,8 @@ mod tests {
             let request = request.header("connection", nominated.join(", ")).body(()).unwrap();
             let incoming = IncomingRequest::read(request.into_parts().0, None).unwrap();
 
-            let mut outgoing = UpstreamRequest::of(&incoming, &reserved());
-            outgoing.introduce(&incoming, &caller(), &RequestId::generate(std::time::Duration::ZERO), &TraceContext::of(&incoming.headers));
+            let mut outgoing = from_incoming(&incoming, &reserved());
+            set_forwarding_headers(&mut outgoing.headers, &incoming, (&caller(), &RequestId::generate(std::time::Duration::ZERO), &TraceContext::of(&incoming.headers)));
 
             for (name, value) in cgi(&outgoing.headers) {
                 prop_assert!(value != "forged" || name == "ACCEPT", "{} {}", name, value);

@@ -1,12 +1,15 @@
 //! Removal of tokens from the request that goes upstream.
 
-use crate::{request::TokenPlace, upstream::UpstreamRequest};
+use crate::{
+    request::{TokenPlace, remove_folded},
+    upstream::UpstreamRequest,
+};
 
 impl TokenPlace {
     /// Removes the token in this place from the upstream's request, in every spelling that a backend would take for it.
     pub(crate) fn clear(&self, outgoing: &mut UpstreamRequest) {
         match self {
-            Self::Header(name) => outgoing.remove_folded(name),
+            Self::Header(name) => remove_folded(&mut outgoing.headers, name),
             Self::Query(name) => {
                 let Some(query) = &outgoing.query else { return };
                 // Many backends look query parameters up without regard to case.

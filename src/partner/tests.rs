@@ -26,7 +26,7 @@ fn partners_after(previous: Option<&Partners>, yaml: &str, now: u64) -> (Partner
 
 fn built(previous: Option<&Partners>, yaml: &str, now: u64) -> (Partners, Faults) {
     let tenants = format!("{{ contoso: {{ id: {TENANT} }}, any: {{ id: organizations }}, faulty: {{ id: '?' }} }}");
-    let tenants = Tenants::build(&crate::config::part(&tenants), None, &Place::root(), &mut Faults::default());
+    let tenants = Tenants::build(&crate::settings::testing::part(&tenants), None, &Place::root(), &mut Faults::default());
     let with = Surroundings {
         sets: &AddressSets::default(),
         tenants: &tenants,
@@ -38,7 +38,7 @@ fn built(previous: Option<&Partners>, yaml: &str, now: u64) -> (Partners, Faults
         previous,
     };
     let mut faults = Faults::default();
-    let partners = Partners::build(&crate::config::part(yaml), with, &Place::root().key("partners"), &mut faults);
+    let partners = Partners::build(&crate::settings::testing::part(yaml), with, &Place::root().key("partners"), &mut faults);
     (partners, faults)
 }
 

@@ -2,18 +2,15 @@
 
 use std::{cell::Cell, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
-use crate::base::recycled;
-
-/// `X-Request-Id`, on every answer and on every request upstream.
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use crate::base::{header_names::X_REQUEST_ID, recycled};
 
 /// The longest id that is kept from a trusted proxy.
 const MAX_KEPT: usize = 128;
 
-/// The id of one request: a UUID of version 7, or the id that a trusted proxy sent. Always visible ASCII.
+/// The id of one request, on its answer and on the request upstream: a UUID of version 7, or what a trusted proxy gave. Always visible ASCII.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestId(HeaderValue);
 

@@ -21,7 +21,7 @@ pub use self::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
-pub use id::{RequestId, X_REQUEST_ID};
+pub use id::RequestId;
 pub use reserved::{Claim, Reserved, ReservedNames};
 pub(crate) use reserved::{remove_folded, same_folded};
 pub(crate) use target::normalised;
@@ -31,7 +31,7 @@ pub use trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
 use crate::{
     connection::Authority,
     connection::Scheme,
-    exchange::TlsFacts,
+    listener::TlsFacts,
     refusal::{Reason, Refusal},
 };
 
@@ -275,5 +275,7 @@ fn connection_options(headers: &HeaderMap) -> Result<ConnectionOptions, Refusal>
     Ok(options)
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -20,12 +20,10 @@ use crate::{
     identity_http::IdentityHttp,
     inbound::{
         LimitScope, PolicyConfig, SharedPolicies,
-        check_partner::allows_several_tenants,
-        list::{self, PolicyList, Written},
-        scope::{AskedCertificates, CertificateScope, Fragments, PartnerRoute, Scope},
+        list::{self, Fragments, ListContext, PolicyList, Written, allows_several_tenants},
+        scope::{AskedCertificates, CertificateScope, PartnerRoute, Scope},
         validate_azure_ad_token,
     },
-    listener::ListenerConfig,
     outbound::OutboundList,
     partner::Partners,
     request::{Oddities, Reserved, ReservedNames, TokenPlace},
@@ -46,8 +44,10 @@ pub(crate) struct RouteSources<'a> {
     pub(crate) fragments: &'a Fragments,
     /// The upstreams by name, including those that could not be built.
     pub(crate) upstreams: &'a BTreeMap<String, UpstreamConfig>,
-    /// The listeners, for their requirements on all requests.
-    pub(crate) listeners: &'a [ListenerConfig],
+    /// The requirements of all listeners for clients' certificates.
+    pub(crate) asked_certificates: AskedCertificates,
+    /// Whether every listener offers HTTP/2 to browsers, which take it only over TLS.
+    pub(crate) all_offer_http2: bool,
 }
 
 /// The context in which routes are built.
@@ -111,11 +111,8 @@ impl<'a> RouteBuilder<'a> {
             let message = "no route lets callers' own credentials through to this upstream, so NTLM and Negotiate never reach it";
             faults.warning(&place, message, "write `authorization: keep` on its route, or leave this out");
         }
-        let listeners = self.config.listeners;
         let affinity = self.upstreams.iter().find(|upstream| upstream.has_affinity());
-        if let Some(upstream) =
-            affinity.filter(|_| !listeners.is_empty() && listeners.iter().all(|it| it.http2 && it.tls.is_some()))
-        {
+        if let Some(upstream) = affinity.filter(|_| self.config.all_offer_http2) {
             let place = Place::root().key("upstreams").key(upstream.name()).key("connection-affinity");
             let message = "every listener offers HTTP/2, which browsers then take, and there NTLM and Negotiate cannot work";
             faults.warning(&place, message, "write `http2: false` on the listener that these callers use");
@@ -168,9 +165,6 @@ impl<'a> RouteBuilder<'a> {
             secrets: self.secrets,
             tenants: self.tenants,
             limits: self.limits,
-            fragments: self.config.fragments,
-            shared,
-            depth: 0,
             captures: None,
             anonymous: true,
             reserved: &mut names,
@@ -180,7 +174,7 @@ impl<'a> RouteBuilder<'a> {
             graph: None,
             way: &mut Default::default(),
         };
-        let inbound = PolicyList::build(&[list], &mut scope);
+        let inbound = PolicyList::build(&[list], self.list_context(shared), &mut scope);
         let place = Place::root();
         let setting = authorization::Setting {
             credentials: self.credentials,
@@ -210,9 +204,14 @@ impl<'a> RouteBuilder<'a> {
         })
     }
 
+    /// Returns the context of the outermost lists.
+    fn list_context<'c>(&'c self, shared: &'c SharedPolicies) -> ListContext<'c> {
+        ListContext { fragments: self.config.fragments, shared, depth: 0 }
+    }
+
     /// Returns the state of clients' certificates before any policy of a route.
     fn certificates(&self) -> CertificateScope<'a> {
-        let asked = AskedCertificates::by(self.config.listeners);
+        let asked = self.config.asked_certificates;
         CertificateScope { base: self.base, asked, validated: asked.required }
     }
 
@@ -252,9 +251,6 @@ impl<'a> RouteBuilder<'a> {
             secrets: self.secrets,
             tenants: self.tenants,
             limits: self.limits,
-            fragments: self.config.fragments,
-            shared,
-            depth: 0,
             captures: Some(&captures),
             anonymous: config.anonymous,
             reserved: names,
@@ -264,8 +260,8 @@ impl<'a> RouteBuilder<'a> {
             graph: Some((self.graphs, self.credentials)),
             way: &mut Default::default(),
         };
-        let inbound = PolicyList::build(&lists, &mut scope);
-        let outbound = OutboundList::build(&config.outbound, &place.key("outbound"), &mut scope);
+        let inbound = PolicyList::build(&lists, self.list_context(shared), &mut scope);
+        let outbound = OutboundList::build(&config.outbound, &place.key("outbound"), self.config.fragments, &mut scope);
         let identity_headers =
             IdentityHeaders::build(&config.identity_headers, &place.key("identity-headers"), &mut scope).unwrap_or_default();
         let trusted_headers = config

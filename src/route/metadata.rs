@@ -27,9 +27,8 @@ use crate::{
         validate_azure_ad_token::{TokenTypeConfig, ValidateAzureAdTokenConfig},
         validate_jwt::ValidateJwtConfig,
     },
-    listener::OneOrMany,
     request::IncomingRequest,
-    settings::{Faults, Place},
+    settings::{Faults, OneOrMany, Place},
 };
 
 /// RFC 9728, section 3.

@@ -293,7 +293,7 @@ mod tests {
 
     fn read(yaml: &str) -> (Option<Pattern>, Vec<String>) {
         let mut faults = Faults::default();
-        let pattern = Pattern::read(&crate::config::part(yaml), &Place::root().key("match"), &mut faults);
+        let pattern = Pattern::read(&crate::settings::testing::part(yaml), &Place::root().key("match"), &mut faults);
         (pattern, faults.iter().map(|fault| format!("{:?} {}: {}", fault.severity, fault.place, fault.message)).collect())
     }
 

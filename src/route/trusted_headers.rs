@@ -148,7 +148,7 @@ mod tests {
     use crate::{inbound::testing::Building, request::ReservedNames};
 
     fn built(yaml: &str) -> Result<TrustedHeaders, Vec<String>> {
-        let config = crate::config::part(yaml);
+        let config = crate::settings::testing::part(yaml);
         Building::default().build(|place, scope| TrustedHeaders::build(&config, place, scope))
     }
 
@@ -169,7 +169,7 @@ mod tests {
         }
         let mut incoming = incoming(fields);
         trusted.admit(from.parse().ok(), &Clock::manual(0), &mut incoming)?;
-        let mut outgoing = UpstreamRequest::of(&incoming, &names.finish(None));
+        let mut outgoing = crate::outgoing::from_incoming(&incoming, &names.finish(None));
         trusted.hand_on(&incoming, &mut outgoing);
         let told = |headers: &HeaderMap| {
             let fields = headers.iter().filter(|(name, _)| name.as_str().contains("sso"));

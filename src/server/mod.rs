@@ -4,25 +4,24 @@
 //! another. Other work (key and token fetches, the admin listener, file watching) runs on one background runtime.
 
 pub(crate) mod expiry_notices;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{HashMap, HashSet},
     io,
     net::SocketAddr,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     thread::JoinHandle,
     time::Duration,
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
-    admin::{Admin, AdminListeners, BoundAdmin},
+    admin::{Admin, AdminListeners, BindError, BoundAdmin, Connections, Lifecycle},
     audit::{AuditConfig, AuditLog},
     base::{
         clock::Clock,
@@ -76,52 +75,9 @@ pub enum ServerError {
     Thread(#[source] io::Error),
 }
 
-/// The state of the process.
-#[derive(Debug, Default)]
-pub struct Lifecycle {
-    draining: AtomicBool,
-    last_reload_error: ArcSwapOption<String>,
-    connections: ArcSwap<Connections>,
-}
-
-/// The connections of all listeners.
-#[derive(Debug, Default)]
-pub struct Connections {
-    /// The limit of open files, if it is known.
-    pub open_files: Option<u64>,
-    /// The number of files that the allowed connections may need; more than the limit causes a warning.
-    pub open_files_needed: u64,
-    /// The listeners, one for each address.
-    pub listeners: Vec<(SocketAddr, Arc<Listener>)>,
-}
-
-impl Connections {
-    /// Describes a problem of the limits, if there is one.
-    pub fn warning(&self) -> Option<String> {
-        let open_files = self.open_files.filter(|open_files| *open_files < self.open_files_needed)?;
-        let most = connections_that_fit(open_files);
-        Some(format!(
-            "the connections that the listeners allow may need {} open files and the process may have {open_files}, so that \
-             {most} connections are let in at once: raise the limit (`LimitNOFILE=`, `ulimit -n`), or lower `limits.connections`",
-            self.open_files_needed
-        ))
-    }
-}
-
-impl Lifecycle {
-    /// Returns whether the gateway is draining: it finishes its requests and accepts no new connections.
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
-
-    /// Returns the connections of all listeners.
-    pub fn connections(&self) -> Arc<Connections> {
-        self.connections.load_full()
-    }
-
-    /// Returns the reason why the last reload failed; `None` if it succeeded.
-    pub fn last_reload_error(&self) -> Option<Arc<String>> {
-        self.last_reload_error.load_full()
+impl From<BindError> for ServerError {
+    fn from(BindError { address, source }: BindError) -> Self {
+        Self::Bind { address, source }
     }
 }
 
@@ -246,7 +202,7 @@ impl Server {
 
     /// Notes the result of a reload for the status page.
     pub fn reloaded(&self, error: Option<String>) {
-        self.lifecycle.last_reload_error.store(error.map(Arc::new));
+        self.lifecycle.reloaded(error);
     }
 
     fn try_reload(&mut self, document: &Document) -> Result<(), ServerError> {
@@ -299,6 +255,12 @@ impl Server {
     /// Serves new listeners, applies new settings to existing ones, and drains removed ones.
     fn serve(&mut self, bound: Vec<Bound>) {
         let mut gone = std::mem::take(&mut self.listeners);
+        for (key, running) in &gone {
+            // One that moves to another address: what it asks of certificates holds for the connections that it still has, too.
+            if let Some(moved) = bound.iter().find(|bound| bound.key.name == key.name) {
+                running.listener.settings.store(Arc::new(moved.settings.clone()));
+            }
+        }
         for Bound { key, settings, sockets } in bound {
             if let Some(running) = gone.remove(&key) {
                 running.listener.settings.store(Arc::new(settings));
@@ -330,7 +292,7 @@ impl Server {
         if let Some(warning) = connections.warning() {
             tracing::warn!("{warning}");
         }
-        self.lifecycle.connections.store(Arc::new(connections));
+        self.lifecycle.set_connections(connections);
     }
 
     fn serve_admin(&mut self, bound: BoundAdmin, config: &Config) {
@@ -376,7 +338,7 @@ impl Server {
     /// Stops accepting connections, lets the requests in progress end, and stops. Those not finished after `drain-timeout` are
     /// aborted.
     pub fn drain(mut self) {
-        self.lifecycle.draining.store(true, Ordering::Relaxed);
+        self.lifecycle.drains();
         for running in self.listeners.values() {
             running.drainer.drain(self.drain_timeout);
         }

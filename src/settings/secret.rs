@@ -7,8 +7,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 
-use crate::credentials::VaultSecret;
-use crate::{settings::parts, settings::parts::Part};
+use super::{
+    parts::{self, Part},
+    secret_cell::SecretCell,
+};
 
 /// The schema keyword that marks a place which may hold a secret.
 pub(crate) const SECRET_KEYWORD: &str = "x-entrada-secret";
@@ -130,7 +132,7 @@ pub(crate) enum SecretSource {
     /// A known value: from a file, a variable or the config itself.
     Known(SecretString),
     /// A vault's secret.
-    Vault(Arc<VaultSecret>),
+    Vault(Arc<SecretCell>),
 }
 
 /// The secrets among the named values, by name. Their values are never shown.
@@ -145,7 +147,7 @@ impl Secrets {
 
     /// Makes a single secret that a vault holds.
     #[cfg(test)]
-    pub(crate) fn in_vault(secret: VaultSecret) -> Self {
+    pub(crate) fn in_vault(secret: SecretCell) -> Self {
         Self([(secret.name().to_owned(), SecretSource::Vault(Arc::new(secret)))].into())
     }
 
@@ -166,7 +168,7 @@ impl Secrets {
     }
 
     /// Returns the secrets that vaults hold.
-    pub(crate) fn in_vaults(&self) -> impl Iterator<Item = &Arc<VaultSecret>> {
+    pub(crate) fn in_vaults(&self) -> impl Iterator<Item = &Arc<SecretCell>> {
         self.0.values().filter_map(|source| match source {
             SecretSource::Vault(secret) => Some(secret),
             SecretSource::Known(_) => None,
@@ -227,7 +229,7 @@ impl LiveSecret {
     }
 
     /// Returns the secrets of vaults in it.
-    pub(crate) fn in_vaults(&self) -> impl Iterator<Item = &Arc<VaultSecret>> {
+    pub(crate) fn in_vaults(&self) -> impl Iterator<Item = &Arc<SecretCell>> {
         self.parts.iter().filter_map(|part| match part {
             SecretSource::Vault(secret) => Some(secret),
             SecretSource::Known(_) => None,

@@ -42,7 +42,7 @@ use crate::{
     exchange::Exchange,
     identity_http::{Answer, IdentityHttp, IdentityHttpError},
     inbound::{
-        check_partner::{CheckPartner, CheckPartnerConfig},
+        check_partner::{self, CheckPartner, CheckPartnerConfig},
         scope::PartnerRoute,
     },
     listener::RequestBody,
@@ -251,7 +251,7 @@ impl TokenRelay {
         };
         let partner = self.partner.judge(call, exchange)?;
         // Anybody can write the partner's id: what is counted against the partner is what Entra has taken for its own.
-        exchange.admit_unproven_partner(&partner)?;
+        check_partner::admit_unproven(&partner, exchange)?;
         self.judge(&asked)?;
         exchange.outcome.allow();
         exchange.timings.policies = exchange.elapsed();
@@ -266,12 +266,12 @@ impl TokenRelay {
         exchange.timings.upstream = exchange.elapsed().saturating_sub(began);
         let answer = answer?;
         if answer.status.is_success() {
-            exchange.admit_partner(&partner)?;
+            check_partner::admit(&partner, exchange)?;
         }
         if answer.status.is_client_error() || answer.status.is_server_error() {
             let refused = Refused {
                 consent_uri: consent_uri(&self.endpoint, &client_id),
-                ..refused(&answer, exchange.clock(), correlation_id.into(), Asker::Partner)
+                ..refused(&answer, &exchange.clock, correlation_id.into(), Asker::Partner)
             };
             exchange.outcome.cause = Some(refused.to_string().into());
             exchange.outcome.hint = if for_entra {

@@ -8,7 +8,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, Weak,
+        Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -17,11 +17,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::http1;
-use crate::base::lock::lock;
-
-/// The upstream connections that belong to one client's connection. Free until there is one.
-#[derive(Debug, Default)]
-pub struct Affinity(OnceLock<Arc<Kept>>);
+use crate::{base::lock::lock, connection::Slot};
 
 /// The connections of one client's connection that wait for its next request: one for each upstream.
 #[derive(Default)]
@@ -50,7 +46,7 @@ pub(super) struct UpstreamId(u64);
 #[derive(Clone, Debug)]
 pub struct Owner<'a> {
     /// The owner's connections.
-    pub affinity: &'a Affinity,
+    pub affinity: &'a Slot,
     /// The caller's key: a different one on the same client's connection is another caller.
     pub who: Arc<str>,
 }
@@ -72,7 +68,7 @@ impl UpstreamId {
 impl Owner<'_> {
     /// Returns the caller's own connection to this upstream, with its server, if it is still usable. Another caller's is closed.
     pub(super) fn take(&self, upstream: UpstreamId, idle: Duration) -> Option<(Arc<str>, Box<http1::Connection>)> {
-        let mut own = self.affinity.0.get()?.lock();
+        let mut own = self.affinity.get::<Kept>()?.lock();
         let found = own.iter().position(|own| own.ties.upstream == upstream).map(|at| own.swap_remove(at));
         // What has ended meanwhile is not held on to for as long as the client stays.
         own.retain_mut(|own| own.since.elapsed() < idle && own.connection.is_quiet());
@@ -83,8 +79,9 @@ impl Owner<'_> {
 
     /// Returns the place to which a connection to this server returns.
     pub(super) fn home(&self, upstream: UpstreamId, server: &Arc<str>) -> Home {
-        let kept = self.affinity.0.get_or_init(Arc::default);
-        Home { kept: Arc::downgrade(kept), ties: Ties { upstream, server: server.clone(), who: self.who.clone() } }
+        // In a slot that holds something else nothing is kept, and the connection is closed after its exchange.
+        let kept = self.affinity.get_or_default::<Kept>().map_or_else(Weak::new, |kept| Arc::downgrade(&kept));
+        Home { kept, ties: Ties { upstream, server: server.clone(), who: self.who.clone() } }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use super::{body::Progress, error::UpstreamError, server::Server};
+use super::{error::UpstreamError, send_body::Progress, server::Server};
 
 /// The failure of an attempt on a connection.
 pub(super) enum Failure {

@@ -9,11 +9,11 @@ use tokio::{
 };
 
 use super::{
-    body::SendBody,
     config::UpstreamHealthConfig,
     outgoing::Outgoing,
     pool::Pool,
     send::{Call, Upstream},
+    send_body::SendBody,
 };
 use crate::connection::Authority;
 use crate::upstream::UpstreamRequest;

@@ -29,6 +29,7 @@ mod pool;
 mod resolve;
 mod retry;
 mod send;
+mod send_body;
 mod server;
 mod standing;
 mod tls;
@@ -39,7 +40,7 @@ mod tests;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 pub use self::{
-    affinity::{Affinity, Owner},
+    affinity::Owner,
     body::{ResponseBody, Upgraded},
     client_certificate::{OwnCertificateStatus, UpstreamCertificateConfig},
     config::{

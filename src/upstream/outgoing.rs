@@ -11,10 +11,10 @@ use http::{
 use http_body::Body;
 
 use super::{
-    body::SendBody,
     http1::Framing,
     hygiene,
     send::{Call, Host},
+    send_body::SendBody,
     server::Server,
 };
 use crate::base::recycled;

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::{
     OwnCertificateStatus,
     affinity::{Owner, UpstreamId},
-    body::{Progress, ResponseBody, SendBody},
+    body::ResponseBody,
     client_certificate::OwnCertificate,
     config::{BalanceConfig, UpstreamConfig},
     connect::{self, Connection, Want, Wanted},
@@ -31,6 +31,7 @@ use super::{
     outgoing::Outgoing,
     pool::{InFlight, Pool},
     retry::Budget,
+    send_body::{Progress, SendBody},
     server::Server,
 };
 use crate::upstream::UpstreamRequest;

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use entrada::{
-    dev_tenant::{DEFAULT_CLIENT, DevTenant, Options, TokenBuilder},
-    entra::token::CredentialKind,
+    dev_tenant::{ClientAuthentication, DEFAULT_CLIENT, DevTenant, Options, TokenBuilder},
     refusal::Reason,
 };
 use http::StatusCode;
@@ -105,7 +104,7 @@ routes:
             .user("nia")
             .audience("api://orders")
             .scopes(["Orders.Read"])
-            .client_credential(CredentialKind::Certificate)
+            .client_credential(ClientAuthentication::Certificate)
             .claim("groups", json!(["staff"]))
             .claim("department", "sales")
             .claim("acrs", json!(["c1"]))
@@ -159,7 +158,7 @@ async fn each_code_is_met_by_a_token_that_fails_that_check_alone() {
         (Reason::TokenTenantNotAllowed, "/several", good().tenant("fabrikam")),
         (Reason::TokenKindNotAllowed, "/strict", good().without("scp").claim("idtyp", "app")),
         (Reason::ClientApplicationNotAllowed, "/strict", good().client(OTHER_CLIENT)),
-        (Reason::ClientCredentialTooWeak, "/strict", good().client_credential(CredentialKind::Secret)),
+        (Reason::ClientCredentialTooWeak, "/strict", good().client_credential(ClientAuthentication::Secret)),
         (Reason::RequiredClaimMissing, "/strict", good().without("department")),
         (Reason::ScopeMissing, "/strict", good().scopes(["Orders.Write"])),
         (Reason::RoleMissing, "/roles", app().roles(["Orders.Write.All"])),

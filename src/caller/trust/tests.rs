@@ -142,9 +142,9 @@ fn forwarded_gives_scheme_and_host_of_the_callers_own_hop() {
 
 /// Builds a listener's trust, with the sets `fd` (Front Door) and `gw` (application gateways).
 fn built(listener: &str) -> Result<Trust, Vec<String>> {
-    let sets = crate::config::part("{ fd: [192.0.2.64/28], gw: [10.1.0.0/28], lb: [10.2.0.1] }");
+    let sets = crate::settings::testing::part("{ fd: [192.0.2.64/28], gw: [10.1.0.0/28], lb: [10.2.0.1] }");
     let sets = AddressSets::build(&sets, std::path::Path::new("."), &Place::root(), 0, &mut Faults::default());
-    let listener: ListenerConfig = crate::config::part(&format!("name: public\naddress: 127.0.0.1:0\n{listener}"));
+    let listener: TrustConfig = crate::settings::testing::part(listener);
     let mut faults = Faults::default();
     let trust = Trust::build(&listener, &Place::root().key("listeners").index(0), &sets, &mut faults);
     let errors: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect();

@@ -2,8 +2,10 @@ use std::sync::LazyLock;
 
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-use super::*;
-use crate::credentials::testing::{self, Made};
+use super::{
+    testing::{self, Made},
+    *,
+};
 
 static GATEWAY: LazyLock<Made> = LazyLock::new(|| testing::certificate("gateway"));
 static OTHER: LazyLock<Made> = LazyLock::new(|| testing::certificate("other"));

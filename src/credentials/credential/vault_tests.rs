@@ -5,12 +5,11 @@ use tokio::runtime::Handle;
 use super::*;
 use crate::{
     credentials::{
-        CertificateConfig, CredentialError, Credentials, Failure, KeyUse, KeyVaultCertificateConfig, KeyVaultSecretConfig,
-        VaultError, VaultSecret,
+        CertificateConfig, CredentialError, Credentials, Failure, KeyUse, KeyVaultCertificateConfig, VaultError,
         testing::{CLIENT, GATEWAY, House, OTHER, config, pem},
     },
     dev_tenant::Fault,
-    settings::{Faults, LiveSecret, Secret, Secrets},
+    settings::{Faults, KeyVaultSecretConfig, LiveSecret, Secret, SecretCell, Secrets},
 };
 
 /// The application whose certificate or secret is in the vault.
@@ -227,7 +226,7 @@ mod secrets {
     }
 
     fn named(house: &mut House, required: bool) -> LiveSecret {
-        house.secrets = Secrets::in_vault(VaultSecret::new("partner-key", key_vault(house, required)));
+        house.secrets = Secrets::in_vault(SecretCell::new("partner-key", key_vault(house, required)));
         Secret::from("Key {{partner-key}}").live(&house.secrets).unwrap()
     }
 
@@ -355,7 +354,7 @@ mod secrets {
         let with = |house: &mut House, change: fn(&mut KeyVaultSecretConfig)| {
             let mut config = key_vault(house, false);
             change(&mut config);
-            house.secrets = Secrets::in_vault(VaultSecret::new("partner-key", config));
+            house.secrets = Secrets::in_vault(SecretCell::new("partner-key", config));
         };
         let at = "named-values.partner-key.key-vault";
 

@@ -15,10 +15,10 @@ use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use url::Url;
 
-pub use self::secret::{VaultSecret, VaultSecretStatus};
+pub use self::secret::VaultSecretStatus;
 pub(crate) use self::{
     objects::{KeptSecret, VaultCertificate},
-    secret::OpenedSecret,
+    secret::{OpenedSecret, VaultSecret},
 };
 use super::{
     access_token::AccessToken,

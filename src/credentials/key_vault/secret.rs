@@ -9,15 +9,14 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
-use secrecy::SecretString;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
 use super::{KeptSecret, Vault, VaultError};
 use crate::{
     base::{causes::chain, lock::lock},
-    credentials::{KeyVaultSecretConfig, error::Delay, pace::Pace, token_cache::random},
+    credentials::{error::Delay, pace::Pace, token_cache::random},
+    settings::{CurrentSecret, KeyVaultSecretConfig, SecretCell},
 };
 
 /// The interval at which a secret is read again.
@@ -27,22 +26,15 @@ const NOT_WITHIN: Duration = Duration::from_secs(10);
 /// The minimum interval between readings of a secret that is about to expire.
 const AT_MOST_EVERY: Duration = Duration::from_secs(5);
 
-/// A named value that a vault holds.
-pub struct VaultSecret {
-    name: Box<str>,
-    config: KeyVaultSecretConfig,
-    current: ArcSwapOption<Current>,
+/// The reader of a named value in a vault; it fills the value's cell.
+pub(crate) struct VaultSecret {
+    /// The cell that it fills.
+    cell: Arc<SecretCell>,
     /// Held while reading: one reading serves all waiters.
     reading: tokio::sync::Mutex<()>,
     /// The delay of the next attempt after a failure.
     pace: Pace<VaultError>,
     state: Mutex<State>,
-}
-
-struct Current {
-    value: Arc<SecretString>,
-    version: Option<Box<str>>,
-    expires_at: Option<u64>,
 }
 
 #[derive(Default)]
@@ -64,7 +56,7 @@ pub(crate) struct OpenedSecret {
 /// The status of a vault's secret.
 #[derive(Clone, Debug, Serialize)]
 pub struct VaultSecretStatus {
-    /// The name of the named value.
+    /// Returns the name of the named value.
     pub name: String,
     /// The vault.
     pub vault: String,
@@ -86,37 +78,29 @@ pub struct VaultSecretStatus {
 
 impl VaultSecret {
     /// Makes a secret that was not read yet.
-    pub(crate) fn new(name: &str, config: KeyVaultSecretConfig) -> Self {
-        Self {
-            name: name.into(),
-            config,
-            current: ArcSwapOption::empty(),
-            reading: tokio::sync::Mutex::default(),
-            pace: Pace::default(),
-            state: Mutex::default(),
-        }
+    pub(crate) fn new(cell: Arc<SecretCell>) -> Self {
+        Self { cell, reading: tokio::sync::Mutex::default(), pace: Pace::default(), state: Mutex::default() }
+    }
+
+    /// Returns whether it fills this cell.
+    pub(crate) fn fills(&self, cell: &Arc<SecretCell>) -> bool {
+        Arc::ptr_eq(&self.cell, cell)
     }
 
     /// Returns the name of the named value.
-    pub fn name(&self) -> &str {
-        &self.name
+    pub(crate) fn name(&self) -> &str {
+        self.cell.name()
     }
 
     /// Returns its settings.
-    pub(crate) const fn config(&self) -> &KeyVaultSecretConfig {
-        &self.config
-    }
-
-    /// Returns its value at `now`, in seconds since 1970; `None` while it is unknown, or has expired.
-    pub(crate) fn value(&self, now: u64) -> Option<Arc<SecretString>> {
-        let current = self.current.load_full()?;
-        current.expires_at.is_none_or(|end| now < end).then(|| current.value.clone())
+    pub(crate) fn config(&self) -> &KeyVaultSecretConfig {
+        self.cell.config()
     }
 
     /// Returns whether readiness waits for it.
     pub(crate) fn is_awaited(&self, now: u64) -> bool {
         let tried = lock(&self.state).tried;
-        !tried || (self.config.required && self.value(now).is_none())
+        !tried || (self.config().required && self.cell.value(now).is_none())
     }
 
     /// Returns the last failure to read it, if any.
@@ -125,13 +109,13 @@ impl VaultSecret {
     }
 
     pub(crate) fn status(&self, now: u64) -> VaultSecretStatus {
-        let current = self.current.load_full();
+        let current = self.cell.current();
         let failure = lock(&self.state).last_failure.clone();
         VaultSecretStatus {
-            name: self.name.to_string(),
-            vault: self.config.vault.clone(),
-            secret: self.config.secret.clone(),
-            ready: self.value(now).is_some(),
+            name: self.name().to_owned(),
+            vault: self.config().vault.clone(),
+            secret: self.config().secret.clone(),
+            ready: self.cell.value(now).is_some(),
             version: current.as_ref().and_then(|current| current.version.clone()).map(Into::into),
             expires_at: current.and_then(|current| current.expires_at),
             last_error: failure.as_ref().map(|(failure, _)| chain(&**failure)),
@@ -143,7 +127,7 @@ impl VaultSecret {
 
 impl fmt::Debug for VaultSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VaultSecret").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("VaultSecret").field("name", &self.name()).finish_non_exhaustive()
     }
 }
 
@@ -178,7 +162,7 @@ impl OpenedSecret {
         if read_at.is_some_and(|at| now < at + not_within) || self.secret.pace.held(now).is_some() {
             return;
         }
-        let KeyVaultSecretConfig { secret, version, .. } = &self.secret.config;
+        let KeyVaultSecretConfig { secret, version, .. } = self.secret.config();
         let read = self.vault.secret(secret, version.as_deref()).await;
         self.settle(read);
     }
@@ -199,21 +183,21 @@ impl OpenedSecret {
                 // One that is about to end has a successor soon, or has it already when half of what is left has passed.
                 let left = kept.expires_at.map(|end| Duration::from_secs(end - wall) / 2);
                 let next_at = now + left.map_or(every, |left| every.min(left.max(AT_MOST_EVERY)));
-                let before = secret.current.load_full();
+                let before = secret.cell.current();
                 let version = kept.version.as_deref().unwrap_or_default();
                 if before.is_none_or(|before| before.version != kept.version) {
                     tracing::info!(
-                        named_value = &*secret.name,
+                        named_value = secret.name(),
                         version,
                         expires_at = kept.expires_at,
                         "secret read from its vault"
                     );
                 }
-                secret.current.store(Some(Arc::new(Current {
+                secret.cell.set(Some(CurrentSecret {
                     value: Arc::new(kept.value),
                     version: kept.version,
                     expires_at: kept.expires_at,
-                })));
+                }));
                 *lock(&secret.state) = State { tried: true, read_at: Some(now), next_at, last_failure: None };
                 return;
             }
@@ -221,14 +205,14 @@ impl OpenedSecret {
         };
         let withdrawn = failure.is_withdrawn();
         if withdrawn && !matches!(*failure, VaultError::OutOfTime("is not valid yet")) {
-            secret.current.store(None);
+            secret.cell.set(None);
         }
         secret.pace.hold(now, &failure, Delay::Growing, random());
         tracing::warn!(
-            named_value = &*secret.name,
+            named_value = secret.name(),
             error = chain(&*failure),
             cure = failure.cure(),
-            serving = secret.value(wall).is_some(),
+            serving = secret.cell.value(wall).is_some(),
             "the secret cannot be read from its vault"
         );
         let mut state = lock(&secret.state);

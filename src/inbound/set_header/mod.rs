@@ -34,7 +34,7 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SetHeaderConfig {
-    /// The field's name.
+    /// Returns the field's name.
     pub name: String,
     /// The action if the field is already present. Default: override.
     #[serde(default)]
@@ -164,7 +164,7 @@ impl SetHeader {
         incoming: &IncomingRequest,
         headers: &mut HeaderMap,
     ) -> Result<(), Unavailable> {
-        self.set(&Facts::of(exchange, incoming), exchange.clock(), headers)
+        self.set(&exchange.facts(incoming), &exchange.clock, headers)
     }
 
     /// Returns the field's name.
@@ -180,7 +180,7 @@ impl SetHeader {
         status: StatusCode,
         headers: &mut HeaderMap,
     ) -> Result<(), Unavailable> {
-        self.set(&Facts { status: Some(status), ..Facts::of(exchange, incoming) }, exchange.clock(), headers)
+        self.set(&Facts { status: Some(status), ..exchange.facts(incoming) }, &exchange.clock, headers)
     }
 
     fn set(&self, facts: &Facts<'_>, clock: &Clock, headers: &mut HeaderMap) -> Result<(), Unavailable> {

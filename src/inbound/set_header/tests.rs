@@ -4,6 +4,7 @@ use crate::{
     inbound::testing::Building,
     refusal::{Reason, Refusal},
     request::{Reserved, ReservedNames},
+    settings::Secrets,
 };
 
 fn config(name: &str, action: ExistsAction, values: &[&str]) -> SetHeaderConfig {
@@ -19,12 +20,8 @@ fn built(config: &SetHeaderConfig) -> Result<SetHeader, Vec<String>> {
 
 #[test]
 fn values_hold_secrets_and_never_show_them() {
-    let text = r##"
-named-values: { key: { value: "@(hunter2)", secret: true } }
-inbound: [ { set-header: { name: X-Key, value: "Bearer {{key}}" } } ]
-"##;
-    let document = crate::config::Document::from_text("entrada.yaml", text).unwrap_or_else(|report| panic!("{report}"));
-    let crate::inbound::PolicyConfig::SetHeader(config) = &document.config.inbound[0] else { panic!("another policy") };
+    let secrets = Secrets::known([("key", "@(hunter2)")]);
+    let config: SetHeaderConfig = crate::settings::testing::part(r#"{ name: X-Key, value: "Bearer {{key}}" }"#);
 
     let policy = Building::default()
         .build(|place, scope| {
@@ -32,11 +29,8 @@ inbound: [ { set-header: { name: X-Key, value: "Bearer {{key}}" } } ]
                 faults: scope.faults,
                 sets: scope.sets,
                 tenants: scope.tenants,
-                secrets: &document.secrets,
+                secrets: &secrets,
                 limits: scope.limits,
-                fragments: scope.fragments,
-                shared: scope.shared,
-                depth: scope.depth,
                 captures: scope.captures,
                 anonymous: scope.anonymous,
                 reserved: scope.reserved,
@@ -46,7 +40,7 @@ inbound: [ { set-header: { name: X-Key, value: "Bearer {{key}}" } } ]
                 graph: None,
                 way: scope.way,
             };
-            SetHeader::build(config, place, &mut scope)
+            SetHeader::build(&config, place, &mut scope)
         })
         .expect("it is good");
 

@@ -18,9 +18,8 @@ use crate::{
     entra::{Algorithm, KeySet, Profile, Tenant, TenantId, Tenants, Verifier, is_guid},
     inbound::{scope::Scope, validate_jwt::ValidateJwtConfig},
     limits::Limits,
-    listener::OneOrMany,
     request::ReservedNames,
-    settings::{Faults, Place, Secrets},
+    settings::{Faults, OneOrMany, Place, Secrets},
 };
 
 impl ValidateAzureAdToken {
@@ -125,9 +124,6 @@ impl ValidateAzureAdToken {
             reserved: &mut ReservedNames::default(),
             limits: (&limits).into(),
             secrets: &Secrets::default(),
-            fragments: &Default::default(),
-            shared: &Default::default(),
-            depth: 0,
             certificates: Default::default(),
             partners: None,
             token_places: &mut Vec::new(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{listener::OneOrMany, settings::Span};
+use crate::settings::{OneOrMany, Span};
 
 /// Settings of `validate-azure-ad-token`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

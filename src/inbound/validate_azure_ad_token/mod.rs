@@ -91,14 +91,14 @@ impl ValidateAzureAdToken {
     ) -> Result<(), Refusal> {
         let certificate = exchange.proven_certificate().map(|certificate| *certificate.sha256());
         let caller = Caller { worker: exchange.worker, certificate: certificate.as_ref() };
-        let (verified, place) = self.admit(incoming, exchange.clock(), caller).await?;
+        let (verified, place) = self.admit(incoming, &exchange.clock, caller).await?;
         let token = if self.rules.lookups.are_none() {
             verified.token.clone()
         } else {
             let completed = Box::pin(self.rules.lookups.complete(&verified, &self.rules)).await;
             let completed = completed.map_err(|error| self.refuse(error, None))?;
             if let Ok(Some((token, _))) = self.places.find(incoming) {
-                self.verifier.keep(&token, exchange.worker, exchange.clock().unix_seconds(), &verified);
+                self.verifier.keep(&token, exchange.worker, exchange.clock.unix_seconds(), &verified);
             }
             completed
         };

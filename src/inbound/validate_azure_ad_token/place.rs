@@ -32,7 +32,7 @@ mod tests {
     use http::HeaderName;
 
     use super::*;
-    use crate::entra::testing::request;
+    use crate::request::testing::request;
 
     fn header(name: &'static str) -> TokenPlace {
         TokenPlace::Header(HeaderName::from_static(name))

@@ -13,9 +13,8 @@ use crate::{
     entra::Profile,
     expression::is_free_name,
     inbound::{scope::Scope, validate_jwt::ValidateJwtConfig},
-    listener::OneOrMany,
     request::TokenPlace,
-    settings::{Faults, Place, Span},
+    settings::{Faults, OneOrMany, Place, Span},
 };
 
 const DEFAULT_SKEW: Duration = Duration::from_secs(300);

@@ -14,6 +14,7 @@ use crate::{
     },
     inbound::scope::Scope,
     limits::Limits,
+    request::testing::request,
     request::{ReservedNames, TokenPlace},
     settings::{Faults, Place},
 };
@@ -30,9 +31,6 @@ fn build(tenants: &Tenants, config: Value) -> (Option<ValidateAzureAdToken>, Fau
             tenants,
             limits: (&Limits::default()).into(),
             secrets: &Default::default(),
-            fragments: &Default::default(),
-            shared: &Default::default(),
-            depth: 0,
             captures: None,
             anonymous: false,
             reserved: &mut ReservedNames::default(),

@@ -114,7 +114,7 @@ impl ValidateClientCertificate {
             return tls.and_then(|tls| tls.certificate.clone()).ok_or(CertificateFault::Missing);
         };
         // Whoever made the connection and nobody else: it wrote the field. Behind a proxy that does not say who did, nobody is believed.
-        if !exchange.connection.maker().is_some_and(|maker| from.holds(maker, &incoming.headers, exchange.clock())) {
+        if !exchange.connection.maker().is_some_and(|maker| from.holds(maker, &incoming.headers, &exchange.clock)) {
             return Err(CertificateFault::Missing);
         }
         let mut values = incoming.headers.get_all(name).iter();
@@ -132,11 +132,15 @@ impl ValidateClientCertificate {
     }
 
     fn judge(&self, certificate: &ClientCertificate, exchange: &Exchange) -> Result<(), CertificateFault> {
-        let now = exchange.clock().unix_seconds();
-        let authorities = self.authorities.as_deref();
-        let authorities =
-            authorities.or_else(|| Some(&**exchange.connection.asked_certificates(&exchange.runtime)?.authorities()));
-        self.judge_by(certificate, authorities, exchange.worker, now)
+        let now = exchange.clock.unix_seconds();
+        if self.authorities.is_some() {
+            return self.judge_by(certificate, self.authorities.as_deref(), exchange.worker, now);
+        }
+        // Of all rules of a listener these alone go over to open connections: a certificate that is revoked is to serve no longer.
+        exchange.connection.listener.present(|rules| {
+            let authorities = rules.client_certificates().map(|asked| &**asked.authorities());
+            self.judge_by(certificate, authorities, exchange.worker, now)
+        })
     }
 
     fn judge_by(

@@ -14,7 +14,7 @@ use crate::{
 const ASKED: AskedCertificates = AskedCertificates { any: true, required: false, every_one_has_lists: false };
 
 fn build(yaml: &str, asked: AskedCertificates, folder: &TempDir) -> Result<ValidateClientCertificate, Vec<String>> {
-    let config: ValidateClientCertificateConfig = crate::config::part(yaml);
+    let config: ValidateClientCertificateConfig = crate::settings::testing::part(yaml);
     let certificates = CertificateScope { base: folder.path(), asked, validated: false };
     Building { certificates, ..Building::default() }.build(|place, scope| {
         let built = ValidateClientCertificate::build(&config, place, scope);

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, he
 use memchr::memchr2;
 
 use super::framing::Framing;
-use crate::{base::recycled, listener::Broken, refusal::Reason};
+use crate::{base::recycled, listener::broken::Broken, refusal::Reason};
 
 /// The maximum number of header fields in one head.
 const MAX_FIELDS: usize = 100;

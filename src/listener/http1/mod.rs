@@ -51,15 +51,22 @@ use self::{
     response::{asks_to_close, write_head},
     wire::{Found, OwnedWire, SharedWire},
 };
-use super::{Arrival, Broken, Limits, Listener, Service, drain::Membership, socket::Socket};
+use super::{
+    broken::Broken,
+    connection::Connection,
+    drain::Membership,
+    opening::{LAST_WORD, Opening},
+    service::{Arrival, Service},
+    settings::{Limits, Listener},
+    socket::Socket,
+};
 use crate::connection::{ConnectionEvent, EventKind};
 use crate::{
     base::{
         deadline::{Deadline, Pace},
         recycled,
     },
-    exchange::Connection,
-    listener::{Informational, RequestBody},
+    listener::{body::RequestBody, informational::Informational},
     refusal::Reason,
 };
 
@@ -100,23 +107,8 @@ const DRAIN_BYTES: u64 = 1 << 20;
 const LINGER: Duration = Duration::from_secs(2);
 /// The number of bytes that it may send in that time.
 const LINGER_BYTES: usize = 64 << 20;
-/// The time in which a new connection may still send its first request once the listener drains.
-pub(super) const LAST_WORD: Duration = Duration::from_secs(1);
 /// The response where the service's own response is invalid.
 const NO_ANSWER: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-
-/// A connection whose protocol is known.
-#[derive(Debug)]
-pub(super) struct Opening {
-    pub(super) socket: Socket,
-    /// The bytes read so far.
-    pub(super) buffer: BytesMut,
-    pub(super) listener: Arc<Listener>,
-    pub(super) connection: Arc<Connection>,
-    pub(super) membership: Membership,
-    /// The time of acceptance.
-    pub(super) accepted: Instant,
-}
 
 /// The state between requests.
 struct Http1 {
@@ -236,7 +228,7 @@ pub(super) async fn serve<S: Service>(opening: Opening, service: S, may_be_http2
 
 fn note<S: Service>(service: &S, connection: &Connection, kind: EventKind, detail: String) {
     let event =
-        ConnectionEvent { listener: connection.listener_name.clone(), peer: Some(connection.peer), kind, detail: detail.into() };
+        ConnectionEvent { listener: connection.listener.name.clone(), peer: Some(connection.peer), kind, detail: detail.into() };
     service.event(event);
 }
 

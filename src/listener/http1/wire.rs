@@ -29,7 +29,8 @@ use crate::{
         deadline::{Deadline, Pace},
         lock::lock,
     },
-    listener::{BodyError, Broken, http2::PREFACE, informational::stays_behind, socket::Socket},
+    connection::frames::PREFACE,
+    listener::{body_error::BodyError, broken::Broken, interim_fields::stays_behind, socket::Socket},
 };
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

@@ -14,7 +14,7 @@ use http_body::SizeHint;
 use super::interim::Exchanged;
 use crate::{
     base::deadline::{Deadline, Pace},
-    listener::BodyError,
+    listener::body_error::BodyError,
 };
 
 /// The body of an HTTP/2 request. Trailers are dropped.

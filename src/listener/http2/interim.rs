@@ -13,7 +13,7 @@ use h2::server::SendResponse;
 use http::{HeaderMap, Response, StatusCode};
 
 use super::meter::SharedMeter;
-use crate::{base::lock::lock, listener::informational::stays_behind};
+use crate::{base::lock::lock, listener::interim_fields::stays_behind};
 
 /// The maximum number of informational responses to one request. Each is kept until the client reads it.
 const MOST: usize = 32;

@@ -16,7 +16,7 @@ use tokio::{
 use super::meter::SharedMeter;
 use crate::{
     base::deadline::Deadline,
-    listener::{http1::LAST_WORD, socket::Socket},
+    listener::{opening::LAST_WORD, socket::Socket},
 };
 
 /// The number of bytes that a client may still send after GOAWAY, so that it sees the reason.

@@ -292,7 +292,7 @@ impl Allowance {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listener::http2::PREFACE;
+    use crate::connection::frames::PREFACE;
 
     const FRAME_HEAD: usize = 9;
 

@@ -46,20 +46,17 @@ use self::{
     meter::{Meter, SharedMeter},
 };
 use super::{
-    Limits, Listener, Service,
+    connection::Connection,
     drain::{Herd, Membership},
-    http1::{LAST_WORD, Opening},
+    opening::{LAST_WORD, Opening},
+    service::Service,
+    settings::{Limits, Listener},
     socket::Socket,
 };
-use crate::connection::{ConnectionEvent, EventKind};
 use crate::{
     base::{causes::chain, deadline::Deadline},
-    exchange::Connection,
-    upstream::Affinity,
+    connection::{ConnectionEvent, EventKind},
 };
-
-/// The beginning of HTTP/2 without TLS. RFC 9113, section 3.4.
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The maximum number of a client's open streams. RFC 9113, section 6.5.2 advises no fewer.
 const STREAMS: u32 = 100;
@@ -105,15 +102,7 @@ pub async fn serve_http2<S: Service>(client: DuplexStream, listener: Arc<Listene
     let accepted = Instant::now();
     let since = listener.admission.since(accepted);
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
-    let connection = Connection {
-        listener_name: listener.name.clone(),
-        settings: listener.settings.load_full(),
-        peer: nowhere,
-        introduction: None,
-        local: nowhere,
-        tls: None,
-        affinity: Affinity::default(),
-    };
+    let connection = Connection::plain(listener.clone(), nowhere, nowhere);
     let opening = Opening {
         socket: Socket::Memory(client),
         buffer: BytesMut::new(),
@@ -155,7 +144,7 @@ struct Shared<S> {
 impl<S: Service> Shared<S> {
     fn note(&self, kind: EventKind, detail: String) {
         self.service.event(ConnectionEvent {
-            listener: self.connection.listener_name.clone(),
+            listener: self.connection.listener.name.clone(),
             peer: Some(self.connection.peer),
             kind,
             detail: detail.into(),

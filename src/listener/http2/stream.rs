@@ -23,7 +23,13 @@ use super::{
 use crate::{
     base::deadline::{Deadline, Pace},
     connection::EventKind,
-    listener::{Arrival, Broken, Informational, Limits, RequestBody, Service},
+    listener::{
+        body::RequestBody,
+        broken::Broken,
+        informational::Informational,
+        service::{Arrival, Service},
+        settings::Limits,
+    },
     refusal::Reason,
 };
 

@@ -14,7 +14,7 @@ fn build(routes: &[&str]) -> (RouteTable, Vec<String>) {
 
 /// Does the same, where some of the routes lead to a case-insensitive upstream.
 fn build_folding(routes: &[&str], folds: impl Fn(usize) -> bool) -> (RouteTable, Vec<String>) {
-    let configs: Vec<MatchConfig> = routes.iter().map(|yaml| crate::config::part(yaml)).collect();
+    let configs: Vec<MatchConfig> = routes.iter().map(|yaml| crate::settings::testing::part(yaml)).collect();
     let mut faults = Faults::default();
     let matching = configs.iter().enumerate().map(|(index, config)| Matching {
         config,

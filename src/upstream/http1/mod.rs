@@ -22,7 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, ReadBuf};
 
 use self::framing::{Decoded, Decoder};
 pub(super) use self::head::{Framing, Head, RequestHead};
-use super::{affinity::Home, body::SendBody, hygiene, interim::Relay, io::Io};
+use super::{affinity::Home, hygiene, interim::Relay, io::Io, send_body::SendBody};
 use crate::base::deadline::Deadline;
 
 /// The size of a read if the remaining length is unknown, in bytes.

@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 
 use super::{Answer, Fault, Stream, upload::Upload};
-use crate::upstream::{body::SendBody, interim::Relay};
+use crate::upstream::{interim::Relay, send_body::SendBody};
 
 impl Stream {
     /// Sends a request and waits for the head of the response. The rest of the body is then sent independently.

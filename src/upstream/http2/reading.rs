@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Answer, Connection, Fault, Stream};
 use crate::{
     refusal::Refusal,
-    upstream::{body::SendBody, interim::Relay},
+    upstream::{interim::Relay, send_body::SendBody},
 };
 
 /// The result of a request.

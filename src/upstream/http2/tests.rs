@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{Connection, Fault, RESETS, STREAMS, Stream};
-use crate::upstream::{body::SendBody, interim::Relay};
+use crate::upstream::{interim::Relay, send_body::SendBody};
 
 /// A SETTINGS frame without settings.
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];

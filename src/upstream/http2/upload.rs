@@ -13,7 +13,7 @@ use http_body::Body;
 use tokio::task::AbortHandle;
 
 use super::state::State;
-use crate::upstream::body::SendBody;
+use crate::upstream::send_body::SendBody;
 
 /// An upload in progress, limited by the server's window. If it is dropped early, the stream is reset.
 #[derive(Debug)]

@@ -134,6 +134,6 @@ async fn fields_arrive_as_they_were_sent() {
     assert!(answer.ends_with("\r\n\r\nhost=a;x-b=1;x-b=2;x-c=;"), "{answer}");
     assert_eq!(server.backend.arrivals(), ["GET /headers?a=%2F"]);
     let connection = server.backend.connections().remove(0);
-    assert_eq!((&*connection.listener_name, connection.local), ("public", server.address));
+    assert_eq!((&*connection.listener.name, connection.local), ("public", server.address));
     assert!(connection.peer.ip().is_loopback() && connection.tls.is_none());
 }

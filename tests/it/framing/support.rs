@@ -18,8 +18,9 @@ use std::{
 use bytes::Bytes;
 use entrada::{
     connection::{ConnectionEvent, EventKind},
-    exchange::Connection,
-    listener::{Arrival, Drainer, Limits, Listener, ListenerSettings, RequestBody, ServerTls, Service, Upgrade, bind, serve},
+    listener::{
+        Arrival, Connection, Drainer, Limits, Listener, ListenerSettings, RequestBody, ServerTls, Service, Upgrade, bind, serve,
+    },
 };
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
@@ -243,18 +244,7 @@ impl Server {
     pub(crate) fn with(limits: Limits, tls: Option<Arc<ServerTls>>) -> Self {
         let socket = bind(([127, 0, 0, 1], 0).into(), 1).unwrap().remove(0);
         let address = socket.local_addr().unwrap();
-        let listener = Listener::new(
-            "public",
-            ListenerSettings {
-                limits,
-                tls,
-                introducers: None,
-                exempt: None,
-                http2: true,
-                trust: Arc::default(),
-                max_stream: Duration::from_hours(1),
-            },
-        );
+        let listener = Listener::new("public", ListenerSettings { tls, ..ListenerSettings::plain(limits) });
         let (drainer, drain) = Drainer::new();
         let backend = Backend::default();
         let task = tokio::spawn(serve(socket, listener.clone(), backend.clone(), drain));

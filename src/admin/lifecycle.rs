@@ -1,0 +1,77 @@
+//! The state of the process: the server notes it, and the status page shows it.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use crate::{base::process_limits::connections_that_fit, listener::Listener};
+
+/// The state of the process.
+#[derive(Debug, Default)]
+pub struct Lifecycle {
+    draining: AtomicBool,
+    last_reload_error: ArcSwapOption<String>,
+    connections: ArcSwap<Connections>,
+}
+
+/// The connections of all listeners.
+#[derive(Debug, Default)]
+pub struct Connections {
+    /// The limit of open files, if it is known.
+    pub open_files: Option<u64>,
+    /// The number of files that the allowed connections may need; more than the limit causes a warning.
+    pub open_files_needed: u64,
+    /// The listeners, one for each address.
+    pub listeners: Vec<(SocketAddr, Arc<Listener>)>,
+}
+
+impl Connections {
+    /// Describes a problem of the limits, if there is one.
+    pub fn warning(&self) -> Option<String> {
+        let open_files = self.open_files.filter(|open_files| *open_files < self.open_files_needed)?;
+        let most = connections_that_fit(open_files);
+        Some(format!(
+            "the connections that the listeners allow may need {} open files and the process may have {open_files}, so that \
+             {most} connections are let in at once: raise the limit (`LimitNOFILE=`, `ulimit -n`), or lower `limits.connections`",
+            self.open_files_needed
+        ))
+    }
+}
+
+impl Lifecycle {
+    /// Returns whether the gateway is draining: it finishes its requests and accepts no new connections.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the gateway finishes its requests and takes no new connections.
+    pub(crate) fn drains(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns the connections of all listeners.
+    pub fn connections(&self) -> Arc<Connections> {
+        self.connections.load_full()
+    }
+
+    /// Notes the current listeners.
+    pub(crate) fn set_connections(&self, connections: Connections) {
+        self.connections.store(Arc::new(connections));
+    }
+
+    /// Notes the reason why a reload failed; `None` if it succeeded.
+    pub(crate) fn reloaded(&self, error: Option<String>) {
+        self.last_reload_error.store(error.map(Arc::new));
+    }
+
+    /// Returns the reason why the last reload failed; `None` if it succeeded.
+    pub fn last_reload_error(&self) -> Option<Arc<String>> {
+        self.last_reload_error.load_full()
+    }
+}

@@ -1,0 +1,119 @@
+//! The settings of a listener.
+
+use std::{net::SocketAddr, path::Path};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    address::AddressSets,
+    base::clock::Clock,
+    caller::{ForwardedHeader, ListenerTrust, ProxyProtocolConfig, TrustConfig, TrustStepConfig, TrustedProxyConfig},
+    listener::{ClientCertificatesConfig, LimitsConfig, ListenerSettings, SettingsConfig, TlsConfig},
+    settings::{Faults, OneOrMany, Place},
+};
+
+/// A listener: its addresses, and the proxies that it trusts.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ListenerConfig {
+    /// The listener's name in audit records and metrics.
+    pub name: String,
+    /// `address:port`, or a list of them.
+    pub address: OneOrMany<String>,
+    /// Server certificates, chosen by the requested server name (SNI); the first is the default. Absent: no TLS.
+    pub tls: Option<OneOrMany<TlsConfig>>,
+    /// Whether HTTP/2 is served besides HTTP/1.1. Without it browsers can sign in with Windows credentials (NTLM), which need a
+    /// connection with a single caller. Default: true.
+    #[serde(default = "yes")]
+    pub http2: bool,
+    /// Requests client certificates. Default: they are not requested.
+    pub client_certificates: Option<ClientCertificatesConfig>,
+    /// The proxies that may speak for a caller. Default: none.
+    #[serde(default)]
+    pub trusted_proxies: Vec<TrustedProxyConfig>,
+    /// The proxies that requests pass through, the outermost first. Instead of `trusted-proxies`, if there are different
+    /// entrances: each step is trusted once, and only in this order.
+    #[serde(default)]
+    pub trust_path: Vec<TrustStepConfig>,
+    /// The header in which trusted proxies name the caller; the others are removed unread. Default: x-forwarded-for.
+    #[serde(default)]
+    pub forwarded_header: ForwardedHeader,
+    /// Whether connections begin with a PROXY protocol header, before TLS. Only trusted proxies may then connect. Default: none.
+    #[serde(default)]
+    pub proxy_protocol: ProxyProtocolConfig,
+    /// The limits for clients of the listener.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+impl ListenerConfig {
+    /// Builds the rules of the listener; file names are relative to `base`. Faults go to `faults`.
+    pub fn settings(
+        &self,
+        (base, sets, clock): (&Path, &AddressSets, &Clock),
+        place: &Place,
+        faults: &mut Faults,
+    ) -> Option<ListenerSettings> {
+        let config = SettingsConfig {
+            limits: &self.limits,
+            tls: self.tls.as_ref(),
+            client_certificates: self.client_certificates.as_ref(),
+            http2: self.http2,
+            proxy_protocol: self.proxy_protocol == ProxyProtocolConfig::Required,
+        };
+        let settings = ListenerSettings::build(config, base, place, faults);
+        let trust = ListenerTrust::build(&self.trust(), clock, place, sets, faults)?;
+        Some(settings?.trusting(trust))
+    }
+
+    fn trust(&self) -> TrustConfig {
+        TrustConfig {
+            trusted_proxies: self.trusted_proxies.clone(),
+            trust_path: self.trust_path.clone(),
+            forwarded_header: self.forwarded_header,
+            proxy_protocol: self.proxy_protocol,
+        }
+    }
+
+    /// Returns the addresses to listen on. Faults go to `faults`.
+    pub fn addresses(&self, place: &Place, faults: &mut Faults) -> Vec<SocketAddr> {
+        let place = place.key("address");
+        if self.address.as_slice().is_empty() {
+            faults.error(&place, "the listener has no address", "write one as 0.0.0.0:8443");
+        }
+        let mut addresses = Vec::new();
+        for (index, text) in self.address.as_slice().iter().enumerate() {
+            let place = if matches!(self.address, OneOrMany::One(_)) { place.clone() } else { place.index(index) };
+            match text.parse() {
+                Ok(address) => addresses.push(address),
+                Err(_) => faults.error(
+                    &place,
+                    format!("`{text}` is not an address to listen on"),
+                    "write address and port: 0.0.0.0:8443, 127.0.0.1:8080 or [::]:8443",
+                ),
+            }
+        }
+        addresses
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_address_is_told_at_its_place() {
+        let config: ListenerConfig =
+            crate::settings::testing::part("name: public\naddress: [\"127.0.0.1:0\", \"8443\", \"localhost:1\"]");
+        let (mut faults, place) = (Faults::default(), Place::root().key("listeners").index(0));
+
+        assert_eq!(config.addresses(&place, &mut faults).len(), 1);
+        let places: Vec<_> = faults.iter().map(|fault| fault.place.to_string()).collect();
+        assert_eq!(places, ["listeners[0].address[1]", "listeners[0].address[2]"]);
+    }
+}

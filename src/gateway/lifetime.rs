@@ -1,0 +1,69 @@
+//! The bounds of a request: its deadline, the listener's certificate rules, and its connection.
+
+use std::{sync::Arc, time::Duration};
+
+use http::Version;
+use tokio::time::Instant;
+
+use crate::{
+    certificate::CertificateFault, exchange::Exchange, listener::ClientCertificateMode, partner::Access,
+    request::IncomingRequest, route::Route,
+};
+
+/// Checks the caller's certificate against the listener's requirements.
+///
+/// Of all rules of a listener only these apply to open connections at once, so that a revoked certificate is refused. A listener that a
+/// reload has removed keeps its last rules.
+///
+/// # Errors
+/// Fails if the listener requires a certificate and this one is not acceptable.
+pub(super) fn admit_certificate(exchange: &mut Exchange) -> Result<(), CertificateFault> {
+    let connection = exchange.connection.clone();
+    connection.listener.present(|rules| {
+        let Some(asked) = rules.client_certificates() else { return Ok(()) };
+        if asked.mode() == ClientCertificateMode::Optional {
+            return Ok(());
+        }
+        let shown = connection.certificate();
+        exchange.judged_certificate = shown.cloned();
+        asked.admit(shown.map(|shown| &**shown), exchange.worker, exchange.clock.unix_seconds())?;
+        exchange.certificate = shown.cloned();
+        Ok(())
+    })
+}
+
+/// Returns whether the caller itself made the connection, so that credentials of the connection are the caller's alone: not behind a
+/// proxy, which sends the requests of several callers on one connection, and not over HTTP/2.
+pub(super) fn has_connection_of_its_own(exchange: &Exchange, route: &Route, incoming: &IncomingRequest) -> bool {
+    let Some(maker) = exchange.connection.maker() else { return false };
+    let shown = exchange.connection.certificate();
+    let handed_on = exchange.certificate.as_ref().is_some_and(|accepted| shown.is_none_or(|shown| !Arc::ptr_eq(shown, accepted)));
+    let speaks_for_others =
+        route.trusted_headers.as_ref().is_some_and(|trusted| trusted.believes(Some(maker), &exchange.clock, incoming));
+    incoming.version < Version::HTTP_2
+        && exchange.caller.as_ref().is_some_and(|caller| !caller.believed() && caller.address == maker)
+        && !handed_on
+        && !speaks_for_others
+}
+
+/// Returns the deadline of the response: the earliest expiry of the request's tokens, its certificate and its partner's access, and the
+/// listener's `max-stream`.
+pub(super) fn ends_at(exchange: &Exchange) -> Instant {
+    let now = exchange.began.unix;
+    let partner = exchange.partner.as_ref().filter(|_| exchange.let_through()).and_then(|partner| partner.until);
+    let certificate = exchange.certificate.as_ref().map(|certificate| certificate.not_after() + 1);
+    let ends = [exchange.tokens_until, partner, certificate].into_iter().flatten();
+    let left = ends.map(|until| Duration::from_secs(until).saturating_sub(now));
+    exchange.began.instant + left.fold(exchange.connection.settings.max_stream, Duration::min)
+}
+
+/// Awaits the future; returns `None` if the partner's access ends first. The future is pinned by the caller, since this one would
+/// need space for it twice.
+pub(super) async fn unless_revoked<T>(access: Option<Access>, future: impl Future<Output = T> + Unpin) -> Option<T> {
+    let Some(access) = access else { return Some(future.await) };
+    tokio::select! {
+        biased;
+        () = access.ended() => None,
+        result = future => Some(result),
+    }
+}

@@ -1,0 +1,48 @@
+//! The service that answers requests, and its arrivals.
+
+use std::{
+    error::Error,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+
+use super::{body::RequestBody, broken::Broken, connection::Connection};
+use crate::connection::ConnectionEvent;
+
+/// An arrival on a connection.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every arrival is a request, and is moved once")]
+pub enum Arrival {
+    /// A request with valid framing. Its target is byte for byte the client's.
+    ///
+    /// If the client asks for another protocol, the extensions hold an [`Upgrade`](super::Upgrade).
+    Request(Request<RequestBody>),
+    /// A head that is not a request. The service's response is sent, and the connection closed.
+    Broken(Broken),
+}
+
+/// The service that answers requests.
+///
+/// This is `tower::Service` without `poll_ready`, for a shared receiver: a listener is always ready, sheds load by answering, and
+/// its calls borrow their context instead of cloning it for each request.
+pub trait Service: Clone + Send + Sync + 'static {
+    /// The body of a response. An error in it resets the connection or the stream, so that a truncated body never looks complete.
+    type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;
+
+    /// Answers an arrival. Dropped when the client is known to have left.
+    fn call(&self, arrival: Arrival, connection: &Arc<Connection>) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// Returns `Ready` when a body has to end now, for a body that is not polled because the client has not read the earlier
+    /// data.
+    fn poll_overdue(_body: Pin<&mut Self::Body>, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
+    /// Records an event without a request.
+    fn event(&self, event: ConnectionEvent);
+}
