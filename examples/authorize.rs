@@ -20,7 +20,7 @@ pub async fn application(config: &Path) -> Result<Router, ServerError> {
     Ok(Router::new().fallback_service(AuthorizeLayer::open(config).await?.layer(orders)))
 }
 
-/// Answers with what the gateway found out.
+/// Responds with the facts that the gateway established.
 async fn order(
     extract::Path(id): extract::Path<String>,
     Extension(token): Extension<Token>,

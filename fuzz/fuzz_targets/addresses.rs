@@ -2,13 +2,13 @@
 
 #![no_main]
 
-use entrada::{address::Span, connection::Authority};
+use entrada::{address::AddressRange, connection::Authority};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     match text.parse() {
-        Ok(Span::V4(from, to)) => assert!(from <= to),
-        Ok(Span::V6(from, to)) => assert!(from <= to),
+        Ok(AddressRange::V4(from, to)) => assert!(from <= to),
+        Ok(AddressRange::V6(from, to)) => assert!(from <= to),
         Err(_) => {}
     }
     if let Ok(authority) = Authority::read(text.as_bytes()) {

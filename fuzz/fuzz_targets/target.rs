@@ -9,7 +9,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(target) = Target::read(bytes) else { return };
     let again = Target::read(target.to_string()).expect("what was read once is read again");
     assert_eq!((&again.path, &again.query), (&target.path, &target.query));
-    assert!(again.oddities.minus(target.oddities).is_empty());
+    assert!(again.ambiguities.minus(target.ambiguities).is_empty());
     for segment in target.path.split('/') {
         assert!(segment != "." && segment != "..");
     }

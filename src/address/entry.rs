@@ -10,14 +10,14 @@ use std::{
 
 /// A range of addresses in one family, both ends included. IPv4-mapped addresses count as IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Span {
+pub enum AddressRange {
     /// IPv4.
     V4(u32, u32),
     /// IPv6.
     V6(u128, u128),
 }
 
-impl Span {
+impl AddressRange {
     /// Returns whether the range holds every address of the family.
     pub(super) const fn is_everything(self) -> bool {
         matches!(self, Self::V4(0, u32::MAX) | Self::V6(0, u128::MAX))
@@ -59,7 +59,7 @@ impl Span {
     }
 }
 
-impl FromStr for Span {
+impl FromStr for AddressRange {
     type Err = EntryFault;
 
     fn from_str(text: &str) -> Result<Self, EntryFault> {
@@ -118,7 +118,7 @@ pub(crate) fn address(text: &str) -> Result<IpAddr, EntryFault> {
     text.parse::<IpAddr>().map(|address| address.to_canonical()).map_err(|_| EntryFault::Address(text.into()))
 }
 
-fn cidr(text: &str, length: &str) -> Result<Span, EntryFault> {
+fn cidr(text: &str, length: &str) -> Result<AddressRange, EntryFault> {
     let written: IpAddr = text.parse().map_err(|_| EntryFault::Address(text.into()))?;
     let bad_length = || EntryFault::PrefixLength(length.into());
     let plain = length == "0" || (!length.starts_with('0') && length.bytes().all(|byte| byte.is_ascii_digit()));
@@ -133,20 +133,20 @@ fn cidr(text: &str, length: &str) -> Result<Span, EntryFault> {
     }
 }
 
-fn cidr_v4(address: Ipv4Addr, bits: u32) -> Option<Result<Span, EntryFault>> {
+fn cidr_v4(address: Ipv4Addr, bits: u32) -> Option<Result<AddressRange, EntryFault>> {
     let host = u32::MAX.checked_shr(bits).unwrap_or(0);
     let from = u32::from(address);
     (bits <= 32).then(|| match from & host {
-        0 => Ok(Span::V4(from, from | host)),
+        0 => Ok(AddressRange::V4(from, from | host)),
         _ => Err(EntryFault::HostBits { network: format!("{}/{bits}", Ipv4Addr::from(from & !host)) }),
     })
 }
 
-fn cidr_v6(address: Ipv6Addr, bits: u32) -> Option<Result<Span, EntryFault>> {
+fn cidr_v6(address: Ipv6Addr, bits: u32) -> Option<Result<AddressRange, EntryFault>> {
     let host = u128::MAX.checked_shr(bits).unwrap_or(0);
     let from = u128::from(address);
     (bits <= 128).then(|| match from & host {
-        0 => Ok(Span::V6(from, from | host)),
+        0 => Ok(AddressRange::V6(from, from | host)),
         _ => Err(EntryFault::HostBits { network: format!("{}/{bits}", Ipv6Addr::from(from & !host)) }),
     })
 }
@@ -172,23 +172,23 @@ mod tests {
     #[test]
     fn reads_addresses_networks_and_ranges() {
         for (text, expected) in [
-            ("192.0.2.7", Span::V4(v4("192.0.2.7"), v4("192.0.2.7"))),
-            ("203.0.113.0/24", Span::V4(v4("203.0.113.0"), v4("203.0.113.255"))),
-            ("192.0.2.7/32", Span::V4(v4("192.0.2.7"), v4("192.0.2.7"))),
-            ("0.0.0.0/0", Span::V4(0, u32::MAX)),
-            ("198.51.100.10-198.51.100.40", Span::V4(v4("198.51.100.10"), v4("198.51.100.40"))),
-            ("198.51.100.10 - 198.51.100.10", Span::V4(v4("198.51.100.10"), v4("198.51.100.10"))),
-            ("2001:db8::/32", Span::V6(v6("2001:db8::"), v6("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"))),
-            ("2001:DB8::7", Span::V6(v6("2001:db8::7"), v6("2001:db8::7"))),
-            ("::/0", Span::V6(0, u128::MAX)),
-            ("::1/128", Span::V6(1, 1)),
-            ("2001:db8::1-2001:db8::9", Span::V6(v6("2001:db8::1"), v6("2001:db8::9"))),
-            ("::ffff:192.0.2.7", Span::V4(v4("192.0.2.7"), v4("192.0.2.7"))),
-            ("::ffff:c000:207", Span::V4(v4("192.0.2.7"), v4("192.0.2.7"))),
-            ("::ffff:10.0.0.0/104", Span::V4(v4("10.0.0.0"), v4("10.255.255.255"))),
-            ("::ffff:0:0/96", Span::V4(0, u32::MAX)),
-            ("::ffff:192.0.2.1-::ffff:192.0.2.9", Span::V4(v4("192.0.2.1"), v4("192.0.2.9"))),
-            ("::ffff:192.0.2.1-192.0.2.9", Span::V4(v4("192.0.2.1"), v4("192.0.2.9"))),
+            ("192.0.2.7", AddressRange::V4(v4("192.0.2.7"), v4("192.0.2.7"))),
+            ("203.0.113.0/24", AddressRange::V4(v4("203.0.113.0"), v4("203.0.113.255"))),
+            ("192.0.2.7/32", AddressRange::V4(v4("192.0.2.7"), v4("192.0.2.7"))),
+            ("0.0.0.0/0", AddressRange::V4(0, u32::MAX)),
+            ("198.51.100.10-198.51.100.40", AddressRange::V4(v4("198.51.100.10"), v4("198.51.100.40"))),
+            ("198.51.100.10 - 198.51.100.10", AddressRange::V4(v4("198.51.100.10"), v4("198.51.100.10"))),
+            ("2001:db8::/32", AddressRange::V6(v6("2001:db8::"), v6("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"))),
+            ("2001:DB8::7", AddressRange::V6(v6("2001:db8::7"), v6("2001:db8::7"))),
+            ("::/0", AddressRange::V6(0, u128::MAX)),
+            ("::1/128", AddressRange::V6(1, 1)),
+            ("2001:db8::1-2001:db8::9", AddressRange::V6(v6("2001:db8::1"), v6("2001:db8::9"))),
+            ("::ffff:192.0.2.7", AddressRange::V4(v4("192.0.2.7"), v4("192.0.2.7"))),
+            ("::ffff:c000:207", AddressRange::V4(v4("192.0.2.7"), v4("192.0.2.7"))),
+            ("::ffff:10.0.0.0/104", AddressRange::V4(v4("10.0.0.0"), v4("10.255.255.255"))),
+            ("::ffff:0:0/96", AddressRange::V4(0, u32::MAX)),
+            ("::ffff:192.0.2.1-::ffff:192.0.2.9", AddressRange::V4(v4("192.0.2.1"), v4("192.0.2.9"))),
+            ("::ffff:192.0.2.1-192.0.2.9", AddressRange::V4(v4("192.0.2.1"), v4("192.0.2.9"))),
         ] {
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }
@@ -242,7 +242,7 @@ mod tests {
             "192.0.2.1 192.0.2.2",
             "192.0.2.*",
         ] {
-            assert!(text.parse::<Span>().is_err(), "{text}");
+            assert!(text.parse::<AddressRange>().is_err(), "{text}");
         }
     }
 
@@ -257,7 +257,7 @@ mod tests {
             ("192.0.2.1-2001:db8::1", EntryFault::MixedFamilies),
             ("::ffff:192.0.2.1-2001:db8::1", EntryFault::MixedFamilies),
         ] {
-            assert_eq!(text.parse::<Span>(), Err(fault.clone()), "{text}");
+            assert_eq!(text.parse::<AddressRange>(), Err(fault.clone()), "{text}");
             assert!(!fault.cure().is_empty());
         }
     }
@@ -265,11 +265,11 @@ mod tests {
     #[test]
     fn every_prefix_length_covers_its_power_of_two() {
         for bits in 0..=32_u32 {
-            let Ok(Span::V4(from, to)) = format!("0.0.0.0/{bits}").parse() else { panic!("{bits}") };
+            let Ok(AddressRange::V4(from, to)) = format!("0.0.0.0/{bits}").parse() else { panic!("{bits}") };
             assert_eq!(u64::from(to - from) + 1, 1 << (32 - bits), "{bits}");
         }
         for bits in 1..=128_u32 {
-            let Ok(Span::V6(from, to)) = format!("::/{bits}").parse() else { panic!("{bits}") };
+            let Ok(AddressRange::V6(from, to)) = format!("::/{bits}").parse() else { panic!("{bits}") };
             assert_eq!(to - from + 1, 1 << (128 - bits), "{bits}");
         }
     }

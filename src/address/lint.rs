@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{AddressSet, entry::Span};
+use super::{AddressSet, entry::AddressRange};
 use crate::settings::{Faults, Place};
 
 /// The number of findings of one kind that are reported one by one; a file may hold thousands.
@@ -39,7 +39,7 @@ impl fmt::Display for Written<'_> {
 /// Warns about entries that have no effect, overlap, or are absurdly wide.
 ///
 /// `named`: the list is a named set. For a policy's own list, the policy judges an entry that holds every address.
-pub(super) fn entries(written: &[(Span, Written<'_>)], named: bool, faults: &mut Faults) {
+pub(super) fn entries(written: &[(AddressRange, Written<'_>)], named: bool, faults: &mut Faults) {
     for (span, entry) in written {
         if span.is_everything() && !named {
             continue;
@@ -58,7 +58,7 @@ pub(super) fn entries(written: &[(Span, Written<'_>)], named: bool, faults: &mut
     // By start, the widest first: whatever is covered comes behind what covers it. Equal spans stay as written.
     sorted.sort_by_key(|(span, _)| key(*span));
     let mut told = 0;
-    let mut widest: Option<&(Span, Written<'_>)> = None;
+    let mut widest: Option<&(AddressRange, Written<'_>)> = None;
     for current in sorted {
         let Some(before) = widest.filter(|before| before.0.meets(current.0)) else {
             widest = Some(current);
@@ -83,7 +83,7 @@ pub(super) fn entries(written: &[(Span, Written<'_>)], named: bool, faults: &mut
 }
 
 /// Warns about entries that a set named in the same list already holds, and about sets that another one contains.
-pub(super) fn included(written: &[(Span, Written<'_>)], sets: &[(Arc<AddressSet>, Written<'_>)], faults: &mut Faults) {
+pub(super) fn included(written: &[(AddressRange, Written<'_>)], sets: &[(Arc<AddressSet>, Written<'_>)], faults: &mut Faults) {
     let mut told = 0;
     let mut tell = |entry: &Written<'_>, whole: &Written<'_>| {
         told += 1;
@@ -110,9 +110,9 @@ pub(super) fn included(written: &[(Span, Written<'_>)], sets: &[(Arc<AddressSet>
 }
 
 /// Returns the sort key: family, then start, then the widest first.
-const fn key(span: Span) -> (bool, u128, u128) {
+const fn key(span: AddressRange) -> (bool, u128, u128) {
     match span {
-        Span::V4(from, to) => (false, from as u128, u128::MAX - to as u128),
-        Span::V6(from, to) => (true, from, u128::MAX - to),
+        AddressRange::V4(from, to) => (false, from as u128, u128::MAX - to as u128),
+        AddressRange::V6(from, to) => (true, from, u128::MAX - to),
     }
 }

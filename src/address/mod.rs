@@ -14,7 +14,7 @@ mod status;
 use std::{net::IpAddr, sync::Arc};
 
 pub(crate) use entry::address as read_address;
-pub use entry::{EntryFault, Span};
+pub use entry::{AddressRange, EntryFault};
 use parts::{Parts, Piece};
 use ranges::Ranges;
 use schemars::JsonSchema;
@@ -24,7 +24,7 @@ pub(crate) use status::AddressSetStatus;
 
 use crate::{
     base::clock::Clock,
-    settings::{Day, Faults, Place},
+    settings::{Date, Faults, Place},
 };
 
 /// One entry of a list of addresses: an address, a CIDR, a range `from-to`, or the name of an address set; or an object with the same and a note.
@@ -58,7 +58,7 @@ pub struct NotedAddressConfig {
     /// The reason for the entry.
     pub reason: Option<String>,
     /// The last day on which the entry counts, UTC. Default: it always counts.
-    pub expires: Option<Day>,
+    pub expires: Option<Date>,
 }
 
 /// A named list of addresses: entries, or a file that holds them.
@@ -110,7 +110,7 @@ pub struct Dated {
     /// The reason for the entry.
     pub reason: Option<Box<str>>,
     /// The last day on which it counts, UTC.
-    pub expires: Day,
+    pub expires: Date,
 }
 
 impl AddressSet {
@@ -181,7 +181,7 @@ impl AddressSet {
     }
 
     /// Returns whether one of the set's pieces permanently holds every address of the span.
-    fn covers(&self, span: Span) -> bool {
+    fn covers(&self, span: AddressRange) -> bool {
         self.lasting().any(|ranges| ranges.covers(span))
     }
 
@@ -208,7 +208,7 @@ impl AddressSet {
             return false;
         }
         let all = self.pieces().flat_map(|(_, piece)| piece.all()).flat_map(Ranges::spans);
-        Ranges::of(all).spans().any(Span::is_everything)
+        Ranges::of(all).spans().any(AddressRange::is_everything)
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{AddressEntryConfig, AddressSet, Dated, NotedAddressConfig, entry, entry::Span, lint, ranges::Ranges, suggestion};
-use crate::settings::{Day, Faults, Place};
+use super::{
+    AddressEntryConfig, AddressSet, Dated, NotedAddressConfig, entry, entry::AddressRange, lint, ranges::Ranges, suggestion,
+};
+use crate::settings::{Date, Faults, Place};
 
 /// The largest piece, in ranges, that is copied into the sets that name it: an additional search costs more than the copy.
 const COPIED: usize = 64;
@@ -39,12 +41,12 @@ impl Piece {
 pub(super) struct Parts<'a> {
     /// The time, in seconds since 1970, for warnings about expired entries.
     now: u64,
-    lasting: Vec<Span>,
-    expiring: BTreeMap<u64, Vec<Span>>,
+    lasting: Vec<AddressRange>,
+    expiring: BTreeMap<u64, Vec<AddressRange>>,
     shared: Vec<(Option<u64>, Arc<Piece>)>,
     pub(super) change_number: Option<u64>,
     /// The entries that were written here, with their places, for the warnings.
-    written: Vec<(Span, lint::Written<'a>)>,
+    written: Vec<(AddressRange, lint::Written<'a>)>,
     /// The sets that were named here, with their places, for the warnings.
     included: Vec<(Arc<AddressSet>, lint::Written<'a>)>,
     dated: Vec<Dated>,
@@ -72,7 +74,7 @@ impl<'a> Parts<'a> {
         if let Some(noted) = noted {
             self.note(noted, &list.index(index), faults);
         }
-        let until = noted.and_then(|noted| noted.expires).map(Day::end);
+        let until = noted.and_then(|noted| noted.expires).map(Date::end);
         let written = lint::Written::Entry { list, index, noted: noted.is_some(), text };
         if entry::is_name(text) {
             match find(text, faults) {
@@ -115,12 +117,12 @@ impl<'a> Parts<'a> {
         lint::included(&self.written, &self.included, faults);
     }
 
-    pub(super) fn add_written(&mut self, span: Span, until: Option<u64>, written: lint::Written<'a>) {
+    pub(super) fn add_written(&mut self, span: AddressRange, until: Option<u64>, written: lint::Written<'a>) {
         self.push(span, until);
         self.written.push((span, written));
     }
 
-    pub(super) fn push(&mut self, span: Span, until: Option<u64>) {
+    pub(super) fn push(&mut self, span: AddressRange, until: Option<u64>) {
         match until {
             Some(until) => self.expiring.entry(until).or_default().push(span),
             None => self.lasting.push(span),

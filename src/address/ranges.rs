@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::entry::Span;
+use super::entry::AddressRange;
 
 /// A set of addresses of both families, without overlaps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,12 +20,12 @@ struct Sorted<T> {
 
 impl Ranges {
     /// Merges ranges that overlap or touch.
-    pub(super) fn of(spans: impl IntoIterator<Item = Span>) -> Self {
+    pub(super) fn of(spans: impl IntoIterator<Item = AddressRange>) -> Self {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for span in spans {
             match span {
-                Span::V4(from, to) => v4.push((from, to)),
-                Span::V6(from, to) => v6.push((from, to)),
+                AddressRange::V4(from, to) => v4.push((from, to)),
+                AddressRange::V6(from, to) => v6.push((from, to)),
             }
         }
         Self { v4: Sorted::of(v4, |end: u32| end.checked_add(1)), v6: Sorted::of(v6, |end: u128| end.checked_add(1)) }
@@ -40,16 +40,16 @@ impl Ranges {
     }
 
     /// Returns whether every address of the span is in the set.
-    pub(super) fn covers(&self, span: Span) -> bool {
+    pub(super) fn covers(&self, span: AddressRange) -> bool {
         match span {
-            Span::V4(from, to) => self.v4.covers(from, to),
-            Span::V6(from, to) => self.v6.covers(from, to),
+            AddressRange::V4(from, to) => self.v4.covers(from, to),
+            AddressRange::V6(from, to) => self.v6.covers(from, to),
         }
     }
 
-    pub(super) fn spans(&self) -> impl Iterator<Item = Span> {
-        let v4 = self.v4.starts.iter().zip(&self.v4.ends).map(|(from, to)| Span::V4(*from, *to));
-        v4.chain(self.v6.starts.iter().zip(&self.v6.ends).map(|(from, to)| Span::V6(*from, *to)))
+    pub(super) fn spans(&self) -> impl Iterator<Item = AddressRange> {
+        let v4 = self.v4.starts.iter().zip(&self.v4.ends).map(|(from, to)| AddressRange::V4(*from, *to));
+        v4.chain(self.v6.starts.iter().zip(&self.v6.ends).map(|(from, to)| AddressRange::V6(*from, *to)))
     }
 
     /// Returns the number of addresses of each family, saturating.
@@ -98,17 +98,22 @@ mod tests {
     #[test]
     fn merges_what_overlaps_or_touches() {
         let ranges = Ranges::of([
-            Span::V4(10, 20),
-            Span::V4(15, 30),
-            Span::V4(31, 40),
-            Span::V4(42, 42),
-            Span::V4(u32::MAX - 1, u32::MAX),
-            Span::V4(u32::MAX, u32::MAX),
-            Span::V6(0, 5),
-            Span::V6(2, 3),
+            AddressRange::V4(10, 20),
+            AddressRange::V4(15, 30),
+            AddressRange::V4(31, 40),
+            AddressRange::V4(42, 42),
+            AddressRange::V4(u32::MAX - 1, u32::MAX),
+            AddressRange::V4(u32::MAX, u32::MAX),
+            AddressRange::V6(0, 5),
+            AddressRange::V6(2, 3),
         ]);
 
-        let expected = [Span::V4(10, 40), Span::V4(42, 42), Span::V4(u32::MAX - 1, u32::MAX), Span::V6(0, 5)];
+        let expected = [
+            AddressRange::V4(10, 40),
+            AddressRange::V4(42, 42),
+            AddressRange::V4(u32::MAX - 1, u32::MAX),
+            AddressRange::V6(0, 5),
+        ];
         assert_eq!(ranges.spans().collect::<Vec<_>>(), expected);
     }
 
@@ -119,15 +124,15 @@ mod tests {
             probes in prop::collection::vec((any::<bool>(), 0_u32..80), 1..32),
         ) {
             let spans: Vec<_> = spans.into_iter().map(|(v4, from, length)| {
-                if v4 { Span::V4(from, from + length) } else { Span::V6(u128::from(from), u128::from(from + length)) }
+                if v4 { AddressRange::V4(from, from + length) } else { AddressRange::V6(u128::from(from), u128::from(from + length)) }
             }).collect();
             let ranges = Ranges::of(spans.iter().copied());
 
             for (v4, number) in probes {
                 let (address, span): (IpAddr, _) = if v4 {
-                    (std::net::Ipv4Addr::from(number).into(), Span::V4(number, number))
+                    (std::net::Ipv4Addr::from(number).into(), AddressRange::V4(number, number))
                 } else {
-                    (std::net::Ipv6Addr::from(u128::from(number)).into(), Span::V6(number.into(), number.into()))
+                    (std::net::Ipv6Addr::from(u128::from(number)).into(), AddressRange::V6(number.into(), number.into()))
                 };
                 prop_assert_eq!(ranges.contains(address), spans.iter().any(|listed| listed.covers(span)), "{}", address);
             }

@@ -292,7 +292,7 @@ fn service_tags(published: &Published, tags: &[String], place: &Place, faults: &
             continue;
         };
         for prefix in &tag.properties.address_prefixes {
-            match prefix.parse::<super::Span>() {
+            match prefix.parse::<super::AddressRange>() {
                 // Not linted: overlaps are as published.
                 Ok(span) => parts.push(span, None),
                 Err(fault) => {

@@ -54,9 +54,9 @@ pub(crate) struct BoundAdmin {
 /// An address that cannot be listened on.
 #[derive(Debug)]
 pub(crate) struct BindError {
-    /// The address, and whose it is.
+    /// The address, and the part of the config that names it.
     pub(crate) address: String,
-    /// What the system says.
+    /// The error of the operating system.
     pub(crate) source: io::Error,
 }
 

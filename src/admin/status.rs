@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Admin;
 use crate::{
     address::AddressSetStatus,
-    entra::{KeySetStatus, SeenStatus},
+    entra::{KeySetStatus, VerifiedTokenCacheStatus},
     gateway::runtime::Runtime,
     listener::{Listener, ListenerCertificateStatus},
     partner::PartnerStatus,
@@ -118,7 +118,7 @@ struct ServerStatus {
 }
 
 impl Admin {
-    /// Returns what the gateway still waits for before it is ready, or nothing once it is.
+    /// Returns the things that the gateway still waits for before it is ready; empty once it is ready.
     pub(super) fn waiting_for(&self) -> Vec<String> {
         let draining = self.lifecycle.is_draining().then(|| "the end: it is draining".to_owned());
         draining.into_iter().chain(self.runtime.load_full().waiting_for()).collect()
@@ -184,7 +184,7 @@ impl Admin {
         text.sample("entrada_audit_records_lost_total", &[], self.audit.dropped());
         runtime.limits.write_metrics(text);
         write_connections(&self.lifecycle.connections().listeners, text);
-        write_verified_tokens(runtime.tenants.seen_status(), text);
+        write_verified_tokens(runtime.tenants.verified_token_cache_status(), text);
         write_credentials(&runtime.credentials.status(), text);
         write_listener_certificates(&listener_certificates(&runtime), text);
         text.family("entrada_upstream_requests_under_way", "gauge", "Requests that wait for a server's answer.");
@@ -238,7 +238,7 @@ fn write_connections(listeners: &[(std::net::SocketAddr, std::sync::Arc<Listener
 }
 
 /// Writes the size and hits of the verified-token cache.
-fn write_verified_tokens(tokens: SeenStatus, text: &mut MetricsText) {
+fn write_verified_tokens(tokens: VerifiedTokenCacheStatus, text: &mut MetricsText) {
     text.family("entrada_verified_tokens", "gauge", "Tokens that are kept so as not to verify them again.");
     text.sample("entrada_verified_tokens", &[], tokens.tokens);
     text.family("entrada_verified_tokens_bytes", "gauge", "The memory that kept tokens take.");

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::base::digits;
+use crate::base::fmt_fast;
 
 /// One JSON object on one line. Members that are absent are left out.
 pub(crate) struct Line<'a>(&'a mut Vec<u8>);
@@ -39,7 +39,7 @@ impl<'a> Line<'a> {
     pub(crate) fn number(&mut self, key: &'static str, number: impl Into<Option<u64>>) {
         if let Some(number) = number.into() {
             self.key(key);
-            digits::decimal(self.0, number);
+            fmt_fast::decimal(self.0, number);
         }
     }
 
@@ -52,20 +52,20 @@ impl<'a> Line<'a> {
     pub(crate) fn hexadecimal(&mut self, key: &'static str, number: Option<u128>) {
         if let Some(number) = number {
             let mut room = [0; 32];
-            digits::hexadecimal(&mut room, number);
+            fmt_fast::hexadecimal(&mut room, number);
             self.quoted(key, |out| out.extend_from_slice(&room));
         }
     }
 
     pub(crate) fn address(&mut self, key: &'static str, address: Option<IpAddr>) {
         if let Some(address) = address {
-            self.quoted(key, |out| digits::address(out, address));
+            self.quoted(key, |out| fmt_fast::address(out, address));
         }
     }
 
     pub(crate) fn socket_address(&mut self, key: &'static str, address: Option<SocketAddr>) {
         if let Some(address) = address {
-            self.quoted(key, |out| digits::socket_address(out, address));
+            self.quoted(key, |out| fmt_fast::socket_address(out, address));
         }
     }
 
@@ -75,7 +75,7 @@ impl<'a> Line<'a> {
             with_second(since_epoch.as_secs(), |second| out.extend_from_slice(second.as_bytes()));
             // A digit before those that are wanted keeps the zeros in front.
             let at = out.len();
-            digits::decimal(out, 1_000_000 + u64::from(since_epoch.subsec_micros()));
+            fmt_fast::decimal(out, 1_000_000 + u64::from(since_epoch.subsec_micros()));
             out[at] = b'.';
             out.push(b'Z');
         });
@@ -129,7 +129,7 @@ fn escape(out: &mut Vec<u8>, text: &str) {
             b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
             _ => {
                 let mut code = *b"\\u0000";
-                digits::hexadecimal(&mut code[2..], byte.into());
+                fmt_fast::hexadecimal(&mut code[2..], byte.into());
                 out.extend_from_slice(&code);
             }
         }

@@ -16,7 +16,7 @@ use crate::{
 
 /// The context in which a route's `authorization` is built.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Setting<'a> {
+pub(crate) struct AuthorizationContext<'a> {
     /// The gateway's credentials.
     pub(crate) credentials: &'a Credentials,
     /// The tenants of the config.
@@ -33,16 +33,21 @@ pub(crate) struct Setting<'a> {
 
 impl Authorization {
     /// Builds the `authorization` of a route, or reports its faults.
-    pub(crate) fn build(config: &AuthorizationConfig, setting: Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Self> {
-        let setting = &setting;
+    pub(crate) fn build(
+        config: &AuthorizationConfig,
+        context: AuthorizationContext<'_>,
+        place: &Place,
+        faults: &mut Faults,
+    ) -> Option<Self> {
+        let context = &context;
         let form = match config {
             AuthorizationConfig::Absent | AuthorizationConfig::Word(AuthorizationWord::Remove) => Form::Remove,
             AuthorizationConfig::Word(AuthorizationWord::Keep) => Form::Keep,
-            AuthorizationConfig::FromHeader(config) => from_header(config, setting, &place.key("from-header"), faults)?,
-            AuthorizationConfig::Credential(config) => credential(config, setting, place, faults)?,
-            AuthorizationConfig::OnBehalfOf(config) => on_behalf_of(config, setting, place, faults)?,
+            AuthorizationConfig::FromHeader(config) => from_header(config, context, &place.key("from-header"), faults)?,
+            AuthorizationConfig::Credential(config) => credential(config, context, place, faults)?,
+            AuthorizationConfig::OnBehalfOf(config) => on_behalf_of(config, context, place, faults)?,
         };
-        Some(Self { form, places: setting.token_places.into() })
+        Some(Self { form, places: context.token_places.into() })
     }
 
     /// Reports token policies whose audience is not the application that exchanges their tokens: Entra would refuse each of them.
@@ -58,8 +63,13 @@ impl Authorization {
     }
 }
 
-fn from_header(config: &FromHeaderConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Form> {
-    if refuses_anonymous(setting, "from-header", place, faults) {
+fn from_header(
+    config: &FromHeaderConfig,
+    context: &AuthorizationContext<'_>,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<Form> {
+    if refuses_anonymous(context, "from-header", place, faults) {
         return None;
     }
     let Ok(name) = HeaderName::try_from(&*config.from_header) else {
@@ -70,7 +80,7 @@ fn from_header(config: &FromHeaderConfig, setting: &Setting<'_>, place: &Place, 
         );
         return None;
     };
-    if !setting.token_places.contains(&TokenPlace::Header(name.clone())) {
+    if !context.token_places.contains(&TokenPlace::Header(name.clone())) {
         faults.error(
             place,
             format!("no token policy of this route looks at `{}`", config.from_header),
@@ -81,16 +91,21 @@ fn from_header(config: &FromHeaderConfig, setting: &Setting<'_>, place: &Place, 
     Some(Form::FromHeader(name))
 }
 
-fn credential(config: &UseCredentialConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Form> {
-    let anonymous = refuses_anonymous(setting, "credential", &place.key("credential"), faults);
+fn credential(
+    config: &UseCredentialConfig,
+    context: &AuthorizationContext<'_>,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<Form> {
+    let anonymous = refuses_anonymous(context, "credential", &place.key("credential"), faults);
     let scope = check_scope(&config.scope, &place.key("scope"), faults);
-    let credential = find(&config.credential, setting, &place.key("credential"), faults)?;
+    let credential = find(&config.credential, context, &place.key("credential"), faults)?;
     let at = place.key("tenant");
     let form = match config.tenant.as_deref().map(str::trim) {
         Some("@(token.tenant)") => Form::InCallersTenant { credential: credential.clone(), scope: config.scope.as_str().into() },
         Some(expression) if expression.starts_with("@(") => {
-            let capture = captured(expression, setting, &at, faults);
-            let allowed = allowed_tenants(config, setting, place, faults);
+            let capture = captured(expression, context, &at, faults);
+            let allowed = allowed_tenants(config, context, place, faults);
             Form::InNamedTenant {
                 credential: credential.clone(),
                 scope: config.scope.as_str().into(),
@@ -99,7 +114,7 @@ fn credential(config: &UseCredentialConfig, setting: &Setting<'_>, place: &Place
             }
         }
         Some(name) => {
-            let Some(id) = setting.credentials.tenant_of(credential, name) else {
+            let Some(id) = context.credentials.tenant_of(credential, name) else {
                 let cure =
                     "name one of `tenants` that has an id of its own and the credential's authority, or \"@(token.tenant)\"";
                 faults.error(&at, format!("credential `{}` cannot ask tenant `{name}`", config.credential), cure);
@@ -120,7 +135,7 @@ fn credential(config: &UseCredentialConfig, setting: &Setting<'_>, place: &Place
 }
 
 /// Returns the name of the capture in an expression for a tenant. No other part of a request may choose the tenant.
-fn captured(expression: &str, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Box<str>> {
+fn captured(expression: &str, context: &AuthorizationContext<'_>, place: &Place, faults: &mut Faults) -> Option<Box<str>> {
     let name = expression.strip_prefix("@(captures.").and_then(|rest| rest.strip_suffix(')'));
     let Some(name) = name.filter(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
     else {
@@ -128,7 +143,7 @@ fn captured(expression: &str, setting: &Setting<'_>, place: &Place, faults: &mut
         faults.error(place, format!("`{expression}` names no tenant that could be checked"), cure);
         return None;
     };
-    if !setting.captures.iter().any(|capture| capture == name) {
+    if !context.captures.iter().any(|capture| capture == name) {
         faults.error(place, format!("the route's path has no capture `{name}`"), format!("write it as {{{name}}} in the path"));
         return None;
     }
@@ -138,13 +153,13 @@ fn captured(expression: &str, setting: &Setting<'_>, place: &Place, faults: &mut
 /// Returns the ids of the tenants that a path may name.
 fn allowed_tenants(
     config: &UseCredentialConfig,
-    setting: &Setting<'_>,
+    context: &AuthorizationContext<'_>,
     place: &Place,
     faults: &mut Faults,
 ) -> Option<Box<[Box<str>]>> {
     let mut ids = Vec::new();
     if config.allowed_tenants.is_empty() {
-        ids.extend_from_slice(setting.listed_tenants);
+        ids.extend_from_slice(context.listed_tenants);
         if ids.is_empty() {
             let cure = "list them as `allowed-tenants` here, or at the route's token policy";
             faults.error(&place.key("tenant"), "the path names the tenant, and it is not said which ones it may name", cure);
@@ -152,7 +167,7 @@ fn allowed_tenants(
     }
     let at = place.key("allowed-tenants");
     for (index, word) in config.allowed_tenants.iter().enumerate() {
-        let id = match setting.tenants.get(word).map(|tenant| tenant.id()) {
+        let id = match context.tenants.get(word).map(|tenant| tenant.id()) {
             Some(TenantId::Guid(id)) => Some(Box::<str>::from(&**id)),
             Some(_) => None,
             None => is_guid(word).then(|| word.to_ascii_lowercase().into()),
@@ -166,8 +181,13 @@ fn allowed_tenants(
     (!ids.is_empty()).then(|| ids.into())
 }
 
-fn on_behalf_of(config: &OnBehalfOfConfig, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<Form> {
-    let anonymous = refuses_anonymous(setting, "on-behalf-of", &place.key("on-behalf-of"), faults);
+fn on_behalf_of(
+    config: &OnBehalfOfConfig,
+    context: &AuthorizationContext<'_>,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<Form> {
+    let anonymous = refuses_anonymous(context, "on-behalf-of", &place.key("on-behalf-of"), faults);
     let scopes: Vec<_> = config.scope.split_ascii_whitespace().collect();
     let usable =
         !scopes.is_empty() && config.scope.len() <= 1_024 && config.scope.bytes().all(|byte| (b' '..=b'~').contains(&byte));
@@ -175,7 +195,7 @@ fn on_behalf_of(config: &OnBehalfOfConfig, setting: &Setting<'_>, place: &Place,
         let message = format!("`{}` is not a scope", config.scope);
         faults.error(&place.key("scope"), message, "write a delegated permission, as https://graph.microsoft.com/User.Read");
     }
-    let credential = find(&config.on_behalf_of, setting, &place.key("on-behalf-of"), faults)?;
+    let credential = find(&config.on_behalf_of, context, &place.key("on-behalf-of"), faults)?;
     if !credential.is_application() {
         let message = format!("credential `{}` is a managed identity, which cannot exchange tokens", config.on_behalf_of);
         faults.error(&place.key("on-behalf-of"), message, "name a credential with a `client-id`");
@@ -184,10 +204,10 @@ fn on_behalf_of(config: &OnBehalfOfConfig, setting: &Setting<'_>, place: &Place,
     (!anonymous && usable).then(|| Form::OnBehalfOf { credential: credential.clone(), scope: scopes.join(" ").into() })
 }
 
-fn find<'a>(name: &str, setting: &Setting<'a>, place: &Place, faults: &mut Faults) -> Option<&'a Arc<Credential>> {
-    let found = setting.credentials.find(name);
-    if found.is_none() && !setting.credentials.is_broken(name) {
-        let known: Vec<_> = setting.credentials.names().collect();
+fn find<'a>(name: &str, context: &AuthorizationContext<'a>, place: &Place, faults: &mut Faults) -> Option<&'a Arc<Credential>> {
+    let found = context.credentials.find(name);
+    if found.is_none() && !context.credentials.is_broken(name) {
+        let known: Vec<_> = context.credentials.names().collect();
         let cure = if known.is_empty() {
             "define it under `credentials`".to_owned()
         } else {
@@ -199,15 +219,15 @@ fn find<'a>(name: &str, setting: &Setting<'a>, place: &Place, faults: &mut Fault
 }
 
 /// Reports a route that admits anyone, who would then act as the gateway; returns whether it did.
-fn refuses_anonymous(setting: &Setting<'_>, key: &str, place: &Place, faults: &mut Faults) -> bool {
-    if setting.anonymous {
+fn refuses_anonymous(context: &AuthorizationContext<'_>, key: &str, place: &Place, faults: &mut Faults) -> bool {
+    if context.anonymous {
         faults.error(
             place,
             format!("`{key}` on a route with `anonymous: true`"),
             "authenticate the callers with a policy, or leave `authorization` out",
         );
     }
-    setting.anonymous
+    context.anonymous
 }
 
 /// Returns whether `scope` names one resource, as the client credentials grant requires.

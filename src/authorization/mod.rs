@@ -19,7 +19,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use secrecy::{ExposeSecret as _, SecretString};
 
-pub(crate) use self::build::Setting;
+pub(crate) use self::build::AuthorizationContext;
 pub use self::config::{AuthorizationConfig, AuthorizationWord, FromHeaderConfig, OnBehalfOfConfig, UseCredentialConfig};
 use crate::{
     base::clock::Clock,
@@ -93,7 +93,7 @@ impl From<UpstreamRefused> for Refusal {
     }
 }
 
-/// Decides about a request whose token the upstream refused with this answer.
+/// Decides how to go on with a request whose token the upstream refused with this response.
 fn after_refusal(own: &OwnToken, answer: &HeaderMap, can_send_again: bool) -> Result<AfterRefusal, UpstreamRefused> {
     // A challenge that asks for claims is answered once; the fresh token has brought what was asked for.
     let claims = if own.refused_before { None } else { wanted_claims(answer) };
@@ -329,7 +329,7 @@ fn forwardable(headers: &HeaderMap, own_connection: bool) -> Result<Option<&Head
     }
 }
 
-/// Returns the token that was validated in this place, as it was read then.
+/// Returns the token that was validated in this place of the request.
 fn presented(place: Option<&TokenPlace>, incoming: &IncomingRequest) -> Option<SecretString> {
     let token = place?.read(incoming).ok()??;
     Some(std::str::from_utf8(&token).ok()?.into())

@@ -253,7 +253,7 @@ fn build_with(
     place: &Place,
     faults: &mut Faults,
 ) -> Option<Authorization> {
-    let setting = Setting {
+    let context = AuthorizationContext {
         credentials,
         tenants: &Tenants::default(),
         listed_tenants: &[],
@@ -261,7 +261,7 @@ fn build_with(
         captures: &["customer".to_owned()],
         anonymous,
     };
-    Authorization::build(config, setting, place, faults)
+    Authorization::build(config, context, place, faults)
 }
 
 fn build(written: &Value, anonymous: bool) -> (Option<Authorization>, Vec<String>) {

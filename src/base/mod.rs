@@ -1,14 +1,14 @@
 //! Tools that know nothing of the gateway: time, locks, timers, fast formatting, reused buffers.
 
-pub(crate) mod causes;
+pub(crate) mod buffers;
 pub mod clock;
 pub(crate) mod deadline;
-pub(crate) mod digits;
+pub(crate) mod error_chain;
+pub(crate) mod fmt_fast;
 pub(crate) mod generations;
 pub mod header_names;
 pub(crate) mod lock;
 pub(crate) mod process_limits;
-pub(crate) mod recycled;
 pub mod text;
 
 pub(crate) use self::generations::Generations;

@@ -71,15 +71,15 @@ pub enum ForwardedHeader {
     Forwarded,
 }
 
-/// The settings of a listener that say who may speak for a caller.
+/// The settings of a listener about trusted proxies.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct TrustConfig {
-    /// Proxies each of which is believed.
+    /// Proxies that are trusted in any order.
     pub trusted_proxies: Vec<TrustedProxyConfig>,
-    /// Proxies that are believed in this order alone, the outermost first.
+    /// Proxies that are trusted only in this order, the outermost first.
     pub trust_path: Vec<TrustStepConfig>,
-    /// The header in which they name the caller.
+    /// The header in which the proxies name the caller.
     pub forwarded_header: ForwardedHeader,
     /// Whether connections begin with a PROXY protocol header.
     pub proxy_protocol: ProxyProtocolConfig,

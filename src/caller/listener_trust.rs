@@ -40,7 +40,7 @@ impl TrustedPeers for ListenerTrust {
     }
 
     fn may_speak_for_others(&self, peer: IpAddr) -> bool {
-        self.trust.may_believe(peer, &self.clock)
+        self.trust.may_trust(peer, &self.clock)
     }
 }
 

@@ -5,22 +5,22 @@
 //!
 //! Where a connection begins with a PROXY protocol header, its source is the initial peer.
 
-mod believed;
 mod config;
 mod forwarded;
 mod hop;
 mod listener_trust;
 mod trust;
+mod trusted_group;
 
 use std::net::IpAddr;
 
 pub use crate::connection::Introduction;
-pub(crate) use believed::{Believed, Stake};
 pub use config::{ForwardedHeader, ProxyProtocolConfig, TrustConfig, TrustStepConfig, TrustedGroupConfig, TrustedProxyConfig};
 pub use hop::HopFault;
 use http::{HeaderMap, HeaderValue};
 pub use listener_trust::ListenerTrust;
 pub use trust::Trust;
+pub(crate) use trusted_group::{TrustPurpose, TrustedGroup};
 
 use crate::{base::clock::Clock, connection::Scheme, listener::Connection, refusal::Refusal};
 
@@ -40,7 +40,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Whose address a request with these header fields comes from, on this connection.
+    /// Determines the caller of a request with these header fields on this connection.
     ///
     /// # Errors
     /// Fails if a trusted proxy wrote something that is not an address.
@@ -62,7 +62,7 @@ impl Caller {
     }
 
     /// Returns whether the peer is a trusted proxy, so that its forwarding headers count.
-    pub const fn believed(&self) -> bool {
+    pub const fn via_trusted_proxy(&self) -> bool {
         self.peer_is_trusted
     }
 }

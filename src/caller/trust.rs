@@ -5,7 +5,7 @@ use std::{borrow::Cow, net::IpAddr};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{
-    AddressSource, Believed, Caller, ForwardedHeader, Stake, TrustConfig, TrustStepConfig,
+    AddressSource, Caller, ForwardedHeader, TrustConfig, TrustPurpose, TrustStepConfig, TrustedGroup,
     forwarded::{self, Element},
     hop::{self, HopFault},
 };
@@ -31,7 +31,7 @@ pub struct Trust {
 #[derive(Debug)]
 enum Rule {
     /// Any of these proxies, in any order.
-    Any(Vec<Believed>),
+    Any(Vec<TrustedGroup>),
     /// Each step once, in this order, the outermost first.
     Path(Vec<Step>),
 }
@@ -44,7 +44,7 @@ impl Default for Rule {
 
 #[derive(Debug)]
 struct Step {
-    believed: Believed,
+    group: TrustedGroup,
     optional: bool,
 }
 
@@ -54,7 +54,7 @@ impl Trust {
         let before = faults.errors();
         let rule = if listener.trust_path.is_empty() {
             let place = place.key("trusted-proxies");
-            Rule::Any(Believed::list(&listener.trusted_proxies, &place, Stake::ADDRESS, sets, faults))
+            Rule::Any(TrustedGroup::list(&listener.trusted_proxies, &place, TrustPurpose::ADDRESS, sets, faults))
         } else {
             if !listener.trusted_proxies.is_empty() {
                 faults.error(&place.key("trust-path"), "`trust-path` stands beside `trusted-proxies`", "keep one of them");
@@ -67,11 +67,11 @@ impl Trust {
     /// Returns whether no proxy may introduce connections.
     pub(super) fn introduces_nobody(&self) -> bool {
         match &self.rule {
-            Rule::Any(believed) => !believed.iter().any(Believed::may_introduce),
+            Rule::Any(groups) => !groups.iter().any(TrustedGroup::may_introduce),
             Rule::Path(steps) => {
                 // As far in as the first step that every request passes.
                 let within = steps.iter().rev().position(|step| !step.optional).map_or(steps.len(), |at| at + 1);
-                !steps.iter().rev().take(within).any(|step| step.believed.may_introduce())
+                !steps.iter().rev().take(within).any(|step| step.group.may_introduce())
             }
         }
     }
@@ -84,10 +84,10 @@ impl Trust {
     }
 
     /// Returns whether requests of this peer may be trusted; some only if they carry the header fields of the peer's entry.
-    pub fn may_believe(&self, address: IpAddr, clock: &Clock) -> bool {
+    pub fn may_trust(&self, address: IpAddr, clock: &Clock) -> bool {
         match &self.rule {
-            Rule::Any(believed) => believed.iter().any(|believed| believed.may_hold(address, clock)),
-            Rule::Path(steps) => steps.iter().any(|step| step.believed.may_hold(address, clock)),
+            Rule::Any(groups) => groups.iter().any(|group| group.may_hold(address, clock)),
+            Rule::Path(steps) => steps.iter().any(|step| step.group.may_hold(address, clock)),
         }
     }
 
@@ -143,8 +143,9 @@ fn build_path(written: &[TrustStepConfig], place: &Place, sets: &AddressSets, fa
         if step.from.as_slice().is_empty() {
             faults.error(&from, "the step names no proxy, so nothing could pass it", "name the step's proxies, or remove it");
         }
-        let believed = Believed::build(step.from.as_slice(), &step.require_header, (&from, &place), Stake::ADDRESS, sets, faults);
-        steps.extend(believed.map(|believed| Step { believed, optional: step.optional }));
+        let group =
+            TrustedGroup::build(step.from.as_slice(), &step.require_header, (&from, &place), TrustPurpose::ADDRESS, sets, faults);
+        steps.extend(group.map(|group| Step { group, optional: step.optional }));
     }
     steps
 }
@@ -160,12 +161,12 @@ impl Rule {
     /// Returns the number of steps left for a request on a connection that this proxy introduced; `None` if it may not introduce
     /// any.
     fn behind_introducer(&self, proxy: IpAddr, clock: &Clock) -> Option<usize> {
-        let introduces = |believed: &Believed| believed.introduces(proxy, clock);
+        let introduces = |group: &TrustedGroup| group.introduces(proxy, clock);
         match self {
-            Self::Any(believed) => believed.iter().any(introduces).then_some(0),
+            Self::Any(groups) => groups.iter().any(introduces).then_some(0),
             Self::Path(steps) => {
                 for (ahead, step) in steps.iter().enumerate().rev() {
-                    if introduces(&step.believed) {
+                    if introduces(&step.group) {
                         return Some(ahead);
                     }
                     if !step.optional {
@@ -191,10 +192,10 @@ impl Walk<'_> {
     /// Returns whether this hop is trusted, so that its statement about the next one is read.
     fn believes(&mut self, address: IpAddr) -> bool {
         match self.rule {
-            Rule::Any(believed) => believed.iter().any(|believed| believed.holds(address, self.headers, self.clock)),
+            Rule::Any(groups) => groups.iter().any(|group| group.holds(address, self.headers, self.clock)),
             Rule::Path(steps) => {
                 while let Some(step) = self.steps.checked_sub(1).map(|at| &steps[at]) {
-                    let holds = step.believed.holds(address, self.headers, self.clock);
+                    let holds = step.group.holds(address, self.headers, self.clock);
                     if !holds && !step.optional {
                         // This way was not taken: nothing further out is believed, whatever address it shows.
                         self.steps = 0;

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::{
     base::clock::Clock,
     config::{Document, Report},
-    credentials::{Credentials, Setting},
+    credentials::{Credentials, CredentialsContext},
     gateway::runtime::identity_http,
     settings::{Fault, Faults, Place},
 };
@@ -35,7 +35,7 @@ impl Loaded {
         let Some(http) = identity_http(&document.config, &document, None, &root.key("identity-http"), &mut faults) else {
             return Err(document.report(&faults));
         };
-        let setting = Setting {
+        let setting = CredentialsContext {
             tenants: &document.config.tenants,
             base: &document.base,
             secrets: &document.secrets,

@@ -94,7 +94,7 @@ fn reopen(server: &Server) {
     match server.reopen_files() {
         Ok(()) => tracing::info!("the files of the audit log were opened again"),
         Err(error) => {
-            tracing::error!(error = crate::base::causes::chain(&error), "the files of the audit log stay as they were");
+            tracing::error!(error = crate::base::error_chain::chain(&error), "the files of the audit log stay as they were");
         }
     }
 }
@@ -115,7 +115,7 @@ fn reload(server: &mut Server, arguments: &RunArguments, watch: &mut Watch) {
                 return not_taken(server, report);
             }
             tracing::error!(
-                error = crate::base::causes::chain(&error),
+                error = crate::base::error_chain::chain(&error),
                 "the new config was not taken; the old one stays in force"
             );
         }

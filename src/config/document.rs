@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Config, lint, merge,
-    named_values::{self, Surroundings},
+    named_values::{self, ValueSources},
     report::Report,
     rest::{self, Rest},
     schema::{Shape, schema},
@@ -102,7 +102,7 @@ impl Document {
         let schema = schema();
         let shape = Shape::root(&schema);
         let merge::Reading { mut document, mut findings, folders } = merge::read(main, &base, &mut sources, shape);
-        let resolved = named_values::resolve(&mut document, Surroundings { variable, base: &base }, &mut sources);
+        let resolved = named_values::resolve(&mut document, ValueSources { variable, base: &base }, &mut sources);
         findings.extend(resolved.findings);
         findings.extend(validate::validate(&document, shape, &mut sources));
         // What is made of the config can lie where the schema lay.

@@ -40,7 +40,7 @@ use crate::{
     inbound::PolicyConfig,
     partner::PartnerConfig,
     route::RouteConfig,
-    settings::{KeyVaultSecretConfig, Span},
+    settings::{ConfigDuration, KeyVaultSecretConfig},
     telemetry::TelemetryConfig,
     upstream::UpstreamConfig,
 };
@@ -56,7 +56,7 @@ pub struct Config {
     /// The listeners of the gateway; at least one.
     pub listeners: Vec<ListenerConfig>,
     /// The time for which requests may continue after SIGTERM before their connections are closed. Default: 30s.
-    pub drain_timeout: Option<Span>,
+    pub drain_timeout: Option<ConfigDuration>,
     /// The read-only admin listener. Default: 127.0.0.1:9901.
     pub admin: Option<AdminConfig>,
     /// The listener for probes and metrics. Default: on the admin listener.

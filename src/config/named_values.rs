@@ -51,7 +51,7 @@ fn inside_string(expression: &str, at: usize) -> bool {
 }
 
 /// The source of variables and files.
-pub(crate) struct Surroundings<'a> {
+pub(crate) struct ValueSources<'a> {
     pub(crate) variable: &'a dyn Fn(&str) -> Option<String>,
     pub(crate) base: &'a Path,
 }
@@ -74,7 +74,7 @@ enum State {
 pub(crate) struct NamedValues<'a> {
     entries: BTreeMap<&'a str, (&'a Origin, &'a Node)>,
     states: BTreeMap<&'a str, State>,
-    surroundings: Surroundings<'a>,
+    value_sources: ValueSources<'a>,
     findings: Vec<Finding>,
     files: Vec<std::path::PathBuf>,
     hidden: Vec<Origin>,
@@ -92,12 +92,12 @@ pub(crate) struct Resolved {
 }
 
 /// Replaces the named values in the whole document.
-pub(crate) fn resolve(document: &mut Node, surroundings: Surroundings<'_>, sources: &mut Sources) -> Resolved {
+pub(crate) fn resolve(document: &mut Node, value_sources: ValueSources<'_>, sources: &mut Sources) -> Resolved {
     let section = document.get("named-values").cloned();
     let mut values = NamedValues {
         entries: BTreeMap::new(),
         states: BTreeMap::new(),
-        surroundings,
+        value_sources,
         findings: Vec::new(),
         files: Vec::new(),
         hidden: Vec::new(),
@@ -247,7 +247,7 @@ impl<'a> NamedValues<'a> {
     }
 
     fn variable(&mut self, name: &str, default: Option<&'a Node>, at: &Origin, place: &Place) -> Option<String> {
-        if let Some(value) = (self.surroundings.variable)(name) {
+        if let Some(value) = (self.value_sources.variable)(name) {
             return Some(value);
         }
         if let Some(default) = default {
@@ -258,7 +258,7 @@ impl<'a> NamedValues<'a> {
     }
 
     fn file(&mut self, path: &str, at: &Origin, place: &Place) -> Option<SecretString> {
-        let path = self.surroundings.base.join(path);
+        let path = self.value_sources.base.join(path);
         self.files.push(path.clone());
         match read_secret(&path) {
             Ok(secret) => {

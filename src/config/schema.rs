@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::Config;
 use crate::settings::{
-    Day, Size, Span,
+    ConfigDuration, Date, Size,
     secret::{PLAIN_TOO, SECRET_KEYWORD},
 };
 use crate::upstream::{Percent, RetryCondition};
@@ -19,9 +19,9 @@ type Fits = fn(&str) -> bool;
 
 /// The types that the schema describes by a pattern, with their exact check: the type itself.
 const FORMS: [(&str, Fits); 5] = [
-    ("Duration", |text| Span::parse(text).is_some()),
+    ("Duration", |text| ConfigDuration::parse(text).is_some()),
     ("Size", |text| Size::parse(text).is_some()),
-    ("Day", |text| Day::parse(text).is_some()),
+    ("Day", |text| Date::parse(text).is_some()),
     ("Percent", |text| Percent::parse(text).is_some()),
     ("RetryCondition", |text| RetryCondition::parse(text).is_some()),
 ];

@@ -4,7 +4,7 @@ use std::{fmt, net::Ipv4Addr, net::Ipv6Addr};
 
 use bytestring::ByteString;
 
-use crate::base::recycled;
+use crate::base::buffers;
 
 /// `http` or `https`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,9 +138,9 @@ fn host_name(written: &str) -> Result<ByteString, AuthorityFault> {
         return Err(AuthorityFault::Host);
     }
     if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return Ok(recycled::text(&name.to_ascii_lowercase()));
+        return Ok(buffers::text(&name.to_ascii_lowercase()));
     }
-    Ok(recycled::text(name))
+    Ok(buffers::text(name))
 }
 
 /// Reads `:8443`, or nothing; also a bare `:`, which means the scheme's default port (RFC 3986, section 3.2.3).

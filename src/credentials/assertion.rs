@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 
 use super::{AssertionAlgorithm, AssertionConfig, error::Failure, holder::Holder};
-use crate::base::{causes::chain, clock::Clock, lock::lock};
+use crate::base::{clock::Clock, error_chain::chain, lock::lock};
 use crate::certificate::keys::Certificate;
 
 /// The lifetime of an assertion, in seconds. Microsoft advises five to ten minutes.

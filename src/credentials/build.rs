@@ -14,7 +14,7 @@ use super::{
     credential::{MOST_CALLERS, MOST_TENANTS, Source},
     key_vault::{self, OpenedSecret, Vault},
     managed_identity::{ManagedIdentity, Platform},
-    set::{Setting, Siblings},
+    set::{CredentialsContext, Siblings},
     token_cache::Background,
 };
 use crate::{
@@ -34,7 +34,7 @@ impl Credential {
     pub(super) fn build(
         name: &str,
         config: &CredentialConfig,
-        setting: &Setting<'_>,
+        context: &CredentialsContext<'_>,
         siblings: Siblings<'_>,
         place: &Place,
         faults: &mut Faults,
@@ -42,15 +42,15 @@ impl Credential {
         let errors = faults.errors();
         let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let (source, authority) = if config.managed_identity.is_some() {
-            let identity = managed_identity(config, setting, environment, place, faults)?;
+            let identity = managed_identity(config, context, environment, place, faults)?;
             // Nobody asks an authority; what stands here only has to stay the same.
             (Source::Platform(Arc::new(identity), Arc::default()), worldwide())
         } else {
             let client_id = client_id(config, environment, place, faults);
-            let authority = authority(config, setting, environment, place, faults);
-            let identity = identity(config, setting, siblings, environment, place, faults);
+            let authority = authority(config, context, environment, place, faults);
+            let identity = identity(config, context, siblings, environment, place, faults);
             let (client_id, authority, identity) = (client_id?, authority?, identity?);
-            let (http, clock) = (IdentityHttp::clone(setting.http), setting.clock.clone());
+            let (http, clock) = (IdentityHttp::clone(context.http), context.clock.clone());
             let answers_challenges = config.answers_claims_challenges;
             (Source::Application(Arc::new(Application { client_id, identity, answers_challenges, http, clock })), authority)
         };
@@ -58,13 +58,13 @@ impl Credential {
             return None;
         }
 
-        let previous = setting
+        let previous = context
             .previous
             .and_then(|previous| previous.find(name))
             .filter(|previous| previous.authority == authority && previous.source.is_same_client(&source));
         if let Some(previous) = previous
             && previous.config == *config
-            && Arc::ptr_eq(&previous.shared_http, setting.http)
+            && Arc::ptr_eq(&previous.shared_http, context.http)
             && previous.source.same_as(&source)
         {
             return Some(previous.clone());
@@ -76,9 +76,9 @@ impl Credential {
             endpoint: authority.token_endpoint().filter(|_| !is_many(&authority.id)).map(|url| Arc::new(Endpoint::new(url))),
             authority,
             source,
-            shared_http: setting.http.clone(),
+            shared_http: context.http.clone(),
             background: Background {
-                clock: setting.clock.clone(),
+                clock: context.clock.clone(),
                 handle: Arc::default(),
                 second_attempt_after: SECOND_ATTEMPT_AFTER,
             },
@@ -88,7 +88,7 @@ impl Credential {
             vaults: Mutex::default(),
             warned_on: AtomicU64::default(),
             // A new certificate is no reason to throw away what the old one earned.
-            inherited: previous.map(|previous| previous.bequest()).unwrap_or_default(),
+            inherited: previous.map(|previous| previous.handover()).unwrap_or_default(),
         }))
     }
 }
@@ -104,8 +104,8 @@ pub(super) fn stands_on(config: &CredentialConfig, secrets: &Secrets) -> Vec<Str
 }
 
 /// Opens the vaults of named values.
-pub(super) fn open_secrets(setting: &Setting<'_>, siblings: Siblings<'_>, faults: &mut Faults) -> Vec<OpenedSecret> {
-    setting.secrets.in_vaults().filter_map(|secret| open_secret(secret, siblings, faults)).collect()
+pub(super) fn open_secrets(context: &CredentialsContext<'_>, siblings: Siblings<'_>, faults: &mut Faults) -> Vec<OpenedSecret> {
+    context.secrets.in_vaults().filter_map(|secret| open_secret(secret, siblings, faults)).collect()
 }
 
 fn open_secret(cell: &Arc<SecretCell>, siblings: Siblings<'_>, faults: &mut Faults) -> Option<OpenedSecret> {
@@ -151,7 +151,7 @@ fn open_vault(
 
 fn managed_identity(
     config: &CredentialConfig,
-    setting: &Setting<'_>,
+    context: &CredentialsContext<'_>,
     environment: impl Fn(&str) -> Option<String>,
     place: &Place,
     faults: &mut Faults,
@@ -170,7 +170,7 @@ fn managed_identity(
     }
     match Platform::detect(which.source, environment) {
         Ok(platform) => {
-            Some(ManagedIdentity { platform, which, http: IdentityHttp::clone(setting.http), clock: setting.clock.clone() })
+            Some(ManagedIdentity { platform, which, http: IdentityHttp::clone(context.http), clock: context.clock.clone() })
         }
         Err(error) => {
             faults.error(&place, error.to_string(), "run where the platform sets it, or name another `source`");
@@ -200,7 +200,7 @@ fn client_id(
 /// Returns the authority of a credential, with the id of its tenant.
 fn authority(
     config: &CredentialConfig,
-    setting: &Setting<'_>,
+    context: &CredentialsContext<'_>,
     environment: impl Fn(&str) -> Option<String>,
     place: &Place,
     faults: &mut Faults,
@@ -217,8 +217,8 @@ fn authority(
         return Some(TenantConfig { id, authority: environment("AZURE_AUTHORITY_HOST"), ..worldwide() });
     };
     let place = place.key("tenant");
-    let Some(tenant) = setting.tenants.get(name) else {
-        let known: Vec<_> = setting.tenants.keys().map(String::as_str).collect();
+    let Some(tenant) = context.tenants.get(name) else {
+        let known: Vec<_> = context.tenants.keys().map(String::as_str).collect();
         let cure =
             if known.is_empty() { "define one under `tenants`".to_owned() } else { format!("name one of: {}", known.join(", ")) };
         faults.error(&place, format!("there is no tenant `{name}`"), cure);
@@ -254,7 +254,7 @@ pub(super) fn is_many(id: &str) -> bool {
 /// Builds the one proof of the application's identity.
 fn identity(
     config: &CredentialConfig,
-    setting: &Setting<'_>,
+    context: &CredentialsContext<'_>,
     siblings: Siblings<'_>,
     environment: impl Fn(&str) -> Option<String>,
     place: &Place,
@@ -275,11 +275,11 @@ fn identity(
             faults.error(place, "it has nothing to prove itself with", "give it a `certificate`");
             None
         }
-        ["client-secret"] => secret(config.client_secret.as_ref()?, setting, siblings, &place.key("client-secret"), faults),
-        ["federated-token"] => federated(config, setting, siblings, &place.key("federated-token"), faults),
+        ["client-secret"] => secret(config.client_secret.as_ref()?, context, siblings, &place.key("client-secret"), faults),
+        ["federated-token"] => federated(config, context, siblings, &place.key("federated-token"), faults),
         ["workload-identity"] => {
             let written = config.workload_identity.as_ref().and_then(|workload| workload.token_file.as_ref());
-            let file = written.map(|file| setting.base.join(file));
+            let file = written.map(|file| context.base.join(file));
             let file = file.or_else(|| environment("AZURE_FEDERATED_TOKEN_FILE").map(Into::into));
             if file.is_none() {
                 let cure = "write `token-file`, or run where the platform sets AZURE_FEDERATED_TOKEN_FILE";
@@ -287,7 +287,7 @@ fn identity(
             }
             file.map(Identity::File)
         }
-        [_] => certificates(config, setting, siblings, place, faults).map(Identity::Certificates),
+        [_] => certificates(config, context, siblings, place, faults).map(Identity::Certificates),
         _ => {
             let message = format!("it has several means to prove itself: {}", means.join(", "));
             faults.error(place, message, "leave one of them");
@@ -298,14 +298,14 @@ fn identity(
 
 fn federated(
     config: &CredentialConfig,
-    setting: &Setting<'_>,
+    context: &CredentialsContext<'_>,
     siblings: Siblings<'_>,
     place: &Place,
     faults: &mut Faults,
 ) -> Option<Identity> {
     let written = config.federated_token.as_ref()?;
     match (&written.file, &written.managed_identity) {
-        (Some(file), None) => Some(Identity::File(setting.base.join(file))),
+        (Some(file), None) => Some(Identity::File(context.base.join(file))),
         (None, Some(name)) => {
             let place = place.key("managed-identity");
             let other = other(name, siblings, &place, faults)?;
@@ -314,7 +314,7 @@ fn federated(
                 faults.error(&place, format!("credential `{name}` is not a managed identity"), cure);
                 return None;
             }
-            let cloud = config.tenant.as_ref().and_then(|tenant| setting.tenants.get(tenant)).map(|tenant| tenant.cloud);
+            let cloud = config.tenant.as_ref().and_then(|tenant| context.tenants.get(tenant)).map(|tenant| tenant.cloud);
             let audience = match cloud.unwrap_or_default() {
                 CloudConfig::Public => "api://AzureADTokenExchange/.default",
                 CloudConfig::UsGovernment => "api://AzureADTokenExchangeUSGov/.default",
@@ -340,7 +340,7 @@ fn other<'a>(name: &str, siblings: Siblings<'a>, place: &Place, faults: &mut Fau
 
 fn secret(
     written: &Secret,
-    setting: &Setting<'_>,
+    context: &CredentialsContext<'_>,
     siblings: Siblings<'_>,
     place: &Place,
     faults: &mut Faults,
@@ -354,7 +354,7 @@ fn secret(
         ("a client secret stands in the config itself", "name a secret from a file, as \"{{name}}\"; better: use a certificate")
     };
     faults.warning(place, message, cure);
-    match written.live(setting.secrets) {
+    match written.live(context.secrets) {
         Ok(secret) => {
             // What is wrong with the named value is told once, where that stands.
             let silent = &mut Faults::default();
@@ -368,8 +368,8 @@ fn secret(
     }
 }
 
-fn reveal(written: &Secret, setting: &Setting<'_>, place: &Place, faults: &mut Faults) -> Option<SecretString> {
-    match written.reveal(setting.secrets) {
+fn reveal(written: &Secret, context: &CredentialsContext<'_>, place: &Place, faults: &mut Faults) -> Option<SecretString> {
+    match written.reveal(context.secrets) {
         Ok(secret) => Some(secret),
         Err(error) => {
             faults.error(place, error.to_string(), error.cure());
@@ -380,7 +380,7 @@ fn reveal(written: &Secret, setting: &Setting<'_>, place: &Place, faults: &mut F
 
 fn certificates(
     config: &CredentialConfig,
-    setting: &Setting<'_>,
+    context: &CredentialsContext<'_>,
     siblings: Siblings<'_>,
     place: &Place,
     faults: &mut Faults,
@@ -392,7 +392,7 @@ fn certificates(
             config.certificates.iter().enumerate().map(|(index, certificate)| (place.index(index), certificate)).collect()
         }
     };
-    let sources: Vec<_> = written.iter().map(|(place, written)| source(written, setting, siblings, place, faults)).collect();
+    let sources: Vec<_> = written.iter().map(|(place, written)| source(written, context, siblings, place, faults)).collect();
     let sources: Vec<_> = sources.into_iter().collect::<Option<_>>()?;
     let certificates = match Certificates::load(config.assertion, sources.clone()) {
         Ok(certificates) => certificates,
@@ -400,7 +400,7 @@ fn certificates(
             for (index, error) in failed {
                 let CertificateSource::File(source) = &sources[index] else { continue };
                 let file = source.file.display();
-                faults.error(&written[index].0, format!("{file}: {}", crate::base::causes::chain(&error)), error.cure());
+                faults.error(&written[index].0, format!("{file}: {}", crate::base::error_chain::chain(&error)), error.cure());
             }
             return None;
         }
@@ -416,7 +416,7 @@ fn certificates(
         }
     }
     for (index, holder) in certificates.by_source() {
-        let now = setting.clock.unix_seconds();
+        let now = context.clock.unix_seconds();
         if let Some(concern) = holder.certificate().concern(now) {
             faults.warning(&written[index].0, concern, holder.certificate().standing(now).cure());
         }
@@ -426,7 +426,7 @@ fn certificates(
 
 fn source(
     written: &CertificateConfig,
-    setting: &Setting<'_>,
+    context: &CredentialsContext<'_>,
     siblings: Siblings<'_>,
     place: &Place,
     faults: &mut Faults,
@@ -442,9 +442,9 @@ fn source(
         let (name, version, key_use) = (certificate.clone(), version.clone(), *key_use);
         return Some(CertificateSource::Vault(VaultSource { vault, name, version, key_use }));
     }
-    let path = |text: &String| setting.base.join(text);
+    let path = |text: &String| context.base.join(text);
     let password = match &written.password {
-        Some(password) => Some(reveal(password, setting, &place.key("password"), faults)?),
+        Some(password) => Some(reveal(password, context, &place.key("password"), faults)?),
         None => None,
     };
     match (&written.pem, &written.pfx, &written.private_key) {

@@ -21,7 +21,7 @@ use super::{
     key_vault::{Vault, VaultError},
     past::RefusedVersion,
 };
-use crate::base::{causes::chain, clock::Clock, lock::lock};
+use crate::base::{clock::Clock, error_chain::chain, lock::lock};
 use crate::certificate::keys::{self, Certificate, CertificateError, KeyedCertificate};
 
 /// The interval at which a vault is asked for a newer version.

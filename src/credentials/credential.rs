@@ -279,8 +279,8 @@ impl Credential {
         lock(&self.slots).values().cloned().collect()
     }
 
-    pub(super) fn bequest(&self) -> HashMap<Box<str>, Arc<AccessToken>> {
-        lock(&self.slots).iter().filter_map(|(scope, slot)| Some((scope.clone(), slot.bequest()?))).collect()
+    pub(super) fn handover(&self) -> HashMap<Box<str>, Arc<AccessToken>> {
+        lock(&self.slots).iter().filter_map(|(scope, slot)| Some((scope.clone(), slot.handover()?))).collect()
     }
 }
 

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::certificate::keys::{self, Certificate, Standing};
 
-use crate::base::causes::chain;
+use crate::base::error_chain::chain;
 
 /// The accepted difference of this machine's clock, in seconds. Entra tolerates five minutes.
 const CLOCK_TOLERANCE: u64 = 60;

@@ -41,7 +41,7 @@ pub use self::{
     examine::{Outcome, Step},
     key_vault::{VaultAction, VaultError, VaultSecretStatus},
     own_token::OwnToken,
-    set::{Credentials, Setting},
+    set::{Credentials, CredentialsContext},
     status::{CertificateStatus, CredentialStatus, ErrorStatus, TokenStatus, VaultCertificateStatus},
     token_cache::TokenSlot,
 };

@@ -13,7 +13,7 @@ use super::{
     holder::Holder,
     status::VaultCertificateStatus,
 };
-use crate::base::{causes::chain, clock::Clock, lock::lock};
+use crate::base::{clock::Clock, error_chain::chain, lock::lock};
 
 /// The maximum number of versions that are tried besides the newest one.
 const MOST_VERSIONS: usize = 5;

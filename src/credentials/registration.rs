@@ -18,7 +18,7 @@ use super::{
     examine::{Outcome, Step},
 };
 use crate::certificate::keys::Certificate;
-use crate::{base::causes::chain, entra::GraphAddress, entra::graph_address, identity_http::Call};
+use crate::{base::error_chain::chain, entra::GraphAddress, entra::graph_address, identity_http::Call};
 
 /// The size limit: more than any registration.
 const CAP: usize = 1 << 20;

@@ -28,7 +28,7 @@ const TEND_EVERY: Duration = Duration::from_secs(5);
 
 /// The context in which credentials are built.
 #[derive(Clone, Debug)]
-pub struct Setting<'a> {
+pub struct CredentialsContext<'a> {
     /// The tenants of the config, by name.
     pub tenants: &'a BTreeMap<String, TenantConfig>,
     /// The folder that relative paths start from.
@@ -75,23 +75,23 @@ impl Credentials {
     /// Builds the credentials; faults go to `faults`, and faulty credentials are left out.
     pub fn build(
         configs: &BTreeMap<String, CredentialConfig>,
-        setting: &Setting<'_>,
+        context: &CredentialsContext<'_>,
         place: &Place,
         faults: &mut Faults,
     ) -> Self {
         let (mut built, mut broken) = (BTreeMap::new(), BTreeSet::new());
-        let vault_secrets = &vault_secrets(setting);
+        let vault_secrets = &vault_secrets(context);
         let mut left: Vec<_> = configs.iter().collect();
         while !left.is_empty() {
             let before = left.len();
             // What stands on another credential is built after that one.
             left.retain(|(name, config)| {
-                let waits = stands_on(config, setting.secrets)
+                let waits = stands_on(config, context.secrets)
                     .iter()
                     .any(|other| configs.contains_key(other) && !built.contains_key(other) && !broken.contains(other));
                 if !waits {
                     let siblings = Siblings { built: &built, broken: &broken, vault_secrets };
-                    match Credential::build(name, config, setting, siblings, &place.key(name), faults) {
+                    match Credential::build(name, config, context, siblings, &place.key(name), faults) {
                         Some(credential) => _ = built.insert((*name).clone(), credential),
                         None => _ = broken.insert((*name).clone()),
                     }
@@ -100,7 +100,7 @@ impl Credentials {
             });
             if left.len() == before {
                 for (name, config) in left.drain(..) {
-                    let others = stands_on(config, setting.secrets);
+                    let others = stands_on(config, context.secrets);
                     let other = others.iter().find(|other| !built.contains_key(*other)).map_or("", String::as_str);
                     let message = format!("it needs `{other}` for its token, and `{other}` needs it in turn");
                     faults.error(
@@ -112,8 +112,8 @@ impl Credentials {
                 }
             }
         }
-        let secrets = open_secrets(setting, Siblings { built: &built, broken: &broken, vault_secrets }, faults);
-        Self { built: Arc::new(built), secrets: Arc::new(secrets), broken, tenants: setting.tenants.clone() }
+        let secrets = open_secrets(context, Siblings { built: &built, broken: &broken, vault_secrets }, faults);
+        Self { built: Arc::new(built), secrets: Arc::new(secrets), broken, tenants: context.tenants.clone() }
     }
 
     /// Returns the credential of this name.
@@ -220,13 +220,13 @@ impl Credentials {
 }
 
 /// Makes the readers of the vaults' secrets; readers of unchanged secrets are taken over from the config before.
-fn vault_secrets(setting: &Setting<'_>) -> Vec<Arc<VaultSecret>> {
-    let before: &[OpenedSecret] = setting.previous.map_or(&[], |previous| &previous.secrets);
+fn vault_secrets(context: &CredentialsContext<'_>) -> Vec<Arc<VaultSecret>> {
+    let before: &[OpenedSecret] = context.previous.map_or(&[], |previous| &previous.secrets);
     let fill = |cell: &Arc<SecretCell>| {
         let known = before.iter().find(|opened| opened.secret.fills(cell));
         known.map_or_else(|| Arc::new(VaultSecret::new(cell.clone())), |opened| opened.secret.clone())
     };
-    setting.secrets.in_vaults().map(fill).collect()
+    context.secrets.in_vaults().map(fill).collect()
 }
 
 fn tend_secrets(secrets: &[OpenedSecret], background: &Handle) {

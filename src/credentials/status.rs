@@ -9,7 +9,7 @@ use super::{
 };
 use crate::certificate::keys::Certificate;
 
-use crate::base::causes::chain;
+use crate::base::error_chain::chain;
 
 /// The status of a credential.
 #[derive(Clone, Debug, Serialize)]

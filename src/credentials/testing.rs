@@ -14,7 +14,7 @@ use super::{
 use crate::{
     base::clock::Clock,
     certificate::keys::testing::{Made, certificate},
-    credentials::{CertificateConfig, CredentialConfig, Credentials, Setting},
+    credentials::{CertificateConfig, CredentialConfig, Credentials, CredentialsContext},
     dev_tenant::{DevTenant, Options},
     entra::TenantConfig,
     identity_http::{IdentityHttp, IdentityHttpConfig},
@@ -92,7 +92,7 @@ impl House {
         configs: &BTreeMap<String, CredentialConfig>,
         previous: Option<&Credentials>,
     ) -> (Credentials, Faults) {
-        let setting = Setting {
+        let context = CredentialsContext {
             tenants: &self.tenants,
             base: self.folder.path(),
             secrets: &self.secrets,
@@ -101,7 +101,7 @@ impl House {
             previous,
         };
         let mut faults = Faults::default();
-        let credentials = Credentials::build(configs, &setting, &Place::root().key("credentials"), &mut faults);
+        let credentials = Credentials::build(configs, &context, &Place::root().key("credentials"), &mut faults);
         (credentials, faults)
     }
 

@@ -31,7 +31,7 @@ use super::{
     error::{CredentialError, Delay, Failure, ForWhom, Refused},
     pace::{Pace, milliseconds},
 };
-use crate::base::{causes::chain, clock::Clock, lock::lock};
+use crate::base::{clock::Clock, error_chain::chain, lock::lock};
 
 /// The minimum interval between discards of a token that an upstream refused.
 const FORCED_EVERY: Duration = Duration::from_secs(60);
@@ -74,7 +74,7 @@ pub struct TokenSlot {
 
 #[derive(Default)]
 struct State {
-    flight: Option<Flight>,
+    in_flight: Option<InFlight>,
     forced_at: Option<Duration>,
     /// The claims that an upstream's challenge demands and no token contains yet.
     wanted: Option<Arc<str>>,
@@ -84,7 +84,7 @@ struct State {
 }
 
 /// A fetch in progress.
-struct Flight(watch::Receiver<Option<Outcome>>);
+struct InFlight(watch::Receiver<Option<Outcome>>);
 
 /// The failure of the last attempt, if it failed.
 #[derive(Clone, Debug)]
@@ -172,7 +172,7 @@ impl TokenSlot {
                 if now >= token.fresh_until {
                     return None;
                 }
-                drop(self.board());
+                drop(self.join_fetch());
             }
         }
         if !self.used.load(Ordering::Relaxed) {
@@ -246,14 +246,14 @@ impl TokenSlot {
                 self.warm();
             }
         } else if now >= token.renew_at && !self.is_held(now) && (always || self.used.load(Ordering::Relaxed)) {
-            drop(self.board());
+            drop(self.join_fetch());
         }
     }
 
     /// Fetches a token if there is none, without waiting for it.
     pub(crate) fn warm(self: &Arc<Self>) {
         if self.current.load_full().is_none() && !self.is_held(self.now()) {
-            drop(self.board());
+            drop(self.join_fetch());
         }
     }
 
@@ -267,7 +267,7 @@ impl TokenSlot {
     }
 
     /// Returns the current token, for the slot that replaces this one.
-    pub(crate) fn bequest(&self) -> Option<Arc<AccessToken>> {
+    pub(crate) fn handover(&self) -> Option<Arc<AccessToken>> {
         self.current.load_full()
     }
 
@@ -299,8 +299,8 @@ impl TokenSlot {
     }
 
     async fn wait(self: &Arc<Self>) -> Outcome {
-        let mut flight = self.board()?;
-        match flight.wait_for(Option::is_some).await {
+        let mut in_flight = self.join_fetch()?;
+        match in_flight.wait_for(Option::is_some).await {
             Ok(outcome) => match &*outcome {
                 Some(outcome) => outcome.clone(),
                 None => Err(self.error(Arc::new(Failure::Interrupted), None)),
@@ -311,10 +311,10 @@ impl TokenSlot {
     }
 
     /// Joins the fetch in progress, or starts one.
-    fn board(self: &Arc<Self>) -> Result<watch::Receiver<Option<Outcome>>, CredentialError> {
+    fn join_fetch(self: &Arc<Self>) -> Result<watch::Receiver<Option<Outcome>>, CredentialError> {
         let now = self.now();
         let mut state = lock(&self.state);
-        if let Some(Flight(outcome)) = &state.flight {
+        if let Some(InFlight(outcome)) = &state.in_flight {
             return Ok(outcome.clone());
         }
         if let Some((failure, left)) = self.own.held(now).or_else(|| self.shared.held(now)) {
@@ -324,8 +324,8 @@ impl TokenSlot {
             return Err(self.error(Arc::new(Failure::Interrupted), None));
         };
         let (sender, receiver) = watch::channel(None);
-        state.flight = Some(Flight(receiver.clone()));
-        let slot = Landing(self.clone());
+        state.in_flight = Some(InFlight(receiver.clone()));
+        let slot = ClearOnDrop(self.clone());
         handle.spawn(async move {
             let outcome = loop {
                 let claims = slot.0.wanted();
@@ -339,7 +339,7 @@ impl TokenSlot {
                     break outcome;
                 }
             };
-            // The door to this flight closes before its passengers leave: who comes now finds the new token or starts anew.
+            // The door to this in_flight closes before its passengers leave: who comes now finds the new token or starts anew.
             drop(slot);
             sender.send_replace(Some(outcome));
         });
@@ -424,11 +424,11 @@ impl fmt::Debug for TokenSlot {
 }
 
 /// Ends the fetch when it is dropped, for whatever reason.
-struct Landing(Arc<TokenSlot>);
+struct ClearOnDrop(Arc<TokenSlot>);
 
-impl Drop for Landing {
+impl Drop for ClearOnDrop {
     fn drop(&mut self) {
-        lock(&self.0.state).flight = None;
+        lock(&self.0.state).in_flight = None;
     }
 }
 

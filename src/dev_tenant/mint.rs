@@ -33,11 +33,11 @@ enum Signer {
 /// The method by which a client has authenticated to the tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAuthentication {
-    /// Not at all: a public client.
+    /// None: a public client.
     None,
-    /// With a client secret.
+    /// A client secret.
     Secret,
-    /// With a certificate, or a federated credential.
+    /// A certificate, or a federated credential.
     Certificate,
 }
 

@@ -20,8 +20,8 @@
 //! ```
 
 mod assertion;
+mod control;
 mod defaults;
-mod desk;
 pub mod directory;
 mod graph;
 pub mod keys;

@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::{State, desk, graph, managed_identity, metadata, play, registration, token, vault};
+use super::{State, control, graph, managed_identity, metadata, play, registration, token, vault};
 
 /// The peer's address of a connection, for the control endpoints.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ pub(crate) fn router(state: &Arc<State>) -> Router {
         .route("/common/discovery/instance", get(metadata::instance))
         .route("/{tenant}/oauth2/v2.0/token", post(token::v2))
         .route("/{tenant}/oauth2/token", post(token::v1))
-        .merge(desk::router())
+        .merge(control::router())
         .merge(vault::router())
         .merge(managed_identity::router())
         .merge(graph::router())

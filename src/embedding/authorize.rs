@@ -1,4 +1,4 @@
-//! The gateway before a service of one's own.
+//! The gateway in front of an application's own service.
 
 use std::{
     convert::Infallible,
@@ -26,12 +26,12 @@ use crate::{
     server::{ServerError, ServerOptions},
 };
 
-/// Puts the routes and policies of a config before a service of one's own: a [`tower::Layer`].
+/// A [`tower::Layer`] that puts the routes and policies of a config in front of a service.
 ///
-/// A route without `upstream`, `respond` and the like leads to the service. It gets the request as an upstream would: fields that only the
-/// gateway may write are those that it wrote, the policies' changes are made, and `Authorization` is what the route says (by default
-/// none). What was found out stands in the request's extensions: [`Caller`], and where there is one [`Token`] and [`Partner`]. A refused
-/// request never gets there; its answer is a problem document, as from the gateway itself, and every request leaves a record.
+/// A route without `upstream`, `respond` or another target leads to the service. The service receives the request as an upstream would:
+/// reserved header fields come from the gateway alone, the changes of the policies are made, and `Authorization` is as the route's
+/// `authorization` says (by default absent). The request's extensions contain [`Caller`] and, if there is one, [`Token`] and [`Partner`].
+/// A refused request does not reach the service; it is answered with a problem document. Every request is recorded.
 ///
 /// ```no_run
 /// use axum::{Extension, Router, routing::get};
@@ -56,23 +56,23 @@ impl AuthorizeLayer {
     /// Reads the config at `path`, and starts the gateway on the current tokio runtime.
     ///
     /// # Errors
-    /// When the config is faulty, or what it names cannot be had.
+    /// Fails if the config is faulty, or if something that it refers to, such as a file, is not available.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, ServerError> {
         Self::start(&gateway::document(path).await?, ServerOptions::default())
     }
 
-    /// Starts the gateway on the current tokio runtime, where keys and tokens are fetched from now on.
+    /// Starts the gateway on the current tokio runtime, which from now on fetches its keys and tokens.
     ///
     /// # Errors
-    /// When the config is faulty, or what it names cannot be had.
+    /// Fails if the config is faulty, or if something that it refers to, such as a file, is not available.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn start(document: &Document, options: ServerOptions) -> Result<Self, ServerError> {
         Gateway::started(document, options, Purpose::BeforeService).map(Self)
     }
 
-    /// The gateway itself: to reload its config, and to ask how it is.
+    /// Returns the gateway, for reloading its config and asking for its state.
     pub const fn gateway(&self) -> &Gateway {
         &self.0
     }
@@ -86,7 +86,7 @@ impl<S> Layer<S> for AuthorizeLayer {
     }
 }
 
-/// A service behind an [`AuthorizeLayer`].
+/// A service wrapped by an [`AuthorizeLayer`].
 #[derive(Clone, Debug)]
 pub struct AuthorizeService<S> {
     gateway: Gateway,
@@ -117,7 +117,7 @@ where
     }
 }
 
-/// The service behind the gateway, for one request.
+/// The wrapped service, for one request.
 struct Behind<S>(Option<S>);
 
 impl<S, A> Inner for Behind<S>

@@ -1,4 +1,4 @@
-//! What the gateway found out of a request, for the service behind it.
+//! Facts about a request that the gateway has established, for the service behind it.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -11,47 +11,47 @@ use crate::{certificate::ClientCertificate, entra, exchange::Exchange, partner};
 pub struct Token(pub(super) Arc<entra::token::Token>);
 
 impl Token {
-    /// The claim of this exact name, as it was signed.
+    /// Returns the claim of exactly this name, as it was signed.
     pub fn claim(&self, name: &str) -> Option<&Value> {
         self.0.claims.get(name)
     }
 
-    /// The tenant that issued it: `tid`. Empty where an issuer other than Entra names none.
+    /// Returns the tenant that issued the token (`tid`); empty if an issuer other than Entra names none.
     pub fn tenant(&self) -> &str {
         &self.0.tenant
     }
 
-    /// The user or application within this client: `sub`.
+    /// Returns the identifier of the user or application, which is specific to the client (`sub`).
     pub fn subject(&self) -> Option<&str> {
         self.0.subject.as_deref()
     }
 
-    /// The user or application in the tenant: `oid`.
+    /// Returns the identifier of the user or application in the tenant (`oid`).
     pub fn object_id(&self) -> Option<&str> {
         self.0.object_id.as_deref()
     }
 
-    /// The client application: `azp` or `appid`.
+    /// Returns the client application (`azp` or `appid`).
     pub fn client(&self) -> Option<&str> {
         self.0.client.as_deref()
     }
 
-    /// Whether an application calls by itself, and no user stands behind it.
+    /// Returns whether the token is an application's own, without a user.
     pub fn is_application(&self) -> bool {
         self.0.kind == entra::token::TokenKind::App
     }
 
-    /// Whether this scope was granted.
+    /// Returns whether this scope was granted.
     pub fn has_scope(&self, scope: &str) -> bool {
         self.0.scopes.iter().any(|granted| **granted == *scope)
     }
 
-    /// Whether this role was granted.
+    /// Returns whether this role was granted.
     pub fn has_role(&self, role: &str) -> bool {
         self.0.roles.iter().any(|granted| **granted == *role)
     }
 
-    /// When it ends, in seconds since 1970.
+    /// Returns the expiry of the token, in seconds since 1970.
     pub fn expires_at(&self) -> u64 {
         self.0.expires_at
     }
@@ -62,13 +62,13 @@ impl Token {
 pub struct Partner(pub(super) Arc<partner::Partner>);
 
 impl Partner {
-    /// The partner's name in the config.
+    /// Returns the partner's name in the config.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 }
 
-/// Who calls, as far as the connection and trusted proxies tell, in the extensions of a request.
+/// The caller as identified by the connection and by trusted proxies, in the extensions of a request.
 #[derive(Clone, Debug)]
 pub struct Caller {
     address: IpAddr,
@@ -87,22 +87,22 @@ impl Caller {
         }
     }
 
-    /// The caller's address: the peer's, or what a trusted proxy says.
+    /// Returns the caller's address: the peer's, or the one that a trusted proxy states.
     pub const fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// The route's name.
+    /// Returns the route's name.
     pub fn route(&self) -> &str {
         &self.route
     }
 
-    /// The request's id, as on the answer and in the record.
+    /// Returns the request's id, as in the response and in the record.
     pub fn request_id(&self) -> &str {
         &self.request_id
     }
 
-    /// The SHA-256 thumbprint, in hexadecimal, of the certificate that a policy or the listener accepted.
+    /// Returns the SHA-256 thumbprint, in hexadecimal, of the certificate that a policy or the listener accepted.
     pub fn certificate_thumbprint(&self) -> Option<&str> {
         self.certificate.as_ref().map(|certificate| certificate.thumbprint_sha256())
     }

@@ -1,4 +1,4 @@
-//! The gateway as a service.
+//! The gateway as a tower service.
 
 use std::{
     convert::Infallible,
@@ -33,10 +33,10 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// The whole gateway as a [`tower::Service`], to be mounted in an application.
+/// The gateway as a [`tower::Service`] that an application mounts.
 ///
-/// It does with a request what `entrada run` does: the routes of a config judge it, send it to their upstreams, and leave a record. It
-/// listens nowhere: requests come from the application, with a [`Peer`] among their extensions. Clones share everything.
+/// It handles a request as `entrada run` does: the policies of its route are applied, it is sent to the route's upstream, and it is
+/// recorded. The gateway opens no socket: the application hands requests over, with a [`Peer`] among their extensions. Clones share their state.
 ///
 /// ```no_run
 /// # async fn start() -> Result<(), entrada::ServerError> {
@@ -54,11 +54,11 @@ struct Shared {
     runtime: Arc<ArcSwap<Runtime>>,
     audit: Arc<AuditLog>,
     metrics: Metrics,
-    /// Threads take turns, so that no two of them wait for each other while there are no more threads than these.
+    /// One for each thread, in turn, so that threads do not contend for one unless there are more threads than data planes.
     planes: Box<[DataPlane]>,
     options: ServerOptions,
     purpose: Purpose,
-    /// Carries what outlives requests: fetching keys and tokens, checking servers.
+    /// The runtime of work that outlives requests: fetching keys and tokens, and health checks.
     background: Handle,
     writer: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
 }
@@ -67,19 +67,19 @@ impl Gateway {
     /// Reads the config at `path`, and starts the gateway on the current tokio runtime.
     ///
     /// # Errors
-    /// When the config is faulty, or what it names cannot be had.
+    /// Fails if the config is faulty, or if something that it refers to, such as a file, is not available.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, ServerError> {
         Self::start(&document(path).await?, ServerOptions::default())
     }
 
-    /// Starts the gateway on the current tokio runtime, where keys and tokens are fetched from now on. `listeners` of the config may be
-    /// absent; those that are there say whom requests may be spoken for by, and open no socket.
+    /// Starts the gateway on the current tokio runtime, which from now on fetches its keys and tokens. The config needs no `listeners`;
+    /// listeners that it has open no socket, and only set the trusted proxies, certificate requirements and limits of requests.
     ///
     /// # Errors
-    /// When the config is faulty, or what it names cannot be had.
+    /// Fails if the config is faulty, or if something that it refers to, such as a file, is not available.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn start(document: &Document, options: ServerOptions) -> Result<Self, ServerError> {
         Self::started(document, options, Purpose::Mounted)
     }
@@ -96,10 +96,10 @@ impl Gateway {
         Ok(Self(Arc::new(Shared { runtime, audit, metrics, planes, options, purpose, background, writer })))
     }
 
-    /// Goes over to another config, whole or not at all. Requests under way keep the rules that they started with.
+    /// Replaces the config, entirely or not at all. Requests that have begun keep the rules that they started with.
     ///
     /// # Errors
-    /// When the config is faulty, or what it names cannot be had; the old one then serves on.
+    /// Fails if the config is faulty, or if something that it refers to is not available; the previous config then stays in use.
     pub fn reload(&self, document: &Document) -> Result<(), ServerError> {
         let Shared { runtime, audit, metrics, planes, options, purpose, background, .. } = &*self.0;
         let before = runtime.load_full();
@@ -112,17 +112,17 @@ impl Gateway {
         Ok(())
     }
 
-    /// What is still missing until every request can be judged, as signing keys; empty when the gateway is ready.
+    /// Returns the things that are still missing before every request can be handled, such as signing keys; empty once the gateway is ready.
     pub fn waiting_for(&self) -> Vec<String> {
         self.0.runtime.load_full().waiting_for()
     }
 
-    /// The newest records of requests, oldest first, each one JSON object.
+    /// Returns the newest audit records, oldest first, one JSON object each.
     pub fn records(&self) -> Vec<Bytes> {
         self.0.audit.recent()
     }
 
-    /// Takes one request along its way, to the service behind the gateway where its route leads there.
+    /// Handles a request; `inner` is the service that routes without a target lead to, if there is one.
     pub(super) async fn serve<B>(&self, request: Request<B>, inner: Option<Box<dyn Inner>>) -> Response<ResponseBody>
     where
         B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
@@ -148,7 +148,7 @@ impl Gateway {
         response
     }
 
-    /// The data plane for the current thread.
+    /// Returns the data plane of the current thread.
     fn plane(&self) -> &DataPlane {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local!(static INDEX: usize = THREADS.fetch_add(1, Ordering::Relaxed));
@@ -186,7 +186,7 @@ impl Drop for Shared {
     }
 }
 
-/// Reads a config, off the thread that drives others.
+/// Reads a config without blocking the current thread.
 pub(super) async fn document(path: impl AsRef<Path>) -> Result<Document, ServerError> {
     let path = path.as_ref().to_owned();
     let read = tokio::task::spawn_blocking(move || Document::load(&path)).await;

@@ -1,4 +1,4 @@
-//! The gateway within an application: as a [`tower::Service`], and as a [`tower::Layer`] before a service of one's own.
+//! The gateway as a part of an application: a [`tower::Service`], and a [`tower::Layer`] in front of the application's own service.
 
 mod authorize;
 mod facts;

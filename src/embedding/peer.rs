@@ -1,4 +1,4 @@
-//! The connection that a request came on, as the application that accepted it tells of it.
+//! The connection of a request, as described by the application that accepted it.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -15,10 +15,10 @@ use crate::{
     listener::{Connection, Limits, Listener, ListenerSettings, TlsFacts},
 };
 
-/// What a connection is called that is no listener's of the config.
+/// The listener's name in records of connections that belong to no listener of the config.
 const NO_LISTENER: &str = "application";
 
-/// Facts of the connection that a request came on, for the request's extensions.
+/// Describes the connection of a request, in the request's extensions.
 ///
 /// ```
 /// use entrada::Peer;
@@ -29,7 +29,7 @@ const NO_LISTENER: &str = "application";
 /// # Ok::<_, std::net::AddrParseError>(())
 /// ```
 ///
-/// Without it axum's [`ConnectInfo<SocketAddr>`](ConnectInfo) tells the address; a request with neither is refused.
+/// Without it, the address is taken from axum's [`ConnectInfo<SocketAddr>`](ConnectInfo). A request with neither is refused.
 #[derive(Clone, Debug)]
 pub struct Peer {
     address: SocketAddr,
@@ -39,26 +39,26 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// A connection without TLS from this address.
+    /// Describes a connection from this address without TLS.
     pub fn new(address: SocketAddr) -> Self {
         Self { address, local: None, listener: None, tls: None }
     }
 
-    /// The address that was connected to.
+    /// Sets the local address of the connection.
     #[must_use]
     pub fn to_local(self, local: SocketAddr) -> Self {
         Self { local: Some(local), ..self }
     }
 
-    /// The connection counts as one of the config's listener of this name: its trusted proxies and limits of bodies and streams hold,
-    /// and what it asks of certificates. Default: the config's first listener. A name that the config does not have refuses the request.
+    /// Assigns the connection to the listener of this name in the config, whose trusted proxies, certificate requirements and limits of
+    /// bodies and streams then apply. Default: the first listener. A request with a name that the config does not have is refused.
     #[must_use]
     pub fn on_listener(self, name: impl Into<Arc<str>>) -> Self {
         Self { listener: Some(name.into()), ..self }
     }
 
-    /// The connection has TLS: with the name that the client asked for (SNI), and the certificates that it has shown and proven to hold the
-    /// key of, its own first; none if it showed none.
+    /// States that the connection uses TLS, with the server name that the client requested (SNI) and the client's certificate chain, its own
+    /// certificate first; empty if it presented none. The handshake must have verified that the client holds the key.
     #[must_use]
     pub fn with_tls(self, server_name: Option<&str>, certificates: &[CertificateDer<'_>]) -> Self {
         let certificate = ClientCertificate::read(certificates).ok().map(Arc::new);
@@ -66,18 +66,18 @@ impl Peer {
         Self { tls: Some(TlsFacts { server_name, shown: None, certificate }), ..self }
     }
 
-    /// What the extensions tell of the connection.
+    /// Reads the description of the connection from the extensions of a request.
     pub(super) fn of(extensions: &Extensions) -> Option<Self> {
         let connect_info = || extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| Self::new(*address));
         extensions.get::<Self>().cloned().or_else(connect_info)
     }
 
-    /// Makes the connection of a request that nothing is told of. It is only there for the record of the refusal.
+    /// Returns a placeholder for a connection that the application did not describe, for the record of the refusal.
     pub(super) fn unknown() -> Connection {
         Self::new(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)).under(None)
     }
 
-    /// Makes the connection, under the rules of its listener; `None` if the config does not have that.
+    /// Builds the connection with the rules of its listener; returns `None` if the config does not have this listener.
     pub(super) fn connection(self, runtime: &Runtime) -> Option<Connection> {
         let rules = match &self.listener {
             Some(name) => Some(runtime.listener(name)?),

@@ -10,7 +10,6 @@ mod keys;
 mod members;
 mod metadata;
 mod openid;
-mod seen;
 mod tenant;
 mod tenants;
 #[cfg(test)]
@@ -18,6 +17,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub mod token;
+mod verified_token_cache;
 mod verified_tokens;
 mod verify;
 
@@ -30,9 +30,9 @@ pub use self::{
     keys::{inspect_key_set, inspect_signature},
     metadata::inspect_metadata,
     openid::{IssuerConfig, IssuerKeysConfig},
-    seen::SeenStatus,
     tenant::{Tenant, TenantId, UNKNOWN_TENANT},
     tenants::Tenants,
+    verified_token_cache::VerifiedTokenCacheStatus,
     verified_tokens::VerifiedTokensConfig,
 };
 pub(crate) use self::{
@@ -59,7 +59,7 @@ pub struct TenantConfig {
     /// only for loopback. Default: the cloud's; the authority itself if that is on this machine.
     pub graph: Option<String>,
     /// The time for which the last good keys stay valid while the authority is unreachable. Default: 24h.
-    pub stale: Option<crate::settings::Span>,
+    pub stale: Option<crate::settings::ConfigDuration>,
     /// Whether the gateway is ready only once it has the keys of this tenant, if a route accepts its tokens. Default: true.
     pub required: Option<bool>,
 }

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     identity_http::is_loopback,
-    settings::{Faults, Place, Span},
+    settings::{ConfigDuration, Faults, Place},
 };
 
 /// The path that OpenID Connect Discovery appends to the issuer (section 4).
@@ -46,7 +46,7 @@ pub struct IssuerConfig {
     /// Whether readiness requires the keys, rather than an attempt to fetch them. Default: true.
     pub required: Option<bool>,
     /// The time for which the last good keys stay valid while the issuer is unreachable. Default: 24h.
-    pub stale: Option<Span>,
+    pub stale: Option<ConfigDuration>,
 }
 
 /// A file of keys.

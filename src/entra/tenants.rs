@@ -14,8 +14,8 @@ use super::{
     keys::Keys,
     metadata::Metadata,
     openid::{self, IssuerConfig, IssuerKeysConfig},
-    seen::{Seen, SeenStatus},
     tenant::Tenant,
+    verified_token_cache::{VerifiedTokenCache, VerifiedTokenCacheStatus},
     verified_tokens::VerifiedTokens,
 };
 use crate::{
@@ -50,7 +50,7 @@ pub struct Tenants {
     /// The key sets of the previous config, which are reused where nothing changed.
     inherited: Mutex<Vec<Arc<KeySet>>>,
     /// The tokens that were verified and accepted, under this config and earlier ones.
-    seen: Arc<Seen>,
+    verified_token_cache: Arc<VerifiedTokenCache>,
 }
 
 impl Tenants {
@@ -74,7 +74,7 @@ impl Tenants {
             key_sets: Mutex::default(),
             awaited: Mutex::default(),
             inherited: Mutex::new(inherited),
-            seen: previous.map(|previous| previous.seen.clone()).unwrap_or_default(),
+            verified_token_cache: previous.map(|previous| previous.verified_token_cache.clone()).unwrap_or_default(),
         }
     }
 
@@ -202,18 +202,18 @@ impl Tenants {
 
     /// Sets the memory for verified tokens, divided among this many threads, and drops tokens whose keys no policy uses any more.
     pub(crate) fn keep_tokens(&self, tokens: VerifiedTokens, workers: usize) {
-        self.seen.set_room(tokens.memory, workers, tokens.largest);
-        self.seen.retain(&self.key_sets().iter().map(|set| set.id()).collect::<Vec<_>>());
+        self.verified_token_cache.set_room(tokens.memory, workers, tokens.largest);
+        self.verified_token_cache.retain(&self.key_sets().iter().map(|set| set.id()).collect::<Vec<_>>());
     }
 
     /// Returns the tokens that were verified and accepted, of any tenant or issuer.
-    pub(crate) const fn seen(&self) -> &Arc<Seen> {
-        &self.seen
+    pub(crate) const fn verified_token_cache(&self) -> &Arc<VerifiedTokenCache> {
+        &self.verified_token_cache
     }
 
     /// Returns the size of the verified-token cache.
-    pub fn seen_status(&self) -> SeenStatus {
-        self.seen.status()
+    pub fn verified_token_cache_status(&self) -> VerifiedTokenCacheStatus {
+        self.verified_token_cache.status()
     }
 
     /// Returns whether a first fetch of every key set has ended, successfully or not.

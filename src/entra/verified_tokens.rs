@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::seen::{LARGEST, MEMORY};
+use super::verified_token_cache::{LARGEST, MEMORY};
 use crate::settings::{Faults, Place, Size};
 
 /// The approximate memory of one token, as the older form of the setting counts it.

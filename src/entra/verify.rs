@@ -9,8 +9,8 @@ use super::{
     jws::{Jws, JwsError},
     key_set::{KeySet, Snapshot},
     keys::{Key, KeyVerdict},
-    seen::Seen,
     token::{Facts, Payload, Token, TokenFault, Version, read_entra, read_other, read_user_flow},
+    verified_token_cache::VerifiedTokenCache,
 };
 use crate::base::clock::Clock;
 
@@ -86,7 +86,7 @@ pub(crate) struct Verifier {
     /// The accepted algorithms.
     pub(crate) algorithms: Vec<Algorithm>,
     /// The tokens of the process that were verified and accepted before.
-    pub(crate) seen: Arc<Seen>,
+    pub(crate) verified_token_cache: Arc<VerifiedTokenCache>,
 }
 
 /// The kind of issuer.
@@ -110,9 +110,9 @@ struct Candidate<'a> {
 
 impl Verifier {
     /// Returns the cached result for this token, if it is still valid.
-    pub(crate) fn seen(&self, token: &[u8], worker: usize, now: Moment) -> Option<Arc<Verified>> {
+    pub(crate) fn cached(&self, token: &[u8], worker: usize, now: Moment) -> Option<Arc<Verified>> {
         self.sets.iter().find_map(|set| {
-            let verified = self.seen.get(token, worker, set.id(), set.generation(), now.unix)?;
+            let verified = self.verified_token_cache.get(token, worker, set.id(), set.generation(), now.unix)?;
             // Policies that share a key set may differ in what they accept.
             let accepted = self.algorithms.contains(&verified.algorithm);
             (accepted && set.serves(verified.endpoints, now.monotonic)).then_some(verified)
@@ -121,7 +121,7 @@ impl Verifier {
 
     /// Keeps a token that the policy has accepted, so that it is not verified again.
     pub(crate) fn keep(&self, token: &[u8], worker: usize, now: u64, verified: &Arc<Verified>) {
-        self.seen.keep(token, worker, now, verified);
+        self.verified_token_cache.keep(token, worker, now, verified);
     }
 
     /// Verifies a token with the keys at hand.
@@ -148,7 +148,7 @@ impl Verifier {
             return Err(if complete { VerifyError::UnknownKey } else { VerifyError::NoKeys });
         }
 
-        self.seen.count_verification(worker);
+        self.verified_token_cache.count_verification(worker);
         let mut error = VerifyError::Algorithm;
         for candidate in candidates {
             match candidate.key.verify(algorithm, jws.signing_input, &jws.signature) {

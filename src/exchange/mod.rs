@@ -27,7 +27,7 @@ use crate::{
 /// The facts of one request. Each station writes its findings here; the audit record is made from them at the end.
 #[derive(Debug)]
 pub struct Exchange {
-    /// Where the time comes from.
+    /// The clock.
     pub clock: Clock,
     /// The connection of the request.
     pub connection: Arc<Connection>,
@@ -114,8 +114,8 @@ impl Exchange {
     }
 
     /// Returns a checkpoint of the policies' findings, for a policy that tries several alternatives.
-    pub(crate) fn judged(&self) -> Judged {
-        Judged {
+    pub(crate) fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
             token: self.token.clone(),
             token_place: self.token_place.clone(),
             partner: self.partner.clone(),
@@ -129,7 +129,7 @@ impl Exchange {
     }
 
     /// Restores the findings at a checkpoint.
-    pub(crate) fn back_to(&mut self, before: Judged) {
+    pub(crate) fn restore(&mut self, before: Checkpoint) {
         self.token = before.token;
         self.token_place = before.token_place;
         self.partner = before.partner;
@@ -156,7 +156,7 @@ impl Exchange {
         }
     }
 
-    /// The name of the partner that calls, also of one that is refused.
+    /// The name of the calling partner, also if it is refused.
     pub fn partner_name(&self) -> Option<&str> {
         self.partner.as_ref().map(|partner| &*partner.name)
     }
@@ -188,7 +188,7 @@ impl Exchange {
     }
 
     /// Returns a key for the caller, as far as it is known: different callers on the same connection have different keys.
-    pub(crate) fn who(&self) -> Arc<str> {
+    pub(crate) fn caller_key(&self) -> Arc<str> {
         let mut who = self.caller_address().to_string();
         for token in self.token.iter().chain(self.named_tokens.iter().map(|named| &named.token)) {
             // Writing to a string cannot fail. Quoted, so that no two callers are written alike.
@@ -209,7 +209,7 @@ impl Exchange {
 
 /// A checkpoint of the policies' findings.
 #[derive(Debug)]
-pub(crate) struct Judged {
+pub(crate) struct Checkpoint {
     token: Option<Arc<Token>>,
     token_place: Option<TokenPlace>,
     partner: Option<Arc<Partner>>,

@@ -1,4 +1,4 @@
-//! Texts as expressions write them.
+//! Text literals of expressions.
 
 use std::fmt::Write as _;
 

@@ -4,7 +4,7 @@ use http::HeaderValue;
 
 use super::{EvaluationError, Expression, Facts, Uses};
 use crate::{
-    base::recycled,
+    base::buffers,
     settings::{Faults, Place},
 };
 
@@ -174,5 +174,5 @@ pub(crate) fn field_value(text: &str) -> Result<HeaderValue, HeaderTextError> {
     if text.chars().any(char::is_control) || text.trim() != text {
         return Err(HeaderTextError::Unclean);
     }
-    HeaderValue::from_maybe_shared(recycled::bytes(text.as_bytes())).map_err(|_| HeaderTextError::Unclean)
+    HeaderValue::from_maybe_shared(buffers::bytes(text.as_bytes())).map_err(|_| HeaderTextError::Unclean)
 }

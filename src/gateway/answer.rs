@@ -13,7 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
-    base::causes::chain,
+    base::error_chain::chain,
     exchange::Decision,
     gateway::{Recorder, inner::InnerBody, lifetime::ends_at},
     partner::Access,
@@ -26,7 +26,7 @@ use crate::{
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// Makes the answer to a refused request, and notes what the record will say.
+/// Builds the response to a refused request, and notes the refusal for the record.
 pub(crate) fn refuse(refusal: Refusal, recorder: &mut Recorder) -> Response<ResponseBody> {
     let status = refusal.status();
     let title = refusal.message.as_deref().unwrap_or(refusal.reason.title());
@@ -127,7 +127,7 @@ pub enum BodyError {
     /// The upstream broke off.
     #[error("the upstream's answer broke off")]
     Upstream(#[source] upstream::UpstreamError),
-    /// The service behind the gateway broke off.
+    /// The application's service broke off its response.
     #[error("the response of the application broke off")]
     Inner(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The token that opened the stream has expired, or `max-stream` of the listener has passed.
@@ -168,7 +168,7 @@ impl ResponseBody {
         Self::of(Source::Upstream(body))
     }
 
-    /// Makes a body that the service behind the gateway sends.
+    /// Wraps a body of the application's service.
     pub(crate) fn inner(body: InnerBody) -> Self {
         Self::of(Source::Inner(body))
     }

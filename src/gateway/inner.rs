@@ -1,4 +1,4 @@
-//! The service behind the gateway, where an application puts the gateway before a service of its own.
+//! The application's service behind the gateway, if the gateway is embedded as a layer.
 
 use std::{error::Error, mem, pin::Pin};
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Extensions, HeaderValue, Request, Response, Uri, header};
 use http_body_util::combinators::UnsyncBoxBody;
 
-use super::{Received, answer::ResponseBody, introduce, lifetime::unless_revoked};
+use super::{Received, answer::ResponseBody, lifetime::unless_revoked, set_forwarding_headers};
 use crate::{
     exchange::Exchange,
     listener::RequestBody,
@@ -19,22 +19,22 @@ use crate::{
 const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 
-/// The body of such a service's response.
+/// The response body of the service.
 pub(crate) type InnerBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
 
-/// The response of such a service, or why there is none.
+/// The response of the service, or the error with which it failed.
 pub(crate) type Answering = Pin<Box<dyn Future<Output = Result<Response<InnerBody>, Box<dyn Error + Send + Sync>>> + Send>>;
 
-/// A service that routes lead to which have no upstream.
+/// A service for the routes without an upstream.
 pub(crate) trait Inner: Send {
-    /// Answers a request that was let through. The exchange tells what was learnt of it.
+    /// Responds to a request that passed the policies. The exchange has the facts that they established.
     fn call(&mut self, request: Request<RequestBody>, exchange: &Exchange) -> Answering;
 }
 
-/// Hands a request that was let through to the service behind the gateway.
+/// Hands a request that passed the policies to the service.
 ///
 /// # Errors
-/// Fails if there is no service, if it fails, or if the partner's access ends meanwhile.
+/// Fails if there is no service, if the service fails, or if the partner's access ends in the meantime.
 pub(super) async fn call(
     route: &Route,
     exchange: &mut Exchange,
@@ -47,7 +47,7 @@ pub(super) async fn call(
     };
     route.authorization.apply(exchange, incoming, &mut outgoing).await?;
     exchange.outcome.allow();
-    introduce(exchange, incoming, &mut outgoing);
+    set_forwarding_headers(exchange, incoming, &mut outgoing);
     let websocket = route.websocket && incoming.asks_for_websocket();
     let body = mem::take(&mut received.body);
     let request = request(incoming, outgoing, extensions, body, websocket)?;
@@ -61,11 +61,11 @@ pub(super) async fn call(
     }
 }
 
-/// Makes the request for the service: as an upstream would get it, with the extensions that it came with. A WebSocket is asked for only
-/// where the route lets it through.
+/// Builds the request for the service: as an upstream would receive it, with the extensions that it arrived with. It asks for a WebSocket
+/// only if the route allows that.
 ///
 /// # Errors
-/// A policy wrote a path or query that no URI can hold.
+/// Fails if a policy wrote a path or query that is not valid in a URI.
 fn request(
     incoming: &IncomingRequest,
     outgoing: UpstreamRequest,

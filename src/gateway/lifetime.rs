@@ -41,7 +41,7 @@ pub(super) fn has_connection_of_its_own(exchange: &Exchange, route: &Route, inco
     let speaks_for_others =
         route.trusted_headers.as_ref().is_some_and(|trusted| trusted.believes(Some(maker), &exchange.clock, incoming));
     incoming.version < Version::HTTP_2
-        && exchange.caller.as_ref().is_some_and(|caller| !caller.believed() && caller.address == maker)
+        && exchange.caller.as_ref().is_some_and(|caller| !caller.via_trusted_proxy() && caller.address == maker)
         && !handed_on
         && !speaks_for_others
 }

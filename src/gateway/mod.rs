@@ -41,12 +41,11 @@ use crate::{
     inbound::cors,
     listener::{Arrival, Connection, Informational, RequestBody, Service},
     outgoing,
-    partner::Access,
     refusal::{
         Reason, Refusal, Stop,
         trace::{Step, Verdict},
     },
-    request::{IncomingRequest, Oddities, RequestId, TraceContext, USUAL_METHODS},
+    request::{Ambiguities, IncomingRequest, RequestId, TraceContext, USUAL_METHODS},
     route::{Action, Found, OwnAnswer, Route},
     upstream::{self, Call, Interim, Owner, Upstream, UpstreamRequest},
 };
@@ -58,13 +57,13 @@ static WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 pub struct DataPlane {
     runtime: Arc<ArcSwap<Runtime>>,
     /// Shared by this worker's requests; kept per worker so that reference counts are not contended between cores.
-    own: Arc<Own>,
+    state: Arc<WorkerState>,
     worker: usize,
 }
 
 /// The state of one worker.
 #[derive(Debug)]
-struct Own {
+struct WorkerState {
     /// The runtime of the last request, which usually is that of the next.
     snapshot: Mutex<Snapshot>,
     log: Arc<WorkerLog>,
@@ -74,14 +73,14 @@ impl DataPlane {
     /// Makes the data plane of the worker with this index.
     pub fn new(runtime: Arc<ArcSwap<Runtime>>, audit: Arc<AuditLog>, worker: usize) -> Self {
         let snapshot = Mutex::new(runtime.load_full().into());
-        Self { runtime, own: Arc::new(Own { snapshot, log: Arc::new(WorkerLog::new(audit, worker)) }), worker }
+        Self { runtime, state: Arc::new(WorkerState { snapshot, log: Arc::new(WorkerLog::new(audit, worker)) }), worker }
     }
 
     /// Returns the runtime for a request that begins now. Called without a request, it drops an older one.
     #[expect(clippy::disallowed_methods, reason = "the guard ends here; a counted pointer would be written to by every core")]
     pub(crate) fn snapshot(&self) -> Snapshot {
         let runtime = self.runtime.load();
-        let mut own = lock(&self.own.snapshot);
+        let mut own = lock(&self.state.snapshot);
         if !own.is_of(&runtime) {
             *own = Arc::clone(&runtime).into();
         }
@@ -90,9 +89,9 @@ impl DataPlane {
 
     /// Processes one request: one snapshot of the config, one record, one response. A panic ends this request only.
     ///
-    /// The head is read before the future is created, since a future keeps the space of its arguments until it ends.
+    /// The head is read before the future is created, because a future keeps the space of its arguments until it ends.
     ///
-    /// `inner` is the service behind the gateway, if there is one.
+    /// `inner` is the application's service behind the gateway, if there is one.
     pub(crate) fn serve(
         &self,
         arrival: Arrival,
@@ -101,7 +100,7 @@ impl DataPlane {
     ) -> impl Future<Output = Response<ResponseBody>> + Send + use<> {
         let runtime = self.snapshot();
         let exchange = Exchange::begin(runtime.clock.clone(), connection.clone(), self.worker);
-        let mut recorder = Box::new(Recorder::new(exchange, runtime, self.own.log.clone()));
+        let mut recorder = Box::new(Recorder::new(exchange, runtime, self.state.log.clone()));
         let mut received = match arrival {
             Arrival::Request(request) => catch_unwind(AssertUnwindSafe(|| receive(&mut recorder, request, inner)))
                 .unwrap_or_else(|panic| Err(panicked(&*panic, &recorder))),
@@ -158,11 +157,11 @@ fn refuse(refusal: Refusal, recorder: &mut Recorder) -> Response<ResponseBody> {
 /// A request whose head was read.
 struct Received {
     body: RequestBody,
-    /// The caller's connection, where it asks to change the protocol.
+    /// The caller's connection, if the request asks to upgrade it.
     upgrade: Option<Downstream>,
-    /// The scheme that the caller speaks.
+    /// The scheme of the request.
     scheme: Scheme,
-    /// The service behind the gateway, and the extensions for it.
+    /// The application's service behind the gateway, and the request's extensions.
     inner: Option<Box<(Box<dyn Inner>, Extensions)>>,
 }
 
@@ -179,7 +178,7 @@ fn receive(
     let incoming = incoming.insert(IncomingRequest::read(parts, exchange.connection.tls.as_ref())?);
     exchange.trace_context = Some(TraceContext::of(&incoming.headers));
     let caller = exchange.caller.insert(Caller::of(&exchange.connection, &incoming.headers, &exchange.clock)?);
-    if let Some(id) = caller.believed().then(|| RequestId::kept_from(&incoming.headers)).flatten() {
+    if let Some(id) = caller.via_trusted_proxy().then(|| RequestId::kept_from(&incoming.headers)).flatten() {
         exchange.id = id;
     }
     // Where a trusted proxy says what the caller speaks with it, what it speaks with the gateway does not count.
@@ -191,7 +190,7 @@ fn receive(
     Ok(Received { body, upgrade, scheme, inner })
 }
 
-/// Takes a request from its route to the head of its answer.
+/// Handles a request from its route to the head of its response.
 async fn forward(recorder: &mut Recorder, received: &mut Received) -> Result<Response<ResponseBody>, Stop> {
     let Recorder { exchange, incoming: Some(incoming), runtime, .. } = recorder else {
         return Err(Reason::InternalError.into());
@@ -203,13 +202,13 @@ async fn forward(recorder: &mut Recorder, received: &mut Received) -> Result<Res
 
     // A target that no route accepts by name is refused as such, not as one that leads nowhere: where it leads is the question.
     let found = find(runtime, incoming).or_else(|refusal| {
-        incoming.target.accepted_by(Oddities::NONE)?;
+        incoming.target.accepted_by(Ambiguities::NONE)?;
         Err(refusal)
     })?;
     let route = &runtime.routes[found.route];
     exchange.route = Some(runtime.label(found.route));
     exchange.captures = found.captures;
-    exchange.trace.note(|| Step { at: "route".into(), verdict: Verdict::Passed, saw: route.name.to_string().into() });
+    exchange.trace.note(|| Step { at: "route".into(), verdict: Verdict::Passed, detail: route.name.to_string().into() });
     route.admits(incoming, received.scheme)?;
     if let Some(trusted) = &route.trusted_headers {
         // What is not believed is gone before a policy could read it.
@@ -239,14 +238,14 @@ async fn forward(recorder: &mut Recorder, received: &mut Received) -> Result<Res
             Box::pin(relay.answer(exchange, incoming, body)).await?.map(ResponseBody::from)
         }
         Action::Forward(upstream) => {
-            let leg = Leg {
+            let upstream_exchange = UpstreamExchange {
                 route,
                 upstream: upstream.as_ref(),
                 incoming,
                 upgrade: received.upgrade.take().filter(|_| route.websocket && incoming.asks_for_websocket()),
                 informational: received.body.take_informational(),
             };
-            leg.send(exchange, &mut outgoing, &mut received.body).await?
+            upstream_exchange.send(exchange, &mut outgoing, &mut received.body).await?
         }
         Action::Service => Box::pin(inner::call(route, exchange, incoming, outgoing, received)).await?,
     };
@@ -266,7 +265,7 @@ fn find(runtime: &Runtime, incoming: &IncomingRequest) -> Result<Found, Refusal>
 }
 
 /// The upstream exchange: from the policies' decision to the head of the upstream's response.
-struct Leg<'a> {
+struct UpstreamExchange<'a> {
     route: &'a Route,
     upstream: &'a Upstream,
     incoming: &'a IncomingRequest,
@@ -276,7 +275,7 @@ struct Leg<'a> {
     informational: Option<Informational>,
 }
 
-impl Leg<'_> {
+impl UpstreamExchange<'_> {
     async fn send(
         &self,
         exchange: &mut Exchange,
@@ -315,14 +314,16 @@ impl Leg<'_> {
             && has_connection_of_its_own(exchange, self.route, self.incoming);
         self.route.authorization.apply(exchange, self.incoming, outgoing).await?;
         exchange.outcome.allow();
-        introduce(exchange, self.incoming, outgoing);
+        set_forwarding_headers(exchange, self.incoming, outgoing);
         let began = exchange.elapsed();
         let connection = exchange.own_connection.then(|| exchange.connection.clone());
         let call = Call {
             worker: exchange.worker,
             host: &self.incoming.authority,
             upgrade: self.upgrade.as_ref().map(|_| &WEBSOCKET),
-            owner: connection.as_deref().map(|connection| Owner { affinity: &connection.affinity, who: exchange.who() }),
+            owner: connection
+                .as_deref()
+                .map(|connection| Owner { affinity: &connection.affinity, caller_key: exchange.caller_key() }),
             informational: self.informational.as_ref().map(|way| Interim { way, withheld: &self.route.outbound }),
         };
         // Taken only here: what is handed from one future to the next is copied each time.
@@ -351,7 +352,7 @@ impl Leg<'_> {
 }
 
 /// Tells the upstream on whose behalf the request is sent.
-fn introduce(exchange: &Exchange, incoming: &IncomingRequest, outgoing: &mut UpstreamRequest) {
+fn set_forwarding_headers(exchange: &Exchange, incoming: &IncomingRequest, outgoing: &mut UpstreamRequest) {
     if let (Some(caller), Some(trace)) = (&exchange.caller, &exchange.trace_context) {
         outgoing::set_forwarding_headers(&mut outgoing.headers, incoming, (caller, &exchange.id, trace));
     }
@@ -387,6 +388,6 @@ impl Service for DataPlane {
     }
 
     fn event(&self, event: ConnectionEvent) {
-        record_connection_event(&self.own.log, &self.snapshot().clock, &event);
+        record_connection_event(&self.state.log, &self.snapshot().clock, &event);
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use crate::audit::{WorkerLog, line::Line};
 use crate::{
-    base::{clock::Clock, recycled},
+    base::{buffers, clock::Clock},
     connection::ConnectionEvent,
     exchange::{Decision, Exchange, Held},
     gateway::runtime::Snapshot,
@@ -26,7 +26,7 @@ pub struct Recorder {
     pub exchange: Exchange,
     /// The request's head, once it was read.
     pub incoming: Option<IncomingRequest>,
-    /// The config that the request started with, and keeps.
+    /// The config with which the request started and which applies until its end.
     pub runtime: Snapshot,
     log: Arc<WorkerLog>,
 }
@@ -37,7 +37,7 @@ impl Recorder {
         Self { exchange, incoming: None, runtime, log }
     }
 
-    /// The route that was found, if one was.
+    /// The request's route, if one matched.
     pub(crate) fn route(&self) -> Option<&Route> {
         self.runtime.route(&self.exchange)
     }
@@ -60,7 +60,7 @@ impl Recorder {
         }
         self.log.append(|buffer| write(buffer, self, duration));
         if let Some(incoming) = &mut self.incoming {
-            recycled::keep_headers(std::mem::take(&mut incoming.headers));
+            buffers::keep_headers(std::mem::take(&mut incoming.headers));
         }
     }
 }

@@ -13,20 +13,20 @@ use crate::{
     address::AddressSets,
     base::clock::Clock,
     config::{Config, DEFAULT_ADMIN, Document},
-    credentials::{Credentials, Setting},
+    credentials::{Credentials, CredentialsContext},
     entra::{Tenants, VerifiedTokens},
     exchange::{Exchange, RouteLabel, RouteNames},
     graph::Graphs,
     identity::AssertionKeys,
     identity_http::{IdentityHttp, IdentityHttpConfig},
     inbound::{
-        LimitOwners, LimitScope, PolicyConfig, list, scope::AskedCertificates,
+        LimitContext, LimitOwners, PolicyConfig, build_context::AskedCertificates, list,
         validate_client_certificate::ValidateClientCertificateConfig,
     },
     limits::Limits,
     listener::{Listener, ListenerCertificateStatus, ListenerSettings, ServedCertificate, lint_hosts},
-    partner::{Partners, Surroundings as PartnerSurroundings},
-    request::Oddities,
+    partner::{Partners, PartnersContext},
+    request::Ambiguities,
     route::{Described, Matching, Route, RouteBuilder, RouteSources, RouteTable, described},
     settings::{Faults, OneOrMany, Place, Secrets},
     telemetry::{Counters, Metrics, NO_ROUTE},
@@ -46,7 +46,7 @@ pub struct Runtime {
     pub table: RouteTable,
     /// The routes, by index.
     pub routes: Vec<Route>,
-    /// Their names, by the same.
+    /// The names of the routes, by index.
     route_names: Arc<[Arc<str>]>,
     /// The client for identity services, with its settings.
     identity_http: IdentityHttpConfig,
@@ -93,7 +93,7 @@ impl Snapshot {
         Arc::ptr_eq(&self.0.runtime, runtime)
     }
 
-    /// The route with this index, as a request knows it.
+    /// Returns the label of the route with this index.
     pub fn label(&self, index: usize) -> RouteLabel {
         RouteLabel::new(index, &self.0.route_names)
     }
@@ -122,25 +122,25 @@ pub struct ListenerRules {
     pub addresses: Vec<SocketAddr>,
     /// Its settings, which each connection keeps that was made under them.
     pub settings: ListenerSettings,
-    /// The listener without sockets.
+    /// The listener without sockets, for an embedded gateway.
     mounted: OnceLock<Arc<Listener>>,
 }
 
 /// The use of a runtime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Purpose {
-    /// It serves the listeners of its config.
+    /// A server: the listeners of its config are opened.
     #[default]
     Listeners,
-    /// An application hands requests to it: listeners are optional.
+    /// A service in an application, which hands requests over: listeners are optional.
     Mounted,
-    /// The same, before a service of the application: routes without an upstream lead to that.
+    /// A layer in an application: in addition, routes without an upstream lead to the application's service.
     BeforeService,
 }
 
 /// The context in which a runtime is built.
 #[derive(Clone, Copy, Debug)]
-pub struct Surroundings<'a> {
+pub struct RuntimeContext<'a> {
     /// The config.
     pub document: &'a Document,
     /// The use of the runtime.
@@ -158,17 +158,17 @@ impl Runtime {
     pub fn try_out(document: &Document, faults: &mut Faults) -> Option<Self> {
         let (clock, metrics) = (Clock::system(), Metrics::default());
         let purpose = Purpose::Listeners;
-        Self::build(Surroundings { document, purpose, workers: 1, clock: &clock, metrics: &metrics }, None, faults)
+        Self::build(RuntimeContext { document, purpose, workers: 1, clock: &clock, metrics: &metrics }, None, faults)
     }
 
     /// Compiles a config. Nothing is fetched, and only the files that the config names are read.
     ///
     /// State that outlives a config (key sets, tokens, pools) is taken over from `previous` where its settings did not change.
     /// Faults go to `faults`; returns `None` if any of them is an error.
-    pub fn build(surroundings: Surroundings<'_>, previous: Option<&Self>, faults: &mut Faults) -> Option<Self> {
+    pub fn build(context: RuntimeContext<'_>, previous: Option<&Self>, faults: &mut Faults) -> Option<Self> {
         let errors = faults.errors();
         let root = Place::root();
-        let Surroundings { document, purpose, workers, clock, metrics } = surroundings;
+        let RuntimeContext { document, purpose, workers, clock, metrics } = context;
         let Document { config, base, .. } = document;
 
         let sets = AddressSets::build(&config.address_sets, base, &root.key("address-sets"), clock.unix_seconds(), faults);
@@ -178,7 +178,7 @@ impl Runtime {
         let routes: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
         let limits = previous.map_or_else(Arc::default, |old| old.limits.clone());
         limits.begin_build();
-        let with = PartnerSurroundings {
+        let with = PartnersContext {
             sets: &sets,
             tenants: &tenants,
             routes: &routes,
@@ -191,7 +191,7 @@ impl Runtime {
         let partners = Arc::new(Partners::build(&config.partners, with, &root.key("partners"), faults));
         let http = identity_http(config, document, previous, &root.key("identity-http"), faults)?;
         let secrets = document.secrets.after(previous.map(|old| &old.secrets));
-        let setting = Setting {
+        let setting = CredentialsContext {
             tenants: &config.tenants,
             base,
             secrets: &secrets,
@@ -242,7 +242,7 @@ impl Runtime {
             described: &described,
             metrics,
             workers,
-            limits: LimitScope::new(&limits, &limit_owners),
+            limits: LimitContext::new(&limits, &limit_owners),
             http: &http,
             assertion_keys: assertion_keys.as_ref(),
             secrets: &secrets,
@@ -291,7 +291,7 @@ impl Runtime {
         }
     }
 
-    /// Returns what is still missing until every request can be judged, or nothing once it is there.
+    /// Returns the things that are still missing before every request can be handled; empty once nothing is missing.
     pub(crate) fn waiting_for(&self) -> Vec<String> {
         let mut waiting = Vec::new();
         if self.tenants.were_tried() {
@@ -310,7 +310,7 @@ impl Runtime {
         self.listeners.iter().find(|listener| &*listener.name == name)
     }
 
-    /// Returns the route that was found for a request, if one was.
+    /// Returns the route of a request, if one matched.
     pub(crate) fn route(&self, exchange: &Exchange) -> Option<&Route> {
         exchange.route.as_ref().map(|route| &self.routes[route.index])
     }
@@ -336,7 +336,7 @@ fn route_table(config: &Config, described: &[Described], faults: &mut Faults) ->
     });
     let documents = described.iter().map(|described| {
         let at = (place(described.routes[0]), "protected-resource-metadata");
-        Matching { config: &described.matches, at, folds: false, accepts: Oddities::NONE }
+        Matching { config: &described.matches, at, folds: false, accepts: Ambiguities::NONE }
     });
     RouteTable::build(routes.chain(documents), faults)
 }
@@ -358,7 +358,7 @@ pub(crate) fn identity_http(
     match IdentityHttp::new(&written) {
         Ok(http) => Some(Arc::new(http)),
         Err(fault) => {
-            faults.error(place, crate::base::causes::chain(&fault), "");
+            faults.error(place, crate::base::error_chain::chain(&fault), "");
             None
         }
     }

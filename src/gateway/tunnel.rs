@@ -13,7 +13,7 @@ use tokio::{
 use super::lifetime::unless_revoked;
 use crate::{listener::Upgrade, partner::Access, upstream::Upgraded};
 
-/// The caller's connection, if the request asks for another protocol on it.
+/// The caller's connection, if the request asks to upgrade it to another protocol.
 #[derive(Clone, Debug)]
 pub(super) enum Downstream {
     /// A connection of a listener.
@@ -23,7 +23,7 @@ pub(super) enum Downstream {
 }
 
 impl Downstream {
-    /// Takes the connection that the server put into the request's extensions, if any.
+    /// Takes the connection from the request's extensions, where the server has put it; `None` if there is none.
     pub(super) fn of(extensions: &mut Extensions) -> Option<Self> {
         let listener = extensions.remove::<Upgrade>().map(Self::Listener);
         // Left there for a service behind the gateway.
@@ -31,7 +31,7 @@ impl Downstream {
     }
 }
 
-/// Carries bytes both ways until one side ends, or the token that opened the tunnel does, or the partner's access.
+/// Copies bytes in both directions until one side ends, the token expires, or the partner's access ends.
 pub(super) async fn carry(downstream: Downstream, mut upstream: Upgraded, ends_at: Instant, access: Option<Access>) {
     let carry = async {
         // However a tunnel ends, there is nobody left to tell.

@@ -17,7 +17,7 @@ use crate::{
     exchange::Exchange,
     refusal::{Reason, Refusal},
     request::Reserved,
-    settings::{Faults, Place, Span},
+    settings::{ConfigDuration, Faults, Place},
     upstream::UpstreamRequest,
 };
 
@@ -37,7 +37,7 @@ pub struct BackendAssertionConfig {
     /// `aud`: the backend's name for itself.
     pub audience: String,
     /// The lifetime of the assertion; from 5s to 10m. Default: 60s.
-    pub lifetime: Option<Span>,
+    pub lifetime: Option<ConfigDuration>,
 }
 
 /// The assertions of a route.

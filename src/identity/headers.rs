@@ -14,7 +14,7 @@ use super::encoding::{Encoding, Form, NonAscii, Unfit};
 use crate::{
     exchange::Exchange,
     expression::{EvaluationError, Expression, Facts, Template, field_value},
-    inbound::{scope::Scope, set_header::WhenAbsent},
+    inbound::{build_context::BuildContext, set_header::WhenAbsent},
     outgoing::field::{self, Unavailable},
     refusal::trace::{Step, Verdict},
     request::{Claim, IncomingRequest, remove_folded, same_folded},
@@ -66,7 +66,11 @@ enum Absent {
 
 impl IdentityHeaders {
     /// Builds the table at this place, or reports its faults.
-    pub(crate) fn build(configs: &BTreeMap<String, IdentityHeaderConfig>, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+    pub(crate) fn build(
+        configs: &BTreeMap<String, IdentityHeaderConfig>,
+        place: &Place,
+        scope: &mut BuildContext<'_>,
+    ) -> Option<Self> {
         let before = scope.faults.errors();
         let mut headers: Vec<IdentityHeader> = Vec::new();
         for (name, config) in configs {
@@ -103,7 +107,7 @@ impl IdentityHeaders {
             exchange.trace.note(|| Step {
                 at: header.at.clone(),
                 verdict,
-                saw: written.as_ref().err().map_or_else(|| "".into(), |error| error.to_string().into()),
+                detail: written.as_ref().err().map_or_else(|| "".into(), |error| error.to_string().into()),
             });
             written?;
         }
@@ -112,7 +116,7 @@ impl IdentityHeaders {
 }
 
 impl IdentityHeader {
-    fn build(name: &str, config: &IdentityHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+    fn build(name: &str, config: &IdentityHeaderConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let before = scope.faults.errors();
         let header = field::name(name, place, scope.faults);
         let value = value(config, place, scope);
@@ -157,7 +161,7 @@ impl IdentityHeader {
 }
 
 /// Returns the source of the field's value.
-fn value(config: &IdentityHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Box<Expression>> {
+fn value(config: &IdentityHeaderConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Box<Expression>> {
     match (&config.claim, &config.value) {
         (Some(claim), None) if claim.is_empty() => {
             scope.faults.error(&place.key("claim"), "the name is empty", "write the claim's name");

@@ -33,7 +33,7 @@ use x509_parser::{prelude::FromDer as _, public_key::PublicKey, x509::SubjectPub
 
 use crate::{
     base::clock::Clock,
-    settings::{Faults, Place, Span},
+    settings::{ConfigDuration, Faults, Place},
 };
 
 /// The time for which a key is published before it signs, in seconds: longer than a backend may cache the set.
@@ -56,7 +56,7 @@ pub struct AssertionKeysConfig {
     /// read again when they change. Default: a key that the process generates for ES256 and shares with no other process.
     pub private_keys: Vec<String>,
     /// The interval at which a generated key is replaced; at least 1h. Default: 24h.
-    pub rotate: Option<Span>,
+    pub rotate: Option<ConfigDuration>,
 }
 
 /// The keys that sign assertions.
@@ -150,7 +150,7 @@ impl AssertionKeys {
                 Ok(key) => keys.push(Turn { key: Arc::new(key), signs_from: (index == 0).then_some(0) }),
                 Err(fault) => {
                     let cure = "make one with: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256";
-                    let message = format!("`{written}` is no key to sign with: {}", crate::base::causes::chain(&fault));
+                    let message = format!("`{written}` is no key to sign with: {}", crate::base::error_chain::chain(&fault));
                     faults.error(&place.key("private-keys").index(index), message, cure);
                 }
             }

@@ -10,8 +10,8 @@
 
 use super::{
     PolicyConfig,
+    build_context::BuildContext,
     list::{ListContext, PolicyList, Written},
-    scope::Scope,
 };
 use crate::{exchange::Exchange, refusal::Stop, request::IncomingRequest, settings::Place, upstream::UpstreamRequest};
 
@@ -24,10 +24,10 @@ impl AnyOf {
         config: &[Vec<PolicyConfig>],
         (place, at): (&Place, &str),
         within: ListContext<'_>,
-        scope: &mut Scope<'_>,
+        scope: &mut BuildContext<'_>,
     ) -> Option<Self> {
-        let before = scope.faults.errors();
-        let (way, mut after) = (scope.way.clone(), scope.way.clone());
+        let errors = scope.faults.errors();
+        let (before, mut after) = (scope.tokens_before.clone(), scope.tokens_before.clone());
         let mut lists = Vec::with_capacity(config.len());
         for (index, policies) in config.iter().enumerate() {
             let place = place.index(index);
@@ -39,15 +39,15 @@ impl AnyOf {
                 );
             }
             let name = format!("{at}[{index}]");
-            scope.way.clone_from(&way);
+            scope.tokens_before.clone_from(&before);
             lists.push(PolicyList::build(&[Written { policies, place, name: &name, shared: false }], within, scope));
-            after.join(scope.way);
+            after.join(scope.tokens_before);
         }
-        *scope.way = after;
+        *scope.tokens_before = after;
         if config.len() < 2 {
             scope.faults.error(place, "there are fewer than two lists to choose from", "write at least two lists of policies");
         }
-        (scope.faults.errors() == before).then_some(Self(lists))
+        (scope.faults.errors() == errors).then_some(Self(lists))
     }
 
     pub(crate) async fn run(
@@ -58,7 +58,7 @@ impl AnyOf {
     ) -> Result<(), Stop> {
         let mut first = None;
         for list in &self.0 {
-            let before = exchange.judged();
+            let before = exchange.checkpoint();
             let mut tried = outgoing.clone();
             match list.run_within(exchange, incoming, &mut tried).await {
                 Ok(()) => {
@@ -68,7 +68,7 @@ impl AnyOf {
                 Err(Stop::Refuse(refusal)) => {
                     let decided = exchange.outcome.policy.take();
                     let partner = exchange.partner.take();
-                    exchange.back_to(before);
+                    exchange.restore(before);
                     first.get_or_insert((refusal, decided, partner));
                 }
                 Err(answer @ Stop::Respond(_)) => return Err(answer),

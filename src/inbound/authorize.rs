@@ -12,7 +12,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::scope::Scope;
+use super::build_context::BuildContext;
 use crate::{
     exchange::Exchange,
     expression::{EvaluationError, Expression, Facts},
@@ -42,7 +42,7 @@ pub struct Authorize {
 }
 
 impl Authorize {
-    pub(crate) fn build(config: &AuthorizeConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+    pub(crate) fn build(config: &AuthorizeConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let condition = scope.condition(&config.condition, &place.key("condition"));
         if let Some(code) = &config.code {
             let word =

@@ -21,7 +21,7 @@ use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::scope::Scope;
+use super::build_context::BuildContext;
 use crate::outgoing::field::Unavailable;
 use crate::{
     base::clock::Clock,
@@ -59,7 +59,7 @@ pub struct CheckHeader {
 }
 
 impl CheckHeader {
-    pub(crate) fn build(config: &CheckHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+    pub(crate) fn build(config: &CheckHeaderConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let before = scope.faults.errors();
         let name = HeaderName::from_bytes(config.name.as_bytes()).ok();
         if name.is_none() {
@@ -144,7 +144,7 @@ impl std::fmt::Debug for Accepted {
 }
 
 impl Accepted {
-    fn build(written: &HeaderText, ignore_case: bool, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+    fn build(written: &HeaderText, ignore_case: bool, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let live = match written.live(scope.secrets) {
             Ok(live) => live,
             Err(error) => {

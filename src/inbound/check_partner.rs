@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::{
     exchange::Exchange,
-    inbound::scope::PartnerRoute,
+    inbound::build_context::PartnerRoute,
     partner::{Call, Partner, PartnerFault, Partners},
     refusal::{Reason, Refusal},
     settings::{Faults, Place},
@@ -162,7 +162,7 @@ pub(crate) fn admit_unproven(partner: &Arc<Partner>, exchange: &mut Exchange) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{entra::Tenants, partner::Surroundings};
+    use crate::{entra::Tenants, partner::PartnersContext};
 
     const APP: &str = "22223333-cccc-4444-dddd-5555eeee6666";
 
@@ -176,7 +176,7 @@ mod tests {
         let mut faults = Faults::default();
         let (tenants, sets) = (tenants(), crate::address::AddressSets::default());
         let (limits, metrics) = (crate::limits::Limits::default(), crate::telemetry::Metrics::default());
-        let with = Surroundings {
+        let with = PartnersContext {
             sets: &sets,
             tenants: &tenants,
             routes: &["orders", "partners"],

@@ -13,8 +13,8 @@ use serde::Deserialize;
 
 use super::{
     PolicyConfig,
+    build_context::BuildContext,
     list::{ListContext, PolicyList, Written},
-    scope::Scope,
 };
 use crate::{
     exchange::Exchange,
@@ -57,14 +57,14 @@ impl Choose {
         config: &[BranchConfig],
         (place, at): (&Place, &str),
         within: ListContext<'_>,
-        scope: &mut Scope<'_>,
+        scope: &mut BuildContext<'_>,
     ) -> Option<Self> {
-        let before = scope.faults.errors();
+        let errors = scope.faults.errors();
         let mut built = Self { branches: Vec::new(), otherwise: PolicyList::default() };
-        let (way, mut after) = (scope.way.clone(), scope.way.clone());
+        let (before, mut after) = (scope.tokens_before.clone(), scope.tokens_before.clone());
         for (index, branch) in config.iter().enumerate() {
             let place = place.index(index);
-            scope.way.clone_from(&way);
+            scope.tokens_before.clone_from(&before);
             match branch {
                 BranchConfig { when: Some(when), then: Some(then), otherwise: None } => {
                     let condition = scope.condition(when, &place.key("when"));
@@ -89,13 +89,13 @@ impl Choose {
                     scope.faults.error(&place, "a branch has either `when` and `do`, or `otherwise` alone", cure);
                 }
             }
-            after.join(scope.way);
+            after.join(scope.tokens_before);
         }
-        *scope.way = after;
+        *scope.tokens_before = after;
         if config.is_empty() {
             scope.faults.error(place, "there is no branch", "write { when: \"@(…)\", do: […] }");
         }
-        (scope.faults.errors() == before).then_some(built)
+        (scope.faults.errors() == errors).then_some(built)
     }
 
     pub(crate) async fn run(

@@ -16,12 +16,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::scope::Scope;
+use super::build_context::BuildContext;
 use crate::{
     exchange::Exchange,
     refusal::Stop,
     request::IncomingRequest,
-    settings::{Faults, Place, Span},
+    settings::{ConfigDuration, Faults, Place},
 };
 
 /// Settings of `cors`.
@@ -43,7 +43,7 @@ pub struct CorsConfig {
     #[serde(default)]
     pub allow_credentials: bool,
     /// The time for which a browser may cache the response to a preflight. Default: not at all.
-    pub preflight_result_max_age: Option<Span>,
+    pub preflight_result_max_age: Option<ConfigDuration>,
 }
 
 /// Allows pages of other origins to call.
@@ -87,7 +87,7 @@ pub(crate) fn is_permission(name: &HeaderName) -> bool {
 }
 
 impl Cors {
-    pub(crate) fn build(config: &CorsConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+    pub(crate) fn build(config: &CorsConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let before = scope.faults.errors();
         let faults = &mut *scope.faults;
         let origins = allowed(
@@ -123,7 +123,7 @@ impl Cors {
             Allowed::These(names) if names.is_empty() => None,
             Allowed::These(names) => Some(list(names.iter().map(HeaderName::as_str))),
         };
-        let max_age = config.preflight_result_max_age.map(|Span(age)| Duration::as_secs(&age).into());
+        let max_age = config.preflight_result_max_age.map(|ConfigDuration(age)| Duration::as_secs(&age).into());
         Some(Self {
             origins: origins?,
             methods: methods?,
@@ -264,7 +264,7 @@ mod tests {
             allowed_headers: vec!["Authorization".to_owned(), "Content-Type".to_owned()],
             expose_headers: vec!["X-Request-Id".to_owned()],
             allow_credentials: false,
-            preflight_result_max_age: Some(Span::seconds(300)),
+            preflight_result_max_age: Some(ConfigDuration::seconds(300)),
         }
     }
 

@@ -9,7 +9,7 @@ use std::{net::IpAddr, sync::Arc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::scope::Scope;
+use super::build_context::BuildContext;
 use crate::{
     address::{AddressEntryConfig, AddressSet},
     base::clock::Clock,
@@ -46,7 +46,7 @@ pub struct IpFilter {
 }
 
 impl IpFilter {
-    pub(crate) fn build(config: &IpFilterConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+    pub(crate) fn build(config: &IpFilterConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let place = place.key("addresses");
         if config.addresses.is_empty() {
             let effect = match config.action {
@@ -203,7 +203,7 @@ mod tests {
         for (action, effect) in [("forbid", "refused"), ("allow", "admitted")] {
             let config: IpFilterConfig =
                 crate::settings::testing::part(&format!("{{ action: {action}, addresses: [0.0.0.0/1, 128.0.0.0/1] }}"));
-            let build = |place: &Place, scope: &mut Scope<'_>| IpFilter::build(&config, place, scope);
+            let build = |place: &Place, scope: &mut BuildContext<'_>| IpFilter::build(&config, place, scope);
             assert!(Building::default().build_with(&mut ReservedNames::default(), &mut faults, build).is_some());
             let message = format!("every address of a family is listed, so every such caller is {effect}");
             assert!(faults.iter().any(|fault| fault.message == message));

@@ -13,9 +13,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
+    build_context::BuildContext,
     limit_scope::Named,
     rate_limit_by_key::{key, key_text},
-    scope::Scope,
 };
 use crate::{
     exchange::Exchange,
@@ -48,7 +48,7 @@ pub struct LimitConcurrency {
 }
 
 impl LimitConcurrency {
-    pub(crate) fn build(config: &LimitConcurrencyConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+    pub(crate) fn build(config: &LimitConcurrencyConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let key = key(&config.key, &place.key("key"), scope);
         if config.max_count == 0 {
             scope.faults.error(&place.key("max-count"), "no call at all would be let through", "write a number of at least 1");

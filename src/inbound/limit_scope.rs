@@ -28,12 +28,12 @@ fn address<C>(config: &C) -> usize {
 
 /// The counters of the process, with the owner of each policy's counts.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct LimitScope<'a> {
+pub(crate) struct LimitContext<'a> {
     limits: &'a Limits,
     owners: Option<&'a LimitOwners>,
 }
 
-impl<'a> LimitScope<'a> {
+impl<'a> LimitContext<'a> {
     /// Makes the scope for the limits of a config.
     pub(crate) const fn new(limits: &'a Limits, owners: &'a LimitOwners) -> Self {
         Self { limits, owners: Some(owners) }
@@ -83,7 +83,7 @@ pub(super) struct Named<'a> {
     pub(super) period: Option<Duration>,
 }
 
-impl<'a> From<&'a Limits> for LimitScope<'a> {
+impl<'a> From<&'a Limits> for LimitContext<'a> {
     fn from(limits: &'a Limits) -> Self {
         Self { limits, owners: None }
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 
 use super::{
     InboundPolicy, PolicyConfig, PolicyEntry,
-    scope::Scope,
+    build_context::BuildContext,
     shared::SharedPolicies,
     validate_azure_ad_token::{AllowedTenantConfig, AllowedTenantsConfig},
 };
@@ -61,7 +61,7 @@ struct Listed<'a> {
 
 impl PolicyList {
     /// Builds the lists, one after the other; policies that cannot be built are left out, and their faults reported.
-    pub(crate) fn build(lists: &[Written<'_>], context: ListContext<'_>, scope: &mut Scope<'_>) -> Self {
+    pub(crate) fn build(lists: &[Written<'_>], context: ListContext<'_>, scope: &mut BuildContext<'_>) -> Self {
         if context.depth >= MAX_DEPTH {
             let message = format!("lists of policies stand more than {MAX_DEPTH} deep within each other");
             for list in lists {
@@ -73,18 +73,18 @@ impl PolicyList {
         for list in lists {
             add(list, &mut Vec::new(), context.fragments, scope.faults, &mut listed);
         }
-        let outer = scope.way.partner_check_follows;
+        let outer = scope.tokens_before.partner_check_follows;
         let last_check = listed.iter().rposition(|listed| matches!(listed.config, PolicyConfig::CheckPartner(_)));
         let within = ListContext { depth: context.depth + 1, ..context };
         let built = listed.iter().enumerate().filter_map(|(index, listed)| {
-            scope.way.partner_check_follows = outer || last_check.is_some_and(|last| index < last);
+            scope.tokens_before.partner_check_follows = outer || last_check.is_some_and(|last| index < last);
             match listed.shared {
                 true => within.shared.once(listed.config, within, scope, |scope| listed.build(within, scope)),
                 false => listed.build(within, scope),
             }
         });
         let entries = built.collect();
-        scope.way.partner_check_follows = outer;
+        scope.tokens_before.partner_check_follows = outer;
         Self(entries)
     }
 
@@ -126,7 +126,7 @@ impl PolicyList {
 }
 
 impl Listed<'_> {
-    fn build(&self, within: ListContext<'_>, scope: &mut Scope<'_>) -> Option<Arc<PolicyEntry>> {
+    fn build(&self, within: ListContext<'_>, scope: &mut BuildContext<'_>) -> Option<Arc<PolicyEntry>> {
         let policy = InboundPolicy::build(self.config, &self.place, &self.at, within, scope)?;
         Some(Arc::new(PolicyEntry { policy, at: self.at.as_str().into() }))
     }

@@ -6,6 +6,7 @@
 
 pub mod any_of;
 pub mod authorize;
+pub(crate) mod build_context;
 pub mod check_header;
 pub mod check_partner;
 pub mod choose;
@@ -20,7 +21,6 @@ pub mod quota_by_key;
 pub mod rate_limit_by_key;
 pub mod return_response;
 pub mod rewrite_uri;
-pub(crate) mod scope;
 pub mod set_header;
 pub mod set_query_parameter;
 mod shared;
@@ -38,6 +38,7 @@ use serde::Deserialize;
 use self::{
     any_of::AnyOf,
     authorize::{Authorize, AuthorizeConfig},
+    build_context::PartnerRoute,
     check_header::{CheckHeader, CheckHeaderConfig},
     check_partner::{CheckPartner, CheckPartnerConfig},
     choose::{BranchConfig, Choose},
@@ -48,7 +49,6 @@ use self::{
     rate_limit_by_key::{RateLimitByKey, RateLimitByKeyConfig},
     return_response::{ReturnResponse, ReturnResponseConfig},
     rewrite_uri::{RewriteUri, RewriteUriConfig},
-    scope::PartnerRoute,
     set_header::{SetHeader, SetHeaderConfig},
     set_query_parameter::{SetQueryParameter, SetQueryParameterConfig},
     validate_azure_ad_token::{ValidateAzureAdToken, ValidateAzureAdTokenConfig},
@@ -56,12 +56,12 @@ use self::{
     validate_jwt::{ValidateJwt, ValidateJwtConfig},
 };
 pub(crate) use self::{
-    limit_scope::{LimitOwners, LimitScope},
+    limit_scope::{LimitContext, LimitOwners},
     shared::SharedPolicies,
 };
 use crate::{
     exchange::Exchange,
-    inbound::{list::ListContext, scope::Scope},
+    inbound::{build_context::BuildContext, list::ListContext},
     refusal::{
         Stop,
         trace::{Step, Verdict},
@@ -204,7 +204,7 @@ impl InboundPolicy {
         place: &Place,
         at: &str,
         within: ListContext<'_>,
-        scope: &mut Scope<'_>,
+        scope: &mut BuildContext<'_>,
     ) -> Option<Self> {
         Some(match config {
             PolicyConfig::IpFilter(config) => Self::IpFilter(IpFilter::build(config, place, scope)?),
@@ -308,7 +308,7 @@ impl PolicyEntry {
         exchange.trace.note(|| Step {
             at: self.at.clone(),
             verdict,
-            saw: match &result {
+            detail: match &result {
                 Err(Stop::Refuse(refusal)) => refusal.cause.as_ref().map_or("".into(), |cause| cause.to_string().into()),
                 Ok(()) | Err(Stop::Respond(_)) => "".into(),
             },

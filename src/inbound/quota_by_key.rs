@@ -17,9 +17,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
+    build_context::BuildContext,
     limit_scope::Named,
     rate_limit_by_key::{Increment, StoreConfig, key, key_text, local_only},
-    scope::Scope,
 };
 use crate::{
     exchange::{Exchange, Pending},
@@ -27,7 +27,7 @@ use crate::{
     limits::{Announcement, Ask, Counted, Fixed, Owner, exceeded},
     refusal::{Reason, Refusal},
     request::IncomingRequest,
-    settings::{Place, Size, Span},
+    settings::{ConfigDuration, Place, Size},
 };
 
 /// Settings of `quota-by-key`.
@@ -39,7 +39,7 @@ pub struct QuotaByKeyConfig {
     /// The number of bytes of both bodies of all calls within the period.
     pub bandwidth: Option<Size>,
     /// The length of the period, at least 1s.
-    pub renewal_period: Span,
+    pub renewal_period: ConfigDuration,
     /// The key by which calls are counted separately: an expression, such as `@(token.client)`.
     pub counter_key: String,
     /// A name for the counts: all policies of this kind with the same name count together. Default: each counts by itself.
@@ -65,7 +65,7 @@ pub struct QuotaByKey {
 }
 
 impl QuotaByKey {
-    pub(crate) fn build(config: &QuotaByKeyConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+    pub(crate) fn build(config: &QuotaByKeyConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let before = scope.faults.errors();
         let key = key(&config.counter_key, &place.key("counter-key"), scope);
         let increment = Increment::build(config.increment_condition.as_deref(), config.increment_count, place, scope);

@@ -19,7 +19,7 @@ use http::HeaderName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{limit_scope::Named, scope::Scope};
+use super::{build_context::BuildContext, limit_scope::Named};
 use crate::outgoing::field;
 use crate::{
     exchange::{Exchange, Pending},
@@ -27,7 +27,7 @@ use crate::{
     limits::{Announcement, Ask, Counted, Owner, Sliding, exceeded},
     refusal::{Reason, Refusal},
     request::IncomingRequest,
-    settings::{Faults, Place, Span},
+    settings::{ConfigDuration, Faults, Place},
 };
 
 /// Settings of `rate-limit-by-key`.
@@ -37,7 +37,7 @@ pub struct RateLimitByKeyConfig {
     /// The number of calls within the period.
     pub calls: u64,
     /// The length of the period, from 1s to 24h.
-    pub renewal_period: Span,
+    pub renewal_period: ConfigDuration,
     /// The key by which calls are counted separately: an expression, such as `@(caller.address)`.
     pub counter_key: String,
     /// A name for the counts: all policies of this kind with the same name count together. Default: each counts by itself.
@@ -79,7 +79,7 @@ pub struct RateLimitByKey {
 }
 
 impl RateLimitByKey {
-    pub(crate) fn build(config: &RateLimitByKeyConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+    pub(crate) fn build(config: &RateLimitByKeyConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let before = scope.faults.errors();
         let key = key(&config.counter_key, &place.key("counter-key"), scope);
         let increment = Increment::build(config.increment_condition.as_deref(), config.increment_count, place, scope);
@@ -133,7 +133,12 @@ pub(super) struct Increment {
 }
 
 impl Increment {
-    pub(super) fn build(condition: Option<&str>, count: Option<u32>, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+    pub(super) fn build(
+        condition: Option<&str>,
+        count: Option<u32>,
+        place: &Place,
+        scope: &mut BuildContext<'_>,
+    ) -> Option<Self> {
         if count == Some(0) {
             let message = "a call that counts nothing is never limited";
             scope.faults.error(&place.key("increment-count"), message, "write a number of at least 1, or an increment-condition");
@@ -160,7 +165,7 @@ impl Increment {
 }
 
 /// Reads a key. One that is the same for every request is allowed: then all count together.
-pub(super) fn key(text: &str, place: &Place, scope: &mut Scope<'_>) -> Option<Template> {
+pub(super) fn key(text: &str, place: &Place, scope: &mut BuildContext<'_>) -> Option<Template> {
     if text.is_empty() {
         scope.faults.error(place, "the key is empty", "write what is counted apart, as \"@(caller.address)\"");
         return None;

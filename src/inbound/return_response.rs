@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::scope::Scope;
+use super::build_context::BuildContext;
 use crate::outgoing::field;
 use crate::{
     exchange::Exchange,
@@ -52,7 +52,7 @@ enum FieldValue {
 }
 
 impl ReturnResponse {
-    pub(crate) fn build(config: &ReturnResponseConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+    pub(crate) fn build(config: &ReturnResponseConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let before = scope.faults.errors();
         let code = config.status.unwrap_or(200);
         let status = StatusCode::from_u16(code).ok().filter(|_| (200..600).contains(&code));

@@ -16,11 +16,11 @@ use percent_encoding::percent_decode_str;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{query, scope::Scope};
+use super::{build_context::BuildContext, query};
 use crate::{
     exchange::Exchange,
     refusal::{Reason, Refusal},
-    request::{Captures, IncomingRequest, Oddities, Target},
+    request::{Ambiguities, Captures, IncomingRequest, Target},
     settings::{Faults, Place},
     upstream::UpstreamRequest,
 };
@@ -43,7 +43,7 @@ pub struct RewriteUri {
     /// The names of the template's own query parameters, decoded.
     own: Vec<Box<[u8]>>,
     /// The ambiguities in the template itself, which a route would have to accept.
-    oddities: Oddities,
+    ambiguities: Ambiguities,
     copy_unmatched: bool,
 }
 
@@ -56,7 +56,7 @@ enum Piece {
 }
 
 impl RewriteUri {
-    pub(crate) fn build(config: &RewriteUriConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+    pub(crate) fn build(config: &RewriteUriConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let place = place.key("template");
         let template = config.template.as_str();
         let before = scope.faults.errors();
@@ -67,13 +67,13 @@ impl RewriteUri {
         }
         let (path, parameters) = template.split_once('?').unwrap_or((template, ""));
         let (path, parameters) = (pieces(path, &place, scope)?, pieces(parameters, &place, scope)?);
-        let oddities = judge(template, &path, &parameters, &place, scope.faults);
+        let ambiguities = judge(template, &path, &parameters, &place, scope.faults);
         if scope.faults.errors() > before {
             return None;
         }
         let own = query::pairs(&with_placeholders(&parameters)).map(query::name).collect();
         let copy_unmatched = config.copy_unmatched_params.unwrap_or(true);
-        Some(Self { path, query: parameters, own, oddities: oddities?, copy_unmatched })
+        Some(Self { path, query: parameters, own, ambiguities: ambiguities?, copy_unmatched })
     }
 
     pub(crate) fn apply(
@@ -82,14 +82,14 @@ impl RewriteUri {
         incoming: &IncomingRequest,
         outgoing: &mut UpstreamRequest,
     ) -> Result<(), Refusal> {
-        let path = self.path(&exchange.captures, incoming.target.oddities)?;
+        let path = self.path(&exchange.captures, incoming.target.ambiguities)?;
         let query = self.query(&exchange.captures, outgoing.query.as_deref())?;
         outgoing.path = path;
         outgoing.query = query;
         Ok(())
     }
 
-    fn path(&self, captures: &Captures, seen: Oddities) -> Result<ByteString, RewriteFailed> {
+    fn path(&self, captures: &Captures, seen: Ambiguities) -> Result<ByteString, RewriteFailed> {
         let mut path = String::new();
         for piece in &self.path {
             path.push_str(raw(piece, captures)?);
@@ -100,7 +100,9 @@ impl RewriteUri {
         // The pieces are canonical, and what they make has to be so too: no dot segment, no escape, no empty segment that was not
         // there before may come of putting them together.
         match Target::read(&path) {
-            Ok(target) if *target.path == *path && target.oddities.minus(seen).minus(self.oddities).is_empty() => Ok(target.path),
+            Ok(target) if *target.path == *path && target.ambiguities.minus(seen).minus(self.ambiguities).is_empty() => {
+                Ok(target.path)
+            }
             _ => Err(RewriteFailed::Ambiguous),
         }
     }
@@ -135,7 +137,7 @@ fn raw<'a>(piece: &'a Piece, captures: &'a Captures) -> Result<&'a str, RewriteF
     }
 }
 
-fn pieces(text: &str, place: &Place, scope: &mut Scope<'_>) -> Option<Vec<Piece>> {
+fn pieces(text: &str, place: &Place, scope: &mut BuildContext<'_>) -> Option<Vec<Piece>> {
     let mut pieces = Vec::new();
     let mut rest = text;
     while let Some(open) = rest.find(['{', '}']) {
@@ -162,7 +164,7 @@ fn pieces(text: &str, place: &Place, scope: &mut Scope<'_>) -> Option<Vec<Piece>
     Some(pieces)
 }
 
-fn known(name: &str, place: &Place, scope: &mut Scope<'_>) -> Option<()> {
+fn known(name: &str, place: &Place, scope: &mut BuildContext<'_>) -> Option<()> {
     let captures = scope.captures.unwrap_or_default();
     if captures.iter().any(|capture| capture == name) {
         return Some(());
@@ -177,7 +179,7 @@ fn known(name: &str, place: &Place, scope: &mut Scope<'_>) -> Option<()> {
 }
 
 /// Checks the template with a harmless text for each capture; returns the ambiguities that a route would have to accept.
-fn judge(template: &str, path: &[Piece], query: &[Piece], place: &Place, faults: &mut Faults) -> Option<Oddities> {
+fn judge(template: &str, path: &[Piece], query: &[Piece], place: &Place, faults: &mut Faults) -> Option<Ambiguities> {
     let starts_well = matches!(path, [Piece::Rest, ..]) || matches!(path, [Piece::Text(text), ..] if text.starts_with('/'));
     if !starts_well {
         faults.error(place, format!("`{template}` does not begin with `/`"), "write a path, as /v1.0{rest}");
@@ -199,7 +201,7 @@ fn judge(template: &str, path: &[Piece], query: &[Piece], place: &Place, faults:
         format!("{}?{}", with_placeholders(path), with_placeholders(query).replace("/x", "x"))
     };
     match Target::read(&sample) {
-        Ok(target) if target.to_string() == sample => Some(target.oddities),
+        Ok(target) if target.to_string() == sample => Some(target.ambiguities),
         Ok(target) => {
             faults.error(
                 place,
@@ -279,7 +281,7 @@ mod tests {
         ] {
             let policy = built(template, None).expect(template);
 
-            let path = policy.path(&captures(person, rest), Oddities::NONE).expect(template);
+            let path = policy.path(&captures(person, rest), Ambiguities::NONE).expect(template);
 
             assert_eq!(&*path, expected, "{template}");
         }
@@ -290,7 +292,7 @@ mod tests {
         let policy = built("/users/{person}", None).expect("the route could have it");
         let none = Captures { segments: Vec::new(), rest: "".into() };
 
-        let refusal = Refusal::from(policy.path(&none, Oddities::NONE).expect_err("there is no person"));
+        let refusal = Refusal::from(policy.path(&none, Ambiguities::NONE).expect_err("there is no person"));
 
         assert_eq!(refusal.reason, Reason::InternalError);
     }
@@ -355,7 +357,7 @@ mod tests {
         ] {
             let policy = built(template, None).expect(template);
 
-            let refusal = Refusal::from(policy.path(&captures(person, rest), Oddities::NONE).expect_err(template));
+            let refusal = Refusal::from(policy.path(&captures(person, rest), Ambiguities::NONE).expect_err(template));
 
             assert_eq!(refusal.reason, Reason::RequestTargetInvalid, "{template}");
         }
@@ -366,7 +368,7 @@ mod tests {
         let target = Target::read("/people/a%2Fb;v=1").expect("readable");
         let policy = built("/users/{person}", None).expect("valid");
 
-        let path = policy.path(&captures("a%2Fb;v=1", ""), target.oddities).expect("accepted");
+        let path = policy.path(&captures("a%2Fb;v=1", ""), target.ambiguities).expect("accepted");
 
         assert_eq!(&*path, "/users/a%2Fb;v=1");
     }
@@ -379,7 +381,7 @@ mod tests {
             let policy = built("/a/{person}/b?p={person}", None).expect("valid");
             let captures = captures(&target.path[1..], "");
 
-            if let Ok(path) = policy.path(&captures, target.oddities) {
+            if let Ok(path) = policy.path(&captures, target.ambiguities) {
                 prop_assert_eq!(path.matches('/').count(), 3 + target.path[1..].matches('/').count());
                 prop_assert!(path.starts_with("/a/") && path.ends_with("/b"));
             }

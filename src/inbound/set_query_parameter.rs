@@ -12,8 +12,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
+    build_context::BuildContext,
     query,
-    scope::Scope,
     set_header::{ExistsAction, WhenAbsent},
 };
 use crate::{
@@ -54,7 +54,7 @@ pub struct SetQueryParameter {
 }
 
 impl SetQueryParameter {
-    pub(crate) fn build(config: &SetQueryParameterConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+    pub(crate) fn build(config: &SetQueryParameterConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let before = scope.faults.errors();
         if config.name.is_empty() {
             scope.faults.error(&place.key("name"), "the name is empty", "write the parameter's name");

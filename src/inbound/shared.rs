@@ -8,8 +8,8 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
 use super::{
     PolicyConfig, PolicyEntry,
+    build_context::{BuildContext, TokensBefore},
     list::{self, Fragments, ListContext},
-    scope::{Scope, TokensBefore},
 };
 use crate::request::{ReservedNames, TokenPlace};
 
@@ -27,7 +27,7 @@ struct Key {
     certificate: bool,
     token: bool,
     graph: bool,
-    way: TokensBefore,
+    tokens_before: TokensBefore,
     /// Of partners: whether tokens of several tenants are admitted, whether a check precedes, and the route's name if it matters.
     partners: Option<(bool, bool, Option<Box<str>>)>,
     /// The route's captures, if they matter.
@@ -40,13 +40,13 @@ struct Built {
     entry: Option<Arc<PolicyEntry>>,
     names: ReservedNames,
     token_places: Box<[TokenPlace]>,
-    way: TokensBefore,
+    tokens_before: TokensBefore,
     certificate: bool,
     checked: bool,
 }
 
 impl Key {
-    fn of(config: &PolicyConfig, within: ListContext<'_>, scope: &Scope<'_>) -> Self {
+    fn of(config: &PolicyConfig, within: ListContext<'_>, scope: &BuildContext<'_>) -> Self {
         let depends = Dependence::of(config, within.fragments);
         let partners = scope
             .partners
@@ -59,7 +59,7 @@ impl Key {
             certificate: scope.certificates.validated,
             token: !scope.token_places.is_empty(),
             graph: scope.graph.is_some(),
-            way: scope.way.clone(),
+            tokens_before: scope.tokens_before.clone(),
             partners,
             captures: depends.on_captures.then(|| scope.captures.map(Into::into)),
         }
@@ -109,8 +109,8 @@ impl SharedPolicies {
         &self,
         config: &PolicyConfig,
         within: ListContext<'_>,
-        scope: &mut Scope<'_>,
-        build: impl FnOnce(&mut Scope<'_>) -> Option<Arc<PolicyEntry>>,
+        scope: &mut BuildContext<'_>,
+        build: impl FnOnce(&mut BuildContext<'_>) -> Option<Arc<PolicyEntry>>,
     ) -> Option<Arc<PolicyEntry>> {
         let key = Key::of(config, within, scope);
         let known = self.0.borrow().get(&key).cloned();
@@ -124,7 +124,7 @@ impl SharedPolicies {
             entry,
             names: std::mem::replace(scope.reserved, outer),
             token_places: scope.token_places[places..].into(),
-            way: scope.way.clone(),
+            tokens_before: scope.tokens_before.clone(),
             certificate: scope.certificates.validated,
             checked: scope.partners.as_ref().is_some_and(|(_, route)| route.checked),
         };
@@ -137,10 +137,10 @@ impl SharedPolicies {
 
 impl Built {
     /// Repeats for another route what the build established for the first one.
-    fn enter(&self, scope: &mut Scope<'_>) {
+    fn enter(&self, scope: &mut BuildContext<'_>) {
         scope.reserved.take_over(&self.names);
         scope.token_places.extend_from_slice(&self.token_places);
-        scope.way.clone_from(&self.way);
+        scope.tokens_before.clone_from(&self.tokens_before);
         scope.certificates.validated = self.certificate;
         if let Some((_, route)) = &mut scope.partners {
             route.checked = self.checked;

@@ -1,6 +1,6 @@
 //! The tests' context for building policies.
 
-use super::scope::{CertificateScope, Scope};
+use super::build_context::{BuildContext, CertificateContext};
 use crate::{
     limits::Limits,
     request::{ReservedNames, TokenPlace},
@@ -17,14 +17,14 @@ pub(crate) struct Building<'a> {
     /// The counters; new ones if absent.
     pub(crate) limits: Option<&'a Limits>,
     /// The state of clients' certificates.
-    pub(crate) certificates: CertificateScope<'a>,
+    pub(crate) certificates: CertificateContext<'a>,
     /// True if it is `anonymous: true`.
     pub(crate) anonymous: bool,
 }
 
 impl Building<'_> {
     /// Builds a policy, or returns its faults.
-    pub(crate) fn build<T>(&self, policy: impl FnOnce(&Place, &mut Scope<'_>) -> Option<T>) -> Result<T, Vec<String>> {
+    pub(crate) fn build<T>(&self, policy: impl FnOnce(&Place, &mut BuildContext<'_>) -> Option<T>) -> Result<T, Vec<String>> {
         let mut faults = Faults::default();
         let built = self.build_with(&mut ReservedNames::default(), &mut faults, policy);
         let errors = faults.iter().filter(|fault| fault.severity == Severity::Error).map(|fault| fault.message.clone()).collect();
@@ -39,7 +39,7 @@ impl Building<'_> {
         &self,
         reserved: &mut ReservedNames,
         faults: &mut Faults,
-        policy: impl FnOnce(&Place, &mut Scope<'_>) -> Option<T>,
+        policy: impl FnOnce(&Place, &mut BuildContext<'_>) -> Option<T>,
     ) -> Option<T> {
         let captures: Vec<_> = self.captures.iter().map(|name| (*name).to_owned()).collect();
         let mut token_places = Vec::new();
@@ -47,7 +47,7 @@ impl Building<'_> {
             token_places.push(TokenPlace::Header(http::header::AUTHORIZATION));
         }
         let none = Limits::default();
-        let mut scope = Scope {
+        let mut scope = BuildContext {
             faults,
             sets: &Default::default(),
             tenants: &Default::default(),
@@ -60,7 +60,7 @@ impl Building<'_> {
             partners: None,
             token_places: &mut token_places,
             graph: None,
-            way: &mut Default::default(),
+            tokens_before: &mut Default::default(),
         };
         policy(&Place::root(), &mut scope)
     }

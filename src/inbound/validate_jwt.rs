@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    scope::Scope,
+    build_context::BuildContext,
     validate_azure_ad_token::{RequiredClaimConfig, TokenBindingConfig, TokenKindConfig, ValidateAzureAdToken},
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     exchange::Exchange,
     refusal::Refusal,
     request::IncomingRequest,
-    settings::{OneOrMany, Place, Span},
+    settings::{ConfigDuration, OneOrMany, Place},
     upstream::UpstreamRequest,
 };
 
@@ -58,7 +58,7 @@ pub struct ValidateJwtConfig {
     #[serde(rename = "as")]
     pub named: Option<String>,
     /// The accepted clock skew. At most 10m. Default: 5m.
-    pub clock_skew: Option<Span>,
+    pub clock_skew: Option<ConfigDuration>,
     /// The status of refusals instead of 401 and 403.
     pub failed_validation_httpcode: Option<u16>,
     /// The sentence of refusals.
@@ -72,7 +72,7 @@ pub struct ValidateJwt(ValidateAzureAdToken);
 const DEFAULT_ALGORITHMS: [Algorithm; 4] = [Algorithm::Rs256, Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa];
 
 impl ValidateJwt {
-    pub(crate) fn build(config: &ValidateJwtConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+    pub(crate) fn build(config: &ValidateJwtConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let algorithms = algorithms(config, place, scope);
         Some(Self(ValidateAzureAdToken::of_issuer(config, algorithms, place, scope)?))
     }
@@ -88,7 +88,7 @@ impl ValidateJwt {
     }
 }
 
-fn algorithms(config: &ValidateJwtConfig, place: &Place, scope: &mut Scope<'_>) -> Vec<Algorithm> {
+fn algorithms(config: &ValidateJwtConfig, place: &Place, scope: &mut BuildContext<'_>) -> Vec<Algorithm> {
     let mut algorithms = Vec::new();
     for (index, name) in config.algorithms.iter().enumerate() {
         match Algorithm::named(name) {
@@ -135,7 +135,7 @@ mod tests {
         let mut config = json!({ "issuer": "idp", "audiences": ["orders"] });
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let (mut faults, limits) = (Faults::default(), Limits::default());
-        let mut scope = Scope {
+        let mut scope = BuildContext {
             faults: &mut faults,
             sets: &Default::default(),
             tenants,
@@ -148,7 +148,7 @@ mod tests {
             partners: None,
             token_places: &mut Vec::new(),
             graph: None,
-            way: &mut Default::default(),
+            tokens_before: &mut Default::default(),
         };
         let policy = ValidateJwt::build(&serde_json::from_value(config).unwrap(), &Place::root(), &mut scope);
         (policy, faults)

@@ -19,7 +19,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    drain::{Herd, Leash},
+    drain::{ConnectionSet, ShutdownSignal},
     settings::Listener,
 };
 use crate::base::lock::lock;
@@ -59,7 +59,7 @@ pub(super) struct Admission {
     open: AtomicUsize,
     peers: [Mutex<HashMap<Peer, usize>>; SHARDS],
     hasher: RandomState,
-    workers: Mutex<Vec<Weak<Herd>>>,
+    workers: Mutex<Vec<Weak<ConnectionSet>>>,
     resting: Mutex<Resting>,
     counts: Counts,
 }
@@ -67,7 +67,7 @@ pub(super) struct Admission {
 #[derive(Debug, Default)]
 struct Resting {
     /// The connections that have been idle longest, longest first, each with its idle word.
-    longest: VecDeque<(u64, Weak<Leash>)>,
+    longest: VecDeque<(u64, Weak<ShutdownSignal>)>,
     /// The time of the next search.
     look_again: Option<Instant>,
 }
@@ -98,9 +98,9 @@ pub struct ConnectionCounts {
 
 /// The reason why a connection is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Full {
+pub(super) enum NotAdmitted {
     /// There are too many, and none of them is idle.
-    House,
+    Listener,
     /// There are too many from this peer.
     Peer,
 }
@@ -119,10 +119,10 @@ impl Admission {
     }
 
     /// Registers a worker's connections of this listener.
-    pub(super) fn joined_by(&self, herd: &Arc<Herd>) {
+    pub(super) fn joined_by(&self, connections: &Arc<ConnectionSet>) {
         let mut workers = lock(&self.workers);
         workers.retain(|worker| worker.strong_count() > 0);
-        workers.push(Arc::downgrade(herd));
+        workers.push(Arc::downgrade(connections));
     }
 
     pub(super) fn open(&self) -> usize {
@@ -158,8 +158,8 @@ impl Admission {
     pub(super) fn make_room(&self) -> bool {
         let mut resting = lock(&self.resting);
         loop {
-            while let Some((since, leash)) = resting.longest.pop_front() {
-                if leash.upgrade().is_some_and(|leash| leash.release(since)) {
+            while let Some((since, signal)) = resting.longest.pop_front() {
+                if signal.upgrade().is_some_and(|signal| signal.release(since)) {
                     self.counts.closed_for_others.fetch_add(1, Ordering::Relaxed);
                     return true;
                 }
@@ -178,23 +178,23 @@ impl Admission {
     }
 
     /// Returns the connections that have been idle longest.
-    fn longest(&self, now: Instant, seen: &mut usize) -> VecDeque<(u64, Weak<Leash>)> {
+    fn longest(&self, now: Instant, seen: &mut usize) -> VecDeque<(u64, Weak<ShutdownSignal>)> {
         let now = self.since(now);
         let mut longest = BinaryHeap::with_capacity(REMEMBERED + 1);
         let workers: Vec<_> = lock(&self.workers).iter().filter_map(Weak::upgrade).collect();
         for worker in workers {
-            worker.each(|leash| {
+            worker.each(|signal| {
                 *seen += 1;
-                let Some(since) = leash.rests_since().filter(|since| *since <= now) else { return };
+                let Some(since) = signal.idle_since().filter(|since| *since <= now) else { return };
                 if longest.len() < REMEMBERED || longest.peek().is_some_and(|Candidate(latest, _)| since < *latest) {
-                    longest.push(Candidate(since, Arc::downgrade(leash)));
+                    longest.push(Candidate(since, Arc::downgrade(signal)));
                     if longest.len() > REMEMBERED {
                         longest.pop();
                     }
                 }
             });
         }
-        longest.into_sorted_vec().into_iter().map(|Candidate(since, leash)| (since, leash)).collect()
+        longest.into_sorted_vec().into_iter().map(|Candidate(since, signal)| (since, signal)).collect()
     }
 
     fn shard(&self, peer: Peer) -> &Mutex<HashMap<Peer, usize>> {
@@ -226,7 +226,7 @@ impl Admission {
 }
 
 /// An idle connection, ordered by its idle time.
-struct Candidate(u64, Weak<Leash>);
+struct Candidate(u64, Weak<ShutdownSignal>);
 
 impl PartialEq for Candidate {
     fn eq(&self, other: &Self) -> bool {
@@ -252,21 +252,21 @@ impl Listener {
     /// Admits one more connection, from this peer unless it is exempt.
     ///
     /// If the listener is full, the connection that has been idle longest is told to close; the new one need not wait for that.
-    pub(super) fn admit(self: &Arc<Self>, peer: Option<IpAddr>) -> Result<ConnectionPermit, Full> {
+    pub(super) fn admit(self: &Arc<Self>, peer: Option<IpAddr>) -> Result<ConnectionPermit, NotAdmitted> {
         let limits = self.limits();
         let mut seat = ConnectionPermit { listener: self.clone(), peer: None };
         let before = self.admission.open.fetch_add(1, Ordering::Relaxed);
         if let Some(peer) = peer
             && !seat.counts_for(peer)
         {
-            return Err(Full::Peer);
+            return Err(NotAdmitted::Peer);
         }
         let most = limits.connections;
         if before < most || self.admission.make_room() && before < most + (most / 4).max(LEAST_OVERLAP) {
             return Ok(seat);
         }
         self.admission.counts.refused.fetch_add(1, Ordering::Relaxed);
-        Err(Full::House)
+        Err(NotAdmitted::Listener)
     }
 }
 
@@ -323,10 +323,10 @@ mod tests {
         let of = |text: &str| listener.admit(address(text));
 
         let (first, second) = (of("2001:db8::1").unwrap(), of("2001:db8::2:1").unwrap());
-        assert_eq!(of("2001:db8::3").unwrap_err(), Full::Peer, "one /64 is one peer");
+        assert_eq!(of("2001:db8::3").unwrap_err(), NotAdmitted::Peer, "one /64 is one peer");
         let neighbour = of("2001:db8:0:1::1").unwrap();
         let mapped = [of("::ffff:192.0.2.7").unwrap(), of("192.0.2.7").unwrap()];
-        assert_eq!(of("192.0.2.7").unwrap_err(), Full::Peer, "an IPv4-mapped address is the IPv4 one");
+        assert_eq!(of("192.0.2.7").unwrap_err(), NotAdmitted::Peer, "an IPv4-mapped address is the IPv4 one");
         let other = of("192.0.2.8").unwrap();
         let exempt: Vec<_> = (0..10).map(|_| listener.admit(None).unwrap()).collect();
         drop(first);
@@ -341,42 +341,42 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_one_that_has_rested_longest_goes_whatever_worker_it_is_on() {
         let listener = listener(3, 100);
-        let workers = [Arc::<Herd>::default(), Arc::default()];
+        let workers = [Arc::<ConnectionSet>::default(), Arc::default()];
         workers.iter().for_each(|worker| listener.admission.joined_by(worker));
         let busy = u64::MAX;
         let members: Vec<_> = [(0, 30), (1, 10), (0, busy)]
             .map(|(worker, since)| {
                 let membership = workers[worker].join(listener.admit(None).unwrap(), busy);
                 if since == busy {
-                    membership.leash().works();
+                    membership.signal().set_busy();
                 } else {
-                    membership.leash().rests(listener.admission.since(listener.admission.base + Duration::from_secs(since)));
+                    membership.signal().set_idle(listener.admission.since(listener.admission.base + Duration::from_secs(since)));
                 }
                 membership
             })
             .into();
         tokio::time::advance(Duration::from_secs(60)).await;
 
-        let told = |index: usize| members[index].leash().is_draining();
+        let told = |index: usize| members[index].signal().is_draining();
         let _one = listener.admit(None).unwrap();
         assert_eq!([told(0), told(1), told(2)], [false, true, false]);
         let _two = listener.admit(None).unwrap();
         assert_eq!([told(0), told(1), told(2)], [true, true, false]);
-        assert_eq!(listener.admit(None).unwrap_err(), Full::House, "what works is never told to go");
+        assert_eq!(listener.admit(None).unwrap_err(), NotAdmitted::Listener, "what works is never told to go");
         assert_eq!(listener.counts(), ConnectionCounts { open: 5, closed_for_others: 2, refused: 1, ..Default::default() });
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_says_nothing_rests_after_a_moment() {
         let listener = listener(1, 100);
-        let worker = Arc::<Herd>::default();
+        let worker = Arc::<ConnectionSet>::default();
         listener.admission.joined_by(&worker);
         let silent = worker.join(listener.admit(None).unwrap(), listener.admission.newly(Instant::now()));
 
-        assert_eq!(listener.admit(None).unwrap_err(), Full::House);
+        assert_eq!(listener.admit(None).unwrap_err(), NotAdmitted::Listener);
         tokio::time::advance(FIRST_WORD + Duration::from_millis(1)).await;
         let _new = listener.admit(None).unwrap();
 
-        assert!(silent.leash().is_cut(), "there is nothing of it that could be finished");
+        assert!(silent.signal().is_aborted(), "there is nothing of it that could be finished");
     }
 }

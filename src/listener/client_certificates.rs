@@ -102,7 +102,7 @@ pub(crate) fn load_authorities(
         Err(errors) => {
             for (index, error) in errors {
                 let place = index.map_or_else(|| place.key("ca"), |index| place.key("crl").index(index));
-                faults.error(&place, crate::base::causes::chain(&error), error.cure());
+                faults.error(&place, crate::base::error_chain::chain(&error), error.cure());
             }
             None
         }

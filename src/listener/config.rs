@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::client_certificates::ClientCertificatesConfig;
-use crate::settings::{OneOrMany, Size, Span};
+use crate::settings::{ConfigDuration, OneOrMany, Size};
 
 /// A server certificate with its key; both are read again when the files change.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
@@ -29,17 +29,17 @@ pub struct LimitsConfig {
     /// The size limit of a request's head: request line and header fields. Default: 64KiB.
     pub header_bytes: Size,
     /// The timeout for TLS handshake and head, from accept or from the head's first byte on. Default: 10s.
-    pub header_timeout: Span,
+    pub header_timeout: ConfigDuration,
     /// The idle timeout of a connection between requests. Default: 75s.
-    pub idle_timeout: Span,
+    pub idle_timeout: ConfigDuration,
     /// The size limit of a request's body. Default: 100MiB.
     pub body_bytes: Size,
     /// The timeout for the next bytes of a request's body, as long as the request is not answered. Default: 30s.
-    pub body_timeout: Span,
+    pub body_timeout: ConfigDuration,
     /// The timeout for a client that reads nothing of a waiting response. Default: 30s.
-    pub write_timeout: Span,
+    pub write_timeout: ConfigDuration,
     /// The longest duration of one request, streams included. Default: 1h.
-    pub max_stream: Span,
+    pub max_stream: ConfigDuration,
 }
 
 /// The settings of a listener, but for where it listens and whom it trusts.
@@ -63,12 +63,12 @@ impl Default for LimitsConfig {
             connections: 10_000,
             connections_per_peer: None,
             header_bytes: Size(64 << 10),
-            header_timeout: Span::seconds(10),
-            idle_timeout: Span::seconds(75),
+            header_timeout: ConfigDuration::seconds(10),
+            idle_timeout: ConfigDuration::seconds(75),
             body_bytes: Size(100 << 20),
-            body_timeout: Span::seconds(30),
-            write_timeout: Span::seconds(30),
-            max_stream: Span::seconds(3_600),
+            body_timeout: ConfigDuration::seconds(30),
+            write_timeout: ConfigDuration::seconds(30),
+            max_stream: ConfigDuration::seconds(3_600),
         }
     }
 }

@@ -55,20 +55,20 @@ impl Drain {
 }
 
 const DRAINING: u8 = 1;
-const CUT: u8 = 2;
+const ABORTED: u8 = 2;
 
 /// The shutdown signal of a connection: to finish, or to stop at once.
 #[derive(Debug, Default)]
-pub(crate) struct Leash {
+pub(crate) struct ShutdownSignal {
     state: AtomicU8,
     /// The time since which the connection is idle, by its listener's count; 0 while a request is in progress.
-    resting: AtomicU64,
+    idle_since: AtomicU64,
     /// True once a request has arrived on it.
     spoke: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
-impl Leash {
+impl ShutdownSignal {
     /// Returns whether the connection must end after the current request.
     pub(crate) fn is_draining(&self) -> bool {
         self.state.load(Ordering::Acquire) >= DRAINING
@@ -76,49 +76,49 @@ impl Leash {
 
     /// Returns whether the connection must stop at once.
     #[cfg(test)]
-    pub(crate) fn is_cut(&self) -> bool {
-        self.state.load(Ordering::Acquire) == CUT
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.state.load(Ordering::Acquire) == ABORTED
     }
 
     /// Notes that a request is in progress. Only one core writes here, so that this is cheap.
-    pub(crate) fn works(&self) {
-        self.resting.store(0, Ordering::Release);
+    pub(crate) fn set_busy(&self) {
+        self.idle_since.store(0, Ordering::Release);
         self.spoke.store(true, Ordering::Release);
     }
 
     /// Notes that the connection is idle since then.
-    pub(crate) fn rests(&self, since: u64) {
-        self.resting.store(since, Ordering::Release);
+    pub(crate) fn set_idle(&self, since: u64) {
+        self.idle_since.store(since, Ordering::Release);
     }
 
     /// Returns the time since which the connection is idle, if it is.
-    pub(super) fn rests_since(&self) -> Option<u64> {
-        Some(self.resting.load(Ordering::Acquire)).filter(|since| *since != 0)
+    pub(super) fn idle_since(&self) -> Option<u64> {
+        Some(self.idle_since.load(Ordering::Acquire)).filter(|since| *since != 0)
     }
 
     /// Tells a connection to close if it has been idle since then; it is told just once. Returns whether it was told.
     ///
     /// A request that arrives in the meantime is finished. A connection without any request has nothing to finish.
     pub(super) fn release(&self, since: u64) -> bool {
-        let rests = self.resting.compare_exchange(since, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        let rests = self.idle_since.compare_exchange(since, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         if rests {
-            self.pull(if self.spoke.load(Ordering::Acquire) { DRAINING } else { CUT });
+            self.signal(if self.spoke.load(Ordering::Acquire) { DRAINING } else { ABORTED });
         }
         rests
     }
 
     /// Returns `Ready` when the connection must stop at once. Registers the waker for any signal.
-    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_abort(&self, cx: &Context<'_>) -> Poll<()> {
         {
             let mut waker = self.waker();
             if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                 *waker = Some(cx.waker().clone());
             }
         }
-        if self.state.load(Ordering::Acquire) == CUT { Poll::Ready(()) } else { Poll::Pending }
+        if self.state.load(Ordering::Acquire) == ABORTED { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    fn pull(&self, state: u8) {
+    fn signal(&self, state: u8) {
         self.state.fetch_max(state, Ordering::AcqRel);
         if let Some(waker) = self.waker().take() {
             waker.wake();
@@ -132,7 +132,7 @@ impl Leash {
 
 /// The connections of one worker's listener.
 #[derive(Debug, Default)]
-pub(crate) struct Herd {
+pub(crate) struct ConnectionSet {
     members: Mutex<Members>,
     emptied: Notify,
     left: Notify,
@@ -140,37 +140,37 @@ pub(crate) struct Herd {
 
 #[derive(Debug, Default)]
 struct Members {
-    leashes: HashMap<u64, Arc<Leash>>,
+    signals: HashMap<u64, Arc<ShutdownSignal>>,
     next: u64,
     state: u8,
 }
 
 /// A connection's entry in the set, and its permit; both end on drop.
 #[derive(Debug)]
-pub(crate) struct Membership {
-    herd: Arc<Herd>,
+pub(crate) struct ConnectionGuard {
+    set: Arc<ConnectionSet>,
     key: u64,
-    leash: Arc<Leash>,
-    seat: ConnectionPermit,
+    signal: Arc<ShutdownSignal>,
+    permit: ConnectionPermit,
 }
 
-impl Herd {
+impl ConnectionSet {
     /// Adds a connection, which counts as idle since then until it sends something.
-    pub(crate) fn join(self: &Arc<Self>, seat: ConnectionPermit, since: u64) -> Membership {
-        let leash = Arc::new(Leash::default());
-        leash.rests(since);
+    pub(crate) fn join(self: &Arc<Self>, permit: ConnectionPermit, since: u64) -> ConnectionGuard {
+        let signal = Arc::new(ShutdownSignal::default());
+        signal.set_idle(since);
         let mut members = self.members();
-        leash.state.store(members.state, Ordering::Release);
+        signal.state.store(members.state, Ordering::Release);
         let key = members.next;
         members.next += 1;
-        members.leashes.insert(key, leash.clone());
+        members.signals.insert(key, signal.clone());
         drop(members);
-        Membership { herd: self.clone(), key, leash, seat }
+        ConnectionGuard { set: self.clone(), key, signal, permit }
     }
 
     /// Visits each connection.
-    pub(super) fn each(&self, show: impl FnMut(&Arc<Leash>)) {
-        self.members().leashes.values().for_each(show);
+    pub(super) fn each(&self, show: impl FnMut(&Arc<ShutdownSignal>)) {
+        self.members().signals.values().for_each(show);
     }
 
     /// Waits until a connection has ended.
@@ -180,9 +180,9 @@ impl Herd {
 
     /// Lets all connections finish until the given time, and stops the others.
     pub(crate) async fn drain(&self, until: Instant) {
-        self.pull(DRAINING);
+        self.signal(DRAINING);
         if tokio::time::timeout_at(until, self.empty()).await.is_err() {
-            self.pull(CUT);
+            self.signal(ABORTED);
             self.empty().await;
         }
     }
@@ -190,21 +190,21 @@ impl Herd {
     async fn empty(&self) {
         loop {
             let emptied = self.emptied.notified();
-            if self.members().leashes.is_empty() {
+            if self.members().signals.is_empty() {
                 return;
             }
             emptied.await;
         }
     }
 
-    fn pull(&self, state: u8) {
-        let leashes: Vec<_> = {
+    fn signal(&self, state: u8) {
+        let signals: Vec<_> = {
             let mut members = self.members();
             members.state = state;
-            members.leashes.values().cloned().collect()
+            members.signals.values().cloned().collect()
         };
-        for leash in leashes {
-            leash.pull(state);
+        for signal in signals {
+            signal.signal(state);
         }
     }
 
@@ -213,50 +213,50 @@ impl Herd {
     }
 }
 
-impl Membership {
-    pub(crate) const fn leash(&self) -> &Arc<Leash> {
-        &self.leash
+impl ConnectionGuard {
+    pub(crate) const fn signal(&self) -> &Arc<ShutdownSignal> {
+        &self.signal
     }
 
     /// Counts the connection as this peer's. Returns whether there was room.
     pub(super) fn counts_for(&mut self, peer: IpAddr) -> bool {
-        self.seat.counts_for(peer)
+        self.permit.counts_for(peer)
     }
 }
 
-impl Drop for Membership {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        let mut members = self.herd.members();
-        members.leashes.remove(&self.key);
-        if members.leashes.is_empty() {
+        let mut members = self.set.members();
+        members.signals.remove(&self.key);
+        if members.signals.is_empty() {
             drop(members);
-            self.herd.emptied.notify_waiters();
+            self.set.emptied.notify_waiters();
         }
-        self.herd.left.notify_waiters();
+        self.set.left.notify_waiters();
     }
 }
 
 pin_project! {
     /// A connection's future, which ends early on a shutdown signal.
-    pub(crate) struct Leashed<F> {
+    pub(crate) struct Guarded<F> {
         #[pin]
         connection: F,
-        leash: Arc<Leash>,
+        signal: Arc<ShutdownSignal>,
     }
 }
 
-impl<F> Leashed<F> {
-    pub(crate) const fn new(connection: F, leash: Arc<Leash>) -> Self {
-        Self { connection, leash }
+impl<F> Guarded<F> {
+    pub(crate) const fn new(connection: F, signal: Arc<ShutdownSignal>) -> Self {
+        Self { connection, signal }
     }
 }
 
-impl<F: Future<Output = ()>> Future for Leashed<F> {
+impl<F: Future<Output = ()>> Future for Guarded<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        if this.leash.poll_cut(cx).is_ready() {
+        if this.signal.poll_abort(cx).is_ready() {
             return Poll::Ready(());
         }
         this.connection.poll(cx)

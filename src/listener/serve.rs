@@ -11,9 +11,9 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
-    admission::Full,
+    admission::NotAdmitted,
     connection::{Connection, TlsFacts},
-    drain::{Drain, Herd, Leashed, Membership},
+    drain::{ConnectionGuard, ConnectionSet, Drain, Guarded},
     http1, http2,
     introduction::{self, NotIntroduced},
     opening::Opening,
@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The response to an excess connection. Minimal, since it must cost nothing.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 /// The reason for refusing a connection of a peer with too many of them.
 const PEER_LIMIT: &str = "limits.connections-per-peer is reached";
 /// The first and the longest pause after a failed accept, as when there are no descriptors left.
@@ -50,15 +50,15 @@ pub async fn serve<S: Service>(
     mut drain: Drain,
 ) -> io::Result<()> {
     let socket = TcpListener::from_std(socket)?;
-    let door = Acceptor { local: socket.local_addr()?, herd: Arc::default(), listener, service };
-    door.listener.admission.joined_by(&door.herd);
+    let door = Acceptor { local: socket.local_addr()?, connections: Arc::default(), listener, service };
+    door.listener.admission.joined_by(&door.connections);
     let mut pause = Pause::default();
     let until = loop {
         tokio::select! {
             biased;
             until = drain.begins() => break until,
             // What a connection that ends gives back may be what was missing.
-            () = door.herd.left(), if pause.until.is_some() => pause.until = None,
+            () = door.connections.left(), if pause.until.is_some() => pause.until = None,
             () = sleep_until(pause.until.unwrap_or_else(Instant::now)), if pause.until.is_some() => pause.until = None,
             accepted = socket.accept(), if pause.until.is_none() => match accepted {
                 Ok((tcp, peer)) => {
@@ -84,14 +84,14 @@ pub async fn serve<S: Service>(
         }
     }
     drop(socket);
-    door.herd.drain(until).await;
+    door.connections.drain(until).await;
     Ok(())
 }
 
 /// The state shared by all connections of a socket.
 struct Acceptor<S> {
     local: SocketAddr,
-    herd: Arc<Herd>,
+    connections: Arc<ConnectionSet>,
     listener: Arc<Listener>,
     service: S,
 }
@@ -129,27 +129,27 @@ impl<S: Service> Acceptor<S> {
             Err(full) => {
                 if tls.is_none() && !settings.proxy_protocol {
                     // Whoever cannot take it at once goes without.
-                    let _ = tcp.try_write(FULL);
+                    let _ = tcp.try_write(TOO_MANY_CONNECTIONS);
                 }
                 let (kind, detail) = match full {
-                    Full::House => (EventKind::ConnectionRefused, "limits.connections is reached"),
-                    Full::Peer => (EventKind::PeerConnectionLimit, PEER_LIMIT),
+                    NotAdmitted::Listener => (EventKind::ConnectionRefused, "limits.connections is reached"),
+                    NotAdmitted::Peer => (EventKind::PeerConnectionLimit, PEER_LIMIT),
                 };
                 return self.note(Some(peer), kind, detail.to_owned());
             }
         };
         // Answers leave in whole pieces; waiting for more to send with them only costs time.
         let _ = tcp.set_nodelay(true);
-        let membership = self.herd.join(seat, self.listener.admission.newly(accepted));
-        let leash = membership.leash().clone();
+        let membership = self.connections.join(seat, self.listener.admission.newly(accepted));
+        let signal = membership.signal().clone();
         let listener = self.listener.clone();
         let proxy_protocol = settings.proxy_protocol;
         let arrived = Arrived { local: self.local_of(&tcp), peer, introduction: None, membership, accepted, listener, settings };
         let service = self.service.clone();
         match (proxy_protocol, tls) {
-            (true, tls) => drop(tokio::spawn(Leashed::new(introduced(tcp, arrived, tls, service), leash))),
-            (false, None) => drop(tokio::spawn(Leashed::new(plain(tcp, arrived, service), leash))),
-            (false, Some(tls)) => drop(tokio::spawn(Leashed::new(secured(tcp, arrived, tls, service), leash))),
+            (true, tls) => drop(tokio::spawn(Guarded::new(introduced(tcp, arrived, tls, service), signal))),
+            (false, None) => drop(tokio::spawn(Guarded::new(plain(tcp, arrived, service), signal))),
+            (false, Some(tls)) => drop(tokio::spawn(Guarded::new(secured(tcp, arrived, tls, service), signal))),
         }
     }
 
@@ -169,7 +169,7 @@ struct Arrived {
     peer: SocketAddr,
     introduction: Option<Introduction>,
     local: SocketAddr,
-    membership: Membership,
+    membership: ConnectionGuard,
     accepted: Instant,
     listener: Arc<Listener>,
     settings: Arc<ListenerSettings>,
@@ -238,7 +238,7 @@ async fn plain<S: Service>(tcp: TcpStream, arrived: Arrived, service: S) {
     let http2 = arrived.listener.speaks_http2();
     let opening = arrived.open(Socket::Plain(tcp), None);
     if let Some(opening) = http1::serve(opening, service.clone(), http2).await {
-        opening.membership.leash().works();
+        opening.membership.signal().set_busy();
         Box::pin(http2::serve(opening, service)).await;
     }
 }
@@ -258,7 +258,7 @@ async fn secured<S: Service>(tcp: TcpStream, arrived: Arrived, tls: Arc<ServerTl
     drop(certificates);
     let opening = arrived.open(Socket::Tls(Box::new(stream)), Some(facts));
     if http2 {
-        opening.membership.leash().works();
+        opening.membership.signal().set_busy();
         Box::pin(http2::serve(opening, service)).await;
     } else {
         http1::serve(opening, service, false).await;

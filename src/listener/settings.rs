@@ -11,7 +11,7 @@ use super::{
     tls::ServerTls,
 };
 use crate::{
-    base::causes::chain,
+    base::error_chain::chain,
     connection::{NoTrustedPeers, TrustedPeers},
     settings::{Faults, OneOrMany, Place},
 };

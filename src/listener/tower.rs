@@ -1,4 +1,4 @@
-//! Any tower service behind a listener, with the listener's limits and drain.
+//! An adapter that lets a listener serve any tower service, with the listener's limits and drain.
 
 use std::{error::Error, sync::Arc};
 
@@ -9,21 +9,21 @@ use tower::ServiceExt as _;
 
 use super::{Arrival, Connection, RequestBody, Service};
 use crate::{
-    base::causes::chain,
+    base::error_chain::chain,
     connection::ConnectionEvent,
     refusal::{Reason, Refusal},
 };
 
 const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
-/// A tower service that a listener serves. The [`Connection`] that a request came on is among its extensions.
+/// A tower service that a listener serves. The [`Connection`] of a request is among the request's extensions.
 #[derive(Clone, Debug)]
 pub(crate) struct TowerService<S>(S);
 
 /// Adapts a tower service, so that a listener can [serve](super::serve) it. The service is cloned for each request.
 ///
-/// A head that is not a request is answered here, and never reaches the service. Where the service fails instead of answering,
-/// the client gets a bare 500.
+/// An invalid request head is refused by the adapter and does not reach the service. If the service fails, the client receives a status 500
+/// with a plain text.
 pub(crate) const fn tower<S>(service: S) -> TowerService<S> {
     TowerService(service)
 }
@@ -68,7 +68,7 @@ where
     }
 }
 
-/// Returns an answer of the listener's own: the reason's code and title.
+/// Returns a plain-text response with the reason's code and title.
 fn bare(status: StatusCode, reason: Reason) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(format!("{}: {}\n", reason.code(), reason.title())));
     *response.status_mut() = status;

@@ -9,11 +9,11 @@ use crate::{
     exchange::Exchange,
     inbound::{
         PolicyConfig,
+        build_context::BuildContext,
         choose::BranchConfig,
         cors,
         list::{Fragments, MAX_DEPTH},
         return_response::ReturnResponse,
-        scope::Scope,
         set_header::SetHeader,
     },
     refusal::Refusal,
@@ -28,7 +28,12 @@ pub struct OutboundList(Vec<OutboundPolicy>);
 
 impl OutboundList {
     /// Builds a route's list at this place; policies that cannot be built are left out, and their faults reported.
-    pub(crate) fn build(configs: &[OutboundPolicyConfig], place: &Place, fragments: &Fragments, scope: &mut Scope<'_>) -> Self {
+    pub(crate) fn build(
+        configs: &[OutboundPolicyConfig],
+        place: &Place,
+        fragments: &Fragments,
+        scope: &mut BuildContext<'_>,
+    ) -> Self {
         Builder { scope, fragments, within: Vec::new(), depth: 0 }.list(configs, place, "outbound")
     }
 
@@ -92,7 +97,7 @@ impl Withheld for OutboundList {
 
 /// The context in which a list is built.
 struct Builder<'b, 's> {
-    scope: &'b mut Scope<'s>,
+    scope: &'b mut BuildContext<'s>,
     fragments: &'b Fragments,
     /// The fragments that contain the list.
     within: Vec<String>,

@@ -106,7 +106,7 @@ impl OutboundPolicy {
         if result.is_err() && exchange.outcome.policy.is_none() {
             exchange.outcome.policy = Some(self.at.clone());
         }
-        exchange.trace.note(|| Step { at: self.at.clone(), verdict, saw: "".into() });
+        exchange.trace.note(|| Step { at: self.at.clone(), verdict, detail: "".into() });
         result
     }
 

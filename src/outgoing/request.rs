@@ -5,7 +5,7 @@ use std::io::Write as _;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::{
-    base::{digits, header_names::X_REQUEST_ID, recycled},
+    base::{buffers, fmt_fast, header_names::X_REQUEST_ID},
     caller::Caller,
     request::{IncomingRequest, RequestId, Reserved, TRACEPARENT, TRACESTATE, TraceContext, binds_connection},
     upstream::UpstreamRequest,
@@ -18,7 +18,7 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 /// Makes a request of what may pass of an incoming one: not what speaks of the caller's connection, not what is reserved, and not what the caller's
 /// `Connection` names. The last cannot erase what the gateway sets, for that is added later.
 pub(crate) fn from_incoming(incoming: &IncomingRequest, reserved: &Reserved) -> UpstreamRequest {
-    let mut headers = recycled::headers();
+    let mut headers = buffers::headers();
     let nominated = &incoming.connection.nominated;
     for name in incoming.headers.keys() {
         // RFC 9110, section 7.6.1: fields named by Connection go no further.
@@ -50,7 +50,7 @@ pub(crate) fn set_forwarding_headers(
     incoming: &IncomingRequest,
     (caller, id, trace): (&Caller, &RequestId, &TraceContext),
 ) {
-    headers.insert(X_FORWARDED_FOR, made(|out| digits::address(out, caller.address)));
+    headers.insert(X_FORWARDED_FOR, made(|out| fmt_fast::address(out, caller.address)));
     let scheme = HeaderValue::from_static(caller.scheme.unwrap_or(incoming.scheme).as_str());
     headers.insert(X_FORWARDED_PROTO, scheme);
     match caller.host.clone().or_else(|| host(incoming)) {
@@ -82,7 +82,7 @@ fn host(incoming: &IncomingRequest) -> Option<HeaderValue> {
 
 /// Writes an address, or host and port, as a header value.
 fn made(make: impl FnOnce(&mut Vec<u8>)) -> HeaderValue {
-    HeaderValue::from_maybe_shared(recycled::made(make)).expect("letters, digits and colons are a header value")
+    HeaderValue::from_maybe_shared(buffers::made(make)).expect("letters, digits and colons are a header value")
 }
 
 #[cfg(test)]

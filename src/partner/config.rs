@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::{
     address::AddressEntryConfig,
-    settings::{Day, Span},
+    settings::{ConfigDuration, Date},
 };
 
 /// A partner: its applications, and the addresses, routes and period of its access.
@@ -40,7 +40,7 @@ pub struct PartnerConfig {
     /// The owner: the person or team to contact.
     pub owner: Option<String>,
     /// The last day of the partner's access, UTC. Default: unlimited.
-    pub expires: Option<Day>,
+    pub expires: Option<Date>,
 }
 
 const fn yes() -> bool {
@@ -54,7 +54,7 @@ pub struct PartnerLimitConfig {
     /// The number of calls; at least 1.
     pub calls: u64,
     /// The length of the period: from 1s on, for a rate up to 24h.
-    pub renewal_period: Span,
+    pub renewal_period: ConfigDuration,
 }
 
 /// Certificates that are identified by their thumbprints.

@@ -32,7 +32,7 @@ use crate::{
     },
     limits::Limits,
     refusal::{Reason, Refusal},
-    settings::{Day, Faults, Place},
+    settings::{Date, Faults, Place},
     telemetry::{Counters, Metrics},
 };
 
@@ -49,7 +49,7 @@ pub struct Partner {
     /// The person or team to contact.
     pub owner: Option<Box<str>>,
     /// The last day of the access.
-    pub expires: Option<Day>,
+    pub expires: Option<Date>,
     /// The end of the access, in seconds since 1970.
     pub until: Option<u64>,
     /// The access, as long as no reload takes it away.
@@ -96,7 +96,7 @@ pub enum Standing {
 
 /// The context in which partners are built.
 #[derive(Clone, Copy, Debug)]
-pub struct Surroundings<'a> {
+pub struct PartnersContext<'a> {
     /// The named address sets.
     pub sets: &'a AddressSets,
     /// The tenants by name.
@@ -136,7 +136,12 @@ pub struct Call<'a> {
 
 impl Partners {
     /// Builds the partners of a config; `place` is that of the map. Faults go to `faults`.
-    pub fn build(configs: &BTreeMap<String, PartnerConfig>, with: Surroundings<'_>, place: &Place, faults: &mut Faults) -> Self {
+    pub fn build(
+        configs: &BTreeMap<String, PartnerConfig>,
+        with: PartnersContext<'_>,
+        place: &Place,
+        faults: &mut Faults,
+    ) -> Self {
         let mut partners = Self::default();
         for (name, config) in configs {
             let place = place.key(name);
@@ -240,7 +245,7 @@ impl Partners {
 }
 
 impl Partner {
-    fn build(name: &str, config: &PartnerConfig, with: Surroundings<'_>, place: &Place, faults: &mut Faults) -> Option<Self> {
+    fn build(name: &str, config: &PartnerConfig, with: PartnersContext<'_>, place: &Place, faults: &mut Faults) -> Option<Self> {
         let tenants = config.tenants.as_ref().map(|written| tenants(written, with.tenants, &place.key("tenants"), faults));
         let addresses = match &config.addresses {
             None => None,
@@ -270,7 +275,7 @@ impl Partner {
             enabled: config.enabled,
             owner: config.owner.as_deref().map(Into::into),
             expires: config.expires,
-            until: config.expires.map(Day::end),
+            until: config.expires.map(Date::end),
             access: Access::going_on(with.previous.and_then(|old| old.get(name)).map(|old| &old.access), config.enabled),
             counters: with.metrics.0.partner(name, with.metrics.1),
             tenants,
@@ -401,7 +406,7 @@ fn applications(config: &PartnerConfig, place: &Place, faults: &mut Faults) -> V
 }
 
 /// Returns the certificates of a partner.
-fn pins(config: &PinConfig, with: Surroundings<'_>, place: &Place, faults: &mut Faults) -> Option<Box<[Thumbprint]>> {
+fn pins(config: &PinConfig, with: PartnersContext<'_>, place: &Place, faults: &mut Faults) -> Option<Box<[Thumbprint]>> {
     if !with.certificates {
         let message = "no listener asks callers for certificates, so every call of the partner would be refused";
         let cure =

@@ -27,7 +27,7 @@ fn partners_after(previous: Option<&Partners>, yaml: &str, now: u64) -> (Partner
 fn built(previous: Option<&Partners>, yaml: &str, now: u64) -> (Partners, Faults) {
     let tenants = format!("{{ contoso: {{ id: {TENANT} }}, any: {{ id: organizations }}, faulty: {{ id: '?' }} }}");
     let tenants = Tenants::build(&crate::settings::testing::part(&tenants), None, &Place::root(), &mut Faults::default());
-    let with = Surroundings {
+    let with = PartnersContext {
         sets: &AddressSets::default(),
         tenants: &tenants,
         routes: &["orders", "partners"],

@@ -17,7 +17,7 @@ pub struct Step {
     /// The result.
     pub verdict: Verdict,
     /// The examined values, in words.
-    pub saw: Cow<'static, str>,
+    pub detail: Cow<'static, str>,
 }
 
 /// The result of a step.

@@ -5,7 +5,7 @@ use std::{cell::Cell, time::Duration};
 use http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
-use crate::base::{header_names::X_REQUEST_ID, recycled};
+use crate::base::{buffers, header_names::X_REQUEST_ID};
 
 /// The longest id that is kept from a trusted proxy.
 const MAX_KEPT: usize = 128;
@@ -20,7 +20,7 @@ impl RequestId {
         let uuid = Uuid::from_u128(version_7(u64::try_from(now.as_millis()).unwrap_or_default(), random_128()));
         let mut text = [0; 36];
         uuid.hyphenated().encode_lower(&mut text);
-        Self(HeaderValue::from_maybe_shared(recycled::bytes(&text)).expect("hexadecimal digits and hyphens are a header value"))
+        Self(HeaderValue::from_maybe_shared(buffers::bytes(&text)).expect("hexadecimal digits and hyphens are a header value"))
     }
 
     /// Returns the id that a proxy sent, if it can be kept. Only for requests of a trusted proxy.

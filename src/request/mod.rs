@@ -25,7 +25,7 @@ pub use id::RequestId;
 pub use reserved::{Claim, Reserved, ReservedNames};
 pub(crate) use reserved::{remove_folded, same_folded};
 pub(crate) use target::normalised;
-pub use target::{Oddities, Target, TargetFault};
+pub use target::{Ambiguities, Target, TargetFault};
 pub use trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
 
 use crate::{

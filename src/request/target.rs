@@ -2,7 +2,7 @@
 //!
 //! A path that two programs read differently is a way around authorization: the gateway judges one reading and the backend acts
 //! on the other. So there is one canonical path, which is matched *and* sent, and everything that some backend is known to read
-//! differently is an [ambiguity](Oddities): refused, unless the route accepts it by name.
+//! differently is an [ambiguity](Ambiguities): refused, unless the route accepts it by name.
 //!
 //! Canonical means: escapes of unreserved characters are decoded, all others are in upper case (RFC 3986, section 6.2.2), and
 //! characters that are not allowed in a path are escaped. Dot segments are never resolved, but refused.
@@ -14,7 +14,7 @@ use std::{borrow::Cow, fmt};
 use bytestring::ByteString;
 
 use crate::{
-    base::recycled,
+    base::buffers,
     refusal::{Reason, Refusal},
     request::AcceptConfig,
 };
@@ -35,17 +35,17 @@ pub struct Target {
     /// The query without its `?`, as received except that bytes which are not allowed in a target are escaped.
     pub query: Option<ByteString>,
     /// The ambiguities that a route must accept by name before the target is used.
-    pub oddities: Oddities,
+    pub ambiguities: Ambiguities,
 }
 
 impl Target {
     /// The server itself (RFC 9112, section 3.2.4): no path, and so no route.
-    pub const ASTERISK: Self = Self { path: ByteString::from_static("*"), query: None, oddities: Oddities::NONE };
+    pub const ASTERISK: Self = Self { path: ByteString::from_static("*"), query: None, ambiguities: Ambiguities::NONE };
 
     /// Reads a target in origin form, that is path and query (RFC 9112, section 3.2.1).
     ///
     /// # Errors
-    /// Fails on what no route can accept. What a route can accept is in [`oddities`](Self::oddities), for
+    /// Fails on what no route can accept. What a route can accept is in [`ambiguities`](Self::ambiguities), for
     /// [`accepted_by`](Self::accepted_by).
     pub fn read(path_and_query: impl AsRef<[u8]>) -> Result<Self, TargetFault> {
         let bytes = path_and_query.as_ref();
@@ -59,18 +59,18 @@ impl Target {
             Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),
             None => (bytes, None),
         };
-        let mut oddities = Oddities::NONE;
-        let path = read_path(path, &mut oddities)?;
-        let query = query.map(|query| read_query(query, &mut oddities)).transpose()?;
-        Ok(Self { path, query, oddities })
+        let mut ambiguities = Ambiguities::NONE;
+        let path = read_path(path, &mut ambiguities)?;
+        let query = query.map(|query| read_query(query, &mut ambiguities)).transpose()?;
+        Ok(Self { path, query, ambiguities })
     }
 
     /// Checks the target's ambiguities against those that the route accepts.
     ///
     /// # Errors
     /// Returns the ambiguities that the route does not accept.
-    pub fn accepted_by(&self, accept: Oddities) -> Result<(), TargetFault> {
-        let left = self.oddities.minus(accept);
+    pub fn accepted_by(&self, accept: Ambiguities) -> Result<(), TargetFault> {
+        let left = self.ambiguities.minus(accept);
         if left.is_empty() { Ok(()) } else { Err(TargetFault::NotAccepted(left)) }
     }
 }
@@ -85,9 +85,9 @@ impl fmt::Display for Target {
 
 /// A set of ambiguities: parts of a target that some backend reads differently from the gateway.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Oddities(u16);
+pub struct Ambiguities(u16);
 
-impl Oddities {
+impl Ambiguities {
     /// The empty set.
     pub const NONE: Self = Self(0);
 
@@ -116,7 +116,7 @@ impl Oddities {
     }
 }
 
-impl FromIterator<AcceptConfig> for Oddities {
+impl FromIterator<AcceptConfig> for Ambiguities {
     fn from_iter<I: IntoIterator<Item = AcceptConfig>>(kinds: I) -> Self {
         let mut set = Self::NONE;
         kinds.into_iter().for_each(|kind| set.note(kind));
@@ -125,7 +125,7 @@ impl FromIterator<AcceptConfig> for Oddities {
 }
 
 /// `encoded-slash, semicolon`: the words of the route's `accept`.
-impl fmt::Display for Oddities {
+impl fmt::Display for Ambiguities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut names = AcceptConfig::ALL.iter().filter(|kind| self.contains(**kind)).map(|kind| kind.name());
         f.write_str(names.next().unwrap_or("nothing"))?;
@@ -162,7 +162,7 @@ pub enum TargetFault {
     TooDeep,
     /// Ambiguities that the route would have to accept by name.
     #[error("the route does not accept these parts of the target: {0}")]
-    NotAccepted(Oddities),
+    NotAccepted(Ambiguities),
     /// The target has too many possible readings.
     #[error("the target has too many possible readings")]
     TooManyReadings,
@@ -240,12 +240,12 @@ const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-fn read_path(raw: &[u8], oddities: &mut Oddities) -> Result<ByteString, TargetFault> {
+fn read_path(raw: &[u8], ambiguities: &mut Ambiguities) -> Result<ByteString, TargetFault> {
     if let Some(path) = plain(raw) {
         refuse_dot_segments(path)?;
-        return Ok(recycled::text(path));
+        return Ok(buffers::text(path));
     }
-    let path = canonical(raw, oddities, Strictness::Whole)?;
+    let path = canonical(raw, ambiguities, Strictness::Whole)?;
     refuse_dot_segments(&path)?;
     // A backend that decodes twice reads what is escaped twice: whatever is never acceptable stays so, however deep it hides.
     let mut deeper = Cow::Borrowed(&*path);
@@ -256,10 +256,10 @@ fn read_path(raw: &[u8], oddities: &mut Oddities) -> Result<ByteString, TargetFa
         if depth == MAX_ESCAPE_DEPTH {
             return Err(TargetFault::TooDeep);
         }
-        deeper = canonical(deeper.replace("%25", "%").as_bytes(), oddities, Strictness::Deeper)?.into();
+        deeper = canonical(deeper.replace("%25", "%").as_bytes(), ambiguities, Strictness::Deeper)?.into();
         refuse_dot_segments(&deeper)?;
     }
-    Ok(recycled::text(&path))
+    Ok(buffers::text(&path))
 }
 
 /// Returns the bytes if they are already canonical, as most are: nothing to decode, to escape or to note.
@@ -281,7 +281,7 @@ enum Strictness {
     Deeper,
 }
 
-fn canonical(raw: &[u8], oddities: &mut Oddities, strictness: Strictness) -> Result<String, TargetFault> {
+fn canonical(raw: &[u8], ambiguities: &mut Ambiguities, strictness: Strictness) -> Result<String, TargetFault> {
     let mut path = String::with_capacity(raw.len());
     let mut beyond_ascii = false;
     let mut rest = raw;
@@ -290,21 +290,21 @@ fn canonical(raw: &[u8], oddities: &mut Oddities, strictness: Strictness) -> Res
         match BYTES[usize::from(byte)] {
             Byte::Plain => {
                 if byte == b'/' && path.ends_with('/') {
-                    oddities.note(AcceptConfig::EmptySegment);
+                    ambiguities.note(AcceptConfig::EmptySegment);
                 }
                 path.push(char::from(byte));
             }
             Byte::Escaped => push_escape(&mut path, byte),
             Byte::Semicolon => {
-                oddities.note(AcceptConfig::Semicolon);
+                ambiguities.note(AcceptConfig::Semicolon);
                 path.push(';');
             }
             Byte::Backslash => {
-                oddities.note(AcceptConfig::Backslash);
+                ambiguities.note(AcceptConfig::Backslash);
                 push_escape(&mut path, byte);
             }
             Byte::NonAscii => {
-                oddities.note(AcceptConfig::NonAscii);
+                ambiguities.note(AcceptConfig::NonAscii);
                 beyond_ascii = true;
                 push_escape(&mut path, byte);
             }
@@ -322,14 +322,14 @@ fn canonical(raw: &[u8], oddities: &mut Oddities, strictness: Strictness) -> Res
                 match byte {
                     byte if is_unreserved(byte) => path.push(char::from(byte)),
                     0..=0x1F | 0x7F => return Err(TargetFault::Control),
-                    b'/' => oddities.note(AcceptConfig::EncodedSlash),
-                    b'\\' => oddities.note(AcceptConfig::Backslash),
+                    b'/' => ambiguities.note(AcceptConfig::EncodedSlash),
+                    b'\\' => ambiguities.note(AcceptConfig::Backslash),
                     // Escaped, too: some backends decode before they cut the parameters off.
-                    b';' => oddities.note(AcceptConfig::Semicolon),
-                    b'%' => oddities.note(AcceptConfig::EncodedPercent),
+                    b';' => ambiguities.note(AcceptConfig::Semicolon),
+                    b'%' => ambiguities.note(AcceptConfig::EncodedPercent),
                     // Some backends decode before they cut query and fragment off.
-                    b'?' => oddities.note(AcceptConfig::EncodedQuestionMark),
-                    b'#' => oddities.note(AcceptConfig::EncodedHash),
+                    b'?' => ambiguities.note(AcceptConfig::EncodedQuestionMark),
+                    b'#' => ambiguities.note(AcceptConfig::EncodedHash),
                     0x80.. => beyond_ascii = true,
                     _ => {}
                 }
@@ -340,7 +340,7 @@ fn canonical(raw: &[u8], oddities: &mut Oddities, strictness: Strictness) -> Res
         }
     }
     if beyond_ascii {
-        judge_beyond_ascii(&path, oddities)?;
+        judge_beyond_ascii(&path, ambiguities)?;
     }
     Ok(path)
 }
@@ -359,16 +359,16 @@ fn push_escape(path: &mut String, byte: u8) {
     path.push(char::from(DIGITS[usize::from(byte & 15)]));
 }
 
-fn judge_beyond_ascii(path: &str, oddities: &mut Oddities) -> Result<(), TargetFault> {
+fn judge_beyond_ascii(path: &str, ambiguities: &mut Ambiguities) -> Result<(), TargetFault> {
     let decoded: Vec<u8> = percent_encoding::percent_decode_str(path).collect();
     // `%C0%AE` is `.` and `%C0%AF` is `/` to a decoder that does not check for the shortest form (RFC 3629, section 10).
     if decoded.windows(2).any(|pair| matches!(pair, [0xC0 | 0xC1, 0x80..=0xBF] | [0xE0, 0x80..=0x9F] | [0xF0, 0x80..=0x8F])) {
         return Err(TargetFault::Overlong);
     }
     match std::str::from_utf8(&decoded) {
-        Err(_) => oddities.note(AcceptConfig::NonAscii),
+        Err(_) => ambiguities.note(AcceptConfig::NonAscii),
         Ok(text) if text.chars().any(char::is_control) => return Err(TargetFault::Control),
-        Ok(text) if text.chars().any(folds_to_delimiter) => oddities.note(AcceptConfig::NonAscii),
+        Ok(text) if text.chars().any(folds_to_delimiter) => ambiguities.note(AcceptConfig::NonAscii),
         Ok(_) => {}
     }
     Ok(())
@@ -426,9 +426,9 @@ fn refuse_dot_segments(path: &str) -> Result<(), TargetFault> {
     }
 }
 
-fn read_query(raw: &[u8], oddities: &mut Oddities) -> Result<ByteString, TargetFault> {
+fn read_query(raw: &[u8], ambiguities: &mut Ambiguities) -> Result<ByteString, TargetFault> {
     if let Some(query) = plain(raw) {
-        return Ok(recycled::text(query));
+        return Ok(buffers::text(query));
     }
     let mut query = String::with_capacity(raw.len());
     for (at, &byte) in raw.iter().enumerate() {
@@ -437,18 +437,18 @@ fn read_query(raw: &[u8], oddities: &mut Oddities) -> Result<ByteString, TargetF
             0..=0x20 | 0x7F => return Err(TargetFault::Control),
             b'"' | b'<' | b'>' => push_escape(&mut query, byte),
             0x80.. => {
-                oddities.note(AcceptConfig::NonAscii);
+                ambiguities.note(AcceptConfig::NonAscii);
                 push_escape(&mut query, byte);
             }
             _ => {
                 if byte == b'%' && escape(&raw[at + 1..]).is_none() {
-                    oddities.note(AcceptConfig::BareEscape);
+                    ambiguities.note(AcceptConfig::BareEscape);
                 }
                 query.push(char::from(byte));
             }
         }
     }
-    Ok(recycled::text(&query))
+    Ok(buffers::text(&query))
 }
 
 #[cfg(test)]
@@ -477,7 +477,7 @@ mod tests {
         ] {
             let target = Target::read(raw).unwrap_or_else(|fault| panic!("{raw}: {fault}"));
             assert_eq!(&*target.path, expected, "{raw}");
-            assert!(target.oddities.is_empty(), "{raw}: {}", target.oddities);
+            assert!(target.ambiguities.is_empty(), "{raw}: {}", target.ambiguities);
         }
     }
 
@@ -584,11 +584,11 @@ mod tests {
         ] {
             let shown = String::from_utf8_lossy(raw);
             let target = Target::read(raw).unwrap_or_else(|fault| panic!("{shown}: {fault}"));
-            let expected: Oddities = odd.iter().copied().collect();
+            let expected: Ambiguities = odd.iter().copied().collect();
 
-            // A double escape also keeps its own spelling: only its oddities are those of what it hides.
+            // A double escape also keeps its own spelling: only its ambiguities are those of what it hides.
             assert!(target.path.eq_ignore_ascii_case(path), "{shown}: {}", target.path);
-            assert_eq!(target.oddities, expected, "{shown}: {}", target.oddities);
+            assert_eq!(target.ambiguities, expected, "{shown}: {}", target.ambiguities);
             assert_eq!(target.accepted_by(expected), Ok(()), "{shown}");
             for missing in odd {
                 let others = odd.iter().copied().filter(|kind| kind != missing).collect();
@@ -609,7 +609,7 @@ mod tests {
         ] {
             let target = Target::read(raw).unwrap();
             assert_eq!(target.query.as_deref(), expected, "{raw}");
-            assert!(target.oddities.is_empty(), "{raw}");
+            assert!(target.ambiguities.is_empty(), "{raw}");
         }
     }
 
@@ -672,8 +672,8 @@ mod tests {
 
                 prop_assert_eq!(&again.path, &target.path);
                 prop_assert_eq!(&again.query, &target.query);
-                prop_assert!(again.oddities.minus(target.oddities).is_empty());
-                if target.oddities.is_empty() {
+                prop_assert!(again.ambiguities.minus(target.ambiguities).is_empty());
+                if target.ambiguities.is_empty() {
                     prop_assert_eq!(again, target);
                 }
             }
@@ -694,7 +694,7 @@ mod tests {
                 prop_assert!(!text.contains(|letter: char| letter.is_ascii_control()), "{:?}", text);
                 text = percent_encoding::percent_decode_str(&text).decode_utf8_lossy().into_owned();
             }
-            if target.oddities.is_empty() {
+            if target.ambiguities.is_empty() {
                 let once = percent_encoding::percent_decode_str(&target.path).decode_utf8_lossy().into_owned();
                 prop_assert_eq!(once.matches('/').count(), target.path.matches('/').count());
                 prop_assert!(!once.contains(['\\', ';', '%', '?', '#']) && !once.contains("//"), "{}", once);

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::id::{random_64, random_128};
-use crate::base::{digits, recycled};
+use crate::base::{buffers, fmt_fast};
 
 /// `traceparent`.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -47,10 +47,10 @@ impl TraceContext {
     /// Returns the forwarded `traceparent`: the same trace, the gateway's span.
     pub fn header_value(&self) -> HeaderValue {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        digits::hexadecimal(&mut text[3..35], self.trace_id);
-        digits::hexadecimal(&mut text[36..52], u128::from(self.span_id));
-        digits::hexadecimal(&mut text[53..55], u128::from(self.flags));
-        HeaderValue::from_maybe_shared(recycled::bytes(&text)).expect("hexadecimal digits and hyphens are a header value")
+        fmt_fast::hexadecimal(&mut text[3..35], self.trace_id);
+        fmt_fast::hexadecimal(&mut text[36..52], u128::from(self.span_id));
+        fmt_fast::hexadecimal(&mut text[53..55], u128::from(self.flags));
+        HeaderValue::from_maybe_shared(buffers::bytes(&text)).expect("hexadecimal digits and hyphens are a header value")
     }
 
     /// Returns whether the caller's `tracestate` is forwarded: only together with the caller's trace (section 3.3).

@@ -19,14 +19,14 @@ use crate::{
     identity::{AssertionKeys, BackendAssertion, IdentityHeaders},
     identity_http::IdentityHttp,
     inbound::{
-        LimitScope, PolicyConfig, SharedPolicies,
+        LimitContext, PolicyConfig, SharedPolicies,
+        build_context::{AskedCertificates, BuildContext, CertificateContext, PartnerRoute},
         list::{self, Fragments, ListContext, PolicyList, Written, allows_several_tenants},
-        scope::{AskedCertificates, CertificateScope, PartnerRoute, Scope},
         validate_azure_ad_token,
     },
     outbound::OutboundList,
     partner::Partners,
-    request::{Oddities, Reserved, ReservedNames, TokenPlace},
+    request::{Ambiguities, Reserved, ReservedNames, TokenPlace},
     settings::{Faults, Place, Secrets},
     telemetry::Metrics,
     token_relay::{self, TokenRelay},
@@ -69,7 +69,7 @@ pub(crate) struct RouteBuilder<'a> {
     pub(crate) described: &'a [Described],
     pub(crate) metrics: &'a Metrics,
     pub(crate) workers: usize,
-    pub(crate) limits: LimitScope<'a>,
+    pub(crate) limits: LimitContext<'a>,
     pub(crate) http: &'a Arc<IdentityHttp>,
     /// The keys that sign assertions; `None` if they cannot be used, which was reported.
     pub(crate) assertion_keys: Option<&'a Arc<AssertionKeys>>,
@@ -159,7 +159,7 @@ impl<'a> RouteBuilder<'a> {
             shared: true,
         };
         let mut names = ReservedNames::default();
-        let mut scope = Scope {
+        let mut scope = BuildContext {
             faults,
             sets: self.sets,
             secrets: self.secrets,
@@ -172,11 +172,11 @@ impl<'a> RouteBuilder<'a> {
             partners: None,
             token_places: &mut Vec::new(),
             graph: None,
-            way: &mut Default::default(),
+            tokens_before: &mut Default::default(),
         };
         let inbound = PolicyList::build(&[list], self.list_context(shared), &mut scope);
         let place = Place::root();
-        let setting = authorization::Setting {
+        let setting = authorization::AuthorizationContext {
             credentials: self.credentials,
             tenants: self.tenants,
             listed_tenants: &[],
@@ -187,7 +187,7 @@ impl<'a> RouteBuilder<'a> {
         let authorization = Authorization::build(&AuthorizationConfig::Absent, setting, &place, faults)?;
         Some(Route {
             name: name.into(),
-            accept: Oddities::NONE,
+            accept: Ambiguities::NONE,
             require_tls: false,
             websocket: false,
             trusted_headers: None,
@@ -210,9 +210,9 @@ impl<'a> RouteBuilder<'a> {
     }
 
     /// Returns the state of clients' certificates before any policy of a route.
-    fn certificates(&self) -> CertificateScope<'a> {
+    fn certificates(&self) -> CertificateContext<'a> {
         let asked = self.config.asked_certificates;
-        CertificateScope { base: self.base, asked, validated: asked.required }
+        CertificateContext { base: self.base, asked, validated: asked.required }
     }
 
     fn check_names(&self, faults: &mut Faults) {
@@ -245,7 +245,7 @@ impl<'a> RouteBuilder<'a> {
         let partner_route = PartnerRoute { name: &config.name, has_token: false, several_tenants, checked: false };
         let mut token_places = Vec::new();
         let captures = self.table.captures(index);
-        let mut scope = Scope {
+        let mut scope = BuildContext {
             faults,
             sets: self.sets,
             secrets: self.secrets,
@@ -258,7 +258,7 @@ impl<'a> RouteBuilder<'a> {
             partners: Some((self.partners, partner_route)),
             token_places: &mut token_places,
             graph: Some((self.graphs, self.credentials)),
-            way: &mut Default::default(),
+            tokens_before: &mut Default::default(),
         };
         let inbound = PolicyList::build(&lists, self.list_context(shared), &mut scope);
         let outbound = OutboundList::build(&config.outbound, &place.key("outbound"), self.config.fragments, &mut scope);
@@ -290,7 +290,7 @@ impl<'a> RouteBuilder<'a> {
             BackendAssertion::build(config, self.assertion_keys, knows, &place.key("backend-assertion"), faults)
         });
         let listed_tenants = listed_tenants(&policies, self.tenants);
-        let setting = authorization::Setting {
+        let setting = authorization::AuthorizationContext {
             credentials: self.credentials,
             tenants: self.tenants,
             listed_tenants: &listed_tenants,
@@ -304,7 +304,7 @@ impl<'a> RouteBuilder<'a> {
         }
         Some(Route {
             name: config.name.as_str().into(),
-            accept: config.accept.iter().copied().collect::<Oddities>(),
+            accept: config.accept.iter().copied().collect::<Ambiguities>(),
             require_tls: config.require_tls,
             websocket: config.upgrades.contains(&super::UpgradeConfig::Websocket),
             trusted_headers,
@@ -325,7 +325,7 @@ impl<'a> RouteBuilder<'a> {
         match config.leads_to(self.before_service, place, faults)? {
             Target::Respond(respond) => OwnAnswer::build(respond, &place.key("respond"), faults).map(Action::Respond),
             Target::Relay(relay) => {
-                let with = token_relay::Surroundings {
+                let with = token_relay::RelayContext {
                     tenants: self.tenants,
                     partners: self.partners,
                     http: self.http,

@@ -14,7 +14,7 @@ use crate::{
     inbound::list::PolicyList,
     outbound::OutboundList,
     refusal::{Reason, Refusal},
-    request::{IncomingRequest, Oddities, Reserved},
+    request::{Ambiguities, IncomingRequest, Reserved},
     settings::{Faults, Place},
     telemetry::Counters,
     token_relay::{TokenRelay, TokenRelayConfig},
@@ -27,7 +27,7 @@ pub struct Route {
     /// The name in the config.
     pub name: Arc<str>,
     /// The accepted ambiguities of a target.
-    pub accept: Oddities,
+    pub accept: Ambiguities,
     /// True if plain requests are refused.
     pub require_tls: bool,
     /// True if WebSocket upgrades are allowed.

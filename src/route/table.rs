@@ -26,7 +26,7 @@ use super::{
 use crate::request::Captures;
 use crate::{
     refusal::{Reason, Refusal},
-    request::{IncomingRequest, Oddities, Target, TargetFault},
+    request::{Ambiguities, IncomingRequest, Target, TargetFault},
     settings::{Faults, Place},
 };
 
@@ -45,7 +45,7 @@ pub struct RouteTable {
     /// Whether each route leads to a case-insensitive upstream.
     folds: Vec<bool>,
     /// The ambiguities that each route accepts in a target.
-    accepts: Vec<Oddities>,
+    accepts: Vec<Ambiguities>,
 }
 
 /// The pattern of a route, and the settings that affect it.
@@ -58,7 +58,7 @@ pub struct Matching<'a> {
     /// True if the route leads to a case-insensitive upstream.
     pub folds: bool,
     /// The ambiguities that the route accepts in a target.
-    pub accepts: Oddities,
+    pub accepts: Ambiguities,
 }
 
 /// The paths of one host.
@@ -229,7 +229,7 @@ impl RouteTable {
             return Err(TargetFault::TwoRoutes.into());
         }
         if target.accepted_by(self.accepts[route]).is_ok() {
-            // The route may accept the target's oddities by name; that lets a backend read them as it likes, and must not let a
+            // The route may accept the target's ambiguities by name; that lets a backend read them as it likes, and must not let a
             // caller reach what another route guards.
             let leads_elsewhere = |reading: &String| paths.find(reading).is_some_and(|other| other.leaf != place.leaf);
             if target.readings()?.iter().any(leads_elsewhere) {

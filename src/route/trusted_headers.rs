@@ -19,8 +19,8 @@ use serde::Deserialize;
 
 use crate::{
     base::clock::Clock,
-    caller::{Believed, Stake, TrustedProxyConfig},
-    inbound::scope::Scope,
+    caller::{TrustPurpose, TrustedGroup, TrustedProxyConfig},
+    inbound::build_context::BuildContext,
     refusal::{Reason, Refusal},
     request::{Claim, IncomingRequest, Reserved, remove_folded, same_folded},
     settings::{Faults, Place},
@@ -38,7 +38,7 @@ pub struct TrustedHeadersConfig {
     pub from: Vec<TrustedProxyConfig>,
 }
 
-const STAKE: Stake = Stake {
+const STAKE: TrustPurpose = TrustPurpose {
     everybody: "every address of a family is believed, so every caller could choose who it is",
     cure: "list the connectors alone",
 };
@@ -47,7 +47,7 @@ const STAKE: Stake = Stake {
 #[derive(Debug)]
 pub struct TrustedHeaders {
     names: Box<[HeaderName]>,
-    from: Box<[Believed]>,
+    from: Box<[TrustedGroup]>,
 }
 
 /// An error: a field that identifies the caller was sent more than once.
@@ -57,7 +57,7 @@ struct Repeated(HeaderName);
 
 impl TrustedHeaders {
     /// Builds the setting at this place, or reports its faults.
-    pub(crate) fn build(config: &TrustedHeadersConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+    pub(crate) fn build(config: &TrustedHeadersConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let before = scope.faults.errors();
         let list = place.key("names");
         if config.names.is_empty() {
@@ -77,7 +77,7 @@ impl TrustedHeaders {
         if config.from.is_empty() {
             scope.faults.error(&list, "the list is empty, so nobody would be believed", "list the addresses of the connectors");
         }
-        let from = Believed::list(&config.from, &list, STAKE, scope.sets, scope.faults);
+        let from = TrustedGroup::list(&config.from, &list, STAKE, scope.sets, scope.faults);
         if scope.faults.errors() > before {
             return None;
         }

@@ -72,7 +72,7 @@ const fn has_just_ended(until: u64, now: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{base::clock::Clock, config::Document, gateway::runtime::Surroundings, settings::Faults, telemetry::Metrics};
+    use crate::{base::clock::Clock, config::Document, gateway::runtime::RuntimeContext, settings::Faults, telemetry::Metrics};
 
     #[test]
     fn each_ending_is_told_on_its_days() {
@@ -88,9 +88,9 @@ mod tests {
         );
         let document = Document::from_text("entrada.yaml", &text).unwrap_or_else(|report| panic!("{report}"));
         let (clock, metrics) = (Clock::manual(0), Metrics::default());
-        let surroundings =
-            Surroundings { document: &document, purpose: Default::default(), workers: 1, clock: &clock, metrics: &metrics };
-        let runtime = Runtime::build(surroundings, None, &mut Faults::default()).expect("a sound config");
+        let context =
+            RuntimeContext { document: &document, purpose: Default::default(), workers: 1, clock: &clock, metrics: &metrics };
+        let runtime = Runtime::build(context, None, &mut Faults::default()).expect("a sound config");
 
         for (day, expected) in [
             (29, &[][..]),
@@ -126,9 +126,9 @@ mod tests {
         let document = Document::from_text(&name, text).unwrap_or_else(|report| panic!("{report}"));
         let end = u64::try_from(rcgen::date_time_ymd(2031, 1, 1).unix_timestamp()).expect("after 1970");
         let (clock, metrics) = (Clock::manual(end - 100 * DAY), Metrics::default());
-        let surroundings =
-            Surroundings { document: &document, purpose: Default::default(), workers: 1, clock: &clock, metrics: &metrics };
-        let runtime = Runtime::build(surroundings, None, &mut Faults::default()).expect("a sound config");
+        let context =
+            RuntimeContext { document: &document, purpose: Default::default(), workers: 1, clock: &clock, metrics: &metrics };
+        let runtime = Runtime::build(context, None, &mut Faults::default()).expect("a sound config");
 
         for (now, expected) in [
             (end - 40 * DAY, None),

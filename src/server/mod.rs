@@ -30,7 +30,7 @@ use crate::{
     config::{Config, Document, Report},
     gateway::{
         DataPlane,
-        runtime::{Purpose, Runtime, Surroundings},
+        runtime::{Purpose, Runtime, RuntimeContext},
     },
     listener::{self, Drain, Drainer, Listener, ListenerSettings},
     settings::Faults,
@@ -196,7 +196,7 @@ impl Server {
     /// Fails if the config is faulty, or if a resource that it names is unavailable; the old one then stays active.
     pub fn reload(&mut self, document: &Document) -> Result<(), ServerError> {
         let result = self.try_reload(document);
-        self.reloaded(result.as_ref().err().map(|error| crate::base::causes::chain(error)));
+        self.reloaded(result.as_ref().err().map(|error| crate::base::error_chain::chain(error)));
         result
     }
 
@@ -452,8 +452,8 @@ pub(crate) fn build(
     previous: Option<&Runtime>,
 ) -> Result<Runtime, ServerError> {
     let mut faults = Faults::default();
-    let surroundings = Surroundings { document, purpose, workers: options.workers, clock: &options.clock, metrics };
-    let runtime = Runtime::build(surroundings, previous, &mut faults);
+    let context = RuntimeContext { document, purpose, workers: options.workers, clock: &options.clock, metrics };
+    let runtime = Runtime::build(context, previous, &mut faults);
     if let Some(runtime) = runtime {
         // What many routes have in common is told once.
         let mut told = HashSet::new();

@@ -26,5 +26,5 @@ pub use self::{
     one_or_many::OneOrMany,
     secret::{HeaderText, LiveSecret, Secret, Secrets, UnknownSecret},
     secret_cell::{CurrentSecret, KeyVaultSecretConfig, SecretCell},
-    units::{Day, Size, Span},
+    units::{ConfigDuration, Date, Size},
 };

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, de::Error};
 
 /// A duration with its unit: `250ms`, `10s`, `5m`, `1h`, `30d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(pub Duration);
+pub struct ConfigDuration(pub Duration);
 
 /// A number of bytes: `512B`, `64KiB`, `100MiB`, `1GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,13 +15,13 @@ pub struct Size(pub u64);
 
 /// A calendar date, UTC: `2027-01-31`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Day(jiff::civil::Date);
+pub struct Date(jiff::civil::Date);
 
 const DAY_PATTERN: &str = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$";
 const SPAN_PATTERN: &str = "^[0-9]+(ms|s|m|h|d)$";
 const SIZE_PATTERN: &str = "^[0-9]+(B|KiB|MiB|GiB)$";
 
-impl Span {
+impl ConfigDuration {
     /// Makes a duration of this many seconds.
     pub const fn seconds(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
@@ -41,7 +41,7 @@ impl Span {
     }
 }
 
-impl Day {
+impl Date {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         // The library reads more spellings than the one that is meant here.
         let plain = text.len() == 10
@@ -58,7 +58,7 @@ impl Day {
     }
 }
 
-impl fmt::Display for Day {
+impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -83,7 +83,7 @@ fn split(text: &str) -> Option<(u64, &str)> {
     Some((text[..end].parse().ok()?, &text[end..]))
 }
 
-impl<'de> Deserialize<'de> for Span {
+impl<'de> Deserialize<'de> for ConfigDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
         Self::parse(&text)
@@ -99,14 +99,14 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
-impl<'de> Deserialize<'de> for Day {
+impl<'de> Deserialize<'de> for Date {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
         Self::parse(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is not a date; write it as 2027-01-31")))
     }
 }
 
-impl JsonSchema for Day {
+impl JsonSchema for Date {
     fn schema_name() -> Cow<'static, str> {
         "Day".into()
     }
@@ -116,7 +116,7 @@ impl JsonSchema for Day {
     }
 }
 
-impl JsonSchema for Span {
+impl JsonSchema for ConfigDuration {
     fn schema_name() -> Cow<'static, str> {
         "Duration".into()
     }
@@ -153,7 +153,7 @@ mod tests {
             ("1.5s", None),
             ("99999999999999999999d", None),
         ] {
-            assert_eq!(Span::parse(text).map(|span| span.0), expected, "{text}");
+            assert_eq!(ConfigDuration::parse(text).map(|span| span.0), expected, "{text}");
         }
     }
 
@@ -171,7 +171,7 @@ mod tests {
             ("31.01.2027", None),
             ("", None),
         ] {
-            assert_eq!(Day::parse(text).map(Day::end), expected, "{text}");
+            assert_eq!(Date::parse(text).map(Date::end), expected, "{text}");
         }
     }
 

@@ -42,8 +42,8 @@ use crate::{
     exchange::Exchange,
     identity_http::{Answer, IdentityHttp, IdentityHttpError},
     inbound::{
+        build_context::PartnerRoute,
         check_partner::{self, CheckPartner, CheckPartnerConfig},
-        scope::PartnerRoute,
     },
     listener::RequestBody,
     partner::{Call, PartnerCredential, Partners},
@@ -112,7 +112,7 @@ pub struct TokenRelay {
 
 /// The context in which a relay is built.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Surroundings<'a> {
+pub(crate) struct RelayContext<'a> {
     pub(crate) tenants: &'a Tenants,
     pub(crate) partners: &'a Arc<Partners>,
     pub(crate) http: &'a Arc<IdentityHttp>,
@@ -161,7 +161,7 @@ impl From<RelayFault> for Refusal {
 
 impl TokenRelay {
     /// Builds the relay at this place, or reports its faults.
-    pub(crate) fn build(config: &TokenRelayConfig, with: Surroundings<'_>, place: &Place, faults: &mut Faults) -> Option<Self> {
+    pub(crate) fn build(config: &TokenRelayConfig, with: RelayContext<'_>, place: &Place, faults: &mut Faults) -> Option<Self> {
         let before = faults.errors();
         let (one_path, at) = with.one_path;
         if !one_path {

@@ -21,21 +21,21 @@ use crate::{base::lock::lock, connection::Slot};
 
 /// The connections of one client's connection that wait for its next request: one for each upstream.
 #[derive(Default)]
-struct Kept(Mutex<Vec<Own>>);
+struct BoundConnections(Mutex<Vec<BoundConnection>>);
 
 /// A waiting connection.
-struct Own {
-    ties: Ties,
+struct BoundConnection {
+    bound_to: BoundTo,
     connection: Box<http1::Connection>,
     since: Instant,
 }
 
 /// The owner of a connection, and its destination.
 #[derive(Clone, Debug)]
-struct Ties {
+struct BoundTo {
     upstream: UpstreamId,
     server: Arc<str>,
-    who: Arc<str>,
+    caller_key: Arc<str>,
 }
 
 /// The identity of an upstream, unique across reloads with the same name.
@@ -48,14 +48,14 @@ pub struct Owner<'a> {
     /// The owner's connections.
     pub affinity: &'a Slot,
     /// The caller's key: a different one on the same client's connection is another caller.
-    pub who: Arc<str>,
+    pub caller_key: Arc<str>,
 }
 
 /// The place to which a connection returns after its exchange.
 #[derive(Debug)]
-pub(super) struct Home {
-    kept: Weak<Kept>,
-    ties: Ties,
+pub(super) struct ReturnSlot {
+    kept: Weak<BoundConnections>,
+    bound_to: BoundTo,
 }
 
 impl UpstreamId {
@@ -68,41 +68,41 @@ impl UpstreamId {
 impl Owner<'_> {
     /// Returns the caller's own connection to this upstream, with its server, if it is still usable. Another caller's is closed.
     pub(super) fn take(&self, upstream: UpstreamId, idle: Duration) -> Option<(Arc<str>, Box<http1::Connection>)> {
-        let mut own = self.affinity.get::<Kept>()?.lock();
-        let found = own.iter().position(|own| own.ties.upstream == upstream).map(|at| own.swap_remove(at));
+        let mut own = self.affinity.get::<BoundConnections>()?.lock();
+        let found = own.iter().position(|own| own.bound_to.upstream == upstream).map(|at| own.swap_remove(at));
         // What has ended meanwhile is not held on to for as long as the client stays.
         own.retain_mut(|own| own.since.elapsed() < idle && own.connection.is_quiet());
         drop(own);
-        let mut found = found.filter(|own| own.ties.who == self.who && own.since.elapsed() < idle)?;
-        found.connection.is_quiet().then_some((found.ties.server, found.connection))
+        let mut found = found.filter(|own| own.bound_to.caller_key == self.caller_key && own.since.elapsed() < idle)?;
+        found.connection.is_quiet().then_some((found.bound_to.server, found.connection))
     }
 
     /// Returns the place to which a connection to this server returns.
-    pub(super) fn home(&self, upstream: UpstreamId, server: &Arc<str>) -> Home {
+    pub(super) fn return_slot(&self, upstream: UpstreamId, server: &Arc<str>) -> ReturnSlot {
         // In a slot that holds something else nothing is kept, and the connection is closed after its exchange.
-        let kept = self.affinity.get_or_default::<Kept>().map_or_else(Weak::new, |kept| Arc::downgrade(&kept));
-        Home { kept, ties: Ties { upstream, server: server.clone(), who: self.who.clone() } }
+        let kept = self.affinity.get_or_default::<BoundConnections>().map_or_else(Weak::new, |kept| Arc::downgrade(&kept));
+        ReturnSlot { kept, bound_to: BoundTo { upstream, server: server.clone(), caller_key: self.caller_key.clone() } }
     }
 }
 
-impl Home {
+impl ReturnSlot {
     /// Keeps the connection for the caller's next request, or closes it if its client is gone.
     pub(super) fn keep(self, connection: Box<http1::Connection>) {
         let Some(kept) = self.kept.upgrade() else { return };
         let mut own = kept.lock();
-        own.retain(|own| own.ties.upstream != self.ties.upstream);
-        own.push(Own { ties: self.ties, connection, since: Instant::now() });
+        own.retain(|own| own.bound_to.upstream != self.bound_to.upstream);
+        own.push(BoundConnection { bound_to: self.bound_to, connection, since: Instant::now() });
     }
 }
 
-impl Kept {
-    fn lock(&self) -> MutexGuard<'_, Vec<Own>> {
+impl BoundConnections {
+    fn lock(&self) -> MutexGuard<'_, Vec<BoundConnection>> {
         lock(&self.0)
     }
 }
 
-impl fmt::Debug for Kept {
+impl fmt::Debug for BoundConnections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Kept").field(&self.lock().len()).finish()
+        f.debug_tuple("BoundConnections").field(&self.lock().len()).finish()
     }
 }

@@ -13,7 +13,7 @@ use super::{
     config::{ProtocolConfig, UpstreamConfig},
     pool::Pool,
     retry::Budget,
-    send::{Desk, Host, Upstream},
+    send::{Host, PerWorker, Upstream},
     server::{Location, Server},
     standing::Standing,
     tls::Trust,
@@ -85,7 +85,7 @@ impl Upstream {
             config: config.clone(),
             host: host?,
             servers,
-            desks: (0..workers.max(1)).map(|_| Desk { turn: AtomicUsize::new(0), budget: Budget::default() }).collect(),
+            per_worker: (0..workers.max(1)).map(|_| PerWorker { turn: AtomicUsize::new(0), budget: Budget::default() }).collect(),
             watched: AtomicBool::new(false),
         })
     }

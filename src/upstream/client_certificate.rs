@@ -79,7 +79,7 @@ impl OwnCertificate {
                     CertificateError::Encrypted => "decrypt it, and let the file's permissions protect it",
                     ref error => error.cure(),
                 };
-                let message = format!("{}: {}", file.display(), crate::base::causes::chain(&error));
+                let message = format!("{}: {}", file.display(), crate::base::error_chain::chain(&error));
                 faults.error(&place.key(at), message, cure);
                 None
             }

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::UpstreamCertificateConfig;
-use crate::settings::Span;
+use crate::settings::ConfigDuration;
 
 /// A backend.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
@@ -93,16 +93,16 @@ pub struct UpstreamTlsConfig {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct TimeoutsConfig {
     /// For the connection, TLS included. Default: 2s.
-    pub connect: Span,
+    pub connect: ConfigDuration,
     /// From the request to the response head. Default: 30s.
-    pub response: Span,
+    pub response: ConfigDuration,
     /// The time for which an idle connection is kept. Default: 90s.
-    pub idle: Span,
+    pub idle: ConfigDuration,
 }
 
 impl Default for TimeoutsConfig {
     fn default() -> Self {
-        Self { connect: Span::seconds(2), response: Span::seconds(30), idle: Span::seconds(90) }
+        Self { connect: ConfigDuration::seconds(2), response: ConfigDuration::seconds(30), idle: ConfigDuration::seconds(90) }
     }
 }
 
@@ -148,7 +148,7 @@ pub struct UpstreamHealthConfig {
     pub path: String,
     /// The interval, and the timeout of a response. At least 100ms. Default: 5s.
     #[serde(default = "five_seconds")]
-    pub interval: Span,
+    pub interval: ConfigDuration,
     /// The number of checks in a row that must pass before a server returns to service. Default: 2.
     #[serde(default = "two")]
     pub healthy: u32,
@@ -165,12 +165,12 @@ pub struct EjectionConfig {
     /// The number of failures in a row. Default: 5.
     pub consecutive_failures: u32,
     /// The duration of the ejection. Default: 30s.
-    pub r#for: Span,
+    pub r#for: ConfigDuration,
 }
 
 impl Default for EjectionConfig {
     fn default() -> Self {
-        Self { consecutive_failures: 5, r#for: Span::seconds(30) }
+        Self { consecutive_failures: 5, r#for: ConfigDuration::seconds(30) }
     }
 }
 
@@ -257,6 +257,6 @@ const fn three() -> u32 {
     3
 }
 
-const fn five_seconds() -> Span {
-    Span::seconds(5)
+const fn five_seconds() -> ConfigDuration {
+    ConfigDuration::seconds(5)
 }

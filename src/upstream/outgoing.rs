@@ -17,7 +17,7 @@ use super::{
     send_body::SendBody,
     server::Server,
 };
-use crate::base::recycled;
+use crate::base::buffers;
 use crate::upstream::UpstreamRequest;
 
 /// The request to be sent.
@@ -32,7 +32,7 @@ pub(super) struct Outgoing {
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        recycled::keep_headers(mem::take(&mut self.headers));
+        buffers::keep_headers(mem::take(&mut self.headers));
     }
 }
 

@@ -25,7 +25,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub(super) struct Pool {
     /// The server's host and port: the thread's own copy, whose reference count no other core touches.
     pub(super) server: Arc<str>,
-    shelf: Mutex<Shelf>,
+    connections: Mutex<Connections>,
     /// The number of requests in progress.
     in_flight: AtomicUsize,
     /// Held while a connection is made that may carry many requests, so that concurrent requests share it.
@@ -38,7 +38,7 @@ pub(super) struct Pool {
 
 /// The idle connections. Only the thread that owns the pool takes its lock, which is never held across an await.
 #[derive(Debug, Default)]
-struct Shelf {
+struct Connections {
     /// A stack: the last connection put back is used first, so that surplus ones age and are closed.
     http1: Vec<(Box<http1::Connection>, Instant)>,
     http2: Vec<Arc<http2::Connection>>,
@@ -84,7 +84,7 @@ impl Pool {
     pub(super) fn new(server: &str) -> Self {
         Self {
             server: server.into(),
-            shelf: Mutex::default(),
+            connections: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             making: tokio::sync::Mutex::default(),
             vacancy: Arc::default(),
@@ -97,41 +97,41 @@ impl Pool {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+    fn connections(&self) -> MutexGuard<'_, Connections> {
         // Nothing under the lock leaves it half done.
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a connection, unless it was idle for longer than `idle`. For an upload, one that has room for it; and one that was
     /// made after the given time, if any.
     pub(super) fn take(&self, idle: Duration, upload: bool, after: Option<Instant>) -> Found {
-        let mut shelf = self.shelf();
+        let mut connections = self.connections();
         while after.is_none()
-            && let Some((mut connection, since)) = shelf.http1.pop()
+            && let Some((mut connection, since)) = connections.http1.pop()
         {
             // One that the server closed, or on which it sent what nobody asked for, is closed here.
             if since.elapsed() < idle && connection.is_quiet() {
                 return Found::Http1(connection);
             }
         }
-        if shelf.http2.is_empty() {
+        if connections.http2.is_empty() {
             return Found::Nothing;
         }
-        shelf.http2.retain(|connection| !connection.is_spent());
+        connections.http2.retain(|connection| !connection.is_spent());
         let vacant = |connection: &&Arc<http2::Connection>| {
             connection.vacancies() > 0 && after.is_none_or(|after| connection.made() >= after)
         };
         let quietest = |connections: &mut dyn Iterator<Item = &Arc<http2::Connection>>| {
             connections.min_by_key(|connection| connection.streams()).map(http2::Stream::of)
         };
-        let vacant = || shelf.http2.iter().filter(vacant);
+        let vacant = || connections.http2.iter().filter(vacant);
         if let Some(stream) = quietest(&mut vacant().filter(|connection| !upload || connection.has_room_for_upload())) {
             return Found::Http2(stream);
         }
-        if let Some(unsettled) = shelf.http2.iter().find(|connection| connection.is_unsettled()) {
+        if let Some(unsettled) = connections.http2.iter().find(|connection| connection.is_unsettled()) {
             return Found::Unsettled(unsettled.clone());
         }
-        if shelf.http2.len() < HTTP2_CONNECTIONS {
+        if connections.http2.len() < HTTP2_CONNECTIONS {
             return Found::Nothing;
         }
         quietest(&mut vacant()).map_or(Found::Full, Found::Http2)
@@ -139,30 +139,30 @@ impl Pool {
 
     /// Keeps a connection whose exchange is over; a caller's own returns to its owner, and is never pooled.
     pub(super) fn put(self: &Arc<Self>, mut connection: Box<http1::Connection>, idle: Duration) {
-        if let Some(home) = connection.home.take() {
+        if let Some(return_slot) = connection.return_slot.take() {
             if connection.rest() {
-                home.keep(connection);
+                return_slot.keep(connection);
             }
             return;
         }
-        let mut shelf = self.shelf();
-        if connection.rest() && shelf.http1.len() < IDLE_CONNECTIONS {
-            shelf.http1.push((connection, Instant::now()));
-            self.sweep(&mut shelf, idle);
+        let mut connections = self.connections();
+        if connection.rest() && connections.http1.len() < IDLE_CONNECTIONS {
+            connections.http1.push((connection, Instant::now()));
+            self.sweep(&mut connections, idle);
         }
     }
 
     /// Shares an HTTP/2 connection.
     pub(super) fn share(self: &Arc<Self>, connection: Arc<http2::Connection>, idle: Duration) {
-        let mut shelf = self.shelf();
-        shelf.http2.push(connection);
-        self.sweep(&mut shelf, idle);
+        let mut connections = self.connections();
+        connections.http2.push(connection);
+        self.sweep(&mut connections, idle);
     }
 
     /// Makes sure that idle connections are closed in time.
-    fn sweep(self: &Arc<Self>, shelf: &mut Shelf, idle: Duration) {
-        if !shelf.swept {
-            shelf.swept = true;
+    fn sweep(self: &Arc<Self>, connections: &mut Connections, idle: Duration) {
+        if !connections.swept {
+            connections.swept = true;
             tokio::spawn(sweep(Arc::downgrade(self), idle));
         }
     }
@@ -174,11 +174,11 @@ async fn sweep(pool: Weak<Pool>, idle: Duration) {
     loop {
         tokio::time::sleep(idle.min(SWEEP)).await;
         let Some(pool) = swept.0.upgrade() else { return };
-        let mut shelf = pool.shelf();
-        shelf.http1.retain_mut(|(connection, since)| since.elapsed() < idle && connection.is_quiet());
-        shelf.http2.retain(|connection| !connection.is_spent() && !connection.idle_for(idle));
-        if shelf.http1.is_empty() && shelf.http2.is_empty() {
-            shelf.swept = false;
+        let mut connections = pool.connections();
+        connections.http1.retain_mut(|(connection, since)| since.elapsed() < idle && connection.is_quiet());
+        connections.http2.retain(|connection| !connection.is_spent() && !connection.idle_for(idle));
+        if connections.http1.is_empty() && connections.http2.is_empty() {
+            connections.swept = false;
             swept.0 = Weak::new();
             return;
         }
@@ -191,7 +191,7 @@ struct Swept(Weak<Pool>);
 impl Drop for Swept {
     fn drop(&mut self) {
         if let Some(pool) = self.0.upgrade() {
-            pool.shelf().swept = false;
+            pool.connections().swept = false;
         }
     }
 }

@@ -53,7 +53,7 @@ pub struct Upstream {
     pub(super) host: Host,
     pub(super) servers: Box<[Server]>,
     /// The per-thread state.
-    pub(super) desks: Box<[Desk]>,
+    pub(super) per_worker: Box<[PerWorker]>,
     /// True if its servers are being checked.
     pub(super) watched: AtomicBool,
 }
@@ -61,7 +61,7 @@ pub struct Upstream {
 /// The state of one thread for an upstream. Aligned, so that no two threads write to one cache line.
 #[derive(Debug)]
 #[repr(align(64))]
-pub(super) struct Desk {
+pub(super) struct PerWorker {
     /// The position of the thread in the round of servers.
     pub(super) turn: AtomicUsize,
     pub(super) budget: Budget,
@@ -142,7 +142,7 @@ impl Upstream {
     /// Returns whether the other one has the same settings, trusts the same authorities and shows the same certificate.
     pub(super) fn same_as(&self, other: &Self) -> bool {
         self.config == other.config
-            && self.desks.len() == other.desks.len()
+            && self.per_worker.len() == other.per_worker.len()
             && self.servers.iter().zip(&other.servers).all(|(one, other)| match (&one.tls, &other.tls) {
                 (None, None) => true,
                 (Some((one, _)), Some((other, _))) => one.same_as(other),
@@ -176,17 +176,17 @@ impl Upstream {
 
     /// Sends the request to one server after the other, as long as none can be connected to or `retries` asks for it.
     async fn try_servers(&self, call: &Call<'_>, outgoing: &mut Outgoing) -> Result<Response<ResponseBody>, UpstreamError> {
-        let desk = &self.desks[call.worker % self.desks.len()];
+        let worker_state = &self.per_worker[call.worker % self.per_worker.len()];
         let retries = self.config.retries.as_ref();
         if let Some(retries) = retries {
-            desk.budget.earn(retries);
+            worker_state.budget.earn(retries);
         }
         let mut left = retries.map_or(0, |retries| retries.attempts);
         // The connection that the caller has already, and the server that it leads to.
         let mut own = call.owner.as_ref().and_then(|owner| self.own(owner));
         let first = match &own {
             Some((at, _)) => *at,
-            None => self.first(desk, call.worker)?,
+            None => self.first(worker_state, call.worker)?,
         };
         let count = self.servers.len();
         let mut at = first;
@@ -202,7 +202,8 @@ impl Upstream {
             if unreachable > 0 && unreachable < count && at != first {
                 continue;
             }
-            let again = left > 0 && retries.is_some_and(|retries| retries.ask_for(&result, outgoing)) && desk.budget.spend();
+            let again =
+                left > 0 && retries.is_some_and(|retries| retries.ask_for(&result, outgoing)) && worker_state.budget.spend();
             if !again {
                 return result;
             }
@@ -221,9 +222,9 @@ impl Upstream {
     }
 
     /// Returns the server that is due.
-    fn first(&self, desk: &Desk, worker: usize) -> Result<usize, UpstreamError> {
+    fn first(&self, worker_state: &PerWorker, worker: usize) -> Result<usize, UpstreamError> {
         let count = self.servers.len();
-        let turn = if count == 1 { 0 } else { desk.turn.fetch_add(1, Ordering::Relaxed) };
+        let turn = if count == 1 { 0 } else { worker_state.turn.fetch_add(1, Ordering::Relaxed) };
         let round = || (0..count).map(|offset| (turn + offset) % count);
         let available = || round().filter(|at| self.servers[*at].standing.is_available());
         let first = match self.config.balance {
@@ -340,7 +341,7 @@ impl Upstream {
             upgrade: call.upgrade,
             framing: outgoing.framing(),
         };
-        connection.home = call.owner.as_ref().map(|owner| owner.home(self.id, &server.name));
+        connection.return_slot = call.owner.as_ref().map(|owner| owner.return_slot(self.id, &server.name));
         // The connection's own timer, which is wound up once in many requests.
         let mut timer = mem::take(&mut connection.timer);
         let mut relay = Relay::new(call.informational);

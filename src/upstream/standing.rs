@@ -86,11 +86,12 @@ fn now() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Span;
+    use crate::settings::ConfigDuration;
 
     #[tokio::test(start_paused = true)]
     async fn failures_in_a_row_eject_for_a_while() {
-        let (standing, ejection) = (Standing::default(), EjectionConfig { consecutive_failures: 3, r#for: Span::seconds(30) });
+        let (standing, ejection) =
+            (Standing::default(), EjectionConfig { consecutive_failures: 3, r#for: ConfigDuration::seconds(30) });
 
         for failures in [2, 3] {
             standing.succeeded();

@@ -123,7 +123,7 @@ fn scheme_and_host_are_believed_from_trusted_peers_alone() {
         let caller = caller(&trust, peer, &headers).unwrap();
         let host_said = caller.host.as_ref().map(|host| host.to_str().unwrap());
         assert_eq!((caller.scheme, host_said), expected, "{peer} {proto} {host}");
-        assert_eq!(caller.believed(), peer == PROXIES[0], "{peer}");
+        assert_eq!(caller.via_trusted_proxy(), peer == PROXIES[0], "{peer}");
     }
 }
 
@@ -330,7 +330,7 @@ fn the_source_of_an_introduced_connection_is_the_peer_to_begin_with() {
         let caller = trust.introduced_caller(peer, introduction, &headers, &Clock::manual(0)).unwrap();
 
         assert_eq!((caller.address.to_string().as_str(), caller.source), expected, "{name} {by} {source:?} {chain}");
-        assert_eq!(caller.believed(), caller.source == forwarded, "{name} {by} {source:?} {chain}");
+        assert_eq!(caller.via_trusted_proxy(), caller.source == forwarded, "{name} {by} {source:?} {chain}");
     }
 }
 
@@ -440,14 +440,14 @@ fn no_forged_prefix_chooses_the_address_in_forwarded_either() {
 
 /// Returns every rule over the two proxies: any of them, or a path of one or two steps that may be optional.
 fn rules() -> Vec<Rule> {
-    let believed = |proxy: &str| {
+    let group = |proxy: &str| {
         let entries = [AddressEntryConfig::Text(proxy.into())];
         let addresses = AddressSet::build(&entries, &Place::root(), &AddressSets::default(), &mut Faults::default()).unwrap();
-        Believed::from(addresses)
+        TrustedGroup::from(addresses)
     };
     let choices: Vec<_> = PROXIES.iter().flat_map(|proxy| [(*proxy, false), (*proxy, true)]).collect();
-    let step = |(proxy, optional): (&str, bool)| Step { believed: believed(proxy), optional };
-    let mut rules = vec![Rule::Any(PROXIES.iter().map(|proxy| believed(proxy)).collect())];
+    let step = |(proxy, optional): (&str, bool)| Step { group: group(proxy), optional };
+    let mut rules = vec![Rule::Any(PROXIES.iter().map(|proxy| group(proxy)).collect())];
     for first in &choices {
         rules.push(Rule::Path(vec![step(*first)]));
         rules.extend(choices.iter().map(|second| Rule::Path(vec![step(*first), step(*second)])));
@@ -460,7 +460,7 @@ fn fits(rule: &Rule, proxies: &[&str]) -> bool {
     fn path(steps: &[Step], proxies: &[&str]) -> bool {
         let Some((step, before)) = steps.split_last() else { return proxies.is_empty() };
         let passed = proxies.split_last().is_some_and(|(nearest, further)| {
-            step.believed.holds(nearest.parse().unwrap(), &HeaderMap::new(), &Clock::manual(0)) && path(before, further)
+            step.group.holds(nearest.parse().unwrap(), &HeaderMap::new(), &Clock::manual(0)) && path(before, further)
         });
         passed || (step.optional && path(before, proxies))
     }

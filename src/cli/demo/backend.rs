@@ -20,12 +20,12 @@ use crate::{base::lock::lock, dev_tenant::DevTenant};
 
 /// A request as a backend received it.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
+pub(super) struct ReceivedRequest {
     pub(super) path: String,
     pub(super) headers: HeaderMap,
 }
 
-impl Seen {
+impl ReceivedRequest {
     /// Returns all values of a field, under any spelling that a CGI-like reader takes for it.
     pub(super) fn all(&self, name: &str) -> Vec<String> {
         let folded = |name: &str| name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "_").to_ascii_lowercase();
@@ -45,13 +45,13 @@ impl Seen {
 #[derive(Debug)]
 pub(super) struct Backend {
     pub(super) address: SocketAddr,
-    last: Arc<Mutex<Option<Seen>>>,
+    last: Arc<Mutex<Option<ReceivedRequest>>>,
 }
 
 /// The state of a backend's handler.
 #[derive(Clone)]
-struct Desk {
-    last: Arc<Mutex<Option<Seen>>>,
+struct BackendState {
+    last: Arc<Mutex<Option<ReceivedRequest>>>,
     /// The tenant whose tokens are required; `None` for the backend that admits everybody.
     tenant: Option<Arc<DevTenant>>,
 }
@@ -70,22 +70,22 @@ impl Backend {
     async fn start(tenant: Option<Arc<DevTenant>>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.context("a backend cannot listen")?;
         let address = listener.local_addr().context("a backend cannot listen")?;
-        let last: Arc<Mutex<Option<Seen>>> = Arc::default();
-        let router = Router::new().fallback(answer).with_state(Desk { last: last.clone(), tenant });
+        let last: Arc<Mutex<Option<ReceivedRequest>>> = Arc::default();
+        let router = Router::new().fallback(answer).with_state(BackendState { last: last.clone(), tenant });
         tokio::spawn(async move { axum::serve(listener, router).await });
         Ok(Self { address, last })
     }
 
     /// Takes the requests received since the last call.
-    pub(super) fn take(&self) -> Option<Seen> {
+    pub(super) fn take(&self) -> Option<ReceivedRequest> {
         lock(&self.last).take()
     }
 }
 
-async fn answer(State(desk): State<Desk>, request: Request) -> Response {
-    let seen = Seen { path: request.uri().path().to_owned(), headers: request.headers().clone() };
-    *lock(&desk.last) = Some(seen.clone());
-    match &desk.tenant {
+async fn answer(State(state): State<BackendState>, request: Request) -> Response {
+    let seen = ReceivedRequest { path: request.uri().path().to_owned(), headers: request.headers().clone() };
+    *lock(&state.last) = Some(seen.clone());
+    match &state.tenant {
         None => Json(json!({ "backend": "orders", "method": request.method().as_str(), "path": seen.path, "headers": plain(&seen.headers) }))
             .into_response(),
         Some(tenant) => match admit(tenant, &seen) {
@@ -101,7 +101,7 @@ async fn answer(State(desk): State<Desk>, request: Request) -> Response {
 }
 
 /// Performs the checks of any careful API: signature, audience, client, role.
-fn admit(tenant: &DevTenant, seen: &Seen) -> Result<Value, &'static str> {
+fn admit(tenant: &DevTenant, seen: &ReceivedRequest) -> Result<Value, &'static str> {
     let claims = seen.bearer().and_then(|token| tenant.verify(token)).ok_or("no token of this tenant")?;
     if claims.get("aud").and_then(Value::as_str) != Some(INTERNAL) {
         return Err("a token for another API");

@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{
-    backend::Seen,
+    backend::ReceivedRequest,
     stage::{PARTNER, Stage},
 };
 
@@ -28,7 +28,7 @@ struct Step {
 }
 
 /// A check of what a backend received: returns the note for the table, or the fault.
-type Holds = dyn Fn(&Seen) -> Result<String, String>;
+type Holds = dyn Fn(&ReceivedRequest) -> Result<String, String>;
 
 /// The expected outcome of a request.
 enum Verdict {
@@ -128,7 +128,7 @@ fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
-fn allowed(holds: impl Fn(&Seen) -> Result<String, String> + 'static) -> Verdict {
+fn allowed(holds: impl Fn(&ReceivedRequest) -> Result<String, String> + 'static) -> Verdict {
     Verdict::Allowed(Box::new(holds))
 }
 
@@ -287,7 +287,7 @@ fn steps(stage: &Stage) -> Vec<Step> {
 }
 
 /// Checks that the account name comes from the token, once, under every spelling.
-fn remote_user(seen: &Seen, note: &str) -> Result<String, String> {
+fn remote_user(seen: &ReceivedRequest, note: &str) -> Result<String, String> {
     let names = seen.all("x-remote-user");
     if names == ["nokafor"] { Ok(note.to_owned()) } else { Err(format!("the backend sees {names:?}")) }
 }

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 
 use super::{KeptSecret, Vault, VaultError};
 use crate::{
-    base::{causes::chain, lock::lock},
+    base::{error_chain::chain, lock::lock},
     credentials::{error::Delay, pace::Pace, token_cache::random},
     settings::{CurrentSecret, KeyVaultSecretConfig, SecretCell},
 };

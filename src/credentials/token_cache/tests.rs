@@ -383,7 +383,7 @@ async fn tending_renews_what_is_used_and_drops_what_has_ended() {
 
     issuer.pass(600);
     slot.tend(false);
-    assert!(slot.bequest().is_none());
+    assert!(slot.handover().is_none());
     slot.warm();
     settle().await;
     issuer.pass(3_001);
@@ -392,7 +392,7 @@ async fn tending_renews_what_is_used_and_drops_what_has_ended() {
 }
 
 #[tokio::test]
-async fn a_runtime_that_ends_leaves_no_flight_behind() {
+async fn a_runtime_that_ends_leaves_no_fetch_behind() {
     let issuer = Issuer::new(&[Answer::Never, Answer::Token(3_600)]);
     let elsewhere = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     let slot = issuer.slot();
@@ -407,7 +407,7 @@ async fn a_runtime_that_ends_leaves_no_flight_behind() {
 
     let error = waiter.await.unwrap().unwrap_err();
     assert!(matches!(*error.failure, Failure::Interrupted), "{error:?}");
-    assert!(lock(&slot.state).flight.is_none());
+    assert!(lock(&slot.state).in_flight.is_none());
 }
 
 #[tokio::test]

@@ -259,7 +259,7 @@ async fn an_answer_can_break_off() {
 }
 
 #[tokio::test]
-async fn the_desk_mints_and_registers() {
+async fn control_endpoints_mint_and_register() {
     let tenant = tenant().await;
     let client = http();
     let url = |path: &str| format!("{}/dev/{path}", tenant.base_url());
@@ -278,7 +278,7 @@ async fn the_desk_mints_and_registers() {
 }
 
 #[tokio::test]
-async fn the_desk_serves_no_web_page_and_no_foreign_name() {
+async fn control_endpoints_serve_no_web_page_and_no_foreign_name() {
     let tenant = tenant().await;
     let client = http();
     let url = format!("{}/dev/token", tenant.base_url());

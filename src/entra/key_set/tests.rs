@@ -13,7 +13,7 @@ use crate::{
         testing::{NOW, tenant_config},
     },
     identity_http::IdentityHttpConfig,
-    settings::{Faults, Place, Span},
+    settings::{ConfigDuration, Faults, Place},
 };
 
 /// A key set that is fetched from a development tenant.
@@ -30,13 +30,13 @@ impl Scene {
         Self::with(None, None).await
     }
 
-    async fn with(application: Option<&str>, stale: Option<Span>) -> Self {
+    async fn with(application: Option<&str>, stale: Option<ConfigDuration>) -> Self {
         let clock = Clock::manual(NOW);
         let entra = DevTenant::start(Options { clock: clock.clone(), ..Options::default() }).await.unwrap();
         Self::at(entra, clock, application, stale).await
     }
 
-    async fn at(entra: DevTenant, clock: Clock, application: Option<&str>, stale: Option<Span>) -> Self {
+    async fn at(entra: DevTenant, clock: Clock, application: Option<&str>, stale: Option<ConfigDuration>) -> Self {
         let config = TenantConfig {
             id: entra.tenant_id(),
             cloud: CloudConfig::Public,
@@ -54,7 +54,7 @@ impl Scene {
             sets: vec![set.clone()],
             profile: Profile::Entra,
             algorithms: Algorithm::ENTRA.to_vec(),
-            seen: Arc::default(),
+            verified_token_cache: Arc::default(),
         };
         Self { entra, clock, tenants, set, verifier }
     }
@@ -109,14 +109,14 @@ async fn a_new_key_is_taken_up_when_a_token_names_it() {
 async fn a_key_that_is_gone_vouches_for_nothing() {
     let scene = Scene::start().await;
     let token = scene.entra.token().sign();
-    let kept = scene.judge_now(&token).is_ok() && scene.verifier.seen(token.as_bytes(), 0, Moment::of(&scene.clock)).is_some();
+    let kept = scene.judge_now(&token).is_ok() && scene.verifier.cached(token.as_bytes(), 0, Moment::of(&scene.clock)).is_some();
     scene.entra.roll_keys();
     scene.entra.retire_keys();
 
     scene.refresh().await;
 
     assert!(kept);
-    assert!(scene.verifier.seen(token.as_bytes(), 0, Moment::of(&scene.clock)).is_none());
+    assert!(scene.verifier.cached(token.as_bytes(), 0, Moment::of(&scene.clock)).is_none());
     assert!(matches!(scene.judge(&token).await, Err(VerifyError::UnknownKey)));
 }
 
@@ -208,7 +208,7 @@ async fn all_who_wait_share_one_fetch() {
 
 #[tokio::test]
 async fn the_last_good_keys_serve_through_an_outage_but_not_for_ever() {
-    let scene = Scene::with(None, Some(Span::seconds(7_200))).await;
+    let scene = Scene::with(None, Some(ConfigDuration::seconds(7_200))).await;
     let token = |scene: &Scene| scene.entra.token().expires_in(100_000).sign();
     let early = token(&scene);
     scene.entra.fail(Fault::on("").status(503));
@@ -218,7 +218,7 @@ async fn the_last_good_keys_serve_through_an_outage_but_not_for_ever() {
     let during = scene.judge(&early).await.is_ok();
     let status = scene.tenants.status(&scene.clock).remove(0);
     scene.clock.advance(Duration::from_secs(1));
-    let seen = scene.verifier.seen(early.as_bytes(), 0, Moment::of(&scene.clock)).is_some();
+    let seen = scene.verifier.cached(early.as_bytes(), 0, Moment::of(&scene.clock)).is_some();
     let after = scene.judge(&early).await;
     scene.entra.recover();
     scene.refresh().await;

@@ -56,7 +56,12 @@ fn verifier_of(cloud: &Cloud, id: &str) -> Verifier {
         let keys = Keys::read(&jwks(&[key(0).jwk(whose.as_deref())]), Algorithm::ENTRA).unwrap();
         set.put(index, Document { metadata, keys }, clock().monotonic());
     }
-    Verifier { sets: vec![set], profile: Profile::Entra, algorithms: Algorithm::ENTRA.to_vec(), seen: Arc::default() }
+    Verifier {
+        sets: vec![set],
+        profile: Profile::Entra,
+        algorithms: Algorithm::ENTRA.to_vec(),
+        verified_token_cache: Arc::default(),
+    }
 }
 
 #[test]
@@ -154,8 +159,12 @@ fn authorities_of_their_own_issue_as_their_documents_say() {
         let metadata = Metadata::read(document.to_string().as_bytes(), &endpoint.bounds).unwrap();
         let keys = Keys::read(&jwks(&[key(0).jwk(None)]), Algorithm::ENTRA).unwrap();
         set.put(0, Document { metadata, keys }, clock().monotonic());
-        let verifier =
-            Verifier { sets: vec![set], profile: Profile::Entra, algorithms: Algorithm::ENTRA.to_vec(), seen: Arc::default() };
+        let verifier = Verifier {
+            sets: vec![set],
+            profile: Profile::Entra,
+            algorithms: Algorithm::ENTRA.to_vec(),
+            verified_token_cache: Arc::default(),
+        };
         let verdict = |iss: &str| verify(&verifier, Mint::user().with("iss", iss).sign().as_bytes()).unwrap().issuer;
 
         assert_eq!(verdict(written), IssuerVerdict::Agrees, "{row}");

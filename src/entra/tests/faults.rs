@@ -41,7 +41,7 @@ fn no_faulty_token_is_verified_and_nothing_good_is_refused() {
             assert!(verdict.is_err(), "{who}: {name}: {token}");
             // Once more, in case something of the first time was kept.
             assert!(verify(&verifier, token.as_bytes()).is_err(), "{who}: {name}, again");
-            assert!(verifier.seen(token.as_bytes(), 0, Moment::of(&clock())).is_none(), "{who}: {name}");
+            assert!(verifier.cached(token.as_bytes(), 0, Moment::of(&clock())).is_none(), "{who}: {name}");
             let elsewhere = other_opinion(signer, &token) == Some(true);
             assert!(forgivable || !elsewhere, "{who}: {name} is accepted elsewhere, and nobody said that it may be");
             count += 1;

@@ -152,7 +152,7 @@ fn verifier(keys: &[Value], algorithms: &[Algorithm]) -> Verifier {
     let tenants = tenants.with_issuers(&[("idp".to_owned(), config)].into(), &Place::root(), &mut faults);
     assert!(faults.is_empty(), "{faults:?}");
     let set = tenants.issuer_keys("idp").unwrap().unwrap();
-    Verifier { sets: vec![set], profile: Profile::Other, algorithms: algorithms.to_vec(), seen: Arc::default() }
+    Verifier { sets: vec![set], profile: Profile::Other, algorithms: algorithms.to_vec(), verified_token_cache: Arc::default() }
 }
 
 fn verify(verifier: &Verifier, token: &[u8]) -> Result<Arc<Verified>, VerifyError> {

@@ -20,7 +20,7 @@ fn assert_refused(verifier: &Verifier, token: &[u8]) {
     let text = String::from_utf8_lossy(token);
     assert!(verify(verifier, token).is_err(), "{text}");
     // The good token was seen before; nothing else is taken for it.
-    assert!(verifier.seen(token, 0, Moment::of(&clock())).is_none(), "{text}");
+    assert!(verifier.cached(token, 0, Moment::of(&clock())).is_none(), "{text}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
 use self::secret::{NoSecret, SecretLine};
-use super::scope::Scope;
+use super::build_context::BuildContext;
 use crate::outgoing::field::{Unavailable, joined, literal, name};
 use crate::{
     base::clock::Clock,
@@ -126,16 +126,16 @@ const APART: [HeaderName; 12] = [
 const EMPTY: EvaluationError = EvaluationError::Unfit("the value is the empty text");
 
 impl SetHeader {
-    pub(crate) fn build(config: &SetHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+    pub(crate) fn build(config: &SetHeaderConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         Self::build_for(Side::Request, config, place, scope)
     }
 
     /// Does the same as [`build`](Self::build) for a policy on the response.
-    pub(crate) fn build_for_answer(config: &SetHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+    pub(crate) fn build_for_answer(config: &SetHeaderConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         Self::build_for(Side::Answer, config, place, scope)
     }
 
-    fn build_for(side: Side, config: &SetHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+    fn build_for(side: Side, config: &SetHeaderConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let name = name(&config.name, &place.key("name"), scope.faults);
         let values = values(side, config, place, scope);
         let (name, templates) = (name?, values?);
@@ -287,7 +287,7 @@ enum Written {
 }
 
 /// Returns the values of `value` or `values`, with their places.
-fn values(side: Side, config: &SetHeaderConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Vec<(Written, Place)>> {
+fn values(side: Side, config: &SetHeaderConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Vec<(Written, Place)>> {
     let written: Vec<(&HeaderText, Place)> = match (&config.value, config.values.as_slice()) {
         (Some(_), [_, ..]) => {
             scope.faults.error(place, "both `value` and `values` are written", "leave one of them out");
@@ -330,7 +330,7 @@ fn values(side: Side, config: &SetHeaderConfig, place: &Place, scope: &mut Scope
 }
 
 /// Reads one value. The content of a secret is never parsed as an expression.
-fn template(written: &HeaderText, place: &Place, scope: &mut Scope<'_>) -> Option<Written> {
+fn template(written: &HeaderText, place: &Place, scope: &mut BuildContext<'_>) -> Option<Written> {
     if let Some(text) = written.plain() {
         return scope.template_on_answer(text, place).map(Written::Template);
     }

@@ -25,7 +25,7 @@ fn values_hold_secrets_and_never_show_them() {
 
     let policy = Building::default()
         .build(|place, scope| {
-            let mut scope = Scope {
+            let mut scope = BuildContext {
                 faults: scope.faults,
                 sets: scope.sets,
                 tenants: scope.tenants,
@@ -38,7 +38,7 @@ fn values_hold_secrets_and_never_show_them() {
                 partners: None,
                 token_places: scope.token_places,
                 graph: None,
-                way: scope.way,
+                tokens_before: scope.tokens_before,
             };
             SetHeader::build(&config, place, &mut scope)
         })

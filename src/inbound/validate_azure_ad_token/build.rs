@@ -16,14 +16,14 @@ use super::{
 };
 use crate::{
     entra::{Algorithm, KeySet, Profile, Tenant, TenantId, Tenants, Verifier, is_guid},
-    inbound::{scope::Scope, validate_jwt::ValidateJwtConfig},
+    inbound::{build_context::BuildContext, validate_jwt::ValidateJwtConfig},
     limits::Limits,
     request::ReservedNames,
     settings::{Faults, OneOrMany, Place, Secrets},
 };
 
 impl ValidateAzureAdToken {
-    pub(crate) fn build(config: &ValidateAzureAdTokenConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+    pub(crate) fn build(config: &ValidateAzureAdTokenConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let before = scope.faults.errors();
         let settings = Settings::from(config);
         let tenant = find_tenant(&config.tenant, place, scope);
@@ -42,7 +42,7 @@ impl ValidateAzureAdToken {
         let (places, answer) = (settings.places(place, scope), settings.answer(place, scope.faults));
         // The check decides about applications that were granted nothing, so the policy of the token that it looks at lets them
         // through. That is the first one, whichever way a request takes; of those that `as` names the check sees nothing.
-        rules.partner_check_follows = scope.way.partner_check_follows && !scope.way.has_token;
+        rules.partner_check_follows = scope.tokens_before.partner_check_follows && !scope.tokens_before.has_token;
         let name = settings.name(place, scope);
         if scope.faults.errors() > before {
             return None;
@@ -65,7 +65,7 @@ impl ValidateAzureAdToken {
                 sets,
                 profile: Profile::Entra,
                 algorithms: Algorithm::ENTRA.to_vec(),
-                seen: scope.tenants.seen().clone(),
+                verified_token_cache: scope.tenants.verified_token_cache().clone(),
             },
             rules,
             // Version 2 tokens name scopes bare; clients ask for them with the API before them.
@@ -80,7 +80,7 @@ impl ValidateAzureAdToken {
         config: &ValidateJwtConfig,
         algorithms: Vec<Algorithm>,
         place: &Place,
-        scope: &mut Scope<'_>,
+        scope: &mut BuildContext<'_>,
     ) -> Option<Self> {
         let before = scope.faults.errors();
         let settings = Settings::from(config);
@@ -103,7 +103,7 @@ impl ValidateAzureAdToken {
                 sets: vec![keys.ok()??],
                 profile: Profile::Other,
                 algorithms,
-                seen: scope.tenants.seen().clone(),
+                verified_token_cache: scope.tenants.verified_token_cache().clone(),
             },
             rules,
             answer,
@@ -115,7 +115,7 @@ impl ValidateAzureAdToken {
     /// Builds a policy outside of any route, for judging single tokens.
     pub fn alone(config: &ValidateAzureAdTokenConfig, tenants: &Tenants, faults: &mut Faults) -> Option<Self> {
         let limits = Limits::default();
-        let mut scope = Scope {
+        let mut scope = BuildContext {
             faults,
             sets: &Default::default(),
             tenants,
@@ -128,7 +128,7 @@ impl ValidateAzureAdToken {
             partners: None,
             token_places: &mut Vec::new(),
             graph: None,
-            way: &mut Default::default(),
+            tokens_before: &mut Default::default(),
         };
         Self::build(config, &Place::root(), &mut scope)
     }
@@ -146,7 +146,7 @@ fn suspects(audiences: &[Box<str>], tenant: &Tenant, tenants: &Tenants) -> Vec<A
     applications.iter().map(|application| tenants.suspect(tenant, Some(application))).collect()
 }
 
-fn find_tenant<'a>(name: &str, place: &Place, scope: &mut Scope<'a>) -> Option<&'a Tenant> {
+fn find_tenant<'a>(name: &str, place: &Place, scope: &mut BuildContext<'a>) -> Option<&'a Tenant> {
     let found = scope.tenants.get(name);
     // A tenant whose own settings are faulty is absent, and has been spoken of already.
     if found.is_none() && !scope.tenants.mentions(name) {

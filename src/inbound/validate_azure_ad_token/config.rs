@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::settings::{OneOrMany, Span};
+use crate::settings::{ConfigDuration, OneOrMany};
 
 /// Settings of `validate-azure-ad-token`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -68,7 +68,7 @@ pub struct ValidateAzureAdTokenConfig {
     #[serde(rename = "as")]
     pub named: Option<String>,
     /// The accepted clock skew. At most 10m. Default: 5m.
-    pub clock_skew: Option<Span>,
+    pub clock_skew: Option<ConfigDuration>,
     /// The status of refusals instead of 401 and 403.
     pub failed_validation_httpcode: Option<u16>,
     /// The sentence of refusals.
@@ -141,7 +141,7 @@ pub struct GraphGroupsConfig {
     /// The credential whose application may read users and group members (`User.Read.All`, `GroupMember.Read.All`).
     pub graph: String,
     /// The time for which an answer is cached. At most 1h. Default: 5m.
-    pub cache: Option<Span>,
+    pub cache: Option<ConfigDuration>,
 }
 
 /// The lookup of claims in Microsoft Graph.
@@ -153,7 +153,7 @@ pub struct GraphClaimsConfig {
     /// The claims, each with the attribute that it is filled from. Default: onpremisessamaccountname from onPremisesSamAccountName.
     pub claims: Option<BTreeMap<String, String>>,
     /// The time for which an answer is cached. At most 1h. Default: 5m.
-    pub cache: Option<Span>,
+    pub cache: Option<ConfigDuration>,
 }
 
 /// A claim that the token must have.

@@ -16,8 +16,8 @@ use crate::{
         token::{Token, TokenKind},
     },
     graph::{Graph, Person},
-    inbound::scope::Scope,
-    settings::{Place, Span},
+    inbound::build_context::BuildContext,
+    settings::{ConfigDuration, Place},
 };
 
 /// The default cache time of an answer.
@@ -135,7 +135,7 @@ impl Lookups {
         tenant: Option<&Tenant>,
         claims: &[RequiredClaim],
         place: &Place,
-        scope: &mut Scope<'_>,
+        scope: &mut BuildContext<'_>,
     ) -> Self {
         let group = config.group_lookup.as_ref().map(|lookup| match lookup {
             GroupLookupConfig::Word(LookupWord::Graph) => (None, None),
@@ -168,7 +168,7 @@ impl Lookups {
 }
 
 /// Returns the groups that the policy names.
-fn groups(claims: &[RequiredClaim], place: &Place, scope: &mut Scope<'_>) -> Arc<[Box<str>]> {
+fn groups(claims: &[RequiredClaim], place: &Place, scope: &mut BuildContext<'_>) -> Arc<[Box<str>]> {
     let mut groups: Vec<Box<str>> =
         claims.iter().filter(|claim| &*claim.name == "groups").flat_map(|claim| claim.values.iter().cloned()).collect();
     groups.sort_unstable();
@@ -185,7 +185,11 @@ fn groups(claims: &[RequiredClaim], place: &Place, scope: &mut Scope<'_>) -> Arc
 }
 
 /// Returns the claims that are looked up, each with its source attribute.
-fn attributes(named: Option<&BTreeMap<String, String>>, place: &Place, scope: &mut Scope<'_>) -> Arc<[(Box<str>, Box<str>)]> {
+fn attributes(
+    named: Option<&BTreeMap<String, String>>,
+    place: &Place,
+    scope: &mut BuildContext<'_>,
+) -> Arc<[(Box<str>, Box<str>)]> {
     let Some(named) = named else { return Arc::new([(ACCOUNT_NAME.0.into(), ACCOUNT_NAME.1.into())]) };
     let at = place.key("claims");
     if named.is_empty() {
@@ -205,7 +209,7 @@ fn attributes(named: Option<&BTreeMap<String, String>>, place: &Place, scope: &m
     named.iter().map(|(claim, attribute)| (claim.as_str().into(), attribute.as_str().into())).collect()
 }
 
-fn lasts(cache: Option<Span>, place: &Place, scope: &mut Scope<'_>) -> Duration {
+fn lasts(cache: Option<ConfigDuration>, place: &Place, scope: &mut BuildContext<'_>) -> Duration {
     let lasts = cache.map_or(LASTS, |span| span.0);
     if lasts > LASTS_AT_MOST {
         scope.faults.error(&place.key("cache"), "who leaves a group would be in it for longer than 1h", "write 1h at most");
@@ -214,7 +218,7 @@ fn lasts(cache: Option<Span>, place: &Place, scope: &mut Scope<'_>) -> Duration 
 }
 
 /// Returns Graph for the credential that the lookup names, or the only possible one.
-fn graph(named: Option<&str>, tenant: Option<&Tenant>, place: &Place, scope: &mut Scope<'_>) -> Option<Arc<Graph>> {
+fn graph(named: Option<&str>, tenant: Option<&Tenant>, place: &Place, scope: &mut BuildContext<'_>) -> Option<Arc<Graph>> {
     let Some((graphs, credentials)) = scope.graph else {
         scope.faults.error(place, "nothing is looked up here", "leave the lookup out");
         return None;

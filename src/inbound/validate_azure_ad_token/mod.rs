@@ -147,7 +147,7 @@ impl ValidateAzureAdToken {
     async fn judge(&self, token: &[u8], clock: &Clock, caller: Caller<'_>) -> Result<Arc<Verified>, NotAccepted> {
         let worker = caller.worker;
         let now = Moment::of(clock);
-        if let Some(verified) = self.verifier.seen(token, worker, now) {
+        if let Some(verified) = self.verifier.cached(token, worker, now) {
             self.rules.judge(&verified, now.unix, caller.certificate)?;
             return Ok(verified);
         }

@@ -12,9 +12,9 @@ use super::{
 use crate::{
     entra::Profile,
     expression::is_free_name,
-    inbound::{scope::Scope, validate_jwt::ValidateJwtConfig},
+    inbound::{build_context::BuildContext, validate_jwt::ValidateJwtConfig},
     request::TokenPlace,
-    settings::{Faults, OneOrMany, Place, Span},
+    settings::{ConfigDuration, Faults, OneOrMany, Place},
 };
 
 const DEFAULT_SKEW: Duration = Duration::from_secs(300);
@@ -54,7 +54,7 @@ shared_settings! {
     header_name: Option<OneOrMany<String>>,
     query_parameter_name: Option<String>,
     named: Option<String>,
-    clock_skew: Option<Span>,
+    clock_skew: Option<ConfigDuration>,
     failed_validation_httpcode: Option<u16>,
     failed_validation_error_message: Option<String>,
 }
@@ -85,7 +85,7 @@ impl Settings<'_> {
     }
 
     /// Returns the places of tokens, in order of preference.
-    pub(super) fn places(self, place: &Place, scope: &mut Scope<'_>) -> Vec<TokenPlace> {
+    pub(super) fn places(self, place: &Place, scope: &mut BuildContext<'_>) -> Vec<TokenPlace> {
         let faults = &mut *scope.faults;
         let mut places = Vec::new();
         let names: &[String] = self.header_name.as_ref().map_or(&[], OneOrMany::as_slice);
@@ -126,11 +126,11 @@ impl Settings<'_> {
     }
 
     /// Returns the name of the token besides `token`, if it has one. Must be called once: from here on there is a token.
-    pub(super) fn name(self, place: &Place, scope: &mut Scope<'_>) -> Option<Arc<str>> {
+    pub(super) fn name(self, place: &Place, scope: &mut BuildContext<'_>) -> Option<Arc<str>> {
         let at = place.key("as");
         let name = self.named.as_deref();
         match name {
-            None if scope.way.has_token => scope.faults.error(
+            None if scope.tokens_before.has_token => scope.faults.error(
                 place,
                 "a token policy stands before this one, so nothing could tell the two tokens apart",
                 "name the token of this one, as `as: device`; expressions then read device.claims",
@@ -139,13 +139,13 @@ impl Settings<'_> {
                 let cure = "write a word of small letters, digits and `_` that means nothing yet, as device";
                 scope.faults.error(&at, format!("`{name}` cannot be the name of a token"), cure);
             }
-            Some(name) if scope.way.names.iter().any(|other| **other == *name) => {
+            Some(name) if scope.tokens_before.names.iter().any(|other| **other == *name) => {
                 scope.faults.error(&at, format!("another token is called `{name}`"), "give each token a name of its own");
             }
-            Some(name) => scope.way.names.push(name.into()),
+            Some(name) => scope.tokens_before.names.push(name.into()),
             None => {}
         }
-        scope.way.has_token = true;
+        scope.tokens_before.has_token = true;
         name.map(Into::into)
     }
 

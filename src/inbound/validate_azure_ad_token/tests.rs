@@ -12,7 +12,7 @@ use crate::{
         IdentityHttp, IdentityHttpConfig,
         testing::{Origin, Reply},
     },
-    inbound::scope::Scope,
+    inbound::build_context::BuildContext,
     limits::Limits,
     request::testing::request,
     request::{ReservedNames, TokenPlace},
@@ -25,7 +25,7 @@ fn build(tenants: &Tenants, config: Value) -> (Option<ValidateAzureAdToken>, Fau
     let policy = ValidateAzureAdToken::build(
         &config,
         &Place::root(),
-        &mut Scope {
+        &mut BuildContext {
             faults: &mut faults,
             sets: &Default::default(),
             tenants,
@@ -38,7 +38,7 @@ fn build(tenants: &Tenants, config: Value) -> (Option<ValidateAzureAdToken>, Fau
             partners: None,
             token_places: &mut token_places,
             graph: None,
-            way: &mut Default::default(),
+            tokens_before: &mut Default::default(),
         },
     );
     (policy, faults, token_places)
@@ -638,7 +638,7 @@ async fn how_many_tokens_are_remembered_is_for_the_config_to_say() {
             assert_eq!(code(&policy, token).await, "accepted");
         }
         let seen =
-            || tokens.iter().filter(|token| policy.verifier.seen(token.as_bytes(), 0, Moment::of(&clock())).is_some()).count();
+            || tokens.iter().filter(|token| policy.verifier.cached(token.as_bytes(), 0, Moment::of(&clock())).is_some()).count();
 
         assert_eq!(seen(), expected, "{memory}");
         // Less room counts at once, for what is kept as well.
@@ -751,7 +751,7 @@ proptest! {
         prop_assert!(policy.verifier.verify(&bytes, 0, now).is_err());
         let verified = policy.verifier.verify(token.as_bytes(), 0, now).unwrap();
         policy.verifier.keep(token.as_bytes(), 0, now.unix, &verified);
-        prop_assert!(policy.verifier.seen(&bytes, 0, now).is_none());
+        prop_assert!(policy.verifier.cached(&bytes, 0, now).is_none());
         prop_assert!(policy.verifier.verify(&bytes, 0, now).is_err());
     }
 

@@ -24,9 +24,9 @@ use http::{HeaderName, header};
 
 pub use self::config::{FromConfig, IdentityConfig, ValidateClientCertificateConfig};
 use self::identity::Identity;
-use super::scope::Scope;
+use super::build_context::BuildContext;
 use crate::{
-    caller::{Believed, Stake},
+    caller::{TrustPurpose, TrustedGroup},
     certificate::{Authorities, CertificateFault, Checks, ClientCertificate, Verdict, header as certificate_header},
     exchange::Exchange,
     listener::load_authorities,
@@ -50,16 +50,16 @@ pub struct ValidateClientCertificate {
 #[derive(Debug)]
 enum Source {
     Connection,
-    Header { name: HeaderName, from: Believed },
+    Header { name: HeaderName, from: TrustedGroup },
 }
 
-const STAKE: Stake = Stake {
+const STAKE: TrustPurpose = TrustPurpose {
     everybody: "every address of a family is believed, so every caller could claim any certificate",
     cure: "list the proxies alone",
 };
 
 impl ValidateClientCertificate {
-    pub(crate) fn build(config: &ValidateClientCertificateConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Self> {
+    pub(crate) fn build(config: &ValidateClientCertificateConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let before = scope.faults.errors();
         let source = match &config.from {
             None => Some(Source::Connection),
@@ -185,7 +185,7 @@ const fn hint(fault: &CertificateFault) -> Option<&'static str> {
     }
 }
 
-fn source(config: &FromConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Source> {
+fn source(config: &FromConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Source> {
     let at = place.key("header");
     let name = match HeaderName::from_bytes(config.header.as_bytes()) {
         Ok(name) if [header::AUTHORIZATION, header::HOST, header::COOKIE].contains(&name) => {
@@ -204,14 +204,14 @@ fn source(config: &FromConfig, place: &Place, scope: &mut Scope<'_>) -> Option<S
         scope.faults.error(&list, "the list is empty, so the field would never be believed", cure);
         return None;
     }
-    let from = Believed::build(&config.addresses, &config.require_header, (&list, place), STAKE, scope.sets, scope.faults)?;
+    let from = TrustedGroup::build(&config.addresses, &config.require_header, (&list, place), STAKE, scope.sets, scope.faults)?;
     let name = name?;
     scope.reserved.claim(&name, Claim::Identity);
     scope.reserved.reads(&name);
     Some(Source::Header { name, from })
 }
 
-fn identities(config: &ValidateClientCertificateConfig, place: &Place, scope: &mut Scope<'_>) -> Option<Box<[Identity]>> {
+fn identities(config: &ValidateClientCertificateConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Box<[Identity]>> {
     let written = config.identities.as_ref()?;
     let place = place.key("identities");
     if written.is_empty() {
@@ -225,7 +225,7 @@ fn identities(config: &ValidateClientCertificateConfig, place: &Place, scope: &m
 }
 
 /// Reports settings that contradict each other, or would check nothing.
-fn judge_combination(config: &ValidateClientCertificateConfig, place: &Place, scope: &mut Scope<'_>) {
+fn judge_combination(config: &ValidateClientCertificateConfig, place: &Place, scope: &mut BuildContext<'_>) {
     let asked = scope.certificates.asked;
     let faults = &mut *scope.faults;
     if config.from.is_none() && !asked.any {

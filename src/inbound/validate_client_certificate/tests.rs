@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     certificate::testing::{Authority, NOW, Unusual, self_signed, write},
     inbound::{
-        scope::{AskedCertificates, CertificateScope},
+        build_context::{AskedCertificates, CertificateContext},
         testing::Building,
     },
 };
@@ -15,7 +15,7 @@ const ASKED: AskedCertificates = AskedCertificates { any: true, required: false,
 
 fn build(yaml: &str, asked: AskedCertificates, folder: &TempDir) -> Result<ValidateClientCertificate, Vec<String>> {
     let config: ValidateClientCertificateConfig = crate::settings::testing::part(yaml);
-    let certificates = CertificateScope { base: folder.path(), asked, validated: false };
+    let certificates = CertificateContext { base: folder.path(), asked, validated: false };
     Building { certificates, ..Building::default() }.build(|place, scope| {
         let built = ValidateClientCertificate::build(&config, place, scope);
         assert!(scope.certificates.validated);

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, he
 use memchr::memchr2;
 
 use super::framing::Framing;
-use crate::{base::recycled, listener::broken::Broken, refusal::Reason};
+use crate::{base::buffers, listener::broken::Broken, refusal::Reason};
 
 /// The maximum number of header fields in one head.
 const MAX_FIELDS: usize = 100;
@@ -241,7 +241,7 @@ fn read(bytes: &Bytes, request_line: usize) -> Result<Head, Broken> {
         Method::from_bytes(request.method.unwrap_or_default().as_bytes()).map_err(|_| framing("the method is no token"))?;
     let uri = read_target(bytes.slice(method.as_str().len() + 1..request_line - " HTTP/1.1".len()), &method)?;
 
-    let mut headers = recycled::headers();
+    let mut headers = buffers::headers();
     let mut fields = Fields::default();
     for field in request.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| invalid("the name of a field is no token"))?;

@@ -9,7 +9,7 @@
 //!
 //! # A client that leaves
 //! A reset is certain, and drops the service's future at once. An end of stream is not: the client may have closed, or may only
-//! have finished sending (as `nc -N` does). Such a client gets the response if it is ready within [`HALF_CLOSED`].
+//! have finished sending (as `nc -N` does). Such a client gets the response if it is ready within [`LINGER_AFTER_SHUTDOWN`].
 //!
 //! # Truncated responses
 //! If a body fails after its response has begun, the part received so far is delivered, and the connection closed: an incomplete
@@ -54,8 +54,8 @@ use self::{
 use super::{
     broken::Broken,
     connection::Connection,
-    drain::Membership,
-    opening::{LAST_WORD, Opening},
+    drain::ConnectionGuard,
+    opening::{FLUSH_GRACE, Opening},
     service::{Arrival, Service},
     settings::{Limits, Listener},
     socket::Socket,
@@ -63,8 +63,8 @@ use super::{
 use crate::connection::{ConnectionEvent, EventKind};
 use crate::{
     base::{
+        buffers,
         deadline::{Deadline, Pace},
-        recycled,
     },
     listener::{body::RequestBody, informational::Informational},
     refusal::Reason,
@@ -100,7 +100,7 @@ pub fn read_request(bytes: &[u8], header_bytes: usize) -> Result<Option<WholeReq
 }
 
 /// The time for which a response is still sent to a client that has closed its sending side.
-pub(super) const HALF_CLOSED: Duration = Duration::from_secs(5);
+pub(super) const LINGER_AFTER_SHUTDOWN: Duration = Duration::from_secs(5);
 /// The number of bytes of an unread body that are read after the response so that the connection can continue.
 const DRAIN_BYTES: u64 = 1 << 20;
 /// The time in which a client that is still sending can read the response.
@@ -114,7 +114,7 @@ const NO_ANSWER: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length:
 struct Http1 {
     wire: OwnedWire,
     listener: Arc<Listener>,
-    membership: Membership,
+    membership: ConnectionGuard,
     timer: Deadline,
     scan: Scan,
     /// The first byte of the current head has arrived.
@@ -209,7 +209,7 @@ pub(super) async fn serve<S: Service>(opening: Opening, service: S, may_be_http2
         };
         http1.may_be_http2 = false;
         http1.timer.clear();
-        http1.membership.leash().works();
+        http1.membership.signal().set_busy();
         // Boxed: the future of a request is large, and a connection at rest has no use for its room.
         match Box::pin(http1.exchange(found, &service, &connection, &limits)).await {
             Then::Next => {
@@ -248,12 +248,12 @@ impl Http1 {
         }
         let silent = wire.buffer.is_empty();
         drop(wire);
-        if silent && self.membership.leash().is_draining() {
+        if silent && self.membership.signal().is_draining() {
             if !self.fresh {
                 return Poll::Ready(Next::Close);
             }
             self.fresh = false;
-            self.timer.set(Instant::now() + LAST_WORD);
+            self.timer.set(Instant::now() + FLUSH_GRACE);
         }
         if !silent && !self.began {
             self.began = true;
@@ -270,7 +270,7 @@ impl Http1 {
         self.fresh = false;
         let now = Instant::now();
         self.timer.set(now + limits.idle_timeout);
-        self.membership.leash().rests(self.listener.admission.since(now));
+        self.membership.signal().set_idle(self.listener.admission.since(now));
     }
 
     /// Serves one request and its response.
@@ -365,7 +365,7 @@ impl Http1 {
             }
         }
         if !self.timer.is_set() {
-            self.timer.set(Instant::now() + HALF_CLOSED);
+            self.timer.set(Instant::now() + LINGER_AFTER_SHUTDOWN);
         }
         self.timer.poll(cx)
     }
@@ -374,7 +374,7 @@ impl Http1 {
     fn begin<B: Body>(&mut self, response: Response<B>, asked: Asked) -> Begun<B> {
         let (parts, body) = response.into_parts();
         let mut out = Outgoing::default();
-        let mut persists = asked.persists && !asks_to_close(&parts.headers) && !self.membership.leash().is_draining();
+        let mut persists = asked.persists && !asks_to_close(&parts.headers) && !self.membership.signal().is_draining();
         {
             let mut wire = self.wire.lock();
             persists &= wire.answer(&mut out.copied);
@@ -388,7 +388,7 @@ impl Http1 {
             }
             Err(_) => out.copied.extend_from_slice(NO_ANSWER),
         }
-        recycled::keep_headers(parts.headers);
+        buffers::keep_headers(parts.headers);
         Begun { body, out, delimiter, persists, trailers: asked.trailers }
     }
 

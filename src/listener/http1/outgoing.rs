@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use tokio::io::AsyncWrite;
 
-use crate::base::recycled;
+use crate::base::buffers;
 
 /// The size up to which copying costs less than another entry in a vectored write.
 const COPIED: usize = 4 << 10;
@@ -28,13 +28,13 @@ pub(super) struct Outgoing {
 
 impl Default for Outgoing {
     fn default() -> Self {
-        Self { copied: recycled::buffer(), written: 0, data: Bytes::new(), tail: b"" }
+        Self { copied: buffers::buffer(), written: 0, data: Bytes::new(), tail: b"" }
     }
 }
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        recycled::keep_buffer(std::mem::take(&mut self.copied));
+        buffers::keep_buffer(std::mem::take(&mut self.copied));
     }
 }
 

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use http_body::SizeHint;
 
 use super::outgoing::Outgoing;
-use crate::base::digits;
+use crate::base::fmt_fast;
 
 /// The framing of a response's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +177,7 @@ pub(super) fn write_head(
     match delimiter {
         Delimiter::Length(length) => {
             out.extend_from_slice(b"content-length: ");
-            digits::decimal(out, length);
+            fmt_fast::decimal(out, length);
             out.extend_from_slice(b"\r\n");
         }
         Delimiter::Chunks => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),

@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     base::lock::lock,
-    listener::{drain::Membership, socket::Socket},
+    listener::{drain::ConnectionGuard, socket::Socket},
 };
 
 /// A claim to the raw connection, in the extensions of a request that asks for another protocol.
@@ -58,23 +58,23 @@ impl Future for Upgrade {
 pub struct Upgraded {
     socket: Socket,
     read: Bytes,
-    membership: Membership,
+    membership: ConnectionGuard,
 }
 
 impl Upgraded {
-    pub(super) const fn new(socket: Socket, read: Bytes, membership: Membership) -> Self {
+    pub(super) const fn new(socket: Socket, read: Bytes, membership: ConnectionGuard) -> Self {
         Self { socket, read, membership }
     }
 
     /// Returns whether the gateway is about to end: a good moment for a closing handshake.
     pub fn is_draining(&self) -> bool {
-        self.membership.leash().is_draining()
+        self.membership.signal().is_draining()
     }
 }
 
 impl AsyncRead for Upgraded {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.membership.leash().poll_cut(cx).is_ready() {
+        if self.membership.signal().poll_abort(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         if self.read.has_remaining() {

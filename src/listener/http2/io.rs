@@ -16,7 +16,7 @@ use tokio::{
 use super::meter::SharedMeter;
 use crate::{
     base::deadline::Deadline,
-    listener::{opening::LAST_WORD, socket::Socket},
+    listener::{opening::FLUSH_GRACE, socket::Socket},
 };
 
 /// The number of bytes that a client may still send after GOAWAY, so that it sees the reason.
@@ -135,7 +135,7 @@ impl AsyncWrite for Observed {
     /// connection, and the client might never see the reason for the end.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.linger.is_set() {
-            self.linger.set(Instant::now() + LAST_WORD);
+            self.linger.set(Instant::now() + FLUSH_GRACE);
         }
         match self.poll_close(cx) {
             Poll::Ready(()) => Poll::Ready(Ok(())),

@@ -47,14 +47,14 @@ use self::{
 };
 use super::{
     connection::Connection,
-    drain::{Herd, Membership},
-    opening::{LAST_WORD, Opening},
+    drain::{ConnectionGuard, ConnectionSet},
+    opening::{FLUSH_GRACE, Opening},
     service::Service,
     settings::{Limits, Listener},
     socket::Socket,
 };
 use crate::{
-    base::{causes::chain, deadline::Deadline},
+    base::{deadline::Deadline, error_chain::chain},
     connection::{ConnectionEvent, EventKind},
 };
 
@@ -83,7 +83,7 @@ pub(super) async fn serve<S: Service>(opening: Opening, service: S) {
     let handshake = builder(&limits).handshake(Observed::new(socket, buffer.freeze(), meter.clone()));
     let mut timer = Deadline::default();
     timer.set(accepted + limits.header_timeout);
-    membership.leash().rests(listener.admission.since(accepted));
+    membership.signal().set_idle(listener.admission.since(accepted));
     let mut http2 = Http2 {
         protocol: Protocol::Handshake(handshake),
         shared: Arc::new(Shared { service, connection, listener, meter, open: AtomicUsize::new(0) }),
@@ -108,7 +108,7 @@ pub async fn serve_http2<S: Service>(client: DuplexStream, listener: Arc<Listene
         buffer: BytesMut::new(),
         listener,
         connection: Arc::new(connection),
-        membership: Arc::<Herd>::default().join(seat, since),
+        membership: Arc::<ConnectionSet>::default().join(seat, since),
         accepted,
     };
     Box::pin(serve(opening, service)).await;
@@ -160,7 +160,7 @@ impl<S: Service> Shared<S> {
 struct Http2<S> {
     protocol: Protocol,
     shared: Arc<Shared<S>>,
-    membership: Membership,
+    membership: ConnectionGuard,
     /// The deadline of an idle connection, or of one that does not end.
     timer: Deadline,
     /// The deadline of a stuck socket.
@@ -220,7 +220,7 @@ impl<S: Service> Http2<S> {
                 }
                 Protocol::Open(connection, _) => match ready!(connection.poll_accept(cx)) {
                     Some(Ok((request, respond))) => {
-                        self.membership.leash().works();
+                        self.membership.signal().set_busy();
                         begin(&self.shared, request, respond);
                     }
                     Some(Err(error)) => return Poll::Ready(Err(error)),
@@ -268,13 +268,13 @@ impl<S: Service> Http2<S> {
         }
         match self.ending {
             Ending::Not => {
-                if !self.membership.leash().is_draining() {
+                if !self.membership.signal().is_draining() {
                     if self.shared.open() > 0 {
                         self.timer.clear();
                     } else if !self.timer.is_set() {
                         let now = Instant::now();
                         self.timer.set(now + self.shared.listener.limits().idle_timeout);
-                        self.membership.leash().rests(self.shared.listener.admission.since(now));
+                        self.membership.signal().set_idle(self.shared.listener.admission.since(now));
                     }
                     ready!(self.timer.poll(cx));
                 }
@@ -287,7 +287,7 @@ impl<S: Service> Http2<S> {
                 } else if !self.timer.is_set() || sent != before {
                     // What is idle has little time to notice.
                     self.ending = Ending::Drains(sent);
-                    self.timer.set(Instant::now() + LAST_WORD);
+                    self.timer.set(Instant::now() + FLUSH_GRACE);
                 }
                 self.timer.poll(cx).map(|()| true)
             }
@@ -309,7 +309,7 @@ impl<S: Service> Http2<S> {
         if let Protocol::Open(connection, _) = &mut self.protocol {
             connection.abrupt_shutdown(reason);
         }
-        self.timer.set(Instant::now() + LAST_WORD);
+        self.timer.set(Instant::now() + FLUSH_GRACE);
         self.ending = Ending::Breaks;
     }
 }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use icu_normalizer::ComposingNormalizerBorrowed;
 
-use super::{Oddities, Strictness, Target, TargetFault, canonical, escape, push_escape, refuse_dot_segments};
+use super::{Ambiguities, Strictness, Target, TargetFault, canonical, escape, push_escape, refuse_dot_segments};
 
 /// The maximum size of all readings of a path together, in bytes: the cost limit for a route that accepts many ambiguities.
 const MOST: usize = 256 << 10;
@@ -20,7 +20,7 @@ impl Target {
     /// # Errors
     /// Fails if there are too many, or if one of them contains what no path may.
     pub(crate) fn readings(&self) -> Result<Vec<String>, TargetFault> {
-        if self.oddities.is_empty() && !is_beyond_ascii(&self.path) {
+        if self.ambiguities.is_empty() && !is_beyond_ascii(&self.path) {
             return Ok(Vec::new());
         }
         let mut readings = Readings { texts: vec![self.path.to_string()], bytes: 0 };
@@ -73,7 +73,7 @@ fn is_beyond_ascii(path: &str) -> bool {
 /// Decodes the text once more.
 fn decoded(text: &str) -> Result<Option<String>, TargetFault> {
     let Some(once) = replaced(text, "%25", "%") else { return Ok(None) };
-    canonical(once.as_bytes(), &mut Oddities::default(), Strictness::Deeper).map(Some)
+    canonical(once.as_bytes(), &mut Ambiguities::default(), Strictness::Deeper).map(Some)
 }
 
 /// Returns the text as a reader that normalises letters sees it, or one that converts them to a smaller character set (best fit).
@@ -91,7 +91,7 @@ fn compatible(text: &str) -> Result<Option<String>, TargetFault> {
             letter => made.push(letter),
         }
     }
-    canonical(made.as_bytes(), &mut Oddities::default(), Strictness::Deeper).map(Some)
+    canonical(made.as_bytes(), &mut Ambiguities::default(), Strictness::Deeper).map(Some)
 }
 
 /// Replaces letters by the simplest compatible ones (NFKC), or by those that a conversion takes for them.

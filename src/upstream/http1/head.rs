@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use memchr::memchr_iter;
 
 use super::{Fault, framing::Decoder};
-use crate::{base::recycled, upstream::hygiene};
+use crate::{base::buffers, upstream::hygiene};
 
 /// The longest response head, in bytes.
 const HEAD: usize = 64 * 1024;
@@ -129,7 +129,7 @@ fn read(
     fields: &[httparse::Header<'_>],
     method: &Method,
 ) -> Result<Head, Fault> {
-    let mut headers = recycled::headers();
+    let mut headers = buffers::headers();
     let mut connection = Options::default();
     let (mut length, mut chunked, mut upgrade) = (None, false, None);
     for written in fields {

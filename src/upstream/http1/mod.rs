@@ -22,7 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, ReadBuf};
 
 use self::framing::{Decoded, Decoder};
 pub(super) use self::head::{Framing, Head, RequestHead};
-use super::{affinity::Home, hygiene, interim::Relay, io::Io, send_body::SendBody};
+use super::{affinity::ReturnSlot, hygiene, interim::Relay, io::Io, send_body::SendBody};
 use crate::base::deadline::Deadline;
 
 /// The size of a read if the remaining length is unknown, in bytes.
@@ -78,7 +78,7 @@ pub(super) struct Connection {
     /// The connection has carried an earlier request.
     pub(super) reused: bool,
     /// The place to which it returns after its exchange, if it is one caller's own; the pool otherwise.
-    pub(super) home: Option<Home>,
+    pub(super) return_slot: Option<ReturnSlot>,
     /// The deadline of the response's beginning.
     pub(super) timer: Deadline,
 }
@@ -125,7 +125,7 @@ impl Connection {
             answer: Decoder::Done,
             persists: true,
             reused: false,
-            home: None,
+            return_slot: None,
             timer: Deadline::default(),
         })
     }

@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{RESETS, STREAMS, window::SendWindow, wire::Seen};
+use super::{RESETS, STREAMS, window::SendWindow, wire::FrameEvent};
 
 /// The time for which requests wait for a new connection's settings, which the server sends first, in order to share it.
 const SETTLES_WITHIN: Duration = Duration::from_secs(1);
@@ -77,21 +77,21 @@ impl State {
     }
 
     /// Notes a received frame.
-    pub(super) fn received(&self, seen: Seen) {
+    pub(super) fn received(&self, seen: FrameEvent) {
         match seen {
-            Seen::Data { .. } | Seen::Headers { .. } => {}
-            Seen::Settings => self.settings.store(true, Relaxed),
-            Seen::GoAway => self.closing.store(true, Relaxed),
-            Seen::WindowUpdate { stream, increment } => self.window.widened(stream, increment),
+            FrameEvent::Data { .. } | FrameEvent::Headers { .. } => {}
+            FrameEvent::Settings => self.settings.store(true, Relaxed),
+            FrameEvent::GoAway => self.closing.store(true, Relaxed),
+            FrameEvent::WindowUpdate { stream, increment } => self.window.widened(stream, increment),
         }
     }
 
     /// Notes a sent frame.
-    pub(super) fn sent(&self, seen: Seen) {
+    pub(super) fn sent(&self, seen: FrameEvent) {
         match seen {
-            Seen::Data { stream, length } => self.window.written(stream, length),
-            Seen::Headers { stream } => drop(self.last.fetch_max(stream, Relaxed)),
-            Seen::Settings | Seen::GoAway | Seen::WindowUpdate { .. } => {}
+            FrameEvent::Data { stream, length } => self.window.written(stream, length),
+            FrameEvent::Headers { stream } => drop(self.last.fetch_max(stream, Relaxed)),
+            FrameEvent::Settings | FrameEvent::GoAway | FrameEvent::WindowUpdate { .. } => {}
         }
     }
 

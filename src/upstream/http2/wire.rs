@@ -14,7 +14,7 @@ use crate::connection::frames::{ACK, DATA, Frame, Frames, GOAWAY, HEADERS, SETTI
 
 /// A frame of interest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(super) enum FrameEvent {
     /// A part of a stream's body, padding included.
     Data { stream: u32, length: u32 },
     /// The head of a message, or its beginning.
@@ -27,7 +27,7 @@ pub(super) enum Seen {
     WindowUpdate { stream: u32, increment: u32 },
 }
 
-impl Seen {
+impl FrameEvent {
     const fn of(frame: Frame) -> Option<Self> {
         let Frame { kind, flags, stream, length, increment } = frame;
         match kind {
@@ -67,7 +67,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Wire<I> {
                 return Poll::Ready(Ok(()));
             }
             state.hear();
-            let kept = read.sift(bytes, |frame| Seen::of(frame).into_iter().for_each(|seen| state.received(seen)));
+            let kept = read.sift(bytes, |frame| FrameEvent::of(frame).into_iter().for_each(|seen| state.received(seen)));
             buffer.set_filled(before + kept);
             // Nothing at all would be the end.
             if kept > 0 {
@@ -81,7 +81,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Wire<I> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let Self { io, state, written, .. } = &mut *self;
         let length = ready!(Pin::new(io).poll_write(context, bytes))?;
-        written.follow(&bytes[..length], |frame| Seen::of(frame).into_iter().for_each(|seen| state.sent(seen)));
+        written.follow(&bytes[..length], |frame| FrameEvent::of(frame).into_iter().for_each(|seen| state.sent(seen)));
         Poll::Ready(Ok(length))
     }
 
@@ -95,7 +95,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Wire<I> {
         let mut left = length;
         for slice in slices {
             let taken = slice.len().min(left);
-            written.follow(&slice[..taken], |frame| Seen::of(frame).into_iter().for_each(|seen| state.sent(seen)));
+            written.follow(&slice[..taken], |frame| FrameEvent::of(frame).into_iter().for_each(|seen| state.sent(seen)));
             left -= taken;
         }
         Poll::Ready(Ok(length))
@@ -138,16 +138,16 @@ mod tests {
         ]
         .concat();
         let expected = [
-            Seen::Settings,
-            Seen::WindowUpdate { stream: 0, increment: 70_000 },
-            Seen::Data { stream: 5, length: 40 },
-            Seen::Headers { stream: 7 },
-            Seen::WindowUpdate { stream: 5, increment: 1 },
-            Seen::GoAway,
+            FrameEvent::Settings,
+            FrameEvent::WindowUpdate { stream: 0, increment: 70_000 },
+            FrameEvent::Data { stream: 5, length: 40 },
+            FrameEvent::Headers { stream: 7 },
+            FrameEvent::WindowUpdate { stream: 5, increment: 1 },
+            FrameEvent::GoAway,
         ];
         for step in 1..=bytes.len() {
             let (mut frames, mut seen) = (Frames::default(), Vec::new());
-            bytes.chunks(step).for_each(|part| frames.follow(part, |frame| seen.extend(Seen::of(frame))));
+            bytes.chunks(step).for_each(|part| frames.follow(part, |frame| seen.extend(FrameEvent::of(frame))));
             assert_eq!(seen, expected, "in steps of {step}");
         }
     }
@@ -157,8 +157,8 @@ mod tests {
         let bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(DATA, 0, 1, b"abc")].concat();
         let (mut frames, mut seen) = (Frames::of_client(), Vec::new());
 
-        frames.follow(&bytes, |frame| seen.extend(Seen::of(frame)));
+        frames.follow(&bytes, |frame| seen.extend(FrameEvent::of(frame)));
 
-        assert_eq!(seen, [Seen::Data { stream: 1, length: 3 }]);
+        assert_eq!(seen, [FrameEvent::Data { stream: 1, length: 3 }]);
     }
 }

@@ -18,7 +18,7 @@ use crate::upstream::UpstreamRequest;
 use crate::{
     connection::Authority,
     refusal::{Reason, Refusal},
-    settings::{Faults, Place, Span},
+    settings::{ConfigDuration, Faults, Place},
 };
 
 /// Makes the settings of an upstream with these servers.
@@ -39,8 +39,8 @@ fn upstream_beside(config: UpstreamConfig, base: &Path) -> Arc<Upstream> {
     upstreams.find("orders").unwrap().clone()
 }
 
-fn short(milliseconds: u64) -> Span {
-    Span(Duration::from_millis(milliseconds))
+fn short(milliseconds: u64) -> ConfigDuration {
+    ConfigDuration(Duration::from_millis(milliseconds))
 }
 
 fn request(method: Method, path: &str) -> UpstreamRequest {

@@ -48,7 +48,7 @@ async fn a_key_that_left_the_set_stops_counting_within_the_hour() {
     leap(REFRESH * 11 / 10 + Duration::from_secs(1)).await;
 
     soon("the old key is gone", || matches!(scene.judge_now(&old), Err(VerifyError::UnknownKey))).await;
-    assert!(scene.verifier.seen(old.as_bytes(), 0, Moment::of(&scene.clock)).is_none());
+    assert!(scene.verifier.cached(old.as_bytes(), 0, Moment::of(&scene.clock)).is_none());
 }
 
 #[tokio::test]

@@ -139,7 +139,7 @@ async fn another_key_under_the_same_id_takes_the_old_ones_place() {
     scene.refresh().await;
 
     // Also where the token was seen before: what was verified once does not outlive the key that vouched for it.
-    assert!(scene.verifier.seen(old.as_bytes(), 0, Moment::of(&scene.clock)).is_none());
+    assert!(scene.verifier.cached(old.as_bytes(), 0, Moment::of(&scene.clock)).is_none());
     assert!(matches!(scene.judge(&old).await, Err(VerifyError::Signature)));
     let new = scene.entra.token().key(replaced.signing_key()).header("kid", scene.entra.signing_key().kid()).sign();
     assert!(scene.judge(&new).await.is_ok());

@@ -53,7 +53,8 @@ async fn this_machine_only(Extension(Peer(peer)): Extension<Peer>, request: Requ
     };
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     if !peer.ip().to_canonical().is_loopback() || !of_this_machine(host) || request.headers().contains_key(header::ORIGIN) {
-        return (StatusCode::FORBIDDEN, "The desk of the development tenant answers this machine alone.\n").into_response();
+        return (StatusCode::FORBIDDEN, "The control endpoints of the development tenant answer only this machine.\n")
+            .into_response();
     }
     next.run(request).await
 }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::limit_scope::LimitScope;
+use super::limit_scope::LimitContext;
 use crate::{
     address::AddressSets,
     credentials::Credentials,
@@ -17,7 +17,7 @@ use crate::{
 
 /// The context in which a policy is built: the data that it may use, and the collections that it adds to.
 #[derive(Debug)]
-pub(crate) struct Scope<'a> {
+pub(crate) struct BuildContext<'a> {
     /// The collected faults; the build continues after a fault.
     pub faults: &'a mut Faults,
     /// The named address sets.
@@ -25,7 +25,7 @@ pub(crate) struct Scope<'a> {
     /// The tenants by name, and their key sets.
     pub tenants: &'a Tenants,
     /// The counters of the process, with the owner of the policy's counts.
-    pub(crate) limits: LimitScope<'a>,
+    pub(crate) limits: LimitContext<'a>,
     /// The values of secret named values.
     pub secrets: &'a Secrets,
     /// The captures of the route's path; `None` for policies outside of any route.
@@ -35,7 +35,7 @@ pub(crate) struct Scope<'a> {
     /// The reserved header names.
     pub reserved: &'a mut ReservedNames,
     /// The state of clients' certificates.
-    pub(crate) certificates: CertificateScope<'a>,
+    pub(crate) certificates: CertificateContext<'a>,
     /// The partners, and the route's properties that concern them; `None` for policies outside of any route.
     pub(crate) partners: Option<(&'a Arc<Partners>, PartnerRoute<'a>)>,
     /// The places in which token policies of the route look for a token, collected while they are built.
@@ -43,10 +43,10 @@ pub(crate) struct Scope<'a> {
     /// Microsoft Graph, and the credentials for it; `None` for policies outside of any route.
     pub(crate) graph: Option<(&'a Graphs, &'a Credentials)>,
     /// The tokens that are known at the policy's place.
-    pub way: &'a mut TokensBefore,
+    pub tokens_before: &'a mut TokensBefore,
 }
 
-impl Scope<'_> {
+impl BuildContext<'_> {
     /// Reads a value that may be an expression, and checks its names against the route's earlier policies.
     pub(crate) fn template(&mut self, text: &str, place: &Place) -> Option<Template> {
         let template = self.template_on_answer(text, place)?;
@@ -55,7 +55,7 @@ impl Scope<'_> {
 
     /// Does the same as [`template`](Self::template) for a value that is evaluated with a response.
     pub(crate) fn template_on_answer(&mut self, text: &str, place: &Place) -> Option<Template> {
-        let template = Template::build(text, &self.way.names, place, self.faults)?;
+        let template = Template::build(text, &self.tokens_before.names, place, self.faults)?;
         match &template {
             Template::Literal(_) => Some(template),
             Template::Expression(expression) => self.can_evaluate(expression, place).then_some(template),
@@ -79,7 +79,7 @@ impl Scope<'_> {
 
     /// Does the same as [`condition`](Self::condition) for one that may be evaluated with a response.
     pub(crate) fn condition_on_answer(&mut self, text: &str, place: &Place) -> Option<Expression> {
-        let expression = condition(text, &self.way.names, place, self.faults)?;
+        let expression = condition(text, &self.tokens_before.names, place, self.faults)?;
         self.can_evaluate(&expression, place).then_some(expression)
     }
 
@@ -147,7 +147,7 @@ impl TokensBefore {
 
 /// The state of clients' certificates where a policy is built.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct CertificateScope<'a> {
+pub(crate) struct CertificateContext<'a> {
     /// The folder that file names are relative to.
     pub(crate) base: &'a Path,
     /// The listeners' requirements.
@@ -156,7 +156,7 @@ pub(crate) struct CertificateScope<'a> {
     pub(crate) validated: bool,
 }
 
-impl Default for CertificateScope<'_> {
+impl Default for CertificateContext<'_> {
     fn default() -> Self {
         Self { base: Path::new(""), asked: AskedCertificates::default(), validated: false }
     }

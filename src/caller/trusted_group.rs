@@ -13,21 +13,21 @@ use crate::{
 
 /// Trusted peers, and the header fields that their requests must carry.
 #[derive(Debug)]
-pub(crate) struct Believed {
+pub(crate) struct TrustedGroup {
     addresses: Arc<AddressSet>,
     required: Vec<(HeaderName, Vec<HeaderValue>)>,
 }
 
 /// The purpose of the trust, for messages about lists that trust everybody.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stake {
+pub(crate) struct TrustPurpose {
     /// The reason why not every address of a family may be trusted.
     pub(crate) everybody: &'static str,
     /// The peers to list instead.
     pub(crate) cure: &'static str,
 }
 
-impl Stake {
+impl TrustPurpose {
     /// The caller's address.
     pub(super) const ADDRESS: Self = Self {
         everybody: "every address of a family is trusted, so every caller could choose its own address",
@@ -35,13 +35,13 @@ impl Stake {
     };
 }
 
-impl Believed {
+impl TrustedGroup {
     /// Builds trusted peers: `addresses` stand at the first place, the entry with its `require-header` at the second.
     pub(crate) fn build(
         addresses: &[AddressEntryConfig],
         required: &BTreeMap<String, Vec<String>>,
         (list, place): (&Place, &Place),
-        stake: Stake,
+        purpose: TrustPurpose,
         sets: &AddressSets,
         faults: &mut Faults,
     ) -> Option<Self> {
@@ -52,7 +52,7 @@ impl Believed {
         }
         let addresses = AddressSet::build(addresses, list, sets, faults)?;
         if addresses.holds_a_whole_family() {
-            faults.error(list, stake.everybody, stake.cure);
+            faults.error(list, purpose.everybody, purpose.cure);
             return None;
         }
         Some(Self { addresses, required: required? })
@@ -62,7 +62,7 @@ impl Believed {
     pub(crate) fn list(
         written: &[TrustedProxyConfig],
         place: &Place,
-        stake: Stake,
+        purpose: TrustPurpose,
         sets: &AddressSets,
         faults: &mut Faults,
     ) -> Vec<Self> {
@@ -79,7 +79,7 @@ impl Believed {
             };
             // One entry of its own is a list of one: its faults are told at the entry.
             let mut own = Faults::default();
-            let believed = Self::build(&addresses, required.unwrap_or(&BTreeMap::new()), (list, &place), stake, sets, &mut own);
+            let group = Self::build(&addresses, required.unwrap_or(&BTreeMap::new()), (list, &place), purpose, sets, &mut own);
             for mut fault in own.iter().cloned() {
                 if let Some(rest) = fault.place.pointer().strip_prefix(place.index(0).pointer()) {
                     fault.place = Place::from(format!("{}{rest}", place.pointer()));
@@ -87,13 +87,13 @@ impl Believed {
                 faults.add(fault);
             }
             everything.extend(addresses);
-            any.extend(believed);
+            any.extend(group);
         }
         // However a whole family is put together from several entries: where one of them is one already, that was told.
         if any.len() == written.len() {
             let all = AddressSet::build(&everything, place, sets, &mut Faults::default());
             if all.is_some_and(|all| all.holds_a_whole_family()) {
-                faults.error(place, stake.everybody, stake.cure);
+                faults.error(place, purpose.everybody, purpose.cure);
             }
         }
         any
@@ -126,7 +126,7 @@ impl Believed {
 }
 
 #[cfg(test)]
-impl From<Arc<AddressSet>> for Believed {
+impl From<Arc<AddressSet>> for TrustedGroup {
     fn from(addresses: Arc<AddressSet>) -> Self {
         Self { addresses, required: Vec::new() }
     }

@@ -10,13 +10,13 @@ fn token(number: usize) -> Vec<u8> {
 }
 
 /// Makes a table in which a thread has room for about fifty such tokens.
-fn seen() -> Seen {
-    let seen = Seen::default();
-    seen.set_room(120 << 10, 1, LARGEST);
-    seen
+fn cache() -> VerifiedTokenCache {
+    let cache = VerifiedTokenCache::default();
+    cache.set_room(120 << 10, 1, LARGEST);
+    cache
 }
 
-impl Seen {
+impl VerifiedTokenCache {
     fn has(&self, number: usize) -> bool {
         self.get(&token(number), 0, SET, GENERATION, NOW).is_some()
     }
@@ -58,102 +58,102 @@ impl Seen {
 
 #[test]
 fn a_token_is_found_by_its_bytes_its_keys_and_its_time() {
-    let seen = seen();
+    let cache = cache();
     let kept = verified(NOW + 10);
-    seen.keep(&token(1), 0, NOW, &kept);
-    seen.keep(&token(2), 0, NOW + 10, &kept);
+    cache.keep(&token(1), 0, NOW, &kept);
+    cache.keep(&token(2), 0, NOW + 10, &kept);
 
-    assert!(Arc::ptr_eq(&seen.get(&token(1), 0, SET, GENERATION, NOW + 9).unwrap(), &kept));
+    assert!(Arc::ptr_eq(&cache.get(&token(1), 0, SET, GENERATION, NOW + 9).unwrap(), &kept));
     // The same tail, other bytes before it.
-    assert!(seen.get(&[b"x", &*token(1)].concat(), 0, SET, GENERATION, NOW).is_none());
-    assert!(seen.get(&token(1), 1, SET, GENERATION, NOW).is_none(), "of another thread");
-    assert!(seen.get(&token(1), 0, SET + 1, GENERATION, NOW).is_none(), "by other keys");
-    assert!(seen.get(&token(2), 0, SET, GENERATION, NOW).is_none(), "over when it came");
-    assert!(seen.get(&token(1), 0, SET, GENERATION + 1, NOW).is_none(), "by newer keys");
-    assert!(!seen.has(1), "what no longer serves is gone");
+    assert!(cache.get(&[b"x", &*token(1)].concat(), 0, SET, GENERATION, NOW).is_none());
+    assert!(cache.get(&token(1), 1, SET, GENERATION, NOW).is_none(), "of another thread");
+    assert!(cache.get(&token(1), 0, SET + 1, GENERATION, NOW).is_none(), "by other keys");
+    assert!(cache.get(&token(2), 0, SET, GENERATION, NOW).is_none(), "over when it came");
+    assert!(cache.get(&token(1), 0, SET, GENERATION + 1, NOW).is_none(), "by newer keys");
+    assert!(!cache.has(1), "what no longer serves is gone");
 }
 
 #[test]
 fn as_many_tokens_as_there_is_room_for_are_verified_once() {
-    let seen = seen();
-    let room = seen.fill();
+    let cache = cache();
+    let room = cache.fill();
     assert!(room > 30, "{room}");
 
-    assert_eq!(seen.verifications((0..room).cycle().take(10 * room)), 0);
+    assert_eq!(cache.verifications((0..room).cycle().take(10 * room)), 0);
 }
 
 #[test]
 fn tokens_that_come_once_push_out_none_that_are_used() {
-    let seen = seen();
-    let room = seen.fill();
+    let cache = cache();
+    let room = cache.fill();
 
-    let strangers = seen.verifications(10_000..10_000 + 20 * room);
-    let regulars = seen.verifications(0..room);
+    let strangers = cache.verifications(10_000..10_000 + 20 * room);
+    let regulars = cache.verifications(0..room);
 
     assert_eq!((strangers, regulars), (20 * room, 0));
-    seen.assert_sound();
+    cache.assert_sound();
 }
 
 #[test]
 fn a_token_that_comes_again_takes_the_place_of_one_that_does_not() {
-    let seen = seen();
-    let room = seen.fill();
+    let cache = cache();
+    let room = cache.fill();
     // Something has to go first, so that the hand has passed all others.
-    seen.verifications([10_000, 10_000].into_iter());
+    cache.verifications([10_000, 10_000].into_iter());
     // The first half is used again; then strangers come, one at a time and twice each.
     for _ in 0..3 {
-        seen.verifications(0..room / 2);
+        cache.verifications(0..room / 2);
     }
     for number in 20_000..20_000 + room / 4 {
-        assert_eq!(seen.verifications([number; 3].into_iter()), 2);
+        assert_eq!(cache.verifications([number; 3].into_iter()), 2);
     }
 
-    assert_eq!(seen.verifications(0..room / 2), 0);
-    seen.assert_sound();
+    assert_eq!(cache.verifications(0..room / 2), 0);
+    cache.assert_sound();
 }
 
 #[test]
 fn less_room_holds_fewer_tokens_and_none_holds_none() {
-    let seen = seen();
-    let room = seen.fill();
+    let cache = cache();
+    let room = cache.fill();
 
-    seen.set_room(25 << 10, 1, LARGEST);
-    seen.assert_sound();
-    let left = seen.status().tokens as usize;
+    cache.set_room(25 << 10, 1, LARGEST);
+    cache.assert_sound();
+    let left = cache.status().tokens as usize;
     assert!(left > 5 && left < room / 2, "{left} of {room}");
-    seen.set_room(0, 1, LARGEST);
-    assert_eq!(seen.verifications([room; 4].into_iter()), 4);
-    assert_eq!(seen.status(), SeenStatus { bytes: 0, tokens: 0, ..seen.status() });
+    cache.set_room(0, 1, LARGEST);
+    assert_eq!(cache.verifications([room; 4].into_iter()), 4);
+    assert_eq!(cache.status(), VerifiedTokenCacheStatus { bytes: 0, tokens: 0, ..cache.status() });
 }
 
 #[test]
 fn the_bound_is_that_of_all_threads_together_and_holds_at_every_moment() {
     const MEMORY: u64 = 1 << 20;
-    let seen = Seen::default();
-    seen.set_room(MEMORY, 8, LARGEST);
+    let cache = VerifiedTokenCache::default();
+    cache.set_room(MEMORY, 8, LARGEST);
     let verified = verified(NOW + 3_600);
     for number in 0..40_000_usize {
         // Of all lengths, so that one takes the place of several and several that of one.
         let mut token = vec![b'a'; number * 977 % 5_000];
         token.extend_from_slice(&super::tests::token(number / 2));
-        seen.keep(&token, number / 2 % 8, NOW, &verified);
+        cache.keep(&token, number / 2 % 8, NOW, &verified);
         if number % 1_000 == 0 {
-            seen.assert_sound();
-            assert!(seen.status().bytes <= MEMORY);
+            cache.assert_sound();
+            assert!(cache.status().bytes <= MEMORY);
         }
     }
 
-    let status = seen.status();
+    let status = cache.status();
     assert!(status.bytes > MEMORY / 2 && status.bytes <= MEMORY, "{status:?}");
     // Fewer threads: what the others held is gone.
-    seen.set_room(MEMORY, 2, LARGEST);
-    seen.assert_sound();
-    assert!((2..SHARDS).all(|worker| seen.shard(worker).entries.is_empty()));
+    cache.set_room(MEMORY, 2, LARGEST);
+    cache.assert_sound();
+    assert!((2..SHARDS).all(|worker| cache.shard(worker).entries.is_empty()));
 }
 
 #[test]
 fn a_token_that_is_longer_than_told_or_too_much_for_its_thread_is_not_kept() {
-    let seen = Seen::default();
+    let cache = VerifiedTokenCache::default();
     let kept = verified(NOW + 3_600);
     for (row, memory, length, expected) in [
         ("short", MEMORY, 100, 1),
@@ -161,41 +161,41 @@ fn a_token_that_is_longer_than_told_or_too_much_for_its_thread_is_not_kept() {
         ("longer", MEMORY, (8 << 10) + 1, 0),
         ("too much", 30 << 10, 8 << 10, 0),
     ] {
-        seen.set_room(0, 1, LARGEST);
-        seen.set_room(memory, 1, LARGEST);
-        seen.keep(&vec![b'a'; length], 0, NOW, &kept);
+        cache.set_room(0, 1, LARGEST);
+        cache.set_room(memory, 1, LARGEST);
+        cache.keep(&vec![b'a'; length], 0, NOW, &kept);
 
-        assert_eq!(seen.status().tokens, expected, "{row}");
+        assert_eq!(cache.status().tokens, expected, "{row}");
     }
 }
 
 #[test]
 fn what_has_expired_goes_first() {
-    let seen = seen();
-    let room = seen.fill();
-    seen.verifications(0..room);
+    let cache = cache();
+    let room = cache.fill();
+    cache.verifications(0..room);
 
     // All were used, and all are over by then.
     let later = verified(NOW + 10_000);
     for _ in 0..2 {
-        seen.keep(&token(10_000), 0, NOW + 3_600, &later);
+        cache.keep(&token(10_000), 0, NOW + 3_600, &later);
     }
 
-    assert!(seen.get(&token(10_000), 0, SET, GENERATION, NOW + 3_600).is_some());
-    seen.assert_sound();
+    assert!(cache.get(&token(10_000), 0, SET, GENERATION, NOW + 3_600).is_some());
+    cache.assert_sound();
 }
 
 #[test]
 fn tokens_of_keys_that_are_gone_are_let_go() {
-    let seen = seen();
-    let room = seen.fill();
+    let cache = cache();
+    let room = cache.fill();
     let mut other = (*verified(NOW + 3_600)).clone();
     other.set = SET + 1;
-    seen.keep(&token(3), 1, NOW, &Arc::new(other));
+    cache.keep(&token(3), 1, NOW, &Arc::new(other));
 
-    seen.retain(&[SET + 1]);
+    cache.retain(&[SET + 1]);
 
-    assert_eq!(seen.status().tokens, 1);
-    assert!(!(0..room).any(|number| seen.has(number)));
-    seen.assert_sound();
+    assert_eq!(cache.status().tokens, 1);
+    assert!(!(0..room).any(|number| cache.has(number)));
+    cache.assert_sound();
 }

@@ -28,11 +28,11 @@ pub(crate) const LARGEST: u64 = 8 << 10;
 /// The largest part of a thread's memory that one token may take; a larger token would evict all others.
 const PART: usize = 4;
 /// The memory, in bytes, per remembered tail of a token that found no room.
-const BYTES_A_TAIL: usize = 4 << 10;
-const MOST_TAILS: usize = 1 << 16;
+const BYTES_PER_PROBATION_SLOT: usize = 4 << 10;
+const MOST_PROBATION_SLOTS: usize = 1 << 16;
 
 /// The verified tokens of the process, in shards by thread, so that no thread waits for another.
-pub(crate) struct Seen {
+pub(crate) struct VerifiedTokenCache {
     shards: Box<[Mutex<Shard>]>,
     /// The memory limit of each shard, in bytes.
     room: AtomicUsize,
@@ -42,7 +42,7 @@ pub(crate) struct Seen {
 
 /// The content of the table, and its hits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SeenStatus {
+pub struct VerifiedTokenCacheStatus {
     /// The number of cached tokens.
     pub tokens: u64,
     /// The memory that they take, with all their data.
@@ -66,10 +66,10 @@ struct Shard {
     /// The memory that the entries point to.
     held: usize,
     /// The next entry to be examined when room is needed.
-    hand: usize,
+    clock_hand: usize,
     /// The places of tokens that came while there was no room, one slot for each. Only a token that comes again may evict others:
     /// tokens that are used just once evict nothing.
-    met: Box<[u64]>,
+    probation: Box<[u64]>,
     found: u64,
     verified: u64,
 }
@@ -81,7 +81,7 @@ struct Entry {
     /// The memory of the entry.
     held: usize,
     /// True if it was used since the hand last passed it.
-    used: bool,
+    touched: bool,
 }
 
 /// A hasher that returns the place itself, see [`place`].
@@ -118,7 +118,7 @@ fn place(token: &[u8], set: u64) -> Option<u64> {
     Some(last.iter().fold(spread(set), |hash, byte| hash.rotate_left(7) ^ u64::from(*byte)))
 }
 
-impl Seen {
+impl VerifiedTokenCache {
     /// Returns the cached result for this token, if this key set verified it in this generation and it has not expired.
     pub(crate) fn get(&self, token: &[u8], worker: usize, set: u64, generation: u64, now: u64) -> Option<Arc<Verified>> {
         let mut shard = self.shard(worker);
@@ -131,7 +131,7 @@ impl Seen {
             shard.remove(at);
             return None;
         }
-        entry.used = true;
+        entry.touched = true;
         let verified = entry.verified.clone();
         shard.found += 1;
         Some(verified)
@@ -155,14 +155,14 @@ impl Seen {
         }
         if let Some(at) = known {
             shard.remove(at);
-        } else if !shard.has_room(held, room) && !shard.meets(place, room) {
+        } else if !shard.has_room(held, room) && !shard.was_on_probation(place, room) {
             return;
         }
         if shard.make_room(held, room, now) {
             let at = shard.entries.len();
             shard.places.insert(place, at);
             shard.held += held;
-            shard.entries.push(Entry { place, bytes: token.into(), verified: verified.clone(), held, used: false });
+            shard.entries.push(Entry { place, bytes: token.into(), verified: verified.clone(), held, touched: false });
         }
     }
 
@@ -199,10 +199,10 @@ impl Seen {
     }
 
     /// Returns the content of the table, and its hits.
-    pub(crate) fn status(&self) -> SeenStatus {
-        (0..SHARDS).fold(SeenStatus::default(), |sum, worker| {
+    pub(crate) fn status(&self) -> VerifiedTokenCacheStatus {
+        (0..SHARDS).fold(VerifiedTokenCacheStatus::default(), |sum, worker| {
             let shard = self.shard(worker);
-            SeenStatus {
+            VerifiedTokenCacheStatus {
                 tokens: sum.tokens + shard.entries.len() as u64,
                 bytes: sum.bytes + shard.memory() as u64,
                 found: sum.found + shard.found,
@@ -219,7 +219,7 @@ impl Seen {
 impl Shard {
     /// Returns the total memory of the shard.
     fn memory(&self) -> usize {
-        self.held + tables(self.entries.capacity(), self.places.capacity()) + size_of_val(&*self.met)
+        self.held + tables(self.entries.capacity(), self.places.capacity()) + size_of_val(&*self.probation)
     }
 
     /// Returns whether one more entry with this memory fits, even if the tables have to grow for it.
@@ -227,7 +227,7 @@ impl Shard {
         let grown = |capacity: usize, length: usize| if length < capacity { capacity } else { (capacity * 2).max(4) };
         let entries = grown(self.entries.capacity(), self.entries.len());
         let places = grown(self.places.capacity(), self.places.len());
-        self.held + held + tables(entries, places) + tails(room) * size_of::<u64>() <= room
+        self.held + held + tables(entries, places) + probation_slots(room) * size_of::<u64>() <= room
     }
 
     fn remove(&mut self, at: usize) {
@@ -241,8 +241,8 @@ impl Shard {
 
     /// Drops the entries that no longer fit.
     fn shrink(&mut self, room: usize) {
-        if self.met.len() != tails(room) {
-            self.met = Box::default();
+        if self.probation.len() != probation_slots(room) {
+            self.probation = Box::default();
         }
         while self.memory() > room && !self.entries.is_empty() {
             // Several at once, for the tables are made anew each time.
@@ -259,13 +259,14 @@ impl Shard {
     }
 
     /// Returns whether a token of this place came lately, and could not be kept then.
-    fn meets(&mut self, place: u64, room: usize) -> bool {
-        if self.met.len() != tails(room) {
-            self.met = vec![0; tails(room)].into();
+    fn was_on_probation(&mut self, place: u64, room: usize) -> bool {
+        if self.probation.len() != probation_slots(room) {
+            self.probation = vec![0; probation_slots(room)].into();
         }
-        let slots = self.met.len();
-        // Without a slot to remember it in, a token is as good as met.
-        let Some(slot) = usize::try_from(spread(place) >> 32).ok().and_then(|number| self.met.get_mut(number % slots.max(1)))
+        let slots = self.probation.len();
+        // Without a slot to remember it in, a token is as good as remembered.
+        let Some(slot) =
+            usize::try_from(spread(place) >> 32).ok().and_then(|number| self.probation.get_mut(number % slots.max(1)))
         else {
             return true;
         };
@@ -280,13 +281,13 @@ impl Shard {
                 self.shrink(0);
                 return self.has_room(held, room);
             }
-            self.hand %= self.entries.len();
-            let entry = &mut self.entries[self.hand];
-            if std::mem::take(&mut entry.used) && entry.verified.token.expires_at > now {
-                self.hand += 1;
+            self.clock_hand %= self.entries.len();
+            let entry = &mut self.entries[self.clock_hand];
+            if std::mem::take(&mut entry.touched) && entry.verified.token.expires_at > now {
+                self.clock_hand += 1;
             } else {
                 // The last entry moves here, and is looked at next.
-                self.remove(self.hand);
+                self.remove(self.clock_hand);
             }
         }
         true
@@ -299,12 +300,12 @@ const fn tables(entries: usize, places: usize) -> usize {
     block(entries * size_of::<Entry>()) + block(buckets * (size_of::<(u64, usize)>() + 1))
 }
 
-const fn tails(room: usize) -> usize {
-    let tails = room / BYTES_A_TAIL;
-    if tails > MOST_TAILS { MOST_TAILS } else { tails }
+const fn probation_slots(room: usize) -> usize {
+    let slots = room / BYTES_PER_PROBATION_SLOT;
+    if slots > MOST_PROBATION_SLOTS { MOST_PROBATION_SLOTS } else { slots }
 }
 
-impl Default for Seen {
+impl Default for VerifiedTokenCache {
     fn default() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -314,9 +315,9 @@ impl Default for Seen {
     }
 }
 
-impl std::fmt::Debug for Seen {
+impl std::fmt::Debug for VerifiedTokenCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Seen").field("status", &self.status()).finish_non_exhaustive()
+        f.debug_struct("VerifiedTokenCache").field("status", &self.status()).finish_non_exhaustive()
     }
 }
 
