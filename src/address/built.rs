@@ -24,12 +24,12 @@ pub(super) struct BuiltSets(Mutex<HashMap<Key, Built>>);
 #[derive(Clone, Debug)]
 struct Built {
     set: Option<Arc<AddressSet>>,
-    told: Arc<[Told]>,
+    told: Arc<[RelativeFault]>,
 }
 
 /// A fault; for one within the list, the place is relative to the list.
 #[derive(Debug)]
-struct Told {
+struct RelativeFault {
     within: Option<String>,
     fault: Fault,
 }
@@ -49,7 +49,7 @@ impl BuiltSets {
         let built = known.unwrap_or_else(|| {
             let mut own = Faults::default();
             let set = build(&mut own);
-            let told = own.iter().map(|fault| Told {
+            let told = own.iter().map(|fault| RelativeFault {
                 within: fault.place.pointer().strip_prefix(place.pointer()).map(str::to_owned),
                 fault: fault.clone(),
             });
@@ -57,7 +57,7 @@ impl BuiltSets {
             lock(&self.0).insert(key, built.clone());
             built
         });
-        for Told { within, fault } in &*built.told {
+        for RelativeFault { within, fault } in &*built.told {
             let mut fault = fault.clone();
             if let Some(within) = within {
                 fault.place = Place::from(format!("{}{within}", place.pointer()));

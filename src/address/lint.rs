@@ -10,14 +10,14 @@ const TOLD: usize = 5;
 
 /// The place where an entry was written.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Written<'a> {
+pub(super) enum EntryPlace<'a> {
     /// In the config: an entry of the list at this place.
     Entry { list: &'a Place, index: usize, noted: bool, text: &'a str },
     /// In a file that the config names at this place, on this line.
     Line { file: &'a Place, line: usize, text: &'a str },
 }
 
-impl Written<'_> {
+impl EntryPlace<'_> {
     pub(super) fn place(&self) -> Place {
         match self {
             Self::Entry { list, index, noted: false, .. } => list.index(*index),
@@ -27,7 +27,7 @@ impl Written<'_> {
     }
 }
 
-impl fmt::Display for Written<'_> {
+impl fmt::Display for EntryPlace<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Entry { text, .. } => write!(f, "`{text}`"),
@@ -39,7 +39,7 @@ impl fmt::Display for Written<'_> {
 /// Warns about entries that have no effect, overlap, or are absurdly wide.
 ///
 /// `named`: the list is a named set. For a policy's own list, the policy judges an entry that holds every address.
-pub(super) fn entries(written: &[(AddressRange, Written<'_>)], named: bool, faults: &mut Faults) {
+pub(super) fn entries(written: &[(AddressRange, EntryPlace<'_>)], named: bool, faults: &mut Faults) {
     for (span, entry) in written {
         if span.is_everything() && !named {
             continue;
@@ -58,7 +58,7 @@ pub(super) fn entries(written: &[(AddressRange, Written<'_>)], named: bool, faul
     // By start, the widest first: whatever is covered comes behind what covers it. Equal spans stay as written.
     sorted.sort_by_key(|(span, _)| key(*span));
     let mut told = 0;
-    let mut widest: Option<&(AddressRange, Written<'_>)> = None;
+    let mut widest: Option<&(AddressRange, EntryPlace<'_>)> = None;
     for current in sorted {
         let Some(before) = widest.filter(|before| before.0.meets(current.0)) else {
             widest = Some(current);
@@ -83,9 +83,13 @@ pub(super) fn entries(written: &[(AddressRange, Written<'_>)], named: bool, faul
 }
 
 /// Warns about entries that a set named in the same list already holds, and about sets that another one contains.
-pub(super) fn included(written: &[(AddressRange, Written<'_>)], sets: &[(Arc<AddressSet>, Written<'_>)], faults: &mut Faults) {
+pub(super) fn included(
+    written: &[(AddressRange, EntryPlace<'_>)],
+    sets: &[(Arc<AddressSet>, EntryPlace<'_>)],
+    faults: &mut Faults,
+) {
     let mut told = 0;
-    let mut tell = |entry: &Written<'_>, whole: &Written<'_>| {
+    let mut tell = |entry: &EntryPlace<'_>, whole: &EntryPlace<'_>| {
         told += 1;
         if told <= TOLD {
             faults.warning(&entry.place(), format!("{entry} is already in {whole}"), "leave it out");

@@ -46,13 +46,13 @@ pub struct AuditLog {
     dropped: AtomicU64,
     recent: Mutex<VecDeque<Bytes>>,
     followers: broadcast::Sender<Bytes>,
-    outlet: Mutex<Outlet>,
+    outlet: Mutex<SinkWriter>,
     stop: (Mutex<bool>, Condvar),
 }
 
 /// The sinks, and the buffer that replaces a worker's while that is written out.
 #[derive(Debug)]
-struct Outlet {
+struct SinkWriter {
     sinks: Vec<Sink>,
     /// Empty except during a flush.
     spare: Vec<u8>,
@@ -101,7 +101,7 @@ impl AuditLog {
             dropped: AtomicU64::new(0),
             recent: Mutex::default(),
             followers: broadcast::channel(RECENT_RECORDS).0,
-            outlet: Mutex::new(Outlet { sinks: open_sinks(config, base)?, spare: Vec::new() }),
+            outlet: Mutex::new(SinkWriter { sinks: open_sinks(config, base)?, spare: Vec::new() }),
             stop: Default::default(),
         }))
     }
@@ -163,7 +163,7 @@ impl AuditLog {
     /// Writes out the content of the buffers.
     pub fn flush(&self) {
         let mut outlet = lock(&self.outlet);
-        let Outlet { sinks, spare: lines } = &mut *outlet;
+        let SinkWriter { sinks, spare: lines } = &mut *outlet;
         for buffer in &self.buffers {
             std::mem::swap(&mut *lock(buffer), lines);
             if lines.is_empty() {

@@ -345,10 +345,10 @@ impl Authorities {
     }
 
     /// Collects the facts of a verified path's certificates, beginning with the validity of the client's own.
-    fn follow(&self, path: &VerifiedPath<'_>, own: (u64, u64)) -> Option<Followed> {
+    fn follow(&self, path: &VerifiedPath<'_>, own: (u64, u64)) -> Option<PathFacts> {
         let anchor = self.anchors.iter().position(|anchor| anchor == path.anchor())?;
         let anchor = &self.told[anchor];
-        let mut followed = Followed { issuer: anchor.fingerprint, lists_until: None, not_before: own.0, not_after: own.1 };
+        let mut followed = PathFacts { issuer: anchor.fingerprint, lists_until: None, not_before: own.0, not_after: own.1 };
         // Where an authority's own validity ends, so does its word, though the path builder does not ask.
         followed.narrow((anchor.not_before, anchor.not_after));
         let mut issuers: Vec<&[u8]> = vec![path.end_entity().issuer()];
@@ -376,14 +376,14 @@ impl std::fmt::Debug for Authorities {
 }
 
 /// The facts collected along a path.
-struct Followed {
+struct PathFacts {
     issuer: Fingerprint,
     lists_until: Option<u64>,
     not_before: u64,
     not_after: u64,
 }
 
-impl Followed {
+impl PathFacts {
     /// Narrows the validity: no certificate outlives its issuer.
     fn narrow(&mut self, (not_before, not_after): (u64, u64)) {
         self.not_before = self.not_before.max(not_before);

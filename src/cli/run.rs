@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Context;
 use clap::Args;
 
-use super::signals::{Signals, Told};
+use super::signals::{SignalAction, Signals};
 use crate::{
     config::{Document, Report},
     gateway::runtime::Runtime,
@@ -78,13 +78,13 @@ async fn serve(server: &mut Server, mut signals: Signals, arguments: &RunArgumen
     loop {
         let told = tokio::select! {
             told = signals.next() => told,
-            () = watch.changed() => Told::Reload,
+            () = watch.changed() => SignalAction::Reload,
         };
         match told {
-            Told::Drain => return,
-            Told::Reload => reload(server, arguments, &mut watch),
-            Told::Reopen => reopen(server),
-            Told::Nothing(signal) => tracing::info!(signal, "a signal without a meaning was ignored"),
+            SignalAction::Drain => return,
+            SignalAction::Reload => reload(server, arguments, &mut watch),
+            SignalAction::Reopen => reopen(server),
+            SignalAction::Nothing(signal) => tracing::info!(signal, "a signal without a meaning was ignored"),
         }
     }
 }

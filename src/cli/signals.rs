@@ -13,7 +13,7 @@ use tokio::{
 
 /// The meaning of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum SignalAction {
     /// TERM, INT or QUIT: finish the requests in progress, and end.
     Drain,
     /// HUP: read the config again.
@@ -25,12 +25,12 @@ pub(super) enum Told {
 }
 
 /// The signals with a meaning.
-const KNOWN: [(SignalKind, Told); 5] = [
-    (SignalKind::terminate(), Told::Drain),
-    (SignalKind::interrupt(), Told::Drain),
-    (SignalKind::quit(), Told::Drain),
-    (SignalKind::hangup(), Told::Reload),
-    (SignalKind::user_defined1(), Told::Reopen),
+const KNOWN: [(SignalKind, SignalAction); 5] = [
+    (SignalKind::terminate(), SignalAction::Drain),
+    (SignalKind::interrupt(), SignalAction::Drain),
+    (SignalKind::quit(), SignalAction::Drain),
+    (SignalKind::hangup(), SignalAction::Reload),
+    (SignalKind::user_defined1(), SignalAction::Reopen),
 ];
 
 /// Returns the other signals that would end the process, by their numbers on Linux: USR2, ALRM, STKFLT, VTALRM, PROF, IO, PWR,
@@ -49,7 +49,7 @@ fn unknown() -> impl Iterator<Item = SignalKind> {
 
 /// The received signals.
 #[derive(Debug)]
-pub(super) struct Signals(mpsc::UnboundedReceiver<Told>);
+pub(super) struct Signals(mpsc::UnboundedReceiver<SignalAction>);
 
 impl Signals {
     /// Catches signals from now on. Must be called within a runtime, which has to run for signals to be received.
@@ -64,14 +64,14 @@ impl Signals {
         for kind in unknown() {
             // Not every system has each of them.
             if let Ok(signal) = signal(kind) {
-                pass_on(signal, Told::Nothing(kind.as_raw_value()), told.clone());
+                pass_on(signal, SignalAction::Nothing(kind.as_raw_value()), told.clone());
             }
         }
         Ok(Self(signals))
     }
 
     /// Returns the next one.
-    pub(super) async fn next(&mut self) -> Told {
+    pub(super) async fn next(&mut self) -> SignalAction {
         match self.0.recv().await {
             Some(told) => told,
             None => std::future::pending().await,
@@ -80,7 +80,7 @@ impl Signals {
 }
 
 /// Forwards each occurrence of the signal. As with all signals, several of a kind at once count as one.
-fn pass_on(mut signal: Signal, meaning: Told, told: mpsc::UnboundedSender<Told>) {
+fn pass_on(mut signal: Signal, meaning: SignalAction, told: mpsc::UnboundedSender<SignalAction>) {
     tokio::spawn(async move {
         while signal.recv().await.is_some() {
             if told.send(meaning).is_err() {

@@ -113,14 +113,14 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let Self { gateway, inner } = self.clone();
-        Box::pin(async move { Ok(gateway.serve(request, Some(Box::new(Behind(Some(inner))))).await) })
+        Box::pin(async move { Ok(gateway.serve(request, Some(Box::new(Wrapped(Some(inner))))).await) })
     }
 }
 
 /// The wrapped service, for one request.
-struct Behind<S>(Option<S>);
+struct Wrapped<S>(Option<S>);
 
-impl<S, A> Inner for Behind<S>
+impl<S, A> Inner for Wrapped<S>
 where
     S: Service<Request<RequestBody>, Response = Response<A>, Error: Into<Box<dyn Error + Send + Sync>>, Future: Send>
         + Send

@@ -22,7 +22,7 @@ use tokio::{runtime::Handle, sync::watch};
 use url::Url;
 
 pub use self::status::KeySetStatus;
-use self::{fetch::Extent, status::Attempt};
+use self::{fetch::FetchScope, status::Attempt};
 use super::{
     algorithm::Algorithm,
     issuer::Issuer,
@@ -91,7 +91,7 @@ pub struct KeySet {
     slots: Vec<Slot>,
     /// The number of changes of the slots.
     generation: AtomicU64,
-    machine: Mutex<Machine>,
+    state: Mutex<FetchState>,
     /// True once a first fetch has ended, successfully or not.
     tried: watch::Sender<bool>,
 }
@@ -106,7 +106,7 @@ struct Slot {
 
 /// The state that only fetches need.
 #[derive(Debug, Default)]
-struct Machine {
+struct FetchState {
     engine: Option<Engine>,
     /// True if the config contains the keys.
     given: bool,
@@ -149,14 +149,14 @@ impl Waiting {
 impl KeySet {
     pub(crate) fn new(source: Source) -> Arc<Self> {
         let slots = source.endpoints.iter().map(|_| Slot::default()).collect::<Vec<_>>();
-        let machine = Machine { attempts: slots.iter().map(|_| None).collect(), ..Machine::default() };
+        let state = FetchState { attempts: slots.iter().map(|_| None).collect(), ..FetchState::default() };
         static SETS: AtomicU64 = AtomicU64::new(1);
         Arc::new(Self {
             id: SETS.fetch_add(1, Ordering::Relaxed),
             source,
             slots,
             generation: AtomicU64::new(0),
-            machine: Mutex::new(machine),
+            state: Mutex::new(state),
             tried: watch::Sender::new(false),
         })
     }
@@ -166,7 +166,7 @@ impl KeySet {
         let set = Self::new(source);
         set.put(0, document, Duration::ZERO);
         set.tried.send_replace(true);
-        set.machine().given = true;
+        set.state().given = true;
         set
     }
 
@@ -181,7 +181,7 @@ impl KeySet {
 
     /// Returns whether both have the same source, or hold the same given keys.
     pub(crate) fn is_as(&self, other: &Self) -> bool {
-        let given = |set: &Self| set.machine().given.then(|| set.slots.first().and_then(|slot| slot.document.load_full()));
+        let given = |set: &Self| set.state().given.then(|| set.slots.first().and_then(|slot| slot.document.load_full()));
         self.source == other.source && given(self) == given(other)
     }
 
@@ -210,12 +210,12 @@ impl KeySet {
     /// Starts to fetch, and keeps the set fresh from then on; a set that is already running uses the new client.
     pub(crate) fn start(self: &Arc<Self>, http: &IdentityHttp, clock: &Clock, handle: &Handle) {
         let engine = Engine { http: http.clone(), clock: clock.clone(), handle: handle.clone() };
-        let mut machine = self.machine();
-        if machine.given {
+        let mut state = self.state();
+        if state.given {
             return;
         }
-        let lives = machine.engine.replace(engine).is_some();
-        drop(machine);
+        let lives = state.engine.replace(engine).is_some();
+        drop(state);
         if !lives {
             handle.spawn(keep_fresh(Arc::downgrade(self)));
         }
@@ -224,28 +224,28 @@ impl KeySet {
     /// Requests newer keys because a token names an unknown one: joins the fetch in progress, or starts one unless the last such
     /// fetch is too recent. The limit is per set, not per key id, and depends on time alone: no answer lifts it.
     pub(crate) fn renew(self: &Arc<Self>, now: Duration) -> Option<Waiting> {
-        let mut machine = self.machine();
-        if let Some(waiting) = machine.join() {
+        let mut state = self.state();
+        if let Some(waiting) = state.join() {
             return Some(waiting);
         }
         // Without any keys no key is unknown; the background fetches then come quickly enough by themselves.
         let nothing = self.slots.iter().all(|slot| slot.document.load_full().is_none());
-        if nothing || now < machine.cool_until {
+        if nothing || now < state.cool_until {
             return None;
         }
-        machine.engine.as_ref()?;
-        machine.cool_until = now + COOL_DOWN;
-        Some(self.begin(&mut machine, Extent::Keys))
+        state.engine.as_ref()?;
+        state.cool_until = now + COOL_DOWN;
+        Some(self.begin(&mut state, FetchScope::Keys))
     }
 
     /// Fetches everything now, or joins the fetch in progress.
     pub(crate) fn refresh(self: &Arc<Self>) -> Option<Waiting> {
-        let mut machine = self.machine();
-        if let Some(waiting) = machine.join() {
+        let mut state = self.state();
+        if let Some(waiting) = state.join() {
             return Some(waiting);
         }
-        machine.engine.as_ref()?;
-        Some(self.begin(&mut machine, Extent::Everything))
+        state.engine.as_ref()?;
+        Some(self.begin(&mut state, FetchScope::Everything))
     }
 
     /// Waits until a first fetch has ended, successfully or not.
@@ -260,7 +260,7 @@ impl KeySet {
 
     /// Returns whether the endpoint has no document because its authority has none, rather than because it was unreachable.
     pub(crate) fn is_absent(&self, endpoint: usize) -> bool {
-        matches!(self.machine().attempts.get(endpoint), Some(Some(Attempt { fault: Some(fault), .. })) if fault.is_absence())
+        matches!(self.state().attempts.get(endpoint), Some(Some(Attempt { fault: Some(fault), .. })) if fault.is_absence())
     }
 
     /// Returns whether any document, however old, lists a key of this id.
@@ -280,10 +280,10 @@ impl KeySet {
     }
 
     /// Spawns a fetch. The caller has made sure that none is in progress and that there is an engine.
-    fn begin(self: &Arc<Self>, machine: &mut Machine, extent: Extent) -> Waiting {
+    fn begin(self: &Arc<Self>, state: &mut FetchState, extent: FetchScope) -> Waiting {
         let (finished, done) = watch::channel(false);
-        machine.running = Some(done.clone());
-        if let Some(engine) = machine.engine.clone() {
+        state.running = Some(done.clone());
+        if let Some(engine) = state.engine.clone() {
             let set = self.clone();
             let handle = engine.handle.clone();
             handle.spawn(async move {
@@ -297,25 +297,25 @@ impl KeySet {
     }
 
     /// Records the result of the fetch.
-    fn conclude(&self, attempts: Vec<Option<Attempt>>, extent: Extent) {
-        let mut machine = self.machine();
-        machine.running = None;
-        for (noted, attempt) in machine.attempts.iter_mut().zip(attempts) {
+    fn conclude(&self, attempts: Vec<Option<Attempt>>, extent: FetchScope) {
+        let mut state = self.state();
+        state.running = None;
+        for (noted, attempt) in state.attempts.iter_mut().zip(attempts) {
             if attempt.is_some() {
                 *noted = attempt;
             }
         }
-        if extent == Extent::Everything {
+        if extent == FetchScope::Everything {
             let failed =
-                machine.attempts.iter().flatten().any(|attempt| attempt.fault.as_ref().is_some_and(|fault| !fault.is_absence()));
+                state.attempts.iter().flatten().any(|attempt| attempt.fault.as_ref().is_some_and(|fault| !fault.is_absence()));
             let nothing = self.slots.iter().all(|slot| slot.document.load_full().is_none());
-            machine.failures = if failed || nothing { machine.failures.saturating_add(1) } else { 0 };
+            state.failures = if failed || nothing { state.failures.saturating_add(1) } else { 0 };
         }
     }
 
     /// Returns the time until the next fetch.
     fn pause(&self) -> Duration {
-        let failures = self.machine().failures;
+        let failures = self.state().failures;
         let nothing = self.slots.iter().all(|slot| slot.document.load_full().is_none());
         let pause = match failures {
             0 => return jittered(REFRESH, 10),
@@ -325,12 +325,12 @@ impl KeySet {
         jittered(pause, 4)
     }
 
-    fn machine(&self) -> MutexGuard<'_, Machine> {
-        lock(&self.machine)
+    fn state(&self) -> MutexGuard<'_, FetchState> {
+        lock(&self.state)
     }
 }
 
-impl Machine {
+impl FetchState {
     fn join(&self) -> Option<Waiting> {
         let done = self.running.as_ref().filter(|done| done.has_changed().is_ok())?;
         Some(Waiting { done: done.clone(), joined: true })

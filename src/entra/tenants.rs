@@ -26,7 +26,7 @@ use crate::{
 
 /// An issuer other than Entra.
 #[derive(Debug)]
-struct Issuing {
+struct OtherIssuer {
     set: Arc<KeySet>,
     required: bool,
 }
@@ -38,7 +38,7 @@ pub struct Tenants {
     /// The names of tenants whose settings cannot be used.
     faulty: Vec<String>,
     /// Other issuers by name, each with its keys; `None` if the settings cannot be used.
-    issuers: BTreeMap<String, Option<Issuing>>,
+    issuers: BTreeMap<String, Option<OtherIssuer>>,
     /// The folder that relative paths of the settings start from.
     base: PathBuf,
     /// The files that were read for issuers and policies.
@@ -93,7 +93,7 @@ impl Tenants {
                 self.file(file);
             }
             let set = openid::build(config, &self.base, &place.key(name), faults);
-            let issuing = set.map(|set| Issuing { set, required: config.required.unwrap_or(true) });
+            let issuing = set.map(|set| OtherIssuer { set, required: config.required.unwrap_or(true) });
             self.issuers.insert(name.clone(), issuing);
         }
         self

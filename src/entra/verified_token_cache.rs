@@ -61,7 +61,7 @@ pub struct VerifiedTokenCacheStatus {
 #[repr(align(128))]
 struct Shard {
     /// The index of each token among the entries, by its [`place`].
-    places: HashMap<u64, usize, BuildHasherDefault<Spread>>,
+    places: HashMap<u64, usize, BuildHasherDefault<IdentityHasher>>,
     entries: Vec<Entry>,
     /// The memory that the entries point to.
     held: usize,
@@ -86,9 +86,9 @@ struct Entry {
 
 /// A hasher that returns the place itself, see [`place`].
 #[derive(Default)]
-struct Spread(u64);
+struct IdentityHasher(u64);
 
-impl Hasher for Spread {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }

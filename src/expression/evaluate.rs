@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::{
     facts::Facts,
     functions, limits,
-    node::{Calculation, Comparison, Each, EachOf, Field, Kind, Node, Path},
+    node::{Calculation, Comparison, Comprehension, Each, Field, Kind, Node, Path},
     value::{EvaluationError, List, Map, Value},
 };
 
@@ -264,7 +264,7 @@ impl<'f, 'a> Evaluator<'f, 'a> {
         Ok(Value::Map(Map::Made(made.into())))
     }
 
-    fn each(&mut self, each: Each, of: &'a EachOf) -> Evaluated<'a> {
+    fn each(&mut self, each: Each, of: &'a Comprehension) -> Evaluated<'a> {
         let list = match self.evaluate(&of.over)? {
             Value::List(list) => list,
             // As in CEL, a map is gone over by its names.

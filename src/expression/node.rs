@@ -41,7 +41,7 @@ pub(super) enum Node {
     In(Box<[Self; 2]>),
     List(Vec<Self>),
     Map(Vec<(Self, Self)>),
-    Each(Each, Box<EachOf>),
+    Each(Each, Box<Comprehension>),
     Call(Function, Vec<Self>),
     Matches(Box<Self>, Regex),
     Cidr(Box<[IpNet]>, Box<Self>),
@@ -49,7 +49,7 @@ pub(super) enum Node {
 
 /// The list of `exists` and the like, and the condition or result for each element.
 #[derive(Clone, Debug)]
-pub(super) struct EachOf {
+pub(super) struct Comprehension {
     pub(super) over: Node,
     /// The condition; absent only for `map` without one.
     pub(super) condition: Option<Node>,

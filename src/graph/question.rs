@@ -54,12 +54,12 @@ pub(super) trait Question: Sync {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Someone {
+struct Principal {
     tenant: Box<str>,
     object_id: Box<str>,
 }
 
-impl Someone {
+impl Principal {
     fn new(person: Person<'_>) -> Option<Self> {
         let known = is_guid(person.tenant) && is_guid(person.object_id);
         known.then(|| Self {
@@ -83,7 +83,7 @@ impl Someone {
 /// A question: the groups, of these, that a user is in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct AboutGroups {
-    who: Someone,
+    who: Principal,
     groups: Arc<[Box<str>]>,
 }
 
@@ -100,7 +100,7 @@ impl Groups {
 
 impl AboutGroups {
     pub(super) fn new(person: Person<'_>, groups: &Arc<[Box<str>]>) -> Option<Self> {
-        Some(Self { who: Someone::new(person)?, groups: groups.clone() })
+        Some(Self { who: Principal::new(person)?, groups: groups.clone() })
     }
 }
 
@@ -132,7 +132,7 @@ impl Question for AboutGroups {
 /// A question: a user's attributes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct AboutAttributes {
-    who: Someone,
+    who: Principal,
     /// The attributes and the claims that they become.
     claims: Arc<[(Box<str>, Box<str>)]>,
 }
@@ -172,7 +172,7 @@ impl Attributes {
 
 impl AboutAttributes {
     pub(super) fn new(person: Person<'_>, claims: &Arc<[(Box<str>, Box<str>)]>) -> Option<Self> {
-        Some(Self { who: Someone::new(person)?, claims: claims.clone() })
+        Some(Self { who: Principal::new(person)?, claims: claims.clone() })
     }
 }
 

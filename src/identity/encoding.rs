@@ -68,7 +68,7 @@ pub(super) struct Form {
 
 /// The reason why a value cannot be written. Names kinds, never the value.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unfit {
+pub(super) enum Unencodable {
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
     #[error("the value is a list, and no `encoding` is configured")]
@@ -85,7 +85,7 @@ pub(super) enum Unfit {
     NonAscii,
 }
 
-impl From<HeaderTextError> for Unfit {
+impl From<HeaderTextError> for Unencodable {
     fn from(error: HeaderTextError) -> Self {
         match error {
             HeaderTextError::Evaluation(error) => Self::Evaluation(error),
@@ -97,11 +97,11 @@ impl From<HeaderTextError> for Unfit {
 
 impl Form {
     /// Returns the lines of the field; none for an empty text or list, which counts as absent.
-    pub(super) fn lines(&self, value: Value<'_>) -> Result<Vec<HeaderValue>, Unfit> {
+    pub(super) fn lines(&self, value: Value<'_>) -> Result<Vec<HeaderValue>, Unencodable> {
         match self.encoding {
             None => match value {
-                Value::List(_) => Err(Unfit::List),
-                Value::Map(_) => Err(Unfit::Object),
+                Value::List(_) => Err(Unencodable::List),
+                Value::Map(_) => Err(Unencodable::Object),
                 value => match &*value.into_text()? {
                     "" => Ok(Vec::new()),
                     text => Ok(vec![self.line(text)?]),
@@ -121,11 +121,11 @@ impl Form {
     }
 
     /// Makes one line. Characters that a reader would cut off or take for the end of the line are refused, not escaped.
-    fn line(&self, text: &str) -> Result<HeaderValue, Unfit> {
+    fn line(&self, text: &str) -> Result<HeaderValue, Unencodable> {
         let plain = field_value(text)?;
         let written: Cow<'_, str> = match self.non_ascii {
             NonAscii::Utf8 => return Ok(plain),
-            NonAscii::Refuse if !text.is_ascii() => return Err(Unfit::NonAscii),
+            NonAscii::Refuse if !text.is_ascii() => return Err(Unencodable::NonAscii),
             NonAscii::Refuse => return Ok(plain),
             NonAscii::Percent => utf8_percent_encode(text, PERCENT).into(),
             NonAscii::Rfc8187 => format!("UTF-8''{}", utf8_percent_encode(text, EXTENDED)).into(),
@@ -135,32 +135,32 @@ impl Form {
 }
 
 /// Returns the elements of a list, or a single value as a list of one.
-fn elements(value: Value<'_>, separator: &str) -> Result<Vec<String>, Unfit> {
+fn elements(value: Value<'_>, separator: &str) -> Result<Vec<String>, Unencodable> {
     let texts: Vec<String> = match value {
         Value::List(list) => texts(&list)?,
-        Value::Map(_) => return Err(Unfit::Object),
+        Value::Map(_) => return Err(Unencodable::Object),
         value => vec![value.into_text()?.into_owned()],
     };
     for text in &texts {
         if text.is_empty() {
-            return Err(Unfit::Element);
+            return Err(Unencodable::Element);
         }
         if could_be_two(text, separator) {
-            return Err(Unfit::Separator);
+            return Err(Unencodable::Separator);
         }
         field_value(text)?;
     }
     Ok(texts)
 }
 
-fn texts(list: &List<'_>) -> Result<Vec<String>, Unfit> {
+fn texts(list: &List<'_>) -> Result<Vec<String>, Unencodable> {
     // What is absent in a list is a list that cannot be written, not a claim that is absent.
-    list.iter().map(|element| element.and_then(Value::into_text).map(Cow::into_owned).map_err(|_| Unfit::Element)).collect()
+    list.iter().map(|element| element.and_then(Value::into_text).map(Cow::into_owned).map_err(|_| Unencodable::Element)).collect()
 }
 
 /// Checks that no text within has control characters. JSON would escape them, and its reader would restore them.
-fn check_clean(json: &Json) -> Result<(), Unfit> {
-    let clean = |text: &str| if text.chars().any(char::is_control) { Err(Unfit::Unclean) } else { Ok(()) };
+fn check_clean(json: &Json) -> Result<(), Unencodable> {
+    let clean = |text: &str| if text.chars().any(char::is_control) { Err(Unencodable::Unclean) } else { Ok(()) };
     match json {
         Json::String(text) => clean(text),
         Json::Array(list) => list.iter().try_for_each(check_clean),
@@ -195,7 +195,7 @@ mod tests {
         Form { encoding, separator: separator.into(), non_ascii }
     }
 
-    fn written(form: &Form, source: &str) -> Result<Vec<String>, Unfit> {
+    fn written(form: &Form, source: &str) -> Result<Vec<String>, Unencodable> {
         let world = World::new();
         let expression = Expression::parse(source).expect(source);
         let lines = form.lines(expression.evaluate(&world.facts())?)?;
@@ -245,32 +245,32 @@ mod tests {
         use Encoding::{Joined, Json, Repeated};
         let plain = NonAscii::Utf8;
         for (encoding, separator, non_ascii, source, expected) in [
-            (None, ",", plain, "token.claims.groups", Unfit::List),
-            (None, ",", plain, "token.claims.address", Unfit::Object),
-            (None, ",", plain, "token.claims.line", Unfit::Unclean),
-            (None, ",", plain, "token.claims.padded", Unfit::Unclean),
-            (None, ",", plain, "'c1\\u0085'", Unfit::Unclean),
-            (None, ",", NonAscii::Percent, "token.claims.line", Unfit::Unclean),
-            (None, ",", NonAscii::Rfc8187, "token.claims.line", Unfit::Unclean),
-            (None, ",", NonAscii::Refuse, "token.claims.umlaut", Unfit::NonAscii),
-            (Some(Joined), ",", plain, "token.claims.comma", Unfit::Separator),
-            (Some(Joined), ", ", plain, "token.claims.comma", Unfit::Separator),
-            (Some(Joined), ",", plain, "'a,b'", Unfit::Separator),
-            (Some(Joined), "||", plain, "['Admins|', 'Users']", Unfit::Separator),
-            (Some(Joined), "||", plain, "['|Admins', 'Users']", Unfit::Separator),
-            (Some(Joined), " - ", plain, "['a-b']", Unfit::Separator),
-            (Some(Joined), " ", plain, "['Domain Users']", Unfit::Separator),
-            (Some(Joined), " ", plain, "['Domain\u{2003}Users']", Unfit::Separator),
-            (Some(Joined), ",", plain, "['\u{a0}a']", Unfit::Unclean),
-            (Some(Joined), ",", plain, "token.claims.holes", Unfit::Element),
-            (Some(Joined), ",", plain, "['', 'a']", Unfit::Element),
-            (Some(Joined), ",", plain, "[['a']]", Unfit::Element),
-            (Some(Joined), ",", plain, "[' a']", Unfit::Unclean),
-            (Some(Joined), ",", plain, "['a\\r\\nb']", Unfit::Unclean),
-            (Some(Joined), ",", plain, "token.claims.address", Unfit::Object),
-            (Some(Repeated), ",", plain, "token.claims.comma", Unfit::Separator),
-            (Some(Json), ",", plain, "token.claims.line", Unfit::Unclean),
-            (Some(Json), ",", plain, "['a\\u007f']", Unfit::Unclean),
+            (None, ",", plain, "token.claims.groups", Unencodable::List),
+            (None, ",", plain, "token.claims.address", Unencodable::Object),
+            (None, ",", plain, "token.claims.line", Unencodable::Unclean),
+            (None, ",", plain, "token.claims.padded", Unencodable::Unclean),
+            (None, ",", plain, "'c1\\u0085'", Unencodable::Unclean),
+            (None, ",", NonAscii::Percent, "token.claims.line", Unencodable::Unclean),
+            (None, ",", NonAscii::Rfc8187, "token.claims.line", Unencodable::Unclean),
+            (None, ",", NonAscii::Refuse, "token.claims.umlaut", Unencodable::NonAscii),
+            (Some(Joined), ",", plain, "token.claims.comma", Unencodable::Separator),
+            (Some(Joined), ", ", plain, "token.claims.comma", Unencodable::Separator),
+            (Some(Joined), ",", plain, "'a,b'", Unencodable::Separator),
+            (Some(Joined), "||", plain, "['Admins|', 'Users']", Unencodable::Separator),
+            (Some(Joined), "||", plain, "['|Admins', 'Users']", Unencodable::Separator),
+            (Some(Joined), " - ", plain, "['a-b']", Unencodable::Separator),
+            (Some(Joined), " ", plain, "['Domain Users']", Unencodable::Separator),
+            (Some(Joined), " ", plain, "['Domain\u{2003}Users']", Unencodable::Separator),
+            (Some(Joined), ",", plain, "['\u{a0}a']", Unencodable::Unclean),
+            (Some(Joined), ",", plain, "token.claims.holes", Unencodable::Element),
+            (Some(Joined), ",", plain, "['', 'a']", Unencodable::Element),
+            (Some(Joined), ",", plain, "[['a']]", Unencodable::Element),
+            (Some(Joined), ",", plain, "[' a']", Unencodable::Unclean),
+            (Some(Joined), ",", plain, "['a\\r\\nb']", Unencodable::Unclean),
+            (Some(Joined), ",", plain, "token.claims.address", Unencodable::Object),
+            (Some(Repeated), ",", plain, "token.claims.comma", Unencodable::Separator),
+            (Some(Json), ",", plain, "token.claims.line", Unencodable::Unclean),
+            (Some(Json), ",", plain, "['a\\u007f']", Unencodable::Unclean),
         ] {
             let refused = written(&form(encoding, separator, non_ascii), source).expect_err(source);
             assert_eq!(refused, expected, "{encoding:?} {separator:?} {non_ascii:?} {source}");

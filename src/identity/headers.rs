@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::encoding::{Encoding, Form, NonAscii, Unfit};
+use super::encoding::{Encoding, Form, NonAscii, Unencodable};
 use crate::{
     exchange::Exchange,
     expression::{EvaluationError, Expression, Facts, Template, field_value},
@@ -134,9 +134,9 @@ impl IdentityHeader {
     fn write(&self, facts: &Facts<'_>, headers: &mut HeaderMap) -> Result<(), Unavailable> {
         // Whatever a policy put there, in any spelling: there is to be one field.
         remove_folded(headers, &self.name);
-        let lines = match self.value.evaluate(facts).map_err(Unfit::from).and_then(|value| self.form.lines(value)) {
+        let lines = match self.value.evaluate(facts).map_err(Unencodable::from).and_then(|value| self.form.lines(value)) {
             Ok(lines) => lines,
-            Err(Unfit::Evaluation(EvaluationError::Absent(_))) if !matches!(self.absent, Absent::Refuse) => Vec::new(),
+            Err(Unencodable::Evaluation(EvaluationError::Absent(_))) if !matches!(self.absent, Absent::Refuse) => Vec::new(),
             Err(error) => return Err(self.unavailable(error)),
         };
         match (&self.absent, lines.is_empty()) {

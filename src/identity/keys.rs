@@ -66,22 +66,22 @@ pub struct AssertionKeys {
     clock: Clock,
     /// The interval at which a generated key is replaced; `None` for keys from files.
     rotation: Option<u64>,
-    ring: ArcSwap<Ring>,
+    ring: ArcSwap<SigningOrder>,
     watched: AtomicBool,
     files: Box<[PathBuf]>,
 }
 
 /// Keys in the order in which they sign.
 #[derive(Debug)]
-struct Ring {
-    keys: Vec<Turn>,
+struct SigningOrder {
+    keys: Vec<ScheduledKey>,
     /// The published set, as JSON.
     published: Bytes,
 }
 
 /// A key, and the time from which it signs, in seconds since 1970. `None`: it is only published.
 #[derive(Clone, Debug)]
-struct Turn {
+struct ScheduledKey {
     key: Arc<SigningKey>,
     signs_from: Option<u64>,
 }
@@ -147,7 +147,7 @@ impl AssertionKeys {
         let mut keys = Vec::new();
         for (index, (file, written)) in files.iter().zip(&config.private_keys).enumerate() {
             match SigningKey::from_file(file) {
-                Ok(key) => keys.push(Turn { key: Arc::new(key), signs_from: (index == 0).then_some(0) }),
+                Ok(key) => keys.push(ScheduledKey { key: Arc::new(key), signs_from: (index == 0).then_some(0) }),
                 Err(fault) => {
                     let cure = "make one with: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256";
                     let message = format!("`{written}` is no key to sign with: {}", crate::base::error_chain::chain(&fault));
@@ -174,9 +174,9 @@ impl AssertionKeys {
                     faults.error(place, "no key can be made on this machine", "give it `private-keys`");
                     return None;
                 };
-                Arc::new(Ring::of(vec![Turn { key: Arc::new(key), signs_from: Some(0) }]))
+                Arc::new(SigningOrder::of(vec![ScheduledKey { key: Arc::new(key), signs_from: Some(0) }]))
             }
-            None => Arc::new(Ring::of(keys)),
+            None => Arc::new(SigningOrder::of(keys)),
         };
         let (clock, watched) = (clock.clone(), AtomicBool::new(false));
         Some(Arc::new(Self { issuer, clock, rotation, ring: ArcSwap::new(ring), watched, files }))
@@ -231,8 +231,8 @@ impl AssertionKeys {
     }
 }
 
-impl Ring {
-    fn of(keys: Vec<Turn>) -> Self {
+impl SigningOrder {
+    fn of(keys: Vec<ScheduledKey>) -> Self {
         let set: Vec<_> = keys.iter().map(|turn| &turn.key.jwk).collect();
         let published = json!({ "keys": set }).to_string().into();
         Self { keys, published }
@@ -256,12 +256,12 @@ impl Ring {
         let last = keys.last().and_then(|turn| turn.signs_from).unwrap_or(now);
         if last + rotation <= now + AHEAD {
             match SigningKey::generate() {
-                Ok(key) => keys.push(Turn { key: Arc::new(key), signs_from: Some((last + rotation).max(now + AHEAD)) }),
+                Ok(key) => keys.push(ScheduledKey { key: Arc::new(key), signs_from: Some((last + rotation).max(now + AHEAD)) }),
                 Err(error) => tracing::error!(%error, "no new key for assertions can be made; the old one goes on"),
             }
         }
         // Of each key, the turn of the next one tells when its own was over.
-        let over = |next: &Turn| next.signs_from.is_some_and(|from| from + KEPT <= now);
+        let over = |next: &ScheduledKey| next.signs_from.is_some_and(|from| from + KEPT <= now);
         let forgotten = keys.iter().skip(1).take_while(|next| over(next)).count();
         keys.drain(..forgotten);
         let same = keys.len() == self.keys.len()
@@ -366,14 +366,15 @@ mod tests {
 
     const DAY: u64 = 86_400;
 
-    fn kids(ring: &Ring) -> Vec<Box<str>> {
+    fn kids(ring: &SigningOrder) -> Vec<Box<str>> {
         ring.keys.iter().map(|turn| turn.key.kid.clone()).collect()
     }
 
     #[test]
     fn a_key_is_published_before_it_signs_and_after_it_signed() {
         let start = 1_800_000_000;
-        let mut ring = Ring::of(vec![Turn { key: Arc::new(SigningKey::generate().expect("a key")), signs_from: Some(0) }]);
+        let mut ring =
+            SigningOrder::of(vec![ScheduledKey { key: Arc::new(SigningKey::generate().expect("a key")), signs_from: Some(0) }]);
         ring = ring.kept_up(start, DAY).expect("the first turn is noted");
         let first = kids(&ring)[0].clone();
         assert!(ring.kept_up(start + DAY - AHEAD - 1, DAY).is_none());
@@ -394,7 +395,10 @@ mod tests {
     #[test]
     fn a_key_is_published_ahead_also_after_a_long_sleep() {
         let start = 1_800_000_000;
-        let ring = Ring::of(vec![Turn { key: Arc::new(SigningKey::generate().expect("a key")), signs_from: Some(start) }]);
+        let ring = SigningOrder::of(vec![ScheduledKey {
+            key: Arc::new(SigningKey::generate().expect("a key")),
+            signs_from: Some(start),
+        }]);
 
         let woken = ring.kept_up(start + 30 * DAY, DAY).expect("a key is due");
 

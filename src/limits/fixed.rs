@@ -11,12 +11,12 @@ use super::{
 #[derive(Debug)]
 pub struct Fixed {
     period: Duration,
-    table: Table<Sum>,
+    table: Table<PeriodCounts>,
 }
 
 /// The counts of the current period and of the one counted before it, which becomes current again if the clock is set back.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sum {
+struct PeriodCounts {
     present: Part,
     other: Part,
 }
@@ -88,7 +88,7 @@ fn number(now: Duration, period: Duration) -> u64 {
     u64::try_from(now.as_millis() / period.as_millis().max(1)).unwrap_or(u64::MAX)
 }
 
-impl Count for Sum {
+impl Count for PeriodCounts {
     fn weight(&mut self, now: Duration, period: Duration) -> u64 {
         let now = number(now, period);
         if now != self.present.period {

@@ -16,7 +16,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName};
 
-use self::known::Beginnings;
+use self::known::Prefixes;
 use crate::settings::{Faults, Place};
 
 /// Reserved header names, collected while the config is built.
@@ -132,7 +132,7 @@ impl ReservedNames {
 pub struct Reserved {
     /// Open addressing, a power of two, at most half full.
     slots: Box<[Option<Slot>]>,
-    beginnings: &'static Beginnings,
+    beginnings: &'static Prefixes,
 }
 
 #[derive(Clone, Debug)]
@@ -156,7 +156,7 @@ enum Stops {
 
 impl Reserved {
     fn of(identity: impl Iterator<Item = Box<str>>, overrides: impl Iterator<Item = Box<str>>) -> Self {
-        let beginnings = Beginnings::known();
+        let beginnings = Prefixes::known();
         let identity = identity.map(|folded| Slot { folded, stops: Stops::Identity });
         let (connection, known): (Vec<Slot>, Vec<Slot>) =
             known::whole().map(|(folded, stops)| Slot { folded, stops }).partition(|slot| slot.stops == Stops::Connection);

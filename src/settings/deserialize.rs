@@ -16,14 +16,14 @@ use super::{
 ///
 /// # Errors
 /// Returns the first value that does not fit.
-pub(crate) fn settings<T: DeserializeOwned>(node: &Node) -> Result<T, Misfit> {
+pub(crate) fn settings<T: DeserializeOwned>(node: &Node) -> Result<T, TypeMismatch> {
     T::deserialize(node)
 }
 
 /// A value that does not fit, and its place.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub(crate) struct Misfit {
+pub(crate) struct TypeMismatch {
     message: String,
     /// The keys and indexes that lead to it, the last one first.
     steps: Vec<Step>,
@@ -35,7 +35,7 @@ enum Step {
     Index(usize),
 }
 
-impl Misfit {
+impl TypeMismatch {
     pub(crate) fn place(&self) -> Place {
         self.steps.iter().rev().fold(Place::root(), |place, step| match step {
             Step::Key(key) => place.key(key),
@@ -53,7 +53,7 @@ impl Misfit {
     }
 }
 
-impl serde::de::Error for Misfit {
+impl serde::de::Error for TypeMismatch {
     fn custom<T: std::fmt::Display>(message: T) -> Self {
         Self { message: message.to_string(), steps: Vec::new() }
     }
@@ -77,15 +77,15 @@ impl Node {
 }
 
 impl<'de> Deserializer<'de> for &Node {
-    type Error = Misfit;
+    type Error = TypeMismatch;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeMismatch> {
         match (&self.kind, self.unexpected()) {
             (Kind::List(entries), _) => {
                 let mut rest = List { entries: entries.iter(), index: 0 };
                 let value = visitor.visit_seq(&mut rest)?;
                 if rest.entries.any(is_there) {
-                    return Err(Misfit::invalid_length(entries.len(), &"a shorter list"));
+                    return Err(TypeMismatch::invalid_length(entries.len(), &"a shorter list"));
                 }
                 Ok(value)
             }
@@ -99,7 +99,7 @@ impl<'de> Deserializer<'de> for &Node {
         }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeMismatch> {
         if matches!(self.kind, Kind::Null | Kind::Broken) { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
@@ -108,25 +108,25 @@ impl<'de> Deserializer<'de> for &Node {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Misfit> {
+    ) -> Result<V::Value, TypeMismatch> {
         match &self.kind {
             Kind::Text(word) => {
-                let word: StrDeserializer<'_, Misfit> = word.value.as_str().into_deserializer();
+                let word: StrDeserializer<'_, TypeMismatch> = word.value.as_str().into_deserializer();
                 visitor.visit_enum(word)
             }
             Kind::Map(entries) => match entries.as_slice() {
                 [(key, value)] => visitor.visit_enum(Variant { key, value }),
-                _ => Err(Misfit::invalid_value(Unexpected::Map, &"a map with a single key")),
+                _ => Err(TypeMismatch::invalid_value(Unexpected::Map, &"a map with a single key")),
             },
-            _ => Err(Misfit::invalid_type(self.unexpected(), &"a text or a map")),
+            _ => Err(TypeMismatch::invalid_type(self.unexpected(), &"a text or a map")),
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Misfit> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, TypeMismatch> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeMismatch> {
         visitor.visit_unit()
     }
 
@@ -148,9 +148,9 @@ fn is_there(entry: &Node) -> bool {
 }
 
 impl<'de> SeqAccess<'de> for List<'_> {
-    type Error = Misfit;
+    type Error = TypeMismatch;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Misfit> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, TypeMismatch> {
         let before = self.entries.len();
         let Some(entry) = self.entries.find(|entry| is_there(entry)) else { return Ok(None) };
         self.index += before - self.entries.len();
@@ -169,17 +169,19 @@ struct Map<'n> {
 }
 
 impl<'de> MapAccess<'de> for Map<'_> {
-    type Error = Misfit;
+    type Error = TypeMismatch;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Misfit> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, TypeMismatch> {
         self.current = self.entries.next();
         let Some((key, _)) = self.current else { return Ok(None) };
-        let name: StrDeserializer<'_, Misfit> = key.text.as_str().into_deserializer();
+        let name: StrDeserializer<'_, TypeMismatch> = key.text.as_str().into_deserializer();
         seed.deserialize(name).map(Some).map_err(|misfit| misfit.below_key(key))
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Misfit> {
-        let Some((key, value)) = self.current.take() else { return Err(Misfit::custom("a value was asked for before its key")) };
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, TypeMismatch> {
+        let Some((key, value)) = self.current.take() else {
+            return Err(TypeMismatch::custom("a value was asked for before its key"));
+        };
         seed.deserialize(value).map_err(|misfit| misfit.below_key(key))
     }
 }
@@ -191,34 +193,34 @@ struct Variant<'n> {
 }
 
 impl<'de> EnumAccess<'de> for Variant<'_> {
-    type Error = Misfit;
+    type Error = TypeMismatch;
     type Variant = Self;
 
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Misfit> {
-        let name: StrDeserializer<'_, Misfit> = self.key.text.as_str().into_deserializer();
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), TypeMismatch> {
+        let name: StrDeserializer<'_, TypeMismatch> = self.key.text.as_str().into_deserializer();
         Ok((seed.deserialize(name).map_err(|misfit| misfit.below_key(self.key))?, self))
     }
 }
 
 impl<'de> VariantAccess<'de> for Variant<'_> {
-    type Error = Misfit;
+    type Error = TypeMismatch;
 
-    fn unit_variant(self) -> Result<(), Misfit> {
+    fn unit_variant(self) -> Result<(), TypeMismatch> {
         match self.value.kind {
             Kind::Null | Kind::Broken => Ok(()),
-            _ => Err(Misfit::invalid_type(self.value.unexpected(), &"nothing").below_key(self.key)),
+            _ => Err(TypeMismatch::invalid_type(self.value.unexpected(), &"nothing").below_key(self.key)),
         }
     }
 
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Misfit> {
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, TypeMismatch> {
         seed.deserialize(self.value).map_err(|misfit| misfit.below_key(self.key))
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Misfit> {
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, TypeMismatch> {
         self.value.deserialize_any(visitor).map_err(|misfit| misfit.below_key(self.key))
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, Misfit> {
+    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, TypeMismatch> {
         self.value.deserialize_any(visitor).map_err(|misfit| misfit.below_key(self.key))
     }
 }
@@ -241,7 +243,7 @@ mod tests {
         Fields { number: u8, size: Option<crate::settings::Size> },
     }
 
-    fn read<T: DeserializeOwned>(text: &str) -> Result<T, Misfit> {
+    fn read<T: DeserializeOwned>(text: &str) -> Result<T, TypeMismatch> {
         settings(&yaml::read(text, 0, &mut Vec::new(), &mut Vec::new()))
     }
 

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Watches files and folders.
 #[derive(Debug)]
 pub struct Watch {
-    seen: BTreeMap<PathBuf, Option<Stamp>>,
+    seen: BTreeMap<PathBuf, Option<FileState>>,
     told: Arc<Notify>,
     watcher: Option<RecommendedWatcher>,
     folders: BTreeSet<PathBuf>,
@@ -33,13 +33,13 @@ pub struct Watch {
 
 /// The identity of one state of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamp {
+struct FileState {
     changed: Option<SystemTime>,
     length: u64,
     node: u64,
 }
 
-impl Stamp {
+impl FileState {
     /// Returns the state of the file, following links; `None` if it does not exist.
     fn of(path: &Path) -> Option<Self> {
         let data = std::fs::metadata(path).ok()?;
@@ -80,7 +80,7 @@ impl Watch {
     pub fn set(&mut self, paths: impl IntoIterator<Item = PathBuf>) {
         let mut before = std::mem::take(&mut self.seen);
         for path in paths {
-            let stamp = before.remove(&path).unwrap_or_else(|| Stamp::of(&path));
+            let stamp = before.remove(&path).unwrap_or_else(|| FileState::of(&path));
             self.seen.insert(path, stamp);
         }
         let wanted = self.seen.keys().flat_map(|path| folders(path)).collect::<BTreeSet<_>>();
@@ -127,9 +127,10 @@ impl Watch {
         }
     }
 
-    async fn look(&self) -> BTreeMap<PathBuf, Option<Stamp>> {
+    async fn look(&self) -> BTreeMap<PathBuf, Option<FileState>> {
         let paths: Vec<PathBuf> = self.seen.keys().cloned().collect();
-        let look = move || paths.into_iter().map(|path| (Stamp::of(&path), path)).map(|(stamp, path)| (path, stamp)).collect();
+        let look =
+            move || paths.into_iter().map(|path| (FileState::of(&path), path)).map(|(stamp, path)| (path, stamp)).collect();
         // Only a runtime that is shutting down drops the task; then nothing is seen any more.
         tokio::task::spawn_blocking(look).await.unwrap_or_else(|_| self.seen.clone())
     }

@@ -17,17 +17,17 @@ const MOST_PARAMETERS: usize = 32;
 
 /// The client's request, and its proof of identity.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct RelayRequest {
     /// The client id: a GUID in lower case.
     pub(super) client_id: String,
     pub(super) grant_type: String,
     pub(super) scope: String,
-    pub(super) shown: Shown,
+    pub(super) shown: ClientProof,
 }
 
 /// The client's proof of identity.
 #[derive(Debug)]
-pub(super) enum Shown {
+pub(super) enum ClientProof {
     Secret(SecretString),
     Assertion {
         assertion: SecretString,
@@ -63,7 +63,7 @@ pub(super) enum FormFault {
     OtherClient,
 }
 
-impl Shown {
+impl ClientProof {
     pub(super) const fn kind(&self) -> CredentialKind {
         match self {
             Self::Secret(_) => CredentialKind::Secret,
@@ -85,7 +85,7 @@ impl Shown {
 struct Parameters<'a>(Vec<(Cow<'a, str>, Zeroizing<String>)>);
 
 /// Reads a form. Irrelevant parameters are dropped.
-pub(super) fn read(body: &[u8]) -> Result<Asked, FormFault> {
+pub(super) fn read(body: &[u8]) -> Result<RelayRequest, FormFault> {
     let parameters = Parameters::read(body)?;
     let client_id = parameters.need("client_id")?.to_ascii_lowercase();
     if !is_guid(&client_id) {
@@ -96,16 +96,16 @@ pub(super) fn read(body: &[u8]) -> Result<Asked, FormFault> {
     let shown = match (parameters.get("client_secret"), parameters.get("client_assertion")) {
         (Some(_), Some(_)) => return Err(FormFault::TwoProofs),
         (None, None) => return Err(FormFault::Missing("client_assertion` or `client_secret")),
-        (Some(secret), None) => Shown::Secret(secret.into()),
+        (Some(secret), None) => ClientProof::Secret(secret.into()),
         (None, Some(assertion)) => {
             if parameters.need("client_assertion_type")? != JWT_BEARER {
                 return Err(FormFault::AssertionType);
             }
             let audience = audience(assertion, &client_id)?;
-            Shown::Assertion { assertion: assertion.into(), audience }
+            ClientProof::Assertion { assertion: assertion.into(), audience }
         }
     };
-    Ok(Asked { client_id, grant_type, scope, shown })
+    Ok(RelayRequest { client_id, grant_type, scope, shown })
 }
 
 impl<'a> Parameters<'a> {
@@ -211,7 +211,7 @@ mod tests {
             (&*secret.client_id, &*secret.grant_type, &*secret.scope),
             (CLIENT, "client_credentials", "api://orders/.default")
         );
-        let Shown::Secret(value) = &secret.shown else { panic!("{secret:?}") };
+        let ClientProof::Secret(value) = &secret.shown else { panic!("{secret:?}") };
         assert_eq!(value.expose_secret(), "a+b c&=");
         assert!(secret.shown.is_for(&[]));
 

@@ -35,7 +35,7 @@ use tokio::runtime::Handle;
 use url::Url;
 use zeroize::Zeroizing;
 
-use self::form::{Asked, FormFault, Shown};
+use self::form::{ClientProof, FormFault, RelayRequest};
 use crate::{
     credentials::{ANSWER_CAP, Grant, Proof, Refused, TokenRequest, aadsts::Asker, consent_uri, refused},
     entra::{TenantId, Tenants, token::TokenKind},
@@ -283,7 +283,7 @@ impl TokenRelay {
         Ok(passed_on(answer)?)
     }
 
-    fn judge(&self, asked: &Asked) -> Result<(), RelayFault> {
+    fn judge(&self, asked: &RelayRequest) -> Result<(), RelayFault> {
         if !self.grant_types.iter().any(|grant| grant.as_str() == asked.grant_type) {
             return Err(RelayFault::GrantType);
         }
@@ -291,13 +291,13 @@ impl TokenRelay {
             return Err(RelayFault::Scope);
         }
         match (self.credential, &asked.shown) {
-            (PartnerCredential::Certificate, Shown::Secret(_)) => Err(RelayFault::Credential),
+            (PartnerCredential::Certificate, ClientProof::Secret(_)) => Err(RelayFault::Credential),
             _ => Ok(()),
         }
     }
 
     /// Calls Entra with a request of our own.
-    async fn ask(&self, asked: Asked, correlation_id: String) -> Result<Answer, RelayFault> {
+    async fn ask(&self, asked: RelayRequest, correlation_id: String) -> Result<Answer, RelayFault> {
         let (http, endpoint) = (self.http.clone(), self.endpoint.clone());
         let call = async move {
             let request = TokenRequest {
@@ -306,8 +306,8 @@ impl TokenRelay {
                 scope: &asked.scope,
                 grant: Grant::ClientCredentials,
                 proof: match &asked.shown {
-                    Shown::Secret(secret) => Proof::Secret(secret),
-                    Shown::Assertion { assertion, .. } => Proof::Assertion(assertion),
+                    ClientProof::Secret(secret) => Proof::Secret(secret),
+                    ClientProof::Assertion { assertion, .. } => Proof::Assertion(assertion),
                 },
                 claims: None,
             };

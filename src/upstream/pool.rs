@@ -170,7 +170,7 @@ impl Pool {
 
 /// Closes connections that are idle for longer than `idle`, and those that the server closed, until none are left.
 async fn sweep(pool: Weak<Pool>, idle: Duration) {
-    let mut swept = Swept(pool);
+    let mut swept = SweepGuard(pool);
     loop {
         tokio::time::sleep(idle.min(SWEEP)).await;
         let Some(pool) = swept.0.upgrade() else { return };
@@ -186,9 +186,9 @@ async fn sweep(pool: Weak<Pool>, idle: Duration) {
 }
 
 /// A guard that lets another sweeper start when the sweeper ends with its runtime.
-struct Swept(Weak<Pool>);
+struct SweepGuard(Weak<Pool>);
 
-impl Drop for Swept {
+impl Drop for SweepGuard {
     fn drop(&mut self) {
         if let Some(pool) = self.0.upgrade() {
             pool.connections().swept = false;

@@ -15,7 +15,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::stage::{GATEWAY, INTERNAL};
+use super::environment::{GATEWAY, INTERNAL};
 use crate::{base::lock::lock, dev_tenant::DevTenant};
 
 /// A request as a backend received it.

@@ -1,7 +1,7 @@
 //! `entrada demo`: a tenant, two backends and a gateway in one process, and a series of requests that it admits or refuses.
 
 mod backend;
-mod stage;
+mod environment;
 mod table;
 mod walk;
 
@@ -16,7 +16,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 
-use self::{stage::Stage, walk::Outcome};
+use self::{environment::Environment, walk::Outcome};
 use super::certificate::Format;
 
 /// Arguments of `entrada demo`.
@@ -40,10 +40,10 @@ pub struct DemoArguments {
 /// Fails if one of the parts cannot start.
 pub fn run(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads can be had")?;
-    let stage = Stage::set(&runtime)?;
+    let environment = Environment::set(&runtime)?;
     let outcomes = runtime.block_on(async {
-        stage.ready().await?;
-        walk::walk(&stage, arguments.break_expectation).await
+        environment.ready().await?;
+        walk::walk(&environment, arguments.break_expectation).await
     })?;
     let good = outcomes.iter().all(Outcome::is_as_expected);
     print(&match arguments.format {
@@ -51,10 +51,10 @@ pub fn run(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
         Format::Text => table::render(&outcomes, colours()),
     })?;
     if !arguments.once {
-        print(&stage.farewell())?;
+        print(&environment.farewell())?;
         runtime.block_on(super::dev_tenant::told_to_stop()).context("signals cannot be waited for")?;
     }
-    stage.strike();
+    environment.strike();
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use super::walk::Outcome;
 
 /// The use of colours.
-struct Paint(bool);
+struct Colours(bool);
 
-impl Paint {
+impl Colours {
     fn with(&self, code: &str, text: &str) -> String {
         if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
@@ -31,7 +31,7 @@ impl Paint {
 
 /// Renders the table and its closing line.
 pub(super) fn render(outcomes: &[Outcome], colours: bool) -> String {
-    let paint = Paint(colours);
+    let paint = Colours(colours);
     let width = |of: fn(&Outcome) -> usize| outcomes.iter().map(of).max().unwrap_or_default();
     let (title, request) = (width(|outcome| outcome.title.chars().count()), width(|outcome| outcome.request.chars().count()));
     let number = outcomes.len().to_string().len();

@@ -10,16 +10,16 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 fn walked(broken: Option<usize>) -> Vec<Outcome> {
     let _guard = ONE_AT_A_TIME.lock();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
-    let stage = Stage::set(&runtime).expect("stage");
+    let environment = Environment::set(&runtime).expect("stage");
     let outcomes = runtime
         .block_on(async {
-            stage.ready().await?;
-            walk::walk(&stage, broken).await
+            environment.ready().await?;
+            walk::walk(&environment, broken).await
         })
         .expect("walks");
-    let farewell = stage.farewell();
+    let farewell = environment.farewell();
     assert!(farewell.contains("curl -i http://127.0.0.1:") && farewell.contains("status page"), "{farewell}");
-    stage.strike();
+    environment.strike();
     outcomes
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     backend::ReceivedRequest,
-    stage::{PARTNER, Stage},
+    environment::{Environment, PARTNER},
 };
 
 /// An office of Contoso's, in the demo's address set.
@@ -73,22 +73,22 @@ impl Outcome {
 }
 
 /// Sends all requests; of the one that `broken` names, a wrong outcome is expected.
-pub(super) async fn walk(stage: &Stage, broken: Option<usize>) -> anyhow::Result<Vec<Outcome>> {
+pub(super) async fn walk(environment: &Environment, broken: Option<usize>) -> anyhow::Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
-    for (index, mut step) in steps(stage).into_iter().enumerate() {
+    for (index, mut step) in steps(environment).into_iter().enumerate() {
         if broken == Some(index + 1) {
             step.status = 418;
         }
-        outcomes.push(take(stage, &step).await.with_context(|| format!("the demo cannot ask: {}", step.title))?);
+        outcomes.push(take(environment, &step).await.with_context(|| format!("the demo cannot ask: {}", step.title))?);
     }
     Ok(outcomes)
 }
 
-async fn take(stage: &Stage, step: &Step) -> anyhow::Result<Outcome> {
+async fn take(environment: &Environment, step: &Step) -> anyhow::Result<Outcome> {
     // What a backend saw before is not what this request made it see.
-    drop((stage.orders.take(), stage.internal.take()));
-    let address = if step.from.is_some() { stage.gateway } else { stage.internal.address };
-    let mut request = stage.http.request(step.method.clone(), format!("http://{address}{}", step.path));
+    drop((environment.orders.take(), environment.internal.take()));
+    let address = if step.from.is_some() { environment.gateway } else { environment.internal.address };
+    let mut request = environment.http.request(step.method.clone(), format!("http://{address}{}", step.path));
     if let Some(from) = step.from {
         request = request.header("X-Forwarded-For", from);
     }
@@ -99,7 +99,7 @@ async fn take(stage: &Stage, step: &Step) -> anyhow::Result<Outcome> {
     let status = answer.status().as_u16();
     let body: Value = serde_json::from_slice(&answer.bytes().await?).unwrap_or_default();
     let code = body["code"].as_str().map(ToOwned::to_owned);
-    let seen = stage.orders.take().or_else(|| stage.internal.take());
+    let seen = environment.orders.take().or_else(|| environment.internal.take());
 
     let found = match (&step.verdict, &seen) {
         (Verdict::Allowed(holds), Some(seen)) => holds(seen),
@@ -133,8 +133,8 @@ fn allowed(holds: impl Fn(&ReceivedRequest) -> Result<String, String> + 'static)
 }
 
 /// Returns requests with every kind of outcome.
-fn steps(stage: &Stage) -> Vec<Step> {
-    let tenant = &stage.tenant;
+fn steps(environment: &Environment) -> Vec<Step> {
+    let tenant = &environment.tenant;
     let reader = || tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
     let daemon = |roles: &[&str]| tenant.token().app(PARTNER).audience("api://orders").roles(roles.iter().copied());
     let with_token = |token: String| vec![("Authorization", bearer(&token))];

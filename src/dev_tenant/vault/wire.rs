@@ -107,7 +107,7 @@ struct Asked {
 }
 
 /// One request: the client, and the object.
-struct Visit {
+struct VaultRequest {
     state: Arc<State>,
     /// Scheme and host as called: ids are URLs of the vault.
     base: String,
@@ -115,7 +115,7 @@ struct Visit {
     query: Asked,
 }
 
-impl Visit {
+impl VaultRequest {
     /// Admits clients with a token for the vault and the permission.
     fn new(state: Arc<State>, path: &str, query: Asked, headers: &HeaderMap, permission: &str) -> Result<Self, Refused> {
         let tenant = state.directory().home(None);
@@ -226,7 +226,7 @@ async fn certificates(
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
     let listing = path.trim_end_matches('/').ends_with("/versions");
-    let visit = Visit::new(state, &path, query, &headers, if listing { "certificates/list" } else { "certificates/get" })?;
+    let visit = VaultRequest::new(state, &path, query, &headers, if listing { "certificates/list" } else { "certificates/get" })?;
     if listing {
         return Ok(list(&visit));
     }
@@ -238,7 +238,7 @@ async fn certificates(
 }
 
 /// Writes the public part of a certificate. `cer` uses the standard alphabet, `x5t` the URL-safe one, as in the real vault.
-fn bundle(visit: &Visit, name: &str, entry: &CertificateVersion, content_type: &str) -> Value {
+fn bundle(visit: &VaultRequest, name: &str, entry: &CertificateVersion, content_type: &str) -> Value {
     json!({
         "id": visit.url("certificates", name, &entry.id),
         "kid": visit.url("keys", name, &entry.id),
@@ -256,7 +256,7 @@ fn bundle(visit: &Visit, name: &str, entry: &CertificateVersion, content_type: &
     })
 }
 
-fn list(visit: &Visit) -> Response {
+fn list(visit: &VaultRequest) -> Response {
     let vault = visit.state.vault();
     let versions = vault.certificates.get(&visit.name().to_ascii_lowercase()).map(Vec::as_slice).unwrap_or_default();
     let (skip, most) = (visit.query.skip.unwrap_or(0), visit.query.maxresults.unwrap_or(25).clamp(1, 25));
@@ -292,7 +292,7 @@ async fn create_certificate(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refused> {
-    let visit = Visit::new(state, &path, query, &headers, "certificates/create")?;
+    let visit = VaultRequest::new(state, &path, query, &headers, "certificates/create")?;
     if visit.version() != Some("create") {
         return Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "The method is not allowed."));
     }
@@ -320,7 +320,7 @@ async fn keys(
     Query(query): Query<Asked>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
-    let visit = Visit::new(state, &path, query, &headers, "keys/get")?;
+    let visit = VaultRequest::new(state, &path, query, &headers, "keys/get")?;
     let vault = visit.state.vault();
     let entry = vault.certificate(visit.name(), visit.version()).ok_or_else(|| Refused::not_found("key", visit.name()))?;
     let mut attributes = attributes(entry);
@@ -353,7 +353,7 @@ async fn sign(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refused> {
-    let mut visit = Visit::new(state, &path, query, &headers, "keys/sign")?;
+    let mut visit = VaultRequest::new(state, &path, query, &headers, "keys/sign")?;
     if visit.segments.pop().as_deref() != Some("sign") {
         return Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "The method is not allowed."));
     }
@@ -375,7 +375,7 @@ async fn secrets(
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
     let listing = path.trim_end_matches('/').ends_with("/versions");
-    let visit = Visit::new(state, &path, query, &headers, if listing { "secrets/list" } else { "secrets/get" })?;
+    let visit = VaultRequest::new(state, &path, query, &headers, if listing { "secrets/list" } else { "secrets/get" })?;
     let vault = visit.state.vault();
     if listing {
         let versions = vault.secrets.get(&visit.name().to_ascii_lowercase()).map(Vec::as_slice).unwrap_or_default();
@@ -407,7 +407,7 @@ async fn secrets(
     .into_response())
 }
 
-fn secret_body(visit: &Visit, secret: &SecretVersion) -> Value {
+fn secret_body(visit: &VaultRequest, secret: &SecretVersion) -> Value {
     let mut attributes = json!({
         "enabled": secret.enabled,
         "created": secret.created,
@@ -471,7 +471,7 @@ async fn set_secret(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refused> {
-    let visit = Visit::new(state, &path, query, &headers, "secrets/set")?;
+    let visit = VaultRequest::new(state, &path, query, &headers, "secrets/set")?;
     let secret: NewSecret =
         serde_json::from_slice(&body).map_err(|error| Refused::bad(format!("The body cannot be read: {error}")))?;
     if secret.value.len() > SECRET_LIMIT {

@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The scope of a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Extent {
+pub(super) enum FetchScope {
     /// Metadata, and the keys that it names.
     Everything,
     /// The keys only, if the metadata is known; otherwise everything.
@@ -59,14 +59,14 @@ impl FetchFault {
 
 impl KeySet {
     /// Fetches from all endpoints concurrently. A good answer replaces the previous document; a bad one leaves it in place.
-    pub(super) async fn fetch(&self, engine: &Engine, extent: Extent) -> Vec<Option<Attempt>> {
+    pub(super) async fn fetch(&self, engine: &Engine, extent: FetchScope) -> Vec<Option<Attempt>> {
         let endpoints = || self.source.endpoints.iter().enumerate();
         let mut named = Vec::new();
         for (index, endpoint) in endpoints() {
             let known = self.slots[index].document.load_full().map(|document| document.metadata.clone());
             named.push(async move {
                 match known {
-                    Some(metadata) if extent == Extent::Keys => Ok(metadata),
+                    Some(metadata) if extent == FetchScope::Keys => Ok(metadata),
                     _ => read_metadata(engine, endpoint).await,
                 }
             });
@@ -76,7 +76,7 @@ impl KeySet {
         let gone = |(named, document): (&Named, &Result<_, Arc<FetchFault>>)| {
             named.is_ok() && document.as_ref().is_err_and(|fault| fault.was_answered())
         };
-        if extent == Extent::Keys && named.iter().zip(&documents).any(gone) {
+        if extent == FetchScope::Keys && named.iter().zip(&documents).any(gone) {
             // The keys may have moved, which the metadata alone tells. Where they have not, nothing is asked for twice.
             let anew = both(endpoints().map(|(_, endpoint)| read_metadata(engine, endpoint)).collect()).await;
             let moved = |pair: (&Named, &Named)| matches!(pair, (Ok(old), Ok(new)) if old.jwks_uri != new.jwks_uri);

@@ -9,7 +9,7 @@ use regex::{Regex, RegexBuilder};
 use super::{
     super::{
         limits,
-        node::{Calculation, Comparison, Each, EachOf, Function, Kind, Node},
+        node::{Calculation, Comparison, Comprehension, Each, Function, Kind, Node},
     },
     Checked, Checker, ROOTS,
 };
@@ -213,7 +213,7 @@ impl<'a> Checker<'a> {
         if let Some(condition) = &condition {
             self.demand(first, condition, &[Kind::Bool], "the condition")?;
         }
-        Ok(Node::Each(each, Box::new(EachOf { over, condition, result })))
+        Ok(Node::Each(each, Box::new(Comprehension { over, condition, result })))
     }
 
     fn matches(&mut self, expr: &IdedExpr, arguments: &[&'a IdedExpr], depth: usize) -> Checked {

@@ -140,8 +140,8 @@ impl SetHeader {
         let values = values(side, config, place, scope);
         let (name, templates) = (name?, values?);
         let identity = templates.iter().any(|(written, _)| match written {
-            Written::Template(template) => template.uses().identity(),
-            Written::Secret(_) => false,
+            ConfiguredValue::Template(template) => template.uses().identity(),
+            ConfiguredValue::Secret(_) => false,
         });
         let values = Values::build(templates, &name, scope.faults)?;
         if side == Side::Request {
@@ -250,14 +250,14 @@ impl SetHeader {
 }
 
 impl Values {
-    fn build(templates: Vec<(Written, Place)>, name: &HeaderName, faults: &mut Faults) -> Option<Self> {
+    fn build(templates: Vec<(ConfiguredValue, Place)>, name: &HeaderName, faults: &mut Faults) -> Option<Self> {
         let apart = APART.contains(name);
         let mut parts = Vec::with_capacity(templates.len());
         for (template, place) in templates {
             parts.push(match template {
-                Written::Secret(secret) => Some(Part::Secret(Box::new(SecretLine::new(secret)))),
-                Written::Template(Template::Expression(expression)) => Some(Part::Expression(expression)),
-                Written::Template(Template::Literal(text)) => literal(&text, &place, faults).map(Part::Literal),
+                ConfiguredValue::Secret(secret) => Some(Part::Secret(Box::new(SecretLine::new(secret)))),
+                ConfiguredValue::Template(Template::Expression(expression)) => Some(Part::Expression(expression)),
+                ConfiguredValue::Template(Template::Literal(text)) => literal(&text, &place, faults).map(Part::Literal),
             });
         }
         let parts = parts.into_iter().collect::<Option<Vec<_>>>()?;
@@ -280,14 +280,19 @@ impl Values {
 }
 
 /// A value as written.
-enum Written {
+enum ConfiguredValue {
     Template(Template),
     /// A text with a vault's secret in it.
     Secret(LiveSecret),
 }
 
 /// Returns the values of `value` or `values`, with their places.
-fn values(side: Side, config: &SetHeaderConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Vec<(Written, Place)>> {
+fn values(
+    side: Side,
+    config: &SetHeaderConfig,
+    place: &Place,
+    scope: &mut BuildContext<'_>,
+) -> Option<Vec<(ConfiguredValue, Place)>> {
     let written: Vec<(&HeaderText, Place)> = match (&config.value, config.values.as_slice()) {
         (Some(_), [_, ..]) => {
             scope.faults.error(place, "both `value` and `values` are written", "leave one of them out");
@@ -319,8 +324,8 @@ fn values(side: Side, config: &SetHeaderConfig, place: &Place, scope: &mut Build
         }
         let written = template(text, &place, scope)?;
         let before_answer = match &written {
-            Written::Template(template) => side == Side::Answer || scope.is_before_answer(template.uses(), &place),
-            Written::Secret(_) => true,
+            ConfiguredValue::Template(template) => side == Side::Answer || scope.is_before_answer(template.uses(), &place),
+            ConfiguredValue::Secret(_) => true,
         };
         before_answer.then_some((written, place))
     });
@@ -330,14 +335,14 @@ fn values(side: Side, config: &SetHeaderConfig, place: &Place, scope: &mut Build
 }
 
 /// Reads one value. The content of a secret is never parsed as an expression.
-fn template(written: &HeaderText, place: &Place, scope: &mut BuildContext<'_>) -> Option<Written> {
+fn template(written: &HeaderText, place: &Place, scope: &mut BuildContext<'_>) -> Option<ConfiguredValue> {
     if let Some(text) = written.plain() {
-        return scope.template_on_answer(text, place).map(Written::Template);
+        return scope.template_on_answer(text, place).map(ConfiguredValue::Template);
     }
     match written.live(scope.secrets) {
-        Ok(live) if live.in_vaults().next().is_some() => Some(Written::Secret(live)),
+        Ok(live) if live.in_vaults().next().is_some() => Some(ConfiguredValue::Secret(live)),
         // What no vault holds is known, at any time.
-        Ok(live) => live.value(0).map(|text| Written::Template(Template::Literal(text.expose_secret().into()))),
+        Ok(live) => live.value(0).map(|text| ConfiguredValue::Template(Template::Literal(text.expose_secret().into()))),
         Err(error) => {
             scope.faults.error(place, error.to_string(), error.cure());
             None

@@ -8,11 +8,11 @@ use crate::{
 
 /// An expected certificate: all of its marks match.
 #[derive(Debug)]
-pub(super) struct Identity(Vec<Mark>);
+pub(super) struct Identity(Vec<Property>);
 
 /// An identifying property of a certificate.
 #[derive(Debug)]
-enum Mark {
+enum Property {
     Thumbprint(Thumbprint),
     SerialNumber(Box<str>),
     CommonName(Box<str>),
@@ -28,25 +28,25 @@ impl Identity {
     pub(super) fn build(config: &IdentityConfig, place: &Place, faults: &mut Faults) -> Option<Self> {
         let before = faults.errors();
         let mut marks = Vec::new();
-        let mut add = |key: &str, written: &Option<String>, read: &dyn Fn(&str) -> Read<Mark>| {
+        let mut add = |key: &str, written: &Option<String>, read: &dyn Fn(&str) -> Read<Property>| {
             let Some(text) = written else { return };
             match read(text) {
                 Ok(mark) => marks.push(mark),
                 Err((what, cure)) => faults.error(&place.key(key), what, cure),
             }
         };
-        add("thumbprint", &config.thumbprint, &|text| thumbprint(text).map(Mark::Thumbprint));
+        add("thumbprint", &config.thumbprint, &|text| thumbprint(text).map(Property::Thumbprint));
         add("serial-number", &config.serial_number, &|text| {
             let read = serial_number(text).map_err(|fault| (format!("`{text}` is not a serial number: {fault}"), HEXADECIMAL));
-            read.map(Mark::SerialNumber)
+            read.map(Property::SerialNumber)
         });
-        add("common-name", &config.common_name, &|text| plain(text).map(Mark::CommonName));
-        add("subject", &config.subject, &|text| name(text).map(Mark::Subject));
-        add("dns-name", &config.dns_name, &|text| plain(&text.to_ascii_lowercase()).map(Mark::DnsName));
-        add("uri", &config.uri, &|text| plain(text).map(Mark::Uri));
-        add("email", &config.email, &|text| plain(text).map(Mark::Email));
-        add("issuer-subject", &config.issuer_subject, &|text| name(text).map(Mark::IssuerSubject));
-        add("issuer-thumbprint", &config.issuer_thumbprint, &|text| thumbprint(text).map(Mark::IssuerThumbprint));
+        add("common-name", &config.common_name, &|text| plain(text).map(Property::CommonName));
+        add("subject", &config.subject, &|text| name(text).map(Property::Subject));
+        add("dns-name", &config.dns_name, &|text| plain(&text.to_ascii_lowercase()).map(Property::DnsName));
+        add("uri", &config.uri, &|text| plain(text).map(Property::Uri));
+        add("email", &config.email, &|text| plain(text).map(Property::Email));
+        add("issuer-subject", &config.issuer_subject, &|text| name(text).map(Property::IssuerSubject));
+        add("issuer-thumbprint", &config.issuer_thumbprint, &|text| thumbprint(text).map(Property::IssuerThumbprint));
         if faults.errors() == before && marks.is_empty() {
             let cure = "write a thumbprint, a subject or another mark, or leave `identities` out";
             faults.error(place, "nothing is written of this certificate, so every one would fit", cure);
@@ -56,26 +56,26 @@ impl Identity {
 
     /// Returns whether it identifies exactly one certificate, whatever its issuer.
     pub(super) fn is_pinned(&self) -> bool {
-        self.0.iter().any(|mark| matches!(mark, Mark::Thumbprint(_)))
+        self.0.iter().any(|mark| matches!(mark, Property::Thumbprint(_)))
     }
 
     /// Returns whether it refers to the certificate's verified issuer.
     pub(super) fn asks_for_issuer(&self) -> bool {
-        self.0.iter().any(|mark| matches!(mark, Mark::IssuerThumbprint(_)))
+        self.0.iter().any(|mark| matches!(mark, Property::IssuerThumbprint(_)))
     }
 
     /// Returns whether the certificate matches. Without a verdict the issuer is unknown.
     pub(super) fn fits(&self, certificate: &ClientCertificate, verdict: Option<&Verdict>) -> bool {
         self.0.iter().all(|mark| match mark {
-            Mark::Thumbprint(thumbprint) => thumbprint.is_of(certificate),
-            Mark::SerialNumber(serial) => **serial == *certificate.serial(),
-            Mark::CommonName(name) => certificate.common_name() == Some(name),
-            Mark::Subject(name) => **name == *certificate.subject(),
-            Mark::DnsName(name) => certificate.dns_names().contains(name),
-            Mark::Uri(uri) => certificate.uris().contains(uri),
-            Mark::Email(email) => certificate.emails().contains(email),
-            Mark::IssuerSubject(name) => **name == *certificate.issuer(),
-            Mark::IssuerThumbprint(thumbprint) => verdict.is_some_and(|verdict| verdict.is_issued_by(thumbprint)),
+            Property::Thumbprint(thumbprint) => thumbprint.is_of(certificate),
+            Property::SerialNumber(serial) => **serial == *certificate.serial(),
+            Property::CommonName(name) => certificate.common_name() == Some(name),
+            Property::Subject(name) => **name == *certificate.subject(),
+            Property::DnsName(name) => certificate.dns_names().contains(name),
+            Property::Uri(uri) => certificate.uris().contains(uri),
+            Property::Email(email) => certificate.emails().contains(email),
+            Property::IssuerSubject(name) => **name == *certificate.issuer(),
+            Property::IssuerThumbprint(thumbprint) => verdict.is_some_and(|verdict| verdict.is_issued_by(thumbprint)),
         })
     }
 }

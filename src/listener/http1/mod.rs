@@ -41,7 +41,7 @@ use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body::Body;
 use tokio::{io::AsyncWrite, sync::oneshot, time::Instant};
 
-pub(super) use self::response::{AnswerError, Asked, Delimiter};
+pub(super) use self::response::{AnswerError, Delimiter, RequestFacts};
 pub use self::upgrade::{Upgrade, UpgradeError, Upgraded};
 pub(crate) use self::wire::{Http1Body, Http1Informational};
 use self::{
@@ -137,7 +137,7 @@ enum Next {
 }
 
 /// The next step of a connection after a request.
-enum Then {
+enum NextStep {
     Next,
     /// Close; the client sends nothing more.
     Close,
@@ -152,7 +152,7 @@ enum Then {
 }
 
 /// A response whose head has been written.
-struct Begun<B> {
+struct StartedResponse<B> {
     body: B,
     out: Outgoing,
     /// How the body ends; an answer that contradicts itself was replaced.
@@ -164,7 +164,7 @@ struct Begun<B> {
 }
 
 /// The reason why a response could not be sent completely.
-enum Torn {
+enum IncompleteResponse {
     /// The client does not read it.
     Left,
     /// Its body had to end while the client read none of it.
@@ -212,15 +212,15 @@ pub(super) async fn serve<S: Service>(opening: Opening, service: S, may_be_http2
         http1.membership.signal().set_busy();
         // Boxed: the future of a request is large, and a connection at rest has no use for its room.
         match Box::pin(http1.exchange(found, &service, &connection, &limits)).await {
-            Then::Next => {
+            NextStep::Next => {
                 http1.rest(&limits);
                 continue;
             }
-            Then::Close => http1.close().await,
-            Then::Linger(until) => http1.linger(until).await,
-            Then::Reset => http1.wire.lock().socket.reset(),
-            Then::ResetAfter(until) => http1.reset_after(until).await,
-            Then::Switch(claim) => http1.hand_over(claim),
+            NextStep::Close => http1.close().await,
+            NextStep::Linger(until) => http1.linger(until).await,
+            NextStep::Reset => http1.wire.lock().socket.reset(),
+            NextStep::ResetAfter(until) => http1.reset_after(until).await,
+            NextStep::Switch(claim) => http1.hand_over(claim),
         }
         return None;
     }
@@ -280,7 +280,7 @@ impl Http1 {
         service: &S,
         connection: &Arc<Connection>,
         limits: &Limits,
-    ) -> Then {
+    ) -> NextStep {
         let (arrival, asked, claim) = self.arrival(found, limits);
         let (mut begun, switches) = {
             let response = {
@@ -294,40 +294,44 @@ impl Http1 {
             self.timer.clear();
             let Some(response) = response else {
                 note(service, connection, EventKind::ClientLeft, "before the answer".to_owned());
-                return Then::Reset;
+                return NextStep::Reset;
             };
             let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             (self.begin(response, asked), switches)
         };
         match self.send::<S>(&mut begun, limits).await {
-            Ok(_) if switches => claim.map_or(Then::Close, Then::Switch),
+            Ok(_) if switches => claim.map_or(NextStep::Close, NextStep::Switch),
             Ok(persists) => self.after_body(persists).await,
-            Err(Torn::Left) => {
+            Err(IncompleteResponse::Left) => {
                 note(service, connection, EventKind::ClientLeft, "within the answer".to_owned());
-                Then::Reset
+                NextStep::Reset
             }
-            Err(Torn::Overdue) => {
+            Err(IncompleteResponse::Overdue) => {
                 note(service, connection, EventKind::AnswerAborted, "its time was over".to_owned());
-                Then::Reset
+                NextStep::Reset
             }
-            Err(Torn::Body { why, visible }) => {
+            Err(IncompleteResponse::Body { why, visible }) => {
                 note(service, connection, EventKind::AnswerAborted, why);
                 self.wire.lock().revoke();
                 let until = Instant::now() + LINGER;
-                if visible { Then::Linger(until) } else { Then::ResetAfter(until) }
+                if visible { NextStep::Linger(until) } else { NextStep::ResetAfter(until) }
             }
         }
     }
 
     /// Makes the arrival for the service.
-    fn arrival(&self, found: Result<Box<Head>, Broken>, limits: &Limits) -> (Arrival, Asked, Option<oneshot::Sender<Upgraded>>) {
+    fn arrival(
+        &self,
+        found: Result<Box<Head>, Broken>,
+        limits: &Limits,
+    ) -> (Arrival, RequestFacts, Option<oneshot::Sender<Upgraded>>) {
         let head = match found {
             Ok(head) => *head,
-            Err(broken) => return (Arrival::Broken(broken), Asked::BROKEN, None),
+            Err(broken) => return (Arrival::Broken(broken), RequestFacts::BROKEN, None),
         };
         let upgrade = head.asks_for_upgrade();
-        let asked = Asked::by(&head.method, head.version, head.persists(), upgrade);
-        let asked = Asked { trailers: head.takes_trailers, ..asked };
+        let asked = RequestFacts::by(&head.method, head.version, head.persists(), upgrade);
+        let asked = RequestFacts { trailers: head.takes_trailers, ..asked };
         let mut body = if head.framing == Framing::None { RequestBody::empty() } else { RequestBody::http1(self.wire.body()) };
         if head.version == Version::HTTP_11 {
             body.informs(Informational::http1(self.wire.informational()));
@@ -371,7 +375,7 @@ impl Http1 {
     }
 
     /// Writes the head of the response.
-    fn begin<B: Body>(&mut self, response: Response<B>, asked: Asked) -> Begun<B> {
+    fn begin<B: Body>(&mut self, response: Response<B>, asked: RequestFacts) -> StartedResponse<B> {
         let (parts, body) = response.into_parts();
         let mut out = Outgoing::default();
         let mut persists = asked.persists && !asks_to_close(&parts.headers) && !self.membership.signal().is_draining();
@@ -389,17 +393,21 @@ impl Http1 {
             Err(_) => out.copied.extend_from_slice(NO_ANSWER),
         }
         buffers::keep_headers(parts.headers);
-        Begun { body, out, delimiter, persists, trailers: asked.trailers }
+        StartedResponse { body, out, delimiter, persists, trailers: asked.trailers }
     }
 
     /// Sends the response. Returns whether the connection may continue.
-    async fn send<S: Service>(&mut self, answer: &mut Begun<S::Body>, limits: &Limits) -> Result<bool, Torn> {
-        let Begun { body, out, delimiter, persists, trailers: takes_trailers } = answer;
+    async fn send<S: Service>(
+        &mut self,
+        answer: &mut StartedResponse<S::Body>,
+        limits: &Limits,
+    ) -> Result<bool, IncompleteResponse> {
+        let StartedResponse { body, out, delimiter, persists, trailers: takes_trailers } = answer;
         let delimiter = match delimiter {
             Ok(delimiter) => delimiter,
             Err(error) => {
                 let _ = poll_fn(|cx| self.poll_flush(cx, out, &mut Pace::default(), limits)).await;
-                return Err(Torn::Body { why: error.to_string(), visible: true });
+                return Err(IncompleteResponse::Body { why: error.to_string(), visible: true });
             }
         };
         let mut body = Pin::new(body);
@@ -428,16 +436,16 @@ impl Http1 {
                 match self.poll_flush(cx, out, &mut pace, limits) {
                     Poll::Ready(flushed) => flushed?,
                     // A client that takes nothing does not keep the body from its end.
-                    Poll::Pending => return S::poll_overdue(body.as_mut(), cx).map(|()| Err(Torn::Overdue)),
+                    Poll::Pending => return S::poll_overdue(body.as_mut(), cx).map(|()| Err(IncompleteResponse::Overdue)),
                 }
                 if let Some(why) = torn.take() {
-                    return Poll::Ready(Err(Torn::Body { why, visible: *delimiter != Delimiter::Close }));
+                    return Poll::Ready(Err(IncompleteResponse::Body { why, visible: *delimiter != Delimiter::Close }));
                 }
                 if ended {
                     return Poll::Ready(Ok(*persists));
                 }
                 if idle {
-                    return self.poll_left(cx).map(|()| Err(Torn::Left));
+                    return self.poll_left(cx).map(|()| Err(IncompleteResponse::Left));
                 }
             }
         })
@@ -451,7 +459,7 @@ impl Http1 {
         out: &mut Outgoing,
         pace: &mut Pace,
         limits: &Limits,
-    ) -> Poll<Result<(), Torn>> {
+    ) -> Poll<Result<(), IncompleteResponse>> {
         let mut wire = self.wire.lock();
         loop {
             let progress = if out.is_empty() {
@@ -465,30 +473,30 @@ impl Http1 {
                     pace.moved(written);
                     self.timer.clear();
                 }
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Torn::Left)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(IncompleteResponse::Left)),
                 Poll::Pending => {
                     if let Some(at) = pace.waits(limits.write_timeout) {
                         self.timer.set(at);
                     }
-                    return self.timer.poll(cx).map(|()| Err(Torn::Left));
+                    return self.timer.poll(cx).map(|()| Err(IncompleteResponse::Left));
                 }
             }
         }
     }
 
     /// Handles the rest of the request's body after the response.
-    async fn after_body(&mut self, persists: bool) -> Then {
+    async fn after_body(&mut self, persists: bool) -> NextStep {
         let done = {
             let mut wire = self.wire.lock();
             wire.revoke();
             wire.is_body_done()
         };
         if done {
-            return if persists { Then::Next } else { Then::Close };
+            return if persists { NextStep::Next } else { NextStep::Close };
         }
         let until = Instant::now() + LINGER;
         if !persists {
-            return Then::Linger(until);
+            return NextStep::Linger(until);
         }
         self.timer.set(until);
         let mut most = DRAIN_BYTES;
@@ -498,7 +506,7 @@ impl Http1 {
         })
         .await;
         self.timer.clear();
-        if drained { Then::Next } else { Then::Linger(until) }
+        if drained { NextStep::Next } else { NextStep::Linger(until) }
     }
 
     /// Closes the connection. Unread bytes from the client would make the kernel reset it, and the response might be lost.

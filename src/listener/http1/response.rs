@@ -40,7 +40,7 @@ pub(in crate::listener) enum AnswerError {
 
 /// The facts of a request that affect its response.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::listener) struct Asked {
+pub(in crate::listener) struct RequestFacts {
     pub(super) head_only: bool,
     pub(super) version: Version,
     pub(super) persists: bool,
@@ -49,7 +49,7 @@ pub(in crate::listener) struct Asked {
     pub(super) trailers: bool,
 }
 
-impl Asked {
+impl RequestFacts {
     pub(in crate::listener) fn by(method: &Method, version: Version, persists: bool, upgrade: bool) -> Self {
         Self { head_only: method == Method::HEAD, version, persists, upgrade, trailers: false }
     }
@@ -65,7 +65,7 @@ impl Delimiter {
         status: StatusCode,
         headers: &HeaderMap,
         hint: &SizeHint,
-        asked: Asked,
+        asked: RequestFacts,
     ) -> Result<Self, AnswerError> {
         if status.is_informational() && !(status == StatusCode::SWITCHING_PROTOCOLS && asked.upgrade) {
             return Err(AnswerError::Informational);
@@ -138,7 +138,7 @@ pub(super) fn write_head(
     status: StatusCode,
     headers: &HeaderMap,
     delimiter: Delimiter,
-    asked: Asked,
+    asked: RequestFacts,
     persists: bool,
 ) {
     let switches = status == StatusCode::SWITCHING_PROTOCOLS;
@@ -214,8 +214,8 @@ fn write_date(out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    fn asked(method: &Method, version: Version) -> Asked {
-        Asked::by(method, version, true, false)
+    fn asked(method: &Method, version: Version) -> RequestFacts {
+        RequestFacts::by(method, version, true, false)
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use http_body::SizeHint;
 
-use crate::listener::http1::{AnswerError, Asked, Delimiter};
+use crate::listener::http1::{AnswerError, Delimiter, RequestFacts};
 
 /// The connection-specific fields, which HTTP/2 does not allow: RFC 9113, section 8.2.2. Besides `TE`, which belongs to requests.
 const CONNECTION_SPECIFIC: [HeaderName; 6] = [
@@ -39,7 +39,7 @@ pub(super) fn prepare(
     hint: &SizeHint,
     method: &Method,
 ) -> Result<Length, AnswerError> {
-    let delimiter = Delimiter::of(status, headers, hint, Asked::by(method, Version::HTTP_2, true, false))?;
+    let delimiter = Delimiter::of(status, headers, hint, RequestFacts::by(method, Version::HTTP_2, true, false))?;
     for name in &CONNECTION_SPECIFIC {
         headers.remove(name);
     }

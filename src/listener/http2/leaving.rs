@@ -7,7 +7,7 @@ use std::{
 
 /// The pending bytes of each stream whose response is not complete.
 #[derive(Debug, Default)]
-pub(super) struct Leaving {
+pub(super) struct PendingBytes {
     streams: HashMap<u32, Queued>,
 }
 
@@ -35,7 +35,7 @@ impl Queued {
     }
 }
 
-impl Leaving {
+impl PendingBytes {
     pub(super) fn begin(&mut self, stream: u32) {
         self.streams.insert(stream, Queued::default());
     }
@@ -129,7 +129,7 @@ mod tests {
         let woken = Arc::<Woken>::default();
         let waker = Waker::from(woken.clone());
         let cx = Context::from_waker(&waker);
-        let mut leaving = Leaving::default();
+        let mut leaving = PendingBytes::default();
         leaving.begin(1);
         assert_eq!(leaving.left(1, &cx), 0);
         leaving.head(1);
@@ -155,7 +155,7 @@ mod tests {
         let woken = Arc::<Woken>::default();
         let waker = Waker::from(woken.clone());
         let cx = Context::from_waker(&waker);
-        let mut leaving = Leaving::default();
+        let mut leaving = PendingBytes::default();
         for stream in [1, 3] {
             leaving.begin(stream);
             leaving.data(stream, 20);

@@ -17,7 +17,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::leaving::Leaving;
+use super::leaving::PendingBytes;
 use crate::{
     base::{deadline::Pace, lock::lock},
     connection::frames::{CONTINUATION, DATA, END_STREAM, Frame, Frames, HEADERS, PADDED, RST_STREAM},
@@ -75,7 +75,7 @@ impl fmt::Display for Excess {
 pub(super) struct Meter {
     received: Frames,
     sent: Frames,
-    pub(super) leaving: Leaving,
+    pub(super) leaving: PendingBytes,
     control: Allowance,
     resets: Allowance,
     excess: Option<Excess>,
@@ -98,7 +98,7 @@ impl Meter {
         Self {
             received: Frames::of_client(),
             sent: Frames::default(),
-            leaving: Leaving::default(),
+            leaving: PendingBytes::default(),
             control: CONTROL,
             resets: RESETS,
             excess: None,

@@ -50,7 +50,7 @@ impl<S> Drop for Open<S> {
 }
 
 /// The reason why a response was not sent completely.
-enum Torn {
+enum IncompleteResponse {
     /// The client has reset the stream, or is gone.
     Left,
     /// The client read nothing in time.
@@ -86,7 +86,7 @@ pub(super) async fn run<S: Service>(request: Request<RecvStream>, mut respond: S
     exchanged.answer();
     let torn = match answer {
         Some(answer) => send(answer, &method, &mut respond, shared, &limits).await,
-        None => Err(Torn::Left),
+        None => Err(IncompleteResponse::Left),
     };
     match torn {
         Ok(()) => {
@@ -95,13 +95,13 @@ pub(super) async fn run<S: Service>(request: Request<RecvStream>, mut respond: S
                 shared.note(EventKind::ClientLeft, TOOK_NOTHING.to_owned());
             }
         }
-        Err(Torn::Left) => shared.meter.lock().spend_reset(Instant::now()),
-        Err(Torn::Stalled) => {
+        Err(IncompleteResponse::Left) => shared.meter.lock().spend_reset(Instant::now()),
+        Err(IncompleteResponse::Stalled) => {
             respond.send_reset(Code::CANCEL);
             shared.note(EventKind::ClientLeft, TOOK_NOTHING.to_owned());
         }
-        Err(Torn::Overdue) => respond.send_reset(Code::CANCEL),
-        Err(Torn::Failed(why)) => {
+        Err(IncompleteResponse::Overdue) => respond.send_reset(Code::CANCEL),
+        Err(IncompleteResponse::Failed(why)) => {
             shared.note(EventKind::AnswerAborted, why);
             // With a reset `h2` drops what has not left, though the record counts it.
             leave(shared, stream.1, limits.write_timeout).await;
@@ -194,7 +194,7 @@ async fn send<S: Service>(
     respond: &mut SendResponse<Bytes>,
     shared: &Shared<S>,
     limits: &Limits,
-) -> Result<(), Torn> {
+) -> Result<(), IncompleteResponse> {
     let (mut parts, body) = answer.into_parts();
     let length = match prepare(parts.status, &mut parts.headers, &body.size_hint(), method) {
         Ok(length) => length,
@@ -209,11 +209,11 @@ async fn send<S: Service>(
     };
     let ends = length == Length::None || body.is_end_stream();
     if ends && matches!(length, Length::Known(1..)) {
-        return Err(Torn::Failed("the answer's body is shorter than announced".to_owned()));
+        return Err(IncompleteResponse::Failed("the answer's body is shorter than announced".to_owned()));
     }
     parts.extensions.clear();
     shared.meter.lock().leaving.head(respond.stream_id().as_u32());
-    let stream = respond.send_response(Response::from_parts(parts, ()), ends).map_err(|_| Torn::Left)?;
+    let stream = respond.send_response(Response::from_parts(parts, ()), ends).map_err(|_| IncompleteResponse::Left)?;
     if ends {
         if length != Length::None {
             // That it has ended is for the body to know, too.
@@ -254,7 +254,7 @@ impl Sending {
         mut body: Pin<&mut S::Body>,
         shared: &Shared<S>,
         limits: &Limits,
-    ) -> Poll<Result<(), Torn>> {
+    ) -> Poll<Result<(), IncompleteResponse>> {
         loop {
             if !self.data.is_empty() {
                 match self.poll_room(cx) {
@@ -281,20 +281,24 @@ impl Sending {
                     Poll::Ready(Some(Err(error))) => {
                         // Whether it had to end, or broke off.
                         let overdue = S::poll_overdue(body, cx).is_ready();
-                        return Poll::Ready(Err(if overdue { Torn::Overdue } else { Torn::Failed(error.into().to_string()) }));
+                        return Poll::Ready(Err(if overdue {
+                            IncompleteResponse::Overdue
+                        } else {
+                            IncompleteResponse::Failed(error.into().to_string())
+                        }));
                     }
                     Poll::Ready(None) => return Poll::Ready(self.end(None)),
-                    Poll::Pending => return self.stream.poll_reset(cx).map(|_| Err(Torn::Left)),
+                    Poll::Pending => return self.stream.poll_reset(cx).map(|_| Err(IncompleteResponse::Left)),
                 }
             }
         }
     }
 
     /// Takes a part of the body to send.
-    fn take(&mut self, data: Bytes, last: bool) -> Result<(), Torn> {
+    fn take(&mut self, data: Bytes, last: bool) -> Result<(), IncompleteResponse> {
         if let Some(left) = &mut self.left {
             let rest = left.checked_sub(data.len() as u64);
-            *left = rest.ok_or_else(|| Torn::Failed("the answer's body is longer than announced".to_owned()))?;
+            *left = rest.ok_or_else(|| IncompleteResponse::Failed("the answer's body is longer than announced".to_owned()))?;
         }
         if data.is_empty() {
             return if last { self.end(None) } else { Ok(()) };
@@ -309,23 +313,23 @@ impl Sending {
     }
 
     /// Returns `Ready` when the client has window for some of it.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Torn>> {
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), IncompleteResponse>> {
         while self.stream.capacity() == 0 {
             match ready!(self.stream.poll_capacity(cx)) {
                 Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Poll::Ready(Err(Torn::Left)),
+                Some(Err(_)) | None => return Poll::Ready(Err(IncompleteResponse::Left)),
             }
         }
         Poll::Ready(Ok(()))
     }
 
     /// Hands over as much as there is window for, so that it only waits for the socket.
-    fn hand_over(&mut self, room: usize) -> Result<(), Torn> {
+    fn hand_over(&mut self, room: usize) -> Result<(), IncompleteResponse> {
         self.pace.moved(room);
         self.timer.clear();
         let part = if room == self.data.len() { std::mem::take(&mut self.data) } else { self.data.split_to(room) };
         let last = self.last && self.data.is_empty();
-        self.stream.send_data(part, last).map_err(|_| Torn::Left)?;
+        self.stream.send_data(part, last).map_err(|_| IncompleteResponse::Left)?;
         if !self.data.is_empty() {
             self.stream.reserve_capacity(self.data.len().min(SEND_BUFFER));
         }
@@ -333,18 +337,23 @@ impl Sending {
     }
 
     /// Returns `Ready` when the client has read nothing for too long, or the body may not wait any longer.
-    fn poll_too_long<S: Service>(&mut self, cx: &mut Context<'_>, body: Pin<&mut S::Body>, limits: &Limits) -> Poll<Torn> {
+    fn poll_too_long<S: Service>(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: Pin<&mut S::Body>,
+        limits: &Limits,
+    ) -> Poll<IncompleteResponse> {
         if S::poll_overdue(body, cx).is_ready() {
-            return Poll::Ready(Torn::Overdue);
+            return Poll::Ready(IncompleteResponse::Overdue);
         }
         if let Some(at) = self.pace.waits(limits.write_timeout) {
             self.timer.set(at);
         }
-        self.timer.poll(cx).map(|()| Torn::Stalled)
+        self.timer.poll(cx).map(|()| IncompleteResponse::Stalled)
     }
 
     /// Ends the body.
-    fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), Torn> {
+    fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), IncompleteResponse> {
         if !matches!(self.left, None | Some(0)) {
             return Err(short());
         }
@@ -353,10 +362,10 @@ impl Sending {
             Some(trailers) => self.stream.send_trailers(trailers),
             None => self.stream.send_data(Bytes::new(), true),
         };
-        sent.map_err(|_| Torn::Left)
+        sent.map_err(|_| IncompleteResponse::Left)
     }
 }
 
-fn short() -> Torn {
-    Torn::Failed("the answer's body is shorter than announced".to_owned())
+fn short() -> IncompleteResponse {
+    IncompleteResponse::Failed("the answer's body is shorter than announced".to_owned())
 }

@@ -186,7 +186,7 @@ proptest! {
 fn names_of_other_front_ends_are_reserved_in_every_spelling() {
     let reserved = Reserved::default();
 
-    for (_, _, names) in known::KNOWN.iter().filter(|(says, ..)| *says != known::Says::Connection) {
+    for (_, _, names) in known::KNOWN.iter().filter(|(says, ..)| *says != known::Meaning::Connection) {
         for written in *names {
             for rest in if written.ends_with('*') { &["", "x", "Whatever-1"][..] } else { &[""] } {
                 let text = written.replace('*', rest);
@@ -252,12 +252,12 @@ fn the_docs_print_the_whole_list() {
 proptest! {
     #[test]
     fn a_name_is_found_by_its_longest_beginning(text in "(x|r|s|cf|_)[_a-z-]{0,3}(forwarded|client|remote|ssl|auth|cert|request)?[_-]?[a-z-]{0,12}") {
-        let beginnings = Beginnings::known();
+        let beginnings = Prefixes::known();
         let (folded, mut longest) = (fold(&text), None);
         for (says, _, names) in known::KNOWN {
             for start in names.iter().filter_map(|name| Some(fold(name.strip_suffix('*')?))) {
                 if folded.starts_with(&*start) && longest.as_ref().is_none_or(|(length, _)| start.len() > *length) {
-                    longest = Some((start.len(), *says == known::Says::Connection));
+                    longest = Some((start.len(), *says == known::Meaning::Connection));
                 }
             }
         }

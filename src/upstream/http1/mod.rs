@@ -64,7 +64,7 @@ pub(super) struct Connection {
     io: Io,
     /// The unread bytes.
     read: BytesMut,
-    outbox: Outbox,
+    outbox: SendBuffer,
     /// The framing of the request's body; the length counts down.
     framing: Framing,
     /// The request was sent completely.
@@ -85,7 +85,7 @@ pub(super) struct Connection {
 
 /// The pending bytes, in this order.
 #[derive(Debug, Default)]
-struct Outbox {
+struct SendBuffer {
     /// The head of the request, or of a chunk.
     head: Vec<u8>,
     at: usize,
@@ -93,7 +93,7 @@ struct Outbox {
     tail: &'static [u8],
 }
 
-impl Outbox {
+impl SendBuffer {
     fn is_empty(&self) -> bool {
         self.at == self.head.len() && self.data.is_empty() && self.tail.is_empty()
     }
@@ -117,7 +117,7 @@ impl Connection {
         Box::new(Self {
             io,
             read: BytesMut::new(),
-            outbox: Outbox::default(),
+            outbox: SendBuffer::default(),
             framing: Framing::None,
             sent: false,
             deaf: false,
@@ -226,7 +226,7 @@ impl Connection {
     }
 
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let Outbox { head, at, data, tail } = &self.outbox;
+        let SendBuffer { head, at, data, tail } = &self.outbox;
         let io = Pin::new(&mut self.io);
         if data.is_empty() && tail.is_empty() {
             return io.poll_write(context, &head[*at..]);

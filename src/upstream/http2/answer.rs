@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http_body::{Frame, SizeHint};
 
-use super::{Stream, upload::Outlasting};
+use super::{Stream, upload::BackgroundUpload};
 
 /// The body of a response. If it is dropped early, the stream is reset and its window returned.
 #[derive(Debug)]
@@ -17,12 +17,12 @@ pub(in crate::upstream) struct Answer {
     /// The number of remaining bytes, if the head announced the length.
     remaining: Option<u64>,
     /// The rest of the request.
-    upload: Option<Outlasting>,
+    upload: Option<BackgroundUpload>,
     stream: Option<Stream>,
 }
 
 impl Answer {
-    pub(super) fn new(recv: RecvStream, length: Option<u64>, upload: Option<Outlasting>, stream: Stream) -> Self {
+    pub(super) fn new(recv: RecvStream, length: Option<u64>, upload: Option<BackgroundUpload>, stream: Stream) -> Self {
         let remaining = if recv.is_end_stream() { Some(0) } else { length };
         let mut answer = Self { recv, data_over: false, remaining, upload, stream: Some(stream) };
         answer.finish_at_end();

@@ -103,12 +103,12 @@ impl Upload {
     }
 
     /// Continues while the response is read.
-    pub(super) fn go_on(mut self, mut body: SendBody) -> Outlasting {
+    pub(super) fn go_on(mut self, mut body: SendBody) -> BackgroundUpload {
         let task = tokio::spawn(async move {
             // Why it broke off shows in the answer, which breaks off with it.
             let _ = poll_fn(|context| self.poll(context, &mut body)).await;
         });
-        Outlasting(task.abort_handle())
+        BackgroundUpload(task.abort_handle())
     }
 }
 
@@ -123,16 +123,16 @@ impl Drop for Upload {
 
 /// An upload that continues after the head of its response. Aborted on drop.
 #[derive(Debug)]
-pub(super) struct Outlasting(AbortHandle);
+pub(super) struct BackgroundUpload(AbortHandle);
 
-impl Outlasting {
+impl BackgroundUpload {
     /// Returns whether it has ended.
     pub(super) fn is_over(&self) -> bool {
         self.0.is_finished()
     }
 }
 
-impl Drop for Outlasting {
+impl Drop for BackgroundUpload {
     fn drop(&mut self) {
         self.0.abort();
     }

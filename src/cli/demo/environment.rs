@@ -25,7 +25,7 @@ pub(super) const PARTNER: &str = "22223333-cccc-4444-dddd-5555eeee6666";
 const LEGACY: &str = "55556666-ffff-7777-aaaa-88889999aaaa";
 
 /// Everything that runs.
-pub(super) struct Stage {
+pub(super) struct Environment {
     pub(super) tenant: Arc<DevTenant>,
     pub(super) orders: Backend,
     pub(super) internal: Backend,
@@ -57,7 +57,7 @@ impl Folder {
     }
 }
 
-impl Stage {
+impl Environment {
     /// Starts all parts. The gateway has its own threads; the others run on `runtime`.
     pub(super) fn set(runtime: &Runtime) -> anyhow::Result<Self> {
         let folder = Folder::new()?;
