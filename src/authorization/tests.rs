@@ -6,7 +6,7 @@ use crate::{
     base::clock::Clock,
     credentials::{
         Credentials,
-        testing::{CLIENT, House, slot_of},
+        testing::{CLIENT, TestBed, slot_of},
     },
     entra::Tenants,
     request::{IncomingRequest, ReservedNames},
@@ -352,7 +352,7 @@ fn validated(kind: TokenKind, tenant: &str, expires_at: u64) -> Token {
     }
 }
 
-fn built(house: &House, credentials: &Credentials, written: Value) -> Authorization {
+fn built(house: &TestBed, credentials: &Credentials, written: Value) -> Authorization {
     let config: AuthorizationConfig = serde_json::from_value(written).unwrap();
     let mut faults = Faults::default();
     let built = build_with(&config, credentials, false, &Place::root(), &mut faults);
@@ -362,7 +362,7 @@ fn built(house: &House, credentials: &Credentials, written: Value) -> Authorizat
 
 #[tokio::test]
 async fn on_behalf_of_exchanges_a_users_token_and_refuses_an_applications() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let credentials = house.gateway();
     let exchange =
         built(&house, &credentials, json!({"on-behalf-of": "gateway", "scope": "https://graph.microsoft.com/User.Read"}));
@@ -380,7 +380,7 @@ async fn on_behalf_of_exchanges_a_users_token_and_refuses_an_applications() {
 
 #[tokio::test]
 async fn a_caller_of_another_tenant_gets_that_tenants_token() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let credentials = house.gateway();
     let written = json!({"credential": "gateway", "scope": "https://graph.microsoft.com/.default", "tenant": "@(token.tenant)"});
     let own = built(&house, &credentials, written);
@@ -396,7 +396,7 @@ async fn a_caller_of_another_tenant_gets_that_tenants_token() {
 #[tokio::test]
 async fn a_path_names_the_tenant_among_those_that_are_allowed() {
     const FABRIKAM: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let credentials = house.gateway();
     let own = house.entra.tenant_id();
     let authorization = built(
@@ -422,7 +422,7 @@ async fn a_path_names_the_tenant_among_those_that_are_allowed() {
 
 #[tokio::test]
 async fn says_what_is_wrong_with_an_exchange() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let credentials = house.gateway();
     let told = |written: Value| {
         let config: AuthorizationConfig = serde_json::from_value(written).unwrap();

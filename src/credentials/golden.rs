@@ -15,7 +15,7 @@ use super::{
     AssertionAlgorithm, AssertionConfig, CertificateConfig, CredentialConfig, Credentials, FederatedTokenConfig, KeyUse,
     KeyVaultCertificateConfig, ManagedIdentityConfig, ManagedIdentitySource, UserToken,
     managed_identity::{ManagedIdentity, Platform},
-    testing::{GATEWAY, House, pem, tenant},
+    testing::{GATEWAY, TestBed, pem, tenant},
 };
 use crate::{
     dev_tenant::{App, Recorded, Tenant},
@@ -151,12 +151,12 @@ fn purpose(capture: &Capture, theirs: &Theirs) -> Purpose {
 
 /// Our requests for the same purpose.
 struct Stage {
-    house: House,
+    house: TestBed,
 }
 
 impl Stage {
     async fn open() -> Self {
-        let mut house = House::open().await;
+        let mut house = TestBed::open().await;
         for (id, name) in [(TENANT, "captured"), (OTHER_TENANT, "other")] {
             house.entra.add_tenant(Tenant { id: id.to_owned(), name: name.to_owned(), domains: BTreeSet::new() });
         }
@@ -233,7 +233,7 @@ impl Stage {
     }
 
     async fn identity(&self, theirs: &Theirs, proof: bool) -> Recorded {
-        let House { entra, folder, clock, http, .. } = &self.house;
+        let TestBed { entra, folder, clock, http, .. } = &self.house;
         let query: BTreeMap<_, _> = theirs.url.query_pairs().into_owned().collect();
         let get = |names: [&str; 2]| names.iter().find_map(|name| query.get(*name).cloned());
         let which = ManagedIdentityConfig {
@@ -264,7 +264,7 @@ impl Stage {
 
     /// Returns our request to a vault at `path` for a certificate with this use.
     async fn vault(&self, algorithm: &str, key_use: KeyUse, path: &str) -> Recorded {
-        let House { entra, .. } = &self.house;
+        let TestBed { entra, .. } = &self.house;
         entra.vault_certificate("gateway-cert", key_use == KeyUse::Download, 90);
         let opener = CredentialConfig { tenant: Some("contoso".to_owned()), ..super::testing::config() };
         let key_vault = KeyVaultCertificateConfig {

@@ -229,7 +229,7 @@ mod tests {
     use super::*;
     use crate::credentials::{
         application::ClientSecret,
-        testing::{CLIENT, GATEWAY, House, OTHER},
+        testing::{CLIENT, GATEWAY, OTHER, TestBed},
     };
 
     const NOW: u64 = 1_800_000_000;
@@ -289,7 +289,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_certificate_that_is_not_uploaded_is_told() {
-        let house = House::open().await;
+        let house = TestBed::open().await;
         let credentials = house.gateway();
         let Source::Application(application) = &credentials.find("gateway").unwrap().source else { panic!("an application") };
         let sha1 = |made: &crate::certificate::keys::testing::Made| *made.pair().certificate().thumbprints().sha1();
@@ -308,7 +308,7 @@ mod tests {
 
     #[tokio::test]
     async fn reads_the_registration_where_it_may_and_says_what_to_look_for_where_not() {
-        let house = House::open().await;
+        let house = TestBed::open().await;
         let credentials = house.gateway();
         let examine = async || house.gateway().find("gateway").unwrap().examine_registration(None).await;
 

@@ -49,7 +49,7 @@ pub(crate) const CLIENT: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
 pub(crate) const SCOPE: &str = "api://orders-internal/.default";
 
 /// A development tenant, a folder with the gateway's certificate, and the context of credentials.
-pub(crate) struct House {
+pub(crate) struct TestBed {
     pub(crate) entra: DevTenant,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) tenants: BTreeMap<String, TenantConfig>,
@@ -58,7 +58,7 @@ pub(crate) struct House {
     pub(crate) secrets: Secrets,
 }
 
-impl House {
+impl TestBed {
     pub(crate) async fn open() -> Self {
         let clock = Clock::manual(1_800_000_000);
         let entra = DevTenant::start(Options { clock: clock.clone(), ..Options::default() }).await.unwrap();

@@ -17,16 +17,16 @@ const NIA: &str = "0b1d0000-0000-4000-8000-00000000000a";
 const MINUTES: Duration = Duration::from_secs(300);
 
 /// A development tenant with a user in a group, and Graph as the gateway's credential sees it.
-struct House {
-    of: testing::House,
+struct TestBed {
+    of: testing::TestBed,
     graphs: Graphs,
     graph: Arc<Graph>,
     tenant: String,
 }
 
-impl House {
+impl TestBed {
     async fn open() -> Self {
-        let of = testing::House::open().await;
+        let of = testing::TestBed::open().await;
         let tenant = of.entra.tenant_id();
         let user = User { object_id: Some(NIA.to_owned()), ..User::new("nia").group(STAFF) };
         of.entra.add_user(user.attribute("onpremisessamaccountname", "nokafor").attribute("department", ""));
@@ -61,7 +61,7 @@ impl House {
 
 #[tokio::test]
 async fn asks_about_the_named_groups_of_the_validated_user_and_keeps_the_answer() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
 
     let first = house.groups(house.nia(), &[&STAFF.to_uppercase(), ADMINS]).await;
     let again = house.groups(house.nia(), &[&STAFF.to_uppercase(), ADMINS]).await;
@@ -81,7 +81,7 @@ async fn asks_about_the_named_groups_of_the_validated_user_and_keeps_the_answer(
 
 #[tokio::test]
 async fn more_groups_than_a_call_takes_are_asked_in_several() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let many: Vec<String> =
         (0..45).map(|index| format!("{index:08}-1111-2222-3333-bbbb4444cccc")).chain([STAFF.to_owned()]).collect();
 
@@ -93,7 +93,7 @@ async fn more_groups_than_a_call_takes_are_asked_in_several() {
 
 #[tokio::test]
 async fn an_answer_serves_for_its_time_and_no_longer() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     assert_eq!(house.groups(house.nia(), &[STAFF]).await, Ok(json!([STAFF])));
     house.of.entra.add_user(User { object_id: Some(NIA.to_owned()), ..User::new("nia") });
 
@@ -111,7 +111,7 @@ async fn an_answer_serves_for_its_time_and_no_longer() {
 
 #[tokio::test]
 async fn an_answer_that_another_policy_keeps_for_longer_serves_no_longer_here() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     assert_eq!(house.groups(house.nia(), &[STAFF]).await, Ok(json!([STAFF])));
     house.of.entra.add_user(User { object_id: Some(NIA.to_owned()), ..User::new("nia") });
 
@@ -124,7 +124,7 @@ async fn an_answer_that_another_policy_keeps_for_longer_serves_no_longer_here() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_call_serves_all_who_wait() {
-    let house = Arc::new(House::open().await);
+    let house = Arc::new(TestBed::open().await);
     let held = house.of.entra.hold("/checkMemberGroups");
     let waiting: Vec<_> = (0..50)
         .map(|_| {
@@ -146,7 +146,7 @@ async fn one_call_serves_all_who_wait() {
 
 #[tokio::test]
 async fn what_cannot_be_answered_is_an_error_and_never_no() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let ask = async || house.groups(house.nia(), &[STAFF]).await;
     for (row, fault, expected, pauses) in [
         ("throttled", Fault::on("/check").status(429).header("retry-after", "30"), "busy (status 429)", 30),
@@ -185,7 +185,7 @@ async fn what_cannot_be_answered_is_an_error_and_never_no() {
 
 #[tokio::test]
 async fn a_refused_token_is_renewed_once() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     house.of.entra.fail(Fault::on("/checkMemberGroups").status(401).times(1));
 
     assert_eq!(house.groups(house.nia(), &[STAFF]).await, Ok(json!([STAFF])));
@@ -195,7 +195,7 @@ async fn a_refused_token_is_renewed_once() {
 
 #[tokio::test]
 async fn without_a_token_nothing_is_asked() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     house.of.entra.update_app(CLIENT, |app| crate::dev_tenant::App { disabled: true, ..app });
 
     let fault = house.graph.groups(house.nia(), &[STAFF.into()].into(), MINUTES).await.unwrap_err();
@@ -207,7 +207,7 @@ async fn without_a_token_nothing_is_asked() {
 
 #[tokio::test]
 async fn attributes_become_claims_that_the_token_lacks() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let claims: Arc<[(Box<str>, Box<str>)]> = Arc::new([
         ("account".into(), "onPremisesSamAccountName".into()),
         ("department".into(), "department".into()),
@@ -245,7 +245,7 @@ async fn attributes_become_claims_that_the_token_lacks() {
 
 #[tokio::test]
 async fn answers_outlive_a_reload_that_changes_nothing_of_theirs() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     assert_eq!(house.groups(house.nia(), &[STAFF]).await, Ok(json!([STAFF])));
 
     let after = Graphs::after(Some(&house.graphs));

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const GATEWAY: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
 
 /// A development tenant, and a folder with a config whose credentials it knows.
-struct House {
+struct TestBed {
     entra: DevTenant,
     folder: tempfile::TempDir,
 }
@@ -30,7 +30,7 @@ impl Run {
     }
 }
 
-impl House {
+impl TestBed {
     async fn open() -> Self {
         let entra = DevTenant::start(Options::default()).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -87,7 +87,7 @@ const INTERNAL: [&str; 2] = ["--scope", "api://orders-internal/.default"];
 
 #[tokio::test]
 async fn says_what_is_in_a_token_and_shows_the_token_only_when_told_to() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
 
     let run = house.acquire(&[&["--credential", "gateway"][..], &INTERNAL].concat()).await;
 
@@ -107,7 +107,7 @@ async fn says_what_is_in_a_token_and_shows_the_token_only_when_told_to() {
 
 #[tokio::test]
 async fn prints_json_for_machines() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let json = |name| [&["--format", "json", "--credential", name][..], &INTERNAL].concat();
 
     let run = house.acquire(&json("gateway")).await;
@@ -126,7 +126,7 @@ async fn prints_json_for_machines() {
 
 #[tokio::test]
 async fn a_refusal_of_entra_comes_with_code_meaning_and_cure() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     for (credential, scope, code, cure) in [
         ("stranger", "api://orders-internal/.default", "AADSTS700027", "upload this certificate to the app registration"),
         ("gateway", "api://nothing/.default", "AADSTS500011", "check the spelling of `scope`"),
@@ -149,7 +149,7 @@ async fn a_refusal_of_entra_comes_with_code_meaning_and_cure() {
 
 #[tokio::test]
 async fn an_authority_that_does_not_answer_is_no_token_either() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     house.entra.fail(Fault::on("/token").status(503).body("<html>"));
 
     let run = house.acquire(&[&["--credential", "gateway"][..], &INTERNAL].concat()).await;
@@ -160,7 +160,7 @@ async fn an_authority_that_does_not_answer_is_no_token_either() {
 
 #[tokio::test]
 async fn each_kind_of_credential_gets_its_token() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     house.entra.update_app(GATEWAY, |app| app.consented_by("fabrikam"));
     let user = house.entra.token().user("nia").audience(GATEWAY).scopes(["access_as_user"]).sign();
     let file = house.folder.path().join("user.jwt");
@@ -205,7 +205,7 @@ async fn each_kind_of_credential_gets_its_token() {
 
 #[tokio::test]
 async fn used_wrongly_it_says_how_it_is_meant() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let graph = "https://graph.microsoft.com/.default";
     for (arguments, told) in [
         (vec!["--credential", "absent", "--scope", graph], "no credential `absent`; it has: anywhere, broken, gateway"),

@@ -1,10 +1,10 @@
 //! Tests of the admin listener, and of its protection from others.
 
-use crate::support::House;
+use crate::support::TestBed;
 
 const OPEN: &str = "- { name: open, match: { path: /open }, anonymous: true, upstream: backend }";
 
-async fn get(house: &House, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+async fn get(house: &TestBed, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let mut request = client.get(format!("http://{}{path}", house.gateway.admin_address()));
     for (name, value) in headers {
@@ -16,7 +16,7 @@ async fn get(house: &House, path: &str, headers: &[(&str, &str)]) -> (u16, Strin
 
 #[tokio::test]
 async fn probes_metrics_and_status_tell_how_it_goes() {
-    let house = House::with_orders().await;
+    let house = TestBed::with_orders().await;
     house.gateway.get("/orders").bearer(house.user_token()).send().await.assert_allowed();
     house.gateway.get("/orders").send().await;
     house.gateway.get("/other").send().await;
@@ -44,7 +44,7 @@ async fn probes_metrics_and_status_tell_how_it_goes() {
 
 #[tokio::test]
 async fn foreign_hosts_origins_methods_and_paths_are_turned_away() {
-    let house = House::with(OPEN, "").await;
+    let house = TestBed::with(OPEN, "").await;
 
     assert_eq!(get(&house, "/api/status", &[("host", "attacker.example")]).await.0, 403);
     assert_eq!(get(&house, "/api/status", &[("origin", "https://attacker.example")]).await.0, 403);
@@ -57,7 +57,7 @@ async fn foreign_hosts_origins_methods_and_paths_are_turned_away() {
 
 #[tokio::test]
 async fn neither_status_nor_records_nor_metrics_hold_a_token() {
-    let house = House::with_orders().await;
+    let house = TestBed::with_orders().await;
     let token = house.user_token();
     house.gateway.get("/orders").bearer(&token).send().await.assert_allowed();
     house.gateway.get("/orders").bearer(format!("{token}x")).send().await;
@@ -72,7 +72,7 @@ async fn neither_status_nor_records_nor_metrics_hold_a_token() {
 
 #[tokio::test]
 async fn the_status_page_runs_nothing_that_stands_in_it() {
-    let house = House::with(OPEN, "").await;
+    let house = TestBed::with(OPEN, "").await;
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let url = |path: &str| format!("http://{}{path}", house.gateway.admin_address());
 

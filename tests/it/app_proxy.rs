@@ -8,12 +8,12 @@ use entrada::{
 use http::{Response, StatusCode};
 use http_body_util::Full;
 
-use crate::support::{Gateway, House, Upstream};
+use crate::support::{Gateway, TestBed, Upstream};
 
 const APPLICATION: &str = "33334444-dddd-5555-eeee-6666ffff7777";
 
 /// Starts the example with a local tenant, backend and connectors.
-async fn house(connectors: &str, upstream: Upstream) -> House {
+async fn house(connectors: &str, upstream: Upstream) -> TestBed {
     let tenant = DevTenant::start(Options::default()).await.unwrap();
     tenant.update_app(APPLICATION, App::own_signing_key);
     let example = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/app-proxy.yaml")).unwrap();
@@ -30,10 +30,10 @@ async fn house(connectors: &str, upstream: Upstream) -> House {
         text = text.replace(written, here);
     }
     let gateway = Gateway::start(&text).await;
-    House { tenant, upstream, gateway }
+    TestBed { tenant, upstream, gateway }
 }
 
-fn legacy(house: &House, user: &str) -> TokenBuilder {
+fn legacy(house: &TestBed, user: &str) -> TokenBuilder {
     let token = house.tenant.token().user(user).audience("api://legacy").scopes(["user_impersonation"]).app_key(APPLICATION);
     if user == "nia" { token.claim("onpremisessamaccountname", "NOkafor") } else { token.without("onpremisessamaccountname") }
 }

@@ -5,7 +5,7 @@ use http::StatusCode;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, jwk::JwkSet};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Gateway, House, ORDERS_TOKEN, config};
+use crate::support::{Answer, Gateway, ORDERS_TOKEN, TestBed, config};
 
 const AUDIENCE: &str = "https://orders.contoso.internal";
 
@@ -51,7 +51,7 @@ fn checked(assertion: &str, keys: &JwkSet, audience: &str) -> Result<Value, json
 
 #[tokio::test]
 async fn a_backend_can_check_who_calls() {
-    let house = House::with(&routes(), "").await;
+    let house = TestBed::with(&routes(), "").await;
     let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
     let token = token.claim("onpremisessamaccountname", "nokafor").claim("groups", vec!["a", "b"]).sign();
 
@@ -91,7 +91,7 @@ async fn a_backend_can_check_who_calls() {
 
 #[tokio::test]
 async fn no_caller_brings_its_own() {
-    let house = House::with(&routes(), "").await;
+    let house = TestBed::with(&routes(), "").await;
 
     let call = house.gateway.get("/open").header("X-Entrada-Assertion", "a.b.c").header("x.entrada.assertion", "a.b.c");
     call.send().await.assert_allowed();
@@ -104,7 +104,7 @@ async fn no_caller_brings_its_own() {
 
 #[tokio::test]
 async fn the_keys_are_where_the_config_says_and_nowhere_else() {
-    let mut house = House::with(&routes(), "").await;
+    let mut house = TestBed::with(&routes(), "").await;
     let first = get(house.gateway.admin_address(), "/.well-known/jwks.json").await;
     assert!(!String::from_utf8_lossy(&first.body).contains("\"d\""), "{first:?}");
     house.gateway.get("/.well-known/jwks.json").send().await.assert_refused(Reason::NoRoute);
@@ -119,7 +119,7 @@ async fn the_keys_are_where_the_config_says_and_nowhere_else() {
     assert_eq!(answer.header("cache-control"), Some("public, max-age=300"));
     house.gateway.request(http::Method::POST, "/.well-known/jwks.json").send().await.assert_refused(Reason::MethodNotAllowed);
 
-    let plain = House::with_orders().await;
+    let plain = TestBed::with_orders().await;
     assert_eq!(get(plain.gateway.admin_address(), "/.well-known/jwks.json").await.status, StatusCode::NOT_FOUND);
 }
 
@@ -133,7 +133,7 @@ async fn replicas_with_one_key_file_agree_and_a_key_is_replaced_by_its_file() {
     };
     let (old, new) = (write("old.pem"), write("new.pem"));
     let more = |files: &[&str]| format!("backend-assertion: {{ issuer: entrada, private-keys: {} }}", json!(files));
-    let house = House::with(&routes(), &more(&[&old])).await;
+    let house = TestBed::with(&routes(), &more(&[&old])).await;
     let mut replica = Gateway::start(&config(&house.tenant, &house.upstream, &routes(), &more(&[&old]))).await;
     let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
     let token = token.claim("onpremisessamaccountname", "nokafor").sign();

@@ -7,7 +7,7 @@ use entrada::{
 use http::Method;
 use serde_json::Value;
 
-use crate::support::{Answer, Gateway, House, Upstream, config};
+use crate::support::{Answer, Gateway, TestBed, Upstream, config};
 
 const GATEWAY: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
 const PARTNER: &str = "22223333-cccc-4444-dddd-5555eeee6666";
@@ -18,7 +18,7 @@ const SCOPE: &str = "api://orders-internal/.default";
 
 /// A tenant in which gateway and partner have a secret, and that is set up further before the gateway starts: it asks for its tokens at
 /// once.
-async fn house(set_up: impl FnOnce(&DevTenant)) -> House {
+async fn house(set_up: impl FnOnce(&DevTenant)) -> TestBed {
     let tenant = DevTenant::start(Options::default()).await.unwrap();
     let upstream = Upstream::start().await;
     for client in [GATEWAY, PARTNER] {
@@ -51,10 +51,10 @@ credentials:
         tenant.base_url()
     );
     let gateway = Gateway::start(&config(&tenant, &upstream, &routes.concat(), &more)).await;
-    House { tenant, upstream, gateway }
+    TestBed { tenant, upstream, gateway }
 }
 
-async fn call(house: &House, route: &str) -> (Answer, Value) {
+async fn call(house: &TestBed, route: &str) -> (Answer, Value) {
     let before = house.gateway.records().len();
     let answer = match route {
         "relay" => {

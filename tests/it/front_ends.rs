@@ -1,6 +1,6 @@
 //! Tests of other front ends' fields about caller, address or target: from a stranger they reach no backend.
 
-use crate::support::House;
+use crate::support::TestBed;
 
 const FORGED: &[&str] = &[
     "X-Auth-Request-User",
@@ -37,7 +37,7 @@ const FORGED: &[&str] = &[
 
 #[tokio::test]
 async fn what_other_front_ends_write_reaches_no_backend_from_a_stranger() {
-    let house = House::with("- { name: open, match: { path: /open }, anonymous: true, upstream: backend }", "").await;
+    let house = TestBed::with("- { name: open, match: { path: /open }, anonymous: true, upstream: backend }", "").await;
     let mut call = house.gateway.get("/open").header("X-Own", "1");
     for name in FORGED {
         for spelled in [(*name).to_owned(), name.replace('-', "_"), name.replace(['-', '_'], ".").to_uppercase()] {
@@ -60,7 +60,7 @@ async fn no_policy_sees_them_and_peers_that_are_listed_are_believed() {
     let routes = format!(
         "- {{ name: open, match: {{ path: /open }}, anonymous: true, {seen}, upstream: backend }}\n- {{ name: sso, match: {{ path: /sso }}, anonymous: true, trusted-headers: {{ names: [X-Auth-Request-User, Cf-Access-Authenticated-User-Email], from: [127.0.0.1] }}, {seen}, upstream: backend }}\n- {{ name: other, match: {{ path: /other }}, anonymous: true, trusted-headers: {{ names: [X-Auth-Request-User], from: [192.0.2.1] }}, {seen}, upstream: backend }}"
     );
-    let house = House::with(&routes, "").await;
+    let house = TestBed::with(&routes, "").await;
 
     for (path, user, seen) in [("/open", None, "no"), ("/sso", Some("nia"), "yes"), ("/other", None, "no")] {
         let call = house.gateway.get(path).header("X-Auth-Request-User", "nia").header("X_Auth_Request_User", "root");
@@ -75,7 +75,7 @@ async fn no_policy_sees_them_and_peers_that_are_listed_are_believed() {
 #[tokio::test]
 async fn a_token_in_such_a_field_is_judged_like_any_other() {
     let route = "- { name: orders, match: { path: /orders }, inbound: [ validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], header-name: X-Amzn-Oidc-Accesstoken } ], authorization: keep, upstream: backend }";
-    let house = House::with(route, "").await;
+    let house = TestBed::with(route, "").await;
     let token = house.user_token();
 
     house.gateway.get("/orders").header("X-Amzn-Oidc-Accesstoken", &token).send().await.assert_allowed();

@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{House, ORDERS_TOKEN};
+use crate::support::{ORDERS_TOKEN, TestBed};
 
 const REQUESTS: usize = 10_000;
 
@@ -177,7 +177,7 @@ async fn no_backend_sees_what_a_caller_makes_under_a_reserved_name() {
 - {{ name: elsewhere, match: {{ path: /elsewhere }}, anonymous: true, trusted-headers: {{ names: [X-Sso-User], from: [10.1.0.0/28] }}, upstream: backend }}
 - {{ name: behind, match: {{ path: /behind }}, anonymous: true, trusted-headers: {{ names: [X-Sso-User, X-Sso-Groups], from: [127.0.0.1] }}, upstream: backend }}"
     );
-    let house = House::with(&routes, "").await;
+    let house = TestBed::with(&routes, "").await;
     let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
     // Without the claim of X-Remote-User: what is absent must not be filled by the caller.
     let token = token.claim("groups", vec!["a", "b"]).without("nickname").sign();

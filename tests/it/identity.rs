@@ -3,7 +3,7 @@
 use entrada::refusal::Reason;
 use http::Method;
 
-use crate::support::{House, ORDERS_TOKEN, RawConnection, config};
+use crate::support::{ORDERS_TOKEN, RawConnection, TestBed, config};
 
 fn orders(headers: &str) -> String {
     format!(
@@ -25,7 +25,7 @@ async fn claims_become_headers_in_the_form_that_the_backend_wants() {
     X-Address: { claim: address, encoding: json, when-absent: skip }
     X-Display-Name: { claim: name, non-ascii: percent }
     X-Department: { claim: department, default: none }"#;
-    let house = House::with(&orders(headers), "").await;
+    let house = TestBed::with(&orders(headers), "").await;
     let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
     let token = token
         .claim("onpremisessamaccountname", "NOkafor")
@@ -48,7 +48,7 @@ async fn claims_become_headers_in_the_form_that_the_backend_wants() {
 
 #[tokio::test]
 async fn an_identity_header_is_never_the_callers_own() {
-    let house = House::with(
+    let house = TestBed::with(
         &orders("{ X-Remote-User: { claim: nickname }, X-Groups: { claim: groups, encoding: joined, when-absent: skip } }"),
         "",
     )
@@ -81,7 +81,7 @@ async fn an_identity_header_is_never_the_callers_own() {
 
 #[tokio::test]
 async fn a_claim_that_could_break_out_of_its_header_refuses() {
-    let house = House::with(&orders("{ X-Name: { claim: name } }"), "").await;
+    let house = TestBed::with(&orders("{ X-Name: { claim: name } }"), "").await;
     for name in ["nia\r\nX-Remote-User: root", "nia\u{0}", "nia\u{85}", " nia"] {
         let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]).claim("name", name).sign();
         house.gateway.get("/orders").bearer(&token).send().await.assert_refused(Reason::HeaderValueUnavailable);
@@ -104,8 +104,8 @@ fn behind_connector(from: &str) -> String {
 
 #[tokio::test]
 async fn a_trusted_header_is_believed_from_its_peer_alone() {
-    let mut house = House::with(&behind_connector("127.0.0.1"), "").await;
-    let call = |house: &House, path: &str| {
+    let mut house = TestBed::with(&behind_connector("127.0.0.1"), "").await;
+    let call = |house: &TestBed, path: &str| {
         let call = house.gateway.get(path).header("X-Sso-User", "nia");
         call.header("X_Sso_User", "root").header("X.Sso.User", "root").header("x-sso_user", "root")
     };
@@ -141,7 +141,7 @@ async fn no_policy_reads_what_a_caller_writes_under_a_name_that_says_who_calls()
   anonymous: true
   inbound: [ { authorize: { condition: \"@(request.headers['x-ms-client-principal-name'] == 'root')\" } } ]
   upstream: backend";
-    let house = House::with(&(behind_connector("10.1.0.0/28") + other), "").await;
+    let house = TestBed::with(&(behind_connector("10.1.0.0/28") + other), "").await;
 
     for (path, name, reason) in [
         ("/other", "X-Sso-User", Reason::HeaderCheckFailed),
@@ -156,7 +156,7 @@ async fn no_policy_reads_what_a_caller_writes_under_a_name_that_says_who_calls()
 #[tokio::test]
 async fn a_trusted_proxy_that_speaks_for_a_connector_is_not_the_connector() {
     let listener = "listeners: [ { name: public, address: \"127.0.0.1:0\", trusted-proxies: [127.0.0.1] } ]";
-    let house = House::with(&behind_connector("10.1.0.0/28"), listener).await;
+    let house = TestBed::with(&behind_connector("10.1.0.0/28"), listener).await;
 
     let call = house.gateway.get("/legacy").header("X-Forwarded-For", "10.1.0.5").header("X-Sso-User", "root");
     call.send().await.assert_allowed();
@@ -169,7 +169,7 @@ async fn a_trusted_proxy_that_speaks_for_a_connector_is_not_the_connector() {
 #[tokio::test]
 async fn where_others_share_the_connectors_addresses_its_header_tells_it_from_them() {
     let ours = "{ addresses: [127.0.0.1], require-header: { X-Azure-FDID: [5f5f0000-1111-4222-8333-abcdefabcdef] } }";
-    let house = House::with(&behind_connector(ours), "").await;
+    let house = TestBed::with(&behind_connector(ours), "").await;
 
     for (proof, believed) in [
         (&["5f5f0000-1111-4222-8333-abcdefabcdef"][..], true),
@@ -186,7 +186,7 @@ async fn where_others_share_the_connectors_addresses_its_header_tells_it_from_th
 
 #[tokio::test]
 async fn a_trusted_header_that_came_twice_is_refused() {
-    let house = House::with(&behind_connector("127.0.0.1"), "").await;
+    let house = TestBed::with(&behind_connector("127.0.0.1"), "").await;
 
     let twice = house.gateway.get("/legacy").header("X-Sso-User", "nia").header("X-Sso-User", "root").send().await;
     twice.assert_refused(Reason::RequestHeaderInvalid);

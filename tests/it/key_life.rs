@@ -15,7 +15,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::support::{Gateway, House, ORDERS_TOKEN, Upstream, config};
+use crate::support::{Gateway, ORDERS_TOKEN, TestBed, Upstream, config};
 
 fn orders() -> String {
     format!("- {{ name: orders, match: {{ path: /orders }}, inbound: [ {ORDERS_TOKEN} ], upstream: backend }}")
@@ -77,7 +77,7 @@ async fn a_gateway_that_never_had_keys_says_come_again_and_never_go_away() {
 
 #[tokio::test]
 async fn a_flood_of_unknown_keys_through_the_gateway_is_one_fetch() {
-    let house = House::with_orders().await;
+    let house = TestBed::with_orders().await;
     house.tenant.forget_calls();
 
     for index in 0..60 {

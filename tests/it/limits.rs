@@ -23,7 +23,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-use crate::support::{Gateway, House, RawConnection, Upstream, config};
+use crate::support::{Gateway, RawConnection, TestBed, Upstream, config};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -58,7 +58,7 @@ async fn counts_belong_to_their_policy_unless_it_has_a_name() {
             ("c", &*named),
             ("d", &*named),
         ];
-        let house = House::with(&routes(&lists), "").await;
+        let house = TestBed::with(&routes(&lists), "").await;
 
         assert_eq!(admitted(&house.gateway, "/a", "k", 5).await, 3, "{policy}");
         assert_eq!(admitted(&house.gateway, "/b", "k", 5).await, 3, "another route counts by itself: {policy}");
@@ -72,7 +72,7 @@ async fn counts_belong_to_their_policy_unless_it_has_a_name() {
 async fn what_is_written_once_counts_once_whatever_routes_run_it() {
     let more = format!("inbound: [ {} ]\nfragments: {{ few: [ {RATE} ] }}", RATE.replace("calls: 3", "calls: 7"));
     let few = "include-fragment: few";
-    let house = House::with(&routes(&[("a", few), ("b", few), ("c", RATE)]), &more).await;
+    let house = TestBed::with(&routes(&[("a", few), ("b", few), ("c", RATE)]), &more).await;
 
     assert_eq!(admitted(&house.gateway, "/a", "k", 4).await, 3);
     assert_eq!(admitted(&house.gateway, "/b", "k", 1).await, 0, "the fragment's three calls are used up");
@@ -172,7 +172,7 @@ async fn calls_at_once_cannot_pass_a_limit_that_counts_by_the_answer() {
     for policy in [RATE, QUOTA] {
         let policy = policy.replace(" }", ", increment-condition: \"@(response.status == 401)\" }");
         let (upstream, gate, arrived) = held_back(StatusCode::UNAUTHORIZED).await;
-        let house = House::around(upstream, &routes(&[("login", &policy)]), "").await;
+        let house = TestBed::around(upstream, &routes(&[("login", &policy)]), "").await;
 
         let calls: Vec<_> = (0..30).map(|_| tokio::spawn(house.gateway.get("/login").header("x-key", "k").send())).collect();
         while arrived.load(Ordering::SeqCst) < 3 {
@@ -194,7 +194,7 @@ async fn calls_at_once_cannot_pass_a_limit_that_counts_by_the_answer() {
 async fn a_call_whose_condition_fails_gives_its_place_back_when_it_ends() {
     for policy in [RATE, QUOTA] {
         let policy = policy.replace(" }", ", increment-condition: \"@(response.status == 401)\" }");
-        let house = House::with(&routes(&[("login", &policy)]), "").await;
+        let house = TestBed::with(&routes(&[("login", &policy)]), "").await;
 
         assert_eq!(admitted(&house.gateway, "/login", "k", 10).await, 10, "{policy}");
     }
@@ -228,7 +228,7 @@ async fn a_way_that_led_nowhere_gives_its_places_back() {
     let any = format!(
         "any-of: [ [ {limit}, check-header: {{ name: x-never, values: [a] }} ], [ check-header: {{ name: x-key, values: [k] }} ] ]"
     );
-    let house = House::with(&routes(&[("door", &any)]), "").await;
+    let house = TestBed::with(&routes(&[("door", &any)]), "").await;
 
     assert_eq!(admitted(&house.gateway, "/door", "k", 10).await, 10);
 }
@@ -278,7 +278,7 @@ async fn a_partners_rate_and_quota_are_whole_again_after_weeks_and_months() {
 
 #[tokio::test]
 async fn counts_that_keys_had_to_share_are_among_the_metrics() {
-    let house = House::with(&routes(&[("a", RATE)]), "").await;
+    let house = TestBed::with(&routes(&[("a", RATE)]), "").await;
     assert_eq!(admitted(&house.gateway, "/a", "k", 1).await, 1);
 
     let text = reqwest::get(format!("http://{}/metrics", house.gateway.admin_address())).await.unwrap().text().await.unwrap();

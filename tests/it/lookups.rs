@@ -6,14 +6,14 @@ use entrada::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, House};
+use crate::support::{Gateway, TestBed};
 
 const GATEWAY: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
 const STAFF: &str = "aaaa0000-1111-2222-3333-bbbb4444cccc";
 const ADMINS: &str = "bbbb0000-1111-2222-3333-cccc4444dddd";
 
 /// Starts a gateway with a credential, whose route requires staff or administrators.
-async fn house(more: &str) -> House {
+async fn house(more: &str) -> TestBed {
     let route = format!(
         "- name: orders
   match: {{ path: /orders }}
@@ -22,7 +22,7 @@ async fn house(more: &str) -> House {
     - set-header: {{ name: X-Account, value: \"@(token.claims.samaccount)\", when-absent: skip }}
   upstream: backend"
     );
-    let house = House::with(&route, &credentials()).await;
+    let house = TestBed::with(&route, &credentials()).await;
     house.tenant.update_app(GATEWAY, |app| app.secret("a secret of the tests"));
     house.tenant.add_user(User::new("nia").group(STAFF).attribute("onpremisessamaccountname", "nokafor"));
     house.tenant.add_user(User::new("otto"));
@@ -37,12 +37,12 @@ fn groups(lookup: &str) -> String {
     format!("required-claims: [ {{ name: groups, match: any, values: [{STAFF}, {ADMINS}] }} ], {lookup}")
 }
 
-fn token(house: &House, user: &str) -> TokenBuilder {
+fn token(house: &TestBed, user: &str) -> TokenBuilder {
     house.tenant.token().user(user).audience("api://orders").scopes(["Orders.Read"])
 }
 
 /// Makes a token with more groups than it lists, which names an address for them.
-fn overage(house: &House, user: &str) -> TokenBuilder {
+fn overage(house: &TestBed, user: &str) -> TokenBuilder {
     let endpoint = format!("{}/elsewhere/getMemberObjects", house.tenant.base_url());
     token(house, user)
         .claim("_claim_names", json!({ "groups": "src1" }))

@@ -3,7 +3,7 @@
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use crate::support::{Gateway, House, ORDERS_TOKEN};
+use crate::support::{Gateway, ORDERS_TOKEN, TestBed};
 
 fn route(name: &str, matches: &str, more: &str) -> String {
     format!("- {{ name: {name}, match: {{ {matches} }}, inbound: [ {ORDERS_TOKEN} ], upstream: backend, {more} }}\n")
@@ -11,7 +11,7 @@ fn route(name: &str, matches: &str, more: &str) -> String {
 
 #[tokio::test]
 async fn clients_are_told_where_tokens_come_from() {
-    let house = House::with(&route("orders", "path: /orders", "protected-resource-metadata: true"), "").await;
+    let house = TestBed::with(&route("orders", "path: /orders", "protected-resource-metadata: true"), "").await;
     let base = format!("http://{}", house.gateway.address());
 
     let document = house.gateway.get("/.well-known/oauth-protected-resource/orders").send().await;
@@ -46,7 +46,7 @@ async fn clients_are_told_where_tokens_come_from() {
 
 #[tokio::test]
 async fn the_document_can_be_read_and_nothing_else() {
-    let house = House::with(&route("orders", "path: /orders", "protected-resource-metadata: {}"), "").await;
+    let house = TestBed::with(&route("orders", "path: /orders", "protected-resource-metadata: {}"), "").await;
     let at = "/.well-known/oauth-protected-resource/orders";
 
     let head = house.gateway.request(Method::HEAD, at).send().await;
@@ -68,7 +68,7 @@ async fn each_host_is_told_of_itself() {
         "hosts: [api.contoso.example, '*.eu.contoso.example'], path: /orders",
         "protected-resource-metadata: true",
     ) + &route("other", "hosts: [other.contoso.example], path: /orders", "require-tls: false");
-    let house = House::with(&routes, "").await;
+    let house = TestBed::with(&routes, "").await;
     let ask =
         async |host: &str| house.gateway.get("/.well-known/oauth-protected-resource/orders").header("host", host).send().await;
 
@@ -79,7 +79,7 @@ async fn each_host_is_told_of_itself() {
     // Behind a proxy that is believed, it is the name that the caller used.
     let listener =
         "listeners: [ { name: public, address: \"127.0.0.1:0\", trusted-proxies: [ { addresses: [\"127.0.0.1\"] } ] } ]";
-    let house = House::with(&routes, listener).await;
+    let house = TestBed::with(&routes, listener).await;
     let call = house.gateway.get("/orders").header("host", "api.contoso.example").header("x-forwarded-for", "203.0.113.7");
     let answer = call.header("x-forwarded-proto", "https").header("x-forwarded-host", "public.contoso.example").send().await;
     let expected = "Bearer scope=\"api://orders/Orders.Read\", resource_metadata=\"https://public.contoso.example/.well-known/oauth-protected-resource/orders\"";
@@ -89,7 +89,7 @@ async fn each_host_is_told_of_itself() {
 #[tokio::test]
 async fn what_the_config_says_counts_more_than_what_is_derived() {
     let settings = "protected-resource-metadata: { resource: \"https://api.contoso.example/people/\", authorization-servers: [\"https://login.contoso.example\"], scopes-supported: [people.read], resource-name: People, resource-documentation: \"https://docs.contoso.example/people\" }";
-    let house = House::with(&route("people", "path: \"/people/{person}\"", settings), "").await;
+    let house = TestBed::with(&route("people", "path: \"/people/{person}\"", settings), "").await;
 
     let document = house.gateway.get("/.well-known/oauth-protected-resource/people").send().await;
     let refused = house.gateway.get("/people/7").send().await;
@@ -116,7 +116,7 @@ async fn routes_of_one_path_share_a_document_that_needs_no_token() {
         + &format!("- {{ name: write, match: {{ path: /orders, methods: [POST] }}, inbound: [ {write} ], protected-resource-metadata: true, upstream: backend }}\n")
         // A catch-all does not hide the document.
         + "- { name: all, match: { path: / }, anonymous: true, upstream: backend }";
-    let house = House::with(&routes, "inbound: [ { ip-filter: { action: forbid, addresses: [\"203.0.113.9\"] } } ]").await;
+    let house = TestBed::with(&routes, "inbound: [ { ip-filter: { action: forbid, addresses: [\"203.0.113.9\"] } } ]").await;
 
     let document = house.gateway.get("/.well-known/oauth-protected-resource/orders").send().await;
 
@@ -168,7 +168,7 @@ async fn scopes_are_told_by_the_same_names_everywhere() {
     for (more, expected) in
         [(settings, "https://api.contoso.example/orders/Orders.Read"), ("anonymous: false", "api://orders/Orders.Read")]
     {
-        let house = House::with(&route("orders", "path: /orders", more), "").await;
+        let house = TestBed::with(&route("orders", "path: /orders", more), "").await;
         let other = house.tenant.token().user("nia").audience("api://orders").scopes(["Other"]).sign();
 
         let missing = house.gateway.get("/orders").send().await;

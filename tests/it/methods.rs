@@ -1,12 +1,12 @@
 //! Tests of unsupported methods, and of `OPTIONS *`.
 
-use crate::support::{House, RawConnection};
+use crate::support::{RawConnection, TestBed};
 
 const ROUTES: &str = "- { name: read, match: { path: /read, methods: [GET] }, anonymous: true, upstream: backend }
 - { name: write, match: { path: /read, methods: [POST] }, anonymous: true, upstream: backend }
 - { name: named, match: { hosts: [api.contoso.example], path: /named, methods: [REPORT] }, anonymous: true, upstream: backend }";
 
-async fn ask(house: &House, request: &str) -> String {
+async fn ask(house: &TestBed, request: &str) -> String {
     let mut connection = RawConnection::open(house.gateway.address()).await;
     connection.send(request.as_bytes()).await;
     connection.end().await;
@@ -19,7 +19,7 @@ fn allow(answer: &str) -> Option<&str> {
 
 #[tokio::test]
 async fn every_405_says_what_is_allowed() {
-    let house = House::with(ROUTES, "").await;
+    let house = TestBed::with(ROUTES, "").await;
     for (request, expected) in [
         ("TRACE /read HTTP/1.1\r\nHost: a\r\n\r\n", "GET, HEAD, POST"),
         ("TRACK /read/more HTTP/1.1\r\nHost: a\r\n\r\n", "GET, HEAD, POST"),
@@ -46,7 +46,7 @@ async fn every_405_says_what_is_allowed() {
 
 #[tokio::test]
 async fn a_trace_shows_nobody_the_callers_headers() {
-    let house = House::with(ROUTES, "").await;
+    let house = TestBed::with(ROUTES, "").await;
 
     let answer =
         ask(&house, "TRACE /read HTTP/1.1\r\nHost: a\r\nCookie: a=very-own\r\nAuthorization: Bearer very-own\r\n\r\n").await;
@@ -58,7 +58,7 @@ async fn a_trace_shows_nobody_the_callers_headers() {
 
 #[tokio::test]
 async fn options_of_the_server_is_answered_by_the_gateway() {
-    let house = House::with(ROUTES, "").await;
+    let house = TestBed::with(ROUTES, "").await;
     for (request, expected) in [
         ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "GET, HEAD, POST"),
         ("OPTIONS * HTTP/1.1\r\nHost: api.contoso.example\r\n\r\n", "REPORT"),

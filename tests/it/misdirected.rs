@@ -9,17 +9,17 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
 use tempfile::TempDir;
 
-use crate::support::{Authority, Gateway, House, Upstream, config, tls_of};
+use crate::support::{Authority, Gateway, TestBed, Upstream, config, tls_of};
 
 const ROUTE: &str = "- { name: open, match: { path: / }, anonymous: true, upstream: backend }";
 
 /// Starts a gateway whose listener has a certificate for each of the names.
-async fn house(authority: &Authority, folder: &TempDir, names: &[&str]) -> House {
+async fn house(authority: &Authority, folder: &TempDir, names: &[&str]) -> TestBed {
     let (tenant, upstream) = (DevTenant::start(Options::default()).await.unwrap(), Upstream::start().await);
     let tls: Vec<_> = names.iter().map(|name| authority.server(name).write(folder.path(), &name.replace('*', "any"))).collect();
     let listener = format!("listeners: [ {{ name: public, address: \"127.0.0.1:0\", tls: [ {} ] }} ]", tls.join(", "));
     let gateway = Gateway::start(&config(&tenant, &upstream, ROUTE, &listener)).await;
-    House { tenant, upstream, gateway }
+    TestBed { tenant, upstream, gateway }
 }
 
 /// Makes a client that resolves every name to the gateway.
@@ -30,7 +30,7 @@ fn client(authority: &Authority) -> ClientConfig {
 }
 
 /// Returns the statuses of requests for these hosts, one after the other on a connection that requested this server name.
-async fn statuses(house: &House, tls: &ClientConfig, asked: Option<&str>, hosts: &[&str]) -> Vec<u16> {
+async fn statuses(house: &TestBed, tls: &ClientConfig, asked: Option<&str>, hosts: &[&str]) -> Vec<u16> {
     let address = house.gateway.address();
     let mut tls = tls.clone();
     // Without SNI the name is only what the certificate is held against.

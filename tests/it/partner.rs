@@ -11,13 +11,13 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::support::{Gateway, House, Upstream, config};
+use crate::support::{Gateway, TestBed, Upstream, config};
 
 const FABRIKAM: &str = "22223333-cccc-4444-dddd-5555eeee6666";
 const TAILSPIN: &str = "44443333-cccc-4444-dddd-5555eeee6666";
 const REVOKED: &str = "55553333-cccc-4444-dddd-5555eeee6666";
 
-async fn house() -> House {
+async fn house() -> TestBed {
     let route = "- name: partners\n  match: { path: /orders }\n  inbound:\n    - validate-azure-ad-token: { tenant: contoso, audiences: [api://orders] }\n    - check-partner: {}\n  upstream: backend";
     let partners = format!(
         "partners:\n  \
@@ -25,7 +25,7 @@ async fn house() -> House {
          tailspin: {{ client-application-ids: [{TAILSPIN}], tenants: [contoso], addresses: [203.0.113.7] }}\n  \
          revoked: {{ enabled: false, client-application-ids: [{REVOKED}], tenants: [contoso], addresses: [127.0.0.1] }}"
     );
-    House::with(route, &partners).await
+    TestBed::with(route, &partners).await
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn a_partners_rate_is_one_over_all_of_its_routes_and_outlives_a_reload() {
     let routes = [route("orders"), route("invoices")].concat();
     let limited = partner("fabrikam", FABRIKAM, "rate-limit: { calls: 2, renewal-period: 1h }");
     let partners = format!("partners:\n{limited}{}", partner("tailspin", TAILSPIN, "routes: [orders]"));
-    let mut house = House::with(&routes, &partners).await;
+    let mut house = TestBed::with(&routes, &partners).await;
     let token = |application: &str| house.tenant.token().app(application).audience("api://orders").sign();
     let (fabrikam, tailspin) = (token(FABRIKAM), token(TAILSPIN));
     // What is refused before it comes to counting does not count.
@@ -106,7 +106,7 @@ async fn a_partners_rate_is_one_over_all_of_its_routes_and_outlives_a_reload() {
 #[tokio::test]
 async fn a_partner_that_has_used_its_quota_up_is_refused_until_the_next_period() {
     let partners = format!("partners:\n{}", partner("fabrikam", FABRIKAM, "quota: { calls: 1, renewal-period: 30d }"));
-    let house = House::with(&route("orders"), &partners).await;
+    let house = TestBed::with(&route("orders"), &partners).await;
     let token = house.tenant.token().app(FABRIKAM).audience("api://orders").sign();
 
     house.gateway.get("/orders").bearer(&token).send().await.assert_allowed();
@@ -125,7 +125,7 @@ async fn the_partners_name_can_be_used_and_is_that_of_the_list_that_admitted() {
     );
     let partners = format!("partners:\n{}", partner("fabrikam", FABRIKAM, ""));
     let partners = format!("{partners}{}", partner("tailspin", TAILSPIN, "").replace("127.0.0.1", "203.0.113.7"));
-    let house = House::with(&routes, &partners).await;
+    let house = TestBed::with(&routes, &partners).await;
     let token = |app: &str| house.tenant.token().app(app).audience("api://orders").roles(["Orders.Read.All"]).sign();
 
     house.gateway.get("/orders").bearer(token(FABRIKAM)).header("x-partner", "forged").send().await.assert_allowed();
@@ -229,7 +229,7 @@ async fn operators_see_how_each_partner_fares() {
     let limits = "rate-limit: { calls: 5, renewal-period: 60s }, quota: { calls: 50, renewal-period: 30d }, owner: integration@contoso.example, expires: 2099-12-31";
     let partners =
         format!("partners:\n{}{}", partner("fabrikam", FABRIKAM, limits), partner("revoked", REVOKED, "enabled: false"));
-    let house = House::with(&route("orders"), &partners).await;
+    let house = TestBed::with(&route("orders"), &partners).await;
     let token = |application: &str| house.tenant.token().app(application).audience("api://orders").sign();
     house.gateway.get("/orders").bearer(token(FABRIKAM)).send().await.assert_allowed();
     house.gateway.get("/orders").bearer(token(REVOKED)).send().await.assert_refused(Reason::PartnerDisabled);

@@ -3,18 +3,18 @@
 use entrada::refusal::Reason;
 use serde_json::json;
 
-use crate::support::{Gateway, House};
+use crate::support::{Gateway, TestBed};
 
 const FABRIKAM: &str = "22223333-cccc-4444-dddd-5555eeee6666";
 const STRANGER: &str = "99993333-cccc-4444-dddd-5555eeee6666";
 
 /// Starts a gateway whose route `/orders` has these policies, with a partner.
-async fn house(inbound: &str) -> House {
+async fn house(inbound: &str) -> TestBed {
     let route = format!("- name: orders\n  match: {{ path: /orders }}\n  inbound:\n{inbound}\n  upstream: backend");
     let partners = format!(
         "partners: {{ fabrikam: {{ client-application-ids: [{FABRIKAM}], tenants: [contoso], addresses: [127.0.0.1] }} }}"
     );
-    House::with(&route, &partners).await
+    TestBed::with(&route, &partners).await
 }
 
 const DEVICE: &str =

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use entrada::refusal::Reason;
 
-use crate::support::{House, RawConnection};
+use crate::support::{RawConnection, TestBed};
 
 /// The usual places, in order of preference, and a route that forwards the judged token.
 const ROUTE: &str = "- name: orders
@@ -18,7 +18,7 @@ const ROUTE: &str = "- name: orders
   upstream: backend";
 
 /// Returns the gateway's response to these lines after the request line, and whether the backend was called.
-async fn answer(house: &House, target: &str, lines: &[String]) -> (String, bool) {
+async fn answer(house: &TestBed, target: &str, lines: &[String]) -> (String, bool) {
     let before = house.upstream.requests();
     let mut caller = RawConnection::open(house.gateway.address()).await;
     let head = format!("GET {target} HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n{}\r\n\r\n", lines.join("\r\n"));
@@ -28,7 +28,7 @@ async fn answer(house: &House, target: &str, lines: &[String]) -> (String, bool)
 
 #[tokio::test]
 async fn no_trick_with_the_place_of_a_token_gets_a_request_through() {
-    let house = House::with(ROUTE, "").await;
+    let house = TestBed::with(ROUTE, "").await;
     let good = house.user_token();
     let bad = house.tenant.token().user("eve").audience("api://orders").scopes(["Orders.Read"]).wrong_key().sign();
     let line = |name: &str, value: &str| format!("{name}: {value}");
@@ -77,7 +77,7 @@ async fn no_trick_with_the_place_of_a_token_gets_a_request_through() {
 
 #[tokio::test]
 async fn whatever_way_a_token_came_no_place_of_a_token_reaches_the_backend() {
-    let house = House::with(ROUTE, "").await;
+    let house = TestBed::with(ROUTE, "").await;
     let good = house.user_token();
     for (row, target, lines) in [
         ("Authorization", "/orders?x=1", vec![format!("Authorization: Bearer {good}")]),
@@ -118,7 +118,7 @@ async fn whatever_way_a_token_came_no_place_of_a_token_reaches_the_backend() {
 
 #[tokio::test]
 async fn a_token_in_a_trailer_or_a_body_is_no_token() {
-    let house = House::with(&ROUTE.replace("path: /orders }", "path: /orders, methods: [GET, POST] }"), "").await;
+    let house = TestBed::with(&ROUTE.replace("path: /orders }", "path: /orders, methods: [GET, POST] }"), "").await;
     let good = house.user_token();
     let mut caller = RawConnection::open(house.gateway.address()).await;
     let request = format!(

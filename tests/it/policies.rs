@@ -5,7 +5,7 @@ use entrada::refusal::Reason;
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 
-use crate::support::{House, ORDERS_TOKEN, Upstream, config};
+use crate::support::{ORDERS_TOKEN, TestBed, Upstream, config};
 
 fn route(inbound: &str) -> String {
     format!("- {{ name: open, match: {{ path: /open }}, anonymous: true, inbound: [ {inbound} ], upstream: backend }}")
@@ -18,7 +18,7 @@ fn orders(inbound: &str) -> String {
 #[tokio::test]
 async fn a_claim_becomes_a_header_that_no_caller_can_make() {
     let house =
-        House::with(&orders(r#"set-header: { name: X-Remote-User, value: "@(lower(token.claims.nickname))" }"#), "").await;
+        TestBed::with(&orders(r#"set-header: { name: X-Remote-User, value: "@(lower(token.claims.nickname))" }"#), "").await;
     let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
 
     let with =
@@ -54,7 +54,7 @@ async fn an_answer_can_be_replaced_by_one_of_the_gateways_own() {
     - set-header: { name: X-Last, value: "1" }
   upstream: backend"#;
     let more = "fragments: { plain: [ set-header: { name: Server, exists-action: delete }, set-header: { name: X-Powered-By, exists-action: delete } ] }";
-    let house = House::around(upstream, route, more).await;
+    let house = TestBed::around(upstream, route, more).await;
 
     let broken = house.gateway.get("/open/broken").send().await;
     assert_eq!((broken.status, &*broken.body), (StatusCode::SERVICE_UNAVAILABLE, &b"Sorry."[..]));
@@ -81,7 +81,7 @@ fn a_fragment_that_judges_requests_cannot_stand_among_the_policies_on_the_answer
 #[tokio::test]
 async fn too_many_calls_are_refused_also_after_a_reload() {
     let limit = r#"rate-limit-by-key: { calls: 2, renewal-period: 60s, counter-key: "@(route.name + caller.address)" }"#;
-    let mut house = House::with(&route(limit), "").await;
+    let mut house = TestBed::with(&route(limit), "").await;
 
     let first = house.gateway.get("/open").send().await;
     first.assert_allowed();
@@ -109,7 +109,7 @@ async fn only_what_the_condition_on_the_answer_says_is_counted() {
     })
     .await;
     let limit = r#"rate-limit-by-key: { calls: 1, renewal-period: 60s, counter-key: all, increment-condition: "@(response.status == 404)" }"#;
-    let house = House::around(upstream, &route(limit), "").await;
+    let house = TestBed::around(upstream, &route(limit), "").await;
 
     for _ in 0..3 {
         house.gateway.get("/open/there").send().await.assert_allowed();
@@ -123,7 +123,7 @@ async fn only_what_the_condition_on_the_answer_says_is_counted() {
 
 #[tokio::test]
 async fn a_used_up_quota_refuses() {
-    let house = House::with(&route("quota-by-key: { calls: 1, renewal-period: 30d, counter-key: all }"), "").await;
+    let house = TestBed::with(&route("quota-by-key: { calls: 1, renewal-period: 30d, counter-key: all }"), "").await;
 
     house.gateway.get("/open").send().await.assert_allowed();
     let second = house.gateway.get("/open").send().await;
@@ -134,7 +134,7 @@ async fn a_used_up_quota_refuses() {
 
 #[tokio::test]
 async fn a_call_under_way_holds_its_place_until_its_body_has_ended() {
-    let house = House::with(&route("limit-concurrency: { max-count: 1, key: all }"), "").await;
+    let house = TestBed::with(&route("limit-concurrency: { max-count: 1, key: all }"), "").await;
 
     for _ in 0..3 {
         house.gateway.get("/open").send().await.assert_allowed();
@@ -147,7 +147,7 @@ async fn a_call_under_way_holds_its_place_until_its_body_has_ended() {
 #[tokio::test]
 async fn the_first_branch_that_holds_runs() {
     let choose = r#"choose: [ { when: "@(request.method == 'GET')", do: [ set-header: { name: X-Way, value: read } ] }, { when: "@(request.query.force == 'yes')", do: [ set-header: { name: X-Way, value: forced } ] }, { otherwise: [ return-response: { status: 418, headers: { X-Why: "@(request.method)" }, body: stop } ] } ]"#;
-    let house = House::with(&route(choose), "").await;
+    let house = TestBed::with(&route(choose), "").await;
 
     house.gateway.get("/open").send().await.assert_allowed();
     assert_eq!(house.upstream.last().value("x-way"), Some("read"));
@@ -167,7 +167,7 @@ async fn the_first_branch_that_holds_runs() {
 async fn any_of_takes_the_first_list_that_admits() {
     let inbound = r#"any-of: [ [ validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], token-kind: user, scopes: [Orders.Read] } ], [ set-header: { name: X-Tried, value: second }, validate-azure-ad-token: { tenant: contoso, audiences: [api://batch], token-kind: app, roles: [Run] }, authorize: { condition: "@(token.kind == 'app')" } ] ], set-header: { name: X-Kind, value: "@(token.kind)" }"#;
     let routes = format!("- {{ name: orders, match: {{ path: /orders }}, inbound: [ {inbound} ], upstream: backend }}");
-    let house = House::with(&routes, "").await;
+    let house = TestBed::with(&routes, "").await;
     let daemon = house.tenant.token().app("22223333-cccc-4444-dddd-5555eeee6666").audience("api://batch").roles(["Run"]).sign();
 
     house.gateway.get("/orders").bearer(house.user_token()).send().await.assert_allowed();
@@ -184,7 +184,7 @@ async fn any_of_takes_the_first_list_that_admits() {
 #[tokio::test]
 async fn an_authorization_may_have_a_code_of_its_own() {
     let inbound = r#"authorize: { condition: "@(token.kind == 'app')", code: daemons-only, message: Daemons only. }"#;
-    let house = House::with(&orders(inbound), "").await;
+    let house = TestBed::with(&orders(inbound), "").await;
 
     let answer = house.gateway.get("/orders").bearer(house.user_token()).send().await;
 
@@ -207,7 +207,7 @@ async fn pages_of_an_allowed_origin_may_ask_and_read_refusals() {
         response.body(Full::new(Bytes::new())).unwrap()
     })
     .await;
-    let house = House::around(upstream, &routes, "").await;
+    let house = TestBed::around(upstream, &routes, "").await;
     let origin = "https://app.contoso.example";
     let ask = |origin: &'static str, method: &'static str| {
         let call = house.gateway.request(Method::OPTIONS, "/orders").header("Origin", origin);

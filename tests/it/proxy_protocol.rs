@@ -2,18 +2,18 @@
 
 use entrada::dev_tenant::{DevTenant, Options};
 
-use crate::support::{Gateway, House, RawConnection, Upstream, config};
+use crate::support::{Gateway, RawConnection, TestBed, Upstream, config};
 
 const ROUTES: &str = "- { name: open, match: { path: /open }, anonymous: true, upstream: backend }\n\
      - { name: office, match: { path: /office }, inbound: [ { ip-filter: { action: allow, addresses: [192.0.2.7] } } ], anonymous: true, upstream: backend }\n\
      - { name: sso, match: { path: /sso }, anonymous: true, trusted-headers: { names: [X-Sso-User], from: [127.0.0.1, 192.0.2.7] }, upstream: backend }";
 
 /// Starts a gateway that requires introduced connections.
-async fn house(trusted: &str) -> House {
+async fn house(trusted: &str) -> TestBed {
     let (tenant, upstream) = (DevTenant::start(Options::default()).await.unwrap(), Upstream::start().await);
     let listener = format!("listeners: [ {{ name: public, address: \"127.0.0.1:0\", proxy-protocol: required, {trusted} }} ]");
     let gateway = Gateway::start(&config(&tenant, &upstream, ROUTES, &listener)).await;
-    House { tenant, upstream, gateway }
+    TestBed { tenant, upstream, gateway }
 }
 
 const BALANCER: &str = "trusted-proxies: [127.0.0.1]";
@@ -34,7 +34,7 @@ fn v2(command: u8, source: [u8; 4]) -> Vec<u8> {
     [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[command, 0x11, 0, u8::try_from(body.len()).unwrap()], &body].concat()
 }
 
-async fn answer(house: &House, parts: &[&[u8]]) -> String {
+async fn answer(house: &TestBed, parts: &[&[u8]]) -> String {
     let mut connection = RawConnection::open(house.gateway.address()).await;
     // In one go: a connection that is closed at once takes no second part.
     connection.send(&parts.concat()).await;

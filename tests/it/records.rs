@@ -6,7 +6,7 @@ use entrada::dev_tenant::{DevTenant, Options};
 use serde_json::Value;
 use tokio::{io::AsyncReadExt, net::TcpListener, sync::oneshot};
 
-use crate::support::{Gateway, House, ORDERS_TOKEN, RawConnection, Upstream, config};
+use crate::support::{Gateway, ORDERS_TOKEN, RawConnection, TestBed, Upstream, config};
 
 /// Sends a request and leaves, once `reached` states that the gateway has reached the desired stage.
 async fn leave(gateway: &Gateway, path: &str, token: &str, reached: impl Future<Output = ()>) -> Value {
@@ -25,7 +25,7 @@ async fn until_called(tenant: &DevTenant, path: &str) {
 
 #[tokio::test]
 async fn a_caller_who_leaves_before_a_verdict_is_an_error_without_a_status() {
-    let house = House::with_orders().await;
+    let house = TestBed::with_orders().await;
     house.tenant.roll_keys();
     let token = house.user_token();
     house.tenant.forget_calls();

@@ -9,12 +9,12 @@ use tokio::{
     sync::Notify,
 };
 
-use crate::support::{Gateway, House, RawConnection, Upstream};
+use crate::support::{Gateway, RawConnection, TestBed, Upstream};
 
 #[tokio::test]
 async fn a_route_that_wants_tls_gets_no_plain_request() {
     let route = "- { name: open, match: { path: /open }, anonymous: true, require-tls: true, upstream: backend }";
-    let house = House::with(route, "").await;
+    let house = TestBed::with(route, "").await;
 
     let answer = house.gateway.get("/open").header("X-Forwarded-Proto", "https").send().await;
 
@@ -69,7 +69,7 @@ async fn a_header_that_must_be_there_is_there_once_and_whole() {
   anonymous: true
   inbound: [ check-header: { name: X-Azure-FDID, values: [5f5f0000-1111-4222-8333-abcdefabcdef] } ]
   upstream: backend";
-    let house = House::with(route, "").await;
+    let house = TestBed::with(route, "").await;
     let id = "5f5f0000-1111-4222-8333-abcdefabcdef";
 
     house.gateway.get("/open").header("x-azure-fdid", id).send().await.assert_allowed();
@@ -98,7 +98,7 @@ async fn path_and_query_go_to_the_backend_as_the_policies_made_them() {
     - set-query-parameter: { name: api-version, value: \"2026-01-01\" }
     - set-query-parameter: { name: debug, exists-action: delete }
   upstream: backend";
-    let house = House::with(route, "").await;
+    let house = TestBed::with(route, "").await;
 
     house.gateway.get("/people/nia%20o/mail/7?debug=1&api-version=old&top=5&de%62ug=2").send().await.assert_allowed();
 

@@ -5,7 +5,7 @@ use entrada::{
     refusal::Reason,
 };
 
-use crate::support::{Gateway, House, Upstream, config};
+use crate::support::{Gateway, TestBed, Upstream, config};
 
 const KEY: &str = "named-values: { key: { value: the-shared-key, secret: true } }";
 
@@ -53,7 +53,7 @@ fn refused(text: &str) -> String {
 async fn a_shared_key_lets_in_whoever_has_it_and_nobody_else() {
     let routes = "- { name: a, match: { path: /a }, anonymous: true, inbound: [ check-header: { name: X-Key, values: [ \"{{key}}\", \"other {{key}}\" ] } ], upstream: backend }
 - { name: b, match: { path: /b }, anonymous: true, inbound: [ check-header: { name: X-Key, ignore-case: true, values: [ \"{{key}}\" ] } ], upstream: backend }";
-    let house = House::with(routes, KEY).await;
+    let house = TestBed::with(routes, KEY).await;
 
     for (path, key, admitted) in [
         ("/a", "the-shared-key", true),

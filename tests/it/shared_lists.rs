@@ -5,7 +5,7 @@ use entrada::{
     refusal::Reason,
 };
 
-use crate::support::{Gateway, House, Upstream, config};
+use crate::support::{Gateway, TestBed, Upstream, config};
 
 const WALL: &str = "{ ip-filter: { action: forbid, addresses: [192.0.2.0/24] } }";
 
@@ -19,7 +19,7 @@ async fn the_policies_of_global_lists_and_fragments_are_there_once_however_many_
     let more = format!(
         "inbound: [ {WALL}, {{ set-header: {{ name: X-Via, value: \"@(route.name)\" }} }} ]\nfragments: {{ walls: [ {WALL} ] }}"
     );
-    let house = House::with(&routes.join("\n"), &more).await;
+    let house = TestBed::with(&routes.join("\n"), &more).await;
 
     let runtime = house.gateway.server().runtime();
     let first: Vec<_> = runtime.routes[0].inbound.iter().map(std::ptr::from_ref).collect();

@@ -5,7 +5,7 @@ use entrada::{
     refusal::Reason,
 };
 
-use crate::support::{Gateway, House, RawConnection, Upstream};
+use crate::support::{Gateway, RawConnection, TestBed, Upstream};
 
 /// Returns the status and the body's code, for a target in this spelling.
 async fn ask(gateway: &Gateway, target: &str) -> String {
@@ -28,7 +28,7 @@ fn routes(more: &str) -> String {
     )
 }
 
-async fn windows(more: &str) -> House {
+async fn windows(more: &str) -> TestBed {
     let (tenant, upstream) = (DevTenant::start(Options::default()).await.unwrap(), Upstream::start().await);
     let config = format!(
         "tenants: {{ contoso: {{ id: {}, authority: \"{}\" }} }}\nupstreams: {{ backend: {{ servers: [\"{}\"], case-insensitive-paths: true }} }}\nroutes:\n{}\n",
@@ -38,7 +38,7 @@ async fn windows(more: &str) -> House {
         routes(more).lines().map(|line| format!("  {line}\n")).collect::<String>(),
     );
     let gateway = Gateway::start(&config).await;
-    House { tenant, upstream, gateway }
+    TestBed { tenant, upstream, gateway }
 }
 
 #[tokio::test]
@@ -87,8 +87,8 @@ async fn what_windows_reads_as_another_path_never_reaches_it() {
 
 #[tokio::test]
 async fn an_escaped_question_mark_or_hash_passes_only_where_it_is_accepted_and_leads_nowhere_else() {
-    let plain = House::with(&routes(""), "").await;
-    let accepting = House::with(&routes("accept: [encoded-question-mark, encoded-hash], "), "").await;
+    let plain = TestBed::with(&routes(""), "").await;
+    let accepting = TestBed::with(&routes("accept: [encoded-question-mark, encoded-hash], "), "").await;
     let refused = format!("400 {}", Reason::RequestTargetInvalid.code());
 
     for target in ["/app/what%3F", "/app/c%23/x"] {
@@ -107,7 +107,7 @@ async fn an_escaped_question_mark_or_hash_passes_only_where_it_is_accepted_and_l
 
 #[tokio::test]
 async fn letters_that_are_compatible_with_others_lead_around_no_route() {
-    let house = House::with(&routes("accept: [non-ascii], "), "").await;
+    let house = TestBed::with(&routes("accept: [non-ascii], "), "").await;
     let refused = format!("400 {}", Reason::RequestTargetInvalid.code());
 
     for target in [

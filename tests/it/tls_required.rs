@@ -5,19 +5,19 @@ use entrada::{
     refusal::Reason,
 };
 
-use crate::support::{Gateway, House, RawConnection, Upstream, config};
+use crate::support::{Gateway, RawConnection, TestBed, Upstream, config};
 
 const ROUTE: &str = "- { name: secure, match: { path: / }, anonymous: true, require-tls: true, upstream: backend }";
 
-async fn house(listener: &str) -> House {
+async fn house(listener: &str) -> TestBed {
     let (tenant, upstream) = (DevTenant::start(Options::default()).await.unwrap(), Upstream::start().await);
     let listeners = format!("listeners: [ {{ name: public, address: \"127.0.0.1:0\", {listener} }} ]");
     let gateway = Gateway::start(&config(&tenant, &upstream, ROUTE, &listeners)).await;
-    House { tenant, upstream, gateway }
+    TestBed { tenant, upstream, gateway }
 }
 
 /// Asserts the outcome of requests with these fields, and that the backend is told the scheme of admitted ones.
-async fn assert_passes(house: &House, rows: &[(&[(&str, &str)], bool)]) {
+async fn assert_passes(house: &TestBed, rows: &[(&[(&str, &str)], bool)]) {
     for (fields, passes) in rows {
         let seen = house.upstream.requests();
         let call = fields.iter().fold(house.gateway.get("/"), |call, (name, value)| call.header(name, *value));

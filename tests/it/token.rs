@@ -4,11 +4,11 @@ use entrada::refusal::Reason;
 use http::StatusCode;
 use serde_json::json;
 
-use crate::support::{House, ORDERS_TOKEN};
+use crate::support::{ORDERS_TOKEN, TestBed};
 
 #[tokio::test]
 async fn a_valid_token_is_let_through_and_kept() {
-    let house = House::with_orders().await;
+    let house = TestBed::with_orders().await;
     let token = house.user_token();
 
     let answer = house.gateway.get("/orders/7?expand=lines").bearer(&token).send().await;
@@ -25,7 +25,7 @@ async fn a_valid_token_is_let_through_and_kept() {
 
 #[tokio::test]
 async fn each_defect_is_refused_with_its_own_code_and_never_reaches_the_backend() {
-    let house = House::with_orders().await;
+    let house = TestBed::with_orders().await;
     let token = || house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
     let cases = [
         (Reason::TokenMalformed, "no.token".to_owned()),
@@ -54,7 +54,7 @@ async fn each_defect_is_refused_with_its_own_code_and_never_reaches_the_backend(
 
 #[tokio::test]
 async fn a_missing_token_gets_a_bare_challenge_and_a_bad_one_gets_an_error() {
-    let house = House::with_orders().await;
+    let house = TestBed::with_orders().await;
 
     let missing = house.gateway.get("/orders").send().await;
     let expired =
@@ -67,7 +67,7 @@ async fn a_missing_token_gets_a_bare_challenge_and_a_bad_one_gets_an_error() {
 #[tokio::test]
 async fn the_token_is_removed_unless_the_route_keeps_it() {
     let route = format!("- {{ name: orders, match: {{ path: /orders }}, inbound: [ {ORDERS_TOKEN} ], upstream: backend }}");
-    let house = House::with(&route, "").await;
+    let house = TestBed::with(&route, "").await;
 
     house.gateway.get("/orders").bearer(house.user_token()).send().await.assert_allowed();
 
@@ -81,7 +81,7 @@ async fn a_token_in_another_header_moves_to_authorization() {
   inbound: [ validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], header-name: [Authorization2, Authorization], scopes: [Orders.Read] } ]
   authorization: { from-header: Authorization2 }
   upstream: backend";
-    let house = House::with(route, "").await;
+    let house = TestBed::with(route, "").await;
     let token = house.user_token();
 
     let answer =
@@ -104,7 +104,7 @@ async fn a_header_made_from_a_claim_is_never_the_callers_own() {
   upstream: backend
 - {{ name: open, match: {{ path: /open }}, anonymous: true, upstream: backend }}"
     );
-    let house = House::with(&route, "").await;
+    let house = TestBed::with(&route, "").await;
     let token = house
         .tenant
         .token()
@@ -142,7 +142,7 @@ async fn a_header_made_from_a_claim_is_never_the_callers_own() {
 
 #[tokio::test]
 async fn rolled_keys_are_followed_without_a_restart() {
-    let house = House::with_orders().await;
+    let house = TestBed::with_orders().await;
     house.gateway.get("/orders").bearer(house.user_token()).send().await.assert_allowed();
 
     house.tenant.roll_keys();
@@ -154,7 +154,7 @@ async fn rolled_keys_are_followed_without_a_restart() {
 async fn only_a_client_that_understands_is_asked_to_step_up() {
     let policy = "validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], authentication-context: c1 }";
     let route = format!("- {{ name: orders, match: {{ path: /orders }}, inbound: [ {policy} ], upstream: backend }}");
-    let house = House::with(&route, "").await;
+    let house = TestBed::with(&route, "").await;
     let token = || house.tenant.token().user("nia").audience("api://orders");
 
     let capable = house.gateway.get("/orders").bearer(token().claim("xms_cc", json!(["cp1"])).sign()).send().await;
@@ -190,7 +190,7 @@ async fn a_second_token_is_judged_and_read_by_its_name() {
   authorization: {{ from-header: X-Device-Token }}
   upstream: backend"
     );
-    let house = House::with(&route, "").await;
+    let house = TestBed::with(&route, "").await;
     let user = house.user_token();
     let device = "22223333-cccc-4444-dddd-5555eeee6666";
     let device_token = house.tenant.token().app(device).audience("api://devices").roles(["Device"]).sign();
@@ -230,7 +230,7 @@ async fn a_check_of_partners_vouches_for_the_token_that_it_looks_at_alone() {
         "- {{ name: orders, match: {{ path: /orders }}, inbound: [ {first}, {second}, check-partner: {{}} ], upstream: backend }}"
     );
     let partners = format!("partners: {{ fabrikam: {{ client-application-ids: [{PARTNER}] }} }}");
-    let house = House::with(&route, &partners).await;
+    let house = TestBed::with(&route, &partners).await;
     let partners_own = house.tenant.token().app(PARTNER).audience("api://orders").sign();
     let granted = house.tenant.token().app(PARTNER).audience("api://devices").roles(["Device"]).sign();
     let not_granted = house.tenant.token().app("55556666-cccc-4444-dddd-5555eeee7777").audience("api://devices").sign();
@@ -246,7 +246,7 @@ async fn the_status_of_a_refusal_can_be_set() {
   match: { path: /orders }
   inbound: [ validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], failed-validation-httpcode: 404, failed-validation-error-message: Nothing here. } ]
   upstream: backend";
-    let house = House::with(route, "").await;
+    let house = TestBed::with(route, "").await;
 
     let answer = house.gateway.get("/orders").send().await;
 
@@ -271,7 +271,7 @@ async fn each_shape_of_a_mapped_claim_has_one_outcome() {
         + &route("header", header(""))
         + &route("skip", header(", when-absent: skip"))
         + &route("asked", format!("{}, authorize: {{ condition: \"@(has(token.claims['x.account']))\" }}", token("")));
-    let house = House::with(&routes, "").await;
+    let house = TestBed::with(&routes, "").await;
     let (met, refused) = ("met", "required-claim-missing");
     let unavailable = "header-value-unavailable";
     for (row, value, expected) in [

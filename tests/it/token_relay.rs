@@ -9,7 +9,7 @@ use entrada::{
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Gateway, House, config};
+use crate::support::{Answer, Gateway, TestBed, config};
 
 const FABRIKAM: &str = "22223333-cccc-4444-dddd-5555eeee6666";
 const TAILSPIN: &str = "44443333-cccc-4444-dddd-5555eeee6666";
@@ -37,8 +37,8 @@ fn partners(fabrikam: &str) -> String {
     )
 }
 
-async fn house(client_credential: &str, fabrikam: &str) -> House {
-    let house = House::with(&routes(client_credential), &partners(fabrikam)).await;
+async fn house(client_credential: &str, fabrikam: &str) -> TestBed {
+    let house = TestBed::with(&routes(client_credential), &partners(fabrikam)).await;
     house.tenant.update_app(FABRIKAM, |app| app.secret(SECRET));
     house
 }

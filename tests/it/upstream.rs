@@ -19,13 +19,13 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::support::{Gateway, House, ORDERS_TOKEN, Upstream, config};
+use crate::support::{Gateway, ORDERS_TOKEN, TestBed, Upstream, config};
 
 const OPEN: &str = "- { name: open, match: { path: /open }, anonymous: true, upstream: backend }";
 const CLIENT_ID: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
 
 /// Starts a gateway with a certificate of its own, and a route that uses it.
-async fn house_with_credential(upstream: Upstream) -> (House, tempfile::TempDir) {
+async fn house_with_credential(upstream: Upstream) -> (TestBed, tempfile::TempDir) {
     let tenant = DevTenant::start(Options::default()).await.unwrap();
     let certificate = NewCertificate { subject: "CN=gateway".into(), days: 30, bits: 2048 }.make(&Clock::system()).unwrap();
     tenant.register(App::new(CLIENT_ID).named("gateway").certificate_pem(certificate.certificate_pem()));
@@ -40,7 +40,7 @@ async fn house_with_credential(upstream: Upstream) -> (House, tempfile::TempDir)
         pem.display()
     );
     let gateway = Gateway::start(&config(&tenant, &upstream, &route, &credential)).await;
-    (House { tenant, upstream, gateway }, folder)
+    (TestBed { tenant, upstream, gateway }, folder)
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn a_kept_tokens_401_passes_through() {
     let route = format!(
         "- {{ name: orders, match: {{ path: /orders }}, inbound: [ {ORDERS_TOKEN} ], authorization: keep, upstream: backend }}"
     );
-    let house = House::around(upstream, &route, "").await;
+    let house = TestBed::around(upstream, &route, "").await;
 
     let answer = house.gateway.get("/orders").bearer(house.user_token()).send().await;
 
@@ -163,7 +163,7 @@ async fn a_websocket_becomes_a_tunnel_where_the_route_lets_it() {
 
 #[tokio::test]
 async fn an_upgrade_that_the_route_does_not_name_is_an_ordinary_request() {
-    let house = House::with(OPEN, "").await;
+    let house = TestBed::with(OPEN, "").await;
 
     let call = house.gateway.get("/open").header("Connection", "Upgrade").header("Upgrade", "websocket");
     call.send().await.assert_allowed();
@@ -231,7 +231,7 @@ async fn a_caller_that_leaves_is_recorded() {
 #[tokio::test]
 async fn bodies_go_through_both_ways_as_they_are() {
     let upstream = Upstream::answering(|received| Response::new(Full::new(received.body.clone()))).await;
-    let house = House::around(upstream, OPEN, "").await;
+    let house = TestBed::around(upstream, OPEN, "").await;
     let body = Bytes::from((0..3_000_000_u32).map(|index| (index % 251) as u8).collect::<Vec<_>>());
 
     let answer = house.gateway.request(Method::PUT, "/open").body(body.clone()).send().await;

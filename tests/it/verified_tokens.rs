@@ -2,7 +2,7 @@
 
 use entrada::refusal::Reason;
 
-use crate::support::{Gateway, House, RawConnection, config};
+use crate::support::{Gateway, RawConnection, TestBed, config};
 
 const FOREIGN_TENANT: &str = "99990000-eeee-4444-bbbb-777788889999";
 const ROUTES: &str = "\
@@ -25,7 +25,7 @@ async fn status(caller: &mut RawConnection, path: &str, token: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_that_no_policy_accepts_are_not_kept_however_many_come() {
-    let house = House::with(ROUTES, "").await;
+    let house = TestBed::with(ROUTES, "").await;
     let mut caller = RawConnection::open(house.gateway.address()).await;
 
     // All are well signed: by the keys that Entra has for every tenant, and by those of the own one.
@@ -56,7 +56,7 @@ async fn tokens_that_no_policy_accepts_are_not_kept_however_many_come() {
 
 #[tokio::test]
 async fn a_token_that_one_policy_accepts_and_another_refuses_is_right_for_both() {
-    let house = House::with(ROUTES, "").await;
+    let house = TestBed::with(ROUTES, "").await;
     let token = house.user_token();
 
     for _ in 0..3 {
@@ -73,7 +73,7 @@ async fn a_token_that_one_policy_accepts_and_another_refuses_is_right_for_both()
 #[tokio::test]
 async fn the_memory_of_kept_tokens_is_bounded_over_tenants_issuers_and_reloads() {
     const MEMORY: u64 = 256 << 10;
-    let mut house = House::with(ROUTES, "verified-tokens: { memory: 256KiB, largest: 6KiB }").await;
+    let mut house = TestBed::with(ROUTES, "verified-tokens: { memory: 256KiB, largest: 6KiB }").await;
     let padding = "x".repeat(2_000);
     for round in 0..4 {
         let mut caller = RawConnection::open(house.gateway.address()).await;
@@ -109,7 +109,7 @@ async fn the_memory_of_kept_tokens_is_bounded_over_tenants_issuers_and_reloads()
 
 #[tokio::test]
 async fn tokens_longer_than_told_are_verified_each_time() {
-    let house = House::with(ROUTES, "verified-tokens: { largest: 4KiB }").await;
+    let house = TestBed::with(ROUTES, "verified-tokens: { largest: 4KiB }").await;
     let token = |length: usize| {
         let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
         token.claim("x", "x".repeat(length)).sign()
@@ -127,7 +127,7 @@ async fn tokens_longer_than_told_are_verified_each_time() {
 
 #[tokio::test]
 async fn the_older_form_is_read_and_none_are_kept_where_it_says_so() {
-    let house = House::with(ROUTES, "verified-tokens: 0").await;
+    let house = TestBed::with(ROUTES, "verified-tokens: 0").await;
     let token = house.user_token();
     for _ in 0..3 {
         house.gateway.get("/orders").bearer(&token).send().await.assert_allowed();
@@ -135,7 +135,7 @@ async fn the_older_form_is_read_and_none_are_kept_where_it_says_so() {
     assert_eq!(metric(&house.gateway, "entrada_token_verifications_total").await, 3);
     assert_eq!(metric(&house.gateway, "entrada_verified_tokens_bytes").await, 0);
 
-    let house = House::with(ROUTES, "verified-tokens: 1000").await;
+    let house = TestBed::with(ROUTES, "verified-tokens: 1000").await;
     let token = house.user_token();
     for _ in 0..3 {
         house.gateway.get("/orders").bearer(&token).send().await.assert_allowed();

@@ -3,14 +3,14 @@
 use entrada::refusal::Reason;
 use http::{Method, Response, StatusCode};
 
-use crate::support::{House, RawConnection, Upstream};
+use crate::support::{RawConnection, TestBed, Upstream};
 
 const OPEN: &str = "- { name: open, match: { path: /open }, anonymous: true, upstream: backend }";
 
 #[tokio::test]
 async fn no_route_is_404_and_another_method_is_405() {
     let route = "- { name: open, match: { path: /open, methods: [GET] }, anonymous: true, upstream: backend }";
-    let house = House::with(route, "").await;
+    let house = TestBed::with(route, "").await;
 
     house.gateway.get("/other").send().await.assert_refused(Reason::NoRoute);
     house.gateway.get("/opened").send().await.assert_refused(Reason::NoRoute);
@@ -24,7 +24,7 @@ async fn no_route_is_404_and_another_method_is_405() {
 #[tokio::test]
 async fn a_caller_outside_the_list_is_refused_whatever_it_says_of_itself() {
     let route = "- { name: open, match: { path: /open }, anonymous: true, inbound: [ ip-filter: { action: allow, addresses: [offices] } ], upstream: backend }";
-    let house = House::with(route, "address-sets: { offices: [203.0.113.0/24] }").await;
+    let house = TestBed::with(route, "address-sets: { offices: [203.0.113.0/24] }").await;
 
     let answer =
         house.gateway.get("/open").header("X-Forwarded-For", "203.0.113.7").header("X-Real-IP", "203.0.113.7").send().await;
@@ -40,7 +40,7 @@ async fn a_caller_outside_the_list_is_refused_whatever_it_says_of_itself() {
 async fn a_trusted_proxy_is_believed() {
     let route = "- { name: open, match: { path: /open }, anonymous: true, inbound: [ ip-filter: { action: allow, addresses: [203.0.113.0/24] } ], upstream: backend }";
     let listener = "listeners: [ { name: public, address: \"127.0.0.1:0\", trusted-proxies: [127.0.0.0/8] } ]";
-    let house = House::with(route, listener).await;
+    let house = TestBed::with(route, listener).await;
 
     house.gateway.get("/open").header("X-Forwarded-For", "198.51.100.9, 203.0.113.7").send().await.assert_allowed();
     let outside = house.gateway.get("/open").header("X-Forwarded-For", "203.0.113.7, 198.51.100.9").send().await;
@@ -54,7 +54,7 @@ async fn a_trusted_proxy_is_believed() {
 
 #[tokio::test]
 async fn hostile_targets_and_heads_are_refused_and_never_forwarded() {
-    let house = House::with(OPEN, "").await;
+    let house = TestBed::with(OPEN, "").await;
     let cases = [
         ("GET /open/%2e%2e/secret HTTP/1.1\r\nHost: a\r\n\r\n", "request-target-invalid"),
         ("GET /open/../secret HTTP/1.1\r\nHost: a\r\n\r\n", "request-target-invalid"),
@@ -92,7 +92,7 @@ async fn hostile_targets_and_heads_are_refused_and_never_forwarded() {
 
 #[tokio::test]
 async fn broken_framing_is_refused_and_never_forwarded() {
-    let house = House::with(OPEN, "").await;
+    let house = TestBed::with(OPEN, "").await;
     let cases = [
         "GET /open HTTP/1.1\nHost: a\n\n",
         "GET /open HTTP/1.1\r\nHost: a\nX: y\r\n\r\n",
@@ -119,7 +119,7 @@ async fn broken_framing_is_refused_and_never_forwarded() {
 
 #[tokio::test]
 async fn a_second_request_hidden_in_a_body_is_a_body() {
-    let house = House::with(OPEN, "").await;
+    let house = TestBed::with(OPEN, "").await;
     let mut connection = RawConnection::open(house.gateway.address()).await;
     let hidden = "GET /open/hidden HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -138,7 +138,7 @@ async fn a_second_request_hidden_in_a_body_is_a_body() {
 
 #[tokio::test]
 async fn hop_by_hop_fields_and_trailers_go_no_further() {
-    let house = House::with(OPEN, "").await;
+    let house = TestBed::with(OPEN, "").await;
     let mut connection = RawConnection::open(house.gateway.address()).await;
 
     connection
@@ -161,7 +161,7 @@ async fn hop_by_hop_fields_and_trailers_go_no_further() {
 
 #[tokio::test]
 async fn connections_to_the_upstream_are_used_again() {
-    let house = House::with(OPEN, "").await;
+    let house = TestBed::with(OPEN, "").await;
 
     for _ in 0..5 {
         house.gateway.get("/open").send().await.assert_allowed();
@@ -174,7 +174,7 @@ async fn connections_to_the_upstream_are_used_again() {
 #[tokio::test]
 async fn an_answer_of_the_gateways_own_needs_no_upstream() {
     let route = "- { name: ping, match: { exact-path: /ping }, anonymous: true, respond: { status: 204 } }";
-    let house = House::with(route, "").await;
+    let house = TestBed::with(route, "").await;
 
     let answer = house.gateway.get("/ping").send().await;
 
@@ -200,7 +200,7 @@ async fn an_unreachable_upstream_is_502() {
 #[tokio::test]
 async fn a_body_beyond_the_limit_is_413_in_every_framing() {
     let listener = "listeners: [ { name: public, address: \"127.0.0.1:0\", limits: { body-bytes: 1KiB } } ]";
-    let house = House::with(OPEN, listener).await;
+    let house = TestBed::with(OPEN, listener).await;
 
     let sized = house.gateway.request(Method::POST, "/open").body(vec![b'x'; 2048]).send().await;
     sized.assert_refused(Reason::BodyTooLarge);
@@ -218,7 +218,7 @@ async fn a_body_beyond_the_limit_is_413_in_every_framing() {
 #[tokio::test]
 async fn every_request_leaves_one_record_without_its_query() {
     let upstream = Upstream::answering(|_| Response::builder().status(201).body("made".into()).unwrap()).await;
-    let house = House::around(upstream, OPEN, "").await;
+    let house = TestBed::around(upstream, OPEN, "").await;
 
     let answer = house.gateway.request(Method::POST, "/open/1?secret=1").body("hello").send().await;
 

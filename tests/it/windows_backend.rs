@@ -15,7 +15,7 @@ use http::{Response, StatusCode, Version};
 use http_body_util::Full;
 use tempfile::TempDir;
 
-use crate::support::{Authority, Gateway, House, ORDERS_TOKEN, RawConnection, Received, Upstream, client_of};
+use crate::support::{Authority, Gateway, ORDERS_TOKEN, RawConnection, Received, TestBed, Upstream, client_of};
 
 /// Starts a backend that signs users in as NTLM does: per connection, in two steps. Its responses name the user and the
 /// connection.
@@ -56,10 +56,10 @@ const PORTAL: &str = "- { name: portal, match: { path: /Portal }, anonymous: tru
 - { name: shared, match: { path: /shared }, anonymous: true, authorization: keep, upstream: shared }";
 
 /// Starts a gateway in front of the backend, configured as `portal` with affinity and as `shared` without.
-async fn house(routes: &str, more: &str) -> House {
+async fn house(routes: &str, more: &str) -> TestBed {
     let (tenant, upstream) = (DevTenant::start(Options::default()).await.unwrap(), iis().await);
     let gateway = Gateway::start(&config(&tenant, &upstream, "30s", routes, more)).await;
-    House { tenant, upstream, gateway }
+    TestBed { tenant, upstream, gateway }
 }
 
 fn config(tenant: &DevTenant, upstream: &Upstream, response: &str, routes: &str, more: &str) -> String {
@@ -88,7 +88,7 @@ routes:
 struct Client(RawConnection);
 
 impl Client {
-    async fn of(house: &House) -> Self {
+    async fn of(house: &TestBed) -> Self {
         Self(RawConnection::open(house.gateway.address()).await)
     }
 
@@ -344,7 +344,7 @@ routes:
         upstream.url(),
     );
     let gateway = Gateway::start(&text).await;
-    let house = House { tenant, upstream, gateway };
+    let house = TestBed { tenant, upstream, gateway };
     let token = house.user_token();
 
     for path in ["/admin/sales", "/ADMIN/Sales", "/%41dm%69n/SALES/list", "/Admin/sales"] {

@@ -14,12 +14,12 @@ const GATEWAY: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
 const PARTNER: &str = "22223333-cccc-4444-dddd-5555eeee6666";
 
 /// A development tenant, and a folder with a config whose credentials it knows.
-struct House {
+struct TestBed {
     entra: DevTenant,
     folder: tempfile::TempDir,
 }
 
-impl House {
+impl TestBed {
     async fn open() -> Self {
         let entra = DevTenant::start(Options::default()).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -96,7 +96,7 @@ fn with_vault(vault: &str) -> String {
 async fn a_chain_that_holds_is_told_link_by_link() {
     use Outcome::{Ok, Skipped};
 
-    let house = House::open().await;
+    let house = TestBed::open().await;
 
     let links = house.links(&with_file(), &[]).await;
 
@@ -107,7 +107,7 @@ async fn a_chain_that_holds_is_told_link_by_link() {
 async fn a_chain_through_a_vault_is_told_link_by_link() {
     use Outcome::{Ok, Skipped, Warning};
 
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let (_, certificate) = house.entra.vault_certificate("signer", false, 20);
     house.entra.update_app(GATEWAY, |app| app.certificate_der(&certificate));
 
@@ -129,7 +129,7 @@ async fn a_chain_through_a_vault_is_told_link_by_link() {
 
 #[tokio::test]
 async fn the_link_that_breaks_is_named_with_what_mends_it() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let vault = with_vault(house.entra.base_url());
     let (_, signer) = house.entra.vault_certificate("signer", false, 90);
 
@@ -160,7 +160,7 @@ async fn the_link_that_breaks_is_named_with_what_mends_it() {
 
 #[tokio::test]
 async fn what_stands_in_the_way_of_a_file_of_a_tenant_or_of_a_scope_is_told() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let at = |tenant: &str, means: &str| format!("  gateway: {{ tenant: {tenant}, client-id: {GATEWAY}, {means} }}\n");
     let pem = "certificate: { pem: gateway.pem }";
     write(&house.folder.path().join("old.pem"), &old_certificate());
@@ -189,7 +189,7 @@ async fn what_stands_in_the_way_of_a_file_of_a_tenant_or_of_a_scope_is_told() {
 
 #[tokio::test]
 async fn a_federated_token_is_shown_as_the_registration_must_have_it() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let issuer = house.entra.issuer_v2(&house.entra.tenant_id());
     let subject = "system:serviceaccount:shop:gateway";
     house.entra.update_app(GATEWAY, |app| app.federated(&issuer, subject));
@@ -212,7 +212,7 @@ async fn a_federated_token_is_shown_as_the_registration_must_have_it() {
 
 #[tokio::test]
 async fn a_clock_that_is_off_is_told_and_so_is_what_the_build_warned_of() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     house.entra.fail(Played::on("openid-configuration").header("date", "Sat, 21 Nov 2020 23:40:00 GMT").body("{}"));
     write(&house.folder.path().join("soon.pem"), &soon_certificate(&house.entra));
     #[cfg(unix)]
@@ -237,7 +237,7 @@ async fn a_clock_that_is_off_is_told_and_so_is_what_the_build_warned_of() {
 
 #[tokio::test]
 async fn tokens_are_tried_for_what_the_routes_and_the_vaults_ask() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let file = house.folder.path().join("entrada.yaml");
     let text = format!(
         "{}{}",
@@ -273,7 +273,7 @@ fn soon_certificate(entra: &DevTenant) -> String {
 
 #[tokio::test]
 async fn a_newest_version_that_entra_does_not_know_is_told_of() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let (_, first) = house.entra.vault_certificate("signer", false, 365);
     house.entra.update_app(GATEWAY, |mut app| {
         app.certificates.clear();

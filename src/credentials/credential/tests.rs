@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     credentials::{
         AssertionAlgorithm, AssertionConfig, CertificateConfig, CredentialError, Credentials,
-        testing::{CLIENT, GATEWAY, House, OTHER, SCOPE, config, pem},
+        testing::{CLIENT, GATEWAY, OTHER, SCOPE, TestBed, config, pem},
     },
     dev_tenant::Fault,
     refusal::Reason,
@@ -17,7 +17,7 @@ fn told(faults: &Faults) -> Vec<String> {
 
 #[tokio::test]
 async fn acquires_a_token_with_either_signature_and_with_the_chain() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     for (algorithm, send_certificate_chain) in
         [(AssertionAlgorithm::PS256, false), (AssertionAlgorithm::RS256, false), (AssertionAlgorithm::PS256, true)]
     {
@@ -33,7 +33,7 @@ async fn acquires_a_token_with_either_signature_and_with_the_chain() {
 
 #[tokio::test]
 async fn five_hundred_cold_requests_make_one_token_request() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let credentials = house.gateway();
     let slot = credentials.find("gateway").unwrap().slot(SCOPE).unwrap();
     let hold = house.entra.hold("/token");
@@ -55,7 +55,7 @@ async fn five_hundred_cold_requests_make_one_token_request() {
 
 #[tokio::test]
 async fn one_assertion_serves_several_scopes_while_it_is_good() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let credentials = house.gateway();
     let credential = credentials.find("gateway").unwrap();
 
@@ -74,7 +74,7 @@ async fn one_assertion_serves_several_scopes_while_it_is_good() {
 
 #[tokio::test]
 async fn the_same_scope_in_another_letter_case_is_the_same_token() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let credentials = house.gateway();
     let credential = credentials.find("gateway").unwrap();
 
@@ -84,7 +84,7 @@ async fn the_same_scope_in_another_letter_case_is_the_same_token() {
 
 #[tokio::test]
 async fn a_refusal_of_entra_comes_with_its_code_and_a_cure() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     house.write("gateway.pem", &OTHER.pem());
     let credentials = house.gateway();
 
@@ -103,7 +103,7 @@ async fn a_refusal_of_entra_comes_with_its_code_and_a_cure() {
 
 #[tokio::test]
 async fn reads_the_certificate_again_when_it_is_not_accepted() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     house.write("gateway.pem", &OTHER.pem());
     let credentials = house.gateway();
     house.write("gateway.pem", &GATEWAY.pem());
@@ -117,7 +117,7 @@ async fn reads_the_certificate_again_when_it_is_not_accepted() {
 
 #[tokio::test]
 async fn of_two_certificates_the_one_that_is_accepted_is_remembered() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     house.write("new.pem", &OTHER.pem());
     let config = CredentialConfig { certificate: None, certificates: vec![pem("new.pem"), pem("gateway.pem")], ..config() };
     let (credentials, faults) = house.build(config, None);
@@ -142,7 +142,7 @@ async fn of_two_certificates_the_one_that_is_accepted_is_remembered() {
 
 #[tokio::test]
 async fn acquires_a_token_with_a_pfx_file_and_with_a_secret() {
-    let mut house = House::open().await;
+    let mut house = TestBed::open().await;
     let pfx = GATEWAY.pfx(
         "hunter2",
         p12_keystore::EncryptionAlgorithm::PbeWithHmacSha256AndAes256,
@@ -170,7 +170,7 @@ async fn acquires_a_token_with_a_pfx_file_and_with_a_secret() {
 
 #[tokio::test]
 async fn a_credential_has_one_means_to_prove_itself() {
-    let mut house = House::open().await;
+    let mut house = TestBed::open().await;
     house.secrets = Secrets::known([("word", "hunter2")]);
     let with = |change: fn(&mut CredentialConfig)| {
         let mut config = config();
@@ -203,7 +203,7 @@ async fn a_credential_has_one_means_to_prove_itself() {
 
 #[tokio::test]
 async fn an_outage_at_the_start_is_over_when_it_is_over() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     house.entra.fail(Fault { path: "/token".to_owned(), status: Some(503), ..Fault::default() });
     let (credentials, _) = house.build(CredentialConfig { required: true, ..config() }, None);
     let slot = credentials.find("gateway").unwrap().slot(SCOPE).unwrap();
@@ -220,7 +220,7 @@ async fn an_outage_at_the_start_is_over_when_it_is_over() {
 
 #[tokio::test]
 async fn starting_fetches_what_routes_will_ask_for() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let credentials = house.gateway();
     let slot = credentials.find("gateway").unwrap().slot(SCOPE).unwrap();
 
@@ -233,7 +233,7 @@ async fn starting_fetches_what_routes_will_ask_for() {
 
 #[tokio::test]
 async fn what_did_not_change_is_carried_over_and_what_did_inherits_its_tokens() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let first = house.gateway();
     first.find("gateway").unwrap().slot(SCOPE).unwrap().token().await.unwrap();
 
@@ -256,7 +256,7 @@ async fn what_did_not_change_is_carried_over_and_what_did_inherits_its_tokens() 
 
 #[tokio::test]
 async fn says_what_is_wrong_with_a_credential() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let with = |change: fn(&mut CredentialConfig)| {
         let mut config = config();
         change(&mut config);
@@ -284,7 +284,7 @@ async fn says_what_is_wrong_with_a_credential() {
 
 #[tokio::test]
 async fn warns_of_a_certificate_that_ends_soon_and_of_loose_permissions() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let end = GATEWAY.pair().certificate().not_after();
     house.clock.advance(Duration::from_secs(end - 86_400 * 3 - 1_800_000_000));
 
@@ -310,7 +310,7 @@ async fn warns_of_a_certificate_that_ends_soon_and_of_loose_permissions() {
 
 #[tokio::test]
 async fn a_certificate_that_ends_soon_is_warned_of_once_a_day_for_as_long_as_the_gateway_runs() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let credentials = house.gateway();
     let credential = credentials.find("gateway").unwrap();
     assert!(!credential.warn_of_certificates());
@@ -325,7 +325,7 @@ async fn a_certificate_that_ends_soon_is_warned_of_once_a_day_for_as_long_as_the
 
 #[tokio::test]
 async fn nothing_shows_a_token_or_an_assertion() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let credentials = house.gateway();
     let token = credentials.find("gateway").unwrap().slot(SCOPE).unwrap().token().await.unwrap();
     let assertion = house.entra.requests("/token")[0].field("client_assertion").unwrap();
@@ -349,20 +349,20 @@ mod for_callers {
     const GRAPH: &str = "https://graph.microsoft.com/User.Read";
     const FABRIKAM: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";
 
-    async fn exchange(house: &House, credentials: &Credentials, token: &str) -> Result<Arc<AccessToken>, CredentialError> {
+    async fn exchange(house: &TestBed, credentials: &Credentials, token: &str) -> Result<Arc<AccessToken>, CredentialError> {
         let tenant = house.entra.tenant_id();
         let token = SecretString::from(token);
         let user = UserToken { token: &token, tenant: &tenant, expires_at: house.clock.unix_seconds() + 1_000 };
         credentials.find("gateway").unwrap().slot_on_behalf_of(user, GRAPH).unwrap().token().await
     }
 
-    fn user_token(house: &House, name: &str) -> String {
+    fn user_token(house: &TestBed, name: &str) -> String {
         house.entra.token().user(name).audience(CLIENT).scopes(["access_as_user"]).sign()
     }
 
     #[tokio::test]
     async fn a_users_token_is_exchanged_once_and_each_user_has_its_own() {
-        let house = House::open().await;
+        let house = TestBed::open().await;
         let credentials = house.gateway();
         let (nia, otto) = (user_token(&house, "nia"), user_token(&house, "otto"));
 
@@ -378,7 +378,7 @@ mod for_callers {
 
     #[tokio::test]
     async fn what_was_exchanged_ends_with_the_users_own_token() {
-        let house = House::open().await;
+        let house = TestBed::open().await;
         let credentials = house.gateway();
         let nia = user_token(&house, "nia");
 
@@ -391,7 +391,7 @@ mod for_callers {
     async fn a_user_who_must_sign_in_again_is_told_so_and_entra_is_not_asked_twice() {
         use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-        let house = House::open().await;
+        let house = TestBed::open().await;
         let credentials = house.gateway();
         let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
         house.entra.fail(Fault {
@@ -417,7 +417,7 @@ mod for_callers {
 
     #[tokio::test]
     async fn a_customer_without_consent_is_told_so_and_others_are_served() {
-        let house = House::open().await;
+        let house = TestBed::open().await;
         let credentials = house.gateway();
         let credential = credentials.find("gateway").unwrap();
 
@@ -434,7 +434,7 @@ mod for_callers {
 
     #[tokio::test]
     async fn a_credential_without_a_tenant_of_its_own_serves_callers_tenants_alone() {
-        let mut house = House::open().await;
+        let mut house = TestBed::open().await;
         let many = crate::credentials::testing::tenant("organizations", Some(house.entra.base_url()));
         house.tenants.insert("contoso".to_owned(), many);
         let credentials = house.gateway();
@@ -459,7 +459,7 @@ mod without_a_key {
     const ORDERS: &str = "api://orders/.default";
 
     /// Makes `gateway`, which opens the vault in which `vaulted` has its certificate.
-    fn configs(house: &House) -> BTreeMap<String, CredentialConfig> {
+    fn configs(house: &TestBed) -> BTreeMap<String, CredentialConfig> {
         let key_vault = KeyVaultCertificateConfig {
             vault: house.entra.base_url().to_owned(),
             certificate: "gateway-key".to_owned(),
@@ -472,7 +472,7 @@ mod without_a_key {
         [("gateway".to_owned(), config()), ("a-vaulted".to_owned(), vaulted)].into()
     }
 
-    fn build(house: &House) -> Credentials {
+    fn build(house: &TestBed) -> Credentials {
         let (credentials, faults) = house.build_all(&configs(house), None);
         assert!(faults.is_empty(), "{faults:?}");
         credentials
@@ -480,7 +480,7 @@ mod without_a_key {
 
     #[tokio::test]
     async fn the_vault_signs_and_the_key_stays_there() {
-        let house = House::open().await;
+        let house = TestBed::open().await;
         let (version, der) = house.entra.vault_certificate("gateway-key", false, 365);
         house.entra.update_app(VAULTED, |app| app.certificate_der(&der));
         house.entra.vault_restrict(CLIENT, &["certificates/get", "keys/sign"]);
@@ -498,7 +498,7 @@ mod without_a_key {
 
     #[tokio::test]
     async fn a_new_version_is_taken_when_the_old_one_is_no_longer_accepted_and_not_before() {
-        let house = House::open().await;
+        let house = TestBed::open().await;
         let (first, der) = house.entra.vault_certificate("gateway-key", false, 365);
         house.entra.update_app(VAULTED, |app| app.certificate_der(&der));
         let credentials = build(&house);
@@ -522,7 +522,7 @@ mod without_a_key {
 
     #[tokio::test]
     async fn a_missing_role_is_named() {
-        let house = House::open().await;
+        let house = TestBed::open().await;
         let (_, der) = house.entra.vault_certificate("gateway-key", false, 365);
         house.entra.update_app(VAULTED, |app| app.certificate_der(&der));
         house.entra.vault_restrict(CLIENT, &["certificates/get"]);
@@ -536,7 +536,7 @@ mod without_a_key {
 
     #[tokio::test]
     async fn tokens_are_served_through_an_outage_of_the_vault() {
-        let house = House::open().await;
+        let house = TestBed::open().await;
         let (_, der) = house.entra.vault_certificate("gateway-key", false, 365);
         house.entra.update_app(VAULTED, |app| app.certificate_der(&der));
         let credentials = build(&house);
@@ -551,7 +551,7 @@ mod without_a_key {
 
     #[tokio::test]
     async fn the_platforms_token_is_read_anew_for_each_request() {
-        let house = House::open().await;
+        let house = TestBed::open().await;
         let issuer = house.entra.issuer_v2(&house.entra.tenant_id());
         house.entra.update_app(CLIENT, |app| app.federated(&issuer, "pod"));
         let pod = || house.entra.token().app(VAULTED).audience("api://AzureADTokenExchange").claim("sub", "pod").sign();
@@ -580,7 +580,7 @@ mod without_a_key {
 
     #[tokio::test]
     async fn says_what_is_wrong() {
-        let house = House::open().await;
+        let house = TestBed::open().await;
         let with = |change: fn(&mut BTreeMap<String, CredentialConfig>)| {
             let mut configs = configs(&house);
             change(&mut configs);

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     credentials::{
         CertificateConfig, CredentialError, Credentials, Failure, KeyUse, KeyVaultCertificateConfig, VaultError,
-        testing::{CLIENT, GATEWAY, House, OTHER, config, pem},
+        testing::{CLIENT, GATEWAY, OTHER, TestBed, config, pem},
     },
     dev_tenant::Fault,
     settings::{Faults, KeyVaultSecretConfig, LiveSecret, Secret, SecretCell, Secrets},
@@ -17,7 +17,7 @@ const VAULTED: &str = "22223333-cccc-4444-dddd-5555eeee6666";
 const ORDERS: &str = "api://orders/.default";
 const GRAPH: &str = "https://graph.microsoft.com/.default";
 
-fn kept(house: &House, key_use: KeyUse) -> CertificateConfig {
+fn kept(house: &TestBed, key_use: KeyUse) -> CertificateConfig {
     let key_vault = KeyVaultCertificateConfig {
         vault: house.entra.base_url().to_owned(),
         certificate: "gateway-key".to_owned(),
@@ -29,13 +29,13 @@ fn kept(house: &House, key_use: KeyUse) -> CertificateConfig {
 }
 
 /// Builds `gateway`, which opens the vault in which `vaulted` has its proof.
-fn build(house: &House, vaulted: CredentialConfig, previous: Option<&Credentials>) -> (Credentials, Faults) {
+fn build(house: &TestBed, vaulted: CredentialConfig, previous: Option<&Credentials>) -> (Credentials, Faults) {
     let vaulted = CredentialConfig { client_id: Some(VAULTED.to_owned()), ..vaulted };
     let configs = [("gateway".to_owned(), config()), ("vaulted".to_owned(), vaulted)].into();
     house.build_all(&configs, previous)
 }
 
-fn with_certificates(house: &House, certificates: Vec<CertificateConfig>) -> Credentials {
+fn with_certificates(house: &TestBed, certificates: Vec<CertificateConfig>) -> Credentials {
     let (credentials, faults) = build(house, CredentialConfig { certificate: None, certificates, ..config() }, None);
     assert!(faults.is_empty(), "{faults:?}");
     credentials
@@ -45,11 +45,11 @@ async fn acquire(credentials: &Credentials, scope: &str) -> Result<Arc<AccessTok
     credentials.find("vaulted").unwrap().slot(scope).unwrap().token().await
 }
 
-fn upload(house: &House, der: &[u8]) {
+fn upload(house: &TestBed, der: &[u8]) {
     house.entra.update_app(VAULTED, |app| app.certificate_der(der));
 }
 
-fn withdraw(house: &House) {
+fn withdraw(house: &TestBed) {
     house.entra.update_app(VAULTED, |mut app| {
         app.certificates.clear();
         app
@@ -66,7 +66,7 @@ fn vault_error(error: &CredentialError) -> &VaultError {
 #[tokio::test]
 async fn an_exportable_certificate_is_downloaded_in_either_form() {
     for form in ["application/x-pkcs12", "application/x-pem-file"] {
-        let house = House::open().await;
+        let house = TestBed::open().await;
         let (_, der) = house.entra.vault_certificate("gateway-key", true, 365);
         house.entra.vault_certificate_form("gateway-key", form);
         upload(&house, &der);
@@ -82,7 +82,7 @@ async fn an_exportable_certificate_is_downloaded_in_either_form() {
 
 #[tokio::test]
 async fn a_certificate_whose_key_stays_in_the_vault_cannot_be_downloaded() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     house.entra.vault_certificate("gateway-key", false, 365);
     let credentials = with_certificates(&house, vec![kept(&house, KeyUse::Download)]);
 
@@ -97,7 +97,7 @@ async fn a_certificate_whose_key_stays_in_the_vault_cannot_be_downloaded() {
 
 #[tokio::test]
 async fn a_new_version_is_downloaded_when_the_old_one_is_no_longer_accepted() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let (_, der) = house.entra.vault_certificate("gateway-key", true, 365);
     upload(&house, &der);
     let credentials = with_certificates(&house, vec![kept(&house, KeyUse::Download)]);
@@ -113,7 +113,7 @@ async fn a_new_version_is_downloaded_when_the_old_one_is_no_longer_accepted() {
 
 #[tokio::test]
 async fn a_new_version_that_entra_does_not_know_yet_changes_nothing() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let (first, der) = house.entra.vault_certificate("gateway-key", false, 365);
     upload(&house, &der);
     let credentials = with_certificates(&house, vec![kept(&house, KeyUse::Sign)]);
@@ -133,7 +133,7 @@ async fn a_new_version_that_entra_does_not_know_yet_changes_nothing() {
 
 #[tokio::test]
 async fn while_the_vault_is_out_a_key_that_is_here_serves() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let (_, der) = house.entra.vault_certificate("gateway-key", false, 365);
     upload(&house, &der);
     house.entra.update_app(VAULTED, |app| app.certificate_pem(&OTHER.certificate_pem));
@@ -150,7 +150,7 @@ async fn while_the_vault_is_out_a_key_that_is_here_serves() {
 
 #[tokio::test]
 async fn an_assertion_is_signed_ahead_of_need_and_serves_through_an_outage_of_the_vault() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let (_, der) = house.entra.vault_certificate("gateway-key", false, 365);
     upload(&house, &der);
     let credentials = with_certificates(&house, vec![kept(&house, KeyUse::Sign)]);
@@ -171,7 +171,7 @@ async fn an_assertion_is_signed_ahead_of_need_and_serves_through_an_outage_of_th
 
 #[tokio::test]
 async fn a_vault_that_throttles_is_left_alone_for_as_long_as_it_says() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let (_, der) = house.entra.vault_certificate("gateway-key", false, 365);
     upload(&house, &der);
     house.entra.fail(Fault::on("/certificates/").status(429).header("retry-after", "20"));
@@ -191,7 +191,7 @@ async fn a_vault_that_throttles_is_left_alone_for_as_long_as_it_says() {
 
 #[tokio::test]
 async fn a_claims_challenge_of_the_vault_is_answered_once() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let (_, der) = house.entra.vault_certificate("gateway-key", false, 365);
     upload(&house, &der);
     // {"access_token":{"nbf":{"essential":true,"value":"1760000000"}}}
@@ -215,7 +215,7 @@ async fn a_claims_challenge_of_the_vault_is_answered_once() {
 mod secrets {
     use super::*;
 
-    fn key_vault(house: &House, required: bool) -> KeyVaultSecretConfig {
+    fn key_vault(house: &TestBed, required: bool) -> KeyVaultSecretConfig {
         KeyVaultSecretConfig {
             vault: house.entra.base_url().to_owned(),
             secret: "partner-key".to_owned(),
@@ -225,17 +225,17 @@ mod secrets {
         }
     }
 
-    fn named(house: &mut House, required: bool) -> LiveSecret {
+    fn named(house: &mut TestBed, required: bool) -> LiveSecret {
         house.secrets = Secrets::in_vault(SecretCell::new("partner-key", key_vault(house, required)));
         Secret::from("Key {{partner-key}}").live(&house.secrets).unwrap()
     }
 
-    fn text(house: &House, live: &LiveSecret) -> Option<String> {
+    fn text(house: &TestBed, live: &LiveSecret) -> Option<String> {
         live.value(house.clock.unix_seconds()).map(|text| text.expose_secret().to_owned())
     }
 
     /// Reads everything that is due, and waits for it.
-    async fn tend(house: &House, credentials: &Credentials, reads: usize) {
+    async fn tend(house: &TestBed, credentials: &Credentials, reads: usize) {
         credentials.tend(&Handle::current());
         house.entra.arrived("/secrets/partner-key", reads).await;
         credentials.settled().await;
@@ -243,7 +243,7 @@ mod secrets {
 
     #[tokio::test]
     async fn a_secret_is_followed_through_its_versions_without_a_restart() {
-        let mut house = House::open().await;
+        let mut house = TestBed::open().await;
         house.entra.vault_secret("partner-key", "first\n", None);
         let live = named(&mut house, false);
         let credentials = house.gateway();
@@ -267,7 +267,7 @@ mod secrets {
 
     #[tokio::test]
     async fn a_short_lived_secret_is_read_again_before_it_ends_and_never_used_after() {
-        let mut house = House::open().await;
+        let mut house = TestBed::open().await;
         let end = house.clock.unix_seconds() + 60;
         house.entra.vault_secret("partner-key", "first", Some(end));
         let live = named(&mut house, false);
@@ -290,7 +290,7 @@ mod secrets {
 
     #[tokio::test]
     async fn a_secret_that_is_withdrawn_serves_no_longer() {
-        let mut house = House::open().await;
+        let mut house = TestBed::open().await;
         let version = house.entra.vault_secret("partner-key", "first", None);
         let live = named(&mut house, true);
         let credentials = house.gateway();
@@ -309,7 +309,7 @@ mod secrets {
 
     #[tokio::test]
     async fn a_client_secret_of_a_vault_is_read_for_the_first_token_and_again_when_it_is_not_accepted() {
-        let mut house = House::open().await;
+        let mut house = TestBed::open().await;
         house.entra.vault_secret("partner-key", "old", None);
         house.entra.update_app(VAULTED, |app| app.secret("old"));
         named(&mut house, false);
@@ -333,7 +333,7 @@ mod secrets {
 
     #[tokio::test]
     async fn without_the_secret_there_is_no_token_and_the_vaults_answer_says_why() {
-        let mut house = House::open().await;
+        let mut house = TestBed::open().await;
         named(&mut house, false);
         let by_secret = CredentialConfig { certificate: None, client_secret: Some("{{partner-key}}".into()), ..config() };
         let (credentials, _) = build(&house, by_secret, None);
@@ -346,12 +346,12 @@ mod secrets {
 
     #[tokio::test]
     async fn says_what_is_wrong() {
-        let mut house = House::open().await;
-        let told = |house: &House, config: CredentialConfig| -> Vec<String> {
+        let mut house = TestBed::open().await;
+        let told = |house: &TestBed, config: CredentialConfig| -> Vec<String> {
             let (_, faults) = house.build(config, None);
             faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect()
         };
-        let with = |house: &mut House, change: fn(&mut KeyVaultSecretConfig)| {
+        let with = |house: &mut TestBed, change: fn(&mut KeyVaultSecretConfig)| {
             let mut config = key_vault(house, false);
             change(&mut config);
             house.secrets = Secrets::in_vault(SecretCell::new("partner-key", config));
@@ -384,7 +384,7 @@ mod secrets {
 /// Tests a file that was replaced before Entra knows its new content.
 #[tokio::test]
 async fn what_the_config_before_signed_with_serves_until_the_new_certificate_is_known() {
-    let house = House::open().await;
+    let house = TestBed::open().await;
     let first = house.gateway();
     first.find("gateway").unwrap().slot(ORDERS).unwrap().token().await.unwrap();
 

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::raw::{CANCEL, DATA, END_STREAM, FIRST_WINDOW, GOAWAY, HEADERS, RST_STREAM, Raw, WIDE, in_time};
 use crate::{
     framing::support::{Server, eventually},
-    support::{Gateway, House, Upstream, config},
+    support::{Gateway, TestBed, Upstream, config},
 };
 
 const FABRIKAM: &str = "22223333-cccc-4444-dddd-5555eeee6666";
@@ -27,10 +27,10 @@ async fn large() -> Upstream {
 }
 
 /// Starts a gateway with an open route and a guarded one, whose listener has these limits.
-async fn house(limits: &str) -> House {
+async fn house(limits: &str) -> TestBed {
     let routes = "- { name: open, match: { path: /open }, inbound: [ limit-concurrency: { max-count: 2, key: all } ], anonymous: true, upstream: backend }\n\
                   - { name: orders, match: { path: /orders }, inbound: [ validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], scopes: [Orders.Read] } ], upstream: backend }";
-    House::around(large().await, routes, &listener(limits)).await
+    TestBed::around(large().await, routes, &listener(limits)).await
 }
 
 fn listener(limits: &str) -> String {

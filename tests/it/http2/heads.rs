@@ -8,14 +8,14 @@ use http::{Request, Response, StatusCode};
 use tokio::net::TcpStream;
 
 use super::raw::{CONTINUATION, END_HEADERS, END_STREAM, FIRST_WINDOW, HEADERS, Raw, frame, get, in_time};
-use crate::support::House;
+use crate::support::TestBed;
 
-async fn house() -> House {
-    House::with("- { name: open, match: { path: /open }, inbound: [], anonymous: true, upstream: backend }", "").await
+async fn house() -> TestBed {
+    TestBed::with("- { name: open, match: { path: /open }, inbound: [], anonymous: true, upstream: backend }", "").await
 }
 
 /// Sends a request; returns the whole response.
-async fn ask(house: &House, request: Request<()>) -> Response<Bytes> {
+async fn ask(house: &TestBed, request: Request<()>) -> Response<Bytes> {
     let socket = TcpStream::connect(house.gateway.address()).await.unwrap();
     let (mut client, connection) = h2::client::handshake(socket).await.unwrap();
     let connection = tokio::spawn(connection);
@@ -36,7 +36,7 @@ fn request(fields: &[(&str, &str)]) -> Request<()> {
     fields.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(()).unwrap()
 }
 
-async fn assert_refused(house: &House, request: Request<()>, reason: Reason) {
+async fn assert_refused(house: &TestBed, request: Request<()>, reason: Reason) {
     let answer = ask(house, request).await;
 
     assert_eq!(answer.status(), reason.status());

@@ -3,13 +3,13 @@
 mod authority;
 mod caller;
 mod gateway;
-mod house;
 mod raw_upstream;
+mod test_bed;
 mod upstream;
 
 pub(crate) use authority::{Authority, Identity, client_of, self_signed, tls_of};
 pub(crate) use caller::{Answer, RawConnection};
 pub(crate) use gateway::{Call, Gateway};
-pub(crate) use house::{House, ORDERS_TOKEN, config};
 pub(crate) use raw_upstream::{RawUpstream, Step};
+pub(crate) use test_bed::{ORDERS_TOKEN, TestBed, config};
 pub(crate) use upstream::{Received, Upstream};

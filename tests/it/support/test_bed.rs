@@ -5,7 +5,7 @@ use entrada::dev_tenant::{DevTenant, Options};
 use super::{Gateway, Upstream};
 
 /// A tenant, an upstream and a gateway that knows both.
-pub(crate) struct House {
+pub(crate) struct TestBed {
     pub(crate) tenant: DevTenant,
     pub(crate) upstream: Upstream,
     pub(crate) gateway: Gateway,
@@ -15,7 +15,7 @@ pub(crate) struct House {
 pub(crate) const ORDERS_TOKEN: &str =
     "validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], scopes: [Orders.Read], roles: [Orders.Read.All] }";
 
-impl House {
+impl TestBed {
     /// Starts a test bed whose config has these `routes` (a YAML list) and these further top-level keys. The upstream is called
     /// `backend`.
     pub(crate) async fn with(routes: &str, more: &str) -> Self {
