@@ -177,11 +177,11 @@ impl Open {
 const CONNECTIONS: usize = 256;
 /// The time for a request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a client may take no byte of an answer.
+/// The time for which a client may read no byte of a response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests that are answered at the same time; others wait.
 const REQUESTS: usize = 32;
-/// How long an answer may take to begin.
+/// The maximum time until a response begins.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The limits of both listeners. One peer may have all connections: probes and scrapes may come through one proxy.

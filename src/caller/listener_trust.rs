@@ -10,8 +10,8 @@ use crate::{
     settings::{Faults, Place},
 };
 
-/// The trust of a listener. The listener asks it which peers may introduce connections and which speak for others; requests ask it for
-/// their caller.
+/// The trusted peers of a listener. It determines the peers that may introduce connections or send requests of other callers, and the
+/// caller of each request.
 #[derive(Debug)]
 pub struct ListenerTrust {
     pub(super) trust: Trust,

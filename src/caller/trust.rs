@@ -1,4 +1,4 @@
-//! Peers that may speak for a caller, and the parts of their word that count.
+//! Peers that are trusted to name the caller, and the parts of their statements that are used.
 
 use std::{borrow::Cow, net::IpAddr};
 

@@ -29,7 +29,7 @@ pub struct ListenerConfig {
     pub http2: bool,
     /// Requests client certificates. Default: they are not requested.
     pub client_certificates: Option<ClientCertificatesConfig>,
-    /// The proxies that may speak for a caller. Default: none.
+    /// The proxies that are trusted to name the caller. Default: none.
     #[serde(default)]
     pub trusted_proxies: Vec<TrustedProxyConfig>,
     /// The proxies that requests pass through, the outermost first. Instead of `trusted-proxies`, if there are different

@@ -17,7 +17,7 @@ use crate::request::{ReservedNames, TokenPlace};
 #[derive(Debug, Default)]
 pub(crate) struct SharedPolicies(RefCell<HashMap<Key, Rc<Built>>>);
 
-/// Everything that the build of a policy depends on and that may differ within a config.
+/// The inputs of the build of a policy that may differ within a config.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Key {
     /// The address of the settings, which do not move while they are built from.

@@ -35,7 +35,7 @@ pub struct ListenerSettings {
     pub tls: Option<Arc<ServerTls>>,
     /// Whether connections begin with a PROXY protocol header.
     pub proxy_protocol: bool,
-    /// The peers that may introduce connections, and speak for callers.
+    /// The peers that may introduce connections and send requests of other callers.
     pub trusted_peers: Arc<dyn TrustedPeers>,
     /// True if HTTP/2 is served besides HTTP/1.1.
     pub http2: bool,
@@ -70,7 +70,7 @@ const LEAST_HEADER_BYTES: u64 = 1 << 10;
 const MOST_HEADER_BYTES: u64 = 128 << 10;
 
 impl ListenerSettings {
-    /// The settings of a plain listener that trusts nobody, with these limits.
+    /// Returns the settings of a listener without TLS and without trusted peers, with these limits.
     pub fn plain(limits: Limits) -> Self {
         Self {
             limits,
@@ -82,7 +82,7 @@ impl ListenerSettings {
         }
     }
 
-    /// Builds the settings of a listener that trusts nobody; file names are relative to `base`. What is wrong goes to the faults.
+    /// Builds the settings of a listener without trusted peers; file names are relative to `base`. Faults go to `faults`.
     pub fn build(config: SettingsConfig<'_>, base: &Path, place: &Place, faults: &mut Faults) -> Option<Self> {
         let before = faults.errors();
         check_limits(config.limits, &place.key("limits"), faults);
@@ -241,7 +241,7 @@ impl Listener {
         self.admission.counts()
     }
 
-    /// Returns the peer that a connection counts for; `None` for proxies that speak for others.
+    /// Returns the peer that a connection counts for; `None` for proxies that send requests of other callers.
     pub(super) fn counted(&self, peer: IpAddr) -> Option<IpAddr> {
         let settings = self.settings.load_full();
         (!settings.trusted_peers.may_speak_for_others(peer)).then_some(peer)

@@ -23,6 +23,6 @@ pub struct Relayed {
     pub tenant: Box<str>,
     /// The client's application id.
     pub client: Box<str>,
-    /// How the client authenticates.
+    /// The client's method of authentication.
     pub credential: CredentialKind,
 }

@@ -59,7 +59,7 @@ pub enum BalanceConfig {
     /// The server with the fewest requests in progress.
     #[default]
     LeastRequests,
-    /// One after the other.
+    /// Servers in turn.
     RoundRobin,
 }
 

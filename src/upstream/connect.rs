@@ -35,9 +35,9 @@ pub(super) enum Connection {
 pub(super) enum Want {
     /// Any connection.
     Any,
-    /// One that was made after this time, at least.
+    /// A connection made after this time.
     MadeAfter(Instant),
-    /// One that was never used.
+    /// A connection that was never used.
     Fresh,
     /// A new HTTP/1.1 connection that will switch its protocol.
     Upgrade,

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use super::{table::TABLE, *};
 
-/// Who can meet codes.
+/// The parties that can receive a code.
 const ASKERS: [Asker; 4] = [Asker::Gateway, Asker::User, Asker::Partner, Asker::PartnerUser];
 
 /// The codes that a daemon, an exchange or a relayed request can meet, by what they are about; a code may never fall out of the table.

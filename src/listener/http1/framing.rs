@@ -32,7 +32,7 @@ const MAX_TRAILER_FIELDS: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Decoder {
     state: State,
-    /// How many bytes of extensions came.
+    /// The number of bytes of chunk extensions so far.
     extensions: u16,
 }
 

@@ -128,7 +128,7 @@ struct Http1 {
 enum Next {
     Head(Box<Head>),
     Broken(Broken),
-    /// Nothing more arrives, or nothing more is wanted.
+    /// No more bytes arrive, or none are to be read.
     Close,
     /// The client left in the middle of a head.
     Abandoned,
@@ -155,7 +155,7 @@ enum NextStep {
 struct StartedResponse<B> {
     body: B,
     out: Outgoing,
-    /// How the body ends; an answer that contradicts itself was replaced.
+    /// The delimiter of the body; a contradictory response has been replaced.
     delimiter: Result<Delimiter, AnswerError>,
     /// Whether the connection may go on afterwards.
     persists: bool,

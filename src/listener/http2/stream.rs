@@ -241,7 +241,7 @@ struct Sending {
     left: Option<u64>,
     /// The data that the client can read next: one part of the body, and no more.
     data: Bytes,
-    /// That was the body's last part.
+    /// The body has ended.
     last: bool,
     pace: Pace,
     timer: Deadline,
