@@ -46,9 +46,9 @@ pub(super) struct Parts<'a> {
     shared: Vec<(Option<u64>, Arc<Piece>)>,
     pub(super) change_number: Option<u64>,
     /// The entries that were written here, with their places, for the warnings.
-    written: Vec<(AddressRange, lint::Written<'a>)>,
+    written: Vec<(AddressRange, lint::EntryPlace<'a>)>,
     /// The sets that were named here, with their places, for the warnings.
-    included: Vec<(Arc<AddressSet>, lint::Written<'a>)>,
+    included: Vec<(Arc<AddressSet>, lint::EntryPlace<'a>)>,
     dated: Vec<Dated>,
 }
 
@@ -75,7 +75,7 @@ impl<'a> Parts<'a> {
             self.note(noted, &list.index(index), faults);
         }
         let until = noted.and_then(|noted| noted.expires).map(Date::end);
-        let written = lint::Written::Entry { list, index, noted: noted.is_some(), text };
+        let written = lint::EntryPlace::Entry { list, index, noted: noted.is_some(), text };
         if entry::is_name(text) {
             match find(text, faults) {
                 Some(set) => {
@@ -117,7 +117,7 @@ impl<'a> Parts<'a> {
         lint::included(&self.written, &self.included, faults);
     }
 
-    pub(super) fn add_written(&mut self, span: AddressRange, until: Option<u64>, written: lint::Written<'a>) {
+    pub(super) fn add_written(&mut self, span: AddressRange, until: Option<u64>, written: lint::EntryPlace<'a>) {
         self.push(span, until);
         self.written.push((span, written));
     }

@@ -238,7 +238,7 @@ fn lines<'a>(text: &'a str, place: &'a Place, parts: &mut Parts<'a>, faults: &mu
         }
         empty = false;
         match line.parse() {
-            Ok(span) => parts.add_written(span, None, lint::Written::Line { file: place, line: index + 1, text: line }),
+            Ok(span) => parts.add_written(span, None, lint::EntryPlace::Line { file: place, line: index + 1, text: line }),
             Err(fault) => {
                 bad += 1;
                 if bad <= TOLD {

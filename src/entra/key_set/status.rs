@@ -37,7 +37,7 @@ pub struct KeySetStatus {
 impl KeySet {
     /// Returns the status of the set, one entry for each of its documents.
     pub(crate) fn status(&self, now: Duration) -> Vec<KeySetStatus> {
-        let attempts = self.machine().attempts.clone();
+        let attempts = self.state().attempts.clone();
         let documents = self.snapshot(now).documents;
         let entry = |(index, attempt): (usize, Option<Attempt>)| {
             let document = self.slots[index].document.load_full();
