@@ -9,8 +9,8 @@ use divan::Bencher;
 use entrada::{
     config::Document,
     dev_tenant::{DevTenant, Options},
-    gateway::Gateway,
-    listener::{Arrival, Connection, Listener, RequestBody},
+    gateway::DataPlane,
+    listener::{Arrival, Connection, Listener, RequestBody, Service},
     server::{Server, ServerOptions},
 };
 use http::Request;
@@ -24,7 +24,7 @@ struct Bench {
     runtime: tokio::runtime::Runtime,
     tenant: DevTenant,
     server: Server,
-    gateway: Gateway,
+    gateway: DataPlane,
     connection: Arc<Connection>,
 }
 
@@ -100,7 +100,7 @@ impl Bench {
         let tenant = runtime.block_on(DevTenant::start(Options::default())).expect("the tenant starts");
         let server = start(&config(&tenant, size));
         server.handle().block_on(server.runtime().tenants.tried());
-        let gateway = Gateway::new(Arc::new(ArcSwap::from(server.runtime())), server.audit().clone(), 0);
+        let gateway = DataPlane::new(Arc::new(ArcSwap::from(server.runtime())), server.audit().clone(), 0);
         let listener = Listener::new("public", server.runtime().listeners[0].settings.clone());
         let connection = Arc::new(Connection::plain(listener, ([127, 0, 0, 1], 50_000).into(), ([127, 0, 0, 1], 8_080).into()));
         Self { runtime, tenant, server, gateway, connection }
@@ -112,7 +112,7 @@ impl Bench {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         let request = request.body(RequestBody::empty()).expect("a request");
-        self.runtime.block_on(self.gateway.serve(Arrival::Request(request), &self.connection)).status()
+        self.runtime.block_on(self.gateway.call(Arrival::Request(request), &self.connection)).status()
     }
 
     fn run(&self, bencher: Bencher, path: &str, token: Option<&str>, expected: u16) {
