@@ -25,14 +25,14 @@ pub(crate) struct Frame {
     pub(crate) stream: u32,
     /// The length of the payload, padding included.
     pub(crate) length: u32,
-    /// The payload of a WINDOW_UPDATE.
-    pub(crate) increment: u32,
+    /// The payload of a WINDOW_UPDATE or a RST_STREAM: the increment, or the code.
+    pub(crate) word: u32,
 }
 
 /// A parser that follows the frames of a byte stream, however it is split.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
-    /// The head of a frame, and the payload of a WINDOW_UPDATE.
+    /// The head of a frame, and the payload of one that is looked at.
     head: [u8; HEAD + 4],
     have: usize,
     /// The rest of a payload that is skipped.
@@ -82,7 +82,7 @@ impl Frames {
             return (passed, false);
         }
         let begins = self.have == 0;
-        let wanted = if self.is_window_update() { HEAD + 4 } else { HEAD };
+        let wanted = if self.has_word() { HEAD + 4 } else { HEAD };
         let taken = bytes.len().min(wanted - self.have);
         self.head[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
         self.have += taken;
@@ -94,8 +94,9 @@ impl Frames {
         (taken, begins && idle)
     }
 
-    const fn is_window_update(&self) -> bool {
-        self.have >= HEAD && self.head[3] == WINDOW_UPDATE && self.length() == 4
+    /// Whether the frame has a payload that is looked at.
+    const fn has_word(&self) -> bool {
+        self.have >= HEAD && matches!(self.head[3], WINDOW_UPDATE | RST_STREAM) && self.length() == 4
     }
 
     const fn length(&self) -> u32 {
@@ -106,13 +107,16 @@ impl Frames {
     fn whole(&mut self, seen: &mut impl FnMut(Frame)) {
         let [_, _, _, kind, flags, stream @ .., a, b, c, d] = self.head;
         let (stream, length) = (u32::from_be_bytes(stream) & 0x7fff_ffff, self.length());
-        let mut frame = Frame { kind, flags, stream, length, increment: 0 };
-        if self.is_window_update() {
+        let mut frame = Frame { kind, flags, stream, length, word: 0 };
+        if self.has_word() {
             if self.have == HEAD {
                 // Its payload comes next.
                 return;
             }
-            frame.increment = u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff;
+            frame.word = u32::from_be_bytes([a, b, c, d]);
+            if kind == WINDOW_UPDATE {
+                frame.word &= 0x7fff_ffff;
+            }
         } else {
             self.skip = length;
         }

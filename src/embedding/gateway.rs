@@ -141,6 +141,7 @@ impl Gateway {
             }
         };
         let mut response = plane.serve(arrival, &Arc::new(connection), inner).await;
+        response.body_mut().settles_itself();
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             // A listener of the gateway writes this itself.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

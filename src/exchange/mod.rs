@@ -18,7 +18,7 @@ use crate::{
     credentials::OwnToken,
     entra::token::Token,
     expression::Facts,
-    listener::{BytesRead, Connection},
+    listener::{BytesRead, Connection, Sent},
     partner::{Access, Partner},
     refusal::{Reason, trace::Trace},
     request::{Captures, IncomingRequest, NamedToken, Relayed, RequestId, TokenPlace, TraceContext},
@@ -281,8 +281,19 @@ pub struct Outcome {
     pub bytes_in: BytesRead,
     /// The number of body bytes to the caller.
     pub bytes_out: u64,
-    /// True if the response body was sent completely.
+    /// True if the response was sent completely.
     pub complete: bool,
+}
+
+impl Outcome {
+    /// Records how much of the response was sent.
+    pub(crate) const fn settle(&mut self, sent: Sent) {
+        match sent {
+            Sent::Whole => self.complete = self.status.is_some(),
+            Sent::Part { unsent } => self.bytes_out = self.bytes_out.saturating_sub(unsent),
+            Sent::Nothing => (self.status, self.bytes_out) = (None, 0),
+        }
+    }
 }
 
 /// The durations of a request's stages.

@@ -16,6 +16,7 @@ use crate::{
     base::error_chain::chain,
     exchange::Decision,
     gateway::{Recorder, inner::InnerBody, lifetime::ends_at},
+    listener::Sent,
     partner::Access,
     refusal::{Reason, Refusal},
     route::Route,
@@ -97,10 +98,12 @@ fn challenge(reason: Reason, status: u16) -> Option<HeaderValue> {
     }
 }
 
-/// The body of a response. It holds the request's record, which is written when the body has been sent or is dropped.
+/// The body of a response. It holds the request's record, which is written when the response was sent or the body is dropped.
 pub struct ResponseBody {
     source: Source,
     recorder: Option<Box<Recorder>>,
+    /// The server does not report what it sends.
+    settles_itself: bool,
     /// The time when the body must end, busy or not.
     ends_at: Option<Instant>,
     /// Made only when the body keeps the caller waiting: most responses are complete at once.
@@ -180,7 +183,7 @@ impl ResponseBody {
     }
 
     fn of(source: Source) -> Self {
-        Self { source, recorder: None, ends_at: None, timer: None, access: None, access_ended: None }
+        Self { source, recorder: None, settles_itself: false, ends_at: None, timer: None, access: None, access_ended: None }
     }
 
     /// Attaches the request's record to this body, and the time when it must end.
@@ -247,16 +250,21 @@ impl ResponseBody {
 
     /// Ends the body early; the record has the reason.
     fn break_off(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(mut recorder) = self.recorder.take() {
-            recorder.exchange.outcome.cause = Some(chain(&error).into());
+        if let Some(recorder) = &mut self.recorder {
+            recorder.exchange.outcome.cause.get_or_insert_with(|| chain(&error).into());
         }
         Poll::Ready(Some(Err(error)))
     }
 
-    /// Notes that the body was sent completely: the record is written now, not when the connection drops the body.
-    fn complete(&mut self) {
+    /// Makes the record when the body was read to its end, for a server that does not report what it sends.
+    pub(crate) const fn settles_itself(&mut self) {
+        self.settles_itself = true;
+    }
+
+    /// Writes the record now that no more of the response will be sent, and releases the request's permits.
+    pub(crate) fn settle(&mut self, sent: Sent) {
         if let Some(mut recorder) = self.recorder.take() {
-            recorder.exchange.outcome.complete = true;
+            recorder.exchange.outcome.settle(sent);
         }
     }
 }
@@ -278,13 +286,15 @@ impl Body for ResponseBody {
                 if let (Some(recorder), Some(data)) = (&mut body.recorder, frame.data_ref()) {
                     recorder.exchange.outcome.bytes_out += data.len() as u64;
                 }
-                if body.is_end_stream() {
-                    body.complete();
+                if body.settles_itself && body.is_end_stream() {
+                    body.settle(Sent::Whole);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(None) => {
-                body.complete();
+                if body.settles_itself {
+                    body.settle(Sent::Whole);
+                }
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => body.break_off(error),
@@ -316,10 +326,12 @@ impl Body for ResponseBody {
     }
 }
 
-/// Removes from trailers the fields that the policies on the response set: a server cannot repeat them there.
+/// Removes from trailers the fields that the policies on the response set, which a server cannot repeat there, and those that the
+/// route reserves.
 fn clean_trailers(trailers: &mut HeaderMap, route: Option<&Route>) {
     let Some(route) = route else { return };
-    let ours: Vec<_> = trailers.keys().filter(|name| route.outbound.speaks_for(name)).cloned().collect();
+    let ours: Vec<_> =
+        trailers.keys().filter(|name| route.reserved.stops(name) || route.outbound.speaks_for(name)).cloned().collect();
     for name in ours {
         trailers.remove(name);
     }

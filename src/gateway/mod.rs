@@ -31,7 +31,7 @@ use crate::{
     base::{header_names::X_REQUEST_ID, lock::lock},
     caller::Caller,
     connection::{ConnectionEvent, Scheme},
-    exchange::Exchange,
+    exchange::{Decision, Exchange},
     gateway::{
         answer::ResponseBody,
         lifetime::{admit_certificate, ends_at, has_connection_of_its_own, unless_revoked},
@@ -39,7 +39,7 @@ use crate::{
         tunnel::Downstream,
     },
     inbound::cors,
-    listener::{Arrival, Connection, Informational, RequestBody, Service},
+    listener::{Arrival, Connection, Informational, RequestBody, Sent, Service},
     outgoing,
     refusal::{
         Reason, Refusal, Stop,
@@ -362,7 +362,9 @@ fn set_forwarding_headers(exchange: &Exchange, incoming: &IncomingRequest, outgo
 fn finish(mut response: Response<ResponseBody>, mut recorder: Box<Recorder>) -> Response<ResponseBody> {
     let exchange = &mut recorder.exchange;
     exchange.outcome.allow();
-    exchange.outcome.status = Some(response.status());
+    // A caller who has left gets no response.
+    let left = exchange.outcome.decision == Decision::Refused(Reason::ClientLeft);
+    exchange.outcome.status = (!left).then_some(response.status());
     let headers = response.headers_mut();
     if exchange.cors {
         let given: Vec<_> = headers.keys().filter(|name| cors::is_permission(name)).cloned().collect();
@@ -385,6 +387,10 @@ impl Service for DataPlane {
 
     fn poll_overdue(mut body: Pin<&mut ResponseBody>, cx: &mut Context<'_>) -> Poll<()> {
         body.poll_overdue(cx)
+    }
+
+    fn sent(mut body: Pin<&mut ResponseBody>, sent: Sent) {
+        body.settle(sent);
     }
 
     fn event(&self, event: ConnectionEvent) {

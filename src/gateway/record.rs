@@ -47,7 +47,7 @@ impl Recorder {
         let decision = self.exchange.outcome.decision;
         if thread::panicking() && decision.reason().is_none() {
             self.exchange.outcome.fail();
-        } else if decision == Decision::Pending {
+        } else if decision == Decision::Pending || self.left_within_its_body() {
             // Whoever waits for an answer is dropped only when nobody is there any more to take it.
             self.exchange.outcome.decision = Decision::Refused(Reason::ClientLeft);
         }
@@ -62,6 +62,14 @@ impl Recorder {
         if let Some(incoming) = &mut self.incoming {
             buffers::keep_headers(std::mem::take(&mut incoming.headers));
         }
+    }
+}
+
+impl Recorder {
+    /// Returns whether the caller left before its request was complete, although the head was allowed.
+    fn left_within_its_body(&self) -> bool {
+        let outcome = &self.exchange.outcome;
+        outcome.decision.reason().is_none() && outcome.status.is_none() && !outcome.bytes_in.is_whole()
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
 };
@@ -39,19 +39,37 @@ enum Source {
     Failed,
 }
 
-/// The number of bytes read of a body, available after the body was moved.
+/// The progress of a body, available after the body was moved.
 #[derive(Clone, Debug, Default)]
-pub struct BytesRead(Option<Arc<AtomicU64>>);
+pub struct BytesRead(Option<Arc<Read>>);
+
+#[derive(Debug, Default)]
+struct Read {
+    bytes: AtomicU64,
+    /// The body was read to its end.
+    whole: AtomicBool,
+}
 
 impl BytesRead {
     /// Returns the number of bytes so far, without framing.
     pub fn get(&self) -> u64 {
-        self.0.as_ref().map_or(0, |count| count.load(Ordering::Relaxed))
+        self.0.as_ref().map_or(0, |read| read.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Returns whether the body was read to its end. True if there is no body.
+    pub fn is_whole(&self) -> bool {
+        self.0.as_ref().is_none_or(|read| read.whole.load(Ordering::Relaxed))
     }
 
     fn add(&self, bytes: usize) {
-        if let Some(count) = &self.0 {
-            count.fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some(read) = &self.0 {
+            read.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    fn ends(&self) {
+        if let Some(read) = &self.0 {
+            read.whole.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -157,9 +175,15 @@ impl Body for RequestBody {
             Some(Ok(data)) => {
                 self.allowance -= data.len() as u64;
                 self.counter.add(data.len());
+                // Many readers stop when they have the announced length.
+                if self.is_end_stream() {
+                    self.counter.ends();
+                }
             }
             Some(Err(_)) => self.source = Source::Failed,
-            None => {}
+            // A failed body ends, too.
+            None if matches!(self.source, Source::Failed) => {}
+            None => self.counter.ends(),
         }
         Poll::Ready(result.map(|data| data.map(Frame::data)))
     }

@@ -1,5 +1,7 @@
 //! Errors of a request's body.
 
+use http::StatusCode;
+
 use crate::refusal::{Reason, Refusal};
 
 /// The reason why the body of a request was not received completely.
@@ -36,7 +38,10 @@ impl BodyError {
 
 impl From<BodyError> for Refusal {
     fn from(error: BodyError) -> Self {
-        // Where nobody is there to be told, the record still says that the request never came whole.
-        Self::new(error.reason().unwrap_or(Reason::RequestTimeout), error)
+        match error.reason() {
+            Some(reason) => Self::new(reason, error),
+            // A client that has only closed its sending side can still read the response.
+            None => Self { status: Some(StatusCode::BAD_REQUEST), ..Self::new(Reason::ClientLeft, error) },
+        }
     }
 }

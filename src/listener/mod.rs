@@ -53,7 +53,7 @@ pub use self::{
     body_error::BodyError,
     broken::Broken,
     connection::{Connection, TlsFacts},
-    service::{Arrival, Service},
+    service::{Arrival, Sent, Service},
 };
 pub use admission::ConnectionCounts;
 pub(crate) use client_certificates::load_authorities;

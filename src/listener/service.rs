@@ -26,6 +26,20 @@ pub enum Arrival {
     Broken(Broken),
 }
 
+/// How much of a response was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// All of it: the operating system has its last byte.
+    Whole,
+    /// The head, and a part of the body.
+    Part {
+        /// The number of bytes that were read from the body and not sent.
+        unsent: u64,
+    },
+    /// Nothing, not even the head.
+    Nothing,
+}
+
 /// The service that answers requests.
 ///
 /// This is `tower::Service` without `poll_ready`, for a shared receiver: a listener is always ready, sheds load by answering, and
@@ -42,6 +56,10 @@ pub trait Service: Clone + Send + Sync + 'static {
     fn poll_overdue(_body: Pin<&mut Self::Body>, _cx: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
+
+    /// Records how much of a response was sent, when no more of it will be. A body that was read to its end may still wait for a
+    /// client that reads nothing. Called once for each response, unless the connection's task is dropped.
+    fn sent(_body: Pin<&mut Self::Body>, _sent: Sent) {}
 
     /// Records an event without a request.
     fn event(&self, event: ConnectionEvent);

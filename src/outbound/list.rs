@@ -17,7 +17,7 @@ use crate::{
         set_header::SetHeader,
     },
     refusal::Refusal,
-    request::IncomingRequest,
+    request::{IncomingRequest, same_folded},
     settings::Place,
     upstream::Withheld,
 };
@@ -55,7 +55,7 @@ impl OutboundList {
     /// keeps its own.
     pub(crate) fn speaks_for(&self, name: &HeaderName) -> bool {
         self.0.iter().any(|policy| match &policy.kind {
-            Kind::SetHeader(policy) => policy.name() == name,
+            Kind::SetHeader(policy) => same_folded(policy.name().as_str(), name.as_str()),
             Kind::ReturnResponse(_) => false,
             Kind::Choose { branches, otherwise } => {
                 branches.iter().map(|(_, list)| list).chain([otherwise]).any(|list| list.speaks_for(name))

@@ -80,7 +80,7 @@ reasons! {
     TlsRequired = "tls-required", FORBIDDEN, "TLS is required.";
     /// The gateway itself failed.
     InternalError = "internal-error", INTERNAL_SERVER_ERROR, "The gateway failed.";
-    /// The caller left before the decision on the request. Recorded without a status, since nothing was answered.
+    /// The caller left before the decision on the request, or before its body was complete. Recorded without a status.
     ClientLeft = "client-left", INTERNAL_SERVER_ERROR, "The caller has left.";
 
     // Who calls, and from where.

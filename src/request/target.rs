@@ -7,6 +7,7 @@
 //! Canonical means: escapes of unreserved characters are decoded, all others are in upper case (RFC 3986, section 6.2.2), and
 //! characters that are not allowed in a path are escaped. Dot segments are never resolved, but refused.
 
+mod lenient;
 mod readings;
 
 use std::{borrow::Cow, fmt};
@@ -154,7 +155,7 @@ pub enum TargetFault {
     /// `#`.
     #[error("the target contains a fragment")]
     Fragment,
-    /// An ASCII character as two bytes, which a careless UTF-8 decoder takes for the character.
+    /// An ASCII character as two bytes or more, which a lenient UTF-8 decoder takes for the character.
     #[error("the path contains an overlong UTF-8 sequence")]
     Overlong,
     /// Escapes of escapes of escapes.
@@ -361,8 +362,7 @@ fn push_escape(path: &mut String, byte: u8) {
 
 fn judge_beyond_ascii(path: &str, ambiguities: &mut Ambiguities) -> Result<(), TargetFault> {
     let decoded: Vec<u8> = percent_encoding::percent_decode_str(path).collect();
-    // `%C0%AE` is `.` and `%C0%AF` is `/` to a decoder that does not check for the shortest form (RFC 3629, section 10).
-    if decoded.windows(2).any(|pair| matches!(pair, [0xC0 | 0xC1, 0x80..=0xBF] | [0xE0, 0x80..=0x9F] | [0xF0, 0x80..=0x8F])) {
+    if lenient::holds_ascii(&decoded) {
         return Err(TargetFault::Overlong);
     }
     match std::str::from_utf8(&decoded) {
@@ -374,12 +374,16 @@ fn judge_beyond_ascii(path: &str, ambiguities: &mut Ambiguities) -> Result<(), T
     Ok(())
 }
 
-/// Characters that a compatibility normalisation (NFKC) or a best-fit conversion turns into `.` `/` `\` `;` `%`.
+/// Characters that a compatibility normalisation (NFKC), a best-fit conversion or a reader of domain names (UTS 46) turns into
+/// `.` `/` `\` `;` `%`.
 const fn folds_to_delimiter(letter: char) -> bool {
     matches!(
         letter,
         '\u{2024}'
             ..='\u{2026}'
+                | '\u{3002}'
+                | '\u{FE12}'
+                | '\u{FF61}'
                 | '\u{FE52}'
                 | '\u{FF0E}'
                 | '\u{2044}'
@@ -388,11 +392,13 @@ const fn folds_to_delimiter(letter: char) -> bool {
                 | '\u{FF0F}'
                 | '\u{2216}'
                 | '\u{29F5}'
+                | '\u{29F9}'
                 | '\u{FE68}'
                 | '\u{FF3C}'
                 | '\u{FE54}'
                 | '\u{FF1B}'
                 | '\u{037E}'
+                | '\u{066A}'
                 | '\u{FE6A}'
                 | '\u{FF05}'
     )
@@ -536,6 +542,18 @@ mod tests {
             ("/%c0%af", Overlong),
             ("/%e0%80%af", Overlong),
             ("/%f0%80%80%af", Overlong),
+            ("/%f8%80%80%80%af", Overlong),
+            ("/%fc%80%80%80%80%af", Overlong),
+            // Whatever comes behind the first byte: some decoders mask it.
+            ("/%c0%ee%c0%ee/", Overlong),
+            ("/%c0%2e/", Overlong),
+            ("/%c0n%c0n/", Overlong),
+            ("/%c1%81dmin", Overlong),
+            ("/a%c0", Overlong),
+            ("/%e0%c0%ee", Overlong),
+            ("/%e0%80%ee", Overlong),
+            ("/%f0%c0%c0%ef", Overlong),
+            ("/%25c0%25ee", Overlong),
             ("/%25252525252e", TooDeep),
         ] {
             assert_eq!(path_of(raw), Err(fault), "{raw:?}");
@@ -577,6 +595,10 @@ mod tests {
             (b"/\xC3\xA9", "/%C3%A9", &[NonAscii]),
             (b"/%e9", "/%E9", &[NonAscii]),
             (b"/%ef%bc%8f", "/%EF%BC%8F", &[NonAscii]),
+            (b"/caf%e0", "/caf%E0", &[NonAscii]),
+            (b"/%e0b/%fcber", "/%E0b/%FCber", &[NonAscii]),
+            (b"/%e3%80%82", "/%E3%80%82", &[NonAscii]),
+            (b"/a%ef%bd%a1", "/a%EF%BD%A1", &[NonAscii]),
             (b"/%ef%bc%8e%ef%bc%8e/a", "/%EF%BC%8E%EF%BC%8E/a", &[NonAscii]),
             (b"/a?b=\xE9", "/a", &[NonAscii]),
             (b"/a?b=100%", "/a", &[BareEscape]),

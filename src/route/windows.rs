@@ -22,9 +22,27 @@ pub(super) fn reads_otherwise(path: &str) -> bool {
     if text.is_ascii() {
         return false;
     }
+    if text.chars().any(is_another_letter) {
+        return true;
+    }
     let normalised = normalised(text);
     let delimiters = |text: &str| text.matches(DELIMITERS).count();
     delimiters(&normalised) > delimiters(text) || holds_a_session(&normalised) || normalised.split('/').any(is_another_name)
+}
+
+/// Returns whether case folding in some language (`K`, the Kelvin sign, `ſ`, `ı`, `İ`) or a compatibility conversion (`ａ`, `ﬁ`)
+/// turns a non-ASCII letter into an ASCII one.
+fn is_another_letter(letter: char) -> bool {
+    if letter.is_ascii() {
+        return false;
+    }
+    let (mut lower, mut upper) = (letter.to_lowercase(), letter.to_uppercase());
+    // A single letter: `ß` becomes two only where `fold` does the same.
+    let cased = lower.len() == 1 && lower.next().is_some_and(|it| it.is_ascii())
+        || upper.len() == 1 && upper.next().is_some_and(|it| it.is_ascii())
+        || letter == '\u{130}';
+    let plain = normalised(letter.encode_utf8(&mut [0; 4])).into_owned();
+    cased || plain.is_ascii() && plain.contains(|letter: char| letter.is_ascii_alphabetic())
 }
 
 fn is_another_name(segment: &str) -> bool {
@@ -102,6 +120,14 @@ mod tests {
             "/app/admin%E2%80%A6",
             "/app/admin%C2%A5x",
             "/app/admin%85",
+            "/app/adm%C4%B0n",
+            "/app/adm%C4%B1n",
+            "/app/u%C5%BFers",
+            "/app/%E2%84%AAeys",
+            "/app/%EF%BD%81dmin",
+            "/app/%EF%AC%81les",
+            "/app/x%E3%80%82",
+            "/app/x%EF%BD%A1y",
         ] {
             assert!(reads_otherwise(path), "{path}");
         }
@@ -122,6 +148,8 @@ mod tests {
             "/app/caf%C3%A9",
             "/app/%E6%97%A5%E6%9C%AC",
             "/app/C%EF%BC%88x%EF%BC%89",
+            "/app/stra%C3%9Fe",
+            "/app/50%20m%C2%B2",
             "/app/a,b'c!$&*+=@",
         ] {
             assert!(!reads_otherwise(path), "{path}");

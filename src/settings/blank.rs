@@ -2,6 +2,8 @@
 //!
 //! Every report is made from redacted text, so that no code that reports a fault has to know which values are secret.
 
+mod url;
+
 use std::borrow::Cow;
 
 use zeroize::Zeroizing;
@@ -63,7 +65,7 @@ impl Blanks {
         for secret in &self.texts {
             text.match_indices(secret.as_str()).for_each(|(at, found)| blank(at, at + found.len()));
         }
-        user_information(text).into_iter().for_each(|(start, end)| blank(start, end));
+        url::secrets(text).into_iter().for_each(|(start, end)| blank(start, end));
         String::from_utf8(bytes).expect("whole characters are replaced")
     }
 
@@ -93,7 +95,7 @@ impl Blanks {
         }
         let mut shown = String::new();
         let mut done = 0;
-        for (start, end) in user_information(&said) {
+        for (start, end) in url::secrets(&said) {
             shown.push_str(&said[done..start]);
             shown.push_str(BLANK);
             done = end;
@@ -136,23 +138,6 @@ fn overlap(one: &Origin, other: &Origin) -> bool {
     one.file == other.file && one.start < other.end && other.start < one.end
 }
 
-/// Returns the positions of user information in URLs (RFC 3986, section 3.2.1): `user:password` in `https://user:password@host`.
-/// A password may be unescaped, slashes included, so everything up to the last `@` of the word counts.
-fn user_information(text: &str) -> Vec<(usize, usize)> {
-    let mut found = Vec::new();
-    let mut from = 0;
-    while let Some(start) = text[from..].find("://").map(|at| from + at + 3) {
-        // A comma or an apostrophe may be of the password; that too much is blanked does no harm.
-        let ends = |letter: char| letter.is_whitespace() || matches!(letter, '"' | '`' | '<' | '>');
-        let end = text[start..].find(ends).map_or(text.len(), |at| start + at);
-        if let Some(at) = text[start..end].rfind('@').filter(|at| *at > 0) {
-            found.push((start, start + at));
-        }
-        from = end.max(start);
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +164,7 @@ mod tests {
         for (message, about, expected) in [
             ("`hunter2-and-more` is not a size", None, "`****` is not a size"),
             ("`https://me:pw@proxy` is no server", None, "`https://****@proxy` is no server"),
+            ("`https://h/a?sv=1&sig=a%2Fb%3D` or `me:pw@proxy`", None, "`https://h/a?sv=1&sig=****` or `****@proxy`"),
             ("`*a` begins with `*`", Some((&here, "*a")), "**** begins with `*`"),
             (
                 "`*abcdefg` begins with `*`; quote it: \"*abcdefg\"",

@@ -1,6 +1,6 @@
 //! Removal of fields from a response's head and trailers that must not be forwarded.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::base::header_names::X_REQUEST_ID;
 
@@ -60,6 +60,11 @@ pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
 pub(super) fn clean_http2(headers: &mut HeaderMap) {
     headers.remove(header::PROXY_AUTHENTICATE);
     headers.remove(PROXY_AUTHENTICATION_INFO);
+}
+
+/// Returns whether a status belongs to a class of RFC 9110, section 15.
+pub(super) fn is_known(status: StatusCode) -> bool {
+    (100..600).contains(&status.as_u16())
 }
 
 /// Removes fields from trailers that are only allowed in a head.

@@ -44,6 +44,24 @@ async fn ping(connection: &mut RawConnection) -> bool {
     answer.is_some_and(|answer| answer.starts_with("HTTP/1.1 200 OK\r\n"))
 }
 
+/// Which connections still carry requests, once so many are left: one that another thread has told to go may carry a request more before
+/// it hears of it.
+async fn survivors(connections: &mut [RawConnection], left: usize) -> Vec<bool> {
+    let begun = Instant::now();
+    loop {
+        let mut alive = Vec::new();
+        for connection in &mut *connections {
+            alive.push(ping(connection).await);
+        }
+        let count = alive.iter().filter(|alive| **alive).count();
+        if count <= left {
+            assert_eq!(count, left, "{alive:?}");
+            return alive;
+        }
+        assert!(begun.elapsed() < LONGEST, "too many are left: {alive:?}");
+    }
+}
+
 #[tokio::test]
 async fn the_connection_that_has_rested_longest_makes_room() {
     for workers in [1, 2] {
@@ -59,24 +77,18 @@ async fn the_connection_that_has_rested_longest_makes_room() {
             connections.push(resting(gateway.address()).await);
         }
 
-        let mut alive = Vec::new();
-        for connection in &mut connections {
-            alive.push(ping(connection).await);
-        }
+        let alive = survivors(&mut connections, 4).await;
         if workers == 1 {
             assert_eq!(alive, [true, false, false, true, true, true]);
         } else {
-            // Which of two has rested longer two threads may see otherwise than the client, and one that has just been told to go may
-            // work again before it hears of it.
-            assert!((4..=5).contains(&alive.iter().filter(|alive| **alive).count()), "{alive:?}");
+            // Which of two has rested longer two threads may see otherwise than the client.
             assert!(alive[4] && alive[5], "{alive:?}");
         }
         let status = status(&gateway).await;
         let public = &status["listeners"][0];
-        let closed = alive.iter().filter(|alive| !**alive).count();
         assert_eq!(
             (&public["limit"], &public["closed_for_others"], &public["refused"]),
-            (&4.into(), &closed.into(), &0.into()),
+            (&4.into(), &2.into(), &0.into()),
             "{status}"
         );
     }

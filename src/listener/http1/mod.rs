@@ -66,7 +66,7 @@ use crate::{
         buffers,
         deadline::{Deadline, Pace},
     },
-    listener::{body::RequestBody, informational::Informational},
+    listener::{body::RequestBody, informational::Informational, service::Sent},
     refusal::Reason,
 };
 
@@ -415,7 +415,7 @@ impl Http1 {
         let mut ended = *delimiter == Delimiter::NoBody;
         let mut trailers = HeaderMap::new();
         let mut torn = None;
-        poll_fn(|cx| {
+        let sent = poll_fn(|cx| {
             loop {
                 while !ended && torn.is_none() && out.has_room() {
                     match body.as_mut().poll_frame(cx) {
@@ -449,7 +449,10 @@ impl Http1 {
                 }
             }
         })
-        .await
+        .await;
+        // May include bytes of the head or of chunk lines, so that the record never has more bytes than were sent.
+        S::sent(body, if sent.is_ok() { Sent::Whole } else { Sent::Part { unsent: out.unwritten() as u64 } });
+        sent
     }
 
     /// Writes all pending bytes.

@@ -44,6 +44,11 @@ impl Outgoing {
         self.copied.len() == self.written && self.data.is_empty() && self.tail.is_empty()
     }
 
+    /// Returns the number of bytes that were not written.
+    pub(super) const fn unwritten(&self) -> usize {
+        self.copied.len() - self.written + self.data.len() + self.tail.len()
+    }
+
     /// Returns whether more may be added before it is written.
     pub(super) const fn has_room(&self) -> bool {
         self.data.is_empty() && self.tail.is_empty() && self.copied.len() - self.written < GATHERED

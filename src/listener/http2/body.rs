@@ -17,6 +17,15 @@ use crate::{
     listener::body_error::BodyError,
 };
 
+/// Returns the reason for an incomplete body. The code of a client's reset does not matter.
+fn fault_of(error: &h2::Error) -> BodyError {
+    if error.is_reset() && error.is_library() {
+        BodyError::Framing("the stream violates HTTP/2: another length than announced, or malformed trailers")
+    } else {
+        BodyError::Disconnected
+    }
+}
+
 /// The body of an HTTP/2 request. Trailers are dropped.
 #[derive(Debug)]
 pub(crate) struct Http2Body {
@@ -26,8 +35,8 @@ pub(crate) struct Http2Body {
     exchanged: Arc<Exchanged>,
     /// The client may wait for permission to send it.
     expects_continue: bool,
-    /// The time for which it may pause after the response has begun: gRPC pauses, but not for longer than a connection may.
-    patience: Duration,
+    /// The time for which it may pause before the response begins.
+    body_timeout: Duration,
     pace: Pace,
     timer: Deadline,
 }
@@ -38,12 +47,12 @@ impl Http2Body {
         headers: &HeaderMap,
         exchanged: Arc<Exchanged>,
         expects_continue: bool,
-        patience: Duration,
+        body_timeout: Duration,
     ) -> Self {
         let length = headers.get(header::CONTENT_LENGTH);
         let remaining = length.and_then(|length| length.to_str().ok()?.parse().ok());
         let (pace, timer) = (Pace::default(), Deadline::default());
-        Self { stream, remaining, exchanged, expects_continue, patience, pace, timer }
+        Self { stream, remaining, exchanged, expects_continue, body_timeout, pace, timer }
     }
 
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
@@ -55,8 +64,7 @@ impl Http2Body {
                 let _ = self.stream.flow_control().release_capacity(data.len());
                 Poll::Ready(Some(Ok(data)))
             }
-            // Whatever the client says with it: a body that was reset is not whole.
-            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(BodyError::Disconnected))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(fault_of(&error)))),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
                 if std::mem::take(&mut self.expects_continue) {
@@ -72,7 +80,7 @@ impl Http2Body {
     fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.exchanged.is_answered() {
             self.timer.clear();
-        } else if let Some(at) = self.pace.waits(self.patience) {
+        } else if let Some(at) = self.pace.waits(self.body_timeout) {
             self.timer.set(at);
         }
         self.timer.poll(cx)

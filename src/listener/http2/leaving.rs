@@ -5,6 +5,8 @@ use std::{
     task::{Context, Waker},
 };
 
+use crate::listener::service::Sent;
+
 /// The pending bytes of each stream whose response is not complete.
 #[derive(Debug, Default)]
 pub(super) struct PendingBytes {
@@ -23,11 +25,11 @@ struct Queued {
 
 impl Queued {
     fn left(&self) -> u64 {
-        if self.lost { 0 } else { u64::from(self.heads) + self.data }
+        u64::from(self.heads) + self.data
     }
 
     fn wake(&mut self) {
-        if self.left() == 0
+        if (self.lost || self.left() == 0)
             && let Some(waits) = self.waits.take()
         {
             waits.wake();
@@ -87,14 +89,26 @@ impl PendingBytes {
         }
     }
 
-    /// Returns the number of pending bytes. Wakes the task when there are none left.
-    pub(super) fn left(&mut self, stream: u32, cx: &Context<'_>) -> u64 {
-        let Some(queued) = self.streams.get_mut(&stream) else { return 0 };
+    /// Returns how much of a stream's response was sent, if no more of it will be. `kept` bytes of its body were not handed over.
+    pub(super) fn sent(&self, stream: u32, kept: usize) -> Sent {
+        match self.streams.get(&stream) {
+            Some(queued) if queued.heads > 0 => Sent::Nothing,
+            Some(queued) => Sent::Part { unsent: queued.data + kept as u64 },
+            None => Sent::Part { unsent: kept as u64 },
+        }
+    }
+
+    /// Returns the number of pending bytes; `None` if they are lost. Wakes the task when there are none left.
+    pub(super) fn left(&mut self, stream: u32, cx: &Context<'_>) -> Option<u64> {
+        let queued = self.streams.get_mut(&stream)?;
         let left = queued.left();
+        if left > 0 && queued.lost {
+            return None;
+        }
         if left > 0 {
             queued.waits = Some(cx.waker().clone());
         }
-        left
+        Some(left)
     }
 
     /// Drops a stream for which nobody waits any more.
@@ -131,21 +145,24 @@ mod tests {
         let cx = Context::from_waker(&waker);
         let mut leaving = PendingBytes::default();
         leaving.begin(1);
-        assert_eq!(leaving.left(1, &cx), 0);
+        assert_eq!(leaving.left(1, &cx), Some(0));
         leaving.head(1);
         leaving.head(1);
         leaving.data(1, 20);
-        assert_eq!(leaving.left(1, &cx), 22);
+        assert_eq!((leaving.left(1, &cx), leaving.sent(1, 7)), (Some(22), Sent::Nothing));
 
         leaving.sent_head(1);
         leaving.sent_head(1);
         leaving.sent_data(1, 15);
-        assert_eq!((leaving.left(1, &cx), woken.0.load(Ordering::Relaxed)), (5, 0));
+        assert_eq!((leaving.left(1, &cx), woken.0.load(Ordering::Relaxed)), (Some(5), 0));
+        assert_eq!(leaving.sent(1, 7), Sent::Part { unsent: 12 });
         leaving.sent_data(1, 5);
         leaving.sent_head(1);
         leaving.sent_data(1, 0);
 
-        assert_eq!((leaving.left(1, &cx), woken.0.load(Ordering::Relaxed)), (0, 1));
+        assert_eq!((leaving.left(1, &cx), woken.0.load(Ordering::Relaxed)), (Some(0), 1));
+        leaving.lose(1);
+        assert_eq!(leaving.left(1, &cx), Some(0), "a reset takes nothing back");
         leaving.forget(1);
         assert!(leaving.streams.is_empty());
     }
@@ -159,14 +176,14 @@ mod tests {
         for stream in [1, 3] {
             leaving.begin(stream);
             leaving.data(stream, 20);
-            assert_eq!(leaving.left(stream, &cx), 20);
+            assert_eq!(leaving.left(stream, &cx), Some(20));
         }
 
         leaving.lose(1);
         leaving.data(1, 20);
-        assert_eq!((leaving.left(1, &cx), leaving.left(3, &cx), woken.0.load(Ordering::Relaxed)), (0, 20, 1));
+        assert_eq!((leaving.left(1, &cx), leaving.left(3, &cx), woken.0.load(Ordering::Relaxed)), (None, Some(20), 1));
         leaving.lose_all();
 
-        assert_eq!((leaving.left(3, &cx), woken.0.load(Ordering::Relaxed)), (0, 2));
+        assert_eq!((leaving.left(3, &cx), woken.0.load(Ordering::Relaxed)), (None, 2));
     }
 }

@@ -70,6 +70,17 @@ impl fmt::Display for Excess {
     }
 }
 
+/// The numbers of streams that `h2` has refused itself and does not report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Refused {
+    /// Heads beyond its limit: answered with 431.
+    pub(super) too_large: usize,
+    /// Malformed requests: reset.
+    pub(super) malformed: usize,
+    /// Streams beyond the concurrency limit: reset.
+    pub(super) too_many: usize,
+}
+
 /// The meter of a connection.
 #[derive(Debug)]
 pub(super) struct Meter {
@@ -82,8 +93,7 @@ pub(super) struct Meter {
     /// The streams that the client has begun and that `h2` has not reported yet, in order.
     unseen: VecDeque<u32>,
     newest: u32,
-    /// The number of heads that `h2` has refused itself.
-    refused_heads: usize,
+    refused: Refused,
     /// The number of response bytes.
     answered: u64,
     last_read: Instant,
@@ -104,7 +114,7 @@ impl Meter {
             excess: None,
             unseen: VecDeque::new(),
             newest: 0,
-            refused_heads: 0,
+            refused: Refused::default(),
             answered: 0,
             last_read: Instant::now(),
             write_timeout,
@@ -190,11 +200,18 @@ impl Meter {
             }
             // An answer to a stream that nobody has seen is one of `h2`'s own: there is but one.
             HEADERS if self.saw(frame.stream) => {
-                self.refused_heads += 1;
+                self.refused.too_large += 1;
                 self.spend_reset(Instant::now());
             }
             HEADERS => self.leaving.sent_head(frame.stream),
-            RST_STREAM if self.saw(frame.stream) => self.spend_reset(Instant::now()),
+            RST_STREAM if self.saw(frame.stream) => {
+                if frame.word == u32::from(h2::Reason::REFUSED_STREAM) {
+                    self.refused.too_many += 1;
+                } else {
+                    self.refused.malformed += 1;
+                }
+                self.spend_reset(Instant::now());
+            }
             RST_STREAM => self.leaving.lose(frame.stream),
             _ => {}
         }
@@ -230,9 +247,9 @@ impl Meter {
         self.stuck_until
     }
 
-    /// Returns the number of heads that `h2` has refused itself since the last call.
-    pub(super) fn take_refused_heads(&mut self) -> usize {
-        std::mem::take(&mut self.refused_heads)
+    /// Returns what `h2` has refused itself since the last call.
+    pub(super) fn take_refused(&mut self) -> Refused {
+        std::mem::take(&mut self.refused)
     }
 
     /// Returns the excess, if any, the time of the client's last frame, and the number of response bytes sent.
@@ -394,17 +411,18 @@ mod tests {
     #[test]
     fn what_h2_answers_itself_is_noticed() {
         let (mut meter, now) = (meter(), Instant::now());
-        for id in [1, 3, 5, 7] {
+        for id in [1, 3, 5, 7, 9] {
             read(&mut meter, &frame(1, 5, id, 20), now);
         }
         meter.accepted(3);
 
-        for answer in [frame(1, 5, 1, 5), frame(3, 0, 1, 4), frame(1, 4, 3, 30), frame(3, 0, 7, 4)] {
+        let reset = |stream: u32, code: u8| [&frame(3, 0, stream, 4)[..FRAME_HEAD], &[0, 0, 0, code]].concat();
+        for answer in [frame(1, 5, 1, 5), reset(1, 7), frame(1, 4, 3, 30), reset(7, 1), reset(9, 7)] {
             meter.wrote(&[IoSlice::new(&answer)], answer.len());
         }
 
-        assert_eq!((meter.take_refused_heads(), meter.take_refused_heads()), (1, 0));
-        assert_eq!(meter.unseen, [5]);
+        assert_eq!(meter.take_refused(), Refused { too_large: 1, malformed: 1, too_many: 1 });
+        assert_eq!((meter.take_refused(), meter.unseen), (Refused::default(), [5].into()));
     }
 
     #[test]

@@ -49,7 +49,7 @@ use super::{
     connection::Connection,
     drain::{ConnectionGuard, ConnectionSet},
     opening::{FLUSH_GRACE, Opening},
-    service::Service,
+    service::{Sent, Service},
     settings::{Limits, Listener},
     socket::Socket,
 };
@@ -230,10 +230,17 @@ impl<S: Service> Http2<S> {
         }
     }
 
-    /// Lets the service record the heads that `h2` refused as too long.
+    /// Lets the service record the streams that `h2` refused itself.
     fn record_unanswered(&self) {
-        for _ in 0..self.shared.meter.lock().take_refused_heads() {
-            tokio::spawn(stream::record_too_large(self.shared.clone()));
+        let refused = self.shared.meter.lock().take_refused();
+        for (count, broken, sent) in [
+            (refused.too_large, stream::TOO_LARGE, Sent::Whole),
+            (refused.malformed, stream::MALFORMED, Sent::Nothing),
+            (refused.too_many, stream::TOO_MANY, Sent::Nothing),
+        ] {
+            for _ in 0..count {
+                tokio::spawn(stream::record(self.shared.clone(), broken, sent));
+            }
         }
     }
 

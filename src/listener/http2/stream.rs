@@ -27,7 +27,7 @@ use crate::{
         body::RequestBody,
         broken::Broken,
         informational::Informational,
-        service::{Arrival, Service},
+        service::{Arrival, Sent, Service},
         settings::Limits,
     },
     refusal::Reason,
@@ -84,17 +84,27 @@ pub(super) async fn run<S: Service>(request: Request<RecvStream>, mut respond: S
         .await
     };
     exchanged.answer();
-    let torn = match answer {
-        Some(answer) => send(answer, &method, &mut respond, shared, &limits).await,
-        None => Err(IncompleteResponse::Left),
-    };
-    match torn {
-        Ok(()) => {
-            if !leave(shared, stream.1, limits.write_timeout).await {
-                respond.send_reset(Code::CANCEL);
-                shared.note(EventKind::ClientLeft, TOOK_NOTHING.to_owned());
-            }
+    let Some(answer) = answer else { return shared.meter.lock().spend_reset(Instant::now()) };
+    let (parts, body) = answer.into_parts();
+    // It holds the request's permits, so it lives until the stream ends.
+    let mut body = pin!(body);
+    let mut kept = 0;
+    let mut sent = send::<S>(parts, body.as_mut(), &mut kept, &method, &mut respond, shared, &limits).await;
+    if matches!(sent, Ok(()) | Err(IncompleteResponse::Failed(_))) {
+        // A reset makes `h2` drop the pending bytes.
+        match leave(shared, stream.1, limits.write_timeout).await {
+            Ok(()) => {}
+            Err(torn) if sent.is_ok() => sent = Err(torn),
+            Err(_) => {}
         }
+    }
+    let left = match &sent {
+        Ok(()) => Sent::Whole,
+        Err(_) => shared.meter.lock().leaving.sent(stream.1, kept),
+    };
+    S::sent(body, left);
+    match sent {
+        Ok(()) => {}
         Err(IncompleteResponse::Left) => shared.meter.lock().spend_reset(Instant::now()),
         Err(IncompleteResponse::Stalled) => {
             respond.send_reset(Code::CANCEL);
@@ -103,20 +113,18 @@ pub(super) async fn run<S: Service>(request: Request<RecvStream>, mut respond: S
         Err(IncompleteResponse::Overdue) => respond.send_reset(Code::CANCEL),
         Err(IncompleteResponse::Failed(why)) => {
             shared.note(EventKind::AnswerAborted, why);
-            // With a reset `h2` drops what has not left, though the record counts it.
-            leave(shared, stream.1, limits.write_timeout).await;
             respond.send_reset(Code::INTERNAL_ERROR);
         }
     }
 }
 
-/// Waits until everything that was handed over was sent, or cannot be sent any more. Returns whether that was in time.
-async fn leave<S: Service>(shared: &Shared<S>, stream: u32, write_timeout: Duration) -> bool {
+/// Waits until everything that was handed over was sent.
+async fn leave<S: Service>(shared: &Shared<S>, stream: u32, write_timeout: Duration) -> Result<(), IncompleteResponse> {
     let (mut before, mut pace, mut timer) = (0, Pace::default(), Deadline::default());
     poll_fn(|cx| {
-        let left = shared.meter.lock().leaving.left(stream, cx);
+        let Some(left) = shared.meter.lock().leaving.left(stream, cx) else { return Poll::Ready(Err(IncompleteResponse::Left)) };
         if left == 0 {
-            return Poll::Ready(true);
+            return Poll::Ready(Ok(()));
         }
         if left != before {
             // There is less of it from one time to the next.
@@ -126,21 +134,26 @@ async fn leave<S: Service>(shared: &Shared<S>, stream: u32, write_timeout: Durat
         if let Some(at) = pace.waits(write_timeout) {
             timer.set(at);
         }
-        timer.poll(cx).map(|()| false)
+        timer.poll(cx).map(|()| Err(IncompleteResponse::Stalled))
     })
     .await
 }
 
-/// Lets the service record a head that exceeds `h2`'s limit.
-pub(super) async fn record_too_large<S: Service>(shared: Arc<Shared<S>>) {
-    let answer = shared.service.call(Arrival::Broken(too_large()), &shared.connection).await;
-    let mut body = pin!(answer.into_body());
-    // Nobody gets it; but it has an end, with which the record is written.
-    while let Some(Ok(_)) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {}
-}
+/// The head exceeds `h2`'s limit. `h2` responds with the same status as the service, without a body.
+pub(super) const TOO_LARGE: Broken = Broken::new(Reason::HeadersTooLarge, "the head is longer than header-bytes");
+/// RFC 9113, section 8.1.1. `h2` does not report the details.
+pub(super) const MALFORMED: Broken = Broken::new(
+    Reason::RequestHeaderInvalid,
+    "the request is malformed in HTTP/2 (a connection-specific field, or a malformed pseudo-header or length): its stream was reset",
+);
+/// RFC 9113, section 5.1.2.
+pub(super) const TOO_MANY: Broken =
+    Broken::new(Reason::Overloaded, "the connection had reached its limit of concurrent streams: the stream was refused");
 
-const fn too_large() -> Broken {
-    Broken::new(Reason::HeadersTooLarge, "the head is longer than header-bytes")
+/// Lets the service record a request that `h2` has refused itself. The service's response is not sent.
+pub(super) async fn record<S: Service>(shared: Arc<Shared<S>>, broken: Broken, sent: Sent) {
+    let answer = shared.service.call(Arrival::Broken(broken), &shared.connection).await;
+    S::sent(pin!(answer.into_body()), sent);
 }
 
 /// Makes the arrival for the service, the state that the parts of the stream share, and whether the client waits for 100.
@@ -151,8 +164,7 @@ fn arrive(request: Request<RecvStream>, limits: &Limits) -> (Arrival, Arc<Exchan
         Err(broken) => return (Arrival::Broken(broken), Arc::default(), false),
     };
     let exchanged = Arc::new(Exchanged::new(expects_continue));
-    let patience = limits.idle_timeout.max(limits.body_timeout);
-    let body = Http2Body::new(stream, &parts.headers, exchanged.clone(), expects_continue, patience);
+    let body = Http2Body::new(stream, &parts.headers, exchanged.clone(), expects_continue, limits.body_timeout);
     let mut body = RequestBody::http2(body);
     // A body that has announced itself as too long says so to whoever reads it.
     let _ = body.limit(limits.body_bytes);
@@ -172,7 +184,7 @@ fn judge(parts: &http::request::Parts, limits: &Limits) -> Result<bool, Broken> 
     let fields: usize = parts.headers.iter().map(|(name, value)| FIELD + name.as_str().len() + value.len()).sum();
     let authority = parts.uri.authority().map_or(0, |authority| authority.as_str().len());
     if fields + target + authority > limits.header_bytes {
-        return Err(too_large());
+        return Err(TOO_LARGE);
     }
     expects_continue(&parts.headers)
 }
@@ -187,15 +199,16 @@ fn expects_continue(headers: &HeaderMap) -> Result<bool, Broken> {
     }
 }
 
-/// Sends the response.
+/// Sends the response. `kept` receives the number of body bytes that were read and not handed over.
 async fn send<S: Service>(
-    answer: Response<S::Body>,
+    mut parts: http::response::Parts,
+    mut body: Pin<&mut S::Body>,
+    kept: &mut usize,
     method: &Method,
     respond: &mut SendResponse<Bytes>,
     shared: &Shared<S>,
     limits: &Limits,
 ) -> Result<(), IncompleteResponse> {
-    let (mut parts, body) = answer.into_parts();
     let length = match prepare(parts.status, &mut parts.headers, &body.size_hint(), method) {
         Ok(length) => length,
         Err(error) => {
@@ -215,11 +228,6 @@ async fn send<S: Service>(
     shared.meter.lock().leaving.head(respond.stream_id().as_u32());
     let stream = respond.send_response(Response::from_parts(parts, ()), ends).map_err(|_| IncompleteResponse::Left)?;
     if ends {
-        if length != Length::None {
-            // That it has ended is for the body to know, too.
-            let mut body = pin!(body);
-            let _ = poll_fn(|cx| Poll::Ready(body.as_mut().poll_frame(cx).is_ready())).await;
-        }
         return Ok(());
     }
     let mut sending = Sending {
@@ -230,8 +238,9 @@ async fn send<S: Service>(
         pace: Pace::default(),
         timer: Deadline::default(),
     };
-    let mut body = pin!(body);
-    poll_fn(|cx| sending.poll(cx, body.as_mut(), shared, limits)).await
+    let sent = poll_fn(|cx| sending.poll(cx, body.as_mut(), shared, limits)).await;
+    *kept = sending.data.len();
+    sent
 }
 
 /// The body of a response in progress.
@@ -296,19 +305,20 @@ impl Sending {
 
     /// Takes a part of the body to send.
     fn take(&mut self, data: Bytes, last: bool) -> Result<(), IncompleteResponse> {
+        self.data = data;
         if let Some(left) = &mut self.left {
-            let rest = left.checked_sub(data.len() as u64);
+            let rest = left.checked_sub(self.data.len() as u64);
             *left = rest.ok_or_else(|| IncompleteResponse::Failed("the answer's body is longer than announced".to_owned()))?;
         }
-        if data.is_empty() {
+        if self.data.is_empty() {
             return if last { self.end(None) } else { Ok(()) };
         }
         if last && !matches!(self.left, None | Some(0)) {
             return Err(short());
         }
         // Only what is there asks for window: what waits for data would keep it from other streams.
-        self.stream.reserve_capacity(data.len().min(SEND_BUFFER));
-        (self.data, self.last) = (data, last);
+        self.stream.reserve_capacity(self.data.len().min(SEND_BUFFER));
+        self.last = last;
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use icu_normalizer::ComposingNormalizerBorrowed;
 
-use super::{Ambiguities, Strictness, Target, TargetFault, canonical, escape, push_escape, refuse_dot_segments};
+use super::{Ambiguities, Strictness, Target, TargetFault, canonical, escape, lenient, push_escape, refuse_dot_segments};
 
 /// The maximum size of all readings of a path together, in bytes: the cost limit for a route that accepts many ambiguities.
 const MOST: usize = 256 << 10;
@@ -81,8 +81,7 @@ fn compatible(text: &str) -> Result<Option<String>, TargetFault> {
     if !is_beyond_ascii(text) {
         return Ok(None);
     }
-    let decoded = decode_beyond_ascii(text);
-    let decoded = String::from_utf8_lossy(&decoded);
+    let decoded = lenient::decode(&decode_beyond_ascii(text));
     let mut made = String::with_capacity(text.len());
     for letter in normalised(&decoded).chars() {
         match letter {
@@ -103,11 +102,15 @@ pub(crate) fn normalised(text: &str) -> Cow<'_, str> {
     NFKC.normalize(text).chars().map(best_fit).collect::<String>().into()
 }
 
-/// Slashes and backslashes that NFKC leaves alone. The last two are how two code pages of Windows write the backslash.
+/// Maps delimiters that NFKC does not change. The last two backslashes are those of two Windows code pages; the full stop is a dot in
+/// domain names (UTS 46).
 const fn best_fit(letter: char) -> char {
     match letter {
+        '\u{3002}' => '.',
         '\u{2044}' | '\u{2215}' | '\u{29F8}' => '/',
-        '\u{2216}' | '\u{29F5}' | '\u{A5}' | '\u{20A9}' => '\\',
+        '\u{2216}' | '\u{29F5}' | '\u{29F9}' | '\u{A5}' | '\u{20A9}' => '\\',
+        '\u{066A}' => '%',
+        '\u{0589}' | '\u{2236}' | '\u{A789}' => ':',
         letter => letter,
     }
 }
@@ -192,6 +195,10 @@ mod tests {
             ("/a%EF%BC%852Fb", &["/a%2Fb", "/a/b"]),
             ("/a%EF%BC%85252Fb", &["/a%252Fb", "/a%2Fb", "/a/b"]),
             ("/a%EF%BC%83b", &["/a%23b", "/a"]),
+            ("/a%D9%AA2Fb", &["/a%2Fb", "/a/b"]),
+            // Four bytes for `é`, and two halves of a letter for an `a`.
+            ("/caf%F0%80%83%A9", &["/caf%C3%A9"]),
+            ("/%ED%A0%B5%ED%B0%9Admin", &["/admin"]),
         ] {
             let found = readings(target).unwrap_or_else(|fault| panic!("{target}: {fault}"));
             for reading in expected {
@@ -205,7 +212,15 @@ mod tests {
 
     #[test]
     fn what_would_climb_in_some_reading_is_refused() {
-        for target in ["/a/%EF%BC%8E%EF%BC%8E/b", "/a/%E2%80%A5/b", "/a%EF%BC%8F..x/%EF%BC%8E", "/a/%EF%BC%852e%EF%BC%852e/b"] {
+        for target in [
+            "/a/%EF%BC%8E%EF%BC%8E/b",
+            "/a/%E2%80%A5/b",
+            "/a/%E3%80%82%E3%80%82/b",
+            "/a/%EF%BD%A1./b",
+            "/a/%EF%B8%92/b",
+            "/a%EF%BC%8F..x/%EF%BC%8E",
+            "/a/%EF%BC%852e%EF%BC%852e/b",
+        ] {
             assert_eq!(readings(target), Err(TargetFault::DotSegment), "{target}");
         }
         assert_eq!(readings("/a%EF%BC%8500"), Err(TargetFault::Control));

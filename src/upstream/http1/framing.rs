@@ -9,7 +9,7 @@ use super::{Fault, head};
 /// The longest chunk line, extensions included, in bytes.
 const CHUNK_LINE: usize = 256;
 /// The size limit of trailer fields, in bytes.
-const TRAILERS: usize = 16 * 1024;
+pub(in crate::upstream) const TRAILERS: usize = 16 * 1024;
 
 /// Decodes a response body from the bytes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +128,7 @@ fn trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Fault> {
         buffer.advance(2);
         return Ok(Some(HeaderMap::new()));
     }
-    let Some(end) = memchr::memmem::find(buffer, b"\r\n\r\n") else {
+    let Some(end) = memchr::memmem::find(&buffer[..buffer.len().min(TRAILERS)], b"\r\n\r\n") else {
         return if buffer.len() < TRAILERS { Ok(None) } else { Err(Fault::Framing("the trailer fields are too long")) };
     };
     head::trailers(&buffer.split_to(end + 4).freeze()).map(Some)
@@ -196,6 +196,13 @@ mod tests {
         }
         assert!(decode(Decoder::ChunkSize, &format!("5;{}", "a".repeat(CHUNK_LINE)), 10).is_err());
         assert!(decode(Decoder::ChunkSize, &format!("0\r\n{}", "a: b\r\n".repeat(TRAILERS / 6 + 1)), 100).is_err());
+        // Whether they come at once or not.
+        for (length, step, refused) in
+            [(16_000, 1 << 20, false), (16_400, 1 << 20, true), (20_000, 1 << 20, true), (20_000, 1_000, true)]
+        {
+            let text = format!("0\r\na: {}\r\n\r\n", "b".repeat(length));
+            assert_eq!(decode(Decoder::ChunkSize, &text, step).is_err(), refused, "{length} in steps of {step}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ const HEAD: usize = 64 * 1024;
 /// The maximum number of fields of a head.
 const FIELDS: usize = 200;
 /// The maximum number of fields of a trailer section.
-const TRAILER_FIELDS: usize = 100;
+pub(in crate::upstream) const TRAILER_FIELDS: usize = 100;
 
 /// The framing of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,8 @@ pub(super) fn parse(buffer: &mut BytesMut, method: &Method) -> Result<Option<Hea
     if parsed != httparse::Status::Complete(bytes.len()) {
         return Err(Fault::Head("the head of the answer ends before its end"));
     }
-    let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Fault::Head("there is no such status"))?;
+    let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).filter(|status| hygiene::is_known(*status));
+    let status = status.ok_or(Fault::Head("there is no such status"))?;
     read(&bytes, status, response.version == Some(1), response.headers, method).map(Some)
 }
 
@@ -304,6 +305,9 @@ mod tests {
             "\r\nHTTP/1.1 200 OK\r\n\r\n",
             "HTTP/1.1 99 Odd\r\n\r\n",
             "HTTP/1.1 2000 OK\r\n\r\n",
+            "HTTP/1.1 600 Odd\r\n\r\n",
+            "HTTP/1.1 999 Odd\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 000 Odd\r\n\r\n",
             "\nHTTP/1.1 200 OK\n\n",
             "HTTP/1.1 200 OK\nserver: a\n b\n\n",
             "HTTP/1.1 200 OK\n server: a\n\n",

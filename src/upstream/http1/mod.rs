@@ -21,7 +21,10 @@ use http_body::{Body, Frame};
 use tokio::io::{AsyncReadExt, AsyncWrite, ReadBuf};
 
 use self::framing::{Decoded, Decoder};
-pub(super) use self::head::{Framing, Head, RequestHead};
+pub(super) use self::{
+    framing::TRAILERS,
+    head::{Framing, Head, RequestHead, TRAILER_FIELDS},
+};
 use super::{affinity::ReturnSlot, hygiene, interim::Relay, io::Io, send_body::SendBody};
 use crate::base::deadline::Deadline;
 

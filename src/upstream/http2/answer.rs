@@ -4,9 +4,27 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::RecvStream;
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
 use super::{Stream, upload::BackgroundUpload};
+use crate::upstream::http1::{TRAILER_FIELDS, TRAILERS};
+
+/// The reason for an incomplete response body.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::upstream) enum AnswerError {
+    #[error(transparent)]
+    Stream(#[from] h2::Error),
+    #[error("the trailer fields are too long")]
+    Trailers,
+}
+
+/// Returns whether trailers exceed the limits of HTTP/1.
+fn is_too_long(trailers: &HeaderMap) -> bool {
+    // Including the colon, the space and the line end of HTTP/1.
+    let bytes: usize = trailers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    bytes > TRAILERS || trailers.len() > TRAILER_FIELDS
+}
 
 /// The body of a response. If it is dropped early, the stream is reset and its window returned.
 #[derive(Debug)]
@@ -30,7 +48,10 @@ impl Answer {
     }
 
     /// Returns the next part of the body. Nothing follows an error.
-    pub(in crate::upstream) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+    pub(in crate::upstream) fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         while !self.data_over {
             match ready!(self.recv.poll_data(context)) {
                 Some(Ok(data)) => {
@@ -41,17 +62,18 @@ impl Answer {
                         continue;
                     }
                     self.finish_at_end();
-                    return Poll::Ready(Some(released.map(|()| Frame::data(data))));
+                    return Poll::Ready(Some(released.map(|()| Frame::data(data)).map_err(Into::into)));
                 }
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 None => self.data_over = true,
             }
         }
-        let trailers = ready!(self.recv.poll_trailers(context));
-        if trailers.is_ok() {
-            self.finish();
+        let trailers = ready!(self.recv.poll_trailers(context))?;
+        self.finish();
+        if trailers.as_ref().is_some_and(is_too_long) {
+            return Poll::Ready(Some(Err(AnswerError::Trailers)));
         }
-        Poll::Ready(trailers.map(|trailers| trailers.map(Frame::trailers)).transpose())
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
     }
 
     fn finish_at_end(&mut self) {

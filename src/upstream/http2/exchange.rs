@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 
 use super::{Answer, Fault, Stream, upload::Upload};
-use crate::upstream::{interim::Relay, send_body::SendBody};
+use crate::upstream::{hygiene, interim::Relay, send_body::SendBody};
 
 impl Stream {
     /// Sends a request and waits for the head of the response. The rest of the body is then sent independently.
@@ -65,7 +65,8 @@ impl Stream {
             let (head, ()) = interim.into_parts();
             relay.pass(head.status, head.headers).map_err(Fault::Head)?;
         }
-        Pin::new(response).poll(context).map_err(|error| self.fault(error, stream))
+        let head = ready!(Pin::new(response).poll(context)).map_err(|error| self.fault(error, stream))?;
+        Poll::Ready(if hygiene::is_known(head.status()) { Ok(head) } else { Err(Fault::Head("there is no such status")) })
     }
 
     /// Converts an error on this stream, or before it had a number.

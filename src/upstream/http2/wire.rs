@@ -29,7 +29,7 @@ pub(super) enum FrameEvent {
 
 impl FrameEvent {
     const fn of(frame: Frame) -> Option<Self> {
-        let Frame { kind, flags, stream, length, increment } = frame;
+        let Frame { kind, flags, stream, length, word: increment } = frame;
         match kind {
             DATA => Some(Self::Data { stream, length }),
             HEADERS => Some(Self::Headers { stream }),

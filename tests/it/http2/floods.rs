@@ -1,7 +1,7 @@
 //! Tests of frames that cost a client nothing: a limited number is accepted.
 
 use entrada::{connection::EventKind, listener::serve_http2};
-use tokio::io::{AsyncRead, AsyncWrite, duplex};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, duplex};
 
 use super::raw::{
     DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, FIRST_WINDOW, Frame, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM, Raw,
@@ -20,7 +20,15 @@ async fn assert_sent_away<T: AsyncRead + AsyncWrite + Unpin>(server: &Server, mu
     assert!(server.backend.events().iter().any(ended), "{name}: {:?}", server.backend.events());
 }
 
-#[tokio::test]
+/// A client in the same process, on a clock that stands still while there is something to do: on a slow machine the allowance would
+/// grow meanwhile, and a client that is late would see a reset instead of the last word.
+async fn client_of(server: &Server, window: u32) -> Raw<DuplexStream> {
+    let (near, far) = duplex(1 << 20);
+    tokio::spawn(serve_http2(near, server.listener.clone(), server.backend.clone()));
+    Raw::over(far, window).await
+}
+
+#[tokio::test(start_paused = true)]
 async fn control_frames_without_end_end_the_connection() {
     for (name, flood) in [
         ("SETTINGS", frame(SETTINGS, 0, 0, &[])),
@@ -36,7 +44,7 @@ async fn control_frames_without_end_end_the_connection() {
         ("RST_STREAM of a stream that is over", frame(RST_STREAM, 0, 1, &[0, 0, 0, 8])),
     ] {
         let server = Server::start();
-        let mut client = Raw::open(server.address, FIRST_WINDOW).await;
+        let mut client = client_of(&server, FIRST_WINDOW).await;
         let post = block(&[(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/read")]);
         client.send(&frame(HEADERS, END_HEADERS, 1, &post)).await;
         eventually("the call begins", || server.backend.calls() == 1).await;
@@ -53,15 +61,12 @@ async fn control_frames_without_end_end_the_connection() {
     }
 }
 
-/// Runs on a paused clock: on a slow machine the allowance would grow meanwhile.
 #[tokio::test(start_paused = true)]
 async fn streams_that_are_cancelled_without_end_end_the_connection() {
     // Before there is an answer, and in the middle of one.
     for path in ["/never", "/large"] {
         let server = Server::start();
-        let (near, far) = duplex(1 << 20);
-        tokio::spawn(serve_http2(near, server.listener.clone(), server.backend.clone()));
-        let mut client = Raw::over(far, 1_000).await;
+        let mut client = client_of(&server, 1_000).await;
         for stream in 0..1_300 {
             let id = stream * 2 + 1;
             client.flood(&frame(HEADERS, END_HEADERS | END_STREAM, id, &get(path, &[]))).await;
@@ -83,10 +88,10 @@ async fn streams_that_are_cancelled_without_end_end_the_connection() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn streams_that_are_refused_without_end_end_the_connection() {
     let server = Server::start();
-    let mut client = Raw::open(server.address, FIRST_WINDOW).await;
+    let mut client = client_of(&server, FIRST_WINDOW).await;
     let head = get("/never", &[]);
 
     for stream in 0..1_300_u32 {
@@ -144,10 +149,10 @@ fn opened(stream: u32, bytes: usize) -> Vec<u8> {
     frames
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_window_that_is_opened_byte_by_byte_ends_the_connection() {
     let server = Server::start();
-    let mut client = Raw::open(server.address, 0).await;
+    let mut client = client_of(&server, 0).await;
     client.open_window(0, WIDE - FIRST_WINDOW).await;
     client.get(1, "/large", &[]).await;
     in_time(async {

@@ -5,5 +5,7 @@ mod endings;
 mod floods;
 mod heads;
 mod interim;
-mod raw;
+pub(crate) mod raw;
+mod unseen;
+mod unsent;
 mod uploads;
