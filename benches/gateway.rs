@@ -7,11 +7,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use divan::Bencher;
 use entrada::{
-    config::Document,
+    Document, Server, ServerOptions,
     dev_tenant::{DevTenant, Options},
-    gateway::DataPlane,
-    listener::{Arrival, Connection, Listener, RequestBody, Service},
-    server::{Server, ServerOptions},
+    unstable::{
+        gateway::DataPlane,
+        listener::{Arrival, Connection, Listener, RequestBody, Service},
+    },
 };
 use http::Request;
 

@@ -6,7 +6,7 @@
 use std::{cell::Cell, hint::black_box, sync::Arc, time::Duration};
 
 use divan::{AllocProfiler, Bencher};
-use entrada::limits::{Ask, Concurrency, Counted, Limits};
+use entrada::unstable::limits::{Ask, Concurrency, Counted, Limits};
 
 #[global_allocator]
 static ALLOC: AllocProfiler = AllocProfiler::system();

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use entrada::{
+use entrada::unstable::{
     connection::ConnectionEvent,
     listener::{Arrival, Connection, Drainer, Limits, Listener, ListenerSettings, RequestBody, Service, bind, serve},
 };

@@ -4,11 +4,13 @@ use std::{hint::black_box, net::IpAddr};
 
 use divan::{AllocProfiler, Bencher};
 use entrada::{
-    address::{AddressEntryConfig, AddressSet, AddressSets},
-    base::clock::Clock,
-    request::Target,
-    route::{MatchConfig, Matching, RouteTable},
-    settings::{Faults, Place},
+    Clock,
+    unstable::{
+        address::{AddressEntryConfig, AddressSet, AddressSets},
+        request::Target,
+        route::{MatchConfig, Matching, RouteTable},
+        settings::{Faults, Place},
+    },
 };
 use http::Method;
 

@@ -12,12 +12,14 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use divan::{Bencher, black_box};
 use entrada::{
-    base::clock::Clock,
+    Clock,
     dev_tenant::SigningKey,
-    entra::Tenants,
-    inbound::validate_azure_ad_token::ValidateAzureAdToken,
-    refusal::Refusal,
-    settings::{Faults, Place},
+    unstable::{
+        entra::Tenants,
+        inbound::validate_azure_ad_token::ValidateAzureAdToken,
+        refusal::Refusal,
+        settings::{Faults, Place},
+    },
 };
 use serde_json::json;
 

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tower::Layer as _;
 
 /// The application: its handlers run only for requests that the config lets through.
-pub async fn application(config: &Path) -> Result<Router, ServerError> {
+pub(crate) async fn application(config: &Path) -> Result<Router, ServerError> {
     let orders = Router::new().route("/orders/{id}", get(order));
     // Around the whole router, so that no path leads past the policies.
     Ok(Router::new().fallback_service(AuthorizeLayer::open(config).await?.layer(orders)))

@@ -14,7 +14,7 @@ use entrada::{Gateway, ServerError};
 use tokio::net::TcpListener;
 
 /// The application: one route of its own, and the gateway for all others.
-pub async fn application(config: &Path) -> Result<Router, ServerError> {
+pub(crate) async fn application(config: &Path) -> Result<Router, ServerError> {
     let gateway = Gateway::open(config).await?;
     Ok(Router::new().route("/version", get(async || env!("CARGO_PKG_VERSION"))).fallback_service(gateway))
 }

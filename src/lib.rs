@@ -1,91 +1,119 @@
 //! entrada: an authenticating reverse proxy for Microsoft Entra ID.
 //!
-//! Every request is one [`Exchange`](exchange::Exchange) that passes these stations once, in this order:
+//! Every request is one `Exchange` that passes these stations once, in this order:
 //!
-//! 1. [`listener`]: sockets, TLS, HTTP/1 and HTTP/2, their limits and deadlines 2. [`caller`]: the address of the caller 3.
-//! [`route`]: host, then path, then method 4. [`inbound`]: the policies on the request, one file each 5. [`authorization`]: the
-//! `Authorization` that the upstream receives; [`identity`]: its other header fields about the caller 6. [`upstream`]: pools,
-//! TLS, balancing, deadlines 7. [`outbound`]: the policies on the response 8. [`audit`]: the record of the request, whatever the
+//! 1. `listener`: sockets, TLS, HTTP/1 and HTTP/2, their limits and deadlines 2. `caller`: the address of the caller 3.
+//! `route`: host, then path, then method 4. `inbound`: the policies on the request, one file each 5. `authorization`: the
+//! `Authorization` that the upstream receives; `identity`: its other header fields about the caller 6. `upstream`: pools,
+//! TLS, balancing, deadlines 7. `outbound`: the policies on the response 8. `audit`: the record of the request, whatever the
 //! outcome
 //!
-//! A route of the kind [`token_relay`] leads to the tenant's token endpoint, and not to an upstream.
+//! A route of the kind `token_relay` leads to the tenant's token endpoint, and not to an upstream.
 //!
-//! The incoming request is parsed strictly, once ([`request`]); the request to the upstream is built anew from the parts that may
-//! pass. A refusal has a [`Reason`](refusal::Reason) with a stable code. The rules are in a
-//! [`Runtime`](gateway::runtime::Runtime), compiled once from the [`config`] and swapped whole.
+//! The incoming request is parsed strictly, once (`request`); the request to the upstream is built anew from the parts that may
+//! pass. A refusal has a `Reason` with a stable code. The rules are in a
+//! `Runtime`, compiled once from the `config` and swapped whole.
 //!
 //! The modules are listed below by layer, the lowest first: each names only those before it. `tests/it/layers.rs` enforces it.
+//!
+//! Applications use [`Gateway`], [`AuthorizeLayer`] and [`Server`], and the development tenant in their tests. All other modules are
+//! private: what is `pub` in them is for the modules above.
 
-pub mod base;
+#![cfg_attr(
+    not(feature = "unstable"),
+    allow(
+        dead_code,
+        unreachable_pub,
+        unused_imports,
+        reason = "these lints apply where the modules can be reached, as tests reach them"
+    )
+)]
 
-pub mod settings;
+mod base;
 
-pub mod refusal;
+mod settings;
 
-pub mod certificate;
+mod refusal;
+
+mod certificate;
 
 pub mod dev_tenant;
 
-pub mod connection;
+mod connection;
 
-pub mod listener;
+mod listener;
 
-pub mod upstream;
+mod upstream;
 
-pub mod identity_http;
+mod identity_http;
 
-pub mod entra;
+mod entra;
 
-pub mod credentials;
+mod credentials;
 
-pub mod graph;
+mod graph;
 
-pub mod telemetry;
+mod telemetry;
 
-pub mod address;
+mod address;
 
-pub mod request;
+mod request;
 
-pub mod caller;
+mod caller;
 
-pub mod limits;
+mod limits;
 
-pub mod partner;
+mod partner;
 
-pub mod expression;
+mod expression;
 
-pub mod outgoing;
+mod outgoing;
 
-pub mod exchange;
+mod exchange;
 
-pub mod authorization;
+mod authorization;
 
-pub mod inbound;
+mod inbound;
 
-pub mod identity;
+mod identity;
 
-pub mod outbound;
+mod outbound;
 
-pub mod token_relay;
+mod token_relay;
 
-pub mod route;
+mod route;
 
-pub mod audit;
+mod audit;
 
-pub mod config;
+mod config;
 
-pub mod gateway;
+mod gateway;
 
-pub mod admin;
+mod admin;
 
-pub mod server;
+mod server;
 
-pub mod embedding;
+mod embedding;
+
+#[doc(hidden)]
+pub mod cli;
 
 pub use self::{
-    config::Document,
-    embedding::{AuthorizeLayer, AuthorizeService, Caller, Gateway, Partner, Peer, Token},
+    base::clock::Clock,
+    config::{Document, Report, schema},
+    embedding::{AuthorizeLayer, AuthorizeService, Caller, Gateway, Partner, Peer, ResponseBody, Token},
+    refusal::Reason,
     server::{Server, ServerError, ServerOptions},
+    settings::Finding,
 };
 
-pub mod cli;
+/// Entry points of fuzz targets, benchmarks and the integration tests. Nothing here is stable.
+#[cfg(feature = "unstable")]
+#[doc(hidden)]
+pub mod unstable {
+    macro_rules! reexport {
+        ($($name:ident)*) => { $(pub mod $name { pub use crate::$name::*; })* };
+    }
+
+    reexport! { base settings refusal certificate connection listener upstream identity_http entra credentials graph telemetry address request caller limits partner expression exchange authorization inbound identity outbound token_relay route audit config gateway admin server }
+}

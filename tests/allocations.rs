@@ -17,9 +17,8 @@ use std::{
 };
 
 use entrada::{
-    config::Document,
+    Document, Server, ServerOptions,
     dev_tenant::{DevTenant, Options},
-    server::{Server, ServerOptions},
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 

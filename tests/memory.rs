@@ -11,10 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use entrada::{
-    config::Document,
-    server::{Server, ServerOptions},
-};
+use entrada::{Document, Server, ServerOptions};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]

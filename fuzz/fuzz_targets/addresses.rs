@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use entrada::{address::AddressRange, connection::Authority};
+use entrada::unstable::{address::AddressRange, connection::Authority};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

@@ -5,11 +5,13 @@
 use std::sync::LazyLock;
 
 use entrada::{
-    address::AddressSets,
-    base::clock::Clock,
-    caller::Trust,
-    connection::proxy_protocol,
-    settings::{Faults, Place},
+    Clock,
+    unstable::{
+        address::AddressSets,
+        caller::Trust,
+        connection::proxy_protocol,
+        settings::{Faults, Place},
+    },
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;

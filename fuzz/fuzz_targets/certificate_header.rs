@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use entrada::certificate::{ClientCertificate, LONGEST_CHAIN, header};
+use entrada::unstable::certificate::{ClientCertificate, LONGEST_CHAIN, header};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|value: &[u8]| {

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use entrada::config::Document;
+use entrada::Document;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use entrada::{
+use entrada::unstable::{
     connection::ConnectionEvent,
     listener::{Arrival, Connection, Limits, Listener, ListenerSettings, Service, serve_http2},
 };

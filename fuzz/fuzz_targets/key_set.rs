@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use entrada::entra::{Algorithm, inspect_key_set, inspect_signature};
+use entrada::unstable::entra::{Algorithm, inspect_key_set, inspect_signature};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

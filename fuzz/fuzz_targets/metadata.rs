@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use entrada::entra::inspect_metadata;
+use entrada::unstable::entra::inspect_metadata;
 use libfuzzer_sys::fuzz_target;
 use url::Url;
 

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use entrada::entra::token::inspect_payload;
+use entrada::unstable::entra::token::inspect_payload;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 

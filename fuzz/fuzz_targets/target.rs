@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use entrada::request::Target;
+use entrada::unstable::request::Target;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -10,12 +10,14 @@ use std::{
 };
 
 use entrada::{
-    base::clock::Clock,
+    Clock,
     cli::token::decode,
     dev_tenant::SigningKey,
-    entra::Tenants,
-    inbound::validate_azure_ad_token::ValidateAzureAdToken,
-    settings::{Faults, Place},
+    unstable::{
+        entra::Tenants,
+        inbound::validate_azure_ad_token::ValidateAzureAdToken,
+        settings::{Faults, Place},
+    },
 };
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;

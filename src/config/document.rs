@@ -31,14 +31,19 @@ use crate::settings::{
 /// [`report`](Self::report) finds the lines.
 pub struct Document {
     /// The settings.
+    #[doc(hidden)]
     pub config: Config,
     /// The values of the secret named values.
+    #[doc(hidden)]
     pub secrets: Secrets,
     /// The folder that relative paths in the config start from: the main file's.
+    #[doc(hidden)]
     pub base: PathBuf,
     /// The files that were read: the config's own and those of named values.
+    #[doc(hidden)]
     pub files: Vec<PathBuf>,
     /// The folders in which a new file may become part of the config.
+    #[doc(hidden)]
     pub folders: Vec<PathBuf>,
     warnings: Report,
     places: Places,

@@ -54,7 +54,8 @@ impl Report {
         Self { rest: self.rest, ..Self::new(findings, self.sources) }
     }
 
-    pub(crate) fn findings(&self) -> &[Finding] {
+    /// Returns the findings.
+    pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
 

@@ -11,3 +11,4 @@ pub use self::{
     gateway::Gateway,
     peer::Peer,
 };
+pub use crate::gateway::answer::ResponseBody;

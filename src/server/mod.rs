@@ -321,16 +321,19 @@ impl Server {
     }
 
     /// Returns the active config.
+    #[doc(hidden)]
     pub fn runtime(&self) -> Arc<Runtime> {
         self.runtime.load_full()
     }
 
     /// Returns the state of the process.
+    #[doc(hidden)]
     pub const fn lifecycle(&self) -> &Arc<Lifecycle> {
         &self.lifecycle
     }
 
     /// Returns the records of requests.
+    #[doc(hidden)]
     pub const fn audit(&self) -> &Arc<AuditLog> {
         &self.audit
     }

@@ -9,7 +9,7 @@ use super::{
 
 /// A fault with its place in the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Finding {
+pub struct Finding {
     pub(crate) severity: Severity,
     /// The place; `None` where no file could be read.
     pub(crate) origin: Option<Origin>,
@@ -21,6 +21,21 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
+    /// Returns whether the config cannot be used because of it.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
+    /// Returns the message.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Returns what to do about it, if there is something to say.
+    pub fn cure(&self) -> Option<&str> {
+        self.cure.as_deref()
+    }
+
     pub(crate) fn error(origin: Origin, place: &Place, message: impl Into<String>, cure: impl Into<String>) -> Self {
         Self::new(Severity::Error, Some(origin), place, message.into(), cure.into())
     }

@@ -20,7 +20,7 @@ pub(crate) mod units;
 pub mod watch;
 pub(crate) mod yaml;
 
-pub(crate) use self::finding::Finding;
+pub use self::finding::Finding;
 pub use self::{
     fault::{Fault, Faults, Place, Severity},
     one_or_many::OneOrMany,

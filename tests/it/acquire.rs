@@ -3,7 +3,7 @@
 use std::{path::Path, process::Command};
 
 use entrada::{
-    base::clock::Clock,
+    Clock,
     cli::certificate::NewCertificate,
     dev_tenant::{DevTenant, Fault, Options},
 };

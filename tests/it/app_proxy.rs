@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use entrada::{
+    Reason,
     dev_tenant::{App, DevTenant, Options, TokenBuilder},
-    refusal::Reason,
 };
 use http::{Response, StatusCode};
 use http_body_util::Full;

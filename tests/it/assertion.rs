@@ -1,6 +1,6 @@
 //! Tests of the signed statement about the caller: its content, and the location of its keys.
 
-use entrada::refusal::Reason;
+use entrada::Reason;
 use http::StatusCode;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, jwk::JwkSet};
 use serde_json::{Value, json};

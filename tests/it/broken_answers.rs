@@ -62,7 +62,7 @@ async fn a_broken_answer_is_502_while_nothing_has_left() {
 
         let answer = gateway.get("/open").send().await;
 
-        answer.assert_refused(entrada::refusal::Reason::UpstreamProtocolError);
+        answer.assert_refused(entrada::Reason::UpstreamProtocolError);
         let record = gateway.record(|record| record["route"] == "open").await;
         assert_eq!((&record["status"], &record["code"]), (&502.into(), &"upstream-protocol-error".into()), "{name}: {record}");
         assert!(!record["cause"].as_str().unwrap().is_empty(), "{name}");

@@ -4,9 +4,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use entrada::{
-    config::Document,
+    Document, Reason,
     dev_tenant::{DevTenant, Options},
-    refusal::Reason,
 };
 use http::StatusCode;
 use rcgen::{ExtendedKeyUsagePurpose, SerialNumber, date_time_ymd};

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use entrada::server::ServerOptions;
+use entrada::ServerOptions;
 use tokio::net::TcpStream;
 
 use crate::support::{Gateway, RawConnection, RawUpstream, Step, Upstream};

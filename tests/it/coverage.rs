@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use entrada::refusal::Reason;
+use entrada::Reason;
 
 fn files(folder: &str, end: &str) -> Vec<PathBuf> {
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];

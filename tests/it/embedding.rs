@@ -21,9 +21,8 @@ use axum::{
     routing::{any, get, post},
 };
 use entrada::{
-    AuthorizeLayer, Caller, Document, Gateway, Partner, Peer, ServerError, ServerOptions, Token,
+    AuthorizeLayer, Caller, Document, Gateway, Partner, Peer, Reason, ServerError, ServerOptions, Token,
     dev_tenant::{DevTenant, Options},
-    refusal::Reason,
 };
 use http_body_util::{BodyExt as _, Full};
 use tempfile::TempDir;

@@ -1,8 +1,8 @@
 //! What Entra, a vault or the platform refuses with: the record says what it means and what mends it, for whoever asked.
 
 use entrada::{
+    Reason,
     dev_tenant::{DevTenant, Fault, Options},
-    refusal::Reason,
 };
 use http::Method;
 use serde_json::Value;

@@ -1,6 +1,6 @@
 //! Tests of the caller's identity for the backend, which nobody else can set.
 
-use entrada::refusal::Reason;
+use entrada::Reason;
 use http::Method;
 
 use crate::support::{ORDERS_TOKEN, RawConnection, TestBed, config};

@@ -3,10 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use entrada::{
-    base::clock::Clock,
+    Clock, Reason, ServerOptions,
     dev_tenant::{DevTenant, Fault, Options},
-    refusal::Reason,
-    server::ServerOptions,
 };
 use http::StatusCode;
 use serde_json::Value;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use entrada::refusal::Reason;
+use entrada::Reason;
 use serde_json::Value;
 use tokio::{io::AsyncReadExt, net::TcpListener, sync::mpsc};
 

@@ -10,10 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use entrada::{
-    base::clock::Clock,
+    Clock, Reason, ServerOptions,
     dev_tenant::{DevTenant, Options},
-    refusal::Reason,
-    server::ServerOptions,
 };
 use http::{Response, StatusCode};
 use http_body_util::Full;

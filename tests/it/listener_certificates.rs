@@ -6,7 +6,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use entrada::{base::clock::Clock, server::ServerOptions};
+use entrada::{Clock, ServerOptions};
 use tempfile::TempDir;
 
 use crate::support::Gateway;

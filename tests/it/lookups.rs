@@ -1,8 +1,8 @@
 //! Tests of users whose tokens lack facts: the questions to Microsoft Graph, and their consequences.
 
 use entrada::{
+    Reason,
     dev_tenant::{App, Fault, TokenBuilder, User},
-    refusal::Reason,
 };
 use serde_json::{Value, json};
 

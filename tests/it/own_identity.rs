@@ -5,10 +5,8 @@ use std::time::Duration;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use entrada::{
-    base::clock::Clock,
+    Clock, Reason, ServerOptions,
     dev_tenant::{DevTenant, Fault, Options},
-    refusal::Reason,
-    server::ServerOptions,
 };
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;

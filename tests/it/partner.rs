@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use entrada::{
+    Reason,
     dev_tenant::{DevTenant, Options},
-    refusal::Reason,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

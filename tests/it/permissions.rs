@@ -1,6 +1,6 @@
 //! Tests that a token policy's requirements apply to everybody whom they concern, and that no others are lifted.
 
-use entrada::refusal::Reason;
+use entrada::Reason;
 use serde_json::json;
 
 use crate::support::{Gateway, TestBed};

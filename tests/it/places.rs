@@ -1,7 +1,7 @@
 //! Tests of attacks with the place of a token: the judged token is the one that is forwarded, and no other passes.
 
 use bytes::Bytes;
-use entrada::refusal::Reason;
+use entrada::Reason;
 
 use crate::support::{RawConnection, TestBed};
 

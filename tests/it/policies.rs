@@ -1,7 +1,7 @@
 //! Tests of policies that change, limit or answer requests, as callers and upstreams see them.
 
 use bytes::Bytes;
-use entrada::refusal::Reason;
+use entrada::Reason;
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 

@@ -1,9 +1,8 @@
 //! Tests of readiness: a gateway is ready once it has the keys of every tenant whose tokens a route accepts.
 
 use entrada::{
-    config::Document,
+    Document, Server, ServerOptions,
     dev_tenant::{DevTenant, Fault, Options},
-    server::{Server, ServerOptions},
 };
 
 use crate::support::{ORDERS_TOKEN, Upstream, config};

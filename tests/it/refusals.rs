@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use entrada::refusal::Reason;
+use entrada::Reason;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,

@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use entrada::{
+    Reason,
     dev_tenant::{DevTenant, Options},
-    refusal::Reason,
 };
 
 use crate::support::{Gateway, ORDERS_TOKEN, RawConnection, Upstream, config};

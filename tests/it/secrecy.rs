@@ -11,7 +11,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use entrada::{
-    base::clock::Clock,
+    Clock,
     cli::certificate::NewCertificate,
     dev_tenant::{DevTenant, Fault, Options},
 };

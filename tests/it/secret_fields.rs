@@ -4,9 +4,8 @@
 use std::{collections::BTreeSet, path::Path, process::Command};
 
 use entrada::{
-    config::{Document, Report, schema},
-    gateway::runtime::Runtime,
-    settings::Faults,
+    Document, Report, schema,
+    unstable::{gateway::runtime::Runtime, settings::Faults},
 };
 use serde_json::Value;
 

@@ -1,8 +1,8 @@
 //! Tests of secrets in header fields: sent to backends, never to callers, and compared with callers' values.
 
 use entrada::{
+    Reason,
     dev_tenant::{DevTenant, Fault, Options},
-    refusal::Reason,
 };
 
 use crate::support::{Gateway, TestBed, Upstream, config};
@@ -36,14 +36,17 @@ fn a_secret_in_a_field_of_the_answer_is_refused_at_start() {
 
 /// Returns the faults of a config, from reading or building.
 fn refused(text: &str) -> String {
-    match entrada::config::Document::from_text(
+    match entrada::Document::from_text(
         "test.yaml",
         &format!("{text}listeners: [ {{ name: public, address: \"127.0.0.1:0\" }} ]\n"),
     ) {
         Err(report) => report.to_string(),
         Ok(document) => {
-            let mut faults = entrada::settings::Faults::default();
-            assert!(entrada::gateway::runtime::Runtime::try_out(&document, &mut faults).is_none(), "it was taken: {text}");
+            let mut faults = entrada::unstable::settings::Faults::default();
+            assert!(
+                entrada::unstable::gateway::runtime::Runtime::try_out(&document, &mut faults).is_none(),
+                "it was taken: {text}"
+            );
             document.report(&faults).to_string()
         }
     }

@@ -1,8 +1,8 @@
 //! Tests of lists that many routes run: built once, and judged for each route as if they were its own.
 
 use entrada::{
+    Reason,
     dev_tenant::{DevTenant, Options},
-    refusal::Reason,
 };
 
 use crate::support::{Gateway, TestBed, Upstream, config};

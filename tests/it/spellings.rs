@@ -1,8 +1,8 @@
 //! Tests of paths that a backend reads differently from their spelling: no spelling bypasses the route that guards one.
 
 use entrada::{
+    Reason,
     dev_tenant::{DevTenant, Options},
-    refusal::Reason,
 };
 
 use crate::support::{Gateway, RawConnection, TestBed, Upstream};

@@ -6,9 +6,8 @@ use std::{
 };
 
 use entrada::{
-    base::clock::Clock,
+    Clock, ServerOptions,
     dev_tenant::{DevTenant, Options},
-    server::ServerOptions,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -1,8 +1,8 @@
 //! Tests of `require-tls` behind proxies that terminate TLS: only their statement counts.
 
 use entrada::{
+    Reason,
     dev_tenant::{DevTenant, Options},
-    refusal::Reason,
 };
 
 use crate::support::{Gateway, RawConnection, TestBed, Upstream, config};

@@ -1,6 +1,6 @@
 //! Tests of tokens: the admitted ones, and their treatment.
 
-use entrada::refusal::Reason;
+use entrada::Reason;
 use http::StatusCode;
 use serde_json::json;
 

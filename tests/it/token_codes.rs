@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use entrada::{
+    Reason,
     dev_tenant::{ClientAuthentication, DEFAULT_CLIENT, DevTenant, Options, TokenBuilder},
-    refusal::Reason,
 };
 use http::StatusCode;
 use serde_json::{Value, json};

@@ -1,8 +1,8 @@
 //! Tests of a token endpoint's responses: only tokens are sent upstream.
 
 use entrada::{
+    Reason,
     dev_tenant::{DevTenant, Fault, Options},
-    refusal::Reason,
 };
 
 use crate::support::{Gateway, ORDERS_TOKEN, Upstream, config};

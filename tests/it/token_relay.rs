@@ -3,8 +3,8 @@
 use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use entrada::{
+    Reason,
     dev_tenant::{DevTenant, Fault, SigningKey},
-    refusal::Reason,
 };
 use http::{Method, StatusCode};
 use serde_json::{Value, json};

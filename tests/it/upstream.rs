@@ -7,10 +7,9 @@ use std::sync::{
 
 use bytes::Bytes;
 use entrada::{
-    base::clock::Clock,
+    Clock, Reason,
     cli::certificate::NewCertificate,
     dev_tenant::{App, DevTenant, Options},
-    refusal::Reason,
 };
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;

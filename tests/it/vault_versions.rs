@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use entrada::{
-    base::clock::Clock,
+    Clock, Reason, ServerOptions,
     dev_tenant::{DevTenant, Fault, Options},
-    refusal::Reason,
-    server::ServerOptions,
 };
 use serde_json::Value;
 

@@ -1,6 +1,6 @@
 //! Tests of the verified-token cache: its content, and its memory.
 
-use entrada::refusal::Reason;
+use entrada::Reason;
 
 use crate::support::{Gateway, RawConnection, TestBed, config};
 

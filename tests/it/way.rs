@@ -1,6 +1,6 @@
 //! Tests of the path of a request: address, route, target, response, record.
 
-use entrada::refusal::Reason;
+use entrada::Reason;
 use http::{Method, Response, StatusCode};
 
 use crate::support::{RawConnection, TestBed, Upstream};

@@ -8,8 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use entrada::{
+    Reason,
     dev_tenant::{DevTenant, Options},
-    refusal::Reason,
 };
 use http::{Response, StatusCode, Version};
 use http_body_util::Full;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use entrada::{connection::EventKind, listener::Limits};
+use entrada::unstable::{connection::EventKind, listener::Limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::{Server, eventually, in_time};

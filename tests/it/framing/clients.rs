@@ -3,7 +3,7 @@
 use std::{fs, sync::Arc};
 
 use bytes::Bytes;
-use entrada::{
+use entrada::unstable::{
     connection::EventKind,
     listener::{Limits, ServerTls, TlsConfig},
 };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use entrada::{connection::EventKind, listener::Limits};
+use entrada::unstable::{connection::EventKind, listener::Limits};
 use tokio::io::AsyncReadExt;
 
 use super::support::{Server, eventually, in_time, limits};

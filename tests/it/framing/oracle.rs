@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use entrada::listener::{WholeRequest, read_request};
+use entrada::unstable::listener::{WholeRequest, read_request};
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};

@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use entrada::{
+use entrada::unstable::{
     connection::{ConnectionEvent, EventKind},
     listener::{
         Arrival, Connection, Drainer, Limits, Listener, ListenerSettings, RequestBody, ServerTls, Service, Upgrade, bind, serve,

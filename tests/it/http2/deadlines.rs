@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use entrada::{
-    connection::EventKind,
     dev_tenant::{DevTenant, Options},
-    listener::Limits,
+    unstable::{connection::EventKind, listener::Limits},
 };
 use http::Response;
 use http_body_util::Full;

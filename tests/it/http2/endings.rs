@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use entrada::{
+use entrada::unstable::{
     connection::EventKind,
     listener::{Limits, serve_http2},
 };

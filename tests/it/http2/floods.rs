@@ -1,6 +1,6 @@
 //! Tests of frames that cost a client nothing: a limited number is accepted.
 
-use entrada::{connection::EventKind, listener::serve_http2};
+use entrada::unstable::{connection::EventKind, listener::serve_http2};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, duplex};
 
 use super::raw::{

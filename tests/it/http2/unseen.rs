@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use entrada::refusal::Reason;
+use entrada::Reason;
 use tokio::sync::Semaphore;
 
 use super::raw::{DATA, END_HEADERS, END_STREAM, FIRST_WINDOW, HEADERS, RST_STREAM, Raw, block, frame, get, in_time};

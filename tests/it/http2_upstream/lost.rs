@@ -1,6 +1,6 @@
 //! Tests of connections that end, and of backends that violate HTTP/2.
 
-use entrada::refusal::Reason;
+use entrada::Reason;
 use http::Method;
 
 use super::{

@@ -2,7 +2,7 @@
 //!
 //! Used by the property test beside this file and by the fuzz target.
 
-use entrada::upstream::read_http2;
+use entrada::unstable::upstream::read_http2;
 use http::{Method, StatusCode, header};
 use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 

@@ -17,7 +17,7 @@ fn keys(schema: &Value, name: &str, into: &mut Vec<String>) {
 
 #[test]
 fn every_key_of_an_upstream_is_documented() {
-    let (page, schema) = (read("docs/upstreams.md"), serde_json::to_value(entrada::config::schema()).unwrap());
+    let (page, schema) = (read("docs/upstreams.md"), serde_json::to_value(entrada::schema()).unwrap());
     let mut wanted = Vec::new();
     keys(&schema, "UpstreamConfig", &mut wanted);
     assert!(wanted.len() > 20, "{wanted:?}");

@@ -1,6 +1,6 @@
 //! `docs/expressions.md`.
 
-use entrada::expression::{Expression, limits};
+use entrada::unstable::expression::{Expression, limits};
 
 use super::read;
 

@@ -77,7 +77,7 @@ fn limits_that_are_fixed_are_the_programs() {
 
 #[test]
 fn limits_of_listeners_are_the_programs() {
-    let schema: Value = serde_json::to_value(entrada::config::schema()).unwrap();
+    let schema: Value = serde_json::to_value(entrada::schema()).unwrap();
     let mut table = "| key | limit |\n| --- | --- |\n".to_owned();
     for (key, limit) in schema["$defs"]["LimitsConfig"]["properties"].as_object().unwrap() {
         table.push_str(&format!("| `{key}` | {} |\n", cell(limit["description"].as_str().unwrap())));

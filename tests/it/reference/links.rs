@@ -1,6 +1,6 @@
 //! Checks the links of pages.
 
-use entrada::refusal::Reason;
+use entrada::Reason;
 
 use super::{read, root};
 

@@ -136,7 +136,7 @@ fn part(schema: &Schema, name: &str, policy: &Value) -> String {
 
 #[test]
 fn settings_and_examples_are_the_programs() {
-    let schema = Schema(serde_json::to_value(entrada::config::schema()).unwrap());
+    let schema = Schema(serde_json::to_value(entrada::schema()).unwrap());
     let policies = schema.definition("PolicyConfig")["oneOf"].as_array().unwrap();
     let blocks: Vec<_> = policies
         .iter()
@@ -152,7 +152,7 @@ fn settings_and_examples_are_the_programs() {
 #[test]
 fn every_policy_says_what_it_refuses_with() {
     let page = read(PAGE);
-    let schema = Schema(serde_json::to_value(entrada::config::schema()).unwrap());
+    let schema = Schema(serde_json::to_value(entrada::schema()).unwrap());
     for policy in schema.definition("PolicyConfig")["oneOf"].as_array().unwrap() {
         let name = policy["required"][0].as_str().unwrap();
         let (_, behind) = page.split_once(&format!("<!-- end {name} -->\n")).expect("it has its block");

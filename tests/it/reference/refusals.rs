@@ -1,6 +1,6 @@
 //! `docs/refusal-codes.md`.
 
-use entrada::refusal::Reason;
+use entrada::Reason;
 
 use super::{cell, hold_blocks, read, rows};
 

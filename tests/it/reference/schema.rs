@@ -4,7 +4,7 @@ use super::{hold, read};
 
 #[test]
 fn the_committed_schema_is_the_one_that_the_program_prints() {
-    let schema = serde_json::to_string_pretty(&entrada::config::schema()).unwrap();
+    let schema = serde_json::to_string_pretty(&entrada::schema()).unwrap();
 
     hold("config/entrada.schema.json", &format!("{schema}\n"));
 }

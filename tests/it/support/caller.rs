@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use entrada::refusal::Reason;
+use entrada::Reason;
 
 /// A response, read completely.
 #[derive(Clone, Debug)]

@@ -7,10 +7,7 @@ use std::{
 
 use http::Method;
 
-use entrada::{
-    config::Document,
-    server::{Server, ServerOptions},
-};
+use entrada::{Document, Server, ServerOptions};
 
 use super::Answer;
 
@@ -154,9 +151,9 @@ impl Drop for Gateway {
     }
 }
 
-fn describe(error: &entrada::server::ServerError) -> String {
+fn describe(error: &entrada::ServerError) -> String {
     match error {
-        entrada::server::ServerError::Config(report) => report.to_string(),
+        entrada::ServerError::Config(report) => report.to_string(),
         error => format!("{error:?}"),
     }
 }
