@@ -255,7 +255,7 @@ mod tests {
             ("[ { choose: [ { otherwise: [] } ] } ]", "either `when` and `do`"),
             ("[ { choose: [ { when: '@(response.status)', do: [] } ] } ]", "a condition is true or false"),
             ("[ { include-fragment: nowhere } ]", "there is no fragment `nowhere`"),
-            ("[ { return-response: { status: 99 } } ]", "no status to answer with"),
+            ("[ { return-response: { status: 99 } } ]", "not a status to answer with"),
         ] {
             let faults = built(yaml).expect_err(yaml);
             assert!(faults.len() == 1 && faults[0].contains(expected), "{yaml}: {faults:?}");

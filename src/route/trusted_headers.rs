@@ -247,7 +247,7 @@ mod tests {
             ("{ names: [X-A], from: [{ addresses: [10.1.0.1], require-header: { X-B: [] } }] }", "no value is listed"),
             ("{ names: [X-A], from: [{ addresses: [10.1.0.1], require-header: { 'x b': [c] } }] }", "is not a header name"),
             ("{ names: [X-A, X_A], from: [10.1.0.1] }", "for one header"),
-            ("{ names: [x a], from: [10.1.0.1] }", "no header's name"),
+            ("{ names: [x a], from: [10.1.0.1] }", "not a header's name"),
             ("{ names: [Authorization], from: [10.1.0.1] }", "`Authorization` is not set as a header"),
             ("{ names: [Cookie], from: [10.1.0.1] }", "every client's own"),
             ("{ names: [X-Forwarded-For], from: [10.1.0.1] }", "the gateway's own to write"),

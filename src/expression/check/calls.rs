@@ -158,7 +158,7 @@ impl<'a> Checker<'a> {
         if let (Some(one), Some(other)) = (left.kind(), right.kind())
             && one != other
         {
-            let message = format!("{one} and {other} do not go together in `{}`", calculation.sign());
+            let message = format!("{one} and {other} cannot be combined in `{}`", calculation.sign());
             return Err(self.fault(expr, message, "convert one of them with string(), int() or double()"));
         }
         Ok(Node::Calculate(calculation, Box::new([left, right])))

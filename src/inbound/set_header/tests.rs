@@ -187,7 +187,7 @@ fn what_the_answer_bears_is_reserved_nowhere() {
 fn mistakes_are_found_at_load() {
     use ExistsAction::{Delete, Override};
     for (name, action, values, expected) in [
-        ("x a", Override, &["v"][..], "no header's name"),
+        ("x a", Override, &["v"][..], "not a header's name"),
         ("Authorization", Override, &["v"], "`Authorization` is not set as a header"),
         ("authorization", Delete, &[], "`Authorization` is not set as a header"),
         ("Host", Override, &["v"], "`Host` is not set as a header"),

@@ -68,7 +68,7 @@ fn settings_that_would_check_nothing_are_faults() {
         ("{ identities: [{ thumbprint: abc }] }".to_owned(), ASKED, Some("`abc` is not a thumbprint")),
         ("{ identities: [{ serial-number: xyz }] }".to_owned(), ASKED, Some("`xyz` is not a serial number")),
         ("{ identities: [{ subject: daemon }] }".to_owned(), ASKED, Some("`daemon` is not a name")),
-        ("{ identities: [{ issuer-subject: XY=a }] }".to_owned(), ASKED, Some("no type of attribute that is known")),
+        ("{ identities: [{ issuer-subject: XY=a }] }".to_owned(), ASKED, Some("not a known type of attribute")),
         ("{ identities: [{ common-name: '' }] }".to_owned(), ASKED, Some("this text is empty")),
         (format!("{{ ca: ca.pem, {from} }}"), none, None),
         (format!("{{ {from} }}"), ASKED, None),
