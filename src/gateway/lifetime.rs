@@ -18,16 +18,16 @@ use crate::{
 /// # Errors
 /// Fails if the listener requires a certificate and this one is not acceptable.
 pub(super) fn admit_certificate(exchange: &mut Exchange) -> Result<(), CertificateFault> {
-    let connection = exchange.connection.clone();
+    let Exchange { connection, judged_certificate, certificate, worker, clock, .. } = exchange;
     connection.listener.present(|rules| {
         let Some(asked) = rules.client_certificates() else { return Ok(()) };
         if asked.mode() == ClientCertificateMode::Optional {
             return Ok(());
         }
         let shown = connection.certificate();
-        exchange.judged_certificate = shown.cloned();
-        asked.admit(shown.map(|shown| &**shown), exchange.worker, exchange.clock.unix_seconds())?;
-        exchange.certificate = shown.cloned();
+        *judged_certificate = shown.cloned();
+        asked.admit(shown.map(|shown| &**shown), *worker, clock.unix_seconds())?;
+        *certificate = shown.cloned();
         Ok(())
     })
 }

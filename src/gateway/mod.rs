@@ -3,6 +3,7 @@
 pub mod answer;
 mod inner;
 mod lifetime;
+mod listeners;
 pub(crate) mod record;
 pub mod runtime;
 mod tunnel;
