@@ -3,7 +3,7 @@
 use std::{
     io::{self, Write as _},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -12,7 +12,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::certificate::Format;
-use crate::dev_tenant::{DevTenant, Options};
+use crate::dev_tenant::{DEFAULT_AUDIENCE, DevTenant, Options};
 
 /// Arguments of `entrada dev-tenant`.
 #[derive(Args, Debug)]
@@ -32,6 +32,9 @@ pub struct DevTenantArguments {
     /// Listen beyond loopback: anyone who can reach it can get any token from it
     #[arg(long)]
     allow_remote: bool,
+    /// Simulate Azure Arc, with its challenge files in this folder; clients accept only the agent's own folder
+    #[arg(long, value_name = "FOLDER")]
+    arc: Option<PathBuf>,
     /// The output format; json is one line once it listens
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -60,9 +63,12 @@ async fn serve(arguments: &DevTenantArguments) -> anyhow::Result<ExitCode> {
     if let (Some(file), Some(ca)) = (&arguments.ca_file, tenant.ca_pem()) {
         std::fs::write(file, ca).with_context(|| format!("cannot write {}", file.display()))?;
     }
+    if let Some(folder) = &arguments.arc {
+        tenant.play_arc(folder);
+    }
     let text = match arguments.format {
         Format::Json => format!("{}\n", facts(&tenant)),
-        Format::Text => words(&tenant, arguments.ca_file.is_none()),
+        Format::Text => words(&tenant, arguments.ca_file.as_deref()),
     };
     // Written whole and at once: whoever started it may be waiting for this line.
     let mut out = io::stdout().lock();
@@ -81,25 +87,33 @@ fn facts(tenant: &DevTenant) -> serde_json::Value {
     })
 }
 
-fn words(tenant: &DevTenant, print_ca: bool) -> String {
+/// Describes the tenant, with the settings for a gateway. There is one authority, that of a config: clients append the tenant's id.
+fn words(tenant: &DevTenant, ca_file: Option<&Path>) -> String {
     let (base, id) = (tenant.base_url(), tenant.tenant_id());
-    let trust = if tenant.ca_pem().is_some() { " --cacert ca.pem" } else { "" };
+    // An absolute path works from every folder.
+    let absolute = |file: &Path| std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let file = ca_file.map_or_else(|| PathBuf::from("ca.pem"), absolute);
+    let (trust, identity_http) = match tenant.ca_pem() {
+        Some(_) => (format!(" --cacert '{}'", file.display()), format!("\x20 identity-http: {{ ca: \"{}\" }}\n", file.display())),
+        None => (String::new(), String::new()),
+    };
     let mut text = format!(
         "The development tenant plays Entra ID at {base}\n\n\
          \x20 tenant     {id} (contoso.example)\n\
-         \x20 authority  {base}/{id}\n\
+         \x20 authority  {base}\n\
          \x20 metadata   {base}/{id}/v2.0/.well-known/openid-configuration\n\
          \x20 tokens     {base}/{id}/oauth2/v2.0/token\n\
          \x20 all of it  {base}/\n\n\
-         A token for the orders API, as the user nia would have it:\n\n\
+         A token for the orders API, as Entra issues it to the user nia; its audience is the API's client id, {DEFAULT_AUDIENCE}:\n\n\
          \x20 curl -s{trust} '{base}/dev/token?format=text' \\\n\
          \x20   -d '{{\"user\":\"nia\",\"audience\":\"api://orders\",\"scopes\":[\"Orders.Read\"]}}'\n\n\
          In a gateway's config:\n\n\
          \x20 tenants:\n\
-         \x20   dev: {{ id: {id}, authority: \"{base}\" }}\n\n\
+         \x20   dev: {{ id: {id}, authority: \"{base}\" }}\n\
+         {identity_http}\n\
          Ctrl-C ends it.\n"
     );
-    if let (Some(ca), true) = (tenant.ca_pem(), print_ca) {
+    if let (Some(ca), None) = (tenant.ca_pem(), ca_file) {
         text.push_str("\nIts certificate authority; save it as ca.pem for clients to trust:\n\n");
         text.push_str(ca);
     }

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 pub mod certificate;
 pub mod check;
+pub mod claims_mapping;
 pub mod completions;
 mod credentials;
 pub mod demo;
@@ -40,6 +41,8 @@ enum Command {
     DevTenant(dev_tenant::DevTenantArguments),
     /// Make certificates for app registrations, and show the content of one
     Certificate(certificate::CertificateArguments),
+    /// Print the claims-mapping policy for a claim
+    ClaimsMapping(claims_mapping::ClaimsMappingArguments),
     /// Show the content of a token and the check it fails, or acquire one of the gateway's own
     Token(token::TokenArguments),
     /// Examine each credential, and report the broken link of its chain and its cure
@@ -63,6 +66,7 @@ impl Arguments {
             Command::Schema => schema::run(),
             Command::DevTenant(arguments) => dev_tenant::run(&arguments),
             Command::Certificate(arguments) => certificate::run(&arguments),
+            Command::ClaimsMapping(arguments) => claims_mapping::run(&arguments),
             Command::Token(arguments) => token::run(&arguments),
             Command::Doctor(arguments) => doctor::run(&arguments),
             Command::Completions(arguments) => completions::run(&arguments),

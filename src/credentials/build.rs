@@ -8,12 +8,13 @@ use std::{
 use secrecy::SecretString;
 
 use super::{
-    CertificateConfig, Credential, CredentialConfig, KeyVaultCertificateConfig,
+    CertificateConfig, Credential, CredentialConfig, KeyUse, KeyVaultCertificateConfig,
     application::{Application, ClientSecret, Endpoint, Identity},
     certificates::{CertificateFile, CertificateForm, CertificateSource, Certificates, VaultSource},
     credential::{MOST_CALLERS, MOST_TENANTS, Source},
     key_vault::{self, OpenedSecret, Vault},
-    managed_identity::{ManagedIdentity, Platform},
+    managed_identity::ManagedIdentity,
+    platform::Platform,
     set::{CredentialsContext, Siblings},
     token_cache::Background,
 };
@@ -164,13 +165,30 @@ fn managed_identity(
         return None;
     }
     let place = place.key("managed-identity");
-    if [&which.client_id, &which.object_id, &which.resource_id].into_iter().flatten().count() > 1 {
+    let ids = [&which.client_id, &which.object_id, &which.resource_id].into_iter().flatten().count();
+    let names_identity = ids > 0;
+    if ids > 1 {
         faults.error(&place, "it is named by several ids", "leave one of `client-id`, `object-id` and `resource-id`");
         return None;
     }
     match Platform::detect(which.source, environment) {
         Ok(platform) => {
-            Some(ManagedIdentity { platform, which, http: IdentityHttp::clone(context.http), clock: context.clock.clone() })
+            let http = match &platform {
+                Platform::ServiceFabric { .. } if names_identity => {
+                    let cure = "leave the ids out: the cluster's application manifest says which identity it is";
+                    faults.error(&place, "a service of Service Fabric has one identity, which no id names", cure);
+                    return None;
+                }
+                Platform::ServiceFabric { thumbprint, .. } => match context.http.pinned(*thumbprint) {
+                    Ok(http) => http,
+                    Err(error) => {
+                        faults.error(&place, error.to_string(), "");
+                        return None;
+                    }
+                },
+                _ => IdentityHttp::clone(context.http),
+            };
+            Some(ManagedIdentity { platform, which, http, clock: context.clock.clone() })
         }
         Err(error) => {
             faults.error(&place, error.to_string(), "run where the platform sets it, or name another `source`");
@@ -440,6 +458,13 @@ fn source(
         let names = [("certificate", Some(certificate)), ("version", version.as_ref())];
         let vault = open_vault(vault, identity, &names, siblings, &place.key("key-vault"), faults)?;
         let (name, version, key_use) = (certificate.clone(), version.clone(), *key_use);
+        if key_use == KeyUse::Download {
+            faults.warning(
+                &place.key("key-vault").key("use"),
+                "the private key leaves the vault: a stolen copy is good until the certificate ends, for days or months; a stolen token for an hour",
+                "write `use: sign`, so that the key stays in the vault; `entrada certificate policy` prints the policy of a certificate whose key cannot be exported",
+            );
+        }
         return Some(CertificateSource::Vault(VaultSource { vault, name, version, key_use }));
     }
     let path = |text: &String| context.base.join(text);

@@ -18,7 +18,7 @@ use super::{
     AssertionConfig, KeyUse,
     error::Failure,
     holder::Holder,
-    key_vault::{Vault, VaultError},
+    key_vault::{self, Vault, VaultError},
     past::RefusedVersion,
 };
 use crate::base::{clock::Clock, error_chain::chain, lock::lock};
@@ -277,6 +277,9 @@ impl Kept {
         }
         if let CertificateSource::Vault(source) = &self.source {
             tell(source, read.certificate(), clock.unix_seconds());
+            if read.is_exportable() {
+                tracing::warn!(name = &*source.name, cure = key_vault::NON_EXPORTABLE, "{}", key_vault::EXPORTABLE);
+            }
         }
         if before.is_some() {
             self.older.store(before);

@@ -124,6 +124,8 @@ pub enum ManagedIdentitySource {
     AppService,
     /// Machines that Azure Arc manages.
     Arc,
+    /// Services on Service Fabric.
+    ServiceFabric,
 }
 
 /// The signing of client assertions.

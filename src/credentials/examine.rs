@@ -21,6 +21,7 @@ use super::{
     certificates::{CertificateSource, Certificates, VaultSource},
     credential::Source,
     error::Failure,
+    excess,
     holder::Holder,
     key_vault::{scope_of, vault_url},
     token_request::{http_date, refused},
@@ -174,14 +175,21 @@ impl Credential {
         match claims_of(token.expose()) {
             // Only its API can read it.
             None => links.ok("token", lives),
-            Some(claims) => match claims.get("roles").and_then(Value::as_array).filter(|roles| !roles.is_empty()) {
-                Some(roles) => {
-                    let roles: Vec<_> = roles.iter().filter_map(Value::as_str).collect();
-                    links.ok("token", format!("{lives}, with the roles {}", roles.join(", ")));
-                }
-                // Azure's own services hold role assignments of their own against an identity, and put none into tokens.
-                None => links.ok("token", format!("{lives}, without any app role")),
-            },
+            Some(claims) => {
+                links.0.extend(excess::of_token(&claims));
+                Self::tell_roles(&claims, lives, links);
+            }
+        }
+    }
+
+    fn tell_roles(claims: &Map<String, Value>, lives: String, links: &mut Links) {
+        match claims.get("roles").and_then(Value::as_array).filter(|roles| !roles.is_empty()) {
+            Some(roles) => {
+                let roles: Vec<_> = roles.iter().filter_map(Value::as_str).collect();
+                links.ok("token", format!("{lives}, with the roles {}", roles.join(", ")));
+            }
+            // Azure's own services hold role assignments of their own against an identity, and put none into tokens.
+            None => links.ok("token", format!("{lives}, without any app role")),
         }
     }
 }
@@ -313,6 +321,7 @@ async fn examine_vault(source: &VaultSource, links: &mut Links) -> Result<(Arc<H
     links.ok("identity", format!("{whom} has a token for the vault"));
     let holder = source.read().await.map_err(|error| vault_failure("vault", &whom, &Failure::Vault(error), links))?;
     links.ok("vault", format!("{} gives the certificate {}", source.vault.url.host_str().unwrap_or_default(), source.name));
+    links.0.extend(excess::of_vault(source, &holder, &whom).await);
     Ok((Arc::new(holder), whom))
 }
 

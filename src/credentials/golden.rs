@@ -14,7 +14,8 @@ use url::Url;
 use super::{
     AssertionAlgorithm, AssertionConfig, CertificateConfig, CredentialConfig, Credentials, FederatedTokenConfig, KeyUse,
     KeyVaultCertificateConfig, ManagedIdentityConfig, ManagedIdentitySource, UserToken,
-    managed_identity::{ManagedIdentity, Platform},
+    managed_identity::ManagedIdentity,
+    platform::Platform,
     testing::{GATEWAY, TestBed, pem, tenant},
 };
 use crate::{

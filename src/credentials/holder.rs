@@ -38,6 +38,11 @@ impl Holder {
         }
     }
 
+    /// Returns whether the key signs in a vault that can hand it out all the same.
+    pub(crate) const fn is_exportable(&self) -> bool {
+        matches!(self, Self::InVault(VaultCertificate { exportable: Some(true), .. }, _))
+    }
+
     /// Returns whether each signature is a call over the network.
     pub(crate) const fn is_far(&self) -> bool {
         matches!(self, Self::InVault(..))

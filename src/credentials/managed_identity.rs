@@ -1,23 +1,19 @@
 //! Managed identities: tokens from the platform that the gateway runs on, without a credential of its own.
 
-use std::{
-    fmt,
-    io::Read as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{io::Read as _, path::Path, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use url::Url;
 use zeroize::Zeroizing;
 
 use super::{
-    ManagedIdentityConfig, ManagedIdentitySource,
+    ManagedIdentityConfig,
     aadsts::Asker,
     access_token::Issued,
     error::Failure,
+    platform::Platform,
     token_cache::Fetched,
     token_request::{Seconds, refused},
 };
@@ -30,12 +26,6 @@ use crate::{
 const CAP: usize = 64 << 10;
 /// The timeout of one call. The endpoint is on this machine or next to it.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The folder in which Azure Arc's agent leaves its challenges, and the only one that they are read from.
-const ARC_FOLDER: &str = "/var/opt/azcmagent/tokens";
-/// The path of the agent, which exists on managed machines.
-const ARC_AGENT: &str = "/opt/azcmagent/bin/himds";
-/// The default address of the agent.
-const ARC_ENDPOINT: &str = "http://localhost:40342/metadata/identity/oauth2/token";
 /// The size limit: more than any of these challenges.
 const ARC_CHALLENGE: u64 = 4_096;
 
@@ -46,113 +36,6 @@ pub(crate) struct ManagedIdentity {
     pub(crate) which: ManagedIdentityConfig,
     pub(crate) http: IdentityHttp,
     pub(crate) clock: Clock,
-}
-
-/// The platform's token endpoint.
-#[derive(Debug)]
-pub(crate) enum Platform {
-    /// Virtual machines, scale sets, Kubernetes nodes.
-    Imds(Url),
-    /// App Service, Functions, Container Apps.
-    AppService(Url, SecretString),
-    /// The 2017 version of the same, which some plans still have.
-    AppService2017(Url, SecretString),
-    /// Machines that Azure Arc manages.
-    Arc(Url, PathBuf),
-}
-
-/// The reason why the platform's endpoint is unknown.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(crate) enum NoPlatform {
-    /// A variable that the source needs is missing from the environment.
-    #[error("the environment has no {0}")]
-    Lacks(&'static str),
-    /// A variable is not a URL.
-    #[error("{0} is not a URL")]
-    NoUrl(&'static str),
-    /// Service Fabric.
-    #[error("this is Service Fabric, whose managed identities are not supported yet")]
-    ServiceFabric,
-}
-
-impl Platform {
-    /// Detects the platform from the environment; `auto` looks in the same order as Microsoft's clients.
-    pub(crate) fn detect(
-        source: ManagedIdentitySource,
-        environment: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, NoPlatform> {
-        let get = |name: &str| environment(name).filter(|value| !value.is_empty());
-        let url = |name: &'static str| {
-            let text = get(name).ok_or(NoPlatform::Lacks(name))?;
-            Url::parse(&text).ok().filter(|url| url.has_host()).ok_or(NoPlatform::NoUrl(name))
-        };
-        let secret = |name: &'static str| get(name).map(SecretString::from).ok_or(NoPlatform::Lacks(name));
-        match source {
-            ManagedIdentitySource::Auto if get("IDENTITY_SERVER_THUMBPRINT").is_some() => Err(NoPlatform::ServiceFabric),
-            ManagedIdentitySource::Auto if get("IDENTITY_ENDPOINT").is_some() && get("IDENTITY_HEADER").is_some() => {
-                Self::detect(ManagedIdentitySource::AppService, environment)
-            }
-            ManagedIdentitySource::Auto if get("IDENTITY_ENDPOINT").is_some() && get("IMDS_ENDPOINT").is_some() => {
-                Self::detect(ManagedIdentitySource::Arc, environment)
-            }
-            ManagedIdentitySource::Auto if get("MSI_ENDPOINT").is_some() && get("MSI_SECRET").is_some() => {
-                Self::detect(ManagedIdentitySource::AppService, environment)
-            }
-            // A service that is started by itself has no variables; the agent is there all the same.
-            ManagedIdentitySource::Auto if Path::new(ARC_AGENT).exists() => Self::detect(ManagedIdentitySource::Arc, environment),
-            ManagedIdentitySource::Auto => Self::detect(ManagedIdentitySource::Imds, environment),
-            ManagedIdentitySource::AppService if get("IDENTITY_ENDPOINT").is_none() && get("MSI_ENDPOINT").is_some() => {
-                Ok(Self::AppService2017(url("MSI_ENDPOINT")?, secret("MSI_SECRET")?))
-            }
-            ManagedIdentitySource::AppService => Ok(Self::AppService(url("IDENTITY_ENDPOINT")?, secret("IDENTITY_HEADER")?)),
-            ManagedIdentitySource::Arc if get("IDENTITY_ENDPOINT").is_none() => {
-                let url = Url::parse(ARC_ENDPOINT).map_err(|_| NoPlatform::NoUrl("the agent's endpoint"))?;
-                Ok(Self::Arc(url, ARC_FOLDER.into()))
-            }
-            ManagedIdentitySource::Arc => Ok(Self::Arc(url("IDENTITY_ENDPOINT")?, ARC_FOLDER.into())),
-            ManagedIdentitySource::Imds => {
-                let name = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
-                let mut base = if get(name).is_some() {
-                    url(name)?
-                } else {
-                    Url::parse("http://169.254.169.254").map_err(|_| NoPlatform::NoUrl("the metadata service"))?
-                };
-                base.set_path("/metadata/identity/oauth2/token");
-                Ok(Self::Imds(base))
-            }
-        }
-    }
-
-    /// Returns the platform's name in settings.
-    const fn name(&self) -> &'static str {
-        match self {
-            Self::Imds(_) => "imds",
-            Self::AppService(..) | Self::AppService2017(..) => "app-service",
-            Self::Arc(..) => "arc",
-        }
-    }
-
-    fn endpoint(&self) -> &Url {
-        match self {
-            Self::Imds(url) | Self::AppService(url, _) | Self::AppService2017(url, _) | Self::Arc(url, _) => url,
-        }
-    }
-
-    const fn api_version(&self) -> &'static str {
-        match self {
-            Self::Imds(_) => "2018-02-01",
-            Self::AppService(..) => "2019-08-01",
-            Self::AppService2017(..) => "2017-09-01",
-            Self::Arc(..) => "2020-06-01",
-        }
-    }
-}
-
-/// Writes the platform as operators know it: `imds at 169.254.169.254`.
-impl fmt::Display for Platform {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {}", self.name(), self.endpoint().host_str().unwrap_or_default())
-    }
 }
 
 impl ManagedIdentity {
@@ -185,6 +68,8 @@ impl ManagedIdentity {
             Platform::Imds(_) | Platform::Arc(..) => ("client_id", "object_id", "msi_res_id"),
             Platform::AppService(..) => ("client_id", "object_id", "mi_res_id"),
             Platform::AppService2017(..) => ("clientid", "objectid", "mi_res_id"),
+            // The cluster decides which identity it is; `detect` lets none be named.
+            Platform::ServiceFabric { .. } => ("client_id", "object_id", "mi_res_id"),
         };
         for (name, value) in [(names.0, client_id), (names.1, object_id), (names.2, resource_id)] {
             if let Some(value) = value {
@@ -204,7 +89,7 @@ impl ManagedIdentity {
         }
         let secret = match &self.platform {
             Platform::AppService(_, secret) => Some(("x-identity-header", secret)),
-            Platform::AppService2017(_, secret) => Some(("secret", secret)),
+            Platform::AppService2017(_, secret) | Platform::ServiceFabric { secret, .. } => Some(("secret", secret)),
             Platform::Imds(_) | Platform::Arc(..) => None,
         };
         if let Some((name, secret)) = secret {
@@ -286,6 +171,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::credentials::{
+        ManagedIdentitySource,
+        platform::{ARC_ENDPOINT, ARC_FOLDER, NoPlatform},
+    };
     use crate::{
         dev_tenant::{DevTenant, Options},
         identity_http::IdentityHttpConfig,
@@ -407,6 +296,10 @@ mod tests {
     #[test]
     fn finds_the_platform_in_the_order_that_microsofts_clients_look_in() {
         let url = || "http://127.0.0.1:1/x".to_owned();
+        let fabric = |url: &str, thumbprint: &str| {
+            let pairs = [("IDENTITY_ENDPOINT", url), ("IDENTITY_HEADER", "h"), ("IDENTITY_SERVER_THUMBPRINT", thumbprint)];
+            pairs.map(|(name, value)| (name, value.to_owned())).to_vec()
+        };
         for (pairs, expected) in [
             (vec![], Ok("imds")),
             (vec![("IDENTITY_ENDPOINT", url()), ("IDENTITY_HEADER", "h".into())], Ok("app-service")),
@@ -417,9 +310,15 @@ mod tests {
                 vec![("IDENTITY_ENDPOINT", "x".into()), ("IDENTITY_HEADER", "h".into())],
                 Err(NoPlatform::NoUrl("IDENTITY_ENDPOINT")),
             ),
+            (fabric("https://127.0.0.1:1/x", &"AB ".repeat(20)), Ok("service-fabric")),
+            (fabric("https://127.0.0.1:1/x", &["ab"; 20].join(":")), Ok("service-fabric")),
+            (fabric("http://127.0.0.1:1/x", &"ab".repeat(20)), Err(NoPlatform::NotHttps("IDENTITY_ENDPOINT"))),
+            (fabric("https://127.0.0.1:1/x", "t"), Err(NoPlatform::NoThumbprint)),
+            // Cloud Shell's form, whose tokens are a person's.
+            (vec![("MSI_ENDPOINT", url())], Err(NoPlatform::Lacks("MSI_SECRET beside its MSI_ENDPOINT"))),
             (
-                vec![("IDENTITY_ENDPOINT", url()), ("IDENTITY_HEADER", "h".into()), ("IDENTITY_SERVER_THUMBPRINT", "t".into())],
-                Err(NoPlatform::ServiceFabric),
+                vec![("IDENTITY_ENDPOINT", url())],
+                Err(NoPlatform::Lacks("IDENTITY_HEADER or IMDS_ENDPOINT beside its IDENTITY_ENDPOINT")),
             ),
         ] {
             let found = Platform::detect(ManagedIdentitySource::Auto, environment(&pairs));
@@ -431,5 +330,32 @@ mod tests {
         }
         let lacks = Platform::detect(ManagedIdentitySource::AppService, environment(&[]));
         assert_eq!(lacks.unwrap_err(), NoPlatform::Lacks("IDENTITY_ENDPOINT"));
+    }
+
+    #[tokio::test]
+    async fn service_fabric_is_trusted_by_the_thumbprint_of_its_certificate_alone() {
+        let clock = Clock::manual(1_800_000_000);
+        let entra = DevTenant::start(Options { tls: true, clock: clock.clone(), ..Options::default() }).await.unwrap();
+        let variables = |thumbprint: String| {
+            detect(&[
+                ("IDENTITY_ENDPOINT", format!("{}/sf/token", entra.base_url())),
+                ("IDENTITY_HEADER", entra.identity_header()),
+                ("IDENTITY_SERVER_THUMBPRINT", thumbprint),
+            ])
+        };
+        let pinned = |platform: Platform| {
+            let Platform::ServiceFabric { thumbprint, .. } = &platform else { panic!("{platform:?}") };
+            let http = IdentityHttp::new(&IdentityHttpConfig::default()).unwrap().pinned(*thumbprint).unwrap();
+            ManagedIdentity { platform, which: ManagedIdentityConfig::default(), http, clock: clock.clone() }
+        };
+
+        let issued = pinned(variables(entra.server_thumbprint().unwrap())).ask(VAULT).await.unwrap();
+        assert_eq!(issued.lifetime.as_secs(), 86_399);
+
+        // No secret reaches a server with another certificate.
+        let before = entra.calls("/sf/token");
+        let failure = pinned(variables("ab".repeat(20))).ask(VAULT).await.err().unwrap();
+        assert!(matches!(failure, Failure::Unreachable(_)), "{failure}");
+        assert_eq!(entra.calls("/sf/token"), before);
     }
 }

@@ -14,6 +14,7 @@ mod config;
 mod credential;
 mod error;
 mod examine;
+mod excess;
 #[cfg(test)]
 mod golden;
 mod holder;
@@ -22,6 +23,7 @@ mod managed_identity;
 mod own_token;
 mod pace;
 mod past;
+mod platform;
 mod registration;
 mod set;
 mod status;

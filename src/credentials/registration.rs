@@ -25,7 +25,8 @@ const CAP: usize = 1 << 20;
 /// The number of days before its end from which on a client secret causes a warning.
 const WARN_DAYS: i64 = 30;
 /// The properties that are read; without the public keys.
-const SELECT: &str = "displayName,signInAudience,isFallbackPublicClient,web,spa,publicClient,passwordCredentials,keyCredentials";
+const SELECT: &str = "displayName,signInAudience,isFallbackPublicClient,web,spa,publicClient,passwordCredentials,keyCredentials,\
+    requiredResourceAccess";
 
 /// An `application` of Graph, reduced to the checked properties.
 #[derive(Debug, Default, Deserialize)]
@@ -38,6 +39,24 @@ struct Registration {
     public_client: Redirects,
     password_credentials: Vec<PasswordCredential>,
     key_credentials: Vec<KeyCredential>,
+    required_resource_access: Vec<ResourceAccess>,
+}
+
+/// The permissions that the registration lists for one API.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ResourceAccess {
+    resource_app_id: String,
+    resource_access: Vec<Permission>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Permission {
+    id: String,
+    /// `Scope` for a delegated permission, `Role` for an application's.
+    #[serde(rename = "type")]
+    kind: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -93,7 +112,7 @@ impl Credential {
 
     /// Reads the credential's own app registration, if permitted, and reports problems. Does nothing for a managed identity,
     /// which has none.
-    pub async fn examine_registration(&self, tenant: Option<&str>) -> Vec<Step> {
+    pub async fn examine_registration(&self, tenant: Option<&str>, exchanges: bool) -> Vec<Step> {
         let (Source::Application(application), Some(GraphAddress { base, scope })) =
             (&self.source, graph_address(&self.authority))
         else {
@@ -110,7 +129,12 @@ impl Credential {
         match application.read_registration(&base, &token).await {
             Ok(registration) => {
                 let now = application.clock.unix_seconds();
-                judge(&registration, &application.identity, self.has_own_tenant() && tenant.is_none(), now)
+                judge(
+                    &registration,
+                    &application.identity,
+                    Use { single_tenant: self.has_own_tenant() && tenant.is_none(), exchanges },
+                    now,
+                )
             }
             Err(why) => skipped(why),
         }
@@ -139,8 +163,17 @@ impl Application {
     }
 }
 
+/// What the config does with an application.
+#[derive(Clone, Copy, Debug)]
+struct Use {
+    /// Whether it asks for tokens in its own tenant alone.
+    single_tenant: bool,
+    /// Whether routes exchange users' tokens with it.
+    exchanges: bool,
+}
+
 /// Reports the problems of a registration, present or approaching, or else that there are none.
-fn judge(registration: &Registration, identity: &Identity, single_tenant: bool, now: u64) -> Vec<Step> {
+fn judge(registration: &Registration, identity: &Identity, Use { single_tenant, exchanges }: Use, now: u64) -> Vec<Step> {
     let mut found = Vec::new();
     let mut note = |what: String, cure: &str| found.push(Step::new("registration", Outcome::Warning, what).cure(cure));
 
@@ -164,6 +197,9 @@ fn judge(registration: &Registration, identity: &Identity, single_tenant: bool, 
     if single_tenant && registration.sign_in_audience.as_deref().is_some_and(|audience| audience != "AzureADMyOrg") {
         let what = format!("it can be used in other tenants ({})", registration.sign_in_audience.as_deref().unwrap_or_default());
         note(what, "make it single-tenant, unless routes name other tenants");
+    }
+    if !exchanges {
+        judge_delegated(&registration.required_resource_access, &mut note);
     }
     let own_secret = match identity {
         Identity::Secret(secret) => secret.secret.value(now),
@@ -191,6 +227,23 @@ fn judge(registration: &Registration, identity: &Identity, single_tenant: bool, 
         found.push(Step::new("registration", Outcome::Ok, "nothing is on it that a gateway does not need"));
     }
     found
+}
+
+/// Delegated permissions serve where a user is; a daemon has none.
+fn judge_delegated(access: &[ResourceAccess], note: &mut impl FnMut(String, &str)) {
+    /// `User.Read` of Microsoft Graph, which the portal puts on each new registration.
+    const USER_READ: &str = "e1fe6dd8-ba31-4d61-89e7-88639da4683d";
+    for api in access {
+        let delegated: Vec<_> = api.resource_access.iter().filter(|permission| permission.kind == "Scope").collect();
+        let what = match &delegated[..] {
+            [] => continue,
+            [only] if only.id == USER_READ => {
+                "it has the delegated permission User.Read of Microsoft Graph, which each new registration has".to_owned()
+            }
+            more => format!("it has {} delegated permissions for the API {}", more.len(), api.resource_app_id),
+        };
+        note(what, "remove them (API permissions): no route calls on behalf of users with this credential");
+    }
 }
 
 fn judge_password(password: &PasswordCredential, own: Option<&SecretString>, now: u64, note: &mut impl FnMut(String, &str)) {
@@ -236,7 +289,10 @@ mod tests {
 
     fn told(registration: &Value, identity: &Identity) -> Vec<String> {
         let registration: Registration = serde_json::from_value(registration.clone()).unwrap();
-        judge(&registration, identity, true, NOW).into_iter().map(|step| step.found).collect()
+        judge(&registration, identity, Use { single_tenant: true, exchanges: false }, NOW)
+            .into_iter()
+            .map(|step| step.found)
+            .collect()
     }
 
     #[test]
@@ -260,6 +316,20 @@ mod tests {
             (
                 json!({ "passwordCredentials": [{ "displayName": "old", "endDateTime": "2030-01-01T00:00:00Z" }] }),
                 "it has a client secret that this credential does not use (old)",
+            ),
+            (
+                json!({ "requiredResourceAccess": [{
+                    "resourceAppId": "00000003-0000-0000-c000-000000000000",
+                    "resourceAccess": [
+                        { "id": "e1fe6dd8-ba31-4d61-89e7-88639da4683d", "type": "Scope" },
+                        { "id": "df021288-bdef-4463-88db-98f22de89214", "type": "Role" },
+                    ],
+                }] }),
+                "it has the delegated permission User.Read of Microsoft Graph, which each new registration has",
+            ),
+            (
+                json!({ "requiredResourceAccess": [{ "resourceAppId": "a", "resourceAccess": [{ "id": "1", "type": "Scope" }] }] }),
+                "it has 1 delegated permissions for the API a",
             ),
             (
                 json!({ "keyCredentials": [{ "displayName": "CN=old", "endDateTime": "2020-01-01T00:00:00Z" }] }),
@@ -310,7 +380,7 @@ mod tests {
     async fn reads_the_registration_where_it_may_and_says_what_to_look_for_where_not() {
         let house = TestBed::open().await;
         let credentials = house.gateway();
-        let examine = async || house.gateway().find("gateway").unwrap().examine_registration(None).await;
+        let examine = async || house.gateway().find("gateway").unwrap().examine_registration(None, true).await;
 
         let steps = examine().await;
         assert_eq!(steps[0].outcome, Outcome::Skipped, "{steps:?}");

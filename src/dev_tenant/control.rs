@@ -1,10 +1,11 @@
 //! The tenant's control endpoints, `/dev/…`: registrations, tokens of any shape, keys, faults. For callers on this machine only.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use axum::{
     Extension, Json, Router,
-    extract::{Query, Request, State as Extract},
+    body::Bytes,
+    extract::{FromRequest, Query, Request, State as Extract},
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -18,6 +19,7 @@ use super::mint::ClientAuthentication;
 use super::{
     State,
     directory::{App, Tenant, User},
+    managed_identity::ManagedIdentity,
     mint::TokenBuilder,
     play::Fault,
     server::Peer,
@@ -34,7 +36,8 @@ pub(crate) fn router() -> Router<Arc<State>> {
         .route("/dev/keys/retire", post(retire))
         .route("/dev/vault/certificates", post(vault_certificate))
         .route("/dev/vault/secrets", post(vault_secret))
-        .route("/dev/machine", get(machine))
+        .route("/dev/vault/permissions", post(vault_permissions))
+        .route("/dev/machine", get(machine).post(set_machine))
         .route("/dev/fail", post(fail))
         .route("/dev/recover", post(recover))
         .route("/dev/calls", get(calls).delete(forget))
@@ -57,6 +60,19 @@ async fn this_machine_only(Extension(Peer(peer)): Extension<Peer>, request: Requ
             .into_response();
     }
     next.run(request).await
+}
+
+/// A JSON body, whatever its content type: `curl -d '{…}'` calls it a form.
+struct Told<T>(T);
+
+impl<T: serde::de::DeserializeOwned> FromRequest<Arc<State>> for Told<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &Arc<State>) -> Result<Self, Response> {
+        let body = Bytes::from_request(request, state).await.map_err(IntoResponse::into_response)?;
+        let read = serde_json::from_slice(&body);
+        read.map(Told).map_err(|error| (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response())
+    }
 }
 
 async fn index(Extract(state): Extract<Arc<State>>) -> String {
@@ -82,7 +98,7 @@ async fn apps(Extract(state): Extract<Arc<State>>) -> Json<Vec<App>> {
     Json(state.directory().apps.iter().map(|app| App { secrets: Vec::new(), ..app.clone() }).collect())
 }
 
-async fn put_app(Extract(state): Extract<Arc<State>>, Json(mut app): Json<App>) -> StatusCode {
+async fn put_app(Extract(state): Extract<Arc<State>>, Told(mut app): Told<App>) -> StatusCode {
     app.client_id.make_ascii_lowercase();
     state.directory().put_app(app);
     StatusCode::NO_CONTENT
@@ -92,7 +108,7 @@ async fn users(Extract(state): Extract<Arc<State>>) -> Json<Vec<User>> {
     Json(state.directory().users.clone())
 }
 
-async fn put_user(Extract(state): Extract<Arc<State>>, Json(user): Json<User>) -> StatusCode {
+async fn put_user(Extract(state): Extract<Arc<State>>, Told(user): Told<User>) -> StatusCode {
     state.directory().put_user(user);
     StatusCode::NO_CONTENT
 }
@@ -101,7 +117,7 @@ async fn tenants(Extract(state): Extract<Arc<State>>) -> Json<Vec<Tenant>> {
     Json(state.directory().tenants.clone())
 }
 
-async fn put_tenant(Extract(state): Extract<Arc<State>>, Json(tenant): Json<Tenant>) -> StatusCode {
+async fn put_tenant(Extract(state): Extract<Arc<State>>, Told(tenant): Told<Tenant>) -> StatusCode {
     let mut directory = state.directory();
     directory.tenants.retain(|other| other.id != tenant.id);
     directory.tenants.push(tenant);
@@ -135,9 +151,44 @@ struct Wanted {
     algorithm: Option<String>,
     /// `tenant`, `wrong`, `unknown`, `personal` or `app:<client id>`.
     key: Option<String>,
+    /// Whether a token is issued that Entra would never issue.
+    force: bool,
 }
 
 impl Wanted {
+    /// Compares the token with those that Entra issues: a test that passes with another one proves nothing. Defects that are requested
+    /// by name (`expired`, `key`, `claims`, …) are intended.
+    ///
+    /// Returns notes on what was adapted.
+    fn adapt(&mut self, state: &State) -> Result<Vec<String>, String> {
+        const FORCED: &str = "or add \"force\": true to get it all the same";
+        if self.force {
+            return Ok(Vec::new());
+        }
+        if self.app.is_some() && self.scopes.is_some() {
+            return Err(format!("an application's own token has roles, and never scopes: write \"roles\", {FORCED}"));
+        }
+        let Some(audience) = self.audience.clone() else { return Ok(Vec::new()) };
+        let directory = state.directory();
+        let Some(resource) = directory.resource(&audience) else {
+            return Err(format!(
+                "no app is registered as {audience}, for which Entra answers AADSTS500011: register it (POST /dev/apps), {FORCED}"
+            ));
+        };
+        let own = resource.token_version;
+        if let Some(version) = self.version.filter(|version| *version != own) {
+            return Err(format!(
+                "{audience} gets version {own} tokens by its registration, whatever the client asks for: register it with \"token_version\": {version}, {FORCED}"
+            ));
+        }
+        if own == 2 && !audience.eq_ignore_ascii_case(&resource.client_id) {
+            let note = format!("aud is {}: version 2 tokens name the API by its client id, never by its URI", resource.client_id);
+            self.audience = Some(resource.client_id.clone());
+            return Ok(vec![note]);
+        }
+        Ok(Vec::new())
+    }
+
     fn builder(self, state: Arc<State>) -> Result<TokenBuilder, String> {
         let mut builder = TokenBuilder::new(state);
         if self.expired {
@@ -210,8 +261,12 @@ struct Format {
 
 async fn token(Extract(state): Extract<Arc<State>>, Query(query): Query<Format>, headers: HeaderMap, body: String) -> Response {
     // `curl -d '{…}'` calls its JSON a form; at this desk it is read all the same.
-    let wanted: Wanted = match serde_json::from_str(if body.trim().is_empty() { "{}" } else { &body }) {
+    let mut wanted: Wanted = match serde_json::from_str(if body.trim().is_empty() { "{}" } else { &body }) {
         Ok(wanted) => wanted,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    };
+    let notes = match wanted.adapt(&state) {
+        Ok(notes) => notes,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     };
     let token = wanted.builder(state).and_then(|builder| builder.try_sign().map_err(|error| error.to_string()));
@@ -223,7 +278,11 @@ async fn token(Extract(state): Extract<Arc<State>>, Query(query): Query<Format>,
             if text {
                 token.into_response()
             } else {
-                Json(json!({ "token_type": "Bearer", "access_token": token })).into_response()
+                let mut answer = json!({ "token_type": "Bearer", "access_token": token });
+                if !notes.is_empty() {
+                    answer["notes"] = notes.into();
+                }
+                Json(answer).into_response()
             }
         }
     }
@@ -260,7 +319,7 @@ const fn a_year() -> u32 {
     365
 }
 
-async fn vault_certificate(Extract(state): Extract<Arc<State>>, Json(wanted): Json<NewCertificate>) -> Response {
+async fn vault_certificate(Extract(state): Extract<Arc<State>>, Told(wanted): Told<NewCertificate>) -> Response {
     let now = state.clock.unix_seconds();
     state.vault().set_form(&wanted.name, wanted.pem);
     let made = state.vault().certify(&wanted.name, wanted.exportable, now, wanted.days);
@@ -286,7 +345,7 @@ struct NewSecret {
     expires: Option<u64>,
 }
 
-async fn vault_secret(Extract(state): Extract<Arc<State>>, Json(wanted): Json<NewSecret>) -> Json<Value> {
+async fn vault_secret(Extract(state): Extract<Arc<State>>, Told(wanted): Told<NewSecret>) -> Json<Value> {
     let now = state.clock.unix_seconds();
     let version = state.vault().put_secret(&wanted.name, &wanted.value, wanted.content_type.as_deref(), wanted.expires, now);
     Json(json!({ "name": wanted.name, "version": version }))
@@ -295,6 +354,43 @@ async fn vault_secret(Extract(state): Extract<Arc<State>>, Json(wanted): Json<Ne
 /// Returns the environment of a program on the machine that the tenant simulates.
 async fn machine(Extract(state): Extract<Arc<State>>) -> Json<Value> {
     Json(state.machine().environment(&state.base))
+}
+
+/// Changes of the machine.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Machine {
+    identities: Option<Vec<ManagedIdentity>>,
+    /// The folder for the challenge files of Azure Arc, which then answers.
+    arc_folder: Option<PathBuf>,
+}
+
+async fn set_machine(Extract(state): Extract<Arc<State>>, Told(wanted): Told<Machine>) -> StatusCode {
+    state.machine().change(wanted.identities, wanted.arc_folder);
+    StatusCode::NO_CONTENT
+}
+
+/// The permissions of a client in the vault, and the vault's model of permissions.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Permissions {
+    client: Option<String>,
+    /// `keys/sign`, `certificates/get`, ….
+    #[serde(default)]
+    permissions: Vec<String>,
+    access_policies: Option<bool>,
+}
+
+async fn vault_permissions(Extract(state): Extract<Arc<State>>, Told(wanted): Told<Permissions>) -> StatusCode {
+    let mut vault = state.vault();
+    if let Some(client) = &wanted.client {
+        let permissions: Vec<&str> = wanted.permissions.iter().map(String::as_str).collect();
+        vault.restrict(client, &permissions);
+    }
+    if let Some(access_policies) = wanted.access_policies {
+        vault.use_access_policies(access_policies);
+    }
+    StatusCode::NO_CONTENT
 }
 
 async fn fail(Extract(state): Extract<Arc<State>>, body: String) -> Response {

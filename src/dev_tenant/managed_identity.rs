@@ -13,7 +13,12 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{DevTenant, State, directory::id_of, mint::TokenBuilder, problem::no_store};
+use super::{
+    DevTenant, State,
+    directory::{id_of, new_id},
+    mint::TokenBuilder,
+    problem::no_store,
+};
 
 /// The lifetime of these tokens, in seconds: a day.
 const LIFETIME: u64 = 86_399;
@@ -43,6 +48,8 @@ pub(crate) struct Machine {
     identity_header: String,
     /// The folder in which Arc's agent leaves its challenge files. Clients accept only the agent's own folder.
     arc_folder: Option<PathBuf>,
+    /// SHA-1 of the TLS certificate in hexadecimal, by which Service Fabric's clients know the endpoint; `None` without TLS.
+    pub(crate) server_thumbprint: Option<String>,
 }
 
 impl Default for Machine {
@@ -51,11 +58,18 @@ impl Default for Machine {
             identities: vec![ManagedIdentity { client_id: id_of("machine", "system"), resource_id: None }],
             identity_header: id_of("machine", "header"),
             arc_folder: None,
+            server_thumbprint: None,
         }
     }
 }
 
 impl Machine {
+    /// Changes the identities, and the folder of Arc's challenge files; what is `None` stays.
+    pub(crate) fn change(&mut self, identities: Option<Vec<ManagedIdentity>>, arc_folder: Option<PathBuf>) {
+        self.identities = identities.unwrap_or_else(|| std::mem::take(&mut self.identities));
+        self.arc_folder = arc_folder.or_else(|| self.arc_folder.take());
+    }
+
     /// Returns the environment variables of a program that runs here, by kind of platform.
     pub(crate) fn environment(&self, base: &str) -> Value {
         json!({
@@ -63,6 +77,11 @@ impl Machine {
             "app-service": { "IDENTITY_ENDPOINT": format!("{base}/msi/token"), "IDENTITY_HEADER": self.identity_header },
             "app-service-2017": { "MSI_ENDPOINT": format!("{base}/msi/token"), "MSI_SECRET": self.identity_header },
             "azure-ml": { "MSI_ENDPOINT": format!("{base}/ml/token"), "MSI_SECRET": self.identity_header },
+            "service-fabric": {
+                "IDENTITY_ENDPOINT": format!("{base}/sf/token"),
+                "IDENTITY_HEADER": self.identity_header,
+                "IDENTITY_SERVER_THUMBPRINT": self.server_thumbprint,
+            },
             "imds": { "AZURE_POD_IDENTITY_AUTHORITY_HOST": base },
             "arc": { "IDENTITY_ENDPOINT": format!("{base}/arc/token"), "IMDS_ENDPOINT": base },
         })
@@ -74,6 +93,11 @@ impl DevTenant {
     /// Gives the machine these identities instead of its single system-assigned one.
     pub fn managed_identities(&self, identities: Vec<ManagedIdentity>) {
         self.state.machine().identities = identities;
+    }
+
+    /// Returns the value of `IDENTITY_SERVER_THUMBPRINT`, with `IDENTITY_ENDPOINT` at `{base}/sf/token`; `None` without TLS.
+    pub fn server_thumbprint(&self) -> Option<String> {
+        self.state.machine().server_thumbprint.clone()
     }
 
     /// Returns the identities of the machine.
@@ -98,6 +122,7 @@ pub(crate) fn router() -> Router<Arc<State>> {
         .route("/msi/token", get(app_service))
         .route("/ml/token", get(azure_ml))
         .route("/arc/token", get(arc))
+        .route("/sf/token", get(service_fabric))
 }
 
 type Fields = BTreeMap<String, String>;
@@ -288,6 +313,30 @@ async fn arc(Extract(state): Extract<Arc<State>>, Query(fields): Query<Fields>, 
         "resource": resource,
         "token_type": "Bearer",
     }))
+}
+
+/// Service Fabric's: the identity is the service's own, and numbers are numbers.
+async fn service_fabric(Extract(state): Extract<Arc<State>>, Query(fields): Query<Fields>, headers: HeaderMap) -> Response {
+    let refuse = |status: StatusCode, code: &str, text: &str| {
+        (status, Json(json!({ "error": { "correlationId": new_id(), "code": code, "message": text } }))).into_response()
+    };
+    if fields.get("api-version").map(String::as_str) != Some("2019-07-01-preview") {
+        return refuse(StatusCode::BAD_REQUEST, "InvalidApiVersion", "The api-version is not supported.");
+    }
+    if headers.get("secret").map(HeaderValue::as_bytes) != Some(state.machine().identity_header.as_bytes()) {
+        return refuse(StatusCode::UNAUTHORIZED, "SecretHeaderNotFound", "The Secret header is missing or wrong.");
+    }
+    let Some(resource) = fields.get("resource").filter(|resource| !resource.is_empty()) else {
+        return refuse(StatusCode::BAD_REQUEST, "ArgumentNullOrEmpty", "The resource is missing.");
+    };
+    let Some(identity) = state.machine().identities.first().cloned() else {
+        return refuse(StatusCode::NOT_FOUND, "ManagedIdentityNotFound", "No managed identity was found for the service.");
+    };
+    let expires = state.clock.unix_seconds() + LIFETIME;
+    let Some(token) = token(state, &identity, resource) else {
+        return refuse(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "The token could not be fetched.");
+    };
+    answer(json!({ "token_type": "Bearer", "access_token": token, "expires_on": expires, "resource": resource }))
 }
 
 fn answer(body: Value) -> Response {

@@ -32,6 +32,7 @@ mod play;
 mod problem;
 mod registration;
 mod server;
+mod sign_in;
 mod token;
 mod vault;
 
@@ -189,6 +190,7 @@ impl DevTenant {
             vault: Mutex::default(),
             machine: Mutex::default(),
         });
+        state.machine().server_thumbprint = tls.as_ref().map(|tls| tls.thumbprint.clone());
         let (acceptor, ca_pem) = tls.map(|tls| (tls.acceptor, tls.ca_pem)).unzip();
         let stop = CancellationToken::new();
         tokio::spawn(server::serve(listener, acceptor, server::router(&state), stop.clone()));

@@ -1,6 +1,9 @@
 //! An app registration in Microsoft Graph: `GET /v1.0/applications(appId='…')`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use axum::{
     Json, Router,
@@ -81,9 +84,30 @@ fn resource(app: &App, now: u64) -> Value {
         },
         "spa": { "redirectUris": [] },
         "publicClient": { "redirectUris": [] },
+        "requiredResourceAccess": resource_access(app),
         "passwordCredentials": passwords,
         "keyCredentials": app.certificates.iter().filter_map(|text| key_credential(text)).collect::<Vec<Value>>(),
     })
+}
+
+/// Returns the permissions of the registration, by API; each has an id in place of its name.
+fn resource_access(app: &App) -> Vec<Value> {
+    let entries = |map: &BTreeMap<String, BTreeSet<String>>, kind: &str| -> Vec<Value> {
+        let access = |(resource, names): (&String, &BTreeSet<String>)| {
+            let list: Vec<Value> =
+                names.iter().map(|name| json!({ "id": permission_id(resource, name), "type": kind })).collect();
+            json!({ "resourceAppId": resource, "resourceAccess": list })
+        };
+        map.iter().map(access).collect()
+    };
+    [entries(&app.roles, "Role"), entries(&app.delegated, "Scope")].concat()
+}
+
+fn permission_id(resource: &str, name: &str) -> String {
+    match (resource, name) {
+        ("https://graph.microsoft.com", "User.Read") => "e1fe6dd8-ba31-4d61-89e7-88639da4683d".to_owned(),
+        _ => id_of("permission", &format!("{resource}/{name}")),
+    }
 }
 
 fn key_credential(text: &str) -> Option<Value> {

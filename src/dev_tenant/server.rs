@@ -18,7 +18,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::{State, control, graph, managed_identity, metadata, play, registration, token, vault};
+use super::{State, control, graph, managed_identity, metadata, play, registration, sign_in, token, vault};
+use crate::certificate::keys::Thumbprints;
 
 /// The peer's address of a connection, for the control endpoints.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +35,7 @@ pub(crate) fn router(state: &Arc<State>) -> Router {
         .route("/common/discovery/instance", get(metadata::instance))
         .route("/{tenant}/oauth2/v2.0/token", post(token::v2))
         .route("/{tenant}/oauth2/token", post(token::v1))
+        .merge(sign_in::router())
         .merge(control::router())
         .merge(vault::router())
         .merge(managed_identity::router())
@@ -87,6 +89,8 @@ async fn connection(stream: TcpStream, peer: SocketAddr, acceptor: Option<TlsAcc
 pub(crate) struct Tls {
     pub(crate) acceptor: TlsAcceptor,
     pub(crate) ca_pem: String,
+    /// SHA-1 of the server's certificate, in hexadecimal.
+    pub(crate) thumbprint: String,
 }
 
 /// Makes a certificate authority and a server certificate for this machine's own names.
@@ -120,6 +124,7 @@ pub(crate) fn tls(host: &str) -> Result<Tls, String> {
         Ok((ca_pem, certificate.der().clone(), key.serialize_der()))
     };
     let (ca_pem, certificate, key) = made().map_err(|error| error.to_string())?;
+    let thumbprint = Thumbprints::of(&certificate).hex();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -128,5 +133,5 @@ pub(crate) fn tls(host: &str) -> Result<Tls, String> {
         .with_single_cert(vec![certificate], PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key)))
         .map_err(|error| error.to_string())?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Tls { acceptor: TlsAcceptor::from(Arc::new(config)), ca_pem })
+    Ok(Tls { acceptor: TlsAcceptor::from(Arc::new(config)), ca_pem, thumbprint })
 }

@@ -5,6 +5,7 @@
 //! by the runtime that made the call, so make calls from one that outlives them.
 
 mod config;
+mod pinned;
 
 pub use self::config::IdentityHttpConfig;
 use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -199,6 +200,16 @@ impl IdentityHttp {
             None => here.clone(),
         };
         Ok(Self { outside, here, trusts_nobody })
+    }
+
+    /// Returns a client that trusts one certificate alone: that with this SHA-1 thumbprint, whoever issued it.
+    ///
+    /// # Errors
+    /// The TLS library refuses its settings.
+    pub(crate) fn pinned(&self, thumbprint: [u8; 20]) -> Result<Self, IdentityHttpFault> {
+        let tls = pinned::tls_config(thumbprint)?;
+        let here = builder(tls).build().map_err(|error| IdentityHttpFault::Tls(error.into()))?;
+        Ok(Self { outside: here.clone(), here, trusts_nobody: false })
     }
 
     /// Gets `url`; the body may have `cap` bytes.

@@ -13,6 +13,8 @@ use crate::entra::{is_guid, token::CredentialKind};
 /// The type of client assertions. RFC 7523, section 2.2.
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// The maximum number of parameters in a form: clients send about ten.
+/// The grant of exchanges on behalf of users.
+pub(super) const ON_BEHALF_OF: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const MOST_PARAMETERS: usize = 32;
 
 /// The client's request, and its proof of identity.
@@ -23,6 +25,8 @@ pub(super) struct RelayRequest {
     pub(super) grant_type: String,
     pub(super) scope: String,
     pub(super) shown: ClientProof,
+    /// The user's token, in an exchange on behalf of a user; its faults count after the grant is allowed.
+    pub(super) user: Option<Result<SecretString, FormFault>>,
 }
 
 /// The client's proof of identity.
@@ -55,6 +59,10 @@ pub(super) enum FormFault {
     ClientId,
     #[error("there are both `client_secret` and `client_assertion`")]
     TwoProofs,
+    #[error("`requested_token_use` is not `on_behalf_of`")]
+    TokenUse,
+    #[error("`assertion` is no signed token")]
+    User,
     #[error("`client_assertion_type` is not that of a JWT")]
     AssertionType,
     #[error("`client_assertion` cannot be read")]
@@ -105,7 +113,26 @@ pub(super) fn read(body: &[u8]) -> Result<RelayRequest, FormFault> {
             ClientProof::Assertion { assertion: assertion.into(), audience }
         }
     };
-    Ok(RelayRequest { client_id, grant_type, scope, shown })
+    let user = match &*grant_type {
+        ON_BEHALF_OF => Some(user(&parameters)),
+        // RFC 7523 knows the parameter for that grant alone.
+        _ => None,
+    };
+    Ok(RelayRequest { client_id, grant_type, scope, shown, user })
+}
+
+/// Returns the user's token of an exchange. Whether it is good, and for this client, Entra decides.
+fn user(parameters: &Parameters<'_>) -> Result<SecretString, FormFault> {
+    if parameters.need("requested_token_use")? != "on_behalf_of" {
+        return Err(FormFault::TokenUse);
+    }
+    let token = parameters.need("assertion")?;
+    // Base64url and dots: three parts of a signed token, five of an encrypted one.
+    let letters = token.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    match token.split('.').count() {
+        3 | 5 if letters => Ok(token.into()),
+        _ => Err(FormFault::User),
+    }
 }
 
 impl<'a> Parameters<'a> {
@@ -200,6 +227,11 @@ mod tests {
         format!("client_id={CLIENT}&grant_type=client_credentials&scope=api%3A%2F%2Forders%2F.default&{rest}")
     }
 
+    fn exchange(rest: &str) -> String {
+        let grant = ON_BEHALF_OF.replace(':', "%3A");
+        format!("client_id={CLIENT}&client_secret=s&scope=a%2Fb&grant_type={grant}&{rest}")
+    }
+
     fn with_assertion(assertion: &str) -> String {
         form(&format!("client_assertion_type={}&client_assertion={assertion}", JWT_BEARER.replace(':', "%3A")))
     }
@@ -249,6 +281,7 @@ mod tests {
             (format!("client_secret=s&client_id={CLIENT}&scope=b"), FormFault::Missing("grant_type")),
             (format!("client_secret=s&client_id={CLIENT}&grant_type=b"), FormFault::Missing("scope")),
             (format!("CLIENT_ID={CLIENT}&client_secret=s&grant_type=a&scope=b"), FormFault::Missing("client_id")),
+            (exchange("requested_token_use=on_behalf_of&assertion=a.b.c&Assertion=d.e.f"), FormFault::Duplicate),
             (form("client_assertion=a.b.c"), FormFault::Missing("client_assertion_type")),
             (form("client_assertion=a.b.c&client_assertion_type=saml"), FormFault::AssertionType),
             (with_assertion("a.b"), FormFault::Assertion),
@@ -282,6 +315,23 @@ mod tests {
         let twice =
             format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(format!(r#"{{"iss":"{CLIENT}","sub":"{CLIENT}","sub":"{OTHER}"}}"#)));
         assert_eq!(read(with_assertion(&twice).as_bytes()).err(), Some(FormFault::Assertion));
+    }
+
+    #[test]
+    fn an_exchange_has_a_users_token() {
+        for (rest, expected) in [
+            ("requested_token_use=on_behalf_of&assertion=a.b.c", None),
+            ("requested_token_use=on_behalf_of&assertion=a.b.c.d.e", None),
+            ("requested_token_use=on_behalf_of", Some(FormFault::Missing("assertion"))),
+            ("assertion=a.b.c", Some(FormFault::Missing("requested_token_use"))),
+            ("requested_token_use=other&assertion=a.b.c", Some(FormFault::TokenUse)),
+            ("requested_token_use=on_behalf_of&assertion=a.b", Some(FormFault::User)),
+            ("requested_token_use=on_behalf_of&assertion=a.b.c%2F", Some(FormFault::User)),
+        ] {
+            let asked = read(exchange(rest).as_bytes()).expect("a form");
+            assert_eq!(asked.user.expect("an exchange").err(), expected, "{rest}");
+        }
+        assert!(read(form("client_secret=s&assertion=a.b.c").as_bytes()).expect("a form").user.is_none());
     }
 
     #[test]

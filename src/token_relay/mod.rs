@@ -30,12 +30,13 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use schemars::JsonSchema;
+use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::runtime::Handle;
 use url::Url;
 use zeroize::Zeroizing;
 
-use self::form::{ClientProof, FormFault, RelayRequest};
+use self::form::{ClientProof, FormFault, ON_BEHALF_OF, RelayRequest};
 use crate::{
     credentials::{ANSWER_CAP, Grant, Proof, Refused, TokenRequest, aadsts::Asker, consent_uri, refused},
     entra::{TenantId, Tenants, token::TokenKind},
@@ -79,12 +80,16 @@ pub enum GrantType {
     /// RFC 6749, section 4.4.
     #[serde(rename = "client_credentials")]
     ClientCredentials,
+    /// Entra's exchange of a user's token (on-behalf-of): RFC 7523, section 2.1. The partner needs `token-kind: any`.
+    #[serde(rename = "urn:ietf:params:oauth:grant-type:jwt-bearer")]
+    OnBehalfOf,
 }
 
 impl GrantType {
     const fn as_str(self) -> &'static str {
         match self {
             Self::ClientCredentials => "client_credentials",
+            Self::OnBehalfOf => ON_BEHALF_OF,
         }
     }
 }
@@ -193,7 +198,11 @@ impl TokenRelay {
             faults.error(&place.key("scopes"), "the list is empty, so every request would be refused", "list the scopes");
         }
         for (index, scope) in config.scopes.iter().enumerate() {
-            let resource = scope.strip_suffix("/.default").unwrap_or_default();
+            let of_user = config.grant_types.contains(&GrantType::OnBehalfOf);
+            let resource = match scope.strip_suffix("/.default") {
+                None if of_user => scope.rsplit_once('/').map(|(resource, _)| resource).unwrap_or_default(),
+                resource => resource.unwrap_or_default(),
+            };
             if resource.is_empty() || !scope.bytes().all(|byte| byte.is_ascii_graphic()) {
                 let message = format!("`{scope}` is not a scope of this grant: applications ask for all that they were given");
                 faults.error(&place.key("scopes").index(index), message, "write it as api://orders/.default");
@@ -236,14 +245,14 @@ impl TokenRelay {
         body: RequestBody,
     ) -> Result<Response<Bytes>, Refusal> {
         judge_head(incoming)?;
-        let asked = form::read(&read(body).await?).map_err(RelayFault::from)?;
+        let mut asked = form::read(&read(body).await?).map_err(RelayFault::from)?;
         let credential = asked.shown.kind();
         exchange.relayed = Some(Relayed { tenant: self.tenant.clone(), client: asked.client_id.as_str().into(), credential });
         let certificate = exchange.proven_certificate().cloned();
         let call = Call {
             application: Some(&asked.client_id),
             tenant: &self.tenant,
-            kind: TokenKind::App,
+            kind: if asked.user.is_some() { TokenKind::User } else { TokenKind::App },
             credential: Some(credential),
             certificate: certificate.as_deref(),
             address: exchange.caller_address(),
@@ -252,7 +261,8 @@ impl TokenRelay {
         let partner = self.partner.judge(call, exchange)?;
         // Anybody can write the partner's id: what is counted against the partner is what Entra has taken for its own.
         check_partner::admit_unproven(&partner, exchange)?;
-        self.judge(&asked)?;
+        let (scope, user) = self.judge(&mut asked)?;
+        let asker = if user.is_some() { Asker::PartnerUser } else { Asker::Partner };
         exchange.outcome.allow();
         exchange.timings.policies = exchange.elapsed();
 
@@ -262,7 +272,7 @@ impl TokenRelay {
         let client_id = asked.client_id.clone();
         exchange.outcome.server = self.endpoint.host_str().map(Into::into);
         let began = exchange.elapsed();
-        let answer = self.ask(asked, correlation_id.clone()).await;
+        let answer = self.ask(asked, scope, user, correlation_id.clone()).await;
         exchange.timings.upstream = exchange.elapsed().saturating_sub(began);
         let answer = answer?;
         if answer.status.is_success() {
@@ -271,7 +281,7 @@ impl TokenRelay {
         if answer.status.is_client_error() || answer.status.is_server_error() {
             let refused = Refused {
                 consent_uri: consent_uri(&self.endpoint, &client_id),
-                ..refused(&answer, &exchange.clock, correlation_id.into(), Asker::Partner)
+                ..refused(&answer, &exchange.clock, correlation_id.into(), asker)
             };
             exchange.outcome.cause = Some(refused.to_string().into());
             exchange.outcome.hint = if for_entra {
@@ -283,28 +293,40 @@ impl TokenRelay {
         Ok(passed_on(answer)?)
     }
 
-    fn judge(&self, asked: &RelayRequest) -> Result<(), RelayFault> {
+    /// Judges grant, scope and credential; returns the scope to request, and the user's token.
+    fn judge(&self, asked: &mut RelayRequest) -> Result<(String, Option<SecretString>), RelayFault> {
         if !self.grant_types.iter().any(|grant| grant.as_str() == asked.grant_type) {
             return Err(RelayFault::GrantType);
         }
-        if !self.scopes.iter().any(|scope| **scope == *asked.scope) {
-            return Err(RelayFault::Scope);
-        }
-        match (self.credential, &asked.shown) {
-            (PartnerCredential::Certificate, ClientProof::Secret(_)) => Err(RelayFault::Credential),
-            _ => Ok(()),
+        let user = asked.user.take().transpose()?;
+        let listed = |scope: &str| self.scopes.iter().any(|own| **own == *scope);
+        let scope = match user {
+            // Applications ask for all that they were given, of one resource.
+            None => Some(asked.scope.clone()).filter(|scope| scope.ends_with("/.default") && listed(scope)),
+            Some(_) => scope_for_user(&asked.scope, listed),
+        };
+        match (self.credential, &asked.shown, scope) {
+            (_, _, None) => Err(RelayFault::Scope),
+            (PartnerCredential::Certificate, ClientProof::Secret(_), _) => Err(RelayFault::Credential),
+            (_, _, Some(scope)) => Ok((scope, user)),
         }
     }
 
     /// Calls Entra with a request of our own.
-    async fn ask(&self, asked: RelayRequest, correlation_id: String) -> Result<Answer, RelayFault> {
+    async fn ask(
+        &self,
+        asked: RelayRequest,
+        scope: String,
+        user: Option<SecretString>,
+        correlation_id: String,
+    ) -> Result<Answer, RelayFault> {
         let (http, endpoint) = (self.http.clone(), self.endpoint.clone());
         let call = async move {
             let request = TokenRequest {
                 endpoint: &endpoint,
                 client_id: &asked.client_id,
-                scope: &asked.scope,
-                grant: Grant::ClientCredentials,
+                scope: &scope,
+                grant: user.as_ref().map_or(Grant::ClientCredentials, Grant::OnBehalfOf),
                 proof: match &asked.shown {
                     ClientProof::Secret(secret) => Proof::Secret(secret),
                     ClientProof::Assertion { assertion, .. } => Proof::Assertion(assertion),
@@ -343,6 +365,16 @@ fn judge_head(incoming: &IncomingRequest) -> Result<(), RelayFault> {
         return Err(RelayFault::NotAForm("the content type is not `application/x-www-form-urlencoded`"));
     }
     Ok(())
+}
+
+/// Returns the scope of an exchange, if each word is listed. Microsoft's libraries ask for OpenID Connect's words besides; of these
+/// `offline_access` is left out, since a refresh token would outlive what the gateway decides about the partner.
+fn scope_for_user(scope: &str, listed: impl Fn(&str) -> bool) -> Option<String> {
+    let words = || scope.split(' ').filter(|word| !word.is_empty());
+    let of_identity = |word: &str| matches!(word, "openid" | "profile" | "email");
+    let asks_for_api = words().any(|word| listed(word));
+    let allowed = words().all(|word| listed(word) || of_identity(word) || word == "offline_access");
+    (asks_for_api && allowed).then(|| words().filter(|word| *word != "offline_access").collect::<Vec<_>>().join(" "))
 }
 
 /// Reads the whole body. It holds a secret, so the copy is wiped.

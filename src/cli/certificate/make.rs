@@ -10,10 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use aws_lc_rs::rand;
-use base64::{
-    Engine as _,
-    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
-};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Args;
 use p12_keystore::{Certificate as P12Certificate, KeyStore, KeyStoreEntry, PrivateKey, PrivateKeyChain};
 use rcgen::{
@@ -60,7 +57,7 @@ pub struct NewArguments {
     format: Format,
 }
 
-fn key_size(text: &str) -> Result<u16, String> {
+pub(super) fn key_size(text: &str) -> Result<u16, String> {
     match text.parse() {
         Ok(bits @ (2048 | 3072 | 4096)) => Ok(bits),
         _ => Err("Entra takes RSA keys from 2048 bits on; say 2048, 3072 or 4096".to_owned()),
@@ -196,16 +193,7 @@ impl Made {
 
     /// Returns the entry for `keyCredentials` of an app manifest.
     pub fn key_credential(&self) -> Value {
-        json!({
-            "customKeyIdentifier": STANDARD.encode(self.thumbprints.sha1()),
-            "displayName": self.subject,
-            "endDateTime": in_json(self.not_after),
-            "key": STANDARD.encode(&self.der),
-            "keyId": uuid::Uuid::new_v4().to_string(),
-            "startDateTime": in_json(self.not_before),
-            "type": "AsymmetricX509Cert",
-            "usage": "Verify",
-        })
+        super::key_credential(&self.subject, &self.der, (self.not_before, self.not_after))
     }
 }
 

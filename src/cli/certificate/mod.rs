@@ -1,6 +1,7 @@
 //! `entrada certificate`: makes certificates for app registrations, and shows the content of certificate files.
 
 mod make;
+mod policy;
 mod show;
 
 #[cfg(test)]
@@ -8,13 +9,17 @@ mod tests;
 
 use std::{path::Path, process::ExitCode};
 
-use crate::base::text;
 use anyhow::{Context as _, anyhow};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::{Args, Subcommand, ValueEnum};
 pub use make::{Made, MakeError, NewArguments, NewCertificate};
+pub use policy::PolicyArguments;
 use secrecy::SecretString;
+use serde_json::{Value, json};
 pub use show::{Inspection, KeyFinding, ShowArguments, inspect};
 use zeroize::Zeroizing;
+
+use crate::{base::text, certificate::keys::Thumbprints};
 
 /// Arguments of `entrada certificate`.
 #[derive(Args, Debug)]
@@ -29,6 +34,8 @@ enum Command {
     New(NewArguments),
     /// Show the content of a certificate file (PEM, DER or PFX)
     Show(ShowArguments),
+    /// Print the policy of a vault certificate whose key cannot be exported
+    Policy(PolicyArguments),
 }
 
 /// The output format of a command.
@@ -50,6 +57,7 @@ pub fn run(arguments: &CertificateArguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
         Command::New(arguments) => make::run(arguments),
         Command::Show(arguments) => show::run(arguments),
+        Command::Policy(arguments) => policy::run(arguments),
     }
 }
 
@@ -60,6 +68,20 @@ fn password(file: &Path) -> anyhow::Result<SecretString> {
     let password =
         text::secret(&bytes).map_err(|fault| anyhow!("the password file {}: {fault}; {}", file.display(), fault.cure()))?;
     Ok(SecretString::from(password.as_str()))
+}
+
+/// Returns the entry for `keyCredentials` of an app manifest.
+fn key_credential(subject: &str, der: &[u8], (not_before, not_after): (i64, i64)) -> Value {
+    json!({
+        "customKeyIdentifier": STANDARD.encode(Thumbprints::of(der).sha1()),
+        "displayName": subject,
+        "endDateTime": in_json(not_after),
+        "key": STANDARD.encode(der),
+        "keyId": uuid::Uuid::new_v4().to_string(),
+        "startDateTime": in_json(not_before),
+        "type": "AsymmetricX509Cert",
+        "usage": "Verify",
+    })
 }
 
 /// Formats a time: `2027-11-21 12:00:00 UTC`.

@@ -11,6 +11,7 @@ use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls_pki_types::PrivateKeyDer;
 use secrecy::SecretString;
 use serde::Serialize;
+use serde_json::Value;
 use x509_parser::{
     oid_registry::OidRegistry,
     prelude::{FromDer as _, X509Certificate},
@@ -22,6 +23,9 @@ use crate::{
     base::clock::Clock,
     certificate::keys::{CertificateError, Contents, Thumbprints, bits, read_file},
 };
+
+/// The number of days before its end from which a certificate counts as a problem.
+const WARN_DAYS: i64 = 30;
 
 /// Arguments of `entrada certificate show`.
 #[derive(Args, Debug)]
@@ -37,6 +41,9 @@ pub struct ShowArguments {
     /// The output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// Print only the entry for `keyCredentials` of an app manifest, ready to paste
+    #[arg(long)]
+    key_credential: bool,
 }
 
 /// The findings about one certificate.
@@ -70,6 +77,8 @@ pub struct Inspection {
     pub chain: Vec<String>,
     /// The reasons why Entra would not accept it.
     pub problems: Vec<String>,
+    /// The entry for `keyCredentials` of an app manifest.
+    pub key_credential: Value,
     #[serde(skip)]
     validity: (i64, i64),
 }
@@ -149,6 +158,11 @@ pub fn inspect(
         problems.push("it has expired".to_owned());
     } else if now < validity.0 {
         problems.push("it is not valid yet".to_owned());
+    } else if validity.1 - now < WARN_DAYS * 86_400 {
+        problems.push(format!(
+            "it expires in {} days: make a new one, and upload it beside this one",
+            (validity.1 - now).div_euclid(86_400)
+        ));
     }
     if signature_algorithm.to_ascii_lowercase().contains("sha1") || signature_algorithm.to_ascii_lowercase().contains("md5") {
         problems.push(format!("it is signed with {signature_algorithm}; Entra wants SHA-256 or better"));
@@ -178,6 +192,7 @@ pub fn inspect(
             .map(|(_, other)| other.subject().to_string())
             .collect(),
         problems,
+        key_credential: super::key_credential(&certificate.subject().to_string(), der, validity),
         validity,
     })
 }
@@ -200,6 +215,13 @@ fn public(key: &PrivateKeyDer<'_>) -> Option<Vec<u8>> {
 pub(super) fn run(arguments: &ShowArguments) -> anyhow::Result<ExitCode> {
     let password = arguments.password_file.as_deref().map(super::password).transpose()?;
     let found = inspect(&arguments.file, arguments.private_key.as_deref(), password.as_ref(), &Clock::system())?;
+    if arguments.key_credential {
+        if found.key_type != "RSA" || found.key_bits < 2048 {
+            bail!("{}", found.problems.join("; "));
+        }
+        println!("{:#}", found.key_credential);
+        return Ok(ExitCode::SUCCESS);
+    }
     match arguments.format {
         Format::Json => println!("{}", serde_json::to_string_pretty(&found)?),
         Format::Text => print!("{}", words(&found)),

@@ -11,7 +11,7 @@ use crate::{
     base::clock::Clock,
     cli::certificate::NewCertificate,
     config::Document,
-    dev_tenant::{DevTenant, Options},
+    dev_tenant::{DEFAULT_AUDIENCE, DevTenant, Options},
     server::{Server, ServerOptions},
 };
 
@@ -173,14 +173,14 @@ routes:
     match: {{ path: /orders, methods: [GET] }}
     inbound:
       - ip-filter: {{ action: allow, addresses: [offices] }}
-      - validate-azure-ad-token: {{ tenant: contoso, audiences: [api://orders], scopes: [Orders.Read], roles: [Orders.Read] }}
+      - validate-azure-ad-token: {{ tenant: contoso, audiences: [api://orders, {DEFAULT_AUDIENCE}], scopes: [Orders.Read], roles: [Orders.Read] }}
     authorization: keep
     upstream: orders
 
   - name: bulk-import
     match: {{ path: /orders/import, methods: [POST] }}
     inbound:
-      - validate-azure-ad-token: {{ tenant: contoso, audiences: [api://orders], token-kind: app, roles: [Orders.ReadWrite] }}
+      - validate-azure-ad-token: {{ tenant: contoso, audiences: [api://orders, {DEFAULT_AUDIENCE}], token-kind: app, roles: [Orders.ReadWrite] }}
     upstream: orders
 
   - name: legacy                           # behind application proxy: the token sits elsewhere, the backend wants an account name
@@ -194,7 +194,7 @@ routes:
   - name: internal                         # the backend knows nobody but the gateway
     match: {{ path: /internal, methods: [GET] }}
     inbound:
-      - validate-azure-ad-token: {{ tenant: contoso, audiences: [api://orders], scopes: [Orders.Read] }}
+      - validate-azure-ad-token: {{ tenant: contoso, audiences: [api://orders, {DEFAULT_AUDIENCE}], scopes: [Orders.Read] }}
     authorization: {{ credential: gateway, scope: api://orders-internal/.default }}
     upstream: internal
 

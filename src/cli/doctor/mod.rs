@@ -115,7 +115,14 @@ async fn examine(arguments: &DoctorArguments, loaded: &Loaded, credential: &Cred
     let scopes: Vec<String> = scopes.into_iter().collect();
     let mut steps = credential.examine(tenant, &scopes).await;
     if steps.iter().all(|step| step.outcome != Outcome::Failed) {
-        steps.extend(credential.examine_registration(tenant).await);
+        let name = &**credential.name();
+        let exchanges = loaded
+            .document
+            .config
+            .routes
+            .iter()
+            .any(|route| matches!(&route.authorization, AuthorizationConfig::OnBehalfOf(used) if used.on_behalf_of == name));
+        steps.extend(credential.examine_registration(tenant, exchanges).await);
     }
     steps
 }

@@ -13,6 +13,9 @@ use crate::{
 const GATEWAY: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
 const PARTNER: &str = "22223333-cccc-4444-dddd-5555eeee6666";
 
+/// The permissions that signing in a vault takes.
+const SIGNER: &[&str] = &["certificates/get", "certificates/list", "keys/get", "keys/sign"];
+
 /// A development tenant, and a folder with a config whose credentials it knows.
 struct TestBed {
     entra: DevTenant,
@@ -108,6 +111,7 @@ async fn a_chain_through_a_vault_is_told_link_by_link() {
     use Outcome::{Ok, Skipped, Warning};
 
     let house = TestBed::open().await;
+    house.entra.vault_restrict(PARTNER, SIGNER);
     let (_, certificate) = house.entra.vault_certificate("signer", false, 20);
     house.entra.update_app(GATEWAY, |app| app.certificate_der(&certificate));
 
@@ -274,6 +278,7 @@ fn soon_certificate(entra: &DevTenant) -> String {
 #[tokio::test]
 async fn a_newest_version_that_entra_does_not_know_is_told_of() {
     let house = TestBed::open().await;
+    house.entra.vault_restrict(PARTNER, SIGNER);
     let (_, first) = house.entra.vault_certificate("signer", false, 365);
     house.entra.update_app(GATEWAY, |mut app| {
         app.certificates.clear();
@@ -288,4 +293,34 @@ async fn a_newest_version_that_entra_does_not_know_is_told_of() {
     assert_eq!(told.step, "vault");
     assert!(told.found.contains(&second) && told.found.contains("is not registered (AADSTS700027)"), "{told:?}");
     assert!(told.cure.as_ref().unwrap().contains("upload the newest version"), "{told:?}");
+}
+
+#[tokio::test]
+async fn rights_that_the_gateway_does_not_need_are_told() {
+    let house = TestBed::open().await;
+    let (_, certificate) = house.entra.vault_certificate("signer", true, 90);
+    house.entra.update_app(GATEWAY, |app| {
+        app.certificate_der(&certificate).granted("https://graph.microsoft.com", ["Application.Read.All", "Directory.Read.All"])
+    });
+
+    let diagnosis = house.examine(&with_vault(house.entra.base_url()), &["--credential", "gateway"]).await;
+
+    let warned: Vec<_> =
+        diagnosis.credentials[0].steps.iter().filter(|step| step.outcome == Outcome::Warning).map(|step| &*step.found).collect();
+    for part in [
+        "its policy lets it be exported all the same",
+        "may read the secret beside the certificate signer, and with it the private key",
+        "broad roles of Microsoft Graph: Directory.Read.All",
+        "delegated permissions for the API",
+    ] {
+        assert!(warned.iter().any(|found| found.contains(part)), "{part}: {warned:#?}");
+    }
+    assert!(diagnosis.healthy);
+
+    // An identity that may only sign is not warned of.
+    house.entra.vault_restrict(PARTNER, SIGNER);
+    let (_, certificate) = house.entra.vault_certificate("signer", false, 90);
+    house.entra.update_app(GATEWAY, |app| app.certificate_der(&certificate));
+    let links = house.links(&with_vault(house.entra.base_url()), &[]).await;
+    assert_eq!(links.iter().filter(|(step, outcome)| *step == "vault" && *outcome == Outcome::Warning).count(), 0, "{links:?}");
 }

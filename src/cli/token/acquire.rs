@@ -123,7 +123,7 @@ fn slot(
         bail!("`{name}` is a managed identity: it asks its own tenant alone, for itself alone");
     }
     if let Some(file) = &arguments.on_behalf_of {
-        let token = SecretString::from(decode::bare(&decode::read(Some(file))?).to_owned());
+        let token = SecretString::from(super::wrapping::bare(&decode::read(Some(file))?));
         let (tenant, expires_at) = whose(token.expose_secret(), clock).context("a user's token is needed")?;
         let user = UserToken { token: &token, tenant: &tenant, expires_at };
         let slot = credential.slot_on_behalf_of(user, &arguments.scope);

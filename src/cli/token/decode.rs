@@ -15,9 +15,11 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
 
+use super::{by_route, client_assertion, wrapping};
 use crate::{
-    base::clock::Clock,
+    base::{clock::Clock, text},
     cli::certificate::Format,
     entra::{CloudConfig, TenantConfig, Tenants, inspect_form, read_object},
     identity_http::{IdentityHttp, IdentityHttpConfig},
@@ -33,6 +35,12 @@ const MAX_INPUT: u64 = 256 << 10;
 pub struct DecodeArguments {
     /// The file that holds the token; `-` or nothing reads standard input
     file: Option<PathBuf>,
+    /// A config: with `--route`, the token is judged by the route's token policies
+    #[arg(long, value_name = "FILE", requires = "route", conflicts_with_all = ["tenant", "audience", "authority", "signing_keys_of"])]
+    config: Option<PathBuf>,
+    /// The route that judges the token, by its name; every check is reported, not only the first that fails
+    #[arg(long, value_name = "NAME", requires = "config")]
+    route: Option<String>,
     /// Fetch the tenant's keys and report the check that fails
     #[arg(long, requires = "tenant")]
     verify: bool,
@@ -114,39 +122,42 @@ pub struct Check {
 
 /// Decodes a presumed token; `now` is in seconds since 1970.
 pub fn decode(text: &str, now: u64) -> Decoded {
-    let token = bare(text);
+    let token = &*wrapping::bare(text);
     let mut problems = Vec::new();
     let parts: Vec<_> = token.split('.').collect();
     let mut part = |index: usize, name: &str| {
-        let bytes = URL_SAFE_NO_PAD.decode(parts.get(index)?);
+        let text = parts.get(index)?;
+        let strict = URL_SAFE_NO_PAD.decode(text);
+        let bytes = strict.clone().or_else(|_| wrapping::forgiving(text));
+        if strict.is_err() && bytes.is_ok() {
+            problems.push(format!("the {name} is in standard base64 or padded, and not in strict base64url"));
+        }
         let object = bytes
-            .map_err(|_| "no strict base64url".to_owned())
+            .map_err(|_| "not base64url".to_owned())
             .and_then(|bytes| read_object(&bytes).map_err(|error| error.to_string()));
         object.map_err(|what| problems.push(format!("the {name} is {what}"))).ok()
     };
     let header = part(0, "header");
     // The middle part of an encrypted token is no payload.
     let claims = if parts.len() == 3 { part(1, "payload") } else { None };
-    if let Err(error) = inspect_form(token.as_bytes()) {
+    let assertion = match (&header, &claims) {
+        (Some(header), Some(claims)) => client_assertion::inspect(header, claims),
+        _ => None,
+    };
+    if let Some((_, found)) = &assertion {
+        // Entra reads it, and forgives what the gateway would not.
+        problems.clone_from(found);
+    } else if let Err(error) = inspect_form(token.as_bytes()) {
         problems.push(error);
     }
     problems.dedup();
     let times = claims.as_ref().map(|claims| times(claims, now)).unwrap_or_default();
     let kind = match (parts.len(), &header, &claims) {
         (5, ..) => "an encrypted token (JWE); the gateway reads signed tokens only".to_owned(),
-        (3, Some(header), Some(claims)) => kind(header, claims),
+        (3, Some(header), Some(claims)) => assertion.map_or_else(|| kind(header, claims), |(kind, _)| kind),
         _ => "no token that can be read".to_owned(),
     };
     Decoded { kind, header, claims, times, problems }
-}
-
-/// Returns the token itself, without surrounding space and without a scheme before it.
-pub(super) fn bare(text: &str) -> &str {
-    let text = text.trim();
-    match text.split_once(char::is_whitespace) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
-        _ => text,
-    }
 }
 
 fn kind(header: &Map<String, Value>, claims: &Map<String, Value>) -> String {
@@ -179,7 +190,11 @@ const TIMES: [&str; 4] = ["auth_time", "iat", "nbf", "exp"];
 
 fn times(claims: &Map<String, Value>, now: u64) -> BTreeMap<&'static str, String> {
     let in_words = |name: &'static str| {
-        let seconds = claims.get(name)?.as_i64()?;
+        // Client libraries write fractions, and numbers as texts.
+        let seconds = match claims.get(name)? {
+            Value::String(text) => text.parse().ok()?,
+            number => number.as_i64().or_else(|| number.as_f64().map(|seconds| seconds as i64))?,
+        };
         let at = jiff::Timestamp::from_second(seconds).ok()?.strftime("%Y-%m-%d %H:%M:%S UTC");
         let distance = i128::from(seconds) - i128::from(now);
         let span = span(distance.unsigned_abs());
@@ -215,33 +230,46 @@ pub(super) fn run(arguments: &DecodeArguments) -> anyhow::Result<ExitCode> {
     let text = read(arguments.file.as_deref())?;
     let clock = Clock::system();
     let decoded = decode(&text, clock.unix_seconds());
-    let check = if arguments.verify { Some(verify(arguments, bare(&text), &decoded, &clock)?) } else { None };
+    let check = if arguments.verify { Some(verify(arguments, &wrapping::bare(&text), &decoded, &clock)?) } else { None };
 
+    let judged = match (&arguments.config, &arguments.route) {
+        (Some(config), Some(route)) => by_route::judge(config, route, &wrapping::bare(&text), &clock)?,
+        _ => Vec::new(),
+    };
     let output = match arguments.format {
+        Format::Text if !judged.is_empty() => {
+            format!("{}\n{}{}", capitalised(&decoded.kind), claims_in_words(&decoded), by_route::in_words(&judged))
+        }
         Format::Text => in_words(&decoded, check.as_ref()),
         Format::Json => {
             let mut document = serde_json::to_value(&decoded)?;
             if let Some(check) = &check {
                 document["check"] = serde_json::to_value(check)?;
             }
+            if !judged.is_empty() {
+                document["policies"] = serde_json::to_value(&judged)?;
+            }
             format!("{document:#}\n")
         }
     };
     print!("{output}");
-    let fine = decoded.problems.is_empty() && check.is_none_or(|check| check.accepted);
+    let judged_well = judged.is_empty() || judged.iter().any(|policy| policy.accepted);
+    let fine = decoded.problems.is_empty() && check.is_none_or(|check| check.accepted) && judged_well;
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 pub(super) fn read(file: Option<&Path>) -> anyhow::Result<String> {
-    let mut text = String::new();
-    match file.filter(|file| *file != Path::new("-")) {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let (name, read) = match file.filter(|file| *file != Path::new("-")) {
         Some(file) => {
             let open = std::fs::File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
-            open.take(MAX_INPUT).read_to_string(&mut text).with_context(|| format!("cannot read {}", file.display()))?;
+            (file.display().to_string(), open.take(MAX_INPUT).read_to_end(&mut bytes))
         }
-        None => _ = std::io::stdin().take(MAX_INPUT).read_to_string(&mut text).context("cannot read standard input")?,
-    }
-    Ok(text)
+        None => ("standard input".to_owned(), std::io::stdin().take(MAX_INPUT).read_to_end(&mut bytes)),
+    };
+    read.with_context(|| format!("cannot read {name}"))?;
+    let text = text::decode(&bytes).map_err(|fault| anyhow::anyhow!("{name}: {fault}; {}", fault.cure()))?;
+    Ok(text.into_owned())
 }
 
 pub(super) fn verify(arguments: &DecodeArguments, token: &str, decoded: &Decoded, clock: &Clock) -> anyhow::Result<Check> {

@@ -1,7 +1,10 @@
 //! `entrada token`: the content of a token, the gateway's verdict on it, and the tokens that it acquires itself.
 
 mod acquire;
+mod by_route;
+mod client_assertion;
 mod decode;
+mod wrapping;
 
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,7 @@ pub use self::{
 };
 pub(crate) use self::{
     objects::{KeptSecret, VaultCertificate},
+    permissions::{EXPORTABLE, NON_EXPORTABLE},
     secret::{OpenedSecret, VaultSecret},
 };
 use super::{

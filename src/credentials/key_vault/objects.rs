@@ -27,6 +27,8 @@ use crate::{
 pub(crate) struct VaultCertificate {
     pub(crate) certificate: Certificate,
     pub(crate) key: Url,
+    /// Whether the private key may leave the vault, if the vault reports it.
+    pub(crate) exportable: Option<bool>,
 }
 
 /// The maximum number of pages of a list.
@@ -85,13 +87,25 @@ impl Vault {
         struct Bundle {
             cer: String,
             kid: String,
+            #[serde(default)]
+            policy: Policy,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Policy {
+            key_props: KeyProperties,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct KeyProperties {
+            exportable: Option<bool>,
         }
 
         let answer = self.call(VaultAction::ReadCertificate, self.object("certificates", name, version), None).await?;
         let bundle: Bundle = serde_json::from_slice(&answer.body).map_err(|_| VaultError::Nonsense("holds no certificate"))?;
         let der = STANDARD.decode(bundle.cer).map_err(|_| VaultError::Nonsense("holds no certificate"))?;
         let certificate = Certificate::from_der(&der).map_err(VaultError::Certificate)?;
-        Ok(VaultCertificate { certificate, key: self.key_url(&bundle.kid)? })
+        Ok(VaultCertificate { certificate, key: self.key_url(&bundle.kid)?, exportable: bundle.policy.key_props.exportable })
     }
 
     /// Reads the versions of a certificate, in the vault's order.

@@ -4,6 +4,13 @@
 
 use super::VaultAction;
 
+/// The finding for a key that signs in a vault and can be exported.
+pub(crate) const EXPORTABLE: &str = "the private key signs in the vault, and its policy lets it be exported all the same: a copy is good until the \
+    certificate ends, a stolen token for an hour";
+/// The cure for it.
+pub(crate) const NON_EXPORTABLE: &str = "make a new version whose policy says `exportable: false`, as `entrada certificate policy` prints it, \
+    upload it to the app registration, and disable the versions before it";
+
 impl VaultAction {
     /// Returns the cure in a vault with role assignments.
     pub(super) const fn roles(self) -> &'static str {

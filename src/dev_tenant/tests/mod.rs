@@ -272,9 +272,79 @@ async fn control_endpoints_mint_and_register() {
     let wrong = client.post(url("token")).body(r#"{"usr":"nia"}"#).send().await.expect("answers").status();
 
     let claims = verified(&tenant, &format!("/{CONTOSO}/discovery/v2.0/keys"), &token).await;
-    assert_eq!((&claims["x"], &claims["aud"]), (&json!(1), &json!("api://orders")));
+    assert_eq!((&claims["x"], &claims["aud"]), (&json!(1), &json!(DEFAULT_AUDIENCE)));
     assert_eq!((registered.as_u16(), wrong.as_u16()), (204, 400));
     assert!(tenant.apps().iter().any(|app| app.identifier_uris.contains("api://made") && app.token_version == 2));
+}
+
+#[tokio::test]
+async fn control_endpoints_issue_what_entra_would_unless_it_is_forced() {
+    let tenant = tenant().await;
+    let client = http();
+    let ask = async |wanted: serde_json::Value| {
+        let answer =
+            client.post(format!("{}/dev/token", tenant.base_url())).body(wanted.to_string()).send().await.expect("answers");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    };
+    for (wanted, expected) in [
+        (json!({ "app": DEFAULT_CLIENT, "scopes": ["Orders.Read"] }), "has roles, and never scopes"),
+        (json!({ "audience": "api://orders", "version": 1 }), "gets version 2 tokens"),
+        (json!({ "audience": "api://legacy", "version": 2 }), "gets version 1 tokens"),
+        (json!({ "audience": "api://nobody" }), "AADSTS500011"),
+    ] {
+        let (status, text) = ask(wanted.clone()).await;
+        assert_eq!(status, 400, "{wanted}: {text}");
+        assert!(text.contains(expected) && text.contains("\"force\": true"), "{wanted}: {text}");
+
+        let mut forced = wanted.clone();
+        forced["force"] = true.into();
+        assert_eq!(ask(forced).await.0, 200, "{wanted}");
+    }
+    let (_, adapted) = ask(json!({ "audience": "api://orders" })).await;
+    assert!(adapted.contains("version 2 tokens name the API by its client id"), "{adapted}");
+    let (_, forced) = ask(json!({ "audience": "api://orders", "force": true })).await;
+    let token =
+        serde_json::from_str::<serde_json::Value>(&forced).expect("JSON")["access_token"].as_str().expect("a token").to_owned();
+    assert_eq!(tenant.verify(&token).expect("good")["aud"], "api://orders");
+}
+
+#[tokio::test]
+async fn control_endpoints_read_json_whatever_it_is_called() {
+    let tenant = tenant().await;
+    let app = json!({ "client_id": "77778888-0000-4000-8000-000000000001" }).to_string();
+    for kind in ["application/x-www-form-urlencoded", "text/plain", "application/json"] {
+        let call = http().post(format!("{}/dev/apps", tenant.base_url())).header("Content-Type", kind).body(app.clone());
+        assert_eq!(call.send().await.expect("answers").status().as_u16(), 204, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn clients_that_want_to_sign_in_get_an_error_that_they_understand() {
+    let tenant = tenant().await;
+    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().expect("client");
+    let at = |path: &str| format!("{}/{CONTOSO}/oauth2/v2.0/{path}", tenant.base_url());
+
+    let device = client.post(at("devicecode")).body("client_id=a&scope=b").send().await.expect("answers");
+    assert_eq!(device.status().as_u16(), 400);
+    let device: serde_json::Value = device.json().await.expect("JSON");
+    assert_eq!((&device["error"], &device["error_codes"]), (&json!("unsupported_grant_type"), &json!([70_003])));
+
+    for (query, expected) in [
+        (
+            "redirect_uri=http://localhost:5000/back?x%3D1&state=s%261",
+            "http://localhost:5000/back?x=1&error=unsupported_response_type",
+        ),
+        ("redirect_uri=http://127.0.0.1/&response_mode=fragment", "http://127.0.0.1/#error=unsupported_response_type"),
+    ] {
+        let answer = client.get(format!("{}?{query}", at("authorize"))).send().await.expect("answers");
+        let location = answer.headers()["location"].to_str().expect("a text").to_owned();
+        assert!(answer.status().as_u16() == 302 && location.starts_with(expected), "{location}");
+    }
+    // Nobody is sent to another machine that the app does not list.
+    for query in ["redirect_uri=https://evil.example/", "redirect_uri=javascript:alert(1)", ""] {
+        let answer = client.get(format!("{}?{query}", at("authorize"))).send().await.expect("answers");
+        assert_eq!((answer.status().as_u16(), answer.headers().contains_key("location")), (400, false), "{query}");
+    }
 }
 
 #[tokio::test]

@@ -114,6 +114,16 @@ impl ValidateAzureAdToken {
 
     /// Builds a policy outside of any route, for judging single tokens.
     pub fn alone(config: &ValidateAzureAdTokenConfig, tenants: &Tenants, faults: &mut Faults) -> Option<Self> {
+        Self::before_partner_check(config, tenants, false, faults)
+    }
+
+    /// The same for a policy that `check-partner` follows, or does not.
+    pub(crate) fn before_partner_check(
+        config: &ValidateAzureAdTokenConfig,
+        tenants: &Tenants,
+        follows: bool,
+        faults: &mut Faults,
+    ) -> Option<Self> {
         let limits = Limits::default();
         let mut scope = BuildContext {
             faults,
@@ -130,6 +140,7 @@ impl ValidateAzureAdToken {
             graph: None,
             tokens_before: &mut Default::default(),
         };
+        scope.tokens_before.partner_check_follows = follows;
         Self::build(config, &Place::root(), &mut scope)
     }
 }

@@ -61,16 +61,63 @@ impl Rules {
     /// caller has proven to hold. Claims that a lookup may supply are left to it.
     pub(super) fn judge(&self, verified: &Verified, now: u64, certificate: Option<&[u8; 32]>) -> Result<(), NotAccepted> {
         let Verified { token, facts, .. } = verified;
-        if verified.issuer != IssuerVerdict::Agrees {
-            return Err(NotAccepted::Issuer(verified.issuer));
-        }
-        if !self.tenants.allow(&token.tenant, verified.own_tenant) {
-            return Err(NotAccepted::Tenant);
-        }
-        // RFC 7519, section 4.1.3. Entra writes one audience; a list was refused when the token was read.
-        if !facts.audiences.iter().any(|audience| self.audiences.contains(audience)) {
-            return Err(NotAccepted::Audience);
-        }
+        Self::judge_issuer(verified)?;
+        self.judge_tenant(verified)?;
+        self.judge_audience(verified)?;
+        self.judge_times(verified, now)?;
+        self.judge_kind(verified)?;
+        self.judge_binding(facts.binding.as_ref(), certificate)?;
+        self.judge_own_kind(token)?;
+        self.judge_client(token)?;
+        self.judge_claims(verified)?;
+        self.judge_permissions(verified)?;
+        self.judge_context(token)
+    }
+
+    /// Judges a token by each check on its own; the order is that of [`judge`](Self::judge).
+    pub(super) fn judge_each(
+        &self,
+        verified: &Verified,
+        now: u64,
+        certificate: Option<&[u8; 32]>,
+    ) -> Vec<(&'static str, Result<(), NotAccepted>)> {
+        let Verified { token, facts, .. } = verified;
+        let mut checks = vec![
+            ("issuer", Self::judge_issuer(verified)),
+            ("tenant", self.judge_tenant(verified)),
+            ("audience", self.judge_audience(verified)),
+            ("times", self.judge_times(verified, now)),
+            ("token type", self.judge_kind(verified)),
+            ("binding", self.judge_binding(facts.binding.as_ref(), certificate)),
+            ("token kind", self.judge_own_kind(token)),
+            ("client", self.judge_client(token)),
+        ];
+        checks.extend(self.claims.iter().map(|claim| ("required claim", self.judge_claim(claim, verified))));
+        checks.push(("scopes and roles", self.judge_permissions(verified)));
+        checks.push(("authentication context", self.judge_context(token)));
+        checks
+    }
+
+    #[inline]
+    fn judge_issuer(verified: &Verified) -> Result<(), NotAccepted> {
+        if verified.issuer == IssuerVerdict::Agrees { Ok(()) } else { Err(NotAccepted::Issuer(verified.issuer)) }
+    }
+
+    #[inline]
+    fn judge_tenant(&self, verified: &Verified) -> Result<(), NotAccepted> {
+        if self.tenants.allow(&verified.token.tenant, verified.own_tenant) { Ok(()) } else { Err(NotAccepted::Tenant) }
+    }
+
+    /// Checks the audience: RFC 7519, section 4.1.3. Entra writes one audience; a list was refused when the token was read.
+    #[inline]
+    fn judge_audience(&self, verified: &Verified) -> Result<(), NotAccepted> {
+        let accepted = verified.facts.audiences.iter().any(|audience| self.audiences.contains(audience));
+        if accepted { Ok(()) } else { Err(NotAccepted::Audience) }
+    }
+
+    #[inline]
+    fn judge_times(&self, verified: &Verified, now: u64) -> Result<(), NotAccepted> {
+        let Verified { token, facts, .. } = verified;
         // RFC 7519, sections 4.1.4 and 4.1.5: on or after `exp` a token is over.
         let over = token.expires_at.saturating_add(self.clock_skew);
         if now >= over {
@@ -79,18 +126,21 @@ impl Rules {
         if let Some(begins) = facts.not_before.filter(|begins| now + self.clock_skew < *begins) {
             return Err(NotAccepted::NotYetValid(begins - now));
         }
-        self.judge_kind(verified)?;
-        self.judge_binding(facts.binding.as_ref(), certificate)?;
-        self.judge_own_kind(token)?;
-        self.judge_client(token)?;
-        for claim in &self.claims {
-            if !claim.holds(token) && !self.lookups.may_tell(&claim.name, verified) {
-                let elsewhere = &*claim.name == "groups" && facts.groups_elsewhere;
-                return Err(if elsewhere { NotAccepted::GroupOverage } else { NotAccepted::Claim(claim.name.clone()) });
-            }
+        Ok(())
+    }
+
+    #[inline]
+    fn judge_claims(&self, verified: &Verified) -> Result<(), NotAccepted> {
+        self.claims.iter().try_for_each(|claim| self.judge_claim(claim, verified))
+    }
+
+    #[inline]
+    fn judge_claim(&self, claim: &RequiredClaim, verified: &Verified) -> Result<(), NotAccepted> {
+        if claim.holds(&verified.token) || self.lookups.may_tell(&claim.name, verified) {
+            return Ok(());
         }
-        self.judge_permissions(verified)?;
-        self.judge_context(token)
+        let elsewhere = &*claim.name == "groups" && verified.facts.groups_elsewhere;
+        Err(if elsewhere { NotAccepted::GroupOverage } else { NotAccepted::Claim(claim.name.clone()) })
     }
 
     fn judge_kind(&self, verified: &Verified) -> Result<(), NotAccepted> {

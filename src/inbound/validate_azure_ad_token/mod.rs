@@ -7,6 +7,7 @@
 
 mod build;
 mod config;
+mod elsewhere;
 mod error;
 mod hint;
 mod judge;
@@ -122,7 +123,12 @@ impl ValidateAzureAdToken {
     async fn admit(&self, incoming: &IncomingRequest, clock: &Clock, caller: Caller<'_>) -> Result<Admitted<'_>, Refusal> {
         self.authenticate(incoming, clock, caller).await.map_err(|error| {
             let token = self.places.find(incoming).ok().flatten();
-            self.refuse(error, token.as_ref().map(|(token, _)| &**token))
+            let missing = matches!(error, NotAccepted::Missing);
+            let mut refusal = self.refuse(error, token.as_ref().map(|(token, _)| &**token));
+            if missing {
+                refusal.hint = elsewhere::hint(&self.places, incoming);
+            }
+            refusal
         })
     }
 
@@ -132,6 +138,33 @@ impl ValidateAzureAdToken {
     /// Returns the refusal of a request with it.
     pub async fn judge_text(&self, token: &[u8], clock: &Clock) -> Result<(), Refusal> {
         self.judge(token, clock, Caller::default()).await.map(drop).map_err(|error| self.refuse(error, Some(token)))
+    }
+
+    /// Judges a token outside of any request, by each check on its own. What the token says counts only if its signature is valid: where
+    /// verification fails, nothing else is reported.
+    pub async fn judge_each(&self, token: &[u8], clock: &Clock) -> Vec<(&'static str, Option<Refusal>)> {
+        const STEPS: [&str; 4] = ["form", "algorithm", "key", "signature"];
+        let now = Moment::of(clock);
+        let verified = match self.verifier.verify(token, 0, now) {
+            Err(VerifyError::UnknownKey | VerifyError::NoKeys) => self.verifier.verify_anew(token, 0, clock).await,
+            result => result,
+        };
+        let verified = match verified {
+            Ok(verified) => verified,
+            Err(error) => {
+                let failed = match &error {
+                    VerifyError::Algorithm => 1,
+                    VerifyError::UnknownKey | VerifyError::NoKeys => 2,
+                    VerifyError::Signature => 3,
+                    _ => 0,
+                };
+                let passed = STEPS[..failed].iter().map(|step| (*step, None));
+                return passed.chain([(STEPS[failed], Some(self.refuse(error.into(), Some(token))))]).collect();
+            }
+        };
+        let judged = self.rules.judge_each(&verified, now.unix, None).into_iter();
+        let judged = judged.map(|(check, result)| (check, result.err().map(|error| self.refuse(error, Some(token)))));
+        STEPS.iter().map(|step| (*step, None)).chain(judged).collect()
     }
 
     async fn authenticate(

@@ -16,6 +16,10 @@ impl Places {
         Self(places)
     }
 
+    pub(super) fn iter(&self) -> std::slice::Iter<'_, TokenPlace> {
+        self.0.iter()
+    }
+
     /// Returns the token of the most preferred place that has one, and that place.
     pub(super) fn find<'a>(&self, incoming: &'a IncomingRequest) -> Result<Option<Found<'a, '_>>, PlaceError> {
         for place in &self.0 {
