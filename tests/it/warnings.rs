@@ -16,8 +16,7 @@ fn check(config: &str) -> (String, bool) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("entrada.yaml");
     std::fs::write(&file, config).unwrap();
-    let tags =
-        r#"{ "values": [ { "name": "AzureFrontDoor.Backend", "properties": { "addressPrefixes": ["198.51.100.0/24"] } } ] }"#;
+    let tags = r#"{ "changeNumber": 331, "cloud": "Public", "values": [ { "name": "AzureFrontDoor.Backend", "id": "AzureFrontDoor.Backend", "properties": { "addressPrefixes": ["198.51.100.0/24"] } } ] }"#;
     std::fs::write(folder.path().join("tags.json"), tags).unwrap();
     let output =
         Command::new(env!("CARGO_BIN_EXE_entrada")).args(["check".into(), file]).env_remove("ENTRADA_CONFIG").output().unwrap();
