@@ -252,7 +252,12 @@ impl TokenRelay {
         let call = Call {
             application: Some(&asked.client_id),
             tenant: &self.tenant,
-            kind: if asked.user.is_some() { TokenKind::User } else { TokenKind::App },
+            // A grant that the route does not allow is refused as such, whoever asks.
+            kind: if asked.user.is_some() && self.grant_types.contains(&GrantType::OnBehalfOf) {
+                TokenKind::User
+            } else {
+                TokenKind::App
+            },
             credential: Some(credential),
             certificate: certificate.as_deref(),
             address: exchange.caller_address(),

@@ -136,12 +136,12 @@ fn metadata_that_cannot_be_right_is_a_config_error() {
     };
     for (route, expected) in [
         (route("a", "path: \"/people/{person}\"", "protected-resource-metadata: true"), "stands for many resources"),
-        (route("a", "path: /a", "protected-resource-metadata: { resource: api://orders }"), "no resource that clients"),
+        (route("a", "path: /a", "protected-resource-metadata: { resource: api://orders }"), "is not a valid resource"),
         (
             route("a", "path: /a", "protected-resource-metadata: { resource: \"http://api.contoso.example/a\" }"),
-            "no resource that clients",
+            "is not a valid resource",
         ),
-        (route("a", "path: /a", "protected-resource-metadata: { authorization-servers: [contoso] }"), "no resource that clients"),
+        (route("a", "path: /a", "protected-resource-metadata: { authorization-servers: [contoso] }"), "is not a valid resource"),
         (route("a", "path: /a", "protected-resource-metadata: { scopes: [a] }"), "scopes"),
         (
             "- { name: a, match: { path: /a }, anonymous: true, upstream: backend, protected-resource-metadata: true }"

@@ -17,8 +17,10 @@ pub(super) fn bare(text: &str) -> String {
     let name = |text: &str| {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b' '))
     };
-    if let Some((before, rest)) =
-        text.split_once([':', '=']).filter(|(before, rest)| name(before) && !rest.trim_matches('=').is_empty())
+    if let Some((before, rest)) = text
+        .split_once([':', '='])
+        .map(|(before, rest)| (trimmed(before), rest))
+        .filter(|(before, rest)| name(before) && !rest.trim_matches('=').is_empty())
     {
         let is_part = before.len() > 40 || rest.starts_with('.');
         text = if is_part { text } else { trimmed(rest) };

@@ -37,7 +37,8 @@ fn build(house: &TestBed, vaulted: CredentialConfig, previous: Option<&Credentia
 
 fn with_certificates(house: &TestBed, certificates: Vec<CertificateConfig>) -> Credentials {
     let (credentials, faults) = build(house, CredentialConfig { certificate: None, certificates, ..config() }, None);
-    assert!(faults.is_empty(), "{faults:?}");
+    // A key that is downloaded is warned of.
+    assert!(!faults.any_error(), "{faults:?}");
     credentials
 }
 
