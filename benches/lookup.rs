@@ -99,8 +99,13 @@ fn find_route(bencher: Bencher<'_, '_>, count: usize, folds: bool) {
             methods: vec!["GET".to_owned(), "POST".to_owned()],
         })
         .collect();
-    let matching =
-        routes.iter().map(|config| Matching { config, at: (Place::root(), "match"), folds, accepts: Default::default() });
+    let matching = routes.iter().map(|config| Matching {
+        name: "",
+        config,
+        at: (Place::root(), "match"),
+        folds,
+        accepts: Default::default(),
+    });
     let table = RouteTable::build(matching, &mut Faults::default());
     let last = count - 1;
     let host = format!("api{}.contoso.example", last % 50);

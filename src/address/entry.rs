@@ -101,6 +101,9 @@ impl EntryFault {
     /// Returns the correct form.
     pub(super) fn cure(&self) -> String {
         match self {
+            Self::Address(text) if text == "*" || text == "any" || text == "all" => {
+                "list the addresses that are meant; every address there is would be `0.0.0.0/0` and `::/0`".into()
+            }
             Self::Address(_) => {
                 "write an address as 192.0.2.7 or 2001:db8::7, a network as 192.0.2.0/24, a range as 192.0.2.1-192.0.2.9".into()
             }

@@ -13,7 +13,7 @@ use crate::{
     partner::PartnerStatus,
     route::Action,
     telemetry::MetricsText,
-    upstream::OwnCertificateStatus,
+    upstream::{OwnCertificateStatus, ServerState},
 };
 
 /// `/api/status`.
@@ -115,6 +115,32 @@ struct UpstreamStatus {
 struct ServerStatus {
     server: String,
     requests_under_way: usize,
+    /// `up`, `down` (its health checks fail) or `ejected` (it failed several times in a row).
+    state: &'static str,
+    /// Since when, where that has changed since the gateway began to speak to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
+    /// Why it is not up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<String>,
+}
+
+impl From<ServerState> for ServerStatus {
+    fn from(server: ServerState) -> Self {
+        let since =
+            server.since.and_then(|since| i64::try_from(since).ok()).and_then(|since| jiff::Timestamp::from_second(since).ok());
+        Self {
+            state: match (server.healthy, server.ejected) {
+                (false, _) => "down",
+                (true, true) => "ejected",
+                (true, false) => "up",
+            },
+            server: server.name.to_string(),
+            requests_under_way: server.in_flight,
+            since: since.map(|since| since.to_string()),
+            cause: server.cause.map(|cause| cause.to_string()),
+        }
+    }
 }
 
 impl Admin {
@@ -163,10 +189,7 @@ impl Admin {
                 .map(|upstream| UpstreamStatus {
                     name: upstream.name().to_string(),
                     client_certificate: upstream.own_certificate_status(runtime.clock.unix_seconds()),
-                    servers: upstream
-                        .servers()
-                        .map(|(server, requests_under_way)| ServerStatus { server: server.to_string(), requests_under_way })
-                        .collect(),
+                    servers: upstream.states().map(ServerStatus::from).collect(),
                 })
                 .collect(),
         }
@@ -191,6 +214,23 @@ impl Admin {
         for upstream in runtime.upstreams.iter() {
             for (server, count) in upstream.servers() {
                 text.sample("entrada_upstream_requests_under_way", &[("upstream", upstream.name()), ("server", server)], count);
+            }
+        }
+        type Is = fn(&ServerState) -> bool;
+        let families: [(&str, &str, Is); 2] = [
+            ("entrada_upstream_server_up", "Whether the server's health checks pass, or there are none.", |server| {
+                server.healthy
+            }),
+            ("entrada_upstream_server_ejected", "Whether the server is left alone, since it failed too often.", |server| {
+                server.ejected
+            }),
+        ];
+        for (family, help, is) in families {
+            text.family(family, "gauge", help);
+            for upstream in runtime.upstreams.iter() {
+                for server in upstream.states() {
+                    text.sample(family, &[("upstream", upstream.name()), ("server", &server.name)], u8::from(is(&server)));
+                }
             }
         }
     }

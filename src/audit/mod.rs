@@ -5,6 +5,7 @@
 //! empties the buffers into the sinks. `tracing` is not used for it: writing a line into a buffer directly costs a fifth of it on
 //! the hot path.
 
+pub(crate) mod check;
 mod config;
 pub(crate) mod line;
 mod log;

@@ -54,7 +54,7 @@ impl Authorization {
     pub(crate) fn check_audiences(&self, audiences: &[&str], place: &Place, faults: &mut Faults) {
         let Form::OnBehalfOf { credential, .. } = &self.form else { return };
         if !audiences.iter().any(|audience| audience.eq_ignore_ascii_case(credential.client_id())) {
-            faults.error(
+            faults.missing(
                 &place.key("on-behalf-of"),
                 format!("no audience of this route is {}, which credential `{}` is", credential.client_id(), credential.name()),
                 "Entra exchanges tokens for the application that asks alone: list its client id in `audiences`",
@@ -81,7 +81,7 @@ fn from_header(
         return None;
     };
     if !context.token_places.contains(&TokenPlace::Header(name.clone())) {
-        faults.error(
+        faults.missing(
             place,
             format!("no token policy of this route looks at `{}`", config.from_header),
             "list it as `header-name` of the route's validate-azure-ad-token: only a validated token is moved",
@@ -162,7 +162,7 @@ fn allowed_tenants(
         ids.extend_from_slice(context.listed_tenants);
         if ids.is_empty() {
             let cure = "list them as `allowed-tenants` here, or at the route's token policy";
-            faults.error(&place.key("tenant"), "the path names the tenant, and it is not said which ones it may name", cure);
+            faults.missing(&place.key("tenant"), "the path names the tenant, and it is not said which ones it may name", cure);
         }
     }
     let at = place.key("allowed-tenants");

@@ -3,27 +3,26 @@
 use std::{
     io::{IsTerminal as _, Write as _},
     net::IpAddr,
-    path::PathBuf,
     process::ExitCode,
 };
 
 use clap::Args;
 use serde_json::json;
 
-use super::certificate::Format;
+use super::{certificate::Format, config_file::ConfigFile};
 use crate::{
     config::{Document, Report},
     gateway::runtime::Runtime,
     inbound::InboundPolicy,
+    server,
     settings::{Faults, Place},
 };
 
 /// Arguments of `entrada check`.
 #[derive(Args, Debug)]
 pub struct CheckArguments {
-    /// The config file
-    #[arg(default_value = "config/entrada.yaml", env = "ENTRADA_CONFIG")]
-    file: PathBuf,
+    #[command(flatten)]
+    config: ConfigFile,
     /// Treat warnings as errors
     #[arg(long)]
     deny_warnings: bool,
@@ -49,7 +48,7 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     match arguments.format {
         Format::Json => {
             let value = json!({
-                "file": arguments.file,
+                "file": arguments.config.path(),
                 "passed": passed,
                 "errors": report.errors(),
                 "warnings": report.warnings(),
@@ -57,7 +56,7 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
             });
             writeln!(out, "{value:#}")?;
         }
-        Format::Text if report.is_empty() => writeln!(out, "{}: no faults", arguments.file.display())?,
+        Format::Text if report.is_empty() => writeln!(out, "{}: no faults", arguments.config.path().display())?,
         Format::Text => {
             let colours = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             write!(out, "{}", report.render(colours))?;
@@ -67,12 +66,12 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
 }
 
 fn check(arguments: &CheckArguments) -> Report {
-    let document = match Document::load(&arguments.file) {
+    let document = match Document::load(&arguments.config.path()) {
         Ok(document) => document,
-        Err(report) => return report.with_the_rest(|document, faults| drop(Runtime::try_out(document, faults))),
+        Err(report) => return report.with_the_rest(|document, faults| drop(server::try_out(document, faults))),
     };
     let mut faults = Faults::default();
-    if let Some(runtime) = Runtime::try_out(&document, &mut faults) {
+    if let Some(runtime) = server::try_out(&document, &mut faults) {
         must_allow(arguments, &document, &runtime, &mut faults);
     }
     document.report(&faults)

@@ -10,6 +10,7 @@ pub mod certificate;
 pub mod check;
 pub mod claims_mapping;
 pub mod completions;
+pub mod config_file;
 mod credentials;
 pub mod demo;
 pub mod dev_tenant;

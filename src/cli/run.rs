@@ -1,25 +1,26 @@
 //! `entrada run`: serves the routes of a config until it is stopped.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Args;
 
-use super::signals::{SignalAction, Signals};
+use super::{
+    config_file::ConfigFile,
+    signals::{SignalAction, Signals},
+};
 use crate::{
-    config::{Document, Report},
-    gateway::runtime::Runtime,
-    server::{Server, ServerError, ServerOptions},
+    config::{Document, Fingerprint, Report},
+    server::{self, Server, ServerError, ServerOptions},
     settings::watch::Watch,
-    telemetry,
+    telemetry::{self, LogLevel},
 };
 
 /// Arguments of `entrada run`.
 #[derive(Args, Debug)]
 pub struct RunArguments {
-    /// The config file
-    #[arg(long, default_value = "config/entrada.yaml", env = "ENTRADA_CONFIG")]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigFile,
     /// The number of threads that carry requests [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
@@ -33,7 +34,13 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     // A runtime of its own: signals are caught before anything that takes time, and the gateway's own runtimes do not exist yet.
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime could be had")?;
     let signals = control.block_on(async { Signals::catch() }).context("signals cannot be waited for")?;
-    let Ok(document) = load(arguments) else { return Ok(ExitCode::from(2)) };
+    let document = match load(arguments) {
+        Ok(document) => document,
+        Err(report) => {
+            telemetry::start_logging(LogLevel::default());
+            return Ok(cannot_start(&report));
+        }
+    };
     telemetry::start_logging(document.config.telemetry.log);
     telemetry::log_panics();
     let mut options = ServerOptions::default();
@@ -42,11 +49,11 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     }
     let mut server = match Server::start(&document, options) {
         Ok(server) => server,
-        Err(ServerError::Config(report)) => {
-            eprint!("{report}");
+        Err(ServerError::Config(report)) => return Ok(cannot_start(&report)),
+        Err(error) => {
+            tracing::error!(error = crate::base::error_chain::chain(&error), "the gateway cannot start");
             return Ok(ExitCode::from(2));
         }
-        Err(error) => return Err(error.into()),
     };
     if let Some(address) = server.admin_address() {
         tracing::info!(%address, "the status page is here");
@@ -58,22 +65,29 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads the config; its faults are printed.
+/// Tells why the config cannot be used: a person in full, a log one event a fault.
+fn cannot_start(report: &Report) -> ExitCode {
+    if std::io::stderr().is_terminal() {
+        eprint!("{}", report.render(true));
+    } else {
+        report.log();
+        tracing::error!("the config cannot be used: {}", report.summary());
+    }
+    ExitCode::from(2)
+}
+
+/// Reads the config.
 ///
 /// # Errors
-/// Returns all faults of the config.
+/// Fails with all faults of the config.
 fn load(arguments: &RunArguments) -> Result<Document, Report> {
-    let document = Document::load(&arguments.config).map_err(|report| {
-        let report = report.with_the_rest(|document, faults| drop(Runtime::try_out(document, faults)));
-        eprint!("{report}");
-        report
-    })?;
-    eprint!("{}", document.warnings());
-    Ok(document)
+    Document::load(&arguments.config.path())
+        .map_err(|report| report.with_the_rest(|document, faults| drop(server::try_out(document, faults))))
 }
 
 /// Handles signals and file changes until the process is stopped.
 async fn serve(server: &mut Server, mut signals: Signals, arguments: &RunArguments, document: &Document) {
+    let mut in_force = document.fingerprint.clone();
     let mut watch = Watch::new(watched(server, document));
     loop {
         let told = tokio::select! {
@@ -82,7 +96,7 @@ async fn serve(server: &mut Server, mut signals: Signals, arguments: &RunArgumen
         };
         match told {
             SignalAction::Drain => return,
-            SignalAction::Reload => reload(server, arguments, &mut watch),
+            SignalAction::Reload => reload(server, arguments, &mut watch, &mut in_force),
             SignalAction::Reopen => reopen(server),
             SignalAction::Nothing(signal) => tracing::info!(signal, "a signal without a meaning was ignored"),
         }
@@ -100,7 +114,7 @@ fn reopen(server: &Server) {
 }
 
 /// Loads the current config. One that cannot be used is reported, and the old one stays active.
-fn reload(server: &mut Server, arguments: &RunArguments, watch: &mut Watch) {
+fn reload(server: &mut Server, arguments: &RunArguments, watch: &mut Watch, in_force: &mut Fingerprint) {
     let document = match load(arguments) {
         Ok(document) => document,
         Err(report) => return not_taken(server, &report),
@@ -108,10 +122,14 @@ fn reload(server: &mut Server, arguments: &RunArguments, watch: &mut Watch) {
     let result = server.reload(&document);
     watch.set(watched(server, &document));
     match result {
-        Ok(()) => tracing::info!(generation = server.runtime().generation, "the new config is in force"),
+        Ok(()) => {
+            let changes = document.fingerprint.changes_since(in_force).join("; ");
+            let changes = if changes.is_empty() { "none in the config itself" } else { &changes };
+            tracing::info!(generation = server.runtime().generation, changes, "the new config is in force");
+            *in_force = document.fingerprint;
+        }
         Err(error) => {
             if let ServerError::Config(report) = &error {
-                eprint!("{report}");
                 return not_taken(server, report);
             }
             tracing::error!(
@@ -125,7 +143,8 @@ fn reload(server: &mut Server, arguments: &RunArguments, watch: &mut Watch) {
 /// Logs the reasons why a config was rejected, line by line, and shows them on the status page.
 fn not_taken(server: &Server, report: &Report) {
     let faults = report.lines().join("\n");
-    tracing::error!(faults, "the new config cannot be used; the old one stays in force");
+    report.log();
+    tracing::error!(faults = report.summary(), "the new config cannot be used; the old one stays in force");
     server.reloaded(Some(faults));
 }
 

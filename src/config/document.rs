@@ -9,7 +9,9 @@ use std::{
 };
 
 use super::{
-    Config, lint, merge,
+    Config,
+    fingerprint::Fingerprint,
+    lint, merge,
     named_values::{self, ValueSources},
     report::Report,
     rest::{self, Rest},
@@ -20,7 +22,7 @@ use crate::settings::Finding;
 use crate::settings::{
     Secrets,
     deserialize::settings,
-    fault::{Faults, Place},
+    fault::{Faults, Place, Severity},
     node::{Kind, Node},
     origin::{Origin, SourceFile, Sources},
 };
@@ -46,6 +48,8 @@ pub struct Document {
     #[doc(hidden)]
     pub folders: Vec<PathBuf>,
     warnings: Report,
+    /// The settings by name, for telling what another config changes.
+    pub fingerprint: Fingerprint,
     places: Places,
     sources: Arc<Sources>,
 }
@@ -77,7 +81,8 @@ impl Document {
             Ok(main) => Self::read(main, base, sources, variable),
             Err(error) => {
                 let message = format!("the config `{}` cannot be read: {error}", path.display());
-                let finding = Finding::nowhere(message, "name the file to read, as in `--config config/entrada.yaml`");
+                let cure = "name the file that holds the config behind the command, or set ENTRADA_CONFIG";
+                let finding = Finding::nowhere(message, cure);
                 Err(Report::new(vec![finding], Arc::new(sources)))
             }
         }
@@ -109,21 +114,28 @@ impl Document {
         let merge::Reading { mut document, mut findings, folders } = merge::read(main, &base, &mut sources, shape);
         let resolved = named_values::resolve(&mut document, ValueSources { variable, base: &base }, &mut sources);
         findings.extend(resolved.findings);
-        findings.extend(validate::validate(&document, shape, &mut sources));
+        let errors = findings.iter().filter(|finding| finding.severity == Severity::Error);
+        let wrong = errors.map(|finding| finding.place.clone()).collect();
+        let checked = validate::validate(&document, shape, wrong, &mut sources);
+        findings.extend(checked.findings);
         // What is made of the config can lie where the schema lay.
         drop(schema);
-        let places = Places::of(&document);
         let files = sources.paths().cloned().chain(resolved.files).collect();
         let sources = Arc::new(sources);
         let report = Report::new(findings, sources.clone());
         if report.errors() > 0 {
-            let rest = rest::readable(&document, report.findings()).map(|(config, nodes, without)| {
+            let rest = rest::readable(&document, checked.repairs, &checked.gone).map(|(config, nodes, without)| {
                 let warnings = Report::new(Vec::new(), sources.clone());
                 let (files, folders, secrets) = (Vec::new(), Vec::new(), Secrets(resolved.secrets));
-                Rest { document: Self { config, secrets, base, files, folders, warnings, places, sources }, nodes, without }
+                // Where an entry was taken out, others keep their places.
+                let places = Places::of(&nodes);
+                let fingerprint = Fingerprint::default();
+                let document = Self { config, secrets, base, files, folders, warnings, fingerprint, places, sources };
+                Rest { document, nodes, without }
             });
             return Err(if let Some(rest) = rest { report.beside(rest) } else { report });
         }
+        let places = Places::of(&document);
         let config = if matches!(document.kind, Kind::Null) { Ok(Config::default()) } else { settings::<Config>(&document) };
         match config {
             Ok(config) => {
@@ -134,7 +146,8 @@ impl Document {
                 let found = found.chain(lint::unused(&document, &resolved.used));
                 let report = report.and(&Report::new(found.collect(), sources.clone()));
                 let secrets = Secrets(resolved.secrets);
-                Ok(Self { config, secrets, base, files, folders, warnings: report, places, sources })
+                let fingerprint = Fingerprint::of(&document);
+                Ok(Self { config, secrets, base, files, folders, warnings: report, fingerprint, places, sources })
             }
             Err(misfit) => {
                 let place = misfit.place();

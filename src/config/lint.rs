@@ -97,6 +97,7 @@ pub(crate) fn lint(config: &Config, faults: &mut Faults) {
             lint_policy(policy, &policies[index + 1..], &place, faults);
         }
     }
+    super::meaning::lint(config, faults);
     for (index, route) in config.routes.iter().enumerate() {
         lint_route(route, &root.key("routes").index(index), config, faults);
     }
@@ -178,8 +179,17 @@ fn is_wide(token: &ValidateAzureAdTokenConfig) -> bool {
 fn lint_route(route: &crate::route::RouteConfig, place: &Place, config: &Config, faults: &mut Faults) {
     for (key, path) in [("path", &route.matches.path), ("exact-path", &route.matches.exact_path)] {
         if let Some(path) = path.as_ref().filter(|path| path.contains('*')) {
+            // What is no path at all has faults of its own.
+            if path.contains("{*") || !path.starts_with('/') {
+                continue;
+            }
             let message = format!("`*` in `{path}` is a star in the path of a request, and stands for nothing else");
-            let cure = "a `path` matches all below it by itself; write `{name}` for any one segment";
+            let cure = match path.strip_suffix("/*").or_else(|| path.strip_suffix("/**")).filter(|path| !path.contains('*')) {
+                Some(path) => {
+                    format!("write `path: {}`, which matches all below it by itself", if path.is_empty() { "/" } else { path })
+                }
+                None => "a `path` matches all below it by itself; write `{name}` for any one segment".to_owned(),
+            };
             faults.warning(&place.key("match").key(key), message, cure);
         }
     }
@@ -190,6 +200,8 @@ fn lint_route(route: &crate::route::RouteConfig, place: &Place, config: &Config,
         faults.warning(at, message, "use `https://` servers, or send none where the upstream needs none");
     };
     match &route.authorization {
+        // Where a connection is one caller's own it is Windows credentials that are kept.
+        AuthorizationConfig::Word(AuthorizationWord::Keep) if upstream.connection_affinity.is_some() => {}
         AuthorizationConfig::Word(AuthorizationWord::Keep) => warn("the caller's token", &place.key("authorization")),
         AuthorizationConfig::FromHeader(_) => warn("the caller's token", &place.key("authorization")),
         AuthorizationConfig::Credential(_) => warn("the gateway's own token", &place.key("authorization")),

@@ -91,14 +91,30 @@ impl ListenerConfig {
             let place = if matches!(self.address, OneOrMany::One(_)) { place.clone() } else { place.index(index) };
             match text.parse() {
                 Ok(address) => addresses.push(address),
-                Err(_) => faults.error(
-                    &place,
-                    format!("`{text}` is not an address to listen on"),
-                    "write address and port: 0.0.0.0:8443, 127.0.0.1:8080 or [::]:8443",
-                ),
+                Err(_) => faults.error(&place, format!("`{text}` is not an address to listen on"), address_cure(text)),
             }
         }
         addresses
+    }
+
+    /// Returns the default limit of connections.
+    pub(crate) fn default_connections() -> u32 {
+        LimitsConfig::default().connections
+    }
+}
+
+/// Describes how an address to listen on is written.
+pub(crate) fn address_cure(text: &str) -> String {
+    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    if port.parse::<u16>().is_err() {
+        return "write address and port: 0.0.0.0:8443, 127.0.0.1:8080 or [::]:8443".to_owned();
+    }
+    match host {
+        "" | "*" => {
+            format!("write `0.0.0.0:{port}` for every address of this machine (`[::]:{port}` with IPv6), or `127.0.0.1:{port}`")
+        }
+        "localhost" => format!("write `127.0.0.1:{port}`"),
+        _ => format!("write an address of this machine instead of the name, as `0.0.0.0:{port}` or `127.0.0.1:{port}`"),
     }
 }
 

@@ -5,10 +5,15 @@
 
 pub(crate) mod admin;
 mod document;
+mod fingerprint;
+mod forms;
+mod habits;
 mod lint;
 mod listener;
+mod meaning;
 mod merge;
 pub(crate) mod named_values;
+mod repair;
 pub(crate) mod report;
 mod rest;
 mod schema;
@@ -24,7 +29,9 @@ pub use self::admin::{AdminConfig, HealthConfig};
 use std::collections::BTreeMap;
 
 pub use document::Document;
+pub use fingerprint::Fingerprint;
 pub use listener::ListenerConfig;
+pub(crate) use listener::address_cure;
 pub use report::Report;
 pub use schema::schema;
 use schemars::JsonSchema;

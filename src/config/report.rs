@@ -205,6 +205,23 @@ impl Report {
             })
             .collect()
     }
+
+    /// Writes each fault to the log as one event.
+    pub fn log(&self) {
+        for finding in &self.findings {
+            let position = finding.origin.as_ref().map(|origin| {
+                let (line, column) = self.sources.line_column(origin.file, origin.start);
+                format!("{}:{line}:{column}", self.sources.get(origin.file).name)
+            });
+            let at = (finding.place != Place::root()).then(|| finding.place.to_string());
+            let at = at.as_deref().map(|at| self.sources.said(at, finding.origin.as_ref()));
+            let (at, position, cure) = (at.as_deref(), position.as_deref(), finding.cure.as_deref());
+            match finding.severity {
+                Severity::Error => tracing::error!(at, position, cure, "{}", finding.message),
+                Severity::Warning => tracing::warn!(at, position, cure, "{}", finding.message),
+            }
+        }
+    }
 }
 
 impl fmt::Display for Report {

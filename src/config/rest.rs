@@ -7,8 +7,10 @@ use std::collections::HashSet;
 
 use serde::de::DeserializeOwned;
 
-use super::document::Document;
-use crate::settings::Finding;
+use super::{
+    document::Document,
+    repair::{Repair, repair},
+};
 use crate::settings::{
     deserialize::settings,
     fault::{Fault, Place, Severity},
@@ -31,17 +33,21 @@ pub(crate) struct Rest {
     pub(crate) without: Vec<Place>,
 }
 
-/// Returns the readable rest: settings, their nodes, and the removed places. `None` if the document itself is faulty.
-pub(crate) fn readable<T: DeserializeOwned>(document: &Node, findings: &[Finding]) -> Option<(T, Node, Vec<Place>)> {
-    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error);
-    let wrong: HashSet<Place> = errors.map(|finding| finding.place.clone()).collect();
-    if wrong.contains(&Place::root()) {
+/// What can be read beside the errors: settings, the nodes that they were made of, and what was taken out or made up. `None` where
+/// the fault is the document itself.
+pub(crate) fn readable<T: DeserializeOwned>(
+    document: &Node,
+    repairs: Vec<Repair>,
+    gone: &HashSet<Place>,
+) -> Option<(T, Node, Vec<Place>)> {
+    if gone.contains(&Place::root()) {
         return None;
     }
     let mut nodes = document.clone();
     let mut without = Vec::new();
-    take_out(&mut nodes, &Place::root(), &wrong, &mut without);
-    without.extend(wrong);
+    repair(&mut nodes, repairs, &mut without);
+    take_out(&mut nodes, &Place::root(), gone, &mut without);
+    without.extend(gone.iter().cloned());
     for _ in 0..MOST_MISFITS {
         match settings(&nodes) {
             Ok(config) => return Some((config, nodes, without)),
@@ -122,8 +128,9 @@ impl Rest {
     /// Returns a fault of the build at its place as written, unless the removal caused it.
     pub(crate) fn as_written(&self, fault: &Fault) -> Option<Fault> {
         let fault = Fault { place: self.written(fault.place.pointer()), ..fault.clone() };
-        let counts = fault.severity == Severity::Error && self.without.iter().all(|place| !comes_from(&fault, place));
-        counts.then_some(fault)
+        let own = fault.severity == Severity::Error && self.without.iter().all(|place| !comes_from(&fault, place));
+        let misses_it = fault.misses_another && self.without.iter().any(|place| may_be_missed(&fault, place));
+        (own && !misses_it).then_some(fault)
     }
 
     /// Returns the written place: list entries after a removed one have moved up.
@@ -158,7 +165,7 @@ fn comes_from(fault: &Fault, taken_out: &Place) -> bool {
     let around = &out[..out.rfind('/').unwrap_or_default()];
     // About the thing itself or a part of it; about the map or list that it was taken out of, which may be told at its name; or about
     // what is around that.
-    if within(at, out) || within(around, at) || at.strip_prefix(around) == Some("/name") || misses_a_policy(at, out) {
+    if within(at, out) || within(around, at) || at.strip_prefix(around) == Some("/name") {
         return true;
     }
     // Something that names what is gone.
@@ -167,19 +174,15 @@ fn comes_from(fault: &Fault, taken_out: &Place) -> bool {
     SECTIONS.contains(&section) && !name.is_empty() && fault.message.contains(&format!("`{name}`"))
 }
 
-/// Returns whether the setting at `at` may be faulty only because a policy at `out` was removed, which may have validated a token
-/// or named one: this affects the whole route, and every route for shared lists.
-fn misses_a_policy(at: &str, out: &str) -> bool {
-    let is_entry = out.rsplit('/').next().is_some_and(|step| !step.is_empty() && step.bytes().all(|byte| byte.is_ascii_digit()));
-    let steps: Vec<&str> = out.split('/').skip(1).collect();
-    match steps.as_slice() {
-        ["routes", route, "inbound" | "outbound", ..] if is_entry => at
-            .strip_prefix("/routes/")
-            .and_then(|rest| rest.strip_prefix(route))
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
-        ["inbound" | "outbound" | "fragments", ..] if is_entry => {
-            ["/routes", "/inbound", "/outbound", "/fragments"].iter().any(|section| at.starts_with(section))
-        }
-        _ => false,
-    }
+/// Whether the fault may be there only because what was taken out, or stands on that, is missed: a policy of the route or of the lists
+/// that many routes have, a listener, or what these name.
+fn may_be_missed(fault: &Fault, out: &Place) -> bool {
+    const LISTS: [&str; 2] = ["inbound", "fragments"];
+    const NAMED: [&str; 4] = ["listeners", "tenants", "issuers", "partners"];
+    let step = |place: &Place, at: usize| place.pointer().split('/').nth(at).unwrap_or_default().to_owned();
+    // Whether a route authenticates is told by its lists as they are written, whatever they name.
+    let by_lists_alone = fault.place.pointer().ends_with("/name");
+    LISTS.contains(&&*step(out, 1))
+        || !by_lists_alone && NAMED.contains(&&*step(out, 1))
+        || step(out, 1) == "routes" && step(out, 2) == step(&fault.place, 2)
 }

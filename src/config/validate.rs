@@ -3,38 +3,52 @@
 //! A general validator says of `- ip-filtr: {}` that none of twenty alternatives matches. This one knows the forms of the
 //! config's types (maps, lists, words, and enums with their variant as key) and follows the probably intended one.
 
+use std::collections::{HashMap, HashSet};
+
 use super::{
+    forms::{cure, dedented, is_planned, listed, owner_of, pick, wanted},
+    habits::{self, Habit},
     named_values::is_expression,
+    repair::{Repair, stand_in},
     schema::{Additional, Shape, summary},
-    unsupported,
 };
 use crate::settings::{
     Finding,
-    parts::{Part, parts},
-};
-use crate::settings::{
     fault::Place,
-    node::{Kind, Node, Text},
+    node::{Key, Kind, Node, Text},
     origin::{Origin, Sources},
+    parts::{Part, parts},
     suggest,
     yaml::in_quotes,
 };
 
-/// Checks the whole document against its shape.
-pub(crate) fn validate(document: &Node, shape: Shape<'_>, sources: &mut Sources) -> Vec<Finding> {
-    let mut walk = Walk { findings: Vec::new(), sources };
+/// What was found, and what lets the rest of the document be judged all the same.
+#[derive(Debug, Default)]
+pub(crate) struct Checked {
+    pub(crate) findings: Vec<Finding>,
+    pub(crate) repairs: Vec<Repair>,
+    /// What is wrong and has no stand-in.
+    pub(crate) gone: HashSet<Place>,
+}
+
+/// Checks the whole document against the shape of one; `wrong` are the places where something was found wrong before.
+pub(crate) fn validate(document: &Node, shape: Shape<'_>, wrong: HashSet<Place>, sources: &mut Sources) -> Checked {
+    let checked = Checked { gone: wrong, ..Checked::default() };
+    let mut walk = Walk { checked, lists: HashMap::new(), sources };
     walk.check(document, None, shape, &Place::root());
-    walk.findings
+    walk.checked
 }
 
 struct Walk<'a> {
-    findings: Vec<Finding>,
+    checked: Checked,
+    /// The lines where lists of keys were told already.
+    lists: HashMap<Vec<String>, (usize, usize)>,
     sources: &'a mut Sources,
 }
 
 impl Walk<'_> {
     fn error(&mut self, at: &Origin, place: &Place, message: impl Into<String>, cure: impl Into<String>) {
-        self.findings.push(Finding::error(at.clone(), place, message, cure));
+        self.checked.findings.push(Finding::error(at.clone(), place, message, cure));
     }
 
     /// Checks a value against its shape; `key` is its key.
@@ -42,25 +56,24 @@ impl Walk<'_> {
         if let Some(secret) = shape.secret() {
             self.hide_secret(node, key, secret, shape);
         }
+        if let Kind::Map(entries) = &node.kind {
+            return self.map(node, entries, key, shape, place);
+        }
+        let before = self.checked.findings.len();
         match &node.kind {
-            Kind::Broken => {}
+            Kind::Broken => return self.make_up(shape, place),
             Kind::Null if *place == Place::root() => {}
             Kind::Null => self.nothing(node, key, shape, place),
-            Kind::Map(entries) => self.map(node, entries, key, shape, place),
             Kind::List(entries) => match pick(shape, "array") {
-                Some(list) => {
-                    if entries.len() < list.least("minItems") {
-                        self.error(
-                            key.unwrap_or(&node.at),
-                            place,
-                            "this list is empty",
-                            "list at least one, or leave the key out",
-                        );
-                    }
+                Some(list) if entries.len() >= list.least("minItems") => {
                     let Some(items) = list.items() else { return };
                     for (index, entry) in entries.iter().enumerate() {
                         self.check(entry, None, items, &place.index(index));
                     }
+                    return;
+                }
+                Some(_) => {
+                    self.error(key.unwrap_or(&node.at), place, "this list is empty", "list at least one, or leave the key out");
                 }
                 None => self.wrong_kind(node, shape, place),
             },
@@ -71,7 +84,31 @@ impl Walk<'_> {
                 None => self.wrong_kind(node, shape, place),
             },
             Kind::Bool(_) => self.wrong_kind(node, shape, place),
+            Kind::Map(_) => {}
         }
+        if self.checked.findings.len() > before || self.checked.gone.contains(place) {
+            match listed(node, shape) {
+                Some(kind) => self.checked.repairs.push(Repair::Meant { place: place.clone(), kind }),
+                None => self.make_up(shape, place),
+            }
+        }
+    }
+
+    /// Puts a value in the place of one that does not fit; without one the entry goes.
+    fn make_up(&mut self, shape: Shape<'_>, place: &Place) {
+        match stand_in(shape) {
+            Some(kind) => {
+                self.checked.gone.remove(place);
+                self.checked.repairs.push(Repair::MadeUp { place: place.clone(), kind });
+            }
+            None => drop(self.checked.gone.insert(place.clone())),
+        }
+    }
+
+    /// Notes what is wrong at a place that nothing can stand in for.
+    fn gone(&mut self, at: &Origin, place: &Place, message: impl Into<String>, cure: impl Into<String>) {
+        self.error(at, place, message, cure);
+        self.checked.gone.insert(place.clone());
     }
 
     /// Hides the value of a setting for secrets, whatever it contains. The name of a named value is shown, and so is an
@@ -132,23 +169,19 @@ impl Walk<'_> {
         self.error(key.unwrap_or(&node.at), place, "there is no value here", cure);
     }
 
-    fn map(
-        &mut self,
-        node: &Node,
-        entries: &[(crate::settings::node::Key, Node)],
-        key: Option<&Origin>,
-        shape: Shape<'_>,
-        place: &Place,
-    ) {
+    fn map(&mut self, node: &Node, entries: &[(Key, Node)], key: Option<&Origin>, shape: Shape<'_>, place: &Place) {
         let maps: Vec<Shape<'_>> = shape.alternatives().into_iter().filter(|shape| shape.allows("object")).collect();
         match maps.as_slice() {
             [] => {
                 let owners: Vec<&str> = shape.alternatives().iter().flat_map(|form| [form.name, form.parent]).collect();
                 self.hide_all(entries);
                 match entries.iter().find(|(name, _)| is_planned(&owners, &name.text)) {
-                    Some((name, _)) => self.unknown(&name.text, &name.at, Vec::new(), &owners, &place.key(&name.text)),
+                    Some((name, _)) => {
+                        self.unknown(&name.text, &name.at, Vec::new(), &owners, &place.key(&name.text));
+                    }
                     None => self.wrong_kind(node, shape, place),
                 }
+                self.make_up(shape, place);
             }
             several if several.iter().all(|map| map.tag().is_some()) => self.variant(node, entries, key, several, place),
             [map] => self.object(node, entries, key, *map, place),
@@ -164,52 +197,44 @@ impl Walk<'_> {
         }
     }
 
-    /// Reports that no form of an untagged enum has any of the keys.
-    fn no_form(
-        &mut self,
-        node: &Node,
-        entries: &[(crate::settings::node::Key, Node)],
-        key: Option<&Origin>,
-        several: &[Shape<'_>],
-        place: &Place,
-    ) {
+    /// None of the forms of an untagged enum has any of the keys.
+    fn no_form(&mut self, node: &Node, entries: &[(Key, Node)], key: Option<&Origin>, several: &[Shape<'_>], place: &Place) {
         let keys: Vec<&str> = several.iter().flat_map(|map| map.keys()).collect();
         self.hide_all(entries);
         match entries.first() {
             Some((first, _)) => {
                 let owners: Vec<&str> = several.iter().flat_map(|map| [map.name, map.parent]).collect();
                 self.unknown(&first.text, &first.at, keys, &owners, &place.key(&first.text));
+                self.checked.gone.insert(place.clone());
             }
             None => {
                 let forms: Vec<String> =
                     several.iter().map(|map| format!("`{{ {} }}`", map.required().collect::<Vec<_>>().join(", "))).collect();
-                self.error(key.unwrap_or(&node.at), place, "this map is empty", format!("write one of {}", forms.join(", ")));
+                self.gone(key.unwrap_or(&node.at), place, "this map is empty", format!("write one of {}", forms.join(", ")));
             }
         }
     }
 
-    /// Checks an enum: a map with one key, the name of a variant.
-    fn variant(
-        &mut self,
-        node: &Node,
-        entries: &[(crate::settings::node::Key, Node)],
-        key: Option<&Origin>,
-        variants: &[Shape<'_>],
-        place: &Place,
-    ) {
+    /// An enum: a map with one key, which is the name of a variant.
+    fn variant(&mut self, node: &Node, entries: &[(Key, Node)], key: Option<&Origin>, variants: &[Shape<'_>], place: &Place) {
         let names = || variants.iter().filter_map(|variant| variant.tag());
         let Some((first, rest)) = entries.split_first() else {
             let cure = suggest::known("", names(), "write one of").unwrap_or_default();
-            return self.error(key.unwrap_or(&node.at), place, "this map is empty", cure);
+            return self.gone(key.unwrap_or(&node.at), place, "this map is empty", cure);
         };
+        let named =
+            |name: &str| variants.iter().find(|variant| variant.tag() == Some(name)).and_then(|variant| variant.property(name));
         for (key, value) in entries {
-            let place = place.key(&key.text);
-            match variants.iter().find(|variant| variant.tag() == Some(&key.text)).and_then(|variant| variant.property(&key.text))
-            {
-                Some(inner) => self.check(value, Some(&key.at), inner, &place),
+            let at = place.key(&key.text);
+            match named(&key.text) {
+                Some(inner) => self.check(value, Some(&key.at), inner, &at),
                 None if rest.is_empty() || !names().any(|name| name == first.0.text) => {
                     self.hide_all(entries);
-                    self.unknown(&key.text, &key.at, names().collect(), &[variants[0].parent], &place);
+                    let meant = self.unknown(&key.text, &key.at, names().collect(), &[variants[0].parent], &at);
+                    match meant.and_then(|meant| named(meant).map(|inner| (meant, inner))).filter(|_| rest.is_empty()) {
+                        Some((meant, inner)) => self.renamed((&at, place), meant, value, &key.at, inner),
+                        None => drop(self.checked.gone.insert(place.clone())),
+                    }
                     break;
                 }
                 None => self.hide(value, Some(&key.at)),
@@ -224,66 +249,115 @@ impl Walk<'_> {
             } else {
                 "indent it, if it belongs to the key above"
             };
-            self.error(&second.at, &place.key(&second.text), message, cure);
+            self.gone(&second.at, &place.key(&second.text), message, cure);
         }
     }
 
-    fn object(
-        &mut self,
-        node: &Node,
-        entries: &[(crate::settings::node::Key, Node)],
-        key: Option<&Origin>,
-        map: Shape<'_>,
-        place: &Place,
-    ) {
+    /// Checks the value of a key by the one that is meant.
+    fn renamed(&mut self, (at, map): (&Place, &Place), meant: &str, value: &Node, key: &Origin, inner: Shape<'_>) {
+        self.checked.gone.remove(at);
+        self.checked.repairs.push(Repair::Key { place: at.clone(), meant: meant.to_owned() });
+        self.check(value, Some(key), inner, &map.key(meant));
+    }
+
+    fn object(&mut self, node: &Node, entries: &[(Key, Node)], key: Option<&Origin>, map: Shape<'_>, place: &Place) {
         let owners = [map.name, map.parent];
+        let mut meant: Vec<&str> = Vec::new();
         for (name, value) in entries {
-            let place = place.key(&name.text);
+            let at = place.key(&name.text);
             match (map.property(&name.text), map.additional()) {
-                (Some(inner), _) | (None, Additional::Each(inner)) => self.check(value, Some(&name.at), inner, &place),
+                (Some(inner), _) if matches!(value.kind, Kind::Null) && dedented(entries, map, inner).is_some() => {
+                    let below: Vec<String> =
+                        dedented(entries, map, inner).into_iter().flatten().map(|(key, _)| format!("`{}`", key.text)).collect();
+                    let cure = format!("indent {}: it belongs below `{}`", below.join(" and "), name.text);
+                    self.error(&name.at, &at, "there is no value here", cure);
+                    let kind = Kind::Map(dedented(entries, map, inner).into_iter().flatten().cloned().collect());
+                    self.checked.repairs.push(Repair::Meant { place: at, kind });
+                }
+                (Some(inner), _) | (None, Additional::Each(inner)) => self.check(value, Some(&name.at), inner, &at),
                 (None, Additional::Nothing) => {
                     self.hide(value, Some(&name.at));
-                    self.unknown(&name.text, &name.at, map.keys().collect(), &owners, &place);
+                    if let Some(owner) = owner_of(map, &name.text) {
+                        let cure = format!("write it below `{owner}`: `{owner}: {{ {}: … }}`", name.text);
+                        self.gone(&name.at, &at, format!("unknown key `{}`", name.text), cure);
+                        continue;
+                    }
+                    let keys = map.keys().filter(|key| node.get(key).is_none() && !meant.contains(key));
+                    let known = map.keys().collect();
+                    let found = self.unknown(&name.text, &name.at, known, &owners, &at);
+                    if let Some((other, inner)) = keys
+                        .into_iter()
+                        .find(|key| found == Some(key))
+                        .and_then(|key| map.property(key).map(|inner| (key, inner)))
+                    {
+                        meant.push(other);
+                        self.renamed((&at, place), other, value, &name.at, inner);
+                    }
                 }
                 (None, Additional::Anything) => self.hide(value, Some(&name.at)),
             }
         }
         // What is to come may stand for what is missing.
-        if entries.iter().any(|(name, _)| map.property(&name.text).is_none() && is_planned(&owners, &name.text)) {
-            return;
-        }
-        for missing in map.required().filter(|required| node.get(required).is_none()) {
-            let what = map.properties().and_then(|all| all.get(missing)).and_then(summary).unwrap_or_default();
-            self.error(
-                key.unwrap_or(&node.at),
-                place,
-                format!("`{missing}` is missing"),
-                format!("add `{missing}`: {what}").trim_end_matches(": ").to_owned(),
-            );
+        let planned = entries.iter().any(|(name, _)| map.property(&name.text).is_none() && is_planned(&owners, &name.text));
+        let missing = map.required().filter(|required| node.get(required).is_none() && !meant.contains(required));
+        for missing in missing.collect::<Vec<_>>() {
+            if !planned {
+                let what = map.properties().and_then(|all| all.get(missing)).and_then(summary).unwrap_or_default();
+                let cure = format!("add `{missing}`: {what}").trim_end_matches(": ").to_owned();
+                self.error(key.unwrap_or(&node.at), place, format!("`{missing}` is missing"), cure);
+            }
+            match map.property(missing).and_then(stand_in) {
+                Some(kind) => {
+                    self.checked.repairs.push(Repair::Missing { map: place.clone(), key: missing.to_owned(), kind });
+                }
+                None => drop(self.checked.gone.insert(place.clone())),
+            }
         }
     }
 
-    /// Hides the values of unknown keys: any of them may be a secret under a mistyped name.
-    fn hide_all(&mut self, entries: &[(crate::settings::node::Key, Node)]) {
+    /// Hides the values of keys that nobody knows: any of them may be a secret under a mistyped name.
+    fn hide_all(&mut self, entries: &[(Key, Node)]) {
         entries.iter().for_each(|(key, value)| self.hide(value, Some(&key.at)));
     }
 
-    fn unknown(&mut self, key: &str, at: &Origin, keys: Vec<&str>, owners: &[&str], place: &Place) {
+    /// Tells of a key that nobody knows, and which one is meant, if that is clear.
+    fn unknown<'k>(&mut self, key: &str, at: &Origin, keys: Vec<&'k str>, owners: &[&str], place: &Place) -> Option<&'k str> {
         // `client-secret:"…"` without a blank is all of it a key.
         if !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b' ')) {
             self.sources.hide(at.clone());
         }
         if is_planned(owners, key) {
-            return self.error(
-                at,
-                place,
-                format!("`{key}` is not supported yet"),
-                "remove it: this version would not do what it says",
-            );
+            let cure = "remove it: this version would not do what it says";
+            self.gone(at, place, format!("`{key}` is not supported yet"), cure);
+            return None;
         }
-        let cure =
-            suggest::known(key, keys, "the keys here are").unwrap_or_else(|| "remove it: there are no keys here".to_owned());
-        self.error(at, place, format!("unknown key `{key}`"), cure);
+        let (cure, meant) = match habits::key(owners, key) {
+            Some(Habit::Name(name)) => (format!("write `{name}`"), keys.iter().copied().find(|key| *key == name)),
+            Some(Habit::Otherwise(cure)) => (cure.to_owned(), None),
+            None => match suggest::close(key, &keys) {
+                Some(near) => (format!("did you mean `{near}`?"), Some(near)),
+                None => (self.key_list(key, &keys, at), None),
+            },
+        };
+        self.gone(at, place, format!("unknown key `{key}`"), cure);
+        meant
+    }
+
+    /// The keys that can stand here; a list that was told before is not told again.
+    fn key_list(&mut self, key: &str, keys: &[&str], at: &Origin) -> String {
+        if keys.is_empty() {
+            return "remove it: there are no keys here".to_owned();
+        }
+        let (line, _) = self.sources.line_column(at.file, at.start);
+        let list = keys.iter().map(|key| (*key).to_owned()).collect();
+        let (file, told) = *self.lists.entry(list).or_insert((at.file, line));
+        let near = suggest::nearest(key, keys).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        if keys.len() > 4 && (file, told) != (at.file, line) {
+            let file = if file == at.file { String::new() } else { format!(" of {}", self.sources.get(file).name) };
+            return format!("remove it: the keys that can stand here are listed at line {told}{file}{near}");
+        }
+        let shown: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+        format!("the keys here are {}{near}", shown.join(", "))
     }
 
     fn text(&mut self, node: &Node, text: &Text, shape: Shape<'_>, place: &Place) {
@@ -316,6 +390,17 @@ impl Walk<'_> {
             let cure = "a secret is allowed only where one is meant (a password, a client secret, a value of `set-header` or `check-header`)";
             return self.error(&node.at, place, "this text names a secret, and none may stand here", cure);
         }
+        if let Some(variable) = habits::shell_variable(&text.value) {
+            let name = variable.to_ascii_lowercase().replace('_', "-");
+            let cure = format!("write \"{{{{{name}}}}}\", and define it: `named-values: {{ {name}: {{ env: {variable} }} }}`");
+            return self.error(&node.at, place, format!("`{}` is filled in by nobody", text.value), cure);
+        }
+        if is_expression(&text.value) && !is_evaluated(place) {
+            let message = "expressions are not evaluated here: this is the text itself".to_owned();
+            let cure = "write the value out, or use a setting that takes expressions".to_owned();
+            self.checked.findings.push(Finding::warning(node.at.clone(), place, message, cure));
+            return;
+        }
         self.word(node, &text.value, &texts, place);
     }
 
@@ -326,7 +411,10 @@ impl Walk<'_> {
             return;
         }
         if free.is_empty() {
-            let cure = suggest::known(text, words.iter().copied(), "write one of").unwrap_or_default();
+            let cure = habits::word(text, &words)
+                .map(|word| format!("write `{word}`"))
+                .or_else(|| suggest::known(text, words.iter().copied(), "write one of"))
+                .unwrap_or_default();
             return self.error(&node.at, place, format!("`{text}` is none of the words that can stand here"), cure);
         }
         if free.iter().any(|shape| shape.form().is_none_or(|fits| fits(text)) && text.chars().count() >= shape.least("minLength"))
@@ -339,9 +427,16 @@ impl Walk<'_> {
         let cure = free.iter().find_map(|shape| shape.summary()).unwrap_or("see the documentation of this key");
         let kind = free.iter().find(|shape| shape.form().is_some()).map_or("", |shape| shape.name);
         let (message, cure) = match kind {
-            "Duration" => (format!("`{text}` is no duration"), "write a whole number and its unit: 250ms, 10s, 5m, 1h or 30d"),
-            "Size" => (format!("`{text}` is no size"), "write a whole number and its unit: 512B, 64KiB, 100MiB or 1GiB"),
-            _ => (format!("`{text}` is not in the form that is wanted here"), cure),
+            "Duration" => (
+                format!("`{text}` is no duration"),
+                habits::duration(text)
+                    .unwrap_or_else(|| "write a whole number and its unit: 250ms, 10s, 5m, 1h or 30d".to_owned()),
+            ),
+            "Size" => (
+                format!("`{text}` is no size"),
+                habits::size(text).unwrap_or_else(|| "write a whole number and its unit: 512B, 64KiB, 100MiB or 1GiB".to_owned()),
+            ),
+            _ => (format!("`{text}` is not in the form that is wanted here"), cure.to_owned()),
         };
         self.error(&node.at, place, message, cure);
     }
@@ -376,74 +471,36 @@ impl Walk<'_> {
                 return self.word(node, &written, &texts, place);
             }
             let message = format!("`{written}` is read as {}, and a text is wanted", node.what());
-            return self.error(&node.at, place, message, format!("quote it: {}", in_quotes(&written)));
+            let cure = if place.pointer().ends_with("/address") && matches!(node.kind, Kind::Number(_)) {
+                format!("write address and port: \"0.0.0.0:{written}\"")
+            } else {
+                format!("quote it: {}", in_quotes(&written))
+            };
+            return self.error(&node.at, place, message, cure);
         }
         let wanted = wanted(shape);
+        if *place == Place::root() {
+            let cure = habits::document(&self.sources.get(node.at.file).text);
+            return self.error(&node.at, place, format!("{wanted} is wanted here, not {}", node.what()), cure);
+        }
         if self.sources.hides(&node.at) {
-            let cure = shape.summary().unwrap_or_default();
+            let cure = match &node.kind {
+                Kind::List(_) | Kind::Map(_) | Kind::Bool(_) => cure(node, "", shape),
+                _ => shape.summary().unwrap_or_default().to_owned(),
+            };
             return self.error(&node.at, place, format!("{wanted} is wanted here, not {}", node.what()), cure);
         }
         let range = self.sources.first_line(&node.at);
-        let written = &self.sources.get(node.at.file).text[range];
+        let written = self.sources.get(node.at.file).text[range].to_owned();
         let found = if node.as_text().is_some() { format!("`{written}`") } else { node.what().to_owned() };
-        self.error(&node.at, place, format!("{wanted} is wanted here, not {found}"), self::cure(node, shape));
+        self.error(&node.at, place, format!("{wanted} is wanted here, not {found}"), cure(node, &written, shape));
     }
 }
 
-fn is_planned(owners: &[&str], key: &str) -> bool {
-    owners.iter().any(|owner| unsupported::is_planned(owner, key))
-}
-
-/// Returns the alternative for values of this JSON type.
-fn pick<'s>(shape: Shape<'s>, kind: &str) -> Option<Shape<'s>> {
-    shape.alternatives().into_iter().find(|shape| shape.allows(kind))
-}
-
-/// Describes the allowed kinds of values.
-fn wanted(shape: Shape<'_>) -> String {
-    let alternatives = shape.alternatives();
-    let kinds: Vec<&str> = [
-        ("boolean", "true or false"),
-        ("integer", "a whole number"),
-        ("number", "a number"),
-        ("string", "a text"),
-        ("array", "a list"),
-        ("object", "a map"),
-    ]
-    .into_iter()
-    .filter(|(kind, _)| alternatives.iter().any(|shape| shape.allows(kind)))
-    .map(|(_, word)| word)
-    .collect();
-    kinds.join(" or ")
-}
-
-/// Describes how to write the value correctly.
-fn cure(node: &Node, shape: Shape<'_>) -> String {
-    if let (Some(text), Some(list)) = (node.as_text(), pick(shape, "array"))
-        && list.items().is_some_and(|items| pick(items, "string").is_some())
-    {
-        return format!("write it as a list: [{text}]");
-    }
-    if let (Some(text), true) = (node.as_text(), pick(shape, "object").is_some()) {
-        let tags: Vec<&str> = shape.alternatives().iter().filter_map(|variant| variant.tag()).collect();
-        if tags.contains(&text) {
-            return format!("write `{text}: {{…}}`, with its settings as a map");
-        }
-        return match pick(shape, "object").filter(|map| map.tag().is_none()) {
-            Some(map) if map.properties().is_some() => {
-                format!("write its keys below: {}", map.keys().collect::<Vec<_>>().join(", "))
-            }
-            _ => {
-                suggest::known(text, tags, "write one of these as the key:").unwrap_or_else(|| "write `name: …` below".to_owned())
-            }
-        };
-    }
-    match (&node.kind, pick(shape, "boolean").is_some()) {
-        (Kind::Text(_), true) => "write true or false, without quotes".to_owned(),
-        (Kind::Text(text), false) if text.value.parse::<f64>().is_ok() => "leave the quotes out".to_owned(),
-        (Kind::Map(_), false) if pick(shape, "array").is_some() => "begin each entry with `- `".to_owned(),
-        (Kind::List(_), false) if pick(shape, "object").is_some() => "write `key: value` lines instead of a list".to_owned(),
-        (Kind::List(_), false) if pick(shape, "string").is_some() => "write one value, without the list".to_owned(),
-        _ => shape.summary().unwrap_or_default().to_owned(),
-    }
+/// Returns whether an expression that stands there is evaluated.
+fn is_evaluated(place: &Place) -> bool {
+    const KEYS: [&str; 10] =
+        ["value", "values", "body", "headers", "condition", "when", "counter-key", "key", "increment-condition", "tenant"];
+    // The last key, and the one before it for the entries of lists and maps.
+    place.pointer().rsplit('/').take(2).any(|step| KEYS.contains(&step)) || place.pointer().starts_with("/named-values/")
 }

@@ -147,6 +147,8 @@ impl Tenant {
         if id.is_none() {
             let cure = if config.id.eq_ignore_ascii_case("consumers") {
                 format!("write {PERSONAL_ACCOUNTS} if personal Microsoft accounts are meant")
+            } else if let Some(id) = config.id.split('/').find(|part| TenantId::read(part).is_some_and(|_| is_guid(part))) {
+                format!("write `{id}`")
             } else {
                 "write a GUID, a verified domain, `organizations` or `common`".to_owned()
             };
@@ -162,6 +164,13 @@ impl Tenant {
         let path = base.path().trim_end_matches('/').to_owned();
         let names_tenant = path.split('/').any(|segment| segment.eq_ignore_ascii_case(id.as_str()));
         // Nothing else of Entra's has a segment there: https://contoso.b2clogin.com/contoso.onmicrosoft.com/b2c_1_signin.
+        let is_flow = path.split('/').any(|segment| segment.to_ascii_lowercase().starts_with("b2c_1"));
+        if is_flow && !names_tenant {
+            let named = path.split('/').find(|segment| !segment.is_empty()).unwrap_or_default();
+            let message = format!("the authority is of a user flow of `{named}`, and `id` is `{}`", id.as_str());
+            faults.error(&place.key("authority"), message, format!("write `id: {named}`, as the authority names the tenant"));
+            return None;
+        }
         let user_flow = names_tenant && !path.rsplit('/').next().is_some_and(|last| last.eq_ignore_ascii_case(id.as_str()));
         let path = if names_tenant { path } else { format!("{path}/{}", id.as_str()) };
         base.set_path(&path);
@@ -325,6 +334,14 @@ fn authority(text: &str, place: &Place, faults: &mut Faults) -> Option<Url> {
     if url.scheme() == "http" && !is_loopback(&url) {
         let cure = "write https; http is for an authority on this machine alone";
         faults.error(place, format!("keys from `{text}` could be anybody's: the connection is not protected"), cure);
+        return None;
+    }
+    let path = url.path().trim_end_matches('/');
+    if let Some(short) = ["/.well-known/openid-configuration", "/v2.0"].iter().find_map(|end| path.strip_suffix(end)) {
+        let mut authority = url.clone();
+        authority.set_path(short.strip_suffix("/v2.0").unwrap_or(short));
+        let cure = format!("write `{}`: versions and documents are found below it", authority.as_str().trim_end_matches('/'));
+        faults.error(place, format!("`{text}` is an address below the authority, and not the authority itself"), cure);
         return None;
     }
     Some(url)

@@ -1,9 +1,11 @@
 //! One request in progress, and the facts found by each station.
 
+mod ended_by;
 pub(crate) mod held;
 mod route_label;
 
 pub use self::{
+    ended_by::EndedBy,
     held::{Held, Pending},
     route_label::{RouteLabel, RouteNames},
 };
@@ -104,7 +106,7 @@ impl Exchange {
             partner: None,
             own_token: None,
             own_connection: false,
-            trace: Trace::default(),
+            trace: if tracing::enabled!(tracing::Level::DEBUG) { Trace::read() } else { Trace::default() },
             limits: Held::default(),
             cors: false,
             response_headers: HeaderMap::new(),
@@ -283,6 +285,8 @@ pub struct Outcome {
     pub bytes_out: u64,
     /// True if the response was sent completely.
     pub complete: bool,
+    /// What ended a tunnel, or a response before its end.
+    pub ended_by: Option<EndedBy>,
 }
 
 impl Outcome {

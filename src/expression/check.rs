@@ -257,7 +257,7 @@ impl<'a> Checker<'a> {
     }
 
     fn fault(&self, at: &IdedExpr, message: impl Into<String>, cure: impl Into<String>) -> ExpressionError {
-        ExpressionError { column: self.column(at), message: message.into(), cure: cure.into() }
+        ExpressionError { column: self.column(at), message: message.into(), cure: cure.into(), unknown_name: false }
     }
 
     fn unreadable(&self, at: &IdedExpr) -> ExpressionError {
@@ -280,7 +280,8 @@ impl<'a> Checker<'a> {
             return self.fault(at, format!("`{name}` is not a value by itself"), format!("name one of its fields, as {example}"));
         }
         let known: Vec<&str> = ROOTS.into_iter().chain(self.tokens.iter().map(|name| &**name)).collect();
-        self.fault(at, format!("nothing is called `{name}`"), suggestion(name, &known))
+        let cure = if name == "context" { super::parse::of_api_management(self.text) } else { suggestion(name, &known) };
+        ExpressionError { unknown_name: true, ..self.fault(at, format!("nothing is called `{name}`"), cure) }
     }
 
     fn unknown_field(&self, at: &IdedExpr, root: &str, name: &str, fields: &[&str]) -> ExpressionError {

@@ -156,6 +156,8 @@ pub struct ExpressionError {
     pub message: String,
     /// The correct form.
     pub cure: String,
+    /// A name is unknown that a policy before could have given.
+    pub unknown_name: bool,
 }
 
 impl Expression {
@@ -187,6 +189,7 @@ impl Expression {
                     column: 1,
                     message: "the expression cannot be read".to_owned(),
                     cure: "write it in a simpler way".to_owned(),
+                    unknown_name: false,
                 }),
             }
         })
@@ -208,6 +211,7 @@ impl Expression {
                 column: 1,
                 message: format!("a condition is true or false, and this is {kind}"),
                 cure: "compare it with something".to_owned(),
+                unknown_name: false,
             }),
         }
     }

@@ -32,14 +32,66 @@ pub(super) fn parse(text: &str) -> Result<(IdedExpr, SourceInfo), ExpressionErro
             let first = errors.errors.into_iter().next();
             let (column, message) = first.map_or((1, "the expression cannot be read".to_owned()), |error| {
                 let column = column_of_line(text, error.pos);
-                (column, error.msg.trim_start_matches("Syntax error: ").to_owned())
+                (column, in_words(error.msg.trim_start_matches("Syntax error: ")))
             });
-            ExpressionError { column, message, cure: "expressions are written in CEL, as @(token.claims.oid)".to_owned() }
+            ExpressionError { column, message, cure: of_api_management(text), unknown_name: false }
         })
 }
 
+/// What the parser found, without the list of all that its grammar would allow.
+fn in_words(message: &str) -> String {
+    let found = |opening: &str| {
+        let rest = message.strip_prefix(opening)?;
+        Some(rest.split(" expecting ").next().unwrap_or(rest).trim().trim_matches('\'').to_owned())
+    };
+    let unexpected = found("extraneous input ").or_else(|| found("mismatched input "));
+    if let Some(input) = unexpected {
+        return if input == "<EOF>" {
+            "something is missing at the end".to_owned()
+        } else {
+            format!("`{input}` does not fit here")
+        };
+    }
+    if let Some(input) = found("no viable alternative at input ") {
+        return format!("`{input}` cannot be read");
+    }
+    if let Some(input) = found("token recognition error at: ") {
+        return format!("`{input}` has no meaning");
+    }
+    if let Some((wanted, input)) = message.strip_prefix("missing ").and_then(|rest| rest.split_once(" at ")) {
+        return format!("{} is missing before `{}`", wanted.replace('\'', "`"), input.trim_matches('\''));
+    }
+    message.split(" expecting ").next().unwrap_or(message).to_owned()
+}
+
+/// The cure of an expression that cannot be read; for one of API Management, what is written for it here.
+pub(super) fn of_api_management(text: &str) -> String {
+    const FORMS: [(&str, &str); 9] = [
+        ("context.Request.Headers", "request.headers[\"x-name\"], and has(request.headers[\"x-name\"]) for whether it is there"),
+        ("context.Request.MatchedParameters", "captures.name, with {name} in the route's path"),
+        ("context.Request.IpAddress", "caller.address"),
+        ("context.Request.Url.Query", "request.query[\"name\"]"),
+        ("context.Request.Url", "request.path, request.host"),
+        ("context.Request.Method", "request.method"),
+        ("context.Request.Certificate", "caller.certificate"),
+        ("context.Response.StatusCode", "response.status"),
+        ("context.Variables", "the expression itself where its value is used; of tokens token.claims.name"),
+    ];
+    let form = FORMS.iter().find(|(theirs, _)| text.contains(theirs));
+    match form {
+        Some((theirs, ours)) => format!("this is C#, and expressions are CEL: for `{theirs}` write {ours}"),
+        None if text.contains("AsJwt") || text.contains("Jwt)") => {
+            "this is C#, and expressions are CEL: write token.claims.name for what a token policy has validated".to_owned()
+        }
+        None if text.contains("context.") || text.contains("=>") || text.contains("new ") => {
+            "this is C#, and expressions are CEL, as @(token.claims.oid)".to_owned()
+        }
+        None => "expressions are written in CEL, as @(token.claims.oid)".to_owned(),
+    }
+}
+
 fn too_much(message: String) -> ExpressionError {
-    ExpressionError { column: 1, message, cure: "write several smaller ones".to_owned() }
+    ExpressionError { column: 1, message, cure: "write several smaller ones".to_owned(), unknown_name: false }
 }
 
 /// Converts the parser's line and column, counted from 1, to a position in characters of the whole expression.

@@ -76,7 +76,11 @@ fn parsed(result: Result<Expression, super::ExpressionError>, place: &Place, fau
             // The column is counted in the value as it is written, `@(` included.
             let column = error.column + 2;
             let message = format!("at column {column} of the expression: {}", error.message);
-            faults.error(place, message, error.cure);
+            if error.unknown_name {
+                faults.missing(place, message, error.cure);
+            } else {
+                faults.error(place, message, error.cure);
+            }
             None
         }
     }

@@ -14,8 +14,13 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
     base::error_chain::chain,
-    exchange::Decision,
-    gateway::{Recorder, inner::InnerBody, lifetime::ends_at},
+    exchange::{Decision, EndedBy},
+    gateway::{
+        Recorder,
+        inner::InnerBody,
+        lifetime::{ended_by_time, ends_at},
+        tunnel::Tunnel,
+    },
     listener::Sent,
     partner::Access,
     refusal::{Reason, Refusal},
@@ -104,6 +109,8 @@ pub struct ResponseBody {
     recorder: Option<Box<Recorder>>,
     /// The server does not report what it sends.
     settles_itself: bool,
+    /// The tunnel that begins when the head was sent.
+    tunnel: Option<Box<Tunnel>>,
     /// The time when the body must end, busy or not.
     ends_at: Option<Instant>,
     /// Made only when the body keeps the caller waiting: most responses are complete at once.
@@ -183,7 +190,16 @@ impl ResponseBody {
     }
 
     fn of(source: Source) -> Self {
-        Self { source, recorder: None, settles_itself: false, ends_at: None, timer: None, access: None, access_ended: None }
+        Self {
+            source,
+            recorder: None,
+            settles_itself: false,
+            tunnel: None,
+            ends_at: None,
+            timer: None,
+            access: None,
+            access_ended: None,
+        }
     }
 
     /// Attaches the request's record to this body, and the time when it must end.
@@ -191,6 +207,16 @@ impl ResponseBody {
         self.ends_at = Some(ends_at(&recorder.exchange));
         self.access = recorder.exchange.access().cloned();
         self.recorder = Some(recorder);
+    }
+
+    /// Ties a tunnel to the head, which has no body.
+    pub(super) fn opens(&mut self, tunnel: Tunnel) {
+        self.tunnel = Some(Box::new(tunnel));
+    }
+
+    /// Takes the tunnel that the head opens.
+    pub(super) fn take_tunnel(&mut self) -> Option<Tunnel> {
+        self.tunnel.take().map(|tunnel| *tunnel)
     }
 
     fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -251,7 +277,16 @@ impl ResponseBody {
     /// Ends the body early; the record has the reason.
     fn break_off(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(recorder) = &mut self.recorder {
-            recorder.exchange.outcome.cause.get_or_insert_with(|| chain(&error).into());
+            let exchange = &mut recorder.exchange;
+            if exchange.outcome.ended_by.is_none() {
+                exchange.outcome.ended_by = match &error {
+                    BodyError::Upstream(_) | BodyError::Inner(_) => Some(EndedBy::Upstream),
+                    BodyError::Lifetime => Some(ended_by_time(exchange)),
+                    BodyError::Revoked => Some(EndedBy::PartnerDisabled),
+                    BodyError::Panicked => None,
+                };
+            }
+            exchange.outcome.cause.get_or_insert_with(|| chain(&error).into());
         }
         Poll::Ready(Some(Err(error)))
     }

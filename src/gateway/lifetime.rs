@@ -6,8 +6,12 @@ use http::Version;
 use tokio::time::Instant;
 
 use crate::{
-    certificate::CertificateFault, exchange::Exchange, listener::ClientCertificateMode, partner::Access,
-    request::IncomingRequest, route::Route,
+    certificate::CertificateFault,
+    exchange::{EndedBy, Exchange},
+    listener::ClientCertificateMode,
+    partner::Access,
+    request::IncomingRequest,
+    route::Route,
 };
 
 /// Checks the caller's certificate against the listener's requirements.
@@ -55,6 +59,22 @@ pub(super) fn ends_at(exchange: &Exchange) -> Instant {
     let ends = [exchange.tokens_until, partner, certificate].into_iter().flatten();
     let left = ends.map(|until| Duration::from_secs(until).saturating_sub(now));
     exchange.began.instant + left.fold(exchange.connection.settings.max_stream, Duration::min)
+}
+
+/// Returns the bound that [`ends_at`] is.
+pub(super) fn ended_by_time(exchange: &Exchange) -> EndedBy {
+    let now = exchange.began.unix;
+    let ends = ends_at(exchange).saturating_duration_since(exchange.began.instant);
+    let is = |until: Option<u64>| until.is_some_and(|until| Duration::from_secs(until).saturating_sub(now) == ends);
+    if is(exchange.tokens_until) {
+        EndedBy::TokenExpired
+    } else if is(exchange.certificate.as_ref().map(|certificate| certificate.not_after() + 1)) {
+        EndedBy::CertificateExpired
+    } else if ends < exchange.connection.settings.max_stream {
+        EndedBy::PartnerExpired
+    } else {
+        EndedBy::MaxStream
+    }
 }
 
 /// Awaits the future; returns `None` if the partner's access ends first. The future is pinned by the caller, since this one would

@@ -1,6 +1,8 @@
 //! The path of a request through the gateway, as one function.
 
+mod addresses;
 pub mod answer;
+mod hints;
 mod inner;
 mod lifetime;
 mod listeners;
@@ -35,9 +37,9 @@ use crate::{
     exchange::{Decision, Exchange},
     gateway::{
         answer::ResponseBody,
-        lifetime::{admit_certificate, ends_at, has_connection_of_its_own, unless_revoked},
+        lifetime::{admit_certificate, has_connection_of_its_own, unless_revoked},
         runtime::{Runtime, Snapshot},
-        tunnel::Downstream,
+        tunnel::{Downstream, Tunnel},
     },
     inbound::cors,
     listener::{Arrival, Connection, Informational, RequestBody, Sent, Service},
@@ -47,7 +49,7 @@ use crate::{
         trace::{Step, Verdict},
     },
     request::{Ambiguities, IncomingRequest, RequestId, TraceContext, USUAL_METHODS},
-    route::{Action, Found, OwnAnswer, Route},
+    route::{Action, Found, Route, answer_of_keys},
     upstream::{self, Call, Interim, Owner, Upstream, UpstreamRequest},
 };
 
@@ -116,6 +118,10 @@ impl DataPlane {
                 }
                 Err(refusal) => Err(Stop::Refuse(refusal)),
             };
+            if result.is_err() && recorder.exchange.timings.policies.is_zero() {
+                // Whatever refused it, the policies have taken their time.
+                recorder.exchange.timings.policies = recorder.exchange.elapsed();
+            }
             let response = result.unwrap_or_else(|stop| match stop {
                 Stop::Refuse(refusal) => refuse(refusal, &mut recorder),
                 Stop::Respond(response) => response.map(ResponseBody::from),
@@ -230,15 +236,16 @@ async fn forward(recorder: &mut Recorder, received: &mut Received) -> Result<Res
     }
     exchange.timings.policies = exchange.elapsed();
     let mut response = match &route.action {
-        Action::Respond(answer) => answer.response().map(ResponseBody::from),
+        Action::Respond(answer) => answer.response(exchange, incoming, None)?.map(ResponseBody::from),
         Action::Describe(metadata) => metadata.response(exchange, incoming).map(ResponseBody::from),
-        Action::Keys(keys) => OwnAnswer::of_keys(keys).map(ResponseBody::from),
+        Action::Keys(keys) => answer_of_keys(keys).map(ResponseBody::from),
         // Judges, too, before it asks.
         Action::Relay(relay) => {
             let body = mem::take(&mut received.body);
             Box::pin(relay.answer(exchange, incoming, body)).await?.map(ResponseBody::from)
         }
         Action::Forward(upstream) => {
+            exchange.outcome.hint = hints::before(route, upstream, incoming);
             let upstream_exchange = UpstreamExchange {
                 route,
                 upstream: upstream.as_ref(),
@@ -343,12 +350,13 @@ impl UpstreamExchange<'_> {
 
     fn answer(&self, exchange: &mut Exchange, mut response: Response<upstream::ResponseBody>) -> Response<ResponseBody> {
         exchange.outcome.server = Some(response.body().server().clone());
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS
-            && let (Some(downstream), Some(upstream)) = (self.upgrade.clone(), response.body_mut().take_upgrade())
-        {
-            tokio::spawn(tunnel::carry(downstream, upstream, ends_at(exchange), exchange.access().cloned()));
+        let upgrade = self.upgrade.as_ref().filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
+        let upstream = upgrade.and_then(|_| response.body_mut().take_upgrade());
+        let mut response = response.map(ResponseBody::upstream);
+        if let (Some(downstream), Some(upstream)) = (upgrade.cloned(), upstream) {
+            response.body_mut().opens(Tunnel { downstream, upstream });
         }
-        response.map(ResponseBody::upstream)
+        response
     }
 }
 
@@ -375,7 +383,11 @@ fn finish(mut response: Response<ResponseBody>, mut recorder: Box<Recorder>) -> 
         headers.append(name, value.clone());
     }
     headers.insert(X_REQUEST_ID, exchange.id.value().clone());
-    response.body_mut().ends_with(recorder);
+    match response.body_mut().take_tunnel() {
+        // The record waits for the tunnel's end.
+        Some(tunnel) => drop(tokio::spawn(tunnel.carry(recorder))),
+        None => response.body_mut().ends_with(recorder),
+    }
     response
 }
 

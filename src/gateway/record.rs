@@ -11,7 +11,7 @@ use crate::audit::{WorkerLog, line::Line};
 use crate::{
     base::{buffers, clock::Clock},
     connection::ConnectionEvent,
-    exchange::{Decision, Exchange, Held},
+    exchange::{Decision, EndedBy, Exchange, Held},
     gateway::runtime::Snapshot,
     refusal::Reason,
     request::IncomingRequest,
@@ -51,6 +51,11 @@ impl Recorder {
             // Whoever waits for an answer is dropped only when nobody is there any more to take it.
             self.exchange.outcome.decision = Decision::Refused(Reason::ClientLeft);
         }
+        let outcome = &mut self.exchange.outcome;
+        if !outcome.complete && outcome.ended_by.is_none() && outcome.cause.is_none() && outcome.status.is_some() {
+            // Whatever ends a body otherwise says so.
+            outcome.ended_by = Some(EndedBy::Caller);
+        }
         Held::settle(&mut self.exchange, self.incoming.as_ref());
         let (duration, reason) = (self.exchange.elapsed(), self.exchange.outcome.decision.reason());
         let worker = self.exchange.worker;
@@ -58,6 +63,7 @@ impl Recorder {
         if let Some(partner) = &self.exchange.partner {
             partner.counters[worker].count(reason, duration);
         }
+        self.debug(duration);
         self.log.append(|buffer| write(buffer, self, duration));
         if let Some(incoming) = &mut self.incoming {
             buffers::keep_headers(std::mem::take(&mut incoming.headers));
@@ -70,6 +76,38 @@ impl Recorder {
     fn left_within_its_body(&self) -> bool {
         let outcome = &self.exchange.outcome;
         outcome.decision.reason().is_none() && outcome.status.is_none() && !outcome.bytes_in.is_whole()
+    }
+
+    /// Tells the log at level `debug` what happened to the request, and at `trace` each step of the decision.
+    fn debug(&self, duration: Duration) {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        let (exchange, incoming) = (&self.exchange, self.incoming.as_ref());
+        let outcome = &exchange.outcome;
+        let id = exchange.id.as_str();
+        for step in exchange.trace.steps() {
+            tracing::debug!(request_id = id, at = &*step.at, verdict = ?step.verdict, detail = &*step.detail, "a step of the decision");
+        }
+        let reason = outcome.decision.reason();
+        tracing::debug!(
+            request_id = id,
+            listener = &*exchange.connection.listener.name,
+            method = incoming.map(|incoming| incoming.method.as_str()),
+            host = incoming.map(|incoming| &*incoming.authority.host),
+            path = incoming.map(|incoming| &*incoming.target.path),
+            route = self.route().map(|route| &*route.name),
+            decision = word(reason),
+            code = reason.map(Reason::code),
+            policy = outcome.policy.as_deref(),
+            cause = outcome.cause.as_deref(),
+            hint = outcome.hint.as_deref(),
+            server = outcome.server.as_deref(),
+            status = outcome.status.map(|status| status.as_u16()),
+            complete = outcome.complete,
+            duration_us = microseconds(duration),
+            "a request has ended"
+        );
     }
 }
 
@@ -135,6 +173,7 @@ fn write(buffer: &mut Vec<u8>, recorder: &Recorder, duration: Duration) {
     line.text("server", outcome.server.as_deref());
     line.number("status", outcome.status.map(|status| status.as_u16().into()));
     line.truth("complete", outcome.complete);
+    line.text("ended_by", outcome.ended_by.map(EndedBy::as_str));
     line.number("bytes_in", outcome.bytes_in.get());
     line.number("bytes_out", outcome.bytes_out);
     line.number("duration_us", microseconds(duration));

@@ -1,7 +1,6 @@
 //! A compiled config: immutable, replaced as a whole.
 
 use std::{
-    net::{IpAddr, SocketAddr},
     ops::Deref,
     path::{Path, PathBuf},
     sync::Arc,
@@ -14,7 +13,7 @@ use super::listeners::{build_listeners, lint_certificates};
 use crate::{
     address::AddressSets,
     base::clock::Clock,
-    config::{Config, DEFAULT_ADMIN, Document},
+    config::{Config, Document},
     credentials::{Credentials, CredentialsContext},
     entra::{Tenants, VerifiedTokens},
     exchange::{Exchange, RouteLabel, RouteNames},
@@ -199,7 +198,7 @@ impl Runtime {
             faults,
         );
         upstreams.lint(&root.key("upstreams"), clock.unix_seconds(), faults);
-        refuse_own_admin(config, faults);
+        super::addresses::check(config, faults);
         let listeners = build_listeners(document, purpose == Purpose::Listeners, (&sets, clock), faults);
         lint_certificates(config, &listeners, clock.unix_seconds(), faults);
         let described = described(&config.routes, &root.key("routes"), faults);
@@ -321,13 +320,16 @@ fn route_table(config: &Config, described: &[Described], faults: &mut Faults) ->
         let upstream = route.upstream.as_ref().and_then(|name| config.upstreams.get(name));
         let folds = upstream.is_some_and(|upstream| upstream.case_insensitive_paths);
         let accepts = route.accept.iter().copied().collect();
-        Matching { config: &route.matches, at: (place(index), "match"), folds, accepts }
+        Matching { name: &route.name, config: &route.matches, at: (place(index), "match"), folds, accepts }
     });
     let documents = described.iter().map(|described| {
         let at = (place(described.routes[0]), "protected-resource-metadata");
-        Matching { config: &described.matches, at, folds: false, accepts: Ambiguities::NONE }
+        Matching { name: "its metadata", config: &described.matches, at, folds: false, accepts: Ambiguities::NONE }
     });
-    RouteTable::build(routes.chain(documents), faults)
+    let matching: Vec<_> = routes.chain(documents).collect();
+    let table = RouteTable::build(matching.iter().cloned(), faults);
+    table.lint_hosts(matching, faults);
+    table
 }
 
 /// Returns the client for identity services: that of the previous config if its settings did not change, so that unchanged
@@ -349,36 +351,6 @@ pub(crate) fn identity_http(
         Err(fault) => {
             faults.error(place, crate::base::error_chain::chain(&fault), "");
             None
-        }
-    }
-}
-
-/// Refuses upstreams that lead to the admin listener, which must not be reachable through a route.
-fn refuse_own_admin(config: &Config, faults: &mut Faults) {
-    let admin = config.admin.as_ref().map_or(DEFAULT_ADMIN, |admin| &admin.address);
-    let own = [Some(admin), config.health.as_ref().map(|health| &*health.address)];
-    let own: Vec<SocketAddr> = own.into_iter().flatten().filter_map(|address| address.parse().ok()).collect();
-    for (name, upstream) in &config.upstreams {
-        for (index, server) in upstream.servers.iter().enumerate() {
-            let Ok(url) = url::Url::parse(server) else { continue };
-            // A name other than `localhost` is not looked up here: what it stands for can change at any time.
-            let host = match url.host() {
-                Some(url::Host::Ipv4(address)) => Some(IpAddr::from(address)),
-                Some(url::Host::Ipv6(address)) => Some(IpAddr::from(address).to_canonical()),
-                Some(url::Host::Domain("localhost")) => Some(IpAddr::from([127, 0, 0, 1])),
-                Some(url::Host::Domain(_)) | None => None,
-            };
-            let (Some(host), Some(port)) = (host, url.port_or_known_default()) else { continue };
-            let leads_there = |own: &SocketAddr| {
-                let same_host = own.ip() == host
-                    || (own.ip().is_unspecified() || own.ip().is_loopback()) && (host.is_loopback() || host.is_unspecified());
-                own.port() == port && port != 0 && same_host
-            };
-            if own.iter().any(leads_there) {
-                let place = Place::root().key("upstreams").key(name).key("servers").index(index);
-                let message = format!("`{server}` is the gateway's own admin or health listener, which no route may lead to");
-                faults.error(&place, message, "name the backend, or move `admin` to another port");
-            }
         }
     }
 }

@@ -120,7 +120,7 @@ impl BackendAssertion {
         }
         if !authenticates {
             let cure = "validate a token on the route first, or leave the assertion out";
-            faults.error(place, "the route knows nobody of whom something could be asserted", cure);
+            faults.missing(place, "the route knows nobody of whom something could be asserted", cure);
         }
         (faults.errors() == before).then_some(())?;
         Some(Self { keys: keys?.clone(), audience: config.audience.as_str().into(), lifetime })

@@ -93,16 +93,16 @@ impl BuildContext<'_> {
             } else {
                 "put validate-azure-ad-token before it"
             };
-            self.faults.error(place, "the expression reads `token`, and no policy before it validates one", cure);
+            self.faults.missing(place, "the expression reads `token`, and no policy before it validates one", cure);
         }
         if expression.uses().partner && !self.partners.is_some_and(|(_, route)| route.checked) {
             let cure = "put check-partner before it";
-            self.faults.error(place, "the expression reads `partner`, and no policy before it says which one calls", cure);
+            self.faults.missing(place, "the expression reads `partner`, and no policy before it says which one calls", cure);
         }
         if expression.uses().certificate && !self.certificates.validated {
             let cure = "put validate-client-certificate before it";
             let message = "the expression reads `caller.certificate`, and nothing before it accepts one";
-            self.faults.error(place, message, cure);
+            self.faults.missing(place, message, cure);
         }
         for name in expression.captures() {
             match self.captures {

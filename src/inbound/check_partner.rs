@@ -46,7 +46,11 @@ impl CheckPartner {
     ) -> Option<Self> {
         let before = faults.errors();
         if !route.has_token {
-            faults.error(place, "no token is validated before the partner is checked", "put `validate-azure-ad-token` before it");
+            faults.missing(
+                place,
+                "no token is validated before the partner is checked",
+                "put `validate-azure-ad-token` before it",
+            );
         }
         let list = place.key("partners");
         for (index, name) in config.partners.iter().flatten().enumerate() {

@@ -47,7 +47,6 @@ use self::{
     limit_concurrency::{LimitConcurrency, LimitConcurrencyConfig},
     quota_by_key::{QuotaByKey, QuotaByKeyConfig},
     rate_limit_by_key::{RateLimitByKey, RateLimitByKeyConfig},
-    return_response::{ReturnResponse, ReturnResponseConfig},
     rewrite_uri::{RewriteUri, RewriteUriConfig},
     set_header::{SetHeader, SetHeaderConfig},
     set_query_parameter::{SetQueryParameter, SetQueryParameterConfig},
@@ -70,6 +69,7 @@ use crate::{
     settings::Place,
     upstream::UpstreamRequest,
 };
+pub use return_response::{ReturnResponse, ReturnResponseConfig};
 
 /// One policy on the request: a map with one key, the policy's name.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -18,7 +18,7 @@ use super::build_context::BuildContext;
 use crate::outgoing::field;
 use crate::{
     exchange::Exchange,
-    expression::{Expression, Facts, HeaderTextError, Template, field_value, header_value},
+    expression::{Expression, Facts, HeaderTextError, Template, Uses, field_value, header_value},
     refusal::{Reason, Refusal},
     request::IncomingRequest,
     settings::Place,
@@ -42,6 +42,9 @@ pub struct ReturnResponseConfig {
 pub struct ReturnResponse {
     status: StatusCode,
     headers: Vec<(HeaderName, FieldValue)>,
+    /// A body that is the same for every request.
+    ready: Bytes,
+    /// One that is made for each.
     body: Option<Template>,
 }
 
@@ -52,6 +55,23 @@ enum FieldValue {
 }
 
 impl ReturnResponse {
+    /// Builds the answer of a route's `respond`.
+    pub(crate) fn respond(config: &ReturnResponseConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
+        let built = Self::build(config, place, scope)?;
+        // There is no answer yet that it could read.
+        scope.is_before_answer(built.uses(), place).then_some(built)
+    }
+
+    /// Returns what its expressions read.
+    fn uses(&self) -> Uses {
+        let headers = self.headers.iter().filter_map(|(_, value)| match value {
+            FieldValue::Made(expression) => Some(expression.uses()),
+            FieldValue::Ready(_) => None,
+        });
+        let response = headers.chain(self.body.as_ref().map(Template::uses)).any(|uses| uses.response);
+        Uses { response, ..Uses::default() }
+    }
+
     pub(crate) fn build(config: &ReturnResponseConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let before = scope.faults.errors();
         let code = config.status.unwrap_or(200);
@@ -84,7 +104,11 @@ impl ReturnResponse {
         if scope.faults.errors() > before {
             return None;
         }
-        Some(Self { status: status?, headers, body })
+        let (ready, body) = match body {
+            Some(Template::Literal(text)) => (Bytes::from(text.into_string()), None),
+            body => (Bytes::new(), body),
+        };
+        Some(Self { status: status?, headers, ready, body })
     }
 
     /// Makes the response to one request; `status` is that of the response that it replaces.
@@ -111,7 +135,7 @@ impl ReturnResponse {
             headers.append(name.clone(), value);
         }
         let body = match &self.body {
-            None => Bytes::new(),
+            None => self.ready.clone(),
             Some(Template::Literal(text)) => Bytes::copy_from_slice(text.as_bytes()),
             Some(Template::Expression(expression)) => {
                 let text = expression.text(facts).map_err(HeaderTextError::from)?;

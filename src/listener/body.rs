@@ -61,6 +61,11 @@ impl BytesRead {
         self.0.as_ref().is_none_or(|read| read.whole.load(Ordering::Relaxed))
     }
 
+    /// Adds the bytes that came through the tunnel which the request became.
+    pub(crate) fn tunnelled(&mut self, bytes: u64) {
+        self.0.get_or_insert_default().bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     fn add(&self, bytes: usize) {
         if let Some(read) = &self.0 {
             read.bytes.fetch_add(bytes as u64, Ordering::Relaxed);

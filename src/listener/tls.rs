@@ -97,6 +97,11 @@ impl CertificateError {
             Self::Absent { .. } => ("certificate", "name a file with `-----BEGIN CERTIFICATE-----`, the server's own first"),
             Self::Encrypted { .. } => ("private-key", "decrypt it, and let the file's permissions protect it"),
             Self::Mismatch { .. } => ("private-key", "name the key that the certificate was made for"),
+            // Only the library's own words tell it: the error within is not public.
+            Self::Unusable { source, .. } if format!("{source:?}").contains("UnsupportedCertVersion") => (
+                "certificate",
+                "it is of X.509 version 1: make one of version 3, with the name as subjectAltName (`openssl x509 -req … -extfile`, `openssl req -x509 -addext`)",
+            ),
             Self::Unusable { .. } => ("certificate", "use an RSA key of at least 2048 bits, ECDSA on P-256 or P-384, or Ed25519"),
             Self::None => ("certificate", "list at least one certificate"),
         }

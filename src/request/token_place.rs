@@ -50,9 +50,14 @@ impl TokenPlace {
 fn in_header<'a>(incoming: &'a IncomingRequest, name: &HeaderName) -> Result<Option<Cow<'a, [u8]>>, PlaceError> {
     let mut values = incoming.headers.get_all(name).iter();
     let Some(value) = values.next().map(HeaderValue::as_bytes) else { return Ok(None) };
-    // RFC 9110, section 5.3: a comma joins two lines of one field. No token and no scheme holds one.
-    if values.next().is_some() || memchr::memchr(b',', value).is_some() {
+    // RFC 9110, section 5.3: a comma joins two lines of one field. No token and no scheme holds one; credentials of other schemes do
+    // (`Digest`, `AWS4-HMAC-SHA256`).
+    if values.next().is_some() {
         return Err(PlaceError::Ambiguous);
+    }
+    if memchr::memchr(b',', value).is_some() {
+        let ours = value.split(|byte| *byte == b',').any(|part| strip_scheme(part.trim_ascii_start()).is_some());
+        return if ours || name != header::AUTHORIZATION { Err(PlaceError::Ambiguous) } else { Ok(None) };
     }
     match (strip_scheme(value), name == header::AUTHORIZATION) {
         (Some([]), _) => Err(PlaceError::NoToken),

@@ -3,12 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use super::{
     Described, ResourceMetadata, RouteConfig, RouteTable, TrustedHeaders,
-    plan::{Action, OwnAnswer, Route, Target},
+    plan::{Action, Route, Target},
 };
 use crate::{
     address::AddressSets,
@@ -19,7 +19,7 @@ use crate::{
     identity::{AssertionKeys, BackendAssertion, IdentityHeaders},
     identity_http::IdentityHttp,
     inbound::{
-        LimitContext, PolicyConfig, SharedPolicies,
+        LimitContext, PolicyConfig, ReturnResponse, SharedPolicies,
         build_context::{AskedCertificates, BuildContext, CertificateContext, PartnerRoute},
         list::{self, Fragments, ListContext, PolicyList, Written, allows_several_tenants},
         validate_azure_ad_token,
@@ -190,6 +190,7 @@ impl<'a> RouteBuilder<'a> {
             accept: Ambiguities::NONE,
             require_tls: false,
             websocket: false,
+            hinted: AtomicBool::new(false),
             trusted_headers: None,
             inbound,
             identity_headers: Default::default(),
@@ -233,7 +234,7 @@ impl<'a> RouteBuilder<'a> {
         faults: &mut Faults,
     ) -> Option<Route> {
         let place = Place::root().key("routes").index(index);
-        let action = self.action(config, &place, faults);
+        let target = config.leads_to(self.before_service, &place, faults);
         names.enter(config.upstream.as_deref());
 
         let lists = self.lists(config, &place);
@@ -261,6 +262,11 @@ impl<'a> RouteBuilder<'a> {
             tokens_before: &mut Default::default(),
         };
         let inbound = PolicyList::build(&lists, self.list_context(shared), &mut scope);
+        // The answer can read what the policies before it know.
+        let respond = match &target {
+            Some(Target::Respond(respond)) => ReturnResponse::respond(&respond.as_policy(), &place.key("respond"), &mut scope),
+            _ => None,
+        };
         let outbound = OutboundList::build(&config.outbound, &place.key("outbound"), self.config.fragments, &mut scope);
         let identity_headers =
             IdentityHeaders::build(&config.identity_headers, &place.key("identity-headers"), &mut scope).unwrap_or_default();
@@ -273,6 +279,10 @@ impl<'a> RouteBuilder<'a> {
             TokenPlace::Header(name) => Some(name.clone()),
             TokenPlace::Query(_) => None,
         }));
+        let action = match target {
+            Some(Target::Respond(_)) => respond.map(|answer| Action::Respond(Box::new(answer))),
+            target => target.and_then(|target| self.action(target, config, &place, faults)),
+        };
         let forwards = config.upstream.is_some() || matches!(action, Some(Action::Service));
         let told = [
             ("identity-headers", !config.identity_headers.is_empty()),
@@ -307,6 +317,7 @@ impl<'a> RouteBuilder<'a> {
             accept: config.accept.iter().copied().collect::<Ambiguities>(),
             require_tls: config.require_tls,
             websocket: config.upgrades.contains(&super::UpgradeConfig::Websocket),
+            hinted: AtomicBool::new(false),
             trusted_headers,
             inbound,
             identity_headers,
@@ -321,9 +332,9 @@ impl<'a> RouteBuilder<'a> {
         })
     }
 
-    fn action(&self, config: &RouteConfig, place: &Place, faults: &mut Faults) -> Option<Action> {
-        match config.leads_to(self.before_service, place, faults)? {
-            Target::Respond(respond) => OwnAnswer::build(respond, &place.key("respond"), faults).map(Action::Respond),
+    fn action(&self, target: Target<'_>, config: &RouteConfig, place: &Place, faults: &mut Faults) -> Option<Action> {
+        match target {
+            Target::Respond(_) => None,
             Target::Relay(relay) => {
                 let with = token_relay::RelayContext {
                     tenants: self.tenants,
@@ -381,7 +392,7 @@ fn audiences<'a>(policies: &[&'a PolicyConfig]) -> Vec<&'a str> {
 /// Checks that a forwarding route authenticates, or is marked as anonymous; an anonymous one forwards no identity.
 fn check_authentication(config: &RouteConfig, forwards: bool, authenticates: bool, place: &Place, faults: &mut Faults) {
     if forwards && !authenticates && !config.anonymous {
-        faults.error(
+        faults.missing(
             &place.key("name"),
             format!("route `{}` forwards requests and authenticates nobody", config.name),
             "add `validate-azure-ad-token`, `validate-jwt` or `validate-client-certificate` to its `inbound` list, or say `anonymous: true`",

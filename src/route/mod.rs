@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 pub(crate) use build::{RouteBuilder, RouteSources};
 pub(crate) use metadata::{Described, described};
 pub use metadata::{ProtectedResourceMetadataConfig, ResourceMetadata, ResourceMetadataConfig};
-pub use plan::{Action, OwnAnswer, Route};
+pub(crate) use plan::answer_of_keys;
+pub use plan::{Action, Route};
 use schemars::JsonSchema;
 use serde::Deserialize;
 pub use table::{Found, Matching, RouteTable};
@@ -24,7 +25,7 @@ pub use trusted_headers::{TrustedHeaders, TrustedHeadersConfig};
 use crate::{
     authorization::AuthorizationConfig,
     identity::{BackendAssertionConfig, IdentityHeaderConfig},
-    inbound::PolicyConfig,
+    inbound::{PolicyConfig, ReturnResponseConfig},
     outbound::OutboundPolicyConfig,
     request::AcceptConfig,
     token_relay::TokenRelayConfig,
@@ -114,11 +115,19 @@ pub struct AssertionKeysRouteConfig {}
 pub struct RespondConfig {
     /// The status code.
     pub status: u16,
-    /// Header fields of the response.
+    /// Header fields of the response: texts, or expressions `@(…)`.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// The body.
+    /// The body: a text, or an expression. Default: none.
     pub body: Option<String>,
+}
+
+impl RespondConfig {
+    /// Returns the policy that answers alike.
+    fn as_policy(&self) -> ReturnResponseConfig {
+        let Self { status, headers, body } = self.clone();
+        ReturnResponseConfig { status: Some(status), headers, body }
+    }
 }
 
 /// An upgrade that a route allows.

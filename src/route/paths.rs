@@ -67,6 +67,11 @@ impl Paths {
         &mut self.leaves[leaf]
     }
 
+    /// Returns the routes of all paths; one may come several times.
+    pub(super) fn routes(&self) -> impl Iterator<Item = usize> {
+        self.leaves.iter().flat_map(|leaf| leaf.routes.iter().map(|(route, _)| *route))
+    }
+
     /// Records the methods of each leaf, when all routes are added.
     pub(super) fn finish(&mut self) {
         for leaf in &mut self.leaves {

@@ -178,6 +178,12 @@ fn host(text: &str, place: &Place, faults: &mut Faults) -> Option<Host> {
             );
             None
         }
+        Err(_) if text.contains("://") => {
+            let (_, rest) = text.split_once("://").unwrap_or_default();
+            let name = rest.split(['/', ':']).next().unwrap_or_default();
+            faults.error(place, format!("`{text}` is a URL and no host"), format!("write `{name}`"));
+            None
+        }
         Err(fault) => {
             let cure = "write a name as `api.contoso.example` or `*.contoso.example`, or an address";
             faults.error(place, format!("`{text}` is not a host: {fault}"), cure);
@@ -224,7 +230,12 @@ fn methods(written: &[String], place: &Place, faults: &mut Faults) -> Option<Vec
 fn segments(path: &str, exact: bool, place: &Place, faults: &mut Faults) -> Option<Vec<Segment>> {
     let before = faults.errors();
     let Some(inner) = path.strip_prefix('/') else {
-        faults.error(place, format!("`{path}` does not begin with `/`"), format!("write `/{path}`"));
+        let cure = if path.starts_with(['~', '^']) || path.contains(['(', '$', '\\', '+']) {
+            "patterns are not matched: write the path that they begin with, and `{name}` for any one segment".to_owned()
+        } else {
+            format!("write `/{path}`")
+        };
+        faults.error(place, format!("`{path}` does not begin with `/`"), cure);
         return None;
     };
     if !exact && inner.is_empty() {
@@ -236,7 +247,17 @@ fn segments(path: &str, exact: bool, place: &Place, faults: &mut Faults) -> Opti
         return None;
     }
     let mut segments: Vec<Segment> = Vec::new();
-    for text in inner.split('/') {
+    for (index, text) in inner.split('/').enumerate() {
+        if text.contains("{*") || text == "{rest}" {
+            let before = inner.split('/').take(index).fold(String::new(), |before, text| format!("{before}/{text}"));
+            let before = if before.is_empty() { "/".to_owned() } else { before };
+            faults.error(
+                place,
+                format!("`{text}` stands for what follows, which a `path` matches by itself"),
+                format!("write `path: {before}`"),
+            );
+            continue;
+        }
         let Some(segment) = segment(text, place, faults) else { continue };
         if matches!(&segment, Segment::Capture(_)) && segments.contains(&segment) {
             faults.error(place, format!("`{text}` captures twice"), "give each capture its own name");
@@ -251,10 +272,6 @@ fn segments(path: &str, exact: bool, place: &Place, faults: &mut Faults) -> Opti
 
 fn segment(text: &str, place: &Place, faults: &mut Faults) -> Option<Segment> {
     if let Some(name) = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) {
-        if name == "rest" {
-            faults.error(place, "`{rest}` is what follows the path", "give the capture another name");
-            return None;
-        }
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
             faults.error(
                 place,
@@ -350,10 +367,7 @@ mod tests {
                 "{ hosts: [a.example, 'a.example:443'] }",
                 "Error match.hosts[1]: `a.example:443` has a port, which routes do not look at",
             ),
-            (
-                "{ hosts: ['https://a.example'] }",
-                "Error match.hosts[0]: `https://a.example` is not a host: the port is not a number from 1 to 65535",
-            ),
+            ("{ hosts: ['https://a.example'] }", "Error match.hosts[0]: `https://a.example` is a URL and no host"),
             (
                 "{ hosts: ['a.*.example'] }",
                 "Error match.hosts[0]: `a.*.example` is not a host: the host is neither a name nor an address in canonical form",
@@ -382,7 +396,7 @@ mod tests {
             ("{ path: '/a?b=c' }", "Error match.path: a route's path has no query"),
             ("{ path: '/{Person}' }", "Error match.path: `{Person}` is not a name for a capture"),
             ("{ path: '/{}' }", "Error match.path: `{}` is not a name for a capture"),
-            ("{ path: '/{rest}' }", "Error match.path: `{rest}` is what follows the path"),
+            ("{ path: '/{rest}' }", "Error match.path: `{rest}` stands for what follows, which a `path` matches by itself"),
             ("{ path: '/a{b}' }", "Error match.path: `a{b}`: a capture is a whole segment"),
             ("{ path: '/{a}/{a}' }", "Error match.path: `{a}` captures twice"),
         ] {

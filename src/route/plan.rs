@@ -1,9 +1,9 @@
 //! A route, built: the treatment of its requests.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::{Arc, atomic::AtomicBool};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, header};
 use tokio::runtime::Handle;
 
 use super::{ResourceMetadata, RespondConfig, RouteConfig, TrustedHeaders};
@@ -11,7 +11,7 @@ use crate::{
     authorization::Authorization,
     connection::Scheme,
     identity::{AssertionKeys, BackendAssertion, IdentityHeaders},
-    inbound::list::PolicyList,
+    inbound::{ReturnResponse, list::PolicyList},
     outbound::OutboundList,
     refusal::{Reason, Refusal},
     request::{Ambiguities, IncomingRequest, Reserved},
@@ -32,6 +32,8 @@ pub struct Route {
     pub require_tls: bool,
     /// True if WebSocket upgrades are allowed.
     pub websocket: bool,
+    /// Whether the log has told of requests that the route is not made for.
+    pub hinted: AtomicBool,
     /// The fields that are trusted from some peers.
     pub trusted_headers: Option<TrustedHeaders>,
     /// The policies on the request: the global ones, then the route's.
@@ -62,7 +64,7 @@ pub enum Action {
     /// An upstream.
     Forward(Arc<Upstream>),
     /// A response of the gateway's own.
-    Respond(OwnAnswer),
+    Respond(Box<ReturnResponse>),
     /// The metadata of another route's resource.
     Describe(Arc<ResourceMetadata>),
     /// A tenant's token endpoint.
@@ -107,60 +109,13 @@ impl Route {
     }
 }
 
-/// A response of the gateway's own, ready to be sent.
-#[derive(Debug)]
-pub struct OwnAnswer {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Bytes,
-}
-
-impl OwnAnswer {
-    /// Builds the response, or reports its faults.
-    pub(crate) fn build(config: &RespondConfig, place: &Place, faults: &mut Faults) -> Option<Self> {
-        let status = StatusCode::from_u16(config.status).ok().filter(|status| status.as_u16() >= 200 && status.as_u16() < 600);
-        if status.is_none() {
-            faults.error(
-                &place.key("status"),
-                format!("{} is not a status to answer with", config.status),
-                "use a status from 200 to 599",
-            );
-        }
-        let headers = header_map(&config.headers, &place.key("headers"), faults);
-        Some(Self { status: status?, headers: headers?, body: Bytes::from(config.body.clone().unwrap_or_default()) })
-    }
-
-    /// Makes the response with the current public keys by which backends verify assertions.
-    pub(crate) fn of_keys(keys: &AssertionKeys) -> Response<Bytes> {
-        let mut response = Response::new(keys.published());
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(AssertionKeys::CONTENT_TYPE));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(AssertionKeys::CACHE_CONTROL));
-        response
-    }
-
-    /// Makes the response to one request.
-    pub(crate) fn response(&self) -> Response<Bytes> {
-        let mut response = Response::new(self.body.clone());
-        *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers.clone();
-        response
-    }
-}
-
-fn header_map(written: &BTreeMap<String, String>, place: &Place, faults: &mut Faults) -> Option<HeaderMap> {
-    let before = faults.errors();
-    let mut headers = HeaderMap::with_capacity(written.len());
-    for (name, value) in written {
-        match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-            (Ok(name), Ok(value)) => drop(headers.insert(name, value)),
-            (Err(_), _) => {
-                faults.error(&place.key(name), format!("`{name}` is not a header name"), "use letters, digits and `-`")
-            }
-            (_, Err(_)) => faults.error(&place.key(name), "the value cannot stand in a header", "leave out control characters"),
-        }
-    }
-    (faults.errors() == before).then_some(headers)
+/// Makes the response with the current public keys by which backends verify assertions.
+pub(crate) fn answer_of_keys(keys: &AssertionKeys) -> Response<Bytes> {
+    let mut response = Response::new(keys.published());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(AssertionKeys::CONTENT_TYPE));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(AssertionKeys::CACHE_CONTROL));
+    response
 }
 
 /// The configured destination of a route.

@@ -42,6 +42,8 @@ pub struct RouteTable {
     captures: Vec<Arc<[Arc<str>]>>,
     /// The place of each route in the config.
     places: Vec<Place>,
+    /// The name of each route.
+    route_names: Vec<Box<str>>,
     /// Whether each route leads to a case-insensitive upstream.
     folds: Vec<bool>,
     /// The ambiguities that each route accepts in a target.
@@ -51,6 +53,8 @@ pub struct RouteTable {
 /// The pattern of a route, and the settings that affect it.
 #[derive(Clone, Debug)]
 pub struct Matching<'a> {
+    /// The route's name.
+    pub name: &'a str,
     /// The settings as written.
     pub config: &'a MatchConfig,
     /// The route's place, and the key of its pattern there.
@@ -84,8 +88,9 @@ impl RouteTable {
     pub fn build<'a>(matching: impl IntoIterator<Item = Matching<'a>>, faults: &mut Faults) -> Self {
         let mut table = Self::default();
         let mut patterns = Vec::new();
-        for (route, Matching { config, at: (place, key), folds, accepts }) in matching.into_iter().enumerate() {
+        for (route, Matching { name, config, at: (place, key), folds, accepts }) in matching.into_iter().enumerate() {
             table.places.push(place.clone());
+            table.route_names.push(name.into());
             table.folds.push(folds);
             table.accepts.push(accepts);
             let place = place.key(key);
@@ -212,14 +217,14 @@ impl RouteTable {
     /// # Errors
     /// Fails as [`find`](Self::find).
     pub fn find_for(&self, host: &str, target: &Target, method: &Method) -> Result<Found, Refusal> {
-        let served = self.served_at(host).ok_or(Reason::NoRoute)?;
+        let served = self.served_at(host).ok_or_else(|| self.nothing_at(host))?;
         if let Some(folded) = &served.folded
             && let Some(found) = self.find_folded(folded, target, method)?
         {
             return Ok(found);
         }
         let paths = &served.written;
-        let place = paths.find(&target.path).ok_or(Reason::NoRoute)?;
+        let place = paths.find(&target.path).ok_or_else(|| self.nowhere(host, target, method))?;
         let leaf = paths.at(&place);
         let Some(route) = leaf.route(method) else {
             return Err(Refusal { allow: Some(leaf.allow.clone()), ..Reason::MethodNotAllowed.into() });
@@ -268,6 +273,92 @@ impl RouteTable {
             }
         }
         Ok(Some(self.found(route, &place, target)))
+    }
+
+    /// The refusal of a request for a host that no route names, where every route names hosts.
+    fn nothing_at(&self, host: &str) -> Refusal {
+        let whose = if host.is_empty() { "a request without a host".to_owned() } else { format!("the host `{host}`") };
+        Refusal::new(Reason::NoRoute, format!("no route serves {whose}: all {} of them name other hosts", self.places.len()))
+    }
+
+    /// The refusal of a request for a path that is not served under its host: says what is, and which route would take it elsewhere.
+    #[cold]
+    fn nowhere(&self, host: &str, target: &Target, method: &Method) -> Refusal {
+        const SHOWN: usize = 5;
+        let Some(served) = self.served_at(host).filter(|_| self.names(host)) else {
+            return Refusal::new(Reason::NoRoute, "no route has this path");
+        };
+        let mut own: Vec<usize> = served.written.routes().collect();
+        own.sort_unstable();
+        own.dedup();
+        let more = own.len().saturating_sub(SHOWN);
+        let shown: Vec<String> = own.iter().take(SHOWN).map(|route| format!("`{}`", self.name(*route))).collect();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let cause = format!("the host `{host}` is served by {}{more} alone, and none of them has this path", shown.join(", "));
+        let refusal = Refusal::new(Reason::NoRoute, cause);
+        match self.elsewhere(host, target, method) {
+            Some(route) => refusal.with_hint(format!(
+                "`{}` would take it under another host; a host that a route names is served by the routes that name it: add \
+                 `{host}` to the `hosts` of that route, if it is meant to serve it",
+                self.name(route)
+            )),
+            None => refusal,
+        }
+    }
+
+    /// Returns the route that a less specific host would lead to.
+    fn elsewhere(&self, host: &str, target: &Target, method: &Method) -> Option<usize> {
+        let below = host.split_once('.').and_then(|(_, parent)| self.below.get(parent)).filter(|_| self.hosts.contains_key(host));
+        [below.copied(), self.any].into_iter().flatten().find_map(|at| {
+            let paths = &self.served.get(at)?.written;
+            paths.at(&paths.find(&target.path)?).route(method)
+        })
+    }
+
+    /// Returns whether some route names this host, by itself or with `*.`.
+    fn names(&self, host: &str) -> bool {
+        let below = || host.split_once('.').is_some_and(|(_, parent)| self.below.contains_key(parent));
+        self.hosts.contains_key(host) || below()
+    }
+
+    /// Returns the name of a route as the config has it.
+    fn name(&self, route: usize) -> &str {
+        self.route_names.get(route).map_or("", |name| name)
+    }
+
+    /// Warns of hosts that some routes name, where routes without hosts are not served under them.
+    pub fn lint_hosts<'a>(&self, matching: impl IntoIterator<Item = Matching<'a>>, faults: &mut Faults) {
+        // What cannot be read was reported when the table was built.
+        let read = |(route, Matching { config, at: (place, key), .. }): (usize, Matching<'_>)| {
+            let place = place.key(key);
+            Some((route, Pattern::read(config, &place, &mut Faults::default())?, place))
+        };
+        let patterns: Vec<_> = matching.into_iter().enumerate().filter_map(read).collect();
+        let without: Vec<usize> =
+            patterns.iter().filter(|(_, pattern, _)| pattern.hosts.contains(&Host::Any)).map(|(route, ..)| *route).collect();
+        let Some(first) = without.first() else { return };
+        let mut told: Vec<&Host> = Vec::new();
+        for (_, pattern, place) in &patterns {
+            let new = pattern.hosts.iter().enumerate().find(|(_, host)| **host != Host::Any && !told.contains(host));
+            let Some((index, host)) = new else { continue };
+            told.extend(pattern.hosts.iter());
+            let written = match host {
+                Host::Exact(name) => name.to_string(),
+                Host::Below(name) => format!("*.{name}"),
+                Host::Any => continue,
+            };
+            let others = without.len() - 1;
+            let more = if others > 0 { format!(" and {others} more") } else { String::new() };
+            let message = format!(
+                "`{written}` is served by the routes that name it alone: `{}`{more} without `hosts` are not served under it",
+                self.name(*first)
+            );
+            faults.warning(
+                &place.key("hosts").index(index),
+                message,
+                "name the host at those routes, too, or give them `hosts` of their own",
+            );
+        }
     }
 
     fn found(&self, route: usize, place: &Match, target: &Target) -> Found {

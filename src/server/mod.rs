@@ -7,33 +7,25 @@ pub(crate) mod expiry_notices;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{HashMap, HashSet},
-    io,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{collections::HashMap, io, net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
     admin::{Admin, AdminListeners, BindError, BoundAdmin, Connections, Lifecycle},
-    audit::{AuditConfig, AuditLog},
+    audit::{self, AuditConfig, AuditLog},
     base::{
         clock::Clock,
         process_limits::{connections_that_fit, open_files_for, raise_open_files},
     },
-    config::{Config, Document, Report},
+    config::{Config, Document, ListenerConfig, Report},
     gateway::{
         DataPlane,
         runtime::{Purpose, Runtime, RuntimeContext},
     },
     listener::{self, Drain, Drainer, Listener, ListenerSettings},
-    settings::Faults,
+    settings::{Faults, Place},
     telemetry::Metrics,
 };
 
@@ -443,6 +435,29 @@ fn drain_timeout(config: &Config) -> Duration {
     config.drain_timeout.map_or(Duration::from_secs(30), |span| span.0)
 }
 
+/// Builds a config as a start would, and says in `faults` what would keep it from starting. Nothing is opened or made.
+pub fn try_out(document: &Document, faults: &mut Faults) -> Option<Runtime> {
+    let runtime = Runtime::try_out(document, faults);
+    audit::check::check(&document.config.audit, &document.base, faults);
+    lint_open_files(&document.config, faults);
+    runtime
+}
+
+/// Warns of written limits of connections that do not fit into the open files that this process may have.
+fn lint_open_files(config: &Config, faults: &mut Faults) {
+    let wanted = |listener: &ListenerConfig| u64::from(listener.limits.connections) * listener.address.as_slice().len() as u64;
+    let needed = open_files_for(config.listeners.iter().map(wanted).sum());
+    let Some(open_files) = raise_open_files().filter(|open_files| *open_files < needed) else { return };
+    let default = ListenerConfig::default_connections();
+    // Where nothing is written, a start says what it makes of the default.
+    if let Some(index) = config.listeners.iter().position(|listener| listener.limits.connections != default) {
+        let place = Place::root().key("listeners").index(index).key("limits").key("connections");
+        let message =
+            format!("the connections of all listeners may need {needed} open files, and this process may have {open_files}");
+        faults.warning(&place, message, "raise the limit (`LimitNOFILE=`, `ulimit -n`), or allow fewer connections");
+    }
+}
+
 /// Compiles a config, and tells its warnings to the log.
 ///
 /// # Errors
@@ -457,14 +472,13 @@ pub(crate) fn build(
     let mut faults = Faults::default();
     let context = RuntimeContext { document, purpose, workers: options.workers, clock: &options.clock, metrics };
     let runtime = Runtime::build(context, previous, &mut faults);
-    if let Some(runtime) = runtime {
-        // What many routes have in common is told once.
-        let mut told = HashSet::new();
-        for fault in faults.iter().filter(|fault| told.insert((&fault.place, &fault.message))) {
-            let cure = fault.cure.as_deref().map(|cure| document.said(cure));
-            tracing::warn!(at = %fault.place, cure = cure.as_deref(), "{}", document.said(&fault.message));
+    audit::check::check(&document.config.audit, &document.base, &mut faults);
+    let report = document.report(&faults);
+    match runtime {
+        Some(runtime) if report.errors() == 0 => {
+            report.log();
+            Ok(runtime)
         }
-        return Ok(runtime);
+        _ => Err(ServerError::Config(Box::new(report))),
     }
-    Err(ServerError::Config(Box::new(document.report(&faults))))
 }

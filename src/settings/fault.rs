@@ -73,6 +73,8 @@ pub struct Fault {
     pub message: String,
     /// The correct form, or the action that mends the config.
     pub cure: Option<String>,
+    /// Whether another policy or listener would mend it: where one of those could not be read, this is no fault of its own.
+    pub misses_another: bool,
 }
 
 /// The faults of a config, collected while it is read and compiled.
@@ -87,6 +89,12 @@ impl Faults {
         self.push(Severity::Error, place, message.into(), cure.into());
     }
 
+    /// Adds an error that another policy or listener would mend, which is absent.
+    pub fn missing(&mut self, place: &Place, message: impl Into<String>, cure: impl Into<String>) {
+        self.error(place, message, cure);
+        self.list.iter_mut().last().into_iter().for_each(|fault| fault.misses_another = true);
+    }
+
     /// Adds a warning: what is likely a mistake, and what would be better.
     pub fn warning(&mut self, place: &Place, message: impl Into<String>, cure: impl Into<String>) {
         self.push(Severity::Warning, place, message.into(), cure.into());
@@ -99,7 +107,7 @@ impl Faults {
 
     fn push(&mut self, severity: Severity, place: &Place, message: String, cure: String) {
         let cure = (!cure.is_empty()).then_some(cure);
-        self.list.push(Fault { severity, place: place.clone(), at_key: false, message, cure });
+        self.list.push(Fault { severity, place: place.clone(), at_key: false, message, cure, misses_another: false });
     }
 
     /// Returns whether anything found makes the config unusable.

@@ -91,6 +91,23 @@ impl Upstream {
     }
 }
 
+/// How a server is written that cannot be read.
+fn server_cure(text: &str, what: &str) -> String {
+    if what.contains("platform") {
+        let cure = "remove it: no caller may reach it; the gateway gets tokens there with a `managed-identity` credential";
+        return cure.to_owned();
+    }
+    let (url, _) = text.split_once(['?', '#']).unwrap_or((text, ""));
+    let with_scheme = format!("http://{url}");
+    if Location::parse(url).is_ok() {
+        format!("write `{url}`")
+    } else if !text.contains("://") && Location::parse(&with_scheme).is_ok() {
+        format!("write `{with_scheme}`, or `https://{url}` where it speaks TLS")
+    } else {
+        "write scheme, host and port of a backend, as https://10.0.0.5:8443".to_owned()
+    }
+}
+
 fn locations(config: &UpstreamConfig, place: &Place, faults: &mut Faults) -> Vec<Location> {
     if config.servers.is_empty() {
         faults.error(place, "there is no server", "list at least one URL, as https://10.0.0.5:8443");
@@ -99,11 +116,7 @@ fn locations(config: &UpstreamConfig, place: &Place, faults: &mut Faults) -> Vec
     for (index, text) in config.servers.iter().enumerate() {
         let place = place.index(index);
         match Location::parse(text) {
-            Err(what) => faults.error(
-                &place,
-                format!("`{text}` {what}"),
-                "write scheme, host and port of a backend, as https://10.0.0.5:8443",
-            ),
+            Err(what) => faults.error(&place, format!("`{text}` {what}"), server_cure(text, what)),
             Ok(location) => {
                 if locations.iter().any(|other| other.name() == location.name() && other.base == location.base) {
                     faults.error(&place, format!("`{text}` is listed twice"), "list each server once");

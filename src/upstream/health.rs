@@ -15,8 +15,8 @@ use super::{
     send::{Call, Upstream},
     send_body::SendBody,
 };
-use crate::connection::Authority;
 use crate::upstream::UpstreamRequest;
+use crate::{base::error_chain::chain, connection::Authority};
 
 /// Starts to check the servers, if it is configured and not running yet. It ends with the upstream.
 pub(super) fn start(upstream: &Arc<Upstream>, background: &Handle) {
@@ -35,17 +35,24 @@ async fn watch(upstream: Weak<Upstream>, index: usize, health: UpstreamHealthCon
     loop {
         ticks.tick().await;
         let Some(upstream) = upstream.upgrade() else { return };
-        let passed = timeout(health.interval.0, check(&upstream, index, &health.path)).await.unwrap_or(false);
+        let result = timeout(health.interval.0, check(&upstream, index, &health.path))
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer within {:?}", health.interval.0)));
         let server = &upstream.servers[index];
-        if server.standing.checked(passed, &health) {
-            let state = if passed { "a server is back in service" } else { "a server is out of service: its health checks fail" };
-            tracing::warn!(upstream = &*upstream.name, server = &*server.name, "{state}");
+        let (passed, cause) = (result.is_ok(), result.as_ref().err().cloned());
+        if server.standing.checked(result, &health) {
+            let (upstream, server) = (&*upstream.name, &*server.name);
+            if passed {
+                tracing::warn!(upstream, server, "a server is back in service");
+            } else {
+                tracing::warn!(upstream, server, cause, "a server is out of service: its health checks fail");
+            }
         }
     }
 }
 
 /// Checks whether the server answers with success or a redirect. Each check has its own connection, as a new caller would.
-async fn check(upstream: &Upstream, index: usize, path: &str) -> bool {
+async fn check(upstream: &Upstream, index: usize, path: &str) -> Result<(), String> {
     let server = &upstream.servers[index];
     let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     let request =
@@ -54,5 +61,9 @@ async fn check(upstream: &Upstream, index: usize, path: &str) -> bool {
     let call = Call { worker: 0, host: &host, upgrade: None, owner: None, informational: None };
     let mut outgoing = Outgoing::new(request, SendBody::empty());
     let answer = upstream.send_to(server, &Arc::new(Pool::new(&server.name)), &call, &mut outgoing, None).await;
-    answer.is_ok_and(|answer| answer.status().is_success() || answer.status().is_redirection())
+    match answer {
+        Ok(answer) if answer.status().is_success() || answer.status().is_redirection() => Ok(()),
+        Ok(answer) => Err(format!("it answers with {}", answer.status())),
+        Err(error) => Err(chain(&error)),
+    }
 }

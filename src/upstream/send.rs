@@ -22,7 +22,7 @@ use super::{
     affinity::{Owner, UpstreamId},
     body::ResponseBody,
     client_certificate::OwnCertificate,
-    config::{BalanceConfig, UpstreamConfig},
+    config::{BalanceConfig, ProtocolConfig, UpstreamConfig},
     connect::{self, Connection, Want, Wanted},
     error::UpstreamError,
     failure::{Failure, fault_of, unanswered, unwritable},
@@ -36,7 +36,7 @@ use super::{
 };
 use crate::upstream::UpstreamRequest;
 use crate::{
-    base::deadline::Deadline,
+    base::{deadline::Deadline, error_chain::chain},
     connection::Authority,
     refusal::{Reason, Refusal},
 };
@@ -101,6 +101,10 @@ pub struct ServerState {
     pub healthy: bool,
     /// True if it is ejected after several failures in a row.
     pub ejected: bool,
+    /// Since when it has been healthy or not, or ejected, in seconds since 1970; absent if nothing has changed so far.
+    pub since: Option<u64>,
+    /// The cause of its last failed health check or ejection, as long as it is out of service.
+    pub cause: Option<Arc<str>>,
 }
 
 impl Upstream {
@@ -119,6 +123,15 @@ impl Upstream {
         self.servers.iter().map(|server| (&server.name, server.in_flight()))
     }
 
+    /// Returns whether the servers are spoken to in HTTP/1.1, whatever they offer.
+    pub(crate) fn speaks_http1(&self) -> bool {
+        match self.config.protocol {
+            ProtocolConfig::Http2 => false,
+            ProtocolConfig::Http1 => true,
+            ProtocolConfig::Auto => self.servers.iter().all(|server| server.tls.is_none()),
+        }
+    }
+
     /// Returns the current states of the servers.
     pub fn states(&self) -> impl Iterator<Item = ServerState> {
         self.servers.iter().map(|server| ServerState {
@@ -126,6 +139,8 @@ impl Upstream {
             in_flight: server.in_flight(),
             healthy: server.standing.is_up(),
             ejected: server.standing.is_ejected(),
+            since: server.standing.since(),
+            cause: server.standing.cause(),
         })
     }
 
@@ -257,11 +272,17 @@ impl Upstream {
             Err(error) => error.server().is_some(),
         };
         if !failed {
-            server.standing.succeeded();
-        } else if server.standing.failed(ejection) {
+            return server.standing.succeeded();
+        }
+        let cause = || match result {
+            Ok(response) => format!("it answers with {}", response.status()),
+            Err(error) => chain(error),
+        };
+        if server.standing.failed(ejection, cause) {
             tracing::warn!(
                 upstream = &*self.name,
                 server = &*server.name,
+                cause = server.standing.cause().as_deref(),
                 "a server failed too often and is left alone for a while"
             );
         }

@@ -2,13 +2,15 @@
 
 use std::{
     sync::{
-        LazyLock,
+        Arc, LazyLock, Mutex,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::time::Instant;
+
+use crate::base::lock::lock;
 
 use super::config::{EjectionConfig, UpstreamHealthConfig};
 
@@ -26,6 +28,16 @@ pub(super) struct Standing {
     failures: AtomicU32,
     /// The end of the ejection, in milliseconds; 0 if there is none.
     ejected_until: AtomicU64,
+    /// The last change, which only changes and the status page read.
+    last: Mutex<Last>,
+}
+
+/// The last change of a server's state.
+#[derive(Debug, Default)]
+struct Last {
+    /// In seconds since 1970.
+    since: Option<u64>,
+    cause: Option<Arc<str>>,
 }
 
 impl Standing {
@@ -53,18 +65,20 @@ impl Standing {
     }
 
     /// Notes a failed request. Returns whether the server is ejected from now on.
-    pub(super) fn failed(&self, ejection: &EjectionConfig) -> bool {
+    pub(super) fn failed(&self, ejection: &EjectionConfig, cause: impl FnOnce() -> String) -> bool {
         if self.is_ejected() || self.failures.fetch_add(1, Ordering::Relaxed) + 1 < ejection.consecutive_failures {
             return false;
         }
         self.failures.store(0, Ordering::Relaxed);
         let time = u64::try_from(ejection.r#for.0.as_millis()).unwrap_or(u64::MAX);
         self.ejected_until.store(now().saturating_add(time), Ordering::Relaxed);
+        self.changed(Some(cause()));
         true
     }
 
     /// Notes the result of a health check. Returns whether that changed anything.
-    pub(super) fn checked(&self, passed: bool, health: &UpstreamHealthConfig) -> bool {
+    pub(super) fn checked(&self, result: Result<(), String>, health: &UpstreamHealthConfig) -> bool {
+        let passed = result.is_ok();
         if passed == self.is_up() {
             self.contrary.store(0, Ordering::Relaxed);
             return false;
@@ -75,7 +89,23 @@ impl Standing {
         }
         self.contrary.store(0, Ordering::Relaxed);
         self.down.store(!passed, Ordering::Relaxed);
+        self.changed(result.err());
         true
+    }
+
+    fn changed(&self, cause: Option<String>) {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs());
+        *lock(&self.last) = Last { since, cause: cause.map(Into::into) };
+    }
+
+    /// Returns when the state changed last, in seconds since 1970.
+    pub(super) fn since(&self) -> Option<u64> {
+        lock(&self.last).since
+    }
+
+    /// Returns why it is out of service, if it is.
+    pub(super) fn cause(&self) -> Option<Arc<str>> {
+        if self.is_available() { None } else { lock(&self.last).cause.clone() }
     }
 }
 
@@ -97,11 +127,13 @@ mod tests {
             standing.succeeded();
             for _ in 0..failures {
                 assert!(standing.is_available());
-                standing.failed(&ejection);
+                standing.failed(&ejection, || "it answers with 503".to_owned());
             }
         }
         assert!(!standing.is_available());
         assert!(standing.is_up());
+        assert_eq!(standing.cause().as_deref(), Some("it answers with 503"));
+        assert!(standing.since().is_some());
 
         tokio::time::advance(Duration::from_secs(31)).await;
         assert!(standing.is_available());
@@ -114,7 +146,7 @@ mod tests {
 
         let changes: Vec<_> = [false, false, true, false, false, false, true, false, true, true]
             .into_iter()
-            .map(|passed| (standing.checked(passed, &health), standing.is_up()))
+            .map(|passed| (standing.checked(if passed { Ok(()) } else { Err("refused".to_owned()) }, &health), standing.is_up()))
             .filter(|(changed, _)| *changed)
             .collect();
 

@@ -3,12 +3,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, fmt::Write as _, io::Write as _, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, fmt::Write as _, io::Write as _, process::ExitCode};
 
 use clap::Args;
 use serde::Serialize;
 
-use super::{certificate::Format, credentials::Loaded};
+use super::{certificate::Format, config_file::ConfigFile, credentials::Loaded};
 use crate::{
     authorization::AuthorizationConfig,
     base::clock::Clock,
@@ -20,9 +20,8 @@ use crate::{
 /// Arguments of `entrada doctor`.
 #[derive(Args, Debug)]
 pub struct DoctorArguments {
-    /// The config file
-    #[arg(long, default_value = "config/entrada.yaml", env = "ENTRADA_CONFIG", value_name = "FILE")]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigFile,
     /// One credential, by its name [default: each]; can be given several times
     #[arg(long, value_name = "NAME")]
     credential: Vec<String>,
@@ -60,7 +59,7 @@ struct Examined {
 /// Fails for a name that the config does not have, or if standard output cannot be written to.
 pub fn run(arguments: &DoctorArguments) -> anyhow::Result<ExitCode> {
     let clock = Clock::system();
-    let loaded = match Loaded::load(&arguments.config, &clock) {
+    let loaded = match Loaded::load(&arguments.config.path(), &clock) {
         Ok(loaded) => loaded,
         Err(report) => {
             eprint!("{report}");

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::decode::{self, Decoded};
 use crate::{
     base::clock::Clock,
-    cli::{certificate::Format, credentials::Loaded},
+    cli::{certificate::Format, config_file::ConfigFile, credentials::Loaded},
     credentials::{AccessToken, CertificateStatus, Credential, ErrorStatus, TokenSlot, UserToken},
 };
 
@@ -32,9 +32,8 @@ pub struct AcquireArguments {
     /// Exchange a user's token, which this file holds (`-` reads standard input)
     #[arg(long, value_name = "FILE", conflicts_with = "tenant")]
     on_behalf_of: Option<PathBuf>,
-    /// The config file
-    #[arg(long, default_value = "config/entrada.yaml", env = "ENTRADA_CONFIG", value_name = "FILE")]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigFile,
     /// Print the token itself, too; anyone who sees it can use it
     #[arg(long)]
     show_token: bool,
@@ -81,7 +80,7 @@ struct Token {
 
 pub(super) fn run(arguments: &AcquireArguments) -> anyhow::Result<ExitCode> {
     let clock = Clock::system();
-    let loaded = match Loaded::load(&arguments.config, &clock) {
+    let loaded = match Loaded::load(&arguments.config.path(), &clock) {
         Ok(loaded) => loaded,
         Err(report) => {
             eprint!("{report}");

@@ -128,7 +128,7 @@ fn read(payload: &[u8], user_flow: bool) -> Result<Payload, TokenFault> {
         }
     }
 
-    let (not_before, expires_at) = times(&claims)?;
+    let (not_before, expires_at) = times(&claims, false)?;
     let version = match text(&claims, "ver")? {
         Some("1.0") if !user_flow => Version::V1,
         Some("1.0") => Version::V2,
@@ -192,7 +192,7 @@ fn read(payload: &[u8], user_flow: bool) -> Result<Payload, TokenFault> {
 /// Returns the malformed part.
 pub(crate) fn read_other(payload: &[u8]) -> Result<Payload, TokenFault> {
     let claims = Members::read(payload)?;
-    let (not_before, expires_at) = times(&claims)?;
+    let (not_before, expires_at) = times(&claims, true)?;
     let subject = text(&claims, "sub")?;
     let client = match text(&claims, "client_id")? {
         Some(client) => Some(client),
@@ -250,19 +250,30 @@ fn groups_elsewhere(claims: &Members) -> bool {
     has_groups || claims.get("_claim_names").and_then(Value::as_object).is_some_and(|names| names.contains_key("groups"))
 }
 
-/// Reads `nbf` and `exp`: whole seconds, in range. RFC 7519, section 4.1.4, would allow fractions; Entra sends none, and readers
-/// round them differently.
-fn times(claims: &Members) -> Result<(Option<u64>, u64), TokenFault> {
-    let seconds = |name: &'static str| match claims.get(name) {
+/// Reads `nbf` and `exp`, in range. RFC 7519, section 4.1.4, allows fractions of seconds, and some issuers send them: the time within
+/// them counts as if it were shorter. Entra sends none, and a token of its own that has some is refused.
+fn times(claims: &Members, fractions: bool) -> Result<(Option<u64>, u64), TokenFault> {
+    let seconds = |name: &'static str, round: fn(f64) -> f64| match claims.get(name) {
         None => Ok(None),
-        Some(value) => value.as_u64().filter(|seconds| *seconds <= LATEST).map(Some).ok_or(TokenFault::Type(name)),
+        Some(value) => {
+            let whole = value.as_u64().or_else(|| value.as_f64().filter(|_| fractions).and_then(|seconds| whole(round(seconds))));
+            whole.filter(|seconds| *seconds <= LATEST).map(Some).ok_or(TokenFault::Type(name))
+        }
     };
-    let not_before = seconds("nbf")?;
-    let expires_at = seconds("exp")?.ok_or(TokenFault::Absent("exp"))?;
+    let not_before = seconds("nbf", f64::ceil)?;
+    let expires_at = seconds("exp", f64::floor)?.ok_or(TokenFault::Absent("exp"))?;
     if not_before.is_some_and(|not_before| not_before > expires_at) {
         return Err(TokenFault::EndsBeforeItBegins);
     }
     Ok((not_before, expires_at))
+}
+
+/// Returns a number of whole seconds from 0 to [`LATEST`].
+fn whole(seconds: f64) -> Option<u64> {
+    #[expect(clippy::cast_precision_loss, reason = "it is a power of two")]
+    let range = 0.0..=LATEST as f64;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is in range")]
+    range.contains(&seconds).then_some(seconds as u64)
 }
 
 /// Reads a claim that is a text or absent; a text must not hold characters that could end a line elsewhere.

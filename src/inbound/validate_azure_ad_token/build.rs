@@ -161,11 +161,15 @@ fn find_tenant<'a>(name: &str, place: &Place, scope: &mut BuildContext<'a>) -> O
     let found = scope.tenants.get(name);
     // A tenant whose own settings are faulty is absent, and has been spoken of already.
     if found.is_none() && !scope.tenants.mentions(name) {
-        scope.faults.error(
-            &place.key("tenant"),
-            format!("there is no tenant `{name}`"),
-            one_of(scope.tenants.names(), "tenants"),
-        );
+        let is_same =
+            |other: &&str| scope.tenants.get(other).is_some_and(|tenant| tenant.id().as_str().eq_ignore_ascii_case(name));
+        let same = scope.tenants.names().find(is_same);
+        let cure = match same {
+            Some(other) => format!("write its name, `{other}`"),
+            None if is_guid(name) => format!("define it as `tenants: {{ name: {{ id: {name} }} }}`, and write that name here"),
+            None => one_of(scope.tenants.names(), "tenants"),
+        };
+        scope.faults.error(&place.key("tenant"), format!("there is no tenant `{name}`"), cure);
     }
     found.map(|tenant| &**tenant)
 }

@@ -8,6 +8,9 @@ fn table(routes: &[&str]) -> RouteTable {
     table
 }
 
+/// Names of routes in these tests.
+const NAMES: [&str; 4] = ["first", "second", "third", "fourth"];
+
 fn build(routes: &[&str]) -> (RouteTable, Vec<String>) {
     build_folding(routes, |_| false)
 }
@@ -17,6 +20,7 @@ fn build_folding(routes: &[&str], folds: impl Fn(usize) -> bool) -> (RouteTable,
     let configs: Vec<MatchConfig> = routes.iter().map(|yaml| crate::settings::testing::part(yaml)).collect();
     let mut faults = Faults::default();
     let matching = configs.iter().enumerate().map(|(index, config)| Matching {
+        name: NAMES[index % NAMES.len()],
         config,
         at: (Place::root().key("routes").index(index), "match"),
         folds: folds(index),
