@@ -22,7 +22,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 pub(crate) use self::build::AuthorizationContext;
 pub use self::config::{AuthorizationConfig, AuthorizationWord, FromHeaderConfig, OnBehalfOfConfig, UseCredentialConfig};
 use crate::{
-    base::clock::Clock,
+    base::{b64token::is_b64token, clock::Clock},
     credentials::OwnToken,
     credentials::{Credential, CredentialError, TokenSlot, UserToken, wanted_claims},
     entra::token::{Token, TokenKind},
@@ -329,10 +329,11 @@ fn forwardable(headers: &HeaderMap, own_connection: bool) -> Result<Option<&Head
     }
 }
 
-/// Returns the token that was validated in this place of the request.
+/// Returns the token that was validated in this place of the request. Content with another scheme (`Basic`) is no token, also in a
+/// field that needs none: it would leave as a part of another header.
 fn presented(place: Option<&TokenPlace>, incoming: &IncomingRequest) -> Option<SecretString> {
     let token = place?.read(incoming).ok()??;
-    Some(std::str::from_utf8(&token).ok()?.into())
+    std::str::from_utf8(&token).ok().filter(|token| is_b64token(token)).map(SecretString::from)
 }
 
 fn bearer(token: &str) -> Option<HeaderValue> {

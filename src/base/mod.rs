@@ -1,5 +1,6 @@
 //! Tools that know nothing of the gateway: time, locks, timers, fast formatting, reused buffers.
 
+pub mod b64token;
 pub(crate) mod buffers;
 pub mod clock;
 pub(crate) mod deadline;

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use http::HeaderValue;
 
 use super::error::Failure;
-use crate::base::clock::Clock;
+use crate::base::{b64token::is_b64token, clock::Clock};
 
 /// The time before its end at which a token is replaced if possible.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -14,13 +14,6 @@ const LAST_MARGIN: Duration = Duration::from_secs(5);
 
 /// The failure for an answer whose token is not a credential, and which could end up in another header or request.
 const NO_TOKEN: Failure = Failure::Nonsense("holds a token that is none (RFC 6750, section 2.1)");
-
-/// Returns whether the text is a `b64token` (RFC 6750, section 2.1).
-fn is_token(text: &str) -> bool {
-    let unpadded = text.trim_end_matches('=');
-    !unpadded.is_empty()
-        && unpadded.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/'))
-}
 
 /// An access token of the gateway.
 pub struct AccessToken {
@@ -71,7 +64,7 @@ impl AccessToken {
         if age + last_margin >= lifetime {
             return Err(Failure::Nonsense("holds a token that has expired already"));
         }
-        if !is_token(&issued.token) {
+        if !is_b64token(&issued.token) {
             return Err(NO_TOKEN);
         }
         let mut header = HeaderValue::try_from(format!("Bearer {}", issued.token.as_str())).map_err(|_| NO_TOKEN)?;
@@ -111,10 +104,10 @@ mod tests {
     #[test]
     fn only_what_rfc_6750_calls_a_token_is_one() {
         for token in ["t", "eyJ0.eyJh.c2ln-_", "a+b/c~d==", "0"] {
-            assert!(is_token(token), "{token}");
+            assert!(is_b64token(token), "{token}");
         }
         for none in ["", "=", "a b", " a", "a ", "a=b", "a,b", "a\"b", "a:b", "a\r\nx: y", "a\0", "a!b", "é", "a\tb", "a;b"] {
-            assert!(!is_token(none), "{none:?}");
+            assert!(!is_b64token(none), "{none:?}");
         }
     }
 }

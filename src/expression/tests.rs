@@ -247,7 +247,7 @@ fn what_is_absent_or_unfit_is_an_error_everywhere() {
         ("token.claims.mixed.exists(x, x == \"z\") ? \"a\" : \"b\"", "a whole number and a text cannot be combined in `==`"),
         ("token.claims.holes.exists(x, x == \"z\") ? \"a\" : \"b\"", "the element of a list is absent"),
         ("\"z\" in token.claims.mixed ? \"a\" : \"b\"", "a whole number and a text cannot be combined in `==`"),
-        ("has(token.claims.oid.deeper) ? \"a\" : \"b\"", "what stands before the dot must be an object, and it is a text"),
+        ("has(token.claims.oid.deeper) ? \"a\" : \"b\"", "what stands before the dot must be an object, but it is a text"),
         // Nothing is converted.
         ("token.claims.level == \"5\" ? \"a\" : \"b\"", "a whole number and a text cannot be combined in `==`"),
         ("token.claims.level != \"5\" ? \"a\" : \"b\"", "a whole number and a text cannot be combined in `==`"),

@@ -200,7 +200,7 @@ fn mistakes_are_found_at_load() {
         ("x-a", Override, &[], "no `value` is written"),
         ("x-a", Override, &[""], "the value is empty"),
         ("x-a", Override, &["a\r\nx-b: c"], "control characters"),
-        ("x-a", Override, &[" a"], "a blank"),
+        ("x-a", Override, &[" a"], "begins or ends with a space"),
         ("x-a", Override, &["@(tokn.claims.oid)"], "at column 3 of the expression: nothing is called `tokn`"),
         ("x-a", Override, &["@(token.claims.oid"], "no closing bracket"),
         ("x-a", Override, &["Bearer @(token.claims.oid)"], "mixes text and an expression"),
