@@ -12,9 +12,9 @@ use crate::entra::{is_guid, token::CredentialKind};
 
 /// The type of client assertions. RFC 7523, section 2.2.
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// The maximum number of parameters in a form: clients send about ten.
 /// The grant of exchanges on behalf of users.
 pub(super) const ON_BEHALF_OF: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+/// The maximum number of parameters in a form: clients send about ten.
 const MOST_PARAMETERS: usize = 32;
 
 /// The client's request, and its proof of identity.

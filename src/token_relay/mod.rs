@@ -65,7 +65,7 @@ pub struct TokenRelayConfig {
     /// The allowed grant types. Default: client_credentials.
     #[serde(default = "client_credentials")]
     pub grant_types: Vec<GrantType>,
-    /// The allowed scopes, one per request, exactly as written here; at least one.
+    /// The allowed scopes, exactly as written here; at least one. Applications ask for one, exchanges for one or more.
     pub scopes: Vec<String>,
     /// The required authentication of clients: any, or certificate, which accepts only assertions. Default: any.
     #[serde(default)]
@@ -138,6 +138,8 @@ enum RelayFault {
     GrantType,
     #[error("the scope is not one of `scopes`")]
     Scope,
+    #[error("`/.default` stands for every permission that was consented to, and `scopes` lists single ones of this API")]
+    DefaultBesideOthers,
     #[error("the client sent a secret, but `client-credential` requires an assertion")]
     Credential,
     #[error("the token endpoint cannot be reached")]
@@ -153,7 +155,7 @@ impl From<RelayFault> for Refusal {
         let reason = match &fault {
             RelayFault::NotAForm(_) | RelayFault::Form(_) => Reason::TokenRequestInvalid,
             RelayFault::GrantType => Reason::GrantTypeNotAllowed,
-            RelayFault::Scope => Reason::ScopeNotAllowed,
+            RelayFault::Scope | RelayFault::DefaultBesideOthers => Reason::ScopeNotAllowed,
             RelayFault::Credential => Reason::ClientCredentialTooWeak,
             RelayFault::Unreachable(IdentityHttpError::Timeout { .. }) => Reason::UpstreamTimeout,
             RelayFault::Unreachable(error) if error.never_sent() => Reason::UpstreamUnreachable,
@@ -308,6 +310,9 @@ impl TokenRelay {
         let scope = match user {
             // Applications ask for all that they were given, of one resource.
             None => Some(asked.scope.clone()).filter(|scope| scope.ends_with("/.default") && listed(scope)),
+            Some(_) if asked.scope.split(' ').any(|scope| is_default_beside_others(scope, &self.scopes)) => {
+                return Err(RelayFault::DefaultBesideOthers);
+            }
             Some(_) => scope_for_user(&asked.scope, listed),
         };
         match (self.credential, &asked.shown, scope) {
@@ -382,6 +387,17 @@ fn scope_for_user(scope: &str, listed: impl Fn(&str) -> bool) -> Option<String> 
     (asks_for_api && allowed).then(|| words().filter(|word| *word != "offline_access").collect::<Vec<_>>().join(" "))
 }
 
+/// Returns whether a scope stands for all permissions of an API of which single ones are listed: in an exchange it would give
+/// more than these. The letter case and a final slash of the API's name make no other API of it.
+fn is_default_beside_others(scope: &str, listed: &[Box<str>]) -> bool {
+    let resource =
+        |scope: &str| scope.strip_suffix("/.default").map(|resource| resource.trim_end_matches('/').to_ascii_lowercase());
+    let Some(asked) = resource(scope) else { return false };
+    let of_same =
+        |other: &str| other.to_ascii_lowercase().strip_prefix(&*asked).is_some_and(|permission| permission.starts_with('/'));
+    listed.iter().any(|other| resource(other).is_none() && of_same(other))
+}
+
 /// Reads the whole body. It holds a secret, so the copy is wiped.
 async fn read(mut body: RequestBody) -> Result<Zeroizing<Vec<u8>>, Refusal> {
     body.limit(MOST_BYTES)?;
@@ -426,5 +442,28 @@ pub(crate) fn oauth_error(reason: Reason) -> &'static str {
         }
         reason if reason.status() == StatusCode::FORBIDDEN => "unauthorized_client",
         _ => "invalid_request",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exchange_gets_no_more_than_the_single_permissions_that_are_listed() {
+        let both: &[Box<str>] =
+            &["api://orders/.default".into(), "api://orders/Orders.Read".into(), "https://a.example/.default".into()];
+        for (scope, expected) in [
+            ("api://orders/.default", true),
+            ("api://ORDERS/.default", true),
+            ("api://orders//.default", true),
+            ("api://orders/Orders.Read", false),
+            ("https://a.example/.default", false),
+            ("api://order/.default", false),
+            ("openid", false),
+        ] {
+            assert_eq!(is_default_beside_others(scope, both), expected, "{scope}");
+        }
+        assert!(!is_default_beside_others("api://orders/.default", &both[..1]));
     }
 }

@@ -83,6 +83,8 @@ async fn an_exchange_is_held_to_the_partners_rules_and_the_routes() {
         (FABRIKAM, "api://orders-internal/Orders.Write", Reason::ScopeNotAllowed),
         (FABRIKAM, "api://orders-internal/Orders.Read api://orders-internal/Orders.Write", Reason::ScopeNotAllowed),
         (FABRIKAM, "https://graph.microsoft.com/.default", Reason::ScopeNotAllowed),
+        // It stands for `Orders.Write`, too, which was consented to and is not listed.
+        (FABRIKAM, "api://orders-internal/.default", Reason::ScopeNotAllowed),
         (FABRIKAM, "openid offline_access", Reason::ScopeNotAllowed),
         (FABRIKAM, "api://orders-internal/orders.read", Reason::ScopeNotAllowed),
     ] {
