@@ -5,6 +5,8 @@ use super::{
     unsupported,
 };
 use crate::settings::{
+    Place,
+    blank::has_url_secrets,
     node::{Key, Kind, Node, Text},
     suggest,
 };
@@ -78,6 +80,10 @@ pub(super) fn cure(node: &Node, written: &str, shape: Shape<'_>) -> String {
     if let (Some(text), Some(list)) = (node.as_text(), pick(shape, "array"))
         && list.items().is_some_and(|items| pick(items, "string").is_some())
     {
+        // A comma may be part of a secret, whose halves nobody would know for one.
+        if has_url_secrets(text) {
+            return "write it as a list: [\"…\"]".to_owned();
+        }
         return format!("write it as a list: [{}]", words(text).collect::<Vec<_>>().join(", "));
     }
     if let (Some(text), true) = (node.as_text(), pick(shape, "object").is_some()) {
@@ -138,4 +144,23 @@ fn as_only_key(written: &str, map: Shape<'_>) -> Option<String> {
         (false, true) => Some(format!("write `{{ {key}: [{written}] }}`")),
         (false, false) => None,
     }
+}
+
+/// Returns whether an expression that stands there is evaluated.
+pub(super) fn is_evaluated(place: &Place) -> bool {
+    const KEYS: [&str; 10] =
+        ["value", "values", "body", "headers", "condition", "when", "counter-key", "key", "increment-condition", "tenant"];
+    // The last key, and the one before it for the entries of lists and maps.
+    place.pointer().rsplit('/').take(2).any(|step| KEYS.contains(&step)) || place.pointer().starts_with("/named-values/")
+}
+
+/// The message and the cure of a text that names a variable as in a shell; a hidden one is not repeated.
+pub(super) fn filled_in_by_nobody(variable: &str, hidden: bool) -> (String, String) {
+    if hidden {
+        let cure = "write \"{{name}}\", and define it: `named-values: { name: { env: … } }`";
+        return ("a variable of a shell is filled in by nobody".to_owned(), cure.to_owned());
+    }
+    let name = variable.to_ascii_lowercase().replace('_', "-");
+    let cure = format!("write \"{{{{{name}}}}}\", and define it: `named-values: {{ {name}: {{ env: {variable} }} }}`");
+    (format!("`${variable}` is filled in by nobody"), cure)
 }

@@ -551,3 +551,26 @@ proptest! {
         let _ = read(&text).map_err(|report| (report.to_string(), report.to_json()));
     }
 }
+
+#[test]
+fn a_variable_of_a_shell_is_told_where_it_is_written_and_nowhere_else() {
+    for text in [
+        "named-values: { pw: { value: \"$UMMER2024\", secret: true } }\n",
+        "named-values: { pw: { value: \"$UMMER2024\" } }\n",
+        // Replaced text is the value itself.
+        "named-values: { host: { value: \"$NAME\" } }\nroutes: [ { name: a, match: { path: / }, inbound: [ { set-header: { name: X-A, value: \"{{host}}\" } } ], respond: { status: 200 } } ]\n",
+    ] {
+        let found = read(text).err().map(|report| report.to_string()).unwrap_or_default();
+        assert!(!found.contains("filled in by nobody") && !found.contains("UMMER2024"), "{found}");
+    }
+    let found = faults("upstreams: { a: { servers: [\"$BACKEND\"] } }\n");
+    assert!(found.iter().any(|fault| fault.contains("`$BACKEND` is filled in by nobody")), "{found:?}");
+}
+
+#[test]
+fn secrets_of_urls_are_not_taken_apart_by_a_cure() {
+    for url in ["https://me:pa,Zq7@h", "https://h/?sig=pa,Zq7"] {
+        let report = read(&format!("upstreams: {{ a: {{ servers: \"{url}\" }} }}\n")).expect_err(url).to_string();
+        assert!(report.contains("write it as a list") && !report.contains("Zq7"), "{report}");
+    }
+}

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    forms::{cure, dedented, is_planned, listed, owner_of, pick, wanted},
+    forms::{cure, dedented, filled_in_by_nobody, is_evaluated, is_planned, listed, owner_of, pick, wanted},
     habits::{self, Habit},
     named_values::is_expression,
     repair::{Repair, stand_in},
@@ -390,10 +390,9 @@ impl Walk<'_> {
             let cure = "a secret is allowed only where one is meant (a password, a client secret, a value of `set-header` or `check-header`)";
             return self.error(&node.at, place, "this text names a secret, and none may stand here", cure);
         }
-        if let Some(variable) = habits::shell_variable(&text.value) {
-            let name = variable.to_ascii_lowercase().replace('_', "-");
-            let cure = format!("write \"{{{{{name}}}}}\", and define it: `named-values: {{ {name}: {{ env: {variable} }} }}`");
-            return self.error(&node.at, place, format!("`{}` is filled in by nobody", text.value), cure);
+        if let Some(variable) = self.shell_variable(node, &text.value, place) {
+            let (message, cure) = filled_in_by_nobody(variable, self.sources.hides(&node.at));
+            return self.error(&node.at, place, message, cure);
         }
         if is_expression(&text.value) && !is_evaluated(place) {
             let message = "expressions are not evaluated here: this is the text itself".to_owned();
@@ -402,6 +401,13 @@ impl Walk<'_> {
             return;
         }
         self.word(node, &text.value, &texts, place);
+    }
+
+    /// The variable that a text names as in a shell. A text that came from elsewhere, or is defined as a value, is what it is.
+    fn shell_variable<'t>(&self, node: &Node, text: &'t str, place: &Place) -> Option<&'t str> {
+        let written = self.sources.get(node.at.file).text.get(node.at.start..node.at.end)?;
+        let as_written = written.trim_matches(['"', '\'']) == text && !place.pointer().starts_with("/named-values/");
+        habits::shell_variable(text).filter(|_| as_written)
     }
 
     fn word(&mut self, node: &Node, text: &str, texts: &[Shape<'_>], place: &Place) {
@@ -495,12 +501,4 @@ impl Walk<'_> {
         let found = if node.as_text().is_some() { format!("`{written}`") } else { node.what().to_owned() };
         self.error(&node.at, place, format!("{wanted} is wanted here, not {found}"), cure(node, &written, shape));
     }
-}
-
-/// Returns whether an expression that stands there is evaluated.
-fn is_evaluated(place: &Place) -> bool {
-    const KEYS: [&str; 10] =
-        ["value", "values", "body", "headers", "condition", "when", "counter-key", "key", "increment-condition", "tenant"];
-    // The last key, and the one before it for the entries of lists and maps.
-    place.pointer().rsplit('/').take(2).any(|step| KEYS.contains(&step)) || place.pointer().starts_with("/named-values/")
 }

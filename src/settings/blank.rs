@@ -19,6 +19,11 @@ const BLANK: &str = "****";
 /// ordinary word.
 const SHORTEST: usize = 6;
 
+/// Returns whether a text holds secrets of URLs, which are known as such only while it is whole.
+pub(crate) fn has_url_secrets(text: &str) -> bool {
+    !url::secrets(text).is_empty()
+}
+
 /// The secrets of a config's files, by place and by content.
 #[derive(Default)]
 pub(crate) struct Blanks {

@@ -83,6 +83,8 @@ fn parameters(word: &str, mut found: impl FnMut(usize, usize)) {
 
 fn is_secret(name: &str) -> bool {
     let name = percent_decode_str(name).decode_utf8_lossy();
+    // `value: 'AccountKey=…'` and `[sig=…]` in messages and lists.
+    let name = name.trim_start_matches(['\'', '(', '[', '{']);
     let plain: String =
         name.chars().filter(|letter| !matches!(letter, '-' | '_')).map(|letter| letter.to_ascii_lowercase()).collect();
     SECRETS.contains(&&*plain)
@@ -126,6 +128,8 @@ mod tests {
                 "Endpoint=sb://h/;SharedAccessKeyName=n;SharedAccessKey=****;X=1",
             ),
             ("AccountKey=ab==;X=1", "AccountKey=****;X=1"),
+            ("value: 'AccountKey=ab==;X=1'", "value: 'AccountKey=****;X=1'"),
+            ("[sig=ab, ({key=ab", "[sig=**** ({key=****"),
         ] {
             assert_eq!(blanked(text), expected, "{text}");
         }
