@@ -26,6 +26,7 @@ pub mod set_query_parameter;
 mod shared;
 #[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod token_policies;
 pub mod validate_azure_ad_token;
 pub mod validate_client_certificate;
 pub mod validate_jwt;

@@ -10,7 +10,10 @@ use crate::{
     config::Document,
     entra::Tenants,
     gateway::runtime::identity_http,
-    inbound::{PolicyConfig, list, validate_azure_ad_token::ValidateAzureAdToken},
+    inbound::{
+        token_policies::{TokenPolicy, token_policies},
+        validate_azure_ad_token::ValidateAzureAdToken,
+    },
     settings::{Faults, Place},
 };
 
@@ -22,6 +25,9 @@ pub(super) struct Judged {
     /// True if every check passed.
     pub(super) accepted: bool,
     checks: Vec<Outcome>,
+    /// The lookups of the policy, which ask Microsoft Graph with the gateway's credential; here they are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_asked: Vec<&'static str>,
 }
 
 /// The outcome of one check.
@@ -50,39 +56,48 @@ pub(super) fn judge(config: &Path, route: &str, token: &str, clock: &Clock) -> a
     };
     let mut faults = Faults::default();
     let root = Place::root();
-    let tenants = Tenants::build(&settings.tenants, None, &root.key("tenants"), &mut faults);
+    let tenants = Tenants::build(&settings.tenants, None, &root.key("tenants"), &mut faults).relative_to(&document.base);
     let http = identity_http(settings, &document, None, &root.key("identity-http"), &mut faults);
-    let (mut policies, mut partner_check) = (Vec::new(), false);
-    for policies_of in [&settings.inbound, &found.inbound] {
-        list::each(policies_of, &settings.fragments, 0, &mut |policy| match policy {
-            PolicyConfig::ValidateAzureAdToken(policy) => policies.push(policy.clone()),
-            PolicyConfig::CheckPartner(_) => partner_check = true,
-            _ => {}
-        });
-    }
+    let policies = token_policies(&[&settings.inbound, &found.inbound], &settings.fragments);
     if policies.is_empty() {
         anyhow::bail!("the route `{route}` has no policy validate-azure-ad-token");
     }
-    let built: Vec<_> = policies
-        .iter()
-        .map(|policy| {
-            (policy.tenant.clone(), ValidateAzureAdToken::before_partner_check(policy, &tenants, partner_check, &mut faults))
-        })
-        .collect();
+    let built: Vec<_> = policies.iter().map(|policy| Built::of(policy, &tenants, &mut faults)).collect();
     let Some(http) = http.filter(|_| !faults.any_error()) else { anyhow::bail!("{}", document.report(&faults)) };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         tenants.start(&http, clock, runtime.handle());
         tenants.tried().await;
         let mut judged = Vec::new();
-        for (tenant, policy) in &built {
+        for Built { tenant, policy, not_asked } in &built {
             let Some(policy) = policy else { continue };
             let checks: Vec<_> = policy.judge_each(token.as_bytes(), clock).await.into_iter().map(outcome).collect();
             let accepted = checks.iter().all(|check| check.passed);
-            judged.push(Judged { policy: format!("validate-azure-ad-token for {tenant}"), accepted, checks });
+            let policy = format!("validate-azure-ad-token for {tenant}");
+            judged.push(Judged { policy, accepted, checks, not_asked: not_asked.clone() });
         }
         Ok(judged)
     })
+}
+
+/// A token policy, built without its lookups.
+struct Built {
+    tenant: String,
+    policy: Option<ValidateAzureAdToken>,
+    not_asked: Vec<&'static str>,
+}
+
+impl Built {
+    fn of(policy: &TokenPolicy<'_>, tenants: &Tenants, faults: &mut Faults) -> Self {
+        let mut config = policy.config.clone();
+        let group = config.group_lookup.take().map(|_| "group-lookup");
+        let claim = config.claim_lookup.take().map(|_| "claim-lookup");
+        Self {
+            tenant: config.tenant.clone(),
+            policy: ValidateAzureAdToken::before_partner_check(&config, tenants, policy.before_partner_check, faults),
+            not_asked: group.into_iter().chain(claim).collect(),
+        }
+    }
 }
 
 fn outcome((check, refusal): (&'static str, Option<crate::refusal::Refusal>)) -> Outcome {
@@ -115,7 +130,58 @@ pub(super) fn in_words(judged: &[Judged]) -> String {
                 let _ = writeln!(text, "    -> {}", printable(hint));
             }
         }
+        for lookup in &policy.not_asked {
+            let _ = writeln!(text, "  {lookup}: not asked; what Microsoft Graph would add is missing here");
+        }
         let _ = writeln!(text, "  {}", if policy.accepted { "accepted" } else { "refused" });
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        dev_tenant::{DEFAULT_CLIENT, DevTenant, Options},
+        settings::testing::write_all,
+    };
+
+    #[test]
+    fn a_list_is_judged_as_the_gateway_runs_it() {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let tenant = runtime.block_on(DevTenant::start(Options::default())).expect("it starts");
+        let (id, authority) = (tenant.tenant_id(), tenant.base_url());
+        let config = format!(
+            "
+tenants:
+  contoso: {{ id: {id}, authority: \"{authority}\" }}
+  listed: {{ id: organizations, authority: \"{authority}\" }}
+partners: {{ fabrikam: {{ client-application-ids: [{DEFAULT_CLIENT}], tenants: [contoso], addresses: [127.0.0.1] }} }}
+credentials: {{ gateway: {{ managed-identity: {{}} }} }}
+routes:
+  - name: orders
+    match: {{ path: / }}
+    inbound:
+      - any-of:
+          - - validate-azure-ad-token: {{ tenant: contoso, audiences: [api://orders, 33334444-dddd-5555-eeee-6666ffff7777] }}
+            - check-partner: {{}}
+          - - validate-azure-ad-token:
+                tenant: listed
+                allowed-tenants: {{ file: tenants.txt }}
+                audiences: [api://orders, 33334444-dddd-5555-eeee-6666ffff7777]
+                claim-lookup: {{ graph: gateway, claims: {{ onpremisessamaccountname: onPremisesSamAccountName }} }}
+    respond: {{ status: 200 }}
+"
+        );
+        let folder = tempfile::tempdir().expect("a folder");
+        write_all(folder.path(), &[("entrada.yaml", &config), ("tenants.txt", &format!("{id}\n"))]);
+        let token = tenant.token().app(DEFAULT_CLIENT).audience("api://orders").roles([] as [&str; 0]).sign();
+
+        let judged = judge(&folder.path().join("entrada.yaml"), "orders", &token, &Clock::system()).expect("it is judged");
+
+        let codes = |judged: &Judged| judged.checks.iter().filter_map(|check| check.code).collect::<Vec<_>>();
+        assert_eq!((judged[0].accepted, codes(&judged[0])), (true, vec![]), "{judged:?}");
+        assert_eq!((judged[1].accepted, codes(&judged[1])), (false, vec!["permission-missing"]), "{judged:?}");
+        assert!(in_words(&judged).contains("claim-lookup: not asked"), "{}", in_words(&judged));
+    }
 }
