@@ -210,7 +210,7 @@ routes: [ {{ name: orders, match: {{ path: / }}, inbound: [ validate-azure-ad-to
         (
             "tenant: contoso, group-lookup: graph, required-claims: [ { name: groups, values: [staff] } ]".to_owned(),
             &one,
-            "no group's object id",
+            "is not a group's object id",
         ),
         (format!("tenant: contoso, group-lookup: graph, {named}"), "", "which credential asks Graph"),
         (format!("tenant: contoso, group-lookup: graph, {named}"), two, "name it: { graph: one } or { graph: other }"),
@@ -227,7 +227,7 @@ routes: [ {{ name: orders, match: {{ path: / }}, inbound: [ validate-azure-ad-to
         (
             "tenant: contoso, claim-lookup: { graph: gateway, claims: { mail: 'mail,manager' } }".to_owned(),
             &one,
-            "no attribute of a user",
+            "is not an attribute of a user",
         ),
     ] {
         let told = Gateway::refusal(&config(&policy, more));

@@ -177,7 +177,7 @@ async fn each_code_is_met_by_a_token_that_fails_that_check_alone() {
             (StatusCode::UNAUTHORIZED, _) => {
                 assert!(challenge.starts_with("Bearer error=\"invalid_token\""), "{reason}: {challenge}")
             }
-            (_, Reason::ScopeMissing) => assert!(challenge.contains("scope=\"Orders.Read\""), "{challenge}"),
+            (_, Reason::ScopeMissing) => assert!(challenge.contains("scope=\"api://orders/Orders.Read\""), "{challenge}"),
             _ => {}
         }
         assert_eq!(answer.headers.contains_key("retry-after"), reason == Reason::SigningKeysUnavailable, "{reason}");
