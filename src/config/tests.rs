@@ -557,8 +557,8 @@ fn a_variable_of_a_shell_is_told_where_it_is_written_and_nowhere_else() {
     for text in [
         "named-values: { pw: { value: \"$UMMER2024\", secret: true } }\n",
         "named-values: { pw: { value: \"$UMMER2024\" } }\n",
-        // Replaced text is the value itself.
-        "named-values: { host: { value: \"$NAME\" } }\nroutes: [ { name: a, match: { path: / }, inbound: [ { set-header: { name: X-A, value: \"{{host}}\" } } ], respond: { status: 200 } } ]\n",
+        // Replaced text is the value itself, and no URL for a reason of its own.
+        "named-values: { host: { value: \"$NAME\" } }\nupstreams: { a: { servers: [\"{{host}}\"] } }\n",
     ] {
         let found = read(text).err().map(|report| report.to_string()).unwrap_or_default();
         assert!(!found.contains("filled in by nobody") && !found.contains("UMMER2024"), "{found}");
