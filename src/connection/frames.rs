@@ -15,7 +15,9 @@ pub(crate) const CONTINUATION: u8 = 9;
 
 pub(crate) const ACK: u8 = 0x1;
 pub(crate) const END_STREAM: u8 = 0x1;
+pub(crate) const END_HEADERS: u8 = 0x4;
 pub(crate) const PADDED: u8 = 0x8;
+pub(crate) const PRIORITY: u8 = 0x20;
 
 /// The head of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,15 @@ pub(crate) struct Frame {
     pub(crate) length: u32,
     /// The payload of a WINDOW_UPDATE or a RST_STREAM: the increment, or the code.
     pub(crate) word: u32,
+}
+
+/// A part of the byte stream that is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part<'a> {
+    /// The head of a frame, or all of a short one.
+    Frame(Frame),
+    /// A part of the payload of HEADERS or CONTINUATION.
+    Fields(&'a [u8]),
 }
 
 /// A parser that follows the frames of a byte stream, however it is split.
@@ -48,7 +59,11 @@ impl Frames {
     /// Examines the next bytes.
     pub(crate) fn follow(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Frame)) {
         while !bytes.is_empty() {
-            let (length, _) = self.step(bytes, &mut seen);
+            let (length, _) = self.step(bytes, &mut |part| {
+                if let Part::Frame(frame) = part {
+                    seen(frame);
+                }
+            });
             bytes = &bytes[length..];
         }
     }
@@ -56,7 +71,7 @@ impl Frames {
     /// Examines the next bytes, and removes frames without effect: empty DATA frames that do not end a stream, of which `h2`
     /// accepts only a hundred per connection, over all streams. Returns the number of remaining bytes, which come first. A frame
     /// that is incomplete stays.
-    pub(crate) fn sift(&mut self, bytes: &mut [u8], mut seen: impl FnMut(Frame)) -> usize {
+    pub(crate) fn sift(&mut self, bytes: &mut [u8], mut seen: impl FnMut(Part<'_>)) -> usize {
         let (mut at, mut kept) = (0, 0);
         while at < bytes.len() {
             let from = at;
@@ -75,10 +90,13 @@ impl Frames {
 
     /// Examines the next bytes, up to the end of a frame's head or payload. Returns their number, and whether they are a whole
     /// frame without effect.
-    fn step(&mut self, bytes: &[u8], seen: &mut impl FnMut(Frame)) -> (usize, bool) {
+    fn step(&mut self, bytes: &[u8], seen: &mut impl FnMut(Part<'_>)) -> (usize, bool) {
         if self.skip > 0 {
             let passed = bytes.len().min(self.skip as usize);
             self.skip -= u32::try_from(passed).unwrap_or(self.skip);
+            if matches!(self.head[3], HEADERS | CONTINUATION) {
+                seen(Part::Fields(&bytes[..passed]));
+            }
             return (passed, false);
         }
         let begins = self.have == 0;
@@ -104,7 +122,7 @@ impl Frames {
     }
 
     /// Reports the frame whose head is complete.
-    fn whole(&mut self, seen: &mut impl FnMut(Frame)) {
+    fn whole(&mut self, seen: &mut impl FnMut(Part<'_>)) {
         let [_, _, _, kind, flags, stream @ .., a, b, c, d] = self.head;
         let (stream, length) = (u32::from_be_bytes(stream) & 0x7fff_ffff, self.length());
         let mut frame = Frame { kind, flags, stream, length, word: 0 };
@@ -121,7 +139,7 @@ impl Frames {
             self.skip = length;
         }
         self.have = 0;
-        seen(frame);
+        seen(Part::Frame(frame));
     }
 }
 

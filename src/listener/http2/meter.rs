@@ -17,10 +17,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::leaving::PendingBytes;
+use super::{leaving::PendingBytes, target::Targets};
 use crate::{
     base::{deadline::Pace, lock::lock},
-    connection::frames::{CONTINUATION, DATA, END_STREAM, Frame, Frames, HEADERS, PADDED, RST_STREAM},
+    connection::frames::{CONTINUATION, DATA, END_STREAM, Frame, Frames, HEADERS, PADDED, Part, RST_STREAM},
 };
 
 /// The allowance of control frames: the burst, and the number per second.
@@ -85,6 +85,8 @@ pub(super) struct Refused {
 #[derive(Debug)]
 pub(super) struct Meter {
     received: Frames,
+    /// The targets of requests as they were sent.
+    targets: Targets,
     sent: Frames,
     pub(super) leaving: PendingBytes,
     control: Allowance,
@@ -107,6 +109,7 @@ impl Meter {
     pub(super) fn new(write_timeout: Duration) -> Self {
         Self {
             received: Frames::of_client(),
+            targets: Targets::default(),
             sent: Frames::default(),
             leaving: PendingBytes::default(),
             control: CONTROL,
@@ -129,7 +132,13 @@ impl Meter {
     pub(super) fn read(&mut self, bytes: &mut [u8], now: Instant) -> usize {
         self.last_read = now;
         let mut frames = std::mem::take(&mut self.received);
-        let kept = frames.sift(bytes, |frame| self.receive(frame, now));
+        let kept = frames.sift(bytes, |part| match part {
+            Part::Frame(frame) => {
+                self.targets.frame(frame);
+                self.receive(frame, now);
+            }
+            Part::Fields(bytes) => self.targets.payload(bytes),
+        });
         self.received = frames;
         kept
     }
@@ -223,9 +232,10 @@ impl Meter {
     }
 
     /// Notes that `h2` has reported a stream.
-    pub(super) fn accepted(&mut self, stream: u32) {
+    pub(super) fn accepted(&mut self, stream: u32) -> bool {
         self.saw(stream);
         self.leaving.begin(stream);
+        self.targets.has_fragment(stream)
     }
 
     /// Notes that the socket accepts no more.

@@ -11,6 +11,7 @@
 //!   and
 //!   reset streams have an allowance. Beyond it the connection ends with `ENHANCE_YOUR_CALM`.
 //! - A socket that accepts no more is detected for the connection as a whole, by the same `write-timeout`.
+//! - [`target`] finds fragments in paths, which `h2` cuts off.
 //! - Bytes are handed to `h2` only if there is window for them, so that none wait there for a client: they are sent when the
 //!   socket accepts them.
 
@@ -22,6 +23,7 @@ mod keep_alive;
 mod leaving;
 mod meter;
 mod stream;
+mod target;
 
 use std::{
     future::poll_fn,
@@ -123,7 +125,7 @@ fn builder(limits: &Limits) -> server::Builder {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(16_384)
-        .header_table_size(4_096)
+        .header_table_size(target::TABLE as u32)
         .max_send_buffer_size(SEND_BUFFER)
         .data_frame_budget(FRAMING)
         .max_pending_accept_reset_streams(PENDING_RESETS)
@@ -189,6 +191,7 @@ impl<S: Service> Http2<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if let Poll::Ready(result) = self.poll_streams(cx) {
+                self.record_unanswered();
                 if let Err(error) = result {
                     self.shared.note(EventKind::Http2Failed, chain(&error));
                 }
@@ -324,8 +327,8 @@ impl<S: Service> Http2<S> {
 /// Begins a stream.
 fn begin<S: Service>(shared: &Arc<Shared<S>>, request: Request<RecvStream>, respond: server::SendResponse<Bytes>) {
     let id = respond.stream_id().as_u32();
-    shared.meter.lock().accepted(id);
+    let has_fragment = shared.meter.lock().accepted(id);
     shared.open.fetch_add(1, Ordering::AcqRel);
     let open = stream::Open(shared.clone(), id);
-    tokio::spawn(stream::run(request, respond, open));
+    tokio::spawn(stream::run(request, respond, open, has_fragment));
 }

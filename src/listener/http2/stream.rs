@@ -57,16 +57,23 @@ enum IncompleteResponse {
     Stalled,
     /// The body had to end.
     Overdue,
+    /// The head contradicts itself, and a plain 500 was sent for it.
+    Replaced(String),
     /// The body failed, or contradicts its head.
     Failed(String),
 }
 
 /// Serves a stream to its end.
-pub(super) async fn run<S: Service>(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, stream: Open<S>) {
+pub(super) async fn run<S: Service>(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    stream: Open<S>,
+    has_fragment: bool,
+) {
     let shared = &*stream.0;
     let limits = shared.listener.limits();
     let method = request.method().clone();
-    let (arrival, exchanged, expects_continue) = arrive(request, &limits);
+    let (arrival, exchanged, expects_continue) = arrive(request, has_fragment, &limits);
     let answer = {
         let mut answer = pin!(shared.service.call(arrival, &shared.connection));
         poll_fn(|cx| {
@@ -90,9 +97,9 @@ pub(super) async fn run<S: Service>(request: Request<RecvStream>, mut respond: S
     let mut body = pin!(body);
     let mut kept = 0;
     let mut sent = send::<S>(parts, body.as_mut(), &mut kept, &method, &mut respond, shared, &limits).await;
-    if matches!(sent, Ok(()) | Err(IncompleteResponse::Failed(_))) {
+    if matches!(sent, Ok(()) | Err(IncompleteResponse::Failed(_) | IncompleteResponse::Replaced(_))) {
         // A reset makes `h2` drop the pending bytes.
-        match leave(shared, stream.1, limits.write_timeout).await {
+        match leave(shared, stream.1, limits.write_timeout, body.as_mut()).await {
             Ok(()) => {}
             Err(torn) if sent.is_ok() => sent = Err(torn),
             Err(_) => {}
@@ -100,6 +107,7 @@ pub(super) async fn run<S: Service>(request: Request<RecvStream>, mut respond: S
     }
     let left = match &sent {
         Ok(()) => Sent::Whole,
+        Err(IncompleteResponse::Replaced(_)) => Sent::Nothing,
         Err(_) => shared.meter.lock().leaving.sent(stream.1, kept),
     };
     S::sent(body, left);
@@ -111,6 +119,7 @@ pub(super) async fn run<S: Service>(request: Request<RecvStream>, mut respond: S
             shared.note(EventKind::ClientLeft, TOOK_NOTHING.to_owned());
         }
         Err(IncompleteResponse::Overdue) => respond.send_reset(Code::CANCEL),
+        Err(IncompleteResponse::Replaced(why)) => shared.note(EventKind::AnswerAborted, why),
         Err(IncompleteResponse::Failed(why)) => {
             shared.note(EventKind::AnswerAborted, why);
             respond.send_reset(Code::INTERNAL_ERROR);
@@ -119,7 +128,14 @@ pub(super) async fn run<S: Service>(request: Request<RecvStream>, mut respond: S
 }
 
 /// Waits until everything that was handed over was sent.
-async fn leave<S: Service>(shared: &Shared<S>, stream: u32, write_timeout: Duration) -> Result<(), IncompleteResponse> {
+///
+/// The client may take long over it, so the end of the body's time ends the stream here, too.
+async fn leave<S: Service>(
+    shared: &Shared<S>,
+    stream: u32,
+    write_timeout: Duration,
+    mut body: Pin<&mut S::Body>,
+) -> Result<(), IncompleteResponse> {
     let (mut before, mut pace, mut timer) = (0, Pace::default(), Deadline::default());
     poll_fn(|cx| {
         let Some(left) = shared.meter.lock().leaving.left(stream, cx) else { return Poll::Ready(Err(IncompleteResponse::Left)) };
@@ -130,6 +146,9 @@ async fn leave<S: Service>(shared: &Shared<S>, stream: u32, write_timeout: Durat
             // There is less of it from one time to the next.
             pace.moved(usize::try_from(before.saturating_sub(left)).unwrap_or(usize::MAX));
             before = left;
+        }
+        if S::poll_overdue(body.as_mut(), cx).is_ready() {
+            return Poll::Ready(Err(IncompleteResponse::Overdue));
         }
         if let Some(at) = pace.waits(write_timeout) {
             timer.set(at);
@@ -146,6 +165,8 @@ pub(super) const MALFORMED: Broken = Broken::new(
     Reason::RequestHeaderInvalid,
     "the request is malformed in HTTP/2 (a connection-specific field, or a malformed pseudo-header or length): its stream was reset",
 );
+/// RFC 9110, section 4.2.5: a fragment is no part of a target.
+const FRAGMENT: Broken = Broken::new(Reason::RequestTargetInvalid, "the target contains a fragment");
 /// RFC 9113, section 5.1.2.
 pub(super) const TOO_MANY: Broken =
     Broken::new(Reason::Overloaded, "the connection had reached its limit of concurrent streams: the stream was refused");
@@ -157,9 +178,10 @@ pub(super) async fn record<S: Service>(shared: Arc<Shared<S>>, broken: Broken, s
 }
 
 /// Makes the arrival for the service, the state that the parts of the stream share, and whether the client waits for 100.
-fn arrive(request: Request<RecvStream>, limits: &Limits) -> (Arrival, Arc<Exchanged>, bool) {
+fn arrive(request: Request<RecvStream>, has_fragment: bool, limits: &Limits) -> (Arrival, Arc<Exchanged>, bool) {
     let (parts, stream) = request.into_parts();
-    let expects_continue = match judge(&parts, limits) {
+    let judged = if has_fragment { Err(FRAGMENT) } else { judge(&parts, limits) };
+    let expects_continue = match judged {
         Ok(expects_continue) => expects_continue && !stream.is_end_stream(),
         Err(broken) => return (Arrival::Broken(broken), Arc::default(), false),
     };
@@ -216,8 +238,7 @@ async fn send<S: Service>(
             *none.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
             shared.meter.lock().leaving.head(respond.stream_id().as_u32());
             let _ = respond.send_response(none, true);
-            shared.note(EventKind::AnswerAborted, error.to_string());
-            return Ok(());
+            return Err(IncompleteResponse::Replaced(error.to_string()));
         }
     };
     let ends = length == Length::None || body.is_end_stream();

@@ -10,7 +10,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::state::State;
-use crate::connection::frames::{ACK, DATA, Frame, Frames, GOAWAY, HEADERS, SETTINGS, WINDOW_UPDATE};
+use crate::connection::frames::{ACK, DATA, Frame, Frames, GOAWAY, HEADERS, Part, SETTINGS, WINDOW_UPDATE};
 
 /// A frame of interest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,11 @@ impl<I: AsyncRead + Unpin> AsyncRead for Wire<I> {
                 return Poll::Ready(Ok(()));
             }
             state.hear();
-            let kept = read.sift(bytes, |frame| FrameEvent::of(frame).into_iter().for_each(|seen| state.received(seen)));
+            let kept = read.sift(bytes, |part| {
+                if let Part::Frame(frame) = part {
+                    FrameEvent::of(frame).into_iter().for_each(|seen| state.received(seen));
+                }
+            });
             buffer.set_filled(before + kept);
             // Nothing at all would be the end.
             if kept > 0 {

@@ -103,3 +103,35 @@ async fn an_answer_to_head_has_no_body() {
 
     assert_eq!((answer.status(), answer.body().len()), (StatusCode::NOT_FOUND, 0));
 }
+
+/// Makes a block whose path is written as given: `:method: GET`, `:scheme: http`, `:authority`, and the path's representation.
+fn with_path(path: &[u8]) -> Vec<u8> {
+    let authority = b"api.contoso.example";
+    let length = u8::try_from(authority.len()).unwrap();
+    [&[0x82, 0x86, 0x01, length][..], authority, path].concat()
+}
+
+#[tokio::test]
+async fn a_path_with_a_fragment_is_refused_however_it_is_compressed() {
+    let house = house().await;
+    let mut client = Raw::open(house.gateway.address(), FIRST_WINDOW).await;
+    // `/open#x`: as a text that is not kept, and as one that is; the entry that was kept, and its name with another text; and
+    // `/open#` in the Huffman code (RFC 7541, appendix B).
+    let coded = [0x04, 0x85, 0x60, 0xf5, 0x96, 0xaf, 0xfa];
+    for (stream, path) in
+        (1..).step_by(2).zip([&b"\x04\x07/open#x"[..], b"\x44\x07/open#x", b"\xbe", b"\x0f\x2f\x07/open#y", &coded])
+    {
+        client.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream, &with_path(path))).await;
+        client.until(|frame| frame.stream == stream && frame.flags & END_STREAM != 0).await;
+        let record = house.gateway.record(|record| record["code"] == "request-target-invalid").await;
+        assert_eq!(record["status"], 400);
+    }
+    assert_eq!(house.upstream.requests(), 0);
+
+    // The connection serves other requests.
+    client.send(&frame(HEADERS, END_STREAM | END_HEADERS, 11, &with_path(b"\x04\x05/open"))).await;
+    client.until(|frame| frame.stream == 11 && frame.flags & END_STREAM != 0).await;
+    assert_eq!(house.upstream.requests(), 1);
+    house.gateway.record(|record| record["status"] == 200).await;
+    assert_eq!(house.gateway.records().iter().filter(|record| record["code"] == "request-target-invalid").count(), 5);
+}
