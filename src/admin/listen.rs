@@ -207,14 +207,16 @@ pub(super) async fn run(
 ) {
     let listener = Listener::new(name, ListenerSettings { http2: false, ..ListenerSettings::plain(limits) });
     let ends = drain.clone();
-    let serving = listener::serve(socket, listener, listener::tower(limited(router)), ends);
+    let serving = async {
+        if let Err(error) = listener::serve(socket, listener, listener::tower(limited(router)), ends).await {
+            tracing::error!(%error, "the {name} listener failed");
+        }
+    };
     let ending = async move {
         drain.begins().await;
         ending.cancel();
     };
-    if let (Err(error), ()) = tokio::join!(serving, ending) {
-        tracing::error!(%error, "the {name} listener failed");
-    }
+    tokio::join!(serving, ending);
 }
 
 /// Wraps a router in tower layers: a limit of concurrent requests, a timeout, and the capture of panics.

@@ -129,6 +129,9 @@ where
 {
     fn call(&mut self, mut request: Request<RequestBody>, exchange: &Exchange) -> Answering {
         let extensions = request.extensions_mut();
+        // Those of a layer around this one are about its own policies.
+        extensions.remove::<Token>();
+        extensions.remove::<Partner>();
         if let Some(token) = &exchange.token {
             extensions.insert(Token(token.clone()));
         }

@@ -14,7 +14,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::runtime::Handle;
 
 use super::Peer;
@@ -61,6 +61,8 @@ struct Shared {
     /// The runtime of work that outlives requests: fetching keys and tokens, and health checks.
     background: Handle,
     writer: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// Held during a reload.
+    reloading: std::sync::Mutex<()>,
 }
 
 impl Gateway {
@@ -93,7 +95,17 @@ impl Gateway {
         let writer = std::sync::Mutex::new(Some(audit.spawn_writer().map_err(ServerError::Thread)?));
         let background = Handle::current();
         runtime.load_full().start(&background);
-        Ok(Self(Arc::new(Shared { runtime, audit, metrics, planes, options, purpose, background, writer })))
+        Ok(Self(Arc::new(Shared {
+            runtime,
+            audit,
+            metrics,
+            planes,
+            options,
+            purpose,
+            background,
+            writer,
+            reloading: std::sync::Mutex::default(),
+        })))
     }
 
     /// Replaces the config, entirely or not at all. Requests that have begun keep the rules that they started with.
@@ -101,7 +113,9 @@ impl Gateway {
     /// # Errors
     /// Fails if the config is faulty, or if something that it refers to is not available; the previous config then stays in use.
     pub fn reload(&self, document: &Document) -> Result<(), ServerError> {
-        let Shared { runtime, audit, metrics, planes, options, purpose, background, .. } = &*self.0;
+        let Shared { runtime, audit, metrics, planes, options, purpose, background, reloading, .. } = &*self.0;
+        // One after the other: each takes partners' access over from the one before.
+        let _reloading = lock(reloading);
         let before = runtime.load_full();
         let after = Arc::new(server::build(document, options, *purpose, metrics, Some(&before))?);
         audit.reopen(&document.config.audit, &document.base).map_err(ServerError::Audit)?;
@@ -128,6 +142,7 @@ impl Gateway {
         B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
     {
         let plane = self.plane();
+        let to_head = request.method() == Method::HEAD;
         let told = Peer::of(request.extensions());
         let connection = told.and_then(|peer| peer.connection(&plane.snapshot()));
         let (arrival, connection) = match connection {
@@ -141,7 +156,7 @@ impl Gateway {
             }
         };
         let mut response = plane.serve(arrival, &Arc::new(connection), inner).await;
-        response.body_mut().settles_itself();
+        response.body_mut().settles_itself(to_head);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             // A listener of the gateway writes this itself.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

@@ -16,7 +16,7 @@ use http::{HeaderMap, StatusCode};
 use crate::{
     base::clock::{Clock, Reading},
     caller::Caller,
-    certificate::ClientCertificate,
+    certificate::{Authorities, ClientCertificate},
     credentials::OwnToken,
     entra::token::Token,
     expression::Facts,
@@ -62,6 +62,8 @@ pub struct Exchange {
     pub certificate: Option<Arc<ClientCertificate>>,
     /// The last judged certificate, accepted or not, for the record.
     pub judged_certificate: Option<Arc<ClientCertificate>>,
+    /// The authorities of the listener that vouch for certificates, by the request's config.
+    pub listener_authorities: Option<Arc<Authorities>>,
     /// The calling partner; set by `check-partner`, even if the partner is refused.
     pub partner: Option<Arc<Partner>>,
     /// The gateway's own token for the upstream; set by the `authorization` station.
@@ -103,6 +105,7 @@ impl Exchange {
             relayed: None,
             certificate: None,
             judged_certificate: None,
+            listener_authorities: None,
             partner: None,
             own_token: None,
             own_connection: false,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 /// The names of a config's routes, by index. Each worker has its own handle, so that reference counts are not contended between cores.
 #[derive(Clone, Debug)]
-#[expect(clippy::redundant_allocation, reason = "the outer count is the worker's own; the inner one is every core's")]
 pub struct RouteNames(Arc<Arc<[Arc<str>]>>);
 
 impl RouteNames {

@@ -101,8 +101,9 @@ fn upstreams(config: &Config, own: &[Own], faults: &mut Faults) {
 }
 
 fn leads_to(host: IpAddr, port: u16, own: SocketAddr) -> bool {
-    let same_host = own.ip() == host
-        || (own.ip().is_unspecified() || own.ip().is_loopback()) && (host.is_loopback() || host.is_unspecified());
+    // The system takes connections to the unspecified address to itself.
+    let (own_ip, to_itself) = (own.ip().to_canonical(), host.is_loopback() || host.is_unspecified());
+    let same_host = own_ip == host || own_ip.is_unspecified() && to_itself || own_ip.is_loopback() && host.is_unspecified();
     own.port() == port && port != 0 && same_host
 }
 

@@ -291,9 +291,13 @@ impl ResponseBody {
         Poll::Ready(Some(Err(error)))
     }
 
-    /// Makes the record when the body was read to its end, for a server that does not report what it sends.
-    pub(crate) const fn settles_itself(&mut self) {
+    /// Makes the record when the body was read to its end, for a server that does not report what it sends. Such a server does not
+    /// read an empty body at all, nor any in response to HEAD, so that the record of these is made now.
+    pub(crate) fn settles_itself(&mut self, to_head: bool) {
         self.settles_itself = true;
+        if to_head || self.is_end_stream() {
+            self.settle(Sent::Whole);
+        }
     }
 
     /// Writes the record now that no more of the response will be sent, and releases the request's permits.

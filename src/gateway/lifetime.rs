@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use crate::{
     certificate::CertificateFault,
     exchange::{EndedBy, Exchange},
-    listener::ClientCertificateMode,
+    gateway::runtime::Runtime,
+    listener::{ClientCertificateMode, ListenerSettings},
     partner::Access,
     request::IncomingRequest,
     route::Route,
@@ -16,15 +17,17 @@ use crate::{
 
 /// Checks the caller's certificate against the listener's requirements.
 ///
-/// Of all rules of a listener only these apply to open connections at once, so that a revoked certificate is refused. A listener that a
-/// reload has removed keeps its last rules.
+/// Of all rules of a listener only these apply to open connections at once, so that a revoked certificate is refused. They are those of
+/// the request's own config, from which its route is, too: a route that needs no token since its listener asks for certificates is
+/// never met without them. A listener that a reload has removed keeps its last rules.
 ///
 /// # Errors
 /// Fails if the listener requires a certificate and this one is not acceptable.
-pub(super) fn admit_certificate(exchange: &mut Exchange) -> Result<(), CertificateFault> {
-    let Exchange { connection, judged_certificate, certificate, worker, clock, .. } = exchange;
-    connection.listener.present(|rules| {
+pub(super) fn admit_certificate(exchange: &mut Exchange, runtime: &Runtime) -> Result<(), CertificateFault> {
+    let Exchange { connection, judged_certificate, certificate, listener_authorities, worker, clock, .. } = exchange;
+    let mut admit = |rules: &ListenerSettings| {
         let Some(asked) = rules.client_certificates() else { return Ok(()) };
+        *listener_authorities = Some(asked.authorities().clone());
         if asked.mode() == ClientCertificateMode::Optional {
             return Ok(());
         }
@@ -33,7 +36,11 @@ pub(super) fn admit_certificate(exchange: &mut Exchange) -> Result<(), Certifica
         asked.admit(shown.map(|shown| &**shown), *worker, clock.unix_seconds())?;
         *certificate = shown.cloned();
         Ok(())
-    })
+    };
+    match runtime.listener(&connection.listener.name) {
+        Some(rules) => admit(&rules.settings),
+        None => connection.listener.present(admit),
+    }
 }
 
 /// Returns whether the caller itself made the connection, so that credentials of the connection are the caller's alone: not behind a

@@ -178,7 +178,7 @@ fn receive(
     request: http::Request<RequestBody>,
     inner: Option<Box<dyn Inner>>,
 ) -> Result<Received, Refusal> {
-    let Recorder { exchange, incoming, .. } = recorder;
+    let Recorder { exchange, incoming, runtime, .. } = recorder;
     let (mut parts, mut body) = request.into_parts();
     let upgrade = Downstream::of(&mut parts.extensions);
     let inner = inner.map(|inner| Box::new((inner, mem::take(&mut parts.extensions))));
@@ -191,7 +191,7 @@ fn receive(
     // Where a trusted proxy says what the caller speaks with it, what it speaks with the gateway does not count.
     let scheme = caller.scheme.unwrap_or(incoming.scheme);
     incoming.directed_here(exchange.connection.tls.as_ref())?;
-    admit_certificate(exchange)?;
+    admit_certificate(exchange, runtime)?;
     exchange.outcome.bytes_in = body.count();
     body.limit(exchange.connection.settings.limits.body_bytes)?;
     Ok(Received { body, upgrade, scheme, inner })

@@ -198,7 +198,9 @@ impl Runtime {
             faults,
         );
         upstreams.lint(&root.key("upstreams"), clock.unix_seconds(), faults);
-        super::addresses::check(config, faults);
+        if purpose == Purpose::Listeners {
+            super::addresses::check(config, faults);
+        }
         let listeners = build_listeners(document, purpose == Purpose::Listeners, (&sets, clock), faults);
         lint_certificates(config, &listeners, clock.unix_seconds(), faults);
         let described = described(&config.routes, &root.key("routes"), faults);

@@ -133,14 +133,8 @@ impl ValidateClientCertificate {
 
     fn judge(&self, certificate: &ClientCertificate, exchange: &Exchange) -> Result<(), CertificateFault> {
         let now = exchange.clock.unix_seconds();
-        if self.authorities.is_some() {
-            return self.judge_by(certificate, self.authorities.as_deref(), exchange.worker, now);
-        }
-        // Of all rules of a listener these alone go over to open connections: a certificate that is revoked is to serve no longer.
-        exchange.connection.listener.present(|rules| {
-            let authorities = rules.client_certificates().map(|asked| &**asked.authorities());
-            self.judge_by(certificate, authorities, exchange.worker, now)
-        })
+        let authorities = self.authorities.as_deref().or(exchange.listener_authorities.as_deref());
+        self.judge_by(certificate, authorities, exchange.worker, now)
     }
 
     fn judge_by(

@@ -407,6 +407,7 @@ impl Http1 {
             Ok(delimiter) => delimiter,
             Err(error) => {
                 let _ = poll_fn(|cx| self.poll_flush(cx, out, &mut Pace::default(), limits)).await;
+                S::sent(Pin::new(body), Sent::Nothing);
                 return Err(IncompleteResponse::Body { why: error.to_string(), visible: true });
             }
         };
