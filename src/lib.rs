@@ -2,11 +2,14 @@
 //!
 //! Every request is one `Exchange` that passes these stations once, in this order:
 //!
-//! 1. `listener`: sockets, TLS, HTTP/1 and HTTP/2, their limits and deadlines 2. `caller`: the address of the caller 3.
-//! `route`: host, then path, then method 4. `inbound`: the policies on the request, one file each 5. `authorization`: the
-//! `Authorization` that the upstream receives; `identity`: its other header fields about the caller 6. `upstream`: pools,
-//! TLS, balancing, deadlines 7. `outbound`: the policies on the response 8. `audit`: the record of the request, whatever the
-//! outcome
+//! 1. `listener`: sockets, TLS, HTTP/1 and HTTP/2, their limits and deadlines
+//! 2. `caller`: the address of the caller
+//! 3. `route`: host, then path, then method
+//! 4. `inbound`: the policies on the request, one file each
+//! 5. `authorization`: the `Authorization` that the upstream receives; `identity`: its other header fields about the caller
+//! 6. `upstream`: pools, TLS, balancing, deadlines
+//! 7. `outbound`: the policies on the response
+//! 8. `audit`: the record of the request, whatever the outcome
 //!
 //! A route of the kind `token_relay` leads to the tenant's token endpoint, and not to an upstream.
 //!

@@ -141,7 +141,7 @@ fn entry(text: &str) -> anyhow::Result<Value> {
         .split_once('=')
         .filter(|(claim, attribute)| !claim.is_empty() && !attribute.is_empty())
         .with_context(|| format!("{text:?} is no claim with its attribute: write it as employeeid=employeeid"))?;
-    if claim.chars().any(|letter| !(letter.is_ascii_graphic() && !matches!(letter, '"' | '\\'))) {
+    if claim.chars().any(|letter| !letter.is_ascii_graphic() || matches!(letter, '"' | '\\')) {
         bail!("{claim:?} is no name of a claim");
     }
     if RESTRICTED.contains(&claim.to_ascii_lowercase().as_str()) {

@@ -229,7 +229,7 @@ pub(crate) fn duration(text: &str) -> Option<String> {
         milliseconds = milliseconds.checked_add(number.checked_mul(unit)?)?;
     }
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
-    let (size, unit) = units.into_iter().find(|(size, _)| milliseconds % size == 0)?;
+    let (size, unit) = units.into_iter().find(|(size, _)| milliseconds.is_multiple_of(*size))?;
     let written = format!("{}{unit}", milliseconds / size);
     ConfigDuration::parse(&written).map(|_| format!("write `{written}`"))
 }

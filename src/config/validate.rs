@@ -177,7 +177,7 @@ impl Walk<'_> {
                 self.hide_all(entries);
                 match entries.iter().find(|(name, _)| is_planned(&owners, &name.text)) {
                     Some((name, _)) => {
-                        self.unknown(&name.text, &name.at, Vec::new(), &owners, &place.key(&name.text));
+                        self.unknown(&name.text, &name.at, &[], &owners, &place.key(&name.text));
                     }
                     None => self.wrong_kind(node, shape, place),
                 }
@@ -204,7 +204,7 @@ impl Walk<'_> {
         match entries.first() {
             Some((first, _)) => {
                 let owners: Vec<&str> = several.iter().flat_map(|map| [map.name, map.parent]).collect();
-                self.unknown(&first.text, &first.at, keys, &owners, &place.key(&first.text));
+                self.unknown(&first.text, &first.at, &keys, &owners, &place.key(&first.text));
                 self.checked.gone.insert(place.clone());
             }
             None => {
@@ -230,7 +230,7 @@ impl Walk<'_> {
                 Some(inner) => self.check(value, Some(&key.at), inner, &at),
                 None if rest.is_empty() || !names().any(|name| name == first.0.text) => {
                     self.hide_all(entries);
-                    let meant = self.unknown(&key.text, &key.at, names().collect(), &[variants[0].parent], &at);
+                    let meant = self.unknown(&key.text, &key.at, &names().collect::<Vec<_>>(), &[variants[0].parent], &at);
                     match meant.and_then(|meant| named(meant).map(|inner| (meant, inner))).filter(|_| rest.is_empty()) {
                         Some((meant, inner)) => self.renamed((&at, place), meant, value, &key.at, inner),
                         None => drop(self.checked.gone.insert(place.clone())),
@@ -283,8 +283,8 @@ impl Walk<'_> {
                         continue;
                     }
                     let keys = map.keys().filter(|key| node.get(key).is_none() && !meant.contains(key));
-                    let known = map.keys().collect();
-                    let found = self.unknown(&name.text, &name.at, known, &owners, &at);
+                    let known: Vec<_> = map.keys().collect();
+                    let found = self.unknown(&name.text, &name.at, &known, &owners, &at);
                     if let Some((other, inner)) = keys
                         .into_iter()
                         .find(|key| found == Some(key))
@@ -321,7 +321,7 @@ impl Walk<'_> {
     }
 
     /// Tells of a key that nobody knows, and which one is meant, if that is clear.
-    fn unknown<'k>(&mut self, key: &str, at: &Origin, keys: Vec<&'k str>, owners: &[&str], place: &Place) -> Option<&'k str> {
+    fn unknown<'k>(&mut self, key: &str, at: &Origin, keys: &[&'k str], owners: &[&str], place: &Place) -> Option<&'k str> {
         // `client-secret:"…"` without a blank is all of it a key.
         if !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b' ')) {
             self.sources.hide(at.clone());
@@ -334,9 +334,9 @@ impl Walk<'_> {
         let (cure, meant) = match habits::key(owners, key) {
             Some(Habit::Name(name)) => (format!("write `{name}`"), keys.iter().copied().find(|key| *key == name)),
             Some(Habit::Otherwise(cure)) => (cure.to_owned(), None),
-            None => match suggest::close(key, &keys) {
+            None => match suggest::close(key, keys) {
                 Some(near) => (format!("did you mean `{near}`?"), Some(near)),
-                None => (self.key_list(key, &keys, at), None),
+                None => (self.key_list(key, keys, at), None),
             },
         };
         self.gone(at, place, format!("unknown key `{key}`"), cure);

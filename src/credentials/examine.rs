@@ -177,12 +177,12 @@ impl Credential {
             None => links.ok("token", lives),
             Some(claims) => {
                 links.0.extend(excess::of_token(&claims));
-                Self::tell_roles(&claims, lives, links);
+                Self::tell_roles(&claims, &lives, links);
             }
         }
     }
 
-    fn tell_roles(claims: &Map<String, Value>, lives: String, links: &mut Links) {
+    fn tell_roles(claims: &Map<String, Value>, lives: &str, links: &mut Links) {
         match claims.get("roles").and_then(Value::as_array).filter(|roles| !roles.is_empty()) {
             Some(roles) => {
                 let roles: Vec<_> = roles.iter().filter_map(Value::as_str).collect();

@@ -175,12 +175,14 @@ pub(crate) struct AskedCertificates {
 
 impl AskedCertificates {
     /// Summarizes the settings of the listeners that request certificates.
-    pub(crate) fn by<'a>(listeners: impl Iterator<Item = &'a ClientCertificatesConfig> + Clone) -> Self {
-        Self {
-            any: listeners.clone().next().is_some(),
-            every_one_has_lists: listeners.clone().all(|asked| !asked.crl.is_empty()),
-            required: listeners.clone().any(|asked| asked.mode == ClientCertificateMode::Required),
+    pub(crate) fn by<'a>(listeners: impl Iterator<Item = &'a ClientCertificatesConfig>) -> Self {
+        let mut summary = Self { any: false, every_one_has_lists: true, required: false };
+        for asked in listeners {
+            summary.any = true;
+            summary.every_one_has_lists &= !asked.crl.is_empty();
+            summary.required |= asked.mode == ClientCertificateMode::Required;
         }
+        summary
     }
 }
 

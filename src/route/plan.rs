@@ -119,6 +119,7 @@ pub(crate) fn answer_of_keys(keys: &AssertionKeys) -> Response<Bytes> {
 }
 
 /// The configured destination of a route.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Target<'a> {
     Upstream(&'a str),
     Respond(&'a RespondConfig),

@@ -382,7 +382,7 @@ fn judge_head(incoming: &IncomingRequest) -> Result<(), RelayFault> {
 fn scope_for_user(scope: &str, listed: impl Fn(&str) -> bool) -> Option<String> {
     let words = || scope.split(' ').filter(|word| !word.is_empty());
     let of_identity = |word: &str| matches!(word, "openid" | "profile" | "email");
-    let asks_for_api = words().any(|word| listed(word));
+    let asks_for_api = words().any(&listed);
     let allowed = words().all(|word| listed(word) || of_identity(word) || word == "offline_access");
     (asks_for_api && allowed).then(|| words().filter(|word| *word != "offline_access").collect::<Vec<_>>().join(" "))
 }

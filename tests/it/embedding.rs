@@ -119,7 +119,7 @@ fn user_token(tenant: &DevTenant) -> String {
 /// The example's config with the test's tenant in it, and `edits` made.
 fn example_config(folder: &TempDir, example: &str, tenant: &DevTenant, edits: &[(&str, &str)]) -> std::path::PathBuf {
     let mut text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(example)).unwrap();
-    for (from, to) in edits.iter().copied().chain([("http://127.0.0.1:7070", &*tenant.base_url())]) {
+    for (from, to) in edits.iter().copied().chain([("http://127.0.0.1:7070", tenant.base_url())]) {
         assert!(text.contains(from), "{from}");
         text = text.replace(from, to);
     }

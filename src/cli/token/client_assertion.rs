@@ -62,7 +62,7 @@ mod tests {
                 with("aud", json!(ENDPOINT.replace("aaaabbbb-0000-cccc-1111-dddd2222eeee", "common"))),
                 Some("name the tenant"),
             ),
-            (modern.clone(), with("sub", json!("other")), Some("AADSTS50048")),
+            (modern, with("sub", json!("other")), Some("AADSTS50048")),
         ] {
             let (kind, problems) =
                 inspect(header.as_object().unwrap(), claims.as_object().unwrap()).unwrap_or_else(|| panic!("{header} {claims}"));
