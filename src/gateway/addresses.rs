@@ -1,6 +1,6 @@
 //! The gateway's own addresses: which of them cannot be listened on side by side, and upstreams that lead back to one.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::{
     config::{Config, DEFAULT_ADMIN, address_cure},
@@ -101,9 +101,13 @@ fn upstreams(config: &Config, own: &[Own], faults: &mut Faults) {
 }
 
 fn leads_to(host: IpAddr, port: u16, own: SocketAddr) -> bool {
-    // The system takes connections to the unspecified address to itself.
+    // The system takes connections to the unspecified address to itself; the two addresses of `localhost` count as one.
     let (own_ip, to_itself) = (own.ip().to_canonical(), host.is_loopback() || host.is_unspecified());
-    let same_host = own_ip == host || own_ip.is_unspecified() && to_itself || own_ip.is_loopback() && host.is_unspecified();
+    let is_localhost = |ip: IpAddr| ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST;
+    let same_host = own_ip == host
+        || own_ip.is_unspecified() && to_itself
+        || own_ip.is_loopback() && host.is_unspecified()
+        || is_localhost(own_ip) && is_localhost(host);
     own.port() == port && port != 0 && same_host
 }
 
@@ -140,6 +144,23 @@ mod tests {
             let read = |text: &str| text.parse().expect("an address");
             assert_eq!(collide(read(one), read(other)), expected, "{one} {other}");
             assert_eq!(collide(read(other), read(one)), expected, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn servers_that_are_the_gateway_itself_are_known() {
+        for (server, own, expected) in [
+            ("http://127.0.0.1:80", "127.0.0.1:80", true),
+            ("http://localhost:80", "[::1]:80", true),
+            ("http://[::1]:80", "127.0.0.1:80", true),
+            ("http://127.0.0.2:80", "127.0.0.1:80", false),
+            ("http://127.0.0.2:80", "0.0.0.0:80", true),
+            ("http://0.0.0.0:80", "127.0.0.1:80", true),
+            ("http://127.0.0.1:80", "192.0.2.1:80", false),
+            ("http://127.0.0.1:81", "127.0.0.1:80", false),
+        ] {
+            let (host, port) = host_and_port(server).expect("an address");
+            assert_eq!(leads_to(host, port, own.parse().expect("an address")), expected, "{server} {own}");
         }
     }
 }
