@@ -29,7 +29,7 @@ use crate::settings::{
 
 /// A config that was read without errors.
 ///
-/// Faults that only show when it is built (an undefined name, a file that is not a certificate) go into [`Faults`], by place;
+/// Faults that only show when it is built (an undefined name, a file that is not a certificate) are told by place;
 /// [`report`](Self::report) finds the lines.
 pub struct Document {
     /// The settings.

@@ -69,7 +69,6 @@ class Files:
         for name in ("aes", "aes-sha512", "3des", "scrypt"):
             self.write(f"{name}-both.pem", pem + self.read(f"{name}.pem"))
         self.write("wrong", b"wrong\n")
-        self.write("empty", b"")
         for file in folder.iterdir():
             file.chmod(0o600)
 
@@ -95,7 +94,7 @@ def certificates(entrada, files):
     good = [
         ("both.pem", None), ("both-pkcs1.pem", None), ("windows.pem", None), ("chain.pem", None), ("bags.pem", None),
         ("aes-both.pem", "password"), ("aes-sha512-both.pem", "password"), ("3des-both.pem", "password"), ("scrypt-both.pem", "password"),
-        ("modern.pfx", "password"), ("3des.pfx", "password"), ("no-mac.pfx", "password"), ("chain.pfx", "password"), ("empty.pfx", "empty"),
+        ("modern.pfx", "password"), ("3des.pfx", "password"), ("no-mac.pfx", "password"), ("chain.pfx", "password"), ("empty.pfx", None),
     ]  # fmt: skip
     if files.legacy:
         good.append(("rc2.pfx", "password"))
@@ -109,15 +108,15 @@ def certificates(entrada, files):
         ("no-mac.pfx", "wrong", "the password is wrong"),
         ("old-both.pem", "password", "openssl pkcs8 -topk8"),
         ("mixed.pem", None, "does not belong to the certificate"),
-        ("ec.pem", None, "Entra accepts RSA keys only"),
-        ("ec.pfx", "password", "Entra accepts RSA keys only"),
+        ("ec.pem", None, "Entra accepts only RSA keys"),
+        ("ec.pfx", "password", "Entra accepts only RSA keys"),
         ("short.pem", None, "1024 bits"),
         ("certificate.pem", None, "there is no private key in it"),
         ("key.pem", None, "there is no certificate in it"),
         ("no-key.pfx", "password", "there is no private key in it"),
         ("cut.pem", None, "a PEM block is damaged"),
         ("cut.pfx", "password", "is cut off"),
-        ("text.pfx", "password", "it is no PKCS#12 file"),
+        ("text.pfx", "password", "it is not a PKCS#12 file"),
     ]
 
     def checked(name, password):
