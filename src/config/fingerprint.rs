@@ -1,4 +1,4 @@
-//! What a reload changed, by name: told from a hash of each thing's settings, so that no value is kept.
+//! The changes of a reload, by name: found by a hash of each item's settings, so that no value is kept.
 
 use std::{
     collections::BTreeMap,

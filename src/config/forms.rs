@@ -75,7 +75,7 @@ pub(super) fn owner_of<'s>(map: Shape<'s>, key: &str) -> Option<&'s str> {
     owners.next().filter(|_| owners.next().is_none())
 }
 
-/// How to write the value so that it fits.
+/// Returns the cure: the value in the form that fits.
 pub(super) fn cure(node: &Node, written: &str, shape: Shape<'_>) -> String {
     if let (Some(text), Some(list)) = (node.as_text(), pick(shape, "array"))
         && list.items().is_some_and(|items| pick(items, "string").is_some())

@@ -2,7 +2,7 @@
 
 use crate::settings::{ConfigDuration, Size};
 
-/// What to do about a key that another product has.
+/// The cure for a key that another product has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Habit {
     /// The same thing under another name.
@@ -178,7 +178,7 @@ const WORDS: &[(&str, &str)] = &[
     ("verbose", "debug"),
 ];
 
-/// What to do about `key` in one of these types.
+/// Returns the cure for `key` in one of these types.
 pub(crate) fn key(owners: &[&str], key: &str) -> Option<Habit> {
     // Types that share a name are numbered in the schema.
     let named = |owner: &str| owners.iter().any(|own| own.trim_end_matches(|letter: char| letter.is_ascii_digit()) == owner);
@@ -193,7 +193,7 @@ pub(crate) fn word<'w>(written: &str, words: &[&'w str]) -> Option<&'w str> {
     words.iter().copied().find(|word| *word == meant)
 }
 
-/// What a whole document is that is no map.
+/// Returns the likely meaning of a whole document that is no map.
 pub(crate) fn document(text: &str) -> &'static str {
     const HERE: &str = "write YAML with `listeners`, `upstreams` and `routes`";
     let text = text.trim_start();
@@ -208,7 +208,7 @@ pub(crate) fn document(text: &str) -> &'static str {
     HERE
 }
 
-/// How a duration is written here that is written in another way.
+/// Returns the form that a duration of another notation has here.
 pub(crate) fn duration(text: &str) -> Option<String> {
     let parts = quantities(text)?;
     if let [(number, unit)] = parts.as_slice()
@@ -234,7 +234,7 @@ pub(crate) fn duration(text: &str) -> Option<String> {
     ConfigDuration::parse(&written).map(|_| format!("write `{written}`"))
 }
 
-/// How a size is written here that is written in another way.
+/// Returns the form that a size of another notation has here.
 pub(crate) fn size(text: &str) -> Option<String> {
     let parts = quantities(text)?;
     let [(number, unit)] = parts.as_slice() else { return None };

@@ -10,7 +10,7 @@ use crate::settings::{
 
 use super::schema::{Additional, Shape};
 
-/// How deeply what is made up may be nested.
+/// The maximum depth of made-up values.
 const DEPTH: usize = 4;
 
 /// One change that lets the rest of a config be read.
@@ -18,7 +18,7 @@ const DEPTH: usize = 4;
 pub(crate) enum Repair {
     /// The key of this entry is written otherwise than it is meant.
     Key { place: Place, meant: String },
-    /// What is written here is meant otherwise, and is as good as written so.
+    /// The written value stands for another one, which is as good as written.
     Meant { place: Place, kind: Kind },
     /// A value that is made up.
     MadeUp { place: Place, kind: Kind },
@@ -121,7 +121,7 @@ fn text(form: Shape<'_>) -> Option<Kind> {
     Some(Kind::Text(Text::plain(text.to_owned())))
 }
 
-/// What stands at a pointer.
+/// Returns the node at a pointer.
 fn at<'n>(node: &'n mut Node, pointer: &str) -> Option<&'n mut Node> {
     pointer.split('/').skip(1).try_fold(node, |node, step| match &mut node.kind {
         Kind::Map(entries) => {

@@ -33,7 +33,7 @@ pub(crate) struct Rest {
     pub(crate) without: Vec<Place>,
 }
 
-/// What can be read beside the errors: settings, the nodes that they were made of, and what was taken out or made up. `None` where
+/// The readable rest beside the errors: settings, the nodes that they were made of, and what was taken out or made up. `None` where
 /// the fault is the document itself.
 pub(crate) fn readable<T: DeserializeOwned>(
     document: &Node,

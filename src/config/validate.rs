@@ -22,12 +22,12 @@ use crate::settings::{
     yaml::in_quotes,
 };
 
-/// What was found, and what lets the rest of the document be judged all the same.
+/// The faults, and the stand-ins with which the rest of the document is judged all the same.
 #[derive(Debug, Default)]
 pub(crate) struct Checked {
     pub(crate) findings: Vec<Finding>,
     pub(crate) repairs: Vec<Repair>,
-    /// What is wrong and has no stand-in.
+    /// Values that are wrong and have no stand-in.
     pub(crate) gone: HashSet<Place>,
 }
 

@@ -163,7 +163,7 @@ impl Application {
     }
 }
 
-/// What the config does with an application.
+/// The uses of an application in the config.
 #[derive(Clone, Copy, Debug)]
 struct Use {
     /// Whether it asks for tokens in its own tenant alone.

@@ -1,6 +1,6 @@
 //! The end of a tunnel, or of a response that was not sent completely.
 
-/// What ended a tunnel, or a response before its end.
+/// The cause of the end of a tunnel, or of a response before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndedBy {
     /// The caller.

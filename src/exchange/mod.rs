@@ -288,7 +288,7 @@ pub struct Outcome {
     pub bytes_out: u64,
     /// True if the response was sent completely.
     pub complete: bool,
-    /// What ended a tunnel, or a response before its end.
+    /// The cause of the end of a tunnel, or of a response before its end.
     pub ended_by: Option<EndedBy>,
 }
 

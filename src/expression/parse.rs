@@ -38,7 +38,7 @@ pub(super) fn parse(text: &str) -> Result<(IdedExpr, SourceInfo), ExpressionErro
         })
 }
 
-/// What the parser found, without the list of all that its grammar would allow.
+/// Returns the parser's finding, without the list of all that its grammar would allow.
 fn in_words(message: &str) -> String {
     let found = |opening: &str| {
         let rest = message.strip_prefix(opening)?;

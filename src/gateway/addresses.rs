@@ -13,7 +13,7 @@ struct Own {
     address: SocketAddr,
     /// Where it is written; absent for a default.
     place: Option<Place>,
-    /// What listens there, in words.
+    /// The name of the listener, for messages.
     what: String,
     /// The listeners of one list entry share their name.
     is_listener: bool,

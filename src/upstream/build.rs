@@ -91,7 +91,7 @@ impl Upstream {
     }
 }
 
-/// How a server is written that cannot be read.
+/// Returns the correct form of a server that cannot be read.
 fn server_cure(text: &str, what: &str) -> String {
     if what.contains("platform") {
         let cure = "remove it: no caller may reach it; the gateway gets tokens there with a `managed-identity` credential";

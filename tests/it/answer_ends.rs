@@ -1,4 +1,4 @@
-//! What a backend may say behind the body of an answer, and what no answer is.
+//! Tests of trailers, and of answers that are none.
 
 use std::future::poll_fn;
 

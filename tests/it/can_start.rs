@@ -1,4 +1,4 @@
-//! What `check` passes `run` can start with: the files that it writes, and the addresses that it listens on.
+//! Tests that `run` can start with what `check` passes: the files that it writes, and the addresses that it listens on.
 #![cfg(unix)]
 
 use std::process::{Command, Output};

@@ -1,4 +1,4 @@
-//! What Entra, a vault or the platform refuses with: the record says what it means and what mends it, for whoever asked.
+//! Tests of refusals by Entra, a vault or the platform: the record has their meaning and their cure, for the party that asked.
 
 use entrada::{
     Reason,

@@ -53,7 +53,7 @@ const NAME_ALONE: &[(&[&str], &[&str])] = &[
     (&["identity_http", "entra", "credentials", "graph"], &["base", "settings", "refusal", "certificate"]),
 ];
 
-/// What the tests of a folder may name besides: a tenant that issues the tokens that are judged.
+/// The folders that the tests of a folder may name besides: a tenant that issues the tokens that are judged.
 const TESTS_NAME: &[(&str, &str)] = &[("entra", "dev_tenant"), ("credentials", "dev_tenant"), ("graph", "dev_tenant")];
 
 /// The maximum number of files that may depend on each other within one folder.
@@ -86,7 +86,7 @@ fn the_tests_of_a_folder_name_only_folders_below_it() {
     assert!(wrong.is_empty(), "\n{}\n", wrong.into_iter().collect::<Vec<_>>().join("\n"));
 }
 
-/// What a module names and may not.
+/// Returns the names that a module uses and may not.
 fn wrong_names(path: &[String], module: &Module, besides: &[(&str, &str)]) -> Vec<String> {
     let rank = |folder: &str| LAYERS.iter().position(|layer| *layer == folder);
     let Some(own) = path.first() else { return Vec::new() };

@@ -1,4 +1,4 @@
-//! What operators meet before and beside requests: files as Windows writes them, warnings of `check`, and the commands about tokens and
+//! Tests of what surrounds requests: files as Windows writes them, warnings of `check`, and the commands about tokens and
 //! certificates.
 
 use std::{path::Path, process::Output};
@@ -182,7 +182,7 @@ async fn a_token_that_another_header_holds_is_named_in_the_hint() {
     assert_eq!(house.upstream.requests(), 0);
 }
 
-/// What `token decode` says of a token that a route judges.
+/// Returns the output of `token decode` for a token that a route judges.
 async fn judged(tenant: &DevTenant, folder: &Path, token: String) -> (bool, Value) {
     let config = folder.join("entrada.yaml");
     let written = format!(

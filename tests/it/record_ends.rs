@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::support::{Gateway, Upstream};
 
-/// What waits in vain fails.
+/// The time after which a wait fails.
 const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// A backend whose answers have the status that their path names, and a body where one may be.

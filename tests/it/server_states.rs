@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::{Gateway, Upstream};
 
-/// What waits in vain fails.
+/// The time after which a wait fails.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 async fn fetch(gateway: &Gateway, path: &str) -> String {

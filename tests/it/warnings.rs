@@ -1,4 +1,4 @@
-//! What `check` warns of, because the config does not do what it seems to; and what the log says of counters in a flood.
+//! Tests of the warnings of `check` for configs that do not do what they seem to, and of the log about counters in a flood.
 
 use std::{
     net::SocketAddr,
@@ -11,7 +11,7 @@ use crate::support::RawConnection;
 /// Far longer than anything here takes.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// What `entrada check` prints, and whether it found errors.
+/// Returns the output of `entrada check`, and whether it found errors.
 fn check(config: &str) -> (String, bool) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("entrada.yaml");

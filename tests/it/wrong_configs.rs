@@ -1,4 +1,4 @@
-//! What people write who come from API Management, nginx, Traefik, YARP or oauth2-proxy, and what it must be told: each fault at its
+//! Tests of configs in the habits of API Management, nginx, Traefik, YARP and oauth2-proxy, and of what they are told: each fault at its
 //! place, with what to write instead.
 
 use std::path::Path;
@@ -9,7 +9,7 @@ use entrada::unstable::{
     settings::Faults,
 };
 
-/// What `check` says of a config, one line a fault.
+/// Returns the output of `check` for a config, one line a fault.
 fn told(name: &str, text: &str) -> Vec<String> {
     let report: Report = match Document::from_text_with(name, text, &|_| None) {
         Ok(document) => {

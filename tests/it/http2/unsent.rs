@@ -10,7 +10,7 @@ use super::raw::{DATA, END_STREAM, FIRST_WINDOW, HEADERS, RST_STREAM, Raw, frame
 use crate::support::{Answer, RawConnection, TestBed};
 
 const PERMIT: &str = "limit-concurrency: { max-count: 2, key: all }";
-/// What the backend of the house answers.
+/// The body of the backend's responses.
 const BODY: &[u8] = b"from the backend";
 /// More than the system keeps for a client that reads nothing.
 const LARGE: usize = 12 << 20;
