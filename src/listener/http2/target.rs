@@ -20,7 +20,7 @@ pub(super) const TABLE: usize = 4_096;
 const ENTRY: usize = 32;
 /// The length of a header block beyond which it is not read. `h2` accepts none of that length.
 const LONGEST_BLOCK: usize = 1 << 20;
-/// The capacity of the block's buffer that is kept for the next one.
+/// The capacity of the block's buffer that is kept for the next block.
 const KEPT: usize = 4 << 10;
 
 /// A reader that follows the header blocks of a client.
@@ -45,7 +45,6 @@ impl Targets {
         match frame.kind {
             HEADERS => {
                 self.block.clear();
-                self.block.shrink_to(KEPT);
                 self.stream = frame.stream;
             }
             CONTINUATION => {}
@@ -86,7 +85,11 @@ impl Targets {
         if self.flags & END_HEADERS == 0 || self.lost {
             return;
         }
-        match self.table.read(&self.block) {
+        let read = self.table.read(&self.block);
+        // A connection at rest keeps little.
+        self.block.clear();
+        self.block.shrink_to(KEPT);
+        match read {
             Some(true) => self.fragments.push_back(self.stream),
             Some(false) => {}
             None => self.lose(),

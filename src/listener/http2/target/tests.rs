@@ -142,6 +142,18 @@ fn blocks_come_in_parts() {
 }
 
 #[test]
+fn a_connection_at_rest_keeps_little_of_a_long_block() {
+    let mut targets = Targets::default();
+
+    assert!(!sends(&mut targets, 1, &[0x82; 200_000]));
+
+    assert!(targets.block.is_empty() && targets.block.capacity() <= KEPT);
+    targets.frame(frame(HEADERS, 0, 3, 2 << 20));
+    (0..20).for_each(|_| targets.payload(&[0x82; 100_000]));
+    assert!(targets.lost && targets.block.capacity() == 0);
+}
+
+#[test]
 fn what_cannot_be_read_refuses_the_rest_of_the_connection() {
     for (name, flags, block) in [
         ("an index of nothing", END, &[0x80][..]),
