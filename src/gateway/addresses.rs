@@ -9,7 +9,7 @@ use crate::{
 
 /// An address that the config listens on.
 #[derive(Debug)]
-struct Own {
+struct OwnAddress {
     address: SocketAddr,
     /// Where it is written; absent for a default.
     place: Option<Place>,
@@ -40,14 +40,14 @@ pub(super) fn check(config: &Config, faults: &mut Faults) {
 }
 
 /// Gathers the addresses; those of listeners that cannot be read have faults of their own.
-fn own(config: &Config, faults: &mut Faults) -> Vec<Own> {
+fn own(config: &Config, faults: &mut Faults) -> Vec<OwnAddress> {
     let mut own = Vec::new();
     for (index, listener) in config.listeners.iter().enumerate() {
         let place = Place::root().key("listeners").index(index).key("address");
         for (at, text) in listener.address.as_slice().iter().enumerate() {
             let place = if matches!(listener.address, OneOrMany::One(_)) { place.clone() } else { place.index(at) };
             let what = format!("the listener `{}`", listener.name);
-            own.extend(text.parse().ok().map(|address| Own { address, place: Some(place), what, is_listener: true }));
+            own.extend(text.parse().ok().map(|address| OwnAddress { address, place: Some(place), what, is_listener: true }));
         }
     }
     let admin = config.admin.as_ref().map(|admin| &*admin.address);
@@ -59,7 +59,7 @@ fn own(config: &Config, faults: &mut Faults) -> Vec<Own> {
         let numeric = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
         let what = format!("`{key}`{}", if written.is_none() { ", which nothing is written for," } else { "" });
         match (numeric.parse(), &place) {
-            (Ok(address), _) => own.push(Own { address, place, what, is_listener: false }),
+            (Ok(address), _) => own.push(OwnAddress { address, place, what, is_listener: false }),
             (Err(_), Some(place)) => faults.error(place, format!("`{text}` is no address to listen on"), address_cure(text)),
             (Err(_), None) => {}
         }
@@ -83,12 +83,12 @@ const fn next_port(port: u16) -> u16 {
 }
 
 /// Refuses upstreams that lead to the admin or health listener, which no route may reach, and warns of those that lead back to a listener.
-fn upstreams(config: &Config, own: &[Own], faults: &mut Faults) {
+fn upstreams(config: &Config, own: &[OwnAddress], faults: &mut Faults) {
     for (name, upstream) in &config.upstreams {
         for (index, server) in upstream.servers.iter().enumerate() {
             let Some((host, port)) = host_and_port(server) else { continue };
             let place = Place::root().key("upstreams").key(name).key("servers").index(index);
-            let leads_there = |own: &&Own| leads_to(host, port, own.address);
+            let leads_there = |own: &&OwnAddress| leads_to(host, port, own.address);
             if own.iter().filter(|own| !own.is_listener).any(|own| leads_there(&own)) {
                 let message = format!("`{server}` is the gateway's own admin or health listener, which no route may lead to");
                 faults.error(&place, message, "name the backend, or move `admin` to another port");

@@ -21,10 +21,10 @@ pub struct PolicyArguments {
     /// Keep the key in a hardware security module (premium vaults)
     #[arg(long)]
     hsm: bool,
-    /// What the vault does before the end
+    /// Action of the vault before the certificate expires
     #[arg(long, value_enum, default_value_t)]
     on_expiry: OnExpiry,
-    /// For whom the policy is written
+    /// Tool that reads the policy
     #[arg(long = "for", value_enum, default_value_t)]
     reader: Reader,
 }

@@ -139,7 +139,7 @@ async fn an_answer_that_waits_in_a_socket_keeps_its_permit_and_is_not_complete()
     assert!(record["bytes_out"].as_u64().unwrap() < LARGE as u64, "{record}");
 }
 
-/// Whoever opens a wide window is not held up by anything.
+/// A client with a wide window is never held up.
 #[tokio::test]
 async fn one_place_serves_one_call_after_the_other() {
     let house = house("").await;
