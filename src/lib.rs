@@ -32,29 +32,11 @@
     )
 )]
 
-mod base;
-
-mod settings;
-
-mod refusal;
-
-mod certificate;
-
-pub mod dev_tenant;
-
-mod connection;
-
-mod listener;
-
-mod upstream;
-
-mod identity_http;
-
-mod entra;
-
-mod credentials;
-
-mod graph;
+use entrada_base::{self as base, refusal, settings};
+pub use entrada_dev_tenant as dev_tenant;
+use entrada_entra::{credentials, entra, graph, identity_http};
+use entrada_http::{connection, listener, upstream};
+use entrada_x509 as certificate;
 
 mod telemetry;
 

@@ -23,6 +23,11 @@ fn files(folder: &str, end: &str) -> Vec<PathBuf> {
     files
 }
 
+/// Returns the source files of all crates.
+fn sources() -> Vec<PathBuf> {
+    [files("src", ".rs"), files("crates", ".rs")].concat()
+}
+
 fn name(path: &Path) -> String {
     path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display().to_string()
 }
@@ -31,7 +36,7 @@ fn name(path: &Path) -> String {
 fn tests() -> BTreeMap<String, String> {
     let whole = |path: &Path| path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests");
     let mut tests = BTreeMap::new();
-    for path in files("src", ".rs").into_iter().chain(files("tests", ".rs")).chain(files("tests", ".py")) {
+    for path in sources().into_iter().chain(files("tests", ".rs")).chain(files("tests", ".py")) {
         let text = std::fs::read_to_string(&path).unwrap();
         let name = name(&path);
         // This file names none of them; a table of what is to be met would meet itself.
@@ -49,8 +54,7 @@ fn tests() -> BTreeMap<String, String> {
 /// Returns the text of the program, without its tests.
 fn program() -> String {
     let text = |path: &PathBuf| std::fs::read_to_string(path).unwrap();
-    let program =
-        files("src", ".rs").into_iter().filter(|path| !name(path).contains("test") && !path.ends_with("refusal/mod.rs"));
+    let program = sources().into_iter().filter(|path| !name(path).contains("test") && !path.ends_with("refusal/mod.rs"));
     program.map(|path| text(&path)).map(|text| text.split("#[cfg(test)]").next().unwrap().to_owned()).collect()
 }
 

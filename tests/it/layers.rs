@@ -1,4 +1,5 @@
-//! Checks the layers of the code: a folder of `src/` names only lower folders, and contains no large circle of files.
+//! Checks the layers of the code: a folder of `src/`, or of the crates below it, names only lower folders, and contains no large
+//! circle of files. What a crate may name of the others is in its manifest.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The folders of `src/`, the lowest first. A folder may name those before it, and itself.
+/// The folders of the workspace, the lowest first. A folder may name those before it, and itself.
 const LAYERS: &[&str] = &[
     "base",
     "settings",
@@ -44,22 +45,70 @@ const LAYERS: &[&str] = &[
     "cli",
 ];
 
-/// Folders that name none but these of those below them, each for a reason.
-const NAME_ALONE: &[(&[&str], &[&str])] = &[
-    // What issues tokens shares nothing with what judges them.
-    (&["dev_tenant"], &["base", "certificate"]),
-    // What speaks HTTP and what asks Entra know nothing of each other.
-    (&["connection", "listener", "upstream"], &["base", "settings", "refusal", "certificate"]),
-    (&["identity_http", "entra", "credentials", "graph"], &["base", "settings", "refusal", "certificate"]),
-];
+/// A crate of the workspace.
+struct Crate {
+    sources: &'static str,
+    /// Its name in code.
+    name: &'static str,
+    /// The folder that it is by itself.
+    is_folder: Option<&'static str>,
+    /// The folders within it, if it is one itself.
+    contains: &'static [&'static str],
+    /// The crates that it may name.
+    depends_on: &'static [&'static str],
+}
 
-/// The folders that the tests of a folder may name besides: a tenant that issues the tokens that are judged.
-const TESTS_NAME: &[(&str, &str)] = &[("entra", "dev_tenant"), ("credentials", "dev_tenant"), ("graph", "dev_tenant")];
+/// The crates of the workspace. What issues tokens shares nothing with what judges them, and what speaks HTTP and what asks Entra
+/// know nothing of each other.
+const CRATES: &[Crate] = &[
+    Crate {
+        sources: "crates/entrada-base/src",
+        name: "entrada_base",
+        is_folder: Some("base"),
+        contains: &["settings", "refusal"],
+        depends_on: &[],
+    },
+    Crate {
+        sources: "crates/entrada-x509/src",
+        name: "entrada_x509",
+        is_folder: Some("certificate"),
+        contains: &[],
+        depends_on: &["base"],
+    },
+    Crate {
+        sources: "crates/entrada-dev-tenant/src",
+        name: "entrada_dev_tenant",
+        is_folder: Some("dev_tenant"),
+        contains: &[],
+        depends_on: &["base", "x509"],
+    },
+    Crate {
+        sources: "crates/entrada-http/src",
+        name: "entrada_http",
+        is_folder: None,
+        contains: &[],
+        depends_on: &["base", "x509"],
+    },
+    Crate {
+        sources: "crates/entrada-entra/src",
+        name: "entrada_entra",
+        is_folder: None,
+        contains: &[],
+        depends_on: &["base", "x509"],
+    },
+    Crate {
+        sources: "src",
+        name: "entrada",
+        is_folder: None,
+        contains: &[],
+        depends_on: &["base", "dev-tenant", "entra", "http", "x509"],
+    },
+];
 
 /// The maximum number of files that may depend on each other within one folder.
 const LARGEST_CIRCLE: usize = 8;
 
-/// A file of `src/`, by the path of its module.
+/// A source file, by the path of its module.
 struct Module {
     file: PathBuf,
     /// The names that its code uses, from the crate's root on.
@@ -72,38 +121,44 @@ type Modules = BTreeMap<Vec<String>, Module>;
 
 #[test]
 fn a_folder_names_only_folders_below_it() {
-    let wrong: BTreeSet<_> =
-        read_modules(Code::Production).iter().flat_map(|(path, module)| wrong_names(path, module, &[])).collect();
+    let wrong: BTreeSet<_> = read_modules(Code::Production).iter().flat_map(|(path, module)| wrong_names(path, module)).collect();
 
     assert!(wrong.is_empty(), "\n{}\n", wrong.into_iter().collect::<Vec<_>>().join("\n"));
 }
 
 #[test]
 fn the_tests_of_a_folder_name_only_folders_below_it() {
-    let wrong: BTreeSet<_> =
-        read_modules(Code::WithTests).iter().flat_map(|(path, module)| wrong_names(path, module, TESTS_NAME)).collect();
+    let wrong: BTreeSet<_> = read_modules(Code::WithTests).iter().flat_map(|(path, module)| wrong_names(path, module)).collect();
 
     assert!(wrong.is_empty(), "\n{}\n", wrong.into_iter().collect::<Vec<_>>().join("\n"));
 }
 
+/// Returns how far from the lowest layer a folder stands.
+fn rank(folder: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| *layer == folder)
+}
+
 /// Returns the names that a module uses and may not.
-fn wrong_names(path: &[String], module: &Module, besides: &[(&str, &str)]) -> Vec<String> {
-    let rank = |folder: &str| LAYERS.iter().position(|layer| *layer == folder);
+fn wrong_names(path: &[String], module: &Module) -> Vec<String> {
     let Some(own) = path.first() else { return Vec::new() };
     let own_rank = rank(own).unwrap_or_else(|| panic!("`{own}` stands in no layer: give it its place in LAYERS"));
-    let alone = NAME_ALONE.iter().find(|(folders, _)| folders.contains(&own.as_str()));
-    let mut wrong = Vec::new();
-    for name in &module.names {
-        let Some((other, other_rank)) = name.first().and_then(|other| Some((other.as_str(), rank(other)?))) else { continue };
-        let is_below = other_rank <= own_rank;
-        let is_named = alone.is_none_or(|(own, others)| own.contains(&other) || others.contains(&other));
-        if is_below && (is_named || besides.contains(&(own.as_str(), other))) {
-            continue;
-        }
-        let reason = if is_below { "NAME_ALONE does not list it" } else { "it stands above" };
-        wrong.push(format!("{} names `{}`: of `{own}`'s layers, {reason}", module.file.display(), name.join("::")));
+    let above =
+        module.names.iter().filter(|name| name.first().and_then(|other| rank(other)).is_some_and(|other| other > own_rank));
+    above.map(|name| format!("{} names `{}`, which stands above `{own}`", module.file.display(), name.join("::"))).collect()
+}
+
+#[test]
+fn a_crate_depends_on_the_crates_of_its_list() {
+    for this in CRATES {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join(this.sources).with_file_name("Cargo.toml");
+        let text = fs::read_to_string(&manifest).expect("a manifest");
+        let (_, dependencies) = text.split_once("\n[dependencies]\n").expect("dependencies");
+        let ours =
+            dependencies.lines().take_while(|line| !line.starts_with('[')).filter(|line| !line.contains("optional = true"));
+        let named: Vec<_> = ours.filter_map(|line| line.strip_prefix("entrada-")?.split(['.', ' ']).next()).collect();
+
+        assert_eq!(named, this.depends_on, "{}", manifest.display());
     }
-    wrong
 }
 
 #[test]
@@ -142,31 +197,29 @@ enum Code {
     WithTests,
 }
 
-/// The modules of `src/`.
+/// The modules of the workspace.
 fn read_modules(which: Code) -> Modules {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut modules = Modules::new();
-    let mut folders = vec![root.clone()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("the folder can be listed") {
-            let file = entry.expect("it can be listed").path();
-            if file.is_dir() {
-                folders.push(file);
-            } else if file.extension().is_some_and(|extension| extension == "rs") {
-                let relative = file.strip_prefix(&root).expect("below the root").with_extension("");
-                let mut path: Vec<String> = relative.iter().map(|part| part.to_string_lossy().into_owned()).collect();
-                if path.last().is_some_and(|last| last == "mod" || last == "lib" || last == "main") {
-                    path.pop();
+    let mut crate_of = BTreeMap::new();
+    for this in CRATES {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(this.sources);
+        for file in source_files(&root) {
+            let relative = file.strip_prefix(&root).expect("below the root").with_extension("");
+            let mut path: Vec<String> = relative.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+            if path.last().is_some_and(|last| last == "mod" || last == "lib" || last == "main") {
+                path.pop();
+            }
+            let path = this.place(&path);
+            let (code, tests) = code_of(&fs::read_to_string(&file).expect("source"));
+            let file = Path::new(this.sources).join(relative).with_extension("rs");
+            if !path.is_empty() {
+                let inner = [path.as_slice(), &["tests".to_owned()]].concat();
+                if let Some(tests) = tests.filter(|_| which == Code::WithTests) {
+                    crate_of.insert(inner.clone(), this);
+                    modules.insert(inner, Module { file: file.clone(), names: vec![vec![tests]], hands_on: BTreeMap::new() });
                 }
-                let (code, tests) = code_of(&fs::read_to_string(&file).expect("source"));
-                let file = Path::new("src").join(relative).with_extension("rs");
-                if !path.is_empty() {
-                    let inner = [path.as_slice(), &["tests".to_owned()]].concat();
-                    if let Some(tests) = tests.filter(|_| which == Code::WithTests) {
-                        modules.insert(inner, Module { file: file.clone(), names: vec![vec![tests]], hands_on: BTreeMap::new() });
-                    }
-                    modules.insert(path, Module { file, names: vec![vec![code]], hands_on: BTreeMap::new() });
-                }
+                crate_of.insert(path.clone(), this);
+                modules.insert(path, Module { file, names: vec![vec![code]], hands_on: BTreeMap::new() });
             }
         }
     }
@@ -180,9 +233,10 @@ fn read_modules(which: Code) -> Modules {
     let paths: BTreeSet<_> = modules.keys().cloned().collect();
     for (path, module) in &mut modules {
         let code = std::mem::take(&mut module.names).remove(0).remove(0);
+        let own = crate_of[path];
         for (is_public, tree) in uses(&code) {
             for (name, alias) in leaves(&tree) {
-                let Some(name) = absolute(&name, path, &paths) else { continue };
+                let Some(name) = absolute(&name, path, own, &paths) else { continue };
                 if let Some(alias) = alias.filter(|_| is_public) {
                     module.hands_on.insert(alias, name);
                 } else {
@@ -190,10 +244,43 @@ fn read_modules(which: Code) -> Modules {
                 }
             }
         }
-        let mentioned = mentions(&code).into_iter().filter_map(|name| absolute(&name, path, &paths));
+        let mentioned = mentions(&code).into_iter().filter_map(|name| absolute(&name, path, own, &paths));
         module.names.extend(mentioned);
     }
     modules
+}
+
+impl Crate {
+    /// Returns the path of a module of this crate among the folders of the workspace.
+    fn place(&self, path: &[String]) -> Vec<String> {
+        match self.is_folder {
+            Some(folder)
+                if !path.first().is_some_and(|first| {
+                    self.contains.contains(&first.as_str()) || rank(first).is_some_and(|first| Some(first) < rank(folder))
+                }) =>
+            {
+                [&[folder.to_owned()], path].concat()
+            }
+            _ => path.to_vec(),
+        }
+    }
+}
+
+/// Returns all source files below a folder.
+fn source_files(root: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("the folder can be listed") {
+            let file = entry.expect("it can be listed").path();
+            if file.is_dir() {
+                folders.push(file);
+            } else if file.extension().is_some_and(|extension| extension == "rs") {
+                files.push(file);
+            }
+        }
+    }
+    files
 }
 
 /// The source without comments and texts, and apart from it the tests at its end.
@@ -220,7 +307,7 @@ fn test_modules(code: &str) -> impl Iterator<Item = String> {
     let mut names = Vec::new();
     let mut lines = code.lines();
     while let Some(line) = lines.next() {
-        if line.trim() == "#[cfg(test)]" {
+        if line.trim() == "#[cfg(test)]" || line.trim().starts_with("#[cfg(any(test,") {
             let declared = lines.next().unwrap_or_default();
             names.extend(declared.trim_end_matches(';').rsplit_once("mod ").map(|(_, name)| name.to_owned()));
         }
@@ -314,15 +401,19 @@ fn mentions(code: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// Returns a path from the crate's root on; `None` outside of this crate.
-fn absolute(name: &[String], own: &[String], modules: &BTreeSet<Vec<String>>) -> Option<Vec<String>> {
+/// Returns a path among the folders of the workspace; `None` outside of it.
+fn absolute(name: &[String], own: &[String], own_crate: &Crate, modules: &BTreeSet<Vec<String>>) -> Option<Vec<String>> {
     let first = name.first()?;
     if first == "crate" {
-        return Some(name[1..].to_vec());
+        return Some(own_crate.place(&name[1..]));
+    }
+    if let Some(other) = CRATES.iter().find(|other| other.name == first) {
+        return Some(other.place(&name[1..]));
     }
     let ups = name.iter().take_while(|step| *step == "super").count();
     if ups > 0 {
-        return Some([own.get(..own.len().checked_sub(ups)?)?, &name[ups..]].concat());
+        let path = [own.get(..own.len().checked_sub(ups)?)?, &name[ups..]].concat();
+        return Some(if path.first().map(String::as_str) == own_crate.is_folder { own_crate.place(&path[1..]) } else { path });
     }
     let inner = if first == "self" { &name[1..] } else { name };
     let path = [own, inner].concat();
