@@ -21,6 +21,8 @@ use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
+use jsonwebtoken::EncodingKey;
+use pkcs8::PrivateKeyInfoRef;
 use rcgen::{CertificateParams, DnType};
 use serde_json::{Value, json};
 use x509_parser::{
@@ -96,6 +98,12 @@ impl SigningKey {
     /// Returns the private key, PKCS#8 DER.
     pub fn pkcs8(&self) -> &[u8] {
         &self.pkcs8
+    }
+
+    /// Returns the private key as `jsonwebtoken` takes it: PKCS#1.
+    pub(crate) fn encoding_key(&self) -> EncodingKey {
+        let pkcs1 = PrivateKeyInfoRef::try_from(self.pkcs8.as_slice()).map(|key| key.private_key.as_bytes());
+        EncodingKey::from_rsa_der(pkcs1.unwrap_or_default())
     }
 
     /// Returns the public key, `SubjectPublicKeyInfo` DER.

@@ -11,7 +11,7 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use entrada::dev_tenant::{DevTenant, Options};
+//! use entrada_dev_tenant::{DevTenant, Options};
 //!
 //! let tenant = DevTenant::start(Options::default()).await?; let token =
 //! tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]).sign(); let expired =
