@@ -10,7 +10,7 @@ check:
 
 # Formats and lints, as CI does.
 lint:
-    cargo fmt
+    cargo fmt --all
     cargo clippy --locked --all-targets -- -D warnings
 
 # Runs all tests, or those whose name contains the filter.

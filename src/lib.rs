@@ -18,6 +18,7 @@
 //! `Runtime`, compiled once from the `config` and swapped whole.
 //!
 //! The modules are listed below by layer, the lowest first: each names only those before it. `tests/it/layers.rs` enforces it.
+//! The lowest layers are crates of their own, and named like the modules.
 //!
 //! Applications use [`Gateway`], [`AuthorizeLayer`] and [`Server`], and the development tenant in their tests. All other modules are
 //! private: what is `pub` in them is for the modules above.

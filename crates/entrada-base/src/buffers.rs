@@ -45,13 +45,13 @@ pub fn bytes(small: &[u8]) -> Bytes {
     })
 }
 
-/// Does the same as [`bytes`] for a text.
+/// Does the same as [`bytes()`] for a text.
 pub fn text(small: &str) -> ByteString {
     // Whole texts are UTF-8: the check cannot fail.
     ByteString::try_from(bytes(small.as_bytes())).unwrap_or_default()
 }
 
-/// Does the same as [`bytes`] for content that has to be made first.
+/// Does the same as [`bytes()`] for content that has to be made first.
 pub fn made(make: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let mut room = buffer();
     make(&mut room);

@@ -29,7 +29,7 @@ impl NotStrict {
 /// Reads one JSON object: UTF-8, nothing after it, no duplicate member.
 ///
 /// # Errors
-/// Returns [`NotStrict`].
+/// Says where the first fault stands, and what it is.
 pub fn read_object(bytes: &[u8]) -> Result<Map<String, Value>, NotStrict> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = Strict { depth: 0 }

@@ -3,7 +3,7 @@
 use std::{any::Any, fmt::Debug, net::IpAddr};
 
 /// The peers that a listener trusts. A connection keeps them for its requests, which get their whole type back with
-/// [`downcast_ref`](dyn TrustedPeers::downcast_ref).
+/// `downcast_ref`.
 pub trait TrustedPeers: Any + Debug + Send + Sync {
     /// Returns whether a connection from this address may begin with a trusted PROXY protocol header.
     fn may_introduce(&self, peer: IpAddr) -> bool;

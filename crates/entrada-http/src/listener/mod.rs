@@ -3,7 +3,7 @@
 //! # Overview
 //! [`bind`] opens an address once for each worker thread, [`serve`] runs one of those sockets: it accepts, shakes hands, settles
 //! the protocol (ALPN on TLS, the HTTP/2 preface on plain sockets) and turns bytes into [`Arrival`]s for a [`Service`]. The
-//! service's responses are sent; failures before there is a request are [`ConnectionEvent`]s. A [`Drain`] ends it all in order.
+//! service's responses are sent; failures before there is a request are [`ConnectionEvent`](crate::connection::ConnectionEvent)s. A [`Drain`] ends it all in order.
 //!
 //! # Reasons for our own HTTP/1 codec
 //! HTTP/2 stands on the `h2` crate. HTTP/1 is ours, on `httparse`, for these reasons:
