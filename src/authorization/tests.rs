@@ -218,7 +218,10 @@ async fn a_refused_token_is_replaced_once() {
     let refusal: Refusal = after_refusal(&sent.own.unwrap(), &HeaderMap::new(), true).unwrap_err().into();
 
     assert_eq!(refusal.reason, Reason::UpstreamRefusedCredential);
-    assert_eq!(refusal.cause.unwrap().to_string(), "the upstream refused the token of credential gateway, and a fresh one too");
+    assert_eq!(
+        refusal.into_parts().cause.unwrap().to_string(),
+        "the upstream refused the token of credential gateway, and a fresh one too"
+    );
 }
 
 #[tokio::test]
@@ -240,7 +243,7 @@ async fn without_a_token_of_our_own_nothing_goes_out_and_the_log_learns_why() {
 
     assert_eq!(refusal.reason, Reason::CredentialUnavailable);
     assert!(refusal.retry_after.is_some());
-    let cause = refusal.cause.unwrap();
+    let cause = refusal.cause.as_ref().unwrap();
     assert_eq!(cause.to_string(), "credential gateway has no token");
     assert_eq!(cause.source().unwrap().to_string(), "the answer to the token request holds no token");
     assert!(refusal.hint.is_some());

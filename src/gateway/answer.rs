@@ -38,6 +38,7 @@ pub(crate) fn refuse(refusal: Refusal, recorder: &mut Recorder) -> Response<Resp
     let title = refusal.message.as_deref().unwrap_or(refusal.reason.title());
     let oauth = recorder.route().is_some_and(Route::is_token_relay).then(|| oauth_error(refusal.reason));
     let problem = problem(refusal.code(), status.as_u16(), title, recorder.exchange.id.as_str(), oauth);
+    let refusal = refusal.into_parts();
     let mut response = Response::new(ResponseBody::whole(problem));
     *response.status_mut() = status;
     let headers = response.headers_mut();

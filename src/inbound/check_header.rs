@@ -318,7 +318,7 @@ mod tests {
 
         assert_eq!(refusal.status(), StatusCode::FORBIDDEN);
         assert_eq!(refusal.message.as_deref(), Some("By the door, please."));
-        assert!(!refusal.cause.expect("a cause").to_string().contains("\"b\""));
+        assert!(!refusal.into_parts().cause.expect("a cause").to_string().contains("\"b\""));
     }
 
     #[test]

@@ -185,7 +185,7 @@ mod tests {
         );
 
         assert_eq!(refusal.reason, Reason::CallerAddressNotAllowed);
-        assert_eq!(refusal.cause.unwrap().to_string(), "192.0.2.8 is not among the allowed addresses");
+        assert_eq!(refusal.into_parts().cause.unwrap().to_string(), "192.0.2.8 is not among the allowed addresses");
     }
 
     #[test]

@@ -73,10 +73,9 @@ impl IncomingRequest {
         let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
         // CONNECT makes a tunnel of the gateway. TRACE, which shows a caller's headers to whoever can make it ask, is no route's.
         if method == Method::CONNECT {
-            return Err(Refusal {
-                allow: Some(USUAL_METHODS),
-                ..Refusal::new(Reason::MethodNotAllowed, HeadFault::Method(method))
-            });
+            let mut refusal = Refusal::new(Reason::MethodNotAllowed, HeadFault::Method(method));
+            refusal.allow = Some(USUAL_METHODS);
+            return Err(refusal);
         }
         judge_framing(version, &headers)?;
         join_cookies(&mut headers);

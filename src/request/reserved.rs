@@ -133,6 +133,16 @@ pub struct Reserved {
     /// Open addressing, a power of two, at most half full.
     slots: Box<[Option<Slot>]>,
     beginnings: &'static Prefixes,
+    /// The lengths of the names of each first letter: most names of requests have none of them, and are not looked up at all.
+    lengths: [Lengths; LETTERS],
+}
+
+/// A set of lengths of names: a bit for each, the last one for all that are longer.
+type Lengths = u64;
+
+/// Returns the bit of a length.
+const fn length_bit(length: usize) -> Lengths {
+    1 << if length < 63 { length } else { 63 }
 }
 
 #[derive(Clone, Debug)]
@@ -165,14 +175,20 @@ impl Reserved {
         let overrides = overrides.map(|folded| Slot { folded, stops: Stops::Reserved });
         let names: Vec<Slot> = connection.into_iter().chain(identity).chain(known).chain(overrides).collect();
         let mut slots = vec![None; (names.len() * 2).next_power_of_two()];
+        let mut lengths = [0; LETTERS];
+        for prefix in beginnings.iter() {
+            // The prefix itself, and all that is longer.
+            lengths[letter(prefix)] |= !(length_bit(prefix.len()) - 1);
+        }
         for name in names {
+            lengths[letter(&name.folded)] |= length_bit(name.folded.len());
             let mut at = hash(&name.folded) & (slots.len() - 1);
             while slots[at].as_ref().is_some_and(|taken: &Slot| taken.folded != name.folded) {
                 at = (at + 1) & (slots.len() - 1);
             }
             slots[at].get_or_insert(name);
         }
-        Self { slots: slots.into(), beginnings }
+        Self { slots: slots.into(), beginnings, lengths }
     }
 
     /// Returns whether the name is reserved.
@@ -212,6 +228,9 @@ impl Reserved {
     }
 
     fn find(&self, name: &str) -> Option<Stops> {
+        if self.lengths[letter(name)] & length_bit(name.len()) == 0 {
+            return None;
+        }
         let mut at = hash(name) & (self.slots.len() - 1);
         while let Some(slot) = &self.slots[at] {
             if same_folded(&slot.folded, name) {
@@ -245,6 +264,27 @@ const FOLDED: [u8; 256] = {
     }
     table
 };
+
+/// The number of letters that a folded name may begin with, and one more for no letter at all.
+const LETTERS: usize = 38;
+
+/// Returns the place of a name's first letter, folded, among the [`LETTERS`].
+fn letter(name: &str) -> usize {
+    const PLACES: [u8; 256] = {
+        let mut places = [0; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            places[byte] = match FOLDED[byte] {
+                letter @ b'a'..=b'z' => 1 + letter - b'a',
+                digit @ b'0'..=b'9' => 27 + digit - b'0',
+                _ => 37,
+            };
+            byte += 1;
+        }
+        places
+    };
+    name.as_bytes().first().map_or(0, |first| PLACES[usize::from(*first)].into())
+}
 
 /// Returns a name as a CGI program sees it, in lower case.
 fn fold(name: &str) -> Box<str> {

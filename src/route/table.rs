@@ -227,7 +227,7 @@ impl RouteTable {
         let place = paths.find(&target.path).ok_or_else(|| self.nowhere(host, target, method))?;
         let leaf = paths.at(&place);
         let Some(route) = leaf.route(method) else {
-            return Err(Refusal { allow: Some(leaf.allow.clone()), ..Reason::MethodNotAllowed.into() });
+            return Err(Refusal::of_method(leaf.allow.clone()));
         };
         if self.folds[route] {
             // Without case the path is another route's, or it would have been found before.
@@ -257,7 +257,7 @@ impl RouteTable {
         let route = match leaf.route(method) {
             Some(route) if self.folds[route] => route,
             None if leaf.routes.iter().any(|(route, _)| self.folds[*route]) => {
-                return Err(Refusal { allow: Some(leaf.allow.clone()), ..Reason::MethodNotAllowed.into() });
+                return Err(Refusal::of_method(leaf.allow.clone()));
             }
             Some(_) | None => return Ok(None),
         };

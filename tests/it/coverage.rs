@@ -7,6 +7,8 @@ use std::{
 
 use entrada::Reason;
 
+use super::support::SEEN_CODES;
+
 fn files(folder: &str, end: &str) -> Vec<PathBuf> {
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
     let mut files = Vec::new();
@@ -84,6 +86,20 @@ fn every_reason_is_given_and_met_by_a_test() {
     }
 
     assert!(unmet.is_empty(), "no test meets {unmet:?}");
+}
+
+/// Compares the table with the codes that the gateways of the other tests really refused with. They write them into a folder, which
+/// the environment names: a run of all tests comes first, then this one with `ENTRADA_CHECK_CODES` set.
+#[test]
+fn every_reason_was_seen_in_a_record() {
+    let (Some(folder), Some(_)) = (std::env::var_os(SEEN_CODES), std::env::var_os("ENTRADA_CHECK_CODES")) else {
+        println!("skipped: {SEEN_CODES} and ENTRADA_CHECK_CODES are not set");
+        return;
+    };
+    let unseen: Vec<_> =
+        Reason::ALL.iter().map(|reason| reason.code()).filter(|code| !Path::new(&folder).join(code).exists()).collect();
+
+    assert!(unseen.is_empty(), "no gateway of a test refused with {unseen:?}");
 }
 
 #[test]

@@ -107,8 +107,8 @@ fn outcome((check, refusal): (&'static str, Option<crate::refusal::Refusal>)) ->
             check,
             passed: false,
             code: Some(refusal.reason.code()),
-            cause: refusal.cause.map(|cause| cause.to_string()),
-            hint: refusal.hint.map(Into::into),
+            cause: refusal.cause.as_ref().map(|cause| cause.to_string()),
+            hint: refusal.into_parts().hint.map(Into::into),
         },
     }
 }

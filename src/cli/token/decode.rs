@@ -315,7 +315,7 @@ pub(super) fn verify(arguments: &DecodeArguments, token: &str, decoded: &Decoded
     let at = CHECKS.iter().position(|(_, codes)| codes.contains(&code)).unwrap_or(CHECKS.len() - 1);
     let unfetched =
         tenants.status(clock).into_iter().filter_map(|document| Some(format!("{}: {}", document.url, document.error?)));
-    let cause = refusal.cause.map(|cause| cause.to_string()).into_iter();
+    let cause = refusal.cause.as_ref().map(|cause| cause.to_string()).into_iter();
     let cause: Vec<_> = if code == "signing-keys-unavailable" { cause.chain(unfetched).collect() } else { cause.collect() };
     Ok(Check {
         accepted: false,
@@ -323,7 +323,7 @@ pub(super) fn verify(arguments: &DecodeArguments, token: &str, decoded: &Decoded
         failed: Some(CHECKS[at].0),
         code: Some(code),
         cause: Some(cause.join("; ")),
-        hint: refusal.hint.map(Into::into),
+        hint: refusal.into_parts().hint.map(Into::into),
     })
 }
 

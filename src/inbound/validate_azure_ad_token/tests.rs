@@ -564,7 +564,10 @@ async fn answers_as_it_was_told() {
     assert_eq!(twice.status(), StatusCode::BAD_REQUEST);
     assert_eq!(twice.reason, Reason::TokenAmbiguous);
     let scopes = format!("{API}/orders.delete {API}/orders.admin");
-    assert_eq!(scope.challenge.unwrap(), format!("Bearer error=\"insufficient_scope\", scope=\"{scopes}\"").as_str());
+    assert_eq!(
+        scope.into_parts().challenge.unwrap(),
+        format!("Bearer error=\"insufficient_scope\", scope=\"{scopes}\"").as_str()
+    );
 }
 
 #[tokio::test]
@@ -575,7 +578,7 @@ async fn asks_clients_that_can_to_step_up() {
     let other = admit(&policy, &Mint::user().sign()).await.unwrap_err();
 
     assert_eq!(capable.status(), StatusCode::UNAUTHORIZED);
-    let challenge = capable.challenge.unwrap();
+    let challenge = capable.into_parts().challenge.unwrap();
     assert_eq!(
         challenge,
         format!(
@@ -818,7 +821,7 @@ async fn operators_are_told_whose_keys_would_do() {
         let request = request(&[("authorization", &format!("Bearer {token}"))], None);
         let verdict = policy.admit(&request, &clock, Caller::default()).await;
         verdict.map_or_else(
-            |refusal| (refusal.reason.code(), refusal.hint.unwrap_or_default().into_owned()),
+            |refusal| (refusal.reason.code(), refusal.into_parts().hint.unwrap_or_default().into_owned()),
             |_| ("accepted", String::new()),
         )
     };
@@ -872,7 +875,7 @@ async fn a_bound_token_is_for_whoever_holds_its_certificate() {
 
 /// Returns the hint for the operator about a token, under these settings.
 async fn hint(settings: &Value, token: &str) -> String {
-    admit(&policy(settings), token).await.unwrap_err().hint.unwrap_or_default().into_owned()
+    admit(&policy(settings), token).await.unwrap_err().into_parts().hint.unwrap_or_default().into_owned()
 }
 
 #[tokio::test]

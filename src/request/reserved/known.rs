@@ -169,6 +169,11 @@ impl Prefixes {
         &KNOWN_BEGINNINGS
     }
 
+    /// Returns the prefixes, folded.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.sorted.iter().map(|prefix| &*prefix.folded)
+    }
+
     /// Returns the reason why a name is not forwarded, if it begins with one of these; the longest prefix counts.
     pub(super) fn find(&self, name: &str) -> Option<Stops> {
         let first = usize::from(fold_byte(*name.as_bytes().first()?));

@@ -264,3 +264,39 @@ proptest! {
         prop_assert_eq!(beginnings.find(&text).map(|stops| stops == Stops::Connection), longest.map(|(_, connection)| connection));
     }
 }
+
+/// Every name that is known or claimed here, prefixes with what may follow them, and names that are near them.
+fn names_around(claimed: &'static [&'static str]) -> impl Strategy<Value = String> {
+    let known: Vec<_> =
+        known::KNOWN.iter().flat_map(|(_, _, names)| names.iter().copied()).chain(claimed.iter().copied()).collect();
+    let near = prop::sample::select(known)
+        .prop_flat_map(|name| (Just(name.trim_end_matches('*').to_owned()), "[!-~&&[^:]]{0,3}", prop::option::of(0..name.len())))
+        .prop_map(|(name, rest, cut)| format!("{}{rest}", cut.map_or(&*name, |cut| &name[..cut.min(name.len())])));
+    let odd = prop::collection::vec(prop::sample::select(b"!#$%&'*+.^_`|~-".to_vec()), 80);
+    (prop_oneof![4 => near, 1 => "[a-zA-Z0-9_.-]{1,80}"], odd, any::<bool>()).prop_map(|(name, odd, upper)| {
+        let spelt = name.bytes().zip(odd.into_iter().cycle());
+        let spelt = spelt.map(|(byte, odd)| char::from(if byte.is_ascii_alphanumeric() { byte } else { odd }));
+        let spelt: String = spelt.collect();
+        if upper { spelt.to_ascii_uppercase() } else { spelt }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4_096, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_quick_reading_is_that_of_the_whole_list(text in names_around(&["X-Sso-User", "9lives", "_odd", "Zebra-Crossing-Of-A-Name-That-Is-Longer-Than-Sixty-Three-Letters-Are"])) {
+        prop_assume!(!text.is_empty());
+        let mut names = ReservedNames::default();
+        let claimed = ["X-Sso-User", "9lives", "_odd", "Zebra-Crossing-Of-A-Name-That-Is-Longer-Than-Sixty-Three-Letters-Are"];
+        claimed.iter().for_each(|claimed| names.claim(&name(claimed), Claim::Identity));
+        let folded = fold(&text);
+        let all = known::KNOWN.iter().flat_map(|(_, _, names)| names.iter().copied()).chain(claimed);
+        let listed = all.into_iter().any(|listed| match listed.strip_suffix('*') {
+            Some(prefix) => folded.starts_with(&*fold(prefix)),
+            None => folded == fold(listed),
+        });
+
+        prop_assert_eq!(names.finish(None).find(&text).is_some(), listed, "{}", text);
+    }
+}

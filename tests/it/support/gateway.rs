@@ -1,7 +1,9 @@
 //! A gateway in the test's own process, started from config text as a user would write it.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -142,10 +144,27 @@ impl Gateway {
     }
 }
 
+/// The variable that names a folder for the codes of records: what is written there, the gateways of the tests have refused with.
+pub(crate) const SEEN_CODES: &str = "ENTRADA_SEEN_CODES";
+
+/// Notes the codes of the records of a gateway that is about to end, where the environment asks for it.
+fn note_codes(server: &Server) {
+    let Some(folder) = std::env::var_os(SEEN_CODES) else { return };
+    let lines = server.audit().recent();
+    let records = lines.iter().filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
+    let codes: BTreeSet<_> =
+        records.filter_map(|record| Some(record["code"].as_str().filter(|code| !code.is_empty())?.to_owned())).collect();
+    let _ = std::fs::create_dir_all(&folder);
+    for code in codes {
+        let _ = std::fs::write(Path::new(&folder).join(code), "");
+    }
+}
+
 impl Drop for Gateway {
     fn drop(&mut self) {
         // Stopping waits for the workers; not on a thread that drives the test's own connections.
         if let Some(server) = self.server.take() {
+            note_codes(&server);
             std::thread::spawn(move || drop(server));
         }
     }

@@ -9,7 +9,7 @@ mod upstream;
 
 pub(crate) use authority::{Authority, Identity, client_of, self_signed, tls_of};
 pub(crate) use caller::{Answer, RawConnection};
-pub(crate) use gateway::{Call, Gateway};
+pub(crate) use gateway::{Call, Gateway, SEEN_CODES};
 pub(crate) use raw_upstream::{RawUpstream, Step};
 pub(crate) use test_bed::{ORDERS_TOKEN, TestBed, config};
 pub(crate) use upstream::{Received, Upstream};

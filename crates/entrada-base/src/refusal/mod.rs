@@ -8,7 +8,12 @@ pub mod trace;
 
 pub use self::stop::Stop;
 
-use std::{borrow::Cow, error::Error, fmt};
+use std::{
+    borrow::Cow,
+    error::Error,
+    fmt,
+    ops::{Deref, DerefMut},
+};
 
 use http::{HeaderValue, StatusCode};
 
@@ -227,8 +232,14 @@ impl fmt::Display for Reason {
 }
 
 /// One request's refusal: the public reason, and the private cause for the operator.
+///
+/// It is one pointer long. Every result on the way of a request could hold one, and is moved from function to function.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct Refusal(Box<RefusalParts>);
+
+/// The parts of a [`Refusal`].
+#[derive(Debug)]
+pub struct RefusalParts {
     /// The reason, as told to the caller.
     pub reason: Reason,
     /// The cause, for the log and the audit record.
@@ -252,7 +263,21 @@ pub struct Refusal {
 impl Refusal {
     /// Makes a refusal with its cause.
     pub fn new(reason: Reason, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { cause: Some(cause.into()), ..Self::from(reason) }
+        let mut refusal = Self::from(reason);
+        refusal.cause = Some(cause.into());
+        refusal
+    }
+
+    /// Makes a refusal of a method, with the methods that are allowed instead.
+    pub fn of_method(allow: HeaderValue) -> Self {
+        let mut refusal = Self::from(Reason::MethodNotAllowed);
+        refusal.allow = Some(allow);
+        refusal
+    }
+
+    /// Returns the parts.
+    pub fn into_parts(self) -> RefusalParts {
+        *self.0
     }
 
     /// Adds a change that the operator could make.
@@ -273,9 +298,25 @@ impl Refusal {
     }
 }
 
+impl Deref for Refusal {
+    type Target = RefusalParts;
+
+    fn deref(&self) -> &RefusalParts {
+        &self.0
+    }
+}
+
+impl DerefMut for Refusal {
+    fn deref_mut(&mut self) -> &mut RefusalParts {
+        &mut self.0
+    }
+}
+
 impl From<Reason> for Refusal {
+    // What builds one stays out of the functions that every request runs.
+    #[cold]
     fn from(reason: Reason) -> Self {
-        Self {
+        Self(Box::new(RefusalParts {
             reason,
             cause: None,
             hint: None,
@@ -285,7 +326,7 @@ impl From<Reason> for Refusal {
             challenge: None,
             retry_after: None,
             allow: None,
-        }
+        }))
     }
 }
 

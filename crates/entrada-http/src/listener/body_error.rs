@@ -41,7 +41,11 @@ impl From<BodyError> for Refusal {
         match error.reason() {
             Some(reason) => Self::new(reason, error),
             // A client that has only closed its sending side can still read the response.
-            None => Self { status: Some(StatusCode::BAD_REQUEST), ..Self::new(Reason::ClientLeft, error) },
+            None => {
+                let mut refusal = Self::new(Reason::ClientLeft, error);
+                refusal.status = Some(StatusCode::BAD_REQUEST);
+                refusal
+            }
         }
     }
 }
