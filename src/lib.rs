@@ -75,6 +75,8 @@ mod config;
 
 mod gateway;
 
+mod offline;
+
 mod admin;
 
 mod server;
@@ -101,5 +103,5 @@ pub mod unstable {
         ($($name:ident)*) => { $(pub mod $name { pub use crate::$name::*; })* };
     }
 
-    reexport! { base settings refusal certificate connection listener upstream identity_http entra credentials graph telemetry address request caller limits partner expression exchange authorization inbound identity outbound token_relay route audit config gateway admin server }
+    reexport! { base settings refusal certificate connection listener upstream identity_http entra credentials graph telemetry address request caller limits partner expression exchange authorization inbound identity outbound token_relay route audit config gateway offline admin server }
 }

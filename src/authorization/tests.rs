@@ -69,7 +69,9 @@ async fn send_all(
 ) -> Result<Sent, Refusal> {
     let mut outgoing = crate::outgoing::from_incoming(incoming, &ReservedNames::default().finish(None));
     let (mut own_token, mut credential, mut waited) = (own, None, Duration::ZERO);
+    let mut trace = crate::refusal::trace::Trace::default();
     let facts = Facts {
+        trace: &mut trace,
         clock: &Clock::manual(0),
         captures,
         token,

@@ -19,7 +19,7 @@ pub use config::{ForwardedHeader, ProxyProtocolConfig, TrustConfig, TrustStepCon
 pub use hop::HopFault;
 use http::{HeaderMap, HeaderValue};
 pub use listener_trust::ListenerTrust;
-pub use trust::Trust;
+pub use trust::{Hop, Trust};
 pub(crate) use trusted_group::{TrustPurpose, TrustedGroup};
 
 use crate::{base::clock::Clock, connection::Scheme, listener::Connection, refusal::Refusal};
@@ -53,6 +53,15 @@ impl Caller {
             }
             // A listener whose peers are told otherwise lets nobody speak for a caller.
             (None, introduction) => Ok(Self::peer(introduction.map_or(peer, |introduction| introduction.by.ip()))),
+        }
+    }
+
+    /// Returns the hops from the peer of a connection to the caller of a request with these header fields.
+    pub(crate) fn hops(connection: &Connection, headers: &HeaderMap, clock: &Clock) -> Vec<Hop> {
+        let peer = connection.peer.ip();
+        match connection.settings.trusted_peers.downcast_ref::<ListenerTrust>() {
+            Some(ListenerTrust { trust, .. }) => trust.hops(peer, headers, clock),
+            None => vec![Hop { address: peer, trusted_by: None }],
         }
     }
 

@@ -42,6 +42,15 @@ impl Default for Rule {
     }
 }
 
+/// One hop between the peer and the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// The address.
+    pub address: IpAddr,
+    /// The index of the entry of `trusted-proxies` or `trust-path` by which it is trusted; `None` for the caller.
+    pub trusted_by: Option<usize>,
+}
+
 #[derive(Debug)]
 struct Step {
     group: TrustedGroup,
@@ -123,8 +132,27 @@ impl Trust {
         }
     }
 
+    /// Returns the hops from the peer outwards, up to the caller: for telling how a caller was determined.
+    pub fn hops(&self, peer: IpAddr, headers: &HeaderMap, clock: &Clock) -> Vec<Hop> {
+        let mut walk = Walk { rule: &self.rule, headers, clock, steps: self.rule.steps() };
+        let (peer, mut hops) = (peer.to_canonical(), Vec::new());
+        let trusted_by = walk.believes(peer);
+        hops.push(Hop { address: peer, trusted_by });
+        if trusted_by.is_some() {
+            let mut seen = |address, trusted_by| hops.push(Hop { address, trusted_by });
+            // What is not an address has refused the request.
+            let _ = match self.header {
+                ForwardedHeader::XForwardedFor => walk.find_caller(x_forwarded_for(headers), &mut seen),
+                ForwardedHeader::Forwarded => {
+                    forwarded_elements(headers).and_then(|elements| walk.find_caller(elements.iter().rev().map(node), &mut seen))
+                }
+            };
+        }
+        hops
+    }
+
     fn walk(&self, peer: Caller, mut walk: Walk<'_>) -> Result<Caller, Refusal> {
-        if !walk.believes(peer.address) {
+        if walk.believes(peer.address).is_none() {
             return Ok(peer);
         }
         let caller = match self.header {
@@ -189,36 +217,42 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Returns whether this hop is trusted, so that its statement about the next one is read.
-    fn believes(&mut self, address: IpAddr) -> bool {
+    /// Returns the entry by which this hop is trusted, so that its statement about the next one is read; `None` if none holds it.
+    fn believes(&mut self, address: IpAddr) -> Option<usize> {
         match self.rule {
-            Rule::Any(groups) => groups.iter().any(|group| group.holds(address, self.headers, self.clock)),
+            Rule::Any(groups) => groups.iter().position(|group| group.holds(address, self.headers, self.clock)),
             Rule::Path(steps) => {
                 while let Some(step) = self.steps.checked_sub(1).map(|at| &steps[at]) {
                     let holds = step.group.holds(address, self.headers, self.clock);
                     if !holds && !step.optional {
                         // This way was not taken: nothing further out is believed, whatever address it shows.
                         self.steps = 0;
-                        return false;
+                        return None;
                     }
                     self.steps -= 1;
                     if holds {
-                        return true;
+                        return Some(self.steps);
                     }
                 }
-                false
+                None
             }
         }
     }
 
     /// Walks to the first hop that is not trusted; returns the address and the number of hops passed. Entries beyond it are never
     /// read, since an untrusted party wrote them.
-    fn find_caller(mut self, hops: impl Iterator<Item = Result<IpAddr, HopFault>>) -> Result<Option<(IpAddr, usize)>, HopFault> {
+    fn find_caller(
+        mut self,
+        hops: impl Iterator<Item = Result<IpAddr, HopFault>>,
+        mut seen: impl FnMut(IpAddr, Option<usize>),
+    ) -> Result<Option<(IpAddr, usize)>, HopFault> {
         let mut found = None;
         for (index, hop) in hops.enumerate() {
             let address = hop?;
             found = Some((address, index + 1));
-            if !self.believes(address) {
+            let trusted_by = self.believes(address);
+            seen(address, trusted_by);
+            if trusted_by.is_none() {
                 break;
             }
         }
@@ -226,12 +260,24 @@ impl Walk<'_> {
     }
 }
 
+/// Returns the hops of `X-Forwarded-For`, the nearest first. Several lines are one list, in order (RFC 9110, section 5.3).
+fn x_forwarded_for(headers: &HeaderMap) -> impl Iterator<Item = Result<IpAddr, HopFault>> {
+    let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
+    lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')).map(hop::of_x_forwarded_for)
+}
+
+/// Returns the hops of `Forwarded`, the nearest last.
+fn forwarded_elements(headers: &HeaderMap) -> Result<Vec<Element<'_>>, HopFault> {
+    let mut elements = Vec::new();
+    for line in headers.get_all(header::FORWARDED) {
+        elements.extend(forwarded::elements(line.as_bytes())?);
+    }
+    Ok(elements)
+}
+
 fn by_x_forwarded_for(peer: &Caller, walk: Walk<'_>) -> Result<Caller, HopFault> {
     let headers = walk.headers;
-    // Several lines are one list, in order (RFC 9110, section 5.3).
-    let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
-    let hops = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')).map(hop::of_x_forwarded_for);
-    let found = walk.find_caller(hops)?;
+    let found = walk.find_caller(x_forwarded_for(headers), |_, _| {})?;
     Ok(Caller {
         address: found.map_or(peer.address, |(address, _)| address),
         source: found.map_or(peer.source, |_| AddressSource::XForwardedFor),
@@ -242,11 +288,8 @@ fn by_x_forwarded_for(peer: &Caller, walk: Walk<'_>) -> Result<Caller, HopFault>
 }
 
 fn by_forwarded(peer: &Caller, walk: Walk<'_>) -> Result<Caller, HopFault> {
-    let mut elements = Vec::new();
-    for line in walk.headers.get_all(header::FORWARDED) {
-        elements.extend(forwarded::elements(line.as_bytes())?);
-    }
-    let found = walk.find_caller(elements.iter().rev().map(node))?;
+    let elements = forwarded_elements(walk.headers)?;
+    let found = walk.find_caller(elements.iter().rev().map(node), |_, _| {})?;
     // What is believed of the caller's request is what the proxy said that the caller spoke to.
     let said = found.map(|(_, steps)| &elements[elements.len() - steps]);
     Ok(Caller {

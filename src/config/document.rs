@@ -31,6 +31,7 @@ use crate::settings::{
 ///
 /// Faults that only show when it is built (an undefined name, a file that is not a certificate) are told by place;
 /// [`report`](Self::report) finds the lines.
+#[derive(Clone)]
 pub struct Document {
     /// The settings.
     #[doc(hidden)]
@@ -176,6 +177,16 @@ impl Document {
         self.sources.said(message, None)
     }
 
+    /// Returns the digest of the config's files: SHA-256 of their texts in the order in which they were read, in hexadecimal.
+    pub fn digest(&self) -> String {
+        let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        for text in self.sources.texts() {
+            digest.update(&(text.len() as u64).to_be_bytes());
+            digest.update(text.as_bytes());
+        }
+        digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Returns the place of a setting: file, line and column.
     pub fn position(&self, place: &Place) -> Option<(String, usize, usize)> {
         let origin = self.places.origin(place, false)?;
@@ -190,7 +201,7 @@ impl Document {
 }
 
 /// The place of each setting.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Places(HashMap<Place, (Option<Origin>, Origin)>);
 
 impl Places {

@@ -210,6 +210,11 @@ impl ResponseBody {
         self.recorder = Some(recorder);
     }
 
+    /// Returns the request's record, as long as it is not written.
+    pub(crate) fn recorder(&mut self) -> Option<&mut Recorder> {
+        self.recorder.as_deref_mut()
+    }
+
     /// Ties a tunnel to the head, which has no body.
     pub(super) fn opens(&mut self, tunnel: Tunnel) {
         self.tunnel = Some(Box::new(tunnel));

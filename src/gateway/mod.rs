@@ -46,7 +46,7 @@ use crate::{
     outgoing,
     refusal::{
         Reason, Refusal, Stop,
-        trace::{Step, Verdict},
+        trace::{Step, Trace, Verdict},
     },
     request::{Ambiguities, IncomingRequest, RequestId, TraceContext, USUAL_METHODS},
     route::{Action, Found, Route, answer_of_keys},
@@ -101,9 +101,33 @@ impl DataPlane {
         connection: &Arc<Connection>,
         inner: Option<Box<dyn Inner>>,
     ) -> impl Future<Output = Response<ResponseBody>> + Send + use<> {
+        self.process(arrival, connection, inner, None)
+    }
+
+    /// Processes a request as [`serve`](Self::serve) does, but calls nothing outside of the gateway: `trace` has what stands in for it.
+    pub(crate) fn try_out(
+        &self,
+        arrival: Arrival,
+        connection: &Arc<Connection>,
+        trace: Trace,
+    ) -> impl Future<Output = Response<ResponseBody>> + Send + use<> {
+        self.process(arrival, connection, None, Some(trace))
+    }
+
+    #[inline]
+    fn process(
+        &self,
+        arrival: Arrival,
+        connection: &Arc<Connection>,
+        inner: Option<Box<dyn Inner>>,
+        trace: Option<Trace>,
+    ) -> impl Future<Output = Response<ResponseBody>> + Send + use<> {
         let runtime = self.snapshot();
         let exchange = Exchange::begin(runtime.clock.clone(), connection.clone(), self.worker);
         let mut recorder = Box::new(Recorder::new(exchange, runtime, self.state.log.clone()));
+        if let Some(trace) = trace {
+            recorder.exchange.trace = trace;
+        }
         let mut received = match arrival {
             Arrival::Request(request) => catch_unwind(AssertUnwindSafe(|| receive(&mut recorder, request, inner)))
                 .unwrap_or_else(|panic| Err(panicked(&*panic, &recorder))),
@@ -215,7 +239,12 @@ async fn forward(recorder: &mut Recorder, received: &mut Received) -> Result<Res
     let route = &runtime.routes[found.route];
     exchange.route = Some(runtime.label(found.route));
     exchange.captures = found.captures;
-    exchange.trace.note(|| Step { at: "route".into(), verdict: Verdict::Passed, detail: route.name.to_string().into() });
+    exchange.trace.note(|| Step {
+        at: "route".into(),
+        place: None,
+        verdict: Verdict::Passed,
+        detail: route.name.to_string().into(),
+    });
     route.admits(incoming, received.scheme)?;
     if let Some(trusted) = &route.trusted_headers {
         // What is not believed is gone before a policy could read it.
@@ -297,6 +326,10 @@ impl UpstreamExchange<'_> {
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
+        if exchange.trace.stand_in().is_some() {
+            // There is no token of the gateway that could be had afresh.
+            return if self.route.authorization.is_own() { Err(Reason::UpstreamRefusedCredential.into()) } else { Ok(response) };
+        }
         match (self.route.authorization.refused(exchange, response.headers(), again.is_some())?, again) {
             (AfterRefusal::ApplyAgain, Some(mut outgoing)) => {
                 // Boxed, since it is rare: every request would have to keep the room for it.
@@ -323,6 +356,13 @@ impl UpstreamExchange<'_> {
         self.route.authorization.apply(exchange, self.incoming, outgoing).await?;
         exchange.outcome.allow();
         set_forwarding_headers(exchange, self.incoming, outgoing);
+        if let Some(stand_in) = exchange.trace.stand_in() {
+            let upgrade = (self.route.websocket && self.incoming.asks_for_websocket()).then_some(&WEBSOCKET);
+            let sent = self.upstream.preview(&self.incoming.authority, outgoing, body.size_hint().exact(), upgrade)?;
+            exchange.outcome.server = Some(sent.server.clone());
+            stand_in.sent = Some(sent);
+            return Ok(stand_in.answer.clone().map(ResponseBody::whole));
+        }
         let began = exchange.elapsed();
         let connection = exchange.own_connection.then(|| exchange.connection.clone());
         let call = Call {

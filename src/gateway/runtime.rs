@@ -295,6 +295,11 @@ impl Runtime {
         waiting
     }
 
+    /// Returns the values of the secret named values.
+    pub(crate) const fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
     /// Returns the rules of the listener of this name; `None` if the config does not have it.
     pub(crate) fn listener(&self, name: &str) -> Option<&ListenerRules> {
         self.listeners.iter().find(|listener| &*listener.name == name)

@@ -54,6 +54,7 @@ struct IdentityHeader {
     absent: Absent,
     /// The entry's name in audit records.
     at: Arc<str>,
+    place: Place,
 }
 
 /// The reaction to an absent value.
@@ -106,6 +107,7 @@ impl IdentityHeaders {
             };
             exchange.trace.note(|| Step {
                 at: header.at.clone(),
+                place: Some(header.place.clone()),
                 verdict,
                 detail: written.as_ref().err().map_or_else(|| "".into(), |error| error.to_string().into()),
             });
@@ -128,7 +130,7 @@ impl IdentityHeader {
         let name = header?;
         scope.reserved.claim(&name, Claim::Identity);
         let at = format!("identity-headers.{name}").into();
-        Some(Self { name, value: value?, form, absent: absent?, at })
+        Some(Self { name, value: value?, form, absent: absent?, at, place: place.clone() })
     }
 
     fn write(&self, facts: &Facts<'_>, headers: &mut HeaderMap) -> Result<(), Unavailable> {

@@ -8,16 +8,36 @@
 //! upstream. The changes of a list that refused are undone, except for counts. If all refuse, the first list's refusal is the
 //! response.
 
+use std::sync::Arc;
+
 use super::{
     PolicyConfig,
     build_context::BuildContext,
     list::{ListContext, PolicyList, Written},
 };
-use crate::{exchange::Exchange, refusal::Stop, request::IncomingRequest, settings::Place, upstream::UpstreamRequest};
+use crate::{
+    exchange::Exchange,
+    refusal::{
+        Stop,
+        trace::{Step, Verdict},
+    },
+    request::IncomingRequest,
+    settings::Place,
+    upstream::UpstreamRequest,
+};
 
 /// Admits requests that one of several lists of policies admits.
 #[derive(Debug)]
-pub struct AnyOf(Vec<PolicyList>);
+pub struct AnyOf(Vec<Alternative>);
+
+/// One of the lists.
+#[derive(Debug)]
+struct Alternative {
+    list: PolicyList,
+    /// Its name in traces: `inbound[1].any-of[0]`.
+    at: Arc<str>,
+    place: Place,
+}
 
 impl AnyOf {
     pub(crate) fn build(
@@ -40,7 +60,9 @@ impl AnyOf {
             }
             let name = format!("{at}[{index}]");
             scope.tokens_before.clone_from(&before);
-            lists.push(PolicyList::build(&[Written { policies, place, name: &name, shared: false }], within, scope));
+            let written = Written { policies, place: place.clone(), name: &name, shared: false };
+            let list = PolicyList::build(&[written], within, scope);
+            lists.push(Alternative { list, at: name.into(), place });
             after.join(scope.tokens_before);
         }
         *scope.tokens_before = after;
@@ -57,10 +79,17 @@ impl AnyOf {
         outgoing: &mut UpstreamRequest,
     ) -> Result<(), Stop> {
         let mut first = None;
-        for list in &self.0 {
+        for Alternative { list, at, place } in &self.0 {
             let before = exchange.checkpoint();
             let mut tried = outgoing.clone();
-            match list.run_within(exchange, incoming, &mut tried).await {
+            let result = list.run_within(exchange, incoming, &mut tried).await;
+            exchange.trace.note(|| Step {
+                at: at.clone(),
+                place: Some(place.clone()),
+                verdict: Verdict::of(&result),
+                detail: "".into(),
+            });
+            match result {
                 Ok(()) => {
                     *outgoing = tried;
                     return Ok(());

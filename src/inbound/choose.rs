@@ -8,6 +8,8 @@
 //! [`Reason::NotAuthorized`], since another branch might be weaker. If none is true and there is no `otherwise`, the request
 //! continues.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -19,7 +21,10 @@ use super::{
 use crate::{
     exchange::Exchange,
     expression::{EvaluationError, Expression},
-    refusal::{Reason, Refusal, Stop},
+    refusal::{
+        Reason, Refusal, Stop,
+        trace::{Step, Verdict},
+    },
     request::IncomingRequest,
     settings::Place,
     upstream::UpstreamRequest,
@@ -48,8 +53,17 @@ impl BranchConfig {
 /// Runs the policies of the first branch whose condition is true.
 #[derive(Debug)]
 pub struct Choose {
-    branches: Vec<(Expression, PolicyList)>,
-    otherwise: PolicyList,
+    branches: Vec<(Expression, Branch)>,
+    otherwise: Option<Branch>,
+}
+
+/// The policies of a branch.
+#[derive(Debug)]
+struct Branch {
+    list: PolicyList,
+    /// Its name in traces: `inbound[1].choose[0].do`.
+    at: Arc<str>,
+    place: Place,
 }
 
 impl Choose {
@@ -60,7 +74,7 @@ impl Choose {
         scope: &mut BuildContext<'_>,
     ) -> Option<Self> {
         let errors = scope.faults.errors();
-        let mut built = Self { branches: Vec::new(), otherwise: PolicyList::default() };
+        let mut built = Self { branches: Vec::new(), otherwise: None };
         let (before, mut after) = (scope.tokens_before.clone(), scope.tokens_before.clone());
         for (index, branch) in config.iter().enumerate() {
             let place = place.index(index);
@@ -69,17 +83,17 @@ impl Choose {
                 BranchConfig { when: Some(when), then: Some(then), otherwise: None } => {
                     let condition = scope.condition(when, &place.key("when"));
                     let name = format!("{at}[{index}].do");
-                    let list = PolicyList::build(
-                        &[Written { policies: then, place: place.key("do"), name: &name, shared: false }],
-                        within,
-                        scope,
-                    );
-                    built.branches.extend(condition.map(|condition| (condition, list)));
+                    let list = Written { policies: then, place: place.key("do"), name: &name, shared: false };
+                    let list = PolicyList::build(&[list], within, scope);
+                    let branch = Branch { list, at: name.into(), place: place.key("when") };
+                    built.branches.extend(condition.map(|condition| (condition, branch)));
                 }
                 BranchConfig { when: None, then: None, otherwise: Some(otherwise) } if index > 0 && index + 1 == config.len() => {
                     let name = format!("{at}[{index}].otherwise");
-                    let list = Written { policies: otherwise, place: place.key("otherwise"), name: &name, shared: false };
-                    built.otherwise = PolicyList::build(&[list], within, scope);
+                    let place = place.key("otherwise");
+                    let list = Written { policies: otherwise, place: place.clone(), name: &name, shared: false };
+                    let list = PolicyList::build(&[list], within, scope);
+                    built.otherwise = Some(Branch { list, at: name.into(), place });
                 }
                 BranchConfig { when: None, then: None, otherwise: Some(_) } => {
                     scope.faults.error(&place, "`otherwise` is not the last branch after others", "put it last");
@@ -104,14 +118,21 @@ impl Choose {
         incoming: &IncomingRequest,
         outgoing: &mut UpstreamRequest,
     ) -> Result<(), Stop> {
-        let mut chosen = &self.otherwise;
-        for (condition, list) in &self.branches {
+        let mut chosen = self.otherwise.as_ref();
+        for (condition, branch) in &self.branches {
             if condition.holds(&exchange.facts(incoming)).map_err(CannotChoose)? {
-                chosen = list;
+                chosen = Some(branch);
                 break;
             }
         }
-        chosen.run_within(exchange, incoming, outgoing).await
+        let Some(Branch { list, at, place }) = chosen else { return Ok(()) };
+        exchange.trace.note(|| Step {
+            at: at.clone(),
+            place: Some(place.clone()),
+            verdict: Verdict::Passed,
+            detail: "this branch is taken".into(),
+        });
+        list.run_within(exchange, incoming, outgoing).await
     }
 }
 

@@ -128,7 +128,7 @@ impl PolicyList {
 impl Listed<'_> {
     fn build(&self, within: ListContext<'_>, scope: &mut BuildContext<'_>) -> Option<Arc<PolicyEntry>> {
         let policy = InboundPolicy::build(self.config, &self.place, &self.at, within, scope)?;
-        Some(Arc::new(PolicyEntry { policy, at: self.at.as_str().into() }))
+        Some(Arc::new(PolicyEntry { policy, at: self.at.as_str().into(), place: self.place.clone() }))
     }
 }
 

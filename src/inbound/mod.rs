@@ -194,6 +194,8 @@ pub struct PolicyEntry {
     pub policy: InboundPolicy,
     /// The entry's name in audit records: `inbound[1].ip-filter`.
     pub at: Arc<str>,
+    /// The place of its settings in the config.
+    pub place: Place,
 }
 
 impl InboundPolicy {
@@ -297,17 +299,14 @@ impl PolicyEntry {
         outgoing: &mut UpstreamRequest,
     ) -> Result<(), Stop> {
         let result = self.policy.check(exchange, incoming, outgoing).await;
-        let verdict = match &result {
-            Ok(()) => Verdict::Passed,
-            Err(Stop::Refuse(refusal)) => Verdict::Refused(refusal.reason),
-            Err(Stop::Respond(_)) => Verdict::Answered,
-        };
+        let verdict = Verdict::of(&result);
         // A policy within this one has said so already.
         if verdict != Verdict::Passed && exchange.outcome.policy.is_none() {
             exchange.outcome.policy = Some(self.at.clone());
         }
         exchange.trace.note(|| Step {
             at: self.at.clone(),
+            place: Some(self.place.clone()),
             verdict,
             detail: match &result {
                 Err(Stop::Refuse(refusal)) => refusal.cause.as_ref().map_or("".into(), |cause| cause.to_string().into()),

@@ -53,6 +53,11 @@ impl Fixed {
         (taken, Receipt::new(spot, taken, ask))
     }
 
+    /// Forgets all counts.
+    pub(super) fn clear(&self) {
+        self.table.clear();
+    }
+
     /// Gives back the count of a call.
     pub fn give_back(&self, receipt: Receipt) {
         let period = number(receipt.at, self.period);

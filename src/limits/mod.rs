@@ -118,6 +118,12 @@ impl Limits {
         self.concurrency.clone()
     }
 
+    /// Forgets all counts of calls and bytes; concurrent calls end by themselves.
+    pub(crate) fn clear(&self) {
+        lock(&self.rates).values().for_each(|counter| counter.clear());
+        lock(&self.quotas).values().for_each(|counter| counter.clear());
+    }
+
     /// Returns the owner of the counts under this text, which must be unique.
     pub(crate) fn owner(&self, text: &str) -> Owner {
         Owner::of(self.seed.hash_one(text))

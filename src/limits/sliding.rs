@@ -69,6 +69,11 @@ impl Sliding {
         (taken, Receipt::new(spot, taken, ask))
     }
 
+    /// Forgets all counts.
+    pub(super) fn clear(&self) {
+        self.table.clear();
+    }
+
     /// Gives back the count of a call.
     pub fn give_back(&self, receipt: Receipt) {
         self.table.at(receipt.spot, |window| window.give_back(receipt.cost, milliseconds(receipt.at)));

@@ -54,6 +54,8 @@ pub(super) struct Table<C> {
 struct Shard<C> {
     sets: Box<[Vec<Slot<C>>]>,
     tenures: u32,
+    /// The number of tenures when all counts were forgotten.
+    cleared: u32,
 }
 
 #[derive(Debug)]
@@ -75,13 +77,24 @@ pub(super) struct Spot {
 impl<C: Count> Table<C> {
     /// Makes a table with this subject for the log.
     pub(super) fn new(what: &'static str) -> Self {
-        let shard = || Mutex::new(Shard { sets: (0..SETS).map(|_| Vec::new()).collect(), tenures: 0 });
+        let shard = || Mutex::new(Shard { sets: (0..SETS).map(|_| Vec::new()).collect(), tenures: 0, cleared: 0 });
         Self {
             seed: RandomState::new(),
             shards: (0..SHARDS).map(|_| shard()).collect(),
             what,
             shared: AtomicU64::new(0),
             told: AtomicU64::new(0),
+        }
+    }
+
+    /// Forgets all counts.
+    pub(super) fn clear(&self) {
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            if shard.cleared != shard.tenures {
+                shard.sets.iter_mut().for_each(Vec::clear);
+                shard.cleared = shard.tenures;
+            }
         }
     }
 
@@ -97,7 +110,7 @@ impl<C: Count> Table<C> {
         let shard = &self.shards[hash as usize % SHARDS];
         // A panic within leaves a count as it is, which is still one.
         let mut shard = lock(shard);
-        let Shard { sets, tenures } = &mut *shard;
+        let Shard { sets, tenures, .. } = &mut *shard;
         let set = &mut sets[(hash >> 32) as usize % SETS];
         let index = match set.iter().position(|slot| slot.hash == hash) {
             Some(index) => index,

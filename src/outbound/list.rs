@@ -130,7 +130,7 @@ impl Builder<'_, '_> {
                     None
                 }
             };
-            policies.extend(kind.map(|kind| OutboundPolicy { kind, at: at.into() }));
+            policies.extend(kind.map(|kind| OutboundPolicy { kind, at: at.into(), place }));
         }
         self.depth -= 1;
         OutboundList(policies)

@@ -26,6 +26,7 @@ use crate::{
         trace::{Step, Verdict},
     },
     request::IncomingRequest,
+    settings::Place,
 };
 
 /// One policy on the response: a map with one key, the policy's name.
@@ -73,6 +74,8 @@ struct OutboundPolicy {
     kind: Kind,
     /// The entry's name in audit records: `outbound[0].set-header`.
     at: Arc<str>,
+    /// The place of its settings in the config.
+    place: Place,
 }
 
 #[derive(Debug)]
@@ -106,7 +109,7 @@ impl OutboundPolicy {
         if result.is_err() && exchange.outcome.policy.is_none() {
             exchange.outcome.policy = Some(self.at.clone());
         }
-        exchange.trace.note(|| Step { at: self.at.clone(), verdict, detail: "".into() });
+        exchange.trace.note(|| Step { at: self.at.clone(), place: Some(self.place.clone()), verdict, detail: "".into() });
         result
     }
 

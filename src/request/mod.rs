@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// The head of an incoming request, parsed once. Decisions are made on it, and the upstream's request is built from it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct IncomingRequest {
     /// The method; never CONNECT. No route serves TRACE or TRACK.
     pub method: Method,

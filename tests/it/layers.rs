@@ -39,6 +39,8 @@ const LAYERS: &[&str] = &[
     "audit",
     "config",
     "gateway",
+    "offline",
+    "explain",
     "admin",
     "server",
     "embedding",

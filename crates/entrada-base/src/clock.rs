@@ -73,6 +73,13 @@ impl Clock {
         Reading { unix: self.unix(), monotonic, instant }
     }
 
+    /// Sets a manual clock, also back. Does nothing to the machine's clock.
+    pub fn set(&self, unix_seconds: u64) {
+        if let Source::Manual(milliseconds) = &self.0 {
+            milliseconds.store(unix_seconds.saturating_mul(1_000), Ordering::Relaxed);
+        }
+    }
+
     /// Moves a manual clock on. Does nothing to the machine's clock.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(milliseconds) = &self.0 {

@@ -2,18 +2,35 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use crate::refusal::Reason;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response};
+
+use crate::{
+    refusal::{Reason, Stop},
+    settings::Place,
+};
 
 /// The steps of one request's decision. Nothing is recorded, and nothing allocated, unless the trace is read.
+///
+/// A trial has one, too: a request that is judged as all others, but for which nothing outside of the gateway is called.
 #[derive(Debug, Default)]
-#[expect(clippy::box_collection, reason = "one word in every exchange; the list exists only where somebody reads it")]
-pub struct Trace(Option<Box<Vec<Step>>>);
+pub struct Trace(Option<Box<Reading>>);
+
+/// The trace of a request that somebody reads: one word in every exchange, and a list only here.
+#[derive(Debug, Default)]
+struct Reading {
+    steps: Vec<Step>,
+    unread: bool,
+    stand_in: Option<StandIn>,
+}
 
 /// The result of one policy or station.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The station or policy entry, as `route` or `inbound[1].ip-filter`.
     pub at: Arc<str>,
+    /// The place of its settings in the config, if it has any.
+    pub place: Option<Place>,
     /// The result.
     pub verdict: Verdict,
     /// The examined values, in words.
@@ -31,27 +48,95 @@ pub enum Verdict {
     Answered,
 }
 
+impl Verdict {
+    /// Returns the verdict of a policy with this result.
+    pub fn of(result: &Result<(), Stop>) -> Self {
+        match result {
+            Ok(()) => Self::Passed,
+            Err(Stop::Refuse(refusal)) => Self::Refused(refusal.reason),
+            Err(Stop::Respond(_)) => Self::Answered,
+        }
+    }
+}
+
+/// What answers instead of everything outside of the gateway, and what that would have received.
+#[derive(Debug)]
+pub struct StandIn {
+    /// The response of the upstream.
+    pub answer: Response<Bytes>,
+    /// The request to the upstream.
+    pub sent: Option<SentRequest>,
+    /// The facts that the gateway would have asked others for.
+    pub unasked: Vec<&'static str>,
+}
+
+/// The head of a request that an upstream would have received.
+#[derive(Clone, Debug)]
+pub struct SentRequest {
+    /// The upstream's name.
+    pub upstream: Arc<str>,
+    /// The server: host and port.
+    pub server: Arc<str>,
+    /// The method.
+    pub method: Method,
+    /// The URL: the server's, with path and query.
+    pub url: String,
+    /// The header fields, `Host` and framing among them. Those with secrets are marked as sensitive.
+    pub headers: HeaderMap,
+}
+
 impl Trace {
     /// Makes a trace that records every step.
     pub fn read() -> Self {
         Self(Some(Box::default()))
     }
 
+    /// Makes the trace of a trial, with or without steps.
+    pub fn trial(stand_in: StandIn, steps: bool) -> Self {
+        Self(Some(Box::new(Reading { steps: Vec::new(), unread: !steps, stand_in: Some(stand_in) })))
+    }
+
     /// Returns whether the trace is read.
     pub fn is_read(&self) -> bool {
-        self.0.is_some()
+        self.0.as_ref().is_some_and(|reading| !reading.unread)
     }
 
     /// Records a step if the trace is read; `step` is not called otherwise.
     pub fn note(&mut self, step: impl FnOnce() -> Step) {
-        if let Some(steps) = &mut self.0 {
-            steps.push(step());
+        if let Some(reading) = &mut self.0
+            && !reading.unread
+        {
+            reading.steps.push(step());
         }
     }
 
     /// Returns the steps so far.
     pub fn steps(&self) -> &[Step] {
-        self.0.as_deref().map_or(&[], Vec::as_slice)
+        self.0.as_deref().map_or(&[], |reading| &reading.steps)
+    }
+
+    /// Returns what stands in for everything outside; `None` for every request that is served.
+    pub fn stand_in(&mut self) -> Option<&mut StandIn> {
+        self.0.as_mut()?.stand_in.as_mut()
+    }
+
+    /// Takes the steps and the stand-in of a trial that has ended.
+    pub fn take(&mut self) -> (Vec<Step>, Option<StandIn>) {
+        self.0.take().map_or_else(Default::default, |reading| (reading.steps, reading.stand_in))
+    }
+}
+
+impl StandIn {
+    /// Makes one whose upstreams answer so.
+    pub const fn answering(answer: Response<Bytes>) -> Self {
+        Self { answer, sent: None, unasked: Vec::new() }
+    }
+
+    /// Notes a fact that the gateway would have asked others for.
+    pub fn not_asked(&mut self, fact: &'static str) {
+        if !self.unasked.contains(&fact) {
+            self.unasked.push(fact);
+        }
     }
 }
 
@@ -59,12 +144,19 @@ impl Trace {
 mod tests {
     use super::*;
 
+    fn unreachable_step() -> Step {
+        unreachable!("nobody reads this")
+    }
+
     #[test]
     fn an_unread_trace_never_makes_its_steps() {
         let mut trace = Trace::default();
+        let mut trial = Trace::trial(StandIn::answering(Response::new(Bytes::new())), false);
 
-        trace.note(|| unreachable!("nobody reads this"));
+        trace.note(unreachable_step);
+        trial.note(unreachable_step);
 
-        assert!(trace.steps().is_empty());
+        assert!(trace.steps().is_empty() && trial.steps().is_empty());
+        assert!(trace.stand_in().is_none() && trial.stand_in().is_some());
     }
 }

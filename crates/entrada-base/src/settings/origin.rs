@@ -63,6 +63,11 @@ impl Sources {
         &self.files[file]
     }
 
+    /// Returns the texts of all files.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|file| file.text.as_str())
+    }
+
     /// Returns the paths of all files.
     pub fn paths(&self) -> impl Iterator<Item = &PathBuf> {
         self.files.iter().map(|file| &file.path)

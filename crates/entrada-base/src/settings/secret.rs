@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::{
     parts::{self, Part},
-    secret_cell::SecretCell,
+    secret_cell::{CurrentSecret, SecretCell},
 };
 
 /// The schema keyword that marks a place which may hold a secret.
@@ -165,6 +165,35 @@ impl Secrets {
             }
         }
         secrets
+    }
+
+    /// Returns a copy whose vault secrets are its own: with the values that `known` has of them now, or else this placeholder.
+    #[must_use]
+    pub fn apart(&self, known: Option<&Self>, placeholder: &str) -> Self {
+        let mut secrets = self.clone();
+        for (name, source) in &mut secrets.0 {
+            let SecretSource::Vault(secret) = source else { continue };
+            let current = match known.and_then(|known| known.0.get(name)) {
+                Some(SecretSource::Vault(known)) => known.current(),
+                _ => secret.current(),
+            };
+            let own = SecretCell::new(name, secret.config().clone());
+            own.set(Some(match current {
+                Some(current) => CurrentSecret {
+                    value: current.value.clone(),
+                    version: current.version.clone(),
+                    expires_at: current.expires_at,
+                },
+                None => CurrentSecret { value: Arc::new(placeholder.into()), version: None, expires_at: None },
+            }));
+            *source = SecretSource::Vault(Arc::new(own));
+        }
+        secrets
+    }
+
+    /// Returns whether a vault holds one of them.
+    pub fn has_vault(&self) -> bool {
+        self.in_vaults().next().is_some()
     }
 
     /// Returns the secrets that vaults hold.

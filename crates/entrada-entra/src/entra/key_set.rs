@@ -180,6 +180,11 @@ impl KeySet {
         &self.source
     }
 
+    /// Returns whether the config holds the keys.
+    pub(crate) fn is_given(&self) -> bool {
+        self.state().given
+    }
+
     /// Returns whether both have the same source, or hold the same given keys.
     pub(crate) fn is_as(&self, other: &Self) -> bool {
         let given = |set: &Self| set.state().given.then(|| set.slots.first().and_then(|slot| slot.document.load_full()));

@@ -4,12 +4,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio::runtime::Handle;
 
 use super::{
     TenantConfig,
+    issuer::PLACEHOLDER,
     key_set::{Document, KeySet, KeySetStatus, Source},
     keys::Keys,
     metadata::Metadata,
@@ -245,6 +247,60 @@ impl Tenants {
             }
         }
         Ok(())
+    }
+
+    /// Uses keys for every key set, without any fetch. `keys` makes the JSON Web Key Set for an issuer. `given`: also for
+    /// sets whose keys the config holds.
+    ///
+    /// # Errors
+    /// Fails if no set can use its keys.
+    pub fn assume(
+        &self,
+        given: bool,
+        clock: &Clock,
+        keys: impl Fn(&str) -> Vec<u8>,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let (mut used, mut fault) = (false, None);
+        for set in self.key_sets() {
+            let source = set.source();
+            if source.quiet || set.is_given() && !given {
+                continue;
+            }
+            for (index, endpoint) in source.endpoints.iter().enumerate() {
+                let issuer = endpoint.assumed_issuer.clone();
+                match Keys::read(&keys(&issuer.of(PLACEHOLDER)), source.algorithms) {
+                    Ok(keys) => {
+                        let metadata = Metadata { issuer, jwks_uri: endpoint.metadata.clone(), cloud: None };
+                        set.put(index, Document { metadata, keys }, clock.monotonic());
+                        used = true;
+                    }
+                    Err(error) => fault = Some(error),
+                }
+            }
+        }
+        fault.filter(|_| !used).map_or(Ok(()), |fault| Err(fault.into()))
+    }
+
+    /// Uses the keys that another config's sets of the same sources have now.
+    pub fn copy_keys(&self, other: &Self, now: Duration, clock: &Clock) {
+        let others = other.key_sets();
+        for set in self.key_sets().iter().filter(|set| !set.is_given()) {
+            let Some(other) = others.iter().find(|other| other.source() == set.source()) else { continue };
+            for (index, document) in other.snapshot(now).documents.into_iter().enumerate() {
+                if let Some(document) = document {
+                    set.put(index, (*document).clone(), clock.monotonic());
+                }
+            }
+        }
+    }
+
+    /// Returns the issuer of tokens of a tenant or another issuer, by its name in the config; `tid` is the tenant's GUID.
+    pub fn issuer_of(&self, name: &str, tid: &str, version: u8) -> Option<String> {
+        match self.by_name.get(name) {
+            Some(tenant) if version == 1 => Some(tenant.issuer_v1(tid)),
+            Some(tenant) => Some(tenant.issuer_v2(tid)),
+            None => self.issuer(name),
+        }
     }
 
     /// Returns the status of each document of each key set.

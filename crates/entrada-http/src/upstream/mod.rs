@@ -26,6 +26,7 @@ mod interim;
 mod io;
 mod outgoing;
 mod pool;
+mod preview;
 mod resolve;
 mod retry;
 mod send;

@@ -50,12 +50,7 @@ impl Outgoing {
 
     /// Returns the framing, which depends on the body alone.
     pub(super) fn framing(&self) -> Framing {
-        match self.body.size_hint().exact() {
-            // A method that means something with content says that there is none (RFC 9110, section 8.6).
-            Some(0) if !matches!(self.method, Method::POST | Method::PUT | Method::PATCH) => Framing::None,
-            Some(length) => Framing::Length(length),
-            None => Framing::Chunked,
-        }
+        Framing::of(&self.method, self.body.size_hint().exact())
     }
 
     /// Makes the request's head for HTTP/2. It is kept, since it may have to be sent once more.

@@ -27,6 +27,18 @@ pub(in crate::upstream) enum Framing {
     Chunked,
 }
 
+impl Framing {
+    /// Returns the framing of a body of this length, if it is known, with this method.
+    pub(in crate::upstream) fn of(method: &Method, length: Option<u64>) -> Self {
+        match length {
+            // A method that means something with content says that there is none (RFC 9110, section 8.6).
+            Some(0) if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) => Self::None,
+            Some(length) => Self::Length(length),
+            None => Self::Chunked,
+        }
+    }
+}
+
 /// The parts of a request's head.
 #[derive(Debug)]
 pub(in crate::upstream) struct RequestHead<'a> {
@@ -44,7 +56,7 @@ pub(in crate::upstream) struct RequestHead<'a> {
 
 impl RequestHead<'_> {
     /// Writes the head. Fields about connection and framing are made here, whatever the headers hold.
-    pub(super) fn write(&self, out: &mut Vec<u8>) -> Result<(), Fault> {
+    pub(in crate::upstream) fn write(&self, out: &mut Vec<u8>) -> Result<(), Fault> {
         let query = self.query.unwrap_or_default();
         // What ends a request target early would begin another request.
         let sound = |byte: u8| byte > b' ' && byte != b'#' && byte != 0x7f;

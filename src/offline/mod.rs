@@ -1,0 +1,160 @@
+//! The engine without a network: requests are described, judged by the gateway that serves, and nothing outside is called.
+//!
+//! A config is compiled as it is for serving. What differs is outside of the engine: the clock stands still, the signing keys are
+//! given, upstreams are replaced by a [stand-in](crate::refusal::trace::StandIn) that notes what they would have received, and the
+//! gateway's own tokens by a placeholder. Limits count, and are forgotten with each [`begin`](OfflineGateway::begin).
+
+mod keys;
+mod mint;
+mod outcome;
+mod request;
+
+use std::sync::{Arc, atomic::AtomicU64, atomic::Ordering};
+
+use arc_swap::ArcSwap;
+use http_body_util::BodyExt as _;
+
+pub use self::{
+    keys::{KeysFault, OfflineKeys, development_key},
+    mint::{MintFault, TokenSpec, TokenSpecCredential, TokenSpecKind},
+    outcome::{CallerFacts, Outcome, Verdict},
+    request::{OfflineRequest, RequestFault},
+};
+use crate::{
+    audit::{AuditConfig, AuditLog},
+    base::clock::Clock,
+    caller::Caller,
+    config::{Document, Report},
+    gateway::{
+        DataPlane,
+        runtime::{Purpose, Runtime, RuntimeContext},
+    },
+    refusal::trace::{StandIn, Trace},
+    settings::Faults,
+    telemetry::Metrics,
+};
+
+/// What stands for a secret of a vault, which is not read.
+const UNREAD_SECRET: &str = "secret-of-a-vault";
+
+/// A config, compiled for requests that are only described.
+#[derive(Debug)]
+pub struct OfflineGateway {
+    runtime: Arc<Runtime>,
+    clock: Clock,
+    plane: DataPlane,
+    audit: Arc<AuditLog>,
+    keys: OfflineKeys,
+    /// The time for which the keys were put into their sets.
+    keys_at: AtomicU64,
+    unasked: Vec<&'static str>,
+}
+
+/// The reason why a config cannot be used offline.
+#[derive(Debug, thiserror::Error)]
+pub enum OfflineFault {
+    /// The config is faulty.
+    #[error("the config cannot be used")]
+    Config(Box<Report>),
+    /// The given keys cannot be used.
+    #[error("the keys cannot be used")]
+    Keys(#[source] KeysFault),
+}
+
+impl OfflineGateway {
+    /// Compiles a config as it is compiled for serving; nothing is started. `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// Returns all faults of the config, or that of the keys.
+    pub fn build(document: &Document, now: u64, keys: OfflineKeys) -> Result<Self, OfflineFault> {
+        Self::build_beside(document, None, now, keys)
+    }
+
+    /// Does the same for the config of a running gateway: its signing keys and the secrets that it has read are used as well. Nothing
+    /// of the running one is changed, or counted.
+    ///
+    /// # Errors
+    /// Fails as [`build`](Self::build).
+    pub fn build_beside(
+        document: &Document,
+        running: Option<&Runtime>,
+        now: u64,
+        keys: OfflineKeys,
+    ) -> Result<Self, OfflineFault> {
+        let mut document = document.clone();
+        let unread = document.secrets.has_vault() && running.is_none();
+        document.secrets = document.secrets.apart(running.map(Runtime::secrets), UNREAD_SECRET);
+        let (clock, metrics, mut faults) = (Clock::manual(now), Metrics::default(), Faults::default());
+        let context =
+            RuntimeContext { document: &document, purpose: Purpose::Mounted, workers: 1, clock: &clock, metrics: &metrics };
+        let Some(runtime) = Runtime::build(context, None, &mut faults) else {
+            return Err(OfflineFault::Config(Box::new(document.report(&faults))));
+        };
+        if let Some(running) = running {
+            runtime.tenants.copy_keys(&running.tenants, running.clock.monotonic(), &clock);
+        }
+        let runtime = Arc::new(runtime);
+        let quiet = AuditConfig { sinks: Vec::new() };
+        // Without sinks nothing is opened, so that nothing can fail.
+        let audit = AuditLog::open(&quiet, &document.base, 1).map_err(|error| OfflineFault::Keys(KeysFault::other(error)))?;
+        let plane = DataPlane::new(Arc::new(ArcSwap::new(runtime.clone())), audit.clone(), 0);
+        let unasked = if unread { vec!["the secrets of a vault"] } else { Vec::new() };
+        let gateway = Self { runtime, clock, plane, audit, keys, keys_at: AtomicU64::new(now), unasked };
+        gateway.put_keys().map_err(OfflineFault::Keys)?;
+        Ok(gateway)
+    }
+
+    /// Begins a case: sets the clock, also back, and forgets all counts. Runs between two cases share their counts.
+    pub fn begin(&self, now: u64) {
+        self.clock.set(now);
+        self.runtime.limits.clear();
+        if self.keys_at.swap(now, Ordering::Relaxed) != now {
+            // They were usable when the gateway was built.
+            let _ = self.put_keys();
+        }
+    }
+
+    /// Moves the clock on within a case.
+    pub fn advance(&self, seconds: u64) {
+        self.clock.advance(std::time::Duration::from_secs(seconds));
+    }
+
+    fn put_keys(&self) -> Result<(), KeysFault> {
+        self.keys.put(&self.runtime.tenants, &self.clock)
+    }
+
+    /// Returns the config, compiled.
+    pub const fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    /// Returns the time, in seconds since 1970.
+    pub fn now(&self) -> u64 {
+        self.clock.unix_seconds()
+    }
+
+    /// Runs a request through the gateway.
+    pub async fn run(&self, request: &OfflineRequest) -> Outcome {
+        let stand_in = StandIn { unasked: self.unasked.clone(), ..StandIn::answering(request.answer.clone()) };
+        let trace = Trace::trial(stand_in, request.read_trace);
+        let connection = Arc::new(request.connection(&self.runtime));
+        let mut response = self.plane.try_out(request.arrival(), &connection, trace).await;
+        let mut outcome = match response.body_mut().recorder() {
+            Some(recorder) => Outcome::of(recorder),
+            None => Outcome::default(),
+        };
+        if request.read_trace
+            && let Some(caller) = &mut outcome.caller
+        {
+            caller.hops = Caller::hops(&connection, &request.header_map(), &self.clock);
+        }
+        let (parts, body) = response.into_parts();
+        // All that answers here is in memory. What broke off has said so.
+        let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        outcome.response = http::Response::from_parts(parts, body);
+        outcome.status = outcome.response.status();
+        // The record has no sink, and is not kept for anybody.
+        self.audit.flush();
+        outcome
+    }
+}
