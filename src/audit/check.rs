@@ -1,12 +1,20 @@
-//! A look at the sinks of the audit log before they are opened: whether they can be.
+//! A look at the settings of the audit log, and at its sinks before they are opened: whether they can be.
 
 use std::path::Path;
 
 use super::{AuditConfig, SinkConfig};
 use crate::settings::{Faults, Place};
 
-/// Checks whether the files of the sinks can be opened. Nothing is made.
+/// Checks the settings, and whether the files of the sinks can be opened. Nothing is made.
 pub(crate) fn check(config: &AuditConfig, base: &Path, faults: &mut Faults) {
+    for (index, name) in config.claims.iter().enumerate() {
+        let place = Place::root().key("audit").key("claims").index(index);
+        if name.split('.').any(str::is_empty) {
+            faults.error(&place, "this names no claim", "write the name of a claim, as department or extn.costCenter");
+        } else if config.claims[..index].contains(name) {
+            faults.error(&place, format!("the claim `{name}` is listed twice"), "keep one of them");
+        }
+    }
     let place = Place::root().key("audit").key("sinks");
     for (index, sink) in config.sinks.iter().enumerate() {
         if let SinkConfig::File(file) = sink {

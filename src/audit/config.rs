@@ -9,11 +9,16 @@ use serde::Deserialize;
 pub struct AuditConfig {
     /// The sinks. Default: JSON lines on stdout.
     pub sinks: Vec<SinkConfig>,
+    /// The claims of verified tokens that are recorded, by name; a dot leads into a claim that is an object. Nothing else of a token
+    /// is recorded. Default: none.
+    pub claims: Vec<String>,
+    /// Adds to records what a later replay against another config needs. Default: false.
+    pub replay: bool,
 }
 
 impl Default for AuditConfig {
     fn default() -> Self {
-        Self { sinks: vec![SinkConfig::Stdout(StdoutConfig::default())] }
+        Self { sinks: vec![SinkConfig::Stdout(StdoutConfig::default())], claims: Vec::new(), replay: false }
     }
 }
 

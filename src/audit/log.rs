@@ -63,21 +63,27 @@ struct SinkWriter {
 pub(crate) struct WorkerLog {
     log: Arc<AuditLog>,
     worker: usize,
+    /// The first half of the ids of this worker's records, which no other worker and no other process has.
+    series: u64,
+    /// The number of records, which is the second half.
+    records: AtomicU64,
 }
 
 impl WorkerLog {
-    pub(crate) const fn new(log: Arc<AuditLog>, worker: usize) -> Self {
-        Self { log, worker }
+    pub(crate) fn new(log: Arc<AuditLog>, worker: usize) -> Self {
+        let (series, _) = uuid::Uuid::new_v4().as_u64_pair();
+        Self { log, worker, series, records: AtomicU64::new(0) }
     }
 
-    /// Adds one line to the worker's buffer: `write` gets the buffer and must end with a line end.
+    /// Adds one line to the worker's buffer: `write` gets the buffer and the record's id, and must end with a line end.
     ///
     /// A record that finds the buffer full, because no sink accepts records any more, is counted and lost: stopping every request
     /// because of a full disk would be worse.
-    pub(crate) fn append(&self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn append(&self, write: impl FnOnce(&mut Vec<u8>, u128)) {
+        let record_id = u128::from(self.series) << 64 | u128::from(self.records.fetch_add(1, Ordering::Relaxed));
         let mut buffer = lock(&self.log.buffers[self.worker]);
         if buffer.len() < BUFFER_LIMIT {
-            write(&mut buffer);
+            write(&mut buffer, record_id);
         } else {
             self.log.dropped.fetch_add(1, Ordering::Relaxed);
         }

@@ -354,6 +354,7 @@ fn validated(kind: TokenKind, tenant: &str, expires_at: u64) -> Token {
         credential_kind: None,
         id: None,
         expires_at,
+        recorded: Box::default(),
     }
 }
 

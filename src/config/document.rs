@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     Config,
+    fact_names::FactNames,
     fingerprint::Fingerprint,
     lint, merge,
     named_values::{self, ValueSources},
@@ -51,6 +52,9 @@ pub struct Document {
     warnings: Report,
     /// The settings by name, for telling what another config changes.
     pub fingerprint: Fingerprint,
+    /// The names of fields and parameters that the config reads.
+    #[doc(hidden)]
+    pub fact_names: FactNames,
     places: Places,
     sources: Arc<Sources>,
 }
@@ -131,7 +135,8 @@ impl Document {
                 // Where an entry was taken out, others keep their places.
                 let places = Places::of(&nodes);
                 let fingerprint = Fingerprint::default();
-                let document = Self { config, secrets, base, files, folders, warnings, fingerprint, places, sources };
+                let fact_names = FactNames::default();
+                let document = Self { config, secrets, base, files, folders, warnings, fingerprint, fact_names, places, sources };
                 Rest { document, nodes, without }
             });
             return Err(if let Some(rest) = rest { report.beside(rest) } else { report });
@@ -148,7 +153,8 @@ impl Document {
                 let report = report.and(&Report::new(found.collect(), sources.clone()));
                 let secrets = Secrets(resolved.secrets);
                 let fingerprint = Fingerprint::of(&document);
-                Ok(Self { config, secrets, base, files, folders, warnings: report, fingerprint, places, sources })
+                let fact_names = FactNames::of(&document);
+                Ok(Self { config, secrets, base, files, folders, warnings: report, fingerprint, fact_names, places, sources })
             }
             Err(misfit) => {
                 let place = misfit.place();

@@ -1,15 +1,23 @@
-//! The changes of a reload, by name: found by a hash of each item's settings, so that no value is kept.
+//! The digest of a config, and the changes of a reload by name: found by a hash of each item's settings, so that no value is kept.
 
 use std::{
     collections::BTreeMap,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
+    hash::{DefaultHasher, Hasher},
 };
+
+use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::settings::node::{Kind, Node};
 
+/// The number of hexadecimal digits of a digest: enough to tell configs apart, and short enough for every record.
+const DIGITS: usize = 16;
+
 /// The hashes of a config's settings, by section and name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fingerprint(BTreeMap<(String, String), Print>);
+pub struct Fingerprint {
+    prints: BTreeMap<(String, String), Print>,
+    digest: String,
+}
 
 /// One thing of the config.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,15 +46,22 @@ impl Fingerprint {
                 _ => add("", value),
             }
         }
-        Self(prints)
+        Self { prints, digest: digest(document) }
+    }
+
+    /// Returns the digest of the whole config, which is the same wherever the settings are: in hexadecimal, without those values that
+    /// are secrets. Order, comments and the division into files change nothing.
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// Returns what is otherwise than before, in words; nothing if all settings are the same.
     pub fn changes_since(&self, before: &Self) -> Vec<String> {
         let mut by_section: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        let keys = before.0.keys().chain(self.0.keys().filter(|key| !before.0.contains_key(key)));
+        let (old, new) = (&before.prints, &self.prints);
+        let keys = old.keys().chain(new.keys().filter(|key| !old.contains_key(key)));
         for key @ (section, name) in keys {
-            let what = match (before.0.get(key), self.0.get(key)) {
+            let what = match (old.get(key), new.get(key)) {
                 (Some(old), Some(new)) if old == new => continue,
                 (None, _) => "added",
                 (_, None) => "removed",
@@ -76,29 +91,66 @@ fn told(section: &str, changes: &[String]) -> String {
 
 fn hash(node: &Node) -> u64 {
     let mut hasher = DefaultHasher::new();
-    add(node, &mut hasher);
+    add(node, &|_| false, &mut hasher);
     hasher.finish()
 }
 
-fn add(node: &Node, hasher: &mut DefaultHasher) {
-    std::mem::discriminant(&node.kind).hash(hasher);
+/// A SHA-256 as a hasher, of which the first bytes are the result.
+struct Sha256(Context);
+
+impl Hasher for Sha256 {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0.clone().finish().as_ref().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    }
+}
+
+fn digest(document: &Node) -> String {
+    // A digest is shown, and a short secret could be guessed from it.
+    let is_secret = |key: &str| matches!(key, "client-secret" | "password" | "shared-key");
+    let mut hasher = Sha256(Context::new(&SHA256));
+    add(document, &is_secret, &mut hasher);
+    format!("{:0DIGITS$x}", hasher.finish())
+}
+
+/// Adds the settings to a hash: each with its kind, and with its length where it has one. Values under the keys that `without` names
+/// are left out, and so are the values of secret named values.
+fn add(node: &Node, without: &dyn Fn(&str) -> bool, hasher: &mut dyn Hasher) {
+    let text = |text: &str, hasher: &mut dyn Hasher| {
+        hasher.write(&(text.len() as u64).to_be_bytes());
+        hasher.write(text.as_bytes());
+    };
     match &node.kind {
-        Kind::Null | Kind::Broken => {}
-        Kind::Bool(value) => value.hash(hasher),
-        Kind::Number(value) => value.to_string().hash(hasher),
-        Kind::Text(text) => text.value.hash(hasher),
+        Kind::Null | Kind::Broken => hasher.write(b"0"),
+        Kind::Bool(value) => hasher.write(if *value { b"t" } else { b"f" }),
+        Kind::Number(value) => {
+            hasher.write(b"n");
+            text(&value.to_string(), hasher);
+        }
+        Kind::Text(value) => {
+            hasher.write(b"s");
+            text(&value.value, hasher);
+        }
         Kind::List(entries) => {
-            entries.len().hash(hasher);
-            entries.iter().for_each(|entry| add(entry, hasher));
+            hasher.write(b"l");
+            hasher.write(&(entries.len() as u64).to_be_bytes());
+            entries.iter().for_each(|entry| add(entry, without, hasher));
         }
         Kind::Map(entries) => {
+            let holds_secret = node.get("secret").is_some_and(|secret| matches!(secret.kind, Kind::Bool(true)));
             // The order of keys says nothing.
             let mut sorted: Vec<_> = entries.iter().collect();
             sorted.sort_by(|(a, _), (b, _)| a.text.cmp(&b.text));
-            sorted.len().hash(hasher);
+            hasher.write(b"m");
+            hasher.write(&(sorted.len() as u64).to_be_bytes());
             for (key, value) in sorted {
-                key.text.hash(hasher);
-                add(value, hasher);
+                text(&key.text, hasher);
+                if !(without(&key.text) || without("password") && holds_secret && matches!(&*key.text, "value" | "default")) {
+                    add(value, without, hasher);
+                }
             }
         }
     }
@@ -138,5 +190,27 @@ mod tests {
             assert_eq!(print(text).changes_since(&before), expected);
         }
         assert!(before.changes_since(&before).is_empty());
+    }
+
+    #[test]
+    fn a_digest_is_that_of_the_settings_without_their_secrets() {
+        let text = "tenants: { c: { id: a } }\ncredentials: { g: { client-secret: one } }\nnamed-values: { n: { value: one, secret: true }, p: one }";
+        let digest = |text: &str| print(text).digest().to_owned();
+
+        let first = digest(text);
+        assert!(first.len() == DIGITS && first.bytes().all(|byte| byte.is_ascii_hexdigit()), "{first}");
+        for (row, other, same) in [
+            ("another order, with a comment", "# c\nnamed-values: { p: one, n: { secret: true, value: one } }\ntenants: { c: { id: a } }\ncredentials: { g: { client-secret: one } }", true),
+            ("another secret", &*text.replace("client-secret: one", "client-secret: two"), true),
+            ("another secret named value", &*text.replace("value: one", "value: two"), true),
+            ("another plain value", &*text.replace("p: one", "p: two"), false),
+            ("another id", &*text.replace("id: a", "id: b"), false),
+            ("another key", &*text.replace("id: a", "ia: d"), false),
+        ] {
+            assert_eq!(digest(other) == first, same, "{row}");
+        }
+        // A secret's change is a change nevertheless.
+        let other = print(&text.replace("client-secret: one", "client-secret: two"));
+        assert_eq!(other.changes_since(&print(text)), ["credentials: `g` changed"]);
     }
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod admin;
 mod document;
+mod fact_names;
 mod fingerprint;
 mod forms;
 mod habits;
@@ -29,6 +30,7 @@ pub use self::admin::{AdminConfig, HealthConfig};
 use std::collections::BTreeMap;
 
 pub use document::Document;
+pub use fact_names::FactNames;
 pub use fingerprint::Fingerprint;
 pub use listener::ListenerConfig;
 pub(crate) use listener::address_cure;

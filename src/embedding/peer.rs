@@ -63,7 +63,7 @@ impl Peer {
     pub fn with_tls(self, server_name: Option<&str>, certificates: &[CertificateDer<'_>]) -> Self {
         let certificate = ClientCertificate::read(certificates).ok().map(Arc::new);
         let server_name = server_name.map(|name| name.to_ascii_lowercase().into());
-        Self { tls: Some(TlsFacts { server_name, shown: None, certificate }), ..self }
+        Self { tls: Some(TlsFacts { version: None, server_name, shown: None, certificate }), ..self }
     }
 
     /// Reads the description of the connection from the extensions of a request.

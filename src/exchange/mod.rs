@@ -18,7 +18,7 @@ use crate::{
     caller::Caller,
     certificate::{Authorities, ClientCertificate},
     credentials::OwnToken,
-    entra::token::Token,
+    entra::token::{Token, TokenSeen},
     expression::Facts,
     listener::{BytesRead, Connection, Sent},
     partner::{Access, Partner},
@@ -53,6 +53,12 @@ pub struct Exchange {
     pub token_place: Option<TokenPlace>,
     /// The validated tokens that `as` names, in the order they were judged.
     pub named_tokens: Vec<NamedToken>,
+    /// A token whose signature held, but that no policy accepted, or only an alternative that failed; for the record.
+    pub refused_token: Option<Arc<Token>>,
+    /// The place of a token that no policy accepted.
+    pub refused_place: Option<TokenPlace>,
+    /// The statements of a token whose signature was not verified; for the record, and never a fact.
+    pub token_seen: Option<Box<TokenSeen>>,
     /// The time until which all accepted tokens are valid, in seconds since 1970: the expiry of each plus the clock skew that its
     /// policy accepts.
     pub tokens_until: Option<u64>,
@@ -101,6 +107,9 @@ impl Exchange {
             token: None,
             token_place: None,
             named_tokens: Vec::new(),
+            refused_token: None,
+            refused_place: None,
+            token_seen: None,
             tokens_until: None,
             relayed: None,
             certificate: None,
@@ -135,7 +144,12 @@ impl Exchange {
 
     /// Restores the findings at a checkpoint.
     pub(crate) fn restore(&mut self, before: Checkpoint) {
-        self.token = before.token;
+        // Whoever is refused in the end is named by the token that an alternative accepted.
+        let accepted = std::mem::replace(&mut self.token, before.token);
+        if self.token.is_none() && accepted.is_some() {
+            self.refused_token = accepted;
+            self.refused_place = self.token_place.take();
+        }
         self.token_place = before.token_place;
         self.partner = before.partner;
         self.named_tokens.truncate(before.named_tokens);

@@ -51,6 +51,7 @@ mod facts;
 mod functions;
 mod literal;
 mod node;
+mod operands;
 mod parse;
 mod template;
 #[cfg(test)]

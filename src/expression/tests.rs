@@ -55,6 +55,7 @@ impl World {
                 credential_kind: None,
                 id: None,
                 expires_at: 0,
+                recorded: Box::default(),
             }),
             captures: Captures {
                 segments: vec![("person".into(), "ada%20l".into()), ("odd".into(), "%ff".into())],

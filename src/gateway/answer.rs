@@ -16,7 +16,7 @@ use crate::{
     base::error_chain::chain,
     exchange::{Decision, EndedBy},
     gateway::{
-        Recorder,
+        Recorder, hints,
         inner::InnerBody,
         lifetime::{ended_by_time, ends_at},
         tunnel::Tunnel,
@@ -54,10 +54,11 @@ pub(crate) fn refuse(refusal: Refusal, recorder: &mut Recorder) -> Response<Resp
         headers.insert(header::ALLOW, allow);
     }
 
+    let beyond = hints::beyond(refusal.reason, &recorder.exchange.connection);
     let outcome = &mut recorder.exchange.outcome;
     outcome.decision = Decision::Refused(refusal.reason);
     outcome.code = refusal.code;
-    outcome.hint = refusal.hint.map(|hint| hint.into_owned().into());
+    outcome.hint = refusal.hint.map(|hint| hint.into_owned().into()).or(beyond);
     outcome.cause = refusal.cause.map(|cause| chain(&*cause).into());
     response
 }

@@ -1,10 +1,10 @@
-//! Hints for requests whose route is not made for what they ask.
+//! Hints for requests whose route is not made for what they ask, and for those beyond a limit of their listener.
 
 use std::sync::atomic::Ordering;
 
 use http::header::CONTENT_TYPE;
 
-use crate::{request::IncomingRequest, route::Route, upstream::Upstream};
+use crate::{listener::Connection, refusal::Reason, request::IncomingRequest, route::Route, upstream::Upstream};
 
 /// Returns what the operator could change, where a request asks for a protocol that its route does not carry. The log has it once for
 /// each route.
@@ -23,6 +23,22 @@ pub(super) fn before(route: &Route, upstream: &Upstream, incoming: &IncomingRequ
         tracing::warn!(route = &*route.name, "{hint}");
     }
     Some(hint.into())
+}
+
+/// Returns which limit of the listener a request is beyond, if that is why it was refused.
+pub(super) fn beyond(reason: Reason, connection: &Connection) -> Option<Box<str>> {
+    let listener = &connection.listener.name;
+    let limits = &connection.settings.limits;
+    match reason {
+        Reason::BodyTooLarge => Some(
+            format!("the listener `{listener}` takes bodies of up to {} bytes: see its `limits.body-bytes`", limits.body_bytes).into(),
+        ),
+        Reason::HeadersTooLarge | Reason::TargetTooLong => Some(
+            format!("the listener `{listener}` takes heads of up to {} bytes: see its `limits.header-bytes`", limits.header_bytes)
+                .into(),
+        ),
+        _ => None,
+    }
 }
 
 fn is_grpc(incoming: &IncomingRequest) -> bool {

@@ -7,6 +7,9 @@ mod inner;
 mod lifetime;
 mod listeners;
 pub(crate) mod record;
+mod recorded;
+mod replayed;
+mod request_record;
 pub mod runtime;
 mod tunnel;
 

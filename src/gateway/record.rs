@@ -7,8 +7,12 @@ use std::{
     time::Duration,
 };
 
-use crate::audit::{WorkerLog, line::Line};
+use super::request_record;
 use crate::{
+    audit::{
+        WorkerLog,
+        line::{Line, plain, socket_address, text},
+    },
     base::{buffers, clock::Clock},
     connection::ConnectionEvent,
     exchange::{Decision, EndedBy, Exchange, Held},
@@ -64,7 +68,7 @@ impl Recorder {
             partner.counters[worker].count(reason, duration);
         }
         self.debug(duration);
-        self.log.append(|buffer| write(buffer, self, duration));
+        self.log.append(|buffer, id| request_record::write(buffer, id, self, duration));
         if let Some(incoming) = &mut self.incoming {
             buffers::keep_headers(std::mem::take(&mut incoming.headers));
         }
@@ -122,7 +126,7 @@ impl Drop for Recorder {
 }
 
 /// Returns `allow`, `deny` or `error`.
-fn word(reason: Option<Reason>) -> &'static str {
+pub(super) fn word(reason: Option<Reason>) -> &'static str {
     match reason {
         None => "allow",
         Some(reason) if reason.status().is_server_error() => "error",
@@ -130,73 +134,19 @@ fn word(reason: Option<Reason>) -> &'static str {
     }
 }
 
-/// Writes one record; its members are in the order of the documentation.
-fn write(buffer: &mut Vec<u8>, recorder: &Recorder, duration: Duration) {
-    let (exchange, incoming, route) = (&recorder.exchange, recorder.incoming.as_ref(), recorder.route());
-    let token = exchange.token.as_deref();
-    let relayed = exchange.relayed.as_ref();
-    let caller = exchange.caller.as_ref();
-    let outcome = &exchange.outcome;
-
-    let mut line = Line::begin(buffer);
-    line.time("time", exchange.began.unix + duration);
-    line.text("request_id", exchange.id.as_str());
-    line.hexadecimal("trace_id", exchange.trace_context.as_ref().map(|trace| trace.trace_id));
-    line.text("listener", &*exchange.connection.listener.name);
-    line.text("route", route.map(|route| &*route.name));
-    line.socket_address("peer", Some(exchange.connection.peer));
-    line.socket_address("proxy", exchange.connection.introduction.map(|introduction| introduction.by));
-    line.address("caller", caller.map(|caller| caller.address));
-    line.text("address_source", caller.map(|caller| caller.source.as_str()));
-    line.text("method", incoming.map(|incoming| incoming.method.as_str()));
-    line.text("host", incoming.map(|incoming| &*incoming.authority.host).filter(|host| !host.is_empty()));
-    line.text("path", incoming.map(|incoming| &*incoming.target.path));
-    let reason = outcome.decision.reason();
-    line.text("decision", word(reason));
-    line.text("code", outcome.code.as_deref().or(reason.map(Reason::code)));
-    line.text("policy", outcome.policy.as_deref());
-    line.text("hint", outcome.hint.as_deref());
-    line.text("cause", outcome.cause.as_deref());
-    let tenant = token.map(|token| &*token.tenant).filter(|tenant| !tenant.is_empty());
-    line.text("tenant_id", tenant.or(relayed.map(|it| &*it.tenant)));
-    line.text("client_application", token.and_then(|token| token.client.as_deref()).or(relayed.map(|it| &*it.client)));
-    let credential = token.and_then(|token| token.credential_kind).or(relayed.map(|it| it.credential));
-    line.text("credential_kind", credential.map(|kind| kind.as_str()));
-    line.text("subject", token.and_then(|token| token.subject.as_deref()));
-    line.text("object_id", token.and_then(|token| token.object_id.as_deref()));
-    line.text("token_id", token.and_then(|token| token.id.as_deref()));
-    let certificate = exchange.judged_certificate.as_ref();
-    line.text("client_certificate", certificate.map(|certificate| certificate.thumbprint_sha256()));
-    line.text("partner", exchange.partner_name());
-    line.text("credential", outcome.credential.as_deref());
-    line.text("upstream", route.and_then(|route| route.upstream_name()));
-    line.text("server", outcome.server.as_deref());
-    line.number("status", outcome.status.map(|status| status.as_u16().into()));
-    line.truth("complete", outcome.complete);
-    line.text("ended_by", outcome.ended_by.map(EndedBy::as_str));
-    line.number("bytes_in", outcome.bytes_in.get());
-    line.number("bytes_out", outcome.bytes_out);
-    line.number("duration_us", microseconds(duration));
-    line.number("policies_us", microseconds(exchange.timings.policies));
-    line.number("credential_us", microseconds(exchange.timings.credential));
-    line.number("upstream_us", microseconds(exchange.timings.upstream));
-    line.end();
-}
-
 /// Writes the record of a connection event without a request.
 pub(crate) fn record_connection_event(log: &WorkerLog, clock: &Clock, event: &ConnectionEvent) {
-    log.append(|buffer| {
-        let mut line = Line::begin(buffer);
-        line.time("time", clock.unix());
-        line.text("listener", &*event.listener);
-        line.socket_address("peer", event.peer);
-        line.text("event", event.kind.code());
-        line.text("detail", Some(&*event.detail).filter(|detail| !detail.is_empty()));
+    log.append(|buffer, record_id| {
+        let mut line = Line::begin(buffer, clock.unix(), record_id);
+        text!(line, "listener", &*event.listener);
+        socket_address!(line, "peer", event.peer);
+        plain!(line, "event", event.kind.code());
+        text!(line, "detail", Some(&*event.detail).filter(|detail| !detail.is_empty()));
         line.end();
     });
 }
 
-fn microseconds(duration: Duration) -> u64 {
+pub(super) fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::runtime::Handle;
 
-pub use super::listeners::ListenerRules;
+pub use super::{listeners::ListenerRules, recorded::Recorded};
 use super::listeners::{build_listeners, lint_certificates};
 use crate::{
     address::AddressSets,
@@ -39,6 +39,8 @@ use crate::{
 pub struct Runtime {
     /// The number of configs before this one in the life of the process.
     pub generation: u64,
+    /// The digest of the config, which is the same on every gateway with the same settings.
+    pub digest: Box<str>,
     /// The clock.
     pub clock: Clock,
     /// The rules of listeners, by index.
@@ -76,6 +78,8 @@ pub struct Runtime {
     pub files: Vec<PathBuf>,
     /// The counters of requests without a route, one for each worker.
     pub unrouted: Arc<[Counters]>,
+    /// The parts of records that are the same for all of its requests.
+    pub recorded: Recorded,
 }
 
 /// A worker's reference to the runtime. Cloning and dropping it touches a counter that no other core touches.
@@ -244,9 +248,12 @@ impl Runtime {
         if faults.errors() > errors {
             return None;
         }
+        let generation = previous.map_or(0, |old| old.generation + 1);
         Some(Self {
             files: files(document, &sets, &tenants, &credentials, assertion_keys.as_deref()),
-            generation: previous.map_or(0, |old| old.generation + 1),
+            generation,
+            recorded: Recorded::new(document, generation, &routes),
+            digest: document.fingerprint.digest().into(),
             clock: clock.clone(),
             listeners,
             table,

@@ -79,15 +79,15 @@ impl Authorize {
     }
 
     fn judge(&self, facts: &Facts<'_>) -> Result<(), NotAuthorized> {
-        if self.condition.holds(facts)? { Ok(()) } else { Err(NotAuthorized::DoesNotHold) }
+        if self.condition.holds(facts)? { Ok(()) } else { Err(NotAuthorized::DoesNotHold(self.condition.deciding(facts))) }
     }
 }
 
 /// The reason why a request is not admitted.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum NotAuthorized {
-    #[error("the condition is false")]
-    DoesNotHold,
+    #[error("the condition is false{}", if .0.is_empty() { String::new() } else { format!(": it was decided by {}", .0) })]
+    DoesNotHold(String),
     #[error("the condition cannot be evaluated")]
     CannotBeJudged(#[from] EvaluationError),
 }

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::{
     build_context::BuildContext,
     limit_scope::Named,
-    rate_limit_by_key::{key, key_text},
+    rate_limit_by_key::{key, key_text, of_key},
 };
 use crate::{
     exchange::Exchange,
@@ -61,7 +61,10 @@ impl LimitConcurrency {
 
     pub(crate) fn check(&self, exchange: &mut Exchange, incoming: &IncomingRequest) -> Result<(), Refusal> {
         let key = key_text(&self.key, &exchange.facts(incoming))?;
-        let permit = self.calls.begin((self.owner, &*key), self.most).ok_or(Reason::ConcurrencyLimitExceeded)?;
+        let Some(permit) = self.calls.begin((self.owner, &*key), self.most) else {
+            let reached = format!("{} calls are under way already", self.most);
+            return Err(of_key(&reached, &self.key, Reason::ConcurrencyLimitExceeded.into()));
+        };
         exchange.limits.permits.push(permit);
         Ok(())
     }

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use super::{
     build_context::BuildContext,
     limit_scope::Named,
-    rate_limit_by_key::{Increment, StoreConfig, key, key_text, local_only},
+    rate_limit_by_key::{Increment, StoreConfig, key, key_text, local_only, of_key},
 };
 use crate::{
     exchange::{Exchange, Pending},
@@ -114,14 +114,16 @@ impl QuotaByKey {
         if let Some((limit, counter)) = &self.bandwidth {
             let taken = counter.judge(owned, Ask { limit: *limit, cost: 0, now });
             if !taken.admitted {
-                return Err(exceeded(Reason::QuotaExceeded, taken));
+                let used_up = format!("more than {limit} bytes in the period");
+                return Err(of_key(&used_up, &self.key, exceeded(Reason::QuotaExceeded, taken)));
             }
         }
         if let Some((limit, counter, announcement)) = &self.calls {
             let (taken, receipt) = counter.reserve(owned, Ask { limit: *limit, cost, now });
             announcement.announce(taken, &mut exchange.response_headers);
             if !taken.admitted {
-                return Err(exceeded(Reason::QuotaExceeded, taken));
+                let used_up = format!("more than {limit} calls in the period");
+                return Err(of_key(&used_up, &self.key, exceeded(Reason::QuotaExceeded, taken)));
             }
             if let Some(condition) = self.increment.on_answer() {
                 exchange.limits.pending.push(Pending::Quota(counter.clone(), receipt, condition.clone()));

@@ -121,8 +121,19 @@ impl RateLimitByKey {
             exchange.limits.pending.push(Pending::Rate(self.counter.clone(), receipt, condition.clone()));
         }
         self.announcement.announce(taken, &mut exchange.response_headers);
-        if taken.admitted { Ok(()) } else { Err(exceeded(Reason::RateLimitExceeded, taken)) }
+        if taken.admitted {
+            return Ok(());
+        }
+        let used_up = format!("more than {} calls in {} s", self.calls, self.counter.period().as_secs());
+        Err(of_key(&used_up, &self.key, exceeded(Reason::RateLimitExceeded, taken)))
     }
+}
+
+/// Adds to the refusal which limit was reached, and by what it is counted: by name, since a value may be a secret.
+pub(super) fn of_key(reached: &str, key: &Template, refusal: Refusal) -> Refusal {
+    let sources = key.sources();
+    let counted = if sources.is_empty() { "for all callers together".to_owned() } else { format!("counted by {sources}") };
+    Refusal { cause: Some(format!("{reached}, {counted}").into()), ..refusal }
 }
 
 /// The condition and weight of a count.

@@ -47,6 +47,7 @@ mod proxy_protocol;
 mod readiness;
 mod record_ends;
 mod records;
+mod records_named;
 mod reference;
 mod refusals;
 mod relay_on_behalf_of;

@@ -5,19 +5,49 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+/// The decimal digits of the numbers below 100, two each.
+static DECIMAL: [[u8; 2]; 100] = pairs(10);
+/// The hexadecimal digits of the numbers below 256, two each.
+static HEXADECIMAL: [[u8; 2]; 256] = pairs(16);
+
+const fn pairs<const N: usize>(base: usize) -> [[u8; 2]; N] {
+    let digits = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; N];
+    let mut number = 0;
+    while number < N {
+        pairs[number] = [digits[number / base], digits[number % base]];
+        number += 1;
+    }
+    pairs
+}
+
 /// Writes a number in decimal.
 pub fn decimal(out: &mut Vec<u8>, mut number: u64) {
+    // Many a number of a record is 0.
+    if number < 10 {
+        return out.push(b'0' + number as u8);
+    }
     let mut digits = [0; 20];
     let mut at = digits.len();
-    loop {
+    while number >= 10 {
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&DECIMAL[(number % 100) as usize]);
+        number /= 100;
+    }
+    if number > 0 {
         at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
+        digits[at] = b'0' + number as u8;
     }
     out.extend_from_slice(&digits[at..]);
+}
+
+/// Fills the room with the last digits of a number in decimal.
+pub fn decimal_digits(room: &mut [u8], mut number: u64) {
+    for digits in room.rchunks_mut(2) {
+        let pair = &DECIMAL[(number % 100) as usize];
+        digits.copy_from_slice(&pair[2 - digits.len()..]);
+        number /= 100;
+    }
 }
 
 /// Writes a number below 256 in decimal.
@@ -33,9 +63,10 @@ fn octet(out: &mut Vec<u8>, number: u8) {
 
 /// Fills the room with the last digits of a number in hexadecimal, in lower case.
 pub fn hexadecimal(room: &mut [u8], mut number: u128) {
-    for digit in room.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(number & 15) as usize];
-        number >>= 4;
+    for digits in room.rchunks_mut(2) {
+        let pair = &HEXADECIMAL[(number & 0xFF) as usize];
+        digits.copy_from_slice(&pair[2 - digits.len()..]);
+        number >>= 8;
     }
 }
 
@@ -88,6 +119,11 @@ mod tests {
             let mut room = [0; 32];
             hexadecimal(&mut room, wide);
             prop_assert_eq!(std::str::from_utf8(&room).unwrap(), format!("{wide:032x}"));
+            let mut odd = [0; 7];
+            hexadecimal(&mut odd, wide);
+            prop_assert_eq!(std::str::from_utf8(&odd).unwrap(), format!("{:07x}", wide & 0xFFF_FFFF));
+            decimal_digits(&mut odd, number);
+            prop_assert_eq!(std::str::from_utf8(&odd).unwrap(), format!("{:07}", number % 10_000_000));
             for ip in [IpAddr::from(Ipv4Addr::from(four)), IpAddr::from(Ipv6Addr::from(wide))] {
                 prop_assert_eq!(written(|out| address(out, ip)), ip.to_string());
                 let socket = SocketAddr::new(ip, port);
@@ -98,7 +134,9 @@ mod tests {
 
     #[test]
     fn writes_the_ends_of_the_range() {
-        assert_eq!(written(|out| decimal(out, 0)), "0");
+        for number in (0..=10_010).chain([99_999, 100_000, 1_000_000]) {
+            assert_eq!(written(|out| decimal(out, number)), number.to_string());
+        }
         assert_eq!(written(|out| decimal(out, u64::MAX)), u64::MAX.to_string());
     }
 }

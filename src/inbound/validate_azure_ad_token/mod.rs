@@ -31,7 +31,10 @@ pub use self::config::{
 use self::{error::NotAccepted, judge::Rules, place::Places};
 use crate::{
     base::clock::Clock,
-    entra::{CloudConfig, KeySet, Moment, Verified, Verifier, VerifyError},
+    entra::{
+        CloudConfig, KeySet, Moment, Verified, Verifier, VerifyError,
+        token::{Token, TokenSeen},
+    },
     exchange::Exchange,
     refusal::{Reason, Refusal},
     request::{IncomingRequest, NamedToken, TokenPlace},
@@ -82,6 +85,19 @@ struct Caller<'a> {
 /// An accepted token, and its place.
 type Admitted<'a> = (Arc<Verified>, &'a TokenPlace);
 
+/// The reason why a token is not accepted, and the token once its signature held.
+#[derive(Debug)]
+struct NotAdmitted {
+    error: NotAccepted,
+    token: Option<Arc<Token>>,
+}
+
+impl<E: Into<NotAccepted>> From<E> for NotAdmitted {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), token: None }
+    }
+}
+
 impl ValidateAzureAdToken {
     /// Judges the token of a request; notes it on the exchange if it is accepted.
     pub(crate) async fn check(
@@ -92,12 +108,20 @@ impl ValidateAzureAdToken {
     ) -> Result<(), Refusal> {
         let certificate = exchange.proven_certificate().map(|certificate| *certificate.sha256());
         let caller = Caller { worker: exchange.worker, certificate: certificate.as_ref() };
-        let (verified, place) = self.admit(incoming, &exchange.clock, caller).await?;
+        let (verified, place) = match self.authenticate(incoming, &exchange.clock, caller).await {
+            Ok(admitted) => admitted,
+            Err(refused) => return Err(self.turn_away(refused, exchange, incoming)),
+        };
         let token = if self.rules.lookups.are_none() {
             verified.token.clone()
         } else {
-            let completed = Box::pin(self.rules.lookups.complete(&verified, &self.rules)).await;
-            let completed = completed.map_err(|error| self.refuse(error, None))?;
+            let completed = match Box::pin(self.rules.lookups.complete(&verified, &self.rules)).await {
+                Ok(completed) => completed,
+                Err(error) => {
+                    exchange.refused_token = Some(verified.token.clone());
+                    return Err(self.refuse(error, None));
+                }
+            };
             if let Ok(Some((token, _))) = self.places.find(incoming) {
                 self.verifier.keep(&token, exchange.worker, exchange.clock.unix_seconds(), &verified);
             }
@@ -116,20 +140,26 @@ impl ValidateAzureAdToken {
         Ok(())
     }
 
-    /// Judges the token of a request.
-    ///
-    /// # Errors
-    /// Returns the refusal, with the policy's settings.
-    async fn admit(&self, incoming: &IncomingRequest, clock: &Clock, caller: Caller<'_>) -> Result<Admitted<'_>, Refusal> {
-        self.authenticate(incoming, clock, caller).await.map_err(|error| {
-            let token = self.places.find(incoming).ok().flatten();
-            let missing = matches!(error, NotAccepted::Missing);
-            let mut refusal = self.refuse(error, token.as_ref().map(|(token, _)| &**token));
-            if missing {
-                refusal.hint = elsewhere::hint(&self.places, incoming);
-            }
-            refusal
-        })
+    /// Makes the refusal, and notes whose token it was: as a fact once its signature held, and as what it says of itself before.
+    #[cold]
+    fn turn_away(&self, refused: NotAdmitted, exchange: &mut Exchange, incoming: &IncomingRequest) -> Refusal {
+        let NotAdmitted { error, token } = refused;
+        let found = self.places.find(incoming).ok().flatten();
+        exchange.refused_place = found.as_ref().map(|(_, place)| (*place).clone());
+        exchange.token_seen = found.filter(|_| token.is_none()).and_then(|(token, _)| TokenSeen::read(&token));
+        exchange.refused_token = token;
+        self.refuse_request(error, incoming)
+    }
+
+    /// Makes the refusal with the policy's settings.
+    fn refuse_request(&self, error: NotAccepted, incoming: &IncomingRequest) -> Refusal {
+        let token = self.places.find(incoming).ok().flatten();
+        let missing = matches!(error, NotAccepted::Missing);
+        let mut refusal = self.refuse(error, token.as_ref().map(|(token, _)| &**token));
+        if missing {
+            refusal.hint = elsewhere::hint(&self.places, incoming);
+        }
+        refusal
     }
 
     /// Judges a token outside of any request.
@@ -137,7 +167,7 @@ impl ValidateAzureAdToken {
     /// # Errors
     /// Returns the refusal of a request with it.
     pub async fn judge_text(&self, token: &[u8], clock: &Clock) -> Result<(), Refusal> {
-        self.judge(token, clock, Caller::default()).await.map(drop).map_err(|error| self.refuse(error, Some(token)))
+        self.judge(token, clock, Caller::default()).await.map(drop).map_err(|refused| self.refuse(refused.error, Some(token)))
     }
 
     /// Judges a token outside of any request, by each check on its own. What the token says counts only if its signature is valid: where
@@ -172,16 +202,17 @@ impl ValidateAzureAdToken {
         incoming: &IncomingRequest,
         clock: &Clock,
         caller: Caller<'_>,
-    ) -> Result<Admitted<'_>, NotAccepted> {
+    ) -> Result<Admitted<'_>, NotAdmitted> {
         let (token, place) = self.places.find(incoming)?.ok_or(NotAccepted::Missing)?;
         Ok((self.judge(&token, clock, caller).await?, place))
     }
 
-    async fn judge(&self, token: &[u8], clock: &Clock, caller: Caller<'_>) -> Result<Arc<Verified>, NotAccepted> {
+    async fn judge(&self, token: &[u8], clock: &Clock, caller: Caller<'_>) -> Result<Arc<Verified>, NotAdmitted> {
         let worker = caller.worker;
         let now = Moment::of(clock);
+        let whose = |error, verified: &Verified| NotAdmitted { error, token: Some(verified.token.clone()) };
         if let Some(verified) = self.verifier.cached(token, worker, now) {
-            self.rules.judge(&verified, now.unix, caller.certificate)?;
+            self.rules.judge(&verified, now.unix, caller.certificate).map_err(|error| whose(error, &verified))?;
             return Ok(verified);
         }
         let verified = match self.verifier.verify(token, worker, now) {
@@ -191,7 +222,7 @@ impl ValidateAzureAdToken {
             }
             result => result?,
         };
-        self.rules.judge(&verified, now.unix, caller.certificate)?;
+        self.rules.judge(&verified, now.unix, caller.certificate).map_err(|error| whose(error, &verified))?;
         // Only now: strangers have tokens that verify, too. Where more is asked elsewhere, that has to hold first.
         if self.rules.lookups.are_none() {
             self.verifier.keep(token, worker, now.unix, &verified);

@@ -48,6 +48,13 @@ fn one_tenant() -> Tenants {
     tenants(&[("contoso", json!({ "id": TENANT }))])
 }
 
+impl ValidateAzureAdToken {
+    /// Judges the token of a request, as the policy does.
+    async fn admit(&self, incoming: &IncomingRequest, clock: &Clock, caller: Caller<'_>) -> Result<Admitted<'_>, Refusal> {
+        self.authenticate(incoming, clock, caller).await.map_err(|refused| self.refuse_request(refused.error, incoming))
+    }
+}
+
 /// Makes a policy for [`TENANT`] with the usual settings and these, and with the first test key.
 fn policy(more: &Value) -> ValidateAzureAdToken {
     let tenants = one_tenant();

@@ -56,7 +56,8 @@ impl Gateway {
 
     fn document(config: &str) -> Document {
         let config = format!(
-            "{config}\naudit: {{ sinks: [] }}\n{}{}",
+            "{config}\n{}{}{}",
+            if config.contains("\naudit:") { "" } else { "audit: { sinks: [] }\n" },
             if config.contains("\nadmin:") { "" } else { "admin: { address: \"127.0.0.1:0\" }\n" },
             if config.contains("listeners:") { "" } else { "listeners: [ { name: public, address: \"127.0.0.1:0\" } ]\n" },
         );
@@ -131,6 +132,16 @@ impl Gateway {
     /// Returns the audit records so far.
     pub(crate) fn records(&self) -> Vec<serde_json::Value> {
         self.server().audit().recent().iter().map(|line| serde_json::from_slice(line).unwrap()).collect()
+    }
+
+    /// Returns the audit records so far, as they are written.
+    pub(crate) fn written_records(&self) -> Vec<String> {
+        self.server().audit().recent().iter().map(|line| String::from_utf8(line.to_vec()).unwrap()).collect()
+    }
+
+    /// Returns the metrics in Prometheus' text format.
+    pub(crate) async fn metrics(&self) -> String {
+        self.client.get(format!("http://{}/metrics", self.admin_address())).send().await.unwrap().text().await.unwrap()
     }
 
     /// Returns a GET request.

@@ -101,6 +101,14 @@ fn decode(part: &[u8], what: &'static str) -> Result<Vec<u8>, JwsError> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| JwsError::Encoding(what))
 }
 
+/// Reads a part of a token as one JSON object, without its signature; `None` if it is none, or longer than a token may be.
+pub(super) fn read_part(part: &[u8]) -> Option<serde_json::Map<String, serde_json::Value>> {
+    if part.len() > MAX_TOKEN_BYTES {
+        return None;
+    }
+    read_object(&decode(part, "part").ok()?).ok()
+}
+
 /// Checks the form of a token, and its algorithm for a token of Entra, as far as that is possible without a key.
 pub fn inspect_form(token: &[u8]) -> Result<(), String> {
     let jws = Jws::read(token).map_err(|error| error.to_string())?;

@@ -1,9 +1,12 @@
 //! A validated token, as policies, expressions and the audit record read it.
 
 mod read;
+mod recorded;
 
 pub use read::inspect_payload;
 pub use read::{Binding, Facts, Payload, TokenFault, Version, read_entra, read_other, read_user_flow};
+pub use recorded::TokenSeen;
+pub(in crate::entra) use recorded::recorded;
 use serde_json::Value;
 
 use super::footprint::{of_text, of_texts};
@@ -34,6 +37,8 @@ pub struct Token {
     pub id: Option<Box<str>>,
     /// `exp`, in seconds since 1970.
     pub expires_at: u64,
+    /// Its members in audit records: JSON, each with a comma before it.
+    pub recorded: Box<str>,
 }
 
 impl Token {
@@ -42,6 +47,7 @@ impl Token {
         let texts = [Some(&self.tenant), self.client.as_ref(), self.subject.as_ref(), self.object_id.as_ref(), self.id.as_ref()];
         self.claims.0.memory()
             + texts.into_iter().flatten().map(|text| of_text(text)).sum::<usize>()
+            + of_text(&self.recorded)
             + of_texts(&self.scopes, self.scopes.capacity())
             + of_texts(&self.roles, self.roles.capacity())
     }

@@ -9,7 +9,7 @@ use super::{
     jws::{Jws, JwsError},
     key_set::{KeySet, Snapshot},
     keys::{Key, KeyVerdict},
-    token::{Facts, Payload, Token, TokenFault, Version, read_entra, read_other, read_user_flow},
+    token::{Facts, Payload, Token, TokenFault, Version, read_entra, read_other, read_user_flow, recorded},
     verified_token_cache::VerifiedTokenCache,
 };
 use crate::base::clock::Clock;
@@ -245,7 +245,8 @@ impl Moment {
 
 /// Checks an issuer with one name: the token must state it, and the key's issuer, if any, must agree.
 fn conclude_other(candidate: &Candidate<'_>, snapshot: &Snapshot, algorithm: Algorithm, payload: Payload) -> Verified {
-    let Payload { token, facts } = payload;
+    let Payload { mut token, facts } = payload;
+    token.recorded = recorded(&token, &facts);
     let expected = snapshot.documents[candidate.endpoint].as_ref().map(|document| &document.metadata.issuer);
     let bears = |issuer: &Issuer| !facts.issuer.is_empty() && issuer.is(&facts.issuer, "");
     let issuer = match (expected, &candidate.key.issuer) {
@@ -279,6 +280,7 @@ fn conclude(candidate: &Candidate<'_>, snapshot: &Snapshot, algorithm: Algorithm
         token.tenant = tenant.to_ascii_lowercase().into();
         facts.tenant = tenant.into();
     }
+    token.recorded = recorded(&token, &facts);
     let issuer = match (facts.version, of_version, metadata) {
         (Version::Unknown, ..) => IssuerVerdict::UnknownVersion,
         (_, None, _) => IssuerVerdict::OtherIssuer,

@@ -226,6 +226,7 @@ async fn attributes_become_claims_that_the_token_lacks() {
             credential_kind: None,
             id: None,
             expires_at: 0,
+            recorded: Box::default(),
         })
     };
     let (bare, own) = (token(json!({ "account": null })), token(json!({ "account": "own", "x": 1 })));

@@ -31,13 +31,15 @@ pub struct Connection {
     pub tls: Option<TlsFacts>,
     /// The upstream connections that belong to this one.
     pub affinity: Slot,
+    /// The part of audit records that is the same for all requests of this connection.
+    pub recorded: Slot,
 }
 
 impl Connection {
     /// Makes a plain connection from `peer` under the listener's current rules.
     pub fn plain(listener: Arc<Listener>, peer: SocketAddr, local: SocketAddr) -> Self {
         let settings = listener.settings.load_full();
-        Self { listener, settings, peer, introduction: None, local, tls: None, affinity: Slot::default() }
+        Self { listener, settings, peer, introduction: None, local, tls: None, affinity: Slot::default(), recorded: Slot::default() }
     }
 
     /// Returns the maker of the connection. `None` if a proxy introduced it without a source: its bytes may be anybody's.
@@ -54,6 +56,8 @@ impl Connection {
 /// The results of a TLS handshake.
 #[derive(Clone, Debug)]
 pub struct TlsFacts {
+    /// The version of TLS, such as `1.3`; absent if it is not known.
+    pub version: Option<&'static str>,
     /// The name that the client asked for (SNI), lower case.
     pub server_name: Option<Box<str>>,
     /// The names of the certificate that was shown to the client, if the listener has several.

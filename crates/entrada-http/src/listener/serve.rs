@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
+use rustls::ProtocolVersion;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::yield_now,
@@ -185,6 +186,7 @@ impl Arrived {
             local: self.local,
             tls,
             affinity: Slot::default(),
+            recorded: Slot::default(),
         };
         Opening {
             socket,
@@ -250,6 +252,7 @@ async fn secured<S: Service>(tcp: TcpStream, arrived: Arrived, tls: Arc<ServerTl
     let session = stream.get_ref().1;
     let http2 = session.alpn_protocol() == Some(b"h2");
     let facts = TlsFacts {
+        version: session.protocol_version().and_then(version),
         server_name: session.server_name().map(|name| name.to_ascii_lowercase().into()),
         shown: certificates.shown(session.server_name()),
         // The handshake has read it already, or a session before has.
@@ -262,6 +265,15 @@ async fn secured<S: Service>(tcp: TcpStream, arrived: Arrived, tls: Arc<ServerTl
         Box::pin(http2::serve(opening, service)).await;
     } else {
         http1::serve(opening, service, false).await;
+    }
+}
+
+/// Returns the number of a version of TLS; `None` for those that are not served.
+const fn version(version: ProtocolVersion) -> Option<&'static str> {
+    match version {
+        ProtocolVersion::TLSv1_2 => Some("1.2"),
+        ProtocolVersion::TLSv1_3 => Some("1.3"),
+        _ => None,
     }
 }
 

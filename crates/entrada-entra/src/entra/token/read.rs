@@ -189,6 +189,7 @@ fn read(payload: &[u8], user_flow: bool) -> Result<Payload, TokenFault> {
         },
         id: text(&claims, "uti")?.map(Into::into),
         expires_at,
+        recorded: Box::default(),
         claims: Claims(claims),
     };
     Ok(Payload { token, facts })
@@ -236,6 +237,7 @@ pub fn read_other(payload: &[u8]) -> Result<Payload, TokenFault> {
         credential_kind: None,
         id: text(&claims, "jti")?.map(Into::into),
         expires_at,
+        recorded: Box::default(),
         claims: Claims(claims),
     };
     Ok(Payload { token, facts })

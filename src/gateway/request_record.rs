@@ -1,0 +1,119 @@
+//! The members of a request's record, in the order of the documentation.
+
+use std::time::Duration;
+
+use http::{Version, header};
+
+use super::{
+    record::{Recorder, microseconds, word},
+    recorded::ConnectionPart,
+    replayed,
+};
+use crate::{
+    audit::line::{Line, hexadecimal, number, object, plain, shown, text, truth},
+    base::header_names::X_REQUEST_ID,
+    entra::token::TokenSeen,
+    exchange::{EndedBy, Exchange},
+    refusal::Reason,
+    request::{IncomingRequest, Relayed},
+};
+
+/// Writes the record of a request that took this long.
+pub(super) fn write(buffer: &mut Vec<u8>, record_id: u128, recorder: &Recorder, duration: Duration) {
+    let Recorder { exchange, runtime, .. } = recorder;
+    let (incoming, recorded) = (recorder.incoming.as_ref(), &runtime.recorded);
+
+    let mut line = Line::begin(buffer, exchange.began.unix + duration, record_id);
+    plain!(line, "request_id", exchange.id.as_str());
+    if let Some(incoming) = incoming {
+        caller_request_id(&mut line, exchange, incoming);
+    }
+    hexadecimal!(line, "trace_id", exchange.trace_context.as_ref().map(|trace| trace.trace_id));
+    ConnectionPart::write(&mut line, &exchange.connection, exchange.caller.as_ref());
+    if let Some(incoming) = incoming {
+        head(&mut line, incoming);
+    }
+    if let Some(route) = &exchange.route {
+        line.prepared(recorded.route(route.index));
+    }
+    let outcome = &exchange.outcome;
+    let reason = outcome.decision.reason();
+    plain!(line, "decision", word(reason));
+    plain!(line, "code", outcome.code.as_deref().or(reason.map(Reason::code)));
+    text!(line, "policy", outcome.policy.as_deref());
+    text!(line, "hint", outcome.hint.as_deref());
+    text!(line, "cause", outcome.cause.as_deref());
+    match (exchange.token.as_ref().or(exchange.refused_token.as_ref()), &exchange.relayed) {
+        (Some(token), _) => {
+            line.members(&token.recorded);
+            recorded.write_claims(&mut line, &token.claims);
+        }
+        (None, Some(relayed)) => asked_for(&mut line, relayed),
+        (None, None) => {
+            if let Some(seen) = &exchange.token_seen {
+                token_seen(&mut line, seen);
+            }
+        }
+    }
+    let certificate = exchange.judged_certificate.as_ref();
+    plain!(line, "client_certificate", certificate.map(|certificate| certificate.thumbprint_sha256()));
+    text!(line, "partner", exchange.partner_name());
+    text!(line, "credential", outcome.credential.as_deref());
+    text!(line, "server", outcome.server.as_deref());
+    number!(line, "status", outcome.status.map(|status| status.as_u16().into()));
+    truth!(line, "complete", outcome.complete);
+    plain!(line, "ended_by", outcome.ended_by.map(EndedBy::as_str));
+    number!(line, "bytes_in", outcome.bytes_in.get());
+    number!(line, "bytes_out", outcome.bytes_out);
+    number!(line, "duration_us", microseconds(duration));
+    number!(line, "policies_us", microseconds(exchange.timings.policies));
+    number!(line, "credential_us", microseconds(exchange.timings.credential));
+    number!(line, "upstream_us", microseconds(exchange.timings.upstream));
+    line.prepared(&recorded.config);
+    if let (Some(names), Some(incoming)) = (&recorded.replay, incoming) {
+        replayed::write(&mut line, names, exchange, incoming);
+    }
+    line.end();
+}
+
+/// Writes the id that the caller gave the request, unless it is the request's own.
+fn caller_request_id(line: &mut Line<'_>, exchange: &Exchange, incoming: &IncomingRequest) {
+    if let Some(id) = incoming.headers.get(X_REQUEST_ID).filter(|id| *id != exchange.id.value()) {
+        text!(line, "caller_request_id", &*shown(id.as_bytes()));
+    }
+}
+
+/// Writes what the request's head says.
+fn head(line: &mut Line<'_>, incoming: &IncomingRequest) {
+    let version = match incoming.version {
+        Version::HTTP_2 => "2",
+        Version::HTTP_10 => "1.0",
+        _ => "1.1",
+    };
+    plain!(line, "http_version", version);
+    text!(line, "method", incoming.method.as_str());
+    text!(line, "host", Some(&*incoming.authority.host).filter(|host| !host.is_empty()));
+    text!(line, "path", &*incoming.target.path);
+    if let Some(agent) = incoming.headers.get(header::USER_AGENT) {
+        text!(line, "user_agent", &*shown(agent.as_bytes()));
+    }
+}
+
+/// Writes what a relayed token request says of its client.
+fn asked_for(line: &mut Line<'_>, relayed: &Relayed) {
+    text!(line, "tenant_id", &*relayed.tenant);
+    text!(line, "client_application", &*relayed.client);
+    plain!(line, "credential_kind", relayed.credential.as_str());
+}
+
+/// Writes the statements of a token that was not verified.
+fn token_seen(line: &mut Line<'_>, seen: &TokenSeen) {
+    object!(line, "token_seen", |line: &mut Line<'_>| {
+        text!(line, "issuer", seen.issuer.as_deref());
+        text!(line, "audience", seen.audience.as_deref());
+        text!(line, "client_application", seen.client_application.as_deref());
+        text!(line, "key_id", seen.key_id.as_deref());
+        text!(line, "algorithm", seen.algorithm.as_deref());
+        truth!(line, "verified", false);
+    });
+}
