@@ -62,6 +62,7 @@ mod spellings;
 mod stream_ends;
 mod strictness;
 mod support;
+mod tickets;
 mod tls_required;
 mod token;
 mod token_codes;

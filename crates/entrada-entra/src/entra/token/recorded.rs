@@ -49,7 +49,6 @@ enum Audience<'a> {
 
 /// Returns the members of this token, each with a comma before it.
 pub(in crate::entra) fn recorded(token: &Token, facts: &Facts) -> Box<str> {
-    let text = |text: &'_ Option<Box<str>>| text.as_deref().map(cut);
     let members = TokenMembers {
         issuer: cut(&facts.issuer),
         audience: match &*facts.audiences {
@@ -58,12 +57,12 @@ pub(in crate::entra) fn recorded(token: &Token, facts: &Facts) -> Box<str> {
             several => Some(Audience::Several(list(several))),
         },
         tenant_id: &token.tenant,
-        client_application: text(&token.client),
+        client_application: token.client.as_deref().map(cut),
         credential_kind: token.credential_kind.map(CredentialKind::as_str),
         token_kind: TokenKind::as_str(token.kind),
-        subject: text(&token.subject),
-        object_id: text(&token.object_id),
-        token_id: text(&token.id),
+        subject: token.subject.as_deref().map(cut),
+        object_id: token.object_id.as_deref().map(cut),
+        token_id: token.id.as_deref().map(cut),
         scopes: list(&token.scopes),
         roles: list(&token.roles),
     };
