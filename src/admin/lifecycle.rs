@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -17,6 +17,8 @@ use crate::{base::process_limits::connections_that_fit, listener::Listener};
 pub struct Lifecycle {
     draining: AtomicBool,
     last_reload_error: ArcSwapOption<String>,
+    /// The time of the last reload, or of the start, in seconds since 1970.
+    reloaded_at: AtomicU64,
     connections: ArcSwap<Connections>,
 }
 
@@ -66,8 +68,14 @@ impl Lifecycle {
     }
 
     /// Notes the reason why a reload failed; `None` if it succeeded.
-    pub(crate) fn reloaded(&self, error: Option<String>) {
+    pub(crate) fn reloaded(&self, error: Option<String>, now: u64) {
         self.last_reload_error.store(error.map(Arc::new));
+        self.reloaded_at.store(now, Ordering::Relaxed);
+    }
+
+    /// Returns the time of the last reload, or of the start, in seconds since 1970.
+    pub fn reloaded_at(&self) -> u64 {
+        self.reloaded_at.load(Ordering::Relaxed)
     }
 
     /// Returns the reason why the last reload failed; `None` if it succeeded.

@@ -7,6 +7,7 @@
 mod guard;
 mod lifecycle;
 mod listen;
+mod metrics;
 mod status;
 
 use std::{
@@ -22,7 +23,7 @@ use arc_swap::ArcSwap;
 use axum::{
     Router,
     extract::{RawQuery, Request, State},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
     response::{
         Html, IntoResponse, Response,
@@ -40,7 +41,7 @@ use crate::{
     gateway::runtime::Runtime,
     identity::AssertionKeys,
     listener::Drain,
-    telemetry::{Metrics, MetricsText},
+    telemetry::{Format, Metrics, MetricsText},
 };
 
 /// The state that the admin and health listeners show.
@@ -117,10 +118,12 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     }
 }
 
-async fn metrics(State(admin): State<Admin>) -> Response {
-    let mut text = MetricsText::default();
+async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let format = Format::asked_for(accept);
+    let mut text = MetricsText::new(format);
     admin.write_metrics(&mut text);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.into_string()).into_response()
+    ([(header::CONTENT_TYPE, format.content_type())], text.into_string()).into_response()
 }
 
 async fn status(State(admin): State<Admin>) -> axum::Json<status::Status> {

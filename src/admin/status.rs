@@ -1,7 +1,5 @@
 //! The content of the status page and the probes.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
 use super::Admin;
@@ -12,7 +10,6 @@ use crate::{
     listener::{Listener, ListenerCertificateStatus},
     partner::PartnerStatus,
     route::Action,
-    telemetry::MetricsText,
     upstream::{OwnCertificateStatus, ServerState},
 };
 
@@ -194,122 +191,8 @@ impl Admin {
                 .collect(),
         }
     }
-
-    pub(super) fn write_metrics(&self, text: &mut MetricsText) {
-        let runtime = self.runtime.load_full();
-        self.metrics.write(text);
-        runtime.partners.write_metrics(text);
-        text.family("entrada_config_generation", "gauge", "How many configs were in force before this one.");
-        text.sample("entrada_config_generation", &[], runtime.generation);
-        text.family("entrada_config_reload_failed", "gauge", "Whether the last reload was not taken.");
-        text.sample("entrada_config_reload_failed", &[], u8::from(self.lifecycle.last_reload_error().is_some()));
-        text.family("entrada_audit_records_lost_total", "counter", "Audit records that no sink took.");
-        text.sample("entrada_audit_records_lost_total", &[], self.audit.dropped());
-        runtime.limits.write_metrics(text);
-        write_connections(&self.lifecycle.connections().listeners, text);
-        write_verified_tokens(runtime.tenants.verified_token_cache_status(), text);
-        write_credentials(&runtime.credentials.status(), text);
-        write_listener_certificates(&listener_certificates(&runtime), text);
-        text.family("entrada_upstream_requests_under_way", "gauge", "Requests that wait for a server's answer.");
-        for upstream in runtime.upstreams.iter() {
-            for (server, count) in upstream.servers() {
-                text.sample("entrada_upstream_requests_under_way", &[("upstream", upstream.name()), ("server", server)], count);
-            }
-        }
-        type Is = fn(&ServerState) -> bool;
-        let families: [(&str, &str, Is); 2] = [
-            ("entrada_upstream_server_up", "Whether the server's health checks pass, or there are none.", |server| {
-                server.healthy
-            }),
-            ("entrada_upstream_server_ejected", "Whether the server is left alone, since it failed too often.", |server| {
-                server.ejected
-            }),
-        ];
-        for (family, help, is) in families {
-            text.family(family, "gauge", help);
-            for upstream in runtime.upstreams.iter() {
-                for server in upstream.states() {
-                    text.sample(family, &[("upstream", upstream.name()), ("server", &server.name)], u8::from(is(&server)));
-                }
-            }
-        }
-    }
 }
 
-fn listener_certificates(runtime: &Runtime) -> Vec<ListenerCertificateStatus> {
+pub(super) fn listener_certificates(runtime: &Runtime) -> Vec<ListenerCertificateStatus> {
     runtime.listener_certificates(runtime.clock.unix_seconds()).into_iter().map(|(status, _)| status).collect()
-}
-
-fn write_listener_certificates(certificates: &[ListenerCertificateStatus], text: &mut MetricsText) {
-    let ends: BTreeMap<_, _> = certificates.iter().map(|it| ((&*it.listener, &*it.certificate), it.not_after)).collect();
-    let family = "entrada_listener_certificate_expiry_timestamp_seconds";
-    text.family(family, "gauge", "When a certificate that a listener shows ends, in seconds since 1970.");
-    for ((listener, certificate), not_after) in ends {
-        text.sample(family, &[("listener", listener), ("certificate", certificate)], not_after);
-    }
-}
-
-/// Writes the connections of the listeners, and the number of refused ones.
-fn write_connections(listeners: &[(std::net::SocketAddr, std::sync::Arc<Listener>)], text: &mut MetricsText) {
-    let labels = |address: &std::net::SocketAddr, listener: &Listener| (listener.name.to_string(), address.to_string());
-    let mut write = |name: &str, kind: &str, help: &str, value: &dyn Fn(&Listener) -> u64| {
-        text.family(name, kind, help);
-        for (address, listener) in listeners {
-            let (name_of, address) = labels(address, listener);
-            text.sample(name, &[("listener", &name_of), ("address", &address)], value(listener));
-        }
-    };
-    write("entrada_connections", "gauge", "Connections that are open.", &|listener| listener.connections() as u64);
-    write("entrada_connections_limit", "gauge", "Connections that may be open at once.", &|listener| {
-        listener.limits().connections as u64
-    });
-    write("entrada_connections_closed_for_others_total", "counter", "Connections that rested and made room.", &|listener| {
-        listener.counts().closed_for_others
-    });
-    write("entrada_connections_refused_total", "counter", "Connections beyond the listener's limit.", &|listener| {
-        listener.counts().refused
-    });
-    write("entrada_connections_refused_peers_total", "counter", "Connections beyond the limit of one peer.", &|listener| {
-        listener.counts().refused_peers
-    });
-    write("entrada_accept_failures_total", "counter", "Connections that the system did not give.", &|listener| {
-        listener.counts().failed
-    });
-}
-
-/// Writes the size and hits of the verified-token cache.
-fn write_verified_tokens(tokens: VerifiedTokenCacheStatus, text: &mut MetricsText) {
-    text.family("entrada_verified_tokens", "gauge", "Tokens that are kept so as not to verify them again.");
-    text.sample("entrada_verified_tokens", &[], tokens.tokens);
-    text.family("entrada_verified_tokens_bytes", "gauge", "The memory that kept tokens take.");
-    text.sample("entrada_verified_tokens_bytes", &[], tokens.bytes);
-    text.family("entrada_verified_token_hits_total", "counter", "Tokens whose signature had been verified before.");
-    text.sample("entrada_verified_token_hits_total", &[], tokens.found);
-    text.family("entrada_token_verifications_total", "counter", "Signatures of tokens that were verified.");
-    text.sample("entrada_token_verifications_total", &[], tokens.verified);
-}
-
-/// Writes the state of credentials: unavailable tokens, and certificates that expire.
-fn write_credentials(credentials: &[crate::credentials::CredentialStatus], text: &mut MetricsText) {
-    text.family("entrada_credential_ready", "gauge", "Whether every token that routes ask for is there.");
-    for credential in credentials {
-        text.sample("entrada_credential_ready", &[("credential", &credential.name)], u8::from(credential.ready));
-    }
-    text.family("entrada_credential_token_requests_total", "counter", "Token requests that were made.");
-    for credential in credentials {
-        let requests: u64 = credential.tokens.iter().map(|token| token.requests).sum();
-        text.sample("entrada_credential_token_requests_total", &[("credential", &credential.name)], requests);
-    }
-    text.family("entrada_credential_token_failures_total", "counter", "Token requests that failed.");
-    for credential in credentials {
-        let failures: u64 = credential.tokens.iter().map(|token| token.failures).sum();
-        text.sample("entrada_credential_token_failures_total", &[("credential", &credential.name)], failures);
-    }
-    text.family("entrada_credential_certificate_expiry_seconds", "gauge", "When a certificate ends, in seconds since 1970.");
-    for credential in credentials {
-        for certificate in &credential.certificates {
-            let labels = [("credential", &*credential.name), ("thumbprint", &*certificate.thumbprint)];
-            text.sample("entrada_credential_certificate_expiry_seconds", &labels, certificate.not_after);
-        }
-    }
 }

@@ -44,6 +44,7 @@ const BUFFER_KEPT: usize = 2 << 20;
 pub struct AuditLog {
     buffers: Box<[Mutex<Vec<u8>>]>,
     dropped: AtomicU64,
+    written: AtomicU64,
     recent: Mutex<VecDeque<Bytes>>,
     followers: broadcast::Sender<Bytes>,
     outlet: Mutex<SinkWriter>,
@@ -105,6 +106,7 @@ impl AuditLog {
         Ok(Arc::new(Self {
             buffers: (0..workers).map(|_| Mutex::default()).collect(),
             dropped: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             recent: Mutex::default(),
             followers: broadcast::channel(RECENT_RECORDS).0,
             outlet: Mutex::new(SinkWriter { sinks: open_sinks(config, base)?, spare: Vec::new() }),
@@ -126,6 +128,11 @@ impl AuditLog {
     /// Returns the number of records that were lost because no sink accepted them.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of records that were handed to the sinks.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// Returns the newest records, oldest first, each one JSON object.
@@ -175,11 +182,13 @@ impl AuditLog {
             if lines.is_empty() {
                 continue;
             }
+            let records = memchr::memchr_iter(b'\n', lines).count() as u64;
+            self.written.fetch_add(records, Ordering::Relaxed);
             for sink in sinks.iter_mut() {
                 if let Err(error) = sink.write(lines) {
                     // Standard error, not the log: the log may go to the very place that failed.
                     eprintln!("audit records could not be written: {error}");
-                    self.dropped.fetch_add(memchr::memchr_iter(b'\n', lines).count() as u64, Ordering::Relaxed);
+                    self.dropped.fetch_add(records, Ordering::Relaxed);
                 }
             }
             self.remember(lines);

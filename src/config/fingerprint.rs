@@ -200,7 +200,11 @@ mod tests {
         let first = digest(text);
         assert!(first.len() == DIGITS && first.bytes().all(|byte| byte.is_ascii_hexdigit()), "{first}");
         for (row, other, same) in [
-            ("another order, with a comment", "# c\nnamed-values: { p: one, n: { secret: true, value: one } }\ntenants: { c: { id: a } }\ncredentials: { g: { client-secret: one } }", true),
+            (
+                "another order, with a comment",
+                "# c\nnamed-values: { p: one, n: { secret: true, value: one } }\ntenants: { c: { id: a } }\ncredentials: { g: { client-secret: one } }",
+                true,
+            ),
             ("another secret", &*text.replace("client-secret: one", "client-secret: two"), true),
             ("another secret named value", &*text.replace("value: one", "value: two"), true),
             ("another plain value", &*text.replace("p: one", "p: two"), false),

@@ -31,11 +31,15 @@ pub(super) fn beyond(reason: Reason, connection: &Connection) -> Option<Box<str>
     let limits = &connection.settings.limits;
     match reason {
         Reason::BodyTooLarge => Some(
-            format!("the listener `{listener}` takes bodies of up to {} bytes: see its `limits.body-bytes`", limits.body_bytes).into(),
+            format!("the listener `{listener}` takes bodies of up to {} bytes: see its `limits.body-bytes`", limits.body_bytes)
+                .into(),
         ),
         Reason::HeadersTooLarge | Reason::TargetTooLong => Some(
-            format!("the listener `{listener}` takes heads of up to {} bytes: see its `limits.header-bytes`", limits.header_bytes)
-                .into(),
+            format!(
+                "the listener `{listener}` takes heads of up to {} bytes: see its `limits.header-bytes`",
+                limits.header_bytes
+            )
+            .into(),
         ),
         _ => None,
     }

@@ -380,11 +380,19 @@ impl UpstreamExchange<'_> {
         // Taken only here: what is handed from one future to the next is copied each time.
         let sending = pin!(self.upstream.send(call, mem::take(outgoing), mem::take(body)));
         let sent = unless_revoked(exchange.access().cloned(), sending).await;
-        exchange.timings.upstream += exchange.elapsed().saturating_sub(began);
+        let duration = exchange.elapsed().saturating_sub(began);
+        exchange.timings.upstream += duration;
+        let count = |server: &str, status| {
+            self.upstream.count(exchange.worker, server, (&self.incoming.method, status), duration);
+        };
         match sent {
             None => Err(Reason::PartnerDisabled.into()),
-            Some(Ok(response)) => Ok(self.answer(exchange, response)),
+            Some(Ok(response)) => {
+                count(response.body().server(), Some(response.status()));
+                Ok(self.answer(exchange, response))
+            }
             Some(Err(error)) => {
+                error.server().into_iter().for_each(|server| count(server, None));
                 exchange.outcome.server = error.server().cloned();
                 Err(error.into())
             }

@@ -20,6 +20,7 @@ use crate::{
     refusal::Reason,
     request::IncomingRequest,
     route::Route,
+    telemetry::{Counted, decision},
 };
 
 /// The owner of a request's exchange, which writes its record on drop: at the end of the response body, or when the caller
@@ -38,6 +39,7 @@ pub struct Recorder {
 impl Recorder {
     /// Makes a recorder for this exchange.
     pub(crate) fn new(exchange: Exchange, runtime: Snapshot, log: Arc<WorkerLog>) -> Self {
+        runtime.unrouted[exchange.worker].begin();
         Self { exchange, incoming: None, runtime, log }
     }
 
@@ -61,12 +63,8 @@ impl Recorder {
             outcome.ended_by = Some(EndedBy::Caller);
         }
         Held::settle(&mut self.exchange, self.incoming.as_ref());
-        let (duration, reason) = (self.exchange.elapsed(), self.exchange.outcome.decision.reason());
-        let worker = self.exchange.worker;
-        self.route().map_or(&self.runtime.unrouted, |route| &route.counters)[worker].count(reason, duration);
-        if let Some(partner) = &self.exchange.partner {
-            partner.counters[worker].count(reason, duration);
-        }
+        let duration = self.exchange.elapsed();
+        self.count(duration);
         self.debug(duration);
         self.log.append(|buffer, id| request_record::write(buffer, id, self, duration));
         if let Some(incoming) = &mut self.incoming {
@@ -76,6 +74,26 @@ impl Recorder {
 }
 
 impl Recorder {
+    /// Counts the request for its route and its partner.
+    fn count(&self, duration: Duration) {
+        let Exchange { worker, outcome, timings, .. } = &self.exchange;
+        let reason = outcome.decision.reason();
+        let counted = Counted {
+            method: self.incoming.as_ref().map(|incoming| &incoming.method),
+            status: outcome.status,
+            reason,
+            duration,
+            policies: timings.policies,
+            bytes_in: outcome.bytes_in.get(),
+            bytes_out: outcome.bytes_out,
+        };
+        self.route().map_or(&self.runtime.unrouted, |route| &route.counters)[*worker].count(&counted);
+        self.runtime.unrouted[*worker].end();
+        if let Some(partner) = &self.exchange.partner {
+            partner.counters[*worker].count(reason, self.exchange.began.unix.as_secs());
+        }
+    }
+
     /// Returns whether the caller left before its request was complete, although the head was allowed.
     fn left_within_its_body(&self) -> bool {
         let outcome = &self.exchange.outcome;
@@ -101,7 +119,7 @@ impl Recorder {
             host = incoming.map(|incoming| &*incoming.authority.host),
             path = incoming.map(|incoming| &*incoming.target.path),
             route = self.route().map(|route| &*route.name),
-            decision = word(reason),
+            decision = decision(reason),
             code = reason.map(Reason::code),
             policy = outcome.policy.as_deref(),
             cause = outcome.cause.as_deref(),
@@ -122,15 +140,6 @@ impl Drop for Recorder {
         if catch_unwind(AssertUnwindSafe(|| self.conclude())).is_err() {
             tracing::error!(request_id = self.exchange.id.as_str(), "the record of a request could not be written");
         }
-    }
-}
-
-/// Returns `allow`, `deny` or `error`.
-pub(super) fn word(reason: Option<Reason>) -> &'static str {
-    match reason {
-        None => "allow",
-        Some(reason) if reason.status().is_server_error() => "error",
-        Some(_) => "deny",
     }
 }
 
@@ -156,9 +165,9 @@ mod tests {
 
     #[test]
     fn decision_tells_the_gateways_faults_from_refusals() {
-        assert_eq!(word(None), "allow");
-        assert_eq!(word(Some(Reason::TokenExpired)), "deny");
-        assert_eq!(word(Some(Reason::SigningKeysUnavailable)), "error");
-        assert_eq!([Reason::ClientLeft, Reason::InternalError].map(|reason| word(Some(reason))), ["error", "error"]);
+        assert_eq!(decision(None), "allow");
+        assert_eq!(decision(Some(Reason::TokenExpired)), "deny");
+        assert_eq!(decision(Some(Reason::SigningKeysUnavailable)), "error");
+        assert_eq!([Reason::ClientLeft, Reason::InternalError].map(|reason| decision(Some(reason))), ["error", "error"]);
     }
 }

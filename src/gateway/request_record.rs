@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{Version, header};
 
 use super::{
-    record::{Recorder, microseconds, word},
+    record::{Recorder, microseconds},
     recorded::ConnectionPart,
     replayed,
 };
@@ -16,6 +16,7 @@ use crate::{
     exchange::{EndedBy, Exchange},
     refusal::Reason,
     request::{IncomingRequest, Relayed},
+    telemetry::decision,
 };
 
 /// Writes the record of a request that took this long.
@@ -38,7 +39,7 @@ pub(super) fn write(buffer: &mut Vec<u8>, record_id: u128, recorder: &Recorder, 
     }
     let outcome = &exchange.outcome;
     let reason = outcome.decision.reason();
-    plain!(line, "decision", word(reason));
+    plain!(line, "decision", decision(reason));
     plain!(line, "code", outcome.code.as_deref().or(reason.map(Reason::code)));
     text!(line, "policy", outcome.policy.as_deref());
     text!(line, "hint", outcome.hint.as_deref());

@@ -8,8 +8,8 @@ use std::{
 
 use tokio::runtime::Handle;
 
-pub use super::{listeners::ListenerRules, recorded::Recorded};
 use super::listeners::{build_listeners, lint_certificates};
+pub use super::{listeners::ListenerRules, recorded::Recorded};
 use crate::{
     address::AddressSets,
     base::clock::Clock,

@@ -33,7 +33,7 @@ use crate::{
     limits::Limits,
     refusal::{Reason, Refusal},
     settings::{Date, Faults, Place},
-    telemetry::{Counters, Metrics},
+    telemetry::{Decisions, Metrics},
 };
 
 /// The time before the end of a partner's access from which on a warning is given, in seconds.
@@ -55,7 +55,7 @@ pub struct Partner {
     /// The access, as long as no reload takes it away.
     pub access: Access,
     /// The counters of the partner's calls, one for each worker.
-    pub counters: Arc<[Counters]>,
+    pub counters: Arc<[Decisions]>,
     /// `None`: the one tenant that the route's token policy allows.
     tenants: Option<Vec<Box<str>>>,
     token_kind: PartnerTokenKind,

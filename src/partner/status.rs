@@ -58,7 +58,7 @@ impl Partners {
     }
 
     /// Writes the partners' metrics other than those of their calls.
-    pub(crate) fn write_metrics(&self, text: &mut MetricsText) {
+    pub(crate) fn write_metrics(&self, clock: &Clock, text: &mut MetricsText) {
         text.family("entrada_partner_enabled", "gauge", "Whether the partner is switched on.");
         for partner in self.iter() {
             text.sample("entrada_partner_enabled", &[("partner", &partner.name)], u8::from(partner.enabled));
@@ -66,6 +66,15 @@ impl Partners {
         text.family("entrada_partner_expires_timestamp_seconds", "gauge", "When the partner's access ends.");
         for (partner, until) in self.iter().filter_map(|partner| partner.until.map(|until| (partner, until))) {
             text.sample("entrada_partner_expires_timestamp_seconds", &[("partner", &partner.name)], until);
+        }
+        let name = "entrada_partner_limit_remaining";
+        text.family(name, "gauge", "Calls that the partner has left in the period.");
+        for partner in self.iter() {
+            for (limit, used) in [("rate-limit", partner.rate(clock)), ("quota", partner.quota(clock))] {
+                if let Some(used) = used {
+                    text.sample(name, &[("partner", &partner.name), ("limit", limit)], used.remaining);
+                }
+            }
         }
     }
 }

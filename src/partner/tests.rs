@@ -360,12 +360,14 @@ fn the_status_tells_where_a_partner_stands() {
     }
 
     let mut text = crate::telemetry::MetricsText::default();
-    off.write_metrics(&mut text);
+    off.write_metrics(&Clock::manual(0), &mut text);
     let text = text.into_string();
     for line in [
         "entrada_partner_enabled{partner=\"p\"} 0\n",
         "entrada_partner_enabled{partner=\"q\"} 1\n",
         "entrada_partner_expires_timestamp_seconds{partner=\"p\"} 5184000\n",
+        "entrada_partner_limit_remaining{partner=\"p\",limit=\"rate-limit\"} 5\n",
+        "entrada_partner_limit_remaining{partner=\"p\",limit=\"quota\"} 50\n",
     ] {
         assert!(text.contains(line), "{text}");
     }

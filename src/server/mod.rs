@@ -151,6 +151,7 @@ impl Server {
             .collect::<io::Result<_>>()
             .map_err(ServerError::Thread)?;
         let lifecycle = Arc::<Lifecycle>::default();
+        lifecycle.reloaded(None, options.clock.unix_seconds());
         let admin = AdminListeners::new(Admin {
             runtime: runtime.clone(),
             audit: audit.clone(),
@@ -194,7 +195,7 @@ impl Server {
 
     /// Notes the result of a reload for the status page.
     pub fn reloaded(&self, error: Option<String>) {
-        self.lifecycle.reloaded(error);
+        self.lifecycle.reloaded(error, self.options.clock.unix_seconds());
     }
 
     fn try_reload(&mut self, document: &Document) -> Result<(), ServerError> {

@@ -1,10 +1,17 @@
 //! The gateway's own log and metrics.
 
 mod config;
+mod exposition;
 mod log;
 mod metrics;
+mod process;
+mod requests;
 
 pub use config::{LogLevel, TelemetryConfig};
+pub use exposition::{Format, MetricsText};
 pub use log::{log_panics, start_logging};
+pub use metrics::Metrics;
 pub(crate) use metrics::NO_ROUTE;
-pub use metrics::{Counters, Metrics, MetricsText};
+pub use process::write_process;
+pub(crate) use requests::decision;
+pub use requests::{Counted, Counters, Decisions};

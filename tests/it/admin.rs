@@ -31,9 +31,12 @@ async fn probes_metrics_and_status_tell_how_it_goes() {
 
     assert_eq!((alive, ready, page), (200, 200, 200));
     assert!(html.contains("<title>entrada</title>"));
-    assert!(metrics.contains("entrada_requests_total{route=\"orders\",decision=\"allow\",code=\"\"} 1"), "{metrics}");
-    assert!(metrics.contains("entrada_requests_total{route=\"orders\",decision=\"deny\",code=\"token-missing\"} 1"), "{metrics}");
-    assert!(metrics.contains("entrada_requests_total{route=\"\",decision=\"deny\",code=\"no-route\"} 1"), "{metrics}");
+    assert!(metrics.contains("entrada_decisions_total{route=\"orders\",decision=\"allow\",code=\"\"} 1"), "{metrics}");
+    assert!(
+        metrics.contains("entrada_decisions_total{route=\"orders\",decision=\"deny\",code=\"token-missing\"} 1"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("entrada_decisions_total{route=\"\",decision=\"deny\",code=\"no-route\"} 1"), "{metrics}");
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["ready"], true);
     assert_eq!(status["routes"][0]["name"], "orders");

@@ -34,6 +34,7 @@ mod listener_certificates;
 mod lookups;
 mod metadata;
 mod methods;
+mod metrics;
 mod misdirected;
 mod operators;
 mod own_identity;

@@ -284,7 +284,7 @@ async fn without_the_vault_the_gateway_starts_and_refuses_what_needs_it() {
         "entrada_credential_ready{credential=\"gateway\"} 1",
         "entrada_credential_token_requests_total{credential=\"gateway\"} 1",
         "entrada_credential_token_failures_total{credential=\"gateway\"} 0",
-        "entrada_credential_certificate_expiry_seconds{credential=\"gateway\",thumbprint=",
+        "entrada_credential_certificate_expiry_timestamp_seconds{credential=\"gateway\",thumbprint=",
     ] {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }

@@ -242,8 +242,8 @@ async fn operators_see_how_each_partner_fares() {
     let (metrics, status) = (read("/metrics").await, read("/api/status").await);
 
     for line in [
-        "entrada_partner_requests_total{partner=\"fabrikam\",decision=\"allow\",code=\"\"} 1\n",
-        "entrada_partner_requests_total{partner=\"revoked\",decision=\"deny\",code=\"partner-disabled\"} 1\n",
+        "entrada_partner_decisions_total{partner=\"fabrikam\",decision=\"allow\",code=\"\"} 1\n",
+        "entrada_partner_decisions_total{partner=\"revoked\",decision=\"deny\",code=\"partner-disabled\"} 1\n",
         "entrada_partner_enabled{partner=\"revoked\"} 0\n",
         "entrada_partner_expires_timestamp_seconds{partner=\"fabrikam\"} 4102444800\n",
     ] {

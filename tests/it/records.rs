@@ -38,7 +38,7 @@ async fn a_caller_who_leaves_before_a_verdict_is_an_error_without_a_status() {
     assert!(record.get("status").is_none() && record["complete"] == false, "{record}");
     assert_eq!(house.upstream.requests(), 0);
     let metrics = reqwest::get(format!("http://{}/metrics", house.gateway.admin_address())).await.unwrap().text().await.unwrap();
-    let counted = "entrada_requests_total{route=\"orders\",decision=\"error\",code=\"client-left\"} 1";
+    let counted = "entrada_decisions_total{route=\"orders\",decision=\"error\",code=\"client-left\"} 1";
     assert!(metrics.contains(counted), "{metrics}");
 }
 

@@ -83,7 +83,9 @@ async fn before_the_signature_a_record_has_what_the_token_says_and_marks_it() {
         assert_eq!(seen["verified"], false, "{record}");
         assert_eq!((&seen["client_application"], &seen["audience"]), (&victim.into(), &"api://orders".into()), "{record}");
         assert!(seen["issuer"].is_string() && seen["algorithm"].is_string(), "{record}");
-        for fact in ["issuer", "audience", "tenant_id", "client_application", "subject", "object_id", "token_id", "scopes", "roles"] {
+        for fact in
+            ["issuer", "audience", "tenant_id", "client_application", "subject", "object_id", "token_id", "scopes", "roles"]
+        {
             assert!(record.get(fact).is_none(), "{fact} is no fact: {record}");
         }
     }
@@ -209,9 +211,11 @@ async fn a_record_for_replays_has_the_facts_that_the_config_reads_and_no_secret(
 
 #[test]
 fn claims_that_name_none_are_faults() {
-    for (audit, expected) in
-        [("claims: [\"\"]", "this names no claim"), ("claims: [a..b]", "this names no claim"), ("claims: [a, a]", "is listed twice")]
-    {
+    for (audit, expected) in [
+        ("claims: [\"\"]", "this names no claim"),
+        ("claims: [a..b]", "this names no claim"),
+        ("claims: [a, a]", "is listed twice"),
+    ] {
         let report = Gateway::refusal(&format!(
             "routes: [ {{ name: a, match: {{ path: /a }}, anonymous: true, respond: {{ status: 204 }} }} ]\naudit: {{ sinks: [], {audit} }}\n"
         ));

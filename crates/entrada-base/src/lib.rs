@@ -4,6 +4,7 @@
 pub mod b64token;
 pub mod buffers;
 pub mod clock;
+pub mod counts;
 pub mod deadline;
 pub mod error_chain;
 pub mod fmt_fast;

@@ -95,7 +95,9 @@ fn request_members() -> BTreeMap<String, Member> {
 /// Adds the members with which every record begins.
 fn begun(mut members: BTreeMap<String, Member>) -> BTreeMap<String, Member> {
     members.insert("time".to_owned(), ("RFC 3339", Vec::new()));
-    members.extend(written(&source("audit/line.rs").split_once("pub(crate) fn begin").unwrap().1.split_once("pub(crate) fn").unwrap().0));
+    members.extend(written(
+        &source("audit/line.rs").split_once("pub(crate) fn begin").unwrap().1.split_once("pub(crate) fn").unwrap().0,
+    ));
     members
 }
 
@@ -116,7 +118,10 @@ fn assert_documented(code: &BTreeMap<String, Member>, headings: &[&str]) {
     assert_eq!(page.len(), documented.len(), "{PAGE}: a field is listed twice");
     for (name, _, meaning) in &documented {
         for inner in &code[name].1 {
-            assert!(meaning.contains(&format!("`{inner}`")) || meaning.contains(&format!("`{inner}:")), "{PAGE}: `{name}` does not tell of its `{inner}`");
+            assert!(
+                meaning.contains(&format!("`{inner}`")) || meaning.contains(&format!("`{inner}:")),
+                "{PAGE}: `{name}` does not tell of its `{inner}`"
+            );
         }
     }
 }
@@ -212,7 +217,9 @@ async fn real_records_have_the_documented_fields_and_types_in_their_order() {
         }
         seen.extend(names);
     }
-    for name in ["record_id", "caller_request_id", "user_agent", "http_version", "issuer", "scopes", "token_seen", "claims", "config"] {
+    for name in
+        ["record_id", "caller_request_id", "user_agent", "http_version", "issuer", "scopes", "token_seen", "claims", "config"]
+    {
         assert!(seen.iter().any(|seen| seen == name), "no record has {name}");
     }
 }

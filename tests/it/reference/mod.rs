@@ -9,6 +9,7 @@ mod complete;
 mod expressions;
 mod limits;
 mod links;
+mod metrics;
 mod policies;
 mod refusals;
 mod schema;

@@ -49,7 +49,8 @@ async fn an_error_of_the_backend_is_its_own() {
         response
     })
     .await;
-    let gateway = Gateway::start(&format!("upstreams: {{ backend: {{ servers: [\"{}\"] }} }}\nroutes:\n{ROUTE}\n", upstream.url())).await;
+    let gateway =
+        Gateway::start(&format!("upstreams: {{ backend: {{ servers: [\"{}\"] }} }}\nroutes:\n{ROUTE}\n", upstream.url())).await;
 
     let answer = gateway.get("/open").send().await;
     let websocket = gateway

@@ -95,7 +95,8 @@ struct Door {
 
 impl Door {
     async fn open() -> Self {
-        let (servers, clients, upstream) = (Authority::new("Contoso Servers"), Authority::new("Fabrikam Root"), Upstream::start().await);
+        let (servers, clients, upstream) =
+            (Authority::new("Contoso Servers"), Authority::new("Fabrikam Root"), Upstream::start().await);
         let folder = tempfile::TempDir::new().unwrap();
         servers.server("gateway.contoso.example").write(folder.path(), "server");
         std::fs::write(folder.path().join("ca.pem"), clients.pem()).unwrap();
@@ -124,13 +125,8 @@ async fn certificates_and_handshakes() {
     let door = Door::open().await;
 
     let none = door.get(None).await;
-    ask(
-        &door.gateway,
-        "Was a client certificate shown?",
-        &none,
-        &["client-certificate-missing", "\"client_certificate\":null"],
-    )
-    .await;
+    ask(&door.gateway, "Was a client certificate shown?", &none, &["client-certificate-missing", "\"client_certificate\":null"])
+        .await;
     let own = self_signed("daemon");
     let untrusted = door.get(Some(&own)).await;
     ask(

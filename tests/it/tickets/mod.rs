@@ -33,7 +33,8 @@ fn questions() -> Vec<(String, String)> {
 /// Asks about a request by its id, and checks that the answer has each of these words.
 #[track_caller]
 fn assert_answer(gateway: &Gateway, question: &str, id: &str, expected: &[&str]) {
-    let (_, line) = questions().into_iter().find(|(known, _)| known == question).unwrap_or_else(|| panic!("nobody asks {question}"));
+    let (_, line) =
+        questions().into_iter().find(|(known, _)| known == question).unwrap_or_else(|| panic!("nobody asks {question}"));
     let line = STAND_INS.iter().fold(line, |line, stand_in| line.replace(stand_in, &format!("\"{id}\"")));
     let records = gateway.written_records().join("\n");
     let Some(answer) = jq(&line, &records) else {

@@ -61,7 +61,12 @@ async fn limits() {
         gateway,
         "Which rate was exceeded, and by what is it counted?",
         &answer,
-        &["rate-limit-exceeded", "inbound[0].rate-limit-by-key", "more than 1 calls in 3600 s, counted by caller.address", "127.0.0.1"],
+        &[
+            "rate-limit-exceeded",
+            "inbound[0].rate-limit-by-key",
+            "more than 1 calls in 3600 s, counted by caller.address",
+            "127.0.0.1",
+        ],
     )
     .await;
 }

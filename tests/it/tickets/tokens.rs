@@ -86,7 +86,9 @@ async fn forms_times_and_keys() {
             &["token-expired", "expired 50", " s ago", CLIENT],
         )
         .await;
-    house.ask("Does the clock of this machine go wrong?", "/scope", user().issued_in(900), &["token-not-yet-valid", "clock"]).await;
+    house
+        .ask("Does the clock of this machine go wrong?", "/scope", user().issued_in(900), &["token-not-yet-valid", "clock"])
+        .await;
     let forged = user().wrong_key();
     house
         .ask(
@@ -113,7 +115,9 @@ async fn who_is_refused_and_what_is_missing() {
         )
         .await;
     let foreign = user().tenant("fabrikam");
-    house.ask("From which tenant does the caller come?", "/several", foreign, &["token-tenant-not-allowed", "\"tenant_id\":\""]).await;
+    house
+        .ask("From which tenant does the caller come?", "/several", foreign, &["token-tenant-not-allowed", "\"tenant_id\":\""])
+        .await;
     house
         .ask(
             "Which client application was refused?",
@@ -141,7 +145,12 @@ async fn who_is_refused_and_what_is_missing() {
         .await;
     let app = house.tenant.token().app(CLIENT).audience("api://orders").roles(["Orders.List"]);
     house
-        .ask("Is it a user's token or an application's?", "/user", app, &["token-kind-not-allowed", "\"token_kind\":\"app\"", "token-kind"])
+        .ask(
+            "Is it a user's token or an application's?",
+            "/user",
+            app,
+            &["token-kind-not-allowed", "\"token_kind\":\"app\"", "token-kind"],
+        )
         .await;
 }
 
@@ -159,7 +168,9 @@ async fn claims_groups_and_conditions() {
         )
         .await;
     let overage = user().without("groups").claim("_claim_names", json!({ "groups": "src1" }));
-    house.ask("Is the user in too many groups for a token?", "/group", overage, &["group-overage", "groupMembershipClaims"]).await;
+    house
+        .ask("Is the user in too many groups for a token?", "/group", overage, &["group-overage", "groupMembershipClaims"])
+        .await;
     house.ask("Did the client send an ID token?", "/scope", user().id_token(), &["token-not-access-token", "ID token"]).await;
     house.ask("Which claim is missing?", "/claim", user(), &["required-claim-missing", "department"]).await;
     house

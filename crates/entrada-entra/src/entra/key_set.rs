@@ -22,7 +22,10 @@ use tokio::{runtime::Handle, sync::watch};
 use url::Url;
 
 pub use self::status::KeySetStatus;
-use self::{fetch::FetchScope, status::Attempt};
+use self::{
+    fetch::FetchScope,
+    status::{Attempt, KeySetCounts},
+};
 use super::{
     algorithm::Algorithm,
     issuer::Issuer,
@@ -116,6 +119,7 @@ struct FetchState {
     cool_until: Duration,
     attempts: Vec<Option<Attempt>>,
     failures: u32,
+    counts: KeySetCounts,
 }
 
 /// The tools of fetches.
@@ -231,11 +235,12 @@ impl KeySet {
     /// fetch is too recent. The limit is per set, not per key id, and depends on time alone: no answer lifts it.
     pub(crate) fn renew(self: &Arc<Self>, now: Duration) -> Option<Waiting> {
         let mut state = self.state();
+        // Without any keys no key is unknown; the background fetches then come quickly enough by themselves.
+        let nothing = self.slots.iter().all(|slot| slot.document.load_full().is_none());
+        state.counts.unknown_keys += u64::from(!nothing);
         if let Some(waiting) = state.join() {
             return Some(waiting);
         }
-        // Without any keys no key is unknown; the background fetches then come quickly enough by themselves.
-        let nothing = self.slots.iter().all(|slot| slot.document.load_full().is_none());
         if nothing || now < state.cool_until {
             return None;
         }
@@ -306,6 +311,9 @@ impl KeySet {
     fn conclude(&self, attempts: Vec<Option<Attempt>>, extent: FetchScope) {
         let mut state = self.state();
         state.running = None;
+        let failed = attempts.iter().flatten().any(|attempt| attempt.fault.as_ref().is_some_and(|fault| !fault.is_absence()));
+        state.counts.fetches += 1;
+        state.counts.failures += u64::from(failed);
         for (noted, attempt) in state.attempts.iter_mut().zip(attempts) {
             if attempt.is_some() {
                 *noted = attempt;

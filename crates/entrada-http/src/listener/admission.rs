@@ -79,6 +79,8 @@ struct Counts {
     refused: AtomicU64,
     refused_peers: AtomicU64,
     failed: AtomicU64,
+    handshakes: AtomicU64,
+    failed_handshakes: AtomicU64,
 }
 
 /// The counts of a listener's connections.
@@ -94,6 +96,10 @@ pub struct ConnectionCounts {
     pub refused_peers: u64,
     /// The number of failures to accept.
     pub failed: u64,
+    /// The number of TLS handshakes that succeeded.
+    pub handshakes: u64,
+    /// The number of TLS handshakes that failed, or did not end in time.
+    pub failed_handshakes: u64,
 }
 
 /// The reason why a connection is not admitted.
@@ -133,6 +139,12 @@ impl Admission {
         self.counts.failed.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a TLS handshake.
+    pub(super) fn shook_hands(&self, succeeded: bool) {
+        let counter = if succeeded { &self.counts.handshakes } else { &self.counts.failed_handshakes };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn counts(&self) -> ConnectionCounts {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ConnectionCounts {
@@ -141,6 +153,8 @@ impl Admission {
             refused: count(&self.counts.refused),
             refused_peers: count(&self.counts.refused_peers),
             failed: count(&self.counts.failed),
+            handshakes: count(&self.counts.handshakes),
+            failed_handshakes: count(&self.counts.failed_handshakes),
         }
     }
 

@@ -39,7 +39,16 @@ impl Connection {
     /// Makes a plain connection from `peer` under the listener's current rules.
     pub fn plain(listener: Arc<Listener>, peer: SocketAddr, local: SocketAddr) -> Self {
         let settings = listener.settings.load_full();
-        Self { listener, settings, peer, introduction: None, local, tls: None, affinity: Slot::default(), recorded: Slot::default() }
+        Self {
+            listener,
+            settings,
+            peer,
+            introduction: None,
+            local,
+            tls: None,
+            affinity: Slot::default(),
+            recorded: Slot::default(),
+        }
     }
 
     /// Returns the maker of the connection. `None` if a proxy introduced it without a source: its bytes may be anybody's.

@@ -285,7 +285,9 @@ async fn shake_hands<S: Service>(
 ) -> Option<TlsStream<TcpStream>> {
     let deadline = arrived.accepted + arrived.listener.limits().header_timeout;
     let handshake = Box::pin(TlsAcceptor::from(certificates.config().clone()).accept(tcp));
-    match timeout_at(deadline, handshake).await {
+    let shaken = timeout_at(deadline, handshake).await;
+    arrived.listener.admission.shook_hands(matches!(shaken, Ok(Ok(_))));
+    match shaken {
         Ok(Ok(stream)) => return Some(stream),
         Ok(Err(error)) => arrived.note(service, EventKind::HandshakeFailed, error.to_string()),
         Err(_) => arrived.note(service, EventKind::HandshakeTimeout, "no handshake within header-timeout".to_owned()),

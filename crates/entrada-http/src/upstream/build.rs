@@ -1,9 +1,6 @@
 //! Building of an upstream from its settings.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize},
-};
+use std::sync::{Arc, atomic::AtomicBool};
 use std::time::Duration;
 
 use http::{HeaderValue, uri};
@@ -12,7 +9,6 @@ use super::{
     affinity::UpstreamId,
     config::{ProtocolConfig, UpstreamConfig},
     pool::Pool,
-    retry::Budget,
     send::{Host, PerWorker, Upstream},
     server::{Location, Server},
     standing::Standing,
@@ -85,7 +81,7 @@ impl Upstream {
             config: config.clone(),
             host: host?,
             servers,
-            per_worker: (0..workers.max(1)).map(|_| PerWorker { turn: AtomicUsize::new(0), budget: Budget::default() }).collect(),
+            per_worker: (0..workers.max(1)).map(|_| PerWorker::default()).collect(),
             watched: AtomicBool::new(false),
         })
     }

@@ -95,11 +95,13 @@ pub(super) async fn connection(
         }
     };
     // Boxed: a handshake has a large future, and nearly every request finds a connection and has no use for its room.
-    match timeout_at(deadline, Box::pin(attempt)).await {
-        Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(source)) => Err(UpstreamError::Connect { server: server.name.clone(), source }),
-        Err(_) => Err(UpstreamError::ConnectTimeout { server: server.name.clone(), after: timeouts.connect.0 }),
-    }
+    let error = match timeout_at(deadline, Box::pin(attempt)).await {
+        Ok(Ok(connection)) => return Ok(connection),
+        Ok(Err(source)) => UpstreamError::Connect { server: server.name.clone(), source },
+        Err(_) => UpstreamError::ConnectTimeout { server: server.name.clone(), after: timeouts.connect.0 },
+    };
+    pool.connect_failures.fetch_add(1, Ordering::Relaxed);
+    Err(error)
 }
 
 fn from_shelf(found: Found) -> Option<Connection> {
@@ -129,6 +131,7 @@ async fn open(server: &Server, pool: &Arc<Pool>, protocol: ProtocolConfig, want:
             (Io::Tls(Box::new(stream)), http2)
         }
     };
+    pool.opened.fetch_add(1, Ordering::Relaxed);
     if http2 {
         let connection = http2::Connection::open(stream, pool.vacancy.clone()).await.map_err(io::Error::other)?;
         let stream = http2::Stream::of(&connection);

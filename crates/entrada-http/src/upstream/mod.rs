@@ -15,6 +15,7 @@ mod build;
 mod client_certificate;
 mod config;
 mod connect;
+mod counts;
 mod error;
 mod failure;
 mod head;
@@ -48,6 +49,7 @@ pub use self::{
         AffinityConfig, BalanceConfig, EjectionConfig, Percent, ProtocolConfig, RetriesConfig, RetryCondition, TimeoutsConfig,
         UpstreamConfig, UpstreamHealthConfig, UpstreamTlsConfig,
     },
+    counts::{ServerCounts, ServerDurations},
     error::UpstreamError,
     head::UpstreamRequest,
     http2::{Http2Reading, read_http2},

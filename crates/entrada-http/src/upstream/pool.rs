@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -11,6 +11,7 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::{http1, http2};
+use crate::base::counts::{Durations, SeriesList};
 
 /// The maximum number of idle HTTP/1.1 connections of a thread to one server.
 const IDLE_CONNECTIONS: usize = 512;
@@ -34,6 +35,12 @@ pub(super) struct Pool {
     pub(super) vacancy: Arc<Notify>,
     /// The server chose HTTP/1.1 at the last handshake.
     pub(super) speaks_http1: AtomicBool,
+    /// The durations of requests, by method and status.
+    pub(super) durations: SeriesList<Durations>,
+    /// The number of connections that were made.
+    pub(super) opened: AtomicU64,
+    /// The number of attempts to connect that failed.
+    pub(super) connect_failures: AtomicU64,
 }
 
 /// The idle connections. Only the thread that owns the pool takes its lock, which is never held across an await.
@@ -89,12 +96,21 @@ impl Pool {
             making: tokio::sync::Mutex::default(),
             vacancy: Arc::default(),
             speaks_http1: AtomicBool::new(false),
+            durations: SeriesList::default(),
+            opened: AtomicU64::new(0),
+            connect_failures: AtomicU64::new(0),
         }
     }
 
     /// Returns the number of requests in progress.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of idle connections, and of those that several requests share.
+    pub(super) fn kept(&self) -> usize {
+        let connections = self.connections();
+        connections.http1.len() + connections.http2.len()
     }
 
     fn connections(&self) -> MutexGuard<'_, Connections> {

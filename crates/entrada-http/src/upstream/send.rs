@@ -6,7 +6,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::Poll,
     time::Duration,
@@ -59,12 +59,14 @@ pub struct Upstream {
 }
 
 /// The state of one thread for an upstream. Aligned, so that no two threads write to one cache line.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(align(64))]
 pub(super) struct PerWorker {
     /// The position of the thread in the round of servers.
     pub(super) turn: AtomicUsize,
     pub(super) budget: Budget,
+    /// The number of retries.
+    pub(super) retries: AtomicU64,
 }
 
 /// The `Host` that the upstream receives.
@@ -223,6 +225,7 @@ impl Upstream {
                 return result;
             }
             left -= 1;
+            worker_state.retries.fetch_add(1, Ordering::Relaxed);
             if count == 1 {
                 // It was there a moment ago; another one would be asked at once.
                 tokio::time::sleep(BACKOFF).await;

@@ -26,6 +26,8 @@ pub(super) struct Standing {
     contrary: AtomicU32,
     /// The number of failed requests in a row.
     failures: AtomicU32,
+    /// The number of ejections.
+    ejections: AtomicU64,
     /// The end of the ejection, in milliseconds; 0 if there is none.
     ejected_until: AtomicU64,
     /// The last change, which only changes and the status page read.
@@ -70,6 +72,7 @@ impl Standing {
             return false;
         }
         self.failures.store(0, Ordering::Relaxed);
+        self.ejections.fetch_add(1, Ordering::Relaxed);
         let time = u64::try_from(ejection.r#for.0.as_millis()).unwrap_or(u64::MAX);
         self.ejected_until.store(now().saturating_add(time), Ordering::Relaxed);
         self.changed(Some(cause()));
@@ -96,6 +99,11 @@ impl Standing {
     fn changed(&self, cause: Option<String>) {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs());
         *lock(&self.last) = Last { since, cause: cause.map(Into::into) };
+    }
+
+    /// Returns the number of ejections so far.
+    pub(super) fn ejections(&self) -> u64 {
+        self.ejections.load(Ordering::Relaxed)
     }
 
     /// Returns when the state changed last, in seconds since 1970.

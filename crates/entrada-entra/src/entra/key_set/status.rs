@@ -13,6 +13,17 @@ pub(super) struct Attempt {
     pub(super) fault: Option<Arc<FetchFault>>,
 }
 
+/// The counts of a key set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeySetCounts {
+    /// The number of fetches, of all documents together.
+    pub fetches: u64,
+    /// The number of fetches of which some document failed.
+    pub failures: u64,
+    /// The number of tokens that named a key which the set did not have.
+    pub unknown_keys: u64,
+}
+
 /// The status of one discovery document and its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySetStatus {
@@ -32,12 +43,17 @@ pub struct KeySetStatus {
     pub asked: Option<Duration>,
     /// The last error, causes included.
     pub error: Option<String>,
+    /// The counts of the set that the document belongs to, with its first document.
+    pub counts: Option<KeySetCounts>,
 }
 
 impl KeySet {
     /// Returns the status of the set, one entry for each of its documents.
     pub(crate) fn status(&self, now: Duration) -> Vec<KeySetStatus> {
-        let attempts = self.state().attempts.clone();
+        let (attempts, counts) = {
+            let state = self.state();
+            (state.attempts.clone(), state.counts)
+        };
         let documents = self.snapshot(now).documents;
         let entry = |(index, attempt): (usize, Option<Attempt>)| {
             let document = self.slots[index].document.load_full();
@@ -52,6 +68,7 @@ impl KeySet {
                 serves: documents[index].is_some(),
                 asked: attempt.as_ref().map(|attempt| now.saturating_sub(attempt.at)),
                 error: attempt.and_then(|attempt| attempt.fault).map(|fault| chain(&*fault)),
+                counts: (index == 0).then_some(counts),
             }
         };
         attempts.into_iter().enumerate().map(entry).collect()
