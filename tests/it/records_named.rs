@@ -114,7 +114,7 @@ async fn what_a_token_says_of_itself_is_short_and_cannot_forge_a_record() {
 /// An alternative that accepts a token and then fails leaves its caller's name.
 #[tokio::test]
 async fn a_caller_that_every_alternative_refuses_is_named() {
-    let route = "- name: orders\n  match: { path: /orders }\n  upstream: backend\n  inbound:\n    - any-of:\n        - [ { validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], scopes: [Orders.Read] } }, { authorize: { condition: \"@(token.claims.level == 5)\" } } ]\n        - [ { check-header: { name: X-Door, values: [open] } } ]";
+    let route = "- name: orders\n  match: { path: /orders }\n  anonymous: true\n  upstream: backend\n  inbound:\n    - any-of:\n        - [ { validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], scopes: [Orders.Read] } }, { authorize: { condition: \"@(token.claims.level == 5)\" } } ]\n        - [ { check-header: { name: X-Door, values: [open] } } ]";
     let house = TestBed::with(route, "").await;
 
     house.gateway.get("/orders/1").bearer(house.user_token()).send().await;
