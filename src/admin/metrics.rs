@@ -14,6 +14,13 @@ use crate::{
 };
 
 impl Admin {
+    /// Returns the metrics in Prometheus' text format.
+    pub(crate) fn metrics_text(&self) -> String {
+        let mut text = MetricsText::default();
+        self.write_metrics(&mut text);
+        text.into_string()
+    }
+
     pub(super) fn write_metrics(&self, text: &mut MetricsText) {
         let runtime = self.runtime.load_full();
         self.metrics.write(text);
@@ -35,6 +42,9 @@ impl Admin {
         let upstreams: Vec<_> = runtime.upstreams.iter().collect();
         write_upstreams(&upstreams, text);
         write_server_durations(&upstreams, text);
+        let (exported, dropped) = self.traces.as_ref().map(|traces| traces.counts()).unwrap_or_default();
+        text.single("entrada_otlp_spans_exported_total", "counter", "Spans that a collector has taken.", exported);
+        text.single("entrada_otlp_spans_dropped_total", "counter", "Spans that no collector took in time.", dropped);
         write_process(text);
     }
 

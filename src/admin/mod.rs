@@ -41,7 +41,7 @@ use crate::{
     gateway::runtime::Runtime,
     identity::AssertionKeys,
     listener::Drain,
-    telemetry::{Format, Metrics, MetricsText},
+    telemetry::{Format, Metrics, MetricsText, Traces},
 };
 
 /// The state that the admin and health listeners show.
@@ -53,6 +53,8 @@ pub struct Admin {
     pub audit: Arc<AuditLog>,
     /// The request counters.
     pub metrics: Arc<Metrics>,
+    /// The spans that are exported, if any are.
+    pub traces: Option<Arc<Traces>>,
     /// The state of the gateway: whether it is draining, and the result of the last reload.
     pub lifecycle: Arc<Lifecycle>,
     /// Cancelled when the listener ends, which ends endless responses.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Admin;
 use crate::{
     address::AddressSetStatus,
-    entra::{KeySetStatus, VerifiedTokenCacheStatus},
+    entra::KeySetStatus,
     gateway::runtime::Runtime,
     listener::{Listener, ListenerCertificateStatus},
     partner::PartnerStatus,

@@ -1,6 +1,6 @@
 //! `entrada run`: serves the routes of a config until it is stopped.
 
-use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
+use std::{fmt, io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Args;
@@ -55,6 +55,7 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
+    tracing::info!(generation = 0, digest = document.fingerprint.digest(), "the config is in force");
     if let Some(address) = server.admin_address() {
         tracing::info!(%address, "the status page is here");
     }
@@ -90,13 +91,13 @@ async fn serve(server: &mut Server, mut signals: Signals, arguments: &RunArgumen
     let mut in_force = document.fingerprint.clone();
     let mut watch = Watch::new(watched(server, document));
     loop {
-        let told = tokio::select! {
-            told = signals.next() => told,
-            () = watch.changed() => SignalAction::Reload,
+        let (told, cause) = tokio::select! {
+            told = signals.next() => (told, Cause::Signal),
+            files = watch.changed() => (SignalAction::Reload, Cause::Files(files)),
         };
         match told {
             SignalAction::Drain => return,
-            SignalAction::Reload => reload(server, arguments, &mut watch, &mut in_force),
+            SignalAction::Reload => reload(server, arguments, (&mut watch, &mut in_force), &cause),
             SignalAction::Reopen => reopen(server),
             SignalAction::Nothing(signal) => tracing::info!(signal, "a signal without a meaning was ignored"),
         }
@@ -113,11 +114,35 @@ fn reopen(server: &Server) {
     }
 }
 
+/// The cause of a reload.
+#[derive(Debug)]
+enum Cause {
+    /// The signal SIGHUP.
+    Signal,
+    /// Files that have changed.
+    Files(Vec<PathBuf>),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// The most files that are named.
+        const MOST: usize = 5;
+        match self {
+            Self::Signal => f.write_str("signal SIGHUP"),
+            Self::Files(files) => {
+                let named: Vec<_> = files.iter().take(MOST).map(|file| file.display().to_string()).collect();
+                let more = files.len().saturating_sub(MOST);
+                write!(f, "{}{}", named.join(", "), if more > 0 { format!(" and {more} more") } else { String::new() })
+            }
+        }
+    }
+}
+
 /// Loads the current config. One that cannot be used is reported, and the old one stays active.
-fn reload(server: &mut Server, arguments: &RunArguments, watch: &mut Watch, in_force: &mut Fingerprint) {
+fn reload(server: &mut Server, arguments: &RunArguments, (watch, in_force): (&mut Watch, &mut Fingerprint), cause: &Cause) {
     let document = match load(arguments) {
         Ok(document) => document,
-        Err(report) => return not_taken(server, &report),
+        Err(report) => return not_taken(server, &report, cause),
     };
     let result = server.reload(&document);
     watch.set(watched(server, &document));
@@ -125,15 +150,17 @@ fn reload(server: &mut Server, arguments: &RunArguments, watch: &mut Watch, in_f
         Ok(()) => {
             let changes = document.fingerprint.changes_since(in_force).join("; ");
             let changes = if changes.is_empty() { "none in the config itself" } else { &changes };
-            tracing::info!(generation = server.runtime().generation, changes, "the new config is in force");
+            let (generation, digest) = (server.runtime().generation, document.fingerprint.digest());
+            tracing::info!(generation, digest, changes, %cause, "the new config is in force");
             *in_force = document.fingerprint;
         }
         Err(error) => {
             if let ServerError::Config(report) = &error {
-                return not_taken(server, report);
+                return not_taken(server, report, cause);
             }
             tracing::error!(
                 error = crate::base::error_chain::chain(&error),
+                %cause,
                 "the new config was not taken; the old one stays in force"
             );
         }
@@ -141,10 +168,10 @@ fn reload(server: &mut Server, arguments: &RunArguments, watch: &mut Watch, in_f
 }
 
 /// Logs the reasons why a config was rejected, line by line, and shows them on the status page.
-fn not_taken(server: &Server, report: &Report) {
+fn not_taken(server: &Server, report: &Report, cause: &Cause) {
     let faults = report.lines().join("\n");
     report.log();
-    tracing::error!(faults = report.summary(), "the new config cannot be used; the old one stays in force");
+    tracing::error!(faults = report.summary(), %cause, "the new config cannot be used; the old one stays in force");
     server.reloaded(Some(faults));
 }
 

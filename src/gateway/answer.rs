@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
     base::error_chain::chain,
-    exchange::{Decision, EndedBy},
+    exchange::{Decision, EndedBy, Timings},
     gateway::{
         Recorder, hints,
         inner::InnerBody,
@@ -69,6 +69,13 @@ pub(crate) fn options(allow: HeaderValue) -> Response<ResponseBody> {
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(header::ALLOW, allow);
     response
+}
+
+/// Makes the `Server-Timing` of a response, in milliseconds: W3C Server Timing, section 3.1.
+pub(crate) fn server_timing(timings: &Timings) -> HeaderValue {
+    let parts = [("policies", timings.policies), ("credential", timings.credential), ("upstream", timings.upstream)];
+    let parts = parts.iter().map(|(name, time)| format!("{name};dur={:.3}", time.as_secs_f64() * 1_000.0));
+    HeaderValue::try_from(parts.collect::<Vec<_>>().join(", ")).expect("words and numbers are a header value")
 }
 
 /// Makes the problem document of a refusal. `oauth`: the members that an OAuth client expects in it (RFC 6749, section 5.2).

@@ -11,6 +11,7 @@ mod recorded;
 mod replayed;
 mod request_record;
 pub mod runtime;
+mod spans;
 mod tunnel;
 
 pub(crate) use self::inner::{Answering, Inner};
@@ -28,7 +29,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{Extensions, HeaderValue, Response, StatusCode};
+use http::{Extensions, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 
 use crate::{
@@ -53,8 +54,12 @@ use crate::{
     },
     request::{Ambiguities, IncomingRequest, RequestId, TraceContext, USUAL_METHODS},
     route::{Action, Found, Route, answer_of_keys},
+    telemetry::Traces,
     upstream::{self, Call, Interim, Owner, Upstream, UpstreamRequest},
 };
+
+/// `Server-Timing`.
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 static WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 
@@ -67,19 +72,33 @@ pub struct DataPlane {
     worker: usize,
 }
 
-/// The state of one worker.
+/// The state of one worker. Requests hold it, so that reference counts are not shared between cores.
 #[derive(Debug)]
-struct WorkerState {
+pub(crate) struct WorkerState {
     /// The runtime of the last request, which usually is that of the next.
     snapshot: Mutex<Snapshot>,
     log: Arc<WorkerLog>,
+    /// The spans of sampled requests, if they are exported.
+    traces: Option<Arc<Traces>>,
 }
 
 impl DataPlane {
     /// Makes the data plane of the worker with this index.
     pub fn new(runtime: Arc<ArcSwap<Runtime>>, audit: Arc<AuditLog>, worker: usize) -> Self {
         let snapshot = Mutex::new(runtime.load_full().into());
-        Self { runtime, state: Arc::new(WorkerState { snapshot, log: Arc::new(WorkerLog::new(audit, worker)) }), worker }
+        Self {
+            runtime,
+            state: Arc::new(WorkerState { snapshot, log: Arc::new(WorkerLog::new(audit, worker)), traces: None }),
+            worker,
+        }
+    }
+
+    /// Returns the data plane with its requests' spans going there.
+    #[must_use]
+    pub fn with_traces(self, traces: Option<Arc<Traces>>) -> Self {
+        let WorkerState { snapshot, log, .. } = &*self.state;
+        let snapshot = Mutex::new(lock(snapshot).clone());
+        Self { state: Arc::new(WorkerState { snapshot, log: log.clone(), traces }), ..self }
     }
 
     /// Returns the runtime for a request that begins now. Called without a request, it drops an older one.
@@ -127,7 +146,7 @@ impl DataPlane {
     ) -> impl Future<Output = Response<ResponseBody>> + Send + use<> {
         let runtime = self.snapshot();
         let exchange = Exchange::begin(runtime.clock.clone(), connection.clone(), self.worker);
-        let mut recorder = Box::new(Recorder::new(exchange, runtime, self.state.log.clone()));
+        let mut recorder = Box::new(Recorder::new(exchange, runtime, self.state.clone()));
         if let Some(trace) = trace {
             recorder.exchange.trace = trace;
         }
@@ -205,7 +224,7 @@ fn receive(
     request: http::Request<RequestBody>,
     inner: Option<Box<dyn Inner>>,
 ) -> Result<Received, Refusal> {
-    let Recorder { exchange, incoming, runtime, .. } = recorder;
+    let Recorder { exchange, incoming, runtime, state, .. } = recorder;
     let (mut parts, mut body) = request.into_parts();
     let upgrade = Downstream::of(&mut parts.extensions);
     let inner = inner.map(|inner| Box::new((inner, mem::take(&mut parts.extensions))));
@@ -214,6 +233,10 @@ fn receive(
     let caller = exchange.caller.insert(Caller::of(&exchange.connection, &incoming.headers, &exchange.clock)?);
     if let Some(id) = caller.via_trusted_proxy().then(|| RequestId::kept_from(&incoming.headers)).flatten() {
         exchange.id = id;
+    }
+    if let (Some(traces), Some(trace)) = (&state.traces, &mut exchange.trace_context) {
+        let decided = trace.parent_id.is_some() && caller.via_trusted_proxy();
+        trace.flags = traces.flags(trace.trace_id, trace.flags, decided);
     }
     // Where a trusted proxy says what the caller speaks with it, what it speaks with the gateway does not count.
     let scheme = caller.scheme.unwrap_or(incoming.scheme);
@@ -420,6 +443,9 @@ fn set_forwarding_headers(exchange: &Exchange, incoming: &IncomingRequest, outgo
 
 /// Adds the common header fields, and attaches the record to the body.
 fn finish(mut response: Response<ResponseBody>, mut recorder: Box<Recorder>) -> Response<ResponseBody> {
+    if recorder.route().is_some_and(|route| route.server_timing) {
+        response.headers_mut().append(SERVER_TIMING, answer::server_timing(&recorder.exchange.timings));
+    }
     let exchange = &mut recorder.exchange;
     exchange.outcome.allow();
     // A caller who has left gets no response.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::request_record;
+use super::{WorkerState, request_record, spans};
 use crate::{
     audit::{
         WorkerLog,
@@ -33,14 +33,14 @@ pub struct Recorder {
     pub incoming: Option<IncomingRequest>,
     /// The config with which the request started and which applies until its end.
     pub runtime: Snapshot,
-    log: Arc<WorkerLog>,
+    pub(super) state: Arc<WorkerState>,
 }
 
 impl Recorder {
     /// Makes a recorder for this exchange.
-    pub(crate) fn new(exchange: Exchange, runtime: Snapshot, log: Arc<WorkerLog>) -> Self {
+    pub(crate) fn new(exchange: Exchange, runtime: Snapshot, state: Arc<WorkerState>) -> Self {
         runtime.unrouted[exchange.worker].begin();
-        Self { exchange, incoming: None, runtime, log }
+        Self { exchange, incoming: None, runtime, state }
     }
 
     /// The request's route, if one matched.
@@ -66,7 +66,10 @@ impl Recorder {
         let duration = self.exchange.elapsed();
         self.count(duration);
         self.debug(duration);
-        self.log.append(|buffer, id| request_record::write(buffer, id, self, duration));
+        if let Some(traces) = &self.state.traces {
+            spans::push(traces, self, duration);
+        }
+        self.state.log.append(|buffer, id| request_record::write(buffer, id, self, duration));
         if let Some(incoming) = &mut self.incoming {
             buffers::keep_headers(std::mem::take(&mut incoming.headers));
         }

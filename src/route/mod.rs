@@ -73,6 +73,9 @@ pub struct RouteConfig {
     /// Refuses requests without TLS with 403; behind a trusted proxy, the scheme that it states counts. Default: false.
     #[serde(default)]
     pub require_tls: bool,
+    /// Tells the caller in `Server-Timing` how long policies, credential and upstream took. Default: false.
+    #[serde(default)]
+    pub server_timing: bool,
     /// Tells clients where to get tokens (RFC 9728): `true`, or the values that are not derived from the token policies. Default:
     /// false.
     pub protected_resource_metadata: Option<ProtectedResourceMetadataConfig>,

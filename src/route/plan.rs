@@ -30,6 +30,8 @@ pub struct Route {
     pub accept: Ambiguities,
     /// True if plain requests are refused.
     pub require_tls: bool,
+    /// True if callers are told how long the parts of a request took.
+    pub server_timing: bool,
     /// True if WebSocket upgrades are allowed.
     pub websocket: bool,
     /// Whether the log has told of requests that the route is not made for.

@@ -10,7 +10,10 @@ mod tests;
 use std::{collections::HashMap, io, net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
 use arc_swap::ArcSwap;
-use tokio::{runtime::Handle, sync::mpsc};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+};
 
 use crate::{
     admin::{Admin, AdminListeners, BindError, BoundAdmin, Connections, Lifecycle},
@@ -26,8 +29,11 @@ use crate::{
     },
     listener::{self, Drain, Drainer, Listener, ListenerSettings},
     settings::{Faults, Place},
-    telemetry::Metrics,
+    telemetry::{self, Exporter, Metrics, OtlpSettings, Traces},
 };
+
+/// The time that the last export of traces and metrics may take.
+const LAST_EXPORT: Duration = Duration::from_secs(5);
 
 /// The options of the process, beyond its config.
 #[derive(Clone, Debug)]
@@ -86,6 +92,8 @@ pub struct Server {
     writer: Option<JoinHandle<()>>,
     background: Option<tokio::runtime::Runtime>,
     drain_timeout: Duration,
+    /// The word that ends the export of traces and metrics, if there is one.
+    export: Option<oneshot::Sender<std::sync::mpsc::Sender<()>>>,
     /// The sinks of records, and the folder that file names are relative to.
     sinks: (AuditConfig, PathBuf),
     options: ServerOptions,
@@ -146,19 +154,26 @@ impl Server {
             .enable_all()
             .build()
             .map_err(ServerError::Thread)?;
+        let otlp = otlp(config);
+        let percent = otlp.as_ref().and_then(|otlp| otlp.traces);
+        let traces = percent.map(|percent| Arc::new(Traces::new(percent.0, options.workers)));
+        let plane = |index| DataPlane::new(runtime.clone(), audit.clone(), index).with_traces(traces.clone());
         let workers = (0..options.workers)
-            .map(|index| Worker::spawn(DataPlane::new(runtime.clone(), audit.clone(), index), index))
+            .map(|index| Worker::spawn(plane(index), index))
             .collect::<io::Result<_>>()
             .map_err(ServerError::Thread)?;
         let lifecycle = Arc::<Lifecycle>::default();
         lifecycle.reloaded(None, options.clock.unix_seconds());
-        let admin = AdminListeners::new(Admin {
+        let admin = Admin {
             runtime: runtime.clone(),
             audit: audit.clone(),
             metrics: metrics.clone(),
+            traces: traces.clone(),
             lifecycle: lifecycle.clone(),
             ending: Default::default(),
-        });
+        };
+        let export = otlp.and_then(|otlp| export(otlp, traces, admin.clone(), background.handle()));
+        let admin = AdminListeners::new(admin);
         let mut server = Self {
             runtime,
             metrics,
@@ -169,6 +184,7 @@ impl Server {
             writer: Some(audit.spawn_writer().map_err(ServerError::Thread)?),
             audit,
             background: Some(background),
+            export,
             drain_timeout: drain_timeout(config),
             sinks: (config.audit.clone(), document.base.clone()),
             options,
@@ -353,6 +369,11 @@ impl Drop for Server {
             worker.finish();
         }
         self.admin.stop();
+        if let Some(export) = self.export.take() {
+            let (receipt, done) = std::sync::mpsc::channel();
+            // An end in time or not: what a collector does not take is lost.
+            let _ = export.send(receipt).map(|()| done.recv_timeout(LAST_EXPORT));
+        }
         // The writer goes last: it writes the records that the workers' last requests left.
         self.audit.stop();
         if let Some(writer) = self.writer.take() {
@@ -432,6 +453,33 @@ impl Share {
     }
 }
 
+/// Returns the settings of the export of traces and metrics, if there is one. Its faults were told when the config was built.
+fn otlp(config: &Config) -> Option<OtlpSettings> {
+    let place = Place::root().key("telemetry").key("otlp");
+    let variable = |name: &str| std::env::var(name).ok();
+    OtlpSettings::build(config.telemetry.otlp.as_ref()?, &variable, &place, &mut Faults::default())
+}
+
+/// Starts the export; returns what ends it.
+fn export(
+    settings: OtlpSettings,
+    traces: Option<Arc<Traces>>,
+    admin: Admin,
+    background: &Handle,
+) -> Option<oneshot::Sender<std::sync::mpsc::Sender<()>>> {
+    match Exporter::new(settings, traces, Box::new(move || admin.metrics_text())) {
+        Ok(exporter) => {
+            let (word, stop) = oneshot::channel();
+            background.spawn(exporter.run(stop));
+            Some(word)
+        }
+        Err(error) => {
+            tracing::error!(error = crate::base::error_chain::chain(&error), "traces and metrics cannot be exported");
+            None
+        }
+    }
+}
+
 fn drain_timeout(config: &Config) -> Duration {
     config.drain_timeout.map_or(Duration::from_secs(30), |span| span.0)
 }
@@ -440,8 +488,15 @@ fn drain_timeout(config: &Config) -> Duration {
 pub fn try_out(document: &Document, faults: &mut Faults) -> Option<Runtime> {
     let runtime = Runtime::try_out(document, faults);
     audit::check::check(&document.config.audit, &document.base, faults);
+    check_telemetry(&document.config, faults);
     lint_open_files(&document.config, faults);
     runtime
+}
+
+fn check_telemetry(config: &Config, faults: &mut Faults) {
+    if let Some(otlp) = &config.telemetry.otlp {
+        telemetry::check_otlp(otlp, &Place::root().key("telemetry").key("otlp"), faults);
+    }
 }
 
 /// Warns of written limits of connections that do not fit into the open files that this process may have.
@@ -474,6 +529,7 @@ pub(crate) fn build(
     let context = RuntimeContext { document, purpose, workers: options.workers, clock: &options.clock, metrics };
     let runtime = Runtime::build(context, previous, &mut faults);
     audit::check::check(&document.config.audit, &document.base, &mut faults);
+    check_telemetry(&document.config, &mut faults);
     let report = document.report(&faults);
     match runtime {
         Some(runtime) if report.errors() == 0 => {

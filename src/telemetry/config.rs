@@ -2,12 +2,16 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// The gateway's own log.
+use super::OtlpConfig;
+
+/// The gateway's own log, and the export of traces and metrics.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct TelemetryConfig {
     /// The level of the log. Default: info.
     pub log: LogLevel,
+    /// Traces and metrics that are pushed to an OpenTelemetry collector. Default: none.
+    pub otlp: Option<OtlpConfig>,
 }
 
 /// The level of the log.

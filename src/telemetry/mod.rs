@@ -4,6 +4,7 @@ mod config;
 mod exposition;
 mod log;
 mod metrics;
+mod otlp;
 mod process;
 mod requests;
 
@@ -12,6 +13,10 @@ pub use exposition::{Format, MetricsText};
 pub use log::{log_panics, start_logging};
 pub use metrics::Metrics;
 pub(crate) use metrics::NO_ROUTE;
+pub(crate) use otlp::protobuf::Message;
+pub use otlp::{
+    Exporter, OtlpConfig, OtlpMetricsConfig, OtlpProtocol, OtlpSettings, Source, Traces, TracesConfig, check as check_otlp,
+};
 pub use process::write_process;
 pub(crate) use requests::decision;
 pub use requests::{Counted, Counters, Decisions};

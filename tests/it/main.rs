@@ -37,6 +37,7 @@ mod methods;
 mod metrics;
 mod misdirected;
 mod operators;
+mod otlp;
 mod own_identity;
 mod partner;
 mod permissions;

@@ -60,12 +60,14 @@ impl Process {
     fn reload(&self, config: &str) -> Vec<Value> {
         std::fs::write(self.path(), config).unwrap();
         // The file is watched, too, from the moment on that the process has begun to.
+        self.hang_up();
+        self.until(reloaded)
+    }
+
+    /// Sends SIGHUP.
+    fn hang_up(&self) {
         let sent = Command::new("kill").arg("-HUP").arg(self.child.id().to_string()).status().unwrap();
         assert!(sent.success());
-        self.until(|event| {
-            event["message"] == "the new config is in force"
-                || event["message"].as_str().is_some_and(|message| message.contains("the old one stays in force"))
-        })
     }
 }
 
@@ -78,6 +80,11 @@ impl Drop for Process {
 
 const BASE: &str = "listeners: [ { name: public, address: \"127.0.0.1:0\" } ]\nadmin: { address: \"127.0.0.1:0\" }\n";
 const ROUTE: &str = "  - { name: ping, match: { path: /ping }, anonymous: true, respond: { status: 204 } }\n";
+
+fn reloaded(event: &Value) -> bool {
+    event["message"] == "the new config is in force"
+        || event["message"].as_str().is_some_and(|message| message.contains("the old one stays in force"))
+}
 
 fn started(event: &Value) -> bool {
     event["message"] == "the status page is here"
@@ -126,6 +133,34 @@ fn a_reload_says_what_changed() {
 
     let changes = events[events.len() - 1]["changes"].as_str().unwrap_or_default();
     assert_eq!(changes, "partners: `fabrikam` switched off; routes: `ping` changed, `pong` added");
+}
+
+#[test]
+fn a_reload_says_what_caused_it_and_which_config_is_in_force() {
+    let process = Process::start(&format!("{BASE}routes:\n{ROUTE}"));
+    let events = process.until(started);
+    let first = events.iter().find(|event| event["message"] == "the config is in force").expect("the first config is told");
+
+    process.hang_up();
+    let events = process.until(reloaded);
+    let again = &events[events.len() - 1];
+    assert_eq!((&again["cause"], &again["changes"]), (&"signal SIGHUP".into(), &"none in the config itself".into()), "{again}");
+    assert_eq!((&again["generation"], &again["digest"]), (&1.into(), &first["digest"]), "{again}");
+
+    std::fs::write(process.path(), format!("{BASE}routes:\n{}", ROUTE.replace("204", "200"))).unwrap();
+    let events = process.until(reloaded);
+    let other = &events[events.len() - 1];
+    assert!(other["cause"].as_str().is_some_and(|cause| cause.ends_with("entrada.yaml")), "{other}");
+    assert_eq!((&other["generation"], &other["changes"]), (&2.into(), &"routes: `ping` changed".into()), "{other}");
+    assert_ne!(other["digest"], first["digest"]);
+
+    std::fs::write(process.path(), format!("{BASE}routes:\n{ROUTE}drain-timeout: soon\n")).unwrap();
+    let events = process.until(reloaded);
+    let refused = &events[events.len() - 1];
+    assert!(
+        refused["level"] == "ERROR" && refused["cause"].as_str().is_some_and(|cause| cause.ends_with("entrada.yaml")),
+        "{refused}"
+    );
 }
 
 #[test]

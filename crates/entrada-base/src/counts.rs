@@ -168,7 +168,11 @@ mod tests {
         let list = SeriesList::<AtomicU64>::default();
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| (0..1_000).for_each(|key| drop(list.of(key % 50, 100, 0).fetch_add(1, Ordering::Relaxed))));
+                scope.spawn(|| {
+                    (0..1_000).for_each(|key| {
+                        list.of(key % 50, 100, 0).fetch_add(1, Ordering::Relaxed);
+                    })
+                });
             }
         });
 

@@ -100,10 +100,10 @@ impl Watch {
         self.folders = watched;
     }
 
-    /// Waits until any of the files has changed, appeared or disappeared, and then for a quiet moment.
+    /// Waits until any of the files has changed, appeared or disappeared, and then for a quiet moment. Returns those files.
     ///
     /// Cancel safe: a change is found again after a drop.
-    pub async fn changed(&mut self) {
+    pub async fn changed(&mut self) -> Vec<PathBuf> {
         loop {
             let told = tokio::time::timeout(self.poll, self.told.notified()).await.is_ok();
             if told {
@@ -111,8 +111,13 @@ impl Watch {
             }
             let now = self.look().await;
             if now != self.seen {
-                self.seen = now;
-                return;
+                let before = std::mem::replace(&mut self.seen, now);
+                return self
+                    .seen
+                    .iter()
+                    .filter(|(path, state)| before.get(*path) != Some(state))
+                    .map(|(path, _)| path.clone())
+                    .collect();
             }
         }
     }

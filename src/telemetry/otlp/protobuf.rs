@@ -1,0 +1,184 @@
+//! Messages of Protocol Buffers, as OTLP's are written: fields with their numbers, and messages within messages.
+
+/// A message under construction.
+#[derive(Debug, Default)]
+pub(crate) struct Message(Vec<u8>);
+
+impl Message {
+    /// Writes the key of a field: its number, and how its value is written.
+    fn key(&mut self, field: u32, wire_type: u32) {
+        self.varint(u64::from(field << 3 | wire_type));
+    }
+
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    /// Writes a number of variable length; 0 is the default, which is not written.
+    pub(crate) fn number(&mut self, field: u32, value: u64) -> &mut Self {
+        if value != 0 {
+            self.key(field, 0);
+            self.varint(value);
+        }
+        self
+    }
+
+    /// Writes a number of 64 bits.
+    pub(crate) fn fixed64(&mut self, field: u32, value: u64) -> &mut Self {
+        self.key(field, 1);
+        self.0.extend_from_slice(&value.to_le_bytes());
+        self
+    }
+
+    /// Writes a number of 32 bits.
+    pub(crate) fn fixed32(&mut self, field: u32, value: u32) -> &mut Self {
+        self.key(field, 5);
+        self.0.extend_from_slice(&value.to_le_bytes());
+        self
+    }
+
+    /// Writes a fraction.
+    pub(crate) fn double(&mut self, field: u32, value: f64) -> &mut Self {
+        self.fixed64(field, value.to_bits())
+    }
+
+    /// Writes bytes.
+    pub(crate) fn bytes(&mut self, field: u32, value: &[u8]) -> &mut Self {
+        self.key(field, 2);
+        self.varint(value.len() as u64);
+        self.0.extend_from_slice(value);
+        self
+    }
+
+    /// Writes a text.
+    pub(crate) fn text(&mut self, field: u32, value: &str) -> &mut Self {
+        self.bytes(field, value.as_bytes())
+    }
+
+    /// Writes a message.
+    pub(crate) fn message(&mut self, field: u32, write: impl FnOnce(&mut Self)) -> &mut Self {
+        let mut inner = Self::default();
+        write(&mut inner);
+        self.bytes(field, &inner.0)
+    }
+
+    /// Writes numbers of 64 bits, packed.
+    pub(crate) fn packed(&mut self, field: u32, values: impl IntoIterator<Item = u64>) -> &mut Self {
+        let bytes: Vec<u8> = values.into_iter().flat_map(u64::to_le_bytes).collect();
+        self.bytes(field, &bytes)
+    }
+
+    /// Adds fields that are written already.
+    pub(crate) fn fields(&mut self, fields: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(fields);
+        self
+    }
+
+    /// Writes an attribute whose value is a text: `KeyValue`.
+    pub(crate) fn attribute(&mut self, field: u32, key: &str, value: &str) -> &mut Self {
+        self.message(field, |pair| {
+            pair.text(1, key).message(2, |any| {
+                any.text(1, value);
+            });
+        })
+    }
+
+    /// Writes an attribute whose value is a whole number.
+    pub(crate) fn attribute_number(&mut self, field: u32, key: &str, value: u64) -> &mut Self {
+        self.message(field, |pair| {
+            pair.text(1, key).message(2, |any| {
+                any.key(3, 0);
+                any.varint(value);
+            });
+        })
+    }
+
+    /// Returns the bytes.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A value as it was read.
+    #[derive(Clone, Debug, PartialEq)]
+    pub(crate) enum Value {
+        Number(u64),
+        Fixed(u64),
+        Bytes(Vec<u8>),
+    }
+
+    /// Reads the fields of a message strictly.
+    pub(crate) fn read(mut bytes: &[u8]) -> Vec<(u32, Value)> {
+        fn varint(bytes: &mut &[u8]) -> u64 {
+            let (mut value, mut shift) = (0, 0);
+            loop {
+                let (first, rest) = bytes.split_first().expect("a varint ends");
+                *bytes = rest;
+                value |= u64::from(first & 0x7F) << shift;
+                shift += 7;
+                if first & 0x80 == 0 {
+                    return value;
+                }
+            }
+        }
+        let mut fields = Vec::new();
+        while !bytes.is_empty() {
+            let key = varint(&mut bytes);
+            let value = match key & 7 {
+                0 => Value::Number(varint(&mut bytes)),
+                1 => {
+                    let (value, rest) = bytes.split_first_chunk().expect("eight bytes");
+                    bytes = rest;
+                    Value::Fixed(u64::from_le_bytes(*value))
+                }
+                5 => {
+                    let (value, rest) = bytes.split_first_chunk().expect("four bytes");
+                    bytes = rest;
+                    Value::Fixed(u32::from_le_bytes(*value).into())
+                }
+                2 => {
+                    let length = usize::try_from(varint(&mut bytes)).unwrap();
+                    let (value, rest) = bytes.split_at(length);
+                    bytes = rest;
+                    Value::Bytes(value.to_vec())
+                }
+                other => panic!("no wire type: {other}"),
+            };
+            fields.push((u32::try_from(key >> 3).unwrap(), value));
+        }
+        fields
+    }
+
+    #[test]
+    fn fields_are_written_as_the_specification_says() {
+        let mut message = Message::default();
+        message.number(1, 150).number(2, 0).text(3, "testing").fixed32(4, 1).message(5, |inner| {
+            inner.number(1, 1);
+        });
+
+        let expected: &[u8] =
+            &[0x08, 0x96, 0x01, 0x1a, 7, b't', b'e', b's', b't', b'i', b'n', b'g', 0x25, 1, 0, 0, 0, 0x2a, 2, 0x08, 1];
+        assert_eq!(message.into_bytes(), expected);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut message = Message::default();
+        message.attribute(9, "k", "v").attribute_number(9, "n", 0).packed(6, [1, 2]).double(5, 1.5);
+
+        let fields = read(&message.into_bytes());
+
+        assert_eq!(fields.len(), 4);
+        assert_eq!(fields[3], (5, Value::Fixed(1.5_f64.to_bits())));
+        let (9, Value::Bytes(pair)) = &fields[1] else { panic!("{fields:?}") };
+        assert_eq!(read(pair), [(1, Value::Bytes(b"n".to_vec())), (2, Value::Bytes(vec![3 << 3, 0]))]);
+    }
+}
