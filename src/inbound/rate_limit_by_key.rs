@@ -130,10 +130,11 @@ impl RateLimitByKey {
 }
 
 /// Adds to the refusal which limit was reached, and by what it is counted: by name, since a value may be a secret.
-pub(super) fn of_key(reached: &str, key: &Template, refusal: Refusal) -> Refusal {
+pub(super) fn of_key(reached: &str, key: &Template, mut refusal: Refusal) -> Refusal {
     let sources = key.sources();
     let counted = if sources.is_empty() { "for all callers together".to_owned() } else { format!("counted by {sources}") };
-    Refusal { cause: Some(format!("{reached}, {counted}").into()), ..refusal }
+    refusal.cause = Some(format!("{reached}, {counted}").into());
+    refusal
 }
 
 /// The condition and weight of a count.

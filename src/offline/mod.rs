@@ -94,7 +94,7 @@ impl OfflineGateway {
             runtime.tenants.copy_keys(&running.tenants, running.clock.monotonic(), &clock);
         }
         let runtime = Arc::new(runtime);
-        let quiet = AuditConfig { sinks: Vec::new() };
+        let quiet = AuditConfig { sinks: Vec::new(), ..AuditConfig::default() };
         // Without sinks nothing is opened, so that nothing can fail.
         let audit = AuditLog::open(&quiet, &document.base, 1).map_err(|error| OfflineFault::Keys(KeysFault::other(error)))?;
         let plane = DataPlane::new(Arc::new(ArcSwap::new(runtime.clone())), audit.clone(), 0);

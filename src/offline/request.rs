@@ -165,6 +165,7 @@ impl OfflineRequest {
         let listener = rules.map_or_else(nowhere, |rules| rules.mounted().clone());
         let of_listener = rules.map_or(self.scheme == Scheme::Https, |rules| rules.settings.tls.is_some());
         let tls = self.tls.unwrap_or(of_listener || !self.certificates.is_empty()).then(|| TlsFacts {
+            version: None,
             server_name: Some(self.server_name.as_deref().unwrap_or(self.host()).to_ascii_lowercase().into()),
             shown: None,
             certificate: ClientCertificate::read(&self.certificates).ok().map(Arc::new),
