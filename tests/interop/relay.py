@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 STRANGER = "99993333-cccc-4444-dddd-5555eeee6666"
 SECRET = "a secret of the tests +/=&%"
 SCOPE = "api://orders/.default"
+FOR_USERS = "api://orders/Orders.Read"
+ON_BEHALF_OF = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 ISSUER, AUDIENCE = "https://gateway.contoso.example", "https://orders.contoso.internal"
 
 
@@ -60,7 +62,7 @@ tenants: {{ contoso: {{ id: {tenant}, authority: "{base}" }} }}
 upstreams: {{ backend: {{ servers: ["http://127.0.0.1:{ports['backend']}"] }} }}
 backend-assertion: {{ issuer: "{ISSUER}", private-keys: [first.pem, second.pem] }}
 partners:
-  fabrikam: {{ client-application-ids: [{PARTNER}], tenants: [contoso], addresses: [127.0.0.1] }}
+  fabrikam: {{ client-application-ids: [{PARTNER}], tenants: [contoso], addresses: [127.0.0.1], token-kind: any }}
 routes:
   - name: discovery
     match: {{ exact-path: /contoso/v2.0/.well-known/openid-configuration, methods: [GET] }}
@@ -69,7 +71,7 @@ routes:
   - name: tokens
     match: {{ exact-path: /token, methods: [POST] }}
     require-tls: true
-    token-relay: {{ tenant: contoso, scopes: ["{SCOPE}"] }}
+    token-relay: {{ tenant: contoso, grant-types: [client_credentials, "{ON_BEHALF_OF}"], scopes: ["{SCOPE}", "{FOR_USERS}"] }}
   - {{ name: keys, match: {{ exact-path: /.well-known/jwks.json, methods: [GET] }}, assertion-keys: {{}} }}
   - name: orders
     match: {{ path: /orders }}
@@ -101,7 +103,7 @@ def walk(arguments, processes):
     ca.write_text(facts["ca_pem"])
     partner = certificate(entrada, work, "partner")
     pem = (work / "partner.pem").read_text()
-    app = {"client_id": PARTNER, "name": "partner", "certificates": [partner["key_credential"]["key"]], "secrets": [SECRET], "roles": {"api://orders": ["Orders.Read"]}}
+    app = {"client_id": PARTNER, "name": "partner", "certificates": [partner["key_credential"]["key"]], "secrets": [SECRET], "roles": {"api://orders": ["Orders.Read"]}, "delegated": {"api://orders": ["Orders.Read"]}}
     requests.post(f"{base}/dev/apps", json=app, timeout=30, verify=str(ca)).raise_for_status()
 
     def minted(**wanted):
@@ -125,9 +127,11 @@ def walk(arguments, processes):
     # Before what a session is told to trust, requests asks the environment, which a machine may have set.
     os.environ["REQUESTS_CA_BUNDLE"] = trusted
 
+    def application(credential, client=PARTNER, **options):
+        return msal.ConfidentialClientApplication(client, client_credential=credential, authority=f"{gateway}/contoso", instance_discovery=False, verify=trusted, **options)
+
     def relayed(credential, client=PARTNER, scope=SCOPE):
-        client = msal.ConfidentialClientApplication(client, client_credential=credential, authority=f"{gateway}/contoso", instance_discovery=False, verify=trusted)
-        return client.acquire_token_for_client([scope])
+        return application(credential, client).acquire_token_for_client([scope])
 
     def orders(token, **headers):
         return requests.get(f"{gateway}/orders/17?a=b", headers={"Authorization": f"Bearer {token}", **headers}, timeout=30, verify=trusted)
@@ -155,6 +159,24 @@ def walk(arguments, processes):
             raise AssertionError(answer)
         wait_until(lambda: "made its assertion for another URL" in (work / "audit.jsonl").read_text(), "the hint in the audit log")
 
+    @check("msal on behalf of a user through the relay: token, allowed through the gateway")
+    def _():
+        user = minted(user="nia", audience=PARTNER, scopes=["access_as_user"])
+        # With a capability it sends `claims`, which the relay leaves out as it does `client_info` and `offline_access`.
+        for options in ({}, {"client_capabilities": ["CP1"]}):
+            answer = application(SECRET, **options).acquire_token_on_behalf_of(user, [FOR_USERS])
+            if "access_token" not in answer:
+                raise AssertionError(answer)
+            token = claims(answer["access_token"])
+            expect((token["azp"], token["scp"], token["oid"]), (PARTNER, "Orders.Read", claims(user)["oid"]), "token")
+            expect([name for name in ("refresh_token", "client_info") if name in answer], [], "what the answer has besides")
+            expect(orders(answer["access_token"]).status_code, 200, "status")
+        expect(application(SECRET).acquire_token_on_behalf_of(user, ["api://orders/Orders.Write"])["error"], "invalid_scope")
+        expect(application("wrong").acquire_token_on_behalf_of(user, [FOR_USERS])["error"], "invalid_client")
+        expect(application(SECRET, STRANGER).acquire_token_on_behalf_of(user, [FOR_USERS])["error"], "unauthorized_client")
+        other = minted(user="nia", audience="api://orders", scopes=["Orders.Read"])
+        expect(application(SECRET).acquire_token_on_behalf_of(other, [FOR_USERS])["error"], "invalid_grant")
+
     @check("msal reads the relay's own refusals")
     def _():
         expect(relayed(SECRET, scope="https://graph.microsoft.com/.default")["error"], "invalid_scope")
@@ -165,7 +187,7 @@ def walk(arguments, processes):
     def _():
         for log in (work / "audit.jsonl", work / "gateway.log"):
             text = log.read_text(errors="replace")
-            expect([word for word in (SECRET, "a secret of the tests", "client_assertion=") if word in text], [], log.name)
+            expect([word for word in (SECRET, "a secret of the tests", "client_assertion=", "eyJ") if word in text], [], log.name)
 
     docs = documented()
     token = minted(user="nia", audience="api://orders", scopes=["Orders.Read"], claims={"nickname": "nia", "groups": ["a", "b"]})
