@@ -254,7 +254,13 @@ impl Tenant {
         let cloud = self.cloud.hosts();
         let own = Origin::of(&self.base);
         let (key_origins, issuer_origins) = if self.custom_authority {
-            (own.iter().cloned().collect(), own.into_iter().collect())
+            // External ID issues as `{tenant}.ciamlogin.com` under whatever domain it is served, a domain of one's own as well.
+            let issues_as = match &self.id {
+                TenantId::Guid(guid) if self.base.scheme() == "https" => Some(Origin::https(&format!("{guid}.ciamlogin.com"))),
+                _ => None,
+            };
+            let origins: Vec<_> = own.into_iter().chain(issues_as).collect();
+            (origins.clone(), origins)
         } else {
             let named = |names: &'static [&'static str]| names.iter().map(|name| Origin::https(name));
             let keys: Vec<_> = [Origin::https(cloud.login)].into_iter().chain(named(cloud.aliases)).collect();

@@ -145,6 +145,12 @@ fn authorities_of_their_own_issue_as_their_documents_say() {
         ),
         ("a domain of one's own", "https://login.contoso.example", format!("https://login.contoso.example/{TENANT}"), &custom),
         (
+            "External ID, at a domain of one's own",
+            "https://login.contoso.example",
+            format!("https://login.contoso.example/{TENANT}"),
+            &ciam,
+        ),
+        (
             "the tenant is in the path already",
             &*format!("https://login.contoso.example/{TENANT}"),
             format!("https://login.contoso.example/{TENANT}"),
@@ -153,7 +159,7 @@ fn authorities_of_their_own_issue_as_their_documents_say() {
     ] {
         let tenants = tenants(&[("entra", json!({ "id": TENANT, "authority": authority }))]);
         let set = tenants.key_set(tenants.get("entra").unwrap(), None);
-        let endpoint = &set.source().endpoints[0];
+        let endpoint = set.source().endpoints[0].clone();
         assert_eq!(endpoint.metadata, Url::parse(&format!("{asked}/v2.0/.well-known/openid-configuration")).unwrap(), "{row}");
         let document = json!({ "issuer": written, "jwks_uri": format!("{asked}/discovery/v2.0/keys") });
         let metadata = Metadata::read(document.to_string().as_bytes(), &endpoint.bounds).unwrap();
@@ -168,6 +174,18 @@ fn authorities_of_their_own_issue_as_their_documents_say() {
         let verdict = |iss: &str| verify(&verifier, Mint::user().with("iss", iss).sign().as_bytes()).unwrap().issuer;
 
         assert_eq!(verdict(written), IssuerVerdict::Agrees, "{row}");
+        for other in [
+            format!("https://{OTHER_TENANT}.ciamlogin.com/{TENANT}/v2.0"),
+            format!("https://{TENANT}.ciamlogin.com/{OTHER_TENANT}/v2.0"),
+            format!("https://{TENANT}.ciamlogin.com.evil.example/{TENANT}/v2.0"),
+            format!("http://{TENANT}.ciamlogin.com/{TENANT}/v2.0"),
+            format!("https://fabrikam.ciamlogin.com/{TENANT}/v2.0"),
+        ] {
+            let document = json!({ "issuer": other, "jwks_uri": format!("{asked}/discovery/v2.0/keys") });
+            assert!(Metadata::read(document.to_string().as_bytes(), &endpoint.bounds).is_err(), "{row}: {other}");
+        }
+        let elsewhere = json!({ "issuer": written, "jwks_uri": format!("https://{OTHER_TENANT}.ciamlogin.com/keys") });
+        assert!(Metadata::read(elsewhere.to_string().as_bytes(), &endpoint.bounds).is_err(), "{row}");
         for other in [
             format!("https://login.microsoftonline.com/{TENANT}/v2.0"),
             format!("{written}/"),
