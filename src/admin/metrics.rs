@@ -172,8 +172,10 @@ fn write_credentials(credentials: &[CredentialStatus], text: &mut MetricsText) {
     text.family(name, "gauge", "When a credential's certificate ends, in seconds since 1970.");
     for credential in credentials {
         for certificate in &credential.certificates {
+            // That of a private key whose certificate is elsewhere is unknown.
+            let Some(not_after) = certificate.not_after else { continue };
             let labels = [("credential", &*credential.name), ("thumbprint", &*certificate.thumbprint)];
-            text.sample(name, &labels, certificate.not_after);
+            text.sample(name, &labels, not_after);
         }
     }
 }

@@ -418,7 +418,10 @@ async fn a_path_names_the_tenant_among_those_that_are_allowed() {
     assert_eq!(named(&own.to_uppercase()).await.unwrap().fields.len(), 1);
     assert_eq!(named(FABRIKAM).await.err().unwrap().reason, Reason::TenantNotConsented);
     for other in ["ccccdddd-2222-eeee-3333-ffff4444aaaa", "..", "common", ""] {
-        assert_eq!(named(other).await.err().unwrap().reason, Reason::TokenTenantNotAllowed, "{other}");
+        let refusal = named(other).await.err().unwrap();
+        assert_eq!(refusal.reason, Reason::TokenTenantNotAllowed, "{other}");
+        assert_eq!(refusal.message.as_deref(), Some("The tenant that the path names is not allowed."), "{other}");
+        assert!(refusal.hint.is_some_and(|hint| hint.contains("`allowed-tenants`")), "{other}");
     }
     house.entra.update_app(CLIENT, |app| app.consented_by("fabrikam"));
     house.clock.advance(Duration::from_secs(10));

@@ -9,6 +9,7 @@ use crate::{
     config::{Document, Report},
     credentials::{Credentials, CredentialsContext},
     gateway::runtime::identity_http,
+    server,
     settings::{Fault, Faults, Place},
 };
 
@@ -50,6 +51,17 @@ impl Loaded {
     /// Returns the faults of the credentials, with their lines.
     pub(crate) fn report(&self) -> Report {
         self.document.report(&self.faults)
+    }
+
+    /// Says that the gateway would not start with this config, if it would not. A credential can be tried all the same.
+    pub(crate) fn note(&self) -> Option<String> {
+        let mut faults = Faults::default();
+        drop(server::try_out(&self.document, &mut faults));
+        let errors = faults.errors();
+        (errors > 0).then(|| {
+            let plural = if errors == 1 { "" } else { "s" };
+            format!("note: this config has {errors} error{plural}, so `entrada run` would not start with it; `entrada check` says where")
+        })
     }
 
     /// Returns the faults of one credential.

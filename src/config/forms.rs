@@ -148,10 +148,22 @@ fn as_only_key(written: &str, map: Shape<'_>) -> Option<String> {
 
 /// Returns whether an expression that stands there is evaluated.
 pub(super) fn is_evaluated(place: &Place) -> bool {
-    const KEYS: [&str; 10] =
-        ["value", "values", "body", "headers", "condition", "when", "counter-key", "key", "increment-condition", "tenant"];
-    // The last key, and the one before it for the entries of lists and maps.
-    place.pointer().rsplit('/').take(2).any(|step| KEYS.contains(&step)) || place.pointer().starts_with("/named-values/")
+    let is_index = |step: &str| !step.is_empty() && step.bytes().all(|byte| byte.is_ascii_digit());
+    let steps: Vec<&str> = place.pointer().split('/').skip(1).filter(|step| !is_index(step)).collect();
+    match steps[..] {
+        // Where a named value is used decides.
+        ["named-values", ..] => true,
+        [.., "set-header" | "set-query-parameter", "value" | "values"]
+        | [.., "return-response" | "respond", "body"]
+        | [.., "return-response" | "respond", "headers", _]
+        | [.., "identity-headers", _, "value"]
+        | [.., "authorize", "condition"]
+        | [.., "choose", "when"]
+        | [.., "rate-limit-by-key" | "quota-by-key", "counter-key" | "increment-condition"]
+        | [.., "limit-concurrency", "key"]
+        | [.., "authorization", "tenant"] => true,
+        _ => false,
+    }
 }
 
 /// The message and the cure of a text that names a variable as in a shell; a hidden one is not repeated.

@@ -384,6 +384,7 @@ impl Walk<'_> {
                     "use another value, or make it a secret itself",
                 );
             }
+            self.expression(node, &text.value, place);
             return;
         }
         if text.names_secret {
@@ -394,13 +395,21 @@ impl Walk<'_> {
             let (message, cure) = filled_in_by_nobody(variable, self.sources.hides(&node.at));
             return self.error(&node.at, place, message, cure);
         }
-        if is_expression(&text.value) && !is_evaluated(place) {
-            let message = "expressions are not evaluated here: this is the text itself".to_owned();
-            let cure = "write the value out, or use a setting that takes expressions".to_owned();
-            self.checked.findings.push(Finding::warning(node.at.clone(), place, message, cure));
+        if self.expression(node, &text.value, place) {
             return;
         }
         self.word(node, &text.value, &texts, place);
+    }
+
+    /// Warns of an expression where none is evaluated; returns whether it is one.
+    fn expression(&mut self, node: &Node, text: &str, place: &Place) -> bool {
+        let literal = is_expression(text) && !is_evaluated(place);
+        if literal {
+            let message = "expressions are not evaluated here: this is the text itself".to_owned();
+            let cure = "write the value out, or use a setting that takes expressions".to_owned();
+            self.checked.findings.push(Finding::warning(node.at.clone(), place, message, cure));
+        }
+        literal
     }
 
     /// The variable that a text names as in a shell. A text that came from elsewhere, or is defined as a value, is what it is.

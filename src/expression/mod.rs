@@ -217,6 +217,12 @@ impl Expression {
         }
     }
 
+    /// Returns a claim that stands in this condition by itself, uncompared, as a person would write it: the condition then holds only
+    /// if the claim is `true`, and not if it is there.
+    pub(crate) fn bare_claim(&self) -> Option<&str> {
+        self.node.bare_claim()
+    }
+
     /// Returns the claim of this exact name, without any text to be parsed.
     pub(crate) fn claim(name: &str) -> Self {
         let path =

@@ -282,6 +282,17 @@ impl fmt::Display for Kind {
 }
 
 impl Node {
+    /// Returns a claim that decides by itself, uncompared, in a condition.
+    pub(super) fn bare_claim(&self) -> Option<&str> {
+        match self {
+            Self::Path(Path { field: Field::Claim(_), told, .. }) => Some(told),
+            Self::Not(of) => of.bare_claim(),
+            Self::And(parts) | Self::Or(parts) => parts.iter().find_map(Self::bare_claim),
+            Self::Choose(parts) => parts.iter().find_map(Self::bare_claim),
+            _ => None,
+        }
+    }
+
     /// Returns the kind of this part's value, if it is known before there is a request.
     pub(super) fn kind(&self) -> Option<Kind> {
         Some(match self {

@@ -33,6 +33,7 @@ use x509_parser::{prelude::FromDer as _, public_key::PublicKey, x509::SubjectPub
 
 use crate::{
     base::clock::Clock,
+    certificate::keys::{LOOSE_CURE, loose_key},
     settings::{ConfigDuration, Faults, Place},
 };
 
@@ -157,6 +158,11 @@ impl AssertionKeys {
         }
         if faults.errors() > before {
             return None;
+        }
+        for (index, file) in files.iter().enumerate() {
+            if let Some(message) = loose_key(file) {
+                faults.warning(&place.key("private-keys").index(index), message, LOOSE_CURE);
+            }
         }
         let issuer: Box<str> = config.issuer.as_deref().unwrap_or("entrada").into();
         let rotation = files.is_empty().then_some(rotation.as_secs());

@@ -80,6 +80,14 @@ impl BuildContext<'_> {
     /// Does the same as [`condition`](Self::condition) for one that may be evaluated with a response.
     pub(crate) fn condition_on_answer(&mut self, text: &str, place: &Place) -> Option<Expression> {
         let expression = condition(text, &self.tokens_before.names, place, self.faults)?;
+        if let Some(claim) = expression.bare_claim() {
+            let message =
+                format!("`{claim}` by itself holds only where the claim is `true`, and fails for any text, number or list");
+            let cure = format!(
+                "compare it, as `{claim} == 'yes'`; `has({claim})` asks whether it is there, `{claim} == true` whether it is true"
+            );
+            self.faults.warning(place, message, cure);
+        }
         self.can_evaluate(&expression, place).then_some(expression)
     }
 

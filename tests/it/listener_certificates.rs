@@ -26,7 +26,10 @@ fn write_until(folder: &Path, file: &str, names: &[&str], end: i64) {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = parameters.self_signed(&key).unwrap();
     std::fs::write(folder.join(file).with_extension("pem"), certificate.pem()).unwrap();
-    std::fs::write(folder.join(file).with_extension("key"), key.serialize_pem()).unwrap();
+    let path = folder.join(file).with_extension("key");
+    std::fs::write(&path, key.serialize_pem()).unwrap();
+    #[cfg(unix)]
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
 }
 
 fn tls(folder: &Path, file: &str) -> String {

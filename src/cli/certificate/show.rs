@@ -21,7 +21,7 @@ use x509_parser::{
 use super::{Format, in_json, in_words};
 use crate::{
     base::clock::Clock,
-    certificate::keys::{CertificateError, Contents, Thumbprints, bits, read_file},
+    certificate::keys::{CertificateError, Contents, Thumbprints, bits, days_in_words, read_file},
 };
 
 /// The number of days before its end from which a certificate counts as a problem.
@@ -67,6 +67,8 @@ pub struct Inspection {
     pub signature_algorithm: String,
     /// SHA-1 in hexadecimal, as the portal shows it.
     pub thumbprint: String,
+    /// SHA-256 in hexadecimal.
+    pub thumbprint_sha256: String,
     /// SHA-1 in base64url.
     pub x5t: String,
     /// SHA-256 in base64url.
@@ -182,6 +184,7 @@ pub fn inspect(
         key_bits,
         signature_algorithm,
         thumbprint: thumbprints.hex(),
+        thumbprint_sha256: thumbprints.hex_sha256(),
         x5t: thumbprints.x5t(),
         x5t_s256: thumbprints.x5t_s256(),
         private_key,
@@ -230,10 +233,7 @@ pub(super) fn run(arguments: &ShowArguments) -> anyhow::Result<ExitCode> {
 }
 
 fn words(found: &Inspection) -> String {
-    let left = match found.days_left {
-        days if days < 0 => format!("expired {} days ago", -days),
-        days => format!("{days} days left"),
-    };
+    let left = days_in_words(found.days_left);
     let mut lines = vec![
         format!("Subject      {}", found.subject),
         if found.issuer == found.subject { "Issuer       itself".to_owned() } else { format!("Issuer       {}", found.issuer) },
@@ -252,6 +252,7 @@ fn words(found: &Inspection) -> String {
             }
         ),
         format!("Thumbprint   {}   (SHA-1, as the portal shows it)", found.thumbprint),
+        format!("SHA-256      {}", found.thumbprint_sha256),
         format!("x5t          {}", found.x5t),
         format!("x5t#S256     {}", found.x5t_s256),
     ];

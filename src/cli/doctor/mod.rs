@@ -78,6 +78,9 @@ pub fn run(arguments: &DoctorArguments) -> anyhow::Result<ExitCode> {
         Format::Text => in_words(&diagnosis),
     };
     std::io::stdout().lock().write_all(text.as_bytes())?;
+    if let Some(note) = loaded.note() {
+        eprintln!("{note}");
+    }
     Ok(if diagnosis.healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -184,6 +184,8 @@ async fn what_stands_in_the_way_of_a_file_of_a_tenant_or_of_a_scope_is_told() {
         assert!(link.found.contains(found), "{found}: {link:?}");
         assert!(link.cure.is_some(), "{link:?}");
     }
+    let link = house.broken(&at("contoso", "certificate: { pem: old.pem }"), &[]).await;
+    assert!(link.found.contains(", expired ") && link.found.ends_with(" days ago"), "{link:?}");
     let links = house.links(&at("many", pem), &["--tenant", "contoso"]).await;
     assert!(links.contains(&("token", Outcome::Ok)), "{links:?}");
 

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::decode::{self, Decoded};
 use crate::{
     base::clock::Clock,
+    certificate::keys::days_in_words,
     cli::{certificate::Format, config_file::ConfigFile, credentials::Loaded},
     credentials::{AccessToken, CertificateStatus, Credential, ErrorStatus, TokenSlot, UserToken},
 };
@@ -107,6 +108,9 @@ pub(super) fn run(arguments: &AcquireArguments) -> anyhow::Result<ExitCode> {
         Format::Text => in_words(&acquired, arguments.show_token),
     };
     print!("{text}");
+    if let Some(note) = loaded.note() {
+        eprintln!("{note}");
+    }
     Ok(if acquired.error.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -213,7 +217,11 @@ fn in_words(acquired: &Acquired, show_token: bool) -> String {
     line("For", &acquired.scope);
     for certificate in &acquired.certificates {
         let CertificateStatus { subject, thumbprint, days_left, .. } = certificate;
-        line("Certificate", &format!("{subject}, thumbprint {thumbprint}, {days_left} days left"));
+        let words = match (subject, days_left) {
+            (Some(subject), Some(days)) => format!("{subject}, thumbprint {thumbprint}, {}", days_in_words(*days)),
+            _ => format!("thumbprint {thumbprint}, known by its private key alone"),
+        };
+        line("Certificate", &words);
     }
     let took = Duration::from_millis(acquired.duration_ms);
     if let Some(error) = &acquired.error {

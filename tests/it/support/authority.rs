@@ -139,6 +139,8 @@ impl Identity {
         let (chain, key) = (folder.join(name).with_extension("pem"), folder.join(name).with_extension("key"));
         std::fs::write(&chain, &self.chain).unwrap();
         std::fs::write(&key, &self.key).unwrap();
+        #[cfg(unix)]
+        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         format!("{{ certificate: {}, private-key: {} }}", chain.display(), key.display())
     }
 }

@@ -23,7 +23,7 @@ use super::{
     token_cache::{Fetched, TokenSlot},
     token_request::{Grant, Proof, TokenRequest},
 };
-use crate::certificate::keys::{self, Certificate, CertificateError};
+use crate::certificate::keys::{self, CertificateError};
 use crate::{
     base::{clock::Clock, text},
     identity_http::IdentityHttp,
@@ -97,11 +97,9 @@ impl ClientSecret {
 
 impl Identity {
     /// Returns the certificates, the preferred one first.
-    pub(crate) fn certificates(&self, now: u64) -> Vec<Certificate> {
+    pub(crate) fn certificates(&self, now: u64) -> Vec<Arc<Holder>> {
         match self {
-            Self::Certificates(certificates) => {
-                certificates.in_order(now).into_iter().map(|holder| holder.certificate().clone()).collect()
-            }
+            Self::Certificates(certificates) => certificates.in_order(now),
             Self::Secret(_) | Self::File(_) | Self::Managed(_) => Vec::new(),
         }
     }
@@ -208,7 +206,7 @@ impl Application {
                 (Err(failure), None) => return Err(failure),
                 (Err(_), Some(before)) => return before,
             };
-            let is_tried = |holder: &Holder| tried.iter().any(|other| other.certificate().der() == holder.certificate().der());
+            let is_tried = |holder: &Holder| tried.iter().any(|other| other.is(holder));
             let (from_the_past, holder) = match known.into_iter().find(|holder| !is_tried(holder)) {
                 Some(holder) => (None, holder),
                 None if !read_again => {
@@ -266,7 +264,7 @@ impl Application {
         }
         endpoint.assertions.forget(&assertion);
         if !reused {
-            return fetched.map_err(|failure| signed_with(failure, holder.certificate()));
+            return fetched.map_err(|failure| signed_with(failure, holder));
         }
         // It may be the assertion alone that has grown stale: the clock was set, or Entra's is another one.
         let (assertion, _) = endpoint.assertions.of(holder, subject, &self.clock).await?;
@@ -274,7 +272,7 @@ impl Application {
         if is_doubted(&fetched) {
             endpoint.assertions.forget(&assertion);
         }
-        fetched.map_err(|failure| signed_with(failure, holder.certificate()))
+        fetched.map_err(|failure| signed_with(failure, holder))
     }
 
     async fn send(&self, proof: Proof<'_>, endpoint: &Endpoint, ask: Ask<'_>) -> Fetched {
@@ -310,18 +308,12 @@ fn with_notes(failure: Failure, notes: &[String]) -> Failure {
 }
 
 /// Adds the refused certificate to the failure.
-fn signed_with(failure: Failure, certificate: &Certificate) -> Failure {
+fn signed_with(failure: Failure, holder: &Holder) -> Failure {
     match failure {
         Failure::Refused(mut refused) if refused.next() == Next::OtherCertificate => {
-            refused.certificate = Some(describe(certificate).into());
+            refused.certificate = Some(holder.describe().into());
             Failure::Refused(refused)
         }
         failure => failure,
     }
-}
-
-/// Describes a certificate as the portal shows it.
-fn describe(certificate: &Certificate) -> String {
-    let end = jiff::Timestamp::from_second(certificate.not_after().cast_signed()).map(|end| end.strftime("%Y-%m-%d").to_string());
-    format!("{}, thumbprint {}, valid until {}", certificate.subject(), certificate.thumbprint(), end.unwrap_or_default())
 }

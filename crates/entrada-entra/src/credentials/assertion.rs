@@ -18,7 +18,6 @@ use serde::Serialize;
 
 use super::{AssertionAlgorithm, AssertionConfig, error::Failure, holder::Holder};
 use crate::base::{clock::Clock, error_chain::chain, lock::lock};
-use crate::certificate::keys::Certificate;
 
 /// The lifetime of an assertion, in seconds. Microsoft advises five to ten minutes.
 const LIFETIME: u64 = 300;
@@ -27,7 +26,7 @@ const MARGIN: u64 = 60;
 
 /// The header of an assertion. One of the thumbprints tells Entra the certificate.
 #[derive(Serialize)]
-struct Header<'a> {
+struct Header {
     alg: &'static str,
     typ: &'static str,
     #[serde(rename = "x5t#S256", skip_serializing_if = "Option::is_none")]
@@ -36,7 +35,7 @@ struct Header<'a> {
     x5t: Option<String>,
     /// RFC 7515, section 4.1.6: standard base64, leaf first.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    x5c: &'a [String],
+    x5c: Vec<String>,
 }
 
 /// The payload of an assertion. RFC 7523, section 3.
@@ -51,24 +50,23 @@ struct Payload<'a> {
     exp: u64,
 }
 
+impl Header {
+    /// Makes the header: PS256 goes with the SHA-256 thumbprint, RS256 with SHA-1. The config admits no key without its certificate
+    /// whose thumbprint is of the other kind.
+    fn of(holder: &Holder, settings: AssertionConfig) -> Self {
+        let chain = holder.certificate().filter(|_| settings.send_certificate_chain).into_iter();
+        let chain = chain.flat_map(|certificate| std::iter::once(certificate.der()).chain(certificate.chain()));
+        let x5c = chain.map(|der| STANDARD.encode(der)).collect();
+        match holder.algorithm(settings) {
+            AssertionAlgorithm::PS256 => Self { alg: "PS256", typ: "JWT", x5t_s256: holder.x5t_s256(), x5t: None, x5c },
+            AssertionAlgorithm::RS256 => Self { alg: "RS256", typ: "JWT", x5t_s256: None, x5t: holder.x5t(), x5c },
+        }
+    }
+}
+
 /// Returns the signing input: header and payload, with `now` in seconds since 1970.
-pub(crate) fn signing_input(
-    certificate: &Certificate,
-    settings: AssertionConfig,
-    client_id: &str,
-    audience: &str,
-    now: u64,
-) -> String {
-    let chain: Vec<String> = if settings.send_certificate_chain {
-        std::iter::once(certificate.der()).chain(certificate.chain()).map(|der| STANDARD.encode(der)).collect()
-    } else {
-        Vec::new()
-    };
-    let (alg, x5t_s256, x5t) = match settings.algorithm {
-        AssertionAlgorithm::PS256 => ("PS256", Some(certificate.x5t_s256()), None),
-        AssertionAlgorithm::RS256 => ("RS256", None, Some(certificate.x5t())),
-    };
-    let header = Header { alg, typ: "JWT", x5t_s256, x5t, x5c: &chain };
+fn signing_input(holder: &Holder, settings: AssertionConfig, client_id: &str, audience: &str, now: u64) -> String {
+    let header = Header::of(holder, settings);
     let payload = Payload {
         aud: audience,
         iss: client_id,
@@ -112,8 +110,8 @@ pub(crate) struct Assertions {
 #[derive(Debug)]
 struct Kept {
     assertion: Arc<SecretString>,
-    /// The thumbprint of the certificate.
-    certificate: String,
+    /// The id of its signer.
+    signer: String,
     settings: AssertionConfig,
     expires_at: u64,
 }
@@ -134,7 +132,7 @@ impl Assertions {
         subject: Subject<'_>,
         clock: &Clock,
     ) -> Result<(Arc<SecretString>, bool), Failure> {
-        if let Some((kept, left)) = self.kept(holder.certificate(), subject.settings, clock.unix_seconds()) {
+        if let Some((kept, left)) = self.kept(holder, subject.settings, clock.unix_seconds()) {
             if holder.is_far() && left < LIFETIME / 2 {
                 self.replace_ahead(holder, subject, clock);
             }
@@ -142,7 +140,7 @@ impl Assertions {
         }
         let _one = self.signing.lock().await;
         // Somebody else has signed one meanwhile.
-        if let Some((kept, _)) = self.kept(holder.certificate(), subject.settings, clock.unix_seconds()) {
+        if let Some((kept, _)) = self.kept(holder, subject.settings, clock.unix_seconds()) {
             return Ok((kept, true));
         }
         Ok((self.sign(holder, subject, clock.unix_seconds()).await?, false))
@@ -170,22 +168,18 @@ impl Assertions {
 
     async fn sign(&self, holder: &Holder, subject: Subject<'_>, now: u64) -> Result<Arc<SecretString>, Failure> {
         let Subject { settings, client_id, audience } = subject;
-        let input = signing_input(holder.certificate(), settings, client_id, audience, now);
-        let assertion = compact(&input, &holder.sign(settings.algorithm, input.as_bytes()).await?);
-        *lock(&self.kept) = Some(Kept {
-            assertion: assertion.clone(),
-            certificate: holder.certificate().x5t_s256(),
-            settings,
-            expires_at: now + LIFETIME,
-        });
+        let input = signing_input(holder, settings, client_id, audience, now);
+        let assertion = compact(&input, &holder.sign(holder.algorithm(settings), input.as_bytes()).await?);
+        *lock(&self.kept) =
+            Some(Kept { assertion: assertion.clone(), signer: holder.id(), settings, expires_at: now + LIFETIME });
         Ok(assertion)
     }
 
     /// Returns the assertion that is still valid at `now`, and its remaining time.
-    fn kept(&self, certificate: &Certificate, settings: AssertionConfig, now: u64) -> Option<(Arc<SecretString>, u64)> {
+    fn kept(&self, holder: &Holder, settings: AssertionConfig, now: u64) -> Option<(Arc<SecretString>, u64)> {
         lock(&self.kept)
             .as_ref()
-            .filter(|kept| kept.certificate == certificate.x5t_s256() && kept.settings == settings)
+            .filter(|kept| kept.signer == holder.id() && kept.settings == settings)
             // A clock that was set back would otherwise keep one that is not good yet.
             .filter(|kept| now + MARGIN < kept.expires_at && now + LIFETIME >= kept.expires_at)
             .map(|kept| (kept.assertion.clone(), kept.expires_at - now))
@@ -224,7 +218,7 @@ mod tests {
     }
 
     fn settings(algorithm: AssertionAlgorithm, send_certificate_chain: bool) -> AssertionConfig {
-        AssertionConfig { algorithm, send_certificate_chain }
+        AssertionConfig { algorithm: Some(algorithm), send_certificate_chain }
     }
 
     fn decoded(part: &str) -> Value {
@@ -293,7 +287,7 @@ mod tests {
         let text = format!("{}{}", other.certificate_pem, GATEWAY.pem());
         let pair = KeyedCertificate::from_pem(text.as_bytes(), None, None).unwrap();
 
-        let input = signing_input(pair.certificate(), settings(AssertionAlgorithm::PS256, true), CLIENT, ENDPOINT, 0);
+        let input = signing_input(&Holder::Here(pair), settings(AssertionAlgorithm::PS256, true), CLIENT, ENDPOINT, 0);
 
         let header = decoded(input.split('.').next().unwrap());
         assert_eq!(header["x5c"], json!([STANDARD.encode(&GATEWAY.certificate_der), STANDARD.encode(&other.certificate_der)]));

@@ -8,7 +8,7 @@ use std::{
 use secrecy::SecretString;
 
 use super::{
-    CertificateConfig, Credential, CredentialConfig, KeyUse, KeyVaultCertificateConfig,
+    AssertionAlgorithm, AssertionConfig, CertificateConfig, Credential, CredentialConfig, KeyUse, KeyVaultCertificateConfig,
     application::{Application, ClientSecret, Endpoint, Identity},
     certificates::{CertificateFile, CertificateForm, CertificateSource, Certificates, VaultSource},
     credential::{MOST_CALLERS, MOST_TENANTS, Source},
@@ -20,7 +20,10 @@ use super::{
 };
 use crate::{
     base::generations::Generations,
-    certificate::keys::{LOOSE_CURE, loose_permissions},
+    certificate::{
+        Thumbprint,
+        keys::{LOOSE_CURE, loose_key},
+    },
 };
 use crate::{
     entra::{CloudConfig, TenantConfig},
@@ -412,6 +415,9 @@ fn certificates(
     };
     let sources: Vec<_> = written.iter().map(|(place, written)| source(written, context, siblings, place, faults)).collect();
     let sources: Vec<_> = sources.into_iter().collect::<Option<_>>()?;
+    for ((place, _), source) in written.iter().zip(&sources) {
+        suits(source, config.assertion, place, faults)?;
+    }
     let certificates = match Certificates::load(config.assertion, sources.clone()) {
         Ok(certificates) => certificates,
         Err(failed) => {
@@ -425,18 +431,14 @@ fn certificates(
     };
     for ((place, _), source) in written.iter().zip(&sources) {
         let CertificateSource::File(source) = source else { continue };
-        if let Some(mode) = loose_permissions(source.key_file()) {
-            faults.warning(
-                place,
-                format!("{} holds a private key, and others may use it (mode {mode})", source.key_file().display()),
-                LOOSE_CURE,
-            );
+        if let Some(message) = loose_key(source.key_file()) {
+            faults.warning(place, message, LOOSE_CURE);
         }
     }
     for (index, holder) in certificates.by_source() {
         let now = context.clock.unix_seconds();
-        if let Some(concern) = holder.certificate().concern(now) {
-            faults.warning(&written[index].0, concern, holder.certificate().standing(now).cure());
+        if let Some((concern, cure)) = holder.concern(now) {
+            faults.warning(&written[index].0, concern, cure);
         }
     }
     Some(certificates)
@@ -472,6 +474,10 @@ fn source(
         Some(password) => Some(reveal(password, context, &place.key("password"), faults)?),
         None => None,
     };
+    if let Some(thumbprint) = &written.thumbprint {
+        let (form, file) = key_only(written, thumbprint, place, faults)?;
+        return Some(CertificateSource::File(CertificateFile { file: path(file), form, password }));
+    }
     match (&written.pem, &written.pfx, &written.private_key) {
         (Some(pem), None, key) => {
             let form = CertificateForm::Pem(key.as_ref().map(path));
@@ -488,9 +494,69 @@ fn source(
             faults.error(place, "both `pem` and `pfx` are given", "leave one of them");
             None
         }
-        (None, None, _) => {
+        (None, None, Some(_)) => {
+            let cure = "name its file as `pem`, or write the `thumbprint` of the one that the app registration has";
+            faults.error(place, "a private key is named, and no certificate", cure);
+            None
+        }
+        (None, None, None) => {
             faults.error(place, "no file is named", "name one as `pem` or `pfx`");
             None
         }
     }
+}
+
+/// Returns the form and the file of a private key whose certificate is known by its thumbprint.
+fn key_only<'a>(
+    written: &'a CertificateConfig,
+    thumbprint: &str,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<(CertificateForm, &'a String)> {
+    let at = place.key("thumbprint");
+    let file = match (&written.private_key, &written.pem, &written.pfx) {
+        (Some(file), None, None) => file,
+        (_, Some(_), _) | (_, _, Some(_)) => {
+            faults.error(&at, "the certificate is in the file, and its thumbprint with it", "leave `thumbprint` out");
+            return None;
+        }
+        (None, None, None) => {
+            faults.error(&at, "a thumbprint names a certificate, and no key is named", "name the key's file as `private-key`");
+            return None;
+        }
+    };
+    match Thumbprint::parse(thumbprint) {
+        Ok(thumbprint) => Some((CertificateForm::Key(thumbprint), file)),
+        Err(fault) => {
+            let cure = "write the 40 hexadecimal digits that the portal shows, or the 64 of SHA-256";
+            faults.error(&at, format!("`{thumbprint}` is not a thumbprint: {fault}"), cure);
+            None
+        }
+    }
+}
+
+/// Reports settings that a private key without its certificate cannot follow: the thumbprint has to be the one that the algorithm
+/// names certificates by, and there is no chain to send.
+fn suits(source: &CertificateSource, settings: AssertionConfig, place: &Place, faults: &mut Faults) -> Option<()> {
+    let CertificateSource::File(CertificateFile { form: CertificateForm::Key(thumbprint), .. }) = source else { return Some(()) };
+    let at = place.key("thumbprint");
+    match (settings.algorithm, thumbprint) {
+        (Some(AssertionAlgorithm::PS256), Thumbprint::Sha1(_)) => {
+            let cure = "write the SHA-256 thumbprint (64 digits), or leave `algorithm` out: SHA-1 signs with RS256";
+            faults.error(&at, "PS256 names the certificate by its SHA-256 thumbprint, and this is SHA-1", cure);
+            return None;
+        }
+        (Some(AssertionAlgorithm::RS256), Thumbprint::Sha256(_)) => {
+            let cure = "write the SHA-1 thumbprint (40 digits), or leave `algorithm` out: SHA-256 signs with PS256";
+            faults.error(&at, "RS256 names the certificate by its SHA-1 thumbprint, and this is SHA-256", cure);
+            return None;
+        }
+        _ => {}
+    }
+    if settings.send_certificate_chain {
+        let cure = "name the certificate's file as `pem`, or leave `send-certificate-chain` out";
+        faults.error(&at, "the certificate is to be sent, and only its thumbprint is known", cure);
+        return None;
+    }
+    Some(())
 }

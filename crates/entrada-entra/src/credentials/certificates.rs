@@ -22,7 +22,10 @@ use super::{
     past::RefusedVersion,
 };
 use crate::base::{clock::Clock, error_chain::chain, lock::lock};
-use crate::certificate::keys::{self, Certificate, CertificateError, KeyedCertificate};
+use crate::certificate::{
+    Thumbprint,
+    keys::{self, Certificate, CertificateError, KeyedCertificate, ThumbprintedKey},
+};
 
 /// The interval at which a vault is asked for a newer version.
 const LOOK_EVERY: Duration = Duration::from_secs(6 * 3_600);
@@ -34,7 +37,7 @@ const WARN_DAYS: i64 = 30;
 pub(crate) struct Certificates {
     pub(crate) settings: AssertionConfig,
     sources: Vec<Kept>,
-    /// The SHA-256 thumbprint of the last accepted certificate.
+    /// The id of the last accepted certificate.
     accepted: Mutex<Option<String>>,
     /// The certificate that the previous config signed with, if it was accepted.
     before: Option<Arc<Holder>>,
@@ -69,7 +72,7 @@ pub(crate) enum CertificateSource {
 /// A certificate in files.
 #[derive(Clone, Debug)]
 pub(crate) struct CertificateFile {
-    /// The file of the certificate.
+    /// The file of the certificate, or of the key that is there without it.
     pub(crate) file: PathBuf,
     /// The format of the file.
     pub(crate) form: CertificateForm,
@@ -82,6 +85,8 @@ pub(crate) struct CertificateFile {
 pub(crate) enum CertificateForm {
     /// PEM; the key is in this file, or else in the same file.
     Pem(Option<PathBuf>),
+    /// PEM, with the private key alone; its certificate has this thumbprint.
+    Key(Thumbprint),
     /// PKCS#12.
     Pfx,
 }
@@ -110,7 +115,7 @@ impl Certificates {
         for (index, source) in sources.into_iter().enumerate() {
             let newest = match &source {
                 CertificateSource::File(file) => match file.load() {
-                    Ok(pair) => Some(Arc::new(Holder::Here(pair))),
+                    Ok(holder) => Some(Arc::new(holder)),
                     Err(error) => {
                         failed.push((index, error));
                         continue;
@@ -140,7 +145,7 @@ impl Certificates {
         let follows = |kept: &Kept| !matches!(&kept.source, CertificateSource::Vault(VaultSource { version: Some(_), .. }));
         if self.sources.iter().any(follows) {
             let accepted = lock(&previous.accepted).clone();
-            self.before = previous.known().into_iter().find(|holder| accepted == Some(holder.certificate().x5t_s256()));
+            self.before = previous.known().into_iter().find(|holder| accepted == Some(holder.id()));
         }
         self
     }
@@ -149,10 +154,7 @@ impl Certificates {
     pub(crate) fn in_order(&self, now: u64) -> Vec<Arc<Holder>> {
         let accepted = lock(&self.accepted).clone();
         let mut known = self.known();
-        known.sort_by_key(|holder| {
-            let certificate = holder.certificate();
-            (certificate.not_after() < now, accepted.as_ref() != Some(&certificate.x5t_s256()))
-        });
+        known.sort_by_key(|holder| (holder.has_expired(now), accepted.as_ref() != Some(&holder.id())));
         known
     }
 
@@ -171,7 +173,7 @@ impl Certificates {
         let newest = self.sources.iter().map(|kept| kept.newest.load_full());
         let older = self.sources.iter().flat_map(|kept| [kept.found.load_full(), kept.older.load_full()]);
         for holder in newest.chain(older).flatten().chain(self.before.clone()) {
-            if !known.iter().any(|other| other.certificate().der() == holder.certificate().der()) {
+            if !known.iter().any(|other| other.is(&holder)) {
                 known.push(holder);
             }
         }
@@ -217,14 +219,14 @@ impl Certificates {
 
     /// Remembers the accepted certificate.
     pub(crate) fn accept(&self, holder: &Holder) {
-        let thumbprint = holder.certificate().x5t_s256();
+        let id = holder.id();
         let mut accepted = lock(&self.accepted);
-        if accepted.as_ref() != Some(&thumbprint) {
+        if accepted.as_ref() != Some(&id) {
             if accepted.is_some() {
-                let (subject, thumbprint) = (holder.certificate().subject(), holder.certificate().thumbprint());
+                let (subject, thumbprint) = (holder.subject(), holder.thumbprint());
                 tracing::info!(subject, thumbprint, "another certificate is accepted from now on");
             }
-            *accepted = Some(thumbprint);
+            *accepted = Some(id);
         }
         drop(accepted);
         self.told_of_accepted(holder);
@@ -232,8 +234,8 @@ impl Certificates {
 
     /// Returns the last accepted certificate.
     pub(super) fn accepted(&self) -> Option<Arc<Holder>> {
-        let thumbprint = lock(&self.accepted).clone()?;
-        self.known().into_iter().find(|holder| holder.certificate().x5t_s256() == thumbprint)
+        let id = lock(&self.accepted).clone()?;
+        self.known().into_iter().find(|holder| holder.id() == id)
     }
 
     pub(super) fn kept(&self) -> &[Kept] {
@@ -247,8 +249,8 @@ impl Certificates {
             && self.sources.iter().zip(&other.sources).all(|(one, other)| match (&one.source, &other.source) {
                 (CertificateSource::Vault(one), CertificateSource::Vault(other)) => Arc::ptr_eq(&one.vault, &other.vault),
                 (CertificateSource::File(_), CertificateSource::File(_)) => {
-                    let thumbprint = |kept: &Kept| kept.newest.load_full().map(|holder| holder.certificate().x5t_s256());
-                    thumbprint(one) == thumbprint(other)
+                    let id = |kept: &Kept| kept.newest.load_full().map(|holder| holder.id());
+                    id(one) == id(other)
                 }
                 (CertificateSource::Vault(_) | CertificateSource::File(_), _) => false,
             })
@@ -267,16 +269,16 @@ impl Certificates {
 impl Kept {
     async fn read(&self, clock: &Clock) -> Result<(), Failure> {
         let read = match &self.source {
-            CertificateSource::File(file) => Holder::Here(file.load()?),
+            CertificateSource::File(file) => file.load()?,
             CertificateSource::Vault(source) => source.read().await?,
         };
         *lock(&self.read_at) = Some(clock.monotonic());
         let before = self.newest.load_full();
-        if before.as_ref().is_some_and(|before| before.certificate().der() == read.certificate().der()) {
+        if before.as_ref().is_some_and(|before| before.is(&read)) {
             return Ok(());
         }
-        if let CertificateSource::Vault(source) = &self.source {
-            tell(source, read.certificate(), clock.unix_seconds());
+        if let (CertificateSource::Vault(source), Some(certificate)) = (&self.source, read.certificate()) {
+            tell(source, certificate, clock.unix_seconds());
             if read.is_exportable() {
                 tracing::warn!(name = &*source.name, cure = key_vault::NON_EXPORTABLE, "{}", key_vault::EXPORTABLE);
             }
@@ -319,22 +321,23 @@ impl VaultSource {
 }
 
 impl CertificateFile {
-    fn load(&self) -> Result<KeyedCertificate, CertificateError> {
+    fn load(&self) -> Result<Holder, CertificateError> {
         let bytes = keys::read_file(&self.file)?;
         let password = self.password.as_ref();
         match &self.form {
             CertificateForm::Pem(key) => {
                 let key = key.as_deref().map(keys::read_file).transpose()?;
-                KeyedCertificate::from_pem(&bytes, key.as_ref().map(|key| key.as_slice()), password)
+                KeyedCertificate::from_pem(&bytes, key.as_ref().map(|key| key.as_slice()), password).map(Holder::Here)
             }
-            CertificateForm::Pfx => KeyedCertificate::from_pfx(&bytes, password),
+            CertificateForm::Key(thumbprint) => ThumbprintedKey::from_pem(&bytes, password, *thumbprint).map(Holder::KeyOnly),
+            CertificateForm::Pfx => KeyedCertificate::from_pfx(&bytes, password).map(Holder::Here),
         }
     }
 
     fn files(&self) -> impl Iterator<Item = &Path> {
         let key = match &self.form {
             CertificateForm::Pem(key) => key.as_deref(),
-            CertificateForm::Pfx => None,
+            CertificateForm::Key(_) | CertificateForm::Pfx => None,
         };
         std::iter::once(&*self.file).chain(key)
     }
@@ -343,7 +346,7 @@ impl CertificateFile {
     pub(crate) fn key_file(&self) -> &Path {
         match &self.form {
             CertificateForm::Pem(Some(key)) => key,
-            CertificateForm::Pem(None) | CertificateForm::Pfx => &self.file,
+            CertificateForm::Pem(None) | CertificateForm::Key(_) | CertificateForm::Pfx => &self.file,
         }
     }
 }

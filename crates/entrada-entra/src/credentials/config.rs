@@ -41,8 +41,11 @@ pub struct CredentialConfig {
 pub struct CertificateConfig {
     /// A PEM file with the certificate, and the private key unless `private-key` names another file.
     pub pem: Option<String>,
-    /// A PEM file with the private key. Only with `pem`.
+    /// A PEM file with the private key. Only with `pem`, or with `thumbprint`.
     pub private_key: Option<String>,
+    /// The thumbprint of the certificate that the app registration has, in hexadecimal, for a private key without its certificate:
+    /// SHA-1, as the portal shows it, signs with RS256; SHA-256 signs with PS256.
+    pub thumbprint: Option<String>,
     /// A PKCS#12 file with the certificate and the private key.
     pub pfx: Option<String>,
     /// The password of the PFX file, or of an encrypted private key.
@@ -132,8 +135,9 @@ pub enum ManagedIdentitySource {
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct AssertionConfig {
-    /// The signature: PS256 names the certificate by `x5t#S256`, RS256 by `x5t`. Default: PS256.
-    pub algorithm: AssertionAlgorithm,
+    /// The signature: PS256 names the certificate by `x5t#S256`, RS256 by `x5t`. Default: PS256; RS256 for a private key with a SHA-1
+    /// thumbprint.
+    pub algorithm: Option<AssertionAlgorithm>,
     /// Sends the certificate chain (`x5c`), which only subject-name trust needs. Default: false.
     pub send_certificate_chain: bool,
 }

@@ -266,8 +266,8 @@ impl Credential {
         }
         let mut warned = false;
         for certificate in self.identity().map(|identity| identity.certificates(now)).unwrap_or_default() {
-            if let Some(concern) = certificate.concern(now) {
-                let (thumbprint, cure) = (certificate.thumbprint(), certificate.standing(now).cure());
+            if let Some((concern, cure)) = certificate.concern(now) {
+                let thumbprint = certificate.thumbprint();
                 tracing::warn!(credential = &*self.name, thumbprint, cure, "{concern}");
                 warned = true;
             }

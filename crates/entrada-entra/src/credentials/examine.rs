@@ -26,7 +26,7 @@ use super::{
     key_vault::{scope_of, vault_url},
     token_request::{http_date, refused},
 };
-use crate::certificate::keys::{self, Certificate, Standing};
+use crate::certificate::keys::{self, Certificate, Standing, days_in_words};
 
 use crate::base::error_chain::chain;
 
@@ -257,7 +257,7 @@ impl Application {
                 },
             };
             let Some(holder) = holder else { continue };
-            if examine_certificate(holder.certificate(), self.clock.unix_seconds(), links).is_ok() {
+            if examine_holder(&holder, self.clock.unix_seconds(), links).is_ok() {
                 good.get_or_insert((holder, whom));
             }
         }
@@ -267,7 +267,7 @@ impl Application {
         match (endpoint.assertions.of(&holder, subject, &self.clock).await, whom) {
             (Ok(_), _) => {
                 let by = if holder.is_far() { "by the vault" } else { "here" };
-                links.ok("assertion", assertion_in_words(settings.algorithm, by));
+                links.ok("assertion", assertion_in_words(holder.algorithm(settings), by));
                 Ok(())
             }
             (Err(failure), Some(whom)) => Err(vault_failure("assertion", &whom, &failure, links)),
@@ -333,13 +333,25 @@ fn metadata_url(token_endpoint: &Url) -> Option<Url> {
     Some(url)
 }
 
+fn examine_holder(holder: &Holder, now: u64, links: &mut Links) -> Result<(), Broken> {
+    match (holder, holder.certificate()) {
+        (Holder::KeyOnly(key), _) => {
+            let end = "its end is known to the app registration alone";
+            links.ok("certificate", format!("{}, {} bits; {end}", holder.describe(), key.bits()));
+            Ok(())
+        }
+        (_, Some(certificate)) => examine_certificate(certificate, now, links),
+        (_, None) => Ok(()),
+    }
+}
+
 fn examine_certificate(certificate: &Certificate, now: u64, links: &mut Links) -> Result<(), Broken> {
     let words = format!(
-        "{}, {} bits, thumbprint {}, {} days left",
+        "{}, {} bits, thumbprint {}, {}",
         certificate.subject(),
         certificate.bits(),
         certificate.thumbprint(),
-        certificate.days_left(now)
+        days_in_words(certificate.days_left(now))
     );
     match (certificate.standing(now), certificate.concern(now)) {
         (Standing::Good, _) | (_, None) => links.ok("certificate", words),

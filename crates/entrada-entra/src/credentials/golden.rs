@@ -185,7 +185,7 @@ impl Stage {
     fn certified(&self, theirs: &Theirs) -> Credentials {
         let header = &theirs.assertion.as_ref().unwrap().header;
         let algorithm = if header["alg"] == "RS256" { AssertionAlgorithm::RS256 } else { AssertionAlgorithm::PS256 };
-        let assertion = AssertionConfig { algorithm, send_certificate_chain: header.contains_key("x5c") };
+        let assertion = AssertionConfig { algorithm: Some(algorithm), send_certificate_chain: header.contains_key("x5c") };
         self.credentials(CredentialConfig { certificate: Some(pem("gateway.pem")), assertion, ..Default::default() })
     }
 
@@ -280,7 +280,7 @@ impl Stage {
             tenant: Some("captured".to_owned()),
             client_id: Some(CLIENT.to_owned()),
             certificate: Some(CertificateConfig { key_vault: Some(key_vault), ..Default::default() }),
-            assertion: AssertionConfig { algorithm, send_certificate_chain: false },
+            assertion: AssertionConfig { algorithm: Some(algorithm), send_certificate_chain: false },
             ..Default::default()
         };
         let configs = [("opener".to_owned(), opener), ("gateway".to_owned(), gateway)].into();

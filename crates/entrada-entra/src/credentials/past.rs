@@ -23,8 +23,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(15 * 60);
 /// The newest version of a certificate, refused by Entra.
 #[derive(Debug)]
 pub(super) struct RefusedVersion {
-    /// Its SHA-256 thumbprint.
-    thumbprint: String,
+    /// Its id.
+    id: String,
     /// Entra's own code.
     code: Option<String>,
     /// The time of the last attempt, on the monotonic clock.
@@ -77,7 +77,9 @@ impl<'c> Past<'c> {
             match source.vault.certificate_versions(&source.name).await {
                 Ok(mut versions) => {
                     versions.retain(|listed| {
-                        let is_tried = |holder: &Arc<Holder>| listed.x5t.as_deref() == Some(&*holder.certificate().x5t());
+                        let is_tried = |holder: &Arc<Holder>| {
+                            holder.certificate().is_some_and(|tried| listed.x5t.as_deref() == Some(&*tried.x5t()))
+                        };
                         listed.is_usable(clock.unix_seconds()) && !tried.iter().any(is_tried)
                     });
                     versions.sort_by_key(|listed| std::cmp::Reverse(listed.created()));
@@ -103,8 +105,8 @@ impl Certificates {
     /// Remembers that a certificate was refused, if it is the newest version of a vault's.
     pub(super) fn doubt(&self, holder: &Holder, code: Option<&str>, clock: &Clock) {
         for kept in self.kept().iter().filter(|kept| kept.follows() && kept.has_newest(holder)) {
-            let thumbprint = holder.certificate().x5t_s256();
-            *lock(&kept.refused) = Some(RefusedVersion { thumbprint, code: code.map(str::to_owned), at: clock.monotonic() });
+            let id = holder.id();
+            *lock(&kept.refused) = Some(RefusedVersion { id, code: code.map(str::to_owned), at: clock.monotonic() });
         }
     }
 
@@ -158,9 +160,8 @@ impl Certificates {
             let newest_version = kept.newest_version();
             let used = accepted.as_ref().filter(|used| kept.gave(used)).and_then(|used| used.version().map(str::to_owned));
             let refused = lock(&kept.refused);
-            let refused = refused.as_ref().filter(|refused| {
-                kept.newest.load_full().is_some_and(|newest| newest.certificate().x5t_s256() == refused.thumbprint)
-            });
+            let refused =
+                refused.as_ref().filter(|refused| kept.newest.load_full().is_some_and(|newest| newest.id() == refused.id));
             let note = refused.map(|refused| {
                 let code = refused.code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default();
                 let newest = newest_version.as_deref().unwrap_or("the newest");
@@ -184,7 +185,7 @@ impl Kept {
     }
 
     fn has_newest(&self, holder: &Holder) -> bool {
-        self.newest.load_full().is_some_and(|newest| newest.certificate().der() == holder.certificate().der())
+        self.newest.load_full().is_some_and(|newest| newest.is(holder))
     }
 
     fn newest_version(&self) -> Option<String> {
@@ -204,11 +205,11 @@ impl Kept {
                         .and_then(|mut path| path.nth(1))
                         .is_some_and(|name| name.eq_ignore_ascii_case(&source.name))
             }
-            Holder::Downloaded(pair, _) => {
+            Holder::Downloaded(..) => {
                 let known = [self.newest.load_full(), self.found.load_full(), self.older.load_full()];
-                known.into_iter().flatten().any(|known| known.certificate().der() == pair.certificate().der())
+                known.into_iter().flatten().any(|known| known.is(holder))
             }
-            Holder::Here(_) => false,
+            Holder::Here(_) | Holder::KeyOnly(_) => false,
         }
     }
 }

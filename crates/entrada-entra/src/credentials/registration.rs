@@ -4,7 +4,12 @@
 //! tokens under its name. An application that may not read its own registration is not a fault: the operator is told what to
 //! check.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use std::sync::Arc;
+
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use http::{HeaderMap, StatusCode, header};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
@@ -16,8 +21,9 @@ use super::{
     application::{Application, Identity},
     credential::Source,
     examine::{Outcome, Step},
+    holder::Holder,
 };
-use crate::certificate::keys::Certificate;
+use crate::certificate::keys::Standing;
 use crate::{base::error_chain::chain, entra::GraphAddress, entra::graph_address, identity_http::Call};
 
 /// The size limit: more than any registration.
@@ -215,11 +221,24 @@ fn judge(registration: &Registration, identity: &Identity, Use { single_tenant, 
             note(format!("it has a certificate that has expired ({name})"), "remove it");
         }
     }
-    // Graph tells thumbprints in one of two spellings; one that it does not tell says nothing.
+    // A key without its certificate does not know when that ends.
+    for key_only in certificates.iter().filter(|certificate| certificate.certificate().is_none()) {
+        let entry = registration.key_credentials.iter().find(|key| names(key, key_only));
+        if let Some(left) = entry.and_then(|key| days(key.end_date_time, now)).filter(|left| (0..WARN_DAYS).contains(left)) {
+            let what = format!("the certificate {} expires in {left} days", key_only.thumbprint());
+            note(what, Standing::EndsSoon.cure());
+        }
+    }
+    // Graph tells thumbprints in one of two spellings; one that it does not tell says nothing, and SHA-256 is never told.
+    let told = |holder: &&Arc<Holder>| holder.x5t().is_some();
     let named = registration.key_credentials.iter().all(|key| key.custom_key_identifier.is_some());
-    for certificate in certificates.iter().filter(|_| named) {
+    for certificate in certificates.iter().filter(|_| named).filter(told) {
         if !registration.key_credentials.iter().any(|key| names(key, certificate)) {
-            let what = format!("the certificate of {} ({}) is not on it", certificate.subject(), certificate.thumbprint());
+            let whose = certificate.subject().map_or_else(
+                || "the certificate of the private key".to_owned(),
+                |subject| format!("the certificate of {subject}"),
+            );
+            let what = format!("{whose} ({}) is not on it", certificate.thumbprint());
             note(what, "upload it; a new upload takes minutes to be known everywhere");
         }
     }
@@ -265,11 +284,13 @@ fn days(end: Option<jiff::Timestamp>, now: u64) -> Option<i64> {
     end.map(|end| (end.as_second() - now.cast_signed()).div_euclid(86_400))
 }
 
-fn names(key: &KeyCredential, certificate: &Certificate) -> bool {
-    let (sha1, hex) = (certificate.thumbprints().sha1(), certificate.thumbprint());
+fn names(key: &KeyCredential, holder: &Holder) -> bool {
+    let (Some(x5t), hex) = (holder.x5t(), holder.thumbprint()) else { return false };
     key.custom_key_identifier.as_deref().is_some_and(|written| {
         let decoded = STANDARD.decode(written).unwrap_or_default();
-        written.eq_ignore_ascii_case(&hex) || decoded == sha1 || decoded.eq_ignore_ascii_case(hex.as_bytes())
+        written.eq_ignore_ascii_case(&hex)
+            || URL_SAFE_NO_PAD.encode(&decoded) == x5t
+            || decoded.eq_ignore_ascii_case(hex.as_bytes())
     })
 }
 
@@ -281,8 +302,9 @@ mod tests {
 
     use super::*;
     use crate::credentials::{
+        CertificateConfig, CredentialConfig,
         application::ClientSecret,
-        testing::{CLIENT, GATEWAY, OTHER, TestBed},
+        testing::{CLIENT, GATEWAY, OTHER, TestBed, config},
     };
 
     const NOW: u64 = 1_800_000_000;
@@ -374,6 +396,39 @@ mod tests {
 
             assert_eq!(!found[0].contains("is not on it"), known, "{identifier}: {found:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_key_without_its_certificate_is_told_its_end_by_the_registration() {
+        let house = TestBed::open().await;
+        house.write("gateway.key", &GATEWAY.key_pem);
+        let hex = GATEWAY.pair().certificate().thumbprint();
+        let build = |thumbprint: &str| {
+            let certificate = CertificateConfig {
+                private_key: Some("gateway.key".to_owned()),
+                thumbprint: Some(thumbprint.to_owned()),
+                ..CertificateConfig::default()
+            };
+            let (credentials, faults) = house.build(CredentialConfig { certificate: Some(certificate), ..config() }, None);
+            assert!(faults.is_empty(), "{faults:?}");
+            credentials
+        };
+        let by_sha1 = build(&hex);
+        let Source::Application(application) = &by_sha1.find("gateway").unwrap().source else { panic!("an application") };
+        let entry = |identifier: &str, end: &str| json!({ "keyCredentials": [{ "customKeyIdentifier": identifier, "endDateTime": end }] });
+        for (registration, expected) in [
+            (entry(&hex, "2028-01-01T00:00:00Z"), "nothing is on it that a gateway does not need".to_owned()),
+            (entry(&hex, "2027-01-20T00:00:00Z"), format!("the certificate {hex} expires in 4 days")),
+            (entry(&"AB".repeat(20), "2028-01-01T00:00:00Z"), format!("the certificate of the private key ({hex}) is not on it")),
+        ] {
+            assert_eq!(told(&registration, &application.identity), [expected], "{registration}");
+        }
+
+        // Graph tells no SHA-256, so nothing can be said of one.
+        let by_sha256 = build(&GATEWAY.pair().certificate().thumbprints().hex_sha256());
+        let Source::Application(application) = &by_sha256.find("gateway").unwrap().source else { panic!("an application") };
+        let found = told(&entry(&hex, "2027-01-20T00:00:00Z"), &application.identity);
+        assert_eq!(found, ["nothing is on it that a gateway does not need"]);
     }
 
     #[tokio::test]

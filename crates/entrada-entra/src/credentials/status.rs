@@ -1,10 +1,13 @@
 //! The status of credentials, for the status page and its API.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::{
     CredentialConfig,
     error::{Failure, Refused},
+    holder::Holder,
     token_cache::{LastFailure, SlotStatus},
 };
 use crate::certificate::keys::Certificate;
@@ -40,16 +43,16 @@ pub struct CredentialStatus {
 /// The status of a certificate.
 #[derive(Clone, Debug, Serialize)]
 pub struct CertificateStatus {
-    /// Its subject.
-    pub subject: String,
-    /// Its SHA-1 thumbprint in hexadecimal, as the portal shows it.
+    /// Its subject; absent for a private key whose certificate is elsewhere.
+    pub subject: Option<String>,
+    /// Its SHA-1 thumbprint in hexadecimal, as the portal shows it; SHA-256 if only that is known.
     pub thumbprint: String,
-    /// `x5t#S256`.
-    pub x5t_s256: String,
-    /// Its expiry, in seconds since 1970.
-    pub not_after: u64,
+    /// `x5t#S256`, if it is known.
+    pub x5t_s256: Option<String>,
+    /// Its expiry, in seconds since 1970, if it is known.
+    pub not_after: Option<u64>,
     /// Whole days until then.
-    pub days_left: i64,
+    pub days_left: Option<i64>,
 }
 
 /// The version of a vault's certificate in use.
@@ -130,7 +133,7 @@ pub(super) fn of(
     config: &CredentialConfig,
     endpoint: Option<String>,
     tokens_for_callers: usize,
-    certificates: &[Certificate],
+    certificates: &[Arc<Holder>],
     slots: Vec<(Box<str>, SlotStatus)>,
     now: u64,
 ) -> CredentialStatus {
@@ -142,19 +145,20 @@ pub(super) fn of(
         tokens_for_callers,
         required: config.required,
         ready: slots.iter().all(|(_, slot)| slot.expires_at.is_some()),
-        certificates: certificates.iter().map(|certificate| of_certificate(certificate, now)).collect(),
+        certificates: certificates.iter().map(|holder| of_certificate(holder, now)).collect(),
         vault_certificates: Vec::new(),
         tokens: slots.into_iter().map(|(scope, slot)| token(scope.into(), slot)).collect(),
     }
 }
 
-fn of_certificate(certificate: &Certificate, now: u64) -> CertificateStatus {
+fn of_certificate(holder: &Holder, now: u64) -> CertificateStatus {
+    let certificate = holder.certificate();
     CertificateStatus {
-        subject: certificate.subject().to_owned(),
-        thumbprint: certificate.thumbprint(),
-        x5t_s256: certificate.x5t_s256(),
-        not_after: certificate.not_after(),
-        days_left: certificate.days_left(now),
+        subject: holder.subject().map(str::to_owned),
+        thumbprint: holder.thumbprint(),
+        x5t_s256: holder.x5t_s256(),
+        not_after: certificate.map(Certificate::not_after),
+        days_left: certificate.map(|certificate| certificate.days_left(now)),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs::default_provider, verify_tls12_signature, verify_tls13_signature},
 };
@@ -48,7 +48,8 @@ impl ServerCertVerifier for Pinned {
         if own.as_ref() == self.thumbprint {
             Ok(ServerCertVerified::assertion())
         } else {
-            Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+            // The library's own errors about certificates would not say which setting this is about.
+            Err(Error::General("the server's certificate is not the one of IDENTITY_SERVER_THUMBPRINT".to_owned()))
         }
     }
 

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     base::error_chain::chain,
+    certificate::keys::{LOOSE_CURE, loose_key},
     connection::{NoTrustedPeers, TrustedPeers},
     settings::{Faults, OneOrMany, Place},
 };
@@ -180,6 +181,12 @@ fn load_tls(
     }
     if !sound {
         return None;
+    }
+    for (index, files) in files.iter().enumerate() {
+        let place = if matches!(config, OneOrMany::One(_)) { place.clone() } else { place.index(index) };
+        if let Some(message) = loose_key(Path::new(&files.private_key)) {
+            faults.warning(&place.key("private-key"), message, LOOSE_CURE);
+        }
     }
     ServerTls::asking(&files, client_certificates)
         .map_err(|error| faults.error(place, chain(&error), "list at least one certificate"))

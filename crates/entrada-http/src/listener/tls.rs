@@ -364,6 +364,8 @@ pub(super) mod tests {
         let files = TlsConfig { certificate: path("pem"), private_key: path("key") };
         fs::write(&files.certificate, made.cert.pem()).unwrap();
         fs::write(&files.private_key, made.signing_key.serialize_pem()).unwrap();
+        #[cfg(unix)]
+        fs::set_permissions(&files.private_key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         files
     }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     certificate::{
         ClientCertificate,
-        keys::{CertificateError, LOOSE_CURE, loose_permissions, read_file},
+        keys::{CertificateError, LOOSE_CURE, loose_key, read_file},
     },
     settings::{Faults, Place},
 };
@@ -64,12 +64,8 @@ impl OwnCertificate {
         let key = config.private_key.as_ref().map_or_else(|| pem.clone(), |key| base.join(key));
         match Self::load(&pem, &key) {
             Ok(own) => {
-                if let Some(mode) = loose_permissions(&key) {
-                    faults.warning(
-                        place,
-                        format!("{} holds a private key, and others may use it (mode {mode})", key.display()),
-                        LOOSE_CURE,
-                    );
+                if let Some(message) = loose_key(&key) {
+                    faults.warning(place, message, LOOSE_CURE);
                 }
                 Some(own)
             }

@@ -39,6 +39,15 @@ pub enum CertificateError {
     /// There is no private key.
     #[error("there is no private key in it")]
     NoKey,
+    /// There is no private key in a file that has nothing else.
+    #[error("there is no private key in it")]
+    NoKeyAlone,
+    /// There are several private keys, and nothing tells which one belongs to the thumbprint.
+    #[error("there are several private keys in it, and a thumbprint does not tell which one is meant")]
+    SeveralKeys,
+    /// There is a certificate, which makes a thumbprint superfluous.
+    #[error("there is a certificate in it, so the thumbprint says nothing that the file does not")]
+    CertificateBesideThumbprint,
     /// The private key is encrypted, and no password is given.
     #[error("the private key is encrypted")]
     Encrypted,
@@ -86,6 +95,9 @@ pub enum CertificateError {
         /// The size of the modulus.
         bits: usize,
     },
+    /// The RSA key is too short, by its own account.
+    #[error("the RSA key has fewer than {LEAST_BITS} bits, and Entra accepts no such key")]
+    KeyTooShort,
     /// The private key is damaged, or its format is not supported.
     #[error("the private key cannot be used ({reason})")]
     KeyUnusable {
@@ -114,6 +126,9 @@ impl CertificateError {
             Self::Utf16 => "save it as UTF-8 or ASCII",
             Self::PemUnreadable => "export certificate and key again; each block runs from its BEGIN line to its END line",
             Self::NoCertificate => "put the certificate into it, beside the private key",
+            Self::NoKeyAlone => "name the file with the private key: a block that begins with `-----BEGIN PRIVATE KEY-----`",
+            Self::SeveralKeys => "leave one of them in it",
+            Self::CertificateBesideThumbprint => "name the file as `pem` instead, and leave `thumbprint` out",
             Self::NoKey => "put the private key into it, or name the key's file as `private-key`",
             Self::Encrypted => "give the `password`, as a named value from a file",
             Self::WrongPassword => {
@@ -126,7 +141,7 @@ impl CertificateError {
             }
             Self::PfxCutOff { .. } => "copy it again, as binary",
             Self::CertificateUnreadable => "export the certificate again",
-            Self::NotRsa { .. } | Self::TooShort { .. } => {
+            Self::NotRsa { .. } | Self::TooShort { .. } | Self::KeyTooShort => {
                 "make an RSA certificate with `entrada certificate new` and upload it to the app registration"
             }
             Self::KeyUnusable { .. } | Self::KeyDefective => "export the private key again, as PKCS#8 or PKCS#1",

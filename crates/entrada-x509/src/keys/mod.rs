@@ -4,6 +4,7 @@
 //! private key counts; the others are its chain. Entra accepts only RSA keys of at least 2048 bits.
 
 mod error;
+mod key_only;
 mod read;
 
 use std::fmt;
@@ -20,9 +21,9 @@ use rustls_pki_types::PrivateKeyDer;
 use secrecy::SecretString;
 use x509_parser::{certificate::X509Certificate, prelude::FromDer, public_key::PublicKey};
 
-pub use self::error::CertificateError;
 use self::read::Pem;
-pub use self::read::{Contents, LOOSE_CURE, loose_permissions, read_file};
+pub use self::read::{Contents, LOOSE_CURE, loose_key, loose_permissions, read_file};
+pub use self::{error::CertificateError, key_only::ThumbprintedKey};
 
 /// The number of days before expiry from which on a warning is given.
 const WARN_DAYS: i64 = 30;
@@ -64,6 +65,17 @@ impl Standing {
             Self::EndsSoon | Self::Ended => "make a new one with `entrada certificate new`, and upload it beside the old one",
             Self::NotYet => "set this machine's clock right, or wait",
         }
+    }
+}
+
+/// Describes the whole days until a certificate expires, as [`Certificate::days_left`] counts them.
+pub fn days_in_words(days: i64) -> String {
+    match days {
+        ..-2 => format!("expired {} days ago", -days - 1),
+        -2 => "expired a day ago".to_owned(),
+        -1 => "expired less than a day ago".to_owned(),
+        1 => "1 day left".to_owned(),
+        _ => format!("{days} days left"),
     }
 }
 
@@ -302,21 +314,13 @@ impl KeyedCertificate {
                 .map(|(_, der)| der.as_ref().into())
                 .collect();
             let pair = Self { certificate, key: pairs.swap_remove(key) };
-            return if pair.holds() { Ok(pair) } else { Err(CertificateError::KeyDefective) };
+            return if can_sign(&pair.key) { Ok(pair) } else { Err(CertificateError::KeyDefective) };
         }
         match (subject, refused) {
             (Some(subject), _) => Err(CertificateError::Mismatch { subject }),
             (None, Some(error)) => Err(error),
             (None, None) => Err(CertificateError::NoCertificate),
         }
-    }
-
-    /// Returns whether the key's signatures are valid under the certificate: a damaged key file can have the right modulus.
-    fn holds(&self) -> bool {
-        let text = b"entrada";
-        let mut signature = vec![0; self.key.public_modulus_len()];
-        self.key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), text, &mut signature).is_ok()
-            && self.certificate.verifies(&RSA_PKCS1_2048_8192_SHA256, text, &signature)
     }
 
     /// Returns the certificate.
@@ -344,9 +348,18 @@ fn rsa_key(der: &PrivateKeyDer<'_>) -> Result<RsaKeyPair, CertificateError> {
         _ => return Err(CertificateError::NotRsa { what: "private key is not an RSA key" }),
     };
     read.map_err(|reason| match any_supported_type(der).map(|key| key.algorithm()) {
+        Ok(SignatureAlgorithm::RSA) | Err(_) if &*reason.to_string() == "TooSmall" => CertificateError::KeyTooShort,
         Ok(SignatureAlgorithm::RSA) | Err(_) => CertificateError::KeyUnusable { reason: reason.to_string().into() },
         Ok(_) => CertificateError::NotRsa { what: "private key is not an RSA key" },
     })
+}
+
+/// Returns whether the key's signatures are valid under its own public half: a damaged key file can have the right modulus.
+fn can_sign(key: &RsaKeyPair) -> bool {
+    let text = b"entrada";
+    let mut signature = vec![0; key.public_modulus_len()];
+    key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), text, &mut signature).is_ok()
+        && UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key.public_key()).verify(text, &signature).is_ok()
 }
 
 /// Returns the bit length of an unsigned big-endian number.

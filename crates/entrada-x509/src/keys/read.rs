@@ -138,6 +138,11 @@ impl<'a> Pem<'a> {
         certificates.map(|section| decode(section).map(|der| CertificateDer::from(der.to_vec()))).collect()
     }
 
+    /// Returns whether there is a certificate among them.
+    pub(super) fn has_certificate(&self) -> bool {
+        self.0.iter().any(|section| section.label.ends_with(b"CERTIFICATE"))
+    }
+
     /// Returns the private keys among them, decrypted.
     pub(super) fn keys(&self, password: Option<&SecretString>) -> Result<Vec<PrivateKeyDer<'static>>, CertificateError> {
         let keys = self.0.iter().filter(|section| section.label.ends_with(b"PRIVATE KEY"));
@@ -215,6 +220,12 @@ pub fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, CertificateError> {
 
 /// The cure for a file with a secret that others may use.
 pub const LOOSE_CURE: &str = "let the gateway's user alone read it: chmod 600, or defaultMode: 0440 on a mounted secret";
+
+/// Describes a file with a private key that others may read or replace; `None` if nobody may.
+pub fn loose_key(path: &Path) -> Option<String> {
+    let mode = loose_permissions(path)?;
+    Some(format!("{} holds a private key, and others may use it (mode {mode})", path.display()))
+}
 
 /// Describes who else may read a file with a private key or replace it; `None` if nobody may.
 #[cfg(unix)]

@@ -240,6 +240,15 @@ fn counts_the_days_that_are_left() {
     }
 }
 
+#[test]
+fn days_are_told_as_people_count_them() {
+    let words = [(30, "30 days left"), (1, "1 day left"), (0, "0 days left"), (-1, "expired less than a day ago")];
+    let words = words.into_iter().chain([(-2, "expired a day ago"), (-36, "expired 35 days ago")]);
+    for (days, expected) in words {
+        assert_eq!(days_in_words(days), expected, "{days}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn tells_who_else_may_read_a_key() {

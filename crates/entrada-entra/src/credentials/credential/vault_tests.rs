@@ -1,5 +1,7 @@
 //! Keys, certificates and secrets of a vault, through rotations and outages.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use super::*;
@@ -78,6 +80,40 @@ async fn an_exportable_certificate_is_downloaded_in_either_form() {
 
         assert_eq!(house.entra.calls("/secrets/gateway-key"), 1, "{form}");
         assert_eq!(house.entra.calls("/sign"), 0, "{form}: it signs here");
+    }
+}
+
+/// Tests that members a vault has nothing to say about may be `null` or absent: none of them decides anything by itself.
+#[tokio::test]
+async fn what_a_vault_writes_as_null_counts_as_absent() {
+    for (what, policy) in [
+        ("a policy", Some(json!({ "key_props": { "exportable": false } }))),
+        ("no policy", None),
+        ("a policy that is null", Some(Value::Null)),
+        ("properties that are null", Some(json!({ "key_props": null }))),
+        ("no properties", Some(json!({ "id": "x" }))),
+        ("nothing of export", Some(json!({ "key_props": { "exportable": null, "kty": "RSA" } }))),
+    ] {
+        let house = TestBed::open().await;
+        let (version, der) = house.entra.vault_certificate("gateway-key", false, 365);
+        upload(&house, &der);
+        let base = house.entra.base_url();
+        let mut bundle = json!({
+            "id": format!("{base}/certificates/gateway-key/{version}"),
+            "kid": format!("{base}/keys/gateway-key/{version}"),
+            "cer": STANDARD.encode(&der),
+            "attributes": null,
+        });
+        if let Some(policy) = policy {
+            bundle["policy"] = policy;
+        }
+        house.entra.fail(Fault::on("/certificates/gateway-key").body(bundle.to_string()));
+        let credentials = with_certificates(&house, vec![kept(&house, KeyUse::Sign)]);
+
+        let acquired = acquire(&credentials, ORDERS).await;
+
+        assert!(acquired.is_ok(), "{what}: {acquired:?}");
+        assert_eq!(house.entra.calls("/sign"), 1, "{what}");
     }
 }
 
@@ -400,6 +436,6 @@ async fn what_the_config_before_signed_with_serves_until_the_new_certificate_is_
         app.certificate_pem(&OTHER.certificate_pem)
     });
     rotated.find("gateway").unwrap().slot("https://monitor.azure.com/.default").unwrap().token().await.unwrap();
-    assert_eq!(rotated.status()[0].certificates[0].subject, OTHER.pair().certificate().subject());
+    assert_eq!(rotated.status()[0].certificates[0].subject.as_deref(), Some(OTHER.pair().certificate().subject()));
     assert_ne!(OTHER.certificate_der, GATEWAY.certificate_der);
 }

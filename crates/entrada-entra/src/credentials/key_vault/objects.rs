@@ -47,22 +47,22 @@ pub(crate) struct ListedVersion {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct ListedAttributes {
-    enabled: bool,
+    enabled: Option<bool>,
     nbf: Option<u64>,
     exp: Option<u64>,
-    created: u64,
+    created: Option<u64>,
 }
 
 impl ListedVersion {
     /// Returns whether it may be used at `now`, in seconds since 1970.
     pub(crate) fn is_usable(&self, now: u64) -> bool {
         let ListedAttributes { enabled, nbf, exp, .. } = self.attributes;
-        enabled && nbf.is_none_or(|start| start <= now) && exp.is_none_or(|end| now < end)
+        enabled == Some(true) && nbf.is_none_or(|start| start <= now) && exp.is_none_or(|end| now < end)
     }
 
     /// Returns its time of creation, in seconds since 1970.
-    pub(crate) const fn created(&self) -> u64 {
-        self.attributes.created
+    pub(crate) fn created(&self) -> u64 {
+        self.attributes.created.unwrap_or_default()
     }
 }
 
@@ -87,16 +87,14 @@ impl Vault {
         struct Bundle {
             cer: String,
             kid: String,
-            #[serde(default)]
-            policy: Policy,
+            // A vault may write a policy that it does not tell as null.
+            policy: Option<Policy>,
         }
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
+        #[derive(Deserialize)]
         struct Policy {
-            key_props: KeyProperties,
+            key_props: Option<KeyProperties>,
         }
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
+        #[derive(Deserialize)]
         struct KeyProperties {
             exportable: Option<bool>,
         }
@@ -105,7 +103,8 @@ impl Vault {
         let bundle: Bundle = serde_json::from_slice(&answer.body).map_err(|_| VaultError::Nonsense("holds no certificate"))?;
         let der = STANDARD.decode(bundle.cer).map_err(|_| VaultError::Nonsense("holds no certificate"))?;
         let certificate = Certificate::from_der(&der).map_err(VaultError::Certificate)?;
-        Ok(VaultCertificate { certificate, key: self.key_url(&bundle.kid)?, exportable: bundle.policy.key_props.exportable })
+        let exportable = bundle.policy.and_then(|policy| policy.key_props).and_then(|properties| properties.exportable);
+        Ok(VaultCertificate { certificate, key: self.key_url(&bundle.kid)?, exportable })
     }
 
     /// Reads the versions of a certificate, in the vault's order.
@@ -120,8 +119,7 @@ impl Vault {
         struct Entry {
             id: String,
             x5t: Option<Box<str>>,
-            #[serde(default)]
-            attributes: ListedAttributes,
+            attributes: Option<ListedAttributes>,
         }
 
         let mut url = self.object("certificates", name, Some("versions"));
@@ -134,7 +132,7 @@ impl Vault {
                 serde_json::from_slice(&answer.body).map_err(|_| VaultError::Nonsense("holds no list of versions"))?;
             versions.extend(page.value.into_iter().filter_map(|entry| {
                 let version = entry.id.rsplit('/').next().filter(|version| is_name(version))?.into();
-                Some(ListedVersion { version, x5t: entry.x5t, attributes: entry.attributes })
+                Some(ListedVersion { version, x5t: entry.x5t, attributes: entry.attributes.unwrap_or_default() })
             }));
             let Some(next) = page.next.filter(|next| !next.is_empty()) else { break };
             // Whatever else is no place for the vault's token.
@@ -216,8 +214,7 @@ impl Vault {
             #[serde(rename = "contentType")]
             content_type: Option<Box<str>>,
             id: Option<String>,
-            #[serde(default)]
-            attributes: Attributes,
+            attributes: Option<Attributes>,
         }
         #[derive(Default, Deserialize)]
         struct Attributes {
@@ -228,13 +225,14 @@ impl Vault {
         let answer = self.call(action, self.object("secrets", name, version), None).await?;
         // The parser's own words could quote the value.
         let bundle: Bundle = serde_json::from_slice(&answer.body).map_err(|_| VaultError::Nonsense("holds no secret"))?;
+        let Attributes { nbf, exp } = bundle.attributes.unwrap_or_default();
         let version = bundle.id.as_deref().and_then(|id| id.rsplit('/').next()).filter(|version| is_name(version));
         Ok(KeptSecret {
             version: version.map(Into::into),
             value: SecretString::from(bundle.value.as_str()),
             content_type: bundle.content_type,
-            not_before: bundle.attributes.nbf,
-            expires_at: bundle.attributes.exp,
+            not_before: nbf,
+            expires_at: exp,
         })
     }
 
