@@ -4,13 +4,20 @@ use super::{
     PolicyConfig,
     list::{Fragments, MAX_DEPTH},
     validate_azure_ad_token::ValidateAzureAdTokenConfig,
+    validate_jwt::ValidateJwtConfig,
 };
 
-/// A policy for tokens of Entra, and whether a check of partners decides about applications that were granted nothing.
+/// A policy for tokens.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct TokenPolicy<'a> {
-    pub(crate) config: &'a ValidateAzureAdTokenConfig,
-    pub(crate) before_partner_check: bool,
+pub(crate) enum TokenPolicy<'a> {
+    /// For tokens of Entra.
+    Entra {
+        config: &'a ValidateAzureAdTokenConfig,
+        /// True if a check of partners decides about applications that were granted nothing.
+        before_partner_check: bool,
+    },
+    /// For another issuer's.
+    Issuer(&'a ValidateJwtConfig),
 }
 
 /// Returns the token policies of lists that run one after the other, as [`PolicyList::build`](super::list::PolicyList::build) would
@@ -42,10 +49,14 @@ impl<'a> Walk<'a> {
             let follows = outer || last_check.is_some_and(|last| index < last);
             match policy {
                 PolicyConfig::ValidateAzureAdToken(config) => {
-                    self.found.push(TokenPolicy { config, before_partner_check: follows && !self.has_token });
+                    let before_partner_check = follows && !self.has_token;
+                    self.found.push(TokenPolicy::Entra { config, before_partner_check });
                     self.has_token = true;
                 }
-                PolicyConfig::ValidateJwt(_) => self.has_token = true,
+                PolicyConfig::ValidateJwt(config) => {
+                    self.found.push(TokenPolicy::Issuer(config));
+                    self.has_token = true;
+                }
                 PolicyConfig::AnyOf(lists) => {
                     self.alternatives(lists.iter().map(Vec::as_slice), follows, depth);
                 }
@@ -93,7 +104,12 @@ mod tests {
         let token = |tenant: &str| format!("{{ validate-azure-ad-token: {{ tenant: {tenant}, audiences: [api://orders] }} }}");
         let (a, b, check) = (token("a"), token("b"), "{ check-partner: {} }");
         let named = "{ validate-azure-ad-token: { tenant: b, audiences: [api://orders], as: device } }";
+        let jwt = "{ validate-jwt: { issuer: build, audiences: [api://orders] } }";
         let fragments: Fragments = part(&format!("checked: [ {b}, {check} ]"));
+        let told = |policy: &TokenPolicy<'_>| match policy {
+            TokenPolicy::Entra { config, before_partner_check } => (config.tenant.clone(), *before_partner_check),
+            TokenPolicy::Issuer(config) => (config.issuer.clone(), false),
+        };
         for (yaml, expected) in [
             (format!("[ {a} ]"), &[("a", false)][..]),
             (format!("[ {a}, {check} ]"), &[("a", true)]),
@@ -102,6 +118,8 @@ mod tests {
             (format!("[ {{ any-of: [ [ {a} ], [ {b} ] ] }}, {check} ]"), &[("a", true), ("b", true)]),
             (format!("[ {{ any-of: [ [ {a} ], [ {{ include-fragment: checked }} ] ] }} ]"), &[("a", false), ("b", true)]),
             (format!("[ {a}, {named}, {check} ]"), &[("a", true), ("b", false)]),
+            (format!("[ {{ any-of: [ [ {jwt} ], [ {a} ] ] }}, {check} ]"), &[("build", false), ("a", true)]),
+            (format!("[ {jwt}, {named}, {check} ]"), &[("build", false), ("b", false)]),
             (
                 format!("[ {{ choose: [ {{ when: \"@(true)\", do: [ {a} ] }}, {{ otherwise: [ {b}, {check} ] }} ] }} ]"),
                 &[("a", false), ("b", true)],
@@ -109,11 +127,12 @@ mod tests {
         ] {
             let policies: Vec<PolicyConfig> = part(&yaml);
             let found = token_policies(&[&policies], &fragments);
-            let found: Vec<_> = found.iter().map(|policy| (&*policy.config.tenant, policy.before_partner_check)).collect();
+            let found: Vec<_> = found.iter().map(told).collect();
+            let expected: Vec<_> = expected.iter().map(|(name, follows)| ((*name).to_owned(), *follows)).collect();
             assert_eq!(found, expected, "{yaml}");
         }
         // The route's own list follows the one of all routes.
         let (global, own): (Vec<PolicyConfig>, Vec<PolicyConfig>) = (part(&format!("[ {a} ]")), part(&format!("[ {check} ]")));
-        assert!(token_policies(&[&global, &own], &fragments)[0].before_partner_check);
+        assert!(told(&token_policies(&[&global, &own], &fragments)[0]).1);
     }
 }

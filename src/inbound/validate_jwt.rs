@@ -8,14 +8,17 @@ use serde::Deserialize;
 
 use super::{
     build_context::BuildContext,
-    validate_azure_ad_token::{RequiredClaimConfig, TokenBindingConfig, TokenKindConfig, ValidateAzureAdToken},
+    validate_azure_ad_token::{
+        RequiredClaimConfig, TokenBindingConfig, TokenKindConfig, ValidateAzureAdToken, outside_of_routes,
+    },
 };
 use crate::{
-    entra::Algorithm,
+    base::clock::Clock,
+    entra::{Algorithm, Tenants},
     exchange::Exchange,
     refusal::Refusal,
     request::IncomingRequest,
-    settings::{ConfigDuration, OneOrMany, Place},
+    settings::{ConfigDuration, Faults, OneOrMany, Place},
     upstream::UpstreamRequest,
 };
 
@@ -77,6 +80,16 @@ impl ValidateJwt {
         Some(Self(ValidateAzureAdToken::of_issuer(config, algorithms, place, scope)?))
     }
 
+    /// Builds a policy outside of any route, for judging single tokens.
+    pub(crate) fn alone(config: &ValidateJwtConfig, tenants: &Tenants, faults: &mut Faults) -> Option<Self> {
+        outside_of_routes(tenants, faults, |scope| Self::build(config, &Place::root(), scope))
+    }
+
+    /// Judges a token outside of any request, by each check on its own.
+    pub(crate) async fn judge_each(&self, token: &[u8], clock: &Clock) -> Vec<(&'static str, Option<Refusal>)> {
+        self.0.judge_each(token, clock).await
+    }
+
     /// Judges the token of a request; notes it on the exchange if it is accepted.
     pub(crate) async fn check(
         &self,
@@ -116,17 +129,14 @@ mod tests {
 
     use super::*;
     use crate::{
-        entra::{
-            Tenants,
-            testing::{NOW, clock, jwks, key},
-        },
+        entra::testing::{NOW, clock, jwks, key},
         identity_http::{
             IdentityHttp, IdentityHttpConfig,
             testing::{Origin, Reply},
         },
         limits::Limits,
         request::ReservedNames,
-        settings::{Faults, Secrets},
+        settings::Secrets,
     };
 
     const ISSUER: &str = "https://build.example";
@@ -205,6 +215,15 @@ mod tests {
             ("an audience that is not a text", json!({}), rsa("RS256", &with("aud", json!([1]))), "token-malformed"),
             ("another issuer", json!({}), rsa("RS256", &with("iss", "https://build.example/")), "token-issuer-not-allowed"),
             ("expired", json!({}), rsa("RS256", &with("exp", NOW - 301)), "token-expired"),
+            ("an expiry with a fraction", json!({}), rsa("RS256", &with("exp", NOW as f64 + 0.5)), "accepted"),
+            ("an expiry with a fraction, over", json!({}), rsa("RS256", &with("exp", NOW as f64 - 300.5)), "token-expired"),
+            ("a start with a fraction", json!({}), rsa("RS256", &with("nbf", NOW as f64 - 0.5)), "accepted"),
+            (
+                "a start with a fraction, too late",
+                json!({}),
+                rsa("RS256", &with("nbf", NOW as f64 + 300.5)),
+                "token-not-yet-valid",
+            ),
             ("bound", json!({}), rsa("RS256", &with("cnf", json!({ "jkt": "x" }))), "token-binding-missing"),
             ("an ID token", json!({}), rsa("RS256", &with("at_hash", "x")), "token-not-access-token"),
             ("a scope", json!({ "scopes": ["write"] }), rsa("RS256", &claims()), "accepted"),

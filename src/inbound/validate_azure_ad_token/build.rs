@@ -124,25 +124,31 @@ impl ValidateAzureAdToken {
         follows: bool,
         faults: &mut Faults,
     ) -> Option<Self> {
-        let limits = Limits::default();
-        let mut scope = BuildContext {
-            faults,
-            sets: &Default::default(),
-            tenants,
-            captures: None,
-            anonymous: false,
-            reserved: &mut ReservedNames::default(),
-            limits: (&limits).into(),
-            secrets: &Secrets::default(),
-            certificates: Default::default(),
-            partners: None,
-            token_places: &mut Vec::new(),
-            graph: None,
-            tokens_before: &mut Default::default(),
-        };
-        scope.tokens_before.partner_check_follows = follows;
-        Self::build(config, &Place::root(), &mut scope)
+        outside_of_routes(tenants, faults, |scope| {
+            scope.tokens_before.partner_check_follows = follows;
+            Self::build(config, &Place::root(), scope)
+        })
     }
+}
+
+/// Builds something of a policy outside of any route.
+pub(crate) fn outside_of_routes<T>(tenants: &Tenants, faults: &mut Faults, build: impl FnOnce(&mut BuildContext<'_>) -> T) -> T {
+    let limits = Limits::default();
+    build(&mut BuildContext {
+        faults,
+        sets: &Default::default(),
+        tenants,
+        captures: None,
+        anonymous: false,
+        reserved: &mut ReservedNames::default(),
+        limits: (&limits).into(),
+        secrets: &Secrets::default(),
+        certificates: Default::default(),
+        partners: None,
+        token_places: &mut Vec::new(),
+        graph: None,
+        tokens_before: &mut Default::default(),
+    })
 }
 
 /// Returns the applications among the audiences, which might have keys of their own.

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
 
-pub(crate) use self::build::listed_tenants;
+pub(crate) use self::build::{listed_tenants, outside_of_routes};
 pub use self::config::{
     AllowedTenantConfig, AllowedTenantsConfig, ClaimLookupConfig, ClientCredentialConfig, GraphClaimsConfig, GraphGroupsConfig,
     GroupLookupConfig, LookupWord, MatchConfig, RequiredClaimConfig, SigningKeysConfig, TenantFileConfig, TokenBindingConfig,

@@ -56,6 +56,8 @@ mod tests {
             ("more spaces", &[("authorization", "Bearer   a.b.c")], None, Ok(Some("a.b.c"))),
             ("bare in Authorization", &[("authorization", "a.b.c")], None, Ok(None)),
             ("another scheme", &[("authorization", "Basic eDp5")], None, Ok(None)),
+            ("another scheme with commas", &[("authorization", "Digest username=\"a\", realm=\"b\", qop=auth")], None, Ok(None)),
+            ("a scheme with commas and a token", &[("authorization", "Digest username=\"a\", Bearer b")], None, ambiguous),
             ("a longer scheme", &[("authorization", "BearerToken a.b.c")], None, Ok(None)),
             ("scheme alone", &[("authorization", "Bearer")], None, empty),
             ("two lines", &[("authorization", "Bearer a"), ("authorization", "Bearer b")], None, ambiguous),
