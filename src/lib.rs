@@ -77,6 +77,8 @@ mod gateway;
 
 mod offline;
 
+mod explain;
+
 mod admin;
 
 mod server;
@@ -103,5 +105,5 @@ pub mod unstable {
         ($($name:ident)*) => { $(pub mod $name { pub use crate::$name::*; })* };
     }
 
-    reexport! { base settings refusal certificate connection listener upstream identity_http entra credentials graph telemetry address request caller limits partner expression exchange authorization inbound identity outbound token_relay route audit config gateway offline admin server }
+    reexport! { base settings refusal certificate connection listener upstream identity_http entra credentials graph telemetry address request caller limits partner expression exchange authorization inbound identity outbound token_relay route audit config gateway offline explain admin server }
 }

@@ -160,6 +160,12 @@ impl AddressSet {
         })
     }
 
+    /// Returns the ranges that count at this time, in seconds since 1970: for telling what a set holds.
+    pub(crate) fn ranges_at(&self, now: u64) -> Vec<AddressRange> {
+        let expiring = self.expiring().filter(|(until, _)| now < *until).map(|(_, ranges)| ranges);
+        self.lasting().chain(expiring).flat_map(Ranges::spans).collect()
+    }
+
     /// Returns whether no address is in the set.
     pub fn is_empty(&self) -> bool {
         self.ranges() == 0

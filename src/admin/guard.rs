@@ -18,7 +18,8 @@ pub(super) async fn check(request: Request, next: Next) -> Response {
 
 /// Admits read-only requests.
 pub(super) async fn read_only(request: Request, next: Next) -> Response {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    let asks = *request.method() == Method::POST && request.uri().path() == super::explain::PATH;
+    if !matches!(*request.method(), Method::GET | Method::HEAD) && !asks {
         return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")], "read-only\n").into_response();
     }
     let mut response = next.run(request).await;

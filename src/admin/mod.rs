@@ -1,9 +1,10 @@
 //! The admin and health listeners: read-only, and not reachable through a route.
 //!
-//! Paths are exact, GET (and HEAD) is the only method, and `Host` and `Origin` are checked, so that no page in an
+//! Paths are exact, GET (and HEAD) is the only method but for `POST /api/explain`, which changes nothing, and `Host` and `Origin` are checked, so that no page in an
 //! operator's browser can read it (DNS rebinding). Both are served like the public listeners, with the same
 //! strict codec, limits of their own, and a drain.
 
+mod explain;
 mod guard;
 mod lifecycle;
 mod listen;
@@ -29,7 +30,7 @@ use axum::{
         Html, IntoResponse, Response,
         sse::{Event, KeepAlive, Sse},
     },
-    routing::get,
+    routing::{get, post},
 };
 use futures_util::StreamExt;
 pub use lifecycle::{Connections, Lifecycle};
@@ -38,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     audit::AuditLog,
+    config::Written,
     gateway::runtime::Runtime,
     identity::AssertionKeys,
     listener::Drain,
@@ -49,6 +51,8 @@ use crate::{
 pub struct Admin {
     /// The active config.
     pub runtime: Arc<ArcSwap<Runtime>>,
+    /// Where it is written.
+    pub written: Arc<ArcSwap<Written>>,
     /// The records of requests.
     pub audit: Arc<AuditLog>,
     /// The request counters.
@@ -71,7 +75,8 @@ impl Admin {
             .route("/page.js", get(script))
             .route("/page.css", get(styles))
             .route("/api/status", get(status))
-            .route("/api/decisions", get(decisions));
+            .route("/api/decisions", get(decisions))
+            .route(explain::PATH, post(explain::explain));
         let probes = health_paths().route_layer(middleware::from_fn_with_state(probes, while_here));
         let router = own.merge(probes).layer(middleware::from_fn(guard::check)).with_state(self);
         listen::run("admin", socket, router, listen::limits(), drain, ending).await;

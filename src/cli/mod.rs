@@ -15,6 +15,7 @@ mod credentials;
 pub mod demo;
 pub mod dev_tenant;
 pub mod doctor;
+pub mod explain;
 pub mod run;
 pub mod schema;
 mod signals;
@@ -46,6 +47,8 @@ enum Command {
     ClaimsMapping(claims_mapping::ClaimsMappingArguments),
     /// Show the content of a token and the check it fails, or acquire one of the gateway's own
     Token(token::TokenArguments),
+    /// Explain the decision on one request: each step, and the fact that would turn it
+    Explain(Box<explain::ExplainArguments>),
     /// Examine each credential, and report the broken link of its chain and its cure
     Doctor(doctor::DoctorArguments),
     /// Print a completion script for a shell
@@ -69,6 +72,7 @@ impl Arguments {
             Command::Certificate(arguments) => certificate::run(&arguments),
             Command::ClaimsMapping(arguments) => claims_mapping::run(&arguments),
             Command::Token(arguments) => token::run(&arguments),
+            Command::Explain(arguments) => explain::run(&arguments),
             Command::Doctor(arguments) => doctor::run(&arguments),
             Command::Completions(arguments) => completions::run(&arguments),
         }

@@ -183,6 +183,11 @@ impl Document {
         self.sources.said(message, None)
     }
 
+    /// Returns where the config is written.
+    pub(crate) fn written(&self) -> Written {
+        Written { path: self.files.first().cloned().unwrap_or_default(), digest: self.digest() }
+    }
+
     /// Returns the digest of the config's files: SHA-256 of their texts in the order in which they were read, in hexadecimal.
     pub fn digest(&self) -> String {
         let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
@@ -203,6 +208,20 @@ impl Document {
     /// Returns the path that a setting names, relative to the main file's folder.
     pub fn path(&self, written: &str) -> PathBuf {
         self.base.join(written)
+    }
+}
+
+/// Where a config is written. It is read again where its text is needed, so that it need not be held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    path: PathBuf,
+    digest: String,
+}
+
+impl Written {
+    /// Reads the config again. `None` if it is not there any more as it was.
+    pub(crate) fn read(&self) -> Option<Document> {
+        Document::load(&self.path).ok().filter(|document| document.digest() == self.digest)
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) use self::admin::DEFAULT_ADMIN;
 pub use self::admin::{AdminConfig, HealthConfig};
 use std::collections::BTreeMap;
 
-pub use document::Document;
+pub use document::{Document, Written};
 pub use fact_names::FactNames;
 pub use fingerprint::Fingerprint;
 pub use listener::ListenerConfig;

@@ -288,6 +288,12 @@ impl Runtime {
         }
     }
 
+    /// Fetches the signing keys, and nothing else; waits until each was tried.
+    pub(crate) async fn fetch_keys(&self, background: &Handle) {
+        self.tenants.start(&self.http, &self.clock, background);
+        self.tenants.tried().await;
+    }
+
     /// Returns the things that are still missing before every request can be handled; empty once nothing is missing.
     pub(crate) fn waiting_for(&self) -> Vec<String> {
         let mut waiting = Vec::new();

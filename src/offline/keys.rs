@@ -39,7 +39,7 @@ pub fn development_key() -> &'static Arc<SigningKey> {
 
 impl OfflineKeys {
     /// Puts the keys into the key sets of a config.
-    pub(super) fn put(&self, tenants: &Tenants, clock: &Clock) -> Result<(), KeysFault> {
+    pub(crate) fn put(&self, tenants: &Tenants, clock: &Clock) -> Result<(), KeysFault> {
         match self {
             Self::Development => {
                 // Entra's sets name the issuer of each key, and for several tenants they must.

@@ -13,6 +13,7 @@ use std::sync::{Arc, atomic::AtomicU64, atomic::Ordering};
 
 use arc_swap::ArcSwap;
 use http_body_util::BodyExt as _;
+use tokio::runtime::Handle;
 
 pub use self::{
     keys::{KeysFault, OfflineKeys, development_key},
@@ -101,6 +102,25 @@ impl OfflineGateway {
         let unasked = if unread { vec!["the secrets of a vault"] } else { Vec::new() };
         let gateway = Self { runtime, clock, plane, audit, keys, keys_at: AtomicU64::new(now), unasked };
         gateway.put_keys().map_err(OfflineFault::Keys)?;
+        Ok(gateway)
+    }
+
+    /// Does the same with the keys of the issuers, which are fetched as the gateway fetches them. Nothing else is called.
+    ///
+    /// # Errors
+    /// Fails as [`build`](Self::build). Keys that cannot be fetched are missing.
+    pub async fn build_online(document: &Document, now: u64) -> Result<Self, OfflineFault> {
+        let (clock, metrics, mut faults) = (Clock::system(), Metrics::default(), Faults::default());
+        let context = RuntimeContext { document, purpose: Purpose::Mounted, workers: 1, clock: &clock, metrics: &metrics };
+        let Some(fetching) = Runtime::build(context, None, &mut faults) else {
+            return Err(OfflineFault::Config(Box::new(document.report(&faults))));
+        };
+        fetching.fetch_keys(&Handle::current()).await;
+        let secrets = document.secrets.has_vault();
+        let mut gateway = Self::build_beside(document, Some(&fetching), now, OfflineKeys::AsTheyAre)?;
+        if secrets {
+            gateway.unasked.push("the secrets of a vault");
+        }
         Ok(gateway)
     }
 

@@ -109,7 +109,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub(super) fn of(recorder: &mut Recorder) -> Self {
+    pub(crate) fn of(recorder: &mut Recorder) -> Self {
         let incoming = recorder.exchange.trace.is_read().then(|| recorder.incoming.clone()).flatten();
         let exchange = &mut recorder.exchange;
         let (steps, stand_in) = exchange.trace.take();

@@ -149,6 +149,12 @@ impl OfflineRequest {
         self.rules(runtime).map(|rules| &*rules.name)
     }
 
+    /// Returns whether the connection to the gateway uses TLS.
+    pub fn uses_tls(&self, runtime: &Runtime) -> bool {
+        let of_listener = self.rules(runtime).map_or(self.scheme == Scheme::Https, |rules| rules.settings.tls.is_some());
+        self.tls.unwrap_or(of_listener || !self.certificates.is_empty())
+    }
+
     fn rules<'a>(&self, runtime: &'a Runtime) -> Option<&'a ListenerRules> {
         if let Some(name) = &self.listener {
             return runtime.listener(name);
@@ -159,12 +165,11 @@ impl OfflineRequest {
     }
 
     /// Makes the connection that it comes on.
-    pub(super) fn connection(&self, runtime: &Runtime) -> Connection {
+    pub(crate) fn connection(&self, runtime: &Runtime) -> Connection {
         let rules = self.rules(runtime);
         let nowhere = || Listener::new(NO_LISTENER, ListenerSettings::plain(Limits::default()));
         let listener = rules.map_or_else(nowhere, |rules| rules.mounted().clone());
-        let of_listener = rules.map_or(self.scheme == Scheme::Https, |rules| rules.settings.tls.is_some());
-        let tls = self.tls.unwrap_or(of_listener || !self.certificates.is_empty()).then(|| TlsFacts {
+        let tls = self.uses_tls(runtime).then(|| TlsFacts {
             version: None,
             server_name: Some(self.server_name.as_deref().unwrap_or(self.host()).to_ascii_lowercase().into()),
             shown: None,
@@ -176,7 +181,7 @@ impl OfflineRequest {
     }
 
     /// Makes the arrival of the request, as the listener's parser reads it.
-    pub(super) fn arrival(&self) -> Arrival {
+    pub(crate) fn arrival(&self) -> Arrival {
         let read = if self.version == Version::HTTP_2 { self.http2() } else { self.http1() };
         read.map_or_else(Arrival::Broken, Arrival::Request)
     }

@@ -22,7 +22,7 @@ use crate::{
         clock::Clock,
         process_limits::{connections_that_fit, open_files_for, raise_open_files},
     },
-    config::{Config, Document, ListenerConfig, Report},
+    config::{Config, Document, ListenerConfig, Report, Written},
     gateway::{
         DataPlane,
         runtime::{Purpose, Runtime, RuntimeContext},
@@ -83,6 +83,8 @@ impl From<BindError> for ServerError {
 #[derive(Debug)]
 pub struct Server {
     runtime: Arc<ArcSwap<Runtime>>,
+    /// Where the active config is written, for explanations.
+    written: Arc<ArcSwap<Written>>,
     audit: Arc<AuditLog>,
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
@@ -164,8 +166,10 @@ impl Server {
             .map_err(ServerError::Thread)?;
         let lifecycle = Arc::<Lifecycle>::default();
         lifecycle.reloaded(None, options.clock.unix_seconds());
+        let written = Arc::new(ArcSwap::from_pointee(document.written()));
         let admin = Admin {
             runtime: runtime.clone(),
+            written: written.clone(),
             audit: audit.clone(),
             metrics: metrics.clone(),
             traces: traces.clone(),
@@ -176,6 +180,7 @@ impl Server {
         let admin = AdminListeners::new(admin);
         let mut server = Self {
             runtime,
+            written,
             metrics,
             lifecycle,
             listeners: HashMap::new(),
@@ -225,6 +230,7 @@ impl Server {
         let runtime = Arc::new(runtime);
         runtime.start(self.handle());
         self.runtime.store(runtime.clone());
+        self.written.store(Arc::new(document.written()));
         self.workers.iter().for_each(Worker::refresh);
         before.partners.give_way_to(&runtime.partners);
         self.drain_timeout = drain_timeout(&document.config);

@@ -1,0 +1,370 @@
+//! Tests of `entrada explain` by what it prints, and of `POST /api/explain`.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use entrada::{
+    Document, Server, ServerOptions,
+    dev_tenant::{DevTenant, Options},
+};
+use serde_json::{Value, json};
+
+use crate::support::{ORDERS_TOKEN, TestBed};
+
+const CONFIG: &str = "
+tenants: { contoso: { id: aaaabbbb-0000-cccc-1111-dddd2222eeee } }
+listeners: [ { name: public, address: \"127.0.0.1:0\", trusted-proxies: [app-gateways] } ]
+address-sets:
+  app-gateways: [10.1.0.0/28]
+  offices: [{ address: 203.0.113.0/24, owner: network@contoso.example }, 198.51.100.10-198.51.100.40]
+named-values: { backend-key: { value: hunter2hunter2, secret: true } }
+upstreams: { orders: { servers: [\"https://10.0.0.5:8443/api\"] } }
+routes:
+  - name: orders
+    match: { hosts: [api.contoso.example], path: /orders, methods: [GET, POST] }
+    inbound:
+      - ip-filter: { action: allow, addresses: [offices] }
+      - validate-azure-ad-token:
+          tenant: contoso
+          audiences: [api://orders]
+          scopes: [Orders.Read]
+          roles: [Orders.Write.All]
+      - set-header: { name: X-Remote-User, value: \"@(token.subject)\" }
+      - set-header: { name: X-Backend-Key, value: \"{{backend-key}}\" }
+    upstream: orders
+  - { name: notes, match: { hosts: [api.contoso.example], path: \"/orders/{id}/notes\" }, anonymous: true, upstream: orders }
+  - { name: partners, match: { hosts: [partners.contoso.example], path: /orders }, anonymous: true, inbound: [ { ip-filter: { action: allow, addresses: [offices] } } ], upstream: orders }
+";
+
+/// 2027-03-01, 09:00 UTC.
+const AT: &str = "2027-03-01T09:00:00Z";
+const NIA: &str = "{ user: nia, audience: api://orders, scopes: [Orders.Read] }";
+const DAEMON: &str =
+    "{ kind: app, client: 11112222-bbbb-3333-cccc-4444dddd5555, audience: api://orders, roles: [Orders.Read.All] }";
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("entrada.yaml"), CONFIG).unwrap();
+        Self(folder)
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn explain(&self, arguments: &[&str]) -> Output {
+        let config = self.0.path().join("entrada.yaml");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_entrada"));
+        command.arg("explain").arg("--config").arg(config).args(arguments).env_remove("ENTRADA_CONFIG").output().unwrap()
+    }
+
+    /// Explains, and returns the exit status and what was printed.
+    fn told(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.explain(arguments);
+        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        (output.status.code().unwrap(), text)
+    }
+
+    fn json(&self, arguments: &[&str]) -> (i32, Value) {
+        let output = self.explain(&[arguments, &["--format", "json"]].concat());
+        let text = String::from_utf8_lossy(&output.stdout);
+        let error = String::from_utf8_lossy(&output.stderr);
+        (output.status.code().unwrap(), serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}{error}")))
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+const ORDER: [&str; 6] = ["--url", "https://api.contoso.example/orders/17", "--from", "203.0.113.9", "--at", AT];
+
+#[test]
+fn an_allowed_request_is_told_step_by_step_and_its_secrets_are_masked() {
+    let folder = Folder::new();
+
+    let (status, text) = folder.told(&[&ORDER[..], &["--mint", NIA, "-H", "X-Remote-User: admin"]].concat());
+
+    assert_eq!(status, 0, "{text}");
+    for part in [
+        "ALLOWED    GET https://api.contoso.example/orders/17",
+        "2027-03-01 09:00:00Z",
+        "caller     203.0.113.9     the peer; it is no trusted proxy",
+        "route      orders",
+        "not notes: /orders/{id}/notes is another path",
+        "✓ inbound[0].ip-filter",
+        "entrada.yaml:13",
+        "in 203.0.113.0/24 of offices",
+        "✓ inbound[1].validate-azure-ad-token",
+        "token     in Authorization, a user's",
+        "upstream   orders         GET https://10.0.0.5:8443/api/orders/17",
+        "removed   X-Remote-User, Authorization",
+        "added     X-Backend-Key: ***",
+        "added     X-Forwarded-For: 203.0.113.9",
+        "Nothing was sent.",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("hunter2") && !text.contains("eyJ"), "{text}");
+}
+
+#[test]
+fn a_refusal_names_what_was_wanted_and_found_and_the_fact_that_turns_it() {
+    let folder = Folder::new();
+
+    let (status, text) = folder.told(&[&ORDER[..], &["--mint", DAEMON]].concat());
+
+    assert_eq!(status, 1, "{text}");
+    for part in [
+        "REFUSED 403 role-missing   GET https://api.contoso.example/orders/17",
+        "✓ 1 entry passed (--all shows it)",
+        "✗ inbound[1].validate-azure-ad-token",
+        "wanted    Orders.Write.All",
+        "found     Orders.Read.All",
+        "– 2 entries not reached",
+        "turns it   roles: Orders.Write.All as well   (now Orders.Read.All)",
+        "→ ALLOWED (tried)",
+        "who can    an administrator of the tenant: grant the application role and consent, then get a new token",
+        "caller saw {\"code\":\"role-missing\"}",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+
+    let (status, told) = folder.json(&["--url", "https://api.contoso.example/orders", "--from", "198.51.100.200", "--at", AT]);
+    assert_eq!((status, &told["verdict"], &told["code"]), (1, &json!("refuse"), &json!("caller-address-not-allowed")));
+    let step = &told["steps"][0];
+    assert_eq!(step["found"], json!(["198.51.100.200"]));
+    assert_eq!(step["reason"], "outside; the nearest range ends at 198.51.100.40");
+    assert_eq!((&step["place"]["line"], &step["outcome"]), (&json!(13), &json!("refused")));
+    assert_eq!(told["not_reached"].as_array().unwrap().len(), 3);
+    // Two facts, since the token is missing as well; each of them is needed.
+    let names: Vec<_> = told["turning"]["facts"].as_array().unwrap().iter().map(|fact| fact["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["caller", "token"], "{told:#}");
+    assert_eq!(told["turning"]["tried"], true);
+    assert!(told["turning"]["who"][0].as_str().unwrap().contains("address-sets.offices (owner: network@contoso.example)"));
+}
+
+#[test]
+fn each_kind_of_refusal_has_its_turning_fact() {
+    let folder = Folder::new();
+    let url = "https://api.contoso.example/orders/17";
+    for (arguments, code, name, to) in [
+        (
+            vec!["--url", "https://api.contoso.example/order", "--from", "203.0.113.9", "--mint", NIA],
+            "no-route",
+            "path",
+            "/orders",
+        ),
+        (vec!["--url", url, "--from", "203.0.113.9", "--mint", NIA, "-X", "DELETE"], "method-not-allowed", "method", "GET"),
+        (vec!["--url", url, "--from", "198.51.100.200", "--mint", NIA], "caller-address-not-allowed", "caller", "198.51.100.40"),
+        (
+            vec!["--url", url, "--from", "10.1.0.7", "-H", "X-Forwarded-For: 198.51.100.200, 10.1.0.3", "--mint", NIA],
+            "caller-address-not-allowed",
+            "caller",
+            "198.51.100.40",
+        ),
+        (
+            vec!["--url", url, "--from", "203.0.113.9", "--keys", "dev-tenant"],
+            "token-missing",
+            "token",
+            "a user's, for api://orders",
+        ),
+        (
+            vec!["--url", url, "--from", "203.0.113.9", "--mint", "{ user: nia, audience: api://other, scopes: [Orders.Read] }"],
+            "token-audience-not-allowed",
+            "audience",
+            "api://orders",
+        ),
+        (
+            vec![
+                "--url",
+                url,
+                "--from",
+                "203.0.113.9",
+                "--mint",
+                "{ user: nia, audience: api://orders, scopes: [Orders.Read], expires: -10m }",
+            ],
+            "token-expired",
+            "validity",
+            "2027-03-01 10:00:00Z",
+        ),
+        (
+            vec![
+                "--url",
+                url,
+                "--from",
+                "203.0.113.9",
+                "--mint",
+                "{ user: nia, audience: api://orders, scopes: [Orders.Read], wrong-key: true }",
+            ],
+            "token-signature-invalid",
+            "signature",
+            "by a key of contoso",
+        ),
+        (
+            vec!["--url", url, "--from", "203.0.113.9", "--mint", "{ user: nia, audience: api://orders, scopes: [Other] }"],
+            "scope-missing",
+            "scopes",
+            "Orders.Read as well",
+        ),
+    ] {
+        let (status, told) = folder.json(&[&arguments[..], &["--at", AT]].concat());
+        assert_eq!((status, told["code"].as_str()), (1, Some(code)), "{arguments:?}: {told:#}");
+        let facts = told["turning"]["facts"].as_array().unwrap();
+        assert_eq!((facts.len(), facts[0]["name"].as_str(), facts[0]["to"].as_str()), (1, Some(name), Some(to)), "{told:#}");
+        assert!(told["turning"]["leads_to"].as_str().unwrap().starts_with("ALLOWED"), "{told:#}");
+    }
+}
+
+#[test]
+fn a_trusted_proxys_hops_are_told_one_by_one() {
+    let folder = Folder::new();
+
+    let (_, text) = folder.told(&[
+        "--url",
+        "https://partners.contoso.example/orders/1",
+        "--from",
+        "10.1.0.7",
+        "-H",
+        "X-Forwarded-For: 198.51.100.200, 10.1.0.3",
+    ]);
+
+    for part in [
+        "caller     198.51.100.200  by x-forwarded-for, from peer 10.1.0.7",
+        "10.1.0.7         trusted (app-gateways)",
+        "10.1.0.3         trusted (app-gateways)",
+        "198.51.100.200   the first that is not: the caller",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn a_request_is_taken_from_curl_from_an_archive_and_from_a_record() {
+    let folder = Folder::new();
+    let curl = "curl 'https://api.contoso.example/orders' -H 'X-Remote-User: admin' --data-raw '{}'";
+    let (status, told) = folder.json(&["--curl", curl, "--from", "203.0.113.9", "--mint", NIA, "--at", AT]);
+    assert_eq!((status, &told["request"]["method"]), (0, &json!("POST")), "{told:#}");
+    let (status, text) = folder.told(&["--curl", "curl \"https://a.example/$(id)\"", "--from", "203.0.113.9"]);
+    assert_eq!(status, 2, "{text}");
+    assert!(text.contains("for the shell"), "{text}");
+
+    let archive = folder.file(
+        "browser.har",
+        r#"{"log":{"entries":[{"startedDateTime":"2027-03-01T09:00:00Z","request":{"method":"GET","url":"https://api.contoso.example/orders/17","httpVersion":"h2","headers":[{"name":":path","value":"/orders/17"}]}}]}}"#,
+    );
+    let (status, told) = folder.json(&["--har", path(&archive), "--from", "203.0.113.9"]);
+    assert_eq!((status, told["code"].as_str(), told["at"].as_str()), (1, Some("token-missing"), Some("2027-03-01 09:00:00Z")));
+    assert!(told["notes"][0].as_str().unwrap().contains("--token"), "{told:#}");
+    assert_eq!(folder.explain(&["--har", path(&archive), "--from", "203.0.113.9", "--mint", NIA]).status.code(), Some(0));
+
+    let record = json!({
+        "time": "2027-02-27T17:31:04.000Z", "request_id": "019aa8c2-6f1e-7c3a-9b52-0d3c5b7e1f42", "listener": "public", "peer": "10.1.0.7:50312",
+        "caller": "198.51.100.200", "address_source": "x-forwarded-for", "method": "GET", "host": "partners.contoso.example", "path": "/orders/1",
+        "decision": "deny", "code": "caller-address-not-allowed", "policy": "inbound[0].ip-filter",
+    });
+    let records = folder.file("audit.jsonl", &format!("{{\"request_id\":\"another\"}}\n{record}\n"));
+    let arguments = ["--record", path(&records), "--request-id", "019aa8c2-6f1e-7c3a-9b52-0d3c5b7e1f42"];
+    let (status, text) = folder.told(&arguments);
+    assert_eq!(status, 1, "{text}");
+    assert!(text.contains("2027-02-27 17:31:04Z") && text.contains("caller-address-not-allowed; now the same"), "{text}");
+    assert_eq!(folder.told(&["--record", path(&records), "--request-id", "019aa8c2"]).0, 2);
+}
+
+#[test]
+fn a_token_needs_keys_and_is_never_shown() {
+    let folder = Folder::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let tenant = runtime.block_on(DevTenant::start(Options::default())).unwrap();
+    let tid = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
+    let issuer = format!("https://login.microsoftonline.com/{tid}/v2.0");
+    let token = tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
+    let token = token.claim("iss", issuer.as_str()).claim("tid", tid).sign();
+    let keys = json!({ "keys": [tenant.signing_key().jwk(Some(&issuer))] }).to_string();
+    let (token_file, keys) = (folder.file("token.jwt", &token), folder.file("keys.json", &keys));
+    let arguments = ["--url", "https://api.contoso.example/orders/17", "--from", "203.0.113.9", "--token", path(&token_file)];
+
+    let (without, text) = folder.told(&arguments);
+    assert_eq!(without, 2, "{text}");
+    assert!(text.contains("--keys"), "{text}");
+    let (with, text) = folder.told(&[&arguments[..], &["--keys", path(&keys)]].concat());
+    assert_eq!(with, 0, "{text}");
+    let (other, told) = folder.json(&[&arguments[..], &["--keys", "dev-tenant"]].concat());
+    assert_eq!((other, told["code"].as_str()), (1, Some("token-key-unknown")), "{told:#}");
+    let part = token.split('.').nth(1).unwrap();
+    assert!(!text.contains(part) && !told.to_string().contains(part));
+    assert_eq!(folder.told(&["--url", "https://api.contoso.example/orders/17"]).0, 2, "it depends on who connects");
+}
+
+fn rows(text: &str) -> String {
+    text.lines().filter(|line| line.starts_with("entrada_decisions_total")).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_running_gateway_explains_without_counting_or_changing_anything() {
+    let house = TestBed::with_orders().await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!(
+        "tenants: {{ contoso: {{ id: {}, authority: \"{}\" }} }}\nupstreams: {{ backend: {{ servers: [\"{}\"] }} }}\naudit: {{ sinks: [] }}\nadmin: {{ address: \"127.0.0.1:0\" }}\nlisteners: [ {{ name: public, address: \"127.0.0.1:0\" }} ]\nroutes: [ {{ name: orders, match: {{ path: /orders }}, inbound: [ {ORDERS_TOKEN} ], authorization: keep, upstream: backend }} ]\n",
+        house.tenant.tenant_id(),
+        house.tenant.base_url(),
+        house.upstream.url(),
+    );
+    let file = folder.path().join("entrada.yaml");
+    std::fs::write(&file, &config).unwrap();
+    let document = Document::load(&file).unwrap_or_else(|report| panic!("{report}"));
+    let options = ServerOptions { workers: 1, ..ServerOptions::default() };
+    let server = tokio::task::spawn_blocking(move || Server::start(&document, options).unwrap()).await.unwrap();
+    let admin = format!("http://{}", server.admin_address().unwrap());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let begun = std::time::Instant::now();
+    while !client.get(format!("{admin}/readyz")).send().await.unwrap().status().is_success() {
+        assert!(begun.elapsed().as_secs() < 60, "never ready");
+        tokio::task::yield_now().await;
+    }
+    let ask = |question: Value, kind: &'static str| {
+        let request = client.post(format!("{admin}/api/explain")).header("content-type", kind).body(question.to_string());
+        async move {
+            let answer = request.send().await.unwrap();
+            (answer.status().as_u16(), answer.text().await.unwrap())
+        }
+    };
+    let metrics = async || rows(&client.get(format!("{admin}/metrics")).send().await.unwrap().text().await.unwrap());
+    let before = metrics().await;
+    let question =
+        |token: Option<String>| json!({ "url": "http://api.contoso.example/orders/17", "from": "203.0.113.9", "token": token });
+
+    let (status, allowed) = ask(question(Some(house.user_token())), "application/json").await;
+    assert_eq!(status, 200, "{allowed}");
+    let allowed: Value = serde_json::from_str(&allowed).unwrap();
+    assert_eq!(
+        (&allowed["verdict"], &allowed["upstream"]["authorization"]),
+        (&json!("allow"), &json!("the caller's")),
+        "{allowed:#}"
+    );
+    let (_, refused) = ask(question(None), "application/json").await;
+    let refused: Value = serde_json::from_str(&refused).unwrap();
+    assert_eq!((&refused["code"], &refused["turning"]["tried"]), (&json!("token-missing"), &json!(true)), "{refused:#}");
+    assert_eq!(house.upstream.requests(), 0, "nothing is sent");
+    assert_eq!(metrics().await, before, "nothing is counted");
+    assert!(server.audit().recent().is_empty(), "nothing is recorded");
+
+    assert_eq!(ask(question(None), "text/plain").await.0, 415, "a page of another origin could send that unasked");
+    assert_eq!(ask(json!({ "url": "http://a.example/" }), "application/json").await.0, 400);
+    assert_eq!(ask(json!({ "url": "http://a.example/", "from": "192.0.2.1", "frm": 1 }), "application/json").await.0, 400);
+    assert_eq!(client.get(format!("{admin}/api/explain")).send().await.unwrap().status(), 405);
+    assert_eq!(client.post(format!("{admin}/api/status")).send().await.unwrap().status(), 405, "nothing else takes POST");
+    let foreign = client.post(format!("{admin}/api/explain")).header("origin", "https://attacker.example").send().await.unwrap();
+    assert_eq!(foreign.status(), 403);
+
+    std::fs::write(&file, format!("{config}# another\n")).unwrap();
+    assert_eq!(ask(question(None), "application/json").await.0, 409, "the running config is not there any more");
+    std::thread::spawn(move || drop(server));
+}
