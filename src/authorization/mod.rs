@@ -138,9 +138,9 @@ impl From<NotForwardable> for Refusal {
             NotForwardable::Tenant => Self::new(Reason::CredentialUnavailable, error),
             // The token's own tenant was accepted: it is the path that names another one.
             NotForwardable::TenantNotAllowed => {
-                let refusal = Self::new(Reason::TokenTenantNotAllowed, error);
-                Self { message: Some("The tenant that the path names is not allowed.".into()), ..refusal }
-                    .with_hint("add the tenant's id to `allowed-tenants` of the route's `authorization` if it may be named")
+                let mut refusal = Self::new(Reason::TokenTenantNotAllowed, error);
+                refusal.message = Some("The tenant that the path names is not allowed.".into());
+                refusal.with_hint("add the tenant's id to `allowed-tenants` of the route's `authorization` if it may be named")
             }
             NotForwardable::NoUser => Self::new(Reason::OnBehalfOfNeedsUser, error)
                 .with_hint("use `credential` on a route of its own for applications that call on their own behalf"),
