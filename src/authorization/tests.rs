@@ -421,7 +421,7 @@ async fn a_path_names_the_tenant_among_those_that_are_allowed() {
         let refusal = named(other).await.err().unwrap();
         assert_eq!(refusal.reason, Reason::TokenTenantNotAllowed, "{other}");
         assert_eq!(refusal.message.as_deref(), Some("The tenant that the path names is not allowed."), "{other}");
-        assert!(refusal.hint.is_some_and(|hint| hint.contains("`allowed-tenants`")), "{other}");
+        assert!(refusal.hint.as_ref().is_some_and(|hint| hint.contains("`allowed-tenants`")), "{other}");
     }
     house.entra.update_app(CLIENT, |app| app.consented_by("fabrikam"));
     house.clock.advance(Duration::from_secs(10));

@@ -52,7 +52,7 @@ pub struct Explanation {
     pub status: u16,
     /// The code of a refusal.
     pub code: Option<String>,
-    /// The digest of the config's files.
+    /// The digest of the config, as in audit records.
     pub config_digest: String,
     /// The time of the decision.
     pub at: String,
@@ -215,7 +215,7 @@ impl Explanation {
             verdict: outcome.verdict.as_str(),
             status: outcome.status.as_u16(),
             code: outcome.code.clone(),
-            config_digest: document.digest(),
+            config_digest: document.fingerprint.digest().to_owned(),
             at: candidates::in_utc(now),
             request: RequestFacts {
                 method: request.method.clone(),

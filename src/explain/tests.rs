@@ -89,7 +89,7 @@ impl Live {
         let context = RuntimeContext { document, purpose: Purpose::Mounted, workers: 1, clock: &clock, metrics: &metrics };
         let runtime = Arc::new(Runtime::build(context, None, &mut faults).unwrap_or_else(|| panic!("{faults:?}")));
         OfflineKeys::Development.put(&runtime.tenants, &clock).unwrap();
-        let audit = AuditLog::open(&AuditConfig { sinks: Vec::new() }, &document.base, 1).unwrap();
+        let audit = AuditLog::open(&AuditConfig { sinks: Vec::new(), ..AuditConfig::default() }, &document.base, 1).unwrap();
         let plane = DataPlane::new(Arc::new(ArcSwap::new(runtime.clone())), audit, 0);
         Self { runtime, clock, plane }
     }

@@ -8,7 +8,7 @@ use super::{
     candidates::claim_in_words,
     describe::{printable, span},
     entry::policy_at,
-    token::{FoundToken, tokens_of},
+    token::FoundToken,
     token_candidates::Entry,
     variant::Variant,
 };
@@ -219,9 +219,4 @@ fn strength(code: &str) -> String {
         "2" => "a certificate".to_owned(),
         other => other.to_owned(),
     }
-}
-
-/// Returns the tokens of a request in one line each, for requests that no policy judged.
-pub(super) fn unjudged(explained: Explained<'_>) -> Vec<String> {
-    tokens_of(explained.request).iter().map(|token| format!("{} in {}", in_short(token), token.place.in_words())).collect()
 }
