@@ -61,17 +61,11 @@ impl Default for TracesConfig {
 }
 
 /// The metrics that are exported.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct OtlpMetricsConfig {
     /// The time between two exports. Default: `OTEL_METRIC_EXPORT_INTERVAL`, or 60s.
     pub every: Option<ConfigDuration>,
-}
-
-impl Default for OtlpMetricsConfig {
-    fn default() -> Self {
-        Self { every: None }
-    }
 }
 
 /// The settings of an exporter.

@@ -96,7 +96,7 @@ fn request_members() -> BTreeMap<String, Member> {
 fn begun(mut members: BTreeMap<String, Member>) -> BTreeMap<String, Member> {
     members.insert("time".to_owned(), ("RFC 3339", Vec::new()));
     members.extend(written(
-        &source("audit/line.rs").split_once("pub(crate) fn begin").unwrap().1.split_once("pub(crate) fn").unwrap().0,
+        source("audit/line.rs").split_once("pub(crate) fn begin").unwrap().1.split_once("pub(crate) fn").unwrap().0,
     ));
     members
 }
