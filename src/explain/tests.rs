@@ -29,6 +29,7 @@ use crate::{
     offline::{OfflineKeys, TokenSpec, TokenSpecKind},
     settings::Faults,
     telemetry::Metrics,
+    upstream::ProtocolConfig,
 };
 
 /// The generated requests for each example; `ENTRADA_CASES` sets another number.
@@ -108,13 +109,13 @@ impl Live {
 
 /// An example with its upstreams on this machine. What the gateway would acquire for itself is left out: nothing here reaches a network.
 fn example(folder: &std::path::Path, name: &str, backend: &Backend) -> Document {
-    let variable = |name: &str| Some(format!("value-of-{name}").to_lowercase());
-    let mut document = Document::load_with(&folder.join(name), &variable).unwrap_or_else(|report| panic!("{name}: {report}"));
+    let mut document = Document::load(&folder.join(name)).unwrap_or_else(|report| panic!("{name}: {report}"));
     for upstream in document.config.upstreams.values_mut() {
         upstream.servers = vec![format!("{}/base", backend.url)];
         upstream.tls = Default::default();
         upstream.health = None;
         upstream.retries = None;
+        upstream.protocol = ProtocolConfig::Http1;
     }
     for route in &mut document.config.routes {
         if matches!(route.authorization, AuthorizationConfig::Credential(_) | AuthorizationConfig::OnBehalfOf(_)) {
@@ -237,7 +238,10 @@ fn generated(document: &Document, gateway: &OfflineGateway, constants: &Constant
             request.set_header(&check.name, Some(value.as_deref().unwrap_or("1")));
         }
     }
-    if let Some(token) = generated_token(gateway, constants, random) {
+    let mut own = Vec::new();
+    list::each(&route.inbound, &document.config.fragments, 0, &mut |policy| own.push(policy));
+    let own: Vec<_> = own.into_iter().filter_map(token_candidates::Entry::of).collect();
+    if let Some(token) = generated_token(gateway, &own, constants, random) {
         let names = ["Authorization", "Authorization2", "X-Access-Token"];
         let name = if random.often() { names[0] } else { random.one_of(&names) };
         request.header(name, if random.below(9) == 0 { token } else { format!("Bearer {token}") });
@@ -245,12 +249,18 @@ fn generated(document: &Document, gateway: &OfflineGateway, constants: &Constant
     request
 }
 
-fn generated_token(gateway: &OfflineGateway, constants: &Constants, random: &mut Random) -> Option<String> {
+fn generated_token(
+    gateway: &OfflineGateway,
+    own: &[token_candidates::Entry<'_>],
+    constants: &Constants,
+    random: &mut Random,
+) -> Option<String> {
     let entries: Vec<_> = constants.policies.iter().filter_map(token_candidates::Entry::of).collect();
     if entries.is_empty() || random.below(8) == 0 {
         return (random.below(2) == 0).then(|| "not.a.token".to_owned());
     }
-    let mut spec: TokenSpec = random.one_of(&entries).wanted(random.below(2) == 0);
+    let entry = if own.is_empty() || !random.often() { random.one_of(&entries) } else { random.one_of(own) };
+    let mut spec: TokenSpec = entry.wanted(random.below(2) == 0);
     for _ in 0..random.below(3) {
         match random.below(12) {
             0 => spec.audience = Some("api://another".to_owned()),
