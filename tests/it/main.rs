@@ -27,6 +27,7 @@ mod hosts;
 mod http2;
 mod http2_upstream;
 mod identity;
+mod key_exchange;
 mod key_life;
 mod key_without_certificate;
 mod layers;
