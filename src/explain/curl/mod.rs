@@ -288,6 +288,10 @@ impl Reading {
         let [url] = self.urls.as_slice() else { return Err(CurlFault::Urls(self.urls.len())) };
         // Without a scheme curl takes http.
         let mut url = if url.contains("://") { url.clone() } else { format!("http://{url}") };
+        // A backslash keeps curl from taking brackets for a list of URLs.
+        for bracket in ['[', ']', '{', '}'] {
+            url = url.replace(&format!("\\{bracket}"), &bracket.to_string());
+        }
         if self.into_query {
             self.query.append(&mut self.data);
         }
