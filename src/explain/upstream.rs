@@ -41,9 +41,12 @@ pub struct Field {
 
 impl UpstreamFacts {
     pub(super) fn of(sent: &SentRequest, explained: Explained<'_>) -> Self {
-        let incoming = explained.outcome.incoming.as_ref().map(|incoming| &incoming.headers);
-        let empty = HeaderMap::new();
-        let incoming = incoming.unwrap_or(&empty);
+        // As it was described: what is reserved has left the head that the policies read.
+        let mut incoming = explained.request.header_map();
+        if let Ok(host) = HeaderValue::try_from(&explained.request.authority) {
+            incoming.insert(http::header::HOST, host);
+        }
+        let incoming = &incoming;
         let values = |headers: &HeaderMap, name| headers.get_all(name).iter().cloned().collect::<Vec<_>>();
         let mut added = Vec::new();
         for name in sent.headers.keys() {

@@ -134,7 +134,7 @@ impl OfflineRequest {
     }
 
     /// Returns the header fields that can be read as such.
-    pub(super) fn header_map(&self) -> HeaderMap {
+    pub(crate) fn header_map(&self) -> HeaderMap {
         let mut map = HeaderMap::new();
         for (name, value) in &self.headers {
             if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value)) {
