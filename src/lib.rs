@@ -79,6 +79,8 @@ mod offline;
 
 mod explain;
 
+mod cases;
+
 mod admin;
 
 mod server;
@@ -90,7 +92,7 @@ pub mod cli;
 
 pub use self::{
     base::clock::Clock,
-    config::{Document, Report, schema},
+    config::{Document, Report, schema, test_schema},
     embedding::{AuthorizeLayer, AuthorizeService, Caller, Gateway, Partner, Peer, ResponseBody, Token},
     refusal::Reason,
     server::{Server, ServerError, ServerOptions},

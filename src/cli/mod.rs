@@ -19,6 +19,7 @@ pub mod explain;
 pub mod run;
 pub mod schema;
 mod signals;
+pub mod test;
 pub mod token;
 
 /// The arguments of the program.
@@ -37,8 +38,10 @@ enum Command {
     Demo(demo::DemoArguments),
     /// Report every problem of a config, without serving it
     Check(check::CheckArguments),
+    /// Run the test cases of a config, without a network
+    Test(test::TestArguments),
     /// Print the JSON Schema of the config
-    Schema,
+    Schema(schema::SchemaArguments),
     /// Simulate Entra on this machine: metadata, keys and tokens for development and tests
     DevTenant(dev_tenant::DevTenantArguments),
     /// Make certificates for app registrations, and show the content of one
@@ -67,7 +70,8 @@ impl Arguments {
             Command::Run(arguments) => run::run(&arguments),
             Command::Demo(arguments) => demo::run(&arguments),
             Command::Check(arguments) => check::run(&arguments),
-            Command::Schema => schema::run(),
+            Command::Test(arguments) => test::run(&arguments),
+            Command::Schema(arguments) => schema::run(&arguments),
             Command::DevTenant(arguments) => dev_tenant::run(&arguments),
             Command::Certificate(arguments) => certificate::run(&arguments),
             Command::ClaimsMapping(arguments) => claims_mapping::run(&arguments),

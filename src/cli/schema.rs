@@ -1,14 +1,25 @@
-//! `entrada schema`: prints the JSON Schema of the config, for editors and linters.
+//! `entrada schema`: prints the JSON Schema of the config, or of its test cases, for editors and linters.
 
 use std::{io::Write as _, process::ExitCode};
+
+use clap::Args;
+
+/// Arguments of `entrada schema`.
+#[derive(Args, Debug)]
+pub struct SchemaArguments {
+    /// Print the schema of files of test cases, `*.test.yaml`
+    #[arg(long)]
+    tests: bool,
+}
 
 /// Prints the schema.
 ///
 /// # Errors
 /// Fails if standard output cannot be written to.
-pub fn run() -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &SchemaArguments) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, &crate::config::schema())?;
+    let schema = if arguments.tests { crate::config::test_schema() } else { crate::config::schema() };
+    serde_json::to_writer_pretty(&mut out, &schema)?;
     writeln!(out)?;
     Ok(ExitCode::SUCCESS)
 }

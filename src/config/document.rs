@@ -22,7 +22,7 @@ use super::{
 use crate::settings::Finding;
 use crate::settings::{
     Secrets,
-    deserialize::settings,
+    deserialize::{TypeMismatch, settings},
     fault::{Faults, Place, Severity},
     node::{Kind, Node},
     origin::{Origin, SourceFile, Sources},
@@ -80,6 +80,14 @@ impl Document {
     /// # Errors
     /// Returns all faults of the config.
     pub fn load_with(path: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, Report> {
+        Self::load_with_values(path, variable).map(|(document, _)| document)
+    }
+
+    /// Does the same, and returns the values of the config besides, of which [variants](Self::variant) are made.
+    ///
+    /// # Errors
+    /// Returns all faults of the config.
+    pub(crate) fn load_with_values(path: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Result<(Self, Node), Report> {
         let mut sources = Sources::default();
         let base = path.parent().map(Path::to_owned).unwrap_or_default();
         match merge::add_file(path, &mut sources) {
@@ -110,10 +118,35 @@ impl Document {
         let path = PathBuf::from(name);
         let base = path.parent().map(Path::to_owned).unwrap_or_default();
         let main = sources.add(SourceFile { name: name.to_owned(), path, text: text.to_owned() });
-        Self::read(main, base, sources, variable)
+        Self::read(main, base, sources, variable).map(|(document, _)| document)
     }
 
-    fn read(main: usize, base: PathBuf, mut sources: Sources, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, Report> {
+    /// Returns this config with other values, in the same places of the same files.
+    ///
+    /// # Errors
+    /// Returns the first value that is none of a config.
+    pub(crate) fn variant(&self, values: &Node) -> Result<Self, TypeMismatch> {
+        let Self { secrets, base, sources, .. } = self;
+        Ok(Self {
+            config: settings(values)?,
+            secrets: secrets.clone(),
+            base: base.clone(),
+            files: Vec::new(),
+            folders: Vec::new(),
+            warnings: Report::new(Vec::new(), sources.clone()),
+            fingerprint: Fingerprint::default(),
+            fact_names: FactNames::default(),
+            places: Places::default(),
+            sources: sources.clone(),
+        })
+    }
+
+    fn read(
+        main: usize,
+        base: PathBuf,
+        mut sources: Sources,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(Self, Node), Report> {
         let schema = schema();
         let shape = Shape::root(&schema);
         let merge::Reading { mut document, mut findings, folders } = merge::read(main, &base, &mut sources, shape);
@@ -154,7 +187,10 @@ impl Document {
                 let secrets = Secrets(resolved.secrets);
                 let fingerprint = Fingerprint::of(&document);
                 let fact_names = FactNames::of(&document);
-                Ok(Self { config, secrets, base, files, folders, warnings: report, fingerprint, fact_names, places, sources })
+                Ok((
+                    Self { config, secrets, base, files, folders, warnings: report, fingerprint, fact_names, places, sources },
+                    document,
+                ))
             }
             Err(misfit) => {
                 let place = misfit.place();
@@ -227,10 +263,10 @@ impl Written {
 
 /// The place of each setting.
 #[derive(Clone, Debug, Default)]
-struct Places(HashMap<Place, (Option<Origin>, Origin)>);
+pub(super) struct Places(HashMap<Place, (Option<Origin>, Origin)>);
 
 impl Places {
-    fn of(document: &Node) -> Self {
+    pub(super) fn of(document: &Node) -> Self {
         let mut places = Self::default();
         places.note(document, None, Place::root());
         places
@@ -259,7 +295,7 @@ impl Places {
     }
 
     /// Returns the origin of a place; if it does not exist (a default, a missing key), that of the surrounding value.
-    fn origin(&self, place: &Place, at_key: bool) -> Option<Origin> {
+    pub(super) fn origin(&self, place: &Place, at_key: bool) -> Option<Origin> {
         if let Some((key, value)) = self.0.get(place) {
             return Some(key.clone().filter(|_| at_key).unwrap_or_else(|| value.clone()));
         }

@@ -15,6 +15,9 @@ use crate::settings::{
     yaml,
 };
 
+/// The end of the names of files of test cases.
+pub(crate) const TEST_FILE: &str = ".test.yaml";
+
 /// The longest file that is read, in bytes.
 const FILE_LIMIT: u64 = 16 << 20;
 
@@ -81,7 +84,7 @@ pub(crate) fn read(main: usize, base: &Path, sources: &mut Sources, shape: Shape
 }
 
 /// Reads one file; parts that must not be shown are hidden.
-fn read_one(file: usize, sources: &mut Sources, findings: &mut Vec<Finding>) -> Node {
+pub(super) fn read_one(file: usize, sources: &mut Sources, findings: &mut Vec<Finding>) -> Node {
     let mut hidden = Vec::new();
     let node = yaml::read(&sources.get(file).text, file, findings, &mut hidden);
     hidden.into_iter().for_each(|origin| sources.hide(origin));
@@ -148,7 +151,9 @@ fn expand(base: &Path, pattern: &str, folders: &mut Vec<PathBuf>) -> std::io::Re
     for entry in std::fs::read_dir(listed)? {
         let entry = entry?.file_name();
         // Editors and Kubernetes keep files of their own behind a leading dot.
-        if let Some(entry) = entry.to_str().filter(|entry| !entry.starts_with('.') && matches(&name, entry)) {
+        // Files of test cases stand beside those of routes, and are none.
+        let is_config = |entry: &&str| !entry.starts_with('.') && !entry.ends_with(TEST_FILE);
+        if let Some(entry) = entry.to_str().filter(|entry| is_config(entry) && matches(&name, entry)) {
             found.push(folder.join(entry));
         }
     }
@@ -248,7 +253,7 @@ fn holds_named_things(document: Shape<'_>, key: &str) -> bool {
 }
 
 /// Refuses two things of one list, such as two routes, with the same name.
-fn names_once(document: &Node, findings: &mut Vec<Finding>) {
+pub(super) fn names_once(document: &Node, findings: &mut Vec<Finding>) {
     for (key, value) in document.as_map().into_iter().flatten() {
         let Kind::List(entries) = &value.kind else { continue };
         let mut names: HashMap<&str, &Origin> = HashMap::new();

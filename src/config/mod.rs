@@ -18,6 +18,8 @@ mod repair;
 pub(crate) mod report;
 mod rest;
 mod schema;
+mod settings_file;
+pub(crate) mod test_case;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -34,10 +36,13 @@ pub use fact_names::FactNames;
 pub use fingerprint::Fingerprint;
 pub use listener::ListenerConfig;
 pub(crate) use listener::address_cure;
+pub(crate) use merge::TEST_FILE;
 pub use report::Report;
-pub use schema::schema;
+pub use schema::{schema, test_schema};
 use schemars::JsonSchema;
 use serde::Deserialize;
+pub(crate) use settings_file::SettingsFile;
+pub use test_case::TestConfig;
 
 use crate::{
     address::AddressSetConfig,
@@ -99,6 +104,8 @@ pub struct Config {
     pub audit: AuditConfig,
     /// The gateway's own log.
     pub telemetry: TelemetryConfig,
+    /// Test cases, for `entrada test`.
+    pub tests: Vec<TestConfig>,
 }
 
 /// A named value: `{{name}}` in any text of the config is replaced by it.

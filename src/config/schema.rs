@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::Config;
+use super::{
+    Config,
+    test_case::{self, TestFileConfig, TestOffset, TestTime},
+};
 use crate::settings::{
     ConfigDuration, Date, Size,
     secret::{PLAIN_TOO, SECRET_KEYWORD},
@@ -14,16 +17,23 @@ pub fn schema() -> Value {
     schemars::schema_for!(Config).to_value()
 }
 
+/// Generates the JSON Schema of files of test cases.
+pub fn test_schema() -> Value {
+    schemars::schema_for!(TestFileConfig).to_value()
+}
+
 /// Returns whether a text has a form.
 type Fits = fn(&str) -> bool;
 
 /// The types that the schema describes by a pattern, with their exact check: the type itself.
-const FORMS: [(&str, Fits); 5] = [
+const FORMS: [(&str, Fits); 7] = [
     ("Duration", |text| ConfigDuration::parse(text).is_some()),
     ("Size", |text| Size::parse(text).is_some()),
     ("Day", |text| Date::parse(text).is_some()),
     ("Percent", |text| Percent::parse(text).is_some()),
     ("RetryCondition", |text| RetryCondition::parse(text).is_some()),
+    ("Time", |text| TestTime::parse(text).is_some()),
+    ("Offset", |text| TestOffset::parse(text).is_some()),
 ];
 
 /// A schema with all references followed.
@@ -54,7 +64,12 @@ pub(crate) enum Additional<'s> {
 impl<'s> Shape<'s> {
     /// Returns the shape of the whole document.
     pub(crate) const fn root(schema: &'s Value) -> Self {
-        Self { schema, root: schema, name: "Config", parent: "", is_variant: false }
+        Self::of(schema, "Config")
+    }
+
+    /// Returns the shape of a whole document of the type with this name.
+    pub(crate) const fn of(schema: &'s Value, name: &'s str) -> Self {
+        Self { schema, root: schema, name, parent: "", is_variant: false }
     }
 
     /// Returns the shape of a part of this schema.
@@ -106,7 +121,11 @@ impl<'s> Shape<'s> {
     }
 
     pub(crate) fn property(self, key: &str) -> Option<Self> {
-        self.properties()?.get(key).map(|schema| self.part(schema))
+        let numbered = || {
+            let schema = self.schema.get("patternProperties")?.as_object()?.values().next()?;
+            test_case::first(key).map(|_| schema)
+        };
+        self.properties()?.get(key).or_else(numbered).map(|schema| self.part(schema))
     }
 
     /// Returns the keys, in alphabetical order.
@@ -239,7 +258,9 @@ mod tests {
         for (keyword, value) in schema.as_object().into_iter().flatten() {
             found.insert(keyword);
             match keyword.as_str() {
-                "properties" | "$defs" => value.as_object().into_iter().flatten().for_each(|(_, value)| keywords(value, found)),
+                "properties" | "patternProperties" | "$defs" => {
+                    value.as_object().into_iter().flatten().for_each(|(_, value)| keywords(value, found))
+                }
                 "items" | "additionalProperties" => keywords(value, found),
                 "oneOf" | "anyOf" => value.as_array().into_iter().flatten().for_each(|value| keywords(value, found)),
                 _ => {}
@@ -265,6 +286,7 @@ mod tests {
             "examples",
             "type",
             "properties",
+            "patternProperties",
             "additionalProperties",
             "required",
             "items",
@@ -287,6 +309,19 @@ mod tests {
     #[test]
     fn schema_is_valid() {
         assert!(jsonschema::meta::is_valid(&schema()));
+        assert!(jsonschema::meta::is_valid(&test_schema()));
+    }
+
+    /// Checks that keys with numbers are those of test cases, whose check is that of the walk.
+    #[test]
+    fn numbered_keys_and_their_check_agree() {
+        let text = schema().to_string();
+        assert_eq!(text.matches("\"patternProperties\":").count(), 1);
+        let pattern = regex::Regex::new("^first-[1-9][0-9]*$").expect("a pattern");
+        assert!(text.contains("\"^first-[1-9][0-9]*$\""));
+        for key in ["first-1", "first-100", "first-0", "first-", "first-1x", "last", "first"] {
+            assert_eq!(test_case::first(key).is_some(), pattern.is_match(key), "{key}");
+        }
     }
 
     /// Checks that the pattern, which editors use, and the type, which the walk uses, agree.
@@ -335,6 +370,12 @@ mod tests {
             "+50",
             "50",
             "reset",
+            "2027-03-01T09:00:00Z",
+            "2027-03-01T09:00:00+00:00",
+            "2027-03-01 09:00:00Z",
+            "-10m",
+            "--10m",
+            "-10",
             "",
         ];
         for (name, fits) in FORMS {

@@ -454,7 +454,7 @@ fn every_example_is_read_without_a_warning() {
     let mut count = 0;
     for entry in std::fs::read_dir(folder.path()).expect("the examples are there") {
         let path = entry.expect("it can be listed").path();
-        if path.extension().is_none_or(|extension| extension != "yaml") {
+        if path.extension().is_none_or(|extension| extension != "yaml") || path.to_string_lossy().ends_with(TEST_FILE) {
             continue;
         }
         count += 1;

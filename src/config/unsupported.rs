@@ -5,7 +5,6 @@
 
 /// The types of the config with their planned keys.
 const PLANNED: &[(&str, &[&str])] = &[
-    ("Config", &["tests"]),
     ("RouteConfig", &["mode"]),
     ("ValidateAzureAdTokenConfig", &["mode"]),
     ("IpFilterConfig", &["mode"]),

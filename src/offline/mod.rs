@@ -82,13 +82,30 @@ impl OfflineGateway {
         now: u64,
         keys: OfflineKeys,
     ) -> Result<Self, OfflineFault> {
+        Self::compile(document, (running, None), now, keys)
+    }
+
+    /// Compiles another config after this one: what did not change is taken over, as in a reload.
+    ///
+    /// # Errors
+    /// Fails as [`build`](Self::build).
+    pub fn build_after(&self, document: &Document) -> Result<Self, OfflineFault> {
+        Self::compile(document, (None, Some(&self.runtime)), self.now(), self.keys.clone())
+    }
+
+    fn compile(
+        document: &Document,
+        (running, previous): (Option<&Runtime>, Option<&Runtime>),
+        now: u64,
+        keys: OfflineKeys,
+    ) -> Result<Self, OfflineFault> {
         let mut document = document.clone();
         let unread = document.secrets.has_vault() && running.is_none();
         document.secrets = document.secrets.apart(running.map(Runtime::secrets), UNREAD_SECRET);
         let (clock, metrics, mut faults) = (Clock::manual(now), Metrics::default(), Faults::default());
         let context =
             RuntimeContext { document: &document, purpose: Purpose::Mounted, workers: 1, clock: &clock, metrics: &metrics };
-        let Some(runtime) = Runtime::build(context, None, &mut faults) else {
+        let Some(runtime) = Runtime::build(context, previous, &mut faults) else {
             return Err(OfflineFault::Config(Box::new(document.report(&faults))));
         };
         if let Some(running) = running {

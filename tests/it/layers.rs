@@ -41,6 +41,7 @@ const LAYERS: &[&str] = &[
     "gateway",
     "offline",
     "explain",
+    "cases",
     "admin",
     "server",
     "embedding",

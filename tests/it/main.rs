@@ -70,6 +70,7 @@ mod spellings;
 mod stream_ends;
 mod strictness;
 mod support;
+mod test_cases;
 mod tickets;
 mod tls_required;
 mod token;

@@ -24,6 +24,9 @@ pub(super) const PARTNER: &str = "22223333-cccc-4444-dddd-5555eeee6666";
 /// The API behind application proxy.
 const LEGACY: &str = "55556666-ffff-7777-aaaa-88889999aaaa";
 
+/// Test cases of the demo's config.
+const TESTS: &str = include_str!("entrada.test.yaml");
+
 /// Everything that runs.
 pub(super) struct Environment {
     pub(super) tenant: Arc<DevTenant>,
@@ -80,6 +83,7 @@ impl Environment {
         })?;
         let file = folder.0.join("entrada.yaml");
         fs::write(&file, config(&tenant, &orders, &internal)).context("cannot write the demo's config")?;
+        fs::write(folder.0.join("entrada.test.yaml"), TESTS).context("cannot write the cases of the demo's config")?;
         let document = Document::load(&file).map_err(|report| anyhow::anyhow!("{report}"))?;
         let server = Server::start(&document, ServerOptions::default())?;
         let gateway = server.address("demo").context("the gateway does not listen")?;
@@ -101,6 +105,12 @@ impl Environment {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         bail!("the gateway did not get ready within 20 seconds");
+    }
+
+    /// Returns the file of the demo's config.
+    #[cfg(test)]
+    pub(super) fn config_file(&self) -> PathBuf {
+        self.folder.0.join("entrada.yaml")
     }
 
     /// Stops everything.
@@ -132,6 +142,7 @@ impl Environment {
              \x20 curl -i http://{gateway}/orders/17 -H \"Authorization: Bearer {user}\" -H 'X-Forwarded-For: 198.51.100.77'\n\n\
              {status}\
              \x20 config              {config}\n\
+             \x20 its test cases      entrada test {config}\n\
              \x20 decisions, as JSON  {audit}\n\
              \x20 development tenant  {tenant}/\n\n\
              Ctrl-C ends it.\n",

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
+use crate::cases::{Runner, Suite, mutation::Mutation};
 
 /// Runs one demo at a time, since gateways start threads and listeners of their own.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -30,6 +31,25 @@ fn every_outcome_is_as_expected() {
     let table = table::render(&outcomes, false);
     assert!(outcomes.len() >= 10 && outcomes.iter().all(Outcome::is_as_expected), "{table}");
     assert!(!table.contains('\x1b') && table::render(&outcomes, true).contains("\x1b[32m"));
+}
+
+#[test]
+fn its_config_has_test_cases_that_notice_most_changes() {
+    let _guard = ONE_AT_A_TIME.lock();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
+    let environment = Environment::set(&runtime).expect("stage");
+    let suites = Suite::load(&environment.config_file()).expect("it has cases");
+    let suite = &suites[0];
+    let mut runner = Runner::new(&suite.document, suite.cases[0].now).expect("it can be compiled");
+
+    for case in &suite.cases {
+        let result = runner.run(case, false, &mut |_| ()).expect("it can be run");
+        assert!(result.failure.is_none(), "{}: {:?}", case.name, result.failure);
+    }
+    let mutation = Mutation::run(suite, &mut runner).expect("it can be run");
+
+    assert!(mutation.score() >= 90, "{:#?}", mutation.survivors().collect::<Vec<_>>());
+    environment.strike();
 }
 
 /// Returns the exit code of the command, as a shell sees it.
