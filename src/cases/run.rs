@@ -5,9 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::header;
+use http::{HeaderName, header};
 
-use super::{Case, CaseStep, Difference, token::Mint};
+use super::{
+    Case, CaseStep, Difference,
+    token::{Mint, WantedToken},
+};
 use crate::{
     config::Document,
     offline::{OfflineFault, OfflineGateway, OfflineKeys, OfflineRequest, Outcome},
@@ -114,6 +117,17 @@ impl Runner {
         self.tokio.block_on(gateway.run(request))
     }
 
+    /// Returns the value of a field with a token of a case.
+    ///
+    /// # Errors
+    /// Fails if the token cannot be minted.
+    pub(crate) fn bearer(&mut self, name: &HeaderName, wanted: &WantedToken, case: &Case) -> Result<String, RunError> {
+        let minted = self.mint.token(wanted, &self.gateway);
+        let token: Arc<str> = minted.map_err(|fault| RunError::Token(case.name.clone(), fault.to_string()))?;
+        let bare = *name != header::AUTHORIZATION && wanted.config.text.is_some();
+        Ok(if bare { token.to_string() } else { format!("Bearer {token}") })
+    }
+
     /// Returns the requests of a case, with their tokens.
     ///
     /// # Errors
@@ -126,10 +140,7 @@ impl Runner {
     fn request(&mut self, case: &Case, step: &CaseStep, trace: bool) -> Result<OfflineRequest, RunError> {
         let mut request = OfflineRequest { read_trace: trace, ..step.request.clone() };
         for (name, wanted) in &step.tokens {
-            let minted = self.mint.token(wanted, &self.gateway);
-            let token: Arc<str> = minted.map_err(|fault| RunError::Token(case.name.clone(), fault.to_string()))?;
-            let bearer = *name == header::AUTHORIZATION || wanted.config.text.is_none();
-            let value = if bearer { format!("Bearer {token}") } else { token.to_string() };
+            let value = self.bearer(name, wanted, case)?;
             request.header(name.as_str(), value);
         }
         Ok(request)

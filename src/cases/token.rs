@@ -8,9 +8,14 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    config::test_case::{TestClientCredential, TestSigner, TestTokenConfig, TestTokenKind},
+    config::test_case::{TestClientCredential, TestOffset, TestSigner, TestTokenConfig, TestTokenKind},
     offline::{MintFault, OfflineGateway, TokenSpec, TokenSpecCredential, TokenSpecKind},
 };
+
+/// Longer ago than the clock skew that is accepted by default, in seconds.
+const EXPIRED: i64 = -360;
+/// A client that no config has.
+const ANOTHER_CLIENT: &str = "99999999-9999-4999-8999-999999999999";
 
 /// The maximum length of a chain of tokens that are like each other.
 const DEEPEST: usize = 16;
@@ -28,6 +33,23 @@ impl WantedToken {
     pub(super) fn new(config: TestTokenConfig, now: u64) -> Self {
         let key = format!("{now} {config:?}").into();
         Self { config: Arc::new(config), key }
+    }
+}
+
+impl WantedToken {
+    /// Returns tokens that differ from this one in one fact, each with its difference in words.
+    pub(super) fn variations(&self, now: u64) -> Vec<(Self, &'static str)> {
+        let with = |change: &dyn Fn(&mut TestTokenConfig)| {
+            let mut config = (*self.config).clone();
+            change(&mut config);
+            Self::new(config, now)
+        };
+        vec![
+            (with(&|token| token.expires = Some(TestOffset(EXPIRED))), "that expired six minutes ago"),
+            (with(&|token| (token.scopes, token.roles) = (None, None)), "without scopes and roles"),
+            (with(&|token| token.audience = Some("api://another".to_owned())), "for another audience"),
+            (with(&|token| token.client = Some(ANOTHER_CLIENT.to_owned())), "of another client"),
+        ]
     }
 }
 

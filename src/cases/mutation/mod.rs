@@ -17,6 +17,11 @@ use self::{edit::Edit, probes::Probes, values::KnownValues};
 use super::{Runner, Suite, run::RunError};
 use crate::{offline::OfflineGateway, settings::Place};
 
+/// The number of cases that are held against all edits of a mutant before the others are.
+const NEAREST: usize = 12;
+/// The number of edits of a mutant for which a request is looked for that tells them apart.
+const MOST_WITNESSED: usize = 2;
+
 /// A changed rule.
 #[derive(Clone, Debug)]
 pub(crate) struct Mutant {
@@ -115,24 +120,27 @@ impl Mutation {
         runner: &mut Runner,
         probes: &mut Option<Probes>,
     ) -> Result<Fate, RunError> {
-        let mut survivors = Vec::new();
-        for edit in &mutant.edits {
-            let Some(gateway) = Self::build(edit, suite, runner) else { continue };
-            for case in cases.iter().filter_map(|index| suite.cases.get(*index)) {
-                if !runner.holds_for(case, &gateway)? {
-                    return Ok(Fate::Killed(case.name.clone()));
-                }
-            }
-            survivors.push(gateway);
-        }
+        let survivors: Vec<_> = mutant.edits.iter().filter_map(|edit| Self::build(edit, suite, runner)).collect();
         if survivors.is_empty() {
             return Ok(Fate::Unusable);
+        }
+        // The cases that are nearest notice most changes: all edits are held against them first.
+        let (near, far) = cases.split_at(cases.len().min(NEAREST));
+        for cases in [near, far] {
+            for gateway in &survivors {
+                for case in cases.iter().filter_map(|index| suite.cases.get(*index)) {
+                    if !runner.holds_for(case, gateway)? {
+                        return Ok(Fate::Killed(case.name.clone()));
+                    }
+                }
+            }
         }
         let probes = match probes {
             Some(probes) => probes,
             None => probes.insert(Probes::of(suite, runner)?),
         };
-        Ok(Fate::Survived(survivors.iter().find_map(|gateway| probes.witness(gateway, cases, runner))))
+        let witness = survivors.iter().take(MOST_WITNESSED).find_map(|gateway| probes.witness(gateway, cases, runner));
+        Ok(Fate::Survived(witness))
     }
 
     /// Compiles the changed config, if that can be used.

@@ -12,6 +12,10 @@ use crate::{
 const MOST_PROBES: usize = 2_000;
 /// The maximum number of requests made from those of one case.
 const MOST_OF_A_CASE: usize = 60;
+/// The maximum number of tokens that are tried in a request.
+const MOST_TOKENS: usize = 36;
+/// The maximum number of requests that are sent to one mutant.
+const MOST_OF_A_MUTANT: usize = 600;
 
 /// Requests, each with what the config that is tested makes of it.
 #[derive(Debug)]
@@ -74,9 +78,13 @@ impl Probes {
         let (mut bases, mut tokens, mut addresses, mut methods) = (Vec::new(), Vec::new(), BTreeSet::new(), BTreeSet::new());
         for (index, case) in suite.cases.iter().enumerate() {
             for (request, step) in runner.requests(case, false)?.into_iter().zip(&case.steps) {
-                for (name, _) in &step.tokens {
+                for (name, wanted) in &step.tokens {
                     let found = request.values(name.as_str()).last().map(<[u8]>::to_vec);
-                    tokens.extend(found.map(|value| (name.to_string(), value, case.name.clone())));
+                    tokens.extend(found.map(|value| (name.to_string(), value, format!("the token of `{}`", case.name))));
+                    for (other, change) in wanted.variations(case.now) {
+                        let value = runner.bearer(name, &other, case)?;
+                        tokens.push((name.to_string(), value.into_bytes(), format!("the token of `{}` {change}", case.name)));
+                    }
                 }
                 addresses.insert(request.peer);
                 methods.insert(request.method.clone());
@@ -88,7 +96,9 @@ impl Probes {
         let mut seen = BTreeSet::new();
         let mut probes = Vec::new();
         for (index, case, base) in &bases {
-            for (request, change) in variations(base, &tokens, &addresses, &methods).into_iter().take(MOST_OF_A_CASE) {
+            for (request, change) in
+                variations((&case.name, base), &tokens, &addresses, &methods).into_iter().take(MOST_OF_A_CASE)
+            {
                 let key = format!("{} {} {} {:?}", request.method, request.url(), request.peer, request.headers);
                 if probes.len() < MOST_PROBES && seen.insert(key) {
                     probes.push(probe((*index, case), request, &change, runner));
@@ -101,7 +111,7 @@ impl Probes {
     /// Returns the first request that the other config treats differently, those from the first of these cases first.
     pub(super) fn witness(&self, other: &OfflineGateway, cases: &[usize], runner: &Runner) -> Option<Witness> {
         let near = |case: usize| self.0.iter().filter(move |probe| probe.case == case);
-        cases.iter().copied().flat_map(near).find_map(|probe| {
+        cases.iter().copied().flat_map(near).take(MOST_OF_A_MUTANT).find_map(|probe| {
             let after = Treatment::of(&runner.probe(other, &probe.request, probe.now));
             (after != probe.outcome).then(|| Witness {
                 request: probe.text.clone(),
@@ -120,17 +130,19 @@ fn probe((index, case): (usize, &Case), request: OfflineRequest, change: &str, r
 
 /// Returns a request, and requests that differ from it in one fact.
 fn variations(
-    base: &OfflineRequest,
+    (case, base): (&str, &OfflineRequest),
     tokens: &[(String, Vec<u8>, String)],
     addresses: &BTreeSet<IpAddr>,
     methods: &BTreeSet<String>,
 ) -> Vec<(OfflineRequest, String)> {
     let mut found = vec![(base.clone(), String::new())];
-    for (name, value, of) in tokens {
+    // Those that differ least from the request come first.
+    let (own, others): (Vec<_>, Vec<_>) = tokens.iter().partition(|(_, _, of)| of.contains(&format!("`{case}`")));
+    for (name, value, of) in own.into_iter().chain(others).take(MOST_TOKENS) {
         let mut request = base.clone();
         request.headers.retain(|(own, _)| !own.eq_ignore_ascii_case(name));
         request.header(name.as_str(), value.clone());
-        found.push((request, format!(", with the token of `{of}` in {name}")));
+        found.push((request, format!(", with {of} in {name}")));
     }
     for (index, (name, _)) in base.headers.iter().enumerate() {
         let mut request = base.clone();
@@ -143,6 +155,9 @@ fn variations(
         request.header("X-Forwarded-For", address.to_string());
         found.push((request, format!(", with X-Forwarded-For: {address}")));
     }
+    let mut other = base.clone();
+    "elsewhere.example".clone_into(&mut other.authority);
+    found.push((other, ", for another host".to_owned()));
     for method in methods {
         found.push((OfflineRequest { method: method.clone(), ..base.clone() }, String::new()));
     }

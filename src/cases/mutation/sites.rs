@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The maximum number of values of which one is added to a list.
-const MOST_ADDITIONS: usize = 6;
+const MOST_ADDITIONS: usize = 12;
 /// The clock skew that token policies accept by default, and the longest that they may, in seconds.
 const SKEW: u64 = 300;
 const LONGEST_SKEW: u64 = 600;
