@@ -81,6 +81,7 @@ impl<'a> Refused<'a> {
             Reason::CallerAddressNotAllowed => self.addresses(),
             Reason::NoRoute => self.routes(),
             Reason::MethodNotAllowed => self.methods(),
+            Reason::RequestTargetInvalid => self.plain_paths(),
             Reason::TlsRequired => self.tls(),
             Reason::CallerAddressUnparsable => self.forwarding_fields(),
             Reason::HeaderCheckFailed => self.checked_header(),
@@ -169,8 +170,25 @@ impl<'a> Refused<'a> {
             let written = route.matches.path.as_ref().or(route.matches.exact_path.as_ref());
             let to: String = written.map_or("/".to_owned(), |path| super::routes::filled(path));
             found.push(Candidate::new("path", path, &to, Change::Path(to.clone()), who));
+            for host in route.matches.hosts.iter().take(1) {
+                let host = host.strip_prefix("*.").map_or(host.clone(), |below| format!("a.{below}"));
+                let url = format!("{host}{to}");
+                found.push(Candidate::new("url", format!("{}{path}", request.host()), url, Change::Url(host, to.clone()), who));
+            }
         }
         found
+    }
+
+    /// Returns paths that everybody reads alike: what stands before the part that is not plain, the longest first.
+    fn plain_paths(&self) -> Vec<Candidate> {
+        let path = self.variant.request().target.split('?').next().unwrap_or_default();
+        let plain = |segment: &&str| {
+            let letters = segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte));
+            letters && !segment.is_empty() && !segment.bytes().all(|byte| byte == b'.')
+        };
+        let segments: Vec<&str> = path.split('/').skip(1).take_while(plain).collect();
+        let prefixes = (0..=segments.len()).rev().map(|count| format!("/{}", segments[..count].join("/")));
+        prefixes.take(MOST).map(|to| Candidate::new("path", path, &to, Change::Path(to.clone()), "the caller")).collect()
     }
 
     fn methods(&self) -> Vec<Candidate> {

@@ -30,6 +30,8 @@ pub(crate) enum Change {
     Host(String),
     /// The path of the URL.
     Path(String),
+    /// The host and the path of the URL.
+    Url(String, String),
     /// The method.
     Method(String),
     /// A header field; `None` removes it.
@@ -86,6 +88,9 @@ impl Variant {
     pub(crate) fn apply(&mut self, change: &Change) -> bool {
         match change {
             Change::Caller(address) => return self.call_from(*address),
+            Change::Url(host, path) => {
+                return self.apply(&Change::Host(host.clone())) && self.apply(&Change::Path(path.clone()));
+            }
             Change::Host(host) => {
                 let port = self.request.authority.strip_prefix(self.request.host()).unwrap_or_default().to_owned();
                 self.request.authority = format!("{host}{port}");
