@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{AddressSet, entry::AddressRange};
-use crate::settings::{Faults, Place};
+use crate::settings::{Faults, Lint, Place};
 
 /// The number of findings of one kind that are reported one by one; a file may hold thousands.
 const TOLD: usize = 5;
@@ -46,12 +46,18 @@ pub(super) fn entries(written: &[(AddressRange, EntryPlace<'_>)], named: bool, f
         }
         if span.is_everything() {
             faults.warning(
+                Lint::AddressSetEverything,
                 &entry.place(),
                 format!("{entry} is every address there is"),
                 "leave it out, or list the networks that are meant",
             );
         } else if span.is_vast() {
-            faults.warning(&entry.place(), format!("{entry} is wider than any one network"), "list the networks that are meant");
+            faults.warning(
+                Lint::AddressRangeVast,
+                &entry.place(),
+                format!("{entry} is wider than any one network"),
+                "list the networks that are meant",
+            );
         }
     }
     let mut sorted: Vec<_> = written.iter().collect();
@@ -70,15 +76,25 @@ pub(super) fn entries(written: &[(AddressRange, EntryPlace<'_>)], named: bool, f
         }
         let (first, second) = (&before.1, &current.1);
         if before.0.covers(current.0) {
-            faults.warning(&second.place(), format!("{second} is already in {first}"), "leave it out");
+            faults.warning(Lint::AddressListedTwice, &second.place(), format!("{second} is already in {first}"), "leave it out");
         } else {
-            faults.warning(&second.place(), format!("{second} overlaps {first}"), "make the two meet, or one of them");
+            faults.warning(
+                Lint::AddressesOverlap,
+                &second.place(),
+                format!("{second} overlaps {first}"),
+                "make the two meet, or one of them",
+            );
             widest = Some(current);
         }
     }
     if let (true, Some((_, entry))) = (told > TOLD, written.first()) {
         let place = entry.place();
-        faults.warning(&place, format!("{} more entries of the list overlap others", told - TOLD), "leave out what is covered");
+        faults.warning(
+            Lint::AddressListedTwice,
+            &place,
+            format!("{} more entries of the list overlap others", told - TOLD),
+            "leave out what is covered",
+        );
     }
 }
 
@@ -92,7 +108,7 @@ pub(super) fn included(
     let mut tell = |entry: &EntryPlace<'_>, whole: &EntryPlace<'_>| {
         told += 1;
         if told <= TOLD {
-            faults.warning(&entry.place(), format!("{entry} is already in {whole}"), "leave it out");
+            faults.warning(Lint::AddressListedTwice, &entry.place(), format!("{entry} is already in {whole}"), "leave it out");
         }
     };
     for (index, (set, whole)) in sets.iter().enumerate() {
@@ -109,7 +125,7 @@ pub(super) fn included(
     }
     if let (true, Some((_, set))) = (told > TOLD, sets.first()) {
         let message = format!("{} more entries of the list are in sets that it names", told - TOLD);
-        faults.warning(&set.place(), message, "leave out what is covered");
+        faults.warning(Lint::AddressListedTwice, &set.place(), message, "leave out what is covered");
     }
 }
 

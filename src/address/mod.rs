@@ -192,12 +192,20 @@ impl AddressSet {
     }
 
     /// Returns whether every address of the other set is permanently in this one.
-    fn covers_all_of(&self, other: &Self) -> bool {
+    pub(crate) fn covers_all_of(&self, other: &Self) -> bool {
         let is_ours = |piece: &Arc<Piece>| self.pieces().any(|(until, own)| until.is_none() && Arc::ptr_eq(own, piece));
         let covers = |ranges: &Ranges| ranges.spans().all(|span| self.covers(span));
         other.pieces().all(|(_, piece)| {
             (is_ours(piece) || covers(&piece.lasting)) && piece.expiring.iter().all(|(_, ranges)| covers(ranges))
         })
+    }
+
+    /// Returns whether some address is in both sets, also where it expires.
+    pub(crate) fn meets(&self, other: &Self) -> bool {
+        let (few, many) = if self.ranges() <= other.ranges() { (self, other) } else { (other, self) };
+        let many: Vec<&Ranges> = many.pieces().flat_map(|(_, piece)| piece.all()).collect();
+        let mut few = few.pieces().flat_map(|(_, piece)| piece.all()).flat_map(Ranges::spans);
+        few.any(|span| many.iter().any(|ranges| ranges.meets(span)))
     }
 
     /// Returns the time when the next entry expires, in seconds since 1970.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     AddressEntryConfig, AddressSet, Dated, NotedAddressConfig, entry, entry::AddressRange, lint, ranges::Ranges, suggestion,
 };
-use crate::settings::{Date, Faults, Place};
+use crate::settings::{Date, Faults, Lint, Place};
 
 /// The largest piece, in ranges, that is copied into the sets that name it: an additional search costs more than the copy.
 const COPIED: usize = 64;
@@ -102,6 +102,7 @@ impl<'a> Parts<'a> {
         if expires.end() <= self.now {
             let owner = noted.owner.as_deref().map(|owner| format!(" (of {owner})")).unwrap_or_default();
             faults.warning(
+                Lint::AddressExpired,
                 &place.key("expires"),
                 format!("`{}`{owner} has expired on {expires} and no longer counts", noted.address),
                 "remove it, or give it a later day",

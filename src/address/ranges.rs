@@ -47,6 +47,14 @@ impl Ranges {
         }
     }
 
+    /// Returns whether some address of the span is in the set.
+    pub(super) fn meets(&self, span: AddressRange) -> bool {
+        match span {
+            AddressRange::V4(from, to) => self.v4.meets(from, to),
+            AddressRange::V6(from, to) => self.v6.meets(from, to),
+        }
+    }
+
     pub(super) fn spans(&self) -> impl Iterator<Item = AddressRange> {
         let v4 = self.v4.starts.iter().zip(&self.v4.ends).map(|(from, to)| AddressRange::V4(*from, *to));
         v4.chain(self.v6.starts.iter().zip(&self.v6.ends).map(|(from, to)| AddressRange::V6(*from, *to)))
@@ -81,6 +89,12 @@ impl<T: Copy + Ord> Sorted<T> {
 
     fn contains(&self, address: T) -> bool {
         self.covers(address, address)
+    }
+
+    fn meets(&self, from: T, to: T) -> bool {
+        // The last range that begins at or before the end of the span is the one that reaches furthest into it.
+        let above = self.starts.partition_point(|start| *start <= to);
+        above.checked_sub(1).is_some_and(|at| from <= self.ends[at])
     }
 
     fn covers(&self, from: T, to: T) -> bool {
@@ -135,6 +149,11 @@ mod tests {
                     (std::net::Ipv6Addr::from(u128::from(number)).into(), AddressRange::V6(number.into(), number.into()))
                 };
                 prop_assert_eq!(ranges.contains(address), spans.iter().any(|listed| listed.covers(span)), "{}", address);
+                let wide = match span {
+                    AddressRange::V4(from, _) => AddressRange::V4(from, from + 5),
+                    AddressRange::V6(from, _) => AddressRange::V6(from, from + 5),
+                };
+                prop_assert_eq!(ranges.meets(wide), spans.iter().any(|listed| listed.meets(wide)), "{}", address);
             }
         }
     }

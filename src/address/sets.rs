@@ -15,7 +15,7 @@ use super::{
     built::{self, BuiltSets},
     entry, lint, suggestion,
 };
-use crate::settings::{Faults, Place};
+use crate::settings::{Faults, Lint, Place};
 
 /// The largest file that is read, in bytes. Microsoft's has 4 MiB, a line of text has 10 to 40 bytes.
 const MAX_FILE: u64 = 64 << 20;
@@ -122,7 +122,7 @@ impl<'a> Builder<'a> {
                     parts.add(entry, (&place, index), faults, |name, faults| self.referenced(name, &at, faults), || names.keys());
                 }
                 if entries.is_empty() {
-                    faults.warning(&place, "the set is empty", "list an address, or remove the set");
+                    faults.warning(Lint::AddressSetEmpty, &place, "the set is empty", "list an address, or remove the set");
                 }
                 parts.lint(true, faults);
                 Arc::new(parts.finish())
@@ -252,7 +252,7 @@ fn lines<'a>(text: &'a str, place: &'a Place, parts: &mut Parts<'a>, faults: &mu
         faults.error(place, format!("{} more lines of the file cannot be read", bad - TOLD), "mend those first");
     }
     if empty {
-        faults.warning(place, "the file holds no address", "list an address, or remove the set");
+        faults.warning(Lint::AddressSetEmpty, place, "the file holds no address", "list an address, or remove the set");
     }
 }
 

@@ -9,7 +9,8 @@ use crate::{
     gateway::runtime::Runtime,
     listener::{Listener, ListenerCertificateStatus},
     partner::PartnerStatus,
-    route::Action,
+    route::{Action, Route},
+    telemetry::Counters,
     upstream::{OwnCertificateStatus, ServerState},
 };
 
@@ -74,8 +75,46 @@ impl ListenerStatus {
 struct RouteStatus {
     name: String,
     policies: Vec<String>,
+    /// `report-only`, if no policy of the route's own refuses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<&'static str>,
+    /// The policies whose refusals are not enforced.
+    report_only: Vec<String>,
+    /// Their refusals since the process began.
+    would_deny: Vec<WouldDenyStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<String>,
+}
+
+/// The refusals of a policy that were not enforced.
+#[derive(Debug, Serialize)]
+struct WouldDenyStatus {
+    policy: String,
+    code: String,
+    count: u64,
+}
+
+impl RouteStatus {
+    fn of(route: &Route) -> Self {
+        let mut report_only = Vec::new();
+        route.inbound.each(&mut |entry| report_only.extend(entry.report_only.then(|| entry.at.to_string())));
+        let would_deny = Counters::would_deny(&route.counters).into_iter().map(|counted| WouldDenyStatus {
+            policy: counted.policy.to_string(),
+            code: counted.code.into_string(),
+            count: counted.count,
+        });
+        Self {
+            name: route.name.to_string(),
+            policies: route.inbound.iter().map(|entry| entry.at.to_string()).collect(),
+            mode: route.report_only.then_some("report-only"),
+            report_only,
+            would_deny: would_deny.collect(),
+            upstream: match &route.action {
+                Action::Forward(upstream) => Some(upstream.name().to_string()),
+                Action::Respond(_) | Action::Describe(_) | Action::Relay(_) | Action::Keys(_) | Action::Service => None,
+            },
+        }
+    }
 }
 
 /// One discovery document and its keys.
@@ -162,18 +201,7 @@ impl Admin {
             open_files: connections.open_files,
             connections_warning: connections.warning(),
             listeners: connections.listeners.iter().map(ListenerStatus::of).collect(),
-            routes: runtime
-                .routes
-                .iter()
-                .map(|route| RouteStatus {
-                    name: route.name.to_string(),
-                    policies: route.inbound.iter().map(|entry| entry.at.to_string()).collect(),
-                    upstream: match &route.action {
-                        Action::Forward(upstream) => Some(upstream.name().to_string()),
-                        Action::Respond(_) | Action::Describe(_) | Action::Relay(_) | Action::Keys(_) | Action::Service => None,
-                    },
-                })
-                .collect(),
+            routes: runtime.routes.iter().map(RouteStatus::of).collect(),
             signing_keys: runtime.tenants.status(&runtime.clock).into_iter().map(SigningKeysStatus::from).collect(),
             credentials: runtime.credentials.status(),
             address_sets: runtime.address_sets.status(runtime.clock.unix_seconds()),

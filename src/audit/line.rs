@@ -75,7 +75,14 @@ macro_rules! object {
     };
 }
 
-pub(crate) use {address, hexadecimal, list, number, object, plain, socket_address, text, truth};
+/// Writes a list of objects, whose members the closure writes; none if it is empty.
+macro_rules! objects {
+    ($line:expr, $name:literal, $list:expr, $write:expr) => {
+        $line.objects(concat!(",\"", $name, "\":["), $list, $write)
+    };
+}
+
+pub(crate) use {address, hexadecimal, list, number, object, objects, plain, socket_address, text, truth};
 
 /// The longest text of a caller's, in bytes: what callers write is shown, not stored.
 pub(crate) const LONGEST: usize = 256;
@@ -185,6 +192,22 @@ impl<'a> Line<'a> {
             // Members begin with a comma, which the first one of an object has no use for.
             self.0.remove(inner);
             self.0.push(b'}');
+        }
+    }
+
+    pub(crate) fn objects<T>(&mut self, key: &'static str, list: &[T], write: impl Fn(&mut Self, &T)) {
+        for (index, entry) in list.iter().enumerate() {
+            self.0.extend_from_slice(if index == 0 { key.as_bytes() } else { b"," });
+            self.0.push(b'{');
+            let inner = self.0.len();
+            write(self, entry);
+            if self.0.len() > inner {
+                self.0.remove(inner);
+            }
+            self.0.push(b'}');
+        }
+        if !list.is_empty() {
+            self.0.push(b']');
         }
     }
 
@@ -339,6 +362,8 @@ mod tests {
                 number!(line, "level", 5);
             });
             object!(line, "nothing", |_: &mut Line<'_>| {});
+            objects!(line, "would_deny", &["a", "b"], |line: &mut Line<'_>, at: &&str| text!(line, "at", *at));
+            objects!(line, "none", &[], |line: &mut Line<'_>, at: &&str| text!(line, "at", *at));
             line.members(",\"issuer\":\"i\"");
         });
 
@@ -347,7 +372,8 @@ mod tests {
             json!({
                 "host": "api.contoso.example", "trace_id": "00000000000000000000000000004bf9", "listener": "pub\"lic",
                 "peer": "192.0.2.7:443", "caller": "2001:db8::1", "complete": true, "verified": false, "status": 200,
-                "roles": ["a", "b\\"], "claims": { "dep\"artment": "sales", "level": 5 }, "issuer": "i"
+                "roles": ["a", "b\\"], "claims": { "dep\"artment": "sales", "level": 5 },
+                "would_deny": [{ "at": "a" }, { "at": "b" }], "issuer": "i"
             })
         );
     }

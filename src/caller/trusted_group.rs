@@ -8,7 +8,7 @@ use super::TrustedProxyConfig;
 use crate::{
     address::{AddressEntryConfig, AddressSet, AddressSets},
     base::clock::Clock,
-    settings::{Faults, Place},
+    settings::{Faults, Lint, Place},
 };
 
 /// Trusted peers, and the header fields that their requests must carry.
@@ -48,7 +48,12 @@ impl TrustedGroup {
         let required = read_required(required, &place.key("require-header"), faults);
         if let (Some(name), Some([])) = (sets.front_door(addresses), required.as_deref()) {
             let message = format!("`{name}` are the addresses of all customers of Front Door, and each of them is believed");
-            faults.warning(list, message, "add `require-header: { X-Azure-FDID: [the id of your profile] }`");
+            faults.warning(
+                Lint::FrontDoorWithoutId,
+                list,
+                message,
+                "add `require-header: { X-Azure-FDID: [the id of your profile] }`",
+            );
         }
         let addresses = AddressSet::build(addresses, list, sets, faults)?;
         if addresses.holds_a_whole_family() {

@@ -3,13 +3,14 @@
 use std::{
     io::{IsTerminal as _, Write as _},
     net::IpAddr,
+    path::PathBuf,
     process::ExitCode,
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{certificate::Format, config_file::ConfigFile};
+use super::config_file::ConfigFile;
 use crate::{
     config::{Document, Report},
     gateway::runtime::Runtime,
@@ -32,9 +33,21 @@ pub struct CheckArguments {
     /// The routes that `--must-allow` applies to [default: all]; can be given several times
     #[arg(long, value_name = "NAME", requires = "must_allow")]
     route: Vec<String>,
-    /// The output format: for people or for machines
+    /// The output format: for people, for machines, or for code scanning
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+}
+
+/// The output format of `entrada check`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+    /// For code scanning: SARIF 2.1.0.
+    Sarif,
 }
 
 /// Checks the config.
@@ -53,16 +66,24 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
                 "errors": report.errors(),
                 "warnings": report.warnings(),
                 "findings": report.to_json(),
+                "silenced": report.silenced_to_json(),
             });
             writeln!(out, "{value:#}")?;
         }
-        Format::Text if report.is_empty() => writeln!(out, "{}: no faults", arguments.config.path().display())?,
+        Format::Sarif => writeln!(out, "{:#}", report.to_sarif(&repository()))?,
+        Format::Text if report.is_empty() => writeln!(out, "{}: {}", arguments.config.path().display(), report.summary())?,
         Format::Text => {
             let colours = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             write!(out, "{}", report.render(colours))?;
         }
     }
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Returns the folder of the repository that the command runs in; without one, the working folder.
+fn repository() -> PathBuf {
+    let here = std::env::current_dir().unwrap_or_default();
+    here.ancestors().find(|folder| folder.join(".git").exists()).map_or_else(|| here.clone(), PathBuf::from)
 }
 
 fn check(arguments: &CheckArguments) -> Report {

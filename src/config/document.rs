@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Config,
+    Config, beside, effect,
     fact_names::FactNames,
     fingerprint::Fingerprint,
     lint, merge,
@@ -17,8 +17,10 @@ use super::{
     report::Report,
     rest::{self, Rest},
     schema::{Shape, schema},
+    silence::Silences,
     validate,
 };
+use crate::base::clock::Clock;
 use crate::settings::Finding;
 use crate::settings::{
     Secrets,
@@ -50,6 +52,9 @@ pub struct Document {
     #[doc(hidden)]
     pub folders: Vec<PathBuf>,
     warnings: Report,
+    /// All that was found while the config was read, silenced or not.
+    found: Vec<Finding>,
+    silences: Silences,
     /// The settings by name, for telling what another config changes.
     pub fingerprint: Fingerprint,
     /// The names of fields and parameters that the config reads.
@@ -96,7 +101,7 @@ impl Document {
                 let message = format!("the config `{}` cannot be read: {error}", path.display());
                 let cure = "name the file that holds the config behind the command, or set ENTRADA_CONFIG";
                 let finding = Finding::nowhere(message, cure);
-                Err(Report::new(vec![finding], Arc::new(sources)))
+                Err(Report::unread(finding, Arc::new(sources)))
             }
         }
     }
@@ -134,6 +139,8 @@ impl Document {
             files: Vec::new(),
             folders: Vec::new(),
             warnings: Report::new(Vec::new(), sources.clone()),
+            found: Vec::new(),
+            silences: Silences::default(),
             fingerprint: Fingerprint::default(),
             fact_names: FactNames::default(),
             places: Places::default(),
@@ -150,6 +157,7 @@ impl Document {
         let schema = schema();
         let shape = Shape::root(&schema);
         let merge::Reading { mut document, mut findings, folders } = merge::read(main, &base, &mut sources, shape);
+        beside::move_modes(&mut document);
         let resolved = named_values::resolve(&mut document, ValueSources { variable, base: &base }, &mut sources);
         findings.extend(resolved.findings);
         let errors = findings.iter().filter(|finding| finding.severity == Severity::Error);
@@ -162,14 +170,31 @@ impl Document {
         let sources = Arc::new(sources);
         let report = Report::new(findings, sources.clone());
         if report.errors() > 0 {
-            let rest = rest::readable(&document, checked.repairs, &checked.gone).map(|(config, nodes, without)| {
+            let readable = rest::readable(&document, checked.repairs, &checked.gone);
+            let (silences, invalid) = Silences::read(&document, readable.as_ref().map(|(config, ..)| config), &sources);
+            let report = report.and(&Report::new(invalid, sources.clone())).silence(&silences, today(), false);
+            let rest = readable.map(|(config, nodes, without)| {
                 let warnings = Report::new(Vec::new(), sources.clone());
+                let (found, silences) = (Vec::new(), Silences::default());
                 let (files, folders, secrets) = (Vec::new(), Vec::new(), Secrets(resolved.secrets));
                 // Where an entry was taken out, others keep their places.
                 let places = Places::of(&nodes);
                 let fingerprint = Fingerprint::default();
                 let fact_names = FactNames::default();
-                let document = Self { config, secrets, base, files, folders, warnings, fingerprint, fact_names, places, sources };
+                let document = Self {
+                    config,
+                    secrets,
+                    base,
+                    files,
+                    folders,
+                    warnings,
+                    found,
+                    silences,
+                    fingerprint,
+                    fact_names,
+                    places,
+                    sources,
+                };
                 Rest { document, nodes, without }
             });
             return Err(if let Some(rest) = rest { report.beside(rest) } else { report });
@@ -180,17 +205,32 @@ impl Document {
             Ok(config) => {
                 let mut faults = Faults::default();
                 lint::lint(&config, &mut faults);
+                effect::lint(&document, &mut faults);
                 let found = faults.iter().map(|fault| Finding::of(fault, places.origin(&fault.place, fault.at_key)));
                 // A name that looks unused may be named where an error kept us from reading: so not before all is read.
                 let found = found.chain(lint::unused(&document, &resolved.used));
-                let report = report.and(&Report::new(found.collect(), sources.clone()));
+                let (silences, invalid) = Silences::read(&document, Some(&config), &sources);
+                let report = report.and(&Report::new(found.chain(invalid).collect(), sources.clone()));
+                let found = report.findings().to_vec();
+                let warnings = report.silence(&silences, today(), false);
                 let secrets = Secrets(resolved.secrets);
                 let fingerprint = Fingerprint::of(&document);
                 let fact_names = FactNames::of(&document);
-                Ok((
-                    Self { config, secrets, base, files, folders, warnings: report, fingerprint, fact_names, places, sources },
-                    document,
-                ))
+                let whole = Self {
+                    config,
+                    secrets,
+                    base,
+                    files,
+                    folders,
+                    warnings,
+                    found,
+                    silences,
+                    fingerprint,
+                    fact_names,
+                    places,
+                    sources,
+                };
+                Ok((whole, document))
             }
             Err(misfit) => {
                 let place = misfit.place();
@@ -203,15 +243,21 @@ impl Document {
         }
     }
 
-    /// Returns the warnings found while the config was read.
+    /// Returns the warnings found while the config was read, without those that are silenced.
     pub const fn warnings(&self) -> &Report {
         &self.warnings
     }
 
     /// Returns the faults found while the config was built, with their places in the files, and the earlier warnings.
     pub fn report(&self, faults: &Faults) -> Report {
+        self.report_at(faults, today())
+    }
+
+    /// Does the same at a time, in seconds since 1970: silences end on a day.
+    pub fn report_at(&self, faults: &Faults, now: u64) -> Report {
         let findings = faults.iter().map(|fault| Finding::of(fault, self.places.origin(&fault.place, fault.at_key)));
-        Report::new(findings.collect(), self.sources.clone()).and(&self.warnings)
+        let findings = findings.chain(self.found.iter().cloned()).collect();
+        Report::new(findings, self.sources.clone()).silence(&self.silences, now, true)
     }
 
     /// Returns a message about the config without its secrets.
@@ -259,6 +305,11 @@ impl Written {
     pub(crate) fn read(&self) -> Option<Document> {
         Document::load(&self.path).ok().filter(|document| document.digest() == self.digest)
     }
+}
+
+/// Returns the time of the system's clock.
+fn today() -> u64 {
+    Clock::system().unix_seconds()
 }
 
 /// The place of each setting.

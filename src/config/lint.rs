@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::Config;
-use crate::settings::Finding;
+use crate::settings::{Finding, Lint};
 use crate::settings::{
     fault::{Faults, Place},
     node::{Kind, Node},
@@ -29,7 +29,7 @@ pub(crate) fn unused(document: &Node, used_values: &BTreeSet<String>) -> Vec<Fin
         if !used_values.contains(&key.text) {
             let place = Place::root().key("named-values").key(&key.text);
             let message = format!("the named value `{}` is used nowhere", key.text);
-            findings.push(Finding::warning(key.at.clone(), &place, message, "remove it"));
+            findings.push(Finding::warning(Lint::Unused, key.at.clone(), &place, message, "remove it"));
         }
     }
     let mut texts = HashSet::new();
@@ -42,6 +42,7 @@ pub(crate) fn unused(document: &Node, used_values: &BTreeSet<String>) -> Vec<Fin
                 let place = Place::root().key(section).key(&key.text);
                 let message = format!("`{}` is used nowhere", key.text);
                 findings.push(Finding::warning(
+                    Lint::Unused,
                     key.at.clone(),
                     &place,
                     message,
@@ -77,6 +78,7 @@ pub(crate) fn lint(config: &Config, faults: &mut Faults) {
         {
             let message = format!("the listener `{}` takes tokens without TLS from the network", listener.name);
             faults.warning(
+                Lint::ListenerWithoutTls,
                 &root.key("listeners").index(index).key("address"),
                 message,
                 "give it `tls`, or name the proxies that end TLS in `trusted-proxies`",
@@ -88,6 +90,7 @@ pub(crate) fn lint(config: &Config, faults: &mut Faults) {
     {
         let cure = "keep it on loopback; probes and metrics can have a listener of their own, `health`";
         faults.warning(
+            Lint::AdminExposed,
             &root.key("admin").key("address"),
             "the admin listener can be reached from the network, and asks nobody who they are",
             cure,
@@ -97,9 +100,11 @@ pub(crate) fn lint(config: &Config, faults: &mut Faults) {
         for (index, policy) in policies.iter().enumerate() {
             let place = place.index(index).key(policy.name());
             lint_policy(policy, &policies[index + 1..], &place, faults);
+            super::exposure::lint_policy(policy, &policies[index + 1..], &place, faults);
         }
     }
     super::meaning::lint(config, faults);
+    super::exposure::lint(config, faults);
     for (index, route) in config.routes.iter().enumerate() {
         lint_route(route, &root.key("routes").index(index), config, faults);
     }
@@ -117,16 +122,37 @@ fn policy_lists(config: &Config) -> Vec<(Place, &[PolicyConfig])> {
             .enumerate()
             .map(|(index, route)| (root.key("routes").index(index).key("inbound"), route.inbound.as_slice())),
     );
+    // What is tried is judged as what is enforced: it will be.
+    let mut next = 0;
+    while let Some((place, policies)) = lists.get(next) {
+        let within = policies.iter().enumerate().filter_map(|(index, policy)| match policy {
+            PolicyConfig::ReportOnly(policies) => Some((place.index(index).key(policy.name()), policies.as_slice())),
+            _ => None,
+        });
+        let within: Vec<_> = within.collect();
+        lists.extend(within);
+        next += 1;
+    }
     lists
+}
+
+/// Returns whether a policy decides about what a token policy before it lets through.
+pub(super) fn decides(policy: &PolicyConfig) -> bool {
+    matches!(policy, PolicyConfig::CheckPartner(_) | PolicyConfig::Authorize(_)) && !policy.mode().is_report_only()
 }
 
 fn lint_policy(policy: &PolicyConfig, later: &[PolicyConfig], place: &Place, faults: &mut Faults) {
     if let PolicyConfig::ValidateAzureAdToken(token) = policy
         && is_wide(token)
-        && later.iter().all(|later| later.name() != "check-partner" && later.name() != "authorize")
+        && !later.iter().any(decides)
     {
         let cure = "name `scopes` and `roles`, `client-application-ids` or `required-claims`";
-        faults.warning(place, "every user and application that has any permission for this audience is let through", cure);
+        faults.warning(
+            Lint::TokenUnrestricted,
+            place,
+            "every user and application that has any permission for this audience is let through",
+            cure,
+        );
     }
     match policy {
         PolicyConfig::ValidateAzureAdToken(token) => lint_token(token, later, place, faults),
@@ -137,7 +163,12 @@ fn lint_policy(policy: &PolicyConfig, later: &[PolicyConfig], place: &Place, fau
             };
             if config.value.as_ref().and_then(|value| value.plain()).is_some_and(looks_meant) {
                 let cure = "write \"@(…)\" around it for what it stands for";
-                faults.warning(&place.key("value"), "the header is this text itself, which reads like an expression", cure);
+                faults.warning(
+                    Lint::ExpressionUnmarked,
+                    &place.key("value"),
+                    "the header is this text itself, which reads like an expression",
+                    cure,
+                );
             }
         }
         _ => {}
@@ -150,17 +181,18 @@ fn lint_token(token: &ValidateAzureAdTokenConfig, later: &[PolicyConfig], place:
         let bare = scope.rsplit('/').next().unwrap_or_default();
         let message =
             format!("no token has the scope `{scope}`: clients ask for it so, and tokens hold the part behind the last slash");
-        faults.warning(&place.key("scopes").index(index), message, format!("write `{bare}`"));
+        faults.warning(Lint::ScopeNeverIssued, &place.key("scopes").index(index), message, format!("write `{bare}`"));
     }
     let restricts_applications = !token.roles.is_empty()
         || !token.client_application_ids.is_empty()
         || !token.required_claims.is_empty()
         || token.token_kind == TokenKindConfig::User
         || token.token_type == TokenTypeConfig::Id
-        || later.iter().any(|later| matches!(later.name(), "check-partner" | "authorize"));
+        || later.iter().any(decides);
     if !token.scopes.is_empty() && !restricts_applications {
         let cure = "name the `roles` that applications need, or say `token-kind: user`";
         faults.warning(
+            Lint::ApplicationsUnrestricted,
             place,
             "`scopes` are asked of users alone: every application with any role for this audience is let through",
             cure,
@@ -192,34 +224,35 @@ fn lint_route(route: &crate::route::RouteConfig, place: &Place, config: &Config,
                 }
                 None => "a `path` matches all below it by itself; write `{name}` for any one segment".to_owned(),
             };
-            faults.warning(&place.key("match").key(key), message, cure);
+            faults.warning(Lint::PathStar, &place.key("match").key(key), message, cure);
         }
     }
     let Some(upstream) = route.upstream.as_ref().and_then(|name| config.upstreams.get(name)) else { return };
     let Some(server) = upstream.servers.iter().find(|server| is_in_clear(server)) else { return };
-    let mut warn = |what: &str, at: &Place| {
+    let mut warn = |lint: Lint, what: &str, at: &Place| {
         let message = format!("{what} travels to the upstream in clear, to {server}: whoever reads it on its way can use it");
-        faults.warning(at, message, "use `https://` servers, or send none where the upstream needs none");
+        faults.warning(lint, at, message, "use `https://` servers, or send none where the upstream needs none");
     };
+    let token = Lint::TokenSentInClear;
     match &route.authorization {
         // Where a connection is one caller's own it is Windows credentials that are kept.
         AuthorizationConfig::Word(AuthorizationWord::Keep) if upstream.connection_affinity.is_some() => {}
-        AuthorizationConfig::Word(AuthorizationWord::Keep) => warn("the caller's token", &place.key("authorization")),
-        AuthorizationConfig::FromHeader(_) => warn("the caller's token", &place.key("authorization")),
-        AuthorizationConfig::Credential(_) => warn("the gateway's own token", &place.key("authorization")),
+        AuthorizationConfig::Word(AuthorizationWord::Keep) => warn(token, "the caller's token", &place.key("authorization")),
+        AuthorizationConfig::FromHeader(_) => warn(token, "the caller's token", &place.key("authorization")),
+        AuthorizationConfig::Credential(_) => warn(token, "the gateway's own token", &place.key("authorization")),
         AuthorizationConfig::OnBehalfOf(_) => {
-            warn("the token that the gateway gets on the user's behalf", &place.key("authorization"))
+            warn(token, "the token that the gateway gets on the user's behalf", &place.key("authorization"))
         }
         AuthorizationConfig::Word(AuthorizationWord::Remove) | AuthorizationConfig::Absent => {}
     }
     if route.backend_assertion.is_some() {
-        warn("the gateway's assertion about the caller", &place.key("backend-assertion"));
+        warn(token, "the gateway's assertion about the caller", &place.key("backend-assertion"));
     }
     for (index, policy) in route.inbound.iter().enumerate() {
         let PolicyConfig::SetHeader(header) = policy else { continue };
         let mut values = header.value.iter().chain(&header.values);
         if values.any(|value| value.names_secret()) {
-            warn("a secret", &place.key("inbound").index(index).key("set-header"));
+            warn(Lint::SecretSentInClear, "a secret", &place.key("inbound").index(index).key("set-header"));
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     inbound::{PolicyConfig, list},
     route::RouteConfig,
     settings::{
+        Lint,
         fault::{Faults, Place},
         suggest,
     },
@@ -39,6 +40,7 @@ fn lint_route(route: &RouteConfig, place: &Place, config: &Config, faults: &mut 
     if route.require_tls && !has_tls && !config.listeners.is_empty() {
         let message = "no listener has TLS, and none trusts a proxy that could have had it, so every request is refused";
         faults.warning(
+            Lint::TlsRequiredNowhere,
             &place.key("require-tls"),
             message,
             "give a listener `tls`, or name the proxies that end TLS in `trusted-proxies`",
@@ -49,6 +51,7 @@ fn lint_route(route: &RouteConfig, place: &Place, config: &Config, faults: &mut 
     if keeps && route.anonymous && upstream.connection_affinity.is_none() {
         let message = "the route validates no token, and sends whatever callers put into `Authorization` to the backend";
         faults.warning(
+            Lint::AnonymousAuthorizationKept,
             &place.key("authorization"),
             message,
             "validate it with `validate-azure-ad-token`, or write `authorization: remove`",
@@ -61,7 +64,12 @@ fn lint_list(policies: &[PolicyConfig], place: &Place, config: &Config, faults: 
     let end = policies.iter().position(|policy| ends(policy, config, 0));
     if let Some((end, next)) = end.and_then(|end| Some((end, policies.get(end + 1)?))) {
         let message = format!("this policy never runs: `{}` before it ends every request", policies[end].name());
-        faults.warning(&place.index(end + 1).key(next.name()), message, "move it before that one, or remove it");
+        faults.warning(
+            Lint::PolicyUnreachable,
+            &place.index(end + 1).key(next.name()),
+            message,
+            "move it before that one, or remove it",
+        );
     }
     for (index, policy) in policies.iter().enumerate() {
         let place = place.index(index).key(policy.name());
@@ -71,6 +79,7 @@ fn lint_list(policies: &[PolicyConfig], place: &Place, config: &Config, faults: 
                     lint_list(policies, &place.index(index), config, faults);
                 }
             }
+            PolicyConfig::ReportOnly(policies) => lint_list(policies, &place, config, faults),
             PolicyConfig::Choose(branches) => {
                 for (index, branch) in branches.iter().enumerate() {
                     let key = if branch.otherwise.is_some() { "otherwise" } else { "do" };
@@ -94,6 +103,7 @@ fn ends(policy: &PolicyConfig, config: &Config, depth: usize) -> bool {
         && match policy {
             PolicyConfig::ReturnResponse(_) => true,
             PolicyConfig::IncludeFragment(name) => config.fragments.get(name).is_some_and(|policies| list_ends(policies)),
+            PolicyConfig::ReportOnly(policies) => list_ends(policies),
             PolicyConfig::AnyOf(lists) => !lists.is_empty() && lists.iter().all(|policies| list_ends(policies)),
             PolicyConfig::Choose(branches) => {
                 branches.iter().any(|branch| branch.otherwise.is_some())
@@ -108,10 +118,10 @@ fn lint_audience(audience: &str, place: &Place, faults: &mut Faults) {
     if let Some(uri) = audience.strip_suffix("/.default") {
         let message =
             format!("no token is for `{audience}`: clients ask for it so, and the audience is what stands before the slash");
-        faults.warning(place, message, format!("write `{uri}`"));
+        faults.warning(Lint::AudienceNeverIssued, place, message, format!("write `{uri}`"));
     } else if let Some(uri) = audience.strip_suffix('/').filter(|uri| uri.starts_with("api://")) {
         let message = format!("no token of Entra is for `{audience}`: an application ID URI does not end with a slash");
-        faults.warning(place, message, format!("write `{uri}`"));
+        faults.warning(Lint::AudienceNeverIssued, place, message, format!("write `{uri}`"));
     }
 }
 
@@ -143,7 +153,7 @@ fn lint_partners(config: &Config, faults: &mut Faults) {
             } else {
                 "list it in `check-partner` of its routes, or remove it"
             };
-            faults.warning(&Place::root().key("partners").key(name), message, cure);
+            faults.warning(Lint::PartnerUnchecked, &Place::root().key("partners").key(name), message, cure);
         }
     }
 }
@@ -154,6 +164,7 @@ fn lint_host(upstream: &UpstreamConfig, place: &Place, faults: &mut Faults) {
     let Some(host) = upstream.host.as_deref().filter(|host| !WORDS.contains(host) && !host.contains(['.', ':'])) else { return };
     if let Some(word) = suggest::close(host, &WORDS) {
         faults.warning(
+            Lint::HostMistyped,
             place,
             format!("backends would get to see `{host}` as the host's name"),
             format!("did you mean `{word}`?"),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::schema::{Additional, Shape};
-use crate::settings::Finding;
+use crate::settings::{Finding, Lint};
 use crate::settings::{
     fault::Place,
     node::{Key, Kind, Node},
@@ -66,6 +66,7 @@ pub(crate) fn read(main: usize, base: &Path, sources: &mut Sources, shape: Shape
             }
             Ok(paths) if paths.is_empty() => {
                 findings.push(Finding::warning(
+                    Lint::IncludeMatchesNothing,
                     at,
                     &place,
                     format!("`{pattern}` matches no file"),

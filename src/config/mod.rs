@@ -4,7 +4,10 @@
 //! stage stand beside that stage; this module knows the document as a whole. Building is pure: no network, no clock.
 
 pub(crate) mod admin;
+mod beside;
 mod document;
+mod effect;
+mod exposure;
 mod fact_names;
 mod fingerprint;
 mod forms;
@@ -17,8 +20,11 @@ pub(crate) mod named_values;
 mod repair;
 pub(crate) mod report;
 mod rest;
+mod sarif;
 mod schema;
 mod settings_file;
+mod silence;
+mod silence_comment;
 pub(crate) mod test_case;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -42,6 +48,7 @@ pub use schema::{schema, test_schema};
 use schemars::JsonSchema;
 use serde::Deserialize;
 pub(crate) use settings_file::SettingsFile;
+pub use silence::LintsConfig;
 pub use test_case::TestConfig;
 
 use crate::{
@@ -106,6 +113,8 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// Test cases, for `entrada test`.
     pub tests: Vec<TestConfig>,
+    /// The findings of `check` that are accepted, each with a reason. Default: none.
+    pub lints: LintsConfig,
 }
 
 /// A named value: `{{name}}` in any text of the config is replaced by it.

@@ -18,7 +18,7 @@ use crate::base::text;
 use crate::certificate::keys::{LOOSE_CURE, loose_permissions};
 use crate::expression::literal;
 use crate::settings::{
-    Finding, KeyVaultSecretConfig, SecretCell, blank,
+    Finding, KeyVaultSecretConfig, Lint, SecretCell, blank,
     fault::Place,
     node::{Kind, Node},
     origin::{Origin, Sources},
@@ -264,7 +264,7 @@ impl<'a> NamedValues<'a> {
             Ok(secret) => {
                 if let Some(mode) = loose_permissions(&path) {
                     let message = format!("`{}` holds a secret, and others may use it (mode {mode})", path.display());
-                    self.findings.push(Finding::warning(at.clone(), place, message, LOOSE_CURE));
+                    self.findings.push(Finding::warning(Lint::SecretFilePermissions, at.clone(), place, message, LOOSE_CURE));
                 }
                 Some(secret)
             }

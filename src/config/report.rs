@@ -6,7 +6,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, renderer::DecorStyle};
 use serde_json::{Value, json};
 
-use super::{document::Document, rest::Rest};
+use super::{document::Document, rest::Rest, silence::Silenced};
 use crate::settings::{
     fault::{Faults, Place, Severity},
     origin::Sources,
@@ -16,7 +16,11 @@ use crate::settings::{
 #[derive(Clone)]
 pub struct Report {
     findings: Vec<Finding>,
-    sources: Arc<Sources>,
+    /// The findings that are accepted by name.
+    silenced: Vec<Silenced>,
+    pub(super) sources: Arc<Sources>,
+    /// True if the config's file could not be read at all.
+    unread: bool,
     /// The readable rest of a faulty config.
     rest: Option<Arc<Rest>>,
 }
@@ -29,7 +33,7 @@ impl Report {
         // One slip can be seen from several sides, and an alias shows it at each use: the reader sees it once.
         findings.sort_by(|a, b| (&a.origin, &a.place, &a.message).cmp(&(&b.origin, &b.place, &b.message)));
         findings.dedup_by(|a, b| a.origin == b.origin && a.message == b.message && (a.origin.is_some() || a.place == b.place));
-        Self { findings, sources, rest: None }
+        Self { findings, silenced: Vec::new(), sources, unread: false, rest: None }
     }
 
     /// Returns the number of errors.
@@ -47,11 +51,35 @@ impl Report {
         self.findings.is_empty()
     }
 
+    /// Makes the report of a config whose file cannot be read.
+    pub(crate) fn unread(finding: Finding, sources: Arc<Sources>) -> Self {
+        Self { unread: true, ..Self::new(vec![finding], sources) }
+    }
+
+    /// Returns whether the config's file could not be read at all.
+    pub const fn is_unread(&self) -> bool {
+        self.unread
+    }
+
+    /// Returns the number of findings that are silenced.
+    pub fn silenced(&self) -> usize {
+        self.silenced.len()
+    }
+
+    /// Replaces the findings by those that are told and those that are silenced.
+    pub(super) fn replaced(self, split: impl FnOnce(Vec<Finding>, &Sources) -> (Vec<Finding>, Vec<Silenced>)) -> Self {
+        let (told, silenced) = split(self.findings, &self.sources);
+        let mut report = Self { rest: self.rest, unread: self.unread, ..Self::new(told, self.sources) };
+        report.silenced = [self.silenced, silenced].concat();
+        report
+    }
+
     /// Joins this report and another one of the same config.
     #[must_use]
     pub fn and(self, other: &Self) -> Self {
         let findings = [self.findings, other.findings.clone()].concat();
-        Self { rest: self.rest, ..Self::new(findings, self.sources) }
+        let silenced = [self.silenced, other.silenced.clone()].concat();
+        Self { silenced, unread: self.unread, rest: self.rest, ..Self::new(findings, self.sources) }
     }
 
     /// Returns the findings.
@@ -101,10 +129,12 @@ impl Report {
             Severity::Warning => Level::WARNING,
         };
         let title = level.primary_title(finding.message.as_str());
+        // Of an error there is nothing to silence.
+        let code = (!finding.is_error()).then(|| Level::NOTE.message(format!("`{}` in docs/lints.md", finding.lint)));
         let Some(origin) = &finding.origin else {
             let cure = finding.cure.as_deref().map(|cure| Level::HELP.message(cure));
             let place = (finding.place != Place::root()).then(|| Level::NOTE.message(format!("at `{}`", finding.place)));
-            return renderer.render(&[Group::with_title(title).elements(place).elements(cure)]);
+            return renderer.render(&[Group::with_title(title).elements(place).elements(cure).elements(code)]);
         };
         let mut group = Group::with_title(title).element(
             self.snippet(origin.file).annotation(AnnotationKind::Primary.span(self.sources.first_line(origin))).annotations(
@@ -122,27 +152,45 @@ impl Report {
         if let Some(cure) = finding.cure.as_deref() {
             group = group.element(Level::HELP.message(cure));
         }
-        renderer.render(&[group])
+        renderer.render(&[group.elements(code)])
     }
 
     fn snippet<'a>(&'a self, file: usize) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
         Snippet::source(self.sources.shown(file)).path(self.sources.get(file).name.as_str())
     }
 
-    /// `2 errors, 1 warning`.
+    /// `2 errors, 1 warning, 1 silenced`.
     pub fn summary(&self) -> String {
         let count = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
-        match (self.errors(), self.warnings()) {
+        let told = match (self.errors(), self.warnings()) {
             (0, 0) => "no faults".to_owned(),
             (errors, 0) => count(errors, "error"),
             (0, warnings) => count(warnings, "warning"),
             (errors, warnings) => format!("{}, {}", count(errors, "error"), count(warnings, "warning")),
-        }
+        };
+        if self.silenced.is_empty() { told } else { format!("{told}, {} silenced", self.silenced.len()) }
     }
 
     /// Returns the report for machines: one object per fault.
     pub fn to_json(&self) -> Value {
         self.findings.iter().map(|finding| self.one_to_json(finding)).collect()
+    }
+
+    /// Returns the silenced findings for machines, each with the reason.
+    pub fn silenced_to_json(&self) -> Value {
+        let one = |silenced: &Silenced| {
+            let mut value = self.one_to_json(&silenced.finding);
+            value["reason"] = json!(self.sources.said(&silenced.reason, None));
+            if let Some(day) = silenced.until {
+                value["until"] = json!(day.to_string());
+            }
+            value
+        };
+        self.silenced.iter().map(one).collect()
+    }
+
+    pub(super) fn all_silenced(&self) -> &[Silenced] {
+        &self.silenced
     }
 
     fn one_to_json(&self, finding: &Finding) -> Value {
@@ -152,6 +200,7 @@ impl Report {
         };
         let mut value = json!({
             "severity": severity,
+            "code": finding.code(),
             "message": finding.message,
             "place": self.sources.said(&finding.place.to_string(), finding.origin.as_ref()),
             "pointer": self.pointer(finding),
@@ -180,7 +229,7 @@ impl Report {
     }
 
     /// Returns the pointer of a finding, for machines; in the form for people if one of its keys must not be shown.
-    fn pointer(&self, finding: &Finding) -> String {
+    pub(super) fn pointer(&self, finding: &Finding) -> String {
         match self.sources.said(&finding.place.to_string(), finding.origin.as_ref()) {
             Cow::Owned(said) => said,
             Cow::Borrowed(_) => finding.place.pointer().to_owned(),
@@ -215,10 +264,10 @@ impl Report {
             });
             let at = (finding.place != Place::root()).then(|| finding.place.to_string());
             let at = at.as_deref().map(|at| self.sources.said(at, finding.origin.as_ref()));
-            let (at, position, cure) = (at.as_deref(), position.as_deref(), finding.cure.as_deref());
+            let (at, position, cure, code) = (at.as_deref(), position.as_deref(), finding.cure.as_deref(), finding.code());
             match finding.severity {
                 Severity::Error => tracing::error!(at, position, cure, "{}", finding.message),
-                Severity::Warning => tracing::warn!(at, position, cure, "{}", finding.message),
+                Severity::Warning => tracing::warn!(at, position, cure, code, "{}", finding.message),
             }
         }
     }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use secrecy::ExposeSecret as _;
 
 use super::{testing::examples, *};
-use crate::settings::{Faults, Place, Secret, node, yaml};
+use crate::settings::{Faults, Lint, Place, Secret, node, yaml};
 
 /// Reads with only two variables set.
 fn read(text: &str) -> Result<Document, Report> {
@@ -342,7 +342,12 @@ fn faults_of_the_build_find_their_lines() {
     let mut faults = Faults::default();
     let route = Place::root().key("routes").index(0);
     faults.error(&route.key("upstream"), "no upstream is called `orders`", "define it");
-    faults.warning(&route.key("inbound").index(1).key("validate-azure-ad-token").key("scopes"), "no scopes", "");
+    faults.warning(
+        Lint::ScopeNeverIssued,
+        &route.key("inbound").index(1).key("validate-azure-ad-token").key("scopes"),
+        "no scopes",
+        "",
+    );
 
     let report = document.report(&faults);
 

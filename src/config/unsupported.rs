@@ -4,13 +4,7 @@
 //! the schema does not know, so an outdated row does no harm; remove it then.
 
 /// The types of the config with their planned keys.
-const PLANNED: &[(&str, &[&str])] = &[
-    ("RouteConfig", &["mode"]),
-    ("ValidateAzureAdTokenConfig", &["mode"]),
-    ("IpFilterConfig", &["mode"]),
-    ("AuditConfig", &[]),
-    ("TelemetryConfig", &["otlp"]),
-];
+const PLANNED: &[(&str, &[&str])] = &[("AuditConfig", &[]), ("TelemetryConfig", &["otlp"])];
 
 /// Returns whether the type `owner` will have `key`.
 pub(crate) fn is_planned(owner: &str, key: &str) -> bool {

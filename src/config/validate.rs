@@ -13,7 +13,7 @@ use super::{
     schema::{Additional, Shape, summary},
 };
 use crate::settings::{
-    Finding,
+    Finding, Lint,
     fault::Place,
     node::{Key, Kind, Node, Text},
     origin::{Origin, Sources},
@@ -407,7 +407,7 @@ impl Walk<'_> {
         if literal {
             let message = "expressions are not evaluated here: this is the text itself".to_owned();
             let cure = "write the value out, or use a setting that takes expressions".to_owned();
-            self.checked.findings.push(Finding::warning(node.at.clone(), place, message, cure));
+            self.checked.findings.push(Finding::warning(Lint::ExpressionNotEvaluated, node.at.clone(), place, message, cure));
         }
         literal
     }

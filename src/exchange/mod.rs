@@ -139,6 +139,7 @@ impl Exchange {
             response_headers: self.response_headers.clone(),
             permits: self.limits.permits.len(),
             pending: self.limits.pending.len(),
+            would_deny: self.outcome.would_deny.len(),
         }
     }
 
@@ -158,6 +159,7 @@ impl Exchange {
         self.response_headers = before.response_headers;
         self.limits.permits.truncate(before.permits);
         self.limits.give_back_to(before.pending);
+        self.outcome.would_deny.truncate(before.would_deny);
     }
 
     /// The facts that expressions read.
@@ -238,6 +240,7 @@ pub(crate) struct Checkpoint {
     response_headers: HeaderMap,
     permits: usize,
     pending: usize,
+    would_deny: usize,
 }
 
 /// The decision on a request.
@@ -304,6 +307,30 @@ pub struct Outcome {
     pub complete: bool,
     /// The cause of the end of a tunnel, or of a response before its end.
     pub ended_by: Option<EndedBy>,
+    /// True if a policy was run whose refusal is not enforced.
+    pub report_only: bool,
+    /// The refusals that were not enforced, in the order of the policies.
+    pub would_deny: Vec<WouldDeny>,
+}
+
+/// A refusal that was not enforced: its policy is report-only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WouldDeny {
+    /// The entry, such as `inbound[1].ip-filter`.
+    pub at: Arc<str>,
+    /// The file and the line of the entry.
+    pub place: Option<Arc<str>>,
+    /// The reason.
+    pub reason: Reason,
+    /// The code, if the policy sets another one than the reason's.
+    pub code: Option<Arc<str>>,
+}
+
+impl WouldDeny {
+    /// Returns the code of the refusal.
+    pub fn code(&self) -> &str {
+        self.code.as_deref().unwrap_or_else(|| self.reason.code())
+    }
 }
 
 impl Outcome {

@@ -23,7 +23,7 @@ const MOST: usize = 8;
 /// Describes one step.
 pub(super) fn step(explained: Explained<'_>, step: &Step) -> StepFacts {
     let refused = match step.verdict {
-        Verdict::Refused(reason) => Some(reason),
+        Verdict::Refused(reason) | Verdict::WouldRefuse(reason) => Some(reason),
         Verdict::Passed | Verdict::Answered => None,
     };
     let mut facts = StepFacts {
@@ -33,10 +33,12 @@ pub(super) fn step(explained: Explained<'_>, step: &Step) -> StepFacts {
         outcome: match step.verdict {
             Verdict::Passed => "passed",
             Verdict::Refused(_) => "refused",
+            Verdict::WouldRefuse(_) => "would-refuse",
             Verdict::Answered => "answered",
         },
         reason: step.detail.to_string(),
         code: refused.map(Reason::code),
+        would_deny: matches!(step.verdict, Verdict::WouldRefuse(_)),
         ..StepFacts::default()
     };
     let policy = step.place.as_ref().and_then(|place| policy_at(&explained.document.config, place));
@@ -115,7 +117,7 @@ fn entry(explained: Explained<'_>, policy: &PolicyConfig, refused: Option<Reason
             facts.found = header_values(explained, "origin");
         }
         PolicyConfig::ReturnResponse(_) => "nothing: it answers".clone_into(&mut facts.looked_at),
-        PolicyConfig::IncludeFragment(_) => {}
+        PolicyConfig::ReportOnly(_) | PolicyConfig::IncludeFragment(_) => {}
         #[cfg(test)]
         PolicyConfig::Panic(_) => {}
     }

@@ -14,11 +14,16 @@ pub(crate) fn policy_at<'c>(config: &'c Config, place: &Place) -> Option<&'c Pol
         }
         _ => return None,
     };
+    let mut index = parts.next()?.parse::<usize>().ok()?;
     loop {
-        let policy = list.get(parts.next()?.parse::<usize>().ok()?)?;
+        let policy = list.get(index)?;
         (parts.next()? == policy.name()).then_some(())?;
         let Some(within) = parts.next().and_then(|index| index.parse::<usize>().ok()) else { return Some(policy) };
         list = match policy {
+            PolicyConfig::ReportOnly(policies) => {
+                (list, index) = (policies, within);
+                continue;
+            }
             PolicyConfig::AnyOf(lists) => lists.get(within)?,
             PolicyConfig::Choose(branches) => {
                 parts.next()?;
@@ -26,6 +31,7 @@ pub(crate) fn policy_at<'c>(config: &'c Config, place: &Place) -> Option<&'c Pol
             }
             _ => return Some(policy),
         };
+        index = parts.next()?.parse().ok()?;
     }
 }
 

@@ -125,11 +125,12 @@ fn one(text: &mut String, step: &StepFacts, it: &Explanation) -> std::fmt::Resul
     let mark = match step.outcome {
         "refused" if step.given_up => "·",
         "refused" => "✗",
+        "would-refuse" => "!",
         _ => "✓",
     };
     let (name, place) = (printable(&step.at), at(step.place.as_ref()));
     let is_token = step.looked_at.starts_with("the token in");
-    if step.outcome == "refused" {
+    if matches!(step.outcome, "refused" | "would-refuse") {
         let code = step.code.map(|code| format!("   {code}")).unwrap_or_default();
         writeln!(text, "  {mark} {name:<38} {place}{code}")?;
         writeln!(text, "        looked at {}", printable(&step.looked_at))?;

@@ -80,7 +80,7 @@ pub(super) fn of(explained: Explained<'_>, now: u64) -> Option<TokenFacts> {
     let variant = Variant::of(explained.request, explained.outcome, now);
     let token = variant.token(&entry.places())?;
     let refused = match verdict {
-        Verdict::Refused(reason) => Some(reason),
+        Verdict::Refused(reason) | Verdict::WouldRefuse(reason) => Some(reason),
         Verdict::Passed | Verdict::Answered => None,
     };
     let text = |object: &Map<String, Value>, name: &str| object.get(name).and_then(Value::as_str).map(printable);

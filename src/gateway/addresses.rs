@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::{
     config::{Config, DEFAULT_ADMIN, address_cure},
-    settings::{Faults, OneOrMany, Place},
+    settings::{Faults, Lint, OneOrMany, Place},
 };
 
 /// An address that the config listens on.
@@ -94,7 +94,7 @@ fn upstreams(config: &Config, own: &[OwnAddress], faults: &mut Faults) {
                 faults.error(&place, message, "name the backend, or move `admin` to another port");
             } else if let Some(own) = own.iter().find(leads_there) {
                 let message = format!("`{server}` is {} itself, so that its requests come back to it", own.what);
-                faults.warning(&place, message, "write the address of the backend");
+                faults.warning(Lint::UpstreamIsGateway, &place, message, "write the address of the backend");
             }
         }
     }

@@ -90,7 +90,11 @@ impl Recorder {
             bytes_in: outcome.bytes_in.get(),
             bytes_out: outcome.bytes_out,
         };
-        self.route().map_or(&self.runtime.unrouted, |route| &route.counters)[*worker].count(&counted);
+        let counters = &self.route().map_or(&self.runtime.unrouted, |route| &route.counters)[*worker];
+        counters.count(&counted);
+        for refusal in &outcome.would_deny {
+            counters.count_would_deny(&refusal.at, refusal.code());
+        }
         self.runtime.unrouted[*worker].end();
         if let Some(partner) = &self.exchange.partner {
             partner.counters[*worker].count(reason, self.exchange.began.unix.as_secs());

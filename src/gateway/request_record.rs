@@ -10,10 +10,10 @@ use super::{
     replayed,
 };
 use crate::{
-    audit::line::{Line, hexadecimal, number, object, plain, shown, text, truth},
+    audit::line::{Line, hexadecimal, number, object, objects, plain, shown, text, truth},
     base::header_names::X_REQUEST_ID,
     entra::token::TokenSeen,
-    exchange::{EndedBy, Exchange},
+    exchange::{EndedBy, Exchange, WouldDeny},
     refusal::Reason,
     request::{IncomingRequest, Relayed},
     telemetry::decision,
@@ -44,6 +44,12 @@ pub(super) fn write(buffer: &mut Vec<u8>, record_id: u128, recorder: &Recorder, 
     text!(line, "policy", outcome.policy.as_deref());
     text!(line, "hint", outcome.hint.as_deref());
     text!(line, "cause", outcome.cause.as_deref());
+    plain!(line, "mode", outcome.report_only.then_some("report-only"));
+    objects!(line, "would_deny", &outcome.would_deny, |line: &mut Line<'_>, refusal: &WouldDeny| {
+        text!(line, "at", &*refusal.at);
+        plain!(line, "code", refusal.code());
+        text!(line, "place", refusal.place.as_deref());
+    });
     match (exchange.token.as_ref().or(exchange.refused_token.as_ref()), &exchange.relayed) {
         (Some(token), _) => {
             line.members(&token.recorded);

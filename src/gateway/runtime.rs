@@ -28,7 +28,7 @@ use crate::{
     listener::{ListenerCertificateStatus, ServedCertificate},
     partner::{Partners, PartnersContext},
     request::Ambiguities,
-    route::{Described, Matching, Route, RouteBuilder, RouteSources, RouteTable, described},
+    route::{Described, Matching, Route, RouteBuilder, RouteSources, RouteTable, described, lint_shadowed},
     settings::{Faults, Place, Secrets},
     telemetry::{Counters, Metrics, NO_ROUTE},
     upstream::Upstreams,
@@ -242,6 +242,12 @@ impl Runtime {
             secrets: &secrets,
         };
         let routes = builder.build(faults);
+        let position = |place: &Place| {
+            let (file, line, _) = document.position(place)?;
+            let file = Path::new(&file);
+            Some(format!("{}:{line}", file.strip_prefix(base).unwrap_or(file).display()).into())
+        };
+        routes.iter().for_each(|route| route.inbound.each(&mut |entry| entry.stands_at(|| position(&entry.place))));
         sets.finish();
 
         let verified_tokens = VerifiedTokens::build(config.verified_tokens, workers, &root.key("verified-tokens"), faults);
@@ -348,6 +354,7 @@ fn route_table(config: &Config, described: &[Described], faults: &mut Faults) ->
     });
     let matching: Vec<_> = routes.chain(documents).collect();
     let table = RouteTable::build(matching.iter().cloned(), faults);
+    lint_shadowed(matching.iter().cloned(), faults);
     table.lint_hosts(matching, faults);
     table
 }

@@ -34,7 +34,7 @@ use x509_parser::{prelude::FromDer as _, public_key::PublicKey, x509::SubjectPub
 use crate::{
     base::clock::Clock,
     certificate::keys::{LOOSE_CURE, loose_key},
-    settings::{ConfigDuration, Faults, Place},
+    settings::{ConfigDuration, Faults, Lint, Place},
 };
 
 /// The time for which a key is published before it signs, in seconds: longer than a backend may cache the set.
@@ -161,7 +161,7 @@ impl AssertionKeys {
         }
         for (index, file) in files.iter().enumerate() {
             if let Some(message) = loose_key(file) {
-                faults.warning(&place.key("private-keys").index(index), message, LOOSE_CURE);
+                faults.warning(Lint::SecretFilePermissions, &place.key("private-keys").index(index), message, LOOSE_CURE);
             }
         }
         let issuer: Box<str> = config.issuer.as_deref().unwrap_or("entrada").into();

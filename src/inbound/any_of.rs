@@ -60,7 +60,9 @@ impl AnyOf {
             }
             let name = format!("{at}[{index}]");
             scope.tokens_before.clone_from(&before);
-            let written = Written { policies, place: place.clone(), name: &name, shared: false };
+            // Which list admits is decided by their refusals: report-only is the policy as a whole.
+            let within = ListContext { report_only: false, ..within };
+            let written = Written { policies, place: place.clone(), name: &name, shared: false, report_only: false };
             let list = PolicyList::build(&[written], within, scope);
             lists.push(Alternative { list, at: name.into(), place });
             after.join(scope.tokens_before);
@@ -70,6 +72,11 @@ impl AnyOf {
             scope.faults.error(place, "there are fewer than two lists to choose from", "write at least two lists of policies");
         }
         (scope.faults.errors() == errors).then_some(Self(lists))
+    }
+
+    /// Returns the lists, in the order they are tried.
+    pub(crate) fn lists(&self) -> impl Iterator<Item = &PolicyList> {
+        self.0.iter().map(|alternative| &alternative.list)
     }
 
     pub(crate) async fn run(

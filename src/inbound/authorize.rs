@@ -12,7 +12,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::build_context::BuildContext;
+use super::{build_context::BuildContext, mode::ModeConfig};
 use crate::{
     exchange::Exchange,
     expression::{EvaluationError, Expression, Facts},
@@ -31,6 +31,9 @@ pub struct AuthorizeConfig {
     pub code: Option<String>,
     /// The sentence of the refusal.
     pub message: Option<String>,
+    /// `report-only` records and counts refusals instead of enforcing them. Default: enforce.
+    #[serde(default)]
+    pub mode: ModeConfig,
 }
 
 /// Admits requests for which a condition is true.
@@ -98,7 +101,7 @@ mod tests {
     use crate::{expression::tests::World, inbound::testing::Building};
 
     fn config(condition: &str) -> AuthorizeConfig {
-        AuthorizeConfig { condition: condition.to_owned(), code: None, message: None }
+        AuthorizeConfig { condition: condition.to_owned(), code: None, message: None, mode: Default::default() }
     }
 
     fn built(config: &AuthorizeConfig) -> Result<Authorize, Vec<String>> {

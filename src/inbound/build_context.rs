@@ -12,7 +12,7 @@ use crate::{
     listener::{ClientCertificateMode, ClientCertificatesConfig},
     partner::Partners,
     request::{ReservedNames, TokenPlace},
-    settings::{Faults, Place, Secrets},
+    settings::{Faults, Lint, Place, Secrets},
 };
 
 /// The context in which a policy is built: the data that it may use, and the collections that it adds to.
@@ -86,7 +86,7 @@ impl BuildContext<'_> {
             let cure = format!(
                 "compare it, as `{claim} == 'yes'`; `has({claim})` asks whether it is there, `{claim} == true` whether it is true"
             );
-            self.faults.warning(place, message, cure);
+            self.faults.warning(Lint::BareClaim, place, message, cure);
         }
         self.can_evaluate(&expression, place).then_some(expression)
     }

@@ -21,7 +21,7 @@ use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::build_context::BuildContext;
+use super::{build_context::BuildContext, mode::ModeConfig};
 use crate::outgoing::field::Unavailable;
 use crate::{
     base::clock::Clock,
@@ -46,6 +46,9 @@ pub struct CheckHeaderConfig {
     pub failed_check_httpcode: Option<u16>,
     /// The sentence of the refusal.
     pub failed_check_error_message: Option<String>,
+    /// `report-only` records and counts refusals instead of enforcing them. Default: enforce.
+    #[serde(default)]
+    pub mode: ModeConfig,
 }
 
 /// Admits requests that carry a header field.
@@ -243,6 +246,7 @@ mod tests {
 
     fn config(values: &[&str], ignore_case: bool) -> CheckHeaderConfig {
         CheckHeaderConfig {
+            mode: ModeConfig::Enforce,
             name: "X-Door".to_owned(),
             values: values.iter().map(|value| HeaderText::from(*value)).collect(),
             ignore_case,

@@ -14,10 +14,10 @@ use serde::Deserialize;
 
 use crate::{
     exchange::Exchange,
-    inbound::build_context::PartnerRoute,
+    inbound::{build_context::PartnerRoute, mode::ModeConfig},
     partner::{Call, Partner, PartnerFault, Partners},
     refusal::{Reason, Refusal},
-    settings::{Faults, Place},
+    settings::{Faults, Lint, Place},
 };
 
 /// Settings of `check-partner`.
@@ -26,6 +26,8 @@ use crate::{
 pub struct CheckPartnerConfig {
     /// The partners that may pass. Default: all whose `routes` allow it.
     pub partners: Option<Vec<String>>,
+    /// `report-only` records and counts refusals instead of enforcing them. Default: enforce.
+    pub mode: ModeConfig,
 }
 
 /// Admits the calls of known partners.
@@ -90,7 +92,12 @@ impl CheckPartner {
             }
         }
         if !partners.iter().any(|partner| concerns(partner)) && faults.errors() == before {
-            faults.warning(place, "no partner may use this route, so every call is refused", "name the partners in `partners`");
+            faults.warning(
+                Lint::PartnersNone,
+                place,
+                "no partner may use this route, so every call is refused",
+                "name the partners in `partners`",
+            );
         }
         (faults.errors() == before).then(|| Self { partners: partners.clone(), only, route: route.name.into() })
     }

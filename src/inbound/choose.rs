@@ -83,7 +83,7 @@ impl Choose {
                 BranchConfig { when: Some(when), then: Some(then), otherwise: None } => {
                     let condition = scope.condition(when, &place.key("when"));
                     let name = format!("{at}[{index}].do");
-                    let list = Written { policies: then, place: place.key("do"), name: &name, shared: false };
+                    let list = Written { policies: then, place: place.key("do"), name: &name, shared: false, report_only: false };
                     let list = PolicyList::build(&[list], within, scope);
                     let branch = Branch { list, at: name.into(), place: place.key("when") };
                     built.branches.extend(condition.map(|condition| (condition, branch)));
@@ -91,7 +91,8 @@ impl Choose {
                 BranchConfig { when: None, then: None, otherwise: Some(otherwise) } if index > 0 && index + 1 == config.len() => {
                     let name = format!("{at}[{index}].otherwise");
                     let place = place.key("otherwise");
-                    let list = Written { policies: otherwise, place: place.clone(), name: &name, shared: false };
+                    let list =
+                        Written { policies: otherwise, place: place.clone(), name: &name, shared: false, report_only: false };
                     let list = PolicyList::build(&[list], within, scope);
                     built.otherwise = Some(Branch { list, at: name.into(), place });
                 }
@@ -110,6 +111,11 @@ impl Choose {
             scope.faults.error(place, "there is no branch", "write { when: \"@(…)\", do: […] }");
         }
         (scope.faults.errors() == errors).then_some(built)
+    }
+
+    /// Returns the lists of the branches.
+    pub(crate) fn lists(&self) -> impl Iterator<Item = &PolicyList> {
+        self.branches.iter().map(|(_, branch)| branch).chain(&self.otherwise).map(|branch| &branch.list)
     }
 
     pub(crate) async fn run(

@@ -9,13 +9,13 @@ use std::{net::IpAddr, sync::Arc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::build_context::BuildContext;
+use super::{build_context::BuildContext, mode::ModeConfig};
 use crate::{
     address::{AddressEntryConfig, AddressSet},
     base::clock::Clock,
     exchange::Exchange,
     refusal::{Reason, Refusal},
-    settings::Place,
+    settings::{Lint, Place},
 };
 
 /// Settings of `ip-filter`.
@@ -26,6 +26,9 @@ pub struct IpFilterConfig {
     pub action: Action,
     /// Addresses, CIDRs, ranges or names of address sets; at least one.
     pub addresses: Vec<AddressEntryConfig>,
+    /// `report-only` records and counts refusals instead of enforcing them. Default: enforce.
+    #[serde(default)]
+    pub mode: ModeConfig,
 }
 
 /// The treatment of a listed address.
@@ -59,24 +62,46 @@ impl IpFilter {
         let addresses = AddressSet::build(&config.addresses, &place, scope.sets, scope.faults)?;
         if config.action == Action::Allow && addresses.is_empty() {
             scope.faults.warning(
+                Lint::FilterRefusesEveryone,
                 &place,
                 "the named sets are empty, so every caller is refused",
                 "fill them, or remove the policy",
             );
         }
         if addresses.holds_a_whole_family() {
-            let effect = match config.action {
-                Action::Allow => "so every such caller is admitted",
-                Action::Forbid => "so every such caller is refused",
+            let (lint, effect) = match config.action {
+                Action::Allow => (Lint::FilterAdmitsEveryone, "so every such caller is admitted"),
+                Action::Forbid => (Lint::FilterRefusesEveryone, "so every such caller is refused"),
             };
             let message = format!("every address of a family is listed, {effect}");
-            scope.faults.warning(&place, message, "list the networks that are meant, or remove the policy");
+            scope.faults.warning(lint, &place, message, "list the networks that are meant, or remove the policy");
         }
         Some(Self { action: config.action, addresses })
     }
 
     pub(crate) fn check(&self, exchange: &Exchange) -> Result<(), NotAllowed> {
         self.judge(exchange.caller_address(), &exchange.clock)
+    }
+
+    /// Returns whether another filter refuses every caller that this one would refuse.
+    pub(super) fn refuses_nobody_behind(&self, other: &Self) -> bool {
+        match (other.action, self.action) {
+            (Action::Allow, Action::Allow) => self.addresses.covers_all_of(&other.addresses),
+            (Action::Forbid, Action::Forbid) => other.addresses.covers_all_of(&self.addresses),
+            (Action::Allow, Action::Forbid) => !other.addresses.meets(&self.addresses),
+            // Whatever is not forbidden and not listed here is refused here.
+            (Action::Forbid, Action::Allow) => false,
+        }
+    }
+
+    /// Returns whether this filter refuses every caller that another one admits.
+    pub(super) fn refuses_everybody_behind(&self, other: &Self) -> bool {
+        match (other.action, self.action) {
+            (Action::Allow, Action::Allow) => !other.addresses.meets(&self.addresses),
+            (Action::Forbid, Action::Allow) => other.addresses.covers_all_of(&self.addresses),
+            (Action::Allow, Action::Forbid) => self.addresses.covers_all_of(&other.addresses),
+            (Action::Forbid, Action::Forbid) => false,
+        }
     }
 
     /// Judges an address.

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use super::{
     build_context::BuildContext,
     limit_scope::Named,
+    mode::ModeConfig,
     rate_limit_by_key::{key, key_text, of_key},
 };
 use crate::{
@@ -36,6 +37,9 @@ pub struct LimitConcurrencyConfig {
     pub key: String,
     /// A name for the counts: all policies of this kind with the same name count together. Default: each counts by itself.
     pub name: Option<String>,
+    /// `report-only` records and counts refusals instead of enforcing them. Default: enforce.
+    #[serde(default)]
+    pub mode: ModeConfig,
 }
 
 /// Limits the number of concurrent calls, by any key.

@@ -32,6 +32,8 @@ pub(crate) struct ListContext<'a> {
     pub(crate) shared: &'a SharedPolicies,
     /// The depth of the list within others.
     pub(crate) depth: usize,
+    /// True if no refusal of a policy in it is enforced.
+    pub(crate) report_only: bool,
 }
 
 /// A list of policies, built. Entries common to several lists are shared.
@@ -47,6 +49,8 @@ pub(crate) struct Written<'a> {
     pub(crate) name: &'a str,
     /// True if other routes run it, too.
     pub(crate) shared: bool,
+    /// True if no refusal of a policy in it is enforced.
+    pub(crate) report_only: bool,
 }
 
 /// An entry of a list, after the insertion of fragments.
@@ -57,6 +61,7 @@ struct Listed<'a> {
     /// The entry's name in audit records.
     at: String,
     shared: bool,
+    report_only: bool,
 }
 
 impl PolicyList {
@@ -71,13 +76,21 @@ impl PolicyList {
         }
         let mut listed = Vec::new();
         for list in lists {
-            add(list, &mut Vec::new(), context.fragments, scope.faults, &mut listed);
+            let list = Written { report_only: list.report_only || context.report_only, ..list.clone() };
+            add(&list, list.name, &mut Vec::new(), context.fragments, scope.faults, &mut listed);
         }
         let outer = scope.tokens_before.partner_check_follows;
-        let last_check = listed.iter().rposition(|listed| matches!(listed.config, PolicyConfig::CheckPartner(_)));
-        let within = ListContext { depth: context.depth + 1, ..context };
+        // A check that refuses nobody is none that an enforced policy could leave its decision to.
+        let last_check = |report_only: bool| {
+            listed.iter().rposition(|listed| {
+                matches!(listed.config, PolicyConfig::CheckPartner(_)) && (report_only || !listed.report_only)
+            })
+        };
+        let last_checks = [last_check(false), last_check(true)];
         let built = listed.iter().enumerate().filter_map(|(index, listed)| {
+            let last_check = last_checks[usize::from(listed.report_only)];
             scope.tokens_before.partner_check_follows = outer || last_check.is_some_and(|last| index < last);
+            let within = ListContext { depth: context.depth + 1, report_only: listed.report_only, ..context };
             match listed.shared {
                 true => within.shared.once(listed.config, within, scope, |scope| listed.build(within, scope)),
                 false => listed.build(within, scope),
@@ -91,6 +104,18 @@ impl PolicyList {
     /// Returns the entries, in the order they run.
     pub fn iter(&self) -> impl Iterator<Item = &PolicyEntry> {
         self.0.iter().map(|entry| &**entry)
+    }
+
+    /// Visits the entries, and those of branches and alternatives within them.
+    pub(crate) fn each(&self, visit: &mut dyn FnMut(&PolicyEntry)) {
+        for entry in self.iter() {
+            visit(entry);
+            match &entry.policy {
+                InboundPolicy::AnyOf(policy) => policy.lists().for_each(|list| list.each(visit)),
+                InboundPolicy::Choose(policy) => policy.lists().for_each(|list| list.each(visit)),
+                _ => {}
+            }
+        }
     }
 
     /// Returns whether preflights of browsers are answered.
@@ -128,13 +153,16 @@ impl PolicyList {
 impl Listed<'_> {
     fn build(&self, within: ListContext<'_>, scope: &mut BuildContext<'_>) -> Option<Arc<PolicyEntry>> {
         let policy = InboundPolicy::build(self.config, &self.place, &self.at, within, scope)?;
-        Some(Arc::new(PolicyEntry { policy, at: self.at.as_str().into(), place: self.place.clone() }))
+        let report_only = self.report_only && self.config.judges();
+        let (at, place) = (self.at.as_str().into(), self.place.clone());
+        Some(Arc::new(PolicyEntry { policy, at, place, report_only, position: Default::default() }))
     }
 }
 
-/// Lists the entries of one list, with the entries of fragments in place of their includes.
+/// Lists the entries of one list, with the entries of fragments and of `report-only` in place of these.
 fn add<'a>(
     list: &Written<'a>,
+    list_name: &str,
     within: &mut Vec<&'a str>,
     fragments: &'a Fragments,
     faults: &mut Faults,
@@ -142,17 +170,28 @@ fn add<'a>(
 ) {
     for (index, config) in list.policies.iter().enumerate() {
         let place = list.place.index(index).key(config.name());
-        let PolicyConfig::IncludeFragment(name) = config else {
-            let at = format!("{}[{index}].{}", list.name, config.name());
-            listed.push(Listed { config, place, at, shared: list.shared });
-            continue;
+        let report_only = list.report_only || config.mode().is_report_only();
+        let name = match config {
+            PolicyConfig::IncludeFragment(name) => name,
+            PolicyConfig::ReportOnly(policies) => {
+                let name = format!("{list_name}[{index}].report-only");
+                let inner = Written { policies, place, report_only: true, ..*list };
+                add(&inner, &name, within, fragments, faults, listed);
+                continue;
+            }
+            _ => {
+                let at = format!("{list_name}[{index}].{}", config.name());
+                listed.push(Listed { config, place, at, shared: list.shared, report_only });
+                continue;
+            }
         };
         if within.contains(&name.as_str()) {
             faults.error(&place, format!("the fragment `{name}` includes itself"), "take it out of its own list");
         } else if let Some(policies) = fragments.get(name) {
             within.push(name);
-            let fragment = Written { policies, place: Place::root().key("fragments").key(name), name, shared: true };
-            add(&fragment, within, fragments, faults, listed);
+            let place = Place::root().key("fragments").key(name);
+            let fragment = Written { policies, place, name, shared: true, report_only };
+            add(&fragment, name, within, fragments, faults, listed);
             within.pop();
         } else {
             faults.error(&place, format!("there is no fragment `{name}`"), defined(fragments.keys()));
@@ -185,6 +224,7 @@ pub(crate) fn each<'a>(
                 }
             }
             PolicyConfig::AnyOf(lists) => lists.iter().for_each(|policies| each(policies, fragments, depth + 1, visit)),
+            PolicyConfig::ReportOnly(policies) => each(policies, fragments, depth + 1, visit),
             PolicyConfig::Choose(branches) => {
                 branches.iter().for_each(|branch| each(branch.policies(), fragments, depth + 1, visit));
             }
@@ -193,32 +233,49 @@ pub(crate) fn each<'a>(
     }
 }
 
-/// Returns whether some policy of the list authenticates the caller, whatever path a request takes through it.
+/// Returns whether some policy of the list authenticates the caller, whatever path a request takes through it; those that are
+/// report-only count, too.
 pub(crate) fn authenticates(policies: &[PolicyConfig], fragments: &Fragments, depth: usize) -> bool {
+    authenticates_by(policies, fragments, depth, &|_| true)
+}
+
+/// Does the same for policies whose refusals are enforced.
+pub(crate) fn enforces_authentication(policies: &[PolicyConfig], fragments: &Fragments) -> bool {
+    let enforced = |policy: &PolicyConfig| !policy.mode().is_report_only() && !matches!(policy, PolicyConfig::ReportOnly(_));
+    authenticates_by(policies, fragments, 0, &enforced)
+}
+
+fn authenticates_by(
+    policies: &[PolicyConfig],
+    fragments: &Fragments,
+    depth: usize,
+    counts: &dyn Fn(&PolicyConfig) -> bool,
+) -> bool {
     // Too deep a list is a fault of its own.
     depth < MAX_DEPTH * 2
-        && policies.iter().any(|policy| match policy {
+        && policies.iter().filter(|policy| counts(policy)).any(|policy| match policy {
             PolicyConfig::ValidateAzureAdToken(_) | PolicyConfig::ValidateJwt(_) | PolicyConfig::ValidateClientCertificate(_) => {
                 true
             }
             PolicyConfig::IncludeFragment(name) => {
-                fragments.get(name).is_some_and(|policies| authenticates(policies, fragments, depth + 1))
+                fragments.get(name).is_some_and(|policies| authenticates_by(policies, fragments, depth + 1, counts))
             }
+            PolicyConfig::ReportOnly(policies) => authenticates_by(policies, fragments, depth + 1, counts),
             PolicyConfig::AnyOf(lists) => {
-                !lists.is_empty() && lists.iter().all(|policies| authenticates(policies, fragments, depth + 1))
+                !lists.is_empty() && lists.iter().all(|policies| authenticates_by(policies, fragments, depth + 1, counts))
             }
             PolicyConfig::Choose(branches) => {
                 branches.iter().any(|branch| branch.otherwise.is_some())
-                    && branches.iter().all(|branch| ends(branch.policies(), fragments, depth))
+                    && branches.iter().all(|branch| ends(branch.policies(), fragments, depth, counts))
             }
             _ => false,
         })
 }
 
 /// Returns whether no request passes the list without authentication.
-fn ends(policies: &[PolicyConfig], fragments: &Fragments, depth: usize) -> bool {
+fn ends(policies: &[PolicyConfig], fragments: &Fragments, depth: usize, counts: &dyn Fn(&PolicyConfig) -> bool) -> bool {
     policies.iter().any(|policy| matches!(policy, PolicyConfig::ReturnResponse(_)))
-        || authenticates(policies, fragments, depth + 1)
+        || authenticates_by(policies, fragments, depth + 1, counts)
 }
 
 /// Returns whether token policies together admit tokens of more than one tenant.
@@ -255,8 +312,8 @@ mod tests {
         let building = Building { token, captures: &["person", "rest"], ..Building::default() };
         building.build(|place, scope| {
             let list = PolicyList::build(
-                &[Written { policies, place: place.clone(), name: "inbound", shared: false }],
-                ListContext { fragments: &Fragments::new(), shared: &SharedPolicies::default(), depth: 0 },
+                &[Written { policies, place: place.clone(), name: "inbound", shared: false, report_only: false }],
+                ListContext { fragments: &Fragments::new(), shared: &SharedPolicies::default(), depth: 0, report_only: false },
                 scope,
             );
             (!scope.faults.any_error()).then_some(list)
@@ -281,6 +338,7 @@ mod tests {
                 "check-partner",
                 "any-of",
                 "include-fragment",
+                "report-only",
             ];
             if !of_a_config.contains(&&*name) {
                 let list = built(&policies, true).unwrap_or_else(|faults| panic!("{name}: {faults:?}"));

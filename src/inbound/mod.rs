@@ -11,14 +11,17 @@ pub mod check_header;
 pub mod check_partner;
 pub mod choose;
 pub mod cors;
+pub(crate) mod filters;
 pub mod ip_filter;
 pub mod limit_concurrency;
 mod limit_owners;
 mod limit_scope;
 pub mod list;
+pub(crate) mod mode;
 mod query;
 pub mod quota_by_key;
 pub mod rate_limit_by_key;
+mod report_only;
 pub mod return_response;
 pub mod rewrite_uri;
 pub mod set_header;
@@ -31,11 +34,12 @@ pub mod validate_azure_ad_token;
 pub mod validate_client_certificate;
 pub mod validate_jwt;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use self::mode::ModeConfig;
 use self::{
     any_of::AnyOf,
     authorize::{Authorize, AuthorizeConfig},
@@ -62,10 +66,7 @@ pub(crate) use self::{
 use crate::{
     exchange::Exchange,
     inbound::{build_context::BuildContext, list::ListContext},
-    refusal::{
-        Stop,
-        trace::{Step, Verdict},
-    },
+    refusal::{Stop, trace::Verdict},
     request::IncomingRequest,
     settings::Place,
     upstream::UpstreamRequest,
@@ -110,6 +111,8 @@ pub enum PolicyConfig {
     AnyOf(Vec<Vec<Self>>),
     /// Admits the calls of known partners.
     CheckPartner(CheckPartnerConfig),
+    /// Inserts policies that judge, and whose refusals are recorded and counted instead of enforced.
+    ReportOnly(Vec<Self>),
     /// Inserts the policies of a fragment.
     IncludeFragment(String),
     /// Panics, at this place.
@@ -138,6 +141,7 @@ impl PolicyConfig {
             Self::Choose(_) => "choose",
             Self::AnyOf(_) => "any-of",
             Self::CheckPartner(_) => "check-partner",
+            Self::ReportOnly(_) => "report-only",
             Self::IncludeFragment(_) => "include-fragment",
             #[cfg(test)]
             Self::Panic(_) => "panic",
@@ -196,6 +200,10 @@ pub struct PolicyEntry {
     pub at: Arc<str>,
     /// The place of its settings in the config.
     pub place: Place,
+    /// True if a refusal is recorded instead of enforced.
+    pub report_only: bool,
+    /// The file and the line of the entry, where records need it.
+    pub(crate) position: OnceLock<Arc<str>>,
 }
 
 impl InboundPolicy {
@@ -239,8 +247,8 @@ impl InboundPolicy {
             }
             #[cfg(test)]
             PolicyConfig::Panic(place) => Self::Panic(place.clone()),
-            // Fragments are spliced in before the policies are built.
-            PolicyConfig::IncludeFragment(_) => return None,
+            // Inserted lists are spliced in before the policies are built.
+            PolicyConfig::ReportOnly(_) | PolicyConfig::IncludeFragment(_) => return None,
         })
     }
 
@@ -298,20 +306,19 @@ impl PolicyEntry {
         incoming: &IncomingRequest,
         outgoing: &mut UpstreamRequest,
     ) -> Result<(), Stop> {
+        if self.report_only {
+            // Boxed, since it is rare: every request would have to keep the room for it.
+            return Box::pin(self.report(exchange, incoming, outgoing)).await;
+        }
         let result = self.policy.check(exchange, incoming, outgoing).await;
         let verdict = Verdict::of(&result);
         // A policy within this one has said so already.
         if verdict != Verdict::Passed && exchange.outcome.policy.is_none() {
             exchange.outcome.policy = Some(self.at.clone());
         }
-        exchange.trace.note(|| Step {
-            at: self.at.clone(),
-            place: Some(self.place.clone()),
-            verdict,
-            detail: match &result {
-                Err(Stop::Refuse(refusal)) => refusal.cause.as_ref().map_or("".into(), |cause| cause.to_string().into()),
-                Ok(()) | Err(Stop::Respond(_)) => "".into(),
-            },
+        exchange.trace.note(|| {
+            let refusal = if let Err(Stop::Refuse(refusal)) = &result { Some(refusal) } else { None };
+            self.step(verdict, refusal)
         });
         result
     }

@@ -19,6 +19,7 @@ use serde::Deserialize;
 use super::{
     build_context::BuildContext,
     limit_scope::Named,
+    mode::ModeConfig,
     rate_limit_by_key::{Increment, StoreConfig, key, key_text, local_only, of_key},
 };
 use crate::{
@@ -27,7 +28,7 @@ use crate::{
     limits::{Announcement, Ask, Counted, Fixed, Owner, exceeded},
     refusal::{Reason, Refusal},
     request::IncomingRequest,
-    settings::{ConfigDuration, Place, Size},
+    settings::{ConfigDuration, Lint, Place, Size},
 };
 
 /// Settings of `quota-by-key`.
@@ -52,6 +53,9 @@ pub struct QuotaByKeyConfig {
     /// The store of the counts. Default: local.
     #[serde(default)]
     pub store: StoreConfig,
+    /// `report-only` records and counts refusals instead of enforcing them. Default: enforce.
+    #[serde(default)]
+    pub mode: ModeConfig,
 }
 
 /// Limits calls or bytes over a long time, by any key.
@@ -88,6 +92,7 @@ impl QuotaByKey {
             return None;
         }
         scope.faults.warning(
+            Lint::QuotaLocal,
             place,
             "the quota is kept in the process: a restart begins it anew, and each gateway counts by itself",
             "nothing, where that is meant",

@@ -19,7 +19,7 @@ use http::HeaderName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{build_context::BuildContext, limit_scope::Named};
+use super::{build_context::BuildContext, limit_scope::Named, mode::ModeConfig};
 use crate::outgoing::field;
 use crate::{
     exchange::{Exchange, Pending},
@@ -54,6 +54,9 @@ pub struct RateLimitByKeyConfig {
     /// The store of the counts. Default: local.
     #[serde(default)]
     pub store: StoreConfig,
+    /// `report-only` records and counts refusals instead of enforcing them. Default: enforce.
+    #[serde(default)]
+    pub mode: ModeConfig,
 }
 
 /// The store of counts.

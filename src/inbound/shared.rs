@@ -23,6 +23,8 @@ struct Key {
     /// The address of the settings, which do not move while they are built from.
     config: usize,
     depth: usize,
+    /// True if it stands in a list that is report-only.
+    report_only: bool,
     anonymous: bool,
     certificate: bool,
     token: bool,
@@ -55,6 +57,7 @@ impl Key {
         Self {
             config: std::ptr::from_ref(config).addr(),
             depth: within.depth,
+            report_only: within.report_only,
             anonymous: scope.anonymous,
             certificate: scope.certificates.validated,
             token: !scope.token_places.is_empty(),
@@ -95,6 +98,7 @@ impl Dependence {
             | PolicyConfig::CheckHeader(_)
             | PolicyConfig::Cors(_)
             | PolicyConfig::AnyOf(_)
+            | PolicyConfig::ReportOnly(_)
             | PolicyConfig::IncludeFragment(_) => {}
             #[cfg(test)]
             PolicyConfig::Panic(_) => {}

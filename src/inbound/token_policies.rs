@@ -44,7 +44,8 @@ impl<'a> Walk<'a> {
         }
         let mut listed = Vec::new();
         lists.iter().for_each(|list| self.add(list, 0, &mut listed));
-        let last_check = listed.iter().rposition(|policy| matches!(policy, PolicyConfig::CheckPartner(_)));
+        let checks = |policy: &&PolicyConfig| matches!(policy, PolicyConfig::CheckPartner(_)) && !policy.mode().is_report_only();
+        let last_check = listed.iter().rposition(checks);
         for (index, policy) in listed.into_iter().enumerate() {
             let follows = outer || last_check.is_some_and(|last| index < last);
             match policy {
@@ -88,6 +89,7 @@ impl<'a> Walk<'a> {
                     let policies = self.fragments.get(name).map(Vec::as_slice).unwrap_or_default();
                     self.add(policies, within + 1, listed);
                 }
+                PolicyConfig::ReportOnly(policies) if within < MAX_DEPTH => self.add(policies, within + 1, listed),
                 policy => listed.push(policy),
             }
         }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::{
     build_context::BuildContext,
+    mode::ModeConfig,
     validate_azure_ad_token::{
         RequiredClaimConfig, TokenBindingConfig, TokenKindConfig, ValidateAzureAdToken, outside_of_routes,
     },
@@ -66,6 +67,9 @@ pub struct ValidateJwtConfig {
     pub failed_validation_httpcode: Option<u16>,
     /// The sentence of refusals.
     pub failed_validation_error_message: Option<String>,
+    /// `report-only` records and counts refusals instead of enforcing them. Default: enforce.
+    #[serde(default)]
+    pub mode: ModeConfig,
 }
 
 /// Admits callers with a token of another issuer.

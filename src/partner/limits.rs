@@ -9,7 +9,7 @@ use crate::{
     base::clock::Clock,
     limits::{Announcement, Ask, Counted, Fixed, Limits, Sliding, Taken, exceeded},
     refusal::{Reason, Refusal},
-    settings::{Faults, Place},
+    settings::{Faults, Lint, Place},
 };
 
 /// The limits of a partner's calls: none, a rate, a quota or both.
@@ -45,7 +45,7 @@ impl PartnerLimits {
         let quota = config.quota.filter(|limit| sound(*limit, Duration::MAX, &place.key("quota"), faults));
         if quota.is_some() {
             let message = "the quota is kept in the process: a restart begins it anew, and each gateway counts by itself";
-            faults.warning(&place.key("quota"), message, "nothing, where that is meant");
+            faults.warning(Lint::QuotaLocal, &place.key("quota"), message, "nothing, where that is meant");
         }
         Self {
             rate: rate.map(|limit| Limit::new("partner-rate", limit, limits.rate(Counted::Partners, limit.renewal_period.0))),

@@ -32,7 +32,7 @@ use crate::{
     },
     limits::Limits,
     refusal::{Reason, Refusal},
-    settings::{Date, Faults, Place},
+    settings::{Date, Faults, Lint, Place},
     telemetry::{Decisions, Metrics},
 };
 
@@ -298,6 +298,7 @@ impl Partner {
             let place = place.key("expires");
             if until <= now {
                 faults.warning(
+                    Lint::PartnerExpired,
                     &place,
                     format!("the partner's access has ended on {day}"),
                     format!("remove the partner, or give it a later day{whom}"),
@@ -305,6 +306,7 @@ impl Partner {
             } else if until - now <= WARNED_AHEAD {
                 let days = (until - now).div_ceil(86_400);
                 faults.warning(
+                    Lint::PartnerExpiresSoon,
                     &place,
                     format!("the partner's access ends in {days} days, on {day}"),
                     format!("give it a later day, or let it end{whom}"),
@@ -312,7 +314,7 @@ impl Partner {
             }
         }
         if self.enabled && self.addresses.as_ref().is_none_or(|addresses| addresses.holds_a_whole_family()) {
-            faults.warning(place, "the partner may call from any address", "list its `addresses`");
+            faults.warning(Lint::PartnerAnyAddress, place, "the partner may call from any address", "list its `addresses`");
         }
     }
 
@@ -397,7 +399,7 @@ fn applications(config: &PartnerConfig, place: &Place, faults: &mut Faults) -> V
             let cure = "write the application (client) id, as in 22223333-cccc-4444-dddd-5555eeee6666";
             faults.error(&place.index(index), format!("`{text}` is not an application id"), cure);
         } else if applications.contains(&id) {
-            faults.warning(&place.index(index), format!("`{text}` is listed already"), "leave it out");
+            faults.warning(Lint::ListedTwice, &place.index(index), format!("`{text}` is listed already"), "leave it out");
         } else {
             applications.push(id);
         }
@@ -411,7 +413,7 @@ fn pins(config: &PinConfig, with: PartnersContext<'_>, place: &Place, faults: &m
         let message = "no listener asks callers for certificates, so every call of the partner would be refused";
         let cure =
             "give the listener `client-certificates`, or take them from a proxy (`validate-client-certificate` with `from`)";
-        faults.warning(place, message, cure);
+        faults.warning(Lint::PartnerCertificateNeverShown, place, message, cure);
     }
     let list = place.key("thumbprints");
     if config.thumbprints.is_empty() {

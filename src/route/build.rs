@@ -9,6 +9,7 @@ use std::{
 use super::{
     Described, ResourceMetadata, RouteConfig, RouteTable, TrustedHeaders,
     plan::{Action, Route, Target},
+    report_only,
 };
 use crate::{
     address::AddressSets,
@@ -21,13 +22,14 @@ use crate::{
     inbound::{
         LimitContext, PolicyConfig, ReturnResponse, SharedPolicies,
         build_context::{AskedCertificates, BuildContext, CertificateContext, PartnerRoute},
+        filters,
         list::{self, Fragments, ListContext, PolicyList, Written, allows_several_tenants},
         validate_azure_ad_token,
     },
     outbound::OutboundList,
     partner::Partners,
     request::{Ambiguities, Reserved, ReservedNames, TokenPlace},
-    settings::{Faults, Place, Secrets},
+    settings::{Faults, Lint, Place, Secrets},
     telemetry::Metrics,
     token_relay::{self, TokenRelay},
     upstream::{UpstreamConfig, Upstreams},
@@ -109,13 +111,18 @@ impl<'a> RouteBuilder<'a> {
         for upstream in self.upstreams.iter().filter(|upstream| upstream.has_affinity() && !kept(upstream.name())) {
             let place = Place::root().key("upstreams").key(upstream.name()).key("connection-affinity");
             let message = "no route lets callers' own credentials through to this upstream, so NTLM and Negotiate never reach it";
-            faults.warning(&place, message, "write `authorization: keep` on its route, or leave this out");
+            faults.warning(Lint::AffinityUnused, &place, message, "write `authorization: keep` on its route, or leave this out");
         }
         let affinity = self.upstreams.iter().find(|upstream| upstream.has_affinity());
         if let Some(upstream) = affinity.filter(|_| self.config.all_offer_http2) {
             let place = Place::root().key("upstreams").key(upstream.name()).key("connection-affinity");
             let message = "every listener offers HTTP/2, which browsers then take, and there NTLM and Negotiate cannot work";
-            faults.warning(&place, message, "write `http2: false` on the listener that these callers use");
+            faults.warning(
+                Lint::AffinityOverHttp2,
+                &place,
+                message,
+                "write `http2: false` on the listener that these callers use",
+            );
         }
     }
 
@@ -157,6 +164,7 @@ impl<'a> RouteBuilder<'a> {
             place: Place::root().key("inbound"),
             name: "global",
             shared: true,
+            report_only: false,
         };
         let mut names = ReservedNames::default();
         let mut scope = BuildContext {
@@ -191,6 +199,7 @@ impl<'a> RouteBuilder<'a> {
             require_tls: false,
             server_timing: false,
             websocket: false,
+            report_only: false,
             hinted: AtomicBool::new(false),
             trusted_headers: None,
             inbound,
@@ -208,7 +217,7 @@ impl<'a> RouteBuilder<'a> {
 
     /// Returns the context of the outermost lists.
     fn list_context<'c>(&'c self, shared: &'c SharedPolicies) -> ListContext<'c> {
-        ListContext { fragments: self.config.fragments, shared, depth: 0 }
+        ListContext { fragments: self.config.fragments, shared, depth: 0, report_only: false }
     }
 
     /// Returns the state of clients' certificates before any policy of a route.
@@ -295,6 +304,14 @@ impl<'a> RouteBuilder<'a> {
 
         let authenticates = lists.iter().any(|list| list::authenticates(list.policies, self.config.fragments, 0));
         check_authentication(config, forwards, authenticates, &place, faults);
+        if authenticates {
+            report_only::check(config, &lists, self.config.fragments, &place, faults);
+        }
+        if config.mode.is_report_only() && config.token_relay.is_some() {
+            let message = "a route that relays token requests judges them by itself, and none of that can be report-only";
+            faults.error(&place.key("mode"), message, "leave it out");
+        }
+        filters::lint(&inbound, faults);
         let backend_assertion = config.backend_assertion.as_ref().and_then(|config| {
             // A token is what there is to assert something of: other ways to say who calls leave none.
             let knows = !token_places.is_empty();
@@ -318,6 +335,7 @@ impl<'a> RouteBuilder<'a> {
             accept: config.accept.iter().copied().collect::<Ambiguities>(),
             require_tls: config.require_tls,
             server_timing: config.server_timing,
+            report_only: config.mode.is_report_only(),
             websocket: config.upgrades.contains(&super::UpgradeConfig::Websocket),
             hinted: AtomicBool::new(false),
             trusted_headers,
@@ -367,8 +385,21 @@ impl<'a> RouteBuilder<'a> {
     /// Returns the lists of policies that a route's requests pass, in order.
     fn lists(&self, config: &'a RouteConfig, place: &Place) -> [Written<'a>; 2] {
         [
-            Written { policies: self.config.inbound, place: Place::root().key("inbound"), name: "global", shared: true },
-            Written { policies: &config.inbound, place: place.key("inbound"), name: "inbound", shared: false },
+            // The rules of the whole gateway are not the route's to suspend.
+            Written {
+                policies: self.config.inbound,
+                place: Place::root().key("inbound"),
+                name: "global",
+                shared: true,
+                report_only: false,
+            },
+            Written {
+                policies: &config.inbound,
+                place: place.key("inbound"),
+                name: "inbound",
+                shared: false,
+                report_only: config.mode.is_report_only(),
+            },
         ]
     }
 }

@@ -28,7 +28,7 @@ use crate::{
         validate_jwt::ValidateJwtConfig,
     },
     request::IncomingRequest,
-    settings::{Faults, OneOrMany, Place},
+    settings::{Faults, Lint, OneOrMany, Place},
 };
 
 /// RFC 9728, section 3.
@@ -303,7 +303,7 @@ fn judge_resource(described: &Described, resource: Option<&str>, scopes: &[Strin
             "clients that follow the metadata send {what} as `resource` (RFC 8707), and Entra refuses it beside scopes of `{api}` (AADSTS9010010)"
         );
         let cure = "make the URL an application ID URI of the API (in a verified domain), list it first in `audiences`, and name it as `resource`; clients that send no `resource` are served as it is";
-        faults.warning(place, message, cure);
+        faults.warning(Lint::MetadataResourceMismatch, place, message, cure);
     }
 }
 

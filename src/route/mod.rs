@@ -6,6 +6,8 @@ mod metadata;
 mod paths;
 mod pattern;
 mod plan;
+mod report_only;
+mod shadow;
 mod table;
 mod trusted_headers;
 mod windows;
@@ -19,13 +21,14 @@ pub(crate) use plan::answer_of_keys;
 pub use plan::{Action, Route};
 use schemars::JsonSchema;
 use serde::Deserialize;
+pub(crate) use shadow::lint as lint_shadowed;
 pub use table::{Found, Matching, RouteTable};
 pub use trusted_headers::{TrustedHeaders, TrustedHeadersConfig};
 
 use crate::{
     authorization::AuthorizationConfig,
     identity::{BackendAssertionConfig, IdentityHeaderConfig},
-    inbound::{PolicyConfig, ReturnResponseConfig},
+    inbound::{ModeConfig, PolicyConfig, ReturnResponseConfig},
     outbound::OutboundPolicyConfig,
     request::AcceptConfig,
     token_relay::TokenRelayConfig,
@@ -45,6 +48,9 @@ pub struct RouteConfig {
     pub anonymous: bool,
     /// Header fields that are trusted from some peers, and removed from the requests of all others. Default: none.
     pub trusted_headers: Option<TrustedHeadersConfig>,
+    /// `report-only` records and counts the refusals of the route's own policies instead of enforcing them. Default: enforce.
+    #[serde(default)]
+    pub mode: ModeConfig,
     /// The policies on the request, in the order they run.
     #[serde(default)]
     pub inbound: Vec<PolicyConfig>,

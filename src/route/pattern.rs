@@ -6,7 +6,7 @@ use super::MatchConfig;
 use crate::{
     connection::Authority,
     request::Target,
-    settings::{Faults, Place},
+    settings::{Faults, Lint, Place},
 };
 
 /// The maximum number of segments in a route's path.
@@ -137,7 +137,7 @@ fn hosts(written: &[String], place: &Place, faults: &mut Faults) -> Option<Vec<H
         let place = place.index(index);
         let Some(host) = host(text, &place, faults) else { continue };
         if hosts.contains(&host) {
-            faults.warning(&place, format!("`{text}` is listed already"), "leave it out");
+            faults.warning(Lint::ListedTwice, &place, format!("`{text}` is listed already"), "leave it out");
         } else {
             hosts.push(host);
         }
@@ -213,7 +213,7 @@ fn methods(written: &[String], place: &Place, faults: &mut Faults) -> Option<Vec
             continue;
         };
         if methods.contains(&method) {
-            faults.warning(&place, format!("`{text}` is listed already"), "leave it out");
+            faults.warning(Lint::ListedTwice, &place, format!("`{text}` is listed already"), "leave it out");
         } else {
             methods.push(method);
         }

@@ -38,6 +38,8 @@ pub struct Route {
     pub hinted: AtomicBool,
     /// The fields that are trusted from some peers.
     pub trusted_headers: Option<TrustedHeaders>,
+    /// True if no policy of the route's own list refuses.
+    pub report_only: bool,
     /// The policies on the request: the global ones, then the route's.
     pub inbound: PolicyList,
     /// The fields that identify the caller to the upstream.

@@ -27,7 +27,7 @@ use crate::request::Captures;
 use crate::{
     refusal::{Reason, Refusal},
     request::{Ambiguities, IncomingRequest, Target, TargetFault},
-    settings::{Faults, Place},
+    settings::{Faults, Lint, Place},
 };
 
 /// The table from requests to routes.
@@ -354,6 +354,7 @@ impl RouteTable {
                 self.name(*first)
             );
             faults.warning(
+                Lint::HostNamedElsewhere,
                 &place.key("hosts").index(index),
                 message,
                 "name the host at those routes, too, or give them `hosts` of their own",

@@ -28,7 +28,7 @@ use crate::{
         runtime::{Purpose, Runtime, RuntimeContext},
     },
     listener::{self, Drain, Drainer, Listener, ListenerSettings},
-    settings::{Faults, Place},
+    settings::{Faults, Lint, Place},
     telemetry::{self, Exporter, Metrics, OtlpSettings, Traces},
 };
 
@@ -516,7 +516,12 @@ fn lint_open_files(config: &Config, faults: &mut Faults) {
         let place = Place::root().key("listeners").index(index).key("limits").key("connections");
         let message =
             format!("the connections of all listeners may need {needed} open files, and this process may have {open_files}");
-        faults.warning(&place, message, "raise the limit (`LimitNOFILE=`, `ulimit -n`), or allow fewer connections");
+        faults.warning(
+            Lint::OpenFiles,
+            &place,
+            message,
+            "raise the limit (`LimitNOFILE=`, `ulimit -n`), or allow fewer connections",
+        );
     }
 }
 
@@ -536,7 +541,7 @@ pub(crate) fn build(
     let runtime = Runtime::build(context, previous, &mut faults);
     audit::check::check(&document.config.audit, &document.base, &mut faults);
     check_telemetry(&document.config, &mut faults);
-    let report = document.report(&faults);
+    let report = document.report_at(&faults, options.clock.unix_seconds());
     match runtime {
         Some(runtime) if report.errors() == 0 => {
             report.log();

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -14,6 +14,7 @@ use http::{Method, StatusCode};
 use super::exposition::{MetricsText, seconds};
 use crate::{
     base::counts::{DURATIONS, Durations, OTHER_METHOD, SIZES, SeriesList, Sizes, method_label, method_number},
+    base::lock::lock,
     refusal::Reason,
 };
 
@@ -86,6 +87,19 @@ pub struct Counters {
     policies: AtomicU64,
     /// The number of requests under way. Counted for requests without a route alone, which every request begins as.
     active: AtomicI64,
+    /// The refusals that were not enforced. Whoever reads them is the only other one that locks it.
+    would_deny: Mutex<Vec<WouldDenyCount>>,
+}
+
+/// The refusals of one policy that were not enforced, by code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WouldDenyCount {
+    /// The entry, such as `inbound[1].ip-filter`.
+    pub policy: Arc<str>,
+    /// The code of the refusal.
+    pub code: Box<str>,
+    /// The number of requests.
+    pub count: u64,
 }
 
 impl Counters {
@@ -98,6 +112,26 @@ impl Counters {
         requests.response_bodies.count(counted.bytes_out, &SIZES);
         let policies = u64::try_from(counted.policies.as_micros()).unwrap_or(u64::MAX);
         self.policies.fetch_add(policies, Ordering::Relaxed);
+    }
+
+    /// Counts a refusal that was not enforced.
+    pub fn count_would_deny(&self, policy: &Arc<str>, code: &str) {
+        let mut counts = lock(&self.would_deny);
+        match counts.iter_mut().find(|known| known.policy == *policy && *known.code == *code) {
+            Some(known) => known.count += 1,
+            None => counts.push(WouldDenyCount { policy: policy.clone(), code: code.into(), count: 1 }),
+        }
+    }
+
+    /// Returns the refusals of all workers that were not enforced, by policy and code.
+    pub fn would_deny(workers: &[Self]) -> Vec<WouldDenyCount> {
+        let mut sum = BTreeMap::<(Arc<str>, Box<str>), u64>::new();
+        for counters in workers {
+            for WouldDenyCount { policy, code, count } in lock(&counters.would_deny).iter() {
+                *sum.entry((policy.clone(), code.clone())).or_default() += count;
+            }
+        }
+        sum.into_iter().map(|((policy, code), count)| WouldDenyCount { policy, code, count }).collect()
     }
 
     /// Notes that a request has begun.
@@ -174,6 +208,7 @@ pub(super) type ByPartner = BTreeMap<Arc<str>, Arc<[Decisions]>>;
 /// Writes the metrics of requests.
 pub(super) fn write(text: &mut MetricsText, routes: &ByRoute) {
     decisions(text, routes);
+    would_deny(text, routes);
     let durations = |requests: &Requests| requests.durations.read();
     let name = "http_server_request_duration_seconds";
     text.family(name, "histogram", "Time from a request's head to the end of its response.");
@@ -204,6 +239,17 @@ fn decisions(text: &mut MetricsText, routes: &ByRoute) {
         for (reason, count) in counts {
             let code = reason.map_or("", Reason::code);
             text.sample(name, &[("route", route), ("decision", decision(reason)), ("code", code)], count);
+        }
+    }
+}
+
+/// Writes the refusals that were not enforced.
+fn would_deny(text: &mut MetricsText, routes: &ByRoute) {
+    let name = "entrada_would_deny_total";
+    text.family(name, "counter", "Refusals of report-only policies, which were not enforced, by route, policy and code.");
+    for (route, workers) in routes {
+        for WouldDenyCount { policy, code, count } in Counters::would_deny(workers) {
+            text.sample(name, &[("route", &**route), ("policy", &*policy), ("code", &*code)], count);
         }
     }
 }

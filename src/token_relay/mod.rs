@@ -213,7 +213,7 @@ impl TokenRelay {
                 faults.error(&place.key("scopes").index(index), message, "write it as api://orders/.default");
             }
         }
-        let check = CheckPartnerConfig { partners: config.partners.clone() };
+        let check = CheckPartnerConfig { partners: config.partners.clone(), ..Default::default() };
         let route = PartnerRoute { has_token: true, ..PartnerRoute::of(with.route) };
         let partner = CheckPartner::build(&check, place, with.partners, route, faults);
         if faults.errors() > before {

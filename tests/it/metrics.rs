@@ -67,7 +67,7 @@ pub(crate) async fn busy() -> (DevTenant, Upstream, Gateway, tempfile::TempDir) 
          - {{ name: idle, match: {{ path: /idle }}, anonymous: true, upstream: backend }}\n\
          - {{ name: orders, match: {{ path: /orders }}, inbound: [ {ORDERS_TOKEN} ], upstream: backend, authorization: {{ credential: gateway, scope: api://orders/.default }} }}\n\
          - name: partners\n  match: {{ path: /partners }}\n  upstream: backend\n  inbound: [ validate-azure-ad-token: {{ tenant: contoso, audiences: [api://orders] }}, check-partner: {{}} ]\n\
-         - name: limited\n  match: {{ path: /limited }}\n  anonymous: true\n  upstream: backend\n  inbound: [ rate-limit-by-key: {{ calls: 9, renewal-period: 1h, counter-key: \"@(caller.address)\" }} ]"
+         - name: limited\n  match: {{ path: /limited }}\n  anonymous: true\n  upstream: backend\n  inbound: [ check-header: {{ name: X-Key, mode: report-only }}, rate-limit-by-key: {{ calls: 9, renewal-period: 1h, counter-key: \"@(caller.address)\" }} ]"
     );
     let more = format!(
         "listeners:\n  - {{ name: public, address: \"127.0.0.1:0\" }}\n  - {{ name: secure, address: \"127.0.0.1:0\", tls: {{ certificate: {}, private-key: {} }} }}\n\

@@ -158,9 +158,9 @@ impl Meter {
             let (facts, clock, verdict) = (Facts::of(outcome), self.clock.clone(), step.verdict);
             self.touch(place.pointer(), |test| match (test, verdict) {
                 (Test::Passed, Verdict::Passed | Verdict::Answered) => true,
-                (Test::Refused, Verdict::Refused(_)) => true,
-                (Test::Code(code), Verdict::Refused(reason)) => *code == reason,
-                (Test::Item(item, refuses), Verdict::Refused(_)) => *refuses && facts.has(item, &clock),
+                (Test::Refused, Verdict::Refused(_) | Verdict::WouldRefuse(_)) => true,
+                (Test::Code(code), Verdict::Refused(reason) | Verdict::WouldRefuse(reason)) => *code == reason,
+                (Test::Item(item, refuses), Verdict::Refused(_) | Verdict::WouldRefuse(_)) => *refuses && facts.has(item, &clock),
                 (Test::Item(item, refuses), Verdict::Passed | Verdict::Answered) => !*refuses && facts.has(item, &clock),
                 _ => false,
             });

@@ -108,6 +108,7 @@ impl Units<'_> {
             let follows = checked || policies[index + 1..].iter().any(|policy| matches!(policy, PolicyConfig::CheckPartner(_)));
             match policy {
                 PolicyConfig::IncludeFragment(_) => {}
+                PolicyConfig::ReportOnly(policies) => self.policies(policies, &place, &what, follows),
                 PolicyConfig::AnyOf(lists) => {
                     self.passed(&what, &place);
                     for (at, list) in lists.iter().enumerate() {

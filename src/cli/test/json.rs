@@ -80,6 +80,7 @@ fn step(document: &Document, step: &Step) -> Value {
     let (outcome, code) = match step.verdict {
         Verdict::Passed => ("passed", None),
         Verdict::Refused(reason) => ("refused", Some(reason.code())),
+        Verdict::WouldRefuse(reason) => ("would-refuse", Some(reason.code())),
         Verdict::Answered => ("answered", None),
     };
     let place = step.place.as_ref().and_then(|place| document.position(place));

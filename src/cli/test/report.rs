@@ -78,11 +78,12 @@ fn step_line(document: &Document, step: &Step) -> String {
     let mark = match step.verdict {
         Verdict::Passed | Verdict::Answered => '✓',
         Verdict::Refused(_) => '✗',
+        Verdict::WouldRefuse(_) => '!',
     };
     let place = step.place.as_ref().map(|place| position(document, place)).unwrap_or_default();
     let said = match step.verdict {
-        Verdict::Refused(reason) if step.detail.is_empty() => reason.code().to_owned(),
-        Verdict::Refused(reason) => format!("{reason}: {}", step.detail),
+        Verdict::Refused(reason) | Verdict::WouldRefuse(reason) if step.detail.is_empty() => reason.code().to_owned(),
+        Verdict::Refused(reason) | Verdict::WouldRefuse(reason) => format!("{reason}: {}", step.detail),
         Verdict::Passed | Verdict::Answered => step.detail.to_string(),
     };
     format!("{mark} {:<38} {place:<24} {said}", step.at).trim_end().to_owned()

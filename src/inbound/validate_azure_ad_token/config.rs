@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::settings::{ConfigDuration, OneOrMany};
+use crate::{
+    inbound::mode::ModeConfig,
+    settings::{ConfigDuration, OneOrMany},
+};
 
 /// Settings of `validate-azure-ad-token`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -73,6 +76,9 @@ pub struct ValidateAzureAdTokenConfig {
     pub failed_validation_httpcode: Option<u16>,
     /// The sentence of refusals.
     pub failed_validation_error_message: Option<String>,
+    /// `report-only` records and counts refusals instead of enforcing them. Default: enforce.
+    #[serde(default)]
+    pub mode: ModeConfig,
 }
 
 /// `any`, or a list of tenants.

@@ -14,7 +14,7 @@ use crate::{
     expression::is_free_name,
     inbound::{build_context::BuildContext, validate_jwt::ValidateJwtConfig},
     request::TokenPlace,
-    settings::{ConfigDuration, Faults, OneOrMany, Place},
+    settings::{ConfigDuration, Faults, Lint, OneOrMany, Place},
 };
 
 const DEFAULT_SKEW: Duration = Duration::from_secs(300);
@@ -171,7 +171,7 @@ impl Settings<'_> {
                 faults.error(&at.index(index), format!("`{audience}` can be no audience"), cure);
             } else if audience.contains('*') {
                 let message = format!("`{audience}` is taken literally: no token is for an audience of that name");
-                faults.warning(&at.index(index), message, "list each audience as the token has it");
+                faults.warning(Lint::AudienceNeverIssued, &at.index(index), message, "list each audience as the token has it");
             }
         }
         self.audiences.iter().map(|audience| audience.as_str().into()).collect()
@@ -229,7 +229,12 @@ fn lint_values(claim: &RequiredClaimConfig, place: &Place, faults: &mut Faults) 
         if let Some(separator) = claim.separator.as_deref().filter(|separator| !separator.is_empty() && value.contains(separator))
         {
             let message = format!("`{value}` holds the separator `{separator}`, so no piece of a text is ever equal to it");
-            faults.warning(&place, message, "write each piece as a value of its own, or leave `separator` out");
+            faults.warning(
+                Lint::SeparatorInValue,
+                &place,
+                message,
+                "write each piece as a value of its own, or leave `separator` out",
+            );
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::address::AddressEntryConfig;
+use crate::{address::AddressEntryConfig, inbound::mode::ModeConfig};
 
 /// Settings of `validate-client-certificate`.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
@@ -32,6 +32,9 @@ pub struct ValidateClientCertificateConfig {
     pub identities: Option<Vec<IdentityConfig>>,
     /// The proxies that forward the certificate, and its header. Default: the certificate of the connection.
     pub from: Option<FromConfig>,
+    /// `report-only` records and counts refusals instead of enforcing them. Default: enforce.
+    #[serde(default)]
+    pub mode: ModeConfig,
 }
 
 const fn yes() -> bool {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::{
-    settings::{ConfigDuration, Faults, Place},
+    settings::{ConfigDuration, Faults, Lint, Place},
     upstream::Percent,
 };
 
@@ -109,7 +109,12 @@ impl OtlpSettings {
             faults.error(&place.key("protocol"), "`grpc` is not supported yet", cure);
         }
         if config.traces.is_none() && config.metrics.is_none() {
-            faults.warning(place, "neither traces nor metrics are exported", "add `traces: {}` or `metrics: {}`");
+            faults.warning(
+                Lint::OtlpExportsNothing,
+                place,
+                "neither traces nor metrics are exported",
+                "add `traces: {}` or `metrics: {}`",
+            );
         }
         let written = config.endpoint.clone().or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT"));
         let endpoint = endpoint(written.as_deref().unwrap_or(ENDPOINT), &place.key("endpoint"), faults);

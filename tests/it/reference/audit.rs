@@ -12,7 +12,7 @@ use crate::support::{Gateway, ORDERS_TOKEN, Upstream, config};
 const PAGE: &str = "docs/audit.md";
 
 /// The macros that write members, with the types of their values as the page names them.
-const KINDS: [(&str, &str); 9] = [
+const KINDS: [(&str, &str); 10] = [
     ("text!(", "string"),
     ("plain!(", "string"),
     ("number!(", "integer"),
@@ -22,6 +22,7 @@ const KINDS: [(&str, &str); 9] = [
     ("address!(", "address"),
     ("list!(", "list"),
     ("object!(", "object"),
+    ("objects!(", "list of objects"),
 ];
 
 /// A member of a record: its type, and the names of its own members if it is an object.
@@ -36,7 +37,11 @@ fn written(code: &str) -> BTreeMap<String, Member> {
         let call = &rest[at + name.len()..];
         let end = closed(call);
         let quoted = call.split('"').nth(1).filter(|_| call.find('"') < Some(end)).map(str::to_owned);
-        let inner = if kind == "object" { written(&call[..end]).into_keys().collect() } else { Vec::new() };
+        let inner = if kind.ends_with("object") || kind.ends_with("objects") {
+            written(&call[..end]).into_keys().collect()
+        } else {
+            Vec::new()
+        };
         if let Some(name) = quoted {
             members.insert(name, (kind, inner));
         }

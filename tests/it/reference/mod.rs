@@ -9,6 +9,7 @@ mod complete;
 mod expressions;
 mod limits;
 mod links;
+mod lints;
 mod metrics;
 mod policies;
 mod refusals;

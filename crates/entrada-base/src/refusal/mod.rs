@@ -161,6 +161,8 @@ reasons! {
     PartnerCredentialTooWeak = "partner-credential-too-weak", FORBIDDEN, "The partner's credential is not strong enough.";
     /// `authorize`: the condition is false.
     NotAuthorized = "not-authorized", FORBIDDEN, "Access is not allowed.";
+    /// `any-of` that is report-only: none of its lists admits the request. Told in `would_deny` alone; a caller gets the first list's refusal.
+    NoneAdmitted = "none-admitted", FORBIDDEN, "Access is not allowed.";
     /// `check-header`: the header is absent, repeated or has another value.
     HeaderCheckFailed = "header-check-failed", UNAUTHORIZED, "A required header is missing or not acceptable.";
     /// `set-header`: the value is unavailable.

@@ -44,6 +44,8 @@ pub enum Verdict {
     Passed,
     /// The request ends here.
     Refused(Reason),
+    /// The request would end here, if the policy were not report-only.
+    WouldRefuse(Reason),
     /// The gateway answers itself, and the request ends here.
     Answered,
 }

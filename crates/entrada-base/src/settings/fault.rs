@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::lint::Lint;
+
 /// A place in the config: the keys and indexes that lead there, as a JSON pointer (RFC 6901).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place(String);
@@ -63,6 +65,8 @@ pub enum Severity {
 /// One fault, with its place and its cure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
+    /// The kind of the fault.
+    pub lint: Lint,
     /// The severity: whether the config can be used despite the fault.
     pub severity: Severity,
     /// The place of the fault.
@@ -86,7 +90,7 @@ pub struct Faults {
 impl Faults {
     /// Adds an error: what is wrong, and what would be right.
     pub fn error(&mut self, place: &Place, message: impl Into<String>, cure: impl Into<String>) {
-        self.push(Severity::Error, place, message.into(), cure.into());
+        self.push(Lint::ConfigInvalid, place, message.into(), cure.into());
     }
 
     /// Adds an error that another policy or listener would mend, which is absent.
@@ -96,8 +100,8 @@ impl Faults {
     }
 
     /// Adds a warning: what is likely a mistake, and what would be better.
-    pub fn warning(&mut self, place: &Place, message: impl Into<String>, cure: impl Into<String>) {
-        self.push(Severity::Warning, place, message.into(), cure.into());
+    pub fn warning(&mut self, lint: Lint, place: &Place, message: impl Into<String>, cure: impl Into<String>) {
+        self.push(lint, place, message.into(), cure.into());
     }
 
     /// Adds a fault.
@@ -105,9 +109,10 @@ impl Faults {
         self.list.push(fault);
     }
 
-    fn push(&mut self, severity: Severity, place: &Place, message: String, cure: String) {
+    fn push(&mut self, lint: Lint, place: &Place, message: String, cure: String) {
         let cure = (!cure.is_empty()).then_some(cure);
-        self.list.push(Fault { severity, place: place.clone(), at_key: false, message, cure, misses_another: false });
+        let severity = lint.severity();
+        self.list.push(Fault { lint, severity, place: place.clone(), at_key: false, message, cure, misses_another: false });
     }
 
     /// Returns whether anything found makes the config unusable.

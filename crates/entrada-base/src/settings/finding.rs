@@ -4,12 +4,15 @@ use std::borrow::Cow;
 
 use super::{
     fault::{Fault, Place, Severity},
+    lint::Lint,
     origin::{Origin, Sources},
 };
 
 /// A fault with its place in the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
+    /// The kind of the fault.
+    pub lint: Lint,
     /// Whether it stops the start or is only a warning.
     pub severity: Severity,
     /// The place; `None` where no file could be read.
@@ -30,6 +33,11 @@ impl Finding {
         self.severity == Severity::Error
     }
 
+    /// Returns the stable code of its kind, as in `docs/lints.md`.
+    pub fn code(&self) -> &'static str {
+        self.lint.code()
+    }
+
     /// Returns the message.
     pub fn message(&self) -> &str {
         &self.message
@@ -42,28 +50,28 @@ impl Finding {
 
     /// Makes an error at an origin.
     pub fn error(origin: Origin, place: &Place, message: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self::new(Severity::Error, Some(origin), place, message.into(), cure.into())
+        Self::new(Lint::ConfigInvalid, Some(origin), place, message.into(), cure.into())
     }
 
     /// Makes a warning at an origin.
-    pub fn warning(origin: Origin, place: &Place, message: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self::new(Severity::Warning, Some(origin), place, message.into(), cure.into())
+    pub fn warning(lint: Lint, origin: Origin, place: &Place, message: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self::new(lint, Some(origin), place, message.into(), cure.into())
     }
 
     /// Makes a finding that belongs to no file in particular.
     pub fn nowhere(message: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self::new(Severity::Error, None, &Place::root(), message.into(), cure.into())
+        Self::new(Lint::ConfigInvalid, None, &Place::root(), message.into(), cure.into())
     }
 
-    fn new(severity: Severity, origin: Option<Origin>, place: &Place, message: String, cure: String) -> Self {
+    fn new(lint: Lint, origin: Option<Origin>, place: &Place, message: String, cure: String) -> Self {
         let cure = (!cure.is_empty()).then_some(cure);
-        Self { severity, origin, place: place.clone(), message, cure, related: Vec::new() }
+        Self { lint, severity: lint.severity(), origin, place: place.clone(), message, cure, related: Vec::new() }
     }
 
     /// Makes the finding of a fault; its origin is where the setting was read, if it was.
     pub fn of(fault: &Fault, origin: Option<Origin>) -> Self {
         let cure = fault.cure.clone().unwrap_or_default();
-        Self::new(fault.severity, origin, &fault.place, fault.message.clone(), cure)
+        Self::new(fault.lint, origin, &fault.place, fault.message.clone(), cure)
     }
 
     /// Takes what may be a secret out of the message and the cure.

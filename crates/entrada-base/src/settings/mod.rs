@@ -7,6 +7,7 @@ pub mod blank;
 pub mod deserialize;
 pub mod fault;
 pub(crate) mod finding;
+mod lint;
 pub mod node;
 mod one_or_many;
 pub mod origin;
@@ -23,6 +24,7 @@ pub mod yaml;
 pub use self::finding::Finding;
 pub use self::{
     fault::{Fault, Faults, Place, Severity},
+    lint::{Lint, Topic},
     one_or_many::OneOrMany,
     secret::{HeaderText, LiveSecret, Secret, Secrets, UnknownSecret},
     secret_cell::{CurrentSecret, KeyVaultSecretConfig, SecretCell},

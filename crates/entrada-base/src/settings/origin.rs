@@ -16,7 +16,8 @@ pub struct Origin {
 }
 
 impl Origin {
-    pub(crate) const fn new(file: usize, range: Range<usize>) -> Self {
+    /// Makes an origin of a range of bytes.
+    pub const fn new(file: usize, range: Range<usize>) -> Self {
         Self { file, start: range.start, end: range.end }
     }
 
@@ -56,6 +57,16 @@ impl Sources {
     pub fn add(&mut self, file: SourceFile) -> usize {
         self.files.push(file);
         self.files.len() - 1
+    }
+
+    /// Returns the number of files.
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Returns whether no file was read.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
     }
 
     /// Returns the file of an index.

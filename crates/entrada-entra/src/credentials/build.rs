@@ -28,7 +28,7 @@ use crate::{
 use crate::{
     entra::{CloudConfig, TenantConfig},
     identity_http::IdentityHttp,
-    settings::{Faults, KeyVaultSecretConfig, LiveSecret, Place, Secret, SecretCell, Secrets},
+    settings::{Faults, KeyVaultSecretConfig, Lint, LiveSecret, Place, Secret, SecretCell, Secrets},
 };
 
 /// The pause before the second attempt of a token request that failed temporarily.
@@ -366,15 +366,20 @@ fn secret(
     place: &Place,
     faults: &mut Faults,
 ) -> Option<Identity> {
-    let (message, cure) = if written.names_secret() {
+    let (lint, message, cure) = if written.names_secret() {
         (
+            Lint::ClientSecret,
             "a client secret can be copied by whoever sees it",
             "let a certificate prove the gateway: its key never leaves the machine",
         )
     } else {
-        ("a client secret stands in the config itself", "name a secret from a file, as \"{{name}}\"; better: use a certificate")
+        (
+            Lint::ClientSecretInConfig,
+            "a client secret stands in the config itself",
+            "name a secret from a file, as \"{{name}}\"; better: use a certificate",
+        )
     };
-    faults.warning(place, message, cure);
+    faults.warning(lint, place, message, cure);
     match written.live(context.secrets) {
         Ok(secret) => {
             // What is wrong with the named value is told once, where that stands.
@@ -432,13 +437,13 @@ fn certificates(
     for ((place, _), source) in written.iter().zip(&sources) {
         let CertificateSource::File(source) = source else { continue };
         if let Some(message) = loose_key(source.key_file()) {
-            faults.warning(place, message, LOOSE_CURE);
+            faults.warning(Lint::SecretFilePermissions, place, message, LOOSE_CURE);
         }
     }
     for (index, holder) in certificates.by_source() {
         let now = context.clock.unix_seconds();
         if let Some((concern, cure)) = holder.concern(now) {
-            faults.warning(&written[index].0, concern, cure);
+            faults.warning(Lint::CertificateExpiry, &written[index].0, concern, cure);
         }
     }
     Some(certificates)
@@ -461,7 +466,7 @@ fn source(
         let vault = open_vault(vault, identity, &names, siblings, &place.key("key-vault"), faults)?;
         let (name, version, key_use) = (certificate.clone(), version.clone(), *key_use);
         if key_use == KeyUse::Download {
-            faults.warning(
+            faults.warning(Lint::KeyExportable,
                 &place.key("key-vault").key("use"),
                 "the private key leaves the vault: a stolen copy is good until the certificate ends, for days or months; a stolen token for an hour",
                 "write `use: sign`, so that the key stays in the vault; `entrada certificate policy` prints the policy of a certificate whose key cannot be exported",

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::verified_token_cache::{LARGEST, MEMORY};
-use crate::settings::{Faults, Place, Size};
+use crate::settings::{Faults, Lint, Place, Size};
 
 /// The approximate memory of one token, as the older form of the setting counts it.
 const ONE: u64 = 4 << 10;
@@ -74,7 +74,12 @@ impl VerifiedTokens {
         let part = memory / workers.max(1) as u64;
         if memory > 0 && part < LEAST_PART {
             let message = format!("each thread may keep {part} bytes of verified tokens, which is next to nothing");
-            faults.warning(&at("memory"), message, "give them 1MiB or more for each thread; the default is 64MiB");
+            faults.warning(
+                Lint::VerifiedTokensMemory,
+                &at("memory"),
+                message,
+                "give them 1MiB or more for each thread; the default is 64MiB",
+            );
         }
         Self { memory, largest }
     }

@@ -8,7 +8,7 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude
 
 use crate::{
     certificate::ClientCertificate,
-    settings::{Faults, Place},
+    settings::{Faults, Lint, Place},
 };
 
 /// The number of days before expiry from which on a warning is given.
@@ -107,7 +107,12 @@ impl ServedCertificate {
     pub fn lint(&self, place: &Place, is_list: bool, now: u64, faults: &mut Faults) {
         let place = if is_list { place.index(self.index) } else { place.clone() };
         if let Some(complaint) = self.complaint(now) {
-            faults.warning(&place.key("certificate"), complaint, "replace the files; they are read again when they change");
+            faults.warning(
+                Lint::CertificateExpiry,
+                &place.key("certificate"),
+                complaint,
+                "replace the files; they are read again when they change",
+            );
         }
     }
 
@@ -136,13 +141,13 @@ pub fn lint_hosts<'a>(hosts: impl Iterator<Item = (&'a str, Place)>, certificate
         told.push(host);
         if told.len() <= TOLD {
             let message = format!("no certificate of a listener is for `{host}`, so clients that come by this name refuse it");
-            faults.warning(&place, message, cure(certificates));
+            faults.warning(Lint::HostWithoutCertificate, &place, message, cure(certificates));
         }
         last = Some(place);
     }
     if let (Some(place), true) = (last, told.len() > TOLD) {
         let message = format!("no certificate of a listener is for {} more hosts", told.len() - TOLD);
-        faults.warning(&place, message, "list certificates for them in the `tls` of a listener");
+        faults.warning(Lint::HostWithoutCertificate, &place, message, "list certificates for them in the `tls` of a listener");
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     base::error_chain::chain,
     certificate::keys::{LOOSE_CURE, loose_key},
     connection::{NoTrustedPeers, TrustedPeers},
-    settings::{Faults, OneOrMany, Place},
+    settings::{Faults, Lint, OneOrMany, Place},
 };
 
 /// A listener, as shared by the workers that serve it.
@@ -140,7 +140,12 @@ fn check_limits(limits: &LimitsConfig, place: &Place, faults: &mut Faults) {
         }
         Some(most) if most > limits.connections => {
             let message = format!("{most} connections of one peer are more than the listener's {}", limits.connections);
-            faults.warning(&per_peer, message, "write no more than `connections`, or leave it out for a quarter of it");
+            faults.warning(
+                Lint::ConnectionsPerPeer,
+                &per_peer,
+                message,
+                "write no more than `connections`, or leave it out for a quarter of it",
+            );
         }
         _ => {}
     }
@@ -185,7 +190,7 @@ fn load_tls(
     for (index, files) in files.iter().enumerate() {
         let place = if matches!(config, OneOrMany::One(_)) { place.clone() } else { place.index(index) };
         if let Some(message) = loose_key(Path::new(&files.private_key)) {
-            faults.warning(&place.key("private-key"), message, LOOSE_CURE);
+            faults.warning(Lint::SecretFilePermissions, &place.key("private-key"), message, LOOSE_CURE);
         }
     }
     ServerTls::asking(&files, client_certificates)

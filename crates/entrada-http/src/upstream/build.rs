@@ -14,7 +14,7 @@ use super::{
     standing::Standing,
     tls::Trust,
 };
-use crate::settings::{Faults, Place};
+use crate::settings::{Faults, Lint, Place};
 
 /// The shortest time between two health checks.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
@@ -43,6 +43,7 @@ impl Upstream {
         let tls_wanted = locations.iter().any(|location| location.scheme == uri::Scheme::HTTPS);
         if !tls_wanted && config.tls != Default::default() && !locations.is_empty() {
             faults.warning(
+                Lint::UpstreamTlsUnused,
                 &place.key("tls"),
                 "no server of this upstream uses TLS",
                 "write the servers as https://, or drop `tls`",

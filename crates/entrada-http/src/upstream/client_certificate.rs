@@ -16,7 +16,7 @@ use crate::{
         ClientCertificate,
         keys::{CertificateError, LOOSE_CURE, loose_key, read_file},
     },
-    settings::{Faults, Place},
+    settings::{Faults, Lint, Place},
 };
 
 /// The number of days before expiry from which on a warning is given.
@@ -65,7 +65,7 @@ impl OwnCertificate {
         match Self::load(&pem, &key) {
             Ok(own) => {
                 if let Some(message) = loose_key(&key) {
-                    faults.warning(place, message, LOOSE_CURE);
+                    faults.warning(Lint::SecretFilePermissions, place, message, LOOSE_CURE);
                 }
                 Some(own)
             }
@@ -138,7 +138,7 @@ impl OwnCertificate {
             0..WARN_DAYS => format!("the certificate of {subject} expires in {days_left} days"),
             _ => return,
         };
-        faults.warning(place, message, "replace the files; they are read again when they change");
+        faults.warning(Lint::CertificateExpiry, place, message, "replace the files; they are read again when they change");
     }
 }
 
