@@ -114,7 +114,7 @@ impl<'a> Refused<'a> {
             Action::Allow => self.listed_addresses(&filter.addresses, "the caller, from an address that is listed"),
             Action::Forbid => {
                 let outside = list.nearest_outside(caller).into_iter();
-                outside.map(|to| self.from_address(to, "the caller, from an address that is not listed")).collect()
+                outside.map(|to| self.with_caller(to, "the caller, from an address that is not listed")).collect()
             }
         }
     }
@@ -131,10 +131,10 @@ impl<'a> Refused<'a> {
         addresses.dedup();
         let keepers = self.keepers(list.sets());
         let who = if keepers.is_empty() { who.to_owned() } else { format!("{who}; or whoever keeps {keepers}") };
-        addresses.into_iter().map(|to| self.from_address(to, &who)).collect()
+        addresses.into_iter().map(|to| self.with_caller(to, &who)).collect()
     }
 
-    fn from_address(&self, to: std::net::IpAddr, who: &str) -> Candidate {
+    fn with_caller(&self, to: std::net::IpAddr, who: &str) -> Candidate {
         Candidate::new("caller", self.caller().to_string(), to.to_string(), Change::Caller(to), who)
     }
 

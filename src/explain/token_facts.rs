@@ -129,7 +129,7 @@ pub(super) fn describe(explained: Explained<'_>, policy: &PolicyConfig, refused:
     let token = variant.token(&entry.places());
     let Some(reason) = refused else {
         facts.wanted = passed(entry);
-        facts.found = token.map(|token| in_short(token)).into_iter().collect();
+        facts.found = token.map(in_short).into_iter().collect();
         return;
     };
     let claims = token.map(|token| &token.claims);
