@@ -1,6 +1,7 @@
 //! Tests of the lints of `check`: each with a config that has its finding and one that has none; their silences; and the reports for
 //! machines.
 
+mod files;
 mod sarif;
 mod silenced;
 mod table;
@@ -34,7 +35,7 @@ fn codes(report: &Report) -> BTreeSet<&'static str> {
 #[test]
 fn each_lint_has_a_config_with_its_finding_and_one_without() {
     let folder = tempfile::tempdir().unwrap();
-    table::write_files(folder.path());
+    files::write_files(folder.path());
     let pairs = table::pairs();
     let mut wrong = Vec::new();
     for table::Pair { code, with, without } in &pairs {
