@@ -533,12 +533,12 @@ fn a_rule_that_could_be_changed_unnoticed_is_shown_with_a_request() {
     let (ran, value) = (folder.test(&["entrada.yaml", "--mutate"]), folder.json(&["--mutate"]));
 
     assert_eq!(ran.code, 1, "{}", ran.out);
-    assert!(ran.out.contains("entrada.yaml:15   without inbound[0] ip-filter\n"), "{}", ran.out);
+    assert!(ran.out.contains("entrada.yaml:15   inbound[0] ip-filter: `10.1.0.4` added\n"), "{}", ran.out);
     let mutants = value["mutants"].as_array().unwrap();
     let of = |change: &str| {
         mutants.iter().find(|mutant| mutant["change"] == change).unwrap_or_else(|| panic!("{change}: {mutants:#?}"))
     };
-    let filter = of("without inbound[0] ip-filter");
+    let filter = of("inbound[0] ip-filter: `10.1.0.4` added");
     assert!(filter["killed_by"].is_null() && filter["place"]["line"] == 15, "{filter}");
     assert_eq!(filter["equivalent"], false);
     assert!(filter["witness"]["before"].as_str().unwrap().contains("caller-address-not-allowed"), "{filter}");
