@@ -337,6 +337,20 @@ mod tests {
     }
 
     #[test]
+    fn objects_in_a_list_have_their_members_alone() {
+        let written = line(|line| {
+            objects!(line, "notes", &[Some("a"), None], |line: &mut Line<'_>, text: &Option<&str>| {
+                text!(line, "message", *text);
+                object!(line, "metadata", |line: &mut Line<'_>| line.member("x\"", "1"));
+            });
+            objects!(line, "none", &[(); 0], |_: &mut Line<'_>, (): &()| {});
+        });
+
+        assert_eq!(written["notes"], json!([{ "message": "a", "metadata": { "x\"": 1 } }, { "metadata": { "x\"": 1 } }]));
+        assert!(written.get("none").is_none());
+    }
+
+    #[test]
     fn members_have_their_json_form_and_absent_ones_none() {
         let prepared = Prepared::new(|line| {
             text!(line, "listener", "pub\"lic");

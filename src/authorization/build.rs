@@ -5,13 +5,13 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use super::{
-    Authorization, AuthorizationConfig, AuthorizationWord, Form, FromHeaderConfig, OnBehalfOfConfig, UseCredentialConfig,
+    Authorization, AuthorizationConfig, AuthorizationWord, Basic, Form, FromHeaderConfig, OnBehalfOfConfig, UseCredentialConfig,
 };
 use crate::request::TokenPlace;
 use crate::{
     credentials::{Credential, Credentials},
     entra::{TenantId, Tenants, is_guid},
-    settings::{Faults, Place},
+    settings::{Faults, Place, Secrets},
 };
 
 /// The context in which a route's `authorization` is built.
@@ -27,6 +27,8 @@ pub(crate) struct AuthorizationContext<'a> {
     pub(crate) token_places: &'a [TokenPlace],
     /// The names that the route's path captures.
     pub(crate) captures: &'a [String],
+    /// The values of secret named values.
+    pub(crate) secrets: &'a Secrets,
     /// True if the route is marked as anonymous.
     pub(crate) anonymous: bool,
 }
@@ -46,6 +48,12 @@ impl Authorization {
             AuthorizationConfig::FromHeader(config) => from_header(config, context, &place.key("from-header"), faults)?,
             AuthorizationConfig::Credential(config) => credential(config, context, place, faults)?,
             AuthorizationConfig::OnBehalfOf(config) => on_behalf_of(config, context, place, faults)?,
+            AuthorizationConfig::Basic(config) => {
+                let place = place.key("basic");
+                let anonymous = refuses_anonymous(context, "basic", &place, faults);
+                let basic = Basic::build(&config.basic, context.secrets, &place, faults)?;
+                (!anonymous).then(|| Form::Basic(Box::new(basic)))?
+            }
         };
         Some(Self { form, places: context.token_places.into() })
     }

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::settings::Secret;
+
 /// The `Authorization` that the upstream receives.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(untagged)]
@@ -15,6 +17,8 @@ pub enum AuthorizationConfig {
     Credential(UseCredentialConfig),
     /// A token that is exchanged for the user's, on the user's behalf.
     OnBehalfOf(OnBehalfOfConfig),
+    /// A user name and a password of the gateway's own.
+    Basic(BasicConfig),
     /// No setting: the same as `remove`.
     #[default]
     #[serde(skip)]
@@ -53,6 +57,24 @@ pub struct UseCredentialConfig {
     /// The tenants that the path may name: ids, or names of `tenants`. Default: those that the route's token policy lists.
     #[serde(default)]
     pub allowed_tenants: Vec<String>,
+}
+
+/// A user name and a password of the gateway's own (RFC 7617).
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BasicConfig {
+    /// The user name and the password.
+    pub basic: BasicCredentialConfig,
+}
+
+/// A user name and a password.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BasicCredentialConfig {
+    /// The user name, without a colon.
+    pub username: String,
+    /// The password; usually `"{{name}}"` of a secret.
+    pub password: Secret,
 }
 
 /// A token for the upstream on behalf of the calling user.

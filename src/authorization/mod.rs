@@ -7,10 +7,12 @@
 //! | `from-header` | the validated token, moved to `Authorization` |
 //! | `credential` | the gateway's own token, of its tenant or of the caller's |
 //! | `on-behalf-of` | a token that is exchanged for the user's |
+//! | `basic` | a user name and a password of the gateway's own |
 //!
 //! All except `keep` first clear `Authorization` and every [place](TokenPlace) in which a token policy of the route looks. `keep`
 //! leaves the place of the validated token and clears the route's others, since their content was not validated.
 
+mod basic;
 mod build;
 mod config;
 
@@ -19,8 +21,12 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use self::basic::{Basic, PasswordRefused};
 pub(crate) use self::build::AuthorizationContext;
-pub use self::config::{AuthorizationConfig, AuthorizationWord, FromHeaderConfig, OnBehalfOfConfig, UseCredentialConfig};
+pub use self::config::{
+    AuthorizationConfig, AuthorizationWord, BasicConfig, BasicCredentialConfig, FromHeaderConfig, OnBehalfOfConfig,
+    UseCredentialConfig,
+};
 use crate::{
     base::{b64token::is_b64token, clock::Clock},
     credentials::OwnToken,
@@ -70,6 +76,7 @@ enum Form {
         credential: Arc<Credential>,
         scope: Box<str>,
     },
+    Basic(Box<Basic>),
 }
 
 /// The reaction to an upstream's 401.
@@ -218,6 +225,10 @@ impl Authorization {
                 let slot = credential.slot_in(tenant, scope).ok_or(NotForwardable::Tenant)?;
                 present(credential.name(), &slot, facts, outgoing).await?;
             }
+            Form::Basic(basic) => {
+                self.remove(outgoing);
+                outgoing.headers.insert(header::AUTHORIZATION, basic.value(facts.clock.unix_seconds())?);
+            }
             Form::OnBehalfOf { credential, scope } => {
                 self.remove(outgoing);
                 let token = facts.token.ok_or(NotForwardable::Missing)?;
@@ -242,7 +253,7 @@ impl Authorization {
     pub fn is_own(&self) -> bool {
         match self.form {
             Form::Credential { .. } | Form::InCallersTenant { .. } | Form::InNamedTenant { .. } | Form::OnBehalfOf { .. } => true,
-            Form::Keep | Form::Remove | Form::FromHeader(_) => false,
+            Form::Keep | Form::Remove | Form::FromHeader(_) | Form::Basic(_) => false,
         }
     }
 
@@ -257,6 +268,9 @@ impl Authorization {
         answer: &HeaderMap,
         can_send_again: bool,
     ) -> Result<AfterRefusal, Refusal> {
+        if matches!(self.form, Form::Basic(_)) {
+            return Err(PasswordRefused.into());
+        }
         let Some(own) = &exchange.own_token else { return Ok(AfterRefusal::PassOn) };
         after_refusal(own, answer, can_send_again).map_err(Refusal::from)
     }

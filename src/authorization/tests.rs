@@ -264,6 +264,7 @@ fn build_with(
         listed_tenants: &[],
         token_places: &places(),
         captures: &["customer".to_owned()],
+        secrets: &Default::default(),
         anonymous,
     };
     Authorization::build(config, context, place, faults)

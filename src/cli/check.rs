@@ -113,6 +113,10 @@ fn must_allow(arguments: &CheckArguments, document: &Document, runtime: &Runtime
         for address in &arguments.must_allow {
             for entry in route.inbound.iter() {
                 let InboundPolicy::IpFilter(filter) = &entry.policy else { continue };
+                // Which peer a caller at that address comes by is not asked.
+                if !filter.judges_caller() {
+                    continue;
+                }
                 if let Err(refusal) = filter.judge(address.to_canonical(), &runtime.clock) {
                     let message = format!("the route `{}` would lock {address} out: {}: {refusal}", written.name, entry.at);
                     let cure = "list the address, or name the routes that are meant with `--route`";
@@ -157,7 +161,12 @@ tenants: {{ contoso: {{ id: aaaabbbb-0000-cccc-1111-dddd2222eeee }}, fabrikam: {
 issuers: {{ partner-idp: {{ openid-config: https://idp.fabrikam.example/.well-known/openid-configuration }} }}
 address-sets: {{ offices: [203.0.113.0/24] }}
 credentials: {{ gateway: {{ managed-identity: {{}} }} }}
-upstreams: {{ orders: {{ servers: ["http://127.0.0.1:1"] }} }}
+upstreams:
+  orders: {{ servers: ["http://127.0.0.1:1"] }}
+  orders-beta: {{ servers: ["http://127.0.0.1:1"] }}
+  orders-west: {{ servers: ["http://127.0.0.1:1"] }}
+  orders-north: {{ servers: ["http://127.0.0.1:1"] }}
+partners: {{ fabrikam: {{ api-keys: [ {{ sha256: 5f9c4ab08cac7457e9111a30e4664920607ea2c115a1433d7be98e97e64244ca }} ] }} }}
 fragments: {{ staff-only: [ {{ check-header: {{ name: X-Staff }} }} ] }}
 routes:
   - name: orders
@@ -202,9 +211,15 @@ routes:
             let text = std::fs::read_to_string(&path).expect("it can be read");
             // Entries that are alternatives stand apart; each must be right by itself.
             for policy in text.split("\n\n").filter(|policy| policy.contains("- ")) {
-                let token = if name.starts_with("validate-") || name == "any-of" { "" } else { TOKEN };
+                let own = name.starts_with("validate-") || ["any-of", "set-status", "set-body"].contains(&&*name);
+                let token = if own { "" } else { TOKEN };
                 let folder = examples();
                 let text = config(&format!("{token}{policy}")).replace("\"127.0.0.1:0\" }", LISTENER);
+                let text = match &*name {
+                    "set-status" => text.replace("    inbound:", "    anonymous: true\n    outbound:"),
+                    "set-body" => text.replace("    inbound:", "    anonymous: true\n    on-error:"),
+                    _ => text,
+                };
                 write_all(folder.path(), &[("policy.yaml", &text)]);
 
                 let found = checked(&folder.path().join("policy.yaml"), &[]);
@@ -224,7 +239,7 @@ routes:
 
         let found = checked(&file, &[]);
 
-        assert!(found.iter().any(|line| line.starts_with("entrada.yaml:15:15: ") && line.contains("`order`")), "{found:#?}");
+        assert!(found.iter().any(|line| line.starts_with("entrada.yaml:20:15: ") && line.contains("`order`")), "{found:#?}");
     }
 
     #[test]

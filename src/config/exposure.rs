@@ -72,10 +72,14 @@ fn lint_route(route: &RouteConfig, place: &Place, config: &Config, faults: &mut 
     if let Some(respond) = &route.respond {
         let location = respond.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("location"));
         if let (Some((name, location)), 300..400) = (location, respond.status) {
-            lint_location(location, &place.key("respond").key("headers").key(name), faults);
+            for location in location.as_slice() {
+                lint_location(location, &place.key("respond").key("headers").key(name), faults);
+            }
         }
-        for (name, value) in &respond.headers {
-            lint_shown(name, value, &place.key("respond").key("headers").key(name), faults);
+        for (name, values) in &respond.headers {
+            for value in values.as_slice() {
+                lint_shown(name, value, &place.key("respond").key("headers").key(name), faults);
+            }
         }
     }
     lint_outbound(&route.outbound, &place.key("outbound"), faults);
@@ -94,11 +98,13 @@ pub(super) fn lint_policy(policy: &PolicyConfig, later: &[PolicyConfig], place: 
             false
         }
         PolicyConfig::ReturnResponse(answer) => {
-            for (name, value) in &answer.headers {
+            for (name, values) in &answer.headers {
                 let place = place.key("headers").key(name);
-                lint_shown(name, value, &place, faults);
-                if name.eq_ignore_ascii_case("location") {
-                    lint_location(value, &place, faults);
+                for value in values.as_slice() {
+                    lint_shown(name, value, &place, faults);
+                    if name.eq_ignore_ascii_case("location") {
+                        lint_location(value, &place, faults);
+                    }
                 }
             }
             false
@@ -154,8 +160,10 @@ fn lint_outbound(policies: &[OutboundPolicyConfig], place: &Place, faults: &mut 
                 }
             }
             OutboundPolicyConfig::ReturnResponse(answer) => {
-                for (name, value) in &answer.headers {
-                    lint_shown(name, value, &place.key("headers").key(name), faults);
+                for (name, values) in &answer.headers {
+                    for value in values.as_slice() {
+                        lint_shown(name, value, &place.key("headers").key(name), faults);
+                    }
                 }
             }
             OutboundPolicyConfig::Choose(branches) => {
@@ -168,7 +176,11 @@ fn lint_outbound(policies: &[OutboundPolicyConfig], place: &Place, faults: &mut 
                     lint_outbound(policies, &place.index(index).key(key), faults);
                 }
             }
-            OutboundPolicyConfig::IncludeFragment(_) => {}
+            OutboundPolicyConfig::SetVariable(_)
+            | OutboundPolicyConfig::SetStatus(_)
+            | OutboundPolicyConfig::SetBody(_)
+            | OutboundPolicyConfig::Trace(_)
+            | OutboundPolicyConfig::IncludeFragment(_) => {}
         }
     }
 }

@@ -7,7 +7,7 @@ use regex::Regex;
 use crate::settings::node::{Kind, Node, Text};
 
 /// The fields that are never recorded, whatever reads them.
-const NEVER: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "set-cookie"];
+const NEVER: [&str; 5] = ["authorization", "proxy-authorization", "cookie", "set-cookie", "ocp-apim-subscription-key"];
 
 /// The names that expressions and `check-header` read; header names are in lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,12 +18,15 @@ pub struct FactNames {
     pub secret_headers: BTreeSet<String>,
     /// The query parameters.
     pub parameters: BTreeSet<String>,
+    /// The query parameters that credentials are taken from, in lower case.
+    secret_parameters: BTreeSet<String>,
 }
 
 impl FactNames {
     pub(crate) fn of(document: &Node) -> Self {
         let mut names = Self::default();
         names.visit(document);
+        names.parameters.retain(|name| !names.secret_parameters.contains(&name.to_ascii_lowercase()));
         names.headers.retain(|name| !NEVER.contains(&&**name) && !names.secret_headers.contains(name));
         names
     }
@@ -36,8 +39,9 @@ impl FactNames {
                 for (key, value) in entries {
                     match &*key.text {
                         "check-header" => self.checked(value),
-                        // A header or a parameter that a token is taken from is a credential.
-                        "header-name" => self.secret_headers.extend(value.as_text().map(str::to_ascii_lowercase)),
+                        // A header or a parameter that a token or a key is taken from is a credential.
+                        "header-name" => self.secret_headers.extend(texts(value).map(str::to_ascii_lowercase)),
+                        "query-parameter-name" => self.secret_parameters.extend(texts(value).map(str::to_ascii_lowercase)),
                         _ => {}
                     }
                     self.visit(value);
@@ -72,6 +76,15 @@ impl FactNames {
     }
 }
 
+/// Returns the text, or those of a list.
+fn texts(node: &Node) -> impl Iterator<Item = &str> {
+    let list = match &node.kind {
+        Kind::List(entries) => &**entries,
+        _ => std::slice::from_ref(node),
+    };
+    list.iter().filter_map(Node::as_text)
+}
+
 /// Returns whether a secret stands somewhere in the settings.
 fn names_secret(node: &Node) -> bool {
     match &node.kind {
@@ -94,13 +107,14 @@ inbound:
   - check-header: { name: X-Door, values: [open] }
   - authorize: { condition: "@(request.headers['X-Team'] == 'a' && request.query[\"v\"] == '1' && !has(request.headers.accept))" }
   - validate-azure-ad-token: { header-name: X-Token }
-  - set-header: { name: X-Set, value: "@(request.headers[\"cookie\"] + request.headers['x-token'])" }
+  - validate-api-key: { header-name: [X-Key, X-Old-Key], query-parameter-name: key }
+  - set-header: { name: X-Set, value: "@(request.headers[\"cookie\"] + request.headers['x-token'] + request.headers['x-old-key'] + request.query['Key'])" }
   - set-header: { name: X-Text, value: "request.headers['x-none']" }
 "#;
         let names = FactNames::of(&yaml::read(text, 0, &mut Vec::new(), &mut Vec::new()));
 
         assert_eq!(names.headers.into_iter().collect::<Vec<_>>(), ["accept", "x-door", "x-team"]);
-        assert_eq!(names.secret_headers.into_iter().collect::<Vec<_>>(), ["x-token"]);
+        assert_eq!(names.secret_headers.into_iter().collect::<Vec<_>>(), ["x-key", "x-old-key", "x-token"]);
         assert_eq!(names.parameters.into_iter().collect::<Vec<_>>(), ["v"]);
     }
 }

@@ -161,7 +161,12 @@ pub(super) fn is_evaluated(place: &Place) -> bool {
         | [.., "choose", "when"]
         | [.., "rate-limit-by-key" | "quota-by-key", "counter-key" | "increment-condition"]
         | [.., "limit-concurrency", "key"]
-        | [.., "authorization", "tenant"] => true,
+        | [.., "authorization", "tenant"]
+        | [.., "set-variable" | "set-body", "value"]
+        | [.., "trace", "message"]
+        | [.., "trace", "metadata", _]
+        | [.., "set-backend-service", "upstream"]
+        | [.., "set-method"] => true,
         _ => false,
     }
 }

@@ -85,7 +85,6 @@ const KEYS: &[(&str, &[(&str, Habit)])] = &[
         "PolicyConfig",
         &[
             ("base", Otherwise("remove it: the global `inbound` list runs before every route's")),
-            ("set-backend-service", Otherwise("write the route's `upstream`; another backend is another route")),
             ("forward-request", Otherwise("remove it: what passes the list goes to the route's `upstream`")),
             (
                 "rate-limit",
@@ -96,14 +95,19 @@ const KEYS: &[(&str, &[(&str, Habit)])] = &[
             ("set-query-string", Name("set-query-parameter")),
             ("authentication-managed-identity", Otherwise("write the route's `authorization: { credential: …, scope: … }`")),
             ("authentication-certificate", Otherwise("write the upstream's `tls: { client-certificate: … }`")),
-            ("authentication-basic", Otherwise("write `set-header` with a value from `named-values`")),
+            ("authentication-basic", Otherwise("write the route's `authorization: { basic: { username: …, password: … } }`")),
             ("get-authorization-context", Otherwise("write the route's `authorization: { credential: …, scope: … }`")),
-            ("set-variable", Otherwise("remove it: write the expression where its value is used")),
             ("jwt", Name("validate-jwt")),
             ("cache-lookup", Otherwise(NOT_HERE)),
             ("cache-store", Otherwise(NOT_HERE)),
             ("send-request", Otherwise(NOT_HERE)),
-            ("set-body", Otherwise("remove it: bodies pass as they are")),
+        ],
+    ),
+    (
+        "SetBackendServiceConfig",
+        &[
+            ("backend-id", Name("upstream")),
+            ("base-url", Otherwise("define it in `upstreams`, and write its name as `upstream`")),
         ],
     ),
     (

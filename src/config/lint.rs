@@ -14,7 +14,7 @@ use crate::settings::{
 use crate::{
     authorization::{AuthorizationConfig, AuthorizationWord},
     inbound::{
-        PolicyConfig,
+        PolicyConfig, list,
         validate_azure_ad_token::{TokenKindConfig, TokenTypeConfig, ValidateAzureAdTokenConfig},
     },
 };
@@ -228,7 +228,16 @@ fn lint_route(route: &crate::route::RouteConfig, place: &Place, config: &Config,
         }
     }
     let Some(upstream) = route.upstream.as_ref().and_then(|name| config.upstreams.get(name)) else { return };
-    let Some(server) = upstream.servers.iter().find(|server| is_in_clear(server)) else { return };
+    let mut chosen = Vec::new();
+    for policies in [&config.inbound, &route.inbound] {
+        list::each(policies, &config.fragments, 0, &mut |policy| {
+            if let PolicyConfig::SetBackendService(policy) = policy {
+                chosen.extend(policy.upstreams().filter_map(|name| config.upstreams.get(name)));
+            }
+        });
+    }
+    let servers = std::iter::once(upstream).chain(chosen).flat_map(|upstream| &upstream.servers);
+    let Some(server) = servers.into_iter().find(|server| is_in_clear(server)) else { return };
     let mut warn = |lint: Lint, what: &str, at: &Place| {
         let message = format!("{what} travels to the upstream in clear, to {server}: whoever reads it on its way can use it");
         faults.warning(lint, at, message, "use `https://` servers, or send none where the upstream needs none");
@@ -243,6 +252,7 @@ fn lint_route(route: &crate::route::RouteConfig, place: &Place, config: &Config,
         AuthorizationConfig::OnBehalfOf(_) => {
             warn(token, "the token that the gateway gets on the user's behalf", &place.key("authorization"))
         }
+        AuthorizationConfig::Basic(_) => warn(Lint::SecretSentInClear, "the gateway's password", &place.key("authorization")),
         AuthorizationConfig::Word(AuthorizationWord::Remove) | AuthorizationConfig::Absent => {}
     }
     if route.backend_assertion.is_some() {

@@ -6,7 +6,7 @@ use super::Config;
 use crate::{
     authorization::{AuthorizationConfig, AuthorizationWord},
     inbound::{PolicyConfig, list},
-    route::RouteConfig,
+    route::{RequireTlsConfig, RouteConfig},
     settings::{
         Lint,
         fault::{Faults, Place},
@@ -37,7 +37,8 @@ fn lint_route(route: &RouteConfig, place: &Place, config: &Config, faults: &mut 
         .listeners
         .iter()
         .any(|listener| listener.tls.is_some() || !listener.trusted_proxies.is_empty() || !listener.trust_path.is_empty());
-    if route.require_tls && !has_tls && !config.listeners.is_empty() {
+    let requires_tls = route.require_tls != RequireTlsConfig::default();
+    if requires_tls && !has_tls && !config.listeners.is_empty() {
         let message = "no listener has TLS, and none trusts a proxy that could have had it, so every request is refused";
         faults.warning(
             Lint::TlsRequiredNowhere,
@@ -131,10 +132,10 @@ fn lint_partners(config: &Config, faults: &mut Faults) {
     let mut checks: Vec<(&str, Option<&Vec<String>>)> = Vec::new();
     for route in &config.routes {
         for policies in [&config.inbound, &route.inbound] {
-            list::each(policies, &config.fragments, 0, &mut |policy| {
-                if let PolicyConfig::CheckPartner(check) = policy {
-                    checks.push((&route.name, check.partners.as_ref()));
-                }
+            list::each(policies, &config.fragments, 0, &mut |policy| match policy {
+                PolicyConfig::CheckPartner(check) => checks.push((&route.name, check.partners.as_ref())),
+                PolicyConfig::ValidateApiKey(check) => checks.push((&route.name, check.partners.as_ref())),
+                _ => {}
             });
         }
         if route.token_relay.is_some() {

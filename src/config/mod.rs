@@ -59,6 +59,7 @@ use crate::{
     identity::AssertionKeysConfig,
     identity_http::IdentityHttpConfig,
     inbound::PolicyConfig,
+    outbound::OutboundPolicyConfig,
     partner::PartnerConfig,
     route::RouteConfig,
     settings::{ConfigDuration, KeyVaultSecretConfig},
@@ -103,6 +104,10 @@ pub struct Config {
     pub upstreams: BTreeMap<String, UpstreamConfig>,
     /// Policies that run first on every route.
     pub inbound: Vec<PolicyConfig>,
+    /// Policies that run first on every response.
+    pub outbound: Vec<OutboundPolicyConfig>,
+    /// Policies that run first on every refusal and fault of the gateway, also of requests that no route takes.
+    pub on_error: Vec<OutboundPolicyConfig>,
     /// Named lists of policies, for `include-fragment`.
     pub fragments: BTreeMap<String, Vec<PolicyConfig>>,
     /// The routes; their order does not matter.

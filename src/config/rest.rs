@@ -177,7 +177,7 @@ fn comes_from(fault: &Fault, taken_out: &Place) -> bool {
 /// Whether the fault may be there only because what was taken out, or stands on that, is missed: a policy of the route or of the lists
 /// that many routes have, a listener, or what these name.
 fn may_be_missed(fault: &Fault, out: &Place) -> bool {
-    const LISTS: [&str; 2] = ["inbound", "fragments"];
+    const LISTS: [&str; 3] = ["inbound", "outbound", "fragments"];
     const NAMED: [&str; 4] = ["listeners", "tenants", "issuers", "partners"];
     let step = |place: &Place, at: usize| place.pointer().split('/').nth(at).unwrap_or_default().to_owned();
     // Whether a route authenticates is told by its lists as they are written, whatever they name.

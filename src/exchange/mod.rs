@@ -2,11 +2,13 @@
 
 mod ended_by;
 pub(crate) mod held;
+mod note;
 mod route_label;
 
 pub use self::{
     ended_by::EndedBy,
     held::{Held, Pending},
+    note::{Note, Notes},
     route_label::{RouteLabel, RouteNames},
 };
 use std::{fmt::Write as _, net::IpAddr, sync::Arc, time::Duration};
@@ -19,11 +21,12 @@ use crate::{
     certificate::{Authorities, ClientCertificate},
     credentials::OwnToken,
     entra::token::{Token, TokenSeen},
-    expression::Facts,
+    expression::{ErrorFacts, Facts, Variables},
     listener::{BytesRead, Connection, Sent},
-    partner::{Access, Partner},
+    partner::{Access, ApiKey, Partner},
     refusal::{Reason, trace::Trace},
     request::{Captures, IncomingRequest, NamedToken, Relayed, RequestId, TokenPlace, TraceContext},
+    upstream::Upstream,
 };
 
 /// The facts of one request. Each station writes its findings here; the audit record is made from them at the end.
@@ -70,8 +73,18 @@ pub struct Exchange {
     pub judged_certificate: Option<Arc<ClientCertificate>>,
     /// The authorities of the listener that vouch for certificates, by the request's config.
     pub listener_authorities: Option<Arc<Authorities>>,
+    /// The variables that policies have set.
+    pub variables: Variables,
+    /// The route's own limit of the request's duration.
+    pub max_stream: Option<Duration>,
+    /// The notes for the record that policies have made.
+    pub notes: Notes,
+    /// The upstream that a policy has chosen, in place of the route's.
+    pub backend: Option<Arc<Upstream>>,
     /// The calling partner; set by `check-partner`, even if the partner is refused.
     pub partner: Option<Arc<Partner>>,
+    /// The partner's API key that the caller sent; set by `validate-api-key`, even if the call is refused.
+    pub api_key: Option<Arc<ApiKey>>,
     /// The gateway's own token for the upstream; set by the `authorization` station.
     pub own_token: Option<OwnToken>,
     /// True if the request uses an upstream connection of its caller's own, so that credentials of a connection may be forwarded.
@@ -115,7 +128,12 @@ impl Exchange {
             certificate: None,
             judged_certificate: None,
             listener_authorities: None,
+            variables: Variables::default(),
+            max_stream: None,
+            notes: Notes::default(),
+            backend: None,
             partner: None,
+            api_key: None,
             own_token: None,
             own_connection: false,
             trace: if tracing::enabled!(tracing::Level::DEBUG) { Trace::read() } else { Trace::default() },
@@ -133,7 +151,10 @@ impl Exchange {
             token: self.token.clone(),
             token_place: self.token_place.clone(),
             partner: self.partner.clone(),
+            api_key: self.api_key.clone(),
             named_tokens: self.named_tokens.len(),
+            variables: self.variables.clone(),
+            backend: self.backend.clone(),
             tokens_until: self.tokens_until,
             certificate: self.certificate.clone(),
             response_headers: self.response_headers.clone(),
@@ -153,7 +174,10 @@ impl Exchange {
         }
         self.token_place = before.token_place;
         self.partner = before.partner;
+        self.api_key = before.api_key;
         self.named_tokens.truncate(before.named_tokens);
+        self.variables = before.variables;
+        self.backend = before.backend;
         self.tokens_until = before.tokens_until;
         self.certificate = before.certificate;
         self.response_headers = before.response_headers;
@@ -174,6 +198,16 @@ impl Exchange {
             captures: &self.captures,
             route: self.route.as_ref().map(|route| &**route.name()),
             status: self.outcome.status,
+            response_headers: None,
+            error: self.outcome.refused.map(|status| ErrorFacts {
+                code: self.outcome.code.as_deref().or(self.outcome.decision.reason().map(Reason::code)).unwrap_or_default(),
+                status,
+                policy: self.outcome.policy.as_deref(),
+            }),
+            scheme: self.caller.as_ref().and_then(|caller| caller.scheme).unwrap_or(request.scheme),
+            id: self.id.as_str(),
+            variables: &self.variables,
+            clock: &self.clock,
         }
     }
 
@@ -190,6 +224,12 @@ impl Exchange {
     /// Returns whether nothing has refused the request.
     pub(crate) const fn let_through(&self) -> bool {
         self.outcome.decision.reason().is_none()
+    }
+
+    /// Returns the longest duration of the request: the listener's, or the route's if that is shorter.
+    pub(crate) fn max_stream(&self) -> Duration {
+        let listeners = self.connection.settings.max_stream;
+        self.max_stream.map_or(listeners, |own| own.min(listeners))
     }
 
     /// Returns the time since the request's head was complete.
@@ -215,6 +255,9 @@ impl Exchange {
             // Writing to a string cannot fail. Quoted, so that no two callers are written alike.
             let _ = write!(who, " {:?} {:?} {:?}", token.tenant, token.subject, token.client);
         }
+        if let Some(key) = &self.api_key {
+            let _ = write!(who, " {:?} {}", key.partner().name, key.name);
+        }
         if let Some(certificate) = self.proven_certificate() {
             let _ = write!(who, " {}", certificate.thumbprint_sha256());
         }
@@ -234,7 +277,10 @@ pub(crate) struct Checkpoint {
     token: Option<Arc<Token>>,
     token_place: Option<TokenPlace>,
     partner: Option<Arc<Partner>>,
+    api_key: Option<Arc<ApiKey>>,
     named_tokens: usize,
+    variables: Variables,
+    backend: Option<Arc<Upstream>>,
     tokens_until: Option<u64>,
     certificate: Option<Arc<ClientCertificate>>,
     response_headers: HeaderMap,
@@ -293,6 +339,8 @@ pub struct Outcome {
     pub hint: Option<Box<str>>,
     /// The chain of causes, for the audit record.
     pub cause: Option<Box<str>>,
+    /// The status of the refusal, before `on-error`.
+    pub refused: Option<StatusCode>,
     /// The status of the response.
     pub status: Option<StatusCode>,
     /// The name of the credential whose token was sent upstream.

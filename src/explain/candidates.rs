@@ -14,7 +14,10 @@ use super::{
 use crate::{
     address::AddressEntryConfig,
     config::{Config, Document},
-    inbound::{PolicyConfig, ip_filter::Action},
+    inbound::{
+        PolicyConfig,
+        ip_filter::{Action, Of},
+    },
     offline::{OfflineGateway, Outcome},
     partner::PartnerConfig,
     refusal::Reason,
@@ -109,6 +112,10 @@ impl<'a> Refused<'a> {
 
     fn addresses(&self) -> Vec<Candidate> {
         let Some(PolicyConfig::IpFilter(filter)) = self.policy() else { return Vec::new() };
+        // Who the last hop is, a caller does not choose.
+        if filter.of == Of::Peer {
+            return Vec::new();
+        }
         let (caller, list) = (self.caller(), AddressList::of(&filter.addresses, self.gateway.runtime()));
         match filter.action {
             Action::Allow => self.listed_addresses(&filter.addresses, "the caller, from an address that is listed"),

@@ -10,7 +10,12 @@ use super::{
 use crate::{
     address::AddressEntryConfig,
     caller::TrustedProxyConfig,
-    inbound::{PolicyConfig, check_header::CheckHeaderConfig, ip_filter::Action},
+    inbound::{
+        PolicyConfig,
+        check_header::CheckHeaderConfig,
+        ip_filter::{Action, IpFilterConfig, Of},
+    },
+    offline::CallerFacts,
     refusal::{
         Reason,
         trace::{Step, Verdict},
@@ -53,7 +58,7 @@ pub(super) fn step(explained: Explained<'_>, step: &Step) -> StepFacts {
 
 fn entry(explained: Explained<'_>, policy: &PolicyConfig, refused: Option<Reason>, facts: &mut StepFacts) {
     match policy {
-        PolicyConfig::IpFilter(filter) => addresses(explained, &filter.addresses, filter.action, facts),
+        PolicyConfig::IpFilter(filter) => addresses(explained, filter, facts),
         PolicyConfig::ValidateAzureAdToken(_) | PolicyConfig::ValidateJwt(_) => {
             token_facts::describe(explained, policy, refused, facts);
         }
@@ -82,6 +87,34 @@ fn entry(explained: Explained<'_>, policy: &PolicyConfig, refused: Option<Reason
             facts.looked_at = format!("the query parameter {}", config.name);
             facts.wanted = config.value.iter().chain(&config.values).cloned().collect();
         }
+        PolicyConfig::SetVariable(config) => {
+            facts.looked_at = format!("the variable {}", config.name);
+            facts.wanted = vec![config.value.clone()];
+            if refused.is_some() {
+                facts.found = absent_operands(explained, &config.value);
+            }
+        }
+        PolicyConfig::SetMethod(method) => {
+            "the method".clone_into(&mut facts.looked_at);
+            facts.wanted = vec![method.clone()];
+        }
+        PolicyConfig::SetBackendService(config) => {
+            "the upstream".clone_into(&mut facts.looked_at);
+            facts.wanted = config.upstreams().map(str::to_owned).collect();
+            facts.found = match refused {
+                None => explained.outcome.upstream.iter().map(|sent| sent.upstream.to_string()).collect(),
+                Some(_) => absent_operands(explained, &config.upstream),
+            };
+        }
+        PolicyConfig::ValidateApiKey(check) => {
+            partner(explained, check.partners.as_deref(), refused, facts);
+            if refused == Some(Reason::ApiKeyMissing) || refused == Some(Reason::ApiKeyInvalid) {
+                "the API key".clone_into(&mut facts.looked_at);
+                facts.found = Vec::new();
+            }
+        }
+        PolicyConfig::Trace(_) => "nothing: it makes a note".clone_into(&mut facts.looked_at),
+        PolicyConfig::SetStatus(_) | PolicyConfig::SetBody(_) => {}
         PolicyConfig::RewriteUri(config) => {
             "the path".clone_into(&mut facts.looked_at);
             facts.wanted = vec![config.template.clone()];
@@ -123,9 +156,11 @@ fn entry(explained: Explained<'_>, policy: &PolicyConfig, refused: Option<Reason
     }
 }
 
-fn addresses(explained: Explained<'_>, entries: &[AddressEntryConfig], action: Action, facts: &mut StepFacts) {
+fn addresses(explained: Explained<'_>, filter: &IpFilterConfig, facts: &mut StepFacts) {
+    let (entries, action) = (filter.addresses.as_slice(), filter.action);
     let list = AddressList::of(entries, explained.gateway.runtime());
-    let caller = explained.outcome.caller.as_ref().map_or(explained.request.peer, |caller| caller.address);
+    let judged = |caller: &CallerFacts| if filter.of == Of::Peer { caller.peer } else { caller.address };
+    let caller = explained.outcome.caller.as_ref().map_or(explained.request.peer, judged);
     let word = if action == Action::Allow { "allow" } else { "forbid" };
     let names: Vec<_> = entries.iter().take(MOST).map(AddressEntryConfig::text).collect();
     facts.looked_at = format!("{word} {}", names.join(", "));

@@ -11,6 +11,7 @@ use super::{
     variant::Change,
 };
 use crate::{
+    base::clock::Clock,
     expression::{Expression, Facts},
     inbound::PolicyConfig,
     offline::Outcome,
@@ -71,6 +72,7 @@ fn paths(expression: &str) -> Vec<String> {
 /// Returns the operands of an expression with their values in a request.
 pub(crate) fn operands(expression: &str, outcome: &Outcome) -> Vec<Operand> {
     let Some(request) = &outcome.incoming else { return Vec::new() };
+    let clock = Clock::manual(outcome.now);
     let facts = Facts {
         request,
         caller: outcome.caller.as_ref().map_or([0, 0, 0, 0].into(), |caller| caller.address),
@@ -81,6 +83,12 @@ pub(crate) fn operands(expression: &str, outcome: &Outcome) -> Vec<Operand> {
         captures: &outcome.captures,
         route: outcome.route.as_deref(),
         status: None,
+        response_headers: None,
+        error: None,
+        scheme: request.scheme,
+        id: &outcome.id,
+        variables: &outcome.variables,
+        clock: &clock,
     };
     let names: Vec<Box<str>> = outcome.named_tokens.iter().map(|token| (*token.name).into()).collect();
     let value = |path: &str| {

@@ -8,14 +8,17 @@ use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, Sour
 use http::HeaderName;
 
 use super::{
-    Expression, ExpressionError, Uses,
+    Expression, ExpressionError, Names, Uses,
     certificate::CertificateField,
     limits,
     node::{Field, Function, Kind, Node, Path},
 };
 
-pub(super) const ROOTS: [&str; 7] = ["request", "caller", "token", "captures", "partner", "route", "response"];
-const REQUEST: [&str; 5] = ["method", "path", "host", "headers", "query"];
+pub(super) const ROOTS: [&str; 9] =
+    ["request", "caller", "token", "captures", "partner", "route", "response", "variables", "error"];
+const REQUEST: [&str; 9] = ["method", "path", "host", "headers", "query", "scheme", "url", "query_string", "id"];
+const RESPONSE: [&str; 2] = ["status", "headers"];
+const ERROR: [&str; 3] = ["code", "status", "policy"];
 const CALLER: [&str; 2] = ["address", "certificate"];
 const TOKEN: [&str; 7] = ["claims", "kind", "tenant", "client", "subject", "scopes", "roles"];
 
@@ -29,9 +32,9 @@ pub(super) fn check(
     tokens: &[Box<str>],
 ) -> Result<Expression, ExpressionError> {
     let mut checker =
-        Checker { source, text, tokens, parts: 0, variables: Vec::new(), uses: Uses::default(), captures: Vec::new() };
+        Checker { source, text, tokens, parts: 0, variables: Vec::new(), uses: Uses::default(), names: Names::default() };
     let node = checker.node(parsed, 0)?;
-    Ok(Expression { node, uses: checker.uses, captures: checker.captures })
+    Ok(Expression { node, uses: checker.uses, names: checker.names })
 }
 
 struct Checker<'a> {
@@ -41,7 +44,7 @@ struct Checker<'a> {
     parts: usize,
     variables: Vec<&'a str>,
     uses: Uses,
-    captures: Vec<Box<str>>,
+    names: Names,
 }
 
 type Checked<T = Node> = Result<T, ExpressionError>;
@@ -143,13 +146,19 @@ impl<'a> Checker<'a> {
                 }
                 (Expr::Ident(root), "headers") if root == "request" && !self.bound(root) => {
                     self.uses.request = true;
-                    let header = HeaderName::from_bytes(name.as_bytes());
-                    let cure = "a header's name has letters, digits and `-`";
-                    Some(Field::Header(header.map_err(|_| self.fault(expr, format!("`{name}` is not a header's name"), cure))?))
+                    let name = self.header_name(expr, name)?;
+                    self.names.headers.push(name.clone());
+                    Some(Field::Header(name))
                 }
                 (Expr::Ident(root), "query") if root == "request" && !self.bound(root) => {
                     self.uses.request = true;
+                    self.names.parameters.push(name.into());
                     Some(Field::Parameter(name.into()))
+                }
+                (Expr::Ident(root), "headers") if root == "response" && !self.bound(root) => {
+                    let name = self.header_name(expr, name)?;
+                    self.uses.confidential |= name == http::header::SET_COOKIE;
+                    Some(self.response_headers(Field::ResponseHeader(name)))
                 }
                 _ => None,
             },
@@ -163,8 +172,13 @@ impl<'a> Checker<'a> {
             ("request", "method") => self.request(Field::Method),
             ("request", "path") => self.request(Field::RequestPath),
             ("request", "host") => self.request(Field::Host),
-            ("request", "headers") => self.request(Field::Headers),
-            ("request", "query") => self.request(Field::Query),
+            ("request", "scheme") => self.request(Field::Scheme),
+            ("request", "id") => self.request(Field::RequestId),
+            // Any field or parameter may be read from these, the caller's credentials among them.
+            ("request", "url") => self.confidential(Field::Url),
+            ("request", "query_string") => self.confidential(Field::QueryString),
+            ("request", "headers") => self.confidential(Field::Headers),
+            ("request", "query") => self.confidential(Field::Query),
             ("request", _) => return Err(self.unknown_field(expr, root, name, &REQUEST)),
             ("caller", "address") => {
                 self.uses.caller = true;
@@ -174,9 +188,17 @@ impl<'a> Checker<'a> {
             ("caller", _) => return Err(self.unknown_field(expr, root, name, &CALLER)),
             ("captures", _) => {
                 self.uses.captures = true;
-                self.captures.push(name.into());
+                self.names.captures.push(name.into());
                 Field::Capture(name.into())
             }
+            ("variables", _) => {
+                self.names.variables.push(name.into());
+                Field::Variable(name.into())
+            }
+            ("error", "code") => self.error(Field::ErrorCode),
+            ("error", "status") => self.error(Field::ErrorStatus),
+            ("error", "policy") => self.error(Field::ErrorPolicy),
+            ("error", _) => return Err(self.unknown_field(expr, root, name, &ERROR)),
             ("partner", "name") => {
                 self.uses.partner = true;
                 Field::PartnerName
@@ -187,7 +209,11 @@ impl<'a> Checker<'a> {
                 self.uses.response = true;
                 Field::Status
             }
-            ("response", _) => return Err(self.unknown_field(expr, root, name, &["status"])),
+            ("response", "headers") => {
+                self.uses.confidential = true;
+                self.response_headers(Field::ResponseHeaders)
+            }
+            ("response", _) => return Err(self.unknown_field(expr, root, name, &RESPONSE)),
             ("route", _) => return Err(self.unknown_field(expr, root, name, &["name"])),
             _ => return Err(self.unknown_root(expr, root)),
         })
@@ -196,6 +222,27 @@ impl<'a> Checker<'a> {
     const fn request(&mut self, field: Field) -> Field {
         self.uses.request = true;
         field
+    }
+
+    const fn confidential(&mut self, field: Field) -> Field {
+        self.uses.confidential = true;
+        self.request(field)
+    }
+
+    const fn response_headers(&mut self, field: Field) -> Field {
+        self.uses.response = true;
+        self.uses.response_headers = true;
+        field
+    }
+
+    const fn error(&mut self, field: Field) -> Field {
+        self.uses.error = true;
+        field
+    }
+
+    fn header_name(&self, expr: &IdedExpr, name: &str) -> Checked<HeaderName> {
+        let cure = "a header's name has letters, digits and `-`";
+        HeaderName::from_bytes(name.as_bytes()).map_err(|_| self.fault(expr, format!("`{name}` is not a header's name"), cure))
     }
 
     const fn certificate(&mut self, field: Field) -> Field {
@@ -274,6 +321,9 @@ impl<'a> Checker<'a> {
             let example = match name {
                 "request" => "request.path".to_owned(),
                 "caller" => "caller.address".to_owned(),
+                "variables" => "variables.tier, which a `set-variable` before sets".to_owned(),
+                "error" => "error.code".to_owned(),
+                "response" => "response.status".to_owned(),
                 token if self.is_token(token) => format!("{token}.claims.oid"),
                 other => other.to_owned(),
             };

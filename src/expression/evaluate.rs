@@ -109,7 +109,17 @@ impl<'f, 'a> Evaluator<'f, 'a> {
         self.account(Value::Text(Cow::Owned(text)))
     }
 
-    fn account(&mut self, value: Value<'a>) -> Evaluated<'a> {
+    /// Refuses a text of this length that would exceed the remaining budget, before it is made.
+    pub(super) const fn may_make(&self, length: usize) -> Result<(), EvaluationError> {
+        if length > self.text { Err(EvaluationError::Cost("the text it may make")) } else { Ok(()) }
+    }
+
+    /// Returns the time in seconds since 1970.
+    pub(super) fn now(&self) -> u64 {
+        self.facts.clock.unix_seconds()
+    }
+
+    pub(super) fn account(&mut self, value: Value<'a>) -> Evaluated<'a> {
         if let Value::Text(Cow::Owned(text)) = &value {
             self.text = self.text.checked_sub(text.len()).ok_or(EvaluationError::Cost("the text it may make"))?;
         }
@@ -117,7 +127,7 @@ impl<'f, 'a> Evaluator<'f, 'a> {
     }
 
     fn path(&mut self, path: &Path) -> Evaluated<'a> {
-        if matches!(path.field, Field::Parameter(_)) {
+        if matches!(path.field, Field::Parameter(_) | Field::Url) {
             self.spend(self.facts.request.target.query.as_ref().map_or(0, |query| query.len() / 16))?;
         }
         let value = self.facts.look_up(path)?;

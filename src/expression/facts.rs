@@ -1,6 +1,6 @@
 //! The data that expressions read: one request and the facts known of it.
 
-use std::{borrow::Cow, net::IpAddr};
+use std::{borrow::Cow, fmt::Write as _, net::IpAddr};
 
 use http::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode_str;
@@ -8,9 +8,12 @@ use percent_encoding::percent_decode_str;
 use super::{
     node::{Field, Path},
     value::{EvaluationError, List, Map, Value},
+    variables::Variables,
 };
 use crate::{
+    base::clock::Clock,
     certificate::ClientCertificate,
+    connection::Scheme,
     entra::token::Token,
     request::{Captures, IncomingRequest, NamedToken},
 };
@@ -36,6 +39,29 @@ pub struct Facts<'a> {
     pub route: Option<&'a str>,
     /// The status of the answer, once there is one.
     pub status: Option<StatusCode>,
+    /// The header of the answer, while policies on it run.
+    pub response_headers: Option<&'a HeaderMap>,
+    /// The refusal, while `on-error` runs.
+    pub error: Option<ErrorFacts<'a>>,
+    /// The scheme that the caller uses.
+    pub scheme: Scheme,
+    /// The request's id.
+    pub id: &'a str,
+    /// The variables of the request.
+    pub variables: &'a Variables,
+    /// The clock.
+    pub clock: &'a Clock,
+}
+
+/// The refusal that `on-error` answers.
+#[derive(Clone, Copy, Debug)]
+pub struct ErrorFacts<'a> {
+    /// Its code.
+    pub code: &'a str,
+    /// Its status.
+    pub status: StatusCode,
+    /// The entry that refused, if a policy did.
+    pub policy: Option<&'a str>,
 }
 
 impl<'a> Facts<'a> {
@@ -50,6 +76,10 @@ impl<'a> Facts<'a> {
             Field::Method => text(self.request.method.as_str()),
             Field::RequestPath => text(&self.request.target.path),
             Field::Host => text(&self.request.authority.host).filter(|_| !self.request.authority.is_absent()),
+            Field::Scheme => text(self.scheme.as_str()),
+            Field::Url => self.url().map(|url| Value::Text(Cow::Owned(url))),
+            Field::QueryString => self.request.target.query.as_deref().and_then(text),
+            Field::RequestId => text(self.id),
             Field::Header(name) => joined(self.request.headers.get_all(name).iter())?,
             Field::Headers => Some(Value::Map(Map::Headers(&self.request.headers))),
             Field::Parameter(name) => parameter(self.query(), name)?,
@@ -69,9 +99,35 @@ impl<'a> Facts<'a> {
             Field::PartnerName => self.partner.and_then(text),
             Field::RouteName => self.route.and_then(text),
             Field::Status => self.status.map(|status| Value::Int(status.as_u16().into())),
+            Field::ResponseHeader(name) => match self.response_headers {
+                Some(headers) => joined(headers.get_all(name).iter())?,
+                None => None,
+            },
+            Field::ResponseHeaders => self.response_headers.map(|headers| Value::Map(Map::Headers(headers))),
+            Field::Variable(name) => self.variables.get(name).and_then(Value::of_json),
+            Field::ErrorCode => self.error.and_then(|error| text(error.code)),
+            Field::ErrorStatus => self.error.map(|error| Value::Int(error.status.as_u16().into())),
+            Field::ErrorPolicy => self.error.and_then(|error| error.policy).and_then(text),
             Field::Captures => Some(Value::Map(Map::Captures(self.captures))),
         };
         found.ok_or_else(|| EvaluationError::Absent(path.told.clone()))
+    }
+
+    /// Returns the URL as the caller wrote it, in its canonical form; `None` if the request names no host.
+    fn url(&self) -> Option<String> {
+        let authority = &self.request.authority;
+        if authority.is_absent() {
+            return None;
+        }
+        let target = &self.request.target;
+        let mut url = String::with_capacity(16 + authority.host.len() + target.path.len() + self.query().len());
+        // Writing to a string cannot fail.
+        let _ = write!(url, "{}://{authority}{}", self.scheme.as_str(), &*target.path);
+        if let Some(query) = &target.query {
+            url.push('?');
+            url.push_str(query);
+        }
+        Some(url)
     }
 
     fn query(&self) -> &'a str {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::{
     evaluate::{Evaluator, OUT_OF_RANGE},
     node::{Function, Kind},
+    text as texts,
     value::{EvaluationError, List, Map, Value},
 };
 
@@ -64,6 +65,44 @@ pub(super) fn call<'a>(
             Value::Text(_) => Err(EvaluationError::Unfit("a text is neither `true` nor `false`")),
             other => Err(EvaluationError::kind("what bool() converts", Kind::Text, &other)),
         },
+        Function::Replace => {
+            let (whole, part, by) = (text(next()?)?, text(next()?)?, text(next()?)?);
+            texts::replace(whole, &part, &by, evaluator)
+        }
+        Function::Trim => texts::trim(text(next()?)?, evaluator),
+        Function::Substring => {
+            let (whole, start) = (text(next()?)?, index(next()?)?);
+            let end = next().ok().map(index).transpose()?;
+            texts::substring(whole, start, end, evaluator)
+        }
+        Function::IndexOf => {
+            let (whole, part) = (text(next()?)?, text(next()?)?);
+            texts::index_of(&whole, &part, evaluator)
+        }
+        Function::Last => match next()? {
+            Value::List(list) => match list.len().checked_sub(1) {
+                Some(index) => evaluator.account(list.get(index)?),
+                None => Err(EvaluationError::Absent("the last element of a list".into())),
+            },
+            other => Err(EvaluationError::kind("what has a last element", Kind::List, &other)),
+        },
+        Function::Values => match next()? {
+            list @ Value::List(_) => Ok(list),
+            map @ Value::Map(_) => Err(EvaluationError::kind("what values() lists", Kind::List, &map)),
+            one => Ok(Value::List(List::Made([one].into()))),
+        },
+        Function::Base64 => texts::base64(&text(next()?)?, evaluator),
+        Function::Base64Decode => texts::base64_decode(&text(next()?)?, evaluator),
+        Function::UrlEncode => texts::url_encode(&text(next()?)?, evaluator),
+        Function::Uuid => texts::uuid(evaluator),
+        Function::Now => Ok(Value::Int(i64::try_from(evaluator.now()).map_err(|_| OUT_OF_RANGE)?)),
+    }
+}
+
+fn index(value: Value<'_>) -> Result<i64, EvaluationError> {
+    match value {
+        Value::Int(number) => Ok(number),
+        other => Err(EvaluationError::kind("a position within a text", Kind::Int, &other)),
     }
 }
 

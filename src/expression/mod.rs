@@ -17,6 +17,7 @@
 //! | name | what it is |
 //! | --- | --- |
 //! | `request.method`, `request.path`, `request.host` | as the gateway read them: the path that is matched and sent, the host in lower case without its port |
+//! | `request.scheme`, `.url`, `.query_string`, `.id` | `http` or `https`, as the caller uses it; the whole URL; the query as sent; the request's id |
 //! | `request.headers["name"]` | the header as the caller sent it, whatever the case of the name; joined by `,` where it is repeated |
 //! | `request.query["name"]` | the parameter, decoded as a form is (`+` is a space); joined by `,` where it is repeated |
 //! | `caller.address` | the caller's address as text |
@@ -32,6 +33,9 @@
 //! | `name.claims.…`, `name.kind`, … | the same of a further token, which its policy names with `as: name` |
 //! | `route.name` | the route's name in the config |
 //! | `response.status` | the status of the answer, in `outbound` policies and in the `increment-condition` of limits |
+//! | `response.headers["name"]` | a header of the answer, in `outbound` policies |
+//! | `variables.name` | the value that `set-variable` gave it |
+//! | `error.code`, `.status`, `.policy` | in `on-error`: the refusal's code and status, and the entry that refused, if one did |
 //! | `captures.name` | what `{name}` in the route's path captured, decoded |
 //!
 //! | function, also as `value.function(…)` | what it gives |
@@ -42,6 +46,10 @@
 //! | `cidr("10.0.0.0/8", caller.address)` | whether the address lies in the network, or in one of a list of networks; `caller.address.cidr("10.0.0.0/8")` is the same |
 //! | `startsWith`, `endsWith`, `contains`, `matches` | as in CEL; `matches` takes a literal pattern and finds it anywhere in the text |
 //! | `size(x)`, `string(x)`, `int(x)`, `double(x)`, `bool(x)` | as in CEL |
+//! | `replace(text, part, by)`, `trim(text)`, `substring(text, start, end)`, `index_of(text, part)` | a text, counted in characters from 0; an index of what is not there is -1, and a part beyond the text's ends is an error |
+//! | `last(list)`, `values(x)` | the last element; a list, of one element where the value is none |
+//! | `base64(text)`, `base64_decode(text)`, `url_encode(text)` | a text; what is decoded has to be one |
+//! | `uuid()`, `now()` | a random UUID; seconds since 1970 |
 //! | `list.exists(x, …)`, `all`, `exists_one`, `filter`, `map` | as in CEL, but for errors, which are never swallowed |
 
 mod certificate;
@@ -56,9 +64,13 @@ mod parse;
 mod template;
 #[cfg(test)]
 pub(crate) mod tests;
+mod text;
 mod value;
+mod variables;
 
 use std::{borrow::Cow, fmt, thread};
+
+use http::HeaderName;
 
 pub(crate) use self::template::{HeaderTextError, Template, condition, field_value, header_value};
 use self::{
@@ -66,8 +78,9 @@ use self::{
     node::{Kind, Node},
 };
 pub use self::{
-    facts::Facts,
+    facts::{ErrorFacts, Facts},
     value::{EvaluationError, List, Map, Value},
+    variables::Variables,
 };
 pub(crate) use self::{functions::could_be_two, literal::literal};
 
@@ -102,6 +115,8 @@ pub mod limits {
     pub const STEPS: u32 = 10_000;
     /// The most bytes of text that one evaluation may make.
     pub const TEXT: usize = 64 * 1024;
+    /// The most bytes that the variables of a request may hold.
+    pub const VARIABLES: usize = super::variables::MOST;
     /// The most memory that one compiled pattern may take, in bytes.
     pub const PATTERN: usize = 256 * 1024;
 }
@@ -111,7 +126,18 @@ pub mod limits {
 pub struct Expression {
     node: Node,
     uses: Uses,
+    names: Names,
+}
+
+/// The names that an expression reads and that depend on the config around it.
+#[derive(Clone, Debug, Default)]
+struct Names {
     captures: Vec<Box<str>>,
+    variables: Vec<Box<str>>,
+    /// Header fields of the request.
+    headers: Vec<HeaderName>,
+    /// Parameters of the query.
+    parameters: Vec<Box<str>>,
 }
 
 // A text within it may be a secret.
@@ -122,7 +148,7 @@ impl fmt::Debug for Expression {
 }
 
 /// The data that an expression reads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Uses {
     /// `request`
     pub request: bool,
@@ -138,9 +164,32 @@ pub struct Uses {
     pub captures: bool,
     /// `response`, which is only known to policies on the response, and to conditions evaluated after it
     pub response: bool,
+    /// `response.headers`, which are only known while policies on the response run
+    pub response_headers: bool,
+    /// `error`, which is only known in `on-error`
+    pub error: bool,
+    /// Parts of the request or the response that may hold credentials: the whole header, query or URL, or a variable made of them
+    pub confidential: bool,
 }
 
 impl Uses {
+    /// Returns the data that either of two expressions reads.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self {
+            request: self.request || other.request,
+            caller: self.caller || other.caller,
+            certificate: self.certificate || other.certificate,
+            token: self.token || other.token,
+            partner: self.partner || other.partner,
+            captures: self.captures || other.captures,
+            response: self.response || other.response,
+            response_headers: self.response_headers || other.response_headers,
+            error: self.error || other.error,
+            confidential: self.confidential || other.confidential,
+        }
+    }
+
     /// Returns whether a header made from it identifies the caller to a backend: its name must then never come from the caller.
     pub const fn identity(self) -> bool {
         self.token || self.caller || self.partner
@@ -227,7 +276,7 @@ impl Expression {
     pub(crate) fn claim(name: &str) -> Self {
         let path =
             node::Path { field: node::Field::Claim(name.into()), token: None, told: format!("token.claims.{name}").into() };
-        Self { node: Node::Path(path), uses: Uses { token: true, ..Uses::default() }, captures: Vec::new() }
+        Self { node: Node::Path(path), uses: Uses { token: true, ..Uses::default() }, names: Names::default() }
     }
 
     /// Returns the data that the expression reads.
@@ -237,7 +286,27 @@ impl Expression {
 
     /// Returns the captures that it names.
     pub fn captures(&self) -> impl Iterator<Item = &str> {
-        self.captures.iter().map(|name| &**name)
+        self.names.captures.iter().map(|name| &**name)
+    }
+
+    /// Returns the variables that it reads.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.names.variables.iter().map(|name| &**name)
+    }
+
+    /// Returns the header fields of the request that it names.
+    pub(crate) fn headers(&self) -> &[HeaderName] {
+        &self.names.headers
+    }
+
+    /// Returns the parameters of the query that it names.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = &str> {
+        self.names.parameters.iter().map(|name| &**name)
+    }
+
+    /// Adds the data that went into the variables that it reads.
+    pub(crate) fn reads_through(&mut self, variables: Uses) {
+        self.uses = self.uses.or(variables);
     }
 
     /// Evaluates the expression with these facts.

@@ -72,6 +72,10 @@ pub(super) enum Field {
     Method,
     RequestPath,
     Host,
+    Scheme,
+    Url,
+    QueryString,
+    RequestId,
     Header(HeaderName),
     Headers,
     Parameter(Box<str>),
@@ -92,6 +96,12 @@ pub(super) enum Field {
     PartnerName,
     RouteName,
     Status,
+    ResponseHeader(HeaderName),
+    ResponseHeaders,
+    Variable(Box<str>),
+    ErrorCode,
+    ErrorStatus,
+    ErrorPolicy,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,10 +185,21 @@ pub(super) enum Function {
     Int,
     Double,
     Bool,
+    Replace,
+    Trim,
+    Substring,
+    IndexOf,
+    Last,
+    Values,
+    Base64,
+    Base64Decode,
+    UrlEncode,
+    Uuid,
+    Now,
 }
 
 impl Function {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 23] = [
         Self::Lower,
         Self::Upper,
         Self::Split,
@@ -191,6 +212,17 @@ impl Function {
         Self::Int,
         Self::Double,
         Self::Bool,
+        Self::Replace,
+        Self::Trim,
+        Self::Substring,
+        Self::IndexOf,
+        Self::Last,
+        Self::Values,
+        Self::Base64,
+        Self::Base64Decode,
+        Self::UrlEncode,
+        Self::Uuid,
+        Self::Now,
     ];
 
     pub(super) fn named(name: &str) -> Option<Self> {
@@ -211,14 +243,54 @@ impl Function {
             Self::Int => "int",
             Self::Double => "double",
             Self::Bool => "bool",
+            Self::Replace => "replace",
+            Self::Trim => "trim",
+            Self::Substring => "substring",
+            Self::IndexOf => "index_of",
+            Self::Last => "last",
+            Self::Values => "values",
+            Self::Base64 => "base64",
+            Self::Base64Decode => "base64_decode",
+            Self::UrlEncode => "url_encode",
+            Self::Uuid => "uuid",
+            Self::Now => "now",
         }
     }
 
-    /// Returns the number of its arguments, the one before the dot included.
-    pub(super) const fn arguments(self) -> usize {
+    /// Returns the least and the greatest number of its arguments, the one before the dot included.
+    pub(super) const fn arguments(self) -> (usize, usize) {
         match self {
-            Self::Split | Self::Join | Self::StartsWith | Self::EndsWith | Self::Contains => 2,
-            Self::Lower | Self::Upper | Self::Size | Self::Text | Self::Int | Self::Double | Self::Bool => 1,
+            Self::Uuid | Self::Now => (0, 0),
+            Self::Lower
+            | Self::Upper
+            | Self::Size
+            | Self::Text
+            | Self::Int
+            | Self::Double
+            | Self::Bool
+            | Self::Trim
+            | Self::Last
+            | Self::Values
+            | Self::Base64
+            | Self::Base64Decode
+            | Self::UrlEncode => (1, 1),
+            Self::Split | Self::Join | Self::StartsWith | Self::EndsWith | Self::Contains | Self::IndexOf => (2, 2),
+            Self::Substring => (2, 3),
+            Self::Replace => (3, 3),
+        }
+    }
+
+    /// Returns the kinds that the argument of this index may have.
+    pub(super) const fn takes(self, index: usize) -> &'static [Kind] {
+        match (self, index) {
+            (Self::Join | Self::Last, 0) => &[Kind::List],
+            (Self::Size, _) => &[Kind::Text, Kind::List, Kind::Map],
+            (Self::Text, _) => &[Kind::Text, Kind::Bool, Kind::Int, Kind::Double],
+            (Self::Int | Self::Double, _) => &[Kind::Text, Kind::Int, Kind::Double],
+            (Self::Bool, _) => &[Kind::Text, Kind::Bool],
+            (Self::Substring, 1 | 2) => &[Kind::Int],
+            (Self::Values, _) => &[Kind::Text, Kind::Bool, Kind::Int, Kind::Double, Kind::List],
+            _ => &[Kind::Text],
         }
     }
 
@@ -228,17 +300,29 @@ impl Function {
     }
 
     pub(super) const fn call_only(self) -> bool {
-        matches!(self, Self::Text | Self::Int | Self::Double | Self::Bool)
+        matches!(self, Self::Text | Self::Int | Self::Double | Self::Bool | Self::Uuid | Self::Now)
     }
 
-    const fn gives(self) -> Kind {
-        match self {
-            Self::Lower | Self::Upper | Self::Join | Self::Text => Kind::Text,
-            Self::Split => Kind::List,
+    /// Returns the kind of its result, if that is known before there is a request.
+    const fn gives(self) -> Option<Kind> {
+        Some(match self {
+            Self::Lower
+            | Self::Upper
+            | Self::Join
+            | Self::Text
+            | Self::Replace
+            | Self::Trim
+            | Self::Substring
+            | Self::Base64
+            | Self::Base64Decode
+            | Self::UrlEncode
+            | Self::Uuid => Kind::Text,
+            Self::Split | Self::Values => Kind::List,
             Self::StartsWith | Self::EndsWith | Self::Contains | Self::Bool => Kind::Bool,
-            Self::Size | Self::Int => Kind::Int,
+            Self::Size | Self::Int | Self::IndexOf | Self::Now => Kind::Int,
             Self::Double => Kind::Double,
-        }
+            Self::Last => return None,
+        })
     }
 }
 
@@ -312,7 +396,7 @@ impl Node {
             Self::List(_) | Self::Each(Each::Filter | Each::Map, _) => Kind::List,
             Self::Map(_) => Kind::Map,
             Self::Path(path) => return path.field.kind(),
-            Self::Call(function, _) => function.gives(),
+            Self::Call(function, _) => return function.gives(),
             Self::Negate(of) => return of.kind(),
             Self::Calculate(_, operands) => return operands[0].kind().or_else(|| operands[1].kind()),
             Self::Choose(parts) => {
@@ -327,14 +411,23 @@ impl Node {
 impl Field {
     const fn kind(&self) -> Option<Kind> {
         match self {
-            Self::Claim(_) => None,
-            Self::Status => Some(Kind::Int),
+            Self::Claim(_) | Self::Variable(_) => None,
+            Self::Status | Self::ErrorStatus => Some(Kind::Int),
             Self::CertificateField(field) => Some(field.kind()),
-            Self::Headers | Self::Query | Self::Claims | Self::Captures | Self::Certificate => Some(Kind::Map),
+            Self::Headers | Self::ResponseHeaders | Self::Query | Self::Claims | Self::Captures | Self::Certificate => {
+                Some(Kind::Map)
+            }
             Self::Scopes | Self::Roles => Some(Kind::List),
             Self::Method
             | Self::RequestPath
             | Self::Host
+            | Self::Scheme
+            | Self::Url
+            | Self::QueryString
+            | Self::RequestId
+            | Self::ResponseHeader(_)
+            | Self::ErrorCode
+            | Self::ErrorPolicy
             | Self::Header(_)
             | Self::Parameter(_)
             | Self::CallerAddress

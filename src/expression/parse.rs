@@ -66,16 +66,23 @@ fn in_words(message: &str) -> String {
 
 /// The cure of an expression that cannot be read; for one of API Management, what is written for it here.
 pub(super) fn of_api_management(text: &str) -> String {
-    const FORMS: [(&str, &str); 9] = [
+    const FORMS: [(&str, &str); 13] = [
         ("context.Request.Headers", "request.headers[\"x-name\"], and has(request.headers[\"x-name\"]) for whether it is there"),
         ("context.Request.MatchedParameters", "captures.name, with {name} in the route's path"),
         ("context.Request.IpAddress", "caller.address"),
         ("context.Request.Url.Query", "request.query[\"name\"]"),
+        ("context.Request.OriginalUrl.Scheme", "request.scheme"),
+        ("context.Request.OriginalUrl", "request.url, request.host, request.path"),
         ("context.Request.Url", "request.path, request.host"),
         ("context.Request.Method", "request.method"),
         ("context.Request.Certificate", "caller.certificate"),
         ("context.Response.StatusCode", "response.status"),
-        ("context.Variables", "the expression itself where its value is used; of tokens token.claims.name"),
+        ("context.Response.Headers", "response.headers[\"x-name\"]"),
+        ("context.LastError", "error.code, in `on-error`"),
+        (
+            "context.Variables",
+            "variables.name, which a `set-variable` before sets, and has(variables.name) for whether it is there",
+        ),
     ];
     let form = FORMS.iter().find(|(theirs, _)| text.contains(theirs));
     match form {

@@ -1,15 +1,17 @@
 use std::net::IpAddr;
 
-use http::{Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
 use crate::{
+    base::clock::Clock,
     certificate::{
         ClientCertificate,
         testing::{Unusual, self_signed},
     },
+    connection::Scheme,
     entra::token::{Claims, Token, TokenKind},
     request::{Captures, IncomingRequest, NamedToken, TokenPlace},
 };
@@ -21,6 +23,9 @@ pub(crate) struct World {
     pub(crate) certificate: Option<ClientCertificate>,
     pub(crate) token: Option<Token>,
     pub(crate) captures: Captures,
+    pub(crate) variables: Variables,
+    pub(crate) answer: HeaderMap,
+    pub(crate) clock: Clock,
 }
 
 impl World {
@@ -61,6 +66,9 @@ impl World {
                 segments: vec![("person".into(), "ada%20l".into()), ("odd".into(), "%ff".into())],
                 rest: "/mail".into(),
             },
+            variables: variables(),
+            answer: HeaderMap::from_iter([(http::header::ETAG, http::HeaderValue::from_static("\"v1\""))]),
+            clock: Clock::manual(1_800_000_000),
         }
     }
 
@@ -75,8 +83,22 @@ impl World {
             partner: Some("fabrikam"),
             route: Some("people"),
             status: Some(StatusCode::NOT_FOUND),
+            response_headers: Some(&self.answer),
+            error: None,
+            scheme: Scheme::Https,
+            id: "0198c0de",
+            variables: &self.variables,
+            clock: &self.clock,
         }
     }
+}
+
+/// Returns the variables of the tests' request.
+fn variables() -> Variables {
+    let mut variables = Variables::default();
+    variables.set(&"tier".into(), json!("gold")).expect("small");
+    variables.set(&"level".into(), json!(3)).expect("small");
+    variables
 }
 
 fn text_of(source: &str, world: &World) -> Result<String, String> {
@@ -126,7 +148,36 @@ fn expressions_give_what_the_request_holds() {
         ("route.name", "people"),
         ("string(response.status)", "404"),
         ("captures[\"person\"]", "ada l"),
+        ("request.scheme", "https"),
+        ("request.id", "0198c0de"),
+        ("request.query_string", "a=1&b=x%20y+z&c=1&c=2&%64=4&e"),
+        ("request.url", "https://api.contoso.example:8443/people/ada%20l/mail?a=1&b=x%20y+z&c=1&c=2&%64=4&e"),
+        ("response.headers.etag", "\"v1\""),
+        ("response.headers[\"ETag\"]", "\"v1\""),
+        ("variables.tier", "gold"),
+        ("variables[\"tier\"]", "gold"),
+        ("variables.level + 1 == 4 ? 'yes' : 'no'", "yes"),
         // Functions.
+        ("replace('a-b-c', '-', '+')", "a+b+c"),
+        ("'a-b-c'.replace('x', '+')", "a-b-c"),
+        ("replace(request.path, '/people/', '/users/')", "/users/ada%20l/mail"),
+        ("'[' + trim('  a b\\t\\n') + ']'", "[a b]"),
+        ("trim(token.claims.padded)", "ada"),
+        ("substring('caf\u{e9}s', 3)", "\u{e9}s"),
+        ("substring('caf\u{e9}s', 3, 4)", "\u{e9}"),
+        ("'abc'.substring(3)", ""),
+        ("string(index_of('caf\u{e9}s', 's'))", "4"),
+        ("string(index_of('abc', 'x'))", "-1"),
+        ("substring(token.claims.upn, 0, index_of(token.claims.upn, '@'))", "Ada"),
+        ("last(split(token.claims.upn, '@'))", "Contoso.Example"),
+        ("values(token.claims.oid)[0]", "0f0f"),
+        ("join(values(token.claims.groups), ' ')", "g1 g2"),
+        ("base64('M\u{fc}ller:x')", "TcO8bGxlcjp4"),
+        ("base64_decode('TcO8bGxlcjp4')", "M\u{fc}ller:x"),
+        ("url_encode('a/b?c=\u{e9} .~')", "a%2Fb%3Fc%3D%C3%A9%20.~"),
+        ("string(now())", "1800000000"),
+        ("string(size(uuid()))", "36"),
+        ("uuid() == uuid() ? 'same' : 'other'", "other"),
         ("lower(token.claims.upn)", "ada@contoso.example"),
         ("token.claims.upn.lower()", "ada@contoso.example"),
         ("upper(token.claims.onpremisessamaccountname)", "ADA"),
@@ -193,6 +244,9 @@ fn conditions_hold_or_not() {
         ("has(token.claims.empty)", true),
         ("has(request.headers[\"x-c\"])", false),
         ("has(request.query.a)", true),
+        ("has(variables.tier) && !has(variables.other)", true),
+        ("has(error.code)", false),
+        ("\"etag\" in response.headers", true),
         ("has(token.claims.groups[2])", false),
         ("!has(captures.person)", false),
         ("token.claims.groups.exists(g, g == \"g2\")", true),
@@ -239,6 +293,20 @@ fn what_is_absent_or_unfit_is_an_error_everywhere() {
         ("token.claims.holes[1]", "the element of a list is absent"),
         ("captures.odd", "a captured segment is not well encoded"),
         ("request.headers[\"x-latin\"]", "a header field is not UTF-8"),
+        ("variables.missing", "variables.missing is absent"),
+        ("response.headers[\"x-c\"]", "response.headers[\"x-c\"] is absent"),
+        ("error.code", "error.code is absent"),
+        ("last(token.claims.none)", "the last element of a list is absent"),
+        ("values(token.claims.missing)[0]", "token.claims.missing is absent"),
+        ("values(token.claims.address)[0]", "what values() lists must be a list, but it is an object"),
+        ("replace('abc', '', 'x')", "the part to be replaced is empty"),
+        ("substring('abc', 4)", "a number is out of range"),
+        ("substring('abc', -1)", "a number is out of range"),
+        ("substring('abc', 2, 1)", "a number is out of range"),
+        ("substring('abc', 0, 4)", "a number is out of range"),
+        ("base64_decode('a')", "a text is not base64"),
+        ("base64_decode('TcO8bGxlcjp4\\n')", "a text is not base64"),
+        ("base64_decode('/w==')", "what is in base64 is not a text"),
         // Under every operator, on the side that is evaluated.
         ("token.claims.missing == \"x\" || true ? \"a\" : \"b\"", "token.claims.missing is absent"),
         ("token.claims.missing == \"x\" && false ? \"a\" : \"b\"", "token.claims.missing is absent"),
@@ -406,12 +474,17 @@ fn mistakes_are_found_at_load_with_their_column() {
         ("[1].exists(token, token == 1)", 12, "`token` has a meaning already", "choose another name, as `x`"),
         ("[1].exists(x, [2].exists(x, x == 1))", 26, "`x` has a meaning already", "choose another name, as `x`"),
         ("[1].exists(1, true)", 12, "the first argument is a name for the element", "write it as list.exists(x, …)"),
-        ("x", 1, "nothing is called `x`", "there are request, caller, token, captures, partner, route, response"),
+        (
+            "x",
+            1,
+            "nothing is called `x`",
+            "there are request, caller, token, captures, partner, route, response, variables, error",
+        ),
         (
             "[1].exists(x, true) && x == 1",
             24,
             "nothing is called `x`",
-            "there are request, caller, token, captures, partner, route, response",
+            "there are request, caller, token, captures, partner, route, response, variables, error",
         ),
         ("request.headers[\"a b\"]", 16, "`a b` is not a header's name", "a header's name has letters, digits and `-`"),
         ("Message{a: 1}", 8, "messages are not supported", "write a map as {\"name\": value}"),
@@ -501,6 +574,12 @@ fn costly_evaluations_end_in_a_refusal() {
     for source in [
         "token.claims.many.all(a, token.claims.many.all(b, a == a || b == b)) ? \"a\" : \"b\"",
         "token.claims.long + token.claims.long + token.claims.long",
+        "replace(token.claims.long, 'x', 'yyyyyyyyyy')",
+        "base64(base64(base64(token.claims.long)))",
+        "url_encode(replace(token.claims.long, 'x', '/'))",
+        "join(token.claims.many.map(a, substring(token.claims.long, 0, 20000)), ',')",
+        "token.claims.many.all(a, index_of(token.claims.long, 'y') == -1) ? 'a' : 'b'",
+        "token.claims.many.all(a, token.claims.many.all(b, size(uuid()) > 0)) ? 'a' : 'b'",
         "join(token.claims.many.map(a, token.claims.long), \",\")",
         "join(split(token.claims.long, \"x\").map(a, a + \"y\"), \",\")",
     ] {
@@ -529,11 +608,32 @@ fn source() -> impl Strategy<Value = String> {
     ];
     leaf.prop_recursive(6, 64, 4, |inner| {
         let binary = prop::sample::select(vec!["+", "-", "*", "/", "%", "==", "!=", "<", ">=", "&&", "||", "in", "."]);
-        let call = prop::sample::select(vec!["lower", "size", "string", "int", "double", "has", "join", "split", "cidr"]);
+        let call = prop::sample::select(vec![
+            "lower",
+            "size",
+            "string",
+            "int",
+            "double",
+            "has",
+            "join",
+            "split",
+            "cidr",
+            "replace",
+            "trim",
+            "substring",
+            "index_of",
+            "last",
+            "values",
+            "base64",
+            "base64_decode",
+            "url_encode",
+            "uuid",
+            "now",
+        ]);
         let each = prop::sample::select(vec!["exists", "all", "exists_one", "filter", "map"]);
         prop_oneof![
             (inner.clone(), binary, inner.clone()).prop_map(|(left, sign, right)| format!("({left} {sign} {right})")),
-            (call, prop::collection::vec(inner.clone(), 0..3))
+            (call, prop::collection::vec(inner.clone(), 0..4))
                 .prop_map(|(name, arguments)| format!("{name}({})", arguments.join(", "))),
             (inner.clone(), each, inner.clone()).prop_map(|(list, name, body)| format!("{list}.{name}(x, {body})")),
             (inner.clone(), inner.clone(), inner.clone()).prop_map(|(a, b, c)| format!("({a} ? {b} : {c})")),

@@ -57,6 +57,7 @@ pub(crate) fn refuse(refusal: Refusal, recorder: &mut Recorder) -> Response<Resp
     let beyond = hints::beyond(refusal.reason, &recorder.exchange.connection);
     let outcome = &mut recorder.exchange.outcome;
     outcome.decision = Decision::Refused(refusal.reason);
+    outcome.refused = Some(status);
     outcome.code = refusal.code;
     outcome.hint = refusal.hint.map(|hint| hint.into_owned().into()).or(beyond);
     outcome.cause = refusal.cause.map(|cause| chain(&*cause).into());

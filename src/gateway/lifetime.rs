@@ -57,15 +57,16 @@ pub(super) fn has_connection_of_its_own(exchange: &Exchange, route: &Route, inco
         && !speaks_for_others
 }
 
-/// Returns the deadline of the response: the earliest expiry of the request's tokens, its certificate and its partner's access, and the
-/// listener's `max-stream`.
+/// Returns the deadline of the response: the earliest expiry of the request's tokens, its API key, its certificate and its partner's access, and
+/// `max-stream` of the listener or the route.
 pub(super) fn ends_at(exchange: &Exchange) -> Instant {
     let now = exchange.began.unix;
     let partner = exchange.partner.as_ref().filter(|_| exchange.let_through()).and_then(|partner| partner.until);
     let certificate = exchange.certificate.as_ref().map(|certificate| certificate.not_after() + 1);
-    let ends = [exchange.tokens_until, partner, certificate].into_iter().flatten();
+    let key = exchange.api_key.as_ref().filter(|_| exchange.let_through()).and_then(|key| key.until);
+    let ends = [exchange.tokens_until, partner, key, certificate].into_iter().flatten();
     let left = ends.map(|until| Duration::from_secs(until).saturating_sub(now));
-    exchange.began.instant + left.fold(exchange.connection.settings.max_stream, Duration::min)
+    exchange.began.instant + left.fold(exchange.max_stream(), Duration::min)
 }
 
 /// Returns the bound that [`ends_at`] is.
@@ -77,7 +78,7 @@ pub(super) fn ended_by_time(exchange: &Exchange) -> EndedBy {
         EndedBy::TokenExpired
     } else if is(exchange.certificate.as_ref().map(|certificate| certificate.not_after() + 1)) {
         EndedBy::CertificateExpired
-    } else if ends < exchange.connection.settings.max_stream {
+    } else if ends < exchange.max_stream() {
         EndedBy::PartnerExpired
     } else {
         EndedBy::MaxStream

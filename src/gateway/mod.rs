@@ -55,7 +55,7 @@ use crate::{
     request::{Ambiguities, IncomingRequest, RequestId, TraceContext, USUAL_METHODS},
     route::{Action, Found, Route, answer_of_keys},
     telemetry::Traces,
-    upstream::{self, Call, Interim, Owner, Upstream, UpstreamRequest},
+    upstream::{self, Call, Interim, Owner, Reached, Upstream, UpstreamRequest},
 };
 
 /// `Server-Timing`.
@@ -204,7 +204,22 @@ fn refuse(refusal: Refusal, recorder: &mut Recorder) -> Response<ResponseBody> {
         let status = response.status();
         metadata.name_in(response.headers_mut(), status, exchange, incoming);
     }
+    on_error(&mut response, recorder);
     response
+}
+
+/// Applies the policies of `on-error`, of the route or of all, to the response to a refused request. Nobody reads one to a caller who has
+/// left, and a request whose head could not be read has no policies.
+fn on_error(response: &mut Response<ResponseBody>, recorder: &mut Recorder) {
+    let Recorder { exchange, incoming: Some(incoming), runtime, .. } = recorder else { return };
+    if exchange.outcome.decision == Decision::Refused(Reason::ClientLeft) {
+        return;
+    }
+    let list = match &exchange.route {
+        Some(route) => &runtime.routes[route.index].on_error,
+        None => &runtime.on_error,
+    };
+    list.answer_refusal(exchange, incoming, response);
 }
 
 /// A request whose head was read.
@@ -271,7 +286,14 @@ async fn forward(recorder: &mut Recorder, received: &mut Received) -> Result<Res
         verdict: Verdict::Passed,
         detail: route.name.to_string().into(),
     });
+    let stated_host = exchange.caller.as_ref().and_then(|caller| caller.host.as_ref());
+    if let Some(redirect) = route.redirect(incoming, received.scheme, stated_host) {
+        exchange.outcome.policy = Some("require-tls".into());
+        return Err(Stop::Respond(Box::new(redirect)));
+    }
     route.admits(incoming, received.scheme)?;
+    route.limits.hold(incoming, &mut received.body)?;
+    exchange.max_stream = route.limits.max_stream;
     if let Some(trusted) = &route.trusted_headers {
         // What is not believed is gone before a policy could read it.
         trusted.admit(exchange.connection.maker(), &runtime.clock, incoming)?;
@@ -284,6 +306,8 @@ async fn forward(recorder: &mut Recorder, received: &mut Received) -> Result<Res
     if let Some(trusted) = &route.trusted_headers {
         trusted.hand_on(incoming, &mut outgoing);
     }
+    // Before the policies, which may set a field of the same name.
+    route.key_places.iter().for_each(|place| place.clear(&mut outgoing));
     route.inbound.run(exchange, incoming, &mut outgoing).await?;
     route.identity_headers.apply(exchange, incoming, &mut outgoing.headers)?;
     if let Some(assertion) = &route.backend_assertion {
@@ -291,7 +315,7 @@ async fn forward(recorder: &mut Recorder, received: &mut Received) -> Result<Res
     }
     exchange.timings.policies = exchange.elapsed();
     let mut response = match &route.action {
-        Action::Respond(answer) => answer.response(exchange, incoming, None)?.map(ResponseBody::from),
+        Action::Respond(answer) => answer.response(&exchange.facts(incoming))?.map(ResponseBody::from),
         Action::Describe(metadata) => metadata.response(exchange, incoming).map(ResponseBody::from),
         Action::Keys(keys) => answer_of_keys(keys).map(ResponseBody::from),
         // Judges, too, before it asks.
@@ -300,12 +324,17 @@ async fn forward(recorder: &mut Recorder, received: &mut Received) -> Result<Res
             Box::pin(relay.answer(exchange, incoming, body)).await?.map(ResponseBody::from)
         }
         Action::Forward(upstream) => {
+            let chosen = exchange.backend.clone();
+            let upstream = chosen.as_ref().unwrap_or(upstream);
             exchange.outcome.hint = hints::before(route, upstream, incoming);
             let upstream_exchange = UpstreamExchange {
                 route,
                 upstream: upstream.as_ref(),
                 incoming,
-                upgrade: received.upgrade.take().filter(|_| route.websocket && incoming.asks_for_websocket()),
+                upgrade: received
+                    .upgrade
+                    .take()
+                    .filter(|_| route.websocket && incoming.asks_for_websocket() && outgoing.method == incoming.method),
                 informational: received.body.take_informational(),
             };
             upstream_exchange.send(exchange, &mut outgoing, &mut received.body).await?
@@ -346,7 +375,7 @@ impl UpstreamExchange<'_> {
         body: &mut RequestBody,
     ) -> Result<Response<ResponseBody>, Refusal> {
         // Only our own token can be had afresh, and only what nobody has read yet can be sent again.
-        let repeatable = self.route.authorization.is_own() && body.is_end_stream() && self.incoming.method.is_idempotent();
+        let repeatable = self.route.authorization.is_own() && body.is_end_stream() && outgoing.method.is_idempotent();
         let again = repeatable.then(|| outgoing.clone());
         let response = self.send_once(exchange, outgoing, body).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
@@ -389,6 +418,10 @@ impl UpstreamExchange<'_> {
             stand_in.sent = Some(sent);
             return Ok(stand_in.answer.clone().map(ResponseBody::whole));
         }
+        let reached = self
+            .upstream
+            .rewrites_redirects()
+            .then(|| Reached::new(&self.incoming.authority, &self.incoming.target.path, &outgoing.path, &exchange.captures.rest));
         let began = exchange.elapsed();
         let connection = exchange.own_connection.then(|| exchange.connection.clone());
         let call = Call {
@@ -398,6 +431,7 @@ impl UpstreamExchange<'_> {
             owner: connection
                 .as_deref()
                 .map(|connection| Owner { affinity: &connection.affinity, caller_key: exchange.caller_key() }),
+            response_timeout: self.route.limits.response_timeout,
             informational: self.informational.as_ref().map(|way| Interim { way, withheld: &self.route.outbound }),
         };
         // Taken only here: what is handed from one future to the next is copied each time.
@@ -410,8 +444,12 @@ impl UpstreamExchange<'_> {
         };
         match sent {
             None => Err(Reason::PartnerDisabled.into()),
-            Some(Ok(response)) => {
+            Some(Ok(mut response)) => {
                 count(response.body().server(), Some(response.status()));
+                if let Some(reached) = &reached {
+                    let server = response.body().server().clone();
+                    self.upstream.rewrite_redirects(&server, response.headers_mut(), reached);
+                }
                 Ok(self.answer(exchange, response))
             }
             Some(Err(error)) => {

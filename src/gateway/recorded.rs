@@ -37,7 +37,7 @@ impl Recorded {
         let route = |route: &Route| {
             Prepared::new(|line| {
                 text!(line, "route", &*route.name);
-                text!(line, "upstream", route.upstream_name());
+                text!(line, "upstream", route.upstream_name().filter(|_| route.upstreams.len() < 2));
             })
         };
         Self {

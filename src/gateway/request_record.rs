@@ -13,7 +13,7 @@ use crate::{
     audit::line::{Line, hexadecimal, number, object, objects, plain, shown, text, truth},
     base::header_names::X_REQUEST_ID,
     entra::token::TokenSeen,
-    exchange::{EndedBy, Exchange, WouldDeny},
+    exchange::{EndedBy, Exchange, Note, WouldDeny},
     refusal::Reason,
     request::{IncomingRequest, Relayed},
     telemetry::decision,
@@ -36,6 +36,11 @@ pub(super) fn write(buffer: &mut Vec<u8>, record_id: u128, recorder: &Recorder, 
     }
     if let Some(route) = &exchange.route {
         line.prepared(recorded.route(route.index));
+    }
+    // Of a route that may lead to several upstreams its part does not name any.
+    if let Some(route) = recorder.route().filter(|route| route.upstreams.len() > 1) {
+        let chosen = exchange.backend.as_ref().map(|upstream| &**upstream.name());
+        text!(line, "upstream", chosen.or_else(|| route.upstream_name()));
     }
     let outcome = &exchange.outcome;
     let reason = outcome.decision.reason();
@@ -62,9 +67,15 @@ pub(super) fn write(buffer: &mut Vec<u8>, record_id: u128, recorder: &Recorder, 
             }
         }
     }
+    let key = exchange.api_key.as_deref();
+    if exchange.token.is_none() && exchange.refused_token.is_none() {
+        plain!(line, "credential_kind", key.map(|_| "api-key"));
+    }
     let certificate = exchange.judged_certificate.as_ref();
     plain!(line, "client_certificate", certificate.map(|certificate| certificate.thumbprint_sha256()));
     text!(line, "partner", exchange.partner_name());
+    plain!(line, "api_key", key.map(|key| &*key.name));
+    notes(&mut line, exchange.notes.as_slice());
     text!(line, "credential", outcome.credential.as_deref());
     text!(line, "server", outcome.server.as_deref());
     number!(line, "status", outcome.status.map(|status| status.as_u16().into()));
@@ -88,6 +99,19 @@ fn caller_request_id(line: &mut Line<'_>, exchange: &Exchange, incoming: &Incomi
     if let Some(id) = incoming.headers.get(X_REQUEST_ID).filter(|id| *id != exchange.id.value()) {
         text!(line, "caller_request_id", &*shown(id.as_bytes()));
     }
+}
+
+/// Writes the notes that policies have made.
+fn notes(line: &mut Line<'_>, notes: &[Note]) {
+    objects!(line, "notes", notes, |line: &mut Line<'_>, note: &Note| {
+        text!(line, "source", note.source.as_deref());
+        text!(line, "message", &*note.message);
+        object!(line, "metadata", |line: &mut Line<'_>| {
+            for (name, value) in &note.metadata {
+                line.member(name, &serde_json::Value::from(&**value).to_string());
+            }
+        });
+    });
 }
 
 /// Writes what the request's head says.

@@ -21,11 +21,12 @@ use crate::{
     identity::AssertionKeys,
     identity_http::{IdentityHttp, IdentityHttpConfig},
     inbound::{
-        LimitContext, LimitOwners, PolicyConfig, build_context::AskedCertificates, list,
+        LimitContext, LimitOwners, PolicyConfig, build_context::AskedCertificates, list, token_policies,
         validate_client_certificate::ValidateClientCertificateConfig,
     },
     limits::Limits,
     listener::{ListenerCertificateStatus, ServedCertificate},
+    outbound::OutboundList,
     partner::{Partners, PartnersContext},
     request::Ambiguities,
     route::{Described, Matching, Route, RouteBuilder, RouteSources, RouteTable, described, lint_shadowed},
@@ -49,6 +50,8 @@ pub struct Runtime {
     pub table: RouteTable,
     /// The routes, by index.
     pub routes: Vec<Route>,
+    /// The policies on refusals of requests that no route takes.
+    pub on_error: OutboundList,
     /// The names of the routes, by index.
     route_names: Arc<[Arc<str>]>,
     /// The client for identity services, with its settings.
@@ -170,19 +173,20 @@ impl Runtime {
         let routes: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
         let limits = previous.map_or_else(Arc::default, |old| old.limits.clone());
         limits.begin_build();
+        let secrets = document.secrets.after(previous.map(|old| &old.secrets));
         let with = PartnersContext {
             sets: &sets,
             tenants: &tenants,
             routes: &routes,
             certificates: can_show_certificates(config),
             now: clock.unix_seconds(),
+            secrets: &secrets,
             limits: &limits,
             metrics: (metrics, workers),
             previous: previous.map(|old| &*old.partners),
         };
         let partners = Arc::new(Partners::build(&config.partners, with, &root.key("partners"), faults));
         let http = identity_http(config, document, previous, &root.key("identity-http"), faults)?;
-        let secrets = document.secrets.after(previous.map(|old| &old.secrets));
         let setting = CredentialsContext {
             tenants: &config.tenants,
             base,
@@ -212,10 +216,14 @@ impl Runtime {
         let assertion_keys = assertion_keys(document, clock, previous, faults);
         let routes = config.routes.iter().map(|route| (&*route.name, &*route.inbound));
         let limit_owners = LimitOwners::of(&config.inbound, &config.fragments, routes);
+        let lists = config.routes.iter().map(|route| &*route.inbound).chain([&*config.inbound]);
+        let credential_names = token_policies::credential_names(lists, &config.fragments);
         let builder = RouteBuilder {
             config: RouteSources {
                 routes: &config.routes,
                 inbound: &config.inbound,
+                outbound: &config.outbound,
+                on_error: &config.on_error,
                 fragments: &config.fragments,
                 upstreams: &config.upstreams,
                 asked_certificates: AskedCertificates::by(
@@ -240,6 +248,7 @@ impl Runtime {
             http: &http,
             assertion_keys: assertion_keys.as_ref(),
             secrets: &secrets,
+            credential_names: &credential_names,
         };
         let routes = builder.build(faults);
         let position = |place: &Place| {
@@ -248,6 +257,7 @@ impl Runtime {
             Some(format!("{}:{line}", file.strip_prefix(base).unwrap_or(file).display()).into())
         };
         routes.iter().for_each(|route| route.inbound.each(&mut |entry| entry.stands_at(|| position(&entry.place))));
+        let on_error = builder.on_error_everywhere(faults);
         sets.finish();
 
         let verified_tokens = VerifiedTokens::build(config.verified_tokens, workers, &root.key("verified-tokens"), faults);
@@ -265,6 +275,7 @@ impl Runtime {
             table,
             route_names: routes.iter().map(|route| route.name.clone()).collect(),
             routes,
+            on_error,
             identity_http: config.identity_http.clone().unwrap_or_default(),
             http,
             tenants,

@@ -170,8 +170,8 @@ fn value(config: &IdentityHeaderConfig, place: &Place, scope: &mut BuildContext<
             None
         }
         (Some(claim), None) => {
-            let expression = Expression::claim(claim);
-            scope.can_evaluate(&expression, &place.key("claim")).then(|| Box::new(expression))
+            let mut expression = Expression::claim(claim);
+            scope.can_evaluate(&mut expression, &place.key("claim")).then(|| Box::new(expression))
         }
         (None, Some(text)) => match scope.template(text, &place.key("value"))? {
             Template::Expression(expression) => Some(expression),

@@ -103,7 +103,7 @@ impl AnyOf {
                 }
                 Err(Stop::Refuse(refusal)) => {
                     let decided = exchange.outcome.policy.take();
-                    let partner = exchange.partner.take();
+                    let partner = (exchange.partner.take(), exchange.api_key.take());
                     exchange.restore(before);
                     first.get_or_insert((refusal, decided, partner));
                 }
@@ -115,7 +115,7 @@ impl AnyOf {
             Some((refusal, decided, partner)) => {
                 exchange.outcome.policy = decided;
                 // For the record, and for nothing else: the request ends here.
-                exchange.partner = partner;
+                (exchange.partner, exchange.api_key) = partner;
                 Err(Stop::Refuse(refusal))
             }
         }

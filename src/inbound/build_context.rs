@@ -1,8 +1,8 @@
 //! The context in which policies are built.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use super::limit_scope::LimitContext;
+use super::{credential_names::CredentialNames, limit_scope::LimitContext};
 use crate::{
     address::AddressSets,
     credentials::Credentials,
@@ -13,6 +13,7 @@ use crate::{
     partner::Partners,
     request::{ReservedNames, TokenPlace},
     settings::{Faults, Lint, Place, Secrets},
+    upstream::{UpstreamConfig, Upstreams},
 };
 
 /// The context in which a policy is built: the data that it may use, and the collections that it adds to.
@@ -40,10 +41,30 @@ pub(crate) struct BuildContext<'a> {
     pub(crate) partners: Option<(&'a Arc<Partners>, PartnerRoute<'a>)>,
     /// The places in which token policies of the route look for a token, collected while they are built.
     pub token_places: &'a mut Vec<TokenPlace>,
+    /// The places in which policies of the route look for an API key, collected likewise.
+    pub(crate) key_places: &'a mut Vec<TokenPlace>,
     /// Microsoft Graph, and the credentials for it; `None` for policies outside of any route.
     pub(crate) graph: Option<(&'a Graphs, &'a Credentials)>,
-    /// The tokens that are known at the policy's place.
+    /// The tokens and variables that are known at the policy's place.
     pub tokens_before: &'a mut TokensBefore,
+    /// The upstreams, and their settings, also of those that could not be built; `None` outside of any config.
+    pub(crate) upstreams: Option<(&'a Upstreams, &'a BTreeMap<String, UpstreamConfig>)>,
+    /// The names under which callers send credentials.
+    pub(crate) credential_names: &'a CredentialNames,
+    /// Whether the policy is one of `on-error`, so that there is a refusal.
+    pub(crate) on_error: OnError,
+}
+
+/// Whether a policy is one of `on-error`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum OnError {
+    /// It is not.
+    #[default]
+    No,
+    /// It is one of a route's.
+    OfRoute,
+    /// It runs on every route, and on requests without one.
+    Everywhere,
 }
 
 impl BuildContext<'_> {
@@ -55,8 +76,8 @@ impl BuildContext<'_> {
 
     /// Does the same as [`template`](Self::template) for a value that is evaluated with a response.
     pub(crate) fn template_on_answer(&mut self, text: &str, place: &Place) -> Option<Template> {
-        let template = Template::build(text, &self.tokens_before.names, place, self.faults)?;
-        match &template {
+        let mut template = Template::build(text, &self.tokens_before.names, place, self.faults)?;
+        match &mut template {
             Template::Literal(_) => Some(template),
             Template::Expression(expression) => self.can_evaluate(expression, place).then_some(template),
         }
@@ -65,7 +86,7 @@ impl BuildContext<'_> {
     /// Returns whether the expression needs no response, which does not exist yet; reports a fault otherwise.
     pub(crate) fn is_before_answer(&mut self, uses: Uses, place: &Place) -> bool {
         if uses.response {
-            let cure = "use it in `outbound`, or in the `increment-condition` of a limit";
+            let cure = "use it in `outbound`; `response.status` in the `increment-condition` of a limit, too";
             self.faults.error(place, "the expression reads `response`, and there is no answer yet", cure);
         }
         !uses.response
@@ -79,7 +100,7 @@ impl BuildContext<'_> {
 
     /// Does the same as [`condition`](Self::condition) for one that may be evaluated with a response.
     pub(crate) fn condition_on_answer(&mut self, text: &str, place: &Place) -> Option<Expression> {
-        let expression = condition(text, &self.tokens_before.names, place, self.faults)?;
+        let mut expression = condition(text, &self.tokens_before.names, place, self.faults)?;
         if let Some(claim) = expression.bare_claim() {
             let message =
                 format!("`{claim}` by itself holds only where the claim is `true`, and fails for any text, number or list");
@@ -88,13 +109,36 @@ impl BuildContext<'_> {
             );
             self.faults.warning(Lint::BareClaim, place, message, cure);
         }
-        self.can_evaluate(&expression, place).then_some(expression)
+        self.can_evaluate(&mut expression, place).then_some(expression)
+    }
+
+    /// Does the same as [`condition`](Self::condition) for one that is evaluated when the response has ended, of which only the status
+    /// is then known.
+    pub(crate) fn condition_after_answer(&mut self, text: &str, place: &Place) -> Option<Expression> {
+        let expression = self.condition_on_answer(text, place)?;
+        if expression.uses().response_headers {
+            let cure = "use `response.status`, or set a variable of it in `outbound`";
+            self.faults.error(place, "the expression reads `response.headers`, which are gone when it is evaluated", cure);
+            return None;
+        }
+        Some(expression)
     }
 
     /// Returns whether the values that the expression names can exist. An expression that would refuse every request is a mistake
     /// in the config.
-    pub(crate) fn can_evaluate(&mut self, expression: &Expression, place: &Place) -> bool {
+    ///
+    /// The data that went into the variables that it reads is then data that it reads itself.
+    pub(crate) fn can_evaluate(&mut self, expression: &mut Expression, place: &Place) -> bool {
         let before = self.faults.errors();
+        // What a policy before would have established may be absent wherever a request was refused before it.
+        if self.on_error == OnError::Everywhere {
+            return true;
+        }
+        self.knows_variables(expression, place);
+        if expression.uses().error && !self.is_on_error() {
+            let cure = "use it in `on-error`";
+            self.faults.error(place, "the expression reads `error`, and there is none here", cure);
+        }
         if expression.uses().token && self.token_places.is_empty() {
             let cure = if self.anonymous {
                 "an anonymous route knows no token: leave `anonymous` out and validate one first"
@@ -132,15 +176,70 @@ impl BuildContext<'_> {
         }
         self.faults.errors() == before
     }
+
+    /// Returns whether the policy is one of `on-error`.
+    pub(crate) fn is_on_error(&self) -> bool {
+        self.on_error != OnError::No
+    }
+
+    /// Checks that the variables of an expression can have been set.
+    fn knows_variables(&mut self, expression: &mut Expression, place: &Place) {
+        let mut through = Uses::default();
+        for name in expression.variables() {
+            if let Some(known) = self.tokens_before.variables.iter().find(|known| *known.name == *name) {
+                through = through.or(known.uses);
+                continue;
+            }
+            let known: Vec<_> = self.tokens_before.variables.iter().map(|known| &*known.name).collect();
+            let cure = match known.as_slice() {
+                [] => "put `set-variable` before it".to_owned(),
+                known => format!("put `set-variable` before it; set are {}", known.join(", ")),
+            };
+            self.faults.missing(place, format!("no policy before it sets `variables.{name}`"), cure);
+        }
+        expression.reads_through(through);
+    }
+
+    /// Returns whether the value of an expression may be a caller's credential, or contain one.
+    pub(crate) fn is_confidential(&self, expression: &Expression) -> bool {
+        expression.uses().confidential
+            || expression.headers().iter().any(|name| self.credential_names.is_header(name))
+            || expression.parameters().any(|name| self.credential_names.is_parameter(name))
+    }
+
+    /// Notes that a policy sets a variable to such a value.
+    pub(crate) fn sets(&mut self, name: &str, value: Option<&Template>) {
+        let uses = match value {
+            Some(Template::Expression(expression)) => {
+                Uses { confidential: self.is_confidential(expression), ..expression.uses() }
+            }
+            Some(Template::Literal(_)) | None => Uses::default(),
+        };
+        match self.tokens_before.variables.iter_mut().find(|known| *known.name == *name) {
+            // An earlier value may be the one that is read.
+            Some(known) => known.uses = known.uses.or(uses),
+            None => self.tokens_before.variables.push(KnownVariable { name: name.into(), uses }),
+        }
+    }
 }
 
-/// The tokens that policies establish on the path that a request takes to some point of a list.
+/// A variable that a policy may have set.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct KnownVariable {
+    name: Box<str>,
+    /// The data that its value may have been made of.
+    uses: Uses,
+}
+
+/// The tokens and variables that policies establish on the path that a request takes to some point of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct TokensBefore {
     /// True if a token policy may have succeeded.
     pub has_token: bool,
     /// The names of tokens besides `token`.
     pub names: Vec<Box<str>>,
+    /// The variables that may have been set.
+    pub variables: Vec<KnownVariable>,
     /// True if a check of partners follows, whatever path a request takes from here.
     pub partner_check_follows: bool,
 }
@@ -150,6 +249,12 @@ impl TokensBefore {
     pub(crate) fn join(&mut self, other: &Self) {
         self.has_token |= other.has_token;
         self.names.extend(other.names.iter().filter(|name| !self.names.contains(name)).cloned().collect::<Vec<_>>());
+        for other in &other.variables {
+            match self.variables.iter_mut().find(|known| known.name == other.name) {
+                Some(known) => known.uses = known.uses.or(other.uses),
+                None => self.variables.push(other.clone()),
+            }
+        }
     }
 }
 

@@ -123,6 +123,21 @@ impl CheckPartner {
         admit(&partner, exchange)
     }
 
+    /// Returns the partners of the config.
+    pub(super) fn partners(&self) -> &Partners {
+        &self.partners
+    }
+
+    /// Returns the names of the partners that may pass, if not all may.
+    pub(super) fn only(&self) -> Option<&[Arc<str>]> {
+        self.only.as_deref()
+    }
+
+    /// Returns whether calls of this partner may pass.
+    pub(super) fn concerns(&self, partner: &Partner) -> bool {
+        self.only.as_ref().map_or_else(|| partner.may_use(&self.route), |only| only.contains(&partner.name))
+    }
+
     /// Returns the name of the route that the policy was built for.
     pub(crate) fn route(&self) -> &str {
         &self.route
@@ -193,6 +208,7 @@ mod tests {
             routes: &["orders", "partners"],
             certificates: true,
             now: 0,
+            secrets: &Default::default(),
             limits: &limits,
             metrics: (&metrics, 1),
             previous: None,

@@ -29,6 +29,20 @@ pub struct IpFilterConfig {
     /// `report-only` records and counts refusals instead of enforcing them. Default: enforce.
     #[serde(default)]
     pub mode: ModeConfig,
+    /// Whose address is judged: the caller's, after trusted proxies, or that of the peer which made the connection. Default: caller.
+    #[serde(default)]
+    pub of: Of,
+}
+
+/// Whose address is judged.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Of {
+    /// The caller's, as trusted proxies state it.
+    #[default]
+    Caller,
+    /// The peer's, as API Management sees it: of the last hop, or the source in its PROXY header.
+    Peer,
 }
 
 /// The treatment of a listed address.
@@ -46,6 +60,7 @@ pub enum Action {
 pub struct IpFilter {
     action: Action,
     addresses: Arc<AddressSet>,
+    of: Of,
 }
 
 impl IpFilter {
@@ -76,11 +91,20 @@ impl IpFilter {
             let message = format!("every address of a family is listed, {effect}");
             scope.faults.warning(lint, &place, message, "list the networks that are meant, or remove the policy");
         }
-        Some(Self { action: config.action, addresses })
+        Some(Self { action: config.action, addresses, of: config.of })
+    }
+
+    /// Returns whether the caller's address is judged, and not the peer's.
+    pub(crate) fn judges_caller(&self) -> bool {
+        self.of == Of::Caller
     }
 
     pub(crate) fn check(&self, exchange: &Exchange) -> Result<(), NotAllowed> {
-        self.judge(exchange.caller_address(), &exchange.clock)
+        let address = match self.of {
+            Of::Caller => exchange.caller_address(),
+            Of::Peer => exchange.connection.peer.ip(),
+        };
+        self.judge(address, &exchange.clock)
     }
 
     /// Returns whether another filter refuses every caller that this one would refuse.

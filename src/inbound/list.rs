@@ -254,9 +254,10 @@ fn authenticates_by(
     // Too deep a list is a fault of its own.
     depth < MAX_DEPTH * 2
         && policies.iter().filter(|policy| counts(policy)).any(|policy| match policy {
-            PolicyConfig::ValidateAzureAdToken(_) | PolicyConfig::ValidateJwt(_) | PolicyConfig::ValidateClientCertificate(_) => {
-                true
-            }
+            PolicyConfig::ValidateAzureAdToken(_)
+            | PolicyConfig::ValidateJwt(_)
+            | PolicyConfig::ValidateClientCertificate(_)
+            | PolicyConfig::ValidateApiKey(_) => true,
             PolicyConfig::IncludeFragment(name) => {
                 fragments.get(name).is_some_and(|policies| authenticates_by(policies, fragments, depth + 1, counts))
             }
@@ -336,6 +337,10 @@ mod tests {
                 "validate-jwt",
                 "validate-client-certificate",
                 "check-partner",
+                "validate-api-key",
+                "set-backend-service",
+                "set-status",
+                "set-body",
                 "any-of",
                 "include-fragment",
                 "report-only",

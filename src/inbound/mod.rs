@@ -11,6 +11,7 @@ pub mod check_header;
 pub mod check_partner;
 pub mod choose;
 pub mod cors;
+pub(crate) mod credential_names;
 pub(crate) mod filters;
 pub mod ip_filter;
 pub mod limit_concurrency;
@@ -24,12 +25,19 @@ pub mod rate_limit_by_key;
 mod report_only;
 pub mod return_response;
 pub mod rewrite_uri;
+pub mod set_backend_service;
+pub mod set_body;
 pub mod set_header;
+pub mod set_method;
 pub mod set_query_parameter;
+pub mod set_status;
+pub mod set_variable;
 mod shared;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod token_policies;
+pub mod trace;
+pub mod validate_api_key;
 pub mod validate_azure_ad_token;
 pub mod validate_client_certificate;
 pub mod validate_jwt;
@@ -53,8 +61,15 @@ use self::{
     quota_by_key::{QuotaByKey, QuotaByKeyConfig},
     rate_limit_by_key::{RateLimitByKey, RateLimitByKeyConfig},
     rewrite_uri::{RewriteUri, RewriteUriConfig},
+    set_backend_service::{SetBackendService, SetBackendServiceConfig},
+    set_body::SetBodyConfig,
     set_header::{SetHeader, SetHeaderConfig},
+    set_method::SetMethod,
     set_query_parameter::{SetQueryParameter, SetQueryParameterConfig},
+    set_status::SetStatusConfig,
+    set_variable::{SetVariable, SetVariableConfig},
+    trace::{Trace, TraceConfig},
+    validate_api_key::{ValidateApiKey, ValidateApiKeyConfig},
     validate_azure_ad_token::{ValidateAzureAdToken, ValidateAzureAdTokenConfig},
     validate_client_certificate::{ValidateClientCertificate, ValidateClientCertificateConfig},
     validate_jwt::{ValidateJwt, ValidateJwtConfig},
@@ -93,6 +108,12 @@ pub enum PolicyConfig {
     RewriteUri(RewriteUriConfig),
     /// Sets, adds to or removes a parameter of the query.
     SetQueryParameter(SetQueryParameterConfig),
+    /// Changes the method of the upstream's request: a method, or an expression `@(…)` that makes one.
+    SetMethod(String),
+    /// Chooses the upstream of the request, in place of the route's.
+    SetBackendService(SetBackendServiceConfig),
+    /// Sets a variable, for the expressions of later policies.
+    SetVariable(SetVariableConfig),
     /// Admits requests for which a condition is true.
     Authorize(AuthorizeConfig),
     /// Limits the rate of calls.
@@ -113,6 +134,14 @@ pub enum PolicyConfig {
     CheckPartner(CheckPartnerConfig),
     /// Inserts policies that judge, and whose refusals are recorded and counted instead of enforced.
     ReportOnly(Vec<Self>),
+    /// Admits the calls of partners that send an API key of theirs.
+    ValidateApiKey(ValidateApiKeyConfig),
+    /// Changes the status of the answer; for `outbound` and `on-error`.
+    SetStatus(SetStatusConfig),
+    /// Replaces the body of a refusal; for `on-error`.
+    SetBody(SetBodyConfig),
+    /// Adds a note to the record of the request.
+    Trace(TraceConfig),
     /// Inserts the policies of a fragment.
     IncludeFragment(String),
     /// Panics, at this place.
@@ -132,6 +161,9 @@ impl PolicyConfig {
             Self::CheckHeader(_) => "check-header",
             Self::RewriteUri(_) => "rewrite-uri",
             Self::SetQueryParameter(_) => "set-query-parameter",
+            Self::SetMethod(_) => "set-method",
+            Self::SetBackendService(_) => "set-backend-service",
+            Self::SetVariable(_) => "set-variable",
             Self::Authorize(_) => "authorize",
             Self::RateLimitByKey(_) => "rate-limit-by-key",
             Self::QuotaByKey(_) => "quota-by-key",
@@ -142,6 +174,10 @@ impl PolicyConfig {
             Self::AnyOf(_) => "any-of",
             Self::CheckPartner(_) => "check-partner",
             Self::ReportOnly(_) => "report-only",
+            Self::ValidateApiKey(_) => "validate-api-key",
+            Self::SetStatus(_) => "set-status",
+            Self::SetBody(_) => "set-body",
+            Self::Trace(_) => "trace",
             Self::IncludeFragment(_) => "include-fragment",
             #[cfg(test)]
             Self::Panic(_) => "panic",
@@ -168,6 +204,12 @@ pub enum InboundPolicy {
     RewriteUri(RewriteUri),
     /// `set-query-parameter`
     SetQueryParameter(SetQueryParameter),
+    /// `set-method`
+    SetMethod(SetMethod),
+    /// `set-backend-service`
+    SetBackendService(SetBackendService),
+    /// `set-variable`
+    SetVariable(SetVariable),
     /// `authorize`
     Authorize(Authorize),
     /// `rate-limit-by-key`
@@ -186,6 +228,10 @@ pub enum InboundPolicy {
     AnyOf(AnyOf),
     /// `check-partner`
     CheckPartner(CheckPartner),
+    /// `validate-api-key`
+    ValidateApiKey(ValidateApiKey),
+    /// `trace`
+    Trace(Box<Trace>),
     /// `panic`
     #[cfg(test)]
     Panic(String),
@@ -230,6 +276,9 @@ impl InboundPolicy {
             PolicyConfig::CheckHeader(config) => Self::CheckHeader(CheckHeader::build(config, place, scope)?),
             PolicyConfig::RewriteUri(config) => Self::RewriteUri(RewriteUri::build(config, place, scope)?),
             PolicyConfig::SetQueryParameter(config) => Self::SetQueryParameter(SetQueryParameter::build(config, place, scope)?),
+            PolicyConfig::SetMethod(config) => Self::SetMethod(SetMethod::build(config, place, scope)?),
+            PolicyConfig::SetBackendService(config) => Self::SetBackendService(SetBackendService::build(config, place, scope)?),
+            PolicyConfig::SetVariable(config) => Self::SetVariable(SetVariable::build(config, place, scope)?),
             PolicyConfig::Authorize(config) => Self::Authorize(Authorize::build(config, place, scope)?),
             PolicyConfig::RateLimitByKey(config) => Self::RateLimitByKey(Box::new(RateLimitByKey::build(config, place, scope)?)),
             PolicyConfig::QuotaByKey(config) => Self::QuotaByKey(Box::new(QuotaByKey::build(config, place, scope)?)),
@@ -244,6 +293,13 @@ impl InboundPolicy {
                 known.checked = true;
                 let (partners, route) = (*partners, PartnerRoute { has_token: !scope.token_places.is_empty(), ..*known });
                 Self::CheckPartner(CheckPartner::build(config, place, partners, route, scope.faults)?)
+            }
+            PolicyConfig::ValidateApiKey(config) => Self::ValidateApiKey(ValidateApiKey::build(config, place, scope)?),
+            PolicyConfig::Trace(config) => Self::Trace(Box::new(Trace::build(config, place, scope)?)),
+            PolicyConfig::SetStatus(_) | PolicyConfig::SetBody(_) => {
+                let message = format!("`{}` changes an answer, and there is none yet", config.name());
+                scope.faults.error(place, message, "use it in `outbound` or `on-error`, or answer with `return-response`");
+                return None;
             }
             #[cfg(test)]
             PolicyConfig::Panic(place) => Self::Panic(place.clone()),
@@ -271,17 +327,26 @@ impl InboundPolicy {
             Self::CheckHeader(policy) => policy.check(incoming, &exchange.clock)?,
             Self::RewriteUri(policy) => policy.apply(exchange, incoming, outgoing)?,
             Self::SetQueryParameter(policy) => policy.apply(exchange, incoming, outgoing)?,
+            Self::SetMethod(policy) => policy.apply(exchange, incoming, outgoing)?,
+            Self::SetBackendService(policy) => policy.apply(exchange, incoming)?,
+            Self::SetVariable(policy) => exchange.variables = policy.apply(&exchange.facts(incoming))?,
             Self::Authorize(policy) => policy.check(exchange, incoming)?,
             Self::RateLimitByKey(policy) => policy.check(exchange, incoming)?,
             Self::QuotaByKey(policy) => policy.check(exchange, incoming)?,
             Self::LimitConcurrency(policy) => policy.check(exchange, incoming)?,
             Self::Cors(policy) => policy.check(exchange, incoming)?,
             Self::ReturnResponse(policy) => {
-                return Err(Stop::Respond(Box::new(policy.response(exchange, incoming, None)?)));
+                return Err(Stop::Respond(Box::new(policy.response(&exchange.facts(incoming))?)));
             }
             Self::Choose(policy) => policy.run(exchange, incoming, outgoing).await?,
             Self::AnyOf(policy) => policy.run(exchange, incoming, outgoing).await?,
             Self::CheckPartner(policy) => policy.check(exchange)?,
+            Self::ValidateApiKey(policy) => policy.check(exchange, incoming)?,
+            Self::Trace(policy) => {
+                if let Some(note) = policy.note(&exchange.facts(incoming)) {
+                    exchange.notes.add(note);
+                }
+            }
             #[cfg(test)]
             Self::Panic(place) => match &**place {
                 "body" => {

@@ -159,7 +159,7 @@ impl Increment {
             scope.faults.error(&place.key("increment-count"), message, "write a number of at least 1, or an increment-condition");
         }
         let condition = match condition {
-            Some(text) => Some(Arc::new(scope.condition_on_answer(text, &place.key("increment-condition"))?)),
+            Some(text) => Some(Arc::new(scope.condition_after_answer(text, &place.key("increment-condition"))?)),
             None => None,
         };
         Some(Self { condition, count: u64::from(count.unwrap_or(1)) })

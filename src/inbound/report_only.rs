@@ -45,10 +45,17 @@ impl PolicyConfig {
             | Self::QuotaByKey(_)
             | Self::LimitConcurrency(_)
             | Self::AnyOf(_)
-            | Self::CheckPartner(_) => true,
+            | Self::CheckPartner(_)
+            | Self::ValidateApiKey(_) => true,
             Self::SetHeader(_)
             | Self::RewriteUri(_)
             | Self::SetQueryParameter(_)
+            | Self::SetVariable(_)
+            | Self::SetMethod(_)
+            | Self::SetBackendService(_)
+            | Self::SetStatus(_)
+            | Self::SetBody(_)
+            | Self::Trace(_)
             | Self::Cors(_)
             | Self::ReturnResponse(_)
             | Self::Choose(_)

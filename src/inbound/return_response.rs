@@ -14,14 +14,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::build_context::BuildContext;
+use super::{build_context::BuildContext, set_status::status};
 use crate::outgoing::field;
 use crate::{
-    exchange::Exchange,
     expression::{Expression, Facts, HeaderTextError, Template, Uses, field_value, header_value},
     refusal::{Reason, Refusal},
-    request::IncomingRequest,
-    settings::Place,
+    settings::{OneOrMany, Place},
 };
 
 /// Settings of `return-response`.
@@ -30,9 +28,9 @@ use crate::{
 pub struct ReturnResponseConfig {
     /// The status, from 200 to 599. Default: 200.
     pub status: Option<u16>,
-    /// Header fields of the response: texts, or expressions `@(…)`.
+    /// Header fields of the response: texts, or expressions `@(…)`; a list makes a line for each value.
     #[serde(default)]
-    pub headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, OneOrMany<String>>,
     /// The body: a text, or an expression. Default: none.
     pub body: Option<String>,
 }
@@ -40,7 +38,8 @@ pub struct ReturnResponseConfig {
 /// Answers the request itself.
 #[derive(Debug)]
 pub struct ReturnResponse {
-    status: StatusCode,
+    /// `None`: that of the refusal which it replaces.
+    status: Option<StatusCode>,
     headers: Vec<(HeaderName, FieldValue)>,
     /// A body that is the same for every request.
     ready: Bytes,
@@ -74,18 +73,20 @@ impl ReturnResponse {
 
     pub(crate) fn build(config: &ReturnResponseConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let before = scope.faults.errors();
-        let code = config.status.unwrap_or(200);
-        let status = StatusCode::from_u16(code).ok().filter(|_| (200..600).contains(&code));
-        if status.is_none() {
-            scope.faults.error(
-                &place.key("status"),
-                format!("{code} is not a status to answer with"),
-                "write one from 200 to 599",
-            );
-        }
+        let status = match config.status {
+            // A refusal does not become a success because nothing is said of it.
+            None if scope.is_on_error() => None,
+            None => Some(StatusCode::OK),
+            Some(code) => status(code, &place.key("status"), scope),
+        };
         let mut headers = Vec::new();
-        for (written, text) in &config.headers {
+        let values = config.headers.iter().flat_map(|(written, values)| {
+            let many = matches!(values, OneOrMany::Many(_));
+            values.as_slice().iter().enumerate().map(move |(index, text)| (written, text, many.then_some(index)))
+        });
+        for (written, text, index) in values {
             let place = place.key("headers").key(written);
+            let place = index.map_or_else(|| place.clone(), |index| place.index(index));
             let name = field::name(written, &place, scope.faults);
             let value = match scope.template_on_answer(text, &place) {
                 Some(Template::Expression(expression)) => Some(FieldValue::Made(expression)),
@@ -108,19 +109,14 @@ impl ReturnResponse {
             Some(Template::Literal(text)) => (Bytes::from(text.into_string()), None),
             body => (Bytes::new(), body),
         };
-        Some(Self { status: status?, headers, ready, body })
+        Some(Self { status, headers, ready, body })
     }
 
-    /// Makes the response to one request; `status` is that of the response that it replaces.
-    pub(crate) fn response(
-        &self,
-        exchange: &Exchange,
-        incoming: &IncomingRequest,
-        status: Option<StatusCode>,
-    ) -> Result<Response<Bytes>, Refusal> {
-        let (headers, body) = self.parts(&Facts { status, ..exchange.facts(incoming) })?;
+    /// Makes the response to one request. Of `facts`, the status and header are those of the response that it replaces, if there is one.
+    pub(crate) fn response(&self, facts: &Facts<'_>) -> Result<Response<Bytes>, Refusal> {
+        let (headers, body) = self.parts(facts)?;
         let mut response = Response::new(body);
-        *response.status_mut() = self.status;
+        *response.status_mut() = self.status.or(facts.status).unwrap_or(StatusCode::OK);
         *response.headers_mut() = headers;
         Ok(response)
     }
@@ -162,14 +158,17 @@ mod tests {
     use super::*;
     use crate::{expression::tests::World, inbound::testing::Building};
 
+    fn one(text: &str) -> OneOrMany<String> {
+        OneOrMany::One(text.to_owned())
+    }
+
     fn built(config: &ReturnResponseConfig) -> Result<ReturnResponse, Vec<String>> {
         Building { token: true, ..Building::default() }.build(|place, scope| ReturnResponse::build(config, place, scope))
     }
 
     #[test]
     fn makes_headers_and_body_from_the_request() {
-        let headers =
-            [("X-User".to_owned(), "@(token.claims.oid)".to_owned()), ("Content-Type".to_owned(), "text/plain".to_owned())];
+        let headers = [("X-User".to_owned(), one("@(token.claims.oid)")), ("Content-Type".to_owned(), one("text/plain"))];
         let config =
             ReturnResponseConfig { status: Some(404), headers: headers.into(), body: Some("@('no ' + request.path)".to_owned()) };
 
@@ -177,7 +176,7 @@ mod tests {
         let (headers, body) = policy.parts(&World::new().facts()).expect("values can be had");
 
         assert_eq!((headers["x-user"].as_bytes(), headers["content-type"].as_bytes()), (&b"0f0f"[..], &b"text/plain"[..]));
-        assert_eq!((policy.status, &body[..]), (StatusCode::NOT_FOUND, &b"no /people/ada%20l/mail"[..]));
+        assert_eq!((policy.status, &body[..]), (Some(StatusCode::NOT_FOUND), &b"no /people/ada%20l/mail"[..]));
     }
 
     #[test]
@@ -191,7 +190,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_found_at_load() {
-        let headers = [("Content-Length".to_owned(), "5".to_owned()), ("X-A".to_owned(), "a\nb".to_owned())];
+        let headers = [("Content-Length".to_owned(), one("5")), ("X-A".to_owned(), one("a\nb"))];
         let config = ReturnResponseConfig { status: Some(199), headers: headers.into(), body: Some("@(".to_owned()) };
 
         assert_eq!(built(&config).expect_err("four faults").len(), 4);

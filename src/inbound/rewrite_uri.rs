@@ -6,19 +6,20 @@
 //!
 //! `{name}` is a segment that the route's path captured, `{rest}` is the part after the path's prefix, with its slash or empty.
 //! In the path both are inserted as received; in the query they are encoded anew, so that a capture cannot become a parameter of
-//! its own. The template's query parameters replace the caller's of the same name, in any case, since some backends do not
+//! its own. `{variables.name}` is the text of a variable, encoded: as one segment in the path, as one value in the query. The template's query parameters replace the caller's of the same name, in any case, since some backends do not
 //! distinguish them.
 
 use std::borrow::Cow;
 
 use bytestring::ByteString;
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{build_context::BuildContext, query};
 use crate::{
     exchange::Exchange,
+    expression::{EvaluationError, Expression, Facts, Template},
     refusal::{Reason, Refusal},
     request::{Ambiguities, Captures, IncomingRequest, Target},
     settings::{Faults, Place},
@@ -29,7 +30,8 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RewriteUriConfig {
-    /// The new path, with or without a query; `{name}` is a capture of the route's path, `{rest}` the part after its prefix.
+    /// The new path, with or without a query; `{name}` is a capture of the route's path, `{rest}` the part after its prefix,
+    /// `{variables.name}` a variable, encoded.
     pub template: String,
     /// Keeps the caller's query parameters that the template does not name. Default: true.
     pub copy_unmatched_params: Option<bool>,
@@ -48,11 +50,13 @@ pub struct RewriteUri {
 }
 
 /// A part of a template.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 enum Piece {
     Text(Box<str>),
     Capture(Box<str>),
     Rest,
+    /// `{variables.name}`: encoded as one segment, or as one value of the query.
+    Variable(Box<Expression>),
 }
 
 impl RewriteUri {
@@ -61,7 +65,7 @@ impl RewriteUri {
         let template = config.template.as_str();
         let before = scope.faults.errors();
         if template.starts_with("@(") {
-            let cure = "write the path with captures, as /items/{id}";
+            let cure = "write the path with captures, as /items/{id}, or with variables, as /items/{variables.id}";
             scope.faults.error(&place, "a path is never made by an expression, which would have to escape its parts", cure);
             return None;
         }
@@ -82,17 +86,21 @@ impl RewriteUri {
         incoming: &IncomingRequest,
         outgoing: &mut UpstreamRequest,
     ) -> Result<(), Refusal> {
-        let path = self.path(&exchange.captures, incoming.target.ambiguities)?;
-        let query = self.query(&exchange.captures, outgoing.query.as_deref())?;
+        let facts = exchange.facts(incoming);
+        let path = self.path(&facts, incoming.target.ambiguities)?;
+        let query = self.query(&facts, outgoing.query.as_deref())?;
         outgoing.path = path;
         outgoing.query = query;
         Ok(())
     }
 
-    fn path(&self, captures: &Captures, seen: Ambiguities) -> Result<ByteString, RewriteFailed> {
+    fn path(&self, facts: &Facts<'_>, seen: Ambiguities) -> Result<ByteString, RewriteFailed> {
         let mut path = String::new();
         for piece in &self.path {
-            path.push_str(raw(piece, captures)?);
+            match piece {
+                Piece::Variable(variable) => path.extend(segment(&variable.text(facts)?)?),
+                piece => path.push_str(raw(piece, facts.captures)?),
+            }
         }
         if path.is_empty() {
             path.push('/');
@@ -107,13 +115,14 @@ impl RewriteUri {
         }
     }
 
-    fn query(&self, captures: &Captures, sent: Option<&str>) -> Result<Option<ByteString>, RewriteFailed> {
+    fn query(&self, facts: &Facts<'_>, sent: Option<&str>) -> Result<Option<ByteString>, RewriteFailed> {
         let mut made = String::new();
         for piece in &self.query {
             match piece {
                 Piece::Text(text) => made.push_str(text),
+                Piece::Variable(variable) => made.extend(query::escaped(variable.text(facts)?.as_bytes())),
                 captured => {
-                    let decoded: Cow<'_, [u8]> = percent_decode_str(raw(captured, captures)?).into();
+                    let decoded: Cow<'_, [u8]> = percent_decode_str(raw(captured, facts.captures)?).into();
                     made.extend(query::escaped(&decoded));
                 }
             }
@@ -130,12 +139,25 @@ fn raw<'a>(piece: &'a Piece, captures: &'a Captures) -> Result<&'a str, RewriteF
     match piece {
         Piece::Text(text) => Ok(text),
         Piece::Rest => Ok(&captures.rest),
+        Piece::Variable(_) => Err(RewriteFailed::Ambiguous),
         Piece::Capture(name) => {
             let found = captures.segments.iter().find(|(captured, _)| **captured == **name);
             found.map(|(_, raw)| &**raw).ok_or_else(|| RewriteFailed::NotCaptured(name.clone()))
         }
     }
 }
+
+/// Returns a text as one segment of a path, escaped; what backends could read as more than one segment, or as none, is no value for it.
+fn segment(text: &str) -> Result<impl Iterator<Item = &str>, RewriteFailed> {
+    let is_unfit = |letter: char| letter.is_control() || matches!(letter, '/' | '\\');
+    if text.is_empty() || text.contains(is_unfit) || text.bytes().all(|byte| byte == b'.') {
+        return Err(RewriteFailed::Ambiguous);
+    }
+    Ok(utf8_percent_encode(text, SEGMENT))
+}
+
+/// The characters that are escaped in a segment: all but the unreserved ones (RFC 3986, section 2.3).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 fn pieces(text: &str, place: &Place, scope: &mut BuildContext<'_>) -> Option<Vec<Piece>> {
     let mut pieces = Vec::new();
@@ -151,6 +173,10 @@ fn pieces(text: &str, place: &Place, scope: &mut BuildContext<'_>) -> Option<Vec
         }
         pieces.push(match name {
             "rest" => Piece::Rest,
+            name if name.starts_with("variables.") => match scope.template(&format!("@({name})"), place)? {
+                Template::Expression(variable) => Piece::Variable(variable),
+                Template::Literal(_) => return None,
+            },
             name => {
                 known(name, place, scope)?;
                 Piece::Capture(name.into())
@@ -223,7 +249,7 @@ fn with_placeholders(pieces: &[Piece]) -> String {
         .map(|piece| match piece {
             Piece::Text(text) => text,
             // No digit, so that nothing before it is taken for the first half of an escape.
-            Piece::Capture(_) => "x",
+            Piece::Capture(_) | Piece::Variable(_) => "x",
             Piece::Rest => "/x",
         })
         .collect()
@@ -236,12 +262,15 @@ enum RewriteFailed {
     Ambiguous,
     #[error("the path captured no `{0}`")]
     NotCaptured(Box<str>),
+    #[error("a variable of the new path is unavailable")]
+    Unavailable(#[from] EvaluationError),
 }
 
 impl From<RewriteFailed> for Refusal {
     fn from(error: RewriteFailed) -> Self {
         match error {
             RewriteFailed::Ambiguous => Self::new(Reason::RequestTargetInvalid, error),
+            RewriteFailed::Unavailable(_) => Self::new(Reason::HeaderValueUnavailable, error),
             // The names are checked when the config is built, so this is ours.
             RewriteFailed::NotCaptured(_) => Self::new(Reason::InternalError, error),
         }
@@ -250,11 +279,15 @@ impl From<RewriteFailed> for Refusal {
 
 #[cfg(test)]
 mod tests {
-    use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+    use percent_encoding::percent_encode;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::inbound::testing::Building;
+    use crate::{expression::tests::World, inbound::testing::Building};
+
+    fn facts<'a>(world: &'a World, captures: &'a Captures) -> Facts<'a> {
+        Facts { captures, ..world.facts() }
+    }
 
     fn built(template: &str, copy: Option<bool>) -> Result<RewriteUri, Vec<String>> {
         let config = RewriteUriConfig { template: template.to_owned(), copy_unmatched_params: copy };
@@ -268,6 +301,7 @@ mod tests {
 
     #[test]
     fn puts_captures_and_rest_where_the_template_says() {
+        let world = World::new();
         for (template, person, rest, expected) in [
             ("/v1.0{rest}", "ada", "/users", "/v1.0/users"),
             ("/v1.0{rest}", "ada", "", "/v1.0"),
@@ -281,7 +315,7 @@ mod tests {
         ] {
             let policy = built(template, None).expect(template);
 
-            let path = policy.path(&captures(person, rest), Ambiguities::NONE).expect(template);
+            let path = policy.path(&facts(&world, &captures(person, rest)), Ambiguities::NONE).expect(template);
 
             assert_eq!(&*path, expected, "{template}");
         }
@@ -292,13 +326,15 @@ mod tests {
         let policy = built("/users/{person}", None).expect("the route could have it");
         let none = Captures { segments: Vec::new(), rest: "".into() };
 
-        let refusal = Refusal::from(policy.path(&none, Ambiguities::NONE).expect_err("there is no person"));
+        let refusal =
+            Refusal::from(policy.path(&facts(&World::new(), &none), Ambiguities::NONE).expect_err("there is no person"));
 
         assert_eq!(refusal.reason, Reason::InternalError);
     }
 
     #[test]
     fn own_parameters_win_over_the_callers() {
+        let world = World::new();
         for (template, copy, sent, expected) in [
             ("/put", None, Some("a=b&c=d"), Some("a=b&c=d")),
             ("/put", Some(false), Some("a=b&c=d"), None),
@@ -315,7 +351,7 @@ mod tests {
         ] {
             let policy = built(template, copy).expect(template);
 
-            let query = policy.query(&captures("ada&admin=1", "/a%2Fb"), sent).expect(template);
+            let query = policy.query(&facts(&world, &captures("ada&admin=1", "/a%2Fb")), sent).expect(template);
 
             assert_eq!(query.as_deref(), expected, "{template} and {sent:?}");
         }
@@ -340,6 +376,8 @@ mod tests {
             ("/a%2db", "not written as it would be sent"),
             ("/caf\u{e9}", "not written as it would be sent"),
             ("@(request.path)", "never made by an expression"),
+            ("/a/{variables.id}", "no policy before it sets `variables.id`"),
+            ("/a/{variables.}", "expression"),
         ] {
             let faults = built(template, None).expect_err(template);
             assert!(faults.len() == 1 && faults[0].contains(expected), "{template}: {faults:?}");
@@ -348,6 +386,7 @@ mod tests {
 
     #[test]
     fn what_only_the_whole_path_shows_is_refused() {
+        let world = World::new();
         for (template, person, rest) in [
             ("/a{rest}/b", "ada", "/x/"),
             ("/.{person}", ".%20", ""),
@@ -357,9 +396,49 @@ mod tests {
         ] {
             let policy = built(template, None).expect(template);
 
-            let refusal = Refusal::from(policy.path(&captures(person, rest), Ambiguities::NONE).expect_err(template));
+            let refusal =
+                Refusal::from(policy.path(&facts(&world, &captures(person, rest)), Ambiguities::NONE).expect_err(template));
 
             assert_eq!(refusal.reason, Reason::RequestTargetInvalid, "{template}");
+        }
+    }
+
+    #[test]
+    fn a_variable_is_one_segment_or_one_value() {
+        let config =
+            RewriteUriConfig { template: "/a/{variables.tier}/b?c={variables.tier}".to_owned(), copy_unmatched_params: None };
+        let policy = Building::default()
+            .build(|place, scope| {
+                scope.sets("tier", None);
+                RewriteUri::build(&config, place, scope)
+            })
+            .expect("valid");
+        let mut world = World::new();
+        for (value, expected) in [
+            ("gold", Some(("/a/gold/b", "c=gold"))),
+            ("a b&c=\u{e9}", Some(("/a/a%20b%26c%3D%C3%A9/b", "c=a%20b%26c%3D%C3%A9"))),
+            ("...a", Some(("/a/...a/b", "c=...a"))),
+            (".", None),
+            ("..", None),
+            ("%2e%2e", None),
+            ("../../admin", None),
+            ("a/b", None),
+            ("a\\b", None),
+            ("a%2fb", None),
+            ("a?b", None),
+            ("a#b", None),
+            ("a;b", None),
+            ("a\r\nHost: evil", None),
+            ("a\0", None),
+            ("", None),
+        ] {
+            world.variables.set(&"tier".into(), value.into()).expect("small");
+
+            let path = policy.path(&world.facts(), Ambiguities::NONE);
+            assert_eq!(path.as_deref().ok(), expected.map(|(path, _)| path), "{value:?}");
+            if let Some((_, query)) = expected {
+                assert_eq!(policy.query(&world.facts(), None).expect("made").as_deref(), Some(query), "{value:?}");
+            }
         }
     }
 
@@ -368,7 +447,7 @@ mod tests {
         let target = Target::read("/people/a%2Fb;v=1").expect("readable");
         let policy = built("/users/{person}", None).expect("valid");
 
-        let path = policy.path(&captures("a%2Fb;v=1", ""), target.ambiguities).expect("accepted");
+        let path = policy.path(&facts(&World::new(), &captures("a%2Fb;v=1", "")), target.ambiguities).expect("accepted");
 
         assert_eq!(&*path, "/users/a%2Fb;v=1");
     }
@@ -379,13 +458,13 @@ mod tests {
             let segment: String = percent_encode(text.as_bytes(), NON_ALPHANUMERIC).collect();
             let Ok(target) = Target::read(format!("/{segment}")) else { return Ok(()) };
             let policy = built("/a/{person}/b?p={person}", None).expect("valid");
-            let captures = captures(&target.path[1..], "");
+            let (world, captures) = (World::new(), captures(&target.path[1..], ""));
 
-            if let Ok(path) = policy.path(&captures, target.ambiguities) {
+            if let Ok(path) = policy.path(&facts(&world, &captures), target.ambiguities) {
                 prop_assert_eq!(path.matches('/').count(), 3 + target.path[1..].matches('/').count());
                 prop_assert!(path.starts_with("/a/") && path.ends_with("/b"));
             }
-            let query = policy.query(&captures, None).expect("made").expect("there");
+            let query = policy.query(&facts(&world, &captures), None).expect("made").expect("there");
             prop_assert_eq!(query.matches(['&', '=', '#', '+']).count(), 1);
         }
     }

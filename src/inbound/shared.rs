@@ -42,6 +42,7 @@ struct Built {
     entry: Option<Arc<PolicyEntry>>,
     names: ReservedNames,
     token_places: Box<[TokenPlace]>,
+    key_places: Box<[TokenPlace]>,
     tokens_before: TokensBefore,
     certificate: bool,
     checked: bool,
@@ -84,13 +85,17 @@ impl Dependence {
             PolicyConfig::SetHeader(_)
             | PolicyConfig::RewriteUri(_)
             | PolicyConfig::SetQueryParameter(_)
+            | PolicyConfig::SetVariable(_)
+            | PolicyConfig::SetMethod(_)
+            | PolicyConfig::Trace(_)
+            | PolicyConfig::SetBackendService(_)
             | PolicyConfig::Authorize(_)
             | PolicyConfig::RateLimitByKey(_)
             | PolicyConfig::QuotaByKey(_)
             | PolicyConfig::LimitConcurrency(_)
             | PolicyConfig::ReturnResponse(_)
             | PolicyConfig::Choose(_) => depends.on_captures = true,
-            PolicyConfig::CheckPartner(_) => depends.on_route = true,
+            PolicyConfig::CheckPartner(_) | PolicyConfig::ValidateApiKey(_) => depends.on_route = true,
             PolicyConfig::IpFilter(_)
             | PolicyConfig::ValidateAzureAdToken(_)
             | PolicyConfig::ValidateJwt(_)
@@ -99,6 +104,8 @@ impl Dependence {
             | PolicyConfig::Cors(_)
             | PolicyConfig::AnyOf(_)
             | PolicyConfig::ReportOnly(_)
+            | PolicyConfig::SetStatus(_)
+            | PolicyConfig::SetBody(_)
             | PolicyConfig::IncludeFragment(_) => {}
             #[cfg(test)]
             PolicyConfig::Panic(_) => {}
@@ -122,12 +129,14 @@ impl SharedPolicies {
             known.enter(scope);
             return known.entry.clone();
         }
-        let (outer, places) = (std::mem::take(scope.reserved), scope.token_places.len());
+        let outer = std::mem::take(scope.reserved);
+        let (places, keys) = (scope.token_places.len(), scope.key_places.len());
         let entry = build(scope);
         let built = Built {
             entry,
             names: std::mem::replace(scope.reserved, outer),
             token_places: scope.token_places[places..].into(),
+            key_places: scope.key_places[keys..].into(),
             tokens_before: scope.tokens_before.clone(),
             certificate: scope.certificates.validated,
             checked: scope.partners.as_ref().is_some_and(|(_, route)| route.checked),
@@ -144,6 +153,7 @@ impl Built {
     fn enter(&self, scope: &mut BuildContext<'_>) {
         scope.reserved.take_over(&self.names);
         scope.token_places.extend_from_slice(&self.token_places);
+        scope.key_places.extend_from_slice(&self.key_places);
         scope.tokens_before.clone_from(&self.tokens_before);
         scope.certificates.validated = self.certificate;
         if let Some((_, route)) = &mut scope.partners {

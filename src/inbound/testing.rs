@@ -61,6 +61,10 @@ impl Building<'_> {
             token_places: &mut token_places,
             graph: None,
             tokens_before: &mut Default::default(),
+            on_error: Default::default(),
+            credential_names: &Default::default(),
+            upstreams: None,
+            key_places: &mut Vec::new(),
         };
         policy(&Place::root(), &mut scope)
     }

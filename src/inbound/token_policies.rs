@@ -2,10 +2,30 @@
 
 use super::{
     PolicyConfig,
-    list::{Fragments, MAX_DEPTH},
+    credential_names::CredentialNames,
+    list::{self, Fragments, MAX_DEPTH},
     validate_azure_ad_token::ValidateAzureAdTokenConfig,
     validate_jwt::ValidateJwtConfig,
 };
+
+/// Collects the names under which policies of these lists expect callers' credentials.
+pub(crate) fn credential_names<'a>(
+    lists: impl IntoIterator<Item = &'a [PolicyConfig]>,
+    fragments: &'a Fragments,
+) -> CredentialNames {
+    let mut names = CredentialNames::default();
+    for list in lists {
+        list::each(list, fragments, 0, &mut |policy| match policy {
+            PolicyConfig::ValidateAzureAdToken(policy) => {
+                names.add(policy.header_name.as_ref(), policy.query_parameter_name.as_ref());
+            }
+            PolicyConfig::ValidateJwt(policy) => names.add(policy.header_name.as_ref(), policy.query_parameter_name.as_ref()),
+            PolicyConfig::ValidateApiKey(policy) => names.add(policy.header_name.as_ref(), policy.query_parameter_name.as_ref()),
+            _ => {}
+        });
+    }
+    names
+}
 
 /// A policy for tokens.
 #[derive(Clone, Copy, Debug)]

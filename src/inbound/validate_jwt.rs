@@ -163,6 +163,10 @@ mod tests {
             token_places: &mut Vec::new(),
             graph: None,
             tokens_before: &mut Default::default(),
+            on_error: Default::default(),
+            credential_names: &Default::default(),
+            upstreams: None,
+            key_places: &mut Vec::new(),
         };
         let policy = ValidateJwt::build(&serde_json::from_value(config).unwrap(), &Place::root(), &mut scope);
         (policy, faults)

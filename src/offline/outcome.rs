@@ -9,6 +9,7 @@ use crate::{
     caller::{AddressSource, Hop},
     entra::token::Token,
     exchange::Decision,
+    expression::Variables,
     gateway::Recorder,
     refusal::{
         Reason,
@@ -88,6 +89,12 @@ pub struct Outcome {
     pub named_tokens: Vec<NamedToken>,
     /// The captures of the route's path.
     pub captures: Captures,
+    /// The variables that policies have set.
+    pub variables: Variables,
+    /// The request's id.
+    pub id: String,
+    /// The time of the request, in seconds since 1970.
+    pub now: u64,
     /// The SHA-256 thumbprint of the certificate that was accepted.
     pub certificate: Option<String>,
     /// The name of the credential whose token would be sent.
@@ -145,6 +152,9 @@ impl Outcome {
             token_place: exchange.token_place.clone(),
             named_tokens: exchange.named_tokens.clone(),
             captures: exchange.captures.clone(),
+            variables: exchange.variables.clone(),
+            id: exchange.id.as_str().to_owned(),
+            now: exchange.began.unix.as_secs(),
             certificate: exchange.certificate.as_ref().map(|certificate| certificate.thumbprint_sha256().to_owned()),
             credential: outcome.credential.clone(),
             cause: outcome.cause.as_deref().map(str::to_owned),

@@ -14,7 +14,11 @@ use crate::{
         cors,
         list::{Fragments, MAX_DEPTH},
         return_response::ReturnResponse,
+        set_body::SetBody,
         set_header::SetHeader,
+        set_status::SetStatus,
+        set_variable::SetVariable,
+        trace::Trace,
     },
     refusal::Refusal,
     request::{IncomingRequest, same_folded},
@@ -27,14 +31,38 @@ use crate::{
 pub struct OutboundList(Vec<OutboundPolicy>);
 
 impl OutboundList {
-    /// Builds a route's list at this place; policies that cannot be built are left out, and their faults reported.
+    /// Builds the list at this place, which audit records call `name`; policies that cannot be built are left out, and their faults
+    /// reported.
     pub(crate) fn build(
         configs: &[OutboundPolicyConfig],
-        place: &Place,
+        (place, name): (&Place, &str),
         fragments: &Fragments,
         scope: &mut BuildContext<'_>,
     ) -> Self {
-        Builder { scope, fragments, within: Vec::new(), depth: 0 }.list(configs, place, "outbound")
+        Builder { scope, fragments, within: Vec::new(), depth: 0 }.list(configs, place, name)
+    }
+
+    /// Returns the list with that of the route behind it.
+    #[must_use]
+    pub(crate) fn then(mut self, own: Self) -> Self {
+        self.0.extend(own.0);
+        self
+    }
+
+    /// Applies the policies of `on-error` to the response with which a request is refused. The record keeps what was decided.
+    pub(crate) fn answer_refusal<B: From<Bytes>>(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        response: &mut Response<B>,
+    ) {
+        if self.0.is_empty() {
+            return;
+        }
+        let decided = exchange.outcome.policy.clone();
+        // A policy that fails ends the list; what it would have changed stays as it is.
+        let _ = self.run(exchange, incoming, response);
+        exchange.outcome.policy = decided;
     }
 
     /// Applies the policies to the response.
@@ -56,7 +84,7 @@ impl OutboundList {
     pub(crate) fn speaks_for(&self, name: &HeaderName) -> bool {
         self.0.iter().any(|policy| match &policy.kind {
             Kind::SetHeader(policy) => same_folded(policy.name().as_str(), name.as_str()),
-            Kind::ReturnResponse(_) => false,
+            Kind::SetVariable(_) | Kind::SetStatus(_) | Kind::SetBody(_) | Kind::Trace(_) | Kind::ReturnResponse(_) => false,
             Kind::Choose { branches, otherwise } => {
                 branches.iter().map(|(_, list)| list).chain([otherwise]).any(|list| list.speaks_for(name))
             }
@@ -86,6 +114,7 @@ impl Withheld for OutboundList {
         said_by_the_gateway
             || self.0.iter().any(|policy| match &policy.kind {
                 Kind::SetHeader(policy) => policy.name() == name,
+                Kind::SetVariable(_) | Kind::SetStatus(_) | Kind::SetBody(_) | Kind::Trace(_) => false,
                 // It takes the place of all that the server says.
                 Kind::ReturnResponse(_) => true,
                 Kind::Choose { branches, otherwise } => {
@@ -120,6 +149,16 @@ impl Builder<'_, '_> {
             let kind = match config {
                 OutboundPolicyConfig::SetHeader(config) => {
                     SetHeader::build_for_answer(config, &place, self.scope).map(Kind::SetHeader)
+                }
+                OutboundPolicyConfig::SetVariable(config) => {
+                    SetVariable::build_for_answer(config, &place, self.scope).map(Kind::SetVariable)
+                }
+                OutboundPolicyConfig::SetStatus(config) => SetStatus::build(*config, &place, self.scope).map(Kind::SetStatus),
+                OutboundPolicyConfig::SetBody(config) => {
+                    SetBody::build(config, &place, self.scope).map(Box::new).map(Kind::SetBody)
+                }
+                OutboundPolicyConfig::Trace(config) => {
+                    Trace::build_for_answer(config, &place, self.scope).map(Box::new).map(Kind::Trace)
                 }
                 OutboundPolicyConfig::ReturnResponse(config) => {
                     ReturnResponse::build(config, &place, self.scope).map(Box::new).map(Kind::ReturnResponse)
@@ -158,7 +197,7 @@ impl Builder<'_, '_> {
             Err(policy) => {
                 let message =
                     format!("the fragment `{name}` has `{policy}`, which is for requests: here there is an answer already");
-                let cure = "include fragments of set-header, return-response and choose alone";
+                let cure = "include fragments of policies that `outbound` accepts";
                 self.scope.faults.error(place, message, cure);
                 OutboundList::default()
             }
@@ -201,6 +240,10 @@ fn for_answers(policy: &PolicyConfig) -> Result<OutboundPolicyConfig, &'static s
     };
     Ok(match policy {
         PolicyConfig::SetHeader(config) => OutboundPolicyConfig::SetHeader(config.clone()),
+        PolicyConfig::SetStatus(config) => OutboundPolicyConfig::SetStatus(*config),
+        PolicyConfig::SetBody(config) => OutboundPolicyConfig::SetBody(config.clone()),
+        PolicyConfig::Trace(config) => OutboundPolicyConfig::Trace(config.clone()),
+        PolicyConfig::SetVariable(config) => OutboundPolicyConfig::SetVariable(config.clone()),
         PolicyConfig::ReturnResponse(config) => OutboundPolicyConfig::ReturnResponse(config.clone()),
         PolicyConfig::IncludeFragment(name) => OutboundPolicyConfig::IncludeFragment(name.clone()),
         PolicyConfig::Choose(branches) => {
@@ -224,8 +267,9 @@ mod tests {
 
     fn built(yaml: &str) -> Result<OutboundList, Vec<String>> {
         let configs: Vec<OutboundPolicyConfig> = crate::settings::testing::part(yaml);
-        Building::default()
-            .build(|place, scope| Some(OutboundList::build(&configs, &place.key("outbound"), &Fragments::new(), scope)))
+        Building::default().build(|place, scope| {
+            Some(OutboundList::build(&configs, (&place.key("outbound"), "outbound"), &Fragments::new(), scope))
+        })
     }
 
     #[test]

@@ -2,13 +2,16 @@
 //!
 //! They run in the order written, on the response of the upstream or of the gateway itself, and see the original request. A
 //! refusal replaces the response; `return-response` does too, and ends the list, as in API Management.
+//!
+//! `on-error` is such a list, too, for the problem document of a refusal or fault; one of its policies that fails ends the list, and
+//! the document goes out as it is by then.
 
 mod list;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::Response;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -19,7 +22,11 @@ use crate::{
     inbound::{
         choose::CannotChoose,
         return_response::{ReturnResponse, ReturnResponseConfig},
+        set_body::{SetBody, SetBodyConfig},
         set_header::{SetHeader, SetHeaderConfig},
+        set_status::{SetStatus, SetStatusConfig},
+        set_variable::{SetVariable, SetVariableConfig},
+        trace::{Trace, TraceConfig},
     },
     refusal::{
         Refusal,
@@ -35,6 +42,14 @@ use crate::{
 pub enum OutboundPolicyConfig {
     /// Sets, adds or removes a header field of the response.
     SetHeader(SetHeaderConfig),
+    /// Sets a variable, for the expressions of later policies.
+    SetVariable(SetVariableConfig),
+    /// Changes the status of the response.
+    SetStatus(SetStatusConfig),
+    /// Replaces the body of a refusal; only in `on-error`.
+    SetBody(SetBodyConfig),
+    /// Adds a note to the record of the request.
+    Trace(TraceConfig),
     /// Replaces the response; the policies after it do not run.
     ReturnResponse(ReturnResponseConfig),
     /// Runs the first branch whose condition is true.
@@ -61,6 +76,10 @@ impl OutboundPolicyConfig {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::SetHeader(_) => "set-header",
+            Self::SetVariable(_) => "set-variable",
+            Self::SetStatus(_) => "set-status",
+            Self::SetBody(_) => "set-body",
+            Self::Trace(_) => "trace",
             Self::ReturnResponse(_) => "return-response",
             Self::Choose(_) => "choose",
             Self::IncludeFragment(_) => "include-fragment",
@@ -81,6 +100,10 @@ struct OutboundPolicy {
 #[derive(Debug)]
 enum Kind {
     SetHeader(SetHeader),
+    SetVariable(SetVariable),
+    SetStatus(SetStatus),
+    SetBody(Box<SetBody>),
+    Trace(Box<Trace>),
     ReturnResponse(Box<ReturnResponse>),
     Choose { branches: Vec<(Expression, OutboundList)>, otherwise: OutboundList },
 }
@@ -119,20 +142,43 @@ impl OutboundPolicy {
         incoming: &IncomingRequest,
         response: &mut Response<B>,
     ) -> Result<Flow, Refusal> {
-        let status = response.status();
+        let facts =
+            Facts { status: Some(response.status()), response_headers: Some(response.headers()), ..exchange.facts(incoming) };
         match &self.kind {
             Kind::SetHeader(policy) => {
-                policy.apply_to_answer(exchange, incoming, status, response.headers_mut())?;
+                // The value may be made of the field that it replaces.
+                let before = policy.reads_answer().then(|| response.headers().clone());
+                let facts = Facts { response_headers: before.as_ref(), ..exchange.facts(incoming) };
+                let facts = Facts { status: Some(response.status()), ..facts };
+                policy.apply_to_answer(&facts, &exchange.clock, response.headers_mut())?;
+                Ok(Flow::Goes)
+            }
+            Kind::SetVariable(policy) => {
+                exchange.variables = policy.apply(&facts)?;
+                Ok(Flow::Goes)
+            }
+            Kind::SetStatus(policy) => {
+                policy.apply(response);
+                Ok(Flow::Goes)
+            }
+            Kind::SetBody(policy) => {
+                SetBody::put(policy.make(&facts)?, response);
+                Ok(Flow::Goes)
+            }
+            Kind::Trace(policy) => {
+                if let Some(note) = policy.note(&facts) {
+                    exchange.notes.add(note);
+                }
                 Ok(Flow::Goes)
             }
             Kind::ReturnResponse(policy) => {
-                *response = policy.response(exchange, incoming, Some(status))?.map(B::from);
+                *response = policy.response(&facts)?.map(B::from);
                 Ok(Flow::Ends)
             }
             Kind::Choose { branches, otherwise } => {
                 let mut chosen = otherwise;
                 for (condition, list) in branches {
-                    if holds(condition, exchange, incoming, status)? {
+                    if condition.holds(&facts).map_err(CannotChoose)? {
                         chosen = list;
                         break;
                     }
@@ -141,13 +187,4 @@ impl OutboundPolicy {
             }
         }
     }
-}
-
-fn holds(
-    condition: &Expression,
-    exchange: &Exchange,
-    incoming: &IncomingRequest,
-    status: StatusCode,
-) -> Result<bool, CannotChoose> {
-    condition.holds(&Facts { status: Some(status), ..exchange.facts(incoming) }).map_err(CannotChoose)
 }

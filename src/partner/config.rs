@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::ApiKeyConfig;
 use crate::{
     address::AddressEntryConfig,
     settings::{ConfigDuration, Date},
@@ -15,8 +16,12 @@ pub struct PartnerConfig {
     /// Enables the partner's access; `false` revokes it. Default: true.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// The client ids of the partner's applications; at least one.
+    /// The client ids of the partner's applications; at least one, unless there are `api-keys`.
+    #[serde(default)]
     pub client_application_ids: Vec<String>,
+    /// The partner's API keys, for `validate-api-key`. Default: none.
+    #[serde(default)]
+    pub api_keys: Vec<ApiKeyConfig>,
     /// The tenants in which the applications are the partner's: names of `tenants`, or GUIDs. Required where a route's token
     /// policy allows more than one tenant. Default: the one that it allows.
     pub tenants: Option<Vec<String>>,

@@ -4,7 +4,9 @@
 //! alone proves nothing, since the same application may be installed in any tenant.
 
 mod access;
+mod api_keys;
 mod config;
+mod fault;
 mod limits;
 mod status;
 
@@ -15,7 +17,10 @@ use std::{
 };
 
 pub use access::Access;
+use api_keys::ApiKeys;
+pub use api_keys::{ApiKey, ApiKeyConfig};
 pub use config::{PartnerConfig, PartnerCredential, PartnerLimitConfig, PartnerTokenKind, PinConfig};
+pub use fault::PartnerFault;
 use http::HeaderMap;
 use limits::PartnerLimits;
 pub use limits::Used;
@@ -31,8 +36,8 @@ use crate::{
         token::{CredentialKind, TokenKind},
     },
     limits::Limits,
-    refusal::{Reason, Refusal},
-    settings::{Date, Faults, Lint, Place},
+    refusal::Refusal,
+    settings::{Date, Faults, Lint, Place, Secrets},
     telemetry::{Decisions, Metrics},
 };
 
@@ -66,6 +71,8 @@ pub struct Partner {
     /// `None`: every route that checks partners.
     routes: Option<Vec<Box<str>>>,
     limits: PartnerLimits,
+    /// True if tokens may identify it: otherwise its API keys alone do.
+    has_applications: bool,
 }
 
 /// The partners of a config.
@@ -74,6 +81,7 @@ pub struct Partners {
     by_name: BTreeMap<String, Arc<Partner>>,
     /// By application id, in lower case. Several partners may share one in different tenants.
     by_application: HashMap<Box<str>, Vec<Arc<Partner>>>,
+    keys: ApiKeys,
     /// The names of partners whose settings cannot be used.
     faulty: Vec<String>,
     /// The lists of partners that policies name.
@@ -94,6 +102,17 @@ pub enum Standing {
     Disabled,
 }
 
+impl Standing {
+    /// Returns the state of an access that ends at `until`, in seconds since 1970.
+    const fn until(until: Option<u64>, now: u64) -> Self {
+        match until {
+            Some(until) if until <= now => Self::Expired,
+            Some(until) if until - now <= WARNED_AHEAD => Self::Expiring,
+            _ => Self::Active,
+        }
+    }
+}
+
 /// The context in which partners are built.
 #[derive(Clone, Copy, Debug)]
 pub struct PartnersContext<'a> {
@@ -107,6 +126,8 @@ pub struct PartnersContext<'a> {
     pub certificates: bool,
     /// The time, in seconds since 1970, for warnings about access that ends soon.
     pub now: u64,
+    /// The values of secret named values.
+    pub secrets: &'a Secrets,
     /// The counters for limits.
     pub limits: &'a Limits,
     /// The metrics, and the number of threads that count.
@@ -148,6 +169,9 @@ impl Partners {
             let before = faults.errors();
             let partner = Partner::build(name, config, with, &place, faults).map(Arc::new);
             let applications = applications(config, &place, faults);
+            if let Some(partner) = &partner {
+                partners.keys.add(&config.api_keys, partner, (with.secrets, with.now), &place.key("api-keys"), faults);
+            }
             let Some(partner) = partner.filter(|_| faults.errors() == before) else {
                 partners.faulty.push(name.clone());
                 continue;
@@ -209,31 +233,7 @@ impl Partners {
     /// Returns the first check that fails.
     pub fn judge(&self, call: Call<'_>, only: Option<&[Arc<str>]>, clock: &Clock) -> Result<&Arc<Partner>, PartnerFault> {
         let partner = self.of(call).ok_or(PartnerFault::Unknown)?;
-        let name = || partner.name.clone();
-        // One that a reload has just revoked is revoked for requests that began before it, too.
-        if !partner.enabled || partner.access.has_ended() {
-            return Err(PartnerFault::Disabled(name()));
-        }
-        let narrowed_away = only.is_some_and(|only| !only.contains(&partner.name));
-        if narrowed_away || !partner.may_use(call.route) {
-            return Err(PartnerFault::Route(name()));
-        }
-        if partner.addresses.as_ref().is_some_and(|addresses| !addresses.contains(call.address, clock)) {
-            return Err(PartnerFault::Address(name(), call.address));
-        }
-        if partner.credential == PartnerCredential::Certificate && call.credential != Some(CredentialKind::Certificate) {
-            return Err(PartnerFault::Credential(name()));
-        }
-        if let Some(pins) = &partner.pins {
-            let now = clock.unix_seconds();
-            let pinned = |certificate: &ClientCertificate| pins.iter().any(|pin| pin.is_of(certificate));
-            if !call.certificate.is_some_and(|certificate| certificate.is_valid_at(now) && pinned(certificate)) {
-                return Err(PartnerFault::Certificate(name()));
-            }
-        }
-        if partner.until.is_some_and(|until| clock.unix_seconds() >= until) {
-            return Err(PartnerFault::Expired(name()));
-        }
+        partner.admits(call, only, clock)?;
         Ok(partner)
     }
 
@@ -245,6 +245,36 @@ impl Partners {
 }
 
 impl Partner {
+    /// Judges a call of this partner, in the order of [`Partners::judge`].
+    fn admits(&self, call: Call<'_>, only: Option<&[Arc<str>]>, clock: &Clock) -> Result<(), PartnerFault> {
+        let name = || self.name.clone();
+        // One that a reload has just revoked is revoked for requests that began before it, too.
+        if !self.enabled || self.access.has_ended() {
+            return Err(PartnerFault::Disabled(name()));
+        }
+        let narrowed_away = only.is_some_and(|only| !only.contains(&self.name));
+        if narrowed_away || !self.may_use(call.route) {
+            return Err(PartnerFault::Route(name()));
+        }
+        if self.addresses.as_ref().is_some_and(|addresses| !addresses.contains(call.address, clock)) {
+            return Err(PartnerFault::Address(name(), call.address));
+        }
+        if self.credential == PartnerCredential::Certificate && call.credential != Some(CredentialKind::Certificate) {
+            return Err(PartnerFault::Credential(name()));
+        }
+        if let Some(pins) = &self.pins {
+            let now = clock.unix_seconds();
+            let pinned = |certificate: &ClientCertificate| pins.iter().any(|pin| pin.is_of(certificate));
+            if !call.certificate.is_some_and(|certificate| certificate.is_valid_at(now) && pinned(certificate)) {
+                return Err(PartnerFault::Certificate(name()));
+            }
+        }
+        if self.until.is_some_and(|until| clock.unix_seconds() >= until) {
+            return Err(PartnerFault::Expired(name()));
+        }
+        Ok(())
+    }
+
     fn build(name: &str, config: &PartnerConfig, with: PartnersContext<'_>, place: &Place, faults: &mut Faults) -> Option<Self> {
         let tenants = config.tenants.as_ref().map(|written| tenants(written, with.tenants, &place.key("tenants"), faults));
         let addresses = match &config.addresses {
@@ -285,6 +315,7 @@ impl Partner {
             addresses,
             routes: config.routes.as_ref().map(|routes| routes.iter().map(|route| route.as_str().into()).collect()),
             limits: PartnerLimits::build(config, with.limits, place, faults),
+            has_applications: !config.client_application_ids.is_empty(),
         };
         partner.lint(config, place, with.now, faults);
         Some(partner)
@@ -336,12 +367,7 @@ impl Partner {
 
     /// Returns the state of the partner's access.
     pub fn standing(&self, now: u64) -> Standing {
-        match self.until {
-            _ if !self.enabled => Standing::Disabled,
-            Some(until) if until <= now => Standing::Expired,
-            Some(until) if until - now <= WARNED_AHEAD => Standing::Expiring,
-            _ => Standing::Active,
-        }
+        if self.enabled { Standing::until(self.until, now) } else { Standing::Disabled }
     }
 
     /// Returns the usage of the partner's rate; `None` without one.
@@ -359,9 +385,9 @@ impl Partner {
         self.routes.as_ref().is_none_or(|routes| routes.iter().any(|name| **name == *route))
     }
 
-    /// Returns whether the partner's tenants are listed.
+    /// Returns whether the partner's tenants are listed, or no token identifies it.
     pub(crate) const fn names_tenants(&self) -> bool {
-        self.tenants.is_some()
+        self.tenants.is_some() || !self.has_applications
     }
 
     /// Returns whether a token of the partner's application, of this tenant and kind, is the partner's.
@@ -385,11 +411,11 @@ impl Partner {
 /// Returns the application ids of a partner, in lower case.
 fn applications(config: &PartnerConfig, place: &Place, faults: &mut Faults) -> Vec<Box<str>> {
     let place = place.key("client-application-ids");
-    if config.client_application_ids.is_empty() {
+    if config.client_application_ids.is_empty() && config.api_keys.is_empty() {
         faults.error(
             &place,
             "the list is empty, so nobody would be this partner",
-            "list the client ids of the partner's applications",
+            "list the client ids of the partner's applications, or its `api-keys`",
         );
     }
     let mut applications: Vec<Box<str>> = Vec::new();
@@ -456,61 +482,6 @@ fn tenants(written: &[String], tenants: &Tenants, place: &Place, faults: &mut Fa
         }
     }
     ids
-}
-
-/// The reason why a call is not admitted as a partner's.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PartnerFault {
-    /// No partner has this application in this tenant, or takes this kind of token.
-    #[error("no partner has the token's application in the token's tenant")]
-    Unknown,
-    /// `enabled: false`.
-    #[error("the partner `{0}` is disabled")]
-    Disabled(Arc<str>),
-    /// Not among the partner's routes, or the policy's partners.
-    #[error("the partner `{0}` may not use this route")]
-    Route(Arc<str>),
-    /// Not among the partner's addresses.
-    #[error("the partner `{0}` does not call from {1}")]
-    Address(Arc<str>, IpAddr),
-    /// Less than a certificate.
-    #[error("the partner `{0}` did not authenticate with a certificate")]
-    Credential(Arc<str>),
-    /// Not one of the partner's certificates, or one that is not valid now.
-    #[error("the caller showed no valid certificate of the partner `{0}`")]
-    Certificate(Arc<str>),
-    /// After its last day.
-    #[error("the access of the partner `{0}` has ended")]
-    Expired(Arc<str>),
-}
-
-impl PartnerFault {
-    /// Returns the partner, if one was identified.
-    pub fn partner(&self) -> Option<&Arc<str>> {
-        match self {
-            Self::Unknown => None,
-            Self::Disabled(name)
-            | Self::Route(name)
-            | Self::Address(name, _)
-            | Self::Credential(name)
-            | Self::Certificate(name)
-            | Self::Expired(name) => Some(name),
-        }
-    }
-}
-
-impl From<PartnerFault> for Refusal {
-    fn from(fault: PartnerFault) -> Self {
-        let reason = match &fault {
-            PartnerFault::Unknown => Reason::PartnerUnknown,
-            PartnerFault::Disabled(_) => Reason::PartnerDisabled,
-            PartnerFault::Route(_) => Reason::PartnerRouteNotAllowed,
-            PartnerFault::Address(..) => Reason::PartnerAddressNotAllowed,
-            PartnerFault::Credential(_) | PartnerFault::Certificate(_) => Reason::PartnerCredentialTooWeak,
-            PartnerFault::Expired(_) => Reason::PartnerExpired,
-        };
-        Self::new(reason, fault)
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Partner, Partners, Standing, Used};
+use super::{ApiKey, ApiKeys, Partner, Partners, Standing, Used};
 use crate::{base::clock::Clock, telemetry::MetricsText};
 
 /// A partner, for the status page.
@@ -17,10 +17,37 @@ pub(crate) struct PartnerStatus {
     expires: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     days_left: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    api_keys: Vec<ApiKeyStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rate_limit: Option<LimitStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     quota: Option<LimitStatus>,
+}
+
+/// An API key, for the status page: nothing of the key itself.
+#[derive(Debug, Serialize)]
+struct ApiKeyStatus {
+    name: String,
+    state: Standing,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    days_left: Option<u64>,
+}
+
+impl ApiKeyStatus {
+    fn of(key: &ApiKey, now: u64) -> Self {
+        Self {
+            name: key.name.to_string(),
+            state: Standing::until(key.until, now),
+            owner: key.owner.as_deref().map(str::to_owned),
+            expires: key.expires.map(|day| day.to_string()),
+            days_left: key.until.map(|until| until.saturating_sub(now).div_ceil(86_400)),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -37,7 +64,7 @@ impl From<Used> for LimitStatus {
 }
 
 impl Partner {
-    fn status(&self, clock: &Clock) -> PartnerStatus {
+    fn status(&self, keys: &ApiKeys, clock: &Clock) -> PartnerStatus {
         let now = clock.unix_seconds();
         PartnerStatus {
             name: self.name.to_string(),
@@ -45,6 +72,7 @@ impl Partner {
             owner: self.owner.as_deref().map(str::to_owned),
             expires: self.expires.map(|day| day.to_string()),
             days_left: self.until.map(|until| until.saturating_sub(now).div_ceil(86_400)),
+            api_keys: keys.of(self).map(|key| ApiKeyStatus::of(key, now)).collect(),
             rate_limit: self.rate(clock).map(LimitStatus::from),
             quota: self.quota(clock).map(LimitStatus::from),
         }
@@ -54,7 +82,7 @@ impl Partner {
 impl Partners {
     /// Returns all partners, for the status page.
     pub(crate) fn status(&self, clock: &Clock) -> Vec<PartnerStatus> {
-        self.iter().map(|partner| partner.status(clock)).collect()
+        self.iter().map(|partner| partner.status(&self.keys, clock)).collect()
     }
 
     /// Writes the partners' metrics other than those of their calls.

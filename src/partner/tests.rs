@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     certificate::testing::{NOW, self_signed},
+    refusal::Reason,
     settings::Severity,
 };
 
@@ -33,6 +34,7 @@ fn built(previous: Option<&Partners>, yaml: &str, now: u64) -> (Partners, Faults
         routes: &["orders", "partners"],
         certificates: true,
         now,
+        secrets: &Secrets::default(),
         limits: &Limits::default(),
         metrics: (&Metrics::default(), 1),
         previous,

@@ -28,8 +28,8 @@ pub struct ReservedNames {
     overrides: BTreeMap<Option<Box<str>>, BTreeSet<Box<str>>>,
     /// Uses of a name that its reservation forbids; checked when every name is known.
     additions: Vec<Addition>,
-    /// The upstream of the route that is being built.
-    upstream: Option<Box<str>>,
+    /// The upstreams of the route that is being built; none: whatever is noted is noted for all.
+    upstreams: Vec<Box<str>>,
     /// The fields that policies of that route read from callers although their names are reserved: the policies check who wrote
     /// them.
     read: Vec<HeaderName>,
@@ -39,7 +39,7 @@ pub struct ReservedNames {
 struct Addition {
     name: HeaderName,
     action: &'static str,
-    upstream: Option<Box<str>>,
+    upstreams: Vec<Box<str>>,
     place: Place,
 }
 
@@ -53,19 +53,27 @@ pub enum Claim {
 }
 
 impl ReservedNames {
-    /// Sets the upstream of the policies that are built next: overrides count for the routes of one upstream. `None`: for all of
+    /// Sets the upstreams to which the requests of the next policies may go: overrides count for the routes of each. None: for all of
     /// them.
-    pub fn enter(&mut self, upstream: Option<&str>) {
-        self.upstream = upstream.map(Into::into);
+    pub fn enter<'u>(&mut self, upstreams: impl IntoIterator<Item = &'u str>) {
+        self.upstreams = upstreams.into_iter().map(Into::into).collect();
     }
 
     /// Reserves a name.
     pub fn claim(&mut self, name: &HeaderName, claim: Claim) {
         let folded = fold(name.as_str());
         match claim {
-            Claim::Identity => self.identity.insert(folded),
-            Claim::Override => self.overrides.entry(self.upstream.clone()).or_default().insert(folded),
-        };
+            Claim::Identity => drop(self.identity.insert(folded)),
+            Claim::Override => self.overrides_here([folded].iter()),
+        }
+    }
+
+    /// Notes names that the current route overrides.
+    fn overrides_here<'n>(&mut self, names: impl Iterator<Item = &'n Box<str>> + Clone) {
+        let everywhere = self.upstreams.is_empty().then_some(None);
+        for upstream in everywhere.into_iter().chain(self.upstreams.iter().cloned().map(Some)) {
+            self.overrides.entry(upstream).or_default().extend(names.clone().cloned());
+        }
     }
 
     /// Notes that a policy of the current route reads such a field from callers, and checks itself who wrote it.
@@ -81,19 +89,20 @@ impl ReservedNames {
     /// Notes that a policy adds to a field or keeps its value (`append`, `skip`), which is not allowed where the name is
     /// reserved.
     pub fn adds_to(&mut self, name: &HeaderName, action: &'static str, place: &Place) {
-        self.additions.push(Addition { name: name.clone(), action, upstream: self.upstream.clone(), place: place.clone() });
+        self.additions.push(Addition { name: name.clone(), action, upstreams: self.upstreams.clone(), place: place.clone() });
     }
 
     /// Repeats, for the current route, the notes of others for policies that it shares.
     pub(crate) fn take_over(&mut self, others: &Self) {
         self.identity.extend(others.identity.iter().cloned());
-        if let Some(overrides) = others.overrides.get(&others.upstream) {
-            self.overrides.entry(self.upstream.clone()).or_default().extend(overrides.iter().cloned());
+        // What is shared is built outside of any route, so that it is noted for all.
+        if let Some(overrides) = others.overrides.get(&None) {
+            self.overrides_here(overrides.iter());
         }
         let additions = others.additions.iter().map(|addition| Addition {
             name: addition.name.clone(),
             action: addition.action,
-            upstream: self.upstream.clone(),
+            upstreams: self.upstreams.clone(),
             place: addition.place.clone(),
         });
         self.additions.extend(additions);
@@ -104,8 +113,8 @@ impl ReservedNames {
     pub fn check(&self, faults: &mut Faults) {
         let mut reserved = BTreeMap::new();
         for addition in &self.additions {
-            let upstream = addition.upstream.as_deref();
-            if reserved.entry(upstream).or_insert_with(|| self.finish(upstream)).contains(&addition.name) {
+            let upstreams = &*addition.upstreams;
+            if reserved.entry(upstreams).or_insert_with(|| self.finish_for(upstreams)).contains(&addition.name) {
                 faults.error(
                     &addition.place,
                     format!(
@@ -120,10 +129,15 @@ impl ReservedNames {
 
     /// Returns the names that are reserved on the routes of an upstream; `None`: on routes that answer themselves.
     pub fn finish(&self, upstream: Option<&str>) -> Reserved {
+        self.finish_for(upstream.as_slice())
+    }
+
+    /// Returns the names that are reserved on routes whose requests may go to any of these upstreams.
+    pub(crate) fn finish_for(&self, upstreams: &[impl AsRef<str>]) -> Reserved {
         let everywhere = self.overrides.get(&None);
-        let here = upstream.and_then(|upstream| self.overrides.get(&Some(upstream.into())));
-        let overrides = everywhere.into_iter().flatten().chain(here.into_iter().flatten()).cloned();
-        Reserved::of(self.identity.iter().cloned(), overrides)
+        let here = upstreams.iter().filter_map(|upstream| self.overrides.get(&Some(upstream.as_ref().into())));
+        let overrides: BTreeSet<_> = everywhere.into_iter().chain(here).flatten().cloned().collect();
+        Reserved::of(self.identity.iter().cloned(), overrides.into_iter())
     }
 }
 

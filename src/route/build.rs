@@ -8,7 +8,8 @@ use std::{
 
 use super::{
     Described, ResourceMetadata, RouteConfig, RouteTable, TrustedHeaders,
-    plan::{Action, Route, Target},
+    limits::RouteLimits,
+    plan::{Action, RequireTls, Route, Target},
     report_only,
 };
 use crate::{
@@ -21,12 +22,13 @@ use crate::{
     identity_http::IdentityHttp,
     inbound::{
         LimitContext, PolicyConfig, ReturnResponse, SharedPolicies,
-        build_context::{AskedCertificates, BuildContext, CertificateContext, PartnerRoute},
+        build_context::{AskedCertificates, BuildContext, CertificateContext, OnError, PartnerRoute},
+        credential_names::CredentialNames,
         filters,
         list::{self, Fragments, ListContext, PolicyList, Written, allows_several_tenants},
         validate_azure_ad_token,
     },
-    outbound::OutboundList,
+    outbound::{OutboundList, OutboundPolicyConfig},
     partner::Partners,
     request::{Ambiguities, Reserved, ReservedNames, TokenPlace},
     settings::{Faults, Lint, Place, Secrets},
@@ -42,6 +44,10 @@ pub(crate) struct RouteSources<'a> {
     pub(crate) routes: &'a [RouteConfig],
     /// The policies that run first on every route.
     pub(crate) inbound: &'a [PolicyConfig],
+    /// The policies that run first on every response.
+    pub(crate) outbound: &'a [OutboundPolicyConfig],
+    /// The policies that run first on every refusal.
+    pub(crate) on_error: &'a [OutboundPolicyConfig],
     /// Named lists of policies.
     pub(crate) fragments: &'a Fragments,
     /// The upstreams by name, including those that could not be built.
@@ -73,6 +79,8 @@ pub(crate) struct RouteBuilder<'a> {
     pub(crate) workers: usize,
     pub(crate) limits: LimitContext<'a>,
     pub(crate) http: &'a Arc<IdentityHttp>,
+    /// The names under which callers send credentials.
+    pub(crate) credential_names: &'a CredentialNames,
     /// The keys that sign assertions; `None` if they cannot be used, which was reported.
     pub(crate) assertion_keys: Option<&'a Arc<AssertionKeys>>,
 }
@@ -95,19 +103,19 @@ impl<'a> RouteBuilder<'a> {
         names.check(faults);
         self.lint_affinity(&routes, faults);
         self.describe(&mut routes, &shared, faults);
-        let mut by_upstream: BTreeMap<Option<String>, Arc<Reserved>> = BTreeMap::new();
+        let mut by_upstream: BTreeMap<Box<[Arc<str>]>, Arc<Reserved>> = BTreeMap::new();
         for route in &mut routes {
-            let upstream = route.upstream_name().map(str::to_owned);
-            let reserved = by_upstream.entry(upstream).or_insert_with_key(|upstream| Arc::new(names.finish(upstream.as_deref())));
-            route.reserved = reserved.clone();
+            let reserved = by_upstream.entry(route.upstreams.clone());
+            route.reserved = reserved.or_insert_with_key(|upstreams| Arc::new(names.finish_for(upstreams))).clone();
         }
         routes
     }
 
     /// Warns of upstreams with per-caller connections that receive no caller's credentials.
     fn lint_affinity(&self, routes: &[Route], faults: &mut Faults) {
-        let kept =
-            |upstream: &str| routes.iter().any(|route| route.upstream_name() == Some(upstream) && route.authorization.is_kept());
+        let kept = |upstream: &str| {
+            routes.iter().any(|route| route.upstreams.iter().any(|name| **name == *upstream) && route.authorization.is_kept())
+        };
         for upstream in self.upstreams.iter().filter(|upstream| upstream.has_affinity() && !kept(upstream.name())) {
             let place = Place::root().key("upstreams").key(upstream.name()).key("connection-affinity");
             let message = "no route lets callers' own credentials through to this upstream, so NTLM and Negotiate never reach it";
@@ -181,6 +189,10 @@ impl<'a> RouteBuilder<'a> {
             token_places: &mut Vec::new(),
             graph: None,
             tokens_before: &mut Default::default(),
+            on_error: Default::default(),
+            credential_names: self.credential_names,
+            upstreams: Some((self.upstreams, self.config.upstreams)),
+            key_places: &mut Vec::new(),
         };
         let inbound = PolicyList::build(&[list], self.list_context(shared), &mut scope);
         let place = Place::root();
@@ -190,13 +202,15 @@ impl<'a> RouteBuilder<'a> {
             listed_tenants: &[],
             token_places: &[],
             captures: &[],
+            secrets: self.secrets,
             anonymous: true,
         };
         let authorization = Authorization::build(&AuthorizationConfig::Absent, setting, &place, faults)?;
         Some(Route {
             name: name.into(),
             accept: Ambiguities::NONE,
-            require_tls: false,
+            require_tls: RequireTls::No,
+            limits: RouteLimits::default(),
             server_timing: false,
             websocket: false,
             report_only: false,
@@ -205,9 +219,12 @@ impl<'a> RouteBuilder<'a> {
             inbound,
             identity_headers: Default::default(),
             backend_assertion: None,
+            key_places: Box::default(),
             authorization,
             action: Action::Describe(metadata),
+            upstreams: Box::default(),
             outbound: Default::default(),
+            on_error: self.on_error_everywhere(&mut Faults::default()),
             metadata: None,
             reserved: Reserved::always(),
             read: Box::default(),
@@ -221,7 +238,7 @@ impl<'a> RouteBuilder<'a> {
     }
 
     /// Returns the state of clients' certificates before any policy of a route.
-    fn certificates(&self) -> CertificateContext<'a> {
+    pub(super) fn certificates(&self) -> CertificateContext<'a> {
         let asked = self.config.asked_certificates;
         CertificateContext { base: self.base, asked, validated: asked.required }
     }
@@ -245,16 +262,16 @@ impl<'a> RouteBuilder<'a> {
     ) -> Option<Route> {
         let place = Place::root().key("routes").index(index);
         let target = config.leads_to(self.before_service, &place, faults);
-        names.enter(config.upstream.as_deref());
-
         let lists = self.lists(config, &place);
         let mut policies = Vec::new();
         for list in &lists {
             list::each(list.policies, self.config.fragments, 0, &mut |policy| policies.push(policy));
         }
+        let upstreams = self.upstreams_of(config, &policies, &place, faults);
+        names.enter(upstreams.iter().map(|name| &**name));
         let several_tenants = allows_several_tenants(policies.iter().copied(), self.tenants);
         let partner_route = PartnerRoute { name: &config.name, has_token: false, several_tenants, checked: false };
-        let mut token_places = Vec::new();
+        let (mut token_places, mut key_places) = (Vec::new(), Vec::new());
         let captures = self.table.captures(index);
         let mut scope = BuildContext {
             faults,
@@ -270,6 +287,10 @@ impl<'a> RouteBuilder<'a> {
             token_places: &mut token_places,
             graph: Some((self.graphs, self.credentials)),
             tokens_before: &mut Default::default(),
+            on_error: Default::default(),
+            credential_names: self.credential_names,
+            upstreams: Some((self.upstreams, self.config.upstreams)),
+            key_places: &mut key_places,
         };
         let inbound = PolicyList::build(&lists, self.list_context(shared), &mut scope);
         // The answer can read what the policies before it know.
@@ -277,7 +298,14 @@ impl<'a> RouteBuilder<'a> {
             Some(Target::Respond(respond)) => ReturnResponse::respond(&respond.as_policy(), &place.key("respond"), &mut scope),
             _ => None,
         };
-        let outbound = OutboundList::build(&config.outbound, &place.key("outbound"), self.config.fragments, &mut scope);
+        let outbound = self.global(self.config.outbound, "outbound", OnError::No, &mut scope);
+        let own = (&place.key("outbound"), "outbound");
+        let outbound = outbound.then(OutboundList::build(&config.outbound, own, self.config.fragments, &mut scope));
+        let on_error = self.global(self.config.on_error, "on-error", OnError::Everywhere, &mut scope);
+        scope.on_error = OnError::OfRoute;
+        let own = (&place.key("on-error"), "on-error");
+        let on_error = on_error.then(OutboundList::build(&config.on_error, own, self.config.fragments, &mut scope));
+        scope.on_error = OnError::No;
         let identity_headers =
             IdentityHeaders::build(&config.identity_headers, &place.key("identity-headers"), &mut scope).unwrap_or_default();
         let trusted_headers = config
@@ -324,6 +352,7 @@ impl<'a> RouteBuilder<'a> {
             listed_tenants: &listed_tenants,
             token_places: &token_places,
             captures: &captures,
+            secrets: self.secrets,
             anonymous: config.anonymous,
         };
         let authorization = Authorization::build(&config.authorization, setting, &place.key("authorization"), faults);
@@ -333,7 +362,8 @@ impl<'a> RouteBuilder<'a> {
         Some(Route {
             name: config.name.as_str().into(),
             accept: config.accept.iter().copied().collect::<Ambiguities>(),
-            require_tls: config.require_tls,
+            require_tls: config.require_tls.into(),
+            limits: RouteLimits::build(config.limits.as_ref(), &place.key("limits"), faults),
             server_timing: config.server_timing,
             report_only: config.mode.is_report_only(),
             websocket: config.upgrades.contains(&super::UpgradeConfig::Websocket),
@@ -342,9 +372,12 @@ impl<'a> RouteBuilder<'a> {
             inbound,
             identity_headers,
             backend_assertion,
+            key_places: key_places.into(),
             authorization: authorization?,
             action: action?,
+            upstreams,
             outbound,
+            on_error,
             metadata: None,
             reserved: Reserved::always(),
             read: read.into(),
@@ -428,7 +461,7 @@ fn check_authentication(config: &RouteConfig, forwards: bool, authenticates: boo
         faults.missing(
             &place.key("name"),
             format!("route `{}` forwards requests and authenticates nobody", config.name),
-            "add `validate-azure-ad-token`, `validate-jwt` or `validate-client-certificate` to its `inbound` list, or say `anonymous: true`",
+            "add `validate-azure-ad-token`, `validate-jwt`, `validate-client-certificate` or `validate-api-key` to its `inbound` list, or say `anonymous: true`",
         );
     }
 }

@@ -1,7 +1,9 @@
 //! 3 · Route: host, then path, then method.
 
 mod build;
+mod build_lists;
 mod fold;
+mod limits;
 mod metadata;
 mod paths;
 mod pattern;
@@ -15,6 +17,7 @@ mod windows;
 use std::collections::BTreeMap;
 
 pub(crate) use build::{RouteBuilder, RouteSources};
+pub use limits::{RouteLimits, RouteLimitsConfig};
 pub(crate) use metadata::{Described, described};
 pub use metadata::{ProtectedResourceMetadataConfig, ResourceMetadata, ResourceMetadataConfig};
 pub(crate) use plan::answer_of_keys;
@@ -31,6 +34,7 @@ use crate::{
     inbound::{ModeConfig, PolicyConfig, ReturnResponseConfig},
     outbound::OutboundPolicyConfig,
     request::AcceptConfig,
+    settings::OneOrMany,
     token_relay::TokenRelayConfig,
 };
 
@@ -62,6 +66,9 @@ pub struct RouteConfig {
     /// The policies on the response, in the order they run.
     #[serde(default)]
     pub outbound: Vec<OutboundPolicyConfig>,
+    /// The policies on refusals and faults of the gateway, in the order they run; never on an upstream's answer. Default: none.
+    #[serde(default)]
+    pub on_error: Vec<OutboundPolicyConfig>,
     /// The `Authorization` that the upstream receives. Default: remove.
     #[serde(default)]
     pub authorization: AuthorizationConfig,
@@ -76,9 +83,12 @@ pub struct RouteConfig {
     /// The ambiguities of a target that are accepted here and refused otherwise.
     #[serde(default)]
     pub accept: Vec<AcceptConfig>,
-    /// Refuses requests without TLS with 403; behind a trusted proxy, the scheme that it states counts. Default: false.
+    /// Refuses requests without TLS with 403; behind a trusted proxy, the scheme that it states counts. `redirect`: GET and HEAD are
+    /// redirected to https. Default: false.
     #[serde(default)]
-    pub require_tls: bool,
+    pub require_tls: RequireTlsConfig,
+    /// The limits of the route's requests. Default: those of the listener and the upstream.
+    pub limits: Option<RouteLimitsConfig>,
     /// Tells the caller in `Server-Timing` how long policies, credential and upstream took. Default: false.
     #[serde(default)]
     pub server_timing: bool,
@@ -88,6 +98,30 @@ pub struct RouteConfig {
     /// The allowed upgrades. Default: none.
     #[serde(default)]
     pub upgrades: Vec<UpgradeConfig>,
+}
+
+/// Whether a route requires TLS: `true`, `false` or `redirect`.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(untagged)]
+pub enum RequireTlsConfig {
+    /// Whether requests without TLS are refused.
+    Refuse(bool),
+    /// Whether they are redirected.
+    Word(RequireTlsWord),
+}
+
+/// `redirect`.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum RequireTlsWord {
+    /// GET and HEAD without TLS are redirected to https, other methods refused.
+    Redirect,
+}
+
+impl Default for RequireTlsConfig {
+    fn default() -> Self {
+        Self::Refuse(false)
+    }
 }
 
 /// The requests that a route matches. Without a path it matches every path.
@@ -124,9 +158,9 @@ pub struct AssertionKeysRouteConfig {}
 pub struct RespondConfig {
     /// The status code.
     pub status: u16,
-    /// Header fields of the response: texts, or expressions `@(…)`.
+    /// Header fields of the response: texts, or expressions `@(…)`; a list makes a line for each value.
     #[serde(default)]
-    pub headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, OneOrMany<String>>,
     /// The body: a text, or an expression. Default: none.
     pub body: Option<String>,
 }

@@ -3,10 +3,10 @@
 use std::sync::{Arc, atomic::AtomicBool};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, header};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header, uri::Authority};
 use tokio::runtime::Handle;
 
-use super::{ResourceMetadata, RespondConfig, RouteConfig, TrustedHeaders};
+use super::{RequireTlsConfig, RequireTlsWord, ResourceMetadata, RespondConfig, RouteConfig, RouteLimits, TrustedHeaders};
 use crate::{
     authorization::Authorization,
     connection::Scheme,
@@ -14,7 +14,7 @@ use crate::{
     inbound::{ReturnResponse, list::PolicyList},
     outbound::OutboundList,
     refusal::{Reason, Refusal},
-    request::{Ambiguities, IncomingRequest, Reserved},
+    request::{Ambiguities, IncomingRequest, Reserved, TokenPlace},
     settings::{Faults, Place},
     telemetry::Counters,
     token_relay::{TokenRelay, TokenRelayConfig},
@@ -28,8 +28,10 @@ pub struct Route {
     pub name: Arc<str>,
     /// The accepted ambiguities of a target.
     pub accept: Ambiguities,
-    /// True if plain requests are refused.
-    pub require_tls: bool,
+    /// The treatment of plain requests.
+    pub require_tls: RequireTls,
+    /// The limits of requests.
+    pub limits: RouteLimits,
     /// True if callers are told how long the parts of a request took.
     pub server_timing: bool,
     /// True if WebSocket upgrades are allowed.
@@ -46,12 +48,18 @@ pub struct Route {
     pub identity_headers: IdentityHeaders,
     /// The signed statement about the caller.
     pub backend_assertion: Option<BackendAssertion>,
+    /// The places in which policies look for API keys, which are never sent upstream.
+    pub key_places: Box<[TokenPlace]>,
     /// The `Authorization` that the upstream receives.
     pub authorization: Authorization,
     /// The destination of requests.
     pub action: Action,
-    /// The policies on the response.
+    /// The names of all upstreams to which requests may go: the route's own, and those that policies may choose.
+    pub upstreams: Box<[Arc<str>]>,
+    /// The policies on the response: the global ones, then the route's.
     pub outbound: OutboundList,
+    /// The policies on refusals: the global ones, then the route's.
+    pub on_error: OutboundList,
     /// The metadata that tells clients where to get their tokens.
     pub metadata: Option<Arc<ResourceMetadata>>,
     /// The header names that never come from the caller.
@@ -60,6 +68,27 @@ pub struct Route {
     pub read: Box<[HeaderName]>,
     /// The counters, one for each worker.
     pub counters: Arc<[Counters]>,
+}
+
+/// The treatment of requests without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequireTls {
+    /// They are served.
+    No,
+    /// They are refused.
+    Refuse,
+    /// GET and HEAD are redirected, others refused: what they brought has been seen already.
+    Redirect,
+}
+
+impl From<RequireTlsConfig> for RequireTls {
+    fn from(config: RequireTlsConfig) -> Self {
+        match config {
+            RequireTlsConfig::Refuse(false) => Self::No,
+            RequireTlsConfig::Refuse(true) => Self::Refuse,
+            RequireTlsConfig::Word(RequireTlsWord::Redirect) => Self::Redirect,
+        }
+    }
 }
 
 /// The destination of a request.
@@ -86,10 +115,38 @@ impl Route {
     /// Returns the refusal that ends the request.
     pub(crate) fn admits(&self, incoming: &IncomingRequest, scheme: Scheme) -> Result<(), Refusal> {
         incoming.target.accepted_by(self.accept)?;
-        if self.require_tls && scheme == Scheme::Http {
+        if self.require_tls != RequireTls::No && scheme == Scheme::Http {
             return Err(Reason::TlsRequired.into());
         }
         Ok(())
+    }
+
+    /// Returns the redirect of a request without TLS to the same target over https, where the route redirects. `host` is the one that
+    /// a trusted proxy states.
+    pub(crate) fn redirect(
+        &self,
+        incoming: &IncomingRequest,
+        scheme: Scheme,
+        host: Option<&HeaderValue>,
+    ) -> Option<Response<Bytes>> {
+        let redirects = self.require_tls == RequireTls::Redirect && scheme == Scheme::Http;
+        if !redirects
+            || !matches!(incoming.method, Method::GET | Method::HEAD)
+            || incoming.target.accepted_by(self.accept).is_err()
+        {
+            return None;
+        }
+        let stated = host.and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+        let host = match &stated {
+            Some(stated) => stated.host(),
+            None => &*incoming.authority.host,
+        };
+        // The port is that of the plain listener.
+        let location = HeaderValue::try_from(format!("https://{host}{}", incoming.target)).ok().filter(|_| !host.is_empty())?;
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+        response.headers_mut().insert(header::LOCATION, location);
+        Some(response)
     }
 
     /// Returns the name of the upstream, if the route has one.

@@ -64,7 +64,10 @@ pub(super) fn check(config: &RouteConfig, lists: &[Written<'_>], fragments: &Fra
 fn vouches(authorization: &AuthorizationConfig) -> bool {
     match authorization {
         AuthorizationConfig::Word(_) | AuthorizationConfig::Absent => false,
-        AuthorizationConfig::FromHeader(_) | AuthorizationConfig::Credential(_) | AuthorizationConfig::OnBehalfOf(_) => true,
+        AuthorizationConfig::FromHeader(_)
+        | AuthorizationConfig::Credential(_)
+        | AuthorizationConfig::OnBehalfOf(_)
+        | AuthorizationConfig::Basic(_) => true,
     }
 }
 

@@ -229,3 +229,104 @@ async fn pages_of_an_allowed_origin_may_ask_and_read_refusals() {
     let other = house.gateway.get("/orders").header("Origin", "https://evil.example").bearer(house.user_token()).send().await;
     assert_eq!(other.header("access-control-allow-origin"), None);
 }
+
+#[tokio::test]
+async fn one_field_can_have_several_lines_in_an_answer_of_the_gateways_own() {
+    let own = r#"{ status: 302, headers: { Location: "@('/login?to=' + url_encode(request.path))", Set-Cookie: [a=1, "@('b=' + request.method)"] } }"#;
+    let routes = format!(
+        "{}\n- {{ name: own, match: {{ path: /own }}, anonymous: true, respond: {own} }}",
+        route(&format!("return-response: {own}"))
+    );
+    let bed = TestBed::with(&routes, "").await;
+
+    for path in ["/open/a%20b", "/own/a%20b"] {
+        let answer = bed.gateway.get(path).send().await;
+
+        let cookies: Vec<_> = answer.headers.get_all("set-cookie").iter().map(|value| value.to_str().unwrap()).collect();
+        assert_eq!((answer.status, cookies), (StatusCode::FOUND, vec!["a=1", "b=GET"]));
+        assert_eq!(answer.header("location"), Some(&*format!("/login?to={}", path.replace('/', "%2F").replace("%20", "%2520"))));
+    }
+    assert_eq!(bed.upstream.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_filter_of_the_peer_is_not_told_who_calls() {
+    let filters =
+        "ip-filter: { action: allow, addresses: [127.0.0.0/8], of: peer }, ip-filter: { action: forbid, addresses: [192.0.2.7] }";
+    let more = "listeners: [ { name: public, address: \"127.0.0.1:0\", trusted-proxies: [127.0.0.1] } ]";
+    let bed = TestBed::with(&route(filters), more).await;
+
+    bed.gateway.get("/open").header("X-Forwarded-For", "203.0.113.9").send().await.assert_allowed();
+    bed.gateway.get("/open").header("X-Forwarded-For", "192.0.2.7").send().await.assert_refused(Reason::CallerAddressNotAllowed);
+
+    let bed = TestBed::with(&route("ip-filter: { action: forbid, addresses: [127.0.0.1], of: peer }"), more).await;
+    let claimed = bed.gateway.get("/open").header("X-Forwarded-For", "203.0.113.9").send().await;
+    claimed.assert_refused(Reason::CallerAddressNotAllowed);
+    assert_eq!(bed.upstream.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_status_is_changed_on_the_way_out_and_the_length_stays_true() {
+    let upstream = Upstream::answering(|received| {
+        let status = if received.uri.path().ends_with("same") { 304 } else { 200 };
+        Response::builder().status(status).header("ETag", "v1").body(Full::new(Bytes::from_static(b"hello"))).unwrap()
+    })
+    .await;
+    let routes =
+        "- { name: open, match: { path: /open }, anonymous: true, outbound: [ set-status: { code: 202 } ], upstream: backend }
+- { name: none, match: { path: /none }, anonymous: true, outbound: [ set-status: { code: 204 } ], upstream: backend }";
+    let bed = TestBed::around(upstream, routes, "").await;
+    let mut caller = crate::support::RawConnection::open(bed.gateway.address()).await;
+
+    for (path, status, body) in
+        [("/open", "202", "hello"), ("/open/same", "202", ""), ("/none", "204", ""), ("/open", "202", "hello")]
+    {
+        caller.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await;
+        let answer = caller.read_answer().await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.ends_with(&format!("\r\n\r\n{body}")), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn the_global_list_on_answers_runs_on_every_route_and_first() {
+    let routes = "- { name: open, match: { path: /open }, anonymous: true, outbound: [ set-header: { name: X-Way, value: own } ], upstream: backend }
+- { name: own, match: { path: /own }, anonymous: true, respond: { status: 200 } }";
+    let more = "outbound: [ set-header: { name: X-Way, value: global }, set-header: { name: X-Frame-Options, value: DENY } ]";
+    let bed = TestBed::with(routes, more).await;
+
+    let (open, own) = (bed.gateway.get("/open").send().await, bed.gateway.get("/own").send().await);
+
+    assert_eq!((open.header("x-way"), open.header("x-frame-options")), (Some("own"), Some("DENY")));
+    assert_eq!((own.header("x-way"), own.header("x-frame-options")), (Some("global"), Some("DENY")));
+}
+
+#[test]
+fn a_fault_of_a_global_list_is_told_once() {
+    let routes: String = (0..3)
+        .map(|index| {
+            format!("  - {{ name: r{index}, match: {{ path: /{index} }}, anonymous: true, respond: {{ status: 200 }} }}\n")
+        })
+        .collect();
+    let refusal = crate::support::Gateway::refusal(&format!(
+        "routes:\n{routes}outbound: [ set-status: {{ code: 99 }} ]\non-error: [ set-header: {{ name: X-A, value: \"@(error.reason)\" }} ]\n"
+    ));
+    assert_eq!(refusal.matches("99 is not a status").count(), 1, "{refusal}");
+    assert_eq!(refusal.matches("`error` has no field `reason`").count(), 1, "{refusal}");
+}
+
+#[test]
+fn policies_on_answers_have_no_place_before_there_is_one() {
+    for (policy, expected) in
+        [("set-status: { code: 404 }", "there is none yet"), ("set-body: { value: x }", "there is none yet")]
+    {
+        let refusal = crate::support::Gateway::refusal(&format!(
+            "upstreams: {{ backend: {{ servers: [\"http://127.0.0.1:1\"] }} }}\nroutes:\n  {}\n",
+            route(policy)
+        ));
+        assert!(refusal.contains(expected), "{policy}: {refusal}");
+    }
+    let refusal = crate::support::Gateway::refusal(
+        "routes: [ { name: a, match: { path: /a }, anonymous: true, outbound: [ set-body: { value: x } ], respond: { status: 200 } } ]\n",
+    );
+    assert!(refusal.contains("only that of a refusal can be set"), "{refusal}");
+}

@@ -82,8 +82,8 @@ fn keys_of_other_products_are_told_by_what_is_written_for_them_here() {
             "write `rate-limit-by-key`",
         ),
         (
-            format!("match: {{ path: /r }}, inbound: [ {{ set-backend-service: {{}} }}, {{ {TOKEN} }} ], upstream: u"),
-            "write the route's `upstream`",
+            format!("match: {{ path: /r }}, inbound: [ {{ authentication-basic: {{}} }}, {{ {TOKEN} }} ], upstream: u"),
+            "write the route's `authorization: { basic",
         ),
         (
             "match: { path: /r }, inbound: [ { validate-azure-ad-token: { tenant-id: c, audiences: [a], roles: [r] } } ], upstream: u"

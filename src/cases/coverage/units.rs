@@ -177,7 +177,12 @@ impl Units<'_> {
                         self.outbound(within, &place.key(key), &format!("{what}[{at}].{key}"));
                     }
                 }
-                OutboundPolicyConfig::SetHeader(_) | OutboundPolicyConfig::ReturnResponse(_) => self.passed(&what, &place),
+                OutboundPolicyConfig::SetHeader(_)
+                | OutboundPolicyConfig::SetVariable(_)
+                | OutboundPolicyConfig::SetStatus(_)
+                | OutboundPolicyConfig::SetBody(_)
+                | OutboundPolicyConfig::Trace(_)
+                | OutboundPolicyConfig::ReturnResponse(_) => self.passed(&what, &place),
             }
         }
     }

@@ -125,21 +125,15 @@ impl<'a> Checker<'a> {
     }
 
     fn function(&mut self, expr: &IdedExpr, function: Function, arguments: Vec<&'a IdedExpr>, depth: usize) -> Checked {
-        if arguments.len() != function.arguments() {
-            return Err(self.count(expr, function.name(), function.arguments(), arguments.len()));
+        let (least, most) = function.arguments();
+        if arguments.len() < least || arguments.len() > most {
+            let wanted = if arguments.len() < least { least } else { most };
+            return Err(self.count(expr, function.name(), wanted, arguments.len()));
         }
         let mut nodes = Vec::with_capacity(arguments.len());
         for (index, argument) in arguments.into_iter().enumerate() {
             let node = self.node(argument, depth + 1)?;
-            let wanted: &[Kind] = match (function, index) {
-                (Function::Join, 0) => &[Kind::List],
-                (Function::Size, _) => &[Kind::Text, Kind::List, Kind::Map],
-                (Function::Text, _) => &[Kind::Text, Kind::Bool, Kind::Int, Kind::Double],
-                (Function::Int | Function::Double, _) => &[Kind::Text, Kind::Int, Kind::Double],
-                (Function::Bool, _) => &[Kind::Text, Kind::Bool],
-                _ => &[Kind::Text],
-            };
-            self.demand(argument, &node, wanted, "this argument")?;
+            self.demand(argument, &node, function.takes(index), "this argument")?;
             nodes.push(node);
         }
         Ok(Node::Call(function, nodes))

@@ -14,7 +14,7 @@
 
 mod secret;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use schemars::JsonSchema;
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
@@ -172,15 +172,15 @@ impl SetHeader {
         &self.name
     }
 
-    /// Does the same as [`apply`](Self::apply) on a response of this status.
-    pub(crate) fn apply_to_answer(
-        &self,
-        exchange: &Exchange,
-        incoming: &IncomingRequest,
-        status: StatusCode,
-        headers: &mut HeaderMap,
-    ) -> Result<(), Unavailable> {
-        self.set(&Facts { status: Some(status), ..exchange.facts(incoming) }, &exchange.clock, headers)
+    /// Returns whether a value is made of the response's header, which the policy changes.
+    pub(crate) fn reads_answer(&self) -> bool {
+        let reads = |part: &Part| matches!(part, Part::Expression(expression) if expression.uses().response_headers);
+        matches!(&self.values, Values::Made { parts, .. } if parts.iter().any(reads))
+    }
+
+    /// Does the same as [`apply`](Self::apply) on a response, which `facts` know.
+    pub(crate) fn apply_to_answer(&self, facts: &Facts<'_>, clock: &Clock, headers: &mut HeaderMap) -> Result<(), Unavailable> {
+        self.set(facts, clock, headers)
     }
 
     fn set(&self, facts: &Facts<'_>, clock: &Clock, headers: &mut HeaderMap) -> Result<(), Unavailable> {

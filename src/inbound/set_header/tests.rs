@@ -39,6 +39,10 @@ fn values_hold_secrets_and_never_show_them() {
                 token_places: scope.token_places,
                 graph: None,
                 tokens_before: scope.tokens_before,
+                on_error: scope.on_error,
+                credential_names: &Default::default(),
+                upstreams: None,
+                key_places: scope.key_places,
             };
             SetHeader::build(&config, place, &mut scope)
         })

@@ -148,6 +148,10 @@ pub(crate) fn outside_of_routes<T>(tenants: &Tenants, faults: &mut Faults, build
         token_places: &mut Vec::new(),
         graph: None,
         tokens_before: &mut Default::default(),
+        on_error: Default::default(),
+        credential_names: &Default::default(),
+        upstreams: None,
+        key_places: &mut Vec::new(),
     })
 }
 

@@ -39,6 +39,10 @@ fn build(tenants: &Tenants, config: Value) -> (Option<ValidateAzureAdToken>, Fau
             token_places: &mut token_places,
             graph: None,
             tokens_before: &mut Default::default(),
+            on_error: Default::default(),
+            credential_names: &Default::default(),
+            upstreams: None,
+            key_places: &mut Vec::new(),
         },
     );
     (policy, faults, token_places)

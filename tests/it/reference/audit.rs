@@ -240,6 +240,7 @@ fn fits(kind: &str, value: &Value) -> bool {
         ("RFC 3339", Value::String(text)) => text.ends_with('Z'),
         ("string" | "string or list", Value::String(text)) => !text.is_empty(),
         ("list" | "string or list", Value::Array(entries)) => !entries.is_empty(),
+        ("list of objects", Value::Array(entries)) => !entries.is_empty() && entries.iter().all(Value::is_object),
         _ => false,
     }
 }

@@ -147,6 +147,10 @@ reasons! {
     ClientCertificateRevoked = "client-certificate-revoked", FORBIDDEN, "The client certificate was revoked.";
     /// The client certificate is not one of those listed.
     ClientCertificateNotAllowed = "client-certificate-not-allowed", FORBIDDEN, "The client certificate is not allowed.";
+    /// No API key was sent.
+    ApiKeyMissing = "api-key-missing", UNAUTHORIZED, "An API key is required.";
+    /// The API key is no partner's, has expired, or is sent twice.
+    ApiKeyInvalid = "api-key-invalid", UNAUTHORIZED, "The API key is not valid.";
     /// The token's application belongs to no partner.
     PartnerUnknown = "partner-unknown", FORBIDDEN, "The caller is not a known partner.";
     /// The partner was disabled.

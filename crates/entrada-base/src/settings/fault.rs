@@ -125,6 +125,19 @@ impl Faults {
         self.list.iter().filter(|fault| fault.severity == Severity::Error).count()
     }
 
+    /// Returns the number of faults.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Drops the faults from this number on that were reported before it.
+    pub fn drop_repeated(&mut self, from: usize) {
+        let (before, after) = self.list.split_at(from.min(self.list.len()));
+        let new: Vec<_> = after.iter().filter(|fault| !before.contains(fault)).cloned().collect();
+        self.list.truncate(from);
+        self.list.extend(new);
+    }
+
     /// Returns all faults, in the order they were found.
     pub fn iter(&self) -> impl Iterator<Item = &Fault> {
         self.list.iter()

@@ -39,6 +39,10 @@ pub struct UpstreamConfig {
     /// Default: false.
     #[serde(default)]
     pub case_insensitive_paths: bool,
+    /// Rewrites responses that name inner hosts: redirects to them lead to the path by which the caller reaches the same resource, and
+    /// cookies of their domains become the caller's host's. Default: false.
+    #[serde(default)]
+    pub rewrite_redirects: bool,
     /// The owner of a connection to the servers. Default: none, it is shared by requests of all callers.
     pub connection_affinity: Option<AffinityConfig>,
 }

@@ -58,7 +58,7 @@ async fn check(upstream: &Upstream, index: usize, path: &str) -> Result<(), Stri
     let request =
         UpstreamRequest { method: Method::GET, path: path.into(), query: query.map(Into::into), headers: HeaderMap::new() };
     let host = Authority { host: server.authority.host().into(), port: server.authority.port_u16() };
-    let call = Call { worker: 0, host: &host, upgrade: None, owner: None, informational: None };
+    let call = Call { worker: 0, host: &host, upgrade: None, owner: None, response_timeout: None, informational: None };
     let mut outgoing = Outgoing::new(request, SendBody::empty());
     let answer = upstream.send_to(server, &Arc::new(Pool::new(&server.name)), &call, &mut outgoing, None).await;
     match answer {

@@ -7,7 +7,7 @@
 //! response loses its hop-by-hop fields and the challenges of schemes that authenticate a connection rather than a request
 //! (`NTLM`, `Negotiate`), since the next request on that connection may be another caller's; unless the upstream has
 //! `connection-affinity`, and the request has a connection of its caller's own. Redirects are never followed, but forwarded like
-//! any other response. Informational responses (1xx) are forwarded before the final one; 101 if an upgrade was requested.
+//! any other response; with `rewrite-redirects` those to inner hosts lead to the caller's own path. Informational responses (1xx) are forwarded before the final one; 101 if an upgrade was requested.
 
 mod affinity;
 mod body;
@@ -28,6 +28,7 @@ mod io;
 mod outgoing;
 mod pool;
 mod preview;
+mod redirect;
 mod resolve;
 mod retry;
 mod send;
@@ -54,6 +55,7 @@ pub use self::{
     head::UpstreamRequest,
     http2::{Http2Reading, read_http2},
     interim::{Interim, Withheld},
+    redirect::Reached,
     send::{Call, ServerState, Upstream},
 };
 use tokio::runtime::Handle;

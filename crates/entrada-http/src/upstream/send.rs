@@ -88,6 +88,8 @@ pub struct Call<'a> {
     pub upgrade: Option<&'a HeaderValue>,
     /// The caller, if the request needs a connection of its own.
     pub owner: Option<Owner<'a>>,
+    /// The deadline of the response's head, in place of the upstream's own.
+    pub response_timeout: Option<Duration>,
     /// The destination of the server's informational responses, if the caller accepts any.
     pub informational: Option<Interim<'a>>,
 }
@@ -370,7 +372,7 @@ impl Upstream {
         let mut timer = mem::take(&mut connection.timer);
         let mut relay = Relay::new(call.informational);
         let answer = connection.exchange(head, &mut outgoing.body, &mut relay);
-        let head = match self.in_time(server, progress.as_deref(), &mut timer, answer).await? {
+        let head = match self.in_time(server, (progress.as_deref(), self.response_timeout(call)), &mut timer, answer).await? {
             Ok(head) => head,
             Err(http1::Fault::Unanswered(error)) => {
                 let error = unanswered(server, progress.as_deref(), error);
@@ -421,7 +423,7 @@ impl Upstream {
         let mut timer = Deadline::default();
         let mut relay = Relay::new(call.informational);
         let answer = stream.exchange(request, &mut outgoing.body, &mut relay);
-        let fault = match self.in_time(server, progress.as_deref(), &mut timer, answer).await? {
+        let fault = match self.in_time(server, (progress.as_deref(), self.response_timeout(call)), &mut timer, answer).await? {
             Ok(response) => {
                 let name = in_flight.pool().server.clone();
                 let mut response = response.map(|answer| ResponseBody::http2(answer, in_flight, name));
@@ -447,16 +449,19 @@ impl Upstream {
         Err(if repeatable && connection.was_shared() { failure.stale() } else { failure })
     }
 
+    fn response_timeout(&self, call: &Call<'_>) -> Duration {
+        call.response_timeout.unwrap_or(self.config.timeouts.response.0)
+    }
+
     /// Waits for the head of a response until the deadline, which does not run while the request's body is in progress.
     async fn in_time<T>(
         &self,
         server: &Server,
-        progress: Option<&Progress>,
+        (progress, within): (Option<&Progress>, Duration),
         timer: &mut Deadline,
         answer: impl Future<Output = T>,
     ) -> Result<T, Failure> {
         let mut answer = pin!(answer);
-        let within = self.config.timeouts.response.0;
         timer.set(Instant::now() + within);
         loop {
             let answered = poll_fn(|context| match answer.as_mut().poll(context) {

@@ -77,13 +77,20 @@ where
     B::Error: Into<Refusal>,
 {
     let host = Authority { host: "api.contoso.example".into(), port: None };
-    upstream.send(Call { worker: 0, host: &host, upgrade: None, owner: None, informational: None }, request, body).await
+    upstream
+        .send(
+            Call { worker: 0, host: &host, upgrade: None, owner: None, response_timeout: None, informational: None },
+            request,
+            body,
+        )
+        .await
 }
 
 async fn send_upgrade(upstream: &Upstream, path: &str) -> Result<Response<ResponseBody>, UpstreamError> {
     let host = Authority { host: "api.contoso.example".into(), port: None };
     let websocket = HeaderValue::from_static("websocket");
-    let call = Call { worker: 0, host: &host, upgrade: Some(&websocket), owner: None, informational: None };
+    let call =
+        Call { worker: 0, host: &host, upgrade: Some(&websocket), owner: None, response_timeout: None, informational: None };
     upstream.send(call, request(Method::GET, path), Empty::new().map_err(never)).await
 }
 

@@ -1,0 +1,241 @@
+//! Admits the calls of partners that send an API key of theirs.
+//!
+//! ```yaml
+#![doc = include_str!("../../config/policies/validate-api-key.yaml")]
+//! ```
+//!
+//! The key identifies the partner, which is then judged as `check-partner` does: whether it is enabled, the route, the address, a pinned
+//! certificate, its expiry, its rate and quota. The key never goes upstream, and is compared in constant time.
+
+use std::borrow::Cow;
+
+use http::{HeaderName, HeaderValue, header};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{
+    build_context::{BuildContext, PartnerRoute},
+    check_partner::{self, CheckPartner, CheckPartnerConfig},
+};
+use crate::{
+    entra::token::TokenKind,
+    exchange::Exchange,
+    outgoing::field,
+    partner::Call,
+    refusal::{Reason, Refusal},
+    request::{IncomingRequest, Reserved, TokenPlace},
+    settings::{Lint, OneOrMany, Place},
+};
+
+/// API Management's name of the field.
+const SUBSCRIPTION_KEY: HeaderName = HeaderName::from_static("ocp-apim-subscription-key");
+/// The longest key, in bytes.
+const LONGEST: usize = 1_024;
+/// There is no registered scheme for such keys; a 401 has to name one (RFC 9110, section 15.5.2).
+const CHALLENGE: HeaderValue = HeaderValue::from_static("ApiKey");
+
+/// Settings of `validate-api-key`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct ValidateApiKeyConfig {
+    /// The header field with the key, or several in order of preference. Default: Ocp-Apim-Subscription-Key.
+    pub header_name: Option<OneOrMany<String>>,
+    /// The query parameter with the key; tried last. Default: none, since URLs are logged by many.
+    pub query_parameter_name: Option<String>,
+    /// The partners that may pass. Default: all whose `routes` allow it.
+    pub partners: Option<Vec<String>>,
+}
+
+/// Admits the calls of partners that send an API key of theirs.
+#[derive(Debug)]
+pub struct ValidateApiKey {
+    places: Box<[TokenPlace]>,
+    partner: CheckPartner,
+}
+
+impl ValidateApiKey {
+    pub(crate) fn build(config: &ValidateApiKeyConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
+        let before = scope.faults.errors();
+        let places = places(config, place, scope);
+        let (partners, route) = scope.partners.as_mut()?;
+        // Also where it cannot be built: that is a fault of its own, and not of those that follow.
+        route.checked = true;
+        let (partners, route) = (*partners, PartnerRoute { has_token: true, several_tenants: false, ..*route });
+        let check = CheckPartnerConfig { partners: config.partners.clone(), ..CheckPartnerConfig::default() };
+        let built = CheckPartner::build(&check, place, partners, route, scope.faults);
+        if let Some(check) = built.as_ref().filter(|_| scope.faults.errors() == before) {
+            let has_key = partners.iter().any(|partner| check.concerns(partner) && partners.has_key(partner));
+            if !has_key && partners.iter().any(|partner| check.concerns(partner)) {
+                let message = "no partner that may use this route has `api-keys`, so every call is refused";
+                scope.faults.warning(
+                    Lint::PartnersNone,
+                    place,
+                    message,
+                    "list the SHA-256 of their keys, or use `check-partner` behind a token policy",
+                );
+            }
+        }
+        scope.key_places.extend(places.iter().cloned());
+        (scope.faults.errors() == before).then_some(())?;
+        Some(Self { places: places.into(), partner: built? })
+    }
+
+    pub(crate) fn check(&self, exchange: &mut Exchange, incoming: &IncomingRequest) -> Result<(), Refusal> {
+        let mut presented = None;
+        for place in &self.places {
+            presented = key_in(place, incoming).map_err(challenged)?;
+            if presented.is_some() {
+                break;
+            }
+        }
+        let presented = presented.ok_or(KeyUnreadable::Missing).map_err(challenged)?;
+        let certificate = exchange.proven_certificate().cloned();
+        let call = Call {
+            application: None,
+            tenant: "",
+            kind: TokenKind::App,
+            credential: None,
+            certificate: certificate.as_deref(),
+            address: exchange.caller_address(),
+            route: self.partner.route(),
+        };
+        match self.partner.partners().judge_key(&presented, call, self.partner.only(), &exchange.clock) {
+            Ok((partner, key)) => {
+                let (partner, key) = (partner.clone(), key.clone());
+                exchange.api_key = Some(key);
+                check_partner::admit(&partner, exchange)
+            }
+            Err((fault, key)) => {
+                // For the record.
+                let key = key.cloned();
+                let hint = key.as_ref().map(|key| format!("see `partners.{}`", key.partner().name));
+                exchange.partner = key.as_ref().map(|key| key.partner().clone());
+                exchange.api_key = key;
+                let refusal = challenged(fault);
+                Err(if let Some(hint) = hint { refusal.with_hint(hint) } else { refusal })
+            }
+        }
+    }
+}
+
+/// Returns the places of the key, or reports those that cannot be used.
+fn places(config: &ValidateApiKeyConfig, place: &Place, scope: &mut BuildContext<'_>) -> Vec<TokenPlace> {
+    let mut places = Vec::new();
+    match &config.header_name {
+        None if config.query_parameter_name.is_none() => places.push(TokenPlace::Header(SUBSCRIPTION_KEY)),
+        None => {}
+        Some(names) => {
+            let place = place.key("header-name");
+            if names.as_slice().is_empty() {
+                scope.faults.error(&place, "the list is empty", "write the name of a header field, as Ocp-Apim-Subscription-Key");
+            }
+            for written in names.as_slice() {
+                places.extend(header_name(written, &place, scope).map(TokenPlace::Header));
+            }
+        }
+    }
+    if let Some(name) = &config.query_parameter_name {
+        if name.is_empty() {
+            scope.faults.error(&place.key("query-parameter-name"), "the name is empty", "write the parameter's name");
+        }
+        places.push(TokenPlace::Query(name.as_str().into()));
+    }
+    places
+}
+
+fn header_name(written: &str, place: &Place, scope: &mut BuildContext<'_>) -> Option<HeaderName> {
+    if [header::AUTHORIZATION, header::COOKIE].iter().any(|name| name.as_str().eq_ignore_ascii_case(written)) {
+        let message = format!("`{written}` holds other credentials, and an API key is no token");
+        scope.faults.error(place, message, "take a field of its own, as Ocp-Apim-Subscription-Key");
+        return None;
+    }
+    let name = field::name(written, place, scope.faults)?;
+    if Reserved::is_the_gateways(&name) {
+        let message = format!("`{written}` is a field that the gateway makes itself, and removes from callers' requests");
+        scope.faults.error(place, message, "take a field of its own, as Ocp-Apim-Subscription-Key");
+        return None;
+    }
+    scope.reserved.reads(&name);
+    Some(name)
+}
+
+/// Reads the key in one place.
+fn key_in<'a>(place: &TokenPlace, incoming: &'a IncomingRequest) -> Result<Option<Cow<'a, [u8]>>, KeyUnreadable> {
+    let key = match place {
+        TokenPlace::Header(name) => {
+            let mut values = incoming.headers.get_all(name).iter();
+            match (values.next(), values.next()) {
+                (Some(_), Some(_)) => return Err(KeyUnreadable::Repeated),
+                (value, _) => value.map(|value| Cow::Borrowed(value.as_bytes())),
+            }
+        }
+        TokenPlace::Query(_) => place.read(incoming).map_err(|_| KeyUnreadable::Repeated)?,
+    };
+    match key {
+        Some(key) if key.is_empty() => Ok(None),
+        Some(key) if key.len() > LONGEST => Err(KeyUnreadable::Long),
+        key => Ok(key),
+    }
+}
+
+/// The reason why there is no key to compare.
+#[derive(Debug, thiserror::Error)]
+enum KeyUnreadable {
+    #[error("the request has no API key")]
+    Missing,
+    #[error("one place of the request holds two API keys, or none")]
+    Repeated,
+    #[error("the API key is longer than {LONGEST} bytes")]
+    Long,
+}
+
+impl From<KeyUnreadable> for Refusal {
+    fn from(error: KeyUnreadable) -> Self {
+        match error {
+            KeyUnreadable::Missing => Self::new(Reason::ApiKeyMissing, error),
+            KeyUnreadable::Repeated | KeyUnreadable::Long => Self::new(Reason::ApiKeyInvalid, error),
+        }
+    }
+}
+
+fn challenged(error: impl Into<Refusal>) -> Refusal {
+    let mut refusal = error.into();
+    if matches!(refusal.reason, Reason::ApiKeyMissing | Reason::ApiKeyInvalid) {
+        refusal.challenge = Some(CHALLENGE);
+    }
+    refusal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inbound::testing::Building;
+
+    #[test]
+    fn a_place_that_holds_other_things_is_an_error() {
+        for (yaml, expected) in [
+            ("{ header-name: Authorization }", "holds other credentials"),
+            ("{ header-name: cookie }", "holds other credentials"),
+            ("{ header-name: Host }", "`Host` is not set as a header"),
+            ("{ header-name: [] }", "the list is empty"),
+            ("{ header-name: 'a b' }", "is not a header's name"),
+            ("{ header-name: X-Forwarded-For }", "the gateway makes itself"),
+            ("{ query-parameter-name: '' }", "the name is empty"),
+        ] {
+            let config: ValidateApiKeyConfig = crate::settings::testing::part(yaml);
+            let built = Building::default().build(|place, scope| {
+                let found = places(&config, place, scope);
+                (!scope.faults.any_error()).then_some(found)
+            });
+            let faults = built.expect_err(yaml);
+            assert!(faults.len() == 1 && faults[0].contains(expected), "{yaml}: {faults:?}");
+        }
+    }
+
+    #[test]
+    fn without_settings_the_field_is_api_managements() {
+        let built = Building::default().build(|place, scope| Some(places(&ValidateApiKeyConfig::default(), place, scope)));
+
+        assert_eq!(built.expect("valid"), [TokenPlace::Header(SUBSCRIPTION_KEY)]);
+    }
+}
