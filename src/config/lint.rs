@@ -138,7 +138,7 @@ fn policy_lists(config: &Config) -> Vec<(Place, &[PolicyConfig])> {
 
 /// Returns whether a policy decides about what a token policy before it lets through.
 pub(super) fn decides(policy: &PolicyConfig) -> bool {
-    matches!(policy, PolicyConfig::CheckPartner(_) | PolicyConfig::Authorize(_)) && !policy.mode().is_report_only()
+    policy.is(|settings| settings.restricts_callers()) && !policy.mode().is_report_only()
 }
 
 fn lint_policy(policy: &PolicyConfig, later: &[PolicyConfig], place: &Place, faults: &mut Faults) {

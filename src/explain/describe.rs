@@ -96,7 +96,7 @@ fn entry(explained: Explained<'_>, policy: &PolicyConfig, refused: Option<Reason
         }
         PolicyConfig::SetMethod(method) => {
             "the method".clone_into(&mut facts.looked_at);
-            facts.wanted = vec![method.clone()];
+            facts.wanted = vec![method.0.clone()];
         }
         PolicyConfig::SetBackendService(config) => {
             "the upstream".clone_into(&mut facts.looked_at);

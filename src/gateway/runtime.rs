@@ -20,10 +20,7 @@ use crate::{
     graph::Graphs,
     identity::AssertionKeys,
     identity_http::{IdentityHttp, IdentityHttpConfig},
-    inbound::{
-        LimitContext, LimitOwners, PolicyConfig, build_context::AskedCertificates, list, token_policies,
-        validate_client_certificate::ValidateClientCertificateConfig,
-    },
+    inbound::{LimitContext, LimitOwners, PolicySettings, build_context::AskedCertificates, list, token_policies},
     limits::Limits,
     listener::{ListenerCertificateStatus, ServedCertificate},
     outbound::OutboundList,
@@ -423,23 +420,18 @@ fn files(
     let shown = config.upstreams.values().filter_map(|upstream| upstream.tls.client_certificate.as_ref());
     let shown = shown.flat_map(|shown| shown.files());
     let named = tls.chain(asked).chain(shown).chain(authorities).map(|file| document.path(file));
-    let policies = certificate_policies(config).into_iter();
-    let own = policies.flat_map(|policy| policy.ca.iter().chain(&policy.crl)).map(|file| document.path(file));
+    let own = policies(config).into_iter().flat_map(|policy| policy.files()).map(|file| document.path(file));
     let named = named.chain(own).chain(sets.files.iter().cloned()).chain(tenants.files());
     let named = named.chain(credentials.files().map(Path::to_owned));
     named.chain(assertion_keys.into_iter().flat_map(AssertionKeys::files).map(Path::to_owned)).collect()
 }
 
-/// Returns the policies that judge certificates.
-fn certificate_policies(config: &Config) -> Vec<&ValidateClientCertificateConfig> {
+/// Returns the settings of all policies on requests, those of fragments once more for each list that includes them.
+fn policies(config: &Config) -> Vec<&dyn PolicySettings> {
     let mut found = Vec::new();
     let routes = config.routes.iter().map(|route| &route.inbound);
     for policies in std::iter::once(&config.inbound).chain(config.fragments.values()).chain(routes) {
-        list::each(policies, &config.fragments, 0, &mut |policy| {
-            if let PolicyConfig::ValidateClientCertificate(policy) = policy {
-                found.push(&**policy);
-            }
-        });
+        list::each(policies, &config.fragments, 0, &mut |policy| found.extend(policy.settings()));
     }
     found
 }
@@ -447,5 +439,5 @@ fn certificate_policies(config: &Config) -> Vec<&ValidateClientCertificateConfig
 /// Returns whether callers can show certificates: in the handshake, or through a proxy.
 fn can_show_certificates(config: &Config) -> bool {
     config.listeners.iter().any(|listener| listener.client_certificates.is_some())
-        || certificate_policies(config).iter().any(|policy| policy.from.is_some())
+        || policies(config).iter().any(|policy| policy.accepts_forwarded_certificates())
 }

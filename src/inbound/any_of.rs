@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use super::settings::PolicySettings;
 use super::{
     PolicyConfig,
     build_context::BuildContext,
@@ -37,6 +38,12 @@ struct Alternative {
     /// Its name in traces: `inbound[1].any-of[0]`.
     at: Arc<str>,
     place: Place,
+}
+
+impl PolicySettings for Vec<Vec<PolicyConfig>> {
+    fn judges(&self) -> bool {
+        true
+    }
 }
 
 impl AnyOf {

@@ -12,13 +12,15 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::settings::{DependsOn, PolicySettings};
 use super::{build_context::BuildContext, mode::ModeConfig};
 use crate::{
     exchange::Exchange,
     expression::{EvaluationError, Expression, Facts},
-    refusal::{Reason, Refusal},
+    refusal::{Reason, Refusal, Stop},
     request::IncomingRequest,
     settings::Place,
+    upstream::UpstreamRequest,
 };
 
 /// Settings of `authorize`.
@@ -44,7 +46,38 @@ pub struct Authorize {
     message: Option<Box<str>>,
 }
 
+impl PolicySettings for AuthorizeConfig {
+    fn restricts_callers(&self) -> bool {
+        true
+    }
+
+    fn depends_on(&self) -> DependsOn {
+        DependsOn::Captures
+    }
+
+    fn judges(&self) -> bool {
+        true
+    }
+
+    fn mode(&self) -> ModeConfig {
+        self.mode
+    }
+}
+
 impl Authorize {
+    /// Runs the policy on a request.
+    ///
+    /// # Errors
+    /// Returns the refusal, or the gateway's own response, that ends the request.
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        _outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        Ok(self.check(exchange, incoming)?)
+    }
+
     pub(crate) fn build(config: &AuthorizeConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let condition = scope.condition(&config.condition, &place.key("condition"));
         if let Some(code) = &config.code {

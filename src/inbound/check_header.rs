@@ -21,13 +21,16 @@ use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
+use super::settings::PolicySettings;
 use super::{build_context::BuildContext, mode::ModeConfig};
 use crate::outgoing::field::Unavailable;
 use crate::{
     base::clock::Clock,
-    refusal::{Reason, Refusal},
+    exchange::Exchange,
+    refusal::{Reason, Refusal, Stop},
     request::IncomingRequest,
     settings::{Faults, HeaderText, LiveSecret, Place},
+    upstream::UpstreamRequest,
 };
 
 /// Settings of `check-header`.
@@ -61,7 +64,30 @@ pub struct CheckHeader {
     message: Option<Box<str>>,
 }
 
+impl PolicySettings for CheckHeaderConfig {
+    fn judges(&self) -> bool {
+        true
+    }
+
+    fn mode(&self) -> ModeConfig {
+        self.mode
+    }
+}
+
 impl CheckHeader {
+    /// Runs the policy on a request.
+    ///
+    /// # Errors
+    /// Returns the refusal, or the gateway's own response, that ends the request.
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        _outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        Ok(self.check(incoming, &exchange.clock)?)
+    }
+
     pub(crate) fn build(config: &CheckHeaderConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let before = scope.faults.errors();
         let name = HeaderName::from_bytes(config.name.as_bytes()).ok();

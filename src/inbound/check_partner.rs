@@ -12,12 +12,18 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::settings::{DependsOn, PolicySettings};
 use crate::{
     exchange::Exchange,
-    inbound::{build_context::PartnerRoute, mode::ModeConfig},
+    inbound::{
+        build_context::{BuildContext, PartnerRoute},
+        mode::ModeConfig,
+    },
     partner::{Call, Partner, PartnerFault, Partners},
-    refusal::{Reason, Refusal},
+    refusal::{Reason, Refusal, Stop},
+    request::IncomingRequest,
     settings::{Faults, Lint, Place},
+    upstream::UpstreamRequest,
 };
 
 /// Settings of `check-partner`.
@@ -38,8 +44,52 @@ pub struct CheckPartner {
     route: Arc<str>,
 }
 
+impl PolicySettings for CheckPartnerConfig {
+    fn checks_partner(&self) -> bool {
+        true
+    }
+
+    fn restricts_callers(&self) -> bool {
+        true
+    }
+
+    fn depends_on(&self) -> DependsOn {
+        DependsOn::Route
+    }
+
+    fn judges(&self) -> bool {
+        true
+    }
+
+    fn mode(&self) -> ModeConfig {
+        self.mode
+    }
+}
+
 impl CheckPartner {
-    pub(crate) fn build(
+    /// Runs the policy on a request.
+    ///
+    /// # Errors
+    /// Returns the refusal, or the gateway's own response, that ends the request.
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        _incoming: &IncomingRequest,
+        _outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        Ok(self.check(exchange)?)
+    }
+
+    pub(crate) fn build(config: &CheckPartnerConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
+        let (partners, known) = scope.partners.as_mut()?;
+        // Also where it cannot be built: that is a fault of its own, and not of those that follow.
+        known.checked = true;
+        let (partners, route) = (*partners, PartnerRoute { has_token: !scope.token_places.is_empty(), ..*known });
+        Self::for_route(config, place, partners, route, scope.faults)
+    }
+
+    /// Builds it for a route of which this much is known.
+    pub(crate) fn for_route(
         config: &CheckPartnerConfig,
         place: &Place,
         partners: &Arc<Partners>,
@@ -218,7 +268,7 @@ mod tests {
         let told = |faults: &Faults| faults.iter().map(|fault| format!("{}: {}", fault.place, fault.message)).collect();
         let of_partners = told(&faults);
         let mut faults = Faults::default();
-        let built = CheckPartner::build(
+        let built = CheckPartner::for_route(
             &crate::settings::testing::part(policy),
             &Place::root().key("inbound").index(1),
             &Arc::new(partners),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::settings::{DependsOn, PolicySettings};
 use super::{
     PolicyConfig,
     build_context::BuildContext,
@@ -64,6 +65,12 @@ struct Branch {
     /// Its name in traces: `inbound[1].choose[0].do`.
     at: Arc<str>,
     place: Place,
+}
+
+impl PolicySettings for Vec<BranchConfig> {
+    fn depends_on(&self) -> DependsOn {
+        DependsOn::Captures
+    }
 }
 
 impl Choose {

@@ -17,11 +17,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::build_context::BuildContext;
+use super::settings::PolicySettings;
 use crate::{
     exchange::Exchange,
     refusal::Stop,
     request::IncomingRequest,
     settings::{ConfigDuration, Faults, Place},
+    upstream::UpstreamRequest,
 };
 
 /// Settings of `cors`.
@@ -86,7 +88,22 @@ pub(crate) fn is_permission(name: &HeaderName) -> bool {
     name.as_str().starts_with("access-control-")
 }
 
+impl PolicySettings for CorsConfig {}
+
 impl Cors {
+    /// Runs the policy on a request.
+    ///
+    /// # Errors
+    /// Returns the refusal, or the gateway's own response, that ends the request.
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        _outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        self.check(exchange, incoming)
+    }
+
     pub(crate) fn build(config: &CorsConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let before = scope.faults.errors();
         let faults = &mut *scope.faults;

@@ -9,13 +9,16 @@ use std::{net::IpAddr, sync::Arc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::settings::PolicySettings;
 use super::{build_context::BuildContext, mode::ModeConfig};
 use crate::{
     address::{AddressEntryConfig, AddressSet},
     base::clock::Clock,
     exchange::Exchange,
-    refusal::{Reason, Refusal},
+    refusal::{Reason, Refusal, Stop},
+    request::IncomingRequest,
     settings::{Lint, Place},
+    upstream::UpstreamRequest,
 };
 
 /// Settings of `ip-filter`.
@@ -63,7 +66,30 @@ pub struct IpFilter {
     of: Of,
 }
 
+impl PolicySettings for IpFilterConfig {
+    fn judges(&self) -> bool {
+        true
+    }
+
+    fn mode(&self) -> ModeConfig {
+        self.mode
+    }
+}
+
 impl IpFilter {
+    /// Runs the policy on a request.
+    ///
+    /// # Errors
+    /// Returns the refusal, or the gateway's own response, that ends the request.
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        _incoming: &IncomingRequest,
+        _outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        Ok(self.check(exchange)?)
+    }
+
     pub(crate) fn build(config: &IpFilterConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let place = place.key("addresses");
         if config.addresses.is_empty() {

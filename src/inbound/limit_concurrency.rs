@@ -12,6 +12,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::settings::{DependsOn, PolicySettings};
 use super::{
     build_context::BuildContext,
     limit_scope::Named,
@@ -22,9 +23,10 @@ use crate::{
     exchange::Exchange,
     expression::Template,
     limits::{Concurrency, Owner},
-    refusal::{Reason, Refusal},
+    refusal::{Reason, Refusal, Stop},
     request::IncomingRequest,
     settings::Place,
+    upstream::UpstreamRequest,
 };
 
 /// Settings of `limit-concurrency`.
@@ -51,7 +53,34 @@ pub struct LimitConcurrency {
     owner: Owner,
 }
 
+impl PolicySettings for LimitConcurrencyConfig {
+    fn depends_on(&self) -> DependsOn {
+        DependsOn::Captures
+    }
+
+    fn judges(&self) -> bool {
+        true
+    }
+
+    fn mode(&self) -> ModeConfig {
+        self.mode
+    }
+}
+
 impl LimitConcurrency {
+    /// Runs the policy on a request.
+    ///
+    /// # Errors
+    /// Returns the refusal, or the gateway's own response, that ends the request.
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        _outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        Ok(self.check(exchange, incoming)?)
+    }
+
     pub(crate) fn build(config: &LimitConcurrencyConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let key = key(&config.key, &place.key("key"), scope);
         if config.max_count == 0 {

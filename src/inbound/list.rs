@@ -83,7 +83,7 @@ impl PolicyList {
         // A check that refuses nobody is none that an enforced policy could leave its decision to.
         let last_check = |report_only: bool| {
             listed.iter().rposition(|listed| {
-                matches!(listed.config, PolicyConfig::CheckPartner(_)) && (report_only || !listed.report_only)
+                listed.config.is(|settings| settings.checks_partner()) && (report_only || !listed.report_only)
             })
         };
         let last_checks = [last_check(false), last_check(true)];
@@ -254,10 +254,6 @@ fn authenticates_by(
     // Too deep a list is a fault of its own.
     depth < MAX_DEPTH * 2
         && policies.iter().filter(|policy| counts(policy)).any(|policy| match policy {
-            PolicyConfig::ValidateAzureAdToken(_)
-            | PolicyConfig::ValidateJwt(_)
-            | PolicyConfig::ValidateClientCertificate(_)
-            | PolicyConfig::ValidateApiKey(_) => true,
             PolicyConfig::IncludeFragment(name) => {
                 fragments.get(name).is_some_and(|policies| authenticates_by(policies, fragments, depth + 1, counts))
             }
@@ -269,13 +265,13 @@ fn authenticates_by(
                 branches.iter().any(|branch| branch.otherwise.is_some())
                     && branches.iter().all(|branch| ends(branch.policies(), fragments, depth, counts))
             }
-            _ => false,
+            policy => policy.is(|settings| settings.authenticates()),
         })
 }
 
 /// Returns whether no request passes the list without authentication.
 fn ends(policies: &[PolicyConfig], fragments: &Fragments, depth: usize, counts: &dyn Fn(&PolicyConfig) -> bool) -> bool {
-    policies.iter().any(|policy| matches!(policy, PolicyConfig::ReturnResponse(_)))
+    policies.iter().any(|policy| policy.is(|settings| settings.ends_request()))
         || authenticates_by(policies, fragments, depth + 1, counts)
 }
 

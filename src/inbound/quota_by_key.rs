@@ -16,6 +16,7 @@ use std::{sync::Arc, time::Duration};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::settings::{DependsOn, PolicySettings};
 use super::{
     build_context::BuildContext,
     limit_scope::Named,
@@ -26,9 +27,10 @@ use crate::{
     exchange::{Exchange, Pending},
     expression::Template,
     limits::{Announcement, Ask, Counted, Fixed, Owner, exceeded},
-    refusal::{Reason, Refusal},
+    refusal::{Reason, Refusal, Stop},
     request::IncomingRequest,
     settings::{ConfigDuration, Lint, Place, Size},
+    upstream::UpstreamRequest,
 };
 
 /// Settings of `quota-by-key`.
@@ -68,7 +70,34 @@ pub struct QuotaByKey {
     increment: Increment,
 }
 
+impl PolicySettings for QuotaByKeyConfig {
+    fn depends_on(&self) -> DependsOn {
+        DependsOn::Captures
+    }
+
+    fn judges(&self) -> bool {
+        true
+    }
+
+    fn mode(&self) -> ModeConfig {
+        self.mode
+    }
+}
+
 impl QuotaByKey {
+    /// Runs the policy on a request.
+    ///
+    /// # Errors
+    /// Returns the refusal, or the gateway's own response, that ends the request.
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        _outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        Ok(self.check(exchange, incoming)?)
+    }
+
     pub(crate) fn build(config: &QuotaByKeyConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let before = scope.faults.errors();
         let key = key(&config.counter_key, &place.key("counter-key"), scope);

@@ -19,15 +19,17 @@ use http::HeaderName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::settings::{DependsOn, PolicySettings};
 use super::{build_context::BuildContext, limit_scope::Named, mode::ModeConfig};
 use crate::outgoing::field;
 use crate::{
     exchange::{Exchange, Pending},
     expression::{EvaluationError, Expression, Facts, Template},
     limits::{Announcement, Ask, Counted, Owner, Sliding, exceeded},
-    refusal::{Reason, Refusal},
+    refusal::{Reason, Refusal, Stop},
     request::IncomingRequest,
     settings::{ConfigDuration, Faults, Place},
+    upstream::UpstreamRequest,
 };
 
 /// Settings of `rate-limit-by-key`.
@@ -81,7 +83,34 @@ pub struct RateLimitByKey {
     announcement: Announcement,
 }
 
+impl PolicySettings for RateLimitByKeyConfig {
+    fn depends_on(&self) -> DependsOn {
+        DependsOn::Captures
+    }
+
+    fn judges(&self) -> bool {
+        true
+    }
+
+    fn mode(&self) -> ModeConfig {
+        self.mode
+    }
+}
+
 impl RateLimitByKey {
+    /// Runs the policy on a request.
+    ///
+    /// # Errors
+    /// Returns the refusal, or the gateway's own response, that ends the request.
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        _outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        Ok(self.check(exchange, incoming)?)
+    }
+
     pub(crate) fn build(config: &RateLimitByKeyConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let before = scope.faults.errors();
         let key = key(&config.counter_key, &place.key("counter-key"), scope);

@@ -14,56 +14,14 @@ use crate::{
 };
 
 impl PolicyConfig {
-    /// Returns the mode that the policy's own settings have; those that judge nothing have none.
+    /// Returns the mode that the policy's own settings have.
     pub(crate) fn mode(&self) -> ModeConfig {
-        match self {
-            Self::IpFilter(config) => config.mode,
-            Self::ValidateAzureAdToken(config) => config.mode,
-            Self::ValidateJwt(config) => config.mode,
-            Self::ValidateClientCertificate(config) => config.mode,
-            Self::CheckHeader(config) => config.mode,
-            Self::Authorize(config) => config.mode,
-            Self::RateLimitByKey(config) => config.mode,
-            Self::QuotaByKey(config) => config.mode,
-            Self::LimitConcurrency(config) => config.mode,
-            Self::CheckPartner(config) => config.mode,
-            _ => ModeConfig::Enforce,
-        }
+        self.settings().map_or(ModeConfig::Enforce, |settings| settings.mode())
     }
 
-    /// Returns whether the policy only judges requests. What changes one, or answers it, is no judgement: without it the backend would
-    /// receive another request than is meant.
-    pub(crate) const fn judges(&self) -> bool {
-        match self {
-            Self::IpFilter(_)
-            | Self::ValidateAzureAdToken(_)
-            | Self::ValidateJwt(_)
-            | Self::ValidateClientCertificate(_)
-            | Self::CheckHeader(_)
-            | Self::Authorize(_)
-            | Self::RateLimitByKey(_)
-            | Self::QuotaByKey(_)
-            | Self::LimitConcurrency(_)
-            | Self::AnyOf(_)
-            | Self::CheckPartner(_)
-            | Self::ValidateApiKey(_) => true,
-            Self::SetHeader(_)
-            | Self::RewriteUri(_)
-            | Self::SetQueryParameter(_)
-            | Self::SetVariable(_)
-            | Self::SetMethod(_)
-            | Self::SetBackendService(_)
-            | Self::SetStatus(_)
-            | Self::SetBody(_)
-            | Self::Trace(_)
-            | Self::Cors(_)
-            | Self::ReturnResponse(_)
-            | Self::Choose(_)
-            | Self::ReportOnly(_)
-            | Self::IncludeFragment(_) => false,
-            #[cfg(test)]
-            Self::Panic(_) => false,
-        }
+    /// Returns whether the policy only judges requests.
+    pub(crate) fn judges(&self) -> bool {
+        self.is(|settings| settings.judges())
     }
 }
 
@@ -86,7 +44,7 @@ impl PolicyEntry {
         exchange.outcome.report_only = true;
         let before = exchange.checkpoint();
         let unchanged = outgoing.clone();
-        let refusal = match self.policy.check(exchange, incoming, outgoing).await {
+        let refusal = match self.policy.run(exchange, incoming, outgoing).await {
             Ok(()) => {
                 exchange.trace.note(|| self.step(Verdict::Passed, None));
                 return Ok(());

@@ -14,12 +14,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::settings::{DependsOn, PolicySettings};
 use super::{build_context::BuildContext, set_status::status};
 use crate::outgoing::field;
 use crate::{
+    exchange::Exchange,
     expression::{Expression, Facts, HeaderTextError, Template, Uses, field_value, header_value},
-    refusal::{Reason, Refusal},
+    refusal::{Reason, Refusal, Stop},
+    request::IncomingRequest,
     settings::{OneOrMany, Place},
+    upstream::UpstreamRequest,
 };
 
 /// Settings of `return-response`.
@@ -53,7 +57,30 @@ enum FieldValue {
     Made(Box<Expression>),
 }
 
+impl PolicySettings for ReturnResponseConfig {
+    fn ends_request(&self) -> bool {
+        true
+    }
+
+    fn depends_on(&self) -> DependsOn {
+        DependsOn::Captures
+    }
+}
+
 impl ReturnResponse {
+    /// Runs the policy on a request.
+    ///
+    /// # Errors
+    /// Returns the refusal, or the gateway's own response, that ends the request.
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        _outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        Err(Stop::Respond(Box::new(self.response(&exchange.facts(incoming))?)))
+    }
+
     /// Builds the answer of a route's `respond`.
     pub(crate) fn respond(config: &ReturnResponseConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let built = Self::build(config, place, scope)?;

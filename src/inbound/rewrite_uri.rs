@@ -16,11 +16,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::settings::{DependsOn, PolicySettings};
 use super::{build_context::BuildContext, query};
 use crate::{
     exchange::Exchange,
     expression::{EvaluationError, Expression, Facts, Template},
-    refusal::{Reason, Refusal},
+    refusal::{Reason, Refusal, Stop},
     request::{Ambiguities, Captures, IncomingRequest, Target},
     settings::{Faults, Place},
     upstream::UpstreamRequest,
@@ -59,7 +60,26 @@ enum Piece {
     Variable(Box<Expression>),
 }
 
+impl PolicySettings for RewriteUriConfig {
+    fn depends_on(&self) -> DependsOn {
+        DependsOn::Captures
+    }
+}
+
 impl RewriteUri {
+    /// Runs the policy on a request.
+    ///
+    /// # Errors
+    /// Returns the refusal, or the gateway's own response, that ends the request.
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        Ok(self.apply(exchange, incoming, outgoing)?)
+    }
+
     pub(crate) fn build(config: &RewriteUriConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let place = place.key("template");
         let template = config.template.as_str();

@@ -13,13 +13,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::build_context::BuildContext;
+use super::settings::{DependsOn, PolicySettings};
 use crate::{
     exchange::Exchange,
     expression::{EvaluationError, Expression, Facts, Template},
-    refusal::{Reason, Refusal},
+    refusal::{Reason, Refusal, Stop},
     request::IncomingRequest,
     settings::Place,
-    upstream::Upstream,
+    upstream::{Upstream, UpstreamRequest},
 };
 
 /// Settings of `set-backend-service`.
@@ -50,7 +51,26 @@ pub enum SetBackendService {
     Among(Box<Expression>, Box<[Arc<Upstream>]>),
 }
 
+impl PolicySettings for SetBackendServiceConfig {
+    fn depends_on(&self) -> DependsOn {
+        DependsOn::Captures
+    }
+}
+
 impl SetBackendService {
+    /// Runs the policy on a request.
+    ///
+    /// # Errors
+    /// Returns the refusal, or the gateway's own response, that ends the request.
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        _outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        Ok(self.apply(exchange, incoming)?)
+    }
+
     pub(crate) fn build(config: &SetBackendServiceConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let at = place.key("upstream");
         let template = scope.template(&config.upstream, &at);

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::build_context::BuildContext;
+use super::settings::PolicySettings;
 use crate::{
     expression::{EvaluationError, Facts, Template, field_value},
     refusal::{Reason, Refusal},
@@ -34,6 +35,8 @@ pub struct SetBody {
     value: Template,
     content_type: HeaderValue,
 }
+
+impl PolicySettings for SetBodyConfig {}
 
 impl SetBody {
     pub(crate) fn build(config: &SetBodyConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {

@@ -8,12 +8,15 @@
 //! that makes no other method refuses with [`Reason::NotAuthorized`].
 
 use http::Method;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use super::build_context::BuildContext;
+use super::settings::{DependsOn, PolicySettings};
 use crate::{
     exchange::Exchange,
     expression::{EvaluationError, Expression, Facts, Template},
-    refusal::{Reason, Refusal},
+    refusal::{Reason, Refusal, Stop},
     request::IncomingRequest,
     settings::Place,
     upstream::UpstreamRequest,
@@ -31,9 +34,36 @@ pub enum SetMethod {
     Made(Box<Expression>),
 }
 
+/// Settings of `set-method`: a method, or an expression `@(…)` that makes one.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct SetMethodConfig(
+    /// The method, or the expression.
+    pub String,
+);
+
+impl PolicySettings for SetMethodConfig {
+    fn depends_on(&self) -> DependsOn {
+        DependsOn::Captures
+    }
+}
+
 impl SetMethod {
-    pub(crate) fn build(config: &str, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        match scope.template(config, place)? {
+    /// Runs the policy on a request.
+    ///
+    /// # Errors
+    /// Returns the refusal, or the gateway's own response, that ends the request.
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        Ok(self.apply(exchange, incoming, outgoing)?)
+    }
+
+    pub(crate) fn build(config: &SetMethodConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
+        match scope.template(&config.0, place)? {
             Template::Expression(expression) => Some(Self::Made(expression)),
             Template::Literal(name) => match method(&name) {
                 Some(method) => Some(Self::Fixed(method)),
@@ -91,7 +121,7 @@ mod tests {
     use crate::{expression::tests::World, inbound::testing::Building};
 
     fn built(text: &str) -> Result<SetMethod, Vec<String>> {
-        Building::default().build(|place, scope| SetMethod::build(text, place, scope))
+        Building::default().build(|place, scope| SetMethod::build(&SetMethodConfig(text.to_owned()), place, scope))
     }
 
     #[test]

@@ -11,6 +11,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::settings::{DependsOn, PolicySettings};
 use super::{
     build_context::BuildContext,
     query,
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     exchange::Exchange,
     expression::{EvaluationError, Facts, Template},
-    refusal::{Reason, Refusal},
+    refusal::{Reason, Refusal, Stop},
     request::IncomingRequest,
     settings::Place,
     upstream::UpstreamRequest,
@@ -53,7 +54,26 @@ pub struct SetQueryParameter {
     when_absent: WhenAbsent,
 }
 
+impl PolicySettings for SetQueryParameterConfig {
+    fn depends_on(&self) -> DependsOn {
+        DependsOn::Captures
+    }
+}
+
 impl SetQueryParameter {
+    /// Runs the policy on a request.
+    ///
+    /// # Errors
+    /// Returns the refusal, or the gateway's own response, that ends the request.
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        Ok(self.apply(exchange, incoming, outgoing)?)
+    }
+
     pub(crate) fn build(config: &SetQueryParameterConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let before = scope.faults.errors();
         if config.name.is_empty() {

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::build_context::BuildContext;
+use super::settings::PolicySettings;
 use crate::settings::Place;
 
 /// Settings of `set-status`.
@@ -22,6 +23,8 @@ pub struct SetStatusConfig {
 /// Changes the status of the answer.
 #[derive(Clone, Copy, Debug)]
 pub struct SetStatus(StatusCode);
+
+impl PolicySettings for SetStatusConfig {}
 
 impl SetStatus {
     pub(crate) fn build(config: SetStatusConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {

@@ -14,11 +14,15 @@ use std::{borrow::Cow, sync::Arc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::settings::{DependsOn, PolicySettings};
 use super::{build_context::BuildContext, set_header::WhenAbsent};
 use crate::{
+    exchange::Exchange,
     expression::{EvaluationError, Facts, Template, Value, Variables},
-    refusal::{Reason, Refusal},
+    refusal::{Reason, Refusal, Stop},
+    request::IncomingRequest,
     settings::Place,
+    upstream::UpstreamRequest,
 };
 
 /// The most letters of a variable's name.
@@ -45,7 +49,27 @@ pub struct SetVariable {
     when_absent: WhenAbsent,
 }
 
+impl PolicySettings for SetVariableConfig {
+    fn depends_on(&self) -> DependsOn {
+        DependsOn::Captures
+    }
+}
+
 impl SetVariable {
+    /// Runs the policy on a request.
+    ///
+    /// # Errors
+    /// Returns the refusal, or the gateway's own response, that ends the request.
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        _outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        exchange.variables = self.apply(&exchange.facts(incoming))?;
+        Ok(())
+    }
+
     /// Builds a policy on the request.
     pub(crate) fn build(config: &SetVariableConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let built = Self::read(config, place, scope)?;

@@ -6,6 +6,7 @@
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
+use super::settings::DependsOn;
 use super::{
     PolicyConfig, PolicyEntry,
     build_context::{BuildContext, TokensBefore},
@@ -80,35 +81,13 @@ struct Dependence {
 impl Dependence {
     fn of(config: &PolicyConfig, fragments: &Fragments) -> Self {
         let mut depends = Self::default();
-        list::each(std::slice::from_ref(config), fragments, 0, &mut |policy| match policy {
-            // These hold texts that may be expressions, or a path with captures.
-            PolicyConfig::SetHeader(_)
-            | PolicyConfig::RewriteUri(_)
-            | PolicyConfig::SetQueryParameter(_)
-            | PolicyConfig::SetVariable(_)
-            | PolicyConfig::SetMethod(_)
-            | PolicyConfig::Trace(_)
-            | PolicyConfig::SetBackendService(_)
-            | PolicyConfig::Authorize(_)
-            | PolicyConfig::RateLimitByKey(_)
-            | PolicyConfig::QuotaByKey(_)
-            | PolicyConfig::LimitConcurrency(_)
-            | PolicyConfig::ReturnResponse(_)
-            | PolicyConfig::Choose(_) => depends.on_captures = true,
-            PolicyConfig::CheckPartner(_) | PolicyConfig::ValidateApiKey(_) => depends.on_route = true,
-            PolicyConfig::IpFilter(_)
-            | PolicyConfig::ValidateAzureAdToken(_)
-            | PolicyConfig::ValidateJwt(_)
-            | PolicyConfig::ValidateClientCertificate(_)
-            | PolicyConfig::CheckHeader(_)
-            | PolicyConfig::Cors(_)
-            | PolicyConfig::AnyOf(_)
-            | PolicyConfig::ReportOnly(_)
-            | PolicyConfig::SetStatus(_)
-            | PolicyConfig::SetBody(_)
-            | PolicyConfig::IncludeFragment(_) => {}
-            #[cfg(test)]
-            PolicyConfig::Panic(_) => {}
+        list::each(std::slice::from_ref(config), fragments, 0, &mut |policy| match policy
+            .settings()
+            .map(|settings| settings.depends_on())
+        {
+            Some(DependsOn::Captures) => depends.on_captures = true,
+            Some(DependsOn::Route) => depends.on_route = true,
+            Some(DependsOn::Nothing) | None => {}
         });
         depends
     }

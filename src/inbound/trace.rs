@@ -13,10 +13,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::build_context::BuildContext;
+use super::settings::{DependsOn, PolicySettings};
 use crate::{
-    exchange::Note,
+    exchange::{Exchange, Note},
     expression::{Facts, Template},
+    refusal::Stop,
+    request::IncomingRequest,
     settings::Place,
+    upstream::UpstreamRequest,
 };
 
 /// The longest message, in bytes.
@@ -49,7 +53,29 @@ pub struct Trace {
     metadata: Vec<(Arc<str>, Template)>,
 }
 
+impl PolicySettings for TraceConfig {
+    fn depends_on(&self) -> DependsOn {
+        DependsOn::Captures
+    }
+}
+
 impl Trace {
+    /// Runs the policy on a request.
+    ///
+    /// # Errors
+    /// Returns the refusal, or the gateway's own response, that ends the request.
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        _outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        if let Some(note) = self.note(&exchange.facts(incoming)) {
+            exchange.notes.add(note);
+        }
+        Ok(())
+    }
+
     /// Builds a policy on the request.
     pub(crate) fn build(config: &TraceConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         Self::read(config, place, scope, BuildContext::template)

@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue, header};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::settings::{DependsOn, PolicySettings};
 use super::{
     build_context::{BuildContext, PartnerRoute},
     check_partner::{self, CheckPartner, CheckPartnerConfig},
@@ -22,9 +23,10 @@ use crate::{
     exchange::Exchange,
     outgoing::field,
     partner::Call,
-    refusal::{Reason, Refusal},
+    refusal::{Reason, Refusal, Stop},
     request::{IncomingRequest, Reserved, TokenPlace},
     settings::{Lint, OneOrMany, Place},
+    upstream::UpstreamRequest,
 };
 
 /// API Management's name of the field.
@@ -53,7 +55,34 @@ pub struct ValidateApiKey {
     partner: CheckPartner,
 }
 
+impl PolicySettings for ValidateApiKeyConfig {
+    fn authenticates(&self) -> bool {
+        true
+    }
+
+    fn depends_on(&self) -> DependsOn {
+        DependsOn::Route
+    }
+
+    fn judges(&self) -> bool {
+        true
+    }
+}
+
 impl ValidateApiKey {
+    /// Runs the policy on a request.
+    ///
+    /// # Errors
+    /// Returns the refusal, or the gateway's own response, that ends the request.
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        _outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        Ok(self.check(exchange, incoming)?)
+    }
+
     pub(crate) fn build(config: &ValidateApiKeyConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let before = scope.faults.errors();
         let places = places(config, place, scope);
@@ -62,7 +91,7 @@ impl ValidateApiKey {
         route.checked = true;
         let (partners, route) = (*partners, PartnerRoute { has_token: true, several_tenants: false, ..*route });
         let check = CheckPartnerConfig { partners: config.partners.clone(), ..CheckPartnerConfig::default() };
-        let built = CheckPartner::build(&check, place, partners, route, scope.faults);
+        let built = CheckPartner::for_route(&check, place, partners, route, scope.faults);
         if let Some(check) = built.as_ref().filter(|_| scope.faults.errors() == before) {
             let has_key = partners.iter().any(|partner| check.concerns(partner) && partners.has_key(partner));
             if !has_key && partners.iter().any(|partner| check.concerns(partner)) {

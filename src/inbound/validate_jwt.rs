@@ -6,6 +6,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::settings::PolicySettings;
 use super::{
     build_context::BuildContext,
     mode::ModeConfig,
@@ -17,7 +18,7 @@ use crate::{
     base::clock::Clock,
     entra::{Algorithm, Tenants},
     exchange::Exchange,
-    refusal::Refusal,
+    refusal::{Refusal, Stop},
     request::IncomingRequest,
     settings::{ConfigDuration, Faults, OneOrMany, Place},
     upstream::UpstreamRequest,
@@ -78,7 +79,38 @@ pub struct ValidateJwt(ValidateAzureAdToken);
 
 const DEFAULT_ALGORITHMS: [Algorithm; 4] = [Algorithm::Rs256, Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa];
 
+impl PolicySettings for ValidateJwtConfig {
+    fn authenticates(&self) -> bool {
+        true
+    }
+
+    fn requires_token(&self) -> bool {
+        true
+    }
+
+    fn judges(&self) -> bool {
+        true
+    }
+
+    fn mode(&self) -> ModeConfig {
+        self.mode
+    }
+}
+
 impl ValidateJwt {
+    /// Runs the policy on a request.
+    ///
+    /// # Errors
+    /// Returns the refusal, or the gateway's own response, that ends the request.
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        Ok(self.check(exchange, incoming, outgoing).await?)
+    }
+
     pub(crate) fn build(config: &ValidateJwtConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let algorithms = algorithms(config, place, scope);
         Some(Self(ValidateAzureAdToken::of_issuer(config, algorithms, place, scope)?))

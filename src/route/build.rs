@@ -162,7 +162,7 @@ impl<'a> RouteBuilder<'a> {
         let asks = |policy: &PolicyConfig| {
             let mut asks = false;
             list::each(std::slice::from_ref(policy), self.config.fragments, 0, &mut |policy| {
-                asks |= matches!(policy, PolicyConfig::ValidateAzureAdToken(_) | PolicyConfig::ValidateJwt(_));
+                asks |= policy.is(|settings| settings.requires_token());
             });
             asks
         };

@@ -215,7 +215,7 @@ impl TokenRelay {
         }
         let check = CheckPartnerConfig { partners: config.partners.clone(), ..Default::default() };
         let route = PartnerRoute { has_token: true, ..PartnerRoute::of(with.route) };
-        let partner = CheckPartner::build(&check, place, with.partners, route, faults);
+        let partner = CheckPartner::for_route(&check, place, with.partners, route, faults);
         if faults.errors() > before {
             return None;
         }

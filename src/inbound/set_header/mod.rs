@@ -21,13 +21,16 @@ use serde::Deserialize;
 
 use self::secret::{NoSecret, SecretLine};
 use super::build_context::BuildContext;
+use crate::inbound::settings::{DependsOn, PolicySettings};
 use crate::outgoing::field::{Unavailable, joined, literal, name};
 use crate::{
     base::clock::Clock,
     exchange::Exchange,
     expression::{EvaluationError, Expression, Facts, HeaderTextError, Template, header_value},
+    refusal::Stop,
     request::{Claim, IncomingRequest, remove_folded},
     settings::{Faults, HeaderText, LiveSecret, Place},
+    upstream::UpstreamRequest,
 };
 
 /// Settings of `set-header`.
@@ -125,7 +128,26 @@ const APART: [HeaderName; 12] = [
 
 const EMPTY: EvaluationError = EvaluationError::Unfit("the value is the empty text");
 
+impl PolicySettings for SetHeaderConfig {
+    fn depends_on(&self) -> DependsOn {
+        DependsOn::Captures
+    }
+}
+
 impl SetHeader {
+    /// Runs the policy on a request.
+    ///
+    /// # Errors
+    /// Returns the refusal, or the gateway's own response, that ends the request.
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        Ok(self.apply(exchange, incoming, &mut outgoing.headers)?)
+    }
+
     pub(crate) fn build(config: &SetHeaderConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         Self::build_for(Side::Request, config, place, scope)
     }

@@ -29,6 +29,7 @@ pub use self::config::{
     TokenKindConfig, TokenTypeConfig, ValidateAzureAdTokenConfig,
 };
 use self::{error::NotAccepted, judge::Rules, place::Places};
+use crate::inbound::{mode::ModeConfig, settings::PolicySettings};
 use crate::{
     base::clock::Clock,
     entra::{
@@ -36,7 +37,7 @@ use crate::{
         token::{Token, TokenSeen},
     },
     exchange::Exchange,
-    refusal::{Reason, Refusal},
+    refusal::{Reason, Refusal, Stop},
     request::{IncomingRequest, NamedToken, TokenPlace},
     upstream::UpstreamRequest,
 };
@@ -98,7 +99,38 @@ impl<E: Into<NotAccepted>> From<E> for NotAdmitted {
     }
 }
 
+impl PolicySettings for ValidateAzureAdTokenConfig {
+    fn authenticates(&self) -> bool {
+        true
+    }
+
+    fn requires_token(&self) -> bool {
+        true
+    }
+
+    fn judges(&self) -> bool {
+        true
+    }
+
+    fn mode(&self) -> ModeConfig {
+        self.mode
+    }
+}
+
 impl ValidateAzureAdToken {
+    /// Runs the policy on a request.
+    ///
+    /// # Errors
+    /// Returns the refusal, or the gateway's own response, that ends the request.
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        Ok(self.check(exchange, incoming, outgoing).await?)
+    }
+
     /// Judges the token of a request; notes it on the exchange if it is accepted.
     pub(crate) async fn check(
         &self,

@@ -25,14 +25,16 @@ use http::{HeaderName, header};
 pub use self::config::{FromConfig, IdentityConfig, ValidateClientCertificateConfig};
 use self::identity::Identity;
 use super::build_context::BuildContext;
+use crate::inbound::{mode::ModeConfig, settings::PolicySettings};
 use crate::{
     caller::{TrustPurpose, TrustedGroup},
     certificate::{Authorities, CertificateFault, Checks, ClientCertificate, Verdict, header as certificate_header},
     exchange::Exchange,
     listener::load_authorities,
-    refusal::Refusal,
+    refusal::{Refusal, Stop},
     request::{Claim, IncomingRequest},
     settings::Place,
+    upstream::UpstreamRequest,
 };
 
 /// Admits callers by their certificate.
@@ -58,7 +60,42 @@ const STAKE: TrustPurpose = TrustPurpose {
     cure: "list the proxies alone",
 };
 
+impl PolicySettings for ValidateClientCertificateConfig {
+    fn authenticates(&self) -> bool {
+        true
+    }
+
+    fn accepts_forwarded_certificates(&self) -> bool {
+        self.from.is_some()
+    }
+
+    fn files(&self) -> Vec<&str> {
+        self.ca.iter().chain(&self.crl).map(String::as_str).collect()
+    }
+
+    fn judges(&self) -> bool {
+        true
+    }
+
+    fn mode(&self) -> ModeConfig {
+        self.mode
+    }
+}
+
 impl ValidateClientCertificate {
+    /// Runs the policy on a request.
+    ///
+    /// # Errors
+    /// Returns the refusal, or the gateway's own response, that ends the request.
+    pub(crate) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        incoming: &IncomingRequest,
+        _outgoing: &mut UpstreamRequest,
+    ) -> Result<(), Stop> {
+        Ok(self.check(exchange, incoming)?)
+    }
+
     pub(crate) fn build(config: &ValidateClientCertificateConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
         let before = scope.faults.errors();
         let source = match &config.from {

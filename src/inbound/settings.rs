@@ -1,0 +1,111 @@
+//! Facts about a policy that follow from its settings.
+
+use super::mode::ModeConfig;
+
+/// The properties of a route that the meaning of a policy's settings may depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DependsOn {
+    /// None: the policy means the same on every route.
+    Nothing,
+    /// The captures of its path: the settings contain expressions, or a path.
+    Captures,
+    /// The route itself.
+    Route,
+}
+
+/// The settings of a policy. The rest of the gateway asks these questions where a policy's kind matters; the defaults are the
+/// answers for a policy that only judges or changes a request.
+pub(crate) trait PolicySettings {
+    /// Returns whether the policy establishes the caller's identity.
+    fn authenticates(&self) -> bool {
+        false
+    }
+
+    /// Returns whether the policy requires a token.
+    fn requires_token(&self) -> bool {
+        false
+    }
+
+    /// Returns whether no request gets past the policy.
+    fn ends_request(&self) -> bool {
+        false
+    }
+
+    /// Returns whether the policy determines the partner that calls.
+    fn checks_partner(&self) -> bool {
+        false
+    }
+
+    /// Returns whether the policy decides which of the callers with a valid token may pass.
+    fn restricts_callers(&self) -> bool {
+        false
+    }
+
+    /// Returns whether the policy accepts certificates from a proxy's header fields.
+    fn accepts_forwarded_certificates(&self) -> bool {
+        false
+    }
+
+    /// Returns the property of a route that the settings depend on.
+    fn depends_on(&self) -> DependsOn {
+        DependsOn::Nothing
+    }
+
+    /// Returns whether the policy only judges requests. What changes one, or answers it, is no judgement: without it the backend
+    /// would receive another request than is meant.
+    fn judges(&self) -> bool {
+        false
+    }
+
+    /// Returns the mode that the settings have; those that judge nothing have none.
+    fn mode(&self) -> ModeConfig {
+        ModeConfig::Enforce
+    }
+
+    /// Returns the files that the settings name, as written.
+    fn files(&self) -> Vec<&str> {
+        Vec::new()
+    }
+}
+
+impl<S: PolicySettings> PolicySettings for Box<S> {
+    fn authenticates(&self) -> bool {
+        S::authenticates(self)
+    }
+
+    fn requires_token(&self) -> bool {
+        S::requires_token(self)
+    }
+
+    fn ends_request(&self) -> bool {
+        S::ends_request(self)
+    }
+
+    fn checks_partner(&self) -> bool {
+        S::checks_partner(self)
+    }
+
+    fn restricts_callers(&self) -> bool {
+        S::restricts_callers(self)
+    }
+
+    fn accepts_forwarded_certificates(&self) -> bool {
+        S::accepts_forwarded_certificates(self)
+    }
+
+    fn depends_on(&self) -> DependsOn {
+        S::depends_on(self)
+    }
+
+    fn judges(&self) -> bool {
+        S::judges(self)
+    }
+
+    fn mode(&self) -> ModeConfig {
+        S::mode(self)
+    }
+
+    fn files(&self) -> Vec<&str> {
+        S::files(self)
+    }
+}
