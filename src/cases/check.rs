@@ -235,6 +235,7 @@ impl<'a> Checker<'a> {
             status: written.status,
             code: text(written.code.as_ref(), "code"),
             policy: text(written.policy.as_ref(), "policy"),
+            would_deny: text(written.would_deny.as_ref(), "would-deny"),
             route: text(written.route.as_ref(), "route"),
             upstream: text(written.upstream.as_ref(), "upstream"),
             upstream_method: text(written.upstream_method.as_ref(), "upstream-method"),
@@ -307,6 +308,7 @@ const fn says_something(written: &ExpectationConfig) -> bool {
 fn says_something_at_all(written: &ExpectationConfig) -> bool {
     says_something(written)
         || written.policy.is_some()
+        || written.would_deny.is_some()
         || written.route.is_some()
         || written.body.is_some()
         || written.upstream_method.is_some()

@@ -68,6 +68,7 @@ pub(super) struct Expectation {
     pub(super) status: Option<u16>,
     pub(super) code: Option<TextExpectation>,
     pub(super) policy: Option<TextExpectation>,
+    pub(super) would_deny: Option<TextExpectation>,
     pub(super) route: Option<TextExpectation>,
     pub(super) upstream: Option<TextExpectation>,
     pub(super) upstream_method: Option<TextExpectation>,
@@ -139,6 +140,8 @@ impl Expectation {
         }
         found.text("code", self.code.as_ref(), outcome.code.as_deref(), true);
         found.text("policy", self.policy.as_ref(), outcome.policy.as_deref(), true);
+        let would_deny = self.would_deny.as_ref().map(|_| outcome.would_deny.join(", "));
+        found.text("would-deny", self.would_deny.as_ref(), would_deny.as_deref(), false);
         found.text("route", self.route.as_ref(), outcome.route.as_deref(), false);
         if let Some(status) = self.status {
             let own = outcome.status.as_u16();

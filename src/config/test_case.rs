@@ -204,6 +204,8 @@ pub struct ExpectationConfig {
     pub status: Option<u16>,
     /// The entry that refuses, as in audit records: `inbound[1].ip-filter`.
     pub policy: Option<String>,
+    /// The codes of refusals that are only reported (`mode: report-only`), separated by commas.
+    pub would_deny: Option<String>,
     /// The route.
     pub route: Option<String>,
     /// The upstream that receives the request, which is then allowed.

@@ -107,6 +107,8 @@ pub struct Outcome {
     pub upstream: Option<SentRequest>,
     /// The response to the caller, after the policies on it.
     pub response: Response<Bytes>,
+    /// The codes of refusals that are only reported, in their order.
+    pub would_deny: Vec<String>,
     /// The steps of the decision, if the trace is read. Those within a policy stand before it.
     pub steps: Vec<Step>,
     /// The facts that were not available.
@@ -160,6 +162,7 @@ impl Outcome {
             cause: outcome.cause.as_deref().map(str::to_owned),
             hint: outcome.hint.as_deref().map(str::to_owned),
             upstream,
+            would_deny: outcome.would_deny.iter().map(|refusal| refusal.code().to_owned()).collect(),
             response: Response::default(),
             steps,
             judged_without,

@@ -194,6 +194,7 @@ impl<'a> Sites<'a> {
             }
             "choose" => self.choose(place, what),
             "any-of" => self.any_of(place, what),
+            "report-only" => self.policies(place, what),
             _ => {}
         }
     }
