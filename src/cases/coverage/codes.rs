@@ -38,6 +38,7 @@ pub(super) fn of(policy: &PolicyConfig, config: &Config, checked: bool) -> Vec<(
             let refuses = header.when_absent != WhenAbsent::Skip && header.exists_action != ExistsAction::Delete;
             if reads && refuses { vec![Reason::HeaderValueUnavailable] } else { Vec::new() }
         }
+        PolicyConfig::ValidateApiKey(_) => vec![Reason::ApiKeyMissing, Reason::ApiKeyInvalid],
         PolicyConfig::RateLimitByKey(_) => vec![Reason::RateLimitExceeded],
         PolicyConfig::QuotaByKey(_) => vec![Reason::QuotaExceeded],
         // Those of lists within are their entries'. One request at a time exceeds no limit of concurrent ones.

@@ -31,6 +31,8 @@ pub(super) fn mutants(suite: &Suite, runtime: &Runtime, known: &KnownValues) -> 
     sites.each("address-sets", |sites, place, name| sites.addresses(place, &format!("address-sets.{name}"), Addresses::Callers));
     sites.each("partners", Sites::partner);
     sites.policies(&root.key("inbound"), "inbound");
+    sites.policies(&root.key("outbound"), "outbound");
+    sites.policies(&root.key("on-error"), "on-error");
     sites.each("fragments", |sites, place, name| sites.policies(place, name));
     sites.each("routes", Sites::route);
     sites.mutants
@@ -109,6 +111,7 @@ impl<'a> Sites<'a> {
             self.add(&place, format!("without identity-headers.{}", key.text), Edit::Delete(place.clone()));
         }
         self.policies(&place.key("outbound"), "outbound");
+        self.policies(&place.key("on-error"), "on-error");
         if self.get(&place.key("upstream")).is_none() {
             return;
         }
@@ -178,6 +181,10 @@ impl<'a> Sites<'a> {
                 self.list(&place.key("values"), what, self.known.headers_of(name).collect());
             }
             "check-partner" => self.drops(&place.key("partners"), what),
+            "validate-api-key" => {
+                self.drops(&place.key("partners"), what);
+                self.drops(&place.key("header-name"), &format!("{what}, header-name"));
+            }
             "validate-client-certificate" => self.drops(&place.key("identities"), what),
             "cors" => {
                 self.list(
