@@ -25,7 +25,8 @@ pub(super) fn of(policy: &PolicyConfig, config: &Config, checked: bool) -> Vec<(
         PolicyConfig::ValidateClientCertificate(certificate) => of_certificate(certificate),
         PolicyConfig::CheckPartner(check) => {
             let named = |name: &String| check.partners.as_ref().is_none_or(|names| names.contains(name));
-            of_partners(config.partners.iter().filter(|(name, _)| named(name)).map(|(_, partner)| partner))
+            let partners = config.partners.iter().filter(|(name, _)| named(name)).map(|(_, partner)| partner);
+            of_partners(&partners.collect::<Vec<_>>())
         }
         PolicyConfig::Authorize(authorize) => {
             own.clone_from(&authorize.code);
@@ -95,8 +96,8 @@ fn of_certificate(certificate: &ValidateClientCertificateConfig) -> Vec<Reason> 
     ])
 }
 
-fn of_partners<'a>(partners: impl Iterator<Item = &'a PartnerConfig> + Clone) -> Vec<Reason> {
-    let any = |holds: fn(&PartnerConfig) -> bool| partners.clone().any(holds);
+fn of_partners(partners: &[&PartnerConfig]) -> Vec<Reason> {
+    let any = |holds: fn(&PartnerConfig) -> bool| partners.iter().copied().any(holds);
     let weak = |partner: &PartnerConfig| {
         partner.client_credential == PartnerCredential::Certificate || partner.client_certificate.is_some()
     };

@@ -101,7 +101,7 @@ impl Coverage {
     pub(crate) fn percent(&self) -> usize {
         let total: usize = self.parts().iter().map(|part| part.total).sum();
         let touched: usize = self.parts().iter().map(|part| part.touched()).sum();
-        if total == 0 { 100 } else { touched * 100 / total }
+        (touched * 100).checked_div(total).unwrap_or(100)
     }
 
     /// Returns the coverage for machines.
@@ -233,7 +233,8 @@ fn is_or_lists(claim: Option<&Value>, text: &str) -> bool {
     match claim {
         Some(Value::Array(entries)) => entries.iter().any(|entry| is_or_lists(Some(entry), text)),
         Some(Value::String(own)) => own == text || own.split([' ', ',', ';']).any(|part| part == text),
-        Some(other @ (Value::Bool(_) | Value::Number(_))) => other.to_string() == text,
+        Some(Value::Bool(own)) => text == if *own { "true" } else { "false" },
+        Some(Value::Number(own)) => text == own.to_string(),
         Some(Value::Null | Value::Object(_)) | None => false,
     }
 }

@@ -172,7 +172,7 @@ impl Mutation {
     /// Returns the share of mutants that cases notice, in percent, rounded down.
     pub(crate) fn score(&self) -> usize {
         let (killed, survived) = (self.killed(), self.survivors().count());
-        if killed + survived == 0 { 100 } else { killed * 100 / (killed + survived) }
+        (killed * 100).checked_div(killed + survived).unwrap_or(100)
     }
 
     /// Returns the mutants for machines, without those that are no usable config.

@@ -32,12 +32,15 @@ struct Probe {
     outcome: Treatment,
 }
 
+/// The line and the header fields of a request to an upstream.
+type SentHead = (String, Vec<(String, Vec<u8>)>);
+
 /// How a request is treated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Treatment {
     verdict: String,
     /// What the upstream receives, but for identifiers of the request.
-    sent: Option<(String, Vec<(String, Vec<u8>)>)>,
+    sent: Option<SentHead>,
 }
 
 impl Treatment {

@@ -154,7 +154,10 @@ impl<'a> Sites<'a> {
         for (index, entry) in entries.iter().enumerate() {
             let Some([(key, _)]) = entry.as_map().map(Vec::as_slice) else { continue };
             let (at, what) = (place.index(index).key(&key.text), format!("{name}[{index}] {}", key.text));
-            self.add(&at, format!("without {what}"), Edit::Delete(place.index(index)));
+            // A note in the record decides nothing.
+            if key.text != "trace" {
+                self.add(&at, format!("without {what}"), Edit::Delete(place.index(index)));
+            }
             self.policy(&key.text, &at, &what);
         }
     }
@@ -295,10 +298,10 @@ impl<'a> Sites<'a> {
         self.drops(place, what);
         let own = self.texts(place);
         let more: Vec<_> = known.into_iter().filter(|value| !own.iter().any(|own| own.eq_ignore_ascii_case(value))).collect();
-        self.additions(place, what, more);
+        self.additions(place, what, &more);
     }
 
-    fn additions(&mut self, place: &Place, what: &str, more: Vec<String>) {
+    fn additions(&mut self, place: &Place, what: &str, more: &[String]) {
         let Some(first) = more.first() else { return };
         let change = format!("{what}: `{first}` added");
         let edits = more.iter().take(MOST_ADDITIONS).map(|value| Edit::Append(place.clone(), value.clone())).collect();
@@ -329,7 +332,7 @@ impl<'a> Sites<'a> {
         let known = if whose == Addresses::Peers { &self.known.peers } else { &self.known.addresses };
         let more: Vec<_> = known.iter().filter(|address| !set.contains(**address, &clock)).map(ToString::to_string).collect();
         if is_list {
-            self.additions(place, what, more);
+            self.additions(place, what, &more);
         } else if whose == Addresses::Peers && !more.is_empty() {
             // Nobody is trusted so far.
             let listener =

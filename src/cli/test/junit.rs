@@ -9,6 +9,9 @@ use std::fmt::Write as _;
 use super::report::{Outcomes, lines, plain};
 use crate::cases::{Case, CaseResult};
 
+/// A case, its result, and what is told of its failure.
+type ToldCase<'a> = (&'a Case, &'a CaseResult, String);
+
 /// Renders the report.
 pub(super) fn render(outcomes: &Outcomes) -> String {
     let seconds = outcomes.duration.as_secs_f64();
@@ -20,7 +23,7 @@ pub(super) fn render(outcomes: &Outcomes) -> String {
         "<testsuites name=\"entrada\" tests=\"{cases}\" failures=\"{failed}\" errors=\"0\" time=\"{seconds:.6}\">"
     );
     let timestamp = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S");
-    let mut files: Vec<(&str, Vec<(&Case, &CaseResult, String)>)> = Vec::new();
+    let mut files: Vec<(&str, Vec<ToldCase<'_>>)> = Vec::new();
     for (document, case, result) in outcomes.each() {
         let told = result.failure.as_ref().map_or_else(String::new, |failure| lines(document, failure).join("\n"));
         match files.last_mut().filter(|(file, _)| *file == case.file) {

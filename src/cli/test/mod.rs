@@ -79,14 +79,14 @@ pub fn run(arguments: &TestArguments) -> anyhow::Result<ExitCode> {
     let format = format(arguments)?;
     let suites = match load(&arguments.config.path()) {
         Ok(suites) => suites,
-        Err(error) => return Ok(faulty(&error)?),
+        Err(error) => return faulty(&error),
     };
     if arguments.list {
         return list(&suites, arguments);
     }
     let outcomes = match outcomes(suites, began, arguments) {
         Ok(outcomes) => outcomes,
-        Err(RunError::Config(OfflineFault::Config(report))) => return Ok(faulty(&SuiteError::Faults(vec![*report]))?),
+        Err(RunError::Config(OfflineFault::Config(report))) => return faulty(&SuiteError::Faults(vec![*report])),
         Err(error) => return Err(error.into()),
     };
     if outcomes.cases() == 0 {
