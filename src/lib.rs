@@ -1,5 +1,15 @@
 //! entrada: an authenticating reverse proxy for Microsoft Entra ID.
 //!
+//! The command `entrada` is the usual way to run it. Applications can embed it:
+//!
+//! - [`Gateway`] is the whole gateway as a `tower::Service`, to be mounted in a router.
+//! - [`AuthorizeLayer`] puts routes and policies before a service of one's own, which finds [`Caller`], [`Token`] and [`Partner`] in
+//!   the extensions of a request.
+//! - [`Server`] runs the gateway with its listeners, as the command does.
+//! - [`dev_tenant`] issues tokens for tests.
+//!
+//! # The way of a request
+//!
 //! Every request is one `Exchange` that passes these stations once, in this order:
 //!
 //! 1. `listener`: sockets, TLS, HTTP/1 and HTTP/2, their limits and deadlines
@@ -16,12 +26,6 @@
 //! The incoming request is parsed strictly, once (`request`); the request to the upstream is built anew from the parts that may
 //! pass. A refusal has a `Reason` with a stable code. The rules are in a
 //! `Runtime`, compiled once from the `config` and swapped whole.
-//!
-//! The modules are listed below by layer, the lowest first: each names only those before it. `tests/it/layers.rs` enforces it.
-//! The lowest layers are crates of their own, and named like the modules.
-//!
-//! Applications use [`Gateway`], [`AuthorizeLayer`] and [`Server`], and the development tenant in their tests. All other modules are
-//! private: what is `pub` in them is for the modules above.
 
 #![cfg_attr(
     not(feature = "unstable"),
@@ -33,6 +37,8 @@
     )
 )]
 
+// By layer, the lowest first: each names only those before it, which `tests/it/layers.rs` enforces. The lowest are crates of their
+// own. All but what is exported below is private; what is `pub` in a module is for the modules above it.
 use entrada_base::{self as base, refusal, settings};
 pub use entrada_dev_tenant as dev_tenant;
 use entrada_entra::{credentials, entra, graph, identity_http};

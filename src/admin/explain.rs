@@ -107,10 +107,24 @@ pub(super) async fn explain(State(admin): State<Admin>, request: Request) -> Res
         Ok(asked) => asked,
         Err(fault) => return (StatusCode::BAD_REQUEST, format!("{fault}\n")).into_response(),
     };
-    let Ok(_permit) = AT_ONCE.acquire().await else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+    // Nobody waits here, where probes and scrapes are answered, too.
+    let Ok(permit) = AT_ONCE.try_acquire() else {
+        return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "1")], "another explanation is being made\n")
+            .into_response();
+    };
     let (written, runtime) = (admin.written.load_full(), admin.runtime.load_full());
+    if let Some(name) =
+        request.listener.as_ref().filter(|name| !runtime.listeners.iter().any(|listener| *listener.name == ***name))
+    {
+        return (StatusCode::BAD_REQUEST, format!("there is no listener `{name}`\n")).into_response();
+    }
     let handle = Handle::current();
-    match spawn_blocking(move || handle.block_on(explained(&written, &runtime, request, now))).await {
+    let explained = move || {
+        // Held until the work is done, also if nobody waits for it any more.
+        let _permit = permit;
+        handle.block_on(explained(&written, &runtime, request, now))
+    };
+    match spawn_blocking(explained).await {
         Ok(Ok(Some(explanation))) => axum::Json(explanation).into_response(),
         Ok(Ok(None)) => {
             let fault = "the files of the running config have changed, or cannot be read any more; reload, then ask again\n";

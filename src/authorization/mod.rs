@@ -284,8 +284,8 @@ impl Authorization {
 
     fn keep(&self, facts: &Facts<'_>, incoming: &IncomingRequest, outgoing: &mut UpstreamRequest) -> Result<(), NotForwardable> {
         let validated = || facts.token_place.into_iter().chain(facts.named_tokens.iter().map(|named| &named.place));
-        let vouched_for = |place: &TokenPlace| facts.token_place.is_none() || validated().any(|validated| validated == place);
-        // Nobody has vouched for what stands in the other places.
+        let vouched_for = |place: &TokenPlace| validated().any(|validated| validated == place);
+        // Nobody has vouched for what stands in the other places; where no token was validated, that is each in which one would be.
         for place in self.places.iter().filter(|place| !vouched_for(place)) {
             place.clear(outgoing);
         }

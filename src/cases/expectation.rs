@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use regex::Regex;
 
 use crate::{
@@ -160,7 +160,7 @@ impl Expectation {
         for (name, wanted) in &self.upstream_headers {
             match upstream {
                 Some(head) => {
-                    found.text(&format!("upstream-headers.{name}"), Some(wanted), field(&head.headers, name).as_deref(), false);
+                    found.field(&format!("upstream-headers.{name}"), wanted, &head.headers, name);
                 }
                 // Nothing is absent from a request that was not sent.
                 None => found.note(false, &format!("upstream-headers.{name}"), &wanted.wanted(), || verdict(found.outcome)),
@@ -171,7 +171,7 @@ impl Expectation {
     fn compare_response(&self, found: &mut Comparison<'_>) {
         let response = &found.outcome.response;
         for (name, wanted) in &self.headers {
-            found.text(&format!("headers.{name}"), Some(wanted), field(response.headers(), name).as_deref(), false);
+            found.field(&format!("headers.{name}"), wanted, response.headers(), name);
         }
         let body = self.body.as_ref().map(|_| String::from_utf8_lossy(response.body()));
         found.text("body", self.body.as_ref(), body.as_deref(), false);
@@ -215,6 +215,17 @@ impl Comparison<'_> {
         if !holds {
             self.differences.push(Difference { field: field.to_owned(), wanted: wanted.to_owned(), found: found() });
         }
+    }
+
+    /// Compares a header field. The values of secrets are compared, and not shown.
+    fn field(&mut self, what: &str, wanted: &TextExpectation, headers: &HeaderMap, name: &HeaderName) {
+        let values = field(headers, name);
+        let is_secret = headers.get_all(name).iter().any(HeaderValue::is_sensitive) || *name == header::AUTHORIZATION;
+        self.note(wanted.holds(values.as_deref()), what, &wanted.wanted(), || match &values {
+            Some(_) if is_secret => "***".to_owned(),
+            Some(values) if !values.is_empty() => values.clone(),
+            _ => "absent".to_owned(),
+        });
     }
 
     /// Compares a text; where there is none, the verdict may say more than its absence.

@@ -56,6 +56,7 @@ pub struct Document {
     found: Vec<Finding>,
     silences: Silences,
     /// The settings by name, for telling what another config changes.
+    #[doc(hidden)]
     pub fingerprint: Fingerprint,
     /// The names of fields and parameters that the config reads.
     #[doc(hidden)]
@@ -249,11 +250,13 @@ impl Document {
     }
 
     /// Returns the faults found while the config was built, with their places in the files, and the earlier warnings.
+    #[doc(hidden)]
     pub fn report(&self, faults: &Faults) -> Report {
         self.report_at(faults, today())
     }
 
     /// Does the same at a time, in seconds since 1970: silences end on a day.
+    #[doc(hidden)]
     pub fn report_at(&self, faults: &Faults, now: u64) -> Report {
         let findings = faults.iter().map(|fault| Finding::of(fault, self.places.origin(&fault.place, fault.at_key)));
         let findings = findings.chain(self.found.iter().cloned()).collect();
@@ -261,6 +264,7 @@ impl Document {
     }
 
     /// Returns a message about the config without its secrets.
+    #[doc(hidden)]
     pub fn said<'m>(&self, message: &'m str) -> Cow<'m, str> {
         self.sources.said(message, None)
     }
@@ -281,6 +285,7 @@ impl Document {
     }
 
     /// Returns the place of a setting: file, line and column.
+    #[doc(hidden)]
     pub fn position(&self, place: &Place) -> Option<(String, usize, usize)> {
         let origin = self.places.origin(place, false)?;
         let (line, column) = self.sources.line_column(origin.file, origin.start);

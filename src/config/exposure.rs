@@ -230,7 +230,7 @@ fn is_internal(host: &str) -> bool {
         Err(_) => {
             let ends = |end: &&str| host.strip_suffix(*end).is_some_and(|rest| rest.ends_with('.'));
             // A name without a dot is completed by a machine's own search list.
-            !host.contains('.') || INTERNAL.iter().any(|end| ends(&end))
+            !host.contains('.') || INTERNAL.iter().any(ends)
         }
     }
 }

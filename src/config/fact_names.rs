@@ -4,10 +4,8 @@ use std::{collections::BTreeSet, sync::LazyLock};
 
 use regex::Regex;
 
+use crate::inbound::credential_names::{USUAL, USUAL_PARAMETERS};
 use crate::settings::node::{Kind, Node, Text};
-
-/// The fields that are never recorded, whatever reads them.
-const NEVER: [&str; 5] = ["authorization", "proxy-authorization", "cookie", "set-cookie", "ocp-apim-subscription-key"];
 
 /// The names that expressions and `check-header` read; header names are in lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,8 +24,12 @@ impl FactNames {
     pub(crate) fn of(document: &Node) -> Self {
         let mut names = Self::default();
         names.visit(document);
-        names.parameters.retain(|name| !names.secret_parameters.contains(&name.to_ascii_lowercase()));
-        names.headers.retain(|name| !NEVER.contains(&&**name) && !names.secret_headers.contains(name));
+        // What usually holds a credential is never recorded, whatever reads it.
+        names.parameters.retain(|name| {
+            let name = name.to_ascii_lowercase();
+            !names.secret_parameters.contains(&name) && !USUAL_PARAMETERS.contains(&&*name)
+        });
+        names.headers.retain(|name| !USUAL.contains(&&**name) && name != "set-cookie" && !names.secret_headers.contains(name));
         names
     }
 
@@ -109,6 +111,7 @@ inbound:
   - validate-azure-ad-token: { header-name: X-Token }
   - validate-api-key: { header-name: [X-Key, X-Old-Key], query-parameter-name: key }
   - set-header: { name: X-Set, value: "@(request.headers[\"cookie\"] + request.headers['x-token'] + request.headers['x-old-key'] + request.query['Key'])" }
+  - rate-limit-by-key: { counter-key: "@(request.headers['X-API-Key'] + request.headers['x-functions-key'] + request.query['SIG'])" }
   - set-header: { name: X-Text, value: "request.headers['x-none']" }
 "#;
         let names = FactNames::of(&yaml::read(text, 0, &mut Vec::new(), &mut Vec::new()));

@@ -57,6 +57,7 @@ impl Report {
     }
 
     /// Returns whether the config's file could not be read at all.
+    #[doc(hidden)]
     pub const fn is_unread(&self) -> bool {
         self.unread
     }
@@ -76,6 +77,7 @@ impl Report {
 
     /// Joins this report and another one of the same config.
     #[must_use]
+    #[doc(hidden)]
     pub fn and(self, other: &Self) -> Self {
         let findings = [self.findings, other.findings.clone()].concat();
         let silenced = [self.silenced, other.silenced.clone()].concat();
@@ -94,6 +96,7 @@ impl Report {
 
     /// Adds the faults that `build` finds in the readable rest of the config, so that one fault does not hide another.
     #[must_use]
+    #[doc(hidden)]
     pub fn with_the_rest(self, build: impl FnOnce(&Document, &mut Faults)) -> Self {
         let Some(rest) = self.rest.clone() else { return self };
         let (mut all, mut own) = (Faults::default(), Faults::default());
@@ -256,6 +259,7 @@ impl Report {
     }
 
     /// Writes each fault to the log as one event.
+    #[doc(hidden)]
     pub fn log(&self) {
         for finding in &self.findings {
             let position = finding.origin.as_ref().map(|origin| {

@@ -26,7 +26,7 @@ use crate::{
     server::{ServerError, ServerOptions},
 };
 
-/// A [`tower::Layer`] that puts the routes and policies of a config in front of a service.
+/// A `tower::Layer` that puts the routes and policies of a config in front of a service.
 ///
 /// A route without `upstream`, `respond` or another target leads to the service. The service receives the request as an upstream would:
 /// reserved header fields come from the gateway alone, the changes of the policies are made, and `Authorization` is as the route's

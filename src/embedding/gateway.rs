@@ -33,7 +33,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// The gateway as a [`tower::Service`] that an application mounts.
+/// The gateway as a `tower::Service` that an application mounts.
 ///
 /// It handles a request as `entrada run` does: the policies of its route are applied, it is sent to the route's upstream, and it is
 /// recorded. The gateway opens no socket: the application hands requests over, with a [`Peer`] among their extensions. Clones share their state.

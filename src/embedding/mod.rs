@@ -1,4 +1,4 @@
-//! The gateway as a part of an application: a [`tower::Service`], and a [`tower::Layer`] in front of the application's own service.
+//! The gateway as a part of an application: a `tower::Service`, and a `tower::Layer` in front of the application's own service.
 
 mod authorize;
 mod facts;

@@ -20,6 +20,7 @@ use crate::{
         Reason,
         trace::{Step, Verdict},
     },
+    settings::HeaderText,
 };
 
 /// The number of ranges or values that are listed.
@@ -77,7 +78,8 @@ fn entry(explained: Explained<'_>, policy: &PolicyConfig, refused: Option<Reason
         PolicyConfig::SetHeader(config) => {
             facts.looked_at = format!("the header {}", config.name);
             let values = config.value.iter().chain(&config.values);
-            facts.wanted = values.map(|value| value.plain().map_or_else(|| "***".to_owned(), str::to_owned)).collect();
+            let plain = |value: &HeaderText| value.plain().filter(|_| !is_credential(&config.name)).map(str::to_owned);
+            facts.wanted = values.map(|value| plain(value).unwrap_or_else(|| "***".to_owned())).collect();
             facts.found = match refused {
                 None => sent_values(explained, &config.name),
                 Some(_) => facts.wanted.iter().flat_map(|value| absent_operands(explained, value)).collect(),

@@ -1,5 +1,7 @@
 //! The turning fact: the change of the request that turns a refusal, tried before it is named.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::{
@@ -77,6 +79,8 @@ pub(super) async fn find(
     if !turns(&current) {
         return Some(Turning::none(&current));
     }
+    // What the request itself had there: later facts were found in requests that were changed already.
+    let own: BTreeMap<String, String> = facts.iter().rev().map(|fact| (fact.name.clone(), fact.from.clone())).collect();
     let facts = search.fewest(facts).await;
     let last = search.run(&facts).await;
     Some(Turning {
@@ -84,7 +88,10 @@ pub(super) async fn find(
         tried: true,
         who: facts.iter().map(|fact| fact.who.clone()).collect(),
         request: search.variant(&facts).map(|variant| (variant.signed(trial), variant.now())),
-        facts: facts.into_iter().map(|Candidate { name, from, to, .. }| TurningFact { name, from, to }).collect(),
+        facts: facts
+            .into_iter()
+            .map(|Candidate { name, from, to, .. }| TurningFact { from: own.get(&name).cloned().unwrap_or(from), name, to })
+            .collect(),
     })
 }
 

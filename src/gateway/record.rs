@@ -58,7 +58,11 @@ impl Recorder {
             self.exchange.outcome.decision = Decision::Refused(Reason::ClientLeft);
         }
         let outcome = &mut self.exchange.outcome;
-        if !outcome.complete && outcome.ended_by.is_none() && outcome.cause.is_none() && outcome.status.is_some() {
+        if !outcome.complete
+            && outcome.ended_by.is_none()
+            && outcome.cause.is_none()
+            && (outcome.status.is_some() || decision == Decision::Allowed)
+        {
             // Whatever ends a body otherwise says so.
             outcome.ended_by = Some(EndedBy::Caller);
         }

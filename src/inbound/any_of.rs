@@ -93,6 +93,8 @@ impl AnyOf {
         outgoing: &mut UpstreamRequest,
     ) -> Result<(), Stop> {
         let mut first = None;
+        let judged_before = (exchange.refused_token.clone(), exchange.refused_place.clone(), exchange.judged_certificate.clone());
+        let had_seen = exchange.token_seen.is_some();
         for Alternative { list, at, place } in &self.0 {
             let before = exchange.checkpoint();
             let mut tried = outgoing.clone();
@@ -106,6 +108,12 @@ impl AnyOf {
             match result {
                 Ok(()) => {
                     *outgoing = tried;
+                    if first.is_some() {
+                        // The caller is who this list found: what others have refused says nothing of it.
+                        (exchange.refused_token, exchange.refused_place, exchange.judged_certificate) = judged_before;
+                        exchange.judged_certificate = exchange.certificate.clone().or_else(|| exchange.judged_certificate.take());
+                        exchange.token_seen.take_if(|_| !had_seen);
+                    }
                     return Ok(());
                 }
                 Err(Stop::Refuse(refusal)) => {

@@ -131,10 +131,10 @@ impl BuildContext<'_> {
     pub(crate) fn can_evaluate(&mut self, expression: &mut Expression, place: &Place) -> bool {
         let before = self.faults.errors();
         // What a policy before would have established may be absent wherever a request was refused before it.
+        self.knows_variables(expression, place);
         if self.on_error == OnError::Everywhere {
             return true;
         }
-        self.knows_variables(expression, place);
         if expression.uses().error && !self.is_on_error() {
             let cure = "use it in `on-error`";
             self.faults.error(place, "the expression reads `error`, and there is none here", cure);
@@ -188,6 +188,9 @@ impl BuildContext<'_> {
         for name in expression.variables() {
             if let Some(known) = self.tokens_before.variables.iter().find(|known| *known.name == *name) {
                 through = through.or(known.uses);
+                continue;
+            }
+            if self.on_error == OnError::Everywhere {
                 continue;
             }
             let known: Vec<_> = self.tokens_before.variables.iter().map(|known| &*known.name).collect();

@@ -8,7 +8,7 @@ use http::HeaderName;
 use crate::settings::OneOrMany;
 
 /// The fields that hold callers' credentials in most configs.
-const USUAL: [&str; 9] = [
+pub(crate) const USUAL: [&str; 9] = [
     "authorization",
     "proxy-authorization",
     "cookie",
@@ -19,6 +19,10 @@ const USUAL: [&str; 9] = [
     "x-ms-token-aad-access-token",
     "x-ms-token-aad-id-token",
 ];
+
+/// The query parameters that hold credentials in most URLs: keys of functions, signatures, codes and tokens.
+pub(crate) const USUAL_PARAMETERS: [&str; 9] =
+    ["access_token", "api-key", "api_key", "apikey", "client_secret", "code", "key", "sig", "subscription-key"];
 
 /// The names under which callers send credentials.
 #[derive(Clone, Debug, Default)]

@@ -21,7 +21,7 @@ pub(crate) trait PolicySettings {
         false
     }
 
-    /// Returns whether the policy requires a token.
+    /// Returns whether the policy requires a token, or a key in place of one.
     fn requires_token(&self) -> bool {
         false
     }

@@ -56,6 +56,10 @@ pub struct ValidateApiKey {
 }
 
 impl PolicySettings for ValidateApiKeyConfig {
+    fn requires_token(&self) -> bool {
+        true
+    }
+
     fn authenticates(&self) -> bool {
         true
     }

@@ -157,6 +157,9 @@ fn digest_of(written: &Secret, secrets: &Secrets, place: &Place, faults: &mut Fa
     Some(digest)
 }
 
+/// The reason why a key is not accepted, and the key where it is a known one.
+pub(crate) type RefusedKey<'a> = (ApiKeyFault, Option<&'a Arc<ApiKey>>);
+
 impl Partners {
     /// Finds the partner whose key this is, and judges the call as [`judge`](Self::judge) does.
     ///
@@ -168,7 +171,7 @@ impl Partners {
         call: Call<'_>,
         only: Option<&[Arc<str>]>,
         clock: &Clock,
-    ) -> Result<(&Arc<Partner>, &Arc<ApiKey>), (ApiKeyFault, Option<&Arc<ApiKey>>)> {
+    ) -> Result<(&Arc<Partner>, &Arc<ApiKey>), RefusedKey<'_>> {
         let key = self.keys.find(presented).ok_or((ApiKeyFault::Unknown, None))?;
         let fails = |fault| (fault, Some(key));
         if key.until.is_some_and(|until| clock.unix_seconds() >= until) {

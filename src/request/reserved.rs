@@ -64,15 +64,15 @@ impl ReservedNames {
         let folded = fold(name.as_str());
         match claim {
             Claim::Identity => drop(self.identity.insert(folded)),
-            Claim::Override => self.overrides_here([folded].iter()),
+            Claim::Override => self.overrides_here(&[folded].into()),
         }
     }
 
     /// Notes names that the current route overrides.
-    fn overrides_here<'n>(&mut self, names: impl Iterator<Item = &'n Box<str>> + Clone) {
+    fn overrides_here(&mut self, names: &BTreeSet<Box<str>>) {
         let everywhere = self.upstreams.is_empty().then_some(None);
         for upstream in everywhere.into_iter().chain(self.upstreams.iter().cloned().map(Some)) {
-            self.overrides.entry(upstream).or_default().extend(names.clone().cloned());
+            self.overrides.entry(upstream).or_default().extend(names.iter().cloned());
         }
     }
 
@@ -97,7 +97,7 @@ impl ReservedNames {
         self.identity.extend(others.identity.iter().cloned());
         // What is shared is built outside of any route, so that it is noted for all.
         if let Some(overrides) = others.overrides.get(&None) {
-            self.overrides_here(overrides.iter());
+            self.overrides_here(overrides);
         }
         let additions = others.additions.iter().map(|addition| Addition {
             name: addition.name.clone(),

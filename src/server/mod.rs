@@ -215,6 +215,7 @@ impl Server {
     }
 
     /// Notes the result of a reload for the status page.
+    #[doc(hidden)]
     pub fn reloaded(&self, error: Option<String>) {
         self.lifecycle.reloaded(error, self.options.clock.unix_seconds());
     }

@@ -149,6 +149,27 @@ async fn a_key_is_an_alternative_to_a_token_and_never_goes_upstream() {
 }
 
 #[tokio::test]
+async fn beside_a_good_key_a_token_that_nobody_accepted_is_neither_kept_nor_believed() {
+    let any = format!("any-of: [ [ {{ {ORDERS_TOKEN} }} ], [ {{ validate-api-key: {{ header-name: X-Api-Key }} }} ] ]");
+    let kept = route(&any).replace("upstream: backend", "authorization: keep, upstream: backend");
+    let bed = TestBed::with(&kept, &partners("")).await;
+
+    for token in ["forged".to_owned(), bed.tenant.token().audience("api://of-another").sign()] {
+        bed.gateway.get("/reports").bearer(&token).header("X-Api-Key", KEY).send().await.assert_allowed();
+
+        assert!(bed.upstream.last().values("authorization").is_empty());
+        let record = bed.gateway.record(|record| record["status"] == 200).await;
+        assert_eq!((&record["partner"], &record["credential_kind"]), (&"fabrikam".into(), &"api-key".into()), "{record}");
+        for name in ["object_id", "issuer", "token_seen", "tenant_id"] {
+            assert!(record.get(name).is_none(), "{name}: {record}");
+        }
+    }
+    let token = bed.user_token();
+    bed.gateway.get("/reports").bearer(&token).send().await.assert_allowed();
+    assert_eq!(bed.upstream.last().values("authorization"), [format!("Bearer {token}")]);
+}
+
+#[tokio::test]
 async fn the_backend_can_have_a_key_of_its_own_in_the_same_field() {
     let bed =
         bed("validate-api-key: { header-name: X-Api-Key }, set-header: { name: X-Api-Key, value: for-the-backend }", "").await;

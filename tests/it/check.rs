@@ -92,7 +92,7 @@ listeners:
 drain-timeout: 5s
 drain-timeout: 6s
 tenants: { contoso: { id: 0123 }, fabrikam: { id: "{{nowhere}}", cloud: publik } }
-tests: []
+rooms: []
 routes:
   - match: { path: / }
     anonymous: "yes"

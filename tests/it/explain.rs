@@ -359,6 +359,8 @@ async fn the_running_gateway_explains_without_counting_or_changing_anything() {
     assert_eq!(ask(question(None), "text/plain").await.0, 415, "a page of another origin could send that unasked");
     assert_eq!(ask(json!({ "url": "http://a.example/" }), "application/json").await.0, 400);
     assert_eq!(ask(json!({ "url": "http://a.example/", "from": "192.0.2.1", "frm": 1 }), "application/json").await.0, 400);
+    let elsewhere = json!({ "url": "http://a.example/", "from": "192.0.2.1", "listener": "pubilc" });
+    assert_eq!(ask(elsewhere, "application/json").await, (400, "there is no listener `pubilc`\n".to_owned()));
     assert_eq!(client.get(format!("{admin}/api/explain")).send().await.unwrap().status(), 405);
     assert_eq!(client.post(format!("{admin}/api/status")).send().await.unwrap().status(), 405, "nothing else takes POST");
     let foreign = client.post(format!("{admin}/api/explain")).header("origin", "https://attacker.example").send().await.unwrap();

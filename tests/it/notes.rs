@@ -63,4 +63,9 @@ fn a_credential_is_never_noted() {
         ));
         assert!(refusal.contains("credential, and no record ever does"), "{inbound}: {refusal}");
     }
+    // By way of a variable, and of the list that every route's errors go through.
+    let refusal = Gateway::refusal(&format!(
+        "{upstreams}\non-error: [ trace: {{ message: \"@(variables.a)\" }} ]\nroutes:\n  - {{ name: a, match: {{ path: /a }}, anonymous: true, inbound: [ set-variable: {{ name: a, value: \"@(request.headers.cookie)\" }} ], upstream: backend }}\n"
+    ));
+    assert!(refusal.contains("credential, and no record ever does"), "{refusal}");
 }

@@ -16,14 +16,17 @@ pub struct Finding {
     /// Whether it stops the start or is only a warning.
     pub severity: Severity,
     /// The place; `None` where no file could be read.
+    #[doc(hidden)]
     pub origin: Option<Origin>,
     /// The place in the document, as keys and indices.
+    #[doc(hidden)]
     pub place: Place,
     /// What is wrong, with the text at hand.
     pub message: String,
     /// What to write instead.
     pub cure: Option<String>,
     /// Related places, each with its meaning.
+    #[doc(hidden)]
     pub related: Vec<(Origin, String)>,
 }
 
@@ -49,11 +52,13 @@ impl Finding {
     }
 
     /// Makes an error at an origin.
+    #[doc(hidden)]
     pub fn error(origin: Origin, place: &Place, message: impl Into<String>, cure: impl Into<String>) -> Self {
         Self::new(Lint::ConfigInvalid, Some(origin), place, message.into(), cure.into())
     }
 
     /// Makes a warning at an origin.
+    #[doc(hidden)]
     pub fn warning(lint: Lint, origin: Origin, place: &Place, message: impl Into<String>, cure: impl Into<String>) -> Self {
         Self::new(lint, Some(origin), place, message.into(), cure.into())
     }
@@ -69,12 +74,14 @@ impl Finding {
     }
 
     /// Makes the finding of a fault; its origin is where the setting was read, if it was.
+    #[doc(hidden)]
     pub fn of(fault: &Fault, origin: Option<Origin>) -> Self {
         let cure = fault.cure.clone().unwrap_or_default();
         Self::new(fault.lint, origin, &fault.place, fault.message.clone(), cure)
     }
 
     /// Takes what may be a secret out of the message and the cure.
+    #[doc(hidden)]
     pub fn say_no_secret(&mut self, sources: &Sources) {
         for text in std::iter::once(&mut self.message).chain(&mut self.cure) {
             if let Cow::Owned(said) = sources.said(text, self.origin.as_ref()) {
@@ -85,6 +92,7 @@ impl Finding {
 
     /// Adds another origin that the finding concerns, with a label.
     #[must_use]
+    #[doc(hidden)]
     pub fn related(mut self, origin: Origin, label: impl Into<String>) -> Self {
         self.related.push((origin, label.into()));
         self

@@ -66,6 +66,10 @@ impl Upstream {
 
     /// Returns the reference as the caller has to see it; `None` if it stays as it is.
     fn reference(&self, text: &str, base: &str, reached: &Reached<'_>) -> Option<String> {
+        // Browsers drop tabs from a URL before they read it, so that what follows one could become the beginning of a host.
+        if text.bytes().any(|byte| byte.is_ascii_control()) {
+            return None;
+        }
         let (authority, path) = parts(text)?;
         let is_named = authority.is_some();
         if let Some(authority) = authority
@@ -80,8 +84,10 @@ impl Upstream {
         };
         let slash = if prefix.is_empty() && !rest.starts_with('/') { "/" } else { "" };
         // A path that begins with two slashes would name a host (RFC 3986, section 4.2); clients take `\` for a slash.
-        let guard = if prefix.is_empty() && rest.starts_with('/') && rest[1..].starts_with(['/', '\\']) { "/." } else { "" };
-        let rewritten = format!("{guard}{prefix}{slash}{rest}");
+        let mut rewritten = format!("{prefix}{slash}{rest}");
+        if rewritten.starts_with('/') && rewritten[1..].starts_with(['/', '\\']) {
+            rewritten.insert_str(0, "/.");
+        }
         (is_named || rewritten != text).then_some(rewritten)
     }
 
@@ -227,6 +233,9 @@ mod tests {
             (&plain, "http://orders.internal/\\fabrikam.example/v1", Some("/./\\fabrikam.example/v1")),
             (&plain, "http://orders.internal/base//fabrikam.example", Some("/.//fabrikam.example")),
             (&plain, "http://orders.internal/v1//fabrikam.example", Some("/orders//fabrikam.example")),
+            // Browsers drop a tab.
+            (&plain, "http://orders.internal/\t/fabrikam.example/v1", None),
+            (&plain, "http://orders.internal/v1/\t/fabrikam.example", None),
             (&named, "https://app.internal/v1/2", Some("/orders/2")),
             (&named, "http://api.contoso.example/v1/2", None),
             (&preserved, "http://api.contoso.example/v1/2", Some("/orders/2")),
