@@ -30,7 +30,7 @@ const LAST: &[&dyn SupportedKxGroup] = &[X25519, SECP256R1, SECP384R1, X25519MLK
 /// The groups of peers that prefer it.
 const FIRST: &[&dyn SupportedKxGroup] = &[X25519MLKEM768, X25519, SECP256R1, SECP384R1];
 
-/// What one handshake cost: nanoseconds and bytes of each side.
+/// The cost of one handshake: nanoseconds and bytes of each side.
 #[derive(Clone, Copy)]
 struct Cost {
     client: u64,

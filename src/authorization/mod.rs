@@ -38,7 +38,7 @@ use crate::{
     upstream::UpstreamRequest,
 };
 
-/// What stands for the gateway's own token in a trial, where none is acquired.
+/// Stands for the gateway's own token in a trial, where none is acquired.
 pub(crate) const PLACEHOLDER: HeaderValue = HeaderValue::from_static("Bearer the-token-of-the-gateway");
 
 /// The `Authorization` that the upstream of a route receives.

@@ -57,7 +57,7 @@ pub(crate) struct CaseStep {
     pub(super) expected: Expected,
 }
 
-/// What the cases of one file share.
+/// The settings that the cases of one file share.
 #[derive(Clone, Debug)]
 pub(super) struct FileContext<'a> {
     /// The file, as the command names it.

@@ -11,7 +11,7 @@ use crate::{
     offline::{Outcome, Verdict as OfflineVerdict},
 };
 
-/// What is expected of a text.
+/// The expectation of a text.
 #[derive(Clone, Debug)]
 pub(super) enum TextExpectation {
     /// There is none.
@@ -61,7 +61,7 @@ impl TextExpectation {
     }
 }
 
-/// What is expected of one request.
+/// The expectation of one request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Expectation {
     pub(super) verdict: Option<TestVerdict>,
@@ -85,7 +85,7 @@ pub(super) struct Expectation {
     pub(super) object_id: Option<TextExpectation>,
 }
 
-/// What is expected of the requests of a step.
+/// The expectation of the requests of a step.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Expected {
     pub(super) each: Expectation,

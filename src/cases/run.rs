@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct CaseResult {
     pub(crate) duration: Duration,
-    /// What is not as expected; `None` if the case holds.
+    /// The difference from the expectation; `None` if the case holds.
     pub(crate) failure: Option<Failure>,
 }
 

@@ -37,7 +37,7 @@ pub(crate) struct Candidate {
     pub(crate) to: String,
     /// The changes that make it so.
     pub(crate) change: Change,
-    /// Who can change it.
+    /// The one who can change it.
     pub(crate) who: String,
 }
 

@@ -72,7 +72,7 @@ pub struct Explanation {
     pub token: Option<TokenFacts>,
     /// The partner that calls.
     pub partner: Option<String>,
-    /// What the upstream would receive.
+    /// The request that the upstream would receive.
     pub upstream: Option<UpstreamFacts>,
     /// The cause, as the audit record has it.
     pub cause: Option<String>,
@@ -154,11 +154,11 @@ pub struct StepFacts {
     pub place: Option<Position>,
     /// `passed`, `refused` or `answered`.
     pub outcome: &'static str,
-    /// What the policy judges.
+    /// The fact that the policy judges.
     pub looked_at: String,
-    /// What it wants.
+    /// The values that it wants.
     pub wanted: Vec<String>,
-    /// What it found.
+    /// The values that it found.
     pub found: Vec<String>,
     /// The reason, in words.
     pub reason: String,
@@ -172,7 +172,7 @@ pub struct StepFacts {
     pub given_up: bool,
 }
 
-/// What an explanation is made from.
+/// The sources of an explanation.
 #[derive(Clone, Copy, Debug)]
 pub struct Explained<'a> {
     /// The config.

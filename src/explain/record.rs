@@ -27,7 +27,7 @@ pub struct Recorded {
     pub code: Option<String>,
     /// The entry that decided at that time.
     pub policy: Option<String>,
-    /// What the record does not have.
+    /// The facts that the record does not have.
     pub without: Vec<&'static str>,
     /// The whole record.
     pub record: Map<String, Value>,

@@ -27,7 +27,7 @@ pub struct Turning {
     pub leads_to: String,
     /// Whether the engine judged the changed request.
     pub tried: bool,
-    /// Who can change it, one for each fact.
+    /// The people who can change it, one entry for each fact.
     pub who: Vec<String>,
     /// The changed request itself, for whoever would send it.
     #[serde(skip)]

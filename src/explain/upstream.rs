@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{authorization::PLACEHOLDER, refusal::trace::SentRequest};
 
-/// What the upstream would receive.
+/// The request that the upstream would receive.
 #[derive(Clone, Debug, Serialize)]
 pub struct UpstreamFacts {
     /// The upstream's name.

@@ -17,7 +17,7 @@ use crate::{
     route::Route,
 };
 
-/// What a config asks of records, and its part of each.
+/// The settings of a config for records, and its part of each.
 #[derive(Debug, Default)]
 pub struct Recorded {
     /// The digest and the generation of the config.

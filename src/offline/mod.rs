@@ -35,7 +35,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// What stands for a secret of a vault, which is not read.
+/// Stands for a secret of a vault, which is not read.
 const UNREAD_SECRET: &str = "secret-of-a-vault";
 
 /// A config, compiled for requests that are only described.

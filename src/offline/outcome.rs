@@ -45,7 +45,7 @@ impl Verdict {
     }
 }
 
-/// What the gateway found about the caller.
+/// The facts that the gateway found about the caller.
 #[derive(Clone, Debug)]
 pub struct CallerFacts {
     /// The caller's address.
@@ -58,7 +58,7 @@ pub struct CallerFacts {
     pub hops: Vec<Hop>,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// The verdict.
@@ -103,7 +103,7 @@ pub struct Outcome {
     pub cause: Option<String>,
     /// A change that the operator could make, as the record has it.
     pub hint: Option<String>,
-    /// What would have been sent upstream.
+    /// The request that would have been sent upstream.
     pub upstream: Option<SentRequest>,
     /// The response to the caller, after the policies on it.
     pub response: Response<Bytes>,

@@ -18,7 +18,7 @@ pub fn write_process(text: &mut MetricsText) {
     }
 }
 
-/// What Linux says in `/proc`.
+/// The figures that Linux gives in `/proc`.
 #[cfg(target_os = "linux")]
 mod linux {
     use std::fs;

@@ -21,7 +21,7 @@ use crate::{
 /// The most combinations of method, status and reason of a route and a worker.
 const MOST: usize = 96;
 
-/// What is counted of one request.
+/// The counts of one request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counted<'a> {
     /// The method, once the head was read.

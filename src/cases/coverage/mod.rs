@@ -1,6 +1,6 @@
 //! The rules of a config that no case touches, each with its place.
 //!
-//! What counts: each route is chosen; each policy entry passes a request, and refuses one if it can; each branch of `choose` and each list
+//! Counted are: each route is chosen; each policy entry passes a request, and refuses one if it can; each branch of `choose` and each list
 //! of `any-of` is taken; each refusal code that an entry's settings govern is given; each element of a list (an audience, a scope, a
 //! role, a client, an address) admits a request, or refuses one with `forbid`. Codes that no setting governs, such as
 //! `token-signature-invalid`, are the gateway's own and do not count.
@@ -45,7 +45,7 @@ pub(crate) enum Kind {
 pub(crate) struct Missing {
     /// The unit: `route partners`, `inbound[1] ip-filter`.
     pub(crate) what: String,
-    /// What has not happened: `never chosen`.
+    /// The event that has not happened: `never chosen`.
     pub(crate) said: &'static str,
     pub(crate) place: Place,
 }

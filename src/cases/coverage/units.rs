@@ -24,7 +24,7 @@ pub(super) struct Unit {
     pub(super) kind: Kind,
     /// The unit, for reports.
     pub(super) what: String,
-    /// What has not happened, for reports.
+    /// The events that have not happened, for reports.
     pub(super) said: &'static str,
     pub(super) place: Place,
     /// The steps that may touch it: the pointer of an entry, `branch …`, `route …` or `partner …`.

@@ -32,7 +32,7 @@ pub(crate) struct Mutant {
     edits: Vec<Edit>,
 }
 
-/// What became of a mutant.
+/// The fate of a mutant.
 #[derive(Clone, Debug)]
 pub(crate) enum Fate {
     /// This case notices it.

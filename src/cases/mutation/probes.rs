@@ -39,7 +39,7 @@ type SentHead = (String, Vec<(String, Vec<u8>)>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Treatment {
     verdict: String,
-    /// What the upstream receives, but for identifiers of the request.
+    /// The request that the upstream receives, but for its identifiers.
     sent: Option<SentHead>,
 }
 

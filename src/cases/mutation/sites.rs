@@ -38,7 +38,7 @@ pub(super) fn mutants(suite: &Suite, runtime: &Runtime, known: &KnownValues) -> 
     sites.mutants
 }
 
-/// Whose addresses a list has.
+/// The owner of the addresses of a list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Addresses {
     Peers,

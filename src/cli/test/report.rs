@@ -1,4 +1,4 @@
-//! What the formats have in common: the results, and their parts in words.
+//! The common part of the formats: the results, and their parts in words.
 
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use self::words::words;
 
-/// What a curl command says of a request.
+/// The request that a curl command describes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Described {
     /// The method.
@@ -21,7 +21,7 @@ pub struct Described {
     pub http2: bool,
     /// The file of the client's certificate.
     pub certificate: Option<String>,
-    /// What was left out, and why.
+    /// The parts that were left out, and the reasons.
     pub notes: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ pub enum CurlFault {
     Urls(usize),
 }
 
-/// What an option means here.
+/// The meaning of an option here.
 enum Meaning {
     /// It is about the way of the request, and not about what it says.
     Ignored,

@@ -61,7 +61,7 @@ impl Verdict {
     }
 }
 
-/// What answers instead of everything outside of the gateway, and what that would have received.
+/// The stand-in for everything outside of the gateway, with the request that it would have received.
 #[derive(Debug)]
 pub struct StandIn {
     /// The response of the upstream.

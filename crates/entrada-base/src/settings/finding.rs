@@ -21,9 +21,9 @@ pub struct Finding {
     /// The place in the document, as keys and indices.
     #[doc(hidden)]
     pub place: Place,
-    /// What is wrong, with the text at hand.
+    /// The fault, with the text at hand.
     pub message: String,
-    /// What to write instead.
+    /// The text to write instead.
     pub cure: Option<String>,
     /// Related places, each with its meaning.
     #[doc(hidden)]

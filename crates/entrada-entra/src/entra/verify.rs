@@ -92,7 +92,7 @@ pub enum VerifyError {
 pub struct Verifier {
     /// The key sets in which keys are looked for.
     pub sets: Vec<Arc<KeySet>>,
-    /// What tokens of the issuer look like.
+    /// The form of the issuer's tokens.
     pub profile: Profile,
     /// The accepted algorithms.
     pub algorithms: Vec<Algorithm>,
