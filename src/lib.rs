@@ -43,6 +43,7 @@ use entrada_base::{self as base, refusal, settings};
 pub use entrada_dev_tenant as dev_tenant;
 use entrada_entra::{credentials, entra, graph, identity_http};
 use entrada_http::{connection, listener, upstream};
+use entrada_redis as redis;
 use entrada_x509 as certificate;
 
 mod telemetry;

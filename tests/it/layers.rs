@@ -17,6 +17,7 @@ const LAYERS: &[&str] = &[
     "connection",
     "listener",
     "upstream",
+    "redis",
     "identity_http",
     "entra",
     "credentials",
@@ -93,6 +94,13 @@ const CRATES: &[Crate] = &[
         depends_on: &["base", "x509"],
     },
     Crate {
+        sources: "crates/entrada-redis/src",
+        name: "entrada_redis",
+        is_folder: Some("redis"),
+        contains: &[],
+        depends_on: &["base"],
+    },
+    Crate {
         sources: "crates/entrada-entra/src",
         name: "entrada_entra",
         is_folder: None,
@@ -104,7 +112,7 @@ const CRATES: &[Crate] = &[
         name: "entrada",
         is_folder: None,
         contains: &[],
-        depends_on: &["base", "dev-tenant", "entra", "http", "x509"],
+        depends_on: &["base", "dev-tenant", "entra", "http", "redis", "x509"],
     },
 ];
 
