@@ -359,25 +359,25 @@ fn validated(kind: TokenKind, tenant: &str, expires_at: u64) -> Token {
     }
 }
 
-fn built(house: &TestBed, credentials: &Credentials, written: Value) -> Authorization {
+fn built(bed: &TestBed, credentials: &Credentials, written: Value) -> Authorization {
     let config: AuthorizationConfig = serde_json::from_value(written).unwrap();
     let mut faults = Faults::default();
     let built = build_with(&config, credentials, false, &Place::root(), &mut faults);
-    assert!(faults.is_empty(), "{faults:?} {}", house.entra.base_url());
+    assert!(faults.is_empty(), "{faults:?} {}", bed.entra.base_url());
     built.unwrap()
 }
 
 #[tokio::test]
 async fn on_behalf_of_exchanges_a_users_token_and_refuses_an_applications() {
-    let house = TestBed::open().await;
-    let credentials = house.gateway();
+    let bed = TestBed::open().await;
+    let credentials = bed.gateway();
     let exchange =
-        built(&house, &credentials, json!({"on-behalf-of": "gateway", "scope": "https://graph.microsoft.com/User.Read"}));
-    let presented = house.entra.token().user("nia").audience(CLIENT).scopes(["access_as_user"]).sign();
-    let expires_at = house.clock.unix_seconds() + 1_000;
+        built(&bed, &credentials, json!({"on-behalf-of": "gateway", "scope": "https://graph.microsoft.com/User.Read"}));
+    let presented = bed.entra.token().user("nia").audience(CLIENT).scopes(["access_as_user"]).sign();
+    let expires_at = bed.clock.unix_seconds() + 1_000;
 
-    let sent = send_as(&exchange, &validated(TokenKind::User, &house.entra.tenant_id(), expires_at), &presented).await.unwrap();
-    let refused = send_as(&exchange, &validated(TokenKind::App, &house.entra.tenant_id(), expires_at), &presented).await;
+    let sent = send_as(&exchange, &validated(TokenKind::User, &bed.entra.tenant_id(), expires_at), &presented).await.unwrap();
+    let refused = send_as(&exchange, &validated(TokenKind::App, &bed.entra.tenant_id(), expires_at), &presented).await;
 
     assert_eq!(sent.fields.len(), 1);
     assert!(!sent.fields[0].contains(&presented), "the user's own token stays here");
@@ -387,15 +387,15 @@ async fn on_behalf_of_exchanges_a_users_token_and_refuses_an_applications() {
 
 #[tokio::test]
 async fn a_caller_of_another_tenant_gets_that_tenants_token() {
-    let house = TestBed::open().await;
-    let credentials = house.gateway();
+    let bed = TestBed::open().await;
+    let credentials = bed.gateway();
     let written = json!({"credential": "gateway", "scope": "https://graph.microsoft.com/.default", "tenant": "@(token.tenant)"});
-    let own = built(&house, &credentials, written);
+    let own = built(&bed, &credentials, written);
     let fabrikam = validated(TokenKind::App, "bbbbcccc-1111-dddd-2222-eeee3333ffff", 2_000_000_000);
 
     let refused = send_as(&own, &fabrikam, "a.b.c").await.err().unwrap();
     assert_eq!(refused.reason, Reason::TenantNotConsented);
-    let sent = send_as(&own, &validated(TokenKind::App, &house.entra.tenant_id(), 2_000_000_000), "a.b.c").await;
+    let sent = send_as(&own, &validated(TokenKind::App, &bed.entra.tenant_id(), 2_000_000_000), "a.b.c").await;
 
     assert!(sent.is_ok());
 }
@@ -403,11 +403,11 @@ async fn a_caller_of_another_tenant_gets_that_tenants_token() {
 #[tokio::test]
 async fn a_path_names_the_tenant_among_those_that_are_allowed() {
     const FABRIKAM: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";
-    let house = TestBed::open().await;
-    let credentials = house.gateway();
-    let own = house.entra.tenant_id();
+    let bed = TestBed::open().await;
+    let credentials = bed.gateway();
+    let own = bed.entra.tenant_id();
     let authorization = built(
-        &house,
+        &bed,
         &credentials,
         json!({"credential": "gateway", "scope": "https://graph.microsoft.com/.default", "tenant": "@(captures.customer)", "allowed-tenants": [own, FABRIKAM]}),
     );
@@ -424,16 +424,16 @@ async fn a_path_names_the_tenant_among_those_that_are_allowed() {
         assert_eq!(refusal.message.as_deref(), Some("The tenant that the path names is not allowed."), "{other}");
         assert!(refusal.hint.as_ref().is_some_and(|hint| hint.contains("`allowed-tenants`")), "{other}");
     }
-    house.entra.update_app(CLIENT, |app| app.consented_by("fabrikam"));
-    house.clock.advance(Duration::from_secs(10));
+    bed.entra.update_app(CLIENT, |app| app.consented_by("fabrikam"));
+    bed.clock.advance(Duration::from_secs(10));
     assert!(named(FABRIKAM).await.is_ok());
-    assert!(house.entra.requests("/token").last().unwrap().target.path().starts_with(&format!("/{FABRIKAM}/")));
+    assert!(bed.entra.requests("/token").last().unwrap().target.path().starts_with(&format!("/{FABRIKAM}/")));
 }
 
 #[tokio::test]
 async fn says_what_is_wrong_with_an_exchange() {
-    let house = TestBed::open().await;
-    let credentials = house.gateway();
+    let bed = TestBed::open().await;
+    let credentials = bed.gateway();
     let told = |written: Value| {
         let config: AuthorizationConfig = serde_json::from_value(written).unwrap();
         let mut faults = Faults::default();

@@ -14,8 +14,8 @@ use super::{
     fingerprint::Fingerprint,
     lint, merge,
     named_values::{self, ValueSources},
+    partial_check::{self, PartialConfig},
     report::Report,
-    rest::{self, Rest},
     schema::{Shape, schema},
     silence::Silences,
     validate,
@@ -171,7 +171,7 @@ impl Document {
         let sources = Arc::new(sources);
         let report = Report::new(findings, sources.clone());
         if report.errors() > 0 {
-            let readable = rest::readable(&document, checked.repairs, &checked.gone);
+            let readable = partial_check::readable(&document, checked.repairs, &checked.gone);
             let (silences, invalid) = Silences::read(&document, readable.as_ref().map(|(config, ..)| config), &sources);
             let report = report.and(&Report::new(invalid, sources.clone())).silence(&silences, today(), false);
             let rest = readable.map(|(config, nodes, without)| {
@@ -196,7 +196,7 @@ impl Document {
                     places,
                     sources,
                 };
-                Rest { document, nodes, without }
+                PartialConfig { document, nodes, without }
             });
             return Err(if let Some(rest) = rest { report.beside(rest) } else { report });
         }

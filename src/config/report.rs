@@ -6,7 +6,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, renderer::DecorStyle};
 use serde_json::{Value, json};
 
-use super::{document::Document, rest::Rest, silence::Silenced};
+use super::{document::Document, partial_check::PartialConfig, silence::Silenced};
 use crate::settings::{
     fault::{Faults, Place, Severity},
     origin::Sources,
@@ -22,7 +22,7 @@ pub struct Report {
     /// True if the config's file could not be read at all.
     unread: bool,
     /// The readable rest of a faulty config.
-    rest: Option<Arc<Rest>>,
+    rest: Option<Arc<PartialConfig>>,
 }
 
 impl Report {
@@ -90,7 +90,7 @@ impl Report {
     }
 
     /// Attaches the readable rest of the config.
-    pub(crate) fn beside(self, rest: Rest) -> Self {
+    pub(crate) fn beside(self, rest: PartialConfig) -> Self {
         Self { rest: Some(Arc::new(rest)), ..self }
     }
 

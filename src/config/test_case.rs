@@ -29,7 +29,7 @@ pub(crate) struct TestFileConfig {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TestConfig {
-    /// What the case shows; unique in its file.
+    /// The name of the case: a sentence about the guarantee that it shows; unique in its file.
     pub name: String,
     /// The time at which the case happens. Default: that of the file.
     pub now: Option<TestTime>,
@@ -39,7 +39,7 @@ pub struct TestConfig {
     pub times: Option<u32>,
     /// The upstream's response. Default: 200 without a body.
     pub answer: Option<TestAnswerConfig>,
-    /// What is expected; only what is written is compared.
+    /// The expected outcome; only what is written is compared.
     pub expect: ExpectConfig,
     /// Further requests of the case, which share its counters.
     #[serde(default)]
@@ -58,7 +58,7 @@ pub struct TestStepConfig {
     pub times: Option<u32>,
     /// The upstream's response. Default: 200 without a body.
     pub answer: Option<TestAnswerConfig>,
-    /// What is expected; only what is written is compared.
+    /// The expected outcome; only what is written is compared.
     pub expect: ExpectConfig,
 }
 
@@ -104,7 +104,7 @@ pub enum TestTokenUseConfig {
 pub struct TestTokenConfig {
     /// A name of the file's `tokens` that this token is like, except for the keys below.
     pub like: Option<String>,
-    /// Whose token it is. Default: user.
+    /// The kind of caller that the token is for. Default: user.
     pub kind: Option<TestTokenKind>,
     /// The tenant: a name of the config's `tenants`, or a GUID. Default: the first one of the config.
     pub tenant: Option<String>,
@@ -190,7 +190,7 @@ pub struct TestAnswerConfig {
     pub body: Option<String>,
 }
 
-/// What is expected of a request; at least `code`, `status`, `upstream`, `verdict`, or one of these for a part of several requests.
+/// The expected outcome of a request; at least `code`, `status`, `upstream`, `verdict`, or one of these for a part of several requests.
 /// Texts are compared whole, but for `/pattern/`, `present` and `absent`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -256,7 +256,7 @@ pub enum TestVerdict {
     Answer,
 }
 
-/// What is expected of the requests of a case: of each, of the first ones, and of the last one.
+/// The expected outcome of the requests of a case: of each, of the first ones, and of the last one.
 #[derive(Clone, Debug, Default)]
 pub struct ExpectConfig {
     /// Of each request.

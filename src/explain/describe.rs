@@ -14,6 +14,7 @@ use crate::{
         PolicyConfig,
         check_header::CheckHeaderConfig,
         ip_filter::{Action, IpFilterConfig, Of},
+        settings::Subject,
     },
     offline::CallerFacts,
     refusal::{
@@ -85,21 +86,6 @@ fn entry(explained: Explained<'_>, policy: &PolicyConfig, refused: Option<Reason
                 Some(_) => facts.wanted.iter().flat_map(|value| absent_operands(explained, value)).collect(),
             };
         }
-        PolicyConfig::SetQueryParameter(config) => {
-            facts.looked_at = format!("the query parameter {}", config.name);
-            facts.wanted = config.value.iter().chain(&config.values).cloned().collect();
-        }
-        PolicyConfig::SetVariable(config) => {
-            facts.looked_at = format!("the variable {}", config.name);
-            facts.wanted = vec![config.value.clone()];
-            if refused.is_some() {
-                facts.found = absent_operands(explained, &config.value);
-            }
-        }
-        PolicyConfig::SetMethod(method) => {
-            "the method".clone_into(&mut facts.looked_at);
-            facts.wanted = vec![method.0.clone()];
-        }
         PolicyConfig::SetBackendService(config) => {
             "the upstream".clone_into(&mut facts.looked_at);
             facts.wanted = config.upstreams().map(str::to_owned).collect();
@@ -114,12 +100,6 @@ fn entry(explained: Explained<'_>, policy: &PolicyConfig, refused: Option<Reason
                 "the API key".clone_into(&mut facts.looked_at);
                 facts.found = Vec::new();
             }
-        }
-        PolicyConfig::Trace(_) => "nothing: it makes a note".clone_into(&mut facts.looked_at),
-        PolicyConfig::SetStatus(_) | PolicyConfig::SetBody(_) => {}
-        PolicyConfig::RewriteUri(config) => {
-            "the path".clone_into(&mut facts.looked_at);
-            facts.wanted = vec![config.template.clone()];
         }
         PolicyConfig::RateLimitByKey(config) => {
             facts.looked_at = format!("the calls of {}", config.counter_key);
@@ -151,10 +131,13 @@ fn entry(explained: Explained<'_>, policy: &PolicyConfig, refused: Option<Reason
             "the page's origin".clone_into(&mut facts.looked_at);
             facts.found = header_values(explained, "origin");
         }
-        PolicyConfig::ReturnResponse(_) => "nothing: it answers".clone_into(&mut facts.looked_at),
-        PolicyConfig::ReportOnly(_) | PolicyConfig::IncludeFragment(_) => {}
-        #[cfg(test)]
-        PolicyConfig::Panic(_) => {}
+        other => {
+            let Subject { looked_at, wanted } = other.settings().map(|settings| settings.subject()).unwrap_or_default();
+            if refused.is_some() {
+                facts.found = wanted.iter().flat_map(|value| absent_operands(explained, value)).collect();
+            }
+            (facts.looked_at, facts.wanted) = (looked_at, wanted);
+        }
     }
 }
 

@@ -70,20 +70,20 @@ impl IdentityHeaders {
     pub(crate) fn build(
         configs: &BTreeMap<String, IdentityHeaderConfig>,
         place: &Place,
-        scope: &mut BuildContext<'_>,
+        context: &mut BuildContext<'_>,
     ) -> Option<Self> {
-        let before = scope.faults.errors();
+        let before = context.faults.errors();
         let mut headers: Vec<IdentityHeader> = Vec::new();
         for (name, config) in configs {
             let place = place.key(name);
-            let Some(header) = IdentityHeader::build(name, config, &place, scope) else { continue };
+            let Some(header) = IdentityHeader::build(name, config, &place, context) else { continue };
             if let Some(other) = headers.iter().find(|other| same_folded(other.name.as_str(), header.name.as_str())) {
                 let message = format!("a backend may take `{name}` and `{}` for one header", other.name);
-                scope.faults.error(&place, message, "keep one of them");
+                context.faults.error(&place, message, "keep one of them");
             }
             headers.push(header);
         }
-        (scope.faults.errors() == before).then(|| Self(headers.into()))
+        (context.faults.errors() == before).then(|| Self(headers.into()))
     }
 
     /// Writes the fields.
@@ -118,17 +118,17 @@ impl IdentityHeaders {
 }
 
 impl IdentityHeader {
-    fn build(name: &str, config: &IdentityHeaderConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        let before = scope.faults.errors();
-        let header = field::name(name, place, scope.faults);
-        let value = value(config, place, scope);
-        let form = form(config, place, scope.faults);
-        let absent = absent(config, place, scope.faults);
-        if scope.faults.errors() > before {
+    fn build(name: &str, config: &IdentityHeaderConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        let before = context.faults.errors();
+        let header = field::name(name, place, context.faults);
+        let value = value(config, place, context);
+        let form = form(config, place, context.faults);
+        let absent = absent(config, place, context.faults);
+        if context.faults.errors() > before {
             return None;
         }
         let name = header?;
-        scope.reserved.claim(&name, Claim::Identity);
+        context.reserved.claim(&name, Claim::Identity);
         let at = format!("identity-headers.{name}").into();
         Some(Self { name, value: value?, form, absent: absent?, at, place: place.clone() })
     }
@@ -163,30 +163,30 @@ impl IdentityHeader {
 }
 
 /// Returns the source of the field's value.
-fn value(config: &IdentityHeaderConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Box<Expression>> {
+fn value(config: &IdentityHeaderConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Box<Expression>> {
     match (&config.claim, &config.value) {
         (Some(claim), None) if claim.is_empty() => {
-            scope.faults.error(&place.key("claim"), "the name is empty", "write the claim's name");
+            context.faults.error(&place.key("claim"), "the name is empty", "write the claim's name");
             None
         }
         (Some(claim), None) => {
             let mut expression = Expression::claim(claim);
-            scope.can_evaluate(&mut expression, &place.key("claim")).then(|| Box::new(expression))
+            context.can_evaluate(&mut expression, &place.key("claim")).then(|| Box::new(expression))
         }
-        (None, Some(text)) => match scope.template(text, &place.key("value"))? {
+        (None, Some(text)) => match context.template(text, &place.key("value"))? {
             Template::Expression(expression) => Some(expression),
             Template::Literal(_) => {
                 let cure = "write it as \"@(…)\", or use the policy `set-header` for a fixed text";
-                scope.faults.error(&place.key("value"), format!("`{text}` is not an expression"), cure);
+                context.faults.error(&place.key("value"), format!("`{text}` is not an expression"), cure);
                 None
             }
         },
         (None, None) => {
-            scope.faults.error(place, "nothing says what the header is made of", "write `claim: name`, or `value: \"@(…)\"`");
+            context.faults.error(place, "nothing says what the header is made of", "write `claim: name`, or `value: \"@(…)\"`");
             None
         }
         (Some(_), Some(_)) => {
-            scope.faults.error(&place.key("value"), "both `claim` and `value` are written", "leave one of them out");
+            context.faults.error(&place.key("value"), "both `claim` and `value` are written", "leave one of them out");
             None
         }
     }
@@ -239,7 +239,7 @@ mod tests {
 
     fn built(yaml: &str) -> Result<IdentityHeaders, Vec<String>> {
         let configs = crate::settings::testing::part(yaml);
-        Building { token: true, ..Building::default() }.build(|place, scope| IdentityHeaders::build(&configs, place, scope))
+        Building { token: true, ..Building::default() }.build(|place, context| IdentityHeaders::build(&configs, place, context))
     }
 
     fn written(yaml: &str, before: &[(&'static str, &'static str)]) -> Result<Vec<String>, Unavailable> {
@@ -332,11 +332,11 @@ mod tests {
         let (mut names, mut faults) = (ReservedNames::default(), Faults::default());
         let with = Building { token: true, ..Building::default() };
         assert!(
-            with.build_with(&mut names, &mut faults, |place, scope| IdentityHeaders::build(&configs, place, scope)).is_some()
+            with.build_with(&mut names, &mut faults, |place, context| IdentityHeaders::build(&configs, place, context)).is_some()
         );
         assert!(names.finish(Some("elsewhere")).contains(&HeaderName::from_static("x_remote_user")));
 
-        let without = Building::default().build(|place, scope| IdentityHeaders::build(&configs, place, scope));
+        let without = Building::default().build(|place, context| IdentityHeaders::build(&configs, place, context));
         assert!(without.expect_err("no token")[0].contains("no policy before it validates one"));
     }
 }

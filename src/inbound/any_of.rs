@@ -51,34 +51,34 @@ impl AnyOf {
         config: &[Vec<PolicyConfig>],
         (place, at): (&Place, &str),
         within: ListContext<'_>,
-        scope: &mut BuildContext<'_>,
+        context: &mut BuildContext<'_>,
     ) -> Option<Self> {
-        let errors = scope.faults.errors();
-        let (before, mut after) = (scope.tokens_before.clone(), scope.tokens_before.clone());
+        let errors = context.faults.errors();
+        let (before, mut after) = (context.tokens_before.clone(), context.tokens_before.clone());
         let mut lists = Vec::with_capacity(config.len());
         for (index, policies) in config.iter().enumerate() {
             let place = place.index(index);
             if policies.is_empty() {
-                scope.faults.error(
+                context.faults.error(
                     &place,
                     "the list is empty, so every request would pass",
                     "write a policy, or leave the list out",
                 );
             }
             let name = format!("{at}[{index}]");
-            scope.tokens_before.clone_from(&before);
+            context.tokens_before.clone_from(&before);
             // Which list admits is decided by their refusals: report-only is the policy as a whole.
             let within = ListContext { report_only: false, ..within };
             let written = Written { policies, place: place.clone(), name: &name, shared: false, report_only: false };
-            let list = PolicyList::build(&[written], within, scope);
+            let list = PolicyList::build(&[written], within, context);
             lists.push(Alternative { list, at: name.into(), place });
-            after.join(scope.tokens_before);
+            after.join(context.tokens_before);
         }
-        *scope.tokens_before = after;
+        *context.tokens_before = after;
         if config.len() < 2 {
-            scope.faults.error(place, "there are fewer than two lists to choose from", "write at least two lists of policies");
+            context.faults.error(place, "there are fewer than two lists to choose from", "write at least two lists of policies");
         }
-        (scope.faults.errors() == errors).then_some(Self(lists))
+        (context.faults.errors() == errors).then_some(Self(lists))
     }
 
     /// Returns the lists, in the order they are tried.

@@ -78,14 +78,14 @@ impl Authorize {
         Ok(self.check(exchange, incoming)?)
     }
 
-    pub(crate) fn build(config: &AuthorizeConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        let condition = scope.condition(&config.condition, &place.key("condition"));
+    pub(crate) fn build(config: &AuthorizeConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        let condition = context.condition(&config.condition, &place.key("condition"));
         if let Some(code) = &config.code {
             let word =
                 |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
             let place = place.key("code");
             if code.len() > 64 || !code.split('-').all(word) {
-                scope.faults.error(
+                context.faults.error(
                     &place,
                     format!("`{code}` is not a code"),
                     "write lower-case words joined by `-`, as read-only",
@@ -94,7 +94,7 @@ impl Authorize {
             }
             if Reason::ALL.iter().any(|reason| reason.code() == code) {
                 let message = format!("`{code}` has a meaning of its own already");
-                scope.faults.error(&place, message, "choose a code that the gateway does not use");
+                context.faults.error(&place, message, "choose a code that the gateway does not use");
                 return None;
             }
         }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     fn built(config: &AuthorizeConfig) -> Result<Authorize, Vec<String>> {
-        Building { token: true, ..Building::default() }.build(|place, scope| Authorize::build(config, place, scope))
+        Building { token: true, ..Building::default() }.build(|place, context| Authorize::build(config, place, context))
     }
 
     #[test]

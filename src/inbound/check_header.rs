@@ -88,19 +88,19 @@ impl CheckHeader {
         Ok(self.check(incoming, &exchange.clock)?)
     }
 
-    pub(crate) fn build(config: &CheckHeaderConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        let before = scope.faults.errors();
+    pub(crate) fn build(config: &CheckHeaderConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        let before = context.faults.errors();
         let name = HeaderName::from_bytes(config.name.as_bytes()).ok();
         if name.is_none() {
             let message = format!("`{}` is not a header's name", config.name);
-            scope.faults.error(&place.key("name"), message, "names have letters, digits and `-`");
+            context.faults.error(&place.key("name"), message, "names have letters, digits and `-`");
         }
         let values: Vec<_> = (config.values.iter().enumerate())
-            .filter_map(|(index, value)| Accepted::build(value, config.ignore_case, &place.key("values").index(index), scope))
+            .filter_map(|(index, value)| Accepted::build(value, config.ignore_case, &place.key("values").index(index), context))
             .collect();
         let status =
-            config.failed_check_httpcode.and_then(|code| error_status(code, &place.key("failed-check-httpcode"), scope.faults));
-        if scope.faults.errors() > before {
+            config.failed_check_httpcode.and_then(|code| error_status(code, &place.key("failed-check-httpcode"), context.faults));
+        if context.faults.errors() > before {
             return None;
         }
         Some(Self {
@@ -173,11 +173,11 @@ impl std::fmt::Debug for Accepted {
 }
 
 impl Accepted {
-    fn build(written: &HeaderText, ignore_case: bool, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        let live = match written.live(scope.secrets) {
+    fn build(written: &HeaderText, ignore_case: bool, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        let live = match written.live(context.secrets) {
             Ok(live) => live,
             Err(error) => {
-                scope.faults.error(place, error.to_string(), error.cure());
+                context.faults.error(place, error.to_string(), error.cure());
                 return None;
             }
         };
@@ -189,12 +189,12 @@ impl Accepted {
         let text = value.expose_secret();
         if text.is_empty() && written.names_secret() {
             let cure = "see that its file or variable holds the key";
-            scope.faults.error(place, "this secret is empty, so whoever sends nothing would have it", cure);
+            context.faults.error(place, "this secret is empty, so whoever sends nothing would have it", cure);
             return None;
         }
         if text.trim() != text || text.chars().any(char::is_control) {
             let message = "no header field has a value with blanks around it or control characters";
-            scope.faults.error(place, message, "write the value as it is sent");
+            context.faults.error(place, message, "write the value as it is sent");
             return None;
         }
         Some(Self::Known(digest_of(text.as_bytes(), ignore_case)))
@@ -282,7 +282,7 @@ mod tests {
     }
 
     fn built(config: &CheckHeaderConfig) -> Result<CheckHeader, Vec<String>> {
-        Building::default().build(|place, scope| CheckHeader::build(config, place, scope))
+        Building::default().build(|place, context| CheckHeader::build(config, place, context))
     }
 
     fn incoming(lines: &[&str]) -> IncomingRequest {

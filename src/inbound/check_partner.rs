@@ -80,12 +80,12 @@ impl CheckPartner {
         Ok(self.check(exchange)?)
     }
 
-    pub(crate) fn build(config: &CheckPartnerConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        let (partners, known) = scope.partners.as_mut()?;
+    pub(crate) fn build(config: &CheckPartnerConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        let (partners, known) = context.partners.as_mut()?;
         // Also where it cannot be built: that is a fault of its own, and not of those that follow.
         known.checked = true;
-        let (partners, route) = (*partners, PartnerRoute { has_token: !scope.token_places.is_empty(), ..*known });
-        Self::for_route(config, place, partners, route, scope.faults)
+        let (partners, route) = (*partners, PartnerRoute { has_token: !context.token_places.is_empty(), ..*known });
+        Self::for_route(config, place, partners, route, context.faults)
     }
 
     /// Builds it for a route of which this much is known.

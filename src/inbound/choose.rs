@@ -78,20 +78,20 @@ impl Choose {
         config: &[BranchConfig],
         (place, at): (&Place, &str),
         within: ListContext<'_>,
-        scope: &mut BuildContext<'_>,
+        context: &mut BuildContext<'_>,
     ) -> Option<Self> {
-        let errors = scope.faults.errors();
+        let errors = context.faults.errors();
         let mut built = Self { branches: Vec::new(), otherwise: None };
-        let (before, mut after) = (scope.tokens_before.clone(), scope.tokens_before.clone());
+        let (before, mut after) = (context.tokens_before.clone(), context.tokens_before.clone());
         for (index, branch) in config.iter().enumerate() {
             let place = place.index(index);
-            scope.tokens_before.clone_from(&before);
+            context.tokens_before.clone_from(&before);
             match branch {
                 BranchConfig { when: Some(when), then: Some(then), otherwise: None } => {
-                    let condition = scope.condition(when, &place.key("when"));
+                    let condition = context.condition(when, &place.key("when"));
                     let name = format!("{at}[{index}].do");
                     let list = Written { policies: then, place: place.key("do"), name: &name, shared: false, report_only: false };
-                    let list = PolicyList::build(&[list], within, scope);
+                    let list = PolicyList::build(&[list], within, context);
                     let branch = Branch { list, at: name.into(), place: place.key("when") };
                     built.branches.extend(condition.map(|condition| (condition, branch)));
                 }
@@ -100,24 +100,24 @@ impl Choose {
                     let place = place.key("otherwise");
                     let list =
                         Written { policies: otherwise, place: place.clone(), name: &name, shared: false, report_only: false };
-                    let list = PolicyList::build(&[list], within, scope);
+                    let list = PolicyList::build(&[list], within, context);
                     built.otherwise = Some(Branch { list, at: name.into(), place });
                 }
                 BranchConfig { when: None, then: None, otherwise: Some(_) } => {
-                    scope.faults.error(&place, "`otherwise` is not the last branch after others", "put it last");
+                    context.faults.error(&place, "`otherwise` is not the last branch after others", "put it last");
                 }
                 _ => {
                     let cure = "write { when: \"@(…)\", do: […] }, or at last { otherwise: […] }";
-                    scope.faults.error(&place, "a branch has either `when` and `do`, or `otherwise` alone", cure);
+                    context.faults.error(&place, "a branch has either `when` and `do`, or `otherwise` alone", cure);
                 }
             }
-            after.join(scope.tokens_before);
+            after.join(context.tokens_before);
         }
-        *scope.tokens_before = after;
+        *context.tokens_before = after;
         if config.is_empty() {
-            scope.faults.error(place, "there is no branch", "write { when: \"@(…)\", do: […] }");
+            context.faults.error(place, "there is no branch", "write { when: \"@(…)\", do: […] }");
         }
-        (scope.faults.errors() == errors).then_some(built)
+        (context.faults.errors() == errors).then_some(built)
     }
 
     /// Returns the lists of the branches.

@@ -104,9 +104,9 @@ impl Cors {
         self.check(exchange, incoming)
     }
 
-    pub(crate) fn build(config: &CorsConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        let before = scope.faults.errors();
-        let faults = &mut *scope.faults;
+    pub(crate) fn build(config: &CorsConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        let before = context.faults.errors();
+        let faults = &mut *context.faults;
         let origins = allowed(
             &config.allowed_origins,
             &place.key("allowed-origins"),
@@ -286,7 +286,7 @@ mod tests {
     }
 
     fn built(config: &CorsConfig) -> Result<Cors, Vec<String>> {
-        Building::default().build(|place, scope| Cors::build(config, place, scope))
+        Building::default().build(|place, context| Cors::build(config, place, context))
     }
 
     fn incoming(method: &str, fields: &[(&str, &str)]) -> IncomingRequest {

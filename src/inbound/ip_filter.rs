@@ -32,12 +32,12 @@ pub struct IpFilterConfig {
     /// `report-only` records and counts refusals instead of enforcing them. Default: enforce.
     #[serde(default)]
     pub mode: ModeConfig,
-    /// Whose address is judged: the caller's, after trusted proxies, or that of the peer which made the connection. Default: caller.
+    /// The address that is judged: the caller's, after trusted proxies, or that of the peer which made the connection. Default: caller.
     #[serde(default)]
     pub of: Of,
 }
 
-/// Whose address is judged.
+/// The address that is judged.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Of {
@@ -90,19 +90,19 @@ impl IpFilter {
         Ok(self.check(exchange)?)
     }
 
-    pub(crate) fn build(config: &IpFilterConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
+    pub(crate) fn build(config: &IpFilterConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
         let place = place.key("addresses");
         if config.addresses.is_empty() {
             let effect = match config.action {
                 Action::Allow => "every caller would be refused",
                 Action::Forbid => "no caller would be refused",
             };
-            scope.faults.error(&place, format!("the list is empty, so {effect}"), "list at least one address");
+            context.faults.error(&place, format!("the list is empty, so {effect}"), "list at least one address");
             return None;
         }
-        let addresses = AddressSet::build(&config.addresses, &place, scope.sets, scope.faults)?;
+        let addresses = AddressSet::build(&config.addresses, &place, context.sets, context.faults)?;
         if config.action == Action::Allow && addresses.is_empty() {
-            scope.faults.warning(
+            context.faults.warning(
                 Lint::FilterRefusesEveryone,
                 &place,
                 "the named sets are empty, so every caller is refused",
@@ -115,7 +115,7 @@ impl IpFilter {
                 Action::Forbid => (Lint::FilterRefusesEveryone, "so every such caller is refused"),
             };
             let message = format!("every address of a family is listed, {effect}");
-            scope.faults.warning(lint, &place, message, "list the networks that are meant, or remove the policy");
+            context.faults.warning(lint, &place, message, "list the networks that are meant, or remove the policy");
         }
         Some(Self { action: config.action, addresses, of: config.of })
     }
@@ -191,7 +191,7 @@ mod tests {
 
     fn filter(yaml: &str) -> Result<IpFilter, Vec<String>> {
         let config: IpFilterConfig = crate::settings::testing::part(yaml);
-        Building::default().build(|place, scope| IpFilter::build(&config, place, scope))
+        Building::default().build(|place, context| IpFilter::build(&config, place, context))
     }
 
     fn admits(filter: &IpFilter, address: &str) -> bool {
@@ -278,7 +278,7 @@ mod tests {
         for (action, effect) in [("forbid", "refused"), ("allow", "admitted")] {
             let config: IpFilterConfig =
                 crate::settings::testing::part(&format!("{{ action: {action}, addresses: [0.0.0.0/1, 128.0.0.0/1] }}"));
-            let build = |place: &Place, scope: &mut BuildContext<'_>| IpFilter::build(&config, place, scope);
+            let build = |place: &Place, context: &mut BuildContext<'_>| IpFilter::build(&config, place, context);
             assert!(Building::default().build_with(&mut ReservedNames::default(), &mut faults, build).is_some());
             let message = format!("every address of a family is listed, so every such caller is {effect}");
             assert!(faults.iter().any(|fault| fault.message == message));

@@ -81,15 +81,15 @@ impl LimitConcurrency {
         Ok(self.check(exchange, incoming)?)
     }
 
-    pub(crate) fn build(config: &LimitConcurrencyConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        let key = key(&config.key, &place.key("key"), scope);
+    pub(crate) fn build(config: &LimitConcurrencyConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        let key = key(&config.key, &place.key("key"), context);
         if config.max_count == 0 {
-            scope.faults.error(&place.key("max-count"), "no call at all would be let through", "write a number of at least 1");
+            context.faults.error(&place.key("max-count"), "no call at all would be let through", "write a number of at least 1");
             return None;
         }
         let named = Named { kind: "limit-concurrency", name: config.name.as_deref(), period: None };
-        let owner = scope.limits.owner(config, named, place, scope.faults);
-        Some(Self { key: key?, most: config.max_count, calls: scope.limits.limits().concurrency(), owner })
+        let owner = context.limits.owner(config, named, place, context.faults);
+        Some(Self { key: key?, most: config.max_count, calls: context.limits.limits().concurrency(), owner })
     }
 
     pub(crate) fn check(&self, exchange: &mut Exchange, incoming: &IncomingRequest) -> Result<(), Refusal> {

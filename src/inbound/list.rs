@@ -66,20 +66,20 @@ struct Listed<'a> {
 
 impl PolicyList {
     /// Builds the lists, one after the other; policies that cannot be built are left out, and their faults reported.
-    pub(crate) fn build(lists: &[Written<'_>], context: ListContext<'_>, scope: &mut BuildContext<'_>) -> Self {
-        if context.depth >= MAX_DEPTH {
+    pub(crate) fn build(lists: &[Written<'_>], outer: ListContext<'_>, context: &mut BuildContext<'_>) -> Self {
+        if outer.depth >= MAX_DEPTH {
             let message = format!("lists of policies stand more than {MAX_DEPTH} deep within each other");
             for list in lists {
-                scope.faults.error(&list.place, message.as_str(), "write them flatter; a fragment must not include itself");
+                context.faults.error(&list.place, message.as_str(), "write them flatter; a fragment must not include itself");
             }
             return Self::default();
         }
         let mut listed = Vec::new();
         for list in lists {
-            let list = Written { report_only: list.report_only || context.report_only, ..list.clone() };
-            add(&list, list.name, &mut Vec::new(), context.fragments, scope.faults, &mut listed);
+            let list = Written { report_only: list.report_only || outer.report_only, ..list.clone() };
+            add(&list, list.name, &mut Vec::new(), outer.fragments, context.faults, &mut listed);
         }
-        let outer = scope.tokens_before.partner_check_follows;
+        let follows = context.tokens_before.partner_check_follows;
         // A check that refuses nobody is none that an enforced policy could leave its decision to.
         let last_check = |report_only: bool| {
             listed.iter().rposition(|listed| {
@@ -89,15 +89,15 @@ impl PolicyList {
         let last_checks = [last_check(false), last_check(true)];
         let built = listed.iter().enumerate().filter_map(|(index, listed)| {
             let last_check = last_checks[usize::from(listed.report_only)];
-            scope.tokens_before.partner_check_follows = outer || last_check.is_some_and(|last| index < last);
-            let within = ListContext { depth: context.depth + 1, report_only: listed.report_only, ..context };
+            context.tokens_before.partner_check_follows = follows || last_check.is_some_and(|last| index < last);
+            let within = ListContext { depth: outer.depth + 1, report_only: listed.report_only, ..outer };
             match listed.shared {
-                true => within.shared.once(listed.config, within, scope, |scope| listed.build(within, scope)),
-                false => listed.build(within, scope),
+                true => within.shared.once(listed.config, within, context, |context| listed.build(within, context)),
+                false => listed.build(within, context),
             }
         });
         let entries = built.collect();
-        scope.tokens_before.partner_check_follows = outer;
+        context.tokens_before.partner_check_follows = follows;
         Self(entries)
     }
 
@@ -151,8 +151,8 @@ impl PolicyList {
 }
 
 impl Listed<'_> {
-    fn build(&self, within: ListContext<'_>, scope: &mut BuildContext<'_>) -> Option<Arc<PolicyEntry>> {
-        let policy = InboundPolicy::build(self.config, &self.place, &self.at, within, scope)?;
+    fn build(&self, within: ListContext<'_>, context: &mut BuildContext<'_>) -> Option<Arc<PolicyEntry>> {
+        let policy = InboundPolicy::build(self.config, &self.place, &self.at, within, context)?;
         let report_only = self.report_only && self.config.judges();
         let (at, place) = (self.at.as_str().into(), self.place.clone());
         Some(Arc::new(PolicyEntry { policy, at, place, report_only, position: Default::default() }))
@@ -307,13 +307,13 @@ mod tests {
 
     fn built(policies: &[PolicyConfig], token: bool) -> Result<PolicyList, Vec<String>> {
         let building = Building { token, captures: &["person", "rest"], ..Building::default() };
-        building.build(|place, scope| {
+        building.build(|place, context| {
             let list = PolicyList::build(
                 &[Written { policies, place: place.clone(), name: "inbound", shared: false, report_only: false }],
                 ListContext { fragments: &Fragments::new(), shared: &SharedPolicies::default(), depth: 0, report_only: false },
-                scope,
+                context,
             );
-            (!scope.faults.any_error()).then_some(list)
+            (!context.faults.any_error()).then_some(list)
         })
     }
 

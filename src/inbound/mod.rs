@@ -162,15 +162,15 @@ macro_rules! policies {
                 place: &Place,
                 at: &str,
                 within: ListContext<'_>,
-                scope: &mut BuildContext<'_>,
+                context: &mut BuildContext<'_>,
             ) -> Option<Self> {
                 Some(match config {
                     $(PolicyConfig::$kind(config) => {
-                        Self::$kind(policies!(@build $kind, config, place, at, within, scope $(, $lists)?)?.into())
+                        Self::$kind(policies!(@build $kind, config, place, at, within, context $(, $lists)?)?.into())
                     })*
                     $(PolicyConfig::$answer_kind(_))|* => {
                         let message = format!("`{}` changes an answer, and there is none yet", config.name());
-                        scope.faults.error(place, message, "use it in `outbound` or `on-error`, or answer with `return-response`");
+                        context.faults.error(place, message, "use it in `outbound` or `on-error`, or answer with `return-response`");
                         return None;
                     }
                     // Inserted lists are spliced in before the policies are built.
@@ -198,11 +198,11 @@ macro_rules! policies {
             }
         }
     };
-    (@build $kind:ident, $config:ident, $place:ident, $at:ident, $within:ident, $scope:ident) => {
-        $kind::build($config, $place, $scope)
+    (@build $kind:ident, $config:ident, $place:ident, $at:ident, $within:ident, $context:ident) => {
+        $kind::build($config, $place, $context)
     };
-    (@build $kind:ident, $config:ident, $place:ident, $at:ident, $within:ident, $scope:ident, lists) => {
-        $kind::build($config, ($place, $at), $within, $scope)
+    (@build $kind:ident, $config:ident, $place:ident, $at:ident, $within:ident, $context:ident, lists) => {
+        $kind::build($config, ($place, $at), $within, $context)
     };
 }
 

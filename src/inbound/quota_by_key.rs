@@ -98,35 +98,35 @@ impl QuotaByKey {
         Ok(self.check(exchange, incoming)?)
     }
 
-    pub(crate) fn build(config: &QuotaByKeyConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        let before = scope.faults.errors();
-        let key = key(&config.counter_key, &place.key("counter-key"), scope);
-        let increment = Increment::build(config.increment_condition.as_deref(), config.increment_count, place, scope);
+    pub(crate) fn build(config: &QuotaByKeyConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        let before = context.faults.errors();
+        let key = key(&config.counter_key, &place.key("counter-key"), context);
+        let increment = Increment::build(config.increment_condition.as_deref(), config.increment_count, place, context);
         let period = config.renewal_period.0;
         if period < Duration::from_secs(1) {
-            scope.faults.error(&place.key("renewal-period"), "the period is too short for a quota", "write one of at least 1s");
+            context.faults.error(&place.key("renewal-period"), "the period is too short for a quota", "write one of at least 1s");
         }
         if config.calls.is_none() && config.bandwidth.is_none() {
-            scope.faults.error(place, "neither `calls` nor `bandwidth` is limited", "write one of them");
+            context.faults.error(place, "neither `calls` nor `bandwidth` is limited", "write one of them");
         }
         for (name, limit) in [("calls", config.calls), ("bandwidth", config.bandwidth.map(|size| size.0))] {
             if limit == Some(0) {
-                scope.faults.error(&place.key(name), "no call at all would be let through", "write a number of at least 1");
+                context.faults.error(&place.key(name), "no call at all would be let through", "write a number of at least 1");
             }
         }
-        local_only(config.store, place, scope.faults);
+        local_only(config.store, place, context.faults);
         let named = Named { kind: "quota-by-key", name: config.name.as_deref(), period: Some(period) };
-        let owner = scope.limits.owner(config, named, place, scope.faults);
-        if scope.faults.errors() > before {
+        let owner = context.limits.owner(config, named, place, context.faults);
+        if context.faults.errors() > before {
             return None;
         }
-        scope.faults.warning(
+        context.faults.warning(
             Lint::QuotaLocal,
             place,
             "the quota is kept in the process: a restart begins it anew, and each gateway counts by itself",
             "nothing, where that is meant",
         );
-        let limits = scope.limits.limits();
+        let limits = context.limits.limits();
         Some(Self {
             key: key?,
             calls: config

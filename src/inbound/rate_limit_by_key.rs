@@ -111,32 +111,32 @@ impl RateLimitByKey {
         Ok(self.check(exchange, incoming)?)
     }
 
-    pub(crate) fn build(config: &RateLimitByKeyConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        let before = scope.faults.errors();
-        let key = key(&config.counter_key, &place.key("counter-key"), scope);
-        let increment = Increment::build(config.increment_condition.as_deref(), config.increment_count, place, scope);
+    pub(crate) fn build(config: &RateLimitByKeyConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        let before = context.faults.errors();
+        let key = key(&config.counter_key, &place.key("counter-key"), context);
+        let increment = Increment::build(config.increment_condition.as_deref(), config.increment_count, place, context);
         let period = config.renewal_period.0;
         if period < Duration::from_secs(1) || period > Sliding::MAX_PERIOD {
             let cure = "write one from 1s to 24h; quota-by-key counts over longer ones";
-            scope.faults.error(&place.key("renewal-period"), "the period is too short or too long for a rate", cure);
+            context.faults.error(&place.key("renewal-period"), "the period is too short or too long for a rate", cure);
         }
         if config.calls == 0 {
-            scope.faults.error(&place.key("calls"), "no call at all would be let through", "write a number of at least 1");
+            context.faults.error(&place.key("calls"), "no call at all would be let through", "write a number of at least 1");
         }
-        local_only(config.store, place, scope.faults);
+        local_only(config.store, place, context.faults);
         let mut announcement = Announcement::new("rate", config.calls, period);
         announcement.remaining =
-            extra(config.remaining_calls_header_name.as_deref(), "remaining-calls-header-name", place, scope.faults);
-        announcement.total = extra(config.total_calls_header_name.as_deref(), "total-calls-header-name", place, scope.faults);
+            extra(config.remaining_calls_header_name.as_deref(), "remaining-calls-header-name", place, context.faults);
+        announcement.total = extra(config.total_calls_header_name.as_deref(), "total-calls-header-name", place, context.faults);
         let named = Named { kind: "rate-limit-by-key", name: config.name.as_deref(), period: Some(period) };
-        let owner = scope.limits.owner(config, named, place, scope.faults);
-        if scope.faults.errors() > before {
+        let owner = context.limits.owner(config, named, place, context.faults);
+        if context.faults.errors() > before {
             return None;
         }
         Some(Self {
             key: key?,
             calls: config.calls,
-            counter: scope.limits.limits().rate(Counted::Calls, period),
+            counter: context.limits.limits().rate(Counted::Calls, period),
             owner,
             increment: increment?,
             announcement,
@@ -181,14 +181,18 @@ impl Increment {
         condition: Option<&str>,
         count: Option<u32>,
         place: &Place,
-        scope: &mut BuildContext<'_>,
+        context: &mut BuildContext<'_>,
     ) -> Option<Self> {
         if count == Some(0) {
             let message = "a call that counts nothing is never limited";
-            scope.faults.error(&place.key("increment-count"), message, "write a number of at least 1, or an increment-condition");
+            context.faults.error(
+                &place.key("increment-count"),
+                message,
+                "write a number of at least 1, or an increment-condition",
+            );
         }
         let condition = match condition {
-            Some(text) => Some(Arc::new(scope.condition_after_answer(text, &place.key("increment-condition"))?)),
+            Some(text) => Some(Arc::new(context.condition_after_answer(text, &place.key("increment-condition"))?)),
             None => None,
         };
         Some(Self { condition, count: u64::from(count.unwrap_or(1)) })
@@ -209,12 +213,12 @@ impl Increment {
 }
 
 /// Reads a key. One that is the same for every request is allowed: then all count together.
-pub(super) fn key(text: &str, place: &Place, scope: &mut BuildContext<'_>) -> Option<Template> {
+pub(super) fn key(text: &str, place: &Place, context: &mut BuildContext<'_>) -> Option<Template> {
     if text.is_empty() {
-        scope.faults.error(place, "the key is empty", "write what is counted apart, as \"@(caller.address)\"");
+        context.faults.error(place, "the key is empty", "write what is counted apart, as \"@(caller.address)\"");
         return None;
     }
-    scope.template(text, place)
+    context.template(text, place)
 }
 
 pub(super) fn key_text(key: &Template, facts: &Facts<'_>) -> Result<String, KeyUnavailable> {

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::settings::{DependsOn, PolicySettings};
+use super::settings::{DependsOn, PolicySettings, Subject};
 use super::{build_context::BuildContext, set_status::status};
 use crate::outgoing::field;
 use crate::{
@@ -65,6 +65,10 @@ impl PolicySettings for ReturnResponseConfig {
     fn depends_on(&self) -> DependsOn {
         DependsOn::Captures
     }
+
+    fn subject(&self) -> Subject {
+        Subject::new("nothing: it answers", [])
+    }
 }
 
 impl ReturnResponse {
@@ -82,10 +86,10 @@ impl ReturnResponse {
     }
 
     /// Builds the answer of a route's `respond`.
-    pub(crate) fn respond(config: &ReturnResponseConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        let built = Self::build(config, place, scope)?;
+    pub(crate) fn respond(config: &ReturnResponseConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        let built = Self::build(config, place, context)?;
         // There is no answer yet that it could read.
-        scope.is_before_answer(built.uses(), place).then_some(built)
+        context.is_before_answer(built.uses(), place).then_some(built)
     }
 
     /// Returns what its expressions read.
@@ -98,13 +102,13 @@ impl ReturnResponse {
         Uses { response, ..Uses::default() }
     }
 
-    pub(crate) fn build(config: &ReturnResponseConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        let before = scope.faults.errors();
+    pub(crate) fn build(config: &ReturnResponseConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        let before = context.faults.errors();
         let status = match config.status {
             // A refusal does not become a success because nothing is said of it.
-            None if scope.is_on_error() => None,
+            None if context.is_on_error() => None,
             None => Some(StatusCode::OK),
-            Some(code) => status(code, &place.key("status"), scope),
+            Some(code) => status(code, &place.key("status"), context),
         };
         let mut headers = Vec::new();
         let values = config.headers.iter().flat_map(|(written, values)| {
@@ -114,13 +118,13 @@ impl ReturnResponse {
         for (written, text, index) in values {
             let place = place.key("headers").key(written);
             let place = index.map_or_else(|| place.clone(), |index| place.index(index));
-            let name = field::name(written, &place, scope.faults);
-            let value = match scope.template_on_answer(text, &place) {
+            let name = field::name(written, &place, context.faults);
+            let value = match context.template_on_answer(text, &place) {
                 Some(Template::Expression(expression)) => Some(FieldValue::Made(expression)),
                 Some(Template::Literal(text)) => match field_value(&text) {
                     Ok(value) => Some(FieldValue::Ready(value)),
                     Err(error) => {
-                        scope.faults.error(&place, error.to_string(), "write the value on one line, without blanks around it");
+                        context.faults.error(&place, error.to_string(), "write the value on one line, without blanks around it");
                         None
                     }
                 },
@@ -128,8 +132,8 @@ impl ReturnResponse {
             };
             headers.extend(name.zip(value));
         }
-        let body = config.body.as_ref().and_then(|body| scope.template_on_answer(body, &place.key("body")));
-        if scope.faults.errors() > before {
+        let body = config.body.as_ref().and_then(|body| context.template_on_answer(body, &place.key("body")));
+        if context.faults.errors() > before {
             return None;
         }
         let (ready, body) = match body {
@@ -190,7 +194,7 @@ mod tests {
     }
 
     fn built(config: &ReturnResponseConfig) -> Result<ReturnResponse, Vec<String>> {
-        Building { token: true, ..Building::default() }.build(|place, scope| ReturnResponse::build(config, place, scope))
+        Building { token: true, ..Building::default() }.build(|place, context| ReturnResponse::build(config, place, context))
     }
 
     #[test]

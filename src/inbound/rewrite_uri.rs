@@ -16,7 +16,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::settings::{DependsOn, PolicySettings};
+use super::settings::{DependsOn, PolicySettings, Subject};
 use super::{build_context::BuildContext, query};
 use crate::{
     exchange::Exchange,
@@ -64,6 +64,10 @@ impl PolicySettings for RewriteUriConfig {
     fn depends_on(&self) -> DependsOn {
         DependsOn::Captures
     }
+
+    fn subject(&self) -> Subject {
+        Subject::new("the path", [self.template.clone()])
+    }
 }
 
 impl RewriteUri {
@@ -80,19 +84,19 @@ impl RewriteUri {
         Ok(self.apply(exchange, incoming, outgoing)?)
     }
 
-    pub(crate) fn build(config: &RewriteUriConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
+    pub(crate) fn build(config: &RewriteUriConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
         let place = place.key("template");
         let template = config.template.as_str();
-        let before = scope.faults.errors();
+        let before = context.faults.errors();
         if template.starts_with("@(") {
             let cure = "write the path with captures, as /items/{id}, or with variables, as /items/{variables.id}";
-            scope.faults.error(&place, "a path is never made by an expression, which would have to escape its parts", cure);
+            context.faults.error(&place, "a path is never made by an expression, which would have to escape its parts", cure);
             return None;
         }
         let (path, parameters) = template.split_once('?').unwrap_or((template, ""));
-        let (path, parameters) = (pieces(path, &place, scope)?, pieces(parameters, &place, scope)?);
-        let ambiguities = judge(template, &path, &parameters, &place, scope.faults);
-        if scope.faults.errors() > before {
+        let (path, parameters) = (pieces(path, &place, context)?, pieces(parameters, &place, context)?);
+        let ambiguities = judge(template, &path, &parameters, &place, context.faults);
+        if context.faults.errors() > before {
             return None;
         }
         let own = query::pairs(&with_placeholders(&parameters)).map(query::name).collect();
@@ -179,13 +183,13 @@ fn segment(text: &str) -> Result<impl Iterator<Item = &str>, RewriteFailed> {
 /// The characters that are escaped in a segment: all but the unreserved ones (RFC 3986, section 2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-fn pieces(text: &str, place: &Place, scope: &mut BuildContext<'_>) -> Option<Vec<Piece>> {
+fn pieces(text: &str, place: &Place, context: &mut BuildContext<'_>) -> Option<Vec<Piece>> {
     let mut pieces = Vec::new();
     let mut rest = text;
     while let Some(open) = rest.find(['{', '}']) {
         let Some((name, after)) = rest[open..].strip_prefix('{').and_then(|inner| inner.split_once('}')) else {
             let cure = "write a capture as {name}, and a brace of the path itself as %7B or %7D";
-            scope.faults.error(place, format!("`{text}` has a brace without its other"), cure);
+            context.faults.error(place, format!("`{text}` has a brace without its other"), cure);
             return None;
         };
         if open > 0 {
@@ -193,12 +197,12 @@ fn pieces(text: &str, place: &Place, scope: &mut BuildContext<'_>) -> Option<Vec
         }
         pieces.push(match name {
             "rest" => Piece::Rest,
-            name if name.starts_with("variables.") => match scope.template(&format!("@({name})"), place)? {
+            name if name.starts_with("variables.") => match context.template(&format!("@({name})"), place)? {
                 Template::Expression(variable) => Piece::Variable(variable),
                 Template::Literal(_) => return None,
             },
             name => {
-                known(name, place, scope)?;
+                known(name, place, context)?;
                 Piece::Capture(name.into())
             }
         });
@@ -210,17 +214,17 @@ fn pieces(text: &str, place: &Place, scope: &mut BuildContext<'_>) -> Option<Vec
     Some(pieces)
 }
 
-fn known(name: &str, place: &Place, scope: &mut BuildContext<'_>) -> Option<()> {
-    let captures = scope.captures.unwrap_or_default();
+fn known(name: &str, place: &Place, context: &mut BuildContext<'_>) -> Option<()> {
+    let captures = context.captures.unwrap_or_default();
     if captures.iter().any(|capture| capture == name) {
         return Some(());
     }
-    let cure = match (scope.captures, captures) {
+    let cure = match (context.captures, captures) {
         (None, _) => "move the policy into the routes whose path captures it".to_owned(),
         (Some(_), []) => format!("write the route's path with {{{name}}} in it, or use {{rest}}"),
         (Some(_), known) => format!("it captures {}; {{rest}} is what follows the path", known.join(", ")),
     };
-    scope.faults.error(place, format!("the route's path captures no `{name}`"), cure);
+    context.faults.error(place, format!("the route's path captures no `{name}`"), cure);
     None
 }
 
@@ -312,7 +316,7 @@ mod tests {
     fn built(template: &str, copy: Option<bool>) -> Result<RewriteUri, Vec<String>> {
         let config = RewriteUriConfig { template: template.to_owned(), copy_unmatched_params: copy };
         Building { captures: &["person", "id"], ..Building::default() }
-            .build(|place, scope| RewriteUri::build(&config, place, scope))
+            .build(|place, context| RewriteUri::build(&config, place, context))
     }
 
     fn captures(person: &str, rest: &str) -> Captures {
@@ -428,9 +432,9 @@ mod tests {
         let config =
             RewriteUriConfig { template: "/a/{variables.tier}/b?c={variables.tier}".to_owned(), copy_unmatched_params: None };
         let policy = Building::default()
-            .build(|place, scope| {
-                scope.sets("tier", None);
-                RewriteUri::build(&config, place, scope)
+            .build(|place, context| {
+                context.sets("tier", None);
+                RewriteUri::build(&config, place, context)
             })
             .expect("valid");
         let mut world = World::new();

@@ -71,26 +71,26 @@ impl SetBackendService {
         Ok(self.apply(exchange, incoming)?)
     }
 
-    pub(crate) fn build(config: &SetBackendServiceConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
+    pub(crate) fn build(config: &SetBackendServiceConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
         let at = place.key("upstream");
-        let template = scope.template(&config.upstream, &at);
+        let template = context.template(&config.upstream, &at);
         let among = place.key("among");
         match template? {
             Template::Literal(name) => {
                 if !config.among.is_empty() {
-                    scope.faults.error(
+                    context.faults.error(
                         &among,
                         "`among` is for an expression, and the upstream is written here",
                         "leave `among` out",
                     );
                     return None;
                 }
-                find(&name, &at, scope).map(Self::Fixed)
+                find(&name, &at, context).map(Self::Fixed)
             }
             Template::Expression(expression) => {
                 if config.among.is_empty() {
                     let message = "the expression could name any upstream";
-                    scope.faults.error(
+                    context.faults.error(
                         &among,
                         message,
                         "list the upstreams that may be chosen, as `among: [orders, orders-beta]`",
@@ -98,7 +98,7 @@ impl SetBackendService {
                     return None;
                 }
                 let found: Vec<_> =
-                    config.among.iter().enumerate().map(|(index, name)| find(name, &among.index(index), scope)).collect();
+                    config.among.iter().enumerate().map(|(index, name)| find(name, &among.index(index), context)).collect();
                 Some(Self::Among(expression, found.into_iter().collect::<Option<_>>()?))
             }
         }
@@ -119,14 +119,14 @@ fn choose<'a>(expression: &Expression, among: &'a [Arc<Upstream>], facts: &Facts
     among.iter().find(|upstream| **upstream.name() == *name).ok_or(NotChosen::NotAmong)
 }
 
-fn find(name: &str, place: &Place, scope: &mut BuildContext<'_>) -> Option<Arc<Upstream>> {
-    let (upstreams, configs) = scope.upstreams?;
+fn find(name: &str, place: &Place, context: &mut BuildContext<'_>) -> Option<Arc<Upstream>> {
+    let (upstreams, configs) = context.upstreams?;
     let found = upstreams.find(name);
     // One that is there and could not be built has been reported where it stands.
     if found.is_none() && !configs.contains_key(name) {
         let names: Vec<_> = configs.keys().map(|name| format!("`{name}`")).collect();
         let cure = if names.is_empty() { "none is defined".to_owned() } else { format!("defined are {}", names.join(", ")) };
-        scope.faults.error(place, format!("there is no upstream `{name}`"), cure);
+        context.faults.error(place, format!("there is no upstream `{name}`"), cure);
     }
     found.cloned()
 }

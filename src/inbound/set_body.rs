@@ -39,20 +39,20 @@ pub struct SetBody {
 impl PolicySettings for SetBodyConfig {}
 
 impl SetBody {
-    pub(crate) fn build(config: &SetBodyConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        if !scope.is_on_error() {
+    pub(crate) fn build(config: &SetBodyConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        if !context.is_on_error() {
             let message = "bodies of answers pass through unchanged; only that of a refusal can be set";
-            scope.faults.error(place, message, "use it in `on-error`, or replace the whole answer with `return-response`");
+            context.faults.error(place, message, "use it in `on-error`, or replace the whole answer with `return-response`");
             return None;
         }
-        let value = scope.template_on_answer(&config.value, &place.key("value"));
+        let value = context.template_on_answer(&config.value, &place.key("value"));
         let content_type = match config.content_type.as_deref() {
             None => Some(HeaderValue::from_static("text/plain; charset=utf-8")),
             Some(written) => {
                 let value = field_value(written).ok().filter(|value| !value.is_empty());
                 if value.is_none() {
                     let cure = "write a media type, as application/json";
-                    scope.faults.error(&place.key("content-type"), format!("`{written}` is not a media type"), cure);
+                    context.faults.error(&place.key("content-type"), format!("`{written}` is not a media type"), cure);
                 }
                 value
             }

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::build_context::BuildContext;
-use super::settings::{DependsOn, PolicySettings};
+use super::settings::{DependsOn, PolicySettings, Subject};
 use crate::{
     exchange::Exchange,
     expression::{EvaluationError, Expression, Facts, Template},
@@ -46,6 +46,10 @@ impl PolicySettings for SetMethodConfig {
     fn depends_on(&self) -> DependsOn {
         DependsOn::Captures
     }
+
+    fn subject(&self) -> Subject {
+        Subject::new("the method", [self.0.clone()])
+    }
 }
 
 impl SetMethod {
@@ -62,14 +66,14 @@ impl SetMethod {
         Ok(self.apply(exchange, incoming, outgoing)?)
     }
 
-    pub(crate) fn build(config: &SetMethodConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        match scope.template(&config.0, place)? {
+    pub(crate) fn build(config: &SetMethodConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        match context.template(&config.0, place)? {
             Template::Expression(expression) => Some(Self::Made(expression)),
             Template::Literal(name) => match method(&name) {
                 Some(method) => Some(Self::Fixed(method)),
                 None => {
                     let cure = "write a method in upper case, as POST; CONNECT, TRACE, TRACK and HEAD cannot be set";
-                    scope.faults.error(place, format!("`{name}` is not a method to send"), cure);
+                    context.faults.error(place, format!("`{name}` is not a method to send"), cure);
                     None
                 }
             },
@@ -121,7 +125,7 @@ mod tests {
     use crate::{expression::tests::World, inbound::testing::Building};
 
     fn built(text: &str) -> Result<SetMethod, Vec<String>> {
-        Building::default().build(|place, scope| SetMethod::build(&SetMethodConfig(text.to_owned()), place, scope))
+        Building::default().build(|place, context| SetMethod::build(&SetMethodConfig(text.to_owned()), place, context))
     }
 
     #[test]

@@ -11,7 +11,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::settings::{DependsOn, PolicySettings};
+use super::settings::{DependsOn, PolicySettings, Subject};
 use super::{
     build_context::BuildContext,
     query,
@@ -58,6 +58,10 @@ impl PolicySettings for SetQueryParameterConfig {
     fn depends_on(&self) -> DependsOn {
         DependsOn::Captures
     }
+
+    fn subject(&self) -> Subject {
+        Subject::new(format!("the query parameter {}", self.name), self.value.iter().chain(&self.values).cloned())
+    }
 }
 
 impl SetQueryParameter {
@@ -74,10 +78,10 @@ impl SetQueryParameter {
         Ok(self.apply(exchange, incoming, outgoing)?)
     }
 
-    pub(crate) fn build(config: &SetQueryParameterConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        let before = scope.faults.errors();
+    pub(crate) fn build(config: &SetQueryParameterConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        let before = context.faults.errors();
         if config.name.is_empty() {
-            scope.faults.error(&place.key("name"), "the name is empty", "write the parameter's name");
+            context.faults.error(&place.key("name"), "the name is empty", "write the parameter's name");
         }
         let written: Vec<(&str, Place)> = match &config.value {
             Some(value) => vec![(value, place.key("value"))],
@@ -87,26 +91,26 @@ impl SetQueryParameter {
             }
         };
         if config.value.is_some() && !config.values.is_empty() {
-            scope.faults.error(place, "both `value` and `values` are written", "leave one of them out");
+            context.faults.error(place, "both `value` and `values` are written", "leave one of them out");
         }
         match (config.exists_action, written.first()) {
             (ExistsAction::Delete, Some((_, place))) => {
-                scope.faults.error(place, "`exists-action: delete` takes no value", "leave the value out");
+                context.faults.error(place, "`exists-action: delete` takes no value", "leave the value out");
             }
             (ExistsAction::Override | ExistsAction::Append | ExistsAction::Skip, None) => {
                 let cure = "write one, or `exists-action: delete` to remove the parameter";
-                scope.faults.error(place, "no `value` is written", cure);
+                context.faults.error(place, "no `value` is written", cure);
             }
             _ => {}
         }
-        let values: Vec<_> = written.iter().filter_map(|(text, place)| scope.template(text, place)).collect();
+        let values: Vec<_> = written.iter().filter_map(|(text, place)| context.template(text, place)).collect();
         if matches!(config.exists_action, ExistsAction::Append | ExistsAction::Skip)
             && values.iter().any(|value| value.uses().identity())
         {
             let message = "the value says who calls, and a caller could send one of its own beside or instead of it";
-            scope.faults.error(&place.key("exists-action"), message, "use `override`");
+            context.faults.error(&place.key("exists-action"), message, "use `override`");
         }
-        if scope.faults.errors() > before {
+        if context.faults.errors() > before {
             return None;
         }
         let name = query::escaped(config.name.as_bytes()).collect::<String>().into();
@@ -182,7 +186,7 @@ mod tests {
     }
 
     fn built(config: &SetQueryParameterConfig) -> Result<SetQueryParameter, Vec<String>> {
-        Building { token: true, ..Building::default() }.build(|place, scope| SetQueryParameter::build(config, place, scope))
+        Building { token: true, ..Building::default() }.build(|place, context| SetQueryParameter::build(config, place, context))
     }
 
     #[test]

@@ -27,8 +27,8 @@ pub struct SetStatus(StatusCode);
 impl PolicySettings for SetStatusConfig {}
 
 impl SetStatus {
-    pub(crate) fn build(config: SetStatusConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        status(config.code, &place.key("code"), scope).map(Self)
+    pub(crate) fn build(config: SetStatusConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        status(config.code, &place.key("code"), context).map(Self)
     }
 
     pub(crate) fn apply<B: From<bytes::Bytes>>(self, response: &mut Response<B>) {
@@ -49,10 +49,10 @@ impl SetStatus {
 }
 
 /// Reads a status of an answer.
-pub(super) fn status(code: u16, place: &Place, scope: &mut BuildContext<'_>) -> Option<StatusCode> {
+pub(super) fn status(code: u16, place: &Place, context: &mut BuildContext<'_>) -> Option<StatusCode> {
     let status = StatusCode::from_u16(code).ok().filter(|_| (200..600).contains(&code));
     if status.is_none() {
-        scope.faults.error(place, format!("{code} is not a status to answer with"), "write one from 200 to 599");
+        context.faults.error(place, format!("{code} is not a status to answer with"), "write one from 200 to 599");
     }
     status
 }
@@ -75,7 +75,7 @@ mod tests {
             let response = Response::builder().status(before).header(header::CONTENT_LENGTH, "5");
             let mut response = response.body(Bytes::from_static(b"hello")).expect("a response");
             let config = SetStatusConfig { code: after };
-            let policy = Building::default().build(|place, scope| SetStatus::build(config, place, scope)).expect("valid");
+            let policy = Building::default().build(|place, context| SetStatus::build(config, place, context)).expect("valid");
 
             policy.apply(&mut response);
 

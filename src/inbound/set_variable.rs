@@ -14,7 +14,7 @@ use std::{borrow::Cow, sync::Arc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::settings::{DependsOn, PolicySettings};
+use super::settings::{DependsOn, PolicySettings, Subject};
 use super::{build_context::BuildContext, set_header::WhenAbsent};
 use crate::{
     exchange::Exchange,
@@ -53,6 +53,10 @@ impl PolicySettings for SetVariableConfig {
     fn depends_on(&self) -> DependsOn {
         DependsOn::Captures
     }
+
+    fn subject(&self) -> Subject {
+        Subject::new(format!("the variable {}", self.name), [self.value.clone()])
+    }
 }
 
 impl SetVariable {
@@ -71,27 +75,27 @@ impl SetVariable {
     }
 
     /// Builds a policy on the request.
-    pub(crate) fn build(config: &SetVariableConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        let built = Self::read(config, place, scope)?;
-        scope.is_before_answer(built.value.uses(), &place.key("value")).then_some(built)
+    pub(crate) fn build(config: &SetVariableConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        let built = Self::read(config, place, context)?;
+        context.is_before_answer(built.value.uses(), &place.key("value")).then_some(built)
     }
 
     /// Does the same as [`build`](Self::build) for a policy on the response.
-    pub(crate) fn build_for_answer(config: &SetVariableConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        Self::read(config, place, scope)
+    pub(crate) fn build_for_answer(config: &SetVariableConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        Self::read(config, place, context)
     }
 
-    fn read(config: &SetVariableConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
+    fn read(config: &SetVariableConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
         let name = config.name.as_str();
         let is_named = is_name(name);
         if !is_named {
             let cure = "begin with a letter, and go on with lower-case letters, digits and `_`, as in user_tier";
-            scope.faults.error(&place.key("name"), format!("`{name}` is not the name of a variable"), cure);
+            context.faults.error(&place.key("name"), format!("`{name}` is not the name of a variable"), cure);
         }
-        let value = scope.template_on_answer(&config.value, &place.key("value"));
+        let value = context.template_on_answer(&config.value, &place.key("value"));
         if is_named {
             // Also where the value is faulty: that is a fault of its own, and not of those that read the variable.
-            scope.sets(name, value.as_ref());
+            context.sets(name, value.as_ref());
         }
         Some(Self { name: name.into(), value: value.filter(|_| is_named)?, when_absent: config.when_absent })
     }
@@ -161,7 +165,7 @@ mod tests {
 
     fn built(name: &str, value: &str, when_absent: WhenAbsent) -> Result<SetVariable, Vec<String>> {
         let config = SetVariableConfig { name: name.to_owned(), value: value.to_owned(), when_absent };
-        Building { token: true, ..Building::default() }.build(|place, scope| SetVariable::build(&config, place, scope))
+        Building { token: true, ..Building::default() }.build(|place, context| SetVariable::build(&config, place, context))
     }
 
     #[test]
@@ -176,10 +180,10 @@ mod tests {
             ("@(variables.tier + '!')", "variables.x", "gold!"),
         ] {
             let policy = Building { token: true, ..Building::default() }
-                .build(|place, scope| {
-                    scope.sets("tier", None);
+                .build(|place, context| {
+                    context.sets("tier", None);
                     let config = SetVariableConfig { name: "x".into(), value: value.into(), when_absent: WhenAbsent::Refuse };
-                    SetVariable::build(&config, place, scope)
+                    SetVariable::build(&config, place, context)
                 })
                 .expect(value);
 

@@ -13,6 +13,21 @@ pub(crate) enum DependsOn {
     Route,
 }
 
+/// The subject of a policy, in words: for people who ask why a request is decided as it is.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Subject {
+    /// The part of the request that the policy looks at or changes.
+    pub(crate) looked_at: String,
+    /// The values that it wants, as written: constants and expressions.
+    pub(crate) wanted: Vec<String>,
+}
+
+impl Subject {
+    pub(crate) fn new(looked_at: impl Into<String>, wanted: impl IntoIterator<Item = String>) -> Self {
+        Self { looked_at: looked_at.into(), wanted: wanted.into_iter().collect() }
+    }
+}
+
 /// The settings of a policy. The rest of the gateway asks these questions where a policy's kind matters; the defaults are the
 /// answers for a policy that only judges or changes a request.
 pub(crate) trait PolicySettings {
@@ -66,6 +81,11 @@ pub(crate) trait PolicySettings {
     fn files(&self) -> Vec<&str> {
         Vec::new()
     }
+
+    /// Returns the subject in words. Without any, the name of the policy and its refusal stand alone.
+    fn subject(&self) -> Subject {
+        Subject::default()
+    }
 }
 
 impl<S: PolicySettings> PolicySettings for Box<S> {
@@ -107,5 +127,9 @@ impl<S: PolicySettings> PolicySettings for Box<S> {
 
     fn files(&self) -> Vec<&str> {
         S::files(self)
+    }
+
+    fn subject(&self) -> Subject {
+        S::subject(self)
     }
 }

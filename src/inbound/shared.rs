@@ -50,9 +50,9 @@ struct Built {
 }
 
 impl Key {
-    fn of(config: &PolicyConfig, within: ListContext<'_>, scope: &BuildContext<'_>) -> Self {
+    fn of(config: &PolicyConfig, within: ListContext<'_>, context: &BuildContext<'_>) -> Self {
         let depends = Dependence::of(config, within.fragments);
-        let partners = scope
+        let partners = context
             .partners
             .as_ref()
             .map(|(_, route)| (route.several_tenants, route.checked, depends.on_route.then(|| route.name.into())));
@@ -60,13 +60,13 @@ impl Key {
             config: std::ptr::from_ref(config).addr(),
             depth: within.depth,
             report_only: within.report_only,
-            anonymous: scope.anonymous,
-            certificate: scope.certificates.validated,
-            token: !scope.token_places.is_empty(),
-            graph: scope.graph.is_some(),
-            tokens_before: scope.tokens_before.clone(),
+            anonymous: context.anonymous,
+            certificate: context.certificates.validated,
+            token: !context.token_places.is_empty(),
+            graph: context.graph.is_some(),
+            tokens_before: context.tokens_before.clone(),
             partners,
-            captures: depends.on_captures.then(|| scope.captures.map(Into::into)),
+            captures: depends.on_captures.then(|| context.captures.map(Into::into)),
         }
     }
 }
@@ -99,28 +99,28 @@ impl SharedPolicies {
         &self,
         config: &PolicyConfig,
         within: ListContext<'_>,
-        scope: &mut BuildContext<'_>,
+        context: &mut BuildContext<'_>,
         build: impl FnOnce(&mut BuildContext<'_>) -> Option<Arc<PolicyEntry>>,
     ) -> Option<Arc<PolicyEntry>> {
-        let key = Key::of(config, within, scope);
+        let key = Key::of(config, within, context);
         let known = self.0.borrow().get(&key).cloned();
         if let Some(known) = known {
-            known.enter(scope);
+            known.enter(context);
             return known.entry.clone();
         }
-        let outer = std::mem::take(scope.reserved);
-        let (places, keys) = (scope.token_places.len(), scope.key_places.len());
-        let entry = build(scope);
+        let outer = std::mem::take(context.reserved);
+        let (places, keys) = (context.token_places.len(), context.key_places.len());
+        let entry = build(context);
         let built = Built {
             entry,
-            names: std::mem::replace(scope.reserved, outer),
-            token_places: scope.token_places[places..].into(),
-            key_places: scope.key_places[keys..].into(),
-            tokens_before: scope.tokens_before.clone(),
-            certificate: scope.certificates.validated,
-            checked: scope.partners.as_ref().is_some_and(|(_, route)| route.checked),
+            names: std::mem::replace(context.reserved, outer),
+            token_places: context.token_places[places..].into(),
+            key_places: context.key_places[keys..].into(),
+            tokens_before: context.tokens_before.clone(),
+            certificate: context.certificates.validated,
+            checked: context.partners.as_ref().is_some_and(|(_, route)| route.checked),
         };
-        scope.reserved.take_over(&built.names);
+        context.reserved.take_over(&built.names);
         let entry = built.entry.clone();
         self.0.borrow_mut().insert(key, Rc::new(built));
         entry
@@ -129,13 +129,13 @@ impl SharedPolicies {
 
 impl Built {
     /// Repeats for another route what the build established for the first one.
-    fn enter(&self, scope: &mut BuildContext<'_>) {
-        scope.reserved.take_over(&self.names);
-        scope.token_places.extend_from_slice(&self.token_places);
-        scope.key_places.extend_from_slice(&self.key_places);
-        scope.tokens_before.clone_from(&self.tokens_before);
-        scope.certificates.validated = self.certificate;
-        if let Some((_, route)) = &mut scope.partners {
+    fn enter(&self, context: &mut BuildContext<'_>) {
+        context.reserved.take_over(&self.names);
+        context.token_places.extend_from_slice(&self.token_places);
+        context.key_places.extend_from_slice(&self.key_places);
+        context.tokens_before.clone_from(&self.tokens_before);
+        context.certificates.validated = self.certificate;
+        if let Some((_, route)) = &mut context.partners {
             route.checked = self.checked;
         }
     }

@@ -47,7 +47,7 @@ impl Building<'_> {
             token_places.push(TokenPlace::Header(http::header::AUTHORIZATION));
         }
         let none = Limits::default();
-        let mut scope = BuildContext {
+        let mut context = BuildContext {
             faults,
             sets: &Default::default(),
             tenants: &Default::default(),
@@ -66,6 +66,6 @@ impl Building<'_> {
             upstreams: None,
             key_places: &mut Vec::new(),
         };
-        policy(&Place::root(), &mut scope)
+        policy(&Place::root(), &mut context)
     }
 }

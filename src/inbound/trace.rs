@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::build_context::BuildContext;
-use super::settings::{DependsOn, PolicySettings};
+use super::settings::{DependsOn, PolicySettings, Subject};
 use crate::{
     exchange::{Exchange, Note},
     expression::{Facts, Template},
@@ -57,6 +57,10 @@ impl PolicySettings for TraceConfig {
     fn depends_on(&self) -> DependsOn {
         DependsOn::Captures
     }
+
+    fn subject(&self) -> Subject {
+        Subject::new("nothing: it makes a note", [])
+    }
 }
 
 impl Trace {
@@ -77,23 +81,23 @@ impl Trace {
     }
 
     /// Builds a policy on the request.
-    pub(crate) fn build(config: &TraceConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        Self::read(config, place, scope, BuildContext::template)
+    pub(crate) fn build(config: &TraceConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        Self::read(config, place, context, BuildContext::template)
     }
 
     /// Does the same as [`build`](Self::build) for a policy on the response.
-    pub(crate) fn build_for_answer(config: &TraceConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        Self::read(config, place, scope, BuildContext::template_on_answer)
+    pub(crate) fn build_for_answer(config: &TraceConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        Self::read(config, place, context, BuildContext::template_on_answer)
     }
 
     fn read<'s>(
         config: &TraceConfig,
         place: &Place,
-        scope: &mut BuildContext<'s>,
+        context: &mut BuildContext<'s>,
         template: fn(&mut BuildContext<'s>, &str, &Place) -> Option<Template>,
     ) -> Option<Self> {
-        let before = scope.faults.errors();
-        let message = value(&config.message, &place.key("message"), scope, template);
+        let before = context.faults.errors();
+        let message = value(&config.message, &place.key("message"), context, template);
         let at = place.key("metadata");
         let mut metadata = Vec::new();
         for (name, text) in &config.metadata {
@@ -101,12 +105,12 @@ impl Trace {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
             if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(plain) {
                 let cure = format!("write at most {LONGEST_NAME} letters, digits, `-`, `_` and `.`");
-                scope.faults.error(&place, format!("`{name}` is not the name of a value"), cure);
+                context.faults.error(&place, format!("`{name}` is not the name of a value"), cure);
             }
-            metadata.extend(value(text, &place, scope, template).map(|value| (name.as_str().into(), value)));
+            metadata.extend(value(text, &place, context, template).map(|value| (name.as_str().into(), value)));
         }
         if metadata.len() > MOST_VALUES {
-            scope.faults.error(
+            context.faults.error(
                 &at,
                 format!("a note has at most {MOST_VALUES} values"),
                 "leave some out, or write another `trace`",
@@ -114,9 +118,9 @@ impl Trace {
         }
         if let Some(source) = config.source.as_ref().filter(|source| source.len() > LONGEST_NAME) {
             let message = format!("the source is longer than {LONGEST_NAME} bytes");
-            scope.faults.error(&place.key("source"), message, format!("write a short one; this has {}", source.len()));
+            context.faults.error(&place.key("source"), message, format!("write a short one; this has {}", source.len()));
         }
-        if scope.faults.errors() > before {
+        if context.faults.errors() > before {
             return None;
         }
         Some(Self { source: config.source.as_deref().map(Into::into), message: message?, metadata })
@@ -134,15 +138,15 @@ impl Trace {
 fn value<'s>(
     text: &str,
     place: &Place,
-    scope: &mut BuildContext<'s>,
+    context: &mut BuildContext<'s>,
     template: fn(&mut BuildContext<'s>, &str, &Place) -> Option<Template>,
 ) -> Option<Template> {
-    let template = template(scope, text, place)?;
+    let template = template(context, text, place)?;
     if let Template::Expression(expression) = &template
-        && scope.is_confidential(expression)
+        && context.is_confidential(expression)
     {
         let cure = "name single header fields and parameters, and none that holds a credential";
-        scope.faults.error(place, "the value may be, or contain, a credential, and no record ever does", cure);
+        context.faults.error(place, "the value may be, or contain, a credential, and no record ever does", cure);
         return None;
     }
     Some(template)
@@ -170,7 +174,7 @@ mod tests {
 
     fn built(yaml: &str) -> Result<Trace, Vec<String>> {
         let config: TraceConfig = crate::settings::testing::part(yaml);
-        Building { token: true, ..Building::default() }.build(|place, scope| Trace::build(&config, place, scope))
+        Building { token: true, ..Building::default() }.build(|place, context| Trace::build(&config, place, context))
     }
 
     #[test]

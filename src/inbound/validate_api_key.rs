@@ -87,20 +87,20 @@ impl ValidateApiKey {
         Ok(self.check(exchange, incoming)?)
     }
 
-    pub(crate) fn build(config: &ValidateApiKeyConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        let before = scope.faults.errors();
-        let places = places(config, place, scope);
-        let (partners, route) = scope.partners.as_mut()?;
+    pub(crate) fn build(config: &ValidateApiKeyConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        let before = context.faults.errors();
+        let places = places(config, place, context);
+        let (partners, route) = context.partners.as_mut()?;
         // Also where it cannot be built: that is a fault of its own, and not of those that follow.
         route.checked = true;
         let (partners, route) = (*partners, PartnerRoute { has_token: true, several_tenants: false, ..*route });
         let check = CheckPartnerConfig { partners: config.partners.clone(), ..CheckPartnerConfig::default() };
-        let built = CheckPartner::for_route(&check, place, partners, route, scope.faults);
-        if let Some(check) = built.as_ref().filter(|_| scope.faults.errors() == before) {
+        let built = CheckPartner::for_route(&check, place, partners, route, context.faults);
+        if let Some(check) = built.as_ref().filter(|_| context.faults.errors() == before) {
             let has_key = partners.iter().any(|partner| check.concerns(partner) && partners.has_key(partner));
             if !has_key && partners.iter().any(|partner| check.concerns(partner)) {
                 let message = "no partner that may use this route has `api-keys`, so every call is refused";
-                scope.faults.warning(
+                context.faults.warning(
                     Lint::PartnersNone,
                     place,
                     message,
@@ -108,8 +108,8 @@ impl ValidateApiKey {
                 );
             }
         }
-        scope.key_places.extend(places.iter().cloned());
-        (scope.faults.errors() == before).then_some(())?;
+        context.key_places.extend(places.iter().cloned());
+        (context.faults.errors() == before).then_some(())?;
         Some(Self { places: places.into(), partner: built? })
     }
 
@@ -152,7 +152,7 @@ impl ValidateApiKey {
 }
 
 /// Returns the places of the key, or reports those that cannot be used.
-fn places(config: &ValidateApiKeyConfig, place: &Place, scope: &mut BuildContext<'_>) -> Vec<TokenPlace> {
+fn places(config: &ValidateApiKeyConfig, place: &Place, context: &mut BuildContext<'_>) -> Vec<TokenPlace> {
     let mut places = Vec::new();
     match &config.header_name {
         None if config.query_parameter_name.is_none() => places.push(TokenPlace::Header(SUBSCRIPTION_KEY)),
@@ -160,35 +160,39 @@ fn places(config: &ValidateApiKeyConfig, place: &Place, scope: &mut BuildContext
         Some(names) => {
             let place = place.key("header-name");
             if names.as_slice().is_empty() {
-                scope.faults.error(&place, "the list is empty", "write the name of a header field, as Ocp-Apim-Subscription-Key");
+                context.faults.error(
+                    &place,
+                    "the list is empty",
+                    "write the name of a header field, as Ocp-Apim-Subscription-Key",
+                );
             }
             for written in names.as_slice() {
-                places.extend(header_name(written, &place, scope).map(TokenPlace::Header));
+                places.extend(header_name(written, &place, context).map(TokenPlace::Header));
             }
         }
     }
     if let Some(name) = &config.query_parameter_name {
         if name.is_empty() {
-            scope.faults.error(&place.key("query-parameter-name"), "the name is empty", "write the parameter's name");
+            context.faults.error(&place.key("query-parameter-name"), "the name is empty", "write the parameter's name");
         }
         places.push(TokenPlace::Query(name.as_str().into()));
     }
     places
 }
 
-fn header_name(written: &str, place: &Place, scope: &mut BuildContext<'_>) -> Option<HeaderName> {
+fn header_name(written: &str, place: &Place, context: &mut BuildContext<'_>) -> Option<HeaderName> {
     if [header::AUTHORIZATION, header::COOKIE].iter().any(|name| name.as_str().eq_ignore_ascii_case(written)) {
         let message = format!("`{written}` holds other credentials, and an API key is no token");
-        scope.faults.error(place, message, "take a field of its own, as Ocp-Apim-Subscription-Key");
+        context.faults.error(place, message, "take a field of its own, as Ocp-Apim-Subscription-Key");
         return None;
     }
-    let name = field::name(written, place, scope.faults)?;
+    let name = field::name(written, place, context.faults)?;
     if Reserved::is_the_gateways(&name) {
         let message = format!("`{written}` is a field that the gateway makes itself, and removes from callers' requests");
-        scope.faults.error(place, message, "take a field of its own, as Ocp-Apim-Subscription-Key");
+        context.faults.error(place, message, "take a field of its own, as Ocp-Apim-Subscription-Key");
         return None;
     }
-    scope.reserved.reads(&name);
+    context.reserved.reads(&name);
     Some(name)
 }
 
@@ -256,9 +260,9 @@ mod tests {
             ("{ query-parameter-name: '' }", "the name is empty"),
         ] {
             let config: ValidateApiKeyConfig = crate::settings::testing::part(yaml);
-            let built = Building::default().build(|place, scope| {
-                let found = places(&config, place, scope);
-                (!scope.faults.any_error()).then_some(found)
+            let built = Building::default().build(|place, context| {
+                let found = places(&config, place, context);
+                (!context.faults.any_error()).then_some(found)
             });
             let faults = built.expect_err(yaml);
             assert!(faults.len() == 1 && faults[0].contains(expected), "{yaml}: {faults:?}");
@@ -267,7 +271,7 @@ mod tests {
 
     #[test]
     fn without_settings_the_field_is_api_managements() {
-        let built = Building::default().build(|place, scope| Some(places(&ValidateApiKeyConfig::default(), place, scope)));
+        let built = Building::default().build(|place, context| Some(places(&ValidateApiKeyConfig::default(), place, context)));
 
         assert_eq!(built.expect("valid"), [TokenPlace::Header(SUBSCRIPTION_KEY)]);
     }

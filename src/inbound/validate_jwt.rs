@@ -111,14 +111,14 @@ impl ValidateJwt {
         Ok(self.check(exchange, incoming, outgoing).await?)
     }
 
-    pub(crate) fn build(config: &ValidateJwtConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        let algorithms = algorithms(config, place, scope);
-        Some(Self(ValidateAzureAdToken::of_issuer(config, algorithms, place, scope)?))
+    pub(crate) fn build(config: &ValidateJwtConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        let algorithms = algorithms(config, place, context);
+        Some(Self(ValidateAzureAdToken::of_issuer(config, algorithms, place, context)?))
     }
 
     /// Builds a policy outside of any route, for judging single tokens.
     pub(crate) fn alone(config: &ValidateJwtConfig, tenants: &Tenants, faults: &mut Faults) -> Option<Self> {
-        outside_of_routes(tenants, faults, |scope| Self::build(config, &Place::root(), scope))
+        outside_of_routes(tenants, faults, |context| Self::build(config, &Place::root(), context))
     }
 
     /// Judges a token outside of any request, by each check on its own.
@@ -137,7 +137,7 @@ impl ValidateJwt {
     }
 }
 
-fn algorithms(config: &ValidateJwtConfig, place: &Place, scope: &mut BuildContext<'_>) -> Vec<Algorithm> {
+fn algorithms(config: &ValidateJwtConfig, place: &Place, context: &mut BuildContext<'_>) -> Vec<Algorithm> {
     let mut algorithms = Vec::new();
     for (index, name) in config.algorithms.iter().enumerate() {
         match Algorithm::named(name) {
@@ -145,7 +145,7 @@ fn algorithms(config: &ValidateJwtConfig, place: &Place, scope: &mut BuildContex
             None => {
                 let known: Vec<_> = Algorithm::ALL.iter().map(|algorithm| algorithm.as_str()).collect();
                 let at = place.key("algorithms").index(index);
-                scope.faults.error(&at, format!("`{name}` is not accepted"), format!("write one of {}", known.join(", ")));
+                context.faults.error(&at, format!("`{name}` is not accepted"), format!("write one of {}", known.join(", ")));
             }
         }
     }
@@ -181,7 +181,7 @@ mod tests {
         let mut config = json!({ "issuer": "idp", "audiences": ["orders"] });
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let (mut faults, limits) = (Faults::default(), Limits::default());
-        let mut scope = BuildContext {
+        let mut context = BuildContext {
             faults: &mut faults,
             sets: &Default::default(),
             tenants,
@@ -200,7 +200,7 @@ mod tests {
             upstreams: None,
             key_places: &mut Vec::new(),
         };
-        let policy = ValidateJwt::build(&serde_json::from_value(config).unwrap(), &Place::root(), &mut scope);
+        let policy = ValidateJwt::build(&serde_json::from_value(config).unwrap(), &Place::root(), &mut context);
         (policy, faults)
     }
 

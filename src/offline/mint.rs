@@ -27,7 +27,7 @@ const LIFETIME: i64 = 3_600;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct TokenSpec {
-    /// Whose token it is. Default: user; app where `client` stands without `user` and `scopes`.
+    /// The kind of caller that the token is for. Default: user; app where `client` stands without `user` and `scopes`.
     pub kind: Option<TokenSpecKind>,
     /// The tenant: a name of `tenants`, or a GUID. Default: the only one of the config.
     pub tenant: Option<String>,
@@ -59,7 +59,7 @@ pub struct TokenSpec {
     pub wrong_key: bool,
 }
 
-/// Whose token it is.
+/// The kind of caller that a token is for.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenSpecKind {

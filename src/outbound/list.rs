@@ -37,9 +37,9 @@ impl OutboundList {
         configs: &[OutboundPolicyConfig],
         (place, name): (&Place, &str),
         fragments: &Fragments,
-        scope: &mut BuildContext<'_>,
+        context: &mut BuildContext<'_>,
     ) -> Self {
-        Builder { scope, fragments, within: Vec::new(), depth: 0 }.list(configs, place, name)
+        Builder { context, fragments, within: Vec::new(), depth: 0 }.list(configs, place, name)
     }
 
     /// Returns the list with that of the route behind it.
@@ -126,7 +126,7 @@ impl Withheld for OutboundList {
 
 /// The context in which a list is built.
 struct Builder<'b, 's> {
-    scope: &'b mut BuildContext<'s>,
+    context: &'b mut BuildContext<'s>,
     fragments: &'b Fragments,
     /// The fragments that contain the list.
     within: Vec<String>,
@@ -139,7 +139,7 @@ impl Builder<'_, '_> {
         let mut policies = Vec::new();
         if self.depth >= MAX_DEPTH {
             let message = format!("lists of policies stand more than {MAX_DEPTH} deep within each other");
-            self.scope.faults.error(place, message, "write them flatter");
+            self.context.faults.error(place, message, "write them flatter");
             return OutboundList::default();
         }
         self.depth += 1;
@@ -148,20 +148,20 @@ impl Builder<'_, '_> {
             let at = format!("{name}[{index}].{}", config.name());
             let kind = match config {
                 OutboundPolicyConfig::SetHeader(config) => {
-                    SetHeader::build_for_answer(config, &place, self.scope).map(Kind::SetHeader)
+                    SetHeader::build_for_answer(config, &place, self.context).map(Kind::SetHeader)
                 }
                 OutboundPolicyConfig::SetVariable(config) => {
-                    SetVariable::build_for_answer(config, &place, self.scope).map(Kind::SetVariable)
+                    SetVariable::build_for_answer(config, &place, self.context).map(Kind::SetVariable)
                 }
-                OutboundPolicyConfig::SetStatus(config) => SetStatus::build(*config, &place, self.scope).map(Kind::SetStatus),
+                OutboundPolicyConfig::SetStatus(config) => SetStatus::build(*config, &place, self.context).map(Kind::SetStatus),
                 OutboundPolicyConfig::SetBody(config) => {
-                    SetBody::build(config, &place, self.scope).map(Box::new).map(Kind::SetBody)
+                    SetBody::build(config, &place, self.context).map(Box::new).map(Kind::SetBody)
                 }
                 OutboundPolicyConfig::Trace(config) => {
-                    Trace::build_for_answer(config, &place, self.scope).map(Box::new).map(Kind::Trace)
+                    Trace::build_for_answer(config, &place, self.context).map(Box::new).map(Kind::Trace)
                 }
                 OutboundPolicyConfig::ReturnResponse(config) => {
-                    ReturnResponse::build(config, &place, self.scope).map(Box::new).map(Kind::ReturnResponse)
+                    ReturnResponse::build(config, &place, self.context).map(Box::new).map(Kind::ReturnResponse)
                 }
                 OutboundPolicyConfig::Choose(branches) => self.choose(branches, &place, &at),
                 OutboundPolicyConfig::IncludeFragment(fragment) => {
@@ -178,13 +178,13 @@ impl Builder<'_, '_> {
     fn fragment(&mut self, name: &str, place: &Place) -> OutboundList {
         let fragments = self.fragments;
         if self.within.iter().any(|within| within == name) {
-            self.scope.faults.error(place, format!("the fragment `{name}` includes itself"), "take it out of its own list");
+            self.context.faults.error(place, format!("the fragment `{name}` includes itself"), "take it out of its own list");
             return OutboundList::default();
         }
         let Some(policies) = fragments.get(name) else {
             let names: Vec<_> = fragments.keys().map(|name| format!("`{name}`")).collect();
             let cure = if names.is_empty() { "none is defined".to_owned() } else { format!("defined are {}", names.join(", ")) };
-            self.scope.faults.error(place, format!("there is no fragment `{name}`"), cure);
+            self.context.faults.error(place, format!("there is no fragment `{name}`"), cure);
             return OutboundList::default();
         };
         match policies.iter().map(for_answers).collect::<Result<Vec<_>, _>>() {
@@ -198,20 +198,20 @@ impl Builder<'_, '_> {
                 let message =
                     format!("the fragment `{name}` has `{policy}`, which is for requests: here there is an answer already");
                 let cure = "include fragments of policies that `outbound` accepts";
-                self.scope.faults.error(place, message, cure);
+                self.context.faults.error(place, message, cure);
                 OutboundList::default()
             }
         }
     }
 
     fn choose(&mut self, config: &[OutboundBranchConfig], place: &Place, at: &str) -> Option<Kind> {
-        let before = self.scope.faults.errors();
+        let before = self.context.faults.errors();
         let (mut branches, mut last) = (Vec::new(), OutboundList::default());
         for (index, branch) in config.iter().enumerate() {
             let place = place.index(index);
             match branch {
                 OutboundBranchConfig { when: Some(when), then: Some(then), otherwise: None } => {
-                    let condition = self.scope.condition_on_answer(when, &place.key("when"));
+                    let condition = self.context.condition_on_answer(when, &place.key("when"));
                     let list = self.list(then, &place.key("do"), &format!("{at}[{index}].do"));
                     branches.extend(condition.map(|condition| (condition, list)));
                 }
@@ -222,14 +222,14 @@ impl Builder<'_, '_> {
                 }
                 _ => {
                     let cure = "write { when: \"@(…)\", do: […] }, or at last { otherwise: […] }";
-                    self.scope.faults.error(&place, "a branch has either `when` and `do`, or at last `otherwise` alone", cure);
+                    self.context.faults.error(&place, "a branch has either `when` and `do`, or at last `otherwise` alone", cure);
                 }
             }
         }
         if config.is_empty() {
-            self.scope.faults.error(place, "there is no branch", "write { when: \"@(…)\", do: […] }");
+            self.context.faults.error(place, "there is no branch", "write { when: \"@(…)\", do: […] }");
         }
-        (self.scope.faults.errors() == before).then_some(Kind::Choose { branches, otherwise: last })
+        (self.context.faults.errors() == before).then_some(Kind::Choose { branches, otherwise: last })
     }
 }
 
@@ -267,8 +267,8 @@ mod tests {
 
     fn built(yaml: &str) -> Result<OutboundList, Vec<String>> {
         let configs: Vec<OutboundPolicyConfig> = crate::settings::testing::part(yaml);
-        Building::default().build(|place, scope| {
-            Some(OutboundList::build(&configs, (&place.key("outbound"), "outbound"), &Fragments::new(), scope))
+        Building::default().build(|place, context| {
+            Some(OutboundList::build(&configs, (&place.key("outbound"), "outbound"), &Fragments::new(), context))
         })
     }
 

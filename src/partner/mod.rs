@@ -91,7 +91,7 @@ pub struct Partners {
 /// The state of a partner's access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Standing {
+pub enum PartnerState {
     /// It has access.
     Active,
     /// It has access, which ends soon.
@@ -102,7 +102,7 @@ pub enum Standing {
     Disabled,
 }
 
-impl Standing {
+impl PartnerState {
     /// Returns the state of an access that ends at `until`, in seconds since 1970.
     const fn until(until: Option<u64>, now: u64) -> Self {
         match until {
@@ -366,8 +366,8 @@ impl Partner {
     }
 
     /// Returns the state of the partner's access.
-    pub fn standing(&self, now: u64) -> Standing {
-        if self.enabled { Standing::until(self.until, now) } else { Standing::Disabled }
+    pub fn state(&self, now: u64) -> PartnerState {
+        if self.enabled { PartnerState::until(self.until, now) } else { PartnerState::Disabled }
     }
 
     /// Returns the usage of the partner's rate; `None` without one.

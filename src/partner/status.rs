@@ -2,14 +2,14 @@
 
 use serde::Serialize;
 
-use super::{ApiKey, ApiKeys, Partner, Partners, Standing, Used};
+use super::{ApiKey, ApiKeys, Partner, PartnerState, Partners, Used};
 use crate::{base::clock::Clock, telemetry::MetricsText};
 
 /// A partner, for the status page.
 #[derive(Debug, Serialize)]
 pub(crate) struct PartnerStatus {
     name: String,
-    state: Standing,
+    state: PartnerState,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<String>,
     /// The last day of its access.
@@ -29,7 +29,7 @@ pub(crate) struct PartnerStatus {
 #[derive(Debug, Serialize)]
 struct ApiKeyStatus {
     name: String,
-    state: Standing,
+    state: PartnerState,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,7 +42,7 @@ impl ApiKeyStatus {
     fn of(key: &ApiKey, now: u64) -> Self {
         Self {
             name: key.name.to_string(),
-            state: Standing::until(key.until, now),
+            state: PartnerState::until(key.until, now),
             owner: key.owner.as_deref().map(str::to_owned),
             expires: key.expires.map(|day| day.to_string()),
             days_left: key.until.map(|until| until.saturating_sub(now).div_ceil(86_400)),
@@ -68,7 +68,7 @@ impl Partner {
         let now = clock.unix_seconds();
         PartnerStatus {
             name: self.name.to_string(),
-            state: self.standing(now),
+            state: self.state(now),
             owner: self.owner.as_deref().map(str::to_owned),
             expires: self.expires.map(|day| day.to_string()),
             days_left: self.until.map(|until| until.saturating_sub(now).div_ceil(86_400)),

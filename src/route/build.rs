@@ -175,7 +175,7 @@ impl<'a> RouteBuilder<'a> {
             report_only: false,
         };
         let mut names = ReservedNames::default();
-        let mut scope = BuildContext {
+        let mut context = BuildContext {
             faults,
             sets: self.sets,
             secrets: self.secrets,
@@ -194,7 +194,7 @@ impl<'a> RouteBuilder<'a> {
             upstreams: Some((self.upstreams, self.config.upstreams)),
             key_places: &mut Vec::new(),
         };
-        let inbound = PolicyList::build(&[list], self.list_context(shared), &mut scope);
+        let inbound = PolicyList::build(&[list], self.list_context(shared), &mut context);
         let place = Place::root();
         let setting = authorization::AuthorizationContext {
             credentials: self.credentials,
@@ -273,7 +273,7 @@ impl<'a> RouteBuilder<'a> {
         let partner_route = PartnerRoute { name: &config.name, has_token: false, several_tenants, checked: false };
         let (mut token_places, mut key_places) = (Vec::new(), Vec::new());
         let captures = self.table.captures(index);
-        let mut scope = BuildContext {
+        let mut context = BuildContext {
             faults,
             sets: self.sets,
             secrets: self.secrets,
@@ -292,26 +292,26 @@ impl<'a> RouteBuilder<'a> {
             upstreams: Some((self.upstreams, self.config.upstreams)),
             key_places: &mut key_places,
         };
-        let inbound = PolicyList::build(&lists, self.list_context(shared), &mut scope);
+        let inbound = PolicyList::build(&lists, self.list_context(shared), &mut context);
         // The answer can read what the policies before it know.
         let respond = match &target {
-            Some(Target::Respond(respond)) => ReturnResponse::respond(&respond.as_policy(), &place.key("respond"), &mut scope),
+            Some(Target::Respond(respond)) => ReturnResponse::respond(&respond.as_policy(), &place.key("respond"), &mut context),
             _ => None,
         };
-        let outbound = self.global(self.config.outbound, "outbound", OnError::No, &mut scope);
+        let outbound = self.global(self.config.outbound, "outbound", OnError::No, &mut context);
         let own = (&place.key("outbound"), "outbound");
-        let outbound = outbound.then(OutboundList::build(&config.outbound, own, self.config.fragments, &mut scope));
-        let on_error = self.global(self.config.on_error, "on-error", OnError::Everywhere, &mut scope);
-        scope.on_error = OnError::OfRoute;
+        let outbound = outbound.then(OutboundList::build(&config.outbound, own, self.config.fragments, &mut context));
+        let on_error = self.global(self.config.on_error, "on-error", OnError::Everywhere, &mut context);
+        context.on_error = OnError::OfRoute;
         let own = (&place.key("on-error"), "on-error");
-        let on_error = on_error.then(OutboundList::build(&config.on_error, own, self.config.fragments, &mut scope));
-        scope.on_error = OnError::No;
+        let on_error = on_error.then(OutboundList::build(&config.on_error, own, self.config.fragments, &mut context));
+        context.on_error = OnError::No;
         let identity_headers =
-            IdentityHeaders::build(&config.identity_headers, &place.key("identity-headers"), &mut scope).unwrap_or_default();
+            IdentityHeaders::build(&config.identity_headers, &place.key("identity-headers"), &mut context).unwrap_or_default();
         let trusted_headers = config
             .trusted_headers
             .as_ref()
-            .and_then(|config| TrustedHeaders::build(config, &place.key("trusted-headers"), &mut scope));
+            .and_then(|config| TrustedHeaders::build(config, &place.key("trusted-headers"), &mut context));
         let mut read = names.take_read();
         read.extend(token_places.iter().filter_map(|place| match place {
             TokenPlace::Header(name) => Some(name.clone()),

@@ -21,23 +21,23 @@ impl RouteBuilder<'_> {
         list: &[OutboundPolicyConfig],
         key: &str,
         on_error: OnError,
-        scope: &mut BuildContext<'_>,
+        context: &mut BuildContext<'_>,
     ) -> OutboundList {
         if list.is_empty() {
             return OutboundList::default();
         }
-        let before = scope.faults.len();
-        scope.on_error = on_error;
+        let before = context.faults.len();
+        context.on_error = on_error;
         let place = Place::root().key(key);
-        let built = OutboundList::build(list, (&place, &format!("global-{key}")), self.config.fragments, scope);
-        scope.on_error = OnError::No;
-        scope.faults.drop_repeated(before);
+        let built = OutboundList::build(list, (&place, &format!("global-{key}")), self.config.fragments, context);
+        context.on_error = OnError::No;
+        context.faults.drop_repeated(before);
         built
     }
 
     /// Builds the policies on refusals of requests that no route takes.
     pub(crate) fn on_error_everywhere(&self, faults: &mut Faults) -> OutboundList {
-        let mut scope = BuildContext {
+        let mut context = BuildContext {
             faults,
             sets: self.sets,
             secrets: self.secrets,
@@ -56,7 +56,7 @@ impl RouteBuilder<'_> {
             on_error: OnError::Everywhere,
             credential_names: self.credential_names,
         };
-        self.global(self.config.on_error, "on-error", OnError::Everywhere, &mut scope)
+        self.global(self.config.on_error, "on-error", OnError::Everywhere, &mut context)
     }
 
     /// Returns the upstreams to which the requests of a route may go. They have to match paths in one way: the route does.

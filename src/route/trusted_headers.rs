@@ -57,33 +57,37 @@ struct Repeated(HeaderName);
 
 impl TrustedHeaders {
     /// Builds the setting at this place, or reports its faults.
-    pub(crate) fn build(config: &TrustedHeadersConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        let before = scope.faults.errors();
+    pub(crate) fn build(config: &TrustedHeadersConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        let before = context.faults.errors();
         let list = place.key("names");
         if config.names.is_empty() {
-            scope.faults.error(&list, "the list is empty", "name the headers that are believed, or leave `trusted-headers` out");
+            context.faults.error(
+                &list,
+                "the list is empty",
+                "name the headers that are believed, or leave `trusted-headers` out",
+            );
         }
         let mut names: Vec<HeaderName> = Vec::new();
         for (index, written) in config.names.iter().enumerate() {
             let place = list.index(index);
-            let Some(name) = name(written, &place, scope.faults) else { continue };
+            let Some(name) = name(written, &place, context.faults) else { continue };
             if let Some(other) = names.iter().find(|other| same_folded(other.as_str(), name.as_str())) {
                 let message = format!("a backend may take `{written}` and `{other}` for one header");
-                scope.faults.error(&place, message, "keep the one that the peer writes");
+                context.faults.error(&place, message, "keep the one that the peer writes");
             }
             names.push(name);
         }
         let list = place.key("from");
         if config.from.is_empty() {
-            scope.faults.error(&list, "the list is empty, so nobody would be believed", "list the addresses of the connectors");
+            context.faults.error(&list, "the list is empty, so nobody would be believed", "list the addresses of the connectors");
         }
-        let from = TrustedGroup::list(&config.from, &list, STAKE, scope.sets, scope.faults);
-        if scope.faults.errors() > before {
+        let from = TrustedGroup::list(&config.from, &list, STAKE, context.sets, context.faults);
+        if context.faults.errors() > before {
             return None;
         }
         for name in &names {
-            scope.reserved.claim(name, Claim::Identity);
-            scope.reserved.reads(name);
+            context.reserved.claim(name, Claim::Identity);
+            context.reserved.reads(name);
         }
         Some(Self { names: names.into(), from: from.into() })
     }
@@ -149,7 +153,7 @@ mod tests {
 
     fn built(yaml: &str) -> Result<TrustedHeaders, Vec<String>> {
         let config = crate::settings::testing::part(yaml);
-        Building::default().build(|place, scope| TrustedHeaders::build(&config, place, scope))
+        Building::default().build(|place, context| TrustedHeaders::build(&config, place, context))
     }
 
     fn incoming(fields: &[(&str, &str)]) -> IncomingRequest {

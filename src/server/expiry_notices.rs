@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 
 use crate::{
     gateway::runtime::Runtime,
-    partner::{Partner, Standing},
+    partner::{Partner, PartnerState},
 };
 
 const DAY: u64 = 86_400;
@@ -56,10 +56,10 @@ fn endings(runtime: &Runtime, now: u64) -> Vec<Ending> {
 
 fn ending(partner: &Partner, now: u64) -> Option<Ending> {
     let (until, day) = (partner.until?, partner.expires?);
-    let message = match partner.standing(now) {
-        Standing::Expiring => format!("the partner's access ends in {} days, on {day}", (until - now).div_ceil(DAY)),
-        Standing::Expired if has_just_ended(until, now) => format!("the partner's access has ended on {day}"),
-        Standing::Active | Standing::Expired | Standing::Disabled => return None,
+    let message = match partner.state(now) {
+        PartnerState::Expiring => format!("the partner's access ends in {} days, on {day}", (until - now).div_ceil(DAY)),
+        PartnerState::Expired if has_just_ended(until, now) => format!("the partner's access has ended on {day}"),
+        PartnerState::Active | PartnerState::Expired | PartnerState::Disabled => return None,
     };
     Some(Ending { at: format!("partners.{}", partner.name), owner: partner.owner.as_deref().map(str::to_owned), message })
 }

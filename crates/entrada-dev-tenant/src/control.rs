@@ -19,9 +19,9 @@ use super::mint::ClientAuthentication;
 use super::{
     State,
     directory::{App, Tenant, User},
+    interference::Fault,
     managed_identity::ManagedIdentity,
     mint::TokenBuilder,
-    play::Fault,
     server::Peer,
 };
 
@@ -396,7 +396,7 @@ async fn vault_permissions(Extract(state): Extract<Arc<State>>, Told(wanted): To
 async fn fail(Extract(state): Extract<Arc<State>>, body: String) -> Response {
     match serde_json::from_str::<Fault>(&body) {
         Ok(fault) => {
-            state.play.fail(fault);
+            state.interference.fail(fault);
             StatusCode::NO_CONTENT.into_response()
         }
         Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
@@ -404,7 +404,7 @@ async fn fail(Extract(state): Extract<Arc<State>>, body: String) -> Response {
 }
 
 async fn recover(Extract(state): Extract<Arc<State>>) -> StatusCode {
-    state.play.recover();
+    state.interference.recover();
     StatusCode::NO_CONTENT
 }
 
@@ -415,12 +415,12 @@ struct Which {
 }
 
 async fn calls(Extract(state): Extract<Arc<State>>, Query(which): Query<Which>) -> Json<Value> {
-    let requests = state.play.requests(&which.path);
+    let requests = state.interference.requests(&which.path);
     let targets: Vec<String> = requests.iter().map(|request| format!("{} {}", request.method, request.target)).collect();
     Json(json!({ "count": targets.len(), "requests": targets }))
 }
 
 async fn forget(Extract(state): Extract<Arc<State>>) -> StatusCode {
-    state.play.forget();
+    state.interference.forget();
     StatusCode::NO_CONTENT
 }

@@ -24,11 +24,11 @@ mod control;
 mod defaults;
 pub mod directory;
 mod graph;
+mod interference;
 pub mod keys;
 mod managed_identity;
 mod metadata;
 mod mint;
-mod play;
 mod problem;
 mod registration;
 mod server;
@@ -47,13 +47,13 @@ use std::{
 };
 
 pub use directory::{App, FederatedCredential, Tenant, User};
+pub use interference::{Fault, Hold, Recorded};
 pub use keys::SigningKey;
 pub use managed_identity::ManagedIdentity;
 pub use mint::{ClientAuthentication, DEFAULT_AUDIENCE, DEFAULT_CLIENT, MintError, PERSONAL_TENANT, TokenBuilder};
-pub use play::{Fault, Hold, Recorded};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::{directory::Directory, keys::KeyRing, play::Play};
+use self::{directory::Directory, interference::Interference, keys::KeyRing};
 use crate::base::{clock::Clock, lock::lock};
 
 /// The options of a development tenant.
@@ -117,7 +117,7 @@ pub(crate) struct State {
     clock: Clock,
     directory: Mutex<Directory>,
     keys: Mutex<KeyRing>,
-    play: Arc<Play>,
+    interference: Arc<Interference>,
     vault: Mutex<vault::Vault>,
     machine: Mutex<managed_identity::Machine>,
 }
@@ -188,7 +188,7 @@ impl DevTenant {
             clock: options.clock,
             directory: Mutex::new(defaults::directory()),
             keys: Mutex::new(keys),
-            play: Arc::default(),
+            interference: Arc::default(),
             vault: Mutex::default(),
             machine: Mutex::default(),
         });
@@ -301,38 +301,38 @@ impl DevTenant {
 
     /// Plays a fault until it has been played often enough, or until [`recover`](Self::recover).
     pub fn fail(&self, fault: Fault) {
-        self.state.play.fail(fault);
+        self.state.interference.fail(fault);
     }
 
     /// Ends all faults.
     pub fn recover(&self) {
-        self.state.play.recover();
+        self.state.interference.recover();
     }
 
     /// Holds requests whose path contains `path` until the returned value is dropped.
     pub fn hold(&self, path: &str) -> Hold {
-        self.state.play.hold(path)
+        self.state.interference.hold(path)
     }
 
     /// Returns the number of requests for paths that end with `path` (`/keys`, `/token`, `/openid-configuration`), faults
     /// included.
     pub fn calls(&self, path: &str) -> usize {
-        self.state.play.requests(path).len()
+        self.state.interference.requests(path).len()
     }
 
     /// Returns those requests, as received. The last few thousand are kept.
     pub fn requests(&self, path: &str) -> Vec<Recorded> {
-        self.state.play.requests(path)
+        self.state.interference.requests(path)
     }
 
     /// Forgets the recorded requests.
     pub fn forget_calls(&self) {
-        self.state.play.forget();
+        self.state.interference.forget();
     }
 
     /// Waits until this many requests have arrived for paths that end with `path`.
     pub async fn arrived(&self, path: &str, count: usize) {
-        let mut arrivals = self.state.play.arrivals();
+        let mut arrivals = self.state.interference.arrivals();
         while self.calls(path) < count {
             if arrivals.changed().await.is_err() {
                 return;

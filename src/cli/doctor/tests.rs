@@ -99,9 +99,9 @@ fn with_vault(vault: &str) -> String {
 async fn a_chain_that_holds_is_told_link_by_link() {
     use Outcome::{Ok, Skipped};
 
-    let house = TestBed::open().await;
+    let bed = TestBed::open().await;
 
-    let links = house.links(&with_file(), &[]).await;
+    let links = bed.links(&with_file(), &[]).await;
 
     assert_eq!(links, [("certificate", Ok), ("assertion", Ok), ("authority", Ok), ("token", Ok), ("registration", Skipped)]);
 }
@@ -110,12 +110,12 @@ async fn a_chain_that_holds_is_told_link_by_link() {
 async fn a_chain_through_a_vault_is_told_link_by_link() {
     use Outcome::{Ok, Skipped, Warning};
 
-    let house = TestBed::open().await;
-    house.entra.vault_restrict(PARTNER, SIGNER);
-    let (_, certificate) = house.entra.vault_certificate("signer", false, 20);
-    house.entra.update_app(GATEWAY, |app| app.certificate_der(&certificate));
+    let bed = TestBed::open().await;
+    bed.entra.vault_restrict(PARTNER, SIGNER);
+    let (_, certificate) = bed.entra.vault_certificate("signer", false, 20);
+    bed.entra.update_app(GATEWAY, |app| app.certificate_der(&certificate));
 
-    let links = house.links(&with_vault(house.entra.base_url()), &[]).await;
+    let links = bed.links(&with_vault(bed.entra.base_url()), &[]).await;
 
     assert_eq!(
         links,
@@ -133,42 +133,42 @@ async fn a_chain_through_a_vault_is_told_link_by_link() {
 
 #[tokio::test]
 async fn the_link_that_breaks_is_named_with_what_mends_it() {
-    let house = TestBed::open().await;
-    let vault = with_vault(house.entra.base_url());
-    let (_, signer) = house.entra.vault_certificate("signer", false, 90);
+    let bed = TestBed::open().await;
+    let vault = with_vault(bed.entra.base_url());
+    let (_, signer) = bed.entra.vault_certificate("signer", false, 90);
 
-    house.entra.vault_restrict(PARTNER, &[]);
-    let link = house.broken(&vault, &[]).await;
+    bed.entra.vault_restrict(PARTNER, &[]);
+    let link = bed.broken(&vault, &[]).await;
     assert_eq!(link.step, "vault", "{link:?}");
     let cure = link.cure.unwrap();
     assert!(cure.contains("Key Vault Reader (21090545-7ca7-4776-b22c-e363652d74d2)") && cure.contains("object id"), "{cure}");
 
-    house.entra.vault_restrict(PARTNER, &["certificates/get"]);
-    let link = house.broken(&vault, &[]).await;
+    bed.entra.vault_restrict(PARTNER, &["certificates/get"]);
+    let link = bed.broken(&vault, &[]).await;
     assert_eq!(link.step, "assertion", "{link:?}");
     assert!(link.cure.unwrap().contains("Key Vault Crypto User (12338af0-0e69-4776-bea7-57ae8d297424)"));
 
-    house.entra.vault_restrict(PARTNER, &["certificates/get", "keys/sign"]);
-    let link = house.broken(&vault, &[]).await;
+    bed.entra.vault_restrict(PARTNER, &["certificates/get", "keys/sign"]);
+    let link = bed.broken(&vault, &[]).await;
     assert_eq!((link.step, link.code.as_deref()), ("token", Some("AADSTS700027")), "{link:?}");
-    house.entra.update_app(GATEWAY, |app| app.certificate_der(&signer));
-    assert_eq!(house.links(&vault, &[]).await.len(), 7);
+    bed.entra.update_app(GATEWAY, |app| app.certificate_der(&signer));
+    assert_eq!(bed.links(&vault, &[]).await.len(), 7);
 
-    house.entra.update_app(PARTNER, |mut app| {
+    bed.entra.update_app(PARTNER, |mut app| {
         app.certificates.clear();
         app
     });
-    let link = house.broken(&vault, &[]).await;
+    let link = bed.broken(&vault, &[]).await;
     assert_eq!((link.step, link.code.as_deref()), ("identity", Some("AADSTS700027")), "{link:?}");
 }
 
 #[tokio::test]
 async fn what_stands_in_the_way_of_a_file_of_a_tenant_or_of_a_scope_is_told() {
-    let house = TestBed::open().await;
+    let bed = TestBed::open().await;
     let at = |tenant: &str, means: &str| format!("  gateway: {{ tenant: {tenant}, client-id: {GATEWAY}, {means} }}\n");
     let pem = "certificate: { pem: gateway.pem }";
-    write(&house.folder.path().join("old.pem"), &old_certificate());
-    write(&house.folder.path().join("pod.jwt"), "no token\n");
+    write(&bed.folder.path().join("old.pem"), &old_certificate());
+    write(&bed.folder.path().join("pod.jwt"), "no token\n");
     for (credentials, more, step, found) in [
         (at("contoso", "certificate: { pem: absent.pem }"), &[][..], "config", "absent.pem cannot be read"),
         (at("contoso", "certificate: { pem: old.pem }"), &[], "certificate", "the certificate of CN=old has expired"),
@@ -178,33 +178,33 @@ async fn what_stands_in_the_way_of_a_file_of_a_tenant_or_of_a_scope_is_told() {
         (at("contoso", "federated-token: { file: pod.jwt }"), &[], "federated-token", "holds no token that can be read"),
         (at("many", pem), &[], "authority", "it has no tenant of its own"),
     ] {
-        let link = house.broken(&credentials, more).await;
+        let link = bed.broken(&credentials, more).await;
 
         assert_eq!(link.step, step, "{link:?}");
         assert!(link.found.contains(found), "{found}: {link:?}");
         assert!(link.cure.is_some(), "{link:?}");
     }
-    let link = house.broken(&at("contoso", "certificate: { pem: old.pem }"), &[]).await;
+    let link = bed.broken(&at("contoso", "certificate: { pem: old.pem }"), &[]).await;
     assert!(link.found.contains(", expired ") && link.found.ends_with(" days ago"), "{link:?}");
-    let links = house.links(&at("many", pem), &["--tenant", "contoso"]).await;
+    let links = bed.links(&at("many", pem), &["--tenant", "contoso"]).await;
     assert!(links.contains(&("token", Outcome::Ok)), "{links:?}");
 
-    house.entra.fail(Played::on("/token").status(503));
-    assert_eq!(house.broken(&with_file(), &[]).await.step, "token");
+    bed.entra.fail(Played::on("/token").status(503));
+    assert_eq!(bed.broken(&with_file(), &[]).await.step, "token");
 }
 
 #[tokio::test]
 async fn a_federated_token_is_shown_as_the_registration_must_have_it() {
-    let house = TestBed::open().await;
-    let issuer = house.entra.issuer_v2(&house.entra.tenant_id());
+    let bed = TestBed::open().await;
+    let issuer = bed.entra.issuer_v2(&bed.entra.tenant_id());
     let subject = "system:serviceaccount:shop:gateway";
-    house.entra.update_app(GATEWAY, |app| app.federated(&issuer, subject));
-    let pod = || house.entra.token().app(PARTNER).audience("api://AzureADTokenExchange").claim("sub", subject);
-    let file = house.folder.path().join("pod.jwt");
+    bed.entra.update_app(GATEWAY, |app| app.federated(&issuer, subject));
+    let pod = || bed.entra.token().app(PARTNER).audience("api://AzureADTokenExchange").claim("sub", subject);
+    let file = bed.folder.path().join("pod.jwt");
     let credentials = format!("  gateway: {{ tenant: contoso, client-id: {GATEWAY}, federated-token: {{ file: pod.jwt }} }}\n");
 
     write(&file, &pod().sign());
-    let diagnosis = house.examine(&credentials, &[]).await;
+    let diagnosis = bed.examine(&credentials, &[]).await;
     assert!(diagnosis.healthy, "{}", in_words(&diagnosis));
     let words = in_words(&diagnosis);
     for part in [&*issuer, subject, "api://AzureADTokenExchange"] {
@@ -213,19 +213,19 @@ async fn a_federated_token_is_shown_as_the_registration_must_have_it() {
     assert!(!words.contains("eyJ"), "{words}");
 
     write(&file, &pod().expired().sign());
-    assert_eq!(house.broken(&credentials, &[]).await.step, "federated-token");
+    assert_eq!(bed.broken(&credentials, &[]).await.step, "federated-token");
 }
 
 #[tokio::test]
 async fn a_clock_that_is_off_is_told_and_so_is_what_the_build_warned_of() {
-    let house = TestBed::open().await;
-    house.entra.fail(Played::on("openid-configuration").header("date", "Sat, 21 Nov 2020 23:40:00 GMT").body("{}"));
-    write(&house.folder.path().join("soon.pem"), &soon_certificate(&house.entra));
+    let bed = TestBed::open().await;
+    bed.entra.fail(Played::on("openid-configuration").header("date", "Sat, 21 Nov 2020 23:40:00 GMT").body("{}"));
+    write(&bed.folder.path().join("soon.pem"), &soon_certificate(&bed.entra));
     #[cfg(unix)]
-    std::fs::set_permissions(house.folder.path().join("soon.pem"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    std::fs::set_permissions(bed.folder.path().join("soon.pem"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let credentials = format!("  gateway: {{ tenant: contoso, client-id: {GATEWAY}, certificate: {{ pem: soon.pem }} }}\n");
 
-    let diagnosis = house.examine(&credentials, &[]).await;
+    let diagnosis = bed.examine(&credentials, &[]).await;
 
     let warned: Vec<_> = diagnosis.credentials[0]
         .steps
@@ -243,15 +243,15 @@ async fn a_clock_that_is_off_is_told_and_so_is_what_the_build_warned_of() {
 
 #[tokio::test]
 async fn tokens_are_tried_for_what_the_routes_and_the_vaults_ask() {
-    let house = TestBed::open().await;
-    let file = house.folder.path().join("entrada.yaml");
+    let bed = TestBed::open().await;
+    let file = bed.folder.path().join("entrada.yaml");
     let text = format!(
         "{}{}",
         format_args!(
             "tenants:\n  contoso: {{ id: {}, authority: \"{}\" }}\ncredentials:\n{}",
-            house.entra.tenant_id(),
-            house.entra.base_url(),
-            with_vault(house.entra.base_url())
+            bed.entra.tenant_id(),
+            bed.entra.base_url(),
+            with_vault(bed.entra.base_url())
         ),
         "upstreams: { orders: { servers: [\"http://127.0.0.1:1\"] } }\nroutes:\n- { name: a, match: { path: /a }, inbound: [ { validate-azure-ad-token: { tenant: contoso, audiences: [x], roles: [r] } } ], authorization: { credential: gateway, scope: api://orders-internal/.default }, upstream: orders }\n- { name: b, match: { path: /b }, inbound: [ { validate-azure-ad-token: { tenant: contoso, audiences: [x], roles: [r] } } ], authorization: { on-behalf-of: gateway, scope: https://graph.microsoft.com/Mail.Read }, upstream: orders }\n"
     );
@@ -279,16 +279,16 @@ fn soon_certificate(entra: &DevTenant) -> String {
 
 #[tokio::test]
 async fn a_newest_version_that_entra_does_not_know_is_told_of() {
-    let house = TestBed::open().await;
-    house.entra.vault_restrict(PARTNER, SIGNER);
-    let (_, first) = house.entra.vault_certificate("signer", false, 365);
-    house.entra.update_app(GATEWAY, |mut app| {
+    let bed = TestBed::open().await;
+    bed.entra.vault_restrict(PARTNER, SIGNER);
+    let (_, first) = bed.entra.vault_certificate("signer", false, 365);
+    bed.entra.update_app(GATEWAY, |mut app| {
         app.certificates.clear();
         app.certificate_der(&first)
     });
-    let (second, _) = house.entra.vault_certificate("signer", false, 365);
+    let (second, _) = bed.entra.vault_certificate("signer", false, 365);
 
-    let diagnosis = house.examine(&with_vault(house.entra.base_url()), &["--credential", "gateway"]).await;
+    let diagnosis = bed.examine(&with_vault(bed.entra.base_url()), &["--credential", "gateway"]).await;
 
     assert!(diagnosis.healthy, "{diagnosis:?}");
     let told = diagnosis.credentials[0].steps.iter().find(|step| step.outcome == Outcome::Warning).unwrap();
@@ -299,13 +299,13 @@ async fn a_newest_version_that_entra_does_not_know_is_told_of() {
 
 #[tokio::test]
 async fn rights_that_the_gateway_does_not_need_are_told() {
-    let house = TestBed::open().await;
-    let (_, certificate) = house.entra.vault_certificate("signer", true, 90);
-    house.entra.update_app(GATEWAY, |app| {
+    let bed = TestBed::open().await;
+    let (_, certificate) = bed.entra.vault_certificate("signer", true, 90);
+    bed.entra.update_app(GATEWAY, |app| {
         app.certificate_der(&certificate).granted("https://graph.microsoft.com", ["Application.Read.All", "Directory.Read.All"])
     });
 
-    let diagnosis = house.examine(&with_vault(house.entra.base_url()), &["--credential", "gateway"]).await;
+    let diagnosis = bed.examine(&with_vault(bed.entra.base_url()), &["--credential", "gateway"]).await;
 
     let warned: Vec<_> =
         diagnosis.credentials[0].steps.iter().filter(|step| step.outcome == Outcome::Warning).map(|step| &*step.found).collect();
@@ -320,9 +320,9 @@ async fn rights_that_the_gateway_does_not_need_are_told() {
     assert!(diagnosis.healthy);
 
     // An identity that may only sign is not warned of.
-    house.entra.vault_restrict(PARTNER, SIGNER);
-    let (_, certificate) = house.entra.vault_certificate("signer", false, 90);
-    house.entra.update_app(GATEWAY, |app| app.certificate_der(&certificate));
-    let links = house.links(&with_vault(house.entra.base_url()), &[]).await;
+    bed.entra.vault_restrict(PARTNER, SIGNER);
+    let (_, certificate) = bed.entra.vault_certificate("signer", false, 90);
+    bed.entra.update_app(GATEWAY, |app| app.certificate_der(&certificate));
+    let links = bed.links(&with_vault(bed.entra.base_url()), &[]).await;
     assert_eq!(links.iter().filter(|(step, outcome)| *step == "vault" && *outcome == Outcome::Warning).count(), 0, "{links:?}");
 }

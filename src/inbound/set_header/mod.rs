@@ -148,32 +148,32 @@ impl SetHeader {
         Ok(self.apply(exchange, incoming, &mut outgoing.headers)?)
     }
 
-    pub(crate) fn build(config: &SetHeaderConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        Self::build_for(Side::Request, config, place, scope)
+    pub(crate) fn build(config: &SetHeaderConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        Self::build_for(Side::Request, config, place, context)
     }
 
     /// Does the same as [`build`](Self::build) for a policy on the response.
-    pub(crate) fn build_for_answer(config: &SetHeaderConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        Self::build_for(Side::Answer, config, place, scope)
+    pub(crate) fn build_for_answer(config: &SetHeaderConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        Self::build_for(Side::Answer, config, place, context)
     }
 
-    fn build_for(side: Side, config: &SetHeaderConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        let name = name(&config.name, &place.key("name"), scope.faults);
-        let values = values(side, config, place, scope);
+    fn build_for(side: Side, config: &SetHeaderConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        let name = name(&config.name, &place.key("name"), context.faults);
+        let values = values(side, config, place, context);
         let (name, templates) = (name?, values?);
         let identity = templates.iter().any(|(written, _)| match written {
             ConfiguredValue::Template(template) => template.uses().identity(),
             ConfiguredValue::Secret(_) => false,
         });
-        let values = Values::build(templates, &name, scope.faults)?;
+        let values = Values::build(templates, &name, context.faults)?;
         if side == Side::Request {
             if identity {
-                scope.reserved.claim(&name, Claim::Identity);
+                context.reserved.claim(&name, Claim::Identity);
             }
             match config.exists_action {
-                ExistsAction::Override => scope.reserved.claim(&name, Claim::Override),
-                ExistsAction::Append => scope.reserved.adds_to(&name, "append", &place.key("exists-action")),
-                ExistsAction::Skip => scope.reserved.adds_to(&name, "skip", &place.key("exists-action")),
+                ExistsAction::Override => context.reserved.claim(&name, Claim::Override),
+                ExistsAction::Append => context.reserved.adds_to(&name, "append", &place.key("exists-action")),
+                ExistsAction::Skip => context.reserved.adds_to(&name, "skip", &place.key("exists-action")),
                 ExistsAction::Delete => {}
             }
         }
@@ -313,11 +313,11 @@ fn values(
     side: Side,
     config: &SetHeaderConfig,
     place: &Place,
-    scope: &mut BuildContext<'_>,
+    context: &mut BuildContext<'_>,
 ) -> Option<Vec<(ConfiguredValue, Place)>> {
     let written: Vec<(&HeaderText, Place)> = match (&config.value, config.values.as_slice()) {
         (Some(_), [_, ..]) => {
-            scope.faults.error(place, "both `value` and `values` are written", "leave one of them out");
+            context.faults.error(place, "both `value` and `values` are written", "leave one of them out");
             return None;
         }
         (Some(value), []) => vec![(value, place.key("value"))],
@@ -328,25 +328,25 @@ fn values(
     };
     if config.exists_action == ExistsAction::Delete {
         if let Some((_, place)) = written.first() {
-            scope.faults.error(place, "`exists-action: delete` takes no value", "leave the value out");
+            context.faults.error(place, "`exists-action: delete` takes no value", "leave the value out");
             return None;
         }
         return Some(Vec::new());
     }
     if written.is_empty() {
-        scope.faults.error(place, "no `value` is written", "write one, or `exists-action: delete` to remove the field");
+        context.faults.error(place, "no `value` is written", "write one, or `exists-action: delete` to remove the field");
         return None;
     }
     let built = written.into_iter().map(|(text, place)| {
         if side == Side::Answer && text.names_secret() {
             let cure =
                 "set it on requests, in `inbound`, or write another value; what may be known to callers needs no `secret: true`";
-            scope.faults.error(&place, "this field is one of the answer, which would show the secret to callers", cure);
+            context.faults.error(&place, "this field is one of the answer, which would show the secret to callers", cure);
             return None;
         }
-        let written = template(text, &place, scope)?;
+        let written = template(text, &place, context)?;
         let before_answer = match &written {
-            ConfiguredValue::Template(template) => side == Side::Answer || scope.is_before_answer(template.uses(), &place),
+            ConfiguredValue::Template(template) => side == Side::Answer || context.is_before_answer(template.uses(), &place),
             ConfiguredValue::Secret(_) => true,
         };
         before_answer.then_some((written, place))
@@ -357,16 +357,16 @@ fn values(
 }
 
 /// Reads one value. The content of a secret is never parsed as an expression.
-fn template(written: &HeaderText, place: &Place, scope: &mut BuildContext<'_>) -> Option<ConfiguredValue> {
+fn template(written: &HeaderText, place: &Place, context: &mut BuildContext<'_>) -> Option<ConfiguredValue> {
     if let Some(text) = written.plain() {
-        return scope.template_on_answer(text, place).map(ConfiguredValue::Template);
+        return context.template_on_answer(text, place).map(ConfiguredValue::Template);
     }
-    match written.live(scope.secrets) {
+    match written.live(context.secrets) {
         Ok(live) if live.in_vaults().next().is_some() => Some(ConfiguredValue::Secret(live)),
         // What no vault holds is known, at any time.
         Ok(live) => live.value(0).map(|text| ConfiguredValue::Template(Template::Literal(text.expose_secret().into()))),
         Err(error) => {
-            scope.faults.error(place, error.to_string(), error.cure());
+            context.faults.error(place, error.to_string(), error.cure());
             None
         }
     }

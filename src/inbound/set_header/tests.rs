@@ -15,7 +15,7 @@ fn config(name: &str, action: ExistsAction, values: &[&str]) -> SetHeaderConfig 
 
 fn built(config: &SetHeaderConfig) -> Result<SetHeader, Vec<String>> {
     Building { token: true, captures: &["person"], ..Building::default() }
-        .build(|place, scope| SetHeader::build(config, place, scope))
+        .build(|place, context| SetHeader::build(config, place, context))
 }
 
 #[test]
@@ -24,27 +24,27 @@ fn values_hold_secrets_and_never_show_them() {
     let config: SetHeaderConfig = crate::settings::testing::part(r#"{ name: X-Key, value: "Bearer {{key}}" }"#);
 
     let policy = Building::default()
-        .build(|place, scope| {
-            let mut scope = BuildContext {
-                faults: scope.faults,
-                sets: scope.sets,
-                tenants: scope.tenants,
+        .build(|place, context| {
+            let mut context = BuildContext {
+                faults: context.faults,
+                sets: context.sets,
+                tenants: context.tenants,
                 secrets: &secrets,
-                limits: scope.limits,
-                captures: scope.captures,
-                anonymous: scope.anonymous,
-                reserved: scope.reserved,
+                limits: context.limits,
+                captures: context.captures,
+                anonymous: context.anonymous,
+                reserved: context.reserved,
                 certificates: Default::default(),
                 partners: None,
-                token_places: scope.token_places,
+                token_places: context.token_places,
                 graph: None,
-                tokens_before: scope.tokens_before,
-                on_error: scope.on_error,
+                tokens_before: context.tokens_before,
+                on_error: context.on_error,
                 credential_names: &Default::default(),
                 upstreams: None,
-                key_places: scope.key_places,
+                key_places: context.key_places,
             };
-            SetHeader::build(&config, place, &mut scope)
+            SetHeader::build(&config, place, &mut context)
         })
         .expect("it is good");
 
@@ -162,7 +162,7 @@ fn reserves_the_names_that_callers_must_not_send() {
         names.enter(Some(upstream));
         let config = config(name, action, values);
         let building = Building { token: true, ..Building::default() };
-        let built = building.build_with(&mut names, &mut faults, |place, scope| SetHeader::build(&config, place, scope));
+        let built = building.build_with(&mut names, &mut faults, |place, context| SetHeader::build(&config, place, context));
         assert!(built.is_some(), "{name}");
     }
     names.check(&mut faults);
@@ -182,7 +182,8 @@ fn what_the_answer_bears_is_reserved_nowhere() {
     let config = config("x-user", ExistsAction::Override, &["@(token.claims.oid)"]);
 
     let building = Building { token: true, ..Building::default() };
-    let built = building.build_with(&mut names, &mut faults, |place, scope| SetHeader::build_for_answer(&config, place, scope));
+    let built =
+        building.build_with(&mut names, &mut faults, |place, context| SetHeader::build_for_answer(&config, place, context));
 
     assert!(built.is_some() && !names.finish(None).contains(&HeaderName::from_static("x-user")));
 }
@@ -225,7 +226,7 @@ fn a_value_from_the_token_needs_a_token() {
 
     for anonymous in [false, true] {
         let building = Building { anonymous, ..Building::default() };
-        let faults = building.build(|place, scope| SetHeader::build(&config, place, scope)).expect_err("no token policy");
+        let faults = building.build(|place, context| SetHeader::build(&config, place, context)).expect_err("no token policy");
         assert!(faults[0].contains("no policy before it validates one"), "{faults:?}");
     }
 }

@@ -23,39 +23,39 @@ use crate::{
 };
 
 impl ValidateAzureAdToken {
-    pub(crate) fn build(config: &ValidateAzureAdTokenConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        let before = scope.faults.errors();
+    pub(crate) fn build(config: &ValidateAzureAdTokenConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        let before = context.faults.errors();
         let settings = Settings::from(config);
-        let tenant = find_tenant(&config.tenant, place, scope);
-        let tenants = tenant.and_then(|tenant| allowed_tenants(config, tenant, scope.tenants, place, scope.faults));
+        let tenant = find_tenant(&config.tenant, place, context);
+        let tenants = tenant.and_then(|tenant| allowed_tenants(config, tenant, context.tenants, place, context.faults));
         let mut rules = Rules {
             tenants: tenants.unwrap_or(AllowedTenants::Own),
             token_type: config.token_type,
-            clients: guids(&config.client_application_ids, &place.key("client-application-ids"), scope.faults),
+            clients: guids(&config.client_application_ids, &place.key("client-application-ids"), context.faults),
             certificate: config.client_credential == ClientCredentialConfig::Certificate,
-            contexts: contexts(config, place, scope.faults),
-            ..settings.rules(Profile::Entra, place, scope.faults)
+            contexts: contexts(config, place, context.faults),
+            ..settings.rules(Profile::Entra, place, context.faults)
         };
-        rules.lookups = Lookups::build(config, tenant, &rules.claims, place, scope);
-        judge_combination(config, place, scope.faults);
-        let applications = signing_keys(config, place, scope.faults);
-        let (places, answer) = (settings.places(place, scope), settings.answer(place, scope.faults));
+        rules.lookups = Lookups::build(config, tenant, &rules.claims, place, context);
+        judge_combination(config, place, context.faults);
+        let applications = signing_keys(config, place, context.faults);
+        let (places, answer) = (settings.places(place, context), settings.answer(place, context.faults));
         // The check decides about applications that were granted nothing, so the policy of the token that it looks at lets them
         // through. That is the first one, whichever way a request takes; of those that `as` names the check sees nothing.
-        rules.partner_check_follows = scope.tokens_before.partner_check_follows && !scope.tokens_before.has_token;
-        let name = settings.name(place, scope);
-        if scope.faults.errors() > before {
+        rules.partner_check_follows = context.tokens_before.partner_check_follows && !context.tokens_before.has_token;
+        let name = settings.name(place, context);
+        if context.faults.errors() > before {
             return None;
         }
 
         let tenant = tenant?;
-        let sets = applications.iter().map(|application| scope.tenants.key_set(tenant, application.as_deref())).collect();
+        let sets = applications.iter().map(|application| context.tenants.key_set(tenant, application.as_deref())).collect();
         let suspects = if config.signing_keys_of.is_none() {
-            suspects(&rules.audiences, tenant, scope.tenants)
+            suspects(&rules.audiences, tenant, context.tenants)
         } else if applications.contains(&None) {
             Vec::new()
         } else {
-            vec![scope.tenants.suspect(tenant, None)]
+            vec![context.tenants.suspect(tenant, None)]
         };
         let claims_challenge = rules.contexts.first().and_then(|context| claims_challenge(context, tenant));
         Some(Self {
@@ -65,7 +65,7 @@ impl ValidateAzureAdToken {
                 sets,
                 profile: Profile::Entra,
                 algorithms: Algorithm::ENTRA.to_vec(),
-                verified_token_cache: scope.tenants.verified_token_cache().clone(),
+                verified_token_cache: context.tenants.verified_token_cache().clone(),
             },
             rules,
             // Version 2 tokens name scopes bare; clients ask for them with the API before them.
@@ -80,20 +80,20 @@ impl ValidateAzureAdToken {
         config: &ValidateJwtConfig,
         algorithms: Vec<Algorithm>,
         place: &Place,
-        scope: &mut BuildContext<'_>,
+        context: &mut BuildContext<'_>,
     ) -> Option<Self> {
-        let before = scope.faults.errors();
+        let before = context.faults.errors();
         let settings = Settings::from(config);
-        let keys = scope.tenants.issuer_keys(&config.issuer);
+        let keys = context.tenants.issuer_keys(&config.issuer);
         if keys.is_err() {
-            let cure = one_of(scope.tenants.issuer_names(), "issuers");
-            scope.faults.error(&place.key("issuer"), format!("there is no issuer `{}`", config.issuer), cure);
+            let cure = one_of(context.tenants.issuer_names(), "issuers");
+            context.faults.error(&place.key("issuer"), format!("there is no issuer `{}`", config.issuer), cure);
         }
         let clients = config.client_application_ids.iter().map(|client| client.as_str().into()).collect();
-        let rules = Rules { clients, ..settings.rules(Profile::Other, place, scope.faults) };
-        let (places, answer) = (settings.places(place, scope), settings.answer(place, scope.faults));
-        let name = settings.name(place, scope);
-        if scope.faults.errors() > before {
+        let rules = Rules { clients, ..settings.rules(Profile::Other, place, context.faults) };
+        let (places, answer) = (settings.places(place, context), settings.answer(place, context.faults));
+        let name = settings.name(place, context);
+        if context.faults.errors() > before {
             return None;
         }
         Some(Self {
@@ -103,7 +103,7 @@ impl ValidateAzureAdToken {
                 sets: vec![keys.ok()??],
                 profile: Profile::Other,
                 algorithms,
-                verified_token_cache: scope.tenants.verified_token_cache().clone(),
+                verified_token_cache: context.tenants.verified_token_cache().clone(),
             },
             rules,
             answer,
@@ -124,9 +124,9 @@ impl ValidateAzureAdToken {
         follows: bool,
         faults: &mut Faults,
     ) -> Option<Self> {
-        outside_of_routes(tenants, faults, |scope| {
-            scope.tokens_before.partner_check_follows = follows;
-            Self::build(config, &Place::root(), scope)
+        outside_of_routes(tenants, faults, |context| {
+            context.tokens_before.partner_check_follows = follows;
+            Self::build(config, &Place::root(), context)
         })
     }
 }
@@ -167,19 +167,19 @@ fn suspects(audiences: &[Box<str>], tenant: &Tenant, tenants: &Tenants) -> Vec<A
     applications.iter().map(|application| tenants.suspect(tenant, Some(application))).collect()
 }
 
-fn find_tenant<'a>(name: &str, place: &Place, scope: &mut BuildContext<'a>) -> Option<&'a Tenant> {
-    let found = scope.tenants.get(name);
+fn find_tenant<'a>(name: &str, place: &Place, context: &mut BuildContext<'a>) -> Option<&'a Tenant> {
+    let found = context.tenants.get(name);
     // A tenant whose own settings are faulty is absent, and has been spoken of already.
-    if found.is_none() && !scope.tenants.mentions(name) {
+    if found.is_none() && !context.tenants.mentions(name) {
         let is_same =
-            |other: &&str| scope.tenants.get(other).is_some_and(|tenant| tenant.id().as_str().eq_ignore_ascii_case(name));
-        let same = scope.tenants.names().find(is_same);
+            |other: &&str| context.tenants.get(other).is_some_and(|tenant| tenant.id().as_str().eq_ignore_ascii_case(name));
+        let same = context.tenants.names().find(is_same);
         let cure = match same {
             Some(other) => format!("write its name, `{other}`"),
             None if is_guid(name) => format!("define it as `tenants: {{ name: {{ id: {name} }} }}`, and write that name here"),
-            None => one_of(scope.tenants.names(), "tenants"),
+            None => one_of(context.tenants.names(), "tenants"),
         };
-        scope.faults.error(&place.key("tenant"), format!("there is no tenant `{name}`"), cure);
+        context.faults.error(&place.key("tenant"), format!("there is no tenant `{name}`"), cure);
     }
     found.map(|tenant| &**tenant)
 }

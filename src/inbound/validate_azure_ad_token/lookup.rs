@@ -135,7 +135,7 @@ impl Lookups {
         tenant: Option<&Tenant>,
         claims: &[RequiredClaim],
         place: &Place,
-        scope: &mut BuildContext<'_>,
+        context: &mut BuildContext<'_>,
     ) -> Self {
         let group = config.group_lookup.as_ref().map(|lookup| match lookup {
             GroupLookupConfig::Word(LookupWord::Graph) => (None, None),
@@ -148,14 +148,14 @@ impl Lookups {
         let mut lookups = Self::default();
         if let Some((credential, cache)) = group {
             let at = place.key("group-lookup");
-            let about = groups(claims, &at, scope);
-            let (graph, lasts) = (graph(credential, tenant, &at, scope), lasts(cache, &at, scope));
+            let about = groups(claims, &at, context);
+            let (graph, lasts) = (graph(credential, tenant, &at, context), lasts(cache, &at, context));
             lookups.groups = graph.map(|graph| Asked { graph, about, lasts });
         }
         if let Some((credential, cache, named)) = claim {
             let at = place.key("claim-lookup");
-            let about = attributes(named, &at, scope);
-            let (graph, lasts) = (graph(credential, tenant, &at, scope), lasts(cache, &at, scope));
+            let about = attributes(named, &at, context);
+            let (graph, lasts) = (graph(credential, tenant, &at, context), lasts(cache, &at, context));
             lookups.claims = graph.map(|graph| Asked { graph, about, lasts });
         }
         lookups
@@ -168,18 +168,18 @@ impl Lookups {
 }
 
 /// Returns the groups that the policy names.
-fn groups(claims: &[RequiredClaim], place: &Place, scope: &mut BuildContext<'_>) -> Arc<[Box<str>]> {
+fn groups(claims: &[RequiredClaim], place: &Place, context: &mut BuildContext<'_>) -> Arc<[Box<str>]> {
     let mut groups: Vec<Box<str>> =
         claims.iter().filter(|claim| &*claim.name == "groups").flat_map(|claim| claim.values.iter().cloned()).collect();
     groups.sort_unstable();
     groups.dedup();
     if groups.is_empty() {
         let cure = "list the groups in `required-claims`, as { name: groups, values: […] }: Graph is asked about these alone";
-        scope.faults.error(place, "the policy names no group that could be asked about", cure);
+        context.faults.error(place, "the policy names no group that could be asked about", cure);
     }
     if let Some(name) = groups.iter().find(|group| !is_guid(group)) {
         let message = format!("`{name}` is not a group's object id, and Graph is asked about object ids alone");
-        scope.faults.error(place, message, "write the groups of `required-claims` by their object ids");
+        context.faults.error(place, message, "write the groups of `required-claims` by their object ids");
     }
     groups.into()
 }
@@ -188,39 +188,39 @@ fn groups(claims: &[RequiredClaim], place: &Place, scope: &mut BuildContext<'_>)
 fn attributes(
     named: Option<&BTreeMap<String, String>>,
     place: &Place,
-    scope: &mut BuildContext<'_>,
+    context: &mut BuildContext<'_>,
 ) -> Arc<[(Box<str>, Box<str>)]> {
     let Some(named) = named else { return Arc::new([(ACCOUNT_NAME.0.into(), ACCOUNT_NAME.1.into())]) };
     let at = place.key("claims");
     if named.is_empty() {
-        scope.faults.error(&at, "no claim is named", "name one, as { onpremisessamaccountname: onPremisesSamAccountName }");
+        context.faults.error(&at, "no claim is named", "name one, as { onpremisessamaccountname: onPremisesSamAccountName }");
     }
     for (claim, attribute) in named {
         if claim.is_empty() || ENTRAS_OWN.contains(&claim.to_ascii_lowercase().as_str()) || claim.starts_with('_') {
             let cure = "look up what a claims-mapping policy would write, as onpremisessamaccountname";
-            scope.faults.error(&at.key(claim), format!("`{claim}` is a claim of Entra's own, which is not filled in"), cure);
+            context.faults.error(&at.key(claim), format!("`{claim}` is a claim of Entra's own, which is not filled in"), cure);
         }
         let letters = attribute.bytes().all(|letter| letter.is_ascii_alphanumeric() || letter == b'_');
         if attribute.is_empty() || attribute.len() > 128 || !letters {
             let cure = "write the name of one property of a Graph user, as onPremisesSamAccountName";
-            scope.faults.error(&at.key(claim), format!("`{attribute}` is not an attribute of a user"), cure);
+            context.faults.error(&at.key(claim), format!("`{attribute}` is not an attribute of a user"), cure);
         }
     }
     named.iter().map(|(claim, attribute)| (claim.as_str().into(), attribute.as_str().into())).collect()
 }
 
-fn lasts(cache: Option<ConfigDuration>, place: &Place, scope: &mut BuildContext<'_>) -> Duration {
+fn lasts(cache: Option<ConfigDuration>, place: &Place, context: &mut BuildContext<'_>) -> Duration {
     let lasts = cache.map_or(LASTS, |span| span.0);
     if lasts > LASTS_AT_MOST {
-        scope.faults.error(&place.key("cache"), "who leaves a group would be in it for longer than 1h", "write 1h at most");
+        context.faults.error(&place.key("cache"), "who leaves a group would be in it for longer than 1h", "write 1h at most");
     }
     lasts
 }
 
 /// Returns Graph for the credential that the lookup names, or the only possible one.
-fn graph(named: Option<&str>, tenant: Option<&Tenant>, place: &Place, scope: &mut BuildContext<'_>) -> Option<Arc<Graph>> {
-    let Some((graphs, credentials)) = scope.graph else {
-        scope.faults.error(place, "nothing is looked up here", "leave the lookup out");
+fn graph(named: Option<&str>, tenant: Option<&Tenant>, place: &Place, context: &mut BuildContext<'_>) -> Option<Arc<Graph>> {
+    let Some((graphs, credentials)) = context.graph else {
+        context.faults.error(place, "nothing is looked up here", "leave the lookup out");
         return None;
     };
     let tenant = tenant?;
@@ -240,18 +240,18 @@ fn graph(named: Option<&str>, tenant: Option<&Tenant>, place: &Place, scope: &mu
         } else {
             format!("name it: {}", names.join(" or "))
         };
-        scope.faults.error(place, "it is not said which credential asks Graph", cure);
+        context.faults.error(place, "it is not said which credential asks Graph", cure);
         return None;
     };
     let at = place.key("graph");
     match credentials.find(name) {
         Some(credential) if can_ask(credential) => return Some(graphs.of(tenant.graph(), credential)),
-        Some(credential) if credential.is_application() => scope.faults.error(
+        Some(credential) if credential.is_application() => context.faults.error(
             &at,
             format!("credential `{name}` cannot ask about users of tenant `{}`", tenant.name()),
             "name a credential whose tenant has the same cloud and authority",
         ),
-        Some(_) => scope.faults.error(
+        Some(_) => context.faults.error(
             &at,
             format!("credential `{name}` is a managed identity, which can ask about one tenant alone"),
             "name a credential with a `client-id`",
@@ -264,7 +264,7 @@ fn graph(named: Option<&str>, tenant: Option<&Tenant>, place: &Place, scope: &mu
             } else {
                 format!("name one of: {}", known.join(", "))
             };
-            scope.faults.error(&at, format!("there is no credential `{name}`"), cure);
+            context.faults.error(&at, format!("there is no credential `{name}`"), cure);
         }
     }
     None

@@ -85,8 +85,8 @@ impl Settings<'_> {
     }
 
     /// Returns the places of tokens, in order of preference.
-    pub(super) fn places(self, place: &Place, scope: &mut BuildContext<'_>) -> Vec<TokenPlace> {
-        let faults = &mut *scope.faults;
+    pub(super) fn places(self, place: &Place, context: &mut BuildContext<'_>) -> Vec<TokenPlace> {
+        let faults = &mut *context.faults;
         let mut places = Vec::new();
         let names: &[String] = self.header_name.as_ref().map_or(&[], OneOrMany::as_slice);
         let at = place.key("header-name");
@@ -121,31 +121,31 @@ impl Settings<'_> {
             }
             Some(name) => places.push(TokenPlace::Query(name.into())),
         }
-        scope.token_places.extend_from_slice(&places);
+        context.token_places.extend_from_slice(&places);
         places
     }
 
     /// Returns the name of the token besides `token`, if it has one. Must be called once: from here on there is a token.
-    pub(super) fn name(self, place: &Place, scope: &mut BuildContext<'_>) -> Option<Arc<str>> {
+    pub(super) fn name(self, place: &Place, context: &mut BuildContext<'_>) -> Option<Arc<str>> {
         let at = place.key("as");
         let name = self.named.as_deref();
         match name {
-            None if scope.tokens_before.has_token => scope.faults.error(
+            None if context.tokens_before.has_token => context.faults.error(
                 place,
                 "a token policy stands before this one, so nothing could tell the two tokens apart",
                 "name the token of this one, as `as: device`; expressions then read device.claims",
             ),
             Some(name) if !is_free_name(name) => {
                 let cure = "write a word of small letters, digits and `_` that means nothing yet, as device";
-                scope.faults.error(&at, format!("`{name}` cannot be the name of a token"), cure);
+                context.faults.error(&at, format!("`{name}` cannot be the name of a token"), cure);
             }
-            Some(name) if scope.tokens_before.names.iter().any(|other| **other == *name) => {
-                scope.faults.error(&at, format!("another token is called `{name}`"), "give each token a name of its own");
+            Some(name) if context.tokens_before.names.iter().any(|other| **other == *name) => {
+                context.faults.error(&at, format!("another token is called `{name}`"), "give each token a name of its own");
             }
-            Some(name) => scope.tokens_before.names.push(name.into()),
+            Some(name) => context.tokens_before.names.push(name.into()),
             None => {}
         }
-        scope.tokens_before.has_token = true;
+        context.tokens_before.has_token = true;
         name.map(Into::into)
     }
 

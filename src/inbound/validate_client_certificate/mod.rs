@@ -96,31 +96,31 @@ impl ValidateClientCertificate {
         Ok(self.check(exchange, incoming)?)
     }
 
-    pub(crate) fn build(config: &ValidateClientCertificateConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Self> {
-        let before = scope.faults.errors();
+    pub(crate) fn build(config: &ValidateClientCertificateConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
+        let before = context.faults.errors();
         let source = match &config.from {
             None => Some(Source::Connection),
-            Some(from) => source(from, &place.key("from"), scope),
+            Some(from) => source(from, &place.key("from"), context),
         };
-        let identities = identities(config, place, scope);
+        let identities = identities(config, place, context);
         let authorities =
-            config.ca.as_ref().and_then(|ca| load_authorities(ca, &config.crl, scope.certificates.base, place, scope.faults));
-        judge_combination(config, place, scope);
+            config.ca.as_ref().and_then(|ca| load_authorities(ca, &config.crl, context.certificates.base, place, context.faults));
+        judge_combination(config, place, context);
         if let (false, Some(identities)) = (config.validate_trust, &identities) {
             for (index, identity) in identities.iter().enumerate() {
                 let place = place.key("identities").index(index);
                 if !identity.is_pinned() {
                     let message = "without `validate-trust` anybody can make a certificate that says this";
-                    scope.faults.error(&place, message, "give it a `thumbprint`, or leave `validate-trust: false` out");
+                    context.faults.error(&place, message, "give it a `thumbprint`, or leave `validate-trust: false` out");
                 } else if identity.asks_for_issuer() {
                     let message = "without `validate-trust` nothing is known of the issuer's certificate";
-                    scope.faults.error(&place, message, "leave `issuer-thumbprint` out");
+                    context.faults.error(&place, message, "leave `issuer-thumbprint` out");
                 }
             }
         }
         // What follows on the route may read it, whatever is wrong with the policy itself.
-        scope.certificates.validated = true;
-        if scope.faults.errors() > before {
+        context.certificates.validated = true;
+        if context.faults.errors() > before {
             return None;
         }
         let checks = Checks {
@@ -216,49 +216,58 @@ const fn hint(fault: &CertificateFault) -> Option<&'static str> {
     }
 }
 
-fn source(config: &FromConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Source> {
+fn source(config: &FromConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Source> {
     let at = place.key("header");
     let name = match HeaderName::from_bytes(config.header.as_bytes()) {
         Ok(name) if [header::AUTHORIZATION, header::HOST, header::COOKIE].contains(&name) => {
-            scope.faults.error(&at, format!("`{}` holds no certificate", config.header), "name the field that the proxy writes");
+            context.faults.error(
+                &at,
+                format!("`{}` holds no certificate", config.header),
+                "name the field that the proxy writes",
+            );
             None
         }
         Ok(name) => Some(name),
         Err(_) => {
-            scope.faults.error(&at, format!("`{}` is not a header name", config.header), "use letters, digits and `-`");
+            context.faults.error(&at, format!("`{}` is not a header name", config.header), "use letters, digits and `-`");
             None
         }
     };
     let list = place.key("addresses");
     if config.addresses.is_empty() {
         let cure = "list the proxies that hand certificates on";
-        scope.faults.error(&list, "the list is empty, so the field would never be believed", cure);
+        context.faults.error(&list, "the list is empty, so the field would never be believed", cure);
         return None;
     }
-    let from = TrustedGroup::build(&config.addresses, &config.require_header, (&list, place), STAKE, scope.sets, scope.faults)?;
+    let from =
+        TrustedGroup::build(&config.addresses, &config.require_header, (&list, place), STAKE, context.sets, context.faults)?;
     let name = name?;
-    scope.reserved.claim(&name, Claim::Identity);
-    scope.reserved.reads(&name);
+    context.reserved.claim(&name, Claim::Identity);
+    context.reserved.reads(&name);
     Some(Source::Header { name, from })
 }
 
-fn identities(config: &ValidateClientCertificateConfig, place: &Place, scope: &mut BuildContext<'_>) -> Option<Box<[Identity]>> {
+fn identities(
+    config: &ValidateClientCertificateConfig,
+    place: &Place,
+    context: &mut BuildContext<'_>,
+) -> Option<Box<[Identity]>> {
     let written = config.identities.as_ref()?;
     let place = place.key("identities");
     if written.is_empty() {
         let cure = "list the certificates that are meant, or leave `identities` out for every one that is trusted";
-        scope.faults.error(&place, "the list is empty, so every caller would be refused", cure);
+        context.faults.error(&place, "the list is empty, so every caller would be refused", cure);
     }
-    let built = written.iter().enumerate().map(|(index, config)| Identity::build(config, &place.index(index), scope.faults));
+    let built = written.iter().enumerate().map(|(index, config)| Identity::build(config, &place.index(index), context.faults));
     // All of them are built before any is missed, so that every fault is told.
     let built: Vec<_> = built.collect();
     built.into_iter().collect()
 }
 
 /// Reports settings that contradict each other, or would check nothing.
-fn judge_combination(config: &ValidateClientCertificateConfig, place: &Place, scope: &mut BuildContext<'_>) {
-    let asked = scope.certificates.asked;
-    let faults = &mut *scope.faults;
+fn judge_combination(config: &ValidateClientCertificateConfig, place: &Place, context: &mut BuildContext<'_>) {
+    let asked = context.certificates.asked;
+    let faults = &mut *context.faults;
     if config.from.is_none() && !asked.any {
         faults.error(
             place,

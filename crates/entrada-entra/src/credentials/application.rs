@@ -15,10 +15,10 @@ use super::{
     certificates::Certificates,
     challenge,
     error::Failure,
-    holder::Holder,
     key_vault::OpenedSecret,
     pace::Pace,
     past::Past,
+    signing_certificate::SigningCertificate,
     status::VaultCertificateStatus,
     token_cache::{Fetched, TokenSlot},
     token_request::{Grant, Proof, TokenRequest},
@@ -97,7 +97,7 @@ impl ClientSecret {
 
 impl Identity {
     /// Returns the certificates, the preferred one first.
-    pub(crate) fn certificates(&self, now: u64) -> Vec<Arc<Holder>> {
+    pub(crate) fn certificates(&self, now: u64) -> Vec<Arc<SigningCertificate>> {
         match self {
             Self::Certificates(certificates) => certificates.in_order(now),
             Self::Secret(_) | Self::File(_) | Self::Managed(_) => Vec::new(),
@@ -193,7 +193,7 @@ impl Application {
     /// Requests a token with the certificate that was accepted last; if it is refused, with the others, and with the current
     /// content of files and vaults.
     async fn ask_with_any(&self, certificates: &Certificates, endpoint: &Endpoint, ask: Ask<'_>) -> Fetched {
-        let mut tried: Vec<Arc<Holder>> = Vec::new();
+        let mut tried: Vec<Arc<SigningCertificate>> = Vec::new();
         let mut outcome = None;
         let mut read_again = false;
         let mut past: Option<Past<'_>> = None;
@@ -206,9 +206,9 @@ impl Application {
                 (Err(failure), None) => return Err(failure),
                 (Err(_), Some(before)) => return before,
             };
-            let is_tried = |holder: &Holder| tried.iter().any(|other| other.is(holder));
-            let (from_the_past, holder) = match known.into_iter().find(|holder| !is_tried(holder)) {
-                Some(holder) => (None, holder),
+            let is_tried = |signer: &SigningCertificate| tried.iter().any(|other| other.is(signer));
+            let (from_the_past, signer) = match known.into_iter().find(|signer| !is_tried(signer)) {
+                Some(signer) => (None, signer),
                 None if !read_again => {
                     read_again = true;
                     certificates.read_again(&self.clock).await;
@@ -227,52 +227,58 @@ impl Application {
                         Some(past) => past.next(&tried, &self.clock).await,
                         None => None,
                     };
-                    let Some((index, holder)) = next else {
+                    let Some((index, signer)) = next else {
                         let notes = past.map(Past::notes).unwrap_or_default();
                         return outcome.unwrap_or(Err(Failure::Signing)).map_err(|failure| with_notes(failure, &notes));
                     };
-                    (Some(index), holder)
+                    (Some(index), signer)
                 }
             };
-            let fetched = self.ask_with(&holder, certificates.settings, endpoint, ask.clone()).await;
+            let fetched = self.ask_with(&signer, certificates.settings, endpoint, ask.clone()).await;
             if fetched.is_ok() {
                 if let Some(index) = from_the_past {
-                    certificates.keep(index, &holder);
+                    certificates.keep(index, &signer);
                 }
-                certificates.accept(&holder);
+                certificates.accept(&signer);
             }
             if is_doubted(&fetched)
                 && let Err(Failure::Refused(refused)) = &fetched
             {
-                certificates.doubt(&holder, refused.name().as_deref(), &self.clock);
+                certificates.doubt(&signer, refused.name().as_deref(), &self.clock);
             }
             // A vault that does not sign is no reason to leave a key unused that is here.
             if !is_doubted(&fetched) && !matches!(fetched, Err(Failure::Vault(_))) {
                 return fetched;
             }
-            tried.push(holder);
+            tried.push(signer);
             outcome = Some(fetched);
         }
     }
 
-    async fn ask_with(&self, holder: &Arc<Holder>, settings: AssertionConfig, endpoint: &Endpoint, ask: Ask<'_>) -> Fetched {
+    async fn ask_with(
+        &self,
+        signer: &Arc<SigningCertificate>,
+        settings: AssertionConfig,
+        endpoint: &Endpoint,
+        ask: Ask<'_>,
+    ) -> Fetched {
         let subject = Subject { settings, client_id: &self.client_id, audience: endpoint.url.as_str() };
-        let (assertion, reused) = endpoint.assertions.of(holder, subject, &self.clock).await?;
+        let (assertion, reused) = endpoint.assertions.of(signer, subject, &self.clock).await?;
         let fetched = self.send(Proof::Assertion(&assertion), endpoint, ask.clone()).await;
         if !is_doubted(&fetched) {
             return fetched;
         }
         endpoint.assertions.forget(&assertion);
         if !reused {
-            return fetched.map_err(|failure| signed_with(failure, holder));
+            return fetched.map_err(|failure| signed_with(failure, signer));
         }
         // It may be the assertion alone that has grown stale: the clock was set, or Entra's is another one.
-        let (assertion, _) = endpoint.assertions.of(holder, subject, &self.clock).await?;
+        let (assertion, _) = endpoint.assertions.of(signer, subject, &self.clock).await?;
         let fetched = self.send(Proof::Assertion(&assertion), endpoint, ask).await;
         if is_doubted(&fetched) {
             endpoint.assertions.forget(&assertion);
         }
-        fetched.map_err(|failure| signed_with(failure, holder))
+        fetched.map_err(|failure| signed_with(failure, signer))
     }
 
     async fn send(&self, proof: Proof<'_>, endpoint: &Endpoint, ask: Ask<'_>) -> Fetched {
@@ -308,10 +314,10 @@ fn with_notes(failure: Failure, notes: &[String]) -> Failure {
 }
 
 /// Adds the refused certificate to the failure.
-fn signed_with(failure: Failure, holder: &Holder) -> Failure {
+fn signed_with(failure: Failure, signer: &SigningCertificate) -> Failure {
     match failure {
         Failure::Refused(mut refused) if refused.next() == Next::OtherCertificate => {
-            refused.certificate = Some(holder.describe().into());
+            refused.certificate = Some(signer.describe().into());
             Failure::Refused(refused)
         }
         failure => failure,

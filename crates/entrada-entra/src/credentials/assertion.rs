@@ -16,7 +16,7 @@ use base64::{
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 
-use super::{AssertionAlgorithm, AssertionConfig, error::Failure, holder::Holder};
+use super::{AssertionAlgorithm, AssertionConfig, error::Failure, signing_certificate::SigningCertificate};
 use crate::base::{clock::Clock, error_chain::chain, lock::lock};
 
 /// The lifetime of an assertion, in seconds. Microsoft advises five to ten minutes.
@@ -53,20 +53,20 @@ struct Payload<'a> {
 impl Header {
     /// Makes the header: PS256 goes with the SHA-256 thumbprint, RS256 with SHA-1. The config admits no key without its certificate
     /// whose thumbprint is of the other kind.
-    fn of(holder: &Holder, settings: AssertionConfig) -> Self {
-        let chain = holder.certificate().filter(|_| settings.send_certificate_chain).into_iter();
+    fn of(signer: &SigningCertificate, settings: AssertionConfig) -> Self {
+        let chain = signer.certificate().filter(|_| settings.send_certificate_chain).into_iter();
         let chain = chain.flat_map(|certificate| std::iter::once(certificate.der()).chain(certificate.chain()));
         let x5c = chain.map(|der| STANDARD.encode(der)).collect();
-        match holder.algorithm(settings) {
-            AssertionAlgorithm::PS256 => Self { alg: "PS256", typ: "JWT", x5t_s256: holder.x5t_s256(), x5t: None, x5c },
-            AssertionAlgorithm::RS256 => Self { alg: "RS256", typ: "JWT", x5t_s256: None, x5t: holder.x5t(), x5c },
+        match signer.algorithm(settings) {
+            AssertionAlgorithm::PS256 => Self { alg: "PS256", typ: "JWT", x5t_s256: signer.x5t_s256(), x5t: None, x5c },
+            AssertionAlgorithm::RS256 => Self { alg: "RS256", typ: "JWT", x5t_s256: None, x5t: signer.x5t(), x5c },
         }
     }
 }
 
 /// Returns the signing input: header and payload, with `now` in seconds since 1970.
-fn signing_input(holder: &Holder, settings: AssertionConfig, client_id: &str, audience: &str, now: u64) -> String {
-    let header = Header::of(holder, settings);
+fn signing_input(signer: &SigningCertificate, settings: AssertionConfig, client_id: &str, audience: &str, now: u64) -> String {
+    let header = Header::of(signer, settings);
     let payload = Payload {
         aud: audience,
         iss: client_id,
@@ -128,22 +128,22 @@ impl Assertions {
     /// Returns a valid assertion or a new one, and whether it was used before.
     pub(crate) async fn of(
         self: &Arc<Self>,
-        holder: &Arc<Holder>,
+        signer: &Arc<SigningCertificate>,
         subject: Subject<'_>,
         clock: &Clock,
     ) -> Result<(Arc<SecretString>, bool), Failure> {
-        if let Some((kept, left)) = self.kept(holder, subject.settings, clock.unix_seconds()) {
-            if holder.is_far() && left < LIFETIME / 2 {
-                self.replace_ahead(holder, subject, clock);
+        if let Some((kept, left)) = self.kept(signer, subject.settings, clock.unix_seconds()) {
+            if signer.is_far() && left < LIFETIME / 2 {
+                self.replace_ahead(signer, subject, clock);
             }
             return Ok((kept, true));
         }
         let _one = self.signing.lock().await;
         // Somebody else has signed one meanwhile.
-        if let Some((kept, _)) = self.kept(holder, subject.settings, clock.unix_seconds()) {
+        if let Some((kept, _)) = self.kept(signer, subject.settings, clock.unix_seconds()) {
             return Ok((kept, true));
         }
-        Ok((self.sign(holder, subject, clock.unix_seconds()).await?, false))
+        Ok((self.sign(signer, subject, clock.unix_seconds()).await?, false))
     }
 
     /// Waits until no signing is in progress.
@@ -153,33 +153,33 @@ impl Assertions {
     }
 
     /// Signs the next assertion while the current one is valid, unless that is in progress.
-    fn replace_ahead(self: &Arc<Self>, holder: &Arc<Holder>, subject: Subject<'_>, clock: &Clock) {
+    fn replace_ahead(self: &Arc<Self>, signer: &Arc<SigningCertificate>, subject: Subject<'_>, clock: &Clock) {
         let Ok(one) = self.signing.clone().try_lock_owned() else { return };
-        let (assertions, holder, clock) = (self.clone(), holder.clone(), clock.clone());
+        let (assertions, signer, clock) = (self.clone(), signer.clone(), clock.clone());
         let (settings, client_id, audience) = (subject.settings, subject.client_id.to_owned(), subject.audience.to_owned());
         tokio::spawn(async move {
             let _one = one;
             let subject = Subject { settings, client_id: &client_id, audience: &audience };
-            if let Err(failure) = assertions.sign(&holder, subject, clock.unix_seconds()).await {
+            if let Err(failure) = assertions.sign(&signer, subject, clock.unix_seconds()).await {
                 tracing::debug!(error = chain(&failure), "no assertion was signed ahead of need");
             }
         });
     }
 
-    async fn sign(&self, holder: &Holder, subject: Subject<'_>, now: u64) -> Result<Arc<SecretString>, Failure> {
+    async fn sign(&self, signer: &SigningCertificate, subject: Subject<'_>, now: u64) -> Result<Arc<SecretString>, Failure> {
         let Subject { settings, client_id, audience } = subject;
-        let input = signing_input(holder, settings, client_id, audience, now);
-        let assertion = compact(&input, &holder.sign(holder.algorithm(settings), input.as_bytes()).await?);
+        let input = signing_input(signer, settings, client_id, audience, now);
+        let assertion = compact(&input, &signer.sign(signer.algorithm(settings), input.as_bytes()).await?);
         *lock(&self.kept) =
-            Some(Kept { assertion: assertion.clone(), signer: holder.id(), settings, expires_at: now + LIFETIME });
+            Some(Kept { assertion: assertion.clone(), signer: signer.id(), settings, expires_at: now + LIFETIME });
         Ok(assertion)
     }
 
     /// Returns the assertion that is still valid at `now`, and its remaining time.
-    fn kept(&self, holder: &Holder, settings: AssertionConfig, now: u64) -> Option<(Arc<SecretString>, u64)> {
+    fn kept(&self, signer: &SigningCertificate, settings: AssertionConfig, now: u64) -> Option<(Arc<SecretString>, u64)> {
         lock(&self.kept)
             .as_ref()
-            .filter(|kept| kept.signer == holder.id() && kept.settings == settings)
+            .filter(|kept| kept.signer == signer.id() && kept.settings == settings)
             // A clock that was set back would otherwise keep one that is not good yet.
             .filter(|kept| now + MARGIN < kept.expires_at && now + LIFETIME >= kept.expires_at)
             .map(|kept| (kept.assertion.clone(), kept.expires_at - now))
@@ -213,8 +213,8 @@ mod tests {
 
     async fn made(pair: KeyedCertificate, settings: AssertionConfig) -> Arc<SecretString> {
         let subject = Subject { settings, client_id: CLIENT, audience: ENDPOINT };
-        let (holder, clock) = (Arc::new(Holder::Here(pair)), Clock::manual(1_800_000_000));
-        Arc::<Assertions>::default().of(&holder, subject, &clock).await.unwrap().0
+        let (signer, clock) = (Arc::new(SigningCertificate::Here(pair)), Clock::manual(1_800_000_000));
+        Arc::<Assertions>::default().of(&signer, subject, &clock).await.unwrap().0
     }
 
     fn settings(algorithm: AssertionAlgorithm, send_certificate_chain: bool) -> AssertionConfig {
@@ -287,7 +287,8 @@ mod tests {
         let text = format!("{}{}", other.certificate_pem, GATEWAY.pem());
         let pair = KeyedCertificate::from_pem(text.as_bytes(), None, None).unwrap();
 
-        let input = signing_input(&Holder::Here(pair), settings(AssertionAlgorithm::PS256, true), CLIENT, ENDPOINT, 0);
+        let input =
+            signing_input(&SigningCertificate::Here(pair), settings(AssertionAlgorithm::PS256, true), CLIENT, ENDPOINT, 0);
 
         let header = decoded(input.split('.').next().unwrap());
         assert_eq!(header["x5c"], json!([STANDARD.encode(&GATEWAY.certificate_der), STANDARD.encode(&other.certificate_der)]));
@@ -295,25 +296,27 @@ mod tests {
 
     #[tokio::test]
     async fn is_reused_until_a_minute_before_its_end() {
-        let (holder, other) =
-            (Arc::new(Holder::Here(GATEWAY.pair())), Arc::new(Holder::Here(testing::certificate("other").pair())));
+        let (signer, other) = (
+            Arc::new(SigningCertificate::Here(GATEWAY.pair())),
+            Arc::new(SigningCertificate::Here(testing::certificate("other").pair())),
+        );
         let assertions = Arc::<Assertions>::default();
         let subject = Subject { settings: AssertionConfig::default(), client_id: CLIENT, audience: ENDPOINT };
-        let at = async |holder: &Arc<Holder>, now| assertions.of(holder, subject, &Clock::manual(now)).await.unwrap();
+        let at = async |signer: &Arc<SigningCertificate>, now| assertions.of(signer, subject, &Clock::manual(now)).await.unwrap();
 
-        let (first, reused) = at(&holder, 1_000).await;
+        let (first, reused) = at(&signer, 1_000).await;
         assert!(!reused);
 
-        let (again, reused) = at(&holder, 1_239).await;
+        let (again, reused) = at(&signer, 1_239).await;
         assert!(Arc::ptr_eq(&first, &again) && reused);
-        let (second, _) = at(&holder, 1_240).await;
+        let (second, _) = at(&signer, 1_240).await;
         assert!(!Arc::ptr_eq(&first, &second));
         assertions.forget(&first);
-        assert!(Arc::ptr_eq(&second, &at(&holder, 1_241).await.0), "another one was refused");
+        assert!(Arc::ptr_eq(&second, &at(&signer, 1_241).await.0), "another one was refused");
         assertions.forget(&second);
-        let (third, _) = at(&holder, 1_242).await;
+        let (third, _) = at(&signer, 1_242).await;
         assert!(!Arc::ptr_eq(&second, &third));
-        assert!(!Arc::ptr_eq(&third, &at(&holder, 500).await.0), "the clock was set back");
+        assert!(!Arc::ptr_eq(&third, &at(&signer, 500).await.0), "the clock was set back");
         assert!(!Arc::ptr_eq(&third, &at(&other, 1_242).await.0));
     }
 
@@ -321,10 +324,10 @@ mod tests {
     async fn no_debug_text_shows_an_assertion() {
         let assertions = Arc::<Assertions>::default();
         let subject = Subject { settings: AssertionConfig::default(), client_id: CLIENT, audience: ENDPOINT };
-        let holder = Arc::new(Holder::Here(GATEWAY.pair()));
-        let (assertion, _) = assertions.of(&holder, subject, &Clock::manual(1_000)).await.unwrap();
+        let signer = Arc::new(SigningCertificate::Here(GATEWAY.pair()));
+        let (assertion, _) = assertions.of(&signer, subject, &Clock::manual(1_000)).await.unwrap();
 
-        let text = format!("{assertions:?} {assertion:?} {holder:?}");
+        let text = format!("{assertions:?} {assertion:?} {signer:?}");
 
         assert!(!text.contains("eyJ"), "{text}");
     }

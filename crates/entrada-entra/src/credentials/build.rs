@@ -440,9 +440,9 @@ fn certificates(
             faults.warning(Lint::SecretFilePermissions, place, message, LOOSE_CURE);
         }
     }
-    for (index, holder) in certificates.by_source() {
+    for (index, signer) in certificates.by_source() {
         let now = context.clock.unix_seconds();
-        if let Some((concern, cure)) = holder.concern(now) {
+        if let Some((concern, cure)) = signer.concern(now) {
             faults.warning(Lint::CertificateExpiry, &written[index].0, concern, cure);
         }
     }

@@ -17,9 +17,9 @@ use secrecy::SecretString;
 use super::{
     AssertionConfig, KeyUse,
     error::Failure,
-    holder::Holder,
     key_vault::{self, Vault, VaultError},
     past::RefusedVersion,
+    signing_certificate::SigningCertificate,
 };
 use crate::base::{clock::Clock, error_chain::chain, lock::lock};
 use crate::certificate::{
@@ -40,7 +40,7 @@ pub(crate) struct Certificates {
     /// The id of the last accepted certificate.
     accepted: Mutex<Option<String>>,
     /// The certificate that the previous config signed with, if it was accepted.
-    before: Option<Arc<Holder>>,
+    before: Option<Arc<SigningCertificate>>,
     /// Held while older versions are tried: others wait for the result.
     pub(super) looking_back: tokio::sync::Mutex<()>,
 }
@@ -49,11 +49,11 @@ pub(crate) struct Certificates {
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) source: CertificateSource,
-    pub(super) newest: ArcSwapOption<Holder>,
+    pub(super) newest: ArcSwapOption<SigningCertificate>,
     /// The previous certificate, which may still be the accepted one.
-    pub(super) older: ArcSwapOption<Holder>,
+    pub(super) older: ArcSwapOption<SigningCertificate>,
     /// An older version from the vault that was accepted instead of the newest one.
-    pub(super) found: ArcSwapOption<Holder>,
+    pub(super) found: ArcSwapOption<SigningCertificate>,
     /// The refusal of the newest version by Entra.
     pub(super) refused: Mutex<Option<RefusedVersion>>,
     /// The time of the last reading, on the monotonic clock.
@@ -115,7 +115,7 @@ impl Certificates {
         for (index, source) in sources.into_iter().enumerate() {
             let newest = match &source {
                 CertificateSource::File(file) => match file.load() {
-                    Ok(holder) => Some(Arc::new(holder)),
+                    Ok(signer) => Some(Arc::new(signer)),
                     Err(error) => {
                         failed.push((index, error));
                         continue;
@@ -145,36 +145,36 @@ impl Certificates {
         let follows = |kept: &Kept| !matches!(&kept.source, CertificateSource::Vault(VaultSource { version: Some(_), .. }));
         if self.sources.iter().any(follows) {
             let accepted = lock(&previous.accepted).clone();
-            self.before = previous.known().into_iter().find(|holder| accepted == Some(holder.id()));
+            self.before = previous.known().into_iter().find(|signer| accepted == Some(signer.id()));
         }
         self
     }
 
     /// Returns the loaded certificates, in the order in which they are tried.
-    pub(crate) fn in_order(&self, now: u64) -> Vec<Arc<Holder>> {
+    pub(crate) fn in_order(&self, now: u64) -> Vec<Arc<SigningCertificate>> {
         let accepted = lock(&self.accepted).clone();
         let mut known = self.known();
-        known.sort_by_key(|holder| (holder.has_expired(now), accepted.as_ref() != Some(&holder.id())));
+        known.sort_by_key(|signer| (signer.has_expired(now), accepted.as_ref() != Some(&signer.id())));
         known
     }
 
     /// Returns the certificates in the order of their sources, for messages when they are loaded.
-    pub(crate) fn by_source(&self) -> impl Iterator<Item = (usize, Arc<Holder>)> {
+    pub(crate) fn by_source(&self) -> impl Iterator<Item = (usize, Arc<SigningCertificate>)> {
         self.sources.iter().enumerate().filter_map(|(index, kept)| Some((index, kept.newest.load_full()?)))
     }
 
     /// Returns the sources, with their last known content.
-    pub(crate) fn sources(&self) -> impl Iterator<Item = (&CertificateSource, Option<Arc<Holder>>)> {
+    pub(crate) fn sources(&self) -> impl Iterator<Item = (&CertificateSource, Option<Arc<SigningCertificate>>)> {
         self.sources.iter().map(|kept| (&kept.source, kept.newest.load_full()))
     }
 
-    fn known(&self) -> Vec<Arc<Holder>> {
-        let mut known: Vec<Arc<Holder>> = Vec::new();
+    fn known(&self) -> Vec<Arc<SigningCertificate>> {
+        let mut known: Vec<Arc<SigningCertificate>> = Vec::new();
         let newest = self.sources.iter().map(|kept| kept.newest.load_full());
         let older = self.sources.iter().flat_map(|kept| [kept.found.load_full(), kept.older.load_full()]);
-        for holder in newest.chain(older).flatten().chain(self.before.clone()) {
-            if !known.iter().any(|other| other.is(&holder)) {
-                known.push(holder);
+        for signer in newest.chain(older).flatten().chain(self.before.clone()) {
+            if !known.iter().any(|other| other.is(&signer)) {
+                known.push(signer);
             }
         }
         known
@@ -184,7 +184,7 @@ impl Certificates {
     ///
     /// # Errors
     /// Fails if there is none, because no vault supplied any.
-    pub(crate) async fn to_try(&self, clock: &Clock) -> Result<Vec<Arc<Holder>>, Failure> {
+    pub(crate) async fn to_try(&self, clock: &Clock) -> Result<Vec<Arc<SigningCertificate>>, Failure> {
         let mut failure = None;
         for kept in &self.sources {
             let read_at = *lock(&kept.read_at);
@@ -199,7 +199,7 @@ impl Certificates {
         }
         let again = self.newest_again(clock);
         let mut known = self.in_order(clock.unix_seconds());
-        if let Some(at) = again.and_then(|again| known.iter().position(|holder| Arc::ptr_eq(holder, &again))) {
+        if let Some(at) = again.and_then(|again| known.iter().position(|signer| Arc::ptr_eq(signer, &again))) {
             known[..=at].rotate_right(1);
         }
         match failure {
@@ -218,24 +218,24 @@ impl Certificates {
     }
 
     /// Remembers the accepted certificate.
-    pub(crate) fn accept(&self, holder: &Holder) {
-        let id = holder.id();
+    pub(crate) fn accept(&self, signer: &SigningCertificate) {
+        let id = signer.id();
         let mut accepted = lock(&self.accepted);
         if accepted.as_ref() != Some(&id) {
             if accepted.is_some() {
-                let (subject, thumbprint) = (holder.subject(), holder.thumbprint());
+                let (subject, thumbprint) = (signer.subject(), signer.thumbprint());
                 tracing::info!(subject, thumbprint, "another certificate is accepted from now on");
             }
             *accepted = Some(id);
         }
         drop(accepted);
-        self.told_of_accepted(holder);
+        self.told_of_accepted(signer);
     }
 
     /// Returns the last accepted certificate.
-    pub(super) fn accepted(&self) -> Option<Arc<Holder>> {
+    pub(super) fn accepted(&self) -> Option<Arc<SigningCertificate>> {
         let id = lock(&self.accepted).clone()?;
-        self.known().into_iter().find(|holder| holder.id() == id)
+        self.known().into_iter().find(|signer| signer.id() == id)
     }
 
     pub(super) fn kept(&self) -> &[Kept] {
@@ -249,7 +249,7 @@ impl Certificates {
             && self.sources.iter().zip(&other.sources).all(|(one, other)| match (&one.source, &other.source) {
                 (CertificateSource::Vault(one), CertificateSource::Vault(other)) => Arc::ptr_eq(&one.vault, &other.vault),
                 (CertificateSource::File(_), CertificateSource::File(_)) => {
-                    let id = |kept: &Kept| kept.newest.load_full().map(|holder| holder.id());
+                    let id = |kept: &Kept| kept.newest.load_full().map(|signer| signer.id());
                     id(one) == id(other)
                 }
                 (CertificateSource::Vault(_) | CertificateSource::File(_), _) => false,
@@ -303,34 +303,36 @@ fn tell(source: &VaultSource, certificate: &Certificate, now: u64) {
 }
 
 impl VaultSource {
-    pub(crate) async fn read(&self) -> Result<Holder, Arc<VaultError>> {
+    pub(crate) async fn read(&self) -> Result<SigningCertificate, Arc<VaultError>> {
         let (name, version) = (&*self.name, self.version.as_deref());
         match self.key_use {
-            KeyUse::Sign => Ok(Holder::InVault(self.vault.certificate(name, version).await?, self.vault.clone())),
+            KeyUse::Sign => Ok(SigningCertificate::InVault(self.vault.certificate(name, version).await?, self.vault.clone())),
             KeyUse::Download => {
                 let (pair, version) = self.vault.keyed_certificate(name, version).await?;
-                Ok(Holder::Downloaded(pair, version))
+                Ok(SigningCertificate::Downloaded(pair, version))
             }
         }
     }
 
     /// Reads another version.
-    pub(crate) async fn read_version(&self, version: &str) -> Result<Holder, Arc<VaultError>> {
+    pub(crate) async fn read_version(&self, version: &str) -> Result<SigningCertificate, Arc<VaultError>> {
         Self { version: Some(version.to_owned()), ..self.clone() }.read().await
     }
 }
 
 impl CertificateFile {
-    fn load(&self) -> Result<Holder, CertificateError> {
+    fn load(&self) -> Result<SigningCertificate, CertificateError> {
         let bytes = keys::read_file(&self.file)?;
         let password = self.password.as_ref();
         match &self.form {
             CertificateForm::Pem(key) => {
                 let key = key.as_deref().map(keys::read_file).transpose()?;
-                KeyedCertificate::from_pem(&bytes, key.as_ref().map(|key| key.as_slice()), password).map(Holder::Here)
+                KeyedCertificate::from_pem(&bytes, key.as_ref().map(|key| key.as_slice()), password).map(SigningCertificate::Here)
             }
-            CertificateForm::Key(thumbprint) => ThumbprintedKey::from_pem(&bytes, password, *thumbprint).map(Holder::KeyOnly),
-            CertificateForm::Pfx => KeyedCertificate::from_pfx(&bytes, password).map(Holder::Here),
+            CertificateForm::Key(thumbprint) => {
+                ThumbprintedKey::from_pem(&bytes, password, *thumbprint).map(SigningCertificate::KeyOnly)
+            }
+            CertificateForm::Pfx => KeyedCertificate::from_pfx(&bytes, password).map(SigningCertificate::Here),
         }
     }
 

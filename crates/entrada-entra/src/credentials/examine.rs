@@ -22,11 +22,11 @@ use super::{
     credential::Source,
     error::Failure,
     excess,
-    holder::Holder,
     key_vault::{scope_of, vault_url},
+    signing_certificate::SigningCertificate,
     token_request::{http_date, refused},
 };
-use crate::certificate::keys::{self, Certificate, Standing, days_in_words};
+use crate::certificate::keys::{self, Certificate, ValidityState, days_in_words};
 
 use crate::base::error_chain::chain;
 
@@ -144,8 +144,8 @@ impl Credential {
             }
         }
         // Which version is accepted shows with the tokens.
-        for standing in self.identity().map(Identity::vault_certificates).unwrap_or_default() {
-            if let Some(note) = standing.note {
+        for kept in self.identity().map(Identity::vault_certificates).unwrap_or_default() {
+            if let Some(note) = kept.note {
                 links.warning("vault", note, VaultCertificateStatus::CURE);
             }
         }
@@ -249,25 +249,25 @@ impl Application {
     ) -> Result<(), Broken> {
         let mut good = None;
         for (source, newest) in certificates.sources() {
-            let (holder, whom) = match source {
+            let (signer, whom) = match source {
                 CertificateSource::File(_) => (newest, None),
                 CertificateSource::Vault(source) => match examine_vault(source, links).await {
-                    Ok((holder, whom)) => (Some(holder), Some(whom)),
+                    Ok((signer, whom)) => (Some(signer), Some(whom)),
                     Err(Broken) => continue,
                 },
             };
-            let Some(holder) = holder else { continue };
-            if examine_holder(&holder, self.clock.unix_seconds(), links).is_ok() {
-                good.get_or_insert((holder, whom));
+            let Some(signer) = signer else { continue };
+            if examine_holder(&signer, self.clock.unix_seconds(), links).is_ok() {
+                good.get_or_insert((signer, whom));
             }
         }
-        let (holder, whom) = good.ok_or(Broken)?;
+        let (signer, whom) = good.ok_or(Broken)?;
         let settings = certificates.settings;
         let subject = Subject { settings, client_id: &self.client_id, audience: endpoint.url.as_str() };
-        match (endpoint.assertions.of(&holder, subject, &self.clock).await, whom) {
+        match (endpoint.assertions.of(&signer, subject, &self.clock).await, whom) {
             (Ok(_), _) => {
-                let by = if holder.is_far() { "by the vault" } else { "here" };
-                links.ok("assertion", assertion_in_words(holder.algorithm(settings), by));
+                let by = if signer.is_far() { "by the vault" } else { "here" };
+                links.ok("assertion", assertion_in_words(signer.algorithm(settings), by));
                 Ok(())
             }
             (Err(failure), Some(whom)) => Err(vault_failure("assertion", &whom, &failure, links)),
@@ -313,16 +313,16 @@ impl Application {
 }
 
 /// Examines a vault with a certificate: its answer, and the identity that opens it.
-async fn examine_vault(source: &VaultSource, links: &mut Links) -> Result<(Arc<Holder>, String), Broken> {
+async fn examine_vault(source: &VaultSource, links: &mut Links) -> Result<(Arc<SigningCertificate>, String), Broken> {
     let slot = &source.vault.slot;
     let name = slot.credential().clone();
     let token = slot.token().await.map_err(|error| links.error("identity", &format!("credential {name}: "), &error))?;
     let whom = whom(&name, &token);
     links.ok("identity", format!("{whom} has a token for the vault"));
-    let holder = source.read().await.map_err(|error| vault_failure("vault", &whom, &Failure::Vault(error), links))?;
+    let signer = source.read().await.map_err(|error| vault_failure("vault", &whom, &Failure::Vault(error), links))?;
     links.ok("vault", format!("{} gives the certificate {}", source.vault.url.host_str().unwrap_or_default(), source.name));
-    links.0.extend(excess::of_vault(source, &holder, &whom).await);
-    Ok((Arc::new(holder), whom))
+    links.0.extend(excess::of_vault(source, &signer, &whom).await);
+    Ok((Arc::new(signer), whom))
 }
 
 /// Returns the metadata URL of the tenant with this token endpoint.
@@ -333,11 +333,11 @@ fn metadata_url(token_endpoint: &Url) -> Option<Url> {
     Some(url)
 }
 
-fn examine_holder(holder: &Holder, now: u64, links: &mut Links) -> Result<(), Broken> {
-    match (holder, holder.certificate()) {
-        (Holder::KeyOnly(key), _) => {
+fn examine_holder(signer: &SigningCertificate, now: u64, links: &mut Links) -> Result<(), Broken> {
+    match (signer, signer.certificate()) {
+        (SigningCertificate::KeyOnly(key), _) => {
             let end = "its end is known to the app registration alone";
-            links.ok("certificate", format!("{}, {} bits; {end}", holder.describe(), key.bits()));
+            links.ok("certificate", format!("{}, {} bits; {end}", signer.describe(), key.bits()));
             Ok(())
         }
         (_, Some(certificate)) => examine_certificate(certificate, now, links),
@@ -353,13 +353,13 @@ fn examine_certificate(certificate: &Certificate, now: u64, links: &mut Links) -
         certificate.thumbprint(),
         days_in_words(certificate.days_left(now))
     );
-    match (certificate.standing(now), certificate.concern(now)) {
-        (Standing::Good, _) | (_, None) => links.ok("certificate", words),
-        (Standing::EndsSoon, Some(concern)) => {
-            links.warning("certificate", format!("{concern}: {words}"), Standing::EndsSoon.cure())
+    match (certificate.validity_state(now), certificate.concern(now)) {
+        (ValidityState::Good, _) | (_, None) => links.ok("certificate", words),
+        (ValidityState::EndsSoon, Some(concern)) => {
+            links.warning("certificate", format!("{concern}: {words}"), ValidityState::EndsSoon.cure())
         }
-        (standing @ (Standing::Ended | Standing::NotYet), Some(concern)) => {
-            return Err(links.failed("certificate", format!("{concern}: {words}"), standing.cure()));
+        (state @ (ValidityState::Ended | ValidityState::NotYet), Some(concern)) => {
+            return Err(links.failed("certificate", format!("{concern}: {words}"), state.cure()));
         }
     }
     Ok(())

@@ -6,22 +6,22 @@ use super::{
     KeyUse,
     certificates::VaultSource,
     examine::{Outcome, Step},
-    holder::Holder,
     key_vault::{EXPORTABLE, NON_EXPORTABLE},
+    signing_certificate::SigningCertificate,
 };
 
 /// Microsoft Graph, as the audience of tokens.
 const GRAPH: [&str; 3] = ["https://graph.microsoft.com", "https://graph.microsoft.com/", "00000003-0000-0000-c000-000000000000"];
 
 /// Returns what the identity may do in a vault besides signing.
-pub(super) async fn of_vault(source: &VaultSource, holder: &Holder, whom: &str) -> Vec<Step> {
+pub(super) async fn of_vault(source: &VaultSource, signer: &SigningCertificate, whom: &str) -> Vec<Step> {
     let mut found = Vec::new();
-    if holder.is_exportable() {
+    if signer.is_exportable() {
         found.push(Step::new("vault", Outcome::Warning, EXPORTABLE).cure(NON_EXPORTABLE));
     }
     // What comes is wiped unread; that it comes at all is the finding.
-    if source.key_use == KeyUse::Sign && source.vault.secret(&source.name, holder.version()).await.is_ok() {
-        let what = if holder.is_exportable() { "and with it the private key" } else { "which signing does not need" };
+    if source.key_use == KeyUse::Sign && source.vault.secret(&source.name, signer.version()).await.is_ok() {
+        let what = if signer.is_exportable() { "and with it the private key" } else { "which signing does not need" };
         let message = format!("{whom} may read the secret beside the certificate {}, {what}", source.name);
         let cure = "leave it the roles Key Vault Crypto User and Key Vault Reader: Key Vault Certificate User, Secrets User and Administrator \
                     read secrets, and so does `get` of secrets in an access policy";

@@ -152,17 +152,17 @@ fn purpose(capture: &Capture, theirs: &Theirs) -> Purpose {
 
 /// Our requests for the same purpose.
 struct Stage {
-    house: TestBed,
+    bed: TestBed,
 }
 
 impl Stage {
     async fn open() -> Self {
-        let mut house = TestBed::open().await;
+        let mut bed = TestBed::open().await;
         for (id, name) in [(TENANT, "captured"), (OTHER_TENANT, "other")] {
-            house.entra.add_tenant(Tenant { id: id.to_owned(), name: name.to_owned(), domains: BTreeSet::new() });
+            bed.entra.add_tenant(Tenant { id: id.to_owned(), name: name.to_owned(), domains: BTreeSet::new() });
         }
-        let issuer = house.entra.issuer_v2(TENANT);
-        house.entra.register(
+        let issuer = bed.entra.issuer_v2(TENANT);
+        bed.entra.register(
             App::new(CLIENT)
                 .in_tenant("captured")
                 .consented_by("other")
@@ -170,13 +170,13 @@ impl Stage {
                 .federated(&issuer, "pod")
                 .delegated("https://graph.microsoft.com", ["User.Read"]),
         );
-        house.tenants.insert("captured".to_owned(), tenant(TENANT, Some(house.entra.base_url())));
-        Self { house }
+        bed.tenants.insert("captured".to_owned(), tenant(TENANT, Some(bed.entra.base_url())));
+        Self { bed }
     }
 
     fn credentials(&self, config: CredentialConfig) -> Credentials {
         let config = CredentialConfig { tenant: Some("captured".to_owned()), client_id: Some(CLIENT.to_owned()), ..config };
-        let (credentials, faults) = self.house.build(config, None);
+        let (credentials, faults) = self.bed.build(config, None);
         assert!(!faults.any_error(), "{faults:?}");
         credentials
     }
@@ -190,7 +190,7 @@ impl Stage {
     }
 
     async fn ours(&self, purpose: &Purpose, theirs: &Theirs) -> Recorded {
-        self.house.entra.forget_calls();
+        self.bed.entra.forget_calls();
         let field = |name: &str| theirs.form.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone());
         match purpose {
             Purpose::Certificate => {
@@ -203,25 +203,25 @@ impl Stage {
                     assert!(slot.challenged(&token, challenge.as_str().into()));
                     slot.token().await.unwrap();
                 }
-                self.house.entra.requests("/token").remove(usize::from(challenge.is_some()))
+                self.bed.entra.requests("/token").remove(usize::from(challenge.is_some()))
             }
             Purpose::OnBehalfOf => {
                 let credentials = self.certified(theirs);
-                let user = self.house.entra.token().tenant(TENANT).user("nia").audience(CLIENT).scopes(["access_as_user"]).sign();
+                let user = self.bed.entra.token().tenant(TENANT).user("nia").audience(CLIENT).scopes(["access_as_user"]).sign();
                 let token = SecretString::from(user);
-                let expires_at = self.house.clock.unix_seconds() + 3_000;
+                let expires_at = self.bed.clock.unix_seconds() + 3_000;
                 let user = UserToken { token: &token, tenant: TENANT, expires_at };
                 let slot = credentials.find("gateway").unwrap().slot_on_behalf_of(user, "https://graph.microsoft.com/User.Read");
                 slot.unwrap().token().await.unwrap();
-                self.house.entra.requests("/token").remove(0)
+                self.bed.entra.requests("/token").remove(0)
             }
             Purpose::File => {
-                let pod = self.house.entra.token().tenant(TENANT).app(CLIENT).audience("api://AzureADTokenExchange");
-                self.house.write("pod.jwt", &pod.claim("sub", "pod").sign());
+                let pod = self.bed.entra.token().tenant(TENANT).app(CLIENT).audience("api://AzureADTokenExchange");
+                self.bed.write("pod.jwt", &pod.claim("sub", "pod").sign());
                 let file = FederatedTokenConfig { file: Some("pod.jwt".to_owned()), ..Default::default() };
                 let credentials = self.credentials(CredentialConfig { federated_token: Some(file), ..Default::default() });
                 credentials.find("gateway").unwrap().slot(&field("scope").unwrap()).unwrap().token().await.unwrap();
-                self.house.entra.requests("/token").remove(0)
+                self.bed.entra.requests("/token").remove(0)
             }
             Purpose::Identity { proof } => self.identity(theirs, *proof).await,
             Purpose::VaultCertificate => self.vault("RS256", KeyUse::Sign, "/certificates/gateway-cert").await,
@@ -234,7 +234,7 @@ impl Stage {
     }
 
     async fn identity(&self, theirs: &Theirs, proof: bool) -> Recorded {
-        let TestBed { entra, folder, clock, http, .. } = &self.house;
+        let TestBed { entra, folder, clock, http, .. } = &self.bed;
         let query: BTreeMap<_, _> = theirs.url.query_pairs().into_owned().collect();
         let get = |names: [&str; 2]| names.iter().find_map(|name| query.get(*name).cloned());
         let which = ManagedIdentityConfig {
@@ -265,7 +265,7 @@ impl Stage {
 
     /// Returns our request to a vault at `path` for a certificate with this use.
     async fn vault(&self, algorithm: &str, key_use: KeyUse, path: &str) -> Recorded {
-        let TestBed { entra, .. } = &self.house;
+        let TestBed { entra, .. } = &self.bed;
         entra.vault_certificate("gateway-cert", key_use == KeyUse::Download, 90);
         let opener = CredentialConfig { tenant: Some("contoso".to_owned()), ..super::testing::config() };
         let key_vault = KeyVaultCertificateConfig {
@@ -284,7 +284,7 @@ impl Stage {
             ..Default::default()
         };
         let configs = [("opener".to_owned(), opener), ("gateway".to_owned(), gateway)].into();
-        let (credentials, faults) = self.house.build_all(&configs, None);
+        let (credentials, faults) = self.bed.build_all(&configs, None);
         assert!(!faults.any_error(), "{faults:?}");
         // The app registration does not know the vault's certificate, and nothing here needs it to.
         let _ = credentials.find("gateway").unwrap().slot("https://graph.microsoft.com/.default").unwrap().token().await;
@@ -394,7 +394,7 @@ fn captures() -> Vec<Capture> {
 #[tokio::test]
 async fn our_requests_are_those_of_microsofts_clients_but_for_what_is_listed() {
     let stage = Stage::open().await;
-    let base = stage.house.entra.base_url().to_owned();
+    let base = stage.bed.entra.base_url().to_owned();
     let (mut compared, mut explained, mut unknown) = (0, BTreeSet::new(), BTreeSet::new());
     for capture in captures() {
         for (index, theirs) in capture.requests.iter().enumerate() {

@@ -17,7 +17,6 @@ mod examine;
 mod excess;
 #[cfg(test)]
 mod golden;
-mod holder;
 mod key_vault;
 mod managed_identity;
 mod own_token;
@@ -26,6 +25,7 @@ mod past;
 mod platform;
 mod registration;
 mod set;
+mod signing_certificate;
 mod status;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

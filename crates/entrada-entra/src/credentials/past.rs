@@ -10,7 +10,7 @@ use tokio::sync::MutexGuard;
 
 use super::{
     certificates::{CertificateSource, Certificates, Kept, VaultSource},
-    holder::Holder,
+    signing_certificate::SigningCertificate,
     status::VaultCertificateStatus,
 };
 use crate::base::{clock::Clock, error_chain::chain, lock::lock};
@@ -50,14 +50,18 @@ impl<'c> Past<'c> {
     /// Returns the next version to try: not one of `tried`, not disabled, and within its validity.
     ///
     /// Returns the number of its source as well.
-    pub(super) async fn next(&mut self, tried: &[Arc<Holder>], clock: &Clock) -> Option<(usize, Arc<Holder>)> {
+    pub(super) async fn next(
+        &mut self,
+        tried: &[Arc<SigningCertificate>],
+        clock: &Clock,
+    ) -> Option<(usize, Arc<SigningCertificate>)> {
         if self.listed.is_none() {
             self.listed = Some(self.list(tried, clock).await);
         }
         while let Some((index, version)) = self.listed.as_mut().and_then(VecDeque::pop_front) {
             let CertificateSource::Vault(source) = &self.certificates.kept()[index].source else { continue };
             match source.read_version(&version).await {
-                Ok(holder) => return Some((index, Arc::new(holder))),
+                Ok(signer) => return Some((index, Arc::new(signer))),
                 Err(error) => self.note(source, &format!("the version {version} of"), &chain(&*error)),
             }
         }
@@ -69,7 +73,7 @@ impl<'c> Past<'c> {
         self.notes
     }
 
-    async fn list(&mut self, tried: &[Arc<Holder>], clock: &Clock) -> VecDeque<(usize, Box<str>)> {
+    async fn list(&mut self, tried: &[Arc<SigningCertificate>], clock: &Clock) -> VecDeque<(usize, Box<str>)> {
         let mut all = VecDeque::new();
         for (index, kept) in self.certificates.kept().iter().enumerate() {
             // A version that is pinned is the one that is meant.
@@ -77,8 +81,8 @@ impl<'c> Past<'c> {
             match source.vault.certificate_versions(&source.name).await {
                 Ok(mut versions) => {
                     versions.retain(|listed| {
-                        let is_tried = |holder: &Arc<Holder>| {
-                            holder.certificate().is_some_and(|tried| listed.x5t.as_deref() == Some(&*tried.x5t()))
+                        let is_tried = |signer: &Arc<SigningCertificate>| {
+                            signer.certificate().is_some_and(|tried| listed.x5t.as_deref() == Some(&*tried.x5t()))
                         };
                         listed.is_usable(clock.unix_seconds()) && !tried.iter().any(is_tried)
                     });
@@ -103,20 +107,20 @@ impl<'c> Past<'c> {
 
 impl Certificates {
     /// Remembers that a certificate was refused, if it is the newest version of a vault's.
-    pub(super) fn doubt(&self, holder: &Holder, code: Option<&str>, clock: &Clock) {
-        for kept in self.kept().iter().filter(|kept| kept.follows() && kept.has_newest(holder)) {
-            let id = holder.id();
+    pub(super) fn doubt(&self, signer: &SigningCertificate, code: Option<&str>, clock: &Clock) {
+        for kept in self.kept().iter().filter(|kept| kept.follows() && kept.has_newest(signer)) {
+            let id = signer.id();
             *lock(&kept.refused) = Some(RefusedVersion { id, code: code.map(str::to_owned), at: clock.monotonic() });
         }
     }
 
     /// Keeps an accepted older version from the vault of a source.
-    pub(super) fn keep(&self, index: usize, holder: &Arc<Holder>) {
+    pub(super) fn keep(&self, index: usize, signer: &Arc<SigningCertificate>) {
         let kept = &self.kept()[index];
-        kept.found.store(Some(holder.clone()));
+        kept.found.store(Some(signer.clone()));
         if let CertificateSource::Vault(source) = &kept.source {
             let (name, newest, used, cure) =
-                (&*source.name, kept.newest_version(), holder.version(), VaultCertificateStatus::CURE);
+                (&*source.name, kept.newest_version(), signer.version(), VaultCertificateStatus::CURE);
             tracing::warn!(
                 name,
                 newest,
@@ -128,19 +132,19 @@ impl Certificates {
     }
 
     /// Forgets the refusal of a newest version once it is accepted.
-    pub(super) fn told_of_accepted(&self, holder: &Holder) {
-        for kept in self.kept().iter().filter(|kept| kept.has_newest(holder)) {
+    pub(super) fn told_of_accepted(&self, signer: &SigningCertificate) {
+        for kept in self.kept().iter().filter(|kept| kept.has_newest(signer)) {
             if lock(&kept.refused).take().is_some()
                 && let CertificateSource::Vault(source) = &kept.source
             {
-                let (name, version) = (&*source.name, holder.version());
+                let (name, version) = (&*source.name, signer.version());
                 tracing::info!(name, version, "Entra accepts the newest version of the vault's certificate now");
             }
         }
     }
 
     /// Returns the newest version of a vault's certificate if its refusal is old enough for another try.
-    pub(super) fn newest_again(&self, clock: &Clock) -> Option<Arc<Holder>> {
+    pub(super) fn newest_again(&self, clock: &Clock) -> Option<Arc<SigningCertificate>> {
         let now = clock.monotonic();
         self.kept().iter().find_map(|kept| {
             let newest = kept.newest.load_full()?;
@@ -184,8 +188,8 @@ impl Kept {
         matches!(&self.source, CertificateSource::Vault(VaultSource { version: None, .. }))
     }
 
-    fn has_newest(&self, holder: &Holder) -> bool {
-        self.newest.load_full().is_some_and(|newest| newest.is(holder))
+    fn has_newest(&self, signer: &SigningCertificate) -> bool {
+        self.newest.load_full().is_some_and(|newest| newest.is(signer))
     }
 
     fn newest_version(&self) -> Option<String> {
@@ -194,10 +198,10 @@ impl Kept {
 
     /// Returns whether the certificate came from this source: a version of the same vault and, if its key tells it, of the same
     /// name.
-    fn gave(&self, holder: &Holder) -> bool {
+    fn gave(&self, signer: &SigningCertificate) -> bool {
         let CertificateSource::Vault(source) = &self.source else { return false };
-        match holder {
-            Holder::InVault(kept, vault) => {
+        match signer {
+            SigningCertificate::InVault(kept, vault) => {
                 Arc::ptr_eq(vault, &source.vault)
                     && kept
                         .key
@@ -205,11 +209,11 @@ impl Kept {
                         .and_then(|mut path| path.nth(1))
                         .is_some_and(|name| name.eq_ignore_ascii_case(&source.name))
             }
-            Holder::Downloaded(..) => {
+            SigningCertificate::Downloaded(..) => {
                 let known = [self.newest.load_full(), self.found.load_full(), self.older.load_full()];
-                known.into_iter().flatten().any(|known| known.is(holder))
+                known.into_iter().flatten().any(|known| known.is(signer))
             }
-            Holder::Here(_) | Holder::KeyOnly(_) => false,
+            SigningCertificate::Here(_) | SigningCertificate::KeyOnly(_) => false,
         }
     }
 }

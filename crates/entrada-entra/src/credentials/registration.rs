@@ -21,9 +21,9 @@ use super::{
     application::{Application, Identity},
     credential::Source,
     examine::{Outcome, Step},
-    holder::Holder,
+    signing_certificate::SigningCertificate,
 };
-use crate::certificate::keys::Standing;
+use crate::certificate::keys::ValidityState;
 use crate::{base::error_chain::chain, entra::GraphAddress, entra::graph_address, identity_http::Call};
 
 /// The size limit: more than any registration.
@@ -226,11 +226,11 @@ fn judge(registration: &Registration, identity: &Identity, Use { single_tenant, 
         let entry = registration.key_credentials.iter().find(|key| names(key, key_only));
         if let Some(left) = entry.and_then(|key| days(key.end_date_time, now)).filter(|left| (0..WARN_DAYS).contains(left)) {
             let what = format!("the certificate {} expires in {left} days", key_only.thumbprint());
-            note(what, Standing::EndsSoon.cure());
+            note(what, ValidityState::EndsSoon.cure());
         }
     }
     // Graph tells thumbprints in one of two spellings; one that it does not tell says nothing, and SHA-256 is never told.
-    let told = |holder: &&Arc<Holder>| holder.x5t().is_some();
+    let told = |signer: &&Arc<SigningCertificate>| signer.x5t().is_some();
     let named = registration.key_credentials.iter().all(|key| key.custom_key_identifier.is_some());
     for certificate in certificates.iter().filter(|_| named).filter(told) {
         if !registration.key_credentials.iter().any(|key| names(key, certificate)) {
@@ -284,8 +284,8 @@ fn days(end: Option<jiff::Timestamp>, now: u64) -> Option<i64> {
     end.map(|end| (end.as_second() - now.cast_signed()).div_euclid(86_400))
 }
 
-fn names(key: &KeyCredential, holder: &Holder) -> bool {
-    let (Some(x5t), hex) = (holder.x5t(), holder.thumbprint()) else { return false };
+fn names(key: &KeyCredential, signer: &SigningCertificate) -> bool {
+    let (Some(x5t), hex) = (signer.x5t(), signer.thumbprint()) else { return false };
     key.custom_key_identifier.as_deref().is_some_and(|written| {
         let decoded = STANDARD.decode(written).unwrap_or_default();
         written.eq_ignore_ascii_case(&hex)
@@ -381,8 +381,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_certificate_that_is_not_uploaded_is_told() {
-        let house = TestBed::open().await;
-        let credentials = house.gateway();
+        let bed = TestBed::open().await;
+        let credentials = bed.gateway();
         let Source::Application(application) = &credentials.find("gateway").unwrap().source else { panic!("an application") };
         let sha1 = |made: &crate::certificate::keys::testing::Made| *made.pair().certificate().thumbprints().sha1();
         let hex = GATEWAY.pair().certificate().thumbprint();
@@ -400,8 +400,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_without_its_certificate_is_told_its_end_by_the_registration() {
-        let house = TestBed::open().await;
-        house.write("gateway.key", &GATEWAY.key_pem);
+        let bed = TestBed::open().await;
+        bed.write("gateway.key", &GATEWAY.key_pem);
         let hex = GATEWAY.pair().certificate().thumbprint();
         let build = |thumbprint: &str| {
             let certificate = CertificateConfig {
@@ -409,7 +409,7 @@ mod tests {
                 thumbprint: Some(thumbprint.to_owned()),
                 ..CertificateConfig::default()
             };
-            let (credentials, faults) = house.build(CredentialConfig { certificate: Some(certificate), ..config() }, None);
+            let (credentials, faults) = bed.build(CredentialConfig { certificate: Some(certificate), ..config() }, None);
             assert!(faults.is_empty(), "{faults:?}");
             credentials
         };
@@ -433,19 +433,19 @@ mod tests {
 
     #[tokio::test]
     async fn reads_the_registration_where_it_may_and_says_what_to_look_for_where_not() {
-        let house = TestBed::open().await;
-        let credentials = house.gateway();
-        let examine = async || house.gateway().find("gateway").unwrap().examine_registration(None, true).await;
+        let bed = TestBed::open().await;
+        let credentials = bed.gateway();
+        let examine = async || bed.gateway().find("gateway").unwrap().examine_registration(None, true).await;
 
         let steps = examine().await;
         assert_eq!(steps[0].outcome, Outcome::Skipped, "{steps:?}");
         assert!(steps[0].found.contains("may not read its own registration"), "{steps:?}");
 
-        house.entra.update_app(CLIENT, |app| app.granted("https://graph.microsoft.com", ["Application.Read.All"]));
+        bed.entra.update_app(CLIENT, |app| app.granted("https://graph.microsoft.com", ["Application.Read.All"]));
         let steps = examine().await;
         assert_eq!(steps.iter().map(|step| step.outcome).collect::<Vec<_>>(), [Outcome::Ok], "{steps:?}");
 
-        house.entra.update_app(CLIENT, |app| app.redirect_uri("https://contoso.example/signin").secret("s").implicit_grant());
+        bed.entra.update_app(CLIENT, |app| app.redirect_uri("https://contoso.example/signin").secret("s").implicit_grant());
         let steps = examine().await;
         let told: Vec<_> = steps.iter().map(|step| &*step.found).collect();
         assert_eq!(told.len(), 3, "{told:?}");

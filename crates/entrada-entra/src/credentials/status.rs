@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{
     CredentialConfig,
     error::{Failure, Refused},
-    holder::Holder,
+    signing_certificate::SigningCertificate,
     token_cache::{LastFailure, SlotStatus},
 };
 use crate::certificate::keys::Certificate;
@@ -133,7 +133,7 @@ pub(super) fn of(
     config: &CredentialConfig,
     endpoint: Option<String>,
     tokens_for_callers: usize,
-    certificates: &[Arc<Holder>],
+    certificates: &[Arc<SigningCertificate>],
     slots: Vec<(Box<str>, SlotStatus)>,
     now: u64,
 ) -> CredentialStatus {
@@ -145,18 +145,18 @@ pub(super) fn of(
         tokens_for_callers,
         required: config.required,
         ready: slots.iter().all(|(_, slot)| slot.expires_at.is_some()),
-        certificates: certificates.iter().map(|holder| of_certificate(holder, now)).collect(),
+        certificates: certificates.iter().map(|signer| of_certificate(signer, now)).collect(),
         vault_certificates: Vec::new(),
         tokens: slots.into_iter().map(|(scope, slot)| token(scope.into(), slot)).collect(),
     }
 }
 
-fn of_certificate(holder: &Holder, now: u64) -> CertificateStatus {
-    let certificate = holder.certificate();
+fn of_certificate(signer: &SigningCertificate, now: u64) -> CertificateStatus {
+    let certificate = signer.certificate();
     CertificateStatus {
-        subject: holder.subject().map(str::to_owned),
-        thumbprint: holder.thumbprint(),
-        x5t_s256: holder.x5t_s256(),
+        subject: signer.subject().map(str::to_owned),
+        thumbprint: signer.thumbprint(),
+        x5t_s256: signer.x5t_s256(),
         not_after: certificate.map(Certificate::not_after),
         days_left: certificate.map(|certificate| certificate.days_left(now)),
     }

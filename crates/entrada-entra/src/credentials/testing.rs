@@ -66,7 +66,7 @@ impl TestBed {
         let entra = DevTenant::start(Options { clock: clock.clone(), ..Options::default() }).await.unwrap();
         entra.update_app(CLIENT, |app| app.certificate_pem(&GATEWAY.certificate_pem));
         let folder = tempfile::tempdir().unwrap();
-        let house = Self {
+        let bed = Self {
             tenants: [("contoso".to_owned(), tenant(&entra.tenant_id(), Some(entra.base_url())))].into(),
             http: Arc::new(IdentityHttp::new(&IdentityHttpConfig::default()).unwrap()),
             entra,
@@ -74,8 +74,8 @@ impl TestBed {
             clock,
             secrets: Secrets::default(),
         };
-        house.write("gateway.pem", &GATEWAY.pem());
-        house
+        bed.write("gateway.pem", &GATEWAY.pem());
+        bed
     }
 
     pub fn write(&self, name: &str, text: &str) {

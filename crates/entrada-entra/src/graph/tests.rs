@@ -61,79 +61,79 @@ impl TestBed {
 
 #[tokio::test]
 async fn asks_about_the_named_groups_of_the_validated_user_and_keeps_the_answer() {
-    let house = TestBed::open().await;
+    let bed = TestBed::open().await;
 
-    let first = house.groups(house.nia(), &[&STAFF.to_uppercase(), ADMINS]).await;
-    let again = house.groups(house.nia(), &[&STAFF.to_uppercase(), ADMINS]).await;
+    let first = bed.groups(bed.nia(), &[&STAFF.to_uppercase(), ADMINS]).await;
+    let again = bed.groups(bed.nia(), &[&STAFF.to_uppercase(), ADMINS]).await;
 
     assert_eq!(first, Ok(json!([STAFF.to_uppercase()])), "in the policy's own spelling");
     assert_eq!(again, first);
-    let asked = house.of.entra.requests("/checkMemberGroups");
+    let asked = bed.of.entra.requests("/checkMemberGroups");
     assert_eq!(asked.len(), 1);
     assert_eq!(asked[0].target.path(), format!("/v1.0/users/{NIA}/checkMemberGroups"));
     assert_eq!(serde_json::from_slice::<Value>(&asked[0].body).unwrap(), json!({ "groupIds": [STAFF.to_uppercase(), ADMINS] }));
     // Another question is another answer, and so is another user.
-    assert_eq!(house.groups(house.nia(), &[ADMINS]).await, Ok(json!([])));
-    let stranger = Person { object_id: "0b1d0000-0000-4000-8000-00000000000b", ..house.nia() };
-    assert_eq!(house.groups(stranger, &[STAFF]).await, Ok(json!([])), "whom the directory does not have is in no group");
-    assert_eq!(house.calls(), 3);
+    assert_eq!(bed.groups(bed.nia(), &[ADMINS]).await, Ok(json!([])));
+    let stranger = Person { object_id: "0b1d0000-0000-4000-8000-00000000000b", ..bed.nia() };
+    assert_eq!(bed.groups(stranger, &[STAFF]).await, Ok(json!([])), "whom the directory does not have is in no group");
+    assert_eq!(bed.calls(), 3);
 }
 
 #[tokio::test]
 async fn more_groups_than_a_call_takes_are_asked_in_several() {
-    let house = TestBed::open().await;
+    let bed = TestBed::open().await;
     let many: Vec<String> =
         (0..45).map(|index| format!("{index:08}-1111-2222-3333-bbbb4444cccc")).chain([STAFF.to_owned()]).collect();
 
-    let found = house.groups(house.nia(), &many.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let found = bed.groups(bed.nia(), &many.iter().map(String::as_str).collect::<Vec<_>>()).await;
 
     assert_eq!(found, Ok(json!([STAFF])));
-    assert_eq!(house.calls(), 3);
+    assert_eq!(bed.calls(), 3);
 }
 
 #[tokio::test]
 async fn an_answer_serves_for_its_time_and_no_longer() {
-    let house = TestBed::open().await;
-    assert_eq!(house.groups(house.nia(), &[STAFF]).await, Ok(json!([STAFF])));
-    house.of.entra.add_user(User { object_id: Some(NIA.to_owned()), ..User::new("nia") });
+    let bed = TestBed::open().await;
+    assert_eq!(bed.groups(bed.nia(), &[STAFF]).await, Ok(json!([STAFF])));
+    bed.of.entra.add_user(User { object_id: Some(NIA.to_owned()), ..User::new("nia") });
 
-    house.of.clock.advance(MINUTES - Duration::from_secs(1));
-    let before = house.groups(house.nia(), &[STAFF]).await;
-    house.of.clock.advance(Duration::from_secs(1));
-    let after = house.groups(house.nia(), &[STAFF]).await;
+    bed.of.clock.advance(MINUTES - Duration::from_secs(1));
+    let before = bed.groups(bed.nia(), &[STAFF]).await;
+    bed.of.clock.advance(Duration::from_secs(1));
+    let after = bed.groups(bed.nia(), &[STAFF]).await;
 
     assert_eq!((before, after), (Ok(json!([STAFF])), Ok(json!([]))));
     // Graph being away makes nobody a member of yesterday.
-    house.of.entra.fail(Fault::on("/checkMemberGroups").status(503));
-    house.of.clock.advance(MINUTES);
-    assert!(house.groups(house.nia(), &[STAFF]).await.is_err());
+    bed.of.entra.fail(Fault::on("/checkMemberGroups").status(503));
+    bed.of.clock.advance(MINUTES);
+    assert!(bed.groups(bed.nia(), &[STAFF]).await.is_err());
 }
 
 #[tokio::test]
 async fn an_answer_that_another_policy_keeps_for_longer_serves_no_longer_here() {
-    let house = TestBed::open().await;
-    assert_eq!(house.groups(house.nia(), &[STAFF]).await, Ok(json!([STAFF])));
-    house.of.entra.add_user(User { object_id: Some(NIA.to_owned()), ..User::new("nia") });
+    let bed = TestBed::open().await;
+    assert_eq!(bed.groups(bed.nia(), &[STAFF]).await, Ok(json!([STAFF])));
+    bed.of.entra.add_user(User { object_id: Some(NIA.to_owned()), ..User::new("nia") });
 
-    house.of.clock.advance(Duration::from_secs(2));
-    let patient = house.groups(house.nia(), &[STAFF]).await;
-    let hasty = house.groups_within(house.nia(), &[STAFF], Duration::from_secs(1)).await;
+    bed.of.clock.advance(Duration::from_secs(2));
+    let patient = bed.groups(bed.nia(), &[STAFF]).await;
+    let hasty = bed.groups_within(bed.nia(), &[STAFF], Duration::from_secs(1)).await;
 
     assert_eq!((patient, hasty), (Ok(json!([STAFF])), Ok(json!([]))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_call_serves_all_who_wait() {
-    let house = Arc::new(TestBed::open().await);
-    let held = house.of.entra.hold("/checkMemberGroups");
+    let bed = Arc::new(TestBed::open().await);
+    let held = bed.of.entra.hold("/checkMemberGroups");
     let waiting: Vec<_> = (0..50)
         .map(|_| {
-            let house = house.clone();
-            tokio::spawn(async move { house.groups(house.nia(), &[STAFF]).await })
+            let bed = bed.clone();
+            tokio::spawn(async move { bed.groups(bed.nia(), &[STAFF]).await })
         })
         .collect();
     // One who gives up takes nobody's answer away.
-    house.of.entra.arrived("/checkMemberGroups", 1).await;
+    bed.of.entra.arrived("/checkMemberGroups", 1).await;
     waiting[0].abort();
 
     drop(held);
@@ -141,13 +141,13 @@ async fn one_call_serves_all_who_wait() {
     for one in waiting.into_iter().skip(1) {
         assert_eq!(one.await.unwrap(), Ok(json!([STAFF])));
     }
-    assert_eq!(house.calls(), 1);
+    assert_eq!(bed.calls(), 1);
 }
 
 #[tokio::test]
 async fn what_cannot_be_answered_is_an_error_and_never_no() {
-    let house = TestBed::open().await;
-    let ask = async || house.groups(house.nia(), &[STAFF]).await;
+    let bed = TestBed::open().await;
+    let ask = async || bed.groups(bed.nia(), &[STAFF]).await;
     for (row, fault, expected, pauses) in [
         ("throttled", Fault::on("/check").status(429).header("retry-after", "30"), "busy (status 429)", 30),
         ("stumbles", Fault::on("/check").status(500), "busy (status 500)", 2),
@@ -166,48 +166,48 @@ async fn what_cannot_be_answered_is_an_error_and_never_no() {
         ("no texts", Fault::on("/check").body(r#"{"value":[1]}"#), "cannot be read", 0),
         ("no JSON", Fault::on("/check").body("yes"), "cannot be read", 0),
     ] {
-        house.of.entra.fail(fault);
+        bed.of.entra.fail(fault);
 
         let error = ask().await.unwrap_err();
 
         assert!(error.contains(expected), "{row}: {error}");
-        house.of.entra.recover();
-        let calls = house.calls();
+        bed.of.entra.recover();
+        let calls = bed.calls();
         if pauses > 0 {
             assert!(ask().await.unwrap_err().contains("is not called"), "{row}");
-            assert_eq!(house.calls(), calls, "{row}: it is left alone");
-            house.of.clock.advance(Duration::from_secs(pauses));
+            assert_eq!(bed.calls(), calls, "{row}: it is left alone");
+            bed.of.clock.advance(Duration::from_secs(pauses));
         }
         assert_eq!(ask().await, Ok(json!([STAFF])), "{row}: a failure is kept for nobody");
-        house.of.clock.advance(MINUTES);
+        bed.of.clock.advance(MINUTES);
     }
 }
 
 #[tokio::test]
 async fn a_refused_token_is_renewed_once() {
-    let house = TestBed::open().await;
-    house.of.entra.fail(Fault::on("/checkMemberGroups").status(401).times(1));
+    let bed = TestBed::open().await;
+    bed.of.entra.fail(Fault::on("/checkMemberGroups").status(401).times(1));
 
-    assert_eq!(house.groups(house.nia(), &[STAFF]).await, Ok(json!([STAFF])));
+    assert_eq!(bed.groups(bed.nia(), &[STAFF]).await, Ok(json!([STAFF])));
 
-    assert_eq!((house.calls(), house.of.entra.calls("/token")), (2, 2));
+    assert_eq!((bed.calls(), bed.of.entra.calls("/token")), (2, 2));
 }
 
 #[tokio::test]
 async fn without_a_token_nothing_is_asked() {
-    let house = TestBed::open().await;
-    house.of.entra.update_app(CLIENT, |app| crate::dev_tenant::App { disabled: true, ..app });
+    let bed = TestBed::open().await;
+    bed.of.entra.update_app(CLIENT, |app| crate::dev_tenant::App { disabled: true, ..app });
 
-    let fault = house.graph.groups(house.nia(), &[STAFF.into()].into(), MINUTES).await.unwrap_err();
+    let fault = bed.graph.groups(bed.nia(), &[STAFF.into()].into(), MINUTES).await.unwrap_err();
 
     assert!(matches!(*fault, GraphFault::Credential(_)), "{fault}");
     assert_eq!(fault.reason(), crate::refusal::Reason::CredentialUnavailable);
-    assert_eq!(house.calls(), 0);
+    assert_eq!(bed.calls(), 0);
 }
 
 #[tokio::test]
 async fn attributes_become_claims_that_the_token_lacks() {
-    let house = TestBed::open().await;
+    let bed = TestBed::open().await;
     let claims: Arc<[(Box<str>, Box<str>)]> = Arc::new([
         ("account".into(), "onPremisesSamAccountName".into()),
         ("department".into(), "department".into()),
@@ -217,7 +217,7 @@ async fn attributes_become_claims_that_the_token_lacks() {
         Arc::new(Token {
             claims: Claims(claims.into()),
             kind: TokenKind::User,
-            tenant: house.tenant.as_str().into(),
+            tenant: bed.tenant.as_str().into(),
             client: None,
             subject: None,
             object_id: Some(NIA.into()),
@@ -231,7 +231,7 @@ async fn attributes_become_claims_that_the_token_lacks() {
     };
     let (bare, own) = (token(json!({ "account": null })), token(json!({ "account": "own", "x": 1 })));
 
-    let found = house.graph.attributes(Person::of(&bare).unwrap(), &claims, MINUTES).await.unwrap();
+    let found = bed.graph.attributes(Person::of(&bare).unwrap(), &claims, MINUTES).await.unwrap();
 
     let completed = found.added_to(&bare);
     // What the user lacks, or has as the empty text, stays absent.
@@ -239,20 +239,20 @@ async fn attributes_become_claims_that_the_token_lacks() {
     assert_eq!((completed.claims.get("department"), completed.claims.get("city")), (None, None));
     assert!(Arc::ptr_eq(&completed, &found.added_to(&bare)), "calls of one token share it");
     assert_eq!(found.added_to(&own).claims.get("account"), Some(&"own".into()), "the token's own claim wins");
-    let asked = house.of.entra.requests(&format!("/users/{NIA}"));
+    let asked = bed.of.entra.requests(&format!("/users/{NIA}"));
     let query: BTreeMap<_, _> = url::form_urlencoded::parse(asked[0].target.query().unwrap().as_bytes()).into_owned().collect();
     assert_eq!(query, BTreeMap::from([("$select".to_owned(), "onPremisesSamAccountName,department,city".to_owned())]));
 }
 
 #[tokio::test]
 async fn answers_outlive_a_reload_that_changes_nothing_of_theirs() {
-    let house = TestBed::open().await;
-    assert_eq!(house.groups(house.nia(), &[STAFF]).await, Ok(json!([STAFF])));
+    let bed = TestBed::open().await;
+    assert_eq!(bed.groups(bed.nia(), &[STAFF]).await, Ok(json!([STAFF])));
 
-    let after = Graphs::after(Some(&house.graphs));
-    let same = after.of(&house.graph.address, &house.graph.credential);
-    let elsewhere = GraphAddress { scope: "https://graph.microsoft.us/.default".into(), ..house.graph.address.clone() };
+    let after = Graphs::after(Some(&bed.graphs));
+    let same = after.of(&bed.graph.address, &bed.graph.credential);
+    let elsewhere = GraphAddress { scope: "https://graph.microsoft.us/.default".into(), ..bed.graph.address.clone() };
 
-    assert!(Arc::ptr_eq(&same, &house.graph));
-    assert!(!Arc::ptr_eq(&after.of(&elsewhere, &house.graph.credential), &house.graph));
+    assert!(Arc::ptr_eq(&same, &bed.graph));
+    assert!(!Arc::ptr_eq(&after.of(&elsewhere, &bed.graph.credential), &bed.graph));
 }

@@ -296,7 +296,7 @@ impl ConnectionPermit {
     pub(super) fn counts_for(&mut self, peer: IpAddr) -> bool {
         let limits = self.listener.limits();
         if limits.connections_per_peer >= limits.connections {
-            // A peer that may have all of them is no other than a full house, where whoever has rested longest makes room.
+            // A peer that may have all of them is no other than a full bed, where whoever has rested longest makes room.
             return true;
         }
         let peer = Peer::from(peer);

@@ -11,7 +11,7 @@ use super::{
     pool::Pool,
     send::{Host, PerWorker, Upstream},
     server::{Location, Server},
-    standing::Standing,
+    server_health::ServerHealth,
     tls::Trust,
 };
 use crate::settings::{Faults, Lint, Place};
@@ -69,7 +69,7 @@ impl Upstream {
                 base: location.base,
                 address: location.address,
                 tls,
-                standing: Standing::default(),
+                health: ServerHealth::default(),
             })
         });
         let servers: Box<[_]> = servers.collect();

@@ -72,7 +72,7 @@ impl Upstream {
                 kept: server.pools.iter().map(|pool| pool.kept()).sum(),
                 opened: sum(&|pool| pool.opened.load(Ordering::Relaxed)),
                 connect_failures: sum(&|pool| pool.connect_failures.load(Ordering::Relaxed)),
-                ejections: server.standing.ejections(),
+                ejections: server.health.ejections(),
                 durations: durations(server),
             }
         })

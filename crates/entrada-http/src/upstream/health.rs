@@ -40,7 +40,7 @@ async fn watch(upstream: Weak<Upstream>, index: usize, health: UpstreamHealthCon
             .unwrap_or_else(|_| Err(format!("no answer within {:?}", health.interval.0)));
         let server = &upstream.servers[index];
         let (passed, cause) = (result.is_ok(), result.as_ref().err().cloned());
-        if server.standing.checked(result, &health) {
+        if server.health.checked(result, &health) {
             let (upstream, server) = (&*upstream.name, &*server.name);
             if passed {
                 tracing::warn!(upstream, server, "a server is back in service");

@@ -34,7 +34,7 @@ mod retry;
 mod send;
 mod send_body;
 mod server;
-mod standing;
+mod server_health;
 mod tls;
 
 #[cfg(test)]

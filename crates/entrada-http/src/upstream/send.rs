@@ -141,10 +141,10 @@ impl Upstream {
         self.servers.iter().map(|server| ServerState {
             name: server.name.clone(),
             in_flight: server.in_flight(),
-            healthy: server.standing.is_up(),
-            ejected: server.standing.is_ejected(),
-            since: server.standing.since(),
-            cause: server.standing.cause(),
+            healthy: server.health.is_up(),
+            ejected: server.health.is_ejected(),
+            since: server.health.since(),
+            cause: server.health.cause(),
         })
     }
 
@@ -246,7 +246,7 @@ impl Upstream {
         let count = self.servers.len();
         let turn = if count == 1 { 0 } else { worker_state.turn.fetch_add(1, Ordering::Relaxed) };
         let round = || (0..count).map(|offset| (turn + offset) % count);
-        let available = || round().filter(|at| self.servers[*at].standing.is_available());
+        let available = || round().filter(|at| self.servers[*at].health.is_available());
         let first = match self.config.balance {
             BalanceConfig::RoundRobin => available().next(),
             // Starting at another one each time spreads requests among servers that are equally busy.
@@ -254,14 +254,14 @@ impl Upstream {
         };
         // To be ejected is a guess from a few requests: it never leaves a caller without any server. A health check knows.
         first
-            .or_else(|| round().find(|at| self.servers[*at].standing.is_up()))
+            .or_else(|| round().find(|at| self.servers[*at].health.is_up()))
             .ok_or_else(|| UpstreamError::NoServer { upstream: self.name.clone() })
     }
 
     /// Returns the next server in the round: the same one if no other is in service.
     fn next(&self, at: usize) -> usize {
         let count = self.servers.len();
-        (1..count).map(|offset| (at + offset) % count).find(|at| self.servers[*at].standing.is_available()).unwrap_or(at)
+        (1..count).map(|offset| (at + offset) % count).find(|at| self.servers[*at].health.is_available()).unwrap_or(at)
     }
 
     /// Records the result of a server.
@@ -277,17 +277,17 @@ impl Upstream {
             Err(error) => error.server().is_some(),
         };
         if !failed {
-            return server.standing.succeeded();
+            return server.health.succeeded();
         }
         let cause = || match result {
             Ok(response) => format!("it answers with {}", response.status()),
             Err(error) => chain(error),
         };
-        if server.standing.failed(ejection, cause) {
+        if server.health.failed(ejection, cause) {
             tracing::warn!(
                 upstream = &*self.name,
                 server = &*server.name,
-                cause = server.standing.cause().as_deref(),
+                cause = server.health.cause().as_deref(),
                 "a server failed too often and is left alone for a while"
             );
         }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use http::{HeaderValue, Uri, uri::Authority, uri::Scheme};
 use rustls_pki_types::ServerName;
 
-use super::{pool::Pool, resolve::is_platform, standing::Standing, tls::Tls};
+use super::{pool::Pool, resolve::is_platform, server_health::ServerHealth, tls::Tls};
 
 /// One server of an upstream: its address, and each thread's connections to it.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) struct Server {
     /// The connections, a pool for each thread.
     pub(super) pools: Box<[Arc<Pool>]>,
     /// The state of its service.
-    pub(super) standing: Standing,
+    pub(super) health: ServerHealth,
 }
 
 impl Server {

@@ -46,7 +46,7 @@ pub struct Certificate {
 
 /// The state of a certificate's validity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ValidityState {
     /// It is valid for at least 30 more days.
     Good,
     /// It is valid for less than 30 days.
@@ -57,7 +57,7 @@ pub enum Standing {
     NotYet,
 }
 
-impl Standing {
+impl ValidityState {
     /// Returns the operator's remedy.
     pub const fn cure(self) -> &'static str {
         match self {
@@ -180,23 +180,23 @@ impl Certificate {
     }
 
     /// Returns the state of its validity.
-    pub fn standing(&self, now: u64) -> Standing {
+    pub fn validity_state(&self, now: u64) -> ValidityState {
         match self.days_left(now) {
-            ..0 => Standing::Ended,
-            _ if now < self.not_before => Standing::NotYet,
-            0..WARN_DAYS => Standing::EndsSoon,
-            _ => Standing::Good,
+            ..0 => ValidityState::Ended,
+            _ if now < self.not_before => ValidityState::NotYet,
+            0..WARN_DAYS => ValidityState::EndsSoon,
+            _ => ValidityState::Good,
         }
     }
 
     /// Describes a problem of its validity in words, if there is one.
     pub fn concern(&self, now: u64) -> Option<String> {
         let Self { subject, .. } = self;
-        match self.standing(now) {
-            Standing::Good => None,
-            Standing::EndsSoon => Some(format!("the certificate of {subject} expires in {} days", self.days_left(now))),
-            Standing::Ended => Some(format!("the certificate of {subject} has expired")),
-            Standing::NotYet => Some(format!("the certificate of {subject} is not valid yet")),
+        match self.validity_state(now) {
+            ValidityState::Good => None,
+            ValidityState::EndsSoon => Some(format!("the certificate of {subject} expires in {} days", self.days_left(now))),
+            ValidityState::Ended => Some(format!("the certificate of {subject} has expired")),
+            ValidityState::NotYet => Some(format!("the certificate of {subject} is not valid yet")),
         }
     }
 

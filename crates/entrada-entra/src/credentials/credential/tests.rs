@@ -17,13 +17,13 @@ fn told(faults: &Faults) -> Vec<String> {
 
 #[tokio::test]
 async fn acquires_a_token_with_either_signature_and_with_the_chain() {
-    let house = TestBed::open().await;
+    let bed = TestBed::open().await;
     for (algorithm, send_certificate_chain) in
         [(AssertionAlgorithm::PS256, false), (AssertionAlgorithm::RS256, false), (AssertionAlgorithm::PS256, true)]
     {
         let config =
             CredentialConfig { assertion: AssertionConfig { algorithm: Some(algorithm), send_certificate_chain }, ..config() };
-        let (credentials, _) = house.build(config, None);
+        let (credentials, _) = bed.build(config, None);
 
         let token = credentials.find("gateway").unwrap().slot(SCOPE).unwrap().token().await.unwrap();
 
@@ -34,40 +34,40 @@ async fn acquires_a_token_with_either_signature_and_with_the_chain() {
 
 #[tokio::test]
 async fn five_hundred_cold_requests_make_one_token_request() {
-    let house = TestBed::open().await;
-    let credentials = house.gateway();
+    let bed = TestBed::open().await;
+    let credentials = bed.gateway();
     let slot = credentials.find("gateway").unwrap().slot(SCOPE).unwrap();
-    let hold = house.entra.hold("/token");
+    let hold = bed.entra.hold("/token");
     let waiting: Vec<_> = (0..500)
         .map(|_| {
             let slot = slot.clone();
             tokio::spawn(async move { slot.token().await })
         })
         .collect();
-    house.entra.arrived("/token", 1).await;
+    bed.entra.arrived("/token", 1).await;
 
     drop(hold);
 
     for waiter in waiting {
         assert!(waiter.await.unwrap().is_ok());
     }
-    assert_eq!(house.entra.calls("/token"), 1);
+    assert_eq!(bed.entra.calls("/token"), 1);
 }
 
 #[tokio::test]
 async fn one_assertion_serves_several_scopes_while_it_is_good() {
-    let house = TestBed::open().await;
-    let credentials = house.gateway();
+    let bed = TestBed::open().await;
+    let credentials = bed.gateway();
     let credential = credentials.find("gateway").unwrap();
 
     for scope in [SCOPE, "https://graph.microsoft.com/.default", "https://vault.azure.net/.default"] {
         credential.slot(scope).unwrap().token().await.unwrap();
     }
-    house.clock.advance(Duration::from_secs(240));
+    bed.clock.advance(Duration::from_secs(240));
     credential.slot("https://monitor.azure.com/.default").unwrap().token().await.unwrap();
 
     let assertions: Vec<_> =
-        house.entra.requests("/token").iter().map(|request| request.field("client_assertion").unwrap()).collect();
+        bed.entra.requests("/token").iter().map(|request| request.field("client_assertion").unwrap()).collect();
     assert_eq!(assertions.len(), 4);
     assert!(assertions[0] == assertions[1] && assertions[1] == assertions[2]);
     assert_ne!(assertions[2], assertions[3], "a minute before its end it is replaced");
@@ -75,8 +75,8 @@ async fn one_assertion_serves_several_scopes_while_it_is_good() {
 
 #[tokio::test]
 async fn the_same_scope_in_another_letter_case_is_the_same_token() {
-    let house = TestBed::open().await;
-    let credentials = house.gateway();
+    let bed = TestBed::open().await;
+    let credentials = bed.gateway();
     let credential = credentials.find("gateway").unwrap();
 
     assert!(Arc::ptr_eq(&credential.slot(SCOPE).unwrap(), &credential.slot("API://orders-internal/.default").unwrap()));
@@ -85,9 +85,9 @@ async fn the_same_scope_in_another_letter_case_is_the_same_token() {
 
 #[tokio::test]
 async fn a_refusal_of_entra_comes_with_its_code_and_a_cure() {
-    let house = TestBed::open().await;
-    house.write("gateway.pem", &OTHER.pem());
-    let credentials = house.gateway();
+    let bed = TestBed::open().await;
+    bed.write("gateway.pem", &OTHER.pem());
+    let credentials = bed.gateway();
 
     let error = credentials.find("gateway").unwrap().slot(SCOPE).unwrap().token().await.unwrap_err();
 
@@ -104,38 +104,38 @@ async fn a_refusal_of_entra_comes_with_its_code_and_a_cure() {
 
 #[tokio::test]
 async fn reads_the_certificate_again_when_it_is_not_accepted() {
-    let house = TestBed::open().await;
-    house.write("gateway.pem", &OTHER.pem());
-    let credentials = house.gateway();
-    house.write("gateway.pem", &GATEWAY.pem());
+    let bed = TestBed::open().await;
+    bed.write("gateway.pem", &OTHER.pem());
+    let credentials = bed.gateway();
+    bed.write("gateway.pem", &GATEWAY.pem());
 
     let token = credentials.find("gateway").unwrap().slot(SCOPE).unwrap().token().await;
 
     assert!(token.is_ok(), "{token:?}");
-    assert_eq!(house.entra.calls("/token"), 2);
+    assert_eq!(bed.entra.calls("/token"), 2);
     assert_eq!(credentials.status()[0].certificates[0].subject.as_deref(), Some("CN=gateway"));
 }
 
 #[tokio::test]
 async fn of_two_certificates_the_one_that_is_accepted_is_remembered() {
-    let house = TestBed::open().await;
-    house.write("new.pem", &OTHER.pem());
+    let bed = TestBed::open().await;
+    bed.write("new.pem", &OTHER.pem());
     let config = CredentialConfig { certificate: None, certificates: vec![pem("new.pem"), pem("gateway.pem")], ..config() };
-    let (credentials, faults) = house.build(config, None);
+    let (credentials, faults) = bed.build(config, None);
     assert!(faults.is_empty(), "{faults:?}");
     let credential = credentials.find("gateway").unwrap();
 
     credential.slot(SCOPE).unwrap().token().await.unwrap();
-    assert_eq!(house.entra.calls("/token"), 2, "Entra does not know the new one yet");
+    assert_eq!(bed.entra.calls("/token"), 2, "Entra does not know the new one yet");
     credential.slot("https://graph.microsoft.com/.default").unwrap().token().await.unwrap();
-    assert_eq!(house.entra.calls("/token"), 3, "and the old one is asked first from now on");
+    assert_eq!(bed.entra.calls("/token"), 3, "and the old one is asked first from now on");
     assert_eq!(credentials.status()[0].certificates[0].subject.as_deref(), Some("CN=gateway"));
 
-    house.entra.update_app(CLIENT, |mut app| {
+    bed.entra.update_app(CLIENT, |mut app| {
         app.certificates.clear();
         app.certificate_pem(&OTHER.certificate_pem)
     });
-    house.clock.advance(Duration::from_secs(300));
+    bed.clock.advance(Duration::from_secs(300));
     credential.slot("https://vault.azure.net/.default").unwrap().token().await.unwrap();
 
     assert_eq!(credentials.status()[0].certificates[0].subject.as_deref(), Some("CN=other"));
@@ -143,15 +143,15 @@ async fn of_two_certificates_the_one_that_is_accepted_is_remembered() {
 
 #[tokio::test]
 async fn acquires_a_token_with_a_pfx_file_and_with_a_secret() {
-    let mut house = TestBed::open().await;
+    let mut bed = TestBed::open().await;
     let pfx = GATEWAY.pfx(
         "hunter2",
         p12_keystore::EncryptionAlgorithm::PbeWithHmacSha256AndAes256,
         p12_keystore::MacAlgorithm::HmacSha256,
     );
-    std::fs::write(house.folder.path().join("gateway.pfx"), pfx).unwrap();
-    house.secrets = Secrets::known([("word", "hunter2")]);
-    house.entra.update_app(CLIENT, |app| app.secret("hunter2"));
+    std::fs::write(bed.folder.path().join("gateway.pfx"), pfx).unwrap();
+    bed.secrets = Secrets::known([("word", "hunter2")]);
+    bed.entra.update_app(CLIENT, |app| app.secret("hunter2"));
     let with_pfx =
         CertificateConfig { pfx: Some("gateway.pfx".to_owned()), password: Some("{{word}}".into()), ..Default::default() };
 
@@ -159,7 +159,7 @@ async fn acquires_a_token_with_a_pfx_file_and_with_a_secret() {
         CredentialConfig { certificate: Some(with_pfx), ..config() },
         CredentialConfig { certificate: None, client_secret: Some("{{word}}".into()), ..config() },
     ] {
-        let (credentials, faults) = house.build(config, None);
+        let (credentials, faults) = bed.build(config, None);
         assert!(!faults.any_error(), "{faults:?}");
 
         let token = credentials.find("gateway").unwrap().slot(SCOPE).unwrap().token().await;
@@ -171,12 +171,12 @@ async fn acquires_a_token_with_a_pfx_file_and_with_a_secret() {
 
 #[tokio::test]
 async fn a_credential_has_one_means_to_prove_itself() {
-    let mut house = TestBed::open().await;
-    house.secrets = Secrets::known([("word", "hunter2")]);
+    let mut bed = TestBed::open().await;
+    bed.secrets = Secrets::known([("word", "hunter2")]);
     let with = |change: fn(&mut CredentialConfig)| {
         let mut config = config();
         change(&mut config);
-        told(&house.build(config, None).1)
+        told(&bed.build(config, None).1)
     };
     let at = "credentials.gateway";
 
@@ -204,15 +204,15 @@ async fn a_credential_has_one_means_to_prove_itself() {
 
 #[tokio::test]
 async fn an_outage_at_the_start_is_over_when_it_is_over() {
-    let house = TestBed::open().await;
-    house.entra.fail(Fault { path: "/token".to_owned(), status: Some(503), ..Fault::default() });
-    let (credentials, _) = house.build(CredentialConfig { required: true, ..config() }, None);
+    let bed = TestBed::open().await;
+    bed.entra.fail(Fault { path: "/token".to_owned(), status: Some(503), ..Fault::default() });
+    let (credentials, _) = bed.build(CredentialConfig { required: true, ..config() }, None);
     let slot = credentials.find("gateway").unwrap().slot(SCOPE).unwrap();
 
     assert!(slot.token().await.is_err());
     assert_eq!(credentials.unready().collect::<Vec<_>>(), ["gateway"]);
-    house.entra.recover();
-    house.clock.advance(Duration::from_secs(30));
+    bed.entra.recover();
+    bed.clock.advance(Duration::from_secs(30));
     credentials.tend(&Handle::current());
     slot.token().await.unwrap();
 
@@ -221,28 +221,28 @@ async fn an_outage_at_the_start_is_over_when_it_is_over() {
 
 #[tokio::test]
 async fn starting_fetches_what_routes_will_ask_for() {
-    let house = TestBed::open().await;
-    let credentials = house.gateway();
+    let bed = TestBed::open().await;
+    let credentials = bed.gateway();
     let slot = credentials.find("gateway").unwrap().slot(SCOPE).unwrap();
 
     credentials.start(&Handle::current());
     slot.token().await.unwrap();
 
-    assert_eq!(house.entra.calls("/token"), 1);
+    assert_eq!(bed.entra.calls("/token"), 1);
     assert!(credentials.status()[0].ready);
 }
 
 #[tokio::test]
 async fn what_did_not_change_is_carried_over_and_what_did_inherits_its_tokens() {
-    let house = TestBed::open().await;
-    let first = house.gateway();
+    let bed = TestBed::open().await;
+    let first = bed.gateway();
     first.find("gateway").unwrap().slot(SCOPE).unwrap().token().await.unwrap();
 
-    let (same, _) = house.build(config(), Some(&first));
+    let (same, _) = bed.build(config(), Some(&first));
     assert!(Arc::ptr_eq(first.find("gateway").unwrap(), same.find("gateway").unwrap()));
 
-    house.write("gateway.pem", &OTHER.pem());
-    let (rotated, _) = house.build(config(), Some(&same));
+    bed.write("gateway.pem", &OTHER.pem());
+    let (rotated, _) = bed.build(config(), Some(&same));
     assert!(!Arc::ptr_eq(same.find("gateway").unwrap(), rotated.find("gateway").unwrap()));
     assert!(
         rotated.find("gateway").unwrap().slot(SCOPE).unwrap().cached().is_some(),
@@ -250,18 +250,18 @@ async fn what_did_not_change_is_carried_over_and_what_did_inherits_its_tokens() 
     );
 
     let other = CredentialConfig { client_id: Some("11111111-aaaa-2222-bbbb-3333cccc4444".to_owned()), ..config() };
-    let (other, _) = house.build(other, Some(&rotated));
+    let (other, _) = bed.build(other, Some(&rotated));
     assert!(other.find("gateway").unwrap().slot(SCOPE).unwrap().cached().is_none(), "and belong to one client alone");
-    assert_eq!(house.entra.calls("/token"), 1);
+    assert_eq!(bed.entra.calls("/token"), 1);
 }
 
 #[tokio::test]
 async fn says_what_is_wrong_with_a_credential() {
-    let house = TestBed::open().await;
+    let bed = TestBed::open().await;
     let with = |change: fn(&mut CredentialConfig)| {
         let mut config = config();
         change(&mut config);
-        told(&house.build(config, None).1)
+        told(&bed.build(config, None).1)
     };
 
     assert_eq!(
@@ -285,25 +285,25 @@ async fn says_what_is_wrong_with_a_credential() {
 
 #[tokio::test]
 async fn warns_of_a_certificate_that_ends_soon_and_of_loose_permissions() {
-    let house = TestBed::open().await;
+    let bed = TestBed::open().await;
     let end = GATEWAY.pair().certificate().not_after();
-    house.clock.advance(Duration::from_secs(end - 86_400 * 3 - 1_800_000_000));
+    bed.clock.advance(Duration::from_secs(end - 86_400 * 3 - 1_800_000_000));
 
     assert_eq!(
-        told(&house.build(config(), None).1),
+        told(&bed.build(config(), None).1),
         ["credentials.gateway.certificate: the certificate of CN=gateway expires in 3 days"]
     );
 
-    house.clock.advance(Duration::from_secs(86_400 * 4));
+    bed.clock.advance(Duration::from_secs(86_400 * 4));
     assert_eq!(
-        told(&house.build(config(), None).1),
+        told(&bed.build(config(), None).1),
         ["credentials.gateway.certificate: the certificate of CN=gateway has expired"]
     );
     #[cfg(unix)]
     {
-        let path = house.folder.path().join("gateway.pem");
+        let path = bed.folder.path().join("gateway.pem");
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-        let (credentials, faults) = house.build(config(), None);
+        let (credentials, faults) = bed.build(config(), None);
         assert!(credentials.find("gateway").is_some());
         assert!(told(&faults)[0].contains("others may use it (mode 644)"), "{faults:?}");
     }
@@ -311,25 +311,25 @@ async fn warns_of_a_certificate_that_ends_soon_and_of_loose_permissions() {
 
 #[tokio::test]
 async fn a_certificate_that_ends_soon_is_warned_of_once_a_day_for_as_long_as_the_gateway_runs() {
-    let house = TestBed::open().await;
-    let credentials = house.gateway();
+    let bed = TestBed::open().await;
+    let credentials = bed.gateway();
     let credential = credentials.find("gateway").unwrap();
     assert!(!credential.warn_of_certificates());
 
     let end = GATEWAY.pair().certificate().not_after();
-    house.clock.advance(Duration::from_secs(end - 86_400 * 29 - 1_800_000_000));
+    bed.clock.advance(Duration::from_secs(end - 86_400 * 29 - 1_800_000_000));
     assert!(credential.warn_of_certificates());
     assert!(!credential.warn_of_certificates(), "once a day is enough");
-    house.clock.advance(Duration::from_secs(86_400));
+    bed.clock.advance(Duration::from_secs(86_400));
     assert!(credential.warn_of_certificates());
 }
 
 #[tokio::test]
 async fn nothing_shows_a_token_or_an_assertion() {
-    let house = TestBed::open().await;
-    let credentials = house.gateway();
+    let bed = TestBed::open().await;
+    let credentials = bed.gateway();
     let token = credentials.find("gateway").unwrap().slot(SCOPE).unwrap().token().await.unwrap();
-    let assertion = house.entra.requests("/token")[0].field("client_assertion").unwrap();
+    let assertion = bed.entra.requests("/token")[0].field("client_assertion").unwrap();
 
     let shown = format!(
         "{credentials:#?} {:#?} {} {token:?}",
@@ -350,64 +350,64 @@ mod for_callers {
     const GRAPH: &str = "https://graph.microsoft.com/User.Read";
     const FABRIKAM: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";
 
-    async fn exchange(house: &TestBed, credentials: &Credentials, token: &str) -> Result<Arc<AccessToken>, CredentialError> {
-        let tenant = house.entra.tenant_id();
+    async fn exchange(bed: &TestBed, credentials: &Credentials, token: &str) -> Result<Arc<AccessToken>, CredentialError> {
+        let tenant = bed.entra.tenant_id();
         let token = SecretString::from(token);
-        let user = UserToken { token: &token, tenant: &tenant, expires_at: house.clock.unix_seconds() + 1_000 };
+        let user = UserToken { token: &token, tenant: &tenant, expires_at: bed.clock.unix_seconds() + 1_000 };
         credentials.find("gateway").unwrap().slot_on_behalf_of(user, GRAPH).unwrap().token().await
     }
 
-    fn user_token(house: &TestBed, name: &str) -> String {
-        house.entra.token().user(name).audience(CLIENT).scopes(["access_as_user"]).sign()
+    fn user_token(bed: &TestBed, name: &str) -> String {
+        bed.entra.token().user(name).audience(CLIENT).scopes(["access_as_user"]).sign()
     }
 
     #[tokio::test]
     async fn a_users_token_is_exchanged_once_and_each_user_has_its_own() {
-        let house = TestBed::open().await;
-        let credentials = house.gateway();
-        let (nia, otto) = (user_token(&house, "nia"), user_token(&house, "otto"));
+        let bed = TestBed::open().await;
+        let credentials = bed.gateway();
+        let (nia, otto) = (user_token(&bed, "nia"), user_token(&bed, "otto"));
 
-        let first = exchange(&house, &credentials, &nia).await.unwrap();
-        let again = exchange(&house, &credentials, &nia).await.unwrap();
-        let other = exchange(&house, &credentials, &otto).await.unwrap();
+        let first = exchange(&bed, &credentials, &nia).await.unwrap();
+        let again = exchange(&bed, &credentials, &nia).await.unwrap();
+        let other = exchange(&bed, &credentials, &otto).await.unwrap();
 
         assert!(Arc::ptr_eq(&first, &again));
         assert_ne!(first.expose(), other.expose());
-        assert_eq!(house.entra.calls("/token"), 2);
+        assert_eq!(bed.entra.calls("/token"), 2);
         assert_eq!(credentials.status()[0].tokens_for_callers, 2);
     }
 
     #[tokio::test]
     async fn what_was_exchanged_ends_with_the_users_own_token() {
-        let house = TestBed::open().await;
-        let credentials = house.gateway();
-        let nia = user_token(&house, "nia");
+        let bed = TestBed::open().await;
+        let credentials = bed.gateway();
+        let nia = user_token(&bed, "nia");
 
-        let token = exchange(&house, &credentials, &nia).await.unwrap();
+        let token = exchange(&bed, &credentials, &nia).await.unwrap();
 
-        assert_eq!(token.expires_at(), house.clock.unix_seconds() + 1_000);
+        assert_eq!(token.expires_at(), bed.clock.unix_seconds() + 1_000);
     }
 
     #[tokio::test]
     async fn a_user_who_must_sign_in_again_is_told_so_and_entra_is_not_asked_twice() {
         use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-        let house = TestBed::open().await;
-        let credentials = house.gateway();
+        let bed = TestBed::open().await;
+        let credentials = bed.gateway();
         let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
-        house.entra.fail(Fault {
+        bed.entra.fail(Fault {
             path: "/token".to_owned(),
             aadsts: Some(50_079),
             members: [("claims".to_owned(), claims.into())].into_iter().collect(),
             ..Fault::default()
         });
-        let nia = user_token(&house, "nia");
+        let nia = user_token(&bed, "nia");
 
-        let error = exchange(&house, &credentials, &nia).await.unwrap_err();
-        house.clock.advance(Duration::from_secs(300));
-        assert!(exchange(&house, &credentials, &nia).await.is_err());
+        let error = exchange(&bed, &credentials, &nia).await.unwrap_err();
+        bed.clock.advance(Duration::from_secs(300));
+        assert!(exchange(&bed, &credentials, &nia).await.is_err());
 
-        assert_eq!(house.entra.calls("/token"), 1);
+        assert_eq!(bed.entra.calls("/token"), 1);
         assert_eq!(error.reason(), Reason::InteractionRequired);
         let challenge = error.challenge().unwrap();
         let challenge = challenge.to_str().unwrap();
@@ -418,31 +418,31 @@ mod for_callers {
 
     #[tokio::test]
     async fn a_customer_without_consent_is_told_so_and_others_are_served() {
-        let house = TestBed::open().await;
-        let credentials = house.gateway();
+        let bed = TestBed::open().await;
+        let credentials = bed.gateway();
         let credential = credentials.find("gateway").unwrap();
 
         let error = credential.slot_in(FABRIKAM, "https://graph.microsoft.com/.default").unwrap().token().await.unwrap_err();
         assert_eq!(error.reason(), Reason::TenantNotConsented);
         credential.slot(SCOPE).unwrap().token().await.unwrap();
 
-        house.entra.update_app(CLIENT, |app| app.consented_by("fabrikam"));
-        house.clock.advance(Duration::from_secs(10));
+        bed.entra.update_app(CLIENT, |app| app.consented_by("fabrikam"));
+        bed.clock.advance(Duration::from_secs(10));
         credential.slot_in(FABRIKAM, "https://graph.microsoft.com/.default").unwrap().token().await.unwrap();
-        let paths: Vec<_> = house.entra.requests("/token").iter().map(|request| request.target.path().to_owned()).collect();
+        let paths: Vec<_> = bed.entra.requests("/token").iter().map(|request| request.target.path().to_owned()).collect();
         assert!(paths[2].starts_with(&format!("/{FABRIKAM}/")), "{paths:?}");
     }
 
     #[tokio::test]
     async fn a_credential_without_a_tenant_of_its_own_serves_callers_tenants_alone() {
-        let mut house = TestBed::open().await;
-        let many = crate::credentials::testing::tenant("organizations", Some(house.entra.base_url()));
-        house.tenants.insert("contoso".to_owned(), many);
-        let credentials = house.gateway();
+        let mut bed = TestBed::open().await;
+        let many = crate::credentials::testing::tenant("organizations", Some(bed.entra.base_url()));
+        bed.tenants.insert("contoso".to_owned(), many);
+        let credentials = bed.gateway();
         let credential = credentials.find("gateway").unwrap();
 
         assert!(credential.slot(SCOPE).is_none());
-        let token = credential.slot_in(&house.entra.tenant_id(), SCOPE).unwrap().token().await;
+        let token = credential.slot_in(&bed.entra.tenant_id(), SCOPE).unwrap().token().await;
 
         assert!(token.is_ok(), "{token:?}");
     }
@@ -460,9 +460,9 @@ mod without_a_key {
     const ORDERS: &str = "api://orders/.default";
 
     /// Makes `gateway`, which opens the vault in which `vaulted` has its certificate.
-    fn configs(house: &TestBed) -> BTreeMap<String, CredentialConfig> {
+    fn configs(bed: &TestBed) -> BTreeMap<String, CredentialConfig> {
         let key_vault = KeyVaultCertificateConfig {
-            vault: house.entra.base_url().to_owned(),
+            vault: bed.entra.base_url().to_owned(),
             certificate: "gateway-key".to_owned(),
             version: None,
             identity: "gateway".to_owned(),
@@ -473,25 +473,25 @@ mod without_a_key {
         [("gateway".to_owned(), config()), ("a-vaulted".to_owned(), vaulted)].into()
     }
 
-    fn build(house: &TestBed) -> Credentials {
-        let (credentials, faults) = house.build_all(&configs(house), None);
+    fn build(bed: &TestBed) -> Credentials {
+        let (credentials, faults) = bed.build_all(&configs(bed), None);
         assert!(faults.is_empty(), "{faults:?}");
         credentials
     }
 
     #[tokio::test]
     async fn the_vault_signs_and_the_key_stays_there() {
-        let house = TestBed::open().await;
-        let (version, der) = house.entra.vault_certificate("gateway-key", false, 365);
-        house.entra.update_app(VAULTED, |app| app.certificate_der(&der));
-        house.entra.vault_restrict(CLIENT, &["certificates/get", "keys/sign"]);
-        let credentials = build(&house);
+        let bed = TestBed::open().await;
+        let (version, der) = bed.entra.vault_certificate("gateway-key", false, 365);
+        bed.entra.update_app(VAULTED, |app| app.certificate_der(&der));
+        bed.entra.vault_restrict(CLIENT, &["certificates/get", "keys/sign"]);
+        let credentials = build(&bed);
         let credential = credentials.find("a-vaulted").unwrap();
 
         credential.slot(ORDERS).unwrap().token().await.unwrap();
         credential.slot("https://graph.microsoft.com/.default").unwrap().token().await.unwrap();
 
-        let signed = house.entra.requests("/sign");
+        let signed = bed.entra.requests("/sign");
         assert_eq!(signed.len(), 1, "one signature serves several token requests");
         assert_eq!(signed[0].target.path(), format!("/keys/gateway-key/{version}/sign"));
         assert_eq!(credentials.status().iter().find(|status| status.name == "a-vaulted").unwrap().certificates.len(), 1);
@@ -499,35 +499,35 @@ mod without_a_key {
 
     #[tokio::test]
     async fn a_new_version_is_taken_when_the_old_one_is_no_longer_accepted_and_not_before() {
-        let house = TestBed::open().await;
-        let (first, der) = house.entra.vault_certificate("gateway-key", false, 365);
-        house.entra.update_app(VAULTED, |app| app.certificate_der(&der));
-        let credentials = build(&house);
+        let bed = TestBed::open().await;
+        let (first, der) = bed.entra.vault_certificate("gateway-key", false, 365);
+        bed.entra.update_app(VAULTED, |app| app.certificate_der(&der));
+        let credentials = build(&bed);
         let credential = credentials.find("a-vaulted").unwrap();
         credential.slot(ORDERS).unwrap().token().await.unwrap();
 
-        let (second, der) = house.entra.vault_certificate("gateway-key", false, 365);
-        house.clock.advance(Duration::from_secs(300));
+        let (second, der) = bed.entra.vault_certificate("gateway-key", false, 365);
+        bed.clock.advance(Duration::from_secs(300));
         credential.slot("https://graph.microsoft.com/.default").unwrap().token().await.unwrap();
-        house.entra.update_app(VAULTED, |mut app| {
+        bed.entra.update_app(VAULTED, |mut app| {
             app.certificates.clear();
             app.certificate_der(&der)
         });
-        house.clock.advance(Duration::from_secs(300));
+        bed.clock.advance(Duration::from_secs(300));
         credential.slot("https://vault.azure.net/.default").unwrap().token().await.unwrap();
 
-        let signed: Vec<_> = house.entra.requests("/sign").iter().map(|request| request.target.path().to_owned()).collect();
+        let signed: Vec<_> = bed.entra.requests("/sign").iter().map(|request| request.target.path().to_owned()).collect();
         let path = |version: &str| format!("/keys/gateway-key/{version}/sign");
         assert_eq!(signed, [path(&first), path(&first), path(&first), path(&second)]);
     }
 
     #[tokio::test]
     async fn a_missing_role_is_named() {
-        let house = TestBed::open().await;
-        let (_, der) = house.entra.vault_certificate("gateway-key", false, 365);
-        house.entra.update_app(VAULTED, |app| app.certificate_der(&der));
-        house.entra.vault_restrict(CLIENT, &["certificates/get"]);
-        let credentials = build(&house);
+        let bed = TestBed::open().await;
+        let (_, der) = bed.entra.vault_certificate("gateway-key", false, 365);
+        bed.entra.update_app(VAULTED, |app| app.certificate_der(&der));
+        bed.entra.vault_restrict(CLIENT, &["certificates/get"]);
+        let credentials = build(&bed);
 
         let error = credentials.find("a-vaulted").unwrap().slot(ORDERS).unwrap().token().await.unwrap_err();
 
@@ -537,25 +537,25 @@ mod without_a_key {
 
     #[tokio::test]
     async fn tokens_are_served_through_an_outage_of_the_vault() {
-        let house = TestBed::open().await;
-        let (_, der) = house.entra.vault_certificate("gateway-key", false, 365);
-        house.entra.update_app(VAULTED, |app| app.certificate_der(&der));
-        let credentials = build(&house);
+        let bed = TestBed::open().await;
+        let (_, der) = bed.entra.vault_certificate("gateway-key", false, 365);
+        bed.entra.update_app(VAULTED, |app| app.certificate_der(&der));
+        let credentials = build(&bed);
         let slot = credentials.find("a-vaulted").unwrap().slot(ORDERS).unwrap();
         let token = slot.token().await.unwrap();
 
-        house.entra.fail(Fault { path: "/keys/".to_owned(), status: Some(503), ..Fault::default() });
-        house.clock.advance(Duration::from_secs(token.expires_at() - house.clock.unix_seconds() - 30));
+        bed.entra.fail(Fault { path: "/keys/".to_owned(), status: Some(503), ..Fault::default() });
+        bed.clock.advance(Duration::from_secs(token.expires_at() - bed.clock.unix_seconds() - 30));
 
         assert!(Arc::ptr_eq(&token, &slot.token().await.unwrap()));
     }
 
     #[tokio::test]
     async fn the_platforms_token_is_read_anew_for_each_request() {
-        let house = TestBed::open().await;
-        let issuer = house.entra.issuer_v2(&house.entra.tenant_id());
-        house.entra.update_app(CLIENT, |app| app.federated(&issuer, "pod"));
-        let pod = || house.entra.token().app(VAULTED).audience("api://AzureADTokenExchange").claim("sub", "pod").sign();
+        let bed = TestBed::open().await;
+        let issuer = bed.entra.issuer_v2(&bed.entra.tenant_id());
+        bed.entra.update_app(CLIENT, |app| app.federated(&issuer, "pod"));
+        let pod = || bed.entra.token().app(VAULTED).audience("api://AzureADTokenExchange").claim("sub", "pod").sign();
         let by_file = FederatedTokenConfig { file: Some("token".to_owned()), managed_identity: None };
         let by_pod = WorkloadIdentityConfig { token_file: Some("token".to_owned()) };
 
@@ -563,29 +563,29 @@ mod without_a_key {
             CredentialConfig { certificate: None, federated_token: Some(by_file), ..config() },
             CredentialConfig { certificate: None, workload_identity: Some(by_pod), ..config() },
         ] {
-            house.entra.forget_calls();
-            let (credentials, faults) = house.build(config, None);
+            bed.entra.forget_calls();
+            let (credentials, faults) = bed.build(config, None);
             assert!(faults.is_empty(), "{faults:?}");
             let credential = credentials.find("gateway").unwrap();
             for scope in [SCOPE, "https://graph.microsoft.com/.default"] {
                 let token = pod();
-                house.write("token", &format!("{token}\n"));
+                bed.write("token", &format!("{token}\n"));
 
                 let acquired = credential.slot(scope).unwrap().token().await;
 
                 assert!(acquired.is_ok(), "{acquired:?}");
-                assert_eq!(house.entra.requests("/token").last().unwrap().field("client_assertion"), Some(token));
+                assert_eq!(bed.entra.requests("/token").last().unwrap().field("client_assertion"), Some(token));
             }
         }
     }
 
     #[tokio::test]
     async fn says_what_is_wrong() {
-        let house = TestBed::open().await;
+        let bed = TestBed::open().await;
         let with = |change: fn(&mut BTreeMap<String, CredentialConfig>)| {
-            let mut configs = configs(&house);
+            let mut configs = configs(&bed);
             change(&mut configs);
-            told(&house.build_all(&configs, None).1)
+            told(&bed.build_all(&configs, None).1)
         };
         fn vault(configs: &mut BTreeMap<String, CredentialConfig>) -> &mut KeyVaultCertificateConfig {
             configs.get_mut("a-vaulted").unwrap().certificate.as_mut().unwrap().key_vault.as_mut().unwrap()

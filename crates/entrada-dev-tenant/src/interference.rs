@@ -59,7 +59,7 @@ impl Recorded {
     }
 }
 
-/// A fault to play. Of several that match a request, the one added first is played.
+/// A fault to inject. Of several that match a request, the one added first is injected.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fault {
@@ -195,19 +195,19 @@ impl Fault {
 pub struct Hold {
     path: String,
     open: watch::Sender<bool>,
-    play: Arc<Play>,
+    interference: Arc<Interference>,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.play.holds().retain(|(path, _)| *path != self.path);
+        self.interference.holds().retain(|(path, _)| *path != self.path);
         let _ = self.open.send(true);
     }
 }
 
 /// Counts, recorded requests and faults.
 #[derive(Debug, Default)]
-pub(crate) struct Play {
+pub(crate) struct Interference {
     requests: Mutex<VecDeque<Recorded>>,
     /// The number of requests that arrived before the recorded ones.
     arrivals: watch::Sender<usize>,
@@ -215,7 +215,7 @@ pub(crate) struct Play {
     holds: Mutex<Vec<(String, watch::Receiver<bool>)>>,
 }
 
-impl Play {
+impl Interference {
     fn holds(&self) -> std::sync::MutexGuard<'_, Vec<(String, watch::Receiver<bool>)>> {
         lock(&self.holds)
     }
@@ -244,7 +244,7 @@ impl Play {
     pub(crate) fn hold(self: &Arc<Self>, path: &str) -> Hold {
         let (open, gate) = watch::channel(false);
         self.holds().push((path.to_owned(), gate));
-        Hold { path: path.to_owned(), open, play: self.clone() }
+        Hold { path: path.to_owned(), open, interference: self.clone() }
     }
 
     /// Returns the fault for a request, and counts it.
@@ -275,7 +275,7 @@ pub(crate) async fn middleware(Extract(state): Extract<Arc<State>>, request: Req
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
     {
-        let mut requests = lock(&state.play.requests);
+        let mut requests = lock(&state.interference.requests);
         if requests.len() == KEPT {
             requests.pop_front();
         }
@@ -286,13 +286,18 @@ pub(crate) async fn middleware(Extract(state): Extract<Arc<State>>, request: Req
             body: body.clone(),
         });
     }
-    state.play.arrivals.send_modify(|count| *count += 1);
+    state.interference.arrivals.send_modify(|count| *count += 1);
 
-    let gate = state.play.holds().iter().find(|(path, _)| parts.uri.path().contains(path.as_str())).map(|(_, gate)| gate.clone());
+    let gate = state
+        .interference
+        .holds()
+        .iter()
+        .find(|(path, _)| parts.uri.path().contains(path.as_str()))
+        .map(|(_, gate)| gate.clone());
     if let Some(mut gate) = gate {
         let _ = gate.wait_for(|open| *open).await;
     }
-    if let Some(fault) = state.play.fault(parts.uri.path()) {
+    if let Some(fault) = state.interference.fault(parts.uri.path()) {
         if fault.delay_ms > 0 {
             tokio::time::sleep(Duration::from_millis(fault.delay_ms)).await;
         }

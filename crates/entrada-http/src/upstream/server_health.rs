@@ -19,7 +19,7 @@ static START: LazyLock<Instant> = LazyLock::new(|| Instant::now() - Duration::fr
 
 /// The state of a server's service. Read by every request, written only when something changes.
 #[derive(Debug, Default)]
-pub(super) struct Standing {
+pub(super) struct ServerHealth {
     /// Its health checks fail.
     down: AtomicBool,
     /// The number of checks in a row that contradict the current state.
@@ -42,7 +42,7 @@ struct Last {
     cause: Option<Arc<str>>,
 }
 
-impl Standing {
+impl ServerHealth {
     /// Returns whether it may receive requests.
     pub(super) fn is_available(&self) -> bool {
         self.is_up() && !self.is_ejected()
@@ -128,33 +128,33 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn failures_in_a_row_eject_for_a_while() {
-        let (standing, ejection) =
-            (Standing::default(), EjectionConfig { consecutive_failures: 3, r#for: ConfigDuration::seconds(30) });
+        let (health, ejection) =
+            (ServerHealth::default(), EjectionConfig { consecutive_failures: 3, r#for: ConfigDuration::seconds(30) });
 
         for failures in [2, 3] {
-            standing.succeeded();
+            health.succeeded();
             for _ in 0..failures {
-                assert!(standing.is_available());
-                standing.failed(&ejection, || "it answers with 503".to_owned());
+                assert!(health.is_available());
+                health.failed(&ejection, || "it answers with 503".to_owned());
             }
         }
-        assert!(!standing.is_available());
-        assert!(standing.is_up());
-        assert_eq!(standing.cause().as_deref(), Some("it answers with 503"));
-        assert!(standing.since().is_some());
+        assert!(!health.is_available());
+        assert!(health.is_up());
+        assert_eq!(health.cause().as_deref(), Some("it answers with 503"));
+        assert!(health.since().is_some());
 
         tokio::time::advance(Duration::from_secs(31)).await;
-        assert!(standing.is_available());
+        assert!(health.is_available());
     }
 
     #[test]
-    fn checks_in_a_row_change_the_standing() {
-        let standing = Standing::default();
-        let health: UpstreamHealthConfig = serde_json::from_value(serde_json::json!({ "path": "/" })).unwrap();
+    fn checks_in_a_row_change_the_state() {
+        let health = ServerHealth::default();
+        let config: UpstreamHealthConfig = serde_json::from_value(serde_json::json!({ "path": "/" })).unwrap();
 
         let changes: Vec<_> = [false, false, true, false, false, false, true, false, true, true]
             .into_iter()
-            .map(|passed| (standing.checked(if passed { Ok(()) } else { Err("refused".to_owned()) }, &health), standing.is_up()))
+            .map(|passed| (health.checked(if passed { Ok(()) } else { Err("refused".to_owned()) }, &config), health.is_up()))
             .filter(|(changed, _)| *changed)
             .collect();
 

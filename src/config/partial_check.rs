@@ -25,7 +25,7 @@ const SECTIONS: [&str; 8] =
 const MOST_MISFITS: usize = 64;
 
 /// A config without its faulty parts.
-pub(crate) struct Rest {
+pub(crate) struct PartialConfig {
     pub(crate) document: Document,
     /// The config as written, without the removed parts.
     pub(crate) nodes: Node,
@@ -124,7 +124,7 @@ fn escaped(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }
 
-impl Rest {
+impl PartialConfig {
     /// Returns a fault of the build at its place as written, unless the removal caused it.
     pub(crate) fn as_written(&self, fault: &Fault) -> Option<Fault> {
         let fault = Fault { place: self.written(fault.place.pointer()), ..fault.clone() };

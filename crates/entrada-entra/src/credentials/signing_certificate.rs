@@ -7,11 +7,11 @@ use super::{
     error::Failure,
     key_vault::{Vault, VaultCertificate},
 };
-use crate::certificate::keys::{Certificate, KeyedCertificate, Standing, ThumbprintedKey};
+use crate::certificate::keys::{Certificate, KeyedCertificate, ThumbprintedKey, ValidityState};
 
 /// A certificate that can sign. Header and signature of its assertions always belong together.
 #[derive(Debug)]
-pub(crate) enum Holder {
+pub(crate) enum SigningCertificate {
     /// A local private key.
     Here(KeyedCertificate),
     /// A local private key whose certificate is elsewhere.
@@ -22,7 +22,7 @@ pub(crate) enum Holder {
     InVault(VaultCertificate, Arc<Vault>),
 }
 
-impl Holder {
+impl SigningCertificate {
     /// Returns the certificate, if it is known.
     pub(crate) const fn certificate(&self) -> Option<&Certificate> {
         match self {
@@ -113,12 +113,12 @@ impl Holder {
     /// Describes a problem of its validity in words with the remedy, if there is one.
     pub(crate) fn concern(&self, now: u64) -> Option<(String, &'static str)> {
         let certificate = self.certificate()?;
-        Some((certificate.concern(now)?, certificate.standing(now).cure()))
+        Some((certificate.concern(now)?, certificate.validity_state(now).cure()))
     }
 
     /// Returns whether it has expired, as far as is known.
     pub(crate) fn has_expired(&self, now: u64) -> bool {
-        self.certificate().is_some_and(|certificate| certificate.standing(now) == Standing::Ended)
+        self.certificate().is_some_and(|certificate| certificate.validity_state(now) == ValidityState::Ended)
     }
 
     /// Describes it as the portal shows it.
