@@ -87,9 +87,9 @@ const INTERNAL: [&str; 2] = ["--scope", "api://orders-internal/.default"];
 
 #[tokio::test]
 async fn says_what_is_in_a_token_and_shows_the_token_only_when_told_to() {
-    let house = TestBed::open().await;
+    let bed = TestBed::open().await;
 
-    let run = house.acquire(&[&["--credential", "gateway"][..], &INTERNAL].concat()).await;
+    let run = bed.acquire(&[&["--credential", "gateway"][..], &INTERNAL].concat()).await;
 
     assert_eq!(run.code, Some(0), "{}{}", run.out, run.err);
     for part in
@@ -99,34 +99,34 @@ async fn says_what_is_in_a_token_and_shows_the_token_only_when_told_to() {
     }
     assert!(!run.out.contains("eyJ"), "{}", run.out);
 
-    let shown = house.acquire(&[&["--credential", "gateway", "--show-token"][..], &INTERNAL].concat()).await;
+    let shown = bed.acquire(&[&["--credential", "gateway", "--show-token"][..], &INTERNAL].concat()).await;
 
     let token = shown.out.lines().find(|line| line.starts_with("eyJ")).expect("the token stands on a line of its own");
-    assert_eq!(house.entra.verify(token).unwrap()["roles"], json!(["Orders.Forward"]));
+    assert_eq!(bed.entra.verify(token).unwrap()["roles"], json!(["Orders.Forward"]));
 }
 
 #[tokio::test]
 async fn prints_json_for_machines() {
-    let house = TestBed::open().await;
+    let bed = TestBed::open().await;
     let json = |name| [&["--format", "json", "--credential", name][..], &INTERNAL].concat();
 
-    let run = house.acquire(&json("gateway")).await;
+    let run = bed.acquire(&json("gateway")).await;
     let document = run.json();
 
     assert_eq!(run.code, Some(0));
     assert_eq!((&document["credential"], &document["client_id"]), (&json!("gateway"), &json!(GATEWAY)));
-    assert_eq!(document["token_endpoint"], house.entra.token_endpoint(&house.entra.tenant_id()));
+    assert_eq!(document["token_endpoint"], bed.entra.token_endpoint(&bed.entra.tenant_id()));
     assert_eq!(document["token"]["claims"]["roles"], json!(["Orders.Forward"]));
     assert!(document["token"]["expires_in"].as_u64().unwrap() > 3_500);
     assert_eq!(document["certificates"][0]["subject"], "CN=gateway");
     assert!(document["token"].get("access_token").is_none() && !run.out.contains("eyJ"));
-    let shown = house.acquire(&[&json("gateway")[..], &["--show-token"]].concat()).await.json();
-    assert!(house.entra.verify(shown["token"]["access_token"].as_str().unwrap()).is_some());
+    let shown = bed.acquire(&[&json("gateway")[..], &["--show-token"]].concat()).await.json();
+    assert!(bed.entra.verify(shown["token"]["access_token"].as_str().unwrap()).is_some());
 }
 
 #[tokio::test]
 async fn a_refusal_of_entra_comes_with_code_meaning_and_cure() {
-    let house = TestBed::open().await;
+    let bed = TestBed::open().await;
     for (credential, scope, code, cure) in [
         ("stranger", "api://orders-internal/.default", "AADSTS700027", "upload this certificate to the app registration"),
         ("gateway", "api://nothing/.default", "AADSTS500011", "check the spelling of `scope`"),
@@ -134,8 +134,8 @@ async fn a_refusal_of_entra_comes_with_code_meaning_and_cure() {
     ] {
         let arguments = ["--credential", credential, "--scope", scope];
 
-        let run = house.acquire(&arguments).await;
-        let document = house.acquire(&[&arguments[..], &["--format", "json"]].concat()).await;
+        let run = bed.acquire(&arguments).await;
+        let document = bed.acquire(&[&arguments[..], &["--format", "json"]].concat()).await;
 
         assert_eq!(run.code, Some(1), "{}{}", run.out, run.err);
         assert!(run.out.contains(&format!("Code         {code}\n")), "{}", run.out);
@@ -149,10 +149,10 @@ async fn a_refusal_of_entra_comes_with_code_meaning_and_cure() {
 
 #[tokio::test]
 async fn an_authority_that_does_not_answer_is_no_token_either() {
-    let house = TestBed::open().await;
-    house.entra.fail(Fault::on("/token").status(503).body("<html>"));
+    let bed = TestBed::open().await;
+    bed.entra.fail(Fault::on("/token").status(503).body("<html>"));
 
-    let run = house.acquire(&[&["--credential", "gateway"][..], &INTERNAL].concat()).await;
+    let run = bed.acquire(&[&["--credential", "gateway"][..], &INTERNAL].concat()).await;
 
     assert_eq!(run.code, Some(1));
     assert!(run.out.contains("the token endpoint answered 503"), "{}", run.out);
@@ -160,10 +160,10 @@ async fn an_authority_that_does_not_answer_is_no_token_either() {
 
 #[tokio::test]
 async fn each_kind_of_credential_gets_its_token() {
-    let house = TestBed::open().await;
-    house.entra.update_app(GATEWAY, |app| app.consented_by("fabrikam"));
-    let user = house.entra.token().user("nia").audience(GATEWAY).scopes(["access_as_user"]).sign();
-    let file = house.folder.path().join("user.jwt");
+    let bed = TestBed::open().await;
+    bed.entra.update_app(GATEWAY, |app| app.consented_by("fabrikam"));
+    let user = bed.entra.token().user("nia").audience(GATEWAY).scopes(["access_as_user"]).sign();
+    let file = bed.folder.path().join("user.jwt");
     write(&file, &format!("Bearer {user}\n"));
     let graph = "https://graph.microsoft.com/.default";
     for (arguments, audience, tenant) in [
@@ -196,7 +196,7 @@ async fn each_kind_of_credential_gets_its_token() {
             "aaaabbbb-0000-cccc-1111-dddd2222eeee",
         ),
     ] {
-        let run = house.acquire(&[&arguments[..], &["--format", "json"]].concat()).await;
+        let run = bed.acquire(&[&arguments[..], &["--format", "json"]].concat()).await;
 
         let claims = &run.json()["token"]["claims"];
         assert_eq!((&claims["aud"], &claims["tid"]), (&json!(audience), &json!(tenant)), "{arguments:?}: {}", run.out);
@@ -205,7 +205,7 @@ async fn each_kind_of_credential_gets_its_token() {
 
 #[tokio::test]
 async fn used_wrongly_it_says_how_it_is_meant() {
-    let house = TestBed::open().await;
+    let bed = TestBed::open().await;
     let graph = "https://graph.microsoft.com/.default";
     for (arguments, told) in [
         (vec!["--credential", "absent", "--scope", graph], "no credential `absent`; it has: anywhere, broken, gateway"),
@@ -217,7 +217,7 @@ async fn used_wrongly_it_says_how_it_is_meant() {
         (vec!["--credential", "gateway", "--scope", graph, "--on-behalf-of", "/dev/null"], "a user's token is needed"),
         (vec!["--credential", "gateway"], "--scope"),
     ] {
-        let run = house.acquire(&arguments).await;
+        let run = bed.acquire(&arguments).await;
 
         assert_eq!(run.code, Some(2), "{arguments:?}: {}{}", run.out, run.err);
         assert!(run.err.contains(told), "{arguments:?}: {}", run.err);

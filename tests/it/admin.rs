@@ -4,9 +4,9 @@ use crate::support::TestBed;
 
 const OPEN: &str = "- { name: open, match: { path: /open }, anonymous: true, upstream: backend }";
 
-async fn get(house: &TestBed, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+async fn get(bed: &TestBed, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let mut request = client.get(format!("http://{}{path}", house.gateway.admin_address()));
+    let mut request = client.get(format!("http://{}{path}", bed.gateway.admin_address()));
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -16,18 +16,18 @@ async fn get(house: &TestBed, path: &str, headers: &[(&str, &str)]) -> (u16, Str
 
 #[tokio::test]
 async fn probes_metrics_and_status_tell_how_it_goes() {
-    let house = TestBed::with_orders().await;
-    house.gateway.get("/orders").bearer(house.user_token()).send().await.assert_allowed();
-    house.gateway.get("/orders").send().await;
-    house.gateway.get("/other").send().await;
-    house.gateway.record(|record| record["code"] == "no-route").await;
+    let bed = TestBed::with_orders().await;
+    bed.gateway.get("/orders").bearer(bed.user_token()).send().await.assert_allowed();
+    bed.gateway.get("/orders").send().await;
+    bed.gateway.get("/other").send().await;
+    bed.gateway.record(|record| record["code"] == "no-route").await;
 
-    let (alive, _) = get(&house, "/healthz", &[]).await;
-    let (ready, _) = get(&house, "/readyz", &[]).await;
-    let (_, metrics) = get(&house, "/metrics", &[]).await;
-    let (_, status) = get(&house, "/api/status", &[]).await;
-    let (_, decisions) = get(&house, "/api/decisions", &[]).await;
-    let (page, html) = get(&house, "/", &[]).await;
+    let (alive, _) = get(&bed, "/healthz", &[]).await;
+    let (ready, _) = get(&bed, "/readyz", &[]).await;
+    let (_, metrics) = get(&bed, "/metrics", &[]).await;
+    let (_, status) = get(&bed, "/api/status", &[]).await;
+    let (_, decisions) = get(&bed, "/api/decisions", &[]).await;
+    let (page, html) = get(&bed, "/", &[]).await;
 
     assert_eq!((alive, ready, page), (200, 200, 200));
     assert!(html.contains("<title>entrada</title>"));
@@ -47,37 +47,37 @@ async fn probes_metrics_and_status_tell_how_it_goes() {
 
 #[tokio::test]
 async fn foreign_hosts_origins_methods_and_paths_are_turned_away() {
-    let house = TestBed::with(OPEN, "").await;
+    let bed = TestBed::with(OPEN, "").await;
 
-    assert_eq!(get(&house, "/api/status", &[("host", "attacker.example")]).await.0, 403);
-    assert_eq!(get(&house, "/api/status", &[("origin", "https://attacker.example")]).await.0, 403);
-    assert_eq!(get(&house, "/api/status/", &[]).await.0, 404);
-    assert_eq!(get(&house, "/api//status", &[]).await.0, 404);
+    assert_eq!(get(&bed, "/api/status", &[("host", "attacker.example")]).await.0, 403);
+    assert_eq!(get(&bed, "/api/status", &[("origin", "https://attacker.example")]).await.0, 403);
+    assert_eq!(get(&bed, "/api/status/", &[]).await.0, 404);
+    assert_eq!(get(&bed, "/api//status", &[]).await.0, 404);
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let post = client.post(format!("http://{}/api/status", house.gateway.admin_address())).send().await.unwrap();
+    let post = client.post(format!("http://{}/api/status", bed.gateway.admin_address())).send().await.unwrap();
     assert_eq!(post.status(), 405);
 }
 
 #[tokio::test]
 async fn neither_status_nor_records_nor_metrics_hold_a_token() {
-    let house = TestBed::with_orders().await;
-    let token = house.user_token();
-    house.gateway.get("/orders").bearer(&token).send().await.assert_allowed();
-    house.gateway.get("/orders").bearer(format!("{token}x")).send().await;
-    house.gateway.record(|record| record["decision"] == "deny").await;
+    let bed = TestBed::with_orders().await;
+    let token = bed.user_token();
+    bed.gateway.get("/orders").bearer(&token).send().await.assert_allowed();
+    bed.gateway.get("/orders").bearer(format!("{token}x")).send().await;
+    bed.gateway.record(|record| record["decision"] == "deny").await;
     let (payload, signature) = (token.split('.').nth(1).unwrap(), token.split('.').nth(2).unwrap());
 
     for path in ["/api/status", "/api/decisions", "/metrics", "/readyz"] {
-        let (_, text) = get(&house, path, &[]).await;
+        let (_, text) = get(&bed, path, &[]).await;
         assert!(!text.contains(payload) && !text.contains(signature), "{path} holds a token");
     }
 }
 
 #[tokio::test]
 async fn the_status_page_runs_nothing_that_stands_in_it() {
-    let house = TestBed::with(OPEN, "").await;
+    let bed = TestBed::with(OPEN, "").await;
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let url = |path: &str| format!("http://{}{path}", house.gateway.admin_address());
+    let url = |path: &str| format!("http://{}{path}", bed.gateway.admin_address());
 
     let page = client.get(url("/")).send().await.unwrap();
     let policy = page.headers()["content-security-policy"].to_str().unwrap().to_owned();

@@ -1,9 +1,6 @@
 //! Tests of the limits of the admin and health listeners, which are those of a public listener.
 
-use std::{
-    net::{SocketAddr, TcpListener as StdListener},
-    time::Duration,
-};
+use std::net::{SocketAddr, TcpListener as StdListener};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -11,9 +8,8 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::Gateway;
+use crate::support::{Gateway, LONGEST_WAIT};
 
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// The maximum number of connections of either listener.
 const CONNECTIONS: usize = 256;
 

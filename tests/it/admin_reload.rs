@@ -2,14 +2,13 @@
 
 use std::{
     net::{SocketAddr, TcpListener as StdListener},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tokio::{io::AsyncReadExt, io::AsyncWriteExt, net::TcpStream};
 
-use crate::support::Gateway;
+use crate::support::{Gateway, LONGEST_WAIT};
 
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const ROUTES: &str =
     "routes: [ { name: own, match: { path: /own }, anonymous: true, respond: { status: 200 } } ]\ndrain-timeout: 1s";
 

@@ -13,7 +13,7 @@ use crate::support::{Gateway, TestBed, Upstream};
 const APPLICATION: &str = "33334444-dddd-5555-eeee-6666ffff7777";
 
 /// Starts the example with a local tenant, backend and connectors.
-async fn house(connectors: &str, upstream: Upstream) -> TestBed {
+async fn bed(connectors: &str, upstream: Upstream) -> TestBed {
     let tenant = DevTenant::start(Options::default()).await.unwrap();
     tenant.update_app(APPLICATION, App::own_signing_key);
     let example = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/app-proxy.yaml")).unwrap();
@@ -33,21 +33,21 @@ async fn house(connectors: &str, upstream: Upstream) -> TestBed {
     TestBed { tenant, upstream, gateway }
 }
 
-fn legacy(house: &TestBed, user: &str) -> TokenBuilder {
-    let token = house.tenant.token().user(user).audience("api://legacy").scopes(["user_impersonation"]).app_key(APPLICATION);
+fn legacy(bed: &TestBed, user: &str) -> TokenBuilder {
+    let token = bed.tenant.token().user(user).audience("api://legacy").scopes(["user_impersonation"]).app_key(APPLICATION);
     if user == "nia" { token.claim("onpremisessamaccountname", "NOkafor") } else { token.without("onpremisessamaccountname") }
 }
 
 #[tokio::test]
 async fn a_native_clients_token_comes_in_another_header() {
-    let house = house("[127.0.0.1]", Upstream::start().await).await;
-    let token = legacy(&house, "nia").sign();
+    let bed = bed("[127.0.0.1]", Upstream::start().await).await;
+    let token = legacy(&bed, "nia").sign();
 
     // With or without the scheme: clients differ.
     for value in [format!("Bearer {token}"), token.clone()] {
-        house.gateway.get("/legacy/a").header("Authorization2", &value).send().await.assert_allowed();
+        bed.gateway.get("/legacy/a").header("Authorization2", &value).send().await.assert_allowed();
 
-        let received = house.upstream.last();
+        let received = bed.upstream.last();
         assert_eq!(received.value("authorization"), Some(&*format!("Bearer {token}")));
         assert_eq!(received.value("x-remote-user"), Some("CONTOSO\\nokafor"));
         assert!(!received.headers.contains_key("authorization2"));
@@ -56,13 +56,13 @@ async fn a_native_clients_token_comes_in_another_header() {
 
 #[tokio::test]
 async fn a_pages_fetch_keeps_its_authorization() {
-    let house = house("[127.0.0.1]", Upstream::start().await).await;
-    let token = legacy(&house, "nia").sign();
+    let bed = bed("[127.0.0.1]", Upstream::start().await).await;
+    let token = legacy(&bed, "nia").sign();
 
-    let call = house.gateway.get("/legacy/a").bearer(&token);
+    let call = bed.gateway.get("/legacy/a").bearer(&token);
     call.header("X-Remote-User", "CONTOSO\\admin").header("X_Remote_User", "CONTOSO\\admin").send().await.assert_allowed();
 
-    let received = house.upstream.last();
+    let received = bed.upstream.last();
     assert_eq!(received.value("authorization"), Some(&*format!("Bearer {token}")));
     assert_eq!(received.value("x-remote-user"), Some("CONTOSO\\nokafor"));
     assert!(!received.headers.contains_key("x_remote_user"));
@@ -70,12 +70,12 @@ async fn a_pages_fetch_keeps_its_authorization() {
 
 #[tokio::test]
 async fn of_two_tokens_the_validated_one_alone_goes_on() {
-    let house = house("[127.0.0.1]", Upstream::start().await).await;
-    let (token, other) = (legacy(&house, "nia").sign(), legacy(&house, "otto").claim("onpremisessamaccountname", "admin").sign());
+    let bed = bed("[127.0.0.1]", Upstream::start().await).await;
+    let (token, other) = (legacy(&bed, "nia").sign(), legacy(&bed, "otto").claim("onpremisessamaccountname", "admin").sign());
 
-    house.gateway.get("/legacy").header("Authorization2", &token).bearer(&other).send().await.assert_allowed();
+    bed.gateway.get("/legacy").header("Authorization2", &token).bearer(&other).send().await.assert_allowed();
 
-    let received = house.upstream.last();
+    let received = bed.upstream.last();
     assert_eq!(received.value("authorization"), Some(&*format!("Bearer {token}")));
     assert_eq!(received.value("x-remote-user"), Some("CONTOSO\\nokafor"));
     assert!(!received.headers.values().any(|value| value.to_str().unwrap().contains(&other)));
@@ -83,42 +83,41 @@ async fn of_two_tokens_the_validated_one_alone_goes_on() {
 
 #[tokio::test]
 async fn an_account_without_a_name_and_a_token_of_the_tenants_key_are_refused() {
-    let house = house("[127.0.0.1]", Upstream::start().await).await;
+    let bed = bed("[127.0.0.1]", Upstream::start().await).await;
 
-    let cloud_only =
-        house.gateway.get("/legacy").bearer(legacy(&house, "otto").sign()).header("X-Remote-User", "admin").send().await;
+    let cloud_only = bed.gateway.get("/legacy").bearer(legacy(&bed, "otto").sign()).header("X-Remote-User", "admin").send().await;
     cloud_only.assert_refused(Reason::HeaderValueUnavailable);
-    let tenants_key = house.tenant.token().user("nia").audience("api://legacy").scopes(["user_impersonation"]).sign();
-    house.gateway.get("/legacy").bearer(&tenants_key).send().await.assert_refused(Reason::TokenKeyUnknown);
+    let tenants_key = bed.tenant.token().user("nia").audience("api://legacy").scopes(["user_impersonation"]).sign();
+    bed.gateway.get("/legacy").bearer(&tenants_key).send().await.assert_refused(Reason::TokenKeyUnknown);
 
-    assert_eq!(house.upstream.requests(), 0);
+    assert_eq!(bed.upstream.requests(), 0);
 }
 
 #[tokio::test]
 async fn easy_auths_id_token_is_validated_and_goes_no_further() {
-    let house = house("[127.0.0.1]", Upstream::start().await).await;
-    let token = || house.tenant.token().user("nia").audience(APPLICATION).claim("onpremisessamaccountname", "nokafor");
+    let bed = bed("[127.0.0.1]", Upstream::start().await).await;
+    let token = || bed.tenant.token().user("nia").audience(APPLICATION).claim("onpremisessamaccountname", "nokafor");
     let id_token = token().id_token().sign();
 
-    let call = house.gateway.get("/portal").header("X-MS-TOKEN-AAD-ID-TOKEN", &id_token);
+    let call = bed.gateway.get("/portal").header("X-MS-TOKEN-AAD-ID-TOKEN", &id_token);
     let call = call.header("X-MS-CLIENT-PRINCIPAL-NAME", "admin").header("X_MS_TOKEN_AAD_ID_TOKEN", "a.b.c");
     call.send().await.assert_allowed();
-    let received = house.upstream.last();
+    let received = bed.upstream.last();
     assert_eq!(received.value("x-remote-user"), Some("nokafor"));
     assert!(!received.headers.keys().any(|name| name.as_str().starts_with("x-ms") || name.as_str().starts_with("x_ms")));
     assert!(!received.headers.contains_key("authorization"));
 
     let access = token().scopes(["user_impersonation"]).sign();
-    let answer = house.gateway.get("/portal").header("X-MS-TOKEN-AAD-ID-TOKEN", &access).send().await;
+    let answer = bed.gateway.get("/portal").header("X-MS-TOKEN-AAD-ID-TOKEN", &access).send().await;
     answer.assert_refused(Reason::TokenNotAccessToken);
-    house.gateway.get("/portal").bearer(&id_token).send().await.assert_refused(Reason::TokenMissing);
-    assert_eq!(house.upstream.requests(), 1);
+    bed.gateway.get("/portal").bearer(&id_token).send().await.assert_refused(Reason::TokenMissing);
+    assert_eq!(bed.upstream.requests(), 1);
 }
 
 #[tokio::test]
 async fn header_based_sign_on_is_believed_from_the_connector_alone() {
     let upstream = Upstream::start().await;
-    let behind = house("[127.0.0.1]", upstream).await;
+    let behind = bed("[127.0.0.1]", upstream).await;
 
     let call = behind.gateway.get("/reports").header("X-Sso-User", "nia").header("X_Sso_User", "admin");
     call.header("X-Forwarded-For", "203.0.113.7").send().await.assert_allowed();
@@ -129,7 +128,7 @@ async fn header_based_sign_on_is_believed_from_the_connector_alone() {
     behind.gateway.get("/reports").send().await.assert_refused(Reason::HeaderCheckFailed);
     behind.gateway.get("/reports").header("X_Sso_User", "admin").send().await.assert_refused(Reason::HeaderCheckFailed);
 
-    let elsewhere = house("[10.1.0.0/28]", Upstream::start().await).await;
+    let elsewhere = bed("[10.1.0.0/28]", Upstream::start().await).await;
     let call = elsewhere.gateway.get("/reports").header("X-Sso-User", "nia").header("X-Forwarded-For", "10.1.0.5");
     call.send().await.assert_refused(Reason::HeaderCheckFailed);
     assert_eq!(elsewhere.upstream.requests(), 0);
@@ -142,18 +141,18 @@ async fn what_authenticates_a_connection_never_crosses_the_pool() {
         let response = response.header("WWW-Authenticate", "Negotiate").header("WWW-Authenticate", "NTLM TlRMTVNTUAACAAAA");
         response.header("WWW-Authenticate", "Basic realm=\"legacy\"").body(Full::new(Bytes::new())).unwrap()
     };
-    let house = house("[127.0.0.1]", Upstream::answering(challenge).await).await;
-    let token = legacy(&house, "nia").sign();
+    let bed = bed("[127.0.0.1]", Upstream::answering(challenge).await).await;
+    let token = legacy(&bed, "nia").sign();
 
     for scheme in ["Negotiate YIIJvwYGKwYBBQUCoIIJszCC", "NTLM TlRMTVNTUAABAAAA", "negotiate", "ntlm x"] {
-        let answer = house.gateway.get("/legacy").header("Authorization2", &token).header("Authorization", scheme).send().await;
+        let answer = bed.gateway.get("/legacy").header("Authorization2", &token).header("Authorization", scheme).send().await;
 
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
-        assert_eq!(house.upstream.last().value("authorization"), Some(&*format!("Bearer {token}")), "{scheme}");
+        assert_eq!(bed.upstream.last().value("authorization"), Some(&*format!("Bearer {token}")), "{scheme}");
         let challenges: Vec<_> = answer.headers.get_all("www-authenticate").iter().map(|value| value.to_str().unwrap()).collect();
         assert_eq!(challenges, ["Basic realm=\"legacy\""], "{scheme}");
 
-        house.gateway.get("/reports").header("X-Sso-User", "nia").header("Authorization", scheme).send().await;
-        assert_eq!(house.upstream.last().value("authorization"), None, "{scheme}");
+        bed.gateway.get("/reports").header("X-Sso-User", "nia").header("Authorization", scheme).send().await;
+        assert_eq!(bed.upstream.last().value("authorization"), None, "{scheme}");
     }
 }

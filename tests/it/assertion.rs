@@ -51,28 +51,28 @@ fn checked(assertion: &str, keys: &JwkSet, audience: &str) -> Result<Value, json
 
 #[tokio::test]
 async fn a_backend_can_check_who_calls() {
-    let house = TestBed::with(&routes(), "").await;
-    let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
+    let bed = TestBed::with(&routes(), "").await;
+    let token = bed.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
     let token = token.claim("onpremisessamaccountname", "nokafor").claim("groups", vec!["a", "b"]).sign();
 
-    let call = house.gateway.get("/orders/17?query=1").bearer(&token).header("X-Entrada-Assertion", "forged");
+    let call = bed.gateway.get("/orders/17?query=1").bearer(&token).header("X-Entrada-Assertion", "forged");
     let answer = call.header("X_Entrada_Assertion", "forged").send().await;
 
     answer.assert_allowed();
-    let received = house.upstream.last();
+    let received = bed.upstream.last();
     assert!(!received.headers.contains_key("x_entrada_assertion"));
     let assertion = received.value("x-entrada-assertion").unwrap();
     let header = decode_header(assertion).unwrap();
     assert_eq!((header.alg, header.typ.as_deref()), (Algorithm::ES256, Some("entrada-assertion+jwt")));
-    let keys = keys(&house.gateway).await;
+    let keys = keys(&bed.gateway).await;
     let claims = checked(assertion, &keys, AUDIENCE).expect("it holds");
     assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 30);
     assert_eq!((&claims["method"], &claims["path"], &claims["route"]), (&json!("GET"), &json!("/v2/17"), &json!("orders")));
     assert_eq!(claims["request_id"].as_str(), answer.header("x-request-id"));
     assert_eq!((&claims["token_kind"], &claims["caller"]), (&json!("user"), &json!("127.0.0.1")));
-    assert_eq!(claims["tid"], house.tenant.tenant_id());
+    assert_eq!(claims["tid"], bed.tenant.tenant_id());
     assert!(claims["sub"].is_string() && claims["oid"].is_string() && claims["azp"].is_string());
-    assert_eq!(claims["token_issuer"], house.tenant.issuer_v2(&house.tenant.tenant_id()));
+    assert_eq!(claims["token_issuer"], bed.tenant.issuer_v2(&bed.tenant.tenant_id()));
     // What the gateway made of the token, and neither what the caller sent nor what is fixed, which may be a secret.
     assert_eq!(claims["headers"], json!({ "x-groups": ["a", "b"], "x-kind": ["user"], "x-remote-user": ["nokafor"] }));
     assert_eq!(received.value("x-fixed"), Some("hunter2"));
@@ -84,40 +84,40 @@ async fn a_backend_can_check_who_calls() {
     assert!(checked(&forged, &keys, AUDIENCE).is_err());
 
     // Each request has its own.
-    house.gateway.get("/orders/17").bearer(&token).send().await.assert_allowed();
-    let again = checked(house.upstream.last().value("x-entrada-assertion").unwrap(), &keys, AUDIENCE).unwrap();
+    bed.gateway.get("/orders/17").bearer(&token).send().await.assert_allowed();
+    let again = checked(bed.upstream.last().value("x-entrada-assertion").unwrap(), &keys, AUDIENCE).unwrap();
     assert_ne!(claims["jti"], again["jti"]);
 }
 
 #[tokio::test]
 async fn no_caller_brings_its_own() {
-    let house = TestBed::with(&routes(), "").await;
+    let bed = TestBed::with(&routes(), "").await;
 
-    let call = house.gateway.get("/open").header("X-Entrada-Assertion", "a.b.c").header("x.entrada.assertion", "a.b.c");
+    let call = bed.gateway.get("/open").header("X-Entrada-Assertion", "a.b.c").header("x.entrada.assertion", "a.b.c");
     call.send().await.assert_allowed();
 
-    assert!(!house.upstream.last().headers.keys().any(|name| name.as_str().contains("assertion")));
+    assert!(!bed.upstream.last().headers.keys().any(|name| name.as_str().contains("assertion")));
     // And without a token nothing is asserted, and nothing is sent.
-    house.gateway.get("/orders/1").header("X-Entrada-Assertion", "a.b.c").send().await.assert_refused(Reason::TokenMissing);
-    assert_eq!(house.upstream.requests(), 1);
+    bed.gateway.get("/orders/1").header("X-Entrada-Assertion", "a.b.c").send().await.assert_refused(Reason::TokenMissing);
+    assert_eq!(bed.upstream.requests(), 1);
 }
 
 #[tokio::test]
 async fn the_keys_are_where_the_config_says_and_nowhere_else() {
-    let mut house = TestBed::with(&routes(), "").await;
-    let first = get(house.gateway.admin_address(), "/.well-known/jwks.json").await;
+    let mut bed = TestBed::with(&routes(), "").await;
+    let first = get(bed.gateway.admin_address(), "/.well-known/jwks.json").await;
     assert!(!String::from_utf8_lossy(&first.body).contains("\"d\""), "{first:?}");
-    house.gateway.get("/.well-known/jwks.json").send().await.assert_refused(Reason::NoRoute);
+    bed.gateway.get("/.well-known/jwks.json").send().await.assert_refused(Reason::NoRoute);
 
     let published = "- { name: keys, match: { exact-path: /.well-known/jwks.json, methods: [GET] }, assertion-keys: {} }";
-    let text = config(&house.tenant, &house.upstream, &format!("{}\n{published}", routes()), "");
-    house.gateway.reload(&text).await;
+    let text = config(&bed.tenant, &bed.upstream, &format!("{}\n{published}", routes()), "");
+    bed.gateway.reload(&text).await;
 
-    let answer = house.gateway.get("/.well-known/jwks.json").send().await;
+    let answer = bed.gateway.get("/.well-known/jwks.json").send().await;
     // The key of the process lives on across the reload.
     assert_eq!((answer.status, &answer.body), (StatusCode::OK, &first.body));
     assert_eq!(answer.header("cache-control"), Some("public, max-age=300"));
-    house.gateway.request(http::Method::POST, "/.well-known/jwks.json").send().await.assert_refused(Reason::MethodNotAllowed);
+    bed.gateway.request(http::Method::POST, "/.well-known/jwks.json").send().await.assert_refused(Reason::MethodNotAllowed);
 
     let plain = TestBed::with_orders().await;
     assert_eq!(get(plain.gateway.admin_address(), "/.well-known/jwks.json").await.status, StatusCode::NOT_FOUND);
@@ -133,18 +133,18 @@ async fn replicas_with_one_key_file_agree_and_a_key_is_replaced_by_its_file() {
     };
     let (old, new) = (write("old.pem"), write("new.pem"));
     let more = |files: &[&str]| format!("backend-assertion: {{ issuer: entrada, private-keys: {} }}", json!(files));
-    let house = TestBed::with(&routes(), &more(&[&old])).await;
-    let mut replica = Gateway::start(&config(&house.tenant, &house.upstream, &routes(), &more(&[&old]))).await;
-    let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
+    let bed = TestBed::with(&routes(), &more(&[&old])).await;
+    let mut replica = Gateway::start(&config(&bed.tenant, &bed.upstream, &routes(), &more(&[&old]))).await;
+    let token = bed.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
     let token = token.claim("onpremisessamaccountname", "nokafor").sign();
-    let upstream = &house.upstream;
+    let upstream = &bed.upstream;
     let last = || upstream.last().value("x-entrada-assertion").unwrap().to_owned();
 
     replica.get("/orders/1").bearer(&token).send().await.assert_allowed();
     let signed_by_old = last();
-    checked(&signed_by_old, &keys(&house.gateway).await, AUDIENCE).expect("the other gateway's keys are the same");
+    checked(&signed_by_old, &keys(&bed.gateway).await, AUDIENCE).expect("the other gateway's keys are the same");
 
-    let overlap = config(&house.tenant, &house.upstream, &routes(), &more(&[&new, &old]));
+    let overlap = config(&bed.tenant, &bed.upstream, &routes(), &more(&[&new, &old]));
     replica.reload(&overlap).await;
     replica.get("/orders/1").bearer(&token).send().await.assert_allowed();
     let published = keys(&replica).await;

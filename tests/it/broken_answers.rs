@@ -14,7 +14,7 @@ use crate::support::{Gateway, RawConnection, RawUpstream, Step};
 const ROUTE: &str = "  - { name: open, match: { path: /open }, anonymous: true, upstream: backend }";
 const REQUEST: &[u8] = b"GET /open HTTP/1.1\r\nHost: a\r\n\r\n";
 
-async fn house(steps: Vec<Step>) -> (RawUpstream, Gateway) {
+async fn bed(steps: Vec<Step>) -> (RawUpstream, Gateway) {
     let upstream = RawUpstream::answering(steps).await;
     let gateway = Gateway::start(&upstream.config(ROUTE)).await;
     (upstream, gateway)
@@ -58,7 +58,7 @@ async fn a_broken_answer_is_502_while_nothing_has_left() {
         ("nothing", String::new(), Some(Step::Close)),
         ("nothing, and a reset", String::new(), Some(Step::Reset)),
     ] {
-        let (_upstream, gateway) = house([Step::send(answer)].into_iter().chain(end).collect()).await;
+        let (_upstream, gateway) = bed([Step::send(answer)].into_iter().chain(end).collect()).await;
 
         let answer = gateway.get("/open").send().await;
 
@@ -73,7 +73,7 @@ async fn a_broken_answer_is_502_while_nothing_has_left() {
 async fn a_million_bytes_of_three_arrive_before_the_connection_ends() {
     for (at_once, receive_buffer) in [(1 << 20, None), (2_048, Some(8 << 10))] {
         let head = b"HTTP/1.1 200 OK\r\ncontent-length: 3000000\r\n\r\n".to_vec();
-        let (_upstream, gateway) = house(vec![Step::Send(head), Step::Send(vec![b'x'; 1_000_000]), Step::Close]).await;
+        let (_upstream, gateway) = bed(vec![Step::Send(head), Step::Send(vec![b'x'; 1_000_000]), Step::Close]).await;
         let socket = TcpSocket::new_v4().unwrap();
         if let Some(size) = receive_buffer {
             socket.set_recv_buffer_size(size).unwrap();
@@ -115,7 +115,7 @@ async fn chunks_that_came_are_delivered_and_the_last_one_is_missing() {
     for (end, cause) in [(Step::send("zz\r\nmore\r\n"), "chunk size"), (Step::Close, "middle of the answer")] {
         let go_on = Arc::new(Semaphore::new(0));
         let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
-        let (_upstream, gateway) = house(vec![Step::send(head), Step::Wait(go_on.clone()), end]).await;
+        let (_upstream, gateway) = bed(vec![Step::send(head), Step::Wait(go_on.clone()), end]).await;
         let mut client = TcpStream::connect(gateway.address()).await.unwrap();
         client.write_all(REQUEST).await.unwrap();
         let mut first = Vec::new();
@@ -136,7 +136,7 @@ async fn chunks_that_came_are_delivered_and_the_last_one_is_missing() {
 async fn a_client_that_could_not_see_the_end_sees_a_reset_behind_all_that_came() {
     let go_on = Arc::new(Semaphore::new(0));
     let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
-    let (_upstream, gateway) = house(vec![Step::send(head), Step::Wait(go_on.clone()), Step::Close]).await;
+    let (_upstream, gateway) = bed(vec![Step::send(head), Step::Wait(go_on.clone()), Step::Close]).await;
     let mut client = TcpStream::connect(gateway.address()).await.unwrap();
     client.write_all(b"GET /open HTTP/1.0\r\nHost: a\r\n\r\n").await.unwrap();
     go_on.add_permits(1);
@@ -157,7 +157,7 @@ async fn an_answer_that_comes_bit_by_bit_is_not_held_back() {
         Step::Wait(go_on.clone()),
         Step::send("world"),
     ];
-    let (_upstream, gateway) = house(steps).await;
+    let (_upstream, gateway) = bed(steps).await;
     let mut client = RawConnection::open(gateway.address()).await;
     client.send(REQUEST).await;
 

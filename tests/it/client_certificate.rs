@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use crate::support::{Answer, Authority, Gateway, Identity, RawConnection, Upstream, client_of, self_signed, tls_of};
 
 /// A gateway whose listener asks for certificates, the authorities of both sides, and a backend.
-struct Door {
+struct CertificateBed {
     folder: TempDir,
     servers: Authority,
     clients: Authority,
@@ -32,7 +32,7 @@ struct Door {
 const ROUTE: &str =
     "- { name: orders, match: { path: /orders }, inbound: [ validate-client-certificate: {} ], upstream: backend }";
 
-impl Door {
+impl CertificateBed {
     async fn open(mode: &str, routes: &str) -> Self {
         Self::with_lists(mode, routes, false).await
     }
@@ -101,16 +101,16 @@ fn config(folder: &TempDir, upstream: &Upstream, mode: &str, routes: &str, lists
 
 #[tokio::test]
 async fn a_trusted_certificate_is_let_through_and_recorded() {
-    let door = Door::open("optional", ROUTE).await;
-    let daemon = door.clients.client("daemon");
+    let bed = CertificateBed::open("optional", ROUTE).await;
+    let daemon = bed.clients.client("daemon");
 
     for http2 in [false, true] {
-        door.get_with("/orders/7", Some(&daemon), http2).await.assert_allowed();
-        let record = door.gateway.record(|record| record["decision"] == "allow").await;
+        bed.get_with("/orders/7", Some(&daemon), http2).await.assert_allowed();
+        let record = bed.gateway.record(|record| record["decision"] == "allow").await;
         assert_eq!(record["client_certificate"], daemon.thumbprint());
     }
 
-    assert_eq!(door.upstream.requests(), 2);
+    assert_eq!(bed.upstream.requests(), 2);
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn where_certificates_are_optional_each_defect_is_told_to_the_caller() {
   match: { path: /orders }
   inbound: [ validate-client-certificate: { identities: [ { common-name: daemon }, { uri: spiffe://fabrikam.example/robot } ] } ]
   upstream: backend";
-    let door = Door::with_lists("optional", route, true).await;
+    let bed = CertificateBed::with_lists("optional", route, true).await;
     let stranger = Authority::new("Fabrikam Root");
     let years = |from, until| {
         move |params: &mut rcgen::CertificateParams| {
@@ -128,34 +128,34 @@ async fn where_certificates_are_optional_each_defect_is_told_to_the_caller() {
     };
     let cases = [
         ("none", None, Some(Reason::ClientCertificateMissing)),
-        ("the one", Some(door.clients.client("daemon")), None),
-        ("another one", Some(door.clients.client("robot")), None),
-        ("not one of them", Some(door.clients.client("other")), Some(Reason::ClientCertificateNotAllowed)),
+        ("the one", Some(bed.clients.client("daemon")), None),
+        ("another one", Some(bed.clients.client("robot")), None),
+        ("not one of them", Some(bed.clients.client("other")), Some(Reason::ClientCertificateNotAllowed)),
         ("of a stranger of the same name", Some(stranger.client("daemon")), Some(Reason::ClientCertificateUntrusted)),
         ("self-signed", Some(self_signed("daemon")), Some(Reason::ClientCertificateUntrusted)),
         (
             "for servers",
-            Some(door.clients.client_with("daemon", |params| {
+            Some(bed.clients.client_with("daemon", |params| {
                 params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
             })),
             Some(Reason::ClientCertificateUntrusted),
         ),
-        ("over", Some(door.clients.client_with("daemon", years(2015, 2020))), Some(Reason::ClientCertificateExpired)),
-        ("to come", Some(door.clients.client_with("daemon", years(2080, 2090))), Some(Reason::ClientCertificateExpired)),
+        ("over", Some(bed.clients.client_with("daemon", years(2015, 2020))), Some(Reason::ClientCertificateExpired)),
+        ("to come", Some(bed.clients.client_with("daemon", years(2080, 2090))), Some(Reason::ClientCertificateExpired)),
         (
             "revoked",
-            Some(door.clients.client_with("daemon", |params| params.serial_number = Some(SerialNumber::from(666)))),
+            Some(bed.clients.client_with("daemon", |params| params.serial_number = Some(SerialNumber::from(666)))),
             Some(Reason::ClientCertificateRevoked),
         ),
     ];
 
     for (row, identity, expected) in &cases {
-        let answer = door.get("/orders", identity.as_ref()).await;
+        let answer = bed.get("/orders", identity.as_ref()).await;
         match expected {
             None => answer.assert_allowed(),
             Some(reason) => {
                 answer.assert_refused(*reason);
-                let record = door.gateway.record(|record| record["request_id"] == answer.json()["request_id"]).await;
+                let record = bed.gateway.record(|record| record["request_id"] == answer.json()["request_id"]).await;
                 assert_eq!(record["policy"], "inbound[0].validate-client-certificate", "{row}");
                 let thumbprint = identity.as_ref().map(Identity::thumbprint);
                 assert_eq!(record["client_certificate"].as_str(), thumbprint.as_deref(), "{row}");
@@ -163,7 +163,7 @@ async fn where_certificates_are_optional_each_defect_is_told_to_the_caller() {
         }
     }
 
-    assert_eq!(door.upstream.requests(), 2);
+    assert_eq!(bed.upstream.requests(), 2);
 }
 
 #[tokio::test]
@@ -172,40 +172,40 @@ async fn where_certificates_are_required_a_handshake_without_a_good_one_ends() {
     for (row, detail) in
         [("none", "peer sent no certificates"), ("self-signed", "UnknownIssuer"), ("over", "Expired"), ("revoked", "Revoked")]
     {
-        let door = Door::with_lists("required", open, true).await;
+        let bed = CertificateBed::with_lists("required", open, true).await;
         let identity = match row {
             "none" => None,
             "self-signed" => Some(self_signed("daemon")),
-            "over" => Some(door.clients.client_with("daemon", |params| params.not_after = date_time_ymd(2025, 2, 1))),
-            _ => Some(door.clients.client_with("daemon", |params| params.serial_number = Some(SerialNumber::from(666)))),
+            "over" => Some(bed.clients.client_with("daemon", |params| params.not_after = date_time_ymd(2025, 2, 1))),
+            _ => Some(bed.clients.client_with("daemon", |params| params.serial_number = Some(SerialNumber::from(666)))),
         };
 
-        let told = door.event(identity.as_ref()).await;
+        let told = bed.event(identity.as_ref()).await;
 
         assert!(told.contains(detail), "{row}: {told}");
-        assert_eq!(door.upstream.requests(), 0);
+        assert_eq!(bed.upstream.requests(), 0);
     }
 
-    let door = Door::with_lists("required", open, true).await;
-    let daemon = door.clients.client("daemon");
-    door.get("/orders", Some(&daemon)).await.assert_allowed();
-    let record = door.gateway.record(|record| record["decision"] == "allow").await;
+    let bed = CertificateBed::with_lists("required", open, true).await;
+    let daemon = bed.clients.client("daemon");
+    bed.get("/orders", Some(&daemon)).await.assert_allowed();
+    let record = bed.gateway.record(|record| record["decision"] == "allow").await;
     assert_eq!(record["client_certificate"], daemon.thumbprint());
 }
 
 #[tokio::test]
 async fn what_lies_between_a_certificate_and_its_authority_comes_from_the_client() {
-    let door = Door::open("optional", ROUTE).await;
-    let issuing = door.clients.subordinate("Fabrikam Issuing");
+    let bed = CertificateBed::open("optional", ROUTE).await;
+    let issuing = bed.clients.subordinate("Fabrikam Issuing");
 
-    door.get("/orders", Some(&issuing.client_with_chain("daemon"))).await.assert_allowed();
-    door.get("/orders", Some(&issuing.client("daemon"))).await.assert_refused(Reason::ClientCertificateUntrusted);
+    bed.get("/orders", Some(&issuing.client_with_chain("daemon"))).await.assert_allowed();
+    bed.get("/orders", Some(&issuing.client("daemon"))).await.assert_refused(Reason::ClientCertificateUntrusted);
 }
 
 /// Sends a request on a new connection, with TLS settings that resume sessions.
-async fn call(door: &Door, tls: &Arc<rustls::ClientConfig>) -> (HandshakeKind, String) {
-    let tcp = TcpStream::connect(door.gateway.address()).await.unwrap();
-    let name = rustls_pki_types::ServerName::from(door.gateway.address().ip());
+async fn call(bed: &CertificateBed, tls: &Arc<rustls::ClientConfig>) -> (HandshakeKind, String) {
+    let tcp = TcpStream::connect(bed.gateway.address()).await.unwrap();
+    let name = rustls_pki_types::ServerName::from(bed.gateway.address().ip());
     let mut stream = TlsConnector::from(tls.clone()).connect(name, tcp).await.unwrap();
     stream.write_all(b"GET /orders HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
@@ -217,21 +217,21 @@ async fn call(door: &Door, tls: &Arc<rustls::ClientConfig>) -> (HandshakeKind, S
 
 #[tokio::test]
 async fn a_resumed_session_brings_the_certificate_and_no_verdict() {
-    let mut door = Door::open("optional", ROUTE).await;
-    let daemon = door.clients.client_with("daemon", |params| params.serial_number = Some(SerialNumber::from(666)));
-    let tls = tls_of(&door.servers, Some(&daemon));
+    let mut bed = CertificateBed::open("optional", ROUTE).await;
+    let daemon = bed.clients.client_with("daemon", |params| params.serial_number = Some(SerialNumber::from(666)));
+    let tls = tls_of(&bed.servers, Some(&daemon));
 
-    let (first, answer) = call(&door, &tls).await;
+    let (first, answer) = call(&bed, &tls).await;
     assert!(first == HandshakeKind::Full && answer.starts_with("HTTP/1.1 200"), "{answer}");
-    let (second, answer) = call(&door, &tls).await;
+    let (second, answer) = call(&bed, &tls).await;
     assert!(second == HandshakeKind::Resumed && answer.starts_with("HTTP/1.1 200"), "{answer}");
 
     // With other settings no session of before is resumed, and the certificate is judged by the new ones.
-    door.reload("optional", ROUTE, true).await;
-    let (third, answer) = call(&door, &tls).await;
+    bed.reload("optional", ROUTE, true).await;
+    let (third, answer) = call(&bed, &tls).await;
     assert_eq!(third, HandshakeKind::Full);
     assert!(answer.contains("client-certificate-revoked"), "{answer}");
-    let (fourth, answer) = call(&door, &tls).await;
+    let (fourth, answer) = call(&bed, &tls).await;
     assert_eq!(fourth, HandshakeKind::Resumed);
     assert!(answer.contains("client-certificate-revoked"), "{answer}");
 }
@@ -239,15 +239,15 @@ async fn a_resumed_session_brings_the_certificate_and_no_verdict() {
 #[tokio::test]
 async fn a_connection_that_is_open_is_held_to_what_a_reload_asks() {
     let open = "- { name: orders, match: { path: /orders }, anonymous: true, upstream: backend }";
-    let mut door = Door::open("optional", open).await;
-    let daemon = door.clients.client_with("daemon", |params| params.serial_number = Some(SerialNumber::from(666)));
-    let target = format!("https://{}/orders", door.gateway.address());
-    let (with, without) = (client_of(&door.servers, Some(&daemon), true), client_of(&door.servers, None, true));
+    let mut bed = CertificateBed::open("optional", open).await;
+    let daemon = bed.clients.client_with("daemon", |params| params.serial_number = Some(SerialNumber::from(666)));
+    let target = format!("https://{}/orders", bed.gateway.address());
+    let (with, without) = (client_of(&bed.servers, Some(&daemon), true), client_of(&bed.servers, None, true));
     let get = async |client: &reqwest::Client| Answer::read(client.get(&target).send().await.unwrap()).await;
     get(&with).await.assert_allowed();
     get(&without).await.assert_allowed();
 
-    door.reload("required", open, true).await;
+    bed.reload("required", open, true).await;
 
     get(&with).await.assert_refused(Reason::ClientCertificateRevoked);
     get(&without).await.assert_refused(Reason::ClientCertificateMissing);
@@ -255,22 +255,22 @@ async fn a_connection_that_is_open_is_held_to_what_a_reload_asks() {
 
 #[tokio::test]
 async fn authorities_and_lists_are_both_taken_over_or_neither() {
-    let mut door = Door::with_lists("optional", ROUTE, true).await;
-    let daemon = door.clients.client_with("daemon", |params| params.serial_number = Some(SerialNumber::from(5)));
-    door.get("/orders", Some(&daemon)).await.assert_allowed();
+    let mut bed = CertificateBed::with_lists("optional", ROUTE, true).await;
+    let daemon = bed.clients.client_with("daemon", |params| params.serial_number = Some(SerialNumber::from(5)));
+    bed.get("/orders", Some(&daemon)).await.assert_allowed();
 
     // A list that revokes, and an authority's file that cannot be used: nothing changes.
-    std::fs::write(door.file("root.crl"), door.clients.revoked(&[5])).unwrap();
-    std::fs::write(door.file("ca.pem"), "").unwrap();
-    let broken = config(&door.folder, &door.upstream, "optional", ROUTE, true);
+    std::fs::write(bed.file("root.crl"), bed.clients.revoked(&[5])).unwrap();
+    std::fs::write(bed.file("ca.pem"), "").unwrap();
+    let broken = config(&bed.folder, &bed.upstream, "optional", ROUTE, true);
     // Off the test's thread: a server that does not start waits for its own threads.
     let refusal = tokio::task::spawn_blocking(move || Gateway::refusal(&broken)).await.unwrap();
     assert!(refusal.contains("holds no certificate") && refusal.contains("test.yaml:"), "{refusal}");
-    door.get("/orders", Some(&daemon)).await.assert_allowed();
+    bed.get("/orders", Some(&daemon)).await.assert_allowed();
 
-    std::fs::write(door.file("ca.pem"), door.clients.pem()).unwrap();
-    door.reload("optional", ROUTE, true).await;
-    door.get("/orders", Some(&daemon)).await.assert_refused(Reason::ClientCertificateRevoked);
+    std::fs::write(bed.file("ca.pem"), bed.clients.pem()).unwrap();
+    bed.reload("optional", ROUTE, true).await;
+    bed.get("/orders", Some(&daemon)).await.assert_refused(Reason::ClientCertificateRevoked);
 }
 
 #[tokio::test]
@@ -282,16 +282,16 @@ async fn the_files_are_among_those_whose_change_calls_for_a_reload() {
     std::fs::write(&ca, authority.pem()).unwrap();
     std::fs::write(&crl, authority.revoked(&[])).unwrap();
     let route = route.replace("CA", &ca.display().to_string()).replace("CRL", &crl.display().to_string());
-    let door = Door::with_lists("optional", &route, true).await;
+    let bed = CertificateBed::with_lists("optional", &route, true).await;
 
-    let files = door.gateway.server().runtime().files.clone();
+    let files = bed.gateway.server().runtime().files.clone();
 
-    for file in [door.file("ca.pem"), door.file("root.crl"), ca, crl] {
+    for file in [bed.file("ca.pem"), bed.file("root.crl"), ca, crl] {
         assert!(files.contains(&file), "{}", file.display());
     }
     // The policy's own authority counts, and not the listener's.
-    door.get("/orders", Some(&authority.client("daemon"))).await.assert_allowed();
-    door.get("/orders", Some(&door.clients.client("daemon"))).await.assert_refused(Reason::ClientCertificateUntrusted);
+    bed.get("/orders", Some(&authority.client("daemon"))).await.assert_allowed();
+    bed.get("/orders", Some(&bed.clients.client("daemon"))).await.assert_refused(Reason::ClientCertificateUntrusted);
 }
 
 #[test]
@@ -326,10 +326,10 @@ fn a_listener_that_could_check_nothing_is_refused_at_start() {
 #[tokio::test]
 async fn a_route_without_the_policy_asks_nobody() {
     let routes = format!("{ROUTE}\n- {{ name: ping, match: {{ path: /ping }}, anonymous: true, respond: {{ status: 204 }} }}");
-    let door = Door::open("optional", &routes).await;
+    let bed = CertificateBed::open("optional", &routes).await;
 
     for identity in [None, Some(self_signed("daemon"))] {
-        let answer = door.get("/ping", identity.as_ref()).await;
+        let answer = bed.get("/ping", identity.as_ref()).await;
         assert_eq!(answer.status, StatusCode::NO_CONTENT);
     }
 }
@@ -351,7 +351,7 @@ async fn a_token_that_is_bound_to_a_certificate_is_for_whoever_holds_its_key() {
         policy(""),
         policy(", token-binding: certificate")
     );
-    let door = Door::with_more("optional", &routes, false, |_| tenants(&tenant)).await;
+    let bed = CertificateBed::with_more("optional", &routes, false, |_| tenants(&tenant)).await;
     // Nobody has to vouch for it: the token says which one it is.
     let (own, other) = (self_signed("daemon"), self_signed("daemon"));
     let token = || tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
@@ -368,8 +368,8 @@ async fn a_token_that_is_bound_to_a_certificate_is_for_whoever_holds_its_key() {
         ("bound to a key of which there is no proof", "/any", &key, Some(&own), false),
     ] {
         for http2 in [false, true] {
-            let client = client_of(&door.servers, identity, http2);
-            let request = client.get(format!("https://{}{path}", door.gateway.address())).bearer_auth(token);
+            let client = client_of(&bed.servers, identity, http2);
+            let request = client.get(format!("https://{}{path}", bed.gateway.address())).bearer_auth(token);
             let answer = Answer::read(request.send().await.unwrap()).await;
             if expected {
                 assert_eq!(answer.status, StatusCode::OK, "{row}: {:?}", answer.body);
@@ -380,7 +380,7 @@ async fn a_token_that_is_bound_to_a_certificate_is_for_whoever_holds_its_key() {
         }
     }
 
-    assert_eq!(door.upstream.requests(), 6);
+    assert_eq!(bed.upstream.requests(), 6);
 }
 
 #[tokio::test]
@@ -396,10 +396,10 @@ async fn a_partner_that_is_pinned_needs_its_token_and_its_certificate() {
         "partners: {{ fabrikam: {{ client-application-ids: [{FABRIKAM}], addresses: [127.0.0.1], client-certificate: {{ thumbprints: [\"{}\"] }} }} }}",
         own.thumbprint()
     );
-    let door = Door::with_more("optional", route, false, |_| format!("{}\n{partner}", tenants(&tenant))).await;
+    let bed = CertificateBed::with_more("optional", route, false, |_| format!("{}\n{partner}", tenants(&tenant))).await;
     let token = tenant.token().app(FABRIKAM).audience("api://orders").sign();
     let call = async |identity: Option<&Identity>| {
-        let request = client_of(&door.servers, identity, true).get(format!("https://{}/orders", door.gateway.address()));
+        let request = client_of(&bed.servers, identity, true).get(format!("https://{}/orders", bed.gateway.address()));
         Answer::read(request.bearer_auth(&token).send().await.unwrap()).await
     };
 
@@ -407,12 +407,12 @@ async fn a_partner_that_is_pinned_needs_its_token_and_its_certificate() {
     for identity in [None, Some(&other)] {
         let answer = call(identity).await;
         answer.assert_refused(Reason::PartnerCredentialTooWeak);
-        let record = door.gateway.record(|record| record["request_id"] == answer.json()["request_id"]).await;
+        let record = bed.gateway.record(|record| record["request_id"] == answer.json()["request_id"]).await;
         assert_eq!(record["partner"], "fabrikam");
         assert_eq!(record["client_certificate"].as_str(), identity.map(Identity::thumbprint).as_deref());
     }
 
-    assert_eq!(door.upstream.requests(), 1);
+    assert_eq!(bed.upstream.requests(), 1);
 }
 
 /// Starts a gateway without TLS behind a proxy of these addresses, which forwards certificates in this field.
@@ -584,7 +584,7 @@ fn an_expression_cannot_read_a_certificate_that_nobody_accepted() {
 async fn the_gateway_shows_its_own_certificate_to_a_backend_that_asks() {
     let open = "- { name: orders, match: { path: /orders }, anonymous: true, upstream: backend }";
     // The backend is another gateway, which requires a certificate and remembers which one it saw.
-    let backend = Door::with_lists("required", open, false).await;
+    let backend = CertificateBed::with_lists("required", open, false).await;
     let folder = TempDir::new().unwrap();
     let (first, second) = (backend.clients.client("gateway"), backend.clients.client("gateway"));
     let write = |identity: &Identity| {

@@ -9,7 +9,7 @@ use std::{
 use entrada::ServerOptions;
 use tokio::net::TcpStream;
 
-use crate::support::{Gateway, RawConnection, RawUpstream, Step, Upstream};
+use crate::support::{Gateway, RawConnection, RawUpstream, Step, Upstream, eventually};
 
 const ROUTES: &str = "routes:
   - { name: ping, match: { exact-path: /ping }, anonymous: true, respond: { status: 200, body: pong } }
@@ -108,7 +108,7 @@ async fn a_request_under_way_keeps_its_connection_and_the_house_is_full() {
         let mut connection = RawConnection::open(gateway.address()).await;
         connection.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").await;
         busy.push(connection);
-        until("the backend has the request", || upstream.received().len() == number).await;
+        eventually("the backend has the request", async || upstream.received().len() == number).await;
     }
 
     let mut third = RawConnection::open(gateway.address()).await;
@@ -129,15 +129,8 @@ async fn silence_is_no_claim_to_a_place() {
     }
 
     // After a moment each of them counts as one that rests; until then whoever comes is told that it is full.
-    let begun = Instant::now();
-    loop {
-        let mut new = RawConnection::open(gateway.address()).await;
-        if ping(&mut new).await {
-            break;
-        }
-        assert!(begun.elapsed() < LONGEST, "four silent connections keep everybody out");
-        tokio::task::yield_now().await;
-    }
+    eventually("a connection beside four silent ones", async || ping(&mut RawConnection::open(gateway.address()).await).await)
+        .await;
 }
 
 #[tokio::test]
@@ -168,7 +161,7 @@ async fn one_peer_has_a_quarter_of_the_connections_unless_it_is_a_trusted_proxy(
             }
             // A place that is given back can be had again.
             drop(connections);
-            until("places are free", || gateway_connections(&gateway) == 0).await;
+            eventually("places are free", async || gateway_connections(&gateway) == 0).await;
             resting(gateway.address()).await;
         } else {
             assert!(ping(&mut next).await, "a proxy speaks for many");
@@ -214,7 +207,7 @@ async fn lower_limits_and_a_drain_end_nothing_that_is_under_way() {
         assert!(ping(connection).await, "what is there stays");
     }
     drop(connections.split_off(1));
-    until("one is left", || gateway_connections(&gateway) == 1).await;
+    eventually("one is left", async || gateway_connections(&gateway) == 1).await;
     let _second = resting(gateway.address()).await;
     assert!(ping(&mut connections[0]).await);
 }
@@ -230,14 +223,6 @@ async fn admin(gateway: &Gateway, path: &str) -> String {
 
 async fn status(gateway: &Gateway) -> serde_json::Value {
     serde_json::from_str(&admin(gateway, "/api/status").await).unwrap()
-}
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < LONGEST, "never: {what}");
-        tokio::task::yield_now().await;
-    }
 }
 
 /// A gateway in a process of its own, ended with the test.

@@ -5,14 +5,7 @@ mod authorize;
 #[path = "../../examples/mount.rs"]
 mod mount;
 
-use std::{
-    convert::Infallible,
-    fs,
-    net::SocketAddr,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, fs, net::SocketAddr, path::Path, sync::Arc, time::Instant};
 
 use axum::{
     Extension, Router,
@@ -29,9 +22,8 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::Notify};
 use tower::{Layer as _, ServiceExt as _};
 
-use crate::support::{Answer, ORDERS_TOKEN, RawUpstream, Step, Upstream};
+use crate::support::{Answer, LONGEST_WAIT, ORDERS_TOKEN, RawUpstream, Step, Upstream};
 
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// The application of a partner.
 const PARTNER: &str = "22223333-cccc-4444-dddd-5555eeee6666";
 

@@ -18,7 +18,7 @@ const SCOPE: &str = "api://orders-internal/.default";
 
 /// A tenant in which gateway and partner have a secret, and that is set up further before the gateway starts: it asks for its tokens at
 /// once.
-async fn house(set_up: impl FnOnce(&DevTenant)) -> TestBed {
+async fn bed(set_up: impl FnOnce(&DevTenant)) -> TestBed {
     let tenant = DevTenant::start(Options::default()).await.unwrap();
     let upstream = Upstream::start().await;
     for client in [GATEWAY, PARTNER] {
@@ -54,24 +54,24 @@ credentials:
     TestBed { tenant, upstream, gateway }
 }
 
-async fn call(house: &TestBed, route: &str) -> (Answer, Value) {
-    let before = house.gateway.records().len();
+async fn call(bed: &TestBed, route: &str) -> (Answer, Value) {
+    let before = bed.gateway.records().len();
     let answer = match route {
         "relay" => {
             let body = format!(
                 "client_id={PARTNER}&grant_type=client_credentials&scope=api%3A%2F%2Forders-internal%2F.default&client_secret=a-secret"
             );
-            let call = house.gateway.request(Method::POST, "/token").header("Content-Type", "application/x-www-form-urlencoded");
+            let call = bed.gateway.request(Method::POST, "/token").header("Content-Type", "application/x-www-form-urlencoded");
             call.body(body).send().await
         }
         route => {
-            let token = house.tenant.token().user("nia").audience(GATEWAY).scopes(["Orders.Read"]).sign();
-            house.gateway.get(&format!("/{route}")).bearer(token).send().await
+            let token = bed.tenant.token().user("nia").audience(GATEWAY).scopes(["Orders.Read"]).sign();
+            bed.gateway.get(&format!("/{route}")).bearer(token).send().await
         }
     };
     let id = answer.header("x-request-id").unwrap_or_default().to_owned();
-    let record = house.gateway.record(|record| record["request_id"] == id).await;
-    assert!(house.gateway.records().len() > before);
+    let record = bed.gateway.record(|record| record["request_id"] == id).await;
+    assert!(bed.gateway.records().len() > before);
     (answer, record)
 }
 
@@ -89,14 +89,14 @@ async fn the_same_code_is_told_to_the_gateway_to_the_user_and_to_the_partner_as_
         (9_010_010, "own", "RFC 8707"),
         (50_105, "user", "assign the user or a group to the resource"),
     ] {
-        let house = house(|tenant| tenant.fail(Fault::on("/oauth2/v2.0/token").aadsts(code))).await;
+        let bed = bed(|tenant| tenant.fail(Fault::on("/oauth2/v2.0/token").aadsts(code))).await;
 
-        let (answer, record) = call(&house, route).await;
+        let (answer, record) = call(&bed, route).await;
 
         let hint = record["hint"].as_str().unwrap_or_default();
         assert!(hint.contains(expected), "AADSTS{code} {route}: {hint}\n{answer:?}");
         assert!(record["cause"].as_str().unwrap().contains(&format!("AADSTS{code}")), "{record}");
-        assert_eq!(house.upstream.requests(), 0);
+        assert_eq!(bed.upstream.requests(), 0);
         if code == 53_003 && route != "relay" {
             // Nobody can sign in for an application, and a user can.
             answer.assert_refused(if route == "own" { Reason::CredentialUnavailable } else { Reason::InteractionRequired });
@@ -109,27 +109,27 @@ async fn a_missing_consent_names_where_it_is_given() {
     for (code, route, client) in
         [(65_001, "user", GATEWAY), (650_057, "own", GATEWAY), (700_016, "relay", PARTNER), (7_000_229, "own", GATEWAY)]
     {
-        let house = house(|tenant| tenant.fail(Fault::on("/oauth2/v2.0/token").aadsts(code))).await;
+        let bed = bed(|tenant| tenant.fail(Fault::on("/oauth2/v2.0/token").aadsts(code))).await;
 
-        let (_, record) = call(&house, route).await;
+        let (_, record) = call(&bed, route).await;
 
-        let uri = format!("{}/{}/adminconsent?client_id={client}", house.tenant.base_url(), house.tenant.tenant_id());
+        let uri = format!("{}/{}/adminconsent?client_id={client}", bed.tenant.base_url(), bed.tenant.tenant_id());
         assert!(record["hint"].as_str().unwrap().contains(&uri), "AADSTS{code}: {record}");
     }
 }
 
 #[tokio::test]
 async fn a_claims_mapping_without_either_way_out_is_told_with_both() {
-    let house = house(|tenant| tenant.update_app(INTERNAL, |app| app.mapped_claim("dept", "department"))).await;
-    let (_, record) = call(&house, "own").await;
+    let bed = bed(|tenant| tenant.update_app(INTERNAL, |app| app.mapped_claim("dept", "department"))).await;
+    let (_, record) = call(&bed, "own").await;
     let hint = record["hint"].as_str().unwrap();
     assert!(hint.contains("acceptMappedClaims") && hint.contains("signing-keys-of"), "{record}");
 
     // With the manifest's switch the URI is what Entra holds against it next.
     let mapped =
         |tenant: &DevTenant| tenant.update_app(INTERNAL, |app| app.mapped_claim("dept", "department").accepts_mapped_claims());
-    let house = self::house(mapped).await;
-    let (_, record) = call(&house, "own").await;
+    let bed = self::bed(mapped).await;
+    let (_, record) = call(&bed, "own").await;
     assert!(record["cause"].as_str().unwrap().contains("AADSTS501461"), "{record}");
     assert!(record["hint"].as_str().unwrap().contains("the GUID, followed by `/.default`"), "{record}");
 }
@@ -137,7 +137,7 @@ async fn a_claims_mapping_without_either_way_out_is_told_with_both() {
 #[tokio::test]
 async fn a_vault_with_access_policies_is_told_from_one_with_roles() {
     for (policies, expected) in [(true, "az keyvault set-policy"), (false, "Key Vault Crypto User")] {
-        let house = house(|tenant| {
+        let bed = bed(|tenant| {
             tenant.vault_certificate("gateway-key", false, 365);
             tenant.vault_restrict(GATEWAY, &["certificates/list"]);
             if policies {
@@ -146,7 +146,7 @@ async fn a_vault_with_access_policies_is_told_from_one_with_roles() {
         })
         .await;
 
-        let (answer, record) = call(&house, "vaulted").await;
+        let (answer, record) = call(&bed, "vaulted").await;
 
         answer.assert_refused(Reason::CredentialUnavailable);
         let hint = record["hint"].as_str().unwrap();
@@ -156,13 +156,13 @@ async fn a_vault_with_access_policies_is_told_from_one_with_roles() {
 
 #[tokio::test]
 async fn a_vault_that_throttles_is_told_as_one() {
-    let house = house(|tenant| {
+    let bed = bed(|tenant| {
         tenant.vault_certificate("gateway-key", false, 365);
         tenant.fail(Fault::on("/certificates").status(429));
     })
     .await;
 
-    let (answer, record) = call(&house, "vaulted").await;
+    let (answer, record) = call(&bed, "vaulted").await;
 
     answer.assert_refused(Reason::CredentialUnavailable);
     assert!(record["cause"].as_str().unwrap().ends_with("the vault answered 429"), "{record}");

@@ -309,13 +309,13 @@ fn rows(text: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_running_gateway_explains_without_counting_or_changing_anything() {
-    let house = TestBed::with_orders().await;
+    let bed = TestBed::with_orders().await;
     let folder = tempfile::tempdir().unwrap();
     let config = format!(
         "tenants: {{ contoso: {{ id: {}, authority: \"{}\" }} }}\nupstreams: {{ backend: {{ servers: [\"{}\"] }} }}\naudit: {{ sinks: [] }}\nadmin: {{ address: \"127.0.0.1:0\" }}\nlisteners: [ {{ name: public, address: \"127.0.0.1:0\" }} ]\nroutes: [ {{ name: orders, match: {{ path: /orders }}, inbound: [ {ORDERS_TOKEN} ], authorization: keep, upstream: backend }} ]\n",
-        house.tenant.tenant_id(),
-        house.tenant.base_url(),
-        house.upstream.url(),
+        bed.tenant.tenant_id(),
+        bed.tenant.base_url(),
+        bed.upstream.url(),
     );
     let file = folder.path().join("entrada.yaml");
     std::fs::write(&file, &config).unwrap();
@@ -341,7 +341,7 @@ async fn the_running_gateway_explains_without_counting_or_changing_anything() {
     let question =
         |token: Option<String>| json!({ "url": "http://api.contoso.example/orders/17", "from": "203.0.113.9", "token": token });
 
-    let (status, allowed) = ask(question(Some(house.user_token())), "application/json").await;
+    let (status, allowed) = ask(question(Some(bed.user_token())), "application/json").await;
     assert_eq!(status, 200, "{allowed}");
     let allowed: Value = serde_json::from_str(&allowed).unwrap();
     assert_eq!(
@@ -352,7 +352,7 @@ async fn the_running_gateway_explains_without_counting_or_changing_anything() {
     let (_, refused) = ask(question(None), "application/json").await;
     let refused: Value = serde_json::from_str(&refused).unwrap();
     assert_eq!((&refused["code"], &refused["turning"]["tried"]), (&json!("token-missing"), &json!(true)), "{refused:#}");
-    assert_eq!(house.upstream.requests(), 0, "nothing is sent");
+    assert_eq!(bed.upstream.requests(), 0, "nothing is sent");
     assert_eq!(metrics().await, before, "nothing is counted");
     assert!(server.audit().recent().is_empty(), "nothing is recorded");
 

@@ -37,8 +37,8 @@ const FORGED: &[&str] = &[
 
 #[tokio::test]
 async fn what_other_front_ends_write_reaches_no_backend_from_a_stranger() {
-    let house = TestBed::with("- { name: open, match: { path: /open }, anonymous: true, upstream: backend }", "").await;
-    let mut call = house.gateway.get("/open").header("X-Own", "1");
+    let bed = TestBed::with("- { name: open, match: { path: /open }, anonymous: true, upstream: backend }", "").await;
+    let mut call = bed.gateway.get("/open").header("X-Own", "1");
     for name in FORGED {
         for spelled in [(*name).to_owned(), name.replace('-', "_"), name.replace(['-', '_'], ".").to_uppercase()] {
             call = call.header(&spelled, "forged");
@@ -47,7 +47,7 @@ async fn what_other_front_ends_write_reaches_no_backend_from_a_stranger() {
 
     call.send().await.assert_allowed();
 
-    let received = house.upstream.last();
+    let received = bed.upstream.last();
     let forged: Vec<_> = received.headers.iter().filter(|(_, value)| *value == "forged").map(|(name, _)| name.as_str()).collect();
     assert!(forged.is_empty(), "{forged:?}");
     assert_eq!(received.value("x-own"), Some("1"));
@@ -60,13 +60,13 @@ async fn no_policy_sees_them_and_peers_that_are_listed_are_believed() {
     let routes = format!(
         "- {{ name: open, match: {{ path: /open }}, anonymous: true, {seen}, upstream: backend }}\n- {{ name: sso, match: {{ path: /sso }}, anonymous: true, trusted-headers: {{ names: [X-Auth-Request-User, Cf-Access-Authenticated-User-Email], from: [127.0.0.1] }}, {seen}, upstream: backend }}\n- {{ name: other, match: {{ path: /other }}, anonymous: true, trusted-headers: {{ names: [X-Auth-Request-User], from: [192.0.2.1] }}, {seen}, upstream: backend }}"
     );
-    let house = TestBed::with(&routes, "").await;
+    let bed = TestBed::with(&routes, "").await;
 
     for (path, user, seen) in [("/open", None, "no"), ("/sso", Some("nia"), "yes"), ("/other", None, "no")] {
-        let call = house.gateway.get(path).header("X-Auth-Request-User", "nia").header("X_Auth_Request_User", "root");
+        let call = bed.gateway.get(path).header("X-Auth-Request-User", "nia").header("X_Auth_Request_User", "root");
         call.send().await.assert_allowed();
 
-        let received = house.upstream.last();
+        let received = bed.upstream.last();
         assert_eq!((received.value("x-auth-request-user"), received.value("x-seen")), (user, Some(seen)), "{path}");
         assert!(received.values("x_auth_request_user").is_empty());
     }
@@ -75,10 +75,10 @@ async fn no_policy_sees_them_and_peers_that_are_listed_are_believed() {
 #[tokio::test]
 async fn a_token_in_such_a_field_is_judged_like_any_other() {
     let route = "- { name: orders, match: { path: /orders }, inbound: [ validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], header-name: X-Amzn-Oidc-Accesstoken } ], authorization: keep, upstream: backend }";
-    let house = TestBed::with(route, "").await;
-    let token = house.user_token();
+    let bed = TestBed::with(route, "").await;
+    let token = bed.user_token();
 
-    house.gateway.get("/orders").header("X-Amzn-Oidc-Accesstoken", &token).send().await.assert_allowed();
+    bed.gateway.get("/orders").header("X-Amzn-Oidc-Accesstoken", &token).send().await.assert_allowed();
 
-    assert_eq!(house.upstream.last().value("x-amzn-oidc-accesstoken"), Some(&*token));
+    assert_eq!(bed.upstream.last().value("x-amzn-oidc-accesstoken"), Some(&*token));
 }

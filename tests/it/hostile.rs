@@ -177,13 +177,13 @@ async fn no_backend_sees_what_a_caller_makes_under_a_reserved_name() {
 - {{ name: elsewhere, match: {{ path: /elsewhere }}, anonymous: true, trusted-headers: {{ names: [X-Sso-User], from: [10.1.0.0/28] }}, upstream: backend }}
 - {{ name: behind, match: {{ path: /behind }}, anonymous: true, trusted-headers: {{ names: [X-Sso-User, X-Sso-Groups], from: [127.0.0.1] }}, upstream: backend }}"
     );
-    let house = TestBed::with(&routes, "").await;
-    let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
+    let bed = TestBed::with(&routes, "").await;
+    let token = bed.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
     // Without the claim of X-Remote-User: what is absent must not be filled by the caller.
     let token = token.claim("groups", vec!["a", "b"]).without("nickname").sign();
     let reserved: BTreeSet<String> = RESERVED.iter().map(|name| variable(name)).collect();
     let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
-    let mut connection = TcpStream::connect(house.gateway.address()).await.unwrap();
+    let mut connection = TcpStream::connect(bed.gateway.address()).await.unwrap();
     let mut read = Vec::new();
     let (mut passed, mut free) = (0, 0);
 
@@ -193,8 +193,8 @@ async fn no_backend_sees_what_a_caller_makes_under_a_reserved_name() {
         let status = status(&mut connection, &mut read).await;
         assert_eq!(status, 200, "{request}");
         passed += 1;
-        assert_eq!(house.upstream.requests(), passed, "{number}");
-        let received = house.upstream.last();
+        assert_eq!(bed.upstream.requests(), passed, "{number}");
+        let received = bed.upstream.last();
         assert_eq!(forged(&received.headers, &reserved), None, "request {number}:\n{request}");
         assert!(received.trailers.is_empty(), "request {number}:\n{request}");
         assert_eq!(received.body, "ok");

@@ -25,8 +25,8 @@ async fn claims_become_headers_in_the_form_that_the_backend_wants() {
     X-Address: { claim: address, encoding: json, when-absent: skip }
     X-Display-Name: { claim: name, non-ascii: percent }
     X-Department: { claim: department, default: none }"#;
-    let house = TestBed::with(&orders(headers), "").await;
-    let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
+    let bed = TestBed::with(&orders(headers), "").await;
+    let token = bed.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
     let token = token
         .claim("onpremisessamaccountname", "NOkafor")
         .claim("groups", vec!["a", "b"])
@@ -35,9 +35,9 @@ async fn claims_become_headers_in_the_form_that_the_backend_wants() {
         .claim("name", "Nia \u{d6}kafor 100%")
         .sign();
 
-    house.gateway.get("/orders").bearer(&token).send().await.assert_allowed();
+    bed.gateway.get("/orders").bearer(&token).send().await.assert_allowed();
 
-    let received = house.upstream.last();
+    let received = bed.upstream.last();
     assert_eq!(received.value("x-remote-user"), Some("CONTOSO\\nokafor"));
     assert_eq!(received.value("x-groups"), Some("a;b"));
     assert_eq!(received.values("x-roles"), ["1", "2"]);
@@ -48,45 +48,45 @@ async fn claims_become_headers_in_the_form_that_the_backend_wants() {
 
 #[tokio::test]
 async fn an_identity_header_is_never_the_callers_own() {
-    let house = TestBed::with(
+    let bed = TestBed::with(
         &orders("{ X-Remote-User: { claim: nickname }, X-Groups: { claim: groups, encoding: joined, when-absent: skip } }"),
         "",
     )
     .await;
-    let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
+    let token = bed.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
 
     let forged = |call: crate::support::Call| {
         call.header("X_Remote_User", "root").header("X-Groups", "admins").header("x.groups", "admins")
     };
-    let with = forged(house.gateway.get("/orders").bearer(token.claim("nickname", "nia").sign())).send().await;
+    let with = forged(bed.gateway.get("/orders").bearer(token.claim("nickname", "nia").sign())).send().await;
     with.assert_allowed();
-    let received = house.upstream.last();
+    let received = bed.upstream.last();
     assert_eq!(received.value("x-remote-user"), Some("nia"));
     for name in ["x_remote_user", "x-groups", "x.groups"] {
         assert!(!received.headers.contains_key(name), "{name} got through");
     }
 
-    forged(house.gateway.get("/open")).send().await.assert_allowed();
-    let received = house.upstream.last();
+    forged(bed.gateway.get("/open")).send().await.assert_allowed();
+    let received = bed.upstream.last();
     for name in ["x-remote-user", "x_remote_user", "x-groups", "x.groups"] {
         assert!(!received.headers.contains_key(name), "{name} got through");
     }
 
-    let without = forged(house.gateway.get("/orders").bearer(house.user_token())).send().await;
+    let without = forged(bed.gateway.get("/orders").bearer(bed.user_token())).send().await;
     without.assert_refused(Reason::HeaderValueUnavailable);
-    let record = house.gateway.record(|record| record["code"] == "header-value-unavailable").await;
+    let record = bed.gateway.record(|record| record["code"] == "header-value-unavailable").await;
     assert_eq!(record["policy"], "identity-headers.x-remote-user");
-    assert_eq!(house.upstream.requests(), 2);
+    assert_eq!(bed.upstream.requests(), 2);
 }
 
 #[tokio::test]
 async fn a_claim_that_could_break_out_of_its_header_refuses() {
-    let house = TestBed::with(&orders("{ X-Name: { claim: name } }"), "").await;
+    let bed = TestBed::with(&orders("{ X-Name: { claim: name } }"), "").await;
     for name in ["nia\r\nX-Remote-User: root", "nia\u{0}", "nia\u{85}", " nia"] {
-        let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]).claim("name", name).sign();
-        house.gateway.get("/orders").bearer(&token).send().await.assert_refused(Reason::HeaderValueUnavailable);
+        let token = bed.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]).claim("name", name).sign();
+        bed.gateway.get("/orders").bearer(&token).send().await.assert_refused(Reason::HeaderValueUnavailable);
     }
-    assert_eq!(house.upstream.requests(), 0);
+    assert_eq!(bed.upstream.requests(), 0);
 }
 
 /// Returns two routes to one backend; the connector of the first identifies the caller.
@@ -104,28 +104,28 @@ fn behind_connector(from: &str) -> String {
 
 #[tokio::test]
 async fn a_trusted_header_is_believed_from_its_peer_alone() {
-    let mut house = TestBed::with(&behind_connector("127.0.0.1"), "").await;
-    let call = |house: &TestBed, path: &str| {
-        let call = house.gateway.get(path).header("X-Sso-User", "nia");
+    let mut bed = TestBed::with(&behind_connector("127.0.0.1"), "").await;
+    let call = |bed: &TestBed, path: &str| {
+        let call = bed.gateway.get(path).header("X-Sso-User", "nia");
         call.header("X_Sso_User", "root").header("X.Sso.User", "root").header("x-sso_user", "root")
     };
 
-    call(&house, "/legacy/own").send().await.assert_allowed();
-    let received = house.upstream.last();
+    call(&bed, "/legacy/own").send().await.assert_allowed();
+    let received = bed.upstream.last();
     assert_eq!(received.value("x-sso-user"), Some("nia"));
     assert!(!received.headers.keys().any(|name| name != "x-sso-user" && name.as_str().contains("sso")), "{received:?}");
 
     // Another route to the same backend must not hand it on.
-    call(&house, "/open").send().await.assert_allowed();
-    assert!(!house.upstream.last().headers.keys().any(|name| name.as_str().contains("sso")));
+    call(&bed, "/open").send().await.assert_allowed();
+    assert!(!bed.upstream.last().headers.keys().any(|name| name.as_str().contains("sso")));
 
     // What the client says of where it comes from is of no account, and neither policies nor the backend see its field.
-    let text = config(&house.tenant, &house.upstream, &behind_connector("10.1.0.0/28"), "");
-    house.gateway.reload(&text).await;
-    let answer = call(&house, "/legacy").header("X-Forwarded-For", "10.1.0.5").send().await;
+    let text = config(&bed.tenant, &bed.upstream, &behind_connector("10.1.0.0/28"), "");
+    bed.gateway.reload(&text).await;
+    let answer = call(&bed, "/legacy").header("X-Forwarded-For", "10.1.0.5").send().await;
     answer.assert_allowed();
-    assert!(!house.upstream.last().headers.keys().any(|name| name.as_str().contains("sso")));
-    call(&house, "/legacy/own").send().await.assert_refused(Reason::NotAuthorized);
+    assert!(!bed.upstream.last().headers.keys().any(|name| name.as_str().contains("sso")));
+    call(&bed, "/legacy/own").send().await.assert_refused(Reason::NotAuthorized);
 }
 
 #[tokio::test]
@@ -141,27 +141,27 @@ async fn no_policy_reads_what_a_caller_writes_under_a_name_that_says_who_calls()
   anonymous: true
   inbound: [ { authorize: { condition: \"@(request.headers['x-ms-client-principal-name'] == 'root')\" } } ]
   upstream: backend";
-    let house = TestBed::with(&(behind_connector("10.1.0.0/28") + other), "").await;
+    let bed = TestBed::with(&(behind_connector("10.1.0.0/28") + other), "").await;
 
     for (path, name, reason) in [
         ("/other", "X-Sso-User", Reason::HeaderCheckFailed),
         ("/other", "X_Sso_User", Reason::HeaderCheckFailed),
         ("/platform", "X-MS-CLIENT-PRINCIPAL-NAME", Reason::NotAuthorized),
     ] {
-        house.gateway.get(path).header(name, "root").send().await.assert_refused(reason);
+        bed.gateway.get(path).header(name, "root").send().await.assert_refused(reason);
     }
-    assert_eq!(house.upstream.requests(), 0);
+    assert_eq!(bed.upstream.requests(), 0);
 }
 
 #[tokio::test]
 async fn a_trusted_proxy_that_speaks_for_a_connector_is_not_the_connector() {
     let listener = "listeners: [ { name: public, address: \"127.0.0.1:0\", trusted-proxies: [127.0.0.1] } ]";
-    let house = TestBed::with(&behind_connector("10.1.0.0/28"), listener).await;
+    let bed = TestBed::with(&behind_connector("10.1.0.0/28"), listener).await;
 
-    let call = house.gateway.get("/legacy").header("X-Forwarded-For", "10.1.0.5").header("X-Sso-User", "root");
+    let call = bed.gateway.get("/legacy").header("X-Forwarded-For", "10.1.0.5").header("X-Sso-User", "root");
     call.send().await.assert_allowed();
 
-    let received = house.upstream.last();
+    let received = bed.upstream.last();
     assert_eq!(received.value("x-forwarded-for"), Some("10.1.0.5"));
     assert!(!received.headers.contains_key("x-sso-user"));
 }
@@ -169,7 +169,7 @@ async fn a_trusted_proxy_that_speaks_for_a_connector_is_not_the_connector() {
 #[tokio::test]
 async fn where_others_share_the_connectors_addresses_its_header_tells_it_from_them() {
     let ours = "{ addresses: [127.0.0.1], require-header: { X-Azure-FDID: [5f5f0000-1111-4222-8333-abcdefabcdef] } }";
-    let house = TestBed::with(&behind_connector(ours), "").await;
+    let bed = TestBed::with(&behind_connector(ours), "").await;
 
     for (proof, believed) in [
         (&["5f5f0000-1111-4222-8333-abcdefabcdef"][..], true),
@@ -177,28 +177,28 @@ async fn where_others_share_the_connectors_addresses_its_header_tells_it_from_th
         (&["00000000-1111-4222-8333-abcdefabcdef"], false),
         (&["00000000-1111-4222-8333-abcdefabcdef", "5f5f0000-1111-4222-8333-abcdefabcdef"], false),
     ] {
-        let call = house.gateway.get("/legacy").header("X-Sso-User", "nia").header("X_Azure_FDID", "5f5f0000");
+        let call = bed.gateway.get("/legacy").header("X-Sso-User", "nia").header("X_Azure_FDID", "5f5f0000");
         proof.iter().fold(call, |call, value| call.header("X-Azure-FDID", value)).send().await.assert_allowed();
 
-        assert_eq!(house.upstream.last().value("x-sso-user"), believed.then_some("nia"), "{proof:?}");
+        assert_eq!(bed.upstream.last().value("x-sso-user"), believed.then_some("nia"), "{proof:?}");
     }
 }
 
 #[tokio::test]
 async fn a_trusted_header_that_came_twice_is_refused() {
-    let house = TestBed::with(&behind_connector("127.0.0.1"), "").await;
+    let bed = TestBed::with(&behind_connector("127.0.0.1"), "").await;
 
-    let twice = house.gateway.get("/legacy").header("X-Sso-User", "nia").header("X-Sso-User", "root").send().await;
+    let twice = bed.gateway.get("/legacy").header("X-Sso-User", "nia").header("X-Sso-User", "root").send().await;
     twice.assert_refused(Reason::RequestHeaderInvalid);
-    let mut connection = RawConnection::open(house.gateway.address()).await;
+    let mut connection = RawConnection::open(bed.gateway.address()).await;
     connection
         .send(b"POST /legacy HTTP/1.1\r\nHost: a\r\nConnection: close, X-Sso-User\r\nX-Sso-User: root\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sso-User\r\n\r\n0\r\nX-Sso-User: root\r\n\r\n")
         .await;
     let answer = connection.read_to_end().await;
 
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    let received = house.upstream.last();
+    let received = bed.upstream.last();
     assert_eq!(received.method, Method::POST);
     assert!(!received.headers.contains_key("x-sso-user") && received.trailers.is_empty());
-    assert_eq!(house.upstream.requests(), 1);
+    assert_eq!(bed.upstream.requests(), 1);
 }

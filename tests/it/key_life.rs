@@ -75,16 +75,16 @@ async fn a_gateway_that_never_had_keys_says_come_again_and_never_go_away() {
 
 #[tokio::test]
 async fn a_flood_of_unknown_keys_through_the_gateway_is_one_fetch() {
-    let house = TestBed::with_orders().await;
-    house.tenant.forget_calls();
+    let bed = TestBed::with_orders().await;
+    bed.tenant.forget_calls();
 
     for index in 0..60 {
-        let token = house.tenant.token().audience("api://orders").unknown_key().header("kid", format!("k{index}")).sign();
-        house.gateway.get("/orders").bearer(token).send().await.assert_refused(Reason::TokenKeyUnknown);
+        let token = bed.tenant.token().audience("api://orders").unknown_key().header("kid", format!("k{index}")).sign();
+        bed.gateway.get("/orders").bearer(token).send().await.assert_refused(Reason::TokenKeyUnknown);
     }
 
-    assert_eq!((house.tenant.calls("/keys"), house.tenant.calls("/openid-configuration")), (2, 0));
-    house.gateway.get("/orders").bearer(house.user_token()).send().await.assert_allowed();
+    assert_eq!((bed.tenant.calls("/keys"), bed.tenant.calls("/openid-configuration")), (2, 0));
+    bed.gateway.get("/orders").bearer(bed.user_token()).send().await.assert_allowed();
 }
 
 #[tokio::test]

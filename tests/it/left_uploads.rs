@@ -8,7 +8,7 @@ use tokio::{io::AsyncReadExt, net::TcpListener, sync::mpsc};
 
 use crate::{
     http2::raw::{CANCEL, DATA, END_HEADERS, END_STREAM, FIRST_WINDOW, HEADERS, RST_STREAM, Raw, block, frame, in_time},
-    support::{Gateway, RawConnection},
+    support::{Gateway, RawConnection, eventually},
 };
 
 const HEAD: &str = "POST /open HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n0123456789";
@@ -125,11 +125,6 @@ async fn a_body_that_rests_ends_with_body_timeout_over_both_protocols() {
     assert!(in_time(caller.read_to_end()).await.starts_with("HTTP/1.1 408 "));
     client.until(|frame| frame.kind == HEADERS && frame.stream == 1).await;
 
-    in_time(async {
-        while gateway.records().iter().filter(|record| record["code"] == "request-timeout" && record["status"] == 408).count() < 2
-        {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let late = |record: &&serde_json::Value| record["code"] == "request-timeout" && record["status"] == 408;
+    eventually("both records", async || gateway.records().iter().filter(late).count() >= 2).await;
 }

@@ -6,7 +6,7 @@ const ROUTES: &str = "- { name: files, match: { path: /files }, accept: [non-asc
 - { name: admin, match: { path: /admin }, inbound: [ ip-filter: { action: allow, addresses: [192.0.2.1] } ], anonymous: true, upstream: backend }
 - { name: iis, match: { path: /iis }, accept: [non-ascii], anonymous: true, upstream: iis }";
 
-async fn house() -> TestBed {
+async fn bed() -> TestBed {
     let upstream = crate::support::Upstream::start().await;
     let routes = ROUTES.to_owned();
     let url = upstream.url();
@@ -20,15 +20,15 @@ async fn house() -> TestBed {
 }
 
 /// The status line of the answer to this target.
-async fn status(house: &TestBed, target: &str) -> String {
-    let mut caller = RawConnection::open(house.gateway.address()).await;
+async fn status(bed: &TestBed, target: &str) -> String {
+    let mut caller = RawConnection::open(bed.gateway.address()).await;
     caller.send(format!("GET {target} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes()).await;
     caller.read_to_end().await.lines().next().unwrap_or_default().to_owned()
 }
 
 #[tokio::test]
 async fn no_careless_decoder_finds_ascii_in_what_is_forwarded() {
-    let house = house().await;
+    let bed = bed().await;
     for target in [
         // Overlong, and what masks whatever comes behind the first byte.
         "/files/%C0%AE%C0%AE/x",
@@ -51,17 +51,17 @@ async fn no_careless_decoder_finds_ascii_in_what_is_forwarded() {
         "/files/%E2%80%A5/x",
         "/files/\u{3002}\u{3002}/x",
     ] {
-        assert_eq!(status(&house, target).await, "HTTP/1.1 400 Bad Request", "{target}");
+        assert_eq!(status(&bed, target).await, "HTTP/1.1 400 Bad Request", "{target}");
     }
-    assert_eq!(house.upstream.requests(), 0);
+    assert_eq!(bed.upstream.requests(), 0);
     for target in ["/files/caf%E9", "/files/%E2%98%83", "/files/%E6%97%A5%E6%9C%AC", "/files/caf%C3%A9"] {
-        assert_eq!(status(&house, target).await, "HTTP/1.1 200 OK", "{target}");
+        assert_eq!(status(&bed, target).await, "HTTP/1.1 200 OK", "{target}");
     }
 }
 
 #[tokio::test]
 async fn no_letter_that_is_anothers_without_case_goes_to_a_backend_that_knows_none() {
-    let house = house().await;
+    let bed = bed().await;
     for target in [
         "/iis/adm%C4%B0n",
         "/iis/adm%C4%B1n",
@@ -75,10 +75,10 @@ async fn no_letter_that_is_anothers_without_case_goes_to_a_backend_that_knows_no
         "/iis/x%EF%BD%A1txt",
         "/iis/caf%E9",
     ] {
-        assert_eq!(status(&house, target).await, "HTTP/1.1 400 Bad Request", "{target}");
+        assert_eq!(status(&bed, target).await, "HTTP/1.1 400 Bad Request", "{target}");
     }
-    assert_eq!(house.upstream.requests(), 0);
+    assert_eq!(bed.upstream.requests(), 0);
     for target in ["/iis/caf%C3%A9", "/iis/stra%C3%9Fe", "/IIS/%E6%97%A5%E6%9C%AC"] {
-        assert_eq!(status(&house, target).await, "HTTP/1.1 200 OK", "{target}");
+        assert_eq!(status(&bed, target).await, "HTTP/1.1 200 OK", "{target}");
     }
 }

@@ -21,7 +21,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-use crate::support::{Gateway, RawConnection, TestBed, Upstream, config};
+use crate::support::{Gateway, RawConnection, TestBed, Upstream, config, eventually};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -56,13 +56,13 @@ async fn counts_belong_to_their_policy_unless_it_has_a_name() {
             ("c", &*named),
             ("d", &*named),
         ];
-        let house = TestBed::with(&routes(&lists), "").await;
+        let bed = TestBed::with(&routes(&lists), "").await;
 
-        assert_eq!(admitted(&house.gateway, "/a", "k", 5).await, 3, "{policy}");
-        assert_eq!(admitted(&house.gateway, "/b", "k", 5).await, 3, "another route counts by itself: {policy}");
-        assert_eq!(admitted(&house.gateway, "/twice", "k", 5).await, 2, "two on one route do: {policy}");
-        assert_eq!(admitted(&house.gateway, "/c", "k", 2).await, 2, "{policy}");
-        assert_eq!(admitted(&house.gateway, "/d", "k", 5).await, 1, "what has one name counts together: {policy}");
+        assert_eq!(admitted(&bed.gateway, "/a", "k", 5).await, 3, "{policy}");
+        assert_eq!(admitted(&bed.gateway, "/b", "k", 5).await, 3, "another route counts by itself: {policy}");
+        assert_eq!(admitted(&bed.gateway, "/twice", "k", 5).await, 2, "two on one route do: {policy}");
+        assert_eq!(admitted(&bed.gateway, "/c", "k", 2).await, 2, "{policy}");
+        assert_eq!(admitted(&bed.gateway, "/d", "k", 5).await, 1, "what has one name counts together: {policy}");
     }
 }
 
@@ -70,12 +70,12 @@ async fn counts_belong_to_their_policy_unless_it_has_a_name() {
 async fn what_is_written_once_counts_once_whatever_routes_run_it() {
     let more = format!("inbound: [ {} ]\nfragments: {{ few: [ {RATE} ] }}", RATE.replace("calls: 3", "calls: 7"));
     let few = "include-fragment: few";
-    let house = TestBed::with(&routes(&[("a", few), ("b", few), ("c", RATE)]), &more).await;
+    let bed = TestBed::with(&routes(&[("a", few), ("b", few), ("c", RATE)]), &more).await;
 
-    assert_eq!(admitted(&house.gateway, "/a", "k", 4).await, 3);
-    assert_eq!(admitted(&house.gateway, "/b", "k", 1).await, 0, "the fragment's three calls are used up");
-    assert_eq!(admitted(&house.gateway, "/c", "k", 3).await, 2, "five calls had passed the global list before");
-    assert_eq!(admitted(&house.gateway, "/c", "other", 3).await, 3);
+    assert_eq!(admitted(&bed.gateway, "/a", "k", 4).await, 3);
+    assert_eq!(admitted(&bed.gateway, "/b", "k", 1).await, 0, "the fragment's three calls are used up");
+    assert_eq!(admitted(&bed.gateway, "/c", "k", 3).await, 2, "five calls had passed the global list before");
+    assert_eq!(admitted(&bed.gateway, "/c", "other", 3).await, 3);
 }
 
 #[tokio::test]
@@ -170,12 +170,10 @@ async fn calls_at_once_cannot_pass_a_limit_that_counts_by_the_answer() {
     for policy in [RATE, QUOTA] {
         let policy = policy.replace(" }", ", increment-condition: \"@(response.status == 401)\" }");
         let (upstream, gate, arrived) = held_back(StatusCode::UNAUTHORIZED).await;
-        let house = TestBed::around(upstream, &routes(&[("login", &policy)]), "").await;
+        let bed = TestBed::around(upstream, &routes(&[("login", &policy)]), "").await;
 
-        let calls: Vec<_> = (0..30).map(|_| tokio::spawn(house.gateway.get("/login").header("x-key", "k").send())).collect();
-        while arrived.load(Ordering::SeqCst) < 3 {
-            tokio::task::yield_now().await;
-        }
+        let calls: Vec<_> = (0..30).map(|_| tokio::spawn(bed.gateway.get("/login").header("x-key", "k").send())).collect();
+        eventually("three calls at the backend", async || arrived.load(Ordering::SeqCst) >= 3).await;
         gate.add_permits(1);
         let mut statuses = Vec::new();
         for call in calls {
@@ -183,8 +181,8 @@ async fn calls_at_once_cannot_pass_a_limit_that_counts_by_the_answer() {
         }
 
         assert_eq!(statuses.iter().filter(|status| **status == StatusCode::UNAUTHORIZED).count(), 3, "{policy}: {statuses:?}");
-        assert_eq!(house.upstream.requests(), 3, "{policy}");
-        assert_eq!(admitted(&house.gateway, "/login", "k", 1).await, 0, "{policy}");
+        assert_eq!(bed.upstream.requests(), 3, "{policy}");
+        assert_eq!(admitted(&bed.gateway, "/login", "k", 1).await, 0, "{policy}");
     }
 }
 
@@ -192,9 +190,9 @@ async fn calls_at_once_cannot_pass_a_limit_that_counts_by_the_answer() {
 async fn a_call_whose_condition_fails_gives_its_place_back_when_it_ends() {
     for policy in [RATE, QUOTA] {
         let policy = policy.replace(" }", ", increment-condition: \"@(response.status == 401)\" }");
-        let house = TestBed::with(&routes(&[("login", &policy)]), "").await;
+        let bed = TestBed::with(&routes(&[("login", &policy)]), "").await;
 
-        assert_eq!(admitted(&house.gateway, "/login", "k", 10).await, 10, "{policy}");
+        assert_eq!(admitted(&bed.gateway, "/login", "k", 10).await, 10, "{policy}");
     }
 }
 
@@ -226,9 +224,9 @@ async fn a_way_that_led_nowhere_gives_its_places_back() {
     let any = format!(
         "any-of: [ [ {limit}, check-header: {{ name: x-never, values: [a] }} ], [ check-header: {{ name: x-key, values: [k] }} ] ]"
     );
-    let house = TestBed::with(&routes(&[("door", &any)]), "").await;
+    let bed = TestBed::with(&routes(&[("door", &any)]), "").await;
 
-    assert_eq!(admitted(&house.gateway, "/door", "k", 10).await, 10);
+    assert_eq!(admitted(&bed.gateway, "/door", "k", 10).await, 10);
 }
 
 #[tokio::test]
@@ -276,10 +274,10 @@ async fn a_partners_rate_and_quota_are_whole_again_after_weeks_and_months() {
 
 #[tokio::test]
 async fn counts_that_keys_had_to_share_are_among_the_metrics() {
-    let house = TestBed::with(&routes(&[("a", RATE)]), "").await;
-    assert_eq!(admitted(&house.gateway, "/a", "k", 1).await, 1);
+    let bed = TestBed::with(&routes(&[("a", RATE)]), "").await;
+    assert_eq!(admitted(&bed.gateway, "/a", "k", 1).await, 1);
 
-    let text = reqwest::get(format!("http://{}/metrics", house.gateway.admin_address())).await.unwrap().text().await.unwrap();
+    let text = reqwest::get(format!("http://{}/metrics", bed.gateway.admin_address())).await.unwrap().text().await.unwrap();
 
     let sample = "entrada_limit_counts_shared_total{limit=\"rate\",counted=\"calls\",period=\"3600s\"} 0";
     assert!(text.contains(sample), "{text}");

@@ -13,7 +13,7 @@ const STAFF: &str = "aaaa0000-1111-2222-3333-bbbb4444cccc";
 const ADMINS: &str = "bbbb0000-1111-2222-3333-cccc4444dddd";
 
 /// Starts a gateway with a credential, whose route requires staff or administrators.
-async fn house(more: &str) -> TestBed {
+async fn bed(more: &str) -> TestBed {
     let route = format!(
         "- name: orders
   match: {{ path: /orders }}
@@ -22,11 +22,11 @@ async fn house(more: &str) -> TestBed {
     - set-header: {{ name: X-Account, value: \"@(token.claims.samaccount)\", when-absent: skip }}
   upstream: backend"
     );
-    let house = TestBed::with(&route, &credentials()).await;
-    house.tenant.update_app(GATEWAY, |app| app.secret("a secret of the tests"));
-    house.tenant.add_user(User::new("nia").group(STAFF).attribute("onpremisessamaccountname", "nokafor"));
-    house.tenant.add_user(User::new("otto"));
-    house
+    let bed = TestBed::with(&route, &credentials()).await;
+    bed.tenant.update_app(GATEWAY, |app| app.secret("a secret of the tests"));
+    bed.tenant.add_user(User::new("nia").group(STAFF).attribute("onpremisessamaccountname", "nokafor"));
+    bed.tenant.add_user(User::new("otto"));
+    bed
 }
 
 fn credentials() -> String {
@@ -37,122 +37,116 @@ fn groups(lookup: &str) -> String {
     format!("required-claims: [ {{ name: groups, match: any, values: [{STAFF}, {ADMINS}] }} ], {lookup}")
 }
 
-fn token(house: &TestBed, user: &str) -> TokenBuilder {
-    house.tenant.token().user(user).audience("api://orders").scopes(["Orders.Read"])
+fn token(bed: &TestBed, user: &str) -> TokenBuilder {
+    bed.tenant.token().user(user).audience("api://orders").scopes(["Orders.Read"])
 }
 
 /// Makes a token with more groups than it lists, which names an address for them.
-fn overage(house: &TestBed, user: &str) -> TokenBuilder {
-    let endpoint = format!("{}/elsewhere/getMemberObjects", house.tenant.base_url());
-    token(house, user)
+fn overage(bed: &TestBed, user: &str) -> TokenBuilder {
+    let endpoint = format!("{}/elsewhere/getMemberObjects", bed.tenant.base_url());
+    token(bed, user)
         .claim("_claim_names", json!({ "groups": "src1" }))
         .claim("_claim_sources", json!({ "src1": { "endpoint": endpoint } }))
 }
 
 #[tokio::test]
 async fn graph_is_asked_about_the_groups_that_the_policy_names() {
-    let house = house(&groups("group-lookup: { graph: gateway }")).await;
+    let bed = bed(&groups("group-lookup: { graph: gateway }")).await;
 
-    let member = overage(&house, "nia").sign();
-    house.gateway.get("/orders").bearer(&member).send().await.assert_allowed();
-    house.gateway.get("/orders").bearer(&member).send().await.assert_allowed();
-    let implicit = token(&house, "nia").claim("hasgroups", true).sign();
-    house.gateway.get("/orders").bearer(&implicit).send().await.assert_allowed();
-    let stranger = overage(&house, "otto").sign();
-    house.gateway.get("/orders").bearer(&stranger).send().await.assert_refused(Reason::RequiredClaimMissing);
+    let member = overage(&bed, "nia").sign();
+    bed.gateway.get("/orders").bearer(&member).send().await.assert_allowed();
+    bed.gateway.get("/orders").bearer(&member).send().await.assert_allowed();
+    let implicit = token(&bed, "nia").claim("hasgroups", true).sign();
+    bed.gateway.get("/orders").bearer(&implicit).send().await.assert_allowed();
+    let stranger = overage(&bed, "otto").sign();
+    bed.gateway.get("/orders").bearer(&stranger).send().await.assert_refused(Reason::RequiredClaimMissing);
 
-    let asked = house.tenant.requests("/checkMemberGroups");
+    let asked = bed.tenant.requests("/checkMemberGroups");
     assert_eq!(asked.len(), 2, "once about each user");
     let body: Value = serde_json::from_slice(&asked[0].body).unwrap();
     assert_eq!(body, json!({ "groupIds": [STAFF, ADMINS] }));
-    assert_eq!(house.tenant.calls("/getMemberObjects"), 0, "a token chooses no address");
-    assert_eq!(house.upstream.last().value("authorization"), None);
+    assert_eq!(bed.tenant.calls("/getMemberObjects"), 0, "a token chooses no address");
+    assert_eq!(bed.upstream.last().value("authorization"), None);
 }
 
 #[tokio::test]
 async fn a_user_of_many_groups_gets_in_by_one_of_them() {
-    let house = house(&groups("group-lookup: { graph: gateway }")).await;
-    house.tenant.update_app("33334444-dddd-5555-eeee-6666ffff7777", App::lists_groups);
+    let bed = bed(&groups("group-lookup: { graph: gateway }")).await;
+    bed.tenant.update_app("33334444-dddd-5555-eeee-6666ffff7777", App::lists_groups);
     let user = |name: &str, count: usize| {
         let others = (1..count).map(|index| format!("{index:08}-1111-2222-3333-bbbb4444cccc"));
         others.fold(User::new(name).group(STAFF), |user, group| user.group(&group))
     };
-    house.tenant.add_user(user("few", 200));
-    house.tenant.add_user(user("many", 201));
+    bed.tenant.add_user(user("few", 200));
+    bed.tenant.add_user(user("many", 201));
 
     for (name, lists, asked) in [("few", true, 0), ("many", false, 1)] {
-        let token = token(&house, name).sign();
-        let claims = house.tenant.verify(&token).unwrap();
+        let token = token(&bed, name).sign();
+        let claims = bed.tenant.verify(&token).unwrap();
         assert_eq!((claims.contains_key("groups"), claims.contains_key("_claim_names")), (lists, !lists), "{name}");
 
-        house.gateway.get("/orders").bearer(&token).send().await.assert_allowed();
+        bed.gateway.get("/orders").bearer(&token).send().await.assert_allowed();
 
-        assert_eq!(house.tenant.calls("/checkMemberGroups"), asked, "{name}");
+        assert_eq!(bed.tenant.calls("/checkMemberGroups"), asked, "{name}");
     }
 }
 
 #[tokio::test]
 async fn only_what_a_good_token_leaves_open_is_asked() {
-    let house = house(&groups("group-lookup: graph")).await;
-    let refused = async |token: String, reason| house.gateway.get("/orders").bearer(token).send().await.assert_refused(reason);
+    let bed = bed(&groups("group-lookup: graph")).await;
+    let refused = async |token: String, reason| bed.gateway.get("/orders").bearer(token).send().await.assert_refused(reason);
 
-    house
-        .gateway
-        .get("/orders")
-        .bearer(token(&house, "nia").claim("groups", json!([ADMINS])).sign())
-        .send()
-        .await
-        .assert_allowed();
-    refused(token(&house, "nia").claim("groups", json!(["other"])).sign(), Reason::RequiredClaimMissing).await;
-    refused(token(&house, "nia").sign(), Reason::RequiredClaimMissing).await;
-    refused(overage(&house, "nia").scopes(["Other"]).sign(), Reason::ScopeMissing).await;
-    refused(overage(&house, "nia").expired().sign(), Reason::TokenExpired).await;
-    refused(overage(&house, "nia").wrong_key().sign(), Reason::TokenSignatureInvalid).await;
-    refused(overage(&house, "nia").claim("oid", "../../me").sign(), Reason::GroupOverage).await;
+    bed.gateway.get("/orders").bearer(token(&bed, "nia").claim("groups", json!([ADMINS])).sign()).send().await.assert_allowed();
+    refused(token(&bed, "nia").claim("groups", json!(["other"])).sign(), Reason::RequiredClaimMissing).await;
+    refused(token(&bed, "nia").sign(), Reason::RequiredClaimMissing).await;
+    refused(overage(&bed, "nia").scopes(["Other"]).sign(), Reason::ScopeMissing).await;
+    refused(overage(&bed, "nia").expired().sign(), Reason::TokenExpired).await;
+    refused(overage(&bed, "nia").wrong_key().sign(), Reason::TokenSignatureInvalid).await;
+    refused(overage(&bed, "nia").claim("oid", "../../me").sign(), Reason::GroupOverage).await;
     // An application is in no group of this kind.
-    let app = house.tenant.token().app("22223333-cccc-4444-dddd-5555eeee6666").audience("api://orders").roles(["Any"]);
+    let app = bed.tenant.token().app("22223333-cccc-4444-dddd-5555eeee6666").audience("api://orders").roles(["Any"]);
     refused(app.claim("hasgroups", true).sign(), Reason::GroupOverage).await;
 
-    assert_eq!(house.tenant.calls("/checkMemberGroups"), 0);
-    assert_eq!(house.tenant.calls("/oauth2/v2.0/token"), 0);
+    assert_eq!(bed.tenant.calls("/checkMemberGroups"), 0);
+    assert_eq!(bed.tenant.calls("/oauth2/v2.0/token"), 0);
 }
 
 #[tokio::test]
 async fn without_a_lookup_such_a_token_is_refused_and_the_record_says_why() {
-    let house = house(&groups("token-kind: user")).await;
+    let bed = bed(&groups("token-kind: user")).await;
 
-    house.gateway.get("/orders").bearer(overage(&house, "nia").sign()).send().await.assert_refused(Reason::GroupOverage);
+    bed.gateway.get("/orders").bearer(overage(&bed, "nia").sign()).send().await.assert_refused(Reason::GroupOverage);
 
-    let record = house.gateway.record(|record| record["code"] == "group-overage").await;
+    let record = bed.gateway.record(|record| record["code"] == "group-overage").await;
     let hint = record["hint"].as_str().unwrap();
     assert!(hint.contains("groupMembershipClaims") && hint.contains("group-lookup"), "{hint}");
 }
 
 #[tokio::test]
 async fn nobody_is_let_in_while_graph_cannot_answer() {
-    let house = house(&groups("group-lookup: { graph: gateway }")).await;
-    house.tenant.fail(Fault::on("/checkMemberGroups").status(503).header("retry-after", "7"));
+    let bed = bed(&groups("group-lookup: { graph: gateway }")).await;
+    bed.tenant.fail(Fault::on("/checkMemberGroups").status(503).header("retry-after", "7"));
 
-    let down = house.gateway.get("/orders").bearer(overage(&house, "nia").sign()).send().await;
-    let still = house.gateway.get("/orders").bearer(overage(&house, "otto").sign()).send().await;
+    let down = bed.gateway.get("/orders").bearer(overage(&bed, "nia").sign()).send().await;
+    let still = bed.gateway.get("/orders").bearer(overage(&bed, "otto").sign()).send().await;
 
     down.assert_refused(Reason::CredentialUnavailable);
     still.assert_refused(Reason::CredentialUnavailable);
     assert_eq!(down.header("retry-after"), Some("7"));
     assert!(still.header("retry-after").is_some());
-    assert_eq!(house.tenant.calls("/checkMemberGroups"), 1, "it is left alone for as long as it asked for");
-    assert_eq!(house.upstream.requests(), 0);
+    assert_eq!(bed.tenant.calls("/checkMemberGroups"), 1, "it is left alone for as long as it asked for");
+    assert_eq!(bed.upstream.requests(), 0);
 }
 
 #[tokio::test]
 async fn a_missing_permission_is_told_to_the_operator_alone() {
-    let house = house(&groups("group-lookup: { graph: gateway }")).await;
-    house.tenant.update_app(GATEWAY, |app| App { roles: Default::default(), ..app });
+    let bed = bed(&groups("group-lookup: { graph: gateway }")).await;
+    bed.tenant.update_app(GATEWAY, |app| App { roles: Default::default(), ..app });
 
-    let answer = house.gateway.get("/orders").bearer(overage(&house, "nia").sign()).send().await;
+    let answer = bed.gateway.get("/orders").bearer(overage(&bed, "nia").sign()).send().await;
 
     answer.assert_refused(Reason::CredentialUnavailable);
-    let record = house.gateway.record(|record| record["code"] == "credential-unavailable").await;
+    let record = bed.gateway.record(|record| record["code"] == "credential-unavailable").await;
     assert!(record["hint"].as_str().unwrap().contains("GroupMember.Read.All"), "{record}");
     assert!(!answer.json().to_string().contains("Graph"), "{:?}", answer.body);
 }
@@ -160,37 +154,37 @@ async fn a_missing_permission_is_told_to_the_operator_alone() {
 #[tokio::test]
 async fn an_account_name_that_the_token_lacks_comes_from_graph() {
     let lookup = "claim-lookup: { graph: gateway, claims: { samaccount: onPremisesSamAccountName } }, roles: [Any]";
-    let house = house(lookup).await;
+    let bed = bed(lookup).await;
     let account = async |token: String| {
-        let call = house.gateway.get("/orders").bearer(token).header("X-Account", "admin").header("x_account", "admin");
+        let call = bed.gateway.get("/orders").bearer(token).header("X-Account", "admin").header("x_account", "admin");
         call.send().await.assert_allowed();
-        let received = house.upstream.last();
+        let received = bed.upstream.last();
         assert_eq!(received.values("x_account"), [""; 0]);
         received.value("x-account").map(str::to_owned)
     };
 
-    assert_eq!(account(token(&house, "nia").sign()).await.as_deref(), Some("nokafor"));
-    assert_eq!(account(token(&house, "nia").sign()).await.as_deref(), Some("nokafor"), "another token of the same user");
-    assert_eq!(account(token(&house, "otto").sign()).await, None, "a user of the cloud alone has none");
-    assert_eq!(house.tenant.requests("").iter().filter(|call| call.target.path().contains("/users/")).count(), 2);
+    assert_eq!(account(token(&bed, "nia").sign()).await.as_deref(), Some("nokafor"));
+    assert_eq!(account(token(&bed, "nia").sign()).await.as_deref(), Some("nokafor"), "another token of the same user");
+    assert_eq!(account(token(&bed, "otto").sign()).await, None, "a user of the cloud alone has none");
+    assert_eq!(bed.tenant.requests("").iter().filter(|call| call.target.path().contains("/users/")).count(), 2);
     // The token's own claim wins, and applications have no account.
-    assert_eq!(account(token(&house, "nia").claim("samaccount", "mapped").sign()).await.as_deref(), Some("mapped"));
-    let app = house.tenant.token().app("22223333-cccc-4444-dddd-5555eeee6666").audience("api://orders").roles(["Any"]);
+    assert_eq!(account(token(&bed, "nia").claim("samaccount", "mapped").sign()).await.as_deref(), Some("mapped"));
+    let app = bed.tenant.token().app("22223333-cccc-4444-dddd-5555eeee6666").audience("api://orders").roles(["Any"]);
     assert_eq!(account(app.sign()).await, None);
-    assert_eq!(house.tenant.requests("").iter().filter(|call| call.target.path().contains("/users/")).count(), 2);
+    assert_eq!(bed.tenant.requests("").iter().filter(|call| call.target.path().contains("/users/")).count(), 2);
 }
 
 #[tokio::test]
 async fn a_claim_that_is_required_may_come_from_graph() {
     let lookup = "claim-lookup: graph, required-claims: [ { name: onpremisessamaccountname, values: [nokafor] } ]";
-    let house = house(lookup).await;
+    let bed = bed(lookup).await;
 
-    house.gateway.get("/orders").bearer(token(&house, "nia").sign()).send().await.assert_allowed();
-    house.gateway.get("/orders").bearer(token(&house, "otto").sign()).send().await.assert_refused(Reason::RequiredClaimMissing);
-    house.tenant.fail(Fault::on("/v1.0/users/").status(500));
-    house.tenant.add_user(User::new("ada"));
+    bed.gateway.get("/orders").bearer(token(&bed, "nia").sign()).send().await.assert_allowed();
+    bed.gateway.get("/orders").bearer(token(&bed, "otto").sign()).send().await.assert_refused(Reason::RequiredClaimMissing);
+    bed.tenant.fail(Fault::on("/v1.0/users/").status(500));
+    bed.tenant.add_user(User::new("ada"));
 
-    house.gateway.get("/orders").bearer(token(&house, "ada").sign()).send().await.assert_refused(Reason::CredentialUnavailable);
+    bed.gateway.get("/orders").bearer(token(&bed, "ada").sign()).send().await.assert_refused(Reason::CredentialUnavailable);
 }
 
 #[test]

@@ -11,20 +11,19 @@ fn route(name: &str, matches: &str, more: &str) -> String {
 
 #[tokio::test]
 async fn clients_are_told_where_tokens_come_from() {
-    let house = TestBed::with(&route("orders", "path: /orders", "protected-resource-metadata: true"), "").await;
-    let base = format!("http://{}", house.gateway.address());
+    let bed = TestBed::with(&route("orders", "path: /orders", "protected-resource-metadata: true"), "").await;
+    let base = format!("http://{}", bed.gateway.address());
 
-    let document = house.gateway.get("/.well-known/oauth-protected-resource/orders").send().await;
-    let missing = house.gateway.get("/orders/7").send().await;
-    let expired =
-        house.gateway.get("/orders").bearer(house.tenant.token().audience("api://orders").expired().sign()).send().await;
-    let scope = house.tenant.token().user("nia").audience("api://orders").scopes(["Other"]).sign();
-    let scope = house.gateway.get("/orders").bearer(scope).send().await;
+    let document = bed.gateway.get("/.well-known/oauth-protected-resource/orders").send().await;
+    let missing = bed.gateway.get("/orders/7").send().await;
+    let expired = bed.gateway.get("/orders").bearer(bed.tenant.token().audience("api://orders").expired().sign()).send().await;
+    let scope = bed.tenant.token().user("nia").audience("api://orders").scopes(["Other"]).sign();
+    let scope = bed.gateway.get("/orders").bearer(scope).send().await;
 
     assert_eq!(document.status, StatusCode::OK);
     assert_eq!(document.header("content-type"), Some("application/json"));
     assert_eq!(document.header("access-control-allow-origin"), Some("*"));
-    let issuer = house.tenant.issuer_v2(&house.tenant.tenant_id());
+    let issuer = bed.tenant.issuer_v2(&bed.tenant.tenant_id());
     assert_eq!(
         document.json(),
         json!({
@@ -41,23 +40,23 @@ async fn clients_are_told_where_tokens_come_from() {
     assert_eq!(expired.header("www-authenticate"), Some(&*format!("{invalid}, {asked}, {named}")));
     let insufficient = format!("Bearer error=\"insufficient_scope\", {asked}");
     assert_eq!(scope.header("www-authenticate"), Some(&*format!("{insufficient}, {named}")));
-    assert_eq!(house.upstream.requests(), 0);
+    assert_eq!(bed.upstream.requests(), 0);
 }
 
 #[tokio::test]
 async fn the_document_can_be_read_and_nothing_else() {
-    let house = TestBed::with(&route("orders", "path: /orders", "protected-resource-metadata: {}"), "").await;
+    let bed = TestBed::with(&route("orders", "path: /orders", "protected-resource-metadata: {}"), "").await;
     let at = "/.well-known/oauth-protected-resource/orders";
 
-    let head = house.gateway.request(Method::HEAD, at).send().await;
-    let post = house.gateway.request(Method::POST, at).body("{}").send().await;
-    let below = house.gateway.get(&format!("{at}/7")).send().await;
-    let plain = house.gateway.get("/.well-known/oauth-protected-resource").send().await;
+    let head = bed.gateway.request(Method::HEAD, at).send().await;
+    let post = bed.gateway.request(Method::POST, at).body("{}").send().await;
+    let below = bed.gateway.get(&format!("{at}/7")).send().await;
+    let plain = bed.gateway.get("/.well-known/oauth-protected-resource").send().await;
 
     assert_eq!((head.status, head.body.len()), (StatusCode::OK, 0));
     assert_eq!((post.status, post.header("allow")), (StatusCode::METHOD_NOT_ALLOWED, Some("GET, HEAD")));
     assert_eq!((below.status, plain.status), (StatusCode::NOT_FOUND, StatusCode::NOT_FOUND));
-    let record = house.gateway.record(|record| record["method"] == "HEAD").await;
+    let record = bed.gateway.record(|record| record["method"] == "HEAD").await;
     assert_eq!(record["route"], "orders (metadata)");
 }
 
@@ -68,9 +67,9 @@ async fn each_host_is_told_of_itself() {
         "hosts: [api.contoso.example, '*.eu.contoso.example'], path: /orders",
         "protected-resource-metadata: true",
     ) + &route("other", "hosts: [other.contoso.example], path: /orders", "require-tls: false");
-    let house = TestBed::with(&routes, "").await;
+    let bed = TestBed::with(&routes, "").await;
     let ask =
-        async |host: &str| house.gateway.get("/.well-known/oauth-protected-resource/orders").header("host", host).send().await;
+        async |host: &str| bed.gateway.get("/.well-known/oauth-protected-resource/orders").header("host", host).send().await;
 
     for host in ["api.contoso.example", "de.eu.contoso.example", "api.contoso.example:8443"] {
         assert_eq!(ask(host).await.json()["resource"], format!("http://{host}/orders"));
@@ -79,8 +78,8 @@ async fn each_host_is_told_of_itself() {
     // Behind a proxy that is believed, it is the name that the caller used.
     let listener =
         "listeners: [ { name: public, address: \"127.0.0.1:0\", trusted-proxies: [ { addresses: [\"127.0.0.1\"] } ] } ]";
-    let house = TestBed::with(&routes, listener).await;
-    let call = house.gateway.get("/orders").header("host", "api.contoso.example").header("x-forwarded-for", "203.0.113.7");
+    let bed = TestBed::with(&routes, listener).await;
+    let call = bed.gateway.get("/orders").header("host", "api.contoso.example").header("x-forwarded-for", "203.0.113.7");
     let answer = call.header("x-forwarded-proto", "https").header("x-forwarded-host", "public.contoso.example").send().await;
     let expected = "Bearer scope=\"api://orders/Orders.Read\", resource_metadata=\"https://public.contoso.example/.well-known/oauth-protected-resource/orders\"";
     assert_eq!(answer.header("www-authenticate"), Some(expected));
@@ -89,10 +88,10 @@ async fn each_host_is_told_of_itself() {
 #[tokio::test]
 async fn what_the_config_says_counts_more_than_what_is_derived() {
     let settings = "protected-resource-metadata: { resource: \"https://api.contoso.example/people/\", authorization-servers: [\"https://login.contoso.example\"], scopes-supported: [people.read], resource-name: People, resource-documentation: \"https://docs.contoso.example/people\" }";
-    let house = TestBed::with(&route("people", "path: \"/people/{person}\"", settings), "").await;
+    let bed = TestBed::with(&route("people", "path: \"/people/{person}\"", settings), "").await;
 
-    let document = house.gateway.get("/.well-known/oauth-protected-resource/people").send().await;
-    let refused = house.gateway.get("/people/7").send().await;
+    let document = bed.gateway.get("/.well-known/oauth-protected-resource/people").send().await;
+    let refused = bed.gateway.get("/people/7").send().await;
 
     assert_eq!(
         document.json(),
@@ -116,13 +115,13 @@ async fn routes_of_one_path_share_a_document_that_needs_no_token() {
         + &format!("- {{ name: write, match: {{ path: /orders, methods: [POST] }}, inbound: [ {write} ], protected-resource-metadata: true, upstream: backend }}\n")
         // A catch-all does not hide the document.
         + "- { name: all, match: { path: / }, anonymous: true, upstream: backend }";
-    let house = TestBed::with(&routes, "inbound: [ { ip-filter: { action: forbid, addresses: [\"203.0.113.9\"] } } ]").await;
+    let bed = TestBed::with(&routes, "inbound: [ { ip-filter: { action: forbid, addresses: [\"203.0.113.9\"] } } ]").await;
 
-    let document = house.gateway.get("/.well-known/oauth-protected-resource/orders").send().await;
+    let document = bed.gateway.get("/.well-known/oauth-protected-resource/orders").send().await;
 
     assert_eq!(document.json()["scopes_supported"], json!(["api://orders/Orders.Read", "api://orders/Orders.Write"]));
     assert_eq!(document.json()["bearer_methods_supported"], json!(["header", "query"]));
-    let posted = house.gateway.request(Method::POST, "/orders").send().await;
+    let posted = bed.gateway.request(Method::POST, "/orders").send().await;
     assert!(posted.header("www-authenticate").unwrap().contains("oauth-protected-resource/orders"), "{posted:?}");
 }
 
@@ -168,11 +167,11 @@ async fn scopes_are_told_by_the_same_names_everywhere() {
     for (more, expected) in
         [(settings, "https://api.contoso.example/orders/Orders.Read"), ("anonymous: false", "api://orders/Orders.Read")]
     {
-        let house = TestBed::with(&route("orders", "path: /orders", more), "").await;
-        let other = house.tenant.token().user("nia").audience("api://orders").scopes(["Other"]).sign();
+        let bed = TestBed::with(&route("orders", "path: /orders", more), "").await;
+        let other = bed.tenant.token().user("nia").audience("api://orders").scopes(["Other"]).sign();
 
-        let missing = house.gateway.get("/orders").send().await;
-        let refused = house.gateway.get("/orders").bearer(other).send().await;
+        let missing = bed.gateway.get("/orders").send().await;
+        let refused = bed.gateway.get("/orders").bearer(other).send().await;
 
         let scope = format!("scope=\"{expected}\"");
         assert!(refused.header("www-authenticate").unwrap().contains(&scope), "{refused:?}");

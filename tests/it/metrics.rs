@@ -159,14 +159,9 @@ async fn a_request_that_is_under_way_is_active() {
 #[tokio::test]
 async fn unreachable_servers_and_unknown_keys_are_counted() {
     let dead = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let house = TestBed::with_orders().await;
-    house
-        .gateway
-        .get("/orders")
-        .bearer(house.tenant.token().user("nia").audience("api://orders").unknown_key().sign())
-        .send()
-        .await;
-    let text = house.gateway.metrics().await;
+    let bed = TestBed::with_orders().await;
+    bed.gateway.get("/orders").bearer(bed.tenant.token().user("nia").audience("api://orders").unknown_key().sign()).send().await;
+    let text = bed.gateway.metrics().await;
     let unknown = text.lines().find(|line| line.starts_with("entrada_signing_keys_unknown_key_ids_total{")).unwrap();
     assert!(!unknown.ends_with(" 0"), "{unknown}");
     for family in ["entrada_signing_keys{", "entrada_signing_keys_age_seconds{", "entrada_signing_keys_fetches_total{"] {
@@ -201,7 +196,7 @@ async fn open_metrics_are_served_to_those_who_ask_for_them() {
     assert!(text.ends_with("# EOF\n") && text.contains("# TYPE entrada_decisions counter\nentrada_decisions_total{"), "{text}");
 }
 
-/// What `promtool check metrics` demands.
+/// The demands of `promtool check metrics`.
 #[tokio::test]
 async fn every_name_follows_the_rules_of_prometheus() {
     let (_tenant, _upstream, gateway, _folder) = busy().await;

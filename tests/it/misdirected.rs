@@ -14,7 +14,7 @@ use crate::support::{Authority, Gateway, TestBed, Upstream, config, tls_of};
 const ROUTE: &str = "- { name: open, match: { path: / }, anonymous: true, upstream: backend }";
 
 /// Starts a gateway whose listener has a certificate for each of the names.
-async fn house(authority: &Authority, folder: &TempDir, names: &[&str]) -> TestBed {
+async fn bed(authority: &Authority, folder: &TempDir, names: &[&str]) -> TestBed {
     let (tenant, upstream) = (DevTenant::start(Options::default()).await.unwrap(), Upstream::start().await);
     let tls: Vec<_> = names.iter().map(|name| authority.server(name).write(folder.path(), &name.replace('*', "any"))).collect();
     let listener = format!("listeners: [ {{ name: public, address: \"127.0.0.1:0\", tls: [ {} ] }} ]", tls.join(", "));
@@ -30,8 +30,8 @@ fn client(authority: &Authority) -> ClientConfig {
 }
 
 /// Returns the statuses of requests for these hosts, one after the other on a connection that requested this server name.
-async fn statuses(house: &TestBed, tls: &ClientConfig, asked: Option<&str>, hosts: &[&str]) -> Vec<u16> {
-    let address = house.gateway.address();
+async fn statuses(bed: &TestBed, tls: &ClientConfig, asked: Option<&str>, hosts: &[&str]) -> Vec<u16> {
+    let address = bed.gateway.address();
     let mut tls = tls.clone();
     // Without SNI the name is only what the certificate is held against.
     tls.enable_sni = asked.is_some();
@@ -70,7 +70,7 @@ async fn statuses(house: &TestBed, tls: &ClientConfig, asked: Option<&str>, host
 #[tokio::test]
 async fn a_host_that_the_shown_certificate_does_not_name_is_misdirected() {
     let (authority, folder) = (Authority::new("Contoso"), TempDir::new().unwrap());
-    let house = house(&authority, &folder, &["a.contoso.example", "b.contoso.example", "*.apps.contoso.example"]).await;
+    let bed = bed(&authority, &folder, &["a.contoso.example", "b.contoso.example", "*.apps.contoso.example"]).await;
     let tls = client(&authority);
 
     for (asked, hosts, expected) in [
@@ -92,9 +92,9 @@ async fn a_host_that_the_shown_certificate_does_not_name_is_misdirected() {
         // Who asks for no name is shown the first.
         (None, &["a.contoso.example", "b.contoso.example"], &[200, 421]),
     ] {
-        assert_eq!(statuses(&house, &tls, asked, hosts).await, expected, "{asked:?} {hosts:?}");
+        assert_eq!(statuses(&bed, &tls, asked, hosts).await, expected, "{asked:?} {hosts:?}");
     }
-    let record = house.gateway.record(|record| record["host"] == "nowhere.example").await;
+    let record = bed.gateway.record(|record| record["host"] == "nowhere.example").await;
     assert_eq!((&record["code"], &record["status"]), (&"misdirected-request".into(), &421.into()));
     assert!(record["hint"].as_str().unwrap().contains("SNI"), "{record}");
 }
@@ -102,10 +102,10 @@ async fn a_host_that_the_shown_certificate_does_not_name_is_misdirected() {
 #[tokio::test]
 async fn over_http2_too_and_before_any_route_is_looked_at() {
     let (authority, folder) = (Authority::new("Contoso"), TempDir::new().unwrap());
-    let house = house(&authority, &folder, &["a.contoso.example", "b.contoso.example"]).await;
+    let bed = bed(&authority, &folder, &["a.contoso.example", "b.contoso.example"]).await;
     let mut tls = (*tls_of(&authority, None)).clone();
     tls.alpn_protocols = vec![b"h2".to_vec()];
-    let socket = tokio::net::TcpStream::connect(house.gateway.address()).await.unwrap();
+    let socket = tokio::net::TcpStream::connect(bed.gateway.address()).await.unwrap();
     let name = ServerName::try_from("a.contoso.example").unwrap();
     let stream = tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, socket).await.unwrap();
     let (mut sender, connection) =
@@ -118,16 +118,16 @@ async fn over_http2_too_and_before_any_route_is_looked_at() {
         let response = sender.send_request(request).await.unwrap();
         assert_eq!(response.status().as_u16(), expected, "{host}");
     }
-    let record = house.gateway.record(|record| record["code"] == "misdirected-request").await;
+    let record = bed.gateway.record(|record| record["code"] == "misdirected-request").await;
     assert!(record["route"].is_null(), "{record}");
-    assert_eq!(house.upstream.requests(), 2);
+    assert_eq!(bed.upstream.requests(), 2);
 }
 
 #[tokio::test]
 async fn where_there_is_one_certificate_nothing_is_misdirected() {
     let (authority, folder) = (Authority::new("Contoso"), TempDir::new().unwrap());
-    let house = house(&authority, &folder, &["a.contoso.example"]).await;
+    let bed = bed(&authority, &folder, &["a.contoso.example"]).await;
 
     let hosts = ["a.contoso.example", "b.contoso.example", "127.0.0.9"];
-    assert_eq!(statuses(&house, &client(&authority), Some("a.contoso.example"), &hosts).await, [200, 200, 200]);
+    assert_eq!(statuses(&bed, &client(&authority), Some("a.contoso.example"), &hosts).await, [200, 200, 200]);
 }

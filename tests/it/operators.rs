@@ -45,11 +45,11 @@ async fn a_secret_file_from_windows_proves_the_gateway() {
             file.display()
         );
         let gateway = Gateway::start(&config(&tenant, &upstream, &route, &more)).await;
-        let house = TestBed { tenant, upstream, gateway };
+        let bed = TestBed { tenant, upstream, gateway };
 
-        house.gateway.get("/orders").bearer(house.user_token()).send().await.assert_allowed();
+        bed.gateway.get("/orders").bearer(bed.user_token()).send().await.assert_allowed();
 
-        let asked = house.tenant.requests("/token").pop().unwrap();
+        let asked = bed.tenant.requests("/token").pop().unwrap();
         assert_eq!(asked.field("client_secret").as_deref(), Some("right~1"), "{name}");
     }
 }
@@ -155,8 +155,8 @@ routes:
 
 #[tokio::test]
 async fn a_token_that_another_header_holds_is_named_in_the_hint() {
-    let house = TestBed::with_orders().await;
-    let token = house.user_token();
+    let bed = TestBed::with_orders().await;
+    let token = bed.user_token();
     for (name, value, expected) in [
         ("X-Access-Token", token.clone(), "x-access-token"),
         ("X-User-Token", format!("Bearer {token}"), "x-user-token"),
@@ -165,21 +165,21 @@ async fn a_token_that_another_header_holds_is_named_in_the_hint() {
         ("X-Other", "no token".to_owned(), ""),
         ("X-Access-Token", "no token".to_owned(), ""),
     ] {
-        let before = house.gateway.records().len();
-        let answer = house.gateway.get("/orders").header(name, &value).send().await;
+        let before = bed.gateway.records().len();
+        let answer = bed.gateway.get("/orders").header(name, &value).send().await;
 
         answer.assert_refused(Reason::TokenMissing);
         let id = answer.header("x-request-id").unwrap().to_owned();
-        let record = house.gateway.record(|record| record["request_id"] == id).await;
+        let record = bed.gateway.record(|record| record["request_id"] == id).await;
         let hint = record["hint"].as_str().unwrap_or_default();
         assert!(hint.contains(expected) && hint.is_empty() == expected.is_empty(), "{name}: {hint}");
         assert!(!record.to_string().contains(&token[..30]));
-        assert!(house.gateway.records().len() > before);
+        assert!(bed.gateway.records().len() > before);
     }
-    let answer = house.gateway.get(&format!("/orders?access_token={token}")).send().await;
+    let answer = bed.gateway.get(&format!("/orders?access_token={token}")).send().await;
     answer.assert_refused(Reason::TokenMissing);
-    house.gateway.record(|record| record["hint"].as_str().is_some_and(|hint| hint.contains("the parameter access_token"))).await;
-    assert_eq!(house.upstream.requests(), 0);
+    bed.gateway.record(|record| record["hint"].as_str().is_some_and(|hint| hint.contains("the parameter access_token"))).await;
+    assert_eq!(bed.upstream.requests(), 0);
 }
 
 /// Returns the output of `token decode` for a token that a route judges.

@@ -217,7 +217,7 @@ async fn metrics_are_exported_with_the_names_of_opentelemetry() {
     assert_eq!(collector.all().iter().filter(|request| request.uri == "/v1/traces").count(), 0);
 }
 
-/// What is transient is tried again, what is not is dropped and counted.
+/// A transient failure is tried again, any other is dropped and counted.
 #[tokio::test]
 async fn a_collector_that_fails_is_asked_again_or_given_up() {
     for (statuses, requests, exported) in [(&[503][..], 2, true), (&[400], 1, false)] {

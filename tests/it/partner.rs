@@ -17,7 +17,7 @@ const FABRIKAM: &str = "22223333-cccc-4444-dddd-5555eeee6666";
 const TAILSPIN: &str = "44443333-cccc-4444-dddd-5555eeee6666";
 const REVOKED: &str = "55553333-cccc-4444-dddd-5555eeee6666";
 
-async fn house() -> TestBed {
+async fn bed() -> TestBed {
     let route = "- name: partners\n  match: { path: /orders }\n  inbound:\n    - validate-azure-ad-token: { tenant: contoso, audiences: [api://orders] }\n    - check-partner: {}\n  upstream: backend";
     let partners = format!(
         "partners:\n  \
@@ -30,21 +30,21 @@ async fn house() -> TestBed {
 
 #[tokio::test]
 async fn a_partners_daemon_is_let_through_without_any_role() {
-    let house = house().await;
-    let token = house.tenant.token().app(FABRIKAM).audience("api://orders").sign();
+    let bed = bed().await;
+    let token = bed.tenant.token().app(FABRIKAM).audience("api://orders").sign();
 
-    house.gateway.get("/orders/1").bearer(&token).send().await.assert_allowed();
+    bed.gateway.get("/orders/1").bearer(&token).send().await.assert_allowed();
 
-    let record = house.gateway.record(|record| record["partner"] == "fabrikam").await;
+    let record = bed.gateway.record(|record| record["partner"] == "fabrikam").await;
     assert_eq!(record["decision"], "allow");
     assert_eq!(record["client_application"], FABRIKAM);
-    assert_eq!(house.upstream.last().value("authorization"), None);
+    assert_eq!(bed.upstream.last().value("authorization"), None);
 }
 
 #[tokio::test]
 async fn who_is_no_partner_or_calls_from_elsewhere_is_refused() {
-    let house = house().await;
-    let token = || house.tenant.token().audience("api://orders");
+    let bed = bed().await;
+    let token = || bed.tenant.token().audience("api://orders");
     let cases = [
         (Reason::PartnerUnknown, token().app("99993333-cccc-4444-dddd-5555eeee6666").sign()),
         (Reason::PartnerAddressNotAllowed, token().app(TAILSPIN).sign()),
@@ -52,12 +52,12 @@ async fn who_is_no_partner_or_calls_from_elsewhere_is_refused() {
     ];
 
     for (reason, token) in cases {
-        let answer = house.gateway.get("/orders").bearer(&token).header("X-Forwarded-For", "203.0.113.7").send().await;
+        let answer = bed.gateway.get("/orders").bearer(&token).header("X-Forwarded-For", "203.0.113.7").send().await;
         answer.assert_refused(reason);
-        house.gateway.record(|record| record["code"] == reason.code()).await;
+        bed.gateway.record(|record| record["code"] == reason.code()).await;
     }
 
-    assert_eq!(house.upstream.requests(), 0);
+    assert_eq!(bed.upstream.requests(), 0);
 }
 
 /// Returns a route for partners.
@@ -77,40 +77,40 @@ async fn a_partners_rate_is_one_over_all_of_its_routes_and_outlives_a_reload() {
     let routes = [route("orders"), route("invoices")].concat();
     let limited = partner("fabrikam", FABRIKAM, "rate-limit: { calls: 2, renewal-period: 1h }");
     let partners = format!("partners:\n{limited}{}", partner("tailspin", TAILSPIN, "routes: [orders]"));
-    let mut house = TestBed::with(&routes, &partners).await;
-    let token = |application: &str| house.tenant.token().app(application).audience("api://orders").sign();
+    let mut bed = TestBed::with(&routes, &partners).await;
+    let token = |application: &str| bed.tenant.token().app(application).audience("api://orders").sign();
     let (fabrikam, tailspin) = (token(FABRIKAM), token(TAILSPIN));
     // What is refused before it comes to counting does not count.
-    house.gateway.get("/orders").bearer(token("99993333-cccc-4444-dddd-5555eeee6666")).send().await;
-    house.gateway.get("/invoices").bearer(&tailspin).send().await.assert_refused(Reason::PartnerRouteNotAllowed);
+    bed.gateway.get("/orders").bearer(token("99993333-cccc-4444-dddd-5555eeee6666")).send().await;
+    bed.gateway.get("/invoices").bearer(&tailspin).send().await.assert_refused(Reason::PartnerRouteNotAllowed);
 
-    let first = house.gateway.get("/orders").bearer(&fabrikam).send().await;
-    house.gateway.get("/invoices").bearer(&fabrikam).send().await.assert_allowed();
-    let third = house.gateway.get("/orders").bearer(&fabrikam).send().await;
+    let first = bed.gateway.get("/orders").bearer(&fabrikam).send().await;
+    bed.gateway.get("/invoices").bearer(&fabrikam).send().await.assert_allowed();
+    let third = bed.gateway.get("/orders").bearer(&fabrikam).send().await;
 
     first.assert_allowed();
     assert_eq!(first.header("ratelimit-policy"), Some("\"partner-rate-3600s\";q=2;w=3600"));
     assert!(first.header("ratelimit").unwrap().starts_with("\"partner-rate-3600s\";r=1;"), "{first:?}");
     third.assert_refused(Reason::RateLimitExceeded);
     assert!((3_500..=3_600).contains(&third.header("retry-after").unwrap().parse::<u32>().unwrap()));
-    house.gateway.get("/orders").bearer(&tailspin).send().await.assert_allowed();
+    bed.gateway.get("/orders").bearer(&tailspin).send().await.assert_allowed();
 
-    let text = config(&house.tenant, &house.upstream, &routes, &format!("{partners}\ndrain-timeout: 1s"));
-    house.gateway.reload(&text).await;
-    house.gateway.get("/orders").bearer(&fabrikam).send().await.assert_refused(Reason::RateLimitExceeded);
-    assert_eq!(house.upstream.requests(), 3);
-    let record = house.gateway.record(|record| record["code"] == "rate-limit-exceeded").await;
+    let text = config(&bed.tenant, &bed.upstream, &routes, &format!("{partners}\ndrain-timeout: 1s"));
+    bed.gateway.reload(&text).await;
+    bed.gateway.get("/orders").bearer(&fabrikam).send().await.assert_refused(Reason::RateLimitExceeded);
+    assert_eq!(bed.upstream.requests(), 3);
+    let record = bed.gateway.record(|record| record["code"] == "rate-limit-exceeded").await;
     assert_eq!((&record["partner"], &record["hint"]), (&"fabrikam".into(), &"see `partners.fabrikam.rate-limit`".into()));
 }
 
 #[tokio::test]
 async fn a_partner_that_has_used_its_quota_up_is_refused_until_the_next_period() {
     let partners = format!("partners:\n{}", partner("fabrikam", FABRIKAM, "quota: { calls: 1, renewal-period: 30d }"));
-    let house = TestBed::with(&route("orders"), &partners).await;
-    let token = house.tenant.token().app(FABRIKAM).audience("api://orders").sign();
+    let bed = TestBed::with(&route("orders"), &partners).await;
+    let token = bed.tenant.token().app(FABRIKAM).audience("api://orders").sign();
 
-    house.gateway.get("/orders").bearer(&token).send().await.assert_allowed();
-    let refused = house.gateway.get("/orders").bearer(&token).send().await;
+    bed.gateway.get("/orders").bearer(&token).send().await.assert_allowed();
+    let refused = bed.gateway.get("/orders").bearer(&token).send().await;
 
     refused.assert_refused(Reason::QuotaExceeded);
     assert!((1..=30 * 86_400).contains(&refused.header("retry-after").unwrap().parse::<u32>().unwrap()));
@@ -125,15 +125,15 @@ async fn the_partners_name_can_be_used_and_is_that_of_the_list_that_admitted() {
     );
     let partners = format!("partners:\n{}", partner("fabrikam", FABRIKAM, ""));
     let partners = format!("{partners}{}", partner("tailspin", TAILSPIN, "").replace("127.0.0.1", "203.0.113.7"));
-    let house = TestBed::with(&routes, &partners).await;
-    let token = |app: &str| house.tenant.token().app(app).audience("api://orders").roles(["Orders.Read.All"]).sign();
+    let bed = TestBed::with(&routes, &partners).await;
+    let token = |app: &str| bed.tenant.token().app(app).audience("api://orders").roles(["Orders.Read.All"]).sign();
 
-    house.gateway.get("/orders").bearer(token(FABRIKAM)).header("x-partner", "forged").send().await.assert_allowed();
-    assert_eq!(house.upstream.last().values("x-partner"), ["fabrikam"]);
+    bed.gateway.get("/orders").bearer(token(FABRIKAM)).header("x-partner", "forged").send().await.assert_allowed();
+    assert_eq!(bed.upstream.last().values("x-partner"), ["fabrikam"]);
 
     // As a partner it would have been refused, so it is none.
-    house.gateway.get("/orders").bearer(token(TAILSPIN)).header("x-partner", "fabrikam").send().await.assert_allowed();
-    assert!(house.upstream.last().values("x-partner").is_empty());
+    bed.gateway.get("/orders").bearer(token(TAILSPIN)).header("x-partner", "fabrikam").send().await.assert_allowed();
+    assert!(bed.upstream.last().values("x-partner").is_empty());
 }
 
 /// Starts a backend whose responses never end: `/orders/stream` begins a body, `/orders/socket` becomes an echo, all others stay
@@ -229,15 +229,15 @@ async fn operators_see_how_each_partner_fares() {
     let limits = "rate-limit: { calls: 5, renewal-period: 60s }, quota: { calls: 50, renewal-period: 30d }, owner: integration@contoso.example, expires: 2099-12-31";
     let partners =
         format!("partners:\n{}{}", partner("fabrikam", FABRIKAM, limits), partner("revoked", REVOKED, "enabled: false"));
-    let house = TestBed::with(&route("orders"), &partners).await;
-    let token = |application: &str| house.tenant.token().app(application).audience("api://orders").sign();
-    house.gateway.get("/orders").bearer(token(FABRIKAM)).send().await.assert_allowed();
-    house.gateway.get("/orders").bearer(token(REVOKED)).send().await.assert_refused(Reason::PartnerDisabled);
-    house.gateway.record(|record| record["code"] == "partner-disabled").await;
+    let bed = TestBed::with(&route("orders"), &partners).await;
+    let token = |application: &str| bed.tenant.token().app(application).audience("api://orders").sign();
+    bed.gateway.get("/orders").bearer(token(FABRIKAM)).send().await.assert_allowed();
+    bed.gateway.get("/orders").bearer(token(REVOKED)).send().await.assert_refused(Reason::PartnerDisabled);
+    bed.gateway.record(|record| record["code"] == "partner-disabled").await;
 
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let read = async |path: &str| {
-        client.get(format!("http://{}{path}", house.gateway.admin_address())).send().await.unwrap().text().await.unwrap()
+        client.get(format!("http://{}{path}", bed.gateway.admin_address())).send().await.unwrap().text().await.unwrap()
     };
     let (metrics, status) = (read("/metrics").await, read("/api/status").await);
 

@@ -9,7 +9,7 @@ const FABRIKAM: &str = "22223333-cccc-4444-dddd-5555eeee6666";
 const STRANGER: &str = "99993333-cccc-4444-dddd-5555eeee6666";
 
 /// Starts a gateway whose route `/orders` has these policies, with a partner.
-async fn house(inbound: &str) -> TestBed {
+async fn bed(inbound: &str) -> TestBed {
     let route = format!("- name: orders\n  match: {{ path: /orders }}\n  inbound:\n{inbound}\n  upstream: backend");
     let partners = format!(
         "partners: {{ fabrikam: {{ client-application-ids: [{FABRIKAM}], tenants: [contoso], addresses: [127.0.0.1] }} }}"
@@ -33,9 +33,9 @@ async fn a_check_of_partners_excuses_the_token_that_it_looks_at_and_no_other() {
         "    - {token}\n    - any-of:\n        - - {DEVICE}\n          - check-partner: {{}}\n        - - check-header: {{ name: X-Door }}"
     );
     for policies in [alternatives, branches, within] {
-        let house = house(&policies).await;
-        let app = |client: &str, audience: &str| house.tenant.token().app(client).audience(audience);
-        let get = |partner: &str, device: &str| house.gateway.get("/orders").bearer(partner).header("X-Device", device);
+        let bed = bed(&policies).await;
+        let app = |client: &str, audience: &str| bed.tenant.token().app(client).audience(audience);
+        let get = |partner: &str, device: &str| bed.gateway.get("/orders").bearer(partner).header("X-Device", device);
         // The partner's token needs no role in front of the check; within a branch that may not be taken it does.
         let partner = app(FABRIKAM, "api://orders").roles(["Orders.Send"]).sign();
         let (ungranted, granted) =
@@ -43,42 +43,41 @@ async fn a_check_of_partners_excuses_the_token_that_it_looks_at_and_no_other() {
 
         get(&partner, &ungranted).send().await.assert_refused(Reason::PermissionMissing);
         get(&partner, &granted).send().await.assert_allowed();
-        assert_eq!(house.upstream.requests(), 1, "{policies}");
+        assert_eq!(bed.upstream.requests(), 1, "{policies}");
     }
 }
 
 #[tokio::test]
 async fn a_partner_needs_no_role_whichever_alternative_its_token_took() {
     let policies = "    - any-of:\n        - - validate-azure-ad-token: { tenant: contoso, audiences: [api://orders] }\n        - - validate-azure-ad-token: { tenant: contoso, audiences: [api://legacy] }\n    - check-partner: {}";
-    let house = house(policies).await;
+    let bed = bed(policies).await;
 
     for audience in ["api://orders", "api://legacy"] {
-        let partner = house.tenant.token().app(FABRIKAM).audience(audience).sign();
-        let stranger = house.tenant.token().app(STRANGER).audience(audience).sign();
-        house.gateway.get("/orders").bearer(&partner).send().await.assert_allowed();
-        house.gateway.get("/orders").bearer(&stranger).send().await.assert_refused(Reason::PartnerUnknown);
+        let partner = bed.tenant.token().app(FABRIKAM).audience(audience).sign();
+        let stranger = bed.tenant.token().app(STRANGER).audience(audience).sign();
+        bed.gateway.get("/orders").bearer(&partner).send().await.assert_allowed();
+        bed.gateway.get("/orders").bearer(&stranger).send().await.assert_refused(Reason::PartnerUnknown);
     }
 }
 
 #[tokio::test]
 async fn scopes_alone_let_no_application_in() {
-    let house =
-        house("    - validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], scopes: [Orders.Read] }").await;
-    let app = house.tenant.token().app(STRANGER).audience("api://orders").roles(["Some.Other.Role"]).sign();
+    let bed = bed("    - validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], scopes: [Orders.Read] }").await;
+    let app = bed.tenant.token().app(STRANGER).audience("api://orders").roles(["Some.Other.Role"]).sign();
 
-    house.gateway.get("/orders").bearer(&app).send().await.assert_refused(Reason::RoleMissing);
-    house.gateway.get("/orders").bearer(house.user_token()).send().await.assert_allowed();
+    bed.gateway.get("/orders").bearer(&app).send().await.assert_refused(Reason::RoleMissing);
+    bed.gateway.get("/orders").bearer(bed.user_token()).send().await.assert_allowed();
 
-    let record = house.gateway.record(|record| record["code"] == "role-missing").await;
+    let record = bed.gateway.record(|record| record["code"] == "role-missing").await;
     let hint = record["hint"].as_str().unwrap();
     assert!(hint.contains("`roles`") && hint.contains("token-kind: user"), "{hint}");
-    assert_eq!(house.upstream.requests(), 1);
+    assert_eq!(bed.upstream.requests(), 1);
 }
 
 #[tokio::test]
 async fn a_separator_cuts_a_text_and_no_element_of_a_list() {
     let claim = "required-claims: [ { name: groups, match: any, separator: \",\", values: [Admins] } ]";
-    let house = house(&format!(
+    let bed = bed(&format!(
         "    - validate-azure-ad-token: {{ tenant: contoso, audiences: [api://orders], scopes: [Orders.Read], {claim} }}"
     ))
     .await;
@@ -91,14 +90,14 @@ async fn a_separator_cuts_a_text_and_no_element_of_a_list() {
         (json!([["Admins"]]), Some(Reason::RequiredClaimMissing)),
         (json!("Users, Admins"), Some(Reason::RequiredClaimMissing)),
     ] {
-        let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
-        let answer = house.gateway.get("/orders").bearer(token.claim("groups", groups.clone()).sign()).send().await;
+        let token = bed.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
+        let answer = bed.gateway.get("/orders").bearer(token.claim("groups", groups.clone()).sign()).send().await;
         match expected {
             None => answer.assert_allowed(),
             Some(reason) => answer.assert_refused(reason),
         }
     }
-    assert_eq!(house.upstream.requests(), 2);
+    assert_eq!(bed.upstream.requests(), 2);
 }
 
 #[test]

@@ -18,19 +18,19 @@ const ROUTE: &str = "- name: orders
   upstream: backend";
 
 /// Returns the gateway's response to these lines after the request line, and whether the backend was called.
-async fn answer(house: &TestBed, target: &str, lines: &[String]) -> (String, bool) {
-    let before = house.upstream.requests();
-    let mut caller = RawConnection::open(house.gateway.address()).await;
+async fn answer(bed: &TestBed, target: &str, lines: &[String]) -> (String, bool) {
+    let before = bed.upstream.requests();
+    let mut caller = RawConnection::open(bed.gateway.address()).await;
     let head = format!("GET {target} HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n{}\r\n\r\n", lines.join("\r\n"));
     caller.send(head.as_bytes()).await;
-    (caller.read_to_end().await, house.upstream.requests() > before)
+    (caller.read_to_end().await, bed.upstream.requests() > before)
 }
 
 #[tokio::test]
 async fn no_trick_with_the_place_of_a_token_gets_a_request_through() {
-    let house = TestBed::with(ROUTE, "").await;
-    let good = house.user_token();
-    let bad = house.tenant.token().user("eve").audience("api://orders").scopes(["Orders.Read"]).wrong_key().sign();
+    let bed = TestBed::with(ROUTE, "").await;
+    let good = bed.user_token();
+    let bad = bed.tenant.token().user("eve").audience("api://orders").scopes(["Orders.Read"]).wrong_key().sign();
     let line = |name: &str, value: &str| format!("{name}: {value}");
     let bearer = |token: &str| format!("Bearer {token}");
     for (row, target, lines) in [
@@ -67,7 +67,7 @@ async fn no_trick_with_the_place_of_a_token_gets_a_request_through() {
         ),
         ("in the fragment", &*format!("/orders#access_token={good}"), vec![]),
     ] {
-        let (text, asked) = answer(&house, target, &lines).await;
+        let (text, asked) = answer(&bed, target, &lines).await;
 
         assert!(text.starts_with("HTTP/1.1 4"), "{row}: {text}");
         assert!(!asked, "{row}");
@@ -77,8 +77,8 @@ async fn no_trick_with_the_place_of_a_token_gets_a_request_through() {
 
 #[tokio::test]
 async fn whatever_way_a_token_came_no_place_of_a_token_reaches_the_backend() {
-    let house = TestBed::with(ROUTE, "").await;
-    let good = house.user_token();
+    let bed = TestBed::with(ROUTE, "").await;
+    let good = bed.user_token();
     for (row, target, lines) in [
         ("Authorization", "/orders?x=1", vec![format!("Authorization: Bearer {good}")]),
         ("another case", "/orders?x=1", vec![format!("AUTHORIZATION: bEaReR    {good}  ")]),
@@ -102,10 +102,10 @@ async fn whatever_way_a_token_came_no_place_of_a_token_reaches_the_backend() {
             vec![format!("X-User-Token: {good}"), "X_User_Token: admin".to_owned(), "x.user.token: admin".to_owned()],
         ),
     ] {
-        let (text, asked) = answer(&house, target, &lines).await;
+        let (text, asked) = answer(&bed, target, &lines).await;
 
         assert!(text.starts_with("HTTP/1.1 200 ") && asked, "{row}: {text}");
-        let received = house.upstream.last();
+        let received = bed.upstream.last();
         assert_eq!(received.uri, "/orders?x=1", "{row}");
         for (name, value) in &received.headers {
             let folded: String =
@@ -118,19 +118,19 @@ async fn whatever_way_a_token_came_no_place_of_a_token_reaches_the_backend() {
 
 #[tokio::test]
 async fn a_token_in_a_trailer_or_a_body_is_no_token() {
-    let house = TestBed::with(&ROUTE.replace("path: /orders }", "path: /orders, methods: [GET, POST] }"), "").await;
-    let good = house.user_token();
-    let mut caller = RawConnection::open(house.gateway.address()).await;
+    let bed = TestBed::with(&ROUTE.replace("path: /orders }", "path: /orders, methods: [GET, POST] }"), "").await;
+    let good = bed.user_token();
+    let mut caller = RawConnection::open(bed.gateway.address()).await;
     let request = format!(
         "POST /orders HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nTrailer: Authorization\r\n\r\n\
          1\r\nx\r\n0\r\nAuthorization: Bearer {good}\r\n\r\n"
     );
     caller.send(request.as_bytes()).await;
     let trailer = caller.read_to_end().await;
-    let form = house.gateway.request(http::Method::POST, "/orders").header("content-type", "application/x-www-form-urlencoded");
+    let form = bed.gateway.request(http::Method::POST, "/orders").header("content-type", "application/x-www-form-urlencoded");
     let form = form.body(Bytes::from(format!("access_token={good}"))).send().await;
 
     assert!(trailer.starts_with("HTTP/1.1 401 ") && trailer.contains(Reason::TokenMissing.code()), "{trailer}");
     form.assert_refused(Reason::TokenMissing);
-    assert_eq!(house.upstream.requests(), 0);
+    assert_eq!(bed.upstream.requests(), 0);
 }

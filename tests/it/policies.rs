@@ -17,19 +17,19 @@ fn orders(inbound: &str) -> String {
 
 #[tokio::test]
 async fn a_claim_becomes_a_header_that_no_caller_can_make() {
-    let house =
+    let bed =
         TestBed::with(&orders(r#"set-header: { name: X-Remote-User, value: "@(lower(token.claims.nickname))" }"#), "").await;
-    let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
+    let token = bed.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
 
     let with =
-        house.gateway.get("/orders").bearer(token.claim("nickname", "NIA").sign()).header("X_Remote-User", "root").send().await;
-    let without = house.gateway.get("/orders").bearer(house.user_token()).header("X-Remote-User", "root").send().await;
+        bed.gateway.get("/orders").bearer(token.claim("nickname", "NIA").sign()).header("X_Remote-User", "root").send().await;
+    let without = bed.gateway.get("/orders").bearer(bed.user_token()).header("X-Remote-User", "root").send().await;
 
     with.assert_allowed();
     without.assert_refused(Reason::HeaderValueUnavailable);
-    assert_eq!(house.upstream.requests(), 1);
-    assert_eq!(house.upstream.last().values("x-remote-user"), ["nia"]);
-    assert!(house.upstream.last().values("x_remote-user").is_empty());
+    assert_eq!(bed.upstream.requests(), 1);
+    assert_eq!(bed.upstream.last().values("x-remote-user"), ["nia"]);
+    assert!(bed.upstream.last().values("x_remote-user").is_empty());
 }
 
 #[tokio::test]
@@ -54,19 +54,19 @@ async fn an_answer_can_be_replaced_by_one_of_the_gateways_own() {
     - set-header: { name: X-Last, value: "1" }
   upstream: backend"#;
     let more = "fragments: { plain: [ set-header: { name: Server, exists-action: delete }, set-header: { name: X-Powered-By, exists-action: delete } ] }";
-    let house = TestBed::around(upstream, route, more).await;
+    let bed = TestBed::around(upstream, route, more).await;
 
-    let broken = house.gateway.get("/open/broken").send().await;
+    let broken = bed.gateway.get("/open/broken").send().await;
     assert_eq!((broken.status, &*broken.body), (StatusCode::SERVICE_UNAVAILABLE, &b"Sorry."[..]));
     assert_eq!(broken.header("x-was"), Some("500"));
     // It ends the list, and those that it stands within.
     for name in ["x-after", "x-last", "x-fine", "server", "x-powered-by"] {
         assert_eq!(broken.header(name), None, "{name}");
     }
-    let record = house.gateway.record(|record| record["path"] == "/open/broken").await;
+    let record = bed.gateway.record(|record| record["path"] == "/open/broken").await;
     assert_eq!((&record["status"], &record["decision"]), (&503.into(), &"allow".into()));
 
-    let fine = house.gateway.get("/open/fine").send().await;
+    let fine = bed.gateway.get("/open/fine").send().await;
     assert_eq!((fine.status, fine.header("x-fine"), fine.header("x-last")), (StatusCode::OK, Some("1"), Some("1")));
     assert_eq!((fine.header("server"), fine.header("x-powered-by")), (None, None));
 }
@@ -81,22 +81,22 @@ fn a_fragment_that_judges_requests_cannot_stand_among_the_policies_on_the_answer
 #[tokio::test]
 async fn too_many_calls_are_refused_also_after_a_reload() {
     let limit = r#"rate-limit-by-key: { calls: 2, renewal-period: 60s, counter-key: "@(route.name + caller.address)" }"#;
-    let mut house = TestBed::with(&route(limit), "").await;
+    let mut bed = TestBed::with(&route(limit), "").await;
 
-    let first = house.gateway.get("/open").send().await;
+    let first = bed.gateway.get("/open").send().await;
     first.assert_allowed();
     assert_eq!(first.header("ratelimit-policy"), Some("\"rate-60s\";q=2;w=60"));
     assert_eq!(first.header("ratelimit"), Some("\"rate-60s\";r=1;t=60"));
-    house.gateway.get("/open").send().await.assert_allowed();
-    let text = config(&house.tenant, &house.upstream, &route(limit), "drain-timeout: 1s");
-    house.gateway.reload(&text).await;
-    let third = house.gateway.get("/open").send().await;
+    bed.gateway.get("/open").send().await.assert_allowed();
+    let text = config(&bed.tenant, &bed.upstream, &route(limit), "drain-timeout: 1s");
+    bed.gateway.reload(&text).await;
+    let third = bed.gateway.get("/open").send().await;
 
     third.assert_refused(Reason::RateLimitExceeded);
     let wait: u64 = third.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&wait), "{wait}");
     assert!(third.header("ratelimit").unwrap().contains("r=0"));
-    assert_eq!(house.upstream.requests(), 2);
+    assert_eq!(bed.upstream.requests(), 2);
 }
 
 #[tokio::test]
@@ -109,24 +109,24 @@ async fn only_what_the_condition_on_the_answer_says_is_counted() {
     })
     .await;
     let limit = r#"rate-limit-by-key: { calls: 1, renewal-period: 60s, counter-key: all, increment-condition: "@(response.status == 404)" }"#;
-    let house = TestBed::around(upstream, &route(limit), "").await;
+    let bed = TestBed::around(upstream, &route(limit), "").await;
 
     for _ in 0..3 {
-        house.gateway.get("/open/there").send().await.assert_allowed();
+        bed.gateway.get("/open/there").send().await.assert_allowed();
     }
-    assert_eq!(house.gateway.get("/open/missing").send().await.status, StatusCode::NOT_FOUND);
+    assert_eq!(bed.gateway.get("/open/missing").send().await.status, StatusCode::NOT_FOUND);
     // A call is counted when its answer has ended, which is when its record is written.
-    house.gateway.record(|record| record["status"] == 404).await;
+    bed.gateway.record(|record| record["status"] == 404).await;
 
-    house.gateway.get("/open/there").send().await.assert_refused(Reason::RateLimitExceeded);
+    bed.gateway.get("/open/there").send().await.assert_refused(Reason::RateLimitExceeded);
 }
 
 #[tokio::test]
 async fn a_used_up_quota_refuses() {
-    let house = TestBed::with(&route("quota-by-key: { calls: 1, renewal-period: 30d, counter-key: all }"), "").await;
+    let bed = TestBed::with(&route("quota-by-key: { calls: 1, renewal-period: 30d, counter-key: all }"), "").await;
 
-    house.gateway.get("/open").send().await.assert_allowed();
-    let second = house.gateway.get("/open").send().await;
+    bed.gateway.get("/open").send().await.assert_allowed();
+    let second = bed.gateway.get("/open").send().await;
 
     second.assert_refused(Reason::QuotaExceeded);
     assert!(second.headers.contains_key("retry-after"));
@@ -134,32 +134,32 @@ async fn a_used_up_quota_refuses() {
 
 #[tokio::test]
 async fn a_call_under_way_holds_its_place_until_its_body_has_ended() {
-    let house = TestBed::with(&route("limit-concurrency: { max-count: 1, key: all }"), "").await;
+    let bed = TestBed::with(&route("limit-concurrency: { max-count: 1, key: all }"), "").await;
 
     for _ in 0..3 {
-        house.gateway.get("/open").send().await.assert_allowed();
-        house.gateway.record(|record| record["status"] == 200).await;
+        bed.gateway.get("/open").send().await.assert_allowed();
+        bed.gateway.record(|record| record["status"] == 200).await;
     }
 
-    assert_eq!(house.upstream.requests(), 3);
+    assert_eq!(bed.upstream.requests(), 3);
 }
 
 #[tokio::test]
 async fn the_first_branch_that_holds_runs() {
     let choose = r#"choose: [ { when: "@(request.method == 'GET')", do: [ set-header: { name: X-Way, value: read } ] }, { when: "@(request.query.force == 'yes')", do: [ set-header: { name: X-Way, value: forced } ] }, { otherwise: [ return-response: { status: 418, headers: { X-Why: "@(request.method)" }, body: stop } ] } ]"#;
-    let house = TestBed::with(&route(choose), "").await;
+    let bed = TestBed::with(&route(choose), "").await;
 
-    house.gateway.get("/open").send().await.assert_allowed();
-    assert_eq!(house.upstream.last().value("x-way"), Some("read"));
-    house.gateway.request(Method::PUT, "/open?force=yes").send().await.assert_allowed();
-    assert_eq!(house.upstream.last().value("x-way"), Some("forced"));
-    let answered = house.gateway.request(Method::PUT, "/open?force=no").send().await;
+    bed.gateway.get("/open").send().await.assert_allowed();
+    assert_eq!(bed.upstream.last().value("x-way"), Some("read"));
+    bed.gateway.request(Method::PUT, "/open?force=yes").send().await.assert_allowed();
+    assert_eq!(bed.upstream.last().value("x-way"), Some("forced"));
+    let answered = bed.gateway.request(Method::PUT, "/open?force=no").send().await;
     assert_eq!((answered.status.as_u16(), answered.header("x-why"), &answered.body[..]), (418, Some("PUT"), &b"stop"[..]));
     // A condition that cannot be judged is no reason to take a weaker branch.
-    house.gateway.request(Method::PUT, "/open").send().await.assert_refused(Reason::NotAuthorized);
+    bed.gateway.request(Method::PUT, "/open").send().await.assert_refused(Reason::NotAuthorized);
 
-    assert_eq!(house.upstream.requests(), 2);
-    let record = house.gateway.record(|record| record["status"] == 418).await;
+    assert_eq!(bed.upstream.requests(), 2);
+    let record = bed.gateway.record(|record| record["status"] == 418).await;
     assert_eq!(record["policy"], "inbound[0].choose[2].otherwise[0].return-response");
 }
 
@@ -167,32 +167,32 @@ async fn the_first_branch_that_holds_runs() {
 async fn any_of_takes_the_first_list_that_admits() {
     let inbound = r#"any-of: [ [ validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], token-kind: user, scopes: [Orders.Read] } ], [ set-header: { name: X-Tried, value: second }, validate-azure-ad-token: { tenant: contoso, audiences: [api://batch], token-kind: app, roles: [Run] }, authorize: { condition: "@(token.kind == 'app')" } ] ], set-header: { name: X-Kind, value: "@(token.kind)" }"#;
     let routes = format!("- {{ name: orders, match: {{ path: /orders }}, inbound: [ {inbound} ], upstream: backend }}");
-    let house = TestBed::with(&routes, "").await;
-    let daemon = house.tenant.token().app("22223333-cccc-4444-dddd-5555eeee6666").audience("api://batch").roles(["Run"]).sign();
+    let bed = TestBed::with(&routes, "").await;
+    let daemon = bed.tenant.token().app("22223333-cccc-4444-dddd-5555eeee6666").audience("api://batch").roles(["Run"]).sign();
 
-    house.gateway.get("/orders").bearer(house.user_token()).send().await.assert_allowed();
-    assert_eq!((house.upstream.last().value("x-kind"), house.upstream.last().value("x-tried")), (Some("user"), None));
-    house.gateway.get("/orders").bearer(daemon).send().await.assert_allowed();
-    assert_eq!((house.upstream.last().value("x-kind"), house.upstream.last().value("x-tried")), (Some("app"), Some("second")));
+    bed.gateway.get("/orders").bearer(bed.user_token()).send().await.assert_allowed();
+    assert_eq!((bed.upstream.last().value("x-kind"), bed.upstream.last().value("x-tried")), (Some("user"), None));
+    bed.gateway.get("/orders").bearer(daemon).send().await.assert_allowed();
+    assert_eq!((bed.upstream.last().value("x-kind"), bed.upstream.last().value("x-tried")), (Some("app"), Some("second")));
 
-    let expired = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]).expired().sign();
-    house.gateway.get("/orders").bearer(expired).send().await.assert_refused(Reason::TokenExpired);
-    house.gateway.get("/orders").send().await.assert_refused(Reason::TokenMissing);
-    assert_eq!(house.upstream.requests(), 2);
+    let expired = bed.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]).expired().sign();
+    bed.gateway.get("/orders").bearer(expired).send().await.assert_refused(Reason::TokenExpired);
+    bed.gateway.get("/orders").send().await.assert_refused(Reason::TokenMissing);
+    assert_eq!(bed.upstream.requests(), 2);
 }
 
 #[tokio::test]
 async fn an_authorization_may_have_a_code_of_its_own() {
     let inbound = r#"authorize: { condition: "@(token.kind == 'app')", code: daemons-only, message: Daemons only. }"#;
-    let house = TestBed::with(&orders(inbound), "").await;
+    let bed = TestBed::with(&orders(inbound), "").await;
 
-    let answer = house.gateway.get("/orders").bearer(house.user_token()).send().await;
+    let answer = bed.gateway.get("/orders").bearer(bed.user_token()).send().await;
 
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
     assert_eq!((&answer.json()["code"], &answer.json()["title"]), (&"daemons-only".into(), &"Daemons only.".into()));
-    let record = house.gateway.record(|record| record["code"] == "daemons-only").await;
+    let record = bed.gateway.record(|record| record["code"] == "daemons-only").await;
     assert_eq!(record["decision"], "deny");
-    assert_eq!(house.upstream.requests(), 0);
+    assert_eq!(bed.upstream.requests(), 0);
 }
 
 #[tokio::test]
@@ -207,10 +207,10 @@ async fn pages_of_an_allowed_origin_may_ask_and_read_refusals() {
         response.body(Full::new(Bytes::new())).unwrap()
     })
     .await;
-    let house = TestBed::around(upstream, &routes, "").await;
+    let bed = TestBed::around(upstream, &routes, "").await;
     let origin = "https://app.contoso.example";
     let ask = |origin: &'static str, method: &'static str| {
-        let call = house.gateway.request(Method::OPTIONS, "/orders").header("Origin", origin);
+        let call = bed.gateway.request(Method::OPTIONS, "/orders").header("Origin", origin);
         call.header("Access-Control-Request-Method", method).header("Access-Control-Request-Headers", "authorization").send()
     };
 
@@ -218,15 +218,15 @@ async fn pages_of_an_allowed_origin_may_ask_and_read_refusals() {
     assert_eq!((asked.status, asked.header("access-control-allow-origin")), (StatusCode::OK, Some(origin)));
     assert_eq!(ask("https://evil.example", "GET").await.header("access-control-allow-origin"), None);
     ask(origin, "PUT").await.assert_refused(Reason::MethodNotAllowed);
-    assert_eq!(house.upstream.requests(), 0);
+    assert_eq!(bed.upstream.requests(), 0);
 
-    let refused = house.gateway.get("/orders").header("Origin", origin).send().await;
+    let refused = bed.gateway.get("/orders").header("Origin", origin).send().await;
     refused.assert_refused(Reason::TokenMissing);
     assert_eq!(refused.header("access-control-allow-origin"), Some(origin));
-    let allowed = house.gateway.get("/orders").header("Origin", origin).bearer(house.user_token()).send().await;
+    let allowed = bed.gateway.get("/orders").header("Origin", origin).bearer(bed.user_token()).send().await;
     assert_eq!(allowed.headers.get_all("access-control-allow-origin").iter().collect::<Vec<_>>(), [origin]);
     assert_eq!(allowed.headers.get_all("vary").iter().count(), 2);
-    let other = house.gateway.get("/orders").header("Origin", "https://evil.example").bearer(house.user_token()).send().await;
+    let other = bed.gateway.get("/orders").header("Origin", "https://evil.example").bearer(bed.user_token()).send().await;
     assert_eq!(other.header("access-control-allow-origin"), None);
 }
 

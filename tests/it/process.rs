@@ -8,11 +8,9 @@ use std::{
     path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc,
-    time::Duration,
 };
 
-/// A timeout far longer than a line takes on any machine.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+use crate::support::LONGEST_WAIT;
 
 /// A running command, and its output lines.
 struct Running {

@@ -7,13 +7,11 @@ use std::{
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::mpsc,
-    time::Duration,
 };
 
 use serde_json::Value;
 
-/// Far longer than a line takes on any machine.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+use crate::support::LONGEST_WAIT;
 
 struct Process {
     child: Child,

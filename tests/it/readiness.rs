@@ -5,7 +5,7 @@ use entrada::{
     dev_tenant::{DevTenant, Fault, Options},
 };
 
-use crate::support::{ORDERS_TOKEN, Upstream, config};
+use crate::support::{ORDERS_TOKEN, Upstream, config, eventually};
 
 /// A gateway before it is ready.
 struct Early(Option<Server>);
@@ -55,9 +55,7 @@ async fn a_gateway_that_has_no_keys_of_a_tenant_is_not_ready_until_it_has() {
     assert_eq!(gateway.settled().await, (503, "not ready: the signing keys of the tenant contoso\n".to_owned()));
 
     tenant.recover();
-    while gateway.readyz().await.0 != 200 {
-        tokio::task::yield_now().await;
-    }
+    eventually("ready", async || gateway.readyz().await.0 == 200).await;
     tenant.fail(Fault::on("").status(503));
     assert_eq!(gateway.readyz().await.0, 200, "the last good keys serve");
 }

@@ -8,10 +8,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::support::{Gateway, Upstream};
-
-/// The time after which a wait fails.
-const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(60);
+use crate::support::{Gateway, LONGEST_WAIT, Upstream};
 
 /// A backend whose answers have the status that their path names, and a body where one may be.
 async fn backend() -> Upstream {

@@ -6,7 +6,7 @@ use entrada::dev_tenant::{DevTenant, Options};
 use serde_json::Value;
 use tokio::{io::AsyncReadExt, net::TcpListener, sync::oneshot};
 
-use crate::support::{Gateway, ORDERS_TOKEN, RawConnection, TestBed, Upstream, config};
+use crate::support::{Gateway, ORDERS_TOKEN, RawConnection, TestBed, Upstream, config, eventually};
 
 /// Sends a request and leaves, once `reached` states that the gateway has reached the desired stage.
 async fn leave(gateway: &Gateway, path: &str, token: &str, reached: impl Future<Output = ()>) -> Value {
@@ -18,26 +18,24 @@ async fn leave(gateway: &Gateway, path: &str, token: &str, reached: impl Future<
 }
 
 async fn until_called(tenant: &DevTenant, path: &str) {
-    while tenant.calls(path) == 0 {
-        tokio::task::yield_now().await;
-    }
+    eventually(path, async || tenant.calls(path) > 0).await;
 }
 
 #[tokio::test]
 async fn a_caller_who_leaves_before_a_verdict_is_an_error_without_a_status() {
-    let house = TestBed::with_orders().await;
-    house.tenant.roll_keys();
-    let token = house.user_token();
-    house.tenant.forget_calls();
-    let held = house.tenant.hold("/keys");
+    let bed = TestBed::with_orders().await;
+    bed.tenant.roll_keys();
+    let token = bed.user_token();
+    bed.tenant.forget_calls();
+    let held = bed.tenant.hold("/keys");
 
-    let record = leave(&house.gateway, "/orders/7", &token, until_called(&house.tenant, "/keys")).await;
+    let record = leave(&bed.gateway, "/orders/7", &token, until_called(&bed.tenant, "/keys")).await;
     drop(held);
 
     assert_eq!((&record["decision"], &record["code"]), (&"error".into(), &"client-left".into()), "{record}");
     assert!(record.get("status").is_none() && record["complete"] == false, "{record}");
-    assert_eq!(house.upstream.requests(), 0);
-    let metrics = reqwest::get(format!("http://{}/metrics", house.gateway.admin_address())).await.unwrap().text().await.unwrap();
+    assert_eq!(bed.upstream.requests(), 0);
+    let metrics = reqwest::get(format!("http://{}/metrics", bed.gateway.admin_address())).await.unwrap().text().await.unwrap();
     let counted = "entrada_decisions_total{route=\"orders\",decision=\"error\",code=\"client-left\"} 1";
     assert!(metrics.contains(counted), "{metrics}");
 }

@@ -7,16 +7,16 @@ use crate::support::{Gateway, ORDERS_TOKEN, TestBed, Upstream, config};
 
 const CLIENT: &str = "22223333-cccc-4444-dddd-5555eeee6666";
 
-async fn refused(house: &TestBed, code: &str, token: &str) -> Value {
-    house.gateway.get("/orders/1").bearer(token).send().await;
-    house.gateway.record(|record| record["code"] == code).await
+async fn refused(bed: &TestBed, code: &str, token: &str) -> Value {
+    bed.gateway.get("/orders/1").bearer(token).send().await;
+    bed.gateway.record(|record| record["code"] == code).await
 }
 
 #[tokio::test]
 async fn a_refused_caller_is_named_once_the_signature_of_its_token_held() {
-    let house = TestBed::with_orders().await;
-    let user = || house.tenant.token().user("nia").client(CLIENT).audience("api://orders").scopes(["Orders.Read"]);
-    let app = house.tenant.token().app(CLIENT).audience("api://orders");
+    let bed = TestBed::with_orders().await;
+    let user = || bed.tenant.token().user("nia").client(CLIENT).audience("api://orders").scopes(["Orders.Read"]);
+    let app = bed.tenant.token().app(CLIENT).audience("api://orders");
 
     for (code, token) in [
         ("token-audience-not-allowed", user().audience("api://payroll").sign()),
@@ -25,13 +25,13 @@ async fn a_refused_caller_is_named_once_the_signature_of_its_token_held() {
         ("scope-missing", user().scopes(["Orders.Write"]).sign()),
         ("role-missing", app.roles(["Other"]).sign()),
     ] {
-        let record = refused(&house, code, &token).await;
+        let record = refused(&bed, code, &token).await;
 
         let audience = if code.contains("audience") { "api://payroll" } else { "api://orders" };
         assert_eq!(record["decision"], "deny", "{record}");
         assert!(record["issuer"].as_str().is_some_and(|issuer| issuer.starts_with("http")), "{record}");
         assert_eq!((&record["audience"], &record["client_application"]), (&audience.into(), &CLIENT.into()), "{record}");
-        assert_eq!(record["tenant_id"], house.tenant.tenant_id(), "{record}");
+        assert_eq!(record["tenant_id"], bed.tenant.tenant_id(), "{record}");
         assert!(record["object_id"].is_string() && record["token_id"].is_string(), "{record}");
         let (kind, granted) = match code {
             "role-missing" => ("app", &record["roles"]),
@@ -46,38 +46,38 @@ async fn a_refused_caller_is_named_once_the_signature_of_its_token_held() {
         assert_eq!(*granted, expected, "{record}");
         assert!(record.get("token_seen").is_none(), "{record}");
     }
-    assert_eq!(house.upstream.requests(), 0);
+    assert_eq!(bed.upstream.requests(), 0);
 }
 
 #[tokio::test]
 async fn an_admitted_caller_is_named_by_the_same_fields() {
-    let house = TestBed::with_orders().await;
+    let bed = TestBed::with_orders().await;
 
     // The second time the token is known.
     for _ in 0..2 {
-        house.gateway.get("/orders/1").bearer(house.user_token()).send().await.assert_allowed();
+        bed.gateway.get("/orders/1").bearer(bed.user_token()).send().await.assert_allowed();
     }
 
-    for record in [house.gateway.record(|record| record["decision"] == "allow").await, house.gateway.records().remove(0)] {
+    for record in [bed.gateway.record(|record| record["decision"] == "allow").await, bed.gateway.records().remove(0)] {
         assert_eq!((&record["audience"], &record["token_kind"]), (&"api://orders".into(), &"user".into()), "{record}");
         assert_eq!(record["scopes"], json!(["Orders.Read"]), "{record}");
         assert!(record["issuer"].is_string() && record["object_id"].is_string(), "{record}");
     }
 }
 
-/// What anybody can write is shown, and never as if it were a fact.
+/// Facts that anybody can write are shown, and never as if it were a fact.
 #[tokio::test]
 async fn before_the_signature_a_record_has_what_the_token_says_and_marks_it() {
-    let house = TestBed::with_orders().await;
+    let bed = TestBed::with_orders().await;
     let victim = "99998888-aaaa-4444-bbbb-7777cccc6666";
-    let token = || house.tenant.token().user("nia").client(victim).audience("api://orders").scopes(["Orders.Read"]);
+    let token = || bed.tenant.token().user("nia").client(victim).audience("api://orders").scopes(["Orders.Read"]);
 
     for (code, token) in [
         ("token-signature-invalid", token().wrong_key().sign()),
         ("token-key-unknown", token().unknown_key().sign()),
         ("token-algorithm-not-allowed", token().algorithm("none").sign()),
     ] {
-        let record = refused(&house, code, &token).await;
+        let record = refused(&bed, code, &token).await;
 
         let seen = &record["token_seen"];
         assert_eq!(seen["verified"], false, "{record}");
@@ -93,8 +93,8 @@ async fn before_the_signature_a_record_has_what_the_token_says_and_marks_it() {
 
 #[tokio::test]
 async fn what_a_token_says_of_itself_is_short_and_cannot_forge_a_record() {
-    let house = TestBed::with_orders().await;
-    let token = house
+    let bed = TestBed::with_orders().await;
+    let token = bed
         .tenant
         .token()
         .user("nia")
@@ -103,38 +103,36 @@ async fn what_a_token_says_of_itself_is_short_and_cannot_forge_a_record() {
         .wrong_key()
         .sign();
 
-    house.gateway.get("/orders/1").bearer(&token).send().await;
+    bed.gateway.get("/orders/1").bearer(&token).send().await;
 
-    let record = house.gateway.record(|record| record["code"] == "token-signature-invalid").await;
+    let record = bed.gateway.record(|record| record["code"] == "token-signature-invalid").await;
     assert_eq!(record["token_seen"]["audience"].as_str().map(str::len), Some(256), "{record}");
     assert!(record["token_seen"]["issuer"].as_str().unwrap().contains("\n{\"decision\""), "{record}");
-    assert_eq!((record["decision"].as_str(), house.gateway.records().len()), (Some("deny"), 1));
+    assert_eq!((record["decision"].as_str(), bed.gateway.records().len()), (Some("deny"), 1));
 }
 
 /// An alternative that accepts a token and then fails leaves its caller's name.
 #[tokio::test]
 async fn a_caller_that_every_alternative_refuses_is_named() {
     let route = "- name: orders\n  match: { path: /orders }\n  anonymous: true\n  upstream: backend\n  inbound:\n    - any-of:\n        - [ { validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], scopes: [Orders.Read] } }, { authorize: { condition: \"@(token.claims.level == 5)\" } } ]\n        - [ { check-header: { name: X-Door, values: [open] } } ]";
-    let house = TestBed::with(route, "").await;
+    let bed = TestBed::with(route, "").await;
 
-    house.gateway.get("/orders/1").bearer(house.user_token()).send().await;
-    house.gateway.get("/orders/2").bearer(house.user_token()).header("x-door", "open").send().await.assert_allowed();
+    bed.gateway.get("/orders/1").bearer(bed.user_token()).send().await;
+    bed.gateway.get("/orders/2").bearer(bed.user_token()).header("x-door", "open").send().await.assert_allowed();
 
-    let record = house.gateway.record(|record| record["path"] == "/orders/1").await;
+    let record = bed.gateway.record(|record| record["path"] == "/orders/1").await;
     assert_eq!((&record["decision"], &record["audience"]), (&"deny".into(), &"api://orders".into()), "{record}");
 }
 
 #[tokio::test]
 async fn a_record_says_which_request_it_was_and_by_which_config_it_was_judged() {
-    let mut house = TestBed::with_orders().await;
+    let mut bed = TestBed::with_orders().await;
     let long = format!("agent/{}", "x".repeat(500));
-    house.gateway.get("/a").header("x-request-id", "their-own-17").header("user-agent", &long).send().await;
-    house.gateway.get("/b").header("user-agent", "curl/8.5.0").send().await;
+    bed.gateway.get("/a").header("x-request-id", "their-own-17").header("user-agent", &long).send().await;
+    bed.gateway.get("/b").header("user-agent", "curl/8.5.0").send().await;
 
-    let (first, second) = (
-        house.gateway.record(|record| record["path"] == "/a").await,
-        house.gateway.record(|record| record["path"] == "/b").await,
-    );
+    let (first, second) =
+        (bed.gateway.record(|record| record["path"] == "/a").await, bed.gateway.record(|record| record["path"] == "/b").await);
 
     assert_eq!((&first["caller_request_id"], &first["http_version"]), (&"their-own-17".into(), &"1.1".into()), "{first}");
     assert_ne!(first["caller_request_id"], first["request_id"]);
@@ -145,10 +143,10 @@ async fn a_record_says_which_request_it_was_and_by_which_config_it_was_judged() 
     assert_eq!((&first["config"], &first["config"]["generation"]), (&second["config"], &0.into()));
 
     let other = "routes: [ { name: a, match: { path: /a }, anonymous: true, respond: { status: 204 } } ]\n";
-    house.gateway.reload(other).await;
-    house.gateway.get("/a").send().await;
+    bed.gateway.reload(other).await;
+    bed.gateway.get("/a").send().await;
 
-    let after = house.gateway.record(|record| record["status"] == 204).await;
+    let after = bed.gateway.record(|record| record["status"] == 204).await;
     assert_eq!(after["config"]["generation"], 1, "{after}");
     assert_ne!(after["config"]["digest"], first["config"]["digest"], "{after}");
     // Another gateway with the same settings has the same digest.
@@ -174,11 +172,11 @@ async fn with_audit(audit: &str) -> (TestBed, String) {
 
 #[tokio::test]
 async fn of_a_tokens_claims_those_are_recorded_that_the_config_lists() {
-    let (house, token) = with_audit("audit: { sinks: [], claims: [department, extn.costCenter, absent] }").await;
+    let (bed, token) = with_audit("audit: { sinks: [], claims: [department, extn.costCenter, absent] }").await;
 
-    house.gateway.get("/orders/1?v=2").bearer(&token).header("x-team", "a").send().await;
+    bed.gateway.get("/orders/1?v=2").bearer(&token).header("x-team", "a").send().await;
 
-    let record = house.gateway.record(|record| record["path"] == "/orders/1").await;
+    let record = bed.gateway.record(|record| record["path"] == "/orders/1").await;
     assert_eq!(record["claims"], json!({ "department": "sales", "extn.costCenter": 4711 }), "{record}");
     assert!(!record.to_string().contains("salary"), "{record}");
     for field in ["forwarded", "query_facts", "header_facts", "token_facts"] {
@@ -188,13 +186,13 @@ async fn of_a_tokens_claims_those_are_recorded_that_the_config_lists() {
 
 #[tokio::test]
 async fn a_record_for_replays_has_the_facts_that_the_config_reads_and_no_secret() {
-    let (house, token) = with_audit("audit: { sinks: [], replay: true }").await;
+    let (bed, token) = with_audit("audit: { sinks: [], replay: true }").await;
 
-    let call = house.gateway.get("/orders/1?v=1&other=2&v=%20b").bearer(&token).header("x-team", "a");
+    let call = bed.gateway.get("/orders/1?v=1&other=2&v=%20b").bearer(&token).header("x-team", "a");
     let call = call.header("x-key", "a-secret-word").header("x-forwarded-for", "203.0.113.9, 10.0.0.1").header("x-other", "o");
     call.header("cookie", "c=1").send().await;
 
-    let record = house.gateway.record(|record| record["path"] == "/orders/1").await;
+    let record = bed.gateway.record(|record| record["path"] == "/orders/1").await;
     assert_eq!(record["query_facts"], json!({ "v": ["1", " b"] }), "{record}");
     assert_eq!(record["header_facts"], json!({ "x-team": ["a"], "x-key": true }), "{record}");
     assert_eq!(record["forwarded"], json!({ "x-forwarded-for": ["203.0.113.9, 10.0.0.1"] }), "{record}");

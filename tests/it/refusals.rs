@@ -14,12 +14,12 @@ use crate::support::{Gateway, RawConnection, TestBed, Upstream};
 #[tokio::test]
 async fn a_route_that_wants_tls_gets_no_plain_request() {
     let route = "- { name: open, match: { path: /open }, anonymous: true, require-tls: true, upstream: backend }";
-    let house = TestBed::with(route, "").await;
+    let bed = TestBed::with(route, "").await;
 
-    let answer = house.gateway.get("/open").header("X-Forwarded-Proto", "https").send().await;
+    let answer = bed.gateway.get("/open").header("X-Forwarded-Proto", "https").send().await;
 
     answer.assert_refused(Reason::TlsRequired);
-    assert_eq!(house.upstream.requests(), 0);
+    assert_eq!(bed.upstream.requests(), 0);
 }
 
 #[tokio::test]
@@ -69,23 +69,23 @@ async fn a_header_that_must_be_there_is_there_once_and_whole() {
   anonymous: true
   inbound: [ check-header: { name: X-Azure-FDID, values: [5f5f0000-1111-4222-8333-abcdefabcdef] } ]
   upstream: backend";
-    let house = TestBed::with(route, "").await;
+    let bed = TestBed::with(route, "").await;
     let id = "5f5f0000-1111-4222-8333-abcdefabcdef";
 
-    house.gateway.get("/open").header("x-azure-fdid", id).send().await.assert_allowed();
+    bed.gateway.get("/open").header("x-azure-fdid", id).send().await.assert_allowed();
     let refused = [
-        house.gateway.get("/open"),
-        house.gateway.get("/open").header("x-azure-fdid", "another"),
-        house.gateway.get("/open").header("x-azure-fdid", id.to_uppercase()),
-        house.gateway.get("/open").header("x-azure-fdid", format!("{id}, {id}")),
-        house.gateway.get("/open").header("x-azure-fdid", id).header("x-azure-fdid", id),
-        house.gateway.get("/open").header("x_azure_fdid", id),
+        bed.gateway.get("/open"),
+        bed.gateway.get("/open").header("x-azure-fdid", "another"),
+        bed.gateway.get("/open").header("x-azure-fdid", id.to_uppercase()),
+        bed.gateway.get("/open").header("x-azure-fdid", format!("{id}, {id}")),
+        bed.gateway.get("/open").header("x-azure-fdid", id).header("x-azure-fdid", id),
+        bed.gateway.get("/open").header("x_azure_fdid", id),
     ];
     for request in refused {
         request.send().await.assert_refused(Reason::HeaderCheckFailed);
     }
 
-    assert_eq!(house.upstream.requests(), 1);
+    assert_eq!(bed.upstream.requests(), 1);
 }
 
 #[tokio::test]
@@ -98,11 +98,11 @@ async fn path_and_query_go_to_the_backend_as_the_policies_made_them() {
     - set-query-parameter: { name: api-version, value: \"2026-01-01\" }
     - set-query-parameter: { name: debug, exists-action: delete }
   upstream: backend";
-    let house = TestBed::with(route, "").await;
+    let bed = TestBed::with(route, "").await;
 
-    house.gateway.get("/people/nia%20o/mail/7?debug=1&api-version=old&top=5&de%62ug=2").send().await.assert_allowed();
+    bed.gateway.get("/people/nia%20o/mail/7?debug=1&api-version=old&top=5&de%62ug=2").send().await.assert_allowed();
 
-    let received = house.upstream.last();
+    let received = bed.upstream.last();
     assert_eq!(received.uri.path(), "/users/nia%20o/messages/7");
     let mut query: Vec<_> = received.uri.query().unwrap().split('&').collect();
     query.sort_unstable();

@@ -13,7 +13,7 @@ const TAILSPIN: &str = "44443333-cccc-4444-dddd-5555eeee6666";
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const ORDERS: &str = "api://orders-internal/Orders.Read";
 
-async fn house(grants: &str) -> TestBed {
+async fn bed(grants: &str) -> TestBed {
     let tenant = DevTenant::start(Options::default()).await.unwrap();
     let upstream = Upstream::start().await;
     for client in [FABRIKAM, TAILSPIN] {
@@ -34,7 +34,7 @@ async fn house(grants: &str) -> TestBed {
 }
 
 /// A request as Microsoft's libraries make it.
-async fn exchange(house: &TestBed, client: &str, scope: &str, user: &str) -> Answer {
+async fn exchange(bed: &TestBed, client: &str, scope: &str, user: &str) -> Answer {
     let body = url::form_urlencoded::Serializer::new(String::new())
         .extend_pairs([
             ("client_id", client),
@@ -47,36 +47,36 @@ async fn exchange(house: &TestBed, client: &str, scope: &str, user: &str) -> Ans
             ("claims", "{\"access_token\":{\"xms_cc\":{\"values\":[\"CP1\"]}}}"),
         ])
         .finish();
-    let call = house.gateway.request(Method::POST, "/token").header("Content-Type", "application/x-www-form-urlencoded");
+    let call = bed.gateway.request(Method::POST, "/token").header("Content-Type", "application/x-www-form-urlencoded");
     call.body(body).send().await
 }
 
 #[tokio::test]
 async fn a_middle_tier_exchanges_its_users_tokens() {
-    let house = house(&format!("client_credentials, \"{GRANT}\"")).await;
-    let user = house.tenant.token().user("nia").audience(FABRIKAM).scopes(["Api.Read"]).sign();
+    let bed = bed(&format!("client_credentials, \"{GRANT}\"")).await;
+    let user = bed.tenant.token().user("nia").audience(FABRIKAM).scopes(["Api.Read"]).sign();
 
-    let answer = exchange(&house, FABRIKAM, &format!("{ORDERS} openid profile offline_access"), &user).await;
+    let answer = exchange(&bed, FABRIKAM, &format!("{ORDERS} openid profile offline_access"), &user).await;
 
     answer.assert_allowed();
-    let claims = house.tenant.verify(answer.json()["access_token"].as_str().unwrap()).unwrap();
+    let claims = bed.tenant.verify(answer.json()["access_token"].as_str().unwrap()).unwrap();
     assert_eq!((&claims["azp"], &claims["scp"]), (&FABRIKAM.into(), &"Orders.Read".into()));
-    let asked = house.tenant.requests("/token").pop().unwrap();
+    let asked = bed.tenant.requests("/token").pop().unwrap();
     let field = |name: &str| asked.field(name);
     assert_eq!(field("assertion").as_deref(), Some(&*user));
     assert_eq!(field("requested_token_use").as_deref(), Some("on_behalf_of"));
     // A refresh token would outlive the partner's access.
     assert_eq!(field("scope").as_deref(), Some(&*format!("{ORDERS} openid profile")));
     assert_eq!((field("client_info"), field("claims")), (None, None));
-    let record = house.gateway.record(|record| record["partner"] == "fabrikam").await;
+    let record = bed.gateway.record(|record| record["partner"] == "fabrikam").await;
     assert_eq!(record["decision"], "allow");
     assert!(!record.to_string().contains(&user[..40]));
 }
 
 #[tokio::test]
 async fn an_exchange_is_held_to_the_partners_rules_and_the_routes() {
-    let both = house(&format!("client_credentials, \"{GRANT}\"")).await;
-    let user = |house: &TestBed, client: &str| house.tenant.token().user("nia").audience(client).scopes(["Api.Read"]).sign();
+    let both = bed(&format!("client_credentials, \"{GRANT}\"")).await;
+    let user = |bed: &TestBed, client: &str| bed.tenant.token().user("nia").audience(client).scopes(["Api.Read"]).sign();
     for (client, scope, reason) in [
         // A partner whose applications call for themselves alone has no users.
         (TAILSPIN, ORDERS, Reason::PartnerUnknown),
@@ -100,7 +100,7 @@ async fn an_exchange_is_held_to_the_partners_rules_and_the_routes() {
     call.body(body).send().await.assert_refused(Reason::ScopeNotAllowed);
     assert_eq!(both.tenant.calls("/token"), 0);
 
-    let applications = house("client_credentials").await;
+    let applications = bed("client_credentials").await;
     let token = user(&applications, FABRIKAM);
     exchange(&applications, FABRIKAM, "api://orders-internal/.default", &token).await.assert_refused(Reason::GrantTypeNotAllowed);
     assert_eq!(applications.tenant.calls("/token"), 0);
@@ -108,20 +108,20 @@ async fn an_exchange_is_held_to_the_partners_rules_and_the_routes() {
 
 #[tokio::test]
 async fn what_entra_says_of_the_user_reaches_the_middle_tier() {
-    let house = house(&format!("\"{GRANT}\"")).await;
-    let user = house.tenant.token().user("nia").audience(FABRIKAM).scopes(["Api.Read"]).sign();
+    let bed = bed(&format!("\"{GRANT}\"")).await;
+    let user = bed.tenant.token().user("nia").audience(FABRIKAM).scopes(["Api.Read"]).sign();
     let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
-    house.tenant.fail(Fault::on("/token").aadsts(50_079).member("claims", claims).times(1));
+    bed.tenant.fail(Fault::on("/token").aadsts(50_079).member("claims", claims).times(1));
 
-    let answer = exchange(&house, FABRIKAM, ORDERS, &user).await;
+    let answer = exchange(&bed, FABRIKAM, ORDERS, &user).await;
     assert_eq!((answer.status, &answer.json()["error"]), (StatusCode::BAD_REQUEST, &"interaction_required".into()));
     assert_eq!(answer.json()["claims"], claims);
-    let record = house.gateway.record(|record| record["cause"].is_string()).await;
+    let record = bed.gateway.record(|record| record["cause"].is_string()).await;
     assert!(record["hint"].as_str().unwrap().contains("hand the `claims` of this answer to its own client"), "{record}");
 
     // A token for another application is Entra's to refuse, and the hint's to explain.
-    let other = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]).sign();
-    exchange(&house, FABRIKAM, ORDERS, &other).await;
-    let record = house.gateway.record(|record| record["cause"].as_str().is_some_and(|cause| cause.contains("500131"))).await;
+    let other = bed.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]).sign();
+    exchange(&bed, FABRIKAM, ORDERS, &other).await;
+    let record = bed.gateway.record(|record| record["cause"].as_str().is_some_and(|cause| cause.contains("500131"))).await;
     assert!(record["hint"].as_str().unwrap().contains("its own client id"), "{record}");
 }

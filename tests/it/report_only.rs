@@ -17,27 +17,27 @@ fn route(settings: &str) -> String {
     format!("- {{ name: orders, match: {{ path: /orders }}, {settings}, upstream: backend }}")
 }
 
-async fn admin(house: &TestBed, path: &str) -> String {
+async fn admin(bed: &TestBed, path: &str) -> String {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    client.get(format!("http://{}{path}", house.gateway.admin_address())).send().await.unwrap().text().await.unwrap()
+    client.get(format!("http://{}{path}", bed.gateway.admin_address())).send().await.unwrap().text().await.unwrap()
 }
 
 /// Returns the single record, once it is written.
-async fn record(house: &TestBed) -> Value {
-    house.gateway.record(|record| record["route"] == "orders").await
+async fn record(bed: &TestBed) -> Value {
+    bed.gateway.record(|record| record["route"] == "orders").await
 }
 
 #[tokio::test]
 async fn a_refusal_is_recorded_counted_and_shown_and_the_request_goes_on() {
-    let house =
+    let bed =
         TestBed::with(&route(&format!("inbound: [ {ORDERS_TOKEN}, {ALLOW}, mode: report-only }} ], authorization: keep")), "")
             .await;
-    let token = house.user_token();
+    let token = bed.user_token();
 
-    house.gateway.get("/orders").bearer(&token).send().await.assert_allowed();
+    bed.gateway.get("/orders").bearer(&token).send().await.assert_allowed();
 
-    assert_eq!(house.upstream.requests(), 1);
-    let record = record(&house).await;
+    assert_eq!(bed.upstream.requests(), 1);
+    let record = record(&bed).await;
     assert_eq!((&record["decision"], &record["mode"]), (&json!("allow"), &json!("report-only")), "{record}");
     let would_deny = &record["would_deny"];
     assert_eq!(would_deny.as_array().unwrap().len(), 1, "{record}");
@@ -49,11 +49,11 @@ async fn a_refusal_is_recorded_counted_and_shown_and_the_request_goes_on() {
     assert!(place.contains(".yaml:") || place.rsplit_once(':').is_some_and(|(_, line)| line.parse::<u32>().is_ok()), "{record}");
     assert!(record.get("policy").is_none() && record.get("code").is_none(), "{record}");
     assert_eq!(record["object_id"].as_str().map(str::len), Some(36), "what was validated is recorded as ever: {record}");
-    let metrics = admin(&house, "/metrics").await;
+    let metrics = admin(&bed, "/metrics").await;
     let counted =
         "entrada_would_deny_total{route=\"orders\",policy=\"inbound[1].ip-filter\",code=\"caller-address-not-allowed\"} 1";
     assert!(metrics.contains(counted), "{metrics}");
-    let status: Value = serde_json::from_str(&admin(&house, "/api/status").await).unwrap();
+    let status: Value = serde_json::from_str(&admin(&bed, "/api/status").await).unwrap();
     let shown = &status["routes"][0];
     assert_eq!(shown["report_only"], json!(["inbound[1].ip-filter"]), "{shown}");
     let would_deny = json!([{ "policy": "inbound[1].ip-filter", "code": "caller-address-not-allowed", "count": 1 }]);
@@ -62,16 +62,16 @@ async fn a_refusal_is_recorded_counted_and_shown_and_the_request_goes_on() {
 
 #[tokio::test]
 async fn what_is_not_refused_has_no_would_deny_and_what_is_enforced_stays_so() {
-    let house = TestBed::with(
+    let bed = TestBed::with(
         &route("inbound: [ ip-filter: { action: allow, addresses: [127.0.0.0/8], mode: report-only }, check-header: { name: X-Key } ], anonymous: true"),
         "",
     )
     .await;
 
-    house.gateway.get("/orders").header("X-Key", "a").send().await.assert_allowed();
-    let allowed = record(&house).await;
-    house.gateway.get("/orders").send().await.assert_refused(Reason::HeaderCheckFailed);
-    let refused = house.gateway.record(|record| record["decision"] == "deny").await;
+    bed.gateway.get("/orders").header("X-Key", "a").send().await.assert_allowed();
+    let allowed = record(&bed).await;
+    bed.gateway.get("/orders").send().await.assert_refused(Reason::HeaderCheckFailed);
+    let refused = bed.gateway.record(|record| record["decision"] == "deny").await;
 
     assert_eq!((&allowed["mode"], allowed.get("would_deny")), (&json!("report-only"), None), "{allowed}");
     assert_eq!((&refused["policy"], refused.get("would_deny")), (&json!("inbound[1].check-header"), None), "{refused}");
@@ -79,7 +79,7 @@ async fn what_is_not_refused_has_no_would_deny_and_what_is_enforced_stays_so() {
 
 #[tokio::test]
 async fn each_entry_that_would_have_refused_is_told() {
-    let house = TestBed::with(
+    let bed = TestBed::with(
         &route(&format!(
             "mode: report-only, inbound: [ {ALLOW} }}, {ORDERS_TOKEN}, check-header: {{ name: X-Key }}, \
              any-of: [ [ {{ check-header: {{ name: X-A }} }} ], [ {{ authorize: {{ condition: \"@(request.path == '/')\", code: not-here }} }} ] ], \
@@ -89,9 +89,9 @@ async fn each_entry_that_would_have_refused_is_told() {
     )
     .await;
 
-    house.gateway.get("/orders").send().await.assert_allowed();
+    bed.gateway.get("/orders").send().await.assert_allowed();
 
-    let record = record(&house).await;
+    let record = record(&bed).await;
     let told: Vec<_> = record["would_deny"]
         .as_array()
         .unwrap()
@@ -109,7 +109,7 @@ async fn each_entry_that_would_have_refused_is_told() {
         ],
         "{record}"
     );
-    let status: Value = serde_json::from_str(&admin(&house, "/api/status").await).unwrap();
+    let status: Value = serde_json::from_str(&admin(&bed, "/api/status").await).unwrap();
     assert_eq!(status["routes"][0]["mode"], "report-only", "{status}");
 }
 
@@ -136,11 +136,11 @@ async fn every_form_of_the_mode_is_the_same() {
     ] {
         let fragment = format!("fragments: {{ office: [ {ALLOW} }} ] }}");
         let more = if inbound.contains("office") { fragment.as_str() } else { "" };
-        let house = TestBed::with(&route(&format!("anonymous: true, inbound: [ {inbound} ]")), more).await;
+        let bed = TestBed::with(&route(&format!("anonymous: true, inbound: [ {inbound} ]")), more).await;
 
-        house.gateway.get("/orders").send().await.assert_allowed();
+        bed.gateway.get("/orders").send().await.assert_allowed();
 
-        assert_eq!(record(&house).await["would_deny"][0]["at"], at, "{inbound}");
+        assert_eq!(record(&bed).await["would_deny"][0]["at"], at, "{inbound}");
     }
 }
 
@@ -150,22 +150,22 @@ async fn a_shared_list_is_report_only_where_it_is_said_alone() {
     let routes = "- { name: tried, match: { path: /tried }, anonymous: true, inbound: [ { report-only: [ { include-fragment: office } ] } ], upstream: backend }
 - { name: enforced, match: { path: /enforced }, anonymous: true, inbound: [ { include-fragment: office } ], upstream: backend }
 - { name: whole, match: { path: /whole }, mode: report-only, anonymous: true, inbound: [ { include-fragment: office } ], upstream: backend }";
-    let house = TestBed::with(routes, &format!("fragments: {{ office: [ {ALLOW} }} ] }}")).await;
+    let bed = TestBed::with(routes, &format!("fragments: {{ office: [ {ALLOW} }} ] }}")).await;
 
-    house.gateway.get("/tried").send().await.assert_allowed();
-    house.gateway.get("/enforced").send().await.assert_refused(Reason::CallerAddressNotAllowed);
-    house.gateway.get("/whole").send().await.assert_allowed();
+    bed.gateway.get("/tried").send().await.assert_allowed();
+    bed.gateway.get("/enforced").send().await.assert_refused(Reason::CallerAddressNotAllowed);
+    bed.gateway.get("/whole").send().await.assert_allowed();
 }
 
 #[tokio::test]
 async fn the_gateways_own_list_stays_enforced_on_a_route_that_is_report_only() {
-    let house = TestBed::with(
+    let bed = TestBed::with(
         &route("mode: report-only, anonymous: true, inbound: [ check-header: { name: X-Key } ]"),
         &format!("inbound: [ {ALLOW} }} ]"),
     )
     .await;
-    house.gateway.get("/orders").send().await.assert_refused(Reason::CallerAddressNotAllowed);
-    drop(house);
+    bed.gateway.get("/orders").send().await.assert_refused(Reason::CallerAddressNotAllowed);
+    drop(bed);
 
     let tried = TestBed::with(&route("anonymous: true"), &format!("inbound: [ {ALLOW}, mode: report-only }} ]")).await;
     tried.gateway.get("/orders").send().await.assert_allowed();
@@ -181,17 +181,17 @@ async fn a_token_that_was_not_accepted_makes_no_field_and_no_caller_writes_it() 
 - {{ name: certain, match: {{ path: /certain }}, inbound: [ {ORDERS_TOKEN}, set-header: {{ name: {certain}, value: \"@(token.claims.oid)\" }} ], upstream: backend }}",
         report_only_token()
     );
-    let house = TestBed::with(&routes, "").await;
-    let forged = forge(&house.user_token());
+    let bed = TestBed::with(&routes, "").await;
+    let forged = forge(&bed.user_token());
 
     for token in [&*forged, "abc", "a.b.c"] {
-        let call = house.gateway.get("/orders").bearer(token).header("X_Remote_User", "root").header(certain, "root");
+        let call = bed.gateway.get("/orders").bearer(token).header("X_Remote_User", "root").header(certain, "root");
         call.send().await.assert_allowed();
-        let received = house.upstream.last();
+        let received = bed.upstream.last();
         assert!(received.values("x-remote-user").is_empty() && received.values("x_remote_user").is_empty(), "{received:?}");
         assert!(received.values("authorization").is_empty(), "{received:?}");
     }
-    let record = house.gateway.record(|record| record["would_deny"][0]["code"] == "token-signature-invalid").await;
+    let record = bed.gateway.record(|record| record["would_deny"][0]["code"] == "token-signature-invalid").await;
     assert_eq!(record["would_deny"][1]["code"], "not-authorized", "the token does not exist for later policies: {record}");
     for field in ["object_id", "subject", "client_application", "tenant_id"] {
         assert!(record.get(field).is_none(), "{field} of a token that nobody verified: {record}");
@@ -257,16 +257,16 @@ async fn a_check_of_partners_that_is_report_only_grants_no_permission() {
         (format!("{token} }}, check-partner: {{ mode: report-only }}"), Some(Reason::PermissionMissing)),
         (format!("{token}, mode: report-only }}, check-partner: {{ mode: report-only }}"), None),
     ] {
-        let house = TestBed::with(&route(&format!("inbound: [ {inbound} ]")), partner).await;
-        let daemon = house.tenant.token().app("22223333-cccc-4444-dddd-5555eeee6666").audience("api://orders").sign();
+        let bed = TestBed::with(&route(&format!("inbound: [ {inbound} ]")), partner).await;
+        let daemon = bed.tenant.token().app("22223333-cccc-4444-dddd-5555eeee6666").audience("api://orders").sign();
 
-        let answer = house.gateway.get("/orders").bearer(daemon).send().await;
+        let answer = bed.gateway.get("/orders").bearer(daemon).send().await;
 
         match refused {
             Some(reason) => answer.assert_refused(reason),
             None => {
                 answer.assert_allowed();
-                let record = record(&house).await;
+                let record = record(&bed).await;
                 assert_eq!(record["would_deny"][0]["code"], "partner-address-not-allowed", "{record}");
                 assert!(record.get("partner").is_none(), "a partner that was refused is none: {record}");
             }
@@ -277,21 +277,21 @@ async fn a_check_of_partners_that_is_report_only_grants_no_permission() {
 #[tokio::test]
 async fn a_limit_that_is_tried_counts_and_lets_through() {
     let limit = "rate-limit-by-key: { calls: 1, renewal-period: 60s, counter-key: \"@(string(caller.address))\", mode: report-only, remaining-calls-header-name: X-Left }";
-    let house = TestBed::with(&route(&format!("anonymous: true, inbound: [ {limit} ]")), "").await;
+    let bed = TestBed::with(&route(&format!("anonymous: true, inbound: [ {limit} ]")), "").await;
 
-    let first = house.gateway.get("/orders").send().await;
-    let second = house.gateway.get("/orders").send().await;
+    let first = bed.gateway.get("/orders").send().await;
+    let second = bed.gateway.get("/orders").send().await;
 
     first.assert_allowed();
     second.assert_allowed();
     assert_eq!((first.header("x-left"), second.header("retry-after")), (Some("0"), None));
-    let record = house.gateway.record(|record| record.get("would_deny").is_some()).await;
+    let record = bed.gateway.record(|record| record.get("would_deny").is_some()).await;
     assert_eq!(record["would_deny"][0]["code"], "rate-limit-exceeded", "{record}");
 }
 
 #[tokio::test]
 async fn what_changes_or_answers_a_request_does_so_in_every_mode() {
-    let house = TestBed::with(
+    let bed = TestBed::with(
         &route(
             "mode: report-only, anonymous: true, inbound: [ check-header: { name: X-Key }, set-header: { name: X-Way, value: \"@(request.headers['x-way-of'])\" }, \
              choose: [ { when: \"@(request.path == '/orders/stop')\", do: [ { return-response: { status: 410 } } ] } ] ]",
@@ -300,17 +300,17 @@ async fn what_changes_or_answers_a_request_does_so_in_every_mode() {
     )
     .await;
 
-    house.gateway.get("/orders").header("X-Way-Of", "a").send().await.assert_allowed();
-    assert_eq!(house.upstream.last().values("x-way"), ["a"]);
+    bed.gateway.get("/orders").header("X-Way-Of", "a").send().await.assert_allowed();
+    assert_eq!(bed.upstream.last().values("x-way"), ["a"]);
     // Without its value the backend would receive another request than is meant.
-    house.gateway.get("/orders").send().await.assert_refused(Reason::HeaderValueUnavailable);
-    assert_eq!(house.gateway.get("/orders/stop").header("X-Way-Of", "a").send().await.status, StatusCode::GONE);
-    assert_eq!(house.upstream.requests(), 1);
+    bed.gateway.get("/orders").send().await.assert_refused(Reason::HeaderValueUnavailable);
+    assert_eq!(bed.gateway.get("/orders/stop").header("X-Way-Of", "a").send().await.status, StatusCode::GONE);
+    assert_eq!(bed.upstream.requests(), 1);
 }
 
 #[tokio::test]
 async fn a_list_that_was_not_taken_tells_nothing() {
-    let house = TestBed::with(
+    let bed = TestBed::with(
         &route(&format!(
             "anonymous: true, inbound: [ any-of: [ [ {{ {ALLOW}, mode: report-only }} }}, {{ check-header: {{ name: X-A }} }} ], [ {{ check-header: {{ name: X-B }} }} ] ] ]"
         )),
@@ -318,10 +318,10 @@ async fn a_list_that_was_not_taken_tells_nothing() {
     )
     .await;
 
-    house.gateway.get("/orders").header("X-B", "b").send().await.assert_allowed();
-    assert!(record(&house).await.get("would_deny").is_none());
-    house.gateway.get("/orders").header("X-A", "a").send().await.assert_allowed();
-    let record = house.gateway.record(|record| record.get("would_deny").is_some()).await;
+    bed.gateway.get("/orders").header("X-B", "b").send().await.assert_allowed();
+    assert!(record(&bed).await.get("would_deny").is_none());
+    bed.gateway.get("/orders").header("X-A", "a").send().await.assert_allowed();
+    let record = bed.gateway.record(|record| record.get("would_deny").is_some()).await;
     assert_eq!(record["would_deny"][0]["at"], "inbound[0].any-of[0][0].ip-filter", "{record}");
 }
 

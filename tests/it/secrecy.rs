@@ -7,6 +7,7 @@ use std::{
     path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
+    time::Instant,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -18,7 +19,7 @@ use entrada::{
 use http::StatusCode;
 use serde_json::Value;
 
-use crate::support::{ORDERS_TOKEN, Upstream, config};
+use crate::support::{LONGEST_WAIT, ORDERS_TOKEN, Upstream, config, eventually};
 
 const GATEWAY: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
 const VAULTED: &str = "22223333-cccc-4444-dddd-5555eeee6666";
@@ -49,12 +50,13 @@ impl Process {
         gather(child.stderr.take().unwrap(), written.clone());
         let address =
             |line: &str| -> Option<SocketAddr> { serde_json::from_str::<Value>(line).ok()?["address"].as_str()?.parse().ok() };
+        let begun = Instant::now();
         let mut find = |message: &str| loop {
             let text = written.lock().unwrap().clone();
             if let Some(found) = text.lines().filter(|line| line.contains(message)).find_map(address) {
                 return found;
             }
-            assert!(child_runs(&mut child), "{text}");
+            assert!(child_runs(&mut child) && begun.elapsed() < LONGEST_WAIT, "{text}");
             std::thread::yield_now();
         };
         let (public, admin) = (find("\"listening\""), find("the status page is here"));
@@ -197,9 +199,7 @@ audit: {{ sinks: [ {{ stdout: {{ format: json }} }} ] }}"#
         let answer = client.get(format!("http://{}{path}", process.admin)).send().await.unwrap();
         answer.text().await.unwrap()
     };
-    while !admin("/readyz").await.starts_with("ready") {
-        tokio::task::yield_now().await;
-    }
+    eventually("ready", async || admin("/readyz").await.starts_with("ready")).await;
 
     let orders = tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]).sign();
     let own = tenant.token().user("nia").audience(GATEWAY).scopes(["access_as_user"]).sign();
@@ -242,9 +242,8 @@ audit: {{ sinks: [ {{ stdout: {{ format: json }} }} ] }}"#
     }
     write(&file, text.replace("CN=", "").replace("telemetry", "telemetri").as_bytes());
     process.signal("HUP");
-    while !process.written.lock().unwrap().contains("the old one stays in force") {
-        tokio::task::yield_now().await;
-    }
+    let told = || process.written.lock().unwrap().contains("the old one stays in force");
+    eventually("that the reload failed", async || told()).await;
     let shown = admin("/api/status").await + &admin("/api/decisions").await + &admin("/metrics").await + &admin("/").await;
 
     // Where the keys are: one in the process, the other one nowhere but in its vault.

@@ -5,7 +5,7 @@ use entrada::{
     dev_tenant::{DevTenant, Fault, Options},
 };
 
-use crate::support::{Gateway, TestBed, Upstream, config};
+use crate::support::{Gateway, TestBed, Upstream, config, eventually};
 
 const KEY: &str = "named-values: { key: { value: the-shared-key, secret: true } }";
 
@@ -56,7 +56,7 @@ fn refused(text: &str) -> String {
 async fn a_shared_key_lets_in_whoever_has_it_and_nobody_else() {
     let routes = "- { name: a, match: { path: /a }, anonymous: true, inbound: [ check-header: { name: X-Key, values: [ \"{{key}}\", \"other {{key}}\" ] } ], upstream: backend }
 - { name: b, match: { path: /b }, anonymous: true, inbound: [ check-header: { name: X-Key, ignore-case: true, values: [ \"{{key}}\" ] } ], upstream: backend }";
-    let house = TestBed::with(routes, KEY).await;
+    let bed = TestBed::with(routes, KEY).await;
 
     for (path, key, admitted) in [
         ("/a", "the-shared-key", true),
@@ -69,10 +69,10 @@ async fn a_shared_key_lets_in_whoever_has_it_and_nobody_else() {
         ("/b", "The-Shared-Key", true),
         ("/b", "The-Shared-Kex", false),
     ] {
-        let answer = house.gateway.get(path).header("X-Key", key).send().await;
+        let answer = bed.gateway.get(path).header("X-Key", key).send().await;
         if admitted { answer.assert_allowed() } else { answer.assert_refused(Reason::HeaderCheckFailed) }
     }
-    assert_eq!(house.upstream.requests(), 3);
+    assert_eq!(bed.upstream.requests(), 3);
 }
 
 #[tokio::test]
@@ -100,9 +100,10 @@ credentials: {{ opener: {{ tenant: contoso, client-id: {client}, client-secret: 
     tenant.recover();
     // What a vault failed to give is asked for again after a while; a new gateway asks at once.
     gateway = Gateway::start(&text).await;
-    while send(&gateway, "known").await.status.is_success() && !send(&gateway, "of-the-vault").await.status.is_success() {
-        tokio::task::yield_now().await;
-    }
+    eventually("the vault's value", async || {
+        !send(&gateway, "known").await.status.is_success() || send(&gateway, "of-the-vault").await.status.is_success()
+    })
+    .await;
     send(&gateway, "of-the-vault").await.assert_allowed();
     send(&gateway, "another").await.assert_refused(Reason::HeaderCheckFailed);
 }

@@ -1,13 +1,11 @@
 //! Servers that are out of service are seen in the status and in the metrics, each with its cause.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use entrada::Reason;
 use serde_json::Value;
 
-use crate::support::{Gateway, Upstream};
-
-/// The time after which a wait fails.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+use crate::support::{Gateway, LONGEST_WAIT, Upstream};
 
 async fn fetch(gateway: &Gateway, path: &str) -> String {
     let url = format!("http://{}{path}", gateway.admin_address());
@@ -92,4 +90,20 @@ async fn a_server_that_is_ejected_says_why() {
         metrics.contains(&format!("entrada_upstream_server_ejected{{upstream=\"backend\",server=\"{}\"}} 1\n", bad.address)),
         "{metrics}"
     );
+}
+
+#[tokio::test]
+async fn without_a_healthy_server_requests_are_refused_at_once() {
+    let gateway = Gateway::start(
+        "upstreams: { backend: { servers: [\"http://127.0.0.1:1\"], health: { path: /healthz, interval: 100ms, unhealthy: 1 } } }\n\
+         routes: [ { name: open, match: { path: / }, anonymous: true, upstream: backend } ]\n",
+    )
+    .await;
+    servers(&gateway, |server| server["state"] == "down").await;
+
+    let answer = gateway.get("/").send().await;
+
+    answer.assert_refused(Reason::NoHealthyUpstream);
+    let record = gateway.record(|record| record["code"] == "no-healthy-upstream").await;
+    assert_eq!((&record["decision"], &record["upstream"]), (&"error".into(), &"backend".into()), "{record}");
 }

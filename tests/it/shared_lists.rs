@@ -19,9 +19,9 @@ async fn the_policies_of_global_lists_and_fragments_are_there_once_however_many_
     let more = format!(
         "inbound: [ {WALL}, {{ set-header: {{ name: X-Via, value: \"@(route.name)\" }} }} ]\nfragments: {{ walls: [ {WALL} ] }}"
     );
-    let house = TestBed::with(&routes.join("\n"), &more).await;
+    let bed = TestBed::with(&routes.join("\n"), &more).await;
 
-    let runtime = house.gateway.server().runtime();
+    let runtime = bed.gateway.server().runtime();
     let first: Vec<_> = runtime.routes[0].inbound.iter().map(std::ptr::from_ref).collect();
 
     assert_eq!(first.len(), 3);
@@ -29,9 +29,9 @@ async fn the_policies_of_global_lists_and_fragments_are_there_once_however_many_
         assert!(route.inbound.iter().map(std::ptr::from_ref).eq(first.iter().copied()), "{}", route.name);
     }
     for path in ["/r0", "/r49"] {
-        house.gateway.get(path).send().await.assert_allowed();
+        bed.gateway.get(path).send().await.assert_allowed();
     }
-    let seen: Vec<_> = house.upstream.all().iter().map(|request| request.value("x-via").map(str::to_owned)).collect();
+    let seen: Vec<_> = bed.upstream.all().iter().map(|request| request.value("x-via").map(str::to_owned)).collect();
     assert_eq!(seen, [Some("r0".to_owned()), Some("r49".to_owned())]);
 }
 

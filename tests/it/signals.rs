@@ -6,14 +6,13 @@ use std::{
     path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The timeout of expected events.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+use crate::support::LONGEST_WAIT;
 
 /// `entrada run`, with a route that answers itself and a file of records.
 struct Process {

@@ -107,7 +107,7 @@ async fn an_escaped_question_mark_or_hash_passes_only_where_it_is_accepted_and_l
 
 #[tokio::test]
 async fn letters_that_are_compatible_with_others_lead_around_no_route() {
-    let house = TestBed::with(&routes("accept: [non-ascii], "), "").await;
+    let bed = TestBed::with(&routes("accept: [non-ascii], "), "").await;
     let refused = format!("400 {}", Reason::RequestTargetInvalid.code());
 
     for target in [
@@ -117,11 +117,11 @@ async fn letters_that_are_compatible_with_others_lead_around_no_route() {
         "/app%EF%BC%8Fadmin",
         "/app/%EF%BC%8E%EF%BC%8E/x",
     ] {
-        assert_eq!(ask(&house.gateway, target).await, refused, "{target}");
+        assert_eq!(ask(&bed.gateway, target).await, refused, "{target}");
     }
-    assert_eq!(house.upstream.requests(), 0);
+    assert_eq!(bed.upstream.requests(), 0);
     for target in ["/app/%EF%BC%A1", "/app/%E6%97%A5", "/app/a%EF%BC%8Fb"] {
-        assert_eq!(ask(&house.gateway, target).await, "200", "{target}");
+        assert_eq!(ask(&bed.gateway, target).await, "200", "{target}");
     }
 }
 

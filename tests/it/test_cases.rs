@@ -148,7 +148,7 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// What a command has printed, and its exit code.
+/// The output of a command, and its exit code.
 struct Ran {
     code: i32,
     out: String,

@@ -9,7 +9,7 @@ use crate::support::{Gateway, RawConnection, TestBed, Upstream, config};
 
 const ROUTE: &str = "- { name: secure, match: { path: / }, anonymous: true, require-tls: true, upstream: backend }";
 
-async fn house(listener: &str) -> TestBed {
+async fn bed(listener: &str) -> TestBed {
     let (tenant, upstream) = (DevTenant::start(Options::default()).await.unwrap(), Upstream::start().await);
     let listeners = format!("listeners: [ {{ name: public, address: \"127.0.0.1:0\", {listener} }} ]");
     let gateway = Gateway::start(&config(&tenant, &upstream, ROUTE, &listeners)).await;
@@ -17,27 +17,27 @@ async fn house(listener: &str) -> TestBed {
 }
 
 /// Asserts the outcome of requests with these fields, and that the backend is told the scheme of admitted ones.
-async fn assert_passes(house: &TestBed, rows: &[(&[(&str, &str)], bool)]) {
+async fn assert_passes(bed: &TestBed, rows: &[(&[(&str, &str)], bool)]) {
     for (fields, passes) in rows {
-        let seen = house.upstream.requests();
-        let call = fields.iter().fold(house.gateway.get("/"), |call, (name, value)| call.header(name, *value));
+        let seen = bed.upstream.requests();
+        let call = fields.iter().fold(bed.gateway.get("/"), |call, (name, value)| call.header(name, *value));
         let answer = call.send().await;
         if *passes {
             answer.assert_allowed();
-            assert_eq!(house.upstream.last().value("x-forwarded-proto"), Some("https"), "{fields:?}");
+            assert_eq!(bed.upstream.last().value("x-forwarded-proto"), Some("https"), "{fields:?}");
         } else {
             assert_eq!(answer.json()["code"], Reason::TlsRequired.code(), "{fields:?}");
         }
-        assert_eq!(house.upstream.requests(), seen + usize::from(*passes), "{fields:?}");
+        assert_eq!(bed.upstream.requests(), seen + usize::from(*passes), "{fields:?}");
     }
 }
 
 #[tokio::test]
 async fn a_trusted_proxys_word_satisfies_require_tls() {
-    let house = house("trusted-proxies: [127.0.0.1, 10.1.0.0/24]").await;
+    let bed = bed("trusted-proxies: [127.0.0.1, 10.1.0.0/24]").await;
     let chain = ("X-Forwarded-For", "192.0.2.7, 10.1.0.1");
     assert_passes(
-        &house,
+        &bed,
         &[
             (&[("X-Forwarded-Proto", "https")], true),
             (&[("X-Forwarded-For", "192.0.2.7"), ("X-Forwarded-Proto", "HTTPS")], true),
@@ -64,9 +64,9 @@ async fn a_trusted_proxys_word_satisfies_require_tls() {
 
 #[tokio::test]
 async fn a_stranger_cannot_claim_to_have_come_by_tls() {
-    let house = house("trusted-proxies: [10.1.0.1, { addresses: [127.0.0.1], require-header: { X-Azure-FDID: [ours] } }]").await;
+    let bed = bed("trusted-proxies: [10.1.0.1, { addresses: [127.0.0.1], require-header: { X-Azure-FDID: [ours] } }]").await;
     assert_passes(
-        &house,
+        &bed,
         &[
             (&[("X-Forwarded-Proto", "https")], false),
             (&[("X-Forwarded-Proto", "https"), ("X-Forwarded-For", "10.1.0.1")], false),
@@ -79,9 +79,9 @@ async fn a_stranger_cannot_claim_to_have_come_by_tls() {
 
 #[tokio::test]
 async fn forwarded_counts_where_the_listener_reads_it() {
-    let house = house("trusted-proxies: [127.0.0.1, 10.1.0.0/24], forwarded-header: forwarded").await;
+    let bed = bed("trusted-proxies: [127.0.0.1, 10.1.0.0/24], forwarded-header: forwarded").await;
     assert_passes(
-        &house,
+        &bed,
         &[
             (&[("Forwarded", "for=192.0.2.7;proto=https")], true),
             (&[("Forwarded", "for=192.0.2.7;proto=https, for=10.1.0.1;proto=http")], true),
@@ -102,7 +102,7 @@ fn introduction(source: [u8; 4], client: Option<u8>) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_proxy_header_that_tells_of_tls_satisfies_it() {
-    let house = house("proxy-protocol: required, trusted-proxies: [127.0.0.1, 10.1.0.1]").await;
+    let bed = bed("proxy-protocol: required, trusted-proxies: [127.0.0.1, 10.1.0.1]").await;
     let (caller, proxy) = ([192, 0, 2, 7], [10, 1, 0, 1]);
     for (source, client, more, passes) in [
         (caller, Some(0x01), "", true),
@@ -115,7 +115,7 @@ async fn a_proxy_header_that_tells_of_tls_satisfies_it() {
         (proxy, Some(0x01), "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\n", false),
         (proxy, None, "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n", true),
     ] {
-        let mut connection = RawConnection::open(house.gateway.address()).await;
+        let mut connection = RawConnection::open(bed.gateway.address()).await;
         let request = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{more}\r\n");
         connection.send(&[&introduction(source, client), request.as_bytes()].concat()).await;
 
@@ -123,7 +123,7 @@ async fn a_proxy_header_that_tells_of_tls_satisfies_it() {
 
         assert!(answer.starts_with(if passes { "HTTP/1.1 200" } else { "HTTP/1.1 403" }), "{client:?} {more}: {answer}");
         if passes {
-            assert_eq!(house.upstream.last().value("x-forwarded-proto"), Some("https"));
+            assert_eq!(bed.upstream.last().value("x-forwarded-proto"), Some("https"));
         }
     }
 }

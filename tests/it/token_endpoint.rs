@@ -55,3 +55,29 @@ credentials: {{ gateway: {{ tenant: contoso, client-id: {GATEWAY}, client-secret
     gateway.get("/own").bearer(&caller).send().await.assert_allowed();
     assert_eq!(upstream.requests(), 1);
 }
+
+#[tokio::test]
+async fn an_application_has_no_user_on_whose_behalf_the_gateway_could_call() {
+    let tenant = DevTenant::start(Options::default()).await.unwrap();
+    let upstream = Upstream::start().await;
+    tenant.update_app(GATEWAY, |app| app.secret("a-word-of-the-gateway"));
+    let route = format!(
+        "- name: user
+  match: {{ path: /user }}
+  inbound: [ validate-azure-ad-token: {{ tenant: contoso, audiences: [{GATEWAY}], roles: [Orders.Read.All] }} ]
+  authorization: {{ on-behalf-of: gateway, scope: \"https://graph.microsoft.com/User.Read\" }}
+  upstream: backend"
+    );
+    let credentials = format!(
+        "named-values: {{ word: {{ value: a-word-of-the-gateway, secret: true }} }}
+credentials: {{ gateway: {{ tenant: contoso, client-id: {GATEWAY}, client-secret: \"{{{{word}}}}\" }} }}"
+    );
+    let gateway = Gateway::start(&config(&tenant, &upstream, &route, &credentials)).await;
+    let daemon = tenant.token().app("11112222-bbbb-3333-cccc-4444dddd5555").audience(GATEWAY).roles(["Orders.Read.All"]).sign();
+
+    gateway.get("/user").bearer(&daemon).send().await.assert_refused(Reason::OnBehalfOfNeedsUser);
+
+    let record = gateway.record(|record| record["route"] == "user").await;
+    assert_eq!((&record["decision"], &record["token_kind"]), (&"deny".into(), &"app".into()), "{record}");
+    assert_eq!((tenant.calls("/token"), upstream.requests()), (0, 0), "nobody was asked");
+}

@@ -37,10 +37,10 @@ fn partners(fabrikam: &str) -> String {
     )
 }
 
-async fn house(client_credential: &str, fabrikam: &str) -> TestBed {
-    let house = TestBed::with(&routes(client_credential), &partners(fabrikam)).await;
-    house.tenant.update_app(FABRIKAM, |app| app.secret(SECRET));
-    house
+async fn bed(client_credential: &str, fabrikam: &str) -> TestBed {
+    let bed = TestBed::with(&routes(client_credential), &partners(fabrikam)).await;
+    bed.tenant.update_app(FABRIKAM, |app| app.secret(SECRET));
+    bed
 }
 
 fn form(fields: &[(&str, &str)]) -> String {
@@ -78,18 +78,18 @@ fn endpoint(tenant: &DevTenant) -> String {
 
 #[tokio::test]
 async fn a_partners_request_passes_with_what_was_judged_and_nothing_else() {
-    let house = house("any", "owner: integration@contoso.example").await;
+    let bed = bed("any", "owner: integration@contoso.example").await;
     let proof =
         [("client_secret", SECRET), ("client_info", "1"), ("claims", "{}"), ("tenant", "fabrikam"), ("resource", "api://other")];
 
     let call =
-        house.gateway.request(Method::POST, "/token").header("Content-Type", "application/x-www-form-urlencoded; charset=UTF-8");
+        bed.gateway.request(Method::POST, "/token").header("Content-Type", "application/x-www-form-urlencoded; charset=UTF-8");
     let call = call.header("Cookie", "a=b").header("client-request-id", "not-ours").header("X-Forwarded-For", "203.0.113.7");
     let answer = call.body(asking(&FABRIKAM.to_uppercase(), &proof)).send().await;
 
     answer.assert_allowed();
     let token = answer.json()["access_token"].as_str().unwrap().to_owned();
-    let claims = house.tenant.verify(&token).expect("the tenant's own token");
+    let claims = bed.tenant.verify(&token).expect("the tenant's own token");
     assert_eq!((&claims["azp"], &claims["azpacr"]), (&json!(FABRIKAM), &json!("1")));
     assert_eq!((answer.header("cache-control"), answer.header("content-type")), (Some("no-store"), Some("application/json")));
     let came: Vec<_> = answer.headers.keys().map(|name| name.as_str().to_owned()).collect();
@@ -97,8 +97,8 @@ async fn a_partners_request_passes_with_what_was_judged_and_nothing_else() {
         ["cache-control", "content-length", "content-type", "date", "pragma", "x-request-id", "ratelimit", "ratelimit-policy"];
     assert!(came.iter().all(|name| known.contains(&name.as_str())), "{came:?}");
 
-    let sent = house.tenant.requests("/token").pop().unwrap();
-    assert_eq!(sent.target.path(), format!("/{}/oauth2/v2.0/token", house.tenant.tenant_id()));
+    let sent = bed.tenant.requests("/token").pop().unwrap();
+    assert_eq!(sent.target.path(), format!("/{}/oauth2/v2.0/token", bed.tenant.tenant_id()));
     assert_eq!(sent.target.query(), None);
     let expected = [("client_id", FABRIKAM), ("grant_type", "client_credentials"), ("scope", SCOPE), ("client_secret", SECRET)];
     assert_eq!(sent.form(), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
@@ -107,9 +107,9 @@ async fn a_partners_request_passes_with_what_was_judged_and_nothing_else() {
         assert!(!sent.headers.contains_key(name), "{name} got through");
     }
 
-    let record = house.gateway.record(|record| record["route"] == "tokens").await;
+    let record = bed.gateway.record(|record| record["route"] == "tokens").await;
     let fields = ["decision", "partner", "client_application", "credential_kind", "tenant_id"];
-    let tenant = house.tenant.tenant_id();
+    let tenant = bed.tenant.tenant_id();
     assert_eq!(fields.map(|field| record[field].as_str().unwrap()), ["allow", "fabrikam", FABRIKAM, "secret", &tenant]);
     let text = record.to_string();
     assert!(!text.contains("a secret of") && !text.contains(&token), "{text}");
@@ -117,26 +117,26 @@ async fn a_partners_request_passes_with_what_was_judged_and_nothing_else() {
 
 #[tokio::test]
 async fn who_is_no_partner_or_calls_from_elsewhere_is_refused_before_the_tenant_is_asked() {
-    let house = house("any", "").await;
+    let bed = bed("any", "").await;
     for (client, reason, partner) in [
         ("99993333-cccc-4444-dddd-5555eeee6666", Reason::PartnerUnknown, None),
         (TAILSPIN, Reason::PartnerAddressNotAllowed, Some("tailspin")),
         (REVOKED, Reason::PartnerDisabled, Some("revoked")),
         (ELSEWHERE, Reason::PartnerRouteNotAllowed, Some("elsewhere")),
     ] {
-        let answer = ask(&house.gateway, asking(client, &[("client_secret", SECRET)])).await;
+        let answer = ask(&bed.gateway, asking(client, &[("client_secret", SECRET)])).await;
 
         answer.assert_refused(reason);
         assert_eq!(answer.json()["error"], "unauthorized_client");
-        let record = house.gateway.record(|record| record["code"] == reason.code()).await;
+        let record = bed.gateway.record(|record| record["code"] == reason.code()).await;
         assert_eq!((record["partner"].as_str(), &record["client_application"]), (partner, &json!(client)));
     }
-    assert_eq!(house.tenant.calls("/token"), 0);
+    assert_eq!(bed.tenant.calls("/token"), 0);
 }
 
 #[tokio::test]
 async fn grant_scope_and_credential_are_the_routes_to_allow() {
-    let house = house("certificate", "").await;
+    let bed = bed("certificate", "").await;
     let secret = ("client_secret", SECRET);
     let fields = |grant, scope| form(&[("client_id", FABRIKAM), ("grant_type", grant), ("scope", scope), secret]);
     for (body, reason, error) in [
@@ -152,56 +152,56 @@ async fn grant_scope_and_credential_are_the_routes_to_allow() {
         (fields("client_credentials", "api://orders//.default"), Reason::ScopeNotAllowed, "invalid_scope"),
         (fields("client_credentials", SCOPE), Reason::ClientCredentialTooWeak, "unauthorized_client"),
     ] {
-        let answer = ask(&house.gateway, body.clone()).await;
+        let answer = ask(&bed.gateway, body.clone()).await;
 
         answer.assert_refused(reason);
         assert_eq!(answer.json()["error"], error, "{body}");
     }
-    assert_eq!(house.tenant.calls("/token"), 0);
+    assert_eq!(bed.tenant.calls("/token"), 0);
 }
 
 #[tokio::test]
 async fn a_partner_that_must_use_a_certificate_cannot_use_a_secret() {
-    let house = house("any", "client-credential: certificate").await;
+    let bed = bed("any", "client-credential: certificate").await;
 
-    let answer = ask(&house.gateway, asking(FABRIKAM, &[("client_secret", SECRET)])).await;
+    let answer = ask(&bed.gateway, asking(FABRIKAM, &[("client_secret", SECRET)])).await;
 
     answer.assert_refused(Reason::PartnerCredentialTooWeak);
-    assert_eq!(house.tenant.calls("/token"), 0);
+    assert_eq!(bed.tenant.calls("/token"), 0);
 }
 
 #[tokio::test]
 async fn an_assertion_is_made_for_the_tenants_own_url() {
-    let house = house("certificate", "client-credential: certificate").await;
+    let bed = bed("certificate", "client-credential: certificate").await;
     let key = SigningKey::certified("partner", 1_577_836_800, 4_070_908_800).unwrap();
-    house.tenant.update_app(FABRIKAM, |app| app.certificate_der(key.certificate()));
+    bed.tenant.update_app(FABRIKAM, |app| app.certificate_der(key.certificate()));
 
-    let good = assertion(&key, FABRIKAM, &endpoint(&house.tenant));
-    let answer = ask(&house.gateway, asking(FABRIKAM, &jwt_bearer(&good))).await;
+    let good = assertion(&key, FABRIKAM, &endpoint(&bed.tenant));
+    let answer = ask(&bed.gateway, asking(FABRIKAM, &jwt_bearer(&good))).await;
     answer.assert_allowed();
-    let claims = house.tenant.verify(answer.json()["access_token"].as_str().unwrap()).unwrap();
+    let claims = bed.tenant.verify(answer.json()["access_token"].as_str().unwrap()).unwrap();
     assert_eq!((&claims["azp"], &claims["azpacr"]), (&json!(FABRIKAM), &json!("2")));
 
     // A library that is pointed at the relay makes it for the relay: the tenant says no, and the record says why.
-    let url = format!("http://{}/token", house.gateway.address());
-    let answer = ask(&house.gateway, asking(FABRIKAM, &jwt_bearer(&assertion(&key, FABRIKAM, &url)))).await;
+    let url = format!("http://{}/token", bed.gateway.address());
+    let answer = ask(&bed.gateway, asking(FABRIKAM, &jwt_bearer(&assertion(&key, FABRIKAM, &url)))).await;
     assert!(
         answer.status.is_client_error() && answer.json()["error_description"].as_str().unwrap().starts_with("AADSTS"),
         "{answer:?}"
     );
-    let record = house.gateway.record(|record| record["cause"].is_string()).await;
+    let record = bed.gateway.record(|record| record["cause"].is_string()).await;
     assert!(record["hint"].as_str().unwrap().contains("made its assertion for another URL"), "{record}");
     assert!(!record.to_string().contains(&good[..40]));
 
     // The partner is judged by `client_id`; an assertion of another client would be judged by nobody.
-    let others = assertion(&key, TAILSPIN, &endpoint(&house.tenant));
-    ask(&house.gateway, asking(FABRIKAM, &jwt_bearer(&others))).await.assert_refused(Reason::TokenRequestInvalid);
-    assert_eq!(house.tenant.calls("/token"), 2);
+    let others = assertion(&key, TAILSPIN, &endpoint(&bed.tenant));
+    ask(&bed.gateway, asking(FABRIKAM, &jwt_bearer(&others))).await.assert_refused(Reason::TokenRequestInvalid);
+    assert_eq!(bed.tenant.calls("/token"), 2);
 }
 
 #[tokio::test]
 async fn what_is_no_plain_form_is_refused() {
-    let house = house("any", "").await;
+    let bed = bed("any", "").await;
     let good = asking(FABRIKAM, &[("client_secret", SECRET)]);
     let json =
         json!({ "client_id": FABRIKAM, "grant_type": "client_credentials", "scope": SCOPE, "client_secret": SECRET }).to_string();
@@ -223,7 +223,7 @@ async fn what_is_no_plain_form_is_refused() {
         ("/token", kind, None, format!("{good}&Scope=api%3A%2F%2Forders%2F.default")),
         ("/token", kind, None, String::new()),
     ] {
-        let mut call = house.gateway.request(Method::POST, target);
+        let mut call = bed.gateway.request(Method::POST, target);
         if !content_type.is_empty() {
             call = call.header("Content-Type", content_type);
         }
@@ -234,52 +234,52 @@ async fn what_is_no_plain_form_is_refused() {
         answer.assert_refused(Reason::TokenRequestInvalid);
         assert_eq!(answer.json()["error"], "invalid_request", "{target} {content_type} {more:?}");
     }
-    ask(&house.gateway, format!("{good}&x={}", "y".repeat(64 << 10))).await.assert_refused(Reason::BodyTooLarge);
-    house.gateway.get("/token").send().await.assert_refused(Reason::MethodNotAllowed);
-    assert_eq!(house.tenant.calls("/token"), 0);
+    ask(&bed.gateway, format!("{good}&x={}", "y".repeat(64 << 10))).await.assert_refused(Reason::BodyTooLarge);
+    bed.gateway.get("/token").send().await.assert_refused(Reason::MethodNotAllowed);
+    assert_eq!(bed.tenant.calls("/token"), 0);
 }
 
 #[tokio::test]
 async fn the_tenants_answer_comes_back_without_its_headers() {
-    let house = house("any", "").await;
+    let bed = bed("any", "").await;
     let request = || asking(FABRIKAM, &[("client_secret", SECRET)]);
 
-    let wrong = ask(&house.gateway, asking(FABRIKAM, &[("client_secret", "wrong")])).await;
+    let wrong = ask(&bed.gateway, asking(FABRIKAM, &[("client_secret", "wrong")])).await;
     assert_eq!((wrong.status, &wrong.json()["error"]), (StatusCode::UNAUTHORIZED, &json!("invalid_client")));
     assert_eq!(wrong.json()["error_codes"], json!([7_000_215]));
 
     let slow = Fault::on("/token").status(429).times(1).header("Retry-After", "17").header("Set-Cookie", "fpc=1");
-    house.tenant.fail(slow.header("x-ms-request-id", "1").body(r#"{"error":"temporarily_unavailable"}"#));
-    let throttled = ask(&house.gateway, request()).await;
+    bed.tenant.fail(slow.header("x-ms-request-id", "1").body(r#"{"error":"temporarily_unavailable"}"#));
+    let throttled = ask(&bed.gateway, request()).await;
     assert_eq!((throttled.status, throttled.header("retry-after")), (StatusCode::TOO_MANY_REQUESTS, Some("17")));
     assert!(!throttled.headers.contains_key("set-cookie") && !throttled.headers.contains_key("x-ms-request-id"));
 
     for (status, body) in [(302, "{}"), (200, "<html>"), (503, "<html>"), (200, "[1]")] {
         let fault = Fault::on("/token").status(status).times(1).header("Location", "http://elsewhere.example/").body(body);
-        house.tenant.fail(fault);
-        let answer = ask(&house.gateway, request()).await;
+        bed.tenant.fail(fault);
+        let answer = ask(&bed.gateway, request()).await;
         answer.assert_refused(Reason::UpstreamProtocolError);
         assert!(!answer.headers.contains_key("location"));
         assert_eq!(answer.json()["error"], "temporarily_unavailable", "{status} {body}");
     }
     // Nothing was kept: each request was asked for anew, and once.
-    let before = house.tenant.calls("/token");
-    ask(&house.gateway, request()).await.assert_allowed();
-    ask(&house.gateway, request()).await.assert_allowed();
-    assert_eq!(house.tenant.calls("/token"), before + 2);
+    let before = bed.tenant.calls("/token");
+    ask(&bed.gateway, request()).await.assert_allowed();
+    ask(&bed.gateway, request()).await.assert_allowed();
+    assert_eq!(bed.tenant.calls("/token"), before + 2);
 }
 
 #[tokio::test]
 async fn one_line_revokes() {
-    let mut house = house("any", "").await;
+    let mut bed = bed("any", "").await;
     let request = || asking(FABRIKAM, &[("client_secret", SECRET)]);
-    ask(&house.gateway, request()).await.assert_allowed();
+    ask(&bed.gateway, request()).await.assert_allowed();
 
-    let text = config(&house.tenant, &house.upstream, &routes("any"), &partners("enabled: false"));
-    house.gateway.reload(&text).await;
+    let text = config(&bed.tenant, &bed.upstream, &routes("any"), &partners("enabled: false"));
+    bed.gateway.reload(&text).await;
 
-    ask(&house.gateway, request()).await.assert_refused(Reason::PartnerDisabled);
-    assert_eq!(house.tenant.calls("/token"), 1);
+    ask(&bed.gateway, request()).await.assert_refused(Reason::PartnerDisabled);
+    assert_eq!(bed.tenant.calls("/token"), 1);
 }
 
 #[tokio::test]
@@ -292,19 +292,19 @@ async fn whoever_only_knows_the_partners_id_uses_up_nothing_of_it() {
         ("quota: { calls: 2, renewal-period: 30d }", Reason::QuotaExceeded),
         ("rate-limit: { calls: 2, renewal-period: 1h }", Reason::RateLimitExceeded),
     ] {
-        let house = house("any", limit).await;
+        let bed = bed("any", limit).await;
 
         for _ in 0..3 {
-            ask(&house.gateway, asking_for("nonsense", "x")).await.assert_refused(Reason::ScopeNotAllowed);
-            assert_eq!(ask(&house.gateway, asking_for(SCOPE, "guessed")).await.status, 401);
+            ask(&bed.gateway, asking_for("nonsense", "x")).await.assert_refused(Reason::ScopeNotAllowed);
+            assert_eq!(ask(&bed.gateway, asking_for(SCOPE, "guessed")).await.status, 401);
         }
 
         for _ in 0..2 {
-            ask(&house.gateway, asking_for(SCOPE, SECRET)).await.assert_allowed();
+            ask(&bed.gateway, asking_for(SCOPE, SECRET)).await.assert_allowed();
         }
-        let asked = house.tenant.calls("/token");
-        ask(&house.gateway, asking_for(SCOPE, SECRET)).await.assert_refused(reason);
-        assert_eq!(house.tenant.calls("/token"), asked);
+        let asked = bed.tenant.calls("/token");
+        ask(&bed.gateway, asking_for(SCOPE, SECRET)).await.assert_refused(reason);
+        assert_eq!(bed.tenant.calls("/token"), asked);
     }
 }
 

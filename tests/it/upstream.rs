@@ -44,18 +44,18 @@ async fn house_with_credential(upstream: Upstream) -> (TestBed, tempfile::TempDi
 
 #[tokio::test]
 async fn the_gateways_own_token_takes_the_place_of_the_callers() {
-    let (house, _folder) = house_with_credential(Upstream::start().await).await;
-    let token = house.user_token();
+    let (bed, _folder) = house_with_credential(Upstream::start().await).await;
+    let token = bed.user_token();
 
     for _ in 0..3 {
-        house.gateway.get("/internal/7").bearer(&token).send().await.assert_allowed();
+        bed.gateway.get("/internal/7").bearer(&token).send().await.assert_allowed();
     }
 
-    let received = house.upstream.last();
+    let received = bed.upstream.last();
     let sent = received.value("authorization").unwrap();
     assert!(sent.starts_with("Bearer ey") && !sent.contains(&token), "the caller's token must not go on");
-    assert_eq!(house.tenant.calls("/oauth2/v2.0/token"), 1, "one token serves all requests");
-    let record = house.gateway.record(|record| record["credential"] == "gateway").await;
+    assert_eq!(bed.tenant.calls("/oauth2/v2.0/token"), 1, "one token serves all requests");
+    let record = bed.gateway.record(|record| record["credential"] == "gateway").await;
     assert_eq!(record["decision"], "allow");
 }
 
@@ -68,12 +68,12 @@ async fn a_refused_own_token_is_had_afresh_once() {
         Response::builder().status(status).header("www-authenticate", "Bearer realm=\"internal\"").body(Full::default()).unwrap()
     })
     .await;
-    let (house, _folder) = house_with_credential(upstream).await;
+    let (bed, _folder) = house_with_credential(upstream).await;
 
-    house.gateway.get("/internal").bearer(house.user_token()).send().await.assert_allowed();
+    bed.gateway.get("/internal").bearer(bed.user_token()).send().await.assert_allowed();
 
     assert_eq!(calls.load(Ordering::Relaxed), 2);
-    assert_eq!(house.tenant.calls("/oauth2/v2.0/token"), 2);
+    assert_eq!(bed.tenant.calls("/oauth2/v2.0/token"), 2);
 }
 
 #[tokio::test]
@@ -82,9 +82,9 @@ async fn a_backend_that_keeps_refusing_the_gateway_is_502_and_its_challenge_stay
         Response::builder().status(401).header("www-authenticate", "Bearer realm=\"internal\"").body(Full::default()).unwrap()
     })
     .await;
-    let (house, _folder) = house_with_credential(upstream).await;
+    let (bed, _folder) = house_with_credential(upstream).await;
 
-    let answer = house.gateway.get("/internal").bearer(house.user_token()).send().await;
+    let answer = bed.gateway.get("/internal").bearer(bed.user_token()).send().await;
 
     answer.assert_refused(Reason::UpstreamRefusedCredential);
     assert_eq!(answer.header("www-authenticate"), None);
@@ -103,9 +103,9 @@ async fn a_kept_tokens_401_passes_through() {
     let route = format!(
         "- {{ name: orders, match: {{ path: /orders }}, inbound: [ {ORDERS_TOKEN} ], authorization: keep, upstream: backend }}"
     );
-    let house = TestBed::around(upstream, &route, "").await;
+    let bed = TestBed::around(upstream, &route, "").await;
 
-    let answer = house.gateway.get("/orders").bearer(house.user_token()).send().await;
+    let answer = bed.gateway.get("/orders").bearer(bed.user_token()).send().await;
 
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     assert_eq!(answer.header("www-authenticate"), Some("Bearer error=\"insufficient_claims\""));
@@ -162,12 +162,12 @@ async fn a_websocket_becomes_a_tunnel_where_the_route_lets_it() {
 
 #[tokio::test]
 async fn an_upgrade_that_the_route_does_not_name_is_an_ordinary_request() {
-    let house = TestBed::with(OPEN, "").await;
+    let bed = TestBed::with(OPEN, "").await;
 
-    let call = house.gateway.get("/open").header("Connection", "Upgrade").header("Upgrade", "websocket");
+    let call = bed.gateway.get("/open").header("Connection", "Upgrade").header("Upgrade", "websocket");
     call.send().await.assert_allowed();
 
-    assert!(!house.upstream.last().headers.contains_key("upgrade"));
+    assert!(!bed.upstream.last().headers.contains_key("upgrade"));
 }
 
 #[tokio::test]
@@ -230,10 +230,10 @@ async fn a_caller_that_leaves_is_recorded() {
 #[tokio::test]
 async fn bodies_go_through_both_ways_as_they_are() {
     let upstream = Upstream::answering(|received| Response::new(Full::new(received.body.clone()))).await;
-    let house = TestBed::around(upstream, OPEN, "").await;
+    let bed = TestBed::around(upstream, OPEN, "").await;
     let body = Bytes::from((0..3_000_000_u32).map(|index| (index % 251) as u8).collect::<Vec<_>>());
 
-    let answer = house.gateway.request(Method::PUT, "/open").body(body.clone()).send().await;
+    let answer = bed.gateway.request(Method::PUT, "/open").body(body.clone()).send().await;
 
     answer.assert_allowed();
     assert!(answer.body == body, "the body was changed on the way");

@@ -56,7 +56,7 @@ const PORTAL: &str = "- { name: portal, match: { path: /Portal }, anonymous: tru
 - { name: shared, match: { path: /shared }, anonymous: true, authorization: keep, upstream: shared }";
 
 /// Starts a gateway in front of the backend, configured as `portal` with affinity and as `shared` without.
-async fn house(routes: &str, more: &str) -> TestBed {
+async fn bed(routes: &str, more: &str) -> TestBed {
     let (tenant, upstream) = (DevTenant::start(Options::default()).await.unwrap(), iis().await);
     let gateway = Gateway::start(&config(&tenant, &upstream, "30s", routes, more)).await;
     TestBed { tenant, upstream, gateway }
@@ -88,8 +88,8 @@ routes:
 struct Client(RawConnection);
 
 impl Client {
-    async fn of(house: &TestBed) -> Self {
-        Self(RawConnection::open(house.gateway.address()).await)
+    async fn of(bed: &TestBed) -> Self {
+        Self(RawConnection::open(bed.gateway.address()).await)
     }
 
     async fn get(&mut self, path: &str, more: &str) -> String {
@@ -125,8 +125,8 @@ fn taken_for(answer: &str) -> (&str, usize) {
 
 #[tokio::test]
 async fn two_callers_sign_in_side_by_side_and_each_stays_who_it_is() {
-    let house = house(PORTAL, "").await;
-    let (mut nia, mut tom) = (Client::of(&house).await, Client::of(&house).await);
+    let bed = bed(PORTAL, "").await;
+    let (mut nia, mut tom) = (Client::of(&bed).await, Client::of(&bed).await);
 
     // Step by step in turns: at each moment a connection of the other one lies idle.
     for client in [&mut nia, &mut tom] {
@@ -145,23 +145,23 @@ async fn two_callers_sign_in_side_by_side_and_each_stays_who_it_is() {
         assert_eq!(taken_for(&nia.get("/PORTAL/reports", "").await), nias);
         assert_eq!(taken_for(&tom.get("/portal/reports", "").await), toms);
     }
-    for received in house.upstream.all() {
+    for received in bed.upstream.all() {
         let user = received.value("authorization").and_then(|value| value.strip_prefix("NTLM TYPE3-")).unwrap_or_default();
         assert!(user.is_empty() || (received.connection == nias.1) == (user == "nia"), "{received:?}");
     }
-    assert_eq!(house.upstream.connections(), 2);
+    assert_eq!(bed.upstream.connections(), 2);
 }
 
 #[tokio::test]
 async fn a_caller_never_gets_a_connection_that_another_one_signed_in_on() {
-    let house = house(PORTAL, "").await;
-    let mut nia = Client::of(&house).await;
+    let bed = bed(PORTAL, "").await;
+    let mut nia = Client::of(&bed).await;
     let signed_in = nia.sign_in("/portal", "nia").await;
     let (_, nias) = taken_for(&signed_in);
 
     // While it lies idle, by every way to that backend, and from a caller that knows what it is after.
     for _ in 0..3 {
-        let mut other = Client::of(&house).await;
+        let mut other = Client::of(&bed).await;
         for path in ["/portal", "/outside", "/shared", "/portal"] {
             let answer = other.get(path, "Authorization: NTLM TYPE3-nia\r\n").await;
             assert!(answer.starts_with("HTTP/1.1 401"), "{path}: {answer}");
@@ -169,33 +169,33 @@ async fn a_caller_never_gets_a_connection_that_another_one_signed_in_on() {
     }
     // After its client is gone it is closed, and not there for the next one.
     drop(nia);
-    let mut late = Client::of(&house).await;
+    let mut late = Client::of(&bed).await;
     assert!(late.get("/portal", "").await.starts_with("HTTP/1.1 401"));
 
-    let on_nias: Vec<_> = house.upstream.all().into_iter().filter(|received| received.connection == nias).collect();
+    let on_nias: Vec<_> = bed.upstream.all().into_iter().filter(|received| received.connection == nias).collect();
     assert_eq!(on_nias.len(), 3, "{on_nias:?}");
 }
 
 #[tokio::test]
 async fn a_callers_connections_are_closed_with_its_own() {
-    let house = house(PORTAL, "").await;
-    let (mut nia, mut tom) = (Client::of(&house).await, Client::of(&house).await);
+    let bed = bed(PORTAL, "").await;
+    let (mut nia, mut tom) = (Client::of(&bed).await, Client::of(&bed).await);
     nia.sign_in("/portal", "nia").await;
     tom.sign_in("/portal", "tom").await;
-    assert_eq!(house.upstream.open_connections(), 2);
+    assert_eq!(bed.upstream.open_connections(), 2);
 
     drop(nia);
-    house.upstream.until_open(1).await;
+    bed.upstream.until_open(1).await;
 
     assert_eq!(taken_for(&tom.get("/portal", "").await).0, "tom");
     drop(tom);
-    house.upstream.until_open(0).await;
+    bed.upstream.until_open(0).await;
 }
 
 #[tokio::test]
 async fn credentials_of_a_connection_pass_where_it_is_the_callers_own_alone() {
-    let house = house(PORTAL, "").await;
-    let mut nia = Client::of(&house).await;
+    let bed = bed(PORTAL, "").await;
+    let mut nia = Client::of(&bed).await;
     let signed_in = nia.sign_in("/portal", "nia").await;
     let (_, nias) = taken_for(&signed_in);
     let ntlm = "Authorization: NTLM TYPE1\r\n";
@@ -205,20 +205,20 @@ async fn credentials_of_a_connection_pass_where_it_is_the_callers_own_alone() {
         let answer = nia.get(path, ntlm).await;
         assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
         assert_eq!(challenges(&answer), [""; 0]);
-        let received = house.upstream.last();
+        let received = bed.upstream.last();
         assert_eq!(received.value("authorization"), None);
         assert_ne!(received.connection, nias);
     }
     // By HTTP/2 the requests of several callers may come on one connection.
     let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
-    let url = format!("http://{}/portal", house.gateway.address());
+    let url = format!("http://{}/portal", bed.gateway.address());
     let answer = client.get(url).header("Authorization", "NTLM TYPE3-nia").send().await.unwrap();
     assert_eq!((answer.status(), answer.headers().get("www-authenticate")), (StatusCode::UNAUTHORIZED, None));
-    assert_eq!(house.upstream.last().value("authorization"), None);
+    assert_eq!(bed.upstream.last().value("authorization"), None);
 
     // Other credentials of the caller's pass as ever.
     nia.get("/portal", "Authorization: Basic bmlhOg==\r\n").await;
-    assert_eq!(house.upstream.last().value("authorization"), Some("Basic bmlhOg=="));
+    assert_eq!(bed.upstream.last().value("authorization"), Some("Basic bmlhOg=="));
 }
 
 #[tokio::test]
@@ -234,13 +234,13 @@ async fn behind_a_proxy_no_connection_is_a_callers_own() {
         (trusting, "/portal", ""),
         ("", "/behind", "X-Sso-User: nia\r\n"),
     ] {
-        let house = house(&routes, more).await;
-        let mut proxy = Client::of(&house).await;
+        let bed = bed(&routes, more).await;
+        let mut proxy = Client::of(&bed).await;
 
         let answer = proxy.get(path, &format!("{forwarded}Authorization: NTLM TYPE1\r\n")).await;
 
         assert_eq!(challenges(&answer), [""; 0], "{path} {forwarded}");
-        assert_eq!(house.upstream.last().value("authorization"), None);
+        assert_eq!(bed.upstream.last().value("authorization"), None);
     }
 }
 
@@ -249,14 +249,14 @@ async fn another_caller_on_the_same_connection_does_not_get_what_the_first_one_o
     let token = ORDERS_TOKEN.replace("audiences", "header-name: X-Token, audiences");
     let routes =
         format!("- {{ name: portal, match: {{ path: /portal }}, inbound: [ {token} ], authorization: keep, upstream: portal }}");
-    let house = house(&routes, "").await;
+    let bed = bed(&routes, "").await;
     let token_of = |user: &str| {
-        let token = house.tenant.token().user(user).audience("api://orders").scopes(["Orders.Read"]).sign();
+        let token = bed.tenant.token().user(user).audience("api://orders").scopes(["Orders.Read"]).sign();
         format!("X-Token: {token}\r\n")
     };
     let (nias, toms) = (token_of("nia"), token_of("tom"));
     // Somebody whom nobody told the gateway of, who sends the requests of several users on one connection.
-    let mut proxy = Client::of(&house).await;
+    let mut proxy = Client::of(&bed).await;
     proxy.get("/portal", &format!("{nias}Authorization: NTLM TYPE1\r\n")).await;
     let first = proxy.get("/portal", &format!("{nias}Authorization: NTLM TYPE3-nia\r\n")).await;
     let (user, connection) = taken_for(&first);
@@ -267,7 +267,7 @@ async fn another_caller_on_the_same_connection_does_not_get_what_the_first_one_o
     let answer = proxy.get("/portal", &toms).await;
 
     assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
-    assert_ne!(house.upstream.last().connection, connection);
+    assert_ne!(bed.upstream.last().connection, connection);
     // What was the first one's is gone, for the first one, too.
     let answer = proxy.get("/portal", &nias).await;
     assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
@@ -275,14 +275,14 @@ async fn another_caller_on_the_same_connection_does_not_get_what_the_first_one_o
 
 #[tokio::test]
 async fn another_config_for_the_upstream_ends_what_was_opened_under_the_one_before() {
-    let mut house = house(PORTAL, "").await;
-    let mut nia = Client::of(&house).await;
+    let mut bed = bed(PORTAL, "").await;
+    let mut nia = Client::of(&bed).await;
     nia.sign_in("/portal", "nia").await;
 
-    house.gateway.reload(&config(&house.tenant, &house.upstream, "30s", PORTAL, "drain-timeout: 20s")).await;
+    bed.gateway.reload(&config(&bed.tenant, &bed.upstream, "30s", PORTAL, "drain-timeout: 20s")).await;
     assert_eq!(taken_for(&nia.get("/portal", "").await).0, "nia");
 
-    house.gateway.reload(&config(&house.tenant, &house.upstream, "20s", PORTAL, "")).await;
+    bed.gateway.reload(&config(&bed.tenant, &bed.upstream, "20s", PORTAL, "")).await;
     assert!(nia.get("/portal", "").await.starts_with("HTTP/1.1 401"));
     taken_for(&nia.sign_in("/portal", "nia").await);
 }
@@ -297,17 +297,17 @@ async fn a_listener_without_http2_offers_a_browser_what_it_can_sign_in_by() {
         let listener = format!(
             "listeners: [ {{ name: public, address: \"127.0.0.1:0\", http2: {http2}, tls: {{ certificate: {certificate}, private-key: {key} }} }} ]"
         );
-        let house = house(PORTAL, &listener).await;
+        let bed = bed(PORTAL, &listener).await;
         // As a browser does, it takes HTTP/2 where that is offered.
         let client = client_of(&servers, None, true);
 
-        let answer = client.get(format!("https://{}/portal", house.gateway.address())).send().await.unwrap();
+        let answer = client.get(format!("https://{}/portal", bed.gateway.address())).send().await.unwrap();
 
         assert_eq!((answer.status(), answer.version()), (StatusCode::UNAUTHORIZED, version));
         let challenges: Vec<_> = answer.headers().get_all("www-authenticate").iter().collect();
         assert_eq!(challenges, if challenged { &["Negotiate", "NTLM"][..] } else { &[] });
     }
-    let plain = house(PORTAL, "listeners: [ { name: public, address: \"127.0.0.1:0\", http2: false } ]").await;
+    let plain = bed(PORTAL, "listeners: [ { name: public, address: \"127.0.0.1:0\", http2: false } ]").await;
     let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
     client.get(format!("http://{}/portal", plain.gateway.address())).send().await.expect_err("it is not spoken here");
     assert_eq!(plain.upstream.requests(), 0);
@@ -344,21 +344,21 @@ routes:
         upstream.url(),
     );
     let gateway = Gateway::start(&text).await;
-    let house = TestBed { tenant, upstream, gateway };
-    let token = house.user_token();
+    let bed = TestBed { tenant, upstream, gateway };
+    let token = bed.user_token();
 
     for path in ["/admin/sales", "/ADMIN/Sales", "/%41dm%69n/SALES/list", "/Admin/sales"] {
-        house.gateway.get(path).send().await.assert_refused(Reason::TokenMissing);
-        house.gateway.get(path).bearer(&token).send().await.assert_allowed();
+        bed.gateway.get(path).send().await.assert_refused(Reason::TokenMissing);
+        bed.gateway.get(path).bearer(&token).send().await.assert_allowed();
         // As the caller wrote it, but for letters that need no escape.
-        assert_eq!(house.upstream.last().uri.path(), path.replace("%41", "A").replace("%69", "i"));
+        assert_eq!(bed.upstream.last().uri.path(), path.replace("%41", "A").replace("%69", "i"));
     }
-    house.gateway.get("/ADMIN/Board").bearer(&token).send().await.assert_refused(Reason::NotAuthorized);
+    bed.gateway.get("/ADMIN/Board").bearer(&token).send().await.assert_refused(Reason::NotAuthorized);
     // `ı`, a letter without its dot, is an `i` to whoever knows no case.
     for path in ["/OTHER", "/Gone", "/GONE/a", "/adm%C4%B1n/sales"] {
-        house.gateway.get(path).send().await.assert_refused(Reason::RequestTargetInvalid);
+        bed.gateway.get(path).send().await.assert_refused(Reason::RequestTargetInvalid);
     }
-    house.gateway.get("/Elsewhere").send().await.assert_allowed();
-    assert_eq!(house.upstream.last().uri.path(), "/Elsewhere");
-    assert_eq!(house.upstream.requests(), 5);
+    bed.gateway.get("/Elsewhere").send().await.assert_allowed();
+    assert_eq!(bed.upstream.last().uri.path(), "/Elsewhere");
+    assert_eq!(bed.upstream.requests(), 5);
 }

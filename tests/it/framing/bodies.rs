@@ -5,7 +5,9 @@ use std::time::Duration;
 use entrada::unstable::{connection::EventKind, listener::Limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::support::{Server, eventually, in_time};
+use crate::support::eventually;
+
+use super::support::{Server, in_time};
 
 #[tokio::test]
 async fn bodies_are_read_to_their_end() {
@@ -166,14 +168,14 @@ async fn a_call_is_dropped_when_its_client_leaves() {
     for request in ["GET /never HTTP/1.1\r\n\r\n", "POST /never HTTP/1.1\r\nContent-Length: 0\r\n\r\n"] {
         let mut client = server.connect().await;
         client.send(request).await;
-        eventually("the call begins", || server.backend.calls() == 1).await;
+        eventually("the call begins", async || server.backend.calls() == 1).await;
 
         socket2::SockRef::from(&client.0).set_linger(Some(Duration::ZERO)).unwrap();
         drop(client);
 
-        eventually("the call ends", || server.backend.calls() == 0).await;
+        eventually("the call ends", async || server.backend.calls() == 0).await;
     }
-    eventually("two events", || server.backend.events() == [EventKind::ClientLeft; 2]).await;
+    eventually("two events", async || server.backend.events() == [EventKind::ClientLeft; 2]).await;
 }
 
 #[tokio::test]
@@ -190,7 +192,7 @@ async fn a_connection_switches_protocols_after_101() {
     assert_eq!(client.until("\r\n\r\n").await, "GET / HTTP/1.1\r\n\r\n");
     assert_eq!(server.listener.connections(), 1);
     drop(client);
-    eventually("the connection is counted off", || server.listener.connections() == 0).await;
+    eventually("the connection is counted off", async || server.listener.connections() == 0).await;
 }
 
 #[tokio::test]

@@ -20,7 +20,9 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::support::{Server, eventually, in_time, limits};
+use crate::support::eventually;
+
+use super::support::{Server, in_time, limits};
 
 type Sent = Full<Bytes>;
 
@@ -142,11 +144,11 @@ async fn a_call_over_http2_is_dropped_with_its_stream() {
     let server = Server::start();
     let mut sender = http2(server.connect().await.0).await;
     let call = tokio::spawn(sender.send_request(request("GET", "http://api.contoso.example/never", "")));
-    eventually("the call begins", || server.backend.calls() == 1).await;
+    eventually("the call begins", async || server.backend.calls() == 1).await;
 
     call.abort();
 
-    eventually("the call ends", || server.backend.calls() == 0).await;
+    eventually("the call ends", async || server.backend.calls() == 0).await;
     assert_eq!(server.listener.connections(), 1);
 }
 
@@ -155,7 +157,7 @@ async fn an_http2_connection_that_rests_is_closed() {
     let server = Server::with(limits(), None);
     let sender = http2(server.connect().await.0).await;
 
-    eventually("it is closed", || sender.is_closed() && server.listener.connections() == 0).await;
+    eventually("it is closed", async || sender.is_closed() && server.listener.connections() == 0).await;
 }
 
 #[tokio::test]
@@ -196,7 +198,7 @@ async fn a_handshake_must_succeed_in_time() {
     let mut plain = server.connect().await;
     plain.send("GET /hello HTTP/1.1\r\n\r\n").await;
     plain.rest().await;
-    eventually("the handshake fails", || server.backend.events().len() == 2).await;
+    eventually("the handshake fails", async || server.backend.events().len() == 2).await;
     assert_eq!(server.backend.events()[1], EventKind::HandshakeFailed);
 
     let refused = authority.connect(&server, "first.contoso.example", &["h3"]).await;

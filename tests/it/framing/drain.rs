@@ -8,7 +8,9 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
-use super::support::{Server, eventually, in_time};
+use crate::support::eventually;
+
+use super::support::{Server, in_time};
 
 const LONG: Duration = Duration::from_secs(15);
 
@@ -20,7 +22,7 @@ async fn a_request_under_way_is_finished() {
     let mut resting = server.connect().await;
     resting.send("GET /hello HTTP/1.1\r\n\r\n").await;
     resting.until("hello").await;
-    eventually("the call begins", || server.backend.calls() == 1).await;
+    eventually("the call begins", async || server.backend.calls() == 1).await;
 
     server.drainer.drain(LONG);
 
@@ -53,7 +55,7 @@ async fn what_does_not_end_is_ended() {
     let mut tunnel = server.connect().await;
     tunnel.send("GET /upgrade HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n").await;
     tunnel.until("connection: upgrade\r\n\r\n").await;
-    eventually("the call is under way", || server.backend.calls() == 1).await;
+    eventually("the call is under way", async || server.backend.calls() == 1).await;
 
     server.drainer.drain(Duration::from_millis(200));
 

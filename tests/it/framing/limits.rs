@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use entrada::unstable::{connection::EventKind, listener::Limits};
 use tokio::io::AsyncReadExt;
 
-use super::support::{Server, eventually, in_time, limits};
+use crate::support::eventually;
+
+use super::support::{Server, in_time, limits};
 
 #[tokio::test]
 async fn a_head_that_begins_must_end_in_time() {
@@ -93,7 +95,7 @@ async fn a_client_that_takes_nothing_is_given_up() {
     let mut client = server.connect().await;
     client.send("GET /large HTTP/1.1\r\n\r\n").await;
 
-    eventually("it is given up", || server.backend.events() == [EventKind::ClientLeft]).await;
+    eventually("it is given up", async || server.backend.events() == [EventKind::ClientLeft]).await;
 
     let mut read = Vec::new();
     assert!(in_time(client.0.read_to_end(&mut read)).await.is_err(), "{} bytes look whole", read.len());
@@ -106,14 +108,14 @@ async fn connections_are_counted() {
     for client in [&mut first, &mut second] {
         client.send("GET /never HTTP/1.1\r\n\r\n").await;
     }
-    eventually("both have a request under way", || server.backend.calls() == 2).await;
+    eventually("both have a request under way", async || server.backend.calls() == 2).await;
 
     let mut third = server.connect().await;
 
     assert_eq!(third.rest().await, "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     assert_eq!(server.backend.events(), [EventKind::ConnectionRefused]);
     drop(first);
-    eventually("one is open", || server.listener.connections() == 1).await;
+    eventually("one is open", async || server.listener.connections() == 1).await;
     assert!(server.answer("GET /hello HTTP/1.1\r\n\r\n").await.ends_with("hello"));
     drop(second);
 }

@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -305,13 +305,4 @@ fn undated(bytes: &[u8]) -> String {
 /// Fails after a timeout: nothing in these tests takes long.
 pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(20), future).await.expect("the test hangs")
-}
-
-/// Waits until the condition is true.
-pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !holds() {
-        assert!(started.elapsed() < Duration::from_secs(20), "never: {what}");
-        tokio::task::yield_now().await;
-    }
 }

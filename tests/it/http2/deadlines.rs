@@ -13,8 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::raw::{CANCEL, DATA, END_STREAM, FIRST_WINDOW, GOAWAY, HEADERS, RST_STREAM, Raw, WIDE, in_time};
 use crate::{
-    framing::support::{Server, eventually},
-    support::{Gateway, TestBed, Upstream, config},
+    framing::support::Server,
+    support::{Gateway, TestBed, Upstream, config, eventually},
 };
 
 const FABRIKAM: &str = "22223333-cccc-4444-dddd-5555eeee6666";
@@ -26,7 +26,7 @@ async fn large() -> Upstream {
 }
 
 /// Starts a gateway with an open route and a guarded one, whose listener has these limits.
-async fn house(limits: &str) -> TestBed {
+async fn bed(limits: &str) -> TestBed {
     let routes = "- { name: open, match: { path: /open }, inbound: [ limit-concurrency: { max-count: 2, key: all } ], anonymous: true, upstream: backend }\n\
                   - { name: orders, match: { path: /orders }, inbound: [ validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], scopes: [Orders.Read] } ], upstream: backend }";
     TestBed::around(large().await, routes, &listener(limits)).await
@@ -38,10 +38,10 @@ fn listener(limits: &str) -> String {
 
 #[tokio::test]
 async fn a_stream_whose_client_opens_no_window_ends_with_write_timeout() {
-    let house = house("write-timeout: 1s").await;
+    let bed = bed("write-timeout: 1s").await;
     // Of the stream; of the connection; and one that was opened and not any more.
     for (window, taken) in [(0, 0), (WIDE, FIRST_WINDOW), (10_000, 10_000)] {
-        let mut client = Raw::open(house.gateway.address(), window).await;
+        let mut client = Raw::open(bed.gateway.address(), window).await;
         let begun = Instant::now();
         for stream in [1, 3] {
             client.get(stream, "/open", &[]).await;
@@ -61,13 +61,9 @@ async fn a_stream_whose_client_opens_no_window_ends_with_write_timeout() {
         assert_eq!(codes, (CANCEL, CANCEL));
         assert!(data >= taken as usize && data <= 2 * FIRST_WINDOW as usize, "{data} bytes came");
         assert!(begun.elapsed() >= Duration::from_millis(900), "they had a second");
-        in_time(house.upstream.until_open(0)).await;
-        in_time(async {
-            while house.gateway.records().iter().filter(|it| it["complete"] == false).count() < 2 {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        in_time(bed.upstream.until_open(0)).await;
+        let torn = || bed.gateway.records().iter().filter(|it| it["complete"] == false).count();
+        eventually("both records", async || torn() >= 2).await;
         // Both places are free again, and the connection is good for more.
         client.get(5, "/open", &[]).await;
         let answer = client.until(|frame| frame.kind == HEADERS && frame.stream == 5).await;
@@ -77,30 +73,30 @@ async fn a_stream_whose_client_opens_no_window_ends_with_write_timeout() {
 
 #[tokio::test]
 async fn a_stream_whose_client_opens_no_window_ends_with_max_stream() {
-    let house = house("max-stream: 1s").await;
-    let mut client = Raw::open(house.gateway.address(), 0).await;
+    let bed = bed("max-stream: 1s").await;
+    let mut client = Raw::open(bed.gateway.address(), 0).await;
 
     client.get(1, "/open", &[]).await;
 
     assert_eq!(client.until_reset(1).await, CANCEL);
-    in_time(house.upstream.until_open(0)).await;
-    let record = house.gateway.record(|record| record["complete"] == false).await;
+    in_time(bed.upstream.until_open(0)).await;
+    let record = bed.gateway.record(|record| record["complete"] == false).await;
     assert_eq!(record["cause"], "the stream has reached its maximum duration");
 }
 
 #[tokio::test]
 async fn a_stream_whose_client_opens_no_window_ends_with_its_token() {
-    let house = house("max-stream: 1h").await;
-    let token = house.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
+    let bed = bed("max-stream: 1h").await;
+    let token = bed.tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]);
     // With the skew of five minutes that every policy has, two seconds are left.
     let token = token.issued_in(-600).expires_in(-298).sign();
-    let mut client = Raw::open(house.gateway.address(), 0).await;
+    let mut client = Raw::open(bed.gateway.address(), 0).await;
 
     client.get(1, "/orders", &[("authorization", &format!("Bearer {token}"))]).await;
 
     assert_eq!(client.until_reset(1).await, CANCEL);
-    in_time(house.upstream.until_open(0)).await;
-    let record = house.gateway.record(|record| record["complete"] == false).await;
+    in_time(bed.upstream.until_open(0)).await;
+    let record = bed.gateway.record(|record| record["complete"] == false).await;
     assert_eq!(record["cause"], "the stream has reached its maximum duration");
 }
 
@@ -131,13 +127,8 @@ async fn a_client_that_takes_nothing_loses_its_stream_with_its_partners_access()
     assert_eq!(client.until_reset(1).await, CANCEL);
     // Also over HTTP/1.1, where nothing was read.
     in_time(upstream.until_open(0)).await;
-    in_time(async {
-        let torn = |record: &&serde_json::Value| record["cause"] == "the partner's access was revoked";
-        while gateway.records().iter().filter(torn).count() < 2 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let torn = |record: &&serde_json::Value| record["cause"] == "the partner's access was revoked";
+    eventually("both records", async || gateway.records().iter().filter(torn).count() >= 2).await;
 }
 
 #[tokio::test]
@@ -167,8 +158,8 @@ async fn a_connection_whose_socket_takes_nothing_is_closed() {
         client.get(stream * 2 + 1, "/large", &[]).await;
     }
 
-    eventually("it is closed", || server.listener.connections() == 0).await;
-    eventually("the calls have ended", || server.backend.calls() == 0).await;
+    eventually("it is closed", async || server.listener.connections() == 0).await;
+    eventually("the calls have ended", async || server.backend.calls() == 0).await;
     assert!(server.backend.events().contains(&EventKind::ClientLeft));
 }
 

@@ -12,8 +12,8 @@ use super::raw::{
     CANCEL, DATA, END_HEADERS, END_STREAM, FIRST_WINDOW, HEADERS, RST_STREAM, Raw, SETTINGS, WIDE, block, frame, in_time,
 };
 use crate::{
-    framing::support::{Server, eventually},
-    support::{Gateway, RawUpstream, Step},
+    framing::support::Server,
+    support::{Gateway, RawUpstream, Step, eventually},
 };
 
 const ROUTE: &str = "  - { name: open, match: { path: /open }, anonymous: true, upstream: backend }";
@@ -83,7 +83,7 @@ async fn an_answer_whose_window_was_taken_back_ends_with_write_timeout() {
     client.send(&frame(HEADERS, END_HEADERS, 1, &post)).await;
     client.send(&frame(DATA, 0, 1, &[b'x'; 16 << 10]).repeat(3)).await;
     client.send(&frame(DATA, END_STREAM, 1, b"end")).await;
-    eventually("it is answered", || server.backend.calls() == 0).await;
+    eventually("it is answered", async || server.backend.calls() == 0).await;
     // Tasks take turns: all of it is handed over before the test goes on.
     for _ in 0..100 {
         tokio::task::yield_now().await;

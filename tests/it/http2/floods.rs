@@ -7,14 +7,14 @@ use super::raw::{
     DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, FIRST_WINDOW, Frame, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM, Raw,
     SETTINGS, WIDE, WINDOW_UPDATE, block, frame, get, in_time,
 };
-use crate::framing::support::{Server, eventually};
+use crate::{framing::support::Server, support::eventually};
 
 async fn assert_sent_away<T: AsyncRead + AsyncWrite + Unpin>(server: &Server, mut client: Raw<T>, name: &str) {
     while client.next().await.is_some() {}
     assert_eq!(client.gone, Some(ENHANCE_YOUR_CALM), "{name}");
     drop(client);
-    eventually("the connection is closed", || server.listener.connections() == 0).await;
-    eventually("its calls have ended", || server.backend.calls() == 0).await;
+    eventually("the connection is closed", async || server.listener.connections() == 0).await;
+    eventually("its calls have ended", async || server.backend.calls() == 0).await;
     // What the library counts itself it ends itself.
     let ended = |event: &EventKind| matches!(event, EventKind::Http2Flood | EventKind::Http2Failed);
     assert!(server.backend.events().iter().any(ended), "{name}: {:?}", server.backend.events());
@@ -47,7 +47,7 @@ async fn control_frames_without_end_end_the_connection() {
         let mut client = client_of(&server, FIRST_WINDOW).await;
         let post = block(&[(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/read")]);
         client.send(&frame(HEADERS, END_HEADERS, 1, &post)).await;
-        eventually("the call begins", || server.backend.calls() == 1).await;
+        eventually("the call begins", async || server.backend.calls() == 1).await;
 
         // What is allowed is served. DATA that nobody has read the library bounds closer.
         if !name.contains("DATA") {
@@ -75,13 +75,13 @@ async fn streams_that_are_cancelled_without_end_end_the_connection() {
                 client.until(answered).await;
             } else {
                 let sent_away = || !server.backend.events().is_empty();
-                eventually("the call begins", || server.backend.calls() == 1 || sent_away()).await;
+                eventually("the call begins", async || server.backend.calls() == 1 || sent_away()).await;
             }
             if client.gone.is_some() || !server.backend.events().is_empty() {
                 break;
             }
             client.flood(&frame(RST_STREAM, 0, id, &[0, 0, 0, 8])).await;
-            eventually("the call ends", || server.backend.calls() == 0).await;
+            eventually("the call ends", async || server.backend.calls() == 0).await;
         }
 
         assert_sent_away(&server, client, path).await;
@@ -108,9 +108,9 @@ async fn a_thousand_streams_may_be_cancelled() {
     for stream in 0..900_u32 {
         let id = stream * 2 + 1;
         client.get(id, "/never", &[]).await;
-        eventually("the call begins", || server.backend.calls() == 1).await;
+        eventually("the call begins", async || server.backend.calls() == 1).await;
         client.send(&frame(RST_STREAM, 0, id, &[0, 0, 0, 8])).await;
-        eventually("the call ends", || server.backend.calls() == 0).await;
+        eventually("the call ends", async || server.backend.calls() == 0).await;
     }
 
     client.get(2_001, "/hello", &[]).await;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use entrada::Reason;
 use tokio::sync::Semaphore;
 
-use super::raw::{DATA, END_HEADERS, END_STREAM, FIRST_WINDOW, HEADERS, RST_STREAM, Raw, block, frame, get, in_time};
-use crate::support::{Gateway, RawUpstream, Step};
+use super::raw::{DATA, END_HEADERS, END_STREAM, FIRST_WINDOW, HEADERS, RST_STREAM, Raw, block, frame, get};
+use crate::support::{Gateway, RawUpstream, Step, eventually};
 
 const ROUTE: &str = "  - { name: open, match: { path: /open }, anonymous: true, upstream: backend }";
 const PROTOCOL_ERROR: u32 = 1;
@@ -55,12 +55,7 @@ async fn a_request_that_is_malformed_in_http2_is_reset_and_recorded() {
         let answer = client.until(|frame| frame.stream == stream && matches!(frame.kind, HEADERS | RST_STREAM)).await;
 
         assert_eq!((answer.kind, answer.code()), (RST_STREAM, PROTOCOL_ERROR), "{name}");
-        in_time(async {
-            while gateway.records().len() <= index {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        eventually(name, async || gateway.records().len() > index).await;
         let record = gateway.record(|_| true).await;
         assert_eq!(
             (&record["decision"], &record["code"]),
@@ -92,12 +87,7 @@ async fn a_stream_that_is_one_too_many_is_refused_and_recorded() {
     for stream in 0..100 {
         client.get(stream * 2 + 1, "/open", &[]).await;
     }
-    in_time(async {
-        while upstream.received().len() < 100 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    eventually("all requests", async || upstream.received().len() >= 100).await;
 
     client.get(201, "/open", &[]).await;
 

@@ -1,7 +1,7 @@
 //! Tests of uploads without an end, and of the fairness between streams.
 
 use super::raw::{ACK, DATA, END_HEADERS, END_STREAM, FIRST_WINDOW, Frame, HEADERS, PING, RST_STREAM, Raw, block, frame, get};
-use crate::framing::support::{Server, eventually};
+use crate::{framing::support::Server, support::eventually};
 
 fn post(path: &str) -> Vec<u8> {
     block(&[(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", path)])
@@ -28,7 +28,7 @@ async fn a_burst_of_cancelled_streams_leaves_the_connection_serving() {
 
     client.get(101, "/hello", &[]).await;
     assert_served(&mut client, 101).await;
-    eventually("the calls have ended", || server.backend.calls() == 0).await;
+    eventually("the calls have ended", async || server.backend.calls() == 0).await;
     assert!(server.backend.events().is_empty());
 }
 

@@ -12,7 +12,7 @@ const TOKEN: &str = "validate-azure-ad-token: { tenant: contoso, audiences: [api
 const APP: &str = "validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], token-kind: app }";
 const CLIENT: &str = "22223333-cccc-4444-dddd-5555eeee6666";
 const GATEWAY: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
-/// What each config has that names a listener with a certificate: `server` is for gateway.contoso.example, `old` has expired.
+/// The certificates of each config that names a listener with a certificate: `server` is for gateway.contoso.example, `old` has expired.
 const TLS: &str = "tls: { certificate: server.pem, private-key: server.key }";
 const SETS: &str = "address-sets: { front-doors: { service-tags: tags.json, tags: [AzureFrontDoor.Backend] } }";
 

@@ -11,6 +11,8 @@ use tokio::{
 
 use entrada::Reason;
 
+use super::gateway::note_code;
+
 /// A response, read completely.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
@@ -22,7 +24,11 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) async fn read(response: reqwest::Response) -> Self {
         let (status, headers) = (response.status(), response.headers().clone());
-        Self { status, headers, body: response.bytes().await.expect("the answer's body comes whole") }
+        let answer = Self { status, headers, body: response.bytes().await.expect("the answer's body comes whole") };
+        if answer.header("content-type") == Some("application/problem+json") {
+            note_code(answer.json()["code"].as_str().unwrap_or_default());
+        }
+        answer
     }
 
     /// Returns the header's value.

@@ -1,20 +1,12 @@
 //! A gateway in the test's own process, started from config text as a user would write it.
 
-use std::{
-    collections::BTreeSet,
-    net::SocketAddr,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, path::Path, time::Instant};
 
 use http::Method;
 
 use entrada::{Document, Server, ServerOptions};
 
-use super::Answer;
-
-/// The timeout of expected events: far longer than anything takes on any machine.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+use super::{Answer, wait::LONGEST_WAIT};
 
 /// A running gateway.
 pub(crate) struct Gateway {
@@ -155,19 +147,25 @@ impl Gateway {
     }
 }
 
-/// The variable that names a folder for the codes of records: what is written there, the gateways of the tests have refused with.
+/// The variable that names a folder for the codes of refusals: those that a test's answers and records had.
 pub(crate) const SEEN_CODES: &str = "ENTRADA_SEEN_CODES";
 
-/// Notes the codes of the records of a gateway that is about to end, where the environment asks for it.
-fn note_codes(server: &Server) {
-    let Some(folder) = std::env::var_os(SEEN_CODES) else { return };
-    let lines = server.audit().recent();
-    let records = lines.iter().filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
-    let codes: BTreeSet<_> =
-        records.filter_map(|record| Some(record["code"].as_str().filter(|code| !code.is_empty())?.to_owned())).collect();
+/// Notes a code that an answer or a record had, where the environment asks for it.
+pub(crate) fn note_code(code: &str) {
+    let Some(folder) = std::env::var_os(SEEN_CODES).filter(|_| !code.is_empty()) else { return };
     let _ = std::fs::create_dir_all(&folder);
-    for code in codes {
-        let _ = std::fs::write(Path::new(&folder).join(code), "");
+    let _ = std::fs::write(Path::new(&folder).join(code), "");
+}
+
+/// Notes the codes of the records of a gateway that is about to end, those of report-only included.
+fn note_codes(server: &Server) {
+    if std::env::var_os(SEEN_CODES).is_none() {
+        return;
+    }
+    for line in server.audit().recent() {
+        let record: serde_json::Value = serde_json::from_slice(&line).unwrap_or_default();
+        let reported = record["would_deny"].as_array().into_iter().flatten().map(|entry| &entry["code"]);
+        reported.chain([&record["code"]]).filter_map(serde_json::Value::as_str).for_each(note_code);
     }
 }
 

@@ -6,6 +6,7 @@ mod gateway;
 mod raw_upstream;
 mod test_bed;
 mod upstream;
+mod wait;
 
 pub(crate) use authority::{Authority, Identity, client_of, self_signed, tls_of};
 pub(crate) use caller::{Answer, RawConnection};
@@ -13,3 +14,4 @@ pub(crate) use gateway::{Call, Gateway, SEEN_CODES};
 pub(crate) use raw_upstream::{RawUpstream, Step};
 pub(crate) use test_bed::{ORDERS_TOKEN, TestBed, config};
 pub(crate) use upstream::{Received, Upstream};
+pub(crate) use wait::{LONGEST_WAIT, eventually};

@@ -34,10 +34,10 @@ async fn partners() -> TestBed {
 
 #[tokio::test]
 async fn partners_and_addresses() {
-    let house = partners().await;
+    let bed = partners().await;
     let call = async |application: &str| {
-        let token = house.tenant.token().app(application).audience("api://orders").sign();
-        house.gateway.get("/orders").bearer(token).send().await
+        let token = bed.tenant.token().app(application).audience("api://orders").sign();
+        bed.gateway.get("/orders").bearer(token).send().await
     };
 
     for (question, application, expected) in [
@@ -51,34 +51,34 @@ async fn partners_and_addresses() {
         ("Has the partner's access ended?", FORMER, &["partner-expired", "former"]),
     ] {
         let answer = call(application).await;
-        ask(&house.gateway, question, &answer, expected).await;
+        ask(&bed.gateway, question, &answer, expected).await;
     }
-    let answer = house.gateway.get("/office").send().await;
+    let answer = bed.gateway.get("/office").send().await;
     ask(
-        &house.gateway,
+        &bed.gateway,
         "From which address does the caller come, and how is that known?",
         &answer,
         &["caller-address-not-allowed", "inbound[0].ip-filter", "\"caller\":\"127.0.0.1\"", "\"address_source\":\"peer\""],
     )
     .await;
-    let answer = house.gateway.get("/safe").send().await;
-    ask(&house.gateway, "Did the request come without TLS?", &answer, &["tls-required", "\"tls_version\":null", "safe"]).await;
+    let answer = bed.gateway.get("/safe").send().await;
+    ask(&bed.gateway, "Did the request come without TLS?", &answer, &["tls-required", "\"tls_version\":null", "safe"]).await;
 }
 
 #[tokio::test]
 async fn who_is_refused_most_is_at_the_top() {
-    let house = partners().await;
+    let bed = partners().await;
     for (application, times) in [(REVOKED, 1), (STRANGER, 3), (FABRIKAM, 4)] {
-        let token = house.tenant.token().app(application).audience("api://orders").sign();
+        let token = bed.tenant.token().app(application).audience("api://orders").sign();
         for _ in 0..times {
-            house.gateway.get("/orders").bearer(&token).send().await;
+            bed.gateway.get("/orders").bearer(&token).send().await;
         }
     }
-    house.gateway.get("/orders/last").send().await;
-    house.gateway.record(|record| record["path"] == "/orders/last").await;
+    bed.gateway.get("/orders/last").send().await;
+    bed.gateway.record(|record| record["path"] == "/orders/last").await;
 
     let (_, line) = super::questions().into_iter().find(|(question, _)| question == "Who is refused most?").unwrap();
-    let Some(answer) = super::jq(&line, &house.gateway.written_records().join("\n")) else { return };
+    let Some(answer) = super::jq(&line, &bed.gateway.written_records().join("\n")) else { return };
 
     let rows: Vec<_> = answer.lines().collect();
     assert_eq!(rows.len(), 3, "{answer}");
@@ -86,14 +86,14 @@ async fn who_is_refused_most_is_at_the_top() {
 }
 
 /// A gateway whose listener asks for certificates.
-struct Door {
+struct CertificateBed {
     _folder: tempfile::TempDir,
     servers: Authority,
     clients: Authority,
     gateway: Gateway,
 }
 
-impl Door {
+impl CertificateBed {
     async fn open() -> Self {
         let (servers, clients, upstream) =
             (Authority::new("Contoso Servers"), Authority::new("Fabrikam Root"), Upstream::start().await);
@@ -122,23 +122,23 @@ impl Door {
 
 #[tokio::test]
 async fn certificates_and_handshakes() {
-    let door = Door::open().await;
+    let bed = CertificateBed::open().await;
 
-    let none = door.get(None).await;
-    ask(&door.gateway, "Was a client certificate shown?", &none, &["client-certificate-missing", "\"client_certificate\":null"])
+    let none = bed.get(None).await;
+    ask(&bed.gateway, "Was a client certificate shown?", &none, &["client-certificate-missing", "\"client_certificate\":null"])
         .await;
     let own = self_signed("daemon");
-    let untrusted = door.get(Some(&own)).await;
+    let untrusted = bed.get(Some(&own)).await;
     ask(
-        &door.gateway,
+        &bed.gateway,
         "Which certificate was refused, and why?",
         &untrusted,
         &["client-certificate-untrusted", &own.thumbprint()],
     )
     .await;
-    let accepted = door.get(Some(&door.clients.client("daemon"))).await;
+    let accepted = bed.get(Some(&bed.clients.client("daemon"))).await;
     accepted.assert_allowed();
-    let record = door.gateway.record(|record| record["decision"] == "allow").await;
+    let record = bed.gateway.record(|record| record["decision"] == "allow").await;
     assert_eq!(record["tls_version"], "1.3", "{record}");
 
     // A client that trusts nobody breaks the handshake off.
@@ -147,9 +147,9 @@ async fn certificates_and_handshakes() {
         .unwrap()
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth();
-    let tcp = TcpStream::connect(door.gateway.address()).await.unwrap();
+    let tcp = TcpStream::connect(bed.gateway.address()).await.unwrap();
     let name = "gateway.contoso.example".try_into().unwrap();
     TlsConnector::from(Arc::new(client)).connect(name, tcp).await.unwrap_err();
-    door.gateway.record(|record| record["event"] == "handshake-failed").await;
-    assert_answer(&door.gateway, "Why did the TLS handshake fail?", "", &["127.0.0.1", "UnknownCA"]);
+    bed.gateway.record(|record| record["event"] == "handshake-failed").await;
+    assert_answer(&bed.gateway, "Why did the TLS handshake fail?", "", &["127.0.0.1", "UnknownCA"]);
 }

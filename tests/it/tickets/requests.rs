@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::{ask, assert_answer};
 use crate::support::{Gateway, RawConnection, RawUpstream, Step, TestBed};
 
-async fn house() -> TestBed {
+async fn bed() -> TestBed {
     let routes = "- { name: orders, match: { path: /orders, methods: [GET, POST] }, anonymous: true, upstream: backend }\n\
                   - { name: shop, match: { hosts: [shop.contoso.example], path: / }, anonymous: true, upstream: backend }\n\
                   - name: limited\n  match: { path: /limited }\n  anonymous: true\n  upstream: backend\n  inbound: [ rate-limit-by-key: { calls: 1, renewal-period: 1h, counter-key: \"@(caller.address)\" } ]";
@@ -19,8 +19,8 @@ async fn house() -> TestBed {
 
 #[tokio::test]
 async fn hosts_paths_methods_and_targets() {
-    let house = house().await;
-    let gateway = &house.gateway;
+    let bed = bed().await;
+    let gateway = &bed.gateway;
 
     let answer = gateway.get("/nothing").header("host", "www.contoso.example").send().await;
     ask(gateway, "Does no route have this path?", &answer, &["no-route", "www.contoso.example", "/nothing", "path"]).await;
@@ -35,17 +35,17 @@ async fn hosts_paths_methods_and_targets() {
 #[tokio::test]
 async fn a_host_that_no_route_has() {
     let route = "- { name: shop, match: { hosts: [shop.contoso.example], path: / }, anonymous: true, upstream: backend }";
-    let house = TestBed::with(route, "").await;
+    let bed = TestBed::with(route, "").await;
 
-    let answer = house.gateway.get("/").header("host", "www.contoso.example").send().await;
+    let answer = bed.gateway.get("/").header("host", "www.contoso.example").send().await;
 
-    ask(&house.gateway, "Does no route have this host?", &answer, &["no-route", "www.contoso.example", "other hosts"]).await;
+    ask(&bed.gateway, "Does no route have this host?", &answer, &["no-route", "www.contoso.example", "other hosts"]).await;
 }
 
 #[tokio::test]
 async fn limits() {
-    let house = house().await;
-    let gateway = &house.gateway;
+    let bed = bed().await;
+    let gateway = &bed.gateway;
 
     let answer = gateway.request(http::Method::POST, "/orders").body(vec![b'x'; 5_000]).send().await;
     ask(gateway, "Which limit was the body beyond?", &answer, &["body-too-large", "limits.body-bytes", "1024"]).await;
@@ -73,8 +73,8 @@ async fn limits() {
 
 #[tokio::test]
 async fn ids_and_configs() {
-    let house = house().await;
-    let gateway = &house.gateway;
+    let bed = bed().await;
+    let gateway = &bed.gateway;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
 
     let answer = gateway

@@ -67,136 +67,121 @@ impl House {
 
 #[tokio::test]
 async fn forms_times_and_keys() {
-    let house = House::open().await;
-    let user = || house.user();
+    let bed = House::open().await;
+    let user = || bed.user();
 
-    house
-        .ask(
-            "What is wrong with the form of the token?",
-            "/scope",
-            user().header("crit", json!(["exp"])),
-            &["token-malformed", "crit"],
-        )
-        .await;
-    house
-        .ask(
-            "For how long has the token been expired?",
-            "/scope",
-            user().issued_in(-9_000).expires_in(-5_000),
-            &["token-expired", "expired 50", " s ago", CLIENT],
-        )
-        .await;
-    house
-        .ask("Does the clock of this machine go wrong?", "/scope", user().issued_in(900), &["token-not-yet-valid", "clock"])
-        .await;
+    bed.ask(
+        "What is wrong with the form of the token?",
+        "/scope",
+        user().header("crit", json!(["exp"])),
+        &["token-malformed", "crit"],
+    )
+    .await;
+    bed.ask(
+        "For how long has the token been expired?",
+        "/scope",
+        user().issued_in(-9_000).expires_in(-5_000),
+        &["token-expired", "expired 50", " s ago", CLIENT],
+    )
+    .await;
+    bed.ask("Does the clock of this machine go wrong?", "/scope", user().issued_in(900), &["token-not-yet-valid", "clock"]).await;
     let forged = user().wrong_key();
-    house
-        .ask(
-            "Whose key has signed the token?",
-            "/scope",
-            forged,
-            &["token-signature-invalid", "\"verified\":false", "key_id", "\"issuer\""],
-        )
-        .await;
-    house.ask("Are the signing keys out of reach?", "/unreachable", user(), &["signing-keys-unavailable", "status page"]).await;
+    bed.ask(
+        "Whose key has signed the token?",
+        "/scope",
+        forged,
+        &["token-signature-invalid", "\"verified\":false", "key_id", "\"issuer\""],
+    )
+    .await;
+    bed.ask("Are the signing keys out of reach?", "/unreachable", user(), &["signing-keys-unavailable", "status page"]).await;
 }
 
 #[tokio::test]
 async fn who_is_refused_and_what_is_missing() {
-    let house = House::open().await;
-    let user = || house.user();
+    let bed = House::open().await;
+    let user = || bed.user();
 
-    house
-        .ask(
-            "For which audience is the token, and which one is wanted?",
-            "/scope",
-            user().audience("api://orders/"),
-            &["token-audience-not-allowed", "\"audience\":\"api://orders/\"", "slash"],
-        )
-        .await;
+    bed.ask(
+        "For which audience is the token, and which one is wanted?",
+        "/scope",
+        user().audience("api://orders/"),
+        &["token-audience-not-allowed", "\"audience\":\"api://orders/\"", "slash"],
+    )
+    .await;
     let foreign = user().tenant("fabrikam");
-    house
-        .ask("From which tenant does the caller come?", "/several", foreign, &["token-tenant-not-allowed", "\"tenant_id\":\""])
+    bed.ask("From which tenant does the caller come?", "/several", foreign, &["token-tenant-not-allowed", "\"tenant_id\":\""])
         .await;
-    house
-        .ask(
-            "Which client application was refused?",
-            "/client",
-            user().client(OTHER_CLIENT),
-            &["client-application-not-allowed", OTHER_CLIENT, "client-application-ids"],
-        )
-        .await;
-    house
-        .ask(
-            "Which scopes does the token have, and which one is missing?",
-            "/scope",
-            user().scopes(["Orders.Write"]),
-            &["scope-missing", "[\"Orders.Write\"]", "Orders.Read"],
-        )
-        .await;
-    let app = house.tenant.token().app(CLIENT).audience("api://orders").roles(["Orders.List"]);
-    house
-        .ask(
-            "Which roles does the token have, and which one is missing?",
-            "/role",
-            app,
-            &["role-missing", "[\"Orders.List\"]", "Orders.Read.All"],
-        )
-        .await;
-    let app = house.tenant.token().app(CLIENT).audience("api://orders").roles(["Orders.List"]);
-    house
-        .ask(
-            "Is it a user's token or an application's?",
-            "/user",
-            app,
-            &["token-kind-not-allowed", "\"token_kind\":\"app\"", "token-kind"],
-        )
-        .await;
+    bed.ask(
+        "Which client application was refused?",
+        "/client",
+        user().client(OTHER_CLIENT),
+        &["client-application-not-allowed", OTHER_CLIENT, "client-application-ids"],
+    )
+    .await;
+    bed.ask(
+        "Which scopes does the token have, and which one is missing?",
+        "/scope",
+        user().scopes(["Orders.Write"]),
+        &["scope-missing", "[\"Orders.Write\"]", "Orders.Read"],
+    )
+    .await;
+    let app = bed.tenant.token().app(CLIENT).audience("api://orders").roles(["Orders.List"]);
+    bed.ask(
+        "Which roles does the token have, and which one is missing?",
+        "/role",
+        app,
+        &["role-missing", "[\"Orders.List\"]", "Orders.Read.All"],
+    )
+    .await;
+    let app = bed.tenant.token().app(CLIENT).audience("api://orders").roles(["Orders.List"]);
+    bed.ask(
+        "Is it a user's token or an application's?",
+        "/user",
+        app,
+        &["token-kind-not-allowed", "\"token_kind\":\"app\"", "token-kind"],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn claims_groups_and_conditions() {
-    let house = House::open().await;
-    let user = || house.user();
+    let bed = House::open().await;
+    let user = || bed.user();
 
-    house
-        .ask(
-            "Is the caller in the required group?",
-            "/group",
-            user().claim("groups", json!(["others"])),
-            &["required-claim-missing", "groups", "\"object_id\":\""],
-        )
-        .await;
+    bed.ask(
+        "Is the caller in the required group?",
+        "/group",
+        user().claim("groups", json!(["others"])),
+        &["required-claim-missing", "groups", "\"object_id\":\""],
+    )
+    .await;
     let overage = user().without("groups").claim("_claim_names", json!({ "groups": "src1" }));
-    house
-        .ask("Is the user in too many groups for a token?", "/group", overage, &["group-overage", "groupMembershipClaims"])
-        .await;
-    house.ask("Did the client send an ID token?", "/scope", user().id_token(), &["token-not-access-token", "ID token"]).await;
-    house.ask("Which claim is missing?", "/claim", user(), &["required-claim-missing", "department"]).await;
-    house
-        .ask(
-            "Which value failed `authorize`?",
-            "/authorize",
-            user().claim("level", 3),
-            &["not-authorized", "inbound[1].authorize", "token.claims.level", "\"claims\":{\"level\":3}"],
-        )
-        .await;
+    bed.ask("Is the user in too many groups for a token?", "/group", overage, &["group-overage", "groupMembershipClaims"]).await;
+    bed.ask("Did the client send an ID token?", "/scope", user().id_token(), &["token-not-access-token", "ID token"]).await;
+    bed.ask("Which claim is missing?", "/claim", user(), &["required-claim-missing", "department"]).await;
+    bed.ask(
+        "Which value failed `authorize`?",
+        "/authorize",
+        user().claim("level", 3),
+        &["not-authorized", "inbound[1].authorize", "token.claims.level", "\"claims\":{\"level\":3}"],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn places() {
-    let house = House::open().await;
-    let token = house.user().sign();
+    let bed = House::open().await;
+    let token = bed.user().sign();
 
-    let bare = house.gateway.get("/scope").header("authorization", &token).send().await;
+    let bare = bed.gateway.get("/scope").header("authorization", &token).send().await;
     ask(
-        &house.gateway,
+        &bed.gateway,
         "Why is the token not seen, although `Authorization` is there?",
         &bare,
         &["token-missing", "without a scheme"],
     )
     .await;
     let bearer = format!("Bearer {token}");
-    let twice = house.gateway.get("/scope").header("authorization", &bearer).header("authorization", &bearer).send().await;
-    ask(&house.gateway, "Were two tokens sent?", &twice, &["token-ambiguous", "two tokens"]).await;
+    let twice = bed.gateway.get("/scope").header("authorization", &bearer).header("authorization", &bearer).send().await;
+    ask(&bed.gateway, "Were two tokens sent?", &twice, &["token-ambiguous", "two tokens"]).await;
 }
