@@ -83,7 +83,7 @@ fn request(
     *request.version_mut() = incoming.version;
     *request.uri_mut() = Uri::try_from(target).map_err(|error| Refusal::new(Reason::InternalError, error))?;
     *request.extensions_mut() = extensions;
-    *request.headers_mut() = headers;
+    *request.headers_mut() = headers.into();
     let headers = request.headers_mut();
     if !incoming.authority.is_absent() {
         let host = HeaderValue::try_from(incoming.authority.to_string());

@@ -6,12 +6,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::encoding::{Encoding, Form, NonAscii, Unencodable};
 use crate::{
+    base::fields::Fields,
     exchange::Exchange,
     expression::{EvaluationError, Expression, Facts, Template, field_value},
     inbound::{build_context::BuildContext, set_header::WhenAbsent},
@@ -94,7 +95,7 @@ impl IdentityHeaders {
         &self,
         exchange: &mut Exchange,
         incoming: &IncomingRequest,
-        headers: &mut HeaderMap,
+        headers: &mut Fields,
     ) -> Result<(), Unavailable> {
         for header in &self.0 {
             let written = header.write(&exchange.facts(incoming), headers);
@@ -133,7 +134,7 @@ impl IdentityHeader {
         Some(Self { name, value: value?, form, absent: absent?, at, place: place.clone() })
     }
 
-    fn write(&self, facts: &Facts<'_>, headers: &mut HeaderMap) -> Result<(), Unavailable> {
+    fn write(&self, facts: &Facts<'_>, headers: &mut Fields) -> Result<(), Unavailable> {
         // Whatever a policy put there, in any spelling: there is to be one field.
         remove_folded(headers, &self.name);
         let lines = match self.value.evaluate(facts).map_err(Unencodable::from).and_then(|value| self.form.lines(value)) {
@@ -147,7 +148,7 @@ impl IdentityHeader {
                     headers.append(self.name.clone(), line);
                 }
             }
-            (Absent::Default(value), true) => drop(headers.insert(self.name.clone(), value.clone())),
+            (Absent::Default(value), true) => headers.insert(self.name.clone(), value.clone()),
             (Absent::Skip, true) => {}
             // An empty text or list says nothing that a backend could tell from no field: it is as good as no claim.
             (Absent::Refuse, true) => {
@@ -244,9 +245,9 @@ mod tests {
 
     fn written(yaml: &str, before: &[(&'static str, &'static str)]) -> Result<Vec<String>, Unavailable> {
         let (world, table) = (World::new(), built(yaml).unwrap_or_else(|faults| panic!("{yaml}: {faults:?}")));
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::default();
         for (name, value) in before {
-            headers.append(*name, HeaderValue::from_static(value));
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         for header in &table.0 {
             header.write(&world.facts(), &mut headers)?;

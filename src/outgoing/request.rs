@@ -2,10 +2,10 @@
 
 use std::io::Write as _;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 
 use crate::{
-    base::{buffers, fmt_fast, header_names::X_REQUEST_ID},
+    base::{buffers, fields::Fields, fmt_fast, header_names::X_REQUEST_ID},
     caller::Caller,
     request::{IncomingRequest, RequestId, Reserved, TRACEPARENT, TRACESTATE, TraceContext, binds_connection},
     upstream::UpstreamRequest,
@@ -18,20 +18,18 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 /// Makes a request of what may pass of an incoming one: not what speaks of the caller's connection, not what is reserved, and not what the caller's
 /// `Connection` names. The last cannot erase what the gateway sets, for that is added later.
 pub(crate) fn from_incoming(incoming: &IncomingRequest, reserved: &Reserved) -> UpstreamRequest {
-    let mut headers = buffers::headers();
+    let mut headers = buffers::fields();
     let nominated = &incoming.connection.nominated;
-    for name in incoming.headers.keys() {
+    for (name, value) in &incoming.headers {
         // RFC 9110, section 7.6.1: fields named by Connection go no further.
         if reserved.stops(name) || nominated.contains(name) {
             continue;
         }
-        for value in incoming.headers.get_all(name) {
-            // The connection that such credentials speak for ends here; the upstream's is shared with other callers.
-            if name == header::AUTHORIZATION && binds_connection(value) {
-                continue;
-            }
-            headers.append(name.clone(), value.clone());
+        // The connection that such credentials speak for ends here; the upstream's is shared with other callers.
+        if *name == header::AUTHORIZATION && binds_connection(value) {
+            continue;
         }
+        headers.append(name.clone(), value.clone());
     }
     // `TE` is of one hop, and this hop passes the answer's trailers on; gRPC servers insist on seeing it.
     if incoming.takes_trailers() {
@@ -46,24 +44,37 @@ pub(crate) fn from_incoming(incoming: &IncomingRequest, reserved: &Reserved) -> 
 /// `X-Forwarded-For` is the caller's address alone. What earlier hops stated is either not trusted or of no use to a backend,
 /// and a single value reads the same from the left and from the right.
 pub(crate) fn set_forwarding_headers(
-    headers: &mut HeaderMap,
+    headers: &mut Fields,
     incoming: &IncomingRequest,
     (caller, id, trace): (&Caller, &RequestId, &TraceContext),
 ) {
-    headers.insert(X_FORWARDED_FOR, made(|out| fmt_fast::address(out, caller.address)));
+    // Nearly always nothing of the kind is there yet: the caller's own are not forwarded, and few policies set one.
+    headers.remove_if(is_made_here);
+    headers.append(X_FORWARDED_FOR, made(|out| fmt_fast::address(out, caller.address)));
     let scheme = HeaderValue::from_static(caller.scheme.unwrap_or(incoming.scheme).as_str());
-    headers.insert(X_FORWARDED_PROTO, scheme);
-    match caller.host.clone().or_else(|| host(incoming)) {
-        Some(host) => drop(headers.insert(X_FORWARDED_HOST, host)),
-        None => drop(headers.remove(X_FORWARDED_HOST)),
+    headers.append(X_FORWARDED_PROTO, scheme);
+    if let Some(host) = caller.host.clone().or_else(|| host(incoming)) {
+        headers.append(X_FORWARDED_HOST, host);
     }
-    headers.insert(X_REQUEST_ID, id.value().clone());
-    headers.insert(TRACEPARENT, trace.header_value());
-    headers.remove(TRACESTATE);
+    headers.append(X_REQUEST_ID, id.value().clone());
+    headers.append(TRACEPARENT, trace.header_value());
     if trace.keeps_state() {
         for state in incoming.headers.get_all(TRACESTATE) {
             headers.append(TRACESTATE, state.clone());
         }
+    }
+}
+
+/// Returns whether a field of this name is written by [`set_forwarding_headers`] alone.
+fn is_made_here(name: &HeaderName) -> bool {
+    match name.as_str().len() {
+        10 => *name == TRACESTATE,
+        11 => *name == TRACEPARENT,
+        12 => *name == X_REQUEST_ID,
+        15 => *name == X_FORWARDED_FOR,
+        16 => *name == X_FORWARDED_HOST,
+        17 => *name == X_FORWARDED_PROTO,
+        _ => false,
     }
 }
 
@@ -207,9 +218,9 @@ mod tests {
         let (id, trace) = (RequestId::generate(std::time::Duration::ZERO), TraceContext::of(&incoming.headers));
         set_forwarding_headers(&mut request.headers, &incoming, (&caller, &id, &trace));
 
-        assert_eq!(request.headers[X_FORWARDED_PROTO], "https");
-        assert_eq!(request.headers[X_FORWARDED_HOST], "public.contoso.example");
-        assert_eq!(request.headers.get_all(TRACESTATE).iter().collect::<Vec<_>>(), ["a=b", "c=d"]);
+        assert_eq!(request.headers.get(X_FORWARDED_PROTO).unwrap(), "https");
+        assert_eq!(request.headers.get(X_FORWARDED_HOST).unwrap(), "public.contoso.example");
+        assert_eq!(request.headers.get_all(TRACESTATE).collect::<Vec<_>>(), ["a=b", "c=d"]);
     }
 
     #[test]
@@ -232,7 +243,7 @@ mod tests {
             (Version::HTTP_10, &[("te", "trailers")], false),
         ] {
             let request = from_incoming(&incoming(version, fields), &reserved());
-            let said: Vec<_> = request.headers.get_all(header::TE).iter().collect();
+            let said: Vec<_> = request.headers.get_all(header::TE).collect();
             assert_eq!(said, if expected { &["trailers"][..] } else { &[] }, "{version:?} {fields:?}");
         }
     }
@@ -248,7 +259,7 @@ mod tests {
     }
 
     /// Returns the fields as a CGI program would see them.
-    fn cgi(headers: &HeaderMap) -> Vec<(String, String)> {
+    fn cgi(headers: &Fields) -> Vec<(String, String)> {
         let variable = |name: &str| {
             name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' }).collect()
         };
@@ -292,7 +303,7 @@ mod tests {
                 prop_assert!(value != "forged" || name == "ACCEPT", "{} {}", name, value);
             }
             for ours in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, X_REQUEST_ID, TRACEPARENT] {
-                prop_assert_eq!(outgoing.headers.get_all(&ours).iter().count(), 1, "{}", ours);
+                prop_assert_eq!(outgoing.headers.get_all(&ours).count(), 1, "{}", ours);
             }
         }
     }

@@ -17,7 +17,10 @@ use std::{
 use http::{HeaderMap, HeaderName};
 
 use self::known::Prefixes;
-use crate::settings::{Faults, Place};
+use crate::{
+    base::fields::FieldList,
+    settings::{Faults, Place},
+};
 
 /// Reserved header names, collected while the config is built.
 #[derive(Debug, Default)]
@@ -311,10 +314,8 @@ pub(crate) fn same_folded(one: &str, other: &str) -> bool {
 }
 
 /// Removes a field in every spelling that a CGI program takes for it.
-pub(crate) fn remove_folded(headers: &mut HeaderMap, name: &HeaderName) {
-    while let Some(spelling) = headers.keys().find(|other| same_folded(other.as_str(), name.as_str())).cloned() {
-        headers.remove(spelling);
-    }
+pub(crate) fn remove_folded(headers: &mut impl FieldList, name: &HeaderName) {
+    headers.remove_all(|other| same_folded(other.as_str(), name.as_str()));
 }
 
 fn starts_folded(name: &str, prefix: &str) -> bool {

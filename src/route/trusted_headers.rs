@@ -179,7 +179,7 @@ mod tests {
             let fields = headers.iter().filter(|(name, _)| name.as_str().contains("sso"));
             fields.map(|(name, value)| format!("{name}: {}", value.to_str().expect("ASCII"))).collect()
         };
-        Ok((told(&incoming.headers), told(&outgoing.headers)))
+        Ok((told(&incoming.headers), told(&outgoing.headers.clone().into())))
     }
 
     #[test]

@@ -6,16 +6,18 @@ use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use http::HeaderMap;
 
+use crate::fields::Fields;
+
 /// The size of the chunk that small texts are cut from, in bytes.
 const CHUNK: usize = 4 << 10;
 /// The longest text that is cut from a chunk, in bytes.
 const SMALL: usize = 512;
 
-/// The number of header maps that a thread keeps for reuse.
+/// The number of header maps, and of lists of fields, that a thread keeps for reuse.
 const MAPS: usize = 128;
-/// The initial capacity of a header map: the fields of most heads.
+/// The initial capacity of a header map or a list of fields: the fields of most heads.
 const FIELDS: usize = 24;
-/// The largest capacity of a header map that is kept.
+/// The largest capacity that is kept.
 const MOST_FIELDS: usize = 96;
 
 /// The number of buffers that a thread keeps for reuse.
@@ -26,6 +28,7 @@ const BUFFER: usize = 16 << 10;
 thread_local! {
     static CHUNK_AT_HAND: RefCell<BytesMut> = RefCell::new(BytesMut::new());
     static SPARE_MAPS: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
+    static SPARE_FIELDS: RefCell<Vec<Fields>> = const { RefCell::new(Vec::new()) };
     static SPARE_BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -72,6 +75,23 @@ pub fn keep_headers(mut map: HeaderMap) {
         SPARE_MAPS.with_borrow_mut(|spare| {
             if spare.len() < MAPS {
                 spare.push(map);
+            }
+        });
+    }
+}
+
+/// Returns an empty list of fields with room for those of most heads.
+pub fn fields() -> Fields {
+    SPARE_FIELDS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Fields::with_capacity(FIELDS))
+}
+
+/// Keeps the memory of a list of fields that is no longer used.
+pub fn keep_fields(mut fields: Fields) {
+    if (FIELDS..=MOST_FIELDS).contains(&fields.capacity()) {
+        fields.clear();
+        SPARE_FIELDS.with_borrow_mut(|spare| {
+            if spare.len() < MAPS {
+                spare.push(fields);
             }
         });
     }

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod counts;
 pub mod deadline;
 pub mod error_chain;
+pub mod fields;
 pub mod fmt_fast;
 pub mod generations;
 pub mod header_names;

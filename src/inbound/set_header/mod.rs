@@ -24,7 +24,7 @@ use super::build_context::BuildContext;
 use crate::inbound::settings::{DependsOn, PolicySettings};
 use crate::outgoing::field::{Unavailable, joined, literal, name};
 use crate::{
-    base::clock::Clock,
+    base::{clock::Clock, fields::FieldList},
     exchange::Exchange,
     expression::{EvaluationError, Expression, Facts, HeaderTextError, Template, header_value},
     refusal::Stop,
@@ -184,7 +184,7 @@ impl SetHeader {
         &self,
         exchange: &Exchange,
         incoming: &IncomingRequest,
-        headers: &mut HeaderMap,
+        headers: &mut impl FieldList,
     ) -> Result<(), Unavailable> {
         self.set(&exchange.facts(incoming), &exchange.clock, headers)
     }
@@ -205,28 +205,24 @@ impl SetHeader {
         self.set(facts, clock, headers)
     }
 
-    fn set(&self, facts: &Facts<'_>, clock: &Clock, headers: &mut HeaderMap) -> Result<(), Unavailable> {
+    fn set(&self, facts: &Facts<'_>, clock: &Clock, headers: &mut impl FieldList) -> Result<(), Unavailable> {
         match self.action {
             ExistsAction::Delete => {
                 remove_folded(headers, &self.name);
                 return Ok(());
             }
-            ExistsAction::Skip if headers.contains_key(&self.name) => return Ok(()),
-            ExistsAction::Override => {
-                headers.remove(&self.name);
-            }
+            ExistsAction::Skip if headers.has(&self.name) => return Ok(()),
+            ExistsAction::Override => headers.remove_all(|name| *name == self.name),
             ExistsAction::Skip | ExistsAction::Append => {}
         }
         match &self.values {
-            Values::Ready(lines) => lines.iter().for_each(|line| {
-                headers.append(self.name.clone(), line.clone());
-            }),
+            Values::Ready(lines) => lines.iter().for_each(|line| headers.add(self.name.clone(), line.clone())),
             Values::Made { parts, apart } => {
                 let mut line: Option<HeaderValue> = None;
                 for part in parts {
                     let Some(value) = self.value(part, facts, clock, *apart || parts.len() == 1)? else { continue };
                     if *apart {
-                        headers.append(self.name.clone(), value);
+                        headers.add(self.name.clone(), value);
                     } else {
                         line = Some(match line {
                             None => value,
@@ -235,7 +231,7 @@ impl SetHeader {
                     }
                 }
                 if let Some(line) = line {
-                    headers.append(self.name.clone(), line);
+                    headers.add(self.name.clone(), line);
                 }
             }
         }

@@ -1,7 +1,9 @@
 //! The head of a request to an upstream.
 
 use bytestring::ByteString;
-use http::{HeaderMap, Method};
+use http::Method;
+
+use crate::base::fields::Fields;
 
 /// The request to the upstream, built anew from the forwardable parts of the incoming one.
 #[derive(Clone, Debug, Default)]
@@ -13,5 +15,5 @@ pub struct UpstreamRequest {
     /// The query without its `?`.
     pub query: Option<ByteString>,
     /// The header fields, without `Host` and framing.
-    pub headers: HeaderMap,
+    pub headers: Fields,
 }

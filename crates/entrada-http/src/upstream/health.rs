@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak, atomic::Ordering};
 
-use http::{HeaderMap, Method};
+use http::Method;
 use tokio::{
     runtime::Handle,
     time::{MissedTickBehavior, interval, timeout},
@@ -56,7 +56,7 @@ async fn check(upstream: &Upstream, index: usize, path: &str) -> Result<(), Stri
     let server = &upstream.servers[index];
     let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     let request =
-        UpstreamRequest { method: Method::GET, path: path.into(), query: query.map(Into::into), headers: HeaderMap::new() };
+        UpstreamRequest { method: Method::GET, path: path.into(), query: query.map(Into::into), headers: Default::default() };
     let host = Authority { host: server.authority.host().into(), port: server.authority.port_u16() };
     let call = Call { worker: 0, host: &host, upgrade: None, owner: None, response_timeout: None, informational: None };
     let mut outgoing = Outgoing::new(request, SendBody::empty());

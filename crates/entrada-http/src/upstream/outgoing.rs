@@ -17,7 +17,7 @@ use super::{
     send_body::SendBody,
     server::Server,
 };
-use crate::base::buffers;
+use crate::base::{buffers, fields::Fields};
 use crate::upstream::UpstreamRequest;
 
 /// The request to be sent.
@@ -26,13 +26,13 @@ pub(super) struct Outgoing {
     pub(super) method: Method,
     pub(super) path: ByteString,
     pub(super) query: Option<ByteString>,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Fields,
     pub(super) body: SendBody,
 }
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        buffers::keep_headers(mem::take(&mut self.headers));
+        buffers::keep_fields(mem::take(&mut self.headers));
     }
 }
 

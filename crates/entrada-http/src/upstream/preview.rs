@@ -9,7 +9,7 @@ use super::{
     hygiene,
     send::{Host, Upstream},
 };
-use crate::{connection::Authority, refusal::trace::SentRequest};
+use crate::{base::fields::Fields, connection::Authority, refusal::trace::SentRequest};
 
 impl Upstream {
     /// Describes what the first server would receive over HTTP/1.1. `host` is the one that the caller asked for, `length` that of the
@@ -57,7 +57,7 @@ impl Upstream {
 }
 
 /// Returns the fields of the head: those that go on, and those that are made for this connection.
-fn fields(forwarded: &HeaderMap, host: HeaderValue, upgrade: Option<&HeaderValue>, framing: Framing) -> HeaderMap {
+fn fields(forwarded: &Fields, host: HeaderValue, upgrade: Option<&HeaderValue>, framing: Framing) -> HeaderMap {
     let mut fields = HeaderMap::with_capacity(forwarded.len() + 4);
     fields.insert(header::HOST, host);
     for (name, value) in forwarded {

@@ -7,7 +7,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use memchr::memchr_iter;
 
 use super::{Fault, framing::Decoder};
-use crate::{base::buffers, upstream::hygiene};
+use crate::{
+    base::{buffers, fields::Fields},
+    upstream::hygiene,
+};
 
 /// The longest response head, in bytes.
 const HEAD: usize = 64 * 1024;
@@ -48,7 +51,7 @@ pub(in crate::upstream) struct RequestHead<'a> {
     pub(in crate::upstream) path: &'a str,
     pub(in crate::upstream) query: Option<&'a str>,
     pub(in crate::upstream) host: &'a HeaderValue,
-    pub(in crate::upstream) headers: &'a HeaderMap,
+    pub(in crate::upstream) headers: &'a Fields,
     /// The protocol to switch to.
     pub(in crate::upstream) upgrade: Option<&'a HeaderValue>,
     pub(in crate::upstream) framing: Framing,
@@ -382,10 +385,9 @@ mod tests {
 
     #[test]
     fn what_is_written_is_one_request() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [("x-a", "1"), ("host", "evil"), ("content-length", "9"), ("connection", "x-a"), ("te", "gzip")] {
-            headers.insert(name, HeaderValue::from_static(value));
-        }
+        let headers = [("x-a", "1"), ("host", "evil"), ("content-length", "9"), ("connection", "x-a"), ("te", "gzip")];
+        let headers = headers.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let headers = headers.into_iter().collect();
         let mut out = Vec::new();
         let head = |path: &'static str, query: Option<&'static str>| {
             RequestHead {

@@ -44,7 +44,7 @@ fn short(milliseconds: u64) -> ConfigDuration {
 }
 
 fn request(method: Method, path: &str) -> UpstreamRequest {
-    UpstreamRequest { method, path: path.into(), query: None, headers: HeaderMap::new() }
+    UpstreamRequest { method, path: path.into(), query: None, headers: Default::default() }
 }
 
 /// A body whose frames the test sends one by one.

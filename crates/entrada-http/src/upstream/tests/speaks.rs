@@ -69,8 +69,8 @@ async fn framing_fields_among_the_headers_are_not_believed() {
     let server = Good::http1().await;
     let upstream = upstream(config(&[server.url()]));
     let mut request = request(Method::POST, "/");
-    request.headers.insert("content-length", HeaderValue::from_static("400"));
-    request.headers.insert("transfer-encoding", HeaderValue::from_static("gzip"));
+    request.headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from_static("400"));
+    request.headers.insert(http::header::TRANSFER_ENCODING, HeaderValue::from_static("gzip"));
 
     let (_, line) = read(send(&upstream, request, Full::from("four").map_err(never)).await.unwrap()).await.unwrap();
 
