@@ -47,7 +47,7 @@ impl Service for Trivial {
         let service = self.clone();
         async move {
             if let Arrival::Request(request) = arrival {
-                read(request).await;
+                read(*request).await;
             }
             service.answer()
         }

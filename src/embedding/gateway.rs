@@ -146,7 +146,7 @@ impl Gateway {
         let told = Peer::of(request.extensions());
         let connection = told.and_then(|peer| peer.connection(&plane.snapshot()));
         let (arrival, connection) = match connection {
-            Some(connection) => (Arrival::Request(request.map(RequestBody::boxed)), connection),
+            Some(connection) => (Arrival::Request(Box::new(request.map(RequestBody::boxed))), connection),
             None => {
                 const UNKNOWN: Broken = Broken::new(
                     Reason::InternalError,

@@ -105,6 +105,7 @@ pub struct Exchange {
 
 impl Exchange {
     /// Starts the exchange of a request that has just arrived.
+    #[inline]
     pub fn begin(clock: Clock, connection: Arc<Connection>, worker: usize) -> Self {
         let began = clock.read();
         Self {

@@ -145,13 +145,12 @@ impl DataPlane {
         trace: Option<Trace>,
     ) -> impl Future<Output = Response<ResponseBody>> + Send + use<> {
         let runtime = self.snapshot();
-        let exchange = Exchange::begin(runtime.clock.clone(), connection.clone(), self.worker);
-        let mut recorder = Box::new(Recorder::new(exchange, runtime, self.state.clone()));
+        let mut recorder = Recorder::begin(runtime, connection.clone(), self.worker, self.state.clone());
         if let Some(trace) = trace {
             recorder.exchange.trace = trace;
         }
         let mut received = match arrival {
-            Arrival::Request(request) => catch_unwind(AssertUnwindSafe(|| receive(&mut recorder, request, inner)))
+            Arrival::Request(mut request) => catch_unwind(AssertUnwindSafe(|| receive(&mut recorder, &mut request, inner)))
                 .unwrap_or_else(|panic| Err(panicked(&*panic, &recorder))),
             Arrival::Broken(broken) => Err(broken.into()),
         };
@@ -236,14 +235,14 @@ struct Received {
 /// Reads the head of a request and determines its caller.
 fn receive(
     recorder: &mut Recorder,
-    request: http::Request<RequestBody>,
+    request: &mut http::Request<RequestBody>,
     inner: Option<Box<dyn Inner>>,
 ) -> Result<Received, Refusal> {
     let Recorder { exchange, incoming, runtime, state, .. } = recorder;
-    let (mut parts, mut body) = request.into_parts();
-    let upgrade = Downstream::of(&mut parts.extensions);
-    let inner = inner.map(|inner| Box::new((inner, mem::take(&mut parts.extensions))));
-    let incoming = incoming.insert(IncomingRequest::read(parts, exchange.connection.tls.as_ref())?);
+    let upgrade = Downstream::of(request.extensions_mut());
+    let inner = inner.map(|inner| Box::new((inner, mem::take(request.extensions_mut()))));
+    let incoming = incoming.insert(IncomingRequest::take(request, exchange.connection.tls.as_ref())?);
+    let mut body = mem::take(request.body_mut());
     exchange.trace_context = Some(TraceContext::of(&incoming.headers));
     let caller = exchange.caller.insert(Caller::of(&exchange.connection, &incoming.headers, &exchange.clock)?);
     if let Some(id) = caller.via_trusted_proxy().then(|| RequestId::kept_from(&incoming.headers)).flatten() {

@@ -17,6 +17,7 @@ use crate::{
     connection::ConnectionEvent,
     exchange::{Decision, EndedBy, Exchange, Held},
     gateway::runtime::Snapshot,
+    listener::Connection,
     refusal::Reason,
     request::IncomingRequest,
     route::Route,
@@ -37,10 +38,15 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Makes a recorder for this exchange.
-    pub(crate) fn new(exchange: Exchange, runtime: Snapshot, state: Arc<WorkerState>) -> Self {
-        runtime.unrouted[exchange.worker].begin();
-        Self { exchange, incoming: None, runtime, state }
+    /// Begins the exchange of a request that has just arrived. Made where it stays: it is large.
+    #[inline]
+    pub(crate) fn begin(runtime: Snapshot, connection: Arc<Connection>, worker: usize, state: Arc<WorkerState>) -> Box<Self> {
+        runtime.unrouted[worker].begin();
+        let room = Box::new_uninit();
+        Box::write(
+            room,
+            Self { exchange: Exchange::begin(runtime.clock.clone(), connection, worker), incoming: None, runtime, state },
+        )
     }
 
     /// The request's route, if one matched.

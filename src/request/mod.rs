@@ -20,7 +20,9 @@ pub use self::{
     presented::{NamedToken, Relayed},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
+use std::mem;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header, request::Parts};
 pub use id::RequestId;
 pub use reserved::{Claim, Reserved, ReservedNames};
 pub(crate) use reserved::{remove_folded, same_folded};
@@ -69,7 +71,17 @@ impl IncomingRequest {
     /// # Errors
     /// Refuses a request that is malformed, contradicts itself, or has a method that is never served.
     pub fn read(parts: Parts, tls: Option<&TlsFacts>) -> Result<Self, Refusal> {
-        let Parts { method, uri, version, mut headers, .. } = parts;
+        Self::take(&mut Request::from_parts(parts, ()), tls)
+    }
+
+    /// Does the same as [`read`](Self::read) with a request whose body and extensions stay where they are.
+    ///
+    /// # Errors
+    /// Refuses what [`read`](Self::read) refuses.
+    pub(crate) fn take<B>(request: &mut Request<B>, tls: Option<&TlsFacts>) -> Result<Self, Refusal> {
+        let (method, version) = (mem::take(request.method_mut()), request.version());
+        let mut headers = mem::take(request.headers_mut());
+        let uri = request.uri();
         let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
         // CONNECT makes a tunnel of the gateway. TRACE, which shows a caller's headers to whoever can make it ask, is no route's.
         if method == Method::CONNECT {
@@ -87,7 +99,7 @@ impl IncomingRequest {
         if uri.scheme_str().is_some_and(|scheme| !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https")) {
             return Err(TargetFault::NotAPath.into());
         }
-        let authority = authority(&uri, version, &headers, scheme)?;
+        let authority = authority(uri, version, &headers, scheme)?;
         let connection = connection_options(&headers)?;
         Ok(Self { method, scheme, authority, target, version, headers, connection })
     }

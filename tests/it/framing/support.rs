@@ -167,7 +167,7 @@ impl Service for Backend {
         async move {
             let _call = call;
             match arrival {
-                Arrival::Request(request) => Self::answer(request).await,
+                Arrival::Request(request) => Self::answer(*request).await,
                 Arrival::Broken(broken) => {
                     let mut answer = text(broken.reason.code());
                     *answer.status_mut() = broken.reason.status();

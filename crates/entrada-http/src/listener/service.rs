@@ -16,12 +16,11 @@ use crate::connection::ConnectionEvent;
 
 /// An arrival on a connection.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly every arrival is a request, and is moved once")]
 pub enum Arrival {
     /// A request with valid framing. Its target is byte for byte the client's.
     ///
     /// If the client asks for another protocol, the extensions hold an [`Upgrade`](super::Upgrade).
-    Request(Request<RequestBody>),
+    Request(Box<Request<RequestBody>>),
     /// A head that is not a request. The service's response is sent, and the connection closed.
     Broken(Broken),
 }

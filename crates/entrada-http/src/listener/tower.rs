@@ -43,7 +43,7 @@ where
         let arrival = match arrival {
             Arrival::Request(mut request) => {
                 request.extensions_mut().insert(connection.clone());
-                Ok((self.0.clone(), request))
+                Ok((self.0.clone(), *request))
             }
             Arrival::Broken(broken) => Err(Refusal::from(broken)),
         };

@@ -9,11 +9,15 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
+use http::{HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use memchr::memchr2;
 
 use super::framing::Framing;
-use crate::{base::buffers, listener::broken::Broken, refusal::Reason};
+use crate::{
+    base::buffers,
+    listener::{body::RequestBody, broken::Broken},
+    refusal::Reason,
+};
 
 /// The maximum number of header fields in one head.
 const MAX_FIELDS: usize = 100;
@@ -27,14 +31,9 @@ const REQUEST_LINE_REST: usize = 12;
 /// A parsed request head.
 #[derive(Debug)]
 pub(crate) struct Head {
-    /// The method.
-    pub(crate) method: Method,
-    /// The target, byte for byte as received.
-    pub(crate) uri: Uri,
-    /// 1.0 or 1.1.
-    pub(crate) version: Version,
-    /// The header fields, in the order received.
-    pub(crate) headers: HeaderMap,
+    /// The request, still without its body: of HTTP/1.0 or 1.1, the target byte for byte as received. Made where it stays, since it is
+    /// large, and is handed from one owner to the next.
+    pub(crate) request: Box<Request<RequestBody>>,
     /// The framing of the body.
     pub(crate) framing: Framing,
     /// The options of `Connection`.
@@ -66,7 +65,7 @@ impl ConnectionOptions {
 impl Head {
     /// Returns whether the connection may carry another request after this one. RFC 9112, section 9.3.
     pub(crate) fn persists(&self) -> bool {
-        !self.options.close && (self.version == Version::HTTP_11 || self.options.keep_alive)
+        !self.options.close && (self.request.version() == Version::HTTP_11 || self.options.keep_alive)
     }
 
     /// Returns whether the request asks for another protocol in a permissible way.
@@ -75,21 +74,9 @@ impl Head {
     /// protocol's first byte directly follows the head.
     pub(crate) fn asks_for_upgrade(&self) -> bool {
         self.options.upgrade
-            && self.version == Version::HTTP_11
+            && self.request.version() == Version::HTTP_11
             && self.framing == Framing::None
-            && self.headers.contains_key(header::UPGRADE)
-    }
-}
-
-impl Head {
-    /// Makes the request with this body.
-    pub(crate) fn into_request<B>(self, body: B) -> Request<B> {
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.version_mut() = self.version;
-        *request.headers_mut() = self.headers;
-        request
+            && self.request.headers().contains_key(header::UPGRADE)
     }
 }
 
@@ -241,7 +228,12 @@ fn read(bytes: &Bytes, request_line: usize) -> Result<Head, Broken> {
         Method::from_bytes(request.method.unwrap_or_default().as_bytes()).map_err(|_| framing("the method is no token"))?;
     let uri = read_target(bytes.slice(method.as_str().len() + 1..request_line - " HTTP/1.1".len()), &method)?;
 
-    let mut headers = buffers::headers();
+    let mut room = Box::write(Box::new_uninit(), Request::new(RequestBody::empty()));
+    *room.method_mut() = method;
+    *room.uri_mut() = uri;
+    *room.version_mut() = version;
+    *room.headers_mut() = buffers::headers();
+    let headers = room.headers_mut();
     let mut fields = Fields::default();
     for field in request.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| invalid("the name of a field is no token"))?;
@@ -254,7 +246,7 @@ fn read(bytes: &Bytes, request_line: usize) -> Result<Head, Broken> {
     let framing = fields.framing(version)?;
     let expects_continue = fields.expects_continue && version == Version::HTTP_11 && framing != Framing::None;
     let takes_trailers = fields.takes_trailers && version == Version::HTTP_11;
-    Ok(Head { method, uri, version, headers, framing, options: fields.options, expects_continue, takes_trailers })
+    Ok(Head { request: room, framing, options: fields.options, expects_continue, takes_trailers })
 }
 
 /// Parses the target. RFC 9112, section 3.2: the authority form belongs to CONNECT, the asterisk to OPTIONS.
@@ -391,9 +383,9 @@ mod tests {
     fn reads_a_plain_request_as_it_came() {
         let head = parse_all(b"GET /a%2fb?c=d HTTP/1.1\r\nHost: example.com\r\nX-Two:  b \r\nx-two: a\r\n\r\n").unwrap().unwrap();
 
-        assert_eq!(head.method, Method::GET);
-        assert_eq!(head.uri, "/a%2fb?c=d");
-        assert_eq!(head.headers.get_all("x-two").iter().collect::<Vec<_>>(), ["b", "a"]);
+        assert_eq!(head.request.method(), Method::GET);
+        assert_eq!(head.request.uri(), "/a%2fb?c=d");
+        assert_eq!(head.request.headers().get_all("x-two").iter().collect::<Vec<_>>(), ["b", "a"]);
         assert_eq!(head.framing, Framing::None);
         assert!(head.persists());
     }
@@ -494,8 +486,8 @@ mod tests {
             let head = parse_all(bytes.as_bytes()).unwrap_or_else(|broken| panic!("{name}: {broken:?}")).unwrap();
 
             assert_eq!(head.framing, Framing::Length(length), "{name}");
-            assert_eq!(head.headers.get_all("content-length").iter().collect::<Vec<_>>(), ["3"], "{name}");
-            assert_eq!((head.version, head.uri.path()), (http::Version::HTTP_11, "/"), "{name}");
+            assert_eq!(head.request.headers().get_all("content-length").iter().collect::<Vec<_>>(), ["3"], "{name}");
+            assert_eq!((head.request.version(), head.request.uri().path()), (http::Version::HTTP_11, "/"), "{name}");
         }
     }
 
@@ -536,7 +528,7 @@ mod tests {
             }
         }
 
-        assert_eq!(heads[0].uri, "/x");
+        assert_eq!(heads[0].request.uri(), "/x");
         assert_eq!(heads[0].framing, Framing::Length(5));
         assert_eq!(&buffer[..], b"hello");
     }
@@ -580,7 +572,7 @@ mod tests {
             cuts in vec(1..9_usize, 1..40),
         ) {
             let text: String = lines.iter().zip(&ends).flat_map(|(line, end)| [*line, *end]).collect();
-            let whole = parse_all(text.as_bytes()).map(|head| head.map(|head| head.uri));
+            let whole = parse_all(text.as_bytes()).map(|head| head.map(|head| head.request.uri().clone()));
 
             let (mut buffer, mut scan, mut rest) = (BytesMut::new(), Scan::default(), text.as_bytes());
             let mut in_pieces = Ok(None);
@@ -591,7 +583,7 @@ mod tests {
                 let (piece, more) = rest.split_at((*cut).min(rest.len()));
                 buffer.extend_from_slice(piece);
                 rest = more;
-                in_pieces = parse(&mut buffer, &mut scan, 1 << 16).map(|head| head.map(|head| head.uri));
+                in_pieces = parse(&mut buffer, &mut scan, 1 << 16).map(|head| head.map(|head| head.request.uri().clone()));
             }
 
             prop_assert_eq!(whole.is_err(), in_pieces.is_err(), "{:?}", text);

@@ -96,7 +96,7 @@ pub fn read_request(bytes: &[u8], header_bytes: usize) -> Result<Option<WholeReq
             Decoded::End => break,
         }
     }
-    Ok(Some(WholeRequest { request: head.into_request(body), length: bytes.len() - buffer.len() }))
+    Ok(Some(WholeRequest { request: head.request.map(|_| body), length: bytes.len() - buffer.len() }))
 }
 
 /// The time for which a response is still sent to a client that has closed its sending side.
@@ -126,7 +126,7 @@ struct Http1 {
 }
 
 enum Next {
-    Head(Box<Head>),
+    Head(Head),
     Broken(Broken),
     /// No more bytes arrive, or none are to be read.
     Close,
@@ -210,8 +210,10 @@ pub(super) async fn serve<S: Service>(opening: Opening, service: S, may_be_http2
         http1.may_be_http2 = false;
         http1.timer.clear();
         http1.membership.signal().set_busy();
-        // Boxed: the future of a request is large, and a connection at rest has no use for its room.
-        match Box::pin(http1.exchange(found, &service, &connection, &limits)).await {
+        // Boxed: the future of a request is large, and a connection at rest has no use for its room. Written into the box as it is made:
+        // of what would be copied into it, nearly nothing means anything yet.
+        let exchange = Box::write(Box::new_uninit(), http1.exchange(found, &service, &connection, &limits));
+        match Box::into_pin(exchange).await {
             NextStep::Next => {
                 http1.rest(&limits);
                 continue;
@@ -276,7 +278,7 @@ impl Http1 {
     /// Serves one request and its response.
     async fn exchange<S: Service>(
         &mut self,
-        found: Result<Box<Head>, Broken>,
+        found: Result<Head, Broken>,
         service: &S,
         connection: &Arc<Connection>,
         limits: &Limits,
@@ -322,23 +324,24 @@ impl Http1 {
     /// Makes the arrival for the service.
     fn arrival(
         &self,
-        found: Result<Box<Head>, Broken>,
+        found: Result<Head, Broken>,
         limits: &Limits,
     ) -> (Arrival, RequestFacts, Option<oneshot::Sender<Upgraded>>) {
         let head = match found {
-            Ok(head) => *head,
+            Ok(head) => head,
             Err(broken) => return (Arrival::Broken(broken), RequestFacts::BROKEN, None),
         };
         let upgrade = head.asks_for_upgrade();
-        let asked = RequestFacts::by(&head.method, head.version, head.persists(), upgrade);
+        let asked = RequestFacts::by(head.request.method(), head.request.version(), head.persists(), upgrade);
         let asked = RequestFacts { trailers: head.takes_trailers, ..asked };
         let mut body = if head.framing == Framing::None { RequestBody::empty() } else { RequestBody::http1(self.wire.body()) };
-        if head.version == Version::HTTP_11 {
+        if head.request.version() == Version::HTTP_11 {
             body.informs(Informational::http1(self.wire.informational()));
         }
         // A body that has announced itself as too long says so to whoever reads it.
         let _ = body.limit(limits.body_bytes);
-        let mut request = head.into_request(body);
+        let mut request = head.request;
+        *request.body_mut() = body;
         let claim = upgrade.then(|| {
             let (claim, upgrade) = Upgrade::new();
             request.extensions_mut().insert(upgrade);

@@ -59,7 +59,7 @@ pub(super) struct Wire {
 /// The bytes found where a head should begin.
 #[derive(Debug)]
 pub(super) enum Found {
-    Head(Box<Head>),
+    Head(Head),
     Broken(Broken),
     /// The preface of HTTP/2.
     Preface,
@@ -195,7 +195,7 @@ impl Wire {
             }
             let undecided = self.buffer.is_empty() || preface && PREFACE.starts_with(&self.buffer);
             if !undecided && let Some(result) = head::parse(&mut self.buffer, scan, header_bytes).transpose() {
-                return Poll::Ready(result.map_or_else(Found::Broken, |head| Found::Head(Box::new(head))));
+                return Poll::Ready(result.map_or_else(Found::Broken, Found::Head));
             }
             if self.ended || !matches!(ready!(self.poll_fill(cx)), Ok(1..)) {
                 return Poll::Ready(Found::End);

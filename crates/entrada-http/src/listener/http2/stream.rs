@@ -191,7 +191,7 @@ fn arrive(request: Request<RecvStream>, has_fragment: bool, limits: &Limits) -> 
     // A body that has announced itself as too long says so to whoever reads it.
     let _ = body.limit(limits.body_bytes);
     body.informs(Informational::http2(Http2Informational(exchanged.clone())));
-    (Arrival::Request(Request::from_parts(parts, body)), exchanged, expects_continue)
+    (Arrival::Request(Box::new(Request::from_parts(parts, body))), exchanged, expects_continue)
 }
 
 /// Judges a head as the HTTP/1 codec would. Returns whether the client waits for 100.
