@@ -330,5 +330,7 @@ fn begin<S: Service>(shared: &Arc<Shared<S>>, request: Request<RecvStream>, resp
     let has_fragment = shared.meter.lock().accepted(id);
     shared.open.fetch_add(1, Ordering::AcqRel);
     let open = stream::Open(shared.clone(), id);
-    tokio::spawn(stream::run(request, respond, open, has_fragment));
+    // In a box, since a task moves its future several times before it runs and after; and written into it as it is made.
+    let stream = Box::write(Box::new_uninit(), stream::run(request, respond, open, has_fragment));
+    tokio::spawn(Box::into_pin(stream));
 }

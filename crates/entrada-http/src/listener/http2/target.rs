@@ -160,7 +160,7 @@ impl Table {
                     found |= index >= DYNAMIC && self.entry(index).map(|entry| entry.name.is_path && entry.has_hash)?;
                 }
                 0x40.. => {
-                    let (name, value) = self.literal(&mut block, 6)?;
+                    let (name, value) = self.literal(&mut block, 6, true)?;
                     found |= name.is_path && value.has_hash;
                     self.insert(Entry { name, size: name.length + value.length + ENTRY, has_hash: value.has_hash });
                 }
@@ -169,7 +169,7 @@ impl Table {
                     self.evict(self.most);
                 }
                 _ => {
-                    let (name, value) = self.literal(&mut block, 4)?;
+                    let (name, value) = self.literal(&mut block, 4, false)?;
                     found |= name.is_path && value.has_hash;
                 }
             }
@@ -177,16 +177,19 @@ impl Table {
         Some(found)
     }
 
-    fn literal(&self, block: &mut &[u8], prefix: u8) -> Option<(Name, Text)> {
+    /// Reads a literal field. Of one that does not enter the table nothing matters but whether it is a path: a token, say, is not decoded
+    /// a second time for it.
+    fn literal(&self, block: &mut &[u8], prefix: u8, enters_table: bool) -> Option<(Name, Text)> {
         let name = match integer(block, prefix)? {
             0 => {
-                let name = text(block)?;
+                let name = string(block)?.read()?;
                 Name { length: name.length, is_path: name.is_path }
             }
             index if index >= DYNAMIC => self.entry(index)?.name,
             index => Name { length: usize::from(*STATIC_NAMES.get(index - 1)?), is_path: STATIC_PATHS.contains(&index) },
         };
-        Some((name, text(block)?))
+        let value = string(block)?;
+        Some((name, if enters_table || name.is_path { value.read()? } else { Text::default() }))
     }
 
     fn entry(&self, index: usize) -> Option<Entry> {
@@ -239,42 +242,118 @@ struct Text {
     has_hash: bool,
 }
 
-/// Reads a string literal. RFC 7541, section 5.2.
-fn text(block: &mut &[u8]) -> Option<Text> {
+/// A string literal as it is in the block.
+#[derive(Clone, Copy, Debug)]
+struct Literal<'a> {
+    bytes: &'a [u8],
+    is_coded: bool,
+}
+
+/// Takes a string literal from the block. RFC 7541, section 5.2.
+fn string<'a>(block: &mut &'a [u8]) -> Option<Literal<'a>> {
     let is_coded = block.first()? & 0x80 != 0;
     let length = integer(block, 7)?;
     let (bytes, rest) = block.split_at_checked(length)?;
     *block = rest;
-    if !is_coded {
-        return Some(Text { length, is_path: bytes == PATH, has_hash: bytes.contains(&b'#') });
+    Some(Literal { bytes, is_coded })
+}
+
+impl Literal<'_> {
+    /// Reads the text; `None` if its code is faulty.
+    fn read(self) -> Option<Text> {
+        let bytes = self.bytes;
+        if !self.is_coded {
+            return Some(Text { length: bytes.len(), is_path: bytes == PATH, has_hash: bytes.contains(&b'#') });
+        }
+        let mut text = Text { is_path: true, ..Text::default() };
+        decode(bytes, |letter| {
+            text.is_path &= PATH.get(text.length) == Some(&letter);
+            text.has_hash |= letter == b'#';
+            text.length += 1;
+        })?;
+        text.is_path &= text.length == PATH.len();
+        Some(text)
     }
-    let mut text = Text { is_path: true, ..Text::default() };
-    decode(bytes, |letter| {
-        text.is_path &= PATH.get(text.length) == Some(&letter);
-        text.has_hash |= letter == b'#';
-        text.length += 1;
-    })?;
-    text.is_path &= text.length == PATH.len();
-    Some(text)
 }
 
 /// Decodes the Huffman code. RFC 7541, appendix B: codes of one length follow each other in the order of their letters, and begin
 /// where those of the next shorter length end. What is left at the end is padding.
+///
+/// The codes of nearly all letters have eight bits or fewer, and are looked up by the next eight bits.
 fn decode(bytes: &[u8], mut letter: impl FnMut(u8)) -> Option<()> {
-    let (mut code, mut length) = (0_u32, 0_usize);
-    for byte in bytes {
-        for bit in (0..8).rev() {
-            code = code << 1 | u32::from(byte >> bit & 1);
-            length += 1;
-            let codes = CODES.get(length)?;
-            let Some(nth) = code.checked_sub(codes.first).filter(|nth| *nth < codes.count) else { continue };
-            // The end-of-string symbol is none of a text.
-            let symbol = u8::try_from(LETTERS[codes.begin + nth as usize]).ok()?;
-            letter(symbol);
-            (code, length) = (0, 0);
+    let mut rest = bytes.iter();
+    // The next bits, from the highest one on, and their number.
+    let (mut bits, mut count) = (0_u64, 0_usize);
+    loop {
+        // No code is longer than what there is then.
+        while count <= 56
+            && let Some(byte) = rest.next()
+        {
+            bits |= u64::from(*byte) << (56 - count);
+            count += 8;
+        }
+        let short = SHORT[(bits >> 56) as usize];
+        let (length, symbol) = match short.length {
+            0 => match long(bits, count)? {
+                Some(found) => found,
+                None => return Some(()),
+            },
+            length => (usize::from(length), short.letter),
+        };
+        if length > count {
+            return Some(());
+        }
+        letter(symbol);
+        bits <<= length;
+        count -= length;
+    }
+}
+
+/// Finds the code of more than eight bits that these begin with, with its length; none if there are too few bits, and `None` where
+/// there is no such code, or that of the end of a string, which is none of a text.
+fn long(bits: u64, count: usize) -> Option<Option<(usize, u8)>> {
+    for (length, codes) in CODES.iter().enumerate().skip(9) {
+        if length > count {
+            return Some(None);
+        }
+        let code = (bits >> (64 - length)) as u32;
+        if let Some(nth) = code.checked_sub(codes.first).filter(|nth| *nth < codes.count) {
+            return Some(Some((length, u8::try_from(LETTERS[codes.begin + nth as usize]).ok()?)));
         }
     }
-    Some(())
+    // A code of 31 bits would be needed, for which there must be as many.
+    if count < CODES.len() { Some(None) } else { None }
+}
+
+/// The letter whose code some eight bits begin with, and the length of the code; 0 where it is longer.
+#[derive(Clone, Copy)]
+struct Short {
+    length: u8,
+    letter: u8,
+}
+
+/// The codes of eight bits or fewer, by the next eight bits.
+static SHORT: [Short; 256] = short();
+
+const fn short() -> [Short; 256] {
+    let (codes, letters) = (codes(), letters());
+    let mut short = [Short { length: 0, letter: 0 }; 256];
+    let mut length = 1;
+    while length <= 8 {
+        let mut nth = 0;
+        while nth < codes[length].count {
+            let letter = letters[codes[length].begin + nth as usize] as u8;
+            let first = (codes[length].first + nth) << (8 - length);
+            let mut at = 0;
+            while at < 1 << (8 - length) {
+                short[first as usize + at] = Short { length: length as u8, letter };
+                at += 1;
+            }
+            nth += 1;
+        }
+        length += 1;
+    }
+    short
 }
 
 /// The codes of one length.

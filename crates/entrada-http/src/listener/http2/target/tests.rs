@@ -190,3 +190,38 @@ proptest! {
         }
     }
 }
+
+/// Decodes bit by bit, as the RFC has it.
+fn bit_by_bit(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (mut text, mut code, mut length) = (Vec::new(), 0_u32, 0_usize);
+    for bit in bytes.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)) {
+        code = code << 1 | u32::from(bit);
+        length += 1;
+        let codes = CODES.get(length)?;
+        let Some(nth) = code.checked_sub(codes.first).filter(|nth| *nth < codes.count) else { continue };
+        text.push(u8::try_from(LETTERS[codes.begin + nth as usize]).ok()?);
+        (code, length) = (0, 0);
+    }
+    Some(text)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    /// Any bytes, those of the long codes (which begin with ones) more often than chance has them.
+    #[test]
+    fn a_code_is_read_as_bit_by_bit(
+        bytes in proptest::collection::vec(prop_oneof![any::<u8>(), Just(0xFF_u8), 0xF8..=0xFF_u8], 0..40)
+    ) {
+        let mut text = Vec::new();
+        let read = decode(&bytes, |letter| text.push(letter)).map(|()| text);
+        prop_assert_eq!(read, bit_by_bit(&bytes));
+    }
+
+    #[test]
+    fn any_text_is_read_from_its_code(text in proptest::collection::vec(any::<u8>(), 0..60)) {
+        let mut read = Vec::new();
+        prop_assert_eq!(decode(&coded(&text), |letter| read.push(letter)), Some(()));
+        prop_assert_eq!(read, text);
+    }
+}
