@@ -199,16 +199,22 @@ impl AuditLog {
 
     fn remember(&self, lines: &[u8]) {
         // Unless somebody follows, only the newest are ever read.
-        let newest = match self.followers.receiver_count() {
-            0 => memchr::memrchr_iter(b'\n', lines).nth(RECENT_RECORDS).map_or(0, |end| end + 1),
-            _ => 0,
+        let is_followed = self.followers.receiver_count() > 0;
+        let newest = match is_followed {
+            false => memchr::memrchr_iter(b'\n', lines).nth(RECENT_RECORDS).map_or(0, |end| end + 1),
+            true => 0,
         };
+        let lines = &lines[newest..];
+        // One copy for all of them; but none that a few of many lines would keep.
+        let copied = if is_followed { Bytes::new() } else { Bytes::copy_from_slice(lines) };
         let mut recent = lock(&self.recent);
-        for line in lines[newest..].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let mut begin = 0;
+        for end in memchr::memchr_iter(b'\n', lines) {
+            let line = std::mem::replace(&mut begin, end + 1)..end;
+            let line = if is_followed { Bytes::copy_from_slice(&lines[line]) } else { copied.slice(line) };
             if recent.len() == RECENT_RECORDS {
                 recent.pop_front();
             }
-            let line = Bytes::copy_from_slice(line);
             recent.push_back(line.clone());
             // An error only says that nobody follows.
             let _ = self.followers.send(line);

@@ -374,7 +374,7 @@ impl RouteTable {
 
     /// Returns the paths of the most specific host: those of less specific ones are not served under it.
     fn served_at(&self, host: &str) -> Option<&Served> {
-        let below = || host.split_once('.').and_then(|(_, parent)| self.below.get(parent));
+        let below = || if self.below.is_empty() { None } else { self.below.get(host.split_once('.')?.1) };
         let at = self.hosts.get(host).or_else(below).copied().or(self.any)?;
         self.served.get(at)
     }

@@ -43,10 +43,13 @@ pub fn decimal(out: &mut Vec<u8>, mut number: u64) {
 
 /// Fills the room with the last digits of a number in decimal.
 pub fn decimal_digits(room: &mut [u8], mut number: u64) {
-    for digits in room.rchunks_mut(2) {
-        let pair = &DECIMAL[(number % 100) as usize];
-        digits.copy_from_slice(&pair[2 - digits.len()..]);
+    let (first, pairs) = room.as_rchunks_mut();
+    for pair in pairs.iter_mut().rev() {
+        *pair = DECIMAL[(number % 100) as usize];
         number /= 100;
+    }
+    if let [digit] = first {
+        *digit = DECIMAL[(number % 100) as usize][1];
     }
 }
 
@@ -61,12 +64,17 @@ fn octet(out: &mut Vec<u8>, number: u8) {
     out.push(b'0' + number % 10);
 }
 
-/// Fills the room with the last digits of a number in hexadecimal, in lower case.
-pub fn hexadecimal(room: &mut [u8], mut number: u128) {
-    for digits in room.rchunks_mut(2) {
-        let pair = &HEXADECIMAL[(number & 0xFF) as usize];
-        digits.copy_from_slice(&pair[2 - digits.len()..]);
-        number >>= 8;
+/// Fills the room, which is for 32 digits at most, with the last digits of a number in hexadecimal, in lower case.
+pub fn hexadecimal(room: &mut [u8], number: u128) {
+    debug_assert!(room.len() <= 32, "a number has no more digits");
+    let bytes = number.to_le_bytes();
+    let (first, pairs) = room.as_rchunks_mut();
+    // Pair by pair, not as slices of two: these would be copied by a call each.
+    for (pair, byte) in pairs.iter_mut().rev().zip(bytes) {
+        *pair = HEXADECIMAL[usize::from(byte)];
+    }
+    if let ([digit], Some(byte)) = (first, bytes.get(pairs.len())) {
+        *digit = HEXADECIMAL[usize::from(*byte)][1];
     }
 }
 
