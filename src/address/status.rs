@@ -1,10 +1,10 @@
-//! The named sets on the status page.
+//! The named sets on the console.
 
 use serde::Serialize;
 
 use super::{AddressSet, AddressSets, Dated};
 
-/// A named set, for the status page.
+/// A named set, for the console.
 #[derive(Debug, Serialize)]
 pub(crate) struct AddressSetStatus {
     name: String,
@@ -55,7 +55,7 @@ impl AddressSet {
 }
 
 impl AddressSets {
-    /// Returns all named sets, for the status page.
+    /// Returns all named sets, for the console.
     pub(crate) fn status(&self, now: u64) -> Vec<AddressSetStatus> {
         self.by_name.iter().map(|(name, set)| set.status(name, now)).collect()
     }

@@ -1,25 +1,55 @@
-//! The state of the process: the server notes it, and the status page shows it.
+//! The state of the process: the server notes it, and the console shows it.
 
 use std::{
+    collections::VecDeque,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use serde::Serialize;
 
-use crate::{base::process_limits::connections_that_fit, listener::Listener};
+use crate::{
+    base::{lock::lock, process_limits::connections_that_fit},
+    listener::Listener,
+};
 
 /// The state of the process.
 #[derive(Debug, Default)]
 pub struct Lifecycle {
     draining: AtomicBool,
     last_reload_error: ArcSwapOption<String>,
+    /// The time of the start, in seconds since 1970.
+    started_at: AtomicU64,
     /// The time of the last reload, or of the start, in seconds since 1970.
     reloaded_at: AtomicU64,
+    /// The configs that were read, the newest first.
+    reloads: Mutex<VecDeque<Reload>>,
     connections: ArcSwap<Connections>,
+}
+
+/// The number of reloads that are remembered.
+const RELOADS: usize = 20;
+
+/// A config that was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Reload {
+    /// The time, in seconds since 1970.
+    pub at: u64,
+    /// The generation, if it was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// The digest, if it was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// What it changed, by name; nothing for the first one.
+    pub changes: Vec<String>,
+    /// Why it was not taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// The connections of all listeners.
@@ -67,10 +97,29 @@ impl Lifecycle {
         self.connections.store(Arc::new(connections));
     }
 
-    /// Notes the reason why a reload failed; `None` if it succeeded.
-    pub(crate) fn reloaded(&self, error: Option<String>, now: u64) {
-        self.last_reload_error.store(error.map(Arc::new));
-        self.reloaded_at.store(now, Ordering::Relaxed);
+    /// Notes the config with which the process starts.
+    pub(crate) fn started(&self, reload: Reload) {
+        self.started_at.store(reload.at, Ordering::Relaxed);
+        self.reloaded(reload);
+    }
+
+    /// Notes a config that was read, taken or not.
+    pub(crate) fn reloaded(&self, reload: Reload) {
+        self.last_reload_error.store(reload.error.clone().map(Arc::new));
+        self.reloaded_at.store(reload.at, Ordering::Relaxed);
+        let mut reloads = lock(&self.reloads);
+        reloads.truncate(RELOADS - 1);
+        reloads.push_front(reload);
+    }
+
+    /// Returns the configs that were read, the newest first.
+    pub(super) fn reloads(&self) -> Vec<Reload> {
+        lock(&self.reloads).iter().cloned().collect()
+    }
+
+    /// Returns the time of the start, in seconds since 1970.
+    pub(super) fn started_at(&self) -> u64 {
+        self.started_at.load(Ordering::Relaxed)
     }
 
     /// Returns the time of the last reload, or of the start, in seconds since 1970.

@@ -4,15 +4,22 @@
 //! operator's browser can read it (DNS rebinding). Both are served like the public listeners, with the same
 //! strict codec, limits of their own, and a drain.
 
+mod assets;
+mod attention;
+mod decisions;
 mod explain;
 mod guard;
+mod history;
 mod lifecycle;
 mod listen;
 mod metrics;
+mod overview;
+mod routes;
+mod shown;
 mod status;
+mod words;
 
 use std::{
-    convert::Infallible,
     net::TcpListener,
     sync::{
         Arc,
@@ -23,18 +30,17 @@ use std::{
 use arc_swap::ArcSwap;
 use axum::{
     Router,
-    extract::{RawQuery, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
-    response::{
-        Html, IntoResponse, Response,
-        sse::{Event, KeepAlive, Sse},
-    },
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
-use futures_util::StreamExt;
-pub use lifecycle::{Connections, Lifecycle};
+pub(crate) use history::History;
+pub use lifecycle::{Connections, Lifecycle, Reload};
 pub(crate) use listen::{AdminListeners, BindError, BoundAdmin};
+pub(crate) use shown::ShownConfig;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -61,8 +67,19 @@ pub struct Admin {
     pub traces: Option<Arc<Traces>>,
     /// The state of the gateway: whether it is draining, and the result of the last reload.
     pub lifecycle: Arc<Lifecycle>,
+    /// The parts of the active config that the console shows.
+    pub(crate) shown: Arc<ArcSwap<ShownConfig>>,
+    /// The requests of the last minutes.
+    pub(crate) history: Arc<History>,
+    /// Permits for those who follow the records.
+    pub(crate) followers: Arc<Semaphore>,
     /// Cancelled when the listener ends, which ends endless responses.
     pub ending: CancellationToken,
+}
+
+/// Returns the permits for those who follow the records, as many as may at once.
+pub(crate) fn followers() -> Arc<Semaphore> {
+    decisions::followers()
 }
 
 impl Admin {
@@ -70,12 +87,12 @@ impl Admin {
     pub(crate) async fn serve(mut self, socket: TcpListener, probes: Arc<AtomicBool>, drain: Drain) {
         self.ending = CancellationToken::new();
         let ending = self.ending.clone();
-        let own = Router::new()
-            .route("/", get(page))
-            .route("/page.js", get(script))
-            .route("/page.css", get(styles))
-            .route("/api/status", get(status))
-            .route("/api/decisions", get(decisions))
+        let own = assets::routes()
+            .route("/api/status", get(status::answer))
+            .route("/api/overview", get(overview::overview))
+            .route("/api/config", get(overview::config))
+            .route("/api/routes", get(routes::routes))
+            .route("/api/decisions", get(decisions::decisions))
             .route(explain::PATH, post(explain::explain));
         let probes = health_paths().route_layer(middleware::from_fn_with_state(probes, while_here));
         let router = own.merge(probes).layer(middleware::from_fn(guard::check)).with_state(self);
@@ -131,51 +148,4 @@ async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Response {
     let mut text = MetricsText::new(format);
     admin.write_metrics(&mut text);
     ([(header::CONTENT_TYPE, format.content_type())], text.into_string()).into_response()
-}
-
-async fn status(State(admin): State<Admin>) -> axum::Json<status::Status> {
-    axum::Json(admin.status())
-}
-
-async fn decisions(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
-    if query.as_deref().is_some_and(|query| query.split('&').any(|part| part == "follow" || part.starts_with("follow="))) {
-        return follow(&admin).into_response();
-    }
-    let mut body = Vec::from(*b"[");
-    for (index, record) in admin.audit.recent().iter().enumerate() {
-        if index > 0 {
-            body.push(b',');
-        }
-        body.extend_from_slice(record);
-    }
-    body.push(b']');
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
-}
-
-/// Streams the records from now on, as server-sent events. A reader that falls behind misses some and is told so.
-fn follow(admin: &Admin) -> Sse<impl futures_util::Stream<Item = Result<Event, Infallible>> + use<>> {
-    let records = admin.audit.follow();
-    let stream = futures_util::stream::unfold(records, |mut records| async move {
-        use tokio::sync::broadcast::error::RecvError;
-        let event = match records.recv().await {
-            Ok(record) => Event::default().data(String::from_utf8_lossy(&record)),
-            Err(RecvError::Lagged(missed)) => Event::default().event("missed").data(missed.to_string()),
-            Err(RecvError::Closed) => return None,
-        };
-        Some((Ok(event), records))
-    });
-    let stream = stream.take_until(admin.ending.clone().cancelled_owned());
-    Sse::new(stream).keep_alive(KeepAlive::default())
-}
-
-async fn page() -> Html<&'static str> {
-    Html(include_str!("page.html"))
-}
-
-async fn script() -> Response {
-    ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], include_str!("page.js")).into_response()
-}
-
-async fn styles() -> Response {
-    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("page.css")).into_response()
 }

@@ -1,18 +1,54 @@
-//! The content of the status page and the probes.
+//! `/api/status`, and what readiness waits for.
 
-use serde::Serialize;
+use std::sync::Arc;
 
-use super::Admin;
+use axum::{
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Admin, shown::ShownPartner};
 use crate::{
     address::AddressSetStatus,
     entra::KeySetStatus,
     gateway::runtime::Runtime,
     listener::{Listener, ListenerCertificateStatus},
-    partner::PartnerStatus,
+    partner::{Partner, PartnerStatus},
     route::{Action, Route},
-    telemetry::Counters,
-    upstream::{OwnCertificateStatus, ServerState},
+    telemetry::{Counters, DecisionCounts, Decisions},
+    upstream::{OwnCertificateStatus, ServerCounts, ServerState, Upstream},
 };
+
+/// The question.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Question {
+    /// The members that are wanted, with commas; all without it.
+    parts: Option<String>,
+}
+
+/// Answers with the status, or with parts of it.
+pub(super) async fn answer(State(admin): State<Admin>, question: Result<Query<Question>, QueryRejection>) -> Response {
+    let parts = match question {
+        Ok(Query(question)) => question.parts,
+        Err(rejection) => return (StatusCode::BAD_REQUEST, format!("{}\n", rejection.body_text())).into_response(),
+    };
+    let Some(parts) = parts else { return Json(admin.status(true)).into_response() };
+    let wanted: Vec<_> = parts.split(',').collect();
+    // The routes alone are many.
+    let status = admin.status(wanted.contains(&"routes"));
+    match serde_json::to_value(status) {
+        Ok(Value::Object(mut members)) => {
+            members.retain(|name, _| wanted.contains(&name.as_str()));
+            Json(members).into_response()
+        }
+        _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
 
 /// `/api/status`.
 #[derive(Debug, Serialize)]
@@ -34,7 +70,7 @@ pub(super) struct Status {
     signing_keys: Vec<SigningKeysStatus>,
     credentials: Vec<crate::credentials::CredentialStatus>,
     address_sets: Vec<AddressSetStatus>,
-    partners: Vec<PartnerStatus>,
+    partners: Vec<PartnerRow>,
     listener_certificates: Vec<ListenerCertificateStatus>,
     vault_secrets: Vec<crate::credentials::VaultSecretStatus>,
     upstreams: Vec<UpstreamStatus>,
@@ -55,7 +91,7 @@ struct ListenerStatus {
 }
 
 impl ListenerStatus {
-    fn of((address, listener): &(std::net::SocketAddr, std::sync::Arc<Listener>)) -> Self {
+    fn of((address, listener): &(std::net::SocketAddr, Arc<Listener>)) -> Self {
         let (counts, limits) = (listener.counts(), listener.limits());
         Self {
             name: listener.name.to_string(),
@@ -129,18 +165,51 @@ struct SigningKeysStatus {
     age_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// The fetches of the set, how many failed, and the tokens that named a key which it did not have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fetches: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failures: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown_key_ids: Option<u64>,
 }
 
 impl From<KeySetStatus> for SigningKeysStatus {
     fn from(status: KeySetStatus) -> Self {
-        let KeySetStatus { url, application, keys, serves, age, error, .. } = status;
-        Self { url, application, keys, serves, age_seconds: age.map(|age| age.as_secs()), error }
+        let KeySetStatus { url, application, keys, serves, age, error, counts, .. } = status;
+        Self {
+            url,
+            application,
+            keys,
+            serves,
+            age_seconds: age.map(|age| age.as_secs()),
+            error,
+            fetches: counts.map(|counts| counts.fetches),
+            failures: counts.map(|counts| counts.failures),
+            unknown_key_ids: counts.map(|counts| counts.unknown_keys),
+        }
     }
+}
+
+/// A partner: its state, its description in the config, and its calls.
+#[derive(Debug, Serialize)]
+struct PartnerRow {
+    #[serde(flatten)]
+    status: PartnerStatus,
+    #[serde(flatten)]
+    shown: ShownPartner,
+    #[serde(flatten)]
+    counts: DecisionCounts,
+    /// The time of the last call, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_seen: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
 struct UpstreamStatus {
     name: String,
+    /// The requests that were sent once more.
+    retries: u64,
     /// The gateway's own certificate towards the servers.
     #[serde(skip_serializing_if = "Option::is_none")]
     client_certificate: Option<OwnCertificateStatus>,
@@ -159,10 +228,25 @@ struct ServerStatus {
     /// Why it is not up.
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<String>,
+    /// The connections that are kept, and those that could not be made.
+    connections: usize,
+    connect_failures: u64,
+    ejections: u64,
 }
 
-impl From<ServerState> for ServerStatus {
-    fn from(server: ServerState) -> Self {
+impl UpstreamStatus {
+    fn of(upstream: &Upstream, now: u64) -> Self {
+        Self {
+            name: upstream.name().to_string(),
+            retries: upstream.retries(),
+            client_certificate: upstream.own_certificate_status(now),
+            servers: upstream.states().zip(upstream.counts()).map(|(state, counts)| ServerStatus::of(state, &counts)).collect(),
+        }
+    }
+}
+
+impl ServerStatus {
+    fn of(server: ServerState, counts: &ServerCounts) -> Self {
         let since =
             server.since.and_then(|since| i64::try_from(since).ok()).and_then(|since| jiff::Timestamp::from_second(since).ok());
         Self {
@@ -175,6 +259,9 @@ impl From<ServerState> for ServerStatus {
             requests_under_way: server.in_flight,
             since: since.map(|since| since.to_string()),
             cause: server.cause.map(|cause| cause.to_string()),
+            connections: counts.kept,
+            connect_failures: counts.connect_failures,
+            ejections: counts.ejections,
         }
     }
 }
@@ -186,7 +273,8 @@ impl Admin {
         draining.into_iter().chain(self.runtime.load_full().waiting_for()).collect()
     }
 
-    pub(super) fn status(&self) -> Status {
+    /// Returns the status, with or without the routes.
+    pub(super) fn status(&self, with_routes: bool) -> Status {
         let runtime = self.runtime.load_full();
         let waiting_for = self.waiting_for();
         let connections = self.lifecycle.connections();
@@ -201,23 +289,34 @@ impl Admin {
             open_files: connections.open_files,
             connections_warning: connections.warning(),
             listeners: connections.listeners.iter().map(ListenerStatus::of).collect(),
-            routes: runtime.routes.iter().map(RouteStatus::of).collect(),
+            routes: runtime.routes.iter().filter(|_| with_routes).map(RouteStatus::of).collect(),
             signing_keys: runtime.tenants.status(&runtime.clock).into_iter().map(SigningKeysStatus::from).collect(),
             credentials: runtime.credentials.status(),
             address_sets: runtime.address_sets.status(runtime.clock.unix_seconds()),
-            partners: runtime.partners.status(&runtime.clock),
+            partners: self.partners(&runtime),
             listener_certificates: listener_certificates(&runtime),
             vault_secrets: runtime.credentials.secrets(runtime.clock.unix_seconds()),
             upstreams: runtime
                 .upstreams
                 .iter()
-                .map(|upstream| UpstreamStatus {
-                    name: upstream.name().to_string(),
-                    client_certificate: upstream.own_certificate_status(runtime.clock.unix_seconds()),
-                    servers: upstream.states().map(ServerStatus::from).collect(),
-                })
+                .map(|upstream| UpstreamStatus::of(upstream, runtime.clock.unix_seconds()))
                 .collect(),
         }
+    }
+
+    fn partners(&self, runtime: &Runtime) -> Vec<PartnerRow> {
+        let shown = self.shown.load_full();
+        let statuses = runtime.partners.iter().zip(runtime.partners.status(&runtime.clock));
+        let row = |(partner, status): (&Arc<Partner>, PartnerStatus)| {
+            let (counts, last_seen) = Decisions::sum(&partner.counters);
+            PartnerRow {
+                status,
+                shown: shown.partners.get(&*partner.name).cloned().unwrap_or_default(),
+                counts,
+                last_seen: Some(last_seen).filter(|last_seen| *last_seen > 0),
+            }
+        };
+        statuses.map(row).collect()
     }
 }
 

@@ -1,7 +1,6 @@
 //! The buffers of audit records, and the thread that writes them out.
 
 use std::{
-    collections::VecDeque,
     fs::{File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
@@ -14,14 +13,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::broadcast;
 
-use super::{AuditConfig, SinkConfig};
+use super::{AuditConfig, RecentRecords, SinkConfig};
 
 use crate::base::lock::lock;
-
-/// The number of records that the admin listener shows.
-pub const RECENT_RECORDS: usize = 256;
 
 /// The longest time before a record is written.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
@@ -45,8 +40,7 @@ pub struct AuditLog {
     buffers: Box<[Mutex<Vec<u8>>]>,
     dropped: AtomicU64,
     written: AtomicU64,
-    recent: Mutex<VecDeque<Bytes>>,
-    followers: broadcast::Sender<Bytes>,
+    recent: RecentRecords,
     outlet: Mutex<SinkWriter>,
     stop: (Mutex<bool>, Condvar),
 }
@@ -107,8 +101,7 @@ impl AuditLog {
             buffers: (0..workers).map(|_| Mutex::default()).collect(),
             dropped: AtomicU64::new(0),
             written: AtomicU64::new(0),
-            recent: Mutex::default(),
-            followers: broadcast::channel(RECENT_RECORDS).0,
+            recent: RecentRecords::default(),
             outlet: Mutex::new(SinkWriter { sinks: open_sinks(config, base)?, spare: Vec::new() }),
             stop: Default::default(),
         }))
@@ -138,12 +131,12 @@ impl AuditLog {
     /// Returns the newest records, oldest first, each one JSON object.
     pub fn recent(&self) -> Vec<Bytes> {
         self.flush();
-        lock(&self.recent).iter().cloned().collect()
+        self.recent.after(0).records.into_iter().map(|(_, record)| record).collect()
     }
 
-    /// Returns a receiver of the records from now on.
-    pub fn follow(&self) -> broadcast::Receiver<Bytes> {
-        self.followers.subscribe()
+    /// Returns the newest records with their numbers, as far as they were written out.
+    pub const fn kept(&self) -> &RecentRecords {
+        &self.recent
     }
 
     /// Starts the thread that writes the records out, until [`stop`](Self::stop).
@@ -191,33 +184,9 @@ impl AuditLog {
                     self.dropped.fetch_add(records, Ordering::Relaxed);
                 }
             }
-            self.remember(lines);
+            self.recent.add(lines, records as usize);
             lines.clear();
             lines.shrink_to(BUFFER_KEPT);
-        }
-    }
-
-    fn remember(&self, lines: &[u8]) {
-        // Unless somebody follows, only the newest are ever read.
-        let is_followed = self.followers.receiver_count() > 0;
-        let newest = match is_followed {
-            false => memchr::memrchr_iter(b'\n', lines).nth(RECENT_RECORDS).map_or(0, |end| end + 1),
-            true => 0,
-        };
-        let lines = &lines[newest..];
-        // One copy for all of them; but none that a few of many lines would keep.
-        let copied = if is_followed { Bytes::new() } else { Bytes::copy_from_slice(lines) };
-        let mut recent = lock(&self.recent);
-        let mut begin = 0;
-        for end in memchr::memchr_iter(b'\n', lines) {
-            let line = std::mem::replace(&mut begin, end + 1)..end;
-            let line = if is_followed { Bytes::copy_from_slice(&lines[line]) } else { copied.slice(line) };
-            if recent.len() == RECENT_RECORDS {
-                recent.pop_front();
-            }
-            recent.push_back(line.clone());
-            // An error only says that nobody follows.
-            let _ = self.followers.send(line);
         }
     }
 }

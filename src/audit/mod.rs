@@ -9,7 +9,9 @@ pub(crate) mod check;
 mod config;
 pub(crate) mod line;
 mod log;
+mod recent;
 
 pub use config::{AuditConfig, FileConfig, FormatConfig, SinkConfig, StdoutConfig};
+pub use log::AuditLog;
 pub(crate) use log::WorkerLog;
-pub use log::{AuditLog, RECENT_RECORDS};
+pub use recent::{RECENT_RECORDS, Read, RecentRecords};

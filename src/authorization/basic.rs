@@ -97,8 +97,7 @@ pub(super) enum NoPassword {
 
 impl From<NoPassword> for Refusal {
     fn from(error: NoPassword) -> Self {
-        Self::new(Reason::CredentialUnavailable, error)
-            .with_hint("`vault_secrets` of the status page says what the vault answered")
+        Self::new(Reason::CredentialUnavailable, error).with_hint("`vault_secrets` of the console says what the vault answered")
     }
 }
 

@@ -57,7 +57,7 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     };
     tracing::info!(generation = 0, digest = document.fingerprint.digest(), "the config is in force");
     if let Some(address) = server.admin_address() {
-        tracing::info!(%address, "the status page is here");
+        tracing::info!(%address, "the console is here");
     }
     control.block_on(serve(&mut server, signals, arguments, &document));
     tracing::info!("draining");
@@ -167,12 +167,12 @@ fn reload(server: &mut Server, arguments: &RunArguments, (watch, in_force): (&mu
     }
 }
 
-/// Logs the reasons why a config was rejected, line by line, and shows them on the status page.
+/// Logs the reasons why a config was rejected, line by line, and shows them on the console.
 fn not_taken(server: &Server, report: &Report, cause: &Cause) {
     let faults = report.lines().join("\n");
     report.log();
     tracing::error!(faults = report.summary(), %cause, "the new config cannot be used; the old one stays in force");
-    server.reloaded(Some(faults));
+    server.not_reloaded(faults);
 }
 
 /// Returns the files whose change causes a reload: the config's own, and those that it names.

@@ -264,7 +264,7 @@ pub(super) fn printable(text: &str) -> String {
 }
 
 /// Writes a number of seconds with its unit.
-pub(super) fn span(seconds: u64) -> String {
+pub(crate) fn span(seconds: u64) -> String {
     match seconds {
         0..=119 => format!("{seconds} s"),
         120..=7_199 => format!("{} min", seconds / 60),

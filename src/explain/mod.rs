@@ -36,6 +36,7 @@ pub use self::{
     turning::{Turning, TurningFact},
     upstream::{Field, UpstreamFacts},
 };
+pub(crate) use self::{describe::span, entry::policy_at};
 use crate::{
     config::Document,
     offline::{OfflineGateway, OfflineRequest, Outcome, Verdict},

@@ -100,7 +100,7 @@ impl From<Unavailable> for Refusal {
     fn from(error: Unavailable) -> Self {
         match error.reason {
             reason @ Reason::CredentialUnavailable => {
-                Self::new(reason, error).with_hint("`vault_secrets` of the status page says what the vault answered")
+                Self::new(reason, error).with_hint("`vault_secrets` of the console says what the vault answered")
             }
             reason => Self::new(reason, error),
         }

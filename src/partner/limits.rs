@@ -27,7 +27,7 @@ struct Limit<C> {
     announcement: Announcement,
 }
 
-/// The usage of a limit, for the status page.
+/// The usage of a limit, for the console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Used {
     /// The limit of calls.

@@ -1,11 +1,11 @@
-//! Partners on the status page and in the metrics.
+//! Partners on the console and in the metrics.
 
 use serde::Serialize;
 
 use super::{ApiKey, ApiKeys, Partner, PartnerState, Partners, Used};
 use crate::{base::clock::Clock, telemetry::MetricsText};
 
-/// A partner, for the status page.
+/// A partner, for the console.
 #[derive(Debug, Serialize)]
 pub(crate) struct PartnerStatus {
     name: String,
@@ -25,7 +25,7 @@ pub(crate) struct PartnerStatus {
     quota: Option<LimitStatus>,
 }
 
-/// An API key, for the status page: nothing of the key itself.
+/// An API key, for the console: nothing of the key itself.
 #[derive(Debug, Serialize)]
 struct ApiKeyStatus {
     name: String,
@@ -80,7 +80,7 @@ impl Partner {
 }
 
 impl Partners {
-    /// Returns all partners, for the status page.
+    /// Returns all partners, for the console.
     pub(crate) fn status(&self, clock: &Clock) -> Vec<PartnerStatus> {
         self.iter().map(|partner| partner.status(&self.keys, clock)).collect()
     }

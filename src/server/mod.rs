@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    admin::{Admin, AdminListeners, BindError, BoundAdmin, Connections, Lifecycle},
+    admin::{self, Admin, AdminListeners, BindError, BoundAdmin, Connections, History, Lifecycle, Reload, ShownConfig},
     audit::{self, AuditConfig, AuditLog},
     base::{
         clock::Clock,
@@ -85,6 +85,8 @@ pub struct Server {
     runtime: Arc<ArcSwap<Runtime>>,
     /// Where the active config is written, for explanations.
     written: Arc<ArcSwap<Written>>,
+    /// The parts of the active config that the console shows.
+    shown: Arc<ArcSwap<ShownConfig>>,
     audit: Arc<AuditLog>,
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
@@ -147,8 +149,11 @@ impl Server {
         let config = &document.config;
         raise_open_files();
         let metrics = Arc::new(Metrics::default());
-        let runtime = Arc::new(ArcSwap::from_pointee(build(document, &options, Purpose::Listeners, &metrics, None)?));
+        let (built, report) = build_with_report(document, &options, Purpose::Listeners, &metrics, None)?;
+        let shown = Arc::new(ArcSwap::from_pointee(ShownConfig::of(document, &built, &report)));
+        let runtime = Arc::new(ArcSwap::from_pointee(built));
         let audit = AuditLog::open(&config.audit, &document.base, options.workers).map_err(ServerError::Audit)?;
+        audit.kept().keep(config.recent_decisions());
         // Only now: where the config is faulty there is no runtime to end, which must not happen within another one.
         let background = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -165,7 +170,11 @@ impl Server {
             .collect::<io::Result<_>>()
             .map_err(ServerError::Thread)?;
         let lifecycle = Arc::<Lifecycle>::default();
-        lifecycle.reloaded(None, options.clock.unix_seconds());
+        let digest = Some(document.fingerprint.digest().to_owned());
+        let at = options.clock.unix_seconds();
+        lifecycle.started(Reload { at, generation: Some(0), digest, ..Reload::default() });
+        let history = Arc::new(History::default());
+        background.spawn(history.clone().sample(metrics.clone(), options.clock.clone()));
         let written = Arc::new(ArcSwap::from_pointee(document.written()));
         let admin = Admin {
             runtime: runtime.clone(),
@@ -174,6 +183,9 @@ impl Server {
             metrics: metrics.clone(),
             traces: traces.clone(),
             lifecycle: lifecycle.clone(),
+            shown: shown.clone(),
+            history,
+            followers: admin::followers(),
             ending: Default::default(),
         };
         let export = otlp.and_then(|otlp| export(otlp, traces, admin.clone(), background.handle()));
@@ -181,6 +193,7 @@ impl Server {
         let mut server = Self {
             runtime,
             written,
+            shown,
             metrics,
             lifecycle,
             listeners: HashMap::new(),
@@ -209,20 +222,29 @@ impl Server {
     /// # Errors
     /// Fails if the config is faulty, or if a resource that it names is unavailable; the old one then stays active.
     pub fn reload(&mut self, document: &Document) -> Result<(), ServerError> {
+        let changes = document.fingerprint.changes_since(&self.shown.load().fingerprint);
         let result = self.try_reload(document);
-        self.reloaded(result.as_ref().err().map(|error| crate::base::error_chain::chain(error)));
+        let at = self.options.clock.unix_seconds();
+        self.lifecycle.reloaded(match &result {
+            Ok(()) => {
+                let digest = Some(document.fingerprint.digest().to_owned());
+                Reload { at, generation: Some(self.runtime().generation), digest, changes, error: None }
+            }
+            Err(error) => Reload { at, error: Some(crate::base::error_chain::chain(error)), ..Reload::default() },
+        });
         result
     }
 
-    /// Notes the result of a reload for the status page.
+    /// Notes for the console why a config could not be read.
     #[doc(hidden)]
-    pub fn reloaded(&self, error: Option<String>) {
-        self.lifecycle.reloaded(error, self.options.clock.unix_seconds());
+    pub fn not_reloaded(&self, error: String) {
+        let at = self.options.clock.unix_seconds();
+        self.lifecycle.reloaded(Reload { at, error: Some(error), ..Reload::default() });
     }
 
     fn try_reload(&mut self, document: &Document) -> Result<(), ServerError> {
         let before = self.runtime.load_full();
-        let runtime = build(document, &self.options, Purpose::Listeners, &self.metrics, Some(&before))?;
+        let (runtime, report) = build_with_report(document, &self.options, Purpose::Listeners, &self.metrics, Some(&before))?;
         let bound = self.bind(&runtime)?;
         let admin = self.admin.bind(&document.config)?;
         self.audit.reopen(&document.config.audit, &document.base).map_err(ServerError::Audit)?;
@@ -230,6 +252,8 @@ impl Server {
         // From here on nothing fails. The rules come first, so that a new listener never meets the old ones.
         let runtime = Arc::new(runtime);
         runtime.start(self.handle());
+        self.shown.store(Arc::new(ShownConfig::of(document, &runtime, &report)));
+        self.audit.kept().keep(document.config.recent_decisions());
         self.runtime.store(runtime.clone());
         self.written.store(Arc::new(document.written()));
         self.workers.iter().for_each(Worker::refresh);
@@ -537,6 +561,17 @@ pub(crate) fn build(
     metrics: &Metrics,
     previous: Option<&Runtime>,
 ) -> Result<Runtime, ServerError> {
+    build_with_report(document, options, purpose, metrics, previous).map(|(runtime, _)| runtime)
+}
+
+/// Does the same, and returns the warnings, too.
+fn build_with_report(
+    document: &Document,
+    options: &ServerOptions,
+    purpose: Purpose,
+    metrics: &Metrics,
+    previous: Option<&Runtime>,
+) -> Result<(Runtime, Report), ServerError> {
     let mut faults = Faults::default();
     let context = RuntimeContext { document, purpose, workers: options.workers, clock: &options.clock, metrics };
     let runtime = Runtime::build(context, previous, &mut faults);
@@ -546,7 +581,7 @@ pub(crate) fn build(
     match runtime {
         Some(runtime) if report.errors() == 0 => {
             report.log();
-            Ok(runtime)
+            Ok((runtime, report))
         }
         _ => Err(ServerError::Config(Box::new(report))),
     }

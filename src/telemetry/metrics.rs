@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     exposition::MetricsText,
-    requests::{self, ByPartner, ByRoute, Counters, Decisions},
+    requests::{self, ByPartner, ByRoute, Counters, DecisionCounts, Decisions},
 };
 use crate::base::lock::lock;
 
@@ -30,6 +30,13 @@ impl Metrics {
     /// Returns the counters of a partner, one for each worker.
     pub fn partner(&self, name: &str, workers: usize) -> Arc<[Decisions]> {
         counters(&self.partners, name, workers)
+    }
+
+    /// Returns the number of requests so far, by decision, and of those under way.
+    pub fn totals(&self) -> (DecisionCounts, u64) {
+        let routes = lock(&self.routes);
+        let counts = DecisionCounts::of(routes.values().flat_map(|workers| Counters::by_reason(workers)));
+        (counts, requests::active(&routes))
     }
 
     /// Writes the request metrics.

@@ -19,4 +19,4 @@ pub use otlp::{
 };
 pub use process::write_process;
 pub(crate) use requests::decision;
-pub use requests::{Counted, Counters, Decisions, WouldDenyCount};
+pub use requests::{Counted, Counters, DecisionCounts, Decisions, WouldDenyCount};

@@ -10,6 +10,7 @@ use std::{
 };
 
 use http::{Method, StatusCode};
+use serde::Serialize;
 
 use super::exposition::{MetricsText, seconds};
 use crate::{
@@ -123,6 +124,16 @@ impl Counters {
         }
     }
 
+    /// Returns the number of requests of all workers by their reason; those without one were allowed.
+    pub fn by_reason(workers: &[Self]) -> BTreeMap<Option<Reason>, u64> {
+        let mut counts = BTreeMap::new();
+        for (key, requests) in workers.iter().flat_map(|counters| counters.requests.iter()) {
+            let (buckets, _) = requests.durations.read();
+            *counts.entry(Key(key).reason()).or_default() += buckets.iter().sum::<u64>();
+        }
+        counts
+    }
+
     /// Returns the refusals of all workers that were not enforced, by policy and code.
     pub fn would_deny(workers: &[Self]) -> Vec<WouldDenyCount> {
         let mut sum = BTreeMap::<(Arc<str>, Box<str>), u64>::new();
@@ -145,6 +156,32 @@ impl Counters {
     }
 }
 
+/// The number of requests by decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DecisionCounts {
+    /// Those that were allowed.
+    pub allowed: u64,
+    /// Those that were refused: `deny` in their records.
+    pub refused: u64,
+    /// Those that the gateway failed to serve: `error` in their records.
+    pub failed: u64,
+}
+
+impl DecisionCounts {
+    /// Counts requests by their reason.
+    pub fn of(counts: impl IntoIterator<Item = (Option<Reason>, u64)>) -> Self {
+        let mut sum = Self::default();
+        for (reason, count) in counts {
+            match reason {
+                None => sum.allowed += count,
+                Some(reason) if reason.status().is_server_error() => sum.failed += count,
+                Some(_) => sum.refused += count,
+            }
+        }
+        sum
+    }
+}
+
 /// The number of requests by decision, for a partner.
 #[derive(Debug)]
 pub struct Decisions {
@@ -164,6 +201,14 @@ impl Decisions {
     pub fn count(&self, reason: Option<Reason>, now: u64) {
         self.by_reason[reason.map_or(0, |reason| reason as usize + 1)].fetch_add(1, Ordering::Relaxed);
         self.last_seen.store(now, Ordering::Relaxed);
+    }
+
+    /// Returns the number of requests of all workers by decision, and the time of the last one, in seconds since 1970; 0 without one.
+    pub fn sum(workers: &[Self]) -> (DecisionCounts, u64) {
+        let reasons = std::iter::once(None).chain(Reason::ALL.iter().copied().map(Some));
+        let count = |index: usize| workers.iter().map(|own| own.by_reason[index].load(Ordering::Relaxed)).sum();
+        let counts = DecisionCounts::of(reasons.enumerate().map(|(index, reason)| (reason, count(index))));
+        (counts, workers.iter().map(|own| own.last_seen.load(Ordering::Relaxed)).max().unwrap_or_default())
     }
 }
 
@@ -221,9 +266,14 @@ pub(super) fn write(text: &mut MetricsText, routes: &ByRoute) {
     text.family(name, "histogram", "Bytes of responses' bodies that were sent.");
     histograms(text, name, routes, |requests| requests.response_bodies.read(), bytes, &SIZES);
     text.family("http_server_active_requests", "gauge", "Requests that are under way, tunnels included.");
-    let active: i64 = routes.values().flat_map(|workers| workers.iter()).map(|own| own.active.load(Ordering::Relaxed)).sum();
-    text.sample("http_server_active_requests", &[], active.max(0));
+    text.sample("http_server_active_requests", &[], active(routes));
     policies(text, routes);
+}
+
+/// Returns the number of requests under way.
+pub(super) fn active(routes: &ByRoute) -> u64 {
+    let active: i64 = routes.values().flat_map(|workers| workers.iter()).map(|own| own.active.load(Ordering::Relaxed)).sum();
+    active.try_into().unwrap_or_default()
 }
 
 /// Writes the decisions. A route that never carried a request has one line here, and none elsewhere.
@@ -231,11 +281,8 @@ fn decisions(text: &mut MetricsText, routes: &ByRoute) {
     let name = "entrada_decisions_total";
     text.family(name, "counter", "Requests by route, decision and refusal code.");
     for (route, workers) in routes {
-        let mut counts = BTreeMap::<Option<Reason>, u64>::from([(None, 0)]);
-        for (key, requests) in workers.iter().flat_map(|counters| counters.requests.iter()) {
-            let (buckets, _) = requests.durations.read();
-            *counts.entry(Key(key).reason()).or_default() += buckets.iter().sum::<u64>();
-        }
+        let mut counts = Counters::by_reason(workers);
+        counts.entry(None).or_default();
         for (reason, count) in counts {
             let code = reason.map_or("", Reason::code);
             text.sample(name, &[("route", route), ("decision", decision(reason)), ("code", code)], count);
@@ -307,7 +354,7 @@ pub(super) fn write_partners(text: &mut MetricsText, partners: &ByPartner) {
     let name = "entrada_partner_last_seen_timestamp_seconds";
     text.family(name, "gauge", "Time of the partner's last request.");
     for (partner, workers) in partners {
-        let last_seen = workers.iter().map(|decisions| decisions.last_seen.load(Ordering::Relaxed)).max().unwrap_or_default();
+        let (_, last_seen) = Decisions::sum(workers);
         if last_seen > 0 {
             text.sample(name, &[("partner", partner)], last_seen);
         }

@@ -304,7 +304,7 @@ def walk(arguments, processes):
     def _():
         return agrees("/front-doors", by_tag[FRONT_DOORS], 100)
 
-    @check("the status page tells the file's change number")
+    @check("the console tells the file's change number")
     def _():
         status = requests.get(f"http://127.0.0.1:{ports['admin']}/api/status", timeout=10).json()
         found = {entry["name"]: entry for entry in status["address_sets"]}

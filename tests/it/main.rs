@@ -19,6 +19,7 @@ mod check;
 mod client_certificate;
 mod config;
 mod connections;
+mod console;
 mod coverage;
 mod embedding;
 mod entra_answers;

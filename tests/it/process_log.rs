@@ -85,7 +85,7 @@ fn reloaded(event: &Value) -> bool {
 }
 
 fn started(event: &Value) -> bool {
-    event["message"] == "the status page is here"
+    event["message"] == "the console is here"
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl Process {
             assert!(child_runs(&mut child) && begun.elapsed() < LONGEST_WAIT, "{text}");
             std::thread::yield_now();
         };
-        let (public, admin) = (find("\"listening\""), find("the status page is here"));
+        let (public, admin) = (find("\"listening\""), find("the console is here"));
         Self { child, written, public, admin }
     }
 
@@ -244,7 +244,10 @@ audit: {{ sinks: [ {{ stdout: {{ format: json }} }} ] }}"#
     process.signal("HUP");
     let told = || process.written.lock().unwrap().contains("the old one stays in force");
     eventually("that the reload failed", async || told()).await;
-    let shown = admin("/api/status").await + &admin("/api/decisions").await + &admin("/metrics").await + &admin("/").await;
+    let mut shown = String::new();
+    for path in ["/api/status", "/api/overview", "/api/routes", "/api/config", "/api/decisions", "/metrics", "/"] {
+        shown += &admin(path).await;
+    }
 
     // Where the keys are: one in the process, the other one nowhere but in its vault.
     #[cfg(target_os = "linux")]

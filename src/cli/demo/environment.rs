@@ -127,7 +127,7 @@ impl Environment {
         let user = token(r#"{"user":"nia","audience":"api://orders","scopes":["Orders.Read"]}"#);
         let legacy = token(r#"{"user":"nia","audience":"api://legacy"}"#);
         let expired = token(r#"{"user":"nia","audience":"api://orders","scopes":["Orders.Read"],"expired":true}"#);
-        let status = self.admin.map(|admin| format!("  status page         http://{admin}/\n")).unwrap_or_default();
+        let status = self.admin.map(|admin| format!("  console             http://{admin}/\n")).unwrap_or_default();
         format!(
             "\nIt stays up. Each line is ready to paste, and makes its own token:\n\n\
              \x20 # Nia reads an order\n\

@@ -19,7 +19,7 @@ fn walked(broken: Option<usize>) -> Vec<Outcome> {
         })
         .expect("walks");
     let farewell = environment.farewell();
-    assert!(farewell.contains("curl -i http://127.0.0.1:") && farewell.contains("status page"), "{farewell}");
+    assert!(farewell.contains("curl -i http://127.0.0.1:") && farewell.contains("console"), "{farewell}");
     environment.strike();
     outcomes
 }

@@ -64,7 +64,7 @@ impl ValidateAzureAdToken {
                 Some("the algorithm is not accepted: Entra signs with RS256 alone, and for other issuers `algorithms` says what is".into())
             }
             NotAccepted::Verify(VerifyError::NoKeys) | NotAccepted::Issuer(IssuerVerdict::NoMetadata) => Some(
-                "the tenant's metadata or keys cannot be fetched: look at the status page for the error, and at identity-http for the \
+                "the tenant's metadata or keys cannot be fetched: look at the console for the error, and at identity-http for the \
                  proxy"
                     .into(),
             ),

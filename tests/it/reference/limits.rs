@@ -53,7 +53,8 @@ const FIXED: &[(&str, &str)] = &[
     ("const STREAMS: usize = 32;", "| HTTP/2 connections of a thread to a server | 64, each with 32 streams |"),
     ("const NODES: usize = 200_000;", "200000 nodes"),
     ("const BUFFER_LIMIT: usize = 16 << 20;", "| audit records of a thread that no sink takes | 16 MiB"),
-    ("const RECENT_RECORDS: usize = 256;", "| records that the admin listener shows | 256 |"),
+    ("const RECENT_RECORDS: usize = 1_000;", "| records that the console keeps | 1000, of 4 KiB on average |"),
+    ("const FOLLOWERS: usize = 32;", "| those who follow decisions live | 32 |"),
     ("const MAX_KEPT: usize = 128;", "128 bytes; a longer one is replaced"),
 ];
 

@@ -93,7 +93,7 @@ async fn forms_times_and_keys() {
         &["token-signature-invalid", "\"verified\":false", "key_id", "\"issuer\""],
     )
     .await;
-    bed.ask("Are the signing keys out of reach?", "/unreachable", user(), &["signing-keys-unavailable", "status page"]).await;
+    bed.ask("Are the signing keys out of reach?", "/unreachable", user(), &["signing-keys-unavailable", "console"]).await;
 }
 
 #[tokio::test]
