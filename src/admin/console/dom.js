@@ -1,5 +1,7 @@
 // Elements, tables and their upkeep. Every text becomes a text node: what a caller sent is shown and never read as markup.
 
+import { number } from './format.js'
+
 // Makes an element: `h('td', { class: 'number' }, 'a', child)`. Attributes that are false or absent are left out; functions are listeners.
 export const h = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children)
 
@@ -73,7 +75,7 @@ export const pages = (id, caption, columns, rows, options, refresh) => {
   if (rows.length > 10) {
     const search = event => { state.text = event.target.value; state.from = 0; refresh() }
     parts.unshift(h('form', { class: 'filters', submit: event => event.preventDefault() },
-      field(`${id}-search`, `Search ${rows.length} rows`, { type: 'search', class: 'wide', value: state.text, input: search })))
+      field(`${id}-search`, `Search ${number(rows.length)} rows`, { type: 'search', class: 'wide', value: state.text, input: search })))
   }
   if (found.length > PAGE) parts.push(pager(state.from, PAGE, found.length, from => { state.from = from; refresh() }))
   return parts
@@ -86,7 +88,7 @@ export const choice = (id, label, options, chosen, change) => h('div', {}, h('la
 
 export const pager = (from, size, count, go) => h('div', { class: 'pager' },
   h('button', { type: 'button', disabled: from === 0, click: () => go(Math.max(0, from - size)) }, 'Previous'),
-  h('span', { role: 'status' }, count ? `${from + 1} to ${Math.min(from + size, count)} of ${count}` : 'None'),
+  h('span', { role: 'status' }, count ? `${number(from + 1)} to ${number(Math.min(from + size, count))} of ${number(count)}` : 'None'),
   h('button', { type: 'button', disabled: from + size >= count, click: () => go(from + size) }, 'Next'))
 
 export const section = (title, ...children) => h('section', {}, h('h2', {}, title), children)

@@ -80,13 +80,24 @@ const question = record => {
 
 const OUTCOMES = { passed: ['good', 'Passed'], refused: ['bad', 'Refused'], answered: ['note', 'Answered'], 'would-refuse': ['warn', 'Would refuse'], 'not-judged': ['note', 'Not judged again'] }
 
+// The gateway makes one explanation at a time: who meets another one waits for it.
+const explanation = async (asked, own, tries = 15) => {
+  try {
+    return await post('api/explain', asked)
+  } catch (problem) {
+    if (problem.status !== 429 || tries === 0 || own !== turn) throw problem
+    await new Promise(resolve => setTimeout(resolve, 1000))
+    return explanation(asked, own, tries - 1)
+  }
+}
+
 const explain = async (record, place, own) => {
   let parts
   if (!record.method || !record.path || !record.host) {
     parts = [h('p', { class: 'quiet' }, 'The request could not be read, so there are no steps: the cause above is all there is.')]
   } else {
     try {
-      parts = steps(record, await post('api/explain', question(record)))
+      parts = steps(record, await explanation(question(record), own))
     } catch (problem) {
       parts = [h('p', { class: 'quiet' }, `The steps cannot be shown: ${problem.message}.`)]
     }
