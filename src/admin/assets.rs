@@ -41,3 +41,8 @@ pub(super) fn routes() -> Router<Admin> {
     };
     FILES.iter().fold(Router::new(), add)
 }
+
+/// Returns whether a path is one of the files, which say nothing of the gateway.
+pub(super) fn is_file(path: &str) -> bool {
+    FILES.iter().any(|(own, ..)| *own == path)
+}

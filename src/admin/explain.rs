@@ -15,7 +15,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use tokio::{runtime::Handle, sync::Semaphore, task::spawn_blocking};
 
-use super::Admin;
+use super::{Admin, guard::Known};
 use crate::{
     config::Written,
     explain::Explanation,
@@ -89,11 +89,13 @@ impl Question {
     }
 }
 
-/// Answers the question in the body. Only to this machine: the listener knows no other callers.
+/// Answers the question in the body: to callers on this machine, and to those who have proven who they are.
 pub(super) async fn explain(State(admin): State<Admin>, request: Request) -> Response {
-    let local = request.extensions().get::<Arc<Connection>>().is_some_and(|connection| connection.peer.ip().is_loopback());
-    if !local {
-        return (StatusCode::FORBIDDEN, "explanations are for callers on this machine alone\n").into_response();
+    let extensions = request.extensions();
+    let local = extensions.get::<Arc<Connection>>().is_some_and(|connection| connection.peer.ip().is_loopback());
+    if !local && extensions.get::<Known>().is_none() {
+        let fault = "explanations are for callers on this machine, or with a token or a certificate that the listener asks for\n";
+        return (StatusCode::FORBIDDEN, fault).into_response();
     }
     if !is_json(request.headers()) {
         return (StatusCode::UNSUPPORTED_MEDIA_TYPE, "send application/json\n").into_response();

@@ -1,17 +1,47 @@
 //! The admission to the admin listener: requests that name it by an address or as `localhost`, and that do not come from a
 //! foreign page.
 
+use std::sync::Arc;
+
 use axum::{
-    extract::Request,
+    body::Body,
+    extract::{Request, State},
     http::{HeaderMap, Method, StatusCode, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
-/// Admits read-only requests with an acceptable host, and not from a foreign page.
-pub(super) async fn check(request: Request, next: Next) -> Response {
-    if !host_is_acceptable(request.headers()) || !origin_is_acceptable(request.headers()) {
+use super::{Admin, assets};
+use crate::listener::Connection;
+
+/// A mark on the requests of callers who have proven who they are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known;
+
+/// Paths that are open to everyone: probes, and public keys.
+const OPEN: [&str; 3] = ["/healthz", "/readyz", "/.well-known/jwks.json"];
+
+/// Admits read-only requests with an acceptable host, not from a foreign page, and of callers who are who they have to be.
+pub(super) async fn check(State(admin): State<Admin>, mut request: Request, next: Next) -> Response {
+    let runtime = admin.runtime.load_full();
+    let connection = request.extensions().get::<Arc<Connection>>().cloned();
+    let hosts = runtime.admin.as_ref().map_or_else(Default::default, |rules| &*rules.hosts);
+    let secure = connection.as_ref().is_some_and(|connection| connection.tls.is_some());
+    if !host_is_acceptable(request.headers(), hosts) || !origin_is_acceptable(request.headers(), secure) {
         return (StatusCode::FORBIDDEN, "Host or Origin is not acceptable here\n").into_response();
+    }
+    let path = request.uri().path();
+    if let Some(rules) = runtime.admin.as_ref().filter(|rules| rules.asks())
+        && !OPEN.contains(&path)
+        && !assets::is_file(path)
+    {
+        let Some(connection) = connection else { return StatusCode::FORBIDDEN.into_response() };
+        let (parts, body) = request.into_parts();
+        if let Err(refused) = rules.judge(parts.clone(), &connection, &runtime.clock).await {
+            return closed(refused.map(Body::from));
+        }
+        request = Request::from_parts(parts, body);
+        request.extensions_mut().insert(Known);
     }
     read_only(request, next).await
 }
@@ -22,7 +52,11 @@ pub(super) async fn read_only(request: Request, next: Next) -> Response {
     if !matches!(*request.method(), Method::GET | Method::HEAD) && !asks {
         return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")], "read-only\n").into_response();
     }
-    let mut response = next.run(request).await;
+    closed(next.run(request).await)
+}
+
+/// Adds the fields that keep browsers from storing a response, and from doing more with it than it says.
+fn closed(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
@@ -33,20 +67,22 @@ pub(super) async fn read_only(request: Request, next: Next) -> Response {
     response
 }
 
-/// Returns whether `Host` is a single address or `localhost`: a name that an attacker points to this machine is neither.
-fn host_is_acceptable(headers: &HeaderMap) -> bool {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
-    host.to_str()
-        .ok()
-        .and_then(|host| host.parse::<Authority>().ok())
-        .is_some_and(|authority| names_this_machine(authority.host()))
+/// Returns whether `Host` is a single address, `localhost` or one of the names of the config: another name that an attacker points to
+/// this machine is none of these.
+fn host_is_acceptable(headers: &HeaderMap, hosts: &[Box<str>]) -> bool {
+    let mut fields = headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (fields.next(), fields.next()) else { return false };
+    host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()).is_some_and(|authority| {
+        let host = authority.host();
+        names_this_machine(host) || hosts.iter().any(|own| own.eq_ignore_ascii_case(host))
+    })
 }
 
 /// Returns whether `Origin` is absent, or is the listener itself.
-fn origin_is_acceptable(headers: &HeaderMap) -> bool {
+fn origin_is_acceptable(headers: &HeaderMap, secure: bool) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let authority = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));
+    let scheme = if secure { "https://" } else { "http://" };
+    let authority = origin.to_str().ok().and_then(|origin| origin.strip_prefix(scheme));
     authority.is_some() && authority == headers.get(header::HOST).and_then(|host| host.to_str().ok())
 }
 
@@ -74,12 +110,14 @@ mod tests {
             (&[("host", "[::1]:9901")], true),
             (&[("host", "localhost")], true),
             (&[("host", "LOCALHOST:9901")], true),
+            (&[("host", "Console.contoso.example:9901")], true),
+            (&[("host", "sub.console.contoso.example")], false),
             (&[("host", "attacker.example")], false),
             (&[("host", "localhost.attacker.example:9901")], false),
             (&[("host", "127.0.0.1"), ("host", "attacker.example")], false),
             (&[], false),
         ] {
-            assert_eq!(host_is_acceptable(&headers(fields)), expected, "{fields:?}");
+            assert_eq!(host_is_acceptable(&headers(fields), &["console.contoso.example".into()]), expected, "{fields:?}");
         }
     }
 
@@ -92,7 +130,9 @@ mod tests {
             (&[("host", "127.0.0.1:9901"), ("origin", "https://attacker.example")], false),
             (&[("host", "127.0.0.1:9901"), ("origin", "null")], false),
         ] {
-            assert_eq!(origin_is_acceptable(&headers(fields)), expected, "{fields:?}");
+            assert_eq!(origin_is_acceptable(&headers(fields), false), expected, "{fields:?}");
         }
+        let secure = [("host", "127.0.0.1:9901"), ("origin", "https://127.0.0.1:9901")];
+        assert!(origin_is_acceptable(&headers(&secure), true) && !origin_is_acceptable(&headers(&secure), false));
     }
 }

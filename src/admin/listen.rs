@@ -20,6 +20,7 @@ use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 use super::Admin;
 use crate::{
     config::{Config, DEFAULT_ADMIN},
+    gateway::runtime::AdminRules,
     listener::{self, Drain, Drainer, Limits, Listener, ListenerSettings},
 };
 
@@ -42,6 +43,7 @@ struct Open {
     /// The socket, kept so that the other listener can take over the address.
     socket: TcpListener,
     drainer: Drainer,
+    listener: Arc<Listener>,
 }
 
 /// The open sockets of a config; none for a listener that stays where it is.
@@ -99,19 +101,27 @@ impl AdminListeners {
     pub(crate) fn serve(&mut self, bound: BoundAdmin, config: &Config, background: &Handle, drain_timeout: Duration) {
         let BoundAdmin { own, health } = bound;
         self.probes.store(config.health.is_none(), Ordering::Relaxed);
+        let runtime = self.admin.runtime.load_full();
+        let settings = runtime.admin.as_ref().map_or_else(plain, settings);
+        if let Some(open) = &self.own {
+            // Requests on connections from before are judged by these, too.
+            open.listener.settings.store(Arc::new(settings.clone()));
+        }
         if let Some(bound) = own {
-            let (open, served, drain) = bound.open();
+            let listener = Listener::new("admin", settings);
+            let (open, served, drain) = bound.open(listener.clone());
             tracing::info!(address = %open.local, "the admin listener is here");
-            background.spawn(self.admin.clone().serve(served, self.probes.clone(), drain));
+            background.spawn(self.admin.clone().serve(served, listener, self.probes.clone(), drain));
             if let Some(gone) = self.own.replace(open) {
                 gone.drain(drain_timeout);
             }
         }
         if let Some(health) = health {
             let open = health.map(|bound| {
-                let (open, served, drain) = bound.open();
+                let listener = Listener::new("health", plain());
+                let (open, served, drain) = bound.open(listener.clone());
                 tracing::info!(address = %open.local, "the health listener is here");
-                background.spawn(self.admin.clone().serve_health(served, drain));
+                background.spawn(self.admin.clone().serve_health(served, listener, drain));
                 open
             });
             if let Some(gone) = std::mem::replace(&mut self.health, open) {
@@ -159,10 +169,10 @@ fn bind(address: &str, role: &str, from: Option<&Open>) -> Result<Bound, BindErr
 }
 
 impl Bound {
-    fn open(self) -> (Open, TcpListener, Drain) {
+    fn open(self, listener: Arc<Listener>) -> (Open, TcpListener, Drain) {
         let (drainer, drain) = Drainer::new();
         let Self { written, local, socket, served } = self;
-        (Open { written, local, socket, drainer }, served, drain)
+        (Open { written, local, socket, drainer, listener }, served, drain)
     }
 }
 
@@ -185,7 +195,7 @@ const REQUESTS: usize = 32;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The limits of both listeners. One peer may have all connections: probes and scrapes may come through one proxy.
-pub(super) fn limits() -> Limits {
+fn limits() -> Limits {
     Limits {
         connections: CONNECTIONS,
         connections_per_peer: CONNECTIONS,
@@ -195,19 +205,28 @@ pub(super) fn limits() -> Limits {
     }
 }
 
+/// Returns the settings of a listener that asks nobody who they are.
+fn plain() -> ListenerSettings {
+    ListenerSettings { http2: false, ..ListenerSettings::plain(limits()) }
+}
+
+/// Returns the settings of the admin listener.
+fn settings(rules: &AdminRules) -> ListenerSettings {
+    ListenerSettings { limits: limits(), ..rules.settings.clone() }
+}
+
 /// Serves a router on the socket until the drain begins. `ending` is cancelled then; connections that are still open afterwards
 /// are closed.
 pub(super) async fn run(
-    name: &str,
+    listener: Arc<Listener>,
     socket: TcpListener,
     router: Router,
-    limits: Limits,
     mut drain: Drain,
     ending: CancellationToken,
 ) {
-    let listener = Listener::new(name, ListenerSettings { http2: false, ..ListenerSettings::plain(limits) });
     let ends = drain.clone();
     let serving = async {
+        let name = listener.name.clone();
         if let Err(error) = listener::serve(socket, listener, listener::tower(limited(router)), ends).await {
             tracing::error!(%error, "the {name} listener failed");
         }
@@ -258,7 +277,8 @@ mod tests {
         let (drainer, drain) = Drainer::new();
         let limits = Limits { idle_timeout: Duration::from_millis(20), ..limits() };
         let ending = CancellationToken::new();
-        let served = tokio::spawn(run("admin", socket, router(), limits, drain, ending.clone()));
+        let listener = Listener::new("admin", ListenerSettings::plain(limits));
+        let served = tokio::spawn(run(listener, socket, router(), drain, ending.clone()));
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
 

@@ -1,5 +1,6 @@
 //! The admin and health listeners: read-only, and not reachable through a route.
 //!
+//! Before others than callers on this machine reach it, it can ask for a token or a certificate, which the gateway's own code judges.
 //! Paths are exact, GET (and HEAD) is the only method but for `POST /api/explain`, which changes nothing, and `Host` and `Origin` are checked, so that no page in an
 //! operator's browser can read it (DNS rebinding). Both are served like the public listeners, with the same
 //! strict codec, limits of their own, and a drain.
@@ -48,7 +49,7 @@ use crate::{
     config::Written,
     gateway::runtime::Runtime,
     identity::AssertionKeys,
-    listener::Drain,
+    listener::{Drain, Listener},
     telemetry::{Format, Metrics, MetricsText, Traces},
 };
 
@@ -84,7 +85,13 @@ pub(crate) fn followers() -> Arc<Semaphore> {
 
 impl Admin {
     /// Serves the admin paths until the drain, and the health paths too while they have no separate listener.
-    pub(crate) async fn serve(mut self, socket: TcpListener, probes: Arc<AtomicBool>, drain: Drain) {
+    pub(crate) async fn serve(
+        mut self,
+        socket: TcpListener,
+        listener: Arc<Listener>,
+        probes: Arc<AtomicBool>,
+        drain: Drain,
+    ) {
         self.ending = CancellationToken::new();
         let ending = self.ending.clone();
         let own = assets::routes()
@@ -95,16 +102,17 @@ impl Admin {
             .route("/api/decisions", get(decisions::decisions))
             .route(explain::PATH, post(explain::explain));
         let probes = health_paths().route_layer(middleware::from_fn_with_state(probes, while_here));
-        let router = own.merge(probes).layer(middleware::from_fn(guard::check)).with_state(self);
-        listen::run("admin", socket, router, listen::limits(), drain, ending).await;
+        let guard = middleware::from_fn_with_state(self.clone(), guard::check);
+        let router = own.merge(probes).layer(guard).with_state(self);
+        listen::run(listener, socket, router, drain, ending).await;
     }
 
     /// Serves only the health paths, until the drain. A cluster's probes come with any `Host`.
-    pub(crate) async fn serve_health(mut self, socket: TcpListener, drain: Drain) {
+    pub(crate) async fn serve_health(mut self, socket: TcpListener, listener: Arc<Listener>, drain: Drain) {
         self.ending = CancellationToken::new();
         let ending = self.ending.clone();
         let router = health_paths().layer(middleware::from_fn(guard::read_only)).with_state(self);
-        listen::run("health", socket, router, listen::limits(), drain, ending).await;
+        listen::run(listener, socket, router, drain, ending).await;
     }
 }
 

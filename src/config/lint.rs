@@ -85,17 +85,6 @@ pub(crate) fn lint(config: &Config, faults: &mut Faults) {
             );
         }
     }
-    if let Some(admin) = &config.admin
-        && admin.address.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback())
-    {
-        let cure = "keep it on loopback; probes and metrics can have a listener of their own, `health`";
-        faults.warning(
-            Lint::AdminExposed,
-            &root.key("admin").key("address"),
-            "the admin listener can be reached from the network, and asks nobody who they are",
-            cure,
-        );
-    }
     for (place, policies) in policy_lists(config) {
         for (index, policy) in policies.iter().enumerate() {
             let place = place.index(index).key(policy.name());

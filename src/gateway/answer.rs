@@ -23,7 +23,7 @@ use crate::{
     },
     listener::Sent,
     partner::Access,
-    refusal::{Reason, Refusal},
+    refusal::{Reason, Refusal, RefusalParts},
     route::Route,
     token_relay::oauth_error,
     upstream,
@@ -38,21 +38,8 @@ pub(crate) fn refuse(refusal: Refusal, recorder: &mut Recorder) -> Response<Resp
     let title = refusal.message.as_deref().unwrap_or(refusal.reason.title());
     let oauth = recorder.route().is_some_and(Route::is_token_relay).then(|| oauth_error(refusal.reason));
     let problem = problem(refusal.code(), status.as_u16(), title, recorder.exchange.id.as_str(), oauth);
-    let refusal = refusal.into_parts();
-    let mut response = Response::new(ResponseBody::whole(problem));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
-    headers.insert(header::CACHE_CONTROL, NO_STORE);
-    if let Some(challenge) = refusal.challenge.or_else(|| challenge(refusal.reason, status.as_u16())) {
-        headers.insert(header::WWW_AUTHENTICATE, challenge);
-    }
-    if let Some(seconds) = refusal.retry_after {
-        headers.insert(header::RETRY_AFTER, seconds.into());
-    }
-    if let Some(allow) = refusal.allow {
-        headers.insert(header::ALLOW, allow);
-    }
+    let mut refusal = refusal.into_parts();
+    let response = respond(problem, status, &mut refusal).map(ResponseBody::whole);
 
     let beyond = hints::beyond(refusal.reason, &recorder.exchange.connection);
     let outcome = &mut recorder.exchange.outcome;
@@ -61,6 +48,34 @@ pub(crate) fn refuse(refusal: Refusal, recorder: &mut Recorder) -> Response<Resp
     outcome.code = refusal.code;
     outcome.hint = refusal.hint.map(|hint| hint.into_owned().into()).or(beyond);
     outcome.cause = refusal.cause.map(|cause| chain(&*cause).into());
+    response
+}
+
+/// Builds the response to a refused request that leaves no record; returns the parts of the refusal, too.
+pub(super) fn unrecorded(refusal: Refusal, request_id: &str) -> (Response<Bytes>, RefusalParts) {
+    let status = refusal.status();
+    let title = refusal.message.as_deref().unwrap_or(refusal.reason.title());
+    let problem = problem(refusal.code(), status.as_u16(), title, request_id, None);
+    let mut refusal = refusal.into_parts();
+    (respond(problem, status, &mut refusal), refusal)
+}
+
+/// Makes the response with a problem document.
+fn respond(problem: Bytes, status: StatusCode, refusal: &mut RefusalParts) -> Response<Bytes> {
+    let mut response = Response::new(problem);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
+    if let Some(challenge) = refusal.challenge.take().or_else(|| challenge(refusal.reason, status.as_u16())) {
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if let Some(seconds) = refusal.retry_after {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    if let Some(allow) = refusal.allow.take() {
+        headers.insert(header::ALLOW, allow);
+    }
     response
 }
 

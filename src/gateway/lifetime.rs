@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::{
     certificate::CertificateFault,
     exchange::{EndedBy, Exchange},
-    gateway::runtime::Runtime,
+    gateway::runtime::ListenerRules,
     listener::{ClientCertificateMode, ListenerSettings},
     partner::Access,
     request::IncomingRequest,
@@ -23,7 +23,7 @@ use crate::{
 ///
 /// # Errors
 /// Fails if the listener requires a certificate and this one is not acceptable.
-pub(super) fn admit_certificate(exchange: &mut Exchange, runtime: &Runtime) -> Result<(), CertificateFault> {
+pub(super) fn admit_certificate(exchange: &mut Exchange, rules: Option<&ListenerRules>) -> Result<(), CertificateFault> {
     let Exchange { connection, judged_certificate, certificate, listener_authorities, worker, clock, .. } = exchange;
     let mut admit = |rules: &ListenerSettings| {
         let Some(asked) = rules.client_certificates() else { return Ok(()) };
@@ -37,7 +37,7 @@ pub(super) fn admit_certificate(exchange: &mut Exchange, runtime: &Runtime) -> R
         *certificate = shown.cloned();
         Ok(())
     };
-    match runtime.listener(&connection.listener.name) {
+    match rules {
         Some(rules) => admit(&rules.settings),
         None => connection.listener.present(admit),
     }

@@ -1,6 +1,7 @@
 //! The path of a request through the gateway, as one function.
 
 mod addresses;
+mod admin_rules;
 pub mod answer;
 mod hints;
 mod inner;
@@ -255,7 +256,8 @@ fn receive(
     // Where a trusted proxy says what the caller speaks with it, what it speaks with the gateway does not count.
     let scheme = caller.scheme.unwrap_or(incoming.scheme);
     incoming.directed_here(exchange.connection.tls.as_ref())?;
-    admit_certificate(exchange, runtime)?;
+    let rules = runtime.listener(&exchange.connection.listener.name);
+    admit_certificate(exchange, rules)?;
     exchange.outcome.bytes_in = body.count();
     body.limit(exchange.connection.settings.limits.body_bytes)?;
     Ok(Received { body, upgrade, scheme, inner })

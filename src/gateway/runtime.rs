@@ -9,7 +9,7 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::listeners::{build_listeners, lint_certificates};
-pub use super::{listeners::ListenerRules, recorded::Recorded};
+pub use super::{admin_rules::AdminRules, listeners::ListenerRules, recorded::Recorded};
 use crate::{
     address::AddressSets,
     base::clock::Clock,
@@ -43,6 +43,8 @@ pub struct Runtime {
     pub clock: Clock,
     /// The rules of listeners, by index.
     pub listeners: Vec<ListenerRules>,
+    /// The rules of the admin listener; `None` where there is none.
+    pub(crate) admin: Option<AdminRules>,
     /// The table from requests to routes.
     pub table: RouteTable,
     /// The routes, by index.
@@ -208,6 +210,7 @@ impl Runtime {
         }
         let listeners = build_listeners(document, purpose == Purpose::Listeners, (&sets, clock), faults);
         lint_certificates(config, &listeners, clock.unix_seconds(), faults);
+        let admin = (purpose == Purpose::Listeners).then(|| AdminRules::build(config, base, &tenants, faults)).flatten();
         let described = described(&config.routes, &root.key("routes"), faults);
         let table = route_table(config, &described, faults);
         let assertion_keys = assertion_keys(document, clock, previous, faults);
@@ -269,6 +272,7 @@ impl Runtime {
             digest: document.fingerprint.digest().into(),
             clock: clock.clone(),
             listeners,
+            admin,
             table,
             route_names: routes.iter().map(|route| route.name.clone()).collect(),
             routes,
@@ -343,7 +347,9 @@ impl Runtime {
             let status = |shown: &ServedCertificate| (shown.status(&rules.name, now), shown.complaint(now));
             rules.certificates().iter().map(status).collect::<Vec<_>>()
         };
-        self.listeners.iter().flat_map(of).collect()
+        let admin = self.admin.iter().flat_map(|admin| admin.settings.tls.as_ref()).flat_map(|tls| tls.served().to_vec());
+        let admin = admin.map(|shown| (shown.status("admin", now), shown.complaint(now)));
+        self.listeners.iter().flat_map(of).chain(admin).collect()
     }
 }
 
@@ -412,9 +418,11 @@ fn files(
     assertion_keys: Option<&AssertionKeys>,
 ) -> Vec<PathBuf> {
     let config = &document.config;
-    let tls = config.listeners.iter().flat_map(|listener| &listener.tls).flat_map(|tls| tls.as_slice());
+    let tls = config.listeners.iter().flat_map(|listener| &listener.tls);
+    let tls = tls.chain(config.admin.iter().flat_map(|admin| &admin.tls)).flat_map(|tls| tls.as_slice());
     let tls = tls.flat_map(|tls| [&tls.certificate, &tls.private_key]);
     let asked = config.listeners.iter().filter_map(|listener| listener.client_certificates.as_ref());
+    let asked = asked.chain(config.admin.iter().filter_map(|admin| admin.client_certificates.as_ref()));
     let asked = asked.flat_map(|asked| std::iter::once(&asked.ca).chain(&asked.crl));
     let authorities = config.upstreams.values().filter_map(|upstream| upstream.tls.ca.as_ref());
     let shown = config.upstreams.values().filter_map(|upstream| upstream.tls.client_certificate.as_ref());

@@ -302,6 +302,32 @@ def many(browser, scene):
         own.shoot("routes-2000-390-dark", whole=False)
 
 
+@check("behind a token policy the page asks for a token, says why one is refused, and works with a good one")
+def token(browser, scene):
+    scene.reload(0, ", validate-azure-ad-token: { tenant: contoso, audiences: [api://orders, 33334444-dddd-5555-eeee-6666ffff7777], scopes: [Orders.Read] }")
+    assert scenes.fetch(scene.admin + "/api/overview")[0] == 401
+    with Browser(browser, scene) as own:
+        own.page.goto(scene.admin + "/#decisions")
+        dialog = own.page.locator("dialog#token")
+        dialog.get_by_text("asks for a token").wait_for()
+        own.accessible("the question for a token")
+        own.shoot("token-1366-light", whole=False)
+        dialog.get_by_label("Access token").fill(scene.token(user="otto", audience="api://orders", scopes=["Orders.List"]))
+        dialog.get_by_role("button", name="Use this token").click()
+        dialog.get_by_text("scope-missing").wait_for()
+        dialog.get_by_label("Access token").fill("Bearer " + scene.token(user="nia", audience="api://orders", scopes=["Orders.Read"]))
+        dialog.get_by_role("button", name="Use this token").click()
+        own.page.locator("#state").get_by_text("Ready").wait_for()
+        own.page.locator("#decisions tbody tr").first.wait_for()
+        own.page.get_by_text("Following live").wait_for()
+        scene.ask("api.contoso.example", "/orders/with-a-token")
+        own.page.locator("#decisions").get_by_text("/orders/with-a-token").wait_for()
+        # It is nowhere that outlives the page.
+        kept = own.page.evaluate("[localStorage.length, sessionStorage.length, document.cookie.length]")
+        assert kept == [0, 0, 0], kept
+        own.wrong = [wrong for wrong in own.wrong if "status of 40" not in wrong]
+
+
 def main():
     entrada = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else os.environ.get("ENTRADA", ROOT / "target/release/entrada")).resolve()
     chromium = next(filter(None, map(shutil.which, ["chromium-headless-shell", "chromium"])), None)

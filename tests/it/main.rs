@@ -20,6 +20,7 @@ mod client_certificate;
 mod config;
 mod connections;
 mod console;
+mod console_access;
 mod coverage;
 mod embedding;
 mod entra_answers;

@@ -13,19 +13,32 @@ export const asksWith = dialog => { ask = dialog }
 
 const send = async (path, options) => {
   for (;;) {
-    const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) }
+    const used = token
+    const headers = { ...options.headers, ...(used ? { Authorization: `Bearer ${used}` } : {}) }
     const answer = await fetch(path, { ...options, headers, credentials: 'omit', cache: 'no-store', redirect: 'error' })
     const challenged = answer.status === 401 || answer.status === 403 && (answer.headers.get('www-authenticate') ?? '').startsWith('Bearer')
     if (!challenged) return answer
-    const why = (await answer.text()).slice(0, 500)
-    asking ??= ask(why).finally(() => { asking = undefined })
+    const why = reason(await answer.text())
+    // Another question may have got a new one in the meantime.
+    if (token !== used) continue
+    asking ??= ask(used ? why : '').finally(() => { asking = undefined })
     token = await asking
+  }
+}
+
+// What a problem document says, or the text as it is.
+const reason = text => {
+  try {
+    const { title, code } = JSON.parse(text)
+    return `${title} (${code})`
+  } catch {
+    return text.trim().slice(0, 500)
   }
 }
 
 const read = async answer => {
   if (answer.ok) return answer
-  throw new Problem(answer.status, (await answer.text()).trim().slice(0, 500) || answer.statusText, Number(answer.headers.get('retry-after')))
+  throw new Problem(answer.status, reason(await answer.text()) || answer.statusText, Number(answer.headers.get('retry-after')))
 }
 
 export const query = parameters => new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== undefined && value !== null)).toString()

@@ -85,7 +85,7 @@ asksWith(why => new Promise(resolve => {
   dialog.replaceChildren(h('form', { class: 'inside', submit: send },
     h('div', { class: 'top' }, h('h2', { id: 'token-title' }, 'This console asks for a token')),
     h('p', {}, 'It is sent to this gateway with each question, and kept in this page until you leave it.'),
-    h('p', { class: 'quiet' }, why),
+    why && h('p', { class: 'bad-text', role: 'alert' }, `The last one was refused: ${why}`),
     h('label', { for: 'token-value' }, 'Access token'), h('textarea', { id: 'token-value', rows: '5', spellcheck: 'false', autocomplete: 'off', required: true }),
     h('p', {}, h('button', { type: 'submit' }, 'Use this token'))))
   if (!dialog.open) dialog.showModal()

@@ -190,7 +190,7 @@ fn access() -> Vec<Pair> {
         pair("cors-any-origin", cors("*"), cors("https://app.contoso.example")),
         pair(
             "admin-exposed",
-            of_listener("address: \"127.0.0.1:0\"", "admin: { address: \"0.0.0.0:9901\" }"),
+            of_listener("address: \"127.0.0.1:0\"", "admin: { address: \"0.0.0.0:9901\", anonymous: true }"),
             of_listener("address: \"127.0.0.1:0\"", "admin: { address: \"127.0.0.1:9901\" }"),
         ),
     ]
