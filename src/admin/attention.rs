@@ -152,7 +152,9 @@ fn of_partners(runtime: &Runtime, now: u64, matters: &mut Vec<Matter>) {
     for partner in runtime.partners.iter() {
         let (name, day) = (&partner.name, partner.expires.map(|day| day.to_string()).unwrap_or_default());
         match partner.state(now) {
-            PartnerState::Expiring => matters.push(Matter::warn("partners", format!("the access of partner {name} ends on {day}"))),
+            PartnerState::Expiring => {
+                matters.push(Matter::warn("partners", format!("the access of partner {name} ends on {day}")))
+            }
             PartnerState::Expired => {
                 matters.push(Matter::warn("partners", format!("the access of partner {name} has ended on {day}")))
             }

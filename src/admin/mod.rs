@@ -85,13 +85,7 @@ pub(crate) fn followers() -> Arc<Semaphore> {
 
 impl Admin {
     /// Serves the admin paths until the drain, and the health paths too while they have no separate listener.
-    pub(crate) async fn serve(
-        mut self,
-        socket: TcpListener,
-        listener: Arc<Listener>,
-        probes: Arc<AtomicBool>,
-        drain: Drain,
-    ) {
+    pub(crate) async fn serve(mut self, socket: TcpListener, listener: Arc<Listener>, probes: Arc<AtomicBool>, drain: Drain) {
         self.ending = CancellationToken::new();
         let ending = self.ending.clone();
         let own = assets::routes()

@@ -12,9 +12,7 @@ use crate::{
     config::{AdminConfig, Config},
     entra::Tenants,
     exchange::Exchange,
-    inbound::{
-        validate_azure_ad_token::{ValidateAzureAdToken, outside_of_routes},
-    },
+    inbound::validate_azure_ad_token::{ValidateAzureAdToken, outside_of_routes},
     listener::{ClientCertificateMode, Connection, LimitsConfig, ListenerSettings, SettingsConfig},
     refusal::Refusal,
     request::IncomingRequest,
@@ -58,8 +56,7 @@ impl AdminRules {
             }
             outside_of_routes(tenants, faults, |context| ValidateAzureAdToken::build(token, &place, context))
         });
-        let certificates =
-            admin.client_certificates.as_ref().is_some_and(|asked| asked.mode == ClientCertificateMode::Required);
+        let certificates = admin.client_certificates.as_ref().is_some_and(|asked| asked.mode == ClientCertificateMode::Required);
         judge_exposure(admin, certificates, &place, faults);
         let hosts = hosts(admin, &place, faults);
         // A policy that could not be built is not left out: nothing is built then.
@@ -125,7 +122,12 @@ fn judge_exposure(admin: &AdminConfig, certificates: bool, place: &Place, faults
         faults.warning(Lint::AdminExposed, &place.key("address"), message, cure);
     } else if exposed && admin.tls.is_none() {
         let message = "tokens for the console cross the network in clear, and so does what it shows";
-        faults.warning(Lint::AdminExposed, &place.key("address"), message, "give it `tls`, or keep it on loopback behind a proxy");
+        faults.warning(
+            Lint::AdminExposed,
+            &place.key("address"),
+            message,
+            "give it `tls`, or keep it on loopback behind a proxy",
+        );
     }
 }
 

@@ -13,7 +13,9 @@ fn admin(more: &str) -> String {
 }
 
 fn token_policy(scope: &str) -> String {
-    admin(&format!("hosts: [console.contoso.example], validate-azure-ad-token: {{ tenant: contoso, audiences: [api://orders], scopes: [{scope}] }}"))
+    admin(&format!(
+        "hosts: [console.contoso.example], validate-azure-ad-token: {{ tenant: contoso, audiences: [api://orders], scopes: [{scope}] }}"
+    ))
 }
 
 /// Sends a GET to the admin listener; returns the status, the challenge and the body.
@@ -86,7 +88,8 @@ async fn a_reload_changes_who_may_read_on_connections_that_are_open() {
     let token = bed.user_token();
     let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(1).build().unwrap();
     let address = bed.gateway.admin_address();
-    let ask = async || client.get(format!("http://{address}/api/overview")).bearer_auth(&token).send().await.unwrap().status().as_u16();
+    let ask =
+        async || client.get(format!("http://{address}/api/overview")).bearer_auth(&token).send().await.unwrap().status().as_u16();
     assert_eq!(ask().await, 200);
 
     let stricter = config(&bed.tenant, &bed.upstream, ROUTE, &token_policy("Console.Read"));
@@ -104,11 +107,13 @@ async fn a_required_certificate_keeps_everybody_else_out() {
     let ca = folder.path().join("ca.pem");
     std::fs::write(&ca, operators.pem()).unwrap();
     let admin = admin(&format!("tls: {tls}, client-certificates: {{ mode: required, ca: {} }}", ca.display()));
-    let gateway = Gateway::start(&format!("routes: [ {} ]\nhealth: {{ address: \"127.0.0.1:0\" }}\n{admin}\n", &ROUTE[2..])).await;
+    let gateway =
+        Gateway::start(&format!("routes: [ {} ]\nhealth: {{ address: \"127.0.0.1:0\" }}\n{admin}\n", &ROUTE[2..])).await;
     let url = |path: &str| format!("https://{}{path}", gateway.admin_address());
 
     let known = operators.client("nia");
-    let answer = client_of(&operators, Some(&known), false).get(url("/api/status?parts=listener_certificates")).send().await.unwrap();
+    let answer =
+        client_of(&operators, Some(&known), false).get(url("/api/status?parts=listener_certificates")).send().await.unwrap();
     assert_eq!(answer.status(), 200);
     let status: Value = answer.json().await.unwrap();
     assert_eq!(status["listener_certificates"][0]["listener"], "admin");
