@@ -129,7 +129,10 @@ fn challenge(reason: Reason, status: u16) -> Option<HeaderValue> {
 }
 
 /// The body of a response. It holds the request's record, which is written when the response was sent or the body is dropped.
-pub struct ResponseBody {
+pub struct ResponseBody(Box<Contents>);
+
+/// The contents of a body: in a box, since a body is handed from one owner to the next, together with its head.
+struct Contents {
     source: Source,
     recorder: Option<Box<Recorder>>,
     /// The server does not report what it sends.
@@ -178,7 +181,7 @@ pub enum BodyError {
 
 impl fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseBody").field("source", &self.source).field("ends_at", &self.ends_at).finish_non_exhaustive()
+        f.debug_struct("ResponseBody").field("source", &self.0.source).field("ends_at", &self.0.ends_at).finish_non_exhaustive()
     }
 }
 
@@ -215,7 +218,8 @@ impl ResponseBody {
     }
 
     fn of(source: Source) -> Self {
-        Self {
+        let room = Box::new_uninit();
+        let contents = Contents {
             source,
             recorder: None,
             settles_itself: false,
@@ -224,33 +228,34 @@ impl ResponseBody {
             timer: None,
             access: None,
             access_ended: None,
-        }
+        };
+        Self(Box::write(room, contents))
     }
 
     /// Attaches the request's record to this body, and the time when it must end.
     pub(crate) fn ends_with(&mut self, recorder: Box<Recorder>) {
-        self.ends_at = Some(ends_at(&recorder.exchange));
-        self.access = recorder.exchange.access().cloned();
-        self.recorder = Some(recorder);
+        self.0.ends_at = Some(ends_at(&recorder.exchange));
+        self.0.access = recorder.exchange.access().cloned();
+        self.0.recorder = Some(recorder);
     }
 
     /// Returns the request's record, as long as it is not written.
     pub(crate) fn recorder(&mut self) -> Option<&mut Recorder> {
-        self.recorder.as_deref_mut()
+        self.0.recorder.as_deref_mut()
     }
 
     /// Ties a tunnel to the head, which has no body.
     pub(super) fn opens(&mut self, tunnel: Tunnel) {
-        self.tunnel = Some(Box::new(tunnel));
+        self.0.tunnel = Some(Box::new(tunnel));
     }
 
     /// Takes the tunnel that the head opens.
     pub(super) fn take_tunnel(&mut self) -> Option<Tunnel> {
-        self.tunnel.take().map(|tunnel| *tunnel)
+        self.0.tunnel.take().map(|tunnel| *tunnel)
     }
 
     fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.source {
+        match &mut self.0.source {
             Source::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Upstream(body) => Pin::new(body).poll_frame(context).map_err(BodyError::Upstream),
             Source::Inner(body) => Pin::new(body).poll_frame(context).map_err(BodyError::Inner),
@@ -265,8 +270,8 @@ impl ResponseBody {
     fn poll_caught(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         catch_unwind(AssertUnwindSafe(|| self.poll_source(context))).unwrap_or_else(|_| {
             // Whatever state it is in, it is not polled again.
-            self.source = Source::Whole(None);
-            if let Some(recorder) = &mut self.recorder {
+            self.0.source = Source::Whole(None);
+            if let Some(recorder) = &mut self.0.recorder {
                 recorder.exchange.outcome.fail();
             }
             Poll::Ready(Some(Err(BodyError::Panicked)))
@@ -275,22 +280,22 @@ impl ResponseBody {
 
     /// Returns the reason why the body must end now, even if it is busy.
     fn overdue(&self) -> Option<BodyError> {
-        if self.access.as_ref().is_some_and(Access::has_ended) {
+        if self.0.access.as_ref().is_some_and(Access::has_ended) {
             return Some(BodyError::Revoked);
         }
-        self.ends_at.is_some_and(|ends_at| Instant::now() >= ends_at).then_some(BodyError::Lifetime)
+        self.0.ends_at.is_some_and(|ends_at| Instant::now() >= ends_at).then_some(BodyError::Lifetime)
     }
 
     /// Waits until the body must end.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<BodyError> {
-        if let Some(access) = &self.access {
-            let ended = self.access_ended.get_or_insert_with(|| Box::pin(access.clone().ended()));
+        if let Some(access) = &self.0.access {
+            let ended = self.0.access_ended.get_or_insert_with(|| Box::pin(access.clone().ended()));
             if ended.as_mut().poll(context).is_ready() {
                 return Poll::Ready(BodyError::Revoked);
             }
         }
-        let Some(ends_at) = self.ends_at else { return Poll::Pending };
-        self.timer.get_or_insert_with(|| Box::pin(sleep_until(ends_at))).as_mut().poll(context).map(|()| BodyError::Lifetime)
+        let Some(ends_at) = self.0.ends_at else { return Poll::Pending };
+        self.0.timer.get_or_insert_with(|| Box::pin(sleep_until(ends_at))).as_mut().poll(context).map(|()| BodyError::Lifetime)
     }
 
     /// Returns `Ready` when the body must end although nobody polls it for data; the record has the reason.
@@ -306,7 +311,7 @@ impl ResponseBody {
 
     /// Ends the body early; the record has the reason.
     fn break_off(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(recorder) = &mut self.recorder {
+        if let Some(recorder) = &mut self.0.recorder {
             let exchange = &mut recorder.exchange;
             if exchange.outcome.ended_by.is_none() {
                 exchange.outcome.ended_by = match &error {
@@ -324,7 +329,7 @@ impl ResponseBody {
     /// Makes the record when the body was read to its end, for a server that does not report what it sends. Such a server does not
     /// read an empty body at all, nor any in response to HEAD, so that the record of these is made now.
     pub(crate) fn settles_itself(&mut self, to_head: bool) {
-        self.settles_itself = true;
+        self.0.settles_itself = true;
         if to_head || self.is_end_stream() {
             self.settle(Sent::Whole);
         }
@@ -332,7 +337,7 @@ impl ResponseBody {
 
     /// Writes the record now that no more of the response will be sent, and releases the request's permits.
     pub(crate) fn settle(&mut self, sent: Sent) {
-        if let Some(mut recorder) = self.recorder.take() {
+        if let Some(mut recorder) = self.0.recorder.take() {
             recorder.exchange.outcome.settle(sent);
         }
     }
@@ -349,19 +354,19 @@ impl Body for ResponseBody {
                 if let Some(error) = body.overdue() {
                     return body.break_off(error);
                 }
-                if let (Some(recorder), Some(trailers)) = (&body.recorder, frame.trailers_mut()) {
+                if let (Some(recorder), Some(trailers)) = (&body.0.recorder, frame.trailers_mut()) {
                     clean_trailers(trailers, recorder.route());
                 }
-                if let (Some(recorder), Some(data)) = (&mut body.recorder, frame.data_ref()) {
+                if let (Some(recorder), Some(data)) = (&mut body.0.recorder, frame.data_ref()) {
                     recorder.exchange.outcome.bytes_out += data.len() as u64;
                 }
-                if body.settles_itself && body.is_end_stream() {
+                if body.0.settles_itself && body.is_end_stream() {
                     body.settle(Sent::Whole);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(None) => {
-                if body.settles_itself {
+                if body.0.settles_itself {
                     body.settle(Sent::Whole);
                 }
                 Poll::Ready(None)
@@ -375,7 +380,7 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.source {
+        match &self.0.source {
             Source::Whole(bytes) => bytes.is_none(),
             Source::Upstream(body) => body.is_end_stream(),
             Source::Inner(body) => body.is_end_stream(),
@@ -385,7 +390,7 @@ impl Body for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
+        match &self.0.source {
             Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Source::Upstream(body) => body.size_hint(),
             Source::Inner(body) => body.size_hint(),

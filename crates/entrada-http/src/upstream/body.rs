@@ -22,7 +22,10 @@ use super::{error::UpstreamError, http1, http2, hygiene, io::Io, pool::InFlight}
 ///
 /// When it has been read completely, the connection returns to its pool; when it is dropped before, the connection is closed
 /// (HTTP/1.1) or the stream reset (HTTP/2). A body that breaks off yields an error, never a clean end.
-pub struct ResponseBody {
+pub struct ResponseBody(Box<Contents>);
+
+/// The contents of a body: in a box, since a body is handed from one owner to the next, together with its head.
+struct Contents {
     source: Answer,
     /// The part of the body that was read in advance: usually all of it.
     first: Option<Bytes>,
@@ -56,7 +59,7 @@ impl ResponseBody {
         body
     }
 
-    pub(super) const fn http2(answer: http2::Answer, in_flight: InFlight, server: Arc<str>) -> Self {
+    pub(super) fn http2(answer: http2::Answer, in_flight: InFlight, server: Arc<str>) -> Self {
         Self::of(Answer::Http2(answer), Some(in_flight), server, Duration::ZERO)
     }
 
@@ -66,8 +69,10 @@ impl ResponseBody {
         Self::of(Answer::Switched(upgraded), None, server, Duration::ZERO)
     }
 
-    const fn of(source: Answer, in_flight: Option<InFlight>, server: Arc<str>, idle: Duration) -> Self {
-        Self { source, first: None, gathered: VecDeque::new(), open_ended: false, in_flight, server, idle }
+    fn of(source: Answer, in_flight: Option<InFlight>, server: Arc<str>, idle: Duration) -> Self {
+        let room = Box::new_uninit();
+        let gathered = VecDeque::new();
+        Self(Box::write(room, Contents { source, first: None, gathered, open_ended: false, in_flight, server, idle }))
     }
 
     /// Reads the part of the body that has already arrived, without waiting: a body that fails at its start is detected before
@@ -76,19 +81,19 @@ impl ResponseBody {
     /// # Errors
     /// Fails if the body breaks off within that part.
     pub(super) async fn gather(&mut self) -> Result<(), UpstreamError> {
-        self.open_ended = self.source.size_hint().exact().is_none();
+        self.0.open_ended = self.0.source.size_hint().exact().is_none();
         let mut bytes = 0;
         poll_fn(|context| {
-            while bytes < GATHERED && !self.source.is_over() {
+            while bytes < GATHERED && !self.0.source.is_over() {
                 let frame = match self.poll_source(context) {
                     Poll::Ready(Some(frame)) => frame?,
                     Poll::Ready(None) | Poll::Pending => break,
                 };
                 bytes += frame.data_ref().map_or(0, Bytes::len);
                 match frame.into_data() {
-                    Ok(data) if self.first.is_none() && self.gathered.is_empty() => self.first = Some(data),
-                    Ok(data) => self.gathered.push_back(Frame::data(data)),
-                    Err(frame) => self.gathered.push_back(frame),
+                    Ok(data) if self.0.first.is_none() && self.0.gathered.is_empty() => self.0.first = Some(data),
+                    Ok(data) => self.0.gathered.push_back(Frame::data(data)),
+                    Err(frame) => self.0.gathered.push_back(frame),
                 }
             }
             Poll::Ready(Ok(()))
@@ -98,21 +103,21 @@ impl ResponseBody {
 
     /// Returns the number of bytes that were read and not yet returned.
     fn gathered_bytes(&self) -> u64 {
-        let gathered = self.gathered.iter().filter_map(Frame::data_ref).chain(&self.first);
+        let gathered = self.0.gathered.iter().filter_map(Frame::data_ref).chain(&self.0.first);
         gathered.map(|data| data.len() as u64).sum()
     }
 
     /// Returns the answering server: host and port.
-    pub const fn server(&self) -> &Arc<str> {
-        &self.server
+    pub fn server(&self) -> &Arc<str> {
+        &self.0.server
     }
 
     /// Returns the connection of a 101 response; `None` for any other, and on the second call.
     pub fn take_upgrade(&mut self) -> Option<Upgraded> {
-        match mem::replace(&mut self.source, Answer::Over) {
+        match mem::replace(&mut self.0.source, Answer::Over) {
             Answer::Switched(upgraded) => Some(upgraded),
             other => {
-                self.source = other;
+                self.0.source = other;
                 None
             }
         }
@@ -120,24 +125,24 @@ impl ResponseBody {
 
     /// Notes that the response is complete: the connection may carry another request.
     fn finish(&mut self) {
-        match &mut self.source {
+        match &mut self.0.source {
             Answer::Http1(_) => {
                 if let (Answer::Http1(connection), Some(in_flight)) =
-                    (mem::replace(&mut self.source, Answer::Over), &self.in_flight)
+                    (mem::replace(&mut self.0.source, Answer::Over), &self.0.in_flight)
                 {
-                    in_flight.pool().put(connection, self.idle);
+                    in_flight.pool().put(connection, self.0.idle);
                 }
             }
             // It knows for itself when it is over.
             Answer::Http2(_) | Answer::Switched(_) | Answer::Over => {}
         }
-        self.in_flight = None;
+        self.0.in_flight = None;
     }
 }
 
 impl fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseBody").field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("ResponseBody").field("server", &self.0.server).finish_non_exhaustive()
     }
 }
 
@@ -163,7 +168,7 @@ impl Answer {
 impl ResponseBody {
     /// Returns the next part from the server.
     fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
-        let polled: Option<Result<Frame<Bytes>, Box<dyn Error + Send + Sync>>> = match &mut self.source {
+        let polled: Option<Result<Frame<Bytes>, Box<dyn Error + Send + Sync>>> = match &mut self.0.source {
             Answer::Http1(connection) => ready!(connection.poll_frame(context)).map(|frame| frame.map_err(Into::into)),
             Answer::Http2(answer) => ready!(answer.poll_frame(context)).map(|frame| match frame {
                 Ok(frame) => Ok(clean(frame)),
@@ -173,15 +178,15 @@ impl ResponseBody {
         };
         match polled {
             Some(Ok(frame)) => {
-                if self.source.is_over() {
+                if self.0.source.is_over() {
                     self.finish();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(source)) => {
-                self.source = Answer::Over;
-                self.in_flight = None;
-                Poll::Ready(Some(Err(UpstreamError::BrokenOff { server: self.server.clone(), source })))
+                self.0.source = Answer::Over;
+                self.0.in_flight = None;
+                Poll::Ready(Some(Err(UpstreamError::BrokenOff { server: self.0.server.clone(), source })))
             }
             None => {
                 self.finish();
@@ -196,21 +201,21 @@ impl Body for ResponseBody {
     type Error = UpstreamError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
-        if let Some(frame) = self.first.take().map(Frame::data).or_else(|| self.gathered.pop_front()) {
+        if let Some(frame) = self.0.first.take().map(Frame::data).or_else(|| self.0.gathered.pop_front()) {
             return Poll::Ready(Some(Ok(frame)));
         }
         self.poll_source(context)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.gathered.is_empty() && self.source.is_over()
+        self.0.first.is_none() && self.0.gathered.is_empty() && self.0.source.is_over()
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.open_ended {
+        if self.0.open_ended {
             return SizeHint::default();
         }
-        let mut hint = self.source.size_hint();
+        let mut hint = self.0.source.size_hint();
         let gathered = self.gathered_bytes();
         if let Some(upper) = hint.upper() {
             hint.set_upper(upper.saturating_add(gathered));
