@@ -39,7 +39,7 @@ use crate::{
     base::{header_names::X_REQUEST_ID, lock::lock},
     caller::Caller,
     connection::{ConnectionEvent, Scheme},
-    exchange::{Decision, Exchange},
+    exchange::{Decision, Exchange, Timings},
     gateway::{
         answer::ResponseBody,
         lifetime::{admit_certificate, has_connection_of_its_own, unless_revoked},
@@ -423,7 +423,9 @@ impl UpstreamExchange<'_> {
             .upstream
             .rewrites_redirects()
             .then(|| Reached::new(&self.incoming.authority, &self.incoming.target.path, &outgoing.path, &exchange.captures.rest));
-        let began = exchange.elapsed();
+        // The first time nothing has happened since the policies but the wait for a credential.
+        let Timings { policies, credential, upstream } = exchange.timings;
+        let began = if upstream.is_zero() { policies + credential } else { exchange.elapsed() };
         let connection = exchange.own_connection.then(|| exchange.connection.clone());
         let call = Call {
             worker: exchange.worker,
@@ -526,3 +528,6 @@ impl Service for DataPlane {
         record_connection_event(&self.state.log, &self.snapshot().clock, &event);
     }
 }
+
+#[cfg(test)]
+mod sizes;

@@ -50,7 +50,15 @@ pub(super) struct Wanted {
     pub(super) upload: bool,
 }
 
-/// Returns a connection from the pool, or a new one.
+/// Returns a connection from the pool, if any will do and one is idle now, or shared.
+pub(super) fn pooled(pool: &Pool, timeouts: &TimeoutsConfig, wanted: Wanted, now: Instant) -> Option<Connection> {
+    if wanted.what != Want::Any {
+        return None;
+    }
+    from_shelf(pool.take(timeouts.idle.0, wanted.upload, None, now))
+}
+
+/// Returns a new connection, or one that others made in the meantime.
 pub(super) async fn connection(
     server: &Server,
     pool: &Arc<Pool>,
@@ -59,11 +67,6 @@ pub(super) async fn connection(
     wanted: Wanted,
 ) -> Result<Connection, UpstreamError> {
     let (idle, want) = (timeouts.idle.0, wanted.what);
-    if want == Want::Any
-        && let Some(connection) = from_shelf(pool.take(idle, wanted.upload, None))
-    {
-        return Ok(connection);
-    }
     let deadline = Instant::now() + timeouts.connect.0;
     let attempt = async {
         let may_share = match protocol {
@@ -82,7 +85,7 @@ pub(super) async fn connection(
         loop {
             // Those who wait here while a connection is made find it on the shelf.
             let making = pool.making.lock().await;
-            match pool.take(idle, wanted.upload, after) {
+            match pool.take(idle, wanted.upload, after, Instant::now()) {
                 Found::Unsettled(connection) => connection.settles().await,
                 Found::Full => {
                     drop(making);
@@ -94,8 +97,7 @@ pub(super) async fn connection(
             }
         }
     };
-    // Boxed: a handshake has a large future, and nearly every request finds a connection and has no use for its room.
-    let error = match timeout_at(deadline, Box::pin(attempt)).await {
+    let error = match timeout_at(deadline, attempt).await {
         Ok(Ok(connection)) => return Ok(connection),
         Ok(Err(source)) => UpstreamError::Connect { server: server.name.clone(), source },
         Err(_) => UpstreamError::ConnectTimeout { server: server.name.clone(), after: timeouts.connect.0 },

@@ -118,15 +118,15 @@ impl Pool {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a connection, unless it was idle for longer than `idle`. For an upload, one that has room for it; and one that was
+    /// Takes a connection, unless it was idle for longer than `idle` by now. For an upload, one that has room for it; and one that was
     /// made after the given time, if any.
-    pub(super) fn take(&self, idle: Duration, upload: bool, after: Option<Instant>) -> Found {
+    pub(super) fn take(&self, idle: Duration, upload: bool, after: Option<Instant>, now: Instant) -> Found {
         let mut connections = self.connections();
         while after.is_none()
             && let Some((mut connection, since)) = connections.http1.pop()
         {
             // One that the server closed, or on which it sent what nobody asked for, is closed here.
-            if since.elapsed() < idle && connection.is_quiet() {
+            if now.saturating_duration_since(since) < idle && connection.is_quiet() {
                 return Found::Http1(connection);
             }
         }

@@ -314,15 +314,21 @@ impl Upstream {
             if repeated && want == Want::Any {
                 want = Want::MadeAfter(Instant::now());
             }
-            let connection = match own.take() {
-                Some(own) => Connection::Http1(own),
+            let mut now = Instant::now();
+            let wanted = Wanted { what: want, upload: !outgoing.body.is_end_stream() };
+            let timeouts = &self.config.timeouts;
+            let at_hand = own.take().map(Connection::Http1).or_else(|| connect::pooled(pool, timeouts, wanted, now));
+            let connection = match at_hand {
+                Some(connection) => connection,
                 None => {
-                    let wanted = Wanted { what: want, upload: !outgoing.body.is_end_stream() };
-                    connect::connection(server, pool, self.config.protocol, &self.config.timeouts, wanted).await?
+                    // Boxed: a handshake has a large future, and nearly every request finds a connection and has no use for its room.
+                    let made = Box::pin(connect::connection(server, pool, self.config.protocol, timeouts, wanted)).await?;
+                    now = Instant::now();
+                    made
                 }
             };
             let sent = match connection {
-                Connection::Http1(connection) => self.send_http1(server, call, outgoing, connection, in_flight).await,
+                Connection::Http1(connection) => self.send_http1(server, call, outgoing, connection, (in_flight, now)).await,
                 // Boxed: it is the larger one, and a request over HTTP/1.1 would have to keep the room for it.
                 Connection::Http2(stream) => Box::pin(self.send_http2(server, call, outgoing, stream, in_flight)).await,
             };
@@ -343,7 +349,7 @@ impl Upstream {
         call: &Call<'_>,
         outgoing: &mut Outgoing,
         mut connection: Box<http1::Connection>,
-        in_flight: InFlight,
+        (in_flight, now): (InFlight, Instant),
     ) -> Result<Response<ResponseBody>, Failure> {
         let written;
         let host = match &self.host {
@@ -372,7 +378,7 @@ impl Upstream {
         let mut timer = mem::take(&mut connection.timer);
         let mut relay = Relay::new(call.informational);
         let answer = connection.exchange(head, &mut outgoing.body, &mut relay);
-        let head = match self.in_time(server, (progress.as_deref(), self.response_timeout(call)), &mut timer, answer).await? {
+        let head = match self.in_time(server, (progress.as_deref(), self.response_timeout(call), now), &mut timer, answer).await? {
             Ok(head) => head,
             Err(http1::Fault::Unanswered(error)) => {
                 let error = unanswered(server, progress.as_deref(), error);
@@ -423,7 +429,8 @@ impl Upstream {
         let mut timer = Deadline::default();
         let mut relay = Relay::new(call.informational);
         let answer = stream.exchange(request, &mut outgoing.body, &mut relay);
-        let fault = match self.in_time(server, (progress.as_deref(), self.response_timeout(call)), &mut timer, answer).await? {
+        let fault = match self.in_time(server, (progress.as_deref(), self.response_timeout(call), Instant::now()), &mut timer, answer).await?
+        {
             Ok(response) => {
                 let name = in_flight.pool().server.clone();
                 let mut response = response.map(|answer| ResponseBody::http2(answer, in_flight, name));
@@ -453,16 +460,16 @@ impl Upstream {
         call.response_timeout.unwrap_or(self.config.timeouts.response.0)
     }
 
-    /// Waits for the head of a response until the deadline, which does not run while the request's body is in progress.
+    /// Waits for the head of a response until the deadline, counted from `now`, which does not run while the request's body is in progress.
     async fn in_time<T>(
         &self,
         server: &Server,
-        (progress, within): (Option<&Progress>, Duration),
+        (progress, within, now): (Option<&Progress>, Duration, Instant),
         timer: &mut Deadline,
         answer: impl Future<Output = T>,
     ) -> Result<T, Failure> {
         let mut answer = pin!(answer);
-        timer.set(Instant::now() + within);
+        timer.set(now + within);
         loop {
             let answered = poll_fn(|context| match answer.as_mut().poll(context) {
                 Poll::Ready(answer) => Poll::Ready(Some(answer)),
