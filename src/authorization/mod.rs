@@ -302,10 +302,10 @@ impl Authorization {
         if !vouched_for(&authorization) && self.places.contains(&authorization) {
             return Ok(());
         }
-        let value = forwardable(&incoming.headers, facts.own_connection)?;
-        remove_folded(&mut outgoing.headers, &header::AUTHORIZATION);
-        if let Some(value) = value {
-            put(outgoing, header::AUTHORIZATION, value.clone());
+        match forwardable(&incoming.headers, facts.own_connection)? {
+            // It replaces what is there; a name of letters alone has no other spelling.
+            Some(value) => put(outgoing, header::AUTHORIZATION, value.clone()),
+            None => remove_folded(&mut outgoing.headers, &header::AUTHORIZATION),
         }
         Ok(())
     }

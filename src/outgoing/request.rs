@@ -1,11 +1,12 @@
 //! The request to the upstream.
 
-use std::io::Write as _;
+use std::{cell::RefCell, io::Write as _, net::IpAddr};
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 
 use crate::{
-    base::{buffers, fields::Fields, fmt_fast, header_names::X_REQUEST_ID},
+    base::{buffers, fields::Fields, fmt_fast, header_names::X_REQUEST_ID, memo::Memo},
     caller::Caller,
     request::{IncomingRequest, RequestId, Reserved, TRACEPARENT, TRACESTATE, TraceContext, binds_connection},
     upstream::UpstreamRequest,
@@ -50,7 +51,7 @@ pub(crate) fn set_forwarding_headers(
 ) {
     // Nearly always nothing of the kind is there yet: the caller's own are not forwarded, and few policies set one.
     headers.remove_if(is_made_here);
-    headers.append(X_FORWARDED_FOR, made(|out| fmt_fast::address(out, caller.address)));
+    headers.append(X_FORWARDED_FOR, address(caller.address));
     let scheme = HeaderValue::from_static(caller.scheme.unwrap_or(incoming.scheme).as_str());
     headers.append(X_FORWARDED_PROTO, scheme);
     if let Some(host) = caller.host.clone().or_else(|| host(incoming)) {
@@ -91,7 +92,22 @@ fn host(incoming: &IncomingRequest) -> Option<HeaderValue> {
     })
 }
 
-/// Writes an address, or host and port, as a header value.
+/// Returns an address as a header value. Callers come back, and their addresses with them.
+fn address(address: IpAddr) -> HeaderValue {
+    thread_local!(static ADDRESSES: RefCell<Memo<HeaderValue, 64>> = const { RefCell::new(Memo::new()) });
+    let make = |_: &[u8]| {
+        let mut text = Vec::with_capacity(15);
+        fmt_fast::address(&mut text, address);
+        HeaderValue::from_maybe_shared(Bytes::from(text))
+    };
+    let made = ADDRESSES.with_borrow_mut(|addresses| match address {
+        IpAddr::V4(address) => addresses.get(&address.octets(), make),
+        IpAddr::V6(address) => addresses.get(&address.octets(), make),
+    });
+    made.expect("letters, digits and colons are a header value")
+}
+
+/// Writes host and port as a header value.
 fn made(make: impl FnOnce(&mut Vec<u8>)) -> HeaderValue {
     HeaderValue::from_maybe_shared(buffers::made(make)).expect("letters, digits and colons are a header value")
 }

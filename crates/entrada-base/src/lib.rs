@@ -12,6 +12,7 @@ pub mod fmt_fast;
 pub mod generations;
 pub mod header_names;
 pub mod lock;
+pub mod memo;
 pub mod process_limits;
 pub mod refusal;
 pub mod settings;

@@ -1,10 +1,10 @@
 //! Host and port, in canonical form.
 
-use std::{fmt, net::Ipv4Addr, net::Ipv6Addr};
+use std::{cell::RefCell, fmt, net::Ipv4Addr, net::Ipv6Addr};
 
 use bytestring::ByteString;
 
-use crate::base::buffers;
+use crate::base::memo::Memo;
 
 /// `http` or `https`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,12 @@ impl Authority {
     /// Fails on anything that two programs could read differently: user information, escapes, unusual spellings of addresses, an
     /// invalid port.
     pub fn read(text: &[u8]) -> Result<Self, AuthorityFault> {
+        // The hosts that a gateway serves are few, and each request names one.
+        thread_local!(static HOSTS: RefCell<Memo<Authority, 16>> = const { RefCell::new(Memo::new()) });
+        HOSTS.with_borrow_mut(|hosts| hosts.get(text, Self::parse))
+    }
+
+    fn parse(text: &[u8]) -> Result<Self, AuthorityFault> {
         let text = std::str::from_utf8(text).map_err(|_| AuthorityFault::Host)?;
         // Byte by byte: the text is short, and a search for a letter is made ready for long ones.
         if text.bytes().any(|byte| byte == b'@') {
@@ -139,9 +145,9 @@ fn host_name(written: &str) -> Result<ByteString, AuthorityFault> {
         return Err(AuthorityFault::Host);
     }
     if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return Ok(buffers::text(&name.to_ascii_lowercase()));
+        return Ok(name.to_ascii_lowercase().into());
     }
-    Ok(buffers::text(name))
+    Ok(name.into())
 }
 
 /// Reads `:8443`, or nothing; also a bare `:`, which means the scheme's default port (RFC 3986, section 3.2.3).
