@@ -5,7 +5,7 @@ use std::{cell::Cell, time::Duration};
 use http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
-use crate::base::{buffers, header_names::X_REQUEST_ID};
+use crate::base::{buffers, fmt_fast, header_names::X_REQUEST_ID};
 
 /// The longest id that is kept from a trusted proxy.
 const MAX_KEPT: usize = 128;
@@ -17,9 +17,15 @@ pub struct RequestId(HeaderValue);
 impl RequestId {
     /// Returns a new id, made at this time since 1970: RFC 9562, section 5.7.
     pub fn generate(now: Duration) -> Self {
-        let uuid = Uuid::from_u128(version_7(u64::try_from(now.as_millis()).unwrap_or_default(), random_128()));
-        let mut text = [0; 36];
-        uuid.hyphenated().encode_lower(&mut text);
+        let number = version_7(u64::try_from(now.as_millis()).unwrap_or_default(), random_128());
+        let mut text = [b'-'; 36];
+        // The groups of digits, from the last one on.
+        let mut rest = number;
+        for group in [24..36, 19..23, 14..18, 9..13, 0..8] {
+            let digits = group.len();
+            fmt_fast::hexadecimal(&mut text[group], rest);
+            rest >>= 4 * digits;
+        }
         Self(HeaderValue::from_maybe_shared(buffers::bytes(&text)).expect("hexadecimal digits and hyphens are a header value"))
     }
 

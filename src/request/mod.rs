@@ -89,8 +89,16 @@ impl IncomingRequest {
             refusal.allow = Some(USUAL_METHODS);
             return Err(refusal);
         }
-        judge_framing(version, &headers)?;
-        join_cookies(&mut headers);
+        let seen = Seen::of(&headers);
+        if seen.framing {
+            judge_framing(version, &headers)?;
+        }
+        if version >= Version::HTTP_2 {
+            judge_http2(&headers)?;
+        }
+        if seen.cookie {
+            join_cookies(&mut headers);
+        }
         let target = match uri.path_and_query() {
             Some(target) if method == Method::OPTIONS && target.as_str() == "*" => Target::ASTERISK,
             Some(target) => Target::read(target.as_str())?,
@@ -100,7 +108,7 @@ impl IncomingRequest {
             return Err(TargetFault::NotAPath.into());
         }
         let authority = authority(uri, version, &headers, scheme)?;
-        let connection = connection_options(&headers)?;
+        let connection = if seen.connection { connection_options(&headers)? } else { ConnectionOptions::default() };
         Ok(Self { method, scheme, authority, target, version, headers, connection })
     }
 
@@ -136,9 +144,11 @@ impl IncomingRequest {
 
     /// Returns whether the request asks for a WebSocket. RFC 6455, section 4.1.
     pub fn asks_for_websocket(&self) -> bool {
+        if !self.connection.upgrade {
+            return false;
+        }
         let mut values = self.headers.get_all(header::UPGRADE).iter();
-        self.connection.upgrade
-            && self.version == Version::HTTP_11
+        self.version == Version::HTTP_11
             && self.method == Method::GET
             && values.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
             && values.next().is_none()
@@ -190,6 +200,32 @@ fn header_fault(fault: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> R
     Refusal::new(Reason::RequestHeaderInvalid, fault)
 }
 
+/// The well-known fields that a head has at all. Most have none of these, and what is not there need not be looked for one by one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    /// `Transfer-Encoding` or `Content-Length`.
+    framing: bool,
+    /// `Cookie`.
+    cookie: bool,
+    /// `Connection`.
+    connection: bool,
+}
+
+impl Seen {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for name in headers.keys() {
+            match *name {
+                header::TRANSFER_ENCODING | header::CONTENT_LENGTH => seen.framing = true,
+                header::COOKIE => seen.cookie = true,
+                header::CONNECTION => seen.connection = true,
+                _ => {}
+            }
+        }
+        seen
+    }
+}
+
 /// Checks the framing that hyper leaves ambiguous. RFC 9112, section 6.
 fn judge_framing(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
     let fault = |what| Err(Refusal::new(Reason::RequestFramingInvalid, HeadFault::Framing(what)));
@@ -215,7 +251,7 @@ fn judge_framing(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
             return fault("`Content-Length` is not a number");
         }
     }
-    if version >= Version::HTTP_2 { judge_http2(headers) } else { Ok(()) }
+    Ok(())
 }
 
 /// Refuses HTTP/2 fields that would have another meaning in HTTP/1.1, where the request may go on. RFC 9113, section 8.2.

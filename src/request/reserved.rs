@@ -150,15 +150,44 @@ pub struct Reserved {
     /// Open addressing, a power of two, at most half full.
     slots: Box<[Option<Slot>]>,
     beginnings: &'static Prefixes,
-    /// The lengths of the names of each first letter: most names of requests have none of them, and are not looked up at all.
-    lengths: [Lengths; LETTERS],
+    /// The outline of the names of each first letter: most names of requests do not fit into it, and are not looked up at all.
+    outlines: [Outline; LETTERS],
 }
 
-/// A set of lengths of names: a bit for each, the last one for all that are longer.
-type Lengths = u64;
+/// The lengths and the next letters of some names. A name that is one of them, or begins with a prefix among them, fits.
+#[derive(Clone, Copy, Debug, Default)]
+struct Outline {
+    /// A bit for each length, the last one for all that are longer.
+    lengths: u64,
+    /// For each of the letters after the first: a bit for each [place](place_of).
+    letters: [u64; 3],
+}
+
+impl Outline {
+    /// Adds a name.
+    fn add(&mut self, name: &str) {
+        self.lengths |= length_bit(name.len());
+        for (index, letters) in (1..).zip(&mut self.letters) {
+            *letters |= 1 << place_of(name, index);
+        }
+    }
+
+    /// Adds all names with a prefix: the prefix itself, and all that is longer.
+    fn add_prefix(&mut self, prefix: &str) {
+        self.lengths |= !(length_bit(prefix.len()) - 1);
+        for (index, letters) in (1..).zip(&mut self.letters) {
+            *letters |= if index < prefix.len() { 1 << place_of(prefix, index) } else { u64::MAX };
+        }
+    }
+
+    fn fits(&self, name: &str) -> bool {
+        let fits = |index: usize, letters: &u64| letters >> place_of(name, index) & 1 == 1;
+        self.lengths & length_bit(name.len()) != 0 && (1..).zip(&self.letters).all(|(index, letters)| fits(index, letters))
+    }
+}
 
 /// Returns the bit of a length.
-const fn length_bit(length: usize) -> Lengths {
+const fn length_bit(length: usize) -> u64 {
     1 << if length < 63 { length } else { 63 }
 }
 
@@ -192,20 +221,19 @@ impl Reserved {
         let overrides = overrides.map(|folded| Slot { folded, stops: Stops::Reserved });
         let names: Vec<Slot> = connection.into_iter().chain(identity).chain(known).chain(overrides).collect();
         let mut slots = vec![None; (names.len() * 2).next_power_of_two()];
-        let mut lengths = [0; LETTERS];
+        let mut outlines = [Outline::default(); LETTERS];
         for prefix in beginnings.iter() {
-            // The prefix itself, and all that is longer.
-            lengths[letter(prefix)] |= !(length_bit(prefix.len()) - 1);
+            outlines[place_of(prefix, 0)].add_prefix(prefix);
         }
         for name in names {
-            lengths[letter(&name.folded)] |= length_bit(name.folded.len());
+            outlines[place_of(&name.folded, 0)].add(&name.folded);
             let mut at = hash(&name.folded) & (slots.len() - 1);
             while slots[at].as_ref().is_some_and(|taken: &Slot| taken.folded != name.folded) {
                 at = (at + 1) & (slots.len() - 1);
             }
             slots[at].get_or_insert(name);
         }
-        Self { slots: slots.into(), beginnings, lengths }
+        Self { slots: slots.into(), beginnings, outlines }
     }
 
     /// Returns whether the name is reserved.
@@ -245,7 +273,7 @@ impl Reserved {
     }
 
     fn find(&self, name: &str) -> Option<Stops> {
-        if self.lengths[letter(name)] & length_bit(name.len()) == 0 {
+        if !self.outlines[place_of(name, 0)].fits(name) {
             return None;
         }
         let mut at = hash(name) & (self.slots.len() - 1);
@@ -282,11 +310,11 @@ const FOLDED: [u8; 256] = {
     table
 };
 
-/// The number of letters that a folded name may begin with, and one more for no letter at all.
+/// The number of letters of folded names, and one more for no letter at all.
 const LETTERS: usize = 38;
 
-/// Returns the place of a name's first letter, folded, among the [`LETTERS`].
-fn letter(name: &str) -> usize {
+/// Returns the place of a letter of a name, folded, among the [`LETTERS`].
+fn place_of(name: &str, index: usize) -> usize {
     const PLACES: [u8; 256] = {
         let mut places = [0; 256];
         let mut byte = 0;
@@ -300,7 +328,7 @@ fn letter(name: &str) -> usize {
         }
         places
     };
-    name.as_bytes().first().map_or(0, |first| PLACES[usize::from(*first)].into())
+    name.as_bytes().get(index).map_or(0, |letter| PLACES[usize::from(*letter)].into())
 }
 
 /// Returns a name as a CGI program sees it, in lower case.
