@@ -135,8 +135,8 @@ impl Fields {
     }
 
     /// Removes the fields of this name.
-    pub fn remove(&mut self, name: impl FieldName) {
-        self.remove_if(|field| name.names(field));
+    pub fn remove(&mut self, name: &HeaderName) {
+        self.remove_if(|field| field == name);
     }
 
     /// Removes the fields whose names are such.
