@@ -86,7 +86,7 @@ def haproxy(setup: Setup, kind: str) -> list[str]:
         + deny(401, "if { var(txn.exp),sub(txn.now) -m int lt 0 }")
         + f"  http-request set-header X-User %[{bearer},jwt_payload_query('$.sub')]\n"
     )
-    tls = f" ssl crt {setup.folder}/tls.both no-tls-tickets" if kind == "tls" else ""
+    tls = {"tls": f" ssl crt {setup.folder}/tls.both no-tls-tickets", "h2": " proto h2"}.get(kind, "")
     http = "" if kind == "relay" else "  option http-keep-alive\n  http-reuse always\n"
     forwarded = "" if kind == "relay" else "  http-request set-header X-Forwarded-For %[src]\n"
     path = setup.write(f"haproxy-{kind}.cfg", f"""
