@@ -378,7 +378,8 @@ impl Upstream {
         let mut timer = mem::take(&mut connection.timer);
         let mut relay = Relay::new(call.informational);
         let answer = connection.exchange(head, &mut outgoing.body, &mut relay);
-        let head = match self.in_time(server, (progress.as_deref(), self.response_timeout(call), now), &mut timer, answer).await? {
+        let head = match self.in_time(server, (progress.as_deref(), self.response_timeout(call), now), &mut timer, answer).await?
+        {
             Ok(head) => head,
             Err(http1::Fault::Unanswered(error)) => {
                 let error = unanswered(server, progress.as_deref(), error);
@@ -429,7 +430,9 @@ impl Upstream {
         let mut timer = Deadline::default();
         let mut relay = Relay::new(call.informational);
         let answer = stream.exchange(request, &mut outgoing.body, &mut relay);
-        let fault = match self.in_time(server, (progress.as_deref(), self.response_timeout(call), Instant::now()), &mut timer, answer).await?
+        let fault = match self
+            .in_time(server, (progress.as_deref(), self.response_timeout(call), Instant::now()), &mut timer, answer)
+            .await?
         {
             Ok(response) => {
                 let name = in_flight.pool().server.clone();

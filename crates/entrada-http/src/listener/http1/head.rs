@@ -13,11 +13,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use memchr::memchr2;
 
 use super::framing::Framing;
-use crate::{
-    base::buffers,
-    listener::{body::RequestBody, broken::Broken},
-    refusal::Reason,
-};
+use crate::{base::buffers, listener::broken::Broken, refusal::Reason};
 
 /// The maximum number of header fields in one head.
 const MAX_FIELDS: usize = 100;
@@ -28,12 +24,12 @@ const EMPTY_LINES: u8 = 2;
 /// The length of a request line without method and target: two spaces, the version, CR and LF.
 const REQUEST_LINE_REST: usize = 12;
 
-/// A parsed request head.
+/// A parsed request head, with room for the body of the request.
 #[derive(Debug)]
-pub(crate) struct Head {
+pub(crate) struct Head<B> {
     /// The request, still without its body: of HTTP/1.0 or 1.1, the target byte for byte as received. Made where it stays, since it is
     /// large, and is handed from one owner to the next.
-    pub(crate) request: Box<Request<RequestBody>>,
+    pub(crate) request: Box<Request<B>>,
     /// The framing of the body.
     pub(crate) framing: Framing,
     /// The options of `Connection`.
@@ -62,7 +58,7 @@ impl ConnectionOptions {
     }
 }
 
-impl Head {
+impl<B> Head<B> {
     /// Returns whether the connection may carry another request after this one. RFC 9112, section 9.3.
     pub(crate) fn persists(&self) -> bool {
         !self.options.close && (self.request.version() == Version::HTTP_11 || self.options.keep_alive)
@@ -97,7 +93,7 @@ pub(crate) struct Scan {
 ///
 /// # Errors
 /// Returns the fault that makes the bytes not a request. The buffer is then unusable.
-pub(crate) fn parse(buffer: &mut BytesMut, scan: &mut Scan, header_bytes: usize) -> Result<Option<Head>, Broken> {
+pub(crate) fn parse<B: Default>(buffer: &mut BytesMut, scan: &mut Scan, header_bytes: usize) -> Result<Option<Head<B>>, Broken> {
     while scan.checked == 0 && scan.skipped < EMPTY_LINES && buffer.starts_with(b"\r\n") {
         buffer.advance(2);
         scan.skipped += 1;
@@ -215,7 +211,7 @@ fn check_request_line(line: &[u8], header_bytes: usize) -> Result<(), Broken> {
 }
 
 /// Parses a whole head, whose line structure was checked.
-fn read(bytes: &Bytes, request_line: usize) -> Result<Head, Broken> {
+fn read<B: Default>(bytes: &Bytes, request_line: usize) -> Result<Head<B>, Broken> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, &mut fields) {
@@ -228,7 +224,7 @@ fn read(bytes: &Bytes, request_line: usize) -> Result<Head, Broken> {
         Method::from_bytes(request.method.unwrap_or_default().as_bytes()).map_err(|_| framing("the method is no token"))?;
     let uri = read_target(bytes.slice(method.as_str().len() + 1..request_line - " HTTP/1.1".len()), &method)?;
 
-    let mut room = Box::write(Box::new_uninit(), Request::new(RequestBody::empty()));
+    let mut room = Box::write(Box::new_uninit(), Request::new(B::default()));
     *room.method_mut() = method;
     *room.uri_mut() = uri;
     *room.version_mut() = version;
@@ -375,7 +371,7 @@ mod tests {
 
     use super::*;
 
-    fn parse_all(bytes: &[u8]) -> Result<Option<Head>, Broken> {
+    fn parse_all(bytes: &[u8]) -> Result<Option<Head<()>>, Broken> {
         parse(&mut BytesMut::from(bytes), &mut Scan::default(), 1 << 16)
     }
 
@@ -524,7 +520,7 @@ mod tests {
         for byte in bytes {
             buffer.extend_from_slice(&[*byte]);
             if heads.is_empty() {
-                heads.extend(parse(&mut buffer, &mut scan, 1 << 16).unwrap());
+                heads.extend(parse::<()>(&mut buffer, &mut scan, 1 << 16).unwrap());
             }
         }
 
@@ -544,7 +540,7 @@ mod tests {
             (&fields, Reason::HeadersTooLarge),
             (&fields[..1_900], Reason::HeadersTooLarge),
         ] {
-            let broken = parse(&mut BytesMut::from(bytes), &mut Scan::default(), 1_024).unwrap_err();
+            let broken = parse::<()>(&mut BytesMut::from(bytes), &mut Scan::default(), 1_024).unwrap_err();
 
             assert_eq!(broken.reason, reason);
         }
@@ -583,7 +579,7 @@ mod tests {
                 let (piece, more) = rest.split_at((*cut).min(rest.len()));
                 buffer.extend_from_slice(piece);
                 rest = more;
-                in_pieces = parse(&mut buffer, &mut scan, 1 << 16).map(|head| head.map(|head| head.request.uri().clone()));
+                in_pieces = parse::<()>(&mut buffer, &mut scan, 1 << 16).map(|head| head.map(|head| head.request.uri().clone()));
             }
 
             prop_assert_eq!(whole.is_err(), in_pieces.is_err(), "{:?}", text);

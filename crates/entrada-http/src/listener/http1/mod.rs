@@ -87,7 +87,7 @@ pub struct WholeRequest {
 /// Returns the reason why the bytes are not a request.
 pub fn read_request(bytes: &[u8], header_bytes: usize) -> Result<Option<WholeRequest>, Broken> {
     let mut buffer = BytesMut::from(bytes);
-    let Some(head) = head::parse(&mut buffer, &mut Scan::default(), header_bytes)? else { return Ok(None) };
+    let Some(head) = head::parse::<()>(&mut buffer, &mut Scan::default(), header_bytes)? else { return Ok(None) };
     let (mut decoder, mut body) = (Decoder::from(head.framing), Vec::new());
     loop {
         match decoder.decode(&mut buffer).map_err(|detail| Broken::new(Reason::RequestFramingInvalid, detail))? {
@@ -126,7 +126,7 @@ struct Http1 {
 }
 
 enum Next {
-    Head(Head),
+    Head(Head<RequestBody>),
     Broken(Broken),
     /// No more bytes arrive, or none are to be read.
     Close,
@@ -278,7 +278,7 @@ impl Http1 {
     /// Serves one request and its response.
     async fn exchange<S: Service>(
         &mut self,
-        found: Result<Head, Broken>,
+        found: Result<Head<RequestBody>, Broken>,
         service: &S,
         connection: &Arc<Connection>,
         limits: &Limits,
@@ -324,7 +324,7 @@ impl Http1 {
     /// Makes the arrival for the service.
     fn arrival(
         &self,
-        found: Result<Head, Broken>,
+        found: Result<Head<RequestBody>, Broken>,
         limits: &Limits,
     ) -> (Arrival, RequestFacts, Option<oneshot::Sender<Upgraded>>) {
         let head = match found {

@@ -30,7 +30,7 @@ use crate::{
         lock::lock,
     },
     connection::frames::PREFACE,
-    listener::{body_error::BodyError, broken::Broken, interim_fields::stays_behind, socket::Socket},
+    listener::{body::RequestBody, body_error::BodyError, broken::Broken, interim_fields::stays_behind, socket::Socket},
 };
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -59,7 +59,7 @@ pub(super) struct Wire {
 /// The bytes found where a head should begin.
 #[derive(Debug)]
 pub(super) enum Found {
-    Head(Head),
+    Head(Head<RequestBody>),
     Broken(Broken),
     /// The preface of HTTP/2.
     Preface,
@@ -129,7 +129,7 @@ impl SharedWire {
 
 impl Wire {
     /// Notes that a head was consumed; its body follows.
-    pub(super) fn begin(&mut self, head: &Head, timeout: Duration) {
+    pub(super) fn begin(&mut self, head: &Head<RequestBody>, timeout: Duration) {
         self.serial += 1;
         self.body.decoder = Decoder::from(head.framing);
         self.body.failed = None;
