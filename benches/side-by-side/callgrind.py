@@ -138,7 +138,7 @@ class Load:
 
     def warm_up(self) -> None:
         """Sends the first requests, again until the server has fetched what it judges them by."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while True:
             try:
                 return self.send(2 * CONNECTIONS)
