@@ -34,6 +34,9 @@ impl Admin {
         );
         text.single("entrada_audit_records_lost_total", "counter", "Audit records that no sink took.", self.audit.dropped());
         runtime.limits.write_metrics(text);
+        if let Some(store) = &runtime.limit_store {
+            store.write_metrics(text);
+        }
         write_connections(&self.lifecycle.connections().listeners, text);
         write_verified_tokens(runtime.tenants.verified_token_cache_status(), text);
         write_signing_keys(&runtime.tenants.status(&runtime.clock), text);

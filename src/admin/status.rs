@@ -16,6 +16,7 @@ use crate::{
     address::AddressSetStatus,
     entra::KeySetStatus,
     gateway::runtime::Runtime,
+    limits::store::StoreStatus,
     listener::{Listener, ListenerCertificateStatus},
     partner::{Partner, PartnerStatus},
     route::{Action, Route},
@@ -71,6 +72,8 @@ pub(super) struct Status {
     credentials: Vec<crate::credentials::CredentialStatus>,
     address_sets: Vec<AddressSetStatus>,
     partners: Vec<PartnerRow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit_store: Option<StoreStatus>,
     listener_certificates: Vec<ListenerCertificateStatus>,
     vault_secrets: Vec<crate::credentials::VaultSecretStatus>,
     upstreams: Vec<UpstreamStatus>,
@@ -294,6 +297,7 @@ impl Admin {
             credentials: runtime.credentials.status(),
             address_sets: runtime.address_sets.status(runtime.clock.unix_seconds()),
             partners: self.partners(&runtime),
+            limit_store: runtime.limit_store.as_ref().map(|store| store.status()),
             listener_certificates: listener_certificates(&runtime),
             vault_secrets: runtime.credentials.secrets(runtime.clock.unix_seconds()),
             upstreams: runtime

@@ -2,13 +2,14 @@
 //!
 //! Nothing else of the config is built, so that a faulty route does not hide a faulty credential.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use crate::{
     base::clock::Clock,
     config::{Document, Report},
     credentials::{Credentials, CredentialsContext},
     gateway::runtime::identity_http,
+    limits::store::{Store, StoreContext},
     server,
     settings::{Fault, Faults, Place},
 };
@@ -69,6 +70,24 @@ impl Loaded {
         let place = Place::root().key("credentials").key(name);
         let below = format!("{}/", place.pointer());
         self.faults.iter().filter(move |fault| fault.place == place || fault.place.pointer().starts_with(&below))
+    }
+
+    /// Builds the store of limits that several gateways share; `None` if the config has none.
+    ///
+    /// # Errors
+    /// Returns the faults of its settings.
+    pub(crate) fn limit_store(&self, clock: &Clock) -> Option<Result<Arc<Store>, Faults>> {
+        let config = self.document.config.redis.as_ref()?;
+        let mut faults = Faults::default();
+        let with = StoreContext {
+            base: &self.document.base,
+            secrets: &self.document.secrets,
+            credentials: &self.credentials,
+            clock,
+            previous: None,
+        };
+        let store = Store::build(config, with, &Place::root().key("redis"), &mut faults);
+        Some(store.ok_or(faults))
     }
 
     /// Returns the names in the config, in order.

@@ -59,6 +59,7 @@ use crate::{
     identity::AssertionKeysConfig,
     identity_http::IdentityHttpConfig,
     inbound::PolicyConfig,
+    limits::RedisConfig,
     outbound::OutboundPolicyConfig,
     partner::PartnerConfig,
     route::RouteConfig,
@@ -92,6 +93,8 @@ pub struct Config {
     /// The cache of tokens that a policy accepted, whose signatures need not be verified again, bounded for the whole process. 0
     /// disables it. Default: { memory: 64MiB, largest: 8KiB }.
     pub verified_tokens: Option<VerifiedTokensConfig>,
+    /// The store of limits that several gateways share. Default: none, each gateway counts by itself.
+    pub redis: Option<RedisConfig>,
     /// Named lists of addresses.
     pub address_sets: BTreeMap<String, AddressSetConfig>,
     /// The gateway's own identities towards upstreams.

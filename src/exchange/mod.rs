@@ -5,9 +5,10 @@ pub(crate) mod held;
 mod note;
 mod route_label;
 
+pub(crate) use self::held::{HeldPermit, Pending};
 pub use self::{
     ended_by::EndedBy,
-    held::{Held, Pending},
+    held::Held,
     note::{Note, Notes},
     route_label::{RouteLabel, RouteNames},
 };

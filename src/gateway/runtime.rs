@@ -21,13 +21,16 @@ use crate::{
     identity::AssertionKeys,
     identity_http::{IdentityHttp, IdentityHttpConfig},
     inbound::{LimitContext, LimitOwners, PolicySettings, build_context::AskedCertificates, list, token_policies},
-    limits::Limits,
+    limits::{
+        ConfiguredStore, Limits, RedisConfig,
+        store::{Store, StoreContext},
+    },
     listener::{ListenerCertificateStatus, ServedCertificate},
     outbound::OutboundList,
     partner::{Partners, PartnersContext},
     request::Ambiguities,
     route::{Described, Matching, Route, RouteBuilder, RouteSources, RouteTable, described, lint_shadowed},
-    settings::{Faults, Place, Secrets},
+    settings::{Faults, Lint, Place, Secrets},
     telemetry::{Counters, Metrics, NO_ROUTE},
     upstream::Upstreams,
 };
@@ -76,6 +79,8 @@ pub struct Runtime {
     pub upstreams: Upstreams,
     /// The counters of limits; they continue from one config to the next.
     pub limits: Arc<Limits>,
+    /// The store of limits that several gateways share.
+    pub(crate) limit_store: Option<Arc<Store>>,
     /// The files that the config names, whose change requires a new build.
     pub files: Vec<PathBuf>,
     /// The counters of requests without a route, one for each worker.
@@ -169,10 +174,21 @@ impl Runtime {
         let tenants = Tenants::build(&config.tenants, previous.map(|old| &old.tenants), &root.key("tenants"), faults)
             .relative_to(base)
             .with_issuers(&config.issuers, &root.key("issuers"), faults);
-        let routes: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
-        let limits = previous.map_or_else(Arc::default, |old| old.limits.clone());
-        limits.begin_build();
         let secrets = document.secrets.after(previous.map(|old| &old.secrets));
+        let http = identity_http(config, document, previous, &root.key("identity-http"), faults)?;
+        let setting = CredentialsContext {
+            tenants: &config.tenants,
+            base,
+            secrets: &secrets,
+            http: &http,
+            clock,
+            previous: previous.map(|old| &old.credentials),
+        };
+        let credentials = Credentials::build(&config.credentials, &setting, &root.key("credentials"), faults);
+        let routes: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
+        let limit_store = limit_store(config, &credentials, (base, &secrets, clock), previous, faults);
+        let limits = previous.map_or_else(Arc::default, |old| old.limits.clone());
+        limits.begin_build(limit_store.clone());
         let with = PartnersContext {
             sets: &sets,
             tenants: &tenants,
@@ -185,16 +201,6 @@ impl Runtime {
             previous: previous.map(|old| &*old.partners),
         };
         let partners = Arc::new(Partners::build(&config.partners, with, &root.key("partners"), faults));
-        let http = identity_http(config, document, previous, &root.key("identity-http"), faults)?;
-        let setting = CredentialsContext {
-            tenants: &config.tenants,
-            base,
-            secrets: &secrets,
-            http: &http,
-            clock,
-            previous: previous.map(|old| &old.credentials),
-        };
-        let credentials = Credentials::build(&config.credentials, &setting, &root.key("credentials"), faults);
         let graphs = Graphs::after(previous.map(|old| &old.graphs));
         let upstreams = Upstreams::build(
             &config.upstreams,
@@ -258,6 +264,14 @@ impl Runtime {
         };
         routes.iter().for_each(|route| route.inbound.each(&mut |entry| entry.stands_at(|| position(&entry.place))));
         let on_error = builder.on_error_everywhere(faults);
+        let limit_store = match limit_store {
+            ConfiguredStore::Ready(store, _) => Some(store),
+            ConfiguredStore::None | ConfiguredStore::Faulty => None,
+        };
+        if limit_store.as_ref().is_some_and(|store| !store.is_used()) {
+            let cure = "write `store: redis` at a limit, or `default-store: true` here";
+            faults.warning(Lint::Unused, &root.key("redis"), "no limit is kept in the store", cure);
+        }
         sets.finish();
 
         let verified_tokens = VerifiedTokens::build(config.verified_tokens, workers, &root.key("verified-tokens"), faults);
@@ -289,6 +303,7 @@ impl Runtime {
             partners,
             upstreams,
             limits,
+            limit_store,
             unrouted: metrics.route(NO_ROUTE, workers),
         })
     }
@@ -299,6 +314,9 @@ impl Runtime {
         self.tenants.keep_tokens(self.verified_tokens.0, self.verified_tokens.1);
         self.credentials.start(background);
         self.graphs.start(&self.http, &self.clock, background);
+        if let Some(store) = &self.limit_store {
+            store.start();
+        }
         self.upstreams.start(background);
         self.routes.iter().for_each(|route| route.start(background));
         if let Some(keys) = &self.assertion_keys {
@@ -350,6 +368,23 @@ impl Runtime {
         let admin = self.admin.iter().flat_map(|admin| admin.settings.tls.as_ref()).flat_map(|tls| tls.served().to_vec());
         let admin = admin.map(|shown| (shown.status("admin", now), shown.complaint(now)));
         self.listeners.iter().flat_map(of).chain(admin).collect()
+    }
+}
+
+/// Builds the store of limits that several gateways share, if the config names one.
+fn limit_store(
+    config: &Config,
+    credentials: &Credentials,
+    (base, secrets, clock): (&Path, &Secrets, &Clock),
+    previous: Option<&Runtime>,
+    faults: &mut Faults,
+) -> ConfiguredStore {
+    let Some(written) = &config.redis else { return ConfiguredStore::None };
+    let previous = previous.and_then(|previous| previous.limit_store.as_ref());
+    let with = StoreContext { base, secrets, credentials, clock, previous };
+    match Store::build(written, with, &Place::root().key("redis"), faults) {
+        Some(store) => ConfiguredStore::Ready(store, written.default_store),
+        None => ConfiguredStore::Faulty,
     }
 }
 
@@ -431,6 +466,8 @@ fn files(
     let own = policies(config).into_iter().flat_map(|policy| policy.files()).map(|file| document.path(file));
     let named = named.chain(own).chain(sets.files.iter().cloned()).chain(tenants.files());
     let named = named.chain(credentials.files().map(Path::to_owned));
+    let store = config.redis.iter().flat_map(RedisConfig::files).map(|file| document.path(file));
+    let named = named.chain(store);
     named.chain(assertion_keys.into_iter().flat_map(AssertionKeys::files).map(Path::to_owned)).collect()
 }
 

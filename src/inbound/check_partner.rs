@@ -77,7 +77,7 @@ impl CheckPartner {
         _incoming: &IncomingRequest,
         _outgoing: &mut UpstreamRequest,
     ) -> Result<(), Stop> {
-        Ok(self.check(exchange)?)
+        Ok(self.check(exchange).await?)
     }
 
     pub(crate) fn build(config: &CheckPartnerConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
@@ -156,7 +156,7 @@ impl CheckPartner {
     ///
     /// # Errors
     /// Returns the refusal that ends the request.
-    pub(crate) fn check(&self, exchange: &mut Exchange) -> Result<(), Refusal> {
+    pub(crate) async fn check(&self, exchange: &mut Exchange) -> Result<(), Refusal> {
         let certificate = exchange.proven_certificate().cloned();
         // The build has made sure that a token policy stands before.
         let token = exchange.token.clone().ok_or(Reason::TokenMissing)?;
@@ -170,7 +170,7 @@ impl CheckPartner {
             route: &self.route,
         };
         let partner = self.judge(call, exchange)?;
-        admit(&partner, exchange)
+        admit(&partner, exchange).await
     }
 
     /// Returns the partners of the config.
@@ -217,10 +217,10 @@ impl CheckPartner {
 ///
 /// # Errors
 /// Fails if the partner has called too often.
-pub(crate) fn admit(partner: &Arc<Partner>, exchange: &mut Exchange) -> Result<(), Refusal> {
+pub(crate) async fn admit(partner: &Arc<Partner>, exchange: &mut Exchange) -> Result<(), Refusal> {
     exchange.partner = Some(partner.clone());
     if exchange.limits.partner.as_ref() != Some(&partner.name) {
-        partner.count(&exchange.clock, &mut exchange.response_headers)?;
+        partner.count(1, &exchange.clock, &mut exchange.trace, &mut exchange.response_headers).await?;
         exchange.limits.partner = Some(partner.name.clone());
     }
     Ok(())
@@ -230,9 +230,9 @@ pub(crate) fn admit(partner: &Arc<Partner>, exchange: &mut Exchange) -> Result<(
 ///
 /// # Errors
 /// Fails if the partner has called too often.
-pub(crate) fn admit_unproven(partner: &Arc<Partner>, exchange: &mut Exchange) -> Result<(), Refusal> {
+pub(crate) async fn admit_unproven(partner: &Arc<Partner>, exchange: &mut Exchange) -> Result<(), Refusal> {
     exchange.partner = Some(partner.clone());
-    partner.has_room(&exchange.clock)
+    partner.count(0, &exchange.clock, &mut exchange.trace, &mut exchange.response_headers).await
 }
 
 #[cfg(test)]

@@ -6,6 +6,10 @@
 //!
 //! A call lasts until its response body has ended, or the caller has left. Calls never wait: excess ones are refused at once with
 //! [`Reason::ConcurrencyLimitExceeded`]. Permits belong to the policy, or to all policies with its `name`.
+//!
+//! With `store: redis` the gateways that share a store count together. A permit there is renewed as long as its call lasts, and given
+//! back at its end; that of a gateway that is gone ends after `redis.permit-timeout`. While the store fails, calls are refused with
+//! [`Reason::LimitStoreUnavailable`], or each gateway counts by itself (`on-store-failure: local`).
 
 use std::sync::Arc;
 
@@ -20,9 +24,12 @@ use super::{
     rate_limit_by_key::{key, key_text, of_key},
 };
 use crate::{
-    exchange::Exchange,
+    exchange::{Exchange, HeldPermit},
     expression::Template,
-    limits::{Concurrency, Owner},
+    limits::{
+        Concurrency, OnStoreFailureConfig, Owner, StoreChoice, StoreConfig,
+        store::{SharedPermits, StoreUnavailable},
+    },
     refusal::{Reason, Refusal, Stop},
     request::IncomingRequest,
     settings::Place,
@@ -39,6 +46,10 @@ pub struct LimitConcurrencyConfig {
     pub key: String,
     /// A name for the counts: all policies of this kind with the same name count together. Default: each counts by itself.
     pub name: Option<String>,
+    /// The store of the permits. Default: local; redis, where `redis.default-store` is true.
+    pub store: Option<StoreConfig>,
+    /// What happens to calls while the store fails. Default: refuse.
+    pub on_store_failure: Option<OnStoreFailureConfig>,
     /// `report-only` records and counts refusals instead of enforcing them. Default: enforce.
     #[serde(default)]
     pub mode: ModeConfig,
@@ -51,6 +62,7 @@ pub struct LimitConcurrency {
     most: u32,
     calls: Arc<Concurrency>,
     owner: Owner,
+    shared: Option<Box<SharedPermits>>,
 }
 
 impl PolicySettings for LimitConcurrencyConfig {
@@ -78,7 +90,35 @@ impl LimitConcurrency {
         incoming: &IncomingRequest,
         _outgoing: &mut UpstreamRequest,
     ) -> Result<(), Stop> {
-        Ok(self.check(exchange, incoming)?)
+        let key = key_text(&self.key, &exchange.facts(incoming)).map_err(Refusal::from)?;
+        let permit = match &self.shared {
+            Some(shared) if exchange.trace.stand_in().is_none() => {
+                // Boxed, so that only these requests have the room for it.
+                Box::pin(self.begin_shared(shared, &key)).await.map_err(Refusal::from)?
+            }
+            _ => self.begin(&key),
+        };
+        let Some(permit) = permit else {
+            let reached = format!("{} calls are under way already", self.most);
+            return Err(of_key(&reached, &self.key, Reason::ConcurrencyLimitExceeded.into()).into());
+        };
+        exchange.limits.permits.push(permit);
+        Ok(())
+    }
+
+    fn begin(&self, key: &str) -> Option<HeldPermit> {
+        self.calls.begin((self.owner, key), self.most).map(HeldPermit::Local)
+    }
+
+    async fn begin_shared(&self, shared: &SharedPermits, key: &str) -> Result<Option<HeldPermit>, StoreUnavailable> {
+        match shared.begin(key).await {
+            Ok(permit) => Ok(permit.map(HeldPermit::Shared)),
+            Err(_) if shared.falls_back() => {
+                shared.fell_back();
+                Ok(self.begin(key))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     pub(crate) fn build(config: &LimitConcurrencyConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
@@ -88,17 +128,10 @@ impl LimitConcurrency {
             return None;
         }
         let named = Named { kind: "limit-concurrency", name: config.name.as_deref(), period: None };
-        let owner = context.limits.owner(config, named, place, context.faults);
-        Some(Self { key: key?, most: config.max_count, calls: context.limits.limits().concurrency(), owner })
-    }
-
-    pub(crate) fn check(&self, exchange: &mut Exchange, incoming: &IncomingRequest) -> Result<(), Refusal> {
-        let key = key_text(&self.key, &exchange.facts(incoming))?;
-        let Some(permit) = self.calls.begin((self.owner, &*key), self.most) else {
-            let reached = format!("{} calls are under way already", self.most);
-            return Err(of_key(&reached, &self.key, Reason::ConcurrencyLimitExceeded.into()));
-        };
-        exchange.limits.permits.push(permit);
-        Ok(())
+        let (owner, id) = context.limits.owner(config, named, place, context.faults);
+        let choice = StoreChoice { store: config.store, on_failure: config.on_store_failure };
+        let shared = context.limits.limits().shared(choice, place, context.faults);
+        let shared = shared.map(|store| Box::new(SharedPermits::new(store, &id, config.max_count)));
+        Some(Self { key: key?, most: config.max_count, calls: context.limits.limits().concurrency(), owner, shared })
     }
 }

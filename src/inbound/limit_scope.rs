@@ -44,16 +44,14 @@ impl<'a> LimitContext<'a> {
         self.limits
     }
 
-    /// Returns the owner of a policy's counts: the policy itself, or all of its kind with this name. They must agree on the
-    /// period; a mismatch is a fault.
-    pub(super) fn owner<C>(&self, config: &C, named: Named<'_>, place: &Place, faults: &mut Faults) -> Owner {
+    /// Returns the owner of a policy's counts: the policy itself, or all of its kind with this name; and a text for it that is the same
+    /// on every gateway with this config. They must agree on the period; a mismatch is a fault.
+    pub(super) fn owner<C>(&self, config: &C, named: Named<'_>, place: &Place, faults: &mut Faults) -> (Owner, String) {
         let Named { kind, name, period } = named;
         let Some(name) = name else {
             let known = self.owners.and_then(|owners| owners.0.get(&address(config)));
-            return match known {
-                Some(text) => self.limits.owner(text),
-                None => self.limits.owner(&format!("{kind}\0{}", address(config))),
-            };
+            let text = known.cloned().unwrap_or_else(|| format!("{kind}\0{}", address(config)));
+            return (self.limits.owner(&text), text);
         };
         if name.is_empty() {
             faults.error(
@@ -71,7 +69,8 @@ impl<'a> LimitContext<'a> {
             );
             faults.error(&place.key("name"), message, "give both the same `renewal-period`, or another name");
         }
-        self.limits.owner(&format!("{kind}\0name\0{name}"))
+        let text = format!("{kind}\0name\0{name}");
+        (self.limits.owner(&text), text)
     }
 }
 

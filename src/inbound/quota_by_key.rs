@@ -6,10 +6,12 @@
 //!
 //! Periods are fixed and follow each other from the first of January 1970 on, UTC; each begins with a count of zero. The bytes of
 //! both bodies are counted when they have ended: the call that exceeds the quota still succeeds, the next one is refused. Quotas
-//! are kept in the process and begin anew when it restarts. Each policy counts by itself, as for
+//! are kept in the process and begin anew when it restarts, or, with `store: redis`, in a store that several gateways share; the clock is
+//! then that of the store, and what it holds outlives a restart of the gateways. Each policy counts by itself, as for
 //! [`rate_limit_by_key`](super::rate_limit_by_key), and `name` and `increment-condition` have the same meaning.
 //!
-//! Refuses with [`Reason::QuotaExceeded`] and `Retry-After`.
+//! Refuses with [`Reason::QuotaExceeded`] and `Retry-After`; while the store fails, with [`Reason::LimitStoreUnavailable`], unless
+//! `on-store-failure: local` lets each gateway count by itself.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,15 +23,18 @@ use super::{
     build_context::BuildContext,
     limit_scope::Named,
     mode::ModeConfig,
-    rate_limit_by_key::{Increment, StoreConfig, key, key_text, local_only, of_key},
+    rate_limit_by_key::{Increment, KeyUnavailable, key, key_text, of_key},
 };
 use crate::{
     exchange::{Exchange, Pending},
     expression::Template,
-    limits::{Announcement, Ask, Counted, Fixed, Owner, exceeded},
+    limits::{
+        Announcement, CountReceipt, Counted, Counter, Limiter, OnStoreFailureConfig, StoreChoice, StoreConfig, Taken, exceeded,
+        store::{self, SharedCounter, SharedKind},
+    },
     refusal::{Reason, Refusal, Stop},
     request::IncomingRequest,
-    settings::{ConfigDuration, Lint, Place, Size},
+    settings::{ConfigDuration, Place, Size},
     upstream::UpstreamRequest,
 };
 
@@ -52,9 +57,10 @@ pub struct QuotaByKeyConfig {
     pub increment_condition: Option<String>,
     /// The weight of a call. Default: 1.
     pub increment_count: Option<u32>,
-    /// The store of the counts. Default: local.
-    #[serde(default)]
-    pub store: StoreConfig,
+    /// The store of the counts. Default: local; redis, where `redis.default-store` is true.
+    pub store: Option<StoreConfig>,
+    /// What happens to calls while the store fails. Default: refuse.
+    pub on_store_failure: Option<OnStoreFailureConfig>,
     /// `report-only` records and counts refusals instead of enforcing them. Default: enforce.
     #[serde(default)]
     pub mode: ModeConfig,
@@ -64,9 +70,8 @@ pub struct QuotaByKeyConfig {
 #[derive(Debug)]
 pub struct QuotaByKey {
     key: Template,
-    calls: Option<(u64, Arc<Fixed>, Announcement)>,
-    bandwidth: Option<(u64, Arc<Fixed>)>,
-    owner: Owner,
+    calls: Option<(Arc<Limiter>, Announcement)>,
+    bandwidth: Option<Arc<Limiter>>,
     increment: Increment,
 }
 
@@ -95,7 +100,36 @@ impl QuotaByKey {
         incoming: &IncomingRequest,
         _outgoing: &mut UpstreamRequest,
     ) -> Result<(), Stop> {
-        Ok(self.check(exchange, incoming)?)
+        let (key, cost) = self.asked(exchange, incoming)?;
+        let limiter = self.bandwidth.as_ref().or(self.calls.as_ref().map(|(limiter, _)| limiter));
+        if limiter.is_some_and(|limiter| limiter.is_shared(&mut exchange.trace)) {
+            // Boxed, so that only these requests have the room for it.
+            return Box::pin(self.check_shared(key, cost, exchange)).await;
+        }
+        // Asked first, for it counts nothing yet: what it refuses must not count as a call.
+        if let Some(bandwidth) = &self.bandwidth {
+            let (taken, _) = bandwidth.take(&key, 0, &exchange.clock);
+            self.judge_bandwidth(bandwidth, taken)?;
+        }
+        if let Some((calls, _)) = &self.calls {
+            let counted = calls.take(&key, cost, &exchange.clock);
+            self.judge_calls(counted, exchange)?;
+        }
+        self.count_later(key, cost, exchange);
+        Ok(())
+    }
+
+    async fn check_shared(&self, key: String, cost: u64, exchange: &mut Exchange) -> Result<(), Stop> {
+        if let Some(bandwidth) = &self.bandwidth {
+            let (taken, _) = bandwidth.take_shared(&key, 0, &exchange.clock).await.map_err(Refusal::from)?;
+            self.judge_bandwidth(bandwidth, taken)?;
+        }
+        if let Some((calls, _)) = &self.calls {
+            let counted = calls.take_shared(&key, cost, &exchange.clock).await.map_err(Refusal::from)?;
+            self.judge_calls(counted, exchange)?;
+        }
+        self.count_later(key, cost, exchange);
+        Ok(())
     }
 
     pub(crate) fn build(config: &QuotaByKeyConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
@@ -114,61 +148,60 @@ impl QuotaByKey {
                 context.faults.error(&place.key(name), "no call at all would be let through", "write a number of at least 1");
             }
         }
-        local_only(config.store, place, context.faults);
+        let choice = StoreChoice { store: config.store, on_failure: config.on_store_failure };
+        let shared = context.limits.limits().shared(choice, place, context.faults);
         let named = Named { kind: "quota-by-key", name: config.name.as_deref(), period: Some(period) };
-        let owner = context.limits.owner(config, named, place, context.faults);
+        let (owner, id) = context.limits.owner(config, named, place, context.faults);
         if context.faults.errors() > before {
             return None;
         }
-        context.faults.warning(
-            Lint::QuotaLocal,
-            place,
-            "the quota is kept in the process: a restart begins it anew, and each gateway counts by itself",
-            "nothing, where that is meant",
-        );
-        let limits = context.limits.limits();
-        Some(Self {
-            key: key?,
-            calls: config
-                .calls
-                .map(|calls| (calls, limits.quota(Counted::Calls, period), Announcement::new("quota", calls, period))),
-            bandwidth: config.bandwidth.map(|size| (size.0, limits.quota(Counted::Bytes, period))),
-            owner,
-            increment: increment?,
-        })
+        store::lint_quota(shared.as_ref().map(|(_, on_failure)| *on_failure), place, context.faults);
+        let increment = increment?;
+        let (limits, gives_back) = (context.limits.limits(), increment.on_answer().is_some());
+        let limiter = |limit: u64, counted: Counted, kind: SharedKind| {
+            let shared = shared.clone().map(|store| SharedCounter::new(store, kind, &id, (limit, period), gives_back));
+            Arc::new(Limiter::new(limit, owner, Counter::Quota(limits.quota(counted, period)), shared))
+        };
+        let calls = config
+            .calls
+            .map(|calls| (limiter(calls, Counted::Calls, SharedKind::Quota), Announcement::new("quota", calls, period)));
+        let bandwidth = config.bandwidth.map(|size| limiter(size.0, Counted::Bytes, SharedKind::Bytes));
+        Some(Self { key: key?, calls, bandwidth, increment })
     }
 
-    pub(crate) fn check(&self, exchange: &mut Exchange, incoming: &IncomingRequest) -> Result<(), Refusal> {
+    /// Returns the key and the weight of a call.
+    fn asked(&self, exchange: &Exchange, incoming: &IncomingRequest) -> Result<(String, u64), KeyUnavailable> {
         let facts = exchange.facts(incoming);
-        let key = key_text(&self.key, &facts)?;
-        let cost = self.increment.cost(&facts)?;
-        let owned = (self.owner, &*key);
-        let now = exchange.clock.unix();
-        // Asked first, for it counts nothing yet: what it refuses must not count as a call.
-        if let Some((limit, counter)) = &self.bandwidth {
-            let taken = counter.judge(owned, Ask { limit: *limit, cost: 0, now });
-            if !taken.admitted {
-                let used_up = format!("more than {limit} bytes in the period");
-                return Err(of_key(&used_up, &self.key, exceeded(Reason::QuotaExceeded, taken)));
-            }
+        Ok((key_text(&self.key, &facts)?, self.increment.cost(&facts)?))
+    }
+
+    fn judge_bandwidth(&self, bandwidth: &Limiter, taken: Taken) -> Result<(), Refusal> {
+        if taken.admitted {
+            return Ok(());
         }
-        if let Some((limit, counter, announcement)) = &self.calls {
-            let (taken, receipt) = counter.reserve(owned, Ask { limit: *limit, cost, now });
-            announcement.announce(taken, &mut exchange.response_headers);
-            if !taken.admitted {
-                let used_up = format!("more than {limit} calls in the period");
-                return Err(of_key(&used_up, &self.key, exceeded(Reason::QuotaExceeded, taken)));
-            }
-            if let Some(condition) = self.increment.on_answer() {
-                exchange.limits.pending.push(Pending::Quota(counter.clone(), receipt, condition.clone()));
-            }
+        let used_up = format!("more than {} bytes in the period", bandwidth.limit);
+        Err(of_key(&used_up, &self.key, exceeded(Reason::QuotaExceeded, taken)))
+    }
+
+    fn judge_calls(&self, (taken, receipt): (Taken, CountReceipt), exchange: &mut Exchange) -> Result<(), Refusal> {
+        let Some((limiter, announcement)) = &self.calls else { return Ok(()) };
+        announcement.announce(taken, &mut exchange.response_headers);
+        if !taken.admitted {
+            let used_up = format!("more than {} calls in the period", limiter.limit);
+            return Err(of_key(&used_up, &self.key, exceeded(Reason::QuotaExceeded, taken)));
         }
-        if let Some((_, counter)) = &self.bandwidth
+        if let Some(condition) = self.increment.on_answer() {
+            exchange.limits.pending.push(Pending::Call(limiter.clone(), receipt, condition.clone()));
+        }
+        Ok(())
+    }
+
+    fn count_later(&self, key: String, cost: u64, exchange: &mut Exchange) {
+        if let Some(limiter) = &self.bandwidth
             && cost > 0
         {
             let condition = self.increment.on_answer().cloned();
-            exchange.limits.pending.push(Pending::Bandwidth(counter.clone(), (self.owner, key.into()), condition));
+            exchange.limits.pending.push(Pending::Bandwidth(limiter.clone(), key.into(), condition));
         }
-        Ok(())
     }
 }

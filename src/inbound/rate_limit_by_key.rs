@@ -10,6 +10,10 @@
 //! together. With an `increment-condition` that reads `response` a call counts from its start, and the count is given back when
 //! its response has ended and the condition is false. Without a response, as when the caller left, the call stays counted.
 //!
+//! With `store: redis` the gateways that share a store count together ([`redis`](crate::limits::RedisConfig)), and never admit more than
+//! `calls` in any period together. While the store fails, calls are refused with [`Reason::LimitStoreUnavailable`], or, with
+//! `on-store-failure: local`, each gateway counts by itself, up to `calls`.
+//!
 //! Responses carry `RateLimit` and `RateLimit-Policy`; excess calls are refused with [`Reason::RateLimitExceeded`] and
 //! `Retry-After`.
 
@@ -25,7 +29,11 @@ use crate::outgoing::field;
 use crate::{
     exchange::{Exchange, Pending},
     expression::{EvaluationError, Expression, Facts, Template},
-    limits::{Announcement, Ask, Counted, Owner, Sliding, exceeded},
+    limits::{
+        Announcement, CountReceipt, Counted, Counter, Limiter, OnStoreFailureConfig, Sliding, StoreChoice, StoreConfig, Taken,
+        exceeded,
+        store::{SharedCounter, SharedKind},
+    },
     refusal::{Reason, Refusal, Stop},
     request::IncomingRequest,
     settings::{ConfigDuration, Faults, Place},
@@ -53,32 +61,21 @@ pub struct RateLimitByKeyConfig {
     pub remaining_calls_header_name: Option<String>,
     /// A response header with the limit of calls. Default: none.
     pub total_calls_header_name: Option<String>,
-    /// The store of the counts. Default: local.
-    #[serde(default)]
-    pub store: StoreConfig,
+    /// The store of the counts. Default: local; redis, where `redis.default-store` is true.
+    pub store: Option<StoreConfig>,
+    /// What happens to calls while the store fails. Default: refuse.
+    pub on_store_failure: Option<OnStoreFailureConfig>,
     /// `report-only` records and counts refusals instead of enforcing them. Default: enforce.
     #[serde(default)]
     pub mode: ModeConfig,
-}
-
-/// The store of counts.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum StoreConfig {
-    /// In this process; a restart begins with zero.
-    #[default]
-    Local,
-    /// In a Redis or Valkey that several gateways share.
-    Redis,
 }
 
 /// Limits the rate of calls, by any key.
 #[derive(Debug)]
 pub struct RateLimitByKey {
     key: Template,
-    calls: u64,
-    counter: Arc<Sliding>,
-    owner: Owner,
+    period: Duration,
+    limiter: Arc<Limiter>,
     increment: Increment,
     announcement: Announcement,
 }
@@ -108,7 +105,14 @@ impl RateLimitByKey {
         incoming: &IncomingRequest,
         _outgoing: &mut UpstreamRequest,
     ) -> Result<(), Stop> {
-        Ok(self.check(exchange, incoming)?)
+        let (key, cost) = self.asked(exchange, incoming)?;
+        let (taken, receipt) = if self.limiter.is_shared(&mut exchange.trace) {
+            // Boxed, so that only these requests have the room for it.
+            Box::pin(self.limiter.take_shared(&key, cost, &exchange.clock)).await.map_err(Refusal::from)?
+        } else {
+            self.limiter.take(&key, cost, &exchange.clock)
+        };
+        Ok(self.judge(taken, receipt, exchange)?)
     }
 
     pub(crate) fn build(config: &RateLimitByKeyConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
@@ -123,40 +127,40 @@ impl RateLimitByKey {
         if config.calls == 0 {
             context.faults.error(&place.key("calls"), "no call at all would be let through", "write a number of at least 1");
         }
-        local_only(config.store, place, context.faults);
+        let choice = StoreChoice { store: config.store, on_failure: config.on_store_failure };
+        let shared = context.limits.limits().shared(choice, place, context.faults);
         let mut announcement = Announcement::new("rate", config.calls, period);
         announcement.remaining =
             extra(config.remaining_calls_header_name.as_deref(), "remaining-calls-header-name", place, context.faults);
         announcement.total = extra(config.total_calls_header_name.as_deref(), "total-calls-header-name", place, context.faults);
         let named = Named { kind: "rate-limit-by-key", name: config.name.as_deref(), period: Some(period) };
-        let owner = context.limits.owner(config, named, place, context.faults);
+        let (owner, id) = context.limits.owner(config, named, place, context.faults);
         if context.faults.errors() > before {
             return None;
         }
-        Some(Self {
-            key: key?,
-            calls: config.calls,
-            counter: context.limits.limits().rate(Counted::Calls, period),
-            owner,
-            increment: increment?,
-            announcement,
-        })
+        let increment = increment?;
+        let gives_back = increment.on_answer().is_some();
+        let shared = shared.map(|store| SharedCounter::new(store, SharedKind::Rate, &id, (config.calls, period), gives_back));
+        let counter = Counter::Rate(context.limits.limits().rate(Counted::Calls, period));
+        let limiter = Arc::new(Limiter::new(config.calls, owner, counter, shared));
+        Some(Self { key: key?, period, limiter, increment, announcement })
     }
 
-    pub(crate) fn check(&self, exchange: &mut Exchange, incoming: &IncomingRequest) -> Result<(), Refusal> {
+    /// Returns the key and the weight of a call.
+    fn asked(&self, exchange: &Exchange, incoming: &IncomingRequest) -> Result<(String, u64), KeyUnavailable> {
         let facts = exchange.facts(incoming);
-        let key = key_text(&self.key, &facts)?;
-        let cost = self.increment.cost(&facts)?;
-        let now = exchange.clock.monotonic();
-        let (taken, receipt) = self.counter.reserve((self.owner, &*key), Ask { limit: self.calls, cost, now });
+        Ok((key_text(&self.key, &facts)?, self.increment.cost(&facts)?))
+    }
+
+    fn judge(&self, taken: Taken, receipt: CountReceipt, exchange: &mut Exchange) -> Result<(), Refusal> {
         if let Some(condition) = self.increment.on_answer().filter(|_| taken.admitted) {
-            exchange.limits.pending.push(Pending::Rate(self.counter.clone(), receipt, condition.clone()));
+            exchange.limits.pending.push(Pending::Call(self.limiter.clone(), receipt, condition.clone()));
         }
         self.announcement.announce(taken, &mut exchange.response_headers);
         if taken.admitted {
             return Ok(());
         }
-        let used_up = format!("more than {} calls in {} s", self.calls, self.counter.period().as_secs());
+        let used_up = format!("more than {} calls in {} s", self.limiter.limit, self.period.as_secs());
         Err(of_key(&used_up, &self.key, exceeded(Reason::RateLimitExceeded, taken)))
     }
 }
@@ -225,16 +229,6 @@ pub(super) fn key_text(key: &Template, facts: &Facts<'_>) -> Result<String, KeyU
     match key {
         Template::Literal(text) => Ok(text.to_string()),
         Template::Expression(expression) => Ok(expression.text(facts)?.into_owned()),
-    }
-}
-
-pub(super) fn local_only(store: StoreConfig, place: &Place, faults: &mut Faults) {
-    if store == StoreConfig::Redis {
-        faults.error(
-            &place.key("store"),
-            "`store: redis` is not supported yet",
-            "leave it out: each gateway then counts by itself",
-        );
     }
 }
 

@@ -84,7 +84,7 @@ impl ValidateApiKey {
         incoming: &IncomingRequest,
         _outgoing: &mut UpstreamRequest,
     ) -> Result<(), Stop> {
-        Ok(self.check(exchange, incoming)?)
+        Ok(self.check(exchange, incoming).await?)
     }
 
     pub(crate) fn build(config: &ValidateApiKeyConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
@@ -113,7 +113,7 @@ impl ValidateApiKey {
         Some(Self { places: places.into(), partner: built? })
     }
 
-    pub(crate) fn check(&self, exchange: &mut Exchange, incoming: &IncomingRequest) -> Result<(), Refusal> {
+    pub(crate) async fn check(&self, exchange: &mut Exchange, incoming: &IncomingRequest) -> Result<(), Refusal> {
         let mut presented = None;
         for place in &self.places {
             presented = key_in(place, incoming).map_err(challenged)?;
@@ -136,7 +136,7 @@ impl ValidateApiKey {
             Ok((partner, key)) => {
                 let (partner, key) = (partner.clone(), key.clone());
                 exchange.api_key = Some(key);
-                check_partner::admit(&partner, exchange)
+                check_partner::admit(&partner, exchange).await
             }
             Err((fault, key)) => {
                 // For the record.

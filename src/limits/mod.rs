@@ -7,8 +7,10 @@
 mod announcement;
 mod concurrency;
 mod fixed;
+mod limiter;
 mod owner;
 mod sliding;
+pub(crate) mod store;
 mod table;
 
 use std::{
@@ -18,15 +20,23 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use self::announcement::{Announcement, exceeded};
+pub(crate) use self::{
+    announcement::{Announcement, exceeded},
+    limiter::{CountReceipt, Counter, Limiter},
+    store::{OnStoreFailureConfig, RedisConfig, StoreConfig},
+};
 pub use self::{
     concurrency::{Concurrency, Permit},
     fixed::Fixed,
     owner::Owner,
     sliding::Sliding,
 };
-use self::{owner::Names, table::Spot};
-use crate::{base::lock::lock, telemetry::MetricsText};
+use self::{owner::Names, store::Store, table::Spot};
+use crate::{
+    base::lock::lock,
+    settings::{Faults, Place},
+    telemetry::MetricsText,
+};
 
 /// The parameters of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +87,29 @@ pub struct Limits {
     concurrency: Arc<Concurrency>,
     seed: RandomState,
     names: Mutex<Names>,
+    /// The store of the config that is being built.
+    store: Mutex<ConfiguredStore>,
+}
+
+/// The store of a config.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum ConfiguredStore {
+    /// There is none.
+    #[default]
+    None,
+    /// It cannot be used, which was reported.
+    Faulty,
+    /// It can be used. Limits are kept there by default, or only where it is written.
+    Ready(Arc<Store>, bool),
+}
+
+/// The store that a policy names, and what it does while that fails.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct StoreChoice {
+    /// The store.
+    pub(crate) store: Option<StoreConfig>,
+    /// What it does while that fails.
+    pub(crate) on_failure: Option<OnStoreFailureConfig>,
 }
 
 /// The subject of a counter; equal keys of different subjects are counted apart.
@@ -138,9 +171,47 @@ impl Limits {
         if known == period { Ok(()) } else { Err(known) }
     }
 
-    /// Starts another config: its names are compared with each other, not with those of earlier configs.
-    pub(crate) fn begin_build(&self) {
+    /// Starts another config with this store: its names are compared with each other, not with those of earlier configs.
+    pub(crate) fn begin_build(&self, store: ConfiguredStore) {
         lock(&self.names).clear();
+        *lock(&self.store) = store;
+    }
+
+    /// Returns the store in which a policy counts, and what it does while that fails; `None` if it counts in this process. `place`
+    /// is that of the policy.
+    pub(crate) fn shared(
+        &self,
+        choice: StoreChoice,
+        place: &Place,
+        faults: &mut Faults,
+    ) -> Option<(Arc<Store>, OnStoreFailureConfig)> {
+        let store = lock(&self.store).clone();
+        let wanted = match (choice.store, &store) {
+            (Some(store), _) => store,
+            (None, ConfiguredStore::Ready(_, true)) => StoreConfig::Redis,
+            (None, ConfiguredStore::Ready(_, false) | ConfiguredStore::None) => StoreConfig::Local,
+            // What its default is nobody knows.
+            (None, ConfiguredStore::Faulty) => return None,
+        };
+        match (wanted, store) {
+            (StoreConfig::Redis, ConfiguredStore::Ready(store, _)) => Some((store, choice.on_failure.unwrap_or_default())),
+            (StoreConfig::Redis, ConfiguredStore::Faulty) => None,
+            (StoreConfig::Redis, ConfiguredStore::None) => {
+                faults.error(
+                    &place.key("store"),
+                    "the config names no store",
+                    "write `redis` with its `url` at the top, or leave `store` out: each gateway then counts by itself",
+                );
+                None
+            }
+            (StoreConfig::Local, _) => {
+                if choice.on_failure.is_some() {
+                    let message = "the counts are kept in the process, so there is no store that could fail";
+                    faults.error(&place.key("on-store-failure"), message, "write `store: redis`, or leave this out");
+                }
+                None
+            }
+        }
     }
 
     /// Writes the number of keys that had to share a count.

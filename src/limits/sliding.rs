@@ -48,11 +48,6 @@ impl Sliding {
         Self { period, table: Table::new("rate") }
     }
 
-    /// Returns the length of the period.
-    pub(crate) const fn period(&self) -> Duration {
-        self.period
-    }
-
     /// Admits or rejects one call, and counts it if it is admitted.
     pub fn judge(&self, key: impl Hash, ask: Ask) -> Taken {
         self.reserve(key, ask).0

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::ApiKeyConfig;
 use crate::{
     address::AddressEntryConfig,
+    limits::{OnStoreFailureConfig, StoreChoice, StoreConfig},
     settings::{ConfigDuration, Date},
 };
 
@@ -38,7 +39,7 @@ pub struct PartnerConfig {
     /// The limit of calls in any sliding period of this length, over all routes together. Default: no limit.
     pub rate_limit: Option<PartnerLimitConfig>,
     /// The limit of calls in each period, over all routes together; periods follow each other from the first of January 1970 on,
-    /// UTC. Kept in the process: a restart begins anew. Default: no limit.
+    /// UTC. Kept in the process, where a restart begins anew, unless `store` says otherwise. Default: no limit.
     pub quota: Option<PartnerLimitConfig>,
     /// The routes that the partner may use. Default: every route that checks partners.
     pub routes: Option<Vec<String>>,
@@ -60,6 +61,17 @@ pub struct PartnerLimitConfig {
     pub calls: u64,
     /// The length of the period: from 1s on, for a rate up to 24h.
     pub renewal_period: ConfigDuration,
+    /// The store of the counts. Default: local; redis, where `redis.default-store` is true.
+    pub store: Option<StoreConfig>,
+    /// What happens to calls while the store fails. Default: refuse.
+    pub on_store_failure: Option<OnStoreFailureConfig>,
+}
+
+impl PartnerLimitConfig {
+    /// Returns the store that is named.
+    pub(super) const fn store(&self) -> StoreChoice {
+        StoreChoice { store: self.store, on_failure: self.on_store_failure }
+    }
 }
 
 /// Certificates that are identified by their thumbprints.

@@ -7,23 +7,28 @@ use http::HeaderMap;
 
 use crate::{
     base::clock::Clock,
-    limits::{Announcement, Ask, Counted, Fixed, Limits, Sliding, Taken, exceeded},
-    refusal::{Reason, Refusal},
-    settings::{Faults, Lint, Place},
+    limits::{
+        Announcement, Counted, Counter, Limiter, Limits, OnStoreFailureConfig, Sliding, Taken, exceeded,
+        store::{self, SharedCounter, SharedKind, Store},
+    },
+    refusal::{Reason, Refusal, trace::Trace},
+    settings::{Faults, Place},
 };
 
 /// The limits of a partner's calls: none, a rate, a quota or both.
 #[derive(Debug, Default)]
 pub(super) struct PartnerLimits {
-    rate: Option<Limit<Sliding>>,
-    quota: Option<Limit<Fixed>>,
+    rate: Option<Limit>,
+    quota: Option<Limit>,
 }
 
 #[derive(Debug)]
-struct Limit<C> {
-    calls: u64,
+struct Limit {
+    /// The key in the partner's settings.
+    key: &'static str,
+    reason: Reason,
     period: Duration,
-    counter: Arc<C>,
+    limiter: Limiter,
     announcement: Announcement,
 }
 
@@ -39,79 +44,108 @@ pub struct Used {
 }
 
 impl PartnerLimits {
-    /// Builds the limits of the partner at `place`; faults go to `faults`.
-    pub(super) fn build(config: &PartnerConfig, limits: &Limits, place: &Place, faults: &mut Faults) -> Self {
+    /// Builds the limits of the partner of this name at `place`; faults go to `faults`.
+    pub(super) fn build(name: &str, config: &PartnerConfig, limits: &Limits, place: &Place, faults: &mut Faults) -> Self {
         let rate = config.rate_limit.filter(|limit| sound(*limit, Sliding::MAX_PERIOD, &place.key("rate-limit"), faults));
         let quota = config.quota.filter(|limit| sound(*limit, Duration::MAX, &place.key("quota"), faults));
-        if quota.is_some() {
-            let message = "the quota is kept in the process: a restart begins it anew, and each gateway counts by itself";
-            faults.warning(Lint::QuotaLocal, &place.key("quota"), message, "nothing, where that is meant");
-        }
-        Self {
-            rate: rate.map(|limit| Limit::new("partner-rate", limit, limits.rate(Counted::Partners, limit.renewal_period.0))),
-            quota: quota.map(|limit| Limit::new("partner-quota", limit, limits.quota(Counted::Partners, limit.renewal_period.0))),
-        }
+        let rate = rate.map(|limit| {
+            let counter = Counter::Rate(limits.rate(Counted::Partners, limit.renewal_period.0));
+            let shared = limits.shared(limit.store(), &place.key("rate-limit"), faults);
+            Limit::new(("partner-rate", name), limit, counter, shared, limits)
+        });
+        let quota = quota.map(|limit| {
+            let place = place.key("quota");
+            let counter = Counter::Quota(limits.quota(Counted::Partners, limit.renewal_period.0));
+            let shared = limits.shared(limit.store(), &place, faults);
+            store::lint_quota(shared.as_ref().map(|(_, on_failure)| *on_failure), &place, faults);
+            Limit::new(("partner-quota", name), limit, counter, shared, limits)
+        });
+        Self { rate, quota }
     }
 
-    /// Counts a call of the partner, and adds the remaining amount to the response headers.
+    /// Returns whether a call is counted in a store, so that it has to wait.
+    pub(super) fn are_shared(&self, trace: &mut Trace) -> bool {
+        self.each().any(|limit| limit.limiter.is_shared(trace))
+    }
+
+    /// Counts a call of the partner, and adds the remaining amount to the response headers. A `cost` of 0 only asks.
     ///
     /// # Errors
     /// Fails if there were too many calls.
-    pub(super) fn count(&self, partner: &str, clock: &Clock, headers: &mut HeaderMap) -> Result<(), Refusal> {
-        if let Some(Limit { calls, counter, announcement, .. }) = &self.rate {
-            let taken = counter.judge(partner, Ask { limit: *calls, cost: 1, now: clock.monotonic() });
-            announcement.announce(taken, headers);
-            admitted(taken, Reason::RateLimitExceeded, || format!("see `partners.{partner}.rate-limit`"))?;
-        }
-        if let Some(Limit { calls, counter, announcement, .. }) = &self.quota {
-            let taken = counter.judge(partner, Ask { limit: *calls, cost: 1, now: clock.unix() });
-            announcement.announce(taken, headers);
-            admitted(taken, Reason::QuotaExceeded, || format!("see `partners.{partner}.quota`"))?;
-        }
-        Ok(())
+    pub(super) fn count(&self, partner: &str, cost: u64, clock: &Clock, headers: &mut HeaderMap) -> Result<(), Refusal> {
+        self.each().try_for_each(|limit| limit.judge(partner, cost, limit.limiter.take(partner, cost, clock).0, headers))
     }
 
-    /// Checks whether a call would be admitted, without counting it.
+    /// Does the same in the store, for the limits that are kept there.
     ///
     /// # Errors
-    /// Fails if there were too many calls.
-    pub(super) fn have_room(&self, partner: &str, clock: &Clock) -> Result<(), Refusal> {
-        if let Some(Limit { calls, counter, .. }) = &self.rate {
-            let taken = counter.judge(partner, Ask { limit: *calls, cost: 0, now: clock.monotonic() });
-            admitted(taken, Reason::RateLimitExceeded, || format!("see `partners.{partner}.rate-limit`"))?;
-        }
-        if let Some(Limit { calls, counter, .. }) = &self.quota {
-            let taken = counter.judge(partner, Ask { limit: *calls, cost: 0, now: clock.unix() });
-            admitted(taken, Reason::QuotaExceeded, || format!("see `partners.{partner}.quota`"))?;
+    /// Fails if there were too many calls, or if the store fails.
+    pub(super) async fn count_shared(
+        &self,
+        partner: &str,
+        cost: u64,
+        clock: &Clock,
+        headers: &mut HeaderMap,
+    ) -> Result<(), Refusal> {
+        for limit in self.each() {
+            let (taken, _) = limit.limiter.take_shared(partner, cost, clock).await?;
+            limit.judge(partner, cost, taken, headers)?;
         }
         Ok(())
     }
 
     /// Returns the usage of the rate.
     pub(super) fn rate(&self, partner: &str, clock: &Clock) -> Option<Used> {
-        let Limit { calls, period, counter, .. } = self.rate.as_ref()?;
-        let taken = counter.judge(partner, Ask { limit: *calls, cost: 0, now: clock.monotonic() });
-        Some(Used { calls: *calls, period: *period, remaining: taken.remaining })
+        self.rate.as_ref().map(|limit| limit.used(partner, clock))
     }
 
     /// Returns the usage of the quota.
     pub(super) fn quota(&self, partner: &str, clock: &Clock) -> Option<Used> {
-        let Limit { calls, period, counter, .. } = self.quota.as_ref()?;
-        let taken = counter.judge(partner, Ask { limit: *calls, cost: 0, now: clock.unix() });
-        Some(Used { calls: *calls, period: *period, remaining: taken.remaining })
+        self.quota.as_ref().map(|limit| limit.used(partner, clock))
+    }
+
+    fn each(&self) -> impl Iterator<Item = &Limit> {
+        self.rate.iter().chain(&self.quota)
     }
 }
 
-impl<C> Limit<C> {
-    fn new(kind: &str, config: PartnerLimitConfig, counter: Arc<C>) -> Self {
-        let PartnerLimitConfig { calls, renewal_period } = config;
-        let announcement = Announcement::new(kind, calls, renewal_period.0);
-        Self { calls, period: renewal_period.0, counter, announcement }
+impl Limit {
+    fn new(
+        (kind, partner): (&'static str, &str),
+        config: PartnerLimitConfig,
+        counter: Counter,
+        shared: Option<(Arc<Store>, OnStoreFailureConfig)>,
+        limits: &Limits,
+    ) -> Self {
+        let PartnerLimitConfig { calls, renewal_period, .. } = config;
+        let (key, reason, subject) = match &counter {
+            Counter::Rate(_) => ("rate-limit", Reason::RateLimitExceeded, SharedKind::Rate),
+            Counter::Quota(_) => ("quota", Reason::QuotaExceeded, SharedKind::Quota),
+        };
+        let id = format!("{kind}\0{partner}");
+        let shared = shared.map(|store| SharedCounter::new(store, subject, &id, (calls, renewal_period.0), false));
+        Self {
+            key,
+            reason,
+            period: renewal_period.0,
+            limiter: Limiter::new(calls, limits.owner("partners"), counter, shared),
+            announcement: Announcement::new(kind, calls, renewal_period.0),
+        }
     }
-}
 
-fn admitted(taken: Taken, reason: Reason, hint: impl FnOnce() -> String) -> Result<(), Refusal> {
-    if taken.admitted { Ok(()) } else { Err(exceeded(reason, taken).with_hint(hint())) }
+    fn judge(&self, partner: &str, cost: u64, taken: Taken, headers: &mut HeaderMap) -> Result<(), Refusal> {
+        if cost > 0 {
+            self.announcement.announce(taken, headers);
+        }
+        if taken.admitted {
+            return Ok(());
+        }
+        Err(exceeded(self.reason, taken).with_hint(format!("see `partners.{partner}.{}`", self.key)))
+    }
+
+    fn used(&self, partner: &str, clock: &Clock) -> Used {
+        Used { calls: self.limiter.limit, period: self.period, remaining: self.limiter.remaining(partner, self.period, clock) }
+    }
 }
 
 fn sound(limit: PartnerLimitConfig, longest: Duration, place: &Place, faults: &mut Faults) -> bool {

@@ -36,7 +36,7 @@ use crate::{
         token::{CredentialKind, TokenKind},
     },
     limits::Limits,
-    refusal::Refusal,
+    refusal::{Refusal, trace::Trace},
     settings::{Date, Faults, Lint, Place, Secrets},
     telemetry::{Decisions, Metrics},
 };
@@ -314,7 +314,7 @@ impl Partner {
             pins,
             addresses,
             routes: config.routes.as_ref().map(|routes| routes.iter().map(|route| route.as_str().into()).collect()),
-            limits: PartnerLimits::build(config, with.limits, place, faults),
+            limits: PartnerLimits::build(name, config, with.limits, place, faults),
             has_applications: !config.client_application_ids.is_empty(),
         };
         partner.lint(config, place, with.now, faults);
@@ -349,20 +349,22 @@ impl Partner {
         }
     }
 
-    /// Counts a call, and adds the remaining amount to the header fields.
+    /// Counts a call, and adds the remaining amount to the header fields. A `cost` of 0 only asks whether it would be admitted.
     ///
     /// # Errors
-    /// Fails if the partner has called too often.
-    pub(crate) fn count(&self, clock: &Clock, headers: &mut HeaderMap) -> Result<(), Refusal> {
-        self.limits.count(&self.name, clock, headers)
-    }
-
-    /// Checks whether a call would be admitted, without counting it.
-    ///
-    /// # Errors
-    /// Fails if the partner has called too often.
-    pub(crate) fn has_room(&self, clock: &Clock) -> Result<(), Refusal> {
-        self.limits.have_room(&self.name, clock)
+    /// Fails if the partner has called too often, or if the store of a limit fails.
+    pub(crate) async fn count(
+        &self,
+        cost: u64,
+        clock: &Clock,
+        trace: &mut Trace,
+        headers: &mut HeaderMap,
+    ) -> Result<(), Refusal> {
+        if self.limits.are_shared(trace) {
+            // Boxed, so that only these requests have the room for it.
+            return Box::pin(self.limits.count_shared(&self.name, cost, clock, headers)).await;
+        }
+        self.limits.count(&self.name, cost, clock, headers)
     }
 
     /// Returns the state of the partner's access.

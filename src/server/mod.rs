@@ -34,6 +34,8 @@ use crate::{
 
 /// The time that the last export of traces and metrics may take.
 const LAST_EXPORT: Duration = Duration::from_secs(5);
+/// The time that giving back the last permits of concurrent calls may take.
+const LAST_PERMITS: Duration = Duration::from_millis(500);
 
 /// The options of the process, beyond its config.
 #[derive(Clone, Debug)]
@@ -398,6 +400,10 @@ impl Drop for Server {
         }
         for worker in self.workers.drain(..) {
             worker.finish();
+        }
+        // The last requests have ended: others need not wait for what they held.
+        if let Some(store) = &self.runtime().limit_store {
+            store.finish(LAST_PERMITS);
         }
         self.admin.stop();
         if let Some(export) = self.export.take() {

@@ -270,7 +270,7 @@ impl TokenRelay {
         };
         let partner = self.partner.judge(call, exchange)?;
         // Anybody can write the partner's id: what is counted against the partner is what Entra has taken for its own.
-        check_partner::admit_unproven(&partner, exchange)?;
+        check_partner::admit_unproven(&partner, exchange).await?;
         let (scope, user) = self.judge(&mut asked)?;
         let asker = if user.is_some() { Asker::PartnerUser } else { Asker::Partner };
         exchange.outcome.allow();
@@ -289,7 +289,7 @@ impl TokenRelay {
         exchange.timings.upstream = exchange.elapsed().saturating_sub(began);
         let answer = answer?;
         if answer.status.is_success() {
-            check_partner::admit(&partner, exchange)?;
+            check_partner::admit(&partner, exchange).await?;
         }
         if answer.status.is_client_error() || answer.status.is_server_error() {
             let refused = Refused {

@@ -75,6 +75,7 @@ mod secrecy;
 mod secret_fields;
 mod secret_headers;
 mod server_states;
+mod shared_limits;
 mod shared_lists;
 mod signals;
 mod spellings;

@@ -67,10 +67,11 @@ pub(crate) async fn busy() -> (DevTenant, Upstream, Gateway, tempfile::TempDir) 
          - {{ name: idle, match: {{ path: /idle }}, anonymous: true, upstream: backend }}\n\
          - {{ name: orders, match: {{ path: /orders }}, inbound: [ {ORDERS_TOKEN} ], upstream: backend, authorization: {{ credential: gateway, scope: api://orders/.default }} }}\n\
          - name: partners\n  match: {{ path: /partners }}\n  upstream: backend\n  inbound: [ validate-azure-ad-token: {{ tenant: contoso, audiences: [api://orders] }}, check-partner: {{}} ]\n\
-         - name: limited\n  match: {{ path: /limited }}\n  anonymous: true\n  upstream: backend\n  inbound: [ check-header: {{ name: X-Key, mode: report-only }}, rate-limit-by-key: {{ calls: 9, renewal-period: 1h, counter-key: \"@(caller.address)\" }} ]"
+         - name: limited\n  match: {{ path: /limited }}\n  anonymous: true\n  upstream: backend\n  inbound: [ check-header: {{ name: X-Key, mode: report-only }}, rate-limit-by-key: {{ calls: 9, renewal-period: 1h, counter-key: \"@(caller.address)\" }}, limit-concurrency: {{ max-count: 9, key: a, store: redis, on-store-failure: local }} ]"
     );
+    // A store that nobody serves: its metrics are there all the same.
     let more = format!(
-        "listeners:\n  - {{ name: public, address: \"127.0.0.1:0\" }}\n  - {{ name: secure, address: \"127.0.0.1:0\", tls: {{ certificate: {}, private-key: {} }} }}\n\
+        "redis: {{ url: \"redis://127.0.0.1:1\", key-secret: not-a-secret-of-anybody }}\nlisteners:\n  - {{ name: public, address: \"127.0.0.1:0\" }}\n  - {{ name: secure, address: \"127.0.0.1:0\", tls: {{ certificate: {}, private-key: {} }} }}\n\
          credentials: {{ gateway: {{ tenant: contoso, client-id: {CLIENT_ID}, certificate: {{ pem: {} }} }} }}\n\
          partners: {{ fabrikam: {{ client-application-ids: [22223333-cccc-4444-dddd-5555eeee6666], tenants: [contoso], addresses: [127.0.0.1], expires: 2099-12-31, rate-limit: {{ calls: 5, renewal-period: 1h }} }} }}",
         file("server.pem"),

@@ -436,6 +436,7 @@ fn examples() -> tempfile::TempDir {
             r#"{"changeNumber":1,"cloud":"Public","values":[{"name":"AzureFrontDoor.Backend","id":"AzureFrontDoor.Backend","properties":{"addressPrefixes":["192.0.2.128/25"]}}]}"#,
         ),
         ("secrets/password", "hunter2\n"),
+        ("secrets/limit-keys", "the-same-on-every-gateway\n"),
         ("secrets/backend-key", "hunter2\n"),
     ] {
         write(name, text);

@@ -59,6 +59,7 @@ pub(crate) fn directory() -> Directory {
             service(GRAPH, "Microsoft Graph", &["https://graph.microsoft.com"]).v1(),
             service("cfa8b339-82a2-471a-a3c9-0fc0be7a4093", "Azure Key Vault", &["https://vault.azure.net"]).v1(),
             service("be14bf7e-8ab4-49b0-9dc6-a0eddd6fa73e", "Azure Monitor", &["https://monitor.azure.com"]).v1(),
+            service("acca5fbb-b7e4-4009-81f1-37e38fd66d78", "Azure Cache for Redis", &["https://redis.azure.com"]).v1(),
             service("797f4846-ba00-4fd7-ba43-dac1f8f63013", "Azure Resource Manager", &["https://management.azure.com"]).v1(),
             service("fb60f99c-7a34-4190-8149-302f77469936", "Token exchange", &[TOKEN_EXCHANGE]),
         ],

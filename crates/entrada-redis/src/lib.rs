@@ -8,13 +8,13 @@
 
 pub mod breaker;
 mod client;
-mod connection;
 mod endpoint;
 mod failure;
 mod link;
 mod login;
 mod resp;
 mod script;
+mod session;
 mod slots;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -23,12 +23,12 @@ mod tests;
 
 pub use self::{
     client::{Client, ClientStatus},
-    connection::Tls,
     endpoint::Endpoint,
     failure::{Failure, FailureKind},
     login::{Login, Logins},
     resp::{ProtocolError, Reply, ServerError},
     script::Script,
+    session::Tls,
     slots::slot_of,
 };
 

@@ -18,9 +18,9 @@ use tokio::{
 
 use crate::{
     Failure, Mode, Settings,
-    connection::{Connection, Job},
     endpoint::Endpoint,
     resp::Reply,
+    session::{Connection, Job},
 };
 
 /// The maximum number of calls that wait to be sent.

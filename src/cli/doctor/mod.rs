@@ -1,4 +1,4 @@
-//! `entrada doctor`: examines each credential link by link, and reports the broken one with its cure.
+//! `entrada doctor`: examines each credential, and the store of shared limits, link by link, and reports the broken one with its cure.
 
 #[cfg(test)]
 mod tests;
@@ -41,6 +41,9 @@ pub struct DoctorArguments {
 struct Diagnosis {
     healthy: bool,
     credentials: Vec<Examined>,
+    /// The links of the store of shared limits; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit_store: Option<Vec<Step>>,
 }
 
 /// The findings about one credential.
@@ -72,7 +75,7 @@ pub fn run(arguments: &DoctorArguments) -> anyhow::Result<ExitCode> {
         anyhow::bail!("the config has no credential `{absent}`; it has: {known}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let diagnosis = runtime.block_on(diagnose(arguments, &loaded));
+    let diagnosis = runtime.block_on(diagnose(arguments, &loaded, &clock));
     let text = match arguments.format {
         Format::Json => format!("{:#}\n", serde_json::to_value(&diagnosis)?),
         Format::Text => in_words(&diagnosis),
@@ -84,7 +87,7 @@ pub fn run(arguments: &DoctorArguments) -> anyhow::Result<ExitCode> {
     Ok(if diagnosis.healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn diagnose(arguments: &DoctorArguments, loaded: &Loaded) -> Diagnosis {
+async fn diagnose(arguments: &DoctorArguments, loaded: &Loaded, clock: &Clock) -> Diagnosis {
     let mut credentials = Vec::new();
     let wanted = |name: &&str| arguments.credential.is_empty() || arguments.credential.iter().any(|wanted| wanted == name);
     for name in loaded.names().filter(wanted) {
@@ -103,7 +106,22 @@ async fn diagnose(arguments: &DoctorArguments, loaded: &Loaded) -> Diagnosis {
         let client_id = loaded.credentials.find(name).map(|credential| credential.client_id().to_owned());
         credentials.push(Examined { credential: name.to_owned(), client_id, outcome, steps });
     }
-    Diagnosis { healthy: credentials.iter().all(|examined| examined.outcome != Outcome::Failed), credentials }
+    // Whoever names a credential asks for nothing else.
+    let limit_store = if arguments.credential.is_empty() { examine_store(loaded, clock).await } else { None };
+    let store_fails = limit_store.iter().flatten().any(|step| step.outcome == Outcome::Failed);
+    let healthy = !store_fails && credentials.iter().all(|examined| examined.outcome != Outcome::Failed);
+    Diagnosis { healthy, credentials, limit_store }
+}
+
+/// Examines the store of shared limits; `None` if the config has none.
+async fn examine_store(loaded: &Loaded, clock: &Clock) -> Option<Vec<Step>> {
+    Some(match loaded.limit_store(clock)? {
+        Ok(store) => {
+            store.start();
+            store.examine().await
+        }
+        Err(faults) => faults.iter().map(|fault| of_fault(fault, &loaded.document)).collect(),
+    })
 }
 
 async fn examine(arguments: &DoctorArguments, loaded: &Loaded, credential: &Credential) -> Vec<Step> {
@@ -169,19 +187,7 @@ fn in_words(diagnosis: &Diagnosis) -> String {
     for examined in &diagnosis.credentials {
         let client = examined.client_id.as_ref().map(|id| format!("  client {id}")).unwrap_or_default();
         let _ = writeln!(text, "{}{client}", examined.credential);
-        for step in &examined.steps {
-            let outcome = match step.outcome {
-                Outcome::Ok => "ok",
-                Outcome::Warning => "warning",
-                Outcome::Failed => "FAILED",
-                Outcome::Skipped => "skipped",
-            };
-            let _ = writeln!(text, "  {outcome:<8} {:<16} {}", step.step, printable(&step.found));
-            if let Some(cure) = &step.cure {
-                let _ = writeln!(text, "  {:<8} {:<16} -> {}", "", "", printable(cure));
-            }
-        }
-        text.push('\n');
+        put_steps(&examined.steps, &mut text);
     }
     let failed = diagnosis.credentials.iter().filter(|examined| examined.outcome == Outcome::Failed).count();
     let all = diagnosis.credentials.len();
@@ -190,7 +196,30 @@ fn in_words(diagnosis: &Diagnosis) -> String {
         (_, 0) => writeln!(text, "Every credential gets its tokens."),
         _ => writeln!(text, "{failed} of {all} credentials would get no token, or not every one."),
     };
+    if let Some(steps) = &diagnosis.limit_store {
+        let _ = writeln!(text, "\nredis");
+        put_steps(steps, &mut text);
+        let fails = steps.iter().any(|step| step.outcome == Outcome::Failed);
+        let _ = writeln!(text, "{}", if fails { "Shared limits would not be counted." } else { "Shared limits are counted." });
+    }
     text
+}
+
+fn put_steps(steps: &[Step], text: &mut String) {
+    for step in steps {
+        let outcome = match step.outcome {
+            Outcome::Ok => "ok",
+            Outcome::Warning => "warning",
+            Outcome::Failed => "FAILED",
+            Outcome::Skipped => "skipped",
+        };
+        // Writing to a text cannot fail.
+        let _ = writeln!(text, "  {outcome:<8} {:<16} {}", step.step, printable(&step.found));
+        if let Some(cure) = &step.cure {
+            let _ = writeln!(text, "  {:<8} {:<16} -> {}", "", "", printable(cure));
+        }
+    }
+    text.push('\n');
 }
 
 /// Makes a service's answer safe for a terminal.

@@ -53,7 +53,7 @@ impl TestBed {
         let arguments =
             Line::try_parse_from(["doctor", "--config", file.to_str().unwrap()].iter().chain(more)).unwrap().arguments;
         let loaded = Loaded::load(&file, &Clock::system()).unwrap_or_else(|report| panic!("{report}"));
-        diagnose(&arguments, &loaded).await
+        diagnose(&arguments, &loaded, &Clock::system()).await
     }
 
     /// Returns the links of the credential named `gateway`.

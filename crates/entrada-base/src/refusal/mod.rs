@@ -187,6 +187,8 @@ reasons! {
     QuotaExceeded = "quota-exceeded", FORBIDDEN, "The quota is used up.";
     /// Too many concurrent calls.
     ConcurrencyLimitExceeded = "concurrency-limit-exceeded", TOO_MANY_REQUESTS, "Too many requests at once.";
+    /// The store of a limit does not answer, and the limit refuses calls then.
+    LimitStoreUnavailable = "limit-store-unavailable", SERVICE_UNAVAILABLE, "Please try again later.";
 
     // The way on.
     /// The gateway's own credential is unavailable.

@@ -57,6 +57,7 @@ pub use self::{
     interim::{Interim, Withheld},
     redirect::Reached,
     send::{Call, ServerState, Upstream},
+    tls::tls_client,
 };
 use tokio::runtime::Handle;
 

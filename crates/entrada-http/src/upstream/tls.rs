@@ -137,6 +137,22 @@ impl<'a> Trust<'a> {
     }
 }
 
+/// Builds TLS towards servers other than upstreams, which trusts these authorities or the system's, or reports faults. `place` is that
+/// of the settings with `ca`.
+pub fn tls_client(
+    ca: Option<&str>,
+    base: &Path,
+    place: &Place,
+    faults: &mut Faults,
+) -> Option<(Arc<ClientConfig>, Arc<RootCertStore>)> {
+    let mut trust = Trust::new(base);
+    let roots = match ca {
+        Some(path) => trust.file(path, &place.key("ca"), faults)?,
+        None => trust.system(place, faults)?,
+    };
+    Some((client(&roots, None, &[]), roots))
+}
+
 fn client(roots: &Arc<RootCertStore>, own: Option<&OwnCertificate>, offers: &[&[u8]]) -> Arc<ClientConfig> {
     let client = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()

@@ -1,0 +1,268 @@
+"""A fleet on loopback: servers of a store, gateways that share it, a backend that notes arrivals, and load."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+ENTRADA = os.environ.get("ENTRADA", "target/release/entrada")
+#: The longest wait for anything that is expected.
+PATIENCE = 30
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def until(what, condition, patience=PATIENCE):
+    """Waits until the condition is true, and returns how long that took."""
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > patience:
+            raise AssertionError(f"never: {what}")
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+class Process:
+    """A process that this started, and that alone it ends."""
+
+    def __init__(self, command, folder):
+        self.command, self.folder = [str(part) for part in command], Path(folder)
+        self.child = None
+
+    def start(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        log = open(self.folder / "log", "ab")
+        self.child = subprocess.Popen(self.command, cwd=self.folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        return self
+
+    def signal(self, number):
+        self.child.send_signal(number)
+
+    def kill(self):
+        if self.child and self.child.poll() is None:
+            self.child.send_signal(signal.SIGCONT)
+            self.child.kill()
+            self.child.wait()
+
+    def log(self):
+        return (self.folder / "log").read_text(errors="replace")
+
+
+class Store(Process):
+    """A Redis or a Valkey."""
+
+    def __init__(self, program, folder, *arguments, tls=None):
+        self.port = free_port()
+        self.tls = tls
+        listen = ["--port", self.port] if not tls else ["--port", 0, "--tls-port", self.port, *tls]
+        save = [] if "--sentinel" in arguments else ["--save", "", "--appendonly", "no"]
+        command = [program, *arguments, *listen, "--bind", "127.0.0.1", *save]
+        super().__init__(command, folder)
+        self.password = None
+
+    def start(self):
+        super().start()
+        until(f"{self.command[0]} listens", self.listens)
+        return self
+
+    def listens(self):
+        if self.child.poll() is not None:
+            raise AssertionError("the server has ended")
+        if self.tls:
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        try:
+            return self.ask("PING") == "PONG"
+        except (OSError, RuntimeError):
+            return False
+
+    def ask(self, *parts):
+        """Sends one command over a connection of its own."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+            stream = connection.makefile("rwb")
+            if self.password:
+                send(stream, "AUTH", self.password)
+                read(stream)
+            send(stream, *parts)
+            return read(stream)
+
+
+def send(stream, *parts):
+    encoded = [str(part).encode() for part in parts]
+    stream.write(b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in encoded))
+    stream.flush()
+
+
+def read(stream):
+    line = stream.readline()
+    if not line:
+        raise OSError("closed")
+    kind, rest = line[:1], line[1:-2].decode()
+    if kind == b"-":
+        raise RuntimeError(rest)
+    if kind == b":":
+        return int(rest)
+    if kind == b"$":
+        return None if rest == "-1" else stream.read(int(rest) + 2)[:-2].decode(errors="replace")
+    if kind == b"*":
+        return [read(stream) for _ in range(int(rest))]
+    return rest
+
+
+class Gateway(Process):
+    """`entrada run` with this config."""
+
+    def __init__(self, folder, redis, policies, backend):
+        self.port, self.admin = free_port(), free_port()
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.file = folder / "entrada.yaml"
+        routes = "".join(
+            f'  - {{ name: {name}, match: {{ path: /{name} }}, anonymous: true, upstream: backend, inbound: [ {policy} ] }}\n'
+            for name, policy in policies.items()
+        )
+        self.file.write_text(
+            f'listeners: [ {{ name: public, address: "127.0.0.1:{self.port}" }} ]\n'
+            f'admin: {{ address: "127.0.0.1:{self.admin}" }}\naudit: {{ sinks: [] }}\n'
+            f'redis: {{ {redis}, key-secret: "a key secret for tests alone" }}\n'
+            f'upstreams: {{ backend: {{ servers: ["http://127.0.0.1:{backend}"] }} }}\nroutes:\n{routes}'
+        )
+        super().__init__([ENTRADA, "run", self.file], folder)
+
+    def start(self):
+        super().start()
+        until("the gateway is connected to its store", lambda: self.status()["state"] == "up")
+        return self
+
+    def get(self, path):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}{path}", timeout=10) as answer:
+            return answer.read()
+
+    def status(self):
+        try:
+            return json.loads(self.get("/api/status"))["limit_store"]
+        except OSError:
+            return {"state": "none"}
+
+    def is_up(self):
+        return self.status()["state"] == "up"
+
+
+class Backend:
+    """Answers with 204 after a while, and notes when requests arrive and how many are under way."""
+
+    def __init__(self):
+        self.arrivals, self.under_way, self.most, self.takes, self.port = [], 0, 0, 0.0, None
+        self.server = None
+
+    async def start(self):
+        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        self.port = self.server.sockets[0].getsockname()[1]
+        return self
+
+    async def serve(self, reader, writer):
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                self.arrivals.append(time.monotonic())
+                self.under_way += 1
+                self.most = max(self.most, self.under_way)
+                if self.takes:
+                    await asyncio.sleep(self.takes)
+                self.under_way -= 1
+                writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+                await writer.drain()
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    def forget(self):
+        self.arrivals, self.most = [], 0
+
+
+class Load:
+    """Requests over kept connections: the statuses, and the longest time that an answer took."""
+
+    def __init__(self):
+        self.statuses, self.longest = {}, 0.0
+
+    async def run(self, ports, path, key="a", *, connections=16, seconds=None, requests=None):
+        ends = time.monotonic() + seconds if seconds else None
+        each = -(-requests // (len(ports) * connections)) if requests else None
+        await asyncio.gather(*(self.connection(port, path, key, ends, each) for port in ports for _ in range(connections)))
+        return self
+
+    async def connection(self, port, path, key, ends, requests):
+        head = f"GET {path} HTTP/1.1\r\nhost: a\r\nx-key: {key}\r\n\r\n".encode()
+        reader = writer = None
+        while (ends is None or time.monotonic() < ends) and (requests is None or requests > 0):
+            try:
+                if writer is None:
+                    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                began = time.monotonic()
+                writer.write(head)
+                answer = await reader.readuntil(b"\r\n\r\n")
+                length = [line for line in answer.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+                if length:
+                    await reader.readexactly(int(length[0].split(b":")[1]))
+            except (OSError, asyncio.IncompleteReadError):
+                # A gateway that was killed.
+                self.count(0, 0.0)
+                writer = None
+                await asyncio.sleep(0.02)
+                continue
+            self.count(int(answer[9:12]), time.monotonic() - began)
+            requests = requests - 1 if requests is not None else None
+        if writer:
+            writer.close()
+
+    def count(self, status, took):
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+        self.longest = max(self.longest, took)
+
+    def __getitem__(self, status):
+        return self.statuses.get(status, 0)
+
+
+class Fleet:
+    """Everything of one scenario, ended at its end."""
+
+    def __init__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="shared-limits-"))
+        self.processes, self.count = [], 0
+
+    def name(self, kind):
+        self.count += 1
+        return self.folder / f"{kind}-{self.count}"
+
+    def add(self, process):
+        self.processes.append(process)
+        return process.start()
+
+    def store(self, program, *arguments, **more):
+        return self.add(Store(program, self.name("store"), *arguments, **more))
+
+    def gateways(self, number, redis, policies, backend):
+        return [self.add(Gateway(self.name("gateway"), redis, policies, backend.port)) for _ in range(number)]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if error is not None:
+            for process in self.processes:
+                print(f"--- {process.folder.name}: {process.log()[-1500:]}")
+        for process in reversed(self.processes):
+            process.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,422 @@
+#!/usr/bin/env python3
+"""Limits that several gateways share, against real servers: exact whatever they do, and with the stated outcome when they fail.
+
+    tests/shared-limits/run.py [--server PROGRAM]… [--long REQUESTS] [NAME…]
+
+Everything listens on loopback, every wait is bounded, and only processes that this started are ended. `--long 1000000` sends so many requests
+to one limit. The last line is `N passed, N failed`; the exit code is 0 only when nothing failed.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import scripts
+from fleet import ENTRADA, Backend, Fleet, Load, until
+
+ROOT = Path(__file__).resolve().parents[2]
+KEY = "@(request.headers['x-key'])"
+#: What the way from the store's decision to the backend may take longer for one call than for another, on a busy machine.
+JITTER = 0.4
+#: The deadline of a call, and what a busy machine may add to it.
+TIMEOUT, SLACK = 0.15, 0.85
+SCENARIOS = {}
+
+
+def scenario(function):
+    SCENARIOS[function.__name__] = function
+    return function
+
+
+def settings(store, more="", timeout=2.0):
+    """Returns the settings of the store; with time enough on a busy machine, unless the time is what matters."""
+    return f'url: "redis://127.0.0.1:{store.port}", timeout: {int(timeout * 1000)}ms{more}'
+
+
+def rate(calls, period, more=""):
+    return f'rate-limit-by-key: {{ calls: {calls}, renewal-period: {period}, counter-key: "{KEY}", store: redis{more} }}'
+
+
+def never_more_than(calls, period, arrivals):
+    """Checks every period that begins with an arrival; returns the number of calls of the fullest one."""
+    arrivals, first, most = sorted(arrivals), 0, 0
+    for last, at in enumerate(arrivals):
+        while at - arrivals[first] > period - JITTER:
+            first += 1
+        most = max(most, last - first + 1)
+    assert most <= calls, f"{most} calls in a period, and not {calls}"
+    return most
+
+
+@scenario
+async def arithmetic(program):
+    """The scripts by themselves, on a clock that is moved: compared with lists of all calls."""
+    with Fleet() as fleet:
+        store = fleet.store(program)
+        for seed in range(15):
+            scripts.rates(store, seed)
+            scripts.clocks(store, seed)
+            scripts.quotas(store, seed)
+            scripts.permits(store, seed)
+
+
+@scenario
+async def exact(program):
+    """Four gateways, 64 connections: never more calls in any period, and not many fewer."""
+    backend = await Backend().start()
+    with Fleet() as fleet:
+        store = fleet.store(program)
+        gateways = fleet.gateways(4, settings(store), {"a": rate(200, "3s")}, backend)
+        load = await Load().run([it.port for it in gateways], "/a", seconds=8)
+        most = never_more_than(200, 3, backend.arrivals)
+        assert load[200] + load[204] == len(backend.arrivals) and load[503] == 0, load.statuses
+        assert 3 * 200 >= len(backend.arrivals) >= 2 * 200, len(backend.arrivals)
+        keys = store.ask("KEYS", "*")
+        assert len(keys) == 1 and re.fullmatch(r"entrada:1:\{[\w-]{22}\}:r", keys[0]), keys
+        return f"{len(backend.arrivals)} of {sum(load.statuses.values())} passed, {most} at most in a period"
+
+
+@scenario
+async def leases(program):
+    """The same with calls that gateways take ahead."""
+    backend = await Backend().start()
+    with Fleet() as fleet:
+        store = fleet.store(program)
+        gateways = fleet.gateways(4, settings(store, ", lease: 5"), {"a": rate(400, "3s")}, backend)
+        load = await Load().run([it.port for it in gateways], "/a", seconds=8)
+        most = never_more_than(400, 3, backend.arrivals)
+        assert load[503] == 0 and len(backend.arrivals) >= 400, (load.statuses, len(backend.arrivals))
+        return f"{len(backend.arrivals)} passed, {most} at most in a period"
+
+
+@scenario
+async def quota(program):
+    """A quota is used up to the last call, by whichever gateway, and survives a restart of all of them."""
+    backend = await Backend().start()
+    policy = f'quota-by-key: {{ calls: 300, renewal-period: 30d, counter-key: "{KEY}", store: redis }}'
+    with Fleet() as fleet:
+        store = fleet.store(program)
+        gateways = fleet.gateways(4, settings(store), {"a": policy}, backend)
+        load = await Load().run([it.port for it in gateways], "/a", requests=1200, connections=8)
+        assert (load[204], load[403]) == (300, load[403]) and len(backend.arrivals) == 300, load.statuses
+        gateways[0].kill()
+        gateways[0].start()
+        again = await Load().run([gateways[0].port], "/a", requests=16)
+        assert again[204] == 0 and again[403] == 16, again.statuses
+
+
+@scenario
+async def concurrency(program):
+    """Never more calls at once; the permits of a gateway that was killed end, and all others are given back."""
+    backend = await Backend().start()
+    backend.takes = 0.05
+    policy = f'limit-concurrency: {{ max-count: 8, key: "{KEY}", store: redis }}'
+    with Fleet() as fleet:
+        store = fleet.store(program)
+        gateways = fleet.gateways(4, settings(store, ", permit-timeout: 10s"), {"a": policy}, backend)
+        ports = [it.port for it in gateways]
+        load = await Load().run(ports, "/a", seconds=3, connections=4)
+        assert 4 <= backend.most <= 8 and load[503] == 0, (backend.most, load.statuses)
+        await asyncio.to_thread(until, "all permits are given back", lambda: permits(store) == 0)
+
+        # A call that outlives its permit keeps it; one whose gateway is gone does not.
+        backend.takes = 14
+        long = asyncio.gather(*(Load().run([port], "/a", requests=1, connections=1) for port in ports[:2]))
+        await asyncio.to_thread(until, "two calls are under way", lambda: permits(store) == 2)
+        gateways[0].kill()
+        await asyncio.sleep(11.5)
+        await asyncio.to_thread(until, "the permit of the killed one has ended, and that of the other is kept", lambda: permits(store) == 1)
+        # Its client has sent the request again to nobody: end that, too.
+        long.cancel()
+
+
+def permits(store):
+    """Returns the number of permits that have not ended."""
+    seconds, microseconds = store.ask("TIME")
+    now = int(seconds) * 1000 + int(microseconds) // 1000
+    return sum(store.ask("ZCOUNT", key, now, "+inf") for key in store.ask("KEYS", "*"))
+
+
+@scenario
+async def failures(program):
+    """Killed, paused, full, a replica: the stated outcome within the deadline, and back by itself."""
+    backend = await Backend().start()
+    notes = []
+    with Fleet() as fleet:
+        store = fleet.store(program)
+        policies = {"refuse": rate(1_000_000, "60s"), "local": rate(1_000_000, "60s", ", on-store-failure: local")}
+        gateways = fleet.gateways(2, settings(store, timeout=TIMEOUT), policies, backend)
+        ports = [it.port for it in gateways]
+
+        def restart():
+            store.kill()
+            return store.start
+
+        def pause():
+            store.signal(signal.SIGSTOP)
+            return lambda: store.signal(signal.SIGCONT)
+
+        def fill():
+            store.ask("CONFIG", "SET", "maxmemory", "1")
+            return lambda: store.ask("CONFIG", "SET", "maxmemory", "0")
+
+        def follow():
+            store.ask("REPLICAOF", "127.0.0.1", "1")
+            return lambda: store.ask("REPLICAOF", "NO", "ONE")
+
+        def lock_out():
+            store.ask("CONFIG", "SET", "requirepass", "hunter2")
+            store.password = "hunter2"
+            # Connections that were made before go on without the password: they are closed.
+            store.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+            def let_in():
+                store.ask("CONFIG", "SET", "requirepass", "")
+                store.password = None
+
+            return let_in
+
+        for name, fault in [("killed", restart), ("paused", pause), ("full", fill), ("replica", follow), ("locked", lock_out)]:
+            mend = await asyncio.to_thread(fault)
+            refused = await Load().run(ports, "/refuse", seconds=1.0, connections=8)
+            local = await Load().run(ports, "/local", seconds=0.7, connections=8)
+            assert refused[503] > 0 and set(refused.statuses) <= {503, 204}, (name, refused.statuses)
+            assert set(local.statuses) == {204}, (name, local.statuses)
+            longest = max(refused.longest, local.longest)
+            assert longest < TIMEOUT + SLACK, (name, longest)
+            assert not any(it.is_up() for it in gateways), name
+            await asyncio.to_thread(mend)
+            back = await asyncio.to_thread(until, f"{name}: the store is used again", lambda: all(it.is_up() for it in gateways))
+            after = await Load().run(ports, "/refuse", requests=200)
+            assert after[204] >= 200 and after[503] == 0, (name, after.statuses)
+            notes.append(f"{name}: {longest * 1000:.0f} ms at most, back after {back:.1f} s")
+        log = gateways[0].log()
+        assert log.count("the limit store fails") == 5 and log.count("the limit store answers again") == 5, log[-3000:]
+    return "; ".join(notes)
+
+
+@scenario
+async def forgetful(program):
+    """A store that forgets its scripts or all keys is no failure."""
+    backend = await Backend().start()
+    with Fleet() as fleet:
+        store = fleet.store(program)
+        gateways = fleet.gateways(2, settings(store), {"a": rate(1_000_000, "60s")}, backend)
+        running = asyncio.gather(Load().run([it.port for it in gateways], "/a", seconds=2))
+        for command in [("SCRIPT", "FLUSH"), ("FLUSHALL",)] * 10:
+            await asyncio.to_thread(store.ask, *command)
+            await asyncio.sleep(0.08)
+        (load,) = await running
+        assert set(load.statuses) == {204}, load.statuses
+        assert all(it.status()["connections"] == 1 for it in gateways)
+
+
+@scenario
+async def users(program):
+    """The rule in the documentation is enough, and `doctor` names what is missing."""
+    backend = await Backend().start()
+    page = (ROOT / "docs/limits.md").read_text()
+    rule = re.search(r"^ACL SETUSER entrada (.*)$", page, re.MULTILINE).group(1).replace("PASSWORD", "hunter2").split()
+    with Fleet() as fleet:
+        store = fleet.store(program)
+        store.ask("ACL", "SETUSER", "entrada", *rule)
+        policies = {
+            "a": rate(5, "60s"),
+            "b": f'limit-concurrency: {{ max-count: 8, key: "{KEY}", store: redis }}',
+            "c": f'quota-by-key: {{ calls: 5, bandwidth: 1MiB, renewal-period: 60s, counter-key: "{KEY}", store: redis }}',
+        }
+        login = ', username: entrada, password: "hunter2"'
+        gateways = fleet.gateways(1, settings(store, login), policies, backend)
+        for path, passed in [("/a", 5), ("/b", 8), ("/c", 5)]:
+            load = await Load().run([gateways[0].port], path, requests=8, connections=1)
+            assert load[204] == passed and load[503] == 0, (path, load.statuses)
+        assert doctor(gateways[0]) == (0, [])
+        for command in ["time", "zadd", "evalsha"]:
+            store.ask("ACL", "SETUSER", "entrada", f"-{command}")
+            code, failed = doctor(gateways[0])
+            assert code == 1 and failed and (command == "evalsha" or command.upper() in failed[0]["found"]), (command, failed)
+            store.ask("ACL", "SETUSER", "entrada", f"+{command}")
+        store.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        store.ask("ACL", "SETUSER", "entrada", "+config|get")
+        assert "allkeys-lru" in doctor(gateways[0], "warning")[1][0]["found"]
+        store.ask("ACL", "SETUSER", "entrada", "~other:*", "resetkeys")
+        code, failed = doctor(gateways[0])
+        assert code == 1 and failed, failed
+
+
+def doctor(gateway, outcome="failed"):
+    command = [ENTRADA, "doctor", gateway.file, "--format", "json"]
+    ran = subprocess.run([str(part) for part in command], capture_output=True, timeout=30, check=False)
+    steps = json.loads(ran.stdout)["limit_store"]
+    return ran.returncode, [step for step in steps if step["outcome"] == outcome]
+
+
+@scenario
+async def tls(program):
+    """TLS with an own authority; a certificate of another name or authority is refused."""
+    backend = await Backend().start()
+    with Fleet() as fleet:
+        made = fleet.folder / "tls"
+        made.mkdir()
+        for name in ["ours", "theirs"]:
+            certificate(made, f"{name}-ca", "basicConstraints=critical,CA:TRUE")
+        certificate(made, "server", "basicConstraints=critical,CA:FALSE", "-CA", "ours-ca.pem", "-CAkey", "ours-ca.key")
+        files = ["--tls-cert-file", made / "server.pem", "--tls-key-file", made / "server.key", "--tls-ca-cert-file", made / "ours-ca.pem"]
+        try:
+            store = fleet.store(program, tls=[*files, "--tls-auth-clients", "no"])
+        except AssertionError:
+            return "this server has no TLS"
+        url = f'url: "rediss://127.0.0.1:{store.port}", timeout: 300ms, tls: {{ ca: "{made}/NAME-ca.pem" }}'
+        gateways = fleet.gateways(1, url.replace("NAME", "ours"), {"a": rate(5, "60s")}, backend)
+        load = await Load().run([gateways[0].port], "/a", requests=8, connections=1)
+        assert load[204] == 5, load.statuses
+        for wrong in [url.replace("NAME", "theirs"), url.replace("NAME-ca.pem\"", "ours-ca.pem\", server-name: other.example")]:
+            gateways[0].file.write_text(re.sub(r'url: "rediss.*?\}', wrong, gateways[0].file.read_text(), count=1))
+            code, failed = doctor(gateways[0])
+            assert code == 1 and "certificate" in failed[0]["found"], failed
+
+
+def certificate(folder, name, constraints, *signed):
+    """Makes a key and a certificate for loopback."""
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    names = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", constraints]
+    files = ["-keyout", f"{name}.key", "-out", f"{name}.pem"]
+    subprocess.run([*command, *names, *files, *signed], cwd=folder, check=True, capture_output=True)
+
+
+@scenario
+async def sentinel(program):
+    """The primary is killed, and the one that sentinels name next is used."""
+    backend = await Backend().start()
+    with Fleet() as fleet:
+        primary = fleet.store(program)
+        replica = fleet.store(program, "--replicaof", "127.0.0.1", primary.port)
+        folder = fleet.name("sentinel")
+        folder.mkdir()
+        (folder / "sentinel.conf").write_text(
+            f"sentinel monitor limits 127.0.0.1 {primary.port} 1\nsentinel down-after-milliseconds limits 500\n"
+            "sentinel failover-timeout limits 3000\n"
+        )
+        watching = fleet.store(program, folder / "sentinel.conf", "--sentinel")
+        until("the sentinel knows the replica", lambda: len(watching.ask("SENTINEL", "replicas", "limits")) == 1)
+        until("the replica follows", lambda: "master_link_status:up" in replica.ask("INFO", "replication"))
+        redis = f'url: "redis://127.0.0.1:{watching.port}", mode: sentinel, name: limits, timeout: 150ms'
+        gateways = fleet.gateways(2, redis, {"a": rate(1_000_000, "60s"), "few": rate(5, "60s")}, backend)
+        ports = [it.port for it in gateways]
+        assert (await Load().run(ports, "/few", requests=32))[204] == 5
+        primary.kill()
+        gone = await Load().run(ports, "/a", seconds=0.5)
+        assert gone[503] > 0, gone.statuses
+        back = await asyncio.to_thread(until, "the successor is used", lambda: all(it.is_up() for it in gateways))
+        after = await Load().run(ports, "/few", requests=32)
+        assert after[204] <= 5 and after[503] == 0, after.statuses
+        assert replica.ask("ROLE")[0] == "master"
+        return f"back after {back:.1f} s, {after[204]} calls were forgotten"
+
+
+@scenario
+async def cluster(program):
+    """A cluster of two nodes: keys of both, and a slot that moves."""
+    backend = await Backend().start()
+    with Fleet() as fleet:
+        nodes = [fleet.store(program, "--cluster-enabled", "yes") for _ in range(2)]
+        nodes[0].ask("CLUSTER", "ADDSLOTSRANGE", 0, 8191)
+        nodes[1].ask("CLUSTER", "ADDSLOTSRANGE", 8192, 16383)
+        nodes[1].ask("CLUSTER", "SET-CONFIG-EPOCH", 2)
+        nodes[0].ask("CLUSTER", "MEET", "127.0.0.1", nodes[1].port)
+        until("the cluster is complete", lambda: all("cluster_state:ok" in node.ask("CLUSTER", "INFO") for node in nodes))
+        redis = f'url: "redis://127.0.0.1:{nodes[0].port}", mode: cluster, timeout: 300ms'
+        gateways = fleet.gateways(2, redis, {"a": rate(5, "60s")}, backend)
+        ports = [it.port for it in gateways]
+        for key in range(40):
+            load = await Load().run(ports, "/a", f"caller-{key}", requests=8, connections=1)
+            assert (load[204], load[429]) == (5, 3), (key, load.statuses)
+        held = [node.ask("KEYS", "*") for node in nodes]
+        assert all(held), held
+        # The owner changes, and the gateways find out by themselves.
+        key = held[0][0]
+        slot = nodes[0].ask("CLUSTER", "KEYSLOT", key)
+        ids = [node.ask("CLUSTER", "MYID") for node in nodes]
+        for moved in held[0]:
+            if nodes[0].ask("CLUSTER", "KEYSLOT", moved) == slot:
+                nodes[0].ask("DEL", moved)
+        nodes[1].ask("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
+        nodes[0].ask("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
+        # For a second a gateway believes that a limit is reached.
+        await asyncio.sleep(1.1)
+        passed = 0
+        for key in range(40):
+            load = await Load().run(ports, "/a", f"caller-{key}", requests=8, connections=1)
+            assert load[503] == 0 and load[204] in (0, 5), (key, load.statuses)
+            passed += load[204]
+        assert passed % 5 == 0 and passed >= 5, "those whose key was removed begin anew"
+
+
+async def long(program, requests):
+    """Very many requests to one limit."""
+    backend = await Backend().start()
+    with Fleet() as fleet:
+        store = fleet.store(program)
+        gateways = fleet.gateways(4, settings(store), {"a": rate(2000, "10s")}, backend)
+        began = time.monotonic()
+        load = await Load().run([it.port for it in gateways], "/a", requests=requests, connections=64)
+        took = time.monotonic() - began
+        most = never_more_than(2000, 10, backend.arrivals)
+        assert set(load.statuses) <= {204, 429}, load.statuses
+        return f"{sum(load.statuses.values())} requests in {took:.0f} s, {len(backend.arrivals)} passed, {most} at most in a period"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--server", action="append", help="a server's program [default: redis-server, and valkey-server if there is one]")
+    parser.add_argument("--long", type=int, metavar="REQUESTS", help="send so many requests to one limit, and nothing else")
+    parser.add_argument("names", nargs="*", help="the scenarios to run [default: all]")
+    arguments = parser.parse_args()
+    servers = arguments.server or [it for it in ["redis-server", "valkey-server"] if shutil.which(it)]
+    if not servers:
+        sys.exit("there is no redis-server and no valkey-server")
+    if len(servers) > 1:
+        sys.exit(side_by_side(servers))
+    passed = failed = 0
+    program = shutil.which(servers[0]) or servers[0]
+    print(subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.strip()[:40], flush=True)
+    runs = {"long": lambda program: long(program, arguments.long)} if arguments.long else SCENARIOS
+    for name, run in runs.items():
+        if arguments.names and name not in arguments.names:
+            continue
+        began = time.monotonic()
+        try:
+            note = asyncio.run(run(program)) or ""
+            passed += 1
+            print(f"  ok    {name}  {note}".rstrip(), f"({time.monotonic() - began:.1f}s)", flush=True)
+        except Exception as error:  # noqa: BLE001 - a scenario that fails must not end the others
+            failed += 1
+            print(f"  FAIL  {name}: {type(error).__name__}: {error}", flush=True)
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+def side_by_side(servers):
+    """Runs the same for each server at once: most of the time goes by in waiting."""
+    others = [argument for argument in sys.argv[1:] if argument not in servers and argument != "--server"]
+    runs = [
+        subprocess.Popen([sys.executable, __file__, "--server", server, *others], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for server in servers
+    ]
+    outputs = [run.communicate()[0] for run in runs]
+    totals = [[int(number) for number in re.findall(r"(\d+) (?:passed|failed)", output.splitlines()[-1])] for output in outputs]
+    for output in outputs:
+        print("\n".join(output.splitlines()[:-1]))
+    print(f"{sum(passed for passed, _ in totals)} passed, {sum(failed for _, failed in totals)} failed")
+    return int(any(run.returncode for run in runs))
+
+
+if __name__ == "__main__":
+    main()
