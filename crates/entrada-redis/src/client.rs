@@ -201,7 +201,7 @@ impl Inner {
         if self.settings.mode != Mode::Cluster {
             return self.first.clone();
         }
-        let owners = self.owners.load();
+        let owners = self.owners.load_full();
         owners.of(slot).and_then(|node| self.link_to(node).ok()).unwrap_or_else(|| self.first.clone())
     }
 
