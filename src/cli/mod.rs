@@ -16,6 +16,7 @@ pub mod demo;
 pub mod dev_tenant;
 pub mod doctor;
 pub mod explain;
+pub mod import;
 pub mod run;
 pub mod schema;
 mod signals;
@@ -54,6 +55,8 @@ enum Command {
     Explain(Box<explain::ExplainArguments>),
     /// Examine each credential, and report the broken link of its chain and its cure
     Doctor(doctor::DoctorArguments),
+    /// Import policies and estates of Azure API Management
+    Import(import::ImportArguments),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArguments),
 }
@@ -78,6 +81,7 @@ impl Arguments {
             Command::Token(arguments) => token::run(&arguments),
             Command::Explain(arguments) => explain::run(&arguments),
             Command::Doctor(arguments) => doctor::run(&arguments),
+            Command::Import(arguments) => import::run(&arguments),
             Command::Completions(arguments) => completions::run(&arguments),
         }
     }

@@ -22,6 +22,7 @@ const LAYERS: &[&str] = &[
     "entra",
     "credentials",
     "graph",
+    "import",
     "telemetry",
     "address",
     "request",
@@ -108,11 +109,18 @@ const CRATES: &[Crate] = &[
         depends_on: &["base", "x509"],
     },
     Crate {
+        sources: "crates/entrada-import/src",
+        name: "entrada_import",
+        is_folder: Some("import"),
+        contains: &[],
+        depends_on: &["base"],
+    },
+    Crate {
         sources: "src",
         name: "entrada",
         is_folder: None,
         contains: &[],
-        depends_on: &["base", "dev-tenant", "entra", "http", "redis", "x509"],
+        depends_on: &["base", "dev-tenant", "entra", "http", "import", "redis", "x509"],
     },
 ];
 

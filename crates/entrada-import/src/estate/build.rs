@@ -1,0 +1,204 @@
+//! From the estate to the config: one route for each operation.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::{
+    Api, Estate, Operation,
+    routes::{self, BuiltRoute, Site},
+};
+use crate::{
+    Options,
+    elements::{
+        Shared,
+        state::{identifier, unique},
+    },
+    output::{config, fragments::Fragments},
+    policy::DocumentScope,
+    report::{EntryKind, Judgement, Registry, Report, Verdict, lint},
+};
+
+/// The files of an import, and its report.
+pub(crate) type Built = (Vec<(String, String)>, Report, Vec<(String, (String, usize, usize))>);
+
+/// Builds the config.
+pub(crate) fn build(mut estate: Estate, options: &Options) -> Built {
+    let mut registry = Registry::default();
+    estate.documents.all.iter().for_each(|document| registry.enter(document));
+    std::mem::take(&mut estate.resources).into_iter().for_each(|entry| registry.resource(entry));
+    let mut shared = Shared {
+        registry,
+        lints: BTreeSet::new(),
+        needs: BTreeSet::new(),
+        named: std::mem::take(&mut estate.named),
+        upstreams: std::collections::BTreeMap::new(),
+        origins: std::collections::BTreeMap::new(),
+        backends: std::mem::take(&mut estate.backends),
+        tenants: std::collections::BTreeMap::new(),
+        issuers: std::collections::BTreeMap::new(),
+        credentials: std::collections::BTreeMap::new(),
+        missing_fragments: BTreeSet::new(),
+        variables: std::collections::BTreeMap::new(),
+        rejected: options.rejected.iter().cloned().collect::<HashMap<_, _>>(),
+    };
+    judge_problems(&estate, &mut shared);
+    let mut built = Vec::new();
+    let mut names = BTreeSet::new();
+    // What others include is translated in its place.
+    let (fragments, apis): (Vec<&Api>, Vec<&Api>) = estate.apis.iter().partition(|api| is_fragment(&estate, api));
+    for api in apis {
+        api_routes(&estate, api, &mut shared, options, &mut names, &mut built);
+    }
+    for api in fragments {
+        let is_read = api.document.is_some_and(|index| {
+            let document = &estate.documents.all[index];
+            shared.registry.of_element(document.id, &document.root).is_some_and(|id| shared.registry.is_judged(id))
+        });
+        if !is_read {
+            api_routes(&estate, api, &mut shared, options, &mut names, &mut built);
+        }
+    }
+    for api in &estate.apis {
+        lint_of_api(api, &built, &mut shared);
+    }
+    subscriptions(&estate, &mut shared);
+    let mut lists: Vec<&mut Vec<crate::output::Item>> =
+        built.iter_mut().flat_map(|route| [&mut route.inbound, &mut route.outbound, &mut route.on_error]).collect();
+    let fragments = Fragments::of(&mut lists);
+    let (text, places) = config::write(&built, &fragments, &shared);
+    let mut positions = Vec::new();
+    for (pointer, id) in places.into_iter().filter(|(_, id)| *id != usize::MAX) {
+        shared.registry.place(id, &pointer);
+        positions.push((pointer, shared.registry.position(id)));
+    }
+    for (pointer, id) in shared.origins.iter().filter(|(_, id)| **id != usize::MAX) {
+        positions.push((pointer.clone(), shared.registry.position(*id)));
+    }
+    let mut files = vec![("entrada.yaml".to_owned(), text)];
+    if let Some(partners) = config::partners(&estate.subscriptions) {
+        files.push(("partners.yaml".to_owned(), partners));
+    }
+    let report = report(&estate, shared, &built);
+    files.push(("report.md".to_owned(), report.to_markdown()));
+    (files, report, positions)
+}
+
+fn is_fragment(estate: &Estate, api: &Api) -> bool {
+    api.document.is_some_and(|index| estate.documents.all[index].scope == DocumentScope::Fragment)
+}
+
+/// Judges documents that are not well-formed.
+fn judge_problems(estate: &Estate, shared: &mut Shared) {
+    for document in &estate.documents.all {
+        let Some(problem) = document.problems.first() else { continue };
+        let is_within = document.root.elements().any(|section| (section.start..section.end).contains(&problem.at));
+        if is_within && document.problems.len() == 1 {
+            // The element around it is judged.
+            continue;
+        }
+        let reason = format!("line {}: {}", document.line(problem.at), problem.message);
+        let judgement = Judgement::new(Verdict::Not, "unparsable", reason, "mend the document");
+        shared.registry.judge_element(document.id, &document.root, &judgement);
+    }
+}
+
+fn api_routes(
+    estate: &Estate,
+    api: &Api,
+    shared: &mut Shared,
+    options: &Options,
+    names: &mut BTreeSet<String>,
+    built: &mut Vec<BuiltRoute>,
+) {
+    let product = product_of(estate, api, shared);
+    let mut operations: Vec<Option<&Operation>> = api.operations.iter().map(Some).collect();
+    if operations.is_empty() || api.is_single {
+        operations.push(None);
+    }
+    for operation in operations {
+        let site = Site { api, operation, chain: routes::chain(estate, api, operation, product) };
+        let base = identifier(&api.id, "api");
+        let wanted = match operation {
+            Some(operation) => format!("{base}-{}", identifier(&operation.id, "operation")),
+            None => base,
+        };
+        let name = unique(&wanted, |name| names.contains(name));
+        names.insert(name.clone());
+        built.push(routes::build(&site, &estate.documents, shared, options, &name));
+    }
+}
+
+/// Returns the document of the product that an API belongs to, if there is one alone.
+fn product_of(estate: &Estate, api: &Api, shared: &mut Shared) -> Option<usize> {
+    let products: Vec<_> = estate.products.iter().filter(|product| product.apis.contains(&api.id)).collect();
+    let documents: Vec<usize> = products.iter().filter_map(|product| product.document).collect();
+    match documents.as_slice() {
+        [] => None,
+        [one] => Some(*one),
+        several => {
+            let reason = "the API belongs to several products with policies: which one runs depends on the subscription";
+            let judgement = Judgement::new(Verdict::Not, "several-products", reason, "write a `choose` on `partner.name`");
+            for index in several {
+                let document = &estate.documents.all[*index];
+                shared.registry.judge_element(document.id, &document.root, &judgement);
+            }
+            None
+        }
+    }
+}
+
+/// Finds APIs that nothing, or a key alone, protects.
+fn lint_of_api(api: &Api, built: &[BuiltRoute], shared: &mut Shared) {
+    let own = identifier(&api.id, "api");
+    let mut routes = built.iter().filter(|route| route.name == own || route.name.starts_with(&format!("{own}-")));
+    if !api.is_single && routes.any(|route| route.is_anonymous || api.needs_key == Some(true)) {
+        let has_token = built.iter().any(|route| route.name.starts_with(&own) && has_token_policy(&route.inbound));
+        if !has_token {
+            shared.lints.insert(lint("L9", &api.file, 1));
+        }
+    }
+    let keeps = built.iter().any(|route| {
+        route.name.starts_with(&own)
+            && route.authorization == crate::elements::Authorization::Keep
+            && has_token_policy(&route.inbound)
+    });
+    if keeps {
+        shared.lints.insert(lint("L12", &api.file, 1));
+    }
+}
+
+fn has_token_policy(items: &[crate::output::Item]) -> bool {
+    use crate::output::{Item, Yaml};
+    items.iter().any(|item| match item {
+        Item::Policy { name, value, .. } => {
+            matches!(name.as_str(), "validate-jwt" | "validate-azure-ad-token" | "any-of")
+                || matches!(value, Yaml::Branches(branches) if branches.iter().any(|(_, items)| has_token_policy(items)))
+        }
+        Item::Group { items, .. } => has_token_policy(items),
+        Item::Comment(_) | Item::Missing { .. } => false,
+    })
+}
+
+fn subscriptions(estate: &Estate, shared: &mut Shared) {
+    for subscription in &estate.subscriptions {
+        let advice = "add its application or the SHA-256 of its key to `partners.yaml`, and include that file";
+        shared.need("partner", &subscription.name, advice);
+    }
+}
+
+fn report(estate: &Estate, shared: Shared, built: &[BuiltRoute]) -> Report {
+    let found = shared.registry.found;
+    let renamed = shared.variables.iter().filter(|(there, here)| there != here);
+    let mut report = Report {
+        renamed: renamed.map(|(there, here)| (there.clone(), here.clone())).collect(),
+        lints: shared.lints.into_iter().collect(),
+        needs: shared.needs.into_iter().collect(),
+        documents: estate.documents.all.iter().map(|document| (document.file.clone(), document.scope.word())).collect(),
+        routes: built.len(),
+        refused_routes: built.iter().filter(|route| route.refuses).count(),
+        out_of_scope: estate.out_of_scope.clone(),
+        found,
+        entries: shared.registry.finish(),
+    };
+    report.entries.retain(|entry| entry.kind != EntryKind::Resource || !entry.element.is_empty());
+    report
+}
