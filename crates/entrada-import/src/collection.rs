@@ -28,8 +28,9 @@ fn every_document_is_accounted_for_and_imported_twice_alike() {
         let file = folder.path().join(path.rsplit('/').next().expect("a name"));
         fs::write(&file, document["text"].as_str().expect("a text")).expect("written");
 
-        let first = import(&[file.clone()], &Options::default()).unwrap_or_else(|error| panic!("{owner} {path}: {error}"));
-        let second = import(&[file], &Options::default()).expect("an import");
+        let first =
+            import(std::slice::from_ref(&file), &Options::default()).unwrap_or_else(|error| panic!("{owner} {path}: {error}"));
+        let second = import(std::slice::from_ref(&file), &Options::default()).expect("an import");
 
         assert!(first.report.accounts_for_all(), "{owner} {path}");
         assert_eq!(first.files, second.files, "{owner} {path}");

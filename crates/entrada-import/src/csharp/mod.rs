@@ -39,9 +39,9 @@ pub enum Statement {
         /// The condition.
         condition: Expr,
         /// The statements if it is true.
-        then: Vec<Statement>,
+        then: Vec<Self>,
         /// The statements if it is not.
-        otherwise: Vec<Statement>,
+        otherwise: Vec<Self>,
     },
     /// `return value;`.
     Return(Expr),

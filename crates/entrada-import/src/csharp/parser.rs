@@ -65,7 +65,8 @@ pub fn parse(text: &str) -> Result<Code, Refusal> {
     }
     let inner = text.get(2..text.len().saturating_sub(1)).unwrap_or_default();
     let is_block = text.starts_with("@{") && text.ends_with('}');
-    if !is_block && !(text.starts_with("@(") && text.ends_with(')')) {
+    let is_expression = text.starts_with("@(") && text.ends_with(')');
+    if !is_block && !is_expression {
         return Err(Refusal::new("unparsable", "the first bracket is never closed, or something follows the last one", 0));
     }
     let mut parser = Parser { tokens: lexer::tokens(inner, 2, 0)?, at: 0, depth: 0 };

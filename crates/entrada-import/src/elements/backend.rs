@@ -12,7 +12,7 @@ use crate::{
     output::{Item, Yaml, map, text},
     policy::PolicyDocument,
     report::{Judgement, Verdict},
-    xml::{Element, Text},
+    xml::Element,
 };
 
 /// The most attempts of a retry.
@@ -49,12 +49,11 @@ impl<'i> Flow<'i> {
             let upstream = Upstream::of(vec![server.clone()], &self.route.settings);
             return Ok(self.choose_upstream(document, element, id, &upstream, &name_of(&server)));
         }
-        let found = cases(&source, &self.scope).map_err(|refusal| {
+        let found = cases(&source, &self.scope).inspect_err(|refusal| {
             if refusal.code == "backend-not-finite" && source.contains("context.Request") {
                 self.shared.lint("L11", document, element.start);
             }
-            self.refuse_expression(document, url, &refusal);
-            refusal
+            self.refuse_expression(document, url, refusal);
         })?;
         let mut names = Vec::new();
         for case in &found {
@@ -135,12 +134,9 @@ impl<'i> Flow<'i> {
                 .inspect(|_| {
                     self.shared.registry.judge_expression(document.id, template, &Judgement::same());
                 })
-                .map_err(|refusal| {
-                    self.refuse_expression(document, template, &refusal);
-                    refusal
-                })?
+                .inspect_err(|refusal| self.refuse_expression(document, template, refusal))?
         } else {
-            self.template(document, template, &source, id)?
+            self.template(&source, id)?
         };
         let (path, added) = if written.starts_with('/') { (written, false) } else { (format!("/{written}"), true) };
         let mut entries = vec![("template".to_owned(), text(path))];
@@ -158,8 +154,7 @@ impl<'i> Flow<'i> {
     }
 
     /// Translates a template: its holes are captures of the route.
-    fn template(&mut self, document: &PolicyDocument, text: &Text, source: &str, id: usize) -> Result<String, Refusal> {
-        let _ = (document, text);
+    fn template(&mut self, source: &str, id: usize) -> Result<String, Refusal> {
         self.named_in(source, Hint::Path, Some(id));
         let mut written = String::new();
         let mut rest = source;

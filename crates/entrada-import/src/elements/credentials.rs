@@ -135,8 +135,7 @@ impl<'i> Flow<'i> {
 
     /// Notes that the token of an identity is used.
     fn use_identity(&mut self, variable: &str) {
-        let Some((document, id)) = self.route.identities.remove(variable) else { return };
-        let _ = document;
+        let Some(id) = self.route.identities.remove(variable) else { return };
         if let Some(Variable { holds: Holds::ManagedIdentity { client, .. }, .. }) = self.scope.variables.get(variable) {
             let client = client.clone();
             self.identity(client.as_deref());
@@ -172,7 +171,7 @@ impl<'i> Flow<'i> {
             let variable = Variable { name: own, holds, kind: Kind::Any, unset: false, null: false, texts: None };
             self.scope.variables.insert(name.to_owned(), variable);
             // Whether it is of use is known once a policy sends it.
-            self.route.identities.insert(name.to_owned(), (document.id, id));
+            self.route.identities.insert(name.to_owned(), id);
             return Ok(Outcome::same(Vec::new()));
         }
         if self.branches > 0 {
@@ -211,7 +210,7 @@ impl<'i> Flow<'i> {
             "its token goes somewhere else than into `Authorization` of the backend's request",
             super::outcome::advice_of("managed-identity"),
         );
-        for (_, (_, id)) in std::mem::take(&mut self.route.identities) {
+        for (_, id) in std::mem::take(&mut self.route.identities) {
             self.shared.registry.judge(id, &judgement);
         }
     }

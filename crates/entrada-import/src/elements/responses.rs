@@ -148,8 +148,7 @@ impl<'i> Flow<'i> {
         let kind = self.literal(document, element, "content-type", Hint::Text)?;
         let example = self.route.examples.get(&status).cloned();
         let mut entries = vec![("status".to_owned(), Yaml::Plain(status.to_string()))];
-        let content_type =
-            kind.clone().filter(|kind| !kind.is_empty()).or_else(|| example.as_ref().map(|(kind, _)| kind.clone()));
+        let content_type = kind.filter(|kind| !kind.is_empty()).or_else(|| example.as_ref().map(|(kind, _)| kind.clone()));
         if let Some(kind) = content_type {
             entries.push(("headers".to_owned(), map([("Content-Type", text(kind))])));
         }

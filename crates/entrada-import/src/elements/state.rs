@@ -147,7 +147,7 @@ pub(crate) struct Route {
     /// The elements of other sections for which the route refuses.
     pub(crate) refuses_for: Vec<String>,
     /// The elements that put a token of the identity into a variable nobody has used yet.
-    pub(crate) identities: BTreeMap<String, (usize, usize)>,
+    pub(crate) identities: BTreeMap<String, usize>,
     pub(crate) has_cors: bool,
     /// The examples of the operation's answers, by status.
     pub(crate) examples: BTreeMap<u64, (String, String)>,

@@ -46,8 +46,7 @@ impl<'i> Flow<'i> {
         }
         let endpoint = self.literal(document, element, "authentication-endpoint", Hint::Url)?;
         let cloud = endpoint.as_deref().and_then(cloud_of).unwrap_or("public");
-        if let Some(keys) = element.child("decryption-keys") {
-            let _ = keys;
+        if element.child("decryption-keys").is_some() {
             return Err(not("decryption-keys", "encrypted tokens are not read"));
         }
         let policy = self.token_policy(document, element)?;
@@ -119,8 +118,7 @@ impl<'i> Flow<'i> {
                 "the keys stand in the document: put them into a file, and name it in `issuers.NAME.keys`",
             ));
         }
-        let policy = self.token_policy(document, element)?;
-        let mut policy = policy;
+        let mut policy = self.token_policy(document, element)?;
         if policy.audiences.is_empty() {
             // A required claim `aud` says the same.
             policy.audiences = self.audience_of_claims(document, element)?;

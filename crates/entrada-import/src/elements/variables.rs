@@ -134,7 +134,7 @@ impl<'i> Flow<'i> {
             ends.push(before.clone());
         }
         self.scope = before;
-        self.scope.join(ends);
+        self.scope.join(&ends);
         if branches.iter().all(|(condition, _)| condition.is_none()) {
             let items = branches.into_iter().flat_map(|(_, items)| items).collect();
             return Ok(Outcome::same(items).with(&remarks));

@@ -11,7 +11,7 @@ use super::{
     named::NamedValue,
     openapi,
 };
-use crate::{ImportError, Options, elements::state::Backend, policy::DocumentScope};
+use crate::{ImportError, elements::state::Backend, policy::DocumentScope};
 
 /// Returns whether files lie in this layout.
 pub(crate) fn is_layout(files: &[File]) -> bool {
@@ -34,7 +34,7 @@ struct ApiFiles<'f> {
 }
 
 /// Reads the layout.
-pub(crate) fn read(files: &[File], estate: &mut Estate, options: &Options) -> Result<(), ImportError> {
+pub(crate) fn read(files: &[File], estate: &mut Estate) -> Result<(), ImportError> {
     let mut apis: BTreeMap<String, ApiFiles<'_>> = BTreeMap::new();
     let mut versions: BTreeMap<String, Value> = BTreeMap::new();
     let mut products: BTreeMap<String, Product> = BTreeMap::new();
@@ -87,7 +87,7 @@ pub(crate) fn read(files: &[File], estate: &mut Estate, options: &Options) -> Re
         }
     }
     for (name, own) in apis {
-        api(&name, &own, &versions, estate, options)?;
+        api(&name, &own, &versions, estate)?;
     }
     estate.products.extend(products.into_values());
     Ok(())
@@ -103,14 +103,7 @@ fn properties(file: &File) -> Value {
     value.get("properties").cloned().unwrap_or(value)
 }
 
-fn api(
-    name: &str,
-    own: &ApiFiles<'_>,
-    versions: &BTreeMap<String, Value>,
-    estate: &mut Estate,
-    options: &Options,
-) -> Result<(), ImportError> {
-    let _ = options;
+fn api(name: &str, own: &ApiFiles<'_>, versions: &BTreeMap<String, Value>, estate: &mut Estate) -> Result<(), ImportError> {
     let Some(information) = own.information else {
         estate.leave("APIs without `apiInformation.json`");
         return Ok(());

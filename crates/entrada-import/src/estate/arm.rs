@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{Api, Estate, Operation, Product, apiops, files::File, folder};
-use crate::{ImportError, Options, policy::DocumentScope};
+use crate::{ImportError, policy::DocumentScope};
 
 /// The prefix of the types of the service's resources.
 const SERVICE: &str = "microsoft.apimanagement/service";
@@ -69,8 +69,7 @@ fn plain_name(name: &str) -> String {
 }
 
 /// Reads a template.
-pub(crate) fn read(file: &File, value: &Value, estate: &mut Estate, options: &Options) -> Result<(), ImportError> {
-    let _ = options;
+pub(crate) fn read(file: &File, value: &Value, estate: &mut Estate) -> Result<(), ImportError> {
     let mut resources: Vec<(String, String, &Value)> = Vec::new();
     each(value, "", "", &mut |kind, name, resource| resources.push((kind.to_owned(), name.to_owned(), resource)));
     let mut apis: BTreeMap<String, Api> = BTreeMap::new();

@@ -41,7 +41,7 @@ pub(crate) fn gather(paths: &[PathBuf], options: &Options) -> Result<Estate, Imp
             walk(path, path, &mut files, 0)?;
             files.sort_by(|left: &File, right: &File| left.name.cmp(&right.name));
             if apiops::is_layout(&files) {
-                apiops::read(&files, &mut estate, options)?;
+                apiops::read(&files, &mut estate)?;
             } else {
                 folder::read(&files, &mut estate, options)?;
             }
@@ -75,7 +75,7 @@ pub(crate) fn one(file: &File, estate: &mut Estate, options: &Options, is_alone:
         return openapi::read(file, &value, estate);
     }
     if arm::is_template(&value) {
-        return arm::read(file, &value, estate, options);
+        return arm::read(file, &value, estate);
     }
     Err(ImportError::Unreadable {
         file: file.name.clone(),

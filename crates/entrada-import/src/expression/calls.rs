@@ -105,7 +105,7 @@ impl Translator<'_> {
                 let path = self.parameter(&key, at)?;
                 Plain::nullable(path.clone(), Kind::Text, path.call("has", &[]))
             }
-            Object::MatchedParameters => self.matched_parameter(&key, at)?,
+            Object::MatchedParameters => self.matched_parameter(&key),
             Object::Claims(token) => {
                 let path = path(&format!("{token}.claims"), &key);
                 let joined = Cel::primary(format!("join({}.map(v, string(v)), ',')", path.call("values", &[]).text));
@@ -144,7 +144,7 @@ impl Translator<'_> {
             Object::Query => Ok(self.parameter(key, at)?.call("has", &[])),
             Object::Claims(token) => Ok(path(&format!("{token}.claims"), key).call("has", &[])),
             Object::MatchedParameters => {
-                let value = self.matched_parameter(key, at)?;
+                let value = self.matched_parameter(key);
                 Ok(value.present.unwrap_or_else(|| Cel::primary("true")))
             }
             other => Err(Refusal::new("member", format!("`{}` has no `ContainsKey`", object_name(other)), at)),

@@ -1,7 +1,7 @@
 //! The policy's `context`: its members, and what each is here.
 
 use super::{
-    Holds, Kind, Section, Translator,
+    Kind, Section, Translator,
     value::{Cel, Level, Object, Plain, Value, literal},
 };
 use crate::{
@@ -70,7 +70,7 @@ fn plain(cel: &str, kind: Kind) -> Result<Value, Refusal> {
     Ok(Value::Plain(Plain::new(Cel::primary(cel), kind)))
 }
 
-fn unknown_member(of: &str, name: &str, at: usize) -> Refusal {
+pub(super) fn unknown_member(of: &str, name: &str, at: usize) -> Refusal {
     Refusal::new("member", format!("`{of}.{name}` is not translated"), at)
 }
 
@@ -107,7 +107,7 @@ impl Translator<'_> {
         }
     }
 
-    pub(super) fn member(&mut self, of: Value, name: &str, conditional: bool, at: usize) -> Result<Value, Refusal> {
+    pub(super) fn member(&mut self, of: Value, name: &str, at: usize) -> Result<Value, Refusal> {
         let of = match of {
             Value::Object(of) => of,
             Value::Plain(of) => return self.member_of_value(&of, name, at),
@@ -149,10 +149,7 @@ impl Translator<'_> {
             (Object::QueryValues(_) | Object::HeaderValues { .. } | Object::ClaimValues(..), "Length" | "Count") => {
                 Err(Refusal::new("member", "the number of values is not known here", at))
             }
-            (other, name) => {
-                let _ = conditional;
-                Err(unknown_member(object_name(&other), name, at))
-            }
+            (other, name) => Err(unknown_member(object_name(&other), name, at)),
         }
     }
 
@@ -212,35 +209,6 @@ impl Translator<'_> {
         }
     }
 
-    fn url_member(&mut self, original: bool, name: &str, at: usize) -> Result<Value, Refusal> {
-        match (name, original) {
-            ("Query", _) => object(Object::Query),
-            ("QueryString", _) => {
-                self.remark(Verdict::Note, "query-string", "`?` stands before the query there, and is added here");
-                let query = Cel::primary("request.query_string");
-                let condition = query.relation("==", &literal(""));
-                let marked = super::value::sum(vec![literal("?"), query]);
-                Ok(Value::Plain(Plain::text(Cel::conditional(&condition, &literal(""), &marked))))
-            }
-            ("Path", true) => plain("request.path", Kind::Text),
-            ("Host", true) => plain("request.host", Kind::Text),
-            ("Scheme", true) => plain("request.scheme", Kind::Text),
-            ("Path", false) if self.scope.is_rewritten => {
-                Err(Refusal::new("backend-url", "it reads the path after `rewrite-uri`", at))
-            }
-            ("Path", false) => {
-                self.remark(
-                    Verdict::Changed,
-                    "url-path",
-                    "the path below the API there; here the whole path of the request, as it was called",
-                );
-                plain("request.path", Kind::Text)
-            }
-            (_, false) => Err(Refusal::new("backend-url", "it reads the URL of the backend", at)),
-            _ => Err(unknown_member("OriginalUrl", name, at)),
-        }
-    }
-
     fn token_member(&mut self, token: &str, name: &str, at: usize) -> Result<Value, Refusal> {
         match name {
             "Claims" => object(Object::Claims(token.to_owned())),
@@ -257,54 +225,7 @@ impl Translator<'_> {
         Ok(Value::Plain(Plain::nullable(path.call("string", &[]), Kind::Text, path.call("has", &[]))))
     }
 
-    /// Reads a constant of the API or its operation.
-    fn constant(&mut self, of: &'static str, name: &str, at: usize) -> Result<Value, Refusal> {
-        let key = format!("{of}.{name}");
-        if let Some(known) = self.scope.constants.known.get(key.as_str()) {
-            return Ok(Value::Plain(Plain::text(literal(known))));
-        }
-        let named = match key.as_str() {
-            "Operation.Id" | "Operation.Name" if self.scope.constants.is_single => {
-                self.remark(
-                    Verdict::Changed,
-                    "operation-is-route",
-                    "the operation is the route here: make a route for each operation, named like it",
-                );
-                return plain("route.name", Kind::Text);
-            }
-            "Api.Id" => "apim-api-id",
-            "Api.Name" => "apim-api-name",
-            "Api.Path" => "apim-api-path",
-            "Api.Version" => "apim-api-version",
-            "Api.Revision" => "apim-api-revision",
-            "ServiceUrl.Host" => "apim-service-host",
-            "ServiceUrl.Path" => "apim-service-path",
-            "ServiceUrl.Scheme" => "apim-service-scheme",
-            "ServiceUrl.Port" => "apim-service-port",
-            "Operation.Method" => return plain("request.method", Kind::Text),
-            "Operation.UrlTemplate" => "apim-operation-url-template",
-            "Operation.Id" => "apim-operation-id",
-            "Operation.Name" => "apim-operation-name",
-            "Deployment.Region" => "apim-region",
-            "Deployment.ServiceName" => "apim-service-name",
-            "Deployment.ServiceId" => "apim-service-id",
-            "Deployment.GatewayId" => "apim-gateway-id",
-            _ => return Err(unknown_member(of, name, at)),
-        };
-        self.remark(Verdict::Note, "constant", "a constant of the service: supply it as a named value");
-        self.named(named).map(|cel| Value::Plain(Plain::text(cel)))
-    }
-
-    /// Reads the name of the subscription or the product.
-    fn partner(&mut self, at: usize) -> Result<Value, Refusal> {
-        self.remark(Verdict::Changed, "subscription-is-partner", "the subscription or product is the partner here");
-        if !self.scope.has_partner {
-            return Err(Refusal::new("subscription", "no policy before tells the partner, which a subscription is here", at));
-        }
-        plain("partner.name", Kind::Text)
-    }
-
-    pub(super) fn index(&mut self, of: Value, index: &Expr, _conditional: bool, at: usize) -> Result<Value, Refusal> {
+    pub(super) fn index(&mut self, of: Value, index: &Expr, at: usize) -> Result<Value, Refusal> {
         let key = Self::literal_text(index);
         let of = match of {
             Value::Object(of) => of,
@@ -322,7 +243,7 @@ impl Translator<'_> {
             Object::Claims(token) => object(Object::ClaimValues(token, known_key(key, index)?)),
             Object::MatchedParameters => {
                 let name = known_key(key, index)?;
-                self.matched_parameter(&name, at).map(|value| Value::Plain(Plain { present: None, ..value }))
+                Ok(Value::Plain(Plain { present: None, ..self.matched_parameter(&name) }))
             }
             other => Err(unknown_member(object_name(&other), "[…]", at)),
         }
@@ -341,96 +262,18 @@ impl Translator<'_> {
         Ok(Value::Plain(Plain::text(cel)))
     }
 
-    /// Reads a variable that must be there.
-    fn variable(&mut self, name: &str, at: usize) -> Result<Value, Refusal> {
-        let Some(variable) = self.scope.variables.get(name) else {
-            return Err(unset(name, at));
-        };
-        match &variable.holds {
-            Holds::Value => {}
-            Holds::Token(token) => return object(Object::Jwt(token.clone())),
-            Holds::ManagedIdentity { .. } => {
-                let reason = format!("`{name}` holds a token of the gateway's identity, which only `authorization` sends");
-                return Err(Refusal::new("managed-identity", reason, at));
-            }
-            Holds::Nothing(refusal) => return Err(poisoned(name, refusal, at)),
-        }
-        let cel = Cel::primary(format!("variables.{}", variable.name));
-        let has = cel.call("has", &[]);
-        Ok(Value::Plain(Plain {
-            present: variable.null.then(|| has.clone()),
-            null_test: (variable.unset || variable.null).then_some(has),
-            untyped: true,
-            ..Plain::new(cel, variable.kind)
-        }))
-    }
-
-    /// Reads a variable, or a default where it was not set.
-    pub(super) fn variable_or(
-        &mut self,
-        name: &str,
-        default: Option<&Expr>,
-        kind: Option<Kind>,
-        at: usize,
-    ) -> Result<Value, Refusal> {
-        if !self.scope.variables.contains_key(name) && self.scope.constants.is_single {
-            return Err(unset(name, at));
-        }
-        let default = match (default, kind) {
-            (Some(default), _) => self.value(default)?,
-            (None, Some(Kind::Bool)) => Value::Plain(Plain::bool(Cel::primary("false"))),
-            (None, Some(Kind::Int)) => Value::Plain(Plain::new(Cel::primary("0"), Kind::Int)),
-            (None, _) => Value::Null,
-        };
-        if !self.scope.variables.contains_key(name) {
-            self.remark(
-                Verdict::Note,
-                "variable-never-set",
-                "no policy before sets the variable: the default is written in its place",
-            );
-            return Ok(default);
-        }
-        let value = match self.variable(name, at)? {
-            Value::Plain(plain) => plain,
-            other => return Ok(other),
-        };
-        let Some(present) = value.null_test.clone() else { return Ok(Value::Plain(Plain { untyped: false, ..value })) };
-        let value = Plain { present: None, null_test: None, untyped: false, ..value };
-        match default {
-            Value::Null => Ok(Value::Plain(Plain { present: Some(present), ..value })),
-            default => self.conditional(&present, Value::Plain(value), default, at),
-        }
-    }
-
-    /// Asks whether a variable is set.
-    pub(super) fn has_variable(&mut self, name: &str, at: usize) -> Result<Cel, Refusal> {
-        let Some(variable) = self.scope.variables.get(name) else {
-            if self.scope.constants.is_single {
-                return Err(unset(name, at));
-            }
-            return Ok(Cel::primary("false"));
-        };
-        match &variable.holds {
-            Holds::Value if variable.unset || variable.null => Ok(Cel::primary(format!("has(variables.{})", variable.name))),
-            Holds::Value | Holds::Token(_) if !variable.unset => Ok(Cel::primary("true")),
-            Holds::Nothing(refusal) => Err(poisoned(name, refusal, at)),
-            _ => Err(Refusal::new("managed-identity", format!("`{name}` holds a token, which may not have been set"), at)),
-        }
-    }
-
     /// Reads a parameter of the operation's template.
-    pub(super) fn matched_parameter(&mut self, name: &str, at: usize) -> Result<Plain, Refusal> {
+    pub(super) fn matched_parameter(&self, name: &str) -> Plain {
         let parameters = &self.scope.parameters;
         if let Some(capture) = parameters.captures.get(name) {
-            return Ok(Plain::text(Cel::primary(format!("captures.{capture}"))));
+            return Plain::text(Cel::primary(format!("captures.{capture}")));
         }
         if parameters.query.contains(name) {
             let cel = Cel::primary(format!("request.query[{}]", literal(name).text));
-            return Ok(Plain::nullable(cel.clone(), Kind::Text, cel.call("has", &[])));
+            return Plain::nullable(cel.clone(), Kind::Text, cel.call("has", &[]));
         }
         // Another operation of the API has it, perhaps.
-        let _ = at;
-        Ok(Plain::nullable(literal(""), Kind::Text, Cel::primary("false")))
+        Plain::nullable(literal(""), Kind::Text, Cel::primary("false"))
     }
 
     /// Returns the value of an object that has one by itself.
@@ -568,22 +411,6 @@ fn changed(what: &str, at: usize) -> Refusal {
         format!("it reads {what} after a policy has changed it; expressions read the caller's request here"),
         at,
     )
-}
-
-fn unset(name: &str, at: usize) -> Refusal {
-    Refusal::new(
-        "variable-not-set",
-        format!("no policy before sets `{name}`: import the document that does together with this one"),
-        at,
-    )
-}
-
-fn poisoned(name: &str, refusal: &Refusal, at: usize) -> Refusal {
-    let code = match refusal.code {
-        "body" | "variable-of-body" => "variable-of-body",
-        code => code,
-    };
-    Refusal::new(code, format!("`{name}` is not translated: {}", refusal.reason), at)
 }
 
 pub(super) fn object_name(of: &Object) -> &'static str {

@@ -9,11 +9,13 @@ mod context;
 mod finite;
 mod operators;
 pub(crate) mod scope;
+mod service;
 mod statics;
 #[cfg(test)]
 mod tests;
 mod texts;
 pub(crate) mod value;
+mod variables;
 
 use self::value::{Cel, Plain, Value};
 pub(crate) use self::{
@@ -151,13 +153,13 @@ impl<'s> Translator<'s> {
             ExprKind::Text(pieces) => self.text(pieces).map(|cel| Value::Plain(Plain::text(cel))),
             ExprKind::Named(name) => self.bare(name, at),
             ExprKind::Name(name) => self.name(name, at),
-            ExprKind::Member { of, name, conditional } => {
+            ExprKind::Member { of, name, .. } => {
                 let of = self.value(of)?;
-                self.member(of, name, *conditional, at)
+                self.member(of, name, at)
             }
-            ExprKind::Index { of, index, conditional } => {
+            ExprKind::Index { of, index, .. } => {
                 let of = self.value(of)?;
-                self.index(of, index, *conditional, at)
+                self.index(of, index, at)
             }
             ExprKind::Call { function, types, arguments } => self.call(function, types, arguments, at),
             ExprKind::Cast(name, inner) => self.cast(name, inner, at),

@@ -118,7 +118,7 @@ impl Scope {
     }
 
     /// Joins what holds behind the branches of a choice, each of which may have been taken.
-    pub(crate) fn join(&mut self, branches: Vec<Self>) {
+    pub(crate) fn join(&mut self, branches: &[Self]) {
         let Some((first, rest)) = branches.split_first() else { return };
         let mut joined = first.clone();
         for branch in rest {

@@ -53,6 +53,8 @@ impl Cel {
         match self.text.as_str() {
             "true" => Self::primary("false"),
             "false" => Self::primary("true"),
+            // `!has(a)` is one thing; what follows the sign has no operators outside of brackets.
+            _ if self.level == Level::Unary && self.text.starts_with('!') => Self::primary(&self.text[1..]),
             _ => Self::new(format!("!{}", self.at(Level::Unary)), Level::Unary),
         }
     }

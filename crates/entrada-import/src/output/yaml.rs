@@ -9,8 +9,8 @@ pub(crate) enum Yaml {
     Text(String),
     /// A number, a boolean, or a word that needs no quotes.
     Plain(String),
-    List(Vec<Yaml>),
-    Map(Vec<(String, Yaml)>),
+    List(Vec<Self>),
+    Map(Vec<(String, Self)>),
     /// The branches of `choose`; without a condition it is `otherwise`.
     Branches(Vec<(Option<String>, Vec<Item>)>),
 }
@@ -23,7 +23,7 @@ pub(crate) enum Item {
     /// A line for something that was left out.
     Comment(String),
     /// Policies that stand in a document or a fragment of their own.
-    Group { name: String, items: Vec<Item> },
+    Group { name: String, items: Vec<Self> },
     /// Policies of a fragment that the import does not have.
     Missing { name: String, origin: usize, comment: String },
 }
