@@ -501,6 +501,69 @@ fn changes_of_the_examples_are_noticed_by_their_cases() {
     }
 }
 
+/// A config with each policy that changes a request or an answer, and cases that notice every change of them.
+const CHANGING: &str = r#"
+listeners: [ { name: public, address: "127.0.0.1:0", trusted-proxies: [10.1.0.0/28] } ]
+upstreams: { orders: { servers: ["https://10.0.0.5:8443"] }, beta: { servers: ["https://10.0.0.6:8443"] } }
+routes:
+  - name: orders
+    match: { path: /orders }
+    anonymous: true
+    inbound:
+      - ip-filter: { action: forbid, addresses: [198.51.100.0/24], of: peer }
+      - set-variable: { name: tier, value: '@(request.headers["x-tier"])', when-absent: skip }
+      - set-variable: { name: stage, value: test }
+      - set-method: POST
+      - choose: [ { when: "@(has(variables.tier))", do: [ set-backend-service: { upstream: beta } ] } ]
+      - set-header: { name: X-Stage, value: "@(variables.stage)" }
+      - set-header: { name: X-Tier, value: "@(has(variables.tier) ? variables.tier : 'none')" }
+    outbound:
+      - choose: [ { when: "@(response.status == 404)", do: [ set-status: { code: 410 } ] } ]
+    on-error:
+      - set-body: { value: Sorry. }
+    upstream: orders
+tests:
+  - name: an order
+    request: { method: GET, url: "http://api.contoso.example/orders/1", from: 203.0.113.9 }
+    expect: { status: 200, upstream: orders, upstream-method: POST, upstream-headers: { X-Stage: test, X-Tier: none } }
+  - name: an order of a tier
+    request: { method: GET, url: "http://api.contoso.example/orders/1", from: 203.0.113.9, headers: { X-Tier: gold } }
+    expect: { status: 200, upstream: beta, upstream-headers: { X-Tier: gold } }
+  - name: a caller behind the proxy
+    request: { method: GET, url: "http://api.contoso.example/orders/1", from: 10.1.0.4, headers: { X-Forwarded-For: 198.51.100.7 } }
+    expect: { status: 200 }
+  - name: a peer that is kept out
+    request: { method: GET, url: "http://api.contoso.example/orders/1", from: 198.51.100.7 }
+    expect: { status: 403, body: Sorry. }
+  - name: a missing order
+    request: { method: GET, url: "http://api.contoso.example/orders/2", from: 203.0.113.9 }
+    answer: { status: 404 }
+    expect: { status: 410 }
+"#;
+
+#[test]
+fn changes_of_policies_that_change_requests_and_answers_are_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("entrada.yaml"), CHANGING).unwrap();
+
+    let ran = Ran::of(&mut command(folder.path(), &["test", "entrada.yaml", "--mutate", "--format", "json"]));
+
+    let value: Value = serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {}{}", ran.out, ran.error));
+    let mutants = value["mutants"].as_array().unwrap();
+    for change in [
+        "inbound[0] ip-filter: the peer becomes the caller",
+        "inbound[1] set-variable: an absent value refuses",
+        "inbound[2] set-variable: another value",
+        "inbound[3] set-method: PUT instead",
+        "inbound[4] choose[0].do[0] set-backend-service: `orders` instead",
+        "outbound[0] choose[0].do[0] set-status: 410 becomes 500",
+        "on-error[0] set-body: another value",
+    ] {
+        let found = mutants.iter().find(|mutant| mutant["change"] == change).unwrap_or_else(|| panic!("{change}: {mutants:#?}"));
+        assert!(found["killed_by"].is_string(), "{change}: {found}");
+    }
+}
+
 #[test]
 fn a_rule_that_no_case_touches_is_reported_with_its_place() {
     let few = CASES.split("  - name: deleting").next().unwrap();

@@ -14,6 +14,8 @@ pub(super) enum Edit {
     Append(Place, String),
     /// Replaces a text.
     Replace(Place, String),
+    /// Replaces a number.
+    ReplaceNumber(Place, u64),
     /// Swaps two entries of a list that follow each other, the first of which has this index.
     Swap(Place, usize),
     /// Sets a key of a map to a text.
@@ -53,6 +55,9 @@ impl Edit {
             Self::Replace(place, text) => {
                 let value = at_mut(values, place.pointer())?;
                 value.kind = Kind::Text(Text::plain(text.clone()));
+            }
+            Self::ReplaceNumber(place, number) => {
+                at_mut(values, place.pointer())?.kind = Kind::Number((*number).into());
             }
             Self::Swap(place, index) => {
                 let Kind::List(entries) = &mut at_mut(values, place.pointer())?.kind else { return None };
@@ -127,6 +132,7 @@ mod tests {
             (Edit::Append(a.clone(), "w".into()), Some(r#"{"a":["x","y","z","w"],"b/c":{"d":"one","e":"two"}}"#)),
             (Edit::Append(b.key("d"), "w".into()), Some(r#"{"a":["x","y","z"],"b/c":{"d":["one","w"],"e":"two"}}"#)),
             (Edit::Replace(b.key("e"), "w".into()), Some(r#"{"a":["x","y","z"],"b/c":{"d":"one","e":"w"}}"#)),
+            (Edit::ReplaceNumber(b.key("e"), 7), Some(r#"{"a":["x","y","z"],"b/c":{"d":"one","e":7}}"#)),
             (Edit::Swap(a.clone(), 1), Some(r#"{"a":["x","z","y"],"b/c":{"d":"one","e":"two"}}"#)),
             (Edit::Set(b.clone(), "f", "w".into()), Some(r#"{"a":["x","y","z"],"b/c":{"d":"one","e":"two","f":"w"}}"#)),
             (Edit::SetList(b, "e", "w".into()), Some(r#"{"a":["x","y","z"],"b/c":{"d":"one","e":["w"]}}"#)),

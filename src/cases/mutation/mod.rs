@@ -4,6 +4,7 @@
 //! that is not tested. Requests made from those of the cases are then sent to both configs: one that is treated differently would be
 //! the case that is missing. Where none is, the mutant may be equivalent to the config; it counts as survived all the same.
 
+mod changes;
 mod edit;
 mod probes;
 mod sites;

@@ -1,7 +1,7 @@
 //! The rules of a config that can be changed, and their changes.
 
 use super::{
-    Mutant,
+    Mutant, changes,
     edit::{Edit, at},
     values::KnownValues,
 };
@@ -30,6 +30,7 @@ pub(super) fn mutants(suite: &Suite, runtime: &Runtime, known: &KnownValues) -> 
         .each("listeners", |sites, place, _| sites.addresses(&place.key("trusted-proxies"), "trusted-proxies", Addresses::Peers));
     sites.each("address-sets", |sites, place, name| sites.addresses(place, &format!("address-sets.{name}"), Addresses::Callers));
     sites.each("partners", Sites::partner);
+    sites.each("upstreams", changes::upstream);
     sites.policies(&root.key("inbound"), "inbound");
     sites.policies(&root.key("outbound"), "outbound");
     sites.policies(&root.key("on-error"), "on-error");
@@ -45,19 +46,19 @@ enum Addresses {
     Callers,
 }
 
-struct Sites<'a> {
-    values: &'a Node,
+pub(super) struct Sites<'a> {
+    pub(super) values: &'a Node,
     runtime: &'a Runtime,
     known: &'a KnownValues,
     mutants: Vec<Mutant>,
 }
 
 impl<'a> Sites<'a> {
-    fn get(&self, place: &Place) -> Option<&'a Node> {
+    pub(super) fn get(&self, place: &Place) -> Option<&'a Node> {
         at(self.values, place.pointer())
     }
 
-    fn text(&self, place: &Place) -> Option<&'a str> {
+    pub(super) fn text(&self, place: &Place) -> Option<&'a str> {
         self.get(place).and_then(Node::as_text)
     }
 
@@ -77,7 +78,7 @@ impl<'a> Sites<'a> {
         }
     }
 
-    fn add(&mut self, place: &Place, change: String, edit: Edit) {
+    pub(super) fn add(&mut self, place: &Place, change: String, edit: Edit) {
         self.mutants.push(Mutant { place: place.clone(), change, edits: vec![edit] });
     }
 
@@ -112,6 +113,7 @@ impl<'a> Sites<'a> {
         }
         self.policies(&place.key("outbound"), "outbound");
         self.policies(&place.key("on-error"), "on-error");
+        changes::route(self, place, name);
         if self.get(&place.key("upstream")).is_none() {
             return;
         }
@@ -176,6 +178,7 @@ impl<'a> Sites<'a> {
                     _ => {}
                 }
                 self.addresses(&place.key("addresses"), what, Addresses::Callers);
+                changes::filter(self, place, what);
             }
             "validate-azure-ad-token" | "validate-jwt" => self.token(place, what),
             "authorize" => self.condition(&place.key("condition"), what),
@@ -205,7 +208,11 @@ impl<'a> Sites<'a> {
             "choose" => self.choose(place, what),
             "any-of" => self.any_of(place, what),
             "report-only" => self.policies(place, what),
-            _ => {}
+            "set-backend-service" => {
+                self.drops(&place.key("among"), &format!("{what}, among"));
+                changes::backend(self, place, what);
+            }
+            _ => changes::policy(self, policy, place, what),
         }
     }
 

@@ -8,6 +8,8 @@ use crate::csharp::{self, Code, Expr, ExprKind, Piece, Refusal, Statement};
 
 /// The maximum number of values.
 pub(crate) const MOST_CASES: usize = 16;
+/// The longest condition and text of a value together.
+const LONGEST: usize = 4_000;
 
 /// A value, and the condition under which it is.
 #[derive(Clone, Debug, PartialEq)]
@@ -215,7 +217,8 @@ fn is_variables(expr: &Expr) -> bool {
 }
 
 fn product(left: &[Case], right: &[Case], at: usize) -> Result<Vec<Case>, Refusal> {
-    if left.len() * right.len() > MOST_CASES {
+    let longest = |cases: &[Case]| cases.iter().map(|case| case.condition.text.len() + 8 * case.text.len()).max().unwrap_or(0);
+    if left.len() * right.len() > MOST_CASES || longest(left) + longest(right) > LONGEST {
         return Err(not_finite(at));
     }
     let pairs = left.iter().flat_map(|first| right.iter().map(move |second| (first, second)));

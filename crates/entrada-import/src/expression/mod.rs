@@ -142,8 +142,18 @@ impl<'s> Translator<'s> {
         self.remarks.push(Remark { verdict, code, reason });
     }
 
-    /// Translates an expression.
+    /// Translates an expression. What it becomes is bounded: variables that are read twice double it each time.
     fn value(&mut self, expr: &Expr) -> Result<Value, Refusal> {
+        let value = self.value_of(expr)?;
+        if let Value::Plain(plain) = &value
+            && (plain.cel.text.len() > 2 * LONGEST || plain.present.as_ref().is_some_and(|present| present.text.len() > 2 * LONGEST))
+        {
+            return Err(Refusal::new("too-large", "the translation is longer than an expression may be", expr.at));
+        }
+        Ok(value)
+    }
+
+    fn value_of(&mut self, expr: &Expr) -> Result<Value, Refusal> {
         let at = expr.at;
         match &*expr.kind {
             ExprKind::Null => Ok(Value::Null),

@@ -288,6 +288,19 @@ fn expressions_become_what_the_table_says() {
 }
 
 #[test]
+fn what_doubles_with_each_statement_is_bounded() {
+    let doubled = |start: &str| format!("@{{ var a = {start}; {} return a; }}", "a = a + a; ".repeat(60));
+    for start in ["context.Request.Method", "\"x\" + (bool)context.Variables[\"flag\"]"] {
+        assert_eq!(translate(&doubled(start), &scope(Section::Inbound)).expect_err(start).code, "too-large");
+    }
+    for start in ["\"x\"", "((bool)context.Variables[\"flag\"] ? \"x\" : \"y\")"] {
+        assert!(cases(&doubled(start), &scope(Section::Inbound)).is_err(), "{start}");
+    }
+    let ways = format!("@{{ var a = \"\"; {} return a; }}", "if ((bool)context.Variables[\"flag\"]) { a = \"b\"; } ".repeat(40));
+    assert_eq!(translate(&ways, &scope(Section::Inbound)).expect_err("many ways").code, "too-large");
+}
+
+#[test]
 fn what_a_policy_has_changed_is_not_read_as_the_callers() {
     let mut scope = scope(Section::Inbound);
     scope.changed_headers.insert("x-a".into());
