@@ -15,6 +15,8 @@ pub mod csharp;
 mod elements;
 mod estate;
 mod expression;
+mod kinds;
+mod names;
 mod output;
 mod policy;
 pub mod report;

@@ -3,12 +3,13 @@
 use super::{
     flow::Flow,
     outcome::{Outcome, not},
-    state::{Upstream, identifier},
+    state::Upstream,
 };
 use crate::{
     csharp::{self, Code, Expr, ExprKind, Piece, Refusal},
     estate::named::Hint,
     expression::{Holds, Kind, cases, key_of_cases, scope::Section},
+    names::identifier,
     output::{Item, Yaml, map, text},
     policy::PolicyDocument,
     report::{Judgement, Verdict},

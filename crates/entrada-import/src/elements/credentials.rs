@@ -226,7 +226,7 @@ fn credential_name(client: Option<&str>) -> String {
         None => "managed-identity".to_owned(),
         Some(client) => format!(
             "managed-identity-{}",
-            super::state::identifier(client.get(..client.len().min(20)).unwrap_or(client), "client")
+            crate::names::identifier(client.get(..client.len().min(20)).unwrap_or(client), "client")
         ),
     }
 }

@@ -1,13 +1,13 @@
 //! The walk through sections: each element once, in the order in which it runs.
 
 use super::{
-    must_refuse,
     outcome::{Outcome, advice_of, not},
     state::{Documents, Route, Shared},
 };
 use crate::{
     csharp::Refusal,
     expression::scope::{Scope, Section},
+    kinds::must_refuse,
     output::{Item, Yaml, map, text},
     policy::PolicyDocument,
     report::{Judgement, Verdict},
@@ -239,14 +239,14 @@ fn decides(element: &Element) -> bool {
 /// Returns whether a document restricts access in a section.
 fn restricts(document: &PolicyDocument, section: Section) -> bool {
     fn within(element: &Element) -> bool {
-        super::is_security(&element.name) && element.name != "cors" || element.elements().any(within)
+        crate::kinds::is_security(&element.name) && element.name != "cors" || element.elements().any(within)
     }
     document.section(section).is_some_and(within)
 }
 
 /// Returns the name of the fragment that a section of a document is.
 pub(crate) fn fragment_name(document: &PolicyDocument, section: Section) -> String {
-    let owner = super::state::identifier(&document.owner, "");
+    let owner = crate::names::identifier(&document.owner, "");
     let owner = if owner.is_empty() { String::new() } else { format!("-{owner}") };
     format!("apim-{}{owner}-{}", document.scope.word(), section.name())
 }

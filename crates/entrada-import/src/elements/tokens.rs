@@ -3,12 +3,12 @@
 use super::{
     flow::Flow,
     outcome::{Outcome, not},
-    state::{identifier, unique},
 };
 use crate::{
     csharp::Refusal,
     estate::named::Hint,
     expression::{Holds, Kind, Variable},
+    names::{identifier, unique},
     output::{Yaml, map, text},
     policy::{PolicyDocument, named_values_of},
     xml::Element,

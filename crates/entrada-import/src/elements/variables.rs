@@ -155,7 +155,7 @@ impl<'i> Flow<'i> {
         }
         let documents = self.documents;
         let Some(fragment) = documents.fragment(&name) else {
-            let own = super::state::identifier(&name, "fragment");
+            let own = crate::names::identifier(&name, "fragment");
             let own = if self.scope.section == Section::Inbound { own } else { format!("{own}-outbound") };
             self.shared.missing_fragments.insert(own.clone());
             self.shared.need("fragment", &name, "import it together with this document, or write it into `fragments`");
@@ -175,7 +175,7 @@ impl<'i> Flow<'i> {
         self.children(fragment, &fragment.root, &mut items);
         self.fragments -= 1;
         let suffix = if self.scope.section == Section::Inbound { "" } else { "-outbound" };
-        let name = format!("{}{suffix}", super::state::identifier(&name, "fragment"));
+        let name = format!("{}{suffix}", crate::names::identifier(&name, "fragment"));
         Ok(Outcome::same(vec![Item::Group { name, items }]))
     }
 

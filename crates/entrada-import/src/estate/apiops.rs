@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    Api, Estate, Operation, Product, Subscription,
-    files::{self, File},
     folder,
+    input::{File, value},
+    model::{Api, Estate, Operation, Product, Subscription},
     named::NamedValue,
     openapi,
 };
@@ -99,7 +99,7 @@ fn is_kind(part: &str) -> bool {
 
 /// Returns what stands under `properties`.
 fn properties(file: &File) -> Value {
-    let value = files::value(&file.text).unwrap_or(Value::Null);
+    let value = value(&file.text).unwrap_or(Value::Null);
     value.get("properties").cloned().unwrap_or(value)
 }
 
@@ -130,7 +130,7 @@ fn api(name: &str, own: &ApiFiles<'_>, versions: &BTreeMap<String, Value>, estat
         name.clone_into(&mut estate.documents.all[index].owner);
         api.document = Some(index);
     }
-    let description = own.specification.and_then(|file| files::value(&file.text));
+    let description = own.specification.and_then(|file| value(&file.text));
     match &description {
         Some(value) if openapi::is_description(value) => {
             api.operations = openapi::operations(value);

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Api, Estate, Operation, Product, apiops, files::File, folder};
+use super::{
+    apiops, folder,
+    input::File,
+    model::{Api, Estate, Operation, Product},
+};
 use crate::{ImportError, policy::DocumentScope};
 
 /// The prefix of the types of the service's resources.

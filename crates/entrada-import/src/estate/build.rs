@@ -3,16 +3,15 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{
-    Api, Estate, Operation,
+    config,
+    model::{Api, Estate, Operation},
     routes::{self, BuiltRoute, Site},
 };
 use crate::{
     Options,
-    elements::{
-        Shared,
-        state::{identifier, unique},
-    },
-    output::{config, fragments::Fragments},
+    elements::Shared,
+    names::{identifier, unique},
+    output::fragments::Fragments,
     policy::DocumentScope,
     report::{EntryKind, Judgement, Registry, Report, Verdict, lint},
 };

@@ -5,13 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use entrada_base::settings::{
-    node::{Kind, Node},
-    yaml,
+use super::{
+    apiops, arm, folder,
+    input::{File, is_template, value},
+    model::Estate,
+    openapi,
 };
-use serde_json::Value;
-
-use super::{Estate, apiops, arm, folder, openapi};
 use crate::{ImportError, Options};
 
 /// The largest file that is read, in bytes.
@@ -20,14 +19,6 @@ const LARGEST: u64 = 16 << 20;
 const MOST: usize = 20_000;
 /// The deepest nesting of folders.
 const DEEPEST: usize = 24;
-
-/// A file that was read.
-#[derive(Clone, Debug)]
-pub(crate) struct File {
-    /// The path relative to what was given, with `/` between its parts.
-    pub(crate) name: String,
-    pub(crate) text: String,
-}
 
 /// Reads all that the paths name.
 pub(crate) fn gather(paths: &[PathBuf], options: &Options) -> Result<Estate, ImportError> {
@@ -81,34 +72,6 @@ pub(crate) fn one(file: &File, estate: &mut Estate, options: &Options, is_alone:
         file: file.name.clone(),
         reason: "it is no policy document, no ARM template and no OpenAPI description".to_owned(),
     })
-}
-
-/// Returns whether a name is one of a template of policies.
-pub(crate) fn is_template(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    name.ends_with(".xml") || name.ends_with(".xml.tpl") || name.ends_with(".tpl") || name.ends_with(".cshtml")
-}
-
-/// Reads JSON or YAML.
-pub(crate) fn value(text: &str) -> Option<Value> {
-    let text = text.trim_start_matches('\u{feff}');
-    if let Ok(value) = serde_json::from_str(text) {
-        return Some(value);
-    }
-    let mut findings = Vec::new();
-    let value = json(&yaml::read(text, 0, &mut findings, &mut Vec::new()));
-    (value.is_object() || value.is_array()).then_some(value)
-}
-
-fn json(node: &Node) -> Value {
-    match &node.kind {
-        Kind::Null | Kind::Broken => Value::Null,
-        Kind::Bool(value) => Value::Bool(*value),
-        Kind::Number(value) => Value::Number(value.clone()),
-        Kind::Text(text) => Value::String(text.value.clone()),
-        Kind::List(entries) => Value::Array(entries.iter().map(json).collect()),
-        Kind::Map(entries) => Value::Object(entries.iter().map(|(key, value)| (key.text.clone(), json(value))).collect()),
-    }
 }
 
 fn read(path: &Path) -> Result<String, ImportError> {

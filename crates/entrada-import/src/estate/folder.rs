@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Api, Estate, Operation, files, files::File};
+use super::{
+    files,
+    input::{self, File},
+    model::{Api, Estate, Operation},
+};
 use crate::{
     ImportError, Options,
     policy::{DocumentScope, PolicyDocument},
@@ -24,13 +28,13 @@ pub(crate) fn single(file: &File, estate: &mut Estate, options: &Options, is_alo
 pub(crate) fn read(files: &[File], estate: &mut Estate, options: &Options) -> Result<(), ImportError> {
     let mut folders: BTreeMap<&str, Vec<&File>> = BTreeMap::new();
     for file in files {
-        if files::is_template(&file.name) {
+        if input::is_template(&file.name) {
             let folder = file.name.rsplit_once('/').map_or("", |(folder, _)| folder);
             folders.entry(folder).or_default().push(file);
             continue;
         }
         // Other files of a repository are no input; ARM templates and descriptions are.
-        if let Some(value) = files::value(&file.text)
+        if let Some(value) = input::value(&file.text)
             && (super::openapi::is_description(&value) || super::arm::is_template(&value))
         {
             files::one(file, estate, options, false)?;
@@ -99,7 +103,7 @@ pub(crate) fn add(file: &File, scope: DocumentScope, estate: &mut Estate) -> Res
     let document = PolicyDocument::read(index, &file.name, &file.text, scope, &name)?;
     if document.scope == DocumentScope::Fragment {
         let parent = file.name.rsplit('/').nth(1).unwrap_or_default().to_owned();
-        for name in [name.clone(), crate::elements::state::identifier(&name, ""), parent] {
+        for name in [name.clone(), crate::names::identifier(&name, ""), parent] {
             if !name.is_empty() {
                 estate.documents.fragments.entry(name).or_insert(index);
             }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    elements::state::identifier,
+    names::identifier,
     output::{Yaml, map, text},
 };
 

@@ -2,8 +2,11 @@
 
 use serde_json::Value;
 
-use super::{Api, Estate, Operation, files::File};
-use crate::{ImportError, elements::state::identifier};
+use super::{
+    input::File,
+    model::{Api, Estate, Operation},
+};
+use crate::{ImportError, names::identifier};
 
 /// The methods of a path.
 const METHODS: &[&str] = &["get", "put", "post", "delete", "options", "head", "patch"];

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::{Api, Estate, Operation, template};
+use super::{
+    model::{Api, Estate, Operation},
+    template,
+};
 use crate::{
     Options,
-    elements::{
-        Authorization, Flow, Route, Shared, Upstream,
-        flow::refusal_item,
-        state::{Documents, identifier},
-    },
+    elements::{Authorization, Flow, Route, Shared, Upstream, flow::refusal_item, state::Documents},
     expression::scope::{Constants, Parameters, Scope, Section},
+    names::identifier,
     output::{Item, Yaml, map, text},
     policy::{DocumentScope, PolicyDocument},
     report::{Judgement, Verdict},

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    elements::state::{capture_name, unique},
     expression::scope::Parameters,
+    names::{capture_name, unique},
 };
 
 /// A template, as a route matches it.

@@ -146,7 +146,8 @@ impl<'s> Translator<'s> {
     fn value(&mut self, expr: &Expr) -> Result<Value, Refusal> {
         let value = self.value_of(expr)?;
         if let Value::Plain(plain) = &value
-            && (plain.cel.text.len() > 2 * LONGEST || plain.present.as_ref().is_some_and(|present| present.text.len() > 2 * LONGEST))
+            && (plain.cel.text.len() > 2 * LONGEST
+                || plain.present.as_ref().is_some_and(|present| present.text.len() > 2 * LONGEST))
         {
             return Err(Refusal::new("too-large", "the translation is longer than an expression may be", expr.at));
         }

@@ -1,6 +1,5 @@
 //! The config that is written: policies with their origin, and the YAML of the whole.
 
-pub(crate) mod config;
 pub(crate) mod fragments;
 pub(crate) mod yaml;
 

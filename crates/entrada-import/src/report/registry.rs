@@ -131,7 +131,7 @@ impl Registry {
             code: String::new(),
             reason: String::new(),
             advice: String::new(),
-            security: kind == EntryKind::Element && crate::elements::is_security(element),
+            security: kind == EntryKind::Element && crate::kinds::is_security(element),
             yaml: None,
             needs: Vec::new(),
             excerpt: document.excerpt(start, EXCERPT),

@@ -1,17 +1,19 @@
 //! The whole config.
 
-use super::{Writer, Yaml, fragments::Fragments, map, text, yaml::flow};
+use super::{model::Subscription, routes::BuiltRoute};
 use crate::{
-    elements::{Authorization, Shared, Upstream, flow::refusal_item, state::identifier},
-    estate::Subscription,
+    elements::{Authorization, Shared, Upstream, flow::refusal_item},
+    names::identifier,
+    output::{
+        Item, Writer, Yaml,
+        fragments::Fragments,
+        map, text,
+        yaml::{flow, quoted_key},
+    },
 };
 
 /// Writes the config; returns its text, and the place of each policy.
-pub(crate) fn write(
-    routes: &[crate::estate::BuiltRoute],
-    fragments: &Fragments,
-    shared: &Shared,
-) -> (String, Vec<(String, usize)>) {
+pub(crate) fn write(routes: &[BuiltRoute], fragments: &Fragments, shared: &Shared) -> (String, Vec<(String, usize)>) {
     let mut body = Writer::default();
     let mut bottom = String::new();
     self::routes(routes, &mut body);
@@ -44,7 +46,7 @@ fn named_values(shared: &Shared, everything: &str, out: &mut Writer) {
     out.line(0, "named-values:");
     for (name, value, comment) in entries {
         let comment = if comment.is_empty() { String::new() } else { format!("  # {comment}") };
-        out.line(2, &format!("{}: {}{comment}", super::yaml::quoted_key(&name), flow(&value)));
+        out.line(2, &format!("{}: {}{comment}", quoted_key(&name), flow(&value)));
     }
 }
 
@@ -130,12 +132,12 @@ fn write_fragments(fragments: &Fragments, shared: &Shared, out: &mut Writer) {
 }
 
 /// Returns the policy that stands for a fragment of answers that nobody has.
-fn refused_answer(comment: &str) -> super::Item {
+fn refused_answer(comment: &str) -> Item {
     let value = map([("status", Yaml::Plain("502".to_owned())), ("body", text("A rule of this API was not imported."))]);
-    super::Item::Policy { name: "return-response".to_owned(), value, origin: usize::MAX, comment: comment.to_owned() }
+    Item::Policy { name: "return-response".to_owned(), value, origin: usize::MAX, comment: comment.to_owned() }
 }
 
-fn routes(routes: &[crate::estate::BuiltRoute], out: &mut Writer) {
+fn routes(routes: &[BuiltRoute], out: &mut Writer) {
     out.line(0, "routes:");
     for (index, route) in routes.iter().enumerate() {
         let pointer = format!("/routes/{index}");
@@ -181,7 +183,7 @@ pub(crate) fn partners(subscriptions: &[Subscription]) -> Option<String> {
     }
     let mut names = std::collections::BTreeSet::new();
     for subscription in subscriptions {
-        let name = crate::elements::state::unique(&identifier(&subscription.name, "partner"), |name| names.contains(name));
+        let name = crate::names::unique(&identifier(&subscription.name, "partner"), |name| names.contains(name));
         names.insert(name.clone());
         let mut entries = vec![("enabled".to_owned(), Yaml::Plain(subscription.is_active.to_string()))];
         if !subscription.owner.is_empty() {
