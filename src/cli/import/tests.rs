@@ -111,7 +111,7 @@ const JUDGED: &[(&str, &[Judged])] = &[
     ),
     (
         r#"<set-query-parameter name="v" exists-action="override"><value>2</value></set-query-parameter>"#,
-        &[("GET /a?v=1&b=c", &[], false, 200, "GET /a?v=2&b=c"), ("GET /a", &[], false, 200, "GET /a?v=2")],
+        &[("GET /a?v=1&b=c", &[], false, 200, "GET /a?b=c&v=2"), ("GET /a", &[], false, 200, "GET /a?v=2")],
     ),
     (r#"<rewrite-uri template="/x/y" />"#, &[("GET /a?b=c", &[], false, 200, "GET /x/y?b=c")]),
     (r#"<rewrite-uri template="/x/y" copy-unmatched-params="false" />"#, &[("GET /a?b=c", &[], false, 200, "GET /x/y")]),
