@@ -1,5 +1,7 @@
 //! `entrada import api-management`: policies and estates of Azure API Management as a config, with a report.
 
+mod cases;
+
 use std::{
     fs,
     io::Write as _,
@@ -127,6 +129,14 @@ pub fn run(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
     fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make the folder {}", arguments.out.display()))?;
     for (name, text) in &import.files {
         write(&arguments.out.join(name), text)?;
+    }
+    // Cases that somebody has added are theirs.
+    let tests = arguments.out.join("entrada.test.yaml");
+    if faults.is_none()
+        && !tests.exists()
+        && let Some(cases) = cases::of(&config, &import.files[0].1)
+    {
+        write(&tests, &cases)?;
     }
     if let Some(file) = &arguments.report {
         write(file, &format!("{:#}\n", import.report.to_json()))?;

@@ -219,7 +219,13 @@ struct Line {
     arguments: ImportArguments,
 }
 
-/// Runs the command, and returns whether its exit code is 0.
+#[derive(clap::Parser)]
+struct TestLine {
+    #[command(flatten)]
+    arguments: crate::cli::test::TestArguments,
+}
+
+/// Runs the command, and returns whether its exit code is 0. The cases that it writes hold.
 fn exits_well(text: &str, more: &[&str]) -> bool {
     use clap::Parser as _;
     let folder = tempfile::tempdir().expect("a folder");
@@ -230,7 +236,10 @@ fn exits_well(text: &str, more: &[&str]) -> bool {
     line.extend(["--report", report.to_str().expect("a text")]);
     line.extend(more);
     let code = run(&Line::parse_from(line).arguments).expect("it runs");
-    assert!(out.join("entrada.yaml").is_file() && out.join("report.md").is_file());
+    let config = out.join("entrada.yaml");
+    assert!(config.is_file() && out.join("report.md").is_file());
+    let tested = crate::cli::test::run(&TestLine::parse_from(["test", config.to_str().expect("a text")]).arguments);
+    assert_eq!(format!("{:?}", tested.expect("they run")), format!("{:?}", ExitCode::SUCCESS));
     let report: Value = serde_json::from_str(&fs::read_to_string(report).expect("a report")).expect("JSON");
     assert_eq!(report["totals"]["elements"]["all"], report["totals"]["elements_found"]);
     format!("{code:?}") == format!("{:?}", ExitCode::SUCCESS)
