@@ -68,10 +68,7 @@ impl<'i> Flow<'i> {
         element: &'i Element,
         id: usize,
     ) -> Result<Outcome, Refusal> {
-        let name = self.literal(document, element, "name", Hint::Text)?.unwrap_or_default();
-        if name.is_empty() {
-            return Err(not("unparsable", "the field has no name"));
-        }
+        let name = self.required(document, element, "name", "the field has no name")?;
         let is_address = name.eq_ignore_ascii_case("x-forwarded-for");
         let mut values = Vec::new();
         for value in element.named("value") {

@@ -259,21 +259,25 @@ fn literal(expr: &Expr) -> Option<&str> {
     }
 }
 
-/// Returns the name of the variable that an expression reads.
-fn variable_name(expr: &Expr) -> Option<String> {
-    let is_variables = |of: &Expr| matches!(&*of.kind, ExprKind::Member { name, .. } if name == "Variables");
-    let text = |expr: &Expr| match &*expr.kind {
+/// Returns the text of a literal that is nothing else.
+fn text_of(expr: &Expr) -> Option<String> {
+    match &*expr.kind {
         ExprKind::Text(pieces) => match pieces.as_slice() {
             [Piece::Text(text)] => Some(text.clone()),
             _ => None,
         },
         _ => None,
-    };
+    }
+}
+
+/// Returns the name of the variable that an expression reads.
+fn variable_name(expr: &Expr) -> Option<String> {
+    let is_variables = |of: &Expr| matches!(&*of.kind, ExprKind::Member { name, .. } if name == "Variables");
     match &*expr.kind {
         ExprKind::Cast(_, inner) => variable_name(inner),
-        ExprKind::Index { of, index, .. } if is_variables(of) => text(index),
+        ExprKind::Index { of, index, .. } if is_variables(of) => text_of(index),
         ExprKind::Call { function, arguments, .. } => match &*function.kind {
-            ExprKind::Member { of, name, .. } if name == "GetValueOrDefault" && is_variables(of) => text(arguments.first()?),
+            ExprKind::Member { of, name, .. } if name == "GetValueOrDefault" && is_variables(of) => text_of(arguments.first()?),
             ExprKind::Member { of, name, .. } if name == "ToString" => variable_name(of),
             _ => None,
         },
@@ -283,18 +287,11 @@ fn variable_name(expr: &Expr) -> Option<String> {
 
 /// Returns the field that an expression copies.
 fn header_of(expr: &Expr) -> Option<String> {
-    let text = |expr: &Expr| match &*expr.kind {
-        ExprKind::Text(pieces) => match pieces.as_slice() {
-            [Piece::Text(text)] => Some(text.clone()),
-            _ => None,
-        },
-        _ => None,
-    };
     match &*expr.kind {
         ExprKind::Cast(_, inner) => header_of(inner),
         ExprKind::Call { function, arguments, .. } => match &*function.kind {
             ExprKind::Member { of, name, .. } if name == "GetValueOrDefault" => match &*of.kind {
-                ExprKind::Member { name, .. } if name == "Headers" => text(arguments.first()?),
+                ExprKind::Member { name, .. } if name == "Headers" => text_of(arguments.first()?),
                 _ => None,
             },
             _ => None,

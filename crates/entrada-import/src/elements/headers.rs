@@ -26,10 +26,7 @@ impl<'i> Flow<'i> {
         element: &'i Element,
         id: usize,
     ) -> Result<Outcome, Refusal> {
-        let name = self.literal(document, element, "name", Hint::Text)?.unwrap_or_default();
-        if name.is_empty() {
-            return Err(not("unparsable", "the field has no name"));
-        }
+        let name = self.required(document, element, "name", "the field has no name")?;
         let lower = name.to_ascii_lowercase();
         let is_request = matches!(self.scope.section, Section::Inbound | Section::Backend);
         if FRAMING.contains(&lower.as_str()) {
@@ -93,10 +90,7 @@ impl<'i> Flow<'i> {
         element: &'i Element,
         id: usize,
     ) -> Result<Outcome, Refusal> {
-        let name = self.literal(document, element, "name", Hint::Text)?.unwrap_or_default();
-        if name.is_empty() {
-            return Err(not("unparsable", "the parameter has no name"));
-        }
+        let name = self.required(document, element, "name", "the parameter has no name")?;
         let action = action_of(element)?;
         if action == "delete" {
             let value = map([("name", text(name.clone())), ("exists-action", text("delete"))]);

@@ -87,8 +87,7 @@ impl<'i> Flow<'i> {
         element: &'i Element,
         headers: &mut Vec<(String, Vec<Yaml>)>,
     ) -> Result<Vec<crate::expression::Remark>, Refusal> {
-        let name = self.literal(document, element, "name", Hint::Text)?.filter(|name| !name.is_empty());
-        let name = name.ok_or_else(|| not("unparsable", "a field has no name"))?;
+        let name = self.required(document, element, "name", "a field has no name")?;
         if element.text_of("exists-action") == Some("delete") {
             headers.retain(|(own, _)| !own.eq_ignore_ascii_case(&name));
             return Ok(Vec::new());

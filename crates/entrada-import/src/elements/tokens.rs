@@ -269,8 +269,7 @@ impl<'i> Flow<'i> {
     }
 
     fn required_claim(&mut self, document: &'i PolicyDocument, claim: &'i Element) -> Result<Yaml, Refusal> {
-        let name = self.literal(document, claim, "name", Hint::Text)?.filter(|name| !name.is_empty());
-        let name = name.ok_or_else(|| not("unparsable", "a required claim has no name"))?;
+        let name = self.required(document, claim, "name", "a required claim has no name")?;
         let mut entries = vec![("name".to_owned(), text(name))];
         if self.literal(document, claim, "match", Hint::Text)?.is_some_and(|value| value == "any") {
             entries.push(("match".to_owned(), text("any")));

@@ -158,6 +158,18 @@ impl<'i> Flow<'i> {
         }
     }
 
+    /// Returns an attribute that must be there, as a text.
+    pub(crate) fn required(
+        &mut self,
+        document: &PolicyDocument,
+        element: &crate::xml::Element,
+        name: &str,
+        missing: &'static str,
+    ) -> Result<String, Refusal> {
+        let value = self.literal(document, element, name, Hint::Text)?;
+        value.filter(|value| !value.is_empty()).ok_or_else(|| not("unparsable", missing))
+    }
+
     /// Returns a whole number of an attribute.
     pub(crate) fn number(
         &mut self,

@@ -149,10 +149,7 @@ impl<'i> Flow<'i> {
         element: &'i Element,
         id: usize,
     ) -> Result<Outcome, Refusal> {
-        let name = self.literal(document, element, "fragment-id", Hint::Text)?.unwrap_or_default();
-        if name.is_empty() {
-            return Err(not("unparsable", "the fragment has no name"));
-        }
+        let name = self.required(document, element, "fragment-id", "the fragment has no name")?;
         let documents = self.documents;
         let Some(fragment) = documents.fragment(&name) else {
             let own = crate::names::identifier(&name, "fragment");
