@@ -452,3 +452,73 @@ fn the_report_says_the_same_each_time_and_masks_credentials() {
     let markdown = first.report.to_markdown();
     assert!(markdown.contains("## Dangerous originals") && !markdown.contains("aB3dE5gH7jK9mN1p"), "{markdown}");
 }
+
+mod any_document {
+    use proptest::prelude::*;
+
+    use super::imported;
+
+    const PIECES: &[&str] = &[
+        "<inbound>",
+        "</inbound>",
+        "<outbound>",
+        "</outbound>",
+        "<backend>",
+        "</backend>",
+        "<on-error>",
+        "</on-error>",
+        "<base />",
+        "<choose>",
+        "</choose>",
+        "<when condition=\"@(context.Request.Method == \"GET\")\">",
+        "<when condition=\"@(context.Variables[\"a\"])\">",
+        "<when>",
+        "</when>",
+        "<otherwise>",
+        "</otherwise>",
+        "<set-header name=\"X-A\">",
+        "<set-header name=\"{{n}}\" exists-action=\"odd\">",
+        "</set-header>",
+        "<value>",
+        "</value>",
+        "@(context.Request.Headers[\"a\"])",
+        "@{ var a = 1; return a; }",
+        "@(",
+        "{{n}}",
+        "${m}",
+        "<set-variable name=\"a\" value=\"@(context.Request.IpAddress)\" />",
+        "<set-variable />",
+        "<set-backend-service base-url=\"@((string)context.Variables[\"a\"])\" />",
+        "<set-backend-service base-url=\"https://${h}/é\" />",
+        "<rewrite-uri template=\"/{x}/{{n}}{\" />",
+        "<return-response>",
+        "</return-response>",
+        "<set-status code=\"x\" />",
+        "<set-body template=\"liquid\">",
+        "</set-body>",
+        "<validate-jwt>",
+        "<openid-config url=\"x\" />",
+        "</validate-jwt>",
+        "<ip-filter action=\"allow\"><address>x</address>",
+        "</ip-filter>",
+        "<retry count=\"é\" condition=\"@(true)\"><forward-request timeout=\"@(1)\" /></retry>",
+        "<rate-limit-by-key calls=\"{{n}}\" counter-key=\"\" />",
+        "<include-fragment fragment-id=\"é\" />",
+        "<!-- c -->",
+        "<![CDATA[",
+        "]]>",
+        "&lt;",
+        "text",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn is_imported_and_accounted_for(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..40)) {
+            let import = imported(&format!("<policies>{}</policies>", pieces.concat()));
+            prop_assert!(import.report.accounts_for_all());
+            prop_assert!(import.files[0].1.contains("routes:"));
+        }
+    }
+}
