@@ -62,6 +62,9 @@ pub struct ApiManagementArguments {
     /// The content of a hole `${NAME}` of a Terraform template; can be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     var: Vec<(String, String)>,
+    /// A file with the properties that an environment overrides, as apiops has them; can be given several times
+    #[arg(long, value_name = "FILE")]
+    overrides: Vec<PathBuf>,
     /// Write routes that no token policy protects as open ones, instead of asking for a subscription key
     #[arg(long)]
     accept_anonymous: bool,
@@ -121,6 +124,7 @@ pub fn run(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
         scope: arguments.scope,
         scope_map: arguments.scope_map.clone(),
         named_values: named_values(arguments),
+        overrides: arguments.overrides.clone(),
         accept_anonymous: arguments.accept_anonymous,
         rejected: Vec::new(),
     };

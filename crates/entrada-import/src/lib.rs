@@ -36,6 +36,8 @@ pub struct Options {
     pub scope_map: Vec<(String, DocumentScope)>,
     /// Named values that were given.
     pub named_values: Vec<(String, String)>,
+    /// Files with the properties that an environment overrides, as apiops has them.
+    pub overrides: Vec<PathBuf>,
     /// Whether routes that no token policy protects are open.
     pub accept_anonymous: bool,
     /// Elements whose translation was not accepted: file, line and column, and the message.

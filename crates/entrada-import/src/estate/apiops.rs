@@ -56,7 +56,7 @@ pub(crate) fn read(files: &[File], estate: &mut Estate) -> Result<(), ImportErro
                 apis.entry((*name).to_owned()).or_default().operations.insert((*operation).to_owned(), file);
             }
             ["products", name, "productInformation.json"] => {
-                let properties = properties(file);
+                let properties = estate.overridden("products", name, properties(file));
                 let product = products.entry((*name).to_owned()).or_default();
                 product.needs_key = properties.get("subscriptionRequired").and_then(Value::as_bool);
                 product.name = (*name).to_owned();
@@ -75,7 +75,10 @@ pub(crate) fn read(files: &[File], estate: &mut Estate) -> Result<(), ImportErro
                 (*name).clone_into(&mut estate.documents.all[index].owner);
                 estate.documents.fragments.insert((*name).to_owned(), index);
             }
-            ["backends", name, "backendInformation.json"] => backend(&file.name, name, &properties(file), estate),
+            ["backends", name, "backendInformation.json"] => {
+                let properties = estate.overridden("backends", name, properties(file));
+                backend(&file.name, name, &properties, estate);
+            }
             ["version sets", name, ..] => {
                 versions.insert((*name).to_owned(), properties(file));
             }
@@ -108,7 +111,7 @@ fn api(name: &str, own: &ApiFiles<'_>, versions: &BTreeMap<String, Value>, estat
         estate.leave("APIs without `apiInformation.json`");
         return Ok(());
     };
-    let properties = properties(information);
+    let properties = estate.overridden("apis", name, properties(information));
     let is_current = properties.get("isCurrent").and_then(Value::as_bool).unwrap_or(!name.contains(";rev="));
     if !is_current {
         estate.lost(
@@ -226,7 +229,7 @@ pub(crate) fn from_properties(
 }
 
 fn named_value(file: &File, name: &str, estate: &mut Estate) {
-    let properties = properties(file);
+    let properties = estate.overridden("namedValues", name, properties(file));
     named_value_of(&file.name, name, &properties, estate);
 }
 
@@ -356,7 +359,7 @@ fn duration(text: &str) -> Option<String> {
 }
 
 fn subscription(file: &File, name: &str, estate: &mut Estate) {
-    let properties = properties(file);
+    let properties = estate.overridden("subscriptions", name, properties(file));
     subscription_of(&file.name, name, &properties, estate);
 }
 

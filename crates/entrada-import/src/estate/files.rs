@@ -26,6 +26,13 @@ pub(crate) fn gather(paths: &[PathBuf], options: &Options) -> Result<Estate, Imp
     for (name, value) in &options.named_values {
         estate.named.define(name, super::named::NamedValue::Plain(value.clone()));
     }
+    for path in &options.overrides {
+        let overrides = value(&read(path)?).ok_or_else(|| ImportError::Unreadable {
+            file: path.display().to_string(),
+            reason: "it is neither JSON nor YAML".to_owned(),
+        })?;
+        estate.read_overrides(&overrides);
+    }
     for path in paths {
         if path.is_dir() {
             let mut files = Vec::new();

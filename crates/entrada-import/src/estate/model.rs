@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::named::NamedValues;
 use crate::{
     elements::{Documents, state::Backend},
@@ -72,6 +74,8 @@ pub(crate) struct Estate {
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) backends: BTreeMap<String, Backend>,
     pub(crate) named: NamedValues,
+    /// Properties that an environment overrides, by kind and name.
+    pub(crate) overrides: BTreeMap<(String, String), Value>,
     pub(crate) out_of_scope: BTreeMap<String, usize>,
     /// Judgements about resources.
     pub(crate) resources: Vec<Entry>,
@@ -81,6 +85,27 @@ impl Estate {
     /// Counts something that is left alone.
     pub(crate) fn leave(&mut self, kind: &str) {
         *self.out_of_scope.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    /// Reads a file of overrides: lists of names and properties, by kind.
+    pub(crate) fn read_overrides(&mut self, value: &Value) {
+        for (kind, list) in value.as_object().into_iter().flatten() {
+            for entry in list.as_array().into_iter().flatten() {
+                let name = entry.get("name").and_then(Value::as_str);
+                if let (Some(name), Some(properties)) = (name, entry.get("properties")) {
+                    self.overrides.insert((kind.clone(), name.to_owned()), properties.clone());
+                }
+            }
+        }
+    }
+
+    /// Returns properties, with those that the environment overrides in their place.
+    pub(crate) fn overridden(&self, kind: &str, name: &str, mut properties: Value) -> Value {
+        let more = self.overrides.get(&(kind.to_owned(), name.to_owned()));
+        if let (Some(own), Some(more)) = (properties.as_object_mut(), more.and_then(Value::as_object)) {
+            own.extend(more.iter().map(|(key, value)| (key.clone(), value.clone())));
+        }
+        properties
     }
 
     /// Adds a judgement about a resource.

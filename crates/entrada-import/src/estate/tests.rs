@@ -114,6 +114,18 @@ fn an_estate_becomes_one_route_for_each_operation() {
 }
 
 #[test]
+fn an_environment_overrides_properties() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("configuration.test.yaml");
+    let text = "apis: [ { name: orders, properties: { serviceUrl: \"https://test.example\" } } ]\n\
+                namedValues: [ { name: stage, properties: { value: other } } ]\n";
+    fs::write(&file, text).expect("written");
+    let import = imported(&estate(), &Options { overrides: vec![file], ..Options::default() });
+    let text = &import.files[0].1;
+    assert!(text.contains("servers: [\"https://test.example\"]") && text.contains("stage: { value: other }"), "{text}");
+}
+
+#[test]
 fn scopes_run_in_the_order_in_which_base_stands() {
     let import = imported(&estate(), &Options::default());
     let text = &import.files[0].1;
