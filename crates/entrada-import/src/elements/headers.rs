@@ -53,6 +53,13 @@ impl<'i> Flow<'i> {
         if is_request && lower == "authorization" {
             return self.set_authorization(document, element, id, action);
         }
+        if lower == "authorization" {
+            // An answer has none.
+            return match action {
+                "delete" => Ok(Outcome::note(Vec::new(), "authorization", "an answer has no `Authorization`")),
+                _ => Err(not("authorization", "`Authorization` of an answer has no counterpart")),
+            };
+        }
         if is_request && lower == "host" {
             return self.set_host(document, element, id, action);
         }

@@ -44,6 +44,9 @@ impl<'i> Flow<'i> {
         if tenant.is_empty() {
             return Err(not("tenant-missing", "the policy has no tenant"));
         }
+        if tenant.replace("{{", "").contains('{') {
+            return Err(not("tenant-missing", format!("`{tenant}` stands for a tenant that somebody has to fill in")));
+        }
         let endpoint = self.literal(document, element, "authentication-endpoint", Hint::Url)?;
         let cloud = endpoint.as_deref().and_then(cloud_of).unwrap_or("public");
         if element.child("decryption-keys").is_some() {
@@ -133,7 +136,7 @@ impl<'i> Flow<'i> {
         }
         let mut urls = Vec::new();
         for config in &configs {
-            let url = self.literal(document, config, "url", Hint::Url)?.filter(|url| !url.is_empty());
+            let url = self.literal(document, config, "url", Hint::Metadata)?.filter(|url| !url.is_empty());
             urls.push(url.ok_or_else(|| not("unparsable", "`openid-config` has no URL"))?);
         }
         let url = match urls.as_slice() {

@@ -124,7 +124,11 @@ impl<'i> Flow<'i> {
     /// Registers the named values of a text.
     pub(crate) fn named_in(&mut self, text: &str, hint: Hint, origin: Option<usize>) {
         for name in named_values_of(text) {
-            let hint = if hint == Hint::Url { Hint::within_url(text, &name) } else { hint };
+            let hint = match (hint, Hint::within_url(text, &name)) {
+                (Hint::Metadata, Hint::WholeUrl) => Hint::Metadata,
+                (Hint::Metadata | Hint::Url, within) => within,
+                (hint, _) => hint,
+            };
             if self.shared.named.used(&name, hint) {
                 self.shared.need("named-value", &name, "in `named-values`, or by `--named-value NAME=VALUE`");
             }

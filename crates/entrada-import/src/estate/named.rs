@@ -16,6 +16,8 @@ pub(crate) enum Hint {
     Url,
     /// A whole URL.
     WholeUrl,
+    /// The URL of an issuer's metadata.
+    Metadata,
     /// The scheme of a URL.
     Scheme,
     /// The host of a URL.
@@ -63,6 +65,7 @@ impl Hint {
         match self {
             Self::Text | Self::Path => format!("unset-{word}"),
             Self::Url | Self::WholeUrl => format!("https://{word}.invalid"),
+            Self::Metadata => format!("https://{word}.invalid/.well-known/openid-configuration"),
             Self::Scheme => "https".to_owned(),
             Self::Host => format!("{word}.invalid"),
             Self::Port => "443".to_owned(),
