@@ -81,7 +81,7 @@ type Family<T> = (&'static str, &'static str, &'static str, fn(&T) -> u64);
 
 /// Writes the connections of the listeners, the number of refused ones, and their handshakes.
 fn write_connections(listeners: &[(SocketAddr, Arc<Listener>)], text: &mut MetricsText) {
-    const COUNTS: [Family<ConnectionCounts>; 7] = [
+    const COUNTS: [Family<ConnectionCounts>; 8] = [
         ("entrada_connections", "gauge", "Connections that are open.", |counts| counts.open as u64),
         ("entrada_connections_closed_for_others_total", "counter", "Connections that rested and made room.", |counts| {
             counts.closed_for_others
@@ -90,6 +90,12 @@ fn write_connections(listeners: &[(SocketAddr, Arc<Listener>)], text: &mut Metri
         ("entrada_connections_refused_peers_total", "counter", "Connections beyond the limit of one peer.", |counts| {
             counts.refused_peers
         }),
+        (
+            "entrada_connections_untrusted_total",
+            "counter",
+            "Connections of peers that are no trusted proxies, closed at once.",
+            |counts| counts.untrusted,
+        ),
         ("entrada_accept_failures_total", "counter", "Connections that the system did not give.", |counts| counts.failed),
         ("entrada_tls_handshakes_total", "counter", "TLS handshakes that succeeded.", |counts| counts.handshakes),
         ("entrada_tls_handshake_failures_total", "counter", "TLS handshakes that failed, or did not end in time.", |counts| {

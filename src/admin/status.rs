@@ -150,7 +150,12 @@ impl RouteStatus {
             would_deny: would_deny.collect(),
             upstream: match &route.action {
                 Action::Forward(upstream) => Some(upstream.name().to_string()),
-                Action::Respond(_) | Action::Describe(_) | Action::Relay(_) | Action::Keys(_) | Action::Service => None,
+                Action::Respond(_)
+                | Action::Describe(_)
+                | Action::Relay(_)
+                | Action::Keys(_)
+                | Action::Service
+                | Action::Decide => None,
             },
         }
     }

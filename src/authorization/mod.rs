@@ -244,6 +244,11 @@ impl Authorization {
         Ok(())
     }
 
+    /// Returns the places in which the route's token policies look, all of which may be cleared.
+    pub(crate) const fn places(&self) -> &[TokenPlace] {
+        &self.places
+    }
+
     /// Returns whether the upstream receives the caller's own token.
     pub(crate) const fn is_kept(&self) -> bool {
         matches!(self.form, Form::Keep)

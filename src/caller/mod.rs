@@ -81,6 +81,8 @@ impl Caller {
 pub enum AddressSource {
     /// The connection itself.
     Peer,
+    /// The question of another proxy, which asked for a decision.
+    Question,
     /// The PROXY protocol header that the connection began with, from a trusted proxy.
     ProxyProtocol,
     /// `X-Forwarded-For`, from a trusted proxy.
@@ -94,6 +96,7 @@ impl AddressSource {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Peer => "peer",
+            Self::Question => "question",
             Self::XForwardedFor => "x-forwarded-for",
             Self::Forwarded => "forwarded",
             Self::ProxyProtocol => "proxy-protocol",
@@ -109,6 +112,7 @@ mod tests {
     fn records_have_a_word_for_each_source() {
         for (source, word) in [
             (AddressSource::Peer, "peer"),
+            (AddressSource::Question, "question"),
             (AddressSource::ProxyProtocol, "proxy-protocol"),
             (AddressSource::XForwardedFor, "x-forwarded-for"),
             (AddressSource::Forwarded, "forwarded"),

@@ -13,7 +13,8 @@ use serde_json::json;
 use super::config_file::ConfigFile;
 use crate::{
     config::{Document, Report},
-    gateway::runtime::Runtime,
+    decision::Instructions,
+    gateway::runtime::{ListenerRules, Runtime},
     inbound::InboundPolicy,
     server,
     settings::{Faults, Place},
@@ -55,7 +56,7 @@ enum Format {
 /// # Errors
 /// Fails if standard output cannot be written to.
 pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
-    let report = check(arguments);
+    let (report, instructions) = check(arguments);
     let passed = report.errors() == 0 && !(arguments.deny_warnings && report.warnings() > 0);
     let mut out = std::io::stdout().lock();
     match arguments.format {
@@ -67,17 +68,42 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
                 "warnings": report.warnings(),
                 "findings": report.to_json(),
                 "silenced": report.silenced_to_json(),
+                "decisions": instructions.iter().map(as_json).collect::<Vec<_>>(),
             });
             writeln!(out, "{value:#}")?;
         }
         Format::Sarif => writeln!(out, "{:#}", report.to_sarif(&repository()))?,
-        Format::Text if report.is_empty() => writeln!(out, "{}: {}", arguments.config.path().display(), report.summary())?,
         Format::Text => {
-            let colours = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            write!(out, "{}", report.render(colours))?;
+            if report.is_empty() {
+                writeln!(out, "{}: {}", arguments.config.path().display(), report.summary())?;
+            } else {
+                let colours = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+                write!(out, "{}", report.render(colours))?;
+            }
+            instructions.iter().try_for_each(|told| tell(told, &mut out))?;
         }
     }
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Writes what a proxy that asks has to be told.
+fn tell(told: &Instructions, out: &mut impl std::io::Write) -> std::io::Result<()> {
+    for (program, text) in &told.settings {
+        let name = &told.listener;
+        writeln!(
+            out,
+            "\nThe listener `{name}` answers questions of `{}`. Settings for {program}:\n\n{}",
+            told.dialect,
+            text.trim_end()
+        )?;
+    }
+    Ok(())
+}
+
+fn as_json(told: &Instructions) -> serde_json::Value {
+    let settings: serde_json::Map<_, _> =
+        told.settings.iter().map(|(program, text)| ((*program).to_owned(), text.as_str().into())).collect();
+    json!({ "listener": told.listener, "dialect": told.dialect, "settings": settings })
 }
 
 /// Returns the folder of the repository that the command runs in; without one, the working folder.
@@ -86,16 +112,18 @@ fn repository() -> PathBuf {
     here.ancestors().find(|folder| folder.join(".git").exists()).map_or_else(|| here.clone(), PathBuf::from)
 }
 
-fn check(arguments: &CheckArguments) -> Report {
+/// Returns the report, and what the proxies that ask have to be told, if the config can be used.
+fn check(arguments: &CheckArguments) -> (Report, Vec<Instructions>) {
     let document = match Document::load(&arguments.config.path()) {
         Ok(document) => document,
-        Err(report) => return report.with_the_rest(|document, faults| drop(server::try_out(document, faults))),
+        Err(report) => return (report.with_the_rest(|document, faults| drop(server::try_out(document, faults))), Vec::new()),
     };
-    let mut faults = Faults::default();
+    let (mut faults, mut instructions) = (Faults::default(), Vec::new());
     if let Some(runtime) = server::try_out(&document, &mut faults) {
         must_allow(arguments, &document, &runtime, &mut faults);
+        instructions = runtime.listeners.iter().filter_map(ListenerRules::instructions).collect();
     }
-    document.report(&faults)
+    (document.report(&faults), instructions)
 }
 
 /// Reports every route that would refuse one of the addresses.
@@ -148,7 +176,7 @@ mod tests {
     fn checked(file: &Path, more: &[&str]) -> Vec<String> {
         let line = [&["check", file.to_str().expect("a text")], more].concat();
         let folder = format!("{}/", file.parent().expect("a folder").display());
-        check(&Line::parse_from(line).arguments).lines().iter().map(|line| line.replace(&folder, "")).collect()
+        check(&Line::parse_from(line).arguments).0.lines().iter().map(|line| line.replace(&folder, "")).collect()
     }
 
     /// Makes a config with these policies on its single route.

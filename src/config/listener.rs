@@ -9,8 +9,9 @@ use crate::{
     address::AddressSets,
     base::clock::Clock,
     caller::{ForwardedHeader, ListenerTrust, ProxyProtocolConfig, TrustConfig, TrustStepConfig, TrustedProxyConfig},
-    listener::{ClientCertificatesConfig, LimitsConfig, ListenerSettings, SettingsConfig, TlsConfig},
-    settings::{Faults, OneOrMany, Place},
+    decision::DecidesConfig,
+    listener::{ClientCertificateMode, ClientCertificatesConfig, LimitsConfig, ListenerSettings, SettingsConfig, TlsConfig},
+    settings::{Faults, Lint, OneOrMany, Place},
 };
 
 /// A listener: its addresses, and the proxies that it trusts.
@@ -36,12 +37,17 @@ pub struct ListenerConfig {
     /// entrances: each step is trusted once, and only in this order.
     #[serde(default)]
     pub trust_path: Vec<TrustStepConfig>,
+    /// Closes the connections of all peers but trusted proxies, so that nobody goes around the proxy in front. Default: false.
+    #[serde(default)]
+    pub only_trusted_proxies: bool,
     /// The header in which trusted proxies name the caller; the others are removed unread. Default: x-forwarded-for.
     #[serde(default)]
     pub forwarded_header: ForwardedHeader,
     /// Whether connections begin with a PROXY protocol header, before TLS. Only trusted proxies may then connect. Default: none.
     #[serde(default)]
     pub proxy_protocol: ProxyProtocolConfig,
+    /// Answers the questions of another proxy, which forwards the requests itself: nothing is proxied here. Default: requests are served.
+    pub decides: Option<DecidesConfig>,
     /// The limits for clients of the listener.
     #[serde(default)]
     pub limits: LimitsConfig,
@@ -59,16 +65,63 @@ impl ListenerConfig {
         place: &Place,
         faults: &mut Faults,
     ) -> Option<ListenerSettings> {
+        let of_peers = self.decides.as_ref().and_then(|decides| decides.client_certificates.as_ref());
         let config = SettingsConfig {
             limits: &self.limits,
             tls: self.tls.as_ref(),
-            client_certificates: self.client_certificates.as_ref(),
+            client_certificates: self.client_certificates.as_ref().or(of_peers),
             http2: self.http2,
             proxy_protocol: self.proxy_protocol == ProxyProtocolConfig::Required,
         };
         let settings = ListenerSettings::build(config, base, place, faults);
         let trust = ListenerTrust::build(&self.trust(), clock, place, sets, faults)?;
-        Some(settings?.trusting(trust))
+        self.check_lock(place, faults);
+        self.check_decides(place, faults);
+        let settings = settings?.trusting(trust);
+        let settings = ListenerSettings { only_trusted: self.only_trusted_proxies, ..settings };
+        Some(if self.decides.is_some() { settings.deciding() } else { settings })
+    }
+
+    fn check_lock(&self, place: &Place, faults: &mut Faults) {
+        if self.only_trusted_proxies && self.trusted_proxies.is_empty() && self.trust_path.is_empty() {
+            let message = "no proxy is trusted, so every connection would be closed";
+            faults.error(&place.key("only-trusted-proxies"), message, "list the proxies in front as `trusted-proxies`");
+        }
+    }
+
+    /// Reports settings that have no meaning where questions are answered.
+    fn check_decides(&self, place: &Place, faults: &mut Faults) {
+        let Some(decides) = &self.decides else { return };
+        if self.client_certificates.is_some() {
+            let message = "the clients of this listener are the proxies that ask";
+            faults.error(&place.key("client-certificates"), message, "write `client-certificates` within `decides`");
+        }
+        if decides.client_certificates.as_ref().is_some_and(|asked| asked.mode == ClientCertificateMode::Optional) {
+            let place = place.key("decides").key("client-certificates").key("mode");
+            let message = "a certificate that may be missing says nothing about who asks";
+            faults.error(&place, message, "write `required`, or leave it out and list `peers`");
+        }
+        if self.proxy_protocol == ProxyProtocolConfig::Required {
+            let message = "a proxy that asks does so on its own connections";
+            faults.error(&place.key("proxy-protocol"), message, "leave it out");
+        }
+        if self.forwarded_header == ForwardedHeader::Forwarded {
+            let message = "proxies that ask name the caller in `X-Forwarded-For` or in the question";
+            faults.error(&place.key("forwarded-header"), message, "leave it out");
+        }
+        if self.only_trusted_proxies {
+            let message = "`decides` says itself which proxies may ask";
+            faults.error(&place.key("only-trusted-proxies"), message, "leave it out");
+        }
+        if decides.dialect.is_grpc() && !self.http2 {
+            faults.error(&place.key("http2"), "gRPC is spoken over HTTP/2 alone", "leave it out");
+        }
+        let far = |address: &String| address.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback());
+        if decides.carry_tokens && self.tls.is_none() && self.address.as_slice().iter().any(far) {
+            let message = "tokens of the gateway's own go over the network without TLS";
+            let place = place.key("decides").key("carry-tokens");
+            faults.warning(Lint::DecisionTokensPlain, &place, message, "give the listener `tls`, or let it listen on loopback");
+        }
     }
 
     fn trust(&self) -> TrustConfig {

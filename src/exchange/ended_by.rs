@@ -17,6 +17,8 @@ pub enum EndedBy {
     PartnerDisabled,
     /// The listener's `max-stream`.
     MaxStream,
+    /// The deadline that a caller of gRPC has set.
+    GrpcTimeout,
     /// The gateway, which stops.
     Drain,
 }
@@ -32,6 +34,7 @@ impl EndedBy {
             Self::PartnerExpired => "partner-expired",
             Self::PartnerDisabled => "partner-disabled",
             Self::MaxStream => "max-stream",
+            Self::GrpcTimeout => "grpc-timeout",
             Self::Drain => "drain",
         }
     }

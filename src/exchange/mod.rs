@@ -1,5 +1,6 @@
 //! One request in progress, and the facts found by each station.
 
+mod asked;
 mod ended_by;
 pub(crate) mod held;
 mod note;
@@ -7,6 +8,7 @@ mod route_label;
 
 pub(crate) use self::held::{HeldPermit, Pending};
 pub use self::{
+    asked::Asked,
     ended_by::EndedBy,
     held::Held,
     note::{Note, Notes},
@@ -43,6 +45,8 @@ pub struct Exchange {
     pub id: RequestId,
     /// The time when the request's head was complete.
     pub began: Reading,
+    /// The question that describes the request, if another proxy has asked about it.
+    pub asked: Option<Box<Asked>>,
     /// The caller's address; set by the `caller` station.
     pub caller: Option<Caller>,
     /// The route; set by the `route` station.
@@ -78,6 +82,8 @@ pub struct Exchange {
     pub variables: Variables,
     /// The route's own limit of the request's duration.
     pub max_stream: Option<Duration>,
+    /// The time that a caller of gRPC waits for the whole response.
+    pub deadline: Option<Duration>,
     /// The notes for the record that policies have made.
     pub notes: Notes,
     /// The upstream that a policy has chosen, in place of the route's.
@@ -115,6 +121,7 @@ impl Exchange {
             clock,
             connection,
             worker,
+            asked: None,
             caller: None,
             route: None,
             captures: Captures::default(),
@@ -132,6 +139,7 @@ impl Exchange {
             listener_authorities: None,
             variables: Variables::default(),
             max_stream: None,
+            deadline: None,
             notes: Notes::default(),
             backend: None,
             partner: None,
@@ -345,6 +353,8 @@ pub struct Outcome {
     pub refused: Option<StatusCode>,
     /// The status of the response.
     pub status: Option<StatusCode>,
+    /// The status of gRPC by which a caller of gRPC was told.
+    pub grpc_status: Option<u8>,
     /// The name of the credential whose token was sent upstream.
     pub credential: Option<Arc<str>>,
     /// The server that received the request.

@@ -174,7 +174,7 @@ impl Variant {
             return true;
         };
         match source {
-            AddressSource::Peer | AddressSource::ProxyProtocol => self.request.peer = address,
+            AddressSource::Peer | AddressSource::Question | AddressSource::ProxyProtocol => self.request.peer = address,
             AddressSource::XForwardedFor => {
                 let hops = std::iter::once(address).chain(hops.iter().rev().copied());
                 let list = hops.map(|hop| hop.to_string()).collect::<Vec<_>>().join(", ");

@@ -79,6 +79,11 @@ fn respond(problem: Bytes, status: StatusCode, refusal: &mut RefusalParts) -> Re
     response
 }
 
+/// Makes the response that stands for the backend's, where another proxy forwards the request.
+pub(super) fn admitted() -> Response<ResponseBody> {
+    Response::new(ResponseBody::whole(Bytes::new()))
+}
+
 /// Makes the response to `OPTIONS *`: the server's abilities. RFC 9110, section 9.3.7.
 pub(crate) fn options(allow: HeaderValue) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::whole(Bytes::new()));
@@ -152,6 +157,8 @@ struct Contents {
 #[derive(Debug)]
 enum Source {
     Whole(Option<Bytes>),
+    /// Data, and fields after it.
+    Framed(Option<Bytes>, Option<HeaderMap>),
     Upstream(upstream::ResponseBody),
     Inner(InnerBody),
     /// A body that panics at the poll after this chunk.
@@ -199,6 +206,20 @@ impl ResponseBody {
     /// Makes a complete body.
     pub(crate) fn whole(bytes: Bytes) -> Self {
         Self::of(Source::Whole((!bytes.is_empty()).then_some(bytes)))
+    }
+
+    /// Takes the bytes of a complete body, and leaves it empty; `None` if it is not complete.
+    pub(super) fn take_whole(&mut self) -> Option<Bytes> {
+        match &mut self.0.source {
+            Source::Whole(bytes) => Some(bytes.take().unwrap_or_default()),
+            _ => None,
+        }
+    }
+
+    /// Replaces the content, with fields after it.
+    pub(super) fn replace(&mut self, data: Bytes, trailers: Option<HeaderMap>) {
+        let data = (!data.is_empty()).then_some(data);
+        self.0.source = if trailers.is_some() { Source::Framed(data, trailers) } else { Source::Whole(data) };
     }
 
     /// Makes a body from an upstream's.
@@ -257,6 +278,10 @@ impl ResponseBody {
     fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.0.source {
             Source::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Framed(data, trailers) => {
+                let data = data.take().map(Frame::data);
+                Poll::Ready(data.or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
+            }
             Source::Upstream(body) => Pin::new(body).poll_frame(context).map_err(BodyError::Upstream),
             Source::Inner(body) => Pin::new(body).poll_frame(context).map_err(BodyError::Inner),
             #[cfg(test)]
@@ -382,6 +407,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.0.source {
             Source::Whole(bytes) => bytes.is_none(),
+            Source::Framed(data, trailers) => data.is_none() && trailers.is_none(),
             Source::Upstream(body) => body.is_end_stream(),
             Source::Inner(body) => body.is_end_stream(),
             #[cfg(test)]
@@ -391,7 +417,9 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0.source {
-            Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Source::Whole(bytes) | Source::Framed(bytes, _) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
             Source::Upstream(body) => body.size_hint(),
             Source::Inner(body) => body.size_hint(),
             #[cfg(test)]

@@ -9,8 +9,10 @@ use crate::{
     address::AddressSets,
     base::clock::Clock,
     config::{Config, Document},
+    decision::{DecisionRules, Instructions, RulesContext},
     listener::{Listener, ListenerSettings, ServedCertificate, lint_hosts},
-    settings::{Faults, OneOrMany, Place},
+    route::Route,
+    settings::{Faults, Lint, OneOrMany, Place},
 };
 
 /// The rules of a listener.
@@ -22,6 +24,8 @@ pub struct ListenerRules {
     pub addresses: Vec<SocketAddr>,
     /// Its settings, which each connection keeps that was made under them.
     pub settings: ListenerSettings,
+    /// The rules for questions of another proxy, if the listener answers these alone.
+    pub(crate) decides: Option<Arc<DecisionRules>>,
     /// The listener without sockets, for an embedded gateway.
     mounted: OnceLock<Arc<Listener>>,
 }
@@ -30,6 +34,12 @@ impl ListenerRules {
     /// Returns the listener without sockets, for the connections that an application has accepted itself.
     pub(crate) fn mounted(&self) -> &Arc<Listener> {
         self.mounted.get_or_init(|| Listener::new(self.name.clone(), self.settings.clone()))
+    }
+
+    /// Returns what the proxy that asks has to be told, if the listener answers questions.
+    pub(crate) fn instructions(&self) -> Option<Instructions> {
+        let rules = self.decides.as_ref()?;
+        Some(Instructions::of(&self.name, *self.addresses.first()?, self.settings.tls.is_some(), rules))
     }
 
     /// Returns the certificates that the listener shows; none on a plain one.
@@ -87,8 +97,46 @@ pub(super) fn build_listeners(
             name: listener.name.as_str().into(),
             addresses: listener.addresses(&place, faults),
             settings,
+            decides: None,
             mounted: OnceLock::new(),
         });
     }
     rules
+}
+
+/// Builds the rules of listeners that answer questions of other proxies, once the routes are there.
+pub(super) fn build_decisions(
+    config: &Config,
+    sets: &AddressSets,
+    routes: &[Route],
+    listeners: &mut [ListenerRules],
+    faults: &mut Faults,
+) {
+    // A route that could not be built has been reported, and the indices of the others are not those of the config.
+    if routes.len() < config.routes.len() {
+        return;
+    }
+    let with = RulesContext { sets, written: &config.routes, routes, global_outbound: !config.outbound.is_empty() };
+    let mut decided = vec![false; routes.len()];
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let Some(decides) = &listener.decides else { continue };
+        let place = Place::root().key("listeners").index(index).key("decides");
+        let rules = DecisionRules::build(decides, with, &place, faults).map(Arc::new);
+        if let Some(rules) = &rules {
+            decided.iter_mut().zip(&*rules.routes).for_each(|(decided, here)| *decided |= here);
+        }
+        if let Some(listener) = listeners.iter_mut().find(|built| *built.name == *listener.name) {
+            listener.decides = rules;
+        }
+    }
+    for (index, route) in config.routes.iter().enumerate().filter(|(index, route)| route.decide_only && !decided[*index]) {
+        let place = Place::root().key("routes").index(index).key("decide-only");
+        let message = format!("no listener decides the route `{}`, so that nothing reaches it", route.name);
+        faults.warning(
+            Lint::Unused,
+            &place,
+            message,
+            "name it in the `routes` of a listener's `decides`, or give it an `upstream`",
+        );
+    }
 }

@@ -3,6 +3,8 @@
 mod addresses;
 mod admin_rules;
 pub mod answer;
+mod decide;
+mod grpc;
 mod hints;
 mod inner;
 mod lifetime;
@@ -30,6 +32,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use futures_util::future::Either;
 use http::{Extensions, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 
@@ -149,6 +152,7 @@ impl DataPlane {
         let mut recorder = Recorder::begin(runtime, connection.clone(), self.worker, self.state.clone());
         if let Some(trace) = trace {
             recorder.exchange.trace = trace;
+            decide::stand_in(&mut recorder);
         }
         let mut received = match arrival {
             Arrival::Request(mut request) => catch_unwind(AssertUnwindSafe(|| receive(&mut recorder, &mut request, inner)))
@@ -246,6 +250,10 @@ fn receive(
     let mut body = mem::take(request.body_mut());
     exchange.trace_context = Some(TraceContext::of(&incoming.headers));
     let caller = exchange.caller.insert(Caller::of(&exchange.connection, &incoming.headers, &exchange.clock)?);
+    if exchange.connection.settings.only_trusted && exchange.connection.introduction.is_none() && !caller.via_trusted_proxy() {
+        // Its address may be that of a trusted proxy, and its requests another customer's.
+        return Err(Refusal::new(Reason::CallerAddressNotAllowed, "only-trusted-proxies: the request does not come from one"));
+    }
     if let Some(id) = caller.via_trusted_proxy().then(|| RequestId::kept_from(&incoming.headers)).flatten() {
         exchange.id = id;
     }
@@ -253,11 +261,15 @@ fn receive(
         let decided = trace.parent_id.is_some() && caller.via_trusted_proxy();
         trace.flags = traces.flags(trace.trace_id, trace.flags, decided);
     }
+    exchange.deadline = grpc::deadline(incoming);
     // Where a trusted proxy says what the caller speaks with it, what it speaks with the gateway does not count.
     let scheme = caller.scheme.unwrap_or(incoming.scheme);
     incoming.directed_here(exchange.connection.tls.as_ref())?;
-    let rules = runtime.listener(&exchange.connection.listener.name);
-    admit_certificate(exchange, rules)?;
+    // In a trial the listener may be one for questions: the certificates that it asks for are those of the proxies.
+    if !exchange.connection.settings.decides {
+        let rules = runtime.listener(&exchange.connection.listener.name);
+        admit_certificate(exchange, rules)?;
+    }
     exchange.outcome.bytes_in = body.count();
     body.limit(exchange.connection.settings.limits.body_bytes)?;
     Ok(Received { body, upgrade, scheme, inner })
@@ -280,6 +292,7 @@ async fn forward(recorder: &mut Recorder, received: &mut Received) -> Result<Res
     })?;
     let route = &runtime.routes[found.route];
     exchange.route = Some(runtime.label(found.route));
+    decide::is_decided(exchange, found.route)?;
     exchange.captures = found.captures;
     exchange.trace.note(|| Step {
         at: "route".into(),
@@ -315,7 +328,11 @@ async fn forward(recorder: &mut Recorder, received: &mut Received) -> Result<Res
         assertion.apply(exchange, &route.reserved, &mut outgoing)?;
     }
     exchange.timings.policies = exchange.elapsed();
+    if exchange.asked.is_some() {
+        return Box::pin(decide::admit(route, exchange, incoming, outgoing)).await;
+    }
     let mut response = match &route.action {
+        Action::Decide => Box::pin(decide::try_out(route, exchange, incoming, outgoing)).await?,
         Action::Respond(answer) => answer.response(&exchange.facts(incoming))?.map(ResponseBody::from),
         Action::Describe(metadata) => metadata.response(exchange, incoming).map(ResponseBody::from),
         Action::Keys(keys) => answer_of_keys(keys).map(ResponseBody::from),
@@ -439,7 +456,12 @@ impl UpstreamExchange<'_> {
         };
         // Taken only here: what is handed from one future to the next is copied each time.
         let sending = pin!(self.upstream.send(call, mem::take(outgoing), mem::take(body)));
-        let sent = unless_revoked(exchange.access().cloned(), sending).await;
+        let revocable = unless_revoked(exchange.access().cloned(), sending);
+        let sent = match exchange.deadline {
+            None => revocable.await,
+            // Boxed, since few callers set one.
+            Some(deadline) => Box::pin(grpc::in_time(exchange.began.instant + deadline, revocable)).await?,
+        };
         let duration = exchange.elapsed().saturating_sub(began);
         exchange.timings.upstream += duration;
         let count = |server: &str, status| {
@@ -501,6 +523,7 @@ fn finish(mut response: Response<ResponseBody>, mut recorder: Box<Recorder>) -> 
         headers.append(name, value.clone());
     }
     headers.insert(X_REQUEST_ID, exchange.id.value().clone());
+    grpc::translate(&mut response, &mut recorder);
     match response.body_mut().take_tunnel() {
         // The record waits for the tunnel's end.
         Some(tunnel) => drop(tokio::spawn(tunnel.carry(recorder))),
@@ -513,7 +536,11 @@ impl Service for DataPlane {
     type Body = ResponseBody;
 
     fn call(&self, arrival: Arrival, connection: &Arc<Connection>) -> impl Future<Output = Response<ResponseBody>> + Send {
-        self.serve(arrival, connection, None)
+        if connection.settings.decides {
+            // Boxed: the future of a request has no room for that of a question.
+            return Either::Left(Box::pin(self.clone().answer(arrival, connection.clone())));
+        }
+        Either::Right(self.serve(arrival, connection, None))
     }
 
     fn poll_overdue(mut body: Pin<&mut ResponseBody>, cx: &mut Context<'_>) -> Poll<()> {

@@ -1,6 +1,6 @@
 //! The members of a request's record, in the order of the documentation.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{Version, header};
 
@@ -10,7 +10,7 @@ use super::{
     replayed,
 };
 use crate::{
-    audit::line::{Line, hexadecimal, number, object, objects, plain, shown, text, truth},
+    audit::line::{Line, address, hexadecimal, number, object, objects, plain, shown, text, truth},
     base::header_names::X_REQUEST_ID,
     entra::token::TokenSeen,
     exchange::{EndedBy, Exchange, Note, WouldDeny},
@@ -30,7 +30,15 @@ pub(super) fn write(buffer: &mut Vec<u8>, record_id: u128, recorder: &Recorder, 
         caller_request_id(&mut line, exchange, incoming);
     }
     hexadecimal!(line, "trace_id", exchange.trace_context.as_ref().map(|trace| trace.trace_id));
-    ConnectionPart::write(&mut line, &exchange.connection, exchange.caller.as_ref());
+    let asked = exchange.asked.as_deref();
+    // The peer of a decision is the proxy that asks; what connected to that one is the source.
+    let connection = asked.map_or(&*exchange.connection, |asked| &*asked.connection);
+    ConnectionPart::write(&mut line, connection, exchange.caller.as_ref());
+    if let Some(asked) = asked {
+        plain!(line, "dialect", asked.dialect);
+        let source = (!Arc::ptr_eq(&asked.connection, &exchange.connection)).then(|| exchange.connection.peer.ip());
+        address!(line, "source", source);
+    }
     if let Some(incoming) = incoming {
         head(&mut line, incoming);
     }
@@ -79,6 +87,7 @@ pub(super) fn write(buffer: &mut Vec<u8>, record_id: u128, recorder: &Recorder, 
     text!(line, "credential", outcome.credential.as_deref());
     text!(line, "server", outcome.server.as_deref());
     number!(line, "status", outcome.status.map(|status| status.as_u16().into()));
+    number!(line, "grpc_status", outcome.grpc_status.map(u64::from));
     truth!(line, "complete", outcome.complete);
     plain!(line, "ended_by", outcome.ended_by.map(EndedBy::as_str));
     number!(line, "bytes_in", outcome.bytes_in.get());

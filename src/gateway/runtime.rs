@@ -8,7 +8,7 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use super::listeners::{build_listeners, lint_certificates};
+use super::listeners::{build_decisions, build_listeners, lint_certificates};
 pub use super::{admin_rules::AdminRules, listeners::ListenerRules, recorded::Recorded};
 use crate::{
     address::AddressSets,
@@ -214,7 +214,7 @@ impl Runtime {
         if purpose == Purpose::Listeners {
             super::addresses::check(config, faults);
         }
-        let listeners = build_listeners(document, purpose == Purpose::Listeners, (&sets, clock), faults);
+        let mut listeners = build_listeners(document, purpose == Purpose::Listeners, (&sets, clock), faults);
         lint_certificates(config, &listeners, clock.unix_seconds(), faults);
         let admin = (purpose == Purpose::Listeners).then(|| AdminRules::build(config, base, &tenants, faults)).flatten();
         let described = described(&config.routes, &root.key("routes"), faults);
@@ -234,7 +234,8 @@ impl Runtime {
                 upstreams: &config.upstreams,
                 asked_certificates: AskedCertificates::by(
                     config.listeners.iter().filter_map(|listener| listener.client_certificates.as_ref()),
-                ),
+                )
+                .or_told(tells_certificates(config)),
                 all_offer_http2: !config.listeners.is_empty()
                     && config.listeners.iter().all(|listener| listener.http2 && listener.tls.is_some()),
             },
@@ -264,6 +265,7 @@ impl Runtime {
         };
         routes.iter().for_each(|route| route.inbound.each(&mut |entry| entry.stands_at(|| position(&entry.place))));
         let on_error = builder.on_error_everywhere(faults);
+        build_decisions(config, &sets, &routes, &mut listeners, faults);
         let limit_store = match limit_store {
             ConfiguredStore::Ready(store, _) => Some(store),
             ConfiguredStore::None | ConfiguredStore::Faulty => None,
@@ -456,7 +458,8 @@ fn files(
     let tls = config.listeners.iter().flat_map(|listener| &listener.tls);
     let tls = tls.chain(config.admin.iter().flat_map(|admin| &admin.tls)).flat_map(|tls| tls.as_slice());
     let tls = tls.flat_map(|tls| [&tls.certificate, &tls.private_key]);
-    let asked = config.listeners.iter().filter_map(|listener| listener.client_certificates.as_ref());
+    let of_peers = config.listeners.iter().filter_map(|listener| listener.decides.as_ref()?.client_certificates.as_ref());
+    let asked = config.listeners.iter().filter_map(|listener| listener.client_certificates.as_ref()).chain(of_peers);
     let asked = asked.chain(config.admin.iter().filter_map(|admin| admin.client_certificates.as_ref()));
     let asked = asked.flat_map(|asked| std::iter::once(&asked.ca).chain(&asked.crl));
     let authorities = config.upstreams.values().filter_map(|upstream| upstream.tls.ca.as_ref());
@@ -481,8 +484,14 @@ fn policies(config: &Config) -> Vec<&dyn PolicySettings> {
     found
 }
 
+/// Returns whether a proxy that asks for decisions tells the certificates of its callers.
+fn tells_certificates(config: &Config) -> bool {
+    config.listeners.iter().filter_map(|listener| listener.decides.as_ref()).any(|decides| decides.dialect.tells_certificates())
+}
+
 /// Returns whether callers can show certificates: in the handshake, or through a proxy.
 fn can_show_certificates(config: &Config) -> bool {
     config.listeners.iter().any(|listener| listener.client_certificates.is_some())
+        || tells_certificates(config)
         || policies(config).iter().any(|policy| policy.accepts_forwarded_certificates())
 }

@@ -87,6 +87,11 @@ impl IdentityHeaders {
         (context.faults.errors() == before).then(|| Self(headers.into()))
     }
 
+    /// Returns the names of the fields.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.0.iter().map(|header| &header.name)
+    }
+
     /// Writes the fields.
     ///
     /// # Errors

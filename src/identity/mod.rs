@@ -8,6 +8,7 @@ mod encoding;
 mod headers;
 mod keys;
 
+pub(crate) use self::assertion::X_ENTRADA_ASSERTION;
 pub use self::{
     assertion::{BackendAssertion, BackendAssertionConfig},
     encoding::{Encoding, NonAscii},

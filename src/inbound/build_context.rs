@@ -290,6 +290,11 @@ pub(crate) struct AskedCertificates {
 }
 
 impl AskedCertificates {
+    /// Adds that other proxies tell the certificates of their callers, if they do.
+    pub(crate) const fn or_told(self, told: bool) -> Self {
+        Self { any: self.any || told, ..self }
+    }
+
     /// Summarizes the settings of the listeners that request certificates.
     pub(crate) fn by<'a>(listeners: impl Iterator<Item = &'a ClientCertificatesConfig>) -> Self {
         let mut summary = Self { any: false, every_one_has_lists: true, required: false };

@@ -169,6 +169,16 @@ impl QuotaByKey {
         Some(Self { key: key?, calls, bandwidth, increment })
     }
 
+    /// Returns whether the bytes of bodies are limited.
+    pub(crate) const fn counts_bytes(&self) -> bool {
+        self.bandwidth.is_some()
+    }
+
+    /// Returns whether a call's count depends on its response.
+    pub(crate) fn reads_response(&self) -> bool {
+        self.increment.on_answer().is_some()
+    }
+
     /// Returns the key and the weight of a call.
     fn asked(&self, exchange: &Exchange, incoming: &IncomingRequest) -> Result<(String, u64), KeyUnavailable> {
         let facts = exchange.facts(incoming);

@@ -146,6 +146,11 @@ impl RateLimitByKey {
         Some(Self { key: key?, period, limiter, increment, announcement })
     }
 
+    /// Returns whether a call's count depends on its response.
+    pub(crate) fn reads_response(&self) -> bool {
+        self.increment.on_answer().is_some()
+    }
+
     /// Returns the key and the weight of a call.
     fn asked(&self, exchange: &Exchange, incoming: &IncomingRequest) -> Result<(String, u64), KeyUnavailable> {
         let facts = exchange.facts(incoming);

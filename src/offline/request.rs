@@ -36,7 +36,8 @@ pub struct OfflineRequest {
     pub headers: Vec<(String, Vec<u8>)>,
     /// The address that connects: the caller's, or a proxy's.
     pub peer: IpAddr,
-    /// The listener, by its name. Default: the first that has TLS as the scheme says, or else the first.
+    /// The listener, by its name. Default: the first that has TLS as the scheme says, or else the first; of those that only answer
+    /// questions of other proxies none, unless there is no other.
     pub listener: Option<String>,
     /// Whether the connection to the gateway uses TLS. Default: as the listener does.
     pub tls: Option<bool>,
@@ -160,8 +161,10 @@ impl OfflineRequest {
             return runtime.listener(name);
         }
         let wanted = self.tls.unwrap_or(self.scheme == Scheme::Https);
-        let fits = |rules: &&ListenerRules| rules.settings.tls.is_some() == wanted;
-        runtime.listeners.iter().find(fits).or_else(|| runtime.listeners.first())
+        let serves = |rules: &&ListenerRules| !rules.settings.decides;
+        let fits = |rules: &&ListenerRules| serves(rules) && rules.settings.tls.is_some() == wanted;
+        let listeners = &runtime.listeners;
+        listeners.iter().find(fits).or_else(|| listeners.iter().find(serves)).or_else(|| listeners.first())
     }
 
     /// Makes the connection that it comes on.

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Fields about message framing or the connection, which belong to the gateway alone (RFC 9110, section 7.6.1).
-const FRAMING: [HeaderName; 11] = [
+pub(crate) const FRAMING: [HeaderName; 11] = [
     header::HOST,
     header::CONNECTION,
     header::CONTENT_LENGTH,

@@ -6,6 +6,7 @@
 
 mod accept;
 mod captures;
+mod grpc;
 mod id;
 mod presented;
 mod reserved;
@@ -17,11 +18,13 @@ pub use self::token_place::{PlaceError, TokenPlace};
 pub use self::{
     accept::AcceptConfig,
     captures::Captures,
+    grpc::GrpcStatus,
     presented::{NamedToken, Relayed},
 };
 
 use std::mem;
 
+pub(crate) use grpc::{is_grpc, timeout as grpc_timeout};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header, request::Parts};
 pub use id::RequestId;
 pub use reserved::{Claim, Reserved, ReservedNames};

@@ -321,7 +321,7 @@ impl<'a> RouteBuilder<'a> {
             Some(Target::Respond(_)) => respond.map(|answer| Action::Respond(Box::new(answer))),
             target => target.and_then(|target| self.action(target, config, &place, faults)),
         };
-        let forwards = config.upstream.is_some() || matches!(action, Some(Action::Service));
+        let forwards = config.upstream.is_some() || matches!(action, Some(Action::Service | Action::Decide));
         let told = [
             ("identity-headers", !config.identity_headers.is_empty()),
             ("backend-assertion", config.backend_assertion.is_some()),
@@ -400,6 +400,7 @@ impl<'a> RouteBuilder<'a> {
             }
             Target::Keys => self.assertion_keys.cloned().map(Action::Keys),
             Target::Service => Some(Action::Service),
+            Target::Decide => Some(Action::Decide),
             Target::Upstream(name) => {
                 let upstream = self.upstreams.find(name).cloned().map(Action::Forward);
                 // An upstream that is there and could not be built has been reported where it stands.

@@ -20,6 +20,7 @@ pub(crate) use build::{RouteBuilder, RouteSources};
 pub use limits::{RouteLimits, RouteLimitsConfig};
 pub(crate) use metadata::{Described, described};
 pub use metadata::{ProtectedResourceMetadataConfig, ResourceMetadata, ResourceMetadataConfig};
+pub(crate) use plan::RequireTls;
 pub(crate) use plan::answer_of_keys;
 pub use plan::{Action, Route};
 use schemars::JsonSchema;
@@ -74,6 +75,9 @@ pub struct RouteConfig {
     pub authorization: AuthorizationConfig,
     /// The upstream's name; or `respond`.
     pub upstream: Option<String>,
+    /// Decides for other proxies alone, which forward the requests themselves; instead of `upstream`. Default: false.
+    #[serde(default)]
+    pub decide_only: bool,
     /// A response of the gateway's own; or `upstream`.
     pub respond: Option<RespondConfig>,
     /// Relays partners' token requests to a tenant's token endpoint; instead of `upstream`.

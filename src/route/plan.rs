@@ -10,8 +10,8 @@ use super::{RequireTlsConfig, RequireTlsWord, ResourceMetadata, RespondConfig, R
 use crate::{
     authorization::Authorization,
     connection::Scheme,
-    identity::{AssertionKeys, BackendAssertion, IdentityHeaders},
-    inbound::{ReturnResponse, list::PolicyList},
+    identity::{AssertionKeys, BackendAssertion, IdentityHeaders, X_ENTRADA_ASSERTION},
+    inbound::{InboundPolicy, ReturnResponse, list::PolicyList},
     outbound::OutboundList,
     refusal::{Reason, Refusal},
     request::{Ambiguities, IncomingRequest, Reserved, TokenPlace},
@@ -106,6 +106,8 @@ pub enum Action {
     Keys(Arc<AssertionKeys>),
     /// To the service that an application has put behind the gateway.
     Service,
+    /// Nowhere: another proxy asks, and forwards the request itself.
+    Decide,
 }
 
 impl Route {
@@ -153,8 +155,30 @@ impl Route {
     pub fn upstream_name(&self) -> Option<&str> {
         match &self.action {
             Action::Forward(upstream) => Some(upstream.name()),
-            Action::Respond(_) | Action::Describe(_) | Action::Relay(_) | Action::Keys(_) | Action::Service => None,
+            Action::Respond(_) | Action::Describe(_) | Action::Relay(_) | Action::Keys(_) | Action::Service | Action::Decide => {
+                None
+            }
         }
+    }
+
+    /// Returns the header fields that the route may set, change or remove, whatever a request brings.
+    pub(crate) fn written_names(&self) -> Vec<HeaderName> {
+        let mut names: Vec<HeaderName> = self.identity_headers.names().cloned().collect();
+        self.inbound.each(&mut |entry| {
+            if let InboundPolicy::SetHeader(policy) = &entry.policy {
+                names.push(policy.name().clone());
+            }
+        });
+        names.extend(self.trusted_headers.iter().flat_map(|trusted| trusted.names().iter().cloned()));
+        names.extend(self.backend_assertion.as_ref().map(|_| X_ENTRADA_ASSERTION));
+        let kept = self.authorization.is_kept();
+        names.extend((!kept).then_some(header::AUTHORIZATION));
+        let cleared = self.authorization.places().iter().chain(&self.key_places);
+        names.extend(cleared.filter_map(|place| match place {
+            TokenPlace::Header(name) => Some(name.clone()),
+            TokenPlace::Query(_) => None,
+        }));
+        names
     }
 
     /// Returns whether it relays token requests.
@@ -187,6 +211,7 @@ pub(crate) enum Target<'a> {
     Relay(&'a TokenRelayConfig),
     Keys,
     Service,
+    Decide,
 }
 
 impl RouteConfig {
@@ -197,6 +222,7 @@ impl RouteConfig {
             ("respond", self.respond.as_ref().map(Target::Respond)),
             ("token-relay", self.token_relay.as_ref().map(Target::Relay)),
             ("assertion-keys", self.assertion_keys.map(|_| Target::Keys)),
+            ("decide-only", self.decide_only.then_some(Target::Decide)),
         ]
         .into_iter()
         .filter_map(|(key, target)| target.map(|target| (key, target)));

@@ -56,6 +56,11 @@ pub struct TrustedHeaders {
 struct Repeated(HeaderName);
 
 impl TrustedHeaders {
+    /// Returns the names of the fields.
+    pub(crate) const fn names(&self) -> &[HeaderName] {
+        &self.names
+    }
+
     /// Builds the setting at this place, or reports its faults.
     pub(crate) fn build(config: &TrustedHeadersConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
         let before = context.faults.errors();

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Microsoft's own client libraries against `entrada dev-tenant`, and their tokens through `entrada run` to an nginx; then tokens of
-# an OpenID provider that nobody here wrote, through `validate-jwt`; then callers behind nginx and HAProxy, and Azure's address prefixes;
+# an OpenID provider that nobody here wrote, through `validate-jwt`; then callers behind nginx and HAProxy, and Azure's address prefixes; then Envoy, Caddy, nginx and HAProxy with
+# entrada deciding, and Google's clients of gRPC;
 # then the gateway's own identity: OpenSSL's certificate files, and our assertions before that provider.
 #
 #   tests/interop/run.sh [BINARY]
@@ -19,7 +20,9 @@ as_root() {
 
 nginx=$(command -v nginx || echo /usr/sbin/nginx)
 haproxy=$(command -v haproxy || echo /usr/sbin/haproxy)
+caddy=$(command -v caddy || echo /usr/bin/caddy)
 missing=()
+[ -x "$caddy" ] || missing+=(caddy)
 [ -x "$nginx" ] || missing+=(nginx-light)
 [ -x "$haproxy" ] || missing+=(haproxy)
 if [ ${#missing[@]} -gt 0 ]; then
@@ -36,15 +39,18 @@ if [ ${#missing[@]} -gt 0 ]; then
     [ -z "$made" ] || as_root rm -f $policy
     nginx=$(command -v nginx || echo /usr/sbin/nginx)
     haproxy=$(command -v haproxy || echo /usr/sbin/haproxy)
+    caddy=$(command -v caddy || echo /usr/bin/caddy)
 fi
 
 python=python3
-if ! "$python" -c 'import aiohttp, azure.identity, azure.keyvault.certificates, azure.keyvault.keys, azure.keyvault.secrets, cloudip, msal' 2>/dev/null; then
+if ! "$python" -c 'import aiohttp, azure.identity, azure.keyvault.certificates, azure.keyvault.keys, azure.keyvault.secrets, cloudip, grpc, msal' 2>/dev/null || ! command -v envoy >/dev/null; then
     venv=$root/target/interop-venv
     [ -x "$venv/bin/pip" ] || python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
     python=$venv/bin/python
 fi
+
+envoy=$(command -v envoy || echo "$(dirname "$(command -v "$python")")/envoy")
 
 # The provider needs Node.js 20 at least; older systems get one beside the Python packages.
 if ! node --eval 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null; then
@@ -71,6 +77,9 @@ mkdir "$work/callers"
 timeout --signal=INT --kill-after=20 300 "$python" "$here/callers.py" --entrada "$entrada" --nginx "$nginx" --haproxy "$haproxy" --work "$work/callers" || status=$?
 mkdir "$work/relay"
 timeout --signal=INT --kill-after=20 300 "$python" "$here/relay.py" --entrada "$entrada" --work "$work/relay" || status=$?
+mkdir "$work/decisions"
+timeout --signal=INT --kill-after=20 300 "$python" "$here/decisions.py" --entrada "$entrada" --nginx "$nginx" --haproxy "$haproxy" --caddy "$caddy" \
+    --envoy "$envoy" --work "$work/decisions" || status=$?
 mkdir "$work/identity"
 timeout --signal=INT --kill-after=20 300 "$python" "$here/identity.py" --entrada "$entrada" --work "$work/identity" || status=$?
 exit $status

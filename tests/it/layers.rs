@@ -39,6 +39,7 @@ const LAYERS: &[&str] = &[
     "token_relay",
     "route",
     "audit",
+    "decision",
     "config",
     "gateway",
     "offline",

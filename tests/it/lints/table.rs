@@ -91,7 +91,8 @@ fn in_days(days: i64) -> String {
 
 /// Returns all pairs; the files that they name are in the folder where they are read.
 pub(super) fn pairs() -> Vec<Pair> {
-    [access(), exposure(), credentials(), without_effect(), addresses(), meaning(), operations(), silences()].concat_all()
+    [access(), exposure(), credentials(), without_effect(), addresses(), meaning(), operations(), decisions(), silences()]
+        .concat_all()
 }
 
 trait Concat {
@@ -479,6 +480,23 @@ fn operations() -> Vec<Pair> {
             of_listener(local, "verified-tokens: { memory: 1KiB, largest: 1KiB }"),
             of_listener(local, "verified-tokens: { memory: 64MiB, largest: 1KiB }"),
         ),
+    ]
+}
+
+fn decisions() -> Vec<Pair> {
+    let decided = |listener: &str, route: &str, more: &str| {
+        let listener = format!("{LISTENER}, {{ name: mesh, {listener} }}");
+        config(&listener, &format!("{{ name: a, match: {{ path: /a }}, anonymous: true, decide-only: true{route} }}"), more)
+    };
+    let near = "address: \"127.0.0.1:0\", decides: { dialect: caddy, peers: [10.0.0.0/24] }";
+    let carried = |address: &str| {
+        format!("address: \"{address}:0\", decides: {{ dialect: caddy, peers: [10.0.0.0/24], carry-tokens: true }}")
+    };
+    let outbound = "outbound: [ set-header: { name: X-Content-Type-Options, value: nosniff } ]";
+    vec![
+        pair("decision-tunnel", decided(near, ", upgrades: [websocket]", ""), decided(near, "", "")),
+        pair("decision-outbound", decided(near, "", outbound), decided(near, "", "")),
+        pair("decision-tokens-plain", decided(&carried("0.0.0.0"), "", ""), decided(&carried("127.0.0.1"), "", "")),
     ]
 }
 

@@ -190,6 +190,14 @@ reasons! {
     /// The store of a limit does not answer, and the limit refuses calls then.
     LimitStoreUnavailable = "limit-store-unavailable", SERVICE_UNAVAILABLE, "Please try again later.";
 
+    // Decisions for other proxies.
+    /// The proxy that asked for a decision is not one that may ask.
+    DecisionPeerNotAllowed = "decision-peer-not-allowed", FORBIDDEN, "Access is not allowed.";
+    /// The request matches a route that is not decided for the proxy that asked.
+    RouteNotDecided = "route-not-decided", FORBIDDEN, "Access is not allowed.";
+    /// A decision for another proxy was not made in time.
+    DecisionTimeout = "decision-timeout", SERVICE_UNAVAILABLE, "Please try again later.";
+
     // The way on.
     /// The gateway's own credential is unavailable.
     CredentialUnavailable = "credential-unavailable", SERVICE_UNAVAILABLE, "Please try again later.";

@@ -184,6 +184,12 @@ lints! {
     UpstreamIsGateway = "upstream-is-gateway", Warning, Correctness;
 
     // What needs care.
+    /// A decision for another proxy opens a WebSocket, which nothing closes when the caller's token expires.
+    DecisionTunnel = "decision-tunnel", Warning, Security;
+    /// Policies on every response do not run for requests that another proxy forwards.
+    DecisionOutbound = "decision-outbound", Warning, Correctness;
+    /// Tokens of the gateway's own go to another proxy without TLS.
+    DecisionTokensPlain = "decision-tokens-plain", Warning, Security;
     /// No certificate of a listener is for a host that a route serves.
     HostWithoutCertificate = "host-without-certificate", Warning, Operations;
     /// A certificate has expired, expires soon, or is not valid yet.

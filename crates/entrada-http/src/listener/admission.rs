@@ -78,6 +78,7 @@ struct Counts {
     closed_for_others: AtomicU64,
     refused: AtomicU64,
     refused_peers: AtomicU64,
+    untrusted: AtomicU64,
     failed: AtomicU64,
     handshakes: AtomicU64,
     failed_handshakes: AtomicU64,
@@ -94,6 +95,8 @@ pub struct ConnectionCounts {
     pub refused: u64,
     /// The number refused because of `limits.connections-per-peer`.
     pub refused_peers: u64,
+    /// The number closed because of `only-trusted-proxies`.
+    pub untrusted: u64,
     /// The number of failures to accept.
     pub failed: u64,
     /// The number of TLS handshakes that succeeded.
@@ -139,6 +142,11 @@ impl Admission {
         self.counts.failed.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a connection of a peer that is no trusted proxy.
+    pub(super) fn untrusted(&self) {
+        self.counts.untrusted.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts a TLS handshake.
     pub(super) fn shook_hands(&self, succeeded: bool) {
         let counter = if succeeded { &self.counts.handshakes } else { &self.counts.failed_handshakes };
@@ -152,6 +160,7 @@ impl Admission {
             closed_for_others: count(&self.counts.closed_for_others),
             refused: count(&self.counts.refused),
             refused_peers: count(&self.counts.refused_peers),
+            untrusted: count(&self.counts.untrusted),
             failed: count(&self.counts.failed),
             handshakes: count(&self.counts.handshakes),
             failed_handshakes: count(&self.counts.failed_handshakes),

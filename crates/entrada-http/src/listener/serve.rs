@@ -32,6 +32,8 @@ use crate::{
 const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 /// The reason for refusing a connection of a peer with too many of them.
 const PEER_LIMIT: &str = "limits.connections-per-peer is reached";
+/// The reason for refusing a connection of a peer that is no trusted proxy.
+const ONLY_TRUSTED: &str = "only-trusted-proxies: the peer is none";
 /// The first and the longest pause after a failed accept, as when there are no descriptors left.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -125,6 +127,11 @@ impl<S: Service> Acceptor<S> {
         let accepted = Instant::now();
         let settings = self.listener.settings.load_full();
         let tls = settings.tls.clone();
+        if settings.only_trusted && !settings.trusted_peers.may_speak_for_others(peer.ip()) {
+            // Before anything is read: whoever goes around the proxy in front is not even told what is here.
+            self.listener.admission.untrusted();
+            return self.note(Some(peer), EventKind::PeerNotTrusted, ONLY_TRUSTED.to_owned());
+        }
         let seat = match self.listener.admit(self.listener.counted(peer.ip())) {
             Ok(seat) => seat,
             Err(full) => {

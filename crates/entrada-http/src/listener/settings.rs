@@ -42,6 +42,12 @@ pub struct ListenerSettings {
     pub http2: bool,
     /// The longest duration of one request.
     pub max_stream: Duration,
+    /// The number of streams that a connection of HTTP/2 may have at a time.
+    pub streams: u32,
+    /// True if requests are questions of other proxies: none is forwarded.
+    pub decides: bool,
+    /// True if connections of peers that are not trusted are closed.
+    pub only_trusted: bool,
 }
 
 /// The limits of a listener.
@@ -65,6 +71,10 @@ pub struct Limits {
     pub write_timeout: Duration,
 }
 
+/// The usual number of a client's open streams. RFC 9113, section 6.5.2 advises no fewer.
+const STREAMS: u32 = 100;
+/// The number of open streams of a proxy that asks: each of its threads has one connection for all of its questions.
+const STREAMS_OF_A_PROXY: u32 = 1_024;
 /// The smallest limit of a head: browsers' requests need more.
 const LEAST_HEADER_BYTES: u64 = 1 << 10;
 /// The largest limit of a head: a target of half of it must fit into what `http` holds.
@@ -80,6 +90,9 @@ impl ListenerSettings {
             trusted_peers: Arc::new(NoTrustedPeers),
             http2: true,
             max_stream: LimitsConfig::default().max_stream.0,
+            streams: STREAMS,
+            decides: false,
+            only_trusted: false,
         }
     }
 
@@ -109,6 +122,12 @@ impl ListenerSettings {
     #[must_use]
     pub fn trusting(self, peers: impl TrustedPeers) -> Self {
         Self { trusted_peers: Arc::new(peers), ..self }
+    }
+
+    /// Returns the settings of a listener for questions of other proxies, each of which asks all its questions on few connections.
+    #[must_use]
+    pub fn deciding(self) -> Self {
+        Self { decides: true, streams: STREAMS_OF_A_PROXY, ..self }
     }
 
     /// Returns the requirements for clients' certificates, if they are requested.

@@ -60,7 +60,7 @@ use crate::{
     connection::{ConnectionEvent, EventKind},
 };
 
-/// The maximum number of a client's open streams. RFC 9113, section 6.5.2 advises no fewer.
+/// The number of streams for which a connection has windows in full.
 const STREAMS: u32 = 100;
 /// The number of bytes that a client may send ahead on a stream: enough to fill a fast line across a continent.
 const STREAM_WINDOW: u32 = 128 << 10;
@@ -82,7 +82,8 @@ pub(super) async fn serve<S: Service>(opening: Opening, service: S) {
     let Opening { socket, buffer, listener, connection, membership, accepted } = opening;
     let limits = listener.limits();
     let meter = SharedMeter::new(Meter::new(limits.write_timeout));
-    let handshake = builder(&limits).handshake(Observed::new(socket, buffer.freeze(), meter.clone()));
+    let handshake =
+        builder(&limits, connection.settings.streams).handshake(Observed::new(socket, buffer.freeze(), meter.clone()));
     let mut timer = Deadline::default();
     timer.set(accepted + limits.header_timeout);
     membership.signal().set_idle(listener.admission.since(accepted));
@@ -116,11 +117,11 @@ pub async fn serve_http2<S: Service>(client: DuplexStream, listener: Arc<Listene
     Box::pin(serve(opening, service)).await;
 }
 
-fn builder(limits: &Limits) -> server::Builder {
+fn builder(limits: &Limits, streams: u32) -> server::Builder {
     let header_list = limits.header_bytes.saturating_mul(READ_TO_REFUSE);
     let mut builder = server::Builder::new();
     builder
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(streams)
         .max_header_list_size(u32::try_from(header_list).unwrap_or(u32::MAX))
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

@@ -1,0 +1,111 @@
+//! The dialects, each by its file.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, request::Parts};
+
+use super::{
+    DialectConfig,
+    answer::{Admitted, Answer, Refused, listed},
+    caddy,
+    changes::Untellable,
+    envoy_grpc, envoy_http, grpc, nginx,
+    question::{Question, QuestionFault},
+    traefik,
+};
+use crate::{
+    refusal::Refusal,
+    request::{GrpcStatus, is_grpc},
+};
+
+/// A question that has no answer of its dialect: it was not asked as one.
+#[derive(Debug)]
+pub(crate) struct NotAsked {
+    /// The refusal, for the record.
+    pub(crate) refusal: Refusal,
+    /// The status of gRPC that ends the call, where one is spoken.
+    pub(crate) status: GrpcStatus,
+}
+
+impl DialectConfig {
+    /// Returns whether questions are calls of gRPC.
+    pub(crate) const fn is_grpc(self) -> bool {
+        matches!(self, Self::EnvoyGrpc)
+    }
+
+    /// Returns whether questions tell the certificates of callers.
+    pub(crate) const fn tells_certificates(self) -> bool {
+        matches!(self, Self::EnvoyGrpc)
+    }
+
+    /// Checks that a request of gRPC is one for questions, before its message is read.
+    ///
+    /// # Errors
+    /// Fails for another method or service.
+    pub(crate) fn is_asked(self, parts: &Parts) -> Result<(), NotAsked> {
+        const CHECK: QuestionFault = QuestionFault::NoQuestion("POST /envoy.service.auth.v3.Authorization/Check in gRPC");
+        let not = |status| Err(NotAsked { refusal: CHECK.into(), status });
+        if !self.is_grpc() {
+            return Ok(());
+        }
+        if parts.method != Method::POST || !is_grpc(&parts.headers) {
+            return not(GrpcStatus::INVALID_ARGUMENT);
+        }
+        if parts.uri.path() != envoy_grpc::PATH {
+            return not(GrpcStatus::UNIMPLEMENTED);
+        }
+        Ok(())
+    }
+
+    /// Returns the message of a call, without what frames it.
+    ///
+    /// # Errors
+    /// Fails if it is compressed, too long or cut off.
+    pub(crate) fn message(self, body: &Bytes) -> Result<Bytes, NotAsked> {
+        grpc::message(body).map_err(|status| NotAsked { refusal: envoy_grpc::broken().into(), status })
+    }
+
+    /// Reads a question. `message` is that of a call of gRPC, and empty otherwise.
+    ///
+    /// # Errors
+    /// Fails if it could be read in two ways, or not at all.
+    pub(crate) fn question(self, parts: Parts, message: &[u8]) -> Result<Question, QuestionFault> {
+        match self {
+            Self::EnvoyGrpc => envoy_grpc::question(message),
+            Self::EnvoyHttp => envoy_http::question(parts),
+            Self::Traefik => traefik::question(parts),
+            Self::Caddy => caddy::question(parts),
+            Self::Nginx => nginx::question(parts),
+        }
+    }
+
+    /// Makes the answer to a question about an admitted request. `names` are those that the proxy takes from answers, `removed` those that
+    /// no client may set, and `informs` fields for the caller.
+    pub(super) fn admit(
+        self,
+        admitted: &Admitted<'_>,
+        names: &[HeaderName],
+        removed: &[HeaderName],
+        informs: &HeaderMap,
+    ) -> Result<Answer, Untellable> {
+        match self {
+            Self::EnvoyGrpc => envoy_grpc::admit(admitted, removed, informs),
+            Self::EnvoyHttp => envoy_http::admit(admitted, names, removed),
+            Self::Traefik | Self::Nginx => listed(admitted, names).map(Answer::admission),
+            Self::Caddy => caddy::admit(admitted, names),
+        }
+    }
+
+    /// Makes the answer to a question about a request that is refused.
+    pub(crate) fn refuse(self, refused: Refused<'_>) -> Answer {
+        match self {
+            Self::EnvoyGrpc => envoy_grpc::refuse(&refused),
+            Self::EnvoyHttp | Self::Traefik | Self::Caddy => Answer::refusal(refused),
+            Self::Nginx => nginx::refuse(refused),
+        }
+    }
+
+    /// Makes the end of a call that is no question; `None` outside of gRPC, where it is refused as any request.
+    pub(crate) fn failure(self, status: GrpcStatus, code: &str) -> Option<Answer> {
+        self.is_grpc().then(|| grpc::failure(status, code))
+    }
+}

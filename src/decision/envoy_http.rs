@@ -1,0 +1,102 @@
+//! Questions of Envoy over HTTP: the method and the path of the request, behind a prefix.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Version, request::Parts};
+
+use super::{
+    answer::{Admitted, Answer},
+    changes::{Changes, Untellable},
+    forwarded::{PATH, PROTO, own, take_source},
+    question::{Question, QuestionFault, host, scheme, single, target},
+};
+
+/// The field that names the fields which Envoy removes from the request.
+const TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
+
+/// Reads a question.
+pub(super) fn question(parts: Parts) -> Result<Question, QuestionFault> {
+    let Parts { method, uri, mut headers, .. } = parts;
+    let written = uri.path_and_query().and_then(|target| target.as_str().strip_prefix(PATH)).filter(|rest| rest.starts_with('/'));
+    let target = target(written.ok_or(QuestionFault::NoQuestion("a path behind /decide"))?.as_bytes())?;
+    let host = match uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).map_err(|_| QuestionFault::Unreadable("host"))?,
+        None => single(&headers, &http::header::HOST, "host")?,
+    };
+    let host = self::host(host)?;
+    let scheme = scheme(single(&headers, &PROTO, "scheme")?.as_bytes())?;
+    let source = take_source(&mut headers)?;
+    own(&mut headers);
+    Ok(Question {
+        method,
+        target,
+        host,
+        scheme,
+        version: Version::HTTP_11,
+        headers,
+        source,
+        certificate: None,
+        server_name: None,
+    })
+}
+
+/// Makes the answer to a question about an admitted request. `names` are those that Envoy takes from an answer.
+pub(super) fn admit(admitted: &Admitted<'_>, names: &[HeaderName], removed: &[HeaderName]) -> Result<Answer, Untellable> {
+    let changes = Changes::between(admitted.received, admitted.header)?;
+    let mut headers = HeaderMap::with_capacity(changes.set.len() + 2);
+    for (name, value) in changes.set {
+        if !names.contains(&name) {
+            return Err(Untellable::NotListed(name));
+        }
+        headers.insert(name, value);
+    }
+    let absent = removed.iter().filter(|name| !admitted.header.contains_key(*name) && !changes.remove.contains(name));
+    let gone: Vec<&str> = changes.remove.iter().chain(absent).map(HeaderName::as_str).collect();
+    if !gone.is_empty() {
+        // Names joined by commas are always a value.
+        headers.extend(HeaderValue::try_from(gone.join(",")).ok().map(|gone| (TO_REMOVE, gone)));
+    }
+    Ok(Answer::admission(headers))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::{super::forwarded::tests::asked, *};
+
+    const FIELDS: [(&str, &str); 3] =
+        [("host", "api.contoso.example"), ("x-forwarded-proto", "https"), ("x-forwarded-for", "203.0.113.7")];
+
+    #[test]
+    fn the_path_stands_behind_the_prefix() {
+        let question = question(asked("/decide/orders/1?x=%2F", &FIELDS)).unwrap();
+        assert_eq!((question.target.as_str(), question.host.to_str().unwrap()), ("/orders/1?x=%2F", "api.contoso.example"));
+
+        for target in ["/decide", "/orders", "/decidex", "/decide?x"] {
+            assert!(self::question(asked(target, &FIELDS)).is_err(), "{target}");
+        }
+        for missing in 0..FIELDS.len() {
+            let fields: Vec<_> =
+                FIELDS.into_iter().enumerate().filter(|(at, _)| *at != missing).map(|(_, field)| field).collect();
+            assert!(self::question(asked("/decide/orders", &fields)).is_err(), "{missing}");
+        }
+    }
+
+    #[test]
+    fn an_admission_names_what_is_set_and_what_is_removed() {
+        let map = |fields: &[(&'static str, &'static str)]| -> HeaderMap {
+            fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+        };
+        let (received, header) = (map(&[("x_user", "evil"), ("accept", "*/*")]), map(&[("x-user", "nia"), ("accept", "*/*")]));
+        let admitted = Admitted { received: &received, header: &header };
+        let names = ["x-user", "x-groups"].map(HeaderName::from_static);
+
+        let answer = admit(&admitted, &names, &names).unwrap();
+
+        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(
+            answer.headers,
+            map(&[("x-user", "nia"), ("x-envoy-auth-headers-to-remove", "x_user,x-groups"), ("cache-control", "no-store")])
+        );
+        assert!(admit(&admitted, &names[1..], &[]).is_err(), "a name that Envoy would not take");
+    }
+}
