@@ -21,7 +21,7 @@ use super::Admin;
 use crate::{
     config::{Config, DEFAULT_ADMIN},
     gateway::runtime::AdminRules,
-    listener::{self, Drain, Drainer, Limits, Listener, ListenerSettings},
+    listener::{self, Drain, Drainer, InheritedSocket, InheritedSockets, Limits, Listener, ListenerSettings},
 };
 
 /// The admin listener, and the separate health listener, if there is one.
@@ -80,17 +80,18 @@ impl AdminListeners {
     ///
     /// # Errors
     /// Fails if an address cannot be listened on.
-    pub(crate) fn bind(&self, config: &Config) -> Result<BoundAdmin, BindError> {
+    pub(crate) fn bind(&self, config: &Config, inherited: &InheritedSockets) -> Result<BoundAdmin, BindError> {
         let address = config.admin.as_ref().map_or(DEFAULT_ADMIN, |admin| &admin.address);
         let health = config.health.as_ref().map(|health| &*health.address);
         // Where one listener leaves an address the other may take it over; where it stays, that is an address in use.
         let left = |open: &Option<Open>, wanted: Option<&str>| !is_at(open.as_ref(), wanted);
         let from_health = self.health.as_ref().filter(|_| left(&self.health, health));
         let from_own = self.own.as_ref().filter(|_| left(&self.own, Some(address)));
-        let own = if is_at(self.own.as_ref(), Some(address)) { None } else { Some(bind(address, "admin", from_health)?) };
+        let own =
+            if is_at(self.own.as_ref(), Some(address)) { None } else { Some(bind(address, "admin", from_health, inherited)?) };
         let health = match health {
             Some(health) if is_at(self.health.as_ref(), Some(health)) => None,
-            Some(health) => Some(Some(bind(health, "health", from_own)?)),
+            Some(health) => Some(Some(bind(health, "health", from_own, inherited)?)),
             None => self.health.is_some().then_some(None),
         };
         Ok(BoundAdmin { own, health })
@@ -137,6 +138,16 @@ impl AdminListeners {
         }
     }
 
+    /// Returns the open sockets with the names of their listeners.
+    ///
+    /// # Errors
+    /// Fails if a descriptor cannot be duplicated.
+    pub(crate) fn sockets(&self) -> io::Result<Vec<InheritedSocket>> {
+        let named = |(name, open): (&str, &Open)| Ok(InheritedSocket { name: name.into(), socket: open.socket.try_clone()? });
+        let own = self.own.iter().map(|open| ("admin", open));
+        own.chain(self.health.iter().map(|open| ("health", open))).map(named).collect()
+    }
+
     /// Returns the address of the admin listener.
     pub(crate) fn own_address(&self) -> Option<SocketAddr> {
         self.own.as_ref().map(|open| open.local)
@@ -155,11 +166,14 @@ fn is_at(open: Option<&Open>, wanted: Option<&str>) -> bool {
     open.written == wanted || wanted.parse() == Ok(open.local)
 }
 
-fn bind(address: &str, role: &str, from: Option<&Open>) -> Result<Bound, BindError> {
+fn bind(address: &str, role: &str, from: Option<&Open>, inherited: &InheritedSockets) -> Result<Bound, BindError> {
     let open = || {
         let socket = match from.filter(|open| is_at(Some(open), Some(address))) {
             Some(open) => open.socket.try_clone()?,
-            None => TcpListener::bind(address)?,
+            None => match inherited.take(role, address.parse().ok()).into_iter().next() {
+                Some(socket) => socket,
+                None => TcpListener::bind(address)?,
+            },
         };
         socket.set_nonblocking(true)?;
         let served = socket.try_clone()?;

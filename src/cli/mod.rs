@@ -17,9 +17,10 @@ pub mod dev_tenant;
 pub mod doctor;
 pub mod explain;
 pub mod import;
+pub mod health;
+mod platform;
 pub mod run;
 pub mod schema;
-mod signals;
 pub mod test;
 pub mod token;
 
@@ -57,6 +58,8 @@ enum Command {
     Doctor(doctor::DoctorArguments),
     /// Import policies and estates of Azure API Management
     Import(import::ImportArguments),
+    /// Ask a running gateway whether it is ready, as the health check of a container
+    Health(health::HealthArguments),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArguments),
 }
@@ -82,6 +85,7 @@ impl Arguments {
             Command::Explain(arguments) => explain::run(&arguments),
             Command::Doctor(arguments) => doctor::run(&arguments),
             Command::Import(arguments) => import::run(&arguments),
+            Command::Health(arguments) => health::run(&arguments),
             Command::Completions(arguments) => completions::run(&arguments),
         }
     }

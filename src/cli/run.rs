@@ -1,16 +1,26 @@
 //! `entrada run`: serves the routes of a config until it is stopped.
 
-use std::{fmt, io::IsTerminal as _, path::PathBuf, process::ExitCode};
+use std::{
+    fmt,
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::Args;
+use tokio::sync::oneshot;
 
 use super::{
     config_file::ConfigFile,
-    signals::{SignalAction, Signals},
+    platform::{
+        ServiceManager, SignalAction, Signals, activated_sockets,
+        take_over::{HandOver, Predecessor, Successor},
+    },
 };
 use crate::{
     config::{Document, Fingerprint, Report},
+    listener::{InheritedSocket, InheritedSockets},
     server::{self, Server, ServerError, ServerOptions},
     settings::watch::Watch,
     telemetry::{self, LogLevel},
@@ -24,6 +34,9 @@ pub struct RunArguments {
     /// The number of threads that carry requests [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
+    /// Take over the listening sockets of the gateway that waits at this unix socket, if there is one, and wait there for the next
+    #[arg(long, value_name = "SOCKET")]
+    take_over: Option<PathBuf>,
 }
 
 /// Serves until SIGTERM, SIGINT or SIGQUIT, then drains. SIGHUP or a changed file reloads, SIGUSR1 reopens the files of records.
@@ -47,7 +60,15 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     if let Some(workers) = arguments.workers {
         options.workers = workers.into();
     }
-    let mut server = match Server::start(&document, options) {
+    let manager = ServiceManager::find();
+    let (predecessor, sockets) = match inherited_sockets(arguments) {
+        Ok(inherited) => inherited,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the gateway cannot start");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    let mut server = match Server::start_with_sockets(&document, options, InheritedSockets::new(sockets)) {
         Ok(server) => server,
         Err(ServerError::Config(report)) => return Ok(cannot_start(&report)),
         Err(error) => {
@@ -59,11 +80,23 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     if let Some(address) = server.admin_address() {
         tracing::info!(%address, "the console is here");
     }
-    control.block_on(serve(&mut server, signals, arguments, &document));
+    warn_of_unreachable_probes(&server);
+    control.block_on(serve(&mut server, signals, (&manager, predecessor), arguments, &document));
+    manager.tell("STOPPING=1\nSTATUS=draining");
     tracing::info!("draining");
     server.drain();
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Warns in a pod whose probes nobody can ask: the kubelet asks at the pod's address.
+fn warn_of_unreachable_probes(server: &Server) {
+    let probes = server.health_address().or_else(|| server.admin_address());
+    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+        && let Some(address) = probes.filter(|address| address.ip().is_loopback())
+    {
+        tracing::warn!(%address, "the kubelet cannot reach the probes: write `health: { address: \"0.0.0.0:9902\" }`");
+    }
 }
 
 /// Tells why the config cannot be used: a person in full, a log one event a fault.
@@ -87,21 +120,138 @@ fn load(arguments: &RunArguments) -> Result<Document, Report> {
 }
 
 /// Handles signals and file changes until the process is stopped.
-async fn serve(server: &mut Server, mut signals: Signals, arguments: &RunArguments, document: &Document) {
+async fn serve(
+    server: &mut Server,
+    mut signals: Signals,
+    (manager, predecessor): (&ServiceManager, Option<Predecessor>),
+    arguments: &RunArguments,
+    document: &Document,
+) {
+    let mut succession = Succession::begin(predecessor, arguments.take_over.as_deref());
+    let mut signs_of_life = ServiceManager::watchdog().map(tokio::time::interval);
+    manager.tell("READY=1\nSTATUS=serving");
     let mut in_force = document.fingerprint.clone();
     let mut watch = Watch::new(watched(server, document));
     loop {
         let (told, cause) = tokio::select! {
             told = signals.next() => (told, Cause::Signal),
             files = watch.changed() => (SignalAction::Reload, Cause::Files(files)),
+            () = succession.next(server) => return tracing::info!("a successor serves"),
+            () = next(&mut signs_of_life) => {
+                // Only of a process whose workers carry requests: this thread alone would prove nothing.
+                if server.workers_respond().await {
+                    manager.tell("WATCHDOG=1");
+                }
+                continue;
+            }
         };
         match told {
-            SignalAction::Drain => return,
-            SignalAction::Reload => reload(server, arguments, (&mut watch, &mut in_force), &cause),
+            SignalAction::Drain => return announce(server, &mut signals).await,
+            SignalAction::Reload => {
+                manager.tell_of_reload();
+                reload(server, arguments, (&mut watch, &mut in_force), &cause);
+                manager.tell("READY=1");
+            }
             SignalAction::Reopen => reopen(server),
             SignalAction::Nothing(signal) => tracing::info!(signal, "a signal without a meaning was ignored"),
         }
     }
+}
+
+/// Returns the sockets that other processes opened, and the gateway that this one takes over from, if there is one.
+fn inherited_sockets(arguments: &RunArguments) -> anyhow::Result<(Option<Predecessor>, Vec<InheritedSocket>)> {
+    let mut sockets = activated_sockets()?;
+    let predecessor = match arguments.take_over.as_deref().map(Predecessor::ask).transpose()?.flatten() {
+        Some((predecessor, handed)) => {
+            tracing::info!(sockets = handed.len(), "taking over from the gateway in service");
+            sockets.extend(handed);
+            Some(predecessor)
+        }
+        None => None,
+    };
+    Ok((predecessor, sockets))
+}
+
+/// The change from one gateway to the next one.
+#[derive(Debug, Default)]
+struct Succession {
+    hand_over: Option<HandOver>,
+    /// The word of a successor that has the sockets and does not serve yet.
+    word: Option<oneshot::Receiver<()>>,
+}
+
+impl Succession {
+    /// Lets the predecessor go, and waits at its place. Must be called within a runtime.
+    fn begin(predecessor: Option<Predecessor>, path: Option<&Path>) -> Self {
+        let hand_over = path.and_then(|path| {
+            let listening = HandOver::listen(path);
+            if let Err(error) = &listening {
+                tracing::error!(error = format!("{error:#}"), "this gateway serves, and cannot be taken over from");
+            }
+            listening.ok()
+        });
+        if let Some(predecessor) = predecessor {
+            predecessor.release();
+        }
+        Self { hand_over, word: None }
+    }
+
+    /// Waits until a successor serves. Each that asks gets the sockets; one that fails changes nothing.
+    async fn next(&mut self, server: &Server) {
+        loop {
+            let asked = async {
+                match &mut self.hand_over {
+                    Some(hand_over) => hand_over.successor().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let told = async {
+                match &mut self.word {
+                    Some(word) => word.await.is_ok(),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                successor = asked => self.word = hand_over(successor, server),
+                serves = told => {
+                    if serves {
+                        return;
+                    }
+                    tracing::error!("the successor failed; this gateway serves on");
+                    self.word = None;
+                }
+            }
+        }
+    }
+}
+
+/// Hands the sockets to a successor. Returns its word; `None` if it does not take them.
+fn hand_over(successor: Successor, server: &Server) -> Option<oneshot::Receiver<()>> {
+    let handed = server.listening_sockets().and_then(|sockets| successor.hand_over(&sockets));
+    match &handed {
+        Ok(_) => tracing::info!("a successor has the listening sockets"),
+        Err(error) => tracing::error!(%error, "a successor did not take the listening sockets; this gateway serves on"),
+    }
+    handed.ok()
+}
+
+/// Waits for the next tick; for ever without an interval.
+async fn next(interval: &mut Option<tokio::time::Interval>) {
+    match interval {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Says that the end is near, and goes on accepting connections for `drain-delay`, or until a second signal to stop.
+async fn announce(server: &Server, signals: &mut Signals) {
+    let delay = server.announce_drain();
+    if delay.is_zero() {
+        return;
+    }
+    tracing::info!(?delay, "not ready any more; connections are still accepted for the delay");
+    let again = async { while signals.next().await != SignalAction::Drain {} };
+    let _ = tokio::time::timeout(delay, again).await;
 }
 
 /// Reopens the files of records after they were moved away.

@@ -78,7 +78,10 @@ pub struct Config {
     pub named_values: BTreeMap<String, NamedValueConfig>,
     /// The listeners of the gateway; at least one.
     pub listeners: Vec<ListenerConfig>,
-    /// The time for which requests may continue after SIGTERM before their connections are closed. Default: 30s.
+    /// The time after SIGTERM for which connections are still accepted while `/readyz` says no already, so that balancers turn away
+    /// first. Default: 0s.
+    pub drain_delay: Option<ConfigDuration>,
+    /// The time for which requests may continue after SIGTERM, and after `drain-delay`, before their connections are closed. Default: 30s.
     pub drain_timeout: Option<ConfigDuration>,
     /// The read-only admin listener. Default: 127.0.0.1:9901.
     pub admin: Option<AdminConfig>,

@@ -27,7 +27,7 @@ use crate::{
         DataPlane,
         runtime::{Purpose, Runtime, RuntimeContext},
     },
-    listener::{self, Drain, Drainer, Listener, ListenerSettings},
+    listener::{self, Drain, Drainer, InheritedSocket, InheritedSockets, Listener, ListenerSettings},
     settings::{Faults, Lint, Place},
     telemetry::{self, Exporter, Metrics, OtlpSettings, Traces},
 };
@@ -97,12 +97,15 @@ pub struct Server {
     workers: Vec<Worker>,
     writer: Option<JoinHandle<()>>,
     background: Option<tokio::runtime::Runtime>,
+    drain_delay: Duration,
     drain_timeout: Duration,
     /// The word that ends the export of traces and metrics, if there is one.
     export: Option<oneshot::Sender<std::sync::mpsc::Sender<()>>>,
     /// The sinks of records, and the folder that file names are relative to.
     sinks: (AuditConfig, PathBuf),
     options: ServerOptions,
+    /// Sockets that another process opened.
+    sockets: InheritedSockets,
 }
 
 /// The identity of a listener: it is the same across reloads as long as its name and address stay.
@@ -117,6 +120,8 @@ struct RunningListener {
     listener: Arc<Listener>,
     local: SocketAddr,
     drainer: Drainer,
+    /// Its sockets, for a gateway that takes over. They keep the address: whoever drains closes them first.
+    sockets: Vec<std::net::TcpListener>,
 }
 
 /// A listener with open sockets, one for each worker, that is not served yet.
@@ -140,6 +145,8 @@ enum Command {
     Serve { socket: std::net::TcpListener, listener: Arc<Listener>, drain: Drain },
     /// Drop the previous rules: there are new ones, and without a request nothing else would notice.
     Refresh,
+    /// Answer: the supervisor wants to know that the worker carries requests.
+    Answer(oneshot::Sender<()>),
 }
 
 impl Server {
@@ -148,6 +155,20 @@ impl Server {
     /// # Errors
     /// Fails if the config is faulty, or if a resource that it names is unavailable.
     pub fn start(document: &Document, options: ServerOptions) -> Result<Self, ServerError> {
+        Self::start_with_sockets(document, options, InheritedSockets::default())
+    }
+
+    /// Does the same with listening sockets that another process opened: a listener takes those at its address, else those with its
+    /// name, and opens its own only where there are none.
+    ///
+    /// # Errors
+    /// Fails as [`Server::start`] does.
+    #[doc(hidden)]
+    pub fn start_with_sockets(
+        document: &Document,
+        options: ServerOptions,
+        sockets: InheritedSockets,
+    ) -> Result<Self, ServerError> {
         let config = &document.config;
         raise_open_files();
         let metrics = Arc::new(Metrics::default());
@@ -205,17 +226,22 @@ impl Server {
             audit,
             background: Some(background),
             export,
+            drain_delay: drain_delay(config),
             drain_timeout: drain_timeout(config),
             sinks: (config.audit.clone(), document.base.clone()),
             options,
+            sockets,
         };
-        let admin = server.admin.bind(config)?;
+        let admin = server.admin.bind(config, &server.sockets)?;
         server.serve_admin(admin, config);
         let runtime = server.runtime();
         let bound = server.bind(&runtime)?;
         runtime.start(server.handle());
         server.handle().spawn(expiry_notices::tell(server.runtime.clone()));
         server.serve(bound);
+        for unused in server.sockets.close_rest() {
+            tracing::warn!(socket = unused, "no listener has the name or the address of an inherited socket; it was closed");
+        }
         Ok(server)
     }
 
@@ -248,7 +274,7 @@ impl Server {
         let before = self.runtime.load_full();
         let (runtime, report) = build_with_report(document, &self.options, Purpose::Listeners, &self.metrics, Some(&before))?;
         let bound = self.bind(&runtime)?;
-        let admin = self.admin.bind(&document.config)?;
+        let admin = self.admin.bind(&document.config, &self.sockets)?;
         self.audit.reopen(&document.config.audit, &document.base).map_err(ServerError::Audit)?;
         self.sinks = (document.config.audit.clone(), document.base.clone());
         // From here on nothing fails. The rules come first, so that a new listener never meets the old ones.
@@ -260,6 +286,7 @@ impl Server {
         self.written.store(Arc::new(document.written()));
         self.workers.iter().for_each(Worker::refresh);
         before.partners.give_way_to(&runtime.partners);
+        self.drain_delay = drain_delay(&document.config);
         self.drain_timeout = drain_timeout(&document.config);
         self.serve(bound);
         self.serve_admin(admin, &document.config);
@@ -285,13 +312,21 @@ impl Server {
                 let sockets = if self.listeners.contains_key(&key) {
                     Vec::new()
                 } else {
-                    listener::bind(address, self.options.workers)
+                    self.sockets_of(&rules.name, address)
                         .map_err(|source| ServerError::Bind { address: address.to_string(), source })?
                 };
                 all.push(Bound { key, settings: share.applied(rules.settings.clone()), sockets });
             }
         }
         Ok(all)
+    }
+
+    /// Returns the sockets of a new listener: inherited ones, or its own.
+    fn sockets_of(&self, name: &str, address: SocketAddr) -> io::Result<Vec<std::net::TcpListener>> {
+        match self.sockets.take(name, Some(address)) {
+            inherited if inherited.is_empty() => listener::bind(address, self.options.workers),
+            inherited => listener::spread(inherited, self.options.workers),
+        }
     }
 
     /// Serves new listeners, applies new settings to existing ones, and drains removed ones.
@@ -312,15 +347,16 @@ impl Server {
             let Some(local) = sockets.first().and_then(|socket| socket.local_addr().ok()) else { continue };
             let listener = Listener::new(key.name.clone(), settings);
             let (drainer, drain) = Drainer::new();
-            for (worker, socket) in self.workers.iter().zip(sockets) {
+            let copies = sockets.iter().filter_map(|socket| socket.try_clone().ok()).collect();
+            for (worker, socket) in self.workers.iter().cycle().zip(sockets) {
                 worker.tell(Command::Serve { socket, listener: listener.clone(), drain: drain.clone() });
             }
             tracing::info!(listener = %key.name, address = %local, "listening");
-            self.listeners.insert(key, RunningListener { listener, local, drainer });
+            self.listeners.insert(key, RunningListener { listener, local, drainer, sockets: copies });
         }
         for (key, running) in gone {
             tracing::info!(listener = %key.name, address = %running.local, "no longer listening");
-            running.drainer.drain(self.drain_timeout);
+            running.drain(self.drain_timeout);
         }
         self.tell_of_connections();
     }
@@ -380,13 +416,48 @@ impl Server {
         &self.audit
     }
 
+    /// Returns the sockets of all listeners, for a gateway that takes over.
+    ///
+    /// # Errors
+    /// Fails if the process has too many open files.
+    #[doc(hidden)]
+    pub fn listening_sockets(&self) -> io::Result<Vec<InheritedSocket>> {
+        let mut all = self.admin.sockets()?;
+        for (key, running) in &self.listeners {
+            for socket in &running.sockets {
+                all.push(InheritedSocket { name: (&*key.name).into(), socket: socket.try_clone()? });
+            }
+        }
+        Ok(all)
+    }
+
+    /// Returns whether all workers respond within a second.
+    #[doc(hidden)]
+    pub async fn workers_respond(&self) -> bool {
+        let answers: Vec<_> = self.workers.iter().map(Worker::ask).collect();
+        let all = async {
+            for answer in answers {
+                if answer.await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        tokio::time::timeout(Duration::from_secs(1), all).await.unwrap_or(false)
+    }
+
+    /// Tells balancers by `/readyz` that the end is near. Returns the time for which connections are still to be accepted.
+    #[doc(hidden)]
+    pub fn announce_drain(&self) -> Duration {
+        self.lifecycle.drains();
+        self.drain_delay
+    }
+
     /// Stops accepting connections, lets the requests in progress end, and stops. Those not finished after `drain-timeout` are
     /// aborted.
     pub fn drain(mut self) {
         self.lifecycle.drains();
-        for running in self.listeners.values() {
-            running.drainer.drain(self.drain_timeout);
-        }
+        self.listeners.drain().for_each(|(_, running)| running.drain(self.drain_timeout));
         for worker in self.workers.drain(..) {
             worker.finish();
         }
@@ -395,9 +466,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        for running in self.listeners.values() {
-            running.drainer.drain(Duration::ZERO);
-        }
+        self.listeners.drain().for_each(|(_, running)| running.drain(Duration::ZERO));
         for worker in self.workers.drain(..) {
             worker.finish();
         }
@@ -424,6 +493,14 @@ impl Drop for Server {
     }
 }
 
+impl RunningListener {
+    /// Stops listening, and lets its requests go on for the time.
+    fn drain(self, timeout: Duration) {
+        drop(self.sockets);
+        self.drainer.drain(timeout);
+    }
+}
+
 impl Worker {
     fn spawn(gateway: DataPlane, index: usize) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -437,6 +514,7 @@ impl Worker {
                             serving.spawn(listener::serve(socket, listener, gateway.clone(), drain));
                         }
                         Command::Refresh => drop(gateway.snapshot()),
+                        Command::Answer(answer) => drop(answer.send(())),
                     }
                 }
                 while serving.join_next().await.is_some() {}
@@ -447,6 +525,12 @@ impl Worker {
 
     fn refresh(&self) {
         self.tell(Command::Refresh);
+    }
+
+    fn ask(&self) -> oneshot::Receiver<()> {
+        let (answer, answered) = oneshot::channel();
+        self.tell(Command::Answer(answer));
+        answered
     }
 
     fn tell(&self, command: Command) {
@@ -515,6 +599,10 @@ fn export(
             None
         }
     }
+}
+
+fn drain_delay(config: &Config) -> Duration {
+    config.drain_delay.map_or(Duration::ZERO, |span| span.0)
 }
 
 fn drain_timeout(config: &Config) -> Duration {

@@ -79,6 +79,7 @@ mod secret_fields;
 mod secret_headers;
 mod server_states;
 mod shared_limits;
+mod service;
 mod shared_lists;
 mod signals;
 mod spellings;

@@ -35,6 +35,7 @@ mod drain;
 mod http1;
 mod http2;
 pub(crate) mod informational;
+mod inherited;
 mod interim_fields;
 mod introduction;
 mod opening;
@@ -60,6 +61,7 @@ pub use client_certificates::load_authorities;
 pub use client_certificates::{ClientCertificateMode, ClientCertificates, ClientCertificatesConfig};
 pub use config::{LimitsConfig, SettingsConfig, TlsConfig};
 pub use drain::{Drain, Drainer};
+pub use inherited::{InheritedSocket, InheritedSockets, spread};
 
 pub use http1::{Upgrade, UpgradeError, Upgraded, WholeRequest, read_request};
 pub use http2::serve_http2;

@@ -11,18 +11,7 @@ use tokio::{
     sync::mpsc,
 };
 
-/// The meaning of a signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SignalAction {
-    /// TERM, INT or QUIT: finish the requests in progress, and end.
-    Drain,
-    /// HUP: read the config again.
-    Reload,
-    /// USR1: reopen the files of records.
-    Reopen,
-    /// Any other: do nothing.
-    Nothing(i32),
-}
+use super::super::SignalAction;
 
 /// The signals with a meaning.
 const KNOWN: [(SignalKind, SignalAction); 5] = [
@@ -49,14 +38,14 @@ fn unknown() -> impl Iterator<Item = SignalKind> {
 
 /// The received signals.
 #[derive(Debug)]
-pub(super) struct Signals(mpsc::UnboundedReceiver<SignalAction>);
+pub(in crate::cli) struct Signals(mpsc::UnboundedReceiver<SignalAction>);
 
 impl Signals {
     /// Catches signals from now on. Must be called within a runtime, which has to run for signals to be received.
     ///
     /// # Errors
     /// Fails if a signal with a meaning cannot be caught.
-    pub(super) fn catch() -> io::Result<Self> {
+    pub(in crate::cli) fn catch() -> io::Result<Self> {
         let (told, signals) = mpsc::unbounded_channel();
         for (kind, meaning) in KNOWN {
             pass_on(signal(kind)?, meaning, told.clone());
@@ -71,7 +60,7 @@ impl Signals {
     }
 
     /// Returns the next one.
-    pub(super) async fn next(&mut self) -> SignalAction {
+    pub(in crate::cli) async fn next(&mut self) -> SignalAction {
         match self.0.recv().await {
             Some(told) => told,
             None => std::future::pending().await,
