@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use super::{Admin, status::listener_certificates};
 use crate::{
+    audit::SinkStatus,
     base::counts::DURATIONS,
     credentials::CredentialStatus,
     entra::{KeySetStatus, VerifiedTokenCacheStatus},
@@ -26,13 +27,7 @@ impl Admin {
         self.metrics.write(text);
         runtime.partners.write_metrics(&runtime.clock, text);
         self.write_config(&runtime, text);
-        text.single(
-            "entrada_audit_records_written_total",
-            "counter",
-            "Audit records that were handed to the sinks.",
-            self.audit.written(),
-        );
-        text.single("entrada_audit_records_lost_total", "counter", "Audit records that no sink took.", self.audit.dropped());
+        write_sinks(&self.audit.status(), self.audit.dropped(), text);
         runtime.limits.write_metrics(text);
         if let Some(store) = &runtime.limit_store {
             store.write_metrics(text);
@@ -65,6 +60,32 @@ impl Admin {
             self.lifecycle.reloaded_at(),
         );
     }
+}
+
+/// Writes what became of audit records, for each sink; what found no room in the buffers before them has the sink `buffers`.
+fn write_sinks(sinks: &[SinkStatus], lost: u64, text: &mut MetricsText) {
+    let name = "entrada_audit_records_written_total";
+    text.family(name, "counter", "Audit records that a sink took.");
+    sinks.iter().for_each(|sink| text.sample(name, &[("sink", &sink.name)], sink.written));
+    let name = "entrada_audit_records_lost_total";
+    text.family(name, "counter", "Audit records that a sink did not take, or that found no room.");
+    text.sample(name, &[("sink", "buffers")], lost);
+    sinks.iter().for_each(|sink| text.sample(name, &[("sink", &sink.name)], sink.dropped));
+    let name = "entrada_audit_failures_total";
+    text.family(name, "counter", "Failures of a sink of audit records.");
+    sinks.iter().for_each(|sink| text.sample(name, &[("sink", &sink.name)], sink.failures));
+    let mut waiting = |name: &str, help: &str, value: &dyn Fn(&SinkStatus) -> Option<u64>| {
+        text.family(name, "gauge", help);
+        for sink in sinks {
+            if let Some(value) = value(sink) {
+                text.sample(name, &[("sink", &sink.name)], value);
+            }
+        }
+    };
+    waiting("entrada_audit_spooled_bytes", "Bytes of audit records that wait for a sink.", &|sink| sink.spooled_bytes);
+    waiting("entrada_audit_oldest_seconds", "The age of the oldest audit record that waits for a sink.", &|sink| {
+        sink.oldest_seconds
+    });
 }
 
 fn write_listener_certificates(certificates: &[ListenerCertificateStatus], text: &mut MetricsText) {

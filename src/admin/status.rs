@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::{Admin, shown::ShownPartner};
 use crate::{
     address::AddressSetStatus,
+    audit::SinkStatus,
     entra::KeySetStatus,
     gateway::runtime::Runtime,
     limits::store::StoreStatus,
@@ -62,6 +63,8 @@ pub(super) struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     last_reload_error: Option<String>,
     audit_records_lost: u64,
+    /// The sinks of audit records.
+    audit_sinks: Vec<SinkStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     open_files: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -294,6 +297,7 @@ impl Admin {
             generation: runtime.generation,
             last_reload_error: self.lifecycle.last_reload_error().map(|error| error.to_string()),
             audit_records_lost: self.audit.dropped(),
+            audit_sinks: self.audit.status(),
             open_files: connections.open_files,
             connections_warning: connections.warning(),
             listeners: connections.listeners.iter().map(ListenerStatus::of).collect(),

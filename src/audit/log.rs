@@ -1,9 +1,7 @@
 //! The buffers of audit records, and the thread that writes them out.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Write},
-    path::{Path, PathBuf},
+    io,
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -13,9 +11,14 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 
-use super::{AuditConfig, RecentRecords, SinkConfig};
-
+use super::{
+    AuditConfig, RecentRecords, SinkStatus,
+    outlet::{AuditContext, Outlet},
+    own_record::{OwnKind, OwnRecord},
+    sink::count_lines,
+};
 use crate::base::lock::lock;
 
 /// The longest time before a record is written.
@@ -23,10 +26,6 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The size limit of one worker's buffer while the sinks accept nothing, in bytes.
 const BUFFER_LIMIT: usize = 16 << 20;
-
-/// The widest mode of a file of records.
-#[cfg(unix)]
-const FILE_MODE: u32 = 0o640;
 
 /// The memory that a buffer keeps between flushes: as much as a busy worker fills in that time. Growing it again each time costs
 /// more than the records.
@@ -39,16 +38,17 @@ const BUFFER_KEPT: usize = 2 << 20;
 pub struct AuditLog {
     buffers: Box<[Mutex<Vec<u8>>]>,
     dropped: AtomicU64,
-    written: AtomicU64,
+    /// Those of the dropped ones that records tell of.
+    told: AtomicU64,
     recent: RecentRecords,
-    outlet: Mutex<SinkWriter>,
+    writing: Mutex<Writing>,
     stop: (Mutex<bool>, Condvar),
 }
 
 /// The sinks, and the buffer that replaces a worker's while that is written out.
 #[derive(Debug)]
-struct SinkWriter {
-    sinks: Vec<Sink>,
+struct Writing {
+    outlet: Outlet,
     /// Empty except during a flush.
     spare: Vec<u8>,
 }
@@ -85,37 +85,36 @@ impl WorkerLog {
     }
 }
 
-#[derive(Debug)]
-enum Sink {
-    Stdout,
-    File(PathBuf, File),
-}
-
 impl AuditLog {
-    /// Opens a log for this many workers, with its sinks.
+    /// Opens a log for this many workers, with its sinks. Those that cross a network begin with [`start`](Self::start).
     ///
     /// # Errors
-    /// Fails if a sink's file cannot be opened.
-    pub fn open(config: &AuditConfig, base: &Path, workers: usize) -> io::Result<Arc<Self>> {
+    /// Fails if a sink's file or the spool cannot be opened.
+    pub(crate) fn open(config: &AuditConfig, context: AuditContext<'_>, workers: usize) -> io::Result<Arc<Self>> {
+        let outlet = Outlet::open(config, context)?;
         Ok(Arc::new(Self {
             buffers: (0..workers).map(|_| Mutex::default()).collect(),
             dropped: AtomicU64::new(0),
-            written: AtomicU64::new(0),
+            told: AtomicU64::new(0),
             recent: RecentRecords::default(),
-            outlet: Mutex::new(SinkWriter { sinks: open_sinks(config, base)?, spare: Vec::new() }),
+            writing: Mutex::new(Writing { outlet, spare: Vec::new() }),
             stop: Default::default(),
         }))
     }
 
-    /// Switches to other sinks; files are reopened, so that they can be moved away.
+    /// Starts the delivery to sinks that cross a network.
+    pub(crate) fn start(&self, background: &Handle) {
+        lock(&self.writing).outlet.start(background);
+    }
+
+    /// Switches to other sinks; files are reopened, so that they can be moved away. Sinks that stay keep what they have.
     ///
     /// # Errors
-    /// Fails if a sink's file cannot be opened; the old sinks then stay.
-    pub fn reopen(&self, config: &AuditConfig, base: &Path) -> io::Result<()> {
-        let sinks = open_sinks(config, base)?;
+    /// Fails if a sink's file or the spool cannot be opened; the old sinks then stay.
+    pub(crate) fn reopen(&self, config: &AuditConfig, context: AuditContext<'_>) -> io::Result<()> {
+        // What was recorded before the switch goes to the sinks of that time.
         self.flush();
-        lock(&self.outlet).sinks = sinks;
-        Ok(())
+        lock(&self.writing).outlet.reopen(config, context)
     }
 
     /// Returns the number of records that were lost because no sink accepted them.
@@ -123,9 +122,9 @@ impl AuditLog {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Returns the number of records that were handed to the sinks.
-    pub fn written(&self) -> u64 {
-        self.written.load(Ordering::Relaxed)
+    /// Returns the state of each sink.
+    pub fn status(&self) -> Vec<SinkStatus> {
+        lock(&self.writing).outlet.status()
     }
 
     /// Returns the newest records, oldest first, each one JSON object.
@@ -154,8 +153,10 @@ impl AuditLog {
                     .map_or(true, |(stopped, _)| *stopped);
                 log.flush();
                 if stopped {
+                    lock(&log.writing).outlet.close();
                     return;
                 }
+                lock(&log.writing).outlet.tick();
             }
         })
     }
@@ -166,94 +167,45 @@ impl AuditLog {
         self.stop.1.notify_all();
     }
 
+    /// Waits, some seconds at most, until the sinks that cross a network have what was recorded; what they do not have then waits in the
+    /// spool for the next process.
+    pub fn finish(&self) {
+        let finishing = lock(&self.writing).outlet.finish();
+        if let Some(finishing) = finishing {
+            finishing.wait();
+        }
+    }
+
     /// Writes out the content of the buffers.
     pub fn flush(&self) {
-        let mut outlet = lock(&self.outlet);
-        let SinkWriter { sinks, spare: lines } = &mut *outlet;
+        let mut writing = lock(&self.writing);
+        let Writing { outlet, spare: lines } = &mut *writing;
+        self.tell_of_dropped(outlet);
         for buffer in &self.buffers {
             std::mem::swap(&mut *lock(buffer), lines);
             if lines.is_empty() {
                 continue;
             }
-            let records = memchr::memchr_iter(b'\n', lines).count() as u64;
-            self.written.fetch_add(records, Ordering::Relaxed);
-            for sink in sinks.iter_mut() {
-                if let Err(error) = sink.write(lines) {
-                    // Standard error, not the log: the log may go to the very place that failed.
-                    eprintln!("audit records could not be written: {error}");
-                    self.dropped.fetch_add(records, Ordering::Relaxed);
-                }
-            }
-            self.recent.add(lines, records as usize);
+            outlet.write(lines);
+            self.recent.add(lines, usize::try_from(count_lines(lines)).unwrap_or(usize::MAX));
             lines.clear();
             lines.shrink_to(BUFFER_KEPT);
         }
+        outlet.write_own(lines);
+        if !lines.is_empty() {
+            self.recent.add(lines, usize::try_from(count_lines(lines)).unwrap_or(usize::MAX));
+        }
+        lines.clear();
     }
-}
 
-impl Sink {
-    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Stdout => {
-                let mut stdout = io::stdout().lock();
-                stdout.write_all(lines)?;
-                stdout.flush()
-            }
-            Self::File(path, file) => {
-                file.write_all(lines).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
-            }
+    /// Records how many records found no room.
+    fn tell_of_dropped(&self, outlet: &mut Outlet) {
+        let dropped = self.dropped();
+        let count = dropped - self.told.swap(dropped, Ordering::Relaxed);
+        if count > 0 {
+            tracing::error!(records = count, "audit records found no room in the buffers, and are lost");
+            let detail = "the sinks took records more slowly than they came".to_owned();
+            outlet.say(OwnRecord { kind: OwnKind::RecordsDropped, sink: None, count: Some(count), detail });
         }
     }
-}
-
-fn open_sinks(config: &AuditConfig, base: &Path) -> io::Result<Vec<Sink>> {
-    config
-        .sinks
-        .iter()
-        .map(|sink| match sink {
-            SinkConfig::Stdout(_) => Ok(Sink::Stdout),
-            SinkConfig::File(file) => {
-                let path = base.join(&file.path);
-                let file =
-                    open_file(&path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-                Ok(Sink::File(path, file))
-            }
-        })
-        .collect()
-}
-
-/// Opens a file of records. They contain personal data, so only its owner and its group may read it, whatever the umask and
-/// whoever created it.
-fn open_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.append(true).create(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, FILE_MODE);
-    let file = options.open(path)?;
-    #[cfg(unix)]
-    narrow(&file, path)?;
-    Ok(file)
-}
-
-/// Removes permissions beyond [`FILE_MODE`] from an existing file. Devices and pipes stay as they are.
-#[cfg(unix)]
-fn narrow(file: &File, path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    let metadata = file.metadata()?;
-    let mode = metadata.permissions().mode() & 0o7777;
-    if !metadata.is_file() || mode & !FILE_MODE == 0 {
-        return Ok(());
-    }
-    let mut permissions = metadata.permissions();
-    permissions.set_mode(mode & FILE_MODE);
-    let (path, before, now) = (path.display(), format!("{mode:04o}"), format!("{:04o}", mode & FILE_MODE));
-    // Another user's file cannot be changed; the records are worth more than its mode.
-    match file.set_permissions(permissions) {
-        Ok(()) => tracing::warn!(%path, before, now, "the file of audit records could be read by others; its mode was narrowed"),
-        Err(error) => {
-            tracing::warn!(%path, mode = before, %error, "the file of audit records can be read by others, and its mode cannot be changed");
-        }
-    }
-    Ok(())
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod audit;
 pub mod certificate;
 pub mod check;
 pub mod claims_mapping;
@@ -54,6 +55,8 @@ enum Command {
     Token(token::TokenArguments),
     /// Explain the decision on one request: each step, and the fact that would turn it
     Explain(Box<explain::ExplainArguments>),
+    /// Verify files of audit records, and show them
+    Audit(audit::AuditArguments),
     /// Examine each credential, and report the broken link of its chain and its cure
     Doctor(doctor::DoctorArguments),
     /// Import policies and estates of Azure API Management
@@ -83,6 +86,7 @@ impl Arguments {
             Command::ClaimsMapping(arguments) => claims_mapping::run(&arguments),
             Command::Token(arguments) => token::run(&arguments),
             Command::Explain(arguments) => explain::run(&arguments),
+            Command::Audit(arguments) => audit::run(&arguments),
             Command::Doctor(arguments) => doctor::run(&arguments),
             Command::Import(arguments) => import::run(&arguments),
             Command::Health(arguments) => health::run(&arguments),

@@ -33,6 +33,8 @@ pub(crate) fn examples() -> tempfile::TempDir {
             ("keys/tools.pem", &made.certificate_pem),
             ("keys/build.json", &String::from_utf8_lossy(&jwks(&[key(0).jwk(None)]))),
             ("audit/readme.txt", "where records go\n"),
+            ("keys/audit-seal.pem", &made.key_pem),
+            ("secrets/workspace-key", "AAECAwQFBgcICQoLDA0ODw==\n"),
             ("blocklist.txt", "192.0.2.66\n"),
             ("tenants.txt", "aaaabbbb-0000-cccc-1111-dddd2222eeee\n"),
             (

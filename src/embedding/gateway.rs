@@ -90,11 +90,16 @@ impl Gateway {
         let options = ServerOptions { workers: options.workers.max(1), ..options };
         let metrics = Metrics::default();
         let runtime = Arc::new(ArcSwap::from_pointee(server::build(document, &options, purpose, &metrics, None)?));
-        let audit = AuditLog::open(&document.config.audit, &document.base, options.workers).map_err(ServerError::Audit)?;
+        let audit = {
+            let runtime = runtime.load();
+            let context = runtime.audit_context(&document.base);
+            AuditLog::open(&document.config.audit, context, options.workers).map_err(ServerError::Audit)?
+        };
         let planes = (0..options.workers).map(|worker| DataPlane::new(runtime.clone(), audit.clone(), worker)).collect();
         let writer = std::sync::Mutex::new(Some(audit.spawn_writer().map_err(ServerError::Thread)?));
         let background = Handle::current();
         runtime.load_full().start(&background);
+        audit.start(&background);
         Ok(Self(Arc::new(Shared {
             runtime,
             audit,
@@ -118,7 +123,7 @@ impl Gateway {
         let _reloading = lock(reloading);
         let before = runtime.load_full();
         let after = Arc::new(server::build(document, options, *purpose, metrics, Some(&before))?);
-        audit.reopen(&document.config.audit, &document.base).map_err(ServerError::Audit)?;
+        audit.reopen(&document.config.audit, after.audit_context(&document.base)).map_err(ServerError::Audit)?;
         after.start(background);
         runtime.store(after.clone());
         planes.iter().for_each(|plane| drop(plane.snapshot()));
@@ -198,6 +203,10 @@ impl Drop for Shared {
         if let Some(writer) = lock(&self.writer).take() {
             // A writer that panicked has said so.
             let _ = writer.join();
+        }
+        // On a runtime of one thread nothing is delivered while this one waits; the rest stays in the spool.
+        if self.background.metrics().num_workers() > 1 {
+            self.audit.finish();
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio::{
 use super::*;
 use crate::{
     address::AddressEntryConfig,
-    audit::{AuditConfig, AuditLog},
+    audit::{AuditConfig, AuditContext, AuditLog},
     authorization::{AuthorizationConfig, PLACEHOLDER},
     base::clock::Clock,
     config::testing::examples,
@@ -90,7 +90,8 @@ impl Live {
         let context = RuntimeContext { document, purpose: Purpose::Mounted, workers: 1, clock: &clock, metrics: &metrics };
         let runtime = Arc::new(Runtime::build(context, None, &mut faults).unwrap_or_else(|| panic!("{faults:?}")));
         OfflineKeys::Development.put(&runtime.tenants, &clock).unwrap();
-        let audit = AuditLog::open(&AuditConfig { sinks: Vec::new(), ..AuditConfig::default() }, &document.base, 1).unwrap();
+        let context = AuditContext { base: &document.base, clock: &clock, remote: None };
+        let audit = AuditLog::open(&AuditConfig::default().without_sinks(), context, 1).unwrap();
         let plane = DataPlane::new(Arc::new(ArcSwap::new(runtime.clone())), audit, 0);
         Self { runtime, clock, plane }
     }

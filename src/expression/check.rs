@@ -24,23 +24,36 @@ const TOKEN: [&str; 7] = ["claims", "kind", "tenant", "client", "subject", "scop
 
 /// Checks a parsed expression and makes it ready for evaluation.
 ///
-/// `tokens` are the names of tokens besides `token`.
 pub(super) fn check(
     parsed: &IdedExpr,
     source: &SourceInfo,
     text: &str,
-    tokens: &[Box<str>],
+    subject: Subject<'_>,
 ) -> Result<Expression, ExpressionError> {
-    let mut checker =
-        Checker { source, text, tokens, parts: 0, variables: Vec::new(), uses: Uses::default(), names: Names::default() };
+    let (tokens, of_record) = match subject {
+        Subject::Request(tokens) => (tokens, false),
+        Subject::Record => (&[][..], true),
+    };
+    let (uses, names) = (Uses::default(), Names::default());
+    let mut checker = Checker { source, text, tokens, of_record, parts: 0, variables: Vec::new(), uses, names };
     let node = checker.node(parsed, 0)?;
     Ok(Expression { node, uses: checker.uses, names: checker.names })
+}
+
+/// The subject of an expression.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Subject<'a> {
+    /// A request. The names are those of tokens besides `token`.
+    Request(&'a [Box<str>]),
+    /// A record, whose fields are names by themselves.
+    Record,
 }
 
 struct Checker<'a> {
     source: &'a SourceInfo,
     text: &'a str,
     tokens: &'a [Box<str>],
+    of_record: bool,
     parts: usize,
     variables: Vec<&'a str>,
     uses: Uses,
@@ -111,6 +124,15 @@ impl<'a> Checker<'a> {
 
     /// Returns the path that starts at one of the roots, if the expression is one.
     fn path(&mut self, expr: &'a IdedExpr) -> Checked<Option<Path>> {
+        if self.of_record {
+            return Ok(match &expr.expr {
+                Expr::Ident(name) if !self.bound(name) => {
+                    self.names.variables.push(name.as_str().into());
+                    Some(Path { field: Field::Variable(name.as_str().into()), token: None, told: name.as_str().into() })
+                }
+                _ => None,
+            });
+        }
         let (owner, name) = match &expr.expr {
             Expr::Ident(name) if name == "captures" && !self.bound(name) => {
                 self.uses.captures = true;

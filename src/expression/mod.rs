@@ -61,6 +61,7 @@ mod literal;
 mod node;
 mod operands;
 mod parse;
+mod record;
 mod template;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -74,6 +75,7 @@ use http::HeaderName;
 
 pub(crate) use self::template::{HeaderTextError, Template, condition, field_value, header_value};
 use self::{
+    check::Subject,
     evaluate::Evaluator,
     node::{Kind, Node},
 };
@@ -82,7 +84,7 @@ pub use self::{
     value::{EvaluationError, List, Map, Value},
     variables::Variables,
 };
-pub(crate) use self::{functions::could_be_two, literal::literal};
+pub(crate) use self::{functions::could_be_two, literal::literal, record::RecordCondition};
 
 /// Returns whether a token may have this name: a word that expressions can use and that has no meaning yet.
 pub(crate) fn is_free_name(name: &str) -> bool {
@@ -224,13 +226,18 @@ impl Expression {
     /// # Errors
     /// Returns the first fault only.
     pub fn parse_knowing(text: &str, tokens: &[Box<str>]) -> Result<Self, ExpressionError> {
+        Self::parse_about(text, Subject::Request(tokens))
+    }
+
+    /// Parses and checks an expression about this subject.
+    fn parse_about(text: &str, subject: Subject<'_>) -> Result<Self, ExpressionError> {
         parse::bounded(text)?;
         // The parser descends into itself for every nested part and every link of a chain, on frames of its own size: it gets a stack
         // that the limits cannot exhaust, whoever calls. This is at load, and takes some microseconds.
         thread::scope(|scope| {
             let work = || {
                 let (parsed, source) = parse::parse(text)?;
-                check::check(&parsed, &source, text, tokens)
+                check::check(&parsed, &source, text, subject)
             };
             let thread = thread::Builder::new().stack_size(limits::STACK).spawn_scoped(scope, work);
             match thread.map(thread::ScopedJoinHandle::join) {

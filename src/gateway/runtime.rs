@@ -12,6 +12,7 @@ use super::listeners::{build_decisions, build_listeners, lint_certificates};
 pub use super::{admin_rules::AdminRules, listeners::ListenerRules, recorded::Recorded};
 use crate::{
     address::AddressSets,
+    audit::{AuditContext, RemoteContext},
     base::clock::Clock,
     config::{Config, Document},
     credentials::{Credentials, CredentialsContext},
@@ -346,6 +347,16 @@ impl Runtime {
         waiting
     }
 
+    /// Returns what audit sinks that cross a network are built with.
+    pub(crate) const fn remote_context(&self) -> RemoteContext<'_> {
+        RemoteContext { credentials: &self.credentials, http: &self.http, secrets: &self.secrets, clock: &self.clock }
+    }
+
+    /// Returns what audit sinks are opened with; names of files are relative to `base`.
+    pub(crate) const fn audit_context<'a>(&'a self, base: &'a Path) -> AuditContext<'a> {
+        AuditContext { base, clock: &self.clock, remote: Some(self.remote_context()) }
+    }
+
     /// Returns the values of the secret named values.
     pub(crate) const fn secrets(&self) -> &Secrets {
         &self.secrets
@@ -466,8 +477,9 @@ fn files(
     let shown = config.upstreams.values().filter_map(|upstream| upstream.tls.client_certificate.as_ref());
     let shown = shown.flat_map(|shown| shown.files());
     let named = tls.chain(asked).chain(shown).chain(authorities).map(|file| document.path(file));
+    let seals = config.audit.sealing_file().into_iter().map(|file| document.path(file));
     let own = policies(config).into_iter().flat_map(|policy| policy.files()).map(|file| document.path(file));
-    let named = named.chain(own).chain(sets.files.iter().cloned()).chain(tenants.files());
+    let named = named.chain(own).chain(seals).chain(sets.files.iter().cloned()).chain(tenants.files());
     let named = named.chain(credentials.files().map(Path::to_owned));
     let store = config.redis.iter().flat_map(RedisConfig::files).map(|file| document.path(file));
     let named = named.chain(store);

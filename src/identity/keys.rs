@@ -17,20 +17,19 @@ use std::{
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::{
-    digest,
     encoding::{AsDer as _, PublicKeyX509Der},
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PSS_SHA256, RsaKeyPair},
 };
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
-use x509_parser::{prelude::FromDer as _, public_key::PublicKey, x509::SubjectPublicKeyInfo};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer as _, x509::SubjectPublicKeyInfo};
 
+use super::jwk::{ec_jwk, rsa_jwk};
 use crate::{
     base::clock::Clock,
     certificate::keys::{LOOSE_CURE, loose_key},
@@ -88,7 +87,7 @@ struct ScheduledKey {
 }
 
 /// A private key with its public half.
-pub(super) struct SigningKey {
+pub(crate) struct SigningKey {
     pair: Pair,
     kid: Box<str>,
     jwk: Value,
@@ -107,7 +106,7 @@ impl fmt::Debug for SigningKey {
 
 /// The reason why a key cannot be used. Never repeats a file's content.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum KeyFault {
+pub(crate) enum KeyFault {
     #[error("the file cannot be read as a private key in PEM")]
     Unreadable(#[source] rustls_pki_types::pem::Error),
     #[error("the key is neither one on the curve P-256 nor an RSA key")]
@@ -281,11 +280,12 @@ impl SigningOrder {
 
 impl SigningKey {
     /// Makes a fresh key on P-256.
-    pub(super) fn generate() -> Result<Self, KeyFault> {
+    pub(crate) fn generate() -> Result<Self, KeyFault> {
         EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| KeyFault::Library).and_then(Self::ecdsa)
     }
 
-    fn from_file(path: &Path) -> Result<Self, KeyFault> {
+    /// Reads a key from a file.
+    pub(crate) fn from_file(path: &Path) -> Result<Self, KeyFault> {
         let key = PrivateKeyDer::from_pem_file(path).map_err(KeyFault::Unreadable)?;
         let der = key.secret_der();
         let ecdsa = match &key {
@@ -306,12 +306,8 @@ impl SigningKey {
     }
 
     fn ecdsa(pair: EcdsaKeyPair) -> Result<Self, KeyFault> {
-        // SEC 1, section 2.3.3: 4, x, y.
-        let point = pair.public_key().as_ref();
-        let (x, y) = point.get(1..33).zip(point.get(33..65)).ok_or(KeyFault::Library)?;
-        let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
-        let kid = thumbprint(&json!({ "crv": "P-256", "kty": "EC", "x": x, "y": y }));
-        let jwk = json!({ "kty": "EC", "use": "sig", "alg": "ES256", "kid": kid, "crv": "P-256", "x": x, "y": y });
+        let jwk = ec_jwk(pair.public_key().as_ref()).ok_or(KeyFault::Library)?;
+        let kid = jwk["kid"].as_str().unwrap_or_default().into();
         Ok(Self { pair: Pair::Es256(pair), kid, jwk })
     }
 
@@ -322,31 +318,37 @@ impl SigningKey {
         let spki =
             pair.public_key().as_der().map(|der: PublicKeyX509Der<'_>| der.as_ref().to_vec()).map_err(|_| KeyFault::Library)?;
         let (_, spki) = SubjectPublicKeyInfo::from_der(&spki).map_err(|_| KeyFault::Library)?;
-        let Ok(PublicKey::RSA(public)) = spki.parsed() else { return Err(KeyFault::Library) };
-        let number = |bytes: &[u8]| {
-            let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
-            URL_SAFE_NO_PAD.encode(&bytes[zeros..])
-        };
-        let (n, e) = (number(public.modulus), number(public.exponent));
-        let kid = thumbprint(&json!({ "e": e, "kty": "RSA", "n": n }));
-        let jwk = json!({ "kty": "RSA", "use": "sig", "alg": "PS256", "kid": kid, "n": n, "e": e });
+        let jwk = rsa_jwk(&spki).ok_or(KeyFault::Library)?;
+        let kid = jwk["kid"].as_str().unwrap_or_default().into();
         Ok(Self { pair: Pair::Ps256(pair), kid, jwk })
     }
 
+    /// Returns the public half as a JSON Web Key.
+    pub(crate) const fn jwk(&self) -> &Value {
+        &self.jwk
+    }
+
+    /// Returns the RSA key of a certificate (DER) as a JSON Web Key.
+    pub(crate) fn public_key(certificate: &[u8]) -> Option<Value> {
+        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+        rsa_jwk(certificate.public_key())
+    }
+
     /// Returns the key's id: its thumbprint, so that replicas with the same file agree.
-    pub(super) fn kid(&self) -> &str {
+    pub(crate) fn kid(&self) -> &str {
         &self.kid
     }
 
     /// Returns the algorithm, which depends on the key.
-    pub(super) const fn algorithm(&self) -> &'static str {
+    pub(crate) const fn algorithm(&self) -> &'static str {
         match self.pair {
             Pair::Es256(_) => "ES256",
             Pair::Ps256(_) => "PS256",
         }
     }
 
-    pub(super) fn sign(&self, text: &[u8]) -> Result<Vec<u8>, KeyFault> {
+    /// Signs a text.
+    pub(crate) fn sign(&self, text: &[u8]) -> Result<Vec<u8>, KeyFault> {
         match &self.pair {
             Pair::Es256(pair) => {
                 pair.sign(&SystemRandom::new(), text).map(|signature| signature.as_ref().to_vec()).map_err(|_| KeyFault::Library)
@@ -361,14 +363,10 @@ impl SigningKey {
     }
 }
 
-/// Returns the thumbprint of RFC 7638: of the key's required members, in the order of their names, without spaces.
-fn thumbprint(members: &Value) -> Box<str> {
-    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, members.to_string().as_bytes())).into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::thumbprint;
 
     const DAY: u64 = 86_400;
 

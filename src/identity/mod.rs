@@ -6,6 +6,7 @@
 mod assertion;
 mod encoding;
 mod headers;
+mod jwk;
 mod keys;
 
 pub(crate) use self::assertion::X_ENTRADA_ASSERTION;
@@ -14,4 +15,8 @@ pub use self::{
     encoding::{Encoding, NonAscii},
     headers::{IdentityHeaderConfig, IdentityHeaders},
     keys::{AssertionKeys, AssertionKeysConfig},
+};
+pub(crate) use self::{
+    jwk::{public_jwk, thumbprint},
+    keys::SigningKey,
 };

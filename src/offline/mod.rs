@@ -22,7 +22,7 @@ pub use self::{
     request::{OfflineRequest, RequestFault},
 };
 use crate::{
-    audit::{AuditConfig, AuditLog},
+    audit::{AuditConfig, AuditContext, AuditLog},
     base::clock::Clock,
     caller::Caller,
     config::{Document, Report},
@@ -112,9 +112,10 @@ impl OfflineGateway {
             runtime.tenants.copy_keys(&running.tenants, running.clock.monotonic(), &clock);
         }
         let runtime = Arc::new(runtime);
-        let quiet = AuditConfig { sinks: Vec::new(), ..AuditConfig::default() };
+        let quiet = AuditConfig::default().without_sinks();
+        let context = AuditContext { base: &document.base, clock: &clock, remote: None };
         // Without sinks nothing is opened, so that nothing can fail.
-        let audit = AuditLog::open(&quiet, &document.base, 1).map_err(|error| OfflineFault::Keys(KeysFault::other(error)))?;
+        let audit = AuditLog::open(&quiet, context, 1).map_err(|error| OfflineFault::Keys(KeysFault::other(error)))?;
         let plane = DataPlane::new(Arc::new(ArcSwap::new(runtime.clone())), audit.clone(), 0);
         let unasked = if unread { vec!["the secrets of a vault"] } else { Vec::new() };
         let gateway = Self { runtime, clock, plane, audit, keys, keys_at: AtomicU64::new(now), unasked };

@@ -175,7 +175,11 @@ impl Server {
         let (built, report) = build_with_report(document, &options, Purpose::Listeners, &metrics, None)?;
         let shown = Arc::new(ArcSwap::from_pointee(ShownConfig::of(document, &built, &report)));
         let runtime = Arc::new(ArcSwap::from_pointee(built));
-        let audit = AuditLog::open(&config.audit, &document.base, options.workers).map_err(ServerError::Audit)?;
+        let audit = {
+            let runtime = runtime.load_full();
+            let context = runtime.audit_context(&document.base);
+            AuditLog::open(&config.audit, context, options.workers).map_err(ServerError::Audit)?
+        };
         audit.kept().keep(config.recent_decisions());
         // Only now: where the config is faulty there is no runtime to end, which must not happen within another one.
         let background = tokio::runtime::Builder::new_multi_thread()
@@ -237,6 +241,7 @@ impl Server {
         let runtime = server.runtime();
         let bound = server.bind(&runtime)?;
         runtime.start(server.handle());
+        server.audit.start(server.handle());
         server.handle().spawn(expiry_notices::tell(server.runtime.clone()));
         server.serve(bound);
         for unused in server.sockets.close_rest() {
@@ -275,7 +280,7 @@ impl Server {
         let (runtime, report) = build_with_report(document, &self.options, Purpose::Listeners, &self.metrics, Some(&before))?;
         let bound = self.bind(&runtime)?;
         let admin = self.admin.bind(&document.config, &self.sockets)?;
-        self.audit.reopen(&document.config.audit, &document.base).map_err(ServerError::Audit)?;
+        self.audit.reopen(&document.config.audit, runtime.audit_context(&document.base)).map_err(ServerError::Audit)?;
         self.sinks = (document.config.audit.clone(), document.base.clone());
         // From here on nothing fails. The rules come first, so that a new listener never meets the old ones.
         let runtime = Arc::new(runtime);
@@ -299,7 +304,7 @@ impl Server {
     /// Fails if one cannot be opened; records then continue to go to the old files.
     pub fn reopen_files(&self) -> Result<(), ServerError> {
         let (config, base) = &self.sinks;
-        self.audit.reopen(config, base).map_err(ServerError::Audit)
+        self.audit.reopen(config, self.runtime().audit_context(base)).map_err(ServerError::Audit)
     }
 
     /// Opens the sockets of new listeners.
@@ -486,6 +491,7 @@ impl Drop for Server {
             // A writer that panicked has said so.
             let _ = writer.join();
         }
+        self.audit.finish();
         if let Some(background) = self.background.take() {
             // Not a drop: a server may be dropped within another runtime, where waiting is not allowed.
             background.shutdown_background();
@@ -612,7 +618,8 @@ fn drain_timeout(config: &Config) -> Duration {
 /// Builds a config as a start would, and says in `faults` what would keep it from starting. Nothing is opened or made.
 pub fn try_out(document: &Document, faults: &mut Faults) -> Option<Runtime> {
     let runtime = Runtime::try_out(document, faults);
-    audit::check::check(&document.config.audit, &document.base, faults);
+    let context = runtime.as_ref().map(Runtime::remote_context);
+    audit::check::check(&document.config.audit, &document.base, context, faults);
     check_telemetry(&document.config, faults);
     lint_open_files(&document.config, faults);
     runtime
@@ -669,7 +676,8 @@ fn build_with_report(
     let mut faults = Faults::default();
     let context = RuntimeContext { document, purpose, workers: options.workers, clock: &options.clock, metrics };
     let runtime = Runtime::build(context, previous, &mut faults);
-    audit::check::check(&document.config.audit, &document.base, &mut faults);
+    let remote = runtime.as_ref().map(Runtime::remote_context);
+    audit::check::check(&document.config.audit, &document.base, remote, &mut faults);
     check_telemetry(&document.config, &mut faults);
     let report = document.report_at(&faults, options.clock.unix_seconds());
     match runtime {

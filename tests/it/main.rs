@@ -82,6 +82,7 @@ mod shared_limits;
 mod service;
 mod shared_lists;
 mod signals;
+mod sinks;
 mod spellings;
 mod stream_ends;
 mod strictness;

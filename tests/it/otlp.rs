@@ -19,11 +19,11 @@ const PARENT: &str = "00f067aa0ba902b7";
 
 /// The fields of a message: numbers and the bytes of what has a length.
 #[derive(Clone, Debug)]
-struct Fields(Vec<(u32, Vec<u8>)>);
+pub(crate) struct Fields(Vec<(u32, Vec<u8>)>);
 
 impl Fields {
     /// Reads a message strictly.
-    fn read(mut bytes: &[u8]) -> Self {
+    pub(crate) fn read(mut bytes: &[u8]) -> Self {
         fn varint(bytes: &mut &[u8]) -> u64 {
             let (mut value, mut shift) = (0, 0);
             loop {
@@ -57,24 +57,24 @@ impl Fields {
         Self(fields)
     }
 
-    fn all(&self, field: u32) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn all(&self, field: u32) -> impl Iterator<Item = &[u8]> {
         self.0.iter().filter(move |(number, _)| *number == field).map(|(_, value)| &**value)
     }
 
-    fn hex(&self, field: u32) -> String {
+    pub(crate) fn hex(&self, field: u32) -> String {
         self.all(field).flatten().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    fn text(&self, field: u32) -> String {
+    pub(crate) fn text(&self, field: u32) -> String {
         self.all(field).map(|text| String::from_utf8(text.to_vec()).unwrap()).collect()
     }
 
-    fn number(&self, field: u32) -> u64 {
+    pub(crate) fn number(&self, field: u32) -> u64 {
         self.all(field).next().map_or(0, |value| u64::from_le_bytes(value.try_into().unwrap()))
     }
 
     /// Returns the attributes of this field: texts, and numbers as text.
-    fn attribute(&self, field: u32, key: &str) -> Option<String> {
+    pub(crate) fn attribute(&self, field: u32, key: &str) -> Option<String> {
         let pair = self.all(field).map(Self::read).find(|pair| pair.text(1) == key)?;
         let any = Self::read(pair.all(2).next()?);
         Some(if any.all(1).next().is_some() { any.text(1) } else { any.number(3).to_string() })

@@ -430,6 +430,8 @@ fn examples() -> tempfile::TempDir {
         ("certs/mtls.pem", &server.chain),
         ("certs/mtls.key", &server.key),
         ("audit/readme.txt", "where records go\n"),
+        ("keys/audit-seal.pem", &server.key),
+        ("secrets/workspace-key", "AAECAwQFBgcICQoLDA0ODw==\n"),
         ("blocklist.txt", "192.0.2.66\n"),
         (
             "ServiceTags_Public.json",

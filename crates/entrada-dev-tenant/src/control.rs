@@ -22,6 +22,7 @@ use super::{
     interference::Fault,
     managed_identity::ManagedIdentity,
     mint::TokenBuilder,
+    monitor::Rule,
     server::Peer,
 };
 
@@ -38,6 +39,9 @@ pub(crate) fn router() -> Router<Arc<State>> {
         .route("/dev/vault/secrets", post(vault_secret))
         .route("/dev/vault/permissions", post(vault_permissions))
         .route("/dev/machine", get(machine).post(set_machine))
+        .route("/dev/monitor/rules", post(define_rule))
+        .route("/dev/monitor/workspaces", post(define_workspace))
+        .route("/dev/monitor/rows", get(rows).delete(forget_rows))
         .route("/dev/fail", post(fail))
         .route("/dev/recover", post(recover))
         .route("/dev/calls", get(calls).delete(forget))
@@ -87,6 +91,7 @@ async fn index(Extract(state): Extract<Arc<State>>) -> String {
          POST {base}/dev/fail          {{\"path\": \"/token\", \"status\": 503, \"times\": 2}}; POST /dev/recover ends it\n\
          POST {base}/dev/vault/certificates  {{\"name\": \"gateway\"}} makes a version; /dev/vault/secrets {{\"name\": \"…\", \"value\": \"…\"}}\n\
          GET  {base}/dev/machine       the environment of a program with a managed identity\n\
+         GET  {base}/dev/monitor/rows?stream=  the rows that Azure Monitor took; POST /dev/monitor/rules and /dev/monitor/workspaces define where to\n\
          GET  {base}/dev/calls?path=/token   how often an endpoint was asked\n",
         tenants.join("\n"),
         base = state.base,
@@ -390,6 +395,49 @@ async fn vault_permissions(Extract(state): Extract<Arc<State>>, Told(wanted): To
     if let Some(access_policies) = wanted.access_policies {
         vault.use_access_policies(access_policies);
     }
+    StatusCode::NO_CONTENT
+}
+
+/// A data collection rule of Azure Monitor, with its immutable id.
+#[derive(Debug, Deserialize)]
+struct NewRule {
+    rule: String,
+    #[serde(flatten)]
+    settings: Rule,
+}
+
+async fn define_rule(Extract(state): Extract<Arc<State>>, Told(wanted): Told<NewRule>) -> StatusCode {
+    state.monitor().rules.insert(wanted.rule, wanted.settings);
+    StatusCode::NO_CONTENT
+}
+
+/// A Log Analytics workspace, with its key in base64.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewWorkspace {
+    workspace: String,
+    key: String,
+}
+
+async fn define_workspace(Extract(state): Extract<Arc<State>>, Told(wanted): Told<NewWorkspace>) -> StatusCode {
+    let Ok(key) = STANDARD.decode(wanted.key) else { return StatusCode::BAD_REQUEST };
+    state.monitor().workspaces.insert(wanted.workspace, key);
+    StatusCode::NO_CONTENT
+}
+
+/// The stream or table whose rows are asked for.
+#[derive(Debug, Default, Deserialize)]
+struct Stream {
+    #[serde(default)]
+    stream: String,
+}
+
+async fn rows(Extract(state): Extract<Arc<State>>, Query(which): Query<Stream>) -> Json<Vec<Value>> {
+    Json(state.monitor().rows(&which.stream))
+}
+
+async fn forget_rows(Extract(state): Extract<Arc<State>>) -> StatusCode {
+    state.monitor().forget();
     StatusCode::NO_CONTENT
 }
 

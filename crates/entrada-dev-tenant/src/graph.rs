@@ -1,4 +1,4 @@
-//! Microsoft Graph and Azure Monitor as the gateway uses them: a user's attributes, a user's groups, and log ingestion.
+//! Microsoft Graph as the gateway uses it: a user's attributes, and a user's groups.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -19,10 +19,7 @@ use super::{
 };
 
 pub(crate) fn router() -> Router<Arc<State>> {
-    Router::new()
-        .route("/v1.0/users/{id}", get(user))
-        .route("/v1.0/users/{id}/checkMemberGroups", post(check_member_groups))
-        .route("/dataCollectionRules/{rule}/streams/{stream}", post(ingest))
+    Router::new().route("/v1.0/users/{id}", get(user)).route("/v1.0/users/{id}/checkMemberGroups", post(check_member_groups))
 }
 
 pub(super) fn refuse(status: StatusCode, code: &str, text: &str) -> Response {
@@ -132,27 +129,4 @@ async fn check_member_groups(
         .collect();
     Json(json!({ "@odata.context": format!("{}/v1.0/$metadata#Collection(Edm.String)", state.base), "value": member }))
         .into_response()
-}
-
-/// Implements Azure Monitor's Logs Ingestion: a JSON list of at most 1 MB, compressed or not.
-async fn ingest(
-    Extract(state): Extract<Arc<State>>,
-    Query(query): Query<BTreeMap<String, String>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    if let Err(refused) = admit(&state, &headers, "https://monitor.azure.com", "") {
-        return *refused;
-    }
-    if !query.contains_key("api-version") {
-        return refuse(StatusCode::BAD_REQUEST, "MissingApiVersion", "The api-version query parameter is required.");
-    }
-    if body.len() > 1 << 20 {
-        return refuse(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "ContentLengthLimitExceeded",
-            "Maximum allowed content length: 1048576 bytes.",
-        );
-    }
-    StatusCode::NO_CONTENT.into_response()
 }

@@ -81,6 +81,8 @@ pub struct Fault {
     pub body: Option<String>,
     /// Breaks off the connection in the middle of the response.
     pub cut: bool,
+    /// Processes the request, and loses the answer.
+    pub lose_answer: bool,
 }
 
 impl Default for Fault {
@@ -102,6 +104,7 @@ impl Fault {
             headers: Vec::new(),
             body: None,
             cut: false,
+            lose_answer: false,
         }
     }
 
@@ -157,6 +160,14 @@ impl Fault {
     /// Breaks off the connection in the middle of the response.
     #[must_use]
     pub const fn cut(mut self) -> Self {
+        self.cut = true;
+        self
+    }
+
+    /// Processes the request, and loses the answer.
+    #[must_use]
+    pub const fn lose_answer(mut self) -> Self {
+        self.lose_answer = true;
         self.cut = true;
         self
     }
@@ -301,7 +312,12 @@ pub(crate) async fn middleware(Extract(state): Extract<Arc<State>>, request: Req
         if fault.delay_ms > 0 {
             tokio::time::sleep(Duration::from_millis(fault.delay_ms)).await;
         }
+        let lost = fault.lose_answer;
+        let fault = Fault { cut: fault.cut || lost, ..fault };
         if let Some(answer) = fault.answer(&state, &parts.headers) {
+            if lost {
+                drop(next.run(Request::from_parts(parts, Body::from(body))).await);
+            }
             return answer;
         }
     }

@@ -29,6 +29,7 @@ pub mod keys;
 mod managed_identity;
 mod metadata;
 mod mint;
+mod monitor;
 mod problem;
 mod registration;
 mod server;
@@ -51,6 +52,7 @@ pub use interference::{Fault, Hold, Recorded};
 pub use keys::SigningKey;
 pub use managed_identity::ManagedIdentity;
 pub use mint::{ClientAuthentication, DEFAULT_AUDIENCE, DEFAULT_CLIENT, MintError, PERSONAL_TENANT, TokenBuilder};
+pub use monitor::Rule;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{directory::Directory, interference::Interference, keys::KeyRing};
@@ -120,6 +122,7 @@ pub(crate) struct State {
     interference: Arc<Interference>,
     vault: Mutex<vault::Vault>,
     machine: Mutex<managed_identity::Machine>,
+    monitor: Mutex<monitor::Monitor>,
 }
 
 impl State {
@@ -137,6 +140,10 @@ impl State {
 
     fn machine(&self) -> MutexGuard<'_, managed_identity::Machine> {
         lock(&self.machine)
+    }
+
+    fn monitor(&self) -> MutexGuard<'_, monitor::Monitor> {
+        lock(&self.monitor)
     }
 
     fn issuer_v1(&self, tenant: &str) -> String {
@@ -191,6 +198,7 @@ impl DevTenant {
             interference: Arc::default(),
             vault: Mutex::default(),
             machine: Mutex::default(),
+            monitor: Mutex::default(),
         });
         state.machine().server_thumbprint = tls.as_ref().map(|tls| tls.thumbprint.clone());
         let (acceptor, ca_pem) = tls.map(|tls| (tls.acceptor, tls.ca_pem)).unzip();
@@ -297,6 +305,21 @@ impl DevTenant {
         let expires = token.claims.get("exp").and_then(serde_json::Value::as_u64)?;
         let good = expires > self.state.clock.unix_seconds() && keys.iter().any(|key| token.is_signed_by(key));
         good.then_some(token.claims)
+    }
+
+    /// Defines a data collection rule of Azure Monitor. Without any, every rule takes every row.
+    pub fn define_rule(&self, immutable_id: &str, rule: Rule) {
+        self.state.monitor().rules.insert(immutable_id.to_owned(), rule);
+    }
+
+    /// Defines a Log Analytics workspace by the bytes of its key.
+    pub fn define_workspace(&self, id: &str, key: &[u8]) {
+        self.state.monitor().workspaces.insert(id.to_owned(), key.to_owned());
+    }
+
+    /// Returns the rows that Azure Monitor took for a stream, or for a table of the Data Collector API (`NAME_CL`).
+    pub fn rows(&self, stream: &str) -> Vec<serde_json::Value> {
+        self.state.monitor().rows(stream)
     }
 
     /// Plays a fault until it has been played often enough, or until [`recover`](Self::recover).

@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::{State, control, graph, interference, managed_identity, metadata, registration, sign_in, token, vault};
+use super::{State, control, graph, interference, managed_identity, metadata, monitor, registration, sign_in, token, vault};
 use crate::certificate::keys::Thumbprints;
 
 /// The peer's address of a connection, for the control endpoints.
@@ -40,6 +40,7 @@ pub(crate) fn router(state: &Arc<State>) -> Router {
         .merge(vault::router())
         .merge(managed_identity::router())
         .merge(graph::router())
+        .merge(monitor::router())
         .merge(registration::router())
         .layer(axum::middleware::from_fn_with_state(state.clone(), interference::middleware))
         .with_state(state.clone())

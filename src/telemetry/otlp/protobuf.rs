@@ -27,6 +27,13 @@ impl Message {
         self
     }
 
+    /// Writes a number of variable length, also 0: a choice among fields is made by which one is there.
+    pub(crate) fn chosen_number(&mut self, field: u32, value: u64) -> &mut Self {
+        self.key(field, 0);
+        self.varint(value);
+        self
+    }
+
     /// Writes a number of 64 bits.
     pub(crate) fn fixed64(&mut self, field: u32, value: u64) -> &mut Self {
         self.key(field, 1);
@@ -91,8 +98,7 @@ impl Message {
     pub(crate) fn attribute_number(&mut self, field: u32, key: &str, value: u64) -> &mut Self {
         self.message(field, |pair| {
             pair.text(1, key).message(2, |any| {
-                any.key(3, 0);
-                any.varint(value);
+                any.chosen_number(3, value);
             });
         })
     }

@@ -459,6 +459,23 @@ fn operations() -> Vec<Pair> {
                 "{TOKEN}, rate-limit-by-key: {{ calls: 10, renewal-period: 1m, counter-key: \"@(token.client)\" }}"
             )),
         ),
+        pair(
+            "audit-keep-short",
+            of_listener(local, "audit: { sinks: [ file: { path: records.jsonl, rotate: { every: 24h }, keep: 30d } ] }"),
+            of_listener(local, "audit: { sinks: [ file: { path: records.jsonl, rotate: { every: 24h }, keep: 365d } ] }"),
+        ),
+        pair(
+            "audit-sink-retired",
+            of_listener(
+                local,
+                "audit:\n  sinks: [ log-analytics: { workspace: aaaabbbb-0000-cccc-1111-dddd2222eeee, shared-key: \"{{word}}\", log-type: Entrada } ]\n  \
+                 spool: { directory: spool }\nnamed-values: { word: { value: AAAA, secret: true } }",
+            ),
+            of_listener(
+                local,
+                "audit: { sinks: [ otlp: { endpoint: \"http://127.0.0.1:4318\" } ], spool: { directory: spool } }",
+            ),
+        ),
         pair("audit-off", of_listener(local, "audit: { sinks: [] }"), of_listener(local, "audit: { sinks: [ stdout: {} ] }")),
         pair(
             "otlp-exports-nothing",

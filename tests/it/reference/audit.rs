@@ -110,6 +110,8 @@ fn begun(mut members: BTreeMap<String, Member>) -> BTreeMap<String, Member> {
 fn documented(headings: &[&str]) -> Vec<(String, String, String)> {
     let page = read(PAGE);
     let rows = headings.iter().flat_map(|heading| rows(&page, heading));
+    // Tables of events have two cells.
+    let rows = rows.filter(|row| row.len() > 3);
     rows.map(|row| (row[0].trim_matches('`').to_owned(), row[1].clone(), row[3].clone())).collect()
 }
 
@@ -154,6 +156,30 @@ fn every_connection_event_is_documented() {
 
     let documented: Vec<_> = documented.iter().map(|row| row[0].trim_matches('`')).collect();
     assert_eq!(documented, events, "{PAGE}, under \"Events\" (left: the page)");
+}
+
+#[test]
+fn every_field_of_a_record_of_the_log_itself_is_documented() {
+    let mut code = begun(written(&source("audit/own_record.rs")));
+    for file in ["audit/chain/mod.rs", "audit/chain/seal.rs", "audit/chain/tail.rs"] {
+        code.extend(written(&source(file)));
+    }
+    code.insert("public_key".to_owned(), ("object", Vec::new()));
+
+    assert_documented(&code, &["## Records of the log itself"]);
+}
+
+#[test]
+fn every_event_of_the_log_itself_is_documented() {
+    let text = source("audit/own_record.rs");
+    let codes = text.split_once("fn code(self)").unwrap().1.split_once("\n    }\n").unwrap().0;
+    let events = codes.split('"').skip(1).step_by(2).chain(["chain-begin", "seal"]);
+    let page = read(PAGE);
+    let (_, part) = page.split_once("## Records of the log itself").unwrap();
+
+    for event in events {
+        assert!(part.contains(&format!("| `{event}` |")), "{PAGE}: `{event}`");
+    }
 }
 
 /// The names of an object's members, in the order written.

@@ -10,6 +10,7 @@ mod expressions;
 mod limits;
 mod links;
 mod lints;
+mod log_analytics;
 mod metrics;
 mod policies;
 mod refusals;

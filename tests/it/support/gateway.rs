@@ -80,6 +80,13 @@ impl Gateway {
         error
     }
 
+    /// Stops the gateway, and waits until it has ended.
+    pub(crate) async fn stop(mut self) {
+        if let Some(server) = self.server.take() {
+            tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
+        }
+    }
+
     async fn ready(&self) {
         let admin = self.server().health_address().unwrap_or_else(|| self.admin_address());
         let begun = Instant::now();

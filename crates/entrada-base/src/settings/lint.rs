@@ -204,6 +204,10 @@ lints! {
     QuotaLocal = "quota-local", Warning, Operations;
     /// No record of requests is written anywhere.
     AuditOff = "audit-off", Warning, Operations;
+    /// Files of records are deleted before a year has passed.
+    AuditKeepShort = "audit-keep-short", Warning, Operations;
+    /// Records are sent to a service that Microsoft has retired.
+    AuditSinkRetired = "audit-sink-retired", Warning, Operations;
     /// A collector is named, and neither traces nor metrics are exported to it.
     OtlpExportsNothing = "otlp-exports-nothing", Warning, Operations;
     /// The connections of all listeners may need more open files than the process may have.

@@ -31,6 +31,7 @@ mod status;
 pub mod testing;
 mod token_cache;
 mod token_request;
+mod vault_signer;
 
 pub use self::{
     access_token::AccessToken,
@@ -46,8 +47,9 @@ pub use self::{
     set::{Credentials, CredentialsContext},
     status::{CertificateStatus, CredentialStatus, ErrorStatus, TokenStatus, VaultCertificateStatus},
     token_cache::TokenSlot,
+    vault_signer::{VaultSignature, VaultSigner},
 };
 pub use self::{
     challenge::wanted_claims,
-    token_request::{ANSWER_CAP, Grant, Proof, TokenRequest, consent_uri, refused},
+    token_request::{ANSWER_CAP, Grant, Proof, TokenRequest, consent_uri, refused, retry_after},
 };

@@ -247,7 +247,7 @@ fn named_code(description: &str) -> (Option<u32>, &str) {
 }
 
 /// Returns the seconds of a `Retry-After`, which is a number or a date. RFC 9110, section 10.2.3.
-pub(crate) fn retry_after(value: &str, now: u64) -> Option<u64> {
+pub fn retry_after(value: &str, now: u64) -> Option<u64> {
     match value.trim().parse() {
         Ok(seconds) => Some(seconds),
         Err(_) => http_date(value).map(|date| u64::try_from(date - now.cast_signed()).unwrap_or(0)),
