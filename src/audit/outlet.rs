@@ -338,14 +338,17 @@ impl Outlet {
     /// Closes the sinks of this machine: what waits is written, and the last seals.
     pub(super) fn close(&mut self) {
         let now = self.clock.unix();
-        self.locals.iter_mut().for_each(|local| local.close(now));
-        self.collect_seals();
-        for (owner, seal) in std::mem::take(&mut self.seals) {
-            let others = self.locals.iter_mut().enumerate();
-            // The chains of other files have ended.
-            let others = others.filter(|(index, local)| *index != owner && !matches!(local.kind, LocalKind::File(_)));
-            others.for_each(|(_, local)| local.write(&seal, now));
-            self.write_to_spool(&seal, now);
+        for closed in 0..self.locals.len() {
+            self.locals[closed].close(now);
+            self.collect_seals();
+            for (owner, seal) in std::mem::take(&mut self.seals) {
+                // A file that was closed before has its last seal already.
+                let is_open = |index: usize, local: &LocalSink| index > closed || !matches!(local.kind, LocalKind::File(_));
+                let others = self.locals.iter_mut().enumerate();
+                let others = others.filter(|(index, local)| *index != owner && is_open(*index, local));
+                others.for_each(|(_, local)| local.write(&seal, now));
+                self.write_to_spool(&seal, now);
+            }
         }
         self.locals.clear();
     }

@@ -91,7 +91,7 @@ impl Gateway {
         let metrics = Metrics::default();
         let runtime = Arc::new(ArcSwap::from_pointee(server::build(document, &options, purpose, &metrics, None)?));
         let audit = {
-            let runtime = runtime.load();
+            let runtime = runtime.load_full();
             let context = runtime.audit_context(&document.base);
             AuditLog::open(&document.config.audit, context, options.workers).map_err(ServerError::Audit)?
         };

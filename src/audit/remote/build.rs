@@ -59,7 +59,9 @@ impl Remotes {
                 SinkConfig::Syslog(sink) => syslog(sink, base, &place, faults).map(Target::Syslog),
                 SinkConfig::Otlp(sink) => collector(sink, context, &place, faults).map(|logs| Target::Otlp(Box::new(logs))),
                 SinkConfig::AzureMonitor(sink) => azure(sink, context, &place, faults).map(Target::AzureMonitor),
-                SinkConfig::LogAnalytics(sink) => workspace(sink, context, &place, faults).map(Target::LogAnalytics),
+                SinkConfig::LogAnalytics(sink) => {
+                    workspace(sink, context, &place, faults).map(|target| Target::LogAnalytics(Box::new(target)))
+                }
                 SinkConfig::Stdout(_) | SinkConfig::File(_) => None,
             };
             if let Some(target) = target {

@@ -139,7 +139,8 @@ impl Delivery {
                 continue;
             };
             self.oldest.store(time_of(&first.record).unwrap_or_else(|| self.clock.unix_seconds()), Ordering::Relaxed);
-            let full = rows.iter().map(|row| row.bytes.len()).sum::<usize>() >= self.remote.load().target.limits().bytes / 10 * 9;
+            let full =
+                rows.iter().map(|row| row.bytes.len()).sum::<usize>() >= self.remote.load_full().target.limits().bytes / 10 * 9;
             let since = *gathering.get_or_insert_with(Instant::now);
             if !full && deadline.is_none() && since.elapsed() < GATHER {
                 // Others may come along; nobody waits for these.

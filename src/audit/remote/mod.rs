@@ -48,7 +48,7 @@ pub(super) struct Limits {
 #[derive(Debug)]
 pub(super) enum Target {
     AzureMonitor(AzureMonitor),
-    LogAnalytics(LogAnalytics),
+    LogAnalytics(Box<LogAnalytics>),
     Otlp(Box<OtlpLogs>),
     Syslog(SyslogServer),
 }
