@@ -95,7 +95,8 @@ fn warn_of_unreachable_probes(server: &Server) {
     if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
         && let Some(address) = probes.filter(|address| address.ip().is_loopback())
     {
-        tracing::warn!(%address, "the kubelet cannot reach the probes: write `health: { address: \"0.0.0.0:9902\" }`");
+        let cure = "the kubelet cannot reach the probes: write `health: { address: \"0.0.0.0:9902\" }`";
+        tracing::warn!(%address, "{cure}");
     }
 }
 
