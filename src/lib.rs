@@ -88,6 +88,8 @@ mod offline;
 
 mod explain;
 
+mod difference;
+
 mod cases;
 
 mod admin;
@@ -116,5 +118,5 @@ pub mod unstable {
         ($($name:ident)*) => { $(pub mod $name { pub use crate::$name::*; })* };
     }
 
-    reexport! { base settings refusal certificate connection listener upstream identity_http entra credentials graph telemetry address request caller limits partner expression exchange authorization inbound identity outbound token_relay route audit decision config gateway offline explain admin server }
+    reexport! { base settings refusal certificate connection listener upstream identity_http entra credentials graph telemetry address request caller limits partner expression exchange authorization inbound identity outbound token_relay route audit decision config gateway offline explain difference admin server }
 }

@@ -92,6 +92,7 @@ impl Admin {
             .route("/api/status", get(status::answer))
             .route("/api/overview", get(overview::overview))
             .route("/api/config", get(overview::config))
+            .route("/api/config/parts", get(config_parts))
             .route("/api/routes", get(routes::routes))
             .route("/api/decisions", get(decisions::decisions))
             .route(explain::PATH, post(explain::explain));
@@ -150,4 +151,10 @@ async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Response {
     let mut text = MetricsText::new(format);
     admin.write_metrics(&mut text);
     ([(header::CONTENT_TYPE, format.content_type())], text.into_string()).into_response()
+}
+
+/// Returns the digests of the running config and of its parts: enough to tell where another one differs, and no setting.
+async fn config_parts(State(admin): State<Admin>) -> axum::Json<serde_json::Value> {
+    let runtime = admin.runtime.load_full();
+    axum::Json(serde_json::json!({ "digest": runtime.digest, "generation": runtime.generation, "parts": *runtime.parts }))
 }

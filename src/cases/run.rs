@@ -13,8 +13,10 @@ use super::{
 };
 use crate::{
     config::Document,
+    difference::{self, Options, Side},
     offline::{OfflineFault, OfflineGateway, OfflineKeys, OfflineRequest, Outcome},
     refusal::trace::Step,
+    settings::node::Node,
 };
 
 /// The result of a case.
@@ -109,6 +111,21 @@ impl Runner {
     pub(crate) fn other(&self, document: &Document) -> Result<OfflineGateway, OfflineFault> {
         let _within = self.tokio.enter();
         self.gateway.build_after(document)
+    }
+
+    /// Compares two configs at the time of the gateway that judges.
+    ///
+    /// # Errors
+    /// Fails if one of them cannot be used.
+    pub(crate) fn difference(
+        &self,
+        old: (&Document, &Node),
+        new: (&Document, &Node),
+    ) -> Result<difference::Difference, OfflineFault> {
+        let _within = self.tokio.enter();
+        let old = Side::of(old.0, old.1, self.gateway.build_after(old.0)?);
+        let new = Side::of(new.0, new.1, self.gateway.build_after(new.0)?);
+        Ok(self.tokio.block_on(difference::difference([&old, &new], &Options::default())))
     }
 
     /// Runs a single request on a gateway, without counts from earlier ones.

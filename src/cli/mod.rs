@@ -15,6 +15,7 @@ pub mod config_file;
 mod credentials;
 pub mod demo;
 pub mod dev_tenant;
+pub mod diff;
 pub mod doctor;
 pub mod explain;
 pub mod health;
@@ -57,6 +58,8 @@ enum Command {
     Explain(Box<explain::ExplainArguments>),
     /// Verify files of audit records, and show them
     Audit(audit::AuditArguments),
+    /// Compare two configs: who gains access, who loses it, and what changes otherwise
+    Diff(diff::DiffArguments),
     /// Examine each credential, and report the broken link of its chain and its cure
     Doctor(doctor::DoctorArguments),
     /// Import policies and estates of Azure API Management
@@ -87,6 +90,7 @@ impl Arguments {
             Command::Token(arguments) => token::run(&arguments),
             Command::Explain(arguments) => explain::run(&arguments),
             Command::Audit(arguments) => audit::run(&arguments),
+            Command::Diff(arguments) => diff::run(&arguments),
             Command::Doctor(arguments) => doctor::run(&arguments),
             Command::Import(arguments) => import::run(&arguments),
             Command::Health(arguments) => health::run(&arguments),

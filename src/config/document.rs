@@ -120,11 +120,23 @@ impl Document {
     /// # Errors
     /// Returns all faults of the config.
     pub fn from_text_with(name: &str, text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, Report> {
+        Self::from_text_with_values(name, text, variable).map(|(document, _)| document)
+    }
+
+    /// Does the same, and returns the values of the config besides.
+    ///
+    /// # Errors
+    /// Returns all faults of the config.
+    pub(crate) fn from_text_with_values(
+        name: &str,
+        text: &str,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(Self, Node), Report> {
         let mut sources = Sources::default();
         let path = PathBuf::from(name);
         let base = path.parent().map(Path::to_owned).unwrap_or_default();
         let main = sources.add(SourceFile { name: name.to_owned(), path, text: text.to_owned() });
-        Self::read(main, base, sources, variable).map(|(document, _)| document)
+        Self::read(main, base, sources, variable)
     }
 
     /// Returns this config with other values, in the same places of the same files.

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hasher},
+    sync::Arc,
 };
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -17,6 +18,7 @@ const DIGITS: usize = 16;
 pub struct Fingerprint {
     prints: BTreeMap<(String, String), Print>,
     digest: String,
+    parts: Arc<BTreeMap<String, String>>,
 }
 
 /// One thing of the config.
@@ -30,10 +32,13 @@ struct Print {
 impl Fingerprint {
     pub(crate) fn of(document: &Node) -> Self {
         let mut prints = BTreeMap::new();
+        let mut parts = BTreeMap::new();
         for (section, value) in document.as_map().into_iter().flatten() {
             let mut add = |name: &str, node: &Node| {
                 let disabled = node.get("enabled").is_some_and(|enabled| matches!(enabled.kind, Kind::Bool(false)));
                 prints.insert((section.text.clone(), name.to_owned()), Print { hash: hash(node), disabled });
+                let part = if name.is_empty() { section.text.clone() } else { format!("{}.{name}", section.text) };
+                parts.insert(part, digest(node));
             };
             let named = |entries: &[Node]| entries.iter().all(|entry| entry.get("name").is_some());
             match &value.kind {
@@ -46,7 +51,12 @@ impl Fingerprint {
                 _ => add("", value),
             }
         }
-        Self { prints, digest: digest(document) }
+        Self { prints, digest: digest(document), parts: Arc::new(parts) }
+    }
+
+    /// Returns the digest of each part of the config, as `routes.orders`, without those values that are secrets.
+    pub fn parts(&self) -> &Arc<BTreeMap<String, String>> {
+        &self.parts
     }
 
     /// Returns the digest of the whole config, which is the same wherever the settings are: in hexadecimal, without those values that

@@ -51,6 +51,11 @@ impl<'c> AddressList<'c> {
         words
     }
 
+    /// Returns the ranges of all entries.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = AddressRange> {
+        self.0.iter().flat_map(|listed| listed.ranges.iter().copied())
+    }
+
     /// Returns the number of ranges.
     pub(crate) fn len(&self) -> usize {
         self.0.iter().map(|listed| listed.ranges.len()).sum()

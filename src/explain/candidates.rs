@@ -291,7 +291,7 @@ impl<'a> Refused<'a> {
 }
 
 /// Writes a time as people read it.
-pub(super) fn in_utc(seconds: u64) -> String {
+pub(crate) fn in_utc(seconds: u64) -> String {
     let at = i64::try_from(seconds).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
     at.map_or_else(|| seconds.to_string(), |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
 }

@@ -250,7 +250,7 @@ pub(super) fn trusted_proxy(entry: &TrustedProxyConfig) -> String {
 }
 
 /// Returns whether a header field usually holds a credential, which is not shown.
-pub(super) fn is_credential(name: &str) -> bool {
+pub(crate) fn is_credential(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     matches!(
         &*name,

@@ -26,6 +26,16 @@ mod tests;
 
 use serde::Serialize;
 
+pub(crate) use self::{
+    addresses::{AddressList, in_words as range_in_words},
+    candidates::in_utc,
+    describe::is_credential,
+    entry::policy_at,
+    secrets::revealed,
+    token::FoundPlace,
+    token_candidates::Entry as TokenEntry,
+    upstream::{masked_url, shown as shown_value},
+};
 pub use self::{
     curl::{CurlFault, Described, curl},
     har::{HarEntry, HarFault, har_entry},

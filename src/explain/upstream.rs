@@ -90,7 +90,7 @@ fn ends_alike(one: &HeaderValue, other: &HeaderValue) -> bool {
 }
 
 /// Returns a value as it may be shown.
-pub(super) fn shown(value: &HeaderValue) -> String {
+pub(crate) fn shown(value: &HeaderValue) -> String {
     // What looks like a token is one, whatever field it is in.
     let text = String::from_utf8_lossy(value.as_bytes());
     let token = text.split(' ').any(|word| word.starts_with("eyJ") && word.matches('.').count() >= 2);
@@ -98,7 +98,7 @@ pub(super) fn shown(value: &HeaderValue) -> String {
 }
 
 /// Returns a URL without the values of parameters that hold credentials.
-pub(super) fn masked_url(url: &str) -> String {
+pub(crate) fn masked_url(url: &str) -> String {
     let Some((path, query)) = url.split_once('?') else { return url.to_owned() };
     let pair = |pair: &str| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

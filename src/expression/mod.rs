@@ -62,6 +62,7 @@ mod node;
 mod operands;
 mod parse;
 mod record;
+pub(crate) mod shape;
 mod template;
 #[cfg(test)]
 pub(crate) mod tests;

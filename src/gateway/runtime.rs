@@ -1,6 +1,7 @@
 //! A compiled config: immutable, replaced as a whole.
 
 use std::{
+    collections::BTreeMap,
     ops::Deref,
     path::{Path, PathBuf},
     sync::Arc,
@@ -43,6 +44,8 @@ pub struct Runtime {
     pub generation: u64,
     /// The digest of the config, which is the same on every gateway with the same settings.
     pub digest: Box<str>,
+    /// The digest of each part of the config, for telling what another config has otherwise.
+    pub parts: Arc<BTreeMap<String, String>>,
     /// The clock.
     pub clock: Clock,
     /// The rules of listeners, by index.
@@ -287,6 +290,7 @@ impl Runtime {
             generation,
             recorded: Recorded::new(document, generation, &routes),
             digest: document.fingerprint.digest().into(),
+            parts: document.fingerprint.parts().clone(),
             clock: clock.clone(),
             listeners,
             admin,

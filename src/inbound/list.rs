@@ -54,14 +54,22 @@ pub(crate) struct Written<'a> {
 }
 
 /// An entry of a list, after the insertion of fragments.
-struct Listed<'a> {
-    config: &'a PolicyConfig,
+#[derive(Clone, Debug)]
+pub(crate) struct Listed<'a> {
+    pub(crate) config: &'a PolicyConfig,
     /// The place of the settings.
-    place: Place,
+    pub(crate) place: Place,
     /// The entry's name in audit records.
-    at: String,
+    pub(crate) at: String,
     shared: bool,
-    report_only: bool,
+    pub(crate) report_only: bool,
+}
+
+/// Returns the entries of a list that was built without faults, in the order they run.
+pub(crate) fn listed<'a>(list: &Written<'a>, fragments: &'a Fragments) -> Vec<Listed<'a>> {
+    let mut listed = Vec::new();
+    add(list, list.name, &mut Vec::new(), fragments, &mut Faults::default(), &mut listed);
+    listed
 }
 
 impl PolicyList {

@@ -44,6 +44,7 @@ const LAYERS: &[&str] = &[
     "gateway",
     "offline",
     "explain",
+    "difference",
     "cases",
     "admin",
     "server",

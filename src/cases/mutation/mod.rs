@@ -2,7 +2,8 @@
 //!
 //! Martin and Xie, "A fault model and mutation testing of access control policies", WWW 2007. A mutant that no case notices is a rule
 //! that is not tested. Requests made from those of the cases are then sent to both configs: one that is treated differently would be
-//! the case that is missing. Where none is, the mutant may be equivalent to the config; it counts as survived all the same.
+//! the case that is missing. Where none is, the two are compared as `entrada diff` compares configs: it finds a request, or proves that the
+//! mutant is equivalent, and so no rule that a case could test; it does not count then. Where it can do neither, the mutant has survived.
 
 mod changes;
 mod edit;
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 
 use self::{edit::Edit, probes::Probes, values::KnownValues};
 use super::{Runner, Suite, run::RunError};
-use crate::{offline::OfflineGateway, settings::Place};
+use crate::{difference::Difference, offline::OfflineGateway, settings::Place};
 
 /// The number of cases that are held against all edits of a mutant before the others are.
 const NEAREST: usize = 12;
@@ -40,6 +41,8 @@ pub(crate) enum Fate {
     Killed(String),
     /// No case notices it.
     Survived(Option<Witness>),
+    /// It decides and treats every request as the config does.
+    Equivalent,
     /// It is no config that could be used.
     Unusable,
 }
@@ -121,7 +124,8 @@ impl Mutation {
         runner: &mut Runner,
         probes: &mut Option<Probes>,
     ) -> Result<Fate, RunError> {
-        let survivors: Vec<_> = mutant.edits.iter().filter_map(|edit| Self::build(edit, suite, runner)).collect();
+        let built: Vec<_> = mutant.edits.iter().filter_map(|edit| Some((edit, Self::build(edit, suite, runner)?))).collect();
+        let (edits, survivors): (Vec<_>, Vec<_>) = built.into_iter().unzip();
         if survivors.is_empty() {
             return Ok(Fate::Unusable);
         }
@@ -141,7 +145,28 @@ impl Mutation {
             None => probes.insert(Probes::of(suite, runner)?),
         };
         let witness = survivors.iter().take(MOST_WITNESSED).find_map(|gateway| probes.witness(gateway, cases, runner));
-        Ok(Fate::Survived(witness))
+        Ok(witness.map_or_else(|| Self::compared(&edits, suite, runner), |witness| Fate::Survived(Some(witness))))
+    }
+
+    /// Compares the config with its mutant, where no request like those of the cases tells the two apart.
+    fn compared(edits: &[&Edit], suite: &Suite, runner: &Runner) -> Fate {
+        let mut all_same = true;
+        for edit in edits.iter().take(MOST_WITNESSED) {
+            let Some(found) = Self::difference(edit, suite, runner) else { return Fate::Survived(None) };
+            if let Some(group) = found.groups.first() {
+                let [before, after] = [&group.before, &group.after].map(crate::difference::Verdict::in_words);
+                return Fate::Survived(Some(Witness { request: group.request(), before, after }));
+            }
+            all_same &= found.is_proven_same();
+        }
+        if all_same && edits.len() <= MOST_WITNESSED { Fate::Equivalent } else { Fate::Survived(None) }
+    }
+
+    fn difference(edit: &Edit, suite: &Suite, runner: &Runner) -> Option<Difference> {
+        let mut values = suite.values.clone();
+        edit.apply(&mut values)?;
+        let document = suite.document.variant(&values).ok()?;
+        runner.difference((&suite.document, &suite.values), (&document, &values)).ok()
     }
 
     /// Compiles the changed config, if that can be used.
@@ -161,13 +186,18 @@ impl Mutation {
     pub(crate) fn survivors(&self) -> impl Iterator<Item = (&Mutant, Option<&Witness>)> {
         self.mutants.iter().filter_map(|(mutant, fate)| match fate {
             Fate::Survived(witness) => Some((mutant, witness.as_ref())),
-            Fate::Killed(_) | Fate::Unusable => None,
+            Fate::Killed(_) | Fate::Equivalent | Fate::Unusable => None,
         })
+    }
+
+    /// Returns the number of mutants that differ from the config in nothing.
+    pub(crate) fn equivalent(&self) -> usize {
+        self.mutants.iter().filter(|(_, fate)| matches!(fate, Fate::Equivalent)).count()
     }
 
     /// Returns the number of mutants that are no usable config.
     pub(crate) fn unusable(&self) -> usize {
-        self.mutants.len() - self.killed() - self.survivors().count()
+        self.mutants.len() - self.killed() - self.equivalent() - self.survivors().count()
     }
 
     /// Returns the share of mutants that cases notice, in percent, rounded down.
@@ -182,6 +212,7 @@ impl Mutation {
             let (killed_by, witness) = match fate {
                 Fate::Killed(case) => (Some(case), None),
                 Fate::Survived(witness) => (None, witness.as_ref()),
+                Fate::Equivalent => (None, None),
                 Fate::Unusable => return None,
             };
             let place = suite.document.position(&mutant.place);
@@ -191,7 +222,12 @@ impl Mutation {
                 "pointer": mutant.place.pointer(),
                 "change": mutant.change,
                 "killed_by": killed_by,
-                "equivalent": killed_by.is_some().then_some(false).or(witness.map(|_| false)),
+                "equivalent": match fate {
+                    Fate::Equivalent => Some(true),
+                    // Without a witness it is not known.
+                    Fate::Survived(None) => None,
+                    _ => Some(false),
+                },
                 "witness": witness.map(|witness| json!({
                     "request": witness.request, "before": witness.before, "after": witness.after,
                 })),

@@ -46,6 +46,7 @@ fn measured(suite: &SuiteOutcome, value: &mut Value) {
         value["mutation"] = json!({
             "killed": mutation.killed(),
             "survived": mutation.survivors().count(),
+            "equivalent": mutation.equivalent(),
             "unusable": mutation.unusable(),
             "score": mutation.score(),
             "duration_ms": milliseconds(mutation.duration),

@@ -100,10 +100,11 @@ fn changes(suite: &SuiteOutcome) -> String {
 pub(super) fn score(mutation: &Mutation) -> String {
     let (killed, survived) = (mutation.killed(), mutation.survivors().count());
     format!(
-        "{} of {} are noticed: {} %; {} would be no usable config; {} ms\n",
+        "{} of {} are noticed: {} %; {} make no difference, {} would be no usable config; {} ms\n",
         killed,
         count(killed + survived, "change", "changes"),
         mutation.score(),
+        mutation.equivalent(),
         mutation.unusable(),
         mutation.duration.as_millis()
     )

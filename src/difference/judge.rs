@@ -1,0 +1,97 @@
+//! The judgement of cubes by both engines: what they decide differently is shown, and what they do not is said to be unknown.
+
+use std::collections::BTreeSet;
+
+use super::{
+    cell::{Cell, Way},
+    region::{Atom, Flag, Region, TextKey},
+    sample::{Sequence, of_pattern},
+    side::Side,
+    walk::{Cube, End},
+    witness::{Judged, Mint, Overrides, Witness},
+    world::World,
+};
+
+/// What both engines say of a cube.
+#[derive(Debug)]
+pub(super) enum Finding {
+    /// They decide a request of it differently, or treat it differently.
+    Shown(Box<(Witness, Judged)>),
+    /// They treat all requests that were tried alike, though the rules differ; or none could be made.
+    Unknown(String),
+}
+
+/// Judges the requests of cubes.
+#[derive(Clone, Copy)]
+pub(super) struct Judge<'a> {
+    pub(super) sides: [&'a Side; 2],
+    pub(super) world: &'a World,
+    pub(super) mint: &'a Mint,
+    pub(super) samples: usize,
+}
+
+impl Judge<'_> {
+    /// Looks for a request of the cube that is decided as the rules say: served by one config and refused by the other.
+    pub(super) async fn find(&self, cube: &Cube, (cell, way): (&Cell, &Way)) -> Finding {
+        let expected = [cube.ends[0].serves(), cube.ends[1].serves()];
+        let mut why = "both configs treat the requests that were tried alike".to_owned();
+        for overrides in self.overrides(&cube.region) {
+            let witness = match Witness::of(&cube.region, (cell, way), self.world, &overrides) {
+                Ok(witness) => witness,
+                Err(reason) => {
+                    reason.clone_into(&mut why);
+                    continue;
+                }
+            };
+            let Some(judged) = witness.judge(self.sides, self.mint, false).await else {
+                "the token cannot be made".clone_into(&mut why);
+                continue;
+            };
+            let served = judged.served();
+            if served[0] != served[1] || served == expected && expected[0] == expected[1] {
+                return Finding::Shown(Box::new((witness, judged)));
+            }
+        }
+        Finding::Unknown(why)
+    }
+
+    /// Returns values for the facts of conditions that are not taken apart; the first are those of the region itself.
+    fn overrides(&self, region: &Region) -> Vec<Overrides> {
+        let mut all = vec![Overrides::new()];
+        let free = self.world.free.borrow();
+        let conditions: Vec<_> = region
+            .decided
+            .iter()
+            .filter_map(|(atom, _)| if let Atom::Flag(Flag::Free(name)) = atom { free.get(name) } else { None })
+            .collect();
+        let keys: BTreeSet<&TextKey> = conditions.iter().flat_map(|condition| &condition.reads).collect();
+        if keys.is_empty() {
+            return all;
+        }
+        let mut values: Vec<String> = Vec::new();
+        for literal in conditions.iter().flat_map(|condition| &condition.literals) {
+            values.extend([literal.clone(), format!("{literal}x"), format!("x{literal}"), literal.to_uppercase()]);
+            values.extend(of_pattern(literal));
+        }
+        let mut sequence = Sequence::new(values.len() as u64);
+        for at in 0..self.samples {
+            let mut value = |key: usize| match values.get(at / keys.len().max(1)) {
+                // Each literal for each fact in turn, then at random.
+                Some(literal) if at % keys.len() == key => literal.clone(),
+                _ if sequence.below(2) == 0 => sequence.one_of(&values).cloned().unwrap_or_else(|| sequence.text()),
+                _ => sequence.text(),
+            };
+            all.push(keys.iter().enumerate().map(|(index, key)| ((*key).clone(), value(index))).collect());
+        }
+        all
+    }
+}
+
+/// Returns the code of a predicted refusal, for what no example is found of.
+pub(super) fn in_words(end: &End) -> String {
+    match end {
+        End::Refused(refused) => refused.code.clone(),
+        End::Answered { status, .. } => format!("answered with {status}"),
+        End::Sent { .. } => "served".to_owned(),
+    }
+}

@@ -1,0 +1,110 @@
+//! The comparison of two configs, by what its users must not be surprised by.
+
+use super::{Change, Difference, Options, Side, difference};
+use crate::config::Document;
+
+/// A time before all dates of these configs: 2027-03-01T09:00:00Z.
+pub(super) const NOW: u64 = 1_803_891_600;
+
+/// What the configs have in common.
+const COMMON: &str = "
+listeners: [ { name: public, address: 127.0.0.1:8443 } ]
+tenants: { contoso: { id: 10000000-0000-4000-8000-000000000001 }, fabrikam: { id: 30000000-0000-4000-8000-000000000003 } }
+upstreams: { orders: { servers: [ \"http://10.0.0.5:8080\" ] }, reports: { servers: [ \"http://10.0.0.6:8080\" ] } }
+";
+
+/// A token policy of the tests.
+pub(super) const TOKEN: &str =
+    "validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], scopes: [Orders.Read], roles: [Orders.Read.All] }";
+
+pub(super) fn side(name: &str, text: &str) -> Side {
+    let text = if text.contains("listeners:") { text.to_owned() } else { format!("{COMMON}{text}") };
+    let (document, nodes) =
+        Document::from_text_with_values(name, &text, &|_| None).unwrap_or_else(|report| panic!("{report}\n{text}"));
+    Side::new(&document, &nodes, NOW).unwrap_or_else(|fault| match fault {
+        crate::offline::OfflineFault::Config(report) => panic!("{report}\n{text}"),
+        fault => panic!("{fault:?}"),
+    })
+}
+
+/// Compares two configs, and checks that each witness differs when it is judged again.
+fn compare(old: &str, new: &str) -> Difference {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let within = runtime.enter();
+    let (old, new) = (side("old.yaml", old), side("new.yaml", new));
+    drop(within);
+    let found = runtime.block_on(difference([&old, &new], &Options::default()));
+    for group in &found.groups {
+        let served = [&group.before, &group.after].map(|verdict| verdict.to.is_some());
+        assert_eq!(served, [group.change == Change::Loss, group.change == Change::Gain], "{group:?}");
+    }
+    found
+}
+
+fn changes(found: &Difference) -> Vec<(&'static str, String, Option<String>, Option<String>)> {
+    let one =
+        |group: &super::Group| (group.change.as_str(), group.where_it_is(), group.before.code.clone(), group.after.code.clone());
+    found.groups.iter().map(one).collect()
+}
+
+fn routes(list: &[(&str, &str, &str)]) -> String {
+    let mut text = "routes:\n".to_owned();
+    for (name, matches, inbound) in list {
+        text += &format!("  - {{ name: {name}, match: {{ {matches} }}, upstream: orders, inbound: [ {inbound} ] }}\n");
+    }
+    text
+}
+
+fn code(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+#[test]
+fn the_same_rules_admit_the_same_callers_whatever_they_are_called() {
+    let old = routes(&[("orders", "path: /orders", TOKEN), ("other", "path: /other", TOKEN)]);
+    let renamed = routes(&[("o", "path: /orders", TOKEN), ("other", "path: /other", TOKEN)]);
+    let fragment = format!("fragments: {{ staff: [ {TOKEN} ] }}\n")
+        + &routes(&[("orders", "path: /orders", "include-fragment: staff"), ("other", "path: /other", TOKEN)]);
+    for new in [&old, &renamed, &fragment] {
+        let found = compare(&old, new);
+        assert!(found.is_same_access() && found.treatment.is_empty(), "{}", found.to_text());
+    }
+}
+
+#[test]
+fn a_role_more_is_a_gain_of_its_callers_alone() {
+    let old = routes(&[("orders", "path: /orders", TOKEN)]);
+    let new = old.replace("[Orders.Read.All]", "[Orders.Read.All, Orders.Write.All]");
+    let found = compare(&old, &new);
+    assert_eq!(changes(&found), [("gain", "orders: all methods".to_owned(), code("role-missing"), None)], "{}", found.to_text());
+    let group = &found.groups[0];
+    assert_eq!(group.tokens.len(), 1);
+    assert!(
+        group.tokens[0].starts_with("applications") && group.tokens[0].contains("role Orders.Write.All"),
+        "{:?}",
+        group.tokens
+    );
+    assert!(group.places.iter().any(|place| place.what == "roles: + Orders.Write.All"), "{:?}", group.places);
+    assert!(found.complete && found.unknown.is_empty());
+    // The other way round it is a loss.
+    assert_eq!(changes(&compare(&new, &old)), [("loss", "orders: all methods".to_owned(), None, code("role-missing"))]);
+}
+
+#[test]
+fn a_wider_address_set_is_a_gain_of_just_these_addresses() {
+    let old = "address-sets: { offices: [203.0.113.0/24, 198.51.100.10-198.51.100.40] }\n".to_owned()
+        + &routes(&[(
+            "reports",
+            "path: /reports",
+            &format!("{{ ip-filter: {{ action: allow, addresses: [offices] }} }}, {TOKEN}"),
+        )]);
+    let new = old.replace("198.51.100.10-198.51.100.40", "198.51.100.0/24");
+    let found = compare(&old, &new);
+    assert_eq!(changes(&found).len(), 1, "{}", found.to_text());
+    let group = &found.groups[0];
+    assert_eq!(group.callers.addresses, ["198.51.100.0-198.51.100.9", "198.51.100.41-198.51.100.255"]);
+    assert_eq!((group.callers.count, group.before.code.clone()), (225, code("caller-address-not-allowed")));
+    assert!(group.places[0].what.starts_with("offices: + 198.51.100.0/24"), "{:?}", group.places);
+}
+
+mod traps;
