@@ -3,6 +3,7 @@
 mod live;
 
 use std::{
+    io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{SystemTime, UNIX_EPOCH},
@@ -107,12 +108,13 @@ pub fn run(arguments: &DiffArguments) -> anyhow::Result<ExitCode> {
     drop(within);
     let options = Options { route: arguments.route.clone(), most_cells: arguments.max_cells, samples: arguments.samples };
     let found = runtime.block_on(difference([&old, &new], &options));
-    match arguments.format {
-        DiffFormat::Text => print!("{}", found.to_text()),
-        DiffFormat::Json => println!("{:#}", serde_json::to_value(&found)?),
-        DiffFormat::Markdown => print!("{}", found.to_markdown()),
-        DiffFormat::Sarif => println!("{:#}", found.to_sarif()),
-    }
+    let text = match arguments.format {
+        DiffFormat::Text => found.to_text(),
+        DiffFormat::Json => format!("{:#}\n", serde_json::to_value(&found)?),
+        DiffFormat::Markdown => found.to_markdown(),
+        DiffFormat::Sarif => format!("{:#}\n", found.to_sarif()),
+    };
+    std::io::stdout().lock().write_all(text.as_bytes()).context("the result cannot be written")?;
     Ok(exit(&found, arguments))
 }
 

@@ -19,6 +19,8 @@ use crate::{
 const SEGMENT: &str = "another";
 /// A host that no route names.
 const HOST: &str = "another.example";
+/// The most patterns that several routes of one host match.
+const MOST_MET: usize = 4_096;
 /// The methods of a route without `methods`.
 const USUAL: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 /// Methods of which one that no route names stands for all others.
@@ -77,7 +79,9 @@ pub(crate) fn cells(sides: [&Side; 2], world: &World, most: usize) -> Cells {
     let mut merged: BTreeMap<Key, usize> = BTreeMap::new();
     let mut found = Cells::default();
     for host in hosts(&served, world) {
-        for path in paths(sides, &served, &host, world) {
+        let (paths, whole) = paths(sides, &served, &host, world);
+        found.cut_short |= !whole;
+        for path in paths {
             let Ok(target) = request::Target::read(&path) else { continue };
             for (method, preflight) in methods.iter().flat_map(|method| [(method, false), (method, true)]) {
                 if preflight && (!asks || *method == Method::OPTIONS) {
@@ -237,8 +241,8 @@ fn hosts(served: &[Hosts; 2], world: &World) -> Vec<String> {
     hosts.into_iter().collect()
 }
 
-/// Returns the paths under a host at which something may change.
-fn paths(sides: [&Side; 2], served: &[Hosts; 2], host: &str, world: &World) -> BTreeSet<String> {
+/// Returns the paths under a host at which something may change, and whether they are all.
+fn paths(sides: [&Side; 2], served: &[Hosts; 2], host: &str, world: &World) -> (BTreeSet<String>, bool) {
     let mut found = BTreeSet::from(["/".to_owned(), format!("/{SEGMENT}")]);
     let mut within: Vec<&str> = Vec::new();
     // Where an upstream knows no case, another spelling is another question.
@@ -251,45 +255,106 @@ fn paths(sides: [&Side; 2], served: &[Hosts; 2], host: &str, world: &World) -> B
             within.push(text.trim_matches('/'));
         }
     }
+    let mut patterns = BTreeSet::new();
     for (side, hosts) in sides.into_iter().zip(served) {
-        for index in hosts.serving(host) {
-            for at in at(&side.document.config.routes[*index].matches, world) {
-                let at = at.trim_end_matches('/').to_owned();
-                let beside = at.rsplit_once('/').map_or("", |(parent, _)| parent);
-                found.extend([format!("{at}/"), format!("{at}/{SEGMENT}"), format!("{beside}/{SEGMENT}")]);
-                found.extend(within.iter().map(|text| format!("{at}/{text}")));
-                if folds {
-                    found.insert(at.to_ascii_uppercase());
-                }
-                if !at.is_empty() {
-                    found.insert(at);
-                }
-            }
+        patterns.extend(hosts.serving(host).iter().map(|index| Pattern::of(&side.document.config.routes[*index].matches)));
+    }
+    let whole = meet(&mut patterns);
+    for at in patterns.iter().flat_map(|pattern| pattern.at(world)) {
+        let at = at.trim_end_matches('/').to_owned();
+        let beside = at.rsplit_once('/').map_or("", |(parent, _)| parent);
+        found.extend([format!("{at}/"), format!("{at}/{SEGMENT}"), format!("{beside}/{SEGMENT}")]);
+        found.extend(within.iter().map(|text| format!("{at}/{text}")));
+        if folds {
+            found.insert(at.to_ascii_uppercase());
+        }
+        if !at.is_empty() {
+            found.insert(at);
         }
     }
     found.remove("");
-    found
+    (found, whole)
 }
 
-/// Returns the paths of a pattern: with each text that a capture of this name is compared with, and with another one.
-fn at(matches: &MatchConfig, world: &World) -> Vec<String> {
-    let path = matches.path.as_ref().or(matches.exact_path.as_ref()).map_or("/", String::as_str);
-    let mut found = vec![String::new()];
-    for segment in path.split('/').skip(1) {
-        let capture = segment.strip_prefix('{').and_then(|segment| segment.strip_suffix('}'));
-        let fills: Vec<String> = match capture {
-            None => vec![segment.to_owned()],
-            Some(name) => {
-                let compared = world.captures.get(name).into_iter().flatten();
-                let plain = |text: &&String| {
-                    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-                };
-                compared.filter(plain).take(8).cloned().chain([format!("{SEGMENT}-{name}")]).collect()
-            }
+/// The pattern of a path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Pattern(Vec<Segment>);
+
+/// The pattern of one segment.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Segment {
+    Literal(String),
+    /// Any text, under this name.
+    Capture(String),
+}
+
+impl Pattern {
+    fn of(matches: &MatchConfig) -> Self {
+        let path = matches.path.as_ref().or(matches.exact_path.as_ref()).map_or("/", String::as_str);
+        let segment = |segment: &str| match segment.strip_prefix('{').and_then(|segment| segment.strip_suffix('}')) {
+            Some(name) => Segment::Capture(name.to_owned()),
+            None => Segment::Literal(segment.to_owned()),
         };
-        found = found.iter().flat_map(|begin| fills.iter().map(move |fill| format!("{begin}/{fill}"))).take(64).collect();
+        let segments = path.split('/').skip(1).map(segment);
+        Self(segments.filter(|segment| *segment != Segment::Literal(String::new())).collect())
     }
-    found
+
+    fn captures(&self) -> bool {
+        self.0.iter().any(|segment| matches!(segment, Segment::Capture(_)))
+    }
+
+    /// Returns the pattern of the paths that both match, where the shorter one matches what is below it.
+    fn met_by(&self, other: &Self) -> Option<Self> {
+        let length = self.0.len().max(other.0.len());
+        let segment = |index: usize| match (self.0.get(index), other.0.get(index)) {
+            (Some(Segment::Literal(own)), Some(Segment::Literal(theirs))) => {
+                (own == theirs).then(|| Segment::Literal(own.clone()))
+            }
+            (Some(literal @ Segment::Literal(_)), _) | (_, Some(literal @ Segment::Literal(_))) => Some(literal.clone()),
+            (Some(capture), _) | (None, Some(capture)) => Some(capture.clone()),
+            (None, None) => None,
+        };
+        (0..length).map(segment).collect::<Option<Vec<_>>>().map(Self)
+    }
+
+    /// Returns paths of the pattern: with each text that a capture of this name is compared with, and with another one.
+    fn at(&self, world: &World) -> Vec<String> {
+        let mut found = vec![String::new()];
+        for segment in &self.0 {
+            let fills: Vec<String> = match segment {
+                Segment::Literal(text) => vec![text.clone()],
+                Segment::Capture(name) => {
+                    let compared = world.captures.get(name).into_iter().flatten();
+                    let plain = |text: &&String| {
+                        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+                    };
+                    compared.filter(plain).take(8).cloned().chain([format!("{SEGMENT}-{name}")]).collect()
+                }
+            };
+            found = found.iter().flat_map(|begin| fills.iter().map(move |fill| format!("{begin}/{fill}"))).take(64).collect();
+        }
+        found
+    }
+}
+
+/// Adds the patterns of paths that several of the patterns match: which route takes those is a question of its own. Returns false if
+/// there are too many.
+fn meet(patterns: &mut BTreeSet<Pattern>) -> bool {
+    let written: Vec<Pattern> = patterns.iter().cloned().collect();
+    let mut open: Vec<Pattern> = written.iter().filter(|pattern| pattern.captures()).cloned().collect();
+    while let Some(pattern) = open.pop() {
+        for other in &written {
+            let Some(both) = pattern.met_by(other).filter(|both| !patterns.contains(both)) else { continue };
+            if patterns.len() >= written.len() + MOST_MET {
+                return false;
+            }
+            if both.captures() {
+                open.push(both.clone());
+            }
+            patterns.insert(both);
+        }
+    }
+    true
 }
 
 /// Returns what the path of a cell is captured as, by the route that it leads to.
@@ -301,4 +366,29 @@ pub(crate) fn captures(side: &Side, cell: &Cell, index: usize) -> Vec<(String, S
     let named =
         captured.filter_map(|(segment, text)| Some((segment.strip_prefix('{')?.strip_suffix('}')?.to_owned(), text.to_owned())));
     named.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(path: &str) -> Pattern {
+        Pattern::of(&crate::settings::testing::part(&format!("path: \"{path}\"")))
+    }
+
+    #[test]
+    fn paths_that_several_patterns_match_are_questions_of_their_own() {
+        for (one, other, both) in [
+            ("/a/{id}/c", "/a/b", Some("/a/b/c")),
+            ("/{x}/b", "/a/{y}", Some("/a/b")),
+            ("/a", "/a/{id}", Some("/a/{id}")),
+            ("/a/b", "/a/c", None),
+            ("/", "/a", Some("/a")),
+        ] {
+            assert_eq!(pattern(one).met_by(&pattern(other)), both.map(pattern), "{one} {other}");
+        }
+        let mut patterns = ["/{x}/{y}/c", "/a/{y}", "/{x}/b"].map(pattern).into();
+        assert!(meet(&mut patterns));
+        assert!(patterns.contains(&pattern("/a/b/c")), "{patterns:?}");
+    }
 }

@@ -22,6 +22,19 @@ const MOST: usize = 6;
 /// The longest value that is told.
 const LONGEST: usize = 80;
 
+/// The changes of the entry at a place of one config, and of what it names; none if it is the same in the other.
+pub(crate) fn of_entry(sides: [&Side; 2], routes: [usize; 2], (index, place): (usize, &Place)) -> Vec<ChangedPlace> {
+    let found = pairs(sides, routes).into_iter().filter(|pair| {
+        pair[index].as_ref().is_some_and(|entry| {
+            let own = entry.place.pointer();
+            place.pointer() == own || place.pointer().strip_prefix(own).is_some_and(|rest| rest.starts_with('/'))
+        })
+    });
+    let mut found: Vec<_> = found.flat_map(|pair| of_pair(sides, &pair)).collect();
+    found.truncate(MOST);
+    found
+}
+
 /// The changes between the rules of two routes.
 pub(crate) fn between(sides: [&Side; 2], targets: &[Target; 2]) -> Vec<ChangedPlace> {
     match targets {
@@ -87,8 +100,11 @@ fn nearest(document: &Document, place: &Place) -> Option<crate::explain::Positio
     }
 }
 
-/// Compares the entries of both lists: those that only one of them has.
-fn entries(sides: [&Side; 2], routes: [usize; 2]) -> Vec<ChangedPlace> {
+/// An entry of the old list and the one of the new list that stands for it, where they differ.
+type Pair<'a> = [Option<Listed<'a>>; 2];
+
+/// Pairs the entries of both lists that differ: those of the same policy, in their order.
+fn pairs<'a>(sides: [&'a Side; 2], routes: [usize; 2]) -> Vec<Pair<'a>> {
     let lists = [sides[0].entries(routes[0]), sides[1].entries(routes[1])];
     let contents = |index: usize| {
         let entry = |entry: &Listed<'_>| format!("{} {}", entry.report_only, sides[index].content(&entry.place));
@@ -107,21 +123,38 @@ fn entries(sides: [&Side; 2], routes: [usize; 2]) -> Vec<ChangedPlace> {
         alone
     };
     let (removed, mut added) = (alone(&old, &new), alone(&new, &old));
-    let mut found = Vec::new();
+    let mut found: Vec<Pair<'a>> = Vec::new();
     for before in removed {
         let own = &lists[0][before];
         let same_policy = added.iter().position(|after| lists[1][*after].config.name() == own.config.name());
-        match same_policy.map(|at| added.remove(at)) {
-            Some(after) => found.extend(entry_changes(sides, [own, &lists[1][after]])),
-            None => found.push(changed(sides[0], 0, &own.place, format!("{} is removed", own.config.name()))),
+        let after = same_policy.map(|at| lists[1][added.remove(at)].clone());
+        found.push([Some(own.clone()), after]);
+    }
+    found.extend(added.into_iter().map(|after| [None, Some(lists[1][after].clone())]));
+    found
+}
+
+fn of_pair(sides: [&Side; 2], pair: &Pair<'_>) -> Vec<ChangedPlace> {
+    match pair {
+        [Some(old), Some(new)] => entry_changes(sides, [old, new]),
+        [Some(old), None] => vec![changed(sides[0], 0, &old.place, format!("{} is removed", old.config.name()))],
+        [None, Some(new)] => vec![changed(sides[1], 1, &new.place, format!("{} is added", new.config.name()))],
+        [None, None] => Vec::new(),
+    }
+}
+
+/// Compares the entries of both lists.
+fn entries(sides: [&Side; 2], routes: [usize; 2]) -> Vec<ChangedPlace> {
+    let mut found: Vec<_> = pairs(sides, routes).iter().flat_map(|pair| of_pair(sides, pair)).collect();
+    if found.is_empty() {
+        let order = |index: usize| {
+            let entries = sides[index].entries(routes[index]);
+            entries.iter().map(|entry| sides[index].content(&entry.place)).collect::<Vec<_>>()
+        };
+        let first = sides[1].entries(routes[1]).first().map(|entry| entry.place.clone());
+        if let Some(first) = first.filter(|_| order(0) != order(1)) {
+            found.push(changed(sides[1], 1, &first, "the order differs".to_owned()));
         }
-    }
-    for after in added {
-        let entry = &lists[1][after];
-        found.push(changed(sides[1], 1, &entry.place, format!("{} is added", entry.config.name())));
-    }
-    if found.is_empty() && old != new {
-        found.extend(lists[1].first().map(|first| changed(sides[1], 1, &first.place, "the order differs".to_owned())));
     }
     found
 }

@@ -177,19 +177,17 @@ fn code(end: &End) -> String {
 
 /// Returns the settings by which the configs differ here: those at the entry that refuses, if they are among them.
 fn causes(cube: &Cube, cell: &Cell, way: &Way, sides: [&Side; 2]) -> Vec<ChangedPlace> {
-    let all = changes::between(sides, &cell.targets);
-    let refusing = cube.ends.iter().find_map(|end| match end {
-        End::Refused(refused) => Some(refused.place.pointer()),
+    let refusing = cube.ends.iter().enumerate().find_map(|(index, end)| match end {
+        End::Refused(refused) => Some((index, &refused.place)),
         _ => None,
     });
-    let at_entry: Vec<_> = all
-        .iter()
-        .filter(|change| refusing.is_some_and(|place| change.pointer.starts_with(place) || place.starts_with(&change.pointer)))
-        .cloned()
-        .collect();
-    if !at_entry.is_empty() {
-        return at_entry;
+    if let ([Target::Route(old), Target::Route(new)], Some(refusing)) = (&cell.targets, refusing) {
+        let at_entry = changes::of_entry(sides, [*old, *new], refusing);
+        if !at_entry.is_empty() {
+            return at_entry;
+        }
     }
+    let all = changes::between(sides, &cell.targets);
     if all.is_empty() && way.callers[0] != way.callers[1] {
         return vec![trust(sides, way)];
     }
