@@ -43,7 +43,7 @@ pub(crate) fn between(sides: [&Side; 2], targets: &[Target; 2]) -> Vec<ChangedPl
             if found.is_empty() {
                 found.extend(other_settings(sides, [*old, *new]));
             }
-            if found.is_empty() || is_another(sides, [*old, *new]) && found.len() > MOST {
+            if is_another(sides, [*old, *new]) && (found.is_empty() || found.len() > MOST) {
                 found = vec![route(sides[1], 1, *new, "takes the requests now")];
             }
             found.truncate(MOST);

@@ -202,6 +202,7 @@ upstreams: {{ orders: {{ servers: [ \"http://10.0.0.5:8080\" ] }} }}
         "{}",
         found.to_text()
     );
+    assert!(found.groups[0].places[0].what.contains("sees another caller behind 192.0.2.7"), "{:?}", found.groups[0].places);
     let request = &found.groups[0].witness.request;
     assert_eq!((request["from"].as_str(), request["caller"].as_str()), (Some("192.0.2.7"), Some("203.0.113.1")));
 }
