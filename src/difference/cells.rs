@@ -75,7 +75,7 @@ pub(crate) fn cells(sides: [&Side; 2], world: &World, most: usize) -> Cells {
     let served = sides.map(Hosts::of);
     let methods = methods(sides, world);
     let asks = sides.iter().any(|side| has_cors(side));
-    let sensitive = sides.map(|side| Sensitive::of(side));
+    let sensitive = sides.map(Sensitive::of);
     let mut merged: BTreeMap<Key, usize> = BTreeMap::new();
     let mut found = Cells::default();
     for host in hosts(&served, world) {

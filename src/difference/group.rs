@@ -234,7 +234,7 @@ fn shown(witness: &Witness, words: Words<'_>) -> Shown {
         witness.headers.iter().map(|(name, text)| (name.clone(), value(name, text))).collect();
     headers.extend(witness.way.fields.iter().map(|(name, text)| (name.clone(), value(name, text))));
     let mut url = witness.url.clone();
-    for hidden in url::form_urlencoded::parse(url.clone().split_once('?').map_or("", |(_, query)| query).as_bytes()) {
+    for hidden in url::form_urlencoded::parse(witness.url.split_once('?').map_or("", |(_, query)| query).as_bytes()) {
         if words.hides(&hidden.1) {
             url = url.replace(&*hidden.1, "***");
         }
@@ -290,6 +290,6 @@ pub(super) fn spec_value(spec: &TokenSpec) -> Value {
     );
     put("expires", spec.expires.as_ref().map(|text| json!(text)));
     put("claims", (!spec.claims.is_empty()).then(|| json!(spec.claims)));
-    put("wrong-key", spec.wrong_key.then(|| json!(true)));
+    put("wrong-key", spec.wrong_key.then_some(Value::Bool(true)));
     Value::Object(value)
 }

@@ -76,7 +76,7 @@ impl Run<'_> {
         weak: bool,
         (place, state): (&Place, &mut State),
     ) -> Ended {
-        if let Some(reason) = kind.never.and_then(|code| Reason::ALL.into_iter().find(|reason| reason.code() == code)) {
+        if let Some(reason) = kind.never.and_then(|code| Reason::ALL.iter().find(|reason| reason.code() == code)) {
             return Ok(Some(refuse(*reason, place)));
         }
         if let Some(space) = addresses

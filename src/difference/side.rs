@@ -31,6 +31,9 @@ use crate::{
 /// A tenant that no config names, for issuers of many.
 pub(crate) const UNNAMED_TENANT: &str = "20000000-0000-4000-8000-000000000002";
 
+/// Header fields that a request has to bear, each with one of its values.
+pub(crate) type RequiredFields = Vec<(String, Vec<String>)>;
+
 /// An expression, taken apart.
 #[derive(Debug)]
 pub(crate) struct Read {
@@ -163,11 +166,7 @@ impl Side {
     }
 
     /// Returns the addresses of trusted peers, each with the fields that their requests have to bear.
-    pub(crate) fn trusted(
-        &self,
-        from: &[TrustedProxyConfig],
-        place: &Place,
-    ) -> Vec<(Rc<AddressSpace>, Vec<(String, Vec<String>)>)> {
+    pub(crate) fn trusted(&self, from: &[TrustedProxyConfig], place: &Place) -> Vec<(Rc<AddressSpace>, RequiredFields)> {
         let trusted = from.iter().enumerate().map(|(index, entry)| {
             let place = place.index(index);
             match entry {

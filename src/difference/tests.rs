@@ -23,7 +23,7 @@ pub(super) fn side(name: &str, text: &str) -> Side {
         Document::from_text_with_values(name, &text, &|_| None).unwrap_or_else(|report| panic!("{report}\n{text}"));
     Side::new(&document, &nodes, NOW).unwrap_or_else(|fault| match fault {
         crate::offline::OfflineFault::Config(report) => panic!("{report}\n{text}"),
-        fault => panic!("{fault:?}"),
+        fault @ crate::offline::OfflineFault::Keys(_) => panic!("{fault:?}"),
     })
 }
 

@@ -165,7 +165,7 @@ impl World {
         for name in tenants.names().map(str::to_owned).collect::<Vec<_>>() {
             let many = tenants.get(&name).is_some_and(|tenant| tenant.id().is_many());
             let own = side.gateway.tenant_of(Some(&name)).ok().map(|(_, guid)| guid);
-            let all = guids.iter().cloned().filter(|_| many).chain(own);
+            let all = guids.iter().filter(|_| many).cloned().chain(own);
             for guid in all {
                 let Some(key) = side.entra_issuer(&name, &guid) else { continue };
                 self.know(KnownIssuer { key, side: index, tenant: Some((name.clone(), guid)), issuer: None });

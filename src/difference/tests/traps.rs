@@ -1,6 +1,6 @@
 //! What is easily missed when rules are compared by reading them: each case with what has to be told of it.
 
-use super::{NOW, TOKEN, changes, code, compare, routes};
+use super::{TOKEN, changes, code, compare, routes};
 
 const WITHOUT: &str = "check-header: { name: x-gate, values: [open] }";
 
@@ -164,7 +164,6 @@ fn an_entry_that_expires_later_admits_until_then() {
         found.to_text()
     );
     assert_eq!(found.groups[0].from.as_deref(), Some("2027-04-02 00:00:00Z"));
-    assert!(NOW < 1_806_624_000, "the entry still counts at the time of the comparison");
 }
 
 #[test]
@@ -323,9 +322,8 @@ const PARTNER: &str = "validate-azure-ad-token: { tenant: contoso, audiences: [a
 
 #[test]
 fn what_is_the_same_under_another_name_is_no_change() {
-    let old = format!(
-        "address-sets: {{ offices: [203.0.113.0/24] }}\nfragments: {{ inner: [ {{ ip-filter: {{ action: allow, addresses: [offices] }} }} ] }}\n"
-    ) + &routes(&[("orders", "path: /orders", &format!("{{ include-fragment: inner }}, {{ {TOKEN} }}"))]);
+    let old = "address-sets: { offices: [203.0.113.0/24] }\nfragments: { inner: [ { ip-filter: { action: allow, addresses: [offices] } } ] }\n".to_owned()
+        + &routes(&[("orders", "path: /orders", &format!("{{ include-fragment: inner }}, {{ {TOKEN} }}"))]);
     let new = old.replace("inner", "gate").replace("offices", "sites").replace("name: orders", "name: o1");
     let found = compare(&old, &new);
     assert!(found.is_same_access() && found.treatment.is_empty(), "{}", found.to_text());
