@@ -26,6 +26,7 @@ mod tests;
 
 use serde::Serialize;
 
+pub(crate) use self::describe::span;
 pub(crate) use self::{
     addresses::{AddressList, in_words as range_in_words},
     candidates::in_utc,
@@ -46,7 +47,6 @@ pub use self::{
     turning::{Turning, TurningFact},
     upstream::{Field, UpstreamFacts},
 };
-pub(crate) use self::{describe::span, entry::policy_at};
 use crate::{
     config::Document,
     offline::{OfflineGateway, OfflineRequest, Outcome, Verdict},

@@ -70,7 +70,7 @@ pub(super) async fn run(file: &Path, admin: &str, arguments: &DiffArguments) -> 
 }
 
 async fn ask(admin: &str) -> anyhow::Result<Running> {
-    let url = format!("{}/api/config", admin.trim_end_matches('/'));
+    let url = format!("{}/api/config/parts", admin.trim_end_matches('/'));
     let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(WAIT).build()?;
     let asked = client.get(&url).send().await;
     let answer = asked.map_err(|error| anyhow::anyhow!("{url} does not answer: {}", error_chain::chain(&error)))?;
