@@ -27,6 +27,7 @@
 //! pass. A refusal has a `Reason` with a stable code. The rules are in a
 //! `Runtime`, compiled once from the `config` and swapped whole.
 
+#![cfg_attr(test, allow(clippy::large_futures, reason = "that of a test carries no requests"))]
 #![cfg_attr(
     not(feature = "unstable"),
     allow(

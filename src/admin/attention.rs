@@ -114,14 +114,14 @@ fn of_credential(credential: &CredentialStatus, now: u64, matters: &mut Vec<Matt
         }
     }
     for days in credential.certificates.iter().filter_map(|certificate| certificate.days_left) {
-        matters.extend(expiry(days, format!("the certificate of credential {name}")));
+        matters.extend(expiry(days, &format!("the certificate of credential {name}")));
     }
     for note in credential.vault_certificates.iter().filter_map(|certificate| certificate.note.as_deref()) {
         matters.push(Matter::warn("identity", format!("credential {name}: {note}")));
     }
 }
 
-fn expiry(days: i64, what: String) -> Option<Matter> {
+fn expiry(days: i64, what: &str) -> Option<Matter> {
     match days {
         ..0 => Some(Matter::bad("identity", format!("{what} has expired"))),
         days @ 0..WARNED_AHEAD => Some(Matter::warn("identity", format!("{what} expires in {days} days"))),
@@ -144,7 +144,7 @@ fn of_upstream(upstream: &Upstream, now: u64, matters: &mut Vec<Matter>) {
         matters.push(Matter::new(state, "upstreams", what));
     }
     if let Some(certificate) = upstream.own_certificate_status(now) {
-        matters.extend(expiry(certificate.days_left, format!("the certificate towards the upstream {name}")));
+        matters.extend(expiry(certificate.days_left, &format!("the certificate towards the upstream {name}")));
     }
 }
 

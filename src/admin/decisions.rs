@@ -277,7 +277,7 @@ impl Follower {
 mod tests {
     use super::*;
 
-    fn takes(question: Question, record: &str) -> bool {
+    fn takes(question: &Question, record: &str) -> bool {
         question.filter().unwrap().takes(record.as_bytes())
     }
 
@@ -311,7 +311,7 @@ mod tests {
             let filter = question.filter().unwrap();
             assert_eq!([REFUSED, EVENT, UNROUTED].map(|record| filter.takes(record.as_bytes())), expected, "{shown}");
         }
-        assert!(!takes(Question { text: own("x"), ..Question::default() }, "no object"));
+        assert!(!takes(&Question { text: own("x"), ..Question::default() }, "no object"));
     }
 
     #[test]

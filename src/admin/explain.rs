@@ -149,7 +149,7 @@ async fn explained(
     let Some(document) = written.read() else { return Ok(None) };
     let gateway = OfflineGateway::build_beside(&document, Some(runtime), now, OfflineKeys::AsTheyAre)?;
     let trial = OfflineGateway::build_beside(&document, Some(runtime), now, OfflineKeys::Development)?;
-    Ok(Some(Explanation::of(&document, &gateway, Some(&trial), &request, now).await))
+    Ok(Some(Box::pin(Explanation::of(&document, &gateway, Some(&trial), &request, now)).await))
 }
 
 /// Returns whether the body is JSON: a page of another origin cannot send that without being asked first.

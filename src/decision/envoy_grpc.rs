@@ -292,7 +292,7 @@ pub(super) fn refuse(refused: &Refused<'_>) -> Answer {
         // For a caller of gRPC Envoy makes the body the message of the status.
         let to_grpc = refused.to_grpc;
         for (name, value) in &refused.headers {
-            let passes = !OF_THE_CONNECTION.contains(name) && !(to_grpc && *name == header::CONTENT_TYPE);
+            let passes = !(OF_THE_CONNECTION.contains(name) || to_grpc && *name == header::CONTENT_TYPE);
             if passes && is_text(value.as_bytes()) {
                 denied.message(2, |option| {
                     // Without an action: several challenges stay several lines.

@@ -212,7 +212,7 @@ impl Explanation {
         if let Some(trial) = trial
             && matches!(outcome.verdict, Verdict::Refuse | Verdict::Fault)
         {
-            explanation.turning = turning::find(document, trial, request, &outcome, now).await;
+            explanation.turning = Box::pin(turning::find(document, trial, request, &outcome, now)).await;
         }
         explanation
     }

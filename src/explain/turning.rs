@@ -65,14 +65,14 @@ pub(super) async fn find(
     let mut search = Search { document, trial, start, runs: 0 };
     let mut facts: Vec<Candidate> = Vec::new();
     // What the trial says of the request as it is: its tokens are signed anew, so that a bad signature is no fault there.
-    let mut current = search.run(&facts).await;
+    let mut current = Box::pin(search.run(&facts)).await;
     let signature_alone = current.verdict == Verdict::Allow || current.verdict == Verdict::Answer;
     if signature_alone || current.reason != outcome.reason {
         facts.push(search.signature(outcome)?);
     }
     let mut seen = vec![signature_of(outcome)];
     while !turns(&current) && facts.len() < MOST_FACTS {
-        let (next, reached) = search.step(&facts, &current, &mut seen).await?;
+        let (next, reached) = Box::pin(search.step(&facts, &current, &mut seen)).await?;
         facts.push(next);
         current = reached;
     }
@@ -81,8 +81,8 @@ pub(super) async fn find(
     }
     // What the request itself had there: later facts were found in requests that were changed already.
     let own: BTreeMap<String, String> = facts.iter().rev().map(|fact| (fact.name.clone(), fact.from.clone())).collect();
-    let facts = search.fewest(facts).await;
-    let last = search.run(&facts).await;
+    let facts = Box::pin(search.fewest(facts)).await;
+    let last = Box::pin(search.run(&facts)).await;
     Some(Turning {
         leads_to: leads_to(&last),
         tried: true,
@@ -141,7 +141,7 @@ impl Search<'_> {
             }
             let mut all = facts.to_vec();
             all.push(candidate.clone());
-            let outcome = self.run(&all).await;
+            let outcome = Box::pin(self.run(&all)).await;
             if turns(&outcome) {
                 return Some((candidate, outcome));
             }
@@ -162,7 +162,7 @@ impl Search<'_> {
             let mut others = facts.clone();
             // Trials sign every token, so that they cannot tell whether that was needed.
             let signed = matches!(others.remove(index).change, Change::Signed(_));
-            if !signed && self.variant(&others).is_some() && turns(&self.run(&others).await) {
+            if !signed && self.variant(&others).is_some() && turns(&Box::pin(self.run(&others)).await) {
                 facts = others;
                 index = 0;
             } else {

@@ -92,7 +92,7 @@ mod tests {
 
     use super::*;
 
-    fn with(name: HeaderName, values: &[&str]) -> HeaderMap {
+    fn with(name: &HeaderName, values: &[&str]) -> HeaderMap {
         values.iter().map(|value| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
     }
 
@@ -107,7 +107,7 @@ mod tests {
             ("application/json", false),
             ("", false),
         ] {
-            assert_eq!(is_grpc(&with(header::CONTENT_TYPE, &[value])), expected, "{value}");
+            assert_eq!(is_grpc(&with(&header::CONTENT_TYPE, &[value])), expected, "{value}");
         }
         assert!(!is_grpc(&HeaderMap::new()));
     }
@@ -130,9 +130,9 @@ mod tests {
             ("1s", None),
             (" 1S", None),
         ] {
-            assert_eq!(timeout(&with(GRPC_TIMEOUT, &[value])), expected, "{value}");
+            assert_eq!(timeout(&with(&GRPC_TIMEOUT, &[value])), expected, "{value}");
         }
-        assert_eq!(timeout(&with(GRPC_TIMEOUT, &["1S", "2S"])), None);
+        assert_eq!(timeout(&with(&GRPC_TIMEOUT, &["1S", "2S"])), None);
         assert_eq!(timeout(&HeaderMap::new()), None);
     }
 

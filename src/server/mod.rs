@@ -255,7 +255,7 @@ impl Server {
     /// # Errors
     /// Fails if the config is faulty, or if a resource that it names is unavailable; the old one then stays active.
     pub fn reload(&mut self, document: &Document) -> Result<(), ServerError> {
-        let changes = document.fingerprint.changes_since(&self.shown.load().fingerprint);
+        let changes = document.fingerprint.changes_since(&self.shown.load_full().fingerprint);
         let result = self.try_reload(document);
         let at = self.options.clock.unix_seconds();
         self.lifecycle.reloaded(match &result {

@@ -1,5 +1,5 @@
 //! Tests of the whole gateway: requests arrive over a socket, and the upstream's received requests are checked.
-
+#![allow(clippy::large_futures, reason = "that of a test carries no requests")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 mod acquire;

@@ -162,16 +162,16 @@ impl Chain {
     pub(super) fn begin_file(&mut self, file: &str, now: Duration, out: &mut Vec<u8>) {
         let previous = (std::mem::replace(&mut self.previous_file, file.to_owned()), self.link.seq, encoded(&self.link.head));
         self.file = file.to_owned();
-        self.write_begin(now, Some(previous), out);
+        self.write_begin(now, Some(&previous), out);
     }
 
-    fn write_begin(&mut self, now: Duration, previous: Option<(String, u64, String)>, out: &mut Vec<u8>) {
+    fn write_begin(&mut self, now: Duration, previous: Option<&(String, u64, String)>, out: &mut Vec<u8>) {
         let mut buffer = Vec::new();
         let mut line = Line::begin(&mut buffer, now, self.ids.next());
         plain!(line, "event", "chain-begin");
         plain!(line, "chain", &*self.link.chain);
         text!(line, "file", &*self.file);
-        if let Some((file, seq, hash)) = &previous {
+        if let Some((file, seq, hash)) = previous {
             object!(line, "previous", |line: &mut Line<'_>| {
                 text!(line, "file", &**file);
                 number!(line, "seq", *seq);

@@ -23,9 +23,12 @@ pub(super) struct Signed {
     pub(super) public_key: Value,
 }
 
+/// A signature, or the reason why there is none; nothing as long as it is awaited.
+type Awaited = Mutex<Option<Result<Signed, String>>>;
+
 /// The answer to a request for a signature.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Answer(Arc<(Mutex<Option<Result<Signed, String>>>, Condvar)>);
+pub(super) struct Answer(Arc<(Awaited, Condvar)>);
 
 impl Answer {
     /// Returns the answer if it is there, or comes within this time.

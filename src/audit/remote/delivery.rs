@@ -151,7 +151,7 @@ impl Delivery {
                 continue;
             }
             gathering = None;
-            let delivered = self.send_all(&rows, &mut backoff, &mut last, deadline).await;
+            let delivered = Box::pin(self.send_all(&rows, &mut backoff, &mut last, deadline)).await;
             if !delivered && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return;
             }
@@ -230,18 +230,15 @@ impl Delivery {
                     self.counts.failed(&reason, self.clock.unix());
                     parts.push(part);
                     let until = Instant::now() + backoff.next(asked, random());
-                    loop {
-                        let end = deadline.map_or(until, |deadline| deadline.min(until));
-                        tokio::select! {
-                            () = tokio::time::sleep_until(end) => break,
-                            changed = last.changed(), if deadline.is_none() => {
-                                if changed.is_err() {
-                                    return false;
-                                }
-                                // One more attempt now, whatever the pause: it may be the last.
-                                deadline = Some(Instant::now() + LAST);
-                                break;
+                    let end = deadline.map_or(until, |deadline| deadline.min(until));
+                    tokio::select! {
+                        () = tokio::time::sleep_until(end) => {}
+                        changed = last.changed(), if deadline.is_none() => {
+                            if changed.is_err() {
+                                return false;
                             }
+                            // One more attempt now, whatever the pause: it may be the last.
+                            deadline = Some(Instant::now() + LAST);
                         }
                     }
                     if deadline.is_some_and(|deadline| Instant::now() >= deadline) {

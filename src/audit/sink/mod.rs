@@ -202,12 +202,12 @@ impl LocalSink {
 
     /// Writes what waits, and the last seal.
     pub(super) fn close(&mut self, now: Duration) {
-        if let LocalKind::File(file) = &mut self.kind {
-            if let Err(fault) = file.close(now) {
-                // They were counted when they were taken.
-                self.counts.dropped(fault.dropped);
-                self.counts.failed(&fault.error.to_string(), now);
-            }
+        if let LocalKind::File(file) = &mut self.kind
+            && let Err(fault) = file.close(now)
+        {
+            // They were counted when they were taken.
+            self.counts.dropped(fault.dropped);
+            self.counts.failed(&fault.error.to_string(), now);
         }
     }
 

@@ -86,10 +86,13 @@ pub(super) fn unframed(bytes: &[u8]) -> Option<&[u8]> {
     (checksum(record) == u32::from_le_bytes(*sum)).then_some(record)
 }
 
+/// Records, each with the place after it.
+pub(super) type Placed = Vec<(Vec<u8>, Cursor)>;
+
 /// Reads whole records from a place in a segment on, about as many bytes as asked for.
 ///
 /// Returns the records, each with the place after it, and whether something follows that is no record.
-pub(super) fn read(segment: &Segment, from: Cursor, most: usize) -> io::Result<(Vec<(Vec<u8>, Cursor)>, bool)> {
+pub(super) fn read(segment: &Segment, from: Cursor, most: usize) -> io::Result<(Placed, bool)> {
     let mut file = File::open(&segment.path)?;
     file.seek(SeekFrom::Start(from.position - segment.start.position))?;
     let there = segment.end.position.saturating_sub(from.position);

@@ -68,7 +68,10 @@ fn follow(path: &Path, follow: bool, shown: &mut Shown) -> anyhow::Result<()> {
     let mut file = BufReader::new(open()?);
     shown.read(&mut file)?;
     shown.end(follow)?;
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         std::thread::sleep(LOOK_EVERY);
         shown.read(&mut file)?;
         // It was renamed, and another one has its name: what was still written to the old one has just been read.
@@ -79,7 +82,6 @@ fn follow(path: &Path, follow: bool, shown: &mut Shown) -> anyhow::Result<()> {
             file = BufReader::new(other);
         }
     }
-    Ok(())
 }
 
 #[cfg(unix)]

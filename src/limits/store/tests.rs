@@ -132,16 +132,16 @@ fn keys_tell_nothing_of_callers_and_nothing_of_them_is_shared() {
     let (store, twin) = (built(&yaml).0.unwrap(), built(&yaml).0.unwrap());
     let key = |store: &Store, policy: &str, caller: &str| store.key_of(&store.name(policy.as_bytes(), caller.as_bytes()), 'r');
 
-    let first = key(&store, "a\0100\060000", "nia@contoso.example");
-    assert_eq!(first, key(&twin, "a\0100\060000", "nia@contoso.example"), "every gateway has the same");
+    let first = key(&store, "a\u{0}100\u{0}60000", "nia@contoso.example");
+    assert_eq!(first, key(&twin, "a\u{0}100\u{0}60000", "nia@contoso.example"), "every gateway has the same");
     assert!(first.starts_with("entrada:1:{") && first.ends_with("}:r") && first.len() == "entrada:1:{}:r".len() + 22, "{first}");
     let others = [
-        key(&store, "b\0100\060000", "nia@contoso.example"),
-        key(&store, "a\0101\060000", "nia@contoso.example"),
-        key(&store, "a\0100\060000", "nia@contoso.examplf"),
-        key(&store, "a\0100\060000\0nia", "@contoso.example"),
+        key(&store, "b\u{0}100\u{0}60000", "nia@contoso.example"),
+        key(&store, "a\u{0}101\u{0}60000", "nia@contoso.example"),
+        key(&store, "a\u{0}100\u{0}60000", "nia@contoso.examplf"),
+        key(&store, "a\u{0}100\u{0}60000\u{0}nia", "@contoso.example"),
         key(&store, "a", "}:x{\r\nFLUSHALL"),
-        key(&built(&yaml.replace("{{keys}}", "{{keys}}!")).0.unwrap(), "a\0100\060000", "nia@contoso.example"),
+        key(&built(&yaml.replace("{{keys}}", "{{keys}}!")).0.unwrap(), "a\u{0}100\u{0}60000", "nia@contoso.example"),
     ];
     for other in &others {
         assert_ne!(&first, other);

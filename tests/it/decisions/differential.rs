@@ -75,7 +75,7 @@ fn generate(random: &mut Random, tokens: &[String]) -> Asks {
             asks = asks.bearer(token);
         }
     }
-    if random.next() % 16 == 0 {
+    if random.next().is_multiple_of(16) {
         asks = asks.bearer("a.b.c");
     }
     for _ in 0..random.next() % 4 {

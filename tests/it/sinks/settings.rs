@@ -36,7 +36,7 @@ fn what_cannot_work_is_a_fault_with_its_cure() {
         ("{ sinks: [ file: { path: target/r.jsonl, keep: 400d } ] }".to_owned(), "`keep` is about rotated files"),
         ("{ sinks: [ file: { path: target/r.jsonl, rotate: { size: 1KiB } } ] }".to_owned(), "write at least 64KiB"),
         ("{ sinks: [ file: { path: target/r.jsonl, rotate: { every: 1s } } ] }".to_owned(), "write at least 1m"),
-        (format!("{{ sinks: [ syslog: {{ address: \"tcp://a:514\" }} ], spool: {{ directory: /dev/null/spool }} }}"), "`/dev/null` is not a folder"),
+        ("{ sinks: [ syslog: { address: \"tcp://a:514\" } ], spool: { directory: /dev/null/spool } }".to_owned(), "`/dev/null` is not a folder"),
         ("{ sinks: [ syslog: { address: \"tcp://a:514\" } ], spool: { directory: target, size: 1KiB } }".to_owned(), "write at least 1MiB"),
         ("{ sinks: [ stdout: {} ], chain: { seal: { key: Cargo.toml } } }".to_owned(), "a chain goes through files"),
         ("{ sinks: [ file: { path: target/r.jsonl } ], chain: { seal: { key: Cargo.toml } } }".to_owned(), "`Cargo.toml` is no key to sign with"),

@@ -298,7 +298,7 @@ impl KeySet {
             let set = self.clone();
             let handle = engine.handle.clone();
             handle.spawn(async move {
-                let attempts = set.fetch(&engine, extent).await;
+                let attempts = Box::pin(set.fetch(&engine, extent)).await;
                 set.conclude(attempts, extent);
                 set.tried.send_replace(true);
                 finished.send_replace(true);

@@ -49,7 +49,7 @@ impl Origin {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let (answer, log) = (answer.clone(), log.clone());
                 tokio::spawn(async move {
-                    let request = read_request(&mut stream).await;
+                    let request = Box::pin(read_request(&mut stream)).await;
                     log.lock().unwrap().push(request.clone());
                     let reply = answer(&request);
                     if let Some(after) = &reply.after {
