@@ -82,7 +82,7 @@ pub async fn difference(sides: [&Side; 2], options: &Options) -> Difference {
         same: BTreeMap::new(),
         from: None,
     };
-    comparison.at_one_time(sides, &found).await;
+    Box::pin(comparison.at_one_time(sides, &found)).await;
     // Accesses that end later end in one config and not in the other, perhaps.
     let later: BTreeSet<u64> = sides.iter().flat_map(|side| expiries(side, now)).collect();
     let own = [expiries(sides[0], now), expiries(sides[1], now)];
@@ -90,13 +90,13 @@ pub async fn difference(sides: [&Side; 2], options: &Options) -> Difference {
     for time in later.iter().filter(|_| may_matter) {
         sides.iter().for_each(|side| side.set_time(*time));
         comparison.from = Some(*time);
-        comparison.at_one_time(sides, &found).await;
+        Box::pin(comparison.at_one_time(sides, &found)).await;
     }
     sides.iter().for_each(|side| side.set_time(now));
     if found.cut_short {
         comparison.cut_short.insert(format!("there are more than {} hosts, paths and methods", options.most_cells));
     }
-    comparison.finish(sides, &found).await
+    Box::pin(comparison.finish(sides, &found)).await
 }
 
 /// Returns the digest of the rules of each route.
@@ -126,7 +126,7 @@ fn world_names_routes(side: &Side) -> bool {
 impl Comparison<'_> {
     /// Compares the configs as they are at the time of both engines.
     async fn at_one_time(&mut self, sides: [&Side; 2], cells: &Cells) {
-        let ways = ways(sides, looks_at_schemes(sides)).await;
+        let ways = Box::pin(ways(sides, looks_at_schemes(sides))).await;
         for what in &ways.alone {
             self.treatment.insert(Treatment {
                 route: "every route".to_owned(),
@@ -145,7 +145,7 @@ impl Comparison<'_> {
                     self.cut_short.insert(format!("there are more than {} parts", self.options.most_cells));
                     return;
                 }
-                self.cell(sides, (cell, way), callers).await;
+                Box::pin(self.cell(sides, (cell, way), callers)).await;
             }
         }
     }
@@ -181,7 +181,7 @@ impl Comparison<'_> {
                 self.cut_short.insert(format!("there are more than {MOST_CUBES} differences"));
                 return;
             }
-            self.cube(sides, cube, (cell, way)).await;
+            Box::pin(self.cube(sides, cube, (cell, way))).await;
         }
     }
 
@@ -192,7 +192,7 @@ impl Comparison<'_> {
             return;
         }
         self.cubes += 1;
-        match self.judge.find(cube, (cell, way)).await {
+        match Box::pin(self.judge.find(cube, (cell, way))).await {
             Finding::Shown(shown) => {
                 let (witness, judged) = *shown;
                 let served = judged.served();
@@ -235,7 +235,7 @@ impl Comparison<'_> {
         let unmet = (0..all).filter(|index| !self.same.contains_key(index)).count();
         let same = self.same.values().filter(|same| **same).count() + if self.parts == 0 { unmet } else { 0 };
         let words = Words { sides, world: self.judge.world };
-        let groups = std::mem::take(&mut self.groups).finish(words, self.judge.mint).await;
+        let groups = Box::pin(std::mem::take(&mut self.groups).finish(words, self.judge.mint)).await;
         self.unseen_settings(sides);
         self.treatment.extend(treatment::reserved(sides));
         Difference {

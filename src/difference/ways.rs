@@ -57,7 +57,7 @@ pub(crate) async fn ways(sides: [&Side; 2], schemes: bool) -> Ways {
             continue;
         }
         found.ways.push((direct([Some(listener), Some(other)], tls[0]), AddressSpace::all()));
-        through_proxies(sides, [listener, other], (trust[0] != trust[1], schemes), &mut found).await;
+        Box::pin(through_proxies(sides, [listener, other], (trust[0] != trust[1], schemes), &mut found)).await;
     }
     let is_new = |other: &&ListenerConfig| {
         old.iter().all(|listener| listener.name != other.name && listener.address.as_slice() != other.address.as_slice())
