@@ -25,7 +25,8 @@ impl Answer {
     pub(crate) async fn read(response: reqwest::Response) -> Self {
         let (status, headers) = (response.status(), response.headers().clone());
         let answer = Self { status, headers, body: response.bytes().await.expect("the answer's body comes whole") };
-        if answer.header("content-type") == Some("application/problem+json") {
+        // The answer to HEAD says what a body would be, and has none.
+        if answer.header("content-type") == Some("application/problem+json") && !answer.body.is_empty() {
             note_code(answer.json()["code"].as_str().unwrap_or_default());
         }
         answer
