@@ -66,7 +66,12 @@ pub(super) fn ends_at(exchange: &Exchange) -> Instant {
     let key = exchange.api_key.as_ref().filter(|_| exchange.let_through()).and_then(|key| key.until);
     let ends = [exchange.tokens_until, partner, key, certificate].into_iter().flatten();
     let left = ends.map(|until| Duration::from_secs(until).saturating_sub(now));
-    exchange.began.instant + left.chain(exchange.deadline).fold(exchange.max_stream(), Duration::min)
+    exchange.began.instant + left.chain(deadline(exchange)).fold(exchange.max_stream(), Duration::min)
+}
+
+/// Returns the deadline of a caller of gRPC. A refusal that tells of its end comes after it.
+fn deadline(exchange: &Exchange) -> Option<Duration> {
+    exchange.deadline.filter(|_| exchange.let_through())
 }
 
 /// Returns the bound that [`ends_at`] is.
@@ -78,7 +83,7 @@ pub(super) fn ended_by_time(exchange: &Exchange) -> EndedBy {
         EndedBy::TokenExpired
     } else if is(exchange.certificate.as_ref().map(|certificate| certificate.not_after() + 1)) {
         EndedBy::CertificateExpired
-    } else if exchange.deadline == Some(ends) {
+    } else if deadline(exchange) == Some(ends) {
         EndedBy::GrpcTimeout
     } else if ends < exchange.max_stream() {
         EndedBy::PartnerExpired

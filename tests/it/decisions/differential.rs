@@ -38,6 +38,7 @@ fn only_decided(code: &str, asks: &Asks) -> bool {
 }
 
 fn generate(random: &mut Random, tokens: &[String]) -> Asks {
+    let usual = random.next() % 2 == 0;
     let target = random.of(&[
         "/orders",
         "/orders/1",
@@ -62,10 +63,17 @@ fn generate(random: &mut Random, tokens: &[String]) -> Asks {
         random.of(&["GET", "GET", "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "PURGE"]).to_owned();
     asks.host =
         random.of(&["api.contoso.example", "API.contoso.example", "other.example", "api.contoso.example:8443"]).to_owned();
+    if usual {
+        // Most of what is put together is refused for one part or another: half of the requests are those of usual clients.
+        asks.target = random.of(&["/orders", "/orders/1", "/orders/1?x=1", "/reports/7", "/open"]).to_owned();
+        asks.method = random.of(&["GET", "GET", "POST"]).to_owned();
+        asks.host = "api.contoso.example".to_owned();
+    }
     // Proxying, the caller is on loopback.
     asks.from = "127.0.0.1".to_owned();
     asks.scheme = "http".to_owned();
     match random.next() % 8 {
+        _ if usual => asks = asks.bearer(&tokens[0]),
         0 => {}
         1 => asks = asks.field("authorization", "Basic eDp5"),
         2 => asks = asks.field("authorization", "Bearer"),
