@@ -159,7 +159,10 @@ async fn a_request_that_is_under_way_is_active() {
 
 #[tokio::test]
 async fn unreachable_servers_and_unknown_keys_are_counted() {
-    let dead = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    // Bound and not listening: nobody else can have the port meanwhile.
+    let held = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    held.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let dead = held.local_addr().unwrap().as_socket().unwrap();
     let bed = TestBed::with_orders().await;
     bed.gateway.get("/orders").bearer(bed.tenant.token().user("nia").audience("api://orders").unknown_key().sign()).send().await;
     let text = bed.gateway.metrics().await;

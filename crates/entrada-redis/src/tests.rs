@@ -117,7 +117,7 @@ async fn what_breaks_off_is_lost_and_not_sent_again() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replies_reach_those_who_asked_whatever_was_given_up_before() {
     // Answers with what was asked, the first one too late.
     let server = server(|command| {

@@ -47,7 +47,7 @@ impl Process {
         let nowhere = ([127, 0, 0, 1], 0).into();
         let mut process = Self { child, log, address: nowhere, admin: nowhere };
         process.address = process.address_of("listening");
-        process.admin = process.address_of("the status page is here");
+        process.admin = process.address_of("the console is here");
         process
     }
 
