@@ -38,7 +38,7 @@ fn only_decided(code: &str, asks: &Asks) -> bool {
 }
 
 fn generate(random: &mut Random, tokens: &[String]) -> Asks {
-    let usual = random.next() % 2 == 0;
+    let usual = random.next().is_multiple_of(2);
     let target = random.of(&[
         "/orders",
         "/orders/1",
