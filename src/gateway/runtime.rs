@@ -462,6 +462,9 @@ fn assertion_keys(
     AssertionKeys::build(&written, &document.base, clock, previous, &Place::root().key("backend-assertion"), faults)
 }
 
+/// Returns the files that the config names, to be read again when they change.
+///
+/// One list is extended again and again: a single chain of all these iterators is a type that takes the compiler minutes.
 fn files(
     document: &Document,
     sets: &AddressSets,
@@ -470,24 +473,33 @@ fn files(
     assertion_keys: Option<&AssertionKeys>,
 ) -> Vec<PathBuf> {
     let config = &document.config;
-    let tls = config.listeners.iter().flat_map(|listener| &listener.tls);
-    let tls = tls.chain(config.admin.iter().flat_map(|admin| &admin.tls)).flat_map(|tls| tls.as_slice());
-    let tls = tls.flat_map(|tls| [&tls.certificate, &tls.private_key]);
-    let of_peers = config.listeners.iter().filter_map(|listener| listener.decides.as_ref()?.client_certificates.as_ref());
-    let asked = config.listeners.iter().filter_map(|listener| listener.client_certificates.as_ref()).chain(of_peers);
-    let asked = asked.chain(config.admin.iter().filter_map(|admin| admin.client_certificates.as_ref()));
-    let asked = asked.flat_map(|asked| std::iter::once(&asked.ca).chain(&asked.crl));
-    let authorities = config.upstreams.values().filter_map(|upstream| upstream.tls.ca.as_ref());
-    let shown = config.upstreams.values().filter_map(|upstream| upstream.tls.client_certificate.as_ref());
-    let shown = shown.flat_map(|shown| shown.files());
-    let named = tls.chain(asked).chain(shown).chain(authorities).map(|file| document.path(file));
-    let seals = config.audit.sealing_file().into_iter().map(|file| document.path(file));
-    let own = policies(config).into_iter().flat_map(|policy| policy.files()).map(|file| document.path(file));
-    let named = named.chain(own).chain(seals).chain(sets.files.iter().cloned()).chain(tenants.files());
-    let named = named.chain(credentials.files().map(Path::to_owned));
-    let store = config.redis.iter().flat_map(RedisConfig::files).map(|file| document.path(file));
-    let named = named.chain(store);
-    named.chain(assertion_keys.into_iter().flat_map(AssertionKeys::files).map(Path::to_owned)).collect()
+    let mut written: Vec<&str> = Vec::new();
+    let of_listeners = config.listeners.iter().flat_map(|listener| &listener.tls);
+    for tls in of_listeners.chain(config.admin.iter().flat_map(|admin| &admin.tls)).flat_map(|tls| tls.as_slice()) {
+        written.extend([tls.certificate.as_str(), &tls.private_key]);
+    }
+    let of_decisions = config.listeners.iter().filter_map(|listener| listener.decides.as_ref());
+    let mut asked: Vec<_> = of_decisions.filter_map(|decides| decides.client_certificates.as_ref()).collect();
+    asked.extend(config.listeners.iter().filter_map(|listener| listener.client_certificates.as_ref()));
+    asked.extend(config.admin.iter().filter_map(|admin| admin.client_certificates.as_ref()));
+    for asked in asked {
+        written.push(&asked.ca);
+        written.extend(asked.crl.iter().map(String::as_str));
+    }
+    for tls in config.upstreams.values().map(|upstream| &upstream.tls) {
+        written.extend(tls.ca.as_deref());
+        written.extend(tls.client_certificate.iter().flat_map(|shown| shown.files()).map(String::as_str));
+    }
+    written.extend(config.audit.sealing_file().map(String::as_str));
+    written.extend(policies(config).into_iter().flat_map(|policy| policy.files()));
+    written.extend(config.redis.iter().flat_map(RedisConfig::files).map(String::as_str));
+
+    let mut files: Vec<PathBuf> = written.into_iter().map(|file| document.path(file)).collect();
+    files.extend(sets.files.iter().cloned());
+    files.extend(tenants.files());
+    files.extend(credentials.files().map(Path::to_owned));
+    files.extend(assertion_keys.into_iter().flat_map(AssertionKeys::files).map(Path::to_owned));
+    files
 }
 
 /// Returns the settings of all policies on requests, those of fragments once more for each list that includes them.

@@ -17,7 +17,7 @@ use entrada::{
 use entrada_redis::testing::{Command, FaultyServer, Reaction, acknowledged};
 use http::StatusCode;
 
-use crate::support::{Answer, Gateway, RawConnection, TestBed, Upstream};
+use crate::support::{Answer, Gateway, RawConnection, TestBed, Upstream, eventually};
 
 const RATE: &str =
     "rate-limit-by-key: { calls: 2, renewal-period: 1h, counter-key: \"@(request.headers['x-key'])\", store: redis }";
@@ -60,15 +60,7 @@ async fn bed(store: &FaultyServer, policy: &str, more: &str) -> TestBed {
 
 /// Waits until the gateway is connected to the store.
 async fn connected(gateway: &Gateway) {
-    until("the store is connected", async || gateway.metrics().await.contains("entrada_limit_store_up 1\n")).await;
-}
-
-async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    let begun = Instant::now();
-    while !condition().await {
-        assert!(begun.elapsed() < Duration::from_secs(60), "never: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    eventually("the store is connected", async || gateway.metrics().await.contains("entrada_limit_store_up 1\n")).await;
 }
 
 async fn call(gateway: &Gateway, key: &str) -> Answer {
@@ -217,13 +209,13 @@ async fn permits_are_held_as_long_as_the_call_and_then_given_back() {
         caller
     };
     let (first, _second) = (hold().await, hold().await);
-    until("both hold a permit", async || taken.load(Ordering::SeqCst) == 2).await;
+    eventually("both hold a permit", async || taken.load(Ordering::SeqCst) == 2).await;
 
     call(&house.gateway, "a").await.assert_refused(Reason::ConcurrencyLimitExceeded);
     drop(first);
-    until("the one that left has given it back", async || taken.load(Ordering::SeqCst) == 1).await;
+    eventually("the one that left has given it back", async || taken.load(Ordering::SeqCst) == 1).await;
     assert_eq!(call(&house.gateway, "a").await.status, StatusCode::OK);
-    until("and so has the one that was answered", async || taken.load(Ordering::SeqCst) == 1).await;
+    eventually("and so has the one that was answered", async || taken.load(Ordering::SeqCst) == 1).await;
 }
 
 #[tokio::test]
@@ -243,7 +235,7 @@ async fn what_the_answer_decides_is_settled_in_the_store() {
     };
     let counted =
         || store.commands().iter().any(|command| command.get(7).is_some_and(|it| it == b"count") && command[8] == b"16");
-    until("both calls are given back, and the bytes of the answer counted", async || given_back() == 2 && counted()).await;
+    eventually("both calls are given back, and the bytes of the answer counted", async || given_back() == 2 && counted()).await;
 }
 
 #[tokio::test]
@@ -319,7 +311,7 @@ async fn a_managed_store_is_logged_in_to_with_tokens_that_are_renewed_on_the_ope
 
     // Before the token ends, three minutes and more.
     clock.advance(Duration::from_mins(50));
-    until("the renewed token is sent", async || {
+    eventually("the renewed token is sent", async || {
         clock.advance(Duration::from_secs(1));
         logins().len() >= 2
     })

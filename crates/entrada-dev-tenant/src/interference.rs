@@ -168,7 +168,6 @@ impl Fault {
     #[must_use]
     pub const fn lose_answer(mut self) -> Self {
         self.lose_answer = true;
-        self.cut = true;
         self
     }
 
@@ -271,6 +270,12 @@ impl Interference {
     }
 }
 
+/// Returns a response of which no byte arrives, not even its status: hyper breaks the connection off at the first frame.
+fn nothing() -> Response {
+    let broken = std::future::ready(Err::<axum::body::Bytes, _>(std::io::Error::other("the answer is lost")));
+    Body::from_stream(futures_util::stream::once(broken)).into_response()
+}
+
 /// Returns whether a path ends so: `/keys` matches each tenant's, of both versions.
 fn matches(path: &str, end: &str) -> bool {
     path.trim_end_matches('/').ends_with(end.trim_end_matches('/'))
@@ -312,12 +317,11 @@ pub(crate) async fn middleware(Extract(state): Extract<Arc<State>>, request: Req
         if fault.delay_ms > 0 {
             tokio::time::sleep(Duration::from_millis(fault.delay_ms)).await;
         }
-        let lost = fault.lose_answer;
-        let fault = Fault { cut: fault.cut || lost, ..fault };
+        if fault.lose_answer {
+            drop(next.run(Request::from_parts(parts, Body::from(body))).await);
+            return nothing();
+        }
         if let Some(answer) = fault.answer(&state, &parts.headers) {
-            if lost {
-                drop(next.run(Request::from_parts(parts, Body::from(body))).await);
-            }
             return answer;
         }
     }

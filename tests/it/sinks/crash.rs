@@ -8,7 +8,7 @@ use std::{
     path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use entrada::dev_tenant::{DevTenant, Fault, Options};
@@ -101,11 +101,11 @@ impl Process {
     fn end(mut self) {
         let sent = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status().unwrap();
         assert!(sent.success());
+        // Its log ends when it does.
         let end = Instant::now() + LONGEST_WAIT;
-        while self.child.try_wait().unwrap().is_none() {
-            assert!(Instant::now() < end, "the process goes on");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        while self.log.recv_timeout(end.saturating_duration_since(Instant::now())).is_ok() {}
+        assert!(Instant::now() < end, "the process goes on");
+        self.child.wait().unwrap();
     }
 }
 
