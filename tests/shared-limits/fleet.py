@@ -3,11 +3,13 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -62,12 +64,13 @@ class Process:
 class Store(Process):
     """A Redis or a Valkey."""
 
-    def __init__(self, program, folder, *arguments, tls=None):
-        self.port = free_port()
-        self.tls = tls
+    def __init__(self, program, folder, *arguments, tls=None, address="127.0.0.1", port=None, enter=()):
+        self.address, self.port, self.tls = address, port or free_port(), tls
         listen = ["--port", self.port] if not tls else ["--port", 0, "--tls-port", self.port, *tls]
         save = [] if "--sentinel" in arguments else ["--save", "", "--appendonly", "no"]
-        command = [program, *arguments, *listen, "--bind", "127.0.0.1", *save]
+        # A store for others than this machine has a password, or says that it needs none.
+        listen += ["--protected-mode", "no"] if address != "127.0.0.1" else []
+        command = [*enter, program, *arguments, *listen, "--bind", address, *save]
         super().__init__(command, folder)
         self.password = None
 
@@ -81,7 +84,7 @@ class Store(Process):
             raise AssertionError("the server has ended")
         if self.tls:
             with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", self.port)) == 0
+                return probe.connect_ex((self.address, self.port)) == 0
         try:
             return self.ask("PING") == "PONG"
         except (OSError, RuntimeError):
@@ -89,7 +92,7 @@ class Store(Process):
 
     def ask(self, *parts):
         """Sends one command over a connection of its own."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+        with socket.create_connection((self.address, self.port), timeout=5) as connection:
             stream = connection.makefile("rwb")
             if self.password:
                 send(stream, "AUTH", self.password)
@@ -118,6 +121,54 @@ def read(stream):
     if kind == b"*":
         return [read(stream) for _ in range(int(rest))]
     return rest
+
+
+class Link:
+    """A way to a server that can be cut: nothing gets through and nothing is closed; what was under way arrives when it is mended."""
+
+    def __init__(self, port):
+        self.to, self.there, self.back = port, threading.Event(), threading.Event()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.mend()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def cut(self, *ways):
+        """Cuts the way there, the way back, or both."""
+        for way in ways:
+            way.clear()
+
+    def mend(self):
+        self.there.set()
+        self.back.set()
+
+    def close(self):
+        self.listener.close()
+        self.mend()
+
+    def accept(self):
+        while True:
+            try:
+                near, _ = self.listener.accept()
+                far = socket.create_connection(("127.0.0.1", self.to))
+            except OSError:
+                return
+            for source, sink, way in [(near, far, self.there), (far, near, self.back)]:
+                threading.Thread(target=self.carry, args=(source, sink, way), daemon=True).start()
+
+    @staticmethod
+    def carry(source, sink, way):
+        try:
+            while data := source.recv(65536):
+                way.wait(PATIENCE)
+                sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
 
 
 class Gateway(Process):
@@ -160,21 +211,22 @@ class Gateway(Process):
 
 
 class Backend:
-    """Answers with 204 after a while, and notes when requests arrive and how many are under way."""
+    """Answers with 204 after a while, and notes when requests were sent and arrived, and how many are under way."""
 
     def __init__(self):
         self.arrivals, self.under_way, self.most, self.takes, self.port = [], 0, 0, 0.0, None
         self.server = None
 
-    async def start(self):
-        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+    async def start(self, address="127.0.0.1"):
+        self.server = await asyncio.start_server(self.serve, address, 0)
         self.port = self.server.sockets[0].getsockname()[1]
         return self
 
     async def serve(self, reader, writer):
         try:
-            while await reader.readuntil(b"\r\n\r\n"):
-                self.arrivals.append(time.monotonic())
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                sent = re.search(rb"\r\nx-sent: ([\d.]+)", head, re.IGNORECASE)
+                self.arrivals.append((float(sent.group(1)), time.monotonic()))
                 self.under_way += 1
                 self.most = max(self.most, self.under_way)
                 if self.takes:
@@ -192,10 +244,10 @@ class Backend:
 
 
 class Load:
-    """Requests over kept connections: the statuses, and the longest time that an answer took."""
+    """Requests over kept connections: the statuses, the bodies of failures, and the longest time that an answer took."""
 
     def __init__(self):
-        self.statuses, self.longest = {}, 0.0
+        self.statuses, self.failures, self.longest = {}, set(), 0.0
 
     async def run(self, ports, path, key="a", *, connections=16, seconds=None, requests=None):
         ends = time.monotonic() + seconds if seconds else None
@@ -204,18 +256,21 @@ class Load:
         return self
 
     async def connection(self, port, path, key, ends, requests):
-        head = f"GET {path} HTTP/1.1\r\nhost: a\r\nx-key: {key}\r\n\r\n".encode()
+        head = f"GET {path} HTTP/1.1\r\nhost: a\r\nx-key: {key}\r\nx-sent: ".encode()
         reader = writer = None
         while (ends is None or time.monotonic() < ends) and (requests is None or requests > 0):
             try:
                 if writer is None:
                     reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 began = time.monotonic()
-                writer.write(head)
+                writer.write(head + b"%.6f\r\n\r\n" % began)
                 answer = await reader.readuntil(b"\r\n\r\n")
                 length = [line for line in answer.lower().split(b"\r\n") if line.startswith(b"content-length:")]
                 if length:
-                    await reader.readexactly(int(length[0].split(b":")[1]))
+                    body = await reader.readexactly(int(length[0].split(b":")[1]))
+                    if answer[9:10] == b"5":
+                        code = re.search(rb'"code":"([\w-]+)"', body)
+                        self.failures.add(code.group(1).decode() if code else body[:80].decode(errors="replace"))
             except (OSError, asyncio.IncompleteReadError):
                 # A gateway that was killed.
                 self.count(0, 0.0)
@@ -240,7 +295,7 @@ class Fleet:
 
     def __init__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="shared-limits-"))
-        self.processes, self.count = [], 0
+        self.processes, self.links, self.count = [], [], 0
 
     def name(self, kind):
         self.count += 1
@@ -256,6 +311,10 @@ class Fleet:
     def gateways(self, number, redis, policies, backend):
         return [self.add(Gateway(self.name("gateway"), redis, policies, backend.port)) for _ in range(number)]
 
+    def link(self, store):
+        self.links.append(Link(store.port))
+        return self.links[-1]
+
     def __enter__(self):
         return self
 
@@ -265,4 +324,6 @@ class Fleet:
                 print(f"--- {process.folder.name}: {process.log()[-1500:]}")
         for process in reversed(self.processes):
             process.kill()
+        for link in self.links:
+            link.close()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from bisect import bisect_left
 from pathlib import Path
 
 import scripts
@@ -42,19 +43,20 @@ def rate(calls, period, more=""):
     return f'rate-limit-by-key: {{ calls: {calls}, renewal-period: {period}, counter-key: "{KEY}", store: redis{more} }}'
 
 
-def never_more_than(calls, period, arrivals, longest):
-    """Checks every period that begins with an arrival; returns the number of calls of the fullest one.
+def never_more_than(calls, period, arrivals):
+    """Checks every period that begins with a call; returns the number of calls that were surely in the fullest one.
 
-    A call arrives after the store has decided, and before it is answered: by no more than the longest time that an answer took. So two calls
-    that arrive within a period less that time were decided within a period.
+    The store decides about a call after it was sent, and before it arrives at the backend: if both are within a period, so is the decision.
     """
-    assert longest < period / 2, f"answers took up to {longest:.1f} s, so that little is shown"
-    arrivals, first, most = sorted(arrivals), 0, 0
-    for last, at in enumerate(arrivals):
-        while at - arrivals[first] >= period - longest:
-            first += 1
-        most = max(most, last - first + 1)
+    sent, arrived = sorted(it[0] for it in arrivals), sorted(it[1] for it in arrivals)
+    # Calls that took a period say nothing, and must not be subtracted where they were sent before it.
+    slow = [it for it in arrivals if it[1] - it[0] >= period]
+    most = 0
+    for begin in sent:
+        before = bisect_left(sent, begin) - sum(1 for it in slow if it[0] < begin and it[1] >= begin + period)
+        most = max(most, bisect_left(arrived, begin + period) - before)
     assert most <= calls, f"{most} calls in a period, and not {calls}"
+    assert most > calls / 2, f"the machine is so busy that only {most} calls are known to be within a period"
     return most
 
 
@@ -78,7 +80,7 @@ async def exact(program):
         store = fleet.store(program)
         gateways = fleet.gateways(4, settings(store), {"a": rate(200, "3s")}, backend)
         load = await Load().run([it.port for it in gateways], "/a", seconds=8)
-        most = never_more_than(200, 3, backend.arrivals, load.longest)
+        most = never_more_than(200, 3, backend.arrivals)
         assert load[200] + load[204] == len(backend.arrivals) and load[503] == 0, load.statuses
         assert 3 * 200 >= len(backend.arrivals) >= 2 * 200, len(backend.arrivals)
         keys = store.ask("KEYS", "*")
@@ -94,7 +96,7 @@ async def leases(program):
         store = fleet.store(program)
         gateways = fleet.gateways(4, settings(store, ", lease: 5"), {"a": rate(400, "3s")}, backend)
         load = await Load().run([it.port for it in gateways], "/a", seconds=8)
-        most = never_more_than(400, 3, backend.arrivals, load.longest)
+        most = never_more_than(400, 3, backend.arrivals)
         assert load[503] == 0 and len(backend.arrivals) >= 400, (load.statuses, len(backend.arrivals))
         return f"{len(backend.arrivals)} passed, {most} at most in a period"
 
@@ -202,6 +204,49 @@ async def failures(program):
             notes.append(f"{name}: {longest * 1000:.0f} ms at most, back after {back:.1f} s")
         log = gateways[0].log()
         assert log.count("the limit store fails") == 5 and log.count("the limit store answers again") == 5, log[-3000:]
+    return "; ".join(notes)
+
+
+@scenario
+async def partition(program):
+    """One of two gateways cannot reach the store, silently: the stated outcome within the deadline; what arrives late admits nobody."""
+    backend = await Backend().start()
+    notes = []
+    with Fleet() as fleet:
+        store = fleet.store(program)
+        link = fleet.link(store)
+        policies = {
+            "refuse": rate(1_000_000, "60s"),
+            "local": rate(1_000_000, "60s", ", on-store-failure: local"),
+            "few": rate(100, "1h"),
+        }
+        (apart,) = fleet.gateways(1, settings(link, timeout=TIMEOUT), policies, backend)
+        (other,) = fleet.gateways(1, settings(store, timeout=2.0), policies, backend)
+        passed = (await Load().run([apart.port], "/few", requests=20))[204]
+        for name, ways in [("questions", [link.there]), ("answers", [link.back]), ("both", [link.there, link.back])]:
+            link.cut(*ways)
+            refused, few, local, elsewhere = await asyncio.gather(
+                Load().run([apart.port], "/refuse", seconds=1.0, connections=8),
+                Load().run([apart.port], "/few", seconds=1.0, connections=4),
+                Load().run([apart.port], "/local", seconds=1.0, connections=4),
+                Load().run([other.port], "/refuse", seconds=1.0, connections=2),
+            )
+            passed += few[204]
+            assert set(refused.statuses) == {503} and set(local.statuses) == {204}, (name, refused.statuses, local.statuses)
+            assert set(few.statuses) == {503} and set(elsewhere.statuses) == {204}, (name, few.statuses, elsewhere.statuses)
+            longest = max(refused.longest, few.longest, local.longest)
+            assert longest < TIMEOUT + SLACK, (name, longest)
+            assert not apart.is_up() and other.is_up(), name
+            link.mend()
+            back = await asyncio.to_thread(until, f"{name}: the store is used again", apart.is_up)
+            after = await Load().run([apart.port], "/refuse", requests=200)
+            assert after[204] >= 200 and after[503] == 0, (name, after.statuses)
+            notes.append(f"{name}: {longest * 1000:.0f} ms at most, back after {back:.1f} s")
+        # Calls whose answers were lost may have counted; none was admitted for that, and both gateways agree on what is left.
+        for port in [apart.port, other.port]:
+            passed += (await Load().run([port], "/few", requests=200))[204]
+        assert passed <= 100, passed
+        notes.append(f"{passed} of 100 passed")
     return "; ".join(notes)
 
 
@@ -367,13 +412,18 @@ async def long(program, requests):
     backend = await Backend().start()
     with Fleet() as fleet:
         store = fleet.store(program)
-        gateways = fleet.gateways(4, settings(store), {"a": rate(2000, "10s")}, backend)
+        # Time enough on any machine: what matters is the number.
+        gateways = fleet.gateways(4, settings(store, timeout=5.0), {"a": rate(2000, "10s")}, backend)
         began = time.monotonic()
         load = await Load().run([it.port for it in gateways], "/a", requests=requests, connections=64)
         took = time.monotonic() - began
-        most = never_more_than(2000, 10, backend.arrivals, load.longest)
-        assert set(load.statuses) <= {204, 429}, load.statuses
-        return f"{sum(load.statuses.values())} requests in {took:.0f} s, {len(backend.arrivals)} passed, {most} at most in a period"
+        most = never_more_than(2000, 10, backend.arrivals)
+        total, unanswered = sum(load.statuses.values()), load[503]
+        assert set(load.statuses) <= {204, 429, 503} and unanswered < total / 1000, load.statuses
+        return (
+            f"{total} requests in {took:.0f} s, {len(backend.arrivals)} passed, {most} at most in a period, "
+            f"{unanswered} not decided in time, the slowest {load.longest:.1f} s"
+        )
 
 
 def main():
