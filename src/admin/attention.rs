@@ -1,4 +1,4 @@
-//! What needs an operator's attention, gathered from everything that the console shows.
+//! Notices that need an operator's attention, gathered from everything that the console shows.
 
 use serde::Serialize;
 

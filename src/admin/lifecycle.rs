@@ -45,7 +45,7 @@ pub struct Reload {
     /// The digest, if it was taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// What it changed, by name; nothing for the first one.
+    /// The changes, by name; nothing for the first one.
     pub changes: Vec<String>,
     /// Why it was not taken.
     #[serde(skip_serializing_if = "Option::is_none")]

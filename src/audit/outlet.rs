@@ -33,7 +33,7 @@ pub(crate) struct AuditContext<'a> {
     /// The folder that names of files are relative to.
     pub(crate) base: &'a Path,
     pub(crate) clock: &'a Clock,
-    /// What sinks that cross a network need; without it there are none.
+    /// The needs of sinks that cross a network; without them there are none.
     pub(crate) remote: Option<RemoteContext<'a>>,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Outlet {
     own: Vec<OwnRecord>,
     /// Seals that are not written to the other sinks yet, each with the sink that has it.
     seals: Vec<(usize, Vec<u8>)>,
-    /// What the spool lost since that was last said, and when it was.
+    /// The losses of the spool since they were last reported, and when that was.
     lost: Lost,
     said_at: Duration,
 }

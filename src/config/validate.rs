@@ -3,6 +3,8 @@
 //! A general validator says of `- ip-filtr: {}` that none of twenty alternatives matches. This one knows the forms of the
 //! config's types (maps, lists, words, and enums with their variant as key) and follows the probably intended one.
 
+mod hidden;
+
 use std::collections::{HashMap, HashSet};
 
 use super::{
@@ -17,7 +19,6 @@ use crate::settings::{
     fault::Place,
     node::{Key, Kind, Node, Text},
     origin::{Origin, Sources},
-    parts::{Part, parts},
     suggest,
     yaml::in_quotes,
 };
@@ -109,54 +110,6 @@ impl Walk<'_> {
     fn gone(&mut self, at: &Origin, place: &Place, message: impl Into<String>, cure: impl Into<String>) {
         self.error(at, place, message, cure);
         self.checked.gone.insert(place.clone());
-    }
-
-    /// Hides the value of a setting for secrets, whatever it contains. The name of a named value is shown, and so is an
-    /// expression where one is allowed.
-    fn hide_secret(&mut self, node: &Node, key: Option<&Origin>, secret: Shape<'_>, shape: Shape<'_>) {
-        // Each entry of a list of secrets is seen by itself.
-        if let Kind::List(entries) = &node.kind
-            && pick(shape, "array").is_some()
-            && entries.iter().all(|entry| matches!(entry.kind, Kind::Text(_)))
-        {
-            return;
-        }
-        let text = &self.sources.get(node.at.file).text;
-        let bare = text.get(node.at.start..node.at.end).unwrap_or_default().trim_matches(['"', '\'']);
-        let is_name = !bare.is_empty() && parts(bare).iter().all(|part| matches!(part, Part::Name { .. }));
-        let is_shown = is_name || secret.is_also_plain() && is_expression(bare);
-        if let Kind::Text(text) = &node.kind
-            && !text.names_secret
-            && !secret.is_also_plain()
-        {
-            self.sources.keep_secret(&text.value);
-        }
-        if !is_shown {
-            self.hide(node, key);
-        }
-    }
-
-    /// Hides a value together with everything between it and its key: a tag or an anchor may be a secret that begins with `!` or
-    /// `&`.
-    fn hide(&mut self, node: &Node, key: Option<&Origin>) {
-        let mut parts = Vec::new();
-        node.each_part(&mut |origin| parts.push(origin.clone()));
-        let own = parts.iter().filter(|part| part.file == node.at.file && part.start >= node.at.start);
-        let mut whole = node.at.clone();
-        whole.end = own.map(|part| part.end).max().unwrap_or(whole.end).max(whole.end);
-        if let Some(key) = key.filter(|key| key.file == whole.file) {
-            let text = &self.sources.get(key.file).text;
-            let behind = text.get(key.end..).unwrap_or_default();
-            let start = key.end + behind.find(':').map_or(0, |at| at + 1);
-            if matches!(node.kind, Kind::Null) {
-                // An empty value stands somewhere behind its key, and what is left of the line may be meant as one.
-                whole.end = start + behind[start - key.end..].find('\n').unwrap_or(behind.len() + key.end - start);
-            }
-            whole.start = start.min(whole.start);
-            whole.end = whole.end.max(whole.start);
-        }
-        parts.push(whole);
-        parts.into_iter().for_each(|part| self.sources.hide(part));
     }
 
     fn nothing(&mut self, node: &Node, key: Option<&Origin>, shape: Shape<'_>, place: &Place) {
@@ -313,11 +266,6 @@ impl Walk<'_> {
                 None => drop(self.checked.gone.insert(place.clone())),
             }
         }
-    }
-
-    /// Hides the values of keys that nobody knows: any of them may be a secret under a mistyped name.
-    fn hide_all(&mut self, entries: &[(Key, Node)]) {
-        entries.iter().for_each(|(key, value)| self.hide(value, Some(&key.at)));
     }
 
     /// Tells of a key that nobody knows, and which one is meant, if that is clear.

@@ -120,7 +120,7 @@ struct Head<'a> {
     scheme: &'a str,
     protocol: &'a str,
     headers: HeaderMap,
-    /// What the pseudo-headers among the fields say.
+    /// The pseudo-headers among the fields.
     pseudo: Vec<(&'a [u8], &'a [u8])>,
 }
 

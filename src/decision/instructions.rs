@@ -1,4 +1,4 @@
-//! What the proxy that asks has to be told in its own config: for `entrada check`, to paste.
+//! Instructions for the config of the proxy that asks, printed by `entrada check` to be pasted.
 
 use std::{fmt::Write as _, net::SocketAddr};
 

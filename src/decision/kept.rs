@@ -1,4 +1,4 @@
-//! What a decision cannot keep: rules that need the request's body, its end, or its response, which only the proxy sees.
+//! Promises that a decision cannot keep: rules that need the request's body, its end, or its response, which only the proxy sees.
 
 use super::{DecidesConfig, rules::leads_to_a_backend};
 use crate::{

@@ -1,4 +1,4 @@
-//! A cell: the facts of a request that decide its route, and the way on which it comes.
+//! A cell: the facts of a request that decide its route, and how it arrives.
 
 use std::net::IpAddr;
 
@@ -13,9 +13,9 @@ pub(crate) enum Address {
     Known(IpAddr),
 }
 
-/// The way of a request to the gateway.
+/// The arrival of a request at the gateway: its listener, and the proxy before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Way {
+pub(crate) struct Arrival {
     /// The listener in each config.
     pub(crate) listeners: [String; 2],
     pub(crate) tls: bool,
@@ -33,7 +33,7 @@ pub(crate) struct Way {
     pub(crate) schemes: [Scheme; 2],
 }
 
-/// What one config knows of a request before it runs a policy.
+/// The facts that one config knows of a request before it runs a policy.
 #[derive(Clone, Debug)]
 pub(crate) struct Given {
     pub(crate) host: String,
@@ -47,7 +47,7 @@ pub(crate) struct Given {
     pub(crate) peer: Address,
     /// The name of the listener.
     pub(crate) listener: String,
-    /// Header fields that are given with the way.
+    /// Header fields that are given with it.
     pub(crate) fields: Vec<(String, String)>,
 }
 

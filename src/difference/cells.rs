@@ -178,7 +178,7 @@ fn has_cors(side: &Side) -> bool {
     side.gateway.runtime().routes.iter().any(|route| route.inbound.answers_preflights())
 }
 
-/// What a route looks at besides the facts that led to it.
+/// The facts that a route looks at besides those that led to it.
 #[derive(Clone, Copy, Debug, Default)]
 struct By {
     method: bool,
@@ -186,7 +186,7 @@ struct By {
     path: bool,
 }
 
-/// What each route of a config looks at.
+/// The facts that each route of a config looks at.
 struct Sensitive(Vec<By>);
 
 impl Sensitive {

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{
-    cell::{Cell, Target, Way},
+    arrivals::arrivals,
+    cell::{Arrival, Cell, Target},
     cells::{Cells, captures, cells},
     changes,
     describe::Words,
@@ -16,7 +17,6 @@ use super::{
     space::AddressSpace,
     treatment,
     walk::{Cube, End, Walker, name_of, walk},
-    ways::ways,
     witness::Mint,
     world::{World, expiries},
 };
@@ -44,7 +44,7 @@ impl Default for Options {
     }
 }
 
-/// What is collected during a comparison.
+/// A comparison with its results so far.
 struct Comparison<'a> {
     judge: Judge<'a>,
     options: &'a Options,
@@ -126,8 +126,8 @@ fn world_names_routes(side: &Side) -> bool {
 impl Comparison<'_> {
     /// Compares the configs as they are at the time of both engines.
     async fn at_one_time(&mut self, sides: [&Side; 2], cells: &Cells) {
-        let ways = Box::pin(ways(sides, looks_at_schemes(sides))).await;
-        for what in &ways.alone {
+        let arrivals = Box::pin(arrivals(sides, looks_at_schemes(sides))).await;
+        for what in &arrivals.alone {
             self.treatment.insert(Treatment {
                 route: "every route".to_owned(),
                 what: what.clone(),
@@ -135,8 +135,8 @@ impl Comparison<'_> {
                 after: String::new(),
             });
         }
-        for (way, callers) in &ways.ways {
-            let alike = way.callers[0] == way.callers[1] && way.schemes[0] == way.schemes[1];
+        for (arrival, callers) in &arrivals.arrivals {
+            let alike = arrival.callers[0] == arrival.callers[1] && arrival.schemes[0] == arrival.schemes[1];
             for cell in &cells.cells {
                 if !self.is_asked(sides, cell) || self.has_same_rules(cell) && alike {
                     continue;
@@ -145,7 +145,7 @@ impl Comparison<'_> {
                     self.cut_short.insert(format!("there are more than {} parts", self.options.most_cells));
                     return;
                 }
-                Box::pin(self.cell(sides, (cell, way), callers)).await;
+                Box::pin(self.cell(sides, (cell, arrival), callers)).await;
             }
         }
     }
@@ -165,13 +165,13 @@ impl Comparison<'_> {
         same
     }
 
-    async fn cell(&mut self, sides: [&Side; 2], (cell, way): (&Cell, &Way), callers: &AddressSpace) {
+    async fn cell(&mut self, sides: [&Side; 2], (cell, arrival): (&Cell, &Arrival), callers: &AddressSpace) {
         if let Target::Route(new) = cell.targets[1]
             && matches!(cell.targets[0], Target::Nowhere(_))
         {
             self.same.insert(new, false);
         }
-        let walker = |index: usize| Walker::new(sides[index], index, cell, way, captures(sides[index], cell, index));
+        let walker = |index: usize| Walker::new(sides[index], index, cell, arrival, captures(sides[index], cell, index));
         let issuers = self.judge.world.issuers.iter().map(|issuer| issuer.key.clone()).collect();
         let walked = walk(&[walker(0), walker(1)], self.judge.world, Region::of(callers.clone(), issuers));
         self.parts += walked.parts;
@@ -181,18 +181,18 @@ impl Comparison<'_> {
                 self.cut_short.insert(format!("there are more than {MOST_CUBES} differences"));
                 return;
             }
-            Box::pin(self.cube(sides, cube, (cell, way))).await;
+            Box::pin(self.cube(sides, cube, (cell, arrival))).await;
         }
     }
 
-    async fn cube(&mut self, sides: [&Side; 2], cube: &Cube, (cell, way): (&Cell, &Way)) {
+    async fn cube(&mut self, sides: [&Side; 2], cube: &Cube, (cell, arrival): (&Cell, &Arrival)) {
         let changes_access = cube.ends[0].serves() != cube.ends[1].serves();
         if !changes_access && !self.seen.insert(format!("{:?} {:?}", cell.targets, cube.ends)) {
             // One request shows how they are treated.
             return;
         }
         self.cubes += 1;
-        match Box::pin(self.judge.find(cube, (cell, way))).await {
+        match Box::pin(self.judge.find(cube, (cell, arrival))).await {
             Finding::Shown(shown) => {
                 let (witness, judged) = *shown;
                 let served = judged.served();
@@ -207,7 +207,7 @@ impl Comparison<'_> {
                     self.treatment.extend(seen);
                 } else {
                     let words = Words { sides, world: self.judge.world };
-                    self.groups.add(cube, (cell, way), (witness, served), words, self.from);
+                    self.groups.add(cube, (cell, arrival), (witness, served), words, self.from);
                 }
             }
             Finding::Unknown(why) if changes_access => {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::{
-    cell::{Cell, Target, Way},
+    cell::{Arrival, Cell, Target},
     changes,
     describe::Words,
     region::Spot,
@@ -26,7 +26,7 @@ const MOST: usize = 12;
 /// The most kinds of tokens that a group names.
 const MOST_TOKENS: usize = 8;
 
-/// What the members of a group have in common.
+/// The properties that the members of a group share.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     change: Change,
@@ -62,13 +62,13 @@ impl Groups {
     pub(super) fn add(
         &mut self,
         cube: &Cube,
-        (cell, way): (&Cell, &Way),
+        (cell, arrival): (&Cell, &Arrival),
         (witness, served): (Witness, [bool; 2]),
         words: Words<'_>,
         from: Option<u64>,
     ) {
         let change = if served[1] { Change::Gain } else { Change::Loss };
-        let places = causes(cube, cell, way, words.sides);
+        let places = causes(cube, cell, arrival, words.sides);
         let key = Key {
             change,
             codes: [0, 1].map(|index| code(&cube.ends[index])),
@@ -176,7 +176,7 @@ fn code(end: &End) -> String {
 }
 
 /// Returns the settings by which the configs differ here: those at the entry that refuses, if they are among them.
-fn causes(cube: &Cube, cell: &Cell, way: &Way, sides: [&Side; 2]) -> Vec<ChangedPlace> {
+fn causes(cube: &Cube, cell: &Cell, arrival: &Arrival, sides: [&Side; 2]) -> Vec<ChangedPlace> {
     let refusing = cube.ends.iter().enumerate().find_map(|(index, end)| match end {
         End::Refused(refused) => Some((index, &refused.place)),
         _ => None,
@@ -188,19 +188,19 @@ fn causes(cube: &Cube, cell: &Cell, way: &Way, sides: [&Side; 2]) -> Vec<Changed
         }
     }
     let all = changes::between(sides, &cell.targets);
-    if all.is_empty() && way.callers[0] != way.callers[1] {
-        return vec![trust(sides, way)];
+    if all.is_empty() && arrival.callers[0] != arrival.callers[1] {
+        return vec![trust(sides, arrival)];
     }
     all
 }
 
 /// Tells that a listener trusts other proxies than before.
-fn trust(sides: [&Side; 2], way: &Way) -> ChangedPlace {
+fn trust(sides: [&Side; 2], arrival: &Arrival) -> ChangedPlace {
     let listeners = &sides[1].document.config.listeners;
-    let index = listeners.iter().position(|listener| listener.name == way.listeners[1]).unwrap_or(0);
+    let index = listeners.iter().position(|listener| listener.name == arrival.listeners[1]).unwrap_or(0);
     let place = Place::root().key("listeners").index(index).key("name");
-    let proxy = way.proxy.map(|proxy| proxy.to_string()).unwrap_or_default();
-    let what = format!("the listener {} sees another caller behind {proxy}", way.listeners[1]);
+    let proxy = arrival.proxy.map(|proxy| proxy.to_string()).unwrap_or_default();
+    let what = format!("the listener {} sees another caller behind {proxy}", arrival.listeners[1]);
     ChangedPlace { config: "new", place: position(&sides[1].document, &place), pointer: place.pointer().to_owned(), what }
 }
 
@@ -232,7 +232,7 @@ fn shown(witness: &Witness, words: Words<'_>) -> Shown {
     };
     let mut headers: Vec<(String, String)> =
         witness.headers.iter().map(|(name, text)| (name.clone(), value(name, text))).collect();
-    headers.extend(witness.way.fields.iter().map(|(name, text)| (name.clone(), value(name, text))));
+    headers.extend(witness.arrival.fields.iter().map(|(name, text)| (name.clone(), value(name, text))));
     let mut url = witness.url.clone();
     for hidden in url::form_urlencoded::parse(witness.url.split_once('?').map_or("", |(_, query)| query).as_bytes()) {
         if words.hides(&hidden.1) {
@@ -255,9 +255,9 @@ fn shown(witness: &Witness, words: Words<'_>) -> Shown {
     let request = json!({
         "method": witness.method,
         "url": url,
-        "from": witness.way.proxy.unwrap_or(witness.caller).to_string(),
+        "from": witness.arrival.proxy.unwrap_or(witness.caller).to_string(),
         "caller": witness.caller.to_string(),
-        "listener": witness.way.listeners[1],
+        "listener": witness.arrival.listeners[1],
         "headers": headers.iter().map(|(name, value)| json!([name, value])).collect::<Vec<_>>(),
     });
     Shown { request, token_spec: specs, curl: command }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    cell::{Cell, Way},
+    cell::{Arrival, Cell},
     region::{Atom, Flag, Region, TextKey},
     sample::{Sequence, of_pattern},
     side::Side,
@@ -12,7 +12,7 @@ use super::{
     world::World,
 };
 
-/// What both engines say of a cube.
+/// The verdict of both engines on a cube.
 #[derive(Debug)]
 pub(super) enum Finding {
     /// They decide a request of it differently, or treat it differently.
@@ -32,11 +32,11 @@ pub(super) struct Judge<'a> {
 
 impl Judge<'_> {
     /// Looks for a request of the cube that is decided as the rules say: served by one config and refused by the other.
-    pub(super) async fn find(&self, cube: &Cube, (cell, way): (&Cell, &Way)) -> Finding {
+    pub(super) async fn find(&self, cube: &Cube, (cell, arrival): (&Cell, &Arrival)) -> Finding {
         let expected = [cube.ends[0].serves(), cube.ends[1].serves()];
         let mut why = "both configs treat the requests that were tried alike".to_owned();
         for overrides in self.overrides(&cube.region) {
-            let witness = match Witness::of(&cube.region, (cell, way), self.world, &overrides) {
+            let witness = match Witness::of(&cube.region, (cell, arrival), self.world, &overrides) {
                 Ok(witness) => witness,
                 Err(reason) => {
                     reason.clone_into(&mut why);

@@ -1,4 +1,4 @@
-//! What is known of a fact that is a list of texts, as roles are: elements that it has or has not.
+//! Knowledge of a fact that is a list of texts, as roles are: elements that it has or has not.
 
 use std::collections::BTreeSet;
 

@@ -4,6 +4,7 @@
 //! policies are followed at once, entry by entry, over the facts that they look at (`walk`). Where they end differently a request with
 //! exactly those facts is made and given to both engines that serve (`witness`, `judge`): only what they decide is told.
 
+mod arrivals;
 mod cell;
 mod cells;
 mod changes;
@@ -29,7 +30,6 @@ mod text_fact;
 mod token;
 mod treatment;
 mod walk;
-mod ways;
 mod witness;
 mod world;
 

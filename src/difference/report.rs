@@ -157,7 +157,7 @@ pub struct Witness {
 pub struct Treatment {
     /// The route.
     pub route: String,
-    /// What changes.
+    /// The property that changes.
     pub what: String,
     /// Its value before.
     pub before: String,

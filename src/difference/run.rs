@@ -57,14 +57,14 @@ pub(crate) enum Variable {
     Text(String),
     /// The value of this operand; the text is its meaning.
     Same(Operand, String),
-    /// What an expression of this normal form made of facts with this meaning.
+    /// The value of an expression of this normal form for facts with this meaning.
     Made {
         text: String,
         of: Vec<String>,
     },
 }
 
-/// What the policies before have established.
+/// The facts that the policies before have established.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct State {
     pub(crate) token: Option<Spot>,

@@ -6,7 +6,7 @@ use crate::config::Document;
 /// A time before all dates of these configs: 2027-03-01T09:00:00Z.
 pub(super) const NOW: u64 = 1_803_891_600;
 
-/// What the configs have in common.
+/// The parts that all configs share.
 const COMMON: &str = "
 listeners: [ { name: public, address: 127.0.0.1:8443 } ]
 tenants: { contoso: { id: 10000000-0000-4000-8000-000000000001 }, fabrikam: { id: 30000000-0000-4000-8000-000000000003 } }

@@ -1,4 +1,4 @@
-//! What is known of a fact that is a text: tests that hold or do not, and a value that meets them.
+//! Knowledge of a fact that is a text: tests that hold or do not, and a value that meets them.
 
 use std::collections::BTreeSet;
 

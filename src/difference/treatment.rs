@@ -1,4 +1,4 @@
-//! What changes for requests that both configs serve, or both refuse: read off what the engines did with one of them.
+//! Changes for requests that both configs serve, or both refuse, read off what the engines did with one of them.
 
 use http::{HeaderMap, HeaderName};
 

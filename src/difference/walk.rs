@@ -1,7 +1,7 @@
 //! The walk through the requests of a cell with both configs at once: where they end differently is a cube.
 
 use super::{
-    cell::{Address, Cell, Given, Target, Way},
+    cell::{Address, Arrival, Cell, Given, Target},
     region::{Atom, Flag, Region},
     run::{Asked, Open, Refused, Run, State, Stopped, refuse},
     side::Side,
@@ -77,11 +77,11 @@ pub(crate) struct Walker<'a> {
 }
 
 impl<'a> Walker<'a> {
-    /// Takes one config to a cell, on a way.
-    pub(crate) fn new(side: &'a Side, index: usize, cell: &Cell, way: &Way, captures: Vec<(String, String)>) -> Self {
+    /// Takes one config to a cell, by an arrival.
+    pub(crate) fn new(side: &'a Side, index: usize, cell: &Cell, arrival: &Arrival, captures: Vec<(String, String)>) -> Self {
         let target = cell.targets[index].clone();
         let entries = if let Target::Route(route) = target { side.entries(route) } else { Vec::new() };
-        let mut fields = way.fields.clone();
+        let mut fields = arrival.fields.clone();
         if cell.preflight {
             fields.push(("access-control-request-method".to_owned(), cell.method.clone()));
         }
@@ -91,10 +91,10 @@ impl<'a> Walker<'a> {
             method: if cell.preflight { "OPTIONS".to_owned() } else { cell.method.clone() },
             preflight: cell.preflight,
             captures,
-            scheme: way.schemes[index],
-            caller: way.callers[index],
-            peer: way.proxy.map_or(Address::Any, Address::Known),
-            listener: way.listeners[index].clone(),
+            scheme: arrival.schemes[index],
+            caller: arrival.callers[index],
+            peer: arrival.proxy.map_or(Address::Any, Address::Known),
+            listener: arrival.listeners[index].clone(),
             fields,
         };
         Self { side, given, target, entries }

@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    cell::{Cell, Way},
+    cell::{Arrival, Cell},
     region::{Flag, ListKey, Region, Spot, TextKey, TokenList, TokenText},
     side::{Side, UNNAMED_TENANT},
     text_fact::Found,
@@ -35,7 +35,7 @@ pub(crate) struct Witness {
     pub(crate) method: String,
     pub(crate) url: String,
     pub(crate) caller: IpAddr,
-    pub(crate) way: Way,
+    pub(crate) arrival: Arrival,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) tokens: Vec<(Spot, TokenSpec, usize)>,
 }
@@ -54,7 +54,7 @@ impl Witness {
     /// Fills the facts of a region. Fails with what cannot be made.
     pub(crate) fn of(
         region: &Region,
-        (cell, way): (&Cell, &Way),
+        (cell, arrival): (&Cell, &Arrival),
         world: &World,
         overrides: &Overrides,
     ) -> Result<Self, &'static str> {
@@ -103,12 +103,12 @@ impl Witness {
         }
         let query = query.finish();
         let separator = if query.is_empty() { "" } else { "?" };
-        let scheme = if way.tls { "https" } else { "http" };
+        let scheme = if arrival.tls { "https" } else { "http" };
         Ok(Self {
             method: if cell.preflight { "OPTIONS".to_owned() } else { cell.method.clone() },
             url: format!("{scheme}://{}{}{separator}{query}", cell.host, cell.path),
             caller,
-            way: way.clone(),
+            arrival: arrival.clone(),
             headers,
             tokens,
         })
@@ -131,7 +131,7 @@ impl Witness {
                 }
             }
         }
-        self.way.put(&mut request, index, self.caller);
+        self.arrival.put(&mut request, index, self.caller);
         Some(request)
     }
 

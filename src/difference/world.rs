@@ -1,4 +1,4 @@
-//! What both configs compare with: the constants that cut the facts of requests, and the kinds of claims.
+//! Constants that both configs compare facts with, and the kinds of claims.
 
 use std::{
     cell::RefCell,
@@ -48,7 +48,7 @@ pub(crate) struct FreeCondition {
     pub(crate) place: Option<Place>,
 }
 
-/// What two configs compare with.
+/// The constants that two configs compare with.
 #[derive(Debug, Default)]
 pub(crate) struct World {
     pub(crate) issuers: Vec<KnownIssuer>,
@@ -66,7 +66,7 @@ pub(crate) struct World {
     pub(crate) paths: BTreeSet<String>,
     pub(crate) hosts: BTreeSet<String>,
     pub(crate) methods: BTreeSet<String>,
-    /// What captures are compared with, by the name of the capture.
+    /// The texts that captures are compared with, by the name of the capture.
     pub(crate) captures: BTreeMap<String, BTreeSet<String>>,
     /// The conditions that are not taken apart, by the name of their atom.
     pub(crate) free: RefCell<BTreeMap<String, FreeCondition>>,

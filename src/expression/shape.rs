@@ -27,7 +27,7 @@ pub(crate) enum Shape {
     Has(Operand),
     /// Whether the operand, which has to be there, passes a test.
     Test(Operand, Test),
-    /// What is not taken apart, with its text in a normal form.
+    /// A condition that is not taken apart, with its text in a normal form.
     Free {
         /// Texts that are equal stand for equal conditions.
         text: String,

@@ -48,7 +48,7 @@ pub struct LimitConcurrencyConfig {
     pub name: Option<String>,
     /// The store of the permits. Default: local; redis, where `redis.default-store` is true.
     pub store: Option<StoreConfig>,
-    /// What happens to calls while the store fails. Default: refuse.
+    /// The treatment of calls while the store fails. Default: refuse.
     pub on_store_failure: Option<OnStoreFailureConfig>,
     /// `report-only` records and counts refusals instead of enforcing them. Default: enforce.
     #[serde(default)]

@@ -59,7 +59,7 @@ pub struct QuotaByKeyConfig {
     pub increment_count: Option<u32>,
     /// The store of the counts. Default: local; redis, where `redis.default-store` is true.
     pub store: Option<StoreConfig>,
-    /// What happens to calls while the store fails. Default: refuse.
+    /// The treatment of calls while the store fails. Default: refuse.
     pub on_store_failure: Option<OnStoreFailureConfig>,
     /// `report-only` records and counts refusals instead of enforcing them. Default: enforce.
     #[serde(default)]

@@ -108,7 +108,7 @@ pub(crate) enum ConfiguredStore {
 pub(crate) struct StoreChoice {
     /// The store.
     pub(crate) store: Option<StoreConfig>,
-    /// What it does while that fails.
+    /// The treatment of calls while that fails.
     pub(crate) on_failure: Option<OnStoreFailureConfig>,
 }
 

@@ -63,7 +63,7 @@ pub struct PartnerLimitConfig {
     pub renewal_period: ConfigDuration,
     /// The store of the counts. Default: local; redis, where `redis.default-store` is true.
     pub store: Option<StoreConfig>,
-    /// What happens to calls while the store fails. Default: refuse.
+    /// The treatment of calls while the store fails. Default: refuse.
     pub on_store_failure: Option<OnStoreFailureConfig>,
 }
 

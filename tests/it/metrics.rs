@@ -11,7 +11,7 @@ use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::Value;
 
-use crate::support::{Gateway, ORDERS_TOKEN, TestBed, Upstream, config};
+use crate::support::{Gateway, ORDERS_TOKEN, TestBed, Upstream, config, eventually};
 
 const CLIENT_ID: &str = "00001111-aaaa-2222-bbbb-3333cccc4444";
 
@@ -144,11 +144,7 @@ async fn a_request_that_is_under_way_is_active() {
         Gateway::start(&backend.config("  - { name: slow, match: { path: /slow }, anonymous: true, upstream: backend }")).await;
     let address = gateway.address();
     let asked = tokio::spawn(async move { reqwest::get(format!("http://{address}/slow")).await.unwrap().status() });
-    let begun = std::time::Instant::now();
-    while backend.received().is_empty() {
-        assert!(begun.elapsed() < std::time::Duration::from_secs(60));
-        tokio::task::yield_now().await;
-    }
+    eventually("the backend has the request", async || !backend.received().is_empty()).await;
 
     assert!(gateway.metrics().await.contains("http_server_active_requests 1\n"));
     semaphore.add_permits(1);
@@ -177,6 +173,7 @@ async fn unreachable_servers_and_unknown_keys_are_counted() {
     ))
     .await;
     gateway.get("/open").send().await;
+    gateway.record(|record| record["path"] == "/open").await;
 
     let text = gateway.metrics().await;
     let expected = format!("entrada_upstream_connect_failures_total{{upstream=\"backend\",server=\"{dead}\"}} 1\n");

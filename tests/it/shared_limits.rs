@@ -1,12 +1,12 @@
 //! Tests of limits that are counted in a store: by a gateway, against a stand-in for the server that answers as it is told.
-//! What real servers do is tested in `tests/shared-limits`.
+//! Real servers are tested in `tests/shared-limits`.
 
 use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -141,7 +141,7 @@ async fn a_store_that_fails_has_the_stated_outcome_in_time() {
                     policy.to_owned()
                 };
                 let house = TestBed::with(&route(&policy), &redis(&store, "")).await;
-                let (begun, mut passed) = (Instant::now(), 0);
+                let mut passed = 0;
 
                 for _ in 0..8 {
                     let answer = call(&house.gateway, "a").await;
@@ -153,8 +153,9 @@ async fn a_store_that_fails_has_the_stated_outcome_in_time() {
                     }
                 }
 
-                // Five failures open the breaker; from then on nobody waits at all.
-                assert!(begun.elapsed() < Duration::from_millis(400 * 7), "{fault:?}: {:?}", begun.elapsed());
+                // Five failures open the breaker; from then on nobody asks at all.
+                let asked = store.commands().iter().filter(|command| command[0] == b"EVALSHA").count();
+                assert!(asked <= 5, "{fault:?}: {asked}");
                 let expected = if policy.starts_with("limit-concurrency") { admitted * 4 } else { admitted };
                 assert_eq!((passed, house.upstream.requests()), (expected, expected), "{fault:?} {policy}");
             }
@@ -310,15 +311,11 @@ async fn a_managed_store_is_logged_in_to_with_tokens_that_are_renewed_on_the_ope
     assert_eq!(first["oid"].as_str().unwrap().as_bytes(), logins()[0][1], "the user is the identity's object id");
 
     // Before the token ends, three minutes and more.
-    clock.advance(Duration::from_mins(50));
-    eventually("the renewed token is sent", async || {
-        clock.advance(Duration::from_secs(1));
-        logins().len() >= 2
-    })
-    .await;
+    let end = first["exp"].as_u64().unwrap();
+    clock.advance(Duration::from_secs(end - 200 - clock.unix_seconds()));
+    eventually("the renewed token is sent", async || logins().len() >= 2).await;
     let second = claims(&logins()[1][2]);
-    assert!(clock.unix_seconds() + 180 <= first["exp"].as_u64().unwrap(), "in time");
-    assert!(second["exp"].as_u64() > first["exp"].as_u64());
+    assert!(second["exp"].as_u64() > Some(end));
     assert_eq!((store.connections(), call(&gateway, "a").await.status), (1, StatusCode::OK));
 }
 
@@ -364,10 +361,13 @@ async fn what_cannot_be_counted_in_a_store_is_a_fault_of_the_config() {
     let config = |policy: &str, more: &str| crate::support::config(&house.tenant, &house.upstream, &route(policy), more);
     let local = RATE.replace("store: redis", "store: local, on-store-failure: local");
     let secret = "redis: { url: \"redis://127.0.0.1:1\" }";
+    let unread = "redis: { url: \"redis://127.0.0.1:1\", key-secret: { file: keys/nowhere } }";
     for (config, fault) in [
         (config(RATE, ""), "the config names no store"),
         (config(&local, ""), "there is no store that could fail"),
         (config(RATE, secret), "`key-secret` is missing"),
+        // The name of the file is no secret.
+        (config(RATE, unread), "`keys/nowhere` cannot be read"),
     ] {
         let report = Gateway::refusal(&config);
         assert!(report.contains(fault), "{report}");

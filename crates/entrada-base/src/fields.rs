@@ -206,7 +206,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is done to a list and to a map: they say the same.
+        /// Compares a list with a map after the same steps.
         #[test]
         fn a_list_says_what_a_map_would(steps in proptest::collection::vec((0..4_u8, 0..4_u8, 0..9_u16), 0..40)) {
             let (mut fields, mut map) = (Fields::default(), HeaderMap::new());

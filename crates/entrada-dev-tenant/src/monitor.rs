@@ -37,7 +37,7 @@ const CLOCK_SKEW: i64 = 900;
 /// The most rows that are kept.
 const KEPT: usize = 200_000;
 
-/// What was sent to Azure Monitor, and what it admits.
+/// Azure Monitor: the rows that it was sent, and the rules that it admits them by.
 #[derive(Debug, Default)]
 pub(crate) struct Monitor {
     /// The data collection rules; without any, every rule is there and takes all columns.

@@ -343,7 +343,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the pieces that replies arrive in, the same replies are read.
+        /// Reads the same replies from pieces of any size.
         #[test]
         fn replies_are_read_however_they_are_cut(
             sent in prop::collection::vec(replies(), 1..6),

@@ -1,7 +1,7 @@
 //! The chain through the lines of a file: each line has a number and the hash of the one before, and seals sign the newest hash.
 //!
-//! Whoever changes, removes or moves a line breaks the chain at the next line; whoever writes the whole chain anew lacks the key, and
-//! has against him the seals that went elsewhere. Lines are hashed as they are written, without their line end: SHA-256.
+//! A line that is changed, removed or moved breaks the chain at the next line; to write the whole chain anew takes the key, and is
+//! contradicted by the seals that went elsewhere. Lines are hashed as they are written, without their line end: SHA-256.
 
 mod seal;
 mod signer;

@@ -31,7 +31,7 @@ impl SealReason {
     }
 }
 
-/// What a seal says.
+/// The statement of a seal.
 #[derive(Clone, Debug)]
 pub(super) struct Statement {
     pub(super) chain: String,

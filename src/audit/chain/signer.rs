@@ -1,4 +1,4 @@
-//! Who signs seals: a key of this machine, or one that stays in a vault.
+//! Signers of seals: a key of this machine, or one that stays in a vault.
 
 use std::{
     sync::{Arc, Condvar, Mutex, OnceLock},
@@ -47,7 +47,7 @@ impl Answer {
     }
 }
 
-/// Who signs seals.
+/// A signer of seals.
 #[derive(Debug)]
 pub(in crate::audit) enum Signer {
     /// A key of this machine.

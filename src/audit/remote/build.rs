@@ -26,7 +26,7 @@ use crate::{
     settings::{Faults, Lint, Place, Secret, Secrets},
 };
 
-/// What receivers are built with.
+/// The context that receivers are built with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RemoteContext<'a> {
     pub(crate) credentials: &'a Credentials,

@@ -49,7 +49,7 @@ pub(in crate::audit) struct Delivery {
     clock: Clock,
     /// The time of the oldest record that waits, in seconds since 1970; 0 if none waits.
     oldest: AtomicU64,
-    /// What the log has to say of it.
+    /// Records of the log about the delivery itself.
     own: Mutex<Vec<OwnRecord>>,
     ended: CancellationToken,
     /// Whether the gateway ends: what is left is sent once more, and then left to the next process.

@@ -22,7 +22,7 @@ pub(super) use self::{
     delivery::Delivery,
 };
 
-/// What a receiver says to records.
+/// The answer of a receiver to records.
 #[derive(Debug)]
 pub(super) enum Verdict {
     /// They have arrived.

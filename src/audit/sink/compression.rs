@@ -1,4 +1,4 @@
-//! What becomes of rotated files: they are compressed, and deleted when they are old. On a thread of its own.
+//! The keeping of rotated files: they are compressed, and deleted when they are old, by a thread of its own.
 
 use std::{
     fs::{self, File},
@@ -15,7 +15,7 @@ use flate2::{Compression, write::GzEncoder};
 
 use super::rotation;
 
-/// What becomes of rotated files.
+/// The rules for rotated files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::audit) struct Keeping {
     /// Whether they are compressed.

@@ -20,7 +20,7 @@ use crate::audit::{
 
 /// The most bytes that wait while the file takes nothing.
 const PENDING: usize = 16 << 20;
-/// What a chain adds to a line, at most.
+/// The bytes that a chain adds to a line, at most.
 const LINK: usize = 96;
 /// The pause after a rotation that failed.
 const RETRY_ROTATION: Duration = Duration::from_secs(60);
@@ -58,7 +58,7 @@ pub(super) struct WriteFault {
     pub(super) error: io::Error,
 }
 
-/// What was found when a file was opened.
+/// The state in which a file was found.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::audit) struct OpenedAfter {
     /// A process has ended without notice.

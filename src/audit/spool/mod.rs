@@ -51,7 +51,7 @@ struct State {
     marker: Option<Marker>,
 }
 
-/// What was found when a spool was opened.
+/// The state in which a spool was found.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SpoolFound {
     /// A process has ended without notice.

@@ -1,6 +1,6 @@
 //! The parts of `entrada run` that depend on the operating system: signals, the service manager, and handing over sockets.
 //!
-//! What only Unix has stands in `unix`, and has a twin in `windows`, which is built and tested elsewhere.
+//! The means of Unix alone stand in `unix`, and have a twin in `windows`, which is built and tested elsewhere.
 
 #[cfg(target_os = "linux")]
 pub(super) mod take_over;

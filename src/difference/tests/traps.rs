@@ -1,4 +1,4 @@
-//! What is easily missed when rules are compared by reading them: each case with what has to be told of it.
+//! Changes that are easily missed when rules are compared by reading them: each with what has to be told of it.
 
 use super::{TOKEN, changes, code, compare, routes};
 

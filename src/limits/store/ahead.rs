@@ -1,4 +1,4 @@
-//! What a gateway knows without a question: calls that it has taken ahead, and callers that have reached their limit.
+//! Knowledge of a gateway that takes no question to the store: calls that it has taken ahead, and callers that have reached their limit.
 //!
 //! Calls that are taken ahead count, in the store, as if they came when the time to use them is over. So a limit is never exceeded,
 //! wherever and whenever in that time they are used; it may be reached early by what another gateway holds and does not use. What is
@@ -22,7 +22,7 @@ const REST: Duration = Duration::from_secs(10);
 /// The longest time for which a reached limit is believed: it may be free earlier after all, as when a store was emptied.
 const BELIEVED: Duration = Duration::from_secs(1);
 
-/// What a gateway knows of the callers of a policy.
+/// Knowledge of the callers of a policy.
 #[derive(Debug)]
 pub(super) struct Ahead {
     shards: Box<[Mutex<HashMap<Name, Known>>]>,
@@ -63,7 +63,7 @@ struct Lease {
     at: i64,
 }
 
-/// What is to be done about a call.
+/// The next step for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// It is admitted or refused without a question; admitted ones were counted at this time.

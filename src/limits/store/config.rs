@@ -119,7 +119,7 @@ pub enum StoreConfig {
     Redis,
 }
 
-/// What happens while the store does not answer.
+/// The treatment of calls while the store does not answer.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnStoreFailureConfig {

@@ -34,7 +34,7 @@ pub(crate) enum SharedKind {
 pub(crate) struct SharedCounter {
     store: Arc<Store>,
     kind: SharedKind,
-    /// What no other policy has, limit and period included.
+    /// A name that no other policy has, limit and period included.
     policy: Box<[u8]>,
     limit: u64,
     /// The period as the script has it: microseconds for a rate, milliseconds for a quota.

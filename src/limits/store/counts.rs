@@ -20,7 +20,7 @@ use crate::{
     telemetry::MetricsText,
 };
 
-/// What became of questions to a store.
+/// Counts of questions to a store by their outcome.
 #[derive(Debug, Default)]
 pub(super) struct StoreCounts {
     /// The durations of questions that were sent.

@@ -30,7 +30,7 @@ const LETTER: char = 'c';
 /// The permits of this gateway.
 #[derive(Debug)]
 pub(super) struct Permits {
-    /// What no other gateway has.
+    /// An id that no other gateway has.
     gateway: Uuid,
     next: AtomicU64,
     held: Mutex<HashMap<u64, Held>>,

@@ -24,12 +24,10 @@ impl Target {
             return Ok(Vec::new());
         }
         let mut readings = Readings { texts: vec![self.path.to_string()], bytes: 0 };
-        readings.vary(decoded)?;
+        readings.decode()?;
         readings.vary(compatible)?;
-        // What became a `%` may begin another escape.
-        readings.vary(decoded)?;
-        readings.vary(|text| Ok(replaced(text, "%2F", "/")))?;
-        readings.vary(|text| Ok(replaced(text, "%5C", "/")))?;
+        // What became a `%` may begin another escape, which need not be decoded where those before it were.
+        readings.decode()?;
         readings.vary(|text| Ok(without_parameters(text)))?;
         readings.vary(|text| Ok(cut(text, ";").or_else(|| cut(text, "%3B"))))?;
         readings.vary(|text| Ok(cut(text, "%3F")))?;
@@ -46,6 +44,13 @@ struct Readings {
 }
 
 impl Readings {
+    /// Adds the readings by backends that decode further, and take decoded slashes and backslashes for separators.
+    fn decode(&mut self) -> Result<(), TargetFault> {
+        self.vary(decoded)?;
+        self.vary(|text| Ok(replaced(text, "%2F", "/")))?;
+        self.vary(|text| Ok(replaced(text, "%5C", "/")))
+    }
+
     /// Adds the reading of each path by a backend that also applies `change`, repeated until nothing changes.
     fn vary(&mut self, change: impl Fn(&str) -> Result<Option<String>, TargetFault>) -> Result<(), TargetFault> {
         let mut at = 0;
@@ -194,6 +199,8 @@ mod tests {
             ("/a%C2%A5b", &["/a%5Cb", "/a/b"]),
             ("/a%EF%BC%852Fb", &["/a%2Fb", "/a/b"]),
             ("/a%EF%BC%85252Fb", &["/a%252Fb", "/a%2Fb", "/a/b"]),
+            ("/%EF%BC%852F%EF%BC%8Fa%2F", &["/%2F/a/", "/%2F/a%2F", "///a/"]),
+            ("/%EF%BC%852F%5Ca%252F", &["/%2F/a/", "/%2F/a%2F", "///a/"]),
             ("/a%EF%BC%83b", &["/a%23b", "/a"]),
             ("/a%D9%AA2Fb", &["/a%2Fb", "/a/b"]),
             // Four bytes for `é`, and two halves of a letter for an `a`.

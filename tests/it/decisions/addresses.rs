@@ -1,4 +1,4 @@
-//! Who asks, and who calls: two addresses, of which only the first is a connection.
+//! The asking proxy and the caller: two addresses, of which only the first is a connection.
 
 use super::{Asks, Bed, DIALECTS};
 use crate::support::{Authority, Gateway, Identity, client_of};

@@ -15,7 +15,7 @@ pub(super) struct Asks {
     pub(super) target: String,
     pub(super) host: String,
     pub(super) scheme: String,
-    /// What the proxy says of who connected to it, and of whom that peer said.
+    /// The address that connected to the proxy, with those that this peer named, as the proxy tells them.
     pub(super) from: String,
     pub(super) fields: Vec<(String, Vec<u8>)>,
     /// Lines of the question itself, as an attacker or a broken proxy would write them.
@@ -26,7 +26,7 @@ pub(super) struct Asks {
     pub(super) merged: bool,
 }
 
-/// What the proxy makes of an answer.
+/// The request or response that the proxy makes of an answer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Decided {
     pub(super) admitted: bool,

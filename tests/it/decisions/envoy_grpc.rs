@@ -35,7 +35,7 @@ async fn a_call_that_is_no_question_ends_with_the_status_that_says_why() {
     }
 }
 
-/// Whatever the message says, the answer is a refusal with its response: an empty one would admit.
+/// Refuses every message that cannot be read, with a response: an empty one would admit.
 #[tokio::test]
 async fn what_cannot_be_read_is_refused_in_a_message() {
     let bed = Bed::usual().await;

@@ -267,7 +267,7 @@ async fn limits_count_once_a_question() {
     }
 }
 
-/// What a policy makes of a refusal never makes it an admission.
+/// A refusal stays one, even if a policy gives it the status of a success.
 #[tokio::test]
 async fn a_refusal_that_a_policy_calls_a_success_is_none() {
     let route =

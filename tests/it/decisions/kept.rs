@@ -1,4 +1,4 @@
-//! What a decision cannot keep is an error of the config, at its place.
+//! A promise that a decision cannot keep is an error of the config, at its place.
 
 use super::orders;
 use crate::support::Gateway;

@@ -89,7 +89,7 @@ pub enum ExprKind {
     Name(String),
     /// `a.name`, or `a?.name`.
     Member {
-        /// What has the member.
+        /// The expression before the dot.
         of: Expr,
         /// The member.
         name: String,
@@ -107,7 +107,7 @@ pub enum ExprKind {
     },
     /// `a.name<T>(arguments)`.
     Call {
-        /// What is called.
+        /// The function that is called.
         function: Expr,
         /// The types in angle brackets.
         types: Vec<String>,

@@ -60,7 +60,7 @@ pub(crate) struct Subscription {
     pub(crate) name: String,
     pub(crate) owner: String,
     pub(crate) is_active: bool,
-    /// What it is for.
+    /// The part of the service that it is for.
     pub(crate) scope: String,
 }
 

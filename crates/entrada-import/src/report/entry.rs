@@ -151,7 +151,7 @@ pub struct Report {
     pub entries: Vec<Entry>,
     /// The dangerous originals.
     pub lints: Vec<Lint>,
-    /// What a person has to supply.
+    /// The things that a person has to supply.
     pub needs: Vec<Need>,
     /// The policy documents, each with its scope.
     pub documents: Vec<(String, &'static str)>,
@@ -161,7 +161,7 @@ pub struct Report {
     pub routes: usize,
     /// The number of routes in which a refusal stands for something that was not translated.
     pub refused_routes: usize,
-    /// What was seen and is out of scope, with counts.
+    /// The kinds of files that were seen and are out of scope, with counts.
     pub out_of_scope: BTreeMap<String, usize>,
     /// The number of elements and of expressions that the documents hold, counted apart from the entries.
     pub found: (usize, usize),

@@ -86,7 +86,7 @@ pub(crate) struct Verification {
     pub(crate) findings: Vec<Finding>,
 }
 
-/// What a verification is made with.
+/// The keys and limits of a verification.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted {
     /// The known keys; none: those that the seals name.

@@ -21,11 +21,13 @@
 //! and never see the response, so the rest is read and dropped within [`DRAIN_BYTES`] and [`LINGER`]; if that is enough, the
 //! connection continues, else our side is closed and the client has the remaining time to notice.
 
+mod closing;
 mod framing;
 mod head;
 mod outgoing;
 mod response;
 mod upgrade;
+mod whole;
 mod wire;
 
 use std::{
@@ -37,19 +39,23 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Response, StatusCode, Version};
 use http_body::Body;
 use tokio::{io::AsyncWrite, sync::oneshot, time::Instant};
 
 pub(super) use self::response::{AnswerError, Delimiter, RequestFacts};
-pub use self::upgrade::{Upgrade, UpgradeError, Upgraded};
 pub(crate) use self::wire::{Http1Body, Http1Informational};
 use self::{
-    framing::{Decoded, Decoder, Framing},
+    closing::{DRAIN_BYTES, LINGER},
+    framing::Framing,
     head::{Head, Scan},
     outgoing::Outgoing,
     response::{asks_to_close, write_head},
     wire::{Found, OwnedWire, SharedWire},
+};
+pub use self::{
+    upgrade::{Upgrade, UpgradeError, Upgraded},
+    whole::{WholeRequest, read_request},
 };
 use super::{
     broken::Broken,
@@ -70,43 +76,8 @@ use crate::{
     refusal::Reason,
 };
 
-/// A request with its body, as returned by [`read_request`].
-#[derive(Debug)]
-pub struct WholeRequest {
-    /// The request.
-    pub request: Request<Vec<u8>>,
-    /// The number of bytes that it took.
-    pub length: usize,
-}
-
-/// Parses bytes with the codec; `None` if more are needed.
-///
-/// This is the parsing of a connection without the connection, for tests and fuzzing.
-///
-/// # Errors
-/// Returns the reason why the bytes are not a request.
-pub fn read_request(bytes: &[u8], header_bytes: usize) -> Result<Option<WholeRequest>, Broken> {
-    let mut buffer = BytesMut::from(bytes);
-    let Some(head) = head::parse::<()>(&mut buffer, &mut Scan::default(), header_bytes)? else { return Ok(None) };
-    let (mut decoder, mut body) = (Decoder::from(head.framing), Vec::new());
-    loop {
-        match decoder.decode(&mut buffer).map_err(|detail| Broken::new(Reason::RequestFramingInvalid, detail))? {
-            Decoded::Data(data) => body.extend_from_slice(&data),
-            Decoded::More => return Ok(None),
-            Decoded::End => break,
-        }
-    }
-    Ok(Some(WholeRequest { request: head.request.map(|_| body), length: bytes.len() - buffer.len() }))
-}
-
 /// The time for which a response is still sent to a client that has closed its sending side.
 pub(super) const LINGER_AFTER_SHUTDOWN: Duration = Duration::from_secs(5);
-/// The number of bytes of an unread body that are read after the response so that the connection can continue.
-const DRAIN_BYTES: u64 = 1 << 20;
-/// The time in which a client that is still sending can read the response.
-const LINGER: Duration = Duration::from_secs(2);
-/// The number of bytes that it may send in that time.
-const LINGER_BYTES: usize = 64 << 20;
 /// The response where the service's own response is invalid.
 const NO_ANSWER: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
@@ -491,80 +462,6 @@ impl Http1 {
         }
     }
 
-    /// Handles the rest of the request's body after the response.
-    async fn after_body(&mut self, persists: bool) -> NextStep {
-        let done = {
-            let mut wire = self.wire.lock();
-            wire.revoke();
-            wire.is_body_done()
-        };
-        if done {
-            return if persists { NextStep::Next } else { NextStep::Close };
-        }
-        let until = Instant::now() + LINGER;
-        if !persists {
-            return NextStep::Linger(until);
-        }
-        self.timer.set(until);
-        let mut most = DRAIN_BYTES;
-        let drained = poll_fn(|cx| match self.wire.lock().poll_drain(cx, &mut most) {
-            Poll::Ready(drained) => Poll::Ready(drained),
-            Poll::Pending => self.timer.poll(cx).map(|()| false),
-        })
-        .await;
-        self.timer.clear();
-        if drained { NextStep::Next } else { NextStep::Linger(until) }
-    }
-
-    /// Closes the connection. Unread bytes from the client would make the kernel reset it, and the response might be lost.
-    async fn close(mut self) {
-        let unread = {
-            let mut wire = self.wire.lock();
-            let ended = wire.ended;
-            !ended && (!wire.buffer.is_empty() || poll_once(|cx| wire.poll_fill(cx)).is_some_and(|read| matches!(read, Ok(1..))))
-        };
-        if unread { self.linger(Instant::now() + LINGER).await } else { self.shut().await }
-    }
-
-    async fn shut(&mut self) {
-        self.timer.set(Instant::now() + LINGER);
-        poll_fn(|cx| match Pin::new(&mut self.wire.lock().socket).poll_shutdown(cx) {
-            Poll::Ready(_) => Poll::Ready(()),
-            Poll::Pending => self.timer.poll(cx),
-        })
-        .await;
-    }
-
-    /// Closes our side, and continues to read until the client has closed its own, or time is up.
-    async fn linger(mut self, until: Instant) {
-        self.shut().await;
-        self.read_on(until).await;
-    }
-
-    /// Lets the client read the sent bytes until it closes or time is up, and resets the connection.
-    async fn reset_after(mut self, until: Instant) {
-        self.read_on(until).await;
-        self.wire.lock().socket.reset();
-    }
-
-    /// Reads and discards until the client closes or time is up.
-    async fn read_on(&mut self, until: Instant) {
-        self.timer.set(until);
-        let mut most = LINGER_BYTES;
-        poll_fn(|cx| {
-            let mut wire = self.wire.lock();
-            loop {
-                wire.buffer.clear();
-                match wire.poll_fill(cx) {
-                    Poll::Ready(Ok(read @ 1..)) if read <= most => most -= read,
-                    Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending => return self.timer.poll(cx),
-                }
-            }
-        })
-        .await;
-    }
-
     /// Takes socket and unread bytes out of the wire.
     fn take(&self) -> (Socket, BytesMut) {
         let mut wire = self.wire.lock();
@@ -582,13 +479,5 @@ impl Http1 {
         let read = read.freeze();
         // A claim that was dropped is a connection that nobody wants: it closes.
         let _ = claim.send(Upgraded::new(socket, read, self.membership));
-    }
-}
-
-/// Polls once, without registering a waker.
-fn poll_once<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
-    match poll(&mut Context::from_waker(std::task::Waker::noop())) {
-        Poll::Ready(value) => Some(value),
-        Poll::Pending => None,
     }
 }

@@ -1,11 +1,11 @@
-//! The ways of a request to the gateway: each listener, and each proxy that either config trusts to name the caller.
+//! The arrivals of a request at the gateway: each listener, and each proxy that either config trusts to name the caller.
 //!
-//! Which caller a config sees on a way is asked of the engine, with a request from an address that nobody else has.
+//! Which caller a config sees by an arrival is asked of the engine, with a request from an address that nobody else has.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{
-    cell::{Address, Way},
+    cell::{Address, Arrival},
     side::Side,
     space::AddressSpace,
 };
@@ -14,10 +14,10 @@ use crate::{caller::ForwardedHeader, config::ListenerConfig, connection::Scheme,
 /// The caller of the question.
 const PROBE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 18, 77, 77));
 
-/// The ways, the addresses of callers on them, and what cannot be compared.
+/// The arrivals, the addresses of callers behind them, and what cannot be compared.
 #[derive(Debug, Default)]
-pub(crate) struct Ways {
-    pub(crate) ways: Vec<(Way, AddressSpace)>,
+pub(crate) struct Arrivals {
+    pub(crate) arrivals: Vec<(Arrival, AddressSpace)>,
     /// Listeners that only one of the configs has, in words.
     pub(crate) alone: Vec<String>,
 }
@@ -29,12 +29,12 @@ struct Proxy {
     fields: Vec<(String, String)>,
 }
 
-/// Finds the ways to two configs. `schemes` is whether it matters which scheme the caller uses.
-pub(crate) async fn ways(sides: [&Side; 2], schemes: bool) -> Ways {
-    let mut found = Ways::default();
+/// Finds the arrivals to two configs. `schemes` is whether it matters which scheme the caller uses.
+pub(crate) async fn arrivals(sides: [&Side; 2], schemes: bool) -> Arrivals {
+    let mut found = Arrivals::default();
     let [old, new] = sides.map(|side| side.document.config.listeners.as_slice());
     if old.is_empty() && new.is_empty() {
-        found.ways.push((direct([None, None], false), AddressSpace::all()));
+        found.arrivals.push((direct([None, None], false), AddressSpace::all()));
         return found;
     }
     let mut known: BTreeSet<String> = BTreeSet::new();
@@ -56,7 +56,7 @@ pub(crate) async fn ways(sides: [&Side; 2], schemes: bool) -> Ways {
         if !known.insert(format!("{tls:?} {trust:?}")) {
             continue;
         }
-        found.ways.push((direct([Some(listener), Some(other)], tls[0]), AddressSpace::all()));
+        found.arrivals.push((direct([Some(listener), Some(other)], tls[0]), AddressSpace::all()));
         Box::pin(through_proxies(sides, [listener, other], (trust[0] != trust[1], schemes), &mut found)).await;
     }
     let is_new = |other: &&ListenerConfig| {
@@ -66,12 +66,12 @@ pub(crate) async fn ways(sides: [&Side; 2], schemes: bool) -> Ways {
     found
 }
 
-fn direct(listeners: [Option<&ListenerConfig>; 2], tls: bool) -> Way {
+fn direct(listeners: [Option<&ListenerConfig>; 2], tls: bool) -> Arrival {
     let scheme = |listener: Option<&ListenerConfig>| match listener {
         Some(listener) if listener.tls.is_none() => Scheme::Http,
         _ => Scheme::Https,
     };
-    Way {
+    Arrival {
         tls: tls || listeners[0].is_none(),
         schemes: listeners.map(scheme),
         listeners: listeners.map(|listener| listener.map(|listener| listener.name.clone()).unwrap_or_default()),
@@ -83,7 +83,12 @@ fn direct(listeners: [Option<&ListenerConfig>; 2], tls: bool) -> Way {
     }
 }
 
-async fn through_proxies(sides: [&Side; 2], listeners: [&ListenerConfig; 2], (changed, schemes): (bool, bool), found: &mut Ways) {
+async fn through_proxies(
+    sides: [&Side; 2],
+    listeners: [&ListenerConfig; 2],
+    (changed, schemes): (bool, bool),
+    found: &mut Arrivals,
+) {
     let mut proxies = Vec::new();
     let mut hops = AddressSpace::default();
     for (side, listener) in sides.into_iter().zip(listeners) {
@@ -96,23 +101,24 @@ async fn through_proxies(sides: [&Side; 2], listeners: [&ListenerConfig; 2], (ch
     let mut alike = false;
     for proxy in proxies {
         let forwarded = listeners[0].forwarded_header == ForwardedHeader::Forwarded;
-        let mut way = Way { proxy: Some(proxy.address), hops: proxy.hops, forwarded, fields: proxy.fields, ..plain.clone() };
-        let Some(callers) = callers(sides, &way).await else { continue };
-        way.callers = callers;
+        let mut arrival =
+            Arrival { proxy: Some(proxy.address), hops: proxy.hops, forwarded, fields: proxy.fields, ..plain.clone() };
+        let Some(callers) = callers(sides, &arrival).await else { continue };
+        arrival.callers = callers;
         let same = callers[0] == callers[1];
-        if same && (alike || !(judged || schemes && !way.tls) || callers[0] != Address::Any) {
+        if same && (alike || !(judged || schemes && !arrival.tls) || callers[0] != Address::Any) {
             continue;
         }
         alike |= same;
         if changed || same {
             let callers = AddressSpace::all().without(&hops);
-            if schemes && !way.tls {
-                let secure = way.callers.map(|caller| if caller == Address::Any { Scheme::Https } else { Scheme::Http });
-                let mut told = Way { schemes: secure, ..way.clone() };
+            if schemes && !arrival.tls {
+                let secure = arrival.callers.map(|caller| if caller == Address::Any { Scheme::Https } else { Scheme::Http });
+                let mut told = Arrival { schemes: secure, ..arrival.clone() };
                 told.fields.push(("x-forwarded-proto".to_owned(), "https".to_owned()));
-                found.ways.push((told, callers.clone()));
+                found.arrivals.push((told, callers.clone()));
             }
-            found.ways.push((way, callers));
+            found.arrivals.push((arrival, callers));
         }
     }
 }
@@ -169,11 +175,11 @@ fn trusted(side: &Side, listener: &ListenerConfig, proxies: &mut Vec<Proxy>) -> 
 }
 
 /// Returns which caller each config sees; `None` if one of them sees none.
-async fn callers(sides: [&Side; 2], way: &Way) -> Option<[Address; 2]> {
+async fn callers(sides: [&Side; 2], arrival: &Arrival) -> Option<[Address; 2]> {
     let mut callers = [Address::Any, Address::Any];
     for (index, side) in sides.into_iter().enumerate() {
         let mut request = OfflineRequest::new("GET", "https://another.example/", PROBE).ok()?;
-        way.put(&mut request, index, PROBE);
+        arrival.put(&mut request, index, PROBE);
         request.read_trace = false;
         let seen = side.gateway.run(&request).await.caller?.address;
         callers[index] = if seen == PROBE { Address::Any } else { Address::Known(seen) };
@@ -181,8 +187,8 @@ async fn callers(sides: [&Side; 2], way: &Way) -> Option<[Address; 2]> {
     Some(callers)
 }
 
-impl Way {
-    /// Lets a request come on this way, from this caller.
+impl Arrival {
+    /// Lets a request come on this arrival, from this caller.
     pub(crate) fn put(&self, request: &mut OfflineRequest, index: usize, caller: IpAddr) {
         let listener = &self.listeners[index];
         request.listener = (!listener.is_empty()).then(|| listener.clone());
