@@ -1,4 +1,4 @@
-"""Real proxies in front, with entrada deciding: Envoy over gRPC and HTTP, Caddy, nginx, and HAProxy with the script of `config/decisions`.
+"""Real proxies in front, with entrada deciding: Envoy over gRPC and HTTP, Traefik, Caddy, nginx, and HAProxy with the script of `config/decisions`.
 
 Each proxy runs with the config that the repository ships, on other ports; what its backend received is what counts. Then clients of gRPC, with
 Google's own library, through the gateway itself."""
@@ -30,7 +30,10 @@ FRONT, BACKEND = 8080, 3000
 PROXIES = {
     "envoy-grpc": ("envoy-grpc", "envoy-grpc.yaml"),
     "envoy-http": ("envoy-http", "envoy-http.yaml"),
+    "traefik": ("traefik", "traefik.yaml"),
+    # The one that Debian has, and one that removes fields itself.
     "caddy": ("caddy", "Caddyfile"),
+    "caddy-current": ("caddy", "Caddyfile"),
     "nginx": ("nginx", "nginx.conf"),
     "haproxy": ("traefik", "haproxy.cfg"),
 }
@@ -114,7 +117,8 @@ def moved(text, ports, front, backend):
 
 
 def start_proxy(name, arguments, work, ports, front, backend, processes):
-    config = work / PROXIES[name][1]
+    # A `traefik.yaml` where it runs would be Traefik's static configuration.
+    config = work / ("dynamic.yaml" if name == "traefik" else PROXIES[name][1])
     text = moved((SHIPPED / PROXIES[name][1]).read_text(), ports, front, backend)
     if name == "nginx":
         text = f"daemon off; error_log {work}/nginx.log; pid {work}/nginx.pid;\n" + text.replace(
@@ -128,12 +132,17 @@ def start_proxy(name, arguments, work, ports, front, backend, processes):
     line = {
         "envoy-grpc": [arguments.envoy, "-c", config, "--concurrency", "1", "--log-level", "warn", "--use-dynamic-base-id"],
         "envoy-http": [arguments.envoy, "-c", config, "--concurrency", "1", "--log-level", "warn", "--use-dynamic-base-id"],
+        "traefik": [arguments.traefik, f"--entrypoints.front.address=127.0.0.1:{front}", f"--providers.file.filename={config}", "--log.level=WARN",
+                    "--global.checknewversion=false"],
         "caddy": [arguments.caddy, "run", "--adapter", "caddyfile", "--config", config],
+        "caddy-current": [arguments.caddy_current, "run", "--adapter", "caddyfile", "--config", config],
         "nginx": [arguments.nginx, "-c", config, "-p", work],
         "haproxy": [arguments.haproxy, "-db", "-f", config],
     }[name]
     process = processes.start(name, *map(str, line), cwd=work, env=os.environ | {"HOME": str(work)})
     wait_until(lambda: connects(front), f"{name} listens")
+    # Traefik listens before it has read its routes.
+    wait_until(lambda: raw(front, request("/orders/17"))[0] in (401, 403), f"{name} asks")
     return process
 
 
@@ -141,6 +150,11 @@ def connects(port):
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def stopped(pid):
+    """Whether all threads of a process are stopped."""
+    return all(stat.read_text().rsplit(") ", 1)[1].startswith("T") for stat in Path(f"/proc/{pid}/task").glob("*/stat"))
 
 
 def walk(arguments, processes):
@@ -312,6 +326,8 @@ upstreams:
         def _(front=front, ask=ask, name=name):
             gateway.send_signal(signal.SIGSTOP)  # it is there, and says nothing
             try:
+                # On a busy machine its threads go on until one of them has taken the signal.
+                wait_until(lambda: stopped(gateway.pid), "the gateway has stopped")
                 status, _, _ = raw(front, request("/orders/17", bearer), seconds=3)
                 expect(status >= 400, True, f"status {status}")
             except TimeoutError:
@@ -414,4 +430,4 @@ upstreams:
 
 
 if __name__ == "__main__":
-    sys.exit(conduct(walk, "entrada", "nginx", "haproxy", "envoy", "caddy", "work"))
+    sys.exit(conduct(walk, "entrada", "nginx", "haproxy", "envoy", "traefik", "caddy", "caddy-current", "work"))

