@@ -12,74 +12,10 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 
-use crate::support::{Gateway, Received, Upstream};
+use crate::support::{Fields, Gateway, Received, Upstream};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
-
-/// The fields of a message: numbers and the bytes of what has a length.
-#[derive(Clone, Debug)]
-pub(crate) struct Fields(Vec<(u32, Vec<u8>)>);
-
-impl Fields {
-    /// Reads a message strictly.
-    pub(crate) fn read(mut bytes: &[u8]) -> Self {
-        fn varint(bytes: &mut &[u8]) -> u64 {
-            let (mut value, mut shift) = (0, 0);
-            loop {
-                let (first, rest) = bytes.split_first().expect("a varint ends");
-                *bytes = rest;
-                value |= u64::from(first & 0x7F) << shift;
-                shift += 7;
-                if first & 0x80 == 0 {
-                    return value;
-                }
-            }
-        }
-        let mut fields = Vec::new();
-        while !bytes.is_empty() {
-            let key = varint(&mut bytes);
-            let length = match key & 7 {
-                0 => {
-                    let value = varint(&mut bytes);
-                    fields.push(((key >> 3) as u32, value.to_le_bytes().to_vec()));
-                    continue;
-                }
-                1 => 8,
-                5 => 4,
-                2 => usize::try_from(varint(&mut bytes)).unwrap(),
-                other => panic!("no wire type: {other}"),
-            };
-            let (value, rest) = bytes.split_at(length);
-            bytes = rest;
-            fields.push(((key >> 3) as u32, value.to_vec()));
-        }
-        Self(fields)
-    }
-
-    pub(crate) fn all(&self, field: u32) -> impl Iterator<Item = &[u8]> {
-        self.0.iter().filter(move |(number, _)| *number == field).map(|(_, value)| &**value)
-    }
-
-    pub(crate) fn hex(&self, field: u32) -> String {
-        self.all(field).flatten().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    pub(crate) fn text(&self, field: u32) -> String {
-        self.all(field).map(|text| String::from_utf8(text.to_vec()).unwrap()).collect()
-    }
-
-    pub(crate) fn number(&self, field: u32) -> u64 {
-        self.all(field).next().map_or(0, |value| u64::from_le_bytes(value.try_into().unwrap()))
-    }
-
-    /// Returns the attributes of this field: texts, and numbers as text.
-    pub(crate) fn attribute(&self, field: u32, key: &str) -> Option<String> {
-        let pair = self.all(field).map(Self::read).find(|pair| pair.text(1) == key)?;
-        let any = Self::read(pair.all(2).next()?);
-        Some(if any.all(1).next().is_some() { any.text(1) } else { any.number(3).to_string() })
-    }
-}
 
 /// A collector that first answers with these statuses.
 async fn collector(statuses: &'static [u16]) -> Upstream {

@@ -5,8 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request};
 
-use super::protobuf::{Read, Written};
-use crate::support::RawConnection;
+use crate::support::{Fields, RawConnection, Written};
 
 /// A request as the proxy received it.
 #[derive(Clone, Debug)]
@@ -245,10 +244,10 @@ pub(super) async fn call(address: SocketAddr, path: &str, body: &[u8], fields: &
 /// Reads a `CheckResponse` as Envoy does.
 pub(super) fn decided_by_grpc(message: &[u8]) -> Decided {
     assert!(!message.is_empty(), "an empty message would admit");
-    let response = Read::of(message);
+    let response = Fields::read(message);
     let rpc = response.message(1).unwrap_or_default().number(1);
-    let pairs = |options: Vec<Read>| -> Vec<(String, String)> {
-        let pair = |option: Read| option.message(1).map(|header| (header.text(1), header.text(2))).unwrap();
+    let pairs = |options: Vec<Fields>| -> Vec<(String, String)> {
+        let pair = |option: Fields| option.message(1).map(|header| (header.text(1), header.text(2))).unwrap();
         options.into_iter().map(pair).collect()
     };
     if rpc == 0 {

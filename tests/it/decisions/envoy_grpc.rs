@@ -4,9 +4,8 @@ use super::{
     Asks, Bed,
     asks::{CHECK, call, decided_by_grpc, framed},
     orders,
-    protobuf::Written,
 };
-use crate::support::{Authority, Gateway};
+use crate::support::{Authority, Gateway, Written};
 
 fn address(bed: &Bed) -> std::net::SocketAddr {
     bed.gateway.server().address("envoy-grpc").unwrap()

@@ -7,7 +7,6 @@ mod differential;
 mod envoy_grpc;
 mod forwarded;
 mod kept;
-mod protobuf;
 mod tokens;
 
 use entrada::dev_tenant::{DevTenant, Options};

@@ -16,10 +16,7 @@ use serde_json::Value;
 use tempfile::tempdir;
 
 use super::{call, sink, spooled, until};
-use crate::{
-    otlp::Fields,
-    support::{Authority, Gateway, LONGEST_WAIT, Upstream},
-};
+use crate::support::{Authority, Fields, Gateway, LONGEST_WAIT, Upstream};
 
 /// Reads messages with octet counting, strictly.
 fn frames(mut bytes: &[u8]) -> Vec<String> {

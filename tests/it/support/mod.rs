@@ -3,6 +3,7 @@
 mod authority;
 mod caller;
 mod gateway;
+mod protobuf;
 mod raw_upstream;
 mod test_bed;
 mod upstream;
@@ -11,6 +12,7 @@ mod wait;
 pub(crate) use authority::{Authority, Identity, client_of, self_signed, tls_of};
 pub(crate) use caller::{Answer, RawConnection};
 pub(crate) use gateway::{Call, Gateway, SEEN_CODES};
+pub(crate) use protobuf::{Fields, Written};
 pub(crate) use raw_upstream::{RawUpstream, Step};
 pub(crate) use test_bed::{ORDERS_TOKEN, TestBed, config};
 pub(crate) use upstream::{Received, Upstream};
