@@ -20,7 +20,8 @@ use crate::{
 /// The state of the process.
 #[derive(Debug, Default)]
 pub struct Lifecycle {
-    draining: AtomicBool,
+    /// Shared with the workers, which answer the health checks of decision listeners.
+    draining: Arc<AtomicBool>,
     last_reload_error: ArcSwapOption<String>,
     /// The time of the start, in seconds since 1970.
     started_at: AtomicU64,
@@ -80,6 +81,11 @@ impl Lifecycle {
     /// Returns whether the gateway is draining: it finishes its requests and accepts no new connections.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Returns what tells the workers whether the gateway is draining.
+    pub(crate) fn draining(&self) -> Arc<AtomicBool> {
+        self.draining.clone()
     }
 
     /// Notes that the gateway finishes its requests and takes no new connections.

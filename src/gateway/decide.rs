@@ -65,7 +65,7 @@ impl DataPlane {
         let rules = runtime.listener(&connection.listener.name).and_then(|listener| listener.decides.clone());
         if let (Some(rules), Arrival::Request(request)) = (&rules, &arrival)
             && rules.dialect.is_grpc()
-            && let Some(answer) = health(request.uri().path(), || runtime.waiting_for().is_empty())
+            && let Some(answer) = health(request.uri().path(), || self.is_serving(&runtime))
         {
             // Says nothing of requests, so that whoever probes need not be one of the peers; and leaves no record.
             return put(answer, Response::new(ResponseBody::whole(Bytes::new())));

@@ -26,7 +26,10 @@ use std::{
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     thread,
 };
@@ -84,6 +87,8 @@ pub(crate) struct WorkerState {
     log: Arc<WorkerLog>,
     /// The spans of sampled requests, if they are exported.
     traces: Option<Arc<Traces>>,
+    /// Set once the gateway drains.
+    draining: Arc<AtomicBool>,
 }
 
 impl DataPlane {
@@ -92,17 +97,27 @@ impl DataPlane {
         let snapshot = Mutex::new(runtime.load_full().into());
         Self {
             runtime,
-            state: Arc::new(WorkerState { snapshot, log: Arc::new(WorkerLog::new(audit, worker)), traces: None }),
+            state: Arc::new(WorkerState {
+                snapshot,
+                log: Arc::new(WorkerLog::new(audit, worker)),
+                traces: None,
+                draining: Arc::default(),
+            }),
             worker,
         }
     }
 
-    /// Returns the data plane with its requests' spans going there.
+    /// Returns the data plane of a process: its requests' spans go there, and this tells it of the drain.
     #[must_use]
-    pub fn with_traces(self, traces: Option<Arc<Traces>>) -> Self {
+    pub(crate) fn of_process(self, traces: Option<Arc<Traces>>, draining: Arc<AtomicBool>) -> Self {
         let WorkerState { snapshot, log, .. } = &*self.state;
         let snapshot = Mutex::new(lock(snapshot).clone());
-        Self { state: Arc::new(WorkerState { snapshot, log: log.clone(), traces }), ..self }
+        Self { state: Arc::new(WorkerState { snapshot, log: log.clone(), traces, draining }), ..self }
+    }
+
+    /// Returns whether requests should come here: all that the config needs is there, and the gateway does not drain.
+    pub(crate) fn is_serving(&self, runtime: &Runtime) -> bool {
+        !self.state.draining.load(Ordering::Relaxed) && runtime.waiting_for().is_empty()
     }
 
     /// Returns the runtime for a request that begins now. Called without a request, it drops an older one.

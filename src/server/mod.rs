@@ -191,12 +191,13 @@ impl Server {
         let otlp = otlp(config);
         let percent = otlp.as_ref().and_then(|otlp| otlp.traces);
         let traces = percent.map(|percent| Arc::new(Traces::new(percent.0, options.workers)));
-        let plane = |index| DataPlane::new(runtime.clone(), audit.clone(), index).with_traces(traces.clone());
+        let lifecycle = Arc::<Lifecycle>::default();
+        let plane =
+            |index| DataPlane::new(runtime.clone(), audit.clone(), index).of_process(traces.clone(), lifecycle.draining());
         let workers = (0..options.workers)
             .map(|index| Worker::spawn(plane(index), index))
             .collect::<io::Result<_>>()
             .map_err(ServerError::Thread)?;
-        let lifecycle = Arc::<Lifecycle>::default();
         let digest = Some(document.fingerprint.digest().to_owned());
         let at = options.clock.unix_seconds();
         lifecycle.started(Reload { at, generation: Some(0), digest, ..Reload::default() });

@@ -99,6 +99,12 @@ async fn health_is_told_to_whoever_probes() {
     let called = call(address(&bed), "/grpc.health.v1.Health/Check", &framed(&[]), &[]).await;
     assert_eq!((called.status, &*called.message), (0, &[0x08, 1][..]));
     assert_eq!(bed.gateway.records().len(), before, "a probe leaves no record");
+
+    // The end is near: balancers are to turn elsewhere, and what they still send is decided.
+    bed.gateway.server().announce_drain();
+    let called = call(address(&bed), "/grpc.health.v1.Health/Check", &framed(&[]), &[]).await;
+    assert_eq!((called.status, &*called.message), (0, &[0x08, 2][..]));
+    bed.ask("envoy-grpc", &Asks::get("/orders/1").bearer(&bed.token())).await.assert_admitted();
 }
 
 /// Where the proxy waits shorter than a decision takes, it hears a refusal and no late admission.
