@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{
-    config,
+    config, merge,
     model::{Api, Estate, Operation},
     routes::{self, BuiltRoute, Site},
 };
@@ -63,6 +63,10 @@ pub(crate) fn build(mut estate: Estate, options: &Options) -> Built {
     let mut lists: Vec<&mut Vec<crate::output::Item>> =
         built.iter_mut().flat_map(|route| [&mut route.inbound, &mut route.outbound, &mut route.on_error]).collect();
     let fragments = Fragments::of(&mut lists);
+    // What an absorbed route has stands where that of the other route stands.
+    built.iter_mut().flat_map(|route| &mut route.absorbed).for_each(|route| {
+        fragments.put_into(&mut [&mut route.inbound, &mut route.outbound, &mut route.on_error]);
+    });
     let (text, places) = config::write(&built, &fragments, &shared);
     let mut positions = Vec::new();
     for (pointer, id) in places.into_iter().filter(|(_, id)| *id != usize::MAX) {
@@ -113,6 +117,7 @@ fn api_routes(
     if operations.is_empty() || api.is_single {
         operations.push(None);
     }
+    let mut routes = Vec::new();
     for operation in operations {
         let site = Site { api, operation, chain: routes::chain(estate, api, operation, product) };
         let base = identifier(&api.id, "api");
@@ -122,8 +127,31 @@ fn api_routes(
         };
         let name = unique(&wanted, |name| names.contains(name));
         names.insert(name.clone());
-        built.push(routes::build(&site, &estate.documents, shared, options, &name));
+        routes.push(routes::build(&site, &estate.documents, shared, options, &name));
     }
+    // The operations of a document by itself are guessed.
+    if !api.is_single {
+        routes = merge::merge(routes, &routes::prefix_of(api));
+        routes.iter_mut().filter(|route| !route.absorbed.is_empty()).for_each(|route| rename(api, route, names));
+    }
+    built.append(&mut routes);
+}
+
+/// Names a route by its path below the API: it stands for several operations.
+fn rename(api: &Api, route: &mut BuiltRoute, names: &mut BTreeSet<String>) {
+    let base = identifier(&api.id, "api");
+    let below = route.path.strip_prefix(&routes::prefix_of(api)).unwrap_or(&route.path);
+    let below = identifier(below, "");
+    let wanted = match (below.is_empty(), route.is_exact) {
+        (false, _) => format!("{base}-{below}"),
+        (true, true) => format!("{base}-root"),
+        (true, false) => base,
+    };
+    std::iter::once(&route.name).chain(route.absorbed.iter().map(|own| &own.name)).for_each(|name| {
+        names.remove(name);
+    });
+    route.name = unique(&wanted, |name| names.contains(name));
+    names.insert(route.name.clone());
 }
 
 /// Returns the document of the product that an API belongs to, if there is one alone.
@@ -147,20 +175,14 @@ fn product_of(estate: &Estate, api: &Api, shared: &mut Shared) -> Option<usize> 
 
 /// Finds APIs that nothing, or a key alone, protects.
 fn lint_of_api(api: &Api, built: &[BuiltRoute], shared: &mut Shared) {
-    let own = identifier(&api.id, "api");
-    let mut routes = built.iter().filter(|route| route.name == own || route.name.starts_with(&format!("{own}-")));
-    if !api.is_single && routes.any(|route| route.is_anonymous || api.needs_key == Some(true)) {
-        let has_token = built.iter().any(|route| route.name.starts_with(&own) && has_token_policy(&route.inbound));
-        if !has_token {
-            shared.lints.insert(lint("L9", &api.file, 1));
-        }
+    let routes: Vec<&BuiltRoute> = built.iter().filter(|route| route.api == api.id).collect();
+    let is_open = |route: &&BuiltRoute| (route.is_anonymous || api.needs_key == Some(true)) && !has_token_policy(&route.inbound);
+    if !api.is_single && routes.iter().any(is_open) {
+        shared.lints.insert(lint("L9", &api.file, 1));
     }
-    let keeps = built.iter().any(|route| {
-        route.name.starts_with(&own)
-            && route.authorization == crate::elements::Authorization::Keep
-            && has_token_policy(&route.inbound)
-    });
-    if keeps {
+    let keeps =
+        |route: &&BuiltRoute| route.authorization == crate::elements::Authorization::Keep && has_token_policy(&route.inbound);
+    if routes.iter().any(keeps) {
         shared.lints.insert(lint("L12", &api.file, 1));
     }
 }
@@ -193,6 +215,11 @@ fn report(estate: &Estate, shared: Shared, built: &[BuiltRoute]) -> Report {
         needs: shared.needs.into_iter().collect(),
         documents: estate.documents.all.iter().map(|document| (document.file.clone(), document.scope.word())).collect(),
         routes: built.len(),
+        merged: built
+            .iter()
+            .filter(|route| !route.absorbed.is_empty())
+            .map(|route| (route.name.clone(), route.operations.clone()))
+            .collect(),
         refused_routes: built.iter().filter(|route| route.refuses).count(),
         out_of_scope: estate.out_of_scope.clone(),
         found,

@@ -141,18 +141,19 @@ fn routes(routes: &[BuiltRoute], out: &mut Writer) {
     out.line(0, "routes:");
     for (index, route) in routes.iter().enumerate() {
         let pointer = format!("/routes/{index}");
-        out.line(2, &format!("# {}", route.comment.replace(['\n', '\r'], " ")));
+        out.line(2, &format!("# {}", route.comment));
+        if !route.absorbed.is_empty() {
+            out.line(2, &format!("# one route for {}", several(&route.operations)));
+        }
         out.line(2, &format!("- name: {}", flow(&text(route.name.clone()))));
-        out.line(4, &format!("match: {}", flow(&route.matches)));
+        out.line(4, &format!("match: {}", flow(&route.matches())));
         if route.is_anonymous {
             out.line(4, "anonymous: true");
         }
         if route.require_tls {
             out.line(4, "require-tls: true");
         }
-        out.policies(4, "inbound", &route.inbound, &format!("{pointer}/inbound"));
-        out.policies(4, "outbound", &route.outbound, &format!("{pointer}/outbound"));
-        out.policies(4, "on-error", &route.on_error, &format!("{pointer}/on-error"));
+        lists(route, &pointer, out);
         let authorization = match &route.authorization {
             Authorization::Keep => text("keep"),
             Authorization::Remove => text("remove"),
@@ -163,6 +164,29 @@ fn routes(routes: &[BuiltRoute], out: &mut Writer) {
             out.places.push((format!("{pointer}/authorization"), origin));
         }
         out.line(4, &format!("upstream: {}", route.upstream));
+        // What the operations of their own say became the same entries.
+        for absorbed in &route.absorbed {
+            let mut same = Writer::default();
+            lists(absorbed, &pointer, &mut same);
+            out.places.append(&mut same.finish().1);
+        }
+    }
+}
+
+/// Writes the lists of a route.
+fn lists(route: &BuiltRoute, pointer: &str, out: &mut Writer) {
+    for (key, items) in [("inbound", &route.inbound), ("outbound", &route.outbound), ("on-error", &route.on_error)] {
+        out.policies(4, key, items, &format!("{pointer}/{key}"));
+    }
+}
+
+/// Lists the operations of a route, the first of them by name.
+fn several(operations: &[String]) -> String {
+    const NAMED: usize = 6;
+    let named = operations[..operations.len().min(NAMED)].join(", ");
+    match operations.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
     }
 }
 

@@ -7,6 +7,7 @@ mod config;
 mod files;
 mod folder;
 mod input;
+mod merge;
 mod model;
 pub(crate) mod named;
 mod openapi;

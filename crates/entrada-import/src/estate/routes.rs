@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    merge::BELOW_API,
     model::{Api, Estate, Operation},
     template,
 };
@@ -19,9 +20,19 @@ use crate::{
 /// A route of the config.
 #[derive(Debug)]
 pub(crate) struct BuiltRoute {
+    /// The API that it belongs to.
+    pub(crate) api: String,
     pub(crate) name: String,
     pub(crate) comment: String,
-    pub(crate) matches: Yaml,
+    pub(crate) path: String,
+    /// Whether nothing may follow the path.
+    pub(crate) is_exact: bool,
+    /// The methods; none for all.
+    pub(crate) methods: Vec<String>,
+    /// The operations that it stands for: method and template of each.
+    pub(crate) operations: Vec<String>,
+    /// The routes that it stands for as well.
+    pub(crate) absorbed: Vec<Self>,
     pub(crate) is_anonymous: bool,
     pub(crate) require_tls: bool,
     pub(crate) inbound: Vec<Item>,
@@ -31,6 +42,17 @@ pub(crate) struct BuiltRoute {
     pub(crate) authorization: Authorization,
     pub(crate) authorization_origin: Option<usize>,
     pub(crate) refuses: bool,
+}
+
+impl BuiltRoute {
+    /// Returns the settings of `match`.
+    pub(crate) fn matches(&self) -> Yaml {
+        let mut matches = vec![(if self.is_exact { "exact-path" } else { "path" }.to_owned(), text(self.path.clone()))];
+        if !self.methods.is_empty() {
+            matches.push(("methods".to_owned(), Yaml::List(self.methods.iter().map(|method| text(method.clone())).collect())));
+        }
+        Yaml::Map(matches)
+    }
 }
 
 /// A place in the estate for which a route is built.
@@ -149,9 +171,12 @@ fn constants(site: &Site<'_>) -> Constants {
     constants
 }
 
-/// The path of a route: the settings of `match`, the path for the backend, and the parts of segments that are lost.
+/// The path of a route: what it matches, the path for the backend, and the parts of segments that are lost.
+#[derive(Default)]
 struct Path {
-    matches: Vec<(String, Yaml)>,
+    path: String,
+    is_exact: bool,
+    methods: Vec<String>,
     /// The path for the backend, if it differs.
     rewrite: Option<String>,
     partial: Vec<String>,
@@ -159,14 +184,14 @@ struct Path {
     query: Vec<String>,
 }
 
+/// Returns the path below which an API is called; empty for all paths.
+pub(crate) fn prefix_of(api: &Api) -> String {
+    let segments = api.path.split('/').filter(|segment| !segment.is_empty());
+    segments.map(|segment| format!("/{}", template::literal(segment))).collect()
+}
+
 fn path_of(site: &Site<'_>, documents: &Documents) -> (Path, Parameters) {
-    let prefix: String = site
-        .api
-        .path
-        .split('/')
-        .filter(|segment| !segment.is_empty())
-        .map(|segment| format!("/{}", template::literal(segment)))
-        .collect();
+    let prefix = prefix_of(site.api);
     let Some(operation) = site.operation.filter(|operation| !operation.template.is_empty()) else {
         let mut names = Vec::new();
         if site.api.is_single {
@@ -182,9 +207,9 @@ fn path_of(site: &Site<'_>, documents: &Documents) -> (Path, Parameters) {
         let parameters = template::captures(&names);
         let captures: String = names.iter().map(|name| format!("/{{{}}}", parameters.captures[name])).collect();
         let path = format!("{prefix}{captures}");
-        let matches = vec![("path".to_owned(), text(if path.is_empty() { "/".to_owned() } else { path }))];
+        let path = if path.is_empty() { "/".to_owned() } else { path };
         let rewrite = (!prefix.is_empty()).then(|| format!("{captures}{{rest}}"));
-        return (Path { matches, rewrite, partial: Vec::new(), query: Vec::new() }, parameters);
+        return (Path { path, rewrite, ..Path::default() }, parameters);
     };
     let (route, mut parameters) = template::read(&operation.template);
     let mut captures = String::new();
@@ -201,13 +226,11 @@ fn path_of(site: &Site<'_>, documents: &Documents) -> (Path, Parameters) {
     }
     let path = format!("{prefix}{}{captures}", route.path.trim_end_matches('/'));
     let path = if path.is_empty() { "/".to_owned() } else { path };
-    let mut matches = vec![(if route.is_exact { "exact-path" } else { "path" }.to_owned(), text(path))];
-    if !operation.method.is_empty() && operation.method != "*" {
-        matches.push(("methods".to_owned(), Yaml::List(vec![text(operation.method.to_ascii_uppercase())])));
-    }
+    let has_method = !operation.method.is_empty() && operation.method != "*";
+    let methods = has_method.then(|| operation.method.to_ascii_uppercase()).into_iter().collect();
     let rewrite = (!prefix.is_empty()).then(|| route.rewrite.replace("{rest}", &format!("{captures}{{rest}}")));
     let query = parameters.query.iter().cloned().collect();
-    (Path { matches, rewrite, partial: route.partial, query }, parameters)
+    (Path { path, is_exact: route.is_exact, methods, rewrite, partial: route.partial, query }, parameters)
 }
 
 /// Returns the fragments that documents include.
@@ -248,7 +271,7 @@ fn finish(site: &Site<'_>, shared: &mut Shared, attempt: Attempt, plan: &Plan, p
     }
     if let Some(rewrite) = path.rewrite.filter(|_| !route.rewrites) {
         let rewrite = if rewrite.is_empty() { "/".to_owned() } else { rewrite };
-        items.push(own("rewrite-uri", map([("template", text(rewrite))]), "the path below the API"));
+        items.push(own("rewrite-uri", map([("template", text(rewrite))]), BELOW_API));
     }
     items.extend(inbound);
     for place in &route.refuses_for {
@@ -260,9 +283,14 @@ fn finish(site: &Site<'_>, shared: &mut Shared, attempt: Attempt, plan: &Plan, p
     let upstream = upstream_of(site, shared, &route);
     let is_anonymous = !route.authenticates;
     BuiltRoute {
+        api: site.api.id.clone(),
         name: name.to_owned(),
         comment: site.api.file.clone(),
-        matches: Yaml::Map(path.matches),
+        path: path.path,
+        is_exact: path.is_exact,
+        methods: path.methods,
+        operations: site.operation.map(title_of).into_iter().collect(),
+        absorbed: Vec::new(),
         is_anonymous,
         require_tls: site.api.https_only,
         inbound: items,
@@ -273,6 +301,13 @@ fn finish(site: &Site<'_>, shared: &mut Shared, attempt: Attempt, plan: &Plan, p
         authorization_origin: route.authorization_origin,
         refuses: route.refuses,
     }
+}
+
+/// Returns the method and the template of an operation.
+fn title_of(operation: &Operation) -> String {
+    let method = if operation.method.is_empty() { "*".to_owned() } else { operation.method.to_ascii_uppercase() };
+    let template = if operation.template.is_empty() { "/*" } else { &operation.template };
+    format!("{method} /{}", template.trim_start_matches('/'))
 }
 
 /// Answers in the place of a backend that is not called.

@@ -217,8 +217,115 @@ fn a_missing_base_before_access_rules_is_told() {
 #[test]
 fn a_description_alone_becomes_routes() {
     let import = imported(&[("openapi.yaml", DESCRIPTION)], &Options::default());
-    assert_eq!(import.report.routes, 4);
+    assert_eq!(import.report.routes, 3);
+    let merged =
+        ("orders-orders-order-id".to_owned(), vec!["GET /orders/{orderId}".to_owned(), "DELETE /orders/{orderId}".to_owned()]);
+    assert_eq!(import.report.merged, [merged]);
     assert!(import.files[0].1.contains("servers: [\"https://orders.example/v1\"]"), "{}", import.files[0].1);
+}
+
+const ANY_PATH: &str = r#"
+openapi: 3.0.1
+info: { title: Orders }
+paths:
+  /*: { get: { operationId: get-any }, post: { operationId: post-any } }
+  /orders: { get: { operationId: list }, post: { operationId: create } }
+  /orders/{id}: { get: { operationId: read } }
+"#;
+
+/// An API with a description, and policies of its operations.
+fn with_operations(description: &'static str, policies: &[(&'static str, &'static str)]) -> Import {
+    let information = r#"{ "properties": { "path": "shop", "serviceUrl": "https://o.example", "subscriptionRequired": true } }"#;
+    let mut files = vec![
+        ("apis/orders/apiInformation.json", information),
+        ("apis/orders/specification.yaml", description),
+        (
+            "apis/orders/policy.xml",
+            "<policies><inbound><base /><set-header name=\"X-A\"><value>a</value></set-header></inbound></policies>",
+        ),
+    ];
+    files.extend(policies);
+    imported(&files, &Options::default())
+}
+
+#[test]
+fn operations_with_the_same_policies_become_one_route() {
+    let alike = "<policies><inbound><base /><set-header name=\"X-B\"><value>b</value></set-header></inbound></policies>";
+    let import = with_operations(
+        ANY_PATH,
+        &[
+            ("apis/orders/operations/list/policy.xml", alike),
+            ("apis/orders/operations/create/policy.xml", alike),
+            ("apis/orders/operations/read/policy.xml", alike),
+        ],
+    );
+    let text = &import.files[0].1;
+    for line in [
+        "  # one route for GET /orders, POST /orders",
+        "  - name: orders-orders",
+        "    match: { exact-path: /shop/orders, methods: [GET, POST] }",
+        "    match: { exact-path: \"/shop/orders/{id}\", methods: [GET] }",
+        "    match: { path: /shop, methods: [GET, POST] }",
+    ] {
+        assert!(text.lines().any(|own| own == line), "{line}\n{text}");
+    }
+    assert_eq!(import.report.routes, 3);
+    // Both documents are found at the one place in the config.
+    let place = |file: &str| {
+        import
+            .report
+            .entries
+            .iter()
+            .find(|entry| entry.file == file && entry.element == "set-header")
+            .expect("it is there")
+            .yaml
+            .clone()
+    };
+    let (list, create) = (place("apis/orders/operations/list/policy.xml"), place("apis/orders/operations/create/policy.xml"));
+    assert!(list.is_some() && list == create, "{list:?} {create:?}");
+    let markdown = import.report.to_markdown();
+    assert!(markdown.contains("| `orders-orders` | `GET /orders`, `POST /orders` |"), "{markdown}");
+    assert_eq!(import.report.to_json()["merged"][1]["route"], "orders-orders");
+}
+
+#[test]
+fn an_api_whose_operations_are_all_alike_becomes_one_route() {
+    let import = with_operations(ANY_PATH, &[]);
+    let text = &import.files[0].1;
+    assert_eq!(import.report.routes, 1, "{text}");
+    assert!(text.contains("  - name: orders\n    match: { path: /shop, methods: [GET, POST] }\n"), "{text}");
+    assert!(text.contains("rewrite-uri: { template: \"{rest}\" }"), "{text}");
+    assert_eq!(import.report.merged[0].1.len(), 5);
+}
+
+#[test]
+fn a_method_that_only_some_paths_have_opens_no_other_path() {
+    let description =
+        "openapi: 3.0.1\npaths:\n  /*: { get: { operationId: any } }\n  /orders: { delete: { operationId: clear } }\n";
+    let import = with_operations(description, &[]);
+    assert!(import.files[0].1.contains("match: { path: /shop, methods: [GET] }"), "{}", import.files[0].1);
+    assert!(import.files[0].1.contains("match: { exact-path: /shop/orders, methods: [DELETE] }"), "{}", import.files[0].1);
+}
+
+#[test]
+fn operations_that_differ_in_an_access_rule_stay_apart() {
+    let filter =
+        "<policies><inbound><base /><ip-filter action=\"allow\"><address>198.51.100.1</address></ip-filter></inbound></policies>";
+    let import = with_operations(ANY_PATH, &[("apis/orders/operations/create/policy.xml", filter)]);
+    let text = &import.files[0].1;
+    assert!(text.contains("match: { exact-path: /shop/orders, methods: [GET] }"), "{text}");
+    assert!(text.contains("match: { exact-path: /shop/orders, methods: [POST] }"), "{text}");
+}
+
+#[test]
+fn names_of_files_and_resources_stay_within_their_comment() {
+    let policy = "<policies><inbound><set-header name=\\\"X-A\\\"><value>a</value></set-header></inbound></policies>";
+    let template = format!(
+        r#"{{ "resources": [ {{ "type": "Microsoft.ApiManagement/service/apis/policies", "name": "svc/or\n    anonymous: true\n    #/policy",
+             "properties": {{ "format": "rawxml", "value": "{policy}" }} }} ] }}"#
+    );
+    let import = imported(&[("azuredeploy.json", &template)], &Options::default());
+    assert!(!import.files[0].1.lines().any(|line| line.trim() == "anonymous: true"), "{}", import.files[0].1);
 }
 
 #[test]

@@ -31,15 +31,21 @@ impl Fragments {
                 fragments.lists.insert(name, items.clone());
             }
         }
+        fragments.put_into(lists);
         let names: Vec<String> = fragments.lists.keys().cloned().collect();
-        for list in lists.iter_mut() {
-            replace(list, &names, "");
-        }
         for (name, items) in &mut fragments.lists {
             let own = name.clone();
             replace(items, &names, &own);
         }
         fragments
+    }
+
+    /// Includes the fragments in lists, in the place of what they hold.
+    pub(crate) fn put_into(&self, lists: &mut [&mut Vec<Item>]) {
+        let names: Vec<String> = self.lists.keys().cloned().collect();
+        for list in lists.iter_mut() {
+            replace(list, &names, "");
+        }
     }
 }
 

@@ -78,7 +78,10 @@ impl Writer {
 
     /// Writes a line of its own.
     pub(crate) fn line(&mut self, indent: usize, line: &str) {
-        let _ = writeln!(self.out, "{:indent$}{line}", "");
+        let _ = write!(self.out, "{:indent$}", "");
+        // Comments hold names of files and resources, which may hold anything.
+        self.out.extend(line.chars().map(|letter| if is_break(letter) { ' ' } else { letter }));
+        self.out.push('\n');
     }
 
     /// Writes a key with a value on one line.
@@ -172,6 +175,11 @@ impl Writer {
     }
 }
 
+/// Returns whether a reader of YAML may take a letter for the end of a line, or refuses it.
+fn is_break(letter: char) -> bool {
+    letter.is_control() || matches!(letter, '\u{feff}' | '\u{2028}' | '\u{2029}')
+}
+
 /// Writes a value on one line.
 pub(crate) fn flow(value: &Yaml) -> String {
     match value {
@@ -222,7 +230,7 @@ fn quoted(text: &str) -> String {
             '\n' => quoted.push_str("\\n"),
             '\r' => quoted.push_str("\\r"),
             '\t' => quoted.push_str("\\t"),
-            letter if letter.is_control() || matches!(letter, '\u{feff}' | '\u{2028}' | '\u{2029}') => {
+            letter if is_break(letter) => {
                 let _ = write!(quoted, "\\u{:04x}", u32::from(letter));
             }
             letter => quoted.push(letter),

@@ -159,6 +159,8 @@ pub struct Report {
     pub renamed: BTreeMap<String, String>,
     /// The number of routes.
     pub routes: usize,
+    /// The routes that stand for several operations, each with the method and template of those.
+    pub merged: Vec<(String, Vec<String>)>,
     /// The number of routes in which a refusal stands for something that was not translated.
     pub refused_routes: usize,
     /// The kinds of files that were seen and are out of scope, with counts.

@@ -67,6 +67,9 @@ impl Report {
             "lints": self.lints.iter().map(|lint| {
                 json!({ "file": lint.file, "line": lint.line, "code": lint.code, "message": lint.message })
             }).collect::<Vec<_>>(),
+            "merged": self.merged.iter().map(|(route, operations)| {
+                json!({ "route": route, "operations": operations })
+            }).collect::<Vec<_>>(),
             "variables": self.renamed,
             "out_of_scope": self.out_of_scope,
             "entries": self.entries.iter().map(Entry::to_json).collect::<Vec<_>>(),

@@ -33,6 +33,14 @@ impl Report {
             "routes       {}, in {} of them a refusal stands for a rule that was not translated",
             self.routes, self.refused_routes
         )?;
+        if !self.merged.is_empty() {
+            let operations: usize = self.merged.iter().map(|(_, operations)| operations.len()).sum();
+            writeln!(
+                out,
+                "merged       {operations} operations are {} of the routes, since their policies are alike",
+                self.merged.len()
+            )?;
+        }
         let reasons: Vec<_> = self.reasons().into_iter().take(REASONS).map(|(code, count)| format!("{code} {count}")).collect();
         if !reasons.is_empty() {
             writeln!(out, "why not      {}", reasons.join(", "))?;
@@ -109,6 +117,14 @@ impl Report {
         entries(out, "Not translated", &told(Verdict::Not))?;
         entries(out, "Changed", &told(Verdict::Changed))?;
         self.notes(out)?;
+        if !self.merged.is_empty() {
+            writeln!(out, "\n## Operations with the same policies\n\n| route | operations |\n| --- | --- |")?;
+            for (route, operations) in self.merged.iter().take(MOST) {
+                let operations: Vec<_> = operations.iter().map(|operation| format!("`{}`", cell(operation))).collect();
+                writeln!(out, "| `{route}` | {} |", operations.join(", "))?;
+            }
+            cut(out, self.merged.len())?;
+        }
         if !self.renamed.is_empty() {
             writeln!(out, "\n## Variables with another name\n\n| there | here |\n| --- | --- |")?;
             for (there, here) in &self.renamed {
