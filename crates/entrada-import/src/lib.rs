@@ -15,6 +15,8 @@ pub mod csharp;
 mod elements;
 mod estate;
 mod expression;
+#[cfg(test)]
+mod gaps;
 mod kinds;
 mod names;
 mod output;

@@ -2,7 +2,7 @@
 
 use crate::{
     expression::scope::Section,
-    xml::{self, Element, Lines, Problem},
+    xml::{self, Element, Lines, Node, Problem, Text},
 };
 
 /// The scope of a document.
@@ -10,6 +10,8 @@ use crate::{
 pub enum DocumentScope {
     /// All APIs.
     Global,
+    /// All APIs of a workspace.
+    Workspace,
     /// A product.
     Product,
     /// An API.
@@ -25,6 +27,7 @@ impl DocumentScope {
     pub fn word(self) -> &'static str {
         match self {
             Self::Global => "global",
+            Self::Workspace => "workspace",
             Self::Product => "product",
             Self::Api => "api",
             Self::Operation => "operation",
@@ -34,7 +37,9 @@ impl DocumentScope {
 
     /// Reads the word of the command line.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Global, Self::Product, Self::Api, Self::Operation, Self::Fragment].into_iter().find(|scope| scope.word() == word)
+        [Self::Global, Self::Workspace, Self::Product, Self::Api, Self::Operation, Self::Fragment]
+            .into_iter()
+            .find(|scope| scope.word() == word)
     }
 }
 
@@ -97,6 +102,38 @@ impl PolicyDocument {
         self.root.child(section.name())
     }
 
+    /// Returns what cannot be read and stands in no policy of `inbound`, `backend` or `outbound`, where the policy would refuse.
+    pub(crate) fn damage(&self) -> Option<(usize, String)> {
+        const SECTIONS: [&str; 4] = ["inbound", "backend", "outbound", "on-error"];
+        let lists: Vec<&Element> = match self.root.name.as_str() {
+            "fragment" => vec![&self.root],
+            _ => SECTIONS[..3].iter().filter_map(|name| self.root.child(name)).collect(),
+        };
+        let is_in_policy =
+            |at: usize| lists.iter().flat_map(|list| list.elements()).any(|policy| (policy.start..policy.end).contains(&at));
+        if let Some(problem) = self.problems.iter().find(|problem| !is_in_policy(problem.at)) {
+            return Some((problem.at, problem.message.clone()));
+        }
+        if self.root.name == "fragment" {
+            return None;
+        }
+        let mut seen = Vec::new();
+        self.root.children.iter().find_map(|node| match node {
+            Node::Element(section) if !SECTIONS.contains(&section.name.as_str()) => {
+                Some((section.start, format!("`<{}>` is no section", section.name)))
+            }
+            Node::Element(section) if seen.contains(&&section.name) => {
+                Some((section.start, format!("`<{}>` is here twice", section.name)))
+            }
+            Node::Element(section) => {
+                seen.push(&section.name);
+                None
+            }
+            Node::Text(text) if says_something(text) => Some((text.start, "a text stands beside the sections".to_owned())),
+            Node::Text(_) => None,
+        })
+    }
+
     /// Returns the line of an offset.
     pub(crate) fn line(&self, offset: usize) -> usize {
         self.lines.place(offset).0
@@ -126,6 +163,11 @@ impl PolicyDocument {
         }
         masked(&excerpt)
     }
+}
+
+/// Returns whether a text that stands among elements is more than a stray sign: it may be a hole that rules are filled into.
+pub(crate) fn says_something(text: &Text) -> bool {
+    text.content.chars().any(char::is_alphanumeric)
 }
 
 /// Words in the names of credentials.

@@ -74,6 +74,12 @@ impl<'i> Flow<'i> {
         for value in element.named("value") {
             let value = value.text().ok_or_else(|| not("unparsable", "a value is empty"))?;
             let value = self.value(document, value, if is_address { Hint::Address } else { Hint::Text })?;
+            if !is_address {
+                self.guard(&value.text);
+            }
+            if named_values_of(&value.text).iter().any(|name| self.shared.named.secrets().contains(name)) {
+                return Err(not("secret", "a value is a secret, which can stand in `set-header` and in credentials alone"));
+            }
             if value.is_expression {
                 match super::values::constant(&value.text) {
                     Some(text) => values.push(text),

@@ -3,6 +3,7 @@
 use super::{
     flow::Flow,
     outcome::{Outcome, not},
+    sections::Link,
     state::Upstream,
 };
 use crate::{
@@ -11,9 +12,9 @@ use crate::{
     expression::{Holds, Kind, cases, key_of_cases, scope::Section},
     names::identifier,
     output::{Item, Yaml, map, text},
-    policy::PolicyDocument,
+    policy::{PolicyDocument, says_something},
     report::{Judgement, Verdict},
-    xml::Element,
+    xml::{Element, Node},
 };
 
 /// The most attempts of a retry.
@@ -294,16 +295,33 @@ impl<'i> Flow<'i> {
     }
 
     /// Reads the `backend` section: how the upstream is called.
-    pub(crate) fn backend_section(&mut self, chain: &[&'i PolicyDocument]) {
+    pub(crate) fn backend_section(&mut self, chain: &[Link<'i>]) {
         self.scope.section = Section::Backend;
-        let Some((document, wider)) = chain.split_first() else { return };
+        let Some((link, wider)) = chain.split_first() else { return };
+        let document = match link {
+            Link::Document(document) => *document,
+            Link::Products(products) => {
+                products.iter().filter_map(|product| product.document).for_each(|document| self.backend_of_product(document));
+                return self.backend_section(wider);
+            }
+        };
         if document.root.name == "fragment" {
             return;
         }
         let Some(section) = document.section(Section::Backend) else { return self.backend_section(wider) };
         self.shared.registry.judge_element(document.id, section, &Judgement::same());
+        let mut ignored = Vec::new();
         let mut forwards = false;
-        for element in section.elements() {
+        for node in &section.children {
+            let element = match node {
+                Node::Element(element) => element,
+                Node::Text(text) => {
+                    if says_something(text) {
+                        self.text_among_policies(document, section, text, &mut ignored);
+                    }
+                    continue;
+                }
+            };
             forwards |= element.name == "base";
             let Some(id) = self.shared.registry.of_element(document.id, element) else { continue };
             match element.name.as_str() {
@@ -317,14 +335,30 @@ impl<'i> Flow<'i> {
                 }
                 "retry" => forwards |= self.retry(document, element, id),
                 _ => {
-                    let mut ignored = Vec::new();
                     self.policy(document, element, &mut ignored);
-                    forwards |= within(element, "forward-request");
+                    if within(element, "forward-request") || within(element, "base") {
+                        // Whether the backend is called depends on something that is not asked here.
+                        forwards = true;
+                        let place = format!("apim: {} not: section ({})", self.place(document, element), element.name);
+                        self.refuse(id, &place, &mut ignored);
+                    }
                 }
             }
         }
         if !forwards {
             self.route.forwards = false;
+        }
+    }
+
+    /// Refuses if one of several products has a `backend` of its own: the settings of the upstream are those of all.
+    fn backend_of_product(&mut self, document: &'i PolicyDocument) {
+        let Some(section) = document.section(Section::Backend) else { return };
+        if section.elements().any(|element| element.name != "base") {
+            let reason = "the backend's settings depend on the product";
+            let judgement = Judgement::new(Verdict::Not, "several-products", reason, "write a route for each product");
+            self.shared.registry.judge_element(document.id, section, &judgement);
+            let place = format!("apim: {} not: several-products (backend)", self.place(document, section));
+            self.refuse(usize::MAX, &place, &mut Vec::new());
         }
     }
 

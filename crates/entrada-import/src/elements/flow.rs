@@ -2,16 +2,17 @@
 
 use super::{
     outcome::{Outcome, advice_of, not},
+    sections::Link,
     state::{Documents, Route, Shared},
 };
 use crate::{
     csharp::Refusal,
     expression::scope::{Scope, Section},
-    kinds::must_refuse,
+    kinds::{decides, unknown_part},
     output::{Item, Yaml, map, text},
     policy::PolicyDocument,
     report::{Judgement, Verdict},
-    xml::{Element, Node},
+    xml::Element,
 };
 
 /// The deepest nesting of lists, which entrada bounds as well.
@@ -28,54 +29,13 @@ pub(crate) struct Flow<'i> {
     pub(crate) branches: usize,
     /// The number of fragments around the current element.
     pub(crate) fragments: usize,
+    /// The wider scopes, which `<base />` stands for.
+    pub(super) wider: Vec<Link<'i>>,
 }
 
 impl<'i> Flow<'i> {
     pub(crate) fn new(shared: &'i mut Shared, documents: &'i Documents, scope: Scope, route: Route) -> Self {
-        Self { shared, documents, scope, route, branches: 0, fragments: 0 }
-    }
-
-    /// Translates a section: that of the narrowest document, with those of the wider ones at `<base />`.
-    pub(crate) fn section(&mut self, chain: &[&'i PolicyDocument], section: Section) -> Vec<Item> {
-        self.scope.section = section;
-        let Some((document, wider)) = chain.split_first() else { return Vec::new() };
-        self.shared.registry.judge_element(document.id, &document.root, &Judgement::same());
-        let mut items = Vec::new();
-        if document.root.name == "fragment" {
-            if section == Section::Inbound {
-                self.children(document, &document.root, &mut items);
-            }
-            return items;
-        }
-        let Some(element) = document.section(section) else { return self.section(wider, section) };
-        self.shared.registry.judge_element(document.id, element, &Judgement::same());
-        if !element.elements().any(|child| child.name == "base") && wider.iter().any(|wider| restricts(wider, section)) {
-            self.shared.lint("L10", document, element.start);
-        }
-        for node in &element.children {
-            match node {
-                Node::Element(child) if child.name == "base" => {
-                    self.shared.registry.judge_element(document.id, child, &Judgement::same());
-                    let inner = self.section(wider, section);
-                    self.scope.section = section;
-                    if let Some(next) = wider.first()
-                        && !inner.is_empty()
-                    {
-                        items.push(Item::Group { name: fragment_name(next, section), items: inner });
-                    }
-                }
-                Node::Element(child) => self.policy(document, child, &mut items),
-                Node::Text(_) => {}
-            }
-        }
-        items
-    }
-
-    /// Translates the elements within an element.
-    pub(crate) fn children(&mut self, document: &'i PolicyDocument, element: &'i Element, out: &mut Vec<Item>) {
-        for child in element.elements() {
-            self.policy(document, child, out);
-        }
+        Self { shared, documents, scope, route, branches: 0, fragments: 0, wider: Vec::new() }
     }
 
     /// Translates an element, or says why it is left out.
@@ -98,7 +58,7 @@ impl<'i> Flow<'i> {
     fn translate(&mut self, document: &'i PolicyDocument, element: &'i Element, id: usize) -> Result<Outcome, Refusal> {
         self.check_place(document, element)?;
         match element.name.as_str() {
-            "base" => Ok(Outcome::note(Vec::new(), "base", "`<base />` stands where no wider scope is")),
+            "base" => self.base(),
             "set-header" => self.set_header(document, element, id),
             "set-query-parameter" => self.set_query_parameter(document, element, id),
             "set-variable" => self.set_variable(document, element, id),
@@ -165,6 +125,9 @@ impl<'i> Flow<'i> {
                     | "base"
             ),
         };
+        if let Some(part) = unknown_part(element, "") {
+            return Err(not("unknown-part", part));
+        }
         let is_known = super::rest::reason(name).is_none();
         if !is_allowed && is_known {
             return Err(match name {
@@ -190,24 +153,14 @@ impl<'i> Flow<'i> {
         self.shared.registry.judge_within(document.id, element, &around);
         self.forget_variables(element, refusal);
         let place = format!("apim: {} not: {} ({})", self.place(document, element), refusal.code, element.name);
-        let refuses = match self.scope.section {
-            Section::Inbound | Section::Backend => decides(element),
-            // The answer would go out unchanged.
-            Section::Outbound => decides(element),
-            Section::OnError => false,
-        };
-        if !refuses {
+        // What is not well-formed may have hidden what follows it.
+        let is_damaged = document.problems.iter().any(|problem| (element.start..element.end).contains(&problem.at));
+        if self.scope.section == Section::OnError || !is_damaged && !decides(element) {
             self.remove_headers(element, &place, id, out);
             out.push(Item::Comment(place));
             return;
         }
-        self.route.refuses = true;
-        if self.scope.section == Section::Inbound {
-            out.push(refusal_item(id, &place));
-        } else {
-            out.push(Item::Comment(place.clone()));
-            self.route.refuses_for.push(place);
-        }
+        self.refuse(id, &place, out);
     }
 
     /// Returns the file and line of an element.
@@ -231,13 +184,8 @@ pub(crate) fn refusal_item(origin: usize, place: &str) -> Item {
     Item::Policy { name: "authorize".to_owned(), value, origin, comment: place.to_owned() }
 }
 
-/// Returns whether an element, or one within it, decides about access, the answer or the backend.
-fn decides(element: &Element) -> bool {
-    must_refuse(&element.name) || element.elements().any(decides)
-}
-
 /// Returns whether a document restricts access in a section.
-fn restricts(document: &PolicyDocument, section: Section) -> bool {
+pub(super) fn restricts(document: &PolicyDocument, section: Section) -> bool {
     fn within(element: &Element) -> bool {
         crate::kinds::is_security(&element.name) && element.name != "cors" || element.elements().any(within)
     }

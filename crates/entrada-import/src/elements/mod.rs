@@ -9,6 +9,7 @@ mod limits;
 mod outcome;
 mod responses;
 mod rest;
+pub(crate) mod sections;
 pub(crate) mod state;
 #[cfg(test)]
 mod tests;

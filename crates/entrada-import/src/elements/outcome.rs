@@ -66,6 +66,8 @@ pub(crate) fn advice_of(code: &str) -> &'static str {
         "named-value-as-code" => "give its value with `--named-value`",
         "managed-identity" => "use `authorization: { credential, scope }` on a route of its own",
         "unverified-token" => "put a token policy before it",
+        "unknown-part" => "mend the document: nobody can tell what this was to restrict",
+        "element" => "write the policy by hand: what nobody knows may have restricted something",
         "not-accepted" => "write the policy by hand",
         "secret" => "a secret can stand in `set-header` and in credentials alone",
         _ => "write the policy by hand",

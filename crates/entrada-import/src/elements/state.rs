@@ -150,6 +150,8 @@ pub(crate) struct Route {
     /// The elements that put a token of the identity into a variable nobody has used yet.
     pub(crate) identities: BTreeMap<String, usize>,
     pub(crate) has_cors: bool,
+    /// The named values that nobody has supplied yet, and that a caller is asked for.
+    pub(crate) guards: BTreeSet<String>,
     /// The examples of the operation's answers, by status.
     pub(crate) examples: BTreeMap<u64, (String, String)>,
 }
@@ -170,6 +172,7 @@ impl Route {
             refuses_for: Vec::new(),
             identities: BTreeMap::new(),
             has_cors: false,
+            guards: BTreeSet::new(),
             examples: BTreeMap::new(),
         }
     }

@@ -319,7 +319,7 @@ const INBOUND: &[(&str, &[&str], Verdict, &str)] = &[
     ),
     (r#"<validate-content unspecified-content-type-action="prevent" />"#, &[REFUSAL], Verdict::Not, "body"),
     (r#"<llm-token-limit tokens-per-minute="5" counter-key="a" />"#, &[REFUSAL], Verdict::Not, "ai"),
-    (r#"<something-new />"#, &[], Verdict::Not, "element"),
+    (r#"<something-new />"#, &[REFUSAL], Verdict::Not, "element"),
 ];
 
 /// The same for `outbound` and `on-error`.

@@ -49,6 +49,9 @@ impl<'i> Flow<'i> {
         }
         let endpoint = self.literal(document, element, "authentication-endpoint", Hint::Url)?;
         let cloud = endpoint.as_deref().and_then(cloud_of).unwrap_or("public");
+        if element.attribute("token-value").is_some() {
+            return Err(not("token-place", "the token is computed; it is read from a header or the query here"));
+        }
         if element.child("decryption-keys").is_some() {
             return Err(not("decryption-keys", "encrypted tokens are not read"));
         }
@@ -69,9 +72,12 @@ impl<'i> Flow<'i> {
                 return Err(not("backend-application-ids", "the application of the backend has no counterpart"));
             }
             for client in list.named("application-id") {
-                let Some(client) = client.text() else { continue };
+                let client = client.text().ok_or_else(|| not("unparsable", "an `application-id` is empty"))?;
                 clients.push(self.plain_text(document, client, Hint::Guid)?);
             }
+        }
+        if clients.is_empty() && element.child("client-application-ids").is_some() {
+            return Err(not("unparsable", "`client-application-ids` is empty"));
         }
         if !clients.is_empty() {
             entries.push(("client-application-ids".to_owned(), Yaml::List(clients.into_iter().map(text).collect())));
@@ -282,7 +288,7 @@ impl<'i> Flow<'i> {
         }
         let mut values = Vec::new();
         for value in claim.named("value") {
-            let Some(value) = value.text() else { continue };
+            let value = value.text().ok_or_else(|| not("unparsable", "a value of a required claim is empty"))?;
             values.push(text(self.plain_text(document, value, Hint::Text)?));
         }
         if !values.is_empty() {

@@ -70,7 +70,15 @@ impl<'i> Flow<'i> {
             }
             _ => {}
         }
-        self.expression(document, text, &source, expression::condition)
+        let condition = self.expression(document, text, &source, expression::condition)?;
+        self.guard(&source);
+        Ok(condition)
+    }
+
+    /// Notes the named values of a text that decides: until they are supplied, a caller could send the stand-in.
+    pub(super) fn guard(&mut self, source: &str) {
+        let unknown = named_values_of(source).into_iter().filter(|name| self.shared.named.known(name).is_none());
+        self.route.guards.extend(unknown);
     }
 
     fn expression(

@@ -10,9 +10,9 @@ use crate::{
     estate::named::Hint,
     expression::{Holds, Kind, Variable, cases, scope::Section},
     output::{Item, Yaml, map, text},
-    policy::PolicyDocument,
+    policy::{PolicyDocument, says_something},
     report::{Judgement, Verdict},
-    xml::Element,
+    xml::{Element, Node},
 };
 
 impl<'i> Flow<'i> {
@@ -93,6 +93,9 @@ impl<'i> Flow<'i> {
         let mut remarks = Vec::new();
         let mut conditions = Vec::new();
         let mut failed = None;
+        if element.children.iter().any(|node| matches!(node, Node::Text(text) if says_something(text))) {
+            return Err(not("unparsable", "a text stands within `choose`"));
+        }
         for branch in element.elements() {
             match branch.name.as_str() {
                 "when" => {
@@ -169,6 +172,7 @@ impl<'i> Flow<'i> {
         self.fragments += 1;
         self.shared.registry.judge_element(fragment.id, &fragment.root, &Judgement::same());
         let mut items = Vec::new();
+        self.damage(fragment, &mut items);
         self.children(fragment, &fragment.root, &mut items);
         self.fragments -= 1;
         let suffix = if self.scope.section == Section::Inbound { "" } else { "-outbound" };
@@ -245,7 +249,7 @@ pub(super) fn as_text(value: &str, kind: Kind) -> String {
 }
 
 /// Returns whether the last of a list's policies answers.
-fn ends_request(items: &[Item]) -> bool {
+pub(super) fn ends_request(items: &[Item]) -> bool {
     items.iter().any(|item| match item {
         Item::Policy { name, value, .. } => {
             name == "return-response"

@@ -24,13 +24,47 @@ pub(crate) fn is_layout(files: &[File]) -> bool {
     })
 }
 
+/// Returns the folder in which the layout lies: that of the estate, wherever in a repository it is.
+fn root_of(files: &[File]) -> Result<String, ImportError> {
+    let mut roots: Vec<String> = Vec::new();
+    for file in files.iter().filter(|file| file.name.ends_with("Information.json")) {
+        let parts: Vec<&str> = file.name.split('/').collect();
+        let Some(at) = parts.iter().position(|part| is_kind(part) || *part == "workspaces") else { continue };
+        let root = parts[..at].join("/");
+        if !roots.contains(&root) {
+            roots.push(root);
+        }
+    }
+    match roots.len() {
+        0 | 1 => Ok(roots.pop().unwrap_or_default()),
+        // Rules of one would be taken for those of another.
+        _ => Err(ImportError::Unreadable {
+            file: roots.iter().map(|root| if root.is_empty() { "." } else { root }).collect::<Vec<_>>().join(", "),
+            reason: "these are several estates: import each by itself".to_owned(),
+        }),
+    }
+}
+
 /// The files of an API.
 #[derive(Default)]
 struct ApiFiles<'f> {
+    /// The workspace around it; empty for none.
+    workspace: String,
     information: Option<&'f File>,
     policy: Option<&'f File>,
     specification: Option<&'f File>,
     operations: BTreeMap<String, &'f File>,
+}
+
+/// Returns the name of a resource of a workspace; those of the service itself keep theirs.
+fn name_in(workspace: &str, name: &str) -> String {
+    if workspace.is_empty() { name.to_owned() } else { format!("{workspace}-{name}") }
+}
+
+fn files_of<'a, 'f>(apis: &'a mut BTreeMap<String, ApiFiles<'f>>, workspace: &str, name: &str) -> &'a mut ApiFiles<'f> {
+    let own = apis.entry(name_in(workspace, name)).or_default();
+    workspace.clone_into(&mut own.workspace);
+    own
 }
 
 /// Reads the layout.
@@ -38,37 +72,48 @@ pub(crate) fn read(files: &[File], estate: &mut Estate) -> Result<(), ImportErro
     let mut apis: BTreeMap<String, ApiFiles<'_>> = BTreeMap::new();
     let mut versions: BTreeMap<String, Value> = BTreeMap::new();
     let mut products: BTreeMap<String, Product> = BTreeMap::new();
+    let mut workspaces: BTreeMap<String, usize> = BTreeMap::new();
+    let root = root_of(files)?;
     for file in files {
-        let parts: Vec<&str> = file.name.split('/').collect();
-        // What stands in a workspace is laid out in the same way.
-        let parts = match parts.iter().position(|part| *part == "workspaces") {
-            Some(at) if parts.len() > at + 2 => &parts[at + 2..],
-            _ => &parts[..],
+        let within = if root.is_empty() { Some(&*file.name) } else { file.name.strip_prefix(&format!("{root}/")) };
+        let Some(within) = within else {
+            estate.leave("files beside the layout");
+            continue;
         };
-        let from = parts.iter().position(|part| is_kind(part)).unwrap_or(0);
-        match &parts[from..] {
-            ["apis", name, "apiInformation.json"] => apis.entry((*name).to_owned()).or_default().information = Some(file),
-            ["apis", name, "policy.xml"] => apis.entry((*name).to_owned()).or_default().policy = Some(file),
+        let parts: Vec<&str> = within.split('/').collect();
+        // What stands in a workspace is laid out in the same way.
+        let (workspace, parts) = match parts.as_slice() {
+            ["workspaces", workspace, rest @ ..] => (*workspace, rest),
+            all => ("", all),
+        };
+        let own_name = |name: &str| name_in(workspace, name);
+        match parts {
+            ["apis", name, "apiInformation.json"] => files_of(&mut apis, workspace, name).information = Some(file),
+            ["apis", name, "policy.xml"] => files_of(&mut apis, workspace, name).policy = Some(file),
             ["apis", name, own] if own.starts_with("specification.") => {
-                apis.entry((*name).to_owned()).or_default().specification = Some(file);
+                files_of(&mut apis, workspace, name).specification = Some(file)
             }
             ["apis", name, "operations", operation, "policy.xml"] => {
-                apis.entry((*name).to_owned()).or_default().operations.insert((*operation).to_owned(), file);
+                files_of(&mut apis, workspace, name).operations.insert((*operation).to_owned(), file);
             }
             ["products", name, "productInformation.json"] => {
                 let properties = estate.overridden("products", name, properties(file));
-                let product = products.entry((*name).to_owned()).or_default();
+                let product = products.entry(own_name(name)).or_default();
                 product.needs_key = properties.get("subscriptionRequired").and_then(Value::as_bool);
-                product.name = (*name).to_owned();
+                product.name = own_name(name);
             }
             ["products", name, "policy.xml"] => {
                 let index = folder::add(file, DocumentScope::Product, estate)?;
                 (*name).clone_into(&mut estate.documents.all[index].owner);
-                let product = products.entry((*name).to_owned()).or_default();
+                let product = products.entry(own_name(name)).or_default();
                 product.document = Some(index);
-                product.name = (*name).to_owned();
+                product.name = own_name(name);
             }
-            ["products", name, "apis", api, ..] => products.entry((*name).to_owned()).or_default().apis.push((*api).to_owned()),
+            ["products", name, "apis", api, ..] => {
+                let product = products.entry(own_name(name)).or_default();
+                product.name = own_name(name);
+                product.apis.push(own_name(api));
+            }
             ["named values", name, "namedValueInformation.json"] => named_value(file, name, estate),
             ["policy fragments", name, "policy.xml"] => {
                 let index = folder::add(file, DocumentScope::Fragment, estate)?;
@@ -83,14 +128,19 @@ pub(crate) fn read(files: &[File], estate: &mut Estate) -> Result<(), ImportErro
                 versions.insert((*name).to_owned(), properties(file));
             }
             ["subscriptions", name, ..] => subscription(file, name, estate),
-            ["policy.xml"] => estate.global = Some(folder::add(file, DocumentScope::Global, estate)?),
+            ["policy.xml"] if workspace.is_empty() => estate.global = Some(folder::add(file, DocumentScope::Global, estate)?),
+            ["policy.xml"] => {
+                let index = folder::add(file, DocumentScope::Workspace, estate)?;
+                workspace.clone_into(&mut estate.documents.all[index].owner);
+                workspaces.insert(workspace.to_owned(), index);
+            }
             [kind, ..] if is_kind(kind) && !file.name.ends_with("Information.json") => {}
             [kind, ..] => estate.leave(&format!("{kind} of the layout")),
             [] => {}
         }
     }
     for (name, own) in apis {
-        api(&name, &own, &versions, estate)?;
+        api(&name, &own, workspaces.get(&own.workspace).copied(), &versions, estate)?;
     }
     estate.products.extend(products.into_values());
     Ok(())
@@ -106,7 +156,13 @@ fn properties(file: &File) -> Value {
     value.get("properties").cloned().unwrap_or(value)
 }
 
-fn api(name: &str, own: &ApiFiles<'_>, versions: &BTreeMap<String, Value>, estate: &mut Estate) -> Result<(), ImportError> {
+fn api(
+    name: &str,
+    own: &ApiFiles<'_>,
+    workspace: Option<usize>,
+    versions: &BTreeMap<String, Value>,
+    estate: &mut Estate,
+) -> Result<(), ImportError> {
     let Some(information) = own.information else {
         estate.leave("APIs without `apiInformation.json`");
         return Ok(());
@@ -128,6 +184,7 @@ fn api(name: &str, own: &ApiFiles<'_>, versions: &BTreeMap<String, Value>, estat
     if api.id.is_empty() {
         return Ok(());
     }
+    api.workspace = workspace;
     if let Some(policy) = own.policy {
         let index = folder::add(policy, DocumentScope::Api, estate)?;
         name.clone_into(&mut estate.documents.all[index].owner);

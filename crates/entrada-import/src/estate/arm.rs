@@ -199,7 +199,7 @@ fn document(
     let value = properties.get("value").or_else(|| properties.get("policyContent")).and_then(Value::as_str).unwrap_or_default();
     if format.ends_with("-link") {
         estate.lost(&file.name, "policy", owner, "link", "the policy stands behind a URL, and nothing is fetched", "download it");
-        return Ok(None);
+        return Ok(unread(file, owner, scope, "the policy stands behind a URL, and nothing is fetched", estate));
     }
     if !value.trim_start_matches('\u{feff}').trim_start().starts_with('<') {
         estate.lost(
@@ -210,13 +210,24 @@ fn document(
             "the policy is computed by the template",
             "import the file that it loads",
         );
-        return Ok(None);
+        return Ok(unread(file, owner, scope, "the policy is computed by the template", estate));
     }
     // Lines are those of the text, not of the template.
     let inner = File { name: format!("{}#{owner}", file.name), text: value.to_owned() };
     let index = folder::add(&inner, scope, estate)?;
     owner.clone_into(&mut estate.documents.all[index].owner);
     Ok(Some(index))
+}
+
+/// Adds a document in the place of one that cannot be read: what it may restrict is refused.
+fn unread(file: &File, owner: &str, scope: DocumentScope, reason: &str, estate: &mut Estate) -> Option<usize> {
+    let text = if scope == DocumentScope::Fragment { "<fragment />" } else { "<policies />" };
+    let inner = File { name: format!("{}#{owner}", file.name), text: text.to_owned() };
+    let index = folder::add(&inner, scope, estate).ok()?;
+    let document = &mut estate.documents.all[index];
+    owner.clone_into(&mut document.owner);
+    document.problems.push(crate::xml::Problem { at: 0, message: reason.to_owned() });
+    Some(index)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Options,
-    elements::Shared,
+    elements::{Shared, sections::Alternative},
     names::{identifier, unique},
     output::fragments::Fragments,
     policy::DocumentScope,
@@ -60,6 +60,10 @@ pub(crate) fn build(mut estate: Estate, options: &Options) -> Built {
         lint_of_api(api, &built, &mut shared);
     }
     subscriptions(&estate, &mut shared);
+    for route in &mut built {
+        route.guard(&shared.named);
+        route.absorbed.iter_mut().for_each(|absorbed| absorbed.guard(&shared.named));
+    }
     let mut lists: Vec<&mut Vec<crate::output::Item>> =
         built.iter_mut().flat_map(|route| [&mut route.inbound, &mut route.outbound, &mut route.on_error]).collect();
     let fragments = Fragments::of(&mut lists);
@@ -112,14 +116,14 @@ fn api_routes(
     names: &mut BTreeSet<String>,
     built: &mut Vec<BuiltRoute>,
 ) {
-    let product = product_of(estate, api, shared);
+    let (product, products) = products_of(estate, api, shared);
     let mut operations: Vec<Option<&Operation>> = api.operations.iter().map(Some).collect();
     if operations.is_empty() || api.is_single {
         operations.push(None);
     }
     let mut routes = Vec::new();
     for operation in operations {
-        let site = Site { api, operation, chain: routes::chain(estate, api, operation, product) };
+        let site = Site { api, operation, chain: routes::chain(estate, api, operation, product), products: products.clone() };
         let base = identifier(&api.id, "api");
         let wanted = match operation {
             Some(operation) => format!("{base}-{}", identifier(&operation.id, "operation")),
@@ -154,23 +158,47 @@ fn rename(api: &Api, route: &mut BuiltRoute, names: &mut BTreeSet<String>) {
     names.insert(route.name.clone());
 }
 
-/// Returns the document of the product that an API belongs to, if there is one alone.
-fn product_of(estate: &Estate, api: &Api, shared: &mut Shared) -> Option<usize> {
+/// Returns the document of the product that an API belongs to; if there are several, each with its partners.
+fn products_of<'e>(estate: &'e Estate, api: &Api, shared: &mut Shared) -> (Option<usize>, Vec<Alternative<'e>>) {
     let products: Vec<_> = estate.products.iter().filter(|product| product.apis.contains(&api.id)).collect();
     let documents: Vec<usize> = products.iter().filter_map(|product| product.document).collect();
-    match documents.as_slice() {
-        [] => None,
-        [one] => Some(*one),
-        several => {
-            let reason = "the API belongs to several products with policies: which one runs depends on the subscription";
-            let judgement = Judgement::new(Verdict::Not, "several-products", reason, "write a `choose` on `partner.name`");
-            for index in several {
-                let document = &estate.documents.all[*index];
-                shared.registry.judge_element(document.id, &document.root, &judgement);
-            }
-            None
-        }
+    if documents.is_empty() || products.len() == 1 {
+        return (documents.first().copied(), Vec::new());
     }
+    if api.needs_key == Some(false) {
+        // Whoever sends no key is a caller of the product that needs none, and otherwise of none.
+        let open = products.iter().find(|product| product.needs_key == Some(false)).and_then(|product| product.document);
+        let reason = "the API needs no subscription: a call without a key does not run the policies of this product";
+        let judgement =
+            Judgement::new(Verdict::Not, "several-products", reason, "write what is meant for everybody into the API");
+        for index in documents.iter().filter(|index| Some(**index) != open) {
+            let document = &estate.documents.all[*index];
+            shared.registry.judge_element(document.id, &document.root, &judgement);
+        }
+        return (open, Vec::new());
+    }
+    let names = config::partner_names(&estate.subscriptions);
+    let subscribers = |ends: &dyn Fn(&str) -> bool| -> Vec<String> {
+        let own = estate.subscriptions.iter().zip(&names).filter(|(subscription, _)| ends(&subscription.scope));
+        own.map(|(_, name)| name.clone()).collect()
+    };
+    let is_scope = |scope: &str, end: &str| scope.trim_matches('/') == end || scope.ends_with(&format!("/{end}"));
+    let mut alternatives = Vec::new();
+    for product in &products {
+        let mut partners = subscribers(&|scope| is_scope(scope, &format!("products/{}", product.name)));
+        if partners.is_empty() {
+            let stand_in = format!("partner-of-{}", identifier(&product.name, "product"));
+            shared.need("product", &product.name, &format!("write the names of its partners in the place of `{stand_in}`"));
+            partners.push(stand_in);
+        }
+        alternatives.push(Alternative { partners, document: product.document.map(|index| &estate.documents.all[index]) });
+    }
+    // A key for the API or for all of them runs no product's policies.
+    let others = subscribers(&|scope| is_scope(scope, &format!("apis/{}", api.id)) || is_scope(scope, "apis"));
+    if !others.is_empty() {
+        alternatives.push(Alternative { partners: others, document: None });
+    }
+    (None, alternatives)
 }
 
 /// Finds APIs that nothing, or a key alone, protects.

@@ -190,6 +190,16 @@ fn several(operations: &[String]) -> String {
     }
 }
 
+/// Returns the names of the partners that subscriptions become.
+pub(crate) fn partner_names(subscriptions: &[Subscription]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for subscription in subscriptions {
+        let name = crate::names::unique(&identifier(&subscription.name, "partner"), |name| names.iter().any(|own| own == name));
+        names.push(name);
+    }
+    names
+}
+
 /// Writes the partners that subscriptions become, to be filled in.
 pub(crate) fn partners(subscriptions: &[Subscription]) -> Option<String> {
     if subscriptions.is_empty() {
@@ -205,15 +215,12 @@ pub(crate) fn partners(subscriptions: &[Subscription]) -> Option<String> {
     ] {
         out.line(0, line);
     }
-    let mut names = std::collections::BTreeSet::new();
-    for subscription in subscriptions {
-        let name = crate::names::unique(&identifier(&subscription.name, "partner"), |name| names.contains(name));
-        names.insert(name.clone());
+    for (subscription, name) in subscriptions.iter().zip(partner_names(subscriptions)) {
         let mut entries = vec![("enabled".to_owned(), Yaml::Plain(subscription.is_active.to_string()))];
         if !subscription.owner.is_empty() {
             entries.push(("owner".to_owned(), text(subscription.owner.clone())));
         }
-        out.line(0, &format!("#   {name}:  # {}", subscription.scope.replace(['\n', '\r'], " ")));
+        out.line(0, &format!("#   {name}:  # {}", subscription.scope));
         for (key, value) in &entries {
             out.line(0, &format!("#     {key}: {}", flow(value)));
         }

@@ -57,6 +57,7 @@ fn absorb(own: &mut BuiltRoute, mut other: BuiltRoute) {
 /// Returns whether two routes treat requests alike, wherever their policies come from.
 fn are_alike(own: &BuiltRoute, other: &BuiltRoute, without_rewrite: bool) -> bool {
     (own.is_anonymous, own.require_tls, own.refuses) == (other.is_anonymous, other.require_tls, other.refuses)
+        && own.guards == other.guards
         && (&own.upstream, &own.authorization) == (&other.upstream, &other.authorization)
         && lists_alike(&own.inbound, &other.inbound, without_rewrite)
         && lists_alike(&own.outbound, &other.outbound, false)

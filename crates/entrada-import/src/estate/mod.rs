@@ -11,6 +11,8 @@ mod merge;
 mod model;
 pub(crate) mod named;
 mod openapi;
+#[cfg(test)]
+mod product_tests;
 mod routes;
 mod template;
 #[cfg(test)]

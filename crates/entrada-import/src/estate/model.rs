@@ -38,6 +38,8 @@ pub(crate) struct Api {
     pub(crate) https_only: bool,
     pub(crate) version: Option<String>,
     pub(crate) document: Option<usize>,
+    /// The document of the workspace around it.
+    pub(crate) workspace: Option<usize>,
     pub(crate) operations: Vec<Operation>,
     /// Whether it is a document by itself, whose operation and parameters nobody knows.
     pub(crate) is_single: bool,

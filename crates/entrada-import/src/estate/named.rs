@@ -177,6 +177,12 @@ impl NamedValues {
         entries
     }
 
+    /// Returns the stand-in of a value that nobody has supplied.
+    pub(crate) fn stand_in(&self, name: &str) -> Option<String> {
+        let hint = self.used.get(name)?;
+        (!self.defined.contains_key(name)).then(|| hint.stand_in(name))
+    }
+
     /// Returns whether a value that is used comes from a vault.
     pub(crate) fn uses_vault(&self) -> bool {
         self.used.keys().any(|name| matches!(self.defined.get(name), Some(NamedValue::KeyVault { .. })))

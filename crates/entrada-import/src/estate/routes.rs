@@ -1,15 +1,21 @@
 //! Routes: the policies of an API or operation, in the order in which they run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     merge::BELOW_API,
     model::{Api, Estate, Operation},
+    named::NamedValues,
     template,
 };
 use crate::{
     Options,
-    elements::{Authorization, Flow, Route, Shared, Upstream, flow::refusal_item, state::Documents},
+    elements::{
+        Authorization, Flow, Route, Shared, Upstream,
+        flow::refusal_item,
+        sections::{Alternative, Link},
+        state::Documents,
+    },
     expression::scope::{Constants, Parameters, Scope, Section},
     names::identifier,
     output::{Item, Yaml, map, text},
@@ -42,9 +48,24 @@ pub(crate) struct BuiltRoute {
     pub(crate) authorization: Authorization,
     pub(crate) authorization_origin: Option<usize>,
     pub(crate) refuses: bool,
+    /// The named values that it asks callers for, and that nobody has supplied yet.
+    pub(crate) guards: BTreeSet<String>,
 }
 
 impl BuiltRoute {
+    /// Refuses all requests until the named values are supplied that a caller is asked for: the stand-ins stand in the config.
+    pub(crate) fn guard(&mut self, named: &NamedValues) {
+        let is_check_of_key = |item: &Item| matches!(item, Item::Policy { name, .. } if name == "validate-api-key");
+        let at = self.inbound.iter().position(|item| !is_check_of_key(item)).unwrap_or(self.inbound.len());
+        for name in self.guards.iter().rev() {
+            let Some(stand_in) = named.stand_in(name) else { continue };
+            let condition = format!("@({{{{{name}}}}} != {})", crate::expression::literal(&stand_in).text);
+            let value = map([("condition", text(condition)), ("code", text("value-missing"))]);
+            let comment = format!("until `{name}` is supplied, for which callers are asked");
+            self.inbound.insert(at, Item::Policy { name: "authorize".to_owned(), value, origin: usize::MAX, comment });
+        }
+    }
+
     /// Returns the settings of `match`.
     pub(crate) fn matches(&self) -> Yaml {
         let mut matches = vec![(if self.is_exact { "exact-path" } else { "path" }.to_owned(), text(self.path.clone()))];
@@ -60,8 +81,28 @@ impl BuiltRoute {
 pub(crate) struct Site<'e> {
     pub(crate) api: &'e Api,
     pub(crate) operation: Option<&'e Operation>,
-    /// The documents, the narrowest first.
+    /// The documents, the narrowest first; without those of several products.
     pub(crate) chain: Vec<&'e PolicyDocument>,
+    /// The products of the API, if they are several; they stand before the global document.
+    pub(crate) products: Vec<Alternative<'e>>,
+}
+
+impl<'e> Site<'e> {
+    /// Returns the scopes, the narrowest first.
+    fn links(&self) -> Vec<Link<'_>> {
+        let mut links: Vec<Link<'_>> = self.chain.iter().map(|document| Link::Document(document)).collect();
+        if !self.products.is_empty() {
+            let is_wide = |document: &&PolicyDocument| matches!(document.scope, DocumentScope::Global | DocumentScope::Workspace);
+            let at = self.chain.iter().position(is_wide).unwrap_or(links.len());
+            links.insert(at, Link::Products(&self.products));
+        }
+        links
+    }
+
+    /// Returns all documents, those of several products included.
+    fn documents(&self) -> impl Iterator<Item = &'e PolicyDocument> {
+        self.chain.iter().copied().chain(self.products.iter().filter_map(|product| product.document))
+    }
 }
 
 /// The decisions about a route that depend on all of its policies.
@@ -108,7 +149,7 @@ fn attempt(site: &Site<'_>, documents: &Documents, shared: &mut Shared, plan: &P
     scope.has_partner = plan.checks_key;
     scope.parameters = parameters.clone();
     scope.constants = constants(site);
-    let chain: Vec<&PolicyDocument> = site.chain.clone();
+    let chain = site.links();
     let mut flow = Flow::new(shared, documents, scope, route);
     flow.backend_section(&chain);
     let inbound = flow.section(&chain, Section::Inbound);
@@ -122,6 +163,9 @@ fn attempt(site: &Site<'_>, documents: &Documents, shared: &mut Shared, plan: &P
 
 /// Returns whether the key is checked first, as far as the estate tells.
 fn first_guess(site: &Site<'_>, options: &Options) -> bool {
+    if !site.products.is_empty() {
+        return true;
+    }
     match site.api.needs_key {
         Some(needs) => needs,
         None => !options.accept_anonymous && site.chain.iter().any(|document| reads_subscription(&document.text)),
@@ -300,6 +344,7 @@ fn finish(site: &Site<'_>, shared: &mut Shared, attempt: Attempt, plan: &Plan, p
         authorization: route.authorization.clone(),
         authorization_origin: route.authorization_origin,
         refuses: route.refuses,
+        guards: route.guards,
     }
 }
 
@@ -317,7 +362,7 @@ fn no_backend(site: &Site<'_>, shared: &mut Shared, route: &mut Route, outbound:
     else {
         return;
     };
-    if outbound.iter().any(Item::writes) || has_outbound(&site.chain) {
+    if outbound.iter().any(Item::writes) || has_outbound(site) {
         let reason = "no backend is called, and `outbound` makes the answer";
         let judgement = Judgement::new(Verdict::Not, "no-backend", reason, "answer with `return-response`");
         shared.registry.judge_element(document.id, section, &judgement);
@@ -330,9 +375,8 @@ fn no_backend(site: &Site<'_>, shared: &mut Shared, route: &mut Route, outbound:
     items.push(crate::elements::empty_answer(usize::MAX, &place));
 }
 
-fn has_outbound(chain: &[&PolicyDocument]) -> bool {
-    chain
-        .iter()
+fn has_outbound(site: &Site<'_>) -> bool {
+    site.documents()
         .filter_map(|document| document.section(Section::Outbound))
         .any(|section| section.elements().any(|child| child.name != "base"))
 }
@@ -364,7 +408,7 @@ pub(crate) fn chain<'e>(
 ) -> Vec<&'e PolicyDocument> {
     let documents = &estate.documents.all;
     let own = operation.and_then(|operation| operation.document).into_iter().chain(api.document).chain(product);
-    let mut chain: Vec<&PolicyDocument> = own.map(|index| &documents[index]).collect();
+    let mut chain: Vec<&PolicyDocument> = own.chain(api.workspace).map(|index| &documents[index]).collect();
     if let Some(global) = estate.global
         && chain.iter().all(|document| document.id != global && document.scope != DocumentScope::Fragment)
     {
