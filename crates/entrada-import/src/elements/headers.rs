@@ -221,7 +221,11 @@ impl<'i> Flow<'i> {
             && !lower.starts_with("x-forwarded-")
         {
             let value = map([("name", text(name)), ("exists-action", text("delete"))]);
-            out.push(Item::Policy { name: element.name.clone(), value, origin: id, comment: place.to_owned() });
+            let item = Item::Policy { name: element.name.clone(), value, origin: id, comment: place.to_owned() };
+            // Several branches may write one field.
+            if !out.contains(&item) {
+                out.push(item);
+            }
         }
         // A sub-request has fields of its own.
         if !matches!(element.name.as_str(), "send-request" | "send-one-way-request" | "return-response" | "wait") {

@@ -4,9 +4,12 @@ mod access;
 mod backend;
 mod credentials;
 pub(crate) mod flow;
+mod forwarding;
 mod headers;
 mod limits;
 mod outcome;
+#[cfg(test)]
+mod reading_tests;
 mod responses;
 mod rest;
 pub(crate) mod sections;

@@ -142,6 +142,14 @@ impl<'i> Flow<'i> {
             let items = branches.into_iter().flat_map(|(_, items)| items).collect();
             return Ok(Outcome::same(items).with(&remarks));
         }
+        if has_otherwise
+            && self.branches == 0
+            && self.scope.section == Section::Inbound
+            && let Some(upstream) = upstream_of_all(&branches)
+        {
+            // The API's own backend is never called; each request goes to the one of its branch.
+            self.route.upstream = Some(upstream);
+        }
         let item = self.item(document, element, id, "choose", Yaml::Branches(branches));
         Ok(Outcome::same(vec![item]).with(&remarks))
     }
@@ -187,7 +195,13 @@ impl<'i> Flow<'i> {
         }
         let message = element.child("message").and_then(Element::text).or_else(|| element.text());
         let message = message.ok_or_else(|| not("unparsable", "the trace has no message"))?;
+        // What stands in a trace is shown to no caller.
+        let lint = crate::report::lint("L16", &document.file, document.line(message.start));
+        let was_told = self.shared.lints.contains(&lint);
         let message = self.value(document, message, Hint::Text)?;
+        if !was_told {
+            self.shared.lints.remove(&lint);
+        }
         let mut remarks = message.remarks.clone();
         entries.push(("message".to_owned(), text(as_text(&message.text, message.kind))));
         let mut metadata = Vec::new();
@@ -258,6 +272,24 @@ pub(super) fn ends_request(items: &[Item]) -> bool {
         Item::Group { items, .. } => ends_request(items),
         Item::Comment(_) | Item::Missing { .. } => false,
     })
+}
+
+/// Returns the last upstream that branches choose, if each of those that go on chooses one.
+fn upstream_of_all(branches: &[(Option<String>, Vec<Item>)]) -> Option<String> {
+    let chosen = |items: &[Item]| {
+        items.iter().rev().find_map(|item| match item {
+            Item::Policy { name, value: Yaml::Map(entries), .. } if name == "set-backend-service" => match entries.as_slice() {
+                [(_, Yaml::Text(upstream))] => Some(upstream.clone()),
+                _ => None,
+            },
+            _ => None,
+        })
+    };
+    let mut upstream = None;
+    for (_, items) in branches.iter().filter(|(_, items)| !ends_request(items)) {
+        upstream = Some(chosen(items)?);
+    }
+    upstream
 }
 
 /// Returns the parts of a text: named values, and what is between them.

@@ -116,7 +116,8 @@ impl Translator<'_> {
                 "a variable without a cast is compared by reference there, which can be false for equal texts; here texts are compared",
             );
         }
-        let equal = left.cel.relation("==", &right.cel);
+        let (first, second) = (self.below_api(&right.cel, &left.cel, at)?, self.below_api(&left.cel, &right.cel, at)?);
+        let equal = first.relation("==", &second);
         match (&left.present, &right.present) {
             (None, None) => Ok(equal),
             (Some(present), None) | (None, Some(present)) => Ok(present.and(&equal)),

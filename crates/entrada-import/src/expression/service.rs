@@ -6,6 +6,9 @@ use super::{
 };
 use crate::{csharp::Refusal, report::Verdict};
 
+/// The begin of the path below the API. It is told apart from that of the whole path, also where they are the same.
+const BELOW_API: &str = "substring(request.path, ";
+
 fn plain(cel: &str, kind: Kind) -> Result<Value, Refusal> {
     Ok(Value::Plain(Plain::new(Cel::primary(cel), kind)))
 }
@@ -31,13 +34,42 @@ impl Translator<'_> {
                 self.remark(
                     Verdict::Changed,
                     "url-path",
-                    "the path below the API there; here the whole path of the request, as it was called",
+                    "the path below the API, as it was called; a text that it is compared with is read as beginning with `/`",
                 );
-                plain("request.path", Kind::Text)
+                // The route of an API with a path takes nothing else, so that the path is never shorter.
+                let below = match self.scope.constants.known.get("Api.Path").map(|path| path.trim_matches('/')) {
+                    Some(path) if !path.is_empty() => path.chars().count() + 1,
+                    _ => 0,
+                };
+                Ok(Value::Plain(Plain::text(Cel::primary(format!("{BELOW_API}{below})")))))
             }
             (_, false) => Err(Refusal::new("backend-url", "it reads the URL of the backend", at)),
             _ => Err(super::context::unknown_member("OriginalUrl", name, at)),
         }
+    }
+
+    /// Returns what a text is compared with: a path below the API begins with `/` here, and in documents with or without it.
+    ///
+    /// A condition that can never hold would open what it closes.
+    pub(super) fn below_api(&self, own: &Cel, other: &Cel, at: usize) -> Result<Cel, Refusal> {
+        if !own.text.contains(BELOW_API) {
+            return Ok(other.clone());
+        }
+        let begin = ["'", "lower('", "upper('"].into_iter().find(|begin| other.text.starts_with(begin));
+        match begin.map(|begin| other.text.split_at(begin.len())) {
+            Some((_, rest)) if rest.starts_with('/') => Ok(other.clone()),
+            Some((begin, rest)) => Ok(Cel::primary(format!("{begin}/{rest}"))),
+            None => Err(Self::unclear_path(at)),
+        }
+    }
+
+    /// Refuses what depends on the sign with which the path below the API begins.
+    pub(super) fn no_path_below(&self, own: &Cel, at: usize) -> Result<(), Refusal> {
+        if own.text.contains(BELOW_API) { Err(Self::unclear_path(at)) } else { Ok(()) }
+    }
+
+    fn unclear_path(at: usize) -> Refusal {
+        Refusal::new("url-path", "it depends on the first sign of `Url.Path`, which is not certain: use `OriginalUrl.Path`", at)
     }
 
     /// Reads a constant of the API or its operation.

@@ -210,8 +210,12 @@ impl Translator<'_> {
             read_options(option, &mut flags, at)?;
         }
         let Some(pattern) = Self::literal_text(pattern) else {
+            self.no_path_below(&subject, at)?;
             return self.matches_text(&subject, pattern, flags.contains('i'), at);
         };
+        if pattern.contains('^') {
+            self.no_path_below(&subject, at)?;
+        }
         let is_backreference = pattern.as_bytes().windows(2).any(|pair| pair[0] == b'\\' && (b'1'..=b'9').contains(&pair[1]));
         if ["(?=", "(?!", "(?<=", "(?<!", "(?>", "\\k<", "\\G"].iter().any(|mark| pattern.contains(mark)) || is_backreference {
             return Err(Refusal::new("member", "a pattern that looks around or back is not translated", at));

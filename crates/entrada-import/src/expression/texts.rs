@@ -72,6 +72,9 @@ impl Translator<'_> {
 
     fn text_method(&mut self, of: &Plain, name: &str, arguments: &[Expr], at: usize) -> Result<Value, Refusal> {
         let own = &of.cel;
+        if matches!(name, "Substring" | "IndexOf" | "LastIndexOf" | "Split") {
+            self.no_path_below(own, at)?;
+        }
         match (name, arguments) {
             ("ToString", [] | [_]) => text(own.clone()),
             ("ToLower" | "ToLowerInvariant", []) => {
@@ -105,6 +108,7 @@ impl Translator<'_> {
                         "`StartsWith` and `EndsWith` follow the culture there, and compare exactly here",
                     );
                 }
+                let part = if name == "StartsWith" { self.below_api(own, &part, at)? } else { part };
                 let (own, part) =
                     if ignores_case { (own.call("lower", &[]), part.call("lower", &[])) } else { (own.clone(), part) };
                 truth(own.method(method, &part))
@@ -230,6 +234,7 @@ impl Translator<'_> {
                     let value = value.cel.call("lower", &[]);
                     Cel::primary(format!("{own}.exists(x, lower(x) == {})", value.text))
                 } else {
+                    self.no_path_below(&value.cel, at)?;
                     value.cel.relation("in", &of.cel)
                 };
                 truth(match &value.present {

@@ -143,8 +143,15 @@ impl Report {
     /// Writes the notes, each once with the number of places.
     fn notes(&self, out: &mut String) -> std::fmt::Result {
         let mut notes = std::collections::BTreeMap::<(&str, &str), usize>::new();
+        // What stands within an element takes part in its note: the outermost is the place.
+        let mut within = ("", "", "", String::new());
         for entry in self.entries.iter().filter(|entry| entry.verdict == Verdict::Note && !entry.reason.is_empty()) {
-            *notes.entry((&entry.code, &entry.reason)).or_default() += 1;
+            let (file, code, reason) = (entry.file.as_str(), entry.code.as_str(), entry.reason.as_str());
+            if (file, code, reason) == (within.0, within.1, within.2) && entry.path.starts_with(&within.3) {
+                continue;
+            }
+            within = (file, code, reason, format!("{}/", entry.path));
+            *notes.entry((code, reason)).or_default() += 1;
         }
         if notes.is_empty() {
             return Ok(());
