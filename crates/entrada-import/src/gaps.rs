@@ -97,6 +97,15 @@ fn unreadable() -> Vec<(&'static str, String)> {
                  <choose><when condition=\"@(context.Variables.ContainsKey(\"r\"))\">{DENY}</when></choose>"
             )),
         ),
+        (
+            "a token that is not validated on every way",
+            inbound(&format!(
+                "<choose><when condition=\"@(context.Request.Method == \"GET\")\"><validate-azure-ad-token \
+                 tenant-id=\"aaaabbbb-0000-cccc-1111-dddd2222eeee\" output-token-variable-name=\"t\"><audiences><audience>a</audience></audiences>\
+                 </validate-azure-ad-token></when></choose><choose>\
+                 <when condition=\"@(((Jwt)context.Variables[\"t\"]).Claims.GetValueOrDefault(\"x\", \"\") == \"no\")\">{DENY}</when></choose>"
+            )),
+        ),
         ("policies that wait", inbound(&format!("<wait for=\"all\"><choose><when condition=\"@(true)\">{DENY}</when></choose></wait>"))),
         ("an expression without an end", inbound(&format!("<set-variable name=\"x\" value=\"@(1\" /><set-header name=\"a>{FILTER}"))),
     ]

@@ -17,6 +17,11 @@ impl Translator<'_> {
         };
         match &variable.holds {
             Holds::Value => {}
+            // Without its policy there is no token, and no claim of it would be there to refuse by.
+            Holds::Token(_) if variable.unset => {
+                let reason = format!("`{name}` holds a token, which is not validated on every way that leads here");
+                return Err(Refusal::new("unverified-token", reason, at));
+            }
             Holds::Token(token) => return Ok(Value::Object(Object::Jwt(token.clone()))),
             Holds::ManagedIdentity { .. } => {
                 let reason = format!("`{name}` holds a token of the gateway's identity, which only `authorization` sends");
