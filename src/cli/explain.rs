@@ -32,7 +32,8 @@ const MAX_TOKEN: u64 = 256 << 10;
 #[derive(Args, Debug)]
 #[command(
     after_help = "Exit status: 0 if the request is allowed or answered, 1 if it is refused, 2 if that cannot be said: the request or the \
-                  config cannot be read, or a token is given without the keys to verify it.\nNothing is sent, and no token is shown."
+                  config cannot be read, a token is given without the keys to verify it, or a record does not have the token that \
+                  decided.\nNothing is sent, and no token is shown."
 )]
 #[command(group = ArgGroup::new("input").required(true).args(["url", "curl", "har", "record"]))]
 pub struct ExplainArguments {
@@ -135,21 +136,26 @@ pub fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
     match arguments.format {
         Format::Text => {
             asked.notes.iter().for_each(|note| println!("  note       {note}"));
+            // First, since what was recorded was the decision; below it is judged with what the record has.
+            then.iter().for_each(|then| println!("  {:<10} {}", "recorded", then.words));
             print!("{}", to_text(&explanation, arguments.all));
-            then.iter().for_each(|then| println!("  {:<10} {}", "recorded", then["words"].as_str().unwrap_or_default()));
         }
         Format::Json => {
             let mut value = serde_json::to_value(&explanation)?;
             if !asked.notes.is_empty() {
                 value["notes"] = json!(asked.notes);
             }
-            if let Some(then) = then {
-                value["recorded"] = then;
+            if let Some(then) = &then {
+                value["recorded"] = then.json.clone();
             }
             println!("{value:#}");
         }
     }
-    Ok(if matches!(explanation.verdict, "allow" | "answer") { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(match explanation.verdict {
+        _ if then.is_some_and(|then| then.unknown) => ExitCode::from(2),
+        "allow" | "answer" => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
 }
 
 /// Makes the gateway that judges.
@@ -254,20 +260,31 @@ impl Asked {
     }
 }
 
+/// A recorded decision, beside that of now.
+struct Then {
+    /// Whether the two cannot be compared: the decision needed the token, which the record does not have.
+    unknown: bool,
+    words: String,
+    json: Value,
+}
+
 /// Compares a recorded decision with that of now.
-fn then(recorded: &Recorded, now: &Explanation) -> Value {
+fn then(recorded: &Recorded, now: &Explanation) -> Then {
     let same = recorded.code == now.code;
-    let missed = matches!(now.code.as_deref(), Some("token-missing")) && !same;
+    let unknown = matches!(now.code.as_deref(), Some("token-missing")) && !same;
     let code = recorded.code.as_deref().unwrap_or("allowed");
-    let words = match (same, missed) {
+    let words = match (same, unknown) {
         (true, _) => format!("{code}; now the same"),
-        (false, true) => format!("{code}; what follows the address and the route is unknown: the record has no token"),
+        (false, true) => format!(
+            "{code}; below it is judged without the token, which no record has: what follows the address and the route is unknown"
+        ),
         (false, false) => format!("{code}; now {}", now.code.as_deref().unwrap_or("allowed")),
     };
-    json!({
+    let json = json!({
         "decision": recorded.decision, "code": recorded.code, "policy": recorded.policy, "same": same,
         "without": recorded.without, "words": words,
-    })
+    });
+    Then { unknown, words, json }
 }
 
 fn read(file: &Path, most: u64) -> anyhow::Result<String> {

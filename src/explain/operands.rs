@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     candidates::{Candidate, MOST, Refused},
+    describe::is_credential,
     token::FoundPlace,
     variant::Change,
 };
@@ -92,11 +93,19 @@ pub(crate) fn operands(expression: &str, outcome: &Outcome) -> Vec<Operand> {
     };
     let names: Vec<Box<str>> = outcome.named_tokens.iter().map(|token| (*token.name).into()).collect();
     let value = |path: &str| {
-        let expression = Expression::parse_knowing(&format!("@({path})"), &names).ok()?;
+        let expression = Expression::parse_knowing(path, &names).ok()?;
         let value = expression.evaluate(&facts).ok()?;
-        Some(in_words(&value))
+        Some(if may_be_secret(path) { "***".to_owned() } else { in_words(&value) })
     };
     paths(expression).into_iter().map(|path| Operand { value: value(&path), path }).collect()
+}
+
+/// Returns whether the value may hold a credential: a field or parameter of such a name, or what contains all of them.
+fn may_be_secret(path: &str) -> bool {
+    let named = NAMED.captures(path).and_then(|named| named.get(2).or(named.get(3)));
+    named.map_or(matches!(path, "request.headers" | "request.query" | "request.query_string" | "request.url"), |name| {
+        is_credential(name.as_str()) || matches!(name.as_str(), "sig" | "code" | "key")
+    })
 }
 
 /// Writes a value as people read it.

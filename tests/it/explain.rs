@@ -279,6 +279,52 @@ fn a_request_is_taken_from_curl_from_an_archive_and_from_a_record() {
 }
 
 #[test]
+fn what_a_record_does_not_have_decides_nothing() {
+    let folder = Folder::new();
+    let record = json!({
+        "time": "2027-02-27T17:31:04.000Z", "request_id": "019aa8c2", "listener": "public", "peer": "203.0.113.9:50312",
+        "caller": "203.0.113.9", "address_source": "peer", "method": "GET", "host": "api.contoso.example", "path": "/orders/1",
+        "decision": "allow",
+    });
+    let records = folder.file("audit.jsonl", &format!("{record}\n"));
+
+    let (status, text) = folder.told(&["--record", path(&records), "--request-id", "019aa8c2"]);
+
+    assert_eq!(status, 2, "{text}");
+    assert!(text.starts_with("  recorded   allowed; below it is judged without the token"), "{text}");
+}
+
+#[test]
+fn conditions_are_told_with_the_values_that_they_read() {
+    let folder = Folder::new();
+    let config = "
+tenants: { contoso: { id: aaaabbbb-0000-cccc-1111-dddd2222eeee } }
+listeners: [ { name: public, address: \"127.0.0.1:0\" } ]
+upstreams: { orders: { servers: [\"http://10.0.0.5:8080\"] } }
+routes:
+  - name: accounts
+    match: { path: \"/accounts/{account}\" }
+    inbound:
+      - validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], scopes: [Orders.Read] }
+      - authorize: { condition: \"@(request.headers['x-token'] != 'a' && captures.account == token.claims.account)\" }
+    upstream: orders
+";
+    std::fs::write(folder.0.path().join("entrada.yaml"), config).unwrap();
+    let mint = "{ user: nia, audience: api://orders, scopes: [Orders.Read], claims: { account: a17 } }";
+    let asked = |account: &str| {
+        let url = format!("http://api.contoso.example/accounts/{account}");
+        folder.told(&["--url", &url, "--from", "203.0.113.9", "--mint", mint, "-H", "X-Token: hunter2", "--at", AT])
+    };
+
+    let (allowed, refused) = (asked("a17"), asked("b1"));
+
+    assert_eq!((allowed.0, refused.0), (0, 1), "{}{}", allowed.1, refused.1);
+    assert!(allowed.1.contains("captures.account is a17, token.claims.account is a17"), "{}", allowed.1);
+    assert!(refused.1.contains("captures.account is b1"), "{}", refused.1);
+    assert!(!refused.1.contains("hunter2") && !allowed.1.contains("hunter2"), "{}", refused.1);
+}
+
+#[test]
 fn a_token_needs_keys_and_is_never_shown() {
     let folder = Folder::new();
     let runtime = tokio::runtime::Runtime::new().unwrap();
