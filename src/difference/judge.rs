@@ -31,10 +31,12 @@ pub(super) struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// Looks for a request of the cube that is decided as the rules say: served by one config and refused by the other.
+    /// Looks for a request of the cube that is decided as the rules say: served by one config and refused by the other. Where a
+    /// condition is not taken apart, a request may be one of another cube, whose facts it has: it is shown only if no other is found.
     pub(super) async fn find(&self, cube: &Cube, (cell, arrival): (&Cell, &Arrival)) -> Finding {
         let expected = [cube.ends[0].serves(), cube.ends[1].serves()];
         let mut why = "both configs treat the requests that were tried alike".to_owned();
+        let mut other = None;
         for overrides in self.overrides(&cube.region) {
             let witness = match Witness::of(&cube.region, (cell, arrival), self.world, &overrides) {
                 Ok(witness) => witness,
@@ -48,11 +50,14 @@ impl Judge<'_> {
                 continue;
             };
             let served = judged.served();
-            if served[0] != served[1] || served == expected && expected[0] == expected[1] {
+            if served == expected {
                 return Finding::Shown(Box::new((witness, judged)));
             }
+            if served[0] != served[1] {
+                other.get_or_insert_with(|| Box::new((witness, judged)));
+            }
         }
-        Finding::Unknown(why)
+        other.map_or(Finding::Unknown(why), Finding::Shown)
     }
 
     /// Returns values for the facts of conditions that are not taken apart; the first are those of the region itself.

@@ -91,6 +91,37 @@ fn a_role_more_is_a_gain_of_its_callers_alone() {
 }
 
 #[test]
+fn a_role_more_is_a_gain_also_where_the_backend_learns_the_object_id() {
+    for value in ["token.claims.oid", "token.subject + token.claims.oid"] {
+        let inbound = format!("{TOKEN}, {{ set-header: {{ name: X-Remote-User, value: '@({value})' }} }}");
+        let old = routes(&[("orders", "path: /orders", &inbound)]);
+        let new = old.replace("[Orders.Read.All]", "[Orders.Read.All, Orders.Write.All]");
+
+        let found = compare(&old, &new);
+
+        assert_eq!(
+            changes(&found),
+            [("gain", "orders: all methods".to_owned(), code("role-missing"), None)],
+            "{}",
+            found.to_text()
+        );
+        assert!(found.unknown.is_empty(), "{}", found.to_text());
+    }
+}
+
+#[test]
+fn a_group_says_of_a_condition_what_its_request_does() {
+    let inbound = format!("{TOKEN}, {{ authorize: {{ condition: '@(captures.account == lower(token.claims.account))' }} }}");
+    let old = routes(&[("orders", "path: '/orders/{account}', methods: [GET]", &inbound)]);
+    let new = old.replace("[GET]", "[GET, PUT]");
+
+    let found = compare(&old, &new);
+
+    assert_eq!(changes(&found), [("gain", "orders: PUT".to_owned(), code("method-not-allowed"), None)], "{}", found.to_text());
+    assert!(found.groups[0].condition.iter().all(|condition| condition.value), "{:?}", found.groups[0].condition);
+}
+
+#[test]
 fn a_wider_address_set_is_a_gain_of_just_these_addresses() {
     let old = "address-sets: { offices: [203.0.113.0/24, 198.51.100.10-198.51.100.40] }\n".to_owned()
         + &routes(&[(

@@ -156,7 +156,20 @@ impl TokenSpec {
             claims.insert("roles".to_owned(), self.roles.clone().into());
         }
         merge(&mut claims, &self.claims);
+        if self.issuer.is_none() && self.is_app() {
+            self.keep_principal(&mut claims);
+        }
         Ok(claims)
+    }
+
+    /// Gives an application's own token one principal: with a subject that is not its object id it would be a user's.
+    fn keep_principal(&self, claims: &mut Map<String, Value>) {
+        for (given, other) in [("oid", "sub"), ("sub", "oid")] {
+            if let Some(principal) = self.claims.get(given).filter(|value| value.is_string() && !self.claims.contains_key(other))
+            {
+                claims.insert(other.to_owned(), principal.clone());
+            }
+        }
     }
 
     fn is_app(&self) -> bool {
