@@ -270,7 +270,7 @@ impl Application {
         }
         endpoint.assertions.forget(&assertion);
         if !reused {
-            return fetched.map_err(|failure| signed_with(failure, signer));
+            return fetched.map_err(|failure| signed_with(failure, signer, self.clock.unix_seconds()));
         }
         // It may be the assertion alone that has grown stale: the clock was set, or Entra's is another one.
         let (assertion, _) = endpoint.assertions.of(signer, subject, &self.clock).await?;
@@ -278,7 +278,7 @@ impl Application {
         if is_doubted(&fetched) {
             endpoint.assertions.forget(&assertion);
         }
-        fetched.map_err(|failure| signed_with(failure, signer))
+        fetched.map_err(|failure| signed_with(failure, signer, self.clock.unix_seconds()))
     }
 
     async fn send(&self, proof: Proof<'_>, endpoint: &Endpoint, ask: Ask<'_>) -> Fetched {
@@ -314,10 +314,11 @@ fn with_notes(failure: Failure, notes: &[String]) -> Failure {
 }
 
 /// Adds the refused certificate to the failure.
-fn signed_with(failure: Failure, signer: &SigningCertificate) -> Failure {
+fn signed_with(failure: Failure, signer: &SigningCertificate, now: u64) -> Failure {
     match failure {
         Failure::Refused(mut refused) if refused.next() == Next::OtherCertificate => {
             refused.certificate = Some(signer.describe().into());
+            refused.certificate_expired = signer.has_expired(now);
             Failure::Refused(refused)
         }
         failure => failure,

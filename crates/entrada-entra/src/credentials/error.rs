@@ -255,6 +255,8 @@ pub struct Refused {
     pub consent_uri: Option<Box<str>>,
     /// The certificate of the request: its thumbprint, and the end of its validity.
     pub certificate: Option<Box<str>>,
+    /// Whether that certificate has expired: whatever Entra says of it, only a new one helps.
+    pub certificate_expired: bool,
 }
 
 impl Refused {
@@ -315,7 +317,12 @@ impl Refused {
 
     /// Returns the cure, for the party that asked.
     pub fn cure(&self) -> Option<Cow<'static, str>> {
-        let advice = self.advice().map(|advice| advice.cure).or_else(|| self.cure_of_platform());
+        let expired = self.certificate_expired && self.next() == Next::OtherCertificate;
+        let advice = if expired {
+            Some(aadsts::RENEW)
+        } else {
+            self.advice().map(|advice| advice.cure).or_else(|| self.cure_of_platform())
+        };
         let consent =
             self.consent_uri.as_deref().filter(|_| self.next() == Next::Consent || advice.is_some_and(is_about_consent));
         let certificate = self.certificate.as_deref().filter(|_| self.next() == Next::OtherCertificate);
@@ -407,6 +414,7 @@ mod tests {
             authorization_uri: None,
             consent_uri: None,
             certificate: Some("x5t 00AA, valid until 2027-01-01".into()),
+            certificate_expired: false,
         }
     }
 
@@ -450,6 +458,15 @@ mod tests {
 
             assert_eq!(error.reason(), reason, "{error:?}");
         }
+    }
+
+    #[test]
+    fn an_expired_certificate_is_not_to_be_uploaded() {
+        let unknown = refused("invalid_client", Some(700_027));
+        let expired = Refused { certificate_expired: true, ..unknown.clone() };
+
+        assert!(unknown.cure().unwrap().starts_with("upload this certificate"), "{:?}", unknown.cure());
+        assert!(expired.cure().unwrap().starts_with("make a new certificate"), "{:?}", expired.cure());
     }
 
     #[test]

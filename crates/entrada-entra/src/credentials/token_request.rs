@@ -234,6 +234,7 @@ pub fn refused(answer: &Answer, clock: &Clock, correlation_id: Box<str>, asker: 
         authorization_uri: None,
         consent_uri: None,
         certificate: None,
+        certificate_expired: false,
     }
 }
 

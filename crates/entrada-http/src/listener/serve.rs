@@ -296,10 +296,22 @@ async fn shake_hands<S: Service>(
     arrived.listener.admission.shook_hands(matches!(shaken, Ok(Ok(_))));
     match shaken {
         Ok(Ok(stream)) => return Some(stream),
-        Ok(Err(error)) => arrived.note(service, EventKind::HandshakeFailed, error.to_string()),
+        Ok(Err(error)) => arrived.note(service, EventKind::HandshakeFailed, in_words(&error)),
         Err(_) => arrived.note(service, EventKind::HandshakeTimeout, "no handshake within header-timeout".to_owned()),
     }
     None
+}
+
+/// Says why a handshake failed.
+fn in_words(error: &io::Error) -> String {
+    use rustls::{CertificateError, Error};
+    match error.get_ref().and_then(|source| source.downcast_ref::<Error>()) {
+        // Only the library's own words tell it: the error within is not public.
+        Some(Error::InvalidCertificate(CertificateError::Other(other))) if format!("{other:?}").contains("UnsupportedCertVersion") => {
+            "the client's certificate is of an old version of X.509: it needs one of version 3, with some extension (`openssl x509 -req … -extfile`)".to_owned()
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// Returns whether the process or the machine has no descriptors left.
@@ -319,4 +331,34 @@ fn out_of_descriptors(error: &io::Error) -> bool {
 
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use rustls::{CertificateError, Error, OtherError};
+
+    use super::*;
+
+    /// A fault of the certificate library, as it calls itself.
+    #[derive(Debug)]
+    struct UnsupportedCertVersion;
+
+    impl fmt::Display for UnsupportedCertVersion {
+        fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(formatter, "{self:?}")
+        }
+    }
+
+    impl std::error::Error for UnsupportedCertVersion {}
+
+    #[test]
+    fn a_failed_handshake_is_told_in_words() {
+        let told = |error: Error| in_words(&io::Error::new(io::ErrorKind::InvalidData, error));
+
+        let old = told(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(UnsupportedCertVersion)))));
+        assert!(old.starts_with("the client's certificate is of an old version of X.509"), "{old}");
+        assert_eq!(told(Error::HandshakeNotComplete), "handshake not complete");
+    }
 }

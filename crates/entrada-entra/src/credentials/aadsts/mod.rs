@@ -5,6 +5,7 @@
 //! require a new sign-in of a user, but not of an application.
 
 mod table;
+pub(in crate::credentials) use table::RENEW;
 
 #[cfg(test)]
 mod tests;

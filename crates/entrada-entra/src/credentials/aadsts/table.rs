@@ -67,7 +67,8 @@ const RESIGN: &str = "the user has to sign in again; the answer tells the client
 const PARTNER_RESIGN: &str = "the partner has to hand the `claims` of this answer to its own client, whose user signs in again";
 const UPLOAD: &str = "upload this certificate to the app registration; a new upload takes minutes to be known everywhere";
 const PARTNER_UPLOAD: &str = "the partner has to upload the certificate that it signs with to its app registration; that takes minutes to be known everywhere";
-const RENEW: &str = "make a new certificate with `entrada certificate new` and upload it beside the old one";
+pub(in crate::credentials) const RENEW: &str =
+    "make a new certificate with `entrada certificate new` and upload it beside the old one";
 const PARTNER_RENEW: &str = "the partner has to make a new certificate and upload it to its app registration";
 const REWRITTEN: &str = "see that no proxy between here and Entra rewrites requests; Microsoft finds the answer by its trace id";
 const PARTNER_REQUEST: &str = "the partner has to compare its request with Microsoft's description of the grant";

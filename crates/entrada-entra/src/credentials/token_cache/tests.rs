@@ -109,6 +109,7 @@ fn refused(status: u16, error: &str, retry_after: Option<u64>) -> Failure {
         authorization_uri: None,
         consent_uri: None,
         certificate: None,
+        certificate_expired: false,
     }))
 }
 
