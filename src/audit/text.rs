@@ -4,8 +4,22 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-/// The fields of an event that stand in the line already.
-const TOLD: [&str; 3] = ["time", "record_id", "event"];
+/// The fields of an event that stand in the line already, and those of a chain, which only `audit verify` reads.
+const NOT_TOLD: [&str; 13] = [
+    "time",
+    "record_id",
+    "event",
+    "chain",
+    "prev",
+    "sealed",
+    "sealed_at",
+    "every",
+    "algorithm",
+    "key_id",
+    "public_key",
+    "previous_seal",
+    "signature",
+];
 
 /// Writes a record as one line for a person, with its line end. A line that is no record stays as it is, without control characters.
 pub(crate) fn write(line: &[u8], into: &mut String) {
@@ -27,7 +41,7 @@ pub(crate) fn write_record(record: &Map<String, Value>, into: &mut String) {
     }
     if let Some(event) = text("event") {
         word(into, event);
-        let others = record.iter().filter(|(name, _)| !TOLD.contains(&name.as_str()));
+        let others = record.iter().filter(|(name, _)| !NOT_TOLD.contains(&name.as_str()));
         others.for_each(|(name, value)| pair(into, name, value));
         return;
     }
@@ -131,6 +145,10 @@ mod tests {
             (
                 r#"{"time":"2026-11-22T10:00:00.000000Z","record_id":"0","event":"handshake-failed","peer":"192.0.2.7:443","count":2,"detail":"no certificate"}"#,
                 "2026-11-22T10:00:00.000Z handshake-failed count=2 detail=\"no certificate\" peer=192.0.2.7:443\n",
+            ),
+            (
+                r#"{"time":"2026-11-22T10:00:00.000000Z","record_id":"0","event":"seal","file":"a.jsonl","reason":"stop","seq":25,"prev":"q2Zk","public_key":{"kty":"EC"},"signature":"yMkb"}"#,
+                "2026-11-22T10:00:00.000Z seal file=a.jsonl reason=stop seq=25\n",
             ),
             ("no record\u{1b}[2J", "no record\\u{1b}[2J\n"),
         ] {

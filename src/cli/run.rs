@@ -81,6 +81,12 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         tracing::info!(%address, "the console is here");
     }
     warn_of_unreachable_probes(&server);
+    if arguments.take_over.is_some() && document.config.audit.chain.is_some() {
+        tracing::warn!(
+            cure = "leave `chain` out, or let systemd hold the sockets (entrada.socket), so that there is one process at a time",
+            "with --take-over two processes write the audit files for a moment, which breaks their chain"
+        );
+    }
     control.block_on(serve(&mut server, signals, (&manager, predecessor), arguments, &document));
     manager.tell("STOPPING=1\nSTATUS=draining");
     tracing::info!("draining");

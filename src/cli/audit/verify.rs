@@ -85,7 +85,8 @@ fn text(result: &Verification) -> String {
         (Some(first), Some(last)) => format!(" {first} to {last}"),
         _ => String::new(),
     };
-    lines.push(format!("{} lines{range} in {} files", result.records, result.files.len()));
+    let (files, of) = (result.files.len(), if result.files.len() == 1 { "file" } else { "files" });
+    lines.push(format!("{} lines{range} in {files} {of}", result.records));
     if let Some(head) = &result.head {
         lines.push(format!("head: {head}"));
     }

@@ -306,6 +306,8 @@ impl Reader<'_> {
         self.sealed(&seal, at);
         if let (Some(before), Some(named)) = (&self.seal, &seal.previous_seal)
             && *named != before.digest()
+            // One of a number that was there already is told of as such: nothing is missing between the two.
+            && seal.seq > before.seq
         {
             let found = before.digest();
             self.find(FindingKind::Missing, at, Some((before.seq + 1, seal.seq)), (Some(named), Some(&found)));

@@ -216,6 +216,20 @@ fn a_gap_is_told_by_the_numbers_that_are_missing_and_where() {
     assert_eq!((gaps[0].seq_from, gaps[0].seq_to, gaps[0].line), (Some(21), Some(39), 21));
 }
 
+#[test]
+fn no_row_of_missing_numbers_ends_before_it_begins() {
+    let house = House::new();
+    let mut lines = house.lines.clone();
+    // As two processes write that append to one file: what the first one wrote last stands behind the second one's beginning.
+    let late = lines[1].drain(..40).collect::<Vec<_>>();
+    lines[1].splice(60..60, late);
+
+    let result = house.verify(&lines);
+
+    assert!(kinds(&result).contains(&FindingKind::Reordered), "{:?}", result.findings);
+    assert!(result.findings.iter().all(|finding| finding.seq_from <= finding.seq_to), "{:?}", result.findings);
+}
+
 /// Writes the whole chain anew after a change, as somebody can who has no key, or another one.
 fn rewritten(settings: &ChainSettings) -> [Vec<String>; 2] {
     let mut all = Vec::new();
