@@ -38,7 +38,7 @@ pub fn run(arguments: &HealthArguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Ok((status, text)) => {
-            println!("{url} answers {}: {text}", status.as_u16());
+            println!("{}", in_words(&url, status, &text));
             Ok(ExitCode::from(1))
         }
         Err(error) => {
@@ -46,6 +46,19 @@ pub fn run(arguments: &HealthArguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(1))
         }
     }
+}
+
+/// Writes an answer that is no success.
+fn in_words(url: &Url, status: http::StatusCode, text: &str) -> String {
+    let said = if text.is_empty() { String::new() } else { format!(": {text}") };
+    // Where the config has `health`, the admin listener has no probes.
+    let cure = match status {
+        http::StatusCode::NOT_FOUND => {
+            "; name the listener that has the probes: that of `health`, if the config has it (`entrada health http://127.0.0.1:9902`)"
+        }
+        _ => "",
+    };
+    format!("{url} answers {}{said}{cure}", status.as_u16())
 }
 
 /// Returns the status and the beginning of the text.
@@ -62,4 +75,23 @@ async fn ask(url: &Url, timeout: Duration) -> reqwest::Result<(http::StatusCode,
     text.truncate(MOST_SHOWN);
     let printable = |letter: char| if letter.is_control() { ' ' } else { letter };
     Ok((answer.status(), String::from_utf8_lossy(&text).trim_end().chars().map(printable).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_probes_is_told_with_the_cure() {
+        let url = Url::parse("http://127.0.0.1:9901/readyz").unwrap();
+
+        assert_eq!(
+            in_words(&url, http::StatusCode::SERVICE_UNAVAILABLE, "not ready: signing keys"),
+            "http://127.0.0.1:9901/readyz answers 503: not ready: signing keys"
+        );
+        assert!(
+            in_words(&url, http::StatusCode::NOT_FOUND, "")
+                .starts_with("http://127.0.0.1:9901/readyz answers 404; name the listener")
+        );
+    }
 }

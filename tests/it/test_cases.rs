@@ -142,7 +142,7 @@ impl Folder {
 fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_entrada"));
     command.args(arguments).current_dir(folder);
-    for variable in ["ENTRADA_CONFIG", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "NO_COLOR"] {
+    for variable in ["ENTRADA_CONFIG", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE", "NO_COLOR"] {
         command.env_remove(variable);
     }
     command

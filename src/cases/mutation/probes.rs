@@ -66,10 +66,14 @@ impl Treatment {
         if line != other_line {
             return format!("{}: {line}", self.verdict);
         }
-        let only = fields.iter().find(|field| !other_fields.contains(field)).map(|(name, _)| name.as_str());
+        let only = fields.iter().find(|field| !other_fields.contains(field)).map(|(name, value)| (name.as_str(), value));
         match only {
-            Some("authorization") => format!("{}, with Authorization", self.verdict),
-            Some(name) => format!("{}, with another {name}", self.verdict),
+            Some(("authorization", _)) => format!("{}, with Authorization", self.verdict),
+            // Others may be made from secrets.
+            Some((name, value)) if name.starts_with("x-forwarded-") => {
+                format!("{}, with {name}: {}", self.verdict, String::from_utf8_lossy(value))
+            }
+            Some((name, _)) => format!("{}, with another {name}", self.verdict),
             None => self.verdict.clone(),
         }
     }
@@ -165,4 +169,22 @@ fn variations(
         found.push((OfflineRequest { method: method.clone(), ..base.clone() }, String::new()));
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_treatments_are_told_apart() {
+        let sent = |name: &str, value: &str| Treatment {
+            verdict: "allowed".to_owned(),
+            sent: Some(("GET http://10.0.0.5/".to_owned(), vec![(name.to_owned(), value.as_bytes().to_vec())])),
+        };
+        let told = |name: &str| sent(name, "a").against(&sent(name, "b"));
+
+        assert_eq!(told("x-forwarded-for"), "allowed, with x-forwarded-for: a");
+        assert_eq!(told("x-backend-key"), "allowed, with another x-backend-key");
+        assert_eq!(told("authorization"), "allowed, with Authorization");
+    }
 }

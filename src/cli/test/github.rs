@@ -1,14 +1,17 @@
 //! Annotations and a summary for GitHub Actions, which reads none of the formats for CI systems.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    path::{Component, Path, PathBuf},
+};
 
 use super::{
     report::{Outcomes, count, lines},
     text,
 };
 
-/// Returns the commands that show failed cases at their lines.
-pub(super) fn annotations(outcomes: &Outcomes) -> String {
+/// Returns the commands that show failed cases at their lines. Files are named from this folder, and GitHub finds them from that of the repository.
+pub(super) fn annotations(outcomes: &Outcomes, here: &Path, repository: Option<&Path>) -> String {
     let mut commands = String::new();
     for (document, case, result) in outcomes.each() {
         let Some(failure) = &result.failure else { continue };
@@ -16,13 +19,27 @@ pub(super) fn annotations(outcomes: &Outcomes) -> String {
         let _ = writeln!(
             commands,
             "::error file={},line={},title={}::{}",
-            property(&case.file),
+            property(&in_repository(&case.file, here, repository)),
             case.line,
             property(&case.name),
             data(&lines(document, failure).join("\n"))
         );
     }
     commands
+}
+
+/// Returns the name of a file within the repository; one outside keeps its name.
+fn in_repository(file: &str, here: &Path, repository: Option<&Path>) -> String {
+    let mut whole = PathBuf::new();
+    for part in here.join(file).components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => _ = whole.pop(),
+            part => whole.push(part),
+        }
+    }
+    let within = repository.and_then(|repository| whole.strip_prefix(repository).ok());
+    within.map_or_else(|| file.to_owned(), |within| within.display().to_string())
 }
 
 /// Returns the summary of the step, in Markdown.
@@ -87,6 +104,17 @@ fn cell(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_named_from_the_repository() {
+        let named = |file: &str, repository| in_repository(file, Path::new("/work/repository/gateway"), repository);
+        let repository = Some(Path::new("/work/repository"));
+
+        assert_eq!(named("entrada.test.yaml", repository), "gateway/entrada.test.yaml");
+        assert_eq!(named("./../other/a.test.yaml", repository), "other/a.test.yaml");
+        assert_eq!(named("/elsewhere/a.test.yaml", repository), "/elsewhere/a.test.yaml");
+        assert_eq!(named("entrada.test.yaml", None), "entrada.test.yaml");
+    }
 
     #[test]
     fn a_name_ends_no_command_and_no_cell() {

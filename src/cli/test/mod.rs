@@ -196,7 +196,9 @@ fn write(outcomes: &Outcomes, format: TestFormat, arguments: &TestArguments) -> 
     if std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true")
         && (format == TestFormat::Text || arguments.report.is_some())
     {
-        out.write_all(github::annotations(outcomes).as_bytes())?;
+        let here = std::env::current_dir().context("there is no current folder")?;
+        let repository = std::env::var_os("GITHUB_WORKSPACE").map(std::path::PathBuf::from);
+        out.write_all(github::annotations(outcomes, &here, repository.as_deref()).as_bytes())?;
         if let Some(summary) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) {
             let file = std::fs::OpenOptions::new().append(true).create(true).open(&summary);
             file.and_then(|mut file| file.write_all(github::summary(outcomes).as_bytes()))
