@@ -10,7 +10,7 @@ use http_body_util::Full;
 
 use crate::support::{Gateway, TestBed, Upstream};
 
-const APPLICATION: &str = "33334444-dddd-5555-eeee-6666ffff7777";
+const APPLICATION: &str = "55556666-ffff-7777-aaaa-88889999aaaa";
 
 /// Starts the example with a local tenant, backend and connectors.
 async fn bed(connectors: &str, upstream: Upstream) -> TestBed {
@@ -87,7 +87,14 @@ async fn an_account_without_a_name_and_a_token_of_the_tenants_key_are_refused() 
 
     let cloud_only = bed.gateway.get("/legacy").bearer(legacy(&bed, "otto").sign()).header("X-Remote-User", "admin").send().await;
     cloud_only.assert_refused(Reason::HeaderValueUnavailable);
-    let tenants_key = bed.tenant.token().user("nia").audience("api://legacy").scopes(["user_impersonation"]).sign();
+    let tenants_key = bed
+        .tenant
+        .token()
+        .user("nia")
+        .audience("api://legacy")
+        .scopes(["user_impersonation"])
+        .key(bed.tenant.signing_key())
+        .sign();
     bed.gateway.get("/legacy").bearer(&tenants_key).send().await.assert_refused(Reason::TokenKeyUnknown);
 
     assert_eq!(bed.upstream.requests(), 0);
