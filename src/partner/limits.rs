@@ -140,7 +140,10 @@ impl Limit {
         if taken.admitted {
             return Ok(());
         }
-        Err(exceeded(self.reason, taken).with_hint(format!("see `partners.{partner}.{}`", self.key)))
+        let mut refusal = exceeded(self.reason, taken).with_hint(format!("see `partners.{partner}.{}`", self.key));
+        let (calls, seconds) = (self.limiter.limit, self.period.as_secs());
+        refusal.cause = Some(format!("more than {calls} calls in {seconds} s, counted for the partner `{partner}`").into());
+        Err(refusal)
     }
 
     fn used(&self, partner: &str, clock: &Clock) -> Used {

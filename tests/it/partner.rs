@@ -101,6 +101,7 @@ async fn a_partners_rate_is_one_over_all_of_its_routes_and_outlives_a_reload() {
     assert_eq!(bed.upstream.requests(), 3);
     let record = bed.gateway.record(|record| record["code"] == "rate-limit-exceeded").await;
     assert_eq!((&record["partner"], &record["hint"]), (&"fabrikam".into(), &"see `partners.fabrikam.rate-limit`".into()));
+    assert_eq!(record["cause"], "more than 2 calls in 3600 s, counted for the partner `fabrikam`");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ import { open } from './record.js'
 const FILTERS = ['decision', 'text', 'route', 'caller', 'partner', 'code']
 // The most rows at once, and the most that wait while somebody reads further down.
 const ROWS = 200
-const CHOICES = [['', 'All'], ['allow', 'Allowed'], ['deny', 'Refused'], ['error', 'Failed'], ['deny,error', 'Refused or failed'], ['would-deny', 'Would be refused'], ['event', 'Connection events']]
+const CHOICES = [['', 'All'], ['allow', 'Allowed'], ['deny', 'Refused'], ['error', 'Failed'], ['deny,error', 'Refused or failed'], ['would-deny', 'Would be refused'], ['event', 'Events']]
 
 let filters = {}, live = true, stop, newest = 0, oldest = 0, waiting = [], missed = 0, timer
 let body, status, button, older, frame

@@ -31,9 +31,10 @@ export const share = (part, all) => all ? `${rate(part / all * 100)} %` : '0 %'
 export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`
 export const words = name => name.replaceAll('_', ' ').replace(/^./, letter => letter.toUpperCase())
 
-// Days until an end, as a state and its words.
-export const daysLeft = days => days < 0 ? ['bad', `expired ${plural(-days, 'day')} ago`] : days < 30 ? ['warn', `${plural(days, 'day')} left`] : ['good', `${plural(days, 'day')} left`]
+// Whole days until an end, as a state and its words; -1 is less than a day ago.
+const days = count => count === 0 ? 'less than a day' : plural(count, 'day')
+export const daysLeft = left => left < 0 ? ['bad', `expired ${days(-left - 1)} ago`] : [left < 30 ? 'warn' : 'good', `${days(left)} left`]
 
 const STATES = { allow: ['good', 'Allowed'], deny: ['warn', 'Refused'], error: ['bad', 'Failed'] }
 // The state of a record, with the word for it.
-export const decision = record => record.event ? ['note', 'Connection'] : STATES[record.decision] ?? ['note', record.decision ?? 'Unknown']
+export const decision = record => record.event ? ['note', record.peer ? 'Connection' : 'Record'] : STATES[record.decision] ?? ['note', record.decision ?? 'Unknown']

@@ -37,7 +37,7 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SetHeaderConfig {
-    /// Returns the field's name.
+    /// The field's name.
     pub name: String,
     /// The action if the field is already present. Default: override.
     #[serde(default)]

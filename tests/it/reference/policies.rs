@@ -103,12 +103,12 @@ impl Schema {
 }
 
 fn plural(kind: &str) -> String {
-    let one = |kind| match kind {
-        "text" => "texts",
-        "policy" => "policies",
-        "address entry" => "address entries",
-        "object" => "objects",
-        other => other,
+    let one = |kind: &str| match kind {
+        "text" => "texts".to_owned(),
+        "policy" => "policies".to_owned(),
+        "address entry" => "address entries".to_owned(),
+        "object" => "objects".to_owned(),
+        other => other.strip_prefix("list of ").map_or_else(|| other.to_owned(), |elements| format!("lists of {elements}")),
     };
     kind.split(" or ").map(one).collect::<Vec<_>>().join(" or ")
 }
